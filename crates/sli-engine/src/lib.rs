@@ -1,0 +1,1 @@
+//! The sweep: plan, stream, run, journal, results.

@@ -1,0 +1,1 @@
+//! CPU kernels: GEMM, attention, norms, rotary.

@@ -1,0 +1,1 @@
+//! config.json to an inert description of the model.

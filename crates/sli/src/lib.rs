@@ -1,0 +1,1 @@
+//! Run any Hugging Face transformer over a dataset, one layer at a time.

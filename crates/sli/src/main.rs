@@ -1,0 +1,3 @@
+//! The `sli` program.
+
+fn main() {}
