@@ -1,1 +1,21 @@
-//! config.json to an inert description of the model.
+//! `config.json` to [`ModelSpec`]: an inert, comparable, printable description of a transformer.
+//!
+//! Nothing here reads a file or touches a tensor. A *family* is a function from a [`Config`] to a
+//! [`ModelSpec`]; the [`registry`] is the one table that maps a `model_type` to its family. Loading,
+//! execution, memory planning, coverage and documentation are all derived from the description.
+#![deny(unsafe_code)]
+
+pub mod build;
+pub mod config;
+mod error;
+pub mod families;
+pub mod model;
+pub mod registry;
+pub mod rope;
+pub mod source;
+
+pub use config::Config;
+pub use error::SpecError;
+pub use model::*;
+pub use registry::{Built, describe};
+pub use source::{Leaf, Shard, Source, Split, WeightIndex};

@@ -1,0 +1,4 @@
+//! Access to `config.json`.
+
+/// A configuration.
+pub struct Config;

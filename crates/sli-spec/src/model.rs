@@ -1,0 +1,622 @@
+//! The description of a model: stacks of layers, layers of steps, steps of mixers.
+//!
+//! A [`Layer`]'s `leaves` are the only list of its weights, in the order of use; everything else
+//! holds [`WeightIndex`]es into that list. Shapes are `[out, in]`; activations are `[tokens, features]`.
+
+use serde::Serialize;
+
+use crate::rope::Rope;
+use crate::source::{Leaf, WeightIndex};
+
+/// A whole model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelSpec {
+    /// `model_type` of the configuration.
+    pub model_type: String,
+    /// The family that described it.
+    pub family: &'static str,
+    /// Prefix of the base model in tensor names (`model.`); a checkpoint of the bare base model
+    /// lacks it.
+    pub base_prefix: &'static str,
+    /// Tensors that files of this family carry and that nothing needs (`*` matches any run).
+    pub ignored: Vec<&'static str>,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// How long a record may be.
+    pub length_limit: LengthLimit,
+    /// First position id of a record.
+    pub positions: PositionIds,
+    /// Vision tower, projector, encoder, decoder: in order of execution.
+    pub stacks: Vec<Stack>,
+}
+
+/// How long a record may be, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum LengthLimit {
+    /// Dynamic rope, ALiBi, relative buckets, recurrences.
+    None,
+    /// A learned position table has this many usable rows.
+    Table(usize),
+    /// Positions beyond this were not trained; they can be computed.
+    Trained(usize),
+}
+
+/// How position ids follow from a record's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum PositionIds {
+    /// 0, 1, 2, ...
+    Sequential,
+    /// RoBERTa: `padding + 1 +` the number of non-padding tokens before; a padding token has
+    /// position `padding`.
+    AfterPadding {
+        /// `pad_token_id`.
+        padding: u32,
+    },
+}
+
+/// Layers that share one width and one sequence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stack {
+    /// `decoder`, `encoder`, `vision`, ...: names the output files.
+    pub name: &'static str,
+    /// Features of the hidden state.
+    pub hidden_size: usize,
+    /// What enters the first layer.
+    pub embedding: Embedding,
+    /// The layers, in order of execution.
+    pub layers: Vec<Layer>,
+    /// What follows the last layer.
+    pub head: Head,
+}
+
+/// Token ids to the input of the first layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Embedding {
+    /// Weights, in order of use.
+    pub leaves: Vec<Leaf>,
+    /// Token table `[vocab, width]`.
+    pub tokens: WeightIndex,
+    /// Features of a row of the token table (differs from the hidden size with `projection`).
+    pub width: usize,
+    /// Factor on the token embedding alone.
+    pub scale: f64,
+    /// Norm of the token embedding alone, before anything is added.
+    pub token_norm: Option<Norm>,
+    /// Added position embedding.
+    pub positions: Option<PositionTable>,
+    /// Token-type table `[types, width]`; type 0 where the record gives none.
+    pub token_types: Option<TokenTypes>,
+    /// Norm of the sum.
+    pub norm: Option<Norm>,
+    /// `[hidden, width]` after the norm (ALBERT, ELECTRA) .
+    pub projection: Option<Linear>,
+    /// `true`: positions are added after the projection (OPT-350m).
+    pub positions_after_projection: bool,
+}
+
+/// A table of token-type embeddings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenTypes {
+    /// `[types, width]`, added to the token embedding.
+    pub weight: WeightIndex,
+    /// Number of types.
+    pub types: usize,
+}
+
+/// Position embeddings that are added to the token embedding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum PositionTable {
+    /// Learned `[rows, width]`; position `p` reads row `p + offset`.
+    Learned {
+        /// The table.
+        weight: WeightIndex,
+        /// Rows in front of position 0.
+        offset: usize,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// Computed sines and cosines.
+    Sinusoidal(Sinusoidal),
+}
+
+/// A fixed sinusoidal table (Vaswani et al. 2017): `frequency[i] = 10000^(-i / denominator)`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sinusoidal {
+    /// Added to the position before the angle is taken.
+    pub offset: usize,
+    /// Sine and cosine alternate (`false`: all sines, then all cosines).
+    pub interleaved: bool,
+    /// Denominator of the exponent: `width / 2` (Vaswani) or `width / 2 - 1` (tensor2tensor).
+    pub denominator: f64,
+}
+
+/// One layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Layer {
+    /// Prefix of its tensor names.
+    pub prefix: String,
+    /// Its weights, in order of use.
+    pub leaves: Vec<Leaf>,
+    /// What it does.
+    pub steps: Vec<Step>,
+}
+
+/// One residual step:
+/// `y = post(sum_b gain_b * post_b(mixer_b(pre_b(pre(read)))))`, then `write`.
+///
+/// One branch with `pre` is pre-norm; [`Write::AddNorm`] is post-norm (BERT); `pre` and `post` is a
+/// sandwich (Gemma 2); two branches are a parallel residual (Cohere, GPT-NeoX).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// Where the input comes from.
+    pub read: Slot,
+    /// Norm in front of all branches.
+    pub pre: Option<Norm>,
+    /// The mixers; their outputs are summed.
+    pub branches: Vec<Branch>,
+    /// Norm of the sum.
+    pub post: Option<Norm>,
+    /// What becomes of the sum.
+    pub write: Write,
+}
+
+/// One mixer of a step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Branch {
+    /// Norm of its input, after the step's own.
+    pub pre: Option<Norm>,
+    /// The mixer.
+    pub mixer: Mixer,
+    /// Norm of its output.
+    pub post: Option<Norm>,
+    /// Factor on its output.
+    pub gain: Gain,
+}
+
+/// A buffer of `[tokens, hidden]` that outlives a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum Slot {
+    /// The hidden state.
+    Hidden,
+    /// A further buffer, by number.
+    Stash(u8),
+}
+
+/// A factor on a branch or a residual.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Gain {
+    /// 1.
+    One,
+    /// A constant.
+    Constant(f64),
+    /// A learned factor per feature `[hidden]`, or one for all `[1]`.
+    Vector(WeightIndex),
+}
+
+/// What becomes of a step's sum `y`; `r` is the hidden state before the step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Write {
+    /// `h = r + y`.
+    Add,
+    /// `h = gain * r + y`.
+    AddScaled(Gain),
+    /// `h = norm(gain * r + y)` (post-norm: BERT, openai-gpt).
+    AddNorm(Norm, Gain),
+    /// The slot becomes `y`.
+    Set(Slot),
+    /// The slot is increased by `y`.
+    AddTo(Slot),
+}
+
+/// A normalisation over the last axis.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Norm {
+    /// Which.
+    pub kind: NormKind,
+    /// Factor per feature.
+    pub weight: Option<WeightIndex>,
+    /// Addend per feature.
+    pub bias: Option<WeightIndex>,
+    /// Added to the variance (or mean square).
+    pub epsilon: f64,
+}
+
+/// The kinds of [`Norm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x^2) + eps)`.
+    Rms,
+    /// `(x - mean) / sqrt(var + eps)`.
+    Layer,
+    /// `x / sqrt(sum(x^2) + eps)`.
+    L2,
+}
+
+/// `y = W x + b`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Linear {
+    /// `[out, in]`.
+    pub weight: WeightIndex,
+    /// `[out]`.
+    pub bias: Option<WeightIndex>,
+    /// Output features.
+    pub out_features: usize,
+    /// Input features.
+    pub in_features: usize,
+}
+
+/// What a branch computes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Mixer {
+    /// Multi-head attention.
+    Attention(Box<Attention>),
+    /// Multi-head latent attention (DeepSeek-V2).
+    LatentAttention(Box<LatentAttention>),
+    /// Feed-forward network.
+    FeedForward(FeedForward),
+    /// Mixture of experts.
+    MixtureOfExperts(Box<MixtureOfExperts>),
+    /// The slot's content, unchanged.
+    Identity,
+}
+
+/// Multi-head, grouped-query or multi-query attention.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Features of a query or key head.
+    pub head_dim: usize,
+    /// Features of a value head.
+    pub value_dim: usize,
+    /// `[heads * head_dim, hidden]`.
+    pub query: Linear,
+    /// Where keys and values come from.
+    pub key_value: KeyValue,
+    /// `[hidden, heads * value_dim]`.
+    pub output: Linear,
+    /// Limits q, k and v to `[-clip, clip]`.
+    pub clip: Option<f64>,
+    /// Norm of the queries.
+    pub query_norm: Option<HeadNorm>,
+    /// Norm of the keys.
+    pub key_norm: Option<HeadNorm>,
+    /// Norm of the values.
+    pub value_norm: Option<HeadNorm>,
+    /// How positions enter; empty: not at all.
+    pub positions: Vec<Position>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on `q k`.
+    pub scale: f64,
+    /// `cap * tanh(logit / cap)` on the scaled logits.
+    pub softcap: Option<f64>,
+    /// A learned logit per head that only enters the denominator `[heads]`.
+    pub sinks: Option<WeightIndex>,
+    /// Factor on the query by its position.
+    pub query_temperature: Option<QueryTemperature>,
+    /// Gate on the heads' outputs.
+    pub gate: Option<OutputGate>,
+    /// Norm of the concatenated heads in front of the output projection (BitNet).
+    pub output_norm: Option<Norm>,
+}
+
+/// Where keys and values come from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum KeyValue {
+    /// Projections of the layer's own input.
+    Own {
+        /// `[kv_heads * head_dim, hidden]`.
+        key: Linear,
+        /// `[kv_heads * value_dim, hidden]`; absent: values are the keys as projected.
+        value: Option<Linear>,
+    },
+    /// The finished keys and values of an earlier layer of the stack (0-based).
+    OfLayer(usize),
+}
+
+/// A norm of queries, keys or values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeadNorm {
+    /// The norm; its weight has the features of its span.
+    pub norm: Norm,
+    /// What one row of it is.
+    pub span: NormSpan,
+    /// After the rotation instead of before.
+    pub after_rotation: bool,
+}
+
+/// The features that are normalised together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NormSpan {
+    /// One head; all heads share the weight `[head_dim]`.
+    Head,
+    /// One head; every head has its own weight `[heads * head_dim]` (Cohere).
+    HeadOwnWeight,
+    /// All heads together (OLMo 2).
+    Full,
+}
+
+/// One way in which positions enter attention.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Position {
+    /// Rotary embedding of queries and keys.
+    Rope(Rope),
+    /// A slope per head on the distance (Press et al. 2021).
+    Alibi(Alibi),
+}
+
+/// Slopes of ALiBi, one a head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alibi {
+    /// `bias = slope * (key position - query position)`.
+    pub slopes: Vec<f64>,
+}
+
+/// Which keys a query at position `i` sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Mask {
+    /// All.
+    Full,
+    /// `j <= i`.
+    Causal,
+    /// `i - window < j <= i`.
+    CausalWindow(usize),
+    /// `|i - j| <= distance`.
+    Window(usize),
+    /// `j <= i` within the same block of this many positions.
+    CausalChunk(usize),
+}
+
+/// A factor on the query that depends on its position.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum QueryTemperature {
+    /// `1 + beta * ln(1 + floor((position + shift) / original))` (Llama 4, Ministral 3).
+    Llama4 {
+        /// Factor on the logarithm.
+        beta: f64,
+        /// Positions per step.
+        original: f64,
+        /// Added to the position.
+        shift: f64,
+    },
+    /// `max(1, ln(position + 1) / ln(trained))` (Qwen, Baichuan-like logn scaling).
+    LogN {
+        /// Trained length.
+        trained: f64,
+    },
+}
+
+/// A gate on the attention output in front of its projection.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutputGate {
+    /// `[heads, hidden]` or `[heads * value_dim, hidden]`, of the layer's (normed) input.
+    pub projection: Linear,
+    /// One gate a head instead of one a feature.
+    pub per_head: bool,
+    /// Applied to the gate.
+    pub activation: Activation,
+}
+
+/// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LatentAttention {
+    /// Query heads.
+    pub heads: usize,
+    /// Unrotated features of a query or key head.
+    pub nope_dim: usize,
+    /// Rotated features of a query or key head; the rotated key is shared by all heads.
+    pub rope_dim: usize,
+    /// Features of a value head.
+    pub value_dim: usize,
+    /// Rank of the key/value latent.
+    pub kv_rank: usize,
+    /// `[q_rank, hidden]` and its norm, where queries are low-rank too.
+    pub query_down: Option<(Linear, Norm)>,
+    /// `[heads * (nope_dim + rope_dim), q_rank or hidden]`.
+    pub query: Linear,
+    /// `[kv_rank + rope_dim, hidden]`.
+    pub key_value_down: Linear,
+    /// Norm of the latent.
+    pub key_value_norm: Norm,
+    /// `[heads * (nope_dim + value_dim), kv_rank]`, per head `[nope; value]`.
+    pub key_value_up: Linear,
+    /// `[hidden, heads * value_dim]`.
+    pub output: Linear,
+    /// Rotation of the last `rope_dim` features.
+    pub rope: Option<Rope>,
+    /// Factor on the query latent after its norm (LongCat).
+    pub query_latent_scale: f64,
+    /// Factor on the key/value latent after its norm (LongCat).
+    pub key_value_latent_scale: f64,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on `q k`.
+    pub scale: f64,
+    /// Factor on the query by its position.
+    pub query_temperature: Option<QueryTemperature>,
+}
+
+/// `down(activation(gate x) * up x)` or `down(activation(up x))`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FeedForward {
+    /// `[intermediate, hidden]`, where gated.
+    pub gate: Option<Linear>,
+    /// `[intermediate, hidden]`.
+    pub up: Linear,
+    /// `[hidden, intermediate]`.
+    pub down: Linear,
+    /// On the gate, or on `up` where there is none.
+    pub activation: Activation,
+    /// Norm in front of `down` (BitNet).
+    pub inner_norm: Option<Norm>,
+}
+
+/// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
+/// `[experts, out, in]`; an expert that no token chose is not read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixtureOfExperts {
+    /// Number of experts.
+    pub experts: usize,
+    /// How tokens choose.
+    pub router: Router,
+    /// The experts' network; its weights have a leading expert axis.
+    pub expert: FeedForward,
+    /// Always-on experts as one network.
+    pub shared: Option<FeedForward>,
+    /// `[1, hidden]`: sigmoid gate on the shared network's output.
+    pub shared_gate: Option<Linear>,
+}
+
+/// How a token chooses its experts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Router {
+    /// `[experts, hidden]`.
+    pub projection: Linear,
+    /// Logits to scores.
+    pub score: RouterScore,
+    /// Experts per token.
+    pub top_k: usize,
+    /// Added to the scores for the choice only `[experts]`.
+    pub choice_bias: Option<WeightIndex>,
+    /// Limits the choice to some groups of experts.
+    pub groups: Option<RouterGroups>,
+    /// Chosen scores are divided by their sum.
+    pub renormalize: bool,
+    /// Factor on the weights.
+    pub scale: f64,
+}
+
+/// Logits to scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum RouterScore {
+    /// Softmax over all experts.
+    Softmax,
+    /// Sigmoid of each.
+    Sigmoid,
+    /// Softmax over the chosen logits.
+    SoftmaxOfTopK,
+}
+
+/// Group-limited choice (DeepSeek).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RouterGroups {
+    /// Number of groups.
+    pub count: usize,
+    /// Groups a token may use.
+    pub chosen: usize,
+    /// A group's score is the sum of its best this many scores (1: the maximum).
+    pub best: usize,
+}
+
+/// Elementwise activations, by the names of transformers' `ACT2FN`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Activation {
+    /// `gelu`: with the error function.
+    Gelu,
+    /// `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`, `gelu_accurate`: with tanh.
+    GeluTanh,
+    /// `quick_gelu`: `x * sigmoid(1.702 x)`.
+    QuickGelu,
+    /// `relu`.
+    Relu,
+    /// `relu2`: squared.
+    Relu2,
+    /// `relu6`.
+    Relu6,
+    /// `silu`, `swish`.
+    Silu,
+    /// `sigmoid`.
+    Sigmoid,
+    /// `tanh`.
+    Tanh,
+    /// `softplus`.
+    Softplus,
+    /// `mish`.
+    Mish,
+    /// `leaky_relu`: slope 0.01.
+    LeakyRelu,
+    /// `linear`.
+    Linear,
+}
+
+/// What follows the last layer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Head {
+    /// Weights, in order of use.
+    pub leaves: Vec<Leaf>,
+    /// Final norm.
+    pub norm: Option<Norm>,
+    /// Logits, where the model has them.
+    pub logits: Option<LogitsHead>,
+    /// The pooled first token, where the model has it.
+    pub pooler: Option<Pooler>,
+}
+
+/// Hidden state to logits.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LogitsHead {
+    /// What the logits at a position predict.
+    pub predicts: Predicts,
+    /// Dense layer, activation and norm in front of the projection (masked LM).
+    pub transform: Option<HeadTransform>,
+    /// `[vocab, hidden]`.
+    pub projection: Linear,
+    /// Factor on the logits.
+    pub scale: f64,
+    /// `cap * tanh(logit / cap)`, after the scale.
+    pub softcap: Option<f64>,
+}
+
+/// What the logits at a position predict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Predicts {
+    /// The next token.
+    Next,
+    /// The token itself, where it was masked.
+    Masked,
+}
+
+/// `norm(activation(dense(h)))`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeadTransform {
+    /// `[out, hidden]`.
+    pub dense: Linear,
+    /// After the dense layer.
+    pub activation: Activation,
+    /// After the activation.
+    pub norm: Option<Norm>,
+}
+
+/// `activation(dense(h[0]))`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pooler {
+    /// `[hidden, hidden]`.
+    pub dense: Linear,
+    /// After the dense layer.
+    pub activation: Activation,
+}
+
+impl ModelSpec {
+    /// The stack whose end carries the logits and the pooled output: the last one.
+    ///
+    /// # Panics
+    /// If the description has no stack, which no family produces.
+    pub fn output_stack(&self) -> &Stack {
+        &self.stacks[self.stacks.len() - 1]
+    }
+
+    /// Every leaf of the model with the place it belongs to.
+    pub fn leaves(&self) -> impl Iterator<Item = &Leaf> {
+        self.stacks.iter().flat_map(|stack| {
+            stack
+                .embedding
+                .leaves
+                .iter()
+                .chain(stack.layers.iter().flat_map(|layer| &layer.leaves))
+                .chain(&stack.head.leaves)
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! Where a logical weight comes from: a lazy expression over the tensors of a checkpoint.
+
+use serde::Serialize;
+
+/// One logical weight as an expression over checkpoint tensors. Evaluating it yields byte ranges,
+/// never a copy of more than is asked for, so an expert that no token chose is never read.
+///
+/// Splits, transposes and permutations act on the last two axes (`[out, in]`), or on the only axis
+/// of a vector; leading axes (experts) are carried along.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Source {
+    /// The tensor of this name.
+    Tensor(String),
+    /// Alternative spellings of the same weight; exactly one must be in the checkpoint.
+    OneOf(Vec<Source>),
+    /// One part of a fused tensor, split along the rows (the `out` axis).
+    Part {
+        /// The fused tensor.
+        of: Box<Source>,
+        /// How its rows are divided.
+        split: Split,
+        /// Which part.
+        part: usize,
+    },
+    /// Stored as `[in, out]` (GPT-2's `Conv1D`, some stacked experts).
+    Transpose(Box<Source>),
+    /// `{}` in every name is replaced by `0..count`; the results are stacked on a new first axis.
+    Each {
+        /// The expression with `{}` in its names.
+        of: Box<Source>,
+        /// How many.
+        count: usize,
+    },
+    /// One slice of a stacked tensor: removes the first axis.
+    Index {
+        /// The stacked tensor.
+        of: Box<Source>,
+        /// Which slice.
+        index: usize,
+    },
+    /// Rows of one tensor after another (shards split along the first axis).
+    ConcatRows(Vec<Source>),
+    /// Columns of one tensor after another (shards split along the second axis).
+    ConcatColumns(Vec<Source>),
+    /// `1 + w` (Gemma's RMSNorm). Vectors only.
+    PlusOne(Box<Source>),
+    /// Rows of every head reordered from interleaved pairs (Meta's files) to halves (rotate-half).
+    RopePermute {
+        /// The projection `[heads * head_dim, in]`.
+        of: Box<Source>,
+        /// Rows of one head.
+        head_dim: usize,
+    },
+    /// The same bytes seen with another shape of equal size (`[1, 1, n]` stored for `[n]`).
+    Reshape(Box<Source>),
+}
+
+/// How the rows of a fused tensor are divided among the logical weights it holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Split {
+    /// One part after another: `[q; k; v]`. The sizes are in rows.
+    Rows(Vec<usize>),
+    /// `[head][part][dim]` (GPT-NeoX, Bloom: q, k, v within every head).
+    PerHead {
+        /// Number of heads.
+        heads: usize,
+        /// Parts in every head.
+        parts: usize,
+    },
+    /// `[group][q.., k, v][dim]` (Falcon-40B, InternLM2). Part 0 is q, 1 is k, 2 is v.
+    Grouped {
+        /// Number of groups (key/value heads).
+        groups: usize,
+        /// Query heads in every group.
+        queries: usize,
+    },
+    /// Row `part`, `part + parts`, ... (gpt-oss gate/up).
+    Strided {
+        /// Number of interleaved parts.
+        parts: usize,
+    },
+}
+
+/// How a weight divides among several workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Shard {
+    /// Along the output features.
+    Column,
+    /// Along the input features.
+    Row,
+    /// Along the experts.
+    Expert,
+    /// Every worker holds it.
+    Replicate,
+}
+
+/// One logical weight of a layer: where it is and what shape it must have.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Leaf {
+    /// The expression over checkpoint tensors.
+    pub source: Source,
+    /// Logical shape: `[n]`, `[out, in]` or `[experts, out, in]`.
+    pub shape: Vec<usize>,
+    /// How it divides.
+    pub shard: Shard,
+    /// The name of a part of the model that a checkpoint may lack as a whole (`pooler`, `lm_head`).
+    /// All leaves of one optional part are present or none is.
+    pub optional: Option<&'static str>,
+}
+
+impl Leaf {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&n| n as u64).product()
+    }
+}
+
+/// Index into the leaves of the embedding, layer or head that the weight belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct WeightIndex(pub u32);
+
+impl Source {
+    /// The tensor of this name.
+    pub fn tensor(name: impl Into<String>) -> Self {
+        Self::Tensor(name.into())
+    }
+
+    /// Part `part` of this fused tensor.
+    #[must_use]
+    pub fn part(self, split: Split, part: usize) -> Self {
+        Self::Part { of: Box::new(self), split, part }
+    }
+
+    /// This tensor, stored transposed.
+    #[must_use]
+    pub fn transpose(self) -> Self {
+        Self::Transpose(Box::new(self))
+    }
+
+    /// `1 +` this vector.
+    #[must_use]
+    pub fn plus_one(self) -> Self {
+        Self::PlusOne(Box::new(self))
+    }
+
+    /// Every tensor name that may be read, with `{}` left in place.
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::Tensor(name) => vec![name],
+            Self::OneOf(all) | Self::ConcatRows(all) | Self::ConcatColumns(all) => {
+                all.iter().flat_map(Self::names).collect()
+            }
+            Self::Part { of, .. }
+            | Self::Transpose(of)
+            | Self::Each { of, .. }
+            | Self::Index { of, .. }
+            | Self::PlusOne(of)
+            | Self::RopePermute { of, .. }
+            | Self::Reshape(of) => of.names(),
+        }
+    }
+}
