@@ -1,0 +1,377 @@
+"""Writes golden folders: tiny models whose weights follow from a formula, with the outputs transformers computes for them.
+
+    python generate.py                      every golden of variants/*.json
+    python generate.py llama gpt2-flags     these goldens
+    python generate.py --family gemma       the goldens of variants/gemma.json
+    python generate.py --check NAME...      compute again and compare with the files that are there
+
+See README.md for the files.
+"""
+
+import argparse
+import copy
+import inspect
+import json
+import os
+import re
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import transformers
+from safetensors.torch import load_file, save, save_file
+
+import formula
+import weights
+
+HERE = Path(__file__).resolve().parent
+GOLDENS = HERE.parent.parent / "goldens"
+RESERVED = {0, 1, 2, 3}
+LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+warnings.filterwarnings("ignore")
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+
+
+def variants():
+    """Every golden that variants/*.json describes, by name."""
+    found = {}
+    for path in sorted((HERE / "variants").glob("*.json")):
+        for variant in json.loads(path.read_text()):
+            if variant["name"] in found:
+                raise ValueError(f"{path.name}: two goldens are called {variant['name']}")
+            found[variant["name"]] = {**variant, "family": path.stem}
+    return found
+
+
+def merged(base, overrides):
+    """`base` with `overrides` on top; a dict merges key by key unless it says {"=": {...}} (replace); "-" removes a key."""
+    result = copy.deepcopy(base)
+    for key, value in overrides.items():
+        if value == "-":
+            result.pop(key, None)
+        elif isinstance(value, dict) and set(value) == {"="}:
+            result[key] = copy.deepcopy(value["="])
+        elif isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] = merged(result[key], value)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def base_of(variant):
+    return json.loads((HERE / "bases" / f"{variant['base']}.json").read_text())
+
+
+def model_class(variant):
+    return getattr(transformers, variant.get("class") or base_of(variant)["class"])
+
+
+def config_dict(variant):
+    config = merged(base_of(variant)["config"], variant.get("config", {}))
+    config["architectures"] = [model_class(variant).__name__]
+    return config
+
+
+def config_of(config):
+    config = copy.deepcopy(config)
+    return transformers.CONFIG_MAPPING[config["model_type"]].from_dict(config)
+
+
+def write_checkpoint(variant, folder):
+    """save_pretrained of the variant with every tensor rewritten by its formula. Returns the entries of tensors.json."""
+    given = config_dict(variant)
+    torch.manual_seed(0)
+    model = model_class(variant)(config_of(given)).eval()
+    model.save_pretrained(folder)
+    path = folder / "model.safetensors"
+    initial = load_file(path)
+    entries, tensors = [], {}
+    for name in sorted(initial):
+        tensor = initial[name]
+        dtype = next(code for code, kind in formula.DTYPES.items() if kind == tensor.dtype)
+        entry = {"name": name, "shape": list(tensor.shape), "dtype": dtype}
+        rule = weights.scale_and_offset(model, name, tensor, [tuple(rule) for rule in variant.get("weights", [])])
+        if rule is None:
+            entry["values"] = tensor.flatten().tolist()
+        else:
+            entry["scale"], entry["offset"] = rule
+        entries.append(entry)
+        tensors[name] = formula.tensor_of(entry, "bf16")
+    save_file(tensors, path, metadata={"format": "pt"})
+    if variant.get("config_as_given"):
+        given.pop("dtype", None)
+        (folder / "config.json").write_text(json.dumps(given, indent=2, sort_keys=True) + "\n")
+    return entries
+
+
+def load(variant, folder, config=None):
+    extra = {"config": config} if config is not None else {}
+    model, report = model_class(variant).from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **extra
+    )
+    problems = {key: value for key, value in report.items() if value}
+    if problems:
+        raise ValueError(f"{variant['name']}: from_pretrained reports {problems}")
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")
+    return model.eval()
+
+
+def check_round_trip(model, folder):
+    """Every tensor of the checkpoint reached the model: saving it again gives the same tensors."""
+    with tempfile.TemporaryDirectory() as again:
+        model.save_pretrained(again)
+        written, kept = load_file(folder / "model.safetensors"), load_file(Path(again) / "model.safetensors")
+    if written.keys() != kept.keys():
+        raise ValueError(f"names change in a round trip: {sorted(written.keys() ^ kept.keys())}")
+    for name, tensor in written.items():
+        if not torch.equal(tensor, kept[name]):
+            raise ValueError(f"{name} changes in a round trip")
+
+
+def first_tensor(output):
+    if isinstance(output, torch.Tensor):
+        return output
+    if isinstance(output, (tuple, list)):
+        return first_tensor(output[0])
+    return first_tensor(next(iter(output.values())))
+
+
+def layer_stack(model, path=None):
+    """(path, list of layers): the outermost list of layers of the model."""
+    if path:
+        return path, model.get_submodule(path)
+    found = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList) and name.rpartition(".")[2] in LAYER_LISTS and len(module):
+            if not any(name.startswith(outer + ".") for outer, _ in found):
+                found.append((name, module))
+    if len(found) != 1:
+        raise ValueError(f"stacks of layers: {[name for name, _ in found]}; say which in the variant (layers)")
+    return found[0]
+
+
+def flat(tensor):
+    """[1, tokens, width] -> [tokens, width]; [streams, 1, tokens, width] -> [streams * tokens, width]."""
+    return tensor.reshape(-1, tensor.shape[-1]).clone()
+
+
+class Capture:
+    """What enters the first layer and what leaves every layer, by forward hooks."""
+
+    def __init__(self, model, path=None):
+        self.model, self.boundaries, self.handles = model, {}, []
+        self.path, layers = layer_stack(model, path)
+        self.count = len(layers)
+        self.handles.append(layers[0].register_forward_pre_hook(self.enter, with_kwargs=True))
+        for index, layer in enumerate(layers):
+            self.handles.append(layer.register_forward_hook(self.leave(index + 1)))
+        self.last_hidden, self.producers = None, []
+        for name, module in model.named_modules():
+            self.handles.append(module.register_forward_hook(self.produced(name)))
+
+    def enter(self, module, arguments, named):
+        if 0 not in self.boundaries:
+            hidden = arguments[0] if arguments else named["hidden_states"]
+            self.boundaries[0] = flat(hidden)
+
+    def leave(self, index):
+        def hook(module, arguments, output):
+            self.boundaries[index] = flat(first_tensor(output))
+
+        return hook
+
+    def produced(self, name):
+        def hook(module, arguments, output):
+            if module is self.model.base_model:
+                self.last_hidden = output.last_hidden_state if hasattr(output, "last_hidden_state") else first_tensor(output)
+            elif isinstance(output, torch.Tensor):
+                self.producers.append((name, output))
+
+        return hook
+
+    def norm(self):
+        """(module name, tensor) of the final norm, or (None, None) when the stack ends without one."""
+        end = flat(self.last_hidden)
+        last = self.boundaries[self.count]
+        if end.shape == last.shape and torch.equal(end, last):
+            return None, None
+        place = (self.last_hidden.data_ptr(), self.last_hidden.numel())
+        names = [name for name, tensor in self.producers if (tensor.data_ptr(), tensor.numel()) == place]
+        return (names[-1] if names else "?"), end
+
+
+def run(model, inputs, path=None):
+    """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
+    accepted = inspect.signature(model.forward).parameters
+    capture = Capture(model, path)
+    extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
+    with torch.no_grad():
+        output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
+    for handle in capture.handles:
+        handle.remove()
+    results = {}
+    if getattr(output, "logits", None) is not None:
+        results["logits"] = flat(output.logits)
+    elif getattr(output, "prediction_logits", None) is not None:
+        results["logits"] = flat(output.prediction_logits)
+    if getattr(output, "pooler_output", None) is not None:
+        results["pooler_output"] = output.pooler_output[0].clone()
+    return results, capture
+
+
+def records_of(variant, model):
+    """The inputs of every record."""
+    config = model.config.get_text_config()
+    accepted = inspect.signature(model.forward).parameters
+    for index, record in enumerate(variant.get("records", [7, 19])):
+        record = record if isinstance(record, dict) else {"tokens": record}
+        ids = formula.input_ids(index, record["tokens"], config.vocab_size, RESERVED)
+        for position, token in record.get("set", {}).items():
+            ids[int(position)] = token
+        inputs = {"input_ids": torch.tensor(ids, dtype=torch.int64)}
+        kinds = getattr(config, "type_vocab_size", 0) or 0
+        if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
+            drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
+            inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)
+        yield index, inputs
+
+
+def is_causal(variant, folder):
+    """Whether the first layer's outputs stay the same when the last token changes."""
+    outputs = []
+    model = load(variant, folder)
+    _, inputs = next(records_of(variant, model))
+    for shift in (0, 1):
+        ids = inputs["input_ids"].clone()
+        ids[-1] = ids[-1] - shift if ids[-1] > 4 else ids[-1] + shift
+        _, capture = run(load(variant, folder), {**inputs, "input_ids": ids}, variant.get("layers"))
+        outputs.append(capture.boundaries[capture.count][: len(ids) - 1])
+    return torch.allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-5)
+
+
+def effect_of(variant, folder, reference):
+    """How much every overridden config value changes the end result (in its std), against the base's value: 0 proves nothing."""
+    base, given, effects = base_of(variant)["config"], config_dict(variant), {}
+    keys = []
+    for key, value in variant.get("config", {}).items():
+        if isinstance(given.get(key), dict) and isinstance(base.get(key), dict):
+            keys += [(key, inner) for inner in {**base[key], **given[key]} if base[key].get(inner) != given[key].get(inner)]
+        else:
+            keys.append((key,))
+    for key in keys:
+        config, source = copy.deepcopy(given), base
+        target = config
+        for part in key[:-1]:
+            target, source = target[part], source[part]
+        if key[-1] in source:
+            target[key[-1]] = copy.deepcopy(source[key[-1]])
+        else:
+            target.pop(key[-1], None)
+        try:
+            largest = 0.0
+            for index, inputs in records_of(variant, load(variant, folder, config_of(config))):
+                results, capture = run(load(variant, folder, config_of(config)), inputs, variant.get("layers"))
+                for name, found in {"end": flat(capture.last_hidden), **results}.items():
+                    expected = reference[index][name]
+                    largest = max(largest, ((found - expected).abs().max() / expected.std()).item())
+            effects[".".join(key)] = float(f"{largest:.2g}")
+        except Exception as error:  # other shapes, other tensors, or a value that something else requires
+            effects[".".join(key)] = "shapes" if "report" in str(error) or "size" in str(error) else "required"
+    return effects
+
+
+def golden(variant):
+    """The files of the golden, as bytes by file name, and a line of facts for the log."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        entries = write_checkpoint(variant, folder)
+        model = load(variant, folder)
+        check_round_trip(model, folder)
+        stack = variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
+        expected, reference, norm_name = {}, {}, None
+        for index, inputs in records_of(variant, model):
+            results, capture = run(load(variant, folder), inputs, variant.get("layers"))
+            norm_name, end = capture.norm()
+            for name, tensor in inputs.items():
+                expected[f"{index}.{name}"] = tensor
+            for boundary, tensor in sorted(capture.boundaries.items()):
+                expected[f"{index}.hidden.{stack}.{boundary:03}"] = tensor
+            if end is not None and not variant.get("no_norm"):
+                expected[f"{index}.hidden.{stack}.norm"] = end
+            for name, tensor in results.items():
+                expected[f"{index}.{name}"] = tensor
+            reference[index] = {"end": flat(capture.last_hidden), **results}
+        for name, tensor in expected.items():
+            if not torch.isfinite(tensor.double()).all():
+                raise ValueError(f"{variant['name']}: {name} is not finite")
+        effects = effect_of(variant, folder, reference)
+        facts = {
+            "class": model_class(variant).__name__,
+            "why": variant["why"],
+            "base": variant["base"],
+            "stack": stack,
+            "layers": capture.path,
+            "final_norm": norm_name,
+            "reference": "transformers 5.23.0, torch 2.15, float32, eager attention",
+            "effect": effects,
+        }
+        listed = {"format_version": 1, "round_to": "bf16", "tensors": entries}
+        lines = ",\n".join(json.dumps(entry) for entry in entries)
+        files = {
+            "config.json": (folder / "config.json").read_bytes(),
+            "tensors.json": f'{{"format_version": 1, "round_to": "bf16", "tensors": [\n{lines}\n]}}\n'.encode(),
+            "expected.safetensors": save({name: tensor.contiguous() for name, tensor in expected.items()}),
+            "golden.json": (json.dumps(facts, indent=1) + "\n").encode(),
+        }
+        assert json.loads(files["tensors.json"]) == listed
+    spread = {name: round(tensor.std().item(), 2) for name, tensor in reference[max(reference)].items()}
+    size = sum(map(len, files.values())) // 1000
+    kept = [entry["name"] for entry in entries if "values" in entry]
+    line = f"{variant['name']}: {facts['class']} {stack} {capture.path} norm={norm_name} {size} KB std={spread} effect={effects}"
+    return files, line + (f" VALUES={kept}" if kept else "") + (" LARGE" if size > 250 else "")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("names", nargs="*")
+    arguments.add_argument("--family", action="append", default=[])
+    arguments.add_argument("--check", action="store_true")
+    arguments.add_argument("--missing", action="store_true", help="only goldens that have no folder yet")
+    options = arguments.parse_args()
+    found = variants()
+    names = options.names + [name for name, variant in found.items() if variant["family"] in options.family]
+    failed = 0
+    for name in names or found:
+        if options.missing and (GOLDENS / name / "expected.safetensors").exists():
+            continue
+        try:
+            files, line = golden(found[name])
+        except Exception as error:
+            failed += 1
+            print(f"{name}: FAILED {type(error).__name__}: {error}", flush=True)
+            if len(names) == 1:
+                raise
+            continue
+        if options.check:
+            different = [file for file, data in files.items() if (GOLDENS / name / file).read_bytes() != data]
+            failed += bool(different)
+            print(f"{name}: {'DIFFERENT ' + str(different) if different else 'same'}", flush=True)
+            continue
+        (GOLDENS / name).mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            (GOLDENS / name / file).write_bytes(data)
+        print(line, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
