@@ -1,0 +1,113 @@
+"""Writes crates/sli-spec/src/defaults.json: what transformers assumes for keys a config.json omits.
+
+Run from the root of the repository with the pinned transformers:
+
+    python tools/defaults/generate.py            # write
+    python tools/defaults/generate.py --check    # exit 1 if the committed file is stale
+
+The types are those of the table in crates/sli-spec/src/registry.rs; types whose code lives outside
+transformers are skipped. Field defaults are the raw ones of the class, before `__post_init__`
+derives one from another: deriving is the families' business, because the file may set either.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import transformers
+from transformers.models.auto import configuration_auto, modeling_auto
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "crates/sli-spec/src/defaults.json"
+REGISTRY = ROOT / "crates/sli-spec/src/registry.rs"
+
+# Fields that every configuration class inherits; none reaches the forward pass through its default.
+INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
+
+TASKS = [
+    ("masked_lm", modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES),
+    ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    ("masked_lm", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    ("base", modeling_auto.MODEL_MAPPING_NAMES),
+]
+
+
+def registered_types():
+    return re.findall(r'^\s*row\("([^"]+)"', REGISTRY.read_text(), flags=re.MULTILINE)
+
+
+def names_of(mapping, model_type):
+    names = mapping.get(model_type, ())
+    return [names] if isinstance(names, str) else list(names)
+
+
+def classes_of(model_type):
+    """Class name -> task. A type's own language-model class overrides its pre-training class."""
+    classes = {}
+    for task, mapping in TASKS:
+        for name in names_of(mapping, model_type):
+            # A pre-training class is of use only where it is a masked LM with one more head.
+            if mapping is modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES and not (
+                name.endswith("ForPreTraining") and model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+            ):
+                continue
+            classes[name] = task
+    return dict(sorted(classes.items()))
+
+
+def field_defaults(config_class):
+    values = {}
+    for field in dataclasses.fields(config_class):
+        if field.name in INHERITED:
+            continue
+        if field.default is not dataclasses.MISSING:
+            values[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            values[field.name] = field.default_factory()
+    return {key: value for key, value in sorted(values.items()) if is_plain(value)}
+
+
+def is_plain(value):
+    try:
+        json.dumps(value)
+    except TypeError:
+        return False
+    return True
+
+
+def row_of(model_type):
+    config_class = configuration_auto.CONFIG_MAPPING[model_type]
+    base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type)
+    prefix = getattr(transformers, base[0]).base_model_prefix if base else ""
+    return {
+        "base_prefix": f"{prefix}." if prefix else "",
+        "classes": classes_of(model_type),
+        "attribute_map": dict(sorted(config_class.attribute_map.items())),
+        "default_theta": getattr(config_class, "default_theta", None),
+        "defaults": field_defaults(config_class),
+    }
+
+
+def table():
+    known = configuration_auto.CONFIG_MAPPING_NAMES
+    rows = {model_type: row_of(model_type) for model_type in sorted(registered_types()) if model_type in known}
+    return json.dumps(rows, indent=1, sort_keys=False) + "\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    arguments = parser.parse_args()
+    text = table()
+    if arguments.check:
+        if TARGET.read_text() != text:
+            sys.exit(f"{TARGET} is stale: run tools/defaults/generate.py")
+    else:
+        TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
