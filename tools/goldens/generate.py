@@ -113,9 +113,9 @@ def write_checkpoint(variant, folder):
 
 
 def load(variant, folder, config=None):
-    extra = {"config": config} if config is not None else {}
+    config = config or transformers.AutoConfig.from_pretrained(folder)  # the class's own config class may be another one
     model, report = model_class(variant).from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True, **extra
+        folder, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
     problems = {key: value for key, value in report.items() if value}
     if problems:

@@ -28,7 +28,9 @@ def save_checkpoint(golden, out, dtype, shard_size):
         folder = Path(folder)
         shutil.copyfile(golden / "config.json", folder / "config.json")
         save_file(formula.tensors_of(golden), folder / "model.safetensors", metadata={"format": "pt"})
-        model = getattr(transformers, facts["class"]).from_pretrained(folder, dtype=DTYPES[dtype])
+        model = getattr(transformers, facts["class"]).from_pretrained(
+            folder, config=transformers.AutoConfig.from_pretrained(folder), dtype=DTYPES[dtype]
+        )
         out.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(out, max_shard_size=shard_size)
 
