@@ -1,1 +1,351 @@
-//! build.
+//! Building descriptions: naming a tensor and recording its leaf are one act.
+
+use crate::{
+    Activation, Config, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead, Mask, Mixer,
+    Norm, NormKind, Shard, Source, SpecError, Step, WeightIndex, Write,
+};
+use crate::{Branch, Class, Slot, Task};
+
+/// Collects the weights of one embedding, layer or head, in the order of their use.
+#[derive(Clone, Debug, Default)]
+pub struct Leaves {
+    prefix: String,
+    leaves: Vec<Leaf>,
+    optional: Option<&'static str>,
+}
+
+/// What the norms of a model have in common.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormStyle {
+    /// Which.
+    pub kind: NormKind,
+    /// Added to the variance (or mean square).
+    pub epsilon: f64,
+    /// There is a factor per feature.
+    pub weight: bool,
+    /// There is an addend per feature.
+    pub bias: bool,
+    /// The factor is stored less one (Gemma).
+    pub plus_one: bool,
+}
+
+impl NormStyle {
+    /// RMS norm with a factor.
+    pub fn rms(epsilon: f64) -> Self {
+        Self {
+            kind: NormKind::Rms,
+            epsilon,
+            weight: true,
+            bias: false,
+            plus_one: false,
+        }
+    }
+
+    /// Layer norm with a factor and an addend.
+    pub fn layer(epsilon: f64) -> Self {
+        Self {
+            kind: NormKind::Layer,
+            epsilon,
+            weight: true,
+            bias: true,
+            plus_one: false,
+        }
+    }
+}
+
+impl Leaves {
+    /// Names are relative to the prefix.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The weights that follow belong to a part that a checkpoint may lack (`None`: they do not).
+    pub fn optional(&mut self, part: Option<&'static str>) {
+        self.optional = part;
+    }
+
+    /// The tensor of this name under the prefix.
+    pub fn tensor(&self, name: &str) -> Source {
+        Source::tensor(format!("{}{name}", self.prefix))
+    }
+
+    /// Records a weight.
+    pub fn weight(&mut self, source: Source, shape: &[usize], shard: Shard) -> WeightIndex {
+        let index = WeightIndex(self.leaves.len() as u32);
+        self.leaves.push(Leaf {
+            source,
+            shape: shape.to_vec(),
+            shard,
+            optional: self.optional,
+        });
+        index
+    }
+
+    /// `NAME` as a table `[rows, width]`.
+    pub fn table(&mut self, name: &str, rows: usize, width: usize) -> WeightIndex {
+        self.weight(self.tensor(name), &[rows, width], Shard::Column)
+    }
+
+    /// `NAME.weight` `[out, in]`, and `NAME.bias` `[out]` if there is one.
+    pub fn linear(
+        &mut self,
+        name: &str,
+        [out_features, in_features]: [usize; 2],
+        bias: bool,
+        shard: Shard,
+    ) -> Linear {
+        let weight = self.tensor(&format!("{name}.weight"));
+        let bias = bias.then(|| self.tensor(&format!("{name}.bias")));
+        self.linear_of(weight, bias, [out_features, in_features], shard)
+    }
+
+    /// A linear map whose weight and bias are any expressions.
+    pub fn linear_of(
+        &mut self,
+        weight: Source,
+        bias: Option<Source>,
+        [out_features, in_features]: [usize; 2],
+        shard: Shard,
+    ) -> Linear {
+        // The addend of a map that is split along its input is added once, after the sum.
+        let bias_shard = if shard == Shard::Row {
+            Shard::Replicate
+        } else {
+            shard
+        };
+        let weight = self.weight(weight, &[out_features, in_features], shard);
+        let bias = bias.map(|bias| self.weight(bias, &[out_features], bias_shard));
+        Linear {
+            weight,
+            bias,
+            out_features,
+            in_features,
+        }
+    }
+
+    /// `NAME.weight` and `NAME.bias`, as far as the style has them.
+    pub fn norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
+        let weight = style.weight.then(|| {
+            let stored = self.tensor(&format!("{name}.weight"));
+            let source = if style.plus_one {
+                stored.plus_one()
+            } else {
+                stored
+            };
+            self.weight(source, &[features], Shard::Replicate)
+        });
+        let bias = style.bias.then(|| {
+            self.weight(
+                self.tensor(&format!("{name}.bias")),
+                &[features],
+                Shard::Replicate,
+            )
+        });
+        Norm {
+            kind: style.kind,
+            weight,
+            bias,
+            epsilon: style.epsilon,
+        }
+    }
+
+    /// `down(activation(up x))`, with biases as told.
+    pub fn plain_feed_forward(
+        &mut self,
+        [up, down]: [&str; 2],
+        [hidden_size, intermediate_size]: [usize; 2],
+        bias: bool,
+        activation: Activation,
+    ) -> FeedForward {
+        let up = self.linear(up, [intermediate_size, hidden_size], bias, Shard::Column);
+        let down = self.linear(down, [hidden_size, intermediate_size], bias, Shard::Row);
+        FeedForward {
+            gate: None,
+            up,
+            down,
+            activation,
+            inner_norm: None,
+        }
+    }
+
+    /// `down(activation(gate x) * up x)`, with biases as told.
+    pub fn gated_feed_forward(
+        &mut self,
+        [gate, up, down]: [&str; 3],
+        [hidden_size, intermediate_size]: [usize; 2],
+        bias: bool,
+        activation: Activation,
+    ) -> FeedForward {
+        let gate = self.linear(gate, [intermediate_size, hidden_size], bias, Shard::Column);
+        let plain = self.plain_feed_forward(
+            [up, down],
+            [hidden_size, intermediate_size],
+            bias,
+            activation,
+        );
+        FeedForward {
+            gate: Some(gate),
+            ..plain
+        }
+    }
+
+    /// The collected weights.
+    pub fn finish(self) -> Vec<Leaf> {
+        self.leaves
+    }
+
+    /// A layer of these weights and steps.
+    pub fn layer(self, steps: Vec<Step>) -> Layer {
+        Layer {
+            prefix: self.prefix,
+            leaves: self.leaves,
+            steps,
+        }
+    }
+}
+
+impl Branch {
+    /// A mixer and nothing around it.
+    pub fn plain(mixer: Mixer) -> Self {
+        Self {
+            pre: None,
+            mixer,
+            post: None,
+            gain: Gain::One,
+        }
+    }
+}
+
+impl Step {
+    /// `h + mixer(h)`; norms and gains are set on the result.
+    pub fn residual(mixer: Mixer) -> Self {
+        Self {
+            read: Slot::Hidden,
+            pre: None,
+            branches: vec![Branch::plain(mixer)],
+            post: None,
+            write: Write::Add,
+        }
+    }
+}
+
+/// Final norm and next-token head of a decoder.
+#[derive(Clone, Debug)]
+pub struct CausalHead<'a> {
+    /// Name of the final norm, without `.weight`.
+    pub norm: Option<(String, NormStyle)>,
+    /// Name of the projection, without `.weight`.
+    pub projection: &'a str,
+    /// The projection has a bias.
+    pub bias: bool,
+    /// Name of the token table, which a tied head shares.
+    pub tokens: String,
+    /// Factor on the logits.
+    pub scale: f64,
+    /// Limit of the logits.
+    pub softcap: Option<f64>,
+}
+
+impl CausalHead<'_> {
+    /// The head; without logits if the checkpoint holds the bare base model.
+    pub fn build(
+        self,
+        config: &Config,
+        [vocab_size, hidden_size]: [usize; 2],
+    ) -> Result<Head, SpecError> {
+        let class = config.class()?;
+        let tied = config.flag("tie_word_embeddings")?;
+        let mut leaves = Leaves::new("");
+        let norm = self
+            .norm
+            .map(|(name, style)| leaves.norm(&name, hidden_size, style));
+        let logits = (class.task != Task::Base).then(|| {
+            leaves.optional(class.optional_head());
+            let weight = if tied {
+                Source::tensor(self.tokens)
+            } else {
+                leaves.tensor(&format!("{}.weight", self.projection))
+            };
+            let bias = self
+                .bias
+                .then(|| leaves.tensor(&format!("{}.bias", self.projection)));
+            LogitsHead {
+                predicts: crate::Predicts::Next,
+                transform: None,
+                projection: leaves.linear_of(
+                    weight,
+                    bias,
+                    [vocab_size, hidden_size],
+                    Shard::Column,
+                ),
+                scale: self.scale,
+                softcap: self.softcap,
+            }
+        });
+        Ok(Head {
+            leaves: leaves.finish(),
+            norm,
+            logits,
+            pooler: None,
+        })
+    }
+}
+
+/// Tensors of a head that the description does not use: a tied projection that the file stores all
+/// the same, or any head where the class has none.
+pub fn unused_head<'a>(class: Class, tied: bool, names: &[&'a str]) -> Vec<&'a str> {
+    if class.task == Task::Base || tied {
+        names.to_vec()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The mask of every layer from `layer_types`, or from `otherwise` where the file has none.
+pub fn masks_of_layer_types(
+    config: &Config,
+    layers: usize,
+    otherwise: impl Fn(usize) -> &'static str,
+) -> Result<Vec<(String, Mask)>, SpecError> {
+    let types = match config.texts("layer_types")? {
+        Some(types) if types.len() != layers => {
+            return Err(config.invalid(
+                "layer_types",
+                format!("one entry for each of {layers} layers"),
+            ));
+        }
+        Some(types) => types,
+        None => (0..layers)
+            .map(|layer| otherwise(layer).to_owned())
+            .collect(),
+    };
+    types
+        .into_iter()
+        .map(|layer_type| {
+            // `attention` is what older files call it.
+            let mask = match layer_type.as_str() {
+                "full_attention" | "attention" => Mask::Causal,
+                "sliding_attention" => Mask::CausalWindow(config.size("sliding_window")?),
+                "chunked_attention" => Mask::CausalChunk(config.size("attention_chunk_size")?),
+                other => {
+                    return Err(
+                        config.unsupported("layer_types", format!("no attention is `{other}`"))
+                    );
+                }
+            };
+            Ok((layer_type, mask))
+        })
+        .collect()
+}
+
+/// `a / b`, an error about `key` if that leaves a remainder.
+pub fn divided(config: &Config, key: &str, a: usize, b: usize) -> Result<usize, SpecError> {
+    if a.is_multiple_of(b) {
+        Ok(a / b)
+    } else {
+        Err(config.invalid(key, format!("a divisor of {a}")))
+    }
+}

@@ -1,4 +1,498 @@
-//! Access to `config.json`.
+//! Access to `config.json` that knows what was read.
+//!
+//! Every getter logs its key. A key that nothing read may change the forward pass, so the registry
+//! refuses the file ([`Config::unread`]) unless the key is on the short list of those known not to
+//! matter ([`crate::ignorable`]). Keys that the file omits have the default of their class
+//! ([`crate::defaults`]); a `null` in the file stays `None`, as in the reference.
 
-/// A configuration.
-pub struct Config;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use serde_json::{Map, Value};
+
+use crate::defaults::{self, Row, Task};
+use crate::{Activation, SpecError, ignorable};
+
+/// Most layers a configuration may ask for.
+const MAX_LAYERS: usize = 10_000;
+/// Most experts, heads or groups.
+const MAX_COUNT: usize = 65_536;
+/// Longest axis of a weight.
+const MAX_SIZE: usize = 1 << 28;
+
+/// One JSON object of a configuration; nested ones share the log of the outermost.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The object, its keys spelled as the class of `row` spells them.
+    object: Rc<Map<String, Value>>,
+    /// Dotted path of the object with a trailing dot; empty for the outermost.
+    path: String,
+    row: Option<&'static Row>,
+    log: Rc<RefCell<Log>>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    /// Dotted paths that were read.
+    read: BTreeSet<String>,
+    /// Dotted paths of objects that were opened: their keys count one by one.
+    opened: BTreeSet<String>,
+}
+
+/// Which class of its type a checkpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// What the class is for.
+    pub task: Task,
+    /// The file names the class; otherwise its head may be there or not.
+    pub named: bool,
+}
+
+impl Class {
+    /// The name of the optional part that a head's weights belong to, if the checkpoint may lack it.
+    pub fn optional_head(self) -> Option<&'static str> {
+        (!self.named).then_some("lm_head")
+    }
+}
+
+impl Config {
+    /// Reads the text of a `config.json`.
+    ///
+    /// Accepts what Python's `json` writes beyond the standard: bare `Infinity`, `-Infinity` and
+    /// `NaN` (and `{"__float__": "Infinity"}`, which transformers 5 writes for them).
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        let value: Value = serde_json::from_str(&quote_non_finite(text))
+            .map_err(|error| SpecError::Syntax(error.to_string()))?;
+        match value {
+            Value::Object(object) => Ok(Self::new(object, String::new(), Rc::default())),
+            other => Err(SpecError::Syntax(format!("it holds {}", shown(&other)))),
+        }
+    }
+
+    /// The configuration that the class of this type has without any file.
+    pub fn of_defaults(model_type: &str) -> Self {
+        let object = Map::from_iter([("model_type".to_owned(), Value::from(model_type))]);
+        Self::new(object, String::new(), Rc::default())
+    }
+
+    fn new(object: Map<String, Value>, path: String, log: Rc<RefCell<Log>>) -> Self {
+        let row = object
+            .get("model_type")
+            .and_then(Value::as_str)
+            .and_then(defaults::row);
+        let object = match row {
+            Some(row) => canonical(object, row),
+            None => object,
+        };
+        Self {
+            object: Rc::new(object),
+            path,
+            row,
+            log,
+        }
+    }
+
+    /// The type's defaults, where its class is known.
+    pub(crate) fn row(&self) -> Result<&'static Row, SpecError> {
+        self.row.ok_or_else(|| self.missing("model_type"))
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        format!("{}{key}", self.path)
+    }
+
+    /// The value of a key, from the file or the class; `None` for `null`. Logs the key.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        let key = self.row.map_or(key, |row| row.spelling(key));
+        self.log.borrow_mut().read.insert(self.path_of(key));
+        let value = self
+            .object
+            .get(key)
+            .or_else(|| self.row.and_then(|row| row.defaults.get(key)))?;
+        (!value.is_null()).then_some(value)
+    }
+
+    /// Whether the file itself holds the key with a value other than `null`. Does not log.
+    pub fn in_file(&self, key: &str) -> bool {
+        let key = self.row.map_or(key, |row| row.spelling(key));
+        self.object.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether the file itself holds the key, `null` included. Does not log.
+    pub fn mentions(&self, key: &str) -> bool {
+        self.object
+            .contains_key(self.row.map_or(key, |row| row.spelling(key)))
+    }
+
+    /// Keys of the object, as the class spells them.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.object.keys().map(String::as_str)
+    }
+
+    /// Error: the key is absent and has no default.
+    pub fn missing(&self, key: &str) -> SpecError {
+        SpecError::Missing {
+            key: self.path_of(key),
+        }
+    }
+
+    /// Error: the key's value is not what it must be.
+    pub fn invalid(&self, key: &str, expected: impl Into<String>) -> SpecError {
+        let found = self.value(key).map_or_else(|| "null".to_owned(), shown);
+        SpecError::Invalid {
+            key: self.path_of(key),
+            found,
+            expected: expected.into(),
+        }
+    }
+
+    /// Error: the key's value names something that is not implemented.
+    pub fn unsupported(&self, key: &str, reason: impl Into<String>) -> SpecError {
+        let found = self.value(key).map_or_else(|| "null".to_owned(), shown);
+        SpecError::Unsupported {
+            key: self.path_of(key),
+            found,
+            reason: reason.into(),
+        }
+    }
+
+    fn required<T>(&self, key: &str, value: Option<T>) -> Result<T, SpecError> {
+        value.ok_or_else(|| self.missing(key))
+    }
+
+    fn count(&self, key: &str, least: usize, most: usize) -> Result<Option<usize>, SpecError> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        match whole(value).and_then(|n| usize::try_from(n).ok()) {
+            Some(n) if (least..=most).contains(&n) => Ok(Some(n)),
+            _ => Err(self.invalid(key, format!("a whole number from {least} to {most}"))),
+        }
+    }
+
+    /// A number of layers.
+    pub fn layers(&self, key: &str) -> Result<usize, SpecError> {
+        self.required(key, self.count(key, 1, MAX_LAYERS)?)
+    }
+
+    /// A number of heads, experts or groups.
+    pub fn heads(&self, key: &str) -> Result<usize, SpecError> {
+        self.required(key, self.optional_heads(key)?)
+    }
+
+    /// A number of heads, experts or groups, or `None`.
+    pub fn optional_heads(&self, key: &str) -> Result<Option<usize>, SpecError> {
+        self.count(key, 1, MAX_COUNT)
+    }
+
+    /// The length of an axis, a window or a position table.
+    pub fn size(&self, key: &str) -> Result<usize, SpecError> {
+        self.required(key, self.optional_size(key)?)
+    }
+
+    /// The length of an axis, a window or a position table, or `None`.
+    pub fn optional_size(&self, key: &str) -> Result<Option<usize>, SpecError> {
+        self.count(key, 1, MAX_SIZE)
+    }
+
+    /// A number that may be zero (a layer index, a number of dense layers).
+    pub fn index(&self, key: &str) -> Result<usize, SpecError> {
+        self.required(key, self.count(key, 0, MAX_SIZE)?)
+    }
+
+    /// A token id, or `None`.
+    pub fn token_id(&self, key: &str) -> Result<Option<u32>, SpecError> {
+        Ok(self.count(key, 0, MAX_SIZE)?.map(|id| id as u32))
+    }
+
+    /// A number.
+    pub fn number(&self, key: &str) -> Result<f64, SpecError> {
+        self.required(key, self.optional_number(key)?)
+    }
+
+    /// A number, or `None`.
+    pub fn optional_number(&self, key: &str) -> Result<Option<f64>, SpecError> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        float(value)
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, "a number"))
+    }
+
+    /// A finite number above zero.
+    pub fn positive(&self, key: &str) -> Result<f64, SpecError> {
+        self.required(key, self.optional_positive(key)?)
+    }
+
+    /// A finite number above zero, or `None`.
+    pub fn optional_positive(&self, key: &str) -> Result<Option<f64>, SpecError> {
+        match self.optional_number(key)? {
+            Some(number) if !(number.is_finite() && number > 0.0) => {
+                Err(self.invalid(key, "a finite number above 0"))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// A switch; absent and `null` are off.
+    pub fn flag(&self, key: &str) -> Result<bool, SpecError> {
+        match self.value(key) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(self.invalid(key, "true or false")),
+        }
+    }
+
+    /// A string, or `None`.
+    pub fn optional_text(&self, key: &str) -> Result<Option<String>, SpecError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(self.invalid(key, "a string")),
+        }
+    }
+
+    /// An activation by its name.
+    pub fn activation(&self, key: &str) -> Result<Activation, SpecError> {
+        let name = self.required(key, self.optional_text(key)?)?;
+        Activation::from_name(&name).ok_or_else(|| self.unsupported(key, "unknown activation"))
+    }
+
+    fn list(&self, key: &str) -> Result<Option<&[Value]>, SpecError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Array(list)) => Ok(Some(list)),
+            Some(_) => Err(self.invalid(key, "a list")),
+        }
+    }
+
+    /// A list of numbers, or `None`.
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, SpecError> {
+        let Some(list) = self.list(key)? else {
+            return Ok(None);
+        };
+        let numbers = list.iter().map(float).collect::<Option<_>>();
+        numbers
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, "a list of numbers"))
+    }
+
+    /// A list of strings, or `None`.
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>, SpecError> {
+        let Some(list) = self.list(key)? else {
+            return Ok(None);
+        };
+        let texts = list
+            .iter()
+            .map(|text| text.as_str().map(str::to_owned))
+            .collect::<Option<_>>();
+        texts
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, "a list of strings"))
+    }
+
+    /// A list of switches, written as booleans or as 0 and 1, or `None`.
+    pub fn flags(&self, key: &str) -> Result<Option<Vec<bool>>, SpecError> {
+        let Some(list) = self.list(key)? else {
+            return Ok(None);
+        };
+        let flag = |value: &Value| match value {
+            Value::Bool(flag) => Some(*flag),
+            _ => whole(value).filter(|n| (0..=1).contains(n)).map(|n| n == 1),
+        };
+        let flags = list.iter().map(flag).collect::<Option<_>>();
+        flags
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, "a list of 0 and 1"))
+    }
+
+    /// A nested object, or `None`. Its keys are logged one by one.
+    pub fn nested(&self, key: &str) -> Result<Option<Self>, SpecError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Object(object)) => {
+                let path = self.path_of(key);
+                self.log.borrow_mut().opened.insert(path.clone());
+                Ok(Some(Self::new(
+                    object.clone(),
+                    format!("{path}."),
+                    Rc::clone(&self.log),
+                )))
+            }
+            Some(_) => Err(self.invalid(key, "an object")),
+        }
+    }
+
+    /// The key must be absent, `null`, or equal to one of these values, at which it has no effect.
+    pub fn neutral(&self, key: &str, values: &[Value], reason: &str) -> Result<(), SpecError> {
+        match self.value(key) {
+            Some(value) if !values.iter().any(|neutral| same(neutral, value)) => {
+                Err(self.unsupported(key, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A switch that must be off.
+    pub fn off(&self, key: &str, reason: &str) -> Result<(), SpecError> {
+        self.neutral(key, &[Value::Bool(false)], reason)
+    }
+
+    /// Marks keys as read that another key switches off or that the forward pass does not use.
+    pub fn ignore(&self, keys: &[&str]) {
+        for key in keys {
+            self.value(key);
+        }
+    }
+
+    /// The `model_type`.
+    pub fn model_type(&self) -> Result<String, SpecError> {
+        self.required("model_type", self.optional_text("model_type")?)
+    }
+
+    /// Which class of its type the checkpoint holds, from `architectures`.
+    pub fn class(&self) -> Result<Class, SpecError> {
+        let row = self.row()?;
+        let names = self.texts("architectures")?.unwrap_or_default();
+        let Some(name) = names.first() else {
+            return Ok(Class {
+                task: row.usual_task(),
+                named: false,
+            });
+        };
+        match row.classes.get(name) {
+            Some(&task) => Ok(Class { task, named: true }),
+            None => Err(self.unsupported(
+                "architectures",
+                format!(
+                    "classes of `{}` that are implemented: {}",
+                    self.model_type()?,
+                    row.classes
+                        .keys()
+                        .map(String::as_str)
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ),
+            )),
+        }
+    }
+
+    /// Keys that nothing read and that may matter, as dotted paths in the order of the file.
+    pub fn unread(&self) -> Vec<String> {
+        let mut unread = Vec::new();
+        self.collect_unread(&self.object, "", self.row, &mut unread);
+        unread
+    }
+
+    fn collect_unread(
+        &self,
+        object: &Map<String, Value>,
+        prefix: &str,
+        row: Option<&Row>,
+        unread: &mut Vec<String>,
+    ) {
+        let log = self.log.borrow();
+        for (key, value) in object {
+            let path = format!("{prefix}{key}");
+            match value {
+                Value::Object(inner) if log.opened.contains(&path) => {
+                    let model_type = inner.get("model_type").and_then(Value::as_str);
+                    let row = model_type.and_then(defaults::row);
+                    let inner =
+                        row.map_or_else(|| inner.clone(), |row| canonical(inner.clone(), row));
+                    self.collect_unread(&inner, &format!("{path}."), row, unread);
+                }
+                _ => {
+                    let of_class = row.is_some_and(|row| row.defaults.contains_key(key));
+                    if !log.read.contains(&path) && !ignorable::is(key, value, of_class) {
+                        unread.push(path);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Renames aliases (`hidden_size` in a GPT-2 file) to the spelling of the class. Where both occur,
+/// the alias wins: the reference assigns it last.
+fn canonical(object: Map<String, Value>, row: &Row) -> Map<String, Value> {
+    if !object.keys().any(|key| row.attribute_map.contains_key(key)) {
+        return object;
+    }
+    let (aliased, plain): (Vec<_>, Vec<_>) = object
+        .into_iter()
+        .partition(|(key, _)| row.attribute_map.contains_key(key));
+    let renamed = aliased
+        .into_iter()
+        .map(|(key, value)| (row.spelling(&key).to_owned(), value));
+    plain.into_iter().chain(renamed).collect()
+}
+
+fn whole(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| {
+        let float = value.as_f64()?;
+        (float.fract() == 0.0 && float.abs() < 2f64.powi(53)).then_some(float as i64)
+    })
+}
+
+fn float(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::Object(object) if object.len() == 1 => match object.get("__float__")?.as_str()? {
+            "Infinity" => Some(f64::INFINITY),
+            "-Infinity" => Some(f64::NEG_INFINITY),
+            "NaN" => Some(f64::NAN),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Equal as numbers (`1` and `1.0`) or as values.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+/// A value as an error message shows it.
+fn shown(value: &Value) -> String {
+    const LONGEST: usize = 80;
+    let text = value.to_string();
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    text.chars().take(LONGEST).chain("...".chars()).collect()
+}
+
+/// Wraps the bare words `Infinity`, `-Infinity` and `NaN` outside strings as `{"__float__": ..}`.
+fn quote_non_finite(text: &str) -> String {
+    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+    if !WORDS.iter().any(|word| text.contains(word)) {
+        return text.to_owned();
+    }
+    let mut quoted = String::with_capacity(text.len() + 64);
+    let (mut rest, mut in_string) = (text, false);
+    while let Some(first) = rest.chars().next() {
+        let word = WORDS
+            .iter()
+            .find(|word| !in_string && rest.starts_with(**word));
+        if let Some(word) = word {
+            quoted.push_str(&format!("{{\"__float__\": \"{word}\"}}"));
+            rest = &rest[word.len()..];
+            continue;
+        }
+        let mut taken = first.len_utf8();
+        match first {
+            '"' => in_string = !in_string,
+            '\\' if in_string => taken += rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => {}
+        }
+        quoted.push_str(&rest[..taken]);
+        rest = &rest[taken..];
+    }
+    quoted
+}

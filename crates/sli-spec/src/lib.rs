@@ -7,15 +7,19 @@
 
 pub mod build;
 pub mod config;
+mod defaults;
 mod error;
 pub mod families;
+mod ignorable;
 pub mod model;
 pub mod registry;
 pub mod rope;
 pub mod source;
+mod uses;
 
-pub use config::Config;
+pub use config::{Class, Config};
+pub use defaults::Task;
 pub use error::SpecError;
 pub use model::*;
-pub use registry::{Built, describe};
+pub use registry::{Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};

@@ -620,3 +620,76 @@ impl ModelSpec {
         })
     }
 }
+
+impl Embedding {
+    /// A token table and nothing else.
+    pub fn of_tokens(tokens: WeightIndex, width: usize, leaves: Vec<Leaf>) -> Self {
+        Self {
+            leaves,
+            tokens,
+            width,
+            scale: 1.0,
+            token_norm: None,
+            positions: None,
+            token_types: None,
+            norm: None,
+            projection: None,
+            positions_after_projection: false,
+        }
+    }
+}
+
+impl Attention {
+    /// Softmax attention with the usual scale and nothing else; `[heads, kv_heads, head_dim]`.
+    pub fn plain(
+        [heads, kv_heads, head_dim]: [usize; 3],
+        query: Linear,
+        key_value: KeyValue,
+        output: Linear,
+        mask: Mask,
+    ) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            query,
+            key_value,
+            output,
+            clip: None,
+            query_norm: None,
+            key_norm: None,
+            value_norm: None,
+            positions: Vec::new(),
+            mask,
+            scale: (head_dim as f64).powf(-0.5),
+            softcap: None,
+            sinks: None,
+            query_temperature: None,
+            gate: None,
+            output_norm: None,
+        }
+    }
+}
+
+impl Activation {
+    /// By its name in a configuration.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "gelu" | "gelu_python" => Self::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast"
+            | "gelu_accurate" => Self::GeluTanh,
+            "quick_gelu" => Self::QuickGelu,
+            "relu" => Self::Relu,
+            "relu2" => Self::Relu2,
+            "relu6" => Self::Relu6,
+            "silu" | "swish" => Self::Silu,
+            "sigmoid" => Self::Sigmoid,
+            "tanh" => Self::Tanh,
+            "mish" => Self::Mish,
+            "leaky_relu" => Self::LeakyRelu,
+            "linear" => Self::Linear,
+            _ => return None,
+        })
+    }
+}

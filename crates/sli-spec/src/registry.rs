@@ -1,13 +1,87 @@
 //! The table of model types.
+
+use crate::families::{bert, llama};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Built {
     /// The description.
     pub spec: ModelSpec,
+    /// Keys that nothing read and that the caller allowed.
+    pub unread: Vec<String>,
 }
 
+/// What the caller decides about a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Keys (dotted paths) that may go unread.
+    pub allow_unread: Vec<String>,
+}
+
+/// A supported `model_type`.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelType {
+    /// The name in `config.json`.
+    pub model_type: &'static str,
+    /// From a configuration of this type to its description.
+    pub describe: fn(&Config) -> Result<ModelSpec, SpecError>,
+}
+
+const fn row(
+    model_type: &'static str,
+    describe: fn(&Config) -> Result<ModelSpec, SpecError>,
+) -> ModelType {
+    ModelType {
+        model_type,
+        describe,
+    }
+}
+
+/// Every supported type, sorted by name.
+pub const MODEL_TYPES: &[ModelType] = &[row("bert", bert::bert), row("llama", llama::llama)];
+
 /// Describes the model of this configuration.
-pub fn describe(_config: &Config) -> Result<Built, SpecError> {
-    Err(SpecError::Syntax("empty".into()))
+pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> {
+    let name = config.model_type()?;
+    let found = MODEL_TYPES.iter().find(|row| row.model_type == name);
+    let Some(row) = found else {
+        let closest = closest(&name).map(str::to_owned);
+        return Err(SpecError::UnknownModelType {
+            model_type: name,
+            closest,
+        });
+    };
+    let spec = (row.describe)(config)?;
+    let (unread, refused): (Vec<_>, Vec<_>) = config
+        .unread()
+        .into_iter()
+        .partition(|key| options.allow_unread.contains(key));
+    if refused.is_empty() {
+        Ok(Built { spec, unread })
+    } else {
+        Err(SpecError::Unread { keys: refused })
+    }
+}
+
+/// The registered type that is spelled most alike, if at most a third of it differs.
+fn closest(name: &str) -> Option<&'static str> {
+    let distance = |row: &ModelType| (edit_distance(name, row.model_type), row.model_type);
+    let (distance, closest) = MODEL_TYPES.iter().map(distance).min()?;
+    (distance * 3 <= closest.len().max(name.len())).then_some(closest)
+}
+
+/// Levenshtein distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut previous: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut current = vec![i + 1];
+        for (j, &y) in b.iter().enumerate() {
+            let replaced = previous[j] + usize::from(x != y);
+            current.push(replaced.min(previous[j + 1] + 1).min(current[j] + 1));
+        }
+        previous = current;
+    }
+    previous[b.len()]
 }

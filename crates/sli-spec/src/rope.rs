@@ -1,9 +1,15 @@
 //! Rotary position embedding: which features rotate, and how fast.
 //!
 //! Pure arithmetic on the configuration's numbers, after transformers' `modeling_rope_utils`
-//! (`ROPE_INIT_FUNCTIONS`): frequencies are computed in f32 as the reference does.
+//! (`ROPE_INIT_FUNCTIONS`): what the reference computes in f32 tensors is computed in f32 here, what
+//! it computes in Python floats in f64.
+
+use std::f64::consts::PI;
 
 use serde::Serialize;
+use serde_json::Value;
+
+use crate::{Config, LengthLimit, SpecError};
 
 /// Rotation of queries and keys of one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +31,62 @@ pub struct Rope {
 pub enum RopeScaling {
     /// `theta^(-2i / dims)`.
     Default,
+    /// Frequencies divided by `factor` (position interpolation).
+    Linear {
+        /// Extension of the context.
+        factor: f64,
+    },
+    /// The base grows with the record once it is longer than `trained` (NTK-aware, "dynamic").
+    Dynamic {
+        /// Extension of the context.
+        factor: f64,
+        /// `max_position_embeddings`.
+        trained: usize,
+    },
+    /// Low frequencies interpolated, high ones kept, a ramp between (Peng et al. 2023).
+    Yarn {
+        /// Extension of the context.
+        factor: f64,
+        /// Length before the extension.
+        original: f64,
+        /// Factor on sine and cosine.
+        attention_factor: f64,
+        /// Rotations within `original` above which a frequency is kept.
+        beta_fast: f64,
+        /// Rotations within `original` below which a frequency is interpolated.
+        beta_slow: f64,
+        /// The ends of the ramp are rounded to whole features.
+        truncate: bool,
+    },
+    /// A factor per frequency, one list for short records and one for long (Ding et al. 2024).
+    LongRope {
+        /// For records of at most `original` tokens.
+        short: Vec<f64>,
+        /// For longer ones.
+        long: Vec<f64>,
+        /// Length before the extension.
+        original: usize,
+        /// Factor on sine and cosine.
+        attention_factor: f64,
+    },
+    /// By wavelength: long ones divided by `factor`, short ones kept, blended between (Llama 3.1).
+    Llama3 {
+        /// Extension of the context.
+        factor: f64,
+        /// `original / low` is the wavelength from which all of `factor` applies.
+        low: f64,
+        /// `original / high` is the wavelength up to which nothing changes.
+        high: f64,
+        /// Length before the extension.
+        original: f64,
+    },
+    /// Exponents over the whole head, of which the first `rotated` pairs turn (Gemma 4).
+    Proportional {
+        /// Divisor of the frequencies.
+        factor: f64,
+        /// Pairs that turn; the others have frequency 0.
+        rotated: usize,
+    },
 }
 
 /// Frequencies and amplitude of one rotation.
@@ -36,27 +98,492 @@ pub struct RopeFrequencies {
     pub attention_factor: f32,
 }
 
+/// What a class makes of its configuration's rope keys.
+#[derive(Clone, Copy, Debug)]
+pub struct RopeOptions<'a> {
+    /// Features of a query or key head.
+    pub head_dim: usize,
+    /// Pairs are `(2i, 2i + 1)`.
+    pub interleaved: bool,
+    /// The class rotates a part of the head if told so; for others the key must be 1.
+    pub partial: bool,
+    /// The kind of layer, where `rope_parameters` has one object a kind.
+    pub layer_type: Option<&'a str>,
+    /// Keys beside `rope_parameters` that may hold the base.
+    pub theta_keys: &'a [&'a str],
+    /// Keys beside `rope_parameters` that may hold the rotated part of the head.
+    pub partial_keys: &'a [&'a str],
+    /// The older `rope_scaling` object applies to this kind of layer.
+    pub scaled: bool,
+    /// The rotated part of the head if the file does not say.
+    pub default_partial: f64,
+}
+
+impl RopeOptions<'_> {
+    /// The usual keys, rotate-half, the whole head.
+    pub fn new(head_dim: usize) -> Self {
+        Self {
+            head_dim,
+            interleaved: false,
+            partial: false,
+            layer_type: None,
+            theta_keys: &["rope_theta"],
+            partial_keys: &["partial_rotary_factor"],
+            scaled: true,
+            default_partial: 1.0,
+        }
+    }
+}
+
 impl Rope {
+    /// The rotation that a configuration describes, in either spelling: `rope_parameters` (one
+    /// object, or one a kind of layer) or `rope_theta` with `rope_scaling`. `None`: the object of
+    /// this kind of layer is `null`, which is a layer without rotation.
+    pub fn from_config(
+        config: &Config,
+        options: &RopeOptions<'_>,
+    ) -> Result<Option<Self>, SpecError> {
+        let older = config.nested("rope_scaling")?;
+        let outer = match older {
+            Some(older) if options.scaled => Some(older),
+            _ => config.nested("rope_parameters")?,
+        };
+        let (own, nested) = match (&outer, options.layer_type) {
+            (Some(outer), Some(layer_type)) if outer.mentions(layer_type) => {
+                match outer.nested(layer_type)? {
+                    Some(own) => (Some(own), true),
+                    None => return Ok(None),
+                }
+            }
+            _ => (outer.clone(), false),
+        };
+        let source = Keys {
+            config,
+            own,
+            outer,
+            nested,
+        };
+        let theta = source.theta(options)?;
+        let fraction = source.fraction(options)?;
+        let rope_type = source.rope_type()?;
+        let (dims, scaling) = source.scaling(&rope_type, options.head_dim, fraction)?;
+        if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
+            return Err(source.wrong(
+                "partial_rotary_factor",
+                "an even number of rotated features",
+            ));
+        }
+        Ok(Some(Self {
+            dims,
+            offset: 0,
+            interleaved: options.interleaved,
+            theta,
+            scaling,
+        }))
+    }
+
     /// Whether a record's length changes its frequencies (dynamic, longrope): then records that
     /// share a prefix do not share its keys.
     pub fn depends_on_length(&self) -> bool {
-        match self.scaling {
-            RopeScaling::Default => false,
-        }
+        matches!(
+            self.scaling,
+            RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. }
+        )
     }
 
     /// Records whose lengths map to the same class share one table; `length` in tokens.
-    pub fn length_class(&self, _length: usize) -> usize {
+    pub fn length_class(&self, length: usize) -> usize {
         match self.scaling {
-            RopeScaling::Default => 0,
+            RopeScaling::Dynamic { trained, .. } => length.max(trained),
+            RopeScaling::LongRope { original, .. } => usize::from(length > original),
+            _ => 0,
         }
     }
 
-    /// The frequencies for a record of `length` tokens.
-    pub fn frequencies(&self, _length: usize) -> RopeFrequencies {
-        let inverse = (0..self.dims / 2)
-            .map(|i| 1.0 / (self.theta as f32).powf(2.0 * i as f32 / self.dims as f32))
-            .collect();
-        RopeFrequencies { inverse, attention_factor: 1.0 }
+    /// How long a record may be, given `max_position_embeddings`.
+    pub fn length_limit(&self, max_position_embeddings: usize) -> LengthLimit {
+        let max = max_position_embeddings as f64;
+        LengthLimit::Trained(match self.scaling {
+            RopeScaling::Dynamic { .. } => return LengthLimit::None,
+            RopeScaling::Linear { factor } => (max * factor) as usize,
+            RopeScaling::Yarn {
+                factor, original, ..
+            } => max.max(original * factor) as usize,
+            _ => max_position_embeddings,
+        })
     }
+
+    /// The frequencies for a record of `length` tokens that is run in one forward pass.
+    pub fn frequencies(&self, length: usize) -> RopeFrequencies {
+        let (inverse, attention_factor) = match &self.scaling {
+            RopeScaling::Default => (
+                self.powers(self.theta as f32, self.dims, self.dims / 2),
+                1.0,
+            ),
+            RopeScaling::Linear { factor } => (self.divided(*factor, self.dims / 2), 1.0),
+            RopeScaling::Proportional { factor, rotated } => {
+                let mut inverse = self.divided(*factor, *rotated);
+                inverse.resize(self.dims / 2, 0.0);
+                (inverse, 1.0)
+            }
+            RopeScaling::Dynamic { factor, trained } => {
+                (self.dynamic(*factor, *trained, length), 1.0)
+            }
+            RopeScaling::Yarn {
+                attention_factor, ..
+            } => (self.yarn(), *attention_factor),
+            RopeScaling::LongRope {
+                short,
+                long,
+                original,
+                attention_factor,
+            } => {
+                let factors = if length > *original { long } else { short };
+                (self.long_rope(factors), *attention_factor)
+            }
+            RopeScaling::Llama3 {
+                factor,
+                low,
+                high,
+                original,
+            } => (self.llama3(*factor, *low, *high, *original), 1.0),
+        };
+        RopeFrequencies {
+            inverse,
+            attention_factor: attention_factor as f32,
+        }
+    }
+
+    /// `1 / base^(2i / dims)` of the first `count` pairs.
+    fn powers(&self, base: f32, dims: usize, count: usize) -> Vec<f32> {
+        self.bases(base, dims, count)
+            .into_iter()
+            .map(|power| 1.0 / power)
+            .collect()
+    }
+
+    /// `base^(2i / dims)` of the first `count` pairs.
+    #[expect(clippy::unused_self, reason = "reads as a part of the rotation")]
+    fn bases(&self, base: f32, dims: usize, count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| base.powf((2 * i) as f32 / dims as f32))
+            .collect()
+    }
+
+    fn divided(&self, factor: f64, count: usize) -> Vec<f32> {
+        let powers = self.powers(self.theta as f32, self.dims, count);
+        powers
+            .into_iter()
+            .map(|inverse| inverse / factor as f32)
+            .collect()
+    }
+
+    /// The base of a long record is a 0-dimensional f32 tensor in the reference.
+    fn dynamic(&self, factor: f64, trained: usize, length: usize) -> Vec<f32> {
+        let mut base = self.theta as f32;
+        if length > trained {
+            let exponent = self.dims as f64 / (self.dims as f64 - 2.0);
+            let stretch = (factor as f32 * length as f32) / trained as f32 - (factor - 1.0) as f32;
+            base *= stretch.powf(exponent as f32);
+        }
+        self.powers(base, self.dims, self.dims / 2)
+    }
+
+    fn yarn(&self) -> Vec<f32> {
+        let RopeScaling::Yarn {
+            factor,
+            original,
+            beta_fast,
+            beta_slow,
+            truncate,
+            ..
+        } = self.scaling
+        else {
+            return Vec::new();
+        };
+        let dims = self.dims as f64;
+        let feature_of = |rotations: f64| {
+            dims * (original / (rotations * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
+        };
+        let (mut low, mut high) = (feature_of(beta_fast), feature_of(beta_slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(dims - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        let powers = self.bases(self.theta as f32, self.dims, self.dims / 2);
+        let blend = |(i, power): (usize, f32)| {
+            let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+            let kept = 1.0 - ramp;
+            (1.0 / (factor as f32 * power)) * (1.0 - kept) + (1.0 / power) * kept
+        };
+        powers.into_iter().enumerate().map(blend).collect()
+    }
+
+    fn long_rope(&self, factors: &[f64]) -> Vec<f32> {
+        let powers = self.bases(self.theta as f32, self.dims, self.dims / 2);
+        powers
+            .iter()
+            .zip(factors)
+            .map(|(power, &factor)| 1.0 / (factor as f32 * power))
+            .collect()
+    }
+
+    fn llama3(&self, factor: f64, low: f64, high: f64, original: f64) -> Vec<f32> {
+        let (longest, shortest) = ((original / low) as f32, (original / high) as f32);
+        let blend = |inverse: f32| {
+            let wavelength = (2.0 * PI) as f32 / inverse;
+            if wavelength > longest {
+                inverse / factor as f32
+            } else if wavelength < shortest {
+                inverse
+            } else {
+                let smooth = (original as f32 / wavelength - low as f32) / (high - low) as f32;
+                (1.0 - smooth) * inverse / factor as f32 + smooth * inverse
+            }
+        };
+        let powers = self.powers(self.theta as f32, self.dims, self.dims / 2);
+        powers.into_iter().map(blend).collect()
+    }
+}
+
+/// The keys that describe one rotation, wherever the file keeps them.
+struct Keys<'a> {
+    config: &'a Config,
+    /// The object of this kind of layer, or the only one.
+    own: Option<Config>,
+    /// The object that `own` is in, or `own` itself.
+    outer: Option<Config>,
+    /// `own` is one of several.
+    nested: bool,
+}
+
+impl Keys<'_> {
+    /// Error about a key, named where the file has it.
+    fn wrong(&self, key: &str, expected: &str) -> SpecError {
+        let place = self
+            .own
+            .as_ref()
+            .filter(|own| own.mentions(key))
+            .unwrap_or(self.config);
+        place.invalid(key, expected)
+    }
+
+    fn theta(&self, options: &RopeOptions<'_>) -> Result<f64, SpecError> {
+        // Both places count as read: the reference lets the inner one win.
+        let beside = first(options.theta_keys, |key| self.config.optional_positive(key))?;
+        let inside = match &self.own {
+            Some(own) => own.optional_positive("rope_theta")?,
+            None => None,
+        };
+        let theta = inside
+            .or(beside)
+            .or_else(|| self.default_theta(options.layer_type));
+        theta.ok_or_else(|| self.config.missing("rope_theta"))
+    }
+
+    fn default_theta(&self, layer_type: Option<&str>) -> Option<f64> {
+        match &self.config.row().ok()?.default_theta {
+            Value::Object(kinds) => {
+                let kind = match layer_type? {
+                    "sliding_attention" => "local",
+                    _ => "global",
+                };
+                kinds.get(kind)?.as_f64()
+            }
+            theta => theta.as_f64(),
+        }
+    }
+
+    fn fraction(&self, options: &RopeOptions<'_>) -> Result<f64, SpecError> {
+        let read = |config: &Config, key: &str| match config.optional_positive(key)? {
+            Some(fraction) if fraction > 1.0 => Err(config.invalid(key, "at most 1")),
+            Some(fraction) if fraction != 1.0 && !options.partial => {
+                Err(config.unsupported(key, "this type rotates whole heads"))
+            }
+            fraction => Ok(fraction),
+        };
+        let inside = match &self.own {
+            Some(own) => read(own, "partial_rotary_factor")?,
+            None => None,
+        };
+        // Of a class that always rotates whole heads the key beside stays unread.
+        let beside = if options.partial {
+            first(options.partial_keys, |key| read(self.config, key))?
+        } else {
+            None
+        };
+        Ok(inside.or(beside).unwrap_or(options.default_partial))
+    }
+
+    fn rope_type(&self) -> Result<String, SpecError> {
+        let Some(own) = &self.own else {
+            return Ok("default".into());
+        };
+        let older = own.optional_text("type")?;
+        Ok(own
+            .optional_text("rope_type")?
+            .or(older)
+            .unwrap_or_else(|| "default".into()))
+    }
+
+    fn own(&self) -> &Config {
+        self.own.as_ref().unwrap_or(self.config)
+    }
+
+    fn max_positions(&self) -> Result<usize, SpecError> {
+        self.config.size("max_position_embeddings")
+    }
+
+    /// Length before the extension: the key beside the object wins over the one inside it.
+    fn original(&self) -> Result<usize, SpecError> {
+        let inside = self
+            .own()
+            .optional_size("original_max_position_embeddings")?;
+        let beside = self
+            .config
+            .optional_size("original_max_position_embeddings")?;
+        match beside.filter(|_| !self.nested).or(inside) {
+            Some(original) => Ok(original),
+            None => self.max_positions(),
+        }
+    }
+
+    fn scaling(
+        &self,
+        rope_type: &str,
+        head_dim: usize,
+        fraction: f64,
+    ) -> Result<(usize, RopeScaling), SpecError> {
+        let own = self.own();
+        let dims = (head_dim as f64 * fraction) as usize;
+        let scaling = match rope_type {
+            "default" => {
+                // Files say `factor: 1` and the like; the reference uses no such key here.
+                own.neutral(
+                    "factor",
+                    &[Value::from(1)],
+                    "rope_type `default` has no factor",
+                )?;
+                RopeScaling::Default
+            }
+            "linear" => RopeScaling::Linear {
+                factor: own.positive("factor")?,
+            },
+            "dynamic" if dims == 2 => {
+                return Err(own.unsupported("rope_type", "needs more than two rotated features"));
+            }
+            "dynamic" => RopeScaling::Dynamic {
+                factor: own.positive("factor")?,
+                trained: self.max_positions()?,
+            },
+            "yarn" => self.yarn()?,
+            "longrope" => self.long_rope(dims)?,
+            "llama3" => RopeScaling::Llama3 {
+                factor: own.positive("factor")?,
+                low: own.positive("low_freq_factor")?,
+                high: own.positive("high_freq_factor")?,
+                original: self.original()? as f64,
+            },
+            "proportional" => {
+                let factor = own.optional_positive("factor")?.unwrap_or(1.0);
+                let rotated = (fraction * head_dim as f64 / 2.0).floor() as usize;
+                return Ok((head_dim, RopeScaling::Proportional { factor, rotated }));
+            }
+            _ => {
+                let key = if own.in_file("rope_type") {
+                    "rope_type"
+                } else {
+                    "type"
+                };
+                return Err(own.unsupported(key, "unknown rope type"));
+            }
+        };
+        Ok((dims, scaling))
+    }
+
+    fn yarn(&self) -> Result<RopeScaling, SpecError> {
+        let own = self.own();
+        let original = self.original()? as f64;
+        let factor = match own.optional_positive("factor")? {
+            Some(factor) => factor,
+            None => self.max_positions()? as f64 / original,
+        };
+        let magnitude = |scale: f64, weight: f64| {
+            if scale <= 1.0 {
+                1.0
+            } else {
+                0.1 * weight * scale.ln() + 1.0
+            }
+        };
+        let weights = (
+            own.optional_number("mscale")?
+                .filter(|&weight| weight != 0.0),
+            own.optional_number("mscale_all_dim")?
+                .filter(|&weight| weight != 0.0),
+        );
+        let attention_factor = match (own.optional_number("attention_factor")?, weights) {
+            (Some(factor), _) => factor,
+            (None, (Some(weight), Some(all))) => magnitude(factor, weight) / magnitude(factor, all),
+            (None, _) => magnitude(factor, 1.0),
+        };
+        let beta = |key, usual| {
+            Ok::<_, SpecError>(
+                own.optional_number(key)?
+                    .filter(|&b| b != 0.0)
+                    .unwrap_or(usual),
+            )
+        };
+        // The reference looks for `truncate` in the outer object only.
+        let outer = self.outer.as_ref().unwrap_or(self.config);
+        own.ignore(&["truncate"]);
+        Ok(RopeScaling::Yarn {
+            factor,
+            original,
+            attention_factor,
+            beta_fast: beta("beta_fast", 32.0)?,
+            beta_slow: beta("beta_slow", 1.0)?,
+            truncate: !outer.in_file("truncate") || outer.flag("truncate")?,
+        })
+    }
+
+    fn long_rope(&self, dims: usize) -> Result<RopeScaling, SpecError> {
+        let own = self.own();
+        let original = self.original()?;
+        let factors = |key: &str| {
+            let factors = own.numbers(key)?.ok_or_else(|| own.missing(key))?;
+            let usable = |factor: &f64| factor.is_finite() && *factor > 0.0;
+            if factors.len() != dims / 2 || !factors.iter().all(usable) {
+                return Err(own.invalid(key, format!("{} numbers above 0", dims / 2)));
+            }
+            Ok(factors)
+        };
+        let (short, long) = (factors("short_factor")?, factors("long_factor")?);
+        let factor = match own.optional_positive("factor")? {
+            Some(factor) => factor,
+            None => self.max_positions()? as f64 / original as f64,
+        };
+        let attention_factor = match own.optional_number("attention_factor")? {
+            Some(factor) => factor,
+            None if factor <= 1.0 => 1.0,
+            None => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
+        };
+        Ok(RopeScaling::LongRope {
+            short,
+            long,
+            original,
+            attention_factor,
+        })
+    }
+}
+
+/// The first of these keys that has a value; all are read.
+fn first(
+    keys: &[&str],
+    read: impl Fn(&str) -> Result<Option<f64>, SpecError>,
+) -> Result<Option<f64>, SpecError> {
+    keys.iter()
+        .try_fold(None, |found, key| Ok(found.or(read(key)?)))
 }

@@ -109,9 +109,11 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// Number of elements.
+    /// Number of elements; a configuration may ask for more than fit a `u64`.
     pub fn elements(&self) -> u64 {
-        self.shape.iter().map(|&n| n as u64).product()
+        self.shape
+            .iter()
+            .fold(1, |product: u64, &n| product.saturating_mul(n as u64))
     }
 }
 
@@ -128,7 +130,11 @@ impl Source {
     /// Part `part` of this fused tensor.
     #[must_use]
     pub fn part(self, split: Split, part: usize) -> Self {
-        Self::Part { of: Box::new(self), split, part }
+        Self::Part {
+            of: Box::new(self),
+            split,
+            part,
+        }
     }
 
     /// This tensor, stored transposed.

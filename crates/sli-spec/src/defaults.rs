@@ -1,0 +1,62 @@
+//! What the configuration classes of the reference assume for keys that a file omits.
+//!
+//! `defaults.json` is written by `tools/defaults/generate.py` from the pinned transformers; nothing
+//! in it is typed by hand.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// One configuration class.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Row {
+    /// Prefix of the base model's tensors in a checkpoint with a head, with its dot.
+    pub(crate) base_prefix: String,
+    /// The model classes of the type.
+    pub(crate) classes: BTreeMap<String, Task>,
+    /// Other spellings of keys: `hidden_size` for GPT-2's `n_embd`.
+    pub(crate) attribute_map: BTreeMap<String, String>,
+    /// The base of rotary embeddings where the file has none: a number, or one per kind of layer.
+    pub(crate) default_theta: Value,
+    /// Values of the class's fields.
+    pub(crate) defaults: Map<String, Value>,
+}
+
+/// What a model class is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Task {
+    /// The stack without a head.
+    Base,
+    /// Predicts the next token.
+    CausalLm,
+    /// Predicts masked tokens.
+    MaskedLm,
+}
+
+impl Row {
+    /// The class's own spelling of a key.
+    pub(crate) fn spelling<'a>(&'a self, key: &'a str) -> &'a str {
+        self.attribute_map.get(key).map_or(key, String::as_str)
+    }
+
+    /// The task of a checkpoint that does not name its class.
+    pub(crate) fn usual_task(&self) -> Task {
+        let has = |task| self.classes.values().any(|&t| t == task);
+        [Task::MaskedLm, Task::CausalLm]
+            .into_iter()
+            .find(|&task| has(task))
+            .unwrap_or(Task::Base)
+    }
+}
+
+/// The row of a type.
+pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
+    static ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
+    ROWS.get_or_init(|| {
+        serde_json::from_str(include_str!("defaults.json")).expect("the embedded table is valid")
+    })
+    .get(model_type)
+}

@@ -1,0 +1,362 @@
+//! The decoder that most language models vary: token table, layers of attention and feed-forward
+//! network around a residual stream, final norm, head. A type sets what differs from Llama.
+
+use crate::build::{CausalHead, Leaves, NormStyle, divided, unused_head};
+use crate::rope::{Rope, RopeOptions};
+use crate::{
+    Activation, Attention, Branch, Config, Embedding, Gain, HeadNorm, KeyValue, Layer, LengthLimit,
+    Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds, Shard, SpecError, Stack, Step, Write,
+};
+
+/// A decoder as data: public fields are what a type may set before [`Decoder::build`].
+#[derive(Clone, Debug)]
+pub struct Decoder<'c> {
+    config: &'c Config,
+    /// The family's name.
+    pub family: &'static str,
+    /// Features of the hidden state.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Features inside the feed-forward network.
+    pub intermediate_size: usize,
+    /// All norms.
+    pub norm: NormStyle,
+    /// Where the norms of a layer stand.
+    pub arrangement: Arrangement,
+    /// Norm of queries and keys.
+    pub query_key_norm: Option<(NormSpan, NormStyle)>,
+    /// Queries, keys and values have an addend.
+    pub query_key_value_bias: bool,
+    /// The attention's output projection has an addend.
+    pub output_bias: bool,
+    /// The feed-forward network has addends.
+    pub feed_forward_bias: bool,
+    /// The feed-forward network is gated.
+    pub gated: bool,
+    /// Of the feed-forward network.
+    pub activation: Activation,
+    /// Mask of every layer.
+    pub masks: Vec<Mask>,
+    /// Rotation of every layer.
+    pub ropes: Vec<Option<Rope>>,
+    /// Factor on `q k`.
+    pub attention_scale: f64,
+    /// Limit of the attention logits.
+    pub attention_softcap: Option<f64>,
+    /// Factor on the token embedding.
+    pub embedding_scale: f64,
+    /// Factor on what a sublayer adds to the residual stream.
+    pub residual_scale: f64,
+    /// Factor on the logits.
+    pub logit_scale: f64,
+    /// Limit of the logits.
+    pub logit_softcap: Option<f64>,
+}
+
+/// Where the norms of a layer stand, by the names of their tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrangement {
+    /// In front of each sublayer.
+    Pre {
+        /// In front of the attention.
+        attention: &'static str,
+        /// In front of the feed-forward network.
+        feed_forward: &'static str,
+    },
+    /// On the output of each sublayer, in front of the residual sum (OLMo 2).
+    Post {
+        /// On the attention's output.
+        attention: &'static str,
+        /// On the feed-forward network's output.
+        feed_forward: &'static str,
+    },
+    /// Both, for each sublayer: `[pre, post]` (Gemma 2).
+    Sandwich {
+        /// Around the attention.
+        attention: [&'static str; 2],
+        /// Around the feed-forward network.
+        feed_forward: [&'static str; 2],
+    },
+    /// One norm in front of both sublayers, whose outputs are summed (Cohere).
+    Parallel {
+        /// The norm.
+        norm: &'static str,
+    },
+}
+
+impl<'c> Decoder<'c> {
+    /// A plain Llama of this configuration's sizes: RMS pre-norms, rotate-half rope on all layers,
+    /// grouped queries, SwiGLU, no addends.
+    pub fn new(config: &'c Config, norm: NormStyle) -> Result<Self, SpecError> {
+        let hidden_size = config.size("hidden_size")?;
+        let layers = config.layers("num_hidden_layers")?;
+        let heads = config.heads("num_attention_heads")?;
+        let kv_heads = config
+            .optional_heads("num_key_value_heads")?
+            .unwrap_or(heads);
+        divided(config, "num_key_value_heads", heads, kv_heads)?;
+        let head_dim = match config.optional_heads("head_dim")? {
+            Some(head_dim) => head_dim,
+            None => divided(config, "num_attention_heads", hidden_size, heads)?,
+        };
+        Ok(Self {
+            config,
+            family: "llama",
+            hidden_size,
+            heads,
+            kv_heads,
+            head_dim,
+            intermediate_size: config.size("intermediate_size")?,
+            norm,
+            arrangement: Arrangement::Pre {
+                attention: "input_layernorm",
+                feed_forward: "post_attention_layernorm",
+            },
+            query_key_norm: None,
+            query_key_value_bias: false,
+            output_bias: false,
+            feed_forward_bias: false,
+            gated: true,
+            activation: Activation::Silu,
+            masks: vec![Mask::Causal; layers],
+            ropes: vec![None; layers],
+            attention_scale: (head_dim as f64).powf(-0.5),
+            attention_softcap: None,
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            logit_softcap: None,
+        })
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.masks.len()
+    }
+
+    /// The same rotation in all layers.
+    pub fn rotate(&mut self, options: &RopeOptions<'_>) -> Result<(), SpecError> {
+        let rope = Rope::from_config(self.config, options)?;
+        self.ropes = vec![rope; self.layers()];
+        Ok(())
+    }
+
+    /// The description.
+    pub fn build(self) -> Result<ModelSpec, SpecError> {
+        let config = self.config;
+        let base = config.row()?.base_prefix.as_str();
+        let vocab_size = config.size("vocab_size")?;
+        let class = config.class()?;
+        let tied = config.flag("tie_word_embeddings")?;
+        let mut ignored = vec!["*.rotary_emb.inv_freq"];
+        ignored.extend(unused_head(class, tied, &["lm_head.weight"]));
+        let head = CausalHead {
+            norm: Some((format!("{base}norm"), self.norm)),
+            projection: "lm_head",
+            bias: false,
+            tokens: format!("{base}embed_tokens.weight"),
+            scale: self.logit_scale,
+            softcap: self.logit_softcap,
+        };
+        let mut embedding = Leaves::new(base);
+        let tokens = embedding.table("embed_tokens.weight", vocab_size, self.hidden_size);
+        Ok(ModelSpec {
+            model_type: config.model_type()?,
+            family: self.family,
+            base_prefix: base,
+            ignored,
+            vocab_size,
+            length_limit: self.length_limit()?,
+            positions: PositionIds::Sequential,
+            stacks: vec![Stack {
+                name: "decoder",
+                hidden_size: self.hidden_size,
+                embedding: Embedding {
+                    scale: self.embedding_scale,
+                    ..Embedding::of_tokens(tokens, self.hidden_size, embedding.finish())
+                },
+                layers: (0..self.layers())
+                    .map(|layer| self.layer(base, layer))
+                    .collect(),
+                head: head.build(config, [vocab_size, self.hidden_size])?,
+            }],
+        })
+    }
+
+    /// The shortest of what the layers' rotations were trained for.
+    fn length_limit(&self) -> Result<LengthLimit, SpecError> {
+        let max = self.config.size("max_position_embeddings")?;
+        let limits = self
+            .ropes
+            .iter()
+            .flatten()
+            .map(|rope| rope.length_limit(max));
+        Ok(limits
+            .filter_map(|limit| match limit {
+                LengthLimit::Trained(length) | LengthLimit::Table(length) => Some(length),
+                LengthLimit::None => None,
+            })
+            .min()
+            .map_or(LengthLimit::None, LengthLimit::Trained))
+    }
+
+    fn layer(&self, base: &str, layer: usize) -> Layer {
+        let mut leaves = Leaves::new(format!("{base}layers.{layer}."));
+        let norm =
+            |leaves: &mut Leaves, name: &str| Some(leaves.norm(name, self.hidden_size, self.norm));
+        let gain = match self.residual_scale {
+            1.0 => Gain::One,
+            scale => Gain::Constant(scale),
+        };
+        let steps = match self.arrangement {
+            Arrangement::Pre {
+                attention,
+                feed_forward,
+            } => {
+                let pre = norm(&mut leaves, attention);
+                let first = Step {
+                    pre,
+                    ..Step::residual(self.attention(&mut leaves, layer))
+                };
+                let pre = norm(&mut leaves, feed_forward);
+                vec![
+                    first,
+                    Step {
+                        pre,
+                        ..Step::residual(self.feed_forward(&mut leaves))
+                    },
+                ]
+            }
+            Arrangement::Post {
+                attention,
+                feed_forward,
+            } => {
+                let mixer = self.attention(&mut leaves, layer);
+                let first = Step {
+                    post: norm(&mut leaves, attention),
+                    ..Step::residual(mixer)
+                };
+                let mixer = self.feed_forward(&mut leaves);
+                vec![
+                    first,
+                    Step {
+                        post: norm(&mut leaves, feed_forward),
+                        ..Step::residual(mixer)
+                    },
+                ]
+            }
+            Arrangement::Sandwich {
+                attention,
+                feed_forward,
+            } => {
+                let pre = norm(&mut leaves, attention[0]);
+                let mixer = self.attention(&mut leaves, layer);
+                let post = norm(&mut leaves, attention[1]);
+                let first = Step {
+                    pre,
+                    post,
+                    ..Step::residual(mixer)
+                };
+                let pre = norm(&mut leaves, feed_forward[0]);
+                let mixer = self.feed_forward(&mut leaves);
+                let post = norm(&mut leaves, feed_forward[1]);
+                vec![
+                    first,
+                    Step {
+                        pre,
+                        post,
+                        ..Step::residual(mixer)
+                    },
+                ]
+            }
+            Arrangement::Parallel { norm: name } => {
+                let pre = norm(&mut leaves, name);
+                let mut step = Step {
+                    pre,
+                    ..Step::residual(self.attention(&mut leaves, layer))
+                };
+                step.branches
+                    .push(Branch::plain(self.feed_forward(&mut leaves)));
+                vec![step]
+            }
+        };
+        let steps = steps
+            .into_iter()
+            .map(|mut step| {
+                for branch in &mut step.branches {
+                    branch.gain = gain.clone();
+                }
+                Step {
+                    write: Write::Add,
+                    ..step
+                }
+            })
+            .collect();
+        leaves.layer(steps)
+    }
+
+    fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+        let [wide, narrow] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
+        let mut projection = |name: &str, out| {
+            let shape = [out, self.hidden_size];
+            leaves.linear(name, shape, self.query_key_value_bias, Shard::Column)
+        };
+        let query = projection("self_attn.q_proj", wide);
+        let key = projection("self_attn.k_proj", narrow);
+        let value = projection("self_attn.v_proj", narrow);
+        let mut norm = |name: &str, heads: usize| {
+            let (span, style) = self.query_key_norm?;
+            let features = match span {
+                NormSpan::Head => self.head_dim,
+                NormSpan::HeadOwnWeight | NormSpan::Full => heads * self.head_dim,
+            };
+            let norm = leaves.norm(name, features, style);
+            Some(HeadNorm {
+                norm,
+                span,
+                after_rotation: false,
+            })
+        };
+        let query_norm = norm("self_attn.q_norm", self.heads);
+        let key_norm = norm("self_attn.k_norm", self.kv_heads);
+        let shape = [self.hidden_size, wide];
+        let output = leaves.linear("self_attn.o_proj", shape, self.output_bias, Shard::Row);
+        Mixer::Attention(Box::new(Attention {
+            scale: self.attention_scale,
+            softcap: self.attention_softcap,
+            query_norm,
+            key_norm,
+            positions: self.ropes[layer]
+                .clone()
+                .map(Position::Rope)
+                .into_iter()
+                .collect(),
+            ..Attention::plain(
+                [self.heads, self.kv_heads, self.head_dim],
+                query,
+                KeyValue::Own {
+                    key,
+                    value: Some(value),
+                },
+                output,
+                self.masks[layer],
+            )
+        }))
+    }
+
+    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
+        let sizes = [self.hidden_size, self.intermediate_size];
+        let (bias, activation) = (self.feed_forward_bias, self.activation);
+        Mixer::FeedForward(if self.gated {
+            let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
+            leaves.gated_feed_forward(names, sizes, bias, activation)
+        } else {
+            leaves.plain_feed_forward(["mlp.up_proj", "mlp.down_proj"], sizes, bias, activation)
+        })
+    }
+}

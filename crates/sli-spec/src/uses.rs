@@ -1,0 +1,228 @@
+//! Which weights a step uses. The matches are exhaustive and destructure everything, so that a new
+//! field cannot be forgotten.
+
+use crate::model::{
+    Attention, Branch, FeedForward, Gain, HeadNorm, KeyValue, LatentAttention, Linear, Mixer,
+    MixtureOfExperts, Norm, OutputGate, Router, Step, Write,
+};
+use crate::source::WeightIndex;
+
+impl Step {
+    /// Every weight that the step uses, in the order of use, without repetitions.
+    pub fn weights(&self) -> Vec<WeightIndex> {
+        let mut uses = Uses(Vec::new());
+        let Self {
+            read: _,
+            pre,
+            branches,
+            post,
+            write,
+        } = self;
+        uses.norm(pre.as_ref());
+        for Branch {
+            pre,
+            mixer,
+            post,
+            gain,
+        } in branches
+        {
+            uses.norm(pre.as_ref());
+            uses.mixer(mixer);
+            uses.norm(post.as_ref());
+            uses.gain(gain);
+        }
+        uses.norm(post.as_ref());
+        match write {
+            Write::Add | Write::Set(_) | Write::AddTo(_) => {}
+            Write::AddScaled(gain) => uses.gain(gain),
+            Write::AddNorm(norm, gain) => {
+                uses.gain(gain);
+                uses.norm(Some(norm));
+            }
+        }
+        uses.0
+    }
+}
+
+struct Uses(Vec<WeightIndex>);
+
+impl Uses {
+    fn weight(&mut self, index: WeightIndex) {
+        if !self.0.contains(&index) {
+            self.0.push(index);
+        }
+    }
+
+    fn optional(&mut self, index: Option<WeightIndex>) {
+        if let Some(index) = index {
+            self.weight(index);
+        }
+    }
+
+    fn linear(&mut self, linear: &Linear) {
+        let Linear {
+            weight,
+            bias,
+            out_features: _,
+            in_features: _,
+        } = linear;
+        self.weight(*weight);
+        self.optional(*bias);
+    }
+
+    fn norm(&mut self, norm: Option<&Norm>) {
+        if let Some(Norm {
+            kind: _,
+            weight,
+            bias,
+            epsilon: _,
+        }) = norm
+        {
+            self.optional(*weight);
+            self.optional(*bias);
+        }
+    }
+
+    fn head_norm(&mut self, norm: Option<&HeadNorm>) {
+        if let Some(HeadNorm {
+            norm,
+            span: _,
+            after_rotation: _,
+        }) = norm
+        {
+            self.norm(Some(norm));
+        }
+    }
+
+    fn gain(&mut self, gain: &Gain) {
+        match gain {
+            Gain::One | Gain::Constant(_) => {}
+            Gain::Vector(index) => self.weight(*index),
+        }
+    }
+
+    fn mixer(&mut self, mixer: &Mixer) {
+        match mixer {
+            Mixer::Attention(attention) => self.attention(attention),
+            Mixer::LatentAttention(attention) => self.latent_attention(attention),
+            Mixer::FeedForward(network) => self.feed_forward(network),
+            Mixer::MixtureOfExperts(experts) => self.experts(experts),
+            Mixer::Identity => {}
+        }
+    }
+
+    fn attention(&mut self, attention: &Attention) {
+        let Attention {
+            heads: _,
+            kv_heads: _,
+            head_dim: _,
+            value_dim: _,
+            query,
+            key_value,
+            output,
+            clip: _,
+            query_norm,
+            key_norm,
+            value_norm,
+            positions: _,
+            mask: _,
+            scale: _,
+            softcap: _,
+            sinks,
+            query_temperature: _,
+            gate,
+            output_norm,
+        } = attention;
+        self.linear(query);
+        match key_value {
+            KeyValue::Own { key, value } => {
+                self.linear(key);
+                value.iter().for_each(|value| self.linear(value));
+            }
+            KeyValue::OfLayer(_) => {}
+        }
+        self.head_norm(query_norm.as_ref());
+        self.head_norm(key_norm.as_ref());
+        self.head_norm(value_norm.as_ref());
+        self.optional(*sinks);
+        if let Some(OutputGate {
+            projection,
+            per_head: _,
+            activation: _,
+        }) = gate
+        {
+            self.linear(projection);
+        }
+        self.norm(output_norm.as_ref());
+        self.linear(output);
+    }
+
+    fn latent_attention(&mut self, attention: &LatentAttention) {
+        let LatentAttention {
+            heads: _,
+            nope_dim: _,
+            rope_dim: _,
+            value_dim: _,
+            kv_rank: _,
+            query_down,
+            query,
+            key_value_down,
+            key_value_norm,
+            key_value_up,
+            output,
+            rope: _,
+            query_latent_scale: _,
+            key_value_latent_scale: _,
+            mask: _,
+            scale: _,
+            query_temperature: _,
+        } = attention;
+        if let Some((down, norm)) = query_down {
+            self.linear(down);
+            self.norm(Some(norm));
+        }
+        self.linear(query);
+        self.linear(key_value_down);
+        self.norm(Some(key_value_norm));
+        self.linear(key_value_up);
+        self.linear(output);
+    }
+
+    fn feed_forward(&mut self, network: &FeedForward) {
+        let FeedForward {
+            gate,
+            up,
+            down,
+            activation: _,
+            inner_norm,
+        } = network;
+        gate.iter().for_each(|gate| self.linear(gate));
+        self.linear(up);
+        self.norm(inner_norm.as_ref());
+        self.linear(down);
+    }
+
+    fn experts(&mut self, experts: &MixtureOfExperts) {
+        let MixtureOfExperts {
+            experts: _,
+            router,
+            expert,
+            shared,
+            shared_gate,
+        } = experts;
+        let Router {
+            projection,
+            score: _,
+            top_k: _,
+            choice_bias,
+            groups: _,
+            renormalize: _,
+            scale: _,
+        } = router;
+        self.linear(projection);
+        self.optional(*choice_bias);
+        self.feed_forward(expert);
+        shared.iter().for_each(|shared| self.feed_forward(shared));
+        shared_gate.iter().for_each(|gate| self.linear(gate));
+    }
+}
