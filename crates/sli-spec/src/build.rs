@@ -152,6 +152,16 @@ impl Leaves {
         }
     }
 
+    /// Like [`Leaves::norm`] for a weight that is stored in another shape.
+    pub fn reshaped_norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
+        let norm = self.norm(name, features, style);
+        for index in [norm.weight, norm.bias].into_iter().flatten() {
+            let source = &mut self.leaves[index.0 as usize].source;
+            *source = Source::Reshape(Box::new(source.clone()));
+        }
+        norm
+    }
+
     /// `down(activation(up x))`, with biases as told.
     pub fn plain_feed_forward(
         &mut self,
@@ -304,41 +314,42 @@ pub fn unused_head<'a>(class: Class, tied: bool, names: &[&'a str]) -> Vec<&'a s
     }
 }
 
-/// The mask of every layer from `layer_types`, or from `otherwise` where the file has none.
-pub fn masks_of_layer_types(
+/// The kind of every layer: `layer_types`, or `otherwise` where the file has none.
+pub fn layer_types(
     config: &Config,
     layers: usize,
     otherwise: impl Fn(usize) -> &'static str,
-) -> Result<Vec<(String, Mask)>, SpecError> {
-    let types = match config.texts("layer_types")? {
+) -> Result<Vec<String>, SpecError> {
+    match config.texts("layer_types")? {
         Some(types) if types.len() != layers => {
-            return Err(config.invalid(
-                "layer_types",
-                format!("one entry for each of {layers} layers"),
-            ));
+            let expected = format!("one entry for each of {layers} layers");
+            Err(config.invalid("layer_types", expected))
         }
-        Some(types) => types,
-        None => (0..layers)
+        Some(types) => Ok(types),
+        None => Ok((0..layers)
             .map(|layer| otherwise(layer).to_owned())
-            .collect(),
-    };
-    types
-        .into_iter()
-        .map(|layer_type| {
-            // `attention` is what older files call it.
-            let mask = match layer_type.as_str() {
-                "full_attention" | "attention" => Mask::Causal,
-                "sliding_attention" => Mask::CausalWindow(config.size("sliding_window")?),
-                "chunked_attention" => Mask::CausalChunk(config.size("attention_chunk_size")?),
-                other => {
-                    return Err(
-                        config.unsupported("layer_types", format!("no attention is `{other}`"))
-                    );
-                }
-            };
-            Ok((layer_type, mask))
-        })
-        .collect()
+            .collect()),
+    }
+}
+
+/// The mask of a kind of attention layer in a decoder.
+pub fn mask_of(
+    config: &Config,
+    layer_type: &str,
+    window: Option<usize>,
+) -> Result<Mask, SpecError> {
+    Ok(match layer_type {
+        // Older files say `attention`.
+        "full_attention" | "attention" => Mask::Causal,
+        "sliding_attention" => {
+            Mask::CausalWindow(window.ok_or_else(|| config.missing("sliding_window"))?)
+        }
+        "chunked_attention" => Mask::CausalChunk(config.size("attention_chunk_size")?),
+        other => {
+            let reason = format!("`{other}` is no kind of layer of this type");
+            return Err(config.unsupported("layer_types", reason));
+        }
+    })
 }
 
 /// `a / b`, an error about `key` if that leaves a remainder.

@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, llama};
+use crate::families::{bert, gpt2, llama};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -39,7 +39,22 @@ const fn row(
 }
 
 /// Every supported type, sorted by name.
-pub const MODEL_TYPES: &[ModelType] = &[row("bert", bert::bert), row("llama", llama::llama)];
+pub const MODEL_TYPES: &[ModelType] = &[
+    row("arcee", llama::arcee),
+    row("bert", bert::bert),
+    row("cohere", llama::cohere),
+    row("distilbert", bert::distilbert),
+    row("gemma2", llama::gemma2),
+    row("gpt2", gpt2::gpt2),
+    row("granite", llama::granite),
+    row("llama", llama::llama),
+    row("mistral", llama::mistral),
+    row("olmo2", llama::olmo2),
+    row("qwen2", llama::qwen2),
+    row("qwen3", llama::qwen3),
+    row("roberta", bert::roberta),
+    row("smollm3", llama::smollm3),
+];
 
 /// Describes the model of this configuration.
 pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> {

@@ -409,12 +409,7 @@ impl Keys<'_> {
             Some(own) => read(own, "partial_rotary_factor")?,
             None => None,
         };
-        // Of a class that always rotates whole heads the key beside stays unread.
-        let beside = if options.partial {
-            first(options.partial_keys, |key| read(self.config, key))?
-        } else {
-            None
-        };
+        let beside = first(options.partial_keys, |key| read(self.config, key))?;
         Ok(inside.or(beside).unwrap_or(options.default_partial))
     }
 

@@ -88,6 +88,76 @@ pub fn bert(config: &Config) -> Result<ModelSpec, SpecError> {
     Ok(spec)
 }
 
+const ROBERTA_HEAD: HeadNames<'static> = HeadNames {
+    dense: "lm_head.dense",
+    norm: "lm_head.layer_norm",
+    projection: "lm_head.decoder",
+    tied_bias: "lm_head.bias",
+    all: &["lm_head.*"],
+    duplicates: &["lm_head.decoder.weight", "lm_head.decoder.bias"],
+};
+
+/// RoBERTa: positions are counted from behind the padding token's id.
+pub fn roberta(config: &Config) -> Result<ModelSpec, SpecError> {
+    let padding = config.token_id("pad_token_id")?;
+    let padding = padding.ok_or_else(|| config.missing("pad_token_id"))?;
+    let style = Style {
+        pooler: true,
+        positions: PositionIds::AfterPadding { padding },
+        lead: padding as usize + 1,
+        head_activation: Activation::Gelu,
+        ..usual(config, &BERT, &ROBERTA_HEAD)?
+    };
+    describe(config, &style)
+}
+
+const DISTILBERT: Names<'static> = Names {
+    layer: "transformer.layer.",
+    query_key_value: ["attention.q_lin", "attention.k_lin", "attention.v_lin"],
+    output: "attention.out_lin",
+    output_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    down_norm: "output_layer_norm",
+};
+
+const DISTILBERT_HEAD: HeadNames<'static> = HeadNames {
+    dense: "vocab_transform",
+    norm: "vocab_layer_norm",
+    projection: "vocab_projector",
+    tied_bias: "vocab_projector.bias",
+    all: &[
+        "vocab_transform.*",
+        "vocab_layer_norm.*",
+        "vocab_projector.*",
+    ],
+    duplicates: &["vocab_projector.weight"],
+};
+
+/// DistilBERT: no token types, no pooler, a fixed epsilon.
+pub fn distilbert(config: &Config) -> Result<ModelSpec, SpecError> {
+    // The position table is stored even where it was initialised with sines.
+    config.ignore(&["sinusoidal_pos_embds", "tie_weights_"]);
+    let activation = config.activation("activation")?;
+    let style = Style {
+        hidden_size: config.size("hidden_size")?,
+        intermediate_size: config.size("hidden_dim")?,
+        heads: config.heads("num_attention_heads")?,
+        layers: config.layers("num_hidden_layers")?,
+        norm: NormStyle::layer(1e-12),
+        activation,
+        mask: Mask::Full,
+        positions: PositionIds::Sequential,
+        lead: 0,
+        token_types: None,
+        pooler: false,
+        names: &DISTILBERT,
+        head: &DISTILBERT_HEAD,
+        head_activation: activation,
+    };
+    describe(config, &style)
+}
+
 /// The keys as BERT spells them.
 fn usual<'a>(
     config: &Config,
@@ -100,6 +170,15 @@ fn usual<'a>(
         &["absolute".into()],
         "relative positions were dropped from the reference",
     )?;
+    // Left over from the original TensorFlow files; no version of the reference reads them.
+    config.ignore(&[
+        "directionality",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "pooler_type",
+    ]);
     let activation = config.activation("hidden_act")?;
     Ok(Style {
         hidden_size: config.size("hidden_size")?,

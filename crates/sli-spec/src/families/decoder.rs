@@ -1,7 +1,7 @@
 //! The decoder that most language models vary: token table, layers of attention and feed-forward
 //! network around a residual stream, final norm, head. A type sets what differs from Llama.
 
-use crate::build::{CausalHead, Leaves, NormStyle, divided, unused_head};
+use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Embedding, Gain, HeadNorm, KeyValue, Layer, LengthLimit,
@@ -143,6 +143,27 @@ impl<'c> Decoder<'c> {
     pub fn rotate(&mut self, options: &RopeOptions<'_>) -> Result<(), SpecError> {
         let rope = Rope::from_config(self.config, options)?;
         self.ropes = vec![rope; self.layers()];
+        Ok(())
+    }
+
+    /// Takes the rotation from the layers that are not named.
+    pub fn keep_rotation(&mut self, keeps: impl Fn(usize) -> bool) {
+        for (layer, rope) in self.ropes.iter_mut().enumerate() {
+            if !keeps(layer) {
+                *rope = None;
+            }
+        }
+    }
+
+    /// The masks of `layer_types`, or of `otherwise` where the file has none.
+    pub fn mask_by_layer_types(
+        &mut self,
+        window: Option<usize>,
+        otherwise: impl Fn(usize) -> &'static str,
+    ) -> Result<(), SpecError> {
+        let types = layer_types(self.config, self.layers(), otherwise)?;
+        let mask = |layer_type: &String| mask_of(self.config, layer_type, window);
+        self.masks = types.iter().map(mask).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -315,7 +336,11 @@ impl<'c> Decoder<'c> {
                 NormSpan::Head => self.head_dim,
                 NormSpan::HeadOwnWeight | NormSpan::Full => heads * self.head_dim,
             };
-            let norm = leaves.norm(name, features, style);
+            let norm = match span {
+                // Stored `[heads, head_dim]`.
+                NormSpan::HeadOwnWeight => leaves.reshaped_norm(name, features, style),
+                NormSpan::Head | NormSpan::Full => leaves.norm(name, features, style),
+            };
             Some(HeadNorm {
                 norm,
                 span,

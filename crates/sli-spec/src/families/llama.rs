@@ -1,9 +1,9 @@
-//! Llama and its variations.
+//! Llama and its variations: what each type changes of the plain [`Decoder`].
 
 use crate::build::NormStyle;
-use crate::families::decoder::Decoder;
+use crate::families::decoder::{Arrangement, Decoder};
 use crate::rope::RopeOptions;
-use crate::{Config, ModelSpec, SpecError};
+use crate::{Config, Mask, ModelSpec, NormSpan, SpecError};
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
 fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
@@ -13,11 +13,17 @@ fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
     Ok(decoder)
 }
 
-/// `attention_bias` on all four projections, `mlp_bias`.
-fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
+/// `attention_bias` on all four projections.
+fn with_attention_bias(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let mut decoder = plain(config)?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;
     decoder.output_bias = decoder.query_key_value_bias;
+    Ok(decoder)
+}
+
+/// `attention_bias` and `mlp_bias`.
+fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = with_attention_bias(config)?;
     decoder.feed_forward_bias = config.flag("mlp_bias")?;
     Ok(decoder)
 }
@@ -25,4 +31,158 @@ fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
 /// Llama.
 pub fn llama(config: &Config) -> Result<ModelSpec, SpecError> {
     with_biases(config)?.build()
+}
+
+/// Mistral: one window for all layers, if any.
+pub fn mistral(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    if let Some(window) = config.optional_size("sliding_window")? {
+        decoder.masks.fill(Mask::CausalWindow(window));
+    }
+    decoder.build()
+}
+
+/// Qwen2: addends on queries, keys and values; windows from `max_window_layers` on.
+pub fn qwen2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.query_key_value_bias = true;
+    qwen_windows(config, &mut decoder)?;
+    decoder.build()
+}
+
+/// Qwen3: a norm of each query and key head.
+pub fn qwen3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_attention_bias(config)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    qwen_windows(config, &mut decoder)?;
+    decoder.build()
+}
+
+fn qwen_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+    let (window, first) = (
+        config.optional_size("sliding_window")?,
+        config.index("max_window_layers")?,
+    );
+    let window = if config.flag("use_sliding_window")? {
+        window
+    } else {
+        None
+    };
+    decoder.mask_by_layer_types(window, |layer| match window {
+        Some(_) if layer >= first => "sliding_attention",
+        _ => "full_attention",
+    })
+}
+
+/// SmolLM3: some layers do not rotate; those may have windows.
+pub fn smollm3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    let layers = decoder.layers();
+    let interval = config.index("no_rope_layer_interval")?;
+    let rotated = match config.flags("no_rope_layers")? {
+        Some(rotated) if rotated.len() < layers => {
+            return Err(config.invalid("no_rope_layers", format!("at least {layers} entries")));
+        }
+        Some(rotated) => rotated,
+        None if interval == 0 => {
+            return Err(config.invalid("no_rope_layer_interval", "at least 1"));
+        }
+        None => (1..=layers).map(|layer| layer % interval != 0).collect(),
+    };
+    let window = config.optional_size("sliding_window")?;
+    let windows = config.flag("use_sliding_window")? && window.is_some();
+    decoder.mask_by_layer_types(window, |layer| {
+        if windows && !rotated[layer] {
+            "sliding_attention"
+        } else {
+            "full_attention"
+        }
+    })?;
+    decoder.keep_rotation(|layer| rotated[layer]);
+    decoder.build()
+}
+
+/// Arcee: a feed-forward network without gate.
+pub fn arcee(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    decoder.gated = false;
+    decoder.build()
+}
+
+/// Granite: four multipliers.
+pub fn granite(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    decoder.embedding_scale = config.number("embedding_multiplier")?;
+    decoder.residual_scale = config.number("residual_multiplier")?;
+    decoder.attention_scale = config.number("attention_multiplier")?;
+    decoder.logit_scale = 1.0 / config.positive("logits_scaling")?;
+    decoder.build()
+}
+
+/// OLMo 2: norms on the sublayers' outputs; queries and keys normalised over all heads at once.
+pub fn olmo2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_attention_bias(config)?;
+    decoder.arrangement = Arrangement::Post {
+        attention: "post_attention_layernorm",
+        feed_forward: "post_feedforward_layernorm",
+    };
+    decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
+    decoder.build()
+}
+
+/// Gemma 2: norms around each sublayer, soft caps, every other layer with a window.
+pub fn gemma2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle {
+        plus_one: true,
+        ..NormStyle::rms(config.positive("rms_norm_eps")?)
+    };
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    // Files carry both; the reference reads the second.
+    config.ignore(&["hidden_act"]);
+    decoder.activation = config.activation("hidden_activation")?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.arrangement = Arrangement::Sandwich {
+        attention: ["input_layernorm", "post_attention_layernorm"],
+        feed_forward: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
+    };
+    decoder.attention_scale = config.positive("query_pre_attn_scalar")?.powf(-0.5);
+    decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
+    decoder.logit_softcap = config.optional_positive("final_logit_softcapping")?;
+    decoder.embedding_scale = (decoder.hidden_size as f64).sqrt();
+    config.off("use_bidirectional_attention", "")?;
+    let window = config.optional_size("sliding_window")?;
+    decoder.mask_by_layer_types(window, |layer| {
+        if layer % 2 == 0 {
+            "sliding_attention"
+        } else {
+            "full_attention"
+        }
+    })?;
+    decoder.build()
+}
+
+/// Cohere: attention and feed-forward network side by side behind one layer norm.
+pub fn cohere(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle {
+        bias: false,
+        ..NormStyle::layer(config.positive("layer_norm_eps")?)
+    };
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.rotate(&RopeOptions {
+        interleaved: true,
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    decoder.activation = config.activation("hidden_act")?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.arrangement = Arrangement::Parallel {
+        norm: "input_layernorm",
+    };
+    if config.flag("use_qk_norm")? {
+        decoder.query_key_norm = Some((NormSpan::HeadOwnWeight, norm));
+    }
+    decoder.logit_scale = config.number("logit_scale")?;
+    decoder.build()
 }

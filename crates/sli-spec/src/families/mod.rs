@@ -3,4 +3,5 @@
 
 pub mod bert;
 pub mod decoder;
+pub mod gpt2;
 pub mod llama;
