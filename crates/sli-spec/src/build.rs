@@ -10,7 +10,7 @@ use crate::{Branch, Class, Slot, Task};
 #[derive(Clone, Debug, Default)]
 pub struct Leaves {
     prefix: String,
-    leaves: Vec<Leaf>,
+    collected: Vec<Leaf>,
     optional: Option<&'static str>,
 }
 
@@ -74,8 +74,8 @@ impl Leaves {
 
     /// Records a weight.
     pub fn weight(&mut self, source: Source, shape: &[usize], shard: Shard) -> WeightIndex {
-        let index = WeightIndex(self.leaves.len() as u32);
-        self.leaves.push(Leaf {
+        let index = WeightIndex(self.collected.len() as u32);
+        self.collected.push(Leaf {
             source,
             shape: shape.to_vec(),
             shard,
@@ -156,7 +156,7 @@ impl Leaves {
     pub fn reshaped_norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
         let norm = self.norm(name, features, style);
         for index in [norm.weight, norm.bias].into_iter().flatten() {
-            let source = &mut self.leaves[index.0 as usize].source;
+            let source = &mut self.collected[index.0 as usize].source;
             *source = Source::Reshape(Box::new(source.clone()));
         }
         norm
@@ -204,14 +204,14 @@ impl Leaves {
 
     /// The collected weights.
     pub fn finish(self) -> Vec<Leaf> {
-        self.leaves
+        self.collected
     }
 
     /// A layer of these weights and steps.
     pub fn layer(self, steps: Vec<Step>) -> Layer {
         Layer {
             prefix: self.prefix,
-            leaves: self.leaves,
+            leaves: self.collected,
             steps,
         }
     }

@@ -481,7 +481,7 @@ fn quote_non_finite(text: &str) -> String {
             .iter()
             .find(|word| !in_string && rest.starts_with(**word));
         if let Some(word) = word {
-            quoted.push_str(&format!("{{\"__float__\": \"{word}\"}}"));
+            quoted.extend(["{\"__float__\": \"", word, "\"}"]);
             rest = &rest[word.len()..];
             continue;
         }

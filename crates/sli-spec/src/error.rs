@@ -69,11 +69,10 @@ impl SpecError {
     /// What the reader of the message can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Syntax(_) => None,
+            Self::Syntax(_) | Self::Invalid { .. } => None,
             Self::Missing { .. } => {
                 Some("the file may be truncated, or written for another model type".into())
             }
-            Self::Invalid { .. } => None,
             Self::Unsupported { .. } => {
                 Some("a wrong number would be worse than none, so the model is refused".into())
             }

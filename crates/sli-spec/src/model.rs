@@ -3,6 +3,8 @@
 //! A [`Layer`]'s `leaves` are the only list of its weights, in the order of use; everything else
 //! holds [`WeightIndex`]es into that list. Shapes are `[out, in]`; activations are `[tokens, features]`.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use crate::rope::Rope;
@@ -606,6 +608,16 @@ impl ModelSpec {
     /// If the description has no stack, which no family produces.
     pub fn output_stack(&self) -> &Stack {
         &self.stacks[self.stacks.len() - 1]
+    }
+
+    /// Number of parameters, a tied weight counted once. `present` tells whether an optional part
+    /// (`pooler`, `lm_head`) is there.
+    pub fn parameters(&self, present: impl Fn(&str) -> bool) -> u64 {
+        let mut seen = HashSet::new();
+        self.leaves()
+            .filter(|leaf| leaf.optional.is_none_or(&present))
+            .filter(|leaf| seen.insert(&leaf.source))
+            .fold(0, |sum, leaf| sum.saturating_add(leaf.elements()))
     }
 
     /// Every leaf of the model with the place it belongs to.

@@ -164,8 +164,10 @@ impl Rope {
             nested,
         };
         let theta = source.theta(options)?;
-        let fraction = source.fraction(options)?;
         let rope_type = source.rope_type()?;
+        // `proportional` is about frequencies, not about which features rotate.
+        let whole = !options.partial && rope_type != "proportional";
+        let fraction = source.fraction(options, whole)?;
         let (dims, scaling) = source.scaling(&rope_type, options.head_dim, fraction)?;
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
             return Err(source.wrong(
@@ -397,10 +399,10 @@ impl Keys<'_> {
         }
     }
 
-    fn fraction(&self, options: &RopeOptions<'_>) -> Result<f64, SpecError> {
+    fn fraction(&self, options: &RopeOptions<'_>, whole: bool) -> Result<f64, SpecError> {
         let read = |config: &Config, key: &str| match config.optional_positive(key)? {
             Some(fraction) if fraction > 1.0 => Err(config.invalid(key, "at most 1")),
-            Some(fraction) if fraction != 1.0 && !options.partial => {
+            Some(fraction) if fraction != 1.0 && whole => {
                 Err(config.unsupported(key, "this type rotates whole heads"))
             }
             fraction => Ok(fraction),

@@ -7,7 +7,7 @@ use serde::Serialize;
 ///
 /// Splits, transposes and permutations act on the last two axes (`[out, in]`), or on the only axis
 /// of a vector; leading axes (experts) are carried along.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Source {
     /// The tensor of this name.
     Tensor(String),
@@ -56,7 +56,7 @@ pub enum Source {
 }
 
 /// How the rows of a fused tensor are divided among the logical weights it holds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Split {
     /// One part after another: `[q; k; v]`. The sizes are in rows.
     Rows(Vec<usize>),

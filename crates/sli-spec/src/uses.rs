@@ -137,7 +137,9 @@ impl Uses {
         match key_value {
             KeyValue::Own { key, value } => {
                 self.linear(key);
-                value.iter().for_each(|value| self.linear(value));
+                if let Some(value) = value {
+                    self.linear(value);
+                }
             }
             KeyValue::OfLayer(_) => {}
         }
@@ -196,7 +198,9 @@ impl Uses {
             activation: _,
             inner_norm,
         } = network;
-        gate.iter().for_each(|gate| self.linear(gate));
+        if let Some(gate) = gate {
+            self.linear(gate);
+        }
         self.linear(up);
         self.norm(inner_norm.as_ref());
         self.linear(down);
@@ -222,7 +226,11 @@ impl Uses {
         self.linear(projection);
         self.optional(*choice_bias);
         self.feed_forward(expert);
-        shared.iter().for_each(|shared| self.feed_forward(shared));
-        shared_gate.iter().for_each(|gate| self.linear(gate));
+        if let Some(shared) = shared {
+            self.feed_forward(shared);
+        }
+        if let Some(gate) = shared_gate {
+            self.linear(gate);
+        }
     }
 }

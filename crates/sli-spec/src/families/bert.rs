@@ -63,6 +63,8 @@ struct HeadNames<'a> {
     all: &'a [&'static str],
     /// What a tied head may be stored as beside the tensors it is tied to.
     duplicates: &'a [&'static str],
+    /// Parameters that an untied head has and does not use.
+    leftovers: &'a [&'static str],
 }
 
 const BERT_HEAD: HeadNames<'static> = HeadNames {
@@ -75,6 +77,7 @@ const BERT_HEAD: HeadNames<'static> = HeadNames {
         "cls.predictions.decoder.weight",
         "cls.predictions.decoder.bias",
     ],
+    leftovers: &["cls.predictions.bias"],
 };
 
 /// BERT, as encoder or (`is_decoder`) with a causal mask.
@@ -95,6 +98,7 @@ const ROBERTA_HEAD: HeadNames<'static> = HeadNames {
     tied_bias: "lm_head.bias",
     all: &["lm_head.*"],
     duplicates: &["lm_head.decoder.weight", "lm_head.decoder.bias"],
+    leftovers: &["lm_head.bias"],
 };
 
 /// RoBERTa: positions are counted from behind the padding token's id.
@@ -132,6 +136,7 @@ const DISTILBERT_HEAD: HeadNames<'static> = HeadNames {
         "vocab_projector.*",
     ],
     duplicates: &["vocab_projector.weight"],
+    leftovers: &[],
 };
 
 /// DistilBERT: no token types, no pooler, a fixed epsilon.
@@ -225,7 +230,7 @@ fn describe(config: &Config, style: &Style<'_>) -> Result<ModelSpec, SpecError> 
     let unused = match (class.task, tied) {
         (Task::Base, _) => style.head.all,
         (_, true) => style.head.duplicates,
-        (_, false) => &[],
+        (_, false) => style.head.leftovers,
     };
     Ok(ModelSpec {
         model_type: config.model_type()?,

@@ -9,6 +9,10 @@ use crate::{
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the reference"
+)]
 #[derive(Clone, Debug)]
 pub struct Decoder<'c> {
     config: &'c Config,

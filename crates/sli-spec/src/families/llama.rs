@@ -151,7 +151,10 @@ pub fn gemma2(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
     decoder.logit_softcap = config.optional_positive("final_logit_softcapping")?;
     decoder.embedding_scale = (decoder.hidden_size as f64).sqrt();
-    config.off("use_bidirectional_attention", "")?;
+    config.off(
+        "use_bidirectional_attention",
+        "attention backends of the reference disagree about it",
+    )?;
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, |layer| {
         if layer % 2 == 0 {

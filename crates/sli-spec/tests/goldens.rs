@@ -1,0 +1,152 @@
+//! Every golden of a registered type: its configuration is described, and the description accounts
+//! for exactly the tensors that the reference saved, each with its shape.
+#![expect(clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use sli_spec::registry::MODEL_TYPES;
+use sli_spec::{Config, ModelSpec, Options, Source, Split, describe};
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+#[test]
+fn descriptions_cover_the_saved_tensors() {
+    let mut checked = 0;
+    let mut failures = Vec::new();
+    for folder in golden_folders() {
+        let text = fs_err::read_to_string(folder.join("config.json")).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let registered = MODEL_TYPES
+            .iter()
+            .any(|row| Some(row.model_type) == value["model_type"].as_str());
+        if !registered {
+            continue;
+        }
+        checked += 1;
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let built = Config::parse(&text).and_then(|config| describe(&config, &Options::default()));
+        match built {
+            Err(error) => failures.push(format!("{name}: {error}")),
+            Ok(built) => {
+                failures.extend(
+                    difference(&built.spec, &shapes(&folder)).map(|line| format!("{name}: {line}")),
+                );
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(checked >= 14, "only {checked} goldens found");
+}
+
+fn golden_folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens");
+    let mut folders: Vec<_> = fs_err::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("golden.json").exists())
+        .collect();
+    folders.sort();
+    folders
+}
+
+fn shapes(folder: &Path) -> Shapes {
+    let text = fs_err::read_to_string(folder.join("tensors.json")).unwrap();
+    let value: Value = serde_json::from_str(&text).unwrap();
+    let shape = |tensor: &Value| {
+        let axes = tensor["shape"].as_array().unwrap().iter();
+        axes.map(|n| n.as_u64().unwrap() as usize).collect()
+    };
+    let tensors = value["tensors"].as_array().unwrap().iter();
+    tensors
+        .map(|tensor| (tensor["name"].as_str().unwrap().to_owned(), shape(tensor)))
+        .collect()
+}
+
+/// What the description and the file do not agree about, one line each.
+fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String> + use<> {
+    // A checkpoint of the bare base model lacks the prefix.
+    let prefixed = stored.keys().any(|name| name.starts_with(spec.base_prefix));
+    let file_name = |name: &str| match name.strip_prefix(spec.base_prefix) {
+        Some(bare) if !prefixed => bare.to_owned(),
+        _ => name.to_owned(),
+    };
+    let mut lines = Vec::new();
+    let mut used = BTreeSet::new();
+    for leaf in spec.leaves() {
+        let lookup = |name: &str| stored.get(&file_name(name)).cloned();
+        match shape_of(&leaf.source, &lookup) {
+            None if leaf.optional.is_some() => {}
+            None => lines.push(format!("{:?} is missing", leaf.source)),
+            // The stored shape of a reshaped tensor is its own business.
+            Some(shape) if matches!(leaf.source, Source::Reshape(_)) => {
+                if shape.iter().product::<usize>() != leaf.shape.iter().product::<usize>() {
+                    lines.push(format!(
+                        "{:?}: {shape:?} holds no {:?}",
+                        leaf.source, leaf.shape
+                    ));
+                }
+            }
+            Some(shape) if shape != leaf.shape => {
+                lines.push(format!(
+                    "{:?} is {shape:?}, not {:?}",
+                    leaf.source, leaf.shape
+                ));
+            }
+            Some(_) => {}
+        }
+        used.extend(leaf.source.names().into_iter().map(file_name));
+    }
+    for name in stored.keys().filter(|name| !used.contains(*name)) {
+        if !spec
+            .ignored
+            .iter()
+            .any(|pattern| matches(&file_name(pattern), name))
+        {
+            lines.push(format!("nothing uses `{name}`"));
+        }
+    }
+    lines.into_iter()
+}
+
+/// The shape that the expression evaluates to; `None`: a tensor is not there.
+fn shape_of(source: &Source, lookup: &impl Fn(&str) -> Option<Vec<usize>>) -> Option<Vec<usize>> {
+    match source {
+        Source::Tensor(name) => lookup(name),
+        Source::OneOf(all) => all.iter().find_map(|source| shape_of(source, lookup)),
+        Source::Part { of, split, part } => {
+            let mut shape = shape_of(of, lookup)?;
+            let rows = shape.len().saturating_sub(2);
+            shape[rows] = match split {
+                Split::Rows(sizes) => sizes[*part],
+                Split::PerHead { parts, .. } | Split::Strided { parts } => shape[rows] / parts,
+                Split::Grouped { groups, queries } => {
+                    let head = shape[rows] / (groups * (queries + 2));
+                    groups * head * if *part == 0 { *queries } else { 1 }
+                }
+            };
+            Some(shape)
+        }
+        Source::Transpose(of) => {
+            let mut shape = shape_of(of, lookup)?;
+            let last = shape.len() - 1;
+            shape.swap(last, last - 1);
+            Some(shape)
+        }
+        Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {
+            shape_of(of, lookup)
+        }
+        other => panic!("no registered type uses {other:?}"),
+    }
+}
+
+/// `*` matches any run.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((head, rest)) => name.strip_prefix(head).is_some_and(|tail| {
+            (0..=tail.len()).any(|i| tail.is_char_boundary(i) && matches(rest, &tail[i..]))
+        }),
+    }
+}
