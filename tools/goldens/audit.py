@@ -43,7 +43,7 @@ def keys_read(variant):
         try:
             rebuilt = generate.model_class(variant)(config).eval()
             for _, inputs in generate.records_of(variant, rebuilt):
-                generate.run(rebuilt, inputs, variant.get("layers"))
+                generate.run(rebuilt, inputs, variant)
         finally:
             kind.__getattribute__ = original
     return {key for key in read if key in vars(config) or key in getattr(config, "attribute_map", {})}, config

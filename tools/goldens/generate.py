@@ -115,7 +115,7 @@ def write_checkpoint(variant, folder):
 def load(variant, folder, config=None):
     config = config or transformers.AutoConfig.from_pretrained(folder)  # the class's own config class may be another one
     model, report = model_class(variant).from_pretrained(
-        folder, config=config, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        folder, config=config, dtype=torch.float32, attn_implementation=variant.get("attention", "eager"), output_loading_info=True
     )
     problems = {key: value for key, value in report.items() if value}
     if problems:
@@ -167,8 +167,9 @@ def flat(tensor):
 class Capture:
     """What enters the first layer and what leaves every layer, by forward hooks."""
 
-    def __init__(self, model, path=None):
+    def __init__(self, model, path=None, norm_path=None):
         self.model, self.boundaries, self.handles = model, {}, []
+        self.norm_path, self.norm_output = norm_path, None
         self.path, layers = layer_stack(model, path)
         self.count = len(layers)
         self.handles.append(layers[0].register_forward_pre_hook(self.enter, with_kwargs=True))
@@ -191,15 +192,21 @@ class Capture:
 
     def produced(self, name):
         def hook(module, arguments, output):
-            if module is self.model.base_model:
-                self.last_hidden = output.last_hidden_state if hasattr(output, "last_hidden_state") else first_tensor(output)
+            if getattr(output, "last_hidden_state", None) is not None:  # the outermost module that has one comes last
+                self.last_hidden = output.last_hidden_state
             elif isinstance(output, torch.Tensor):
                 self.producers.append((name, output))
+            if name == self.norm_path:
+                self.norm_output = flat(output)
 
         return hook
 
     def norm(self):
         """(module name, tensor) of the final norm, or (None, None) when the stack ends without one."""
+        if self.norm_path == "none":
+            return None, None
+        if self.norm_path:
+            return self.norm_path, self.norm_output
         end = flat(self.last_hidden)
         last = self.boundaries[self.count]
         if end.shape == last.shape and torch.equal(end, last):
@@ -209,10 +216,10 @@ class Capture:
         return (names[-1] if names else "?"), end
 
 
-def run(model, inputs, path=None):
+def run(model, inputs, variant):
     """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
     accepted = inspect.signature(model.forward).parameters
-    capture = Capture(model, path)
+    capture = Capture(model, variant.get("layers"), variant.get("norm"))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
     with torch.no_grad():
         output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
@@ -225,6 +232,8 @@ def run(model, inputs, path=None):
         results["logits"] = flat(output.prediction_logits)
     if getattr(output, "pooler_output", None) is not None:
         results["pooler_output"] = output.pooler_output[0].clone()
+    if "logits" not in results and capture.norm_path:
+        results["last_hidden_state"] = flat(capture.last_hidden)
     return results, capture
 
 
@@ -253,7 +262,7 @@ def is_causal(variant, folder):
     for shift in (0, 1):
         ids = inputs["input_ids"].clone()
         ids[-1] = ids[-1] - shift if ids[-1] > 4 else ids[-1] + shift
-        _, capture = run(load(variant, folder), {**inputs, "input_ids": ids}, variant.get("layers"))
+        _, capture = run(load(variant, folder), {**inputs, "input_ids": ids}, variant)
         outputs.append(capture.boundaries[capture.count][: len(ids) - 1])
     return torch.allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-5)
 
@@ -279,7 +288,7 @@ def effect_of(variant, folder, reference):
         try:
             largest = 0.0
             for index, inputs in records_of(variant, load(variant, folder, config_of(config))):
-                results, capture = run(load(variant, folder, config_of(config)), inputs, variant.get("layers"))
+                results, capture = run(load(variant, folder, config_of(config)), inputs, variant)
                 for name, found in {"end": flat(capture.last_hidden), **results}.items():
                     expected = reference[index][name]
                     largest = max(largest, ((found - expected).abs().max() / expected.std()).item())
@@ -299,13 +308,13 @@ def golden(variant):
         stack = variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
         expected, reference, norm_name = {}, {}, None
         for index, inputs in records_of(variant, model):
-            results, capture = run(load(variant, folder), inputs, variant.get("layers"))
+            results, capture = run(load(variant, folder), inputs, variant)
             norm_name, end = capture.norm()
             for name, tensor in inputs.items():
                 expected[f"{index}.{name}"] = tensor
             for boundary, tensor in sorted(capture.boundaries.items()):
                 expected[f"{index}.hidden.{stack}.{boundary:03}"] = tensor
-            if end is not None and not variant.get("no_norm"):
+            if end is not None:
                 expected[f"{index}.hidden.{stack}.norm"] = end
             for name, tensor in results.items():
                 expected[f"{index}.{name}"] = tensor
@@ -321,7 +330,7 @@ def golden(variant):
             "stack": stack,
             "layers": capture.path,
             "final_norm": norm_name,
-            "reference": "transformers 5.23.0, torch 2.15, float32, eager attention",
+            "reference": f"transformers 5.23.0, torch 2.15, float32, {variant.get('attention', 'eager')} attention",
             "effect": effects,
         }
         listed = {"format_version": 1, "round_to": "bf16", "tensors": entries}

@@ -19,6 +19,9 @@ SPECIAL = [
     (r"self_attn\.A$", 0.5, 0.0),  # doge
     (r"per_expert_scale$", 0.3, 1.0),
     (r"layer_scalar$", 0.2, 0.9),
+    (r"residual_gate\.gate$", 0.5, 0.0),  # muse_spark
+    (r"layers\.\d+\.lambdas$", 0.3, 0.6),  # neomme
+    (r"(attention|attn)\.alpha$", 0.3, 0.2),  # neomme
 ]
 EMBEDDING = re.compile(r"(^|[._])(wte|wpe|shared|embeddings?|embed_tokens|embed_positions|tokens_embed|positions_embed|embed_in)\.weight$")
 
