@@ -1,1 +1,38 @@
 //! Checkpoint files: bytes, tensors, coverage.
+//!
+//! A [`ByteSource`] yields byte ranges of named files; a [`Checkpoint`] is the index of the tensors
+//! in them, read from headers alone; a [`Binding`] is a model description checked against a
+//! checkpoint in both directions; a [`ResolvedLeaf`] reads the rows of one logical weight, as few
+//! bytes of the files as hold them.
+//!
+//! Nothing in a file is believed: lengths are compared with the size of the file before anything is
+//! allocated, arithmetic on them is checked, and every broken rule is an error with the file, the
+//! tensor and the numbers.
+#![deny(unsafe_code)]
+
+mod binding;
+mod checkpoint;
+mod convert;
+mod coverage;
+mod dtype;
+mod error;
+mod evaluate;
+pub mod formats;
+mod identity;
+mod leaf;
+mod read_plan;
+pub mod source;
+mod tensors;
+mod view;
+
+pub use binding::Binding;
+pub use checkpoint::Checkpoint;
+pub use coverage::{CoverageReport, Missing};
+pub use dtype::Dtype;
+pub use error::{CheckpointError, LeafProblem};
+pub use formats::index::IndexError;
+pub use formats::safetensors::HeaderError;
+pub use identity::{FileIdentity, ModelIdentity};
+pub use leaf::{FileRange, ResolvedLeaf};
+pub use source::{ByteSource, LocalSource, ReadMode, SourceError};
+pub use tensors::{FileIndex, TensorInfo, WeightFile};

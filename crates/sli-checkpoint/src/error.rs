@@ -1,0 +1,257 @@
+//! Errors of this crate.
+
+use crate::coverage::CoverageReport;
+use crate::dtype::Dtype;
+use crate::formats::index::IndexError;
+use crate::formats::safetensors::{HeaderError, ReadError};
+use crate::source::SourceError;
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// Bytes did not come.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// No weights where a model was expected.
+    #[error("{place}: no weights: neither {}", looked_for.join(", nor "))]
+    NoWeights {
+        /// The folder.
+        place: String,
+        /// Names that were tried.
+        looked_for: Vec<&'static str>,
+    },
+    /// A weight file that breaks a rule of the safetensors format.
+    #[error("{place}: `{file}` is not a sound safetensors file: {problem}")]
+    Header {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+        /// The rule.
+        #[source]
+        problem: HeaderError,
+    },
+    /// An index that breaks a rule.
+    #[error("{place}: `{file}`: {problem}")]
+    Index {
+        /// The folder.
+        place: String,
+        /// The index.
+        file: String,
+        /// The rule.
+        #[source]
+        problem: IndexError,
+    },
+    /// Two files hold the same tensor.
+    #[error("{place}: tensor `{tensor}` is in `{first}` and in `{second}`")]
+    DuplicateTensor {
+        /// The folder.
+        place: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// One file.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A text file larger than any real one.
+    #[error("{place}: `{file}` has {size} bytes; the most is {limit}")]
+    TextTooLarge {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+        /// Size in bytes.
+        size: u64,
+        /// The most that is read, in bytes.
+        limit: u64,
+    },
+    /// A text file that is not text.
+    #[error("{place}: `{file}` is not UTF-8")]
+    NotUtf8 {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+    },
+    /// The tensors of the checkpoint are not those of the model.
+    #[error("{place}: the tensors do not fit the model\n{report}")]
+    Coverage {
+        /// The folder.
+        place: String,
+        /// Everything that does not fit.
+        report: Box<CoverageReport>,
+    },
+    /// One weight cannot be had from the tensors.
+    #[error("{place}: {problem}")]
+    Leaf {
+        /// The folder.
+        place: String,
+        /// Why.
+        problem: LeafProblem,
+    },
+    /// A slice or rows that the weight does not have. A mistake of the caller.
+    #[error("{weight}: slice {slice}, rows {start}..{end} of {slices} slices of {rows} rows")]
+    OutOfRange {
+        /// Name of the weight.
+        weight: String,
+        /// Slice asked for.
+        slice: usize,
+        /// First row asked for.
+        start: usize,
+        /// End of the rows asked for.
+        end: usize,
+        /// Slices of the weight.
+        slices: usize,
+        /// Rows of a slice.
+        rows: usize,
+    },
+    /// A buffer of another size than the rows asked for. A mistake of the caller.
+    #[error("{weight}: a buffer of {got} bytes for {wanted} bytes")]
+    BufferSize {
+        /// Name of the weight.
+        weight: String,
+        /// Bytes of the rows.
+        wanted: usize,
+        /// Bytes of the buffer.
+        got: usize,
+    },
+    /// A value that the wanted type cannot hold, or a dtype that does not convert.
+    #[error("{weight}: {dtype} does not convert to {to}{}", value.as_ref().map(|v| format!(": {v}")).unwrap_or_default())]
+    Conversion {
+        /// Name of the weight.
+        weight: String,
+        /// Stored dtype.
+        dtype: Dtype,
+        /// Wanted type.
+        to: &'static str,
+        /// The value that does not fit, where the dtype would.
+        value: Option<String>,
+    },
+}
+
+/// Why one weight cannot be had from the tensors.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeafProblem {
+    /// Tensors are not in the checkpoint.
+    #[error("missing: {}", names.join(", "))]
+    Missing {
+        /// Their names.
+        names: Vec<String>,
+        /// Whether other tensors of the same weight are there.
+        partly: bool,
+    },
+    /// The shape is not the model's.
+    #[error("`{name}` has shape {found:?}; the model wants {wanted:?}")]
+    Shape {
+        /// Name of the tensor, or of one of several.
+        name: String,
+        /// The shape it gives.
+        found: Vec<usize>,
+        /// The shape of the model's weight.
+        wanted: Vec<usize>,
+    },
+    /// A shape that cannot be taken apart or put together as the model says.
+    #[error("`{name}` has shape {shape:?}: {reason}")]
+    Structure {
+        /// Name of the tensor, or of one of several.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// What does not work.
+        reason: String,
+    },
+    /// An element type that cannot be used.
+    #[error("`{name}` is {found}; the model wants {wanted}")]
+    Dtype {
+        /// Name of the tensor.
+        name: String,
+        /// Its dtype.
+        found: Dtype,
+        /// What would do.
+        wanted: String,
+    },
+    /// Several spellings of one weight are there at once.
+    #[error("several spellings of one weight are present: {}", names.join(", "))]
+    Ambiguous {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The description itself asks for something that cannot be evaluated.
+    #[error("`{name}`: the description cannot be evaluated: {reason}")]
+    Description {
+        /// A name in it.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl CheckpointError {
+    /// Whether the system failed, as opposed to a model that is not usable: a full retry may help.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Source(error) if error.is_io())
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Source(SourceError::NotFound { .. }) => {
+                Some("check the path of the model".to_owned())
+            }
+            Self::Source(_)
+            | Self::Leaf { .. }
+            | Self::OutOfRange { .. }
+            | Self::BufferSize { .. }
+            | Self::Conversion { .. } => None,
+            Self::NoWeights { .. } => Some(
+                "give the folder that holds the .safetensors files, or one such file".to_owned(),
+            ),
+            Self::Header { problem, .. } => header_hint(problem),
+            Self::Index { problem, .. } => match problem {
+                IndexError::MissingShard { shard, .. } => Some(format!(
+                    "the download is incomplete: fetch `{shard}` as well"
+                )),
+                IndexError::NotInShard { .. } => Some(
+                    "index and shards are of different versions: download both again".to_owned(),
+                ),
+                _ => Some("download the index again".to_owned()),
+            },
+            Self::DuplicateTensor { .. } => {
+                Some("keep only the files of one version of the model".to_owned())
+            }
+            Self::TextTooLarge { file, .. } | Self::NotUtf8 { file, .. } => {
+                Some(format!("download `{file}` again"))
+            }
+            Self::Coverage { report, .. } => report.hint(),
+        }
+    }
+
+    pub(crate) fn header(place: String, file: &str, error: ReadError) -> Self {
+        match error {
+            ReadError::Source(error) => Self::Source(error),
+            ReadError::Format(problem) => Self::Header {
+                place,
+                file: file.to_owned(),
+                problem,
+            },
+        }
+    }
+}
+
+fn header_hint(problem: &HeaderError) -> Option<String> {
+    match problem {
+        HeaderError::Truncated { .. }
+        | HeaderError::TooSmall { .. }
+        | HeaderError::HeaderPastEnd { .. } => {
+            Some("the download is incomplete: fetch the file again".to_owned())
+        }
+        HeaderError::HeaderTooLarge { .. } | HeaderError::NotUtf8 | HeaderError::NotAnObject => {
+            Some("this is not a safetensors file; a Git LFS pointer or a web page?".to_owned())
+        }
+        HeaderError::UnknownDtype { .. } => Some("a newer version may know this dtype".to_owned()),
+        _ => Some("the file is damaged or was made to mislead: fetch it again".to_owned()),
+    }
+}

@@ -1,0 +1,671 @@
+//! Evaluation of a `Source` expression: names to tiles.
+//!
+//! One slice at a time: a stacked weight of many experts is never expanded as a whole. The wanted
+//! shape goes down the expression, for the places that cannot know their own (`Reshape`); the stored
+//! shape comes up and is compared with the wanted one at the end.
+
+use sli_spec::{Source, Split};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::LeafProblem;
+use crate::view::{Core, RowRun, Tile, View};
+
+/// Evaluates expressions over the tensors of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evaluator<'a> {
+    pub checkpoint: &'a Checkpoint,
+    /// Prefix that the checkpoint of a bare base model lacks.
+    pub base_prefix: &'a str,
+}
+
+/// Which slice of what.
+#[derive(Clone, Copy, Debug)]
+struct At<'w> {
+    core: Core,
+    /// Which slice of the leading axes.
+    slice: usize,
+    /// What `{}` in names stands for.
+    slot: Option<usize>,
+    /// Shape of the whole, where it is known from above.
+    want: Option<&'w [usize]>,
+}
+
+type Evaluated = Result<View, LeafProblem>;
+
+impl Evaluator<'_> {
+    /// One slice of a weight of this shape. `slice` counts the leading axes: all but the last two of
+    /// a matrix, all but the last of a vector.
+    ///
+    /// A weight of two axes can be a matrix or a stack of vectors; the expression is tried as the
+    /// one and then as the other. Splits make the two differ in shape, so at most one fits.
+    pub fn leaf(&self, source: &Source, shape: &[usize], slice: usize) -> Evaluated {
+        let cores: &[Core] = match shape.len() {
+            0 | 1 => &[Core::Vector],
+            2 if adds_axis(source) => &[Core::Vector, Core::Matrix],
+            2 => &[Core::Matrix, Core::Vector],
+            _ => &[Core::Matrix],
+        };
+        let mut first_problem = None;
+        for &core in cores {
+            // Slice 0 is always there: which of the two it is follows from its shape.
+            match self.leaf_as(source, shape, core, slice) {
+                Ok(view) => return Ok(view),
+                Err(problem @ LeafProblem::Missing { .. }) => return Err(problem),
+                Err(problem) => first_problem = first_problem.or(Some(problem)),
+            }
+        }
+        Err(first_problem.unwrap_or_else(|| description(source, "it has no shape")))
+    }
+
+    /// [`Self::leaf`] when it is known what a slice is.
+    pub fn leaf_as(&self, source: &Source, shape: &[usize], core: Core, slice: usize) -> Evaluated {
+        let view = self.evaluate(
+            source,
+            At {
+                core,
+                slice,
+                slot: None,
+                want: Some(shape),
+            },
+        )?;
+        if view.shape == shape {
+            return Ok(view);
+        }
+        Err(LeafProblem::Shape {
+            name: self.view_name(&view, source),
+            found: view.shape,
+            wanted: shape.to_vec(),
+        })
+    }
+
+    /// Place of the tensor of this name, or of this name without the base model's prefix.
+    pub fn lookup(&self, name: &str) -> Option<usize> {
+        self.checkpoint.position(name).or_else(|| {
+            if self.base_prefix.is_empty() {
+                return None;
+            }
+            self.checkpoint
+                .position(name.strip_prefix(self.base_prefix)?)
+        })
+    }
+
+    fn evaluate(&self, source: &Source, at: At<'_>) -> Evaluated {
+        match source {
+            Source::Tensor(name) => self.tensor(name, at, false),
+            Source::OneOf(all) => self.one_of(all, at.want, |one| self.evaluate(one, at)),
+            Source::Part { of, split, part } => self.part(of, split, *part, at),
+            Source::Transpose(of) => self.transpose(of, at),
+            Source::Each { of, count } => self.each(source, *count, at, |at| self.evaluate(of, at)),
+            Source::Index { of, index } => self.index(of, *index, at),
+            Source::ConcatRows(all) => self.concat(source, all, at, true),
+            Source::ConcatColumns(all) => self.concat(source, all, at, false),
+            Source::PlusOne(of) => plus_one(self.evaluate(of, at)?, source),
+            Source::RopePermute { of, head_dim } => self.rope_permute(of, *head_dim, at),
+            Source::Reshape(of) => self.reshape(source, of, at),
+        }
+    }
+
+    /// A tensor; `reshape`: seen with the wanted shape.
+    fn tensor(&self, pattern: &str, at: At<'_>, reshape: bool) -> Evaluated {
+        let name = match at.slot {
+            Some(slot) if pattern.contains("{}") => &pattern.replace("{}", &slot.to_string()),
+            _ => pattern,
+        };
+        let found = self
+            .lookup(name)
+            .and_then(|at| Some((at, self.checkpoint.tensor_at(at)?)));
+        let Some((position, info)) = found else {
+            return Err(LeafProblem::Missing {
+                names: vec![name.to_owned()],
+                partly: false,
+            });
+        };
+        let Some(element) = info.dtype.size_bytes() else {
+            return Err(LeafProblem::Dtype {
+                name: info.name.to_string(),
+                found: info.dtype,
+                wanted: "elements of whole bytes".to_owned(),
+            });
+        };
+        let shape = match at.want {
+            Some(want) if reshape => want,
+            _ => &info.shape,
+        };
+        let structure = |reason: String| LeafProblem::Structure {
+            name: info.name.to_string(),
+            shape: info.shape.to_vec(),
+            reason,
+        };
+        if reshape && elements(shape) != Some(info.elements()) {
+            return Err(structure(format!(
+                "it has not as many elements as {shape:?}"
+            )));
+        }
+        if at.core == Core::Matrix && shape.len() < 2 {
+            return Err(structure("a matrix is wanted".to_owned()));
+        }
+        let mut view = View {
+            shape: shape.to_vec(),
+            core: at.core,
+            dtype: info.dtype,
+            element,
+            plus_one: false,
+            tensors: vec![position as u32],
+            tiles: Vec::new(),
+        };
+        if at.slice >= view.slices() && info.bytes > 0 {
+            return Err(structure(format!("it has no slice {}", at.slice)));
+        }
+        if info.bytes > 0 {
+            // All products here are at most the tensor's own bytes.
+            let (rows, columns, element) = (view.rows(), view.columns(), element as u64);
+            let row = columns as u64 * element;
+            view.tiles.push(Tile {
+                row: 0,
+                rows,
+                column: 0,
+                columns,
+                tensor: position as u32,
+                offset: info.offset + at.slice as u64 * rows as u64 * row,
+                row_stride: row,
+                column_stride: element,
+            });
+        }
+        Ok(view)
+    }
+
+    /// The one alternative that is there and fits.
+    fn one_of(
+        &self,
+        all: &[Source],
+        want: Option<&[usize]>,
+        evaluate: impl Fn(&Source) -> Evaluated,
+    ) -> Evaluated {
+        let mut fitting: Vec<View> = Vec::new();
+        let mut problem: Option<LeafProblem> = None;
+        let mut missing = Vec::new();
+        for one in all {
+            match evaluate(one) {
+                Ok(view) if want.is_none_or(|want| view.shape == want) => {
+                    if !fitting.iter().any(|other| other.tiles == view.tiles) {
+                        fitting.push(view);
+                    }
+                }
+                Ok(view) => {
+                    problem = problem.or_else(|| {
+                        Some(LeafProblem::Shape {
+                            name: self.view_name(&view, one),
+                            wanted: want.unwrap_or_default().to_vec(),
+                            found: view.shape,
+                        })
+                    });
+                }
+                Err(LeafProblem::Missing {
+                    names,
+                    partly: false,
+                }) => missing.extend(names),
+                Err(other) => problem = problem.or(Some(other)),
+            }
+        }
+        if fitting.len() > 1 {
+            let names = fitting
+                .iter()
+                .map(|view| self.view_name(view, &all[0]))
+                .collect();
+            return Err(LeafProblem::Ambiguous { names });
+        }
+        match (fitting.pop(), problem) {
+            (Some(view), _) => Ok(view),
+            (None, Some(problem)) => Err(problem),
+            (None, None) => Err(LeafProblem::Missing {
+                names: missing,
+                partly: false,
+            }),
+        }
+    }
+
+    fn part(&self, of: &Source, split: &Split, part: usize, at: At<'_>) -> Evaluated {
+        let want = at
+            .want
+            .and_then(|want| whole_of_part(want, at.core, split, part));
+        let mut view = self.evaluate(
+            of,
+            At {
+                want: want.as_deref(),
+                ..at
+            },
+        )?;
+        let Some((runs, rows)) = split_rows(split, part, view.rows()) else {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&view, of),
+                reason: format!("its rows do not divide as part {part} of {split:?}"),
+                shape: view.shape,
+            });
+        };
+        view.select_rows(runs, rows);
+        Ok(view)
+    }
+
+    fn transpose(&self, of: &Source, at: At<'_>) -> Evaluated {
+        if at.core == Core::Vector {
+            return Err(description(of, "a vector has no transpose"));
+        }
+        let want = at.want.map(|want| {
+            let mut want = want.to_vec();
+            let rank = want.len();
+            if rank >= 2 {
+                want.swap(rank - 2, rank - 1);
+            }
+            want
+        });
+        let mut view = self.evaluate(
+            of,
+            At {
+                want: want.as_deref(),
+                ..at
+            },
+        )?;
+        view.transpose();
+        Ok(view)
+    }
+
+    fn each(
+        &self,
+        source: &Source,
+        count: usize,
+        at: At<'_>,
+        evaluate: impl Fn(At<'_>) -> Evaluated,
+    ) -> Evaluated {
+        if at.slot.is_some() {
+            return Err(description(source, "`Each` within `Each`"));
+        }
+        if at.slice >= count {
+            return Err(description(
+                source,
+                &format!("there is no slice {} of {count}", at.slice),
+            ));
+        }
+        let want = at.want.and_then(|want| want.get(1..));
+        let mut view = evaluate(At {
+            core: at.core,
+            slice: 0,
+            slot: Some(at.slice),
+            want,
+        })?;
+        if !view.leading().is_empty() {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&view, source),
+                reason: "a stacked tensor cannot be stacked again".to_owned(),
+                shape: view.shape,
+            });
+        }
+        view.shape.insert(0, count);
+        Ok(view)
+    }
+
+    fn index(&self, of: &Source, index: usize, at: At<'_>) -> Evaluated {
+        let slice = |slice: usize| {
+            self.evaluate(
+                of,
+                At {
+                    slice,
+                    want: None,
+                    ..at
+                },
+            )
+        };
+        let whole = slice(0)?;
+        let Some((&count, rest)) = whole.leading().split_first() else {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&whole, of),
+                reason: "it is not stacked".to_owned(),
+                shape: whole.shape,
+            });
+        };
+        if index >= count {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&whole, of),
+                reason: format!("it has no slice {index}"),
+                shape: whole.shape,
+            });
+        }
+        let each = rest
+            .iter()
+            .fold(1_usize, |product, &n| product.saturating_mul(n));
+        if at.slice >= each {
+            return Err(description(
+                of,
+                &format!("there is no slice {} of {each}", at.slice),
+            ));
+        }
+        // At most the number of slices, which was counted above.
+        let mut view = slice(index.saturating_mul(each).saturating_add(at.slice))?;
+        view.shape.remove(0);
+        Ok(view)
+    }
+
+    fn concat(&self, source: &Source, all: &[Source], at: At<'_>, rows: bool) -> Evaluated {
+        if !rows && at.core == Core::Vector {
+            return Err(description(
+                source,
+                "a vector has no columns to concatenate",
+            ));
+        }
+        let mut joined: Option<View> = None;
+        let mut missing = Vec::new();
+        let mut present = false;
+        for one in all {
+            let view = match self.evaluate(one, At { want: None, ..at }) {
+                Err(LeafProblem::Missing { names, partly }) => {
+                    missing.extend(names);
+                    present |= partly;
+                    continue;
+                }
+                other => other?,
+            };
+            present = true;
+            joined = Some(match joined {
+                None => view,
+                Some(first) => self.join(first, view, one, rows)?,
+            });
+        }
+        if !missing.is_empty() {
+            return Err(LeafProblem::Missing {
+                names: missing,
+                partly: present,
+            });
+        }
+        joined.ok_or_else(|| description(source, "nothing to concatenate"))
+    }
+
+    /// Puts a second view below the first or to the right of it.
+    fn join(&self, mut first: View, second: View, of: &Source, rows: bool) -> Evaluated {
+        let fits = first.leading() == second.leading()
+            && first.plus_one == second.plus_one
+            && if rows {
+                first.columns() == second.columns()
+            } else {
+                first.rows() == second.rows()
+            };
+        let axis = |view: &View| if rows { view.rows() } else { view.columns() };
+        let (Some(total), true) = (axis(&first).checked_add(axis(&second)), fits) else {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&second, of),
+                reason: format!("it does not fit beside shape {:?}", first.shape),
+                shape: second.shape,
+            });
+        };
+        if first.dtype != second.dtype {
+            return Err(LeafProblem::Dtype {
+                name: self.view_name(&second, of),
+                found: second.dtype,
+                wanted: format!("{}, as the tensors beside it", first.dtype),
+            });
+        }
+        if rows {
+            let above = first.rows();
+            first.place(second, above, 0);
+            first.set_rows(total);
+        } else {
+            let left = first.columns();
+            first.place(second, 0, left);
+            if let Some(columns) = first.shape.last_mut() {
+                *columns = total;
+            }
+        }
+        Ok(first)
+    }
+
+    fn rope_permute(&self, of: &Source, head_dim: usize, at: At<'_>) -> Evaluated {
+        let mut view = self.evaluate(of, at)?;
+        let rows = view.rows();
+        if head_dim == 0 || !head_dim.is_multiple_of(2) || !rows.is_multiple_of(head_dim) {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&view, of),
+                reason: format!("its rows do not divide into heads of {head_dim}"),
+                shape: view.shape,
+            });
+        }
+        let halves = (0..rows / head_dim).flat_map(move |head| {
+            let start = head * head_dim;
+            [start, start + 1].map(|start| RowRun {
+                start,
+                count: head_dim / 2,
+                step: 2,
+            })
+        });
+        view.select_rows(halves, rows);
+        Ok(view)
+    }
+
+    fn reshape(&self, source: &Source, of: &Source, at: At<'_>) -> Evaluated {
+        let Some(want) = at.want else {
+            return Err(description(source, "`Reshape` where no shape is known"));
+        };
+        match of {
+            Source::Tensor(name) => self.tensor(name, at, true),
+            Source::Reshape(inner) => self.reshape(of, inner, at),
+            Source::OneOf(all) => self.one_of(all, at.want, |one| self.reshape(source, one, at)),
+            Source::PlusOne(inner) => plus_one(self.reshape(source, inner, at)?, of),
+            Source::Each { of: inner, count } if want.first() == Some(count) => {
+                self.each(source, *count, at, |at| self.reshape(source, inner, at))
+            }
+            _ => self.reshape_dense(of, want, at),
+        }
+    }
+
+    /// A reshaped expression that is neither a tensor nor a choice of tensors: possible where its
+    /// elements happen to lie side by side.
+    fn reshape_dense(&self, of: &Source, want: &[usize], at: At<'_>) -> Evaluated {
+        let inner = At {
+            slice: 0,
+            want: None,
+            ..at
+        };
+        let mut view = self
+            .evaluate(
+                of,
+                At {
+                    core: Core::Matrix,
+                    ..inner
+                },
+            )
+            .or_else(|_| {
+                self.evaluate(
+                    of,
+                    At {
+                        core: Core::Vector,
+                        ..inner
+                    },
+                )
+            })?;
+        let structure = |view: &View, reason: String| LeafProblem::Structure {
+            name: self.view_name(view, of),
+            shape: view.shape.clone(),
+            reason,
+        };
+        if elements(&view.shape) != elements(want) || elements(want).is_none() {
+            return Err(structure(
+                &view,
+                format!("it has not as many elements as {want:?}"),
+            ));
+        }
+        let dense = view.dense();
+        let empty = elements(want) == Some(0);
+        view.core = at.core;
+        if at.core == Core::Matrix && want.len() < 2 {
+            return Err(structure(&view, "a matrix is wanted".to_owned()));
+        }
+        let whole = std::mem::replace(&mut view.shape, want.to_vec());
+        if empty {
+            return Ok(view);
+        }
+        let single = view.tiles.first().is_some_and(|tile| {
+            tile.rows.checked_mul(tile.columns).map(|n| n as u64) == elements(&whole)
+        });
+        let (Some((tensor, offset)), true, true) = (dense, single, at.slice < view.slices()) else {
+            view.shape = whole;
+            return Err(structure(
+                &view,
+                "its elements do not lie side by side".to_owned(),
+            ));
+        };
+        let (rows, columns, element) = (view.rows(), view.columns(), view.element as u64);
+        let row_stride = columns as u64 * element;
+        let offset = offset + at.slice as u64 * rows as u64 * row_stride;
+        view.tiles = vec![Tile {
+            row: 0,
+            rows,
+            column: 0,
+            columns,
+            tensor,
+            offset,
+            row_stride,
+            column_stride: element,
+        }];
+        Ok(view)
+    }
+
+    /// A name for messages: the first tensor of the view.
+    pub fn view_name(&self, view: &View, source: &Source) -> String {
+        let first = view
+            .tensors
+            .first()
+            .and_then(|&at| self.checkpoint.tensor_at(at as usize));
+        first.map_or_else(|| first_name(source), |tensor| tensor.name.to_string())
+    }
+}
+
+/// The first name of an expression, for messages.
+pub(crate) fn first_name(source: &Source) -> String {
+    source
+        .names()
+        .first()
+        .map_or_else(|| "(no tensor)".to_owned(), |name| (*name).to_owned())
+}
+
+/// Whether the expression stacks tensors.
+pub(crate) fn adds_axis(source: &Source) -> bool {
+    match source {
+        Source::Each { .. } => true,
+        Source::Tensor(_) => false,
+        Source::OneOf(all) | Source::ConcatRows(all) | Source::ConcatColumns(all) => {
+            all.iter().any(adds_axis)
+        }
+        Source::Part { of, .. }
+        | Source::Transpose(of)
+        | Source::Index { of, .. }
+        | Source::PlusOne(of)
+        | Source::RopePermute { of, .. }
+        | Source::Reshape(of) => adds_axis(of),
+    }
+}
+
+fn description(source: &Source, reason: &str) -> LeafProblem {
+    LeafProblem::Description {
+        name: first_name(source),
+        reason: reason.to_owned(),
+    }
+}
+
+fn plus_one(mut view: View, source: &Source) -> Evaluated {
+    if view.plus_one {
+        return Err(description(source, "`PlusOne` within `PlusOne`"));
+    }
+    view.plus_one = true;
+    Ok(view)
+}
+
+fn elements(shape: &[usize]) -> Option<u64> {
+    shape
+        .iter()
+        .try_fold(1_u64, |product, &n| product.checked_mul(n as u64))
+}
+
+/// The rows of one part of a split of `rows` rows, and how many they are.
+fn split_rows(
+    split: &Split,
+    part: usize,
+    rows: usize,
+) -> Option<(Box<dyn Iterator<Item = RowRun> + '_>, usize)> {
+    match split {
+        Split::Rows(sizes) => {
+            let total = sizes
+                .iter()
+                .try_fold(0_usize, |sum, &n| sum.checked_add(n))?;
+            let count = *sizes.get(part)?;
+            let start = sizes.iter().take(part).sum();
+            let run = RowRun {
+                start,
+                count,
+                step: 1,
+            };
+            (total == rows).then(|| (Box::new(std::iter::once(run)) as _, count))
+        }
+        Split::PerHead { heads, parts } => {
+            let (heads, parts) = (*heads, *parts);
+            let dim = exact(rows, heads.checked_mul(parts)?)?;
+            let run = move |head| RowRun {
+                start: (head * parts + part) * dim,
+                count: dim,
+                step: 1,
+            };
+            (part < parts).then(|| (Box::new((0..heads).map(run)) as _, heads * dim))
+        }
+        Split::Grouped { groups, queries } => {
+            let (groups, queries) = (*groups, *queries);
+            let members = queries.checked_add(2)?;
+            let dim = exact(rows, groups.checked_mul(members)?)?;
+            let (skip, take) = match part {
+                0 => (0, queries),
+                1 => (queries, 1),
+                2 => (queries + 1, 1),
+                _ => return None,
+            };
+            let run = move |group| RowRun {
+                start: (group * members + skip) * dim,
+                count: take * dim,
+                step: 1,
+            };
+            Some((Box::new((0..groups).map(run)), groups * take * dim))
+        }
+        Split::Strided { parts } => {
+            let count = exact(rows, *parts)?;
+            let run = RowRun {
+                start: part,
+                count,
+                step: *parts,
+            };
+            (part < *parts).then(|| (Box::new(std::iter::once(run)) as _, count))
+        }
+    }
+}
+
+/// `rows / by` where it divides.
+fn exact(rows: usize, by: usize) -> Option<usize> {
+    (by > 0 && rows.is_multiple_of(by)).then(|| rows / by)
+}
+
+/// The shape of the fused weight of which a part has shape `want`.
+fn whole_of_part(want: &[usize], core: Core, split: &Split, part: usize) -> Option<Vec<usize>> {
+    let own = match core {
+        Core::Vector => 1,
+        Core::Matrix => 2,
+    };
+    let mut whole = want.to_vec();
+    let axis = whole.len().checked_sub(own)?;
+    let rows = whole.get_mut(axis)?;
+    *rows = match split {
+        Split::Rows(sizes) => sizes
+            .iter()
+            .try_fold(0_usize, |sum, &n| sum.checked_add(n))?,
+        Split::PerHead { parts, .. } | Split::Strided { parts } => rows.checked_mul(*parts)?,
+        Split::Grouped { groups, queries } => {
+            let members = if part == 0 { *queries } else { 1 };
+            let dim = exact(*rows, groups.checked_mul(members)?)?;
+            dim.checked_mul(*groups)?
+                .checked_mul(queries.checked_add(2)?)?
+        }
+    };
+    Some(whole)
+}

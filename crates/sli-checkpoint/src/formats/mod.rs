@@ -1,0 +1,4 @@
+//! File formats: what bytes mean, with every rule of a format as an error variant.
+
+pub mod index;
+pub mod safetensors;

@@ -1,0 +1,399 @@
+//! Reading one logical weight.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use sli_spec::Source;
+
+use crate::checkpoint::Checkpoint;
+use crate::convert::{self, NoConversion};
+use crate::dtype::Dtype;
+use crate::error::{CheckpointError, LeafProblem};
+use crate::evaluate::{Evaluator, adds_axis};
+use crate::read_plan::Plan;
+use crate::tensors::FileIndex;
+use crate::view::{Core, View};
+
+/// Bytes of a weight file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// The file.
+    pub file: FileIndex,
+    /// Its bytes.
+    pub bytes: Range<u64>,
+}
+
+/// A logical weight bound to stored tensors.
+///
+/// It is seen as `slices` matrices of `rows` by `columns`:
+///
+/// | shape | slices | rows | columns |
+/// | --- | --- | --- | --- |
+/// | `[n]` | 1 | 1 | n |
+/// | `[out, in]` | 1 | out | in |
+/// | `[experts, out, in]` | experts | out | in |
+///
+/// Expert biases `[experts, out]` are one matrix with a row an expert.
+#[derive(Clone, Debug)]
+pub struct ResolvedLeaf {
+    checkpoint: Arc<Checkpoint>,
+    source: Source,
+    base_prefix: &'static str,
+    /// Slice 0, which tells what all slices are like.
+    first: View,
+}
+
+impl ResolvedLeaf {
+    pub(crate) fn new(
+        checkpoint: &Arc<Checkpoint>,
+        base_prefix: &'static str,
+        source: &Source,
+        shape: &[usize],
+    ) -> Result<Self, LeafProblem> {
+        let first = Evaluator {
+            checkpoint,
+            base_prefix,
+        }
+        .leaf(source, shape, 0)?;
+        let checkpoint = Arc::clone(checkpoint);
+        Ok(Self {
+            checkpoint,
+            source: source.clone(),
+            base_prefix,
+            first,
+        })
+    }
+
+    /// For messages: the name of the tensor, or of the first of several.
+    pub fn name(&self) -> String {
+        self.evaluator().view_name(&self.first, &self.source)
+    }
+
+    /// Logical shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.first.shape
+    }
+
+    /// Stored element type.
+    pub fn dtype(&self) -> Dtype {
+        self.first.dtype
+    }
+
+    /// Bytes of one element.
+    pub fn element_bytes(&self) -> usize {
+        self.first.element
+    }
+
+    /// Whether one is to be added to every element. [`Self::read_f32`] does it, raw reads do not.
+    pub fn plus_one(&self) -> bool {
+        self.first.plus_one
+    }
+
+    /// Product of the axes in front of the last two.
+    pub fn slices(&self) -> usize {
+        match self.first.core {
+            Core::Vector => 1,
+            Core::Matrix => self.first.slices(),
+        }
+    }
+
+    /// Rows of a slice: the second axis from the end; 1 for a vector.
+    pub fn rows(&self) -> usize {
+        self.shape().iter().rev().nth(1).copied().unwrap_or(1)
+    }
+
+    /// Elements of a row: the last axis.
+    pub fn columns(&self) -> usize {
+        self.shape().last().copied().unwrap_or(1)
+    }
+
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.columns().saturating_mul(self.first.element)
+    }
+
+    /// Bytes of all elements of all slices.
+    pub fn total_bytes(&self) -> u64 {
+        let row = self.row_bytes() as u64;
+        row.saturating_mul(self.rows() as u64)
+            .saturating_mul(self.slices() as u64)
+    }
+
+    /// Bytes that reading these rows of a slice takes from the files: their own and those of the
+    /// gaps that are read through.
+    pub fn stored_bytes(&self, rows: Range<usize>) -> u64 {
+        let ranges = self.byte_ranges(0, rows).unwrap_or_default();
+        ranges
+            .iter()
+            .map(|range| range.bytes.end - range.bytes.start)
+            .sum()
+    }
+
+    /// Reads rows of a slice into `out`, row-major, elements as stored (little-endian).
+    ///
+    /// # Errors
+    /// Besides those of reading: rows that are not there, `out` of another size than the rows.
+    pub fn read_rows(
+        &self,
+        slice: usize,
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let wanted = self.check(slice, &rows)?;
+        self.check_buffer(wanted, out)?;
+        let mut scratch = Vec::new();
+        let mut plan = Plan::default();
+        for piece in self.pieces(slice, rows)? {
+            plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
+            if plan.is_full() {
+                plan.read(&self.checkpoint, out, &mut scratch)?;
+            }
+        }
+        plan.read(&self.checkpoint, out, &mut scratch)
+    }
+
+    /// Reads rows of a slice in any order into `out`, one after another: the rows of a token table
+    /// that a batch needs. Neighbours are read together; a row may occur again.
+    pub fn gather_rows(
+        &self,
+        slice: usize,
+        rows: &[usize],
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let mut order: Vec<(usize, usize)> = rows.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        if let (Some(first), Some(last)) = (order.first(), order.last()) {
+            self.check(slice, &(first.0..last.0.saturating_add(1)))?;
+        }
+        let row_bytes = self.row_bytes();
+        self.check_buffer(rows.len().saturating_mul(row_bytes), out)?;
+        let mut scratch = Vec::new();
+        let mut plan = Plan::default();
+        let whole = self.matrix(slice)?;
+        for (row, place) in order {
+            let target = place * row_bytes;
+            if let Some(view) = &whole {
+                plan.add(&self.checkpoint, view, row..row + 1, target);
+            } else {
+                for piece in self.pieces(slice, row..row + 1)? {
+                    plan.add(&self.checkpoint, &piece.view, piece.rows, target);
+                }
+            }
+            if plan.is_full() {
+                plan.read(&self.checkpoint, out, &mut scratch)?;
+            }
+        }
+        plan.read(&self.checkpoint, out, &mut scratch)
+    }
+
+    /// What [`Self::read_rows`] reads, in file order; touching ranges are joined.
+    pub fn byte_ranges(
+        &self,
+        slice: usize,
+        rows: Range<usize>,
+    ) -> Result<Vec<FileRange>, CheckpointError> {
+        self.check(slice, &rows)?;
+        let mut plan = Plan::default();
+        for piece in self.pieces(slice, rows)? {
+            plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
+        }
+        Ok(plan
+            .ranges()
+            .into_iter()
+            .map(|(file, bytes)| FileRange { file, bytes })
+            .collect())
+    }
+
+    /// Where a slice begins: its first file and byte there. For reading slices in file order.
+    pub fn position(&self, slice: usize) -> Result<(FileIndex, u64), CheckpointError> {
+        self.check(slice, &(0..0))?;
+        let view = match self.first.core {
+            Core::Vector => self.first.clone(),
+            Core::Matrix => self.view(slice)?,
+        };
+        let places = view.tiles.iter().filter_map(|tile| {
+            Some((
+                self.checkpoint.tensor_at(tile.tensor as usize)?.file,
+                tile.offset,
+            ))
+        });
+        Ok(places.min().unwrap_or((FileIndex(0), 0)))
+    }
+
+    /// Rows of a slice as `f32`, with one added where the weight is `1 + w`. Floats of 64 bits are
+    /// rounded; whole numbers must be exact.
+    pub fn read_f32(&self, slice: usize, rows: Range<usize>) -> Result<Vec<f32>, CheckpointError> {
+        let bytes = self.read_bytes(slice, rows)?;
+        let mut values = convert::to_f32(self.dtype(), &bytes)
+            .map_err(|reason| self.conversion(reason, "f32"))?;
+        if self.plus_one() {
+            for value in &mut values {
+                *value += 1.0;
+            }
+        }
+        Ok(values)
+    }
+
+    /// All slices as `f32`, one after another.
+    pub fn read_all_f32(&self) -> Result<Vec<f32>, CheckpointError> {
+        let mut all = Vec::new();
+        for slice in 0..self.slices() {
+            let values = self.read_f32(slice, 0..self.rows())?;
+            if all.is_empty() {
+                all = values;
+            } else {
+                all.extend(values);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Rows of a slice of whole numbers or truth values.
+    pub fn read_i64(&self, slice: usize, rows: Range<usize>) -> Result<Vec<i64>, CheckpointError> {
+        let bytes = self.read_bytes(slice, rows)?;
+        let values = convert::to_i64(self.dtype(), &bytes);
+        values.map_err(|reason| self.conversion(reason, "i64"))
+    }
+
+    /// The checkpoint it reads from.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// Tells the source that a slice will not be read again soon.
+    pub fn advise_done(&self, slice: usize) {
+        for range in self.byte_ranges(slice, 0..self.rows()).unwrap_or_default() {
+            self.checkpoint.advise_done(range.file, range.bytes);
+        }
+    }
+
+    fn read_bytes(&self, slice: usize, rows: Range<usize>) -> Result<Vec<u8>, CheckpointError> {
+        let wanted = self.check(slice, &rows)?;
+        // The rows are in files of at least as many bytes: every stored byte is used once, save
+        // where an expression names a tensor several times.
+        let mut bytes = vec![0; wanted];
+        self.read_rows(slice, rows, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn evaluator(&self) -> Evaluator<'_> {
+        Evaluator {
+            checkpoint: &self.checkpoint,
+            base_prefix: self.base_prefix,
+        }
+    }
+
+    /// Bytes of rows that are there.
+    fn check(&self, slice: usize, rows: &Range<usize>) -> Result<usize, CheckpointError> {
+        if slice >= self.slices() || rows.start > rows.end || rows.end > self.rows() {
+            return Err(CheckpointError::OutOfRange {
+                weight: self.name(),
+                slice,
+                start: rows.start,
+                end: rows.end,
+                slices: self.slices(),
+                rows: self.rows(),
+            });
+        }
+        Ok(rows.len().saturating_mul(self.row_bytes()))
+    }
+
+    fn check_buffer(&self, wanted: usize, out: &[u8]) -> Result<(), CheckpointError> {
+        if out.len() == wanted {
+            return Ok(());
+        }
+        Err(CheckpointError::BufferSize {
+            weight: self.name(),
+            wanted,
+            got: out.len(),
+        })
+    }
+
+    /// A slice of the expression's own leading axes.
+    fn view(&self, slice: usize) -> Result<View, CheckpointError> {
+        if slice == 0 {
+            return Ok(self.first.clone());
+        }
+        let View {
+            shape,
+            core,
+            dtype,
+            plus_one,
+            ..
+        } = &self.first;
+        let problem = match self.evaluator().leaf_as(&self.source, shape, *core, slice) {
+            Ok(view) if view.dtype != *dtype => LeafProblem::Dtype {
+                name: self.evaluator().view_name(&view, &self.source),
+                found: view.dtype,
+                wanted: format!("{dtype}, as slice 0"),
+            },
+            Ok(view) if view.plus_one != *plus_one => LeafProblem::Description {
+                name: self.evaluator().view_name(&view, &self.source),
+                reason: "`PlusOne` in some slices only".to_owned(),
+            },
+            Ok(view) => return Ok(view),
+            Err(problem) => problem,
+        };
+        Err(CheckpointError::Leaf {
+            place: self.checkpoint.place(),
+            problem,
+        })
+    }
+
+    /// The view of a slice, where all its rows are in one.
+    fn matrix(&self, slice: usize) -> Result<Option<View>, CheckpointError> {
+        match self.first.core {
+            Core::Vector => Ok(None),
+            Core::Matrix => self.view(slice).map(Some),
+        }
+    }
+
+    /// Views that together hold the rows of a slice.
+    fn pieces(&self, slice: usize, rows: Range<usize>) -> Result<Vec<Piece>, CheckpointError> {
+        if let Some(view) = self.matrix(slice)? {
+            return Ok(vec![Piece {
+                view,
+                rows,
+                target: 0,
+            }]);
+        }
+        // A matrix whose rows are vectors of their own, or one vector as a single row.
+        let row_bytes = self.row_bytes();
+        let mut pieces = Vec::new();
+        for (i, row) in rows.enumerate() {
+            let view = self.view(row)?;
+            let rows = 0..view.rows();
+            pieces.push(Piece {
+                view,
+                rows,
+                target: i.saturating_mul(row_bytes),
+            });
+        }
+        Ok(pieces)
+    }
+
+    fn conversion(&self, reason: NoConversion, to: &'static str) -> CheckpointError {
+        let value = match reason {
+            NoConversion::Dtype => None,
+            NoConversion::Value(value) => Some(value),
+        };
+        CheckpointError::Conversion {
+            weight: self.name(),
+            dtype: self.dtype(),
+            to,
+            value,
+        }
+    }
+
+    /// Whether every slice is a tensor of its own.
+    pub fn is_stacked_from_tensors(&self) -> bool {
+        adds_axis(&self.source)
+    }
+}
+
+/// Rows of a view and where they go.
+struct Piece {
+    view: View,
+    rows: Range<usize>,
+    target: usize,
+}

@@ -1,0 +1,313 @@
+//! From tiles to reads: few, in file order, without more bytes than pay.
+//!
+//! Tiles become [`Run`]s, pieces of a file with the places where their elements go. Runs are sorted
+//! by place in the file and joined to [`Slab`]s over gaps of at most [`MAX_GAP`]; a slab is one read.
+//! Large contiguous runs are read into the caller's buffer, others through a bounded scratch buffer.
+
+use std::ops::Range;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::CheckpointError;
+use crate::tensors::FileIndex;
+use crate::view::{Tile, View};
+
+/// Widest gap in bytes between wanted bytes that is read through rather than around. Reading 64 KiB
+/// takes a disk about as long as starting another read.
+pub(crate) const MAX_GAP: u64 = 64 << 10;
+
+/// Largest slab in bytes that goes through scratch.
+const MAX_SLAB: u64 = 2 << 20;
+
+/// A contiguous run of at least this many bytes is read into place, not through scratch.
+const DIRECT: usize = 256 << 10;
+
+/// Contiguous pieces shorter than this are described together, as a pattern.
+const SMALL_PIECE: usize = 4 << 10;
+
+/// Largest span in bytes of a pattern.
+const MAX_PATTERN: usize = 256 << 10;
+
+/// Runs of one plan, so that a plan stays small.
+const MAX_RUNS: usize = 1 << 16;
+
+/// `count` pieces of `unit` bytes: `source_stride` apart in the file, `target_stride` apart in the
+/// buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    file: FileIndex,
+    start: u64,
+    target: usize,
+    unit: usize,
+    count: usize,
+    source_stride: usize,
+    target_stride: usize,
+}
+
+impl Run {
+    fn span(&self) -> usize {
+        (self.count - 1) * self.source_stride + self.unit
+    }
+
+    fn end(&self) -> u64 {
+        self.start + self.span() as u64
+    }
+
+    fn is_direct(&self) -> bool {
+        self.count == 1 && self.unit >= DIRECT
+    }
+}
+
+/// One read and the runs it serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slab {
+    file: FileIndex,
+    bytes: Range<u64>,
+    runs: Range<usize>,
+}
+
+/// Reads that fill a buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    runs: Vec<Run>,
+}
+
+impl Plan {
+    /// Adds rows of a view, which go to `target` and on, rows of the view's columns side by side.
+    pub fn add(&mut self, checkpoint: &Checkpoint, view: &View, rows: Range<usize>, target: usize) {
+        let row_bytes = view.columns().saturating_mul(view.element);
+        // Tiles are sorted by row, but a tall one may start long before.
+        for tile in view.tiles.iter().take_while(|tile| tile.row < rows.end) {
+            let (first, end) = (
+                tile.row.max(rows.start),
+                (tile.row + tile.rows).min(rows.end),
+            );
+            let Some(info) = checkpoint.tensor_at(tile.tensor as usize) else {
+                continue;
+            };
+            if first < end {
+                let target = target + (first - rows.start) * row_bytes + tile.column * view.element;
+                self.add_tile(info.file, tile, first..end, target, view.element, row_bytes);
+            }
+        }
+    }
+
+    /// Whether the plan has as many runs as one should.
+    pub fn is_full(&self) -> bool {
+        self.runs.len() >= MAX_RUNS
+    }
+
+    fn add_tile(
+        &mut self,
+        file: FileIndex,
+        tile: &Tile,
+        rows: Range<usize>,
+        target: usize,
+        element: usize,
+        row_bytes: usize,
+    ) {
+        let start = tile.offset + (rows.start - tile.row) as u64 * tile.row_stride;
+        let row_axis = Axis {
+            count: rows.len(),
+            source: tile.row_stride as usize,
+            target: row_bytes,
+        };
+        let column_axis = Axis {
+            count: tile.columns,
+            source: tile.column_stride as usize,
+            target: element,
+        };
+        // The axis that is denser in the file goes inside, so that runs are long there.
+        let (inner, outer) = if row_axis.count == 1
+            || (column_axis.count > 1 && column_axis.source <= row_axis.source)
+        {
+            (column_axis, row_axis)
+        } else {
+            (row_axis, column_axis)
+        };
+        let mut run = Run {
+            file,
+            start,
+            target,
+            unit: element,
+            count: inner.count,
+            source_stride: inner.source,
+            target_stride: inner.target,
+        };
+        run.collapse();
+        let mut outer = outer;
+        if run.count == 1
+            && outer.count > 1
+            && outer.source.saturating_sub(run.unit) as u64 <= MAX_GAP
+        {
+            let dense = outer.source == run.unit && outer.target == run.unit;
+            if dense || run.unit < SMALL_PIECE {
+                (run.count, run.source_stride, run.target_stride) =
+                    (outer.count, outer.source, outer.target);
+                outer.count = 1;
+                run.collapse();
+            }
+        }
+        for i in 0..outer.count {
+            let start = run.start + i as u64 * outer.source as u64;
+            let target = run.target + i * outer.target;
+            self.add_run(Run {
+                start,
+                target,
+                ..run
+            });
+        }
+    }
+
+    /// Adds a run, in pieces if it is a long pattern.
+    fn add_run(&mut self, run: Run) {
+        if run.count == 1 {
+            self.runs.push(run);
+            return;
+        }
+        let most = (MAX_PATTERN / run.source_stride.max(1)).max(1);
+        let mut done = 0;
+        while done < run.count {
+            let count = most.min(run.count - done);
+            self.runs.push(Run {
+                start: run.start + (done * run.source_stride) as u64,
+                target: run.target + done * run.target_stride,
+                count,
+                ..run
+            });
+            done += count;
+        }
+    }
+
+    /// Joins runs to reads.
+    fn slabs(&mut self) -> Vec<Slab> {
+        self.runs
+            .sort_unstable_by_key(|run| (run.file, run.start, run.target));
+        let mut slabs: Vec<Slab> = Vec::new();
+        for (i, run) in self.runs.iter().enumerate() {
+            if !run.is_direct()
+                && let Some(slab) = slabs.last_mut()
+                && !self.runs[slab.runs.start].is_direct()
+                && slab.file == run.file
+                && run.start <= slab.bytes.end.saturating_add(MAX_GAP)
+                && run.end().max(slab.bytes.end) - slab.bytes.start <= MAX_SLAB
+            {
+                slab.bytes.end = slab.bytes.end.max(run.end());
+                slab.runs.end = i + 1;
+            } else {
+                slabs.push(Slab {
+                    file: run.file,
+                    bytes: run.start..run.end(),
+                    runs: i..i + 1,
+                });
+            }
+        }
+        slabs
+    }
+
+    /// What the plan reads, in file order; touching ranges are joined.
+    pub fn ranges(mut self) -> Vec<(FileIndex, Range<u64>)> {
+        let mut ranges: Vec<(FileIndex, Range<u64>)> = Vec::new();
+        for slab in self.slabs() {
+            match ranges.last_mut() {
+                Some((file, last)) if *file == slab.file && slab.bytes.start <= last.end => {
+                    last.end = last.end.max(slab.bytes.end);
+                }
+                _ => ranges.push((slab.file, slab.bytes)),
+            }
+        }
+        ranges
+    }
+
+    /// Reads everything into `out` and empties the plan.
+    pub fn read(
+        &mut self,
+        checkpoint: &Checkpoint,
+        out: &mut [u8],
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), CheckpointError> {
+        for slab in self.slabs() {
+            let runs = &self.runs[slab.runs.clone()];
+            if let &[
+                Run {
+                    count: 1,
+                    target,
+                    unit,
+                    ..
+                },
+            ] = runs
+            {
+                checkpoint.read_at(slab.file, slab.bytes.start, &mut out[target..target + unit])?;
+                continue;
+            }
+            let length = (slab.bytes.end - slab.bytes.start) as usize;
+            if scratch.len() < length {
+                scratch.resize(length, 0);
+            }
+            checkpoint.read_at(slab.file, slab.bytes.start, &mut scratch[..length])?;
+            scatter(runs, slab.bytes.start, &scratch[..length], out);
+        }
+        self.runs.clear();
+        Ok(())
+    }
+}
+
+/// One axis of a tile: how many, and how many bytes apart in the file and in the buffer.
+#[derive(Clone, Copy, Debug)]
+struct Axis {
+    count: usize,
+    source: usize,
+    target: usize,
+}
+
+impl Run {
+    /// Pieces that lie side by side on both ends are one.
+    fn collapse(&mut self) {
+        if self.count > 1 && self.source_stride == self.unit && self.target_stride == self.unit {
+            self.unit *= self.count;
+            self.count = 1;
+        }
+        if self.count == 1 {
+            (self.source_stride, self.target_stride) = (self.unit, self.unit);
+        }
+    }
+}
+
+/// Copies the pieces of `runs` out of bytes that start at `start` in the file. Blocks of all runs
+/// together, so that a transposed matrix fills cache lines instead of touching one an element.
+fn scatter(runs: &[Run], start: u64, bytes: &[u8], out: &mut [u8]) {
+    const BLOCK: usize = 64;
+    let most = runs.iter().map(|run| run.count).max().unwrap_or(0);
+    for block in (0..most).step_by(BLOCK) {
+        for run in runs.iter().filter(|run| run.count > block) {
+            let pieces = block..run.count.min(block + BLOCK);
+            let source = &bytes[(run.start - start) as usize..];
+            match run.unit {
+                1 => copy_pieces::<1>(run, pieces, source, out),
+                2 => copy_pieces::<2>(run, pieces, source, out),
+                4 => copy_pieces::<4>(run, pieces, source, out),
+                8 => copy_pieces::<8>(run, pieces, source, out),
+                unit => {
+                    for i in pieces {
+                        let (from, to) = run.places(i);
+                        out[to..to + unit].copy_from_slice(&source[from..from + unit]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Where piece `i` is, from the run's start, and where it goes.
+    fn places(&self, i: usize) -> (usize, usize) {
+        (i * self.source_stride, self.target + i * self.target_stride)
+    }
+}
+
+/// Copies pieces of a size known to the compiler.
+fn copy_pieces<const N: usize>(run: &Run, pieces: Range<usize>, source: &[u8], out: &mut [u8]) {
+    for i in pieces {
+        let (from, to) = run.places(i);
+        out[to..to + N].copy_from_slice(&source[from..from + N]);
+    }
+}

@@ -1,0 +1,179 @@
+//! Where bytes come from: [`ByteSource`] and its implementations.
+//!
+//! Faults are injected by wrapping a source in another ([`FailingSource`], [`ThrottledSource`]);
+//! [`contract::check`] is the trait's contract as a program and passes on all of them.
+
+pub mod contract;
+mod local;
+mod memory;
+mod wrappers;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::Range;
+use std::path::{Component, Path};
+
+pub use local::{LocalSource, ReadMode};
+pub use memory::MemorySource;
+pub use wrappers::{CountingSource, FailingSource, FileCount, ThrottledSource};
+
+/// A read that could not be done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// No such file.
+    #[error("{place}: no file `{file}`")]
+    NotFound {
+        /// Name of the file.
+        file: String,
+        /// The source.
+        place: String,
+    },
+    /// The name is absolute, empty or leaves the folder.
+    #[error("{place}: the file name `{file}` points outside the folder")]
+    OutsideFolder {
+        /// Name of the file.
+        file: String,
+        /// The source.
+        place: String,
+    },
+    /// A folder, a pipe or a device.
+    #[error("{place}: `{file}` is not a regular file")]
+    NotAFile {
+        /// Name of the file.
+        file: String,
+        /// The source.
+        place: String,
+    },
+    /// The range ends after the file does.
+    #[error(
+        "{place}: `{file}` has {size} bytes; bytes {offset}..{} were asked for",
+        offset.saturating_add(*wanted)
+    )]
+    PastEnd {
+        /// Name of the file.
+        file: String,
+        /// The source.
+        place: String,
+        /// First byte asked for.
+        offset: u64,
+        /// Number of bytes asked for.
+        wanted: u64,
+        /// Size of the file in bytes.
+        size: u64,
+    },
+    /// The system refused or failed.
+    #[error("{place}: `{file}`: {error}")]
+    Io {
+        /// Name of the file.
+        file: String,
+        /// The source.
+        place: String,
+        /// The system's reason.
+        #[source]
+        error: io::Error,
+    },
+}
+
+/// Named files, read by ranges. Names are relative and use `/`; those that leave the source's folder
+/// are refused by their spelling, so links inside the folder may point anywhere.
+///
+/// Reads from several threads at once are welcome. [`contract::check`] states the rest.
+pub trait ByteSource: Debug + Send + Sync {
+    /// Names of the files directly in the folder, in any order.
+    fn list(&self) -> Result<Vec<String>, SourceError>;
+
+    /// Size of a file in bytes.
+    fn len(&self, file: &str) -> Result<u64, SourceError>;
+
+    /// Fills `out` with the bytes from `offset` on; an error if the file has fewer.
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError>;
+
+    /// These bytes will not be read again soon; a cache may drop them. Never fails, never waits.
+    fn advise_done(&self, _file: &str, _range: Range<u64>) {}
+
+    /// For messages: the folder or address.
+    fn describe(&self) -> String;
+
+    /// Whether there is such a file.
+    fn exists(&self, file: &str) -> Result<bool, SourceError> {
+        match self.len(file) {
+            Ok(_) => Ok(true),
+            Err(SourceError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        (**self).list()
+    }
+    fn len(&self, file: &str) -> Result<u64, SourceError> {
+        (**self).len(file)
+    }
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
+        (**self).read_at(file, offset, out)
+    }
+    fn advise_done(&self, file: &str, range: Range<u64>) {
+        (**self).advise_done(file, range);
+    }
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+    fn exists(&self, file: &str) -> Result<bool, SourceError> {
+        (**self).exists(file)
+    }
+}
+
+impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
+    fn list(&self) -> Result<Vec<String>, SourceError> {
+        (**self).list()
+    }
+    fn len(&self, file: &str) -> Result<u64, SourceError> {
+        (**self).len(file)
+    }
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
+        (**self).read_at(file, offset, out)
+    }
+    fn advise_done(&self, file: &str, range: Range<u64>) {
+        (**self).advise_done(file, range);
+    }
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+    fn exists(&self, file: &str) -> Result<bool, SourceError> {
+        (**self).exists(file)
+    }
+}
+
+impl SourceError {
+    /// Whether the system failed, as opposed to a name or range that makes no sense.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::PastEnd { .. })
+    }
+}
+
+/// Whether a name is relative, not empty, and stays in its folder.
+pub(crate) fn is_inside(file: &str) -> bool {
+    let mut normal = false;
+    for component in Path::new(file).components() {
+        match component {
+            Component::Normal(_) => normal = true,
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    normal && !file.contains('\0')
+}
+
+/// Refuses names that leave the folder.
+pub(crate) fn check_name(file: &str, place: impl FnOnce() -> String) -> Result<(), SourceError> {
+    if is_inside(file) {
+        return Ok(());
+    }
+    Err(SourceError::OutsideFolder {
+        file: file.to_owned(),
+        place: place(),
+    })
+}
