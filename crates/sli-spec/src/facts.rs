@@ -64,10 +64,10 @@ impl Facts {
                 .chain(mixers.clone().flat_map(position_names))
                 .collect(),
             norms: spec.stacks.iter().flat_map(norm_names).collect(),
-            mixture_of_experts: mixers.filter_map(router_name).next(),
+            mixture_of_experts: mixers.clone().find_map(router_name),
             layer_prefix: output.layers.first().map_or_else(String::new, |layer| {
                 // The number is the last one of the prefix.
-                let head = layer.prefix.trim_end_matches("0.");
+                let head = layer.prefix.strip_suffix("0.").unwrap_or(&layer.prefix);
                 format!("{head}{{}}.")
             }),
             embedding: tensor_name(&output.embedding.leaves, output.embedding.tokens),

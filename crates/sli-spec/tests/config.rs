@@ -1,0 +1,306 @@
+//! Reading configurations: what is accepted, what is refused, and with which words.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sli_spec::registry::MODEL_TYPES;
+use sli_spec::{Config, Facts, Mask, Mixer, Options, SpecError, describe};
+
+fn built(config: &Value) -> Result<sli_spec::Built, SpecError> {
+    describe(&Config::parse(&config.to_string())?, &Options::default())
+}
+
+fn error(config: &Value) -> String {
+    built(config).unwrap_err().to_string()
+}
+
+fn small(model_type: &str) -> Value {
+    json!({"model_type": model_type, "hidden_size": 64, "num_attention_heads": 4,
+           "num_key_value_heads": 2, "num_hidden_layers": 2, "intermediate_size": 96,
+           "vocab_size": 100})
+}
+
+fn with(mut config: Value, keys: Value) -> Value {
+    for (key, value) in keys.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    config
+}
+
+#[test]
+fn what_python_writes_for_non_finite_numbers_is_read() {
+    let text = r#"{"a": Infinity, "b": [-Infinity, NaN], "c": "NaN \" Infinity \\",
+                   "d": {"__float__": "-Infinity"}, "Infinity": 1}"#;
+    let config = Config::parse(text).unwrap();
+    assert_eq!(config.number("a"), Ok(f64::INFINITY));
+    let list = config.numbers("b").unwrap().unwrap();
+    assert!(list[0] == f64::NEG_INFINITY && list[1].is_nan());
+    assert_eq!(
+        config.optional_text("c"),
+        Ok(Some("NaN \" Infinity \\".into()))
+    );
+    assert_eq!(config.number("d"), Ok(f64::NEG_INFINITY));
+    assert_eq!(config.number("Infinity"), Ok(1.0));
+    assert!(config.positive("a").is_err());
+}
+
+#[test]
+fn what_is_no_object_is_refused() {
+    for text in [
+        "",
+        "[]",
+        "null",
+        "{",
+        "{\"a\": 1,}",
+        "\u{0}",
+        "{\"a\": InfinityNaN}",
+    ] {
+        assert!(
+            matches!(Config::parse(text), Err(SpecError::Syntax(_))),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn sizes_have_bounds() {
+    let message = |key: &str, value: Value| error(&with(small("llama"), json!({key: value})));
+    assert_eq!(
+        message("num_hidden_layers", json!(1_000_000_000)),
+        "config.json: `num_hidden_layers` is 1000000000, expected a whole number from 1 to 10000"
+    );
+    assert_eq!(
+        message("hidden_size", json!(0)),
+        "config.json: `hidden_size` is 0, expected a whole number from 1 to 268435456"
+    );
+    for (key, value) in [
+        ("vocab_size", json!(-1)),
+        ("vocab_size", json!(1e300)),
+        ("hidden_size", json!("64")),
+        ("hidden_size", json!(64.5)),
+        ("num_attention_heads", json!([4])),
+        ("rms_norm_eps", json!(-1e-5)),
+        ("hidden_act", json!(3)),
+        ("attention_bias", json!("yes")),
+    ] {
+        let found = message(key, value);
+        assert!(
+            found.starts_with(&format!("config.json: `{key}` is ")),
+            "{found}"
+        );
+    }
+    assert_eq!(
+        message("num_key_value_heads", json!(3)),
+        "config.json: `num_key_value_heads` is 3, expected a divisor of 4"
+    );
+}
+
+#[test]
+fn sizes_that_are_in_bounds_one_by_one_do_not_overflow() {
+    let config = with(
+        small("llama"),
+        json!({"hidden_size": 1 << 28, "head_dim": 65_536,
+        "intermediate_size": 1 << 28, "num_attention_heads": 65_536,
+        "num_key_value_heads": 65_536, "vocab_size": 1 << 28, "num_hidden_layers": 100}),
+    );
+    assert_eq!(built(&config).unwrap().spec.parameters(|_| true), u64::MAX);
+}
+
+#[test]
+fn unread_keys_are_refused_unless_allowed() {
+    let config = with(
+        small("llama"),
+        json!({"use_magic": true, "rope_scaling": {"type": "linear", "factor": 2.0, "twist": 1},
+               "torch_dtype": "bfloat16", "unused": null, "none": [], "use_cache": true}),
+    );
+    assert_eq!(
+        error(&config),
+        "config.json: nothing reads `use_magic`, `rope_scaling.twist`"
+    );
+    let options = Options {
+        allow_unread: vec!["use_magic".into(), "rope_scaling.twist".into()],
+    };
+    let config = Config::parse(&config.to_string()).unwrap();
+    let unread = describe(&config, &options).unwrap().unread;
+    assert_eq!(unread, ["use_magic", "rope_scaling.twist"]);
+}
+
+#[test]
+fn whether_a_key_matters_can_depend_on_its_value() {
+    let llama = |keys| built(&with(small("llama"), keys));
+    assert!(llama(json!({"is_encoder_decoder": false, "is_decoder": true})).is_ok());
+    assert!(llama(json!({"is_encoder_decoder": true})).is_err());
+    assert!(llama(json!({"add_cross_attention": false})).is_ok());
+    assert!(llama(json!({"add_cross_attention": true})).is_err());
+    assert!(llama(json!({"pruned_heads": {}})).is_ok());
+    assert!(llama(json!({"pruned_heads": {"0": [1]}})).is_err());
+}
+
+#[test]
+fn remote_code_under_a_known_type_is_refused() {
+    let jina = with(
+        json!({"model_type": "bert", "architectures": ["JinaBertForMaskedLM"]}),
+        json!({"position_embedding_type": "alibi", "feed_forward_type": "geglu"}),
+    );
+    assert!(error(&jina).contains("position_embedding_type"));
+    let renamed = with(jina, json!({"position_embedding_type": "absolute"}));
+    assert_eq!(
+        error(&renamed),
+        "config.json: `architectures` = [\"JinaBertForMaskedLM\"] is not supported: classes of \
+         `bert` that are implemented: BertForMaskedLM, BertForPreTraining, BertLMHeadModel, \
+         BertModel"
+    );
+    let anonymous = with(renamed, json!({"architectures": null}));
+    assert_eq!(
+        error(&anonymous),
+        "config.json: nothing reads `feed_forward_type`"
+    );
+}
+
+#[test]
+fn omitted_keys_have_the_default_of_the_class_and_null_stays_null() {
+    let masks = |keys| {
+        let mut config = small("mistral");
+        config = with(config, keys);
+        let spec = built(&config).unwrap().spec;
+        let steps = &spec.stacks[0].layers[0].steps;
+        let Mixer::Attention(attention) = &steps[0].branches[0].mixer else {
+            unreachable!("the first step is attention")
+        };
+        attention.mask
+    };
+    assert_eq!(masks(json!({})), Mask::CausalWindow(4096));
+    assert_eq!(masks(json!({"sliding_window": null})), Mask::Causal);
+}
+
+#[test]
+fn aliases_of_the_class_are_read() {
+    let config = json!({"model_type": "gpt2", "hidden_size": 64, "n_head": 4,
+                        "num_hidden_layers": 3, "n_positions": 32});
+    let spec = built(&config).unwrap().spec;
+    assert_eq!(
+        (spec.stacks[0].hidden_size, spec.stacks[0].layers.len()),
+        (64, 3)
+    );
+}
+
+#[test]
+fn a_misspelled_type_gets_a_suggestion() {
+    let hint = |name: &str| built(&json!({"model_type": name})).unwrap_err().hint();
+    assert_eq!(
+        hint("lama").as_deref(),
+        Some("did you mean `llama`? `sli architectures` lists all")
+    );
+    assert_eq!(
+        hint("flux-capacitor").as_deref(),
+        Some("`sli architectures` lists the supported types")
+    );
+    assert_eq!(error(&json!({})), "config.json: `model_type` is missing");
+}
+
+#[test]
+fn the_table_is_sorted_and_every_type_has_facts() {
+    assert!(
+        MODEL_TYPES
+            .windows(2)
+            .all(|pair| pair[0].model_type < pair[1].model_type)
+    );
+    for row in MODEL_TYPES {
+        let facts = Facts::of(row).unwrap_or_else(|error| panic!("{}: {error}", row.model_type));
+        assert!(
+            !facts.classes.is_empty() && !facts.mixers.is_empty(),
+            "{facts:?}"
+        );
+        assert!(facts.layer_prefix.ends_with("{}."), "{facts:?}");
+    }
+}
+
+/// Any JSON that resembles a configuration: known keys with odd values.
+fn configuration() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        (0..300i64).prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (0.0..2.0f64).prop_map(Value::from),
+        "[a-z_]{0,12}".prop_map(Value::from),
+        prop::sample::select(
+            &[
+                "full_attention",
+                "sliding_attention",
+                "yarn",
+                "longrope",
+                "silu"
+            ][..]
+        )
+        .prop_map(Value::from),
+    ];
+    let key = prop::sample::select(
+        &[
+            "hidden_size",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "num_hidden_layers",
+            "head_dim",
+            "vocab_size",
+            "rope_parameters",
+            "rope_scaling",
+            "rope_theta",
+            "rope_type",
+            "type",
+            "factor",
+            "original_max_position_embeddings",
+            "short_factor",
+            "long_factor",
+            "layer_types",
+            "sliding_window",
+            "max_window_layers",
+            "no_rope_layers",
+            "no_rope_layer_interval",
+            "architectures",
+            "max_position_embeddings",
+            "pad_token_id",
+            "partial_rotary_factor",
+            "beta_fast",
+            "truncate",
+            "n_embd",
+            "dim",
+            "hidden_act",
+        ][..],
+    );
+    let value = leaf.prop_recursive(3, 24, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::vec((key.clone(), inner), 0..6)
+                .prop_map(|keys| keys.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
+        ]
+    });
+    let names: Vec<_> = MODEL_TYPES.iter().map(|row| row.model_type).collect();
+    (prop::sample::select(names), value).prop_map(|(name, value)| match value {
+        Value::Object(mut object) => {
+            object.insert("model_type".into(), name.into());
+            // The class's own number of layers may be large; the description of each is alike.
+            object.entry("num_hidden_layers").or_insert(3.into());
+            Value::Object(object)
+        }
+        other => json!({"model_type": name, "num_hidden_layers": other}),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_configuration_panics(config in configuration()) {
+        // An error or a description; of a description everything can be asked.
+        if let Ok(built) = built(&config) {
+            built.spec.parameters(|_| true);
+            let _ = serde_json::to_string(&built.spec);
+        }
+    }
+
+    #[test]
+    fn no_text_panics(text in "[{}\\[\\]\",:a-z\\\\0-9NIé -]{0,60}|\\{\"a\": ?-?(Infinity|NaN)[}\"]{0,2}") {
+        let _ = Config::parse(&text);
+    }
+}
