@@ -1,1 +1,34 @@
-//! CPU kernels: GEMM, attention, norms, rotary.
+//! CPU kernels: matrix product, attention, norms, rotary embedding, activations, and the reductions
+//! of a vocabulary head, on row-major `f32` matrices `[tokens, features]`.
+//!
+//! The one invariant of the crate: **every output element has bits that depend only on its own row of
+//! inputs**, never on how many rows there are, how rows or columns are split over calls, or how many
+//! threads work on them. Each sum has one order, fixed by the row's length (for a given [`Isa`]).
+
+mod activation;
+mod attention;
+mod element;
+mod gemm;
+mod head;
+mod isa;
+mod kernels;
+mod mat;
+pub mod measure;
+mod norm;
+mod rotary;
+mod rows;
+mod simd;
+mod top_k;
+mod weights;
+
+pub use activation::Activation;
+pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, Segment};
+pub use element::{Element, first_non_finite};
+pub use gemm::{PackedActivations, Store};
+pub use head::{LSE_BLOCK, LseState};
+pub use isa::Isa;
+pub use kernels::Kernels;
+pub use mat::{Mat, MatMut, MatRef};
+pub use rotary::{RotaryShape, RotaryStyle, RotaryTable};
+pub use top_k::TopK;
+pub use weights::{Compute, PackedKind, PackedWeights};

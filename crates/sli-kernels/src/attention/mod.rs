@@ -1,0 +1,202 @@
+//! Attention over packed ragged sequences.
+
+mod mask;
+
+use std::ops::Range;
+
+pub use mask::AttentionMask;
+
+use crate::kernels::Kernels;
+use crate::mat::{MatMut, MatRef};
+
+/// One sequence of a packed batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Rows of the query matrix.
+    pub q: Range<usize>,
+    /// Rows of the key and value matrices. The first has position 0.
+    pub k: Range<usize>,
+    /// Position of the first query among the keys: 0 unless the keys begin before the queries.
+    pub q_start: usize,
+    /// Keys before this position are visible to every query ([`AttentionMask::Causal`] and the
+    /// masks derived from it): a bidirectional prefix.
+    pub prefix: usize,
+}
+
+impl Segment {
+    /// A sequence whose queries and keys are the same rows, without a prefix.
+    pub fn whole(rows: Range<usize>) -> Self {
+        Self {
+            q: rows.clone(),
+            k: rows,
+            q_start: 0,
+            prefix: 0,
+        }
+    }
+}
+
+/// Where a bias callback is asked for its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BiasSite {
+    /// Index into [`AttentionArgs::segments`].
+    pub segment: usize,
+    /// Query head.
+    pub head: usize,
+    /// Position of the query: [`Segment::q_start`] plus its number in the segment.
+    pub query: usize,
+    /// Positions of the keys.
+    pub keys: Range<usize>,
+}
+
+/// Adds to the logits of one query and some keys; negative infinity masks a key.
+pub type BiasFn<'a> = dyn Fn(&BiasSite, &mut [f32]) + Sync + 'a;
+
+/// What [`Kernels::attention`] computes:
+/// `softmax(cap(q k^T * scale) + alibi + bias, masked) v`, head by head.
+pub struct AttentionArgs<'a> {
+    /// Queries `[tokens_q, heads * qk_dim]`.
+    pub q: MatRef<'a>,
+    /// Keys `[tokens_k, kv_heads * qk_dim]`.
+    pub k: MatRef<'a>,
+    /// Values `[tokens_k, kv_heads * v_dim]`.
+    pub v: MatRef<'a>,
+    /// Query heads, a multiple of `kv_heads`; consecutive ones share a key head.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Elements of a query or key head.
+    pub qk_dim: usize,
+    /// Elements of a value head.
+    pub v_dim: usize,
+    /// The sequences. Query rows of no sequence are left alone.
+    pub segments: &'a [Segment],
+    /// Which keys a query sees.
+    pub mask: AttentionMask,
+    /// Factor of the logits.
+    pub scale: f32,
+    /// `logit = cap * tanh(logit / cap)`, after the scale.
+    pub softcap: Option<f32>,
+    /// A logit for each head that takes part in the denominator only (GPT-OSS).
+    pub sinks: Option<&'a [f32]>,
+    /// A slope for each head: adds `slope * (key position - query position)`, which gives the same
+    /// softmax as Bloom's `slope * key position`.
+    pub alibi: Option<&'a [f32]>,
+    /// Anything else that is added to the logits.
+    pub bias: Option<&'a BiasFn<'a>>,
+}
+
+impl Kernels {
+    /// Attention, `out` `[tokens_q, heads * v_dim]`. A query that sees no key gives zeros.
+    ///
+    /// With [`Compute::Bf16`](crate::Compute::Bf16) queries, keys, values and probabilities are
+    /// rounded to bf16 as factors; sums are `f32`.
+    pub fn attention(&self, args: &AttentionArgs, out: MatMut) {
+        args.check(&out);
+        for (index, segment) in args.segments.iter().enumerate() {
+            self.parallel_rows(segment.q.len(), 1, |rows| {
+                for row in rows {
+                    // SAFETY: pieces of the row loop are disjoint.
+                    let out = unsafe { out.shared_row(segment.q.start + row) };
+                    for (head, out) in out.chunks_exact_mut(args.v_dim).enumerate() {
+                        args.one_row(index, row, head, out);
+                    }
+                }
+            });
+        }
+    }
+}
+
+impl AttentionArgs<'_> {
+    fn check(&self, out: &MatMut) {
+        let Self {
+            q,
+            k,
+            v,
+            heads,
+            kv_heads,
+            qk_dim,
+            v_dim,
+            ..
+        } = *self;
+        assert!(
+            kv_heads > 0 && heads % kv_heads == 0,
+            "{heads} heads on {kv_heads}"
+        );
+        assert_eq!(q.cols(), heads * qk_dim, "query columns");
+        assert_eq!(k.cols(), kv_heads * qk_dim, "key columns");
+        assert_eq!(v.cols(), kv_heads * v_dim, "value columns");
+        assert_eq!(k.rows(), v.rows(), "keys and values");
+        assert_eq!(
+            (out.rows(), out.cols()),
+            (q.rows(), heads * v_dim),
+            "output of attention"
+        );
+        assert!(self.sinks.is_none_or(|s| s.len() == heads), "a sink a head");
+        assert!(
+            self.alibi.is_none_or(|s| s.len() == heads),
+            "a slope a head"
+        );
+        for segment in self.segments {
+            assert!(
+                segment.q.end <= q.rows() && segment.k.end <= k.rows(),
+                "rows of {segment:?}"
+            );
+        }
+    }
+
+    fn one_row(&self, index: usize, row: usize, head: usize, out: &mut [f32]) {
+        let segment = &self.segments[index];
+        let kv_head = head / (self.heads / self.kv_heads);
+        let position = segment.q_start + row;
+        let q = &self.q.row(segment.q.start + row)[head * self.qk_dim..(head + 1) * self.qk_dim];
+        let keys = segment.k.len();
+        let mut logits = vec![f32::NEG_INFINITY; keys];
+        for (key, logit) in logits.iter_mut().enumerate() {
+            let k = &self.k.row(segment.k.start + key)
+                [kv_head * self.qk_dim..(kv_head + 1) * self.qk_dim];
+            let mut x = q.iter().zip(k).fold(0.0, |sum, (a, b)| sum + a * b) * self.scale;
+            if let Some(cap) = self.softcap {
+                x = cap * (x / cap).tanh();
+            }
+            if let Some(slopes) = self.alibi {
+                x += slopes[head] * (key as f32 - position as f32);
+            }
+            *logit = x;
+        }
+        if let Some(bias) = self.bias {
+            bias(
+                &BiasSite {
+                    segment: index,
+                    head,
+                    query: position,
+                    keys: 0..keys,
+                },
+                &mut logits,
+            );
+        }
+        for (key, logit) in logits.iter_mut().enumerate() {
+            if !self.mask.sees(position, key, segment.prefix) {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+        let sink = self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
+        let max = logits.iter().copied().fold(sink, f32::max);
+        out.fill(0.0);
+        if max == f32::NEG_INFINITY {
+            return;
+        }
+        let mut sum = (sink - max).exp();
+        for (key, logit) in logits.iter().enumerate() {
+            let p = (logit - max).exp();
+            sum += p;
+            let v = &self.v.row(segment.k.start + key)
+                [kv_head * self.v_dim..(kv_head + 1) * self.v_dim];
+            for (out, v) in out.iter_mut().zip(v) {
+                *out += p * v;
+            }
+        }
+        for out in out {
+            *out /= sum;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The matrix product `out[m, n] = x[m, k] W[n, k]^T (+ bias)`.
+
+mod pack;
+pub(crate) mod tile;
+
+use std::ops::Range;
+
+pub use pack::PackedActivations;
+use tile::{
+    BLOCK_ROW_BYTES, BLOCK_STEPS, Bf16Panel, F16Panel, F32Panel, PairPanel, Panel, RowTiles, Tile,
+    panels_per_tile,
+};
+
+use crate::kernels::Kernels;
+use crate::mat::{MatMut, MatRef};
+use crate::simd::{PANEL, Simd, SimdOp};
+use crate::weights::{PackedKind, PackedWeights};
+
+/// What becomes of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `out = product`.
+    Set,
+    /// `out += product`: the product is complete, bias included, before it is added.
+    Add,
+}
+
+/// Rows of activations that [`Kernels::gemm`] packs at a time, in bytes.
+const PACKED_BYTES: usize = 8 << 20;
+/// Rows of one task: what stays in the second-level cache.
+const TASK_ROWS: usize = 224;
+/// Panels of one task of many rows.
+const TASK_PANELS: usize = 8;
+
+impl Kernels {
+    /// `out[m, n] = x[m, k] W^T + bias`, set or added. The kind of `w` decides how the factors are
+    /// multiplied (see [`PackedKind`]), not [`Kernels::compute`].
+    ///
+    /// Each element is one chain of multiply-adds over `k` in order. `bias` has `n` elements.
+    pub fn gemm(
+        &self,
+        x: MatRef,
+        w: &PackedWeights,
+        bias: Option<&[f32]>,
+        mode: Store,
+        mut out: MatMut,
+    ) {
+        assert_eq!(
+            (x.cols(), x.rows()),
+            (w.k(), out.rows()),
+            "shapes of a product"
+        );
+        let row_bytes = PackedActivations::bytes_for(1, w.k(), w.kind()).max(1);
+        // At least so many rows that reading the weights again costs nothing.
+        let step = (PACKED_BYTES / row_bytes).max(512);
+        let mut packed = PackedActivations::from_scratch(self.take_scratch());
+        for start in (0..x.rows()).step_by(step) {
+            let rows = start..x.rows().min(start + step);
+            self.pack_activations(x.rows_range(rows.clone()), w.kind(), &mut packed);
+            self.gemm_packed(&packed, w, bias, mode, out.reborrow().rows_range(rows));
+        }
+        self.give_scratch(packed.into_scratch());
+    }
+
+    /// [`Kernels::gemm`] with activations that [`Kernels::pack_activations`] packed, for several
+    /// products of the same activations. The bits are the same.
+    pub fn gemm_packed(
+        &self,
+        x: &PackedActivations,
+        w: &PackedWeights,
+        bias: Option<&[f32]>,
+        mode: Store,
+        out: MatMut,
+    ) {
+        assert_eq!(
+            (x.k(), x.rows()),
+            (w.k(), out.rows()),
+            "shapes of a product"
+        );
+        assert_eq!(out.cols(), w.n(), "shapes of a product");
+        assert_eq!(
+            x.has_pairs(),
+            w.kind() == PackedKind::Bf16Dot,
+            "activations packed for other weights"
+        );
+        assert!(
+            bias.is_none_or(|b| b.len() == w.n()),
+            "a bias element for each output feature"
+        );
+        match w.kind() {
+            PackedKind::F32 => self.product::<F32Panel>(x, w, bias, mode, &out),
+            PackedKind::F16 => self.product::<F16Panel>(x, w, bias, mode, &out),
+            PackedKind::Bf16 => self.product::<Bf16Panel>(x, w, bias, mode, &out),
+            PackedKind::Bf16Dot => self.product::<PairPanel>(x, w, bias, mode, &out),
+        }
+    }
+
+    fn product<B: Panel>(
+        &self,
+        x: &PackedActivations,
+        w: &PackedWeights,
+        bias: Option<&[f32]>,
+        mode: Store,
+        out: &MatMut,
+    ) {
+        let (m, panels) = (x.rows(), w.n().div_ceil(PANEL));
+        if m == 0 || panels == 0 {
+            return;
+        }
+        let (rows, group) = self.task_shape(m, panels);
+        let row_tasks = m.div_ceil(rows);
+        self.tasks(row_tasks * panels.div_ceil(group), |task| {
+            // Neighbouring tasks share their panels.
+            let (row, column) = (task % row_tasks * rows, task / row_tasks * group);
+            let rows = row..m.min(row + rows);
+            let panels = column..panels.min(column + group);
+            self.with_scratch(rows.len() * panels.len() * PANEL, |sums| {
+                self.isa().run(Block::<B> {
+                    x,
+                    w,
+                    bias,
+                    mode,
+                    out,
+                    rows,
+                    panels,
+                    sums,
+                    of: B::NEW,
+                });
+            });
+        });
+    }
+
+    /// Rows and panels of one task.
+    fn task_shape(&self, m: usize, panels: usize) -> (usize, usize) {
+        let rows = m.div_ceil(m.div_ceil(TASK_ROWS));
+        let row_tasks = m.div_ceil(rows);
+        let wanted = self.threads() * 6;
+        let group = (panels * row_tasks / wanted).clamp(1, TASK_PANELS);
+        (rows, group)
+    }
+}
+
+/// A block of rows times a group of panels, on one thread.
+struct Block<'a, B> {
+    x: &'a PackedActivations,
+    w: &'a PackedWeights,
+    bias: Option<&'a [f32]>,
+    mode: Store,
+    out: &'a MatMut<'a>,
+    rows: Range<usize>,
+    panels: Range<usize>,
+    sums: &'a mut [f32],
+    of: B,
+}
+
+impl<B: Panel> SimdOp for Block<'_, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let _ = self.of;
+        let steps = self.x.steps();
+        let weights = self.w.panels();
+        let b_stride = steps * B::STEP_BYTES;
+        let c_stride = self.rows.len() * PANEL;
+        let tiles = RowTiles::new(self.rows.clone(), S::TILE_ROWS);
+        let widest = panels_per_tile::<S>(tiles.largest());
+        if steps == 0 {
+            self.sums.fill(0.0);
+        }
+        for (block, first) in (0..steps).step_by(BLOCK_STEPS).enumerate() {
+            let block_steps = BLOCK_STEPS.min(steps - first);
+            let activations = self.x.block(block);
+            let mut panel = self.panels.start;
+            while panel < self.panels.end {
+                let mut width = widest;
+                while width > self.panels.end - panel {
+                    width /= 2;
+                }
+                for (row, count) in tiles.clone() {
+                    let a = &activations[row * BLOCK_ROW_BYTES..(row + count) * BLOCK_ROW_BYTES];
+                    let at = panel * b_stride + first * B::STEP_BYTES;
+                    let b = &weights[at..at + (width - 1) * b_stride + block_steps * B::STEP_BYTES];
+                    let at =
+                        (panel - self.panels.start) * c_stride + (row - self.rows.start) * PANEL;
+                    let c = &mut self.sums[at..at + (width - 1) * c_stride + count * PANEL];
+                    let tile = Tile {
+                        a: a.as_ptr(),
+                        b: b.as_ptr(),
+                        b_stride,
+                        steps: block_steps,
+                        c: c.as_mut_ptr(),
+                        c_stride,
+                        fresh: block == 0,
+                    };
+                    // SAFETY: the three slices are what the tile covers.
+                    unsafe { tile::dispatch::<S, B>(s, count, width, &tile) };
+                }
+                panel += width;
+            }
+        }
+        self.finish();
+    }
+}
+
+impl<B> Block<'_, B> {
+    /// Moves the sums to their place.
+    #[inline(always)]
+    fn finish(self) {
+        for (panel, sums) in self
+            .panels
+            .clone()
+            .zip(self.sums.chunks_exact(self.rows.len() * PANEL))
+        {
+            let columns = panel * PANEL..self.w.n().min((panel + 1) * PANEL);
+            let bias = self.bias.map(|bias| &bias[columns.clone()]);
+            for (row, sums) in self.rows.clone().zip(sums.chunks_exact(PANEL)) {
+                // SAFETY: the tasks of a product have disjoint rows or columns.
+                let out = unsafe { self.out.shared_part(row, columns.clone()) };
+                match (self.mode, bias) {
+                    (Store::Set, None) => out.copy_from_slice(&sums[..out.len()]),
+                    (Store::Set, Some(bias)) => {
+                        for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
+                            *out = sum + bias;
+                        }
+                    }
+                    (Store::Add, None) => {
+                        for (out, sum) in out.iter_mut().zip(sums) {
+                            *out += sum;
+                        }
+                    }
+                    (Store::Add, Some(bias)) => {
+                        for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
+                            *out += sum + bias;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

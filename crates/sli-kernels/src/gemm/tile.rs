@@ -1,0 +1,292 @@
+//! The register tile of the matrix product: up to 14 rows of activations times one or more panels of
+//! 32 weight columns.
+//!
+//! Every sum is one chain of multiply-adds, in the order of `k`, held in a register over a block of
+//! `k` and in memory as `f32` between blocks. That order is the same for every tile shape, which is
+//! what makes a result independent of how a product is cut up.
+
+use crate::simd::{PANEL, Simd};
+
+/// Steps of `k` in a block: an `f32` or a pair of bf16 each.
+pub(crate) const BLOCK_STEPS: usize = 256;
+
+/// Bytes between the rows of a block of packed activations.
+pub(crate) const BLOCK_ROW_BYTES: usize = BLOCK_STEPS * 4;
+
+/// How the elements of a panel are stored, and how they are multiplied.
+pub(crate) trait Panel: Copy + Send + Sync + 'static {
+    /// The value of the type.
+    const NEW: Self;
+    /// Bytes of one step of `k` (one or two rows of 32 columns).
+    const STEP_BYTES: usize;
+    /// An activation, in all lanes.
+    type A<S: Simd>: Copy;
+    /// A vector of weights.
+    type B<S: Simd>: Copy;
+
+    /// Reads the 4 bytes of one step of one row of activations.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reading 4 bytes and aligned to 4.
+    unsafe fn activation<S: Simd>(s: S, from: *const u8) -> Self::A<S>;
+
+    /// Reads vector `index` of a step.
+    ///
+    /// # Safety
+    ///
+    /// `step` must be valid for reading [`Self::STEP_BYTES`] bytes; `index` below `PANEL / LANES`.
+    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize) -> Self::B<S>;
+
+    /// `sum + a * b`.
+    fn multiply_add<S: Simd>(s: S, sum: S::F, a: Self::A<S>, b: Self::B<S>) -> S::F;
+}
+
+/// Panels whose elements are multiplied as `f32`.
+macro_rules! single_panel {
+    ($name:ident, $element:ty, $load:ident, $doc:literal) => {
+        #[doc = $doc]
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name;
+
+        impl Panel for $name {
+            const NEW: Self = Self;
+            const STEP_BYTES: usize = PANEL * size_of::<$element>();
+            type A<S: Simd> = S::F;
+            type B<S: Simd> = S::F;
+
+            #[inline(always)]
+            unsafe fn activation<S: Simd>(s: S, from: *const u8) -> S::F {
+                // SAFETY: the caller's promise.
+                s.splat(unsafe { from.cast::<f32>().read() })
+            }
+
+            #[inline(always)]
+            unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize) -> S::F {
+                // SAFETY: vector `index` lies within the step.
+                unsafe { s.$load(step.cast::<$element>().add(index * S::LANES)) }
+            }
+
+            #[inline(always)]
+            fn multiply_add<S: Simd>(s: S, sum: S::F, a: S::F, b: S::F) -> S::F {
+                s.mul_add(a, b, sum)
+            }
+        }
+    };
+}
+
+single_panel!(F32Panel, f32, load, "`f32` weights.");
+single_panel!(
+    F16Panel,
+    u16,
+    load_f16,
+    "Binary16 weights, widened exactly."
+);
+single_panel!(Bf16Panel, u16, load_bf16, "Bf16 weights, widened exactly.");
+
+/// Pairs of bf16 weights, multiplied with pairs of bf16 activations.
+#[derive(Clone, Copy)]
+pub(crate) struct PairPanel;
+
+impl Panel for PairPanel {
+    const NEW: Self = Self;
+    const STEP_BYTES: usize = PANEL * 4;
+    type A<S: Simd> = S::Pairs;
+    type B<S: Simd> = S::Pairs;
+
+    #[inline(always)]
+    unsafe fn activation<S: Simd>(s: S, from: *const u8) -> S::Pairs {
+        // SAFETY: the caller's promise.
+        s.splat_pair(unsafe { from.cast::<u32>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize) -> S::Pairs {
+        // SAFETY: vector `index` lies within the step.
+        unsafe { s.load_pairs(step.cast::<u32>().add(index * S::LANES)) }
+    }
+
+    #[inline(always)]
+    fn multiply_add<S: Simd>(s: S, sum: S::F, a: S::Pairs, b: S::Pairs) -> S::F {
+        s.dot_pairs(sum, a, b)
+    }
+}
+
+/// Where one register tile reads and writes.
+pub(crate) struct Tile {
+    /// The first row of a block of activations; rows are [`BLOCK_ROW_BYTES`] apart.
+    pub a: *const u8,
+    /// The first step of the first panel.
+    pub b: *const u8,
+    /// Bytes between panels.
+    pub b_stride: usize,
+    /// Steps of `k`, at most [`BLOCK_STEPS`].
+    pub steps: usize,
+    /// The sums of the first row and panel; rows are `PANEL` elements apart.
+    pub c: *mut f32,
+    /// Elements between the sums of one panel and the next.
+    pub c_stride: usize,
+    /// Whether the sums start from zero instead of from what is stored.
+    pub fresh: bool,
+}
+
+/// Computes `R` rows times `P` panels of `V` vectors each.
+///
+/// # Safety
+///
+/// `V` must be `PANEL / S::LANES`. `a` must be valid for reading `R` rows of `steps` steps, `b` for
+/// `P` panels of `steps` steps, `c` for reading and writing `P` times `R` rows of `PANEL` elements.
+#[inline(always)]
+pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, const V: usize>(
+    s: S,
+    tile: &Tile,
+) {
+    let mut sums = [[[s.splat(0.0); V]; P]; R];
+    // SAFETY: all addresses are within what the caller promises.
+    unsafe {
+        if !tile.fresh {
+            for (r, row) in sums.iter_mut().enumerate() {
+                for (p, panel) in row.iter_mut().enumerate() {
+                    for (v, sum) in panel.iter_mut().enumerate() {
+                        *sum = s.load(tile.c.add(p * tile.c_stride + r * PANEL + v * S::LANES));
+                    }
+                }
+            }
+        }
+        let mut b = tile.b;
+        for step in 0..tile.steps {
+            let a = tile.a.add(step * 4);
+            let mut weights = [[B::weights(s, b, 0); V]; P];
+            for (p, panel) in weights.iter_mut().enumerate() {
+                for (v, vector) in panel.iter_mut().enumerate() {
+                    *vector = B::weights(s, b.add(p * tile.b_stride), v);
+                }
+            }
+            for (r, row) in sums.iter_mut().enumerate() {
+                let activation = B::activation(s, a.add(r * BLOCK_ROW_BYTES));
+                for (p, panel) in row.iter_mut().enumerate() {
+                    for (v, sum) in panel.iter_mut().enumerate() {
+                        *sum = B::multiply_add(s, *sum, activation, weights[p][v]);
+                    }
+                }
+            }
+            b = b.add(B::STEP_BYTES);
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (p, panel) in row.iter().enumerate() {
+                for (v, &sum) in panel.iter().enumerate() {
+                    s.store(
+                        tile.c.add(p * tile.c_stride + r * PANEL + v * S::LANES),
+                        sum,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The most panels that a tile of `rows` rows takes at once.
+pub(crate) const fn panels_per_tile<S: Simd>(rows: usize) -> usize {
+    let vectors = PANEL / S::LANES;
+    let mut panels = if rows == 1 {
+        8
+    } else if rows <= 3 {
+        4
+    } else if rows <= 7 {
+        2
+    } else {
+        1
+    };
+    while panels > 1 && rows * panels * vectors > S::TILE_SUMS {
+        panels /= 2;
+    }
+    panels
+}
+
+/// Computes a tile of `rows` (1..=14) rows and `panels` (at most [`panels_per_tile`], a power of two)
+/// panels.
+///
+/// # Safety
+///
+/// As for [`compute`].
+#[inline(always)]
+pub(crate) unsafe fn dispatch<S: Simd, B: Panel>(s: S, rows: usize, panels: usize, tile: &Tile) {
+    macro_rules! shapes {
+        ($(($rows:literal, $panels:literal)),*) => {
+            match (rows, panels) {
+                // SAFETY: the caller's promise.
+                $(($rows, $panels) => unsafe { s.tile::<B, $rows, $panels>(tile) },)*
+                _ => unreachable!("a tile of {rows} rows and {panels} panels"),
+            }
+        };
+    }
+    shapes!(
+        (1, 1),
+        (1, 2),
+        (1, 4),
+        (1, 8),
+        (2, 1),
+        (2, 2),
+        (2, 4),
+        (3, 1),
+        (3, 2),
+        (3, 4),
+        (4, 1),
+        (4, 2),
+        (5, 1),
+        (5, 2),
+        (6, 1),
+        (6, 2),
+        (7, 1),
+        (7, 2),
+        (8, 1),
+        (9, 1),
+        (10, 1),
+        (11, 1),
+        (12, 1),
+        (13, 1),
+        (14, 1)
+    );
+}
+
+/// Rows cut into tiles of nearly equal size, the larger ones first: (first row, rows) each.
+#[derive(Clone)]
+pub(crate) struct RowTiles {
+    next: usize,
+    tiles: usize,
+    rows: usize,
+}
+
+impl RowTiles {
+    /// Cuts `rows` into as few tiles of at most `most` rows as possible.
+    #[inline(always)]
+    pub(crate) fn new(rows: std::ops::Range<usize>, most: usize) -> Self {
+        Self {
+            next: rows.start,
+            tiles: rows.len().div_ceil(most),
+            rows: rows.len(),
+        }
+    }
+
+    /// Rows of the largest tile.
+    #[inline(always)]
+    pub(crate) fn largest(&self) -> usize {
+        self.rows.div_ceil(self.tiles.max(1))
+    }
+}
+
+impl Iterator for RowTiles {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.tiles == 0 {
+            return None;
+        }
+        let (row, count) = (self.next, self.largest());
+        self.next += count;
+        self.rows -= count;
+        self.tiles -= 1;
+        Some((row, count))
+    }
+}

@@ -1,0 +1,228 @@
+//! Element-wise row operations: addition, scaling, bounding, softmax, and the row loop they share.
+
+use crate::kernels::Kernels;
+use crate::mat::{MatMut, MatRef};
+use crate::simd::{MAX_LANES, Simd, SimdOp, math};
+
+impl Kernels {
+    /// Runs `f` on each row, in parallel.
+    pub(crate) fn each_row_mut(&self, x: &MatMut, f: impl Fn(usize, &mut [f32]) + Sync) {
+        if x.cols() == 0 {
+            return;
+        }
+        self.parallel_rows(x.rows(), (1 << 14) / x.cols(), |rows| {
+            for row in rows {
+                // SAFETY: pieces of the row loop are disjoint.
+                f(row, unsafe { x.shared_row(row) });
+            }
+        });
+    }
+
+    /// `out += scale * x`.
+    pub fn add(&self, x: MatRef, scale: f32, out: MatMut) {
+        assert_eq!(
+            (x.rows(), x.cols()),
+            (out.rows(), out.cols()),
+            "terms of a sum"
+        );
+        self.each_row_mut(&out, |index, out| {
+            self.isa().run(Each {
+                row: out,
+                other: Some(x.row(index)),
+                f: AddScaled(scale),
+            });
+        });
+    }
+
+    /// Adds `bias`, of `x.cols()` elements, to every row.
+    pub fn add_bias(&self, bias: &[f32], x: MatMut) {
+        assert_eq!(bias.len(), x.cols(), "a bias element a column");
+        self.each_row_mut(&x, |_, row| {
+            self.isa().run(Each {
+                row,
+                other: Some(bias),
+                f: AddScaled(1.0),
+            })
+        });
+    }
+
+    /// `out *= x`, element by element.
+    pub fn multiply(&self, x: MatRef, out: MatMut) {
+        assert_eq!((x.rows(), x.cols()), (out.rows(), out.cols()), "factors");
+        self.each_row_mut(&out, |index, out| {
+            self.isa().run(Each {
+                row: out,
+                other: Some(x.row(index)),
+                f: Multiply,
+            });
+        });
+    }
+
+    /// Multiplies every row by `factors`, of `x.cols()` elements.
+    pub fn scale_columns(&self, factors: &[f32], x: MatMut) {
+        assert_eq!(factors.len(), x.cols(), "a factor a column");
+        self.each_row_mut(&x, |_, row| {
+            self.isa().run(Each {
+                row,
+                other: Some(factors),
+                f: Multiply,
+            })
+        });
+    }
+
+    /// `x *= scale`.
+    pub fn scale_in_place(&self, scale: f32, x: MatMut) {
+        self.each_row_mut(&x, |_, row| {
+            self.isa().run(Each {
+                row,
+                other: None,
+                f: Scale(scale),
+            })
+        });
+    }
+
+    /// `x = cap * tanh(x / cap)`.
+    pub fn softcap_in_place(&self, cap: f32, x: MatMut) {
+        self.each_row_mut(&x, |_, row| {
+            self.isa().run(Each {
+                row,
+                other: None,
+                f: Softcap(cap),
+            })
+        });
+    }
+
+    /// The softmax of each row. A row of nothing but negative infinities becomes zeros.
+    pub fn softmax_in_place(&self, x: MatMut) {
+        self.each_row_mut(&x, |_, row| self.isa().run(Softmax { row }));
+    }
+}
+
+/// A function of an element and the element beside it.
+trait Elementwise: Copy {
+    fn apply<S: Simd>(self, s: S, x: S::F, other: S::F) -> S::F;
+}
+
+#[derive(Clone, Copy)]
+struct AddScaled(f32);
+
+impl Elementwise for AddScaled {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::F, other: S::F) -> S::F {
+        s.mul_add(s.splat(self.0), other, x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Multiply;
+
+impl Elementwise for Multiply {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::F, other: S::F) -> S::F {
+        s.mul(x, other)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl Elementwise for Scale {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::F, _: S::F) -> S::F {
+        s.mul(x, s.splat(self.0))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Softcap(f32);
+
+impl Elementwise for Softcap {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::F, _: S::F) -> S::F {
+        s.mul(math::tanh(s, s.div(x, s.splat(self.0))), s.splat(self.0))
+    }
+}
+
+struct Each<'a, E> {
+    row: &'a mut [f32],
+    other: Option<&'a [f32]>,
+    f: E,
+}
+
+impl<E: Elementwise> SimdOp for Each<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let whole = self.row.len() / S::LANES * S::LANES;
+        let (body, rest) = self.row.split_at_mut(whole);
+        match self.other {
+            Some(other) => {
+                for (x, y) in body
+                    .chunks_exact_mut(S::LANES)
+                    .zip(other.chunks_exact(S::LANES))
+                {
+                    s.put(x, self.f.apply(s, s.get(x), s.get(y)));
+                }
+                let other = s.get_part(&other[whole..], 0.0);
+                s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), other));
+            }
+            None => {
+                let zero = s.splat(0.0);
+                for x in body.chunks_exact_mut(S::LANES) {
+                    s.put(x, self.f.apply(s, s.get(x), zero));
+                }
+                s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), zero));
+            }
+        }
+    }
+}
+
+struct Softmax<'a> {
+    row: &'a mut [f32],
+}
+
+impl SimdOp for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let max = maximum(s, self.row);
+        if max == f32::NEG_INFINITY {
+            self.row.fill(0.0);
+            return;
+        }
+        let max = s.splat(max);
+        let mut sum = s.splat(0.0);
+        let mut chunks = self.row.chunks_exact_mut(S::LANES);
+        for chunk in &mut chunks {
+            let e = math::exp(s, s.sub(s.get(chunk), max));
+            sum = s.add(sum, e);
+            s.put(chunk, e);
+        }
+        let rest = chunks.into_remainder();
+        let e = math::exp(s, s.sub(s.get_part(rest, f32::NEG_INFINITY), max));
+        s.put_part(rest, e);
+        let total = s.sum(s.add(sum, e));
+        Each {
+            row: self.row,
+            other: None,
+            f: Scale(1.0 / total),
+        }
+        .run(s);
+    }
+}
+
+/// The largest element; negative infinity of none. NaN elements may be passed over.
+#[inline(always)]
+pub(crate) fn maximum<S: Simd>(s: S, row: &[f32]) -> f32 {
+    let mut max = s.splat(f32::NEG_INFINITY);
+    let chunks = row.chunks_exact(S::LANES);
+    let rest = s.get_part(chunks.remainder(), f32::NEG_INFINITY);
+    for chunk in chunks {
+        max = s.max(s.get(chunk), max);
+    }
+    s.maximum(s.max(rest, max))
+}
+
+const _: () = assert!(MAX_LANES >= 16);

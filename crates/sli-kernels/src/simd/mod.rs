@@ -1,0 +1,181 @@
+//! The vector abstraction that every kernel is written against, one file an instruction set.
+//!
+//! A value of a type that implements [`Simd`] is a token: it exists only if the machine has the
+//! instructions, which is why its methods are safe to call. A kernel is a [`SimdOp`]; its `run` is
+//! `#[inline(always)]`, as is everything it calls, so that [`Simd::vectorize`] compiles the whole of
+//! it with the instruction set switched on.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub(crate) mod math;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod plain;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
+pub(crate) use plain::Plain;
+
+use crate::gemm::tile::{Panel, Tile};
+
+/// Columns of one packed panel of weights; a multiple of every instruction set's vector width.
+pub(crate) const PANEL: usize = 32;
+
+/// The most `f32` lanes of any instruction set.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// A computation that is generic over the instruction set.
+pub(crate) trait SimdOp {
+    /// What it returns.
+    type Output;
+
+    /// The computation. Implementations are `#[inline(always)]`.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// A vector instruction set.
+pub(crate) trait Simd: Copy + Send + Sync + 'static {
+    /// `f32` lanes of a vector.
+    const LANES: usize;
+    /// Most rows of a register tile of the matrix product.
+    const TILE_ROWS: usize;
+    /// Vector registers that a register tile may use for its sums.
+    const TILE_SUMS: usize;
+
+    /// A vector of `f32`.
+    type F: Copy;
+    /// A vector of pairs of bf16, each pair in the place of one `f32`.
+    type Pairs: Copy;
+    /// The outcome of a comparison, lane by lane.
+    type Mask: Copy;
+
+    /// Runs `op` compiled for this instruction set.
+    fn vectorize<O: SimdOp>(self, op: O) -> O::Output;
+
+    /// Computes one register tile of a matrix product.
+    ///
+    /// # Safety
+    ///
+    /// As for [`crate::gemm::tile::compute`].
+    unsafe fn tile<B: Panel, const R: usize, const P: usize>(self, tile: &Tile);
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+
+    /// Reads a vector.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reading [`Self::LANES`] elements; any alignment.
+    unsafe fn load(self, from: *const f32) -> Self::F;
+
+    /// Writes a vector.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writing [`Self::LANES`] elements; any alignment.
+    unsafe fn store(self, to: *mut f32, x: Self::F);
+
+    /// Reads a vector of bf16.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reading [`Self::LANES`] elements; any alignment.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::F;
+
+    /// Rounds to the nearest bf16 (ties to even) and writes. NaN stays NaN; an input below the
+    /// smallest normal number may become zero.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writing [`Self::LANES`] elements; any alignment.
+    unsafe fn store_bf16(self, to: *mut u16, x: Self::F);
+
+    /// Reads a vector of binary16.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reading [`Self::LANES`] elements; any alignment.
+    unsafe fn load_f16(self, from: *const u16) -> Self::F;
+
+    /// Reads a vector of bf16 pairs.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reading [`Self::LANES`] elements; any alignment.
+    unsafe fn load_pairs(self, from: *const u32) -> Self::Pairs;
+
+    /// All lanes the pair `x`.
+    fn splat_pair(self, x: u32) -> Self::Pairs;
+
+    /// `sum + a.0 * b.0 + a.1 * b.1` in each lane, in an order and with roundings fixed for the
+    /// instruction set.
+    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F;
+
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a * b + c`, fused where the instruction set has it.
+    fn mul_add(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// The larger; `b` if `b` is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// The smaller; `b` if `b` is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `|a|`.
+    fn abs(self, a: Self::F) -> Self::F;
+    /// The nearest integer, ties to even; `|a|` must be below 2^22.
+    fn round(self, a: Self::F) -> Self::F;
+    /// `a * 2^n` for integral `n` in -252..=252.
+    fn scale_pow2(self, a: Self::F, n: Self::F) -> Self::F;
+    /// `a < b`; false if either is NaN.
+    fn less(self, a: Self::F, b: Self::F) -> Self::Mask;
+    /// `yes` where `mask`, else `no`.
+    fn select(self, mask: Self::Mask, yes: Self::F, no: Self::F) -> Self::F;
+    /// The sum of all lanes, in an order fixed for the instruction set.
+    fn sum(self, a: Self::F) -> f32;
+    /// The largest lane; unspecified if one is NaN.
+    fn maximum(self, a: Self::F) -> f32;
+
+    /// Reads the first vector of `from`, which must have at least [`Self::LANES`] elements.
+    #[inline(always)]
+    fn get(self, from: &[f32]) -> Self::F {
+        assert!(from.len() >= Self::LANES);
+        // SAFETY: long enough by the assertion.
+        unsafe { self.load(from.as_ptr()) }
+    }
+
+    /// Writes the first vector of `to`, which must have at least [`Self::LANES`] elements.
+    #[inline(always)]
+    fn put(self, to: &mut [f32], x: Self::F) {
+        assert!(to.len() >= Self::LANES);
+        // SAFETY: long enough by the assertion.
+        unsafe { self.store(to.as_mut_ptr(), x) }
+    }
+
+    /// Reads fewer than a vector; the other lanes are `fill`.
+    #[inline(always)]
+    fn get_part(self, from: &[f32], fill: f32) -> Self::F {
+        let mut lanes = [fill; MAX_LANES];
+        lanes[..from.len()].copy_from_slice(from);
+        self.get(&lanes)
+    }
+
+    /// Writes the first `to.len()` lanes, fewer than a vector.
+    #[inline(always)]
+    fn put_part(self, to: &mut [f32], x: Self::F) {
+        let mut lanes = [0.0; MAX_LANES];
+        self.put(&mut lanes, x);
+        to.copy_from_slice(&lanes[..to.len()]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Weights in the layout that the matrix product reads: panels of 32 columns.
+//!
+//! A weight `W` is logically `[n, k]` (output features by input features). Panel `p` holds output
+//! features `32 p .. 32 p + 32`; within a panel the features of one `k` (or of one pair of `k`) are
+//! consecutive. Features beyond `n` and the second half of a last odd pair are zero.
+
+use std::ops::Range;
+
+use half::{bf16, f16};
+
+use crate::element::Element;
+use crate::mat::Line;
+use crate::simd::PANEL;
+
+/// The type that a computation is carried out in. Sums are always `f32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compute {
+    /// Factors as they are, at most `f32`.
+    F32,
+    /// Factors rounded to bf16.
+    Bf16,
+}
+
+/// How the elements of [`PackedWeights`] are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PackedKind {
+    /// `f32`, multiplied as `f32`.
+    F32,
+    /// Binary16, widened exactly and multiplied as `f32`.
+    F16,
+    /// Bf16, widened exactly and multiplied as `f32`.
+    Bf16,
+    /// Pairs of bf16, multiplied with activations rounded to bf16.
+    Bf16Dot,
+}
+
+impl PackedKind {
+    /// The kind for weights stored as `stored` when computing in `compute`.
+    ///
+    /// In `f32` nothing is lost except that `F64` is rounded to `F32`; in bf16 everything is rounded
+    /// to the nearest bf16, ties to even.
+    pub const fn for_weights(stored: Element, compute: Compute) -> Self {
+        match (compute, stored) {
+            (Compute::Bf16, _) => Self::Bf16Dot,
+            (Compute::F32, Element::F32 | Element::F64) => Self::F32,
+            (Compute::F32, Element::F16) => Self::F16,
+            (Compute::F32, Element::Bf16) => Self::Bf16,
+        }
+    }
+
+    /// Bytes per element.
+    const fn element_size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 | Self::Bf16Dot => 2,
+        }
+    }
+
+    /// `k` as stored.
+    const fn padded(self, k: usize) -> usize {
+        match self {
+            Self::Bf16Dot => k.next_multiple_of(2),
+            Self::F32 | Self::F16 | Self::Bf16 => k,
+        }
+    }
+}
+
+/// A weight `[n, k]` in column panels, ready for the matrix product.
+pub struct PackedWeights {
+    lines: Vec<Line>,
+    n: usize,
+    k: usize,
+    kind: PackedKind,
+}
+
+impl std::fmt::Debug for PackedWeights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PackedWeights[{}, {}] {:?}", self.n, self.k, self.kind)
+    }
+}
+
+impl PackedWeights {
+    /// Bytes of a packed weight of this shape and kind.
+    pub const fn bytes_for(n: usize, k: usize, kind: PackedKind) -> usize {
+        n.div_ceil(PANEL) * PANEL * kind.padded(k) * kind.element_size()
+    }
+
+    /// A packed weight of zeros.
+    pub fn new(n: usize, k: usize, kind: PackedKind) -> Self {
+        let lines = bytemuck::zeroed_vec(Self::bytes_for(n, k, kind).div_ceil(size_of::<Line>()));
+        Self { lines, n, k, kind }
+    }
+
+    /// Gives the weight a new shape and kind and makes it zero. The allocation is reused if it is
+    /// large enough.
+    pub fn reset(&mut self, n: usize, k: usize, kind: PackedKind) {
+        let lines = Self::bytes_for(n, k, kind).div_ceil(size_of::<Line>());
+        if lines > self.lines.capacity() {
+            self.lines = Vec::new();
+            self.lines = bytemuck::zeroed_vec(lines);
+        } else {
+            self.lines.resize(lines, bytemuck::Zeroable::zeroed());
+        }
+        (self.n, self.k, self.kind) = (n, k, kind);
+        // Only the padding has to be zero: everything else is packed before it is used.
+        let panel = Self::bytes_for(1, k, kind);
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
+        if n % PANEL != 0 {
+            bytes[n / PANEL * panel..(n / PANEL + 1) * panel].fill(0);
+        }
+        if kind.padded(k) != k {
+            let step = PANEL * 2 * kind.element_size();
+            for panel in bytes.chunks_exact_mut(panel) {
+                let start = panel.len() - step;
+                panel[start..].fill(0);
+            }
+        }
+    }
+
+    /// Output features.
+    pub const fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input features.
+    pub const fn k(&self) -> usize {
+        self.k
+    }
+
+    /// How the elements are stored.
+    pub const fn kind(&self) -> PackedKind {
+        self.kind
+    }
+
+    /// Bytes of memory held, including spare capacity.
+    pub fn bytes(&self) -> usize {
+        self.lines.capacity() * size_of::<Line>()
+    }
+
+    /// Packs the output features `first_row ..` from `raw`: whole rows of `k` little-endian elements,
+    /// one after another, at any alignment.
+    pub fn pack_rows(&mut self, first_row: usize, raw: &[u8], element: Element) {
+        if self.k == 0 {
+            return;
+        }
+        let row_bytes = self.k * element.size();
+        assert_eq!(raw.len() % row_bytes, 0, "whole rows");
+        let rows = first_row..first_row + raw.len() / row_bytes;
+        assert!(rows.end <= self.n, "rows {rows:?} of {}", self.n);
+        match element {
+            Element::F64 => self.pack(rows, raw, |b: [u8; 8]| f64::from_le_bytes(b) as f32, None),
+            Element::F32 => self.pack(rows, raw, f32::from_le_bytes, None),
+            Element::F16 => {
+                self.pack(
+                    rows,
+                    raw,
+                    |b| f16::from_le_bytes(b).to_f32(),
+                    Some(PackedKind::F16),
+                );
+            }
+            Element::Bf16 => {
+                self.pack(
+                    rows,
+                    raw,
+                    |b| bf16::from_le_bytes(b).to_f32(),
+                    Some(PackedKind::Bf16),
+                );
+            }
+        }
+    }
+
+    /// Packs the output features `first_row ..` from rows of `k` elements.
+    pub fn pack_rows_f32(&mut self, first_row: usize, rows: &[f32]) {
+        self.pack_rows(first_row, bytemuck::cast_slice(rows), Element::F32);
+    }
+
+    /// The panels, one after another, as bytes.
+    pub(crate) fn panels(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..Self::bytes_for(self.n, self.k, self.kind)]
+    }
+
+    fn pack<const N: usize>(
+        &mut self,
+        rows: Range<usize>,
+        raw: &[u8],
+        widen: impl Fn([u8; N]) -> f32,
+        same: Option<PackedKind>,
+    ) {
+        let (k, kind, steps) = (self.k, self.kind, self.kind.padded(self.k));
+        let (elements, _) = raw.as_chunks::<N>();
+        for (row, source) in rows.zip(elements.chunks_exact(k)) {
+            let start = row / PANEL * steps * PANEL;
+            let lane = row % PANEL;
+            if kind == PackedKind::F32 {
+                let out: &mut [f32] = bytemuck::cast_slice_mut(&mut self.lines);
+                let out = out[start + lane..].iter_mut().step_by(PANEL);
+                for (to, &from) in out.zip(source) {
+                    *to = widen(from);
+                }
+                continue;
+            }
+            let round = |from: [u8; N]| match kind {
+                _ if same == Some(kind) => u16::from_le_bytes([from[0], from[1]]),
+                PackedKind::F16 => f16::from_f32(widen(from)).to_bits(),
+                _ => bf16::from_f32(widen(from)).to_bits(),
+            };
+            let out: &mut [u16] = bytemuck::cast_slice_mut(&mut self.lines);
+            for (i, &from) in source.iter().enumerate() {
+                let at = match kind {
+                    PackedKind::Bf16Dot => (i / 2 * PANEL + lane) * 2 + i % 2,
+                    _ => i * PANEL + lane,
+                };
+                out[start + at] = round(from);
+            }
+        }
+    }
+}
