@@ -705,3 +705,23 @@ impl Activation {
         })
     }
 }
+
+impl Stack {
+    /// Whether no token sees a later one.
+    pub fn is_causal(&self) -> bool {
+        let mixers = self.layers.iter().flat_map(|layer| &layer.steps);
+        mixers.flat_map(|step| &step.branches).all(|branch| {
+            let mask = match &branch.mixer {
+                Mixer::Attention(attention) => attention.mask,
+                Mixer::LatentAttention(attention) => attention.mask,
+                Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {
+                    return true;
+                }
+            };
+            match mask {
+                Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
+                Mask::Full | Mask::Window(_) => false,
+            }
+        })
+    }
+}
