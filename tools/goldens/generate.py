@@ -298,6 +298,19 @@ def effect_of(variant, folder, reference):
     return effects
 
 
+def noise_of(variant, folder, reference):
+    """How far the end result moves, in its std, when every weight gets 1e-6 relative noise: what rounding alone may do."""
+    model = load(variant, folder)
+    *_, (index, inputs) = records_of(variant, model)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1 + 1e-6 * torch.randn(parameter.shape, generator=generator))
+    results, capture = run(model, inputs, variant)
+    found = {"end": flat(capture.last_hidden), **results}
+    return max(((found[name] - tensor).abs().max() / tensor.std()).item() for name, tensor in reference[index].items())
+
+
 def golden(variant):
     """The files of the golden, as bytes by file name, and a line of facts for the log."""
     with tempfile.TemporaryDirectory() as folder:
@@ -323,6 +336,7 @@ def golden(variant):
             if not torch.isfinite(tensor.double()).all():
                 raise ValueError(f"{variant['name']}: {name} is not finite")
         effects = effect_of(variant, folder, reference)
+        noise = float(f"{noise_of(variant, folder, reference):.1g}")
         facts = {
             "class": model_class(variant).__name__,
             "why": variant["why"],
@@ -331,6 +345,7 @@ def golden(variant):
             "layers": capture.path,
             "final_norm": norm_name,
             "reference": f"transformers 5.23.0, torch 2.15, float32, {variant.get('attention', 'eager')} attention",
+            "noise": noise,
             "effect": effects,
         }
         listed = {"format_version": 1, "round_to": "bf16", "tensors": entries}
@@ -345,8 +360,8 @@ def golden(variant):
     spread = {name: round(tensor.std().item(), 2) for name, tensor in reference[max(reference)].items()}
     size = sum(map(len, files.values())) // 1000
     kept = [entry["name"] for entry in entries if "values" in entry]
-    line = f"{variant['name']}: {facts['class']} {stack} {capture.path} norm={norm_name} {size} KB std={spread} effect={effects}"
-    return files, line + (f" VALUES={kept}" if kept else "") + (" LARGE" if size > 250 else "")
+    line = f"{variant['name']}: {facts['class']} {stack} {capture.path} norm={norm_name} {size} KB std={spread} noise={noise} effect={effects}"
+    return files, line + (f" VALUES={kept}" if kept else "") + (" LARGE" if size > 250 else "") + (" SENSITIVE" if noise > 2e-4 else "")
 
 
 def main():

@@ -11,8 +11,8 @@ from transformers.pytorch_utils import Conv1D
 SPECIAL = [
     (r"\.(A_log)$", 0.6, 0.7),
     (r"\.(dt_bias)$", 0.5, -1.0),
-    (r"\.sinks?$", 0.8, 0.4),
-    (r"(e_score_correction_bias|expert_bias|expert_biases|router_bias|moe_statics\..*)$", 0.15, 0.0),
+    (r"(\.sinks?|softmax_offset)$", 0.8, 0.4),
+    (r"(e_score_correction_bias|expert_bias|expert_biases|router_bias|moe_statics\..*)$", 0.1, 0.0),
     (r"lambda_(q|k)[12]$", 0.3, 0.0),  # diffllama
     (r"act_fn\.alpha_[pn]$", 0.5, 0.3),  # apertus, before the softplus
     (r"(input|post_attention)_residual$", 0.3, 1.0),  # doge
@@ -64,7 +64,7 @@ def scale_and_offset(model, name, initial, rules=()):
         raise ValueError(f"{name} {list(initial.shape)}: no rule for this parameter (initially {initial[:4].tolist()}...)")
     if initial.ndim == 2 and isinstance(module, Conv1D):
         fan_in = initial.shape[0]
-    elif initial.ndim == 3 and "experts" in name:
+    elif initial.ndim == 3 and "conv" not in name:  # one matrix an expert
         fan_in = initial.shape[-1]
     else:
         fan_in = math.prod(initial.shape[1:])
