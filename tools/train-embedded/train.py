@@ -128,6 +128,7 @@ def save(model, out, facts):
     tensors.pop("lm_head.weight", None)
     temporary = out / "model.tmp"
     save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)
     os.replace(temporary, out / "model.safetensors")
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", **CONFIG}
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
