@@ -41,11 +41,13 @@ const TRAINING: &[&str] = &[
     "residual_dropout",
     "seq_classif_dropout",
     "summary_first_dropout",
+    "tf_legacy_loss",
     "use_flash_attention",
 ];
 
 /// Heads for classification and summaries, which the described classes do not have.
 const LABELS: &[&str] = &[
+    "_num_labels",
     "finetuning_task",
     "id2label",
     "label2id",

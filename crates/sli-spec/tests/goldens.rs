@@ -1,6 +1,6 @@
 //! Every golden of a registered type: its configuration is described, and the description accounts
 //! for exactly the tensors that the reference saved, each with its shape.
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

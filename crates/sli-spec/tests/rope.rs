@@ -1,4 +1,5 @@
 //! Rotary frequencies against those that the reference computes (`tools/defaults/rope_fixture.py`).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde::Deserialize;
 use serde_json::{Value, json};

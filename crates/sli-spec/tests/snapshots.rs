@@ -1,4 +1,5 @@
 //! Whole descriptions of small models, one of each arrangement.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::json;
 use sli_spec::{Config, Facts, Options, describe, registry::MODEL_TYPES};

@@ -22,8 +22,13 @@ struct Gpt2 {
 /// GPT-2.
 pub fn gpt2(config: &Config) -> Result<ModelSpec, SpecError> {
     config.off("add_cross_attention", "there is no encoder to attend to")?;
-    // Precision of the attention logits, and a size that only old code used.
-    config.ignore(&["reorder_and_upcast_attn", "n_ctx"]);
+    // Precision of the attention logits, and keys that no code reads any more.
+    config.ignore(&[
+        "reorder_and_upcast_attn",
+        "n_ctx",
+        "n_special",
+        "predict_special_tokens",
+    ]);
     let base = config.row()?.base_prefix.as_str();
     let vocab_size = config.size("vocab_size")?;
     let rows = config.size("max_position_embeddings")?;

@@ -68,6 +68,7 @@ fn qwen_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecEr
     } else {
         None
     };
+    config.off("use_mrope", "text positions have one axis")?;
     decoder.mask_by_layer_types(window, |layer| match window {
         Some(_) if layer >= first => "sliding_attention",
         _ => "full_attention",
@@ -78,6 +79,8 @@ fn qwen_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecEr
 pub fn smollm3(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut decoder = with_biases(config)?;
     let layers = decoder.layers();
+    // Left over from Qwen2's configuration, of which this one was made.
+    config.ignore(&["max_window_layers"]);
     let interval = config.index("no_rope_layer_interval")?;
     let rotated = match config.flags("no_rope_layers")? {
         Some(rotated) if rotated.len() < layers => {
@@ -138,8 +141,8 @@ pub fn gemma2(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let mut decoder = Decoder::new(config, norm)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
-    // Files carry both; the reference reads the second.
-    config.ignore(&["hidden_act"]);
+    // Published files carry these beside `hidden_activation` and `sliding_window`, which are read.
+    config.ignore(&["hidden_act", "sliding_window_size"]);
     decoder.activation = config.activation("hidden_activation")?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;
     decoder.output_bias = decoder.query_key_value_bias;
