@@ -39,10 +39,21 @@ impl Binding {
 
     /// [`Self::new`] whatever the report says, for showing it.
     pub fn examine(checkpoint: Arc<Checkpoint>, spec: &ModelSpec) -> Self {
-        let report = examine(&checkpoint, spec.base_prefix, spec.leaves(), &spec.ignored);
+        Self::examine_leaves(checkpoint, spec.base_prefix, spec.leaves(), &spec.ignored)
+    }
+
+    /// [`Self::examine`] with a description in pieces: the prefix that a bare base model lacks, the
+    /// weights, and the patterns of what nothing needs.
+    pub fn examine_leaves<'s>(
+        checkpoint: Arc<Checkpoint>,
+        base_prefix: &'static str,
+        leaves: impl IntoIterator<Item = &'s Leaf>,
+        ignored: &[&str],
+    ) -> Self {
+        let report = examine(&checkpoint, base_prefix, leaves.into_iter(), ignored);
         Self {
             checkpoint,
-            base_prefix: spec.base_prefix,
+            base_prefix,
             report,
         }
     }
@@ -117,10 +128,14 @@ fn examine<'s>(
             report.absent_optional.insert(part);
         }
     }
+    let ignored = ignored_patterns(checkpoint, base_prefix, ignored);
     for (tensor, used) in checkpoint.tensors().zip(used) {
         if used {
             report.used += 1;
-        } else if is_ignored(&tensor.name, base_prefix, ignored) {
+        } else if ignored
+            .iter()
+            .any(|pattern| coverage::matches(pattern, &tensor.name))
+        {
             report.ignored.push(tensor.name.to_string());
         } else {
             report.unexpected.push(tensor.name.to_string());
@@ -141,12 +156,21 @@ impl CoverageReport {
     }
 }
 
-/// Whether a tensor is one of those that nothing needs, by its name with or without the base prefix.
-fn is_ignored(name: &str, base_prefix: &str, ignored: &[&str]) -> bool {
-    ignored.iter().any(|pattern| {
-        let bare = pattern.strip_prefix(base_prefix).unwrap_or(pattern);
-        coverage::matches(pattern, name) || coverage::matches(bare, name)
-    })
+/// Patterns of what nothing needs, without the base prefix where the checkpoint lacks it.
+fn ignored_patterns<'p>(
+    checkpoint: &Checkpoint,
+    base_prefix: &str,
+    ignored: &[&'p str],
+) -> Vec<&'p str> {
+    let bare = !checkpoint
+        .tensors()
+        .any(|tensor| tensor.name.starts_with(base_prefix));
+    let strip = |pattern: &&'p str| pattern.strip_prefix(base_prefix).filter(|_| bare);
+    ignored
+        .iter()
+        .copied()
+        .chain(ignored.iter().filter_map(strip))
+        .collect()
 }
 
 fn examine_leaf(evaluator: Evaluator<'_>, leaf: &Leaf, used: &mut [bool]) -> LeafFindings {

@@ -13,6 +13,12 @@ pub enum CheckpointError {
     /// Bytes did not come.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Neither folder nor file.
+    #[error("{place}: there is no such folder or file")]
+    NotThere {
+        /// The path.
+        place: String,
+    },
     /// No weights where a model was expected.
     #[error("{place}: no weights: neither {}", looked_for.join(", nor "))]
     NoWeights {
@@ -198,7 +204,7 @@ impl CheckpointError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Source(SourceError::NotFound { .. }) => {
+            Self::NotThere { .. } | Self::Source(SourceError::NotFound { .. }) => {
                 Some("check the path of the model".to_owned())
             }
             Self::Source(_)
@@ -207,9 +213,11 @@ impl CheckpointError {
             | Self::BufferSize { .. }
             | Self::Conversion { .. } => None,
             Self::NoWeights { .. } => Some(
-                "give the folder that holds the .safetensors files, or one such file".to_owned(),
+                "give the folder of the .safetensors files, or one such file; other formats \
+                 (pytorch_model.bin) have to be converted"
+                    .to_owned(),
             ),
-            Self::Header { problem, .. } => header_hint(problem),
+            Self::Header { problem, .. } => Some(header_hint(problem)),
             Self::Index { problem, .. } => match problem {
                 IndexError::MissingShard { shard, .. } => Some(format!(
                     "the download is incomplete: fetch `{shard}` as well"
@@ -241,17 +249,16 @@ impl CheckpointError {
     }
 }
 
-fn header_hint(problem: &HeaderError) -> Option<String> {
-    match problem {
+fn header_hint(problem: &HeaderError) -> String {
+    let hint = match problem {
         HeaderError::Truncated { .. }
         | HeaderError::TooSmall { .. }
-        | HeaderError::HeaderPastEnd { .. } => {
-            Some("the download is incomplete: fetch the file again".to_owned())
-        }
+        | HeaderError::HeaderPastEnd { .. } => "the download is incomplete: fetch the file again",
         HeaderError::HeaderTooLarge { .. } | HeaderError::NotUtf8 | HeaderError::NotAnObject => {
-            Some("this is not a safetensors file; a Git LFS pointer or a web page?".to_owned())
+            "this is not a safetensors file; a Git LFS pointer or a web page?"
         }
-        HeaderError::UnknownDtype { .. } => Some("a newer version may know this dtype".to_owned()),
-        _ => Some("the file is damaged or was made to mislead: fetch it again".to_owned()),
-    }
+        HeaderError::UnknownDtype { .. } => "a newer version may know this dtype",
+        _ => "the file is damaged or was made to mislead: fetch it again",
+    };
+    hint.to_owned()
 }

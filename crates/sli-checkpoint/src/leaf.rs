@@ -10,18 +10,9 @@ use crate::convert::{self, NoConversion};
 use crate::dtype::Dtype;
 use crate::error::{CheckpointError, LeafProblem};
 use crate::evaluate::{Evaluator, adds_axis};
-use crate::read_plan::Plan;
+use crate::read_plan::{FileRange, Plan, join};
 use crate::tensors::FileIndex;
 use crate::view::{Core, View};
-
-/// Bytes of a weight file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileRange {
-    /// The file.
-    pub file: FileIndex,
-    /// Its bytes.
-    pub bytes: Range<u64>,
-}
 
 /// A logical weight bound to stored tensors.
 ///
@@ -192,16 +183,22 @@ impl ResolvedLeaf {
         slice: usize,
         rows: Range<usize>,
     ) -> Result<Vec<FileRange>, CheckpointError> {
+        self.reads(slice, rows).map(join)
+    }
+
+    /// The reads of [`Self::read_rows`], one by one.
+    fn reads(&self, slice: usize, rows: Range<usize>) -> Result<Vec<FileRange>, CheckpointError> {
         self.check(slice, &rows)?;
         let mut plan = Plan::default();
+        let mut reads = Vec::new();
         for piece in self.pieces(slice, rows)? {
             plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
+            if plan.is_full() {
+                reads.extend(plan.take_reads());
+            }
         }
-        Ok(plan
-            .ranges()
-            .into_iter()
-            .map(|(file, bytes)| FileRange { file, bytes })
-            .collect())
+        reads.extend(plan.take_reads());
+        Ok(reads)
     }
 
     /// Where a slice begins: its first file and byte there. For reading slices in file order.
@@ -348,28 +345,32 @@ impl ResolvedLeaf {
         }
     }
 
-    /// Views that together hold the rows of a slice.
+    /// Views that together hold the rows of a slice, in pieces that a plan can hold.
     fn pieces(&self, slice: usize, rows: Range<usize>) -> Result<Vec<Piece>, CheckpointError> {
+        let row_bytes = self.row_bytes();
+        let first = rows.start;
+        let target = |row: usize| (row - first).saturating_mul(row_bytes);
         if let Some(view) = self.matrix(slice)? {
-            return Ok(vec![Piece {
-                view,
-                rows,
-                target: 0,
-            }]);
+            let view = Arc::new(view);
+            let windows = Plan::windows(&view, rows).into_iter();
+            return Ok(windows
+                .map(|rows| Piece {
+                    view: Arc::clone(&view),
+                    target: target(rows.start),
+                    rows,
+                })
+                .collect());
         }
         // A matrix whose rows are vectors of their own, or one vector as a single row.
-        let row_bytes = self.row_bytes();
-        let mut pieces = Vec::new();
-        for (i, row) in rows.enumerate() {
-            let view = self.view(row)?;
-            let rows = 0..view.rows();
-            pieces.push(Piece {
+        rows.map(|row| {
+            let view = Arc::new(self.view(row)?);
+            Ok(Piece {
+                rows: 0..view.rows(),
                 view,
-                rows,
-                target: i.saturating_mul(row_bytes),
-            });
-        }
-        Ok(pieces)
+                target: target(row),
+            })
+        })
+        .collect()
     }
 
     fn conversion(&self, reason: NoConversion, to: &'static str) -> CheckpointError {
@@ -393,7 +394,7 @@ impl ResolvedLeaf {
 
 /// Rows of a view and where they go.
 struct Piece {
-    view: View,
+    view: Arc<View>,
     rows: Range<usize>,
     target: usize,
 }

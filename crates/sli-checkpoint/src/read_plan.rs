@@ -25,7 +25,7 @@ const DIRECT: usize = 256 << 10;
 const SMALL_PIECE: usize = 4 << 10;
 
 /// Largest span in bytes of a pattern.
-const MAX_PATTERN: usize = 256 << 10;
+const MAX_PATTERN: usize = 64 << 10;
 
 /// Runs of one plan, so that a plan stays small.
 const MAX_RUNS: usize = 1 << 16;
@@ -65,6 +65,30 @@ struct Slab {
     runs: Range<usize>,
 }
 
+/// Bytes of a weight file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// The file.
+    pub file: FileIndex,
+    /// Its bytes.
+    pub bytes: Range<u64>,
+}
+
+/// Sorts ranges and joins those that touch.
+pub(crate) fn join(mut ranges: Vec<FileRange>) -> Vec<FileRange> {
+    ranges.sort_unstable_by_key(|range| (range.file, range.bytes.start));
+    let mut joined: Vec<FileRange> = Vec::new();
+    for FileRange { file, bytes } in ranges {
+        match joined.last_mut() {
+            Some(last) if last.file == file && bytes.start <= last.bytes.end => {
+                last.bytes.end = last.bytes.end.max(bytes.end);
+            }
+            _ => joined.push(FileRange { file, bytes }),
+        }
+    }
+    joined
+}
+
 /// Reads that fill a buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -89,6 +113,41 @@ impl Plan {
                 self.add_tile(info.file, tile, first..end, target, view.element, row_bytes);
             }
         }
+    }
+
+    /// Divides rows of a view so that one plan can hold each of them.
+    pub fn windows(view: &View, rows: Range<usize>) -> Vec<Range<usize>> {
+        let row_bytes = view.columns().saturating_mul(view.element);
+        let per_row = |tile: &&Tile| {
+            let inner_columns = tile.columns == 1 || tile.column_stride <= tile.row_stride;
+            let dense = tile.row_stride as usize == row_bytes && tile.columns == view.columns();
+            inner_columns && !dense
+        };
+        let runs = |rows: &Range<usize>| {
+            let met = view
+                .tiles
+                .iter()
+                .take_while(|tile| tile.row < rows.end)
+                .filter(per_row);
+            met.map(|tile| {
+                (tile.row + tile.rows)
+                    .min(rows.end)
+                    .saturating_sub(tile.row.max(rows.start))
+            })
+            .sum::<usize>()
+        };
+        let mut windows = Vec::new();
+        let mut todo = vec![rows];
+        while let Some(rows) = todo.pop() {
+            if rows.len() > 1 && runs(&rows) > MAX_RUNS {
+                let middle = rows.start + rows.len() / 2;
+                todo.push(middle..rows.end);
+                todo.push(rows.start..middle);
+            } else {
+                windows.push(rows);
+            }
+        }
+        windows
     }
 
     /// Whether the plan has as many runs as one should.
@@ -204,18 +263,17 @@ impl Plan {
         slabs
     }
 
-    /// What the plan reads, in file order; touching ranges are joined.
-    pub fn ranges(mut self) -> Vec<(FileIndex, Range<u64>)> {
-        let mut ranges: Vec<(FileIndex, Range<u64>)> = Vec::new();
-        for slab in self.slabs() {
-            match ranges.last_mut() {
-                Some((file, last)) if *file == slab.file && slab.bytes.start <= last.end => {
-                    last.end = last.end.max(slab.bytes.end);
-                }
-                _ => ranges.push((slab.file, slab.bytes)),
-            }
-        }
-        ranges
+    /// The reads of the plan, in file order, and empties it.
+    pub fn take_reads(&mut self) -> Vec<FileRange> {
+        let slabs = self.slabs();
+        self.runs.clear();
+        slabs
+            .into_iter()
+            .map(|slab| FileRange {
+                file: slab.file,
+                bytes: slab.bytes,
+            })
+            .collect()
     }
 
     /// Reads everything into `out` and empties the plan.

@@ -180,7 +180,13 @@ impl ByteSource for LocalSource {
         let opened = self.file(file)?;
         let large = out.len() >= LARGE_READ;
         let result = match &opened.direct {
-            Some(direct) if large => self.read_direct(direct, offset, out),
+            Some(direct) if large => match self.read_direct(direct, offset, out) {
+                // Some file systems let open what they then cannot read.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    opened.buffered.read_exact_at(out, offset)
+                }
+                other => other,
+            },
             _ => opened.buffered.read_exact_at(out, offset),
         };
         if let Err(error) = result {

@@ -4,11 +4,16 @@
 //! shape goes down the expression, for the places that cannot know their own (`Reshape`); the stored
 //! shape comes up and is compared with the wanted one at the end.
 
+mod reshape;
+mod split;
+
 use sli_spec::{Source, Split};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::LeafProblem;
 use crate::view::{Core, RowRun, Tile, View};
+
+use split::{rows_of_part, whole_of_part};
 
 /// Evaluates expressions over the tensors of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +52,6 @@ impl Evaluator<'_> {
         };
         let mut first_problem = None;
         for &core in cores {
-            // Slice 0 is always there: which of the two it is follows from its shape.
             match self.leaf_as(source, shape, core, slice) {
                 Ok(view) => return Ok(view),
                 Err(problem @ LeafProblem::Missing { .. }) => return Err(problem),
@@ -235,7 +239,7 @@ impl Evaluator<'_> {
                 ..at
             },
         )?;
-        let Some((runs, rows)) = split_rows(split, part, view.rows()) else {
+        let Some((runs, rows)) = rows_of_part(split, part, view.rows()) else {
             return Err(LeafProblem::Structure {
                 name: self.view_name(&view, of),
                 reason: format!("its rows do not divide as part {part} of {split:?}"),
@@ -438,94 +442,6 @@ impl Evaluator<'_> {
         Ok(view)
     }
 
-    fn reshape(&self, source: &Source, of: &Source, at: At<'_>) -> Evaluated {
-        let Some(want) = at.want else {
-            return Err(description(source, "`Reshape` where no shape is known"));
-        };
-        match of {
-            Source::Tensor(name) => self.tensor(name, at, true),
-            Source::Reshape(inner) => self.reshape(of, inner, at),
-            Source::OneOf(all) => self.one_of(all, at.want, |one| self.reshape(source, one, at)),
-            Source::PlusOne(inner) => plus_one(self.reshape(source, inner, at)?, of),
-            Source::Each { of: inner, count } if want.first() == Some(count) => {
-                self.each(source, *count, at, |at| self.reshape(source, inner, at))
-            }
-            _ => self.reshape_dense(of, want, at),
-        }
-    }
-
-    /// A reshaped expression that is neither a tensor nor a choice of tensors: possible where its
-    /// elements happen to lie side by side.
-    fn reshape_dense(&self, of: &Source, want: &[usize], at: At<'_>) -> Evaluated {
-        let inner = At {
-            slice: 0,
-            want: None,
-            ..at
-        };
-        let mut view = self
-            .evaluate(
-                of,
-                At {
-                    core: Core::Matrix,
-                    ..inner
-                },
-            )
-            .or_else(|_| {
-                self.evaluate(
-                    of,
-                    At {
-                        core: Core::Vector,
-                        ..inner
-                    },
-                )
-            })?;
-        let structure = |view: &View, reason: String| LeafProblem::Structure {
-            name: self.view_name(view, of),
-            shape: view.shape.clone(),
-            reason,
-        };
-        if elements(&view.shape) != elements(want) || elements(want).is_none() {
-            return Err(structure(
-                &view,
-                format!("it has not as many elements as {want:?}"),
-            ));
-        }
-        let dense = view.dense();
-        let empty = elements(want) == Some(0);
-        view.core = at.core;
-        if at.core == Core::Matrix && want.len() < 2 {
-            return Err(structure(&view, "a matrix is wanted".to_owned()));
-        }
-        let whole = std::mem::replace(&mut view.shape, want.to_vec());
-        if empty {
-            return Ok(view);
-        }
-        let single = view.tiles.first().is_some_and(|tile| {
-            tile.rows.checked_mul(tile.columns).map(|n| n as u64) == elements(&whole)
-        });
-        let (Some((tensor, offset)), true, true) = (dense, single, at.slice < view.slices()) else {
-            view.shape = whole;
-            return Err(structure(
-                &view,
-                "its elements do not lie side by side".to_owned(),
-            ));
-        };
-        let (rows, columns, element) = (view.rows(), view.columns(), view.element as u64);
-        let row_stride = columns as u64 * element;
-        let offset = offset + at.slice as u64 * rows as u64 * row_stride;
-        view.tiles = vec![Tile {
-            row: 0,
-            rows,
-            column: 0,
-            columns,
-            tensor,
-            offset,
-            row_stride,
-            column_stride: element,
-        }];
-        Ok(view)
-    }
-
     /// A name for messages: the first tensor of the view.
     pub fn view_name(&self, view: &View, source: &Source) -> String {
         let first = view
@@ -580,92 +496,4 @@ fn elements(shape: &[usize]) -> Option<u64> {
     shape
         .iter()
         .try_fold(1_u64, |product, &n| product.checked_mul(n as u64))
-}
-
-/// The rows of one part of a split of `rows` rows, and how many they are.
-fn split_rows(
-    split: &Split,
-    part: usize,
-    rows: usize,
-) -> Option<(Box<dyn Iterator<Item = RowRun> + '_>, usize)> {
-    match split {
-        Split::Rows(sizes) => {
-            let total = sizes
-                .iter()
-                .try_fold(0_usize, |sum, &n| sum.checked_add(n))?;
-            let count = *sizes.get(part)?;
-            let start = sizes.iter().take(part).sum();
-            let run = RowRun {
-                start,
-                count,
-                step: 1,
-            };
-            (total == rows).then(|| (Box::new(std::iter::once(run)) as _, count))
-        }
-        Split::PerHead { heads, parts } => {
-            let (heads, parts) = (*heads, *parts);
-            let dim = exact(rows, heads.checked_mul(parts)?)?;
-            let run = move |head| RowRun {
-                start: (head * parts + part) * dim,
-                count: dim,
-                step: 1,
-            };
-            (part < parts).then(|| (Box::new((0..heads).map(run)) as _, heads * dim))
-        }
-        Split::Grouped { groups, queries } => {
-            let (groups, queries) = (*groups, *queries);
-            let members = queries.checked_add(2)?;
-            let dim = exact(rows, groups.checked_mul(members)?)?;
-            let (skip, take) = match part {
-                0 => (0, queries),
-                1 => (queries, 1),
-                2 => (queries + 1, 1),
-                _ => return None,
-            };
-            let run = move |group| RowRun {
-                start: (group * members + skip) * dim,
-                count: take * dim,
-                step: 1,
-            };
-            Some((Box::new((0..groups).map(run)), groups * take * dim))
-        }
-        Split::Strided { parts } => {
-            let count = exact(rows, *parts)?;
-            let run = RowRun {
-                start: part,
-                count,
-                step: *parts,
-            };
-            (part < *parts).then(|| (Box::new(std::iter::once(run)) as _, count))
-        }
-    }
-}
-
-/// `rows / by` where it divides.
-fn exact(rows: usize, by: usize) -> Option<usize> {
-    (by > 0 && rows.is_multiple_of(by)).then(|| rows / by)
-}
-
-/// The shape of the fused weight of which a part has shape `want`.
-fn whole_of_part(want: &[usize], core: Core, split: &Split, part: usize) -> Option<Vec<usize>> {
-    let own = match core {
-        Core::Vector => 1,
-        Core::Matrix => 2,
-    };
-    let mut whole = want.to_vec();
-    let axis = whole.len().checked_sub(own)?;
-    let rows = whole.get_mut(axis)?;
-    *rows = match split {
-        Split::Rows(sizes) => sizes
-            .iter()
-            .try_fold(0_usize, |sum, &n| sum.checked_add(n))?,
-        Split::PerHead { parts, .. } | Split::Strided { parts } => rows.checked_mul(*parts)?,
-        Split::Grouped { groups, queries } => {
-            let members = if part == 0 { *queries } else { 1 };
-            let dim = exact(*rows, groups.checked_mul(members)?)?;
-            dim.checked_mul(*groups)?
-                .checked_mul(queries.checked_add(2)?)?
-        }
-    };
-    Some(whole)
 }

@@ -1,0 +1,98 @@
+//! The same bytes with another shape.
+
+use sli_spec::Source;
+
+use super::{At, Evaluated, Evaluator, description, elements, plus_one};
+use crate::error::LeafProblem;
+use crate::view::{Core, Tile, View};
+
+impl Evaluator<'_> {
+    /// The expression with the wanted shape; reshaping goes inwards to the tensors.
+    pub(super) fn reshape(&self, source: &Source, of: &Source, at: At<'_>) -> Evaluated {
+        let Some(want) = at.want else {
+            return Err(description(source, "`Reshape` where no shape is known"));
+        };
+        match of {
+            Source::Tensor(name) => self.tensor(name, at, true),
+            Source::Reshape(inner) => self.reshape(of, inner, at),
+            Source::OneOf(all) => self.one_of(all, at.want, |one| self.reshape(source, one, at)),
+            Source::PlusOne(inner) => plus_one(self.reshape(source, inner, at)?, of),
+            Source::Each { of: inner, count } if want.first() == Some(count) => {
+                self.each(source, *count, at, |at| self.reshape(source, inner, at))
+            }
+            _ => self.reshape_dense(of, want, at),
+        }
+    }
+
+    /// A reshaped expression that is neither a tensor nor a choice of tensors: possible where its
+    /// elements happen to lie side by side.
+    fn reshape_dense(&self, of: &Source, want: &[usize], at: At<'_>) -> Evaluated {
+        let inner = At {
+            slice: 0,
+            want: None,
+            ..at
+        };
+        let mut view = self
+            .evaluate(
+                of,
+                At {
+                    core: Core::Matrix,
+                    ..inner
+                },
+            )
+            .or_else(|_| {
+                self.evaluate(
+                    of,
+                    At {
+                        core: Core::Vector,
+                        ..inner
+                    },
+                )
+            })?;
+        let structure = |view: &View, reason: String| LeafProblem::Structure {
+            name: self.view_name(view, of),
+            shape: view.shape.clone(),
+            reason,
+        };
+        if elements(&view.shape) != elements(want) || elements(want).is_none() {
+            return Err(structure(
+                &view,
+                format!("it has not as many elements as {want:?}"),
+            ));
+        }
+        let dense = view.dense();
+        let empty = elements(want) == Some(0);
+        view.core = at.core;
+        if at.core == Core::Matrix && want.len() < 2 {
+            return Err(structure(&view, "a matrix is wanted".to_owned()));
+        }
+        let whole = std::mem::replace(&mut view.shape, want.to_vec());
+        if empty {
+            return Ok(view);
+        }
+        let single = view.tiles.first().is_some_and(|tile| {
+            tile.rows.checked_mul(tile.columns).map(|n| n as u64) == elements(&whole)
+        });
+        let (Some((tensor, offset)), true, true) = (dense, single, at.slice < view.slices()) else {
+            view.shape = whole;
+            return Err(structure(
+                &view,
+                "its elements do not lie side by side".to_owned(),
+            ));
+        };
+        let (rows, columns, element) = (view.rows(), view.columns(), view.element as u64);
+        let row_stride = columns as u64 * element;
+        let offset = offset + at.slice as u64 * rows as u64 * row_stride;
+        view.tiles = vec![Tile {
+            row: 0,
+            rows,
+            column: 0,
+            columns,
+            tensor,
+            offset,
+            row_stride,
+            column_stride: element,
+        }];
+        Ok(view)
+    }
+}

@@ -1,0 +1,170 @@
+//! Every source keeps the contract; the wrappers do what they are for.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sli_checkpoint::source::contract::{self, Fixture};
+use sli_checkpoint::source::{
+    CountingSource, FailingSource, LocalSource, MemorySource, ReadMode, ThrottledSource,
+};
+use sli_checkpoint::{ByteSource, SourceError};
+
+fn memory(files: &Fixture) -> MemorySource {
+    files
+        .iter()
+        .fold(MemorySource::new(), |source, (name, content)| {
+            source.with(name.clone(), content.clone())
+        })
+}
+
+fn write(folder: &Path, files: &Fixture) {
+    for (name, content) in files {
+        let path = folder.join(name);
+        fs_err::create_dir_all(path.parent().expect("a folder")).expect("created");
+        fs_err::write(path, content).expect("written");
+    }
+}
+
+#[test]
+fn memory_keeps_the_contract() {
+    contract::check(|files| Box::new(memory(files))).expect("holds");
+}
+
+#[test]
+fn local_keeps_the_contract_in_every_mode() {
+    for mode in [
+        ReadMode::Buffered,
+        ReadMode::BufferedDropBehind,
+        ReadMode::Direct,
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        contract::check(|files| {
+            write(folder.path(), files);
+            Box::new(LocalSource::with_mode(folder.path(), mode))
+        })
+        .unwrap_or_else(|sentence| panic!("{mode:?}: {sentence}"));
+    }
+}
+
+#[test]
+fn wrappers_keep_the_contract() {
+    contract::check(|files| Box::new(CountingSource::new(memory(files)))).expect("counting");
+    contract::check(|files| {
+        let kind = io::ErrorKind::TimedOut;
+        Box::new(FailingSource::new(memory(files), u64::MAX, kind))
+    })
+    .expect("failing");
+    contract::check(|files| Box::new(ThrottledSource::new(memory(files), Duration::ZERO, 1 << 40)))
+        .expect("throttled");
+}
+
+#[test]
+fn counting_knows_every_range() {
+    let source = CountingSource::new(MemorySource::new().with("a", vec![0; 100]));
+    source.read_at("a", 10, &mut [0; 5]).expect("read");
+    source.read_at("a", 50, &mut [0; 50]).expect("read");
+    assert!(source.read_at("a", 99, &mut [0; 2]).is_err());
+    assert_eq!(source.counts()["a"].ranges, [10..15, 50..100]);
+    assert_eq!(source.bytes(), 55);
+    source.reset();
+    assert_eq!(source.bytes(), 0);
+}
+
+#[test]
+fn failing_fails_for_good_after_its_reads() {
+    let kind = io::ErrorKind::ConnectionReset;
+    let source = FailingSource::new(MemorySource::new().with("a", vec![0; 100]), 2, kind);
+    for wanted in [true, true, false, false] {
+        let read = source.read_at("a", 0, &mut [0]);
+        assert_eq!(read.is_ok(), wanted);
+        assert!(read.err().is_none_or(|error| error.is_io()));
+    }
+}
+
+#[test]
+fn throttled_takes_the_time_of_its_bytes() {
+    let inner = MemorySource::new().with("a", vec![0; 10_000]);
+    let source = ThrottledSource::new(inner, Duration::from_millis(5), 1_000_000);
+    let start = Instant::now();
+    source.read_at("a", 0, &mut vec![0; 10_000]).expect("read");
+    assert!(start.elapsed() >= Duration::from_millis(15));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_of_a_hub_cache_are_followed_and_pipes_are_not_opened() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let blobs = cache.path().join("blobs");
+    let snapshot = cache.path().join("snapshots/main");
+    fs_err::create_dir_all(&blobs).expect("created");
+    fs_err::create_dir_all(&snapshot).expect("created");
+    fs_err::write(blobs.join("0123"), b"weights").expect("written");
+    fs_err::os::unix::fs::symlink("../../blobs/0123", snapshot.join("model.safetensors"))
+        .expect("linked");
+    let source = LocalSource::new(&snapshot);
+    let mut out = [0; 7];
+    source
+        .read_at("model.safetensors", 0, &mut out)
+        .expect("read");
+    assert_eq!(&out, b"weights");
+    assert_eq!(source.list().expect("listed"), ["model.safetensors"]);
+
+    let pipe = snapshot.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    if made.is_ok_and(|status| status.success()) {
+        assert!(matches!(
+            source.len("pipe"),
+            Err(SourceError::NotAFile { .. })
+        ));
+        assert!(source.read_at("pipe", 0, &mut out).is_err());
+    }
+    assert!(matches!(
+        LocalSource::new(cache.path()).len("blobs"),
+        Err(SourceError::NotAFile { .. })
+    ));
+}
+
+#[test]
+fn a_file_that_shrinks_is_an_io_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a");
+    fs_err::write(&path, vec![1; 5 << 20]).expect("written");
+    for mode in [ReadMode::Buffered, ReadMode::Direct] {
+        fs_err::write(&path, vec![1; 5 << 20]).expect("written");
+        let source = LocalSource::with_mode(folder.path(), mode);
+        let mut out = vec![0; 3 << 20];
+        source.read_at("a", 1 << 20, &mut out).expect("read");
+        fs_err::write(&path, vec![1; 2 << 20]).expect("written");
+        let error = source
+            .read_at("a", 1 << 20, &mut out)
+            .expect_err("too short now");
+        assert!(
+            matches!(
+                error,
+                SourceError::PastEnd {
+                    size: 0x20_0000,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(error.is_io());
+    }
+}
+
+#[test]
+fn many_files_stay_within_the_limit_of_open_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for i in 0..300_u32 {
+        fs_err::write(folder.path().join(format!("{i}")), i.to_le_bytes()).expect("written");
+    }
+    let source = LocalSource::new(folder.path());
+    for i in (0..300_u32).chain(0..300) {
+        let mut out = [0; 4];
+        source.read_at(&i.to_string(), 0, &mut out).expect("read");
+        assert_eq!(u32::from_le_bytes(out), i);
+    }
+    let open = fs_err::read_dir("/proc/self/fd").map(Iterator::count);
+    assert!(open.is_ok_and(|open| open < 200) || !cfg!(target_os = "linux"));
+}
