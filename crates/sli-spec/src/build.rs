@@ -129,7 +129,7 @@ impl Leaves {
     /// `NAME.weight` and `NAME.bias`, as far as the style has them.
     pub fn norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
         let weight = style.weight.then(|| {
-            let stored = self.tensor(&format!("{name}.weight"));
+            let stored = self.norm_tensor(name, "weight", "gamma");
             let source = if style.plus_one {
                 stored.plus_one()
             } else {
@@ -138,17 +138,24 @@ impl Leaves {
             self.weight(source, &[features], Shard::Replicate)
         });
         let bias = style.bias.then(|| {
-            self.weight(
-                self.tensor(&format!("{name}.bias")),
-                &[features],
-                Shard::Replicate,
-            )
+            let stored = self.norm_tensor(name, "bias", "beta");
+            self.weight(stored, &[features], Shard::Replicate)
         });
         Norm {
             kind: style.kind,
             weight,
             bias,
             epsilon: style.epsilon,
+        }
+    }
+
+    /// The oldest files call the parameters of a `LayerNorm` what TensorFlow calls them.
+    fn norm_tensor(&self, name: &str, usual: &str, older: &str) -> Source {
+        let stored = self.tensor(&format!("{name}.{usual}"));
+        if name.ends_with("LayerNorm") {
+            Source::OneOf(vec![stored, self.tensor(&format!("{name}.{older}"))])
+        } else {
+            stored
         }
     }
 

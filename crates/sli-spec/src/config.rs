@@ -2,8 +2,8 @@
 //!
 //! Every getter logs its key. A key that nothing read may change the forward pass, so the registry
 //! refuses the file ([`Config::unread`]) unless the key is on the short list of those known not to
-//! matter ([`crate::ignorable`]). Keys that the file omits have the default of their class
-//! ([`crate::defaults`]); a `null` in the file stays `None`, as in the reference.
+//! matter (`ignorable.rs`). Keys that the file omits have the default of their class
+//! (`defaults.rs`); a `null` in the file stays `None`, as in the reference.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -143,11 +143,15 @@ impl Rope {
         config: &Config,
         options: &RopeOptions<'_>,
     ) -> Result<Option<Self>, SpecError> {
-        let older = config.nested("rope_scaling")?;
+        let older = config
+            .nested("rope_scaling")?
+            .filter(|older| older.keys().next().is_some());
         let outer = match older {
             Some(older) if options.scaled => Some(older),
             _ => config.nested("rope_parameters")?,
         };
+        // Without effect on the types that have no original length.
+        config.ignore(&["original_max_position_embeddings"]);
         let (own, nested) = match (&outer, options.layer_type) {
             (Some(outer), Some(layer_type)) if outer.mentions(layer_type) => {
                 match outer.nested(layer_type)? {

@@ -184,3 +184,11 @@ fn a_kind_of_layer_without_object_does_not_rotate() {
             .is_some()
     );
 }
+
+#[test]
+fn an_original_length_without_scaling_is_read_and_has_no_effect() {
+    let plain = llama(&json!({"rope_theta": 300.0})).unwrap();
+    let keys =
+        json!({"rope_theta": 300.0, "rope_scaling": {}, "original_max_position_embeddings": 64});
+    assert_eq!(llama(&keys).unwrap(), plain);
+}
