@@ -1,5 +1,11 @@
 //! The families: functions from a [`crate::Config`] to a [`crate::ModelSpec`]. The only place, with
 //! the [`crate::registry`], where a model type's name appears.
+//!
+//! A further type of a known shape is one row of [`crate::registry::MODEL_TYPES`], its class's
+//! defaults (`tools/defaults/generate.py`), a golden, and published configurations in
+//! `tests/corpus`. A variation of the plain [`decoder::Decoder`] is a function of a few lines that
+//! sets what differs. Every key that the type's code reads must be read here, because one that is
+//! not refuses the file.
 
 pub mod bert;
 pub mod decoder;
