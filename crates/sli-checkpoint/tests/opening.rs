@@ -1,0 +1,323 @@
+//! Which files a folder's weights are, and what makes two folders the same model.
+
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use sli_checkpoint::source::{FailingSource, MemorySource};
+use sli_checkpoint::{
+    Binding, ByteSource, Checkpoint, CheckpointError, LocalSource, ModelIdentity, ReadMode,
+};
+use sli_spec::Source;
+use support::{Tensor, leaf, safetensors};
+
+fn one(name: &str) -> Vec<u8> {
+    safetensors(&[Tensor::counting(name, &[2, 3])])
+}
+
+fn write(folder: &Path, files: &[(&str, Vec<u8>)]) {
+    for (name, content) in files {
+        fs_err::write(folder.join(name), content).expect("written");
+    }
+}
+
+fn index(pairs: &[(&str, &str)]) -> Vec<u8> {
+    let map: serde_json::Map<_, _> = pairs
+        .iter()
+        .map(|(tensor, shard)| ((*tensor).to_owned(), (*shard).into()))
+        .collect();
+    serde_json::json!({ "metadata": { "total_size": 0 }, "weight_map": map })
+        .to_string()
+        .into()
+}
+
+fn names(checkpoint: &Checkpoint) -> Vec<&str> {
+    checkpoint.tensors().map(|tensor| &*tensor.name).collect()
+}
+
+#[test]
+fn index_then_single_file_then_consolidated_and_no_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Checkpoint::open(folder.path());
+    write(
+        folder.path(),
+        &[
+            ("other.safetensors", one("other")),
+            ("config.json", b"{}".to_vec()),
+        ],
+    );
+    let error = open().expect_err("no weights");
+    assert!(
+        matches!(error, CheckpointError::NoWeights { .. }),
+        "{error}"
+    );
+    assert!(error.hint().is_some() && !error.is_io());
+
+    write(
+        folder.path(),
+        &[
+            ("consolidated.01.safetensors", one("second")),
+            ("consolidated.00.safetensors", one("first")),
+        ],
+    );
+    assert_eq!(names(&open().expect("sound")), ["first", "second"]);
+    write(folder.path(), &[("consolidated.safetensors", one("all"))]);
+    assert_eq!(names(&open().expect("sound")), ["all"]);
+    write(folder.path(), &[("model.safetensors", one("single"))]);
+    assert_eq!(names(&open().expect("sound")), ["single"]);
+    write(
+        folder.path(),
+        &[
+            (
+                "model.safetensors.index.json",
+                index(&[("a", "x.safetensors"), ("b", "y.safetensors")]),
+            ),
+            ("x.safetensors", one("a")),
+            ("y.safetensors", one("b")),
+        ],
+    );
+    let checkpoint = open().expect("sound");
+    assert_eq!(names(&checkpoint), ["a", "b"]);
+    assert_eq!(checkpoint.files().len(), 2);
+    assert_eq!(checkpoint.read_config_text().expect("text"), "{}");
+
+    let single = Checkpoint::open(&folder.path().join("other.safetensors")).expect("sound");
+    assert_eq!(names(&single), ["other"]);
+    assert_eq!(single.read_config_text().expect("text"), "{}");
+
+    let error = Checkpoint::open(&folder.path().join("nothing")).expect_err("nothing");
+    assert!(matches!(error, CheckpointError::NotThere { .. }), "{error}");
+}
+
+#[test]
+fn tensor_parallel_files_are_numbered_and_joined() {
+    let shard = |n: u8| {
+        let rows = Tensor::new(
+            "wq",
+            sli_checkpoint::Dtype::U8,
+            &[2, 2],
+            vec![n, n + 1, n + 2, n + 3],
+        );
+        let columns = Tensor {
+            name: "wo".to_owned(),
+            ..rows.clone()
+        };
+        let norm = Tensor::new("norm", sli_checkpoint::Dtype::U8, &[2], vec![1, 2]);
+        safetensors(&[rows, columns, norm])
+    };
+    let source = MemorySource::new()
+        .with("consolidated.01.safetensors", shard(20))
+        .with("consolidated.00.safetensors", shard(10));
+    let checkpoint = Checkpoint::open_with(Box::new(source)).expect("sound");
+    assert_eq!(
+        names(&checkpoint),
+        ["norm#0", "norm#1", "wo#0", "wo#1", "wq#0", "wq#1"]
+    );
+    let pair = |name: &str| {
+        vec![
+            Source::tensor(format!("{name}#0")),
+            Source::tensor(format!("{name}#1")),
+        ]
+    };
+    let leaves = [
+        leaf(Source::ConcatRows(pair("wq")), &[4, 2]),
+        leaf(Source::ConcatColumns(pair("wo")), &[2, 4]),
+        leaf(Source::tensor("norm#0"), &[2]),
+    ];
+    let binding = Binding::examine_leaves(checkpoint.into(), "", &leaves, &["norm#*"]);
+    assert_eq!(binding.report().ignored, ["norm#1"]);
+    let read = |i: usize| {
+        let mut out = vec![0; 8];
+        binding
+            .resolve(&leaves[i])
+            .expect("there")
+            .read_rows(0, 0..[4, 2][i], &mut out)
+            .expect("read");
+        out
+    };
+    assert_eq!(read(0), [10, 11, 12, 13, 20, 21, 22, 23]);
+    assert_eq!(read(1), [10, 11, 20, 21, 12, 13, 22, 23]);
+}
+
+#[test]
+fn a_copied_or_touched_folder_is_the_same_model() {
+    let files = [
+        ("config.json", b"{\"a\":1}".to_vec()),
+        (
+            "model.safetensors.index.json",
+            index(&[("a", "x.safetensors")]),
+        ),
+        ("x.safetensors", one("a")),
+    ];
+    let (here, there) = (
+        tempfile::tempdir().expect("folder"),
+        tempfile::tempdir().expect("folder"),
+    );
+    write(here.path(), &files);
+    write(there.path(), &files);
+    let touched = fs_err::OpenOptions::new()
+        .write(true)
+        .open(there.path().join("x.safetensors"));
+    let yesterday = SystemTime::now() - Duration::from_hours(24);
+    touched
+        .expect("opened")
+        .into_file()
+        .set_modified(yesterday)
+        .expect("touched");
+    let identity = |folder: &Path| Checkpoint::open(folder).expect("sound").identity().clone();
+    let before = identity(here.path());
+    assert_eq!(before, identity(there.path()));
+    assert_eq!(
+        before.differences(&identity(there.path())),
+        Vec::<String>::new()
+    );
+
+    let text = serde_json::to_string(&before).expect("JSON");
+    assert_eq!(
+        serde_json::from_str::<ModelIdentity>(&text).expect("JSON"),
+        before
+    );
+
+    let wider = safetensors(&[Tensor::counting("a", &[2, 4])]);
+    let turned = safetensors(&[Tensor::counting("a", &[3, 2])]);
+    for (name, content, sentence) in [
+        (
+            "config.json",
+            b"{\"a\":2}".to_vec(),
+            "`config.json` has other content".to_owned(),
+        ),
+        (
+            "x.safetensors",
+            wider.clone(),
+            format!(
+                "`x.safetensors` had {} bytes and has {}",
+                files[2].1.len(),
+                wider.len()
+            ),
+        ),
+        (
+            "x.safetensors",
+            turned,
+            "the header of `x.safetensors` has other content".to_owned(),
+        ),
+    ] {
+        write(there.path(), &files);
+        write(there.path(), &[(name, content)]);
+        assert_eq!(before.differences(&identity(there.path())), [sentence]);
+    }
+    write(there.path(), &files);
+    fs_err::remove_file(there.path().join("config.json")).expect("removed");
+    assert_eq!(
+        before.differences(&identity(there.path())),
+        ["`config.json` is gone"]
+    );
+    assert_eq!(
+        identity(there.path()).differences(&before),
+        ["`config.json` is new"]
+    );
+}
+
+#[test]
+fn every_mode_reads_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(
+        folder.path(),
+        &[(
+            "model.safetensors",
+            safetensors(&[Tensor::counting("a", &[1500, 1000])]),
+        )],
+    );
+    for mode in [
+        ReadMode::Buffered,
+        ReadMode::BufferedDropBehind,
+        ReadMode::Direct,
+    ] {
+        let checkpoint = Checkpoint::open_with_mode(folder.path(), mode).expect("sound");
+        let binding = Binding::examine_leaves(checkpoint.into(), "", &[], &[]);
+        for source in [
+            Source::tensor("a"),
+            Source::Reshape(Box::new(Source::tensor("a"))),
+        ] {
+            let leaf = binding
+                .resolve(&leaf(source, &[1500, 1000]))
+                .expect("there");
+            let values = leaf.read_all_f32().expect("read");
+            assert!(
+                values.iter().zip(0..).all(|(value, i)| *value == i as f32),
+                "{mode:?}"
+            );
+            leaf.advise_done(0);
+        }
+        let turned = binding.resolve(&leaf(Source::tensor("a").transpose(), &[1000, 1500]));
+        let values = turned.expect("there").read_f32(0, 3..5).expect("read");
+        assert!(
+            values[..1500]
+                .iter()
+                .zip(0..)
+                .all(|(value, i)| *value == (i * 1000 + 3) as f32)
+        );
+    }
+}
+
+#[test]
+fn a_lost_disk_is_an_io_error_at_any_read() {
+    let sound = || {
+        MemorySource::new()
+            .with("config.json", *b"{}")
+            .with(
+                "model.safetensors.index.json",
+                index(&[("a", "x.safetensors")]),
+            )
+            .with("x.safetensors", one("a"))
+    };
+    let mut reads = 0;
+    loop {
+        let failing = FailingSource::new(sound(), reads, std::io::ErrorKind::Other);
+        let result = Checkpoint::open_with(Box::new(failing)).and_then(|checkpoint| {
+            let binding = Binding::examine_leaves(checkpoint.into(), "", &[], &[]);
+            binding
+                .resolve(&leaf(Source::tensor("a"), &[2, 3]))?
+                .read_all_f32()
+        });
+        match result {
+            Ok(_) => break,
+            Err(error) => assert!(error.is_io(), "{error}"),
+        }
+        reads += 1;
+    }
+    assert_eq!(reads, 5, "configuration, index, length, header, weight");
+}
+
+#[test]
+fn names_are_relative_to_the_folder() {
+    let source = LocalSource::new("/");
+    assert!(source.len("etc/../etc/hostname").is_err());
+}
+
+/// The index of 100,000 tensors takes at most 20 MB, which is 200 bytes a tensor.
+#[test]
+fn an_index_of_many_tensors_is_small() {
+    let tensors: Vec<Tensor> = (0..100_000)
+        .map(|i| {
+            let name = format!(
+                "model.layers.{}.mlp.experts.{}.gate_proj.weight",
+                i / 384,
+                i % 384
+            );
+            Tensor::new(&name, sli_checkpoint::Dtype::U8, &[0, 7168], Vec::new())
+        })
+        .collect();
+    let file = safetensors(&tensors);
+    let source = MemorySource::new().with("model.safetensors", file);
+    let checkpoint = Checkpoint::open_with(Box::new(source)).expect("sound");
+    // An allocation costs at most 16 bytes more than it holds, rounded up to 16.
+    let heap = |bytes: usize| bytes.next_multiple_of(16) + 16;
+    let bytes: usize = checkpoint
+        .tensors()
+        .map(|tensor| {
+            size_of_val(tensor) + heap(tensor.name.len()) + heap(size_of_val(&*tensor.shape))
+        })
+        .sum();
+    assert!(bytes <= 20_000_000, "{bytes} bytes");
+}
