@@ -66,7 +66,7 @@ def main():
         for _, variant in types[model_type]:
             read, config = keys_read(variant)
             for key in read:
-                for path, value in flat(key, getattr(config, key)):
+                for path, value in flat(key, vars(config).get(config.attribute_map.get(key, key))):
                     values.setdefault(path, set()).add(json.dumps(value, default=str))
         single = {
             key: next(iter(found))

@@ -66,8 +66,13 @@ def merged(base, overrides):
     return result
 
 
+def float_of(value):
+    """transformers writes an infinity as {"__float__": "Infinity"}."""
+    return float(value["__float__"]) if set(value) == {"__float__"} else value
+
+
 def base_of(variant):
-    return json.loads((HERE / "bases" / f"{variant['base']}.json").read_text())
+    return json.loads((HERE / "bases" / f"{variant['base']}.json").read_text(), object_hook=float_of)
 
 
 def model_class(variant):
@@ -85,6 +90,13 @@ def config_of(config):
     return transformers.CONFIG_MAPPING[config["model_type"]].from_dict(config)
 
 
+def renamed(variant, name):
+    """The name under which published files of the type have tensor `name`."""
+    for pattern, replacement in variant.get("rename", []):
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
 def write_checkpoint(variant, folder):
     """save_pretrained of the variant with every tensor rewritten by its formula. Returns the entries of tensors.json."""
     given = config_dict(variant)
@@ -92,13 +104,13 @@ def write_checkpoint(variant, folder):
     model = model_class(variant)(config_of(given)).eval()
     model.save_pretrained(folder)
     path = folder / "model.safetensors"
-    initial = load_file(path)
+    initial = {renamed(variant, name): (name, tensor) for name, tensor in load_file(path).items()}
     entries, tensors = [], {}
     for name in sorted(initial):
-        tensor = initial[name]
+        saved_as, tensor = initial[name]
         dtype = next(code for code, kind in formula.DTYPES.items() if kind == tensor.dtype)
         entry = {"name": name, "shape": list(tensor.shape), "dtype": dtype}
-        rule = weights.scale_and_offset(model, name, tensor, [tuple(rule) for rule in variant.get("weights", [])])
+        rule = weights.scale_and_offset(model, saved_as, tensor, [tuple(rule) for rule in variant.get("weights", [])])
         if rule is None:
             entry["values"] = tensor.flatten().tolist()
         else:
@@ -125,11 +137,12 @@ def load(variant, folder, config=None):
     return model.eval()
 
 
-def check_round_trip(model, folder):
+def check_round_trip(variant, model, folder):
     """Every tensor of the checkpoint reached the model: saving it again gives the same tensors."""
     with tempfile.TemporaryDirectory() as again:
         model.save_pretrained(again)
         written, kept = load_file(folder / "model.safetensors"), load_file(Path(again) / "model.safetensors")
+    kept = {renamed(variant, name): tensor for name, tensor in kept.items()}
     if written.keys() != kept.keys():
         raise ValueError(f"names change in a round trip: {sorted(written.keys() ^ kept.keys())}")
     for name, tensor in written.items():
@@ -171,10 +184,10 @@ class Capture:
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output = norm_path, None
         self.path, layers = layer_stack(model, path)
-        self.count = len(layers)
+        self.count = 0  # of layers run so far: a layer that several positions share runs several times
         self.handles.append(layers[0].register_forward_pre_hook(self.enter, with_kwargs=True))
-        for index, layer in enumerate(layers):
-            self.handles.append(layer.register_forward_hook(self.leave(index + 1)))
+        for layer in layers:
+            self.handles.append(layer.register_forward_hook(self.leave))
         self.last_hidden, self.producers = None, []
         for name, module in model.named_modules():
             self.handles.append(module.register_forward_hook(self.produced(name)))
@@ -184,11 +197,9 @@ class Capture:
             hidden = arguments[0] if arguments else named["hidden_states"]
             self.boundaries[0] = flat(hidden)
 
-    def leave(self, index):
-        def hook(module, arguments, output):
-            self.boundaries[index] = flat(first_tensor(output))
-
-        return hook
+    def leave(self, module, arguments, output):
+        self.count += 1
+        self.boundaries[self.count] = flat(first_tensor(output))
 
     def produced(self, name):
         def hook(module, arguments, output):
@@ -317,7 +328,7 @@ def golden(variant):
         folder = Path(folder)
         entries = write_checkpoint(variant, folder)
         model = load(variant, folder)
-        check_round_trip(model, folder)
+        check_round_trip(variant, model, folder)
         stack = variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
         expected, reference, norm_name = {}, {}, None
         for index, inputs in records_of(variant, model):

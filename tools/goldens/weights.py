@@ -44,12 +44,16 @@ def is_buffer(model, name):
 
 
 def scale_and_offset(model, name, initial, rules=()):
-    """(scale, offset) of the formula, or None: the tensor keeps its `initial` values (integers and fixed buffers)."""
+    """(scale, offset) of the formula, or None: the tensor keeps its `initial` values (integers, and buffers that are not constant)."""
     for pattern, scale, offset in [*rules, *SPECIAL]:
         if re.search(pattern, name):
             return scale, offset
-    if not initial.is_floating_point() or is_buffer(model, name):
+    if not initial.is_floating_point():
         return None
+    if is_buffer(model, name) or name.endswith("inv_freq"):
+        value = initial.flatten()[0]
+        constant = initial.numel() > 8 and torch.all(initial == value) and value.to(torch.bfloat16).float() == value
+        return (0.0, value.item()) if constant else None
     module = find_module(model, name)
     leaf = name.rpartition(".")[2]
     if isinstance(module, nn.Embedding) or (module is None and EMBEDDING.search(name)):
