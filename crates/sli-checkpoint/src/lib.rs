@@ -22,6 +22,7 @@ mod identity;
 mod leaf;
 mod opening;
 mod read_plan;
+mod scatter;
 pub mod source;
 mod tensors;
 mod view;

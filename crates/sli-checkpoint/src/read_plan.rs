@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;
+use crate::scatter::{Run, scatter};
 use crate::tensors::FileIndex;
 use crate::view::{Tile, View};
 
@@ -29,33 +30,6 @@ const MAX_PATTERN: usize = 64 << 10;
 
 /// Runs of one plan, so that a plan stays small.
 const MAX_RUNS: usize = 1 << 16;
-
-/// `count` pieces of `unit` bytes: `source_stride` apart in the file, `target_stride` apart in the
-/// buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    file: FileIndex,
-    start: u64,
-    target: usize,
-    unit: usize,
-    count: usize,
-    source_stride: usize,
-    target_stride: usize,
-}
-
-impl Run {
-    fn span(&self) -> usize {
-        (self.count - 1) * self.source_stride + self.unit
-    }
-
-    fn end(&self) -> u64 {
-        self.start + self.span() as u64
-    }
-
-    fn is_direct(&self) -> bool {
-        self.count == 1 && self.unit >= DIRECT
-    }
-}
 
 /// One read and the runs it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,9 +217,9 @@ impl Plan {
             .sort_unstable_by_key(|run| (run.file, run.start, run.target));
         let mut slabs: Vec<Slab> = Vec::new();
         for (i, run) in self.runs.iter().enumerate() {
-            if !run.is_direct()
+            if !is_direct(run)
                 && let Some(slab) = slabs.last_mut()
-                && !self.runs[slab.runs.start].is_direct()
+                && !is_direct(&self.runs[slab.runs.start])
                 && slab.file == run.file
                 && run.start <= slab.bytes.end.saturating_add(MAX_GAP)
                 && run.end().max(slab.bytes.end) - slab.bytes.start <= MAX_SLAB
@@ -317,55 +291,7 @@ struct Axis {
     target: usize,
 }
 
-impl Run {
-    /// Pieces that lie side by side on both ends are one.
-    fn collapse(&mut self) {
-        if self.count > 1 && self.source_stride == self.unit && self.target_stride == self.unit {
-            self.unit *= self.count;
-            self.count = 1;
-        }
-        if self.count == 1 {
-            (self.source_stride, self.target_stride) = (self.unit, self.unit);
-        }
-    }
-}
-
-/// Copies the pieces of `runs` out of bytes that start at `start` in the file. Blocks of all runs
-/// together, so that a transposed matrix fills cache lines instead of touching one an element.
-fn scatter(runs: &[Run], start: u64, bytes: &[u8], out: &mut [u8]) {
-    const BLOCK: usize = 64;
-    let most = runs.iter().map(|run| run.count).max().unwrap_or(0);
-    for block in (0..most).step_by(BLOCK) {
-        for run in runs.iter().filter(|run| run.count > block) {
-            let pieces = block..run.count.min(block + BLOCK);
-            let source = &bytes[(run.start - start) as usize..];
-            match run.unit {
-                1 => copy_pieces::<1>(run, pieces, source, out),
-                2 => copy_pieces::<2>(run, pieces, source, out),
-                4 => copy_pieces::<4>(run, pieces, source, out),
-                8 => copy_pieces::<8>(run, pieces, source, out),
-                unit => {
-                    for i in pieces {
-                        let (from, to) = run.places(i);
-                        out[to..to + unit].copy_from_slice(&source[from..from + unit]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Run {
-    /// Where piece `i` is, from the run's start, and where it goes.
-    fn places(&self, i: usize) -> (usize, usize) {
-        (i * self.source_stride, self.target + i * self.target_stride)
-    }
-}
-
-/// Copies pieces of a size known to the compiler.
-fn copy_pieces<const N: usize>(run: &Run, pieces: Range<usize>, source: &[u8], out: &mut [u8]) {
-    for i in pieces {
-        let (from, to) = run.places(i);
-        out[to..to + N].copy_from_slice(&source[from..from + N]);
-    }
+/// Whether a run is read into place.
+fn is_direct(run: &Run) -> bool {
+    run.count == 1 && run.unit >= DIRECT
 }

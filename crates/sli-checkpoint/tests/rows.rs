@@ -471,18 +471,19 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..Default::default() })]
 
     // Rows and columns so long that gaps are read around and slabs fill up.
     #[test]
     fn long_rows_are_those_of_the_naive_evaluation(
         seed: u64,
         shape in prop::sample::select(vec![
-            vec![6, 9001], vec![9001, 6], vec![40_000], vec![2, 4, 10_007], vec![300, 301],
+            vec![6, 9001], vec![9001, 6], vec![40_000], vec![2, 4, 10_007], vec![300, 301], vec![1024, 256],
         ]),
+        dtype in prop::sample::select(vec![Dtype::U8, Dtype::Bf16, Dtype::F32, Dtype::F64]),
         depth in 1_usize..3,
     ) {
-        let case = case(seed, &shape, Dtype::F64, depth);
+        let case = case(seed, &shape, dtype, depth);
         let mut dice = Dice(!seed);
         case.check(0, 0..case.leaf.rows());
         let rows = ranges(&mut dice, case.leaf.rows());
