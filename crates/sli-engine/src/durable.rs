@@ -62,9 +62,10 @@ impl From<io::Error> for DiskError {
     fn from(error: io::Error) -> Self {
         match error.downcast::<NoSpace>() {
             Ok(NoSpace { path, needed }) => Self::Full { path, needed },
-            Err(error) if is_full(&error) => {
-                Self::Full { path: PathBuf::from("(unnamed)"), needed: 0 }
-            }
+            Err(error) if is_full(&error) => Self::Full {
+                path: PathBuf::from("(unnamed)"),
+                needed: 0,
+            },
             Err(error) => Self::Io(error),
         }
     }
@@ -79,14 +80,23 @@ struct NoSpace {
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Adds path and size to an error that says that the disk is full.
 fn name_if_full(error: io::Error, path: &Path, needed: u64) -> io::Error {
     let named = error.get_ref().is_some_and(|inner| inner.is::<NoSpace>());
     if is_full(&error) && !named {
-        io::Error::new(error.kind(), NoSpace { path: path.to_owned(), needed })
+        io::Error::new(
+            error.kind(),
+            NoSpace {
+                path: path.to_owned(),
+                needed,
+            },
+        )
     } else {
         error
     }
@@ -115,26 +125,37 @@ impl Disk {
 
     /// A disk on which files may grow by `bytes` in total before it is full.
     pub fn limited(bytes: u64) -> Self {
-        Self::faulty(Fault { room: bytes, operations: u64::MAX })
+        Self::faulty(Fault {
+            room: bytes,
+            operations: u64::MAX,
+        })
     }
 
     /// A machine that stops after `operations` changes; a write that it stops in is half done.
     pub fn crashing_after(operations: u64) -> Self {
-        Self::faulty(Fault { room: u64::MAX, operations })
+        Self::faulty(Fault {
+            room: u64::MAX,
+            operations,
+        })
     }
 
     fn faulty(fault: Fault) -> Self {
-        Self { fault: Some(Arc::new(Mutex::new(fault))) }
+        Self {
+            fault: Some(Arc::new(Mutex::new(fault))),
+        }
     }
 
     /// Operations that [`Disk::crashing_after`] has left.
     pub fn operations_left(&self) -> u64 {
-        self.with_fault(|fault| fault.operations).unwrap_or(u64::MAX)
+        self.with_fault(|fault| fault.operations)
+            .unwrap_or(u64::MAX)
     }
 
     fn with_fault<T>(&self, look: impl FnOnce(&mut Fault) -> T) -> Option<T> {
         let fault = self.fault.as_ref()?;
-        Some(look(&mut fault.lock().unwrap_or_else(PoisonError::into_inner)))
+        Some(look(
+            &mut fault.lock().unwrap_or_else(PoisonError::into_inner),
+        ))
     }
 
     /// Counts one change; `Err` once the simulated machine has stopped.
@@ -155,7 +176,11 @@ impl Disk {
             let wanted = new.saturating_sub(old);
             let granted = wanted.min(fault.room);
             fault.room -= granted;
-            if granted < wanted { Err(granted) } else { Ok(()) }
+            if granted < wanted {
+                Err(granted)
+            } else {
+                Ok(())
+            }
         })
         .unwrap_or(Ok(()))
     }
@@ -168,16 +193,29 @@ impl Disk {
     pub fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
         self.step()?;
         let old = fs_err::metadata(path).map_or(0, |metadata| metadata.len());
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path);
         let file = file.map_err(|error| name_if_full(error, path, 0))?;
         self.give_back(old);
-        Ok(DiskFile { file, disk: self.clone(), position: 0 })
+        Ok(DiskFile {
+            file,
+            disk: self.clone(),
+            position: 0,
+        })
     }
 
     /// An existing file for writing and reading, positioned at its start.
     pub fn open(&self, path: &Path) -> Result<DiskFile, DiskError> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        Ok(DiskFile { file, disk: self.clone(), position: 0 })
+        Ok(DiskFile {
+            file,
+            disk: self.clone(),
+            position: 0,
+        })
     }
 
     /// A folder, with its parents, and durably so.
@@ -201,7 +239,11 @@ impl Disk {
         self.give_back(old);
         let (source, target) = (folder_of(from), folder_of(to));
         self.sync_dir(target)?;
-        if source == target { Ok(()) } else { self.sync_dir(source) }
+        if source == target {
+            Ok(())
+        } else {
+            self.sync_dir(source)
+        }
     }
 
     /// Removes a file; one that is not there is fine.
@@ -225,7 +267,11 @@ impl Disk {
     /// Makes the names in a folder durable.
     pub fn sync_dir(&self, path: &Path) -> Result<(), DiskError> {
         self.step()?;
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         Ok(File::open(path)?.sync_all()?)
     }
 
@@ -245,7 +291,10 @@ impl Disk {
             let _ = self.remove_file(&temporary);
         }
         outcome.map_err(|error| match error {
-            DiskError::Full { needed, .. } => DiskError::Full { path: path.to_owned(), needed },
+            DiskError::Full { needed, .. } => DiskError::Full {
+                path: path.to_owned(),
+                needed,
+            },
             other => other,
         })?;
         self.rename(&temporary, path)
@@ -259,7 +308,9 @@ impl Disk {
     ) -> Result<(), DiskError> {
         let mut writer = BufWriter::with_capacity(1 << 16, self.create(path)?);
         write(&mut writer)?;
-        let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = writer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         file.sync()
     }
 }
@@ -334,7 +385,9 @@ impl DiskFile {
             }
             let length = self.file.metadata()?.len();
             if let Err(granted) = self.disk.grow(length, end) {
-                let fits = (length + granted).saturating_sub(offset).min(bytes.len() as u64);
+                let fits = (length + granted)
+                    .saturating_sub(offset)
+                    .min(bytes.len() as u64);
                 self.file.write_all_at(&bytes[..fits as usize], offset)?;
                 let full = io::Error::from(io::ErrorKind::StorageFull);
                 return Err(name_if_full(full, self.path(), end));
@@ -353,9 +406,10 @@ impl DiskFile {
             let full = io::Error::from(io::ErrorKind::StorageFull);
             return Err(name_if_full(full, self.path(), length).into());
         }
-        if length > 0 && allocate(&self.file, length).map_err(|error| {
-            name_if_full(error, self.path(), length)
-        })? {
+        if length > 0
+            && allocate(&self.file, length)
+                .map_err(|error| name_if_full(error, self.path(), length))?
+        {
             return Ok(());
         }
         Ok(self.file.set_len(length)?)
@@ -365,7 +419,9 @@ impl DiskFile {
     pub fn set_length(&self, length: u64) -> Result<(), DiskError> {
         self.disk.step()?;
         let old = self.length()?;
-        self.file.set_len(length).map_err(|error| name_if_full(error, self.path(), length))?;
+        self.file
+            .set_len(length)
+            .map_err(|error| name_if_full(error, self.path(), length))?;
         self.disk.give_back(old.saturating_sub(length));
         Ok(())
     }
@@ -422,7 +478,11 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(fs_err::read(&path).unwrap(), b"old");
-        assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(
+            fs_err::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
         write_atomic(&path, |w| w.write_all(b"new")).unwrap();
         assert_eq!(fs_err::read(&path).unwrap(), b"new");
     }
@@ -434,15 +494,24 @@ mod tests {
         let disk = Disk::limited(100);
         disk.write_atomic(&path, |w| w.write_all(&[1; 60])).unwrap();
         // The old file goes once the new one is there, so replacing needs room for both.
-        let error = disk.write_atomic(&path, |w| w.write_all(&[2; 60])).unwrap_err();
-        let DiskError::Full { path: named, needed } = &error else { panic!("{error}") };
+        let error = disk
+            .write_atomic(&path, |w| w.write_all(&[2; 60]))
+            .unwrap_err();
+        let DiskError::Full {
+            path: named,
+            needed,
+        } = &error
+        else {
+            panic!("{error}")
+        };
         assert_eq!((named, *needed), (&path, 60));
         assert_eq!(error.exit_code(), 5);
         assert!(error.to_string().contains("no space left"));
         assert!(error.hint().is_some());
         assert_eq!(fs_err::read(&path).unwrap(), [1; 60]);
         disk.remove_file(&path).unwrap();
-        disk.write_atomic(&path, |w| w.write_all(&[2; 100])).unwrap();
+        disk.write_atomic(&path, |w| w.write_all(&[2; 100]))
+            .unwrap();
     }
 
     #[test]
@@ -450,7 +519,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let disk = Disk::limited(100);
         let file = disk.create(&folder.path().join("a")).unwrap();
-        assert!(matches!(file.reserve(200), Err(DiskError::Full { needed: 200, .. })));
+        assert!(matches!(
+            file.reserve(200),
+            Err(DiskError::Full { needed: 200, .. })
+        ));
         let disk = Disk::limited(100);
         let file = disk.create(&folder.path().join("b")).unwrap();
         file.reserve(100).unwrap();

@@ -152,7 +152,13 @@ impl TakeError {
     }
 
     fn concerns_layers(&self) -> bool {
-        matches!(self, Self::Contradiction { first: Take::Hidden(_), .. })
+        matches!(
+            self,
+            Self::Contradiction {
+                first: Take::Hidden(_),
+                ..
+            }
+        )
     }
 
     /// The exit code of the program: 2, usage.
@@ -221,7 +227,10 @@ impl FromStr for Take {
             Some((name, argument)) => (name, Some(argument)),
             None => (text, None),
         };
-        let wrong = |problem: String| TakeError::Argument { take: text.to_owned(), problem };
+        let wrong = |problem: String| TakeError::Argument {
+            take: text.to_owned(),
+            problem,
+        };
         let plain = |take: Self| match argument {
             None => Ok(take),
             Some(_) => Err(wrong(format!("`{name}` takes no value"))),
@@ -237,14 +246,24 @@ impl FromStr for Take {
             "profile" => plain(Self::Profile),
             "topk" => match argument.map(number) {
                 Some(Some(k)) if k > 0 => Ok(Self::TopK(k)),
-                _ => Err(wrong("write `topk:K` with a whole number K of at least 1".into())),
+                _ => Err(wrong(
+                    "write `topk:K` with a whole number K of at least 1".into(),
+                )),
             },
             "embedding" => {
-                let Some(argument) = argument else { return Ok(Self::Embedding(None)) };
-                let pooling = Pooling::ALL.into_iter().find(|pooling| pooling.name() == argument);
-                pooling.map(|pooling| Self::Embedding(Some(pooling))).ok_or_else(|| {
-                    wrong(format!("`{argument}` is not one of mean, cls, last, pooler"))
-                })
+                let Some(argument) = argument else {
+                    return Ok(Self::Embedding(None));
+                };
+                let pooling = Pooling::ALL
+                    .into_iter()
+                    .find(|pooling| pooling.name() == argument);
+                pooling
+                    .map(|pooling| Self::Embedding(Some(pooling)))
+                    .ok_or_else(|| {
+                        wrong(format!(
+                            "`{argument}` is not one of mean, cls, last, pooler"
+                        ))
+                    })
             }
             _ => Err(TakeError::Unknown(text.to_owned())),
         }
@@ -278,7 +297,10 @@ impl FromStr for LayerSelection {
 
     /// A list of `N`, `A-B`, `last`, `norm`, each optionally after `stack.`; order and repetition mean nothing.
     fn from_str(list: &str) -> Result<Self, String> {
-        let mut items = list.split(',').map(str::parse).collect::<Result<Vec<LayerItem>, _>>()?;
+        let mut items = list
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<Vec<LayerItem>, _>>()?;
         items.sort();
         items.dedup();
         Ok(Self { items })
@@ -391,16 +413,26 @@ impl LayerSelection {
 }
 
 fn layer_of(stack: usize, layer: usize) -> Boundary {
-    Boundary { stack, kind: BoundaryKind::Layer(layer) }
+    Boundary {
+        stack,
+        kind: BoundaryKind::Layer(layer),
+    }
 }
 
 fn norm_of(stack: usize) -> Boundary {
-    Boundary { stack, kind: BoundaryKind::Norm }
+    Boundary {
+        stack,
+        kind: BoundaryKind::Norm,
+    }
 }
 
 fn available(stacks: &[(&str, usize, bool)]) -> String {
     let describe = |&(name, layers, has_norm): &(&str, usize, bool)| {
-        let norm = if has_norm { format!(" and {name}.norm") } else { String::new() };
+        let norm = if has_norm {
+            format!(" and {name}.norm")
+        } else {
+            String::new()
+        };
         format!("{name}.0-{layers}{norm}")
     };
     stacks.iter().map(describe).collect::<Vec<_>>().join(", ")
@@ -473,7 +505,12 @@ mod tests {
 
     #[test]
     fn several_takes_together() {
-        let takes = [take("profile"), take("hidden:1"), take("profile"), take("scores")];
+        let takes = [
+            take("profile"),
+            take("hidden:1"),
+            take("profile"),
+            take("scores"),
+        ];
         let expected = vec![take("hidden:1"), take("scores"), take("profile")];
         assert_eq!(combine(&takes).unwrap(), expected);
         assert_eq!(combine(&Take::defaults()).unwrap(), Take::defaults());
@@ -487,22 +524,41 @@ mod tests {
     fn layers_become_boundaries() {
         let stacks = [("encoder", 3, false), ("decoder", 5, true)];
         let resolve = |text: &str| {
-            let Take::Hidden(layers) = take(text) else { panic!("{text}") };
+            let Take::Hidden(layers) = take(text) else {
+                panic!("{text}")
+            };
             layers.resolve(&stacks)
         };
         assert_eq!(resolve("hidden").unwrap().len(), 4 + 7);
         assert_eq!(resolve("hidden:5").unwrap(), [layer_of(1, 5)]);
-        assert_eq!(resolve("hidden:0").unwrap(), [layer_of(0, 0), layer_of(1, 0)]);
-        assert_eq!(resolve("hidden:last").unwrap(), [layer_of(0, 3), layer_of(1, 5)]);
+        assert_eq!(
+            resolve("hidden:0").unwrap(),
+            [layer_of(0, 0), layer_of(1, 0)]
+        );
+        assert_eq!(
+            resolve("hidden:last").unwrap(),
+            [layer_of(0, 3), layer_of(1, 5)]
+        );
         assert_eq!(resolve("hidden:norm").unwrap(), [norm_of(1)]);
         assert_eq!(
             resolve("hidden:encoder.1-2,encoder.2-3").unwrap(),
             [layer_of(0, 1), layer_of(0, 2), layer_of(0, 3)]
         );
-        for wrong in ["6", "encoder.4", "encoder.norm", "vision.0", "0-99999999999"] {
+        for wrong in [
+            "6",
+            "encoder.4",
+            "encoder.norm",
+            "vision.0",
+            "0-99999999999",
+        ] {
             let error = resolve(&format!("hidden:{wrong}")).unwrap_err();
             assert!(error.to_string().contains(wrong), "{error}");
-            assert!(error.hint().unwrap().contains("decoder.0-5 and decoder.norm"));
+            assert!(
+                error
+                    .hint()
+                    .unwrap()
+                    .contains("decoder.0-5 and decoder.norm")
+            );
         }
         assert_eq!(BoundaryKind::Layer(7).file_part(), "007");
         assert_eq!(BoundaryKind::Layer(1234).file_part(), "1234");

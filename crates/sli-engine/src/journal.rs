@@ -1,0 +1,899 @@
+//! The life of an output folder: empty, at work, finished; and what survives a kill in between.
+//!
+//! All work is in `DIR/.sli/`: a lock, the state, partial results and saved activations. Results move to
+//! `DIR` when the run is complete; `run.json` comes last, then `.sli` goes. So a folder with `run.json` is
+//! finished, one with `.sli/state.json` is continued, one with neither and nothing else in it starts, and any
+//! other is somebody else's and is not touched.
+//!
+//! Invariant: what the state file says is on the device. [`OutputFolder::checkpoint`] first makes all that
+//! the new state relies on durable, then replaces the state in one step, then removes what only the old state
+//! needed. Files that the state does not know may hold anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::fs::TryLockError;
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use fs_err::File;
+use fs_err::os::unix::fs::FileExt;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::durable::{Disk, DiskError, DiskFile};
+
+/// The folder for work in progress inside an output folder.
+const WORK: &str = ".sli";
+const MANIFEST: &str = "run.json";
+const FORMAT: u64 = 1;
+/// Bytes of activations hashed and written at a time.
+const PIECE: usize = 1 << 20;
+
+/// An output folder cannot be used, or its state cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process is at work there.
+    #[error("another run is writing to {}", .0.display())]
+    Locked(PathBuf),
+    /// It holds files that no run of this program made.
+    #[error("{} is not empty and was not made by this program", .0.display())]
+    NotOurs(PathBuf),
+    /// It belongs to a run of something else.
+    #[error(
+        "{} belongs to another run; {}",
+        path.display(),
+        differences.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    )]
+    Different {
+        /// The output folder.
+        path: PathBuf,
+        /// Every part of the key that differs.
+        differences: Vec<Difference>,
+    },
+    /// A file of the journal is not as it was written.
+    #[error("{}: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file system failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+impl JournalError {
+    /// What the reader of the message can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Locked(_) => "wait for it to end, or choose another --out".into(),
+            Self::NotOurs(_) => "choose an empty or new folder for --out".into(),
+            Self::Different { .. } => {
+                "choose another --out, or give --fresh to discard what is there".into()
+            }
+            Self::Damaged { .. } => "give --fresh to start over".into(),
+            Self::Disk(error) => return error.hint(),
+        })
+    }
+
+    /// The exit code of the program: 3 for a folder of something else, 5 for input and output.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotOurs(_) | Self::Different { .. } => 3,
+            Self::Locked(_) | Self::Damaged { .. } => 5,
+            Self::Disk(error) => error.exit_code(),
+        }
+    }
+}
+
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
+        Self::Disk(error.into())
+    }
+}
+
+/// What determines the bytes of a run's results, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunKey {
+    parts: BTreeMap<String, String>,
+}
+
+impl RunKey {
+    /// A key without parts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a part: `model.config`, `data`, `compute`, ...; the value is compared and shown, so hash long ones.
+    pub fn set(&mut self, name: impl Into<String>, value: impl fmt::Display) -> &mut Self {
+        self.parts.insert(name.into(), value.to_string());
+        self
+    }
+
+    /// The value of a part.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.parts.get(name).map(String::as_str)
+    }
+
+    /// All parts by name.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The parts in which `now` differs from this, earlier, key.
+    pub fn difference(&self, now: &Self) -> Vec<Difference> {
+        let names: BTreeSet<&String> = self.parts.keys().chain(now.parts.keys()).collect();
+        let changed = |name: &&String| self.parts.get(*name) != now.parts.get(*name);
+        let describe = |name: &String| Difference {
+            name: name.clone(),
+            was: self.parts.get(name).cloned(),
+            is: now.parts.get(name).cloned(),
+        };
+        names.into_iter().filter(changed).map(describe).collect()
+    }
+}
+
+/// One part of a key that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The part.
+    pub name: String,
+    /// Its value in the folder; `None` if it had none.
+    pub was: Option<String>,
+    /// Its value now; `None` if it has none.
+    pub is: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+        write!(
+            f,
+            "{} was {}, is {}",
+            self.name,
+            value(&self.was),
+            value(&self.is)
+        )
+    }
+}
+
+/// How far a run is. Records are counted in input order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Records whose results are complete.
+    pub records_done: u64,
+    /// The super-batch that follows, if some of its layers are done.
+    pub current: Option<SuperBatchProgress>,
+    /// Passes of a super-batch through a layer so far, over all processes.
+    pub layer_passes: u64,
+    /// Saved accumulators by name; [`OutputFolder::save_blob`] enters them.
+    pub blobs: BTreeMap<String, BufferRef>,
+}
+
+/// A super-batch between two layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuperBatchProgress {
+    /// Its records.
+    pub records: Range<usize>,
+    /// The stack that it is in.
+    pub stack: usize,
+    /// Layers of that stack that are done.
+    pub boundary: usize,
+    /// The activations there.
+    pub buffers: Vec<BufferRef>,
+}
+
+/// A file of saved values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferRef {
+    file: String,
+    /// Rows; of a blob its length in bytes.
+    pub rows: usize,
+    /// Columns; of a blob 1.
+    pub cols: usize,
+    blake3: String,
+}
+
+/// A file that a checkpoint has to make durable, registered with [`OutputFolder::register`].
+pub trait Durable: Send + Sync {
+    /// Writes out everything and returns, once it is on the device, the length that counts.
+    fn make_durable(&self) -> Result<u64, DiskError>;
+}
+
+/// What `.sli/state.json` holds after its checksum.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    format: u64,
+    key: RunKey,
+    generation: u64,
+    progress: Progress,
+    /// Length of every registered file.
+    sinks: BTreeMap<String, u64>,
+    /// Names in the output folder that are, or will be, the run's.
+    results: BTreeSet<String>,
+}
+
+/// What [`OutputFolder::open`] found.
+pub enum Opened {
+    /// Nothing was there; the run starts.
+    New(OutputFolder),
+    /// A run that ended early; it continues after [`OutputFolder::progress`].
+    Resumed(OutputFolder),
+    /// The same run, complete.
+    Finished(Manifest),
+}
+
+/// The content of a `run.json`.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    json: Value,
+    key: RunKey,
+    files: Vec<ResultFile>,
+}
+
+/// A file of results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultFile {
+    /// Path relative to the output folder, with `/`.
+    pub name: String,
+    /// Length.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// Everything in it.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// What the results depend on.
+    pub fn key(&self) -> &RunKey {
+        &self.key
+    }
+
+    /// The result files.
+    pub fn files(&self) -> &[ResultFile] {
+        &self.files
+    }
+
+    /// `None` if there is no manifest; a file of another program is [`JournalError::NotOurs`].
+    fn read(folder: &Path) -> Result<Option<Self>, JournalError> {
+        let Some(bytes) = read_if_there(&folder.join(MANIFEST))? else {
+            return Ok(None);
+        };
+        let ours = || {
+            let json: Value = serde_json::from_slice(&bytes).ok()?;
+            json.get("sli")?.as_str()?;
+            let key = serde_json::from_value(json.get("key")?.clone()).ok()?;
+            let files = serde_json::from_value(json.get("files")?.clone()).ok()?;
+            Some(Self { json, key, files })
+        };
+        ours()
+            .map(Some)
+            .ok_or_else(|| JournalError::NotOurs(folder.to_owned()))
+    }
+
+    /// That every file is there with its length.
+    fn check(&self, folder: &Path) -> Result<(), JournalError> {
+        for file in &self.files {
+            let path = folder.join(&file.name);
+            let problem = match fs_err::metadata(&path) {
+                Ok(metadata) if metadata.len() == file.bytes => continue,
+                Ok(metadata) => {
+                    format!(
+                        "{MANIFEST} says {} bytes, it has {}",
+                        file.bytes,
+                        metadata.len()
+                    )
+                }
+                Err(_) => format!("{MANIFEST} lists it, but it is not there"),
+            };
+            return Err(JournalError::Damaged { path, problem });
+        }
+        Ok(())
+    }
+}
+
+/// An output folder that this process holds, at work.
+pub struct OutputFolder {
+    folder: PathBuf,
+    work: PathBuf,
+    disk: Disk,
+    key: RunKey,
+    generation: u64,
+    progress: Progress,
+    shared: Mutex<Shared>,
+    published: Vec<ResultFile>,
+    /// Dropping it gives the folder free.
+    _lock: File,
+}
+
+/// What sinks change while the run holds the folder.
+#[derive(Default)]
+struct Shared {
+    sinks: BTreeMap<String, Arc<dyn Durable>>,
+    /// Length of every sink at the last checkpoint.
+    lengths: BTreeMap<String, u64>,
+    results: BTreeSet<String>,
+    /// Those of `results` that the state on the device lists.
+    durable_results: BTreeSet<String>,
+}
+
+impl OutputFolder {
+    /// Opens or creates the output folder of the run `key`.
+    ///
+    /// `fresh` discards what an earlier run left there, whatever its key; files that are not this program's
+    /// are refused even then.
+    pub fn open(folder: &Path, key: RunKey, fresh: bool) -> Result<Opened, JournalError> {
+        Self::open_on(&Disk::real(), folder, key, fresh)
+    }
+
+    /// [`Self::open`] on a given disk.
+    pub fn open_on(
+        disk: &Disk,
+        folder: &Path,
+        key: RunKey,
+        fresh: bool,
+    ) -> Result<Opened, JournalError> {
+        disk.create_dir_all(folder)?;
+        let work = folder.join(WORK);
+        if !work.is_dir() {
+            match Manifest::read(folder)? {
+                Some(manifest) if !fresh => return manifest.finished(folder, &key),
+                None if !is_empty(folder)? => return Err(JournalError::NotOurs(folder.into())),
+                _ => {}
+            }
+        }
+        let lock = lock(disk, folder, &work)?;
+        // Only now does nobody else change the folder.
+        finish_clearing(disk, folder, &work)?;
+        let manifest = Manifest::read(folder)?;
+        if fresh {
+            let state = State::read(&work).unwrap_or_default();
+            let mut names: BTreeSet<String> = state.map_or_else(BTreeSet::new, |s| s.results);
+            if let Some(manifest) = &manifest {
+                names.extend(manifest.files.iter().map(|file| file.name.clone()));
+                names.insert(MANIFEST.into());
+            }
+            begin_clearing(disk, &work, &names)?;
+            finish_clearing(disk, folder, &work)?;
+        } else if let Some(manifest) = &manifest {
+            // The run was killed between its last two steps, or ended while this one waited.
+            let finished = manifest.finished(folder, &key)?;
+            remove_work(disk, folder, &work)?;
+            return Ok(finished);
+        }
+        let mut output = Self {
+            folder: folder.to_owned(),
+            work,
+            disk: disk.clone(),
+            key,
+            generation: 0,
+            progress: Progress::default(),
+            shared: Mutex::default(),
+            published: Vec::new(),
+            _lock: lock,
+        };
+        match State::read(&output.work)? {
+            Some(state) => {
+                different(folder, &state.key, &output.key)?;
+                output.generation = state.generation;
+                output.progress = state.progress;
+                let shared = output
+                    .shared
+                    .get_mut()
+                    .unwrap_or_else(PoisonError::into_inner);
+                shared.lengths = state.sinks;
+                shared.results = state.results.clone();
+                shared.durable_results = state.results;
+                Ok(Opened::Resumed(output))
+            }
+            None => {
+                clear_work(disk, &output.work)?;
+                Ok(Opened::New(output))
+            }
+        }
+    }
+
+    /// The output folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A place for files of the run in progress; it goes when the run is finished.
+    pub fn work_dir(&self) -> &Path {
+        &self.work
+    }
+
+    /// The disk that everything in the folder is written through.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// What the results depend on.
+    pub fn key(&self) -> &RunKey {
+        &self.key
+    }
+
+    /// How far the run is.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Changes what the next checkpoint will say.
+    pub fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
+    }
+
+    /// Starts the interrupted super-batch over. The files it wrote are written again, to the same places.
+    pub fn forget_current(&mut self) {
+        self.progress.current = None;
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The length at the last checkpoint of the file registered under `name`; `None` if it is new.
+    pub fn durable_length(&self, name: &str) -> Option<u64> {
+        self.shared().lengths.get(name).copied()
+    }
+
+    /// Lets checkpoints make `file` durable and remember its length. `results`: the names in the output
+    /// folder that it will get.
+    pub fn register(
+        &self,
+        name: &str,
+        file: Arc<dyn Durable>,
+        results: impl IntoIterator<Item = String>,
+    ) {
+        let mut shared = self.shared();
+        shared.sinks.insert(name.to_owned(), file);
+        shared.results.extend(results);
+    }
+
+    /// Makes all registered files and [`Self::progress`] durable; a kill from here on comes back to this point.
+    pub fn checkpoint(&mut self) -> Result<(), JournalError> {
+        let shared = self
+            .shared
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, sink) in &shared.sinks {
+            let length = sink.make_durable()?;
+            shared.lengths.insert(name.clone(), length);
+        }
+        let state = State {
+            format: FORMAT,
+            key: self.key.clone(),
+            generation: self.generation + 1,
+            progress: self.progress.clone(),
+            sinks: shared.lengths.clone(),
+            results: shared.results.clone(),
+        };
+        self.disk.sync_dir(&self.work)?;
+        let buffers = self.work.join("buffers");
+        if buffers.is_dir() {
+            self.disk.sync_dir(&buffers)?;
+        }
+        state.write(&self.disk, &self.work)?;
+        shared.durable_results.clone_from(&state.results);
+        self.generation = state.generation;
+        self.remove_unreferenced(&buffers)
+    }
+
+    fn remove_unreferenced(&self, buffers: &Path) -> Result<(), JournalError> {
+        let current = self
+            .progress
+            .current
+            .iter()
+            .flat_map(|current| &current.buffers);
+        let kept: BTreeSet<&str> = current
+            .chain(self.progress.blobs.values())
+            .map(|buffer| buffer.file.as_str())
+            .collect();
+        for name in names_in(buffers)? {
+            if !kept.contains(name.as_str()) {
+                self.disk.remove_file(&buffers.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves activations `[rows, cols]` for the next checkpoint. Saving under the same name again before that
+    /// replaces them; the previous checkpoint's stay until then.
+    pub fn save_buffer(
+        &self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        values: &[f32],
+    ) -> Result<BufferRef, JournalError> {
+        debug_assert_eq!(values.len(), rows * cols, "a buffer has rows x cols values");
+        let pieces = values.chunks(PIECE / 4);
+        let (file, blake3) = self.save(name, |out| {
+            for piece in pieces {
+                if cfg!(target_endian = "little") {
+                    out(bytemuck::cast_slice(piece))?;
+                } else {
+                    let bytes: Vec<u8> = piece.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    out(&bytes)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(BufferRef {
+            file,
+            rows,
+            cols,
+            blake3,
+        })
+    }
+
+    /// Reads activations back into `values`, which has `rows * cols` elements.
+    pub fn load_buffer(&self, buffer: &BufferRef, values: &mut [f32]) -> Result<(), JournalError> {
+        if buffer.rows.checked_mul(buffer.cols) != Some(values.len()) {
+            return Err(self.damaged(buffer, "it has another shape than the run needs".into()));
+        }
+        self.load(buffer, bytemuck::cast_slice_mut(values))?;
+        for value in values {
+            *value = f32::from_bits(u32::from_le(value.to_bits()));
+        }
+        Ok(())
+    }
+
+    /// Saves an accumulator for the next checkpoint, which will list it in [`Progress::blobs`].
+    pub fn save_blob(&mut self, name: &str, bytes: &[u8]) -> Result<(), JournalError> {
+        let (file, blake3) = self.save(name, |out| bytes.chunks(PIECE).try_for_each(out))?;
+        let blob = BufferRef {
+            file,
+            rows: bytes.len(),
+            cols: 1,
+            blake3,
+        };
+        self.progress.blobs.insert(name.to_owned(), blob);
+        Ok(())
+    }
+
+    /// Reads back an accumulator; `None` if there is none of that name.
+    pub fn load_blob(&self, name: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        let Some(blob) = self.progress.blobs.get(name) else {
+            return Ok(None);
+        };
+        let mut bytes = vec![0; blob.rows];
+        self.load(blob, &mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn save(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+    ) -> Result<(String, String), JournalError> {
+        let buffers = self.work.join("buffers");
+        self.disk.create_dir_all(&buffers)?;
+        // Never the file that the state on the device refers to.
+        let file = format!("{name}.{}", self.generation + 1);
+        let mut hasher = blake3::Hasher::new();
+        self.disk.write_durable(&buffers.join(&file), |writer| {
+            write(&mut |bytes| {
+                hasher.update(bytes);
+                writer.write_all(bytes)
+            })
+        })?;
+        Ok((file, hasher.finalize().to_hex().to_string()))
+    }
+
+    fn load(&self, buffer: &BufferRef, bytes: &mut [u8]) -> Result<(), JournalError> {
+        let file = File::open(self.work.join("buffers").join(&buffer.file))?;
+        if file.metadata()?.len() != bytes.len() as u64 {
+            return Err(self.damaged(buffer, "its length is not what was saved".into()));
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = 0;
+        for piece in bytes.chunks_mut(PIECE) {
+            file.read_exact_at(piece, offset)?;
+            hasher.update(piece);
+            offset += piece.len() as u64;
+        }
+        if hasher.finalize().to_hex().as_str() == buffer.blake3 {
+            Ok(())
+        } else {
+            Err(self.damaged(buffer, "its content is not what was saved".into()))
+        }
+    }
+
+    fn damaged(&self, buffer: &BufferRef, problem: String) -> JournalError {
+        JournalError::Damaged {
+            path: self.work.join("buffers").join(&buffer.file),
+            problem,
+        }
+    }
+
+    /// Moves a complete and durable file of the work folder to its name in the output folder.
+    ///
+    /// A file that an earlier attempt has moved already is only entered in the manifest.
+    pub fn publish(&mut self, partial: &Path, name: &str) -> Result<(), JournalError> {
+        self.announce(name)?;
+        let target = self.folder.join(name);
+        if let Some(parent) = target.parent() {
+            self.disk.create_dir_all(parent)?;
+        }
+        if partial.exists() || !target.exists() {
+            self.disk.rename(partial, &target)?;
+        }
+        let bytes = fs_err::metadata(&target)?.len();
+        self.published.push(ResultFile {
+            name: name.to_owned(),
+            bytes,
+        });
+        Ok(())
+    }
+
+    /// Writes a whole result file, durably, and publishes it.
+    pub fn publish_new<E: From<JournalError>>(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(BufWriter<DiskFile>) -> Result<BufWriter<DiskFile>, E>,
+    ) -> Result<(), E> {
+        self.announce(name)?;
+        let partial = partial_path(&self.work, name);
+        let create = || {
+            Ok(BufWriter::with_capacity(
+                1 << 16,
+                self.disk.create(&partial)?,
+            ))
+        };
+        let writer = write(create().map_err(|error: DiskError| JournalError::from(error))?)?;
+        let close = || {
+            let file = writer
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)?;
+            file.sync()
+        };
+        close().map_err(JournalError::from)?;
+        Ok(self.publish(&partial, name)?)
+    }
+
+    /// Makes sure that the state lists a name before a file of that name is in the output folder.
+    fn announce(&mut self, name: &str) -> Result<(), JournalError> {
+        let shared = self
+            .shared
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if shared.durable_results.contains(name) {
+            return Ok(());
+        }
+        shared.results.insert(name.to_owned());
+        self.checkpoint()
+    }
+
+    /// Ends the run: writes `run.json` with the members of `manifest`, the key and the files published, and
+    /// removes the work folder.
+    pub fn finish(mut self, manifest: Value) -> Result<Manifest, JournalError> {
+        self.published.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut json = serde_json::Map::new();
+        json.insert("sli".into(), env!("CARGO_PKG_VERSION").into());
+        json.insert("key".into(), to_value(&self.key));
+        json.insert("files".into(), to_value(&self.published));
+        if let Value::Object(members) = manifest {
+            for (name, value) in members {
+                json.entry(name).or_insert(value);
+            }
+        }
+        let json = Value::Object(json);
+        let partial = self.work.join(format!("{MANIFEST}.partial"));
+        self.disk.write_durable(&partial, |writer| {
+            serde_json::to_writer_pretty(&mut *writer, &json)?;
+            writer.write_all(b"\n")
+        })?;
+        self.disk.rename(&partial, &self.folder.join(MANIFEST))?;
+        remove_work(&self.disk, &self.folder, &self.work)?;
+        Ok(Manifest {
+            json,
+            key: self.key,
+            files: self.published,
+        })
+    }
+}
+
+/// Where the partial file of the result `name` is.
+pub(crate) fn partial_path(work: &Path, name: &str) -> PathBuf {
+    work.join(format!("{}.partial", name.replace('/', "-")))
+}
+
+fn to_value(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+impl Manifest {
+    fn finished(&self, folder: &Path, key: &RunKey) -> Result<Opened, JournalError> {
+        different(folder, &self.key, key)?;
+        self.check(folder)?;
+        Ok(Opened::Finished(self.clone()))
+    }
+}
+
+impl State {
+    const FILE: &str = "state.json";
+
+    /// The line of the checksum, then JSON.
+    fn write(&self, disk: &Disk, work: &Path) -> Result<(), JournalError> {
+        let json = serde_json::to_vec(self).map_err(io::Error::from)?;
+        let hash = blake3::hash(&json).to_hex();
+        disk.write_atomic(&work.join(Self::FILE), |writer| {
+            writeln!(writer, "{hash}")?;
+            writer.write_all(&json)
+        })?;
+        Ok(())
+    }
+
+    /// `None` if the run has no state yet; one that is not as it was written is an error.
+    fn read(work: &Path) -> Result<Option<Self>, JournalError> {
+        let path = work.join(Self::FILE);
+        let Some(bytes) = read_if_there(&path)? else {
+            return Ok(None);
+        };
+        let damaged = |problem: &str| JournalError::Damaged {
+            path: path.clone(),
+            problem: format!("the state of the interrupted run {problem}"),
+        };
+        let split = bytes.iter().position(|&byte| byte == b'\n');
+        let (hash, json) = bytes.split_at(split.map_or(bytes.len(), |newline| newline + 1));
+        if hash.trim_ascii() != blake3::hash(json).to_hex().as_bytes() {
+            return Err(damaged("does not match its checksum"));
+        }
+        let state = serde_json::from_slice(json)
+            .map_err(|error| damaged(&format!("is not in the format of this version: {error}")))?;
+        Ok(Some(state))
+    }
+}
+
+fn different(folder: &Path, was: &RunKey, is: &RunKey) -> Result<(), JournalError> {
+    let differences = was.difference(is);
+    if differences.is_empty() {
+        Ok(())
+    } else {
+        Err(JournalError::Different {
+            path: folder.to_owned(),
+            differences,
+        })
+    }
+}
+
+/// Whether nothing counts in a folder: hidden files and a file system's own folder do not.
+fn is_empty(folder: &Path) -> Result<bool, JournalError> {
+    let counts = |name: &String| !name.starts_with('.') && name != "lost+found";
+    Ok(!names_in(folder)?.iter().any(counts))
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>, JournalError> {
+    let entries = match fs_err::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
+    match fs_err::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+/// Takes the work folder for this process.
+fn lock(disk: &Disk, folder: &Path, work: &Path) -> Result<File, JournalError> {
+    let path = work.join("lock");
+    loop {
+        disk.create_dir_all(work)?;
+        let mut options = fs_err::OpenOptions::new();
+        let file = match options.write(true).create(true).truncate(false).open(&path) {
+            // The run that held it has just removed its work folder.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(DiskError::from)?,
+        };
+        match file.file().try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(JournalError::Locked(folder.to_owned())),
+            // Some network file systems have no locks; the run is worth more than the check.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        if is_still_named(&file, &path) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether `path` still leads to `file`: a lock on a removed file excludes nobody.
+fn is_still_named(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let (Ok(ours), Ok(named)) = (file.metadata(), fs_err::metadata(path)) else {
+        return false;
+    };
+    (ours.dev(), ours.ino()) == (named.dev(), named.ino())
+}
+
+const CLEARING: &str = "clearing.json";
+
+/// Notes what is to be removed, so that a kill while removing does not leave half a run.
+fn begin_clearing(disk: &Disk, work: &Path, names: &BTreeSet<String>) -> Result<(), JournalError> {
+    let json = serde_json::to_vec(names).map_err(io::Error::from)?;
+    Ok(disk.write_atomic(&work.join(CLEARING), |writer| writer.write_all(&json))?)
+}
+
+/// Removes what is noted to be removed, if anything is.
+fn finish_clearing(disk: &Disk, folder: &Path, work: &Path) -> Result<(), JournalError> {
+    let path = work.join(CLEARING);
+    let Some(bytes) = read_if_there(&path)? else {
+        return Ok(());
+    };
+    let names: BTreeSet<String> = serde_json::from_slice(&bytes).unwrap_or_default();
+    let inside = |name: &&String| {
+        Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+    };
+    let mut folders = BTreeSet::new();
+    for name in names.iter().filter(inside) {
+        let file = folder.join(name);
+        disk.remove_file(&file)?;
+        folders.extend(
+            file.parent()
+                .filter(|&parent| parent != folder)
+                .map(Path::to_owned),
+        );
+    }
+    for folder in folders {
+        disk.remove_dir_if_empty(&folder)?;
+    }
+    disk.sync_dir(folder)?;
+    clear_work(disk, work)?;
+    disk.remove_file(&path)?;
+    Ok(disk.sync_dir(work)?)
+}
+
+/// Empties the work folder, except for the lock and the note of what is being removed.
+fn clear_work(disk: &Disk, work: &Path) -> Result<(), JournalError> {
+    for name in names_in(work)? {
+        let path = work.join(&name);
+        if name == "lock" || name == CLEARING {
+        } else if path.is_dir() {
+            for inner in names_in(&path)? {
+                disk.remove_file(&path.join(inner))?;
+            }
+            disk.remove_dir_if_empty(&path)?;
+        } else {
+            disk.remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The last step of a run; the lock goes last.
+fn remove_work(disk: &Disk, folder: &Path, work: &Path) -> Result<(), JournalError> {
+    clear_work(disk, work)?;
+    disk.remove_file(&work.join(CLEARING))?;
+    disk.remove_file(&work.join("lock"))?;
+    disk.remove_dir_if_empty(work)?;
+    Ok(disk.sync_dir(folder)?)
+}
+
+/// The hash of a text, for a part of a [`RunKey`] that is too long to show.
+pub fn short_hash(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(32);
+    for byte in &blake3::hash(bytes).as_bytes()[..16] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

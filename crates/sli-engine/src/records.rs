@@ -1,0 +1,693 @@
+//! Tokenised records on disk, so that memory does not grow with the dataset.
+//!
+//! A spool is a folder of flat little-endian files: `tokens` (u32), `types` (u32 beside the tokens, only if
+//! a record has any), `ids` (UTF-8 end to end), `index` (a token count and an id length a record) and, written
+//! last, `spool.json` with the sizes and hashes of the others. A spool without it, or whose files differ from
+//! it, was not finished and is made again. In memory a record costs 8 bytes and a bit.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::io::{BufWriter, Read, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err::File;
+use fs_err::os::unix::fs::FileExt;
+use serde::{Deserialize, Serialize};
+
+use crate::durable::{Disk, DiskError, DiskFile};
+use crate::results::ResultsError;
+
+/// One input of the dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Unique within the dataset; the name of the record's results.
+    pub id: String,
+    /// Token ids, special tokens included; may be empty.
+    pub tokens: Vec<u32>,
+    /// Token type (segment) ids, as many as tokens; `None` means the model's default.
+    pub token_types: Option<Vec<u32>>,
+}
+
+/// Set in an index entry's token count when the record has token types.
+const TYPED: u32 = 1 << 31;
+/// Bytes of an index entry.
+const ENTRY: usize = 8;
+/// Records between two remembered positions in `ids`.
+const ID_STRIDE: usize = 64;
+/// Longest id, bytes.
+const LONGEST_ID: usize = 1 << 16;
+const FORMAT: u32 = 1;
+
+const FILES: [&str; 4] = ["tokens", "types", "ids", "index"];
+const HEADER: &str = "spool.json";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    records: u64,
+    tokens: u64,
+    longest: u64,
+    /// Length in bytes and blake3 of each of [`FILES`].
+    files: [(u64, String); 4],
+}
+
+/// Writes a spool, record by record.
+pub struct RecordSpoolWriter {
+    folder: PathBuf,
+    disk: Disk,
+    files: [HashedFile; 4],
+    /// Token types that would be zero are not written before the first record that has some.
+    typed: bool,
+    records: u64,
+    tokens: u64,
+    longest: u64,
+    ids: SeenIds,
+}
+
+impl RecordSpoolWriter {
+    /// Starts an empty spool in `folder`, which is created; what a half-written one left is overwritten.
+    pub fn create(folder: &Path) -> Result<Self, ResultsError> {
+        Self::create_on(&Disk::real(), folder)
+    }
+
+    /// [`Self::create`] on a given disk.
+    pub fn create_on(disk: &Disk, folder: &Path) -> Result<Self, ResultsError> {
+        disk.create_dir_all(folder)?;
+        disk.remove_file(&folder.join(HEADER))?;
+        disk.sync_dir(folder)?;
+        let [tokens, types, ids, index] =
+            FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
+        Ok(Self {
+            folder: folder.to_owned(),
+            disk: disk.clone(),
+            files: [tokens?, types?, ids?, index?],
+            typed: false,
+            records: 0,
+            tokens: 0,
+            longest: 0,
+            ids: SeenIds::default(),
+        })
+    }
+
+    /// Appends a record. An id that occurred before, or that a result file cannot hold, is an error.
+    pub fn push(&mut self, record: &Record) -> Result<(), ResultsError> {
+        let refuse = |problem| ResultsError::Id {
+            id: shortened(&record.id),
+            problem,
+        };
+        if record.id == "__metadata__" {
+            return Err(refuse("this name is reserved in safetensors files"));
+        }
+        if record.id.len() > LONGEST_ID {
+            return Err(refuse("an id has at most 65536 bytes"));
+        }
+        if !self.ids.insert(&record.id) {
+            return Err(refuse("an earlier record has the same id"));
+        }
+        let length = record.tokens.len();
+        if length >= TYPED as usize {
+            return Err(refuse("the record has more than 2^31 tokens"));
+        }
+        if record
+            .token_types
+            .as_ref()
+            .is_some_and(|types| types.len() != length)
+        {
+            return Err(refuse("the record has not as many token types as tokens"));
+        }
+        let [tokens, types, ids, index] = &mut self.files;
+        if record.token_types.is_some() && !self.typed {
+            self.typed = true;
+            types.write_zeros(self.tokens * 4)?;
+        }
+        tokens.write_u32s(&record.tokens)?;
+        match &record.token_types {
+            Some(values) => types.write_u32s(values)?,
+            None if self.typed => types.write_zeros(length as u64 * 4)?,
+            None => {}
+        }
+        ids.write(record.id.as_bytes())?;
+        let flag = if record.token_types.is_some() {
+            TYPED
+        } else {
+            0
+        };
+        index.write_u32s(&[length as u32 | flag, record.id.len() as u32])?;
+        self.records += 1;
+        self.tokens += length as u64;
+        self.longest = self.longest.max(length as u64);
+        Ok(())
+    }
+
+    /// Bytes that the search for repeated ids holds in memory; ids that are their record's number are free.
+    pub fn bytes_in_memory(&self) -> usize {
+        self.ids.bytes_in_memory() + FILES.len() * BUFFER
+    }
+
+    /// Makes the spool durable and complete.
+    pub fn finish(self) -> Result<RecordSpool, ResultsError> {
+        let [tokens, types, ids, index] = self.files.map(HashedFile::finish);
+        let header = Header {
+            format: FORMAT,
+            records: self.records,
+            tokens: self.tokens,
+            longest: self.longest,
+            files: [tokens?, types?, ids?, index?],
+        };
+        // The memory of the ids is free before the index is read.
+        drop(self.ids);
+        let json = serde_json::to_vec(&header).unwrap_or_default();
+        self.disk
+            .write_atomic(&self.folder.join(HEADER), |w| w.write_all(&json))?;
+        let spool = RecordSpool::load(&self.folder, header)?;
+        Ok(RecordSpool(Arc::new(spool)))
+    }
+}
+
+/// The records of a dataset, on disk; cheap to clone, readable from several threads.
+#[derive(Clone, Debug)]
+pub struct RecordSpool(Arc<Spool>);
+
+#[derive(Debug)]
+struct Spool {
+    folder: PathBuf,
+    tokens: File,
+    types: File,
+    ids: File,
+    index: File,
+    header: Header,
+    /// Number of tokens before each record, and in all.
+    starts: Vec<u64>,
+    /// Position in `ids` of every 64th record.
+    id_starts: Vec<u64>,
+    /// A bit a record: whether it has token types.
+    typed: Vec<u64>,
+}
+
+impl RecordSpool {
+    /// Opens a finished spool; `None` if there is none or it is not whole. Reads it once, to check the hashes.
+    pub fn open(folder: &Path) -> Result<Option<Self>, ResultsError> {
+        let Ok(json) = fs_err::read(folder.join(HEADER)) else {
+            return Ok(None);
+        };
+        let Ok(header) = serde_json::from_slice::<Header>(&json) else {
+            return Ok(None);
+        };
+        if header.format != FORMAT {
+            return Ok(None);
+        }
+        for (name, (length, hash)) in FILES.iter().zip(&header.files) {
+            let path = folder.join(name);
+            let Ok(metadata) = fs_err::metadata(&path) else {
+                return Ok(None);
+            };
+            if metadata.len() != *length || hash_of(&path)? != *hash {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Self(Arc::new(Self::load(folder, header)?))))
+    }
+
+    fn load(folder: &Path, header: Header) -> Result<Spool, ResultsError> {
+        let open = |name: &str| File::open(folder.join(name)).map_err(DiskError::from);
+        let records = header.records as usize;
+        let mut spool = Spool {
+            folder: folder.to_owned(),
+            tokens: open("tokens")?,
+            types: open("types")?,
+            ids: open("ids")?,
+            index: open("index")?,
+            header,
+            starts: Vec::with_capacity(records + 1),
+            id_starts: Vec::with_capacity(records.div_ceil(ID_STRIDE)),
+            typed: vec![0; records.div_ceil(64)],
+        };
+        let (mut tokens, mut id_bytes) = (0, 0);
+        for first in (0..records).step_by(BUFFER / ENTRY) {
+            let range = first..(first + BUFFER / ENTRY).min(records);
+            for (record, (length, typed, id_length)) in range.clone().zip(spool.entries(range)?) {
+                if record % ID_STRIDE == 0 {
+                    spool.id_starts.push(id_bytes);
+                }
+                spool.typed[record / 64] |= u64::from(typed) << (record % 64);
+                spool.starts.push(tokens);
+                tokens += u64::from(length);
+                id_bytes += id_length as u64;
+            }
+        }
+        spool.starts.push(tokens);
+        Ok(spool)
+    }
+
+    /// Records.
+    pub fn len(&self) -> usize {
+        self.0.starts.len() - 1
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tokens of all records.
+    pub fn total_tokens(&self) -> u64 {
+        self.0.header.tokens
+    }
+
+    /// Tokens of the longest record.
+    pub fn longest(&self) -> usize {
+        self.0.header.longest as usize
+    }
+
+    /// Tokens of one record.
+    pub fn tokens_of(&self, record: usize) -> usize {
+        (self.0.starts[record + 1] - self.0.starts[record]) as usize
+    }
+
+    /// Tokens of all records before `record`, which may be the number of records.
+    pub fn token_start(&self, record: usize) -> u64 {
+        self.0.starts[record]
+    }
+
+    /// Whether any record has token types.
+    pub fn has_token_types(&self) -> bool {
+        self.0.header.files[1].0 > 0
+    }
+
+    /// A hash of everything in the spool, for the key of a run.
+    pub fn content_hash(&self) -> String {
+        let mut text = String::new();
+        for (_, hash) in &self.0.header.files {
+            let _ = write!(text, "{hash}\n");
+        }
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+
+    /// Bytes held in memory while the spool is open.
+    pub fn bytes_in_memory(&self) -> usize {
+        8 * (self.0.starts.capacity() + self.0.id_starts.capacity() + self.0.typed.capacity())
+    }
+
+    /// The records of a range.
+    pub fn read(&self, range: Range<usize>) -> Result<Vec<Record>, ResultsError> {
+        let spool = &*self.0;
+        let ids = spool.ids(range.clone())?;
+        let span = spool.starts[range.start]..spool.starts[range.end];
+        let tokens = spool.u32s(&spool.tokens, span.clone())?;
+        let typed = |record: usize| spool.typed[record / 64] >> (record % 64) & 1 == 1;
+        let types = if range.clone().any(typed) {
+            spool.u32s(&spool.types, span.clone())?
+        } else {
+            Vec::new()
+        };
+        let mut records = Vec::with_capacity(range.len());
+        for (record, id) in range.zip(ids) {
+            let rows = (spool.starts[record] - span.start) as usize
+                ..(spool.starts[record + 1] - span.start) as usize;
+            records.push(Record {
+                id,
+                tokens: tokens[rows.clone()].to_vec(),
+                token_types: typed(record).then(|| types[rows].to_vec()),
+            });
+        }
+        Ok(records)
+    }
+
+    /// The ids of a range.
+    pub fn ids(&self, range: Range<usize>) -> Result<Vec<String>, ResultsError> {
+        self.0.ids(range)
+    }
+
+    /// Calls `visit` with every id of a range, in order, holding a few thousand at a time.
+    pub fn for_each_id<E: From<ResultsError>>(
+        &self,
+        range: Range<usize>,
+        mut visit: impl FnMut(usize, &str) -> Result<(), E>,
+    ) -> Result<(), E> {
+        const STEP: usize = 32 * ID_STRIDE;
+        for first in range.clone().step_by(STEP) {
+            let ids = self.0.ids(first..(first + STEP).min(range.end))?;
+            for (offset, id) in ids.iter().enumerate() {
+                visit(first + offset, id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Spool {
+    /// Token count, whether there are types, and id length of the records of a range.
+    fn entries(&self, range: Range<usize>) -> Result<Vec<(u32, bool, usize)>, ResultsError> {
+        let mut bytes = vec![0; range.len() * ENTRY];
+        let read = self
+            .index
+            .read_exact_at(&mut bytes, (range.start * ENTRY) as u64);
+        read.map_err(DiskError::from)?;
+        let (entries, _) = bytes.as_chunks::<ENTRY>();
+        let decode = |entry: &[u8; ENTRY]| {
+            let [a, b, c, d, e, f, g, h] = *entry;
+            let length = u32::from_le_bytes([a, b, c, d]);
+            let id_length = u32::from_le_bytes([e, f, g, h]) as usize;
+            (length & !TYPED, length & TYPED != 0, id_length)
+        };
+        Ok(entries.iter().map(decode).collect())
+    }
+
+    fn ids(&self, range: Range<usize>) -> Result<Vec<String>, ResultsError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let block = range.start / ID_STRIDE;
+        let entries = self.entries(block * ID_STRIDE..range.end)?;
+        let (before, wanted) = entries.split_at(range.start - block * ID_STRIDE);
+        let start = self.id_starts[block] + before.iter().map(|entry| entry.2 as u64).sum::<u64>();
+        let mut bytes = vec![0; wanted.iter().map(|entry| entry.2).sum()];
+        self.ids
+            .read_exact_at(&mut bytes, start)
+            .map_err(DiskError::from)?;
+        let mut rest = &bytes[..];
+        let next = |&(_, _, length): &(u32, bool, usize)| {
+            let (id, after) = rest.split_at(length);
+            rest = after;
+            String::from_utf8(id.to_vec()).map_err(|_| ResultsError::Damaged {
+                path: self.folder.join("ids"),
+                problem: "an id is not UTF-8".into(),
+            })
+        };
+        wanted.iter().map(next).collect()
+    }
+
+    fn u32s(&self, file: &File, span: Range<u64>) -> Result<Vec<u32>, ResultsError> {
+        let mut values = vec![0_u32; (span.end - span.start) as usize];
+        let bytes = bytemuck::cast_slice_mut(&mut values);
+        file.read_exact_at(bytes, span.start * 4)
+            .map_err(DiskError::from)?;
+        for value in &mut values {
+            *value = u32::from_le(*value);
+        }
+        Ok(values)
+    }
+}
+
+const BUFFER: usize = 1 << 16;
+
+/// A file that is hashed as it is written.
+struct HashedFile {
+    writer: BufWriter<DiskFile>,
+    hasher: blake3::Hasher,
+    length: u64,
+}
+
+impl HashedFile {
+    fn create(disk: &Disk, path: &Path) -> Result<Self, ResultsError> {
+        let writer = BufWriter::with_capacity(BUFFER, disk.create(path)?);
+        Ok(Self {
+            writer,
+            hasher: blake3::Hasher::new(),
+            length: 0,
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), ResultsError> {
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        self.writer.write_all(bytes).map_err(DiskError::from)?;
+        Ok(())
+    }
+
+    fn write_u32s(&mut self, values: &[u32]) -> Result<(), ResultsError> {
+        if cfg!(target_endian = "little") {
+            return self.write(bytemuck::cast_slice(values));
+        }
+        values
+            .iter()
+            .try_for_each(|value| self.write(&value.to_le_bytes()))
+    }
+
+    fn write_zeros(&mut self, mut count: u64) -> Result<(), ResultsError> {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        while count > 0 {
+            let step = count.min(ZEROS.len() as u64);
+            self.write(&ZEROS[..step as usize])?;
+            count -= step;
+        }
+        Ok(())
+    }
+
+    /// Length and hash, once the content is durable.
+    fn finish(self) -> Result<(u64, String), ResultsError> {
+        let file = self
+            .writer
+            .into_inner()
+            .map_err(|error| DiskError::from(error.into_error()))?;
+        file.sync()?;
+        Ok((self.length, self.hasher.finalize().to_hex().to_string()))
+    }
+}
+
+fn hash_of(path: &Path) -> Result<String, DiskError> {
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().to_hex().to_string()),
+            length => hasher.update(&buffer[..length]),
+        };
+    }
+}
+
+fn shortened(id: &str) -> String {
+    match id.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &id[..end]),
+        None => id.to_owned(),
+    }
+}
+
+/// Finds ids that occur twice: 16 bytes of hash each, but only a bit for ids that are their record's number.
+#[derive(Default)]
+struct SeenIds {
+    records: u64,
+    /// A bit a record: its id is its number, and its hash is not in `hashes`.
+    numbered: Vec<u64>,
+    hashes: HashSet<[u8; 16]>,
+}
+
+impl SeenIds {
+    /// Whether the id is new.
+    fn insert(&mut self, id: &str) -> bool {
+        let record = self.records;
+        self.records += 1;
+        if record % 64 == 0 {
+            self.numbered.push(0);
+        }
+        let number = canonical_number(id);
+        let is_numbered = |n: u64| self.numbered[(n / 64) as usize] >> (n % 64) & 1 == 1;
+        if number.is_some_and(|number| number < record && is_numbered(number)) {
+            return false;
+        }
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&blake3::hash(id.as_bytes()).as_bytes()[..16]);
+        if number == Some(record) {
+            self.numbered[(record / 64) as usize] |= 1 << (record % 64);
+            return self.hashes.is_empty() || !self.hashes.contains(&hash);
+        }
+        self.hashes.insert(hash)
+    }
+
+    /// The set keeps 16 bytes and a control byte for each place.
+    fn bytes_in_memory(&self) -> usize {
+        self.hashes.capacity() * 8 / 7 * 17 + self.numbered.capacity() * 8
+    }
+}
+
+/// The number that a text is the usual spelling of.
+fn canonical_number(text: &str) -> Option<u64> {
+    let number = text.parse::<u64>().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(id: &str, tokens: &[u32]) -> Record {
+        Record {
+            id: id.into(),
+            tokens: tokens.into(),
+            token_types: None,
+        }
+    }
+
+    fn spool_of(folder: &Path, records: &[Record]) -> RecordSpool {
+        let mut writer = RecordSpoolWriter::create(folder).unwrap();
+        for record in records {
+            writer.push(record).unwrap();
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn reads_back_any_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut records: Vec<Record> = (0..300_u32)
+            .map(|i| {
+                record(
+                    &format!("id \u{1F600} {i}"),
+                    &(0..i % 7).collect::<Vec<_>>(),
+                )
+            })
+            .collect();
+        records[130].token_types = Some(vec![1; records[130].tokens.len()]);
+        records[140].token_types = Some(Vec::new());
+        records[140].tokens.clear();
+        let made = spool_of(folder.path(), &records);
+        let opened = RecordSpool::open(folder.path()).unwrap().unwrap();
+        for spool in [made, opened] {
+            assert_eq!(spool.len(), 300);
+            assert_eq!(spool.longest(), 6);
+            let total: usize = records.iter().map(|record| record.tokens.len()).sum();
+            assert_eq!(spool.total_tokens(), total as u64);
+            assert_eq!(spool.token_start(300), total as u64);
+            assert!(spool.has_token_types());
+            for range in [0..300, 63..64, 64..64, 100..200, 130..131, 299..300] {
+                assert_eq!(spool.read(range.clone()).unwrap(), records[range]);
+            }
+            assert_eq!(spool.tokens_of(130), records[130].tokens.len());
+            let mut seen = Vec::new();
+            spool
+                .for_each_id::<ResultsError>(10..300, |index, id| {
+                    assert_eq!(index, 10 + seen.len());
+                    seen.push(id.to_owned());
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(seen, spool.ids(10..300).unwrap());
+            assert!(spool.bytes_in_memory() <= 12 * 300);
+        }
+    }
+
+    #[test]
+    fn an_empty_spool_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = spool_of(folder.path(), &[]);
+        assert!(spool.is_empty());
+        assert_eq!(spool.read(0..0).unwrap(), []);
+        assert!(RecordSpool::open(folder.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn refuses_ids_that_cannot_name_a_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = RecordSpoolWriter::create(folder.path()).unwrap();
+        for (id, fine) in [
+            ("0", true),
+            ("2", true),
+            ("2", false),
+            ("00", true),
+            ("0", false),
+            ("5", true),
+            ("5", false),
+            ("a/../b", true),
+            ("", true),
+            ("", false),
+            ("__metadata__", false),
+            ("7", true),
+            ("8", true),
+            ("8", false),
+        ] {
+            let outcome = writer.push(&record(id, &[1]));
+            assert_eq!(outcome.is_ok(), fine, "{id}");
+            if let Err(error) = outcome {
+                assert_eq!(error.exit_code(), 3);
+            }
+        }
+        assert!(writer.push(&record(&"x".repeat(70_000), &[])).is_err());
+    }
+
+    #[test]
+    fn numbers_as_ids_cost_a_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = RecordSpoolWriter::create(folder.path()).unwrap();
+        for index in 0..10_000 {
+            writer.push(&record(&index.to_string(), &[])).unwrap();
+        }
+        assert!(writer.ids.bytes_in_memory() < 4096);
+        for index in 0..1000 {
+            writer.push(&record(&format!("x{index}"), &[])).unwrap();
+        }
+        assert!(writer.bytes_in_memory() >= 16 * 1000);
+    }
+
+    #[test]
+    fn a_spool_that_is_not_whole_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(RecordSpool::open(folder.path()).unwrap().is_none());
+        let records = [record("a", &[1, 2, 3]), record("b", &[4])];
+        let mut writer = RecordSpoolWriter::create(folder.path()).unwrap();
+        writer.push(&records[0]).unwrap();
+        drop(writer);
+        assert!(RecordSpool::open(folder.path()).unwrap().is_none());
+        for file in FILES.iter().chain([&HEADER]) {
+            spool_of(folder.path(), &records);
+            let path = folder.path().join(file);
+            let mut bytes = fs_err::read(&path).unwrap();
+            match bytes.first_mut() {
+                Some(byte) => *byte ^= 1,
+                None => bytes.push(0),
+            }
+            fs_err::write(&path, bytes).unwrap();
+            assert!(
+                RecordSpool::open(folder.path()).unwrap().is_none(),
+                "{file}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_crash_or_a_full_disk_leaves_nothing_that_opens_wrongly() {
+        let records = [record("a", &[1, 2, 3]), record("b", &[4])];
+        let write = |disk: &Disk, folder: &Path| -> Result<RecordSpool, ResultsError> {
+            let mut writer = RecordSpoolWriter::create_on(disk, folder)?;
+            records.iter().try_for_each(|record| writer.push(record))?;
+            writer.finish()
+        };
+        for steps in 0.. {
+            let folder = tempfile::tempdir().unwrap();
+            let done = write(&Disk::crashing_after(steps), &folder.path().join("s")).is_ok();
+            let opened = RecordSpool::open(&folder.path().join("s")).unwrap();
+            if let Some(spool) = &opened {
+                assert_eq!(spool.read(0..2).unwrap(), records);
+            }
+            if done {
+                assert!(opened.is_some());
+                break;
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let error = write(&Disk::limited(40), folder.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 5);
+        assert!(error.to_string().contains("no space left"), "{error}");
+        assert!(write(&Disk::real(), folder.path()).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn duplicates_are_found(ids in proptest::collection::vec("[0-9]{1,2}|[ab]", 0..80)) {
+            let mut seen = SeenIds::default();
+            let mut reference = HashSet::new();
+            for id in &ids {
+                // A refused record ends the run, so nothing follows a repetition.
+                let new = reference.insert(id.clone());
+                prop_assert_eq!(seen.insert(id), new);
+                if !new {
+                    break;
+                }
+            }
+        }
+    }
+}

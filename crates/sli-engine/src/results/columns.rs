@@ -1,0 +1,288 @@
+//! Rows into a Parquet file: one row group in memory at a time, whose end depends on the rows alone.
+
+use std::io::{BufWriter, Write};
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, FixedSizeListBuilder, Float32Builder, Float64Builder, ListBuilder, RecordBatch,
+    StringBuilder, UInt32Builder, UInt64Builder,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+use super::ResultsError;
+use super::rows::RowDecoder;
+use crate::durable::{DiskError, DiskFile};
+use crate::journal::OutputFolder;
+
+/// A row group ends before the row that would bring its encoded rows over this many bytes.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Text,
+    /// Text of which few values occur.
+    Name,
+    U32,
+    U64,
+    F64,
+    OptionalF64,
+    ListU32,
+    /// The first value may be null.
+    ListF32,
+    MatrixU32,
+    MatrixF32,
+    /// A fixed number of values, or null.
+    Vector(usize),
+}
+
+/// The columns of a table.
+pub(super) type Columns = [(&'static str, Kind)];
+
+impl Kind {
+    fn data_type(self) -> DataType {
+        let list = |inner| DataType::List(Arc::new(Field::new_list_field(inner, true)));
+        match self {
+            Self::Text | Self::Name => DataType::Utf8,
+            Self::U32 => DataType::UInt32,
+            Self::U64 => DataType::UInt64,
+            Self::F64 | Self::OptionalF64 => DataType::Float64,
+            Self::ListU32 => list(DataType::UInt32),
+            Self::ListF32 => list(DataType::Float32),
+            Self::MatrixU32 => list(list(DataType::UInt32)),
+            Self::MatrixF32 => list(list(DataType::Float32)),
+            Self::Vector(length) => {
+                let inner = Arc::new(Field::new_list_field(DataType::Float32, true));
+                DataType::FixedSizeList(inner, length as i32)
+            }
+        }
+    }
+
+    fn nullable(self) -> bool {
+        matches!(self, Self::OptionalF64 | Self::Vector(_))
+    }
+}
+
+/// The cells of a column in the row group at hand.
+enum Builder {
+    Text(StringBuilder),
+    U32(UInt32Builder),
+    U64(UInt64Builder),
+    F64(Float64Builder),
+    OptionalF64(Float64Builder),
+    ListU32(ListBuilder<UInt32Builder>),
+    ListF32(ListBuilder<Float32Builder>),
+    MatrixU32(ListBuilder<ListBuilder<UInt32Builder>>),
+    MatrixF32(ListBuilder<ListBuilder<Float32Builder>>),
+    Vector(FixedSizeListBuilder<Float32Builder>),
+}
+
+impl Builder {
+    fn new(kind: Kind) -> Self {
+        let u32s = UInt32Builder::new;
+        let f32s = Float32Builder::new;
+        match kind {
+            Kind::Text | Kind::Name => Self::Text(StringBuilder::new()),
+            Kind::U32 => Self::U32(u32s()),
+            Kind::U64 => Self::U64(UInt64Builder::new()),
+            Kind::F64 => Self::F64(Float64Builder::new()),
+            Kind::OptionalF64 => Self::OptionalF64(Float64Builder::new()),
+            Kind::ListU32 => Self::ListU32(ListBuilder::new(u32s())),
+            Kind::ListF32 => Self::ListF32(ListBuilder::new(f32s())),
+            Kind::MatrixU32 => Self::MatrixU32(ListBuilder::new(ListBuilder::new(u32s()))),
+            Kind::MatrixF32 => Self::MatrixF32(ListBuilder::new(ListBuilder::new(f32s()))),
+            Kind::Vector(length) => Self::Vector(FixedSizeListBuilder::new(f32s(), length as i32)),
+        }
+    }
+
+    /// Appends the next cell of a row; `None` if the row is damaged.
+    fn append(&mut self, row: &mut RowDecoder<'_>) -> Option<()> {
+        let u32_of = |value: &[u8; 4]| Some(u32::from_le_bytes(*value));
+        let f32_of = |value: &[u8; 4]| Some(f32::from_le_bytes(*value));
+        match self {
+            Self::Text(builder) => builder.append_value(row.text()?),
+            Self::U32(builder) => builder.append_value(row.u32()?),
+            Self::U64(builder) => builder.append_value(row.u64()?),
+            Self::F64(builder) => builder.append_value(row.f64()?),
+            Self::OptionalF64(builder) => builder.append_option(row.optional_f64()?),
+            Self::ListU32(builder) => {
+                builder.append_value(row.list()?.values.iter().map(u32_of));
+            }
+            Self::ListF32(builder) => {
+                let list = row.list()?;
+                let null = list.after_null.then_some(None);
+                builder.append_value(null.into_iter().chain(list.values.iter().map(f32_of)));
+            }
+            Self::MatrixU32(builder) => {
+                let width = row.u32()?.max(1) as usize;
+                for values in row.list()?.values.chunks(width) {
+                    builder.values().append_value(values.iter().map(u32_of));
+                }
+                builder.append(true);
+            }
+            Self::MatrixF32(builder) => {
+                let width = row.u32()?.max(1) as usize;
+                for values in row.list()?.values.chunks(width) {
+                    builder.values().append_value(values.iter().map(f32_of));
+                }
+                builder.append(true);
+            }
+            Self::Vector(builder) => {
+                let length = builder.value_length() as usize;
+                let list = row.list()?;
+                if list.after_null {
+                    builder.values().append_nulls(length);
+                } else if list.values.len() == length {
+                    list.values
+                        .iter()
+                        .for_each(|value| builder.values().append_option(f32_of(value)));
+                } else {
+                    return None;
+                }
+                builder.append(!list.after_null);
+            }
+        }
+        Some(())
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::U32(builder) => Arc::new(builder.finish()),
+            Self::U64(builder) => Arc::new(builder.finish()),
+            Self::F64(builder) | Self::OptionalF64(builder) => Arc::new(builder.finish()),
+            Self::ListU32(builder) => Arc::new(builder.finish()),
+            Self::ListF32(builder) => Arc::new(builder.finish()),
+            Self::MatrixU32(builder) => Arc::new(builder.finish()),
+            Self::MatrixF32(builder) => Arc::new(builder.finish()),
+            Self::Vector(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
+
+/// A Parquet file that is being written.
+struct TableWriter<'a> {
+    name: &'a str,
+    schema: SchemaRef,
+    kinds: Vec<Kind>,
+    builders: Vec<Builder>,
+    /// Encoded bytes and rows of the row group at hand.
+    bytes: usize,
+    rows: usize,
+    writer: ArrowWriter<BufWriter<DiskFile>>,
+}
+
+/// Writes and publishes the table `name`. `next` gives the encoded rows in order, `false` after the last.
+pub(super) fn write_table(
+    folder: &mut OutputFolder,
+    name: &str,
+    columns: &Columns,
+    mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, ResultsError>,
+) -> Result<(), ResultsError> {
+    let damaged = ResultsError::Damaged {
+        path: folder.work_dir().join(name),
+        problem: "a row of this table is not as it was written".into(),
+    };
+    folder.publish_new(name, |writer| {
+        let mut table = TableWriter::new(name, columns, writer)?;
+        let mut row = Vec::new();
+        while next(&mut row)? {
+            if table.append(&row)?.is_none() {
+                return Err(damaged);
+            }
+        }
+        table.finish()
+    })
+}
+
+impl<'a> TableWriter<'a> {
+    fn new(
+        name: &'a str,
+        columns: &Columns,
+        writer: BufWriter<DiskFile>,
+    ) -> Result<Self, ResultsError> {
+        let field =
+            |&(name, kind): &(&str, Kind)| Field::new(name, kind.data_type(), kind.nullable());
+        let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
+        let mut properties = WriterProperties::builder()
+            .set_created_by("sli".into())
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_dictionary_enabled(false)
+            .set_max_row_group_row_count(None);
+        for &(name, kind) in columns {
+            if matches!(kind, Kind::Name) {
+                properties = properties.set_column_dictionary_enabled(name.into(), true);
+            }
+        }
+        let writer = ArrowWriter::try_new(writer, Arc::clone(&schema), Some(properties.build()));
+        let kinds: Vec<Kind> = columns.iter().map(|&(_, kind)| kind).collect();
+        Ok(Self {
+            name,
+            schema,
+            builders: kinds.iter().copied().map(Builder::new).collect(),
+            kinds,
+            bytes: 0,
+            rows: 0,
+            writer: writer.map_err(|error| failed(name, error))?,
+        })
+    }
+
+    fn append(&mut self, row: &[u8]) -> Result<Option<()>, ResultsError> {
+        if self.rows > 0 && self.bytes + row.len() > GROUP_BYTES {
+            self.flush()?;
+        }
+        let mut cells = RowDecoder(row);
+        self.bytes += row.len();
+        self.rows += 1;
+        let appended = self
+            .builders
+            .iter_mut()
+            .try_for_each(|builder| builder.append(&mut cells));
+        Ok(appended.filter(|()| cells.0.is_empty()))
+    }
+
+    fn flush(&mut self) -> Result<(), ResultsError> {
+        let arrays = self.builders.iter_mut().map(Builder::finish).collect();
+        // What a long row made a builder grow to is not kept.
+        self.builders = self.kinds.iter().copied().map(Builder::new).collect();
+        (self.bytes, self.rows) = (0, 0);
+        RecordBatch::try_new(Arc::clone(&self.schema), arrays)
+            .map_err(ParquetError::from)
+            .and_then(|batch| self.writer.write(&batch))
+            .and_then(|()| self.writer.flush())
+            .map_err(|error| failed(self.name, error))
+    }
+
+    fn finish(mut self) -> Result<BufWriter<DiskFile>, ResultsError> {
+        if self.rows > 0 {
+            self.flush()?;
+        }
+        let mut writer = self
+            .writer
+            .into_inner()
+            .map_err(|error| failed(self.name, error))?;
+        writer.flush().map_err(DiskError::from)?;
+        Ok(writer)
+    }
+}
+
+/// A full disk comes back as an error of the Parquet library.
+fn failed(name: &str, error: ParquetError) -> ResultsError {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+            Ok(error) => DiskError::from(*error).into(),
+            Err(inner) => ResultsError::Parquet {
+                name: name.to_owned(),
+                source: ParquetError::External(inner),
+            },
+        },
+        source => ResultsError::Parquet {
+            name: name.to_owned(),
+            source,
+        },
+    }
+}

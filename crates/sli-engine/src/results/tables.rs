@@ -1,0 +1,339 @@
+//! The tables of results, each with its columns.
+
+use super::ResultsError;
+use super::columns::{Columns, Kind, write_table};
+use super::rows::{RowEncoder, RowSpool};
+use crate::journal::OutputFolder;
+
+/// `scores.parquet`: how probable every token was.
+pub struct ScoresSink(RowSpool);
+
+impl ScoresSink {
+    const FILE: &str = "scores.parquet";
+    const COLUMNS: &Columns = &[
+        ("id", Kind::Text),
+        ("tokens", Kind::U32),
+        ("sum_logprob", Kind::F64),
+        ("perplexity", Kind::OptionalF64),
+        ("token_ids", Kind::ListU32),
+        ("logprobs", Kind::ListF32),
+    ];
+
+    /// Starts the table, or continues it from the last checkpoint.
+    pub fn open(folder: &OutputFolder) -> Result<Self, ResultsError> {
+        RowSpool::open(folder, "scores", Self::FILE).map(Self)
+    }
+
+    /// Appends a record: its tokens, and the log-probability of every token but the first.
+    ///
+    /// `sum_logprob` is the sum in order in f64, `perplexity` is `exp(-sum / count)`, null where no token is
+    /// scored.
+    pub fn push(&self, id: &str, tokens: &[u32], logprobs: &[f32]) -> Result<(), ResultsError> {
+        debug_assert_eq!(
+            logprobs.len(),
+            tokens.len().saturating_sub(1),
+            "the first has none"
+        );
+        let sum: f64 = logprobs
+            .iter()
+            .fold(0.0, |sum, &value| sum + f64::from(value));
+        let scored = (!logprobs.is_empty()).then_some(logprobs.len() as f64);
+        self.0.push(|row| {
+            row.text(id);
+            row.u32(tokens.len() as u32);
+            row.f64(sum);
+            row.optional_f64(scored.map(|count| (-sum / count).exp()));
+            row.list_u32(tokens);
+            if tokens.is_empty() {
+                row.list_f32(&[]);
+            } else {
+                row.list_f32_after_null(logprobs);
+            }
+        })
+    }
+
+    /// Writes the Parquet file.
+    pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
+        from_spool(folder, Self::FILE, Self::COLUMNS, &self.0)
+    }
+}
+
+/// `topk.parquet`: the most probable next tokens at every position.
+pub struct TopKSink {
+    spool: RowSpool,
+    k: usize,
+}
+
+impl TopKSink {
+    const FILE: &str = "topk.parquet";
+    const COLUMNS: &Columns = &[
+        ("id", Kind::Text),
+        ("top_ids", Kind::MatrixU32),
+        ("top_logprobs", Kind::MatrixF32),
+        ("logsumexp", Kind::ListF32),
+        ("tail_mass", Kind::ListF32),
+    ];
+
+    /// Starts the table of `k` tokens a position, or continues it from the last checkpoint.
+    pub fn open(folder: &OutputFolder, k: usize) -> Result<Self, ResultsError> {
+        Ok(Self {
+            spool: RowSpool::open(folder, "topk", Self::FILE)?,
+            k,
+        })
+    }
+
+    /// Appends a record: ids and log-probabilities `[tokens, k]`, log-sum-exp of the logits and the
+    /// probability outside the `k` `[tokens]`.
+    pub fn push(
+        &self,
+        id: &str,
+        ids: &[u32],
+        logprobs: &[f32],
+        logsumexp: &[f32],
+        tail_mass: &[f32],
+    ) -> Result<(), ResultsError> {
+        debug_assert_eq!(ids.len(), logsumexp.len() * self.k, "k ids a position");
+        debug_assert_eq!(logprobs.len(), ids.len(), "a log-probability an id");
+        fits_a_list(id, ids.len())?;
+        self.spool.push(|row| {
+            row.text(id);
+            row.matrix_u32(self.k, ids);
+            row.matrix_f32(self.k, logprobs);
+            row.list_f32(logsumexp);
+            row.list_f32(tail_mass);
+        })
+    }
+
+    /// Writes the Parquet file.
+    pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
+        from_spool(folder, Self::FILE, Self::COLUMNS, &self.spool)
+    }
+}
+
+/// `embeddings.parquet`: a vector a record.
+pub struct EmbeddingSink {
+    spool: RowSpool,
+    length: usize,
+}
+
+impl EmbeddingSink {
+    const FILE: &str = "embeddings.parquet";
+
+    /// Starts the table of vectors of `length` values, or continues it from the last checkpoint.
+    pub fn open(folder: &OutputFolder, length: usize) -> Result<Self, ResultsError> {
+        Ok(Self {
+            spool: RowSpool::open(folder, "embeddings", Self::FILE)?,
+            length,
+        })
+    }
+
+    /// Appends a record; one of no tokens has no vector, `None`.
+    pub fn push(&self, id: &str, vector: Option<&[f32]>) -> Result<(), ResultsError> {
+        debug_assert!(
+            vector.is_none_or(|vector| vector.len() == self.length),
+            "one length"
+        );
+        self.spool.push(|row| {
+            row.text(id);
+            match vector {
+                Some(vector) => row.list_f32(vector),
+                None => row.list_f32_after_null(&[]),
+            }
+        })
+    }
+
+    /// Writes the Parquet file.
+    pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
+        let columns = [("id", Kind::Text), ("embedding", Kind::Vector(self.length))];
+        from_spool(folder, Self::FILE, &columns, &self.spool)
+    }
+}
+
+/// `router.parquet`: the experts that every token was sent to; a row a record and layer.
+pub struct RouterSink {
+    /// A spool a layer, because the rows of a record come layer by layer with other records between them.
+    layers: Vec<(u32, RowSpool)>,
+}
+
+impl RouterSink {
+    const FILE: &str = "router.parquet";
+    const COLUMNS: &Columns = &[
+        ("id", Kind::Text),
+        ("layer", Kind::U32),
+        ("expert_ids", Kind::MatrixU32),
+        ("weights", Kind::MatrixF32),
+    ];
+
+    /// Starts the table for the given layers, or continues it from the last checkpoint.
+    pub fn open(folder: &OutputFolder, layers: &[u32]) -> Result<Self, ResultsError> {
+        let open = |&layer: &u32| {
+            Ok((
+                layer,
+                RowSpool::open(folder, &format!("router-{layer}"), Self::FILE)?,
+            ))
+        };
+        Ok(Self {
+            layers: layers
+                .iter()
+                .map(open)
+                .collect::<Result<_, ResultsError>>()?,
+        })
+    }
+
+    /// Appends a record's part of one of the layers: expert ids and weights `[tokens, top_k]`. Every record
+    /// comes once a layer, in input order, also one of no tokens.
+    pub fn push(
+        &self,
+        layer: u32,
+        id: &str,
+        top_k: usize,
+        experts: &[u32],
+        weights: &[f32],
+    ) -> Result<(), ResultsError> {
+        debug_assert_eq!(experts.len(), weights.len(), "a weight an expert");
+        fits_a_list(id, experts.len())?;
+        let spool = self.layers.iter().find(|&&(number, _)| number == layer);
+        debug_assert!(spool.is_some(), "a layer that the table was opened with");
+        spool.map_or(Ok(()), |(_, spool)| {
+            spool.push(|row| {
+                row.text(id);
+                row.u32(layer);
+                row.matrix_u32(top_k, experts);
+                row.matrix_f32(top_k, weights);
+            })
+        })
+    }
+
+    /// Writes the Parquet file: records in input order, the layers of each in order.
+    pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
+        let mut readers = Vec::new();
+        for (_, spool) in &self.layers {
+            readers.push(spool.reader()?);
+        }
+        let mut turn = 0;
+        let next = |row: &mut Vec<u8>| {
+            let Some(reader) = readers.get_mut(turn) else {
+                return Ok(false);
+            };
+            let there = reader.next(row)?;
+            if !there && turn > 0 {
+                // Another layer has more records.
+                return Err(reader.damaged());
+            }
+            turn = (turn + 1) % self.layers.len();
+            Ok(there)
+        };
+        write_table(folder, Self::FILE, Self::COLUMNS, next)
+    }
+}
+
+/// A statistic of one place in the model, a row of `profile.parquet`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProfileRow<'a> {
+    /// The stack.
+    pub stack: &'a str,
+    /// The boundary; of a branch output its layer, counted from 1.
+    pub layer: u32,
+    /// `hidden`, `attention`, `mlp`.
+    pub site: &'a str,
+    /// `mean`, `variance`, ...
+    pub statistic: &'a str,
+    /// Its value.
+    pub value: f64,
+}
+
+/// The load of one expert, a row of `experts.parquet`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ExpertRow<'a> {
+    /// The stack.
+    pub stack: &'a str,
+    /// The layer, counted from 1.
+    pub layer: u32,
+    /// The expert.
+    pub expert: u32,
+    /// Tokens that were sent to it.
+    pub tokens: u64,
+    /// Sum of their weights.
+    pub weight_sum: f64,
+}
+
+/// Writes `profile.parquet`.
+pub fn write_profile<'a>(
+    folder: &mut OutputFolder,
+    rows: impl IntoIterator<Item = ProfileRow<'a>>,
+) -> Result<(), ResultsError> {
+    let columns = [
+        ("stack", Kind::Name),
+        ("layer", Kind::U32),
+        ("site", Kind::Name),
+        ("statistic", Kind::Name),
+        ("value", Kind::F64),
+    ];
+    from_rows(folder, "profile.parquet", &columns, rows, |row, cells| {
+        cells.text(row.stack);
+        cells.u32(row.layer);
+        cells.text(row.site);
+        cells.text(row.statistic);
+        cells.f64(row.value);
+    })
+}
+
+/// Writes `experts.parquet`.
+pub fn write_experts<'a>(
+    folder: &mut OutputFolder,
+    rows: impl IntoIterator<Item = ExpertRow<'a>>,
+) -> Result<(), ResultsError> {
+    let columns = [
+        ("stack", Kind::Name),
+        ("layer", Kind::U32),
+        ("expert", Kind::U32),
+        ("tokens", Kind::U64),
+        ("weight_sum", Kind::F64),
+    ];
+    from_rows(folder, "experts.parquet", &columns, rows, |row, cells| {
+        cells.text(row.stack);
+        cells.u32(row.layer);
+        cells.u32(row.expert);
+        cells.u64(row.tokens);
+        cells.f64(row.weight_sum);
+    })
+}
+
+fn from_spool(
+    folder: &mut OutputFolder,
+    name: &str,
+    columns: &Columns,
+    spool: &RowSpool,
+) -> Result<(), ResultsError> {
+    let mut reader = spool.reader()?;
+    write_table(folder, name, columns, |row| reader.next(row))
+}
+
+fn from_rows<T>(
+    folder: &mut OutputFolder,
+    name: &str,
+    columns: &Columns,
+    rows: impl IntoIterator<Item = T>,
+    encode: impl Fn(T, &mut RowEncoder<'_>),
+) -> Result<(), ResultsError> {
+    let mut rows = rows.into_iter();
+    write_table(folder, name, columns, |row| {
+        row.clear();
+        let next = rows.next();
+        Ok(next
+            .map(|next| encode(next, &mut RowEncoder::new(row)))
+            .is_some())
+    })
+}
+
+/// A Parquet list counts its values in 31 bits.
+fn fits_a_list(id: &str, values: usize) -> Result<(), ResultsError> {
+    if i32::try_from(values).is_ok() {
+        return Ok(());
+    }
+    let problem = "its results are more than the 2^31 values of a Parquet list";
+    Err(ResultsError::Id {
+        id: id.to_owned(),
+        problem,
+    })
+}

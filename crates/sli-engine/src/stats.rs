@@ -1,0 +1,511 @@
+//! Statistics of activations, the same bits however the rows were grouped.
+//!
+//! A row's moments are summed in f64 over eight fixed lanes ([`RowStats::of`], pure, so rows may be done in
+//! parallel); rows are then folded one after the other in input order ([`SiteStats::fold`]). Histograms count, so
+//! they may be added up in any order. Values that are not finite are counted and otherwise left out.
+//!
+//! | statistic | definition, over all finite values of all rows |
+//! | --- | --- |
+//! | `count`, `non_finite` | values; values that are infinite or not a number |
+//! | `mean`, `variance` | sum(x) / n; sum((x - mean)^2) / n |
+//! | `kurtosis` | n sum((x - mean)^4) / sum((x - mean)^2)^2; 3 for a normal distribution |
+//! | `abs_max`, `min`, `max` | exact |
+//! | `q0.001` ... `q0.999` | the value of rank ceil(q n), to its bin |
+//! | `cosine` | mean over rows of the cosine between the row and the same token's row one boundary before |
+//!
+//! Bins are the upper 16 bits of the f32: sign, exponent and 7 bits of mantissa. A quantile is the middle of
+//! its bin, or the smallest or largest value where that lies inside: it is within 2^-8 (0.4 %) of the value of that
+//! rank, and within 2^-134 where the value is below 2^-126. A statistic that is not defined (no value, no
+//! variance, no row before) is left out.
+
+/// Names and probabilities of the quantiles.
+pub const QUANTILES: [(&str, f64); 9] = [
+    ("q0.001", 0.001),
+    ("q0.01", 0.01),
+    ("q0.05", 0.05),
+    ("q0.25", 0.25),
+    ("q0.5", 0.5),
+    ("q0.75", 0.75),
+    ("q0.95", 0.95),
+    ("q0.99", 0.99),
+    ("q0.999", 0.999),
+];
+
+/// Independent partial sums of a row; part of the definition of the results.
+const LANES: usize = 8;
+
+/// Counts, central moments and extremes of some values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Moments {
+    count: u64,
+    mean: f64,
+    /// Sums of the second, third and fourth power of the deviation from the mean.
+    powers: [f64; 3],
+    min: f32,
+    max: f32,
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            mean: 0.0,
+            powers: [0.0; 3],
+            min: f32::INFINITY,
+            max: f32::NEG_INFINITY,
+        }
+    }
+}
+
+impl Moments {
+    /// The moments of these values and `other`'s. Pébay, "Formulas for robust, one-pass parallel computation of
+    /// covariances and arbitrary-order statistical moments", 2008, equation 3.1.
+    fn followed_by(self, other: &Self) -> Self {
+        if self.count == 0 {
+            return *other;
+        }
+        if other.count == 0 {
+            return self;
+        }
+        let (a, b) = (self.count as f64, other.count as f64);
+        let n = a + b;
+        let delta = other.mean - self.mean;
+        let step = delta / n;
+        let [a2, a3, a4] = self.powers;
+        let [b2, b3, b4] = other.powers;
+        let second = a2 + b2 + a * b * delta * step;
+        let third =
+            a3 + b3 + a * b * (a - b) * delta * step * step + 3.0 * step * (a * b2 - b * a2);
+        let fourth = a4
+            + b4
+            + a * b * (a * a - a * b + b * b) * delta * step * step * step
+            + 6.0 * step * step * (a * a * b2 + b * b * a2)
+            + 4.0 * step * (a * b3 - b * a3);
+        Self {
+            count: self.count + other.count,
+            mean: self.mean + b * step,
+            powers: [second, third, fourth],
+            min: self.min.min(other.min),
+            max: self.max.max(other.max),
+        }
+    }
+}
+
+/// What a site keeps of one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowStats {
+    moments: Moments,
+    non_finite: u64,
+    /// Cosine to another row; `None` if there was none or one of them is zero or not finite.
+    cosine: Option<f64>,
+}
+
+impl RowStats {
+    /// The moments of a row.
+    pub fn of(row: &[f32]) -> Self {
+        let (count, sum) = finite_sum(row);
+        if count == 0 {
+            return Self {
+                non_finite: row.len() as u64,
+                ..Self::default()
+            };
+        }
+        let mean = sum / count as f64;
+        let (min, max) = extremes(row);
+        let powers = powers(row, mean);
+        Self {
+            moments: Moments {
+                count,
+                mean,
+                powers,
+                min,
+                max,
+            },
+            non_finite: row.len() as u64 - count,
+            cosine: None,
+        }
+    }
+
+    /// The moments of a row, and its cosine to the `previous` one.
+    pub fn with_previous(row: &[f32], previous: &[f32]) -> Self {
+        let [dot, own, other] = products(row, previous);
+        let cosine = dot / (own.sqrt() * other.sqrt());
+        Self {
+            cosine: cosine.is_finite().then_some(cosine),
+            ..Self::of(row)
+        }
+    }
+
+    /// Values that are infinite or not a number.
+    pub fn non_finite(&self) -> u64 {
+        self.non_finite
+    }
+}
+
+/// The value, or 0 in place of one that is not finite; and whether it is.
+fn finite(value: f32) -> (f64, bool) {
+    let finite = value.is_finite();
+    (if finite { f64::from(value) } else { 0.0 }, finite)
+}
+
+/// Adds the lanes up in a fixed order.
+fn total(lanes: [f64; LANES]) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// The number of finite values and their sum.
+fn finite_sum(row: &[f32]) -> (u64, f64) {
+    let mut sums = [0.0; LANES];
+    let mut counts = [0_u32; LANES];
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            let (value, finite) = finite(block[lane]);
+            sums[lane] += value;
+            counts[lane] += u32::from(finite);
+        }
+    }
+    for (lane, &value) in rest.iter().enumerate() {
+        let (value, finite) = finite(value);
+        sums[lane] += value;
+        counts[lane] += u32::from(finite);
+    }
+    (
+        counts.iter().map(|&count| u64::from(count)).sum(),
+        total(sums),
+    )
+}
+
+/// The smallest and largest finite value.
+fn extremes(row: &[f32]) -> (f32, f32) {
+    let mut low = [f32::INFINITY; LANES];
+    let mut high = [f32::NEG_INFINITY; LANES];
+    let mut look = |lane: usize, value: f32| {
+        let finite = value.is_finite();
+        let (below, above) = (finite && value < low[lane], finite && value > high[lane]);
+        low[lane] = if below { value } else { low[lane] };
+        high[lane] = if above { value } else { high[lane] };
+    };
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            look(lane, block[lane]);
+        }
+    }
+    rest.iter()
+        .enumerate()
+        .for_each(|(lane, &value)| look(lane, value));
+    // Zeros of both signs are equal; which lane had which must not show.
+    let positive_zero = |value: f32| value + 0.0;
+    let low = low.into_iter().fold(f32::INFINITY, f32::min);
+    let high = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    (positive_zero(low), positive_zero(high))
+}
+
+/// Sums of the second, third and fourth powers of the deviations from `mean`.
+fn powers(row: &[f32], mean: f64) -> [f64; 3] {
+    let mut sums = [[0.0; LANES]; 3];
+    let mut add = |lane: usize, value: f32| {
+        let (value, finite) = finite(value);
+        let deviation = if finite { value - mean } else { 0.0 };
+        let square = deviation * deviation;
+        sums[0][lane] += square;
+        sums[1][lane] += square * deviation;
+        sums[2][lane] += square * square;
+    };
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    for block in blocks {
+        for lane in 0..LANES {
+            add(lane, block[lane]);
+        }
+    }
+    rest.iter()
+        .enumerate()
+        .for_each(|(lane, &value)| add(lane, value));
+    sums.map(total)
+}
+
+/// The dot product of two rows, and of each with itself.
+fn products(row: &[f32], other: &[f32]) -> [f64; 3] {
+    let mut sums = [[0.0; LANES]; 3];
+    let mut add = |lane: usize, a: f32, b: f32| {
+        let (a, b) = (f64::from(a), f64::from(b));
+        sums[0][lane] += a * b;
+        sums[1][lane] += a * a;
+        sums[2][lane] += b * b;
+    };
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let (other_blocks, other_rest) = other.as_chunks::<LANES>();
+    for (block, other) in blocks.iter().zip(other_blocks) {
+        for lane in 0..LANES {
+            add(lane, block[lane], other[lane]);
+        }
+    }
+    for (lane, (&a, &b)) in rest.iter().zip(other_rest).enumerate() {
+        add(lane, a, b);
+    }
+    sums.map(total)
+}
+
+/// Bins that share a page: the same sign and upper seven bits of the exponent.
+const PAGE: usize = 256;
+
+/// Exact counts of finite values by the upper 16 bits of the f32, 2 KiB for each page of bins that occurs.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    pages: Box<[Option<Box<[u64; PAGE]>>; PAGE]>,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            pages: Box::new([const { None }; PAGE]),
+        }
+    }
+}
+
+impl PartialEq for Histogram {
+    /// Pages of zeros count as absent.
+    fn eq(&self, other: &Self) -> bool {
+        self.bins().eq(other.bins())
+    }
+}
+
+impl Histogram {
+    /// Counts the finite values of a row.
+    pub fn add(&mut self, values: &[f32]) {
+        const INFINITE: u16 = 0x7f80;
+        for value in values {
+            let bin = (value.to_bits() >> 16) as u16;
+            if bin & INFINITE != INFINITE {
+                self.page(usize::from(bin) / PAGE)[usize::from(bin) % PAGE] += 1;
+            }
+        }
+    }
+
+    /// Adds the counts of another.
+    pub fn merge(&mut self, other: &Self) {
+        for (index, page) in other.pages.iter().enumerate() {
+            let Some(page) = page else { continue };
+            self.page(index)
+                .iter_mut()
+                .zip(page.iter())
+                .for_each(|(sum, count)| *sum += count);
+        }
+    }
+
+    fn page(&mut self, index: usize) -> &mut [u64; PAGE] {
+        self.pages[index].get_or_insert_with(|| Box::new([0; PAGE]))
+    }
+
+    /// Bins that are not empty, by number.
+    fn bins(&self) -> impl DoubleEndedIterator<Item = (u16, u64)> {
+        let pages = self.pages.iter().enumerate();
+        pages
+            .filter_map(|(index, page)| Some((index, page.as_ref()?)))
+            .flat_map(|(index, page)| {
+                page.iter()
+                    .enumerate()
+                    .map(move |(bin, &count)| ((index * PAGE + bin) as u16, count))
+            })
+            .filter(|&(_, count)| count > 0)
+    }
+
+    /// Non-empty bins from the most negative values to the largest.
+    fn ascending(&self) -> impl Iterator<Item = (u16, u64)> {
+        const NEGATIVE: u16 = 0x8000;
+        let negative = self.bins().rev().filter(|&(bin, _)| bin >= NEGATIVE);
+        negative.chain(self.bins().filter(|&(bin, _)| bin < NEGATIVE))
+    }
+
+    /// The values of rank ceil(q n) for ascending probabilities, to their bins' middles.
+    fn quantiles<const N: usize>(&self, probabilities: [f64; N]) -> Option<[f64; N]> {
+        let total: u64 = self.bins().map(|(_, count)| count).sum();
+        let rank = |q: f64| ((q * total as f64).ceil() as u64).clamp(1, total.max(1));
+        let mut found = [0.0; N];
+        let mut next = 0;
+        let mut seen = 0;
+        for (bin, count) in self.ascending() {
+            seen += count;
+            while next < N && rank(probabilities[next]) <= seen {
+                found[next] = middle(bin);
+                next += 1;
+            }
+        }
+        (next == N).then_some(found)
+    }
+}
+
+/// The middle of a bin; of the two that hold zero, zero.
+fn middle(bin: u16) -> f64 {
+    if bin & 0x7fff == 0 {
+        return 0.0;
+    }
+    f64::from(f32::from_bits(u32::from(bin) << 16 | 0x8000))
+}
+
+/// The statistics of one place in the model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SiteStats {
+    moments: Moments,
+    non_finite: u64,
+    cosine_sum: f64,
+    cosine_rows: u64,
+    histogram: Histogram,
+}
+
+impl SiteStats {
+    /// Takes the next row in input order.
+    pub fn fold(&mut self, row: &RowStats) {
+        self.moments = self.moments.followed_by(&row.moments);
+        self.non_finite += row.non_finite;
+        if let Some(cosine) = row.cosine {
+            self.cosine_sum += cosine;
+            self.cosine_rows += 1;
+        }
+    }
+
+    /// Takes the values of rows that were, or will be, folded, in any order.
+    pub fn fold_histogram(&mut self, values: &[f32]) {
+        self.histogram.add(values);
+    }
+
+    /// Takes counts that were made elsewhere, in any order.
+    pub fn merge_histogram(&mut self, histogram: &Histogram) {
+        self.histogram.merge(histogram);
+    }
+
+    /// Values that are infinite or not a number.
+    pub fn non_finite(&self) -> u64 {
+        self.non_finite
+    }
+
+    /// Every statistic that is defined, in the order of the table above.
+    pub fn finish(&self) -> Vec<(&'static str, f64)> {
+        let Moments {
+            count,
+            mean,
+            powers: [second, _, fourth],
+            min,
+            max,
+        } = self.moments;
+        let n = count as f64;
+        let mut rows = vec![("count", n), ("non_finite", self.non_finite as f64)];
+        if count > 0 {
+            rows.extend([("mean", mean), ("variance", second / n)]);
+            let kurtosis = n * fourth / (second * second);
+            rows.extend(kurtosis.is_finite().then_some(("kurtosis", kurtosis)));
+            let (min, max) = (f64::from(min), f64::from(max));
+            rows.extend([
+                ("abs_max", min.abs().max(max.abs())),
+                ("min", min),
+                ("max", max),
+            ]);
+            if let Some(values) = self.histogram.quantiles(QUANTILES.map(|(_, q)| q)) {
+                let named = QUANTILES.iter().zip(values);
+                rows.extend(named.map(|(&(name, _), value)| (name, value.clamp(min, max))));
+            }
+        }
+        if self.cosine_rows > 0 {
+            rows.push(("cosine", self.cosine_sum / self.cosine_rows as f64));
+        }
+        rows
+    }
+
+    /// For the journal; [`Self::from_bytes`] continues with the same bits.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Moments {
+            count,
+            mean,
+            powers: [second, third, fourth],
+            min,
+            max,
+        } = self.moments;
+        let floats = [
+            mean,
+            second,
+            third,
+            fourth,
+            f64::from(min),
+            f64::from(max),
+            self.cosine_sum,
+        ];
+        bytes.extend(
+            floats
+                .iter()
+                .flat_map(|value| value.to_bits().to_le_bytes()),
+        );
+        let bins = self.histogram.bins().count() as u64;
+        for number in [count, self.non_finite, self.cosine_rows, bins] {
+            write_number(&mut bytes, number);
+        }
+        let mut before = 0;
+        for (bin, count) in self.histogram.bins() {
+            write_number(&mut bytes, u64::from(bin - before));
+            write_number(&mut bytes, count);
+            before = bin;
+        }
+        bytes
+    }
+
+    /// The statistics that [`Self::to_bytes`] wrote; `None` if these bytes are not from there.
+    pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let input = &mut bytes;
+        let mut floats = [0.0; 7];
+        for value in &mut floats {
+            let (first, rest) = input.split_first_chunk()?;
+            *value = f64::from_bits(u64::from_le_bytes(*first));
+            *input = rest;
+        }
+        let [mean, second, third, fourth, min, max, cosine_sum] = floats;
+        let count = read_number(input)?;
+        let non_finite = read_number(input)?;
+        let cosine_rows = read_number(input)?;
+        let mut histogram = Histogram::default();
+        let mut bin = 0_u16;
+        for _ in 0..read_number(input)? {
+            bin = bin.checked_add(u16::try_from(read_number(input)?).ok()?)?;
+            histogram.page(usize::from(bin) / PAGE)[usize::from(bin) % PAGE] = read_number(input)?;
+        }
+        let powers = [second, third, fourth];
+        let moments = Moments {
+            count,
+            mean,
+            powers,
+            min: min as f32,
+            max: max as f32,
+        };
+        let whole = input.is_empty();
+        whole.then_some(Self {
+            moments,
+            non_finite,
+            cosine_sum,
+            cosine_rows,
+            histogram,
+        })
+    }
+}
+
+/// LEB128.
+fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn read_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
