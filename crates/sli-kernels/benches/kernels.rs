@@ -1,6 +1,7 @@
 //! Prints how fast the kernels are on this machine, as parts of what it could do at best.
 //!
-//! `cargo bench -p sli-kernels [-- WORD]` runs the tables whose name contains the word.
+//! `cargo bench -p sli-kernels --bench kernels [-- WORD.. [THREADS]]` prints the tables whose name
+//! contains one of the words.
 
 #![expect(clippy::print_stdout, reason = "a table is what this program is for")]
 
@@ -11,18 +12,19 @@ use sli_kernels::{
     PackedWeights, Segment, Store, measure,
 };
 
-/// The median time of a call, in seconds.
-fn median(mut f: impl FnMut()) -> f64 {
+/// The shortest time of a call, in seconds: what other work on the machine disturbs least.
+fn best(mut f: impl FnMut()) -> f64 {
     f();
-    let mut times = Vec::new();
+    let mut shortest = f64::INFINITY;
+    let mut calls = 0;
     let begin = Instant::now();
-    while times.len() < 5 || (begin.elapsed().as_secs_f64() < 0.5 && times.len() < 200) {
+    while calls < 5 || (begin.elapsed().as_secs_f64() < 0.5 && calls < 500) {
         let start = Instant::now();
         f();
-        times.push(start.elapsed().as_secs_f64());
+        shortest = shortest.min(start.elapsed().as_secs_f64());
+        calls += 1;
     }
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    shortest
 }
 
 fn filled(rows: usize, cols: usize) -> Mat {
@@ -47,7 +49,7 @@ fn gemm(kernels: &Kernels, kind: PackedKind, peak: f64, bandwidth: f64) {
         for m in [1, 2, 4, 8, 16, 64, 512, 2048] {
             let x = filled(m, k);
             let mut out = Mat::new(m, n);
-            let time = median(|| kernels.gemm(x.view(), &w, None, Store::Set, out.view_mut()));
+            let time = best(|| kernels.gemm(x.view(), &w, None, Store::Set, out.view_mut()));
             let rate = 2.0 * (m * n * k) as f64 / time / 1e9;
             let bytes = PackedWeights::bytes_for(n, k, kind) as f64 / time / 1e9;
             println!(
@@ -101,7 +103,7 @@ fn attention(kernels: &Kernels, peak: f64) {
                 alibi: None,
                 bias: None,
             };
-            let time = median(|| kernels.attention(&args, out.view_mut()));
+            let time = best(|| kernels.attention(&args, out.view_mut()));
             let seen = if mask == AttentionMask::Full {
                 tokens * tokens
             } else {
@@ -128,7 +130,7 @@ fn rows(kernels: &Kernels, bandwidth: f64) {
     let weight = filled(1, 4096);
     let bytes = (2048 * 4096 * 4) as f64 / 1e9;
     let mut line = |name: &str, operands: f64, f: &mut dyn FnMut(&mut Mat)| {
-        let time = median(|| f(&mut y));
+        let time = best(|| f(&mut y));
         println!(
             "{name:>14} {:>8.2} ms {:>8.1}",
             time * 1e3,
@@ -189,13 +191,13 @@ fn packing() {
         (&halves, Element::F16, PackedKind::Bf16Dot),
     ] {
         let mut w = PackedWeights::new(n, k, kind);
-        let time = median(|| w.pack_rows(0, raw, element));
+        let time = best(|| w.pack_rows(0, raw, element));
         println!(
             "{element:?} -> {kind:?}: {:.1}",
             raw.len() as f64 / time / 1e9
         );
     }
-    let time = median(|| {
+    let time = best(|| {
         std::hint::black_box(sli_kernels::first_non_finite(&halves, Element::Bf16));
     });
     println!("first_non_finite: {:.1}", halves.len() as f64 / time / 1e9);
@@ -207,18 +209,16 @@ fn main() {
         .filter(|a| !a.starts_with("--"))
         .collect();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = words
+        .iter()
+        .find_map(|word| word.parse().ok())
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let exact = Kernels::new(threads, Compute::F32);
     let fast = Kernels::new(threads, Compute::Bf16);
-    let single = Kernels::new(1, Compute::Bf16);
     let (exact_peak, fast_peak) = (measure::peak_gflops(&exact), measure::peak_gflops(&fast));
     let bandwidth = measure::memory_bandwidth(&exact, 256 << 20) / 1e9;
     println!(
         "{fast:?}: f32 {exact_peak:.0}, bf16 {fast_peak:.0} GFLOP/s, memory {bandwidth:.1} GB/s"
-    );
-    println!(
-        "one thread: bf16 {:.0} GFLOP/s",
-        measure::peak_gflops(&single)
     );
     if wanted("gemm-bf16") {
         gemm(&fast, PackedKind::Bf16Dot, fast_peak, bandwidth);

@@ -64,6 +64,8 @@ impl<B: Panel> SimdOp for RunTiles<B> {
                 steps: self.steps,
                 c: c.as_mut_ptr(),
                 c_stride: 0,
+                b_ahead: b.as_ptr().cast(),
+                a_ahead: a.as_ptr().cast(),
                 fresh: false,
             };
             // SAFETY: the three vectors are as large as a tile of `rows` rows and one panel.
@@ -78,35 +80,40 @@ impl<B: Panel> SimdOp for RunTiles<B> {
 /// several times the last-level cache).
 pub fn memory_bandwidth(kernels: &Kernels, bytes: usize) -> f64 {
     const CHUNK: usize = 1 << 16;
-    let buffer = vec![1_u64; bytes / 8];
+    let buffer = vec![1.0_f32; bytes / 4];
     let mut best = 0.0_f64;
     for _ in 0..3 {
         let start = Instant::now();
         kernels.parallel_rows(buffer.len() / CHUNK, 1, |chunks| {
             let part = &buffer[chunks.start * CHUNK..chunks.end * CHUNK];
-            kernels.isa().run(ReadAll { part });
+            black_box(kernels.isa().run(Maximum { part }));
         });
-        let read = buffer.len() / CHUNK * CHUNK * 8;
+        let read = buffer.len() / CHUNK * CHUNK * 4;
         best = best.max(read as f64 / start.elapsed().as_secs_f64());
     }
     best
 }
 
-struct ReadAll<'a> {
-    part: &'a [u64],
+struct Maximum<'a> {
+    part: &'a [f32],
 }
 
-impl SimdOp for ReadAll<'_> {
-    type Output = ();
+impl SimdOp for Maximum<'_> {
+    type Output = f32;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let mut sums = [0_u64; 32];
-        for chunk in self.part.as_chunks::<32>().0 {
-            for (sum, x) in sums.iter_mut().zip(chunk) {
-                *sum ^= x;
+    fn run<S: Simd>(self, s: S) -> f32 {
+        const STREAMS: usize = 4;
+        let mut maxima = [s.splat(0.0); STREAMS];
+        let quarter = self.part.len() / STREAMS;
+        for at in (0..quarter / S::LANES * S::LANES).step_by(S::LANES) {
+            for (stream, max) in maxima.iter_mut().enumerate() {
+                *max = s.max(s.get(&self.part[stream * quarter + at..]), *max);
             }
         }
-        black_box(sums);
+        maxima
+            .into_iter()
+            .map(|max| s.maximum(max))
+            .fold(0.0, f32::max)
     }
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 pub use pack::PackedActivations;
 use tile::{
     BLOCK_ROW_BYTES, BLOCK_STEPS, Bf16Panel, F16Panel, F32Panel, PairPanel, Panel, RowTiles, Tile,
-    panels_per_tile,
+    Widths, panels_per_tile,
 };
 
 use crate::kernels::Kernels;
@@ -157,49 +157,80 @@ impl<B: Panel> SimdOp for Block<'_, B> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
+    fn run<S: Simd>(mut self, s: S) {
         let _ = self.of;
         let steps = self.x.steps();
-        let weights = self.w.panels();
-        let b_stride = steps * B::STEP_BYTES;
-        let c_stride = self.rows.len() * PANEL;
-        let tiles = RowTiles::new(self.rows.clone(), S::TILE_ROWS);
-        let widest = panels_per_tile::<S>(tiles.largest());
         if steps == 0 {
             self.sums.fill(0.0);
         }
-        for (block, first) in (0..steps).step_by(BLOCK_STEPS).enumerate() {
-            let block_steps = BLOCK_STEPS.min(steps - first);
-            let activations = self.x.block(block);
-            let mut panel = self.panels.start;
-            while panel < self.panels.end {
-                let mut width = widest;
-                while width > self.panels.end - panel {
-                    width /= 2;
+        let tiles = RowTiles::new(self.rows.clone(), S::TILE_ROWS);
+        let widest = panels_per_tile::<S>(tiles.largest());
+        if tiles.largest() == self.rows.len() {
+            // One tile: each panel is one stream of weights from memory.
+            for (panel, width) in Widths::new(self.panels.clone(), widest) {
+                for block in 0..steps.div_ceil(BLOCK_STEPS) {
+                    self.tile::<S>(
+                        s,
+                        block,
+                        panel,
+                        width,
+                        (self.rows.start, self.rows.len()),
+                        STREAM_AHEAD,
+                    );
                 }
-                for (row, count) in tiles.clone() {
-                    let a = &activations[row * BLOCK_ROW_BYTES..(row + count) * BLOCK_ROW_BYTES];
-                    let at = panel * b_stride + first * B::STEP_BYTES;
-                    let b = &weights[at..at + (width - 1) * b_stride + block_steps * B::STEP_BYTES];
-                    let at =
-                        (panel - self.panels.start) * c_stride + (row - self.rows.start) * PANEL;
-                    let c = &mut self.sums[at..at + (width - 1) * c_stride + count * PANEL];
-                    let tile = Tile {
-                        a: a.as_ptr(),
-                        b: b.as_ptr(),
-                        b_stride,
-                        steps: block_steps,
-                        c: c.as_mut_ptr(),
-                        c_stride,
-                        fresh: block == 0,
-                    };
-                    // SAFETY: the three slices are what the tile covers.
-                    unsafe { tile::dispatch::<S, B>(s, count, width, &tile) };
+            }
+        } else {
+            for block in 0..steps.div_ceil(BLOCK_STEPS) {
+                for (panel, width) in Widths::new(self.panels.clone(), widest) {
+                    let next_panel = width * steps * B::STEP_BYTES;
+                    let mut ahead = next_panel;
+                    for tile in tiles.clone() {
+                        self.tile::<S>(s, block, panel, width, tile, ahead);
+                        ahead = 0;
+                    }
                 }
-                panel += width;
             }
         }
         self.finish();
+    }
+}
+
+/// How far ahead of a single tile its weights are asked for.
+const STREAM_AHEAD: usize = 2048;
+
+impl<B: Panel> Block<'_, B> {
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &mut self,
+        s: S,
+        block: usize,
+        panel: usize,
+        width: usize,
+        (row, count): (usize, usize),
+        ahead: usize,
+    ) {
+        let first = block * BLOCK_STEPS;
+        let steps = BLOCK_STEPS.min(self.x.steps() - first);
+        let b_stride = self.x.steps() * B::STEP_BYTES;
+        let c_stride = self.rows.len() * PANEL;
+        let a = &self.x.block(block)[row * BLOCK_ROW_BYTES..(row + count) * BLOCK_ROW_BYTES];
+        let at = panel * b_stride + first * B::STEP_BYTES;
+        let b = &self.w.panels()[at..at + (width - 1) * b_stride + steps * B::STEP_BYTES];
+        let at = (panel - self.panels.start) * c_stride + (row - self.rows.start) * PANEL;
+        let c = &mut self.sums[at..at + (width - 1) * c_stride + count * PANEL];
+        let tile = Tile {
+            a: a.as_ptr(),
+            b: b.as_ptr(),
+            b_stride,
+            steps,
+            c: c.as_mut_ptr(),
+            c_stride,
+            b_ahead: b.as_ptr().wrapping_add(ahead),
+            a_ahead: a.as_ptr().wrapping_add(a.len()),
+            fresh: block == 0,
+        };
+        // SAFETY: the three slices are what the tile covers.
+        unsafe { tile::dispatch::<S, B>(s, count, width, &tile) };
     }
 }
 

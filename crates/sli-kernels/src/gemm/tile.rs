@@ -13,6 +13,8 @@ pub(crate) const BLOCK_STEPS: usize = 256;
 /// Bytes between the rows of a block of packed activations.
 pub(crate) const BLOCK_ROW_BYTES: usize = BLOCK_STEPS * 4;
 
+const CACHE_LINE: usize = 64;
+
 /// How the elements of a panel are stored, and how they are multiplied.
 pub(crate) trait Panel: Copy + Send + Sync + 'static {
     /// The value of the type.
@@ -126,6 +128,10 @@ pub(crate) struct Tile {
     pub c: *mut f32,
     /// Elements between the sums of one panel and the next.
     pub c_stride: usize,
+    /// Weights to ask for meanwhile, a step a step, of each panel.
+    pub b_ahead: *const u8,
+    /// Activations to ask for meanwhile, a cache line a step.
+    pub a_ahead: *const u8,
     /// Whether the sums start from zero instead of from what is stored.
     pub fresh: bool,
 }
@@ -153,9 +159,15 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
                 }
             }
         }
-        let mut b = tile.b;
+        let (mut b, mut b_ahead) = (tile.b, tile.b_ahead);
         for step in 0..tile.steps {
             let a = tile.a.add(step * 4);
+            s.prefetch_near(tile.a_ahead.wrapping_add(step * CACHE_LINE));
+            for p in 0..P {
+                for line in 0..B::STEP_BYTES / CACHE_LINE {
+                    s.prefetch(b_ahead.wrapping_add(p * tile.b_stride + line * CACHE_LINE));
+                }
+            }
             let mut weights = [[B::weights(s, b, 0); V]; P];
             for (p, panel) in weights.iter_mut().enumerate() {
                 for (v, vector) in panel.iter_mut().enumerate() {
@@ -171,6 +183,7 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
                 }
             }
             b = b.add(B::STEP_BYTES);
+            b_ahead = b_ahead.wrapping_add(B::STEP_BYTES);
         }
         for (r, row) in sums.iter().enumerate() {
             for (p, panel) in row.iter().enumerate() {
@@ -188,14 +201,12 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
 /// The most panels that a tile of `rows` rows takes at once.
 pub(crate) const fn panels_per_tile<S: Simd>(rows: usize) -> usize {
     let vectors = PANEL / S::LANES;
-    let mut panels = if rows == 1 {
-        8
-    } else if rows <= 3 {
-        4
-    } else if rows <= 7 {
-        2
-    } else {
-        1
+    // Sums, one step of the panels and an activation fill the registers.
+    let mut panels = match rows {
+        1 => 8,
+        2 => 4,
+        3..=6 => 2,
+        _ => 1,
     };
     while panels > 1 && rows * panels * vectors > S::TILE_SUMS {
         panels /= 2;
@@ -230,7 +241,6 @@ pub(crate) unsafe fn dispatch<S: Simd, B: Panel>(s: S, rows: usize, panels: usiz
         (2, 4),
         (3, 1),
         (3, 2),
-        (3, 4),
         (4, 1),
         (4, 2),
         (5, 1),
@@ -238,7 +248,6 @@ pub(crate) unsafe fn dispatch<S: Simd, B: Panel>(s: S, rows: usize, panels: usiz
         (6, 1),
         (6, 2),
         (7, 1),
-        (7, 2),
         (8, 1),
         (9, 1),
         (10, 1),
@@ -288,5 +297,40 @@ impl Iterator for RowTiles {
         self.rows -= count;
         self.tiles -= 1;
         Some((row, count))
+    }
+}
+
+/// Panels in groups of a power of two: (first panel, panels) each.
+#[derive(Clone)]
+pub(crate) struct Widths {
+    panels: std::ops::Range<usize>,
+    width: usize,
+}
+
+impl Widths {
+    /// Cuts `panels` into groups of `widest` (a power of two) and smaller ones at the end.
+    #[inline(always)]
+    pub(crate) fn new(panels: std::ops::Range<usize>, widest: usize) -> Self {
+        Self {
+            panels,
+            width: widest,
+        }
+    }
+}
+
+impl Iterator for Widths {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.panels.is_empty() {
+            return None;
+        }
+        while self.width > self.panels.len() {
+            self.width /= 2;
+        }
+        let panel = self.panels.start;
+        self.panels.start += self.width;
+        Some((panel, self.width))
     }
 }

@@ -287,4 +287,20 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
             _mm512_mask_storeu_ps(to.as_mut_ptr(), lanes(to.len()), x);
         }
     }
+
+    #[inline(always)]
+    fn prefetch_near(self, at: *const u8) {
+        // SAFETY: a prefetch reads nothing.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        // SAFETY: a prefetch reads nothing.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T1>(at.cast());
+        }
+    }
 }

@@ -147,6 +147,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The largest lane; unspecified if one is NaN.
     fn maximum(self, a: Self::F) -> f32;
 
+    /// Asks for the cache line at `at`, which need not be a valid address, in the first-level cache.
+    #[inline(always)]
+    fn prefetch_near(self, at: *const u8) {
+        let _ = at;
+    }
+
+    /// Asks for the cache line at `at`, which need not be a valid address, in the second-level cache.
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        let _ = at;
+    }
+
     /// Reads the first vector of `from`, which must have at least [`Self::LANES`] elements.
     #[inline(always)]
     fn get(self, from: &[f32]) -> Self::F {
