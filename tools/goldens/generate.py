@@ -111,7 +111,10 @@ def write_checkpoint(variant, folder):
         dtype = next(code for code, kind in formula.DTYPES.items() if kind == tensor.dtype)
         entry = {"name": name, "shape": list(tensor.shape), "dtype": dtype}
         rule = weights.scale_and_offset(model, saved_as, tensor, [tuple(rule) for rule in variant.get("weights", [])])
-        if rule is None:
+        given_values = [values for pattern, values in variant.get("values", {}).items() if re.search(pattern, name)]
+        if given_values:
+            entry["values"] = given_values[0]
+        elif rule is None:
             entry["values"] = tensor.flatten().tolist()
         else:
             entry["scale"], entry["offset"] = rule
@@ -180,9 +183,9 @@ def flat(tensor):
 class Capture:
     """What enters the first layer and what leaves every layer, by forward hooks."""
 
-    def __init__(self, model, path=None, norm_path=None):
+    def __init__(self, model, path=None, norm_path=None, streams=1):
         self.model, self.boundaries, self.handles = model, {}, []
-        self.norm_path, self.norm_output = norm_path, None
+        self.norm_path, self.norm_output, self.streams = norm_path, None, streams
         self.path, layers = layer_stack(model, path)
         self.count = 0  # of layers run so far: a layer that several positions share runs several times
         self.handles.append(layers[0].register_forward_pre_hook(self.enter, with_kwargs=True))
@@ -195,11 +198,18 @@ class Capture:
     def enter(self, module, arguments, named):
         if 0 not in self.boundaries:
             hidden = arguments[0] if arguments else named["hidden_states"]
-            self.boundaries[0] = flat(hidden)
+            self.boundaries[0] = self.boundary(hidden)
+
+    def boundary(self, hidden):
+        """[tokens, hidden]; streams side by side in the last dimension become [streams * tokens, hidden], stream-major."""
+        hidden = flat(hidden)
+        if self.streams == 1:
+            return hidden
+        return hidden.unflatten(-1, (self.streams, -1)).transpose(0, 1).flatten(0, 1).contiguous()
 
     def leave(self, module, arguments, output):
         self.count += 1
-        self.boundaries[self.count] = flat(first_tensor(output))
+        self.boundaries[self.count] = self.boundary(first_tensor(output))
 
     def produced(self, name):
         def hook(module, arguments, output):
@@ -230,7 +240,7 @@ class Capture:
 def run(model, inputs, variant):
     """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
     accepted = inspect.signature(model.forward).parameters
-    capture = Capture(model, variant.get("layers"), variant.get("norm"))
+    capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
     with torch.no_grad():
         output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
@@ -274,7 +284,7 @@ def is_causal(variant, folder):
         ids = inputs["input_ids"].clone()
         ids[-1] = ids[-1] - shift if ids[-1] > 4 else ids[-1] + shift
         _, capture = run(load(variant, folder), {**inputs, "input_ids": ids}, variant)
-        outputs.append(capture.boundaries[capture.count][: len(ids) - 1])
+        outputs.append(flat(capture.last_hidden)[: len(ids) - 1])
     return torch.allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-5)
 
 

@@ -18,6 +18,10 @@ SPECIAL = [
     (r"(input|post_attention)_residual$", 0.3, 1.0),  # doge
     (r"self_attn\.A$", 0.5, 0.0),  # doge
     (r"per_expert_scale$", 0.3, 1.0),
+    (r"\.time_decay$", 2.5, -2.0),  # rwkv
+    (r"\.time_first$", 0.5, -1.2),
+    (r"\.time_mix_(key|value|receptance)$", 0.45, 0.5),
+    (r"rg_lru\.recurrent_param$", 1.5, -3.0),  # recurrent_gemma
     (r"layer_scalar$", 0.2, 0.9),
     (r"residual_gate\.gate$", 0.5, 0.0),  # muse_spark
     (r"layers\.\d+\.lambdas$", 0.3, 0.6),  # neomme
