@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::convert::{self, NoConversion};
 use crate::dtype::Dtype;
 use crate::error::{CheckpointError, LeafProblem};
-use crate::evaluate::{Evaluator, adds_axis};
+use crate::evaluate::Evaluator;
 use crate::read_plan::{FileRange, Plan, join};
 use crate::tensors::FileIndex;
 use crate::view::{Core, View};
@@ -384,11 +384,6 @@ impl ResolvedLeaf {
             to,
             value,
         }
-    }
-
-    /// Whether every slice is a tensor of its own.
-    pub fn is_stacked_from_tensors(&self) -> bool {
-        adds_axis(&self.source)
     }
 }
 

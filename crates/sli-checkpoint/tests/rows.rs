@@ -377,7 +377,7 @@ fn element_bytes(id: u64, size: usize) -> Vec<u8> {
     mixed.to_le_bytes()[..size].to_vec()
 }
 
-/// Largest gap that may be read through.
+/// Largest gap that may be read through, beside a piece at least as large.
 const MAX_GAP: usize = 64 << 10;
 
 impl Case {
@@ -489,4 +489,31 @@ proptest! {
         let rows = ranges(&mut dice, case.leaf.rows());
         case.check(case.leaf.slices() - 1, rows);
     }
+}
+
+/// A window of a transposed weight takes little more than its own bytes, though its pieces are far
+/// apart: windows together do not read the weight several times.
+#[test]
+fn windows_of_a_transposed_weight_do_not_read_it_over_and_over() {
+    let (stored_rows, stored_columns) = (64, 100_000);
+    let checkpoint = support::checkpoint(&[Tensor::counting("w", &[stored_rows, stored_columns])]);
+    let leaf = binding(checkpoint)
+        .resolve(&leaf(
+            Source::tensor("w").transpose(),
+            &[stored_columns, stored_rows],
+        ))
+        .expect("there");
+    let windows = (0..stored_columns)
+        .step_by(5000)
+        .map(|start| start..start + 5000);
+    let read: u64 = windows.map(|rows| leaf.stored_bytes(rows)).sum();
+    assert_eq!(read, leaf.total_bytes());
+    // Two interleaved halves: gaps as wide as the rows are read through.
+    let half = Source::tensor("w").part(Split::Strided { parts: 2 }, 0);
+    let checkpoint = support::checkpoint(&[Tensor::counting("w", &[1000, 3000])]);
+    let half = binding(checkpoint)
+        .resolve(&support::leaf(half, &[500, 3000]))
+        .expect("there");
+    let (read, needed) = (half.stored_bytes(0..500), half.total_bytes());
+    assert!(read > needed && read < 2 * needed, "{read} for {needed}");
 }
