@@ -1,0 +1,279 @@
+//! The command line: what may be said, in one table of structs. Help, man page and completions are
+//! derived from it.
+
+mod byte_size;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Style, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+pub use byte_size::parse_byte_size;
+
+/// Run any Hugging Face transformer over a dataset, one layer at a time.
+///
+/// SLI reads a model's weights once per pass over the data and holds only a few layers in memory, so a
+/// machine can run models far larger than its memory. The memory budget decides how fast a run is,
+/// never whether it runs or what comes out.
+#[derive(Debug, Parser)]
+#[command(name = "sli", version, styles = STYLES, max_term_width = 100, subcommand_required = true)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const HEADING: Style = AnsiColor::Green.on_default().bold();
+const LITERAL: Style = AnsiColor::Cyan.on_default().bold();
+const STYLES: Styles = Styles::styled()
+    .header(HEADING)
+    .usage(HEADING)
+    .literal(LITERAL)
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  2    wrong usage
+  3    bad model or bad input
+  4    does not fit the memory budget
+  5    input/output error
+  130  interrupted; the same command goes on where it stopped
+
+Results go to stdout, everything else to stderr. NO_COLOR switches colours off.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sli run models/llama --input corpus.jsonl --out results
+  sli run models/llama --input corpus.txt --out results --take scores --take topk:50 --memory 8GiB
+  sli run models/minilm --input sentences.parquet --out vectors --take embedding:mean
+  sli run models/llama --input corpus.jsonl --out states --take hidden:0,8-12,norm --hidden-dtype bf16
+
+Input, by extension:
+  .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\", \"token_type_ids\"?}
+  .txt      one text a line
+  .parquet  the columns of .jsonl
+  Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.
+  Keys and columns of other names are not looked at.
+
+An interrupted run goes on where it stopped when the same command is run again.";
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  sli plan models/llama --input corpus.jsonl
+  sli plan models/llama --input corpus.jsonl --memory 4GiB --take hidden --json";
+
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  sli inspect models/llama
+  sli inspect models/llama --json";
+
+const ARCHITECTURES_EXAMPLES: &str = "\
+Examples:
+  sli architectures
+  sli architectures --json";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  sli completions bash > ~/.local/share/bash-completion/completions/sli
+  sli completions fish > ~/.config/fish/completions/sli.fish";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a model over a dataset and write the results into a folder
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Say what a run would read, write, hold and take, without running it
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
+    /// Show what a model is made of and whether its checkpoint is complete
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
+    /// List the supported model types
+    #[command(after_help = ARCHITECTURES_EXAMPLES)]
+    Architectures(ArchitecturesArgs),
+    /// Write a shell completion script to stdout
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual page to stdout, in roff
+    #[command(hide = true)]
+    Man,
+}
+
+/// `sli run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// What to run on what.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Folder for the results; created if absent
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: PathBuf,
+    /// Discard what an earlier, different or damaged run left in the folder and start over
+    #[arg(long)]
+    pub fresh: bool,
+    /// Print the closing summary as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sli plan`: takes every flag of `sli run`, so that a command can be planned as it stands.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// What to run on what.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Folder for the results; nothing is written there
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Accepted as in `sli run`; nothing is discarded
+    #[arg(long)]
+    pub fresh: bool,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sli inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Folder of the model, or a single weights file beside its config.json
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: PathBuf,
+    /// Accept a configuration key that SLI does not know; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub allow_unread: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sli architectures`.
+#[derive(Debug, Args)]
+pub struct ArchitecturesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `sli run` and `sli plan` share.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// Folder of the model, or a single weights file beside its config.json
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: PathBuf,
+    /// Dataset: .jsonl, .txt or .parquet
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub input: PathBuf,
+    /// A result to produce; repeatable [default: profile and scores]
+    ///
+    /// profile                  statistics of every layer
+    /// scores                   log-probability of every token, perplexity
+    /// hidden[:LAYERS]          hidden states; LAYERS is a list of N, A-B, last, norm, each with an
+    ///                          optional stack name: hidden:0,8-12,norm or hidden:encoder.4
+    /// logits                   logits of every token
+    /// topk:K                   the K most probable next tokens
+    /// embedding[:mean|cls|last|pooler]
+    ///                          one vector a record
+    /// router                   the experts of every token
+    #[arg(long = "take", value_name = "T", verbatim_doc_comment)]
+    pub takes: Vec<String>,
+    /// Memory the whole process may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is
+    /// free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
+    pub memory: Option<u64>,
+    /// Compute threads [default: all processors]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+    /// Precision of the matrix products; auto is bf16 where the processor has native bf16 products and
+    /// the checkpoint holds 16 bits or less
+    #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
+    pub compute: ComputeArg,
+    /// Cut longer records to this many tokens
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub max_length: Option<usize>,
+    /// Run records that are longer than the model was trained for
+    #[arg(long)]
+    pub allow_long: bool,
+    /// Element type of stored hidden states
+    #[arg(long, value_enum, default_value_t = HiddenDtypeArg::F32)]
+    pub hidden_dtype: HiddenDtypeArg,
+    /// Whether activations may go to disk between layers
+    #[arg(long, value_enum, default_value_t = SpillArg::Auto)]
+    pub spill: SpillArg,
+    /// Do not share the work on beginnings that records have in common
+    #[arg(long)]
+    pub no_share: bool,
+    /// Accept a configuration key that SLI does not know; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub allow_unread: Vec<String>,
+    /// Work between two checkpoints of a run, in seconds; an interruption costs at most this
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
+    pub checkpoint_interval: f64,
+}
+
+/// `--compute`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ComputeArg {
+    /// bf16 where it is native and the checkpoint is 16-bit, else f32
+    Auto,
+    /// Full f32
+    F32,
+    /// Inputs of products rounded to bf16, sums in f32
+    Bf16,
+}
+
+/// `--hidden-dtype`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HiddenDtypeArg {
+    /// As computed
+    F32,
+    /// Rounded to bfloat16
+    Bf16,
+    /// Rounded to half precision
+    F16,
+}
+
+/// `--spill`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SpillArg {
+    /// When it is faster than reading the weights again
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("expected a whole number".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
+        _ => Err("expected a number of seconds".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn the_table_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

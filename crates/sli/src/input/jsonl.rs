@@ -1,0 +1,302 @@
+//! JSON Lines: an object a line.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::error::InputError;
+use super::lines::Lines;
+use super::place::Place;
+use super::raw::{Fields, RawRecord, UNSUPPORTED};
+
+/// The records of a JSON Lines file.
+pub struct JsonlReader {
+    lines: Lines,
+    number: u64,
+}
+
+impl JsonlReader {
+    /// Opens a JSON Lines file.
+    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+        Ok(Self {
+            lines: Lines::open(path)?,
+            number: 0,
+        })
+    }
+}
+
+impl Iterator for JsonlReader {
+    type Item = Result<RawRecord, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (place, line) = match self.lines.next_line() {
+            Ok(line) => line?,
+            Err(error) => return Some(Err(error)),
+        };
+        let number = self.number;
+        self.number += 1;
+        Some(parse(line, &place).and_then(|fields| fields.into_record(place, number)))
+    }
+}
+
+fn parse(line: &str, place: &Place) -> Result<Fields, InputError> {
+    serde_json::from_str(line).map_err(|error| {
+        let text = error.to_string();
+        let problem = match text.strip_suffix(&format!(" at line 1 column {}", error.column())) {
+            Some(problem) => format!("{problem} at column {}", error.column()),
+            None => text,
+        };
+        let error = InputError::record(place, problem);
+        if line.trim_start().starts_with('{') {
+            error
+        } else {
+            error.with_hint("a .jsonl file has one JSON object a line")
+        }
+    })
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                let mut seen: Vec<&'static str> = Vec::new();
+                while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                    let known = KEYS
+                        .iter()
+                        .chain(&UNSUPPORTED)
+                        .find(|&&known| known == key.as_ref());
+                    let Some(&key) = known else {
+                        map.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    if seen.contains(&key) {
+                        return Err(A::Error::custom(format_args!("`{key}` occurs twice")));
+                    }
+                    seen.push(key);
+                    let named =
+                        |error: A::Error| A::Error::custom(format_args!("`{key}`: {error}"));
+                    match key {
+                        "id" => {
+                            let id = map.next_value::<Option<Id>>().map_err(named)?;
+                            fields.id = id.map(|id| id.0);
+                        }
+                        "text" => fields.text = map.next_value().map_err(named)?,
+                        "input_ids" => fields.input_ids = ids(&mut map).map_err(named)?,
+                        "token_type_ids" => fields.token_type_ids = ids(&mut map).map_err(named)?,
+                        "messages" => fields.messages = map.next_value().map_err(named)?,
+                        other => {
+                            if map.next_value::<Option<IgnoredAny>>()?.is_some() {
+                                fields.unsupported = Some(other);
+                            }
+                        }
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+const KEYS: [&str; 5] = ["id", "text", "input_ids", "token_type_ids", "messages"];
+
+fn ids<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Vec<u32>>, A::Error> {
+    Ok(map.next_value::<Option<TokenIds>>()?.map(|ids| ids.0))
+}
+
+/// A string or an integer.
+struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+
+        impl Visitor<'_> for IdVisitor {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string or an integer")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Id, E> {
+                Ok(Id(text.to_owned()))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Id, E> {
+                Ok(Id(number.to_string()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Id, E> {
+                Ok(Id(number.to_string()))
+            }
+        }
+
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+/// A list of small non-negative integers, read without a JSON value per element.
+struct TokenIds(Vec<u32>);
+
+impl<'de> Deserialize<'de> for TokenIds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdsVisitor;
+
+        impl<'de> Visitor<'de> for IdsVisitor {
+            type Value = TokenIds;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of integers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<TokenIds, A::Error> {
+                let mut ids = Vec::new();
+                while let Some(TokenId(id)) = seq.next_element()? {
+                    ids.push(id);
+                }
+                Ok(TokenIds(ids))
+            }
+        }
+
+        deserializer.deserialize_seq(IdsVisitor)
+    }
+}
+
+struct TokenId(u32);
+
+impl<'de> Deserialize<'de> for TokenId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+
+        impl Visitor<'_> for IdVisitor {
+            type Value = TokenId;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an integer")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<TokenId, E> {
+                u32::try_from(id)
+                    .map(TokenId)
+                    .map_err(|_| E::custom(format_args!("{id} is beyond any vocabulary")))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, id: i64) -> Result<TokenId, E> {
+                Err(E::custom(format_args!("{id} is negative")))
+            }
+        }
+
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::parse;
+    use crate::input::{Content, Place, Position, RawRecord};
+
+    fn record(line: &str) -> Result<RawRecord, String> {
+        let place = Place {
+            file: Arc::new("in.jsonl".into()),
+            position: Position::Line(3),
+        };
+        parse(line, &place)
+            .and_then(|fields| fields.into_record(place, 7))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn records() {
+        let text =
+            record(r#"{"text": "a\u00e9", "label": {"deep": [1, {}]}, "id": null}"#).unwrap();
+        assert_eq!(
+            (text.id.as_str(), text.content),
+            ("7", Content::Text("aé".into()))
+        );
+        let ids = record(r#"{"id": -5, "input_ids": [0, 4294967295], "token_type_ids": [0,1]}"#);
+        let ids = ids.unwrap();
+        assert_eq!(ids.id, "-5");
+        assert_eq!(ids.content, Content::Ids(vec![0, u32::MAX]));
+        assert_eq!(ids.token_types, Some(vec![0, 1]));
+        let empty =
+            record(r#"{"id": "a/b", "input_ids": [], "text": null, "images": null}"#).unwrap();
+        assert_eq!(
+            (empty.id.as_str(), empty.content),
+            ("a/b", Content::Ids(vec![]))
+        );
+        let chat = record(r#"{"messages": [{"role": "user", "content": "x"}]}"#).unwrap();
+        assert!(matches!(chat.content, Content::Messages(messages) if messages.len() == 1));
+    }
+
+    #[test]
+    fn refusals() {
+        for (line, problem) in [
+            ("[1, 2]", "invalid type: sequence, expected a JSON object"),
+            ("\"text\"", "expected a JSON object"),
+            ("3", "expected a JSON object"),
+            ("null", "expected a JSON object"),
+            ("{", "EOF while parsing"),
+            ("{} {}", "trailing characters"),
+            ("{}", "none of `text`"),
+            (r#"{"inputids": [1]}"#, "none of `text`"),
+            (r#"{"text": "a", "text": "b"}"#, "`text` occurs twice"),
+            (
+                r#"{"text": "a", "input_ids": [1]}"#,
+                "both `text` and `input_ids`",
+            ),
+            (r#"{"text": 5}"#, "`text`: invalid type: integer `5`"),
+            (r#"{"text": ["a"]}"#, "`text`: invalid type: sequence"),
+            (r#"{"text": "\ud800"}"#, "hex escape"),
+            (r#"{"input_ids": "1 2"}"#, "expected a list of integers"),
+            (r#"{"input_ids": [1, -2]}"#, "`input_ids`: -2 is negative"),
+            (r#"{"input_ids": [1.0]}"#, "expected an integer"),
+            (r#"{"input_ids": [true]}"#, "expected an integer"),
+            (r#"{"input_ids": [[1]]}"#, "expected an integer"),
+            (r#"{"input_ids": [4294967296]}"#, "beyond any vocabulary"),
+            (
+                r#"{"input_ids": [99999999999999999999999]}"#,
+                "expected an integer",
+            ),
+            (r#"{"input_ids": [NaN]}"#, "expected"),
+            (
+                r#"{"id": 1.5, "text": ""}"#,
+                "expected a string or an integer",
+            ),
+            (
+                r#"{"id": ["a"], "text": ""}"#,
+                "expected a string or an integer",
+            ),
+            (r#"{"id": "__metadata__", "text": ""}"#, "reserved"),
+            (r#"{"messages": "hi"}"#, "`messages`: invalid type"),
+            (r#"{"text": "a", "images": ["x.png"]}"#, "takes no `images`"),
+            (
+                r#"{"text": "a", "decoder_text": "x"}"#,
+                "takes no `decoder_text`",
+            ),
+        ] {
+            let error = record(line).unwrap_err();
+            assert!(error.contains(problem), "{line}: {error}");
+            assert!(error.ends_with("(in.jsonl, line 3)"), "{line}: {error}");
+        }
+        let deep = format!("{{\"messages\": {}", "[".repeat(100_000));
+        assert!(record(&deep).unwrap_err().contains("recursion limit"));
+        let deep = format!("{{\"unknown\": {}", "[".repeat(100_000));
+        assert!(record(&deep).is_err());
+        let long = format!("{{\"text\": \"\", \"id\": \"{}\"}}", "x".repeat(5000));
+        assert!(record(&long).unwrap_err().contains("5000 bytes"));
+    }
+}

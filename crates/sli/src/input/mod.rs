@@ -1,0 +1,71 @@
+//! Datasets: files of records, read as streams.
+//!
+//! A reader yields [`RawRecord`]s one by one and holds one line or a few rows in memory, whatever the size
+//! of the file. Everything that a record can have wrong with it by itself is found here; what the model
+//! has to say about it (vocabulary, length) is in [`crate::prepare`].
+
+mod columns;
+mod error;
+mod jsonl;
+mod lines;
+mod parquet;
+mod place;
+mod raw;
+mod text;
+mod unique;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use error::InputError;
+pub use place::{Place, Position};
+pub use raw::{Content, RawRecord};
+pub use unique::UniqueIds;
+
+use jsonl::JsonlReader;
+use parquet::ParquetReader;
+use text::TextReader;
+
+/// The records of a file.
+pub type Records = Box<dyn Iterator<Item = Result<RawRecord, InputError>>>;
+
+/// Opens a dataset; its format is told by the extension.
+pub fn open(path: &Path) -> Result<Records, InputError> {
+    let shared = Arc::new(path.to_path_buf());
+    let metadata = fs_err::metadata(path).map_err(|source| InputError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    if metadata.is_dir() {
+        return Err(wrong_file(path, "the input is a folder", "give one file"));
+    }
+    if !metadata.is_file() {
+        return Err(wrong_file(
+            path,
+            "the input is read more than once",
+            "give a regular file",
+        ));
+    }
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    Ok(match extension.to_str() {
+        Some("jsonl") => Box::new(JsonlReader::open(shared)?),
+        Some("txt") => Box::new(TextReader::open(shared)?),
+        Some("parquet") => Box::new(ParquetReader::open(shared)?),
+        _ => {
+            let problem = "the extension tells no known format";
+            return Err(wrong_file(
+                path,
+                problem,
+                "formats are .jsonl, .txt and .parquet",
+            ));
+        }
+    })
+}
+
+fn wrong_file(path: &Path, problem: &str, hint: &str) -> InputError {
+    InputError::File {
+        path: path.to_path_buf(),
+        problem: problem.into(),
+        hint: Some(hint.into()),
+    }
+}

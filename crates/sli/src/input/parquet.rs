@@ -1,0 +1,263 @@
+//! Parquet files: the keys of a JSON Lines record as columns.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use fs_err::File;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::columns::{json_value, type_name};
+use super::error::InputError;
+use super::place::{Place, Position};
+use super::raw::{Fields, RawRecord, UNSUPPORTED};
+use crate::guard::guarded;
+
+/// Rows decoded at a time.
+const BATCH_ROWS: usize = 64;
+
+/// The records of a Parquet file.
+pub struct ParquetReader {
+    path: Arc<PathBuf>,
+    reader: ParquetRecordBatchReader,
+    columns: Columns,
+    /// Row of the batch that is next.
+    next: usize,
+    /// Rows before this batch.
+    before: u64,
+    /// A broken file is not read further.
+    broken: bool,
+}
+
+impl ParquetReader {
+    /// Opens a Parquet file.
+    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+        let file = File::open(path.as_path()).map_err(|source| InputError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let reader = guarded(|| {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(file.into_file())?;
+            let roots: Vec<usize> = builder
+                .schema()
+                .fields()
+                .iter()
+                .enumerate()
+                .filter(|(_, field)| is_known(field.name()))
+                .map(|(index, _)| index)
+                .collect();
+            let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+            builder
+                .with_projection(mask)
+                .with_batch_size(BATCH_ROWS)
+                .build()
+        });
+        let broken = |problem: String| broken_file(&path, &problem);
+        let reader = reader
+            .map_err(broken)?
+            .map_err(|error| broken(error.to_string()))?;
+        let columns = Columns::default();
+        Ok(Self {
+            path,
+            reader,
+            columns,
+            next: 0,
+            before: 0,
+            broken: false,
+        })
+    }
+
+    fn next_record(&mut self) -> Result<Option<RawRecord>, InputError> {
+        while self.next == self.columns.rows {
+            self.before += self.columns.rows as u64;
+            self.next = 0;
+            let batch =
+                guarded(|| self.reader.next()).map_err(|error| broken_file(&self.path, &error))?;
+            let Some(batch) = batch else {
+                self.columns = Columns::default();
+                return Ok(None);
+            };
+            let batch = batch.map_err(|error| broken_file(&self.path, &error.to_string()))?;
+            self.columns = Columns::new(&batch).map_err(|problem| InputError::File {
+                path: self.path.to_path_buf(),
+                problem,
+                hint: None,
+            })?;
+        }
+        let row = self.next;
+        self.next += 1;
+        let number = self.before + row as u64;
+        let place = Place {
+            file: Arc::clone(&self.path),
+            position: Position::Row(number),
+        };
+        let fields = self
+            .columns
+            .fields(row)
+            .map_err(|problem| InputError::record(&place, problem))?;
+        fields.into_record(place, number).map(Some)
+    }
+}
+
+impl Iterator for ParquetReader {
+    type Item = Result<RawRecord, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.broken {
+            return None;
+        }
+        let record = self.next_record().transpose();
+        self.broken = matches!(record, Some(Err(_)));
+        record
+    }
+}
+
+fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {
+    InputError::File {
+        path: path.to_path_buf(),
+        problem: format!("not a readable Parquet file: {problem}"),
+        hint: Some("uncompressed, Snappy and Zstandard columns can be read".into()),
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    ["id", "text", "input_ids", "token_type_ids", "messages"].contains(&name)
+        || UNSUPPORTED.contains(&name)
+}
+
+/// The columns of a batch, in the few types that records are made from.
+#[derive(Default)]
+struct Columns {
+    rows: usize,
+    id: Option<ArrayRef>,
+    text: Option<ArrayRef>,
+    input_ids: Option<ArrayRef>,
+    token_type_ids: Option<ArrayRef>,
+    messages: Option<ArrayRef>,
+    unsupported: Vec<(&'static str, ArrayRef)>,
+}
+
+impl Columns {
+    fn new(batch: &RecordBatch) -> Result<Self, String> {
+        let mut columns = Self {
+            rows: batch.num_rows(),
+            ..Self::default()
+        };
+        for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
+            let name = field.name().as_str();
+            let slot = match name {
+                "id" => &mut columns.id,
+                "text" => &mut columns.text,
+                "input_ids" => &mut columns.input_ids,
+                "token_type_ids" => &mut columns.token_type_ids,
+                "messages" => &mut columns.messages,
+                _ => {
+                    let known = UNSUPPORTED.iter().find(|&&known| known == name);
+                    columns
+                        .unsupported
+                        .extend(known.map(|&known| (known, Arc::clone(array))));
+                    continue;
+                }
+            };
+            if slot.is_some() {
+                return Err(format!("there are two columns `{name}`"));
+            }
+            let wrong = |expected: &str| {
+                format!(
+                    "column `{name}` holds {}, expected {expected}",
+                    type_name(array.data_type())
+                )
+            };
+            let array = match (name, array.data_type()) {
+                (_, DataType::Null) => Some(Arc::clone(array)),
+                ("id", kind) if is_string(kind) || kind.is_integer() => {
+                    cast(array, &DataType::Utf8).ok()
+                }
+                ("id", _) => return Err(wrong("strings or integers")),
+                ("text", kind) if is_string(kind) => cast(array, &DataType::Utf8).ok(),
+                ("text", _) => return Err(wrong("strings")),
+                ("messages", _) if item_type(array.data_type()).is_some() => {
+                    Some(Arc::clone(array))
+                }
+                ("messages", _) => return Err(wrong("lists of messages")),
+                (_, kind)
+                    if item_type(kind).is_some_and(|item| item.is_integer() || item.is_null()) =>
+                {
+                    let item = arrow::datatypes::Field::new_list_field(DataType::Int64, true);
+                    cast(array, &DataType::LargeList(Arc::new(item))).ok()
+                }
+                _ => return Err(wrong("lists of integers")),
+            };
+            *slot = Some(array.ok_or_else(|| format!("column `{name}` cannot be read"))?);
+        }
+        Ok(columns)
+    }
+
+    fn fields(&self, row: usize) -> Result<Fields, String> {
+        let present = |array: &Option<ArrayRef>| {
+            array
+                .as_ref()
+                .filter(|array| !array.is_null(row) && !array.data_type().is_null())
+                .cloned()
+        };
+        let string = |array: ArrayRef| array.as_string::<i32>().value(row).to_owned();
+        Ok(Fields {
+            id: present(&self.id).map(string),
+            text: present(&self.text).map(string),
+            input_ids: present(&self.input_ids)
+                .map(|array| ids("input_ids", &array, row))
+                .transpose()?,
+            token_type_ids: present(&self.token_type_ids)
+                .map(|array| ids("token_type_ids", &array, row))
+                .transpose()?,
+            messages: match present(&self.messages)
+                .map(|array| json_value(&array, row))
+                .transpose()?
+            {
+                Some(serde_json::Value::Array(messages)) => Some(messages),
+                _ => None,
+            },
+            unsupported: self
+                .unsupported
+                .iter()
+                .find(|(_, array)| !array.is_null(row) && !array.data_type().is_null())
+                .map(|(name, _)| *name),
+        })
+    }
+}
+
+fn ids(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<u32>, String> {
+    let list = array.as_list::<i64>().value(row);
+    list.as_primitive::<Int64Type>()
+        .iter()
+        .map(|id| match id {
+            Some(id) => u32::try_from(id).map_err(|_| match id {
+                ..0 => format!("`{name}`: {id} is negative"),
+                _ => format!("`{name}`: {id} is beyond any vocabulary"),
+            }),
+            None => Err(format!("`{name}`: an element is null")),
+        })
+        .collect()
+}
+
+fn is_string(kind: &DataType) -> bool {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_string(value),
+        _ => false,
+    }
+}
+
+fn item_type(kind: &DataType) -> Option<&DataType> {
+    match kind {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => Some(item.data_type()),
+        _ => None,
+    }
+}

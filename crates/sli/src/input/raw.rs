@@ -1,0 +1,110 @@
+//! A record as the input has it, before it becomes tokens.
+
+use super::error::InputError;
+use super::place::Place;
+
+/// Longest id, bytes: names of result tensors and cells of tables are made of it.
+const ID_LIMIT: usize = 4096;
+
+/// A record of the input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawRecord {
+    /// The id that the input gives, or the record's number from 0.
+    pub id: String,
+    /// Where it is.
+    pub place: Place,
+    /// What becomes its tokens.
+    pub content: Content,
+    /// A token type per token, where given.
+    pub token_types: Option<Vec<u32>>,
+}
+
+/// What becomes tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// For the tokenizer, with the special tokens that it adds.
+    Text(String),
+    /// Tokens already.
+    Ids(Vec<u32>),
+    /// A conversation for the chat template.
+    Messages(Vec<serde_json::Value>),
+}
+
+/// The columns or keys of a record; a null is an absence.
+#[derive(Debug, Default)]
+pub struct Fields {
+    /// `id`.
+    pub id: Option<String>,
+    /// `text`.
+    pub text: Option<String>,
+    /// `input_ids`.
+    pub input_ids: Option<Vec<u32>>,
+    /// `messages`.
+    pub messages: Option<Vec<serde_json::Value>>,
+    /// `token_type_ids`.
+    pub token_type_ids: Option<Vec<u32>>,
+    /// The first of [`UNSUPPORTED`] that is present.
+    pub unsupported: Option<&'static str>,
+}
+
+/// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
+pub const UNSUPPORTED: [&str; 5] = [
+    "decoder_text",
+    "decoder_input_ids",
+    "images",
+    "tensors",
+    "tensor_prefix",
+];
+
+impl Fields {
+    /// The record of these fields; `number` counts records from 0.
+    pub fn into_record(self, place: Place, number: u64) -> Result<RawRecord, InputError> {
+        if let Some(key) = self.unsupported {
+            let problem = format!("the model takes no `{key}`");
+            return Err(InputError::record(&place, problem).with_hint("remove the key"));
+        }
+        let mut contents = Vec::new();
+        if let Some(text) = self.text {
+            contents.push(("text", Content::Text(text)));
+        }
+        if let Some(ids) = self.input_ids {
+            contents.push(("input_ids", Content::Ids(ids)));
+        }
+        if let Some(messages) = self.messages {
+            contents.push(("messages", Content::Messages(messages)));
+        }
+        let id = self.id.unwrap_or_else(|| number.to_string());
+        check_id(&id, &place)?;
+        match (contents.pop(), contents.pop()) {
+            (Some((_, content)), None) => Ok(RawRecord {
+                id,
+                place,
+                content,
+                token_types: self.token_type_ids,
+            }),
+            (Some((one, _)), Some((other, _))) => {
+                let problem = format!("the record has both `{other}` and `{one}`");
+                Err(InputError::record(&place, problem).with_hint("keep the one that is meant"))
+            }
+            (None, _) => {
+                let problem = "the record has none of `text`, `input_ids` and `messages`";
+                Err(InputError::record(&place, problem))
+            }
+        }
+    }
+}
+
+fn check_id(id: &str, place: &Place) -> Result<(), InputError> {
+    if id == "__metadata__" {
+        let problem = "the id `__metadata__` is reserved by the safetensors format";
+        return Err(InputError::record(place, problem).with_hint("rename the record"));
+    }
+    if id.len() > ID_LIMIT {
+        let problem = format!(
+            "the id is {} bytes long, at most {ID_LIMIT} are possible",
+            id.len()
+        );
+        return Err(InputError::record(place, problem));
+    }
+    Ok(())
+}

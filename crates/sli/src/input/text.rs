@@ -1,0 +1,44 @@
+//! Text files: a record a line.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::InputError;
+use super::lines::Lines;
+use super::raw::{Content, RawRecord};
+
+/// The records of a text file.
+pub struct TextReader {
+    lines: Lines,
+    number: u64,
+}
+
+impl TextReader {
+    /// Opens a text file.
+    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+        Ok(Self {
+            lines: Lines::open(path)?,
+            number: 0,
+        })
+    }
+}
+
+impl Iterator for TextReader {
+    type Item = Result<RawRecord, InputError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (place, line) = match self.lines.next_line() {
+            Ok(line) => line?,
+            Err(error) => return Some(Err(error)),
+        };
+        let id = self.number.to_string();
+        self.number += 1;
+        let content = Content::Text(line.to_owned());
+        Some(Ok(RawRecord {
+            id,
+            place,
+            content,
+            token_types: None,
+        }))
+    }
+}

@@ -1,0 +1,72 @@
+//! What can be wrong with a tokenizer or a chat template.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A tokenizer that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// There is no `tokenizer.json`.
+    #[error("the model has no tokenizer.json ({})", .folder.display())]
+    Absent {
+        /// The model folder.
+        folder: PathBuf,
+    },
+    /// A file cannot be read.
+    #[error("cannot read ({})", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{problem} ({})", .path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// There is no chat template.
+    #[error("the model has no chat template ({})", .folder.display())]
+    NoTemplate {
+        /// The model folder.
+        folder: PathBuf,
+    },
+    /// The tokenizer gave up on a text.
+    #[error("the tokenizer failed: {problem}")]
+    Failed {
+        /// What it said.
+        problem: String,
+    },
+}
+
+impl TokenizerError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Absent { .. } => Some(
+                "save one with transformers (AutoTokenizer.from_pretrained(..).save_pretrained(..)), or give \
+                 `input_ids` instead of `text`"
+                    .into(),
+            ),
+            Self::NoTemplate { .. } => Some(
+                "add a chat_template.jinja to the folder, or give `text` or `input_ids` instead of `messages`"
+                    .into(),
+            ),
+            Self::Read { .. } | Self::Broken { .. } | Self::Failed { .. } => None,
+        }
+    }
+
+    /// 3 for a bad model, 5 for a failing disk.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Read { .. } => 5,
+            Self::Absent { .. }
+            | Self::Broken { .. }
+            | Self::NoTemplate { .. }
+            | Self::Failed { .. } => 3,
+        }
+    }
+}
