@@ -67,7 +67,9 @@ def field_defaults(config_class):
             values[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             values[field.name] = field.default_factory()
-    return {key: value for key, value in sorted(values.items()) if is_plain(value)}
+    # A file may spell a field as the class does or by its alias; the alias is the spelling here.
+    spelled = {config_class.attribute_map.get(key, key): value for key, value in values.items()}
+    return {key: value for key, value in sorted(spelled.items()) if is_plain(value)}
 
 
 def is_plain(value):

@@ -2,7 +2,7 @@
 
 use crate::{
     Activation, Config, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead, Mask, Mixer,
-    Norm, NormKind, Shard, Source, SpecError, Step, WeightIndex, Write,
+    Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
 };
 use crate::{Branch, Class, Slot, Task};
 
@@ -59,6 +59,15 @@ impl Leaves {
         Self {
             prefix: prefix.into(),
             ..Self::default()
+        }
+    }
+
+    /// Goes on with the weights of a layer.
+    pub fn reopen(layer: &mut Layer) -> Self {
+        Self {
+            prefix: layer.prefix.clone(),
+            collected: std::mem::take(&mut layer.leaves),
+            optional: None,
         }
     }
 
@@ -185,6 +194,7 @@ impl Leaves {
             down,
             activation,
             inner_norm: None,
+            clamped: None,
         }
     }
 
@@ -206,6 +216,29 @@ impl Leaves {
         FeedForward {
             gate: Some(gate),
             ..plain
+        }
+    }
+
+    /// `down(activation(gate x) * up x)` where gate and up are one tensor, gate above up.
+    pub fn fused_feed_forward(
+        &mut self,
+        [both, down]: [&str; 2],
+        [hidden_size, intermediate_size]: [usize; 2],
+        activation: Activation,
+    ) -> FeedForward {
+        let split = Split::Rows(vec![intermediate_size, intermediate_size]);
+        let both = self.tensor(&format!("{both}.weight"));
+        let shape = [intermediate_size, hidden_size];
+        let gate = self.linear_of(both.clone().part(split.clone(), 0), None, shape, Shard::Column);
+        let up = self.linear_of(both.part(split, 1), None, shape, Shard::Column);
+        let down = self.linear(down, [hidden_size, intermediate_size], false, Shard::Row);
+        FeedForward {
+            gate: Some(gate),
+            up,
+            down,
+            activation,
+            inner_norm: None,
+            clamped: None,
         }
     }
 

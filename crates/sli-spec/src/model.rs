@@ -258,6 +258,8 @@ pub enum Mixer {
     FeedForward(FeedForward),
     /// Mixture of experts.
     MixtureOfExperts(Box<MixtureOfExperts>),
+    /// Attention with projections that are experts.
+    MixtureOfAttention(Box<MixtureOfAttention>),
     /// The slot's content, unchanged.
     Identity,
 }
@@ -279,7 +281,7 @@ pub struct Attention {
     pub key_value: KeyValue,
     /// `[hidden, heads * value_dim]`.
     pub output: Linear,
-    /// Limits q, k and v to `[-clip, clip]`.
+    /// Limits q, k and v to `[-clip, clip]`, after the norms in front of the rotation.
     pub clip: Option<f64>,
     /// Norm of the queries.
     pub query_norm: Option<HeadNorm>,
@@ -389,6 +391,13 @@ pub enum QueryTemperature {
         /// Trained length.
         trained: f64,
     },
+    /// `(1 + (position + 1) / original)^exponent` (Beam).
+    Power {
+        /// Positions per unit.
+        original: f64,
+        /// The exponent.
+        exponent: f64,
+    },
 }
 
 /// A gate on the attention output in front of its projection.
@@ -400,6 +409,8 @@ pub struct OutputGate {
     pub per_head: bool,
     /// Applied to the gate.
     pub activation: Activation,
+    /// Added to all features of a head before the activation `[heads]` (Beam).
+    pub head_bias: Option<WeightIndex>,
 }
 
 /// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
@@ -439,6 +450,44 @@ pub struct LatentAttention {
     pub scale: f64,
     /// Factor on the query by its position.
     pub query_temperature: Option<QueryTemperature>,
+    /// Which of the visible keys a query attends to, where not to all.
+    pub selection: Option<KeySelection>,
+}
+
+/// Sparse attention over the best keys of every query (DeepSeek-V3.2).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum KeySelection {
+    /// An indexer of this layer chooses.
+    Indexer(Box<Indexer>),
+    /// The choice of the last layer before that has an indexer.
+    Previous {
+        /// Keys per query, at most.
+        top_k: usize,
+    },
+}
+
+/// The lightning indexer: `score(i, j) = sum_h weight_h(i) * relu(q_h(i) k(j) / sqrt(head_dim)) /
+/// sqrt(heads)`; the `top_k` best visible keys stay.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Indexer {
+    /// Query heads.
+    pub heads: usize,
+    /// Features of a head; the rotated ones come first.
+    pub head_dim: usize,
+    /// `[heads * head_dim, q_rank]`, of the normed query latent.
+    pub query: Linear,
+    /// `[head_dim, hidden]`.
+    pub key: Linear,
+    /// Norm of the key.
+    pub key_norm: Norm,
+    /// `[heads, hidden]`.
+    pub weights: Linear,
+    /// Rotation of the first features of queries and key.
+    pub rope: Option<Rope>,
+    /// Keys per query, at most.
+    pub top_k: usize,
+    /// A later layer uses the choice as well.
+    pub kept: bool,
 }
 
 /// `down(activation(gate x) * up x)` or `down(activation(up x))`.
@@ -454,14 +503,29 @@ pub struct FeedForward {
     pub activation: Activation,
     /// Norm in front of `down` (BitNet).
     pub inner_norm: Option<Norm>,
+    /// Replaces the gated activation (gpt-oss).
+    pub clamped: Option<ClampedGate>,
+}
+
+/// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
+/// `[-limit, limit]` (gpt-oss).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ClampedGate {
+    /// Limit of gate and `up`.
+    pub limit: f64,
+    /// Factor inside the sigmoid.
+    pub sharpness: f64,
 }
 
 /// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
-/// `[experts, out, in]`; an expert that no token chose is not read.
+/// `[experts, out, in]`, their addends of shape `[experts, out]`; an expert that no token chose is
+/// not read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MixtureOfExperts {
-    /// Number of experts.
+    /// Number of experts with weights.
     pub experts: usize,
+    /// Experts behind those that return their input (LongCat).
+    pub identity_experts: usize,
     /// How tokens choose.
     pub router: Router,
     /// The experts' network; its weights have a leading expert axis.
@@ -470,6 +534,41 @@ pub struct MixtureOfExperts {
     pub shared: Option<FeedForward>,
     /// `[1, hidden]`: sigmoid gate on the shared network's output.
     pub shared_gate: Option<Linear>,
+    /// Factor on the sum of the chosen and the always-on experts.
+    pub output_scale: f64,
+    /// Added to the sum `[hidden]` (JetMoe).
+    pub output_bias: Option<WeightIndex>,
+}
+
+/// Attention whose query and output projections are experts (JetMoe): a token's queries come from
+/// `top_k` experts, each with its own heads, all over the same keys and values; the weighted outputs
+/// of the same experts are summed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixtureOfAttention {
+    /// Number of experts.
+    pub experts: usize,
+    /// How tokens choose.
+    pub router: Router,
+    /// Heads of one expert, which are also the key/value heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// `[experts, heads * head_dim, hidden]`.
+    pub query: Linear,
+    /// `[heads * head_dim, hidden]`.
+    pub key: Linear,
+    /// `[heads * head_dim, hidden]`.
+    pub value: Linear,
+    /// `[experts, hidden, heads * head_dim]`.
+    pub output: Linear,
+    /// Added to the sum `[hidden]`.
+    pub output_bias: WeightIndex,
+    /// Rotation of queries and keys.
+    pub rope: Option<Rope>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on `q k`.
+    pub scale: f64,
 }
 
 /// How a token chooses its experts.
@@ -477,6 +576,8 @@ pub struct MixtureOfExperts {
 pub struct Router {
     /// `[experts, hidden]`.
     pub projection: Linear,
+    /// `cap * tanh(logit / cap)`.
+    pub softcap: Option<f64>,
     /// Logits to scores.
     pub score: RouterScore,
     /// Experts per token.
@@ -485,21 +586,51 @@ pub struct Router {
     pub choice_bias: Option<WeightIndex>,
     /// Limits the choice to some groups of experts.
     pub groups: Option<RouterGroups>,
-    /// Chosen scores are divided by their sum.
-    pub renormalize: bool,
+    /// What the chosen scores are divided by.
+    pub renormalize: Renormalize,
     /// Factor on the weights.
     pub scale: f64,
+    /// The weight multiplies the expert's input instead of its output (Llama 4).
+    pub weighs_input: bool,
 }
 
 /// Logits to scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum RouterScore {
     /// Softmax over all experts.
     Softmax,
     /// Sigmoid of each.
     Sigmoid,
-    /// Softmax over the chosen logits.
+    /// Logits choose; softmax over the chosen ones.
     SoftmaxOfTopK,
+    /// Logits choose; sigmoid of each chosen one.
+    SigmoidOfTopK,
+    /// One expert after another; the weight of each is its share of the softmax over the experts
+    /// that were not chosen before and whose logit is near the best of them (SparseMixer, Liu et al.
+    /// 2023): `(best - logit) / max(|logit|, best) <= 2 * jitter`.
+    SparseMixer {
+        /// How near.
+        jitter: f64,
+    },
+}
+
+/// What the scores of the chosen experts are divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Renormalize {
+    /// Nothing.
+    No,
+    /// Their sum and this.
+    Sum {
+        /// Added to the sum.
+        plus: f64,
+    },
+    /// Their sum, at least this.
+    SumAtLeast(f64),
+    /// Their p-norm (DBRX).
+    Norm {
+        /// The exponent.
+        p: f64,
+    },
 }
 
 /// Group-limited choice (DeepSeek).
@@ -714,6 +845,7 @@ impl Stack {
             let mask = match &branch.mixer {
                 Mixer::Attention(attention) => attention.mask,
                 Mixer::LatentAttention(attention) => attention.mask,
+                Mixer::MixtureOfAttention(attention) => attention.mask,
                 Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {
                     return true;
                 }

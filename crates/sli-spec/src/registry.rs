@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, gpt2, llama};
+use crate::families::{bert, deepseek, gpt2, llama, mixture};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -40,20 +40,57 @@ const fn row(
 
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
+    row("afmoe", mixture::afmoe),
     row("arcee", llama::arcee),
+    row("aria_text", mixture::aria_text),
+    row("axk1", deepseek::axk1),
+    row("beam", deepseek::beam),
     row("bert", bert::bert),
     row("cohere", llama::cohere),
+    row("deepseek_v2", deepseek::deepseek_v2),
+    row("deepseek_v3", deepseek::deepseek_v3),
+    row("deepseek_v32", deepseek::deepseek_v32),
     row("distilbert", bert::distilbert),
+    row("dots1", deepseek::dots1),
+    row("ernie4_5_moe", mixture::ernie4_5_moe),
+    row("exaone_moe", deepseek::exaone_moe),
+    row("flex_olmo", mixture::flex_olmo),
+    row("flint", mixture::flint),
     row("gemma2", llama::gemma2),
+    row("glm4_moe", deepseek::glm4_moe),
+    row("glm4_moe_lite", deepseek::glm4_moe_lite),
+    row("glm_moe_dsa", deepseek::glm_moe_dsa),
     row("gpt2", gpt2::gpt2),
+    row("gpt_oss", mixture::gpt_oss),
     row("granite", llama::granite),
+    row("granitemoe", mixture::granitemoe),
+    row("granitemoe_swa", mixture::granitemoe_swa),
+    row("granitemoeshared", mixture::granitemoeshared),
+    row("hy_v3", deepseek::hy_v3),
+    row("kolibri1", mixture::kolibri1),
+    row("laguna", deepseek::laguna),
     row("llama", llama::llama),
+    row("llama4_text", mixture::llama4_text),
+    row("longcat_flash", deepseek::longcat_flash),
+    row("mellum", mixture::mellum),
+    row("mimo_v2_flash", deepseek::mimo_v2_flash),
+    row("minicpm3", deepseek::minicpm3),
+    row("minimax_m2", mixture::minimax_m2),
     row("mistral", llama::mistral),
+    row("mistral4", deepseek::mistral4),
+    row("mixtral", mixture::mixtral),
     row("olmo2", llama::olmo2),
+    row("olmoe", mixture::olmoe),
+    row("openai_privacy_filter", mixture::openai_privacy_filter),
+    row("phimoe", mixture::phimoe),
     row("qwen2", llama::qwen2),
+    row("qwen2_moe", mixture::qwen2_moe),
     row("qwen3", llama::qwen3),
+    row("qwen3_moe", mixture::qwen3_moe),
     row("roberta", bert::roberta),
     row("smollm3", llama::smollm3),
+    row("solar_open", deepseek::solar_open),
+    row("youtu", deepseek::youtu),
 ];
 
 /// Describes the model of this configuration.

@@ -66,8 +66,10 @@ pub enum RopeScaling {
         long: Vec<f64>,
         /// Length before the extension.
         original: usize,
-        /// Factor on sine and cosine.
+        /// Factor on sine and cosine, for short records.
         attention_factor: f64,
+        /// Factor on sine and cosine, for long records.
+        long_attention_factor: f64,
     },
     /// By wavelength: long ones divided by `factor`, short ones kept, blended between (Llama 3.1).
     Llama3 {
@@ -243,8 +245,13 @@ impl Rope {
                 long,
                 original,
                 attention_factor,
+                long_attention_factor,
             } => {
-                let factors = if length > *original { long } else { short };
+                let (factors, attention_factor) = if length > *original {
+                    (long, long_attention_factor)
+                } else {
+                    (short, attention_factor)
+                };
                 (self.long_rope(factors), *attention_factor)
             }
             RopeScaling::Llama3 {
@@ -576,6 +583,7 @@ impl Keys<'_> {
             long,
             original,
             attention_factor,
+            long_attention_factor: attention_factor,
         })
     }
 }

@@ -134,6 +134,13 @@ fn shape_of(source: &Source, lookup: &impl Fn(&str) -> Option<Vec<usize>>) -> Op
             shape.swap(last, last - 1);
             Some(shape)
         }
+        // All experts are stored alike: the first tells the shape.
+        Source::Each { of, count } => {
+            let first = |name: &str| lookup(&name.replace("{}", "0"));
+            let mut shape = shape_of(of, &first)?;
+            shape.insert(0, *count);
+            Some(shape)
+        }
         Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {
             shape_of(of, lookup)
         }

@@ -1,6 +1,9 @@
 //! The decoder that most language models vary: token table, layers of attention and feed-forward
 //! network around a residual stream, final norm, head. A type sets what differs from Llama.
 
+use std::fmt;
+use std::rc::Rc;
+
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
@@ -60,6 +63,35 @@ pub struct Decoder<'c> {
     pub logit_scale: f64,
     /// Limit of the logits.
     pub logit_softcap: Option<f64>,
+    /// The head has an addend.
+    pub head_bias: bool,
+    /// Attention of another kind, by layer; `None`: the usual.
+    pub attention_of: MixerOf<'c>,
+    /// Something other than the feed-forward network, by layer; `None`: the usual.
+    pub feed_forward_of: MixerOf<'c>,
+}
+
+/// The mixer of a layer, if it is not the usual one.
+#[derive(Clone, Default)]
+pub struct MixerOf<'c>(Option<Rc<Describe<'c>>>);
+
+type Describe<'c> = dyn Fn(&mut Leaves, usize) -> Option<Mixer> + 'c;
+
+impl<'c> MixerOf<'c> {
+    /// Described by this function of the layer.
+    pub fn new(describe: impl Fn(&mut Leaves, usize) -> Option<Mixer> + 'c) -> Self {
+        Self(Some(Rc::new(describe)))
+    }
+
+    fn mixer(&self, leaves: &mut Leaves, layer: usize) -> Option<Mixer> {
+        self.0.as_ref().and_then(|describe| describe(leaves, layer))
+    }
+}
+
+impl fmt::Debug for MixerOf<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "by layer" } else { "usual" })
+    }
 }
 
 /// Where the norms of a layer stand, by the names of their tensors.
@@ -97,17 +129,36 @@ impl<'c> Decoder<'c> {
     /// A plain Llama of this configuration's sizes: RMS pre-norms, rotate-half rope on all layers,
     /// grouped queries, SwiGLU, no addends.
     pub fn new(config: &'c Config, norm: NormStyle) -> Result<Self, SpecError> {
-        let hidden_size = config.size("hidden_size")?;
+        Self::with_intermediate_size(config, norm, config.size("intermediate_size")?)
+    }
+
+    /// [`Self::new`] where `intermediate_size` is under another key or there is none.
+    pub fn with_intermediate_size(
+        config: &'c Config,
+        norm: NormStyle,
+        intermediate_size: usize,
+    ) -> Result<Self, SpecError> {
+        let heads = config.heads("num_attention_heads")?;
+        let head_dim = match config.optional_heads("head_dim")? {
+            Some(head_dim) => head_dim,
+            None => divided(config, "num_attention_heads", config.size("hidden_size")?, heads)?,
+        };
         let layers = config.layers("num_hidden_layers")?;
+        Self::sized(config, norm, [layers, intermediate_size, head_dim])
+    }
+
+    /// [`Self::new`] with `[layers, intermediate_size, head_dim]` from elsewhere.
+    pub fn sized(
+        config: &'c Config,
+        norm: NormStyle,
+        [layers, intermediate_size, head_dim]: [usize; 3],
+    ) -> Result<Self, SpecError> {
+        let hidden_size = config.size("hidden_size")?;
         let heads = config.heads("num_attention_heads")?;
         let kv_heads = config
             .optional_heads("num_key_value_heads")?
             .unwrap_or(heads);
         divided(config, "num_key_value_heads", heads, kv_heads)?;
-        let head_dim = match config.optional_heads("head_dim")? {
-            Some(head_dim) => head_dim,
-            None => divided(config, "num_attention_heads", hidden_size, heads)?,
-        };
         Ok(Self {
             config,
             family: "llama",
@@ -115,7 +166,7 @@ impl<'c> Decoder<'c> {
             heads,
             kv_heads,
             head_dim,
-            intermediate_size: config.size("intermediate_size")?,
+            intermediate_size,
             norm,
             arrangement: Arrangement::Pre {
                 attention: "input_layernorm",
@@ -135,6 +186,9 @@ impl<'c> Decoder<'c> {
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: None,
+            head_bias: false,
+            attention_of: MixerOf::default(),
+            feed_forward_of: MixerOf::default(),
         })
     }
 
@@ -183,7 +237,7 @@ impl<'c> Decoder<'c> {
         let head = CausalHead {
             norm: Some((format!("{base}norm"), self.norm)),
             projection: "lm_head",
-            bias: false,
+            bias: self.head_bias,
             tokens: format!("{base}embed_tokens.weight"),
             scale: self.logit_scale,
             softcap: self.logit_softcap,
@@ -253,7 +307,7 @@ impl<'c> Decoder<'c> {
                     first,
                     Step {
                         pre,
-                        ..Step::residual(self.feed_forward(&mut leaves))
+                        ..Step::residual(self.feed_forward(&mut leaves, layer))
                     },
                 ]
             }
@@ -266,7 +320,7 @@ impl<'c> Decoder<'c> {
                     post: norm(&mut leaves, attention),
                     ..Step::residual(mixer)
                 };
-                let mixer = self.feed_forward(&mut leaves);
+                let mixer = self.feed_forward(&mut leaves, layer);
                 vec![
                     first,
                     Step {
@@ -288,7 +342,7 @@ impl<'c> Decoder<'c> {
                     ..Step::residual(mixer)
                 };
                 let pre = norm(&mut leaves, feed_forward[0]);
-                let mixer = self.feed_forward(&mut leaves);
+                let mixer = self.feed_forward(&mut leaves, layer);
                 let post = norm(&mut leaves, feed_forward[1]);
                 vec![
                     first,
@@ -306,7 +360,7 @@ impl<'c> Decoder<'c> {
                     ..Step::residual(self.attention(&mut leaves, layer))
                 };
                 step.branches
-                    .push(Branch::plain(self.feed_forward(&mut leaves)));
+                    .push(Branch::plain(self.feed_forward(&mut leaves, layer)));
                 vec![step]
             }
         };
@@ -326,6 +380,9 @@ impl<'c> Decoder<'c> {
     }
 
     fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+        if let Some(other) = self.attention_of.mixer(leaves, layer) {
+            return other;
+        }
         let [wide, narrow] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
         let mut projection = |name: &str, out| {
             let shape = [out, self.hidden_size];
@@ -378,7 +435,10 @@ impl<'c> Decoder<'c> {
         }))
     }
 
-    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
+    fn feed_forward(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+        if let Some(other) = self.feed_forward_of.mixer(leaves, layer) {
+            return other;
+        }
         let sizes = [self.hidden_size, self.intermediate_size];
         let (bias, activation) = (self.feed_forward_bias, self.activation);
         Mixer::FeedForward(if self.gated {

@@ -106,6 +106,7 @@ impl Gpt2 {
             down: transposed(&mut leaves, "mlp.c_proj", [hidden, inner], Shard::Row),
             activation: self.activation,
             inner_norm: None,
+            clamped: None,
         };
         let second = Step {
             pre: Some(pre),

@@ -9,5 +9,9 @@
 
 pub mod bert;
 pub mod decoder;
+pub mod deepseek;
+pub mod experts;
 pub mod gpt2;
+pub mod latent;
 pub mod llama;
+pub mod mixture;
