@@ -55,6 +55,11 @@ def classes_of(model_type):
             ):
                 continue
             classes[name] = task
+    # A few causal models are in no table.
+    for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
+        sibling = name.removesuffix("Model") + "ForCausalLM"
+        if hasattr(transformers, sibling):
+            classes.setdefault(sibling, "causal_lm")
     return dict(sorted(classes.items()))
 
 

@@ -1,5 +1,8 @@
 //! Building descriptions: naming a tensor and recording its leaf are one act.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use crate::{
     Activation, Config, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead, Mask, Mixer,
     Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
@@ -352,6 +355,19 @@ pub fn unused_head<'a>(class: Class, tied: bool, names: &[&'a str]) -> Vec<&'a s
     } else {
         Vec::new()
     }
+}
+
+/// A pattern of tensor names that depends on the configuration. There are few different ones, which
+/// live as long as the program.
+pub fn pattern(text: String) -> &'static str {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(&found) = known.get(text.as_str()) {
+        return found;
+    }
+    let kept: &'static str = Box::leak(text.into_boxed_str());
+    known.insert(kept);
+    kept
 }
 
 /// The kind of every layer: `layer_types`, or `otherwise` where the file has none.

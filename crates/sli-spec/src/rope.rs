@@ -16,6 +16,9 @@ use crate::{Config, LengthLimit, SpecError};
 pub struct Rope {
     /// Features of a head that are rotated.
     pub dims: usize,
+    /// Features over which the exponents run: `dims`, or one less where a part of the head came out
+    /// odd.
+    pub span: usize,
     /// First rotated feature within a head.
     pub offset: usize,
     /// Pairs are `(2i, 2i + 1)` (GPT-J) instead of `(i, i + dims / 2)`.
@@ -175,6 +178,12 @@ impl Rope {
         let whole = !options.partial && rope_type != "proportional";
         let fraction = source.fraction(options, whole)?;
         let (dims, scaling) = source.scaling(&rope_type, options.head_dim, fraction)?;
+        let odd = matches!(
+            scaling,
+            RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }
+        );
+        let span = dims;
+        let dims = if odd { dims.next_multiple_of(2) } else { dims };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
             return Err(source.wrong(
                 "partial_rotary_factor",
@@ -183,11 +192,24 @@ impl Rope {
         }
         Ok(Some(Self {
             dims,
+            span,
             offset: 0,
             interleaved: options.interleaved,
             theta,
             scaling,
         }))
+    }
+
+    /// The usual frequencies of the first `span` features, rotate-half.
+    pub fn plain(span: usize, theta: f64) -> Self {
+        Self {
+            dims: span.next_multiple_of(2),
+            span,
+            offset: 0,
+            interleaved: false,
+            theta,
+            scaling: RopeScaling::Default,
+        }
     }
 
     /// Whether a record's length changes its frequencies (dynamic, longrope): then records that
@@ -225,7 +247,7 @@ impl Rope {
     pub fn frequencies(&self, length: usize) -> RopeFrequencies {
         let (inverse, attention_factor) = match &self.scaling {
             RopeScaling::Default => (
-                self.powers(self.theta as f32, self.dims, self.dims / 2),
+                self.powers(self.theta as f32, self.span, self.dims / 2),
                 1.0,
             ),
             RopeScaling::Linear { factor } => (self.divided(*factor, self.dims / 2), 1.0),
@@ -284,7 +306,7 @@ impl Rope {
     }
 
     fn divided(&self, factor: f64, count: usize) -> Vec<f32> {
-        let powers = self.powers(self.theta as f32, self.dims, count);
+        let powers = self.powers(self.theta as f32, self.span, count);
         powers
             .into_iter()
             .map(|inverse| inverse / factor as f32)
@@ -357,7 +379,7 @@ impl Rope {
                 (1.0 - smooth) * inverse / factor as f32 + smooth * inverse
             }
         };
-        let powers = self.powers(self.theta as f32, self.dims, self.dims / 2);
+        let powers = self.powers(self.theta as f32, self.span, self.dims / 2);
         powers.into_iter().map(blend).collect()
     }
 }

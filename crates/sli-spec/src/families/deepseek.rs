@@ -1,13 +1,13 @@
 //! DeepSeek's experts (sigmoid scores, a bias for the choice, groups) and latent attention, with
 //! the types that took over the one or the other.
 
-use crate::build::NormStyle;
+use crate::build::{NormStyle, pattern};
 use crate::families::decoder::{Arrangement, Decoder, MixerOf};
 use crate::families::experts::{
     ExpertTensors, Experts, SHARED_EXPERTS, Shared, SharedTensors, ignore_training,
 };
 use crate::families::latent::{IndexerSizes, Latent};
-use crate::families::mixture::{amend, attention_bias, mix, plain, sparse_layers};
+use crate::families::mixture::{amend, attention_bias, by_kind, mix, plain, sparse_layers};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Gain, KeySelection, KeyValue, Mask, Mixer, ModelSpec,
@@ -79,26 +79,28 @@ pub fn glm4_moe(config: &Config) -> Result<ModelSpec, SpecError> {
         default_partial: 0.5,
         ..RopeOptions::new(decoder.head_dim)
     })?;
-    config.ignore(&["num_nextn_predict_layers"]);
     let sparse = from_first(config, decoder.layers())?;
     with_v3_experts(config, &mut decoder, sparse)?;
     let layers = decoder.layers();
     let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, layers);
+    ignore_layers_behind(&mut spec, config, layers)?;
     Ok(spec)
 }
 
 /// Layers for the prediction of several tokens, which files carry behind the last layer.
-fn ignore_layers_behind(spec: &mut ModelSpec, layers: usize) {
-    let known: [(usize, &'static str); 5] = [
-        (46, "model.layers.46.*"),
-        (47, "model.layers.47.*"),
-        (61, "model.layers.61.*"),
-        (78, "model.layers.78.*"),
-        (92, "model.layers.92.*"),
-    ];
-    let behind = known.iter().filter(|(number, _)| *number == layers);
-    spec.ignored.extend(behind.map(|(_, pattern)| *pattern));
+fn ignore_layers_behind(
+    spec: &mut ModelSpec,
+    config: &Config,
+    layers: usize,
+) -> Result<(), SpecError> {
+    let behind = match config.value("num_nextn_predict_layers") {
+        Some(_) => config.index("num_nextn_predict_layers")?,
+        None => 1,
+    };
+    for layer in layers..layers.saturating_add(behind.clamp(1, 16)) {
+        spec.ignored.push(pattern(format!("model.layers.{layer}.*")));
+    }
+    Ok(())
 }
 
 /// dots.llm1: Qwen3's attention.
@@ -233,7 +235,8 @@ pub fn hy_v3(config: &Config) -> Result<ModelSpec, SpecError> {
     });
     mix(&mut decoder, experts, move |layer| sparse[layer]);
     let mut spec = decoder.build()?;
-    spec.ignored.push("model.layers.80.*");
+    let layers = spec.stacks[0].layers.len();
+    ignore_layers_behind(&mut spec, config, layers)?;
     Ok(spec)
 }
 
@@ -295,7 +298,7 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let kinds = crate::build::layer_types(config, layers, otherwise)?;
     decoder.mask_by_layer_types(Some(window), otherwise)?;
-    let described = config.nested("rope_parameters")?.is_some();
+    let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
         let options = RopeOptions {
             partial: true,
@@ -307,13 +310,7 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
             Rope::from_config(config, &options)?
         } else {
             let theta = if kind == "full_attention" { 5e6 } else { 1e4 };
-            Some(Rope {
-                dims: (decoder.head_dim as f64 * 0.334) as usize,
-                offset: 0,
-                interleaved: false,
-                theta,
-                scaling: crate::rope::RopeScaling::Default,
-            })
+            Some(Rope::plain((decoder.head_dim as f64 * 0.334) as usize, theta))
         };
     }
     let bias = config.flag("attention_bias")?;
@@ -377,7 +374,7 @@ pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
     let kinds = crate::build::layer_types(config, layers, otherwise)?;
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, otherwise)?;
-    let described = config.nested("rope_parameters")?.is_some();
+    let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
         let options = RopeOptions {
             layer_type: Some(kind),
@@ -429,7 +426,7 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
     let window = config.optional_size("sliding_window")?;
     let kinds = crate::build::layer_types(config, layers, |_| "full_attention")?;
     decoder.mask_by_layer_types(window, |_| "full_attention")?;
-    let described = config.nested("rope_parameters")?.is_some();
+    let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
         let options = RopeOptions {
             partial: true,
@@ -440,13 +437,7 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
             Rope::from_config(config, &options)?
         } else {
             let (theta, part) = if kind == "full_attention" { (5e5, 2) } else { (1e4, 1) };
-            Some(Rope {
-                dims: decoder.head_dim / part,
-                offset: 0,
-                interleaved: false,
-                theta,
-                scaling: crate::rope::RopeScaling::Default,
-            })
+            Some(Rope::plain(decoder.head_dim / part, theta))
         };
     }
     let counts: Vec<usize> = match config.numbers("num_attention_heads_per_layer")? {
@@ -580,12 +571,11 @@ pub fn deepseek_v2(config: &Config) -> Result<ModelSpec, SpecError> {
 pub fn deepseek_v3(config: &Config) -> Result<ModelSpec, SpecError> {
     let latent = Latent::new(config, config.flag("rope_interleave")?)?;
     let mut decoder = latent_decoder(config, &latent)?;
-    config.ignore(&["num_nextn_predict_layers"]);
     let sparse = from_first(config, decoder.layers())?;
     with_v3_experts(config, &mut decoder, sparse)?;
     let layers = decoder.layers();
     let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, layers);
+    ignore_layers_behind(&mut spec, config, layers)?;
     Ok(spec)
 }
 
@@ -593,12 +583,12 @@ pub fn deepseek_v3(config: &Config) -> Result<ModelSpec, SpecError> {
 pub fn glm4_moe_lite(config: &Config) -> Result<ModelSpec, SpecError> {
     let latent = Latent::new(config, config.flag("rope_interleave")?)?;
     let mut decoder = latent_decoder(config, &latent)?;
-    config.ignore(&["num_nextn_predict_layers", "first_k_dense_replace"]);
+    config.ignore(&["first_k_dense_replace"]);
     let sparse = sparse_layers(config, decoder.layers(), |layer| layer > 0)?;
     with_v3_experts(config, &mut decoder, sparse)?;
     let layers = decoder.layers();
     let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, layers);
+    ignore_layers_behind(&mut spec, config, layers)?;
     Ok(spec)
 }
 
@@ -735,6 +725,7 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.ropes = vec![latent.rope.clone(); layers];
     config.neutral("zero_expert_type", &["identity".into()], "other experts without weights")?;
     let experts = longcat_experts(config, decoder.activation)?;
+    let (routed, identities) = (experts.count, experts.identities);
     let activation = decoder.activation;
     let mut spec = decoder.build()?;
     for (index, layer) in spec.stacks[0].layers.iter_mut().enumerate() {
@@ -773,8 +764,12 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
         });
         *layer = leaves.layer(steps);
     }
-    // A file written by the reference has (unused) gates of the experts without weights.
     spec.ignored.push("model.mtp.*");
+    // The reference writes gates for the experts without weights.
+    for expert in routed..routed + identities {
+        let gates = format!("model.layers.*.mlp.experts.{expert}.*");
+        spec.ignored.push(pattern(gates));
+    }
     Ok(spec)
 }
 
@@ -880,7 +875,7 @@ fn sparse_attention(
     if kinds.iter().any(|kind| kind != "indexed_attention") {
         return Err(config.unsupported("layer_types", "all layers are `indexed_attention`"));
     }
-    config.ignore(&["num_nextn_predict_layers", "indexer_rope_interleave", "rope_interleave"]);
+    config.ignore(&["indexer_rope_interleave", "rope_interleave"]);
     let own = own(config, layers)?;
     if !own[0] {
         return Err(config.invalid("indexer_types", "an indexer in the first layer"));
@@ -910,6 +905,6 @@ fn sparse_attention(
     let sparse = sparse_layers(config, layers, |layer| layer >= first)?;
     with_v3_experts(config, &mut decoder, sparse)?;
     let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, layers);
+    ignore_layers_behind(&mut spec, config, layers)?;
     Ok(spec)
 }

@@ -557,6 +557,15 @@ pub fn minimax_m2(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
+/// Whether the file has rotations by kind of layer; a kind that no layer is counts as read.
+pub(super) fn by_kind(config: &Config) -> Result<bool, SpecError> {
+    let Some(kinds) = config.nested("rope_parameters")? else {
+        return Ok(false);
+    };
+    kinds.ignore(&["full_attention", "sliding_attention"]);
+    Ok(true)
+}
+
 /// A rotation for each kind of layer.
 fn rotate_by_kind(
     config: &Config,
@@ -565,8 +574,7 @@ fn rotate_by_kind(
     partial: Option<f64>,
     default: impl Fn(&str) -> (f64, f64),
 ) -> Result<(), SpecError> {
-    let described = config.nested("rope_parameters")?.is_some()
-        || config.nested("rope_scaling")?.is_some();
+    let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
         let options = RopeOptions {
             partial: partial.is_some(),
@@ -578,13 +586,7 @@ fn rotate_by_kind(
             Rope::from_config(config, &options)?
         } else {
             let (theta, fraction) = default(kind);
-            Some(Rope {
-                dims: (decoder.head_dim as f64 * fraction) as usize,
-                offset: 0,
-                interleaved: false,
-                theta,
-                scaling: RopeScaling::Default,
-            })
+            Some(Rope::plain((decoder.head_dim as f64 * fraction) as usize, theta))
         };
     }
     Ok(())
