@@ -8,7 +8,7 @@ use sli_spec::ModelSpec;
 
 use crate::error::EngineError;
 use crate::exec::batch::{Batch, Chunk};
-use crate::exec::step::stashes;
+use crate::exec::step::{chosen_keys, stashes};
 use crate::exec::{Layer, Residency, Rows, Scratch, Slots};
 use crate::journal::{OutputFolder, SuperBatchProgress};
 use crate::model::Model;
@@ -265,6 +265,10 @@ impl<'a> Sweep<'a> {
                 stashes: (0..stashes(&description.layers))
                     .map(|_| sli_kernels::Mat::new(batch.rows(), description.hidden_size))
                     .collect(),
+                selection: chosen_keys(&description.layers).map_or_else(
+                    sli_kernels::Mat::default,
+                    |keys| sli_kernels::Mat::new(batch.rows(), keys.min(batch.longest())),
+                ),
             };
             let first = match self.resume(&range, &mut slots)? {
                 Some(boundary) => {
@@ -356,7 +360,10 @@ impl<'a> Sweep<'a> {
         if &current.records != range {
             return Ok(None);
         }
-        let targets = std::iter::once(&mut slots.hidden).chain(&mut slots.stashes);
+        let selection = Some(&mut slots.selection).filter(|selection| selection.cols() > 0);
+        let targets = std::iter::once(&mut slots.hidden)
+            .chain(&mut slots.stashes)
+            .chain(selection);
         for (buffer, target) in current.buffers.iter().zip(targets) {
             self.folder.load_buffer(buffer, target.as_mut_slice())?;
         }
@@ -373,6 +380,7 @@ impl<'a> Sweep<'a> {
             let mut buffers = Vec::new();
             for (index, mat) in std::iter::once(&slots.hidden)
                 .chain(&slots.stashes)
+                .chain(Some(&slots.selection).filter(|selection| selection.cols() > 0))
                 .enumerate()
             {
                 let name = format!("slot-{index}");

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sli_kernels::{Mat, Segment};
 use sli_spec::rope::Rope;
-use sli_spec::{Mixer, ModelSpec, Position, PositionIds};
+use sli_spec::{KeySelection, Mixer, ModelSpec, Position, PositionIds};
 
 use crate::records::Record;
 
@@ -76,6 +76,12 @@ impl Batch {
             })
             .collect();
         batch
+    }
+
+    /// Tokens of the longest record.
+    pub fn longest(&self) -> usize {
+        let lengths = self.records.iter().map(|record| record.rows.len());
+        lengths.max().unwrap_or(0)
     }
 
     /// Number of tokens.
@@ -176,6 +182,16 @@ pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
                         }
                     }
                     Mixer::LatentAttention(attention) => {
+                        if let Some(rope) = &attention.rope {
+                            add(rope);
+                        }
+                        if let Some(KeySelection::Indexer(indexer)) = &attention.selection
+                            && let Some(rope) = &indexer.rope
+                        {
+                            add(rope);
+                        }
+                    }
+                    Mixer::MixtureOfAttention(attention) => {
                         if let Some(rope) = &attention.rope {
                             add(rope);
                         }

@@ -91,6 +91,8 @@ pub(crate) fn values(vector: Option<&Vector>) -> Option<&[f32]> {
 pub(crate) struct Slots {
     pub hidden: Mat,
     pub stashes: Vec<Mat>,
+    /// Keys that the queries attend to, for layers that choose or share them.
+    pub selection: Mat,
 }
 
 impl Slots {
@@ -125,6 +127,8 @@ pub(crate) struct Scratch {
     pub gate: Mat,
     pub up: Mat,
     pub inner: Mat,
+    /// [`Slots::selection`] while a step runs.
+    pub selection: Mat,
 }
 
 /// What a mixer may know about the rows it runs on.

@@ -42,14 +42,6 @@ pub(crate) fn run(
             ));
         }
     }
-    if let Some(limit) = attention.clip {
-        for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
-            let limit = limit as f32;
-            mat.as_mut_slice()
-                .iter_mut()
-                .for_each(|value| *value = value.clamp(-limit, limit));
-        }
-    }
     let norms = [
         (&attention.query_norm, heads, &mut scratch.query),
         (&attention.key_norm, kv_heads, &mut scratch.key),
@@ -58,6 +50,14 @@ pub(crate) fn run(
     for (norm, heads, mat) in norms {
         if let Some(norm) = norm.as_ref().filter(|norm| !norm.after_rotation) {
             layer.head_norm(norm, heads, mat.view_mut())?;
+        }
+    }
+    if let Some(limit) = attention.clip {
+        for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
+            let limit = limit as f32;
+            mat.as_mut_slice()
+                .iter_mut()
+                .for_each(|value| *value = value.clamp(-limit, limit));
         }
     }
     let mut slopes: Option<Vec<f32>> = None;
@@ -114,6 +114,15 @@ pub(crate) fn run(
     if let Some(gate) = &attention.gate {
         scratch.gate.reset(count, gate.projection.out_features);
         layer.linear(x, &gate.projection, scratch.gate.view_mut())?;
+        let bias = layer.vector(gate.head_bias)?;
+        if let Some(bias) = values(bias.as_ref()) {
+            for row in 0..count {
+                let heads = scratch.gate.row_mut(row).chunks_exact_mut(attention.value_dim);
+                for (head, bias) in heads.zip(bias) {
+                    head.iter_mut().for_each(|value| *value += bias);
+                }
+            }
+        }
         layer
             .kernels
             .activation(kernel(gate.activation), scratch.gate.view_mut());
@@ -194,6 +203,9 @@ pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Ma
                 original,
                 shift,
             } => 1.0 + beta * (1.0 + ((position + shift) / original).floor()).ln(),
+            QueryTemperature::Power { original, exponent } => {
+                (1.0 + (position + 1.0) / original).powf(exponent)
+            }
             QueryTemperature::LogN { trained } => ((position + 1.0).ln() / trained.ln()).max(1.0),
         };
         if factor != 1.0 {

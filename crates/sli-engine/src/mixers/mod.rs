@@ -1,10 +1,13 @@
 //! What a branch computes: one file a mechanism.
 
 pub(crate) mod attention;
+pub(crate) mod attention_experts;
 pub(crate) mod experts;
 pub(crate) mod feed_forward;
+pub(crate) mod indexer;
 pub(crate) mod latent_attention;
 mod router;
+mod top_keys;
 
 use sli_kernels::Activation as Kernel;
 use sli_spec::Activation;

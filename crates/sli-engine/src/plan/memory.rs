@@ -1,11 +1,12 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Mixer, ModelSpec, Stack};
+use sli_spec::{KeySelection, Mixer, ModelSpec, Stack};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
-use crate::exec::step::stashes;
+use crate::exec::step::{chosen_keys, stashes};
+use crate::mixers::indexer;
 use crate::mixers::feed_forward::BLOCK_ROWS;
 use crate::take::Take;
 
@@ -37,7 +38,13 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .map(|rope| rope.dims as u64 * 4)
         .sum();
     // Ids, positions, log-sum-exp state, target.
-    let mut bytes = widest * 4 * (1 + stashes) + ropes + 48;
+    let chosen = spec
+        .stacks
+        .iter()
+        .filter_map(|stack| chosen_keys(&stack.layers))
+        .max()
+        .unwrap_or(0) as u64;
+    let mut bytes = (widest * (1 + stashes) + chosen) * 4 + ropes + 48;
     for take in takes {
         bytes += match take {
             Take::TopK(k) => *k as u64 * 16,
@@ -55,6 +62,8 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
 struct Columns {
     rows: usize,
     block: usize,
+    /// Elements however many rows there are.
+    fixed: usize,
 }
 
 /// Scratch for phases that run `chunk` rows together, or `whole` rows where all must.
@@ -67,7 +76,10 @@ pub(crate) fn scratch_bytes(spec: &ModelSpec, chunk: usize, whole: usize, tiled:
                 let rows = if is_whole(step) { whole } else { chunk };
                 let block = if tiled { rows } else { rows.min(BLOCK_ROWS) };
                 for (most, columns) in most.iter_mut().zip(step_columns(stack, step)) {
-                    let bytes = (rows * columns.rows).max(block * columns.block) as u64 * 4;
+                    let bytes = (rows * columns.rows)
+                        .max(block * columns.block)
+                        .max(columns.fixed) as u64
+                        * 4;
                     *most = (*most).max(bytes);
                 }
             }
@@ -80,8 +92,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
     let hidden = stack.hidden_size;
     let rows = |columns: usize| Columns {
         rows: columns,
-        block: 0,
-    };
+        block: 0, fixed: 0 };
     let mut all = [Columns::default(); 11];
     all[0] = rows(hidden);
     all[2] = rows(hidden);
@@ -98,6 +109,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
         let mut set = |index: usize, columns: Columns| {
             all[index].rows = all[index].rows.max(columns.rows);
             all[index].block = all[index].block.max(columns.block);
+            all[index].fixed = all[index].fixed.max(columns.fixed);
         };
         match &branch.mixer {
             Mixer::Attention(attention) => {
@@ -118,6 +130,20 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 set(7, rows(heads * attention.value_dim));
                 set(8, rows(attention.kv_rank + attention.rope_dim));
                 set(9, rows(heads * (nope + attention.value_dim)));
+                if let Some(KeySelection::Indexer(choice)) = &attention.selection {
+                    // The packed keys and the scored keys of a query beside the keys.
+                    set(5, rows(2 * choice.head_dim + 2));
+                    set(6, rows(choice.heads));
+                    set(
+                        7,
+                        Columns {
+                            rows: choice.heads,
+                            block: 0,
+                            fixed: indexer::SCORES,
+                        },
+                    );
+                    set(9, rows(choice.heads * choice.head_dim));
+                }
                 if let Some((down, _)) = &attention.query_down {
                     set(10, rows(down.out_features));
                 }
@@ -125,8 +151,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
             Mixer::FeedForward(network) => {
                 let block = Columns {
                     rows: 0,
-                    block: network.up.out_features,
-                };
+                    block: network.up.out_features, fixed: 0 };
                 set(9, block);
                 if network.gate.is_some() {
                     set(8, block);
@@ -138,48 +163,54 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     4,
                     Columns {
                         rows: 0,
-                        block: hidden,
-                    },
+                        block: hidden, fixed: 0 },
                 );
                 set(
                     7,
                     Columns {
                         rows: 0,
-                        block: hidden,
-                    },
+                        block: hidden, fixed: 0 },
                 );
                 // Ids and weights of the choice beside the logits.
                 set(
                     8,
                     Columns {
                         rows: experts.experts + 4 * experts.router.top_k,
-                        block: inner,
-                    },
+                        block: inner, fixed: 0 },
                 );
                 set(
                     9,
                     Columns {
                         rows: 0,
-                        block: inner,
-                    },
+                        block: inner, fixed: 0 },
                 );
                 if let Some(shared) = &experts.shared {
                     set(
                         9,
                         Columns {
                             rows: 0,
-                            block: shared.up.out_features,
-                        },
+                            block: shared.up.out_features, fixed: 0 },
                     );
                     set(
                         8,
                         Columns {
                             rows: 0,
-                            block: shared.up.out_features,
-                        },
+                            block: shared.up.out_features, fixed: 0 },
                     );
                     set(10, rows(hidden));
                 }
+            }
+            Mixer::MixtureOfAttention(attention) => {
+                let (heads, top_k) = (attention.heads, attention.router.top_k);
+                let inner = heads * attention.head_dim;
+                set(4, rows(inner * top_k));
+                set(5, rows(inner));
+                set(6, rows(inner));
+                set(7, rows(inner * top_k));
+                // Ids and weights of the choice beside the logits.
+                set(8, rows(attention.experts + 4 * top_k));
+                set(9, rows(inner.max(hidden)));
+                set(10, rows(inner.max(hidden)));
             }
             Mixer::Identity => {}
         }

@@ -299,11 +299,14 @@ impl<'a> Planner<'a> {
         let mut largest = 0;
         for stack in &self.model.spec.stacks {
             for layer in &stack.layers {
-                let mut experts = 0;
+                let (mut experts, mut tiles) = (0, 0);
                 for leaf in &layer.leaves {
                     let resolved = self.model.binding.resolve(leaf)?;
                     match leaf.shape[..] {
-                        [_, rows, _] => experts += packed_bytes(&resolved, rows, compute),
+                        [_, rows, _] => {
+                            experts += packed_bytes(&resolved, rows, compute);
+                            tiles += packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
+                        }
                         [rows, _] if tiled => {
                             let least = packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
                             largest = largest.max(least.max(tile));
@@ -311,7 +314,12 @@ impl<'a> Planner<'a> {
                         _ => {}
                     }
                 }
-                largest = largest.max(experts);
+                largest = largest.max(if tiled && tiles > 0 {
+                    // Tiles of a group are at most as large as asked for, or the least there is.
+                    experts.min(tiles.max(tile))
+                } else {
+                    experts
+                });
             }
         }
         if let Some(logits) = &self.model.spec.output_stack().head.logits {
