@@ -70,9 +70,13 @@ impl Config {
         }
     }
 
-    /// The configuration that the class of this type has without any file.
+    /// The configuration that the class of this type has without any file; where that describes no
+    /// model, with what it lacks from a published one.
     pub fn of_defaults(model_type: &str) -> Self {
-        let object = Map::from_iter([("model_type".to_owned(), Value::from(model_type))]);
+        let mut object = Map::from_iter([("model_type".to_owned(), Value::from(model_type))]);
+        if let Some(row) = defaults::row(model_type) {
+            object.extend(row.example.clone());
+        }
         Self::new(object, String::new(), Rc::default())
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct Row {
     pub(crate) default_theta: Value,
     /// Values of the class's fields.
     pub(crate) defaults: Map<String, Value>,
+    /// Keys without which the defaults describe no model, with values of a published one.
+    #[serde(default)]
+    pub(crate) example: Map<String, Value>,
 }
 
 /// What a model class is for.

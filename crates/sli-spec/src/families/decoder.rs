@@ -218,14 +218,24 @@ impl<'c> Decoder<'c> {
     pub fn sized(
         config: &'c Config,
         norm: NormStyle,
-        [layers, intermediate_size, head_dim]: [usize; 3],
+        sizes: [usize; 3],
     ) -> Result<Self, SpecError> {
-        let hidden_size = config.size("hidden_size")?;
         let heads = config.heads("num_attention_heads")?;
         let kv_heads = config
             .optional_heads("num_key_value_heads")?
             .unwrap_or(heads);
         divided(config, "num_key_value_heads", heads, kv_heads)?;
+        Self::of_heads(config, norm, sizes, [heads, kv_heads])
+    }
+
+    /// [`Self::sized`] with query and key heads from elsewhere.
+    pub fn of_heads(
+        config: &'c Config,
+        norm: NormStyle,
+        [layers, intermediate_size, head_dim]: [usize; 3],
+        [heads, kv_heads]: [usize; 2],
+    ) -> Result<Self, SpecError> {
+        let hidden_size = config.size("hidden_size")?;
         Ok(Self {
             config,
             family: "llama",

@@ -35,7 +35,9 @@ fn v3_experts(config: &Config, count: &str, activation: Activation) -> Result<Ex
 /// What files from before the types' own code say about the router.
 fn published_router(config: &Config, method: &str, score: &str) -> Result<(), SpecError> {
     config.neutral("topk_method", &[method.into()], "another way to choose experts")?;
-    config.neutral("scoring_func", &[score.into()], "other scores of experts")?;
+    // dots.llm1 names the method there.
+    let scores = [score.into(), method.into()];
+    config.neutral("scoring_func", &scores, "other scores of experts")?;
     Ok(())
 }
 
@@ -724,6 +726,10 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];
     config.neutral("zero_expert_type", &["identity".into()], "other experts without weights")?;
+    config.neutral("attention_method", &["MLA".into()], "another attention")?;
+    for key in ["mla_scale_q_lora", "mla_scale_kv_lora"] {
+        config.neutral(key, &[true.into()], "latents are scaled")?;
+    }
     let experts = longcat_experts(config, decoder.activation)?;
     let (routed, identities) = (experts.count, experts.identities);
     let activation = decoder.activation;

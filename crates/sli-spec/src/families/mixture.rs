@@ -1,14 +1,14 @@
 //! Mixtures of experts on Llama-like attention.
 
-use crate::build::{Leaves, NormStyle};
+use crate::build::{CausalHead, Leaves, NormStyle, unused_head};
 use crate::families::decoder::{Arrangement, Decoder, MixerOf};
 use crate::families::experts::{
     ExpertTensors, Experts, SHARED_EXPERT, SHARED_EXPERTS, Shared, SharedTensors,
 };
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
-    Activation, Attention, ClampedGate, Config, Mask, Mixer, ModelSpec, NormSpan, OutputGate,
-    QueryTemperature, Renormalize, RouterScore, SpecError,
+    Activation, Attention, ClampedGate, Config, Linear, Mask, Mixer, MixtureOfAttention, ModelSpec,
+    NormSpan, OutputGate, QueryTemperature, Renormalize, Router, RouterScore, SpecError, Split, Step,
 };
 
 /// Mixtral's experts, under `block_sparse_moe`.
@@ -529,6 +529,7 @@ pub fn openai_privacy_filter(config: &Config) -> Result<ModelSpec, SpecError> {
     let experts = clamped_experts(config, &decoder, false)?;
     mix(&mut decoder, experts, |_| true);
     let mut spec = decoder.build()?;
+    spec.stacks[0].name = "encoder";
     sinks(&mut spec, "self_attn.sinks", |_| true);
     Ok(spec)
 }
@@ -547,6 +548,7 @@ pub fn minimax_m2(config: &Config) -> Result<ModelSpec, SpecError> {
         ..RopeOptions::new(decoder.head_dim)
     })?;
     decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
+    published_minimax(config)?;
     let experts = Experts {
         score: RouterScore::Sigmoid,
         choice_bias: &["block_sparse_moe.e_score_correction_bias"],
@@ -555,6 +557,29 @@ pub fn minimax_m2(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     mix(&mut decoder, experts, |_| true);
     decoder.build()
+}
+
+/// What published files say beyond the class's keys: it must be what the class does.
+fn published_minimax(config: &Config) -> Result<(), SpecError> {
+    config.neutral("use_qk_norm", &[true.into()], "queries and keys have norms")?;
+    config.neutral("qk_norm_type", &["per_layer".into()], "norms are of all heads at once")?;
+    config.neutral("scoring_func", &["sigmoid".into()], "other scores of experts")?;
+    config.neutral("use_routing_bias", &[true.into()], "the choice has a bias")?;
+    config.neutral("shared_intermediate_size", &[0.into()], "there are no shared experts")?;
+    let kinds = config.numbers("attn_type_list")?.unwrap_or_default();
+    if kinds.iter().any(|&kind| kind != 1.0) {
+        return Err(config.unsupported("attn_type_list", "all layers have softmax attention"));
+    }
+    config.ignore(&[
+        "max_model_len",
+        "mlp_intermediate_size",
+        "mtp_transformer_layers",
+        "num_mtp_modules",
+        "shared_moe_mode",
+        "swa_rope_theta",
+        "use_mtp",
+    ]);
+    Ok(())
 }
 
 /// Whether the file has rotations by kind of layer; a kind that no layer is counts as read.
@@ -757,6 +782,8 @@ pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.output_bias = bias;
     decoder.feed_forward_bias = bias;
     decoder.head_bias = bias;
+    config.neutral("moe_gate", &["topk".into()], "another way to choose experts")?;
+    config.ignore(&["moe_capacity", "moe_use_aux_free", "num_nextn_predict_layers"]);
     let (first, interval) = (
         config.index("moe_layer_start_index")?,
         config.size("moe_layer_interval")?,
@@ -823,6 +850,7 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
         }
     })?;
     decoder.keep_rotation(|layer| rotated[layer]);
+    config.ignore(&["for_llm_compressor"]);
     let step = config.size("interleave_moe_layer_step")?;
     let sparse: Vec<bool> = match config.numbers("moe_layers")? {
         Some(sparse) => (0..layers).map(|layer| sparse.contains(&(layer as f64))).collect(),
@@ -899,4 +927,348 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
         }
     });
     Ok(spec)
+}
+
+/// Hunyuan A13B: norms of queries and keys behind the rotation, a shared network.
+pub fn hunyuan_v1_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    attention_bias(config, &mut decoder)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.norm_after_rotation = true;
+    decoder.names.query_norm = "self_attn.query_layernorm";
+    decoder.names.key_norm = "self_attn.key_layernorm";
+    let object = match config.nested("rope_scaling")? {
+        Some(older) => Some(older),
+        None => config.nested("rope_parameters")?,
+    };
+    let alpha = match &object {
+        Some(object) => object.optional_positive("alpha")?,
+        None => None,
+    };
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    for rope in decoder.ropes.iter_mut().flatten() {
+        let (RopeScaling::Dynamic { .. }, Some(alpha)) = (&rope.scaling, alpha) else {
+            continue;
+        };
+        // The base is stretched once and for all.
+        if let Some(object) = &object {
+            object.ignore(&["beta_fast", "beta_slow", "mscale", "mscale_all_dim"]);
+        }
+        let dims = rope.span as f64;
+        rope.theta *= alpha.powf(dims / (dims - 2.0));
+        rope.scaling = RopeScaling::Default;
+    }
+    config.ignore(&["eod_token_id", "num_local_experts"]);
+    published_hunyuan(config)?;
+    let top_ks = match config.value("moe_topk") {
+        Some(serde_json::Value::Array(_)) => config
+            .numbers("moe_topk")?
+            .unwrap_or_default()
+            .into_iter()
+            .map(|top_k| top_k as usize)
+            .collect(),
+        _ => vec![config.heads("moe_topk")?; decoder.layers()],
+    };
+    let count = config.heads("num_experts")?;
+    let fits = |&top_k: &usize| (1..=count).contains(&top_k);
+    if top_ks.len() < decoder.layers() || !top_ks.iter().all(fits) {
+        return Err(config.invalid("moe_topk", format!("1 to {count} experts for each layer")));
+    }
+    crate::families::experts::ignore_training(config);
+    let (hidden_size, inner) = (decoder.hidden_size, decoder.intermediate_size);
+    let experts = Experts {
+        router: "mlp.gate.wg",
+        renormalize: Renormalize::Sum { plus: 0.0 },
+        shared: Some(Shared {
+            tensors: SharedTensors::Plain([
+                "mlp.shared_mlp.gate_proj",
+                "mlp.shared_mlp.up_proj",
+                "mlp.shared_mlp.down_proj",
+            ]),
+            intermediate_size: inner,
+            bias: false,
+            activation: decoder.activation,
+            gate: None,
+        }),
+        ..Experts::plain(count, 1, inner, decoder.activation)
+    };
+    decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
+        let experts = Experts {
+            top_k: top_ks[layer],
+            ..experts.clone()
+        };
+        Some(experts.build(leaves, hidden_size))
+    });
+    decoder.build()
+}
+
+/// What published files say beyond the class's keys: it must be what the class does.
+fn published_hunyuan(config: &Config) -> Result<(), SpecError> {
+    config.neutral("use_qk_norm", &[true.into()], "queries and keys have norms")?;
+    config.neutral("use_mixed_mlp_moe", &[true.into()], "there is a shared network")?;
+    config.neutral("norm_topk_prob", &[true.into()], "weights sum to one")?;
+    config.neutral("moe_layer_num_skipped", &[0.into()], "every layer has experts")?;
+    config.off("use_cla", "keys and values of other layers are not shared")?;
+    config.off("mlp_bias", "networks have no addends")?;
+    for (key, expected) in [
+        ("num_shared_expert", 1),
+        ("moe_intermediate_size", config.size("intermediate_size")?),
+    ] {
+        let values = match config.value(key) {
+            Some(serde_json::Value::Array(_)) => config.numbers(key)?.unwrap_or_default(),
+            _ => config.optional_number(key)?.into_iter().collect(),
+        };
+        if values.iter().any(|&value| value != expected as f64) {
+            return Err(config.unsupported(key, format!("this type has {expected}")));
+        }
+    }
+    config.ignore(&[
+        "capacity_factor",
+        "cla_share_factor",
+        "moe_drop_tokens",
+        "moe_random_routing_dropped_token",
+        "group_limited_greedy",
+        "n_group",
+        "topk_group",
+        "routed_scaling_factor",
+    ]);
+    Ok(())
+}
+
+/// JetMoe: the projections of queries and outputs are experts too.
+pub fn jetmoe(config: &Config) -> Result<ModelSpec, SpecError> {
+    // The norms of the layers have an epsilon of their own.
+    let norm = NormStyle::rms(1e-6);
+    let (heads, head_dim) = (config.heads("num_key_value_heads")?, config.heads("kv_channels")?);
+    let (layers, inner) = (
+        config.layers("num_hidden_layers")?,
+        config.size("intermediate_size")?,
+    );
+    // Derived.
+    config.ignore(&["num_attention_heads"]);
+    let activation = config.activation("activation_function")?;
+    let experts = Experts {
+        tensors: ExpertTensors::Stacked(["mlp.input_linear.weight", "mlp.output_linear.weight"]),
+        router: "mlp.router.layer",
+        score: RouterScore::SoftmaxOfTopK,
+        output_bias: Some("mlp.bias"),
+        ..Experts::new(
+            config,
+            ["num_local_experts", "num_experts_per_tok"],
+            inner,
+            activation,
+        )?
+    };
+    let mut decoder =
+        Decoder::of_heads(config, norm, [layers, inner, head_dim], [heads * experts.top_k, heads])?;
+    decoder.family = "mixture";
+    decoder.rotate(&RopeOptions::new(head_dim))?;
+    let hidden_size = decoder.hidden_size;
+    let (ropes, router) = (decoder.ropes.clone(), experts.clone());
+    decoder.attention_of = MixerOf::new(move |leaves, layer| {
+        Some(attention_experts(leaves, &router, [heads, head_dim, hidden_size], ropes[layer].clone()))
+    });
+    mix(&mut decoder, experts, |_| true);
+    let mut spec = decoder.build()?;
+    let epsilon = config.positive("rms_norm_eps")?;
+    for stack in &mut spec.stacks {
+        if let Some(norm) = &mut stack.head.norm {
+            norm.epsilon = epsilon;
+        }
+    }
+    Ok(spec)
+}
+
+fn attention_experts(
+    leaves: &mut Leaves,
+    experts: &Experts,
+    [heads, head_dim, hidden_size]: [usize; 3],
+    rope: Option<Rope>,
+) -> Mixer {
+    let (count, inner) = (experts.count, heads * head_dim);
+    let projection = leaves.linear(
+        "self_attention.experts.router.layer",
+        [count, hidden_size],
+        false,
+        crate::Shard::Replicate,
+    );
+    let mut stacked = |name: &str, [rows, columns]: [usize; 2]| {
+        let source = leaves.tensor(name);
+        Linear {
+            weight: leaves.weight(source, &[count, rows, columns], crate::Shard::Expert),
+            bias: None,
+            out_features: rows,
+            in_features: columns,
+        }
+    };
+    let query = stacked("self_attention.experts.input_linear.weight", [inner, hidden_size]);
+    let output = stacked("self_attention.experts.output_linear.weight", [hidden_size, inner]);
+    let both = leaves.tensor("self_attention.kv_proj.weight");
+    let [key, value] = [0, 1].map(|part| {
+        let source = both.clone().part(Split::Rows(vec![inner, inner]), part);
+        leaves.linear_of(source, None, [inner, hidden_size], crate::Shard::Column)
+    });
+    let bias = leaves.tensor("self_attention.experts.bias");
+    Mixer::MixtureOfAttention(Box::new(MixtureOfAttention {
+        experts: count,
+        router: Router {
+            projection,
+            softcap: None,
+            score: RouterScore::SoftmaxOfTopK,
+            top_k: experts.top_k,
+            choice_bias: None,
+            groups: None,
+            renormalize: Renormalize::No,
+            scale: 1.0,
+            weighs_input: false,
+        },
+        heads,
+        head_dim,
+        query,
+        key,
+        value,
+        output,
+        output_bias: leaves.weight(bias, &[hidden_size], crate::Shard::Replicate),
+        rope,
+        mask: Mask::Causal,
+        scale: (head_dim as f64).powf(-0.5),
+    }))
+}
+
+/// DBRX: layer norms without addend, weights divided by their p-norm.
+pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
+    let base = config.row()?.base_prefix.as_str();
+    let (attention, network) = (
+        config.nested("attn_config")?,
+        config.nested("ffn_config")?,
+    );
+    for nested in [&attention, &network].into_iter().flatten() {
+        nested.ignore(&["hidden_size", "moe_jitter_eps", "moe_loss_weight", "rope_theta"]);
+    }
+    let of = |nested: &Option<Config>, key: &str, usual: usize| match nested {
+        Some(nested) if nested.in_file(key) => nested.heads(key),
+        _ => Ok(usual),
+    };
+    let hidden_size = config.size("d_model")?;
+    let (heads, kv_heads) = (config.heads("n_heads")?, of(&attention, "kv_n_heads", 1)?);
+    // Derived, or of training.
+    config.ignore(&["num_key_value_heads", "emb_pdrop"]);
+    let head_dim = crate::build::divided(config, "n_heads", hidden_size, heads)?;
+    crate::build::divided(config, "n_heads", heads, kv_heads)?;
+    let clip = match &attention {
+        Some(attention) => attention.optional_positive("clip_qkv")?,
+        None => None,
+    };
+    let rope = Rope::from_config(config, &RopeOptions::new(head_dim))?;
+    let experts = dbrx_experts(config, network.as_ref(), of)?;
+    let norm = NormStyle {
+        bias: false,
+        ..NormStyle::layer(1e-5)
+    };
+    let tied = config.flag("tie_word_embeddings")?;
+    let vocab_size = config.size("vocab_size")?;
+    let layers = (0..config.layers("n_layers")?).map(|layer| {
+        let mut leaves = Leaves::new(format!("{base}blocks.{layer}."));
+        let first = leaves.norm("norm_attn_norm.norm_1", hidden_size, norm);
+        let wide = heads * head_dim;
+        let rows = [wide, kv_heads * head_dim, kv_heads * head_dim];
+        let fused = leaves.tensor("norm_attn_norm.attn.Wqkv.weight");
+        let [query, key, value] = [0, 1, 2].map(|part| {
+            let source = fused.clone().part(Split::Rows(rows.to_vec()), part);
+            leaves.linear_of(source, None, [rows[part], hidden_size], crate::Shard::Column)
+        });
+        let shape = [hidden_size, wide];
+        let output =
+            leaves.linear("norm_attn_norm.attn.out_proj", shape, false, crate::Shard::Row);
+        let key_value = crate::KeyValue::Own {
+            key,
+            value: Some(value),
+        };
+        let sizes = [heads, kv_heads, head_dim];
+        let attention = Attention {
+            clip,
+            positions: rope.clone().map(crate::Position::Rope).into_iter().collect(),
+            ..Attention::plain(sizes, query, key_value, output, Mask::Causal)
+        };
+        let attention = Step {
+            pre: Some(first),
+            ..Step::residual(Mixer::Attention(Box::new(attention)))
+        };
+        let second = leaves.norm("norm_attn_norm.norm_2", hidden_size, norm);
+        let experts = Step {
+            pre: Some(second),
+            ..Step::residual(experts.build(&mut leaves, hidden_size))
+        };
+        leaves.layer(vec![attention, experts])
+    });
+    let layers = layers.collect();
+    let mut embedding = Leaves::new(base);
+    let tokens = embedding.table("wte.weight", vocab_size, hidden_size);
+    let head = CausalHead {
+        norm: Some((format!("{base}norm_f"), norm)),
+        projection: "lm_head",
+        bias: false,
+        tokens: format!("{base}wte.weight"),
+        scale: 1.0,
+        softcap: None,
+    };
+    let max = config.size("max_seq_len")?;
+    Ok(ModelSpec {
+        model_type: config.model_type()?,
+        family: "mixture",
+        base_prefix: base,
+        ignored: unused_head(config.class()?, tied, &["lm_head.weight"]),
+        vocab_size,
+        length_limit: rope.map_or(crate::LengthLimit::None, |rope| rope.length_limit(max)),
+        positions: crate::PositionIds::Sequential,
+        stacks: vec![crate::Stack {
+            name: "decoder",
+            hidden_size,
+            embedding: crate::Embedding::of_tokens(tokens, hidden_size, embedding.finish()),
+            layers,
+            head: head.build(config, [vocab_size, hidden_size])?,
+        }],
+    })
+}
+
+fn dbrx_experts(
+    config: &Config,
+    network: Option<&Config>,
+    of: impl Fn(&Option<Config>, &str, usize) -> Result<usize, SpecError>,
+) -> Result<Experts, SpecError> {
+    let nested = network.cloned();
+    let count = of(&nested, "moe_num_experts", 4)?;
+    let top_k = of(&nested, "moe_top_k", 1)?;
+    let inner = match &nested {
+        Some(nested) if nested.in_file("ffn_hidden_size") => nested.size("ffn_hidden_size")?,
+        _ => 3584,
+    };
+    if let (true, Some(network)) = (top_k > count, network) {
+        return Err(network.invalid("moe_top_k", format!("at most {count} experts")));
+    }
+    let activation = match network {
+        Some(network) => match network.nested("ffn_act_fn")? {
+            Some(named) if named.mentions("name") => named.activation("name")?,
+            _ => Activation::Silu,
+        },
+        None => Activation::Silu,
+    };
+    // Present as `null`: the weights stay as they are.
+    let p = match network {
+        Some(network) if network.mentions("moe_normalize_expert_weights") => {
+            network.optional_positive("moe_normalize_expert_weights")?
+        }
+        _ => Some(1.0),
+    };
+    crate::families::experts::ignore_training(config);
+    Ok(Experts {
+        tensors: ExpertTensors::Tall([
+            "ffn.experts.mlp.w1",
+            "ffn.experts.mlp.v1",
+            "ffn.experts.mlp.w2",
+        ]),
+        router: "ffn.router.layer",
+        renormalize: p.map_or(Renormalize::No, |p| Renormalize::Norm { p }),
+        ..Experts::plain(count, top_k, inner, activation)
+    })
 }
