@@ -78,12 +78,6 @@ impl Batch {
         batch
     }
 
-    /// Tokens of the longest record.
-    pub fn longest(&self) -> usize {
-        let lengths = self.records.iter().map(|record| record.rows.len());
-        lengths.max().unwrap_or(0)
-    }
-
     /// Number of tokens.
     pub fn rows(&self) -> usize {
         self.tokens.len()
