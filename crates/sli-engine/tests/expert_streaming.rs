@@ -30,6 +30,7 @@ fn settings(memory: u64) -> Settings {
         compute: Compute::F32,
         hidden_dtype: HiddenDtype::F32,
         spill: Spill::Auto,
+        spill_room: u64::MAX,
         share_prefixes: true,
         checkpoint_interval: Duration::from_secs(60),
         chunk_tokens: None,
@@ -38,15 +39,13 @@ fn settings(memory: u64) -> Settings {
 
 fn spool(folder: &Path) -> RecordSpool {
     let mut writer = RecordSpoolWriter::create(folder).unwrap();
-    for (index, tokens) in [[3, 1, 4], [1, 5, 9]].into_iter().enumerate() {
-        writer
-            .push(&Record {
-                id: index.to_string(),
-                tokens: tokens.to_vec(),
-                token_types: None,
-            })
-            .unwrap();
-    }
+    // One record: one super-batch, whatever the budget.
+    let record = Record {
+        id: "0".to_owned(),
+        tokens: vec![3, 1, 4, 1, 5],
+        token_types: None,
+    };
+    writer.push(&record).unwrap();
     writer.finish().unwrap()
 }
 

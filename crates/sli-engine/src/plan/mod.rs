@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
-use crate::exec::step::stashes;
+use crate::exec::step::{chosen_keys, stashes};
 use crate::model::Model;
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
@@ -435,15 +435,20 @@ impl<'a> Planner<'a> {
             return Ok(None);
         }
         let stacks = &self.model.spec.stacks;
-        let values = |stack: &sli_spec::Stack| stack.hidden_size * (1 + stashes(&stack.layers));
+        let values = |stack: &sli_spec::Stack| {
+            let chosen = chosen_keys(&stack.layers).unwrap_or(0);
+            stack.hidden_size * (1 + stashes(&stack.layers)) + chosen
+        };
         let row: u64 = stacks
             .iter()
             .map(|stack| 4 * values(stack) as u64)
             .max()
             .unwrap_or(0);
-        // A layer's weights stay while its parts pass by, so all of them have to fit.
-        let whole_layers =
-            matches!(plain.grain, Grain::Model | Grain::Layer) && layer_bytes(all) <= plain.weights;
+        // A layer's weights stay while its parts pass by, so all of them have to fit; experts do not
+        // stay, so every part would read them again.
+        let whole_layers = matches!(plain.grain, Grain::Model | Grain::Layer)
+            && layer_bytes(all) <= plain.weights
+            && !all.iter().any(|phase| phase.whole);
         let room = (self.settings.spill_room / row.max(1)).min(usize::MAX as u64) as usize;
         let pass = if whole_layers {
             self.total.min(room).max(plain.rows)
