@@ -325,6 +325,21 @@ impl Config {
         }
     }
 
+    /// A list of objects, or `None`. Their keys are logged one by one.
+    pub fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, SpecError> {
+        let Some(list) = self.list(key)? else {
+            return Ok(None);
+        };
+        let item = |(index, value): (usize, &Value)| {
+            let path = format!("{}.{index}", self.path_of(key));
+            let object = value.as_object()?.clone();
+            self.log.borrow_mut().opened.insert(path.clone());
+            Some(Self::new(object, format!("{path}."), Rc::clone(&self.log)))
+        };
+        let objects = list.iter().enumerate().map(item).collect::<Option<_>>();
+        objects.map(Some).ok_or_else(|| self.invalid(key, "a list of objects"))
+    }
+
     /// The key must be absent, `null`, or equal to one of these values, at which it has no effect.
     pub fn neutral(&self, key: &str, values: &[Value], reason: &str) -> Result<(), SpecError> {
         match self.value(key) {
@@ -386,6 +401,13 @@ impl Config {
         unread
     }
 
+    fn collect_unread_of(&self, inner: &Map<String, Value>, path: &str, unread: &mut Vec<String>) {
+        let model_type = inner.get("model_type").and_then(Value::as_str);
+        let row = model_type.and_then(defaults::row);
+        let inner = row.map_or_else(|| inner.clone(), |row| canonical(inner.clone(), row));
+        self.collect_unread(&inner, &format!("{path}."), row, unread);
+    }
+
     fn collect_unread(
         &self,
         object: &Map<String, Value>,
@@ -398,11 +420,14 @@ impl Config {
             let path = format!("{prefix}{key}");
             match value {
                 Value::Object(inner) if log.opened.contains(&path) => {
-                    let model_type = inner.get("model_type").and_then(Value::as_str);
-                    let row = model_type.and_then(defaults::row);
-                    let inner =
-                        row.map_or_else(|| inner.clone(), |row| canonical(inner.clone(), row));
-                    self.collect_unread(&inner, &format!("{path}."), row, unread);
+                    self.collect_unread_of(inner, &path, unread);
+                }
+                Value::Array(list) if log.opened.contains(&format!("{path}.0")) => {
+                    for (index, inner) in list.iter().enumerate() {
+                        if let Value::Object(inner) = inner {
+                            self.collect_unread_of(inner, &format!("{path}.{index}"), unread);
+                        }
+                    }
                 }
                 _ => {
                     let of_class = row.is_some_and(|row| row.defaults.contains_key(key));

@@ -54,6 +54,16 @@ pub enum PositionIds {
         /// `pad_token_id`.
         padding: u32,
     },
+    /// ChatGLM: what stands in front of the first `begin` is the context, which sees all of itself;
+    /// the rest fills one mask of the context. Learned tables are not used; a rotation names its
+    /// [`PositionAxis`](crate::rope::PositionAxis). A record without `begin`, or without a mask, has
+    /// no positions.
+    Blocks {
+        /// The first token of the generated part.
+        begin: u32,
+        /// Masks: the first of these that the record has, at its first place.
+        masks: [u32; 2],
+    },
 }
 
 /// Layers that share one width and one sequence.
@@ -258,6 +268,8 @@ pub enum Mixer {
     FeedForward(FeedForward),
     /// Mixture of experts.
     MixtureOfExperts(Box<MixtureOfExperts>),
+    /// One linear map (Nemotron-NAS, in the place of a whole sublayer).
+    Linear(Linear),
     /// The slot's content, unchanged.
     Identity,
 }
@@ -295,6 +307,8 @@ pub struct Attention {
     pub scale: f64,
     /// `cap * tanh(logit / cap)` on the scaled logits.
     pub softcap: Option<f64>,
+    /// Limits the scaled logits to `[-clamp, clamp]` (Aquila).
+    pub clamp: Option<f64>,
     /// A learned logit per head that only enters the denominator `[heads]`.
     pub sinks: Option<WeightIndex>,
     /// Factor on the query by its position.
@@ -364,6 +378,8 @@ pub enum Mask {
     Full,
     /// `j <= i`.
     Causal,
+    /// `j <= i`, and all of the record's context ([`PositionIds::Blocks`]).
+    CausalAfterContext,
     /// `i - window < j <= i`.
     CausalWindow(usize),
     /// `|i - j| <= distance`.
@@ -566,6 +582,8 @@ pub struct LogitsHead {
     pub transform: Option<HeadTransform>,
     /// `[vocab, hidden]`.
     pub projection: Linear,
+    /// Every row of the projection is divided by its Euclidean length (Baichuan 2).
+    pub normalized_rows: bool,
     /// Factor on the logits.
     pub scale: f64,
     /// `cap * tanh(logit / cap)`, after the scale.
@@ -676,6 +694,7 @@ impl Attention {
             mask,
             scale: (head_dim as f64).powf(-0.5),
             softcap: None,
+            clamp: None,
             sinks: None,
             query_temperature: None,
             gate: None,
@@ -714,13 +733,16 @@ impl Stack {
             let mask = match &branch.mixer {
                 Mixer::Attention(attention) => attention.mask,
                 Mixer::LatentAttention(attention) => attention.mask,
-                Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {
+                Mixer::FeedForward(_)
+                | Mixer::MixtureOfExperts(_)
+                | Mixer::Linear(_)
+                | Mixer::Identity => {
                     return true;
                 }
             };
             match mask {
                 Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
-                Mask::Full | Mask::Window(_) => false,
+                Mask::Full | Mask::Window(_) | Mask::CausalAfterContext => false,
             }
         })
     }

@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, gpt2, llama};
+use crate::families::{bert, chatglm, gpt2, llama, llama_remote, nemotron_nas, phi_remote};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -40,20 +40,36 @@ const fn row(
 
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
+    row("Yi", llama_remote::yi),
+    row("aquila", llama_remote::aquila),
     row("arcee", llama::arcee),
+    row("baichuan", llama_remote::baichuan),
     row("bert", bert::bert),
+    row("chatglm", chatglm::chatglm),
     row("cohere", llama::cohere),
+    row("deci", nemotron_nas::deci),
     row("distilbert", bert::distilbert),
     row("gemma2", llama::gemma2),
     row("gpt2", gpt2::gpt2),
     row("granite", llama::granite),
+    row("internlm", llama_remote::internlm),
+    row("internlm2", llama_remote::internlm2),
     row("llama", llama::llama),
+    row("minicpm", llama_remote::minicpm),
     row("mistral", llama::mistral),
+    row("mixformer-sequential", phi_remote::mixformer_sequential),
+    row("nemotron-nas", nemotron_nas::nemotron_nas),
     row("olmo2", llama::olmo2),
+    row("orion", llama_remote::orion),
+    row("phi-msft", phi_remote::phi_msft),
+    row("qwen", llama_remote::qwen),
     row("qwen2", llama::qwen2),
     row("qwen3", llama::qwen3),
     row("roberta", bert::roberta),
+    row("skywork", llama_remote::llama),
     row("smollm3", llama::smollm3),
+    row("telechat", llama_remote::telechat),
+    row("xverse", llama_remote::llama),
 ];
 
 /// Describes the model of this configuration.

@@ -40,6 +40,8 @@ pub struct Decoder<'c> {
     pub output_bias: bool,
     /// The feed-forward network has addends.
     pub feed_forward_bias: bool,
+    /// The feed-forward network's last projection has an addend, whatever the others have.
+    pub down_bias: bool,
     /// The feed-forward network is gated.
     pub gated: bool,
     /// Of the feed-forward network.
@@ -97,6 +99,15 @@ impl<'c> Decoder<'c> {
     /// A plain Llama of this configuration's sizes: RMS pre-norms, rotate-half rope on all layers,
     /// grouped queries, SwiGLU, no addends.
     pub fn new(config: &'c Config, norm: NormStyle) -> Result<Self, SpecError> {
+        Self::with_width(config, norm, config.size("intermediate_size")?)
+    }
+
+    /// The same with this many features inside the feed-forward network.
+    pub fn with_width(
+        config: &'c Config,
+        norm: NormStyle,
+        intermediate_size: usize,
+    ) -> Result<Self, SpecError> {
         let hidden_size = config.size("hidden_size")?;
         let layers = config.layers("num_hidden_layers")?;
         let heads = config.heads("num_attention_heads")?;
@@ -115,7 +126,7 @@ impl<'c> Decoder<'c> {
             heads,
             kv_heads,
             head_dim,
-            intermediate_size: config.size("intermediate_size")?,
+            intermediate_size,
             norm,
             arrangement: Arrangement::Pre {
                 attention: "input_layernorm",
@@ -125,6 +136,7 @@ impl<'c> Decoder<'c> {
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
+            down_bias: false,
             gated: true,
             activation: Activation::Silu,
             masks: vec![Mask::Causal; layers],
@@ -325,7 +337,8 @@ impl<'c> Decoder<'c> {
         leaves.layer(steps)
     }
 
-    fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+    /// The attention of a layer, its names relative to the layer.
+    pub fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
         let [wide, narrow] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
         let mut projection = |name: &str, out| {
             let shape = [out, self.hidden_size];
@@ -378,14 +391,21 @@ impl<'c> Decoder<'c> {
         }))
     }
 
-    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
+    /// The feed-forward network of a layer, its names relative to the layer.
+    pub fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
         let sizes = [self.hidden_size, self.intermediate_size];
         let (bias, activation) = (self.feed_forward_bias, self.activation);
-        Mixer::FeedForward(if self.gated {
+        let mut network = if self.gated {
             let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
             leaves.gated_feed_forward(names, sizes, bias, activation)
         } else {
             leaves.plain_feed_forward(["mlp.up_proj", "mlp.down_proj"], sizes, bias, activation)
-        })
+        };
+        if self.down_bias && !bias {
+            let source = leaves.tensor("mlp.down_proj.bias");
+            let addend = leaves.weight(source, &[self.hidden_size], Shard::Replicate);
+            network.down.bias = Some(addend);
+        }
+        Mixer::FeedForward(network)
     }
 }

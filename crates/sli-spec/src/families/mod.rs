@@ -8,6 +8,11 @@
 //! not refuses the file.
 
 pub mod bert;
+pub mod chatglm;
 pub mod decoder;
 pub mod gpt2;
 pub mod llama;
+pub mod llama_remote;
+pub mod nemotron_nas;
+pub mod phi_remote;
+pub mod spelling;
