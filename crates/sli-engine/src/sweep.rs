@@ -258,7 +258,8 @@ impl<'a> Sweep<'a> {
         range: Range<usize>,
     ) -> Result<(), EngineError> {
         let (context, spec) = (self.context, self.spec());
-        let batch = Batch::new(spec, range.start, self.context.records.read(range.clone())?);
+        let records = self.context.records.read(range.clone())?;
+        let batch = Batch::new(spec, range.start, records)?;
         for (stack, description) in spec.stacks.iter().enumerate() {
             let mut slots = Slots {
                 hidden: sli_kernels::Mat::new(batch.rows(), description.hidden_size),

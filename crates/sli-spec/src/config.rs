@@ -12,6 +12,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use crate::defaults::{self, Row, Task};
+use crate::families::original;
 use crate::{Activation, SpecError, ignorable};
 
 /// Most layers a configuration may ask for.
@@ -68,6 +69,19 @@ impl Config {
             Value::Object(object) => Ok(Self::new(object, String::new(), Rc::default())),
             other => Err(SpecError::Syntax(format!("it holds {}", shown(&other)))),
         }
+    }
+
+    /// Reads the text of a `params.json`, completed by what the weights tell.
+    pub fn of_params(text: &str, stored: original::Stored) -> Result<Self, SpecError> {
+        let parsed = Self::parse(text)?;
+        let mut object = Map::clone(&parsed.object);
+        let number = |key: &str| object.get(key).and_then(whole);
+        let dim = number("dim").and_then(|dim| usize::try_from(dim).ok());
+        for (key, value) in stored.keys(number("vocab_size"), dim) {
+            object.insert(key.to_owned(), Value::from(value));
+        }
+        object.insert("model_type".to_owned(), original::MODEL_TYPE.into());
+        Ok(Self::new(object, String::new(), Rc::default()))
     }
 
     /// The configuration that the class of this type has without any file.

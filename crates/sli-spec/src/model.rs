@@ -651,6 +651,35 @@ impl ModelSpec {
     }
 }
 
+/// How a record divides under [`PositionIds::Blocks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Tokens in front of the generated part.
+    pub context: usize,
+    /// Position of the mask that the generated part fills.
+    pub mask: usize,
+}
+
+impl PositionIds {
+    /// How a record divides; an error says what it lacks.
+    pub fn blocks(self, tokens: &[u32]) -> Result<Option<Blocks>, String> {
+        let Self::Blocks { begin, masks } = self else {
+            return Ok(None);
+        };
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let place = |wanted: u32| tokens.iter().position(|&token| token == wanted);
+        let context = place(begin)
+            .ok_or_else(|| format!("token {begin}, which begins the generated part, is missing"))?;
+        let mask = masks
+            .into_iter()
+            .find_map(place)
+            .ok_or_else(|| format!("neither mask token ({} or {}) is there", masks[0], masks[1]))?;
+        Ok(Some(Blocks { context, mask }))
+    }
+}
+
 impl Embedding {
     /// A token table and nothing else.
     pub fn of_tokens(tokens: WeightIndex, width: usize, leaves: Vec<Leaf>) -> Self {

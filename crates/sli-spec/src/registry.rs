@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, chatglm, gpt2, llama, llama_remote, nemotron_nas, phi_remote};
+use crate::families::{bert, chatglm, gpt2, llama, llama_remote, nemotron_nas, original, phi_remote};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -60,6 +60,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("mixformer-sequential", phi_remote::mixformer_sequential),
     row("nemotron-nas", nemotron_nas::nemotron_nas),
     row("olmo2", llama::olmo2),
+    row("original", original::original),
     row("orion", llama_remote::orion),
     row("phi-msft", phi_remote::phi_msft),
     row("qwen", llama_remote::qwen),

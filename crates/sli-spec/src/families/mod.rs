@@ -14,5 +14,6 @@ pub mod gpt2;
 pub mod llama;
 pub mod llama_remote;
 pub mod nemotron_nas;
+pub mod original;
 pub mod phi_remote;
 pub mod spelling;

@@ -80,9 +80,10 @@ fn attention(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError>
     own.off("unshifted_sink", "not published")?;
     own.off("use_prefill_window_in_sink_attention", "not published")?;
     let queries = own.optional_heads("n_heads_in_group")?;
-    Ok(if own.flag("no_op")? {
+    let (absent, linear) = (own.flag("no_op")?, own.flag("replace_with_linear")?);
+    Ok(if absent {
         Sublayer::Absent
-    } else if own.flag("replace_with_linear")? {
+    } else if linear {
         Sublayer::Linear
     } else {
         let queries = queries.ok_or_else(|| own.missing("n_heads_in_group"))?;
@@ -100,11 +101,13 @@ fn network(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError> {
     own.neutral("gated", &[true.into()], "not published")?;
     own.neutral("hidden_act", &["silu".into()], "not published")?;
     let factor = own.optional_positive("ffn_mult")?;
-    Ok(if own.flag("no_op")? {
+    let (absent, linear) = (own.flag("no_op")?, own.flag("replace_with_linear")?);
+    let width = own.optional_size("intermediate_size")?;
+    Ok(if absent {
         Sublayer::Absent
-    } else if own.flag("replace_with_linear")? {
+    } else if linear {
         Sublayer::Linear
-    } else if let Some(width) = own.optional_size("intermediate_size")? {
+    } else if let Some(width) = width {
         Sublayer::Full(width)
     } else {
         // Two thirds of the multiple, rounded up to a multiple of 256.
@@ -141,7 +144,9 @@ fn layer_of(
         let pre = Some(leaves.norm("input_layernorm", hidden, model.norm));
         let mixer = match attention {
             Sublayer::Full(kv_heads) => {
-                Decoder { kv_heads, ..model.clone() }.attention(&mut leaves, number)
+                let mut own = model.clone();
+                own.kv_heads = kv_heads;
+                own.attention(&mut leaves, number)
             }
             _ => linear(&mut leaves, "self_attn.linear_attn"),
         };
@@ -151,7 +156,9 @@ fn layer_of(
         let pre = Some(leaves.norm("post_attention_layernorm", hidden, model.norm));
         let mixer = match network {
             Sublayer::Full(intermediate_size) => {
-                Decoder { intermediate_size, ..model.clone() }.feed_forward(&mut leaves)
+                let mut own = model.clone();
+                own.intermediate_size = intermediate_size;
+                own.feed_forward(&mut leaves)
             }
             _ => linear(&mut leaves, "mlp.linear_mlp"),
         };
