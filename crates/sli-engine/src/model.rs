@@ -110,22 +110,37 @@ fn describe_params(
     let text = read_description(&path)?;
     let checkpoint = Checkpoint::open(folder)?;
     let name_of = |shard: usize| format!("{TABLE}#{shard}");
-    let shards = (0..).take_while(|&shard| checkpoint.tensor(&name_of(shard)).is_some()).count();
-    let table = checkpoint.tensor(TABLE).or_else(|| checkpoint.tensor(&name_of(0)));
+    let shards = (0..)
+        .take_while(|&shard| checkpoint.tensor(&name_of(shard)).is_some())
+        .count();
+    let table = checkpoint
+        .tensor(TABLE)
+        .or_else(|| checkpoint.tensor(&name_of(0)));
     let embedding = match table.map(|tensor| tensor.shape.as_ref()) {
         Some(&[rows, columns]) => [rows, columns],
         _ => [0, 0],
     };
-    let stored = sli_spec::families::original::Stored { shards: shards.max(1), embedding };
-    let wrong = |source| EngineError::Config { path: path.clone(), source };
+    let stored = sli_spec::families::original::Stored {
+        shards: shards.max(1),
+        embedding,
+    };
+    let wrong = |source| EngineError::Config {
+        path: path.clone(),
+        source,
+    };
     let config = Config::of_params(&text, stored).map_err(wrong)?;
-    let options = sli_spec::Options { allow_unread: options.allow_unread.clone() };
+    let options = sli_spec::Options {
+        allow_unread: options.allow_unread.clone(),
+    };
     sli_spec::describe(&config, &options).map_err(wrong)
 }
 
 /// The text of a `config.json` or `params.json`.
 fn read_description(path: &Path) -> Result<String, EngineError> {
-    let at = |source| EngineError::File { path: path.to_path_buf(), source };
+    let at = |source| EngineError::File {
+        path: path.to_path_buf(),
+        source,
+    };
     let length = fs_err::metadata(path).map_err(at)?.len();
     if length > CONFIG_LIMIT {
         return Err(at(std::io::Error::new(

@@ -130,7 +130,9 @@ fn check_bf16_storage(golden: &Golden) -> Result<(), String> {
     let [half, full] = found;
     let (half, full) = (half?, full?);
     for (name, expected) in &full {
-        let same = half.get(name).is_some_and(|tensor| tensor.values == expected.values);
+        let same = half
+            .get(name)
+            .is_some_and(|tensor| tensor.values == expected.values);
         if !same {
             return Err(format!("{name}: stored as bf16 it differs"));
         }

@@ -351,7 +351,9 @@ impl Config {
             Some(Self::new(object, format!("{path}."), Rc::clone(&self.log)))
         };
         let objects = list.iter().enumerate().map(item).collect::<Option<_>>();
-        objects.map(Some).ok_or_else(|| self.invalid(key, "a list of objects"))
+        objects
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, "a list of objects"))
     }
 
     /// The key must be absent, `null`, or equal to one of these values, at which it has no effect.

@@ -181,10 +181,9 @@ fn position_names(mixer: &Mixer) -> Vec<&'static str> {
             .iter()
             .map(|rotation| rope(rotation.interleaved))
             .collect(),
-        Mixer::FeedForward(_)
-        | Mixer::MixtureOfExperts(_)
-        | Mixer::Linear(_)
-        | Mixer::Identity => Vec::new(),
+        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Linear(_) | Mixer::Identity => {
+            Vec::new()
+        }
     }
 }
 

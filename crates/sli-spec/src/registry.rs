@@ -1,6 +1,8 @@
 //! The table of model types.
 
-use crate::families::{bert, chatglm, gpt2, llama, llama_remote, nemotron_nas, original, phi_remote};
+use crate::families::{
+    bert, chatglm, gpt2, llama, llama_remote, nemotron_nas, original, phi_remote,
+};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.

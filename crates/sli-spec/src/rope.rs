@@ -231,10 +231,14 @@ impl Rope {
     pub fn length_class(&self, length: usize) -> usize {
         match self.scaling {
             RopeScaling::Dynamic { trained, .. } => length.max(trained),
-            RopeScaling::SteppedNtk { trained: Some(trained), .. } => length.max(trained),
-            RopeScaling::SteppedNtk { base_length, trained: None } => {
-                self.stepped_alpha(length, base_length) as usize
-            }
+            RopeScaling::SteppedNtk {
+                trained: Some(trained),
+                ..
+            } => length.max(trained),
+            RopeScaling::SteppedNtk {
+                base_length,
+                trained: None,
+            } => self.stepped_alpha(length, base_length) as usize,
             RopeScaling::LongRope { original, .. } => usize::from(length > original),
             _ => 0,
         }
@@ -264,7 +268,9 @@ impl Rope {
             ),
             RopeScaling::Half => {
                 let powers = self.powers(self.theta as f32, self.dims, self.dims / 2);
-                let rounded = powers.into_iter().map(|power| f16::from_f32(power).to_f32());
+                let rounded = powers
+                    .into_iter()
+                    .map(|power| f16::from_f32(power).to_f32());
                 (rounded.collect(), 1.0)
             }
             RopeScaling::Linear { factor } => (self.divided(*factor, self.dims / 2), 1.0),
@@ -276,9 +282,10 @@ impl Rope {
             RopeScaling::Dynamic { factor, trained } => {
                 (self.dynamic(*factor, *trained, length), 1.0)
             }
-            RopeScaling::SteppedNtk { base_length, trained } => {
-                self.stepped(*base_length, *trained, length)
-            }
+            RopeScaling::SteppedNtk {
+                base_length,
+                trained,
+            } => self.stepped(*base_length, *trained, length),
             RopeScaling::Yarn {
                 attention_factor, ..
             } => (self.yarn(), *attention_factor),
@@ -346,17 +353,23 @@ impl Rope {
         (2_f64.powf(steps.ceil()) - 1.0).max(1.0)
     }
 
-    fn stepped(&self, base_length: usize, trained: Option<usize>, length: usize) -> (Vec<f32>, f64) {
+    fn stepped(
+        &self,
+        base_length: usize,
+        trained: Option<usize>,
+        length: usize,
+    ) -> (Vec<f32>, f64) {
         let counted = trained.map_or(length, |trained| length.max(trained));
         let exponent = self.dims as f64 / (self.dims as f64 - 2.0);
         let base = self.theta * self.stepped_alpha(counted, base_length).powf(exponent);
         let magnitude = match trained {
-            Some(trained) if length > trained => {
-                0.1 * (length as f64 / trained as f64).ln() + 1.0
-            }
+            Some(trained) if length > trained => 0.1 * (length as f64 / trained as f64).ln() + 1.0,
             _ => 1.0,
         };
-        (self.powers(base as f32, self.dims, self.dims / 2), magnitude)
+        (
+            self.powers(base as f32, self.dims, self.dims / 2),
+            magnitude,
+        )
     }
 
     fn yarn(&self) -> Vec<f32> {

@@ -282,7 +282,10 @@ impl Rules {
         }
         self.check_length(&id, &place, tokens.len())?;
         if let Err(problem) = self.positions.blocks(&tokens) {
-            return Err(InputError::record(&place, format!("record `{id}`: {problem}")));
+            return Err(InputError::record(
+                &place,
+                format!("record `{id}`: {problem}"),
+            ));
         }
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
         Ok(Record {

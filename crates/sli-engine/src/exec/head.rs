@@ -60,7 +60,9 @@ impl Layer<'_> {
         let mut values = Mat::default();
         let mut lengths = Vec::with_capacity(rows);
         for start in (0..rows).step_by(LENGTH_ROWS) {
-            let ids: Vec<u32> = (start..(start + LENGTH_ROWS).min(rows)).map(|id| id as u32).collect();
+            let ids: Vec<u32> = (start..(start + LENGTH_ROWS).min(rows))
+                .map(|id| id as u32)
+                .collect();
             values.reset(ids.len(), columns);
             self.gather(matrix, &ids, &mut values, false)?;
             for row in 0..ids.len() {

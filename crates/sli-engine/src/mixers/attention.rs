@@ -1,6 +1,8 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
-use sli_kernels::{AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
+use sli_kernels::{
+    AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle,
+};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
@@ -95,7 +97,9 @@ pub(crate) fn run(
     let limit = attention.clamp.map(|limit| limit as f32);
     let clamp = limit.map(|limit| {
         move |_: &BiasSite, logits: &mut [f32]| {
-            logits.iter_mut().for_each(|logit| *logit = logit.clamp(-limit, limit));
+            logits
+                .iter_mut()
+                .for_each(|logit| *logit = logit.clamp(-limit, limit));
         }
     });
     layer.kernels.attention(

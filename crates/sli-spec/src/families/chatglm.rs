@@ -7,12 +7,16 @@ use crate::families::spelling::{Place, Spelling, fused, fused_rows};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{
     Activation, Attention, Config, Embedding, Gain, KeyValue, Layer, LengthLimit, Mask, Mixer,
-    ModelSpec, Position, PositionIds, Shard, SpecError, Split, Stack, Step, Write, Slot,
+    ModelSpec, Position, PositionIds, Shard, Slot, SpecError, Split, Stack, Step, Write,
 };
 
 /// Any generation: only the first has two-dimensional positions.
 pub fn chatglm(config: &Config) -> Result<ModelSpec, SpecError> {
-    config.neutral("quantization_bit", &[0.into()], "packed weights are not read")?;
+    config.neutral(
+        "quantization_bit",
+        &[0.into()],
+        "packed weights are not read",
+    )?;
     config.neutral("pre_seq_len", &[0.into()], "a learned prefix is not read")?;
     config.ignore(&["prefix_projection"]);
     if config.in_file("inner_hidden_size") || config.in_file("position_encoding_2d") {
@@ -27,13 +31,21 @@ fn later(config: &Config) -> Result<ModelSpec, SpecError> {
     // Precision and scheduling; the scale by layer cancels; the rotation is one function of its
     // arguments, whatever `original_rope` says.
     config.ignore(&[
-        "apply_query_key_layer_scaling", "attention_softmax_in_fp32", "bias_dropout_fusion",
-        "fp32_residual_connection", "original_rope", "max_sequence_length",
+        "apply_query_key_layer_scaling",
+        "attention_softmax_in_fp32",
+        "bias_dropout_fusion",
+        "fp32_residual_connection",
+        "original_rope",
+        "max_sequence_length",
     ]);
     config.off("apply_residual_connection_post_layernorm", "not published")?;
     config.neutral("post_layer_norm", &[true.into()], "not published")?;
     let epsilon = config.positive("layernorm_epsilon")?;
-    let norm = if config.flag("rmsnorm")? { NormStyle::rms(epsilon) } else { NormStyle::layer(epsilon) };
+    let norm = if config.flag("rmsnorm")? {
+        NormStyle::rms(epsilon)
+    } else {
+        NormStyle::layer(epsilon)
+    };
     let mut model = Decoder::new(config, norm)?;
     model.feed_forward_bias = config.flag("add_bias_linear")?;
     model.output_bias = model.feed_forward_bias;
@@ -54,19 +66,33 @@ fn later(config: &Config) -> Result<ModelSpec, SpecError> {
         factor => (10_000.0 * factor, RopeScaling::Default),
     };
     let axis = PositionAxis::Token;
-    let rope = Rope { dims, offset: 0, interleaved: true, theta, scaling, axis };
+    let rope = Rope {
+        dims,
+        offset: 0,
+        interleaved: true,
+        theta,
+        scaling,
+        axis,
+    };
     model.ropes.fill(Some(rope));
     let mut in_layer = if grouped {
-        let rows = [model.heads, model.kv_heads, model.kv_heads].map(|heads| heads * model.head_dim);
+        let rows =
+            [model.heads, model.kv_heads, model.kv_heads].map(|heads| heads * model.head_dim);
         fused_rows("self_attention.query_key_value", rows)
     } else {
-        let split = Split::PerHead { heads: model.heads, parts: 3 };
+        let split = Split::PerHead {
+            heads: model.heads,
+            parts: 3,
+        };
         fused("self_attention.query_key_value", &split)
     };
     let halves = Split::Rows(vec![model.intermediate_size; 2]);
     in_layer.extend([
         ("self_attn.o_proj", Place::As("self_attention.dense")),
-        ("mlp.gate_proj", Place::Part("mlp.dense_h_to_4h", halves.clone(), 0)),
+        (
+            "mlp.gate_proj",
+            Place::Part("mlp.dense_h_to_4h", halves.clone(), 0),
+        ),
         ("mlp.up_proj", Place::Part("mlp.dense_h_to_4h", halves, 1)),
         ("mlp.down_proj", Place::As("mlp.dense_4h_to_h")),
     ]);
@@ -75,13 +101,18 @@ fn later(config: &Config) -> Result<ModelSpec, SpecError> {
         first_layer: 0,
         in_layer,
         outside: vec![
-            ("embed_tokens", "transformer.embedding.word_embeddings".into()),
+            (
+                "embed_tokens",
+                "transformer.embedding.word_embeddings".into(),
+            ),
             ("norm", "transformer.encoder.final_layernorm".into()),
             ("lm_head", "transformer.output_layer".into()),
         ],
     };
     let mut spec = model.build()?;
     spec.family = "chatglm";
+    // The configured length is that behind any stretching.
+    spec.length_limit = LengthLimit::Trained(config.size("max_position_embeddings")?);
     spelling.apply(&mut spec);
     spec.ignored.push("transformer.rotary_pos_emb.inv_freq");
     if config.flag("tie_word_embeddings")? {
@@ -104,7 +135,11 @@ const RESIDUAL: f64 = 56.0;
 /// ChatGLM-6B: the residual carries the normed hidden state, the context sees all of itself, and
 /// the two halves of a head turn by two positions.
 fn first(config: &Config) -> Result<ModelSpec, SpecError> {
-    config.neutral("position_encoding_2d", &[true.into()], "one-dimensional positions are not published")?;
+    config.neutral(
+        "position_encoding_2d",
+        &[true.into()],
+        "one-dimensional positions are not published",
+    )?;
     config.ignore(&["max_sequence_length"]);
     let token = |key: &str| config.token_id(key)?.ok_or_else(|| config.missing(key));
     let hidden_size = config.size("hidden_size")?;
@@ -138,7 +173,8 @@ fn first(config: &Config) -> Result<ModelSpec, SpecError> {
         ignored.push("lm_head.weight");
         if let Some(logits) = &head.logits {
             let index = logits.projection.weight.0 as usize;
-            head.leaves[index].source = crate::Source::tensor(format!("{base}word_embeddings.weight"));
+            head.leaves[index].source =
+                crate::Source::tensor(format!("{base}word_embeddings.weight"));
         }
     }
     let mut leaves = Leaves::new(base);
@@ -192,7 +228,10 @@ impl First {
     }
 
     fn attention(&self, leaves: &mut Leaves) -> Mixer {
-        let split = Split::PerHead { heads: self.heads, parts: 3 };
+        let split = Split::PerHead {
+            heads: self.heads,
+            parts: 3,
+        };
         let width = self.hidden_size;
         let [query, key, value] = [0, 1, 2].map(|part| {
             let tensor = |parameter| {
@@ -206,12 +245,25 @@ impl First {
         let dims = self.head_dim / 2;
         let rope = |offset, axis| {
             let (theta, scaling) = (10_000.0, RopeScaling::Half);
-            Position::Rope(Rope { dims, offset, interleaved: false, theta, scaling, axis })
+            Position::Rope(Rope {
+                dims,
+                offset,
+                interleaved: false,
+                theta,
+                scaling,
+                axis,
+            })
         };
         let sizes = [self.heads, self.heads, self.head_dim];
-        let key_value = KeyValue::Own { key, value: Some(value) };
+        let key_value = KeyValue::Own {
+            key,
+            value: Some(value),
+        };
         Mixer::Attention(Box::new(Attention {
-            positions: vec![rope(0, PositionAxis::Context), rope(dims, PositionAxis::Block)],
+            positions: vec![
+                rope(0, PositionAxis::Context),
+                rope(dims, PositionAxis::Block),
+            ],
             ..Attention::plain(sizes, query, key_value, output, Mask::CausalAfterContext)
         }))
     }

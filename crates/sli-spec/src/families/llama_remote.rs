@@ -2,7 +2,9 @@
 
 use crate::build::{NormStyle, divided};
 use crate::families::decoder::Decoder;
-use crate::families::spelling::{Place, Spelling, add_vector, attentions, decoder, fused, fused_rows};
+use crate::families::spelling::{
+    Place, Spelling, add_vector, attentions, decoder, fused, fused_rows,
+};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
     Alibi, Config, LengthLimit, ModelSpec, Norm, NormKind, Position, QueryTemperature, SpecError,
@@ -92,7 +94,11 @@ pub fn internlm2(config: &Config) -> Result<ModelSpec, SpecError> {
 pub fn baichuan(config: &Config) -> Result<ModelSpec, SpecError> {
     // Only the models that rotate have a trained length by this name.
     let rotates = config.in_file("max_position_embeddings");
-    let decoder = if rotates { plain(config)? } else { unrotated(config)? };
+    let decoder = if rotates {
+        plain(config)?
+    } else {
+        unrotated(config)?
+    };
     config.ignore(&["model_max_length", "z_loss_weight", "_from_model_config"]);
     let normalized = normalizes_head(config, rotates)?;
     let (heads, width) = (decoder.heads, decoder.heads * decoder.head_dim);
@@ -100,7 +106,9 @@ pub fn baichuan(config: &Config) -> Result<ModelSpec, SpecError> {
     if !rotates {
         let slopes = alibi_slopes(heads);
         for attention in attentions(&mut spec) {
-            attention.positions = vec![Position::Alibi(Alibi { slopes: slopes.clone() })];
+            attention.positions = vec![Position::Alibi(Alibi {
+                slopes: slopes.clone(),
+            })];
         }
         spec.length_limit = LengthLimit::None;
     }
@@ -188,15 +196,40 @@ pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
     // Precision and scheduling; the vocabulary is `vocab_size`, the base `rotary_emb_base`; and what
     // the first release wrote without reading it.
     config.ignore(&[
-        "bf16", "fp16", "fp32", "onnx_safe", "use_flash_attn", "use_cache_kernel", "params_dtype",
-        "use_cache_quantization", "softmax_in_fp32", "padded_vocab_size", "rope_theta",
-        "emb_dropout_prob", "attn_dropout_prob", "tokenizer_type", "bias_dropout_fusion",
-        "apply_residual_connection_post_layernorm", "pos_emb", "activation",
+        "bf16",
+        "fp16",
+        "fp32",
+        "onnx_safe",
+        "use_flash_attn",
+        "use_cache_kernel",
+        "params_dtype",
+        "use_cache_quantization",
+        "softmax_in_fp32",
+        "padded_vocab_size",
+        "rope_theta",
+        "emb_dropout_prob",
+        "attn_dropout_prob",
+        "tokenizer_type",
+        "bias_dropout_fusion",
+        "apply_residual_connection_post_layernorm",
+        "pos_emb",
+        "activation",
     ]);
-    config.neutral("activation", &["swiglu".into()], "only `swiglu` is published")?;
+    config.neutral(
+        "activation",
+        &["swiglu".into()],
+        "only `swiglu` is published",
+    )?;
     config.neutral("pos_emb", &["rotary".into()], "only `rotary` is published")?;
-    config.off("apply_residual_connection_post_layernorm", "no published code reads it")?;
-    config.neutral("scale_attn_weights", &[true.into()], "attention without its scale")?;
+    config.off(
+        "apply_residual_connection_post_layernorm",
+        "no published code reads it",
+    )?;
+    config.neutral(
+        "scale_attn_weights",
+        &[true.into()],
+        "attention without its scale",
+    )?;
     // The configured width counts gate and up together.
     decoder.intermediate_size = divided(config, "intermediate_size", decoder.intermediate_size, 2)?;
     decoder.query_key_value_bias = true;
@@ -210,7 +243,10 @@ pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     let stepped = config.flag("use_dynamic_ntk")?;
     for rope in decoder.ropes.iter_mut().flatten().filter(|_| stepped) {
-        rope.scaling = RopeScaling::SteppedNtk { base_length: seq_length, trained: None };
+        rope.scaling = RopeScaling::SteppedNtk {
+            base_length: seq_length,
+            trained: None,
+        };
     }
     let width = decoder.heads * decoder.head_dim;
     let mut in_layer = fused_rows("attn.c_attn", [width; 3]);
@@ -233,8 +269,9 @@ pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut spec = decoder.build()?;
     if config.flag("use_logn_attn")? {
         for attention in attentions(&mut spec) {
-            attention.query_temperature =
-                Some(QueryTemperature::LogN { trained: seq_length as f64 });
+            attention.query_temperature = Some(QueryTemperature::LogN {
+                trained: seq_length as f64,
+            });
         }
     }
     spelling.apply(&mut spec);
@@ -247,18 +284,33 @@ pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut decoder = unrotated(config)?;
     // Scheduling, and what the code does not read.
     config.ignore(&[
-        "attention_softmax_in_fp32", "bias_dropout_fusion", "masked_softmax_fusion", "flash_attn",
-        "n_inner", "eos_token_id", "skip_bias_add", "n_positions", "seq_length",
+        "attention_softmax_in_fp32",
+        "bias_dropout_fusion",
+        "masked_softmax_fusion",
+        "flash_attn",
+        "n_inner",
+        "eos_token_id",
+        "skip_bias_add",
+        "n_positions",
+        "seq_length",
     ]);
     config.off("apply_residual_connection_post_layernorm", "not published")?;
     config.off("logn", "not published")?;
     let sizes = ["base_seqlen", "training_seqlen"].map(|key| config.size(key));
     let [base_length, trained] = sizes;
-    let scaling = RopeScaling::SteppedNtk { base_length: base_length?, trained: Some(trained?) };
-    decoder.ropes.fill(Some(whole_heads(decoder.head_dim, 10_000.0, scaling)));
+    let scaling = RopeScaling::SteppedNtk {
+        base_length: base_length?,
+        trained: Some(trained?),
+    };
+    decoder
+        .ropes
+        .fill(Some(whole_heads(decoder.head_dim, 10_000.0, scaling)));
     decoder.output_bias = true;
     decoder.down_bias = true;
-    let split = Split::PerHead { heads: decoder.heads, parts: 2 };
+    let split = Split::PerHead {
+        heads: decoder.heads,
+        parts: 2,
+    };
     let spelling = Spelling {
         layers: "transformer.h.",
         outside: vec![
@@ -267,8 +319,14 @@ pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
         ],
         ..Spelling::of_layers(vec![
             ("self_attn.q_proj", Place::As("self_attention.query")),
-            ("self_attn.k_proj", Place::Part("self_attention.key_value", split.clone(), 0)),
-            ("self_attn.v_proj", Place::Part("self_attention.key_value", split, 1)),
+            (
+                "self_attn.k_proj",
+                Place::Part("self_attention.key_value", split.clone(), 0),
+            ),
+            (
+                "self_attn.v_proj",
+                Place::Part("self_attention.key_value", split, 1),
+            ),
             ("self_attn.o_proj", Place::As("self_attention.dense")),
         ])
     };
@@ -282,12 +340,24 @@ pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
         let embedding = &mut self::decoder(&mut spec).embedding;
         let name = "transformer.word_embeddings_layernorm.weight".to_owned();
         let weight = add_vector(&mut embedding.leaves, name, hidden_size, None);
-        embedding.norm = Some(Norm { kind: NormKind::Rms, weight: Some(weight), bias: None, epsilon });
+        embedding.norm = Some(Norm {
+            kind: NormKind::Rms,
+            weight: Some(weight),
+            bias: None,
+            epsilon,
+        });
     }
     Ok(spec)
 }
 
 /// Rotate-half rope on whole heads.
 fn whole_heads(dims: usize, theta: f64, scaling: RopeScaling) -> Rope {
-    Rope { dims, offset: 0, interleaved: false, theta, scaling, axis: PositionAxis::Token }
+    Rope {
+        dims,
+        offset: 0,
+        interleaved: false,
+        theta,
+        scaling,
+        axis: PositionAxis::Token,
+    }
 }

@@ -10,7 +10,10 @@ use crate::{Config, Layer, Mixer, ModelSpec, Shard, SpecError, Step};
 fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
     // A search over layers leaves no common width.
     let width = config.optional_size("intermediate_size")?;
-    let mut model = of_width(config, width.map_or_else(|| config.size("hidden_size"), Ok)?)?;
+    let mut model = of_width(
+        config,
+        width.map_or_else(|| config.size("hidden_size"), Ok)?,
+    )?;
     model.rotate(&RopeOptions::new(model.head_dim))?;
     model.query_key_value_bias = config.flag("attention_bias")?;
     model.output_bias = model.query_key_value_bias;
@@ -22,15 +25,26 @@ fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
 pub fn deci(config: &Config) -> Result<ModelSpec, SpecError> {
     let model = with_biases(config)?;
     let key = "num_key_value_heads_per_layer";
-    let counts = config.numbers(key)?.ok_or_else(|| config.missing(key))?;
+    let Some(counts) = config.numbers(key)? else {
+        return model.build();
+    };
     if counts.len() != model.layers() {
-        return Err(config.invalid(key, format!("one number for each of {} layers", model.layers())));
+        return Err(config.invalid(
+            key,
+            format!("one number for each of {} layers", model.layers()),
+        ));
     }
     let sublayer = |&count: &f64| {
         let kv_heads = whole_heads(config, key, count, model.heads)?;
-        Ok((Sublayer::Full(kv_heads), Sublayer::Full(model.intermediate_size)))
+        Ok((
+            Sublayer::Full(kv_heads),
+            Sublayer::Full(model.intermediate_size),
+        ))
     };
-    let sublayers = counts.iter().map(sublayer).collect::<Result<Vec<_>, SpecError>>()?;
+    let sublayers = counts
+        .iter()
+        .map(sublayer)
+        .collect::<Result<Vec<_>, SpecError>>()?;
     build(&model, &sublayers)
 }
 
@@ -74,7 +88,13 @@ fn attention(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError>
     let Some(own) = block.nested("attention")? else {
         return Err(block.missing("attention"));
     };
-    for key in ["num_sink_tokens", "window_length", "sparsify", "llama4", "mamba"] {
+    for key in [
+        "num_sink_tokens",
+        "window_length",
+        "sparsify",
+        "llama4",
+        "mamba",
+    ] {
         own.neutral(key, &[], "not published")?;
     }
     own.off("unshifted_sink", "not published")?;
@@ -150,7 +170,10 @@ fn layer_of(
             }
             _ => linear(&mut leaves, "self_attn.linear_attn"),
         };
-        steps.push(Step { pre, ..Step::residual(mixer) });
+        steps.push(Step {
+            pre,
+            ..Step::residual(mixer)
+        });
     }
     if network != Sublayer::Absent {
         let pre = Some(leaves.norm("post_attention_layernorm", hidden, model.norm));
@@ -162,7 +185,10 @@ fn layer_of(
             }
             _ => linear(&mut leaves, "mlp.linear_mlp"),
         };
-        steps.push(Step { pre, ..Step::residual(mixer) });
+        steps.push(Step {
+            pre,
+            ..Step::residual(mixer)
+        });
     }
     leaves.layer(steps)
 }

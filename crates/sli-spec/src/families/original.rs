@@ -21,7 +21,11 @@ pub struct Stored {
 
 impl Stored {
     /// The keys that a configuration is completed by: `(key, value)`.
-    pub(crate) fn keys(self, vocab_size: Option<i64>, dim: Option<usize>) -> [(&'static str, usize); 3] {
+    pub(crate) fn keys(
+        self,
+        vocab_size: Option<i64>,
+        dim: Option<usize>,
+    ) -> [(&'static str, usize); 3] {
         let by_columns = dim.is_some_and(|dim| self.embedding[1] < dim);
         let rows = if by_columns { 1 } else { self.shards };
         let vocab_size = vocab_size.and_then(|size| usize::try_from(size).ok());
@@ -42,16 +46,30 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
     let theta = config.positive("rope_theta")?;
     // Llama 3.1, whose code has these numbers in it.
     let scaling = if config.flag("use_scaled_rope")? {
-        RopeScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 8192.0 }
+        RopeScaling::Llama3 {
+            factor: 8.0,
+            low: 1.0,
+            high: 4.0,
+            original: 8192.0,
+        }
     } else {
         RopeScaling::Default
     };
     let (dims, axis) = (model.head_dim, PositionAxis::Token);
-    model.ropes.fill(Some(Rope { dims, offset: 0, interleaved: true, theta, scaling, axis }));
+    model.ropes.fill(Some(Rope {
+        dims,
+        offset: 0,
+        interleaved: true,
+        theta,
+        scaling,
+        axis,
+    }));
     if let Some(window) = config.optional_size("sliding_window")? {
         model.masks.fill(Mask::CausalWindow(window));
     }
-    let limit = config.optional_size("max_seq_len")?.filter(|_| config.in_file("max_seq_len"));
+    let limit = config
+        .optional_size("max_seq_len")?
+        .filter(|_| config.in_file("max_seq_len"));
     let mut spec = model.build()?;
     spec.family = "original";
     spec.length_limit = limit.map_or(LengthLimit::None, LengthLimit::Trained);
@@ -64,10 +82,17 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
         spec.ignored.push("*norm.weight#*");
         let leaves = spec.stacks.iter_mut().flat_map(|stack| {
             let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
-            stack.embedding.leaves.iter_mut().chain(layers).chain(&mut stack.head.leaves)
+            stack
+                .embedding
+                .leaves
+                .iter_mut()
+                .chain(layers)
+                .chain(&mut stack.head.leaves)
         });
         for leaf in leaves {
-            respell(&mut leaf.source, &|name| Some(merged(name, shards, by_columns)));
+            respell(&mut leaf.source, &|name| {
+                Some(merged(name, shards, by_columns))
+            });
         }
     }
     Ok(spec)
@@ -110,7 +135,11 @@ fn spelling() -> Spelling {
 
 /// One weight of all files.
 fn merged(name: &str, shards: usize, embedding_by_columns: bool) -> Source {
-    let parts = || (0..shards).map(|shard| Source::tensor(format!("{name}#{shard}"))).collect();
+    let parts = || {
+        (0..shards)
+            .map(|shard| Source::tensor(format!("{name}#{shard}")))
+            .collect()
+    };
     let module = name.strip_suffix(".weight").unwrap_or(name);
     if module.ends_with("norm") {
         Source::tensor(format!("{name}#0"))

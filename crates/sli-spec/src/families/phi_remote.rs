@@ -73,9 +73,21 @@ fn describe(config: &Config, names: Names) -> Result<ModelSpec, SpecError> {
         return Err(config.invalid("rotary_dim", "an even number"));
     }
     let scaling = RopeScaling::Default;
-    model.ropes.fill(Some(Rope { dims, offset: 0, interleaved: false, theta: 10_000.0, scaling, axis: PositionAxis::Token }));
+    model.ropes.fill(Some(Rope {
+        dims,
+        offset: 0,
+        interleaved: false,
+        theta: 10_000.0,
+        scaling,
+        axis: PositionAxis::Token,
+    }));
     let rows = [model.heads, model.kv_heads, model.kv_heads].map(|heads| heads * model.head_dim);
-    divided(config, "num_attention_heads", model.hidden_size, model.heads)?;
+    divided(
+        config,
+        "num_attention_heads",
+        model.hidden_size,
+        model.heads,
+    )?;
     let mut in_layer = fused_rows("mixer.Wqkv", rows);
     in_layer.extend([
         ("self_attn.o_proj", Place::As("mixer.out_proj")),

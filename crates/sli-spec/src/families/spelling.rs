@@ -78,7 +78,9 @@ impl Spelling {
         match self.in_layer.iter().find(|(usual, _)| *usual == module) {
             None => tensor(module),
             Some((_, Place::As(module))) => tensor(module),
-            Some((_, Place::Part(module, split, part))) => tensor(module).part(split.clone(), *part),
+            Some((_, Place::Part(module, split, part))) => {
+                tensor(module).part(split.clone(), *part)
+            }
             Some((_, Place::Interleaved(module, head_dim))) => Source::RopePermute {
                 of: Box::new(tensor(module)),
                 head_dim: *head_dim,
