@@ -45,14 +45,15 @@ fn model_type(golden: &Golden) -> Option<String> {
     Some(config["model_type"].as_str()?.to_owned())
 }
 
-fn settings(memory: u64) -> Settings {
+fn settings(memory: u64, spill: Spill) -> Settings {
     Settings {
         takes: vec![Take::Hidden(LayerSelection::all()), Take::Logits],
         memory,
         threads: 1,
         compute: Compute::F32,
         hidden_dtype: HiddenDtype::F32,
-        spill: Spill::Auto,
+        spill,
+        spill_room: 1 << 30,
         share_prefixes: true,
         checkpoint_interval: Duration::from_secs(60),
         chunk_tokens: None,
@@ -80,9 +81,10 @@ fn results(
     model: &Model,
     folder: &Path,
     memory: Option<u64>,
+    spill: Spill,
 ) -> Result<BTreeMap<String, Expected>, EngineError> {
     let records = spool(golden, &folder.join("spool"));
-    let mut settings = settings(memory.unwrap_or(0));
+    let mut settings = settings(memory.unwrap_or(0), spill);
     settings.takes = available_takes(model, &settings.takes)?.0;
     if memory.is_none() {
         match plan(model, &records, &settings) {
@@ -150,9 +152,14 @@ fn check(golden: &Golden) -> Result<(), String> {
         golden.write(folder.path(), stored);
         let model = Model::open(folder.path(), &OpenOptions::default())
             .map_err(|error| format!("{error}"))?;
-        for memory in [Some(8 << 30), None] {
+        let ways = [
+            (Some(8 << 30), Spill::Never),
+            (None, Spill::Auto),
+            (None, Spill::Always),
+        ];
+        for (memory, spill) in ways {
             let work = tempfile::tempdir().unwrap();
-            let found = results(golden, &model, work.path(), memory)
+            let found = results(golden, &model, work.path(), memory, spill)
                 .map_err(|error| format!("{stored:?}, memory {memory:?}: {error}"))?;
             for record in golden.records() {
                 for (name, expected) in golden.expectations(&record.id) {

@@ -125,7 +125,7 @@ impl Activation {
             }
             Self::HardSigmoid => s.div(s.min(six, s.max(zero, s.add(x, s.splat(3.0)))), six),
             Self::Laplace => {
-                let z = s.mul(s.sub(x, s.splat(LAPLACE_MEAN)), s.splat(2.506_631));
+                let z = s.mul(s.sub(x, s.splat(LAPLACE_MEAN)), s.splat(2.506_626_4));
                 s.mul(s.splat(0.5), s.add(one, math::erf(s, z)))
             }
             Self::Xielu {

@@ -94,6 +94,31 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
+    /// Buffers of `rows` tokens for a stack.
+    pub fn new(rows: usize, stack: &sli_spec::Stack) -> Self {
+        let mat = || Mat::new(rows, stack.hidden_size);
+        let stashes = (0..step::stashes(&stack.layers)).map(|_| mat()).collect();
+        Self {
+            hidden: mat(),
+            stashes,
+        }
+    }
+
+    /// Every buffer.
+    pub fn all(&self) -> impl Iterator<Item = &Mat> {
+        std::iter::once(&self.hidden).chain(&self.stashes)
+    }
+
+    /// Every buffer.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Mat> {
+        std::iter::once(&mut self.hidden).chain(&mut self.stashes)
+    }
+
+    /// Values a token, in all buffers.
+    pub fn row_values(&self) -> usize {
+        self.all().map(Mat::cols).sum()
+    }
+
     /// The buffer behind a slot.
     pub fn get(&self, slot: Slot) -> &Mat {
         match slot {
