@@ -1,6 +1,8 @@
 //! The table of model types.
 
-use crate::families::{bert, deepseek, gpt2, llama, mixture};
+use crate::families::{
+    bert, chatglm, deepseek, gpt2, llama, llama_remote, mixture, nemotron_nas, original, phi_remote,
+};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -40,14 +42,19 @@ const fn row(
 
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
+    row("Yi", llama_remote::yi),
     row("afmoe", mixture::afmoe),
+    row("aquila", llama_remote::aquila),
     row("arcee", llama::arcee),
     row("aria_text", mixture::aria_text),
     row("axk1", deepseek::axk1),
+    row("baichuan", llama_remote::baichuan),
     row("beam", deepseek::beam),
     row("bert", bert::bert),
+    row("chatglm", chatglm::chatglm),
     row("cohere", llama::cohere),
     row("dbrx", mixture::dbrx),
+    row("deci", nemotron_nas::deci),
     row("deepseek_v2", deepseek::deepseek_v2),
     row("deepseek_v3", deepseek::deepseek_v3),
     row("deepseek_v32", deepseek::deepseek_v32),
@@ -69,6 +76,8 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("granitemoeshared", mixture::granitemoeshared),
     row("hunyuan_v1_moe", mixture::hunyuan_v1_moe),
     row("hy_v3", deepseek::hy_v3),
+    row("internlm", llama_remote::internlm),
+    row("internlm2", llama_remote::internlm2),
     row("jetmoe", mixture::jetmoe),
     row("kimi_k2", deepseek::deepseek_v3),
     row("kolibri1", mixture::kolibri1),
@@ -78,22 +87,32 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("longcat_flash", deepseek::longcat_flash),
     row("mellum", mixture::mellum),
     row("mimo_v2_flash", deepseek::mimo_v2_flash),
+    row("minicpm", llama_remote::minicpm),
     row("minicpm3", deepseek::minicpm3),
     row("minimax_m2", mixture::minimax_m2),
     row("mistral", llama::mistral),
     row("mistral4", deepseek::mistral4),
+    row("mixformer-sequential", phi_remote::mixformer_sequential),
     row("mixtral", mixture::mixtral),
+    row("nemotron-nas", nemotron_nas::nemotron_nas),
     row("olmo2", llama::olmo2),
     row("olmoe", mixture::olmoe),
     row("openai_privacy_filter", mixture::openai_privacy_filter),
+    row("original", original::original),
+    row("orion", llama_remote::orion),
+    row("phi-msft", phi_remote::phi_msft),
     row("phimoe", mixture::phimoe),
+    row("qwen", llama_remote::qwen),
     row("qwen2", llama::qwen2),
     row("qwen2_moe", mixture::qwen2_moe),
     row("qwen3", llama::qwen3),
     row("qwen3_moe", mixture::qwen3_moe),
     row("roberta", bert::roberta),
+    row("skywork", llama_remote::llama),
     row("smollm3", llama::smollm3),
     row("solar_open", deepseek::solar_open),
+    row("telechat", llama_remote::telechat),
+    row("xverse", llama_remote::llama),
     row("youtu", deepseek::youtu),
 ];
 

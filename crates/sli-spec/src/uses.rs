@@ -109,6 +109,7 @@ impl Uses {
             Mixer::FeedForward(network) => self.feed_forward(network),
             Mixer::MixtureOfExperts(experts) => self.experts(experts),
             Mixer::MixtureOfAttention(attention) => self.attention_experts(attention),
+            Mixer::Linear(linear) => self.linear(linear),
             Mixer::Identity => {}
         }
     }
@@ -130,6 +131,7 @@ impl Uses {
             mask: _,
             scale: _,
             softcap: _,
+            clamp: _,
             sinks,
             query_temperature: _,
             gate,

@@ -36,7 +36,7 @@ pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
             Some(Site::Attention)
         },
         Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) => Some(Site::Mlp),
-        Mixer::Identity => None,
+        Mixer::Linear(_) | Mixer::Identity => None,
     }
 }
 
@@ -141,6 +141,10 @@ impl Layer<'_> {
             Mixer::MixtureOfAttention(attention) => {
                 let run = mixers::attention_experts::run;
                 run(self, attention, x, rows, output, scratch, probe)?;
+            }
+            Mixer::Linear(linear) => {
+                output.reset(x.rows(), linear.out_features);
+                self.linear(x, linear, output.view_mut())?;
             }
             Mixer::Identity => {
                 output.reset(x.rows(), x.cols());

@@ -1,6 +1,8 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
-use sli_kernels::{AttentionArgs, AttentionMask, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
+use sli_kernels::{
+    AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle,
+};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
@@ -92,6 +94,14 @@ pub(crate) fn run(
     let sinks = layer.vector(attention.sinks)?;
     let segments = rows.batch.segments(rows.chunk);
     scratch.heads.reset(count, heads * attention.value_dim);
+    let limit = attention.clamp.map(|limit| limit as f32);
+    let clamp = limit.map(|limit| {
+        move |_: &BiasSite, logits: &mut [f32]| {
+            logits
+                .iter_mut()
+                .for_each(|logit| *logit = logit.clamp(-limit, limit));
+        }
+    });
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -107,7 +117,7 @@ pub(crate) fn run(
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: None,
+            bias: clamp.as_ref().map(|clamp| clamp as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
@@ -144,7 +154,8 @@ pub(crate) fn run(
 pub(crate) fn mask(mask: Mask) -> AttentionMask {
     match mask {
         Mask::Full => AttentionMask::Full,
-        Mask::Causal => AttentionMask::Causal,
+        // The segments say where the context ends.
+        Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
         Mask::CausalWindow(window) => AttentionMask::Window {
             left: window,
             right: None,

@@ -212,7 +212,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 set(9, rows(inner.max(hidden)));
                 set(10, rows(inner.max(hidden)));
             }
-            Mixer::Identity => {}
+            Mixer::Linear(_) | Mixer::Identity => {}
         }
     }
     all

@@ -43,6 +43,7 @@ impl Work {
                             }
                             Mixer::FeedForward(_)
                             | Mixer::MixtureOfExperts(_)
+                            | Mixer::Linear(_)
                             | Mixer::Identity => 0.0,
                         };
                     if let Mixer::LatentAttention(attention) = &branch.mixer

@@ -52,6 +52,8 @@ pub struct Decoder<'c> {
     pub output_bias: bool,
     /// The feed-forward network has addends.
     pub feed_forward_bias: bool,
+    /// The feed-forward network's last projection has an addend, whatever the others have.
+    pub down_bias: bool,
     /// The feed-forward network is gated.
     pub gated: bool,
     /// Queries, keys and values are one tensor.
@@ -196,11 +198,11 @@ impl<'c> Decoder<'c> {
     /// A plain Llama of this configuration's sizes: RMS pre-norms, rotate-half rope on all layers,
     /// grouped queries, SwiGLU, no addends.
     pub fn new(config: &'c Config, norm: NormStyle) -> Result<Self, SpecError> {
-        Self::with_intermediate_size(config, norm, config.size("intermediate_size")?)
+        Self::with_width(config, norm, config.size("intermediate_size")?)
     }
 
-    /// [`Self::new`] where `intermediate_size` is under another key or there is none.
-    pub fn with_intermediate_size(
+    /// The same with this many features inside the feed-forward network.
+    pub fn with_width(
         config: &'c Config,
         norm: NormStyle,
         intermediate_size: usize,
@@ -257,6 +259,7 @@ impl<'c> Decoder<'c> {
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
+            down_bias: false,
             gated: true,
             fused_query_key_value: None,
             fused_gate_up: None,
@@ -479,7 +482,8 @@ impl<'c> Decoder<'c> {
         leaves.layer(steps)
     }
 
-    fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+    /// The attention of a layer, its names relative to the layer.
+    pub fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
         if let Some(other) = self.attention_of.mixer(leaves, layer) {
             return other;
         }
@@ -564,7 +568,8 @@ impl<'c> Decoder<'c> {
         })
     }
 
-    fn feed_forward(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+    /// The feed-forward network of a layer, its names relative to the layer.
+    pub fn feed_forward(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
         if let Some(other) = self.feed_forward_of.mixer(leaves, layer) {
             return other;
         }
@@ -585,7 +590,12 @@ impl<'c> Decoder<'c> {
         Mixer::FeedForward(FeedForward {
             gate,
             up,
-            down: leaves.linear(self.names.down, [hidden, inner], bias, Shard::Row),
+            down: leaves.linear(
+                self.names.down,
+                [hidden, inner],
+                bias || self.down_bias,
+                Shard::Row,
+            ),
             activation: self.activation,
             inner_norm,
             clamped: None,

@@ -129,7 +129,7 @@ pub fn dots1(config: &Config) -> Result<ModelSpec, SpecError> {
 pub fn solar_open(config: &Config) -> Result<ModelSpec, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let inner = config.size("moe_intermediate_size")?;
-    let mut decoder = Decoder::with_intermediate_size(config, norm, inner)?;
+    let mut decoder = Decoder::with_width(config, norm, inner)?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;

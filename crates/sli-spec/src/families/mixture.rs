@@ -680,7 +680,7 @@ fn rotate_windows_only(decoder: &mut Decoder<'_>) {
 pub fn kolibri1(config: &Config) -> Result<ModelSpec, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let inner = config.size("moe_intermediate_size")?;
-    let mut decoder = Decoder::with_intermediate_size(config, norm, inner)?;
+    let mut decoder = Decoder::with_width(config, norm, inner)?;
     decoder.family = "mixture";
     decoder.activation = config.activation("hidden_act")?;
     decoder.arrangement = Arrangement::Sandwich {
@@ -824,7 +824,7 @@ pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
 pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut decoder = {
         let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
-        Decoder::with_intermediate_size(config, norm, config.size("intermediate_size_mlp")?)?
+        Decoder::with_width(config, norm, config.size("intermediate_size_mlp")?)?
     };
     decoder.family = "mixture";
     decoder.activation = config.activation("hidden_act")?;

@@ -8,10 +8,16 @@
 //! not refuses the file.
 
 pub mod bert;
+pub mod chatglm;
 pub mod decoder;
 pub mod deepseek;
 pub mod experts;
 pub mod gpt2;
 pub mod latent;
 pub mod llama;
+pub mod llama_remote;
 pub mod mixture;
+pub mod nemotron_nas;
+pub mod original;
+pub mod phi_remote;
+pub mod spelling;
