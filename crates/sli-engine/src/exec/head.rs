@@ -9,15 +9,12 @@ use sli_spec::{Head, LogitsHead, WeightIndex};
 use super::Layer;
 use super::linear::{tile_rows, tiles};
 use crate::error::EngineError;
-use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS};
+use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::weights::load;
 use crate::weights::stream::{Piece, stream};
 
 /// Tiles of the vocabulary start at multiples of this many columns.
 const TILE: usize = 1024;
-
-/// Rows whose lengths are computed at a time.
-const LENGTH_ROWS: usize = 128;
 
 /// What is wanted of the logits.
 #[derive(Clone, Debug, Default)]
@@ -127,10 +124,10 @@ impl Layer<'_> {
                 }]
             })
             .collect();
-        let lengths = match logits.normalized_rows {
-            true => Some(self.row_lengths(logits.projection.weight, vocab)?),
-            false => None,
-        };
+        let lengths = logits
+            .normalized_rows
+            .then(|| self.row_lengths(logits.projection.weight, vocab))
+            .transpose()?;
         let mut block = Mat::default();
         stream(self.model, compute, 1, &groups, |index, packed| {
             let columns = tiles[index].clone();

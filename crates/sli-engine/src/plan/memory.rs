@@ -16,6 +16,9 @@ pub(crate) const PROGRAM_BYTES: u64 = 48 << 20;
 /// Rows of logits that are computed at a time.
 pub(crate) const HEAD_ROWS: usize = 512;
 
+/// Rows of the projection whose lengths are computed at a time, where they are normalised.
+pub(crate) const LENGTH_ROWS: usize = 128;
+
 /// Columns of logits that are computed at a time, at most: a multiple of 1024.
 pub(crate) const HEAD_COLUMNS: usize = 4096;
 
@@ -247,7 +250,17 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
         .and_then(|logits| logits.transform.as_ref())
         .map_or(0, |t| rows * t.dense.out_features);
     let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
-    (normed + transformed + logits) as u64 * 4
+    let normalized = stack
+        .head
+        .logits
+        .as_ref()
+        .is_some_and(|head| head.normalized_rows);
+    let lengths = if normalized {
+        spec.vocab_size + LENGTH_ROWS * stack.hidden_size
+    } else {
+        0
+    };
+    (normed + transformed + logits + lengths) as u64 * 4
 }
 
 /// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.
