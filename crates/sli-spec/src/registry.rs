@@ -1,7 +1,8 @@
 //! The table of model types.
 
 use crate::families::{
-    bert, chatglm, deepseek, gpt2, llama, llama_remote, mixture, nemotron_nas, original, phi_remote,
+    bert, chatglm, deepseek, gpt2, llama, llama_remote, mixture, nemotron_nas, original,
+    phi_remote, remote_experts,
 };
 use crate::{Config, ModelSpec, SpecError};
 
@@ -55,6 +56,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("cohere", llama::cohere),
     row("dbrx", mixture::dbrx),
     row("deci", nemotron_nas::deci),
+    row("deepseek", remote_experts::deepseek),
     row("deepseek_v2", deepseek::deepseek_v2),
     row("deepseek_v3", deepseek::deepseek_v3),
     row("deepseek_v32", deepseek::deepseek_v32),
@@ -74,6 +76,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("granitemoe", mixture::granitemoe),
     row("granitemoe_swa", mixture::granitemoe_swa),
     row("granitemoeshared", mixture::granitemoeshared),
+    row("grok-1", remote_experts::grok),
     row("hunyuan_v1_moe", mixture::hunyuan_v1_moe),
     row("hy_v3", deepseek::hy_v3),
     row("internlm", llama_remote::internlm),

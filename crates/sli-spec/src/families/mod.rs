@@ -20,4 +20,5 @@ pub mod mixture;
 pub mod nemotron_nas;
 pub mod original;
 pub mod phi_remote;
+pub mod remote_experts;
 pub mod spelling;

@@ -3,9 +3,11 @@
 
 use crate::build::NormStyle;
 use crate::families::decoder::Decoder;
+use crate::families::experts::{ExpertTensors, Experts};
+use crate::families::mixture::mix;
 use crate::families::spelling::{Place, Spelling, respell};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
-use crate::{Config, LengthLimit, Mask, ModelSpec, Source, SpecError};
+use crate::{Config, LengthLimit, Mask, ModelSpec, RouterScore, Source, SpecError};
 
 /// The `model_type` that [`Config::of_params`] gives such a file, which has none itself.
 pub const MODEL_TYPE: &str = "original";
@@ -39,7 +41,6 @@ impl Stored {
 
 /// Llama and Mistral.
 pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
-    config.neutral("moe", &[], "experts in this layout are not read")?;
     let norm = NormStyle::rms(config.positive("norm_eps")?);
     let hidden_size = config.size("hidden_size")?;
     let mut model = Decoder::with_width(config, norm, width(config, hidden_size)?)?;
@@ -71,12 +72,27 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
     let limit = config
         .optional_size("max_seq_len")?
         .filter(|_| config.in_file("max_seq_len"));
+    let shards = config.size("shards")?;
+    if let Some(moe) = config.nested("moe")? {
+        if shards > 1 {
+            return Err(config.unsupported("moe", "experts of several files"));
+        }
+        let names = ["num_experts", "num_experts_per_tok"];
+        let mut experts = Experts::new(&moe, names, model.intermediate_size, model.activation)?;
+        experts.score = RouterScore::SoftmaxOfTopK;
+        experts.router = "feed_forward.gate";
+        experts.tensors = ExpertTensors::Each([
+            "feed_forward.experts.{}.w1.weight",
+            "feed_forward.experts.{}.w3.weight",
+            "feed_forward.experts.{}.w2.weight",
+        ]);
+        mix(&mut model, experts, |_| true);
+    }
     let mut spec = model.build()?;
     spec.family = "original";
     spec.length_limit = limit.map_or(LengthLimit::None, LengthLimit::Trained);
     spelling().apply(&mut spec);
     spec.ignored.push("rope.freqs*");
-    let shards = config.size("shards")?;
     let by_columns = config.size("embedding_columns")? < hidden_size;
     if shards > 1 {
         // Every file has the norms.

@@ -1,10 +1,13 @@
 //! Phi before it came to transformers: `mixformer-sequential` and `phi-msft`.
 
-use crate::build::{NormStyle, divided};
-use crate::families::decoder::{Arrangement, Decoder};
+use crate::build::{Leaves, NormStyle, divided};
+use crate::families::decoder::{Arrangement, Decoder, MixerOf};
 use crate::families::spelling::{Place, Spelling, add_vector, decoder, fused_rows};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
-use crate::{Config, ModelSpec, SpecError};
+use crate::{
+    Activation, Config, FeedForward, Linear, Mixer, MixtureOfExperts, ModelSpec, Renormalize,
+    Router, RouterScore, Shard, Source, SpecError,
+};
 
 /// The names that files of one revision have.
 struct Names {
@@ -89,6 +92,15 @@ fn describe(config: &Config, names: Names) -> Result<ModelSpec, SpecError> {
         model.hidden_size,
         model.heads,
     )?;
+    if let Some(count) = config.optional_heads("num_local_experts")? {
+        let top_k = config.heads("num_experts_per_tok")?;
+        if top_k > count {
+            return Err(config.invalid("num_experts_per_tok", format!("at most {count}")));
+        }
+        let (sizes, activation) = ([model.hidden_size, width], model.activation);
+        model.feed_forward_of =
+            MixerOf::new(move |leaves, _| Some(experts(leaves, [count, top_k], sizes, activation)));
+    }
     let mut in_layer = fused_rows("mixer.Wqkv", rows);
     in_layer.extend([
         ("self_attn.o_proj", Place::As("mixer.out_proj")),
@@ -115,4 +127,56 @@ fn describe(config: &Config, names: Names) -> Result<ModelSpec, SpecError> {
         logits.projection.bias = Some(add_vector(&mut head.leaves, bias, vocab_size, optional));
     }
     Ok(spec)
+}
+
+/// Phixtral: a weighted sum of networks, each with its addends.
+fn experts(
+    leaves: &mut Leaves,
+    [count, top_k]: [usize; 2],
+    [hidden, inner]: [usize; 2],
+    activation: Activation,
+) -> Mixer {
+    let projection = leaves.linear("moe.gate", [count, hidden], false, Shard::Replicate);
+    let mut linear = |name: &str, [rows, columns]: [usize; 2]| {
+        let each = |leaves: &Leaves, parameter: &str| Source::Each {
+            of: Box::new(leaves.tensor(&format!("moe.mlp.{{}}.{name}.{parameter}"))),
+            count,
+        };
+        let (weight, bias) = (each(leaves, "weight"), each(leaves, "bias"));
+        Linear {
+            weight: leaves.weight(weight, &[count, rows, columns], Shard::Expert),
+            bias: Some(leaves.weight(bias, &[count, rows], Shard::Expert)),
+            out_features: rows,
+            in_features: columns,
+        }
+    };
+    let up = linear("fc1", [inner, hidden]);
+    let down = linear("fc2", [hidden, inner]);
+    Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
+        experts: count,
+        identity_experts: 0,
+        router: Router {
+            projection,
+            softcap: None,
+            score: RouterScore::SoftmaxOfTopK,
+            top_k,
+            choice_bias: None,
+            groups: None,
+            renormalize: Renormalize::No,
+            scale: 1.0,
+            weighs_input: false,
+        },
+        expert: FeedForward {
+            gate: None,
+            up,
+            down,
+            activation,
+            inner_norm: None,
+            clamped: None,
+        },
+        shared: None,
+        shared_gate: None,
+        output_scale: 1.0,
+        output_bias: None,
+    }))
 }
