@@ -232,7 +232,12 @@ impl Leaves {
         let split = Split::Rows(vec![intermediate_size, intermediate_size]);
         let both = self.tensor(&format!("{both}.weight"));
         let shape = [intermediate_size, hidden_size];
-        let gate = self.linear_of(both.clone().part(split.clone(), 0), None, shape, Shard::Column);
+        let gate = self.linear_of(
+            both.clone().part(split.clone(), 0),
+            None,
+            shape,
+            Shard::Column,
+        );
         let up = self.linear_of(both.part(split, 1), None, shape, Shard::Column);
         let down = self.linear(down, [hidden_size, intermediate_size], false, Shard::Row);
         FeedForward {

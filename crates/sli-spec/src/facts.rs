@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::registry::ModelType;
 use crate::{
-    Activation, Attention, Config, FeedForward, KeySelection, KeyValue, Layer, Leaf, Mask, Mixer, ModelSpec,
-    NormKind, NormSpan, Position, PositionTable, RouterScore, Source, SpecError, Stack, Step,
-    WeightIndex, Write,
+    Activation, Attention, Config, FeedForward, KeySelection, KeyValue, Layer, Leaf, Mask, Mixer,
+    ModelSpec, NormKind, NormSpan, Position, PositionTable, RouterScore, Source, SpecError, Stack,
+    Step, WeightIndex, Write,
 };
 
 /// Facts about one supported type.
@@ -100,7 +100,9 @@ fn mixer_name(mixer: &Mixer) -> String {
         Mixer::LatentAttention(attention) => match attention.selection {
             None => "latent attention".into(),
             Some(KeySelection::Indexer(_)) => "latent attention, keys chosen by an indexer".into(),
-            Some(KeySelection::Previous { .. }) => "latent attention, keys of an earlier choice".into(),
+            Some(KeySelection::Previous { .. }) => {
+                "latent attention, keys of an earlier choice".into()
+            }
         },
         Mixer::FeedForward(network) => format!("feed-forward: {}", network_name(network)),
         Mixer::MixtureOfExperts(experts) => {

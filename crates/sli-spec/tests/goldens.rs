@@ -77,8 +77,8 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
     for leaf in spec.leaves() {
         let lookup = |name: &str| stored.get(&file_name(name)).cloned();
         // Addends of experts are vectors, one an expert.
-        let vector = leaf.shape.len() == 1
-            || leaf.shape.len() == 2 && leaf.shard == sli_spec::Shard::Expert;
+        let vector =
+            leaf.shape.len() == 1 || leaf.shape.len() == 2 && leaf.shard == sli_spec::Shard::Expert;
         match shape_of(&leaf.source, vector, &lookup) {
             None if leaf.optional.is_some() => {}
             None => lines.push(format!("{:?} is missing", leaf.source)),
@@ -101,9 +101,9 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
         }
         for name in leaf.source.names() {
             match name.contains("{}") {
-                true => used.extend((0..leaf.shape[0]).map(|at| {
-                    file_name(&name.replace("{}", &at.to_string()))
-                })),
+                true => used.extend(
+                    (0..leaf.shape[0]).map(|at| file_name(&name.replace("{}", &at.to_string()))),
+                ),
                 false => drop(used.insert(file_name(name))),
             }
         }
@@ -137,7 +137,9 @@ fn shape_of(
 ) -> Option<Vec<usize>> {
     match source {
         Source::Tensor(name) => lookup(name),
-        Source::OneOf(all) => all.iter().find_map(|source| shape_of(source, vector, lookup)),
+        Source::OneOf(all) => all
+            .iter()
+            .find_map(|source| shape_of(source, vector, lookup)),
         Source::Part { of, split, part } => {
             let mut shape = shape_of(of, vector, lookup)?;
             let rows = shape.len() - if vector { 1 } else { 2 };

@@ -114,7 +114,11 @@ impl<'c> MixerOf<'c> {
 
 impl fmt::Debug for MixerOf<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.0.is_some() { "by layer" } else { "usual" })
+        formatter.write_str(if self.0.is_some() {
+            "by layer"
+        } else {
+            "usual"
+        })
     }
 }
 
@@ -210,7 +214,12 @@ impl<'c> Decoder<'c> {
         let heads = config.heads("num_attention_heads")?;
         let head_dim = match config.optional_heads("head_dim")? {
             Some(head_dim) => head_dim,
-            None => divided(config, "num_attention_heads", config.size("hidden_size")?, heads)?,
+            None => divided(
+                config,
+                "num_attention_heads",
+                config.size("hidden_size")?,
+                heads,
+            )?,
         };
         let layers = config.layers("num_hidden_layers")?;
         Self::sized(config, norm, [layers, intermediate_size, head_dim])

@@ -21,7 +21,9 @@ fn v3_experts(config: &Config, count: &str, activation: Activation) -> Result<Ex
     let mut experts = Experts {
         score: RouterScore::Sigmoid,
         choice_bias: &["mlp.gate.e_score_correction_bias"],
-        scale: config.optional_number("routed_scaling_factor")?.unwrap_or(1.0),
+        scale: config
+            .optional_number("routed_scaling_factor")?
+            .unwrap_or(1.0),
         ..Experts::new(config, [count, "num_experts_per_tok"], inner, activation)?
     };
     if config.flag("norm_topk_prob")? {
@@ -34,7 +36,11 @@ fn v3_experts(config: &Config, count: &str, activation: Activation) -> Result<Ex
 
 /// What files from before the types' own code say about the router.
 fn published_router(config: &Config, method: &str, score: &str) -> Result<(), SpecError> {
-    config.neutral("topk_method", &[method.into()], "another way to choose experts")?;
+    config.neutral(
+        "topk_method",
+        &[method.into()],
+        "another way to choose experts",
+    )?;
     // dots.llm1 names the method there.
     let scores = [score.into(), method.into()];
     config.neutral("scoring_func", &scores, "other scores of experts")?;
@@ -100,7 +106,8 @@ fn ignore_layers_behind(
         None => 1,
     };
     for layer in layers..layers.saturating_add(behind.clamp(1, 16)) {
-        spec.ignored.push(pattern(format!("model.layers.{layer}.*")));
+        spec.ignored
+            .push(pattern(format!("model.layers.{layer}.*")));
     }
     Ok(())
 }
@@ -138,7 +145,11 @@ pub fn solar_open(config: &Config) -> Result<ModelSpec, SpecError> {
         ..RopeOptions::new(decoder.head_dim)
     })?;
     config.ignore(&["intermediate_size"]);
-    config.neutral("first_k_dense_replace", &[0.into()], "every layer has experts")?;
+    config.neutral(
+        "first_k_dense_replace",
+        &[0.into()],
+        "every layer has experts",
+    )?;
     config.off("use_qk_norm", "queries and keys have no norms")?;
     let sparse = vec![true; decoder.layers()];
     with_v3_experts(config, &mut decoder, sparse)?;
@@ -222,7 +233,12 @@ pub fn hy_v3(config: &Config) -> Result<ModelSpec, SpecError> {
         choice_bias: &["mlp.expert_bias"],
         renormalize: Renormalize::Sum { plus: 1e-20 },
         scale: config.number("router_scaling_factor")?,
-        ..Experts::new(config, ["num_experts", "num_experts_per_tok"], inner, decoder.activation)?
+        ..Experts::new(
+            config,
+            ["num_experts", "num_experts_per_tok"],
+            inner,
+            decoder.activation,
+        )?
     };
     experts.shared = Some(Shared {
         tensors: SharedTensors::Plain([
@@ -255,9 +271,8 @@ struct Heads {
 
 impl Heads {
     fn build(self, leaves: &mut crate::build::Leaves, hidden_size: usize, mask: Mask) -> Attention {
-        let mut projection = |name: &str, out| {
-            leaves.linear(name, [out, hidden_size], self.bias, Shard::Column)
-        };
+        let mut projection =
+            |name: &str, out| leaves.linear(name, [out, hidden_size], self.bias, Shard::Column);
         let query = projection("self_attn.q_proj", self.heads * self.head_dim);
         let key = projection("self_attn.k_proj", self.kv_heads * self.head_dim);
         let value = projection("self_attn.v_proj", self.kv_heads * self.value_dim);
@@ -312,13 +327,20 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
             Rope::from_config(config, &options)?
         } else {
             let theta = if kind == "full_attention" { 5e6 } else { 1e4 };
-            Some(Rope::plain((decoder.head_dim as f64 * 0.334) as usize, theta))
+            Some(Rope::plain(
+                (decoder.head_dim as f64 * 0.334) as usize,
+                theta,
+            ))
         };
     }
     let bias = config.flag("attention_bias")?;
     let value_dim = config.size("v_head_dim")?;
-    let (hidden_size, heads, kv_heads, head_dim) =
-        (decoder.hidden_size, decoder.heads, decoder.kv_heads, decoder.head_dim);
+    let (hidden_size, heads, kv_heads, head_dim) = (
+        decoder.hidden_size,
+        decoder.heads,
+        decoder.kv_heads,
+        decoder.head_dim,
+    );
     crate::build::divided(config, "num_key_value_heads", heads, 2 * kv_heads)?;
     let (masks, ropes) = (decoder.masks.clone(), decoder.ropes.clone());
     decoder.attention_of = MixerOf::new(move |leaves, layer| {
@@ -332,7 +354,11 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
             output_bias: false,
         };
         let mut attention = sizes.build(leaves, hidden_size, masks[layer]);
-        attention.positions = ropes[layer].clone().map(Position::Rope).into_iter().collect();
+        attention.positions = ropes[layer]
+            .clone()
+            .map(Position::Rope)
+            .into_iter()
+            .collect();
         if windowed {
             let name = leaves.tensor("self_attn.attention_sink_bias");
             attention.sinks = Some(leaves.weight(name, &[heads], Shard::Column));
@@ -342,7 +368,9 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     let sparse = sparse_layers(config, layers, |layer| layer > 0)?;
     let experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let value_scale = config.optional_number("attention_value_scale")?.unwrap_or(1.0);
+    let value_scale = config
+        .optional_number("attention_value_scale")?
+        .unwrap_or(1.0);
     let mut spec = decoder.build()?;
     // A factor on the values is one on the output, which has no addend.
     for layer in &mut spec.stacks[0].layers {
@@ -410,7 +438,10 @@ pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
             });
         }
     });
-    let steps = spec.stacks[0].layers.iter_mut().flat_map(|layer| &mut layer.steps);
+    let steps = spec.stacks[0]
+        .layers
+        .iter_mut()
+        .flat_map(|layer| &mut layer.steps);
     for (index, step) in steps.enumerate() {
         let depth = (index + 2) as f64;
         step.write = Write::AddScaled(Gain::Constant(((depth - 1.0) / depth).sqrt()));
@@ -438,7 +469,11 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
         decoder.ropes[layer] = if described {
             Rope::from_config(config, &options)?
         } else {
-            let (theta, part) = if kind == "full_attention" { (5e5, 2) } else { (1e4, 1) };
+            let (theta, part) = if kind == "full_attention" {
+                (5e5, 2)
+            } else {
+                (1e4, 1)
+            };
             Some(Rope::plain(decoder.head_dim / part, theta))
         };
     }
@@ -451,7 +486,10 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
         None => vec![decoder.heads; layers],
     };
     let kv_heads = decoder.kv_heads;
-    if counts.iter().any(|&count| count == 0 || !count.is_multiple_of(kv_heads)) {
+    if counts
+        .iter()
+        .any(|&count| count == 0 || !count.is_multiple_of(kv_heads))
+    {
         let expected = format!("multiples of {kv_heads}");
         return Err(config.invalid("num_attention_heads_per_layer", expected));
     }
@@ -476,7 +514,11 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
             output_bias: bias,
         };
         let mut attention = sizes.build(leaves, hidden_size, masks[layer]);
-        attention.positions = ropes[layer].clone().map(Position::Rope).into_iter().collect();
+        attention.positions = ropes[layer]
+            .clone()
+            .map(Position::Rope)
+            .into_iter()
+            .collect();
         let mut head_norm = |name: &str| {
             Some(crate::HeadNorm {
                 norm: leaves.norm(name, head_dim, norm),
@@ -496,7 +538,10 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
         });
         Some(Mixer::Attention(Box::new(attention)))
     });
-    config.off("moe_apply_router_weight_on_input", "not implemented by the reference")?;
+    config.off(
+        "moe_apply_router_weight_on_input",
+        "not implemented by the reference",
+    )?;
     let sparse = sparse_layers(config, layers, |layer| layer > 0)?;
     let inner = config.size("moe_intermediate_size")?;
     let cap = config.number("moe_router_logit_softcapping")?;
@@ -513,21 +558,27 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
             activation: decoder.activation,
             gate: None,
         }),
-        ..Experts::new(config, ["num_experts", "num_experts_per_tok"], inner, decoder.activation)?
+        ..Experts::new(
+            config,
+            ["num_experts", "num_experts_per_tok"],
+            inner,
+            decoder.activation,
+        )?
     };
     mix(&mut decoder, experts, move |layer| sparse[layer]);
     decoder.build()
 }
 
 /// A decoder with latent attention in every layer.
-fn latent_decoder<'c>(
-    config: &'c Config,
-    latent: &Latent,
-) -> Result<Decoder<'c>, SpecError> {
+fn latent_decoder<'c>(config: &'c Config, latent: &Latent) -> Result<Decoder<'c>, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let layers = config.layers("num_hidden_layers")?;
     let inner = config.size("intermediate_size")?;
-    let mut decoder = Decoder::sized(config, norm, [layers, inner, latent.nope_dim + latent.rope_dim])?;
+    let mut decoder = Decoder::sized(
+        config,
+        norm,
+        [layers, inner, latent.nope_dim + latent.rope_dim],
+    )?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];
@@ -555,7 +606,11 @@ pub fn deepseek_v2(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     // The reference does not look at it.
     config.ignore(&["norm_topk_prob"]);
-    config.neutral("scoring_func", &["softmax".into()], "other scores of experts")?;
+    config.neutral(
+        "scoring_func",
+        &["softmax".into()],
+        "other scores of experts",
+    )?;
     match config.optional_text("topk_method")?.as_deref() {
         Some("greedy") => config.ignore(&["n_group", "topk_group"]),
         Some("group_limited_greedy") => experts.limit_to_groups(config, 1)?,
@@ -647,9 +702,13 @@ pub fn minicpm3(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.feed_forward_bias = config.flag("mlp_bias")?;
     decoder.embedding_scale = config.number("scale_emb")?;
     let layers = decoder.layers() as f64;
-    let depth = config.optional_number("scale_depth")?.unwrap_or_else(|| layers.sqrt());
+    let depth = config
+        .optional_number("scale_depth")?
+        .unwrap_or_else(|| layers.sqrt());
     decoder.residual_scale = depth / layers.sqrt();
-    let base = config.optional_size("dim_model_base")?.unwrap_or(hidden_size);
+    let base = config
+        .optional_size("dim_model_base")?
+        .unwrap_or(hidden_size);
     decoder.logit_scale = base as f64 / hidden_size as f64;
     decoder.build()
 }
@@ -725,7 +784,11 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];
-    config.neutral("zero_expert_type", &["identity".into()], "other experts without weights")?;
+    config.neutral(
+        "zero_expert_type",
+        &["identity".into()],
+        "other experts without weights",
+    )?;
     config.neutral("attention_method", &["MLA".into()], "another attention")?;
     for key in ["mla_scale_q_lora", "mla_scale_kv_lora"] {
         config.neutral(key, &[true.into()], "latents are scaled")?;
@@ -744,7 +807,11 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
                 pre: Some(pre),
                 ..Step::residual(attention)
             });
-            let pre = leaves.norm(&format!("post_attention_layernorm.{half}"), hidden_size, norm);
+            let pre = leaves.norm(
+                &format!("post_attention_layernorm.{half}"),
+                hidden_size,
+                norm,
+            );
             if half == 0 {
                 steps.push(Step {
                     pre: Some(pre.clone()),
@@ -752,7 +819,8 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
                     ..Step::residual(experts.build(&mut leaves, hidden_size))
                 });
             }
-            let names = ["gate_proj", "up_proj", "down_proj"].map(|part| format!("mlps.{half}.{part}"));
+            let names =
+                ["gate_proj", "up_proj", "down_proj"].map(|part| format!("mlps.{half}.{part}"));
             let names = [&names[0], &names[1], &names[2]].map(String::as_str);
             let sizes = [hidden_size, inner];
             let network = leaves.gated_feed_forward(names, sizes, false, activation);
@@ -788,7 +856,10 @@ fn longcat_experts(config: &Config, activation: Activation) -> Result<Experts, S
         .unwrap_or(0);
     let top_k = config.heads("moe_topk")?;
     if top_k > routed + identities {
-        return Err(config.invalid("moe_topk", format!("at most {} experts", routed + identities)));
+        return Err(config.invalid(
+            "moe_topk",
+            format!("at most {} experts", routed + identities),
+        ));
     }
     ignore_training(config);
     // The reference declares the router's addend but does not use it.
@@ -800,7 +871,12 @@ fn longcat_experts(config: &Config, activation: Activation) -> Result<Experts, S
         router: "mlp.router.classifier",
         choice_bias: &["mlp.router.e_score_correction_bias"],
         scale: config.number("routed_scaling_factor")?,
-        ..Experts::plain(routed, top_k, config.size("expert_ffn_hidden_size")?, activation)
+        ..Experts::plain(
+            routed,
+            top_k,
+            config.size("expert_ffn_hidden_size")?,
+            activation,
+        )
     })
 }
 
@@ -891,7 +967,10 @@ fn sparse_attention(
         head_dim: config.size("index_head_dim")?,
         top_k: config.size("index_topk")?,
         q_rank,
-        rope: latent.rope.clone().map(|rope| Rope { interleaved, ..rope }),
+        rope: latent.rope.clone().map(|rope| Rope {
+            interleaved,
+            ..rope
+        }),
     };
     if sizes.head_dim < latent.rope_dim {
         return Err(config.invalid("index_head_dim", format!("at least {}", latent.rope_dim)));

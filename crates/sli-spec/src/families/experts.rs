@@ -228,12 +228,13 @@ impl Experts {
         };
         let expert = self.expert(leaves, hidden_size);
         let shared = self.shared.map(|shared| shared.build(leaves, hidden_size));
-        let shared_gate = self.shared.and_then(|shared| shared.gate).map(|name| {
-            leaves.linear(name, [1, hidden_size], false, Shard::Replicate)
-        });
-        let output_bias = self.output_bias.map(|name| {
-            leaves.weight(leaves.tensor(name), &[hidden_size], Shard::Replicate)
-        });
+        let shared_gate = self
+            .shared
+            .and_then(|shared| shared.gate)
+            .map(|name| leaves.linear(name, [1, hidden_size], false, Shard::Replicate));
+        let output_bias = self
+            .output_bias
+            .map(|name| leaves.weight(leaves.tensor(name), &[hidden_size], Shard::Replicate));
         Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
             experts: self.count,
             identity_experts: self.identities,
@@ -248,7 +249,8 @@ impl Experts {
 
     fn expert(&self, leaves: &mut Leaves, hidden_size: usize) -> FeedForward {
         let inner = self.intermediate_size;
-        let halves = |part: usize, source: Source| source.part(Split::Rows(vec![inner, inner]), part);
+        let halves =
+            |part: usize, source: Source| source.part(Split::Rows(vec![inner, inner]), part);
         let sources: [Source; 3] = match self.tensors {
             ExpertTensors::Each(names) => names.map(|name| Source::Each {
                 of: Box::new(leaves.tensor(name)),
@@ -317,7 +319,11 @@ impl Experts {
             };
             Some(leaves.tensor(&format!("{both}_bias")).part(split, part))
         };
-        [part(0), part(1), Some(leaves.tensor(&format!("{down}_bias")))]
+        [
+            part(0),
+            part(1),
+            Some(leaves.tensor(&format!("{down}_bias"))),
+        ]
     }
 }
 

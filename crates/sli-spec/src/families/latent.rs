@@ -68,8 +68,8 @@ impl Latent {
             default_partial: rope_dim as f64 / dim as f64,
             ..RopeOptions::new(dim)
         };
-        let described = config.nested("rope_parameters")?.is_some()
-            || config.nested("rope_scaling")?.is_some();
+        let described =
+            config.nested("rope_parameters")?.is_some() || config.nested("rope_scaling")?.is_some();
         let mut rope = Rope::from_config(config, &options)?;
         if let (Some(rope), false) = (&mut rope, described) {
             rope.scaling = RopeScaling::Yarn {
@@ -137,8 +137,12 @@ impl Latent {
         let name = |part: &str| format!("{place}.{part}");
         let (query_down, query) = match self.q_rank {
             Some(rank) => {
-                let down =
-                    leaves.linear(&name("q_a_proj"), [rank, hidden], self.bias, Shard::Replicate);
+                let down = leaves.linear(
+                    &name("q_a_proj"),
+                    [rank, hidden],
+                    self.bias,
+                    Shard::Replicate,
+                );
                 let norm = leaves.norm(&name("q_a_layernorm"), rank, self.norm);
                 let shape = [self.heads * dim, rank];
                 let up = leaves.linear(&name("q_b_proj"), shape, false, Shard::Column);
@@ -146,7 +150,10 @@ impl Latent {
             }
             None => {
                 let shape = [self.heads * dim, hidden];
-                (None, leaves.linear(&name("q_proj"), shape, false, Shard::Column))
+                (
+                    None,
+                    leaves.linear(&name("q_proj"), shape, false, Shard::Column),
+                )
             }
         };
         let shape = [self.kv_rank + self.rope_dim, hidden];

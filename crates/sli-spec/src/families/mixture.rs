@@ -8,7 +8,8 @@ use crate::families::experts::{
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
     Activation, Attention, ClampedGate, Config, Linear, Mask, Mixer, MixtureOfAttention, ModelSpec,
-    NormSpan, OutputGate, QueryTemperature, Renormalize, Router, RouterScore, SpecError, Split, Step,
+    NormSpan, OutputGate, QueryTemperature, Renormalize, Router, RouterScore, SpecError, Split,
+    Step,
 };
 
 /// Mixtral's experts, under `block_sparse_moe`.
@@ -47,10 +48,7 @@ pub(super) fn mix<'c>(
 }
 
 /// Changes the attention of every layer, with weights behind the layer's others.
-pub(super) fn amend(
-    spec: &mut ModelSpec,
-    change: impl Fn(&mut Leaves, usize, &mut Attention),
-) {
+pub(super) fn amend(spec: &mut ModelSpec, change: impl Fn(&mut Leaves, usize, &mut Attention)) {
     for stack in &mut spec.stacks {
         for (index, layer) in stack.layers.iter_mut().enumerate() {
             let mut leaves = Leaves::reopen(layer);
@@ -86,11 +84,7 @@ pub(super) fn sparse_layers(
 }
 
 /// Qwen's `decoder_sparse_step` and `mlp_only_layers`.
-fn qwen_layers(
-    config: &Config,
-    layers: usize,
-    dense: &[usize],
-) -> Result<Vec<bool>, SpecError> {
+fn qwen_layers(config: &Config, layers: usize, dense: &[usize]) -> Result<Vec<bool>, SpecError> {
     let step = config.size("decoder_sparse_step")?;
     let only = match config.numbers("mlp_only_layers")? {
         Some(only) => only,
@@ -348,8 +342,7 @@ fn granite_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecErro
 
 /// Granite 3 MoE.
 pub fn granitemoe(config: &Config) -> Result<ModelSpec, SpecError> {
-    let (mut decoder, experts) =
-        granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
+    let (mut decoder, experts) = granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     mix(&mut decoder, experts, |_| true);
     decoder.build()
@@ -426,7 +419,8 @@ pub fn aria_text(config: &Config) -> Result<ModelSpec, SpecError> {
         score: RouterScore::SoftmaxOfTopK,
         shared: Some(Shared {
             tensors: SHARED_EXPERTS,
-            intermediate_size: decoder.intermediate_size * config.heads("moe_num_shared_experts")?,
+            intermediate_size: decoder.intermediate_size
+                * config.heads("moe_num_shared_experts")?,
             bias: config.flag("mlp_bias")?,
             activation: decoder.activation,
             gate: None,
@@ -472,7 +466,11 @@ fn clamped_experts(
 }
 
 /// The rotation of gpt-oss, which has an extension by default.
-fn gpt_oss_rope(config: &Config, decoder: &mut Decoder<'_>, interleaved: bool) -> Result<(), SpecError> {
+fn gpt_oss_rope(
+    config: &Config,
+    decoder: &mut Decoder<'_>,
+    interleaved: bool,
+) -> Result<(), SpecError> {
     let options = RopeOptions {
         interleaved,
         ..RopeOptions::new(decoder.head_dim)
@@ -525,7 +523,9 @@ pub fn openai_privacy_filter(config: &Config) -> Result<ModelSpec, SpecError> {
     config.ignore(&["hidden_act", "initial_context_length", "classifier_dropout"]);
     gpt_oss_rope(config, &mut decoder, true)?;
     attention_bias(config, &mut decoder)?;
-    decoder.masks.fill(Mask::Window(config.size("sliding_window")?));
+    decoder
+        .masks
+        .fill(Mask::Window(config.size("sliding_window")?));
     let experts = clamped_experts(config, &decoder, false)?;
     mix(&mut decoder, experts, |_| true);
     let mut spec = decoder.build()?;
@@ -562,10 +562,22 @@ pub fn minimax_m2(config: &Config) -> Result<ModelSpec, SpecError> {
 /// What published files say beyond the class's keys: it must be what the class does.
 fn published_minimax(config: &Config) -> Result<(), SpecError> {
     config.neutral("use_qk_norm", &[true.into()], "queries and keys have norms")?;
-    config.neutral("qk_norm_type", &["per_layer".into()], "norms are of all heads at once")?;
-    config.neutral("scoring_func", &["sigmoid".into()], "other scores of experts")?;
+    config.neutral(
+        "qk_norm_type",
+        &["per_layer".into()],
+        "norms are of all heads at once",
+    )?;
+    config.neutral(
+        "scoring_func",
+        &["sigmoid".into()],
+        "other scores of experts",
+    )?;
     config.neutral("use_routing_bias", &[true.into()], "the choice has a bias")?;
-    config.neutral("shared_intermediate_size", &[0.into()], "there are no shared experts")?;
+    config.neutral(
+        "shared_intermediate_size",
+        &[0.into()],
+        "there are no shared experts",
+    )?;
     let kinds = config.numbers("attn_type_list")?.unwrap_or_default();
     if kinds.iter().any(|&kind| kind != 1.0) {
         return Err(config.unsupported("attn_type_list", "all layers have softmax attention"));
@@ -611,7 +623,10 @@ fn rotate_by_kind(
             Rope::from_config(config, &options)?
         } else {
             let (theta, fraction) = default(kind);
-            Some(Rope::plain((decoder.head_dim as f64 * fraction) as usize, theta))
+            Some(Rope::plain(
+                (decoder.head_dim as f64 * fraction) as usize,
+                theta,
+            ))
         };
     }
     Ok(())
@@ -626,9 +641,20 @@ pub fn mellum(config: &Config) -> Result<ModelSpec, SpecError> {
     let kinds = crate::build::layer_types(config, decoder.layers(), |_| "full_attention")?;
     decoder.mask_by_layer_types(window, |_| "full_attention")?;
     rotate_by_kind(config, &mut decoder, &kinds, Some(1.0), |kind| {
-        (if kind == "full_attention" { 500_000.0 } else { 10_000.0 }, 1.0)
+        (
+            if kind == "full_attention" {
+                500_000.0
+            } else {
+                10_000.0
+            },
+            1.0,
+        )
     })?;
-    config.ignore(&["num_nextn_predict_layers", "mtp_layer_types", "mtp_mlp_layer_types"]);
+    config.ignore(&[
+        "num_nextn_predict_layers",
+        "mtp_layer_types",
+        "mtp_mlp_layer_types",
+    ]);
     let sparse = sparse_layers(config, decoder.layers(), |_| true)?;
     let experts = qwen_experts(config, &decoder)?;
     mix(&mut decoder, experts, move |layer| sparse[layer]);
@@ -782,8 +808,16 @@ pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.output_bias = bias;
     decoder.feed_forward_bias = bias;
     decoder.head_bias = bias;
-    config.neutral("moe_gate", &["topk".into()], "another way to choose experts")?;
-    config.ignore(&["moe_capacity", "moe_use_aux_free", "num_nextn_predict_layers"]);
+    config.neutral(
+        "moe_gate",
+        &["topk".into()],
+        "another way to choose experts",
+    )?;
+    config.ignore(&[
+        "moe_capacity",
+        "moe_use_aux_free",
+        "num_nextn_predict_layers",
+    ]);
     let (first, interval) = (
         config.index("moe_layer_start_index")?,
         config.size("moe_layer_interval")?,
@@ -835,7 +869,10 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     let layers = decoder.layers();
     let interval = config.size("no_rope_layer_interval")?;
-    let rotated = match config.flags("no_rope_layers")?.filter(|rotated| !rotated.is_empty()) {
+    let rotated = match config
+        .flags("no_rope_layers")?
+        .filter(|rotated| !rotated.is_empty())
+    {
         Some(rotated) if rotated.len() < layers => {
             return Err(config.invalid("no_rope_layers", format!("at least {layers} entries")));
         }
@@ -853,7 +890,9 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
     config.ignore(&["for_llm_compressor"]);
     let step = config.size("interleave_moe_layer_step")?;
     let sparse: Vec<bool> = match config.numbers("moe_layers")? {
-        Some(sparse) => (0..layers).map(|layer| sparse.contains(&(layer as f64))).collect(),
+        Some(sparse) => (0..layers)
+            .map(|layer| sparse.contains(&(layer as f64)))
+            .collect(),
         None => (1..=layers).map(|layer| layer % step == 0).collect(),
     };
     let inner = config.size("intermediate_size")?;
@@ -891,8 +930,11 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
             decoder.activation,
         )?
     };
-    let (hidden_size, dense, activation) =
-        (decoder.hidden_size, decoder.intermediate_size, decoder.activation);
+    let (hidden_size, dense, activation) = (
+        decoder.hidden_size,
+        decoder.intermediate_size,
+        decoder.activation,
+    );
     decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
         Some(if sparse[layer] {
             experts.build(leaves, hidden_size)
@@ -1005,9 +1047,17 @@ pub fn hunyuan_v1_moe(config: &Config) -> Result<ModelSpec, SpecError> {
 /// What published files say beyond the class's keys: it must be what the class does.
 fn published_hunyuan(config: &Config) -> Result<(), SpecError> {
     config.neutral("use_qk_norm", &[true.into()], "queries and keys have norms")?;
-    config.neutral("use_mixed_mlp_moe", &[true.into()], "there is a shared network")?;
+    config.neutral(
+        "use_mixed_mlp_moe",
+        &[true.into()],
+        "there is a shared network",
+    )?;
     config.neutral("norm_topk_prob", &[true.into()], "weights sum to one")?;
-    config.neutral("moe_layer_num_skipped", &[0.into()], "every layer has experts")?;
+    config.neutral(
+        "moe_layer_num_skipped",
+        &[0.into()],
+        "every layer has experts",
+    )?;
     config.off("use_cla", "keys and values of other layers are not shared")?;
     config.off("mlp_bias", "networks have no addends")?;
     for (key, expected) in [
@@ -1039,7 +1089,10 @@ fn published_hunyuan(config: &Config) -> Result<(), SpecError> {
 pub fn jetmoe(config: &Config) -> Result<ModelSpec, SpecError> {
     // The norms of the layers have an epsilon of their own.
     let norm = NormStyle::rms(1e-6);
-    let (heads, head_dim) = (config.heads("num_key_value_heads")?, config.heads("kv_channels")?);
+    let (heads, head_dim) = (
+        config.heads("num_key_value_heads")?,
+        config.heads("kv_channels")?,
+    );
     let (layers, inner) = (
         config.layers("num_hidden_layers")?,
         config.size("intermediate_size")?,
@@ -1059,14 +1112,23 @@ pub fn jetmoe(config: &Config) -> Result<ModelSpec, SpecError> {
             activation,
         )?
     };
-    let mut decoder =
-        Decoder::of_heads(config, norm, [layers, inner, head_dim], [heads * experts.top_k, heads])?;
+    let mut decoder = Decoder::of_heads(
+        config,
+        norm,
+        [layers, inner, head_dim],
+        [heads * experts.top_k, heads],
+    )?;
     decoder.family = "mixture";
     decoder.rotate(&RopeOptions::new(head_dim))?;
     let hidden_size = decoder.hidden_size;
     let (ropes, router) = (decoder.ropes.clone(), experts.clone());
     decoder.attention_of = MixerOf::new(move |leaves, layer| {
-        Some(attention_experts(leaves, &router, [heads, head_dim, hidden_size], ropes[layer].clone()))
+        Some(attention_experts(
+            leaves,
+            &router,
+            [heads, head_dim, hidden_size],
+            ropes[layer].clone(),
+        ))
     });
     mix(&mut decoder, experts, |_| true);
     let mut spec = decoder.build()?;
@@ -1101,8 +1163,14 @@ fn attention_experts(
             in_features: columns,
         }
     };
-    let query = stacked("self_attention.experts.input_linear.weight", [inner, hidden_size]);
-    let output = stacked("self_attention.experts.output_linear.weight", [hidden_size, inner]);
+    let query = stacked(
+        "self_attention.experts.input_linear.weight",
+        [inner, hidden_size],
+    );
+    let output = stacked(
+        "self_attention.experts.output_linear.weight",
+        [hidden_size, inner],
+    );
     let both = leaves.tensor("self_attention.kv_proj.weight");
     let [key, value] = [0, 1].map(|part| {
         let source = both.clone().part(Split::Rows(vec![inner, inner]), part);
@@ -1138,12 +1206,14 @@ fn attention_experts(
 /// DBRX: layer norms without addend, weights divided by their p-norm.
 pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
     let base = config.row()?.base_prefix.as_str();
-    let (attention, network) = (
-        config.nested("attn_config")?,
-        config.nested("ffn_config")?,
-    );
+    let (attention, network) = (config.nested("attn_config")?, config.nested("ffn_config")?);
     for nested in [&attention, &network].into_iter().flatten() {
-        nested.ignore(&["hidden_size", "moe_jitter_eps", "moe_loss_weight", "rope_theta"]);
+        nested.ignore(&[
+            "hidden_size",
+            "moe_jitter_eps",
+            "moe_loss_weight",
+            "rope_theta",
+        ]);
     }
     let of = |nested: &Option<Config>, key: &str, usual: usize| match nested {
         Some(nested) if nested.in_file(key) => nested.heads(key),
@@ -1175,11 +1245,20 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         let fused = leaves.tensor("norm_attn_norm.attn.Wqkv.weight");
         let [query, key, value] = [0, 1, 2].map(|part| {
             let source = fused.clone().part(Split::Rows(rows.to_vec()), part);
-            leaves.linear_of(source, None, [rows[part], hidden_size], crate::Shard::Column)
+            leaves.linear_of(
+                source,
+                None,
+                [rows[part], hidden_size],
+                crate::Shard::Column,
+            )
         });
         let shape = [hidden_size, wide];
-        let output =
-            leaves.linear("norm_attn_norm.attn.out_proj", shape, false, crate::Shard::Row);
+        let output = leaves.linear(
+            "norm_attn_norm.attn.out_proj",
+            shape,
+            false,
+            crate::Shard::Row,
+        );
         let key_value = crate::KeyValue::Own {
             key,
             value: Some(value),
@@ -1187,7 +1266,11 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         let sizes = [heads, kv_heads, head_dim];
         let attention = Attention {
             clip,
-            positions: rope.clone().map(crate::Position::Rope).into_iter().collect(),
+            positions: rope
+                .clone()
+                .map(crate::Position::Rope)
+                .into_iter()
+                .collect(),
             ..Attention::plain(sizes, query, key_value, output, Mask::Causal)
         };
         let attention = Step {
