@@ -59,7 +59,11 @@ fn hit_experts(out: &Path) -> BTreeSet<(usize, usize)> {
         let column = |name: &str| Arc::clone(batch.column_by_name(name).unwrap());
         let numbers = |name: &str| {
             let column = column(name);
-            column.as_any().downcast_ref::<UInt32Array>().unwrap().clone()
+            column
+                .as_any()
+                .downcast_ref::<UInt32Array>()
+                .unwrap()
+                .clone()
         };
         let (layers, experts) = (numbers("layer"), numbers("expert"));
         let tokens = column("tokens");
@@ -80,9 +84,8 @@ fn read_of(model: &Model, counts: &CountingSource<LocalSource>) -> BTreeMap<Stri
     let tensors = model.checkpoint.tensors().map(|tensor| {
         let ranges = &counts[model.checkpoint.file_name(tensor.file)].ranges;
         let (start, end) = (tensor.offset, tensor.offset + tensor.bytes);
-        let overlap = |range: &Range<u64>| {
-            range.end.min(end).saturating_sub(range.start.max(start))
-        };
+        let overlap =
+            |range: &Range<u64>| range.end.min(end).saturating_sub(range.start.max(start));
         let bytes = ranges.iter().map(overlap).sum();
         let firsts = ranges.iter().filter(|range| range.contains(&start)).count();
         (tensor.name.to_string(), (bytes, firsts as u64))

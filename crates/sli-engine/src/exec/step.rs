@@ -34,7 +34,7 @@ pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
     match mixer {
         Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
             Some(Site::Attention)
-        },
+        }
         Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) => Some(Site::Mlp),
         Mixer::Linear(_) | Mixer::Identity => None,
     }

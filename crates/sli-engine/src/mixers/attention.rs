@@ -127,7 +127,10 @@ pub(crate) fn run(
         let bias = layer.vector(gate.head_bias)?;
         if let Some(bias) = values(bias.as_ref()) {
             for row in 0..count {
-                let heads = scratch.gate.row_mut(row).chunks_exact_mut(attention.value_dim);
+                let heads = scratch
+                    .gate
+                    .row_mut(row)
+                    .chunks_exact_mut(attention.value_dim);
                 for (head, bias) in heads.zip(bias) {
                     head.iter_mut().for_each(|value| *value += bias);
                 }

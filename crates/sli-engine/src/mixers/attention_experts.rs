@@ -28,25 +28,33 @@ pub(crate) fn run(
     // Heads of all chosen experts that share a key head lie side by side: `[head, rank, dim]`.
     let mut query = std::mem::take(&mut scratch.query);
     query.reset(count, heads * top_k * dim);
-    experts::each(layer, &[&attention.query], 1, &loads, |expert, stage, packed| {
-        let load = &loads[expert];
-        scratch.normed.reset(load.len(), x.cols());
-        for (row, &place) in load.iter().enumerate() {
-            let source = x.row(place as usize / top_k);
-            scratch.normed.row_mut(row).copy_from_slice(source);
-        }
-        scratch.up.reset(load.len(), stage.inputs.len());
-        let (input, target) = (scratch.normed.view(), scratch.up.view_mut());
-        layer.kernels.gemm(input, &packed[0], None, Store::Set, target);
-        for (row, &place) in load.iter().enumerate() {
-            let (token, rank) = (place as usize / top_k, place as usize % top_k);
-            let target = query.row_mut(token);
-            for (feature, &value) in stage.inputs.clone().zip(scratch.up.row(row)) {
-                target[(feature / dim * top_k + rank) * dim + feature % dim] = value;
+    experts::each(
+        layer,
+        &[&attention.query],
+        1,
+        &loads,
+        |expert, stage, packed| {
+            let load = &loads[expert];
+            scratch.normed.reset(load.len(), x.cols());
+            for (row, &place) in load.iter().enumerate() {
+                let source = x.row(place as usize / top_k);
+                scratch.normed.row_mut(row).copy_from_slice(source);
             }
-        }
-        Ok(())
-    })?;
+            scratch.up.reset(load.len(), stage.inputs.len());
+            let (input, target) = (scratch.normed.view(), scratch.up.view_mut());
+            layer
+                .kernels
+                .gemm(input, &packed[0], None, Store::Set, target);
+            for (row, &place) in load.iter().enumerate() {
+                let (token, rank) = (place as usize / top_k, place as usize % top_k);
+                let target = query.row_mut(token);
+                for (feature, &value) in stage.inputs.clone().zip(scratch.up.row(row)) {
+                    target[(feature / dim * top_k + rank) * dim + feature % dim] = value;
+                }
+            }
+            Ok(())
+        },
+    )?;
     scratch.query = query;
 
     scratch.key.reset(count, heads * dim);
@@ -91,29 +99,37 @@ pub(crate) fn run(
 
     output.reset(count, attention.output.out_features);
     output.as_mut_slice().fill(0.0);
-    experts::each(layer, &[&attention.output], 0, &loads, |expert, stage, packed| {
-        let load = &loads[expert];
-        scratch.normed.reset(load.len(), heads * dim);
-        for (row, &place) in load.iter().enumerate() {
-            let (token, rank) = (place as usize / top_k, place as usize % top_k);
-            let target = scratch.normed.row_mut(row).chunks_exact_mut(dim);
-            for (head, target) in target.enumerate() {
-                let start = (head * top_k + rank) * dim;
-                target.copy_from_slice(&found.row(token)[start..start + dim]);
+    experts::each(
+        layer,
+        &[&attention.output],
+        0,
+        &loads,
+        |expert, stage, packed| {
+            let load = &loads[expert];
+            scratch.normed.reset(load.len(), heads * dim);
+            for (row, &place) in load.iter().enumerate() {
+                let (token, rank) = (place as usize / top_k, place as usize % top_k);
+                let target = scratch.normed.row_mut(row).chunks_exact_mut(dim);
+                for (head, target) in target.enumerate() {
+                    let start = (head * top_k + rank) * dim;
+                    target.copy_from_slice(&found.row(token)[start..start + dim]);
+                }
             }
-        }
-        scratch.up.reset(load.len(), stage.outputs.len());
-        let (input, target) = (scratch.normed.view(), scratch.up.view_mut());
-        layer.kernels.gemm(input, &packed[0], None, Store::Set, target);
-        for (row, &place) in load.iter().enumerate() {
-            let weight = routes.weights[place as usize];
-            let target = &mut output.row_mut(place as usize / top_k)[stage.outputs.clone()];
-            for (sum, value) in target.iter_mut().zip(scratch.up.row(row)) {
-                *sum += weight * value;
+            scratch.up.reset(load.len(), stage.outputs.len());
+            let (input, target) = (scratch.normed.view(), scratch.up.view_mut());
+            layer
+                .kernels
+                .gemm(input, &packed[0], None, Store::Set, target);
+            for (row, &place) in load.iter().enumerate() {
+                let weight = routes.weights[place as usize];
+                let target = &mut output.row_mut(place as usize / top_k)[stage.outputs.clone()];
+                for (sum, value) in target.iter_mut().zip(scratch.up.row(row)) {
+                    *sum += weight * value;
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     scratch.heads = found;
     let bias = layer.vector(Some(attention.output_bias))?;
     if let Some(bias) = values(bias.as_ref()) {

@@ -33,7 +33,10 @@ pub(crate) fn choose(
             *place = ALL;
         }
     }
-    if segments.iter().all(|segment| segment.k.len() <= indexer.top_k) {
+    if segments
+        .iter()
+        .all(|segment| segment.k.len() <= indexer.top_k)
+    {
         return Ok(());
     }
     let (count, heads, dim) = (x.rows(), indexer.heads, indexer.head_dim);
@@ -54,7 +57,9 @@ pub(crate) fn choose(
     scratch.value.reset(count, heads);
     layer.linear(x, &indexer.weights, scratch.value.view_mut())?;
     let share = (heads as f32).powf(-0.5);
-    layer.kernels.scale_in_place(share, scratch.value.view_mut());
+    layer
+        .kernels
+        .scale_in_place(share, scratch.value.view_mut());
 
     let kind = PackedKind::for_weights(sli_kernels::Element::F32, layer.kernels.compute());
     let mut keys = PackedWeights::new(0, 0, kind);

@@ -126,7 +126,10 @@ pub(crate) fn run(
             softcap: None,
             sinks: None,
             alibi: None,
-            bias: attention.selection.is_some().then_some(&masked as &BiasFn<'_>),
+            bias: attention
+                .selection
+                .is_some()
+                .then_some(&masked as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );

@@ -94,7 +94,9 @@ pub(crate) fn choose(
     }
     match router.score {
         RouterScore::SoftmaxOfTopK => softmax(weights),
-        RouterScore::SigmoidOfTopK => weights.iter_mut().for_each(|weight| *weight = sigmoid(*weight)),
+        RouterScore::SigmoidOfTopK => weights
+            .iter_mut()
+            .for_each(|weight| *weight = sigmoid(*weight)),
         RouterScore::Softmax | RouterScore::Sigmoid | RouterScore::SparseMixer { .. } => {}
     }
     if let Some(divisor) = divisor(router.renormalize, weights) {

@@ -6,8 +6,8 @@ use sli_spec::{KeySelection, Mixer, ModelSpec, Stack};
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
 use crate::exec::step::{chosen_keys, stashes};
-use crate::mixers::indexer;
 use crate::mixers::feed_forward::BLOCK_ROWS;
+use crate::mixers::indexer;
 use crate::take::Take;
 
 /// The program itself: code, stacks, allocator, the buffers of readers and results.
@@ -95,7 +95,9 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
     let hidden = stack.hidden_size;
     let rows = |columns: usize| Columns {
         rows: columns,
-        block: 0, fixed: 0 };
+        block: 0,
+        fixed: 0,
+    };
     let mut all = [Columns::default(); 11];
     all[0] = rows(hidden);
     all[2] = rows(hidden);
@@ -154,7 +156,9 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
             Mixer::FeedForward(network) => {
                 let block = Columns {
                     rows: 0,
-                    block: network.up.out_features, fixed: 0 };
+                    block: network.up.out_features,
+                    fixed: 0,
+                };
                 set(9, block);
                 if network.gate.is_some() {
                     set(8, block);
@@ -166,39 +170,51 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     4,
                     Columns {
                         rows: 0,
-                        block: hidden, fixed: 0 },
+                        block: hidden,
+                        fixed: 0,
+                    },
                 );
                 set(
                     7,
                     Columns {
                         rows: 0,
-                        block: hidden, fixed: 0 },
+                        block: hidden,
+                        fixed: 0,
+                    },
                 );
                 // Ids and weights of the choice beside the logits.
                 set(
                     8,
                     Columns {
                         rows: experts.experts + 4 * experts.router.top_k,
-                        block: inner, fixed: 0 },
+                        block: inner,
+                        fixed: 0,
+                    },
                 );
                 set(
                     9,
                     Columns {
                         rows: 0,
-                        block: inner, fixed: 0 },
+                        block: inner,
+                        fixed: 0,
+                    },
                 );
                 if let Some(shared) = &experts.shared {
                     set(
                         9,
                         Columns {
                             rows: 0,
-                            block: shared.up.out_features, fixed: 0 },
+                            block: shared.up.out_features,
+                            fixed: 0,
+                        },
                     );
                     set(
                         8,
                         Columns {
                             rows: 0,
-                            block: shared.up.out_features, fixed: 0 },
+                            block: shared.up.out_features,
+                            fixed: 0,
+                        },
                     );
                     set(10, rows(hidden));
                 }

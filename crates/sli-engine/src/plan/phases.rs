@@ -40,9 +40,12 @@ pub enum Grain {
 
 /// Whether a step has to see all rows of a super-batch at once.
 pub(crate) fn is_whole(step: &Step) -> bool {
-    step.branches
-        .iter()
-        .any(|branch| matches!(branch.mixer, Mixer::MixtureOfExperts(_) | Mixer::MixtureOfAttention(_)))
+    step.branches.iter().any(|branch| {
+        matches!(
+            branch.mixer,
+            Mixer::MixtureOfExperts(_) | Mixer::MixtureOfAttention(_)
+        )
+    })
 }
 
 /// The phases of every layer of every stack, in order.
