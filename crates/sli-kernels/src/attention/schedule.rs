@@ -11,7 +11,7 @@ use crate::mat::MatMut;
 use crate::weights::Compute;
 
 /// Words of packed keys and values held at a time (at least one head of one sequence).
-const PACKED_WORDS: usize = 4 << 20;
+const PACKED_WORDS: usize = 1 << 20;
 /// Keys that one task packs.
 const PACKED_KEYS: usize = 512;
 /// Rows (queries times heads that share keys) of one task.

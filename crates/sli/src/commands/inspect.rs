@@ -258,6 +258,10 @@ fn mixer_name(mixer: &Mixer) -> String {
                 ""
             }
         ),
+        Mixer::MixtureOfAttention(attention) => format!(
+            "{} attention experts ({} heads of {}), {} a token",
+            attention.experts, attention.heads, attention.head_dim, attention.router.top_k
+        ),
         Mixer::Linear(_) => "linear map".to_owned(),
         Mixer::Identity => "identity".to_owned(),
     }

@@ -1,10 +1,8 @@
 //! What may be said on the command line, and what happens otherwise.
 
-mod common;
-
 use std::process::Stdio;
 
-use common::{Place, bert, llama};
+use crate::place::{Place, bert, llama};
 use serde_json::{Value, json};
 
 #[test]

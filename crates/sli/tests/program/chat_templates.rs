@@ -1,4 +1,4 @@
-//! Chat templates render as transformers renders them (`tests/chat/generate.py` wrote the cases).
+//! Chat templates render as transformers renders them (`chat/generate.py` wrote the cases).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

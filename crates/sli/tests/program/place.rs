@@ -1,5 +1,4 @@
 //! The program in a temporary folder with tiny models.
-#![expect(dead_code, reason = "every test file uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

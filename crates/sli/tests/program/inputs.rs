@@ -1,8 +1,6 @@
 //! Datasets as people have them: every rule of the input formats, through the program.
 
-mod common;
-
-use common::{Outcome, Place, bert, llama};
+use crate::place::{Outcome, Place, bert, llama};
 use serde_json::{Value, json};
 
 fn plan(place: &Place, file: &str, content: impl AsRef<[u8]>, more: &[&str]) -> Outcome {

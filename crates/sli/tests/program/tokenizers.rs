@@ -1,4 +1,4 @@
-//! Texts become the tokens that transformers makes of them (`tests/tokenizers/generate.py` wrote the cases).
+//! Texts become the tokens that transformers makes of them (`tokenizers/generate.py` wrote the cases).
 
 use std::path::{Path, PathBuf};
 
