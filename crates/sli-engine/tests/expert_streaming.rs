@@ -32,7 +32,7 @@ fn settings(memory: u64) -> Settings {
         spill: Spill::Auto,
         spill_room: u64::MAX,
         share_prefixes: true,
-        checkpoint_interval: Duration::from_secs(60),
+        checkpoint_interval: Duration::from_mins(1),
         chunk_tokens: None,
     }
 }

@@ -3,6 +3,11 @@
 //!
 //! `ONLY=llama,qwen` in the environment restricts the goldens to some prefixes.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read or write its files has failed"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
@@ -55,7 +60,7 @@ fn settings(memory: u64, spill: Spill) -> Settings {
         spill,
         spill_room: 1 << 30,
         share_prefixes: true,
-        checkpoint_interval: Duration::from_secs(60),
+        checkpoint_interval: Duration::from_mins(1),
         chunk_tokens: None,
     }
 }

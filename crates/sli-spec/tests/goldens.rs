@@ -100,11 +100,12 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
             Some(_) => {}
         }
         for name in leaf.source.names() {
-            match name.contains("{}") {
-                true => used.extend(
+            if name.contains("{}") {
+                used.extend(
                     (0..leaf.shape[0]).map(|at| file_name(&name.replace("{}", &at.to_string()))),
-                ),
-                false => drop(used.insert(file_name(name))),
+                );
+            } else {
+                used.insert(file_name(name));
             }
         }
     }

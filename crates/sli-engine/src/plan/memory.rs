@@ -258,7 +258,7 @@ pub(crate) fn kernel_bytes(spec: &ModelSpec, threads: usize, compute: Compute) -
 /// The head's buffers: the normed rows and one block of logits.
 pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
     let stack = spec.output_stack();
-    let normed = rows * stack.hidden_size * if stack.head.norm.is_some() { 1 } else { 0 };
+    let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
     let transformed = stack
         .head
         .logits

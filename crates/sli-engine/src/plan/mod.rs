@@ -328,9 +328,9 @@ impl<'a> Planner<'a> {
                 while low < high {
                     let middle = low + (high - low).div_ceil(2);
                     if fits(middle)? {
-                        low = middle
+                        low = middle;
                     } else {
-                        high = middle - 1
+                        high = middle - 1;
                     }
                 }
                 let passes = self.passes(low);

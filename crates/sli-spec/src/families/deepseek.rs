@@ -307,7 +307,7 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
         None => config.size("sliding_window")?,
     };
     let otherwise = |layer: usize| {
-        if layer == 0 || (layer + 1) % 6 == 0 {
+        if layer == 0 || (layer + 1).is_multiple_of(6) {
             "full_attention"
         } else {
             "sliding_attention"
@@ -395,7 +395,7 @@ pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     let layers = decoder.layers();
     let otherwise = |layer: usize| {
-        if (layer + 1) % 6 == 0 || layer + 1 == layers {
+        if (layer + 1).is_multiple_of(6) || layer + 1 == layers {
             "full_attention"
         } else {
             "sliding_attention"

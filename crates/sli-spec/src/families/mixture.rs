@@ -943,7 +943,7 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
             Mixer::FeedForward(leaves.gated_feed_forward(NETWORK, sizes, false, activation))
         })
     });
-    let norm = config.flag("use_qk_norm")?.then(|| crate::HeadNorm {
+    let norm = config.flag("use_qk_norm")?.then_some(crate::HeadNorm {
         norm: crate::Norm {
             kind: crate::NormKind::Rms,
             weight: None,

@@ -50,7 +50,7 @@ pub fn deci(config: &Config) -> Result<ModelSpec, SpecError> {
 
 fn whole_heads(config: &Config, key: &str, count: f64, heads: usize) -> Result<usize, SpecError> {
     let kv_heads = count as usize;
-    if kv_heads == 0 || kv_heads as f64 != count || heads % kv_heads != 0 {
+    if kv_heads == 0 || kv_heads as f64 != count || !heads.is_multiple_of(kv_heads) {
         return Err(config.invalid(key, format!("divisors of {heads}")));
     }
     Ok(kv_heads)

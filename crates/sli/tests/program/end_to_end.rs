@@ -265,7 +265,7 @@ fn start(place: &Place, arguments: &[&str]) -> Child {
 /// Waits until the run has a state on the device.
 fn wait_for_state(place: &Place, child: &mut Child) {
     let state = place.path("out/.sli/state.json");
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + Duration::from_mins(2);
     while !state.is_file() && child.try_wait().unwrap().is_none() {
         assert!(Instant::now() < patience, "no state after two minutes");
         std::thread::sleep(Duration::from_millis(5));
