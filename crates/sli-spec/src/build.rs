@@ -159,12 +159,24 @@ impl Leaves {
         }
     }
 
-    /// Like [`Leaves::norm`] for a weight that is stored in another shape.
-    pub fn reshaped_norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
-        let norm = self.norm(name, features, style);
+    /// A norm of every head: stored `[heads, head_dim]`, or a tensor a head where the name has a `{}`
+    /// for its number.
+    pub fn norm_of_heads(
+        &mut self,
+        name: &str,
+        [heads, head_dim]: [usize; 2],
+        style: NormStyle,
+    ) -> Norm {
+        let norm = self.norm(name, heads * head_dim, style);
         for index in [norm.weight, norm.bias].into_iter().flatten() {
             let source = &mut self.collected[index.0 as usize].source;
-            *source = Source::Reshape(Box::new(source.clone()));
+            let of = Box::new(source.clone());
+            let stored = if name.contains("{}") {
+                Source::Each { of, count: heads }
+            } else {
+                *of
+            };
+            *source = Source::Reshape(Box::new(stored));
         }
         norm
     }

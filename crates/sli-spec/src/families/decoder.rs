@@ -87,7 +87,7 @@ pub struct Decoder<'c> {
 /// Names of a layer's tensors, without `.weight` and `.bias`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// Norm of the queries.
+    /// Norm of the queries; `{}` where every head's is a tensor of its own.
     pub query_norm: &'static str,
     /// Norm of the keys.
     pub key_norm: &'static str,
@@ -105,18 +105,23 @@ pub struct Names {
     pub down: &'static str,
 }
 
+impl Names {
+    /// Llama's.
+    pub const USUAL: Self = Self {
+        query_norm: "self_attn.q_norm",
+        key_norm: "self_attn.k_norm",
+        output: "self_attn.o_proj",
+        output_norm: None,
+        gate: "mlp.gate_proj",
+        up: "mlp.up_proj",
+        inner_norm: None,
+        down: "mlp.down_proj",
+    };
+}
+
 impl Default for Names {
     fn default() -> Self {
-        Self {
-            query_norm: "self_attn.q_norm",
-            key_norm: "self_attn.k_norm",
-            output: "self_attn.o_proj",
-            output_norm: None,
-            gate: "mlp.gate_proj",
-            up: "mlp.up_proj",
-            inner_norm: None,
-            down: "mlp.down_proj",
-        }
+        Self::USUAL
     }
 }
 
@@ -486,8 +491,7 @@ impl<'c> Decoder<'c> {
             NormSpan::HeadOwnWeight | NormSpan::Full => heads * self.head_dim,
         };
         let norm = match span {
-            // Stored `[heads, head_dim]`.
-            NormSpan::HeadOwnWeight => leaves.reshaped_norm(name, features, style),
+            NormSpan::HeadOwnWeight => leaves.norm_of_heads(name, [heads, self.head_dim], style),
             NormSpan::Head | NormSpan::Full => leaves.norm(name, features, style),
         };
         Some(HeadNorm {
