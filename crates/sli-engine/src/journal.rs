@@ -215,8 +215,18 @@ struct State {
     progress: Progress,
     /// Length of every registered file.
     sinks: BTreeMap<String, u64>,
+    /// The last checkpoint between two super-batches.
+    whole: Whole,
     /// Names in the output folder that are, or will be, the run's.
     results: BTreeSet<String>,
+}
+
+/// What it takes to go back to a point between two super-batches.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Whole {
+    records_done: u64,
+    blobs: BTreeMap<String, BufferRef>,
+    sinks: BTreeMap<String, u64>,
 }
 
 /// What [`OutputFolder::open`] found.
@@ -308,6 +318,7 @@ pub struct OutputFolder {
     key: RunKey,
     generation: u64,
     progress: Progress,
+    whole: Whole,
     shared: Mutex<Shared>,
     published: Vec<ResultFile>,
     /// Dropping it gives the folder free.
@@ -376,6 +387,7 @@ impl OutputFolder {
             key,
             generation: 0,
             progress: Progress::default(),
+            whole: Whole::default(),
             shared: Mutex::default(),
             published: Vec::new(),
             _lock: lock,
@@ -387,6 +399,7 @@ impl OutputFolder {
         different(folder, &state.key, &output.key)?;
         output.generation = state.generation;
         output.progress = state.progress;
+        output.whole = state.whole;
         output.shared = Mutex::new(Shared {
             sinks: BTreeMap::new(),
             lengths: state.sinks,
@@ -426,8 +439,20 @@ impl OutputFolder {
         &mut self.progress
     }
 
-    /// Starts the interrupted super-batch over. The files it wrote are written again, to the same places.
+    /// Goes back to the last checkpoint that was between two super-batches, which may be some records earlier
+    /// than the interrupted one.
+    ///
+    /// # Panics
+    /// If files are registered already: they were opened as the interrupted super-batch left them.
     pub fn forget_current(&mut self) {
+        let shared = self
+            .shared
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(shared.sinks.is_empty(), "go back before results are opened");
+        shared.lengths.clone_from(&self.whole.sinks);
+        self.progress.records_done = self.whole.records_done;
+        self.progress.blobs.clone_from(&self.whole.blobs);
         self.progress.current = None;
     }
 
@@ -463,12 +488,20 @@ impl OutputFolder {
             let length = sink.make_durable()?;
             shared.lengths.insert(name.clone(), length);
         }
+        if self.progress.current.is_none() {
+            self.whole = Whole {
+                records_done: self.progress.records_done,
+                blobs: self.progress.blobs.clone(),
+                sinks: shared.lengths.clone(),
+            };
+        }
         let state = State {
             format: FORMAT,
             key: self.key.clone(),
             generation: self.generation + 1,
             progress: self.progress.clone(),
             sinks: shared.lengths.clone(),
+            whole: self.whole.clone(),
             results: shared.results.clone(),
         };
         self.disk.sync_dir(&self.work)?;
@@ -488,8 +521,9 @@ impl OutputFolder {
             .current
             .iter()
             .flat_map(|current| &current.buffers);
+        let blobs = self.progress.blobs.values();
         let kept: BTreeSet<&str> = current
-            .chain(self.progress.blobs.values())
+            .chain(blobs.chain(self.whole.blobs.values()))
             .map(|buffer| buffer.file.as_str())
             .collect();
         for name in names_in(buffers)? {
