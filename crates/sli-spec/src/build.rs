@@ -80,7 +80,16 @@ impl Leaves {
             shape: shape.to_vec(),
             shard,
             optional: self.optional,
+            constant: false,
         });
+        index
+    }
+
+    /// The scalar `NAME`, stored with one axis or none; a constant is no parameter.
+    pub fn scalar(&mut self, name: &str, constant: bool) -> WeightIndex {
+        let source = Source::Reshape(Box::new(self.tensor(name)));
+        let index = self.weight(source, &[1], Shard::Replicate);
+        self.collected[index.0 as usize].constant = constant;
         index
     }
 
@@ -170,13 +179,13 @@ impl Leaves {
         let norm = self.norm(name, heads * head_dim, style);
         for index in [norm.weight, norm.bias].into_iter().flatten() {
             let source = &mut self.collected[index.0 as usize].source;
-            let of = Box::new(source.clone());
-            let stored = if name.contains("{}") {
-                Source::Each { of, count: heads }
-            } else {
-                *of
+            *source = match source {
+                Source::Tensor(name) if name.contains("{}") => {
+                    let of_head = |head: usize| name.replace("{}", &head.to_string());
+                    Source::ConcatRows((0..heads).map(of_head).map(Source::tensor).collect())
+                }
+                _ => Source::Reshape(Box::new(source.clone())),
             };
-            *source = Source::Reshape(Box::new(stored));
         }
         norm
     }
@@ -196,6 +205,7 @@ impl Leaves {
             up,
             down,
             activation,
+            learned_activation: None,
             inner_norm: None,
         }
     }

@@ -40,13 +40,16 @@ const fn row(
 
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
+    row("apertus", llama::apertus),
     row("arcee", llama::arcee),
     row("bert", bert::bert),
     row("bitnet", llama::bitnet),
     row("cohere", llama::cohere),
     row("cosmos3_edge_text", llama::cosmos3_edge_text),
     row("cwm", llama::cwm),
+    row("diffllama", llama::diffllama),
     row("distilbert", bert::distilbert),
+    row("doge", llama::doge),
     row("emu3_text_model", llama::llama),
     row("ernie4_5", llama::ernie4_5),
     row("exaone4", llama::exaone4),

@@ -96,11 +96,7 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
             }
             Some(_) => {}
         }
-        for name in leaf.source.names().into_iter().map(file_name) {
-            // `{}` stands for the number of a stacked tensor.
-            let named = |stored: &&String| matches(&name.replace("{}", "*"), stored);
-            used.extend(stored.keys().filter(named).cloned());
-        }
+        used.extend(leaf.source.names().into_iter().map(file_name));
     }
     for name in stored.keys().filter(|name| !used.contains(*name)) {
         if !spec
@@ -138,14 +134,11 @@ fn shape_of(source: &Source, lookup: &impl Fn(&str) -> Option<Vec<usize>>) -> Op
             shape.swap(last, last - 1);
             Some(shape)
         }
-        Source::Each { of, count } => {
-            let Source::Tensor(name) = of.as_ref() else {
-                panic!("no registered type stacks {of:?}");
-            };
-            let mut all = (0..*count).map(|index| lookup(&name.replace("{}", &index.to_string())));
-            let mut shape = all.next()??;
-            assert!(all.all(|other| other.as_ref() == Some(&shape)));
-            shape.insert(0, *count);
+        Source::ConcatRows(all) => {
+            let shapes: Option<Vec<_>> = all.iter().map(|part| shape_of(part, lookup)).collect();
+            let shapes = shapes?;
+            let mut shape = shapes.first()?.clone();
+            shape[0] = shapes.iter().map(|part| part[0]).sum();
             Some(shape)
         }
         Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {

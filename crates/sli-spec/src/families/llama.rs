@@ -170,6 +170,64 @@ pub fn cwm(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
+/// Apertus: a norm of each query and key head, and a learned activation without gate.
+pub fn apertus(config: &Config) -> Result<ModelSpec, SpecError> {
+    let assumed = json!({
+        "rope_type": "llama3", "rope_theta": 12e6, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
+    });
+    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+    decoder.rotate(&RopeOptions {
+        assumed: Some(&assumed),
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.arrangement = Arrangement::Pre {
+        attention: "attention_layernorm",
+        feed_forward: "feedforward_layernorm",
+    };
+    decoder.gated = false;
+    decoder.xielu = config.optional_text("hidden_act")?.as_deref() == Some("xielu");
+    if !decoder.xielu {
+        decoder.activation = config.activation("hidden_act")?;
+    }
+    decoder.build()
+}
+
+/// Differential Llama: the difference of two attentions.
+pub fn diffllama(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_attention_bias(config)?;
+    // How the vectors of lambda start.
+    config.ignore(&["lambda_std_dev"]);
+    if decoder.kv_heads % 2 != 0 {
+        return Err(config.invalid("num_key_value_heads", "an even number"));
+    }
+    decoder.differential = Some(NormStyle {
+        weight: false,
+        ..decoder.norm
+    });
+    decoder.build()
+}
+
+/// Doge: keys are chosen by their values; learned factors on the residual.
+pub fn doge(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    set_window(config, &mut decoder)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.dynamic_mask = Some(config.size("keep_window_size")?);
+    decoder.residual_gains = Some(["input_residual", "post_attention_residual"]);
+    config.off("is_moe", "experts by product keys are not implemented")?;
+    config.ignore(&[
+        "num_experts",
+        "num_experts_per_tok",
+        "norm_topk_prob",
+        "output_router_logits",
+        "router_aux_loss_coef",
+    ]);
+    decoder.build()
+}
+
 /// BitNet: norms in front of both downward projections. Its packed weights, and the activations
 /// that are rounded to eight bits along with them, are another computation.
 pub fn bitnet(config: &Config) -> Result<ModelSpec, SpecError> {
