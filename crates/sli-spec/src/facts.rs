@@ -238,5 +238,6 @@ fn router_name(mixer: &Mixer) -> Option<&'static str> {
         RouterScore::Softmax => "softmax over all experts",
         RouterScore::Sigmoid => "sigmoid of each expert",
         RouterScore::SoftmaxOfTopK => "softmax over the chosen experts",
+        RouterScore::ProductKeys(_) => "softmax over the chosen pairs of keys",
     })
 }

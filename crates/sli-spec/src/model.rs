@@ -524,7 +524,7 @@ pub struct MixtureOfExperts {
 /// How a token chooses its experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Router {
-    /// `[experts, hidden]`.
+    /// `[experts, hidden]`; `[2 * keys, hidden]` with product keys.
     pub projection: Linear,
     /// Logits to scores.
     pub score: RouterScore,
@@ -549,6 +549,11 @@ pub enum RouterScore {
     Sigmoid,
     /// Softmax over the chosen logits.
     SoftmaxOfTopK,
+    /// Product keys (Doge, after Lample et al. 2019): expert `i * keys + j` has the sum of logit `i` of
+    /// one half and logit `j` of the other; softmax over the chosen sums. The halves of token `t` of a
+    /// record of `n` are the rows `t` and `n + t` of its `[n, 2 * keys]` logits seen as
+    /// `[2 * n, keys]`, as the reference has it.
+    ProductKeys(usize),
 }
 
 /// Group-limited choice (DeepSeek).

@@ -2,8 +2,8 @@
 //! field cannot be forgotten.
 
 use crate::model::{
-    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, KeyValue, LatentAttention, Linear, Mixer,
-    MixtureOfExperts, Norm, OutputGate, Router, Step, Write, Xielu,
+    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, KeyValue,
+    LatentAttention, Linear, Mixer, MixtureOfExperts, Norm, OutputGate, Router, Step, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -231,7 +231,9 @@ impl Uses {
             eps,
         }) = learned_activation
         {
-            [alpha_p, alpha_n, beta, eps].map(|&index| self.weight(index));
+            for &index in [alpha_p, alpha_n, beta, eps] {
+                self.weight(index);
+            }
         }
         self.norm(inner_norm.as_ref());
         self.linear(down);

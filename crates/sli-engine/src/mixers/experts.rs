@@ -2,9 +2,9 @@
 //! read once, in file order, and runs its tokens; the others are never read.
 
 use sli_kernels::{Mat, MatRef, PackedWeights, Store};
-use sli_spec::{FeedForward, Linear, MixtureOfExperts};
+use sli_spec::{FeedForward, Linear, MixtureOfExperts, RouterScore};
 
-use super::{feed_forward, kernel, router};
+use super::{feed_forward, kernel, product_keys, router};
 use crate::error::EngineError;
 use crate::exec::step::Probe;
 use crate::exec::{Layer, Rows, Scratch, values};
@@ -21,7 +21,7 @@ pub(crate) fn run(
     probe: &mut dyn Probe,
 ) -> Result<(), EngineError> {
     let (count, top_k) = (x.rows(), experts.router.top_k);
-    let (ids, weights) = route(layer, experts, x, scratch)?;
+    let (ids, weights) = route(layer, experts, x, rows, scratch)?;
     probe.routed(rows, top_k, experts.experts, &ids, &weights);
     output.reset(count, x.cols());
     output.as_mut_slice().fill(0.0);
@@ -54,12 +54,17 @@ fn route(
     layer: &Layer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
+    rows: Rows<'_>,
     scratch: &mut Scratch,
 ) -> Result<(Vec<u32>, Vec<f32>), EngineError> {
     let (count, top_k) = (x.rows(), experts.router.top_k);
     let logits = &mut scratch.gate;
-    logits.reset(count, experts.experts);
+    logits.reset(count, experts.router.projection.out_features);
     layer.linear(x, &experts.router.projection, logits.view_mut())?;
+    if let RouterScore::ProductKeys(keys) = experts.router.score {
+        let segments = rows.batch.segments(rows.chunk);
+        return Ok(product_keys::choose(keys, top_k, &segments, logits));
+    }
     let bias = layer.vector(experts.router.choice_bias)?;
     let bias = values(bias.as_ref());
     let (mut ids, mut weights) = (vec![0; count * top_k], vec![0.0; count * top_k]);

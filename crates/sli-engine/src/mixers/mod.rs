@@ -6,6 +6,7 @@ mod dynamic_mask;
 pub(crate) mod experts;
 pub(crate) mod feed_forward;
 pub(crate) mod latent_attention;
+mod product_keys;
 mod router;
 
 use sli_kernels::Activation as Kernel;

@@ -18,7 +18,7 @@ pub(crate) fn choose(
                 *logit = 1.0 / (1.0 + (-*logit).exp());
             }
         }
-        RouterScore::SoftmaxOfTopK => {}
+        RouterScore::SoftmaxOfTopK | RouterScore::ProductKeys(_) => {}
     }
     let mut choice: Vec<f32> = match bias {
         Some(bias) => logits
@@ -47,7 +47,7 @@ pub(crate) fn choose(
         .for_each(|weight| *weight *= router.scale as f32);
 }
 
-fn softmax(values: &mut [f32]) {
+pub(super) fn softmax(values: &mut [f32]) {
     let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
     for value in values.iter_mut() {

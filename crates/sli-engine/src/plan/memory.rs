@@ -162,7 +162,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 set(
                     8,
                     Columns {
-                        rows: experts.experts + 4 * experts.router.top_k,
+                        rows: experts.router.projection.out_features + 4 * experts.router.top_k,
                         block: inner,
                     },
                 );

@@ -4,9 +4,10 @@
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain, HeadNorm, KeyValue, Layer,
-    LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds, QueryTemperature,
-    Shard, Source, SpecError, Split, Stack, Step, Write, Xielu,
+    Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
+    HeadNorm, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, MixtureOfExperts, ModelSpec,
+    NormSpan, Position, PositionIds, QueryTemperature, Router, RouterScore, Shard, Source,
+    SpecError, Split, Stack, Step, Write, Xielu,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -67,6 +68,8 @@ pub struct Decoder<'c> {
     pub differential: Option<NormStyle>,
     /// Keys that dynamic mask attention keeps.
     pub dynamic_mask: Option<usize>,
+    /// Small experts that are added to the feed-forward network, chosen by product keys.
+    pub product_keys: Option<ProductKeyExperts>,
     /// Learned factors per feature on the residual in front of the attention's and the feed-forward
     /// network's sum.
     pub residual_gains: Option<[&'static str; 2]>,
@@ -129,6 +132,15 @@ impl Default for Names {
     fn default() -> Self {
         Self::USUAL
     }
+}
+
+/// Experts of one inner feature each (Doge).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductKeyExperts {
+    /// Number of experts.
+    pub experts: usize,
+    /// Experts of a token.
+    pub top_k: usize,
 }
 
 /// How one tensor holds queries, keys and values, by its name.
@@ -216,6 +228,7 @@ impl<'c> Decoder<'c> {
             xielu: false,
             differential: None,
             dynamic_mask: None,
+            product_keys: None,
             residual_gains: None,
             activation: Activation::Silu,
             masks: vec![Mask::Causal; layers],
@@ -566,14 +579,69 @@ impl<'c> Decoder<'c> {
         });
         let inner_norm = self.names.inner_norm;
         let inner_norm = inner_norm.map(|name| leaves.norm(name, inner, self.norm));
-        Mixer::FeedForward(FeedForward {
+        let network = FeedForward {
             gate,
             up,
             down: leaves.linear(self.names.down, [hidden, inner], bias, Shard::Row),
             activation: self.activation,
             learned_activation,
             inner_norm,
-        })
+        };
+        match self.product_keys {
+            Some(experts) => self.product_key_experts(leaves, experts, network),
+            None => Mixer::FeedForward(network),
+        }
+    }
+
+    fn product_key_experts(
+        &self,
+        leaves: &mut Leaves,
+        ProductKeyExperts { experts, top_k }: ProductKeyExperts,
+        shared: FeedForward,
+    ) -> Mixer {
+        let hidden = self.hidden_size;
+        let keys = experts.isqrt();
+        let router = leaves.linear(
+            "mlp.router_gate",
+            [2 * keys, hidden],
+            false,
+            Shard::Replicate,
+        );
+        let mut of_experts = |name: &str, [out_features, in_features]: [usize; 2]| {
+            let source = Source::Reshape(Box::new(leaves.tensor(name)));
+            let shape = [experts, out_features, in_features];
+            Linear {
+                weight: leaves.weight(source, &shape, Shard::Expert),
+                bias: None,
+                out_features,
+                in_features,
+            }
+        };
+        // Named after what the rows do in memory layers: the first table is multiplied with the input.
+        let up = of_experts("mlp.down_embed.weight", [1, hidden]);
+        let down = of_experts("mlp.up_embed.weight", [hidden, 1]);
+        Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
+            experts,
+            router: Router {
+                projection: router,
+                score: RouterScore::ProductKeys(keys),
+                top_k,
+                choice_bias: None,
+                groups: None,
+                renormalize: false,
+                scale: 1.0,
+            },
+            expert: FeedForward {
+                gate: None,
+                up,
+                down,
+                activation: self.activation,
+                learned_activation: None,
+                inner_norm: None,
+            },
+            shared: Some(shared),
+            shared_gate: None,
+        }))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Decoders of Llama's arrangement with layer norms in place of RMS norms.
 
+use serde_json::Value;
+
 use crate::build::NormStyle;
 use crate::families::decoder::{Arrangement, Decoder, Fusion, Names};
 use crate::rope::RopeOptions;
@@ -89,6 +91,9 @@ pub fn nemotron(config: &Config) -> Result<ModelSpec, SpecError> {
     set_attention_bias(&mut decoder, config.flag("attention_bias")?);
     decoder.feed_forward_bias = config.flag("mlp_bias")?;
     decoder.gated = false;
+    // Published files repeat the size of a head.
+    let head_dim = Value::from(decoder.head_dim);
+    config.neutral("kv_channels", &[head_dim], "it must be the size of a head")?;
     decoder.build()
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::build::NormStyle;
-use crate::families::decoder::{Arrangement, Decoder, Fusion, Names};
+use crate::families::decoder::{Arrangement, Decoder, Fusion, Names, ProductKeyExperts};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{Config, Mask, ModelSpec, NormSpan, QueryTemperature, SpecError};
 
@@ -217,10 +217,19 @@ pub fn doge(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.dynamic_mask = Some(config.size("keep_window_size")?);
     decoder.residual_gains = Some(["input_residual", "post_attention_residual"]);
-    config.off("is_moe", "experts by product keys are not implemented")?;
+    let (experts, top_k) = (
+        config.heads("num_experts")?,
+        config.heads("num_experts_per_tok")?,
+    );
+    if config.flag("is_moe")? {
+        let keys = experts.isqrt();
+        if top_k > keys * keys {
+            return Err(config.invalid("num_experts_per_tok", format!("at most {}", keys * keys)));
+        }
+        decoder.product_keys = Some(ProductKeyExperts { experts, top_k });
+    }
+    // The weights of the chosen sum to 1 as they are.
     config.ignore(&[
-        "num_experts",
-        "num_experts_per_tok",
         "norm_topk_prob",
         "output_router_logits",
         "router_aux_loss_coef",
