@@ -27,6 +27,16 @@ REGISTRY = ROOT / "crates/sli-spec/src/registry.rs"
 # Fields that every configuration class inherits; none reaches the forward pass through its default.
 INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
 
+# Types that files name and transformers reads as another one.
+ALIASES = {"kimi_k2": "deepseek_v3"}
+
+# Keys without which the class's own defaults describe no model, with values of a published one.
+EXAMPLES = {
+    "deepseek_v2": {"num_experts_per_tok": 6},
+    "glm4_moe": {"head_dim": 128},
+    "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+}
+
 TASKS = [
     ("masked_lm", modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES),
     ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
@@ -59,6 +69,11 @@ def classes_of(model_type):
             ):
                 continue
             classes[name] = task
+    # A few causal models are in no table.
+    for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
+        sibling = name.removesuffix("Model") + "ForCausalLM"
+        if hasattr(transformers, sibling):
+            classes.setdefault(sibling, "causal_lm")
     return dict(sorted(classes.items()))
 
 
@@ -71,7 +86,9 @@ def field_defaults(config_class):
             values[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             values[field.name] = field.default_factory()
-    return {key: value for key, value in sorted(values.items()) if is_plain(value)}
+    # A file may spell a field as the class does or by its alias; the alias is the spelling here.
+    spelled = {config_class.attribute_map.get(key, key): value for key, value in values.items()}
+    return {key: value for key, value in sorted(spelled.items()) if is_plain(value)}
 
 
 def is_plain(value):
@@ -92,12 +109,14 @@ def row_of(model_type):
         "attribute_map": dict(sorted(config_class.attribute_map.items())),
         "default_theta": getattr(config_class, "default_theta", None),
         "defaults": field_defaults(config_class),
+        **({"example": EXAMPLES[model_type]} if model_type in EXAMPLES else {}),
     }
 
 
 def table():
     known = configuration_auto.CONFIG_MAPPING_NAMES
-    rows = {model_type: row_of(model_type) for model_type in sorted(registered_types()) if model_type in known}
+    types = {model_type: ALIASES.get(model_type, model_type) for model_type in sorted(registered_types())}
+    rows = {model_type: row_of(actual) for model_type, actual in types.items() if actual in known}
     return json.dumps(rows, indent=1, sort_keys=False) + "\n"
 
 

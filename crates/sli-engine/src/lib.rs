@@ -21,6 +21,7 @@ mod profile;
 pub mod records;
 pub mod results;
 mod settings;
+mod spill;
 pub mod stats;
 mod summary;
 mod sweep;

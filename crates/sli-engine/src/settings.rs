@@ -22,6 +22,9 @@ pub struct Settings {
     pub hidden_dtype: HiddenDtype,
     /// Whether activations may leave memory.
     pub spill: Spill,
+    /// Bytes of activations that may be spilled at a time; a run takes no more than half of what its
+    /// disk has free.
+    pub spill_room: u64,
     /// Whether records that begin alike share the work on what they share.
     pub share_prefixes: bool,
     /// Work between two checkpoints of the activations; zero: at every boundary.

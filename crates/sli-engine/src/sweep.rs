@@ -8,7 +8,6 @@ use sli_spec::ModelSpec;
 
 use crate::error::EngineError;
 use crate::exec::batch::{Batch, Chunk};
-use crate::exec::step::stashes;
 use crate::exec::{Layer, Residency, Rows, Scratch, Slots};
 use crate::journal::{OutputFolder, SuperBatchProgress};
 use crate::model::Model;
@@ -16,7 +15,9 @@ use crate::observe::Observation;
 use crate::plan::phases::{Phase, phases};
 use crate::plan::{self, Grain, Plan, READERS, end_keys};
 use crate::records::RecordSpool;
+use crate::results::ResultsError;
 use crate::settings::{Event, Observer, Settings};
+use crate::spill::SpillFile;
 use crate::summary::Summary;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Part};
@@ -26,11 +27,31 @@ pub fn run(
     model: &Model,
     records: &RecordSpool,
     settings: &Settings,
-    folder: OutputFolder,
+    mut folder: OutputFolder,
     observer: &dyn Observer,
 ) -> Result<Summary, EngineError> {
     let began = Instant::now();
+    let spill_room = settings
+        .spill_room
+        .min(crate::spill::room(folder.work_dir()));
+    let settings = &Settings {
+        spill_room,
+        ..settings.clone()
+    };
     let plan = plan::plan(model, records, settings)?;
+    if let Some(current) = &folder.progress().current {
+        let tokens: usize = current
+            .records
+            .clone()
+            .map(|record| records.tokens_of(record).max(1))
+            .sum();
+        if tokens > plan.pass_tokens.max(records.longest()) {
+            observer.warning(
+                "the budget is smaller than before: the interrupted super-batch starts again",
+            );
+            folder.forget_current();
+        }
+    }
     let kernels = Kernels::new(settings.threads, settings.compute);
     let phases = phases(model, plan.grain, settings.compute)?;
     let schedule = Schedule::new(model, &phases);
@@ -190,32 +211,12 @@ impl<'a> Sweep<'a> {
         let mut first = progress.records_done as usize;
         let mut batches = Vec::new();
         if let Some(current) = &progress.current {
-            let range = current.records.clone();
-            let tokens: usize = range
-                .clone()
-                .map(|record| self.context.records.tokens_of(record).max(1))
-                .sum();
-            if tokens
-                <= self
-                    .context
-                    .plan
-                    .super_batch_tokens
-                    .max(self.context.records.longest())
-            {
-                first = range.end;
-                batches.push(range);
-            } else {
-                self.context.observer.warning(
-                    "the budget is smaller than before: the interrupted super-batch starts again",
-                );
-                self.folder.forget_current();
-            }
+            first = current.records.end;
+            batches.push(current.records.clone());
         }
-        let starts = plan::starts(
-            self.context.records,
-            first,
-            self.context.plan.super_batch_tokens,
-        );
+        let all = first..self.context.records.len();
+        let pass_tokens = self.context.plan.pass_tokens;
+        let starts = plan::starts_within(self.context.records, all, pass_tokens);
         for (index, &start) in starts.iter().enumerate() {
             let end = starts
                 .get(index + 1)
@@ -258,42 +259,26 @@ impl<'a> Sweep<'a> {
         range: Range<usize>,
     ) -> Result<(), EngineError> {
         let (context, spec) = (self.context, self.spec());
-        let batch = Batch::new(spec, range.start, self.context.records.read(range.clone())?);
         for (stack, description) in spec.stacks.iter().enumerate() {
-            let mut slots = Slots {
-                hidden: sli_kernels::Mat::new(batch.rows(), description.hidden_size),
-                stashes: (0..stashes(&description.layers))
-                    .map(|_| sli_kernels::Mat::new(batch.rows(), description.hidden_size))
-                    .collect(),
-            };
-            let first = match self.resume(&range, &mut slots)? {
+            let mut parts = self.parts(&range, stack)?;
+            let first = match self.resumed_layers(&range) {
                 Some(boundary) => {
-                    self.observation.resumed(&slots.hidden);
+                    self.resume(&mut parts)?;
                     boundary
                 }
                 None => {
-                    let embedding = &description.embedding;
-                    let layer = context.layer(store, stack, Part::Embedding);
-                    layer.embed(embedding, &batch, &mut slots.hidden)?;
-                    store.release(&end_keys(context.model, stack, Part::Embedding));
-                    self.observation
-                        .boundary(context.kernels, stack, 0, &batch, &slots.hidden)?;
+                    self.embed(store, stack, &mut parts)?;
                     0
                 }
             };
             for index in first..description.layers.len() {
-                self.run_layer(store, stack, index, &batch, &mut slots)?;
-                let hidden = &slots.hidden;
-                self.observation
-                    .boundary(context.kernels, stack, index + 1, &batch, hidden)?;
+                self.run_layer(store, stack, index, &mut parts)?;
                 self.folder.progress_mut().layer_passes += 1;
-                self.token_layers_done += batch.rows() as u64;
+                self.token_layers_done += parts.tokens as u64;
                 self.report(stack, index + 1);
-                let interrupted = self.context.observer.interrupted();
-                if interrupted
-                    || self.checked.elapsed() >= self.context.settings.checkpoint_interval
-                {
-                    self.checkpoint(Some((&range, stack, index + 1, &slots)))?;
+                let interrupted = context.observer.interrupted();
+                if interrupted || self.checked.elapsed() >= context.settings.checkpoint_interval {
+                    self.checkpoint(Some((&range, stack, index + 1, &mut parts)))?;
                 }
                 if interrupted {
                     return Err(EngineError::Interrupted);
@@ -302,10 +287,73 @@ impl<'a> Sweep<'a> {
             // The head needs the room.
             self.scratch = Scratch::default();
             let layer = context.layer(store, stack, Part::Head);
-            let tile = context.plan.tile_bytes;
-            self.observation.end(&layer, stack, &batch, &slots, tile)?;
+            for part in 0..parts.ranges.len() {
+                let (batch, slots) = parts.take(context, part)?;
+                self.observation
+                    .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
+                parts.put_back(part, batch, slots);
+            }
             store.release(&end_keys(context.model, stack, Part::Head));
         }
+        Ok(())
+    }
+
+    /// The parts of a super-batch, not yet filled.
+    fn parts(&self, range: &Range<usize>, stack: usize) -> Result<Parts, EngineError> {
+        let plan = self.context.plan;
+        let (file, ranges) = if plan.spill {
+            let limit = plan.super_batch_tokens;
+            let starts = plan::starts_within(self.context.records, range.clone(), limit);
+            let ends = starts.iter().skip(1).copied().chain([range.end]);
+            let ranges = starts
+                .iter()
+                .copied()
+                .zip(ends)
+                .map(|(start, end)| start..end);
+            (
+                Some(SpillFile::create(&self.folder).map_err(ResultsError::from)?),
+                ranges.collect(),
+            )
+        } else {
+            (None, vec![range.clone()])
+        };
+        let offset = |record| {
+            (self.context.records.token_start(record)
+                - self.context.records.token_start(range.start)) as usize
+        };
+        Ok(Parts {
+            stack,
+            offsets: ranges
+                .iter()
+                .map(|range: &Range<usize>| offset(range.start))
+                .collect(),
+            tokens: range
+                .clone()
+                .map(|record| self.context.records.tokens_of(record))
+                .sum(),
+            ranges,
+            file,
+            held: None,
+        })
+    }
+
+    fn embed(
+        &mut self,
+        store: &'a WeightStore<'a>,
+        stack: usize,
+        parts: &mut Parts,
+    ) -> Result<(), EngineError> {
+        let context = self.context;
+        let layer = context.layer(store, stack, Part::Embedding);
+        let description = &context.model.spec.stacks[stack];
+        for part in 0..parts.ranges.len() {
+            let (batch, mut slots) = parts.create(context, part)?;
+            layer.embed(&description.embedding, &batch, &mut slots.hidden)?;
+            self.observation
+                .boundary(context.kernels, stack, 0, &batch, &slots.hidden)?;
+            parts.put(part, batch, slots)?;
+        }
+        store.release(&end_keys(context.model, stack, Part::Embedding));
         Ok(())
     }
 
@@ -314,76 +362,111 @@ impl<'a> Sweep<'a> {
         store: &'a WeightStore<'a>,
         stack: usize,
         index: usize,
-        batch: &Batch,
-        slots: &mut Slots,
+        parts: &mut Parts,
     ) -> Result<(), EngineError> {
-        let (context, spec) = (self.context, self.spec());
-        let all = [Chunk {
-            rows: 0..batch.rows(),
-            records: 0..batch.records.len(),
-        }];
-        let chunks = batch.chunks(context.plan.chunk_tokens);
-        let own = context
-            .phases
-            .iter()
-            .filter(|p| p.stack == stack && p.layer == index);
-        for phase in own {
-            let layer = context.layer(store, stack, Part::Layer(index));
-            let steps = &spec.stacks[stack].layers[index].steps[phase.steps.clone()];
-            let mut probe = self.observation.probe(context.kernels, stack, index);
-            for chunk in if phase.whole { &all[..] } else { &chunks[..] } {
-                for step in steps {
-                    let rows = Rows { batch, chunk };
-                    layer.step(step, rows, slots, &mut self.scratch, &mut probe)?;
+        let context = self.context;
+        let last = parts.ranges.len() - 1;
+        for part in 0..=last {
+            let (batch, mut slots) = parts.take(context, part)?;
+            if parts.file.is_some() {
+                self.observation.resumed(&slots.hidden);
+            }
+            let own = context
+                .phases
+                .iter()
+                .filter(|p| p.stack == stack && p.layer == index);
+            for phase in own {
+                self.run_phase(store, phase, &batch, &mut slots)?;
+                if part == last {
+                    store.release(&phase.scheduled);
                 }
             }
-            probe.finish()?;
-            store.release(&phase.scheduled);
+            let hidden = &slots.hidden;
+            self.observation
+                .boundary(context.kernels, stack, index + 1, &batch, hidden)?;
+            parts.put(part, batch, slots)?;
         }
         Ok(())
     }
 
-    /// Loads the activations of an interrupted super-batch; returns how many layers it has behind
-    /// it.
-    fn resume(
-        &self,
-        range: &Range<usize>,
+    fn run_phase(
+        &mut self,
+        store: &'a WeightStore<'a>,
+        phase: &Phase,
+        batch: &Batch,
         slots: &mut Slots,
-    ) -> Result<Option<usize>, EngineError> {
-        let Some(current) = &self.folder.progress().current else {
-            return Ok(None);
+    ) -> Result<(), EngineError> {
+        let (context, spec) = (self.context, self.spec());
+        let (stack, index) = (phase.stack, phase.layer);
+        let chunks = if phase.whole {
+            vec![Chunk {
+                rows: 0..batch.rows(),
+                records: 0..batch.records.len(),
+            }]
+        } else {
+            batch.chunks(context.plan.chunk_tokens)
         };
-        if &current.records != range {
-            return Ok(None);
+        let layer = context.layer(store, stack, Part::Layer(index));
+        let steps = &spec.stacks[stack].layers[index].steps[phase.steps.clone()];
+        let mut probe = self.observation.probe(context.kernels, stack, index);
+        for chunk in &chunks {
+            for step in steps {
+                let rows = Rows { batch, chunk };
+                layer.step(step, rows, slots, &mut self.scratch, &mut probe)?;
+            }
         }
-        let targets = std::iter::once(&mut slots.hidden).chain(&mut slots.stashes);
-        for (buffer, target) in current.buffers.iter().zip(targets) {
-            self.folder.load_buffer(buffer, target.as_mut_slice())?;
+        probe.finish()
+    }
+
+    /// Layers that an interrupted super-batch has behind it.
+    fn resumed_layers(&self, range: &Range<usize>) -> Option<usize> {
+        let current = self.folder.progress().current.as_ref()?;
+        (&current.records == range).then_some(current.boundary)
+    }
+
+    /// Loads the activations of an interrupted super-batch.
+    fn resume(&mut self, parts: &mut Parts) -> Result<(), EngineError> {
+        let buffers = match &self.folder.progress().current {
+            Some(current) => current.buffers.clone(),
+            None => Vec::new(),
+        };
+        let mut saved = buffers.iter();
+        for part in 0..parts.ranges.len() {
+            let (batch, mut slots) = parts.create(self.context, part)?;
+            for mat in slots.all_mut() {
+                if let Some(buffer) = saved.next() {
+                    self.folder.load_buffer(buffer, mat.as_mut_slice())?;
+                }
+            }
+            self.observation.resumed(&slots.hidden);
+            parts.put(part, batch, slots)?;
         }
-        Ok(Some(current.boundary))
+        Ok(())
     }
 
     /// Makes everything so far durable.
     fn checkpoint(
         &mut self,
-        current: Option<(&Range<usize>, usize, usize, &Slots)>,
+        current: Option<(&Range<usize>, usize, usize, &mut Parts)>,
     ) -> Result<(), EngineError> {
         self.observation.save(&mut self.folder)?;
-        if let Some((records, stack, boundary, slots)) = current {
+        if let Some((records, stack, boundary, parts)) = current {
             let mut buffers = Vec::new();
-            for (index, mat) in std::iter::once(&slots.hidden)
-                .chain(&slots.stashes)
-                .enumerate()
-            {
-                let name = format!("slot-{index}");
-                let values = mat.as_slice();
-                buffers.push(
-                    self.folder
-                        .save_buffer(&name, mat.rows(), mat.cols(), values)?,
-                );
+            for part in 0..parts.ranges.len() {
+                let (batch, slots) = parts.take(self.context, part)?;
+                for (index, mat) in slots.all().enumerate() {
+                    let name = format!("slot-{part}-{index}");
+                    let values = mat.as_slice();
+                    let saved = self
+                        .folder
+                        .save_buffer(&name, mat.rows(), mat.cols(), values)?;
+                    buffers.push(saved);
+                }
+                parts.put_back(part, batch, slots);
             }
+            let records = records.clone();
             self.folder.progress_mut().current = Some(SuperBatchProgress {
-                records: records.clone(),
+                records,
                 stack,
                 boundary,
                 buffers,
@@ -413,5 +496,57 @@ impl<'a> Sweep<'a> {
             bytes_read: self.context.model.checkpoint.bytes_read(),
             bytes_planned: self.context.plan.bytes_read,
         });
+    }
+}
+
+/// The records of a super-batch: all in memory, or part by part on disk.
+struct Parts {
+    stack: usize,
+    ranges: Vec<Range<usize>>,
+    /// First token of every part within the super-batch.
+    offsets: Vec<usize>,
+    tokens: usize,
+    file: Option<SpillFile>,
+    /// The part in memory.
+    held: Option<(usize, Batch, Slots)>,
+}
+
+impl Parts {
+    /// A part with empty slots.
+    fn create(&mut self, context: Context<'_>, part: usize) -> Result<(Batch, Slots), EngineError> {
+        self.held = None;
+        let spec = &context.model.spec;
+        let range = self.ranges[part].clone();
+        let batch = Batch::new(spec, range.start, context.records.read(range)?)?;
+        let slots = Slots::new(batch.rows(), &spec.stacks[self.stack]);
+        Ok((batch, slots))
+    }
+
+    /// A part as it was last put.
+    fn take(&mut self, context: Context<'_>, part: usize) -> Result<(Batch, Slots), EngineError> {
+        if let Some((_, batch, slots)) = self.held.take_if(|(held, ..)| *held == part) {
+            return Ok((batch, slots));
+        }
+        let (batch, mut slots) = self.create(context, part)?;
+        if let Some(file) = &self.file {
+            file.load(self.offsets[part], &mut slots)
+                .map_err(ResultsError::from)?;
+        }
+        Ok((batch, slots))
+    }
+
+    /// Stores a part that has changed.
+    fn put(&mut self, part: usize, batch: Batch, slots: Slots) -> Result<(), EngineError> {
+        if let Some(file) = &self.file {
+            file.save(self.offsets[part], &slots)
+                .map_err(ResultsError::from)?;
+        }
+        self.put_back(part, batch, slots);
+        Ok(())
+    }
+
+    /// Returns a part that has not changed.
+    fn put_back(&mut self, part: usize, batch: Batch, slots: Slots) {
+        self.held = Some((part, batch, slots));
     }
 }

@@ -24,6 +24,7 @@ mod kernels;
 mod mat;
 pub mod measure;
 mod norm;
+mod packing;
 mod rotary;
 mod rows;
 mod simd;

@@ -9,7 +9,8 @@ use crate::simd::{Simd, SimdOp};
 use crate::weights::Compute;
 
 /// GFLOP/s of multiply-adds on registers, without any memory access, on all threads, for the compute
-/// type of `kernels`: what no kernel can exceed.
+/// type of `kernels`: what no kernel can exceed at the same time. Compare only with what is measured
+/// next to it: other work on the machine and its clock change both. Takes some 30 ms.
 pub fn peak_gflops(kernels: &Kernels) -> f64 {
     const STEPS: usize = 1 << 20;
     let pairs = kernels.compute() == Compute::Bf16;
@@ -75,16 +76,16 @@ fn chains<S: Simd, const PAIRS: bool, const N: usize>(s: S, steps: usize) -> usi
     steps * N * S::LANES * if PAIRS { 4 } else { 2 }
 }
 
-/// Bytes per second that all threads read from memory, from a buffer of `bytes` bytes (make it
-/// several times the last-level cache).
-pub fn memory_bandwidth(kernels: &Kernels, bytes: usize) -> f64 {
-    const CHUNK: usize = 1 << 16;
-    let buffer = vec![1.0_f32; bytes / 4];
+/// Bytes per second that all threads read from `buffer`, the best of `rounds` passes. Make the buffer
+/// several times the last-level cache, and write to it first: untouched memory is one shared page. A
+/// plain streaming read: an estimate that other access patterns can exceed by some percent.
+pub fn memory_bandwidth(kernels: &Kernels, buffer: &[f32], rounds: usize) -> f64 {
+    const CHUNK: usize = 1 << 18;
     let mut best = 0.0_f64;
-    for _ in 0..3 {
+    for _ in 0..rounds {
         let start = Instant::now();
-        kernels.parallel_rows(buffer.len() / CHUNK, 1, |chunks| {
-            let part = &buffer[chunks.start * CHUNK..chunks.end * CHUNK];
+        kernels.tasks(buffer.len() / CHUNK, |chunk| {
+            let part = &buffer[chunk * CHUNK..(chunk + 1) * CHUNK];
             black_box(kernels.isa().run(Maximum { part }));
         });
         let read = buffer.len() / CHUNK * CHUNK * 4;
@@ -102,12 +103,14 @@ impl SimdOp for Maximum<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> f32 {
-        const STREAMS: usize = 4;
+        const STREAMS: usize = 8;
+        /// As far ahead as the matrix product asks for its weights.
+        const AHEAD: usize = 8192;
         let mut maxima = [s.splat(0.0); STREAMS];
-        let quarter = self.part.len() / STREAMS;
-        for at in (0..quarter / S::LANES * S::LANES).step_by(S::LANES) {
-            for (stream, max) in maxima.iter_mut().enumerate() {
-                *max = s.max(s.get(&self.part[stream * quarter + at..]), *max);
+        for block in self.part.chunks_exact(STREAMS * S::LANES) {
+            for (max, x) in maxima.iter_mut().zip(block.chunks_exact(S::LANES)) {
+                s.prefetch(x.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+                *max = s.max(s.get(x), *max);
             }
         }
         maxima

@@ -1,8 +1,11 @@
 //! Building descriptions: naming a tensor and recording its leaf are one act.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use crate::{
     Activation, Config, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead, Mask, Mixer,
-    Norm, NormKind, Shard, Source, SpecError, Step, WeightIndex, Write,
+    Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
 };
 use crate::{Branch, Class, Slot, Task};
 
@@ -59,6 +62,15 @@ impl Leaves {
         Self {
             prefix: prefix.into(),
             ..Self::default()
+        }
+    }
+
+    /// Goes on with the weights of a layer.
+    pub fn reopen(layer: &mut Layer) -> Self {
+        Self {
+            prefix: layer.prefix.clone(),
+            collected: std::mem::take(&mut layer.leaves),
+            optional: None,
         }
     }
 
@@ -207,6 +219,7 @@ impl Leaves {
             activation,
             learned_activation: None,
             inner_norm: None,
+            clamped: None,
         }
     }
 
@@ -228,6 +241,35 @@ impl Leaves {
         FeedForward {
             gate: Some(gate),
             ..plain
+        }
+    }
+
+    /// `down(activation(gate x) * up x)` where gate and up are one tensor, gate above up.
+    pub fn fused_feed_forward(
+        &mut self,
+        [both, down]: [&str; 2],
+        [hidden_size, intermediate_size]: [usize; 2],
+        activation: Activation,
+    ) -> FeedForward {
+        let split = Split::Rows(vec![intermediate_size, intermediate_size]);
+        let both = self.tensor(&format!("{both}.weight"));
+        let shape = [intermediate_size, hidden_size];
+        let gate = self.linear_of(
+            both.clone().part(split.clone(), 0),
+            None,
+            shape,
+            Shard::Column,
+        );
+        let up = self.linear_of(both.part(split, 1), None, shape, Shard::Column);
+        let down = self.linear(down, [hidden_size, intermediate_size], false, Shard::Row);
+        FeedForward {
+            gate: Some(gate),
+            up,
+            down,
+            activation,
+            learned_activation: None,
+            inner_norm: None,
+            clamped: None,
         }
     }
 
@@ -320,6 +362,7 @@ impl CausalHead<'_> {
                     [vocab_size, hidden_size],
                     Shard::Column,
                 ),
+                normalized_rows: false,
                 scale: self.scale,
                 softcap: self.softcap,
             }
@@ -341,6 +384,19 @@ pub fn unused_head<'a>(class: Class, tied: bool, names: &[&'a str]) -> Vec<&'a s
     } else {
         Vec::new()
     }
+}
+
+/// A pattern of tensor names that depends on the configuration. There are few different ones, which
+/// live as long as the program.
+pub fn pattern(text: String) -> &'static str {
+    static KNOWN: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(&found) = known.get(text.as_str()) {
+        return found;
+    }
+    let kept: &'static str = Box::leak(text.into_boxed_str());
+    known.insert(kept);
+    kept
 }
 
 /// The kind of every layer: `layer_types`, or `otherwise` where the file has none.

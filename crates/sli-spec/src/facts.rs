@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::registry::ModelType;
 use crate::{
-    Activation, Attention, Config, FeedForward, KeyValue, Layer, Leaf, Mask, Mixer, ModelSpec,
-    NormKind, NormSpan, Position, PositionTable, RouterScore, Source, SpecError, Stack, Step,
-    WeightIndex, Write,
+    Activation, Attention, Config, FeedForward, KeySelection, KeyValue, Layer, Leaf, Mask, Mixer,
+    ModelSpec, NormKind, NormSpan, Position, PositionTable, RouterScore, Source, SpecError, Stack,
+    Step, WeightIndex, Write,
 };
 
 /// Facts about one supported type.
@@ -97,11 +97,19 @@ fn tensor_name(leaves: &[Leaf], index: WeightIndex) -> String {
 fn mixer_name(mixer: &Mixer) -> String {
     match mixer {
         Mixer::Attention(attention) => attention_name(attention),
-        Mixer::LatentAttention(_) => "latent attention".into(),
+        Mixer::LatentAttention(attention) => match attention.selection {
+            None => "latent attention".into(),
+            Some(KeySelection::Indexer(_)) => "latent attention, keys chosen by an indexer".into(),
+            Some(KeySelection::Previous { .. }) => {
+                "latent attention, keys of an earlier choice".into()
+            }
+        },
         Mixer::FeedForward(network) => format!("feed-forward: {}", network_name(network)),
         Mixer::MixtureOfExperts(experts) => {
             format!("mixture of experts: {}", network_name(&experts.expert))
         }
+        Mixer::MixtureOfAttention(_) => "mixture of attention heads".into(),
+        Mixer::Linear(_) => "linear map".into(),
         Mixer::Identity => "identity".into(),
     }
 }
@@ -115,6 +123,7 @@ fn attention_name(attention: &Attention) -> String {
     let mask = match attention.mask {
         Mask::Full => "full",
         Mask::Causal => "causal",
+        Mask::CausalAfterContext => "causal after a context",
         Mask::CausalWindow(_) => "causal window",
         Mask::Window(_) => "window",
         Mask::CausalChunk(_) => "causal chunks",
@@ -189,7 +198,14 @@ fn position_names(mixer: &Mixer) -> Vec<&'static str> {
             .iter()
             .map(|rotation| rope(rotation.interleaved))
             .collect(),
-        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => Vec::new(),
+        Mixer::MixtureOfAttention(attention) => attention
+            .rope
+            .iter()
+            .map(|rotation| rope(rotation.interleaved))
+            .collect(),
+        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Linear(_) | Mixer::Identity => {
+            Vec::new()
+        }
     }
 }
 
@@ -231,13 +247,17 @@ fn step_norms(step: &Step) -> Vec<String> {
 }
 
 fn router_name(mixer: &Mixer) -> Option<&'static str> {
-    let Mixer::MixtureOfExperts(experts) = mixer else {
-        return None;
+    let router = match mixer {
+        Mixer::MixtureOfExperts(experts) => &experts.router,
+        Mixer::MixtureOfAttention(attention) => &attention.router,
+        _ => return None,
     };
-    Some(match experts.router.score {
+    Some(match router.score {
         RouterScore::Softmax => "softmax over all experts",
         RouterScore::Sigmoid => "sigmoid of each expert",
         RouterScore::SoftmaxOfTopK => "softmax over the chosen experts",
         RouterScore::ProductKeys(_) => "softmax over the chosen pairs of keys",
+        RouterScore::SigmoidOfTopK => "sigmoid of the chosen logits",
+        RouterScore::SparseMixer { .. } => "sparse mixer",
     })
 }

@@ -54,6 +54,16 @@ pub enum PositionIds {
         /// `pad_token_id`.
         padding: u32,
     },
+    /// ChatGLM: what stands in front of the first `begin` is the context, which sees all of itself;
+    /// the rest fills one mask of the context. Learned tables are not used; a rotation names its
+    /// [`PositionAxis`](crate::rope::PositionAxis). A record without `begin`, or without a mask, has
+    /// no positions.
+    Blocks {
+        /// The first token of the generated part.
+        begin: u32,
+        /// Masks: the first of these that the record has, at its first place.
+        masks: [u32; 2],
+    },
 }
 
 /// Layers that share one width and one sequence.
@@ -258,6 +268,10 @@ pub enum Mixer {
     FeedForward(FeedForward),
     /// Mixture of experts.
     MixtureOfExperts(Box<MixtureOfExperts>),
+    /// Attention with projections that are experts.
+    MixtureOfAttention(Box<MixtureOfAttention>),
+    /// One linear map (Nemotron-NAS, in the place of a whole sublayer).
+    Linear(Linear),
     /// The slot's content, unchanged.
     Identity,
 }
@@ -279,7 +293,7 @@ pub struct Attention {
     pub key_value: KeyValue,
     /// `[hidden, heads * value_dim]`.
     pub output: Linear,
-    /// Limits q, k and v to `[-clip, clip]`.
+    /// Limits q, k and v to `[-clip, clip]`, after the norms in front of the rotation.
     pub clip: Option<f64>,
     /// Norm of the queries.
     pub query_norm: Option<HeadNorm>,
@@ -295,6 +309,8 @@ pub struct Attention {
     pub scale: f64,
     /// `cap * tanh(logit / cap)` on the scaled logits.
     pub softcap: Option<f64>,
+    /// Limits the scaled logits to `[-clamp, clamp]` (Aquila).
+    pub clamp: Option<f64>,
     /// A learned logit per head that only enters the denominator `[heads]`.
     pub sinks: Option<WeightIndex>,
     /// Factor on the query by its position.
@@ -368,6 +384,8 @@ pub enum Mask {
     Full,
     /// `j <= i`.
     Causal,
+    /// `j <= i`, and all of the record's context ([`PositionIds::Blocks`]).
+    CausalAfterContext,
     /// `i - window < j <= i`.
     CausalWindow(usize),
     /// `|i - j| <= distance`.
@@ -393,6 +411,13 @@ pub enum QueryTemperature {
         /// Trained length.
         trained: f64,
     },
+    /// `(1 + (position + 1) / original)^exponent` (Beam).
+    Power {
+        /// Positions per unit.
+        original: f64,
+        /// The exponent.
+        exponent: f64,
+    },
 }
 
 /// A gate on the attention output in front of its projection.
@@ -404,6 +429,8 @@ pub struct OutputGate {
     pub per_head: bool,
     /// Applied to the gate.
     pub activation: Activation,
+    /// Added to all features of a head before the activation `[heads]` (Beam).
+    pub head_bias: Option<WeightIndex>,
 }
 
 /// Differential attention (Ye et al. 2024): every head sees two value heads side by side (`g` and
@@ -471,6 +498,44 @@ pub struct LatentAttention {
     pub scale: f64,
     /// Factor on the query by its position.
     pub query_temperature: Option<QueryTemperature>,
+    /// Which of the visible keys a query attends to, where not to all.
+    pub selection: Option<KeySelection>,
+}
+
+/// Sparse attention over the best keys of every query (DeepSeek-V3.2).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum KeySelection {
+    /// An indexer of this layer chooses.
+    Indexer(Box<Indexer>),
+    /// The choice of the last layer before that has an indexer.
+    Previous {
+        /// Keys per query, at most.
+        top_k: usize,
+    },
+}
+
+/// The lightning indexer: `score(i, j) = sum_h weight_h(i) * relu(q_h(i) k(j) / sqrt(head_dim)) /
+/// sqrt(heads)`; the `top_k` best visible keys stay.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Indexer {
+    /// Query heads.
+    pub heads: usize,
+    /// Features of a head; the rotated ones come first.
+    pub head_dim: usize,
+    /// `[heads * head_dim, q_rank]`, of the normed query latent.
+    pub query: Linear,
+    /// `[head_dim, hidden]`.
+    pub key: Linear,
+    /// Norm of the key.
+    pub key_norm: Norm,
+    /// `[heads, hidden]`.
+    pub weights: Linear,
+    /// Rotation of the first features of queries and key.
+    pub rope: Option<Rope>,
+    /// Keys per query, at most.
+    pub top_k: usize,
+    /// A later layer uses the choice as well.
+    pub kept: bool,
 }
 
 /// `down(activation(gate x) * up x)` or `down(activation(up x))`.
@@ -488,6 +553,18 @@ pub struct FeedForward {
     pub learned_activation: Option<Xielu>,
     /// Norm in front of `down` (BitNet).
     pub inner_norm: Option<Norm>,
+    /// Replaces the gated activation (gpt-oss).
+    pub clamped: Option<ClampedGate>,
+}
+
+/// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
+/// `[-limit, limit]` (gpt-oss).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ClampedGate {
+    /// Limit of gate and `up`.
+    pub limit: f64,
+    /// Factor inside the sigmoid.
+    pub sharpness: f64,
 }
 
 /// The activation xIELU (Huang and Schlag 2024), by the reference's names of its scalars `[1]`: with
@@ -506,11 +583,14 @@ pub struct Xielu {
 }
 
 /// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
-/// `[experts, out, in]`; an expert that no token chose is not read.
+/// `[experts, out, in]`, their addends of shape `[experts, out]`; an expert that no token chose is
+/// not read.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MixtureOfExperts {
-    /// Number of experts.
+    /// Number of experts with weights.
     pub experts: usize,
+    /// Experts behind those that return their input (LongCat).
+    pub identity_experts: usize,
     /// How tokens choose.
     pub router: Router,
     /// The experts' network; its weights have a leading expert axis.
@@ -519,6 +599,41 @@ pub struct MixtureOfExperts {
     pub shared: Option<FeedForward>,
     /// `[1, hidden]`: sigmoid gate on the shared network's output.
     pub shared_gate: Option<Linear>,
+    /// Factor on the sum of the chosen and the always-on experts.
+    pub output_scale: f64,
+    /// Added to the sum `[hidden]` (JetMoe).
+    pub output_bias: Option<WeightIndex>,
+}
+
+/// Attention whose query and output projections are experts (JetMoe): a token's queries come from
+/// `top_k` experts, each with its own heads, all over the same keys and values; the weighted outputs
+/// of the same experts are summed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixtureOfAttention {
+    /// Number of experts.
+    pub experts: usize,
+    /// How tokens choose.
+    pub router: Router,
+    /// Heads of one expert, which are also the key/value heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// `[experts, heads * head_dim, hidden]`.
+    pub query: Linear,
+    /// `[heads * head_dim, hidden]`.
+    pub key: Linear,
+    /// `[heads * head_dim, hidden]`.
+    pub value: Linear,
+    /// `[experts, hidden, heads * head_dim]`.
+    pub output: Linear,
+    /// Added to the sum `[hidden]`.
+    pub output_bias: WeightIndex,
+    /// Rotation of queries and keys.
+    pub rope: Option<Rope>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on `q k`.
+    pub scale: f64,
 }
 
 /// How a token chooses its experts.
@@ -526,6 +641,8 @@ pub struct MixtureOfExperts {
 pub struct Router {
     /// `[experts, hidden]`; `[2 * keys, hidden]` with product keys.
     pub projection: Linear,
+    /// `cap * tanh(logit / cap)`.
+    pub softcap: Option<f64>,
     /// Logits to scores.
     pub score: RouterScore,
     /// Experts per token.
@@ -534,26 +651,56 @@ pub struct Router {
     pub choice_bias: Option<WeightIndex>,
     /// Limits the choice to some groups of experts.
     pub groups: Option<RouterGroups>,
-    /// Chosen scores are divided by their sum.
-    pub renormalize: bool,
+    /// What the chosen scores are divided by.
+    pub renormalize: Renormalize,
     /// Factor on the weights.
     pub scale: f64,
+    /// The weight multiplies the expert's input instead of its output (Llama 4).
+    pub weighs_input: bool,
 }
 
 /// Logits to scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum RouterScore {
     /// Softmax over all experts.
     Softmax,
     /// Sigmoid of each.
     Sigmoid,
-    /// Softmax over the chosen logits.
+    /// Logits choose; softmax over the chosen ones.
     SoftmaxOfTopK,
     /// Product keys (Doge, after Lample et al. 2019): expert `i * keys + j` has the sum of logit `i` of
     /// one half and logit `j` of the other; softmax over the chosen sums. The halves of token `t` of a
     /// record of `n` are the rows `t` and `n + t` of its `[n, 2 * keys]` logits seen as
     /// `[2 * n, keys]`, as the reference has it.
     ProductKeys(usize),
+    /// Logits choose; sigmoid of each chosen one.
+    SigmoidOfTopK,
+    /// One expert after another; the weight of each is its share of the softmax over the experts
+    /// that were not chosen before and whose logit is near the best of them (SparseMixer, Liu et al.
+    /// 2023): `(best - logit) / max(|logit|, best) <= 2 * jitter`.
+    SparseMixer {
+        /// How near.
+        jitter: f64,
+    },
+}
+
+/// What the scores of the chosen experts are divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Renormalize {
+    /// Nothing.
+    No,
+    /// Their sum and this.
+    Sum {
+        /// Added to the sum.
+        plus: f64,
+    },
+    /// Their sum, at least this.
+    SumAtLeast(f64),
+    /// Their p-norm (DBRX).
+    Norm {
+        /// The exponent.
+        p: f64,
+    },
 }
 
 /// Group-limited choice (DeepSeek).
@@ -620,6 +767,8 @@ pub struct LogitsHead {
     pub transform: Option<HeadTransform>,
     /// `[vocab, hidden]`.
     pub projection: Linear,
+    /// Every row of the projection is divided by its Euclidean length (Baichuan 2).
+    pub normalized_rows: bool,
     /// Factor on the logits.
     pub scale: f64,
     /// `cap * tanh(logit / cap)`, after the scale.
@@ -687,6 +836,35 @@ impl ModelSpec {
     }
 }
 
+/// How a record divides under [`PositionIds::Blocks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Tokens in front of the generated part.
+    pub context: usize,
+    /// Position of the mask that the generated part fills.
+    pub mask: usize,
+}
+
+impl PositionIds {
+    /// How a record divides; an error says what it lacks.
+    pub fn blocks(self, tokens: &[u32]) -> Result<Option<Blocks>, String> {
+        let Self::Blocks { begin, masks } = self else {
+            return Ok(None);
+        };
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let place = |wanted: u32| tokens.iter().position(|&token| token == wanted);
+        let context = place(begin)
+            .ok_or_else(|| format!("token {begin}, which begins the generated part, is missing"))?;
+        let mask = masks
+            .into_iter()
+            .find_map(place)
+            .ok_or_else(|| format!("neither mask token ({} or {}) is there", masks[0], masks[1]))?;
+        Ok(Some(Blocks { context, mask }))
+    }
+}
+
 impl Embedding {
     /// A token table and nothing else.
     pub fn of_tokens(tokens: WeightIndex, width: usize, leaves: Vec<Leaf>) -> Self {
@@ -730,6 +908,7 @@ impl Attention {
             mask,
             scale: (head_dim as f64).powf(-0.5),
             softcap: None,
+            clamp: None,
             sinks: None,
             query_temperature: None,
             gate: None,
@@ -770,13 +949,17 @@ impl Stack {
             let mask = match &branch.mixer {
                 Mixer::Attention(attention) => attention.mask,
                 Mixer::LatentAttention(attention) => attention.mask,
-                Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {
+                Mixer::MixtureOfAttention(attention) => attention.mask,
+                Mixer::FeedForward(_)
+                | Mixer::MixtureOfExperts(_)
+                | Mixer::Linear(_)
+                | Mixer::Identity => {
                     return true;
                 }
             };
             match mask {
                 Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
-                Mask::Full | Mask::Window(_) => false,
+                Mask::Full | Mask::Window(_) | Mask::CausalAfterContext => false,
             }
         })
     }

@@ -6,6 +6,7 @@
 
 use std::f64::consts::PI;
 
+use half::f16;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,6 +17,9 @@ use crate::{Config, LengthLimit, SpecError};
 pub struct Rope {
     /// Features of a head that are rotated.
     pub dims: usize,
+    /// Features over which the exponents run: `dims`, or one less where a part of the head came out
+    /// odd.
+    pub span: usize,
     /// First rotated feature within a head.
     pub offset: usize,
     /// Pairs are `(2i, 2i + 1)` (GPT-J) instead of `(i, i + dims / 2)`.
@@ -26,6 +30,21 @@ pub struct Rope {
     pub theta: f64,
     /// How the frequencies are changed for long contexts.
     pub scaling: RopeScaling,
+    /// What it turns by.
+    pub axis: PositionAxis,
+}
+
+/// One of the numbers that place a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum PositionAxis {
+    /// The token's number in its record.
+    #[default]
+    Token,
+    /// The number of the token in front of the generated part, there of the mask that it fills
+    /// ([`crate::PositionIds::Blocks`]).
+    Context,
+    /// 0 in front of the generated part, 1, 2, ... within it.
+    Block,
 }
 
 /// The rope types of transformers 5.23.
@@ -33,6 +52,8 @@ pub struct Rope {
 pub enum RopeScaling {
     /// `theta^(-2i / dims)`.
     Default,
+    /// The same, rounded to f16 (ChatGLM).
+    Half,
     /// Frequencies divided by `factor` (position interpolation).
     Linear {
         /// Extension of the context.
@@ -44,6 +65,15 @@ pub enum RopeScaling {
         factor: f64,
         /// `max_position_embeddings`.
         trained: usize,
+    },
+    /// The base grows in steps: `theta * alpha^(dims / (dims - 2))` with
+    /// `alpha = max(1, 2^ceil(log2(length / base_length) + 1) - 1)` (Qwen 1, TeleChat).
+    SteppedNtk {
+        /// Length of the first step.
+        base_length: usize,
+        /// Shorter records count as this long, and sine and cosine of longer ones are multiplied by
+        /// `1 + ln(length / trained) / 10`.
+        trained: Option<usize>,
     },
     /// Low frequencies interpolated, high ones kept, a ramp between (Peng et al. 2023).
     Yarn {
@@ -68,8 +98,10 @@ pub enum RopeScaling {
         long: Vec<f64>,
         /// Length before the extension.
         original: usize,
-        /// Factor on sine and cosine.
+        /// Factor on sine and cosine, for short records.
         attention_factor: f64,
+        /// Factor on sine and cosine, for long records.
+        long_attention_factor: f64,
     },
     /// By wavelength: long ones divided by `factor`, short ones kept, blended between (Llama 3.1).
     Llama3 {
@@ -196,7 +228,7 @@ impl Rope {
         // `proportional` is about frequencies, not about which features rotate.
         let whole = !options.partial && rope_type != "proportional";
         let fraction = source.fraction(options, whole)?;
-        let (dims, scaling) = if let Some(alpha) = alpha {
+        let (span, scaling) = if let Some(alpha) = alpha {
             source.own().ignore(&ALPHA_LEFTOVERS);
             let dims = options.head_dim as f64;
             theta *= alpha.powf(dims / (dims - 2.0));
@@ -204,6 +236,11 @@ impl Rope {
         } else {
             source.scaling(&rope_type, options.head_dim, fraction)?
         };
+        let odd = matches!(
+            scaling,
+            RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }
+        );
+        let dims = if odd { span.next_multiple_of(2) } else { span };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
             return Err(source.wrong(
                 "partial_rotary_factor",
@@ -212,11 +249,13 @@ impl Rope {
         }
         Ok(Some(Self {
             dims,
+            span,
             offset: 0,
             interleaved: options.interleaved,
             reversed: options.reversed,
             theta,
             scaling,
+            axis: PositionAxis::Token,
         }))
     }
 
@@ -235,12 +274,28 @@ impl Rope {
             .or_else(|| Some(config.assumed("rope_parameters", options.assumed?))))
     }
 
+    /// The usual frequencies of the first `span` features, rotate-half.
+    pub fn plain(span: usize, theta: f64) -> Self {
+        Self {
+            dims: span.next_multiple_of(2),
+            span,
+            offset: 0,
+            interleaved: false,
+            reversed: false,
+            axis: PositionAxis::Token,
+            theta,
+            scaling: RopeScaling::Default,
+        }
+    }
+
     /// Whether a record's length changes its frequencies (dynamic, longrope): then records that
     /// share a prefix do not share its keys.
     pub fn depends_on_length(&self) -> bool {
         matches!(
             self.scaling,
-            RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. }
+            RopeScaling::Dynamic { .. }
+                | RopeScaling::SteppedNtk { .. }
+                | RopeScaling::LongRope { .. }
         )
     }
 
@@ -248,6 +303,14 @@ impl Rope {
     pub fn length_class(&self, length: usize) -> usize {
         match self.scaling {
             RopeScaling::Dynamic { trained, .. } => length.max(trained),
+            RopeScaling::SteppedNtk {
+                trained: Some(trained),
+                ..
+            } => length.max(trained),
+            RopeScaling::SteppedNtk {
+                base_length,
+                trained: None,
+            } => self.stepped_alpha(length, base_length) as usize,
             RopeScaling::LongRope { original, .. } => usize::from(length > original),
             _ => 0,
         }
@@ -257,7 +320,9 @@ impl Rope {
     pub fn length_limit(&self, max_position_embeddings: usize) -> LengthLimit {
         let max = max_position_embeddings as f64;
         LengthLimit::Trained(match self.scaling {
-            RopeScaling::Dynamic { .. } => return LengthLimit::None,
+            RopeScaling::Dynamic { .. } | RopeScaling::SteppedNtk { .. } => {
+                return LengthLimit::None;
+            }
             RopeScaling::Linear { factor } => (max * factor) as usize,
             RopeScaling::Yarn {
                 factor, original, ..
@@ -270,9 +335,16 @@ impl Rope {
     pub fn frequencies(&self, length: usize) -> RopeFrequencies {
         let (mut inverse, attention_factor) = match &self.scaling {
             RopeScaling::Default => (
-                self.powers(self.theta as f32, self.dims, self.dims / 2),
+                self.powers(self.theta as f32, self.span, self.dims / 2),
                 1.0,
             ),
+            RopeScaling::Half => {
+                let powers = self.powers(self.theta as f32, self.dims, self.dims / 2);
+                let rounded = powers
+                    .into_iter()
+                    .map(|power| f16::from_f32(power).to_f32());
+                (rounded.collect(), 1.0)
+            }
             RopeScaling::Linear { factor } => (self.divided(*factor, self.dims / 2), 1.0),
             RopeScaling::Proportional { factor, rotated } => {
                 let mut inverse = self.divided(*factor, *rotated);
@@ -282,6 +354,10 @@ impl Rope {
             RopeScaling::Dynamic { factor, trained } => {
                 (self.dynamic(*factor, *trained, length), 1.0)
             }
+            RopeScaling::SteppedNtk {
+                base_length,
+                trained,
+            } => self.stepped(*base_length, *trained, length),
             RopeScaling::Yarn {
                 attention_factor, ..
             } => (self.yarn(), *attention_factor),
@@ -290,8 +366,13 @@ impl Rope {
                 long,
                 original,
                 attention_factor,
+                long_attention_factor,
             } => {
-                let factors = if length > *original { long } else { short };
+                let (factors, attention_factor) = if length > *original {
+                    (long, long_attention_factor)
+                } else {
+                    (short, attention_factor)
+                };
                 (self.long_rope(factors), *attention_factor)
             }
             RopeScaling::Llama3 {
@@ -329,7 +410,7 @@ impl Rope {
     }
 
     fn divided(&self, factor: f64, count: usize) -> Vec<f32> {
-        let powers = self.powers(self.theta as f32, self.dims, count);
+        let powers = self.powers(self.theta as f32, self.span, count);
         powers
             .into_iter()
             .map(|inverse| inverse / factor as f32)
@@ -345,6 +426,32 @@ impl Rope {
             base *= stretch.powf(exponent as f32);
         }
         self.powers(base, self.dims, self.dims / 2)
+    }
+
+    /// How much the base of a record of this length has grown.
+    #[expect(clippy::unused_self, reason = "reads as a part of the rotation")]
+    fn stepped_alpha(&self, length: usize, base_length: usize) -> f64 {
+        let steps = (length as f64 / base_length as f64).log2() + 1.0;
+        (2_f64.powf(steps.ceil()) - 1.0).max(1.0)
+    }
+
+    fn stepped(
+        &self,
+        base_length: usize,
+        trained: Option<usize>,
+        length: usize,
+    ) -> (Vec<f32>, f64) {
+        let counted = trained.map_or(length, |trained| length.max(trained));
+        let exponent = self.dims as f64 / (self.dims as f64 - 2.0);
+        let base = self.theta * self.stepped_alpha(counted, base_length).powf(exponent);
+        let magnitude = match trained {
+            Some(trained) if length > trained => 0.1 * (length as f64 / trained as f64).ln() + 1.0,
+            _ => 1.0,
+        };
+        (
+            self.powers(base as f32, self.dims, self.dims / 2),
+            magnitude,
+        )
     }
 
     fn yarn(&self) -> Vec<f32> {
@@ -402,7 +509,7 @@ impl Rope {
                 (1.0 - smooth) * inverse / factor as f32 + smooth * inverse
             }
         };
-        let powers = self.powers(self.theta as f32, self.dims, self.dims / 2);
+        let powers = self.powers(self.theta as f32, self.span, self.dims / 2);
         powers.into_iter().map(blend).collect()
     }
 }
@@ -646,6 +753,7 @@ impl Keys<'_> {
             long,
             original,
             attention_factor,
+            long_attention_factor: attention_factor,
         })
     }
 }

@@ -2,8 +2,9 @@
 //! field cannot be forgotten.
 
 use crate::model::{
-    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, KeyValue,
-    LatentAttention, Linear, Mixer, MixtureOfExperts, Norm, OutputGate, Router, Step, Write, Xielu,
+    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, Indexer,
+    KeySelection, KeyValue, LatentAttention, Linear, Mixer, MixtureOfAttention, MixtureOfExperts,
+    Norm, OutputGate, Router, Step, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -107,6 +108,8 @@ impl Uses {
             Mixer::LatentAttention(attention) => self.latent_attention(attention),
             Mixer::FeedForward(network) => self.feed_forward(network),
             Mixer::MixtureOfExperts(experts) => self.experts(experts),
+            Mixer::MixtureOfAttention(attention) => self.attention_experts(attention),
+            Mixer::Linear(linear) => self.linear(linear),
             Mixer::Identity => {}
         }
     }
@@ -128,6 +131,7 @@ impl Uses {
             mask: _,
             scale: _,
             softcap: _,
+            clamp: _,
             sinks,
             query_temperature: _,
             gate,
@@ -153,9 +157,11 @@ impl Uses {
             projection,
             per_head: _,
             activation: _,
+            head_bias,
         }) = gate
         {
             self.linear(projection);
+            self.optional(*head_bias);
         }
         if let Some(Differential {
             lambda,
@@ -199,6 +205,7 @@ impl Uses {
             mask: _,
             scale: _,
             query_temperature: _,
+            selection,
         } = attention;
         if let Some((down, norm)) = query_down {
             self.linear(down);
@@ -208,7 +215,29 @@ impl Uses {
         self.linear(key_value_down);
         self.norm(Some(key_value_norm));
         self.linear(key_value_up);
+        match selection {
+            Some(KeySelection::Indexer(indexer)) => self.indexer(indexer),
+            Some(KeySelection::Previous { top_k: _ }) | None => {}
+        }
         self.linear(output);
+    }
+
+    fn indexer(&mut self, indexer: &Indexer) {
+        let Indexer {
+            heads: _,
+            head_dim: _,
+            query,
+            key,
+            key_norm,
+            weights,
+            rope: _,
+            top_k: _,
+            kept: _,
+        } = indexer;
+        self.linear(query);
+        self.linear(key);
+        self.norm(Some(key_norm));
+        self.linear(weights);
     }
 
     fn feed_forward(&mut self, network: &FeedForward) {
@@ -219,6 +248,7 @@ impl Uses {
             activation: _,
             learned_activation,
             inner_norm,
+            clamped: _,
         } = network;
         if let Some(gate) = gate {
             self.linear(gate);
@@ -242,22 +272,15 @@ impl Uses {
     fn experts(&mut self, experts: &MixtureOfExperts) {
         let MixtureOfExperts {
             experts: _,
+            identity_experts: _,
             router,
             expert,
             shared,
             shared_gate,
+            output_scale: _,
+            output_bias,
         } = experts;
-        let Router {
-            projection,
-            score: _,
-            top_k: _,
-            choice_bias,
-            groups: _,
-            renormalize: _,
-            scale: _,
-        } = router;
-        self.linear(projection);
-        self.optional(*choice_bias);
+        self.router(router);
         self.feed_forward(expert);
         if let Some(shared) = shared {
             self.feed_forward(shared);
@@ -265,5 +288,45 @@ impl Uses {
         if let Some(gate) = shared_gate {
             self.linear(gate);
         }
+        self.optional(*output_bias);
+    }
+
+    fn attention_experts(&mut self, attention: &MixtureOfAttention) {
+        let MixtureOfAttention {
+            experts: _,
+            router,
+            heads: _,
+            head_dim: _,
+            query,
+            key,
+            value,
+            output,
+            output_bias,
+            rope: _,
+            mask: _,
+            scale: _,
+        } = attention;
+        self.router(router);
+        self.linear(query);
+        self.linear(key);
+        self.linear(value);
+        self.linear(output);
+        self.weight(*output_bias);
+    }
+
+    fn router(&mut self, router: &Router) {
+        let Router {
+            projection,
+            softcap: _,
+            score: _,
+            top_k: _,
+            choice_bias,
+            groups: _,
+            renormalize: _,
+            scale: _,
+            weighs_input: _,
+        } = router;
+        self.linear(projection);
+        self.optional(*choice_bias);
     }
 }

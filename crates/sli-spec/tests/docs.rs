@@ -2,6 +2,12 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p sli-spec --test docs` writes them anew.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot read or write its files has failed"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;

@@ -45,7 +45,7 @@ fn golden_folders() -> Vec<PathBuf> {
     let mut folders: Vec<_> = fs_err::read_dir(root)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("golden.json").exists())
+        .filter(|path| path.join("tensors.json").exists() && path.join("config.json").exists())
         .collect();
     folders.sort();
     folders
@@ -76,11 +76,14 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
     let mut used = BTreeSet::new();
     for leaf in spec.leaves() {
         let lookup = |name: &str| stored.get(&file_name(name)).cloned();
-        match shape_of(&leaf.source, &lookup) {
+        // Addends of experts are vectors, one an expert.
+        let vector =
+            leaf.shape.len() == 1 || leaf.shape.len() == 2 && leaf.shard == sli_spec::Shard::Expert;
+        match shape_of(&leaf.source, vector, &lookup) {
             None if leaf.optional.is_some() => {}
             None => lines.push(format!("{:?} is missing", leaf.source)),
             // The stored shape of a reshaped tensor is its own business.
-            Some(shape) if matches!(leaf.source, Source::Reshape(_)) => {
+            Some(shape) if is_reshaped(&leaf.source) => {
                 if shape.iter().product::<usize>() != leaf.shape.iter().product::<usize>() {
                     lines.push(format!(
                         "{:?}: {shape:?} holds no {:?}",
@@ -96,7 +99,15 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
             }
             Some(_) => {}
         }
-        used.extend(leaf.source.names().into_iter().map(file_name));
+        for name in leaf.source.names() {
+            if name.contains("{}") {
+                used.extend(
+                    (0..leaf.shape[0]).map(|at| file_name(&name.replace("{}", &at.to_string()))),
+                );
+            } else {
+                used.insert(file_name(name));
+            }
+        }
     }
     for name in stored.keys().filter(|name| !used.contains(*name)) {
         if !spec
@@ -110,14 +121,29 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
     lines.into_iter()
 }
 
+/// Whether the shape of the stored tensor is lost on the way.
+fn is_reshaped(source: &Source) -> bool {
+    match source {
+        Source::Reshape(_) => true,
+        Source::Transpose(of) | Source::PlusOne(of) => is_reshaped(of),
+        _ => false,
+    }
+}
+
 /// The shape that the expression evaluates to; `None`: a tensor is not there.
-fn shape_of(source: &Source, lookup: &impl Fn(&str) -> Option<Vec<usize>>) -> Option<Vec<usize>> {
+fn shape_of(
+    source: &Source,
+    vector: bool,
+    lookup: &dyn Fn(&str) -> Option<Vec<usize>>,
+) -> Option<Vec<usize>> {
     match source {
         Source::Tensor(name) => lookup(name),
-        Source::OneOf(all) => all.iter().find_map(|source| shape_of(source, lookup)),
+        Source::OneOf(all) => all
+            .iter()
+            .find_map(|source| shape_of(source, vector, lookup)),
         Source::Part { of, split, part } => {
-            let mut shape = shape_of(of, lookup)?;
-            let rows = shape.len().saturating_sub(2);
+            let mut shape = shape_of(of, vector, lookup)?;
+            let rows = shape.len() - if vector { 1 } else { 2 };
             shape[rows] = match split {
                 Split::Rows(sizes) => sizes[*part],
                 Split::PerHead { parts, .. } | Split::Strided { parts } => shape[rows] / parts,
@@ -129,20 +155,30 @@ fn shape_of(source: &Source, lookup: &impl Fn(&str) -> Option<Vec<usize>>) -> Op
             Some(shape)
         }
         Source::Transpose(of) => {
-            let mut shape = shape_of(of, lookup)?;
+            let mut shape = shape_of(of, vector, lookup)?;
             let last = shape.len() - 1;
             shape.swap(last, last - 1);
             Some(shape)
         }
         Source::ConcatRows(all) => {
-            let shapes: Option<Vec<_>> = all.iter().map(|part| shape_of(part, lookup)).collect();
+            let shapes: Option<Vec<_>> = all
+                .iter()
+                .map(|part| shape_of(part, vector, lookup))
+                .collect();
             let shapes = shapes?;
             let mut shape = shapes.first()?.clone();
             shape[0] = shapes.iter().map(|part| part[0]).sum();
             Some(shape)
         }
+        // All experts are stored alike: the first tells the shape.
+        Source::Each { of, count } => {
+            let first = |name: &str| lookup(&name.replace("{}", "0"));
+            let mut shape = shape_of(of, vector, &first)?;
+            shape.insert(0, *count);
+            Some(shape)
+        }
         Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {
-            shape_of(of, lookup)
+            shape_of(of, vector, lookup)
         }
         other => panic!("no registered type uses {other:?}"),
     }

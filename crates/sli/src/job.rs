@@ -11,7 +11,8 @@ use sli_kernels::{Compute, Kernels};
 use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg};
 use crate::error::Error;
 use crate::prepare::{Preparer, Rules};
-use crate::{input, system_memory, takes};
+use crate::progress::Spinner;
+use crate::{input, system_memory, takes, terminal};
 
 /// What to run on what.
 pub struct Job {
@@ -27,8 +28,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Opens the model and settles the settings; `warn` gets what the user should know.
-    pub fn open(arguments: &JobArgs, mut warn: impl FnMut(&str)) -> Result<Self, Error> {
+    /// Opens the model and settles the settings.
+    pub fn open(arguments: &JobArgs) -> Result<Self, Error> {
         // A wrong path should not have to wait for the model.
         drop(input::open(&arguments.input)?);
         let options = OpenOptions {
@@ -36,12 +37,12 @@ impl Job {
         };
         let model = Model::open(&arguments.model, &options)?;
         if !model.unread.is_empty() {
-            warn(&format!(
-                "nothing reads these keys of config.json: {}",
-                model.unread.join(", ")
+            let keys = model.unread.join(", ");
+            terminal::warn(format_args!(
+                "nothing reads these keys of config.json: {keys}"
             ));
         }
-        let takes = takes::choose(&arguments.takes, &model.spec, &mut warn)?;
+        let takes = takes::choose(&arguments.takes, &model.spec, |text| terminal::warn(text))?;
         let threads = arguments.threads.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
         });
@@ -60,6 +61,7 @@ impl Job {
                 SpillArg::Always => Spill::Always,
                 SpillArg::Never => Spill::Never,
             },
+            spill_room: u64::MAX,
             share_prefixes: !arguments.no_share,
             checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_interval),
             chunk_tokens: None,
@@ -74,7 +76,7 @@ impl Job {
     }
 
     /// Turns the dataset into a spool of tokens in `folder`.
-    pub fn spool(&self, folder: &Path, warn: impl FnMut(&str)) -> Result<RecordSpool, Error> {
+    pub fn spool(&self, folder: &Path) -> Result<RecordSpool, Error> {
         let pool = self.pool()?;
         let preparer = Preparer {
             input: &self.input,
@@ -83,7 +85,13 @@ impl Job {
             pool: &pool,
         };
         let mut writer = RecordSpoolWriter::create(folder)?;
-        preparer.run(&mut writer, warn)?;
+        let spinner = Spinner::new();
+        preparer.run(
+            &mut writer,
+            |text| terminal::warn(text),
+            |counts| spinner.show(counts),
+        )?;
+        drop(spinner);
         Ok(writer.finish()?)
     }
 

@@ -84,11 +84,13 @@ pub struct Preparer<'a> {
 }
 
 impl Preparer<'_> {
-    /// Hands every record to `spool`, in the order of the file; `warn` gets what the user should know.
+    /// Hands every record to `spool`, in the order of the file; `warn` gets what the user should know,
+    /// `watch` what is done so far.
     pub fn run(
         &self,
         spool: &mut RecordSpoolWriter,
         mut warn: impl FnMut(&str),
+        mut watch: impl FnMut(&Counts),
     ) -> Result<Counts, Error> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
@@ -96,6 +98,7 @@ impl Preparer<'_> {
         let mut batch = Vec::new();
         loop {
             let bytes = fill(&mut batch, &mut records)?;
+            watch(&counts);
             if batch.is_empty() {
                 break;
             }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use sli_engine::bytes::human;
 use sli_engine::{Event, Observer};
 
+use crate::prepare::Counts;
 use crate::terminal::{self, ShownBar};
 
 const TEMPLATE: &str = "{msg} {wide_bar:.cyan/dim} {percent:>3} %  {left}";
@@ -24,12 +25,7 @@ pub struct Progress {
 impl Progress {
     /// Shows the bar.
     pub fn new() -> Self {
-        let target = if io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr_with_hz(5)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let bar = ProgressBar::with_draw_target(Some(0), target());
         let left = |state: &ProgressState, text: &mut dyn Write| {
             let _ = write!(text, "{} left", duration(state.eta()));
         };
@@ -83,12 +79,47 @@ impl Observer for Progress {
     }
 }
 
+/// Shows on a terminal how much of the dataset has become tokens.
+pub struct Spinner {
+    bar: ProgressBar,
+    _shown: ShownBar,
+}
+
+impl Spinner {
+    /// Shows the line.
+    pub fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(None, target());
+        let shown = terminal::show_bar(bar.clone());
+        Self { bar, _shown: shown }
+    }
+
+    /// Updates the line.
+    pub fn show(&self, counts: &Counts) {
+        if !self.bar.is_hidden() {
+            let (records, tokens) = (count(counts.records), count(counts.tokens));
+            self.bar.set_message(format!(
+                "reading the input: {records} records, {tokens} tokens"
+            ));
+            self.bar.tick();
+        }
+    }
+}
+
+/// Stderr if people watch it.
+fn target() -> ProgressDrawTarget {
+    if io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(5)
+    } else {
+        ProgressDrawTarget::hidden()
+    }
+}
+
 /// A whole number with separators: `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -4,12 +4,12 @@
 //! and the best `k`, and is dropped.
 
 use sli_kernels::{LseState, Mat, Store, TopK};
-use sli_spec::{Head, LogitsHead};
+use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::Layer;
 use super::linear::{tile_rows, tiles};
 use crate::error::EngineError;
-use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS};
+use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::weights::load;
 use crate::weights::stream::{Piece, stream};
 
@@ -49,6 +49,26 @@ impl Layer<'_> {
         let mut normed = Mat::new(hidden.rows(), hidden.cols());
         self.norm(norm, hidden.view(), normed.view_mut())?;
         Ok(Some(normed))
+    }
+
+    /// The Euclidean length of every row of a matrix, at least 1e-12 (as `normalize` of torch).
+    fn row_lengths(&self, matrix: WeightIndex, rows: usize) -> Result<Vec<f32>, EngineError> {
+        let columns = self.leaf(matrix).shape.last().copied().unwrap_or(0);
+        let mut values = Mat::default();
+        let mut lengths = Vec::with_capacity(rows);
+        for start in (0..rows).step_by(LENGTH_ROWS) {
+            let ids: Vec<u32> = (start..(start + LENGTH_ROWS).min(rows))
+                .map(|id| id as u32)
+                .collect();
+            values.reset(ids.len(), columns);
+            self.gather(matrix, &ids, &mut values, false)?;
+            for row in 0..ids.len() {
+                let square = |sum: f64, value: &f32| sum + f64::from(*value).powi(2);
+                let square = values.row(row).iter().fold(0.0, square);
+                lengths.push(square.sqrt().max(1e-12) as f32);
+            }
+        }
+        Ok(lengths)
     }
 
     /// Runs the head on all rows of a super-batch.
@@ -104,6 +124,10 @@ impl Layer<'_> {
                 }]
             })
             .collect();
+        let lengths = logits
+            .normalized_rows
+            .then(|| self.row_lengths(logits.projection.weight, vocab))
+            .transpose()?;
         let mut block = Mat::default();
         stream(self.model, compute, 1, &groups, |index, packed| {
             let columns = tiles[index].clone();
@@ -114,6 +138,13 @@ impl Layer<'_> {
                 let x = x.rows_view(range.clone());
                 self.kernels
                     .gemm(x, &packed[0], bias, Store::Set, block.view_mut());
+                if let Some(lengths) = &lengths {
+                    let lengths = &lengths[columns.clone()];
+                    for row in 0..block.rows() {
+                        let logits = block.row_mut(row).iter_mut().zip(lengths);
+                        logits.for_each(|(logit, length)| *logit /= length);
+                    }
+                }
                 if logits.scale != 1.0 {
                     self.kernels
                         .scale_in_place(logits.scale as f32, block.view_mut());

@@ -97,9 +97,43 @@ pub(crate) fn values(vector: Option<&Vector>) -> Option<&[f32]> {
 pub(crate) struct Slots {
     pub hidden: Mat,
     pub stashes: Vec<Mat>,
+    /// Keys that the queries attend to, for layers that choose or share them.
+    pub selection: Mat,
 }
 
 impl Slots {
+    /// Buffers of `rows` tokens for a stack.
+    pub fn new(rows: usize, stack: &sli_spec::Stack) -> Self {
+        let mat = || Mat::new(rows, stack.hidden_size);
+        let stashes = (0..step::stashes(&stack.layers)).map(|_| mat()).collect();
+        Self {
+            hidden: mat(),
+            stashes,
+            selection: Mat::new(rows, step::chosen_keys(&stack.layers).unwrap_or(0)),
+        }
+    }
+
+    /// Every buffer.
+    pub fn all(&self) -> impl Iterator<Item = &Mat> {
+        let selection = Some(&self.selection).filter(|selection| selection.cols() > 0);
+        std::iter::once(&self.hidden)
+            .chain(&self.stashes)
+            .chain(selection)
+    }
+
+    /// Every buffer.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Mat> {
+        let selection = Some(&mut self.selection).filter(|selection| selection.cols() > 0);
+        std::iter::once(&mut self.hidden)
+            .chain(&mut self.stashes)
+            .chain(selection)
+    }
+
+    /// Values a token, in all buffers.
+    pub fn row_values(&self) -> usize {
+        self.all().map(Mat::cols).sum()
+    }
+
     /// The buffer behind a slot.
     pub fn get(&self, slot: Slot) -> &Mat {
         match slot {
@@ -131,6 +165,8 @@ pub(crate) struct Scratch {
     pub gate: Mat,
     pub up: Mat,
     pub inner: Mat,
+    /// [`Slots::selection`] while a step runs.
+    pub selection: Mat,
 }
 
 /// What a mixer may know about the rows it runs on.

@@ -1,7 +1,7 @@
 //! One residual step on the rows of one chunk.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::{Branch, Gain, Mixer, Slot, Step, Write};
+use sli_spec::{Branch, Gain, KeySelection, Mixer, Slot, Step, Write};
 
 use super::{Layer, Rows, Scratch, Slots, values};
 use crate::error::EngineError;
@@ -32,9 +32,11 @@ impl Site {
 /// The site of a mixer's output, where it is one that is looked at.
 pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
     match mixer {
-        Mixer::Attention(_) | Mixer::LatentAttention(_) => Some(Site::Attention),
+        Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
+            Some(Site::Attention)
+        }
         Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) => Some(Site::Mlp),
-        Mixer::Identity => None,
+        Mixer::Linear(_) | Mixer::Identity => None,
     }
 }
 
@@ -65,6 +67,7 @@ impl Layer<'_> {
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
         let range = rows.chunk.rows.clone();
+        scratch.selection = std::mem::take(&mut slots.selection);
         let mut normed = std::mem::take(&mut scratch.normed);
         let input = slots.get(step.read).rows_view(range.clone());
         let x = match &step.pre {
@@ -97,6 +100,7 @@ impl Layer<'_> {
         if !alone && let Some(norm) = &step.post {
             self.norm_in_place(norm, sum.view_mut())?;
         }
+        slots.selection = std::mem::take(&mut scratch.selection);
         self.write(&step.write, &sum, rows, slots)?;
         scratch.normed = normed;
         scratch.sum = sum;
@@ -133,6 +137,14 @@ impl Layer<'_> {
             }
             Mixer::MixtureOfExperts(experts) => {
                 mixers::experts::run(self, experts, x, rows, output, scratch, probe)?;
+            }
+            Mixer::MixtureOfAttention(attention) => {
+                let run = mixers::attention_experts::run;
+                run(self, attention, x, rows, output, scratch, probe)?;
+            }
+            Mixer::Linear(linear) => {
+                output.reset(x.rows(), linear.out_features);
+                self.linear(x, linear, output.view_mut())?;
             }
             Mixer::Identity => {
                 output.reset(x.rows(), x.cols());
@@ -234,6 +246,23 @@ impl Layer<'_> {
             .add(y.view(), 1.0, slots.hidden.rows_view_mut(range));
         Ok(())
     }
+}
+
+/// Keys that a query of these layers may choose, where queries choose.
+pub(crate) fn chosen_keys(layers: &[sli_spec::Layer]) -> Option<usize> {
+    layers
+        .iter()
+        .flat_map(|layer| &layer.steps)
+        .flat_map(|step| &step.branches)
+        .filter_map(|branch| match &branch.mixer {
+            Mixer::LatentAttention(attention) => attention.selection.as_ref(),
+            _ => None,
+        })
+        .map(|selection| match selection {
+            KeySelection::Indexer(indexer) => indexer.top_k,
+            KeySelection::Previous { top_k } => *top_k,
+        })
+        .max()
 }
 
 /// Buffers beside the hidden state that the steps of a stack use.

@@ -44,14 +44,6 @@ pub(crate) fn run(
             ));
         }
     }
-    if let Some(limit) = attention.clip {
-        for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
-            let limit = limit as f32;
-            mat.as_mut_slice()
-                .iter_mut()
-                .for_each(|value| *value = value.clamp(-limit, limit));
-        }
-    }
     let norms = [
         (&attention.query_norm, heads, &mut scratch.query),
         (&attention.key_norm, kv_heads, &mut scratch.key),
@@ -60,6 +52,14 @@ pub(crate) fn run(
     for (norm, heads, mat) in norms {
         if let Some(norm) = norm.as_ref().filter(|norm| !norm.after_rotation) {
             layer.head_norm(norm, heads, mat.view_mut())?;
+        }
+    }
+    if let Some(limit) = attention.clip {
+        for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
+            let limit = limit as f32;
+            mat.as_mut_slice()
+                .iter_mut()
+                .for_each(|value| *value = value.clamp(-limit, limit));
         }
     }
     let mut slopes: Option<Vec<f32>> = None;
@@ -99,9 +99,17 @@ pub(crate) fn run(
         )?),
         None => None,
     };
-    let bias = dynamic
-        .as_ref()
-        .map(|chosen| |site: &BiasSite, logits: &mut [f32]| chosen.add(site, logits));
+    let limit = attention.clamp.map(|limit| limit as f32);
+    let change = |site: &BiasSite, logits: &mut [f32]| {
+        if let Some(limit) = limit {
+            logits
+                .iter_mut()
+                .for_each(|logit| *logit = logit.clamp(-limit, limit));
+        }
+        if let Some(chosen) = &dynamic {
+            chosen.add(site, logits);
+        }
+    };
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
         differential::pair_values(kv_heads, value_dim, scratch);
@@ -123,7 +131,7 @@ pub(crate) fn run(
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: bias.as_ref().map(|bias| bias as &BiasFn<'_>),
+            bias: (limit.is_some() || dynamic.is_some()).then_some(&change as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
@@ -136,6 +144,18 @@ pub(crate) fn run(
     if let Some(gate) = &attention.gate {
         scratch.gate.reset(count, gate.projection.out_features);
         layer.linear(x, &gate.projection, scratch.gate.view_mut())?;
+        let bias = layer.vector(gate.head_bias)?;
+        if let Some(bias) = values(bias.as_ref()) {
+            for row in 0..count {
+                let heads = scratch
+                    .gate
+                    .row_mut(row)
+                    .chunks_exact_mut(attention.value_dim);
+                for (head, bias) in heads.zip(bias) {
+                    head.iter_mut().for_each(|value| *value += bias);
+                }
+            }
+        }
         layer
             .kernels
             .activation(kernel(gate.activation), scratch.gate.view_mut());
@@ -157,7 +177,8 @@ pub(crate) fn run(
 pub(crate) fn mask(mask: Mask) -> AttentionMask {
     match mask {
         Mask::Full => AttentionMask::Full,
-        Mask::Causal => AttentionMask::Causal,
+        // The segments say where the context ends.
+        Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
         Mask::CausalWindow(window) => AttentionMask::Window {
             left: window,
             right: None,
@@ -216,6 +237,9 @@ pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Ma
                 original,
                 shift,
             } => 1.0 + beta * (1.0 + ((position + shift) / original).floor()).ln(),
+            QueryTemperature::Power { original, exponent } => {
+                (1.0 + (position + 1.0) / original).powf(exponent)
+            }
             QueryTemperature::LogN { trained } => ((position + 1.0).ln() / trained.ln()).max(1.0),
         };
         if factor != 1.0 {

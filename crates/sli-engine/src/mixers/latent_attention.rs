@@ -1,9 +1,10 @@
 //! Multi-head latent attention (DeepSeek-V2): keys and values are expanded from a shared latent.
 
-use sli_kernels::{AttentionArgs, Mat, MatRef};
-use sli_spec::LatentAttention;
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef};
+use sli_spec::{KeySelection, LatentAttention};
 
 use super::attention::{HeadSpan, mask, rotate, warm};
+use super::indexer;
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch};
 
@@ -39,6 +40,15 @@ pub(crate) fn run(
             )?;
         }
         None => layer.linear(x, &attention.query, scratch.query.view_mut())?,
+    }
+
+    match &attention.selection {
+        Some(KeySelection::Indexer(indexer)) => {
+            let latent = std::mem::take(&mut scratch.inner);
+            indexer::choose(layer, indexer, latent.view(), x, rows, scratch)?;
+            scratch.inner = latent;
+        }
+        Some(KeySelection::Previous { .. }) | None => {}
     }
 
     // The latent and, behind it, the rotated key that all heads share.
@@ -96,6 +106,10 @@ pub(crate) fn run(
     }
 
     let segments = rows.batch.segments(rows.chunk);
+    let (selection, first) = (&scratch.selection, rows.chunk.rows.start);
+    let masked = |site: &BiasSite, logits: &mut [f32]| {
+        indexer::mask(selection, &segments, first, site, logits);
+    };
     scratch.heads.reset(count, heads * value_dim);
     layer.kernels.attention(
         &AttentionArgs {
@@ -112,7 +126,10 @@ pub(crate) fn run(
             softcap: None,
             sinks: None,
             alibi: None,
-            bias: None,
+            bias: attention
+                .selection
+                .is_some()
+                .then_some(&masked as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );

@@ -1,13 +1,16 @@
 //! What a branch computes: one file a mechanism.
 
 pub(crate) mod attention;
+pub(crate) mod attention_experts;
 mod differential;
 mod dynamic_mask;
 pub(crate) mod experts;
 pub(crate) mod feed_forward;
+pub(crate) mod indexer;
 pub(crate) mod latent_attention;
 mod product_keys;
 mod router;
+mod top_keys;
 
 use sli_kernels::Activation as Kernel;
 use sli_spec::Activation;

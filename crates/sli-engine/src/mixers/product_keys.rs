@@ -2,16 +2,11 @@
 
 use sli_kernels::{Mat, Segment};
 
-use super::router::softmax;
+use super::router::{Routes, softmax};
 
-/// The experts of every row and their weights, `[rows * top_k]` each, from the logits
+/// The experts of every row and their weights, from the logits
 /// `[rows, 2 * keys]` of whole records.
-pub(super) fn choose(
-    keys: usize,
-    top_k: usize,
-    segments: &[Segment],
-    logits: &Mat,
-) -> (Vec<u32>, Vec<f32>) {
+pub(super) fn choose(keys: usize, top_k: usize, segments: &[Segment], logits: &Mat) -> Routes {
     let (mut ids, mut weights) = (Vec::new(), Vec::new());
     for segment in segments {
         let count = segment.q.len();
@@ -28,7 +23,11 @@ pub(super) fn choose(
             softmax(&mut weights[start..]);
         }
     }
-    (ids, weights)
+    Routes {
+        top_k,
+        ids,
+        weights,
+    }
 }
 
 /// The logits with their numbers, the largest first.

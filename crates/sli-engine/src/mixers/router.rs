@@ -1,6 +1,63 @@
 //! Which experts a token goes to, and with what weight.
 
-use sli_spec::{Router, RouterGroups, RouterScore};
+use sli_kernels::MatRef;
+use sli_spec::{Renormalize, Router, RouterGroups, RouterScore};
+
+use super::product_keys;
+use crate::error::EngineError;
+use crate::exec::{Layer, Rows, Scratch, values};
+
+/// The choices of some rows: `top_k` ids and weights a row.
+pub(crate) struct Routes {
+    pub top_k: usize,
+    pub ids: Vec<u32>,
+    pub weights: Vec<f32>,
+}
+
+impl Routes {
+    /// For every expert, the places (row times `top_k` plus rank) that it was chosen at.
+    pub fn loads(&self, experts: usize) -> Vec<Vec<u32>> {
+        let mut loads = vec![Vec::new(); experts];
+        for (place, &id) in self.ids.iter().enumerate() {
+            if let Some(load) = loads.get_mut(id as usize) {
+                load.push(place as u32);
+            }
+        }
+        loads
+    }
+}
+
+/// Routes the rows of x `[rows, hidden]`.
+pub(crate) fn route(
+    layer: &Layer<'_>,
+    router: &Router,
+    x: MatRef<'_>,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+) -> Result<Routes, EngineError> {
+    let (count, top_k) = (x.rows(), router.top_k);
+    let logits = &mut scratch.gate;
+    logits.reset(count, router.projection.out_features);
+    layer.linear(x, &router.projection, logits.view_mut())?;
+    if let RouterScore::ProductKeys(keys) = router.score {
+        let segments = rows.batch.segments(rows.chunk);
+        return Ok(product_keys::choose(keys, top_k, &segments, logits));
+    }
+    let bias = layer.vector(router.choice_bias)?;
+    let bias = values(bias.as_ref());
+    let (mut ids, mut weights) = (vec![0; count * top_k], vec![0.0; count * top_k]);
+    let places = ids
+        .chunks_exact_mut(top_k)
+        .zip(weights.chunks_exact_mut(top_k));
+    for (row, (ids, weights)) in places.enumerate() {
+        choose(router, bias, logits.row_mut(row), ids, weights);
+    }
+    Ok(Routes {
+        top_k,
+        ids,
+        weights,
+    })
+}
 
 /// Chooses `top_k` experts for one token from its router logits (changed in place), ties to the
 /// smaller index. `ids` and `weights` have `top_k` places.
@@ -11,14 +68,20 @@ pub(crate) fn choose(
     ids: &mut [u32],
     weights: &mut [f32],
 ) {
+    if let Some(cap) = router.softcap {
+        let cap = cap as f32;
+        for logit in logits.iter_mut() {
+            *logit = (*logit / cap).tanh() * cap;
+        }
+    }
     match router.score {
         RouterScore::Softmax => softmax(logits),
-        RouterScore::Sigmoid => {
-            for logit in logits.iter_mut() {
-                *logit = 1.0 / (1.0 + (-*logit).exp());
-            }
+        RouterScore::Sigmoid => logits.iter_mut().for_each(|logit| *logit = sigmoid(*logit)),
+        RouterScore::SoftmaxOfTopK | RouterScore::SigmoidOfTopK | RouterScore::ProductKeys(_) => {}
+        RouterScore::SparseMixer { jitter } => {
+            sparse_mixer(jitter as f32, logits, ids, weights);
+            return;
         }
-        RouterScore::SoftmaxOfTopK | RouterScore::ProductKeys(_) => {}
     }
     let mut choice: Vec<f32> = match bias {
         Some(bias) => logits
@@ -35,16 +98,41 @@ pub(crate) fn choose(
     for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
         *weight = logits[id as usize];
     }
-    if router.score == RouterScore::SoftmaxOfTopK {
-        softmax(weights);
+    match router.score {
+        RouterScore::SoftmaxOfTopK => softmax(weights),
+        RouterScore::SigmoidOfTopK => weights
+            .iter_mut()
+            .for_each(|weight| *weight = sigmoid(*weight)),
+        RouterScore::ProductKeys(_)
+        | RouterScore::Softmax
+        | RouterScore::Sigmoid
+        | RouterScore::SparseMixer { .. } => {}
     }
-    if router.renormalize {
-        let sum: f32 = weights.iter().sum::<f32>() + 1e-20;
-        weights.iter_mut().for_each(|weight| *weight /= sum);
+    if let Some(divisor) = divisor(router.renormalize, weights) {
+        weights.iter_mut().for_each(|weight| *weight /= divisor);
     }
-    weights
-        .iter_mut()
-        .for_each(|weight| *weight *= router.scale as f32);
+    if router.scale != 1.0 {
+        let scale = router.scale as f32;
+        weights.iter_mut().for_each(|weight| *weight *= scale);
+    }
+}
+
+fn divisor(renormalize: Renormalize, weights: &[f32]) -> Option<f32> {
+    let sum = || weights.iter().sum::<f32>();
+    match renormalize {
+        Renormalize::No => None,
+        Renormalize::Sum { plus } => Some(sum() + plus as f32),
+        Renormalize::SumAtLeast(least) => Some(sum().max(least as f32)),
+        Renormalize::Norm { p } => {
+            let p = p as f32;
+            let powers: f32 = weights.iter().map(|weight| weight.abs().powf(p)).sum();
+            Some(powers.powf(1.0 / p))
+        }
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
 }
 
 pub(super) fn softmax(values: &mut [f32]) {
@@ -55,6 +143,22 @@ pub(super) fn softmax(values: &mut [f32]) {
         sum += *value;
     }
     values.iter_mut().for_each(|value| *value /= sum);
+}
+
+/// One expert after another; `logits` of the chosen ones become negative infinity. What is near the
+/// best is told from the logits as they were.
+fn sparse_mixer(jitter: f32, logits: &mut [f32], ids: &mut [u32], weights: &mut [f32]) {
+    let original = logits.to_vec();
+    for (id, weight) in ids.iter_mut().zip(weights) {
+        best(logits, std::slice::from_mut(id));
+        let max = logits[*id as usize];
+        let near = original.iter().zip(logits.iter()).map(|(&was, &now)| {
+            let far = (max - was) / was.abs().max(max) > 2.0 * jitter;
+            if far { 0.0 } else { (now - max).exp() }
+        });
+        *weight = 1.0 / near.sum::<f32>();
+        logits[*id as usize] = f32::NEG_INFINITY;
+    }
 }
 
 /// Masks the experts outside the best groups.
@@ -93,7 +197,7 @@ fn best(values: &[f32], ids: &mut [u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{best, limit_to_groups};
+    use super::{best, limit_to_groups, sparse_mixer};
     use sli_spec::RouterGroups;
 
     #[test]
@@ -116,5 +220,14 @@ mod tests {
         );
         assert_eq!(choice[2..4], [0.5, 0.5]);
         assert!(choice[0].is_infinite() && choice[5].is_infinite());
+    }
+
+    #[test]
+    fn a_sparse_mixer_shares_the_weight_among_near_experts_only() {
+        let (mut ids, mut weights) = ([0; 2], [0.0; 2]);
+        sparse_mixer(0.01, &mut [1.0, 0.995, -3.0], &mut ids, &mut weights);
+        assert_eq!(ids, [0, 1]);
+        assert!((weights[0] - 1.0 / (1.0 + (-0.005_f32).exp())).abs() < 1e-6);
+        assert_eq!(weights[1], 1.0);
     }
 }

@@ -1,12 +1,13 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Mixer, ModelSpec, Stack};
+use sli_spec::{KeySelection, Mixer, ModelSpec, Stack};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
-use crate::exec::step::stashes;
+use crate::exec::step::{chosen_keys, stashes};
 use crate::mixers::feed_forward::BLOCK_ROWS;
+use crate::mixers::indexer;
 use crate::take::Take;
 
 /// The program itself: code, stacks, allocator, the buffers of readers and results.
@@ -14,6 +15,9 @@ pub(crate) const PROGRAM_BYTES: u64 = 48 << 20;
 
 /// Rows of logits that are computed at a time.
 pub(crate) const HEAD_ROWS: usize = 512;
+
+/// Rows of the projection whose lengths are computed at a time, where they are normalised.
+pub(crate) const LENGTH_ROWS: usize = 128;
 
 /// Columns of logits that are computed at a time, at most: a multiple of 1024.
 pub(crate) const HEAD_COLUMNS: usize = 4096;
@@ -37,7 +41,13 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .map(|rope| rope.dims as u64 * 4)
         .sum();
     // Ids, positions, log-sum-exp state, target.
-    let mut bytes = widest * 4 * (1 + stashes) + ropes + 48;
+    let chosen = spec
+        .stacks
+        .iter()
+        .filter_map(|stack| chosen_keys(&stack.layers))
+        .max()
+        .unwrap_or(0) as u64;
+    let mut bytes = (widest * (1 + stashes) + chosen) * 4 + ropes + 48;
     for take in takes {
         bytes += match take {
             Take::TopK(k) => *k as u64 * 16,
@@ -55,6 +65,8 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
 struct Columns {
     rows: usize,
     block: usize,
+    /// Elements however many rows there are.
+    fixed: usize,
 }
 
 /// Scratch for phases that run `chunk` rows together, or `whole` rows where all must.
@@ -67,7 +79,10 @@ pub(crate) fn scratch_bytes(spec: &ModelSpec, chunk: usize, whole: usize, tiled:
                 let rows = if is_whole(step) { whole } else { chunk };
                 let block = if tiled { rows } else { rows.min(BLOCK_ROWS) };
                 for (most, columns) in most.iter_mut().zip(step_columns(stack, step)) {
-                    let bytes = (rows * columns.rows).max(block * columns.block) as u64 * 4;
+                    let bytes = (rows * columns.rows)
+                        .max(block * columns.block)
+                        .max(columns.fixed) as u64
+                        * 4;
                     *most = (*most).max(bytes);
                 }
             }
@@ -81,6 +96,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
     let rows = |columns: usize| Columns {
         rows: columns,
         block: 0,
+        fixed: 0,
     };
     let mut all = [Columns::default(); 11];
     all[0] = rows(hidden);
@@ -98,6 +114,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
         let mut set = |index: usize, columns: Columns| {
             all[index].rows = all[index].rows.max(columns.rows);
             all[index].block = all[index].block.max(columns.block);
+            all[index].fixed = all[index].fixed.max(columns.fixed);
         };
         match &branch.mixer {
             Mixer::Attention(attention) => {
@@ -128,6 +145,20 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 set(7, rows(heads * attention.value_dim));
                 set(8, rows(attention.kv_rank + attention.rope_dim));
                 set(9, rows(heads * (nope + attention.value_dim)));
+                if let Some(KeySelection::Indexer(choice)) = &attention.selection {
+                    // The packed keys and the scored keys of a query beside the keys.
+                    set(5, rows(2 * choice.head_dim + 2));
+                    set(6, rows(choice.heads));
+                    set(
+                        7,
+                        Columns {
+                            rows: choice.heads,
+                            block: 0,
+                            fixed: indexer::SCORES,
+                        },
+                    );
+                    set(9, rows(choice.heads * choice.head_dim));
+                }
                 if let Some((down, _)) = &attention.query_down {
                     set(10, rows(down.out_features));
                 }
@@ -136,6 +167,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 let block = Columns {
                     rows: 0,
                     block: network.up.out_features,
+                    fixed: 0,
                 };
                 set(9, block);
                 if network.gate.is_some() {
@@ -149,6 +181,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     Columns {
                         rows: 0,
                         block: hidden,
+                        fixed: 0,
                     },
                 );
                 set(
@@ -156,6 +189,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     Columns {
                         rows: 0,
                         block: hidden,
+                        fixed: 0,
                     },
                 );
                 // Ids and weights of the choice beside the logits.
@@ -164,6 +198,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     Columns {
                         rows: experts.router.projection.out_features + 4 * experts.router.top_k,
                         block: inner,
+                        fixed: 0,
                     },
                 );
                 set(
@@ -171,6 +206,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     Columns {
                         rows: 0,
                         block: inner,
+                        fixed: 0,
                     },
                 );
                 if let Some(shared) = &experts.shared {
@@ -179,6 +215,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                         Columns {
                             rows: 0,
                             block: shared.up.out_features,
+                            fixed: 0,
                         },
                     );
                     set(
@@ -186,12 +223,25 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                         Columns {
                             rows: 0,
                             block: shared.up.out_features,
+                            fixed: 0,
                         },
                     );
                     set(10, rows(hidden));
                 }
             }
-            Mixer::Identity => {}
+            Mixer::MixtureOfAttention(attention) => {
+                let (heads, top_k) = (attention.heads, attention.router.top_k);
+                let inner = heads * attention.head_dim;
+                set(4, rows(inner * top_k));
+                set(5, rows(inner));
+                set(6, rows(inner));
+                set(7, rows(inner * top_k));
+                // Ids and weights of the choice beside the logits.
+                set(8, rows(attention.experts + 4 * top_k));
+                set(9, rows(inner.max(hidden)));
+                set(10, rows(inner.max(hidden)));
+            }
+            Mixer::Linear(_) | Mixer::Identity => {}
         }
     }
     all
@@ -218,7 +268,7 @@ pub(crate) fn kernel_bytes(spec: &ModelSpec, threads: usize, compute: Compute) -
 /// The head's buffers: the normed rows and one block of logits.
 pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
     let stack = spec.output_stack();
-    let normed = rows * stack.hidden_size * if stack.head.norm.is_some() { 1 } else { 0 };
+    let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
     let transformed = stack
         .head
         .logits
@@ -226,7 +276,17 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
         .and_then(|logits| logits.transform.as_ref())
         .map_or(0, |t| rows * t.dense.out_features);
     let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
-    (normed + transformed + logits) as u64 * 4
+    let normalized = stack
+        .head
+        .logits
+        .as_ref()
+        .is_some_and(|head| head.normalized_rows);
+    let lengths = if normalized {
+        spec.vocab_size + LENGTH_ROWS * stack.hidden_size
+    } else {
+        0
+    };
+    (normed + transformed + logits + lengths) as u64 * 4
 }
 
 /// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.

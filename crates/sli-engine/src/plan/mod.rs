@@ -5,13 +5,17 @@ pub(crate) mod memory;
 pub(crate) mod phases;
 mod work;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use serde::Serialize;
 
 use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
+use crate::exec::step::{chosen_keys, stashes};
 use crate::model::Model;
 use crate::records::RecordSpool;
-use crate::settings::Settings;
+use crate::settings::{Settings, Spill};
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{LeafKey, Part};
 pub use phases::Grain;
@@ -40,8 +44,15 @@ pub struct Plan {
     pub records: usize,
     /// Tokens of the dataset.
     pub tokens: u64,
-    /// Tokens that share one pass over the weights, at most.
+    /// Tokens whose activations are in memory together, at most.
     pub super_batch_tokens: usize,
+    /// Tokens that share one pass over the weights, at most: more than are in memory together where
+    /// activations are spilled.
+    pub pass_tokens: usize,
+    /// Activations move to disk and back between layers.
+    pub spill: bool,
+    /// Bytes of activations written to and read from disk.
+    pub bytes_spilled: u64,
     /// Passes over the weights.
     pub super_batches: usize,
     /// Tokens that run through one step together, at most.
@@ -72,6 +83,17 @@ struct Candidate {
     peak: u64,
     passes: u64,
     read: u64,
+    /// Tokens of one pass.
+    pass: usize,
+    /// Bytes of activations that move to disk and back, where they do.
+    spilled: Option<u64>,
+}
+
+impl Candidate {
+    /// Bytes that cross the disk.
+    fn traffic(&self) -> u64 {
+        self.read + self.spilled.unwrap_or(0)
+    }
 }
 
 /// Plans a run over these records.
@@ -91,6 +113,59 @@ struct Planner<'a> {
     row: u64,
     longest: usize,
     total: usize,
+    passing: Passing,
+}
+
+/// What pieces of weights that pass by need at least, bytes.
+struct Passing {
+    /// All matrices of the largest expert.
+    expert: u64,
+    /// The narrowest tiles of them.
+    least_expert: u64,
+    /// The narrowest tile of the widest matrix.
+    least_tile: u64,
+    /// The narrowest tile of the projection to logits, where there is one.
+    least_head: Option<u64>,
+}
+
+impl Passing {
+    fn of(model: &Model, compute: sli_kernels::Compute) -> Result<Self, EngineError> {
+        let (mut expert, mut least_expert, mut least_tile) = (0, 0, 0);
+        for layer in model.spec.stacks.iter().flat_map(|stack| &stack.layers) {
+            let (mut experts, mut least_experts) = (0, 0);
+            for leaf in &layer.leaves {
+                let resolved = model.binding.resolve(leaf)?;
+                match leaf.shape[..] {
+                    [_, rows, _] => {
+                        experts += packed_bytes(&resolved, rows, compute);
+                        least_experts += packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
+                    }
+                    [rows, _] => {
+                        let least = packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
+                        least_tile = least_tile.max(least);
+                    }
+                    _ => {}
+                }
+            }
+            expert = expert.max(experts);
+            least_expert = least_expert.max(least_experts);
+        }
+        let head = &model.spec.output_stack().head;
+        let least_head = match &head.logits {
+            None => None,
+            Some(logits) => {
+                let leaf = &head.leaves[logits.projection.weight.0 as usize];
+                let resolved = model.binding.resolve(leaf)?;
+                Some(packed_bytes(&resolved, 1024.min(resolved.rows()), compute))
+            }
+        };
+        Ok(Self {
+            expert,
+            least_expert,
+            least_tile,
+            least_head,
+        })
+    }
 }
 
 impl<'a> Planner<'a> {
@@ -115,6 +190,7 @@ impl<'a> Planner<'a> {
             row: memory::row_bytes(&model.spec, &settings.takes),
             longest: records.longest().max(1),
             total: (records.total_tokens() as usize).max(1),
+            passing: Passing::of(model, settings.compute)?,
         })
     }
 
@@ -130,7 +206,8 @@ impl<'a> Planner<'a> {
         for grain in [Grain::Model, Grain::Layer, Grain::Step, Grain::Tile] {
             for candidate in self.candidates(grain)? {
                 let better = best.as_ref().is_none_or(|best| {
-                    (candidate.read, candidate.grain as u8) < (best.read, best.grain as u8)
+                    (candidate.traffic(), candidate.grain as u8)
+                        < (best.traffic(), best.grain as u8)
                 });
                 if better {
                     best = Some(candidate);
@@ -148,6 +225,9 @@ impl<'a> Planner<'a> {
             records: self.records.len(),
             tokens: self.records.total_tokens(),
             super_batch_tokens: best.rows,
+            pass_tokens: best.pass,
+            spill: best.spilled.is_some(),
+            bytes_spilled: best.spilled.unwrap_or(0),
             super_batches: best.passes as usize,
             chunk_tokens: best.chunk,
             bytes_read: best.read,
@@ -219,20 +299,18 @@ impl<'a> Planner<'a> {
         }
         let mut found = Vec::new();
         for weights in weights {
-            if let Some(candidate) = self.fit(grain, &all, weights)? {
-                found.push(candidate);
+            if let Some(candidate) = self.fit(grain, weights)? {
+                found.extend(self.spilled(&candidate, &all)?);
+                if self.settings.spill != Spill::Always {
+                    found.push(candidate);
+                }
             }
         }
         Ok(found)
     }
 
     /// The most rows that fit beside `weights`.
-    fn fit(
-        &self,
-        grain: Grain,
-        all: &[Phase],
-        weights: u64,
-    ) -> Result<Option<Candidate>, EngineError> {
+    fn fit(&self, grain: Grain, weights: u64) -> Result<Option<Candidate>, EngineError> {
         let memory = self.settings.memory;
         let wanted = self.settings.chunk_tokens.unwrap_or(CHUNK_ROWS);
         let chunk_of = |rows: usize| match grain {
@@ -250,12 +328,12 @@ impl<'a> Planner<'a> {
                 while low < high {
                     let middle = low + (high - low).div_ceil(2);
                     if fits(middle)? {
-                        low = middle
+                        low = middle;
                     } else {
-                        high = middle - 1
+                        high = middle - 1;
                     }
                 }
-                let passes = self.starts(low).len() as u64;
+                let passes = self.passes(low);
                 return Ok(Some(Candidate {
                     grain,
                     rows: low,
@@ -264,7 +342,9 @@ impl<'a> Planner<'a> {
                     tile,
                     peak: self.peak(grain, low, chunk_of(low), weights, tile)?,
                     passes,
-                    read: self.bytes_read(grain, all, passes)?,
+                    read: self.bytes_read(grain, passes)?,
+                    pass: low,
+                    spilled: None,
                 }));
             }
             if tile <= SMALLEST_TILE {
@@ -287,41 +367,28 @@ impl<'a> Planner<'a> {
         let tiled = grain == Grain::Tile;
         let scratch = memory::scratch_bytes(spec, chunk, rows, tiled);
         let rows_bytes = rows as u64 * self.row;
-        let passing = self.passing_bytes(tile, tiled)?;
+        let passing = self.passing_bytes(tile, tiled);
         // The head runs when the layers' scratch is given up.
         let work = scratch.max(memory::head_bytes(spec, rows));
         Ok(self.fixed + rows_bytes + work + weights + passing)
     }
 
     /// Bytes of two pieces of weights that pass by: experts, tiles, the head.
-    fn passing_bytes(&self, tile: u64, tiled: bool) -> Result<u64, EngineError> {
-        let compute = self.settings.compute;
-        let mut largest = 0;
-        for stack in &self.model.spec.stacks {
-            for layer in &stack.layers {
-                let mut experts = 0;
-                for leaf in &layer.leaves {
-                    let resolved = self.model.binding.resolve(leaf)?;
-                    match leaf.shape[..] {
-                        [_, rows, _] => experts += packed_bytes(&resolved, rows, compute),
-                        [rows, _] if tiled => {
-                            let least = packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
-                            largest = largest.max(least.max(tile));
-                        }
-                        _ => {}
-                    }
-                }
-                largest = largest.max(experts);
-            }
+    fn passing_bytes(&self, tile: u64, tiled: bool) -> u64 {
+        let passing = &self.passing;
+        let mut largest = if tiled {
+            // Tiles of a group are at most as large as asked for, or the least there is.
+            passing.expert.min(passing.least_expert.max(tile))
+        } else {
+            passing.expert
+        };
+        if tiled {
+            largest = largest.max(passing.least_tile.max(tile));
         }
-        if let Some(logits) = &self.model.spec.output_stack().head.logits {
-            let leaf =
-                &self.model.spec.output_stack().head.leaves[logits.projection.weight.0 as usize];
-            let resolved = self.model.binding.resolve(leaf)?;
-            let least = packed_bytes(&resolved, 1024.min(resolved.rows()), compute);
+        if let Some(least) = passing.least_head {
             largest = largest.max(least.max(tile));
         }
-        Ok(2 * largest)
+        2 * largest
     }
 
     /// Scheduled bytes of every embedding and every head.
@@ -336,40 +403,97 @@ impl<'a> Planner<'a> {
         Ok(bytes)
     }
 
-    fn bytes_read(&self, grain: Grain, all: &[Phase], passes: u64) -> Result<u64, EngineError> {
+    fn bytes_read(&self, grain: Grain, passes: u64) -> Result<u64, EngineError> {
         let mut layers = 0;
         for stack in &self.model.spec.stacks {
             for leaf in stack.layers.iter().flat_map(|layer| &layer.leaves) {
-                let resolved = self.model.binding.resolve(leaf)?;
-                layers += resolved.total_bytes();
+                layers += self.model.binding.resolve(leaf)?.total_bytes();
             }
         }
-        let mut head = 0;
-        if needs_logits(&self.settings.takes) {
-            let stack = self.model.spec.output_stack();
-            if let Some(logits) = &stack.head.logits {
-                let leaf = &stack.head.leaves[logits.projection.weight.0 as usize];
-                head = self.model.binding.resolve(leaf)?.total_bytes();
-            }
-        }
-        debug_assert!(
-            !all.is_empty() || self.model.spec.stacks.iter().all(|s| s.layers.is_empty())
-        );
         let layer_passes = if grain == Grain::Model { 1 } else { passes };
-        Ok(layers * layer_passes + head * passes)
+        Ok(layers * layer_passes + self.head_bytes()? * passes)
     }
 
-    /// First record of every super-batch of at most `rows` tokens.
-    fn starts(&self, rows: usize) -> Vec<usize> {
-        starts(self.records, 0, rows)
+    /// Bytes of the projection to logits, where it is needed.
+    fn head_bytes(&self) -> Result<u64, EngineError> {
+        let head = &self.model.spec.output_stack().head;
+        let Some(logits) = head
+            .logits
+            .as_ref()
+            .filter(|_| needs_logits(&self.settings.takes))
+        else {
+            return Ok(0);
+        };
+        let leaf = &head.leaves[logits.projection.weight.0 as usize];
+        Ok(self.model.binding.resolve(leaf)?.total_bytes())
+    }
+
+    /// The same division with activations on disk, where that may be done: one pass over the
+    /// weights for as many tokens as the disk has room for.
+    fn spilled(&self, plain: &Candidate, all: &[Phase]) -> Result<Option<Candidate>, EngineError> {
+        if self.settings.spill == Spill::Never {
+            return Ok(None);
+        }
+        let stacks = &self.model.spec.stacks;
+        let values = |stack: &sli_spec::Stack| {
+            let chosen = chosen_keys(&stack.layers).unwrap_or(0);
+            stack.hidden_size * (1 + stashes(&stack.layers)) + chosen
+        };
+        let row: u64 = stacks
+            .iter()
+            .map(|stack| 4 * values(stack) as u64)
+            .max()
+            .unwrap_or(0);
+        // A layer's weights stay while its parts pass by, so all of them have to fit; experts do not
+        // stay, so every part would read them again.
+        let whole_layers = matches!(plain.grain, Grain::Model | Grain::Layer)
+            && layer_bytes(all) <= plain.weights
+            && !all.iter().any(|phase| phase.whole);
+        let room = (self.settings.spill_room / row.max(1)).min(usize::MAX as u64) as usize;
+        let pass = if whole_layers {
+            self.total.min(room).max(plain.rows)
+        } else {
+            plain.rows
+        };
+        if self.settings.spill == Spill::Auto && (plain.passes == 1 || pass == plain.rows) {
+            return Ok(None);
+        }
+        let crossings: u64 = stacks
+            .iter()
+            .map(|stack| 2 * stack.layers.len() as u64 + 1)
+            .sum();
+        let passes = self.passes(pass);
+        // The head passes by once for every part.
+        let heads = self.head_bytes()? * plain.passes.saturating_sub(passes);
+        Ok(Some(Candidate {
+            passes,
+            read: self.bytes_read(plain.grain, passes)? + heads,
+            pass,
+            spilled: Some(self.total as u64 * row * crossings),
+            ..*plain
+        }))
+    }
+
+    /// Super-batches of at most `rows` tokens.
+    fn passes(&self, rows: usize) -> u64 {
+        starts_within(self.records, 0..self.records.len(), rows).len() as u64
     }
 }
 
-/// First records of super-batches of at most `rows` tokens each, from record `first` on.
-pub(crate) fn starts(records: &RecordSpool, first: usize, rows: usize) -> Vec<usize> {
+/// Scheduled bytes of the largest layer.
+fn layer_bytes(all: &[Phase]) -> u64 {
+    let mut layers: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+    for phase in all {
+        *layers.entry((phase.stack, phase.layer)).or_default() += phase.bytes;
+    }
+    layers.into_values().max().unwrap_or(0)
+}
+
+/// First records of super-batches of at most `rows` tokens each, among some records.
+pub(crate) fn starts_within(records: &RecordSpool, range: Range<usize>, rows: usize) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut tokens = 0;
-    for record in first..records.len() {
+    for record in range {
         let length = records.tokens_of(record);
         // Records of no tokens cost memory as well.
         let cost = length.max(1);

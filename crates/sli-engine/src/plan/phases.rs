@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Layer, Mixer, Step, WeightIndex};
+use sli_spec::{Layer, Mixer, Shard, Step, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -40,9 +40,12 @@ pub enum Grain {
 
 /// Whether a step has to see all rows of a super-batch at once.
 pub(crate) fn is_whole(step: &Step) -> bool {
-    step.branches
-        .iter()
-        .any(|branch| matches!(branch.mixer, Mixer::MixtureOfExperts(_)))
+    step.branches.iter().any(|branch| {
+        matches!(
+            branch.mixer,
+            Mixer::MixtureOfExperts(_) | Mixer::MixtureOfAttention(_)
+        )
+    })
 }
 
 /// The phases of every layer of every stack, in order.
@@ -96,7 +99,10 @@ fn phase(
     }
     // Experts are read when it is known which; matrices of a tiled phase pass by.
     let most = if grain == Grain::Tile { 1 } else { 2 };
-    weights.retain(|weight| layer.leaves[weight.0 as usize].shape.len() <= most);
+    weights.retain(|weight| {
+        let leaf = &layer.leaves[weight.0 as usize];
+        leaf.shape.len() <= most && leaf.shard != Shard::Expert
+    });
     let scheduled: Vec<LeafKey> = weights
         .into_iter()
         .map(|leaf| LeafKey {

@@ -1,7 +1,7 @@
 //! How much there is to compute and to write.
 
 use serde::Serialize;
-use sli_spec::Mixer;
+use sli_spec::{KeySelection, Mixer, Shard};
 
 use crate::model::Model;
 use crate::records::RecordSpool;
@@ -39,8 +39,24 @@ impl Work {
                             Mixer::LatentAttention(a) => {
                                 (2 * a.heads * (a.nope_dim + a.rope_dim + a.value_dim)) as f64
                             }
-                            _ => 0.0,
+                            Mixer::MixtureOfAttention(a) => {
+                                (4 * a.heads * a.router.top_k * a.head_dim) as f64
+                            }
+                            Mixer::FeedForward(_)
+                            | Mixer::MixtureOfExperts(_)
+                            | Mixer::Linear(_)
+                            | Mixer::Identity => 0.0,
                         };
+                    if let Mixer::LatentAttention(attention) = &branch.mixer
+                        && let Some(KeySelection::Indexer(indexer)) = &attention.selection
+                    {
+                        let features = indexer.heads * indexer.head_dim;
+                        work.attention += pairs * (2 * features) as f64;
+                    }
+                    if let Mixer::MixtureOfAttention(attention) = &branch.mixer {
+                        let one = 2 * attention.query.out_features * stack.hidden_size;
+                        work.linear += tokens * (2 * one * attention.router.top_k) as f64;
+                    }
                     if let Mixer::MixtureOfExperts(experts) = &branch.mixer {
                         let gate = usize::from(experts.expert.gate.is_some());
                         let one = experts.expert.up.out_features * stack.hidden_size * (2 + gate);
@@ -48,7 +64,8 @@ impl Work {
                     }
                 }
                 for leaf in &layer.leaves {
-                    if let [rows, columns] = leaf.shape[..] {
+                    if let ([rows, columns], true) = (&leaf.shape[..], leaf.shard != Shard::Expert)
+                    {
                         work.linear += tokens * (2 * rows * columns) as f64;
                     }
                 }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::pack::{Layout, row_words};
+use super::pack::{Layout, prefetch_ahead, row_words};
 use super::softmax::{Row, finish_row, scale_row, softmax_row};
 use super::{AttentionArgs, Segment};
 use crate::gemm::tile::{
@@ -181,6 +181,7 @@ fn pack_queries<S: Simd>(
             let index = (query - queries.start) * heads.len() + head - heads.start;
             let part = &row[head * args.qk_dim..(head + 1) * args.qk_dim];
             for (block, part) in part.chunks(BLOCK_STEPS * per_word).enumerate() {
+                prefetch_ahead(s, part, args.q.stride());
                 let to = &mut q[(block * rows + index) * BLOCK_STEPS..][..BLOCK_STEPS];
                 row_words(s, part, per_word, bytemuck::cast_slice_mut(to));
             }

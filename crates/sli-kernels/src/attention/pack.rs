@@ -92,6 +92,7 @@ impl PackHead<'_> {
                     let row =
                         &self.args.k.row(self.segment.k.start + key)[self.kv_head * dim..][..dim];
                     let row = &row[chunk * per_word..dim.min((chunk + steps) * per_word)];
+                    prefetch_ahead(s, row, self.args.k.stride());
                     row_words(s, row, per_word, words);
                 }
                 let to = Words::Whole(&mut panel[chunk * PANEL..]);
@@ -131,6 +132,7 @@ impl PackHead<'_> {
                 };
                 to.fill(0);
                 let low = &value(key)[columns.clone()];
+                prefetch_ahead(s, low, self.args.v.stride());
                 if per_word == 1 {
                     bytemuck::cast_slice_mut(to)[..low.len()].copy_from_slice(low);
                     continue;
@@ -155,6 +157,19 @@ impl PackHead<'_> {
                 }
             }
         }
+    }
+}
+
+/// Rows that are asked for before they are read: the parts of consecutive rows that belong to a head
+/// are too short and too far apart for the hardware to see a stream.
+const ROWS_AHEAD: usize = 8;
+
+/// Asks for the same part of a later row.
+#[inline(always)]
+pub(super) fn prefetch_ahead<S: Simd>(s: S, part: &[f32], stride: usize) {
+    const LINE: usize = 16;
+    for at in (0..part.len()).step_by(LINE) {
+        s.prefetch_near(part.as_ptr().wrapping_add(ROWS_AHEAD * stride + at).cast());
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::ops::Range;
 
-use super::AttentionArgs;
 use super::block::{QueryBlock, scratch_len};
 use super::pack::{Layout, PackHead};
+use super::{AttentionArgs, Segment};
 use crate::gemm::tile::Panel;
 use crate::kernels::{Kernels, SharedSlice};
 use crate::mat::MatMut;
+use crate::weights::Compute;
 
 /// Words of packed keys and values held at a time (at least one head of one sequence).
-const PACKED_WORDS: usize = 4 << 20;
+const PACKED_WORDS: usize = 1 << 20;
 /// Keys that one task packs.
 const PACKED_KEYS: usize = 512;
 /// Rows (queries times heads that share keys) of one task.
@@ -29,6 +30,19 @@ struct Task {
     item: usize,
     heads: Range<usize>,
     queries: Range<usize>,
+}
+
+/// The most words that [`run`] holds at once, besides its lists of tasks.
+pub(super) fn scratch_words(kernels: &Kernels, args: &AttentionArgs, keys: usize) -> usize {
+    let pairs = kernels.compute() == Compute::Bf16;
+    let segment = Segment {
+        q: 0..0,
+        k: 0..keys,
+        q_start: 0,
+        prefix: 0,
+    };
+    let layout = Layout::new(args, &segment, pairs);
+    layout.words().max(PACKED_WORDS) + kernels.threads() * scratch_len(&layout, BLOCK_ROWS)
 }
 
 pub(super) fn run<B: Panel>(kernels: &Kernels, args: &AttentionArgs, out: &MatMut) {

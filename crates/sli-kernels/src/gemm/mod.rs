@@ -33,7 +33,21 @@ const TASK_ROWS: usize = 224;
 /// Panels of one task of many rows.
 const TASK_PANELS: usize = 8;
 
+/// Rows of activations that are packed at a time: at least so many that reading the weights again
+/// costs nothing.
+fn packed_rows(k: usize, kind: PackedKind) -> usize {
+    let row_bytes = PackedActivations::bytes_for(1, k, kind).max(1);
+    (PACKED_BYTES / row_bytes).max(TASK_ROWS)
+}
+
 impl Kernels {
+    /// The most scratch memory in bytes that [`Kernels::gemm`] takes (and keeps for later calls) for
+    /// `m` rows and weights with `k` input features of `kind`.
+    pub fn gemm_scratch_bytes(&self, m: usize, k: usize, kind: PackedKind) -> usize {
+        let packed = PackedActivations::bytes_for(m.min(packed_rows(k, kind)), k, kind);
+        packed + self.threads() * TASK_ROWS.min(m) * TASK_PANELS * PANEL * 4
+    }
+
     /// `out[m, n] = x[m, k] W^T + bias`, set or added. The kind of `w` decides how the factors are
     /// multiplied (see [`PackedKind`]), not [`Kernels::compute`].
     ///
@@ -51,10 +65,9 @@ impl Kernels {
             (w.k(), out.rows()),
             "shapes of a product"
         );
-        let row_bytes = PackedActivations::bytes_for(1, w.k(), w.kind()).max(1);
-        // At least so many rows that reading the weights again costs nothing.
-        let step = (PACKED_BYTES / row_bytes).max(512);
-        let scratch = self.take_scratch(row_bytes / 4 * step.min(x.rows()));
+        let step = packed_rows(w.k(), w.kind());
+        let len = PackedActivations::bytes_for(step.min(x.rows()), w.k(), w.kind()) / 4;
+        let scratch = self.take_scratch(len);
         let mut packed = PackedActivations::from_scratch(scratch);
         for start in (0..x.rows()).step_by(step) {
             let rows = start..x.rows().min(start + step);

@@ -1,13 +1,16 @@
 //! The decoder that most language models vary: token table, layers of attention and feed-forward
 //! network around a residual stream, final norm, head. A type sets what differs from Llama.
 
+use std::fmt;
+use std::rc::Rc;
+
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
     HeadNorm, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, MixtureOfExperts, ModelSpec,
-    NormSpan, Position, PositionIds, QueryTemperature, Router, RouterScore, Shard, Source,
-    SpecError, Split, Stack, Step, Write, Xielu,
+    NormSpan, Position, PositionIds, QueryTemperature, Renormalize, Router, RouterScore, Shard,
+    Source, SpecError, Split, Stack, Step, Write, Xielu,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -50,6 +53,8 @@ pub struct Decoder<'c> {
     pub output_bias: bool,
     /// The feed-forward network has addends.
     pub feed_forward_bias: bool,
+    /// The feed-forward network's last projection has an addend, whatever the others have.
+    pub down_bias: bool,
     /// The feed-forward network is gated.
     pub gated: bool,
     /// Queries, keys and values are one tensor.
@@ -91,6 +96,39 @@ pub struct Decoder<'c> {
     pub logit_scale: f64,
     /// Limit of the logits.
     pub logit_softcap: Option<f64>,
+    /// The head has an addend.
+    pub head_bias: bool,
+    /// Attention of another kind, by layer; `None`: the usual.
+    pub attention_of: MixerOf<'c>,
+    /// Something other than the feed-forward network, by layer; `None`: the usual.
+    pub feed_forward_of: MixerOf<'c>,
+}
+
+/// The mixer of a layer, if it is not the usual one.
+#[derive(Clone, Default)]
+pub struct MixerOf<'c>(Option<Rc<Describe<'c>>>);
+
+type Describe<'c> = dyn Fn(&mut Leaves, usize) -> Option<Mixer> + 'c;
+
+impl<'c> MixerOf<'c> {
+    /// Described by this function of the layer.
+    pub fn new(describe: impl Fn(&mut Leaves, usize) -> Option<Mixer> + 'c) -> Self {
+        Self(Some(Rc::new(describe)))
+    }
+
+    fn mixer(&self, leaves: &mut Leaves, layer: usize) -> Option<Mixer> {
+        self.0.as_ref().and_then(|describe| describe(leaves, layer))
+    }
+}
+
+impl fmt::Debug for MixerOf<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() {
+            "by layer"
+        } else {
+            "usual"
+        })
+    }
 }
 
 /// Names of a layer's tensors, without `.weight` and `.bias`.
@@ -187,17 +225,51 @@ impl<'c> Decoder<'c> {
     /// A plain Llama of this configuration's sizes: RMS pre-norms, rotate-half rope on all layers,
     /// grouped queries, SwiGLU, no addends.
     pub fn new(config: &'c Config, norm: NormStyle) -> Result<Self, SpecError> {
-        let hidden_size = config.size("hidden_size")?;
+        Self::with_width(config, norm, config.size("intermediate_size")?)
+    }
+
+    /// The same with this many features inside the feed-forward network.
+    pub fn with_width(
+        config: &'c Config,
+        norm: NormStyle,
+        intermediate_size: usize,
+    ) -> Result<Self, SpecError> {
+        let heads = config.heads("num_attention_heads")?;
+        let head_dim = match config.optional_heads("head_dim")? {
+            Some(head_dim) => head_dim,
+            None => divided(
+                config,
+                "num_attention_heads",
+                config.size("hidden_size")?,
+                heads,
+            )?,
+        };
         let layers = config.layers("num_hidden_layers")?;
+        Self::sized(config, norm, [layers, intermediate_size, head_dim])
+    }
+
+    /// [`Self::new`] with `[layers, intermediate_size, head_dim]` from elsewhere.
+    pub fn sized(
+        config: &'c Config,
+        norm: NormStyle,
+        sizes: [usize; 3],
+    ) -> Result<Self, SpecError> {
         let heads = config.heads("num_attention_heads")?;
         let kv_heads = config
             .optional_heads("num_key_value_heads")?
             .unwrap_or(heads);
         divided(config, "num_key_value_heads", heads, kv_heads)?;
-        let head_dim = match config.optional_heads("head_dim")? {
-            Some(head_dim) => head_dim,
-            None => divided(config, "num_attention_heads", hidden_size, heads)?,
-        };
+        Self::of_heads(config, norm, sizes, [heads, kv_heads])
+    }
+
+    /// [`Self::sized`] with query and key heads from elsewhere.
+    pub fn of_heads(
+        config: &'c Config,
+        norm: NormStyle,
+        [layers, intermediate_size, head_dim]: [usize; 3],
+        [heads, kv_heads]: [usize; 2],
+    ) -> Result<Self, SpecError> {
+        let hidden_size = config.size("hidden_size")?;
         Ok(Self {
             config,
             family: "llama",
@@ -205,7 +277,7 @@ impl<'c> Decoder<'c> {
             heads,
             kv_heads,
             head_dim,
-            intermediate_size: config.size("intermediate_size")?,
+            intermediate_size,
             norm,
             arrangement: Arrangement::Pre {
                 attention: "input_layernorm",
@@ -219,6 +291,7 @@ impl<'c> Decoder<'c> {
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
+            down_bias: false,
             gated: true,
             fused_query_key_value: None,
             fused_gate_up: None,
@@ -239,6 +312,9 @@ impl<'c> Decoder<'c> {
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_softcap: None,
+            head_bias: false,
+            attention_of: MixerOf::default(),
+            feed_forward_of: MixerOf::default(),
         })
     }
 
@@ -287,7 +363,7 @@ impl<'c> Decoder<'c> {
         let head = CausalHead {
             norm: Some((format!("{base}{}", self.final_norm), self.norm)),
             projection: "lm_head",
-            bias: false,
+            bias: self.head_bias,
             tokens: format!("{base}embed_tokens.weight"),
             scale: self.logit_scale,
             softcap: self.logit_softcap,
@@ -361,7 +437,7 @@ impl<'c> Decoder<'c> {
                     first,
                     Step {
                         pre,
-                        ..Step::residual(self.feed_forward(&mut leaves))
+                        ..Step::residual(self.feed_forward(&mut leaves, layer))
                     },
                 ]
             }
@@ -374,7 +450,7 @@ impl<'c> Decoder<'c> {
                     post: norm(&mut leaves, attention),
                     ..Step::residual(mixer)
                 };
-                let mixer = self.feed_forward(&mut leaves);
+                let mixer = self.feed_forward(&mut leaves, layer);
                 vec![
                     first,
                     Step {
@@ -396,7 +472,7 @@ impl<'c> Decoder<'c> {
                     ..Step::residual(mixer)
                 };
                 let pre = norm(&mut leaves, feed_forward[0]);
-                let mixer = self.feed_forward(&mut leaves);
+                let mixer = self.feed_forward(&mut leaves, layer);
                 let post = norm(&mut leaves, feed_forward[1]);
                 vec![
                     first,
@@ -414,7 +490,7 @@ impl<'c> Decoder<'c> {
                     ..Step::residual(self.attention(&mut leaves, layer))
                 };
                 step.branches
-                    .push(Branch::plain(self.feed_forward(&mut leaves)));
+                    .push(Branch::plain(self.feed_forward(&mut leaves, layer)));
                 vec![step]
             }
         };
@@ -442,7 +518,11 @@ impl<'c> Decoder<'c> {
         leaves.layer(steps)
     }
 
-    fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+    /// The attention of a layer, its names relative to the layer.
+    pub fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+        if let Some(other) = self.attention_of.mixer(leaves, layer) {
+            return other;
+        }
         let wide = self.heads * self.head_dim;
         let [query, key, value] = self.query_key_value(leaves);
         let query_norm = self.head_norm(leaves, self.names.query_norm, self.heads);
@@ -558,7 +638,11 @@ impl<'c> Decoder<'c> {
         Some(DynamicMask { step, decay, kept })
     }
 
-    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
+    /// The feed-forward network of a layer, its names relative to the layer.
+    pub fn feed_forward(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+        if let Some(other) = self.feed_forward_of.mixer(leaves, layer) {
+            return other;
+        }
         let [hidden, inner] = [self.hidden_size, self.intermediate_size];
         let bias = self.feed_forward_bias;
         let (gate, up) = if let Some(name) = self.fused_gate_up {
@@ -582,10 +666,16 @@ impl<'c> Decoder<'c> {
         let network = FeedForward {
             gate,
             up,
-            down: leaves.linear(self.names.down, [hidden, inner], bias, Shard::Row),
+            down: leaves.linear(
+                self.names.down,
+                [hidden, inner],
+                bias || self.down_bias,
+                Shard::Row,
+            ),
             activation: self.activation,
             learned_activation,
             inner_norm,
+            clamped: None,
         };
         match self.product_keys {
             Some(experts) => self.product_key_experts(leaves, experts, network),
@@ -622,14 +712,17 @@ impl<'c> Decoder<'c> {
         let down = of_experts("mlp.up_embed.weight", [hidden, 1]);
         Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
             experts,
+            identity_experts: 0,
             router: Router {
                 projection: router,
+                softcap: None,
                 score: RouterScore::ProductKeys(keys),
                 top_k,
                 choice_bias: None,
                 groups: None,
-                renormalize: false,
+                renormalize: Renormalize::No,
                 scale: 1.0,
+                weighs_input: false,
             },
             expert: FeedForward {
                 gate: None,
@@ -638,9 +731,12 @@ impl<'c> Decoder<'c> {
                 activation: self.activation,
                 learned_activation: None,
                 inner_norm: None,
+                clamped: None,
             },
             shared: Some(shared),
             shared_gate: None,
+            output_scale: 1.0,
+            output_bias: None,
         }))
     }
 }

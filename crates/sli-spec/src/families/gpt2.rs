@@ -107,6 +107,7 @@ impl Gpt2 {
             activation: self.activation,
             learned_activation: None,
             inner_norm: None,
+            clamped: None,
         };
         let second = Step {
             pre: Some(pre),

@@ -8,8 +8,19 @@
 //! not refuses the file.
 
 pub mod bert;
+pub mod chatglm;
 pub mod decoder;
+pub mod deepseek;
+pub mod experts;
 pub mod gpt2;
 pub mod granite;
+pub mod latent;
 pub mod layer_norm;
 pub mod llama;
+pub mod llama_remote;
+pub mod mixture;
+pub mod nemotron_nas;
+pub mod original;
+pub mod phi_remote;
+pub mod remote_experts;
+pub mod spelling;

@@ -29,13 +29,13 @@ struct Report<'a> {
 
 /// Plans and says so; nothing is run.
 pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
-    let job = Job::open(&arguments.job, |text| terminal::warn(text))?;
+    let job = Job::open(&arguments.job)?;
     let folder = tempfile::tempdir().map_err(|source| Error::File {
         what: "cannot make a temporary folder",
         path: std::env::temp_dir(),
         source,
     })?;
-    let records = job.spool(folder.path(), |text| terminal::warn(text))?;
+    let records = job.spool(folder.path())?;
     let plan = sli_engine::plan(&job.model, &records, &job.settings)?;
     let roofline = Roofline::measure(&job.model, &job.settings, &plan);
     if arguments.json {

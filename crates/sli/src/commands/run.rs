@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 use sli_engine::bytes::human;
-use sli_engine::journal::{Manifest, Opened, OutputFolder};
+use sli_engine::journal::{Opened, OutputFolder};
 use sli_engine::records::RecordSpool;
 use sli_engine::{Summary, peak_memory};
 
@@ -20,29 +20,25 @@ use crate::{interrupt, terminal};
 /// Folder of the spooled records inside the work folder.
 const SPOOL: &str = "records";
 
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    out: &'a Path,
-    #[serde(flatten)]
-    summary: &'a Summary,
-    /// `null` where an earlier process did part of the work.
-    roofline: Option<Roofline>,
-    /// The roofline's time over the time taken.
-    roofline_fraction: Option<f64>,
-}
-
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
-    let job = Job::open(&arguments.job, |text| terminal::warn(text))?;
+    let job = Job::open(&arguments.job)?;
     let key = run_key(&job.model, &job.input, &job.settings, job.max_length)?;
+    let existed = arguments.out.exists();
     let (mut folder, resumed) = match OutputFolder::open(&arguments.out, key, arguments.fresh)? {
         Opened::New(folder) => (folder, false),
         Opened::Resumed(folder) => (folder, true),
-        Opened::Finished(manifest) => return finished(arguments, &manifest),
+        Opened::Finished(manifest) => return finished(arguments, manifest.json()),
     };
     interrupt::resumable();
-    let records = records(&job, &mut folder)?;
+    let records = match records(&job, &mut folder) {
+        Ok(records) => records,
+        Err(error) if resumed => return Err(error),
+        Err(error) => {
+            discard(folder, existed);
+            return Err(error);
+        }
+    };
     if resumed {
         let done = count(folder.progress().records_done);
         terminal::say(&format!(
@@ -62,14 +58,23 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         &arguments.out,
     );
     if arguments.json {
-        terminal::print_json(&Report {
-            out: &arguments.out,
-            summary: &summary,
-            roofline,
-            roofline_fraction: fraction,
-        })?;
+        let manifest = fs_err::read(arguments.out.join("run.json")).unwrap_or_default();
+        let manifest = serde_json::from_slice(&manifest).unwrap_or_default();
+        let speed = json!({"roofline": roofline, "roofline_fraction": fraction});
+        print_manifest(&arguments.out, manifest, speed)?;
     }
     Ok(())
+}
+
+/// Removes what a run left that could not start.
+fn discard(folder: OutputFolder, existed: bool) {
+    let (out, work) = (folder.path().to_path_buf(), folder.work_dir().to_path_buf());
+    // What cannot be removed is overwritten by the next run.
+    let _ = fs_err::remove_dir_all(work);
+    if !existed {
+        let _ = fs_err::remove_dir(out);
+    }
+    drop(folder);
 }
 
 /// The tokens of the dataset, from an earlier process if they are complete.
@@ -78,22 +83,33 @@ fn records(job: &Job, folder: &mut OutputFolder) -> Result<RecordSpool, Error> {
     if let Some(records) = RecordSpool::open(&path)? {
         return Ok(records);
     }
-    let records = job.spool(&path, |text| terminal::warn(text))?;
+    let records = job.spool(&path)?;
     // From here on a kill does not cost the tokenisation again.
     folder.checkpoint()?;
     Ok(records)
 }
 
-fn finished(arguments: &RunArgs, manifest: &Manifest) -> Result<(), Error> {
+fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
     terminal::say(&format!(
         "{} is finished already; nothing to do (--fresh starts over)",
         arguments.out.display()
     ));
     if arguments.json {
-        terminal::print_json(manifest.json())
-    } else {
-        Ok(())
+        print_manifest(&arguments.out, manifest.clone(), json!({}))?;
     }
+    Ok(())
+}
+
+/// `run.json` on stdout, with the folder in front and what is only known now behind.
+fn print_manifest(out: &Path, manifest: Value, more: Value) -> Result<(), Error> {
+    let mut all = serde_json::Map::new();
+    all.insert("out".into(), out.display().to_string().into());
+    for part in [manifest, more] {
+        if let Value::Object(members) = part {
+            all.extend(members);
+        }
+    }
+    terminal::print_json(&all)
 }
 
 /// The closing lines.

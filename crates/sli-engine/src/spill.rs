@@ -1,0 +1,68 @@
+//! Activations on disk: the slots of a super-batch that is larger than memory, part by part.
+
+use std::path::{Path, PathBuf};
+
+use crate::durable::{DiskError, DiskFile};
+use crate::exec::Slots;
+use crate::journal::OutputFolder;
+
+/// Values that are converted at a time.
+const PIECE: usize = 1 << 16;
+
+/// Share of a disk's free space that activations may take: the rest is for results.
+const SHARE: f64 = 0.5;
+
+/// Bytes that may be spilled into a folder.
+pub(crate) fn room(folder: &Path) -> u64 {
+    rustix::fs::statvfs(folder).map_or(u64::MAX, |disk| {
+        (disk.f_bavail as f64 * disk.f_frsize as f64 * SHARE) as u64
+    })
+}
+
+/// A scratch file of slots `[tokens, hidden]`. It is not part of the results and need not outlive
+/// the process: checkpoints save the activations themselves.
+pub(crate) struct SpillFile {
+    file: DiskFile,
+}
+
+impl SpillFile {
+    /// Creates the file in the work folder.
+    pub fn create(folder: &OutputFolder) -> Result<Self, DiskError> {
+        let path: PathBuf = folder.work_dir().join("spill");
+        Ok(Self {
+            file: folder.disk().create(&path)?,
+        })
+    }
+
+    /// Writes the slots of the part whose first token is number `first` of the super-batch.
+    pub fn save(&self, first: usize, slots: &Slots) -> Result<(), DiskError> {
+        let mut offset = (first * slots.row_values() * 4) as u64;
+        let mut bytes = Vec::with_capacity(PIECE * 4);
+        for mat in slots.all() {
+            for values in mat.as_slice().chunks(PIECE) {
+                bytes.clear();
+                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                self.file.write_all_at(&bytes, offset)?;
+                offset += bytes.len() as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads back what [`Self::save`] wrote; the slots have their shapes.
+    pub fn load(&self, first: usize, slots: &mut Slots) -> Result<(), DiskError> {
+        let mut offset = (first * slots.row_values() * 4) as u64;
+        let mut bytes = vec![0; PIECE * 4];
+        for mat in slots.all_mut() {
+            for values in mat.as_mut_slice().chunks_mut(PIECE) {
+                let raw = &mut bytes[..values.len() * 4];
+                self.file.read_exact_at(raw, offset)?;
+                offset += raw.len() as u64;
+                for (value, raw) in values.iter_mut().zip(raw.chunks_exact(4)) {
+                    *value = f32::from_le_bytes(raw.try_into().unwrap_or_default());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! Packing stored weights into panels.
+
+use half::f16;
+
+use crate::element::Element;
+use crate::gemm::panel::{CHUNK, Transpose, Words};
+use crate::isa::Isa;
+use crate::kernels::{Kernels, SharedSlice};
+use crate::simd::{MAX_LANES, PANEL, Simd, SimdOp};
+use crate::weights::{PackedKind, PackedWeights};
+
+/// Panels that one task packs.
+const TASK_PANELS: usize = 4;
+
+impl Kernels {
+    /// [`PackedWeights::pack_rows`] on all threads.
+    pub fn pack_rows(
+        &self,
+        weights: &mut PackedWeights,
+        first_row: usize,
+        raw: &[u8],
+        element: Element,
+    ) {
+        let PackRows {
+            panels,
+            k,
+            kind,
+            first_lane,
+            ..
+        } = weights.packing(first_row, raw, element);
+        let (panel_bytes, row_bytes) = (PackedWeights::bytes_for(1, k, kind), k * element.size());
+        if raw.is_empty() {
+            return;
+        }
+        let (count, rows) = (panels.len() / panel_bytes, raw.len() / row_bytes);
+        let shared = SharedSlice::new(panels);
+        self.tasks(count.div_ceil(TASK_PANELS), |task| {
+            let part = task * TASK_PANELS..count.min((task + 1) * TASK_PANELS);
+            let from = (part.start * PANEL).saturating_sub(first_lane);
+            let to = rows.min(part.end * PANEL - first_lane);
+            let bytes = part.start * panel_bytes..part.end * panel_bytes;
+            let len = bytes.len();
+            // SAFETY: tasks have different panels.
+            let panels = unsafe { std::slice::from_raw_parts_mut(shared.start_of(bytes), len) };
+            let first_lane = if task == 0 { first_lane } else { 0 };
+            let raw = &raw[from * row_bytes..to * row_bytes];
+            PackRows {
+                panels,
+                k,
+                kind,
+                first_lane,
+                raw,
+                element,
+            }
+            .run_on(self.isa());
+        });
+    }
+}
+
+/// Packs whole rows of stored elements.
+pub(crate) struct PackRows<'a> {
+    /// The panels that the rows belong to.
+    pub panels: &'a mut [u8],
+    /// Elements of a row.
+    pub k: usize,
+    pub kind: PackedKind,
+    /// The column of the first row in its panel.
+    pub first_lane: usize,
+    pub raw: &'a [u8],
+    pub element: Element,
+}
+
+impl PackRows<'_> {
+    pub(crate) fn run_on(self, isa: Isa) {
+        if !self.raw.is_empty() {
+            isa.run(self);
+        }
+    }
+}
+
+impl SimdOp for PackRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            panels,
+            k,
+            kind,
+            first_lane,
+            raw,
+            element,
+        } = self;
+        let per_word = if kind == PackedKind::F32 { 1 } else { 2 };
+        let (panel_bytes, row_bytes) = (PackedWeights::bytes_for(1, k, kind), k * element.size());
+        let mut words = vec![0_u32; PANEL * CHUNK];
+        let (mut lane, mut raw) = (first_lane, raw);
+        for panel in panels.chunks_exact_mut(panel_bytes) {
+            let count = (raw.len() / row_bytes).min(PANEL - lane);
+            let (rows, rest) = raw.split_at(count * row_bytes);
+            for first in (0..k).step_by(CHUNK * per_word) {
+                let len = (k - first).min(CHUNK * per_word);
+                let steps = len.div_ceil(per_word);
+                for (row, words) in rows
+                    .chunks_exact(row_bytes)
+                    .zip(words.chunks_exact_mut(CHUNK))
+                {
+                    let part = &row[first * element.size()..(first + len) * element.size()];
+                    row_words(s, part, element, kind, &mut words[..steps]);
+                }
+                let panel = &mut panel[first * PANEL * kind.element_size()..];
+                let to = match kind {
+                    PackedKind::F32 | PackedKind::Bf16Dot => {
+                        Words::Whole(bytemuck::cast_slice_mut(panel))
+                    }
+                    PackedKind::F16 | PackedKind::Bf16 => {
+                        Words::Halves(bytemuck::cast_slice_mut(panel))
+                    }
+                };
+                Transpose {
+                    from: &words,
+                    stride: CHUNK,
+                    rows: count,
+                    steps,
+                    lane,
+                    to,
+                }
+                .run(s);
+            }
+            (lane, raw) = (0, rest);
+        }
+    }
+}
+
+/// Turns stored elements into words of the kind: an `f32` each, or pairs of 16-bit elements; the
+/// second half of an odd one is zero.
+#[inline(always)]
+fn row_words<S: Simd>(s: S, raw: &[u8], element: Element, kind: PackedKind, words: &mut [u32]) {
+    let same = matches!(
+        (element, kind),
+        (Element::F32, PackedKind::F32)
+            | (Element::F16, PackedKind::F16)
+            | (Element::Bf16, PackedKind::Bf16 | PackedKind::Bf16Dot)
+    );
+    if same {
+        let (whole, rest) = words.split_at_mut(raw.len() / 4);
+        bytemuck::cast_slice_mut(whole).copy_from_slice(&raw[..raw.len() / 4 * 4]);
+        if let [last] = rest {
+            *last = u32::from(u16::from_le_bytes([raw[raw.len() - 2], raw[raw.len() - 1]]));
+        }
+        return;
+    }
+    let (size, len) = (element.size(), raw.len() / element.size());
+    let whole = len / S::LANES * S::LANES;
+    for first in (0..whole).step_by(S::LANES) {
+        let x = load(s, &raw[first * size..(first + S::LANES) * size], element);
+        put_words(s, x, kind, words, first);
+    }
+    if whole < len {
+        let mut bytes = [0_u8; MAX_LANES * 8];
+        bytes[..(len - whole) * size].copy_from_slice(&raw[whole * size..]);
+        let mut rest = [0_u32; MAX_LANES];
+        put_words(s, load(s, &bytes, element), kind, &mut rest, 0);
+        let first = if kind == PackedKind::F32 {
+            whole
+        } else {
+            whole / 2
+        };
+        let to = &mut words[first..];
+        to.copy_from_slice(&rest[..to.len()]);
+    }
+}
+
+/// Writes a vector of elements from element `first` on.
+#[inline(always)]
+fn put_words<S: Simd>(s: S, x: S::F, kind: PackedKind, words: &mut [u32], first: usize) {
+    match kind {
+        PackedKind::F32 => s.put(&mut bytemuck::cast_slice_mut(words)[first..], x),
+        PackedKind::Bf16 | PackedKind::Bf16Dot => {
+            let to: &mut [u16] = &mut bytemuck::cast_slice_mut(words)[first..first + S::LANES];
+            // SAFETY: `to` is a whole vector.
+            unsafe { s.store_bf16(to.as_mut_ptr(), x) };
+        }
+        PackedKind::F16 => {
+            let mut values = [0.0; MAX_LANES];
+            s.put(&mut values, x);
+            let to: &mut [u16] = bytemuck::cast_slice_mut(words);
+            for (to, x) in to[first..first + S::LANES].iter_mut().zip(values) {
+                *to = f16::from_f32(x).to_bits();
+            }
+        }
+    }
+}
+
+/// Reads a vector of stored elements.
+#[inline(always)]
+fn load<S: Simd>(s: S, from: &[u8], element: Element) -> S::F {
+    assert!(from.len() >= S::LANES * element.size());
+    // SAFETY: `from` holds a whole vector of elements; vectors need no alignment.
+    unsafe {
+        match element {
+            Element::F32 => s.load(from.as_ptr().cast()),
+            Element::F16 => s.load_f16(from.as_ptr().cast()),
+            Element::Bf16 => s.load_bf16(from.as_ptr().cast()),
+            Element::F64 => {
+                let mut values = [0.0_f32; MAX_LANES];
+                for (value, &from) in values.iter_mut().zip(from.as_chunks().0) {
+                    *value = f64::from_le_bytes(from) as f32;
+                }
+                s.get(&values)
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! A mixture of experts: how its weights are named and stacked, and how tokens choose.
+
+use crate::build::Leaves;
+use crate::{
+    Activation, ClampedGate, Config, FeedForward, Linear, Mixer, MixtureOfExperts, Renormalize,
+    Router, RouterGroups, RouterScore, Shard, Source, SpecError, Split,
+};
+
+/// A mixture of experts as data. Names are relative to the layer.
+#[derive(Clone, Debug)]
+pub struct Experts {
+    /// Number of experts with weights.
+    pub count: usize,
+    /// Experts behind them that return their input.
+    pub identities: usize,
+    /// Features inside an expert.
+    pub intermediate_size: usize,
+    /// The experts' weights.
+    pub tensors: ExpertTensors,
+    /// The experts have addends.
+    pub bias: bool,
+    /// Of the experts.
+    pub activation: Activation,
+    /// Replaces the gated activation.
+    pub clamped: Option<ClampedGate>,
+    /// The router's projection, without `.weight`.
+    pub router: &'static str,
+    /// The router has an addend.
+    pub router_bias: bool,
+    /// Limit of the router's logits.
+    pub softcap: Option<f64>,
+    /// Logits to scores.
+    pub score: RouterScore,
+    /// Experts per token.
+    pub top_k: usize,
+    /// The tensor that is added to the scores for the choice, by its spellings.
+    pub choice_bias: &'static [&'static str],
+    /// Limits the choice to some groups.
+    pub groups: Option<RouterGroups>,
+    /// What the chosen scores are divided by.
+    pub renormalize: Renormalize,
+    /// Factor on the weights.
+    pub scale: f64,
+    /// The weight multiplies the expert's input.
+    pub weighs_input: bool,
+    /// Always-on experts.
+    pub shared: Option<Shared>,
+    /// Factor on the sum of all.
+    pub output_scale: f64,
+    /// A tensor that is added to the sum.
+    pub output_bias: Option<&'static str>,
+}
+
+/// How the experts' weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertTensors {
+    /// A tensor each; `{}` is the expert: `[gate, up, down]`.
+    Each([&'static str; 3]),
+    /// `[experts, 2 * intermediate, hidden]`, gate above `up`, and `[experts, hidden, intermediate]`.
+    Stacked([&'static str; 2]),
+    /// `[experts, hidden, 2 * intermediate]` and `[experts, intermediate, hidden]`.
+    Transposed {
+        /// `[gate and up, down]`; addends have `_bias` behind.
+        names: [&'static str; 2],
+        /// Features of gate and `up` alternate.
+        interleaved: bool,
+    },
+    /// `[experts * intermediate, hidden]` each, `down` transposed: `[gate, up, down]`.
+    Tall([&'static str; 3]),
+}
+
+/// Always-on experts as one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shared {
+    /// The network's tensors.
+    pub tensors: SharedTensors,
+    /// Features inside.
+    pub intermediate_size: usize,
+    /// It has addends.
+    pub bias: bool,
+    /// Of the network.
+    pub activation: Activation,
+    /// A projection to a sigmoid gate on its output, without `.weight`.
+    pub gate: Option<&'static str>,
+}
+
+/// How the always-on network's weights are stored, without `.weight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SharedTensors {
+    /// `[gate, up, down]`.
+    Plain([&'static str; 3]),
+    /// `[gate above up, down]`.
+    Fused([&'static str; 2]),
+}
+
+/// Names under `mlp.experts`, one tensor an expert.
+pub const USUAL_EXPERTS: ExpertTensors = ExpertTensors::Each([
+    "mlp.experts.{}.gate_proj.weight",
+    "mlp.experts.{}.up_proj.weight",
+    "mlp.experts.{}.down_proj.weight",
+]);
+
+/// Names under `mlp.shared_experts`.
+pub const SHARED_EXPERTS: SharedTensors = SharedTensors::Plain([
+    "mlp.shared_experts.gate_proj",
+    "mlp.shared_experts.up_proj",
+    "mlp.shared_experts.down_proj",
+]);
+
+/// Names under `mlp.shared_expert`.
+pub const SHARED_EXPERT: SharedTensors = SharedTensors::Plain([
+    "mlp.shared_expert.gate_proj",
+    "mlp.shared_expert.up_proj",
+    "mlp.shared_expert.down_proj",
+]);
+
+impl Experts {
+    /// Softmax over all experts, the `top_k` best, nothing else; names under `mlp`.
+    pub fn new(
+        config: &Config,
+        [count, top_k]: [&str; 2],
+        intermediate_size: usize,
+        activation: Activation,
+    ) -> Result<Self, SpecError> {
+        let experts = config.heads(count)?;
+        let chosen = config.heads(top_k)?;
+        if chosen > experts {
+            return Err(config.invalid(top_k, format!("at most {experts} experts")));
+        }
+        ignore_training(config);
+        Ok(Self::plain(experts, chosen, intermediate_size, activation))
+    }
+
+    /// The same with the numbers themselves.
+    pub fn plain(
+        count: usize,
+        top_k: usize,
+        intermediate_size: usize,
+        activation: Activation,
+    ) -> Self {
+        Self {
+            count,
+            identities: 0,
+            intermediate_size,
+            tensors: USUAL_EXPERTS,
+            bias: false,
+            activation,
+            clamped: None,
+            router: "mlp.gate",
+            router_bias: false,
+            softcap: None,
+            score: RouterScore::Softmax,
+            top_k,
+            choice_bias: &[],
+            groups: None,
+            renormalize: Renormalize::No,
+            scale: 1.0,
+            weighs_input: false,
+            shared: None,
+            output_scale: 1.0,
+            output_bias: None,
+        }
+    }
+
+    /// `n_group` and `topk_group`; one group is none.
+    pub fn limit_to_groups(&mut self, config: &Config, best: usize) -> Result<(), SpecError> {
+        let groups = config.optional_heads("n_group")?.unwrap_or(1);
+        let chosen = config.optional_heads("topk_group")?.unwrap_or(1);
+        if !self.count.is_multiple_of(groups) {
+            return Err(config.invalid("n_group", format!("a divisor of {}", self.count)));
+        }
+        if chosen > groups {
+            return Err(config.invalid("topk_group", format!("at most {groups} groups")));
+        }
+        let size = self.count / groups;
+        if size < best {
+            return Err(config.invalid("n_group", format!("groups of at least {best} experts")));
+        }
+        if chosen * size < self.top_k {
+            let expected = format!("groups that hold {} experts", self.top_k);
+            return Err(config.invalid("topk_group", expected));
+        }
+        if groups > 1 && chosen < groups {
+            self.groups = Some(RouterGroups {
+                count: groups,
+                chosen,
+                best,
+            });
+        }
+        Ok(())
+    }
+
+    /// The mixer, and its weights after those of `leaves`.
+    pub fn build(&self, leaves: &mut Leaves, hidden_size: usize) -> Mixer {
+        let all = self.count + self.identities;
+        let projection = leaves.linear(
+            self.router,
+            [all, hidden_size],
+            self.router_bias,
+            Shard::Replicate,
+        );
+        let choice_bias = (!self.choice_bias.is_empty()).then(|| {
+            let mut spellings: Vec<Source> = self
+                .choice_bias
+                .iter()
+                .map(|name| leaves.tensor(name))
+                .collect();
+            let source = match spellings.pop() {
+                Some(only) if spellings.is_empty() => only,
+                Some(last) => {
+                    spellings.push(last);
+                    Source::OneOf(spellings)
+                }
+                None => Source::OneOf(spellings),
+            };
+            leaves.weight(Source::Reshape(Box::new(source)), &[all], Shard::Replicate)
+        });
+        let router = Router {
+            projection,
+            softcap: self.softcap,
+            score: self.score,
+            top_k: self.top_k,
+            choice_bias,
+            groups: self.groups,
+            renormalize: self.renormalize,
+            scale: self.scale,
+            weighs_input: self.weighs_input,
+        };
+        let expert = self.expert(leaves, hidden_size);
+        let shared = self.shared.map(|shared| shared.build(leaves, hidden_size));
+        let shared_gate = self
+            .shared
+            .and_then(|shared| shared.gate)
+            .map(|name| leaves.linear(name, [1, hidden_size], false, Shard::Replicate));
+        let output_bias = self
+            .output_bias
+            .map(|name| leaves.weight(leaves.tensor(name), &[hidden_size], Shard::Replicate));
+        Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
+            experts: self.count,
+            identity_experts: self.identities,
+            router,
+            expert,
+            shared,
+            shared_gate,
+            output_scale: self.output_scale,
+            output_bias,
+        }))
+    }
+
+    fn expert(&self, leaves: &mut Leaves, hidden_size: usize) -> FeedForward {
+        let inner = self.intermediate_size;
+        let halves =
+            |part: usize, source: Source| source.part(Split::Rows(vec![inner, inner]), part);
+        let sources: [Source; 3] = match self.tensors {
+            ExpertTensors::Each(names) => names.map(|name| Source::Each {
+                of: Box::new(leaves.tensor(name)),
+                count: self.count,
+            }),
+            ExpertTensors::Stacked([both, down]) => [
+                halves(0, leaves.tensor(both)),
+                halves(1, leaves.tensor(both)),
+                leaves.tensor(down),
+            ],
+            ExpertTensors::Transposed {
+                names: [both, down],
+                interleaved,
+            } => {
+                let part = |part: usize| {
+                    let both = leaves.tensor(both).transpose();
+                    if interleaved {
+                        both.part(Split::Strided { parts: 2 }, part)
+                    } else {
+                        halves(part, both)
+                    }
+                };
+                [part(0), part(1), leaves.tensor(down).transpose()]
+            }
+            ExpertTensors::Tall([gate, up, down]) => {
+                let reshaped = |name: &str| Source::Reshape(Box::new(leaves.tensor(name)));
+                [reshaped(gate), reshaped(up), reshaped(down).transpose()]
+            }
+        };
+        let biases = self.biases(leaves);
+        let [gate, up, down] = sources;
+        let [gate_bias, up_bias, down_bias] = biases;
+        let mut linear = |weight, bias: Option<Source>, [rows, columns]: [usize; 2]| Linear {
+            weight: leaves.weight(weight, &[self.count, rows, columns], Shard::Expert),
+            bias: bias.map(|bias| leaves.weight(bias, &[self.count, rows], Shard::Expert)),
+            out_features: rows,
+            in_features: columns,
+        };
+        FeedForward {
+            gate: Some(linear(gate, gate_bias, [inner, hidden_size])),
+            up: linear(up, up_bias, [inner, hidden_size]),
+            down: linear(down, down_bias, [hidden_size, inner]),
+            activation: self.activation,
+            learned_activation: None,
+            inner_norm: None,
+            clamped: self.clamped,
+        }
+    }
+
+    fn biases(&self, leaves: &Leaves) -> [Option<Source>; 3] {
+        let ExpertTensors::Transposed {
+            names: [both, down],
+            interleaved,
+        } = self.tensors
+        else {
+            return [None, None, None];
+        };
+        if !self.bias {
+            return [None, None, None];
+        }
+        let part = |part: usize| {
+            let inner = self.intermediate_size;
+            let split = if interleaved {
+                Split::Strided { parts: 2 }
+            } else {
+                Split::Rows(vec![inner, inner])
+            };
+            Some(leaves.tensor(&format!("{both}_bias")).part(split, part))
+        };
+        [
+            part(0),
+            part(1),
+            Some(leaves.tensor(&format!("{down}_bias"))),
+        ]
+    }
+}
+
+impl Shared {
+    fn build(self, leaves: &mut Leaves, hidden_size: usize) -> FeedForward {
+        let sizes = [hidden_size, self.intermediate_size];
+        match self.tensors {
+            SharedTensors::Plain(names) => {
+                leaves.gated_feed_forward(names, sizes, self.bias, self.activation)
+            }
+            SharedTensors::Fused([both, down]) => {
+                leaves.fused_feed_forward([both, down], sizes, self.activation)
+            }
+        }
+    }
+}
+
+/// Keys about the loss, the noise and the outputs of routers, in training only.
+pub fn ignore_training(config: &Config) {
+    config.ignore(&[
+        "output_router_logits",
+        "router_aux_loss_coef",
+        "router_jitter_noise",
+        "router_z_loss_coef",
+        "aux_loss_alpha",
+        "aux_loss_coef",
+        "seq_aux",
+        "ep_size",
+    ]);
+}

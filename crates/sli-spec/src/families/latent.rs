@@ -1,0 +1,255 @@
+//! Multi-head latent attention: how its weights are named.
+
+use crate::build::{Leaves, NormStyle};
+use crate::rope::{Rope, RopeOptions, RopeScaling};
+use crate::{
+    Config, Indexer, KeySelection, LatentAttention, Mask, Mixer, QueryTemperature, Shard, SpecError,
+};
+
+/// What all layers of a model have in common.
+#[derive(Clone, Debug)]
+pub struct Latent {
+    /// Features of the hidden state.
+    pub hidden_size: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Unrotated features of a head.
+    pub nope_dim: usize,
+    /// Rotated features of a head.
+    pub rope_dim: usize,
+    /// Features of a value head.
+    pub value_dim: usize,
+    /// Rank of the key/value latent.
+    pub kv_rank: usize,
+    /// Rank of the queries, where they are low-rank too.
+    pub q_rank: Option<usize>,
+    /// The projections from and to the hidden state have addends.
+    pub bias: bool,
+    /// Norm of the latents.
+    pub norm: NormStyle,
+    /// Rotation of queries and the shared key.
+    pub rope: Option<Rope>,
+    /// Factor on `q k`.
+    pub scale: f64,
+    /// Factor on the query by its position.
+    pub temperature: Option<QueryTemperature>,
+    /// Factors on the latents of queries and of keys and values.
+    pub latent_scales: [f64; 2],
+}
+
+impl Latent {
+    /// DeepSeek's keys; the latents' norms have an epsilon of their own.
+    pub fn new(config: &Config, interleaved: bool) -> Result<Self, SpecError> {
+        Self::sized(config, interleaved, |config| config.size("v_head_dim"))
+    }
+
+    /// [`Self::new`] with the features of a value head from elsewhere.
+    pub fn sized(
+        config: &Config,
+        interleaved: bool,
+        value_dim: impl Fn(&Config) -> Result<usize, SpecError>,
+    ) -> Result<Self, SpecError> {
+        let rope_dim = config.size("qk_rope_head_dim")?;
+        let options = RopeOptions {
+            interleaved,
+            ..RopeOptions::new(rope_dim)
+        };
+        let rope = Rope::from_config(config, &options)?;
+        Self::rotated(config, rope, rope_dim, value_dim(config)?)
+    }
+
+    /// [`Self::new`] where the rotation is described as one of a part of the head.
+    pub fn partial(config: &Config, interleaved: bool) -> Result<Self, SpecError> {
+        let rope_dim = config.size("qk_rope_head_dim")?;
+        let dim = config.size("qk_nope_head_dim")? + rope_dim;
+        let options = RopeOptions {
+            interleaved,
+            partial: true,
+            default_partial: rope_dim as f64 / dim as f64,
+            ..RopeOptions::new(dim)
+        };
+        let described =
+            config.nested("rope_parameters")?.is_some() || config.nested("rope_scaling")?.is_some();
+        let mut rope = Rope::from_config(config, &options)?;
+        if let (Some(rope), false) = (&mut rope, described) {
+            rope.scaling = RopeScaling::Yarn {
+                factor: 128.0,
+                original: 8192.0,
+                attention_factor: 1.0,
+                beta_fast: 32.0,
+                beta_slow: 1.0,
+                truncate: true,
+            };
+        }
+        if rope.as_ref().is_some_and(|rope| rope.dims != rope_dim) {
+            return Err(config.invalid("qk_rope_head_dim", "the rotated part of a head"));
+        }
+        let mut latent = Self::rotated(config, rope, rope_dim, config.size("v_head_dim")?)?;
+        if !described {
+            latent.scale *= (0.1 * 128f64.ln() + 1.0).powi(2);
+        }
+        Ok(latent)
+    }
+
+    fn rotated(
+        config: &Config,
+        rope: Option<Rope>,
+        rope_dim: usize,
+        value_dim: usize,
+    ) -> Result<Self, SpecError> {
+        // Derived from the sizes that are read.
+        config.ignore(&["head_dim", "qk_head_dim"]);
+        let heads = config.heads("num_attention_heads")?;
+        let kv_heads = config.optional_heads("num_key_value_heads")?;
+        if kv_heads.is_some_and(|kv_heads| kv_heads != heads) {
+            return Err(config.unsupported(
+                "num_key_value_heads",
+                "latent attention has as many key heads as query heads",
+            ));
+        }
+        let nope_dim = config.size("qk_nope_head_dim")?;
+        Ok(Self {
+            hidden_size: config.size("hidden_size")?,
+            heads,
+            nope_dim,
+            rope_dim,
+            value_dim,
+            kv_rank: config.size("kv_lora_rank")?,
+            q_rank: config.optional_size("q_lora_rank")?,
+            bias: config.flag("attention_bias")?,
+            norm: NormStyle::rms(1e-6),
+            scale: ((nope_dim + rope_dim) as f64).powf(-0.5) * magnitude(config, rope.as_ref())?,
+            rope,
+            temperature: None,
+            latent_scales: [1.0, 1.0],
+        })
+    }
+
+    /// The mixer, with its weights under `place`.
+    pub fn build(
+        &self,
+        leaves: &mut Leaves,
+        place: &str,
+        selection: impl FnOnce(&mut Leaves) -> Option<KeySelection>,
+    ) -> Mixer {
+        let dim = self.nope_dim + self.rope_dim;
+        let hidden = self.hidden_size;
+        let name = |part: &str| format!("{place}.{part}");
+        let (query_down, query) = match self.q_rank {
+            Some(rank) => {
+                let down = leaves.linear(
+                    &name("q_a_proj"),
+                    [rank, hidden],
+                    self.bias,
+                    Shard::Replicate,
+                );
+                let norm = leaves.norm(&name("q_a_layernorm"), rank, self.norm);
+                let shape = [self.heads * dim, rank];
+                let up = leaves.linear(&name("q_b_proj"), shape, false, Shard::Column);
+                (Some((down, norm)), up)
+            }
+            None => {
+                let shape = [self.heads * dim, hidden];
+                (
+                    None,
+                    leaves.linear(&name("q_proj"), shape, false, Shard::Column),
+                )
+            }
+        };
+        let shape = [self.kv_rank + self.rope_dim, hidden];
+        let down = name("kv_a_proj_with_mqa");
+        let key_value_down = leaves.linear(&down, shape, self.bias, Shard::Replicate);
+        let key_value_norm = leaves.norm(&name("kv_a_layernorm"), self.kv_rank, self.norm);
+        let shape = [self.heads * (self.nope_dim + self.value_dim), self.kv_rank];
+        let key_value_up = leaves.linear(&name("kv_b_proj"), shape, false, Shard::Column);
+        let selection = selection(leaves);
+        let shape = [hidden, self.heads * self.value_dim];
+        let output = leaves.linear(&name("o_proj"), shape, self.bias, Shard::Row);
+        Mixer::LatentAttention(Box::new(LatentAttention {
+            heads: self.heads,
+            nope_dim: self.nope_dim,
+            rope_dim: self.rope_dim,
+            value_dim: self.value_dim,
+            kv_rank: self.kv_rank,
+            query_down,
+            query,
+            key_value_down,
+            key_value_norm,
+            key_value_up,
+            output,
+            rope: self.rope.clone(),
+            query_latent_scale: self.latent_scales[0],
+            key_value_latent_scale: self.latent_scales[1],
+            mask: Mask::Causal,
+            scale: self.scale,
+            query_temperature: self.temperature,
+            selection,
+        }))
+    }
+}
+
+/// The lightning indexer's sizes.
+#[derive(Clone, Debug)]
+pub struct IndexerSizes {
+    /// Query heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Keys per query, at most.
+    pub top_k: usize,
+    /// Rank of the queries' latent.
+    pub q_rank: usize,
+    /// Rotation of the first features.
+    pub rope: Option<Rope>,
+}
+
+impl IndexerSizes {
+    /// The indexer of a layer.
+    pub fn build(&self, leaves: &mut Leaves, hidden_size: usize, kept: bool) -> Indexer {
+        let place = |part: &str| format!("self_attn.indexer.{part}");
+        let shape = [self.heads * self.head_dim, self.q_rank];
+        let query = leaves.linear(&place("wq_b"), shape, false, Shard::Replicate);
+        let shape = [self.head_dim, hidden_size];
+        let key = leaves.linear(&place("wk"), shape, false, Shard::Replicate);
+        let key_norm = leaves.norm(&place("k_norm"), self.head_dim, NormStyle::layer(1e-6));
+        let shape = [self.heads, hidden_size];
+        let weights = leaves.linear(&place("weights_proj"), shape, false, Shard::Replicate);
+        Indexer {
+            heads: self.heads,
+            head_dim: self.head_dim,
+            query,
+            key,
+            key_norm,
+            weights,
+            rope: self.rope.clone(),
+            top_k: self.top_k,
+            kept,
+        }
+    }
+}
+
+/// YaRN's correction of the attention scale: `(0.1 * mscale_all_dim * ln(factor) + 1)^2`, whatever
+/// the rope type, if the file has the key.
+fn magnitude(config: &Config, rope: Option<&Rope>) -> Result<f64, SpecError> {
+    let Some(rope) = rope else { return Ok(1.0) };
+    if rope.scaling == RopeScaling::Default {
+        return Ok(1.0);
+    }
+    let object = match config.nested("rope_scaling")? {
+        Some(older) => Some(older),
+        None => config.nested("rope_parameters")?,
+    };
+    let Some(object) = object else { return Ok(1.0) };
+    match object.optional_number("mscale_all_dim")? {
+        Some(weight) if weight != 0.0 => {
+            let factor = object.positive("factor")?;
+            let mscale = if factor <= 1.0 {
+                1.0
+            } else {
+                0.1 * weight * factor.ln() + 1.0
+            };
+            Ok(mscale * mscale)
+        }
+        _ => Ok(1.0),
+    }
+}

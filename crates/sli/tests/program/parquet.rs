@@ -1,0 +1,249 @@
+//! Parquet datasets: the columns of JSON Lines, in the types that writers use, and damaged files.
+
+use std::sync::Arc;
+
+use crate::place::{Outcome, Place};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int8Array, Int64Array, LargeStringArray, ListBuilder,
+    RecordBatch, StringArray, StringBuilder, StringViewArray, StructBuilder, UInt32Builder,
+};
+use arrow::array::{Int32Builder, Int64Builder, LargeListBuilder, NullArray};
+use arrow::datatypes::{DataType, Field, Fields};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use serde_json::Value;
+
+fn parquet(columns: &[(&str, ArrayRef)], compression: Compression, rows: usize) -> Vec<u8> {
+    let columns = columns
+        .iter()
+        .map(|(name, array)| (*name, Arc::clone(array), true));
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(compression)
+        .set_max_row_group_row_count(Some(rows))
+        .build();
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    file
+}
+
+fn plan(place: &Place, columns: &[(&str, ArrayRef)]) -> Outcome {
+    place.write("in.parquet", parquet(columns, Compression::SNAPPY, 1000));
+    place.sli(&["plan", "model", "--json", "--input", "in.parquet"])
+}
+
+#[track_caller]
+fn counts(outcome: &Outcome) -> (u64, u64) {
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let json: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    (
+        json["records"].as_u64().unwrap(),
+        json["tokens"].as_u64().unwrap(),
+    )
+}
+
+fn strings(values: &[Option<&str>]) -> ArrayRef {
+    Arc::new(StringArray::from(values.to_vec()))
+}
+
+/// Lists of `i64`, `None` for a null list.
+fn lists(values: &[Option<&[i64]>]) -> ArrayRef {
+    let mut lists = ListBuilder::new(Int64Builder::new());
+    for value in values {
+        lists.append_option(value.map(|list| list.iter().copied().map(Some)));
+    }
+    Arc::new(lists.finish())
+}
+
+#[test]
+fn columns_of_every_type() {
+    let place = Place::with_llama();
+    let texts = ["the cat", "a dog ran"];
+    let all: [ArrayRef; 3] = [
+        Arc::new(StringArray::from_iter_values(texts)),
+        Arc::new(LargeStringArray::from_iter_values(texts)),
+        Arc::new(StringViewArray::from_iter_values(texts)),
+    ];
+    for text in all {
+        let ids: [ArrayRef; 4] = [
+            Arc::new(Int8Array::from(vec![-1, 2])),
+            Arc::new(Int64Array::from(vec![None, Some(1 << 60)])),
+            strings(&[Some("x/y"), None]),
+            Arc::new(NullArray::new(2)),
+        ];
+        for id in ids {
+            let other: ArrayRef = Arc::new(Float64Array::from(vec![0.5, f64::NAN]));
+            let outcome = plan(
+                &place,
+                &[("label", other), ("text", Arc::clone(&text)), ("id", id)],
+            );
+            assert_eq!(counts(&outcome), (2, 3 + 4));
+        }
+    }
+    let mut narrow = LargeListBuilder::new(UInt32Builder::new());
+    let mut wide = ListBuilder::new(Int32Builder::new());
+    for list in [&[3_u32, 4, 5][..], &[]] {
+        narrow.append_value(list.iter().copied().map(Some));
+        wide.append_value(list.iter().map(|&id| Some(id as i32)));
+    }
+    let all: [ArrayRef; 3] = [
+        Arc::new(narrow.finish()),
+        Arc::new(wide.finish()),
+        lists(&[Some(&[3, 4, 5]), Some(&[])]),
+    ];
+    for ids in all {
+        assert_eq!(counts(&plan(&place, &[("input_ids", ids)])), (2, 3));
+    }
+    // Each row may use another column.
+    let mixed = plan(
+        &place,
+        &[
+            ("text", strings(&[Some("the cat"), None])),
+            ("input_ids", lists(&[None, Some(&[3])])),
+        ],
+    );
+    assert_eq!(counts(&mixed), (2, 4));
+}
+
+#[test]
+fn conversations() {
+    let place = Place::with_llama();
+    let fields = Fields::from(vec![
+        Field::new("role", DataType::Utf8, true),
+        Field::new("content", DataType::Utf8, true),
+        Field::new("name", DataType::Utf8, true),
+    ]);
+    let message = StructBuilder::from_fields(fields, 2);
+    let mut messages = ListBuilder::new(message);
+    for (role, content) in [("user", "the cat"), ("assistant", "sat")] {
+        let message = messages.values();
+        for (index, value) in [Some(role), Some(content), None].into_iter().enumerate() {
+            message
+                .field_builder::<StringBuilder>(index)
+                .unwrap()
+                .append_option(value);
+        }
+        message.append(true);
+    }
+    messages.append(true);
+    let messages: ArrayRef = Arc::new(messages.finish());
+    assert_eq!(counts(&plan(&place, &[("messages", messages)])), (1, 7));
+}
+
+#[test]
+fn row_groups_and_compressions() {
+    let place = Place::with_llama();
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(
+        (0..1000).map(|_| "the cat sat"),
+    ));
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::ZSTD(ZstdLevel::default()),
+    ] {
+        place.write(
+            "in.parquet",
+            parquet(&[("text", Arc::clone(&texts))], compression, 77),
+        );
+        let outcome = place.sli(&["plan", "model", "--json", "--input", "in.parquet"]);
+        assert_eq!(counts(&outcome), (1000, 4000));
+    }
+}
+
+#[test]
+fn broken_records_are_3_and_named() {
+    let place = Place::with_llama();
+    let refused = |columns: &[(&str, ArrayRef)], says: &[&str]| {
+        plan(&place, columns).failure(3, &[&["in.parquet"], says].concat());
+    };
+    refused(
+        &[("label", strings(&[Some("x")]))],
+        &["none of `text`", "row 0"],
+    );
+    refused(
+        &[("text", strings(&[Some("the"), None]))],
+        &["none of `text`", "row 1"],
+    );
+    refused(
+        &[
+            ("text", strings(&[Some("the")])),
+            ("input_ids", lists(&[Some(&[1])])),
+        ],
+        &["both `text` and `input_ids`"],
+    );
+    refused(
+        &[("input_ids", lists(&[Some(&[3]), Some(&[-4])]))],
+        &["-4 is negative", "row 1"],
+    );
+    refused(&[("input_ids", lists(&[Some(&[20])]))], &["token id 20"]);
+    refused(
+        &[("input_ids", lists(&[Some(&[1 << 40])]))],
+        &["beyond any vocabulary"],
+    );
+    refused(
+        &[("input_ids", strings(&[Some("1 2")]))],
+        &["`input_ids` holds strings"],
+    );
+    refused(
+        &[("text", Arc::new(BooleanArray::from(vec![true])))],
+        &["`text` holds booleans"],
+    );
+    refused(
+        &[
+            ("id", Arc::new(Float64Array::from(vec![1.0]))),
+            ("text", strings(&[Some("the")])),
+        ],
+        &["`id` holds floating-point numbers"],
+    );
+    refused(
+        &[
+            ("id", strings(&[Some("a"), Some("a")])),
+            ("text", strings(&[Some("the"), Some("the")])),
+        ],
+        &["same id, row 0", "row 1"],
+    );
+    refused(
+        &[
+            ("images", strings(&[Some("a.png")])),
+            ("text", strings(&[Some("the")])),
+        ],
+        &["takes no `images`"],
+    );
+    let mut holes = ListBuilder::new(Int64Builder::new());
+    holes.append_value([Some(3), None]);
+    refused(
+        &[("input_ids", Arc::new(holes.finish()))],
+        &["an element is null"],
+    );
+    refused(&[("text", strings(&[]))], &["no records"]);
+}
+
+#[test]
+fn damaged_files_are_errors() {
+    let place = Place::with_llama();
+    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(
+        (0..50).map(|n| format!("the {n}")),
+    ));
+    let file = parquet(&[("text", texts)], Compression::SNAPPY, 20);
+    let run = |content: &[u8]| {
+        place.write("in.parquet", content);
+        place.sli(&["plan", "model", "--json", "--input", "in.parquet"])
+    };
+    assert_eq!(run(&file).code, 0);
+    for length in [0, 3, 4, 8, 11, file.len() / 2, file.len() - 1] {
+        run(&file[..length]).failure(3, &["in.parquet"]);
+    }
+    // Any single byte may be anything: the file is refused or, where the byte does not matter, read.
+    for (step, index) in (0..file.len()).step_by(file.len() / 60).enumerate() {
+        let mut damaged = file.clone();
+        damaged[index] ^= 1 << (step % 8);
+        let outcome = run(&damaged);
+        assert!(
+            outcome.code == 0 || outcome.code == 3,
+            "byte {index}: {outcome:?}"
+        );
+    }
+}
