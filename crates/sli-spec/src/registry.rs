@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, gpt2, llama};
+use crate::families::{bert, cohere, gemma, gpt, llama};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -42,18 +42,40 @@ const fn row(
 pub const MODEL_TYPES: &[ModelType] = &[
     row("arcee", llama::arcee),
     row("bert", bert::bert),
-    row("cohere", llama::cohere),
+    row("biogpt", gpt::biogpt),
+    row("bloom", gpt::bloom),
+    row("codegen", gpt::codegen),
+    row("cohere", cohere::cohere),
+    row("cohere2", cohere::cohere2),
+    row("cohere_compass_text", cohere::cohere_compass),
+    row("ctrl", gpt::ctrl),
     row("distilbert", bert::distilbert),
-    row("gemma2", llama::gemma2),
-    row("gpt2", gpt2::gpt2),
+    row("falcon", gpt::falcon),
+    row("gemma", gemma::gemma),
+    row("gemma2", gemma::gemma2),
+    row("gemma3_text", gemma::gemma3),
+    row("gpt-sw3", gpt::gpt2),
+    row("gpt2", gpt::gpt2),
+    row("gpt_bigcode", gpt::gpt_bigcode),
+    row("gpt_neo", gpt::gpt_neo),
+    row("gpt_neox", gpt::gpt_neox),
+    row("gpt_neox_japanese", gpt::gpt_neox_japanese),
+    row("gptj", gpt::gptj),
     row("granite", llama::granite),
+    row("imagegpt", gpt::imagegpt),
     row("llama", llama::llama),
     row("mistral", llama::mistral),
+    row("mpt", gpt::mpt),
     row("olmo2", llama::olmo2),
+    row("openai-gpt", gpt::openai_gpt),
+    row("opt", gpt::opt),
+    row("phi", gpt::phi),
     row("qwen2", llama::qwen2),
     row("qwen3", llama::qwen3),
     row("roberta", bert::roberta),
     row("smollm3", llama::smollm3),
+    row("vaultgemma", gemma::vaultgemma),
+    row("xglm", gpt::xglm),
 ];
 
 /// Describes the model of this configuration.
