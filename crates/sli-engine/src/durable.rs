@@ -4,7 +4,9 @@
 //! machine's; [`Disk::limited`] and [`Disk::crashing_after`] are the same with a fault built in, so that
 //! tests meet a full disk or a kill at every single operation.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -88,7 +90,9 @@ fn is_full(error: &io::Error) -> bool {
 
 /// Adds path and size to an error that says that the disk is full.
 fn name_if_full(error: io::Error, path: &Path, needed: u64) -> io::Error {
-    let named = error.get_ref().is_some_and(|inner| inner.is::<NoSpace>());
+    let named = error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<NoSpace>);
     if is_full(&error) && !named {
         io::Error::new(
             error.kind(),
@@ -115,6 +119,37 @@ struct Fault {
     room: u64,
     /// Operations until the machine stops.
     operations: u64,
+    /// What a loss of power would take with it, if that is what stops the machine.
+    volatile: Option<Volatile>,
+}
+
+/// Changes that were not made durable.
+#[derive(Debug, Default)]
+struct Volatile {
+    /// Byte ranges of files, by path.
+    content: BTreeMap<PathBuf, Vec<Range<u64>>>,
+    /// New files whose folder does not know them yet.
+    names: BTreeSet<PathBuf>,
+}
+
+impl Volatile {
+    /// Makes a file that was never made durable what a real disk makes of it: anything.
+    fn lose(self) -> io::Result<()> {
+        for (path, ranges) in self.content {
+            let Ok(file) = OpenOptions::new().write(true).open(path) else {
+                continue;
+            };
+            let length = file.metadata()?.len();
+            for range in ranges {
+                let end = range.end.min(length);
+                let garbage = vec![0xA5; end.saturating_sub(range.start) as usize];
+                file.write_all_at(&garbage, range.start)?;
+            }
+        }
+        self.names
+            .iter()
+            .try_for_each(|path| ignore_missing(fs_err::remove_file(path)))
+    }
 }
 
 impl Disk {
@@ -125,21 +160,26 @@ impl Disk {
 
     /// A disk on which files may grow by `bytes` in total before it is full.
     pub fn limited(bytes: u64) -> Self {
-        Self::faulty(Fault {
-            room: bytes,
-            operations: u64::MAX,
-        })
+        Self::faulty(bytes, u64::MAX, None)
     }
 
-    /// A machine that stops after `operations` changes; a write that it stops in is half done.
+    /// A process that is killed after `operations` changes; a write that it is killed in is half done.
     pub fn crashing_after(operations: u64) -> Self {
-        Self::faulty(Fault {
-            room: u64::MAX,
-            operations,
-        })
+        Self::faulty(u64::MAX, operations, None)
     }
 
-    fn faulty(fault: Fault) -> Self {
+    /// A machine whose power fails after `operations` changes: what was not made durable by then is garbage,
+    /// and new files whose folder was not made durable are gone.
+    pub fn losing_power_after(operations: u64) -> Self {
+        Self::faulty(u64::MAX, operations, Some(Volatile::default()))
+    }
+
+    fn faulty(room: u64, operations: u64, volatile: Option<Volatile>) -> Self {
+        let fault = Fault {
+            room,
+            operations,
+            volatile,
+        };
         Self {
             fault: Some(Arc::new(Mutex::new(fault))),
         }
@@ -160,14 +200,20 @@ impl Disk {
 
     /// Counts one change; `Err` once the simulated machine has stopped.
     fn step(&self) -> io::Result<()> {
-        self.with_fault(|fault| match fault.operations.checked_sub(1) {
-            Some(left) => {
+        self.with_fault(|fault| {
+            if let Some(left) = fault.operations.checked_sub(1) {
                 fault.operations = left;
-                Ok(())
+                return Ok(());
             }
-            None => Err(io::Error::other("the simulated machine has stopped")),
+            fault.volatile.take().map_or(Ok(()), Volatile::lose)?;
+            Err(stopped())
         })
         .unwrap_or(Ok(()))
+    }
+
+    /// Notes a change that a loss of power would undo, or that it no longer would.
+    fn note(&self, change: impl FnOnce(&mut Volatile)) {
+        self.with_fault(|fault| fault.volatile.as_mut().map(change));
     }
 
     /// Takes the room by which a file grows from `old` to `new` bytes, or all there is and fails.
@@ -192,6 +238,9 @@ impl Disk {
     /// A new empty file for writing and reading; an old one of that name is emptied.
     pub fn create(&self, path: &Path) -> Result<DiskFile, DiskError> {
         self.step()?;
+        if !path.exists() {
+            self.note(|volatile| volatile.names.extend([path.to_owned()]));
+        }
         let old = fs_err::metadata(path).map_or(0, |metadata| metadata.len());
         let file = OpenOptions::new()
             .read(true)
@@ -237,6 +286,12 @@ impl Disk {
         let old = fs_err::metadata(to).map_or(0, |metadata| metadata.len());
         fs_err::rename(from, to).map_err(|error| name_if_full(error, to, 0))?;
         self.give_back(old);
+        self.note(|volatile| {
+            volatile.names.remove(from);
+            if let Some(ranges) = volatile.content.remove(from) {
+                volatile.content.insert(to.to_owned(), ranges);
+            }
+        });
         let (source, target) = (folder_of(from), folder_of(to));
         self.sync_dir(target)?;
         if source == target {
@@ -272,6 +327,10 @@ impl Disk {
         } else {
             path
         };
+        if self.fault.is_some() {
+            self.note(|volatile| volatile.names.retain(|name| folder_of(name) != path));
+            return Ok(());
+        }
         Ok(File::open(path)?.sync_all()?)
     }
 
@@ -295,7 +354,7 @@ impl Disk {
                 path: path.to_owned(),
                 needed,
             },
-            other => other,
+            other @ DiskError::Io(_) => other,
         })?;
         self.rename(&temporary, path)
     }
@@ -321,6 +380,10 @@ pub fn write_atomic(
     write: impl FnOnce(&mut BufWriter<DiskFile>) -> io::Result<()>,
 ) -> Result<(), DiskError> {
     Disk::real().write_atomic(path, write)
+}
+
+fn stopped() -> io::Error {
+    io::Error::other("the simulated machine has stopped")
 }
 
 fn temporary_name(path: &Path) -> PathBuf {
@@ -376,12 +439,14 @@ impl DiskFile {
     fn write_at_io(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let end = offset + bytes.len() as u64;
         if self.disk.fault.is_some() {
-            if let Err(stopped) = self.disk.step() {
-                return Err(stopped);
-            }
+            self.disk.step()?;
+            self.disk.note(|volatile| {
+                let ranges = volatile.content.entry(self.path().to_owned()).or_default();
+                ranges.push(offset..end);
+            });
             if self.disk.operations_left() == 0 {
                 self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
-                return Err(io::Error::other("the simulated machine has stopped"));
+                return self.disk.step();
             }
             let length = self.file.metadata()?.len();
             if let Err(granted) = self.disk.grow(length, end) {
@@ -429,6 +494,11 @@ impl DiskFile {
     /// Returns once the content and length are on the device.
     pub fn sync(&self) -> Result<(), DiskError> {
         self.disk.step()?;
+        if self.disk.fault.is_some() {
+            self.disk
+                .note(|volatile| drop(volatile.content.remove(self.path())));
+            return Ok(());
+        }
         let synced = self.file.sync_all();
         Ok(synced.map_err(|error| name_if_full(error, self.path(), 0))?)
     }
@@ -541,21 +611,38 @@ mod tests {
 
     #[test]
     fn a_crash_at_any_operation_leaves_old_or_new() {
-        let mut operations = 0;
-        loop {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("a");
-            write_atomic(&path, |w| w.write_all(b"old content")).unwrap();
-            let disk = Disk::crashing_after(operations);
-            let outcome = disk.write_atomic(&path, |w| w.write_all(b"new content"));
-            let content = fs_err::read(&path).unwrap();
-            assert!(content == b"old content" || content == b"new content");
-            if outcome.is_ok() {
-                assert_eq!(content, b"new content");
-                break;
+        for disk in [Disk::crashing_after, Disk::losing_power_after] {
+            let mut operations = 0;
+            loop {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("a");
+                write_atomic(&path, |w| w.write_all(b"old content")).unwrap();
+                let disk = disk(operations);
+                let outcome = disk.write_atomic(&path, |w| w.write_all(b"new content"));
+                let content = fs_err::read(&path).unwrap();
+                assert!(content == b"old content" || content == b"new content");
+                if outcome.is_ok() {
+                    assert_eq!(content, b"new content");
+                    break;
+                }
+                operations += 1;
             }
-            operations += 1;
+            assert!(operations >= 4, "create, write, sync, rename, sync folder");
         }
-        assert!(operations >= 4, "create, write, sync, rename, sync folder");
+    }
+
+    #[test]
+    fn a_loss_of_power_takes_what_was_not_made_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::losing_power_after(5);
+        let (kept, lost) = (folder.path().join("kept"), folder.path().join("lost"));
+        let file = disk.create(&kept).unwrap();
+        file.write_all_at(b"safe", 0).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(folder.path()).unwrap();
+        disk.create(&lost).unwrap();
+        assert!(file.write_all_at(b"x", 0).is_err());
+        assert_eq!(fs_err::read(&kept).unwrap(), b"safe");
+        assert!(!lost.exists());
     }
 }

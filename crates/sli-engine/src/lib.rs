@@ -1,1 +1,37 @@
 //! The sweep: plan, stream, run, journal, results.
+//!
+//! A [`Model`] is a description bound to a checkpoint. [`plan`] says what a run over some records
+//! will read, write, hold and take; [`run`] does it: super-batch by super-batch, layer by layer,
+//! with the next weights being read while the current ones compute. Results do not depend on the
+//! budget, the threads, or how often the run was interrupted.
+#![deny(unsafe_code)]
+
+mod availability;
+pub mod bytes;
+pub mod durable;
+mod error;
+mod exec;
+pub mod journal;
+mod mixers;
+mod model;
+mod observe;
+mod plan;
+mod pooling;
+mod profile;
+pub mod records;
+pub mod results;
+mod settings;
+pub mod stats;
+mod summary;
+mod sweep;
+pub mod take;
+mod weights;
+
+pub use availability::available_takes;
+pub use error::EngineError;
+pub use model::{Model, OpenOptions, describe_folder};
+pub use plan::{Grain, Plan, Work, plan};
+pub use settings::{Event, HiddenDtype, Observer, Quiet, Settings, Spill};
+pub use sli_kernels::Compute;
+pub use summary::{Summary, peak_memory};
+pub use sweep::run;

@@ -280,7 +280,7 @@ impl RecordSpool {
     pub fn content_hash(&self) -> String {
         let mut text = String::new();
         for (_, hash) in &self.0.header.files {
-            let _ = write!(text, "{hash}\n");
+            let _ = writeln!(text, "{hash}");
         }
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
@@ -295,10 +295,10 @@ impl RecordSpool {
         let spool = &*self.0;
         let ids = spool.ids(range.clone())?;
         let span = spool.starts[range.start]..spool.starts[range.end];
-        let tokens = spool.u32s(&spool.tokens, span.clone())?;
+        let tokens = read_u32s(&spool.tokens, span.clone())?;
         let typed = |record: usize| spool.typed[record / 64] >> (record % 64) & 1 == 1;
         let types = if range.clone().any(typed) {
-            spool.u32s(&spool.types, span.clone())?
+            read_u32s(&spool.types, span.clone())?
         } else {
             Vec::new()
         };
@@ -378,17 +378,17 @@ impl Spool {
         };
         wanted.iter().map(next).collect()
     }
+}
 
-    fn u32s(&self, file: &File, span: Range<u64>) -> Result<Vec<u32>, ResultsError> {
-        let mut values = vec![0_u32; (span.end - span.start) as usize];
-        let bytes = bytemuck::cast_slice_mut(&mut values);
-        file.read_exact_at(bytes, span.start * 4)
-            .map_err(DiskError::from)?;
-        for value in &mut values {
-            *value = u32::from_le(*value);
-        }
-        Ok(values)
+fn read_u32s(file: &File, span: Range<u64>) -> Result<Vec<u32>, ResultsError> {
+    let mut values = vec![0_u32; (span.end - span.start) as usize];
+    let bytes = bytemuck::cast_slice_mut(&mut values);
+    file.read_exact_at(bytes, span.start * 4)
+        .map_err(DiskError::from)?;
+    for value in &mut values {
+        *value = u32::from_le(*value);
     }
+    Ok(values)
 }
 
 const BUFFER: usize = 1 << 16;
@@ -480,7 +480,7 @@ impl SeenIds {
     fn insert(&mut self, id: &str) -> bool {
         let record = self.records;
         self.records += 1;
-        if record % 64 == 0 {
+        if record.is_multiple_of(64) {
             self.numbered.push(0);
         }
         let number = canonical_number(id);

@@ -160,8 +160,8 @@ fn finite_sum(row: &[f32]) -> (u64, f64) {
     let mut counts = [0_u32; LANES];
     let (blocks, rest) = row.as_chunks::<LANES>();
     for block in blocks {
-        for lane in 0..LANES {
-            let (value, finite) = finite(block[lane]);
+        for (lane, &value) in block.iter().enumerate() {
+            let (value, finite) = finite(value);
             sums[lane] += value;
             counts[lane] += u32::from(finite);
         }
@@ -189,8 +189,8 @@ fn extremes(row: &[f32]) -> (f32, f32) {
     };
     let (blocks, rest) = row.as_chunks::<LANES>();
     for block in blocks {
-        for lane in 0..LANES {
-            look(lane, block[lane]);
+        for (lane, &value) in block.iter().enumerate() {
+            look(lane, value);
         }
     }
     rest.iter()
@@ -216,8 +216,8 @@ fn powers(row: &[f32], mean: f64) -> [f64; 3] {
     };
     let (blocks, rest) = row.as_chunks::<LANES>();
     for block in blocks {
-        for lane in 0..LANES {
-            add(lane, block[lane]);
+        for (lane, &value) in block.iter().enumerate() {
+            add(lane, value);
         }
     }
     rest.iter()
@@ -238,8 +238,8 @@ fn products(row: &[f32], other: &[f32]) -> [f64; 3] {
     let (blocks, rest) = row.as_chunks::<LANES>();
     let (other_blocks, other_rest) = other.as_chunks::<LANES>();
     for (block, other) in blocks.iter().zip(other_blocks) {
-        for lane in 0..LANES {
-            add(lane, block[lane], other[lane]);
+        for (lane, (&a, &b)) in block.iter().zip(other).enumerate() {
+            add(lane, a, b);
         }
     }
     for (lane, (&a, &b)) in rest.iter().zip(other_rest).enumerate() {
@@ -339,7 +339,7 @@ impl Histogram {
 
 /// The middle of a bin; of the two that hold zero, zero.
 fn middle(bin: u16) -> f64 {
-    if bin & 0x7fff == 0 {
+    if bin << 1 == 0 {
         return 0.0;
     }
     f64::from(f32::from_bits(u32::from(bin) << 16 | 0x8000))
@@ -508,4 +508,196 @@ fn read_number(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn site(rows: &[Vec<f32>]) -> SiteStats {
+        let mut site = SiteStats::default();
+        for (index, row) in rows.iter().enumerate() {
+            match index.checked_sub(1) {
+                None => site.fold(&RowStats::of(row)),
+                Some(before) => site.fold(&RowStats::with_previous(row, &rows[before])),
+            }
+            site.fold_histogram(row);
+        }
+        site
+    }
+
+    fn value(site: &SiteStats, name: &str) -> f64 {
+        let rows = site.finish();
+        rows.iter().find(|(other, _)| *other == name).expect(name).1
+    }
+
+    /// Values of every size from a fixed sequence.
+    fn noise(count: usize, scale: f32) -> Vec<f32> {
+        let mut state = 1_u64;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..count)
+            .map(|_| (next() + next() + next()) * scale)
+            .collect()
+    }
+
+    #[test]
+    fn agrees_with_the_definitions() {
+        let values = noise(5003, 3.0);
+        // A mean far from zero, where sums of powers would cancel.
+        let values: Vec<f32> = values.iter().map(|v| v + 1000.0).collect();
+        let rows: Vec<Vec<f32>> = values.chunks(37).map(<[f32]>::to_vec).collect();
+        let site = site(&rows);
+        let n = values.len() as f64;
+        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let power = |k| {
+            values
+                .iter()
+                .map(|&v| (f64::from(v) - mean).powi(k))
+                .sum::<f64>()
+                / n
+        };
+        let close = |name, expected: f64| {
+            let found = value(&site, name);
+            assert!(
+                (found - expected).abs() <= 1e-10 * expected.abs(),
+                "{name} {found} {expected}"
+            );
+        };
+        close("count", n);
+        close("mean", mean);
+        close("variance", power(2));
+        close("kurtosis", power(4) / power(2).powi(2));
+        close(
+            "max",
+            values.iter().copied().fold(f32::MIN, f32::max).into(),
+        );
+        close(
+            "min",
+            values.iter().copied().fold(f32::MAX, f32::min).into(),
+        );
+    }
+
+    #[test]
+    fn quantiles_are_within_half_a_bin() {
+        for scale in [1.0, 1e-30, 1e30] {
+            let mut values = noise(9999, scale);
+            let site = site(std::slice::from_ref(&values));
+            values.sort_by(f32::total_cmp);
+            for (name, q) in QUANTILES {
+                let exact = f64::from(values[(q * 9999.0).ceil() as usize - 1]);
+                let found = value(&site, name);
+                assert!(
+                    (found - exact).abs() <= exact.abs() / 256.0,
+                    "{name} {found} {exact}"
+                );
+            }
+        }
+        let constant = site(&[vec![1.0; 10]]);
+        assert_eq!(value(&constant, "q0.001"), 1.0);
+        assert_eq!(value(&constant, "variance"), 0.0);
+        assert!(
+            constant
+                .finish()
+                .iter()
+                .all(|(name, _)| *name != "kurtosis")
+        );
+        let zeros = site(&[vec![0.0, -0.0, 0.0]]);
+        assert_eq!(value(&zeros, "q0.5"), 0.0);
+    }
+
+    #[test]
+    fn cosines_are_averaged_over_rows() {
+        let rows = vec![
+            vec![1.0, 0.0],
+            vec![2.0, 0.0],
+            vec![0.0, 5.0],
+            vec![0.0, 0.0],
+        ];
+        let site = site(&rows);
+        // 1, 0, and no cosine with a row of zeros.
+        assert_eq!(value(&site, "cosine"), 0.5);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_counted_and_left_out() {
+        let site = site(&[
+            vec![1.0, f32::NAN, 3.0, f32::INFINITY],
+            vec![f32::NEG_INFINITY; 4],
+        ]);
+        assert_eq!(value(&site, "count"), 2.0);
+        assert_eq!(value(&site, "non_finite"), 6.0);
+        assert_eq!(site.non_finite(), 6);
+        assert_eq!(value(&site, "mean"), 2.0);
+        assert_eq!(value(&site, "abs_max"), 3.0);
+        assert!(
+            site.finish()
+                .iter()
+                .all(|(name, value)| value.is_finite() && *name != "cosine")
+        );
+        let nothing = SiteStats::default().finish();
+        assert_eq!(nothing, [("count", 0.0), ("non_finite", 0.0)]);
+    }
+
+    #[test]
+    fn a_site_is_small() {
+        let values = noise(100_000, 4.0);
+        let site = site(std::slice::from_ref(&values));
+        let pages = site.histogram.pages.iter().flatten().count();
+        assert!(pages * PAGE * 8 <= 64 << 10, "{pages} pages");
+        assert!(site.to_bytes().len() < 20_000);
+    }
+
+    #[test]
+    fn damaged_bytes_are_refused() {
+        let bytes = site(&[noise(64, 1.0)]).to_bytes();
+        assert!(SiteStats::from_bytes(&bytes).is_some());
+        for length in 0..bytes.len() {
+            assert!(
+                SiteStats::from_bytes(&bytes[..length]).is_none(),
+                "{length}"
+            );
+        }
+        assert!(SiteStats::from_bytes(&[&bytes[..], &[0]].concat()).is_none());
+        assert!(SiteStats::from_bytes(&[0xff; 200]).is_none());
+    }
+
+    proptest! {
+        /// However rows are divided over threads, chunks and processes.
+        #[test]
+        fn grouping_changes_no_bit(
+            rows in proptest::collection::vec(
+                proptest::collection::vec(any::<f32>(), 19),
+                1..20,
+            ),
+            cuts in proptest::collection::vec(any::<bool>(), 20),
+        ) {
+            let whole = site(&rows);
+            let mut folded = SiteStats::default();
+            let mut histogram = Histogram::default();
+            for (index, row) in rows.iter().enumerate() {
+                let previous = index.checked_sub(1).map(|before| &rows[before]);
+                folded.fold(&previous.map_or_else(
+                    || RowStats::of(row),
+                    |previous| RowStats::with_previous(row, previous),
+                ));
+                histogram.add(row);
+                if cuts[index] {
+                    let mut later = Histogram::default();
+                    std::mem::swap(&mut later, &mut histogram);
+                    folded.merge_histogram(&later);
+                    folded = SiteStats::from_bytes(&folded.to_bytes()).unwrap();
+                }
+            }
+            folded.merge_histogram(&histogram);
+            prop_assert_eq!(whole.to_bytes(), folded.to_bytes());
+            prop_assert_eq!(format!("{:?}", whole.finish()), format!("{:?}", folded.finish()));
+        }
+    }
 }

@@ -121,22 +121,27 @@ impl Kernels {
 
     /// Runs `f` with a scratch buffer of at least `len` elements, contents unspecified.
     pub(crate) fn with_scratch<T>(&self, len: usize, f: impl FnOnce(&mut [f32]) -> T) -> T {
-        let mut buffer = self.take_scratch();
-        if buffer.cols() < len {
-            buffer.reset(1, len);
-        }
+        let mut buffer = self.take_scratch(len);
         let out = f(buffer.as_mut_slice());
         self.give_scratch(buffer);
         out
     }
 
-    /// A scratch buffer, one of those given back if there is one.
-    pub(crate) fn take_scratch(&self) -> Mat {
-        self.scratch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
-            .unwrap_or_default()
+    /// A scratch buffer of at least `len` elements: the smallest that suffices of those given back,
+    /// or the largest of them made larger.
+    pub(crate) fn take_scratch(&self, len: usize) -> Mat {
+        let mut free = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        free.sort_by_key(Mat::cols);
+        let fits = free.iter().position(|buffer| buffer.cols() >= len);
+        let mut buffer = match fits {
+            Some(index) => free.remove(index),
+            None => free.pop().unwrap_or_default(),
+        };
+        drop(free);
+        if buffer.cols() < len {
+            buffer.reset(1, len);
+        }
+        buffer
     }
 
     /// Gives a scratch buffer back for reuse.
@@ -173,6 +178,16 @@ impl<'a, T> SharedSlice<'a, T> {
             len: slice.len(),
             lifetime: std::marker::PhantomData,
         }
+    }
+
+    /// The address of the first element of `range`, for writing the range.
+    pub(crate) fn start_of(&self, range: Range<usize>) -> *mut T {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "{range:?} of {}",
+            self.len
+        );
+        self.data.wrapping_add(range.start)
     }
 
     /// # Safety

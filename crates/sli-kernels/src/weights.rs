@@ -4,13 +4,13 @@
 //! features `32 p .. 32 p + 32`; within a panel the features of one `k` (or of one pair of `k`) are
 //! consecutive. Features beyond `n` and the second half of a last odd pair are zero.
 
-use std::ops::Range;
-
-use half::{bf16, f16};
+use half::f16;
 
 use crate::element::Element;
+use crate::gemm::panel::{CHUNK, Transpose, Words};
+use crate::isa::Isa;
 use crate::mat::Line;
-use crate::simd::PANEL;
+use crate::simd::{MAX_LANES, PANEL, Simd, SimdOp};
 
 /// The type that a computation is carried out in. Sums are always `f32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,26 +147,12 @@ impl PackedWeights {
         assert_eq!(raw.len() % row_bytes, 0, "whole rows");
         let rows = first_row..first_row + raw.len() / row_bytes;
         assert!(rows.end <= self.n, "rows {rows:?} of {}", self.n);
-        match element {
-            Element::F64 => self.pack(rows, raw, |b: [u8; 8]| f64::from_le_bytes(b) as f32, None),
-            Element::F32 => self.pack(rows, raw, f32::from_le_bytes, None),
-            Element::F16 => {
-                self.pack(
-                    rows,
-                    raw,
-                    |b| f16::from_le_bytes(b).to_f32(),
-                    Some(PackedKind::F16),
-                );
-            }
-            Element::Bf16 => {
-                self.pack(
-                    rows,
-                    raw,
-                    |b| bf16::from_le_bytes(b).to_f32(),
-                    Some(PackedKind::Bf16),
-                );
-            }
-        }
+        Isa::detect().run(PackRows {
+            to: self,
+            first_row,
+            raw,
+            element,
+        });
     }
 
     /// Packs the output features `first_row ..` from rows of `k` elements.
@@ -178,39 +164,148 @@ impl PackedWeights {
     pub(crate) fn panels(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.lines)[..Self::bytes_for(self.n, self.k, self.kind)]
     }
+}
 
-    fn pack<const N: usize>(
-        &mut self,
-        rows: Range<usize>,
-        raw: &[u8],
-        widen: impl Fn([u8; N]) -> f32,
-        same: Option<PackedKind>,
-    ) {
-        let (k, kind, steps) = (self.k, self.kind, self.kind.padded(self.k));
-        let (elements, _) = raw.as_chunks::<N>();
-        for (row, source) in rows.zip(elements.chunks_exact(k)) {
-            let start = row / PANEL * steps * PANEL;
-            let lane = row % PANEL;
-            if kind == PackedKind::F32 {
-                let out: &mut [f32] = bytemuck::cast_slice_mut(&mut self.lines);
-                let out = out[start + lane..].iter_mut().step_by(PANEL);
-                for (to, &from) in out.zip(source) {
-                    *to = widen(from);
+struct PackRows<'a> {
+    to: &'a mut PackedWeights,
+    first_row: usize,
+    raw: &'a [u8],
+    element: Element,
+}
+
+impl SimdOp for PackRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            to:
+                &mut PackedWeights {
+                    ref mut lines,
+                    k,
+                    kind,
+                    ..
+                },
+            first_row,
+            raw,
+            element,
+        } = self;
+        let per_word = if kind == PackedKind::F32 { 1 } else { 2 };
+        let panel_bytes = PackedWeights::bytes_for(1, k, kind);
+        let row_bytes = k * element.size();
+        let rows = first_row..first_row + raw.len() / row_bytes;
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(lines);
+        let mut words = vec![0_u32; PANEL * CHUNK];
+        let mut row = rows.start;
+        while row < rows.end {
+            let end = rows.end.min((row / PANEL + 1) * PANEL);
+            let panel = &mut bytes[row / PANEL * panel_bytes..][..panel_bytes];
+            for first in (0..k).step_by(CHUNK * per_word) {
+                let len = (k - first).min(CHUNK * per_word);
+                for (i, words) in (row..end).zip(words.chunks_exact_mut(CHUNK)) {
+                    let at = (i - rows.start) * row_bytes + first * element.size();
+                    let raw = &raw[at..at + len * element.size()];
+                    row_words(s, raw, element, kind, &mut words[..len.div_ceil(per_word)]);
                 }
-                continue;
-            }
-            let round = |from: [u8; N]| match kind {
-                _ if same == Some(kind) => u16::from_le_bytes([from[0], from[1]]),
-                PackedKind::F16 => f16::from_f32(widen(from)).to_bits(),
-                _ => bf16::from_f32(widen(from)).to_bits(),
-            };
-            let out: &mut [u16] = bytemuck::cast_slice_mut(&mut self.lines);
-            for (i, &from) in source.iter().enumerate() {
-                let at = match kind {
-                    PackedKind::Bf16Dot => (i / 2 * PANEL + lane) * 2 + i % 2,
-                    _ => i * PANEL + lane,
+                let panel = &mut panel[first * PANEL * kind.element_size()..];
+                let to = match kind {
+                    PackedKind::F32 | PackedKind::Bf16Dot => {
+                        Words::Whole(bytemuck::cast_slice_mut(panel))
+                    }
+                    PackedKind::F16 | PackedKind::Bf16 => {
+                        Words::Halves(bytemuck::cast_slice_mut(panel))
+                    }
                 };
-                out[start + at] = round(from);
+                let steps = len.div_ceil(per_word);
+                let lane = row % PANEL;
+                Transpose {
+                    from: &words,
+                    stride: CHUNK,
+                    rows: end - row,
+                    steps,
+                    lane,
+                    to,
+                }
+                .run(s);
+            }
+            row = end;
+        }
+    }
+}
+
+/// Turns stored elements into words of the kind: an `f32` each, or pairs of 16-bit elements; the
+/// second half of an odd one is zero.
+#[inline(always)]
+fn row_words<S: Simd>(s: S, raw: &[u8], element: Element, kind: PackedKind, words: &mut [u32]) {
+    let same = matches!(
+        (element, kind),
+        (Element::F32, PackedKind::F32)
+            | (Element::F16, PackedKind::F16)
+            | (Element::Bf16, PackedKind::Bf16 | PackedKind::Bf16Dot)
+    );
+    if same {
+        let (whole, rest) = words.split_at_mut(raw.len() / 4);
+        bytemuck::cast_slice_mut(whole).copy_from_slice(&raw[..raw.len() / 4 * 4]);
+        if let [last] = rest {
+            *last = u32::from(u16::from_le_bytes([raw[raw.len() - 2], raw[raw.len() - 1]]));
+        }
+        return;
+    }
+    let len = raw.len() / element.size();
+    for first in (0..len).step_by(S::LANES) {
+        let count = (len - first).min(S::LANES);
+        let x = load(
+            s,
+            &raw[first * element.size()..(first + count) * element.size()],
+            element,
+        );
+        if kind == PackedKind::F32 {
+            let to: &mut [f32] = bytemuck::cast_slice_mut(&mut words[first..first + count]);
+            if count == S::LANES {
+                s.put(to, x)
+            } else {
+                s.put_part(to, x)
+            }
+            continue;
+        }
+        let mut halves = [0_u16; MAX_LANES];
+        if kind == PackedKind::F16 {
+            let mut values = [0.0; MAX_LANES];
+            s.put(&mut values, x);
+            halves = values.map(|x| f16::from_f32(x).to_bits());
+        } else {
+            // SAFETY: `halves` holds the widest vector.
+            unsafe { s.store_bf16(halves.as_mut_ptr(), x) };
+        }
+        let to: &mut [u16] = bytemuck::cast_slice_mut(words);
+        let end = (first + count).next_multiple_of(2);
+        to[first..end].copy_from_slice(&halves[..end - first]);
+    }
+}
+
+/// Reads up to a vector of stored elements; the other lanes are zero.
+#[inline(always)]
+fn load<S: Simd>(s: S, raw: &[u8], element: Element) -> S::F {
+    let whole = raw.len() == S::LANES * element.size();
+    let mut bytes = [0_u8; MAX_LANES * 8];
+    let from = if whole {
+        raw.as_ptr()
+    } else {
+        bytes[..raw.len()].copy_from_slice(raw);
+        bytes.as_ptr()
+    };
+    // SAFETY: a whole vector of elements starts at `from`; vectors need no alignment.
+    unsafe {
+        match element {
+            Element::F32 => s.load(from.cast()),
+            Element::F16 => s.load_f16(from.cast()),
+            Element::Bf16 => s.load_bf16(from.cast()),
+            Element::F64 => {
+                let mut values = [0.0_f32; MAX_LANES];
+                for (i, value) in values.iter_mut().enumerate().take(S::LANES) {
+                    *value = from.cast::<f64>().add(i).read_unaligned() as f32;
+                }
+                s.get(&values)
             }
         }
     }

@@ -108,7 +108,10 @@ impl Builder {
             Self::U32(builder) => builder.append_value(row.u32()?),
             Self::U64(builder) => builder.append_value(row.u64()?),
             Self::F64(builder) => builder.append_value(row.f64()?),
-            Self::OptionalF64(builder) => builder.append_option(row.optional_f64()?),
+            Self::OptionalF64(builder) => {
+                let there = row.u32()? != 0;
+                builder.append_option(Some(row.f64()?).filter(|_| there));
+            }
             Self::ListU32(builder) => {
                 builder.append_value(row.list()?.values.iter().map(u32_of));
             }

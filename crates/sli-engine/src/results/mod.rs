@@ -8,6 +8,8 @@ mod columns;
 mod rows;
 mod safetensors;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -188,18 +188,21 @@ impl<'a> RowEncoder<'a> {
 
     pub fn list_u32(&mut self, values: &[u32]) {
         self.u32(values.len() as u32);
-        values.iter().for_each(|&value| self.u32(value));
+        self.0
+            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 
     pub fn list_f32(&mut self, values: &[f32]) {
         self.u32(values.len() as u32);
-        values.iter().for_each(|&value| self.u32(value.to_bits()));
+        self.0
+            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 
     /// A null, then `values`.
     pub fn list_f32_after_null(&mut self, values: &[f32]) {
         self.u32(values.len() as u32 | AFTER_NULL);
-        values.iter().for_each(|&value| self.u32(value.to_bits()));
+        self.0
+            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 
     /// A list of lists of `width` values each.
@@ -247,12 +250,6 @@ impl<'a> RowDecoder<'a> {
 
     pub fn f64(&mut self) -> Option<f64> {
         self.u64().map(f64::from_bits)
-    }
-
-    pub fn optional_f64(&mut self) -> Option<Option<f64>> {
-        let there = self.u32()? != 0;
-        let value = self.f64()?;
-        Some(there.then_some(value))
     }
 
     pub fn text(&mut self) -> Option<&'a str> {

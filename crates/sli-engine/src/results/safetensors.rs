@@ -56,14 +56,14 @@ impl TensorShape {
 
 /// When a file is full.
 #[derive(Clone, Copy, Debug)]
-struct Limits {
-    records: usize,
-    bytes: u64,
+pub(super) struct Limits {
+    pub records: usize,
+    pub bytes: u64,
     /// Readers refuse headers of more than 100 MB.
-    header: u64,
+    pub header: u64,
 }
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     records: 100_000,
     bytes: 4 << 30,
     header: 90_000_000,
@@ -111,7 +111,7 @@ impl TensorFile {
         Self::open_limited(folder, records, name, shape, LIMITS)
     }
 
-    fn open_limited(
+    pub(super) fn open_limited(
         folder: &OutputFolder,
         records: &RecordSpool,
         name: &str,

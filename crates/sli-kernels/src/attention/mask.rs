@@ -1,6 +1,8 @@
 //! Which keys a query sees.
 
-/// Which keys a query sees, by their positions in a sequence.
+use std::ops::Range;
+
+/// Which keys a query sees, by their positions in a sequence: always one range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AttentionMask {
     /// Every key.
@@ -11,7 +13,7 @@ pub enum AttentionMask {
     Window {
         /// Keys back, its own position included: key > query - left.
         left: usize,
-        /// Keys ahead: key <= query + right. `None` is causal: none ahead but in the prefix.
+        /// Keys ahead: key <= query + right. `None`: none ahead, except in the prefix.
         right: Option<usize>,
     },
     /// Keys up to its own position in the same chunk of so many positions (Llama 4).
@@ -19,19 +21,54 @@ pub enum AttentionMask {
 }
 
 impl AttentionMask {
-    /// Whether the query at `query` sees the key at `key`; keys before `prefix` are visible to all
-    /// (except by [`AttentionMask::Window`] with a right side).
-    pub fn sees(self, query: usize, key: usize, prefix: usize) -> bool {
-        let causal = key <= query || key < prefix;
+    /// The positions that the query at `query` sees. Without a right side of the window, keys before
+    /// `prefix` count as past.
+    pub fn visible(self, query: usize, prefix: usize) -> Range<usize> {
+        let causal = prefix.max(query + 1);
         match self {
-            Self::Full => true,
-            Self::Causal => causal,
-            Self::Window { left, right: None } => causal && key + left > query,
-            Self::Window {
-                left,
-                right: Some(right),
-            } => key + left > query && key <= query + right,
-            Self::Chunk(size) => causal && key / size == query / size,
+            Self::Full => 0..usize::MAX,
+            Self::Causal => 0..causal,
+            Self::Window { left, right } => {
+                let end = right.map_or(causal, |right| {
+                    query.saturating_add(right).saturating_add(1)
+                });
+                (query + 1).saturating_sub(left)..end
+            }
+            Self::Chunk(size) => {
+                let start = query / size * size;
+                start..causal.min(start + size)
+            }
         }
+    }
+
+    /// Whether the query at `query` sees the key at `key`.
+    pub fn sees(self, query: usize, key: usize, prefix: usize) -> bool {
+        self.visible(query, prefix).contains(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_see_what_they_say() {
+        let window = AttentionMask::Window {
+            left: 2,
+            right: None,
+        };
+        assert_eq!(window.visible(5, 0), 4..6);
+        assert_eq!(window.visible(0, 3), 0..3);
+        assert_eq!(
+            AttentionMask::Window {
+                left: 2,
+                right: Some(1)
+            }
+            .visible(5, 0),
+            4..7
+        );
+        assert_eq!(AttentionMask::Chunk(4).visible(6, 0), 4..7);
+        assert_eq!(AttentionMask::Chunk(4).visible(4, 100), 4..8);
+        assert!(AttentionMask::Causal.sees(1, 6, 7) && !AttentionMask::Causal.sees(1, 7, 7));
     }
 }

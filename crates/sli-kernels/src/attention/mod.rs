@@ -1,13 +1,23 @@
-//! Attention over packed ragged sequences.
+//! Attention over packed ragged sequences: a running softmax over blocks of keys.
+//!
+//! Keys are taken in blocks of 256 positions, counted from the first key of the sequence, so that the
+//! order of every sum depends on positions only. A key that a query does not see contributes an exact
+//! zero, whether its block is computed for the sake of other queries or not.
 
+mod block;
 mod mask;
+mod pack;
+mod schedule;
+mod softmax;
 
 use std::ops::Range;
 
 pub use mask::AttentionMask;
 
+use crate::gemm::tile::{F32Panel, PairPanel};
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
+use crate::weights::Compute;
 
 /// One sequence of a packed batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,19 +99,12 @@ impl Kernels {
     /// Attention, `out` `[tokens_q, heads * v_dim]`. A query that sees no key gives zeros.
     ///
     /// With [`Compute::Bf16`](crate::Compute::Bf16) queries, keys, values and probabilities are
-    /// rounded to bf16 as factors; sums are `f32`.
+    /// rounded to bf16 as factors; sums are `f32`. Keys and values must be finite.
     pub fn attention(&self, args: &AttentionArgs, out: MatMut) {
         args.check(&out);
-        for (index, segment) in args.segments.iter().enumerate() {
-            self.parallel_rows(segment.q.len(), 1, |rows| {
-                for row in rows {
-                    // SAFETY: pieces of the row loop are disjoint.
-                    let out = unsafe { out.shared_row(segment.q.start + row) };
-                    for (head, out) in out.chunks_exact_mut(args.v_dim).enumerate() {
-                        args.one_row(index, row, head, out);
-                    }
-                }
-            });
+        match self.compute() {
+            Compute::F32 => schedule::run::<F32Panel>(self, args, &out),
+            Compute::Bf16 => schedule::run::<PairPanel>(self, args, &out),
         }
     }
 }
@@ -141,62 +144,6 @@ impl AttentionArgs<'_> {
                 segment.q.end <= q.rows() && segment.k.end <= k.rows(),
                 "rows of {segment:?}"
             );
-        }
-    }
-
-    fn one_row(&self, index: usize, row: usize, head: usize, out: &mut [f32]) {
-        let segment = &self.segments[index];
-        let kv_head = head / (self.heads / self.kv_heads);
-        let position = segment.q_start + row;
-        let q = &self.q.row(segment.q.start + row)[head * self.qk_dim..(head + 1) * self.qk_dim];
-        let keys = segment.k.len();
-        let mut logits = vec![f32::NEG_INFINITY; keys];
-        for (key, logit) in logits.iter_mut().enumerate() {
-            let k = &self.k.row(segment.k.start + key)
-                [kv_head * self.qk_dim..(kv_head + 1) * self.qk_dim];
-            let mut x = q.iter().zip(k).fold(0.0, |sum, (a, b)| sum + a * b) * self.scale;
-            if let Some(cap) = self.softcap {
-                x = cap * (x / cap).tanh();
-            }
-            if let Some(slopes) = self.alibi {
-                x += slopes[head] * (key as f32 - position as f32);
-            }
-            *logit = x;
-        }
-        if let Some(bias) = self.bias {
-            bias(
-                &BiasSite {
-                    segment: index,
-                    head,
-                    query: position,
-                    keys: 0..keys,
-                },
-                &mut logits,
-            );
-        }
-        for (key, logit) in logits.iter_mut().enumerate() {
-            if !self.mask.sees(position, key, segment.prefix) {
-                *logit = f32::NEG_INFINITY;
-            }
-        }
-        let sink = self.sinks.map_or(f32::NEG_INFINITY, |sinks| sinks[head]);
-        let max = logits.iter().copied().fold(sink, f32::max);
-        out.fill(0.0);
-        if max == f32::NEG_INFINITY {
-            return;
-        }
-        let mut sum = (sink - max).exp();
-        for (key, logit) in logits.iter().enumerate() {
-            let p = (logit - max).exp();
-            sum += p;
-            let v = &self.v.row(segment.k.start + key)
-                [kv_head * self.v_dim..(kv_head + 1) * self.v_dim];
-            for (out, v) in out.iter_mut().zip(v) {
-                *out += p * v;
-            }
-        }
-        for out in out {
-            *out /= sum;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The matrix product `out[m, n] = x[m, k] W[n, k]^T (+ bias)`.
 
-mod pack;
+pub(crate) mod pack;
+pub(crate) mod panel;
 pub(crate) mod tile;
 
 use std::ops::Range;
@@ -53,7 +54,8 @@ impl Kernels {
         let row_bytes = PackedActivations::bytes_for(1, w.k(), w.kind()).max(1);
         // At least so many rows that reading the weights again costs nothing.
         let step = (PACKED_BYTES / row_bytes).max(512);
-        let mut packed = PackedActivations::from_scratch(self.take_scratch());
+        let scratch = self.take_scratch(row_bytes / 4 * step.min(x.rows()));
+        let mut packed = PackedActivations::from_scratch(scratch);
         for start in (0..x.rows()).step_by(step) {
             let rows = start..x.rows().min(start + step);
             self.pack_activations(x.rows_range(rows.clone()), w.kind(), &mut packed);
@@ -196,7 +198,7 @@ impl<B: Panel> SimdOp for Block<'_, B> {
 }
 
 /// How far ahead of a single tile its weights are asked for.
-const STREAM_AHEAD: usize = 2048;
+const STREAM_AHEAD: usize = 8192;
 
 impl<B: Panel> Block<'_, B> {
     #[inline(always)]

@@ -13,7 +13,7 @@ use crate::weights::PackedKind;
 /// Activations `[rows, k]`, packed once for several products.
 #[derive(Debug, Default)]
 pub struct PackedActivations {
-    /// One row of the matrix is one row of one block.
+    /// One long row: the rows of the first block, those of the second, and so on.
     blocks: Mat,
     rows: usize,
     k: usize,
@@ -89,7 +89,7 @@ impl Kernels {
         let blocks = steps_of(k, pairs).div_ceil(BLOCK_STEPS);
         (out.rows, out.k, out.pairs) = (rows, k, pairs);
         if out.blocks.as_slice().len() < blocks * rows * BLOCK_STEPS {
-            out.blocks.reset(blocks * rows, BLOCK_STEPS);
+            out.blocks.reset(1, blocks * rows * BLOCK_STEPS);
         }
         let packed = MatMut::from_slice(
             &mut out.blocks.as_mut_slice()[..blocks * rows * BLOCK_STEPS],

@@ -19,6 +19,8 @@ const CACHE_LINE: usize = 64;
 pub(crate) trait Panel: Copy + Send + Sync + 'static {
     /// The value of the type.
     const NEW: Self;
+    /// Elements of `k` in one step.
+    const PER_STEP: usize;
     /// Bytes of one step of `k` (one or two rows of 32 columns).
     const STEP_BYTES: usize;
     /// An activation, in all lanes.
@@ -53,6 +55,7 @@ macro_rules! single_panel {
 
         impl Panel for $name {
             const NEW: Self = Self;
+            const PER_STEP: usize = 1;
             const STEP_BYTES: usize = PANEL * size_of::<$element>();
             type A<S: Simd> = S::F;
             type B<S: Simd> = S::F;
@@ -92,6 +95,7 @@ pub(crate) struct PairPanel;
 
 impl Panel for PairPanel {
     const NEW: Self = Self;
+    const PER_STEP: usize = 2;
     const STEP_BYTES: usize = PANEL * 4;
     type A<S: Simd> = S::Pairs;
     type B<S: Simd> = S::Pairs;

@@ -111,6 +111,33 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut u32, x: Self::Pairs) {
+        // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
+        unsafe { _mm256_storeu_si256(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    fn round_pairs(self, low: Self::F, high: Self::F) -> Self::Pairs {
+        // SAFETY: the token proves that the instructions exist.
+        unsafe {
+            let round = |x| {
+                let bits = _mm256_castps_si256(x);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let rounded =
+                    _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+                let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+                let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+                _mm256_blendv_epi8(rounded, quiet, nan)
+            };
+            let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            _mm256_or_si256(
+                _mm256_srli_epi32::<16>(round(low)),
+                _mm256_and_si256(round(high), mask),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn splat_pair(self, x: u32) -> Self::Pairs {
         // SAFETY: the token proves that the instructions exist.
         unsafe { _mm256_set1_epi32(x as i32) }
@@ -230,6 +257,36 @@ impl Simd for Avx2 {
             let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+        // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
+        unsafe {
+            let row = |i: usize| _mm256_loadu_si256(from.add(i * stride).cast());
+            // Rows 4 i .. 4 i + 4 become four vectors of columns, a 4 x 4 square in each 128 bits.
+            let mut squares = [[_mm256_setzero_si256(); 4]; 2];
+            for (i, square) in squares.iter_mut().enumerate() {
+                let (a, b, c, d) = (row(4 * i), row(4 * i + 1), row(4 * i + 2), row(4 * i + 3));
+                let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+                let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+                *square = [
+                    _mm256_unpacklo_epi64(ab_low, cd_low),
+                    _mm256_unpackhi_epi64(ab_low, cd_low),
+                    _mm256_unpacklo_epi64(ab_high, cd_high),
+                    _mm256_unpackhi_epi64(ab_high, cd_high),
+                ];
+            }
+            for column in 0..4 {
+                let [a, b] = [squares[0][column], squares[1][column]];
+                let (low, high) = (
+                    _mm256_permute2x128_si256::<0x20>(a, b),
+                    _mm256_permute2x128_si256::<0x31>(a, b),
+                );
+                _mm256_storeu_si256(to.add(column * 8).cast(), low);
+                _mm256_storeu_si256(to.add((4 + column) * 8).cast(), high);
+            }
         }
     }
 

@@ -167,6 +167,33 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
     }
 
     #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut u32, x: Self::Pairs) {
+        // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
+        unsafe { _mm512_storeu_si512(to.cast(), x) }
+    }
+
+    #[inline(always)]
+    fn round_pairs(self, low: Self::F, high: Self::F) -> Self::Pairs {
+        // SAFETY: the token proves that the instructions exist.
+        unsafe {
+            let round = |x| {
+                let bits = _mm512_castps_si512(x);
+                let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+                let rounded =
+                    _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+                let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+                _mm512_mask_blend_epi32(nan, rounded, quiet)
+            };
+            let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_or_si512(
+                _mm512_srli_epi32::<16>(round(low)),
+                _mm512_and_si512(round(high), mask),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn splat_pair(self, x: u32) -> Self::Pairs {
         // SAFETY: the token proves that the instructions exist.
         unsafe { _mm512_set1_epi32(x as i32) }
@@ -285,6 +312,52 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
         // SAFETY: the token proves that the instructions exist; the mask keeps to the slice.
         unsafe {
             _mm512_mask_storeu_ps(to.as_mut_ptr(), lanes(to.len()), x);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+        // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
+        unsafe {
+            let row = |i: usize| _mm512_loadu_si512(from.add(i * stride).cast());
+            // Rows 4 i .. 4 i + 4 become four vectors of columns, a 4 x 4 square in each 128 bits.
+            let mut squares = [[_mm512_setzero_si512(); 4]; 4];
+            for (i, square) in squares.iter_mut().enumerate() {
+                let (a, b, c, d) = (row(4 * i), row(4 * i + 1), row(4 * i + 2), row(4 * i + 3));
+                let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+                let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+                *square = [
+                    _mm512_unpacklo_epi64(ab_low, cd_low),
+                    _mm512_unpackhi_epi64(ab_low, cd_low),
+                    _mm512_unpacklo_epi64(ab_high, cd_high),
+                    _mm512_unpackhi_epi64(ab_high, cd_high),
+                ];
+            }
+            for column in 0..4 {
+                let [a, b, c, d] = [
+                    squares[0][column],
+                    squares[1][column],
+                    squares[2][column],
+                    squares[3][column],
+                ];
+                let (ab_even, ab_odd) = (
+                    _mm512_shuffle_i32x4::<0x88>(a, b),
+                    _mm512_shuffle_i32x4::<0xdd>(a, b),
+                );
+                let (cd_even, cd_odd) = (
+                    _mm512_shuffle_i32x4::<0x88>(c, d),
+                    _mm512_shuffle_i32x4::<0xdd>(c, d),
+                );
+                let out = [
+                    _mm512_shuffle_i32x4::<0x88>(ab_even, cd_even),
+                    _mm512_shuffle_i32x4::<0x88>(ab_odd, cd_odd),
+                    _mm512_shuffle_i32x4::<0xdd>(ab_even, cd_even),
+                    _mm512_shuffle_i32x4::<0xdd>(ab_odd, cd_odd),
+                ];
+                for (i, x) in out.into_iter().enumerate() {
+                    _mm512_storeu_si512(to.add((4 * i + column) * 16).cast(), x);
+                }
+            }
         }
     }
 

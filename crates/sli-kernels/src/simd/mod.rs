@@ -111,6 +111,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `from` must be valid for reading [`Self::LANES`] elements; any alignment.
     unsafe fn load_pairs(self, from: *const u32) -> Self::Pairs;
 
+    /// Writes a vector of bf16 pairs.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writing [`Self::LANES`] elements; any alignment.
+    unsafe fn store_pairs(self, to: *mut u32, x: Self::Pairs);
+
+    /// Pairs of numbers rounded to the nearest bf16 (ties to even), `low` in the lower halves. NaN
+    /// stays NaN.
+    fn round_pairs(self, low: Self::F, high: Self::F) -> Self::Pairs;
+
     /// All lanes the pair `x`.
     fn splat_pair(self, x: u32) -> Self::Pairs;
 
@@ -146,6 +157,24 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn sum(self, a: Self::F) -> f32;
     /// The largest lane; unspecified if one is NaN.
     fn maximum(self, a: Self::F) -> f32;
+
+    /// Transposes a square of [`Self::LANES`] rows of words, `stride` apart, into consecutive words.
+    ///
+    /// # Safety
+    ///
+    /// `from` must be valid for reading the rows, `to` for writing the square; any alignment.
+    #[inline(always)]
+    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                // SAFETY: within the square.
+                unsafe {
+                    *to.add(column * Self::LANES + row) =
+                        from.add(row * stride + column).read_unaligned()
+                };
+            }
+        }
+    }
 
     /// Asks for the cache line at `at`, which need not be a valid address, in the first-level cache.
     #[inline(always)]

@@ -80,6 +80,33 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut u32, x: Self::Pairs) {
+        // SAFETY: NEON is part of every 64-bit Arm; memory by the caller's promise.
+        unsafe { vst1q_u32(to, x) }
+    }
+
+    #[inline(always)]
+    fn round_pairs(self, low: Self::F, high: Self::F) -> Self::Pairs {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe {
+            let round = |x| {
+                let bits = vreinterpretq_u32_f32(x);
+                let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+                let rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+                vbslq_u32(
+                    vceqq_f32(x, x),
+                    rounded,
+                    vorrq_u32(bits, vdupq_n_u32(0x0040_0000)),
+                )
+            };
+            vorrq_u32(
+                vshrq_n_u32::<16>(round(low)),
+                vandq_u32(round(high), vdupq_n_u32(0xffff_0000)),
+            )
+        }
+    }
+
+    #[inline(always)]
     fn splat_pair(self, x: u32) -> Self::Pairs {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe { vdupq_n_u32(x) }

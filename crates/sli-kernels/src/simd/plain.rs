@@ -100,6 +100,22 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    unsafe fn store_pairs(self, to: *mut u32, x: Self::Pairs) {
+        // SAFETY: the caller's promise.
+        unsafe { to.cast::<Self::Pairs>().write_unaligned(x) }
+    }
+
+    #[inline(always)]
+    fn round_pairs(self, low: Self::F, high: Self::F) -> Self::Pairs {
+        let mut out = [0; LANES];
+        for i in 0..LANES {
+            let half = |x| u32::from(half::bf16::from_f32(x).to_bits());
+            out[i] = half(low[i]) | (half(high[i]) << 16);
+        }
+        out
+    }
+
+    #[inline(always)]
     fn splat_pair(self, x: u32) -> Self::Pairs {
         [x; LANES]
     }

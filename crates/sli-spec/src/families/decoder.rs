@@ -4,8 +4,9 @@
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Attention, Branch, Config, Embedding, Gain, HeadNorm, KeyValue, Layer, LengthLimit,
-    Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds, Shard, SpecError, Stack, Step, Write,
+    Activation, Attention, Branch, Config, Embedding, FeedForward, Gain, HeadNorm, KeyValue, Layer,
+    LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds, QueryTemperature,
+    Shard, Source, SpecError, Split, Stack, Step, Write,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -32,8 +33,16 @@ pub struct Decoder<'c> {
     pub norm: NormStyle,
     /// Where the norms of a layer stand.
     pub arrangement: Arrangement,
+    /// Names of a layer's tensors.
+    pub names: Names,
+    /// Name of the final norm, without `.weight`.
+    pub final_norm: &'static str,
+    /// Norm of the token embedding.
+    pub embedding_norm: Option<NormStyle>,
     /// Norm of queries and keys.
     pub query_key_norm: Option<(NormSpan, NormStyle)>,
+    /// Queries and keys are normalised after the rotation.
+    pub norm_after_rotation: bool,
     /// Queries, keys and values have an addend.
     pub query_key_value_bias: bool,
     /// The attention's output projection has an addend.
@@ -42,6 +51,19 @@ pub struct Decoder<'c> {
     pub feed_forward_bias: bool,
     /// The feed-forward network is gated.
     pub gated: bool,
+    /// Queries, keys and values are one tensor.
+    pub fused_query_key_value: Option<Fusion>,
+    /// Gate and upward projection are the halves of one tensor of this name.
+    pub fused_gate_up: Option<&'static str>,
+    /// Limit of queries, keys and values.
+    pub clip: Option<f64>,
+    /// There is a learned logit per head, `self_attn.sinks`.
+    pub sinks: bool,
+    /// Factor on the queries by their positions.
+    pub query_temperature: Option<QueryTemperature>,
+    /// Learned factors per feature on the residual in front of the attention's and the feed-forward
+    /// network's sum.
+    pub residual_gains: Option<[&'static str; 2]>,
     /// Of the feed-forward network.
     pub activation: Activation,
     /// Mask of every layer.
@@ -60,6 +82,51 @@ pub struct Decoder<'c> {
     pub logit_scale: f64,
     /// Limit of the logits.
     pub logit_softcap: Option<f64>,
+}
+
+/// Names of a layer's tensors, without `.weight` and `.bias`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Norm of the queries.
+    pub query_norm: &'static str,
+    /// Norm of the keys.
+    pub key_norm: &'static str,
+    /// Output projection of the attention.
+    pub output: &'static str,
+    /// Norm in front of the output projection, where there is one.
+    pub output_norm: Option<&'static str>,
+    /// Gate of the feed-forward network.
+    pub gate: &'static str,
+    /// Its upward projection.
+    pub up: &'static str,
+    /// Norm in front of its downward projection, where there is one.
+    pub inner_norm: Option<&'static str>,
+    /// Its downward projection.
+    pub down: &'static str,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            query_norm: "self_attn.q_norm",
+            key_norm: "self_attn.k_norm",
+            output: "self_attn.o_proj",
+            output_norm: None,
+            gate: "mlp.gate_proj",
+            up: "mlp.up_proj",
+            inner_norm: None,
+            down: "mlp.down_proj",
+        }
+    }
+}
+
+/// How one tensor holds queries, keys and values, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fusion {
+    /// All queries, then all keys, then all values.
+    Rows(&'static str),
+    /// Query, key and value of one head after another.
+    PerHead(&'static str),
 }
 
 /// Where the norms of a layer stand, by the names of their tensors.
@@ -121,11 +188,21 @@ impl<'c> Decoder<'c> {
                 attention: "input_layernorm",
                 feed_forward: "post_attention_layernorm",
             },
+            names: Names::default(),
+            final_norm: "norm",
+            embedding_norm: None,
             query_key_norm: None,
+            norm_after_rotation: false,
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
             gated: true,
+            fused_query_key_value: None,
+            fused_gate_up: None,
+            clip: None,
+            sinks: false,
+            query_temperature: None,
+            residual_gains: None,
             activation: Activation::Silu,
             masks: vec![Mask::Causal; layers],
             ropes: vec![None; layers],
@@ -190,7 +267,7 @@ impl<'c> Decoder<'c> {
         let mut ignored = vec!["*.rotary_emb.inv_freq"];
         ignored.extend(unused_head(class, tied, &["lm_head.weight"]));
         let head = CausalHead {
-            norm: Some((format!("{base}norm"), self.norm)),
+            norm: Some((format!("{base}{}", self.final_norm), self.norm)),
             projection: "lm_head",
             bias: false,
             tokens: format!("{base}embed_tokens.weight"),
@@ -199,6 +276,9 @@ impl<'c> Decoder<'c> {
         };
         let mut embedding = Leaves::new(base);
         let tokens = embedding.table("embed_tokens.weight", vocab_size, self.hidden_size);
+        let embedding_norm = self
+            .embedding_norm
+            .map(|style| embedding.norm("embed_norm", self.hidden_size, style));
         Ok(ModelSpec {
             model_type: config.model_type()?,
             family: self.family,
@@ -212,6 +292,7 @@ impl<'c> Decoder<'c> {
                 hidden_size: self.hidden_size,
                 embedding: Embedding {
                     scale: self.embedding_scale,
+                    norm: embedding_norm,
                     ..Embedding::of_tokens(tokens, self.hidden_size, embedding.finish())
                 },
                 layers: (0..self.layers())
@@ -321,54 +402,50 @@ impl<'c> Decoder<'c> {
         };
         let steps = steps
             .into_iter()
-            .map(|mut step| {
+            .enumerate()
+            .map(|(index, mut step)| {
+                if let [branch] = step.branches.as_mut_slice() {
+                    // The factor is on what is added, after the norm.
+                    if gain != Gain::One {
+                        branch.post = step.post.take();
+                    }
+                }
                 for branch in &mut step.branches {
                     branch.gain = gain.clone();
                 }
-                Step {
-                    write: Write::Add,
-                    ..step
-                }
+                let write = self.residual_gains.map_or(Write::Add, |names| {
+                    let source = leaves.tensor(names[index]);
+                    let weight = leaves.weight(source, &[self.hidden_size], Shard::Replicate);
+                    Write::AddScaled(Gain::Vector(weight))
+                });
+                Step { write, ..step }
             })
             .collect();
         leaves.layer(steps)
     }
 
     fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
-        let [wide, narrow] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
-        let mut projection = |name: &str, out| {
-            let shape = [out, self.hidden_size];
-            leaves.linear(name, shape, self.query_key_value_bias, Shard::Column)
-        };
-        let query = projection("self_attn.q_proj", wide);
-        let key = projection("self_attn.k_proj", narrow);
-        let value = projection("self_attn.v_proj", narrow);
-        let mut norm = |name: &str, heads: usize| {
-            let (span, style) = self.query_key_norm?;
-            let features = match span {
-                NormSpan::Head => self.head_dim,
-                NormSpan::HeadOwnWeight | NormSpan::Full => heads * self.head_dim,
-            };
-            let norm = match span {
-                // Stored `[heads, head_dim]`.
-                NormSpan::HeadOwnWeight => leaves.reshaped_norm(name, features, style),
-                NormSpan::Head | NormSpan::Full => leaves.norm(name, features, style),
-            };
-            Some(HeadNorm {
-                norm,
-                span,
-                after_rotation: false,
-            })
-        };
-        let query_norm = norm("self_attn.q_norm", self.heads);
-        let key_norm = norm("self_attn.k_norm", self.kv_heads);
+        let wide = self.heads * self.head_dim;
+        let [query, key, value] = self.query_key_value(leaves);
+        let query_norm = self.head_norm(leaves, self.names.query_norm, self.heads);
+        let key_norm = self.head_norm(leaves, self.names.key_norm, self.kv_heads);
+        let sinks = self.sinks.then(|| {
+            let source = leaves.tensor("self_attn.sinks");
+            leaves.weight(source, &[self.heads], Shard::Column)
+        });
+        let output_norm = self.names.output_norm;
+        let output_norm = output_norm.map(|name| leaves.norm(name, wide, self.norm));
         let shape = [self.hidden_size, wide];
-        let output = leaves.linear("self_attn.o_proj", shape, self.output_bias, Shard::Row);
+        let output = leaves.linear(self.names.output, shape, self.output_bias, Shard::Row);
         Mixer::Attention(Box::new(Attention {
             scale: self.attention_scale,
             softcap: self.attention_softcap,
+            clip: self.clip,
             query_norm,
             key_norm,
+            sinks,
+            query_temperature: self.query_temperature,
+            output_norm,
             positions: self.ropes[layer]
                 .clone()
                 .map(Position::Rope)
@@ -387,14 +464,83 @@ impl<'c> Decoder<'c> {
         }))
     }
 
-    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
-        let sizes = [self.hidden_size, self.intermediate_size];
-        let (bias, activation) = (self.feed_forward_bias, self.activation);
-        Mixer::FeedForward(if self.gated {
-            let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"];
-            leaves.gated_feed_forward(names, sizes, bias, activation)
-        } else {
-            leaves.plain_feed_forward(["mlp.up_proj", "mlp.down_proj"], sizes, bias, activation)
+    fn query_key_value(&self, leaves: &mut Leaves) -> [Linear; 3] {
+        let [wide, narrow] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
+        let rows = [wide, narrow, narrow];
+        let bias = self.query_key_value_bias;
+        let Some(fusion) = self.fused_query_key_value else {
+            let names = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+            return [0, 1, 2].map(|part| {
+                let shape = [rows[part], self.hidden_size];
+                leaves.linear(names[part], shape, bias, Shard::Column)
+            });
+        };
+        let (name, split) = match fusion {
+            Fusion::Rows(name) => (name, Split::Rows(rows.to_vec())),
+            Fusion::PerHead(name) => {
+                let heads = self.heads;
+                (name, Split::PerHead { heads, parts: 3 })
+            }
+        };
+        [0, 1, 2].map(|part| {
+            let shape = [rows[part], self.hidden_size];
+            fused(leaves, name, (&split, part), shape, bias)
         })
     }
+
+    fn head_norm(&self, leaves: &mut Leaves, name: &str, heads: usize) -> Option<HeadNorm> {
+        let (span, style) = self.query_key_norm?;
+        let features = match span {
+            NormSpan::Head => self.head_dim,
+            NormSpan::HeadOwnWeight | NormSpan::Full => heads * self.head_dim,
+        };
+        let norm = match span {
+            // Stored `[heads, head_dim]`.
+            NormSpan::HeadOwnWeight => leaves.reshaped_norm(name, features, style),
+            NormSpan::Head | NormSpan::Full => leaves.norm(name, features, style),
+        };
+        Some(HeadNorm {
+            norm,
+            span,
+            after_rotation: self.norm_after_rotation,
+        })
+    }
+
+    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
+        let [hidden, inner] = [self.hidden_size, self.intermediate_size];
+        let bias = self.feed_forward_bias;
+        let (gate, up) = if let Some(name) = self.fused_gate_up {
+            let split = Split::Rows(vec![inner; 2]);
+            let [gate, up] =
+                [0, 1].map(|part| fused(leaves, name, (&split, part), [inner, hidden], bias));
+            (Some(gate), up)
+        } else {
+            let mut linear = |name| leaves.linear(name, [inner, hidden], bias, Shard::Column);
+            let gate = self.gated.then(|| linear(self.names.gate));
+            (gate, linear(self.names.up))
+        };
+        let inner_norm = self.names.inner_norm;
+        let inner_norm = inner_norm.map(|name| leaves.norm(name, inner, self.norm));
+        Mixer::FeedForward(FeedForward {
+            gate,
+            up,
+            down: leaves.linear(self.names.down, [hidden, inner], bias, Shard::Row),
+            activation: self.activation,
+            inner_norm,
+        })
+    }
+}
+
+/// One part of a tensor that holds several projections, and of its addend.
+fn fused(
+    leaves: &mut Leaves,
+    name: &str,
+    (split, part): (&Split, usize),
+    shape: [usize; 2],
+    bias: bool,
+) -> Linear {
+    let part = |source: Source| source.part(split.clone(), part);
+    let weight = part(leaves.tensor(&format!("{name}.weight")));
+    let bias = bias.then(|| part(leaves.tensor(&format!("{name}.bias"))));
+    leaves.linear_of(weight, bias, shape, Shard::Column)
 }

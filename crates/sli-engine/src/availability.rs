@@ -1,0 +1,66 @@
+//! Which of the asked-for results a model can give.
+
+use sli_spec::{Mixer, Predicts};
+
+use crate::error::EngineError;
+use crate::model::Model;
+use crate::observe::boundaries;
+use crate::take::{Pooling, Take};
+
+/// The takes that this model can give, and a sentence for each one that it cannot. That none is
+/// left is an error.
+pub fn available_takes(
+    model: &Model,
+    takes: &[Take],
+) -> Result<(Vec<Take>, Vec<String>), EngineError> {
+    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+    for take in takes {
+        match missing(model, take)? {
+            None => kept.push(take.clone()),
+            Some(reason) => dropped.push(format!("`{take}` is left out: {reason}")),
+        }
+    }
+    if kept.is_empty() {
+        return Err(EngineError::Request(dropped.join("; ")));
+    }
+    Ok((kept, dropped))
+}
+
+/// Why the model cannot give a result.
+fn missing(model: &Model, take: &Take) -> Result<Option<&'static str>, EngineError> {
+    let stack = model.spec.output_stack();
+    let reason = match take {
+        Take::Hidden(selection) => {
+            boundaries(&model.spec, selection)?;
+            None
+        }
+        Take::Logits | Take::TopK(_) => stack
+            .head
+            .logits
+            .is_none()
+            .then_some("the checkpoint has no head for logits"),
+        Take::Scores => match &stack.head.logits {
+            None => Some("the checkpoint has no head for logits"),
+            Some(logits) if logits.predicts == Predicts::Masked => {
+                Some("a masked language model gives no probability of a token after the others")
+            }
+            Some(_) => None,
+        },
+        Take::Embedding(Some(Pooling::Pooler)) => stack
+            .head
+            .pooler
+            .is_none()
+            .then_some("the checkpoint has no pooler"),
+        Take::Router => {
+            let branches = stack
+                .layers
+                .iter()
+                .flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches));
+            let mut mixers = branches.map(|branch| &branch.mixer);
+            let routes = mixers.any(|mixer| matches!(mixer, Mixer::MixtureOfExperts(_)));
+            (!routes).then_some("the model has no experts")
+        }
+        Take::Embedding(_) | Take::Profile => None,
+    };
+    Ok(reason)
+}

@@ -1,0 +1,122 @@
+//! What can go wrong in a run, by what the caller can do about it.
+
+use std::path::PathBuf;
+
+use sli_checkpoint::CheckpointError;
+use sli_spec::SpecError;
+
+use crate::journal::JournalError;
+use crate::results::ResultsError;
+use crate::take::TakeError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The model's configuration cannot be described.
+    #[error("{}", .path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SpecError,
+    },
+    /// The checkpoint is damaged, does not fit its configuration, or cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A file of the model is missing or cannot be read.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A weight is not a number; it would spread silently through every later layer.
+    #[error("tensor for {leaf}: element {index} is not finite")]
+    NonFinite {
+        /// The layer and the source expression.
+        leaf: String,
+        /// Index of the first such element within the rows that were read.
+        index: usize,
+    },
+    /// A record cannot be run by this model.
+    #[error("record `{id}`: {problem}")]
+    Record {
+        /// The record's id.
+        id: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// No part of the work fits the budget.
+    #[error("{given} do not hold the smallest unit of this run; {needed} do", given = crate::bytes::human(*.given), needed = crate::bytes::human(*.needed))]
+    Budget {
+        /// `--memory`, bytes.
+        given: u64,
+        /// The smallest budget that works, bytes.
+        needed: u64,
+    },
+    /// What was asked for cannot be had from this model.
+    #[error(transparent)]
+    Take(#[from] TakeError),
+    /// The run was asked for something its model or input cannot give.
+    #[error("{0}")]
+    Request(String),
+    /// The user ended the run; what is done is durable.
+    #[error("interrupted; everything up to the last boundary is kept")]
+    Interrupted,
+    /// The output folder.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A result file.
+    #[error(transparent)]
+    Results(#[from] ResultsError),
+}
+
+impl EngineError {
+    /// 2 usage, 3 bad model or input, 4 does not fit the budget, 5 I/O.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Config { .. } | Self::NonFinite { .. } | Self::Record { .. } => 3,
+            Self::Checkpoint(error) => {
+                if error.is_io() {
+                    5
+                } else {
+                    3
+                }
+            }
+            Self::File { source, .. } => {
+                if source.kind() == std::io::ErrorKind::NotFound {
+                    3
+                } else {
+                    5
+                }
+            }
+            Self::Budget { .. } => 4,
+            Self::Interrupted => 130,
+            Self::Take(_) | Self::Request(_) => 2,
+            Self::Journal(error) => error.exit_code(),
+            Self::Results(error) => error.exit_code(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config { source, .. } => source.hint(),
+            Self::Checkpoint(error) => error.hint(),
+            Self::File { .. } => None,
+            Self::NonFinite { .. } => {
+                Some("the file is damaged or the model diverged; download it again".into())
+            }
+            Self::Record { .. } => None,
+            Self::Budget { needed, .. } => {
+                Some(format!("--memory {}", crate::bytes::flag(*needed)))
+            }
+            Self::Take(error) => error.hint(),
+            Self::Interrupted => Some("the same command continues where it stopped".into()),
+            Self::Request(_) => None,
+            Self::Journal(error) => error.hint(),
+            Self::Results(error) => error.hint(),
+        }
+    }
+}

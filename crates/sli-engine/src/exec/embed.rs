@@ -1,0 +1,175 @@
+//! Token ids to the input of the first layer. Of the tables only the rows that occur are read.
+
+use sli_kernels::{Mat, MatMut};
+use sli_spec::{Embedding, PositionTable, Sinusoidal, WeightIndex};
+
+use super::batch::Batch;
+use super::{Layer, values};
+use crate::error::EngineError;
+use crate::weights::load::{self, STAGING_BYTES};
+
+impl Layer<'_> {
+    /// Fills `hidden`, `[tokens, hidden]`.
+    pub fn embed(
+        &self,
+        embedding: &Embedding,
+        batch: &Batch,
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let rows = batch.rows();
+        let mut narrow = Mat::default();
+        let x = if embedding.projection.is_some() {
+            &mut narrow
+        } else {
+            &mut *hidden
+        };
+        x.reset(rows, embedding.width);
+        self.gather(embedding.tokens, &batch.tokens, x, false)?;
+        if embedding.scale != 1.0 {
+            self.kernels
+                .scale_in_place(embedding.scale as f32, x.view_mut());
+        }
+        if let Some(norm) = &embedding.token_norm {
+            self.norm_in_place(norm, x.view_mut())?;
+        }
+        if !embedding.positions_after_projection {
+            self.add_positions(embedding, batch, x)?;
+        }
+        if let Some(types) = &embedding.token_types {
+            match &batch.token_types {
+                Some(given) => self.gather(types.weight, given, x, true)?,
+                None => self.gather(types.weight, &vec![0; rows], x, true)?,
+            }
+        }
+        if let Some(norm) = &embedding.norm {
+            self.norm_in_place(norm, x.view_mut())?;
+        }
+        if let Some(projection) = &embedding.projection {
+            hidden.reset(rows, projection.out_features);
+            self.linear(narrow.view(), projection, hidden.view_mut())?;
+        }
+        if embedding.positions_after_projection {
+            self.add_positions(embedding, batch, hidden)?;
+        }
+        Ok(())
+    }
+
+    fn add_positions(
+        &self,
+        embedding: &Embedding,
+        batch: &Batch,
+        x: &mut Mat,
+    ) -> Result<(), EngineError> {
+        match &embedding.positions {
+            None => Ok(()),
+            Some(PositionTable::Learned {
+                weight,
+                offset,
+                rows,
+            }) => {
+                let ids: Vec<u32> = batch
+                    .position_ids
+                    .iter()
+                    .map(|id| id + *offset as u32)
+                    .collect();
+                if let Some(&beyond) = ids.iter().find(|&&id| id as usize >= *rows) {
+                    return Err(EngineError::Request(format!(
+                        "position {beyond} is beyond the {rows} rows of the position table"
+                    )));
+                }
+                self.gather(*weight, &ids, x, true)
+            }
+            Some(PositionTable::Sinusoidal(sinusoidal)) => {
+                for (row, &id) in batch.position_ids.iter().enumerate() {
+                    add_sinusoidal(sinusoidal, id, x.row_mut(row));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Row `ids[i]` of a table, to row i of `out`: set or added.
+    pub fn gather(
+        &self,
+        table: WeightIndex,
+        ids: &[u32],
+        out: &mut Mat,
+        add: bool,
+    ) -> Result<(), EngineError> {
+        let key = self.key(table);
+        let leaf = self.model.binding.resolve(self.leaf(table))?;
+        let columns = leaf.columns();
+        let element = load::element(leaf.dtype()).unwrap_or(sli_kernels::Element::F32);
+        let row_bytes = columns * element.size();
+        let mut order: Vec<usize> = (0..ids.len()).collect();
+        order.sort_unstable_by_key(|&row| (ids[row], row));
+        let mut wanted: Vec<usize> = ids.iter().map(|&id| id as usize).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let (mut raw, mut values) = (Vec::new(), vec![0.0; columns]);
+        let mut order = order.into_iter().peekable();
+        for block in wanted.chunks((STAGING_BYTES / row_bytes.max(1)).max(1)) {
+            raw.resize(block.len() * row_bytes, 0);
+            leaf.gather_rows(0, block, &mut raw)?;
+            for (&id, bytes) in block.iter().zip(raw.chunks_exact(row_bytes)) {
+                if let Some(index) = sli_kernels::first_non_finite(bytes, element) {
+                    let index = id * columns + index;
+                    return Err(EngineError::NonFinite {
+                        leaf: key.describe(self.model),
+                        index,
+                    });
+                }
+                load::decode(bytes, element, &mut values);
+                while let Some(row) = order.next_if(|&row| ids[row] as usize == id) {
+                    let target = out.row_mut(row);
+                    if add {
+                        target
+                            .iter_mut()
+                            .zip(&values)
+                            .for_each(|(sum, value)| *sum += value);
+                    } else {
+                        target.copy_from_slice(&values);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `y = activation(dense(x))` of a few rows.
+    pub fn dense(
+        &self,
+        dense: &sli_spec::Linear,
+        activation: sli_spec::Activation,
+        x: sli_kernels::MatRef<'_>,
+        mut out: MatMut<'_>,
+    ) -> Result<(), EngineError> {
+        self.linear(x, dense, out.reborrow())?;
+        self.kernels
+            .activation(crate::mixers::kernel(activation), out);
+        Ok(())
+    }
+
+    /// The numbers of an optional vector, owned.
+    pub fn owned(&self, index: Option<WeightIndex>) -> Result<Option<Vec<f32>>, EngineError> {
+        let vector = self.vector(index)?;
+        Ok(values(vector.as_ref()).map(<[f32]>::to_vec))
+    }
+}
+
+/// Adds the sinusoidal embedding of one position.
+fn add_sinusoidal(rule: &Sinusoidal, position: u32, row: &mut [f32]) {
+    let half = row.len() / 2;
+    let position = f64::from(position) + rule.offset as f64;
+    for index in 0..half {
+        let frequency = (-(10_000_f64.ln()) * index as f64 / rule.denominator).exp();
+        let (sin, cos) = (position * frequency).sin_cos();
+        let places = if rule.interleaved {
+            [2 * index, 2 * index + 1]
+        } else {
+            [index, half + index]
+        };
+        row[places[0]] += sin as f32;
+        row[places[1]] += cos as f32;
+    }
+}

@@ -1,0 +1,147 @@
+//! What follows the last layer: final norm, pooling, and logits a tile of the vocabulary at a time.
+//!
+//! `[tokens, vocab]` is never held: every tile updates a running log-sum-exp, the targets' logits
+//! and the best `k`, and is dropped.
+
+use sli_kernels::{LseState, Mat, Store, TopK};
+use sli_spec::{Head, LogitsHead};
+
+use super::Layer;
+use super::linear::{tile_rows, tiles};
+use crate::error::EngineError;
+use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS};
+use crate::weights::load;
+use crate::weights::stream::{Piece, stream};
+
+/// Tiles of the vocabulary start at multiples of this many columns.
+const TILE: usize = 1024;
+
+/// What is wanted of the logits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// The token whose probability is asked for, a row.
+    pub targets: Option<Vec<u32>>,
+    /// How many of the best.
+    pub top_k: Option<usize>,
+}
+
+/// What was computed from the logits, a row each.
+#[derive(Default)]
+pub(crate) struct LogitResults {
+    /// Logit of the target.
+    pub target: Vec<f32>,
+    /// `ln(sum(exp(logits)))`.
+    pub log_sum_exp: Vec<f64>,
+    /// The best `k`.
+    pub top: Vec<TopK>,
+}
+
+/// Receives the logits themselves: columns `first..` of some rows.
+pub(crate) type LogitSink<'a> =
+    dyn FnMut(usize, usize, sli_kernels::MatRef<'_>) -> Result<(), EngineError> + 'a;
+
+impl Layer<'_> {
+    /// The normed end of the stack, where there is a final norm.
+    pub fn final_norm(&self, head: &Head, hidden: &Mat) -> Result<Option<Mat>, EngineError> {
+        let Some(norm) = &head.norm else {
+            return Ok(None);
+        };
+        let mut normed = Mat::new(hidden.rows(), hidden.cols());
+        self.norm(norm, hidden.view(), normed.view_mut())?;
+        Ok(Some(normed))
+    }
+
+    /// Runs the head on all rows of a super-batch.
+    pub fn logits(
+        &self,
+        logits: &LogitsHead,
+        x: &Mat,
+        wanted: &Wanted,
+        tile_bytes: u64,
+        mut sink: Option<&mut LogitSink<'_>>,
+    ) -> Result<LogitResults, EngineError> {
+        let rows = x.rows();
+        let mut transformed = Mat::default();
+        let x = match &logits.transform {
+            None => x,
+            Some(transform) => {
+                transformed.reset(rows, transform.dense.out_features);
+                let out = transformed.view_mut();
+                self.dense(&transform.dense, transform.activation, x.view(), out)?;
+                if let Some(norm) = &transform.norm {
+                    self.norm_in_place(norm, transformed.view_mut())?;
+                }
+                &transformed
+            }
+        };
+        let mut results = LogitResults {
+            target: vec![0.0; if wanted.targets.is_some() { rows } else { 0 }],
+            log_sum_exp: Vec::new(),
+            top: wanted
+                .top_k
+                .map_or_else(Vec::new, |k| vec![TopK::new(k); rows]),
+        };
+        let mut states = vec![LseState::default(); rows];
+        let bias = self.owned(logits.projection.bias)?;
+        let compute = self.kernels.compute();
+        let leaf = self
+            .model
+            .binding
+            .resolve(self.leaf(logits.projection.weight))?;
+        let vocab = leaf.rows();
+        let tile = tile_rows(load::packed_bytes(&leaf, vocab, compute), vocab, tile_bytes);
+        let tile = (tile / TILE * TILE).clamp(TILE, HEAD_COLUMNS);
+        let tiles = tiles(vocab, tile);
+        let key = self.key(logits.projection.weight);
+        let groups: Vec<_> = tiles
+            .iter()
+            .map(|rows| {
+                vec![Piece {
+                    key,
+                    leaf: &leaf,
+                    slice: 0,
+                    rows: rows.clone(),
+                }]
+            })
+            .collect();
+        let mut block = Mat::default();
+        stream(self.model, compute, 1, &groups, |index, packed| {
+            let columns = tiles[index].clone();
+            let bias = bias.as_ref().map(|bias| &bias[columns.clone()]);
+            for start in (0..rows).step_by(HEAD_ROWS) {
+                let range = start..(start + HEAD_ROWS).min(rows);
+                block.reset(range.len(), columns.len());
+                let x = x.rows_view(range.clone());
+                self.kernels
+                    .gemm(x, &packed[0], bias, Store::Set, block.view_mut());
+                if logits.scale != 1.0 {
+                    self.kernels
+                        .scale_in_place(logits.scale as f32, block.view_mut());
+                }
+                if let Some(cap) = logits.softcap {
+                    self.kernels.softcap_in_place(cap as f32, block.view_mut());
+                }
+                self.kernels
+                    .update_lse(block.view(), &mut states[range.clone()]);
+                if wanted.top_k.is_some() {
+                    let top = &mut results.top[range.clone()];
+                    self.kernels.top_k(block.view(), columns.start, top);
+                }
+                if let Some(targets) = &wanted.targets {
+                    for (row, index) in range.clone().enumerate() {
+                        let target = targets[index] as usize;
+                        if columns.contains(&target) {
+                            results.target[index] = block.row(row)[target - columns.start];
+                        }
+                    }
+                }
+                if let Some(sink) = sink.as_mut() {
+                    sink(range.start, columns.start, block.view())?;
+                }
+            }
+            Ok(())
+        })?;
+        results.log_sum_exp = states.iter().map(LseState::log_sum_exp).collect();
+        Ok(results)
+    }
+}

@@ -1,0 +1,78 @@
+//! `y = W x + b` with a weight that is resident or passes by in tiles.
+
+use std::ops::Range;
+
+use sli_kernels::{MatMut, MatRef, Store};
+use sli_spec::Linear;
+
+use super::{Layer, Residency, values};
+use crate::error::EngineError;
+use crate::weights::Weight;
+use crate::weights::load;
+use crate::weights::stream::{Piece, stream};
+
+/// Columns that every tile starts at a multiple of (the kernels' panel width).
+pub(crate) const TILE_COLUMNS: usize = 64;
+
+impl Layer<'_> {
+    /// `out = x W^T + b`; x is `[rows, in]`, out is `[rows, out]`.
+    pub fn linear(
+        &self,
+        x: MatRef<'_>,
+        linear: &Linear,
+        mut out: MatMut<'_>,
+    ) -> Result<(), EngineError> {
+        let bias = self.vector(linear.bias)?;
+        let bias = values(bias.as_ref());
+        match self.residency {
+            Residency::Resident => {
+                let weight = self.weight(linear.weight)?;
+                if let Weight::Matrix(packed) = &*weight {
+                    self.kernels.gemm(x, packed, bias, Store::Set, out);
+                }
+                Ok(())
+            }
+            Residency::Tiled(tile_bytes) => {
+                let compute = self.kernels.compute();
+                let leaf = self.model.binding.resolve(self.leaf(linear.weight))?;
+                let rows = leaf.rows();
+                let tile = tile_rows(load::packed_bytes(&leaf, rows, compute), rows, tile_bytes);
+                let tiles = tiles(rows, tile);
+                let groups: Vec<_> = tiles
+                    .iter()
+                    .map(|rows| {
+                        let key = self.key(linear.weight);
+                        vec![Piece {
+                            key,
+                            leaf: &leaf,
+                            slice: 0,
+                            rows: rows.clone(),
+                        }]
+                    })
+                    .collect();
+                stream(self.model, compute, 1, &groups, |index, packed| {
+                    let rows = tiles[index].clone();
+                    let bias = bias.map(|bias| &bias[rows.clone()]);
+                    let columns = out.reborrow().cols_range(rows);
+                    self.kernels.gemm(x, &packed[0], bias, Store::Set, columns);
+                    Ok(())
+                })
+            }
+        }
+    }
+}
+
+/// Rows of a tile of at most `tile_bytes`: a multiple of [`TILE_COLUMNS`], at least one such.
+pub(crate) fn tile_rows(bytes: u64, rows: usize, tile_bytes: u64) -> usize {
+    let row_bytes = bytes.div_ceil(rows.max(1) as u64).max(1);
+    let fit = (tile_bytes / row_bytes) as usize;
+    (fit / TILE_COLUMNS * TILE_COLUMNS).clamp(TILE_COLUMNS, rows.max(TILE_COLUMNS))
+}
+
+/// `0..rows` in tiles.
+pub(crate) fn tiles(rows: usize, tile: usize) -> Vec<Range<usize>> {
+    (0..rows)
+        .step_by(tile.max(1))
+        .map(|start| start..(start + tile).min(rows))
+        .collect()
+}

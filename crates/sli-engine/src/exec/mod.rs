@@ -1,0 +1,135 @@
+//! The interpreter: runs the steps of one layer on some rows of a batch.
+//!
+//! Every operation is row-wise or within one record, so a result does not depend on which rows
+//! run together. Weights come from [`Layer`], which knows whether they are resident or pass by.
+
+pub(crate) mod batch;
+pub(crate) mod embed;
+pub(crate) mod head;
+pub(crate) mod linear;
+pub(crate) mod norm;
+pub(crate) mod step;
+
+use std::sync::Arc;
+
+use sli_kernels::{Kernels, Mat};
+use sli_spec::{Leaf, Slot, WeightIndex};
+
+use crate::error::EngineError;
+use crate::model::Model;
+use crate::weights::store::WeightStore;
+use crate::weights::{LeafKey, Part, Weight, leaves};
+use batch::{Batch, Chunk};
+
+/// How the matrices of a phase reach the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residency {
+    /// Scheduled in the store, in memory for the whole phase.
+    Resident,
+    /// Passing by in tiles of at most this many bytes, again for every chunk.
+    Tiled(u64),
+}
+
+/// One part of the model while it runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub model: &'a Model,
+    pub kernels: &'a Kernels,
+    pub store: &'a WeightStore<'a>,
+    pub stack: usize,
+    pub part: Part,
+    pub residency: Residency,
+}
+
+impl Layer<'_> {
+    /// Names a leaf of this part.
+    pub fn key(&self, leaf: WeightIndex) -> LeafKey {
+        LeafKey {
+            stack: self.stack,
+            part: self.part,
+            leaf,
+        }
+    }
+
+    /// A leaf's description.
+    pub fn leaf(&self, index: WeightIndex) -> &Leaf {
+        &leaves(self.model, self.stack, self.part)[index.0 as usize]
+    }
+
+    /// A weight that the store holds or will hold.
+    pub fn weight(&self, index: WeightIndex) -> Result<Arc<Weight>, EngineError> {
+        self.store.get(self.key(index))
+    }
+
+    /// A vector, or nothing.
+    pub fn vector(&self, index: Option<WeightIndex>) -> Result<Option<Vector>, EngineError> {
+        index
+            .map(|index| self.weight(index).map(Vector))
+            .transpose()
+    }
+}
+
+/// A weight that is used as a plain list of numbers.
+pub(crate) struct Vector(Arc<Weight>);
+
+impl Vector {
+    /// The numbers.
+    pub fn values(&self) -> &[f32] {
+        match &*self.0 {
+            Weight::Vector(values) => values,
+            Weight::Matrix(_) => &[],
+        }
+    }
+}
+
+/// Numbers of an optional vector.
+pub(crate) fn values(vector: Option<&Vector>) -> Option<&[f32]> {
+    vector.map(Vector::values)
+}
+
+/// The buffers of a batch that outlive a layer: `[tokens, hidden]` each.
+pub(crate) struct Slots {
+    pub hidden: Mat,
+    pub stashes: Vec<Mat>,
+}
+
+impl Slots {
+    /// The buffer behind a slot.
+    pub fn get(&self, slot: Slot) -> &Mat {
+        match slot {
+            Slot::Hidden => &self.hidden,
+            Slot::Stash(index) => &self.stashes[usize::from(index)],
+        }
+    }
+
+    /// The buffer behind a slot.
+    pub fn get_mut(&mut self, slot: Slot) -> &mut Mat {
+        match slot {
+            Slot::Hidden => &mut self.hidden,
+            Slot::Stash(index) => &mut self.stashes[usize::from(index)],
+        }
+    }
+}
+
+/// Buffers that every chunk uses again.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub normed: Mat,
+    pub branch_input: Mat,
+    pub output: Mat,
+    pub sum: Mat,
+    pub query: Mat,
+    pub key: Mat,
+    pub value: Mat,
+    pub heads: Mat,
+    pub gate: Mat,
+    pub up: Mat,
+    pub inner: Mat,
+}
+
+/// What a mixer may know about the rows it runs on.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub batch: &'a Batch,
+    pub chunk: &'a Chunk,
+}

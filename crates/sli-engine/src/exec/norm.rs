@@ -1,0 +1,61 @@
+//! Norms of whole rows and of heads.
+
+use sli_kernels::{MatMut, MatRef};
+use sli_spec::{HeadNorm, Norm, NormKind, NormSpan};
+
+use super::{Layer, values};
+use crate::error::EngineError;
+
+impl Layer<'_> {
+    /// `out = norm(x)`, row by row.
+    pub fn norm(&self, norm: &Norm, x: MatRef<'_>, mut out: MatMut<'_>) -> Result<(), EngineError> {
+        let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
+        let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
+        let epsilon = norm.epsilon as f32;
+        match norm.kind {
+            NormKind::Rms => self.kernels.rms_norm(x, weight, epsilon, out),
+            NormKind::Layer => self.kernels.layer_norm(x, weight, bias, epsilon, out),
+            NormKind::L2 => {
+                for row in 0..x.rows() {
+                    out.row_mut(row).copy_from_slice(x.row(row));
+                }
+                self.kernels.l2_norm_in_place(epsilon, out);
+            }
+        }
+        Ok(())
+    }
+
+    /// `x = norm(x)`, row by row.
+    pub fn norm_in_place(&self, norm: &Norm, x: MatMut<'_>) -> Result<(), EngineError> {
+        self.norm_parts(norm, 1, x)
+    }
+
+    /// Normalises queries, keys or values `[rows, heads * dim]` head by head or as a whole.
+    pub fn head_norm(
+        &self,
+        head_norm: &HeadNorm,
+        heads: usize,
+        x: MatMut<'_>,
+    ) -> Result<(), EngineError> {
+        let parts = match head_norm.span {
+            NormSpan::Full => 1,
+            NormSpan::Head | NormSpan::HeadOwnWeight => heads,
+        };
+        self.norm_parts(&head_norm.norm, parts, x)
+    }
+
+    /// Normalises each of `parts` equal parts of every row.
+    fn norm_parts(&self, norm: &Norm, parts: usize, x: MatMut<'_>) -> Result<(), EngineError> {
+        let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
+        let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
+        let epsilon = norm.epsilon as f32;
+        match norm.kind {
+            NormKind::Rms => self.kernels.rms_norm_heads(parts, weight, epsilon, x),
+            NormKind::Layer => self
+                .kernels
+                .layer_norm_heads(parts, weight, bias, epsilon, x),
+            NormKind::L2 => self.kernels.l2_norm_heads(parts, epsilon, x),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,222 @@
+//! Multi-head, grouped-query and multi-query attention over packed records.
+
+use sli_kernels::{AttentionArgs, AttentionMask, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
+use sli_spec::rope::Rope;
+use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
+
+use super::kernel;
+use crate::error::EngineError;
+use crate::exec::{Layer, Rows, Scratch, values};
+
+/// `output = attention(x)`; x is `[rows, hidden]`.
+pub(crate) fn run(
+    layer: &Layer<'_>,
+    attention: &Attention,
+    x: MatRef<'_>,
+    rows: Rows<'_>,
+    output: &mut Mat,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let count = x.rows();
+    let (heads, kv_heads) = (attention.heads, attention.kv_heads);
+    scratch.query.reset(count, heads * attention.head_dim);
+    layer.linear(x, &attention.query, scratch.query.view_mut())?;
+    match &attention.key_value {
+        KeyValue::Own { key, value } => {
+            scratch.key.reset(count, kv_heads * attention.head_dim);
+            layer.linear(x, key, scratch.key.view_mut())?;
+            scratch.value.reset(count, kv_heads * attention.value_dim);
+            match value {
+                Some(value) => layer.linear(x, value, scratch.value.view_mut())?,
+                None => {
+                    scratch
+                        .value
+                        .as_mut_slice()
+                        .copy_from_slice(scratch.key.as_slice());
+                }
+            }
+        }
+        KeyValue::OfLayer(_) => {
+            return Err(EngineError::Request(
+                "keys and values of another layer are not carried".into(),
+            ));
+        }
+    }
+    if let Some(limit) = attention.clip {
+        for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
+            let limit = limit as f32;
+            mat.as_mut_slice()
+                .iter_mut()
+                .for_each(|value| *value = value.clamp(-limit, limit));
+        }
+    }
+    let norms = [
+        (&attention.query_norm, heads, &mut scratch.query),
+        (&attention.key_norm, kv_heads, &mut scratch.key),
+        (&attention.value_norm, kv_heads, &mut scratch.value),
+    ];
+    for (norm, heads, mat) in norms {
+        if let Some(norm) = norm.as_ref().filter(|norm| !norm.after_rotation) {
+            layer.head_norm(norm, heads, mat.view_mut())?;
+        }
+    }
+    let mut slopes: Option<Vec<f32>> = None;
+    for position in &attention.positions {
+        match position {
+            Position::Rope(rope) => {
+                for (heads, mat) in [(heads, &mut scratch.query), (kv_heads, &mut scratch.key)] {
+                    let span = HeadSpan {
+                        heads,
+                        dim: attention.head_dim,
+                        offset: rope.offset,
+                    };
+                    rotate(layer, rope, rows, span, mat.view_mut());
+                }
+            }
+            Position::Alibi(Alibi { slopes: values }) => {
+                slopes = Some(values.iter().map(|&slope| slope as f32).collect());
+            }
+        }
+    }
+    for (norm, heads, mat) in [
+        (&attention.query_norm, heads, &mut scratch.query),
+        (&attention.key_norm, kv_heads, &mut scratch.key),
+    ] {
+        if let Some(norm) = norm.as_ref().filter(|norm| norm.after_rotation) {
+            layer.head_norm(norm, heads, mat.view_mut())?;
+        }
+    }
+    if let Some(temperature) = &attention.query_temperature {
+        warm(*temperature, rows, &mut scratch.query);
+    }
+    let sinks = layer.vector(attention.sinks)?;
+    let segments = rows.batch.segments(rows.chunk);
+    scratch.heads.reset(count, heads * attention.value_dim);
+    layer.kernels.attention(
+        &AttentionArgs {
+            q: scratch.query.view(),
+            k: scratch.key.view(),
+            v: scratch.value.view(),
+            heads,
+            kv_heads,
+            qk_dim: attention.head_dim,
+            v_dim: attention.value_dim,
+            segments: &segments,
+            mask: mask(attention.mask),
+            scale: attention.scale as f32,
+            softcap: attention.softcap.map(|cap| cap as f32),
+            sinks: values(sinks.as_ref()),
+            alibi: slopes.as_deref(),
+            bias: None,
+        },
+        scratch.heads.view_mut(),
+    );
+    if let Some(gate) = &attention.gate {
+        scratch.gate.reset(count, gate.projection.out_features);
+        layer.linear(x, &gate.projection, scratch.gate.view_mut())?;
+        layer
+            .kernels
+            .activation(kernel(gate.activation), scratch.gate.view_mut());
+        apply_gate(
+            &scratch.gate,
+            attention.value_dim,
+            gate.per_head,
+            &mut scratch.heads,
+        );
+    }
+    if let Some(norm) = &attention.output_norm {
+        layer.norm_in_place(norm, scratch.heads.view_mut())?;
+    }
+    output.reset(count, attention.output.out_features);
+    layer.linear(scratch.heads.view(), &attention.output, output.view_mut())
+}
+
+/// The kernels' mask.
+pub(crate) fn mask(mask: Mask) -> AttentionMask {
+    match mask {
+        Mask::Full => AttentionMask::Full,
+        Mask::Causal => AttentionMask::Causal,
+        Mask::CausalWindow(window) => AttentionMask::Window {
+            left: window,
+            right: None,
+        },
+        Mask::Window(distance) => AttentionMask::Window {
+            left: distance + 1,
+            right: Some(distance),
+        },
+        Mask::CausalChunk(length) => AttentionMask::Chunk(length),
+    }
+}
+
+/// Which features of `[rows, heads * dim]` rotate: in every head, from `offset` on.
+#[derive(Clone, Copy)]
+pub(crate) struct HeadSpan {
+    pub heads: usize,
+    pub dim: usize,
+    pub offset: usize,
+}
+
+/// Rotates queries or keys by the positions of the chunk's rows.
+pub(crate) fn rotate(
+    layer: &Layer<'_>,
+    rope: &Rope,
+    rows: Rows<'_>,
+    span: HeadSpan,
+    x: MatMut<'_>,
+) {
+    let Some((cos, sin)) = rows.batch.rotation(rope) else {
+        return;
+    };
+    let range = rows.chunk.rows.clone();
+    let style = if rope.interleaved {
+        RotaryStyle::Interleaved
+    } else {
+        RotaryStyle::Half
+    };
+    let (cos, sin) = (cos.rows_view(range.clone()), sin.rows_view(range));
+    let shape = RotaryShape {
+        heads: span.heads,
+        head_dim: span.dim,
+        rotary_dim: rope.dims,
+        offset: span.offset,
+        style,
+    };
+    layer.kernels.rotary_rows(shape, cos, sin, x);
+}
+
+/// Multiplies queries by a factor that depends on their position.
+pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Mat) {
+    for (row, index) in rows.chunk.rows.clone().enumerate() {
+        let position = f64::from(rows.batch.positions[index]);
+        let factor = match temperature {
+            QueryTemperature::Llama4 {
+                beta,
+                original,
+                shift,
+            } => 1.0 + beta * (1.0 + ((position + shift) / original).floor()).ln(),
+            QueryTemperature::LogN { trained } => ((position + 1.0).ln() / trained.ln()).max(1.0),
+        };
+        if factor != 1.0 {
+            query
+                .row_mut(row)
+                .iter_mut()
+                .for_each(|value| *value *= factor as f32);
+        }
+    }
+}
+
+/// Multiplies the heads' outputs `[rows, heads * dim]` by their gates.
+fn apply_gate(gate: &Mat, dim: usize, per_head: bool, heads: &mut Mat) {
+    for row in 0..heads.rows() {
+        let gates = gate.row(row);
+        if per_head {
+            for (head, factor) in heads.row_mut(row).chunks_exact_mut(dim).zip(gates) {
+                head.iter_mut().for_each(|value| *value *= factor);
+            }
+        } else {
+            for (value, factor) in heads.row_mut(row).iter_mut().zip(gates) {
+                *value *= factor;
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Feed-forward networks, gated or not.
+
+use sli_kernels::{Mat, MatRef};
+use sli_spec::FeedForward;
+
+use super::kernel;
+use crate::error::EngineError;
+use crate::exec::{Layer, Residency, Scratch};
+
+/// Rows that pass through the network at a time: bounds `[rows, intermediate]`.
+pub(crate) const BLOCK_ROWS: usize = 1024;
+
+/// `output = network(x)`; x is `[rows, hidden]`.
+pub(crate) fn run(
+    layer: &Layer<'_>,
+    network: &FeedForward,
+    x: MatRef<'_>,
+    output: &mut Mat,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let rows = x.rows();
+    output.reset(rows, network.down.out_features);
+    // Weights that pass by are read again for every block, so then there is only one.
+    let block = match layer.residency {
+        Residency::Resident => BLOCK_ROWS,
+        Residency::Tiled(_) => rows.max(1),
+    };
+    for start in (0..rows).step_by(block) {
+        let range = start..(start + block).min(rows);
+        let x = x.rows_range(range.clone());
+        scratch.up.reset(range.len(), network.up.out_features);
+        layer.linear(x, &network.up, scratch.up.view_mut())?;
+        let activation = kernel(network.activation);
+        let inner = match &network.gate {
+            Some(gate) => {
+                scratch.gate.reset(range.len(), gate.out_features);
+                layer.linear(x, gate, scratch.gate.view_mut())?;
+                layer
+                    .kernels
+                    .gated(activation, scratch.gate.view_mut(), scratch.up.view());
+                &mut scratch.gate
+            }
+            None => {
+                layer.kernels.activation(activation, scratch.up.view_mut());
+                &mut scratch.up
+            }
+        };
+        if let Some(norm) = &network.inner_norm {
+            layer.norm_in_place(norm, inner.view_mut())?;
+        }
+        layer.linear(inner.view(), &network.down, output.rows_view_mut(range))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! A model opened for running: its description bound to its checkpoint.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sli_checkpoint::{Binding, Checkpoint, Dtype};
+use sli_spec::{Config, ModelSpec};
+
+use crate::error::EngineError;
+
+/// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
+pub struct Model {
+    /// The folder with `config.json` and the tokenizer.
+    pub folder: PathBuf,
+    /// The description.
+    pub spec: ModelSpec,
+    /// The checkpoint.
+    pub checkpoint: Arc<Checkpoint>,
+    /// The description's weights found in the checkpoint.
+    pub binding: Binding,
+    /// Keys of `config.json` that were allowed to go unread.
+    pub unread: Vec<String>,
+}
+
+/// How to open a model.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// Configuration keys that may go unread.
+    pub allow_unread: Vec<String>,
+}
+
+/// Largest `config.json` that is read, bytes.
+const CONFIG_LIMIT: u64 = 64 << 20;
+
+impl Model {
+    /// Opens the model in a folder, or the one whose single weights file this is.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
+        let folder = if path.is_file() {
+            path.parent()
+                .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+        } else {
+            path.to_path_buf()
+        };
+        let built = describe_folder(&folder, options)?;
+        let checkpoint = Arc::new(Checkpoint::open(path)?);
+        Self::bind(folder, built, checkpoint)
+    }
+
+    /// Binds a description to a checkpoint that is open already.
+    pub fn bind(
+        folder: PathBuf,
+        built: sli_spec::Built,
+        checkpoint: Arc<Checkpoint>,
+    ) -> Result<Self, EngineError> {
+        let binding = Binding::new(Arc::clone(&checkpoint), &built.spec)?;
+        let mut spec = built.spec;
+        drop_absent_parts(&mut spec, &binding);
+        Ok(Self {
+            folder,
+            spec,
+            checkpoint,
+            binding,
+            unread: built.unread,
+        })
+    }
+
+    /// Whether most of the matrices are stored in 16 bits or less.
+    pub fn is_half_precision(&self) -> bool {
+        let (mut half, mut full) = (0_u64, 0_u64);
+        for tensor in self.checkpoint.tensors() {
+            match tensor.dtype {
+                Dtype::F16 | Dtype::Bf16 => half += tensor.bytes,
+                Dtype::F32 | Dtype::F64 => full += tensor.bytes,
+                _ => {}
+            }
+        }
+        half >= full
+    }
+}
+
+/// Describes the model whose `config.json` is in this folder.
+pub fn describe_folder(
+    folder: &Path,
+    options: &OpenOptions,
+) -> Result<sli_spec::Built, EngineError> {
+    let path = folder.join("config.json");
+    let at = |source| EngineError::File {
+        path: path.clone(),
+        source,
+    };
+    let length = fs_err::metadata(&path).map_err(at)?.len();
+    if length > CONFIG_LIMIT {
+        return Err(at(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            format!("{length} bytes are too many for a configuration"),
+        )));
+    }
+    let text = fs_err::read_to_string(&path).map_err(at)?;
+    let wrong = |source| EngineError::Config {
+        path: path.clone(),
+        source,
+    };
+    let config = Config::parse(&text).map_err(wrong)?;
+    let options = sli_spec::Options {
+        allow_unread: options.allow_unread.clone(),
+    };
+    sli_spec::describe(&config, &options).map_err(wrong)
+}
+
+/// Removes heads whose weights the checkpoint lacks as a whole.
+fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
+    let absent = &binding.report().absent_optional;
+    for stack in &mut spec.stacks {
+        let head = &mut stack.head;
+        let lacks = |index: sli_spec::WeightIndex| {
+            head.leaves[index.0 as usize]
+                .optional
+                .is_some_and(|part| absent.contains(part))
+        };
+        if head
+            .logits
+            .as_ref()
+            .is_some_and(|logits| lacks(logits.projection.weight))
+        {
+            head.logits = None;
+        }
+        if head
+            .logits
+            .as_ref()
+            .and_then(|logits| logits.transform.as_ref())
+            .is_some_and(|transform| lacks(transform.dense.weight))
+        {
+            head.logits = None;
+        }
+        if head
+            .pooler
+            .as_ref()
+            .is_some_and(|pooler| lacks(pooler.dense.weight))
+        {
+            head.pooler = None;
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! The results of a run as they come into being: every take looks at the boundaries and branch
+//! outputs it needs and hands its part to a file.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use sli_kernels::{Kernels, Mat, MatRef};
+use sli_spec::{Mixer, ModelSpec, Pooler, Stack};
+
+use crate::error::EngineError;
+use crate::exec::batch::Batch;
+use crate::exec::head::{LogitResults, LogitSink, Wanted};
+use crate::exec::step::{Probe, Site};
+use crate::exec::{Layer, Rows, Slots};
+use crate::journal::OutputFolder;
+use crate::model::Model;
+use crate::plan::needs_logits;
+use crate::pooling::{Mode, Recipe, recipe};
+use crate::profile::Profile;
+use crate::records::RecordSpool;
+use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
+use crate::settings::{HiddenDtype, Settings};
+use crate::summary::Summary;
+use crate::take::{Boundary, BoundaryKind, LayerSelection, Take, TakeError};
+
+/// Name of the accumulators in a checkpoint.
+const PROFILE_BLOB: &str = "profile";
+
+/// All takes of a run.
+pub(crate) struct Observation<'a> {
+    spec: &'a ModelSpec,
+    hidden: BTreeMap<Boundary, TensorFile>,
+    logits: Option<TensorFile>,
+    scores: Option<ScoresSink>,
+    top_k: Option<(usize, TopKSink)>,
+    embedding: Option<(Recipe, EmbeddingSink)>,
+    router: Option<RouterSink>,
+    profile: Option<Profile>,
+    wants_logits: bool,
+}
+
+/// The boundaries that a selection names in this model.
+pub(crate) fn boundaries(
+    spec: &ModelSpec,
+    selection: &LayerSelection,
+) -> Result<Vec<Boundary>, TakeError> {
+    let stacks: Vec<(&str, usize, bool)> = spec
+        .stacks
+        .iter()
+        .map(|stack| (stack.name, stack.layers.len(), stack.head.norm.is_some()))
+        .collect();
+    selection.resolve(&stacks)
+}
+
+/// Layers of a stack that route to experts, counted from 1.
+fn routed_layers(stack: &Stack) -> Vec<u32> {
+    let routes = |layer: &sli_spec::Layer| {
+        let mut branches = layer.steps.iter().flat_map(|step| &step.branches);
+        branches.any(|branch| matches!(branch.mixer, Mixer::MixtureOfExperts(_)))
+    };
+    (1..)
+        .zip(&stack.layers)
+        .filter(|(_, layer)| routes(layer))
+        .map(|(index, _)| index)
+        .collect()
+}
+
+impl<'a> Observation<'a> {
+    /// Opens, or goes on with, the files of all takes.
+    pub fn open(
+        model: &'a Model,
+        records: &RecordSpool,
+        settings: &Settings,
+        folder: &OutputFolder,
+    ) -> Result<Self, EngineError> {
+        let spec = &model.spec;
+        let output = spec.output_stack();
+        let mut observation = Self {
+            spec,
+            hidden: BTreeMap::new(),
+            logits: None,
+            scores: None,
+            top_k: None,
+            embedding: None,
+            router: None,
+            profile: None,
+            wants_logits: needs_logits(&settings.takes),
+        };
+        for take in &settings.takes {
+            match take {
+                Take::Hidden(selection) => {
+                    for boundary in boundaries(spec, selection)? {
+                        let stack = &spec.stacks[boundary.stack];
+                        let name = format!("hidden/{}.{}", stack.name, boundary.kind.file_part());
+                        let shape = TensorShape {
+                            rows_per_token: 1,
+                            cols: stack.hidden_size,
+                            dtype: settings.hidden_dtype,
+                        };
+                        let file = TensorFile::open(folder, records, &name, shape)?;
+                        observation.hidden.insert(boundary, file);
+                    }
+                }
+                Take::Logits => {
+                    let cols = vocabulary(output);
+                    let shape = TensorShape {
+                        rows_per_token: 1,
+                        cols,
+                        dtype: HiddenDtype::F32,
+                    };
+                    let file = TensorFile::open(folder, records, "logits", shape)?;
+                    observation.logits = Some(file);
+                }
+                Take::Scores => observation.scores = Some(ScoresSink::open(folder)?),
+                Take::TopK(k) => {
+                    let k = (*k).min(vocabulary(output));
+                    observation.top_k = Some((k, TopKSink::open(folder, k)?));
+                }
+                Take::Embedding(asked) => {
+                    let recipe = recipe(&model.folder, spec, *asked)?;
+                    let length = match (&output.head.pooler, recipe.mode) {
+                        (Some(pooler), Mode::Pooler) => pooler.dense.out_features,
+                        _ => output.hidden_size,
+                    };
+                    observation.embedding = Some((recipe, EmbeddingSink::open(folder, length)?));
+                }
+                Take::Router => {
+                    let layers = routed_layers(output);
+                    observation.router = Some(RouterSink::open(folder, &layers)?);
+                }
+                Take::Profile => {
+                    let blob = folder.load_blob(PROFILE_BLOB)?;
+                    observation.profile = Some(Profile::open(blob.as_deref())?);
+                }
+            }
+        }
+        Ok(observation)
+    }
+
+    /// The hidden state at a boundary: 0 is what enters the first layer.
+    pub fn boundary(
+        &mut self,
+        kernels: &Kernels,
+        stack: usize,
+        index: usize,
+        batch: &Batch,
+        hidden: &Mat,
+    ) -> Result<(), EngineError> {
+        self.write(
+            Boundary {
+                stack,
+                kind: BoundaryKind::Layer(index),
+            },
+            batch,
+            hidden,
+        )?;
+        if let Some(profile) = &mut self.profile {
+            profile.boundary(kernels, stack, index, hidden);
+        }
+        Ok(())
+    }
+
+    /// The super-batch goes on from a checkpoint with this hidden state.
+    pub fn resumed(&mut self, hidden: &Mat) {
+        if let Some(profile) = &mut self.profile {
+            profile.set_previous(hidden);
+        }
+    }
+
+    fn write(&self, boundary: Boundary, batch: &Batch, hidden: &Mat) -> Result<(), EngineError> {
+        if let Some(file) = self.hidden.get(&boundary) {
+            file.write_rows(batch.first_record, 0, hidden.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// What looks into a layer while it runs.
+    pub fn probe<'p>(
+        &'p mut self,
+        kernels: &'p Kernels,
+        stack: usize,
+        layer: usize,
+    ) -> LayerProbe<'p> {
+        LayerProbe {
+            kernels,
+            stack,
+            layer: layer + 1,
+            router: self.router.as_ref(),
+            profile: self.profile.as_mut(),
+            failed: None,
+        }
+    }
+
+    /// Makes the accumulators part of the next checkpoint.
+    pub fn save(&self, folder: &mut OutputFolder) -> Result<(), EngineError> {
+        if let Some(profile) = &self.profile {
+            folder.save_blob(PROFILE_BLOB, &profile.to_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Runs what follows the last layer of a stack, and takes its results.
+    pub fn end(
+        &mut self,
+        layer: &Layer<'_>,
+        stack: usize,
+        batch: &Batch,
+        slots: &Slots,
+        tile_bytes: u64,
+    ) -> Result<(), EngineError> {
+        let description = &self.spec.stacks[stack];
+        let head = &description.head;
+        let normed = layer.final_norm(head, &slots.hidden)?;
+        if let Some(normed) = &normed {
+            self.write(
+                Boundary {
+                    stack,
+                    kind: BoundaryKind::Norm,
+                },
+                batch,
+                normed,
+            )?;
+        }
+        if stack + 1 < self.spec.stacks.len() {
+            return Ok(());
+        }
+        let x = normed.as_ref().unwrap_or(&slots.hidden);
+        self.embed(layer, head.pooler.as_ref(), batch, x)?;
+        let Some(logits) = head.logits.as_ref().filter(|_| self.wants_logits) else {
+            return Ok(());
+        };
+        let wanted = Wanted {
+            targets: self.scores.as_ref().map(|_| targets(batch)),
+            top_k: self.top_k.as_ref().map(|(k, _)| *k),
+        };
+        let file = self.logits.as_ref();
+        let mut write = |row: usize, column: usize, block: MatRef<'_>| {
+            let Some(file) = file else { return Ok(()) };
+            let columns = column..column + block.cols();
+            let values: Vec<f32> = (0..block.rows())
+                .flat_map(|row| block.row(row))
+                .copied()
+                .collect();
+            Ok(file.write_columns(batch.first_record, row, columns, &values)?)
+        };
+        let sink: Option<&mut LogitSink<'_>> = if file.is_some() {
+            Some(&mut write)
+        } else {
+            None
+        };
+        let results = layer.logits(logits, x, &wanted, tile_bytes, sink)?;
+        self.score(batch, &results)
+    }
+
+    /// Pools every record.
+    fn embed(
+        &self,
+        layer: &Layer<'_>,
+        pooler: Option<&Pooler>,
+        batch: &Batch,
+        x: &Mat,
+    ) -> Result<(), EngineError> {
+        let Some((recipe, sink)) = &self.embedding else {
+            return Ok(());
+        };
+        for record in &batch.records {
+            let rows = x.rows_view(record.rows.clone());
+            let vector = match pooler {
+                Some(pooler) if recipe.mode == Mode::Pooler && rows.rows() > 0 => {
+                    let mut pooled = Mat::new(1, pooler.dense.out_features);
+                    let first = rows.rows_range(0..1);
+                    layer.dense(&pooler.dense, pooler.activation, first, pooled.view_mut())?;
+                    Some(recipe.finish(pooled.row(0).to_vec()))
+                }
+                _ => recipe.pool(rows),
+            };
+            sink.push(&record.id, vector.as_deref())?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what was computed from the logits, record by record.
+    fn score(&self, batch: &Batch, results: &LogitResults) -> Result<(), EngineError> {
+        for record in &batch.records {
+            let rows = record.rows.clone();
+            if let Some(sink) = &self.scores {
+                let scored = rows.start..rows.end.max(rows.start + 1) - 1;
+                let logprobs: Vec<f32> = scored
+                    .map(|row| (f64::from(results.target[row]) - results.log_sum_exp[row]) as f32)
+                    .collect();
+                sink.push(&record.id, &batch.tokens[rows.clone()], &logprobs)?;
+            }
+            if let Some((k, sink)) = &self.top_k {
+                let capacity = rows.len() * k;
+                let (mut ids, mut logprobs) =
+                    (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
+                let (mut normalisers, mut tails) = (Vec::new(), Vec::new());
+                for row in rows {
+                    let log_sum_exp = results.log_sum_exp[row];
+                    let mut mass = 0.0;
+                    for &(logit, id) in results.top[row].entries() {
+                        let logprob = f64::from(logit) - log_sum_exp;
+                        mass += logprob.exp();
+                        ids.push(id);
+                        logprobs.push(logprob as f32);
+                    }
+                    normalisers.push(log_sum_exp as f32);
+                    tails.push((1.0 - mass).max(0.0) as f32);
+                }
+                sink.push(&record.id, &ids, &logprobs, &normalisers, &tails)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes every result and ends the output folder.
+    pub fn finish(self, mut folder: OutputFolder, summary: &Summary) -> Result<(), EngineError> {
+        for file in self.hidden.into_values().chain(self.logits) {
+            file.finish(&mut folder)?;
+        }
+        if let Some(sink) = self.scores {
+            sink.finish(&mut folder)?;
+        }
+        if let Some((_, sink)) = self.top_k {
+            sink.finish(&mut folder)?;
+        }
+        if let Some((_, sink)) = self.embedding {
+            sink.finish(&mut folder)?;
+        }
+        if let Some(sink) = self.router {
+            sink.finish(&mut folder)?;
+        }
+        if let Some(profile) = self.profile {
+            profile.finish(self.spec, &mut folder)?;
+        }
+        let manifest = serde_json::to_value(summary).unwrap_or_default();
+        folder.finish(manifest)?;
+        Ok(())
+    }
+}
+
+/// Rows of the projection to logits.
+fn vocabulary(stack: &Stack) -> usize {
+    stack
+        .head
+        .logits
+        .as_ref()
+        .map_or(0, |logits| logits.projection.out_features)
+}
+
+/// The token that follows every row; what stands at a record's last row is not used.
+fn targets(batch: &Batch) -> Vec<u32> {
+    let mut targets: Vec<u32> = batch.tokens.iter().skip(1).copied().collect();
+    targets.push(0);
+    targets.truncate(batch.tokens.len());
+    targets
+}
+
+/// Looks into one layer while it runs.
+pub(crate) struct LayerProbe<'p> {
+    kernels: &'p Kernels,
+    stack: usize,
+    /// Counted from 1.
+    layer: usize,
+    router: Option<&'p RouterSink>,
+    profile: Option<&'p mut Profile>,
+    failed: Option<EngineError>,
+}
+
+impl LayerProbe<'_> {
+    /// The first error of a sink.
+    pub fn finish(self) -> Result<(), EngineError> {
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Probe for LayerProbe<'_> {
+    fn branch(&mut self, site: Site, _rows: Rows<'_>, output: MatRef<'_>) {
+        if let Some(profile) = &mut self.profile {
+            profile.branch(self.kernels, (self.stack, self.layer, site), output);
+        }
+    }
+
+    fn routed(
+        &mut self,
+        rows: Rows<'_>,
+        top_k: usize,
+        count: usize,
+        experts: &[u32],
+        weights: &[f32],
+    ) {
+        if let Some(profile) = &mut self.profile {
+            profile.routed(self.stack, self.layer, count, experts, weights);
+        }
+        if let Some(sink) = self.router {
+            for record in &rows.batch.records[rows.chunk.records.clone()] {
+                let start = record.rows.start - rows.chunk.rows.start;
+                let places = start * top_k..(start + record.rows.len()) * top_k;
+                let (ids, weights) = (&experts[places.clone()], &weights[places]);
+                let pushed = sink.push(self.layer as u32, &record.id, top_k, ids, weights);
+                if let Err(error) = pushed {
+                    self.failed.get_or_insert(error.into());
+                }
+            }
+        }
+    }
+}
+
+/// Runs `f` on every block of rows in parallel and returns the results in row order.
+pub(crate) fn map_rows<T: Send>(
+    kernels: &Kernels,
+    rows: usize,
+    f: impl Fn(std::ops::Range<usize>) -> T + Sync,
+) -> Vec<T> {
+    let found = Mutex::new(BTreeMap::new());
+    kernels.parallel_rows(rows, 32, |range| {
+        let start = range.start;
+        let value = f(range);
+        found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(start, value);
+    });
+    found
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .into_values()
+        .collect()
+}

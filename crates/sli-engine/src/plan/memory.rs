@@ -1,0 +1,233 @@
+//! What a run holds in memory, in bytes, as a function of how many rows run together.
+
+use sli_kernels::Compute;
+use sli_spec::{Mixer, ModelSpec, Stack};
+
+use super::phases::is_whole;
+use crate::exec::batch::distinct_ropes;
+use crate::exec::step::stashes;
+use crate::mixers::feed_forward::BLOCK_ROWS;
+use crate::take::Take;
+
+/// The program itself: code, stacks, allocator, the buffers of readers and results.
+pub(crate) const PROGRAM_BYTES: u64 = 48 << 20;
+
+/// Rows of logits that are computed at a time.
+pub(crate) const HEAD_ROWS: usize = 512;
+
+/// Columns of logits that are computed at a time, at most: a multiple of 1024.
+pub(crate) const HEAD_COLUMNS: usize = 4096;
+
+/// Bytes a token of a super-batch costs for as long as the super-batch lasts.
+pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
+    let widest = spec
+        .stacks
+        .iter()
+        .map(|stack| stack.hidden_size)
+        .max()
+        .unwrap_or(0) as u64;
+    let stashes = spec
+        .stacks
+        .iter()
+        .map(|stack| stashes(&stack.layers))
+        .max()
+        .unwrap_or(0) as u64;
+    let ropes: u64 = distinct_ropes(spec)
+        .iter()
+        .map(|rope| rope.dims as u64 * 4)
+        .sum();
+    // Ids, positions, log-sum-exp state, target.
+    let mut bytes = widest * 4 * (1 + stashes) + ropes + 48;
+    for take in takes {
+        bytes += match take {
+            Take::TopK(k) => *k as u64 * 16,
+            Take::Router => 64,
+            // Statistics of the rows before they are folded, and the row before for the cosine.
+            Take::Profile => widest * 4 + 96,
+            Take::Hidden(_) | Take::Logits | Take::Scores | Take::Embedding(_) => 0,
+        };
+    }
+    bytes
+}
+
+/// Columns of every scratch buffer: for all rows that run together, and for one block of rows.
+#[derive(Clone, Copy, Default)]
+struct Columns {
+    rows: usize,
+    block: usize,
+}
+
+/// Scratch for phases that run `chunk` rows together, or `whole` rows where all must.
+pub(crate) fn scratch_bytes(spec: &ModelSpec, chunk: usize, whole: usize, tiled: bool) -> u64 {
+    // normed, branch input, output, sum, query, key, value, heads, gate, up, inner
+    let mut most = [0_u64; 11];
+    for stack in &spec.stacks {
+        for layer in &stack.layers {
+            for step in &layer.steps {
+                let rows = if is_whole(step) { whole } else { chunk };
+                let block = if tiled { rows } else { rows.min(BLOCK_ROWS) };
+                for (most, columns) in most.iter_mut().zip(step_columns(stack, step)) {
+                    let bytes = (rows * columns.rows).max(block * columns.block) as u64 * 4;
+                    *most = (*most).max(bytes);
+                }
+            }
+        }
+    }
+    most.iter().sum()
+}
+
+fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
+    let hidden = stack.hidden_size;
+    let rows = |columns: usize| Columns {
+        rows: columns,
+        block: 0,
+    };
+    let mut all = [Columns::default(); 11];
+    all[0] = rows(hidden);
+    all[2] = rows(hidden);
+    if step.branches.len() > 1 {
+        all[3] = rows(hidden);
+    } else {
+        // The buffers of sum and output change places.
+        all[3] = rows(hidden);
+    }
+    for branch in &step.branches {
+        if branch.pre.is_some() {
+            all[1] = rows(hidden);
+        }
+        let mut set = |index: usize, columns: Columns| {
+            all[index].rows = all[index].rows.max(columns.rows);
+            all[index].block = all[index].block.max(columns.block);
+        };
+        match &branch.mixer {
+            Mixer::Attention(attention) => {
+                set(4, rows(attention.heads * attention.head_dim));
+                set(5, rows(attention.kv_heads * attention.head_dim));
+                set(6, rows(attention.kv_heads * attention.value_dim));
+                set(7, rows(attention.heads * attention.value_dim));
+                if let Some(gate) = &attention.gate {
+                    set(8, rows(gate.projection.out_features));
+                }
+            }
+            Mixer::LatentAttention(attention) => {
+                let (heads, nope) = (attention.heads, attention.nope_dim);
+                let dim = nope + attention.rope_dim;
+                set(4, rows(heads * dim));
+                set(5, rows(heads * dim));
+                set(6, rows(heads * attention.value_dim));
+                set(7, rows(heads * attention.value_dim));
+                set(8, rows(attention.kv_rank + attention.rope_dim));
+                set(9, rows(heads * (nope + attention.value_dim)));
+                if let Some((down, _)) = &attention.query_down {
+                    set(10, rows(down.out_features));
+                }
+            }
+            Mixer::FeedForward(network) => {
+                let block = Columns {
+                    rows: 0,
+                    block: network.up.out_features,
+                };
+                set(9, block);
+                if network.gate.is_some() {
+                    set(8, block);
+                }
+            }
+            Mixer::MixtureOfExperts(experts) => {
+                let inner = experts.expert.up.out_features;
+                set(
+                    4,
+                    Columns {
+                        rows: 0,
+                        block: hidden,
+                    },
+                );
+                set(
+                    7,
+                    Columns {
+                        rows: 0,
+                        block: hidden,
+                    },
+                );
+                // Ids and weights of the choice beside the logits.
+                set(
+                    8,
+                    Columns {
+                        rows: experts.experts + 4 * experts.router.top_k,
+                        block: inner,
+                    },
+                );
+                set(
+                    9,
+                    Columns {
+                        rows: 0,
+                        block: inner,
+                    },
+                );
+                if let Some(shared) = &experts.shared {
+                    set(
+                        9,
+                        Columns {
+                            rows: 0,
+                            block: shared.up.out_features,
+                        },
+                    );
+                    set(
+                        8,
+                        Columns {
+                            rows: 0,
+                            block: shared.up.out_features,
+                        },
+                    );
+                    set(10, rows(hidden));
+                }
+            }
+            Mixer::Identity => {}
+        }
+    }
+    all
+}
+
+/// What the kernels hold for themselves: packed activations and attention blocks of every thread.
+pub(crate) fn kernel_bytes(spec: &ModelSpec, threads: usize, compute: Compute) -> u64 {
+    let widest = spec
+        .stacks
+        .iter()
+        .flat_map(|stack| &stack.layers)
+        .flat_map(|layer| &layer.leaves)
+        .filter_map(|leaf| leaf.shape.last())
+        .max()
+        .copied()
+        .unwrap_or(0) as u64;
+    let element = match compute {
+        Compute::F32 => 4,
+        Compute::Bf16 => 2,
+    };
+    widest * element * BLOCK_ROWS as u64 + threads as u64 * (2 << 20)
+}
+
+/// The head's buffers: the normed rows and one block of logits.
+pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
+    let stack = spec.output_stack();
+    let normed = rows * stack.hidden_size * if stack.head.norm.is_some() { 1 } else { 0 };
+    let transformed = stack
+        .head
+        .logits
+        .as_ref()
+        .and_then(|logits| logits.transform.as_ref())
+        .map_or(0, |t| rows * t.dense.out_features);
+    let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
+    (normed + transformed + logits) as u64 * 4
+}
+
+/// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.
+pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
+    if !takes.contains(&Take::Profile) {
+        return 0;
+    }
+    let sites: usize = spec
+        .stacks
+        .iter()
+        .map(|stack| 3 * stack.layers.len() + 2)
+        .sum();
+    sites as u64 * (80 << 10)
+}

@@ -1,0 +1,425 @@
+//! The plan of a run: how finely the model is divided, how many tokens run together, and what
+//! that reads, writes, holds and takes. Decided before the first weight is read.
+
+pub(crate) mod memory;
+pub(crate) mod phases;
+mod work;
+
+use serde::Serialize;
+
+use crate::error::EngineError;
+use crate::exec::linear::TILE_COLUMNS;
+use crate::model::Model;
+use crate::records::RecordSpool;
+use crate::settings::Settings;
+use crate::weights::load::{STAGING_BYTES, packed_bytes};
+use crate::weights::{LeafKey, Part};
+pub use phases::Grain;
+use phases::{Phase, phases, scheduled_bytes};
+pub use work::Work;
+pub(crate) use work::needs_logits;
+
+/// Rows that run together where memory does not ask for fewer.
+const CHUNK_ROWS: usize = 2048;
+
+/// Readers of scheduled weights.
+pub(crate) const READERS: usize = 2;
+
+/// Smallest piece of a matrix that passes by, bytes.
+const SMALLEST_TILE: u64 = 256 << 10;
+
+/// Largest piece of a matrix that passes by, bytes.
+const LARGEST_TILE: u64 = 16 << 20;
+
+/// What will be done and what it will cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// How finely the model is divided.
+    pub grain: Grain,
+    /// Records of the dataset.
+    pub records: usize,
+    /// Tokens of the dataset.
+    pub tokens: u64,
+    /// Tokens that share one pass over the weights, at most.
+    pub super_batch_tokens: usize,
+    /// Passes over the weights.
+    pub super_batches: usize,
+    /// Tokens that run through one step together, at most.
+    pub chunk_tokens: usize,
+    /// Bytes read from the checkpoint.
+    pub bytes_read: u64,
+    /// Bytes of results and checkpoints written.
+    pub bytes_written: u64,
+    /// Bytes for scheduled weights.
+    pub weight_budget: u64,
+    /// Bytes of a piece of a weight that passes by.
+    pub tile_bytes: u64,
+    /// Peak memory of the process, bytes.
+    pub peak_memory: u64,
+    /// The smallest `--memory` with which this run works, bytes.
+    pub smallest_memory: u64,
+    /// Floating-point operations of the products.
+    pub work: Work,
+}
+
+/// One way to divide the work, with its cost.
+struct Candidate {
+    grain: Grain,
+    rows: usize,
+    chunk: usize,
+    weights: u64,
+    tile: u64,
+    peak: u64,
+    passes: u64,
+    read: u64,
+}
+
+/// Plans a run over these records.
+pub fn plan(
+    model: &Model,
+    records: &RecordSpool,
+    settings: &Settings,
+) -> Result<Plan, EngineError> {
+    Planner::new(model, records, settings)?.plan()
+}
+
+struct Planner<'a> {
+    model: &'a Model,
+    records: &'a RecordSpool,
+    settings: &'a Settings,
+    fixed: u64,
+    row: u64,
+    longest: usize,
+    total: usize,
+}
+
+impl<'a> Planner<'a> {
+    fn new(
+        model: &'a Model,
+        records: &'a RecordSpool,
+        settings: &'a Settings,
+    ) -> Result<Self, EngineError> {
+        let index = model.checkpoint.tensors().count() as u64 * 256;
+        let staging = (READERS as u64 + 1) * STAGING_BYTES as u64;
+        let fixed = memory::PROGRAM_BYTES
+            + records.bytes_in_memory() as u64
+            + index
+            + staging
+            + memory::kernel_bytes(&model.spec, settings.threads, settings.compute)
+            + memory::take_bytes(&model.spec, &settings.takes);
+        Ok(Self {
+            model,
+            records,
+            settings,
+            fixed,
+            row: memory::row_bytes(&model.spec, &settings.takes),
+            longest: records.longest().max(1),
+            total: (records.total_tokens() as usize).max(1),
+        })
+    }
+
+    fn plan(&self) -> Result<Plan, EngineError> {
+        let smallest = self.smallest()?;
+        if smallest > self.settings.memory {
+            return Err(EngineError::Budget {
+                given: self.settings.memory,
+                needed: smallest,
+            });
+        }
+        let mut best: Option<Candidate> = None;
+        for grain in [Grain::Model, Grain::Layer, Grain::Step, Grain::Tile] {
+            for candidate in self.candidates(grain)? {
+                let better = best.as_ref().is_none_or(|best| {
+                    (candidate.read, candidate.grain as u8) < (best.read, best.grain as u8)
+                });
+                if better {
+                    best = Some(candidate);
+                }
+            }
+        }
+        let Some(best) = best else {
+            return Err(EngineError::Budget {
+                given: self.settings.memory,
+                needed: smallest,
+            });
+        };
+        Ok(Plan {
+            grain: best.grain,
+            records: self.records.len(),
+            tokens: self.records.total_tokens(),
+            super_batch_tokens: best.rows,
+            super_batches: best.passes as usize,
+            chunk_tokens: best.chunk,
+            bytes_read: best.read,
+            bytes_written: work::bytes_written(self.model, self.records, self.settings),
+            weight_budget: best.weights,
+            tile_bytes: best.tile,
+            peak_memory: best.peak,
+            smallest_memory: smallest,
+            work: Work::of(self.model, self.records),
+        })
+    }
+
+    /// The least memory with which this run works.
+    fn smallest(&self) -> Result<u64, EngineError> {
+        let all = phases(self.model, Grain::Tile, self.settings.compute)?;
+        let ends = self.end_bytes()?.into_iter().max().unwrap_or(0);
+        let weights = all
+            .iter()
+            .map(|phase| phase.bytes)
+            .max()
+            .unwrap_or(0)
+            .max(ends);
+        self.peak(
+            Grain::Tile,
+            self.longest,
+            self.longest,
+            weights,
+            SMALLEST_TILE,
+        )
+    }
+
+    /// The ways to run at one grain that fit, from most to fewest rows.
+    fn candidates(&self, grain: Grain) -> Result<Vec<Candidate>, EngineError> {
+        let all = phases(self.model, grain, self.settings.compute)?;
+        let mut weights = vec![];
+        let ends = self.end_bytes()?;
+        let (ends, all_ends) = (
+            ends.iter().copied().max().unwrap_or(0),
+            ends.iter().sum::<u64>(),
+        );
+        match grain {
+            Grain::Model => {
+                weights.push(all.iter().map(|phase| phase.bytes).sum::<u64>() + all_ends);
+            }
+            Grain::Layer | Grain::Step => {
+                let single = all
+                    .iter()
+                    .map(|phase| phase.bytes)
+                    .max()
+                    .unwrap_or(0)
+                    .max(ends);
+                let pair = all
+                    .windows(2)
+                    .map(|pair| pair[0].bytes + pair[1].bytes)
+                    .max()
+                    .unwrap_or(single)
+                    .max(single + ends.min(single));
+                weights.extend([pair, single]);
+            }
+            Grain::Tile => {
+                weights.push(
+                    all.iter()
+                        .map(|phase| phase.bytes)
+                        .max()
+                        .unwrap_or(0)
+                        .max(ends),
+                );
+            }
+        }
+        let mut found = Vec::new();
+        for weights in weights {
+            if let Some(candidate) = self.fit(grain, &all, weights)? {
+                found.push(candidate);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The most rows that fit beside `weights`.
+    fn fit(
+        &self,
+        grain: Grain,
+        all: &[Phase],
+        weights: u64,
+    ) -> Result<Option<Candidate>, EngineError> {
+        let memory = self.settings.memory;
+        let wanted = self.settings.chunk_tokens.unwrap_or(CHUNK_ROWS);
+        let chunk_of = |rows: usize| match grain {
+            // Tiles pass by once a chunk, so one chunk is best.
+            Grain::Tile => rows,
+            _ => wanted.clamp(1, rows).max(self.longest.min(rows)),
+        };
+        let mut tile = LARGEST_TILE;
+        loop {
+            let fits = |rows: usize| -> Result<bool, EngineError> {
+                Ok(self.peak(grain, rows, chunk_of(rows), weights, tile)? <= memory)
+            };
+            if fits(self.longest)? {
+                let (mut low, mut high) = (self.longest, self.total.max(self.longest));
+                while low < high {
+                    let middle = low + (high - low).div_ceil(2);
+                    if fits(middle)? {
+                        low = middle
+                    } else {
+                        high = middle - 1
+                    }
+                }
+                let passes = self.starts(low).len() as u64;
+                return Ok(Some(Candidate {
+                    grain,
+                    rows: low,
+                    chunk: chunk_of(low),
+                    weights,
+                    tile,
+                    peak: self.peak(grain, low, chunk_of(low), weights, tile)?,
+                    passes,
+                    read: self.bytes_read(grain, all, passes)?,
+                }));
+            }
+            if tile <= SMALLEST_TILE {
+                return Ok(None);
+            }
+            tile /= 2;
+        }
+    }
+
+    /// Peak memory with `rows` tokens in a super-batch and `chunk` in a step.
+    fn peak(
+        &self,
+        grain: Grain,
+        rows: usize,
+        chunk: usize,
+        weights: u64,
+        tile: u64,
+    ) -> Result<u64, EngineError> {
+        let spec = &self.model.spec;
+        let tiled = grain == Grain::Tile;
+        let scratch = memory::scratch_bytes(spec, chunk, rows, tiled);
+        let rows_bytes = rows as u64 * self.row;
+        let passing = self.passing_bytes(tile, tiled)?;
+        // The head runs when the layers' scratch is given up.
+        let work = scratch.max(memory::head_bytes(spec, rows));
+        Ok(self.fixed + rows_bytes + work + weights + passing)
+    }
+
+    /// Bytes of two pieces of weights that pass by: experts, tiles, the head.
+    fn passing_bytes(&self, tile: u64, tiled: bool) -> Result<u64, EngineError> {
+        let compute = self.settings.compute;
+        let mut largest = 0;
+        for stack in &self.model.spec.stacks {
+            for layer in &stack.layers {
+                let mut experts = 0;
+                for leaf in &layer.leaves {
+                    let resolved = self.model.binding.resolve(leaf)?;
+                    match leaf.shape[..] {
+                        [_, rows, _] => experts += packed_bytes(&resolved, rows, compute),
+                        [rows, _] if tiled => {
+                            let least = packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
+                            largest = largest.max(least.max(tile));
+                        }
+                        _ => {}
+                    }
+                }
+                largest = largest.max(experts);
+            }
+        }
+        if let Some(logits) = &self.model.spec.output_stack().head.logits {
+            let leaf =
+                &self.model.spec.output_stack().head.leaves[logits.projection.weight.0 as usize];
+            let resolved = self.model.binding.resolve(leaf)?;
+            let least = packed_bytes(&resolved, 1024.min(resolved.rows()), compute);
+            largest = largest.max(least.max(tile));
+        }
+        Ok(2 * largest)
+    }
+
+    /// Scheduled bytes of every embedding and every head.
+    fn end_bytes(&self) -> Result<Vec<u64>, EngineError> {
+        let mut bytes = Vec::new();
+        for stack in 0..self.model.spec.stacks.len() {
+            for part in [Part::Embedding, Part::Head] {
+                let keys = end_keys(self.model, stack, part);
+                bytes.push(scheduled_bytes(self.model, &keys, self.settings.compute)?);
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn bytes_read(&self, grain: Grain, all: &[Phase], passes: u64) -> Result<u64, EngineError> {
+        let mut layers = 0;
+        for stack in &self.model.spec.stacks {
+            for leaf in stack.layers.iter().flat_map(|layer| &layer.leaves) {
+                let resolved = self.model.binding.resolve(leaf)?;
+                layers += resolved.total_bytes();
+            }
+        }
+        let mut head = 0;
+        if needs_logits(&self.settings.takes) {
+            let stack = self.model.spec.output_stack();
+            if let Some(logits) = &stack.head.logits {
+                let leaf = &stack.head.leaves[logits.projection.weight.0 as usize];
+                head = self.model.binding.resolve(leaf)?.total_bytes();
+            }
+        }
+        debug_assert!(
+            !all.is_empty() || self.model.spec.stacks.iter().all(|s| s.layers.is_empty())
+        );
+        let layer_passes = if grain == Grain::Model { 1 } else { passes };
+        Ok(layers * layer_passes + head * passes)
+    }
+
+    /// First record of every super-batch of at most `rows` tokens.
+    fn starts(&self, rows: usize) -> Vec<usize> {
+        starts(self.records, 0, rows)
+    }
+}
+
+/// First records of super-batches of at most `rows` tokens each, from record `first` on.
+pub(crate) fn starts(records: &RecordSpool, first: usize, rows: usize) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut tokens = 0;
+    for record in first..records.len() {
+        let length = records.tokens_of(record);
+        // Records of no tokens cost memory as well.
+        let cost = length.max(1);
+        if starts.is_empty() || tokens + cost > rows {
+            starts.push(record);
+            tokens = 0;
+        }
+        tokens += cost;
+    }
+    starts
+}
+
+/// What the store reads for an embedding or a head: all but the tables, whose rows are read one by
+/// one, and the projection to logits, which passes by.
+pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> {
+    let description = &model.spec.stacks[stack];
+    let mut keys = Vec::new();
+    let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
+    match part {
+        Part::Embedding => {
+            let embedding = &description.embedding;
+            for norm in embedding.token_norm.iter().chain(&embedding.norm) {
+                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+            }
+            if let Some(projection) = &embedding.projection {
+                add(projection.weight);
+                projection.bias.into_iter().for_each(&mut add);
+            }
+        }
+        Part::Head => {
+            let head = &description.head;
+            if let Some(norm) = &head.norm {
+                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+            }
+            if let Some(pooler) = &head.pooler {
+                add(pooler.dense.weight);
+                pooler.dense.bias.into_iter().for_each(&mut add);
+            }
+            if let Some(logits) = &head.logits {
+                if let Some(transform) = &logits.transform {
+                    add(transform.dense.weight);
+                    transform.dense.bias.into_iter().for_each(&mut add);
+                    if let Some(norm) = &transform.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                    }
+                }
+                logits.projection.bias.into_iter().for_each(&mut add);
+            }
+        }
+        Part::Layer(_) => {}
+    }
+    keys
+}

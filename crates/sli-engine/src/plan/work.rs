@@ -1,0 +1,97 @@
+//! How much there is to compute and to write.
+
+use serde::Serialize;
+use sli_spec::Mixer;
+
+use crate::model::Model;
+use crate::records::RecordSpool;
+use crate::settings::{HiddenDtype, Settings};
+use crate::take::Take;
+
+/// Floating-point operations of a run: two for every multiply-add.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Work {
+    /// Products with weights.
+    pub linear: f64,
+    /// Attention's two products.
+    pub attention: f64,
+}
+
+impl Work {
+    /// Of running every record once.
+    pub(crate) fn of(model: &Model, records: &RecordSpool) -> Self {
+        let (mut tokens, mut pairs) = (0.0, 0.0);
+        for record in 0..records.len() {
+            let length = records.tokens_of(record) as f64;
+            tokens += length;
+            pairs += length * length / 2.0;
+        }
+        let mut work = Self::default();
+        for stack in &model.spec.stacks {
+            for layer in &stack.layers {
+                for branch in layer.steps.iter().flat_map(|step| &step.branches) {
+                    work.attention += pairs
+                        * match &branch.mixer {
+                            Mixer::Attention(a) => {
+                                (2 * a.heads * (a.head_dim + a.value_dim)) as f64
+                            }
+                            Mixer::LatentAttention(a) => {
+                                (2 * a.heads * (a.nope_dim + a.rope_dim + a.value_dim)) as f64
+                            }
+                            _ => 0.0,
+                        };
+                    if let Mixer::MixtureOfExperts(experts) = &branch.mixer {
+                        let gate = usize::from(experts.expert.gate.is_some());
+                        let one = experts.expert.up.out_features * stack.hidden_size * (2 + gate);
+                        work.linear += tokens * (2 * one * experts.router.top_k) as f64;
+                    }
+                }
+                for leaf in &layer.leaves {
+                    if let [rows, columns] = leaf.shape[..] {
+                        work.linear += tokens * (2 * rows * columns) as f64;
+                    }
+                }
+            }
+            if let Some(logits) = &stack.head.logits {
+                let projection = &logits.projection;
+                work.linear +=
+                    tokens * (2 * projection.out_features * projection.in_features) as f64;
+            }
+        }
+        work
+    }
+}
+
+/// Whether any result needs the logits.
+pub(crate) fn needs_logits(takes: &[Take]) -> bool {
+    takes
+        .iter()
+        .any(|take| matches!(take, Take::Logits | Take::Scores | Take::TopK(_)))
+}
+
+/// Bytes of the results, before compression.
+pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Settings) -> u64 {
+    let tokens = records.total_tokens();
+    let element = match settings.hidden_dtype {
+        HiddenDtype::F32 => 4,
+        HiddenDtype::Bf16 | HiddenDtype::F16 => 2,
+    };
+    let stack = model.spec.output_stack();
+    settings
+        .takes
+        .iter()
+        .map(|take| match take {
+            Take::Hidden(selection) => {
+                let boundaries = crate::observe::boundaries(&model.spec, selection)
+                    .map_or(0, |boundaries| boundaries.len() as u64);
+                boundaries * tokens * stack.hidden_size as u64 * element
+            }
+            Take::Logits => tokens * model.spec.vocab_size as u64 * 4,
+            Take::Scores => tokens * 8,
+            Take::TopK(k) => tokens * (*k as u64 * 8 + 8),
+            Take::Embedding(_) => records.len() as u64 * stack.hidden_size as u64 * 4,
+            Take::Router => tokens * stack.layers.len() as u64 * 16,
+            Take::Profile => 0,
+        })
+        .sum()
+}

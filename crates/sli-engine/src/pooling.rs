@@ -1,0 +1,262 @@
+//! How a record's hidden states become one vector.
+//!
+//! `--take embedding` follows the model's own files where it has them: `modules.json` and the
+//! pooling configuration that sentence-transformers writes.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sli_kernels::MatRef;
+use sli_spec::{ModelSpec, Predicts};
+
+use crate::error::EngineError;
+use crate::take::Pooling;
+
+/// What to do with the normed end of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    pub mode: Mode,
+    /// Divide by the Euclidean norm.
+    pub normalize: bool,
+}
+
+/// The pooling modes of sentence-transformers, and the model's own pooler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Mean,
+    MeanSqrtLength,
+    WeightedMean,
+    Max,
+    Cls,
+    Last,
+    Pooler,
+}
+
+impl From<Pooling> for Mode {
+    fn from(pooling: Pooling) -> Self {
+        match pooling {
+            Pooling::Mean => Self::Mean,
+            Pooling::Cls => Self::Cls,
+            Pooling::Last => Self::Last,
+            Pooling::Pooler => Self::Pooler,
+        }
+    }
+}
+
+/// The recipe for `--take embedding[:POOLING]`: as asked, else as the model's files say, else the
+/// last token of a causal model and the mean of any other.
+pub(crate) fn recipe(
+    folder: &Path,
+    spec: &ModelSpec,
+    asked: Option<Pooling>,
+) -> Result<Recipe, EngineError> {
+    let written = from_files(folder)?;
+    if let Some(pooling) = asked {
+        let normalize = written.is_some_and(|recipe| recipe.normalize);
+        return Ok(Recipe {
+            mode: pooling.into(),
+            normalize,
+        });
+    }
+    Ok(written.unwrap_or_else(|| {
+        let head = &spec.output_stack().head;
+        let causal = match &head.logits {
+            Some(logits) => logits.predicts == Predicts::Next,
+            None => spec.output_stack().is_causal(),
+        };
+        Recipe {
+            mode: if causal { Mode::Last } else { Mode::Mean },
+            normalize: false,
+        }
+    }))
+}
+
+fn from_files(folder: &Path) -> Result<Option<Recipe>, EngineError> {
+    let Some(modules) = read_json(&folder.join("modules.json"))? else {
+        return Ok(None);
+    };
+    let unusable = |problem: String| {
+        EngineError::Request(format!(
+            "{}: {problem}",
+            folder.join("modules.json").display()
+        ))
+    };
+    let list = modules
+        .as_array()
+        .ok_or_else(|| unusable("not a list".into()))?;
+    let mut recipe = None;
+    let mut normalize = false;
+    for module in list {
+        let kind = module["type"].as_str().unwrap_or_default();
+        match kind.rsplit('.').next().unwrap_or_default() {
+            "Transformer" => {}
+            "Normalize" => normalize = true,
+            "Pooling" => {
+                let path = module["path"].as_str().unwrap_or_default();
+                let inside = Path::new(path)
+                    .components()
+                    .all(|part| matches!(part, std::path::Component::Normal(_)));
+                if !inside {
+                    return Err(unusable(format!("`{path}` points outside the folder")));
+                }
+                let file = folder.join(path).join("config.json");
+                let config = read_json(&file)?
+                    .ok_or_else(|| unusable(format!("`{}` is missing", file.display())))?;
+                recipe = Some(mode(&config).ok_or_else(|| {
+                    unusable(format!(
+                        "`{}` names no pooling that is known",
+                        file.display()
+                    ))
+                })?);
+            }
+            other => {
+                return Err(unusable(format!(
+                    "the module `{other}` is not known; choose a pooling, as in \
+                     `--take embedding:mean`, to have the transformer's part alone"
+                )));
+            }
+        }
+    }
+    Ok(recipe.map(|mode| Recipe { mode, normalize }))
+}
+
+/// The one pooling mode that a configuration switches on.
+fn mode(config: &Value) -> Option<Mode> {
+    if let Some(name) = config["pooling_mode"].as_str() {
+        return Some(match name {
+            "mean" => Mode::Mean,
+            "cls" => Mode::Cls,
+            "lasttoken" => Mode::Last,
+            "max" => Mode::Max,
+            "mean_sqrt_len_tokens" => Mode::MeanSqrtLength,
+            "weightedmean" => Mode::WeightedMean,
+            _ => return None,
+        });
+    }
+    let known = [
+        ("pooling_mode_mean_tokens", Mode::Mean),
+        ("pooling_mode_cls_token", Mode::Cls),
+        ("pooling_mode_lasttoken", Mode::Last),
+        ("pooling_mode_max_tokens", Mode::Max),
+        ("pooling_mode_mean_sqrt_len_tokens", Mode::MeanSqrtLength),
+        ("pooling_mode_weightedmean_tokens", Mode::WeightedMean),
+    ];
+    let mut on = known
+        .iter()
+        .filter(|(key, _)| config[*key].as_bool() == Some(true));
+    match (on.next(), on.next()) {
+        (Some((_, mode)), None) => Some(*mode),
+        _ => None,
+    }
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>, EngineError> {
+    let wrong = |source: std::io::Error| EngineError::File {
+        path: path.to_path_buf(),
+        source,
+    };
+    match fs_err::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(wrong(error)),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| wrong(error.into())),
+    }
+}
+
+impl Recipe {
+    /// Pools the rows of one record; `None` for a record of no tokens. The model's own pooler is
+    /// not a function of the rows alone and is run by the head.
+    pub fn pool(self, rows: MatRef<'_>) -> Option<Vec<f32>> {
+        let count = rows.rows();
+        if count == 0 {
+            return None;
+        }
+        let weighted = |weight: &dyn Fn(usize) -> f64, divisor: f64| {
+            let mut sum = vec![0.0_f64; rows.cols()];
+            for row in 0..count {
+                let factor = weight(row);
+                for (sum, &value) in sum.iter_mut().zip(rows.row(row)) {
+                    *sum += f64::from(value) * factor;
+                }
+            }
+            sum.into_iter()
+                .map(|value| (value / divisor) as f32)
+                .collect::<Vec<_>>()
+        };
+        let pooled = match self.mode {
+            Mode::Mean => weighted(&|_| 1.0, count as f64),
+            Mode::MeanSqrtLength => weighted(&|_| 1.0, (count as f64).sqrt()),
+            Mode::WeightedMean => {
+                weighted(&|row| row as f64 + 1.0, (count * (count + 1)) as f64 / 2.0)
+            }
+            Mode::Max => {
+                let mut most = rows.row(0).to_vec();
+                for row in 1..count {
+                    for (most, &value) in most.iter_mut().zip(rows.row(row)) {
+                        *most = most.max(value);
+                    }
+                }
+                most
+            }
+            Mode::Cls | Mode::Pooler => rows.row(0).to_vec(),
+            Mode::Last => rows.row(count - 1).to_vec(),
+        };
+        Some(self.finish(pooled))
+    }
+
+    /// Normalises a pooled vector where the recipe says so.
+    pub fn finish(self, mut vector: Vec<f32>) -> Vec<f32> {
+        if self.normalize {
+            let square: f64 = vector.iter().map(|&value| f64::from(value).powi(2)).sum();
+            let norm = square.sqrt().max(1e-12) as f32;
+            vector.iter_mut().for_each(|value| *value /= norm);
+        }
+        vector
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, Recipe, from_files, mode};
+    use sli_kernels::MatRef;
+
+    #[test]
+    fn pools_and_normalises() {
+        let values = [3.0, 0.0, 1.0, 4.0];
+        let rows = MatRef::from_slice(&values, 2, 2);
+        let pool = |mode, normalize| Recipe { mode, normalize }.pool(rows);
+        assert_eq!(pool(Mode::Mean, false), Some(vec![2.0, 2.0]));
+        assert_eq!(pool(Mode::Cls, true), Some(vec![1.0, 0.0]));
+        assert_eq!(pool(Mode::Last, false), Some(vec![1.0, 4.0]));
+        assert_eq!(pool(Mode::Max, false), Some(vec![3.0, 4.0]));
+        assert_eq!(
+            Recipe {
+                mode: Mode::Mean,
+                normalize: false
+            }
+            .pool(rows.rows_range(0..0)),
+            None
+        );
+    }
+
+    #[test]
+    fn two_modes_are_none() {
+        let both = serde_json::json!({
+            "pooling_mode_mean_tokens": true, "pooling_mode_cls_token": true
+        });
+        assert_eq!(mode(&both), None);
+        assert_eq!(
+            mode(&serde_json::json!({"pooling_mode": "lasttoken"})),
+            Some(Mode::Last)
+        );
+    }
+
+    #[test]
+    fn a_path_outside_the_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = r#"[{"type": "x.Pooling", "path": "../elsewhere"}]"#;
+        fs_err::write(folder.path().join("modules.json"), modules).unwrap();
+        assert!(from_files(folder.path()).is_err());
+    }
+}

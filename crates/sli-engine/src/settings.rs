@@ -1,0 +1,101 @@
+//! What a caller asks of a run, and what it is told while it goes on.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sli_kernels::Compute;
+
+use crate::take::Take;
+
+/// What to compute and with which means.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The results to produce.
+    pub takes: Vec<Take>,
+    /// Budget of the whole process, bytes.
+    pub memory: u64,
+    /// Compute threads.
+    pub threads: usize,
+    /// Precision of the products.
+    pub compute: Compute,
+    /// How hidden states are stored.
+    pub hidden_dtype: HiddenDtype,
+    /// Whether activations may leave memory.
+    pub spill: Spill,
+    /// Whether records that begin alike share the work on what they share.
+    pub share_prefixes: bool,
+    /// Work between two checkpoints of the activations; zero: at every boundary.
+    pub checkpoint_interval: Duration,
+    /// Tokens run at a time, at most; `None`: the planner chooses. Never changes a result.
+    pub chunk_tokens: Option<usize>,
+}
+
+/// Element type of stored hidden states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HiddenDtype {
+    /// As computed.
+    F32,
+    /// Rounded to nearest even.
+    Bf16,
+    /// Rounded to nearest even; values beyond 65504 become infinite.
+    F16,
+}
+
+/// Whether activations may leave memory between layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spill {
+    /// The planner decides.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Where the run is.
+#[derive(Clone, Debug)]
+pub struct Event<'a> {
+    /// The stack that runs.
+    pub stack: &'a str,
+    /// Layers of it that are done for the current super-batch.
+    pub layer: usize,
+    /// Layers of it.
+    pub layers: usize,
+    /// Records whose results are complete.
+    pub records_done: usize,
+    /// Records in all.
+    pub records: usize,
+    /// Token-layers done, of `token_layers`.
+    pub token_layers_done: u64,
+    /// Token-layers in all.
+    pub token_layers: u64,
+    /// Tokens in all.
+    pub tokens: u64,
+    /// Bytes read from the checkpoint so far.
+    pub bytes_read: u64,
+    /// Bytes that the plan expects to be read.
+    pub bytes_planned: u64,
+}
+
+/// Is told where the run is, and may end it.
+pub trait Observer: Sync {
+    /// Called at every boundary between layers and at the end.
+    fn event(&self, event: &Event<'_>);
+    /// Something the user should know.
+    fn warning(&self, text: &str);
+    /// `true` ends the run at the next boundary with everything so far made durable.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// An observer that says nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quiet;
+
+impl Observer for Quiet {
+    fn event(&self, _event: &Event<'_>) {}
+    fn warning(&self, _text: &str) {}
+}

@@ -1,0 +1,131 @@
+//! Reading one leaf, or some rows of one, into memory.
+
+use std::ops::Range;
+
+use sli_checkpoint::{Dtype, ResolvedLeaf};
+use sli_kernels::{Compute, Element, PackedKind, PackedWeights, first_non_finite};
+
+use super::{LeafKey, Weight};
+use crate::error::EngineError;
+use crate::model::Model;
+
+/// Bytes that a reader holds in front of the packed form.
+pub(crate) const STAGING_BYTES: usize = 4 << 20;
+
+/// The element type that the kernels read for a stored one.
+pub(crate) fn element(dtype: Dtype) -> Option<Element> {
+    match dtype {
+        Dtype::F64 => Some(Element::F64),
+        Dtype::F32 => Some(Element::F32),
+        Dtype::F16 => Some(Element::F16),
+        Dtype::Bf16 => Some(Element::Bf16),
+        _ => None,
+    }
+}
+
+/// Stored elements as f32; `raw` holds as many as `out`.
+pub(crate) fn decode(raw: &[u8], element: Element, out: &mut [f32]) {
+    let parts = raw.chunks_exact(element.size()).zip(out);
+    match element {
+        Element::F64 => parts.for_each(|(raw, out)| {
+            *out = f64::from_le_bytes(raw.try_into().unwrap_or_default()) as f32;
+        }),
+        Element::F32 => parts.for_each(|(raw, out)| {
+            *out = f32::from_le_bytes(raw.try_into().unwrap_or_default());
+        }),
+        Element::F16 => parts.for_each(|(raw, out)| {
+            *out = half::f16::from_le_bytes(raw.try_into().unwrap_or_default()).to_f32();
+        }),
+        Element::Bf16 => parts.for_each(|(raw, out)| {
+            *out = half::bf16::from_le_bytes(raw.try_into().unwrap_or_default()).to_f32();
+        }),
+    }
+}
+
+/// How a leaf's rows are packed.
+///
+/// The coverage check has refused leaves that are not floating point.
+pub(crate) fn packed_kind(leaf: &ResolvedLeaf, compute: Compute) -> PackedKind {
+    PackedKind::for_weights(element(leaf.dtype()).unwrap_or(Element::F32), compute)
+}
+
+/// Bytes of the packed form of `rows` rows.
+pub(crate) fn packed_bytes(leaf: &ResolvedLeaf, rows: usize, compute: Compute) -> u64 {
+    PackedWeights::bytes_for(rows, leaf.columns(), packed_kind(leaf, compute)) as u64
+}
+
+/// Bytes that the whole leaf takes in memory: packed for a matrix, f32 for a vector.
+pub(crate) fn resident_bytes(leaf: &ResolvedLeaf, compute: Compute) -> u64 {
+    if leaf.shape().len() < 2 {
+        leaf.shape().iter().product::<usize>() as u64 * 4
+    } else {
+        packed_bytes(leaf, leaf.rows(), compute)
+    }
+}
+
+/// Reads rows of one leaf into `packed`, which is reset to hold exactly them.
+pub(crate) fn pack_rows(
+    model: &Model,
+    key: LeafKey,
+    leaf: &ResolvedLeaf,
+    slice: usize,
+    rows: Range<usize>,
+    compute: Compute,
+    staging: &mut Vec<u8>,
+    packed: &mut PackedWeights,
+) -> Result<(), EngineError> {
+    let element = element(leaf.dtype()).unwrap_or(Element::F32);
+    let row_bytes = leaf.columns() * element.size();
+    let step = (STAGING_BYTES / row_bytes.max(1)).max(1);
+    packed.reset(rows.len(), leaf.columns(), packed_kind(leaf, compute));
+    let mut start = rows.start;
+    while start < rows.end {
+        let end = (start + step).min(rows.end);
+        staging.resize((end - start) * row_bytes, 0);
+        leaf.read_rows(slice, start..end, staging)?;
+        if let Some(index) = first_non_finite(staging, element) {
+            let index = start * leaf.columns() + index;
+            return Err(EngineError::NonFinite {
+                leaf: key.describe(model),
+                index,
+            });
+        }
+        packed.pack_rows(start - rows.start, staging, element);
+        start = end;
+    }
+    Ok(())
+}
+
+/// Reads a vector.
+pub(crate) fn vector(
+    model: &Model,
+    key: LeafKey,
+    leaf: &ResolvedLeaf,
+) -> Result<Vec<f32>, EngineError> {
+    let values = leaf.read_all_f32()?;
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(index) => Err(EngineError::NonFinite {
+            leaf: key.describe(model),
+            index,
+        }),
+    }
+}
+
+/// Reads a whole leaf; `reuse` is a matrix whose allocation may serve again.
+pub(crate) fn whole(
+    model: &Model,
+    key: LeafKey,
+    compute: Compute,
+    staging: &mut Vec<u8>,
+    reuse: Option<PackedWeights>,
+) -> Result<Weight, EngineError> {
+    let leaf = model.binding.resolve(key.leaf(model))?;
+    if leaf.shape().len() < 2 {
+        return Ok(Weight::Vector(vector(model, key, &leaf)?));
+    }
+    let mut packed = reuse.unwrap_or_else(|| PackedWeights::new(0, 0, PackedKind::F32));
+    let rows = leaf.rows();
+    pack_rows(model, key, &leaf, 0, 0..rows, compute, staging, &mut packed)?;
+    Ok(Weight::Matrix(packed))
+}

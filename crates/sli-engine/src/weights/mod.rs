@@ -1,0 +1,69 @@
+//! Weights on their way from the checkpoint to the kernels.
+//!
+//! [`store`] prefetches what is scheduled under a byte budget and hands it out by key; [`stream`]
+//! passes pieces of one weight by, for what is larger than its share or known only late (experts,
+//! the head). Both pack a weight once, as it is read.
+
+pub(crate) mod load;
+pub(crate) mod store;
+pub(crate) mod stream;
+
+use sli_kernels::PackedWeights;
+use sli_spec::{Leaf, WeightIndex};
+
+use crate::model::Model;
+
+/// Where a leaf belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// The embedding of a stack.
+    Embedding,
+    /// A layer of a stack.
+    Layer(usize),
+    /// The head of a stack.
+    Head,
+}
+
+/// One leaf of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LeafKey {
+    pub stack: usize,
+    pub part: Part,
+    pub leaf: WeightIndex,
+}
+
+impl LeafKey {
+    /// The leaf in the model's description.
+    pub fn leaf(self, model: &Model) -> &Leaf {
+        &leaves(model, self.stack, self.part)[self.leaf.0 as usize]
+    }
+
+    /// For messages.
+    pub fn describe(self, model: &Model) -> String {
+        let place = match self.part {
+            Part::Embedding => "embedding".to_owned(),
+            Part::Layer(index) => format!("layer {index}"),
+            Part::Head => "head".to_owned(),
+        };
+        let names = self.leaf(model).source.names().join(" | ");
+        format!("{} {place} ({names})", model.spec.stacks[self.stack].name)
+    }
+}
+
+/// The leaves of one part of a stack.
+pub(crate) fn leaves(model: &Model, stack: usize, part: Part) -> &[Leaf] {
+    let stack = &model.spec.stacks[stack];
+    match part {
+        Part::Embedding => &stack.embedding.leaves,
+        Part::Layer(index) => &stack.layers[index].leaves,
+        Part::Head => &stack.head.leaves,
+    }
+}
+
+/// A weight in memory.
+pub(crate) enum Weight {
+    /// A norm's weight, a bias: plain f32.
+    Vector(Vec<f32>),
+    /// The weight of a linear layer, packed for the GEMM.
+    Matrix(PackedWeights),
+}

@@ -1,0 +1,87 @@
+//! Pieces of weights that pass by one after another: read one while the one before is used.
+
+use std::ops::Range;
+use std::sync::mpsc::sync_channel;
+
+use sli_checkpoint::ResolvedLeaf;
+use sli_kernels::{Compute, PackedKind, PackedWeights};
+
+use super::{LeafKey, load};
+use crate::error::EngineError;
+use crate::model::Model;
+
+/// Some rows of one slice of a leaf.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece<'a> {
+    pub key: LeafKey,
+    pub leaf: &'a ResolvedLeaf,
+    /// The expert, 0 for a plain matrix.
+    pub slice: usize,
+    pub rows: Range<usize>,
+}
+
+/// Reads groups of pieces in order on a thread of its own, at most `ahead + 1` groups in memory at
+/// a time, and hands each group to `consume` in order.
+pub(crate) fn stream(
+    model: &Model,
+    compute: Compute,
+    ahead: usize,
+    groups: &[Vec<Piece<'_>>],
+    mut consume: impl FnMut(usize, &[PackedWeights]) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let ahead = ahead.max(1);
+    let (full_sender, full) = sync_channel::<Result<Vec<PackedWeights>, EngineError>>(ahead);
+    let (empty_sender, empty) = sync_channel::<Vec<PackedWeights>>(ahead + 1);
+    for _ in 0..=ahead.min(groups.len()) {
+        // The channel has room for exactly these; it cannot be full.
+        let _ = empty_sender.try_send(Vec::new());
+    }
+    // The closure owns this side of the channels: whichever way it ends, the reader sees them close.
+    std::thread::scope(move |scope| {
+        let (full, empty_sender) = (full, empty_sender);
+        scope.spawn(move || {
+            let mut staging = Vec::new();
+            for group in groups {
+                let Ok(mut packed) = empty.recv() else { return };
+                let read = read_group(model, compute, group, &mut staging, &mut packed);
+                let failed = read.is_err();
+                if full_sender.send(read.map(|()| packed)).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        for index in 0..groups.len() {
+            let packed = full.recv().map_err(|_| {
+                EngineError::Request("the weight reader ended before its last piece".into())
+            })??;
+            consume(index, &packed)?;
+            // The reader is gone once its last piece is read.
+            let _ = empty_sender.send(packed);
+        }
+        Ok(())
+    })
+}
+
+fn read_group(
+    model: &Model,
+    compute: Compute,
+    group: &[Piece<'_>],
+    staging: &mut Vec<u8>,
+    packed: &mut Vec<PackedWeights>,
+) -> Result<(), EngineError> {
+    packed.resize_with(group.len(), || PackedWeights::new(0, 0, PackedKind::F32));
+    for (piece, packed) in group.iter().zip(packed) {
+        let rows = piece.rows.clone();
+        load::pack_rows(
+            model,
+            piece.key,
+            piece.leaf,
+            piece.slice,
+            rows,
+            compute,
+            staging,
+            packed,
+        )?;
+    }
+    Ok(())
+}

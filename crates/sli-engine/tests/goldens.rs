@@ -1,0 +1,192 @@
+//! Every registered type against the reference: all hidden states and the logits of every golden,
+//! with weights stored in f32 and bf16, with ample and with the least memory.
+//!
+//! `ONLY=llama,qwen` in the environment restricts the goldens to some prefixes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sli_engine::journal::{Opened, OutputFolder, RunKey};
+use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
+use sli_engine::take::{LayerSelection, Take};
+use sli_engine::{
+    Compute, EngineError, HiddenDtype, Model, OpenOptions, Quiet, Settings, Spill, available_takes,
+    plan, run,
+};
+use sli_spec::registry::MODEL_TYPES;
+use sli_testing::{Expected, Golden, Stored, compare, golden_names, read_tensors};
+
+const TOLERANCE: f64 = 1e-4;
+
+/// Goldens that are checked at a time.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Goldens of registered types.
+fn selected() -> Vec<Golden> {
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let known: BTreeSet<&str> = MODEL_TYPES.iter().map(|row| row.model_type).collect();
+    golden_names()
+        .into_iter()
+        .filter(|name| only.split(',').any(|prefix| name.starts_with(prefix)))
+        .map(|name| Golden::open(&name))
+        .filter(|golden| model_type(golden).is_some_and(|name| known.contains(name.as_str())))
+        .collect()
+}
+
+fn model_type(golden: &Golden) -> Option<String> {
+    let text = fs_err::read_to_string(golden.folder.join("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(config["model_type"].as_str()?.to_owned())
+}
+
+fn settings(memory: u64) -> Settings {
+    Settings {
+        takes: vec![Take::Hidden(LayerSelection::all()), Take::Logits],
+        memory,
+        threads: 1,
+        compute: Compute::F32,
+        hidden_dtype: HiddenDtype::F32,
+        spill: Spill::Auto,
+        share_prefixes: true,
+        checkpoint_interval: Duration::from_secs(60),
+        chunk_tokens: None,
+    }
+}
+
+fn spool(golden: &Golden, folder: &Path) -> RecordSpool {
+    let mut writer = RecordSpoolWriter::create(folder).unwrap();
+    for record in golden.records() {
+        let (tokens, token_types) = (record.input_ids, record.token_type_ids);
+        writer
+            .push(&Record {
+                id: record.id,
+                tokens,
+                token_types,
+            })
+            .unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// Runs a golden and returns its results by `record.name`.
+fn results(
+    golden: &Golden,
+    model: &Model,
+    folder: &Path,
+    memory: Option<u64>,
+) -> Result<BTreeMap<String, Expected>, EngineError> {
+    let records = spool(golden, &folder.join("spool"));
+    let mut settings = settings(memory.unwrap_or(0));
+    settings.takes = available_takes(model, &settings.takes)?.0;
+    if memory.is_none() {
+        match plan(model, &records, &settings) {
+            Err(EngineError::Budget { needed, .. }) => settings.memory = needed,
+            other => panic!("{}: a budget of nothing gave {other:?}", golden.name),
+        }
+    }
+    let out = folder.join("out");
+    let Opened::New(output) = OutputFolder::open(&out, RunKey::new(), false)? else {
+        panic!("the output folder is new");
+    };
+    run(model, &records, &settings, output, &Quiet)?;
+    let mut found = BTreeMap::new();
+    for (file, name) in result_files(&out) {
+        for (record, tensor) in read_tensors(&file) {
+            found.insert(format!("{record}.{name}"), tensor);
+        }
+    }
+    Ok(found)
+}
+
+/// Safetensors results with the names they have in a golden.
+fn result_files(out: &Path) -> Vec<(std::path::PathBuf, String)> {
+    let mut files = vec![(out.join("logits.safetensors"), "logits".to_owned())];
+    for entry in fs_err::read_dir(out.join("hidden")).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        files.push((path, format!("hidden.{stem}")));
+    }
+    files.retain(|(path, _)| path.exists());
+    files
+}
+
+fn check(golden: &Golden) -> Result<(), String> {
+    for stored in [Stored::F32, Stored::Bf16] {
+        if stored == Stored::Bf16 && !golden.rounded {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        golden.write(folder.path(), stored);
+        let model = Model::open(folder.path(), &OpenOptions::default())
+            .map_err(|error| format!("{error}"))?;
+        for memory in [Some(8 << 30), None] {
+            let work = tempfile::tempdir().unwrap();
+            let found = results(golden, &model, work.path(), memory)
+                .map_err(|error| format!("{stored:?}, memory {memory:?}: {error}"))?;
+            for record in golden.records() {
+                for (name, expected) in golden.expectations(&record.id) {
+                    if !name.starts_with("hidden.") && name != "logits" {
+                        continue;
+                    }
+                    let at = || {
+                        format!(
+                            "{stored:?}, memory {memory:?}, record {}, {name}",
+                            record.id
+                        )
+                    };
+                    let key = format!("{}.{name}", record.id);
+                    let tensor = found
+                        .get(&key)
+                        .ok_or_else(|| format!("{}: not there", at()))?;
+                    compare(tensor, &expected, TOLERANCE)
+                        .map_err(|problem| format!("{}: {problem}", at()))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_golden_is_met() {
+    let goldens = selected();
+    // Most of the time goes to making small files durable, so many run side by side.
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(golden) = goldens.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(problem) = check(golden) {
+                        failures
+                            .lock()
+                            .unwrap()
+                            .push(format!("{}: {problem}", golden.name));
+                    }
+                }
+            });
+        }
+    });
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    println!("{} goldens, {} failed", goldens.len(), failures.len());
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(!goldens.is_empty(), "no golden was selected");
+}
+
+#[test]
+fn every_registered_type_has_a_golden() {
+    let with: BTreeSet<String> = golden_names()
+        .iter()
+        .filter_map(|name| model_type(&Golden::open(name)))
+        .collect();
+    let without: Vec<_> = MODEL_TYPES
+        .iter()
+        .map(|row| row.model_type)
+        .filter(|name| !with.contains(*name))
+        .collect();
+    assert!(without.is_empty(), "no golden for {without:?}");
+}

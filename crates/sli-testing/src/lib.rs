@@ -1,0 +1,379 @@
+//! Goldens: tiny models whose weights follow from a formula, and what the reference computes with
+//! them. The format is described in `tools/goldens/README.md`.
+//!
+//! Only tests use this crate; it panics on anything unexpected.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its data has failed"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use half::bf16;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::Deserialize;
+
+/// How a golden's weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// As the formula says.
+    F32,
+    /// Rounded to nearest even.
+    Bf16,
+    /// Rounded to bf16 and stored as f32: the same numbers as [`Stored::Bf16`].
+    F32OfBf16,
+}
+
+/// One golden.
+pub struct Golden {
+    /// Its folder's name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    tensors: Vec<TensorEntry>,
+    /// Whether the formula's values are exact in bf16.
+    pub rounded: bool,
+    expected: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct TensorFile {
+    tensors: Vec<TensorEntry>,
+    #[serde(default)]
+    round_to: Option<String>,
+}
+
+#[derive(Clone, Deserialize)]
+struct TensorEntry {
+    name: String,
+    shape: Vec<usize>,
+    dtype: String,
+    scale: Option<f64>,
+    offset: Option<f64>,
+    values: Option<Vec<f64>>,
+    same_as: Option<String>,
+}
+
+/// One record of a golden.
+pub struct GoldenRecord {
+    /// `0`, `1`, ...
+    pub id: String,
+    /// As fed.
+    pub input_ids: Vec<u32>,
+    /// As fed.
+    pub token_type_ids: Option<Vec<u32>>,
+}
+
+/// A matrix that the reference computed.
+pub struct Expected {
+    /// `[rows, columns]`.
+    pub shape: [usize; 2],
+    /// Row-major.
+    pub values: Vec<f32>,
+}
+
+/// The folder of the committed goldens.
+pub fn goldens_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens")
+}
+
+/// All committed goldens, by name.
+pub fn golden_names() -> Vec<String> {
+    let mut names: Vec<String> = fs_err::read_dir(goldens_folder())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().join("tensors.json").exists())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+impl Golden {
+    /// Opens a committed golden.
+    pub fn open(name: &str) -> Self {
+        let folder = goldens_folder().join(name);
+        let text = fs_err::read_to_string(folder.join("tensors.json")).unwrap();
+        let file: TensorFile = serde_json::from_str(&text).unwrap();
+        Self {
+            name: name.to_owned(),
+            tensors: file.tensors,
+            rounded: file.round_to.as_deref() == Some("bf16"),
+            expected: fs_err::read(folder.join("expected.safetensors")).unwrap(),
+            folder,
+        }
+    }
+
+    /// Writes `config.json` and `model.safetensors` into a folder.
+    pub fn write(&self, folder: &Path, stored: Stored) {
+        fs_err::create_dir_all(folder).unwrap();
+        for name in ["config.json", "params.json"] {
+            if self.folder.join(name).exists() {
+                fs_err::copy(self.folder.join(name), folder.join(name)).unwrap();
+            }
+        }
+        let tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|entry| {
+                let (dtype, bytes) = self.bytes(entry, stored);
+                (entry.name.clone(), entry.shape.clone(), dtype, bytes)
+            })
+            .collect();
+        let views = tensors.iter().map(|(name, shape, dtype, bytes)| {
+            (
+                name.clone(),
+                TensorView::new(*dtype, shape.clone(), bytes).unwrap(),
+            )
+        });
+        let data = safetensors::serialize(views, None).unwrap();
+        fs_err::write(folder.join("model.safetensors"), data).unwrap();
+    }
+
+    fn bytes(&self, entry: &TensorEntry, stored: Stored) -> (Dtype, Vec<u8>) {
+        let values = self.values(entry);
+        match entry.dtype.as_str() {
+            "F32" => match stored {
+                Stored::F32 => (
+                    Dtype::F32,
+                    values
+                        .iter()
+                        .flat_map(|v| (*v as f32).to_le_bytes())
+                        .collect(),
+                ),
+                Stored::Bf16 => (
+                    Dtype::BF16,
+                    values
+                        .iter()
+                        .flat_map(|v| bf16::from_f32(*v as f32).to_le_bytes())
+                        .collect(),
+                ),
+                Stored::F32OfBf16 => (
+                    Dtype::F32,
+                    values
+                        .iter()
+                        .flat_map(|v| bf16::from_f32(*v as f32).to_f32().to_le_bytes())
+                        .collect(),
+                ),
+            },
+            "I64" => (
+                Dtype::I64,
+                values
+                    .iter()
+                    .flat_map(|v| (*v as i64).to_le_bytes())
+                    .collect(),
+            ),
+            "I32" => (
+                Dtype::I32,
+                values
+                    .iter()
+                    .flat_map(|v| (*v as i32).to_le_bytes())
+                    .collect(),
+            ),
+            "U8" => (Dtype::U8, values.iter().map(|v| *v as u8).collect()),
+            "BOOL" => (Dtype::BOOL, values.iter().map(|v| *v as u8).collect()),
+            other => panic!("{}: dtype {other}", entry.name),
+        }
+    }
+
+    /// The values of a tensor: the formula of the format, or the list.
+    fn values(&self, entry: &TensorEntry) -> Vec<f64> {
+        if let Some(values) = &entry.values {
+            return values.clone();
+        }
+        if let Some(other) = &entry.same_as {
+            let original = self
+                .tensors
+                .iter()
+                .find(|entry| &entry.name == other)
+                .unwrap();
+            return self.values(original);
+        }
+        let (scale, offset) = (entry.scale.unwrap(), entry.offset.unwrap());
+        let count: usize = entry.shape.iter().product();
+        let hash = fnv1a(&entry.name);
+        (0..count as u64)
+            .map(|index| {
+                let x = splitmix64(hash.wrapping_add(index));
+                let u = (x >> 40) as f64 / 16_777_216.0;
+                let value = (offset + scale * (2.0 * u - 1.0)) as f32;
+                f64::from(if self.rounded {
+                    bf16::from_f32(value).to_f32()
+                } else {
+                    value
+                })
+            })
+            .collect()
+    }
+
+    fn expected(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.expected).unwrap()
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> Vec<GoldenRecord> {
+        let expected = self.expected();
+        let ids: BTreeSet<String> = expected
+            .names()
+            .iter()
+            .filter_map(|name| name.strip_suffix(".input_ids"))
+            .map(str::to_owned)
+            .collect();
+        ids.into_iter()
+            .map(|id| GoldenRecord {
+                input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap(),
+                token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
+                id,
+            })
+            .collect()
+    }
+
+    /// Everything that is expected of a record, by the name behind the record's: `logits`,
+    /// `hidden.decoder.003`, ...
+    pub fn expectations(&self, record: &str) -> BTreeMap<String, Expected> {
+        let expected = self.expected();
+        let prefix = format!("{record}.");
+        expected
+            .names()
+            .into_iter()
+            .filter_map(|name| Some((name, name.strip_prefix(&prefix)?)))
+            .filter_map(|(name, short)| {
+                let tensor = expected.tensor(name).unwrap();
+                if tensor.dtype() != Dtype::F32 {
+                    return None;
+                }
+                let values = tensor
+                    .data()
+                    .chunks_exact(4)
+                    .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+                    .collect();
+                let columns = tensor.shape().last().copied().unwrap_or(1);
+                let rows = tensor.shape().iter().product::<usize>() / columns.max(1);
+                Some((
+                    short.to_owned(),
+                    Expected {
+                        shape: [rows, columns],
+                        values,
+                    },
+                ))
+            })
+            .collect()
+    }
+
+    /// The records as lines of a JSONL input.
+    pub fn jsonl(&self) -> String {
+        self.records()
+            .iter()
+            .map(|record| {
+                let mut line =
+                    serde_json::json!({ "id": record.id, "input_ids": record.input_ids });
+                if let Some(types) = &record.token_type_ids {
+                    line["token_type_ids"] = serde_json::json!(types);
+                }
+                format!("{line}\n")
+            })
+            .collect()
+    }
+}
+
+fn integers(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<u32>> {
+    let tensor = tensors.tensor(name).ok()?;
+    Some(
+        tensor
+            .data()
+            .chunks_exact(8)
+            .map(|bytes| u32::try_from(i64::from_le_bytes(bytes.try_into().unwrap())).unwrap())
+            .collect(),
+    )
+}
+
+/// Reads every tensor of a safetensors file as f32 rows.
+pub fn read_tensors(path: &Path) -> BTreeMap<String, Expected> {
+    let data = fs_err::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&data).unwrap();
+    tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let values: Vec<f32> = match tensor.dtype() {
+                Dtype::F32 => tensor
+                    .data()
+                    .chunks_exact(4)
+                    .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+                    .collect(),
+                Dtype::BF16 => tensor
+                    .data()
+                    .chunks_exact(2)
+                    .map(|bytes| bf16::from_le_bytes(bytes.try_into().unwrap()).to_f32())
+                    .collect(),
+                other => panic!("{name}: {other:?}"),
+            };
+            let columns = tensor.shape().last().copied().unwrap_or(1);
+            let rows = values.len() / columns.max(1);
+            (
+                name.to_owned(),
+                Expected {
+                    shape: [rows, columns],
+                    values,
+                },
+            )
+        })
+        .collect()
+}
+
+/// Compares element by element: `|a - b| <= tolerance * (|b| + rms(b))`. Returns the largest
+/// deviation in units of the tolerance, or what is wrong.
+pub fn compare(found: &Expected, expected: &Expected, tolerance: f64) -> Result<f64, String> {
+    if found.shape != expected.shape {
+        return Err(format!(
+            "shape {:?}, expected {:?}",
+            found.shape, expected.shape
+        ));
+    }
+    let count = expected.values.len().max(1) as f64;
+    let square: f64 = expected
+        .values
+        .iter()
+        .map(|&value| f64::from(value).powi(2))
+        .sum();
+    let rms = (square / count).sqrt();
+    let mut worst = 0.0_f64;
+    for (index, (&a, &b)) in found.values.iter().zip(&expected.values).enumerate() {
+        let allowed = tolerance * (f64::from(b).abs() + rms);
+        let deviation = (f64::from(a) - f64::from(b)).abs() / allowed;
+        if deviation.is_nan() || deviation > 1.0 {
+            let (row, column) = (index / found.shape[1], index % found.shape[1]);
+            return Err(format!(
+                "row {row}, column {column}: {a}, expected {b} ({deviation:.1} times the tolerance)"
+            ));
+        }
+        worst = worst.max(deviation);
+    }
+    Ok(worst)
+}
+
+fn fnv1a(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn splitmix64(mut z: u64) -> u64 {
+    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fnv1a, splitmix64};
+
+    #[test]
+    fn the_formula_is_the_published_one() {
+        let hash = fnv1a("model.embed_tokens.weight");
+        assert_eq!(hash, 0xa88f_d795_d5c6_d156);
+        assert_eq!(splitmix64(hash), 0x5f0c_e479_8904_7d81);
+    }
+}
