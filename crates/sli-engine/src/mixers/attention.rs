@@ -1,6 +1,7 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
-use sli_kernels::{AttentionArgs, AttentionMask, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
+use half::bf16;
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, AttentionMask, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
@@ -61,6 +62,7 @@ pub(crate) fn run(
         }
     }
     let mut slopes: Option<Vec<f32>> = None;
+    let mut rounded: Option<Vec<bf16>> = None;
     for position in &attention.positions {
         match position {
             Position::Rope(rope) => {
@@ -73,8 +75,17 @@ pub(crate) fn run(
                     rotate(layer, rope, rows, span, mat.view_mut());
                 }
             }
-            Position::Alibi(Alibi { slopes: values }) => {
+            Position::Alibi(Alibi {
+                slopes: values,
+                rounded_to_bf16: false,
+            }) => {
                 slopes = Some(values.iter().map(|&slope| slope as f32).collect());
+            }
+            Position::Alibi(Alibi {
+                slopes: values,
+                rounded_to_bf16: true,
+            }) => {
+                rounded = Some(values.iter().map(|&slope| bf16::from_f64(slope)).collect());
             }
         }
     }
@@ -92,6 +103,14 @@ pub(crate) fn run(
     let sinks = layer.vector(attention.sinks)?;
     let segments = rows.batch.segments(rows.chunk);
     scratch.heads.reset(count, heads * attention.value_dim);
+    let scale = attention.scale as f32;
+    let rounded = rounded.map(|slopes| {
+        move |site: &BiasSite, logits: &mut [f32]| {
+            for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
+                *logit += rounded_alibi(slopes[site.head], key) * scale;
+            }
+        }
+    });
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -103,11 +122,11 @@ pub(crate) fn run(
             v_dim: attention.value_dim,
             segments: &segments,
             mask: mask(attention.mask),
-            scale: attention.scale as f32,
+            scale,
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: None,
+            bias: rounded.as_ref().map(|bias| bias as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
@@ -129,6 +148,11 @@ pub(crate) fn run(
     }
     output.reset(count, attention.output.out_features);
     layer.linear(scratch.heads.view(), &attention.output, output.view_mut())
+}
+
+/// Falcon's `slope * position`, every number of it in bf16.
+fn rounded_alibi(slope: bf16, key: usize) -> f32 {
+    bf16::from_f32(slope.to_f32() * bf16::from_f64(key as f64).to_f32()).to_f32()
 }
 
 /// The kernels' mask.

@@ -185,8 +185,7 @@ pub fn gpt_neo(config: &Config) -> Result<ModelSpec, SpecError> {
         output: "attn.attention.out_proj",
         ..GPT2
     };
-    // Left over from GPT-2's configuration.
-    config.ignore(&["num_key_value_heads"]);
+    config.ignore(&["embed_dropout", "resid_dropout"]);
     let mut decoder = plain(config, names, layer_norm(config)?)?;
     decoder.query_key_value_bias = false;
     if let Some(inner) = config.optional_size("intermediate_size")? {
@@ -428,6 +427,7 @@ fn neox_like<'c>(config: &'c Config, usual_part: f64) -> Result<Classic<'c>, Spe
         ),
         ..NEOX
     };
+    config.ignore(&["is_decoder"]);
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let mut decoder = Classic::new(config, names, norm)?;
     decoder.family = "gpt_neox";
@@ -542,9 +542,10 @@ pub fn falcon(config: &Config) -> Result<ModelSpec, SpecError> {
     let grouped = config.flag("new_decoder_architecture")?;
     let parallel = config.flag("parallel_attn")?;
     let fused = "self_attention.query_key_value";
+    let one_key = config.flag("multi_query")?;
     let (kv_heads, projections) = if grouped {
         (kv_heads, Projections::Grouped(fused))
-    } else if config.flag("multi_query")? {
+    } else if one_key {
         (1, Projections::Fused(fused))
     } else if kv_heads == heads {
         (heads, per_head(fused, heads))
@@ -648,6 +649,7 @@ pub fn bloom(config: &Config) -> Result<ModelSpec, SpecError> {
 pub fn mpt(config: &Config) -> Result<ModelSpec, SpecError> {
     // What the reference's code for this type does not read.
     config.ignore(&[
+        "emb_pdrop",
         "embedding_fraction",
         "expansion_ratio",
         "fc_type",
