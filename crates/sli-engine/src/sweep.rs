@@ -8,7 +8,6 @@ use sli_spec::ModelSpec;
 
 use crate::error::EngineError;
 use crate::exec::batch::{Batch, Chunk};
-use crate::exec::step::stashes;
 use crate::exec::{Layer, Residency, Rows, Scratch, Slots};
 use crate::journal::{OutputFolder, SuperBatchProgress};
 use crate::model::Model;
@@ -260,12 +259,7 @@ impl<'a> Sweep<'a> {
         let (context, spec) = (self.context, self.spec());
         let batch = Batch::new(spec, range.start, self.context.records.read(range.clone())?);
         for (stack, description) in spec.stacks.iter().enumerate() {
-            let mut slots = Slots {
-                hidden: sli_kernels::Mat::new(batch.rows(), description.hidden_size),
-                stashes: (0..stashes(&description.layers))
-                    .map(|_| sli_kernels::Mat::new(batch.rows(), description.hidden_size))
-                    .collect(),
-            };
+            let mut slots = Slots::new(description, batch.rows());
             let first = match self.resume(&range, &mut slots)? {
                 Some(boundary) => {
                     self.observation.resumed(&slots.hidden);
@@ -275,17 +269,17 @@ impl<'a> Sweep<'a> {
                     let embedding = &description.embedding;
                     let layer = context.layer(store, stack, Part::Embedding);
                     layer.embed(embedding, &batch, &mut slots.hidden)?;
+                    layer.spread(embedding, &batch, &mut slots)?;
                     store.release(&end_keys(context.model, stack, Part::Embedding));
                     self.observation
-                        .boundary(context.kernels, stack, 0, &batch, &slots.hidden)?;
+                        .boundary(context.kernels, stack, 0, &batch, &slots)?;
                     0
                 }
             };
             for index in first..description.layers.len() {
                 self.run_layer(store, stack, index, &batch, &mut slots)?;
-                let hidden = &slots.hidden;
                 self.observation
-                    .boundary(context.kernels, stack, index + 1, &batch, hidden)?;
+                    .boundary(context.kernels, stack, index + 1, &batch, &slots)?;
                 self.folder.progress_mut().layer_passes += 1;
                 self.token_layers_done += batch.rows() as u64;
                 self.report(stack, index + 1);
@@ -356,8 +350,7 @@ impl<'a> Sweep<'a> {
         if &current.records != range {
             return Ok(None);
         }
-        let targets = std::iter::once(&mut slots.hidden).chain(&mut slots.stashes);
-        for (buffer, target) in current.buffers.iter().zip(targets) {
+        for (buffer, target) in current.buffers.iter().zip(slots.all_mut()) {
             self.folder.load_buffer(buffer, target.as_mut_slice())?;
         }
         Ok(Some(current.boundary))
@@ -371,10 +364,7 @@ impl<'a> Sweep<'a> {
         self.observation.save(&mut self.folder)?;
         if let Some((records, stack, boundary, slots)) = current {
             let mut buffers = Vec::new();
-            for (index, mat) in std::iter::once(&slots.hidden)
-                .chain(&slots.stashes)
-                .enumerate()
-            {
+            for (index, mat) in slots.all().into_iter().enumerate() {
                 let name = format!("slot-{index}");
                 let values = mat.as_slice();
                 buffers.push(

@@ -304,6 +304,7 @@ impl CausalHead<'_> {
         });
         Ok(Head {
             leaves: leaves.finish(),
+            streams: Vec::new(),
             norm,
             logits,
             pooler: None,

@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, cohere, gemma, gpt, llama};
+use crate::families::{bert, cohere, gemma, gemma4, gpt, llama};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -54,6 +54,9 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("gemma", gemma::gemma),
     row("gemma2", gemma::gemma2),
     row("gemma3_text", gemma::gemma3),
+    row("gemma3n_text", gemma4::gemma3n),
+    row("gemma4_text", gemma4::gemma4),
+    row("gemma4_unified_text", gemma4::gemma4),
     row("gpt-sw3", gpt::gpt2),
     row("gpt2", gpt::gpt2),
     row("gpt_bigcode", gpt::gpt_bigcode),

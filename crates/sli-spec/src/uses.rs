@@ -3,7 +3,8 @@
 
 use crate::model::{
     Attention, Branch, FeedForward, Gain, HeadNorm, KeyValue, LatentAttention, Linear, Mixer,
-    MixtureOfExperts, Norm, OutputGate, Router, Step, Write,
+    LayerInput, LowRank, MixtureOfExperts, Norm, OutputGate, Router, SparseFeedForward, Step,
+    StreamUpdate, Streams, Write,
 };
 use crate::source::WeightIndex;
 
@@ -107,7 +108,43 @@ impl Uses {
             Mixer::LatentAttention(attention) => self.latent_attention(attention),
             Mixer::FeedForward(network) => self.feed_forward(network),
             Mixer::MixtureOfExperts(experts) => self.experts(experts),
+            Mixer::SparseFeedForward(SparseFeedForward {
+                network,
+                deviations: _,
+            }) => self.feed_forward(network),
+            Mixer::LowRank(LowRank { down, up }) => {
+                self.linear(down);
+                self.linear(up);
+            }
+            Mixer::LayerInput(LayerInput {
+                gate,
+                activation: _,
+                projection,
+            }) => {
+                self.linear(gate);
+                self.linear(projection);
+            }
+            Mixer::Streams(streams) => self.streams(streams),
             Mixer::Identity => {}
+        }
+    }
+
+    fn streams(&mut self, streams: &Streams) {
+        let Streams {
+            streams: _,
+            active: _,
+            norm,
+            router,
+            update,
+        } = streams;
+        self.norm(Some(norm));
+        self.linear(router);
+        match update {
+            StreamUpdate::Predict { coefficients }
+            | StreamUpdate::Correct {
+                coefficients,
+                computed: _,
+            } => self.linear(coefficients),
         }
     }
 

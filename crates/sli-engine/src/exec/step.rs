@@ -3,7 +3,7 @@
 use sli_kernels::{Mat, MatRef};
 use sli_spec::{Branch, Gain, Mixer, Slot, Step, Write};
 
-use super::{Layer, Rows, Scratch, Slots, values};
+use super::{Kept, Layer, Rows, Scratch, Slots, values};
 use crate::error::EngineError;
 use crate::mixers;
 
@@ -33,8 +33,10 @@ impl Site {
 pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
     match mixer {
         Mixer::Attention(_) | Mixer::LatentAttention(_) => Some(Site::Attention),
-        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) => Some(Site::Mlp),
-        Mixer::Identity => None,
+        Mixer::FeedForward(_) | Mixer::SparseFeedForward(_) | Mixer::MixtureOfExperts(_) => {
+            Some(Site::Mlp)
+        }
+        Mixer::LowRank(_) | Mixer::LayerInput(_) | Mixer::Streams(_) | Mixer::Identity => None,
     }
 }
 
@@ -64,8 +66,18 @@ impl Layer<'_> {
         scratch: &mut Scratch,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
+        if let [
+            Branch {
+                mixer: Mixer::Streams(streams),
+                ..
+            },
+        ] = &step.branches[..]
+        {
+            return mixers::streams::run(self, streams, rows, slots, scratch);
+        }
         let range = rows.chunk.rows.clone();
         let mut normed = std::mem::take(&mut scratch.normed);
+        let mut kept = std::mem::take(&mut slots.kept);
         let input = slots.get(step.read).rows_view(range.clone());
         let x = match &step.pre {
             Some(norm) => {
@@ -79,7 +91,7 @@ impl Layer<'_> {
         let alone = step.branches.len() == 1;
         for (index, branch) in step.branches.iter().enumerate() {
             let mut output = std::mem::take(&mut scratch.output);
-            self.branch(branch, x, rows, &mut output, scratch, probe)?;
+            self.branch(branch, x, rows, (&mut output, &mut kept), scratch, probe)?;
             if alone && let Some(norm) = &step.post {
                 self.norm_in_place(norm, output.view_mut())?;
             }
@@ -97,6 +109,7 @@ impl Layer<'_> {
         if !alone && let Some(norm) = &step.post {
             self.norm_in_place(norm, sum.view_mut())?;
         }
+        slots.kept = kept;
         self.write(&step.write, &sum, rows, slots)?;
         scratch.normed = normed;
         scratch.sum = sum;
@@ -108,7 +121,7 @@ impl Layer<'_> {
         branch: &Branch,
         x: MatRef<'_>,
         rows: Rows<'_>,
-        output: &mut Mat,
+        (output, kept): (&mut Mat, &mut Kept),
         scratch: &mut Scratch,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
@@ -123,7 +136,7 @@ impl Layer<'_> {
         };
         match &branch.mixer {
             Mixer::Attention(attention) => {
-                mixers::attention::run(self, attention, x, rows, output, scratch)?;
+                mixers::attention::run(self, attention, x, rows, (output, &mut kept.keys), scratch)?;
             }
             Mixer::LatentAttention(attention) => {
                 mixers::latent_attention::run(self, attention, x, rows, output, scratch)?;
@@ -133,6 +146,22 @@ impl Layer<'_> {
             }
             Mixer::MixtureOfExperts(experts) => {
                 mixers::experts::run(self, experts, x, rows, output, scratch, probe)?;
+            }
+            Mixer::SparseFeedForward(sparse) => {
+                let deviations = Some(sparse.deviations as f32);
+                mixers::feed_forward::sparse(self, &sparse.network, deviations, x, output, scratch)?;
+            }
+            Mixer::LowRank(product) => {
+                mixers::low_rank::run(self, product, x, output, scratch)?;
+            }
+            Mixer::LayerInput(input) => {
+                let inputs = kept.layer_inputs.as_ref();
+                mixers::layer_input::run(self, input, x, rows, inputs, output, scratch)?;
+            }
+            Mixer::Streams(_) => {
+                return Err(EngineError::Request(
+                    "an update of the residual streams is a step of its own".into(),
+                ));
             }
             Mixer::Identity => {
                 output.reset(x.rows(), x.cols());

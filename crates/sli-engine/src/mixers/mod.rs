@@ -4,7 +4,10 @@ pub(crate) mod attention;
 pub(crate) mod experts;
 pub(crate) mod feed_forward;
 pub(crate) mod latent_attention;
+pub(crate) mod layer_input;
+pub(crate) mod low_rank;
 mod router;
+pub(crate) mod streams;
 
 use sli_kernels::Activation as Kernel;
 use sli_spec::Activation;

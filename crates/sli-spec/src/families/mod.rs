@@ -12,5 +12,6 @@ pub mod classic;
 pub mod cohere;
 pub mod decoder;
 pub mod gemma;
+pub mod gemma4;
 pub mod gpt;
 pub mod llama;
