@@ -18,6 +18,8 @@
 //! rank, and within 2^-134 where the value is below 2^-126. A statistic that is not defined (no value, no
 //! variance, no row before) is left out.
 
+use std::borrow::Cow;
+
 /// Names and probabilities of the quantiles.
 pub const QUANTILES: [(&str, f64); 9] = [
     ("q0.001", 0.001),
@@ -33,6 +35,12 @@ pub const QUANTILES: [(&str, f64); 9] = [
 
 /// Independent partial sums of a row; part of the definition of the results.
 const LANES: usize = 8;
+
+/// Adds the lanes up.
+fn total(lanes: [f64; LANES]) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
 
 /// Counts, central moments and extremes of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -103,16 +111,23 @@ pub struct RowStats {
 impl RowStats {
     /// The moments of a row.
     pub fn of(row: &[f32]) -> Self {
-        let (count, sum) = finite_sum(row);
-        if count == 0 {
+        let values = finite(row);
+        let non_finite = (row.len() - values.len()) as u64;
+        if values.is_empty() {
             return Self {
-                non_finite: row.len() as u64,
+                non_finite,
                 ..Self::default()
             };
         }
+        let count = values.len() as u64;
+        let (min, max) = extremes(&values);
+        let [sum] = sums(&values, &values, |value, _| [value]);
         let mean = sum / count as f64;
-        let (min, max) = extremes(row);
-        let powers = powers(row, mean);
+        let powers = sums(&values, &values, |value, _| {
+            let deviation = value - mean;
+            let square = deviation * deviation;
+            [square, square * deviation, square * square]
+        });
         Self {
             moments: Moments {
                 count,
@@ -121,14 +136,14 @@ impl RowStats {
                 min,
                 max,
             },
-            non_finite: row.len() as u64 - count,
+            non_finite,
             cosine: None,
         }
     }
 
     /// The moments of a row, and its cosine to the `previous` one.
     pub fn with_previous(row: &[f32], previous: &[f32]) -> Self {
-        let [dot, own, other] = products(row, previous);
+        let [dot, own, other] = sums(row, previous, |a, b| [a * b, a * a, b * b]);
         let cosine = dot / (own.sqrt() * other.sqrt());
         Self {
             cosine: cosine.is_finite().then_some(cosine),
@@ -142,101 +157,35 @@ impl RowStats {
     }
 }
 
-/// The value, or 0 in place of one that is not finite; and whether it is.
-fn finite(value: f32) -> (f64, bool) {
-    let finite = value.is_finite();
-    (if finite { f64::from(value) } else { 0.0 }, finite)
-}
-
-/// Adds the lanes up in a fixed order.
-fn total(lanes: [f64; LANES]) -> f64 {
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
-}
-
-/// The number of finite values and their sum.
-fn finite_sum(row: &[f32]) -> (u64, f64) {
-    let mut sums = [0.0; LANES];
-    let mut counts = [0_u32; LANES];
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for (lane, &value) in block.iter().enumerate() {
-            let (value, finite) = finite(value);
-            sums[lane] += value;
-            counts[lane] += u32::from(finite);
-        }
+/// The finite values of a row, in order.
+fn finite(row: &[f32]) -> Cow<'_, [f32]> {
+    // Without branches, so that the common case runs at memory speed.
+    if row.iter().fold(true, |all, value| all & value.is_finite()) {
+        Cow::Borrowed(row)
+    } else {
+        row.iter()
+            .copied()
+            .filter(|value| value.is_finite())
+            .collect()
     }
-    for (lane, &value) in rest.iter().enumerate() {
-        let (value, finite) = finite(value);
-        sums[lane] += value;
-        counts[lane] += u32::from(finite);
-    }
-    (
-        counts.iter().map(|&count| u64::from(count)).sum(),
-        total(sums),
-    )
 }
 
-/// The smallest and largest finite value.
-fn extremes(row: &[f32]) -> (f32, f32) {
-    let mut low = [f32::INFINITY; LANES];
-    let mut high = [f32::NEG_INFINITY; LANES];
-    let mut look = |lane: usize, value: f32| {
-        let finite = value.is_finite();
-        let (below, above) = (finite && value < low[lane], finite && value > high[lane]);
-        low[lane] = if below { value } else { low[lane] };
-        high[lane] = if above { value } else { high[lane] };
-    };
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for (lane, &value) in block.iter().enumerate() {
-            look(lane, value);
-        }
-    }
-    rest.iter()
-        .enumerate()
-        .for_each(|(lane, &value)| look(lane, value));
-    // Zeros of both signs are equal; which lane had which must not show.
-    let positive_zero = |value: f32| value + 0.0;
-    let low = low.into_iter().fold(f32::INFINITY, f32::min);
-    let high = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    (positive_zero(low), positive_zero(high))
-}
-
-/// Sums of the second, third and fourth powers of the deviations from `mean`.
-fn powers(row: &[f32], mean: f64) -> [f64; 3] {
-    let mut sums = [[0.0; LANES]; 3];
-    let mut add = |lane: usize, value: f32| {
-        let (value, finite) = finite(value);
-        let deviation = if finite { value - mean } else { 0.0 };
-        let square = deviation * deviation;
-        sums[0][lane] += square;
-        sums[1][lane] += square * deviation;
-        sums[2][lane] += square * square;
-    };
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for (lane, &value) in block.iter().enumerate() {
-            add(lane, value);
-        }
-    }
-    rest.iter()
-        .enumerate()
-        .for_each(|(lane, &value)| add(lane, value));
-    sums.map(total)
-}
-
-/// The dot product of two rows, and of each with itself.
-fn products(row: &[f32], other: &[f32]) -> [f64; 3] {
-    let mut sums = [[0.0; LANES]; 3];
-    let mut add = |lane: usize, a: f32, b: f32| {
-        let (a, b) = (f64::from(a), f64::from(b));
-        sums[0][lane] += a * b;
-        sums[1][lane] += a * a;
-        sums[2][lane] += b * b;
-    };
+/// Sums over the pairs of two rows of what `term` makes of a pair: element i goes to lane i mod [`LANES`], and the
+/// lanes are added up in a fixed order.
+fn sums<const N: usize>(
+    row: &[f32],
+    other: &[f32],
+    term: impl Fn(f64, f64) -> [f64; N],
+) -> [f64; N] {
+    let mut lanes = [[0.0; LANES]; N];
     let (blocks, rest) = row.as_chunks::<LANES>();
     let (other_blocks, other_rest) = other.as_chunks::<LANES>();
+    let mut add = |lane: usize, a: f32, b: f32| {
+        let terms = term(f64::from(a), f64::from(b));
+        for (sums, value) in lanes.iter_mut().zip(terms) {
+            sums[lane] += value;
+        }
+    };
     for (block, other) in blocks.iter().zip(other_blocks) {
         for (lane, (&a, &b)) in block.iter().zip(other).enumerate() {
             add(lane, a, b);
@@ -245,7 +194,36 @@ fn products(row: &[f32], other: &[f32]) -> [f64; 3] {
     for (lane, (&a, &b)) in rest.iter().zip(other_rest).enumerate() {
         add(lane, a, b);
     }
-    sums.map(total)
+    lanes.map(total)
+}
+
+/// The smallest and largest of finite values.
+fn extremes(values: &[f32]) -> (f32, f32) {
+    let mut low = [f32::INFINITY; LANES];
+    let mut high = [f32::NEG_INFINITY; LANES];
+    let (blocks, rest) = values.as_chunks::<LANES>();
+    for block in blocks {
+        for (lane, &value) in block.iter().enumerate() {
+            low[lane] = if value < low[lane] { value } else { low[lane] };
+            high[lane] = if value > high[lane] {
+                value
+            } else {
+                high[lane]
+            };
+        }
+    }
+    let low = low
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::INFINITY, f32::min);
+    let high = high
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
+    // Zeros of both signs are equal; which one was met first must not show.
+    (low + 0.0, high + 0.0)
 }
 
 /// Bins that share a page: the same sign and upper seven bits of the exponent.

@@ -38,7 +38,7 @@ fn filled(rows: usize, cols: usize) -> Mat {
 }
 
 fn gemm(kernels: &Kernels, kind: PackedKind, peak: f64, bandwidth: f64) {
-    println!("\n{:?}: {peak:.0} GFLOP/s at best", kind);
+    println!("\n{kind:?}: {peak:.0} GFLOP/s at best");
     println!(
         "{:>6} {:>6} {:>6} {:>10} {:>8} {:>6} {:>8} {:>6}",
         "m", "n", "k", "ms", "GFLOP/s", "%", "GB/s", "%"
@@ -121,10 +121,7 @@ fn attention(kernels: &Kernels, peak: f64) {
 }
 
 fn rows(kernels: &Kernels, bandwidth: f64) {
-    println!(
-        "\nrow-wise on [2048, 4096], GB/s of operands (memory {:.0})",
-        bandwidth
-    );
+    println!("\nrow-wise on [2048, 4096], GB/s of operands (memory {bandwidth:.0})");
     let x = filled(2048, 4096);
     let mut y = x.clone();
     let weight = filled(1, 4096);
@@ -138,7 +135,7 @@ fn rows(kernels: &Kernels, bandwidth: f64) {
         );
     };
     line("rms_norm", 2.0, &mut |y| {
-        kernels.rms_norm(x.view(), Some(weight.row(0)), 1e-6, y.view_mut())
+        kernels.rms_norm(x.view(), Some(weight.row(0)), 1e-6, y.view_mut());
     });
     line("layer_norm", 2.0, &mut |y| {
         kernels.layer_norm(
@@ -150,7 +147,7 @@ fn rows(kernels: &Kernels, bandwidth: f64) {
         );
     });
     line("add", 3.0, &mut |y| {
-        kernels.add(x.view(), 1e-3, y.view_mut())
+        kernels.add(x.view(), 1e-3, y.view_mut());
     });
     for (name, activation) in [
         ("silu", Activation::Silu),
@@ -158,11 +155,11 @@ fn rows(kernels: &Kernels, bandwidth: f64) {
         ("gelu_tanh", Activation::GeluTanh),
     ] {
         line(name, 3.0, &mut |y| {
-            kernels.gated(activation, y.view_mut(), x.view())
+            kernels.gated(activation, y.view_mut(), x.view());
         });
     }
     line("softmax", 2.0, &mut |y| {
-        kernels.softmax_in_place(y.view_mut())
+        kernels.softmax_in_place(y.view_mut());
     });
 }
 
@@ -208,11 +205,16 @@ fn main() {
         .skip(1)
         .filter(|a| !a.starts_with("--"))
         .collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|w| name.contains(w.as_str()));
     let threads = words
         .iter()
         .find_map(|word| word.parse().ok())
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let names: Vec<&String> = words
+        .iter()
+        .filter(|word| word.parse::<usize>().is_err())
+        .collect();
+    let wanted =
+        |name: &str| names.is_empty() || names.iter().any(|word| name.contains(word.as_str()));
     let exact = Kernels::new(threads, Compute::F32);
     let fast = Kernels::new(threads, Compute::Bf16);
     let (exact_peak, fast_peak) = (measure::peak_gflops(&exact), measure::peak_gflops(&fast));

@@ -57,6 +57,10 @@ pub enum Activation {
     },
 }
 
+/// As the reference rounds it.
+#[expect(clippy::approx_constant, reason = "transformers has six digits")]
+const LAPLACE_MEAN: f32 = 0.707_107;
+
 impl Activation {
     /// The function that transformers calls `name`, if it has no learned parameters.
     pub fn from_name(name: &str) -> Option<Self> {
@@ -100,7 +104,7 @@ impl Activation {
             Self::GeluTanh => {
                 // 0.5 (1 + tanh y) = sigmoid(2 y), without cancellation for negative x.
                 let cubic = s.mul_add(s.mul(s.splat(0.044_715), s.mul(x, x)), x, x);
-                s.mul(x, math::sigmoid(s, s.mul(s.splat(1.595_769_1), cubic)))
+                s.mul(x, math::sigmoid(s, s.mul(s.splat(1.595_769), cubic)))
             }
             Self::Gelu10 => s.min(s.splat(10.0), s.max(s.splat(-10.0), math::gelu(s, x))),
             Self::QuickGelu => s.mul(x, math::sigmoid(s, s.mul(s.splat(1.702), x))),
@@ -121,7 +125,7 @@ impl Activation {
             }
             Self::HardSigmoid => s.div(s.min(six, s.max(zero, s.add(x, s.splat(3.0)))), six),
             Self::Laplace => {
-                let z = s.mul(s.sub(x, s.splat(0.707_107)), s.splat(2.506_631));
+                let z = s.mul(s.sub(x, s.splat(LAPLACE_MEAN)), s.splat(2.506_626_4));
                 s.mul(s.splat(0.5), s.add(one, math::erf(s, z)))
             }
             Self::Xielu {
@@ -156,9 +160,9 @@ impl Kernels {
         self.each_row_mut(&gate, |index, gate| {
             self.isa().run(Gate {
                 activation,
-                gate,
+                row: gate,
                 up: up.row(index),
-            })
+            });
         });
     }
 
@@ -202,7 +206,7 @@ impl SimdOp for Apply<'_> {
 
 struct Gate<'a> {
     activation: Activation,
-    gate: &'a mut [f32],
+    row: &'a mut [f32],
     up: &'a [f32],
 }
 
@@ -211,7 +215,7 @@ impl SimdOp for Gate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let mut gates = self.gate.chunks_exact_mut(S::LANES);
+        let mut gates = self.row.chunks_exact_mut(S::LANES);
         let mut ups = self.up.chunks_exact(S::LANES);
         for (gate, up) in (&mut gates).zip(&mut ups) {
             s.put(
@@ -254,9 +258,9 @@ impl SimdOp for ClampedGate<'_> {
             let u = s.min(limit, s.max(lower, u));
             let out = s.mul(s.mul(g, math::sigmoid(s, s.mul(alpha, g))), s.add(u, one));
             if full {
-                s.put(gate, out)
+                s.put(gate, out);
             } else {
-                s.put_part(gate, out)
+                s.put_part(gate, out);
             }
         }
     }

@@ -37,8 +37,7 @@ impl Isa {
         *BEST.get_or_init(|| {
             Self::ALL
                 .into_iter()
-                .filter(|isa| isa.is_available() && *isa != Self::Plain)
-                .next_back()
+                .rfind(|isa| isa.is_available())
                 .unwrap_or(Self::Plain)
         })
     }

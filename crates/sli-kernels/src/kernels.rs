@@ -91,7 +91,7 @@ impl Kernels {
         };
         let size = rows.div_ceil(pieces.max(1)).max(min_rows).max(1);
         self.tasks(rows.div_ceil(size), |piece| {
-            f(piece * size..rows.min((piece + 1) * size))
+            f(piece * size..rows.min((piece + 1) * size));
         });
     }
 

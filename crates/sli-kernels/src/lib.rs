@@ -5,6 +5,15 @@
 //! inputs**, never on how many rows there are, how rows or columns are split over calls, or how many
 //! threads work on them. Each sum has one order, fixed by the row's length (for a given [`Isa`]).
 
+#![expect(
+    clippy::inline_always,
+    reason = "code must be inlined where its instruction set is switched on"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "a mutable view is passed on like `&mut`: by value"
+)]
+
 mod activation;
 mod attention;
 mod element;

@@ -170,6 +170,7 @@ impl<'a> MatRef<'a> {
     }
 
     /// Some consecutive rows.
+    #[must_use]
     pub fn rows_range(&self, rows: Range<usize>) -> Self {
         assert!(
             rows.start <= rows.end && rows.end <= self.rows,
@@ -186,6 +187,7 @@ impl<'a> MatRef<'a> {
     }
 
     /// Some consecutive columns.
+    #[must_use]
     pub fn cols_range(&self, cols: Range<usize>) -> Self {
         assert!(
             cols.start <= cols.end && cols.end <= self.cols,
@@ -256,10 +258,6 @@ impl<'a> MatMut<'a> {
     }
 
     /// The same elements, read-only.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "the view is a value, not a reference"
-    )]
     pub fn as_ref(&self) -> MatRef<'_> {
         MatRef {
             data: self.data,
@@ -282,6 +280,7 @@ impl<'a> MatMut<'a> {
     }
 
     /// Some consecutive rows.
+    #[must_use]
     pub fn rows_range(self, rows: Range<usize>) -> Self {
         assert!(
             rows.start <= rows.end && rows.end <= self.rows,
@@ -297,6 +296,7 @@ impl<'a> MatMut<'a> {
     }
 
     /// Some consecutive columns.
+    #[must_use]
     pub fn cols_range(self, cols: Range<usize>) -> Self {
         assert!(
             cols.start <= cols.end && cols.end <= self.cols,
@@ -311,6 +311,7 @@ impl<'a> MatMut<'a> {
     }
 
     /// The rows before `at` and the rows from `at` on.
+    #[must_use]
     pub fn split_rows(self, at: usize) -> (Self, Self) {
         assert!(at <= self.rows, "split at row {at} of {}", self.rows);
         let data = self.data.wrapping_add(at * self.stride);
@@ -325,6 +326,7 @@ impl<'a> MatMut<'a> {
     }
 
     /// The columns before `at` and the columns from `at` on.
+    #[must_use]
     pub fn split_cols(self, at: usize) -> (Self, Self) {
         assert!(at <= self.cols, "split at column {at} of {}", self.cols);
         let data = self.data.wrapping_add(at);

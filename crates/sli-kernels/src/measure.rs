@@ -1,79 +1,78 @@
 //! What this machine could do at best: peak arithmetic and memory bandwidth.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::gemm::tile::{BLOCK_ROW_BYTES, BLOCK_STEPS, F32Panel, PairPanel, Panel, Tile, dispatch};
 use crate::kernels::Kernels;
-use crate::simd::{PANEL, Simd, SimdOp};
+use crate::simd::{Simd, SimdOp};
 use crate::weights::Compute;
 
-/// The most GFLOP/s that the register tile reaches on data in the first-level cache, on all threads,
-/// for the compute type of `kernels`.
+/// GFLOP/s of multiply-adds on registers, without any memory access, on all threads, for the compute
+/// type of `kernels`: what no kernel can exceed.
 pub fn peak_gflops(kernels: &Kernels) -> f64 {
-    match kernels.compute() {
-        Compute::F32 => peak::<F32Panel>(kernels, 1),
-        Compute::Bf16 => peak::<PairPanel>(kernels, 2),
-    }
-}
-
-fn peak<B: Panel>(kernels: &Kernels, per_step: usize) -> f64 {
-    const STEPS: usize = 64;
-    const TILES: usize = 20_000;
+    const STEPS: usize = 1 << 20;
+    let pairs = kernels.compute() == Compute::Bf16;
     let mut best = 0.0_f64;
     for _ in 0..5 {
+        let flops = AtomicUsize::new(0);
         let start = Instant::now();
-        let rows = std::sync::atomic::AtomicUsize::new(0);
         kernels.tasks(kernels.threads(), |_| {
-            let count = kernels.isa().run(RunTiles::<B> {
-                steps: STEPS,
-                tiles: TILES,
-                of: B::NEW,
-            });
-            rows.store(count, std::sync::atomic::Ordering::Relaxed);
+            flops.fetch_add(
+                kernels.isa().run(Chains {
+                    steps: STEPS,
+                    pairs,
+                }),
+                Ordering::Relaxed,
+            );
         });
-        let rows = rows.into_inner();
-        let flops = 2 * PANEL * rows * STEPS * per_step * TILES * kernels.threads();
-        best = best.max(flops as f64 / start.elapsed().as_secs_f64());
+        best = best.max(flops.into_inner() as f64 / start.elapsed().as_secs_f64());
     }
     best / 1e9
 }
 
-struct RunTiles<B> {
+/// As many independent sums as a register tile has.
+struct Chains {
     steps: usize,
-    tiles: usize,
-    of: B,
+    pairs: bool,
 }
 
-impl<B: Panel> SimdOp for RunTiles<B> {
+impl SimdOp for Chains {
+    /// Floating point operations.
     type Output = usize;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) -> usize {
-        let _ = self.of;
-        let rows = S::TILE_ROWS;
-        assert!(self.steps <= BLOCK_STEPS);
-        let a = vec![0.0_f32; rows * BLOCK_ROW_BYTES / 4];
-        let b = vec![0.0_f32; self.steps * B::STEP_BYTES / 4];
-        let mut c = vec![0.0_f32; rows * PANEL];
-        for _ in 0..self.tiles {
-            let tile = Tile {
-                a: black_box(a.as_ptr().cast()),
-                b: black_box(b.as_ptr().cast()),
-                b_stride: 0,
-                steps: self.steps,
-                c: c.as_mut_ptr(),
-                c_stride: 0,
-                b_ahead: b.as_ptr().cast(),
-                a_ahead: a.as_ptr().cast(),
-                fresh: false,
-            };
-            // SAFETY: the three vectors are as large as a tile of `rows` rows and one panel.
-            unsafe { dispatch::<S, B>(s, rows, 1, &tile) };
+        match (S::TILE_SUMS, self.pairs) {
+            (24.., true) => chains::<S, true, 24>(s, self.steps),
+            (24.., false) => chains::<S, false, 24>(s, self.steps),
+            (_, true) => chains::<S, true, 12>(s, self.steps),
+            (_, false) => chains::<S, false, 12>(s, self.steps),
         }
-        black_box(&c);
-        rows
     }
+}
+
+#[inline(always)]
+fn chains<S: Simd, const PAIRS: bool, const N: usize>(s: S, steps: usize) -> usize {
+    let (a, b) = (s.splat(black_box(0.0)), s.splat(black_box(1.0)));
+    let (a_pair, b_pair) = (
+        s.splat_pair(black_box(0)),
+        s.splat_pair(black_box(0x3f80_3f80)),
+    );
+    let mut sums = [s.splat(0.0); N];
+    for _ in 0..steps {
+        for sum in &mut sums {
+            *sum = if PAIRS {
+                s.dot_pairs(*sum, a_pair, b_pair)
+            } else {
+                s.mul_add(a, b, *sum)
+            };
+        }
+    }
+    for sum in sums {
+        black_box(s.sum(sum));
+    }
+    steps * N * S::LANES * if PAIRS { 4 } else { 2 }
 }
 
 /// Bytes per second that all threads read from memory, from a buffer of `bytes` bytes (make it

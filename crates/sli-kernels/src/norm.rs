@@ -159,7 +159,7 @@ impl Kernels {
                 row,
                 heads,
                 scaling,
-            })
+            });
         });
     }
 }
@@ -301,9 +301,9 @@ fn rescale<S: Simd>(
             x = s.add(x, if whole { s.get(b) } else { s.get_part(b, 0.0) });
         }
         if whole {
-            s.put(&mut row[at..end], x)
+            s.put(&mut row[at..end], x);
         } else {
-            s.put_part(&mut row[at..end], x)
+            s.put_part(&mut row[at..end], x);
         }
     }
 }

@@ -42,7 +42,7 @@ impl Kernels {
                 row,
                 other: Some(bias),
                 f: AddScaled(1.0),
-            })
+            });
         });
     }
 
@@ -66,7 +66,7 @@ impl Kernels {
                 row,
                 other: Some(factors),
                 f: Multiply,
-            })
+            });
         });
     }
 
@@ -77,7 +77,7 @@ impl Kernels {
                 row,
                 other: None,
                 f: Scale(scale),
-            })
+            });
         });
     }
 
@@ -88,7 +88,7 @@ impl Kernels {
                 row,
                 other: None,
                 f: Softcap(cap),
-            })
+            });
         });
     }
 
@@ -156,24 +156,21 @@ impl<E: Elementwise> SimdOp for Each<'_, E> {
     fn run<S: Simd>(self, s: S) {
         let whole = self.row.len() / S::LANES * S::LANES;
         let (body, rest) = self.row.split_at_mut(whole);
-        match self.other {
-            Some(other) => {
-                for (x, y) in body
-                    .chunks_exact_mut(S::LANES)
-                    .zip(other.chunks_exact(S::LANES))
-                {
-                    s.put(x, self.f.apply(s, s.get(x), s.get(y)));
-                }
-                let other = s.get_part(&other[whole..], 0.0);
-                s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), other));
+        if let Some(other) = self.other {
+            for (x, y) in body
+                .chunks_exact_mut(S::LANES)
+                .zip(other.chunks_exact(S::LANES))
+            {
+                s.put(x, self.f.apply(s, s.get(x), s.get(y)));
             }
-            None => {
-                let zero = s.splat(0.0);
-                for x in body.chunks_exact_mut(S::LANES) {
-                    s.put(x, self.f.apply(s, s.get(x), zero));
-                }
-                s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), zero));
+            let other = s.get_part(&other[whole..], 0.0);
+            s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), other));
+        } else {
+            let zero = s.splat(0.0);
+            for x in body.chunks_exact_mut(S::LANES) {
+                s.put(x, self.f.apply(s, s.get(x), zero));
             }
+            s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), zero));
         }
     }
 }

@@ -39,7 +39,10 @@ impl TopK {
             if let (true, Some(&(least, _))) = (full, self.entries.last()) {
                 // A later element must be strictly larger, so most blocks end here. NaN at the end
                 // of the list is beaten by anything.
-                let beaten = values.iter().fold(false, |any, &x| any | (x > least));
+                let beaten = values
+                    .iter()
+                    .fold(0, |count, &x| count + u32::from(x > least))
+                    > 0;
                 if !beaten && !least.is_nan() {
                     continue;
                 }

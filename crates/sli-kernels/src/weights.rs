@@ -105,7 +105,7 @@ impl PackedWeights {
         // Only the padding has to be zero: everything else is packed before it is used.
         let panel = Self::bytes_for(1, k, kind);
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
-        if n % PANEL != 0 {
+        if !n.is_multiple_of(PANEL) {
             bytes[n / PANEL * panel..(n / PANEL + 1) * panel].fill(0);
         }
         if kind.padded(k) != k {
@@ -262,9 +262,9 @@ fn row_words<S: Simd>(s: S, raw: &[u8], element: Element, kind: PackedKind, word
         if kind == PackedKind::F32 {
             let to: &mut [f32] = bytemuck::cast_slice_mut(&mut words[first..first + count]);
             if count == S::LANES {
-                s.put(to, x)
+                s.put(to, x);
             } else {
-                s.put_part(to, x)
+                s.put_part(to, x);
             }
             continue;
         }
@@ -289,21 +289,21 @@ fn load<S: Simd>(s: S, raw: &[u8], element: Element) -> S::F {
     let whole = raw.len() == S::LANES * element.size();
     let mut bytes = [0_u8; MAX_LANES * 8];
     let from = if whole {
-        raw.as_ptr()
+        raw
     } else {
         bytes[..raw.len()].copy_from_slice(raw);
-        bytes.as_ptr()
+        &bytes
     };
-    // SAFETY: a whole vector of elements starts at `from`; vectors need no alignment.
+    // SAFETY: `from` holds a whole vector of elements; vectors need no alignment.
     unsafe {
         match element {
-            Element::F32 => s.load(from.cast()),
-            Element::F16 => s.load_f16(from.cast()),
-            Element::Bf16 => s.load_bf16(from.cast()),
+            Element::F32 => s.load(from.as_ptr().cast()),
+            Element::F16 => s.load_f16(from.as_ptr().cast()),
+            Element::Bf16 => s.load_bf16(from.as_ptr().cast()),
             Element::F64 => {
                 let mut values = [0.0_f32; MAX_LANES];
-                for (i, value) in values.iter_mut().enumerate().take(S::LANES) {
-                    *value = from.cast::<f64>().add(i).read_unaligned() as f32;
+                for (value, &from) in values.iter_mut().zip(from.as_chunks().0) {
+                    *value = f64::from_le_bytes(from) as f32;
                 }
                 s.get(&values)
             }

@@ -1,7 +1,29 @@
 //! Run any Hugging Face transformer over a dataset, one layer at a time.
+//!
+//! The library behind the `sli` program: open a [`Model`], turn a dataset into tokens with
+//! [`prepare`], then [`plan`] or [`run`]. The engine and the description of models are crates of their own
+//! ([`sli_engine`], [`sli_spec`]); this one adds what a command line needs: input formats, tokenizers, chat
+//! templates, messages.
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod commands;
+mod error;
 pub mod guard;
 pub mod input;
+pub mod interrupt;
+pub mod job;
+pub mod prepare;
+mod progress;
+mod roofline;
+mod run_key;
+pub mod system_memory;
+pub mod takes;
+pub mod terminal;
 pub mod tokenizer;
+
+pub use error::Error;
+pub use sli_engine::{
+    EngineError, Event, HiddenDtype, Model, Observer, OpenOptions, Plan, Settings, Spill, Summary,
+    plan, run,
+};

@@ -1,3 +1,18 @@
 //! The `sli` program.
 
-fn main() {}
+use std::process::exit;
+
+use clap::Parser;
+use sli::cli::Cli;
+use sli::{commands, guard, interrupt, terminal};
+
+fn main() {
+    guard::install_hook();
+    interrupt::install();
+    let cli = Cli::parse();
+    if let Err(error) = commands::execute(cli) {
+        terminal::clear_bar();
+        terminal::report(&error);
+        exit(error.exit_code());
+    }
+}

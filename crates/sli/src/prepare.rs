@@ -1,17 +1,20 @@
 //! Records to token sequences that the model can run.
 //!
-//! The stream is read once, tokenised in small parallel batches and handed on record by record, so memory does not
-//! grow with the dataset (but for 8 bytes an id that is not a record number). What the model
+//! The stream is read once, tokenised in small parallel batches and handed on record by record, so
+//! memory does not grow with the dataset. What the model
 //! demands of a record is checked here, before any weight is read: ids within the vocabulary, types
 //! within their table, lengths within its limit.
 
 use std::path::{Path, PathBuf};
 
 use rayon::ThreadPool;
+use sli_engine::records::{Record, RecordSpoolWriter};
+use sli_engine::results::ResultsError;
 use sli_spec::{LengthLimit, ModelSpec};
 
-use crate::input::{self, Content, InputError, Place, RawRecord, UniqueIds};
-use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
+use crate::error::Error;
+use crate::input::{self, Content, InputError, Place, RawRecord};
+use crate::tokenizer::{Encoded, Tokenizer};
 
 /// Bytes of text that are tokenised together.
 const BATCH_BYTES: usize = 128 << 10;
@@ -39,23 +42,22 @@ impl Rules {
     /// The rules of a model.
     pub fn new(spec: &ModelSpec, max_length: Option<usize>, allow_long: bool) -> Self {
         let types = |stack: &sli_spec::Stack| {
-            stack.embedding.token_types.as_ref().map_or(0, |table| table.types)
+            stack
+                .embedding
+                .token_types
+                .as_ref()
+                .map_or(0, |table| table.types)
         };
         let token_types = spec.stacks.iter().map(types).max().unwrap_or(0);
         let (vocab_size, limit) = (spec.vocab_size, spec.length_limit);
-        Self { vocab_size, token_types, limit, max_length, allow_long }
+        Self {
+            vocab_size,
+            token_types,
+            limit,
+            max_length,
+            allow_long,
+        }
     }
-}
-
-/// A record as the model runs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PreparedRecord {
-    /// Its id.
-    pub id: String,
-    /// Its tokens.
-    pub tokens: Vec<u32>,
-    /// A type per token, where one is not 0.
-    pub token_types: Option<Vec<u32>>,
 }
 
 /// What was prepared.
@@ -67,29 +69,6 @@ pub struct Counts {
     pub tokens: u64,
     /// Records without tokens.
     pub empty: u64,
-}
-
-/// Why preparing stopped; `S` is the error of the receiver.
-#[derive(Debug)]
-pub enum PrepareError<S> {
-    /// The input.
-    Input(InputError),
-    /// The tokenizer.
-    Tokenizer(TokenizerError),
-    /// The receiver.
-    Sink(S),
-}
-
-impl<S> From<InputError> for PrepareError<S> {
-    fn from(error: InputError) -> Self {
-        Self::Input(error)
-    }
-}
-
-impl<S> From<TokenizerError> for PrepareError<S> {
-    fn from(error: TokenizerError) -> Self {
-        Self::Tokenizer(error)
-    }
 }
 
 /// Turns the records of a file into tokens.
@@ -105,67 +84,101 @@ pub struct Preparer<'a> {
 }
 
 impl Preparer<'_> {
-    /// Hands every record to `sink`, in the order of the file; `warn` gets what the user should know.
-    pub fn run<S>(
+    /// Hands every record to `spool`, in the order of the file; `warn` gets what the user should know.
+    pub fn run(
         &self,
-        mut sink: impl FnMut(PreparedRecord) -> Result<(), S>,
+        spool: &mut RecordSpoolWriter,
         mut warn: impl FnMut(&str),
-    ) -> Result<Counts, PrepareError<S>> {
+    ) -> Result<Counts, Error> {
         let mut counts = Counts::default();
-        let mut ids = UniqueIds::default();
         let mut tokenizer = None;
         let mut records = input::open(self.input)?;
         let mut batch = Vec::new();
         loop {
-            let bytes = fill(&mut batch, &mut records, &mut ids, self.input)?;
+            let bytes = fill(&mut batch, &mut records)?;
             if batch.is_empty() {
                 break;
             }
             if bytes > 0 && tokenizer.is_none() {
-                tokenizer = Some(Tokenizer::load(&self.tokenizer_folder, self.rules.max_length)?);
+                tokenizer = Some(Tokenizer::load(
+                    &self.tokenizer_folder,
+                    self.rules.max_length,
+                )?);
             }
             let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)?;
-            for (record, encoded) in batch.drain(..).zip(encoded) {
-                let place = record.place.clone();
-                let prepared = self.rules.prepare(record, encoded, tokenizer.as_ref())?;
+            for (raw, encoded) in batch.drain(..).zip(encoded) {
+                let place = raw.place.clone();
+                let record = self.rules.prepare(raw, encoded, tokenizer.as_ref())?;
                 counts.records += 1;
-                counts.tokens += prepared.tokens.len() as u64;
-                if prepared.tokens.is_empty() {
+                counts.tokens += record.tokens.len() as u64;
+                if record.tokens.is_empty() {
                     counts.empty += 1;
                     if counts.empty <= NAMED_WARNINGS {
-                        warn(&format!("record `{}` has no tokens; its result is empty ({place})", prepared.id));
+                        let id = &record.id;
+                        warn(&format!(
+                            "record `{id}` has no tokens; its result is empty ({place})"
+                        ));
                     }
                 }
-                sink(prepared).map_err(PrepareError::Sink)?;
+                spool
+                    .push(&record)
+                    .map_err(|error| self.placed(error, &record.id, &place))?;
             }
         }
         if counts.records == 0 {
             let (path, problem) = (self.input.to_path_buf(), "the input has no records".into());
-            return Err(InputError::File { path, problem, hint: None }.into());
+            return Err(InputError::File {
+                path,
+                problem,
+                hint: None,
+            }
+            .into());
         }
         if counts.empty > NAMED_WARNINGS {
             warn(&format!("{} records have no tokens in all", counts.empty));
         }
         Ok(counts)
     }
+
+    /// An error of the spool; what is wrong with an id gets the places where it is used.
+    fn placed(&self, error: ResultsError, id: &str, place: &Place) -> Error {
+        let ResultsError::Id { problem, .. } = &error else {
+            return error.into();
+        };
+        let hint = error.hint();
+        let mut problem = format!("id `{}`: {problem}", shortened(id));
+        let earlier = input::open(self.input).ok().and_then(|records| {
+            let before = records
+                .map_while(Result::ok)
+                .take_while(|earlier| earlier.place != *place);
+            before.into_iter().find(|earlier| earlier.id == id)
+        });
+        if let Some(earlier) = earlier {
+            problem += &format!(", {}", earlier.place.position);
+        }
+        InputError::Record {
+            place: place.clone(),
+            problem,
+            hint,
+        }
+        .into()
+    }
 }
 
 /// Reads the next batch; the result is 0 if nothing in it needs the tokenizer.
-fn fill(
-    batch: &mut Vec<RawRecord>,
-    records: &mut input::Records,
-    ids: &mut UniqueIds,
-    path: &Path,
-) -> Result<usize, InputError> {
+fn fill(batch: &mut Vec<RawRecord>, records: &mut input::Records) -> Result<usize, InputError> {
     let (mut bytes, mut tokens) = (0, 0);
     while batch.len() < BATCH_RECORDS && bytes + 4 * tokens < BATCH_BYTES {
         let Some(record) = records.next() else { break };
         let record = record?;
-        ids.insert(&record, path)?;
         match &record.content {
             Content::Text(text) => bytes += text.len().max(1),
             Content::Messages(messages) => {
-                bytes += messages.iter().map(|message| message.to_string().len()).sum::<usize>().max(1);
+                bytes += messages
+                    .iter()
+                    .map(|message| message.to_string().len())
+                    .sum::<usize>()
+                    .max(1);
             }
             Content::Ids(ids) => tokens += ids.len(),
         }
@@ -175,11 +188,11 @@ fn fill(
 }
 
 /// Tokens of a batch, in its order; records that are tokens already give them away.
-fn encode<S>(
+fn encode(
     batch: &mut [RawRecord],
     mut tokenizer: Option<&mut Tokenizer>,
     pool: &ThreadPool,
-) -> Result<Vec<Encoded>, PrepareError<S>> {
+) -> Result<Vec<Encoded>, Error> {
     let mut encoded = vec![Encoded::default(); batch.len()];
     let (mut texts, mut chats) = (Vec::new(), Vec::new());
     for (index, record) in batch.iter_mut().enumerate() {
@@ -187,7 +200,9 @@ fn encode<S>(
             Content::Ids(ids) => encoded[index].ids = std::mem::take(ids),
             Content::Text(text) => texts.push((index, &*text)),
             Content::Messages(messages) => {
-                let Some(tokenizer) = &mut tokenizer else { continue };
+                let Some(tokenizer) = &mut tokenizer else {
+                    continue;
+                };
                 let text = tokenizer
                     .chat_template()?
                     .render(messages)
@@ -196,13 +211,17 @@ fn encode<S>(
             }
         }
     }
-    let Some(tokenizer) = tokenizer else { return Ok(encoded) };
+    let Some(tokenizer) = tokenizer else {
+        return Ok(encoded);
+    };
     pool.install(|| {
-        let results = tokenizer.encode_texts(texts.iter().map(|(_, text)| text.as_str()).collect())?;
+        let results =
+            tokenizer.encode_texts(texts.iter().map(|(_, text)| text.as_str()).collect())?;
         for ((index, _), result) in texts.iter().zip(results) {
             encoded[*index] = result;
         }
-        let results = tokenizer.encode_chats(chats.iter().map(|(_, text)| text.as_str()).collect())?;
+        let results =
+            tokenizer.encode_chats(chats.iter().map(|(_, text)| text.as_str()).collect())?;
         for ((index, _), result) in chats.iter().zip(results) {
             encoded[*index] = result;
         }
@@ -216,25 +235,39 @@ impl Rules {
         record: RawRecord,
         encoded: Encoded,
         tokenizer: Option<&Tokenizer>,
-    ) -> Result<PreparedRecord, InputError> {
-        let RawRecord { id, place, content, token_types } = record;
+    ) -> Result<Record, InputError> {
+        let RawRecord {
+            id,
+            place,
+            content,
+            token_types,
+        } = record;
         let mut tokens = encoded.ids;
-        let outside = tokens.iter().position(|&token| token as usize >= self.vocab_size);
+        let outside = tokens
+            .iter()
+            .position(|&token| token as usize >= self.vocab_size);
         if let Some(index) = outside {
             let token = tokens[index];
             let name = match content {
                 Content::Ids(_) => None,
-                Content::Text(_) | Content::Messages(_) => tokenizer.and_then(|known| known.token(token)),
+                Content::Text(_) | Content::Messages(_) => {
+                    tokenizer.and_then(|known| known.token(token))
+                }
             };
             let name = name.map(|name| format!(" (`{name}`)")).unwrap_or_default();
             let problem = format!(
                 "record `{id}`: token id {token}{name} at position {index} is beyond the vocabulary of {}",
                 self.vocab_size
             );
-            return Err(InputError::record(&place, problem).with_hint("the tokenizer must be the model's own"));
+            return Err(InputError::record(&place, problem)
+                .with_hint("the tokenizer must be the model's own"));
         }
         let given = token_types.is_some();
-        let mut types = token_types.or(if self.token_types > 0 { encoded.types } else { None });
+        let mut types = token_types.or(if self.token_types > 0 {
+            encoded.types
+        } else {
+            None
+        });
         if let Some(types) = &types {
             self.check_types(&id, &place, types, tokens.len(), given)?;
         }
@@ -246,7 +279,11 @@ impl Rules {
         }
         self.check_length(&id, &place, tokens.len())?;
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
-        Ok(PreparedRecord { id, tokens, token_types })
+        Ok(Record {
+            id,
+            tokens,
+            token_types,
+        })
     }
 
     fn check_types(
@@ -257,11 +294,22 @@ impl Rules {
         tokens: usize,
         given: bool,
     ) -> Result<(), InputError> {
-        let wrong = |problem: String| Err(InputError::record(place, format!("record `{id}`: {problem}")));
+        let wrong = |problem: String| {
+            Err(InputError::record(
+                place,
+                format!("record `{id}`: {problem}"),
+            ))
+        };
         if types.len() != tokens && given {
-            return wrong(format!("{} `token_type_ids` for {tokens} tokens", types.len()));
+            return wrong(format!(
+                "{} `token_type_ids` for {tokens} tokens",
+                types.len()
+            ));
         }
-        match types.iter().position(|&kind| kind as usize >= self.token_types.max(1)) {
+        match types
+            .iter()
+            .position(|&kind| kind as usize >= self.token_types.max(1))
+        {
             Some(index) if self.token_types == 0 => wrong(format!(
                 "token type {} at position {index}, but the model has no token types",
                 types[index]
@@ -278,13 +326,17 @@ impl Rules {
         let (limit, problem, hint) = match self.limit {
             LengthLimit::None => return Ok(()),
             LengthLimit::Trained(_) if self.allow_long => return Ok(()),
-            LengthLimit::Table(limit) => {
-                (limit, "the model has positions for", format!("--max-length {limit} cuts such records"))
-            }
+            LengthLimit::Table(limit) => (
+                limit,
+                "the model has positions for",
+                format!("--max-length {limit} cuts such records"),
+            ),
             LengthLimit::Trained(limit) => (
                 limit,
                 "the model was trained for",
-                format!("--max-length {limit} cuts such records, --allow-long runs them as they are"),
+                format!(
+                    "--max-length {limit} cuts such records, --allow-long runs them as they are"
+                ),
             ),
         };
         if tokens <= limit {
@@ -292,5 +344,13 @@ impl Rules {
         }
         let problem = format!("record `{id}` has {tokens} tokens, {problem} {limit}");
         Err(InputError::record(place, problem).with_hint(hint))
+    }
+}
+
+/// An id in a message.
+fn shortened(id: &str) -> String {
+    match id.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &id[..end]),
+        None => id.to_owned(),
     }
 }

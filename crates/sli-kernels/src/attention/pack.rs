@@ -75,7 +75,7 @@ impl PackHead<'_> {
             per_word, qk_steps, ..
         } = self.layout;
         let dim = self.args.qk_dim;
-        let mut words = [0_u32; PANEL * CHUNK];
+        let mut words = vec![0_u32; PANEL * CHUNK];
         for first in self.keys.clone().step_by(PANEL) {
             let end = self.keys.end.min(first + PANEL);
             // SAFETY: the panel lies within the head's words and is written by this task only.

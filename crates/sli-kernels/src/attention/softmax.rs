@@ -78,9 +78,9 @@ pub(super) fn softmax_row<S: Simd, B: Panel>(
         // SAFETY: `at + LANES <= KEY_BLOCK` elements fit a row of probabilities.
         unsafe {
             if B::PER_STEP == 2 {
-                s.store_bf16(to.cast::<u16>().add(at), p)
+                s.store_bf16(to.cast::<u16>().add(at), p);
             } else {
-                s.store(to.add(at), p)
+                s.store(to.add(at), p);
             }
         }
     }
@@ -184,9 +184,9 @@ pub(super) fn finish_row<S: Simd>(
             let x = s.mul(s.get(sums), factor);
             let x = s.select(s.less(s.abs(x), tiny), zero, x);
             if out.len() == S::LANES {
-                s.put(out, x)
+                s.put(out, x);
             } else {
-                s.put_part(out, x)
+                s.put_part(out, x);
             }
         }
     }

@@ -33,7 +33,7 @@ impl SimdOp for Transpose<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         assert!(self.lane + self.rows <= PANEL && (self.rows == 0 || self.steps <= self.stride));
-        let (whole_rows, whole_steps) = if self.lane % S::LANES == 0 {
+        let (whole_rows, whole_steps) = if self.lane.is_multiple_of(S::LANES) {
             (
                 self.rows / S::LANES * S::LANES,
                 self.steps / S::LANES * S::LANES,

@@ -5,6 +5,11 @@
 //! `k` and in memory as `f32` between blocks. That order is the same for every tile shape, which is
 //! what makes a result independent of how a product is cut up.
 
+#![expect(
+    clippy::cast_ptr_alignment,
+    reason = "blocks and panels are aligned to more than their elements"
+)]
+
 use crate::simd::{PANEL, Simd};
 
 /// Steps of `k` in a block: an `f32` or a pair of bf16 each.

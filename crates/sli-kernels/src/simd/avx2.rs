@@ -1,6 +1,19 @@
 //! AVX2 with FMA and F16C.
 
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m256, __m256i, _CMP_LT_OQ, _CMP_UNORD_Q, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
+    _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_max_ps,
+    _mm_max_ss, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_epi32,
+    _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps, _mm256_blendv_epi8, _mm256_blendv_ps,
+    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
+    _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_div_ps,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps,
+    _mm256_min_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute2x128_si256,
+    _mm256_permute4x64_epi64, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_si256, _mm256_slli_epi32, _mm256_srai_epi32, _mm256_srli_epi32,
+    _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_ps, _mm256_unpackhi_epi32,
+    _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
+};
 
 use super::{Simd, SimdOp};
 use crate::gemm::tile::{self, Panel, Tile};
@@ -69,7 +82,9 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: Self::F) {
         // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
-        unsafe { _mm256_storeu_ps(to, x) }
+        unsafe {
+            _mm256_storeu_ps(to, x);
+        }
     }
 
     #[inline(always)]
@@ -278,8 +293,8 @@ impl Simd for Avx2 {
                     _mm256_unpackhi_epi64(ab_high, cd_high),
                 ];
             }
-            for column in 0..4 {
-                let [a, b] = [squares[0][column], squares[1][column]];
+            let [first, second] = squares;
+            for (column, (a, b)) in first.into_iter().zip(second).enumerate() {
                 let (low, high) = (
                     _mm256_permute2x128_si256::<0x20>(a, b),
                     _mm256_permute2x128_si256::<0x31>(a, b),

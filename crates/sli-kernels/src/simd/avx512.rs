@@ -1,11 +1,19 @@
 //! AVX-512, with or without native bf16 dot products.
 
-#![expect(
-    clippy::used_underscore_items,
-    reason = "that is how the intrinsics are called"
-)]
-
-use std::arch::x86_64::*;
+use std::arch::x86_64::{
+    __m256bh, __m256i, __m512, __m512bh, __m512i, __mmask16, _CMP_LT_OQ, _CMP_UNORD_Q,
+    _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch,
+    _mm256_loadu_si256, _mm256_storeu_si256, _mm512_abs_ps, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cmp_ps_mask,
+    _mm512_cvtepi32_epi16, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_cvtph_ps,
+    _mm512_div_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_mask_blend_epi32, _mm512_mask_blend_ps, _mm512_mask_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_max_ps, _mm512_min_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
+    _mm512_reduce_max_ps, _mm512_roundscale_ps, _mm512_scalef_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_slli_epi32,
+    _mm512_srli_epi32, _mm512_storeu_ps, _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_epi32,
+    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+};
 use std::mem::transmute;
 
 use super::{Simd, SimdOp};
@@ -94,9 +102,9 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
         // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
         unsafe {
             if NATIVE {
-                compute_native::<B, R, P>(Avx512(()), args)
+                compute_native::<B, R, P>(Avx512(()), args);
             } else {
-                compute::<B, R, P>(Avx512(()), args)
+                compute::<B, R, P>(Avx512(()), args);
             }
         }
     }
@@ -116,7 +124,9 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: Self::F) {
         // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
-        unsafe { _mm512_storeu_ps(to, x) }
+        unsafe {
+            _mm512_storeu_ps(to, x);
+        }
     }
 
     #[inline(always)]
@@ -333,13 +343,14 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
                     _mm512_unpackhi_epi64(ab_high, cd_high),
                 ];
             }
-            for column in 0..4 {
-                let [a, b, c, d] = [
-                    squares[0][column],
-                    squares[1][column],
-                    squares[2][column],
-                    squares[3][column],
-                ];
+            let [first, second, third, fourth] = squares;
+            for (column, (((a, b), c), d)) in first
+                .into_iter()
+                .zip(second)
+                .zip(third)
+                .zip(fourth)
+                .enumerate()
+            {
                 let (ab_even, ab_odd) = (
                     _mm512_shuffle_i32x4::<0x88>(a, b),
                     _mm512_shuffle_i32x4::<0xdd>(a, b),

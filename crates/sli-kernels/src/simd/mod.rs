@@ -170,7 +170,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
                 // SAFETY: within the square.
                 unsafe {
                     *to.add(column * Self::LANES + row) =
-                        from.add(row * stride + column).read_unaligned()
+                        from.add(row * stride + column).read_unaligned();
                 };
             }
         }

@@ -1,6 +1,13 @@
 //! NEON, which every 64-bit Arm has.
 
-use std::arch::aarch64::*;
+use std::arch::aarch64::{
+    float32x4_t, uint32x4_t, vabsq_f32, vaddq_f32, vaddq_s32, vaddq_u32, vaddvq_f32, vandq_u32,
+    vbslq_f32, vbslq_u32, vceqq_f32, vcgtq_f32, vcltq_f32, vcvtq_s32_f32, vdivq_f32, vdupq_n_f32,
+    vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vld1_u16, vld1q_f32, vld1q_u32, vmaxvq_f32, vmulq_f32,
+    vorrq_u32, vreinterpretq_f32_s32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vrndnq_f32,
+    vshll_n_u16, vshlq_n_s32, vshlq_n_u32, vshrn_n_u32, vshrq_n_s32, vshrq_n_u32, vst1_u16,
+    vst1q_f32, vst1q_u32, vsubq_f32, vsubq_s32,
+};
 
 use super::{Simd, SimdOp};
 use crate::gemm::tile::{self, Panel, Tile};
@@ -43,7 +50,9 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32, x: Self::F) {
         // SAFETY: NEON is part of every 64-bit Arm; memory by the caller's promise.
-        unsafe { vst1q_f32(to, x) }
+        unsafe {
+            vst1q_f32(to, x);
+        }
     }
 
     #[inline(always)]
@@ -82,7 +91,9 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn store_pairs(self, to: *mut u32, x: Self::Pairs) {
         // SAFETY: NEON is part of every 64-bit Arm; memory by the caller's promise.
-        unsafe { vst1q_u32(to, x) }
+        unsafe {
+            vst1q_u32(to, x);
+        }
     }
 
     #[inline(always)]

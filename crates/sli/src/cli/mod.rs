@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub use byte_size::parse_byte_size;
+use sli_engine::take::{Take, TakeError};
 
 /// Run any Hugging Face transformer over a dataset, one layer at a time.
 ///
@@ -182,8 +183,8 @@ pub struct JobArgs {
     /// embedding[:mean|cls|last|pooler]
     ///                          one vector a record
     /// router                   the experts of every token
-    #[arg(long = "take", value_name = "T", verbatim_doc_comment)]
-    pub takes: Vec<String>,
+    #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
+    pub takes: Vec<Take>,
     /// Memory the whole process may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is
     /// free]
     #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
@@ -249,6 +250,13 @@ pub enum SpillArg {
     Always,
     /// Never
     Never,
+}
+
+fn take(text: &str) -> Result<Take, String> {
+    text.parse().map_err(|error: TakeError| match error.hint() {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.to_string(),
+    })
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -12,7 +12,6 @@ mod parquet;
 mod place;
 mod raw;
 mod text;
-mod unique;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +19,6 @@ use std::sync::Arc;
 pub use error::InputError;
 pub use place::{Place, Position};
 pub use raw::{Content, RawRecord};
-pub use unique::UniqueIds;
 
 use jsonl::JsonlReader;
 use parquet::ParquetReader;

@@ -3,9 +3,6 @@
 use super::error::InputError;
 use super::place::Place;
 
-/// Longest id, bytes: names of result tensors and cells of tables are made of it.
-const ID_LIMIT: usize = 4096;
-
 /// A record of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawRecord {
@@ -74,7 +71,6 @@ impl Fields {
             contents.push(("messages", Content::Messages(messages)));
         }
         let id = self.id.unwrap_or_else(|| number.to_string());
-        check_id(&id, &place)?;
         match (contents.pop(), contents.pop()) {
             (Some((_, content)), None) => Ok(RawRecord {
                 id,
@@ -92,19 +88,4 @@ impl Fields {
             }
         }
     }
-}
-
-fn check_id(id: &str, place: &Place) -> Result<(), InputError> {
-    if id == "__metadata__" {
-        let problem = "the id `__metadata__` is reserved by the safetensors format";
-        return Err(InputError::record(place, problem).with_hint("rename the record"));
-    }
-    if id.len() > ID_LIMIT {
-        let problem = format!(
-            "the id is {} bytes long, at most {ID_LIMIT} are possible",
-            id.len()
-        );
-        return Err(InputError::record(place, problem));
-    }
-    Ok(())
 }

@@ -1,0 +1,502 @@
+//! Row-wise kernels: against f64, and the same bits for any rows and threads.
+
+mod reference;
+
+use reference::{Random, all_kernels, assert_close, assert_same_bits};
+use sli_kernels::{
+    Activation, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle, RotaryTable,
+    TopK,
+};
+
+const WIDTHS: [usize; 9] = [1, 3, 7, 8, 16, 33, 64, 100, 517];
+
+/// Runs `f` on a whole matrix with two threads and on its rows one by one, and compares the bits.
+fn check_rows(
+    random: &mut Random,
+    kernels: &[Kernels; 2],
+    cols: usize,
+    f: impl Fn(&Kernels, usize, &mut Mat),
+) -> Mat {
+    let [one, two] = kernels;
+    let rows = 1 + random.below(40);
+    let input = random.mat(rows, cols);
+    let mut whole = input.clone();
+    f(two, 0, &mut whole);
+    let mut single = Mat::new(rows, cols);
+    for row in 0..rows {
+        let mut part = Mat::from_vec(1, cols, input.row(row).to_vec());
+        f(one, row, &mut part);
+        single.row_mut(row).copy_from_slice(part.row(0));
+    }
+    assert_same_bits(&whole, &single, &format!("{two:?} [{rows}, {cols}]"));
+    f(two, 0, &mut Mat::new(0, cols));
+    input
+}
+
+#[test]
+fn norms_agree_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(7);
+        for cols in WIDTHS {
+            for heads in [1, 3] {
+                let cols = cols * heads;
+                let dim = cols / heads;
+                let shared = random.below(2) == 0;
+                let weight = random.vec(if shared { dim } else { cols });
+                let bias = random.vec(weight.len());
+                let eps = 1e-3;
+                for kind in 0..3 {
+                    let run = |kernels: &Kernels, x: &mut Mat| match kind {
+                        0 => kernels.rms_norm_heads(heads, Some(&weight), eps, x.view_mut()),
+                        1 => kernels.layer_norm_heads(
+                            heads,
+                            Some(&weight),
+                            Some(&bias),
+                            eps,
+                            x.view_mut(),
+                        ),
+                        _ => kernels.l2_norm_heads(heads, eps, x.view_mut()),
+                    };
+                    let input =
+                        check_rows(&mut random, &kernels, cols, |kernels, _, x| run(kernels, x));
+                    let mut out = input.clone();
+                    run(&kernels[0], &mut out);
+                    if heads == 1 {
+                        let mut apart = Mat::new(input.rows(), cols);
+                        match kind {
+                            0 => kernels[1].rms_norm(
+                                input.view(),
+                                Some(&weight),
+                                eps,
+                                apart.view_mut(),
+                            ),
+                            1 => kernels[1].layer_norm(
+                                input.view(),
+                                Some(&weight),
+                                Some(&bias),
+                                eps,
+                                apart.view_mut(),
+                            ),
+                            _ => apart = out.clone(),
+                        }
+                        assert_same_bits(&out, &apart, "in place or not");
+                    }
+                    for row in 0..input.rows() {
+                        for head in 0..heads {
+                            let x: Vec<f64> = input.row(row)[head * dim..(head + 1) * dim]
+                                .iter()
+                                .map(|&x| f64::from(x))
+                                .collect();
+                            let mean = x.iter().sum::<f64>() / dim as f64;
+                            let square =
+                                |shift: f64| x.iter().map(|x| (x - shift).powi(2)).sum::<f64>();
+                            for (i, x) in x.iter().enumerate() {
+                                let at = if shared { i } else { head * dim + i };
+                                let (w, b) = (f64::from(weight[at]), f64::from(bias[at]));
+                                let eps = f64::from(eps);
+                                let expected = match kind {
+                                    0 => x / (square(0.0) / dim as f64 + eps).sqrt() * w,
+                                    1 => {
+                                        (x - mean) / (square(mean) / dim as f64 + eps).sqrt() * w
+                                            + b
+                                    }
+                                    _ => x / (square(0.0) + eps).sqrt(),
+                                };
+                                let got = out.row(row)[head * dim + i];
+                                assert_close(
+                                    got,
+                                    expected,
+                                    4e-6,
+                                    &format!("norm {kind} of {cols} in {heads}"),
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The error function by its series and continued fraction.
+fn erf(x: f64) -> f64 {
+    let t = x.abs();
+    let value = if t < 2.5 {
+        let (mut term, mut sum) = (t, t);
+        for n in 1..200 {
+            term *= -t * t / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        sum * 2.0 / std::f64::consts::PI.sqrt()
+    } else {
+        1.0 - erfc(t)
+    };
+    value.copysign(x)
+}
+
+/// The complementary error function for `t >= 2`.
+fn erfc(t: f64) -> f64 {
+    let mut fraction = 0.0;
+    for n in (1..200).rev() {
+        fraction = f64::from(n) / 2.0 / (t + fraction);
+    }
+    (-t * t).exp() / std::f64::consts::PI.sqrt() / (t + fraction)
+}
+
+fn expected_activation(activation: Activation, x: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let hard = |x: f64| (x + 3.0).clamp(0.0, 6.0) / 6.0;
+    let gelu = |x: f64| {
+        let z = x / std::f64::consts::SQRT_2;
+        if z < -2.0 {
+            0.5 * x * erfc(-z)
+        } else {
+            0.5 * x * (1.0 + erf(z))
+        }
+    };
+    match activation {
+        Activation::Identity => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Relu2 => x.max(0.0).powi(2),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::LeakyRelu => {
+            if x < 0.0 {
+                x * f64::from(0.01_f32)
+            } else {
+                x
+            }
+        }
+        Activation::Gelu => gelu(x),
+        Activation::Gelu10 => gelu(x).clamp(-10.0, 10.0),
+        Activation::GeluTanh => {
+            x * sigmoid(2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3)))
+        }
+        Activation::QuickGelu => x * sigmoid(1.702 * x),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Softplus => softplus(x),
+        Activation::Elu => {
+            if x < 0.0 {
+                x.exp_m1()
+            } else {
+                x
+            }
+        }
+        Activation::Mish => x * softplus(x).tanh(),
+        Activation::HardSwish => x * hard(x),
+        Activation::HardSigmoid => hard(x),
+        Activation::Laplace => {
+            0.5 * (1.0
+                + erf((x - f64::from(707_107_u32) / 1e6) / (0.282_095 * std::f64::consts::SQRT_2)))
+        }
+        Activation::Xielu {
+            alpha_p,
+            alpha_n,
+            beta,
+            eps,
+        } => {
+            let [alpha_p, alpha_n, beta, eps] = [alpha_p, alpha_n, beta, eps].map(f64::from);
+            if x > 0.0 {
+                alpha_p * x * x + beta * x
+            } else {
+                (x.min(eps).exp_m1() - x) * alpha_n + beta * x
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_are_accurate() {
+    let names = [
+        "linear",
+        "relu",
+        "relu2",
+        "relu6",
+        "leaky_relu",
+        "gelu",
+        "gelu_10",
+        "gelu_new",
+        "gelu_fast",
+        "gelu_python",
+        "gelu_pytorch_tanh",
+        "gelu_python_tanh",
+        "gelu_accurate",
+        "quick_gelu",
+        "silu",
+        "swish",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "elu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "laplace",
+    ];
+    let mut activations: Vec<_> = names
+        .map(|name| Activation::from_name(name).unwrap())
+        .to_vec();
+    activations.push(Activation::Xielu {
+        alpha_p: 0.8,
+        alpha_n: 1.3,
+        beta: 0.5,
+        eps: -1e-6,
+    });
+    assert_eq!(Activation::from_name("gegelu"), None);
+    let grid: Vec<f32> = (-4000..=4000)
+        .map(|i| i as f32 * 0.005)
+        .chain([-1e-6, 1e-6, -80.0, 80.0, 1e4, -1e4])
+        .collect();
+    for kernels in all_kernels(Compute::F32) {
+        for &activation in &activations {
+            let mut out = Mat::from_vec(1, grid.len(), grid.clone());
+            kernels[0].activation(activation, out.view_mut());
+            for (&x, &y) in grid.iter().zip(out.row(0)) {
+                let expected = expected_activation(activation, f64::from(x));
+                let error = (f64::from(y) - expected).abs();
+                // Relative, down to where the result is nothing beside its argument.
+                // The error of an exponential grows with its argument.
+                let relative = 6e-7 * f64::from(1.0 + x.abs());
+                let near = if matches!(activation, Activation::Gelu | Activation::Gelu10) {
+                    6e-8
+                } else {
+                    1e-10
+                };
+                let bound =
+                    (relative * expected.abs()).max(if x.abs() < 2.0 { 1.3e-7 } else { near });
+                assert!(
+                    error <= bound,
+                    "{} {activation:?}({x}) = {y:e} instead of {expected:e}",
+                    kernels[0].isa()
+                );
+            }
+            let mut not = Mat::from_vec(1, 3, vec![f32::NAN, f32::INFINITY, 1.0]);
+            kernels[0].activation(activation, not.view_mut());
+            assert!(
+                not.row(0)[0].is_nan(),
+                "{} {activation:?}(NaN) = {}",
+                kernels[0].isa(),
+                not.row(0)[0]
+            );
+        }
+    }
+}
+
+#[test]
+fn gates_and_sums_agree_with_their_formulas() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(8);
+        for cols in WIDTHS {
+            let up = random.mat(50, cols);
+            let of =
+                |x: &Mat| Mat::from_vec(x.rows(), cols, up.as_slice()[..x.rows() * cols].to_vec());
+            let shifted = |row: usize, x: &Mat| {
+                let mut out = of(x);
+                for i in 0..x.rows() {
+                    out.row_mut(i).copy_from_slice(up.row(row + i));
+                }
+                out
+            };
+            let gate = |kernels: &Kernels, row: usize, x: &mut Mat| {
+                let up = shifted(row, x);
+                kernels.gated(Activation::Silu, x.view_mut(), up.view());
+            };
+            let input = check_rows(&mut random, &kernels, cols, gate);
+            let mut out = input.clone();
+            gate(&kernels[0], 0, &mut out);
+            let mut sum = input.clone();
+            kernels[1].add(of(&input).view(), 0.5, sum.view_mut());
+            let mut clamped = input.clone();
+            kernels[1].gated_clamped(1.702, 0.5, clamped.view_mut(), of(&input).view());
+            let mut capped = input.clone();
+            kernels[1].softcap_in_place(0.3, capped.view_mut());
+            let mut scaled = input.clone();
+            kernels[1].scale_in_place(3.0, scaled.view_mut());
+            let mut product = input.clone();
+            kernels[1].multiply(of(&input).view(), product.view_mut());
+            let mut columns = input.clone();
+            kernels[1].scale_columns(up.row(0), columns.view_mut());
+            kernels[1].add_bias(up.row(1), columns.view_mut());
+            let mut soft = input.clone();
+            kernels[1].softmax_in_place(soft.view_mut());
+            for row in 0..input.rows() {
+                let total: f64 = input.row(row).iter().map(|&x| f64::from(x).exp()).sum();
+                for col in 0..cols {
+                    let (x, u) = (f64::from(input.row(row)[col]), f64::from(up.row(row)[col]));
+                    let at = |mat: &Mat| mat.row(row)[col];
+                    assert_close(at(&out), x / (1.0 + (-x).exp()) * u, 1e-6, "gated");
+                    assert_close(at(&sum), x + 0.5 * u, 1e-6, "add");
+                    let (g, u2) = (x.min(0.5), u.clamp(-0.5, 0.5));
+                    assert_close(
+                        at(&clamped),
+                        g / (1.0 + (-1.702 * g).exp()) * (u2 + 1.0),
+                        1e-6,
+                        "gated_clamped",
+                    );
+                    let cap = f64::from(0.3_f32);
+                    assert_close(at(&capped), cap * (x / cap).tanh(), 1e-6, "softcap");
+                    assert_close(at(&scaled), x * 3.0, 1e-6, "scale");
+                    assert_close(at(&product), x * u, 1e-6, "multiply");
+                    let (w, b) = (f64::from(up.row(0)[col]), f64::from(up.row(1)[col]));
+                    assert_close(at(&columns), x * w + b, 1e-6, "columns");
+                    assert_close(at(&soft), x.exp() / total, 1e-6, "softmax");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rotary_rotates_the_chosen_part() {
+    let inv_freq: Vec<f32> = (0..4).map(|i| 1.0 / 10_f32.powi(i)).collect();
+    let table = RotaryTable::new(&inv_freq, 100, 1.5);
+    assert_eq!((table.positions(), table.rotary_dim()), (100, 8));
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(9);
+        for style in [RotaryStyle::Half, RotaryStyle::Interleaved] {
+            let shape = RotaryShape {
+                heads: 3,
+                head_dim: 13,
+                rotary_dim: 8,
+                offset: 2,
+                style,
+            };
+            let positions: Vec<u32> = (0..50).map(|_| random.below(100) as u32).collect();
+            let input = check_rows(&mut random, &kernels, 39, |kernels, row, x| {
+                kernels.rotary(shape, &table, &positions[row..row + x.rows()], x.view_mut());
+            });
+            let mut out = input.clone();
+            let positions = &positions[..input.rows()];
+            kernels[0].rotary(shape, &table, positions, out.view_mut());
+            let pick = |table: sli_kernels::MatRef| {
+                let mut rows = Mat::new(positions.len(), 4);
+                for (row, &position) in positions.iter().enumerate() {
+                    rows.row_mut(row)
+                        .copy_from_slice(table.row(position as usize));
+                }
+                rows
+            };
+            let mut by_rows = input.clone();
+            kernels[1].rotary_rows(
+                shape,
+                pick(table.cos()).view(),
+                pick(table.sin()).view(),
+                by_rows.view_mut(),
+            );
+            assert_same_bits(&out, &by_rows, "from a table or by rows");
+            for (row, &position) in positions.iter().enumerate() {
+                for head in 0..3 {
+                    let x = &input.row(row)[head * 13..(head + 1) * 13];
+                    let mut expected: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+                    for (i, frequency) in inv_freq.iter().enumerate() {
+                        let (a, b) = match style {
+                            RotaryStyle::Half => (2 + i, 6 + i),
+                            RotaryStyle::Interleaved => (2 + 2 * i, 3 + 2 * i),
+                        };
+                        let (sin, cos) = f64::from(frequency * position as f32).sin_cos();
+                        let (u, v) = (expected[a], expected[b]);
+                        expected[a] = 1.5 * (u * cos - v * sin);
+                        expected[b] = 1.5 * (v * cos + u * sin);
+                    }
+                    for (i, expected) in expected.into_iter().enumerate() {
+                        assert_close(
+                            out.row(row)[head * 13 + i],
+                            expected,
+                            1e-6,
+                            &format!("{style:?}"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn log_sum_exp_is_the_same_for_any_tiles() {
+    for [one, two] in all_kernels(Compute::F32) {
+        let mut random = Random(10);
+        for cols in [1, 5, 1024, 1025, 5000] {
+            let rows = 1 + random.below(9);
+            let mut logits = random.mat(rows, cols);
+            logits.as_mut_slice().iter_mut().for_each(|x| *x *= 30.0);
+            let mut whole = vec![LseState::new(); rows];
+            one.update_lse(logits.view(), &mut whole);
+            let mut tiled = vec![LseState::new(); rows];
+            let mut at = 0;
+            while at < cols {
+                let end = cols.min(at + LSE_BLOCK * (1 + random.below(3)));
+                two.update_lse(logits.view().cols_range(at..end), &mut tiled);
+                at = end;
+            }
+            assert_eq!(whole, tiled);
+            for (row, state) in whole.iter().enumerate() {
+                let max = logits
+                    .row(row)
+                    .iter()
+                    .copied()
+                    .fold(f32::NEG_INFINITY, f32::max);
+                let sum: f64 = logits
+                    .row(row)
+                    .iter()
+                    .map(|&x| f64::from(x - max).exp())
+                    .sum();
+                assert!((state.log_sum_exp() - (f64::from(max) + sum.ln())).abs() < 1e-5);
+            }
+        }
+        let mut state = [LseState::new()];
+        one.update_lse(
+            Mat::from_vec(1, 2, vec![f32::NEG_INFINITY; 2]).view(),
+            &mut state,
+        );
+        assert_eq!(state[0].log_sum_exp(), f64::NEG_INFINITY);
+        one.update_lse(Mat::from_vec(1, 2, vec![f32::NAN, 1.0]).view(), &mut state);
+        one.update_lse(Mat::from_vec(1, 2, vec![3.0, 1.0]).view(), &mut state);
+        assert!(state[0].log_sum_exp().is_nan());
+    }
+}
+
+#[test]
+fn top_k_orders_by_value_then_index() {
+    let mut random = Random(11);
+    let kernels = Kernels::new(2, Compute::F32);
+    for k in [0, 1, 4, 30] {
+        let (rows, cols) = (20, 700);
+        let mut logits = random.mat(rows, cols);
+        for x in logits.as_mut_slice() {
+            *x = (*x * 20.0).round();
+            if *x == 20.0 {
+                *x = f32::NAN;
+            }
+        }
+        logits.row_mut(1).fill(f32::NAN);
+        logits.row_mut(2).fill(f32::NEG_INFINITY);
+        let mut state = vec![TopK::new(k); rows];
+        for range in random.cuts(cols) {
+            kernels.top_k(
+                logits.view().cols_range(range.clone()),
+                range.start,
+                &mut state,
+            );
+        }
+        for (row, state) in state.iter().enumerate() {
+            let mut all: Vec<(f32, u32)> = logits.row(row).iter().copied().zip(0..).collect();
+            all.sort_by(|a, b| {
+                let key = |x: f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
+                a.0.is_nan()
+                    .cmp(&b.0.is_nan())
+                    .then(key(b.0).total_cmp(&key(a.0)))
+                    .then(a.1.cmp(&b.1))
+            });
+            let bits = |entries: &[(f32, u32)]| {
+                entries
+                    .iter()
+                    .map(|e| (e.0.to_bits(), e.1))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(bits(state.entries()), bits(&all[..k]));
+        }
+    }
+}

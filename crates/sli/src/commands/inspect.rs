@@ -1,0 +1,287 @@
+//! `sli inspect`: what a model is made of, and whether its checkpoint is complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
+use sli_engine::bytes::human;
+use sli_engine::{EngineError, OpenOptions, describe_folder};
+use sli_spec::{Built, LengthLimit, Mask, Mixer, Predicts, Stack};
+
+use super::table::table;
+use crate::cli::InspectArgs;
+use crate::error::Error;
+use crate::progress::count;
+use crate::terminal;
+
+/// What is known about a model before any weight is read.
+#[derive(Serialize)]
+struct Inspection {
+    model_type: String,
+    family: &'static str,
+    parameters: u64,
+    vocab_size: usize,
+    /// Longest record in tokens, `null` without a limit.
+    length_limit: Option<usize>,
+    stacks: Vec<StackFacts>,
+    /// Bytes of tensors by element type.
+    dtypes: BTreeMap<String, u64>,
+    /// Bytes of all tensors.
+    bytes: u64,
+    files: Vec<String>,
+    /// Keys of config.json that were allowed to go unread.
+    unread: Vec<String>,
+    coverage: Coverage,
+}
+
+/// A stack of layers.
+#[derive(Serialize)]
+struct StackFacts {
+    name: &'static str,
+    layers: usize,
+    hidden_size: usize,
+    /// Number of layers by what is in them.
+    mixers: BTreeMap<String, usize>,
+    /// `next token`, `masked token` or `null`.
+    head: Option<&'static str>,
+    pooler: bool,
+}
+
+/// How the tensors of the checkpoint and the weights of the model meet.
+#[derive(Serialize)]
+struct Coverage {
+    complete: bool,
+    used: usize,
+    ignored: Vec<String>,
+    missing: Vec<String>,
+    unexpected: Vec<String>,
+    mismatched: Vec<String>,
+    /// Optional parts of the model that the checkpoint lacks.
+    absent: BTreeSet<&'static str>,
+}
+
+/// Shows a model; an incomplete checkpoint is shown and is then an error.
+pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
+    let path = &arguments.model;
+    let folder = if path.is_file() {
+        path.parent().unwrap_or(Path::new("."))
+    } else {
+        path
+    };
+    let options = OpenOptions {
+        allow_unread: arguments.allow_unread.clone(),
+    };
+    let built = describe_folder(folder, &options)?;
+    let checkpoint = Arc::new(Checkpoint::open(path).map_err(EngineError::from)?);
+    let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec);
+    let report = binding.report();
+    let inspection = Inspection::new(&built, &checkpoint, report);
+    if arguments.json {
+        terminal::print_json(&inspection)?;
+    } else {
+        terminal::print(&inspection.describe(path))?;
+    }
+    if report.is_complete() {
+        return Ok(());
+    }
+    let (place, report) = (checkpoint.place(), Box::new(report.clone()));
+    Err(EngineError::from(CheckpointError::Coverage { place, report }).into())
+}
+
+impl Inspection {
+    fn new(built: &Built, checkpoint: &Checkpoint, report: &CoverageReport) -> Self {
+        let spec = &built.spec;
+        let present = |part: &str| !report.absent_optional.contains(part);
+        let mut dtypes = BTreeMap::new();
+        for tensor in checkpoint.tensors() {
+            *dtypes.entry(tensor.dtype.to_string()).or_default() += tensor.bytes;
+        }
+        Self {
+            model_type: spec.model_type.clone(),
+            family: spec.family,
+            parameters: spec.parameters(present),
+            vocab_size: spec.vocab_size,
+            length_limit: match spec.length_limit {
+                LengthLimit::None => None,
+                LengthLimit::Table(limit) | LengthLimit::Trained(limit) => Some(limit),
+            },
+            stacks: spec
+                .stacks
+                .iter()
+                .map(|stack| StackFacts::new(stack, report))
+                .collect(),
+            dtypes,
+            bytes: checkpoint.stored_bytes(),
+            files: checkpoint
+                .files()
+                .iter()
+                .map(|file| file.name.clone())
+                .collect(),
+            unread: built.unread.clone(),
+            coverage: Coverage::new(report),
+        }
+    }
+
+    fn describe(&self, path: &Path) -> String {
+        let mut rows = vec![
+            ["model".to_owned(), path.display().to_string()],
+            [
+                "type".to_owned(),
+                format!("{} ({} family)", self.model_type, self.family),
+            ],
+            ["parameters".to_owned(), count(self.parameters)],
+            ["vocabulary".to_owned(), count(self.vocab_size as u64)],
+        ];
+        if let Some(limit) = self.length_limit {
+            rows.push([
+                "length limit".to_owned(),
+                format!("{} tokens", count(limit as u64)),
+            ]);
+        }
+        for stack in &self.stacks {
+            let layers = format!("{} layers of {} features", stack.layers, stack.hidden_size);
+            rows.push([stack.name.to_owned(), layers]);
+            for (mixers, layers) in &stack.mixers {
+                rows.push([String::new(), format!("{layers} x {mixers}")]);
+            }
+            let head = stack
+                .head
+                .map(|predicts| format!("head predicts the {predicts}"));
+            let pooler = stack.pooler.then(|| "pooler".to_owned());
+            rows.extend(
+                head.into_iter()
+                    .chain(pooler)
+                    .map(|part| [String::new(), part]),
+            );
+        }
+        let dtypes: Vec<String> = self
+            .dtypes
+            .iter()
+            .map(|(dtype, bytes)| format!("{dtype} {}", human(*bytes)))
+            .collect();
+        rows.push(["stored".to_owned(), dtypes.join(", ")]);
+        let files = match &self.files[..] {
+            [one] => one.clone(),
+            many => format!("{} files", many.len()),
+        };
+        rows.push(["files".to_owned(), files]);
+        if !self.unread.is_empty() {
+            rows.push(["unread keys".to_owned(), self.unread.join(", ")]);
+        }
+        let coverage = &self.coverage;
+        rows.push([
+            "tensors".to_owned(),
+            format!(
+                "{} used, {} ignored, {} missing, {} unexpected, {} mismatched",
+                coverage.used,
+                coverage.ignored.len(),
+                coverage.missing.len(),
+                coverage.unexpected.len(),
+                coverage.mismatched.len()
+            ),
+        ]);
+        if !coverage.absent.is_empty() {
+            let absent: Vec<&str> = coverage.absent.iter().copied().collect();
+            rows.push(["not included".to_owned(), absent.join(", ")]);
+        }
+        table(&rows)
+    }
+}
+
+impl StackFacts {
+    fn new(stack: &Stack, report: &CoverageReport) -> Self {
+        let mut mixers: BTreeMap<String, usize> = BTreeMap::new();
+        for layer in &stack.layers {
+            let branches = layer.steps.iter().flat_map(|step| &step.branches);
+            let names: Vec<String> = branches.map(|branch| mixer_name(&branch.mixer)).collect();
+            *mixers.entry(names.join(" + ")).or_default() += 1;
+        }
+        let head = &stack.head;
+        let there = |weight: sli_spec::WeightIndex| {
+            let leaf = head.leaves.get(weight.0 as usize);
+            leaf.is_some_and(|leaf| {
+                leaf.optional
+                    .is_none_or(|part| !report.absent_optional.contains(part))
+            })
+        };
+        Self {
+            name: stack.name,
+            layers: stack.layers.len(),
+            hidden_size: stack.hidden_size,
+            mixers,
+            head: head
+                .logits
+                .as_ref()
+                .filter(|logits| there(logits.projection.weight))
+                .map(|logits| match logits.predicts {
+                    Predicts::Next => "next token",
+                    Predicts::Masked => "masked token",
+                }),
+            pooler: head
+                .pooler
+                .as_ref()
+                .is_some_and(|pooler| there(pooler.dense.weight)),
+        }
+    }
+}
+
+fn mixer_name(mixer: &Mixer) -> String {
+    match mixer {
+        Mixer::Attention(attention) => format!(
+            "attention ({} heads, {} key/value heads of {}{})",
+            attention.heads,
+            attention.kv_heads,
+            attention.head_dim,
+            mask_name(attention.mask)
+        ),
+        Mixer::LatentAttention(attention) => format!(
+            "latent attention ({} heads, rank {}{})",
+            attention.heads,
+            attention.kv_rank,
+            mask_name(attention.mask)
+        ),
+        Mixer::FeedForward(network) => format!(
+            "{}feed-forward ({})",
+            if network.gate.is_some() { "gated " } else { "" },
+            network.up.out_features
+        ),
+        Mixer::MixtureOfExperts(experts) => format!(
+            "{} experts of {}, {} a token{}",
+            experts.experts,
+            experts.expert.up.out_features,
+            experts.router.top_k,
+            if experts.shared.is_some() {
+                ", shared ones"
+            } else {
+                ""
+            }
+        ),
+        Mixer::Identity => "identity".to_owned(),
+    }
+}
+
+fn mask_name(mask: Mask) -> String {
+    match mask {
+        Mask::Full => ", both directions".to_owned(),
+        Mask::Causal => String::new(),
+        Mask::CausalWindow(window) => format!(", window {window}"),
+        Mask::Window(distance) => format!(", both directions, window {distance}"),
+        Mask::CausalChunk(length) => format!(", chunks of {length}"),
+    }
+}
+
+impl Coverage {
+    fn new(report: &CoverageReport) -> Self {
+        Self {
+            complete: report.is_complete(),
+            used: report.used,
+            ignored: report.ignored.clone(),
+            missing: report.missing.iter().map(ToString::to_string).collect(),
+            unexpected: report.unexpected.clone(),
+            mismatched: report.mismatched.iter().map(ToString::to_string).collect(),
+            absent: report.absent_optional.clone(),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! The subcommands, one file each.
+
+mod architectures;
+mod inspect;
+mod plan;
+mod run;
+mod table;
+
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command};
+use crate::error::Error;
+use crate::terminal;
+
+/// Does what the command line says.
+pub fn execute(cli: Cli) -> Result<(), Error> {
+    match cli.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Architectures(arguments) => architectures::architectures(&arguments),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "sli", &mut script);
+            terminal::print(&String::from_utf8_lossy(&script))
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(Error::Stdout)?;
+            terminal::print(&String::from_utf8_lossy(&page))
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! A model, a dataset and what to do with them: what `run` and `plan` have in common.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use sli_engine::records::{RecordSpool, RecordSpoolWriter};
+use sli_engine::{HiddenDtype, Model, OpenOptions, Settings, Spill};
+use sli_kernels::{Compute, Kernels};
+
+use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg};
+use crate::error::Error;
+use crate::prepare::{Preparer, Rules};
+use crate::{input, system_memory, takes};
+
+/// What to run on what.
+pub struct Job {
+    /// The model.
+    pub model: Model,
+    /// The dataset.
+    pub input: PathBuf,
+    /// What to compute and with which means.
+    pub settings: Settings,
+    /// Longer records are cut to this many tokens.
+    pub max_length: Option<usize>,
+    allow_long: bool,
+}
+
+impl Job {
+    /// Opens the model and settles the settings; `warn` gets what the user should know.
+    pub fn open(arguments: &JobArgs, mut warn: impl FnMut(&str)) -> Result<Self, Error> {
+        // A wrong path should not have to wait for the model.
+        drop(input::open(&arguments.input)?);
+        let options = OpenOptions {
+            allow_unread: arguments.allow_unread.clone(),
+        };
+        let model = Model::open(&arguments.model, &options)?;
+        if !model.unread.is_empty() {
+            warn(&format!(
+                "nothing reads these keys of config.json: {}",
+                model.unread.join(", ")
+            ));
+        }
+        let takes = takes::choose(&arguments.takes, &model.spec, &mut warn)?;
+        let threads = arguments.threads.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        });
+        let settings = Settings {
+            takes,
+            memory: budget(arguments.memory)?,
+            threads,
+            compute: compute(arguments.compute, &model),
+            hidden_dtype: match arguments.hidden_dtype {
+                HiddenDtypeArg::F32 => HiddenDtype::F32,
+                HiddenDtypeArg::Bf16 => HiddenDtype::Bf16,
+                HiddenDtypeArg::F16 => HiddenDtype::F16,
+            },
+            spill: match arguments.spill {
+                SpillArg::Auto => Spill::Auto,
+                SpillArg::Always => Spill::Always,
+                SpillArg::Never => Spill::Never,
+            },
+            share_prefixes: !arguments.no_share,
+            checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_interval),
+            chunk_tokens: None,
+        };
+        Ok(Self {
+            model,
+            input: arguments.input.clone(),
+            settings,
+            max_length: arguments.max_length,
+            allow_long: arguments.allow_long,
+        })
+    }
+
+    /// Turns the dataset into a spool of tokens in `folder`.
+    pub fn spool(&self, folder: &Path, warn: impl FnMut(&str)) -> Result<RecordSpool, Error> {
+        let pool = self.pool()?;
+        let preparer = Preparer {
+            input: &self.input,
+            tokenizer_folder: self.model.folder.clone(),
+            rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
+            pool: &pool,
+        };
+        let mut writer = RecordSpoolWriter::create(folder)?;
+        preparer.run(&mut writer, warn)?;
+        Ok(writer.finish()?)
+    }
+
+    fn pool(&self) -> Result<ThreadPool, Error> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(self.settings.threads)
+            .build();
+        pool.map_err(|error| Error::Usage {
+            problem: format!("cannot start {} threads: {error}", self.settings.threads),
+            hint: Some("give a smaller --threads".into()),
+        })
+    }
+}
+
+fn compute(asked: ComputeArg, model: &Model) -> Compute {
+    match asked {
+        ComputeArg::F32 => Compute::F32,
+        ComputeArg::Bf16 => Compute::Bf16,
+        ComputeArg::Auto if Kernels::native_bf16() && model.is_half_precision() => Compute::Bf16,
+        ComputeArg::Auto => Compute::F32,
+    }
+}
+
+fn budget(asked: Option<u64>) -> Result<u64, Error> {
+    asked
+        .or_else(system_memory::default_budget)
+        .ok_or_else(|| Error::Usage {
+            problem: "the system does not say how much memory is free".into(),
+            hint: Some("give --memory, for instance --memory 8GiB".into()),
+        })
+}

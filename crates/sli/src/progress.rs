@@ -1,0 +1,129 @@
+//! Where a run is, for the people watching it.
+
+use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use sli_engine::bytes::human;
+use sli_engine::{Event, Observer};
+
+use crate::terminal::{self, ShownBar};
+
+const TEMPLATE: &str = "{msg} {wide_bar:.cyan/dim} {percent:>3} %  {left}";
+
+/// Shows a bar on a terminal and nothing elsewhere; passes warnings on.
+pub struct Progress {
+    bar: ProgressBar,
+    /// When the first event came, and the work that was done by then.
+    start: Mutex<Option<(Instant, u64)>>,
+    _shown: ShownBar,
+}
+
+impl Progress {
+    /// Shows the bar.
+    pub fn new() -> Self {
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(5)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let left = |state: &ProgressState, text: &mut dyn Write| {
+            let _ = write!(text, "{} left", duration(state.eta()));
+        };
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style.with_key("left", left).progress_chars("━╸─"));
+        }
+        let shown = terminal::show_bar(bar.clone());
+        Self {
+            bar,
+            start: Mutex::new(None),
+            _shown: shown,
+        }
+    }
+
+    /// Tokens a second since the first event.
+    fn rate(&self, event: &Event<'_>) -> Option<f64> {
+        let mut start = self.start.lock().ok()?;
+        let (time, done) = *start.get_or_insert_with(|| (Instant::now(), event.token_layers_done));
+        let layers = event.token_layers as f64 / event.tokens.max(1) as f64;
+        let seconds = time.elapsed().as_secs_f64();
+        (seconds > 0.5 && layers > 0.0).then(|| {
+            (event.token_layers_done - done.min(event.token_layers_done)) as f64 / layers / seconds
+        })
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &Event<'_>) {
+        let rate = self.rate(event);
+        if self.bar.is_hidden() {
+            return;
+        }
+        let rate = rate.map_or_else(String::new, |rate| {
+            format!(" · {} tokens/s", count(rate as u64))
+        });
+        self.bar.set_length(event.token_layers);
+        self.bar.set_position(event.token_layers_done);
+        self.bar.set_message(format!(
+            "{} layer {}/{} · {}/{} records{rate} · {} read",
+            event.stack,
+            event.layer,
+            event.layers,
+            count(event.records_done as u64),
+            count(event.records as u64),
+            human(event.bytes_read),
+        ));
+    }
+
+    fn warning(&self, text: &str) {
+        terminal::warn(text);
+    }
+}
+
+/// A whole number with separators: `1,234,567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A duration as people say it: `40 ms`, `1.5 s`, `3 min 05 s`, `2 h 07 min`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0 => format!("{} ms", time.as_millis().max(1)),
+        1..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{count, duration};
+
+    #[test]
+    fn numbers_read_well() {
+        let counts = [0, 999, 1000, 12_345, 1_234_567].map(count);
+        assert_eq!(counts, ["0", "999", "1,000", "12,345", "1,234,567"]);
+        let times = [40, 9_940, 59_900, 185_000, 7_620_000]
+            .map(Duration::from_millis)
+            .map(duration);
+        assert_eq!(
+            times,
+            ["40 ms", "9.9 s", "59 s", "3 min 05 s", "2 h 07 min"]
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! The program in a temporary folder with tiny models.
+#![expect(dead_code, reason = "every test file uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use sli_spec::{Config, Options, Source};
+
+/// A temporary folder in which the program runs.
+pub struct Place {
+    folder: tempfile::TempDir,
+}
+
+/// How the program ended and what it said.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// A place with a tiny llama in `model`, which knows a few words.
+    pub fn with_llama() -> Self {
+        let place = Self::new();
+        place.write_model("model", &llama());
+        place.write_tokenizer("model");
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(&path, content).unwrap();
+        path
+    }
+
+    /// Writes `config.json` and a `model.safetensors` that fits it.
+    pub fn write_model(&self, name: &str, config: &Value) {
+        self.write(&format!("{name}/config.json"), config.to_string());
+        let text = config.to_string();
+        let built =
+            sli_spec::describe(&Config::parse(&text).unwrap(), &Options::default()).unwrap();
+        let mut tensors = BTreeMap::new();
+        for leaf in built.spec.leaves() {
+            tensors.insert(stored_name(&leaf.source), leaf.shape.clone());
+        }
+        self.write(&format!("{name}/model.safetensors"), safetensors(&tensors));
+    }
+
+    /// Writes a tokenizer of words: `<s>` in front, padded to 16, cut to 4.
+    pub fn write_tokenizer(&self, name: &str) {
+        self.write(&format!("{name}/tokenizer.json"), tokenizer().to_string());
+        let template = "{% for m in messages %}<s> {{ m.role }} {{ m.content }} {% endfor %}";
+        let config = json!({"bos_token": "<s>", "chat_template": template});
+        self.write(&format!("{name}/tokenizer_config.json"), config.to_string());
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sli"));
+        command
+            .current_dir(self.folder.path())
+            .args(arguments)
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn sli(&self, arguments: &[&str]) -> Outcome {
+        let output = self.command(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        let outcome = Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout,
+            stderr,
+        };
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+        outcome
+    }
+}
+
+impl Outcome {
+    /// Ended well.
+    #[track_caller]
+    pub fn success(self) -> Self {
+        assert_eq!(self.code, 0, "{self:?}");
+        self
+    }
+
+    /// Ended with this code and one clear error that says all of this.
+    #[track_caller]
+    pub fn failure(self, code: i32, says: &[&str]) -> Self {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.stderr.contains("error: "), "{self:?}");
+        for part in says {
+            assert!(
+                self.stderr.contains(part),
+                "{part:?} is not in {}",
+                self.stderr
+            );
+        }
+        self
+    }
+}
+
+pub fn llama() -> Value {
+    json!({
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 20,
+        "max_position_embeddings": 12,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "tie_word_embeddings": false
+    })
+}
+
+pub fn bert() -> Value {
+    json!({
+        "model_type": "bert",
+        "architectures": ["BertForMaskedLM"],
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 20,
+        "max_position_embeddings": 12,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "hidden_act": "gelu",
+        "pad_token_id": 0
+    })
+}
+
+fn tokenizer() -> Value {
+    let words = [
+        "<s>",
+        "<unk>",
+        "</s>",
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "mat",
+        "user",
+        "assistant",
+        "dog",
+        "ran",
+    ];
+    let mut vocabulary: serde_json::Map<String, Value> = words
+        .iter()
+        .enumerate()
+        .map(|(id, word)| ((*word).to_owned(), id.into()))
+        .collect();
+    // A token that the model does not have.
+    vocabulary.insert("unicorn".into(), 500.into());
+    json!({
+        "version": "1.0",
+        "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": 16},
+            "direction": "Right",
+            "pad_to_multiple_of": null,
+            "pad_id": 2,
+            "pad_type_id": 0,
+            "pad_token": "</s>"
+        },
+        "added_tokens": [{
+            "id": 0,
+            "content": "<s>",
+            "single_word": false,
+            "lstrip": false,
+            "rstrip": false,
+            "normalized": false,
+            "special": true
+        }],
+        "normalizer": null,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
+        },
+        "decoder": null,
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}
+    })
+}
+
+fn stored_name(source: &Source) -> String {
+    match source {
+        Source::Tensor(name) => name.clone(),
+        Source::OneOf(spellings) => stored_name(&spellings[0]),
+        other => panic!("these models hold no {other:?}"),
+    }
+}
+
+/// A file with f32 tensors of small numbers.
+fn safetensors(tensors: &BTreeMap<String, Vec<usize>>) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    let mut state = 1_u32;
+    for (name, shape) in tensors {
+        let start = data.len();
+        for _ in 0..shape.iter().product() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = (state >> 8) as f32 / (1 << 24) as f32 - 0.5;
+            data.extend_from_slice(&value.to_le_bytes());
+        }
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]});
+        header.insert(name.clone(), entry);
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header);
+    file.extend(data);
+    file
+}
+
+/// Whether a folder holds the file.
+pub fn has(folder: &Path, name: &str) -> bool {
+    folder.join(name).is_file()
+}
