@@ -14,7 +14,7 @@ use crate::{
 /// What both generations share.
 struct Gemma<'c> {
     config: &'c Config,
-    base: &'c str,
+    base: &'static str,
     hidden_size: usize,
     heads: usize,
     bias: bool,
