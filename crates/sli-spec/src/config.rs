@@ -325,6 +325,12 @@ impl Config {
         }
     }
 
+    /// An object that the class assumes for a key that the file does not have.
+    pub(crate) fn assumed(&self, key: &str, value: &Value) -> Self {
+        let object = value.as_object().cloned().unwrap_or_default();
+        Self::new(object, format!("{}.", self.path_of(key)), Rc::default())
+    }
+
     /// The key must be absent, `null`, or equal to one of these values, at which it has no effect.
     pub fn neutral(&self, key: &str, values: &[Value], reason: &str) -> Result<(), SpecError> {
         match self.value(key) {

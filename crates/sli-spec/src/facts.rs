@@ -123,7 +123,15 @@ fn attention_name(attention: &Attention) -> String {
         KeyValue::Own { .. } => "",
         KeyValue::OfLayer(_) => ", keys and values of an earlier layer",
     };
-    format!("attention: {heads}, {mask}{shared}")
+    let differential = match attention.differential {
+        Some(_) => ", differential",
+        None => "",
+    };
+    let dynamic = match attention.dynamic_mask {
+        Some(_) => ", dynamic mask",
+        None => "",
+    };
+    format!("attention: {heads}, {mask}{shared}{differential}{dynamic}")
 }
 
 fn network_name(network: &FeedForward) -> String {
@@ -142,7 +150,9 @@ fn network_name(network: &FeedForward) -> String {
         Activation::LeakyRelu => "leaky relu",
         Activation::Linear => "linear",
     };
-    if network.gate.is_some() {
+    if network.learned_activation.is_some() {
+        "xielu".into()
+    } else if network.gate.is_some() {
         format!("gated {activation}")
     } else {
         activation.into()

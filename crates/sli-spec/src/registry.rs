@@ -1,6 +1,6 @@
 //! The table of model types.
 
-use crate::families::{bert, gpt2, llama};
+use crate::families::{bert, gpt2, granite, layer_norm, llama};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -40,20 +40,50 @@ const fn row(
 
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
+    row("apertus", llama::apertus),
     row("arcee", llama::arcee),
     row("bert", bert::bert),
+    row("bitnet", llama::bitnet),
     row("cohere", llama::cohere),
+    row("cosmos3_edge_text", llama::cosmos3_edge_text),
+    row("cwm", llama::cwm),
+    row("diffllama", llama::diffllama),
     row("distilbert", bert::distilbert),
+    row("doge", llama::doge),
+    row("emu3_text_model", llama::llama),
+    row("ernie4_5", llama::ernie4_5),
+    row("exaone4", llama::exaone4),
     row("gemma2", llama::gemma2),
+    row("glm", llama::glm),
+    row("glm4", llama::glm4),
     row("gpt2", gpt2::gpt2),
-    row("granite", llama::granite),
+    row("granite", granite::granite),
+    row("granite_docling_text", granite::granite),
+    row("granite_swa", granite::granite_swa),
+    row("helium", llama::helium),
+    row("hunyuan_v1_dense", llama::hunyuan_v1_dense),
+    row("hyperclovax", granite::hyperclovax),
+    row("internlm3", llama::internlm3),
+    row("iquestcoder", llama::iquestcoder),
+    row("jais2", layer_norm::jais2),
     row("llama", llama::llama),
+    row("ministral", llama::ministral),
+    row("ministral3", llama::ministral3),
     row("mistral", llama::mistral),
+    row("nanochat", llama::nanochat),
+    row("nemotron", layer_norm::nemotron),
+    row("olmo", layer_norm::olmo),
     row("olmo2", llama::olmo2),
+    row("olmo3", llama::olmo3),
+    row("persimmon", layer_norm::persimmon),
+    row("phi3", llama::phi3),
     row("qwen2", llama::qwen2),
     row("qwen3", llama::qwen3),
     row("roberta", bert::roberta),
+    row("seed_oss", llama::seed_oss),
     row("smollm3", llama::smollm3),
+    row("stablelm", layer_norm::stablelm),
+    row("starcoder2", layer_norm::starcoder2),
 ];
 
 /// Describes the model of this configuration.

@@ -20,6 +20,8 @@ pub struct Rope {
     pub offset: usize,
     /// Pairs are `(2i, 2i + 1)` (GPT-J) instead of `(i, i + dims / 2)`.
     pub interleaved: bool,
+    /// Pairs turn backwards (nanochat).
+    pub reversed: bool,
     /// Base of the frequencies.
     pub theta: f64,
     /// How the frequencies are changed for long contexts.
@@ -98,6 +100,15 @@ pub struct RopeFrequencies {
     pub attention_factor: f32,
 }
 
+/// Keys that files carry beside `alpha` and that have no effect with it.
+const ALPHA_LEFTOVERS: [&str; 5] = [
+    "factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+];
+
 /// What a class makes of its configuration's rope keys.
 #[derive(Clone, Copy, Debug)]
 pub struct RopeOptions<'a> {
@@ -105,6 +116,8 @@ pub struct RopeOptions<'a> {
     pub head_dim: usize,
     /// Pairs are `(2i, 2i + 1)`.
     pub interleaved: bool,
+    /// Pairs turn backwards.
+    pub reversed: bool,
     /// The class rotates a part of the head if told so; for others the key must be 1.
     pub partial: bool,
     /// The kind of layer, where `rope_parameters` has one object a kind.
@@ -117,6 +130,12 @@ pub struct RopeOptions<'a> {
     pub scaled: bool,
     /// The rotated part of the head if the file does not say.
     pub default_partial: f64,
+    /// `rope_parameters` that the class assumes where the file has none.
+    pub assumed: Option<&'a Value>,
+    /// A type `dynamic` with `alpha` stretches the base once and for all (Hunyuan).
+    pub alpha: bool,
+    /// `su` and `yarn` are old names of `longrope`, and no other scaling is known (Phi-3).
+    pub only_long: bool,
 }
 
 impl RopeOptions<'_> {
@@ -125,12 +144,16 @@ impl RopeOptions<'_> {
         Self {
             head_dim,
             interleaved: false,
+            reversed: false,
             partial: false,
             layer_type: None,
             theta_keys: &["rope_theta"],
             partial_keys: &["partial_rotary_factor"],
             scaled: true,
             default_partial: 1.0,
+            assumed: None,
+            alpha: false,
+            only_long: false,
         }
     }
 }
@@ -143,13 +166,7 @@ impl Rope {
         config: &Config,
         options: &RopeOptions<'_>,
     ) -> Result<Option<Self>, SpecError> {
-        let older = config
-            .nested("rope_scaling")?
-            .filter(|older| older.keys().next().is_some());
-        let outer = match older {
-            Some(older) if options.scaled => Some(older),
-            _ => config.nested("rope_parameters")?,
-        };
+        let outer = Self::parameters(config, options)?;
         // Without effect on the types that have no original length.
         config.ignore(&["original_max_position_embeddings"]);
         let (own, nested) = match (&outer, options.layer_type) {
@@ -167,12 +184,26 @@ impl Rope {
             outer,
             nested,
         };
-        let theta = source.theta(options)?;
-        let rope_type = source.rope_type()?;
+        let mut theta = source.theta(options)?;
+        let mut rope_type = source.rope_type()?;
+        if options.only_long {
+            rope_type = source.only_long(rope_type)?;
+        }
+        let alpha = match rope_type.as_str() {
+            "dynamic" if options.alpha => source.own().optional_positive("alpha")?,
+            _ => None,
+        };
         // `proportional` is about frequencies, not about which features rotate.
         let whole = !options.partial && rope_type != "proportional";
         let fraction = source.fraction(options, whole)?;
-        let (dims, scaling) = source.scaling(&rope_type, options.head_dim, fraction)?;
+        let (dims, scaling) = if let Some(alpha) = alpha {
+            source.own().ignore(&ALPHA_LEFTOVERS);
+            let dims = options.head_dim as f64;
+            theta *= alpha.powf(dims / (dims - 2.0));
+            (options.head_dim, RopeScaling::Default)
+        } else {
+            source.scaling(&rope_type, options.head_dim, fraction)?
+        };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
             return Err(source.wrong(
                 "partial_rotary_factor",
@@ -183,9 +214,25 @@ impl Rope {
             dims,
             offset: 0,
             interleaved: options.interleaved,
+            reversed: options.reversed,
             theta,
             scaling,
         }))
+    }
+
+    /// The object that describes the rotation, in either spelling, or what the class assumes.
+    pub fn parameters(
+        config: &Config,
+        options: &RopeOptions<'_>,
+    ) -> Result<Option<Config>, SpecError> {
+        let older = config
+            .nested("rope_scaling")?
+            .filter(|older| older.keys().next().is_some());
+        let newer = config.nested("rope_parameters")?;
+        Ok(older
+            .filter(|_| options.scaled)
+            .or(newer)
+            .or_else(|| Some(config.assumed("rope_parameters", options.assumed?))))
     }
 
     /// Whether a record's length changes its frequencies (dynamic, longrope): then records that
@@ -221,7 +268,7 @@ impl Rope {
 
     /// The frequencies for a record of `length` tokens that is run in one forward pass.
     pub fn frequencies(&self, length: usize) -> RopeFrequencies {
-        let (inverse, attention_factor) = match &self.scaling {
+        let (mut inverse, attention_factor) = match &self.scaling {
             RopeScaling::Default => (
                 self.powers(self.theta as f32, self.dims, self.dims / 2),
                 1.0,
@@ -254,6 +301,11 @@ impl Rope {
                 original,
             } => (self.llama3(*factor, *low, *high, *original), 1.0),
         };
+        if self.reversed {
+            for frequency in &mut inverse {
+                *frequency = -*frequency;
+            }
+        }
         RopeFrequencies {
             inverse,
             attention_factor: attention_factor as f32,
@@ -430,6 +482,24 @@ impl Keys<'_> {
             .unwrap_or_else(|| "default".into()))
     }
 
+    fn only_long(&self, rope_type: String) -> Result<String, SpecError> {
+        match rope_type.as_str() {
+            "default" | "longrope" => Ok(rope_type),
+            "su" | "yarn" => Ok("longrope".into()),
+            _ => Err(self.unsupported_type("this type knows `longrope` only")),
+        }
+    }
+
+    fn unsupported_type(&self, reason: &str) -> SpecError {
+        let own = self.own();
+        let key = if own.in_file("rope_type") {
+            "rope_type"
+        } else {
+            "type"
+        };
+        own.unsupported(key, reason)
+    }
+
     fn own(&self) -> &Config {
         self.own.as_ref().unwrap_or(self.config)
     }
@@ -493,14 +563,7 @@ impl Keys<'_> {
                 let rotated = (fraction * head_dim as f64 / 2.0).floor() as usize;
                 return Ok((head_dim, RopeScaling::Proportional { factor, rotated }));
             }
-            _ => {
-                let key = if own.in_file("rope_type") {
-                    "rope_type"
-                } else {
-                    "type"
-                };
-                return Err(own.unsupported(key, "unknown rope type"));
-            }
+            _ => return Err(self.unsupported_type("unknown rope type")),
         };
         Ok((dims, scaling))
     }

@@ -2,8 +2,8 @@
 //! field cannot be forgotten.
 
 use crate::model::{
-    Attention, Branch, FeedForward, Gain, HeadNorm, KeyValue, LatentAttention, Linear, Mixer,
-    MixtureOfExperts, Norm, OutputGate, Router, Step, Write,
+    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, KeyValue, LatentAttention, Linear, Mixer,
+    MixtureOfExperts, Norm, OutputGate, Router, Step, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -131,6 +131,8 @@ impl Uses {
             sinks,
             query_temperature: _,
             gate,
+            differential,
+            dynamic_mask,
             output_norm,
         } = attention;
         self.linear(query);
@@ -154,6 +156,25 @@ impl Uses {
         }) = gate
         {
             self.linear(projection);
+        }
+        if let Some(Differential {
+            lambda,
+            initial: _,
+            norm,
+            gain: _,
+        }) = differential
+        {
+            lambda.iter().for_each(|&index| self.weight(index));
+            self.head_norm(Some(norm));
+        }
+        if let Some(DynamicMask {
+            step,
+            decay,
+            kept: _,
+        }) = dynamic_mask
+        {
+            self.linear(step);
+            self.weight(*decay);
         }
         self.norm(output_norm.as_ref());
         self.linear(output);
@@ -196,12 +217,22 @@ impl Uses {
             up,
             down,
             activation: _,
+            learned_activation,
             inner_norm,
         } = network;
         if let Some(gate) = gate {
             self.linear(gate);
         }
         self.linear(up);
+        if let Some(Xielu {
+            alpha_p,
+            alpha_n,
+            beta,
+            eps,
+        }) = learned_activation
+        {
+            [alpha_p, alpha_n, beta, eps].map(|&index| self.weight(index));
+        }
         self.norm(inner_norm.as_ref());
         self.linear(down);
     }

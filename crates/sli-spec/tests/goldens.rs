@@ -134,6 +134,13 @@ fn shape_of(source: &Source, lookup: &impl Fn(&str) -> Option<Vec<usize>>) -> Op
             shape.swap(last, last - 1);
             Some(shape)
         }
+        Source::ConcatRows(all) => {
+            let shapes: Option<Vec<_>> = all.iter().map(|part| shape_of(part, lookup)).collect();
+            let shapes = shapes?;
+            let mut shape = shapes.first()?.clone();
+            shape[0] = shapes.iter().map(|part| part[0]).sum();
+            Some(shape)
+        }
         Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {
             shape_of(of, lookup)
         }

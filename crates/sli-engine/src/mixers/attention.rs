@@ -1,10 +1,12 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
-use sli_kernels::{AttentionArgs, AttentionMask, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
+use sli_kernels::{
+    AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle,
+};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
-use super::kernel;
+use super::{differential, dynamic_mask, kernel};
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch, values};
 
@@ -91,7 +93,21 @@ pub(crate) fn run(
     }
     let sinks = layer.vector(attention.sinks)?;
     let segments = rows.batch.segments(rows.chunk);
-    scratch.heads.reset(count, heads * attention.value_dim);
+    let dynamic = match &attention.dynamic_mask {
+        Some(dynamic) => Some(dynamic_mask::choose(
+            layer, dynamic, attention, &segments, scratch,
+        )?),
+        None => None,
+    };
+    let bias = dynamic
+        .as_ref()
+        .map(|chosen| |site: &BiasSite, logits: &mut [f32]| chosen.add(site, logits));
+    let mut value_dim = attention.value_dim;
+    if attention.differential.is_some() {
+        differential::pair_values(kv_heads, value_dim, scratch);
+        value_dim *= 2;
+    }
+    scratch.heads.reset(count, heads * value_dim);
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -100,17 +116,23 @@ pub(crate) fn run(
             heads,
             kv_heads,
             qk_dim: attention.head_dim,
-            v_dim: attention.value_dim,
+            v_dim: value_dim,
             segments: &segments,
             mask: mask(attention.mask),
             scale: attention.scale as f32,
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: None,
+            bias: bias.as_ref().map(|bias| bias as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
+    if let Some(chosen) = dynamic {
+        chosen.release(scratch);
+    }
+    if let Some(differential) = &attention.differential {
+        differential::subtract(layer, differential, heads, value_dim, scratch)?;
+    }
     if let Some(gate) = &attention.gate {
         scratch.gate.reset(count, gate.projection.out_features);
         layer.linear(x, &gate.projection, scratch.gate.view_mut())?;

@@ -1,6 +1,8 @@
 //! What a branch computes: one file a mechanism.
 
 pub(crate) mod attention;
+mod differential;
+mod dynamic_mask;
 pub(crate) mod experts;
 pub(crate) mod feed_forward;
 pub(crate) mod latent_attention;
@@ -8,6 +10,11 @@ mod router;
 
 use sli_kernels::Activation as Kernel;
 use sli_spec::Activation;
+
+/// `ln(1 + e^x)`; `x` itself where that is all there is to see (torch's threshold).
+pub(crate) fn softplus(x: f32) -> f32 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
 
 /// The kernel of an activation.
 pub(crate) fn kernel(activation: Activation) -> Kernel {

@@ -10,4 +10,6 @@
 pub mod bert;
 pub mod decoder;
 pub mod gpt2;
+pub mod granite;
+pub mod layer_norm;
 pub mod llama;
