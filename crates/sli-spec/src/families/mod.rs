@@ -8,8 +8,11 @@
 //! not refuses the file.
 
 pub mod bert;
+pub mod classic;
+pub mod cohere;
 pub mod decoder;
-pub mod gpt2;
+pub mod gemma;
+pub mod gpt;
 pub mod granite;
 pub mod layer_norm;
 pub mod llama;
