@@ -84,18 +84,11 @@ pub fn describe_folder(
     options: &OpenOptions,
 ) -> Result<sli_spec::Built, EngineError> {
     let path = folder.join("config.json");
-    let at = |source| EngineError::File {
-        path: path.clone(),
-        source,
-    };
-    let length = fs_err::metadata(&path).map_err(at)?.len();
-    if length > CONFIG_LIMIT {
-        return Err(at(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("{length} bytes are too many for a configuration"),
-        )));
+    let params = folder.join("params.json");
+    if !path.exists() && params.exists() {
+        return describe_params(folder, params, options);
     }
-    let text = fs_err::read_to_string(&path).map_err(at)?;
+    let text = read_description(&path)?;
     let wrong = |source| EngineError::Config {
         path: path.clone(),
         source,
@@ -105,6 +98,57 @@ pub fn describe_folder(
         allow_unread: options.allow_unread.clone(),
     };
     sli_spec::describe(&config, &options).map_err(wrong)
+}
+
+/// Describes the model whose `params.json` this is; its weights tell the rest.
+fn describe_params(
+    folder: &Path,
+    path: PathBuf,
+    options: &OpenOptions,
+) -> Result<sli_spec::Built, EngineError> {
+    const TABLE: &str = "tok_embeddings.weight";
+    let text = read_description(&path)?;
+    let checkpoint = Checkpoint::open(folder)?;
+    let name_of = |shard: usize| format!("{TABLE}#{shard}");
+    let shards = (0..)
+        .take_while(|&shard| checkpoint.tensor(&name_of(shard)).is_some())
+        .count();
+    let table = checkpoint
+        .tensor(TABLE)
+        .or_else(|| checkpoint.tensor(&name_of(0)));
+    let embedding = match table.map(|tensor| tensor.shape.as_ref()) {
+        Some(&[rows, columns]) => [rows, columns],
+        _ => [0, 0],
+    };
+    let stored = sli_spec::families::original::Stored {
+        shards: shards.max(1),
+        embedding,
+    };
+    let wrong = |source| EngineError::Config {
+        path: path.clone(),
+        source,
+    };
+    let config = Config::of_params(&text, stored).map_err(wrong)?;
+    let options = sli_spec::Options {
+        allow_unread: options.allow_unread.clone(),
+    };
+    sli_spec::describe(&config, &options).map_err(wrong)
+}
+
+/// The text of a `config.json` or `params.json`.
+fn read_description(path: &Path) -> Result<String, EngineError> {
+    let at = |source| EngineError::File {
+        path: path.to_path_buf(),
+        source,
+    };
+    let length = fs_err::metadata(path).map_err(at)?.len();
+    if length > CONFIG_LIMIT {
+        return Err(at(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            format!("{length} bytes are too many for a configuration"),
+        )));
+    }
+    fs_err::read_to_string(path).map_err(at)
 }
 
 /// Removes heads whose weights the checkpoint lacks as a whole.

@@ -517,7 +517,7 @@ impl Parts {
         self.held = None;
         let spec = &context.model.spec;
         let range = self.ranges[part].clone();
-        let batch = Batch::new(spec, range.start, context.records.read(range)?);
+        let batch = Batch::new(spec, range.start, context.records.read(range)?)?;
         let slots = Slots::new(batch.rows(), &spec.stacks[self.stack]);
         Ok((batch, slots))
     }

@@ -320,6 +320,7 @@ impl CausalHead<'_> {
                     [vocab_size, hidden_size],
                     Shard::Column,
                 ),
+                normalized_rows: false,
                 scale: self.scale,
                 softcap: self.softcap,
             }

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use crate::defaults::{self, Row, Task};
+use crate::families::original;
 use crate::{Activation, SpecError, ignorable};
 
 /// Most layers a configuration may ask for.
@@ -68,6 +69,19 @@ impl Config {
             Value::Object(object) => Ok(Self::new(object, String::new(), Rc::default())),
             other => Err(SpecError::Syntax(format!("it holds {}", shown(&other)))),
         }
+    }
+
+    /// Reads the text of a `params.json`, completed by what the weights tell.
+    pub fn of_params(text: &str, stored: original::Stored) -> Result<Self, SpecError> {
+        let parsed = Self::parse(text)?;
+        let mut object = Map::clone(&parsed.object);
+        let number = |key: &str| object.get(key).and_then(whole);
+        let dim = number("dim").and_then(|dim| usize::try_from(dim).ok());
+        for (key, value) in stored.keys(number("vocab_size"), dim) {
+            object.insert(key.to_owned(), Value::from(value));
+        }
+        object.insert("model_type".to_owned(), original::MODEL_TYPE.into());
+        Ok(Self::new(object, String::new(), Rc::default()))
     }
 
     /// The configuration that the class of this type has without any file.
@@ -331,6 +345,23 @@ impl Config {
         Self::new(object, format!("{}.", self.path_of(key)), Rc::default())
     }
 
+    /// A list of objects, or `None`. Their keys are logged one by one.
+    pub fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, SpecError> {
+        let Some(list) = self.list(key)? else {
+            return Ok(None);
+        };
+        let item = |(index, value): (usize, &Value)| {
+            let path = format!("{}.{index}", self.path_of(key));
+            let object = value.as_object()?.clone();
+            self.log.borrow_mut().opened.insert(path.clone());
+            Some(Self::new(object, format!("{path}."), Rc::clone(&self.log)))
+        };
+        let objects = list.iter().enumerate().map(item).collect::<Option<_>>();
+        objects
+            .map(Some)
+            .ok_or_else(|| self.invalid(key, "a list of objects"))
+    }
+
     /// The key must be absent, `null`, or equal to one of these values, at which it has no effect.
     pub fn neutral(&self, key: &str, values: &[Value], reason: &str) -> Result<(), SpecError> {
         match self.value(key) {
@@ -392,6 +423,13 @@ impl Config {
         unread
     }
 
+    fn collect_unread_of(&self, inner: &Map<String, Value>, path: &str, unread: &mut Vec<String>) {
+        let model_type = inner.get("model_type").and_then(Value::as_str);
+        let row = model_type.and_then(defaults::row);
+        let inner = row.map_or_else(|| inner.clone(), |row| canonical(inner.clone(), row));
+        self.collect_unread(&inner, &format!("{path}."), row, unread);
+    }
+
     fn collect_unread(
         &self,
         object: &Map<String, Value>,
@@ -404,11 +442,14 @@ impl Config {
             let path = format!("{prefix}{key}");
             match value {
                 Value::Object(inner) if log.opened.contains(&path) => {
-                    let model_type = inner.get("model_type").and_then(Value::as_str);
-                    let row = model_type.and_then(defaults::row);
-                    let inner =
-                        row.map_or_else(|| inner.clone(), |row| canonical(inner.clone(), row));
-                    self.collect_unread(&inner, &format!("{path}."), row, unread);
+                    self.collect_unread_of(inner, &path, unread);
+                }
+                Value::Array(list) if log.opened.contains(&format!("{path}.0")) => {
+                    for (index, inner) in list.iter().enumerate() {
+                        if let Value::Object(inner) = inner {
+                            self.collect_unread_of(inner, &format!("{path}.{index}"), unread);
+                        }
+                    }
                 }
                 _ => {
                     let of_class = row.is_some_and(|row| row.defaults.contains_key(key));

@@ -1,7 +1,8 @@
 //! What the configuration classes of the reference assume for keys that a file omits.
 //!
 //! `defaults.json` is written by `tools/defaults/generate.py` from the pinned transformers; nothing
-//! in it is typed by hand.
+//! in it is typed by hand. `remote.json` has the same form for types whose code is published beside
+//! their weights: it is kept by hand, after that code.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -56,7 +57,12 @@ impl Row {
 pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
     static ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        serde_json::from_str(include_str!("defaults.json")).expect("the embedded table is valid")
+        let table = |text| -> BTreeMap<String, Row> {
+            serde_json::from_str(text).expect("the embedded table is valid")
+        };
+        let mut rows = table(include_str!("defaults.json"));
+        rows.extend(table(include_str!("remote.json")));
+        rows
     })
     .get(model_type)
 }

@@ -102,6 +102,7 @@ fn mixer_name(mixer: &Mixer) -> String {
         Mixer::MixtureOfExperts(experts) => {
             format!("mixture of experts: {}", network_name(&experts.expert))
         }
+        Mixer::Linear(_) => "linear map".into(),
         Mixer::Identity => "identity".into(),
     }
 }
@@ -115,6 +116,7 @@ fn attention_name(attention: &Attention) -> String {
     let mask = match attention.mask {
         Mask::Full => "full",
         Mask::Causal => "causal",
+        Mask::CausalAfterContext => "causal after a context",
         Mask::CausalWindow(_) => "causal window",
         Mask::Window(_) => "window",
         Mask::CausalChunk(_) => "causal chunks",
@@ -189,7 +191,9 @@ fn position_names(mixer: &Mixer) -> Vec<&'static str> {
             .iter()
             .map(|rotation| rope(rotation.interleaved))
             .collect(),
-        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => Vec::new(),
+        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Linear(_) | Mixer::Identity => {
+            Vec::new()
+        }
     }
 }
 

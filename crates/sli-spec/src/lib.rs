@@ -23,7 +23,7 @@ pub use config::{Class, Config};
 pub use defaults::Task;
 pub use error::SpecError;
 pub use facts::Facts;
-pub use weight_names::weight_names;
 pub use model::*;
 pub use registry::{Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};
+pub use weight_names::weight_names;

@@ -54,6 +54,16 @@ pub enum PositionIds {
         /// `pad_token_id`.
         padding: u32,
     },
+    /// ChatGLM: what stands in front of the first `begin` is the context, which sees all of itself;
+    /// the rest fills one mask of the context. Learned tables are not used; a rotation names its
+    /// [`PositionAxis`](crate::rope::PositionAxis). A record without `begin`, or without a mask, has
+    /// no positions.
+    Blocks {
+        /// The first token of the generated part.
+        begin: u32,
+        /// Masks: the first of these that the record has, at its first place.
+        masks: [u32; 2],
+    },
 }
 
 /// Layers that share one width and one sequence.
@@ -260,6 +270,8 @@ pub enum Mixer {
     FeedForward(FeedForward),
     /// Mixture of experts.
     MixtureOfExperts(Box<MixtureOfExperts>),
+    /// One linear map (Nemotron-NAS, in the place of a whole sublayer).
+    Linear(Linear),
     /// The slot's content, unchanged.
     Identity,
 }
@@ -297,6 +309,8 @@ pub struct Attention {
     pub scale: f64,
     /// `cap * tanh(logit / cap)` on the scaled logits.
     pub softcap: Option<f64>,
+    /// Limits the scaled logits to `[-clamp, clamp]` (Aquila).
+    pub clamp: Option<f64>,
     /// A learned logit per head that only enters the denominator `[heads]`.
     pub sinks: Option<WeightIndex>,
     /// Factor on the query by its position.
@@ -373,6 +387,8 @@ pub enum Mask {
     Full,
     /// `j <= i`.
     Causal,
+    /// `j <= i`, and all of the record's context ([`PositionIds::Blocks`]).
+    CausalAfterContext,
     /// `i - window < j <= i`.
     CausalWindow(usize),
     /// `|i - j| <= distance`.
@@ -620,6 +636,8 @@ pub struct LogitsHead {
     pub transform: Option<HeadTransform>,
     /// `[vocab, hidden]`.
     pub projection: Linear,
+    /// Every row of the projection is divided by its Euclidean length (Baichuan 2).
+    pub normalized_rows: bool,
     /// Factor on the logits.
     pub scale: f64,
     /// `cap * tanh(logit / cap)`, after the scale.
@@ -687,6 +705,35 @@ impl ModelSpec {
     }
 }
 
+/// How a record divides under [`PositionIds::Blocks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Tokens in front of the generated part.
+    pub context: usize,
+    /// Position of the mask that the generated part fills.
+    pub mask: usize,
+}
+
+impl PositionIds {
+    /// How a record divides; an error says what it lacks.
+    pub fn blocks(self, tokens: &[u32]) -> Result<Option<Blocks>, String> {
+        let Self::Blocks { begin, masks } = self else {
+            return Ok(None);
+        };
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let place = |wanted: u32| tokens.iter().position(|&token| token == wanted);
+        let context = place(begin)
+            .ok_or_else(|| format!("token {begin}, which begins the generated part, is missing"))?;
+        let mask = masks
+            .into_iter()
+            .find_map(place)
+            .ok_or_else(|| format!("neither mask token ({} or {}) is there", masks[0], masks[1]))?;
+        Ok(Some(Blocks { context, mask }))
+    }
+}
+
 impl Embedding {
     /// A token table and nothing else.
     pub fn of_tokens(tokens: WeightIndex, width: usize, leaves: Vec<Leaf>) -> Self {
@@ -730,6 +777,7 @@ impl Attention {
             mask,
             scale: (head_dim as f64).powf(-0.5),
             softcap: None,
+            clamp: None,
             sinks: None,
             query_temperature: None,
             gate: None,
@@ -770,13 +818,16 @@ impl Stack {
             let mask = match &branch.mixer {
                 Mixer::Attention(attention) => attention.mask,
                 Mixer::LatentAttention(attention) => attention.mask,
-                Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {
+                Mixer::FeedForward(_)
+                | Mixer::MixtureOfExperts(_)
+                | Mixer::Linear(_)
+                | Mixer::Identity => {
                     return true;
                 }
             };
             match mask {
                 Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
-                Mask::Full | Mask::Window(_) => false,
+                Mask::Full | Mask::Window(_) | Mask::CausalAfterContext => false,
             }
         })
     }

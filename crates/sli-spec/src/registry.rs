@@ -1,6 +1,9 @@
 //! The table of model types.
 
-use crate::families::{bert, cohere, gemma, gpt, granite, layer_norm, llama};
+use crate::families::{
+    bert, chatglm, cohere, gemma, gpt, granite, layer_norm, llama, llama_remote, nemotron_nas,
+    original, phi_remote,
+};
 use crate::{Config, ModelSpec, SpecError};
 
 /// A description and what was noticed on the way.
@@ -40,12 +43,16 @@ const fn row(
 
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
+    row("Yi", llama_remote::yi),
     row("apertus", llama::apertus),
+    row("aquila", llama_remote::aquila),
     row("arcee", llama::arcee),
+    row("baichuan", llama_remote::baichuan),
     row("bert", bert::bert),
     row("biogpt", gpt::biogpt),
     row("bitnet", llama::bitnet),
     row("bloom", gpt::bloom),
+    row("chatglm", chatglm::chatglm),
     row("codegen", gpt::codegen),
     row("cohere", cohere::cohere),
     row("cohere2", cohere::cohere2),
@@ -53,6 +60,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("cosmos3_edge_text", llama::cosmos3_edge_text),
     row("ctrl", gpt::ctrl),
     row("cwm", llama::cwm),
+    row("deci", nemotron_nas::deci),
     row("diffllama", llama::diffllama),
     row("distilbert", bert::distilbert),
     row("doge", llama::doge),
@@ -79,33 +87,45 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("hunyuan_v1_dense", llama::hunyuan_v1_dense),
     row("hyperclovax", granite::hyperclovax),
     row("imagegpt", gpt::imagegpt),
+    row("internlm", llama_remote::internlm),
+    row("internlm2", llama_remote::internlm2),
     row("internlm3", llama::internlm3),
     row("iquestcoder", llama::iquestcoder),
     row("jais2", layer_norm::jais2),
     row("llama", llama::llama),
+    row("minicpm", llama_remote::minicpm),
     row("ministral", llama::ministral),
     row("ministral3", llama::ministral3),
     row("mistral", llama::mistral),
+    row("mixformer-sequential", phi_remote::mixformer_sequential),
     row("mpt", gpt::mpt),
     row("nanochat", llama::nanochat),
     row("nemotron", layer_norm::nemotron),
+    row("nemotron-nas", nemotron_nas::nemotron_nas),
     row("olmo", layer_norm::olmo),
     row("olmo2", llama::olmo2),
     row("olmo3", llama::olmo3),
     row("openai-gpt", gpt::openai_gpt),
     row("opt", gpt::opt),
+    row("original", original::original),
+    row("orion", llama_remote::orion),
     row("persimmon", layer_norm::persimmon),
     row("phi", gpt::phi),
+    row("phi-msft", phi_remote::phi_msft),
     row("phi3", llama::phi3),
+    row("qwen", llama_remote::qwen),
     row("qwen2", llama::qwen2),
     row("qwen3", llama::qwen3),
     row("roberta", bert::roberta),
     row("seed_oss", llama::seed_oss),
+    row("skywork", llama_remote::llama),
     row("smollm3", llama::smollm3),
     row("stablelm", layer_norm::stablelm),
     row("starcoder2", layer_norm::starcoder2),
+    row("telechat", llama_remote::telechat),
     row("vaultgemma", gemma::vaultgemma),
     row("xglm", gpt::xglm),
+    row("xverse", llama_remote::llama),
 ];
 
 /// Describes the model of this configuration.

@@ -6,6 +6,7 @@
 
 use std::f64::consts::PI;
 
+use half::f16;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,6 +27,21 @@ pub struct Rope {
     pub theta: f64,
     /// How the frequencies are changed for long contexts.
     pub scaling: RopeScaling,
+    /// What it turns by.
+    pub axis: PositionAxis,
+}
+
+/// One of the numbers that place a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum PositionAxis {
+    /// The token's number in its record.
+    #[default]
+    Token,
+    /// The number of the token in front of the generated part, there of the mask that it fills
+    /// ([`crate::PositionIds::Blocks`]).
+    Context,
+    /// 0 in front of the generated part, 1, 2, ... within it.
+    Block,
 }
 
 /// The rope types of transformers 5.23.
@@ -33,6 +49,8 @@ pub struct Rope {
 pub enum RopeScaling {
     /// `theta^(-2i / dims)`.
     Default,
+    /// The same, rounded to f16 (ChatGLM).
+    Half,
     /// Frequencies divided by `factor` (position interpolation).
     Linear {
         /// Extension of the context.
@@ -44,6 +62,15 @@ pub enum RopeScaling {
         factor: f64,
         /// `max_position_embeddings`.
         trained: usize,
+    },
+    /// The base grows in steps: `theta * alpha^(dims / (dims - 2))` with
+    /// `alpha = max(1, 2^ceil(log2(length / base_length) + 1) - 1)` (Qwen 1, TeleChat).
+    SteppedNtk {
+        /// Length of the first step.
+        base_length: usize,
+        /// Shorter records count as this long, and sine and cosine of longer ones are multiplied by
+        /// `1 + ln(length / trained) / 10`.
+        trained: Option<usize>,
     },
     /// Low frequencies interpolated, high ones kept, a ramp between (Peng et al. 2023).
     Yarn {
@@ -217,6 +244,7 @@ impl Rope {
             reversed: options.reversed,
             theta,
             scaling,
+            axis: PositionAxis::Token,
         }))
     }
 
@@ -240,7 +268,9 @@ impl Rope {
     pub fn depends_on_length(&self) -> bool {
         matches!(
             self.scaling,
-            RopeScaling::Dynamic { .. } | RopeScaling::LongRope { .. }
+            RopeScaling::Dynamic { .. }
+                | RopeScaling::SteppedNtk { .. }
+                | RopeScaling::LongRope { .. }
         )
     }
 
@@ -248,6 +278,14 @@ impl Rope {
     pub fn length_class(&self, length: usize) -> usize {
         match self.scaling {
             RopeScaling::Dynamic { trained, .. } => length.max(trained),
+            RopeScaling::SteppedNtk {
+                trained: Some(trained),
+                ..
+            } => length.max(trained),
+            RopeScaling::SteppedNtk {
+                base_length,
+                trained: None,
+            } => self.stepped_alpha(length, base_length) as usize,
             RopeScaling::LongRope { original, .. } => usize::from(length > original),
             _ => 0,
         }
@@ -257,7 +295,9 @@ impl Rope {
     pub fn length_limit(&self, max_position_embeddings: usize) -> LengthLimit {
         let max = max_position_embeddings as f64;
         LengthLimit::Trained(match self.scaling {
-            RopeScaling::Dynamic { .. } => return LengthLimit::None,
+            RopeScaling::Dynamic { .. } | RopeScaling::SteppedNtk { .. } => {
+                return LengthLimit::None;
+            }
             RopeScaling::Linear { factor } => (max * factor) as usize,
             RopeScaling::Yarn {
                 factor, original, ..
@@ -273,6 +313,13 @@ impl Rope {
                 self.powers(self.theta as f32, self.dims, self.dims / 2),
                 1.0,
             ),
+            RopeScaling::Half => {
+                let powers = self.powers(self.theta as f32, self.dims, self.dims / 2);
+                let rounded = powers
+                    .into_iter()
+                    .map(|power| f16::from_f32(power).to_f32());
+                (rounded.collect(), 1.0)
+            }
             RopeScaling::Linear { factor } => (self.divided(*factor, self.dims / 2), 1.0),
             RopeScaling::Proportional { factor, rotated } => {
                 let mut inverse = self.divided(*factor, *rotated);
@@ -282,6 +329,10 @@ impl Rope {
             RopeScaling::Dynamic { factor, trained } => {
                 (self.dynamic(*factor, *trained, length), 1.0)
             }
+            RopeScaling::SteppedNtk {
+                base_length,
+                trained,
+            } => self.stepped(*base_length, *trained, length),
             RopeScaling::Yarn {
                 attention_factor, ..
             } => (self.yarn(), *attention_factor),
@@ -345,6 +396,32 @@ impl Rope {
             base *= stretch.powf(exponent as f32);
         }
         self.powers(base, self.dims, self.dims / 2)
+    }
+
+    /// How much the base of a record of this length has grown.
+    #[expect(clippy::unused_self, reason = "reads as a part of the rotation")]
+    fn stepped_alpha(&self, length: usize, base_length: usize) -> f64 {
+        let steps = (length as f64 / base_length as f64).log2() + 1.0;
+        (2_f64.powf(steps.ceil()) - 1.0).max(1.0)
+    }
+
+    fn stepped(
+        &self,
+        base_length: usize,
+        trained: Option<usize>,
+        length: usize,
+    ) -> (Vec<f32>, f64) {
+        let counted = trained.map_or(length, |trained| length.max(trained));
+        let exponent = self.dims as f64 / (self.dims as f64 - 2.0);
+        let base = self.theta * self.stepped_alpha(counted, base_length).powf(exponent);
+        let magnitude = match trained {
+            Some(trained) if length > trained => 0.1 * (length as f64 / trained as f64).ln() + 1.0,
+            _ => 1.0,
+        };
+        (
+            self.powers(base as f32, self.dims, self.dims / 2),
+            magnitude,
+        )
     }
 
     fn yarn(&self) -> Vec<f32> {

@@ -2,8 +2,8 @@
 //! field cannot be forgotten.
 
 use crate::model::{
-    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, KeyValue, LatentAttention, Linear, Mixer,
-    MixtureOfExperts, Norm, OutputGate, Router, Step, Write, Xielu,
+    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, KeyValue,
+    LatentAttention, Linear, Mixer, MixtureOfExperts, Norm, OutputGate, Router, Step, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -107,6 +107,7 @@ impl Uses {
             Mixer::LatentAttention(attention) => self.latent_attention(attention),
             Mixer::FeedForward(network) => self.feed_forward(network),
             Mixer::MixtureOfExperts(experts) => self.experts(experts),
+            Mixer::Linear(linear) => self.linear(linear),
             Mixer::Identity => {}
         }
     }
@@ -128,6 +129,7 @@ impl Uses {
             mask: _,
             scale: _,
             softcap: _,
+            clamp: _,
             sinks,
             query_temperature: _,
             gate,

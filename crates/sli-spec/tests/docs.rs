@@ -19,7 +19,9 @@ fn goldens() -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for entry in fs::read_dir(root().join("goldens")).unwrap() {
         let path = entry.unwrap().path().join("config.json");
-        let Ok(text) = fs::read_to_string(path) else { continue };
+        let Ok(text) = fs::read_to_string(path) else {
+            continue;
+        };
         let config: serde_json::Value = serde_json::from_str(&text).unwrap();
         if let Some(name) = config["model_type"].as_str() {
             *counts.entry(name.to_owned()).or_default() += 1;
@@ -40,11 +42,18 @@ fn architectures() -> String {
     let _ = writeln!(text, "{} model types.\n", MODEL_TYPES.len());
     text.push_str("| type | family | goldens | positions | mixers | experts | layers | head |\n");
     text.push_str("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
-    let mut rows: Vec<Facts> = MODEL_TYPES.iter().map(|row| Facts::of(row).unwrap()).collect();
+    let mut rows: Vec<Facts> = MODEL_TYPES
+        .iter()
+        .map(|row| Facts::of(row).unwrap())
+        .collect();
     rows.sort_by(|a, b| a.model_type.cmp(&b.model_type));
     for facts in rows {
         let joined = |items: Vec<String>| {
-            if items.is_empty() { "none".to_owned() } else { items.join("; ") }
+            if items.is_empty() {
+                "none".to_owned()
+            } else {
+                items.join("; ")
+            }
         };
         let _ = writeln!(
             text,
@@ -56,7 +65,9 @@ fn architectures() -> String {
             joined(facts.mixers.iter().cloned().collect()),
             facts.mixture_of_experts.unwrap_or("none"),
             facts.layer_prefix,
-            facts.head.map_or_else(|| "none".to_owned(), |name| format!("`{name}`")),
+            facts
+                .head
+                .map_or_else(|| "none".to_owned(), |name| format!("`{name}`")),
         );
     }
     text

@@ -45,7 +45,7 @@ fn golden_folders() -> Vec<PathBuf> {
     let mut folders: Vec<_> = fs_err::read_dir(root)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.join("golden.json").exists())
+        .filter(|path| path.join("tensors.json").exists() && path.join("config.json").exists())
         .collect();
     folders.sort();
     folders

@@ -33,6 +33,8 @@ pub struct Golden {
     /// Its folder.
     pub folder: PathBuf,
     tensors: Vec<TensorEntry>,
+    /// Files that the weights are divided into.
+    num_shards: Option<usize>,
     /// Whether the formula's values are exact in bf16.
     pub rounded: bool,
     expected: Vec<u8>,
@@ -43,6 +45,7 @@ struct TensorFile {
     tensors: Vec<TensorEntry>,
     #[serde(default)]
     round_to: Option<String>,
+    num_shards: Option<usize>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -54,6 +57,8 @@ struct TensorEntry {
     offset: Option<f64>,
     values: Option<Vec<f64>>,
     same_as: Option<String>,
+    /// Axis along which Meta's files divide it; without one each has a copy.
+    shard_dim: Option<usize>,
 }
 
 /// One record of a golden.
@@ -100,6 +105,7 @@ impl Golden {
         Self {
             name: name.to_owned(),
             tensors: file.tensors,
+            num_shards: file.num_shards,
             rounded: file.round_to.as_deref() == Some("bf16"),
             expected: fs_err::read(folder.join("expected.safetensors")).unwrap(),
             folder,
@@ -114,12 +120,27 @@ impl Golden {
                 fs_err::copy(self.folder.join(name), folder.join(name)).unwrap();
             }
         }
+        let Some(shards) = self.num_shards else {
+            return self.write_file(&folder.join("model.safetensors"), stored, None);
+        };
+        for shard in 0..shards {
+            let file = folder.join(format!("consolidated.{shard:02}.safetensors"));
+            self.write_file(&file, stored, Some((shard, shards)));
+        }
+    }
+
+    /// Writes one file: all tensors, or their parts `shard` of `shards`.
+    fn write_file(&self, path: &Path, stored: Stored, shard: Option<(usize, usize)>) {
         let tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = self
             .tensors
             .iter()
             .map(|entry| {
                 let (dtype, bytes) = self.bytes(entry, stored);
-                (entry.name.clone(), entry.shape.clone(), dtype, bytes)
+                let (shape, bytes) = match (shard, entry.shard_dim) {
+                    (Some(shard), Some(axis)) => part(&entry.shape, &bytes, axis, shard),
+                    _ => (entry.shape.clone(), bytes),
+                };
+                (entry.name.clone(), shape, dtype, bytes)
             })
             .collect();
         let views = tensors.iter().map(|(name, shape, dtype, bytes)| {
@@ -129,7 +150,7 @@ impl Golden {
             )
         });
         let data = safetensors::serialize(views, None).unwrap();
-        fs_err::write(folder.join("model.safetensors"), data).unwrap();
+        fs_err::write(path, data).unwrap();
     }
 
     fn bytes(&self, entry: &TensorEntry, stored: Stored) -> (Dtype, Vec<u8>) {
@@ -276,6 +297,22 @@ impl Golden {
             })
             .collect()
     }
+}
+
+/// Part `shard` of `shards` of a tensor along an axis.
+fn part(
+    shape: &[usize],
+    bytes: &[u8],
+    axis: usize,
+    (shard, shards): (usize, usize),
+) -> (Vec<usize>, Vec<u8>) {
+    let outer: usize = shape[..axis].iter().product();
+    let run = bytes.len() / outer / shards;
+    let runs = (0..outer).flat_map(|index| &bytes[(index * shards + shard) * run..][..run]);
+    let bytes = runs.copied().collect();
+    let mut shape = shape.to_vec();
+    shape[axis] /= shards;
+    (shape, bytes)
 }
 
 fn integers(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<u32>> {

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, Segment};
-use sli_spec::rope::Rope;
-use sli_spec::{Mixer, ModelSpec, Position, PositionIds};
+use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
+use sli_spec::{Blocks, Mixer, ModelSpec, Position, PositionIds};
 
+use crate::error::EngineError;
 use crate::records::Record;
 
 /// Records of a super-batch, packed: `[tokens]` of everything.
@@ -27,6 +28,8 @@ pub(crate) struct BatchRecord {
     pub id: String,
     /// Its rows.
     pub rows: Range<usize>,
+    /// How it divides, for models that place their tokens by it.
+    pub blocks: Option<Blocks>,
 }
 
 struct RopeTable {
@@ -37,7 +40,11 @@ struct RopeTable {
 
 impl Batch {
     /// Packs records and computes the rotations of all their positions.
-    pub fn new(spec: &ModelSpec, first_record: usize, records: Vec<Record>) -> Self {
+    pub fn new(
+        spec: &ModelSpec,
+        first_record: usize,
+        records: Vec<Record>,
+    ) -> Result<Self, EngineError> {
         let total = records.iter().map(|record| record.tokens.len()).sum();
         let typed = records.iter().any(|record| record.token_types.is_some());
         let mut batch = Self {
@@ -62,10 +69,14 @@ impl Batch {
                     None => types.resize(start + length, 0),
                 }
             }
+            let blocks = spec.positions.blocks(&record.tokens).map_err(|problem| {
+                EngineError::Request(format!("record `{}`: {problem}", record.id))
+            })?;
             batch.tokens.extend(&record.tokens);
             batch.records.push(BatchRecord {
                 id: record.id,
                 rows: start..start + length,
+                blocks,
             });
         }
         batch.ropes = distinct_ropes(spec)
@@ -75,7 +86,7 @@ impl Batch {
                 RopeTable { rope, cos, sin }
             })
             .collect();
-        batch
+        Ok(batch)
     }
 
     /// Number of tokens.
@@ -119,7 +130,7 @@ impl Batch {
                     q: rows.clone(),
                     k: rows,
                     q_start: 0,
-                    prefix: 0,
+                    prefix: record.blocks.map_or(0, |blocks| blocks.context),
                 }
             })
             .collect()
@@ -138,7 +149,7 @@ pub(crate) struct Chunk {
 /// Position ids of a record for a learned table.
 fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
     match rule {
-        PositionIds::Sequential => (0..tokens.len() as u32).collect(),
+        PositionIds::Sequential | PositionIds::Blocks { .. } => (0..tokens.len() as u32).collect(),
         PositionIds::AfterPadding { padding } => {
             let mut seen = 0;
             tokens
@@ -180,7 +191,10 @@ pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
                             add(rope);
                         }
                     }
-                    Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {}
+                    Mixer::FeedForward(_)
+                    | Mixer::MixtureOfExperts(_)
+                    | Mixer::Linear(_)
+                    | Mixer::Identity => {}
                 }
             }
         }
@@ -208,6 +222,11 @@ fn rotation(rope: &Rope, records: &[BatchRecord]) -> (Mat, Mat) {
             });
         let frequencies = rope.frequencies(length);
         for (position, row) in record.rows.clone().enumerate() {
+            if let Some(blocks) = record.blocks {
+                let position = axis_position(rope.axis, blocks, position);
+                turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
+                continue;
+            }
             if let Some(&source) = known[slot].1.get(position) {
                 cos.as_mut_slice()
                     .copy_within(source * half..(source + 1) * half, row * half);
@@ -216,14 +235,29 @@ fn rotation(rope: &Rope, records: &[BatchRecord]) -> (Mat, Mat) {
                 continue;
             }
             known[slot].1.push(row);
-            for (feature, &inverse) in frequencies.inverse.iter().enumerate() {
-                let angle = f64::from(inverse * position as f32);
-                cos.row_mut(row)[feature] = angle.cos() as f32 * frequencies.attention_factor;
-                sin.row_mut(row)[feature] = angle.sin() as f32 * frequencies.attention_factor;
-            }
+            turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
         }
     }
     (cos, sin)
+}
+
+/// Cosines and sines of one position.
+fn turn(frequencies: &RopeFrequencies, position: usize, cos: &mut [f32], sin: &mut [f32]) {
+    for ((&inverse, cos), sin) in frequencies.inverse.iter().zip(cos).zip(sin) {
+        let angle = f64::from(inverse * position as f32);
+        *cos = angle.cos() as f32 * frequencies.attention_factor;
+        *sin = angle.sin() as f32 * frequencies.attention_factor;
+    }
+}
+
+/// What a rotation turns the token at `position` by.
+fn axis_position(axis: PositionAxis, blocks: Blocks, position: usize) -> usize {
+    match axis {
+        PositionAxis::Token => position,
+        PositionAxis::Context if position < blocks.context => position,
+        PositionAxis::Context => blocks.mask,
+        PositionAxis::Block => (position + 1).saturating_sub(blocks.context),
+    }
 }
 
 #[cfg(test)]

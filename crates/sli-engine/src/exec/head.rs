@@ -4,7 +4,7 @@
 //! and the best `k`, and is dropped.
 
 use sli_kernels::{LseState, Mat, Store, TopK};
-use sli_spec::{Head, LogitsHead};
+use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::Layer;
 use super::linear::{tile_rows, tiles};
@@ -15,6 +15,9 @@ use crate::weights::stream::{Piece, stream};
 
 /// Tiles of the vocabulary start at multiples of this many columns.
 const TILE: usize = 1024;
+
+/// Rows whose lengths are computed at a time.
+const LENGTH_ROWS: usize = 128;
 
 /// What is wanted of the logits.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,26 @@ impl Layer<'_> {
         let mut normed = Mat::new(hidden.rows(), hidden.cols());
         self.norm(norm, hidden.view(), normed.view_mut())?;
         Ok(Some(normed))
+    }
+
+    /// The Euclidean length of every row of a matrix, at least 1e-12 (as `normalize` of torch).
+    fn row_lengths(&self, matrix: WeightIndex, rows: usize) -> Result<Vec<f32>, EngineError> {
+        let columns = self.leaf(matrix).shape.last().copied().unwrap_or(0);
+        let mut values = Mat::default();
+        let mut lengths = Vec::with_capacity(rows);
+        for start in (0..rows).step_by(LENGTH_ROWS) {
+            let ids: Vec<u32> = (start..(start + LENGTH_ROWS).min(rows))
+                .map(|id| id as u32)
+                .collect();
+            values.reset(ids.len(), columns);
+            self.gather(matrix, &ids, &mut values, false)?;
+            for row in 0..ids.len() {
+                let square = |sum: f64, value: &f32| sum + f64::from(*value).powi(2);
+                let square = values.row(row).iter().fold(0.0, square);
+                lengths.push(square.sqrt().max(1e-12) as f32);
+            }
+        }
+        Ok(lengths)
     }
 
     /// Runs the head on all rows of a super-batch.
@@ -104,6 +127,10 @@ impl Layer<'_> {
                 }]
             })
             .collect();
+        let lengths = match logits.normalized_rows {
+            true => Some(self.row_lengths(logits.projection.weight, vocab)?),
+            false => None,
+        };
         let mut block = Mat::default();
         stream(self.model, compute, 1, &groups, |index, packed| {
             let columns = tiles[index].clone();
@@ -114,6 +141,13 @@ impl Layer<'_> {
                 let x = x.rows_view(range.clone());
                 self.kernels
                     .gemm(x, &packed[0], bias, Store::Set, block.view_mut());
+                if let Some(lengths) = &lengths {
+                    let lengths = &lengths[columns.clone()];
+                    for row in 0..block.rows() {
+                        let logits = block.row_mut(row).iter_mut().zip(lengths);
+                        logits.for_each(|(logit, length)| *logit /= length);
+                    }
+                }
                 if logits.scale != 1.0 {
                     self.kernels
                         .scale_in_place(logits.scale as f32, block.view_mut());

@@ -34,7 +34,7 @@ pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
     match mixer {
         Mixer::Attention(_) | Mixer::LatentAttention(_) => Some(Site::Attention),
         Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) => Some(Site::Mlp),
-        Mixer::Identity => None,
+        Mixer::Linear(_) | Mixer::Identity => None,
     }
 }
 
@@ -133,6 +133,10 @@ impl Layer<'_> {
             }
             Mixer::MixtureOfExperts(experts) => {
                 mixers::experts::run(self, experts, x, rows, output, scratch, probe)?;
+            }
+            Mixer::Linear(linear) => {
+                output.reset(x.rows(), linear.out_features);
+                self.linear(x, linear, output.view_mut())?;
             }
             Mixer::Identity => {
                 output.reset(x.rows(), x.cols());

@@ -127,6 +127,14 @@ pub(crate) fn run(
             }
         }
     });
+    let limit = attention.clamp.map(|limit| limit as f32);
+    let clamp = limit.map(|limit| {
+        move |_: &BiasSite, logits: &mut [f32]| {
+            logits
+                .iter_mut()
+                .for_each(|logit| *logit = logit.clamp(-limit, limit));
+        }
+    });
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -142,11 +150,14 @@ pub(crate) fn run(
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: match (&bias, &rounded) {
-                (Some(bias), _) => Some(bias as &BiasFn<'_>),
-                (None, Some(rounded)) => Some(rounded as &BiasFn<'_>),
-                (None, None) => None,
-            },
+            bias: [
+                bias.as_ref().map(|bias| bias as &BiasFn<'_>),
+                rounded.as_ref().map(|bias| bias as &BiasFn<'_>),
+                clamp.as_ref().map(|bias| bias as &BiasFn<'_>),
+            ]
+            .into_iter()
+            .flatten()
+            .next(),
         },
         scratch.heads.view_mut(),
     );
@@ -185,7 +196,8 @@ fn rounded_alibi(slope: bf16, key: usize) -> f32 {
 pub(crate) fn mask(mask: Mask) -> AttentionMask {
     match mask {
         Mask::Full => AttentionMask::Full,
-        Mask::Causal => AttentionMask::Causal,
+        // The segments say where the context ends.
+        Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
         Mask::CausalWindow(window) => AttentionMask::Window {
             left: window,
             right: None,

@@ -55,9 +55,7 @@ pub(super) fn subtract(
     }
     layer.head_norm(&differential.norm, heads / 2, scratch.query.view_mut())?;
     let gain = differential.gain as f32;
-    layer
-        .kernels
-        .scale_in_place(gain, scratch.query.view_mut());
+    layer.kernels.scale_in_place(gain, scratch.query.view_mut());
     std::mem::swap(&mut scratch.heads, &mut scratch.query);
     Ok(())
 }

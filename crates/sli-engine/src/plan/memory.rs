@@ -191,7 +191,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     set(10, rows(hidden));
                 }
             }
-            Mixer::Identity => {}
+            Mixer::Linear(_) | Mixer::Identity => {}
         }
     }
     all

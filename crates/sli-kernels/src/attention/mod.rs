@@ -58,7 +58,8 @@ pub struct BiasSite {
     pub keys: Range<usize>,
 }
 
-/// Adds to the logits of one query and some keys; negative infinity masks a key.
+/// Changes the logits (scaled, capped, with their slopes) of one query and some keys; negative
+/// infinity masks a key.
 pub type BiasFn<'a> = dyn Fn(&BiasSite, &mut [f32]) + Sync + 'a;
 
 /// What [`Kernels::attention`] computes:

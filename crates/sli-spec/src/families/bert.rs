@@ -357,6 +357,7 @@ impl Style<'_> {
                     norm: Some(norm),
                 }),
                 projection,
+                normalized_rows: false,
                 scale: 1.0,
                 softcap: None,
             }

@@ -4,9 +4,9 @@
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain, HeadNorm, KeyValue, Layer,
-    LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds, QueryTemperature,
-    Shard, Source, SpecError, Split, Stack, Step, Write, Xielu,
+    Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
+    HeadNorm, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position,
+    PositionIds, QueryTemperature, Shard, Source, SpecError, Split, Stack, Step, Write, Xielu,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -49,6 +49,8 @@ pub struct Decoder<'c> {
     pub output_bias: bool,
     /// The feed-forward network has addends.
     pub feed_forward_bias: bool,
+    /// The feed-forward network's last projection has an addend, whatever the others have.
+    pub down_bias: bool,
     /// The feed-forward network is gated.
     pub gated: bool,
     /// Queries, keys and values are one tensor.
@@ -175,6 +177,15 @@ impl<'c> Decoder<'c> {
     /// A plain Llama of this configuration's sizes: RMS pre-norms, rotate-half rope on all layers,
     /// grouped queries, SwiGLU, no addends.
     pub fn new(config: &'c Config, norm: NormStyle) -> Result<Self, SpecError> {
+        Self::with_width(config, norm, config.size("intermediate_size")?)
+    }
+
+    /// The same with this many features inside the feed-forward network.
+    pub fn with_width(
+        config: &'c Config,
+        norm: NormStyle,
+        intermediate_size: usize,
+    ) -> Result<Self, SpecError> {
         let hidden_size = config.size("hidden_size")?;
         let layers = config.layers("num_hidden_layers")?;
         let heads = config.heads("num_attention_heads")?;
@@ -193,7 +204,7 @@ impl<'c> Decoder<'c> {
             heads,
             kv_heads,
             head_dim,
-            intermediate_size: config.size("intermediate_size")?,
+            intermediate_size,
             norm,
             arrangement: Arrangement::Pre {
                 attention: "input_layernorm",
@@ -207,6 +218,7 @@ impl<'c> Decoder<'c> {
             query_key_value_bias: false,
             output_bias: false,
             feed_forward_bias: false,
+            down_bias: false,
             gated: true,
             fused_query_key_value: None,
             fused_gate_up: None,
@@ -438,7 +450,8 @@ impl<'c> Decoder<'c> {
         leaves.layer(steps)
     }
 
-    fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+    /// The attention of a layer, its names relative to the layer.
+    pub fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
         let wide = self.heads * self.head_dim;
         let [query, key, value] = self.query_key_value(leaves);
         let query_norm = self.head_norm(leaves, self.names.query_norm, self.heads);
@@ -554,7 +567,8 @@ impl<'c> Decoder<'c> {
         Some(DynamicMask { step, decay, kept })
     }
 
-    fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
+    /// The feed-forward network of a layer, its names relative to the layer.
+    pub fn feed_forward(&self, leaves: &mut Leaves) -> Mixer {
         let [hidden, inner] = [self.hidden_size, self.intermediate_size];
         let bias = self.feed_forward_bias;
         let (gate, up) = if let Some(name) = self.fused_gate_up {
@@ -578,7 +592,12 @@ impl<'c> Decoder<'c> {
         Mixer::FeedForward(FeedForward {
             gate,
             up,
-            down: leaves.linear(self.names.down, [hidden, inner], bias, Shard::Row),
+            down: leaves.linear(
+                self.names.down,
+                [hidden, inner],
+                bias || self.down_bias,
+                Shard::Row,
+            ),
             activation: self.activation,
             learned_activation,
             inner_norm,

@@ -34,7 +34,11 @@ const BART: Names = Names {
     layers: "layers",
     attention_norm: "self_attn_layer_norm",
     feed_forward_norm: "final_layer_norm",
-    projections: Projections::Separate(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
+    projections: Projections::Separate([
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+    ]),
     output: "self_attn.out_proj",
     up: "fc1",
     down: "fc2",
@@ -127,7 +131,10 @@ pub fn imagegpt(config: &Config) -> Result<ModelSpec, SpecError> {
     if decoder.outputs == 0 {
         return Err(config.invalid("vocab_size", "at least 2"));
     }
-    config.off("tie_word_embeddings", "the head is shorter than the token table")?;
+    config.off(
+        "tie_word_embeddings",
+        "the head is shorter than the token table",
+    )?;
     decoder.build()
 }
 
@@ -226,7 +233,11 @@ fn attention_types(config: &Config) -> Result<Vec<String>, SpecError> {
     }
     let expected = "a list of pairs: a list of kinds, and how often it is repeated";
     let Some(value) = config.value("attention_types") else {
-        return Ok(["global", "local"].repeat(12).into_iter().map(str::to_owned).collect());
+        return Ok(["global", "local"]
+            .repeat(12)
+            .into_iter()
+            .map(str::to_owned)
+            .collect());
     };
     let pairs = value.as_array().map(Vec::as_slice).unwrap_or_default();
     let kinds: Option<Vec<_>> = pairs.iter().map(expand).collect();
@@ -242,7 +253,11 @@ pub fn openai_gpt(config: &Config) -> Result<ModelSpec, SpecError> {
         ..GPT2
     };
     let mut decoder = Classic::new(config, names, layer_norm(config)?)?;
-    decoder.learned_positions("positions_embed", 0, config.size("max_position_embeddings")?);
+    decoder.learned_positions(
+        "positions_embed",
+        0,
+        config.size("max_position_embeddings")?,
+    );
     decoder.transposed = true;
     decoder.arrangement = Arrangement::Post;
     decoder.final_norm = None;
@@ -264,7 +279,11 @@ pub fn biogpt(config: &Config) -> Result<ModelSpec, SpecError> {
         ..BART
     };
     let mut decoder = Classic::new(config, names, NormStyle::layer(USUAL_EPSILON))?;
-    decoder.learned_positions("embed_positions", 2, config.size("max_position_embeddings")?);
+    decoder.learned_positions(
+        "embed_positions",
+        2,
+        config.size("max_position_embeddings")?,
+    );
     decoder.intermediate_size = config.size("intermediate_size")?;
     decoder.activation = config.activation("hidden_act")?;
     scale_embedding(config, &mut decoder)?;
@@ -315,7 +334,11 @@ pub fn opt(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let mut decoder = Classic::new(config, names, norm)?;
     decoder.prefix = format!("{}decoder.", decoder.prefix);
-    decoder.learned_positions("embed_positions", 2, config.size("max_position_embeddings")?);
+    decoder.learned_positions(
+        "embed_positions",
+        2,
+        config.size("max_position_embeddings")?,
+    );
     decoder.intermediate_size = config.size("ffn_dim")?;
     decoder.activation = config.activation("activation_function")?;
     if !config.flag("enable_bias")? {
@@ -387,6 +410,8 @@ fn gptj_like<'c>(config: &'c Config, names: Names) -> Result<Classic<'c>, SpecEr
         return Err(config.invalid("rotary_dim", "even and at most the size of a head"));
     }
     decoder.positions = Some(Position::Rope(Rope {
+        axis: crate::rope::PositionAxis::Token,
+
         dims,
         offset: 0,
         interleaved: true,

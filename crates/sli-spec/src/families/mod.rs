@@ -8,6 +8,7 @@
 //! not refuses the file.
 
 pub mod bert;
+pub mod chatglm;
 pub mod classic;
 pub mod cohere;
 pub mod decoder;
@@ -16,3 +17,8 @@ pub mod gpt;
 pub mod granite;
 pub mod layer_norm;
 pub mod llama;
+pub mod llama_remote;
+pub mod nemotron_nas;
+pub mod original;
+pub mod phi_remote;
+pub mod spelling;

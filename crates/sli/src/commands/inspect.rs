@@ -258,6 +258,7 @@ fn mixer_name(mixer: &Mixer) -> String {
                 ""
             }
         ),
+        Mixer::Linear(_) => "linear map".to_owned(),
         Mixer::Identity => "identity".to_owned(),
     }
 }
@@ -266,6 +267,7 @@ fn mask_name(mask: Mask) -> String {
     match mask {
         Mask::Full => ", both directions".to_owned(),
         Mask::Causal => String::new(),
+        Mask::CausalAfterContext => ", both directions in the context".to_owned(),
         Mask::CausalWindow(window) => format!(", window {window}"),
         Mask::Window(distance) => format!(", both directions, window {distance}"),
         Mask::CausalChunk(length) => format!(", chunks of {length}"),

@@ -1,0 +1,367 @@
+//! Variations of Llama whose code is published beside their weights, not in transformers.
+
+use crate::build::{NormStyle, divided};
+use crate::families::decoder::Decoder;
+use crate::families::spelling::{
+    Place, Spelling, add_vector, attentions, decoder, fused, fused_rows,
+};
+use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
+use crate::{
+    Alibi, Config, LengthLimit, ModelSpec, Norm, NormKind, Position, QueryTemperature, SpecError,
+    Split,
+};
+
+/// RMS norms, rotate-half rope in all layers, `hidden_act`.
+fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = unrotated(config)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    Ok(decoder)
+}
+
+fn unrotated(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    of_width(config, config.size("intermediate_size")?)
+}
+
+/// Without rotation, with this many features inside the feed-forward network.
+pub(super) fn of_width(config: &Config, width: usize) -> Result<Decoder<'_>, SpecError> {
+    let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
+    let mut decoder = Decoder::with_width(config, norm, width)?;
+    decoder.activation = config.activation("hidden_act")?;
+    Ok(decoder)
+}
+
+/// XVERSE, Skywork: Llama under another name.
+pub fn llama(config: &Config) -> Result<ModelSpec, SpecError> {
+    // What the tokenizer cuts at.
+    config.ignore(&["max_tokenizer_truncation"]);
+    plain(config)?.build()
+}
+
+/// InternLM: `bias` on the four projections of the attention, the rotation in `rotary`.
+pub fn internlm(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = unrotated(config)?;
+    config.ignore(&["attn_implementation"]);
+    let rotary = config.nested("rotary")?;
+    let rotary = rotary.ok_or_else(|| config.missing("rotary"))?;
+    let scaling = match rotary.optional_text("type")?.as_deref() {
+        Some("origin") => RopeScaling::Default,
+        Some("dynamic") => RopeScaling::Dynamic {
+            factor: rotary.optional_positive("scaling_factor")?.unwrap_or(1.0),
+            trained: config.size("max_position_embeddings")?,
+        },
+        _ => return Err(rotary.unsupported("type", "either `origin` or `dynamic`")),
+    };
+    let rope = whole_heads(decoder.head_dim, rotary.positive("base")?, scaling);
+    decoder.ropes.fill(Some(rope));
+    decoder.query_key_value_bias = config.flag("bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.build()
+}
+
+/// InternLM2: queries, keys and values in one tensor, a key head's group after another.
+pub fn internlm2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    config.ignore(&["attn_implementation"]);
+    decoder.query_key_value_bias = config.flag("bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    let split = Split::Grouped {
+        groups: decoder.kv_heads,
+        queries: decoder.heads / decoder.kv_heads,
+    };
+    let mut in_layer = fused("attention.wqkv", &split);
+    in_layer.extend([
+        ("self_attn.o_proj", Place::As("attention.wo")),
+        ("mlp.gate_proj", Place::As("feed_forward.w1")),
+        ("mlp.down_proj", Place::As("feed_forward.w2")),
+        ("mlp.up_proj", Place::As("feed_forward.w3")),
+        ("input_layernorm", Place::As("attention_norm")),
+        ("post_attention_layernorm", Place::As("ffn_norm")),
+    ]);
+    let spelling = Spelling {
+        outside: vec![
+            ("embed_tokens", "model.tok_embeddings".into()),
+            ("lm_head", "output".into()),
+        ],
+        ..Spelling::of_layers(in_layer)
+    };
+    let mut spec = decoder.build()?;
+    spelling.apply(&mut spec);
+    Ok(spec)
+}
+
+/// Baichuan: the 7B models rotate and the 13B models have ALiBi; the second generation
+/// normalises the rows of its head.
+pub fn baichuan(config: &Config) -> Result<ModelSpec, SpecError> {
+    // Only the models that rotate have a trained length by this name.
+    let rotates = config.in_file("max_position_embeddings");
+    let decoder = if rotates {
+        plain(config)?
+    } else {
+        unrotated(config)?
+    };
+    config.ignore(&["model_max_length", "z_loss_weight", "_from_model_config"]);
+    let normalized = normalizes_head(config, rotates)?;
+    let (heads, width) = (decoder.heads, decoder.heads * decoder.head_dim);
+    let mut spec = decoder.build()?;
+    if !rotates {
+        let slopes = alibi_slopes(heads);
+        for attention in attentions(&mut spec) {
+            attention.positions = vec![Position::Alibi(Alibi {
+                rounded_to_bf16: false,
+
+                slopes: slopes.clone(),
+            })];
+        }
+        spec.length_limit = LengthLimit::None;
+    }
+    if let Some(logits) = &mut self::decoder(&mut spec).head.logits {
+        logits.normalized_rows = normalized;
+    }
+    Spelling::of_layers(fused_rows("self_attn.W_pack", [width; 3])).apply(&mut spec);
+    Ok(spec)
+}
+
+/// The published vocabularies tell the generations apart; for another one, the first 7B spells its
+/// class differently, and only the second generation names its tokenizer beside ALiBi.
+fn normalizes_head(config: &Config, rotates: bool) -> Result<bool, SpecError> {
+    let first_7b = config
+        .texts("architectures")?
+        .is_some_and(|names| names.iter().any(|name| name.starts_with("BaiChuan")));
+    Ok(match config.size("vocab_size")? {
+        64_000 => false,
+        125_696 => true,
+        _ if first_7b => false,
+        _ => rotates || config.in_file("tokenizer_class"),
+    })
+}
+
+/// Slopes of ALiBi; for numbers of heads between powers of two, every second one of the doubled
+/// list follows (Press et al. 2021).
+pub(super) fn alibi_slopes(heads: usize) -> Vec<f64> {
+    let power = 1_usize << heads.ilog2();
+    let slope = |number: usize, of: usize| 2_f64.powf(-8.0 * number as f64 / of as f64);
+    let whole = (1..=power).map(|number| slope(number, power));
+    let further = (0..heads - power).map(|number| slope(2 * number + 1, 2 * power));
+    whole.chain(further).collect()
+}
+
+/// MiniCPM: factors on the embedding, the sublayers and the logits.
+pub fn minicpm(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.embedding_scale = config.number("scale_emb")?;
+    decoder.residual_scale = config.number("scale_depth")? / (decoder.layers() as f64).sqrt();
+    decoder.logit_scale = config.positive("dim_model_base")? / decoder.hidden_size as f64;
+    decoder.build()
+}
+
+/// Aquila: attention logits between -1024 and 1024.
+pub fn aquila(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut spec = plain(config)?.build()?;
+    for attention in attentions(&mut spec) {
+        attention.clamp = Some(1024.0);
+    }
+    Ok(spec)
+}
+
+/// Orion: layer norms, with `rms_norm_eps`.
+pub fn orion(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.norm = NormStyle::layer(decoder.norm.epsilon);
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.build()
+}
+
+/// Yi before it became Llama: two norms have other names.
+pub fn yi(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut spec = plain(config)?.build()?;
+    let spelling = Spelling::of_layers(vec![
+        ("input_layernorm", Place::As("ln1")),
+        ("post_attention_layernorm", Place::As("ln2")),
+    ]);
+    spelling.apply(&mut spec);
+    Ok(spec)
+}
+
+/// Qwen 1: addends on queries, keys and values; the base of the rotation grows in steps with the
+/// record, and the queries' factor with their position.
+pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = unrotated(config)?;
+    let seq_length = config.size("seq_length")?;
+    let channels = config.size("kv_channels")?;
+    if channels != decoder.head_dim {
+        let expected = format!("{}, the features of a head", decoder.head_dim);
+        return Err(config.invalid("kv_channels", expected));
+    }
+    // Precision and scheduling; the vocabulary is `vocab_size`, the base `rotary_emb_base`; and what
+    // the first release wrote without reading it.
+    config.ignore(&[
+        "bf16",
+        "fp16",
+        "fp32",
+        "onnx_safe",
+        "use_flash_attn",
+        "use_cache_kernel",
+        "params_dtype",
+        "use_cache_quantization",
+        "softmax_in_fp32",
+        "padded_vocab_size",
+        "rope_theta",
+        "emb_dropout_prob",
+        "attn_dropout_prob",
+        "tokenizer_type",
+        "bias_dropout_fusion",
+        "apply_residual_connection_post_layernorm",
+        "pos_emb",
+        "activation",
+    ]);
+    config.neutral(
+        "activation",
+        &["swiglu".into()],
+        "only `swiglu` is published",
+    )?;
+    config.neutral("pos_emb", &["rotary".into()], "only `rotary` is published")?;
+    config.off(
+        "apply_residual_connection_post_layernorm",
+        "no published code reads it",
+    )?;
+    config.neutral(
+        "scale_attn_weights",
+        &[true.into()],
+        "attention without its scale",
+    )?;
+    // The configured width counts gate and up together.
+    decoder.intermediate_size = divided(config, "intermediate_size", decoder.intermediate_size, 2)?;
+    decoder.query_key_value_bias = true;
+    decoder.output_bias = !config.flag("no_bias")?;
+    decoder.feed_forward_bias = decoder.output_bias;
+    decoder.rotate(&RopeOptions {
+        theta_keys: &["rotary_emb_base"],
+        partial: true,
+        partial_keys: &["rotary_pct"],
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    let stepped = config.flag("use_dynamic_ntk")?;
+    for rope in decoder.ropes.iter_mut().flatten().filter(|_| stepped) {
+        rope.scaling = RopeScaling::SteppedNtk {
+            base_length: seq_length,
+            trained: None,
+        };
+    }
+    let width = decoder.heads * decoder.head_dim;
+    let mut in_layer = fused_rows("attn.c_attn", [width; 3]);
+    in_layer.extend([
+        ("self_attn.o_proj", Place::As("attn.c_proj")),
+        ("mlp.up_proj", Place::As("mlp.w1")),
+        ("mlp.gate_proj", Place::As("mlp.w2")),
+        ("mlp.down_proj", Place::As("mlp.c_proj")),
+        ("input_layernorm", Place::As("ln_1")),
+        ("post_attention_layernorm", Place::As("ln_2")),
+    ]);
+    let spelling = Spelling {
+        layers: "transformer.h.",
+        outside: vec![
+            ("embed_tokens", "transformer.wte".into()),
+            ("norm", "transformer.ln_f".into()),
+        ],
+        ..Spelling::of_layers(in_layer)
+    };
+    let mut spec = decoder.build()?;
+    if config.flag("use_logn_attn")? {
+        for attention in attentions(&mut spec) {
+            attention.query_temperature = Some(QueryTemperature::LogN {
+                trained: seq_length as f64,
+            });
+        }
+    }
+    spelling.apply(&mut spec);
+    Ok(spec)
+}
+
+/// TeleChat: keys and values in one tensor, head by head; addends on the outputs of the sublayers;
+/// a rotation that is stretched in steps from the start.
+pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = unrotated(config)?;
+    // Scheduling, and what the code does not read.
+    config.ignore(&[
+        "attention_softmax_in_fp32",
+        "bias_dropout_fusion",
+        "masked_softmax_fusion",
+        "flash_attn",
+        "n_inner",
+        "eos_token_id",
+        "skip_bias_add",
+        "n_positions",
+        "seq_length",
+    ]);
+    config.off("apply_residual_connection_post_layernorm", "not published")?;
+    config.off("logn", "not published")?;
+    let sizes = ["base_seqlen", "training_seqlen"].map(|key| config.size(key));
+    let [base_length, trained] = sizes;
+    let scaling = RopeScaling::SteppedNtk {
+        base_length: base_length?,
+        trained: Some(trained?),
+    };
+    decoder
+        .ropes
+        .fill(Some(whole_heads(decoder.head_dim, 10_000.0, scaling)));
+    decoder.output_bias = true;
+    decoder.down_bias = true;
+    let split = Split::PerHead {
+        heads: decoder.heads,
+        parts: 2,
+    };
+    let spelling = Spelling {
+        layers: "transformer.h.",
+        outside: vec![
+            ("embed_tokens", "transformer.word_embeddings".into()),
+            ("norm", "transformer.ln_f".into()),
+        ],
+        ..Spelling::of_layers(vec![
+            ("self_attn.q_proj", Place::As("self_attention.query")),
+            (
+                "self_attn.k_proj",
+                Place::Part("self_attention.key_value", split.clone(), 0),
+            ),
+            (
+                "self_attn.v_proj",
+                Place::Part("self_attention.key_value", split, 1),
+            ),
+            ("self_attn.o_proj", Place::As("self_attention.dense")),
+        ])
+    };
+    let (hidden_size, epsilon) = (decoder.hidden_size, decoder.norm.epsilon);
+    if decoder.kv_heads != decoder.heads {
+        return Err(config.unsupported("num_key_value_heads", "TeleChat2 is another type"));
+    }
+    let mut spec = decoder.build()?;
+    spelling.apply(&mut spec);
+    if config.flag("embed_layernorm")? {
+        let embedding = &mut self::decoder(&mut spec).embedding;
+        let name = "transformer.word_embeddings_layernorm.weight".to_owned();
+        let weight = add_vector(&mut embedding.leaves, name, hidden_size, None);
+        embedding.norm = Some(Norm {
+            kind: NormKind::Rms,
+            weight: Some(weight),
+            bias: None,
+            epsilon,
+        });
+    }
+    Ok(spec)
+}
+
+/// Rotate-half rope on whole heads.
+fn whole_heads(dims: usize, theta: f64, scaling: RopeScaling) -> Rope {
+    Rope {
+        reversed: false,
+
+        dims,
+        offset: 0,
+        interleaved: false,
+        theta,
+        scaling,
+        axis: PositionAxis::Token,
+    }
+}

@@ -1,0 +1,194 @@
+//! DeciLM and Nemotron-NAS: Llama whose layers a search has shrunk, each differently.
+
+use crate::build::{Leaves, divided};
+use crate::families::decoder::Decoder;
+use crate::families::llama_remote::of_width;
+use crate::families::spelling::decoder;
+use crate::rope::RopeOptions;
+use crate::{Config, Layer, Mixer, ModelSpec, Shard, SpecError, Step};
+
+fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    // A search over layers leaves no common width.
+    let width = config.optional_size("intermediate_size")?;
+    let mut model = of_width(
+        config,
+        width.map_or_else(|| config.size("hidden_size"), Ok)?,
+    )?;
+    model.rotate(&RopeOptions::new(model.head_dim))?;
+    model.query_key_value_bias = config.flag("attention_bias")?;
+    model.output_bias = model.query_key_value_bias;
+    model.feed_forward_bias = config.flag("mlp_bias")?;
+    Ok(model)
+}
+
+/// DeciLM: every layer has its own number of key heads.
+pub fn deci(config: &Config) -> Result<ModelSpec, SpecError> {
+    let model = with_biases(config)?;
+    let key = "num_key_value_heads_per_layer";
+    let Some(counts) = config.numbers(key)? else {
+        return model.build();
+    };
+    if counts.len() != model.layers() {
+        return Err(config.invalid(
+            key,
+            format!("one number for each of {} layers", model.layers()),
+        ));
+    }
+    let sublayer = |&count: &f64| {
+        let kv_heads = whole_heads(config, key, count, model.heads)?;
+        Ok((
+            Sublayer::Full(kv_heads),
+            Sublayer::Full(model.intermediate_size),
+        ))
+    };
+    let sublayers = counts
+        .iter()
+        .map(sublayer)
+        .collect::<Result<Vec<_>, SpecError>>()?;
+    build(&model, &sublayers)
+}
+
+fn whole_heads(config: &Config, key: &str, count: f64, heads: usize) -> Result<usize, SpecError> {
+    let kv_heads = count as usize;
+    if kv_heads == 0 || kv_heads as f64 != count || heads % kv_heads != 0 {
+        return Err(config.invalid(key, format!("divisors of {heads}")));
+    }
+    Ok(kv_heads)
+}
+
+/// What stands in a sublayer's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sublayer {
+    /// Nothing, not even its norm.
+    Absent,
+    /// One linear map.
+    Linear,
+    /// The sublayer, with so many key heads or so wide.
+    Full(usize),
+}
+
+/// Nemotron-NAS: `block_configs` says for each layer what became of its attention and its network.
+pub fn nemotron_nas(config: &Config) -> Result<ModelSpec, SpecError> {
+    let Some(blocks) = config.objects("block_configs")? else {
+        return with_biases(config)?.build();
+    };
+    let model = with_biases(config)?;
+    if blocks.len() != model.layers() {
+        let expected = format!("one object for each of {} layers", model.layers());
+        return Err(config.invalid("block_configs", expected));
+    }
+    let sublayers = blocks
+        .iter()
+        .map(|block| Ok((attention(block, &model)?, network(block, &model)?)))
+        .collect::<Result<Vec<_>, SpecError>>()?;
+    build(&model, &sublayers)
+}
+
+fn attention(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError> {
+    let Some(own) = block.nested("attention")? else {
+        return Err(block.missing("attention"));
+    };
+    for key in [
+        "num_sink_tokens",
+        "window_length",
+        "sparsify",
+        "llama4",
+        "mamba",
+    ] {
+        own.neutral(key, &[], "not published")?;
+    }
+    own.off("unshifted_sink", "not published")?;
+    own.off("use_prefill_window_in_sink_attention", "not published")?;
+    let queries = own.optional_heads("n_heads_in_group")?;
+    let (absent, linear) = (own.flag("no_op")?, own.flag("replace_with_linear")?);
+    Ok(if absent {
+        Sublayer::Absent
+    } else if linear {
+        Sublayer::Linear
+    } else {
+        let queries = queries.ok_or_else(|| own.missing("n_heads_in_group"))?;
+        Sublayer::Full(divided(&own, "n_heads_in_group", model.heads, queries)?)
+    })
+}
+
+fn network(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError> {
+    let Some(own) = block.nested("ffn")? else {
+        return Err(block.missing("ffn"));
+    };
+    for key in ["sparsify", "moe"] {
+        own.neutral(key, &[], "not published")?;
+    }
+    own.neutral("gated", &[true.into()], "not published")?;
+    own.neutral("hidden_act", &["silu".into()], "not published")?;
+    let factor = own.optional_positive("ffn_mult")?;
+    let (absent, linear) = (own.flag("no_op")?, own.flag("replace_with_linear")?);
+    let width = own.optional_size("intermediate_size")?;
+    Ok(if absent {
+        Sublayer::Absent
+    } else if linear {
+        Sublayer::Linear
+    } else if let Some(width) = width {
+        Sublayer::Full(width)
+    } else {
+        // Two thirds of the multiple, rounded up to a multiple of 256.
+        let factor = factor.ok_or_else(|| own.missing("ffn_mult"))?;
+        let width = (2.0 * factor * model.hidden_size as f64 / 3.0) as usize;
+        Sublayer::Full(width.next_multiple_of(256))
+    })
+}
+
+/// The decoder with these sublayers.
+fn build(model: &Decoder<'_>, sublayers: &[(Sublayer, Sublayer)]) -> Result<ModelSpec, SpecError> {
+    let mut spec = model.clone().build()?;
+    let layers = &mut decoder(&mut spec).layers;
+    for (number, (layer, &(attention, network))) in layers.iter_mut().zip(sublayers).enumerate() {
+        *layer = layer_of(model, number, &layer.prefix, attention, network);
+    }
+    Ok(spec)
+}
+
+fn layer_of(
+    model: &Decoder<'_>,
+    number: usize,
+    prefix: &str,
+    attention: Sublayer,
+    network: Sublayer,
+) -> Layer {
+    let mut leaves = Leaves::new(prefix);
+    let hidden = model.hidden_size;
+    let linear = |leaves: &mut Leaves, name| {
+        Mixer::Linear(leaves.linear(name, [hidden, hidden], false, Shard::Column))
+    };
+    let mut steps = Vec::new();
+    if attention != Sublayer::Absent {
+        let pre = Some(leaves.norm("input_layernorm", hidden, model.norm));
+        let mixer = match attention {
+            Sublayer::Full(kv_heads) => {
+                let mut own = model.clone();
+                own.kv_heads = kv_heads;
+                own.attention(&mut leaves, number)
+            }
+            _ => linear(&mut leaves, "self_attn.linear_attn"),
+        };
+        steps.push(Step {
+            pre,
+            ..Step::residual(mixer)
+        });
+    }
+    if network != Sublayer::Absent {
+        let pre = Some(leaves.norm("post_attention_layernorm", hidden, model.norm));
+        let mixer = match network {
+            Sublayer::Full(intermediate_size) => {
+                let mut own = model.clone();
+                own.intermediate_size = intermediate_size;
+                own.feed_forward(&mut leaves)
+            }
+            _ => linear(&mut leaves, "mlp.linear_mlp"),
+        };
+        steps.push(Step {
+            pre,
+            ..Step::residual(mixer)
+        });
+    }
+    leaves.layer(steps)
+}

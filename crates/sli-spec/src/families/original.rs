@@ -1,0 +1,156 @@
+//! Llama and Mistral as their makers publish them: `params.json` and `consolidated` weights, several
+//! of which are the parts of a model that ran on several devices.
+
+use crate::build::NormStyle;
+use crate::families::decoder::Decoder;
+use crate::families::spelling::{Place, Spelling, respell};
+use crate::rope::{PositionAxis, Rope, RopeScaling};
+use crate::{Config, LengthLimit, Mask, ModelSpec, Source, SpecError};
+
+/// The `model_type` that [`Config::of_params`] gives such a file, which has none itself.
+pub const MODEL_TYPE: &str = "original";
+
+/// What only the weights tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Files that hold a part of every matrix.
+    pub shards: usize,
+    /// Rows and columns of one file's `tok_embeddings.weight`.
+    pub embedding: [usize; 2],
+}
+
+impl Stored {
+    /// The keys that a configuration is completed by: `(key, value)`.
+    pub(crate) fn keys(
+        self,
+        vocab_size: Option<i64>,
+        dim: Option<usize>,
+    ) -> [(&'static str, usize); 3] {
+        let by_columns = dim.is_some_and(|dim| self.embedding[1] < dim);
+        let rows = if by_columns { 1 } else { self.shards };
+        let vocab_size = vocab_size.and_then(|size| usize::try_from(size).ok());
+        [
+            ("vocab_size", vocab_size.unwrap_or(self.embedding[0] * rows)),
+            ("shards", self.shards),
+            ("embedding_columns", self.embedding[1]),
+        ]
+    }
+}
+
+/// Llama and Mistral.
+pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
+    config.neutral("moe", &[], "experts in this layout are not read")?;
+    let norm = NormStyle::rms(config.positive("norm_eps")?);
+    let hidden_size = config.size("hidden_size")?;
+    let mut model = Decoder::with_width(config, norm, width(config, hidden_size)?)?;
+    let theta = config.positive("rope_theta")?;
+    // Llama 3.1, whose code has these numbers in it.
+    let scaling = if config.flag("use_scaled_rope")? {
+        RopeScaling::Llama3 {
+            factor: 8.0,
+            low: 1.0,
+            high: 4.0,
+            original: 8192.0,
+        }
+    } else {
+        RopeScaling::Default
+    };
+    let (dims, axis) = (model.head_dim, PositionAxis::Token);
+    model.ropes.fill(Some(Rope {
+        reversed: false,
+
+        dims,
+        offset: 0,
+        interleaved: true,
+        theta,
+        scaling,
+        axis,
+    }));
+    if let Some(window) = config.optional_size("sliding_window")? {
+        model.masks.fill(Mask::CausalWindow(window));
+    }
+    let limit = config
+        .optional_size("max_seq_len")?
+        .filter(|_| config.in_file("max_seq_len"));
+    let mut spec = model.build()?;
+    spec.family = "original";
+    spec.length_limit = limit.map_or(LengthLimit::None, LengthLimit::Trained);
+    spelling().apply(&mut spec);
+    spec.ignored.push("rope.freqs*");
+    let shards = config.size("shards")?;
+    let by_columns = config.size("embedding_columns")? < hidden_size;
+    if shards > 1 {
+        // Every file has the norms.
+        spec.ignored.push("*norm.weight#*");
+        let leaves = spec.stacks.iter_mut().flat_map(|stack| {
+            let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
+            stack
+                .embedding
+                .leaves
+                .iter_mut()
+                .chain(layers)
+                .chain(&mut stack.head.leaves)
+        });
+        for leaf in leaves {
+            respell(&mut leaf.source, &|name| {
+                Some(merged(name, shards, by_columns))
+            });
+        }
+    }
+    Ok(spec)
+}
+
+/// Two thirds of four times the hidden size, times a factor, rounded up.
+fn width(config: &Config, hidden_size: usize) -> Result<usize, SpecError> {
+    let (factor, multiple) = (
+        config.optional_positive("ffn_dim_multiplier")?,
+        config.optional_size("multiple_of")?,
+    );
+    if let Some(width) = config.optional_size("intermediate_size")? {
+        return Ok(width);
+    }
+    let width = 8 * hidden_size / 3;
+    let width = factor.map_or(width, |factor| (factor * width as f64) as usize);
+    Ok(width.next_multiple_of(multiple.unwrap_or(256)))
+}
+
+fn spelling() -> Spelling {
+    Spelling {
+        layers: "layers.",
+        outside: vec![
+            ("embed_tokens", "tok_embeddings".into()),
+            ("lm_head", "output".into()),
+        ],
+        ..Spelling::of_layers(vec![
+            ("self_attn.q_proj", Place::As("attention.wq")),
+            ("self_attn.k_proj", Place::As("attention.wk")),
+            ("self_attn.v_proj", Place::As("attention.wv")),
+            ("self_attn.o_proj", Place::As("attention.wo")),
+            ("mlp.gate_proj", Place::As("feed_forward.w1")),
+            ("mlp.down_proj", Place::As("feed_forward.w2")),
+            ("mlp.up_proj", Place::As("feed_forward.w3")),
+            ("input_layernorm", Place::As("attention_norm")),
+            ("post_attention_layernorm", Place::As("ffn_norm")),
+        ])
+    }
+}
+
+/// One weight of all files.
+fn merged(name: &str, shards: usize, embedding_by_columns: bool) -> Source {
+    let parts = || {
+        (0..shards)
+            .map(|shard| Source::tensor(format!("{name}#{shard}")))
+            .collect()
+    };
+    let module = name.strip_suffix(".weight").unwrap_or(name);
+    if module.ends_with("norm") {
+        Source::tensor(format!("{name}#0"))
+    } else if module.ends_with("attention.wo")
+        || module.ends_with("feed_forward.w2")
+        || (module == "tok_embeddings" && embedding_by_columns)
+    {
+        Source::ConcatColumns(parts())
+    } else {
+        Source::ConcatRows(parts())
+    }
+}
