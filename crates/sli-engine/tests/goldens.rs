@@ -126,7 +126,7 @@ fn check_bf16_storage(golden: &Golden) -> Result<(), String> {
         golden.write(folder.path(), stored);
         let model = Model::open(folder.path(), &OpenOptions::default())
             .map_err(|error| format!("{error}"))?;
-        results(golden, &model, work.path(), Some(8 << 30))
+        results(golden, &model, work.path(), Some(8 << 30), Spill::Never)
             .map_err(|error| format!("{stored:?}: {error}"))
     });
     let [half, full] = found;
