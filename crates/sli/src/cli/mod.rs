@@ -1,5 +1,10 @@
 //! The command line: what may be said, in one table of structs. Help, man page and completions are
 //! derived from it.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    clippy::allow_attributes,
+    reason = "help texts are written for a terminal"
+)]
 
 mod byte_size;
 
