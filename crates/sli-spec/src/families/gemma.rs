@@ -41,14 +41,13 @@ pub fn gemma(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-/// Query scale, soft caps and activation of the second generation.
+/// Query scale, cap of the logits and activation of the second generation.
 fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let mut decoder = plain(config)?;
     // Published files carry these beside `hidden_activation` and `sliding_window`, which are read.
     config.ignore(&["hidden_act", "sliding_window_size"]);
     decoder.activation = config.activation("hidden_activation")?;
     decoder.attention_scale = config.positive("query_pre_attn_scalar")?.powf(-0.5);
-    decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
     decoder.logit_softcap = config.optional_positive("final_logit_softcapping")?;
     Ok(decoder)
 }
@@ -59,6 +58,7 @@ const SANDWICH: Arrangement = Arrangement::Sandwich {
 };
 
 fn alternating(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+    decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, |layer| {
@@ -97,7 +97,8 @@ pub fn gemma3(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut decoder = second(config)?;
     decoder.arrangement = SANDWICH;
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
-    config.ignore(&["_sliding_window_pattern"]);
+    // The reference reads the cap of the attention's logits and does not apply it.
+    config.ignore(&["_sliding_window_pattern", "attn_logit_softcapping"]);
     let interval = config.optional_size("sliding_window_pattern")?.unwrap_or(6);
     let kinds = layer_types(config, decoder.layers(), |layer| {
         if (layer + 1) % interval == 0 {
