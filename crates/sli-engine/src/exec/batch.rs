@@ -180,7 +180,13 @@ pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
                             add(rope);
                         }
                     }
-                    Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Identity => {}
+                    Mixer::FeedForward(_)
+                    | Mixer::MixtureOfExperts(_)
+                    | Mixer::SparseFeedForward(_)
+                    | Mixer::LowRank(_)
+                    | Mixer::LayerInput(_)
+                    | Mixer::Streams(_)
+                    | Mixer::Identity => {}
                 }
             }
         }
