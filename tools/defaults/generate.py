@@ -54,9 +54,13 @@ def names_of(mapping, model_type):
     return [names] if isinstance(names, str) else list(names)
 
 
+# Text configurations whose classes the reference maps from the type of the whole model.
+TEXT_CLASSES = {"emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"}}
+
+
 def classes_of(model_type):
     """Class name -> task. A type's own language-model class overrides its pre-training class."""
-    classes = {}
+    classes = dict(TEXT_CLASSES.get(model_type, {}))
     for task, mapping in TASKS:
         for name in names_of(mapping, model_type):
             # A pre-training class is of use only where it is a masked LM with one more head.
@@ -97,7 +101,7 @@ def is_plain(value):
 
 def row_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
-    base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type)
+    base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type) or list(TEXT_CLASSES.get(model_type, ()))
     prefix = getattr(transformers, base[0]).base_model_prefix if base else ""
     return {
         "base_prefix": f"{prefix}." if prefix else "",

@@ -92,7 +92,16 @@ impl Leaves {
             shape: shape.to_vec(),
             shard,
             optional: self.optional,
+            constant: false,
         });
+        index
+    }
+
+    /// The scalar `NAME`, stored with one axis or none; a constant is no parameter.
+    pub fn scalar(&mut self, name: &str, constant: bool) -> WeightIndex {
+        let source = Source::Reshape(Box::new(self.tensor(name)));
+        let index = self.weight(source, &[1], Shard::Replicate);
+        self.collected[index.0 as usize].constant = constant;
         index
     }
 
@@ -171,12 +180,24 @@ impl Leaves {
         }
     }
 
-    /// Like [`Leaves::norm`] for a weight that is stored in another shape.
-    pub fn reshaped_norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
-        let norm = self.norm(name, features, style);
+    /// A norm of every head: stored `[heads, head_dim]`, or a tensor a head where the name has a `{}`
+    /// for its number.
+    pub fn norm_of_heads(
+        &mut self,
+        name: &str,
+        [heads, head_dim]: [usize; 2],
+        style: NormStyle,
+    ) -> Norm {
+        let norm = self.norm(name, heads * head_dim, style);
         for index in [norm.weight, norm.bias].into_iter().flatten() {
             let source = &mut self.collected[index.0 as usize].source;
-            *source = Source::Reshape(Box::new(source.clone()));
+            *source = match source {
+                Source::Tensor(name) if name.contains("{}") => {
+                    let of_head = |head: usize| name.replace("{}", &head.to_string());
+                    Source::ConcatRows((0..heads).map(of_head).map(Source::tensor).collect())
+                }
+                _ => Source::Reshape(Box::new(source.clone())),
+            };
         }
         norm
     }
@@ -196,6 +217,7 @@ impl Leaves {
             up,
             down,
             activation,
+            learned_activation: None,
             inner_norm: None,
             clamped: None,
         }
@@ -245,6 +267,7 @@ impl Leaves {
             up,
             down,
             activation,
+            learned_activation: None,
             inner_norm: None,
             clamped: None,
         }

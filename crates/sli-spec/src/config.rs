@@ -343,6 +343,12 @@ impl Config {
         }
     }
 
+    /// An object that the class assumes for a key that the file does not have.
+    pub(crate) fn assumed(&self, key: &str, value: &Value) -> Self {
+        let object = value.as_object().cloned().unwrap_or_default();
+        Self::new(object, format!("{}.", self.path_of(key)), Rc::default())
+    }
+
     /// A list of objects, or `None`. Their keys are logged one by one.
     pub fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, SpecError> {
         let Some(list) = self.list(key)? else {

@@ -132,7 +132,15 @@ fn attention_name(attention: &Attention) -> String {
         KeyValue::Own { .. } => "",
         KeyValue::OfLayer(_) => ", keys and values of an earlier layer",
     };
-    format!("attention: {heads}, {mask}{shared}")
+    let differential = match attention.differential {
+        Some(_) => ", differential",
+        None => "",
+    };
+    let dynamic = match attention.dynamic_mask {
+        Some(_) => ", dynamic mask",
+        None => "",
+    };
+    format!("attention: {heads}, {mask}{shared}{differential}{dynamic}")
 }
 
 fn network_name(network: &FeedForward) -> String {
@@ -151,7 +159,9 @@ fn network_name(network: &FeedForward) -> String {
         Activation::LeakyRelu => "leaky relu",
         Activation::Linear => "linear",
     };
-    if network.gate.is_some() {
+    if network.learned_activation.is_some() {
+        "xielu".into()
+    } else if network.gate.is_some() {
         format!("gated {activation}")
     } else {
         activation.into()
@@ -246,6 +256,7 @@ fn router_name(mixer: &Mixer) -> Option<&'static str> {
         RouterScore::Softmax => "softmax over all experts",
         RouterScore::Sigmoid => "sigmoid of each expert",
         RouterScore::SoftmaxOfTopK => "softmax over the chosen experts",
+        RouterScore::ProductKeys(_) => "softmax over the chosen pairs of keys",
         RouterScore::SigmoidOfTopK => "sigmoid of the chosen logits",
         RouterScore::SparseMixer { .. } => "sparse mixer",
     })

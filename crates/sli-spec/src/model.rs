@@ -317,6 +317,10 @@ pub struct Attention {
     pub query_temperature: Option<QueryTemperature>,
     /// Gate on the heads' outputs.
     pub gate: Option<OutputGate>,
+    /// The first half of the heads less the second, on pairs of value heads.
+    pub differential: Option<Differential>,
+    /// A learned addend for every key, of which only the largest stay visible.
+    pub dynamic_mask: Option<DynamicMask>,
     /// Norm of the concatenated heads in front of the output projection (BitNet).
     pub output_norm: Option<Norm>,
 }
@@ -429,6 +433,34 @@ pub struct OutputGate {
     pub head_bias: Option<WeightIndex>,
 }
 
+/// Differential attention (Ye et al. 2024): every head sees two value heads side by side (`g` and
+/// `g + kv_heads / 2`, for `g` modulo `kv_heads / 2`), and head `h` becomes
+/// `gain * norm(head[h] - lambda * head[h + heads / 2])`, where
+/// `lambda = exp(q1 k1) - exp(q2 k2) + initial`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Differential {
+    /// `[q1, k1, q2, k2]`, `[head_dim]` each.
+    pub lambda: [WeightIndex; 4],
+    /// Addend of lambda.
+    pub initial: f64,
+    /// Of `2 * value_dim` features of a head.
+    pub norm: HeadNorm,
+    /// After the norm.
+    pub gain: f64,
+}
+
+/// Dynamic mask attention (Doge, 2024): `exp(decay * softplus(step v))` of every key and key head is
+/// added to its logits, and of the keys that a query sees only the `kept` largest count.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DynamicMask {
+    /// `[kv_heads, kv_heads * value_dim]`, of the values.
+    pub step: Linear,
+    /// `[kv_heads]`.
+    pub decay: WeightIndex,
+    /// Keys that a query sees at most.
+    pub kept: usize,
+}
+
 /// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LatentAttention {
@@ -517,6 +549,8 @@ pub struct FeedForward {
     pub down: Linear,
     /// On the gate, or on `up` where there is none.
     pub activation: Activation,
+    /// Takes the place of `activation`, where there is one.
+    pub learned_activation: Option<Xielu>,
     /// Norm in front of `down` (BitNet).
     pub inner_norm: Option<Norm>,
     /// Replaces the gated activation (gpt-oss).
@@ -531,6 +565,21 @@ pub struct ClampedGate {
     pub limit: f64,
     /// Factor inside the sigmoid.
     pub sharpness: f64,
+}
+
+/// The activation xIELU (Huang and Schlag 2024), by the reference's names of its scalars `[1]`: with
+/// `p = softplus(alpha_p)` and `n = beta + softplus(alpha_n)`,
+/// `p x^2 + beta x` above 0, else `n (expm1(min(x, eps)) - x) + beta x`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Xielu {
+    /// Of positive inputs.
+    pub alpha_p: WeightIndex,
+    /// Of negative inputs.
+    pub alpha_n: WeightIndex,
+    /// Slope at 0; a stored constant.
+    pub beta: WeightIndex,
+    /// A little below 0; a stored constant.
+    pub eps: WeightIndex,
 }
 
 /// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
@@ -590,7 +639,7 @@ pub struct MixtureOfAttention {
 /// How a token chooses its experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Router {
-    /// `[experts, hidden]`.
+    /// `[experts, hidden]`; `[2 * keys, hidden]` with product keys.
     pub projection: Linear,
     /// `cap * tanh(logit / cap)`.
     pub softcap: Option<f64>,
@@ -619,6 +668,11 @@ pub enum RouterScore {
     Sigmoid,
     /// Logits choose; softmax over the chosen ones.
     SoftmaxOfTopK,
+    /// Product keys (Doge, after Lample et al. 2019): expert `i * keys + j` has the sum of logit `i` of
+    /// one half and logit `j` of the other; softmax over the chosen sums. The halves of token `t` of a
+    /// record of `n` are the rows `t` and `n + t` of its `[n, 2 * keys]` logits seen as
+    /// `[2 * n, keys]`, as the reference has it.
+    ProductKeys(usize),
     /// Logits choose; sigmoid of each chosen one.
     SigmoidOfTopK,
     /// One expert after another; the weight of each is its share of the softmax over the experts
@@ -764,7 +818,7 @@ impl ModelSpec {
     pub fn parameters(&self, present: impl Fn(&str) -> bool) -> u64 {
         let mut seen = HashSet::new();
         self.leaves()
-            .filter(|leaf| leaf.optional.is_none_or(&present))
+            .filter(|leaf| !leaf.constant && leaf.optional.is_none_or(&present))
             .filter(|leaf| seen.insert(&leaf.source))
             .fold(0, |sum, leaf| sum.saturating_add(leaf.elements()))
     }
@@ -858,6 +912,8 @@ impl Attention {
             sinks: None,
             query_temperature: None,
             gate: None,
+            differential: None,
+            dynamic_mask: None,
             output_norm: None,
         }
     }

@@ -24,6 +24,8 @@ pub struct Rope {
     pub offset: usize,
     /// Pairs are `(2i, 2i + 1)` (GPT-J) instead of `(i, i + dims / 2)`.
     pub interleaved: bool,
+    /// Pairs turn backwards (nanochat).
+    pub reversed: bool,
     /// Base of the frequencies.
     pub theta: f64,
     /// How the frequencies are changed for long contexts.
@@ -130,13 +132,28 @@ pub struct RopeFrequencies {
     pub attention_factor: f32,
 }
 
+/// Keys that files carry beside `alpha` and that have no effect with it.
+const ALPHA_LEFTOVERS: [&str; 5] = [
+    "factor",
+    "beta_fast",
+    "beta_slow",
+    "mscale",
+    "mscale_all_dim",
+];
+
 /// What a class makes of its configuration's rope keys.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent switches of the reference"
+)]
 #[derive(Clone, Copy, Debug)]
 pub struct RopeOptions<'a> {
     /// Features of a query or key head.
     pub head_dim: usize,
     /// Pairs are `(2i, 2i + 1)`.
     pub interleaved: bool,
+    /// Pairs turn backwards.
+    pub reversed: bool,
     /// The class rotates a part of the head if told so; for others the key must be 1.
     pub partial: bool,
     /// The kind of layer, where `rope_parameters` has one object a kind.
@@ -149,6 +166,12 @@ pub struct RopeOptions<'a> {
     pub scaled: bool,
     /// The rotated part of the head if the file does not say.
     pub default_partial: f64,
+    /// `rope_parameters` that the class assumes where the file has none.
+    pub assumed: Option<&'a Value>,
+    /// A type `dynamic` with `alpha` stretches the base once and for all (Hunyuan).
+    pub alpha: bool,
+    /// `su` and `yarn` are old names of `longrope`, and no other scaling is known (Phi-3).
+    pub only_long: bool,
 }
 
 impl RopeOptions<'_> {
@@ -157,12 +180,16 @@ impl RopeOptions<'_> {
         Self {
             head_dim,
             interleaved: false,
+            reversed: false,
             partial: false,
             layer_type: None,
             theta_keys: &["rope_theta"],
             partial_keys: &["partial_rotary_factor"],
             scaled: true,
             default_partial: 1.0,
+            assumed: None,
+            alpha: false,
+            only_long: false,
         }
     }
 }
@@ -175,13 +202,7 @@ impl Rope {
         config: &Config,
         options: &RopeOptions<'_>,
     ) -> Result<Option<Self>, SpecError> {
-        let older = config
-            .nested("rope_scaling")?
-            .filter(|older| older.keys().next().is_some());
-        let outer = match older {
-            Some(older) if options.scaled => Some(older),
-            _ => config.nested("rope_parameters")?,
-        };
+        let outer = Self::parameters(config, options)?;
         // Without effect on the types that have no original length.
         config.ignore(&["original_max_position_embeddings"]);
         let (own, nested) = match (&outer, options.layer_type) {
@@ -199,18 +220,31 @@ impl Rope {
             outer,
             nested,
         };
-        let theta = source.theta(options)?;
-        let rope_type = source.rope_type()?;
+        let mut theta = source.theta(options)?;
+        let mut rope_type = source.rope_type()?;
+        if options.only_long {
+            rope_type = source.only_long(rope_type)?;
+        }
+        let alpha = match rope_type.as_str() {
+            "dynamic" if options.alpha => source.own().optional_positive("alpha")?,
+            _ => None,
+        };
         // `proportional` is about frequencies, not about which features rotate.
         let whole = !options.partial && rope_type != "proportional";
         let fraction = source.fraction(options, whole)?;
-        let (dims, scaling) = source.scaling(&rope_type, options.head_dim, fraction)?;
+        let (span, scaling) = if let Some(alpha) = alpha {
+            source.own().ignore(&ALPHA_LEFTOVERS);
+            let dims = options.head_dim as f64;
+            theta *= alpha.powf(dims / (dims - 2.0));
+            (options.head_dim, RopeScaling::Default)
+        } else {
+            source.scaling(&rope_type, options.head_dim, fraction)?
+        };
         let odd = matches!(
             scaling,
             RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }
         );
-        let span = dims;
-        let dims = if odd { dims.next_multiple_of(2) } else { dims };
+        let dims = if odd { span.next_multiple_of(2) } else { span };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
             return Err(source.wrong(
                 "partial_rotary_factor",
@@ -222,10 +256,26 @@ impl Rope {
             span,
             offset: 0,
             interleaved: options.interleaved,
+            reversed: options.reversed,
             theta,
             scaling,
             axis: PositionAxis::Token,
         }))
+    }
+
+    /// The object that describes the rotation, in either spelling, or what the class assumes.
+    pub fn parameters(
+        config: &Config,
+        options: &RopeOptions<'_>,
+    ) -> Result<Option<Config>, SpecError> {
+        let older = config
+            .nested("rope_scaling")?
+            .filter(|older| older.keys().next().is_some());
+        let newer = config.nested("rope_parameters")?;
+        Ok(older
+            .filter(|_| options.scaled)
+            .or(newer)
+            .or_else(|| Some(config.assumed("rope_parameters", options.assumed?))))
     }
 
     /// The usual frequencies of the first `span` features, rotate-half.
@@ -235,6 +285,7 @@ impl Rope {
             span,
             offset: 0,
             interleaved: false,
+            reversed: false,
             axis: PositionAxis::Token,
             theta,
             scaling: RopeScaling::Default,
@@ -286,7 +337,7 @@ impl Rope {
 
     /// The frequencies for a record of `length` tokens that is run in one forward pass.
     pub fn frequencies(&self, length: usize) -> RopeFrequencies {
-        let (inverse, attention_factor) = match &self.scaling {
+        let (mut inverse, attention_factor) = match &self.scaling {
             RopeScaling::Default => (
                 self.powers(self.theta as f32, self.span, self.dims / 2),
                 1.0,
@@ -335,6 +386,11 @@ impl Rope {
                 original,
             } => (self.llama3(*factor, *low, *high, *original), 1.0),
         };
+        if self.reversed {
+            for frequency in &mut inverse {
+                *frequency = -*frequency;
+            }
+        }
         RopeFrequencies {
             inverse,
             attention_factor: attention_factor as f32,
@@ -537,6 +593,31 @@ impl Keys<'_> {
             .unwrap_or_else(|| "default".into()))
     }
 
+    fn only_long(&self, rope_type: String) -> Result<String, SpecError> {
+        match rope_type.as_str() {
+            "default" | "longrope" => Ok(rope_type),
+            "su" | "yarn" => {
+                let key = "original_max_position_embeddings";
+                let inside = self.own().optional_size(key)?;
+                if inside.is_some_and(|inside| self.original().ok() != Some(inside)) {
+                    return Err(self.own().invalid(key, "the length beside the object"));
+                }
+                Ok("longrope".into())
+            }
+            _ => Err(self.unsupported_type("this type knows `longrope` only")),
+        }
+    }
+
+    fn unsupported_type(&self, reason: &str) -> SpecError {
+        let own = self.own();
+        let key = if own.in_file("rope_type") {
+            "rope_type"
+        } else {
+            "type"
+        };
+        own.unsupported(key, reason)
+    }
+
     fn own(&self) -> &Config {
         self.own.as_ref().unwrap_or(self.config)
     }
@@ -600,14 +681,7 @@ impl Keys<'_> {
                 let rotated = (fraction * head_dim as f64 / 2.0).floor() as usize;
                 return Ok((head_dim, RopeScaling::Proportional { factor, rotated }));
             }
-            _ => {
-                let key = if own.in_file("rope_type") {
-                    "rope_type"
-                } else {
-                    "type"
-                };
-                return Err(own.unsupported(key, "unknown rope type"));
-            }
+            _ => return Err(self.unsupported_type("unknown rope type")),
         };
         Ok((dims, scaling))
     }

@@ -106,6 +106,8 @@ pub struct Leaf {
     /// The name of a part of the model that a checkpoint may lack as a whole (`pooler`, `lm_head`).
     /// All leaves of one optional part are present or none is.
     pub optional: Option<&'static str>,
+    /// Stored, but no parameter of the model.
+    pub constant: bool,
 }
 
 impl Leaf {

@@ -2,9 +2,9 @@
 //! field cannot be forgotten.
 
 use crate::model::{
-    Attention, Branch, FeedForward, Gain, HeadNorm, Indexer, KeySelection, KeyValue,
-    LatentAttention, Linear, Mixer, MixtureOfAttention, MixtureOfExperts, Norm, OutputGate, Router,
-    Step, Write,
+    Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, Indexer,
+    KeySelection, KeyValue, LatentAttention, Linear, Mixer, MixtureOfAttention, MixtureOfExperts,
+    Norm, OutputGate, Router, Step, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -135,6 +135,8 @@ impl Uses {
             sinks,
             query_temperature: _,
             gate,
+            differential,
+            dynamic_mask,
             output_norm,
         } = attention;
         self.linear(query);
@@ -160,6 +162,25 @@ impl Uses {
         {
             self.linear(projection);
             self.optional(*head_bias);
+        }
+        if let Some(Differential {
+            lambda,
+            initial: _,
+            norm,
+            gain: _,
+        }) = differential
+        {
+            lambda.iter().for_each(|&index| self.weight(index));
+            self.head_norm(Some(norm));
+        }
+        if let Some(DynamicMask {
+            step,
+            decay,
+            kept: _,
+        }) = dynamic_mask
+        {
+            self.linear(step);
+            self.weight(*decay);
         }
         self.norm(output_norm.as_ref());
         self.linear(output);
@@ -225,6 +246,7 @@ impl Uses {
             up,
             down,
             activation: _,
+            learned_activation,
             inner_norm,
             clamped: _,
         } = network;
@@ -232,6 +254,17 @@ impl Uses {
             self.linear(gate);
         }
         self.linear(up);
+        if let Some(Xielu {
+            alpha_p,
+            alpha_n,
+            beta,
+            eps,
+        }) = learned_activation
+        {
+            for &index in [alpha_p, alpha_n, beta, eps] {
+                self.weight(index);
+            }
+        }
         self.norm(inner_norm.as_ref());
         self.linear(down);
     }

@@ -160,6 +160,16 @@ fn shape_of(
             shape.swap(last, last - 1);
             Some(shape)
         }
+        Source::ConcatRows(all) => {
+            let shapes: Option<Vec<_>> = all
+                .iter()
+                .map(|part| shape_of(part, vector, lookup))
+                .collect();
+            let shapes = shapes?;
+            let mut shape = shapes.first()?.clone();
+            shape[0] = shapes.iter().map(|part| part[0]).sum();
+            Some(shape)
+        }
         // All experts are stored alike: the first tells the shape.
         Source::Each { of, count } => {
             let first = |name: &str| lookup(&name.replace("{}", "0"));

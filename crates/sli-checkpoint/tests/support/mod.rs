@@ -80,6 +80,7 @@ pub fn leaf(source: Source, shape: &[usize]) -> Leaf {
         shape: shape.to_vec(),
         shard: Shard::Replicate,
         optional: None,
+        constant: false,
     }
 }
 

@@ -61,6 +61,12 @@ impl Layer<'_> {
         self.store.get(self.key(index))
     }
 
+    /// The only number of a vector.
+    pub fn scalar(&self, index: WeightIndex) -> Result<f32, EngineError> {
+        let weight = self.weight(index)?;
+        Ok(Vector(weight).values().first().copied().unwrap_or_default())
+    }
+
     /// A vector, or nothing.
     pub fn vector(&self, index: Option<WeightIndex>) -> Result<Option<Vector>, EngineError> {
         index

@@ -6,7 +6,7 @@ use sli_kernels::{
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
-use super::kernel;
+use super::{differential, dynamic_mask, kernel};
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch, values};
 
@@ -93,15 +93,29 @@ pub(crate) fn run(
     }
     let sinks = layer.vector(attention.sinks)?;
     let segments = rows.batch.segments(rows.chunk);
-    scratch.heads.reset(count, heads * attention.value_dim);
+    let dynamic = match &attention.dynamic_mask {
+        Some(dynamic) => Some(dynamic_mask::choose(
+            layer, dynamic, attention, &segments, scratch,
+        )?),
+        None => None,
+    };
     let limit = attention.clamp.map(|limit| limit as f32);
-    let clamp = limit.map(|limit| {
-        move |_: &BiasSite, logits: &mut [f32]| {
+    let change = |site: &BiasSite, logits: &mut [f32]| {
+        if let Some(limit) = limit {
             logits
                 .iter_mut()
                 .for_each(|logit| *logit = logit.clamp(-limit, limit));
         }
-    });
+        if let Some(chosen) = &dynamic {
+            chosen.add(site, logits);
+        }
+    };
+    let mut value_dim = attention.value_dim;
+    if attention.differential.is_some() {
+        differential::pair_values(kv_heads, value_dim, scratch);
+        value_dim *= 2;
+    }
+    scratch.heads.reset(count, heads * value_dim);
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -110,17 +124,23 @@ pub(crate) fn run(
             heads,
             kv_heads,
             qk_dim: attention.head_dim,
-            v_dim: attention.value_dim,
+            v_dim: value_dim,
             segments: &segments,
             mask: mask(attention.mask),
             scale: attention.scale as f32,
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: clamp.as_ref().map(|clamp| clamp as &BiasFn<'_>),
+            bias: (limit.is_some() || dynamic.is_some()).then_some(&change as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
+    if let Some(chosen) = dynamic {
+        chosen.release(scratch);
+    }
+    if let Some(differential) = &attention.differential {
+        differential::subtract(layer, differential, heads, value_dim, scratch)?;
+    }
     if let Some(gate) = &attention.gate {
         scratch.gate.reset(count, gate.projection.out_features);
         layer.linear(x, &gate.projection, scratch.gate.view_mut())?;

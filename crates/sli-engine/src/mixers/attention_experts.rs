@@ -21,7 +21,7 @@ pub(crate) fn run(
 ) -> Result<(), EngineError> {
     let (count, top_k) = (x.rows(), attention.router.top_k);
     let (heads, dim) = (attention.heads, attention.head_dim);
-    let routes = router::route(layer, &attention.router, x, scratch)?;
+    let routes = router::route(layer, &attention.router, x, rows, scratch)?;
     let loads = routes.loads(attention.experts);
     probe.routed(rows, top_k, attention.experts, &routes.ids, &routes.weights);
 

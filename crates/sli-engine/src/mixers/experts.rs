@@ -26,7 +26,7 @@ pub(crate) fn run(
     probe: &mut dyn Probe,
 ) -> Result<(), EngineError> {
     let count = x.rows();
-    let routes = router::route(layer, &experts.router, x, scratch)?;
+    let routes = router::route(layer, &experts.router, x, rows, scratch)?;
     let all = experts.experts + experts.identity_experts;
     probe.routed(rows, routes.top_k, all, &routes.ids, &routes.weights);
     output.reset(count, x.cols());

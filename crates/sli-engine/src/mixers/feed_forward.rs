@@ -1,9 +1,9 @@
 //! Feed-forward networks, gated or not.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::FeedForward;
+use sli_spec::{FeedForward, Xielu};
 
-use super::kernel;
+use super::{kernel, softplus};
 use crate::error::EngineError;
 use crate::exec::{Layer, Residency, Scratch};
 
@@ -30,18 +30,32 @@ pub(crate) fn run(
         let x = x.rows_range(range.clone());
         scratch.up.reset(range.len(), network.up.out_features);
         layer.linear(x, &network.up, scratch.up.view_mut())?;
+        if let Some(gate) = &network.gate {
+            scratch.gate.reset(range.len(), gate.out_features);
+            layer.linear(x, gate, scratch.gate.view_mut())?;
+        }
         let activation = kernel(network.activation);
-        let inner = match &network.gate {
-            Some(gate) => {
-                scratch.gate.reset(range.len(), gate.out_features);
-                layer.linear(x, gate, scratch.gate.view_mut())?;
+        let inner = match (&network.gate, &network.learned_activation) {
+            (Some(_), None) => {
                 layer
                     .kernels
                     .gated(activation, scratch.gate.view_mut(), scratch.up.view());
                 &mut scratch.gate
             }
-            None => {
+            (None, None) => {
                 layer.kernels.activation(activation, scratch.up.view_mut());
+                &mut scratch.up
+            }
+            (Some(_), Some(learned)) => {
+                xielu(layer, learned, scratch.gate.as_mut_slice())?;
+                let gated = scratch.gate.as_mut_slice().iter_mut();
+                gated
+                    .zip(scratch.up.as_slice())
+                    .for_each(|(gate, up)| *gate *= up);
+                &mut scratch.gate
+            }
+            (None, Some(learned)) => {
+                xielu(layer, learned, scratch.up.as_mut_slice())?;
                 &mut scratch.up
             }
         };
@@ -49,6 +63,21 @@ pub(crate) fn run(
             layer.norm_in_place(norm, inner.view_mut())?;
         }
         layer.linear(inner.view(), &network.down, output.rows_view_mut(range))?;
+    }
+    Ok(())
+}
+
+/// `x = xielu(x)`, elementwise.
+fn xielu(layer: &Layer<'_>, learned: &Xielu, x: &mut [f32]) -> Result<(), EngineError> {
+    let (beta, eps) = (layer.scalar(learned.beta)?, layer.scalar(learned.eps)?);
+    let positive = softplus(layer.scalar(learned.alpha_p)?);
+    let negative = beta + softplus(layer.scalar(learned.alpha_n)?);
+    for value in x {
+        *value = if *value > 0.0 {
+            positive * *value * *value + beta * *value
+        } else {
+            (value.min(eps).exp_m1() - *value) * negative + beta * *value
+        };
     }
     Ok(())
 }

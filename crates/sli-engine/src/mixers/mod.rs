@@ -2,15 +2,23 @@
 
 pub(crate) mod attention;
 pub(crate) mod attention_experts;
+mod differential;
+mod dynamic_mask;
 pub(crate) mod experts;
 pub(crate) mod feed_forward;
 pub(crate) mod indexer;
 pub(crate) mod latent_attention;
+mod product_keys;
 mod router;
 mod top_keys;
 
 use sli_kernels::Activation as Kernel;
 use sli_spec::Activation;
+
+/// `ln(1 + e^x)`; `x` itself where that is all there is to see (torch's threshold).
+pub(crate) fn softplus(x: f32) -> f32 {
+    if x > 20.0 { x } else { x.exp().ln_1p() }
+}
 
 /// The kernel of an activation.
 pub(crate) fn kernel(activation: Activation) -> Kernel {

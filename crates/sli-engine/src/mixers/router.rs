@@ -3,8 +3,9 @@
 use sli_kernels::MatRef;
 use sli_spec::{Renormalize, Router, RouterGroups, RouterScore};
 
+use super::product_keys;
 use crate::error::EngineError;
-use crate::exec::{Layer, Scratch, values};
+use crate::exec::{Layer, Rows, Scratch, values};
 
 /// The choices of some rows: `top_k` ids and weights a row.
 pub(crate) struct Routes {
@@ -31,12 +32,17 @@ pub(crate) fn route(
     layer: &Layer<'_>,
     router: &Router,
     x: MatRef<'_>,
+    rows: Rows<'_>,
     scratch: &mut Scratch,
 ) -> Result<Routes, EngineError> {
     let (count, top_k) = (x.rows(), router.top_k);
     let logits = &mut scratch.gate;
     logits.reset(count, router.projection.out_features);
     layer.linear(x, &router.projection, logits.view_mut())?;
+    if let RouterScore::ProductKeys(keys) = router.score {
+        let segments = rows.batch.segments(rows.chunk);
+        return Ok(product_keys::choose(keys, top_k, &segments, logits));
+    }
     let bias = layer.vector(router.choice_bias)?;
     let bias = values(bias.as_ref());
     let (mut ids, mut weights) = (vec![0; count * top_k], vec![0.0; count * top_k]);
@@ -71,7 +77,7 @@ pub(crate) fn choose(
     match router.score {
         RouterScore::Softmax => softmax(logits),
         RouterScore::Sigmoid => logits.iter_mut().for_each(|logit| *logit = sigmoid(*logit)),
-        RouterScore::SoftmaxOfTopK | RouterScore::SigmoidOfTopK => {}
+        RouterScore::SoftmaxOfTopK | RouterScore::SigmoidOfTopK | RouterScore::ProductKeys(_) => {}
         RouterScore::SparseMixer { jitter } => {
             sparse_mixer(jitter as f32, logits, ids, weights);
             return;
@@ -97,7 +103,10 @@ pub(crate) fn choose(
         RouterScore::SigmoidOfTopK => weights
             .iter_mut()
             .for_each(|weight| *weight = sigmoid(*weight)),
-        RouterScore::Softmax | RouterScore::Sigmoid | RouterScore::SparseMixer { .. } => {}
+        RouterScore::ProductKeys(_)
+        | RouterScore::Softmax
+        | RouterScore::Sigmoid
+        | RouterScore::SparseMixer { .. } => {}
     }
     if let Some(divisor) = divisor(router.renormalize, weights) {
         weights.iter_mut().for_each(|weight| *weight /= divisor);
@@ -126,7 +135,7 @@ fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-fn softmax(values: &mut [f32]) {
+pub(super) fn softmax(values: &mut [f32]) {
     let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;
     for value in values.iter_mut() {

@@ -125,6 +125,16 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 if let Some(gate) = &attention.gate {
                     set(8, rows(gate.projection.out_features));
                 }
+                if attention.differential.is_some() {
+                    // Buffers of pairs and of single heads change places.
+                    for index in [4, 6, 7, 10] {
+                        set(index, rows(2 * attention.heads * attention.value_dim));
+                    }
+                }
+                if attention.dynamic_mask.is_some() {
+                    set(8, rows(3 * attention.kv_heads));
+                    set(10, rows(attention.kv_heads));
+                }
             }
             Mixer::LatentAttention(attention) => {
                 let (heads, nope) = (attention.heads, attention.nope_dim);
@@ -186,7 +196,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 set(
                     8,
                     Columns {
-                        rows: experts.experts + 4 * experts.router.top_k,
+                        rows: experts.router.projection.out_features + 4 * experts.router.top_k,
                         block: inner,
                         fixed: 0,
                     },

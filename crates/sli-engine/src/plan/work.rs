@@ -33,7 +33,8 @@ impl Work {
                     work.attention += pairs
                         * match &branch.mixer {
                             Mixer::Attention(a) => {
-                                (2 * a.heads * (a.head_dim + a.value_dim)) as f64
+                                let pairs = 1 + usize::from(a.differential.is_some());
+                                (2 * a.heads * (a.head_dim + pairs * a.value_dim)) as f64
                             }
                             Mixer::LatentAttention(a) => {
                                 (2 * a.heads * (a.nope_dim + a.rope_dim + a.value_dim)) as f64

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Attention, Branch, Config, Embedding, FeedForward, Gain, HeadNorm, KeyValue, Layer,
-    LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds, QueryTemperature,
-    Shard, Source, SpecError, Split, Stack, Step, Write,
+    Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
+    HeadNorm, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, MixtureOfExperts, ModelSpec,
+    NormSpan, Position, PositionIds, QueryTemperature, Renormalize, Router, RouterScore, Shard,
+    Source, SpecError, Split, Stack, Step, Write, Xielu,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -66,6 +67,14 @@ pub struct Decoder<'c> {
     pub sinks: bool,
     /// Factor on the queries by their positions.
     pub query_temperature: Option<QueryTemperature>,
+    /// The feed-forward network's activation is xIELU, whose scalars are learned.
+    pub xielu: bool,
+    /// Norm of the differences of differential attention; the addend of lambda follows from the layer.
+    pub differential: Option<NormStyle>,
+    /// Keys that dynamic mask attention keeps.
+    pub dynamic_mask: Option<usize>,
+    /// Small experts that are added to the feed-forward network, chosen by product keys.
+    pub product_keys: Option<ProductKeyExperts>,
     /// Learned factors per feature on the residual in front of the attention's and the feed-forward
     /// network's sum.
     pub residual_gains: Option<[&'static str; 2]>,
@@ -125,7 +134,7 @@ impl fmt::Debug for MixerOf<'_> {
 /// Names of a layer's tensors, without `.weight` and `.bias`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// Norm of the queries.
+    /// Norm of the queries; `{}` where every head's is a tensor of its own.
     pub query_norm: &'static str,
     /// Norm of the keys.
     pub key_norm: &'static str,
@@ -143,19 +152,33 @@ pub struct Names {
     pub down: &'static str,
 }
 
+impl Names {
+    /// Llama's.
+    pub const USUAL: Self = Self {
+        query_norm: "self_attn.q_norm",
+        key_norm: "self_attn.k_norm",
+        output: "self_attn.o_proj",
+        output_norm: None,
+        gate: "mlp.gate_proj",
+        up: "mlp.up_proj",
+        inner_norm: None,
+        down: "mlp.down_proj",
+    };
+}
+
 impl Default for Names {
     fn default() -> Self {
-        Self {
-            query_norm: "self_attn.q_norm",
-            key_norm: "self_attn.k_norm",
-            output: "self_attn.o_proj",
-            output_norm: None,
-            gate: "mlp.gate_proj",
-            up: "mlp.up_proj",
-            inner_norm: None,
-            down: "mlp.down_proj",
-        }
+        Self::USUAL
     }
+}
+
+/// Experts of one inner feature each (Doge).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProductKeyExperts {
+    /// Number of experts.
+    pub experts: usize,
+    /// Experts of a token.
+    pub top_k: usize,
 }
 
 /// How one tensor holds queries, keys and values, by its name.
@@ -275,6 +298,10 @@ impl<'c> Decoder<'c> {
             clip: None,
             sinks: false,
             query_temperature: None,
+            xielu: false,
+            differential: None,
+            dynamic_mask: None,
+            product_keys: None,
             residual_gains: None,
             activation: Activation::Silu,
             masks: vec![Mask::Causal; layers],
@@ -504,6 +531,8 @@ impl<'c> Decoder<'c> {
             let source = leaves.tensor("self_attn.sinks");
             leaves.weight(source, &[self.heads], Shard::Column)
         });
+        let differential = self.differential(leaves, layer);
+        let dynamic_mask = self.dynamic_mask(leaves);
         let output_norm = self.names.output_norm;
         let output_norm = output_norm.map(|name| leaves.norm(name, wide, self.norm));
         let shape = [self.hidden_size, wide];
@@ -516,6 +545,8 @@ impl<'c> Decoder<'c> {
             key_norm,
             sinks,
             query_temperature: self.query_temperature,
+            differential,
+            dynamic_mask,
             output_norm,
             positions: self.ropes[layer]
                 .clone()
@@ -566,8 +597,7 @@ impl<'c> Decoder<'c> {
             NormSpan::HeadOwnWeight | NormSpan::Full => heads * self.head_dim,
         };
         let norm = match span {
-            // Stored `[heads, head_dim]`.
-            NormSpan::HeadOwnWeight => leaves.reshaped_norm(name, features, style),
+            NormSpan::HeadOwnWeight => leaves.norm_of_heads(name, [heads, self.head_dim], style),
             NormSpan::Head | NormSpan::Full => leaves.norm(name, features, style),
         };
         Some(HeadNorm {
@@ -575,6 +605,37 @@ impl<'c> Decoder<'c> {
             span,
             after_rotation: self.norm_after_rotation,
         })
+    }
+
+    /// As deep layers differ more, the addend of lambda grows with the layer (Ye et al. 2024).
+    fn differential(&self, leaves: &mut Leaves, layer: usize) -> Option<Differential> {
+        let style = self.differential?;
+        let names = ["lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"];
+        let lambda = names.map(|name| {
+            let source = leaves.tensor(&format!("self_attn.{name}"));
+            leaves.weight(source, &[self.head_dim], Shard::Replicate)
+        });
+        let initial = 0.8 - 0.6 * (-0.3 * layer as f64).exp();
+        Some(Differential {
+            lambda,
+            initial,
+            norm: HeadNorm {
+                norm: leaves.norm("self_attn.groupnorm", 2 * self.head_dim, style),
+                span: NormSpan::Head,
+                after_rotation: false,
+            },
+            gain: 1.0 - initial,
+        })
+    }
+
+    fn dynamic_mask(&self, leaves: &mut Leaves) -> Option<DynamicMask> {
+        let kept = self.dynamic_mask?;
+        let shape = [self.kv_heads, self.kv_heads * self.head_dim];
+        let bias = self.query_key_value_bias;
+        let step = leaves.linear("self_attn.dt_proj", shape, bias, Shard::Replicate);
+        let source = leaves.tensor("self_attn.A");
+        let decay = leaves.weight(source, &[self.kv_heads], Shard::Replicate);
+        Some(DynamicMask { step, decay, kept })
     }
 
     /// The feed-forward network of a layer, its names relative to the layer.
@@ -594,9 +655,15 @@ impl<'c> Decoder<'c> {
             let gate = self.gated.then(|| linear(self.names.gate));
             (gate, linear(self.names.up))
         };
+        let learned_activation = self.xielu.then(|| Xielu {
+            alpha_p: leaves.scalar("mlp.act_fn.alpha_p", false),
+            alpha_n: leaves.scalar("mlp.act_fn.alpha_n", false),
+            beta: leaves.scalar("mlp.act_fn.beta", true),
+            eps: leaves.scalar("mlp.act_fn.eps", true),
+        });
         let inner_norm = self.names.inner_norm;
         let inner_norm = inner_norm.map(|name| leaves.norm(name, inner, self.norm));
-        Mixer::FeedForward(FeedForward {
+        let network = FeedForward {
             gate,
             up,
             down: leaves.linear(
@@ -606,9 +673,71 @@ impl<'c> Decoder<'c> {
                 Shard::Row,
             ),
             activation: self.activation,
+            learned_activation,
             inner_norm,
             clamped: None,
-        })
+        };
+        match self.product_keys {
+            Some(experts) => self.product_key_experts(leaves, experts, network),
+            None => Mixer::FeedForward(network),
+        }
+    }
+
+    fn product_key_experts(
+        &self,
+        leaves: &mut Leaves,
+        ProductKeyExperts { experts, top_k }: ProductKeyExperts,
+        shared: FeedForward,
+    ) -> Mixer {
+        let hidden = self.hidden_size;
+        let keys = experts.isqrt();
+        let router = leaves.linear(
+            "mlp.router_gate",
+            [2 * keys, hidden],
+            false,
+            Shard::Replicate,
+        );
+        let mut of_experts = |name: &str, [out_features, in_features]: [usize; 2]| {
+            let source = Source::Reshape(Box::new(leaves.tensor(name)));
+            let shape = [experts, out_features, in_features];
+            Linear {
+                weight: leaves.weight(source, &shape, Shard::Expert),
+                bias: None,
+                out_features,
+                in_features,
+            }
+        };
+        // Named after what the rows do in memory layers: the first table is multiplied with the input.
+        let up = of_experts("mlp.down_embed.weight", [1, hidden]);
+        let down = of_experts("mlp.up_embed.weight", [hidden, 1]);
+        Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
+            experts,
+            identity_experts: 0,
+            router: Router {
+                projection: router,
+                softcap: None,
+                score: RouterScore::ProductKeys(keys),
+                top_k,
+                choice_bias: None,
+                groups: None,
+                renormalize: Renormalize::No,
+                scale: 1.0,
+                weighs_input: false,
+            },
+            expert: FeedForward {
+                gate: None,
+                up,
+                down,
+                activation: self.activation,
+                learned_activation: None,
+                inner_norm: None,
+                clamped: None,
+            },
+            shared: Some(shared),
+            shared_gate: None,
+            output_scale: 1.0,
+            output_bias: None,
+        }))
     }
 }
 

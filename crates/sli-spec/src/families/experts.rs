@@ -294,6 +294,7 @@ impl Experts {
             up: linear(up, up_bias, [inner, hidden_size]),
             down: linear(down, down_bias, [hidden_size, inner]),
             activation: self.activation,
+            learned_activation: None,
             inner_norm: None,
             clamped: self.clamped,
         }

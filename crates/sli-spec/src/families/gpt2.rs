@@ -105,6 +105,7 @@ impl Gpt2 {
             up: transposed(&mut leaves, "mlp.c_fc", [inner, hidden], Shard::Column),
             down: transposed(&mut leaves, "mlp.c_proj", [hidden, inner], Shard::Row),
             activation: self.activation,
+            learned_activation: None,
             inner_norm: None,
             clamped: None,
         };

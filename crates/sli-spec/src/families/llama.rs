@@ -1,28 +1,59 @@
 //! Llama and its variations: what each type changes of the plain [`Decoder`].
 
+use serde_json::{Value, json};
+
 use crate::build::NormStyle;
-use crate::families::decoder::{Arrangement, Decoder};
-use crate::rope::RopeOptions;
-use crate::{Config, Mask, ModelSpec, NormSpan, SpecError};
+use crate::families::decoder::{Arrangement, Decoder, Fusion, Names, ProductKeyExperts};
+use crate::rope::{Rope, RopeOptions, RopeScaling};
+use crate::{Config, Mask, ModelSpec, NormSpan, QueryTemperature, SpecError};
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
 fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    rotated(config, |options| options)
+}
+
+/// [`plain`] with another rotation.
+fn rotated<'c, 'o>(
+    config: &'c Config,
+    options: impl FnOnce(RopeOptions<'o>) -> RopeOptions<'o>,
+) -> Result<Decoder<'c>, SpecError> {
     let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
-    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    decoder.rotate(&options(RopeOptions::new(decoder.head_dim)))?;
     decoder.activation = config.activation("hidden_act")?;
     Ok(decoder)
+}
+
+/// [`plain`], but neighbouring features are pairs.
+fn interleaved(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    rotated(config, |options| RopeOptions {
+        interleaved: true,
+        ..options
+    })
+}
+
+/// [`plain`] of a class that assumes these `rope_parameters`.
+fn assuming<'c>(config: &'c Config, parameters: &Value) -> Result<Decoder<'c>, SpecError> {
+    rotated(config, |options| RopeOptions {
+        assumed: Some(parameters),
+        ..options
+    })
+}
+
+/// The value of `key` on all four projections of the attention.
+fn set_attention_bias(decoder: &mut Decoder<'_>, bias: bool) {
+    decoder.query_key_value_bias = bias;
+    decoder.output_bias = bias;
 }
 
 /// `attention_bias` on all four projections.
 fn with_attention_bias(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let mut decoder = plain(config)?;
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
     Ok(decoder)
 }
 
 /// `attention_bias` and `mlp_bias`.
-fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
+pub(super) fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let mut decoder = with_attention_bias(config)?;
     decoder.feed_forward_bias = config.flag("mlp_bias")?;
     Ok(decoder)
@@ -33,12 +64,346 @@ pub fn llama(config: &Config) -> Result<ModelSpec, SpecError> {
     with_biases(config)?.build()
 }
 
-/// Mistral: one window for all layers, if any.
-pub fn mistral(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut decoder = plain(config)?;
+/// InternLM 3: Llama under other names of the keys.
+pub fn internlm3(config: &Config) -> Result<ModelSpec, SpecError> {
+    if config.flag("attention_bias")? != config.flag("mlp_bias")? {
+        return Err(config.unsupported("qkv_bias", "it must be equal to `bias`"));
+    }
+    llama(config)
+}
+
+/// IQuest Coder: Llama; two options of the original code that no file uses.
+pub fn iquestcoder(config: &Config) -> Result<ModelSpec, SpecError> {
+    config.neutral("clip_qkv", &[], "the class refuses it")?;
+    config.off("use_sliding_window", "the class refuses it")?;
+    llama(config)
+}
+
+/// One window for all layers, if any.
+fn set_window(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
     if let Some(window) = config.optional_size("sliding_window")? {
         decoder.masks.fill(Mask::CausalWindow(window));
     }
+    Ok(())
+}
+
+/// Mistral: one window for all layers, if any.
+pub fn mistral(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    set_window(config, &mut decoder)?;
+    decoder.build()
+}
+
+/// Ministral: windows by the kind of layer.
+pub fn ministral(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    let window = config.optional_size("sliding_window")?;
+    decoder.mask_by_layer_types(window, |_| match window {
+        Some(_) => "sliding_attention",
+        None => "full_attention",
+    })?;
+    decoder.build()
+}
+
+/// Ministral 3: queries grow with the logarithm of their position.
+pub fn ministral3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let assumed = json!({
+        "type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0,
+        "original_max_position_embeddings": 16384, "mscale": 1.0, "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.1
+    });
+    let mut decoder = assuming(config, &assumed)?;
+    set_window(config, &mut decoder)?;
+    // The class warns about it and masks all layers alike.
+    config.ignore(&["layer_types"]);
+    let options = RopeOptions {
+        assumed: Some(&assumed),
+        ..RopeOptions::new(decoder.head_dim)
+    };
+    let parameters =
+        Rope::parameters(config, &options)?.ok_or_else(|| config.missing("rope_parameters"))?;
+    parameters.ignore(&["max_position_embeddings"]);
+    let original = match decoder.ropes.first().and_then(Option::as_ref) {
+        Some(Rope {
+            scaling: RopeScaling::Yarn { original, .. } | RopeScaling::Llama3 { original, .. },
+            ..
+        }) => *original,
+        _ => parameters.positive("original_max_position_embeddings")?,
+    };
+    decoder.query_temperature = Some(QueryTemperature::Llama4 {
+        beta: parameters.number("llama_4_scaling_beta")?,
+        original,
+        shift: 0.0,
+    });
+    decoder.build()
+}
+
+/// Seed-OSS: the output projection has a switch of its own.
+pub fn seed_oss(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    decoder.output_bias = config.flag("attention_out_bias")?;
+    decoder.build()
+}
+
+/// CWM: Llama 3 with windows in most layers.
+pub fn cwm(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = assuming(
+        config,
+        &json!({
+            "rope_type": "llama3", "rope_theta": 1e6, "factor": 16.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
+        }),
+    )?;
+    config.off(
+        "attention_bias",
+        "the projections of this type have no addend",
+    )?;
+    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    let window = config.index("sliding_window")?;
+    decoder.mask_by_layer_types((window > 0).then_some(window), |layer| {
+        if layer % 4 == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    decoder.build()
+}
+
+/// Apertus: a norm of each query and key head, and a learned activation without gate.
+pub fn apertus(config: &Config) -> Result<ModelSpec, SpecError> {
+    let assumed = json!({
+        "rope_type": "llama3", "rope_theta": 12e6, "factor": 8.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
+    });
+    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+    decoder.rotate(&RopeOptions {
+        assumed: Some(&assumed),
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.arrangement = Arrangement::Pre {
+        attention: "attention_layernorm",
+        feed_forward: "feedforward_layernorm",
+    };
+    decoder.gated = false;
+    decoder.xielu = config.optional_text("hidden_act")?.as_deref() == Some("xielu");
+    if !decoder.xielu {
+        decoder.activation = config.activation("hidden_act")?;
+    }
+    decoder.build()
+}
+
+/// Differential Llama: the difference of two attentions.
+pub fn diffllama(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_attention_bias(config)?;
+    // How the vectors of lambda start.
+    config.ignore(&["lambda_std_dev"]);
+    if decoder.kv_heads % 2 != 0 {
+        return Err(config.invalid("num_key_value_heads", "an even number"));
+    }
+    decoder.differential = Some(NormStyle {
+        weight: false,
+        ..decoder.norm
+    });
+    decoder.build()
+}
+
+/// Doge: keys are chosen by their values; learned factors on the residual.
+pub fn doge(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    set_window(config, &mut decoder)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.dynamic_mask = Some(config.size("keep_window_size")?);
+    decoder.residual_gains = Some(["input_residual", "post_attention_residual"]);
+    let (experts, top_k) = (
+        config.heads("num_experts")?,
+        config.heads("num_experts_per_tok")?,
+    );
+    if config.flag("is_moe")? {
+        let keys = experts.isqrt();
+        if top_k > keys * keys {
+            return Err(config.invalid("num_experts_per_tok", format!("at most {}", keys * keys)));
+        }
+        decoder.product_keys = Some(ProductKeyExperts { experts, top_k });
+    }
+    // The weights of the chosen sum to 1 as they are.
+    config.ignore(&[
+        "norm_topk_prob",
+        "output_router_logits",
+        "router_aux_loss_coef",
+    ]);
+    decoder.build()
+}
+
+/// BitNet: norms in front of both downward projections. Its packed weights, and the activations
+/// that are rounded to eight bits along with them, are another computation.
+pub fn bitnet(config: &Config) -> Result<ModelSpec, SpecError> {
+    config.neutral(
+        "quantization_config",
+        &[],
+        "weights of 1.58 bits, packed or rounded while they run, are not implemented",
+    )?;
+    let mut decoder = with_attention_bias(config)?;
+    decoder.names = Names {
+        output_norm: Some("self_attn.attn_sub_norm"),
+        inner_norm: Some("mlp.ffn_sub_norm"),
+        ..Names::default()
+    };
+    decoder.build()
+}
+
+/// Helium: neighbouring features are pairs.
+pub fn helium(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = interleaved(config)?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    if decoder.heads * decoder.head_dim != decoder.hidden_size {
+        return Err(config.invalid("head_dim", "hidden_size / num_attention_heads"));
+    }
+    decoder.build()
+}
+
+/// ERNIE 4.5: neighbouring features are pairs; one switch for all addends.
+pub fn ernie4_5(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = interleaved(config)?;
+    let bias = config.flag("use_bias")?;
+    set_attention_bias(&mut decoder, bias);
+    decoder.feed_forward_bias = bias;
+    decoder.build()
+}
+
+/// Hunyuan: a norm of each query and key head after the rotation.
+pub fn hunyuan_v1_dense(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = rotated(config, |options| RopeOptions {
+        alpha: true,
+        ..options
+    })?;
+    config.ignore(&["eod_token_id"]);
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.norm_after_rotation = true;
+    decoder.names = Names {
+        query_norm: "self_attn.query_layernorm",
+        key_norm: "self_attn.key_layernorm",
+        ..Names::default()
+    };
+    decoder.build()
+}
+
+/// EXAONE 4: norms on the sublayers' outputs and of each query and key head; where some layers have
+/// windows, the others do not rotate.
+pub fn exaone4(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.arrangement = Arrangement::Post {
+        attention: "post_attention_layernorm",
+        feed_forward: "post_feedforward_layernorm",
+    };
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    let window = config.optional_size("sliding_window")?;
+    if config.in_file("layer_types") {
+        // Published files spell the pattern in letters; the kinds of layers say it all.
+        config.ignore(&["sliding_window_pattern"]);
+    }
+    let pattern = match (window, config.in_file("layer_types")) {
+        (_, true) => 1,
+        (Some(_), false) => config.layers("sliding_window_pattern")?,
+        (None, false) => return Err(config.missing("layer_types")),
+    };
+    decoder.mask_by_layer_types(window, |layer| {
+        if (layer + 1) % pattern == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    if window.is_some() {
+        let windows = decoder.masks.clone();
+        decoder.keep_rotation(|layer| windows[layer] != Mask::Causal);
+    }
+    decoder.build()
+}
+
+/// nanochat: norms without parameters, also of the token embedding and of queries and keys after the
+/// rotation, which turns backwards.
+pub fn nanochat(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = rotated(config, |options| RopeOptions {
+        reversed: true,
+        ..options
+    })?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.norm.weight = false;
+    decoder.embedding_norm = Some(decoder.norm);
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.norm_after_rotation = true;
+    decoder.gated = false;
+    decoder.names = PLAIN_NETWORK;
+    decoder.logit_softcap = config.optional_positive("final_logit_softcapping")?;
+    decoder.build()
+}
+
+/// A feed-forward network of two numbered layers.
+const PLAIN_NETWORK: Names = Names {
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    ..Names::USUAL
+};
+
+/// The text side of Cosmos 3 Edge: a feed-forward network without gate. The three axes of a text
+/// position are equal, which makes the rotation the plain one.
+pub fn cosmos3_edge_text(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = with_biases(config)?;
+    if let Some(parameters) = Rope::parameters(config, &RopeOptions::new(decoder.head_dim))? {
+        parameters.ignore(&["mrope_section"]);
+        parameters.ignore(&["mrope_interleaved"]);
+    }
+    decoder.gated = false;
+    decoder.names = PLAIN_NETWORK;
+    decoder.build()
+}
+
+/// Phi-3: fused projections, a part of the head may rotate, `longrope`.
+pub fn phi3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = rotated(config, |options| RopeOptions {
+        partial: true,
+        only_long: true,
+        ..options
+    })?;
+    decoder.fused_query_key_value = Some(Fusion::Rows("self_attn.qkv_proj"));
+    decoder.fused_gate_up = Some("mlp.gate_up_proj");
+    set_window(config, &mut decoder)?;
+    for key in ["attention_bias", "mlp_bias", "lm_head_bias"] {
+        config.off(key, "this type has no such addends")?;
+    }
+    decoder.build()
+}
+
+/// GLM: half of every head rotates in neighbouring pairs; gate and upward projection are one tensor.
+fn glm_like(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = rotated(config, |options| RopeOptions {
+        interleaved: true,
+        partial: true,
+        default_partial: 0.5,
+        ..options
+    })?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.fused_gate_up = Some("mlp.gate_up_proj");
+    Ok(decoder)
+}
+
+/// GLM-4 as transformers first had it.
+pub fn glm(config: &Config) -> Result<ModelSpec, SpecError> {
+    glm_like(config)?.build()
+}
+
+/// GLM-4-0414: norms on both sides of each sublayer.
+pub fn glm4(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = glm_like(config)?;
+    decoder.arrangement = Arrangement::Sandwich {
+        attention: ["input_layernorm", "post_self_attn_layernorm"],
+        feed_forward: ["post_attention_layernorm", "post_mlp_layernorm"],
+    };
     decoder.build()
 }
 
@@ -112,25 +477,60 @@ pub fn arcee(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-/// Granite: four multipliers.
-pub fn granite(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut decoder = with_biases(config)?;
-    decoder.embedding_scale = config.number("embedding_multiplier")?;
-    decoder.residual_scale = config.number("residual_multiplier")?;
-    decoder.attention_scale = config.number("attention_multiplier")?;
-    decoder.logit_scale = 1.0 / config.positive("logits_scaling")?;
-    decoder.build()
-}
-
 /// OLMo 2: norms on the sublayers' outputs; queries and keys normalised over all heads at once.
 pub fn olmo2(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut decoder = with_attention_bias(config)?;
+    set_olmo2(&mut decoder);
+    decoder.build()
+}
+
+/// OLMo 3: windows in most layers, whose rotation is not scaled.
+pub fn olmo3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+    decoder.activation = config.activation("hidden_act")?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    set_olmo2(&mut decoder);
+    let window = config.optional_size("sliding_window")?;
+    decoder.mask_by_layer_types(window, |layer| {
+        if (layer + 1) % 4 == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    if let Some(kinds) = config.nested("rope_parameters")?
+        && !(kinds.mentions("full_attention") || kinds.mentions("sliding_attention"))
+    {
+        let reason = "this type has one object for each kind of layer";
+        return Err(config.unsupported("rope_parameters", reason));
+    }
+    let full = RopeOptions {
+        layer_type: Some("full_attention"),
+        ..RopeOptions::new(decoder.head_dim)
+    };
+    // The class gives the base beside the object to full attention only.
+    let sliding = RopeOptions {
+        layer_type: Some("sliding_attention"),
+        scaled: false,
+        theta_keys: &[],
+        ..full
+    };
+    let [full, sliding] = [&full, &sliding].map(|options| Rope::from_config(config, options));
+    let (full, sliding) = (full?, sliding?);
+    let ropes = decoder.masks.iter().map(|mask| match mask {
+        Mask::Causal => full.clone(),
+        _ => sliding.clone(),
+    });
+    decoder.ropes = ropes.collect();
+    decoder.build()
+}
+
+fn set_olmo2(decoder: &mut Decoder<'_>) {
     decoder.arrangement = Arrangement::Post {
         attention: "post_attention_layernorm",
         feed_forward: "post_feedforward_layernorm",
     };
     decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
-    decoder.build()
 }
 
 /// Gemma 2: norms around each sublayer, soft caps, every other layer with a window.

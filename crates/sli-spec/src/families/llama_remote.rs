@@ -357,6 +357,7 @@ fn whole_heads(dims: usize, theta: f64, scaling: RopeScaling) -> Rope {
         span: dims,
         offset: 0,
         interleaved: false,
+        reversed: false,
         theta,
         scaling,
         axis: PositionAxis::Token,

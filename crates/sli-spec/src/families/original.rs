@@ -62,6 +62,7 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
         span: dims,
         offset: 0,
         interleaved: true,
+        reversed: false,
         theta,
         scaling,
         axis,

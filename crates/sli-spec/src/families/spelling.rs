@@ -155,6 +155,7 @@ pub fn add_vector(
         shape: vec![features],
         shard: Shard::Replicate,
         optional,
+        constant: false,
     });
     index
 }

@@ -1,0 +1,147 @@
+//! Decoders of Llama's arrangement with layer norms in place of RMS norms.
+
+use serde_json::Value;
+
+use crate::build::NormStyle;
+use crate::families::decoder::{Arrangement, Decoder, Fusion, Names};
+use crate::rope::RopeOptions;
+use crate::{Config, Mask, ModelSpec, NormSpan, SpecError};
+
+/// Rotate-half rope of the whole head in all layers, `hidden_act`.
+fn plain(config: &Config, norm: NormStyle) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.family = "layer_norm";
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    decoder.activation = config.activation("hidden_act")?;
+    Ok(decoder)
+}
+
+/// The first features of every head rotate.
+fn partial(
+    config: &Config,
+    norm: NormStyle,
+    default_partial: f64,
+) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.family = "layer_norm";
+    decoder.rotate(&RopeOptions {
+        partial: true,
+        default_partial,
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    decoder.activation = config.activation("hidden_act")?;
+    Ok(decoder)
+}
+
+/// Addends on all four projections of the attention.
+fn set_attention_bias(decoder: &mut Decoder<'_>, bias: bool) {
+    decoder.query_key_value_bias = bias;
+    decoder.output_bias = bias;
+}
+
+/// OLMo: norms without parameters; queries, keys and values may be limited.
+pub fn olmo(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle {
+        weight: false,
+        bias: false,
+        ..NormStyle::layer(1e-5)
+    };
+    let mut decoder = plain(config, norm)?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.clip = config.optional_positive("clip_qkv")?;
+    decoder.build()
+}
+
+/// Jais 2: a feed-forward network without gate.
+pub fn jais2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut decoder = plain(config, norm)?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.gated = false;
+    decoder.build()
+}
+
+/// StarCoder 2: one window for all layers, if any.
+pub fn starcoder2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle::layer(config.positive("norm_epsilon")?);
+    let mut decoder = plain(config, norm)?;
+    let bias = config.flag("use_bias")?;
+    set_attention_bias(&mut decoder, bias);
+    decoder.feed_forward_bias = bias;
+    decoder.gated = false;
+    decoder.names = Names {
+        up: "mlp.c_fc",
+        down: "mlp.c_proj",
+        ..Names::default()
+    };
+    if let Some(window) = config.optional_size("sliding_window")? {
+        decoder.masks.fill(Mask::CausalWindow(window));
+    }
+    decoder.build()
+}
+
+/// Nemotron: the norms' factors are stored less one; half of every head rotates.
+pub fn nemotron(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle {
+        plus_one: true,
+        ..NormStyle::layer(config.positive("norm_eps")?)
+    };
+    let mut decoder = partial(config, norm, 0.5)?;
+    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.gated = false;
+    // Published files repeat the size of a head.
+    let head_dim = Value::from(decoder.head_dim);
+    config.neutral("kv_channels", &[head_dim], "it must be the size of a head")?;
+    decoder.build()
+}
+
+/// StableLM: a quarter of every head rotates; the sublayers may stand side by side; queries and keys
+/// may have a norm of their own for each head.
+pub fn stablelm(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut decoder = partial(config, norm, 0.25)?;
+    decoder.query_key_value_bias = config.flag("use_qkv_bias")?;
+    if config.flag("use_parallel_residual")? {
+        decoder.arrangement = Arrangement::Parallel {
+            norm: "input_layernorm",
+        };
+    }
+    if config.flag("qk_layernorm")? {
+        let norm = NormStyle {
+            bias: false,
+            ..norm
+        };
+        decoder.query_key_norm = Some((NormSpan::HeadOwnWeight, norm));
+        decoder.names = Names {
+            query_norm: "self_attn.q_layernorm.norms.{}",
+            key_norm: "self_attn.k_layernorm.norms.{}",
+            ..Names::default()
+        };
+    }
+    decoder.build()
+}
+
+/// Persimmon: query, key and value of each head side by side in one tensor.
+pub fn persimmon(config: &Config) -> Result<ModelSpec, SpecError> {
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut decoder = partial(config, norm, 0.5)?;
+    set_attention_bias(&mut decoder, true);
+    decoder.feed_forward_bias = true;
+    decoder.gated = false;
+    decoder.fused_query_key_value = Some(Fusion::PerHead("self_attn.query_key_value"));
+    decoder.names = Names {
+        query_norm: "self_attn.q_layernorm",
+        key_norm: "self_attn.k_layernorm",
+        output: "self_attn.dense",
+        up: "mlp.dense_h_to_4h",
+        down: "mlp.dense_4h_to_h",
+        ..Names::default()
+    };
+    decoder.final_norm = "final_layernorm";
+    if config.flag("qk_layernorm")? {
+        decoder.query_key_norm = Some((NormSpan::Head, norm));
+    }
+    decoder.build()
+}
