@@ -40,6 +40,7 @@ EXAMPLES = {
 TASKS = [
     ("masked_lm", modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES),
     ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_IMAGE_MODELING_MAPPING_NAMES),
     ("masked_lm", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
     ("base", modeling_auto.MODEL_MAPPING_NAMES),
 ]

@@ -5,6 +5,7 @@
 //! their weights: it is kept by hand, after that code.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -64,7 +65,15 @@ pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
             serde_json::from_str(text).expect("the embedded table is valid")
         };
         let mut rows = table(include_str!("defaults.json"));
-        rows.extend(table(include_str!("remote.json")));
+        for (model_type, remote) in table(include_str!("remote.json")) {
+            match rows.entry(model_type) {
+                Entry::Vacant(place) => {
+                    place.insert(remote);
+                }
+                // Both codes read this type: the classes say which of them a file is for.
+                Entry::Occupied(mut row) => row.get_mut().classes.extend(remote.classes),
+            }
+        }
         rows
     })
     .get(model_type)

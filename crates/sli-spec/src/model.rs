@@ -140,6 +140,8 @@ pub struct Sinusoidal {
     pub interleaved: bool,
     /// Denominator of the exponent: `width / 2` (Vaswani) or `width / 2 - 1` (tensor2tensor).
     pub denominator: f64,
+    /// The row (position and offset) that is zero: the padding token's, in fairseq's tables.
+    pub zero_row: Option<usize>,
 }
 
 /// One layer.
@@ -375,6 +377,9 @@ pub enum Position {
 pub struct Alibi {
     /// `bias = slope * (key position - query position)`.
     pub slopes: Vec<f64>,
+    /// Falcon's: `bias = scale * slope * key position` with the attention's own scale, where the
+    /// slope, the position and their product are rounded to bf16.
+    pub rounded_to_bf16: bool,
 }
 
 /// Which keys a query at position `i` sees.

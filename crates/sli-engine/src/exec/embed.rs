@@ -160,6 +160,9 @@ impl Layer<'_> {
 /// Adds the sinusoidal embedding of one position.
 fn add_sinusoidal(rule: &Sinusoidal, position: u32, row: &mut [f32]) {
     let half = row.len() / 2;
+    if rule.zero_row == Some(position as usize + rule.offset) {
+        return;
+    }
     let position = f64::from(position) + rule.offset as f64;
     for index in 0..half {
         let frequency = (-(10_000_f64.ln()) * index as f64 / rule.denominator).exp();

@@ -1,5 +1,6 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
+use half::bf16;
 use sli_kernels::{
     AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle,
 };
@@ -63,6 +64,7 @@ pub(crate) fn run(
         }
     }
     let mut slopes: Option<Vec<f32>> = None;
+    let mut rounded: Option<Vec<bf16>> = None;
     for position in &attention.positions {
         match position {
             Position::Rope(rope) => {
@@ -75,8 +77,17 @@ pub(crate) fn run(
                     rotate(layer, rope, rows, span, mat.view_mut());
                 }
             }
-            Position::Alibi(Alibi { slopes: values }) => {
+            Position::Alibi(Alibi {
+                slopes: values,
+                rounded_to_bf16: false,
+            }) => {
                 slopes = Some(values.iter().map(|&slope| slope as f32).collect());
+            }
+            Position::Alibi(Alibi {
+                slopes: values,
+                rounded_to_bf16: true,
+            }) => {
+                rounded = Some(values.iter().map(|&slope| bf16::from_f64(slope)).collect());
             }
         }
     }
@@ -100,6 +111,7 @@ pub(crate) fn run(
         None => None,
     };
     let limit = attention.clamp.map(|limit| limit as f32);
+    let scale = attention.scale as f32;
     let change = |site: &BiasSite, logits: &mut [f32]| {
         if let Some(limit) = limit {
             logits
@@ -108,6 +120,11 @@ pub(crate) fn run(
         }
         if let Some(chosen) = &dynamic {
             chosen.add(site, logits);
+        }
+        if let Some(slopes) = &rounded {
+            for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
+                *logit += rounded_alibi(slopes[site.head], key) * scale;
+            }
         }
     };
     let mut value_dim = attention.value_dim;
@@ -127,11 +144,12 @@ pub(crate) fn run(
             v_dim: value_dim,
             segments: &segments,
             mask: mask(attention.mask),
-            scale: attention.scale as f32,
+            scale,
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: (limit.is_some() || dynamic.is_some()).then_some(&change as &BiasFn<'_>),
+            bias: (limit.is_some() || dynamic.is_some() || rounded.is_some())
+                .then_some(&change as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
@@ -171,6 +189,11 @@ pub(crate) fn run(
     }
     output.reset(count, attention.output.out_features);
     layer.linear(scratch.heads.view(), &attention.output, output.view_mut())
+}
+
+/// Falcon's `slope * position`, every number of it in bf16.
+fn rounded_alibi(slope: bf16, key: usize) -> f32 {
+    bf16::from_f32(slope.to_f32() * bf16::from_f64(key as f64).to_f32()).to_f32()
 }
 
 /// The kernels' mask.

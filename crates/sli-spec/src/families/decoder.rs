@@ -346,8 +346,17 @@ impl<'c> Decoder<'c> {
         otherwise: impl Fn(usize) -> &'static str,
     ) -> Result<(), SpecError> {
         let types = layer_types(self.config, self.layers(), otherwise)?;
+        self.mask_by_kinds(&types, window)
+    }
+
+    /// The masks of these kinds of layers.
+    pub fn mask_by_kinds(
+        &mut self,
+        kinds: &[String],
+        window: Option<usize>,
+    ) -> Result<(), SpecError> {
         let mask = |layer_type: &String| mask_of(self.config, layer_type, window);
-        self.masks = types.iter().map(mask).collect::<Result<_, _>>()?;
+        self.masks = kinds.iter().map(mask).collect::<Result<_, _>>()?;
         Ok(())
     }
 

@@ -108,6 +108,7 @@ pub fn baichuan(config: &Config) -> Result<ModelSpec, SpecError> {
         for attention in attentions(&mut spec) {
             attention.positions = vec![Position::Alibi(Alibi {
                 slopes: slopes.clone(),
+                rounded_to_bf16: false,
             })];
         }
         spec.length_limit = LengthLimit::None;

@@ -9,16 +9,20 @@
 
 pub mod bert;
 pub mod chatglm;
+pub mod classic;
+pub mod cohere;
 pub mod decoder;
 pub mod deepseek;
 pub mod experts;
-pub mod gpt2;
+pub mod gemma;
+pub mod gpt;
 pub mod granite;
 pub mod latent;
 pub mod layer_norm;
 pub mod llama;
 pub mod llama_remote;
 pub mod mixture;
+pub mod mpt;
 pub mod nemotron_nas;
 pub mod original;
 pub mod phi_remote;

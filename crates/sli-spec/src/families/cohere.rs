@@ -1,0 +1,126 @@
+//! Cohere: attention and feed-forward network side by side behind one layer norm.
+
+use crate::build::{NormStyle, divided, layer_types};
+use crate::families::decoder::{Arrangement, Decoder};
+use crate::rope::{Rope, RopeOptions};
+use crate::{Config, ModelSpec, NormSpan, SpecError};
+
+fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let norm = NormStyle {
+        bias: false,
+        ..NormStyle::layer(config.positive("layer_norm_eps")?)
+    };
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.family = "cohere";
+    decoder.activation = config.activation("hidden_act")?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.arrangement = Arrangement::Parallel {
+        norm: "input_layernorm",
+    };
+    decoder.logit_scale = config.optional_number("logit_scale")?.unwrap_or(1.0);
+    Ok(decoder)
+}
+
+/// Cohere: interleaved rope, norms of the heads as an option.
+pub fn cohere(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.rotate(&RopeOptions {
+        interleaved: true,
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    if config.flag("use_qk_norm")? {
+        decoder.query_key_norm = Some((NormSpan::HeadOwnWeight, decoder.norm));
+    }
+    decoder.build()
+}
+
+/// The second generation: the size of a head follows from the hidden size, whatever the file says.
+fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = plain(config)?;
+    let (hidden, heads) = (decoder.hidden_size, decoder.heads);
+    decoder.head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+    decoder.attention_scale = (decoder.head_dim as f64).powf(-0.5);
+    Ok(decoder)
+}
+
+/// Cohere 2: windows and rope on three layers of four, the others without positions.
+pub fn cohere2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = second(config)?;
+    published_options(config)?;
+    let interval = config.optional_size("sliding_window_pattern")?.unwrap_or(4);
+    let kinds = layer_types(config, decoder.layers(), |layer| {
+        if (layer + 1) % interval == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    decoder.mask_by_kinds(&kinds, config.optional_size("sliding_window")?)?;
+    decoder.rotate(&RopeOptions {
+        interleaved: true,
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    decoder.keep_rotation(|layer| kinds[layer] == "sliding_attention");
+    decoder.build()
+}
+
+/// What published files spell out, at the only values the reference knows.
+fn published_options(config: &Config) -> Result<(), SpecError> {
+    let fixed = |key, value: serde_json::Value| {
+        config.neutral(key, &[value], "the reference knows one form of this type")
+    };
+    fixed("order_of_interleaved_layers", "local_attn_first".into())?;
+    fixed("position_embedding_type", "rope_gptj".into())?;
+    fixed("rotary_pct", 1.into())?;
+    for key in [
+        "use_embedding_sharing",
+        "use_gated_activation",
+        "use_parallel_block",
+        "use_parallel_embedding",
+    ] {
+        // Of these two only the layout of the training program is meant.
+        if !matches!(key, "use_parallel_embedding" | "use_embedding_sharing") {
+            fixed(key, true.into())?;
+        }
+        config.ignore(&[key]);
+    }
+    // As long as `sliding_window_pattern`.
+    config.ignore(&["layer_switch"]);
+    config.off("use_qk_norm", "this type has no norms of heads")
+}
+
+/// The text model of Cohere Compass: rotations by kind of layer. Of text all axes of a position are
+/// equal, so that its three sections turn as one.
+pub fn cohere_compass(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = second(config)?;
+    let kinds = layer_types(config, decoder.layers(), |_| "full_attention")?;
+    decoder.mask_by_kinds(&kinds, config.optional_size("sliding_window")?)?;
+    config.neutral("pooling", &[], "embeddings of a whole record")?;
+    if let Some(parameters) = config.nested("rope_parameters")? {
+        for kind in ["full_attention", "sliding_attention"] {
+            if let Some(own) = parameters.nested(kind)? {
+                own.ignore(&["mrope_section", "mrope_interleaved"]);
+            }
+        }
+        parameters.ignore(&["rope_theta", "rope_type"]);
+    }
+    let rotation = |kind: &'static str| {
+        Rope::from_config(
+            config,
+            &RopeOptions {
+                layer_type: Some(kind),
+                ..RopeOptions::new(decoder.head_dim)
+            },
+        )
+    };
+    let (full, sliding) = (rotation("full_attention")?, rotation("sliding_attention")?);
+    decoder.ropes = kinds
+        .iter()
+        .map(|kind| match kind.as_str() {
+            "sliding_attention" => sliding.clone(),
+            _ => full.clone(),
+        })
+        .collect();
+    decoder.build()
+}

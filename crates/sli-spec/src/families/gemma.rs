@@ -1,0 +1,151 @@
+//! Gemma: RMS norms stored less one, embeddings times the root of their width.
+
+use crate::build::{NormStyle, layer_types};
+use crate::families::decoder::{Arrangement, Decoder};
+use crate::rope::{Rope, RopeOptions};
+use crate::{Activation, Config, Mask, ModelSpec, NormSpan, SpecError};
+
+/// What all of them share.
+fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let norm = NormStyle {
+        plus_one: true,
+        ..NormStyle::rms(config.positive("rms_norm_eps")?)
+    };
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.family = "gemma";
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.embedding_scale = (decoder.hidden_size as f64).sqrt();
+    Ok(decoder)
+}
+
+fn causal_only(config: &Config) -> Result<(), SpecError> {
+    config.off(
+        "use_bidirectional_attention",
+        "attention backends of the reference disagree about it",
+    )
+}
+
+/// Gemma: the first one.
+pub fn gemma(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    causal_only(config)?;
+    // Published files carry this one too, which the reference does not read.
+    config.ignore(&["hidden_activation"]);
+    decoder.activation = match config.activation("hidden_act")? {
+        // What the published files say, and do not mean.
+        Activation::Gelu => Activation::GeluTanh,
+        other => other,
+    };
+    decoder.build()
+}
+
+/// Query scale, cap of the logits and activation of the second generation.
+fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = plain(config)?;
+    // Published files carry these beside `hidden_activation` and `sliding_window`, which are read.
+    config.ignore(&["hidden_act", "sliding_window_size"]);
+    decoder.activation = config.activation("hidden_activation")?;
+    decoder.attention_scale = config.positive("query_pre_attn_scalar")?.powf(-0.5);
+    decoder.logit_softcap = config.optional_positive("final_logit_softcapping")?;
+    Ok(decoder)
+}
+
+const SANDWICH: Arrangement = Arrangement::Sandwich {
+    attention: ["input_layernorm", "post_attention_layernorm"],
+    feed_forward: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
+};
+
+fn alternating(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+    decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    let window = config.optional_size("sliding_window")?;
+    decoder.mask_by_layer_types(window, |layer| {
+        if layer % 2 == 0 {
+            "sliding_attention"
+        } else {
+            "full_attention"
+        }
+    })
+}
+
+/// Gemma 2: norms around each sublayer, soft caps, every other layer with a window.
+pub fn gemma2(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = second(config)?;
+    causal_only(config)?;
+    decoder.arrangement = SANDWICH;
+    alternating(config, &mut decoder)?;
+    decoder.build()
+}
+
+/// VaultGemma: Gemma 2 without the norms behind the sublayers.
+pub fn vaultgemma(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = second(config)?;
+    causal_only(config)?;
+    decoder.arrangement = Arrangement::Pre {
+        attention: "input_layernorm",
+        feed_forward: "pre_feedforward_layernorm",
+    };
+    alternating(config, &mut decoder)?;
+    decoder.build()
+}
+
+/// Gemma 3: norms of query and key heads, a rotation for each kind of layer; EmbeddingGemma sees
+/// both ways.
+pub fn gemma3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = second(config)?;
+    decoder.arrangement = SANDWICH;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    // The reference reads the cap of the attention's logits and does not apply it.
+    config.ignore(&["_sliding_window_pattern", "attn_logit_softcapping"]);
+    let interval = config.optional_size("sliding_window_pattern")?.unwrap_or(6);
+    let kinds = layer_types(config, decoder.layers(), |layer| {
+        if (layer + 1) % interval == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    let window = config.optional_size("sliding_window")?;
+    decoder.mask_by_kinds(&kinds, window)?;
+    if config.flag("use_bidirectional_attention")? {
+        for mask in &mut decoder.masks {
+            *mask = match *mask {
+                // The reference halves the window, which reaches both ways.
+                Mask::CausalWindow(window) => Mask::Window(window / 2),
+                _ => Mask::Full,
+            };
+        }
+    }
+    decoder.ropes = rotations(config, decoder.head_dim, &kinds)?;
+    decoder.build()
+}
+
+/// The rotation of every layer by its kind; the older keys scale the full layers only.
+fn rotations(
+    config: &Config,
+    head_dim: usize,
+    kinds: &[String],
+) -> Result<Vec<Option<Rope>>, SpecError> {
+    let rotation = |kind: &'static str, theta_keys: &'static [&'static str], scaled: bool| {
+        Rope::from_config(
+            config,
+            &RopeOptions {
+                layer_type: Some(kind),
+                theta_keys,
+                scaled,
+                ..RopeOptions::new(head_dim)
+            },
+        )
+    };
+    let full = rotation("full_attention", &["rope_theta"], true)?;
+    let sliding = rotation("sliding_attention", &["rope_local_base_freq"], false)?;
+    Ok(kinds
+        .iter()
+        .map(|kind| match kind.as_str() {
+            "sliding_attention" => sliding.clone(),
+            _ => full.clone(),
+        })
+        .collect())
+}
