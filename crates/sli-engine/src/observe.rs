@@ -93,7 +93,10 @@ impl<'a> Observation<'a> {
                         let stack = &spec.stacks[boundary.stack];
                         let name = format!("hidden/{}.{}", stack.name, boundary.kind.file_part());
                         let shape = TensorShape {
-                            rows_per_token: 1,
+                            rows_per_token: match boundary.kind {
+                                BoundaryKind::Layer(_) => stack.streams(),
+                                BoundaryKind::Norm => 1,
+                            },
                             cols: stack.hidden_size,
                             dtype: settings.hidden_dtype,
                         };
@@ -137,14 +140,15 @@ impl<'a> Observation<'a> {
         Ok(observation)
     }
 
-    /// The hidden state at a boundary: 0 is what enters the first layer.
+    /// The hidden state at a boundary: 0 is what enters the first layer. Statistics are of the first
+    /// residual stream.
     pub fn boundary(
         &mut self,
         kernels: &Kernels,
         stack: usize,
         index: usize,
         batch: &Batch,
-        hidden: &Mat,
+        slots: &Slots,
     ) -> Result<(), EngineError> {
         self.write(
             Boundary {
@@ -152,10 +156,10 @@ impl<'a> Observation<'a> {
                 kind: BoundaryKind::Layer(index),
             },
             batch,
-            hidden,
+            &slots.streams(self.spec.stacks[stack].streams()),
         )?;
         if let Some(profile) = &mut self.profile {
-            profile.boundary(kernels, stack, index, hidden);
+            profile.boundary(kernels, stack, index, &slots.hidden);
         }
         Ok(())
     }
@@ -167,9 +171,28 @@ impl<'a> Observation<'a> {
         }
     }
 
-    fn write(&self, boundary: Boundary, batch: &Batch, hidden: &Mat) -> Result<(), EngineError> {
-        if let Some(file) = self.hidden.get(&boundary) {
+    fn write(
+        &self,
+        boundary: Boundary,
+        batch: &Batch,
+        streams: &[&Mat],
+    ) -> Result<(), EngineError> {
+        let Some(file) = self.hidden.get(&boundary) else {
+            return Ok(());
+        };
+        if let [hidden] = streams {
             file.write_rows(batch.first_record, 0, hidden.as_slice())?;
+            return Ok(());
+        }
+        // A record's streams stand one behind the other.
+        for (index, record) in batch.records.iter().enumerate() {
+            for (number, stream) in streams.iter().enumerate() {
+                let columns = stream.cols();
+                let values = record.rows.start * columns..record.rows.end * columns;
+                let first = number * record.rows.len();
+                let values = &stream.as_slice()[values];
+                file.write_rows(batch.first_record + index, first, values)?;
+            }
         }
         Ok(())
     }
@@ -210,7 +233,9 @@ impl<'a> Observation<'a> {
     ) -> Result<(), EngineError> {
         let description = &self.spec.stacks[stack];
         let head = &description.head;
-        let normed = layer.final_norm(head, &slots.hidden)?;
+        let merged = layer.merge(head, slots)?;
+        let hidden = merged.as_ref().unwrap_or(&slots.hidden);
+        let normed = layer.final_norm(head, hidden)?;
         if let Some(normed) = &normed {
             self.write(
                 Boundary {
@@ -218,13 +243,13 @@ impl<'a> Observation<'a> {
                     kind: BoundaryKind::Norm,
                 },
                 batch,
-                normed,
+                &[normed],
             )?;
         }
         if stack + 1 < self.spec.stacks.len() {
             return Ok(());
         }
-        let x = normed.as_ref().unwrap_or(&slots.hidden);
+        let x = normed.as_ref().unwrap_or(hidden);
         self.embed(layer, head.pooler.as_ref(), batch, x)?;
         let Some(logits) = head.logits.as_ref().filter(|_| self.wants_logits) else {
             return Ok(());

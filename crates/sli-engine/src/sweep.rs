@@ -349,8 +349,9 @@ impl<'a> Sweep<'a> {
         for part in 0..parts.ranges.len() {
             let (batch, mut slots) = parts.create(context, part)?;
             layer.embed(&description.embedding, &batch, &mut slots.hidden)?;
+            layer.spread(&description.embedding, &batch, &mut slots)?;
             self.observation
-                .boundary(context.kernels, stack, 0, &batch, &slots.hidden)?;
+                .boundary(context.kernels, stack, 0, &batch, &slots)?;
             parts.put(part, batch, slots)?;
         }
         store.release(&end_keys(context.model, stack, Part::Embedding));
@@ -381,9 +382,8 @@ impl<'a> Sweep<'a> {
                     store.release(&phase.scheduled);
                 }
             }
-            let hidden = &slots.hidden;
             self.observation
-                .boundary(context.kernels, stack, index + 1, &batch, hidden)?;
+                .boundary(context.kernels, stack, index + 1, &batch, &slots)?;
             parts.put(part, batch, slots)?;
         }
         Ok(())

@@ -369,6 +369,7 @@ impl CausalHead<'_> {
         });
         Ok(Head {
             leaves: leaves.finish(),
+            streams: Vec::new(),
             norm,
             logits,
             pooler: None,

@@ -219,6 +219,26 @@ impl Config {
         self.required(key, self.count(key, 0, MAX_SIZE)?)
     }
 
+    /// A number that may be zero, or `None`.
+    pub fn optional_index(&self, key: &str) -> Result<Option<usize>, SpecError> {
+        self.count(key, 0, MAX_SIZE)
+    }
+
+    /// The lengths of some axes: one number, or a list.
+    pub fn sizes(&self, key: &str) -> Result<Vec<usize>, SpecError> {
+        let Some(Value::Array(list)) = self.value(key) else {
+            return Ok(vec![self.size(key)?]);
+        };
+        let size = |value: &Value| {
+            let size = whole(value).and_then(|n| usize::try_from(n).ok());
+            size.filter(|size| (1..=MAX_SIZE).contains(size))
+        };
+        list.iter()
+            .map(size)
+            .collect::<Option<_>>()
+            .ok_or_else(|| self.invalid(key, "sizes of at least 1"))
+    }
+
     /// A token id, or `None`.
     pub fn token_id(&self, key: &str) -> Result<Option<u32>, SpecError> {
         Ok(self.count(key, 0, MAX_SIZE)?.map(|id| id as u32))

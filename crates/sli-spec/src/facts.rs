@@ -110,6 +110,12 @@ fn mixer_name(mixer: &Mixer) -> String {
         }
         Mixer::MixtureOfAttention(_) => "mixture of attention heads".into(),
         Mixer::Linear(_) => "linear map".into(),
+        Mixer::SparseFeedForward(sparse) => {
+            format!("sparse feed-forward: {}", network_name(&sparse.network))
+        }
+        Mixer::LowRank(_) => "low-rank product".into(),
+        Mixer::LayerInput(_) => "per-layer input".into(),
+        Mixer::Streams(_) => "update of all residual streams".into(),
         Mixer::Identity => "identity".into(),
     }
 }
@@ -203,9 +209,14 @@ fn position_names(mixer: &Mixer) -> Vec<&'static str> {
             .iter()
             .map(|rotation| rope(rotation.interleaved))
             .collect(),
-        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) | Mixer::Linear(_) | Mixer::Identity => {
-            Vec::new()
-        }
+        Mixer::FeedForward(_)
+        | Mixer::MixtureOfExperts(_)
+        | Mixer::SparseFeedForward(_)
+        | Mixer::LowRank(_)
+        | Mixer::LayerInput(_)
+        | Mixer::Streams(_)
+        | Mixer::Linear(_)
+        | Mixer::Identity => Vec::new(),
     }
 }
 

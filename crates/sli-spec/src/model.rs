@@ -104,6 +104,36 @@ pub struct Embedding {
     pub projection: Option<Linear>,
     /// `true`: positions are added after the projection (OPT-350m).
     pub positions_after_projection: bool,
+    /// Further residual streams: `[hidden, hidden]` each, of the embedding, scaled to its magnitude
+    /// (AltUp).
+    pub streams: Vec<Linear>,
+    /// Inputs of the layers beside the hidden state.
+    pub layer_inputs: Option<LayerInputs>,
+}
+
+/// An input of its own for every layer, of the token and of its embedding (Gemma 3n):
+/// `scale * (norm(projection_scale * projection(embedding)) + table_scale * table[token])`, in parts of
+/// one layer each.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerInputs {
+    /// `[rows, layers * width]`.
+    pub table: WeightIndex,
+    /// Rows of the table; a token beyond them reads row 0.
+    pub rows: usize,
+    /// Factor on the table's rows.
+    pub table_scale: f64,
+    /// `[layers * width, hidden]`.
+    pub projection: Linear,
+    /// Factor on the projected embedding.
+    pub projection_scale: f64,
+    /// Norm of every layer's part `[width]`.
+    pub norm: Norm,
+    /// Factor on the sum.
+    pub scale: f64,
+    /// Features a layer.
+    pub width: usize,
+    /// Layers.
+    pub layers: usize,
 }
 
 /// A table of token-type embeddings.
@@ -274,8 +304,79 @@ pub enum Mixer {
     MixtureOfAttention(Box<MixtureOfAttention>),
     /// One linear map (Nemotron-NAS, in the place of a whole sublayer).
     Linear(Linear),
+    /// A feed-forward network of which only the largest gates count.
+    SparseFeedForward(SparseFeedForward),
+    /// `up(down(x))`.
+    LowRank(LowRank),
+    /// The layer's own input enters.
+    LayerInput(LayerInput),
+    /// All residual streams from all (AltUp); what it computes is no output but the streams.
+    Streams(Streams),
     /// The slot's content, unchanged.
     Identity,
+}
+
+/// A gated network whose gates lose `mean + deviations * standard deviation` of their row and are cut
+/// at 0 before the activation (Gemma 3n).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SparseFeedForward {
+    /// The network.
+    pub network: FeedForward,
+    /// How far above the mean a gate has to be.
+    pub deviations: f64,
+}
+
+/// A product of two small matrices (LAuReL).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LowRank {
+    /// `[rank, hidden]`.
+    pub down: Linear,
+    /// `[hidden, rank]`.
+    pub up: Linear,
+}
+
+/// `projection(activation(gate x) * input)` with the layer's part of [`LayerInputs`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerInput {
+    /// `[width, hidden]`.
+    pub gate: Linear,
+    /// On the gate.
+    pub activation: Activation,
+    /// `[hidden, width]`.
+    pub projection: Linear,
+}
+
+/// One half of AltUp (Baykal et al. 2023) on `streams` streams: the hidden state and the first stashes.
+/// With `m = tanh(router(norm(x) / hidden))`, x the active stream or the slot that was computed from it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Streams {
+    /// Number of streams.
+    pub streams: usize,
+    /// The active one.
+    pub active: usize,
+    /// Norm in front of the router.
+    pub norm: Norm,
+    /// `[streams, hidden]`.
+    pub router: Linear,
+    /// Which half.
+    pub update: StreamUpdate,
+}
+
+/// The halves of AltUp.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum StreamUpdate {
+    /// `stream_j += sum_i c[j, i] * stream_i` with `c = coefficients(m)` `[streams, streams]`.
+    Predict {
+        /// `[streams * streams, streams]`.
+        coefficients: Linear,
+    },
+    /// `stream_j += (1 + coefficients(m)_j) * (computed - stream_active)`.
+    Correct {
+        /// `[streams, streams]`.
+        coefficients: Linear,
+        /// What the layer made of the active stream.
+        computed: Slot,
+    },
 }
 
 /// Multi-head, grouped-query or multi-query attention.
@@ -339,6 +440,17 @@ pub enum KeyValue {
     },
     /// The finished keys and values of an earlier layer of the stack (0-based).
     OfLayer(usize),
+}
+
+/// Keys and values of a layer that outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedKeys {
+    /// The layer (0-based).
+    pub layer: usize,
+    /// Columns of the keys.
+    pub keys: usize,
+    /// Columns of the values.
+    pub values: usize,
 }
 
 /// A norm of queries, keys or values.
@@ -598,6 +710,8 @@ pub struct MixtureOfExperts {
     pub identity_experts: usize,
     /// How tokens choose.
     pub router: Router,
+    /// Norm of the experts' input, which the router does not see (Gemma 4).
+    pub expert_norm: Option<Norm>,
     /// The experts' network; its weights have a leading expert axis.
     pub expert: FeedForward,
     /// Always-on experts as one network.
@@ -644,8 +758,12 @@ pub struct MixtureOfAttention {
 /// How a token chooses its experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Router {
+    /// Norm of the router's own input (Gemma 4).
+    pub norm: Option<Norm>,
     /// `[experts, hidden]`; `[2 * keys, hidden]` with product keys.
     pub projection: Linear,
+    /// Factor on the logits.
+    pub logit_scale: f64,
     /// `cap * tanh(logit / cap)`.
     pub softcap: Option<f64>,
     /// Logits to scores.
@@ -660,8 +778,30 @@ pub struct Router {
     pub renormalize: Renormalize,
     /// Factor on the weights.
     pub scale: f64,
+    /// Each expert's own factor on its weight `[experts]` (Gemma 4).
+    pub expert_scale: Option<WeightIndex>,
     /// The weight multiplies the expert's input instead of its output (Llama 4).
     pub weighs_input: bool,
+}
+
+impl Router {
+    /// The `top_k` best of these scores, nothing else.
+    pub fn plain(projection: Linear, score: RouterScore, top_k: usize) -> Self {
+        Self {
+            norm: None,
+            projection,
+            logit_scale: 1.0,
+            softcap: None,
+            score,
+            top_k,
+            choice_bias: None,
+            groups: None,
+            renormalize: Renormalize::No,
+            scale: 1.0,
+            expert_scale: None,
+            weighs_input: false,
+        }
+    }
 }
 
 /// Logits to scores.
@@ -755,6 +895,9 @@ pub enum Activation {
 pub struct Head {
     /// Weights, in order of use.
     pub leaves: Vec<Leaf>,
+    /// Projections of the further residual streams `[hidden, hidden]`, scaled to the magnitude of the
+    /// first; their mean with it enters the final norm.
+    pub streams: Vec<Linear>,
     /// Final norm.
     pub norm: Option<Norm>,
     /// Logits, where the model has them.
@@ -884,6 +1027,8 @@ impl Embedding {
             norm: None,
             projection: None,
             positions_after_projection: false,
+            streams: Vec::new(),
+            layer_inputs: None,
         }
     }
 }
@@ -947,6 +1092,36 @@ impl Activation {
 }
 
 impl Stack {
+    /// Residual streams: the hidden state and the stashes that go beside it.
+    pub fn streams(&self) -> usize {
+        1 + self.embedding.streams.len()
+    }
+
+    /// Layers whose keys and values later layers use, with their widths.
+    pub fn shared_keys(&self) -> Vec<SharedKeys> {
+        let attentions = || {
+            let layers = self.layers.iter().enumerate();
+            layers.flat_map(|(index, layer)| {
+                let branches = layer.steps.iter().flat_map(|step| &step.branches);
+                branches.filter_map(move |branch| match &branch.mixer {
+                    Mixer::Attention(attention) => Some((index, attention)),
+                    _ => None,
+                })
+            })
+        };
+        let used = |layer| {
+            attentions().any(|(_, attention)| attention.key_value == KeyValue::OfLayer(layer))
+        };
+        attentions()
+            .filter(|&(layer, _)| used(layer))
+            .map(|(layer, attention)| SharedKeys {
+                layer,
+                keys: attention.kv_heads * attention.head_dim,
+                values: attention.kv_heads * attention.value_dim,
+            })
+            .collect()
+    }
+
     /// Whether no token sees a later one.
     pub fn is_causal(&self) -> bool {
         let mixers = self.layers.iter().flat_map(|layer| &layer.steps);
@@ -957,6 +1132,10 @@ impl Stack {
                 Mixer::MixtureOfAttention(attention) => attention.mask,
                 Mixer::FeedForward(_)
                 | Mixer::MixtureOfExperts(_)
+                | Mixer::SparseFeedForward(_)
+                | Mixer::LowRank(_)
+                | Mixer::LayerInput(_)
+                | Mixer::Streams(_)
                 | Mixer::Linear(_)
                 | Mixer::Identity => {
                     return true;

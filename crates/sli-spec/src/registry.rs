@@ -1,8 +1,8 @@
 //! The table of model types.
 
 use crate::families::{
-    bert, chatglm, cohere, deepseek, gemma, gpt, granite, layer_norm, llama, llama_remote, mixture,
-    mpt, nemotron_nas, original, phi_remote, remote_experts,
+    bert, chatglm, cohere, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama, llama_remote,
+    mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
 use crate::{Config, ModelSpec, SpecError};
 
@@ -87,6 +87,9 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("gemma", gemma::gemma),
     row("gemma2", gemma::gemma2),
     row("gemma3_text", gemma::gemma3),
+    row("gemma3n_text", gemma4::gemma3n),
+    row("gemma4_text", gemma4::gemma4),
+    row("gemma4_unified_text", gemma4::gemma4),
     row("glm", llama::glm),
     row("glm4", llama::glm4),
     row("glm4_moe", deepseek::glm4_moe),

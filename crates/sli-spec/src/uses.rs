@@ -3,8 +3,9 @@
 
 use crate::model::{
     Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, Indexer,
-    KeySelection, KeyValue, LatentAttention, Linear, Mixer, MixtureOfAttention, MixtureOfExperts,
-    Norm, OutputGate, Router, Step, Write, Xielu,
+    KeySelection, KeyValue, LatentAttention, LayerInput, Linear, LowRank, Mixer,
+    MixtureOfAttention, MixtureOfExperts, Norm, OutputGate, Router, SparseFeedForward, Step,
+    StreamUpdate, Streams, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -110,7 +111,43 @@ impl Uses {
             Mixer::MixtureOfExperts(experts) => self.experts(experts),
             Mixer::MixtureOfAttention(attention) => self.attention_experts(attention),
             Mixer::Linear(linear) => self.linear(linear),
+            Mixer::SparseFeedForward(SparseFeedForward {
+                network,
+                deviations: _,
+            }) => self.feed_forward(network),
+            Mixer::LowRank(LowRank { down, up }) => {
+                self.linear(down);
+                self.linear(up);
+            }
+            Mixer::LayerInput(LayerInput {
+                gate,
+                activation: _,
+                projection,
+            }) => {
+                self.linear(gate);
+                self.linear(projection);
+            }
+            Mixer::Streams(streams) => self.streams(streams),
             Mixer::Identity => {}
+        }
+    }
+
+    fn streams(&mut self, streams: &Streams) {
+        let Streams {
+            streams: _,
+            active: _,
+            norm,
+            router,
+            update,
+        } = streams;
+        self.norm(Some(norm));
+        self.linear(router);
+        match update {
+            StreamUpdate::Predict { coefficients }
+            | StreamUpdate::Correct {
+                coefficients,
+                computed: _,
+            } => self.linear(coefficients),
         }
     }
 
@@ -274,6 +311,7 @@ impl Uses {
             experts: _,
             identity_experts: _,
             router,
+            expert_norm,
             expert,
             shared,
             shared_gate,
@@ -281,6 +319,7 @@ impl Uses {
             output_bias,
         } = experts;
         self.router(router);
+        self.norm(expert_norm.as_ref());
         self.feed_forward(expert);
         if let Some(shared) = shared {
             self.feed_forward(shared);
@@ -316,7 +355,9 @@ impl Uses {
 
     fn router(&mut self, router: &Router) {
         let Router {
+            norm,
             projection,
+            logit_scale: _,
             softcap: _,
             score: _,
             top_k: _,
@@ -324,9 +365,12 @@ impl Uses {
             groups: _,
             renormalize: _,
             scale: _,
+            expert_scale,
             weighs_input: _,
         } = router;
+        self.norm(norm.as_ref());
         self.linear(projection);
         self.optional(*choice_bias);
+        self.optional(*expert_scale);
     }
 }

@@ -203,6 +203,10 @@ pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
                     }
                     Mixer::FeedForward(_)
                     | Mixer::MixtureOfExperts(_)
+                    | Mixer::SparseFeedForward(_)
+                    | Mixer::LowRank(_)
+                    | Mixer::LayerInput(_)
+                    | Mixer::Streams(_)
                     | Mixer::Linear(_)
                     | Mixer::Identity => {}
                 }

@@ -1,12 +1,15 @@
 //! Token ids to the input of the first layer. Of the tables only the rows that occur are read.
 
 use sli_kernels::{Mat, MatMut};
-use sli_spec::{Embedding, PositionTable, Sinusoidal, WeightIndex};
+use sli_spec::{Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, WeightIndex};
 
 use super::batch::Batch;
-use super::{Layer, values};
+use super::{Layer, Slots, values};
 use crate::error::EngineError;
 use crate::weights::load::{self, STAGING_BYTES};
+
+/// Rows whose inputs of the layers are computed together.
+pub(crate) const SPREAD_ROWS: usize = 256;
 
 impl Layer<'_> {
     /// Fills `hidden`, `[tokens, hidden]`.
@@ -50,6 +53,53 @@ impl Layer<'_> {
         }
         if embedding.positions_after_projection {
             self.add_positions(embedding, batch, hidden)?;
+        }
+        Ok(())
+    }
+
+    /// Fills what comes of the embedding beside the hidden state: further streams, inputs of the
+    /// layers.
+    pub fn spread(
+        &self,
+        embedding: &Embedding,
+        batch: &Batch,
+        slots: &mut Slots,
+    ) -> Result<(), EngineError> {
+        for (linear, stream) in embedding.streams.iter().zip(&mut slots.stashes) {
+            self.linear(slots.hidden.view(), linear, stream.view_mut())?;
+            for row in 0..stream.rows() {
+                rescale(stream.row_mut(row), slots.hidden.row(row));
+            }
+        }
+        let (Some(rule), Some(inputs)) = (&embedding.layer_inputs, &mut slots.kept.layer_inputs)
+        else {
+            return Ok(());
+        };
+        let ids: Vec<u32> = batch
+            .tokens
+            .iter()
+            .map(|&id| if (id as usize) < rule.rows { id } else { 0 })
+            .collect();
+        self.gather(rule.table, &ids, inputs, false)?;
+        self.kernels
+            .scale_in_place(rule.table_scale as f32, inputs.view_mut());
+        let norm = HeadNorm {
+            norm: rule.norm.clone(),
+            span: NormSpan::Head,
+            after_rotation: false,
+        };
+        let mut projected = Mat::default();
+        for start in (0..inputs.rows()).step_by(SPREAD_ROWS) {
+            let range = start..(start + SPREAD_ROWS).min(inputs.rows());
+            projected.reset(range.len(), inputs.cols());
+            let hidden = slots.hidden.rows_view(range.clone());
+            self.linear(hidden, &rule.projection, projected.view_mut())?;
+            self.kernels
+                .scale_in_place(rule.projection_scale as f32, projected.view_mut());
+            self.head_norm(&norm, rule.layers, projected.view_mut())?;
+            let mut target = inputs.rows_view_mut(range);
+            self.kernels.add(projected.view(), 1.0, target.reborrow());
+            self.kernels.scale_in_place(rule.scale as f32, target);
         }
         Ok(())
     }
@@ -155,6 +205,16 @@ impl Layer<'_> {
         let vector = self.vector(index)?;
         Ok(values(vector.as_ref()).map(<[f32]>::to_vec))
     }
+}
+
+/// Gives `row` the root mean square of `like`.
+pub(crate) fn rescale(row: &mut [f32], like: &[f32]) {
+    let mean_square = |row: &[f32]| {
+        let squares = row.iter().map(|&value| f64::from(value).powi(2));
+        squares.sum::<f64>() / row.len().max(1) as f64
+    };
+    let factor = (mean_square(like).sqrt() / mean_square(row).max(1e-5).sqrt()) as f32;
+    row.iter_mut().for_each(|value| *value *= factor);
 }
 
 /// Adds the sinusoidal embedding of one position.

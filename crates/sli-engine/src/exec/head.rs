@@ -6,8 +6,9 @@
 use sli_kernels::{LseState, Mat, Store, TopK};
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
-use super::Layer;
+use super::embed::rescale;
 use super::linear::{tile_rows, tiles};
+use super::{Layer, Slots};
 use crate::error::EngineError;
 use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::weights::load;
@@ -41,6 +42,27 @@ pub(crate) type LogitSink<'a> =
     dyn FnMut(usize, usize, sli_kernels::MatRef<'_>) -> Result<(), EngineError> + 'a;
 
 impl Layer<'_> {
+    /// The mean of the residual streams, where there are several.
+    pub fn merge(&self, head: &Head, slots: &Slots) -> Result<Option<Mat>, EngineError> {
+        if head.streams.is_empty() {
+            return Ok(None);
+        }
+        let hidden = &slots.hidden;
+        let mut sum = Mat::new(hidden.rows(), hidden.cols());
+        self.kernels.add(hidden.view(), 1.0, sum.view_mut());
+        let mut projected = Mat::new(hidden.rows(), hidden.cols());
+        for (linear, stream) in head.streams.iter().zip(&slots.stashes) {
+            self.linear(stream.view(), linear, projected.view_mut())?;
+            for row in 0..projected.rows() {
+                rescale(projected.row_mut(row), hidden.row(row));
+            }
+            self.kernels.add(projected.view(), 1.0, sum.view_mut());
+        }
+        let factor = 1.0 / (head.streams.len() + 1) as f32;
+        self.kernels.scale_in_place(factor, sum.view_mut());
+        Ok(Some(sum))
+    }
+
     /// The normed end of the stack, where there is a final norm.
     pub fn final_norm(&self, head: &Head, hidden: &Mat) -> Result<Option<Mat>, EngineError> {
         let Some(norm) = &head.norm else {

@@ -13,7 +13,7 @@ pub(crate) mod step;
 use std::sync::Arc;
 
 use sli_kernels::{Kernels, Mat};
-use sli_spec::{Leaf, Slot, WeightIndex};
+use sli_spec::{Leaf, Slot, Stack, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -93,40 +93,86 @@ pub(crate) fn values(vector: Option<&Vector>) -> Option<&[f32]> {
     vector.map(Vector::values)
 }
 
-/// The buffers of a batch that outlive a layer: `[tokens, hidden]` each.
+/// The buffers of a batch that outlive a layer: `[tokens, hidden]` each, and what is kept for later
+/// layers.
 pub(crate) struct Slots {
     pub hidden: Mat,
     pub stashes: Vec<Mat>,
     /// Keys that the queries attend to, for layers that choose or share them.
     pub selection: Mat,
+    pub kept: Kept,
+}
+
+/// What is computed once for several layers.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// Inputs of the layers `[tokens, layers * width]`, where there are any.
+    pub layer_inputs: Option<Mat>,
+    /// Keys and values of the layers whose later ones use them.
+    pub keys: Vec<KeptKeys>,
+}
+
+/// Finished keys and values of one layer, `[tokens, heads * features]`.
+pub(crate) struct KeptKeys {
+    pub layer: usize,
+    pub key: Mat,
+    pub value: Mat,
 }
 
 impl Slots {
-    /// Buffers of `rows` tokens for a stack.
-    pub fn new(rows: usize, stack: &sli_spec::Stack) -> Self {
+    /// Zeroed buffers of `rows` tokens for a stack.
+    pub fn new(rows: usize, stack: &Stack) -> Self {
         let mat = || Mat::new(rows, stack.hidden_size);
-        let stashes = (0..step::stashes(&stack.layers)).map(|_| mat()).collect();
+        let inputs = stack.embedding.layer_inputs.as_ref();
+        let keys = stack.shared_keys().into_iter().map(|shared| KeptKeys {
+            layer: shared.layer,
+            key: Mat::new(rows, shared.keys),
+            value: Mat::new(rows, shared.values),
+        });
         Self {
             hidden: mat(),
-            stashes,
+            stashes: (0..step::stashes(&stack.layers)).map(|_| mat()).collect(),
             selection: Mat::new(rows, step::chosen_keys(&stack.layers).unwrap_or(0)),
+            kept: Kept {
+                layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),
+                keys: keys.collect(),
+            },
         }
     }
 
-    /// Every buffer.
+    /// The residual streams: the hidden state and the stashes beside it.
+    pub fn streams(&self, count: usize) -> Vec<&Mat> {
+        std::iter::once(&self.hidden)
+            .chain(&self.stashes)
+            .take(count)
+            .collect()
+    }
+
+    /// Every buffer, in a fixed order: what a checkpoint holds.
     pub fn all(&self) -> impl Iterator<Item = &Mat> {
         let selection = Some(&self.selection).filter(|selection| selection.cols() > 0);
+        let keys = self
+            .kept
+            .keys
+            .iter()
+            .flat_map(|kept| [&kept.key, &kept.value]);
         std::iter::once(&self.hidden)
             .chain(&self.stashes)
             .chain(selection)
+            .chain(&self.kept.layer_inputs)
+            .chain(keys)
     }
 
-    /// Every buffer.
+    /// Every buffer, in the order of [`Slots::all`].
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Mat> {
         let selection = Some(&mut self.selection).filter(|selection| selection.cols() > 0);
+        let keys = self.kept.keys.iter_mut();
+        let keys = keys.flat_map(|kept| [&mut kept.key, &mut kept.value]);
         std::iter::once(&mut self.hidden)
             .chain(&mut self.stashes)
             .chain(selection)
+            .chain(&mut self.kept.layer_inputs)
+            .chain(keys)
     }
 
     /// Values a token, in all buffers.

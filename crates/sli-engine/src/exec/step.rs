@@ -3,7 +3,7 @@
 use sli_kernels::{Mat, MatRef};
 use sli_spec::{Branch, Gain, KeySelection, Mixer, Slot, Step, Write};
 
-use super::{Layer, Rows, Scratch, Slots, values};
+use super::{Kept, Layer, Rows, Scratch, Slots, values};
 use crate::error::EngineError;
 use crate::mixers;
 
@@ -35,8 +35,14 @@ pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
         Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
             Some(Site::Attention)
         }
-        Mixer::FeedForward(_) | Mixer::MixtureOfExperts(_) => Some(Site::Mlp),
-        Mixer::Linear(_) | Mixer::Identity => None,
+        Mixer::FeedForward(_) | Mixer::SparseFeedForward(_) | Mixer::MixtureOfExperts(_) => {
+            Some(Site::Mlp)
+        }
+        Mixer::LowRank(_)
+        | Mixer::LayerInput(_)
+        | Mixer::Streams(_)
+        | Mixer::Linear(_)
+        | Mixer::Identity => None,
     }
 }
 
@@ -66,9 +72,19 @@ impl Layer<'_> {
         scratch: &mut Scratch,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
+        if let [
+            Branch {
+                mixer: Mixer::Streams(streams),
+                ..
+            },
+        ] = &step.branches[..]
+        {
+            return mixers::streams::run(self, streams, rows, slots, scratch);
+        }
         let range = rows.chunk.rows.clone();
         scratch.selection = std::mem::take(&mut slots.selection);
         let mut normed = std::mem::take(&mut scratch.normed);
+        let mut kept = std::mem::take(&mut slots.kept);
         let input = slots.get(step.read).rows_view(range.clone());
         let x = match &step.pre {
             Some(norm) => {
@@ -80,13 +96,17 @@ impl Layer<'_> {
         };
         let mut sum = std::mem::take(&mut scratch.sum);
         let alone = step.branches.len() == 1;
+        // Branches that are one sublayer together are looked at as one.
+        let together = common_site(&step.branches);
         for (index, branch) in step.branches.iter().enumerate() {
             let mut output = std::mem::take(&mut scratch.output);
-            self.branch(branch, x, rows, &mut output, scratch, probe)?;
+            self.branch(branch, x, rows, (&mut output, &mut kept), scratch, probe)?;
             if alone && let Some(norm) = &step.post {
                 self.norm_in_place(norm, output.view_mut())?;
             }
-            if let Some(site) = site(&branch.mixer) {
+            if together.is_none()
+                && let Some(site) = site(&branch.mixer)
+            {
                 probe.branch(site, rows, output.view());
             }
             self.gain(&branch.gain, &mut output)?;
@@ -100,7 +120,11 @@ impl Layer<'_> {
         if !alone && let Some(norm) = &step.post {
             self.norm_in_place(norm, sum.view_mut())?;
         }
+        if let Some(site) = together {
+            probe.branch(site, rows, sum.view());
+        }
         slots.selection = std::mem::take(&mut scratch.selection);
+        slots.kept = kept;
         self.write(&step.write, &sum, rows, slots)?;
         scratch.normed = normed;
         scratch.sum = sum;
@@ -112,7 +136,7 @@ impl Layer<'_> {
         branch: &Branch,
         x: MatRef<'_>,
         rows: Rows<'_>,
-        output: &mut Mat,
+        (output, kept): (&mut Mat, &mut Kept),
         scratch: &mut Scratch,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
@@ -127,7 +151,14 @@ impl Layer<'_> {
         };
         match &branch.mixer {
             Mixer::Attention(attention) => {
-                mixers::attention::run(self, attention, x, rows, output, scratch)?;
+                mixers::attention::run(
+                    self,
+                    attention,
+                    x,
+                    rows,
+                    (output, &mut kept.keys),
+                    scratch,
+                )?;
             }
             Mixer::LatentAttention(attention) => {
                 mixers::latent_attention::run(self, attention, x, rows, output, scratch)?;
@@ -145,6 +176,29 @@ impl Layer<'_> {
             Mixer::Linear(linear) => {
                 output.reset(x.rows(), linear.out_features);
                 self.linear(x, linear, output.view_mut())?;
+            }
+            Mixer::SparseFeedForward(sparse) => {
+                let deviations = Some(sparse.deviations as f32);
+                mixers::feed_forward::sparse(
+                    self,
+                    &sparse.network,
+                    deviations,
+                    x,
+                    output,
+                    scratch,
+                )?;
+            }
+            Mixer::LowRank(product) => {
+                mixers::low_rank::run(self, product, x, output, scratch)?;
+            }
+            Mixer::LayerInput(input) => {
+                let inputs = kept.layer_inputs.as_ref();
+                mixers::layer_input::run(self, input, x, rows, inputs, output, scratch)?;
+            }
+            Mixer::Streams(_) => {
+                return Err(EngineError::Request(
+                    "an update of the residual streams is a step of its own".into(),
+                ));
             }
             Mixer::Identity => {
                 output.reset(x.rows(), x.cols());
@@ -246,6 +300,14 @@ impl Layer<'_> {
             .add(y.view(), 1.0, slots.hidden.rows_view_mut(range));
         Ok(())
     }
+}
+
+/// The site of several branches that all have the same one.
+fn common_site(branches: &[Branch]) -> Option<Site> {
+    let (first, others) = branches.split_first()?;
+    let site = site(&first.mixer)?;
+    let same = |branch: &Branch| self::site(&branch.mixer) == Some(site);
+    (!others.is_empty() && others.iter().all(same)).then_some(site)
 }
 
 /// Keys that a query of these layers may choose, where queries choose.

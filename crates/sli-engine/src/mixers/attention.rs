@@ -9,7 +9,8 @@ use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
 use super::{differential, dynamic_mask, kernel};
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Scratch, values};
+use crate::exec::{KeptKeys, Layer, Rows, Scratch, values};
+use crate::weights::Part;
 
 /// `output = attention(x)`; x is `[rows, hidden]`.
 pub(crate) fn run(
@@ -17,7 +18,7 @@ pub(crate) fn run(
     attention: &Attention,
     x: MatRef<'_>,
     rows: Rows<'_>,
-    output: &mut Mat,
+    (output, kept): (&mut Mat, &mut [KeptKeys]),
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let count = x.rows();
@@ -39,10 +40,10 @@ pub(crate) fn run(
                 }
             }
         }
+        // Finished when the other layer ran.
         KeyValue::OfLayer(_) => {
-            return Err(EngineError::Request(
-                "keys and values of another layer are not carried".into(),
-            ));
+            scratch.key.reset(0, kv_heads * attention.head_dim);
+            scratch.value.reset(0, kv_heads * attention.value_dim);
         }
     }
     let norms = [
@@ -69,6 +70,9 @@ pub(crate) fn run(
         match position {
             Position::Rope(rope) => {
                 for (heads, mat) in [(heads, &mut scratch.query), (kv_heads, &mut scratch.key)] {
+                    if mat.rows() == 0 {
+                        continue;
+                    }
                     let span = HeadSpan {
                         heads,
                         dim: attention.head_dim,
@@ -97,6 +101,17 @@ pub(crate) fn run(
     ] {
         if let Some(norm) = norm.as_ref().filter(|norm| norm.after_rotation) {
             layer.head_norm(norm, heads, mat.view_mut())?;
+        }
+    }
+    if let Some(own) = kept
+        .iter_mut()
+        .find(|kept| layer.part == Part::Layer(kept.layer))
+    {
+        for (row, token) in rows.chunk.rows.clone().enumerate() {
+            own.key.row_mut(token).copy_from_slice(scratch.key.row(row));
+            own.value
+                .row_mut(token)
+                .copy_from_slice(scratch.value.row(row));
         }
     }
     if let Some(temperature) = &attention.query_temperature {
@@ -133,11 +148,25 @@ pub(crate) fn run(
         value_dim *= 2;
     }
     scratch.heads.reset(count, heads * value_dim);
+    let (key, value) = match attention.key_value {
+        KeyValue::Own { .. } => (scratch.key.view(), scratch.value.view()),
+        KeyValue::OfLayer(source) => {
+            let Some(kept) = kept.iter().find(|kept| kept.layer == source) else {
+                let message = format!("layer {source} keeps no keys and values");
+                return Err(EngineError::Request(message));
+            };
+            let range = rows.chunk.rows.clone();
+            (
+                kept.key.rows_view(range.clone()),
+                kept.value.rows_view(range),
+            )
+        }
+    };
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
-            k: scratch.key.view(),
-            v: scratch.value.view(),
+            k: key,
+            v: value,
             heads,
             kv_heads,
             qk_dim: attention.head_dim,

@@ -125,7 +125,7 @@ fn routed(
         }
         for places in load.chunks(block) {
             if stage.first {
-                gather(experts, x, routes, places, &mut scratch.normed);
+                gather(layer, experts, x, routes, places, &mut scratch.normed)?;
             }
             inner_of(layer, network, &stage, &run.addends, packed, scratch);
             if stage.outputs.is_empty() {
@@ -153,22 +153,29 @@ fn routed(
 
 /// Copies the rows of these places, scaled where the weights belong to the input.
 fn gather(
+    layer: &Layer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
     routes: &router::Routes,
     places: &[u32],
     into: &mut Mat,
-) {
+) -> Result<(), EngineError> {
     into.reset(places.len(), x.cols());
     for (row, &place) in places.iter().enumerate() {
         let source = x.row(place as usize / routes.top_k);
         into.row_mut(row).copy_from_slice(source);
-        if experts.router.weighs_input {
+    }
+    if let Some(norm) = &experts.expert_norm {
+        layer.norm_in_place(norm, into.view_mut())?;
+    }
+    if experts.router.weighs_input {
+        for (row, &place) in places.iter().enumerate() {
             let weight = routes.weights[place as usize];
             let row = into.row_mut(row).iter_mut();
             row.for_each(|value| *value *= weight);
         }
     }
+    Ok(())
 }
 
 /// Which part of an expert's work a group of pieces is for: rows of its input matrices, or rows of

@@ -18,6 +18,18 @@ pub(crate) fn run(
     output: &mut Mat,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
+    sparse(layer, network, None, x, output, scratch)
+}
+
+/// As [`run`]; the gates lose what lies so many deviations above their mean, and are cut at 0.
+pub(crate) fn sparse(
+    layer: &Layer<'_>,
+    network: &FeedForward,
+    deviations: Option<f32>,
+    x: MatRef<'_>,
+    output: &mut Mat,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
     let rows = x.rows();
     output.reset(rows, network.down.out_features);
     // Weights that pass by are read again for every block, so then there is only one.
@@ -35,6 +47,11 @@ pub(crate) fn run(
             layer.linear(x, gate, scratch.gate.view_mut())?;
         }
         let activation = kernel(network.activation);
+        if let Some(deviations) = deviations {
+            for row in 0..scratch.gate.rows() {
+                cut(scratch.gate.row_mut(row), deviations);
+            }
+        }
         let inner = match (&network.gate, &network.learned_activation) {
             (Some(_), None) => {
                 layer
@@ -80,4 +97,15 @@ fn xielu(layer: &Layer<'_>, learned: &Xielu, x: &mut [f32]) -> Result<(), Engine
         };
     }
     Ok(())
+}
+
+/// `max(0, x - (mean + deviations * standard deviation))` of one row.
+fn cut(row: &mut [f32], deviations: f32) {
+    let count = row.len().max(1) as f64;
+    let mean = row.iter().copied().map(f64::from).sum::<f64>() / count;
+    let squares = row.iter().map(|&value| (f64::from(value) - mean).powi(2));
+    let deviation = (squares.sum::<f64>() / count).sqrt();
+    let cutoff = mean as f32 + deviation as f32 * deviations;
+    row.iter_mut()
+        .for_each(|value| *value = (*value - cutoff).max(0.0));
 }

@@ -8,8 +8,11 @@ pub(crate) mod experts;
 pub(crate) mod feed_forward;
 pub(crate) mod indexer;
 pub(crate) mod latent_attention;
+pub(crate) mod layer_input;
+pub(crate) mod low_rank;
 mod product_keys;
 mod router;
+pub(crate) mod streams;
 mod top_keys;
 
 use sli_kernels::Activation as Kernel;

@@ -38,19 +38,35 @@ pub(crate) fn route(
     let (count, top_k) = (x.rows(), router.top_k);
     let logits = &mut scratch.gate;
     logits.reset(count, router.projection.out_features);
-    layer.linear(x, &router.projection, logits.view_mut())?;
+    if let Some(norm) = &router.norm {
+        scratch.normed.reset(count, x.cols());
+        layer.norm(norm, x, scratch.normed.view_mut())?;
+        layer.linear(scratch.normed.view(), &router.projection, logits.view_mut())?;
+    } else {
+        layer.linear(x, &router.projection, logits.view_mut())?;
+    }
+    if router.logit_scale != 1.0 {
+        let scale = router.logit_scale as f32;
+        layer.kernels.scale_in_place(scale, logits.view_mut());
+    }
     if let RouterScore::ProductKeys(keys) = router.score {
         let segments = rows.batch.segments(rows.chunk);
         return Ok(product_keys::choose(keys, top_k, &segments, logits));
     }
     let bias = layer.vector(router.choice_bias)?;
     let bias = values(bias.as_ref());
+    let scales = layer.vector(router.expert_scale)?;
     let (mut ids, mut weights) = (vec![0; count * top_k], vec![0.0; count * top_k]);
     let places = ids
         .chunks_exact_mut(top_k)
         .zip(weights.chunks_exact_mut(top_k));
     for (row, (ids, weights)) in places.enumerate() {
         choose(router, bias, logits.row_mut(row), ids, weights);
+        if let Some(scales) = values(scales.as_ref()) {
+            for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
+                *weight *= scales[id as usize];
+            }
+        }
     }
     Ok(Routes {
         top_k,

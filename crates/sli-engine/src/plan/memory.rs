@@ -40,6 +40,7 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .iter()
         .map(|rope| rope.dims as u64 * 4)
         .sum();
+    let kept = spec.stacks.iter().map(kept_columns).max().unwrap_or(0) as u64;
     // Ids, positions, log-sum-exp state, target.
     let chosen = spec
         .stacks
@@ -47,7 +48,7 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .filter_map(|stack| chosen_keys(&stack.layers))
         .max()
         .unwrap_or(0) as u64;
-    let mut bytes = (widest * (1 + stashes) + chosen) * 4 + ropes + 48;
+    let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + 48;
     for take in takes {
         bytes += match take {
             Take::TopK(k) => *k as u64 * 16,
@@ -58,6 +59,14 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         };
     }
     bytes
+}
+
+/// Columns of what a stack keeps for later layers.
+fn kept_columns(stack: &Stack) -> usize {
+    let inputs = stack.embedding.layer_inputs.as_ref();
+    let shared = stack.shared_keys();
+    let keys = shared.iter().map(|shared| shared.keys + shared.values);
+    inputs.map_or(0, |inputs| inputs.layers * inputs.width) + keys.sum::<usize>()
 }
 
 /// Columns of every scratch buffer: for all rows that run together, and for one block of rows.
@@ -163,7 +172,8 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     set(10, rows(down.out_features));
                 }
             }
-            Mixer::FeedForward(network) => {
+            Mixer::FeedForward(network)
+            | Mixer::SparseFeedForward(sli_spec::SparseFeedForward { network, .. }) => {
                 let block = Columns {
                     rows: 0,
                     block: network.up.out_features,
@@ -192,6 +202,9 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                         fixed: 0,
                     },
                 );
+                if experts.router.norm.is_some() {
+                    set(4, rows(hidden));
+                }
                 // Ids and weights of the choice beside the logits.
                 set(
                     8,
@@ -241,6 +254,12 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 set(9, rows(inner.max(hidden)));
                 set(10, rows(inner.max(hidden)));
             }
+            Mixer::LowRank(product) => set(8, rows(product.down.out_features)),
+            Mixer::LayerInput(input) => set(8, rows(input.gate.out_features)),
+            Mixer::Streams(streams) => {
+                set(8, rows(streams.streams));
+                set(9, rows(streams.streams * streams.streams));
+            }
             Mixer::Linear(_) | Mixer::Identity => {}
         }
     }
@@ -275,6 +294,7 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
         .as_ref()
         .and_then(|logits| logits.transform.as_ref())
         .map_or(0, |t| rows * t.dense.out_features);
+    let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
     let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
     let normalized = stack
         .head
@@ -286,7 +306,7 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
     } else {
         0
     };
-    (normed + transformed + logits + lengths) as u64 * 4
+    (merged + normed + transformed + logits + lengths) as u64 * 4
 }
 
 /// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.

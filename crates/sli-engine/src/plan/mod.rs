@@ -518,13 +518,21 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> 
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }
-            if let Some(projection) = &embedding.projection {
+            let inputs = embedding.layer_inputs.as_ref();
+            let projections = embedding.projection.iter().chain(&embedding.streams);
+            for projection in projections.chain(inputs.map(|inputs| &inputs.projection)) {
                 add(projection.weight);
                 projection.bias.into_iter().for_each(&mut add);
+            }
+            if let Some(norm) = inputs.map(|inputs| &inputs.norm) {
+                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }
         }
         Part::Head => {
             let head = &description.head;
+            for projection in &head.streams {
+                add(projection.weight);
+            }
             if let Some(norm) = &head.norm {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }

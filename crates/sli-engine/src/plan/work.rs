@@ -44,6 +44,10 @@ impl Work {
                             }
                             Mixer::FeedForward(_)
                             | Mixer::MixtureOfExperts(_)
+                            | Mixer::SparseFeedForward(_)
+                            | Mixer::LowRank(_)
+                            | Mixer::LayerInput(_)
+                            | Mixer::Streams(_)
                             | Mixer::Linear(_)
                             | Mixer::Identity => 0.0,
                         };
@@ -102,7 +106,8 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
             Take::Hidden(selection) => {
                 let boundaries = crate::observe::boundaries(&model.spec, selection)
                     .map_or(0, |boundaries| boundaries.len() as u64);
-                boundaries * tokens * stack.hidden_size as u64 * element
+                let columns = stack.hidden_size * stack.streams();
+                boundaries * tokens * columns as u64 * element
             }
             Take::Logits => tokens * model.spec.vocab_size as u64 * 4,
             Take::Scores => tokens * 8,

@@ -364,6 +364,7 @@ impl Style<'_> {
         });
         Head {
             leaves: leaves.finish(),
+            streams: Vec::new(),
             norm: None,
             logits,
             pooler,

@@ -9,8 +9,8 @@ use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
     HeadNorm, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, MixtureOfExperts, ModelSpec,
-    NormSpan, Position, PositionIds, QueryTemperature, Renormalize, Router, RouterScore, Shard,
-    Source, SpecError, Split, Stack, Step, Write, Xielu,
+    NormSpan, Position, PositionIds, QueryTemperature, Router, RouterScore, Shard, Source,
+    SpecError, Split, Stack, Step, Write, Xielu,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -722,17 +722,8 @@ impl<'c> Decoder<'c> {
         Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
             experts,
             identity_experts: 0,
-            router: Router {
-                projection: router,
-                softcap: None,
-                score: RouterScore::ProductKeys(keys),
-                top_k,
-                choice_bias: None,
-                groups: None,
-                renormalize: Renormalize::No,
-                scale: 1.0,
-                weighs_input: false,
-            },
+            router: Router::plain(router, RouterScore::ProductKeys(keys), top_k),
+            expert_norm: None,
             expert: FeedForward {
                 gate: None,
                 up,

@@ -1,9 +1,9 @@
 //! A mixture of experts: how its weights are named and stacked, and how tokens choose.
 
-use crate::build::Leaves;
+use crate::build::{Leaves, NormStyle};
 use crate::{
-    Activation, ClampedGate, Config, FeedForward, Linear, Mixer, MixtureOfExperts, Renormalize,
-    Router, RouterGroups, RouterScore, Shard, Source, SpecError, Split,
+    Activation, ClampedGate, Config, FeedForward, Linear, Mixer, MixtureOfExperts, Norm,
+    Renormalize, Router, RouterGroups, RouterScore, Shard, Source, SpecError, Split,
 };
 
 /// A mixture of experts as data. Names are relative to the layer.
@@ -23,6 +23,8 @@ pub struct Experts {
     pub activation: Activation,
     /// Replaces the gated activation.
     pub clamped: Option<ClampedGate>,
+    /// Norm of the router's own input, factor on the logits, factors on the experts' weights.
+    pub router_extras: Option<RouterExtras>,
     /// The router's projection, without `.weight`.
     pub router: &'static str,
     /// The router has an addend.
@@ -49,6 +51,33 @@ pub struct Experts {
     pub output_scale: f64,
     /// A tensor that is added to the sum.
     pub output_bias: Option<&'static str>,
+}
+
+/// A router with an input of its own (Gemma 4). Names are relative to the layer.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterExtras {
+    /// Of the norms.
+    pub style: NormStyle,
+    /// Weight of the norm of the router's input.
+    pub router_norm: &'static str,
+    /// Factor on the logits.
+    pub logit_scale: f64,
+    /// Factors on the experts' weights.
+    pub expert_scale: &'static str,
+    /// Norm of the experts' input, without `.weight`.
+    pub expert_norm: &'static str,
+}
+
+impl RouterExtras {
+    fn norm(self, leaves: &mut Leaves, hidden_size: usize) -> Norm {
+        let weight = leaves.tensor(self.router_norm);
+        Norm {
+            kind: self.style.kind,
+            weight: Some(leaves.weight(weight, &[hidden_size], Shard::Replicate)),
+            bias: None,
+            epsilon: self.style.epsilon,
+        }
+    }
 }
 
 /// How the experts' weights are stored.
@@ -146,6 +175,7 @@ impl Experts {
             bias: false,
             activation,
             clamped: None,
+            router_extras: None,
             router: "mlp.gate",
             router_bias: false,
             softcap: None,
@@ -215,8 +245,11 @@ impl Experts {
             };
             leaves.weight(Source::Reshape(Box::new(source)), &[all], Shard::Replicate)
         });
+        let extras = self.router_extras;
         let router = Router {
+            norm: extras.map(|extras| extras.norm(leaves, hidden_size)),
             projection,
+            logit_scale: extras.map_or(1.0, |extras| extras.logit_scale),
             softcap: self.softcap,
             score: self.score,
             top_k: self.top_k,
@@ -224,8 +257,14 @@ impl Experts {
             groups: self.groups,
             renormalize: self.renormalize,
             scale: self.scale,
+            expert_scale: extras.map(|extras| {
+                let source = leaves.tensor(extras.expert_scale);
+                leaves.weight(source, &[self.count], Shard::Replicate)
+            }),
             weighs_input: self.weighs_input,
         };
+        let expert_norm =
+            extras.map(|extras| leaves.norm(extras.expert_norm, hidden_size, extras.style));
         let expert = self.expert(leaves, hidden_size);
         let shared = self.shared.map(|shared| shared.build(leaves, hidden_size));
         let shared_gate = self
@@ -239,6 +278,7 @@ impl Experts {
             experts: self.count,
             identity_experts: self.identities,
             router,
+            expert_norm,
             expert,
             shared,
             shared_gate,

@@ -123,7 +123,7 @@ pub fn gemma3(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// The rotation of every layer by its kind; the older keys scale the full layers only.
-fn rotations(
+pub(super) fn rotations(
     config: &Config,
     head_dim: usize,
     kinds: &[String],

@@ -1179,17 +1179,7 @@ fn attention_experts(
     let bias = leaves.tensor("self_attention.experts.bias");
     Mixer::MixtureOfAttention(Box::new(MixtureOfAttention {
         experts: count,
-        router: Router {
-            projection,
-            softcap: None,
-            score: RouterScore::SoftmaxOfTopK,
-            top_k: experts.top_k,
-            choice_bias: None,
-            groups: None,
-            renormalize: Renormalize::No,
-            scale: 1.0,
-            weighs_input: false,
-        },
+        router: Router::plain(projection, RouterScore::SoftmaxOfTopK, experts.top_k),
         heads,
         head_dim,
         query,

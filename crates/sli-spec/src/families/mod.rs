@@ -15,6 +15,7 @@ pub mod decoder;
 pub mod deepseek;
 pub mod experts;
 pub mod gemma;
+pub mod gemma4;
 pub mod gpt;
 pub mod granite;
 pub mod latent;

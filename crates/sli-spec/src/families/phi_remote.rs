@@ -5,8 +5,8 @@ use crate::families::decoder::{Arrangement, Decoder, MixerOf};
 use crate::families::spelling::{Place, Spelling, add_vector, decoder, fused_rows};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{
-    Activation, Config, FeedForward, Linear, Mixer, MixtureOfExperts, ModelSpec, Renormalize,
-    Router, RouterScore, Shard, Source, SpecError,
+    Activation, Config, FeedForward, Linear, Mixer, MixtureOfExperts, ModelSpec, Router,
+    RouterScore, Shard, Source, SpecError,
 };
 
 /// The names that files of one revision have.
@@ -156,17 +156,8 @@ fn experts(
     Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
         experts: count,
         identity_experts: 0,
-        router: Router {
-            projection,
-            softcap: None,
-            score: RouterScore::SoftmaxOfTopK,
-            top_k,
-            choice_bias: None,
-            groups: None,
-            renormalize: Renormalize::No,
-            scale: 1.0,
-            weighs_input: false,
-        },
+        router: Router::plain(projection, RouterScore::SoftmaxOfTopK, top_k),
+        expert_norm: None,
         expert: FeedForward {
             gate: None,
             up,

@@ -263,6 +263,15 @@ fn mixer_name(mixer: &Mixer) -> String {
             attention.experts, attention.heads, attention.head_dim, attention.router.top_k
         ),
         Mixer::Linear(_) => "linear map".to_owned(),
+        Mixer::SparseFeedForward(sparse) => {
+            format!(
+                "sparse feed-forward, inner {}",
+                sparse.network.up.out_features
+            )
+        }
+        Mixer::LowRank(product) => format!("low-rank product, rank {}", product.down.out_features),
+        Mixer::LayerInput(_) => "per-layer input".to_owned(),
+        Mixer::Streams(streams) => format!("update of {} residual streams", streams.streams),
         Mixer::Identity => "identity".to_owned(),
     }
 }
