@@ -62,6 +62,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("codegen", gpt::codegen),
     row("cohere", cohere::cohere),
     row("cohere2", cohere::cohere2),
+    row("cohere2_moe", cohere::cohere2_moe),
     row("cohere_compass_text", cohere::cohere_compass),
     row("cosmos3_edge_text", llama::cosmos3_edge_text),
     row("ctrl", gpt::ctrl),

@@ -60,9 +60,9 @@ pub(crate) fn run(
                 let innovation = &mut before[..hidden];
                 innovation.copy_from_slice(slots.get(*computed).row(token));
                 add(innovation, -1.0, slots.get(slot(streams.active)).row(token));
-                for stream in 0..count {
+                for (stream, coefficient) in coefficients[..count].iter().enumerate() {
                     let target = slots.get_mut(slot(stream)).row_mut(token);
-                    add(target, coefficients[stream] + 1.0, innovation);
+                    add(target, coefficient + 1.0, innovation);
                 }
             }
         }

@@ -2,8 +2,10 @@
 
 use crate::build::{NormStyle, divided, layer_types};
 use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
+use crate::families::mixture::{mix, sparse_layers};
 use crate::rope::{Rope, RopeOptions};
-use crate::{Config, ModelSpec, NormSpan, SpecError};
+use crate::{Config, ModelSpec, NormSpan, Renormalize, RouterScore, SpecError};
 
 fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let norm = NormStyle {
@@ -63,6 +65,78 @@ pub fn cohere2(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     decoder.keep_rotation(|layer| kinds[layer] == "sliding_attention");
     decoder.build()
+}
+
+/// Cohere 2 with experts beside the attention: dense layers first, whose windows follow a pattern of
+/// their own, shared experts added or averaged in.
+pub fn cohere2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    if let Some(epsilon) = config.optional_positive("rms_norm_eps")? {
+        decoder.norm = NormStyle::rms(epsilon);
+    }
+    let layers = decoder.layers();
+    let first = config.optional_index("first_k_dense_replace")?.unwrap_or(0);
+    let prefix_interval = config.size("prefix_dense_sliding_window_pattern")?;
+    let interval = config.size("sliding_window_pattern")?;
+    let kinds = layer_types(config, layers, |layer| {
+        let (place, interval) = match layer.checked_sub(first) {
+            Some(place) => (place, interval),
+            None => (layer, prefix_interval),
+        };
+        if (place + 1) % interval == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    let sparse = sparse_layers(config, layers, |layer| layer >= first)?;
+    decoder.mask_by_kinds(&kinds, config.optional_size("sliding_window")?)?;
+    decoder.rotate(&RopeOptions {
+        interleaved: true,
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
+    let turned = |layer: usize| !sparse[layer] && prefix_interval == 1;
+    decoder.keep_rotation(|layer| kinds[layer] == "sliding_attention" || turned(layer));
+    let experts = experts(config, &decoder)?;
+    let dense = config.optional_size("prefix_dense_intermediate_size")?;
+    decoder.intermediate_size = dense.unwrap_or(decoder.intermediate_size);
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    decoder.build()
+}
+
+fn experts(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecError> {
+    let inner = decoder.intermediate_size;
+    let keys = ["num_experts", "num_experts_per_tok"];
+    let mut experts = Experts::new(config, keys, inner, decoder.activation)?;
+    let renormalized = config.flag("norm_topk_prob")?;
+    match config.optional_text("expert_selection_fn")?.as_deref() {
+        Some("softmax") => experts.score = RouterScore::SoftmaxOfTopK,
+        Some("sigmoid") => {
+            experts.score = RouterScore::SigmoidOfTopK;
+            if renormalized {
+                experts.renormalize = Renormalize::Sum { plus: 0.0 };
+            }
+        }
+        _ => return Err(config.unsupported("expert_selection_fn", "`softmax` or `sigmoid`")),
+    }
+    let key = "shared_expert_combination_strategy";
+    let strategy = config.optional_text(key)?;
+    let shared = config.optional_index("num_shared_experts")?.unwrap_or(0);
+    if shared > 0 {
+        experts.shared = Some(Shared {
+            tensors: SHARED_EXPERTS,
+            intermediate_size: inner * shared,
+            bias: false,
+            activation: decoder.activation,
+            gate: None,
+        });
+        experts.output_scale = match strategy.as_deref() {
+            Some("sum") => 1.0,
+            Some("average") => 0.5,
+            _ => return Err(config.unsupported(key, "`sum` or `average`")),
+        };
+    }
+    Ok(experts)
 }
 
 /// What published files spell out, at the only values the reference knows.

@@ -673,7 +673,11 @@ impl Gemma3nLayer<'_> {
 }
 
 /// Quantile of the standard normal distribution (Wichura 1988, AS 241).
-#[expect(clippy::unreadable_literal, reason = "the published constants")]
+#[expect(
+    clippy::unreadable_literal,
+    clippy::excessive_precision,
+    reason = "the published constants"
+)]
 fn normal_quantile(p: f64) -> f64 {
     let polynomial = |coefficients: [f64; 8], r: f64| {
         coefficients
