@@ -57,6 +57,15 @@ impl Row {
     }
 }
 
+/// Whether only the code published beside the weights knows the type.
+pub(crate) fn is_remote(model_type: &str) -> bool {
+    let table: BTreeMap<String, Row> =
+        serde_json::from_str(include_str!("remote.json")).expect("the embedded table is valid");
+    table
+        .get(model_type)
+        .is_some_and(|row| !row.defaults.is_empty())
+}
+
 /// The row of a type.
 pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
     static ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::registry::ModelType;
 use crate::{
-    Activation, Attention, Config, FeedForward, KeySelection, KeyValue, Layer, Leaf, Mask, Mixer,
-    ModelSpec, NormKind, NormSpan, Position, PositionTable, RouterScore, Source, SpecError, Stack,
-    Step, WeightIndex, Write,
+    Activation, Attention, Config, FeedForward, KeySelection, KeyValue, Layer, Leaf, LengthLimit,
+    Mask, Mixer, ModelSpec, NormKind, NormSpan, Position, PositionTable, RouterScore, Source,
+    SpecError, Stack, Step, WeightIndex, Write,
 };
 
 /// Facts about one supported type.
@@ -37,7 +37,32 @@ pub struct Facts {
     pub embedding: String,
     /// The projection to logits.
     pub head: Option<String>,
+    /// The code whose outputs its goldens hold.
+    pub verified_against: &'static str,
+    /// What a model of this type cannot do here, or at all.
+    pub limits: Vec<String>,
 }
+
+/// Limits that a description does not show.
+const LIMITS: &[(&str, &str)] = &[
+    (
+        "chatglm",
+        "a record of the first generation needs its mask and begin tokens",
+    ),
+    (
+        "cohere_compass_text",
+        "text only, where the three position axes are equal",
+    ),
+    ("emu3_text_model", "text only: images as their tokens"),
+    (
+        "mpt",
+        "`clip_qkv` together with `qk_ln`, prefix language models and windows are refused",
+    ),
+    (
+        "original",
+        "experts in several consolidated files are refused",
+    ),
+];
 
 impl Facts {
     /// Describes the type's default configuration.
@@ -45,10 +70,15 @@ impl Facts {
         let config = Config::of_defaults(row.model_type);
         let spec = (row.describe)(&config)?;
         let classes = config.row()?.classes.keys().cloned().collect();
-        Ok(Self::of_spec(&spec, classes))
+        let verified_against = if crate::defaults::is_remote(row.model_type) {
+            "the code published beside the weights"
+        } else {
+            "transformers 5.23.0"
+        };
+        Ok(Self::of_spec(&spec, classes, verified_against))
     }
 
-    fn of_spec(spec: &ModelSpec, classes: Vec<String>) -> Self {
+    fn of_spec(spec: &ModelSpec, classes: Vec<String>, verified_against: &'static str) -> Self {
         let output = spec.output_stack();
         let mixers = spec.stacks.iter().flat_map(stack_mixers);
         Self {
@@ -76,8 +106,23 @@ impl Facts {
                 .logits
                 .as_ref()
                 .map(|logits| tensor_name(&output.head.leaves, logits.projection.weight)),
+            verified_against,
+            limits: limits(spec),
         }
     }
+}
+
+fn limits(spec: &ModelSpec) -> Vec<String> {
+    let length = match spec.length_limit {
+        LengthLimit::Table(_) => Some("no record is longer than the table of positions".to_owned()),
+        LengthLimit::Trained(_) | LengthLimit::None => None,
+    };
+    let listed = LIMITS.iter();
+    let own = listed.filter(|(model_type, _)| *model_type == spec.model_type);
+    length
+        .into_iter()
+        .chain(own.map(|(_, limit)| (*limit).to_owned()))
+        .collect()
 }
 
 fn stack_mixers(stack: &Stack) -> impl Iterator<Item = &Mixer> + Clone {

@@ -5,6 +5,7 @@ use crate::families::{
     mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
 use crate::{Config, ModelSpec, SpecError};
+use serde::Serialize;
 
 /// A description and what was noticed on the way.
 #[derive(Clone, Debug, PartialEq)]
@@ -177,11 +178,35 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("youtu", deepseek::youtu),
 ];
 
+/// A type that is known and refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedType {
+    /// The name in `config.json`.
+    pub model_type: &'static str,
+    /// Why it cannot be run.
+    pub reason: &'static str,
+}
+
+/// Types that are known and refused, sorted by name.
+pub const REFUSED_TYPES: &[RefusedType] = &[
+    RefusedType {
+        model_type: "cpmant",
+        reason: "it runs 32 prompt tokens of its own in front of every record",
+    },
+    RefusedType {
+        model_type: "voxtral_realtime_text",
+        reason: "its layers are conditioned on a delay that only the speech model around it computes",
+    },
+];
+
 /// Describes the model of this configuration.
 pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> {
     let name = config.model_type()?;
     let found = MODEL_TYPES.iter().find(|row| row.model_type == name);
     let Some(row) = found else {
+        if let Some(refused) = REFUSED_TYPES.iter().find(|row| row.model_type == name) {
+            return Err(config.unsupported("model_type", refused.reason));
+        }
         let closest = closest(&name).map(str::to_owned);
         return Err(SpecError::UnknownModelType {
             model_type: name,

@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sli_spec::registry::MODEL_TYPES;
+use sli_spec::registry::{MODEL_TYPES, REFUSED_TYPES};
 use sli_spec::{Facts, weight_names};
 
 fn root() -> PathBuf {
@@ -75,6 +75,10 @@ fn architectures() -> String {
                 .head
                 .map_or_else(|| "none".to_owned(), |name| format!("`{name}`")),
         );
+    }
+    text.push_str("\n## Not supported\n\n| type | because |\n| --- | --- |\n");
+    for refused in REFUSED_TYPES {
+        let _ = writeln!(text, "| `{}` | {} |", refused.model_type, refused.reason);
     }
     text
 }
