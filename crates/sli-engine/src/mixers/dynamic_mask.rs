@@ -1,18 +1,23 @@
 //! Dynamic mask attention (Doge): every key's addend, and which keys a query keeps.
 
+use std::collections::HashMap;
+
 use sli_kernels::{BiasSite, Mat, Segment};
 use sli_spec::{Attention, DynamicMask};
 
 use super::attention::mask;
+use super::select::largest_first;
 use super::softplus;
 use crate::error::EngineError;
 use crate::exec::{Layer, Scratch, values};
 
 /// What the keys of a chunk add, and which of them a query keeps.
 pub(super) struct Chosen {
-    /// `[rows, 3 * kv_heads]`: of every head, the addend of the row as a key; as a query, the least
-    /// addend that it keeps and the last position that it keeps with exactly that addend.
+    /// `[rows, 2 * kv_heads]`: of every head, the addend of the row as a key; as a query, the least
+    /// addend that it keeps.
     of: Mat,
+    /// By row and head of a query that keeps some of several keys with exactly that addend: which.
+    ties: HashMap<(usize, usize), Vec<u32>>,
     /// First row of every sequence.
     starts: Vec<usize>,
     kv_heads: usize,
@@ -40,7 +45,7 @@ pub(super) fn choose(
     let decay = layer.vector(Some(dynamic.decay))?;
     let decay = values(decay.as_ref()).unwrap_or_default();
     let mut of = std::mem::take(&mut scratch.gate);
-    of.reset(count, 3 * kv_heads);
+    of.reset(count, 2 * kv_heads);
     for row in 0..count {
         let steps = scratch.inner.row(row).iter().zip(decay);
         for (addend, (step, decay)) in of.row_mut(row).iter_mut().zip(steps) {
@@ -48,31 +53,40 @@ pub(super) fn choose(
         }
     }
     let mask = mask(attention.mask);
-    let mut largest = Vec::new();
+    let mut entries = Vec::new();
+    let mut ties = HashMap::new();
     for segment in segments {
         for head in 0..kv_heads {
             for query in 0..segment.q.len() {
                 let seen = mask.visible(query, 0);
                 let seen = seen.start..seen.end.min(segment.k.len());
-                let (mut least, mut last) = (f32::NEG_INFINITY, usize::MAX);
+                let mut least = f32::NEG_INFINITY;
                 if seen.len() > dynamic.kept {
-                    largest.clear();
-                    largest.extend(seen.map(|key| (of.row(segment.k.start + key)[head], key)));
-                    // The largest first; of equal ones the earlier.
-                    let kept = dynamic.kept - 1;
-                    largest.select_nth_unstable_by(kept, |a, b| {
-                        b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
-                    });
-                    (least, last) = largest[kept];
+                    let addend = |key: usize| of.row(segment.k.start + key)[head];
+                    entries.clear();
+                    // Unseen keys take part as the smallest number.
+                    entries.extend((0..segment.k.len()).map(|key| {
+                        let visible = seen.contains(&key);
+                        (if visible { addend(key) } else { f32::MIN }, key as u32)
+                    }));
+                    largest_first(&mut entries, dynamic.kept);
+                    let (kept, dropped) = entries.split_at(dynamic.kept);
+                    least = kept
+                        .iter()
+                        .fold(f32::MAX, |least, entry| least.min(entry.0));
+                    if dropped.iter().any(|entry| entry.0 == least) {
+                        let tied = kept.iter().filter(|entry| entry.0 == least);
+                        let keys = tied.map(|entry| entry.1).collect();
+                        ties.insert((segment.q.start + query, head), keys);
+                    }
                 }
-                let row = of.row_mut(segment.q.start + query);
-                row[kv_heads + head] = least;
-                row[2 * kv_heads + head] = last as f32;
+                of.row_mut(segment.q.start + query)[kv_heads + head] = least;
             }
         }
     }
     Ok(Chosen {
         of,
+        ties,
         starts: segments.iter().map(|segment| segment.k.start).collect(),
         kv_heads,
         shared: attention.heads / kv_heads,
@@ -84,11 +98,12 @@ impl Chosen {
     pub fn add(&self, site: &BiasSite, logits: &mut [f32]) {
         let start = self.starts[site.segment];
         let head = site.head / self.shared;
-        let query = self.of.row(start + site.query);
-        let (least, last) = (query[self.kv_heads + head], query[2 * self.kv_heads + head]);
+        let least = self.of.row(start + site.query)[self.kv_heads + head];
+        let tied = self.ties.get(&(start + site.query, head));
         for (key, logit) in site.keys.clone().zip(logits) {
             let addend = self.of.row(start + key)[head];
-            let kept = addend > least || (addend == least && key as f32 <= last);
+            let among = |keys: &Vec<u32>| keys.contains(&(key as u32));
+            let kept = addend > least || (addend == least && tied.is_none_or(among));
             *logit = if kept {
                 *logit + addend
             } else {

@@ -12,6 +12,7 @@ pub(crate) mod layer_input;
 pub(crate) mod low_rank;
 mod product_keys;
 mod router;
+mod select;
 pub(crate) mod streams;
 mod top_keys;
 

@@ -37,12 +37,14 @@ pub fn cohere(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-/// The second generation: the size of a head follows from the hidden size, whatever the file says.
+/// The second generation: the size of a head follows from the hidden size where the file has none.
 fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let mut decoder = plain(config)?;
-    let (hidden, heads) = (decoder.hidden_size, decoder.heads);
-    decoder.head_dim = divided(config, "num_attention_heads", hidden, heads)?;
-    decoder.attention_scale = (decoder.head_dim as f64).powf(-0.5);
+    if !config.in_file("head_dim") {
+        let (hidden, heads) = (decoder.hidden_size, decoder.heads);
+        decoder.head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+        decoder.attention_scale = (decoder.head_dim as f64).powf(-0.5);
+    }
     Ok(decoder)
 }
 
