@@ -62,11 +62,14 @@ impl Latent {
     pub fn partial(config: &Config, interleaved: bool) -> Result<Self, SpecError> {
         let rope_dim = config.size("qk_rope_head_dim")?;
         let dim = config.size("qk_nope_head_dim")? + rope_dim;
+        // The reference's rotation goes by a file's own size of a head, its attention does not.
+        let own = config.in_file("head_dim").then(|| config.size("head_dim"));
+        let head = own.transpose()?.unwrap_or(dim);
         let options = RopeOptions {
             interleaved,
             partial: true,
             default_partial: rope_dim as f64 / dim as f64,
-            ..RopeOptions::new(dim)
+            ..RopeOptions::new(head)
         };
         let described =
             config.nested("rope_parameters")?.is_some() || config.nested("rope_scaling")?.is_some();
