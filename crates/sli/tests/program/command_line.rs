@@ -334,11 +334,25 @@ fn architectures_lists_the_registry() {
     let json: Value =
         serde_json::from_str(&place.sli(&["architectures", "--json"]).success().stdout).unwrap();
     let types = json.as_array().unwrap();
-    assert_eq!(table.lines().count(), types.len() + 1);
+    // Two tables with a heading each and an empty line between them.
+    let (supported, refused) = table.split_once("\n\n").unwrap();
     for row in types {
         let name = row["model_type"].as_str().unwrap();
-        assert!(table.lines().any(|line| line.starts_with(name)), "{name}");
+        let listed = if row["supported"] == true {
+            supported
+        } else {
+            assert!(refused.contains(row["reason"].as_str().unwrap()), "{name}");
+            refused
+        };
+        assert!(
+            listed
+                .lines()
+                .skip(1)
+                .any(|line| line.split(' ').next() == Some(name)),
+            "{name}"
+        );
     }
+    assert_eq!(table.lines().count(), types.len() + 3);
     assert!(types.iter().any(|row| row["model_type"] == "llama"));
 }
 
