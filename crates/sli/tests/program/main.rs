@@ -11,4 +11,5 @@ mod inputs;
 mod models;
 mod parquet;
 mod place;
+mod real_models;
 mod tokenizers;
