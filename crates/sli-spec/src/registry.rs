@@ -4,7 +4,7 @@ use crate::families::{
     bert, chatglm, cohere, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama, llama_remote,
     mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
-use crate::{Config, ModelSpec, SpecError};
+use crate::{Config, ModelSpec, SpecError, Task};
 use serde::Serialize;
 
 /// A description and what was noticed on the way.
@@ -14,6 +14,25 @@ pub struct Built {
     pub spec: ModelSpec,
     /// Keys that nothing read and that the caller allowed.
     pub unread: Vec<String>,
+    /// What the class of the configuration is for.
+    pub task: Task,
+}
+
+impl Built {
+    /// Optional parts that the reference's class of this configuration lacks: only the bare base
+    /// model has a pooler. Published checkpoints may hold them all the same.
+    pub fn parts_of_other_classes(&self) -> &'static [&'static str] {
+        match self.task {
+            Task::Base => &[],
+            Task::CausalLm | Task::MaskedLm => &["pooler"],
+        }
+    }
+
+    /// Number of parameters of the reference's class, a tied weight counted once.
+    pub fn parameters(&self) -> u64 {
+        let others = self.parts_of_other_classes();
+        self.spec.parameters(|part| !others.contains(&part))
+    }
 }
 
 /// What the caller decides about a configuration.
@@ -219,7 +238,8 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         .into_iter()
         .partition(|key| options.allow_unread.contains(key));
     if refused.is_empty() {
-        Ok(Built { spec, unread })
+        let task = config.class()?.task;
+        Ok(Built { spec, unread, task })
     } else {
         Err(SpecError::Unread { keys: refused })
     }

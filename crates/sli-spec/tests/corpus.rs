@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sli_spec::{Config, Options, Task, describe};
+use sli_spec::{Config, Options, describe};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
@@ -22,9 +22,7 @@ fn published_configurations_are_described() {
         match describe(&config, &Options::default()) {
             Err(error) => failures.push(format!("{name}: {error}")),
             Ok(built) => {
-                // The reference builds the pooler with the bare base model only.
-                let base = config.class().unwrap().task == Task::Base;
-                let found = built.spec.parameters(|part| base || part != "pooler");
+                let found = built.parameters();
                 if found != expected {
                     failures.push(format!("{name}: {found} parameters, not {expected}"));
                 }

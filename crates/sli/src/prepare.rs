@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rayon::ThreadPool;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
-use sli_spec::{LengthLimit, ModelSpec};
+use sli_spec::{LengthLimit, ModelSpec, PositionIds};
 
 use crate::error::Error;
 use crate::input::{self, Content, InputError, Place, RawRecord};
@@ -32,6 +32,8 @@ pub struct Rules {
     pub token_types: usize,
     /// How long a record may be.
     pub limit: LengthLimit,
+    /// How its tokens are placed.
+    pub positions: PositionIds,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// Records may be longer than the model was trained for.
@@ -54,6 +56,7 @@ impl Rules {
             vocab_size,
             token_types,
             limit,
+            positions: spec.positions,
             max_length,
             allow_long,
         }
@@ -281,6 +284,11 @@ impl Rules {
             }
         }
         self.check_length(&id, &place, tokens.len())?;
+        if let Err(problem) = self.positions.blocks(&tokens) {
+            let problem = format!("record `{id}`: {problem}");
+            return Err(InputError::record(&place, problem)
+                .with_hint("the tokens that divide a record come with the model's own tokenizer"));
+        }
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
         Ok(Record {
             id,

@@ -149,7 +149,8 @@ pub struct PlanArgs {
 /// `sli inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Folder of the model, or a single weights file beside its config.json
+    /// Folder of the model (a config.json alone will do), or a single weights file beside its
+    /// config.json
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
     /// Accept a configuration key that SLI does not know; repeatable

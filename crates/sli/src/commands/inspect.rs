@@ -33,7 +33,8 @@ struct Inspection {
     files: Vec<String>,
     /// Keys of config.json that were allowed to go unread.
     unread: Vec<String>,
-    coverage: Coverage,
+    /// `null`: there are no weights.
+    coverage: Option<Coverage>,
 }
 
 /// A stack of layers.
@@ -62,7 +63,8 @@ struct Coverage {
     absent: BTreeSet<&'static str>,
 }
 
-/// Shows a model; an incomplete checkpoint is shown and is then an error.
+/// Shows a model; an incomplete checkpoint is shown and is then an error. A configuration without
+/// weights is shown as far as it tells.
 pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let path = &arguments.model;
     let folder = if path.is_file() {
@@ -74,15 +76,17 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         allow_unread: arguments.allow_unread.clone(),
     };
     let built = describe_folder(folder, &options)?;
-    let checkpoint = Arc::new(Checkpoint::open(path).map_err(EngineError::from)?);
+    let checkpoint = match Checkpoint::open(path) {
+        Ok(checkpoint) => Arc::new(checkpoint),
+        Err(error @ CheckpointError::NoWeights { .. }) => {
+            terminal::warn(format!("{error}; only the configuration is shown"));
+            return Inspection::of_configuration(&built).show(path, arguments.json);
+        }
+        Err(error) => return Err(EngineError::from(error).into()),
+    };
     let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec);
     let report = binding.report();
-    let inspection = Inspection::new(&built, &checkpoint, report);
-    if arguments.json {
-        terminal::print_json(&inspection)?;
-    } else {
-        terminal::print(&inspection.describe(path))?;
-    }
+    Inspection::of_model(&built, &checkpoint, report).show(path, arguments.json)?;
     if report.is_complete() {
         return Ok(());
     }
@@ -91,36 +95,54 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
 }
 
 impl Inspection {
-    fn new(built: &Built, checkpoint: &Checkpoint, report: &CoverageReport) -> Self {
-        let spec = &built.spec;
-        let present = |part: &str| !report.absent_optional.contains(part);
+    /// What the configuration alone tells.
+    fn of_configuration(built: &Built) -> Self {
+        let absent = built.parts_of_other_classes().iter().copied().collect();
+        Self::new(built, &absent)
+    }
+
+    fn of_model(built: &Built, checkpoint: &Checkpoint, report: &CoverageReport) -> Self {
         let mut dtypes = BTreeMap::new();
         for tensor in checkpoint.tensors() {
             *dtypes.entry(tensor.dtype.to_string()).or_default() += tensor.bytes;
         }
+        let files = checkpoint.files().iter().map(|file| file.name.clone());
+        Self {
+            dtypes,
+            bytes: checkpoint.stored_bytes(),
+            files: files.collect(),
+            coverage: Some(Coverage::new(report)),
+            ..Self::new(built, &report.absent_optional)
+        }
+    }
+
+    /// A model that lacks these optional parts.
+    fn new(built: &Built, absent: &BTreeSet<&'static str>) -> Self {
+        let spec = &built.spec;
+        let stacks = spec.stacks.iter();
         Self {
             model_type: spec.model_type.clone(),
             family: spec.family,
-            parameters: spec.parameters(present),
+            parameters: spec.parameters(|part| !absent.contains(part)),
             vocab_size: spec.vocab_size,
             length_limit: match spec.length_limit {
                 LengthLimit::None => None,
                 LengthLimit::Table(limit) | LengthLimit::Trained(limit) => Some(limit),
             },
-            stacks: spec
-                .stacks
-                .iter()
-                .map(|stack| StackFacts::new(stack, report))
-                .collect(),
-            dtypes,
-            bytes: checkpoint.stored_bytes(),
-            files: checkpoint
-                .files()
-                .iter()
-                .map(|file| file.name.clone())
-                .collect(),
+            stacks: stacks.map(|stack| StackFacts::new(stack, absent)).collect(),
+            dtypes: BTreeMap::new(),
+            bytes: 0,
+            files: Vec::new(),
             unread: built.unread.clone(),
-            coverage: Coverage::new(report),
+            coverage: None,
+        }
+    }
+
+    fn show(&self, path: &Path, json: bool) -> Result<(), Error> {
+        if json {
+            terminal::print_json(self)
+        } else {
+            terminal::print(&self.describe(path))
         }
     }
 
@@ -156,6 +178,16 @@ impl Inspection {
                     .map(|part| [String::new(), part]),
             );
         }
+        if !self.unread.is_empty() {
+            rows.push(["unread keys".to_owned(), self.unread.join(", ")]);
+        }
+        if let Some(coverage) = &self.coverage {
+            self.describe_weights(coverage, &mut rows);
+        }
+        table(&rows)
+    }
+
+    fn describe_weights(&self, coverage: &Coverage, rows: &mut Vec<[String; 2]>) {
         let dtypes: Vec<String> = self
             .dtypes
             .iter()
@@ -167,10 +199,6 @@ impl Inspection {
             many => format!("{} files", many.len()),
         };
         rows.push(["files".to_owned(), files]);
-        if !self.unread.is_empty() {
-            rows.push(["unread keys".to_owned(), self.unread.join(", ")]);
-        }
-        let coverage = &self.coverage;
         rows.push([
             "tensors".to_owned(),
             format!(
@@ -186,12 +214,11 @@ impl Inspection {
             let absent: Vec<&str> = coverage.absent.iter().copied().collect();
             rows.push(["not included".to_owned(), absent.join(", ")]);
         }
-        table(&rows)
     }
 }
 
 impl StackFacts {
-    fn new(stack: &Stack, report: &CoverageReport) -> Self {
+    fn new(stack: &Stack, absent: &BTreeSet<&'static str>) -> Self {
         let mut mixers: BTreeMap<String, usize> = BTreeMap::new();
         for layer in &stack.layers {
             let branches = layer.steps.iter().flat_map(|step| &step.branches);
@@ -201,10 +228,7 @@ impl StackFacts {
         let head = &stack.head;
         let there = |weight: sli_spec::WeightIndex| {
             let leaf = head.leaves.get(weight.0 as usize);
-            leaf.is_some_and(|leaf| {
-                leaf.optional
-                    .is_none_or(|part| !report.absent_optional.contains(part))
-            })
+            leaf.is_some_and(|leaf| leaf.optional.is_none_or(|part| !absent.contains(part)))
         };
         Self {
             name: stack.name,

@@ -314,6 +314,26 @@ fn inspect_shows_a_model() {
 }
 
 #[test]
+fn inspect_shows_a_configuration_without_weights() {
+    let place = Place::with_llama();
+    let whole = place.sli(&["inspect", "model", "--json"]).success().stdout;
+    fs_err::remove_file(place.path("model/model.safetensors")).unwrap();
+    let outcome = place.sli(&["inspect", "model", "--json"]).success();
+    assert!(outcome.stderr.contains("no weights"), "{outcome:?}");
+    let [whole, found] =
+        [&whole, &outcome.stdout].map(|text| -> Value { serde_json::from_str(text).unwrap() });
+    assert!(found["coverage"].is_null());
+    for key in ["model_type", "parameters", "stacks", "length_limit"] {
+        assert_eq!(found[key], whole[key], "{key}");
+    }
+    let shown = place.sli(&["inspect", "model"]).success().stdout;
+    assert!(shown.contains("2 layers of 16 features"), "{shown}");
+    place.write("in.jsonl", "{\"input_ids\": [3]}\n");
+    let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+    place.sli(&run).failure(3, &["no weights"]);
+}
+
+#[test]
 fn inspect_shows_what_does_not_fit() {
     let place = Place::with_llama();
     let mut config = llama();

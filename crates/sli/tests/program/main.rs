@@ -8,6 +8,8 @@ mod chat_templates;
 mod command_line;
 mod end_to_end;
 mod inputs;
+mod models;
 mod parquet;
 mod place;
+mod real_models;
 mod tokenizers;

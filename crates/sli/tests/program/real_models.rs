@@ -1,0 +1,84 @@
+//! Trained models, in folders that the environment names. Ignored: `.ci/run` fetches them.
+
+use std::collections::BTreeMap;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
+use serde_json::Value;
+
+use super::place::Place;
+
+/// Sentences, and what transformers makes of them (`tools/goldens/sentences.py`).
+const SENTENCES: &str = include_str!("../sentences/sentences.jsonl");
+const EMBEDDINGS: &str = include_str!("../sentences/embeddings.jsonl");
+
+#[test]
+#[ignore = "needs SLI_MINILM, the folder of all-MiniLM-L6-v2"]
+fn minilm_embeds_sentences_as_the_reference_does() {
+    let model = std::env::var("SLI_MINILM").expect("SLI_MINILM names the model's folder");
+    let place = Place::new();
+    place.write("in.jsonl", SENTENCES);
+    let run = ["run", &model, "--input", "in.jsonl", "--out", "out"];
+    place
+        .sli(&[&run[..], &["--take", "embedding"]].concat())
+        .success();
+    let found = embeddings(&place);
+    let expected = EMBEDDINGS.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let values = line["embedding"].as_array().unwrap().iter();
+        let values: Vec<f64> = values.map(|value| value.as_f64().unwrap()).collect();
+        (line["id"].as_str().unwrap().to_owned(), values)
+    });
+    let expected: BTreeMap<String, Vec<f64>> = expected.collect();
+    assert_eq!(found.len(), expected.len());
+    for (id, embedding) in &found {
+        let close = cosine(embedding, &expected[id]);
+        assert!(close > 0.9999, "{id}: cosine {close} to the reference");
+        // The model's own files ask for vectors of length one.
+        let length = dot(embedding, embedding).sqrt();
+        assert!((length - 1.0).abs() < 1e-5, "{id}: length {length}");
+    }
+    // `weather-1` and `weather-2` mean the same, `weather-1` and `code-1` do not.
+    let topic = |id: &str| {
+        id.strip_suffix(|c: char| c.is_ascii_digit())
+            .map(str::to_owned)
+    };
+    for (a, of_a) in found.iter().filter(|(id, _)| topic(id).is_some()) {
+        for (b, of_b) in found.iter().filter(|(id, _)| topic(id).is_some()) {
+            let close = cosine(of_a, of_b);
+            if topic(a) == topic(b) {
+                assert!(close > 0.5, "{a}, {b}: {close}");
+            } else {
+                assert!(close < 0.2, "{a}, {b}: {close}");
+            }
+        }
+    }
+}
+
+fn embeddings(place: &Place) -> BTreeMap<String, Vec<f64>> {
+    let file = std::fs::File::open(place.path("out/embeddings.parquet")).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
+    rows.map(|row| {
+        let mut columns = row.get_column_iter().map(|(_, field)| field);
+        let (Some(Field::Str(id)), Some(Field::ListInternal(list))) =
+            (columns.next(), columns.next())
+        else {
+            panic!("{row:?}");
+        };
+        let values = list.elements().iter().map(|value| match value {
+            Field::Float(value) => f64::from(*value),
+            other => panic!("{other:?}"),
+        });
+        (id.clone(), values.collect())
+    })
+    .collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn cosine(a: &[f64], b: &[f64]) -> f64 {
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
