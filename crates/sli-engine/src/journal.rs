@@ -172,6 +172,9 @@ pub struct Progress {
     pub current: Option<SuperBatchProgress>,
     /// Passes of a super-batch through a layer so far, over all processes.
     pub layer_passes: u64,
+    /// Tokens times the layers they ran through so far, over all processes; what records share counts
+    /// once.
+    pub token_layers: u64,
     /// Saved accumulators by name; [`OutputFolder::save_blob`] enters them.
     pub blobs: BTreeMap<String, BufferRef>,
 }
@@ -179,14 +182,25 @@ pub struct Progress {
 /// A super-batch between two layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuperBatchProgress {
-    /// Its records.
-    pub records: Range<usize>,
+    /// Its records, in the parts whose activations are in memory together.
+    pub parts: Vec<Range<usize>>,
+    /// Whether records share what they have in common, where they can: then the activations are those of
+    /// a tree.
+    pub shared: bool,
     /// The stack that it is in.
     pub stack: usize,
     /// Layers of that stack that are done.
     pub boundary: usize,
     /// The activations there.
     pub buffers: Vec<BufferRef>,
+}
+
+impl SuperBatchProgress {
+    /// All of its records.
+    pub fn records(&self) -> Range<usize> {
+        let first = self.parts.first().map_or(0, |part| part.start);
+        first..self.parts.last().map_or(first, |part| part.end)
+    }
 }
 
 /// A file of saved values.
@@ -1134,7 +1148,8 @@ mod tests {
             .unwrap();
         output.save_blob("profile", b"sums").unwrap();
         let current = SuperBatchProgress {
-            records: 0..2,
+            parts: std::iter::once(0..2).collect(),
+            shared: false,
             stack: 0,
             boundary: 1,
             buffers: vec![buffer],
@@ -1205,7 +1220,8 @@ mod tests {
             let buffer = output.save_buffer("slot-0", 1, 2, &values).unwrap();
             output.save_blob("profile", &[round]).unwrap();
             let current = SuperBatchProgress {
-                records: 0..1,
+                parts: std::iter::once(0..1).collect(),
+                shared: false,
                 stack: 0,
                 boundary: 1,
                 buffers: vec![buffer],

@@ -2,7 +2,6 @@
 //! outputs it needs and hands its part to a file.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::{Mixer, ModelSpec, Pooler, Stack};
@@ -12,11 +11,12 @@ use crate::exec::batch::Batch;
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
 use crate::exec::step::{Probe, Site};
 use crate::exec::{Layer, Rows, Slots};
+use crate::expansion;
 use crate::journal::OutputFolder;
 use crate::model::Model;
 use crate::plan::needs_logits;
 use crate::pooling::{Mode, Recipe, recipe};
-use crate::profile::Profile;
+use crate::profile::{BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
 use crate::settings::{HiddenDtype, Settings};
@@ -159,7 +159,7 @@ impl<'a> Observation<'a> {
             &slots.streams(self.spec.stacks[stack].streams()),
         )?;
         if let Some(profile) = &mut self.profile {
-            profile.boundary(kernels, stack, index, &slots.hidden);
+            profile.boundary(kernels, (stack, index), batch, &slots.hidden);
         }
         Ok(())
     }
@@ -177,32 +177,20 @@ impl<'a> Observation<'a> {
         batch: &Batch,
         streams: &[&Mat],
     ) -> Result<(), EngineError> {
-        let Some(file) = self.hidden.get(&boundary) else {
-            return Ok(());
-        };
-        if let [hidden] = streams {
-            file.write_rows(batch.first_record, 0, hidden.as_slice())?;
-            return Ok(());
+        match self.hidden.get(&boundary) {
+            Some(file) => Ok(expansion::write_rows(file, batch, streams)?),
+            None => Ok(()),
         }
-        // A record's streams stand one behind the other.
-        for (index, record) in batch.records.iter().enumerate() {
-            for (number, stream) in streams.iter().enumerate() {
-                let columns = stream.cols();
-                let values = record.rows.start * columns..record.rows.end * columns;
-                let first = number * record.rows.len();
-                let values = &stream.as_slice()[values];
-                file.write_rows(batch.first_record + index, first, values)?;
-            }
-        }
-        Ok(())
     }
 
-    /// What looks into a layer while it runs.
+    /// What looks into a layer while a phase of it runs; `shown` outputs of it were shown in earlier
+    /// phases.
     pub fn probe<'p>(
         &'p mut self,
         kernels: &'p Kernels,
         stack: usize,
         layer: usize,
+        shown: usize,
     ) -> LayerProbe<'p> {
         LayerProbe {
             kernels,
@@ -210,6 +198,8 @@ impl<'a> Observation<'a> {
             layer: layer + 1,
             router: self.router.as_ref(),
             profile: self.profile.as_mut(),
+            shown,
+            outputs: BranchOutputs::default(),
             failed: None,
         }
     }
@@ -255,18 +245,13 @@ impl<'a> Observation<'a> {
             return Ok(());
         };
         let wanted = Wanted {
-            targets: self.scores.as_ref().map(|_| targets(batch)),
+            targets: self.scores.as_ref().map(|_| batch.targets()),
             top_k: self.top_k.as_ref().map(|(k, _)| *k),
         };
         let file = self.logits.as_ref();
         let mut write = |row: usize, column: usize, block: MatRef<'_>| {
             let Some(file) = file else { return Ok(()) };
-            let columns = column..column + block.cols();
-            let values: Vec<f32> = (0..block.rows())
-                .flat_map(|row| block.row(row))
-                .copied()
-                .collect();
-            Ok(file.write_columns(batch.first_record, row, columns, &values)?)
+            Ok(expansion::write_block(file, batch, (row, column), block)?)
         };
         let sink: Option<&mut LogitSink<'_>> = if file.is_some() {
             Some(&mut write)
@@ -288,8 +273,9 @@ impl<'a> Observation<'a> {
         let Some((recipe, sink)) = &self.embedding else {
             return Ok(());
         };
+        let mut copy = Mat::default();
         for record in &batch.records {
-            let rows = x.rows_view(record.rows.clone());
+            let rows = expansion::rows(x, &batch.path(record), &mut copy);
             let vector = match pooler {
                 Some(pooler) if recipe.mode == Mode::Pooler && rows.rows() > 0 => {
                     let mut pooled = Mat::new(1, pooler.dense.out_features);
@@ -307,16 +293,20 @@ impl<'a> Observation<'a> {
     /// Hands on what was computed from the logits, record by record.
     fn score(&self, batch: &Batch, results: &LogitResults) -> Result<(), EngineError> {
         for record in &batch.records {
-            let rows = record.rows.clone();
+            let runs = batch.path(record);
+            let rows = runs.iter().cloned().flatten();
             if let Some(sink) = &self.scores {
-                let scored = rows.start..rows.end.max(rows.start + 1) - 1;
+                let scored = rows.clone().zip(rows.clone().skip(1));
                 let logprobs: Vec<f32> = scored
-                    .map(|row| (f64::from(results.target[row]) - results.log_sum_exp[row]) as f32)
+                    .map(|(row, next)| {
+                        (f64::from(results.target[next]) - results.log_sum_exp[row]) as f32
+                    })
                     .collect();
-                sink.push(&record.id, &batch.tokens[rows.clone()], &logprobs)?;
+                let tokens = expansion::values(&batch.tokens, 1, &runs);
+                sink.push(&record.id, &tokens, &logprobs)?;
             }
             if let Some((k, sink)) = &self.top_k {
-                let capacity = rows.len() * k;
+                let capacity = record.tokens * k;
                 let (mut ids, mut logprobs) =
                     (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
                 let (mut normalisers, mut tails) = (Vec::new(), Vec::new());
@@ -373,14 +363,6 @@ fn vocabulary(stack: &Stack) -> usize {
         .map_or(0, |logits| logits.projection.out_features)
 }
 
-/// The token that follows every row; what stands at a record's last row is not used.
-fn targets(batch: &Batch) -> Vec<u32> {
-    let mut targets: Vec<u32> = batch.tokens.iter().skip(1).copied().collect();
-    targets.push(0);
-    targets.truncate(batch.tokens.len());
-    targets
-}
-
 /// Looks into one layer while it runs.
 pub(crate) struct LayerProbe<'p> {
     kernels: &'p Kernels,
@@ -389,20 +371,31 @@ pub(crate) struct LayerProbe<'p> {
     layer: usize,
     router: Option<&'p RouterSink>,
     profile: Option<&'p mut Profile>,
+    shown: usize,
+    outputs: BranchOutputs,
     failed: Option<EngineError>,
 }
 
 impl LayerProbe<'_> {
-    /// The first error of a sink.
-    pub fn finish(self) -> Result<(), EngineError> {
+    /// From here on the steps run on another chunk.
+    pub fn next_chunk(&mut self) {
+        self.outputs.next_chunk();
+    }
+
+    /// Folds what was seen of all rows; the first error of a sink.
+    pub fn finish(self, batch: &Batch) -> Result<(), EngineError> {
+        if let Some(profile) = self.profile {
+            let place = (self.stack, self.layer, self.shown);
+            profile.branches(place, batch, self.outputs);
+        }
         self.failed.map_or(Ok(()), Err)
     }
 }
 
 impl Probe for LayerProbe<'_> {
-    fn branch(&mut self, site: Site, _rows: Rows<'_>, output: MatRef<'_>) {
-        if let Some(profile) = &mut self.profile {
-            profile.branch(self.kernels, (self.stack, self.layer, site), output);
+    fn branch(&mut self, site: Site, rows: Rows<'_>, output: MatRef<'_>) {
+        if self.profile.is_some() {
+            self.outputs.add(self.kernels, site, rows, output);
         }
     }
 
@@ -415,40 +408,19 @@ impl Probe for LayerProbe<'_> {
         weights: &[f32],
     ) {
         if let Some(profile) = &mut self.profile {
-            profile.routed(self.stack, self.layer, count, experts, weights);
+            let key = (self.stack, self.layer);
+            profile.routed(key, rows.batch, (top_k, count), experts, weights);
         }
         if let Some(sink) = self.router {
-            for record in &rows.batch.records[rows.chunk.records.clone()] {
-                let start = record.rows.start - rows.chunk.rows.start;
-                let places = start * top_k..(start + record.rows.len()) * top_k;
-                let (ids, weights) = (&experts[places.clone()], &weights[places]);
-                let pushed = sink.push(self.layer as u32, &record.id, top_k, ids, weights);
+            for record in &rows.batch.records {
+                let runs = rows.batch.path(record);
+                let ids = expansion::values(experts, top_k, &runs);
+                let weights = expansion::values(weights, top_k, &runs);
+                let pushed = sink.push(self.layer as u32, &record.id, top_k, &ids, &weights);
                 if let Err(error) = pushed {
                     self.failed.get_or_insert(error.into());
                 }
             }
         }
     }
-}
-
-/// Runs `f` on every block of rows in parallel and returns the results in row order.
-pub(crate) fn map_rows<T: Send>(
-    kernels: &Kernels,
-    rows: usize,
-    f: impl Fn(std::ops::Range<usize>) -> T + Sync,
-) -> Vec<T> {
-    let found = Mutex::new(BTreeMap::new());
-    kernels.parallel_rows(rows, 32, |range| {
-        let start = range.start;
-        let value = f(range);
-        found
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(start, value);
-    });
-    found
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .into_values()
-        .collect()
 }

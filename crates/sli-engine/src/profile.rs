@@ -1,23 +1,130 @@
 //! `--take profile`: statistics of the hidden states, of what every branch adds to them, and of the
-//! experts' loads. Rows are folded in input order, whatever runs together.
+//! experts' loads. Tokens are folded in input order, whatever runs together; a row that several records
+//! pass through counts for each of them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::ModelSpec;
 
 use crate::error::EngineError;
+use crate::exec::Rows;
+use crate::exec::batch::Batch;
 use crate::exec::step::Site;
 use crate::journal::OutputFolder;
-use crate::observe::map_rows;
 use crate::results::{ExpertRow, ProfileRow, write_experts, write_profile};
 use crate::stats::{Histogram, RowStats, SiteStats};
 
-/// Stack, boundary (of branches: the layer, counted from 1), site.
-pub(crate) type SiteKey = (usize, usize, Site);
+/// Stack, boundary (of branches: the layer, counted from 1), site, and which of the layer's outputs: they
+/// are folded one by one, since all rows of one come before those of the next only within a
+/// super-batch.
+type SiteKey = (usize, usize, Site, usize);
 
 /// Tokens and summed weights of every expert of a layer, by stack and layer (counted from 1).
 type Loads = BTreeMap<(usize, usize), Vec<(u64, f64)>>;
+
+/// What was seen of the rows of a batch, to be folded when it is complete.
+#[derive(Default)]
+struct Seen {
+    rows: Vec<RowStats>,
+    histogram: Histogram,
+}
+
+/// How often the rows of a batch count, where that is not once.
+fn passes(batch: &Batch) -> Option<Vec<u64>> {
+    (!batch.is_plain()).then(|| batch.passes())
+}
+
+impl Seen {
+    /// Looks at the rows that follow; `passes` says how often each counts.
+    fn add(
+        &mut self,
+        kernels: &Kernels,
+        x: MatRef<'_>,
+        previous: Option<MatRef<'_>>,
+        passes: Option<&[u64]>,
+    ) {
+        let blocks = map_rows(kernels, x.rows(), |range| {
+            let mut histogram = Histogram::default();
+            let rows: Vec<RowStats> = range
+                .map(|row| {
+                    histogram.add_times(x.row(row), passes.map_or(1, |passes| passes[row]));
+                    match &previous {
+                        Some(previous) => RowStats::with_previous(x.row(row), previous.row(row)),
+                        None => RowStats::of(x.row(row)),
+                    }
+                })
+                .collect();
+            (rows, histogram)
+        });
+        self.rows.reserve_exact(x.rows());
+        for (rows, histogram) in blocks {
+            self.rows.extend(rows);
+            self.histogram.merge(&histogram);
+        }
+    }
+}
+
+/// The outputs of a phase's branches, chunk by chunk. Chunks come in the order of rows.
+#[derive(Default)]
+pub(crate) struct BranchOutputs {
+    /// In the order of the steps.
+    all: Vec<(Site, Seen)>,
+    /// Branches of the chunk so far.
+    done: usize,
+    passes: Option<Vec<u64>>,
+}
+
+impl BranchOutputs {
+    /// Another chunk begins.
+    pub fn next_chunk(&mut self) {
+        self.done = 0;
+    }
+
+    /// The output of the chunk's next branch.
+    pub fn add(&mut self, kernels: &Kernels, site: Site, rows: Rows<'_>, output: MatRef<'_>) {
+        let place = self.done;
+        self.done += 1;
+        if place == self.all.len() {
+            if place == 0 {
+                self.passes = passes(rows.batch);
+            }
+            let mut seen = Seen::default();
+            seen.rows.reserve_exact(rows.batch.rows());
+            self.all.push((site, seen));
+        }
+        let passes = self.passes.as_deref();
+        let passes = passes.map(|passes| &passes[rows.chunk.rows.clone()]);
+        let (known, seen) = &mut self.all[place];
+        debug_assert_eq!(*known, site, "every chunk has the same branches");
+        seen.add(kernels, output, None, passes);
+    }
+}
+
+/// Runs `f` on every block of rows in parallel and returns the results in row order.
+fn map_rows<T: Send>(
+    kernels: &Kernels,
+    rows: usize,
+    f: impl Fn(Range<usize>) -> T + Sync,
+) -> Vec<T> {
+    let found = Mutex::new(BTreeMap::new());
+    kernels.parallel_rows(rows, 32, |range| {
+        let start = range.start;
+        let value = f(range);
+        found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(start, value);
+    });
+    found
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .into_values()
+        .collect()
+}
 
 /// The accumulators.
 #[derive(Default)]
@@ -39,17 +146,20 @@ impl Profile {
         }
     }
 
-    /// The hidden state of a super-batch at a boundary.
-    pub fn boundary(&mut self, kernels: &Kernels, stack: usize, index: usize, hidden: &Mat) {
-        let previous = (index > 0).then(|| std::mem::take(&mut self.previous));
-        let key = (stack, index, Site::Hidden);
-        self.fold(
-            kernels,
-            key,
-            hidden.view(),
-            previous.as_ref().map(Mat::view),
-        );
-        self.previous = previous.unwrap_or_default();
+    /// The hidden state of a super-batch at a boundary of a stack.
+    pub fn boundary(
+        &mut self,
+        kernels: &Kernels,
+        (stack, index): (usize, usize),
+        batch: &Batch,
+        hidden: &Mat,
+    ) {
+        let previous = (index > 0).then_some(self.previous.view());
+        let passes = passes(batch);
+        let mut seen = Seen::default();
+        let weights = passes.as_deref();
+        seen.add(kernels, hidden.view(), previous, weights);
+        self.fold((stack, index, Site::Hidden, 0), batch, &seen);
         self.set_previous(hidden);
     }
 
@@ -61,75 +171,73 @@ impl Profile {
             .copy_from_slice(hidden.as_slice());
     }
 
-    /// The output of a branch on some rows; chunks come in order.
-    pub fn branch(&mut self, kernels: &Kernels, key: SiteKey, output: MatRef<'_>) {
-        self.fold(kernels, key, output, None);
-    }
-
-    fn fold(
+    /// The outputs of the branches of a phase of a layer, of all rows of a batch; `shown` come before
+    /// them in the layer.
+    pub fn branches(
         &mut self,
-        kernels: &Kernels,
-        key: SiteKey,
-        x: MatRef<'_>,
-        previous: Option<MatRef<'_>>,
+        (stack, layer, shown): (usize, usize, usize),
+        batch: &Batch,
+        outputs: BranchOutputs,
     ) {
-        let blocks = map_rows(kernels, x.rows(), |range| {
-            let mut histogram = Histogram::default();
-            let rows: Vec<RowStats> = range
-                .map(|row| {
-                    histogram.add(x.row(row));
-                    match &previous {
-                        Some(previous) => RowStats::with_previous(x.row(row), previous.row(row)),
-                        None => RowStats::of(x.row(row)),
-                    }
-                })
-                .collect();
-            (rows, histogram)
-        });
-        let stats = self.sites.entry(key).or_default();
-        for (rows, histogram) in blocks {
-            rows.iter().for_each(|row| stats.fold(row));
-            stats.merge_histogram(&histogram);
+        for (output, (site, seen)) in (shown..).zip(outputs.all) {
+            self.fold((stack, layer, site, output), batch, &seen);
         }
     }
 
-    /// The choices of a super-batch in one layer of `count` experts.
+    fn fold(&mut self, key: SiteKey, batch: &Batch, seen: &Seen) {
+        let stats = self.sites.entry(key).or_default();
+        for row in batch.records.iter().flat_map(|record| batch.path(record)) {
+            seen.rows[row].iter().for_each(|row| stats.fold(row));
+        }
+        stats.merge_histogram(&seen.histogram);
+    }
+
+    /// The choices of a super-batch in one layer: `top_k` a row of `count` experts.
     pub fn routed(
         &mut self,
-        stack: usize,
-        layer: usize,
-        count: usize,
+        key: (usize, usize),
+        batch: &Batch,
+        (top_k, count): (usize, usize),
         experts: &[u32],
         weights: &[f32],
     ) {
         let loads = self
             .loads
-            .entry((stack, layer))
+            .entry(key)
             .or_insert_with(|| vec![(0, 0.0); count]);
-        for (&expert, &weight) in experts.iter().zip(weights) {
-            let load = &mut loads[expert as usize];
-            load.0 += 1;
-            load.1 += f64::from(weight);
+        for run in batch.records.iter().flat_map(|record| batch.path(record)) {
+            let places = run.start * top_k..run.end * top_k;
+            for (&expert, &weight) in experts[places.clone()].iter().zip(&weights[places]) {
+                let load = &mut loads[expert as usize];
+                load.0 += 1;
+                load.1 += f64::from(weight);
+            }
         }
     }
 
     /// Writes `profile.parquet` and, where there are experts, `experts.parquet`.
     pub fn finish(self, spec: &ModelSpec, folder: &mut OutputFolder) -> Result<(), EngineError> {
-        let rows = self
-            .sites
-            .iter()
-            .flat_map(|(&(stack, layer, site), stats)| {
-                let values = stats.finish();
-                values
-                    .into_iter()
-                    .map(move |(statistic, value)| ProfileRow {
-                        stack: spec.stacks[stack].name,
-                        layer: layer as u32,
-                        site: site.name(),
-                        statistic,
-                        value,
-                    })
-            });
+        let mut sites: BTreeMap<(usize, usize, Site), SiteStats> = BTreeMap::new();
+        for ((stack, layer, site, _), stats) in self.sites {
+            match sites.entry((stack, layer, site)) {
+                Entry::Vacant(place) => {
+                    place.insert(stats);
+                }
+                Entry::Occupied(mut before) => before.get_mut().followed_by(&stats),
+            }
+        }
+        let rows = sites.iter().flat_map(|(&(stack, layer, site), stats)| {
+            let values = stats.finish();
+            values
+                .into_iter()
+                .map(move |(statistic, value)| ProfileRow {
+                    stack: spec.stacks[stack].name,
+                    layer: layer as u32,
+                    site: site.name(),
+                    statistic,
+                    value,
+                })
+        });
         let routing = self.loads.iter().flat_map(|(&(stack, layer), loads)| {
             routing(loads)
                 .into_iter()
@@ -164,10 +272,10 @@ impl Profile {
         let mut bytes = Vec::new();
         let number = |bytes: &mut Vec<u8>, value: u64| bytes.extend(value.to_le_bytes());
         number(&mut bytes, self.sites.len() as u64);
-        for (&(stack, layer, site), stats) in &self.sites {
+        for (&(stack, layer, site, output), stats) in &self.sites {
             let stats = stats.to_bytes();
-            for value in [stack as u64, layer as u64, site as u64, stats.len() as u64] {
-                number(&mut bytes, value);
+            for value in [stack, layer, site as usize, output, stats.len()] {
+                number(&mut bytes, value as u64);
             }
             bytes.extend(stats);
         }
@@ -190,12 +298,13 @@ impl Profile {
         for _ in 0..number(&mut rest)? {
             let (stack, layer) = (number(&mut rest)? as usize, number(&mut rest)? as usize);
             let site = Site::ALL.into_iter().nth(number(&mut rest)? as usize)?;
+            let output = number(&mut rest)? as usize;
             let length = usize::try_from(number(&mut rest)?).ok()?;
             let (stats, behind) = rest.split_at_checked(length)?;
             rest = behind;
             profile
                 .sites
-                .insert((stack, layer, site), SiteStats::from_bytes(stats)?);
+                .insert((stack, layer, site, output), SiteStats::from_bytes(stats)?);
         }
         for _ in 0..number(&mut rest)? {
             let (stack, layer) = (number(&mut rest)? as usize, number(&mut rest)? as usize);

@@ -1,9 +1,10 @@
 //! Tokenised records on disk, so that memory does not grow with the dataset.
 //!
 //! A spool is a folder of flat little-endian files: `tokens` (u32), `types` (u32 beside the tokens, only if
-//! a record has any), `ids` (UTF-8 end to end), `index` (a token count and an id length a record) and, written
-//! last, `spool.json` with the sizes and hashes of the others. A spool without it, or whose files differ from
-//! it, was not finished and is made again. In memory a record costs 8 bytes and a bit.
+//! a record has any), `ids` (UTF-8 end to end), `index` (a token count, an id length and the length of the common
+//! beginning with the record before, for each record) and, written last, `spool.json` with the sizes and hashes
+//! of the others. A spool without it, or whose files differ from it, was not finished and is made again. In
+//! memory a record costs 12 bytes and a bit.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -17,6 +18,7 @@ use fs_err::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 use crate::durable::{Disk, DiskError, DiskFile};
+use crate::prefix::{LEAST, Node, PrefixTree};
 use crate::results::ResultsError;
 
 /// One input of the dataset.
@@ -30,15 +32,28 @@ pub struct Record {
     pub token_types: Option<Vec<u32>>,
 }
 
+impl Record {
+    /// Its tokens with their types.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let tokens = self.tokens.iter().copied();
+        match &self.token_types {
+            Some(types) => tokens.zip(types.iter().copied()).collect(),
+            None => tokens.map(|token| (token, 0)).collect(),
+        }
+    }
+}
+
 /// Set in an index entry's token count when the record has token types.
 const TYPED: u32 = 1 << 31;
 /// Bytes of an index entry.
-const ENTRY: usize = 8;
+const ENTRY: usize = 12;
 /// Records between two remembered positions in `ids`.
 const ID_STRIDE: usize = 64;
 /// Longest id, bytes.
 const LONGEST_ID: usize = 1 << 16;
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Tokens of records that a later one is compared with.
+const WINDOW: usize = 1 << 17;
 
 const FILES: [&str; 4] = ["tokens", "types", "ids", "index"];
 const HEADER: &str = "spool.json";
@@ -49,6 +64,7 @@ struct Header {
     records: u64,
     tokens: u64,
     longest: u64,
+    longest_shared: u64,
     /// Length in bytes and blake3 of each of [`FILES`].
     files: [(u64, String); 4],
 }
@@ -63,6 +79,7 @@ pub struct RecordSpoolWriter {
     records: u64,
     tokens: u64,
     longest: u64,
+    beginnings: Beginnings,
     ids: SeenIds,
 }
 
@@ -87,6 +104,7 @@ impl RecordSpoolWriter {
             records: 0,
             tokens: 0,
             longest: 0,
+            beginnings: Beginnings::default(),
             ids: SeenIds::default(),
         })
     }
@@ -134,16 +152,18 @@ impl RecordSpoolWriter {
         } else {
             0
         };
-        index.write_u32s(&[length as u32 | flag, record.id.len() as u32])?;
+        let shared = self.beginnings.of(record.nodes());
+        index.write_u32s(&[length as u32 | flag, record.id.len() as u32, shared as u32])?;
         self.records += 1;
         self.tokens += length as u64;
         self.longest = self.longest.max(length as u64);
         Ok(())
     }
 
-    /// Bytes that the search for repeated ids holds in memory; ids that are their record's number are free.
+    /// Bytes that the search for repeated ids and common beginnings holds in memory; ids that are their
+    /// record's number are free.
     pub fn bytes_in_memory(&self) -> usize {
-        self.ids.bytes_in_memory() + FILES.len() * BUFFER
+        self.ids.bytes_in_memory() + FILES.len() * BUFFER + 2 * WINDOW * size_of::<Node>()
     }
 
     /// Makes the spool durable and complete.
@@ -154,6 +174,7 @@ impl RecordSpoolWriter {
             records: self.records,
             tokens: self.tokens,
             longest: self.longest,
+            longest_shared: self.beginnings.longest as u64,
             files: [tokens?, types?, ids?, index?],
         };
         // The memory of the ids is free before the index is read.
@@ -180,6 +201,8 @@ struct Spool {
     header: Header,
     /// Number of tokens before each record, and in all.
     starts: Vec<u64>,
+    /// Tokens that each record begins with as the one before does.
+    shared: Vec<u32>,
     /// Position in `ids` of every 64th record.
     id_starts: Vec<u64>,
     /// A bit a record: whether it has token types.
@@ -221,20 +244,22 @@ impl RecordSpool {
             index: open("index")?,
             header,
             starts: Vec::with_capacity(records + 1),
+            shared: Vec::with_capacity(records),
             id_starts: Vec::with_capacity(records.div_ceil(ID_STRIDE)),
             typed: vec![0; records.div_ceil(64)],
         };
         let (mut tokens, mut id_bytes) = (0, 0);
         for first in (0..records).step_by(BUFFER / ENTRY) {
             let range = first..(first + BUFFER / ENTRY).min(records);
-            for (record, (length, typed, id_length)) in range.clone().zip(spool.entries(range)?) {
+            for (record, entry) in range.clone().zip(spool.entries(range)?) {
                 if record % ID_STRIDE == 0 {
                     spool.id_starts.push(id_bytes);
                 }
-                spool.typed[record / 64] |= u64::from(typed) << (record % 64);
+                spool.typed[record / 64] |= u64::from(entry.typed) << (record % 64);
                 spool.starts.push(tokens);
-                tokens += u64::from(length);
-                id_bytes += id_length as u64;
+                spool.shared.push(entry.shared);
+                tokens += u64::from(entry.tokens);
+                id_bytes += entry.id_bytes as u64;
             }
         }
         spool.starts.push(tokens);
@@ -266,6 +291,17 @@ impl RecordSpool {
         (self.0.starts[record + 1] - self.0.starts[record]) as usize
     }
 
+    /// Tokens with which a record begins as the one before it does, types included; 0 where they are
+    /// too few to be shared.
+    pub fn shared_with_previous(&self, record: usize) -> usize {
+        self.0.shared[record] as usize
+    }
+
+    /// The most tokens with which a record begins as one of those shortly before it does.
+    pub fn longest_shared(&self) -> usize {
+        self.0.header.longest_shared as usize
+    }
+
     /// Tokens of all records before `record`, which may be the number of records.
     pub fn token_start(&self, record: usize) -> u64 {
         self.0.starts[record]
@@ -288,6 +324,7 @@ impl RecordSpool {
     /// Bytes held in memory while the spool is open.
     pub fn bytes_in_memory(&self) -> usize {
         8 * (self.0.starts.capacity() + self.0.id_starts.capacity() + self.0.typed.capacity())
+            + 4 * self.0.shared.capacity()
     }
 
     /// The records of a range.
@@ -337,9 +374,18 @@ impl RecordSpool {
     }
 }
 
+/// What the index says of a record.
+struct IndexEntry {
+    tokens: u32,
+    typed: bool,
+    id_bytes: usize,
+    /// Tokens with which it begins as the record before does.
+    shared: u32,
+}
+
 impl Spool {
-    /// Token count, whether there are types, and id length of the records of a range.
-    fn entries(&self, range: Range<usize>) -> Result<Vec<(u32, bool, usize)>, ResultsError> {
+    /// The index of the records of a range.
+    fn entries(&self, range: Range<usize>) -> Result<Vec<IndexEntry>, ResultsError> {
         let mut bytes = vec![0; range.len() * ENTRY];
         let read = self
             .index
@@ -347,10 +393,14 @@ impl Spool {
         read.map_err(DiskError::from)?;
         let (entries, _) = bytes.as_chunks::<ENTRY>();
         let decode = |entry: &[u8; ENTRY]| {
-            let [a, b, c, d, e, f, g, h] = *entry;
+            let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
             let length = u32::from_le_bytes([a, b, c, d]);
-            let id_length = u32::from_le_bytes([e, f, g, h]) as usize;
-            (length & !TYPED, length & TYPED != 0, id_length)
+            IndexEntry {
+                tokens: length & !TYPED,
+                typed: length & TYPED != 0,
+                id_bytes: u32::from_le_bytes([e, f, g, h]) as usize,
+                shared: u32::from_le_bytes([i, j, k, l]),
+            }
         };
         Ok(entries.iter().map(decode).collect())
     }
@@ -362,14 +412,18 @@ impl Spool {
         let block = range.start / ID_STRIDE;
         let entries = self.entries(block * ID_STRIDE..range.end)?;
         let (before, wanted) = entries.split_at(range.start - block * ID_STRIDE);
-        let start = self.id_starts[block] + before.iter().map(|entry| entry.2 as u64).sum::<u64>();
-        let mut bytes = vec![0; wanted.iter().map(|entry| entry.2).sum()];
+        let start = self.id_starts[block]
+            + before
+                .iter()
+                .map(|entry| entry.id_bytes as u64)
+                .sum::<u64>();
+        let mut bytes = vec![0; wanted.iter().map(|entry| entry.id_bytes).sum()];
         self.ids
             .read_exact_at(&mut bytes, start)
             .map_err(DiskError::from)?;
         let mut rest = &bytes[..];
-        let next = |&(_, _, length): &(u32, bool, usize)| {
-            let (id, after) = rest.split_at(length);
+        let next = |entry: &IndexEntry| {
+            let (id, after) = rest.split_at(entry.id_bytes);
             rest = after;
             String::from_utf8(id.to_vec()).map_err(|_| ResultsError::Damaged {
                 path: self.folder.join("ids"),
@@ -463,6 +517,35 @@ fn shortened(id: &str) -> String {
     match id.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &id[..end]),
         None => id.to_owned(),
+    }
+}
+
+/// Compares what records begin with.
+#[derive(Default)]
+struct Beginnings {
+    previous: Vec<Node>,
+    /// The last records.
+    recent: PrefixTree,
+    /// Most nodes that a record has in common with one of the last.
+    longest: usize,
+}
+
+impl Beginnings {
+    /// How many nodes the record has in common with the one before; 0 for fewer than are shared.
+    fn of(&mut self, record: Vec<Node>) -> usize {
+        let pairs = record.iter().zip(&self.previous);
+        let shared = pairs.take_while(|(own, other)| own == other).count();
+        let shared = if shared < LEAST { 0 } else { shared };
+        if self.recent.rows() + record.len() > WINDOW {
+            self.recent = PrefixTree::default();
+        }
+        let recent = match record.len() {
+            0..=WINDOW => self.recent.insert(&record, usize::MAX).shared,
+            _ => 0,
+        };
+        self.longest = self.longest.max(shared).max(recent);
+        self.previous = record;
+        shared
     }
 }
 
@@ -567,8 +650,31 @@ mod tests {
                 })
                 .unwrap();
             assert_eq!(seen, spool.ids(10..300).unwrap());
-            assert!(spool.bytes_in_memory() <= 12 * 300);
+            assert!(spool.bytes_in_memory() <= 16 * 300);
         }
+    }
+
+    #[test]
+    fn common_beginnings_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = |id: &str, last: &[u32]| record(id, &[&[7; LEAST], last].concat());
+        let records = [
+            long("a", &[1, 2, 3, 4]),
+            long("b", &[1, 2, 5]),
+            long("c", &[1, 2, 3, 4, 6]),
+            record("d", &[7, 7]),
+            long("e", &[1, 2, 3]),
+            Record {
+                token_types: Some([&[0; LEAST + 1][..], &[1]].concat()),
+                ..long("f", &[1, 2])
+            },
+        ];
+        let spool = spool_of(folder.path(), &records);
+        let shared: Vec<usize> = (0..6)
+            .map(|index| spool.shared_with_previous(index))
+            .collect();
+        assert_eq!(shared, [0, LEAST + 2, LEAST + 2, 0, 0, LEAST + 1]);
+        assert_eq!(spool.longest_shared(), LEAST + 4);
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl SpillFile {
         })
     }
 
-    /// Writes the slots of the part whose first token is number `first` of the super-batch.
+    /// Writes the slots of the part whose first row is number `first` of the super-batch.
     pub fn save(&self, first: usize, slots: &Slots) -> Result<(), DiskError> {
         let mut offset = (first * slots.row_values() * 4) as u64;
         let mut bytes = Vec::with_capacity(PIECE * 4);

@@ -253,11 +253,16 @@ impl PartialEq for Histogram {
 impl Histogram {
     /// Counts the finite values of a row.
     pub fn add(&mut self, values: &[f32]) {
+        self.add_times(values, 1);
+    }
+
+    /// Counts the finite values of a row that occurs several times.
+    pub fn add_times(&mut self, values: &[f32], times: u64) {
         const INFINITE: u16 = 0x7f80;
         for value in values {
             let bin = (value.to_bits() >> 16) as u16;
             if bin & INFINITE != INFINITE {
-                self.page(usize::from(bin) / PAGE)[usize::from(bin) % PAGE] += 1;
+                self.page(usize::from(bin) / PAGE)[usize::from(bin) % PAGE] += times;
             }
         }
     }
@@ -342,6 +347,15 @@ impl SiteStats {
             self.cosine_sum += cosine;
             self.cosine_rows += 1;
         }
+    }
+
+    /// Takes what was made of other rows, as those that come next.
+    pub fn followed_by(&mut self, other: &Self) {
+        self.moments = self.moments.followed_by(&other.moments);
+        self.non_finite += other.non_finite;
+        self.cosine_sum += other.cosine_sum;
+        self.cosine_rows += other.cosine_rows;
+        self.histogram.merge(&other.histogram);
     }
 
     /// Takes the values of rows that were, or will be, folded, in any order.

@@ -23,6 +23,11 @@ pub struct Summary {
     pub bytes_read: u64,
     /// Passes of a super-batch through a layer, over all processes that worked on this folder.
     pub layer_passes: u64,
+    /// Tokens times the layers they ran through, over all processes that worked on this folder: what
+    /// records have in common runs once.
+    pub token_layers: u64,
+    /// The same if every record ran on its own.
+    pub token_layers_alone: u64,
     /// Peak resident memory of this process, bytes; 0 where the system does not say.
     pub peak_memory: u64,
     /// Compute threads.
@@ -43,12 +48,20 @@ impl Summary {
         isa: String,
         elapsed: Duration,
     ) -> Self {
+        let layers: usize = model
+            .spec
+            .stacks
+            .iter()
+            .map(|stack| stack.layers.len())
+            .sum();
         Self {
             records: records.len(),
             tokens: records.total_tokens(),
             seconds: elapsed.as_secs_f64(),
             bytes_read: model.checkpoint.bytes_read(),
             layer_passes: progress.layer_passes,
+            token_layers: progress.token_layers,
+            token_layers_alone: records.total_tokens() * layers as u64,
             peak_memory: peak_memory(),
             threads: settings.threads,
             isa,

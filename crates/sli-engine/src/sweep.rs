@@ -7,11 +7,13 @@ use sli_kernels::Kernels;
 use sli_spec::ModelSpec;
 
 use crate::error::EngineError;
-use crate::exec::batch::{Batch, Chunk};
+use crate::exec::batch::Batch;
+use crate::exec::step::outputs_shown;
 use crate::exec::{Layer, Residency, Rows, Scratch, Slots};
 use crate::journal::{OutputFolder, SuperBatchProgress};
 use crate::model::Model;
 use crate::observe::Observation;
+use crate::plan::division::Division;
 use crate::plan::phases::{Phase, phases};
 use crate::plan::{self, Grain, Plan, READERS, end_keys};
 use crate::records::RecordSpool;
@@ -38,14 +40,13 @@ pub fn run(
         spill_room,
         ..settings.clone()
     };
+    let settings = &layout(settings, &folder, observer);
     let plan = plan::plan(model, records, settings)?;
+    let division = Division::new(records, plan.shared_tokens > 0);
     if let Some(current) = &folder.progress().current {
-        let tokens: usize = current
-            .records
-            .clone()
-            .map(|record| records.tokens_of(record).max(1))
-            .sum();
-        if tokens > plan.pass_tokens.max(records.longest()) {
+        let most = plan.super_batch_tokens.max(records.longest());
+        let mut parts = current.parts.iter().cloned();
+        if parts.any(|part| division.rows(part) > most) {
             observer.warning(
                 "the budget is smaller than before: the interrupted super-batch starts again",
             );
@@ -62,6 +63,7 @@ pub fn run(
         settings,
         observer,
         plan: &plan,
+        division,
         kernels: &kernels,
         phases: &phases,
     };
@@ -124,6 +126,23 @@ pub fn run(
     Ok(summary)
 }
 
+/// The settings with the layout of activations of the super-batch that was interrupted, where there is
+/// one: it goes on as it began, and so do those that follow it in this process.
+fn layout(settings: &Settings, folder: &OutputFolder, observer: &dyn Observer) -> Settings {
+    let mut settings = settings.clone();
+    if let Some(current) = &folder.progress().current
+        && current.shared != settings.share_prefixes
+    {
+        observer.warning(if current.shared {
+            "the interrupted super-batch shares common beginnings; it goes on so"
+        } else {
+            "the interrupted super-batch does not share common beginnings; it goes on so"
+        });
+        settings.share_prefixes = current.shared;
+    }
+    settings
+}
+
 /// The order in which one super-batch uses its scheduled weights.
 struct Schedule {
     keys: Vec<LeafKey>,
@@ -170,6 +189,7 @@ struct Context<'a> {
     settings: &'a Settings,
     observer: &'a dyn Observer,
     plan: &'a Plan,
+    division: Division<'a>,
     kernels: &'a Kernels,
     phases: &'a [Phase],
 }
@@ -211,19 +231,12 @@ impl<'a> Sweep<'a> {
         let mut first = progress.records_done as usize;
         let mut batches = Vec::new();
         if let Some(current) = &progress.current {
-            first = current.records.end;
-            batches.push(current.records.clone());
+            first = current.records().end;
+            batches.push(current.records());
         }
         let all = first..self.context.records.len();
         let pass_tokens = self.context.plan.pass_tokens;
-        let starts = plan::starts_within(self.context.records, all, pass_tokens);
-        for (index, &start) in starts.iter().enumerate() {
-            let end = starts
-                .get(index + 1)
-                .copied()
-                .unwrap_or(self.context.records.len());
-            batches.push(start..end);
-        }
+        batches.extend(self.context.division.ranges(all, pass_tokens));
         let layers: usize = self
             .spec()
             .stacks
@@ -272,13 +285,15 @@ impl<'a> Sweep<'a> {
                 }
             };
             for index in first..description.layers.len() {
-                self.run_layer(store, stack, index, &mut parts)?;
-                self.folder.progress_mut().layer_passes += 1;
+                let rows = self.run_layer(store, stack, index, &mut parts)?;
+                let progress = self.folder.progress_mut();
+                progress.layer_passes += 1;
+                progress.token_layers += rows as u64;
                 self.token_layers_done += parts.tokens as u64;
                 self.report(stack, index + 1);
                 let interrupted = context.observer.interrupted();
                 if interrupted || self.checked.elapsed() >= context.settings.checkpoint_interval {
-                    self.checkpoint(Some((&range, stack, index + 1, &mut parts)))?;
+                    self.checkpoint(Some((stack, index + 1, &mut parts)))?;
                 }
                 if interrupted {
                     return Err(EngineError::Interrupted);
@@ -300,33 +315,26 @@ impl<'a> Sweep<'a> {
 
     /// The parts of a super-batch, not yet filled.
     fn parts(&self, range: &Range<usize>, stack: usize) -> Result<Parts, EngineError> {
-        let plan = self.context.plan;
-        let (file, ranges) = if plan.spill {
-            let limit = plan.super_batch_tokens;
-            let starts = plan::starts_within(self.context.records, range.clone(), limit);
-            let ends = starts.iter().skip(1).copied().chain([range.end]);
-            let ranges = starts
-                .iter()
-                .copied()
-                .zip(ends)
-                .map(|(start, end)| start..end);
-            (
-                Some(SpillFile::create(&self.folder).map_err(ResultsError::from)?),
-                ranges.collect(),
-            )
+        let Context { plan, division, .. } = self.context;
+        let ranges = match &self.folder.progress().current {
+            Some(current) if current.records() == *range => current.parts.clone(),
+            _ if plan.spill => division.ranges(range.clone(), plan.super_batch_tokens),
+            _ => vec![range.clone()],
+        };
+        let file = if plan.spill || ranges.len() > 1 {
+            Some(SpillFile::create(&self.folder).map_err(ResultsError::from)?)
         } else {
-            (None, vec![range.clone()])
+            None
         };
-        let offset = |record| {
-            (self.context.records.token_start(record)
-                - self.context.records.token_start(range.start)) as usize
-        };
+        let mut rows = 0;
+        let offsets = ranges.iter().map(|part| {
+            let offset = rows;
+            rows += division.rows(part.clone());
+            offset
+        });
         Ok(Parts {
             stack,
-            offsets: ranges
-                .iter()
-                .map(|range: &Range<usize>| offset(range.start))
-                .collect(),
+            offsets: offsets.collect(),
             tokens: range
                 .clone()
                 .map(|record| self.context.records.tokens_of(record))
@@ -358,15 +366,17 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
+    /// Runs a layer on all parts; returns their rows.
     fn run_layer(
         &mut self,
         store: &'a WeightStore<'a>,
         stack: usize,
         index: usize,
         parts: &mut Parts,
-    ) -> Result<(), EngineError> {
+    ) -> Result<usize, EngineError> {
         let context = self.context;
         let last = parts.ranges.len() - 1;
+        let mut rows = 0;
         for part in 0..=last {
             let (batch, mut slots) = parts.take(context, part)?;
             if parts.file.is_some() {
@@ -384,9 +394,10 @@ impl<'a> Sweep<'a> {
             }
             self.observation
                 .boundary(context.kernels, stack, index + 1, &batch, &slots)?;
+            rows += batch.rows();
             parts.put(part, batch, slots)?;
         }
-        Ok(())
+        Ok(rows)
     }
 
     fn run_phase(
@@ -399,29 +410,29 @@ impl<'a> Sweep<'a> {
         let (context, spec) = (self.context, self.spec());
         let (stack, index) = (phase.stack, phase.layer);
         let chunks = if phase.whole {
-            vec![Chunk {
-                rows: 0..batch.rows(),
-                records: 0..batch.records.len(),
-            }]
+            vec![batch.whole()]
         } else {
             batch.chunks(context.plan.chunk_tokens)
         };
         let layer = context.layer(store, stack, Part::Layer(index));
-        let steps = &spec.stacks[stack].layers[index].steps[phase.steps.clone()];
-        let mut probe = self.observation.probe(context.kernels, stack, index);
+        let steps = &spec.stacks[stack].layers[index].steps;
+        let shown = outputs_shown(&steps[..phase.steps.start]);
+        let mut probe = self.observation.probe(context.kernels, stack, index, shown);
+        let steps = &steps[phase.steps.clone()];
         for chunk in &chunks {
+            probe.next_chunk();
             for step in steps {
                 let rows = Rows { batch, chunk };
                 layer.step(step, rows, slots, &mut self.scratch, &mut probe)?;
             }
         }
-        probe.finish()
+        probe.finish(batch)
     }
 
     /// Layers that an interrupted super-batch has behind it.
     fn resumed_layers(&self, range: &Range<usize>) -> Option<usize> {
         let current = self.folder.progress().current.as_ref()?;
-        (&current.records == range).then_some(current.boundary)
+        (current.records() == *range).then_some(current.boundary)
     }
 
     /// Loads the activations of an interrupted super-batch.
@@ -447,10 +458,10 @@ impl<'a> Sweep<'a> {
     /// Makes everything so far durable.
     fn checkpoint(
         &mut self,
-        current: Option<(&Range<usize>, usize, usize, &mut Parts)>,
+        current: Option<(usize, usize, &mut Parts)>,
     ) -> Result<(), EngineError> {
         self.observation.save(&mut self.folder)?;
-        if let Some((records, stack, boundary, parts)) = current {
+        if let Some((stack, boundary, parts)) = current {
             let mut buffers = Vec::new();
             for part in 0..parts.ranges.len() {
                 let (batch, slots) = parts.take(self.context, part)?;
@@ -464,9 +475,9 @@ impl<'a> Sweep<'a> {
                 }
                 parts.put_back(part, batch, slots);
             }
-            let records = records.clone();
             self.folder.progress_mut().current = Some(SuperBatchProgress {
-                records,
+                parts: parts.ranges.clone(),
+                shared: self.context.settings.share_prefixes,
                 stack,
                 boundary,
                 buffers,
@@ -503,7 +514,7 @@ impl<'a> Sweep<'a> {
 struct Parts {
     stack: usize,
     ranges: Vec<Range<usize>>,
-    /// First token of every part within the super-batch.
+    /// First row of every part within the super-batch, or a later one.
     offsets: Vec<usize>,
     tokens: usize,
     file: Option<SpillFile>,
@@ -517,7 +528,8 @@ impl Parts {
         self.held = None;
         let spec = &context.model.spec;
         let range = self.ranges[part].clone();
-        let batch = Batch::new(spec, range.start, context.records.read(range)?)?;
+        let shared = context.plan.shared_tokens;
+        let batch = Batch::read(spec, context.records, range, shared)?;
         let slots = Slots::new(batch.rows(), &spec.stacks[self.stack]);
         Ok((batch, slots))
     }

@@ -76,6 +76,16 @@ impl Mat {
         self.cols = cols;
     }
 
+    /// Changes the number of rows. Those that remain keep their contents; the contents of new ones are
+    /// unspecified.
+    pub fn resize_rows(&mut self, rows: usize) {
+        let lines = (rows * self.cols).div_ceil(LINE);
+        self.lines
+            .reserve_exact(lines.saturating_sub(self.lines.len()));
+        self.lines.resize(lines, Line::zeroed());
+        self.rows = rows;
+    }
+
     /// All elements, row after row.
     pub fn as_slice(&self) -> &[f32] {
         &bytemuck::cast_slice(&self.lines)[..self.rows * self.cols]

@@ -1,15 +1,25 @@
 //! A super-batch: records packed end to end, and what follows from their tokens alone.
+//!
+//! A *row* is a token that runs through the layers. Records that begin with the same tokens share the
+//! rows of that beginning: rows are the nodes of a tree, in depth-first order, and a record is a path
+//! through it. Without sharing every record is a branch of its own, and rows are tokens in input
+//! order.
 
 use std::ops::Range;
 
-use sli_kernels::{Mat, Segment};
+use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
 use sli_spec::{Blocks, KeySelection, Mixer, ModelSpec, Position, PositionIds};
 
+use super::head::Target;
 use crate::error::EngineError;
-use crate::records::Record;
+use crate::prefix::{self, Branch, PrefixTree};
+use crate::records::{Record, RecordSpool};
 
-/// Records of a super-batch, packed: `[tokens]` of everything.
+/// Tokens of records that are read at a time.
+const READ_TOKENS: u64 = 1 << 16;
+
+/// Records of a super-batch, packed: `[rows]` of everything.
 pub(crate) struct Batch {
     /// Number of the first record among all.
     pub first_record: usize,
@@ -20,16 +30,19 @@ pub(crate) struct Batch {
     pub positions: Vec<u32>,
     /// Position ids for learned tables.
     pub position_ids: Vec<u32>,
+    branches: Vec<Branch>,
+    /// How the record of every branch divides, for models that place their tokens by it.
+    blocks: Vec<Option<Blocks>>,
     ropes: Vec<RopeTable>,
 }
 
 /// One record of a batch.
 pub(crate) struct BatchRecord {
     pub id: String,
-    /// Its rows.
-    pub rows: Range<usize>,
-    /// How it divides, for models that place their tokens by it.
-    pub blocks: Option<Blocks>,
+    /// Its length.
+    pub tokens: usize,
+    /// The row of its last token, where it has any.
+    last: Option<usize>,
 }
 
 struct RopeTable {
@@ -39,111 +52,327 @@ struct RopeTable {
 }
 
 impl Batch {
-    /// Packs records and computes the rotations of all their positions.
-    pub fn new(
+    /// Packs a range of records and computes the rotations of all their positions. `shared`: tokens
+    /// that a record may have in common with others, at most.
+    pub fn read(
         spec: &ModelSpec,
-        first_record: usize,
-        records: Vec<Record>,
+        records: &RecordSpool,
+        range: Range<usize>,
+        shared: usize,
     ) -> Result<Self, EngineError> {
-        let total = records.iter().map(|record| record.tokens.len()).sum();
-        let typed = records.iter().any(|record| record.token_types.is_some());
-        let mut batch = Self {
-            first_record,
-            records: Vec::with_capacity(records.len()),
-            tokens: Vec::with_capacity(total),
-            token_types: typed.then(|| Vec::with_capacity(total)),
-            positions: Vec::with_capacity(total),
-            position_ids: Vec::with_capacity(total),
-            ropes: Vec::new(),
-        };
-        for record in records {
-            let start = batch.tokens.len();
-            let length = record.tokens.len();
-            batch.positions.extend(0..length as u32);
-            batch
-                .position_ids
-                .extend(position_ids(spec.positions, &record.tokens));
-            if let Some(types) = &mut batch.token_types {
-                match &record.token_types {
-                    Some(given) => types.extend(given),
-                    None => types.resize(start + length, 0),
-                }
+        let mut builder = BatchBuilder::new(shared);
+        let mut next = range.start;
+        while next < range.end {
+            let limit = records.token_start(next) + READ_TOKENS;
+            let within = |&end: &usize| end < range.end && records.token_start(end + 1) <= limit;
+            let end = (next + 1..).find(|end| !within(end)).unwrap_or(range.end);
+            for record in records.read(next..end)? {
+                builder.push(spec, record)?;
             }
-            let blocks = spec.positions.blocks(&record.tokens).map_err(|problem| {
-                EngineError::Request(format!("record `{}`: {problem}", record.id))
-            })?;
-            batch.tokens.extend(&record.tokens);
-            batch.records.push(BatchRecord {
-                id: record.id,
-                rows: start..start + length,
-                blocks,
-            });
+            next = end;
         }
-        batch.ropes = distinct_ropes(spec)
-            .into_iter()
-            .map(|rope| {
-                let (cos, sin) = rotation(&rope, &batch.records);
-                RopeTable { rope, cos, sin }
-            })
-            .collect();
-        Ok(batch)
+        Ok(builder.finish(spec, range.start))
     }
 
-    /// Number of tokens.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Cosines and sines `[tokens, dims / 2]` of a rotation of this model.
+    /// Whether the rows are the tokens of all records, in their order.
+    pub fn is_plain(&self) -> bool {
+        let tokens: usize = self.records.iter().map(|record| record.tokens).sum();
+        tokens == self.rows()
+    }
+
+    /// The rows of a record, in the order of its tokens.
+    pub fn path(&self, record: &BatchRecord) -> Vec<Range<usize>> {
+        prefix::path(&self.branches, record.last)
+    }
+
+    /// How many records pass through each row.
+    pub fn passes(&self) -> Vec<u64> {
+        let mut passes = vec![0; self.rows()];
+        for row in self.records.iter().filter_map(|record| record.last) {
+            passes[row] += 1;
+        }
+        // Rows follow the ones they go on from.
+        for branch in (0..self.branches.len()).rev() {
+            let rows = self.branch(branch);
+            for row in rows.clone().skip(1).rev() {
+                passes[row - 1] += passes[row];
+            }
+            if let Some(parent) = self.branches[branch].parent {
+                passes[parent] += passes[rows.start];
+            }
+        }
+        passes
+    }
+
+    /// The token of every row but the first ones of records as the target of the row that it follows.
+    pub fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::with_capacity(self.rows());
+        for (index, branch) in self.branches.iter().enumerate() {
+            let rows = self.branch(index);
+            let previous = branch.parent.into_iter().chain(rows.clone());
+            let skipped = usize::from(branch.parent.is_none());
+            let pairs = rows.skip(skipped).zip(previous);
+            targets.extend(pairs.map(|(row, previous)| Target {
+                row: previous as u32,
+                token: self.tokens[row],
+                place: row as u32,
+            }));
+        }
+        targets.sort_unstable_by_key(|target| target.row);
+        targets
+    }
+
+    /// Cosines and sines `[rows, dims / 2]` of a rotation of this model.
     pub fn rotation(&self, rope: &Rope) -> Option<(&Mat, &Mat)> {
         let table = self.ropes.iter().find(|table| &table.rope == rope)?;
         Some((&table.cos, &table.sin))
     }
 
-    /// Splits the records into runs of at most `limit` tokens each (or one longer record).
+    /// All rows as one chunk.
+    pub fn whole(&self) -> Chunk {
+        Chunk {
+            rows: 0..self.rows(),
+            branches: 0..self.branches.len(),
+            carried: 0,
+            kept: Kept::default(),
+        }
+    }
+
+    /// Splits the branches into runs of at most `limit` rows each (or one longer branch).
     pub fn chunks(&self, limit: usize) -> Vec<Chunk> {
         let mut chunks: Vec<Chunk> = Vec::new();
-        for (index, record) in self.records.iter().enumerate() {
+        for index in 0..self.branches.len() {
+            let rows = self.branch(index);
             match chunks.last_mut() {
-                Some(chunk) if record.rows.end - chunk.rows.start <= limit => {
-                    chunk.rows.end = record.rows.end;
-                    chunk.records.end = index + 1;
+                Some(chunk) if rows.end - chunk.rows.start <= limit => {
+                    chunk.rows.end = rows.end;
+                    chunk.branches.end = index + 1;
                 }
                 _ => chunks.push(Chunk {
-                    rows: record.rows.clone(),
-                    records: index..index + 1,
+                    carried: self.positions[rows.start] as usize,
+                    rows,
+                    branches: index..index + 1,
+                    kept: Kept::default(),
                 }),
             }
         }
-        chunks.retain(|chunk| !chunk.rows.is_empty());
+        for index in 1..chunks.len() {
+            let start = chunks[index - 1].rows.start;
+            let first = chunks[index].branches.start;
+            chunks[index - 1].kept = self.kept(start, self.branches[first].parent);
+        }
         chunks
     }
 
+    /// What the path to `parent` has before the row `start` and from it on.
+    fn kept(&self, start: usize, parent: Option<usize>) -> Kept {
+        let mut kept = Kept::default();
+        for run in prefix::path(&self.branches, parent) {
+            let cut = start.clamp(run.start, run.end);
+            kept.carried += cut - run.start;
+            if cut < run.end {
+                kept.rows.push(cut - start..run.end - start);
+            }
+        }
+        kept
+    }
+
+    /// The rows of a branch.
+    fn branch(&self, index: usize) -> Range<usize> {
+        prefix::rows_of(&self.branches, self.rows(), index)
+    }
+
     /// The attention segments of a chunk, in rows of the chunk.
-    pub fn segments(&self, chunk: &Chunk) -> Vec<Segment> {
-        self.records[chunk.records.clone()]
-            .iter()
-            .filter(|record| !record.rows.is_empty())
-            .map(|record| {
-                let rows = record.rows.start - chunk.rows.start..record.rows.end - chunk.rows.start;
-                Segment {
-                    q: rows.clone(),
-                    k: rows,
-                    q_start: 0,
-                    prefix: record.blocks.map_or(0, |blocks| blocks.context),
-                }
-            })
-            .collect()
+    pub fn segments(&self, chunk: &Chunk) -> Segments {
+        self.segments_at(chunk, chunk.rows.start, |row| {
+            // What lies before the chunk is carried, in the order of positions.
+            match row.checked_sub(chunk.rows.start) {
+                Some(row) => row,
+                None => chunk.rows.len() + self.positions[row] as usize,
+            }
+        })
+    }
+
+    /// The same with keys in rows of the batch.
+    pub fn segments_of_all(&self, chunk: &Chunk) -> Segments {
+        self.segments_at(chunk, 0, |row| row)
+    }
+
+    fn segments_at(
+        &self,
+        chunk: &Chunk,
+        first_key: usize,
+        place: impl Fn(usize) -> usize,
+    ) -> Segments {
+        let mut segments = Segments::default();
+        for index in chunk.branches.clone() {
+            let rows = self.branch(index);
+            let common = match self.branches[index].parent {
+                None => 0..0,
+                Some(parent) => self.common(parent, &mut segments, &place),
+            };
+            segments.own.push(Segment {
+                q: rows.start - chunk.rows.start..rows.end - chunk.rows.start,
+                k: rows.start - first_key..rows.end - first_key,
+                q_start: self.positions[rows.start] as usize,
+                prefix: self.blocks[index].map_or(0, |blocks| blocks.context),
+            });
+            segments.ranges.push(common);
+        }
+        segments
+    }
+
+    /// Enters the path to a row into the list of common keys, if it is not there.
+    fn common(
+        &self,
+        parent: usize,
+        segments: &mut Segments,
+        place: impl Fn(usize) -> usize,
+    ) -> Range<usize> {
+        let length = self.positions[parent] as usize + 1;
+        let list = &mut segments.places;
+        // Depth-first, the last path that was entered is often the same or its beginning.
+        let last = segments.last.clone();
+        if last.len() >= length && list[last.start + length - 1] == place(parent) as u32 {
+            return last.start..last.start + length;
+        }
+        let start = list.len();
+        for run in prefix::path(&self.branches, Some(parent)) {
+            list.extend(run.map(|row| place(row) as u32));
+        }
+        segments.last = start..list.len();
+        segments.last.clone()
     }
 }
 
-/// Whole records that run together.
+/// The attention segments of a chunk and the keys in front of their own.
+#[derive(Default)]
+pub(crate) struct Segments {
+    pub own: Vec<Segment>,
+    ranges: Vec<Range<usize>>,
+    places: Vec<u32>,
+    /// The last path in `places`.
+    last: Range<usize>,
+}
+
+impl Segments {
+    /// For the kernel; `earlier` are the keys and values of the rows that were carried.
+    pub fn common<'a>(&'a self, earlier: (MatRef<'a>, MatRef<'a>)) -> Option<CommonKeys<'a>> {
+        (!self.places.is_empty()).then_some(CommonKeys {
+            segments: &self.ranges,
+            rows: &self.places,
+            earlier_k: earlier.0,
+            earlier_v: earlier.1,
+        })
+    }
+}
+
+/// Branches that run together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
     /// Rows of the batch.
     pub rows: Range<usize>,
-    /// Records of the batch.
-    pub records: Range<usize>,
+    /// Branches of the batch.
+    branches: Range<usize>,
+    /// Earlier rows that the branches go on from: the path to the first one.
+    pub carried: usize,
+    /// What the next chunk goes on from.
+    pub kept: Kept,
+}
+
+/// The rows that the next chunk goes on from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// That many of the rows that were carried already.
+    pub carried: usize,
+    /// Rows of this chunk.
+    pub rows: Vec<Range<usize>>,
+}
+
+/// Collects the records of a batch.
+struct BatchBuilder {
+    tree: PrefixTree,
+    shared: usize,
+    typed: bool,
+    records: Vec<BatchRecord>,
+    positions: Vec<u32>,
+    position_ids: Vec<u32>,
+    blocks: Vec<Option<Blocks>>,
+}
+
+impl BatchBuilder {
+    fn new(shared: usize) -> Self {
+        Self {
+            tree: PrefixTree::default(),
+            shared,
+            typed: false,
+            records: Vec::new(),
+            positions: Vec::new(),
+            position_ids: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, spec: &ModelSpec, record: Record) -> Result<(), EngineError> {
+        let blocks = spec.positions.blocks(&record.tokens).map_err(|problem| {
+            EngineError::Request(format!("record `{}`: {problem}", record.id))
+        })?;
+        let length = record.tokens.len();
+        let inserted = self.tree.insert(&record.nodes(), self.shared);
+        self.positions.extend(inserted.shared as u32..length as u32);
+        let ids = position_ids(spec.positions, &record.tokens);
+        self.position_ids.extend(&ids[inserted.shared..]);
+        if inserted.shared < length {
+            self.blocks.push(blocks);
+        }
+        self.typed |= record.token_types.is_some();
+        self.records.push(BatchRecord {
+            id: record.id,
+            tokens: length,
+            last: inserted.last,
+        });
+        Ok(())
+    }
+
+    fn finish(self, spec: &ModelSpec, first_record: usize) -> Batch {
+        let Self {
+            tree,
+            typed,
+            mut records,
+            positions,
+            position_ids,
+            blocks,
+            ..
+        } = self;
+        let (nodes, branches, map) = tree.depth_first();
+        for record in &mut records {
+            record.last = record.last.map(|row| map.row(row));
+        }
+        let mut batch = Batch {
+            first_record,
+            records,
+            tokens: nodes.iter().map(|node| node.0).collect(),
+            token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
+            positions: map.moved(positions),
+            position_ids: map.moved(position_ids),
+            blocks,
+            branches,
+            ropes: Vec::new(),
+        };
+        batch.ropes = distinct_ropes(spec)
+            .into_iter()
+            .map(|rope| {
+                let (cos, sin) = batch.turns(&rope);
+                RopeTable { rope, cos, sin }
+            })
+            .collect();
+        batch
+    }
 }
 
 /// Position ids of a record for a learned table.
@@ -216,43 +445,47 @@ pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
     ropes
 }
 
-/// Cosines and sines of every row. Angles are products in f32, as the reference computes them;
-/// records of one length class share the angles of a position.
-fn rotation(rope: &Rope, records: &[BatchRecord]) -> (Mat, Mat) {
-    let rows = records.last().map_or(0, |record| record.rows.end);
-    let half = rope.dims / 2;
-    let (mut cos, mut sin) = (Mat::new(rows, half), Mat::new(rows, half));
-    // First row of every position that some record of the class already has.
-    let mut known: Vec<(usize, Vec<usize>)> = Vec::new();
-    for record in records {
-        let length = record.rows.len();
-        let class = rope.length_class(length);
-        let slot = known
-            .iter()
-            .position(|(other, _)| *other == class)
-            .unwrap_or_else(|| {
-                known.push((class, Vec::new()));
-                known.len() - 1
-            });
-        let frequencies = rope.frequencies(length);
-        for (position, row) in record.rows.clone().enumerate() {
-            if let Some(blocks) = record.blocks {
-                let position = axis_position(rope.axis, blocks, position);
+impl Batch {
+    /// Cosines and sines of every row. Angles are products in f32, as the reference computes them;
+    /// records of one length class share the angles of a position.
+    fn turns(&self, rope: &Rope) -> (Mat, Mat) {
+        let (rows, half) = (self.rows(), rope.dims / 2);
+        let (mut cos, mut sin) = (Mat::new(rows, half), Mat::new(rows, half));
+        // First row of every position that some record of the class already has.
+        let mut known: Vec<(usize, Vec<usize>)> = Vec::new();
+        for (index, blocks) in self.blocks.iter().enumerate() {
+            let rows = self.branch(index);
+            // Where branches go on from others, all lengths are of one class.
+            let length = self.positions[rows.end - 1] as usize + 1;
+            let class = rope.length_class(length);
+            let slot = known
+                .iter()
+                .position(|(other, _)| *other == class)
+                .unwrap_or_else(|| {
+                    known.push((class, Vec::new()));
+                    known.len() - 1
+                });
+            let frequencies = rope.frequencies(length);
+            for row in rows {
+                let position = self.positions[row] as usize;
+                if let Some(blocks) = *blocks {
+                    let position = axis_position(rope.axis, blocks, position);
+                    turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
+                    continue;
+                }
+                if let Some(&source) = known[slot].1.get(position) {
+                    cos.as_mut_slice()
+                        .copy_within(source * half..(source + 1) * half, row * half);
+                    sin.as_mut_slice()
+                        .copy_within(source * half..(source + 1) * half, row * half);
+                    continue;
+                }
+                known[slot].1.push(row);
                 turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
-                continue;
             }
-            if let Some(&source) = known[slot].1.get(position) {
-                cos.as_mut_slice()
-                    .copy_within(source * half..(source + 1) * half, row * half);
-                sin.as_mut_slice()
-                    .copy_within(source * half..(source + 1) * half, row * half);
-                continue;
-            }
-            known[slot].1.push(row);
-            turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
         }
+        (cos, sin)
     }
-    (cos, sin)
 }
 
 /// Cosines and sines of one position.

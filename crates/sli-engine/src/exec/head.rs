@@ -20,16 +20,26 @@ const TILE: usize = 1024;
 /// What is wanted of the logits.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
-    /// The token whose probability is asked for, a row.
-    pub targets: Option<Vec<u32>>,
+    /// The tokens whose probabilities are asked for, by row.
+    pub targets: Option<Vec<Target>>,
     /// How many of the best.
     pub top_k: Option<usize>,
+}
+
+/// A token whose probability is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// The row of the logits.
+    pub row: u32,
+    pub token: u32,
+    /// Where in [`LogitResults::target`] the answer goes.
+    pub place: u32,
 }
 
 /// What was computed from the logits, a row each.
 #[derive(Default)]
 pub(crate) struct LogitResults {
-    /// Logit of the target.
+    /// Logits of the targets, by place; as many places as rows.
     pub target: Vec<f32>,
     /// `ln(sum(exp(logits)))`.
     pub log_sum_exp: Vec<f64>,
@@ -181,10 +191,13 @@ impl Layer<'_> {
                     self.kernels.top_k(block.view(), columns.start, top);
                 }
                 if let Some(targets) = &wanted.targets {
-                    for (row, index) in range.clone().enumerate() {
-                        let target = targets[index] as usize;
-                        if columns.contains(&target) {
-                            results.target[index] = block.row(row)[target - columns.start];
+                    let before =
+                        |row: usize| targets.partition_point(|target| (target.row as usize) < row);
+                    for target in &targets[before(range.start)..before(range.end)] {
+                        let token = target.token as usize;
+                        if columns.contains(&token) {
+                            let row = block.row(target.row as usize - range.start);
+                            results.target[target.place as usize] = row[token - columns.start];
                         }
                     }
                 }

@@ -4,6 +4,7 @@
 //! run together. Weights come from [`Layer`], which knows whether they are resident or pass by.
 
 pub(crate) mod batch;
+pub(crate) mod carried;
 pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
@@ -20,6 +21,7 @@ use crate::model::Model;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Part, Weight, leaves};
 use batch::{Batch, Chunk};
+use carried::Carried;
 
 /// How the matrices of a phase reach the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,6 +215,7 @@ pub(crate) struct Scratch {
     pub inner: Mat,
     /// [`Slots::selection`] while a step runs.
     pub selection: Mat,
+    pub carried: Carried,
 }
 
 /// What a mixer may know about the rows it runs on.

@@ -46,12 +46,27 @@ pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
     }
 }
 
+/// How many outputs some steps show: one a branch that has a site, or one of all branches of a step that
+/// are looked at as one.
+pub(crate) fn outputs_shown(steps: &[Step]) -> usize {
+    let shown = |step: &Step| match common_site(&step.branches) {
+        Some(_) => 1,
+        None => {
+            let branches = step.branches.iter();
+            branches
+                .filter(|branch| site(&branch.mixer).is_some())
+                .count()
+        }
+    };
+    steps.iter().map(shown).sum()
+}
+
 /// Is shown what the interpreter computes on the way.
 pub(crate) trait Probe {
     /// The output of a branch `[rows, hidden]`, as it enters the residual sum.
     fn branch(&mut self, site: Site, rows: Rows<'_>, output: MatRef<'_>);
-    /// The experts that the rows of a chunk chose: `top_k` ids and weights a row,
-    /// of `count` in the layer.
+    /// The feed-forward experts that the rows chose, which are all of the batch: `top_k` ids and weights a row, of
+    /// `count` in the layer.
     fn routed(
         &mut self,
         rows: Rows<'_>,
@@ -171,7 +186,7 @@ impl Layer<'_> {
             }
             Mixer::MixtureOfAttention(attention) => {
                 let run = mixers::attention_experts::run;
-                run(self, attention, x, rows, output, scratch, probe)?;
+                run(self, attention, x, rows, output, scratch)?;
             }
             Mixer::Linear(linear) => {
                 output.reset(x.rows(), linear.out_features);
@@ -320,11 +335,16 @@ pub(crate) fn chosen_keys(layers: &[sli_spec::Layer]) -> Option<usize> {
             Mixer::LatentAttention(attention) => attention.selection.as_ref(),
             _ => None,
         })
-        .map(|selection| match selection {
-            KeySelection::Indexer(indexer) => indexer.top_k,
-            KeySelection::Previous { top_k } => *top_k,
-        })
+        .map(keys_chosen_by)
         .max()
+}
+
+/// Keys that a query may choose.
+pub(crate) fn keys_chosen_by(selection: &KeySelection) -> usize {
+    match selection {
+        KeySelection::Indexer(indexer) => indexer.top_k,
+        KeySelection::Previous { top_k } => *top_k,
+    }
 }
 
 /// Buffers beside the hidden state that the steps of a stack use.

@@ -118,10 +118,17 @@ pub(crate) fn run(
         warm(*temperature, rows, &mut scratch.query);
     }
     let sinks = layer.vector(attention.sinks)?;
-    let segments = rows.batch.segments(rows.chunk);
+    let segments = match attention.key_value {
+        KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
+        KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
+    };
     let dynamic = match &attention.dynamic_mask {
         Some(dynamic) => Some(dynamic_mask::choose(
-            layer, dynamic, attention, &segments, scratch,
+            layer,
+            dynamic,
+            attention,
+            &segments.own,
+            scratch,
         )?),
         None => None,
     };
@@ -155,13 +162,12 @@ pub(crate) fn run(
                 let message = format!("layer {source} keeps no keys and values");
                 return Err(EngineError::Request(message));
             };
-            let range = rows.chunk.rows.clone();
-            (
-                kept.key.rows_view(range.clone()),
-                kept.value.rows_view(range),
-            )
+            (kept.key.view(), kept.value.view())
         }
     };
+    let mixer = attention.output.weight;
+    let columns = (key.cols(), value.cols());
+    let earlier = scratch.carried.of(mixer, rows.chunk, columns);
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -171,8 +177,8 @@ pub(crate) fn run(
             kv_heads,
             qk_dim: attention.head_dim,
             v_dim: value_dim,
-            segments: &segments,
-            common: None,
+            segments: &segments.own,
+            common: segments.common(earlier),
             mask: mask(attention.mask),
             scale,
             softcap: attention.softcap.map(|cap| cap as f32),
@@ -183,6 +189,15 @@ pub(crate) fn run(
         },
         scratch.heads.view_mut(),
     );
+    if matches!(attention.key_value, KeyValue::Own { .. }) {
+        let Scratch {
+            carried,
+            key,
+            value,
+            ..
+        } = scratch;
+        carried.keep(mixer, rows.chunk, key, value);
+    }
     if let Some(chosen) = dynamic {
         chosen.release(scratch);
     }

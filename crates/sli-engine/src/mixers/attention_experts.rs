@@ -6,7 +6,6 @@ use sli_spec::MixtureOfAttention;
 use super::attention::{HeadSpan, mask, rotate};
 use super::{experts, router};
 use crate::error::EngineError;
-use crate::exec::step::Probe;
 use crate::exec::{Layer, Rows, Scratch, values};
 
 /// `output = attention(x)`; x is `[rows, hidden]`, the rows of a whole super-batch.
@@ -17,13 +16,11 @@ pub(crate) fn run(
     rows: Rows<'_>,
     output: &mut Mat,
     scratch: &mut Scratch,
-    probe: &mut dyn Probe,
 ) -> Result<(), EngineError> {
     let (count, top_k) = (x.rows(), attention.router.top_k);
     let (heads, dim) = (attention.heads, attention.head_dim);
     let routes = router::route(layer, &attention.router, x, rows, scratch)?;
     let loads = routes.loads(attention.experts);
-    probe.routed(rows, top_k, attention.experts, &routes.ids, &routes.weights);
 
     // Heads of all chosen experts that share a key head lie side by side: `[head, rank, dim]`.
     let mut query = std::mem::take(&mut scratch.query);
@@ -75,6 +72,11 @@ pub(crate) fn run(
         }
     }
     let segments = rows.batch.segments(rows.chunk);
+    // All rows are here: none is carried.
+    let earlier = (
+        scratch.key.view().rows_range(0..0),
+        scratch.value.view().rows_range(0..0),
+    );
     let mut found = std::mem::take(&mut scratch.heads);
     found.reset(count, heads * top_k * dim);
     layer.kernels.attention(
@@ -86,8 +88,8 @@ pub(crate) fn run(
             kv_heads: heads,
             qk_dim: dim,
             v_dim: dim,
-            segments: &segments,
-            common: None,
+            segments: &segments.own,
+            common: segments.common(earlier),
             mask: mask(attention.mask),
             scale: attention.scale as f32,
             softcap: None,

@@ -27,7 +27,7 @@ pub(crate) fn choose(
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let first = rows.chunk.rows.start;
-    let segments = rows.batch.segments(rows.chunk);
+    let segments = rows.batch.segments(rows.chunk).own;
     for row in rows.chunk.rows.clone() {
         if let Some(place) = scratch.selection.row_mut(row).first_mut() {
             *place = ALL;
@@ -153,7 +153,8 @@ pub(crate) fn mask(
     site: &BiasSite,
     logits: &mut [f32],
 ) {
-    let row = first + segments[site.segment].q.start + site.query;
+    let segment = &segments[site.segment];
+    let row = first + segment.q.start + site.query - segment.q_start;
     let chosen = selection.row(row);
     if chosen.first().is_none_or(|&key| key == ALL) {
         return;

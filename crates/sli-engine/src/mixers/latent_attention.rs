@@ -108,8 +108,11 @@ pub(crate) fn run(
     let segments = rows.batch.segments(rows.chunk);
     let (selection, first) = (&scratch.selection, rows.chunk.rows.start);
     let masked = |site: &BiasSite, logits: &mut [f32]| {
-        indexer::mask(selection, &segments, first, site, logits);
+        indexer::mask(selection, &segments.own, first, site, logits);
     };
+    let mixer = attention.output.weight;
+    let columns = (heads * dim, heads * value_dim);
+    let earlier = scratch.carried.of(mixer, rows.chunk, columns);
     scratch.heads.reset(count, heads * value_dim);
     layer.kernels.attention(
         &AttentionArgs {
@@ -120,8 +123,8 @@ pub(crate) fn run(
             kv_heads: heads,
             qk_dim: dim,
             v_dim: value_dim,
-            segments: &segments,
-            common: None,
+            segments: &segments.own,
+            common: segments.common(earlier),
             mask: mask(attention.mask),
             scale: attention.scale as f32,
             softcap: None,
@@ -134,6 +137,13 @@ pub(crate) fn run(
         },
         scratch.heads.view_mut(),
     );
+    let Scratch {
+        carried,
+        key,
+        value,
+        ..
+    } = scratch;
+    carried.keep(mixer, rows.chunk, key, value);
     output.reset(count, attention.output.out_features);
     layer.linear(scratch.heads.view(), &attention.output, output.view_mut())
 }

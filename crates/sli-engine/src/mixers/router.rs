@@ -51,7 +51,7 @@ pub(crate) fn route(
     }
     if let RouterScore::ProductKeys(keys) = router.score {
         let segments = rows.batch.segments(rows.chunk);
-        return Ok(product_keys::choose(keys, top_k, &segments, logits));
+        return Ok(product_keys::choose(keys, top_k, &segments.own, logits));
     }
     let bias = layer.vector(router.choice_bias)?;
     let bias = values(bias.as_ref());

@@ -1,13 +1,14 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{KeySelection, Mixer, ModelSpec, Stack};
+use sli_spec::{KeySelection, KeyValue, Mixer, ModelSpec, Stack};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
-use crate::exec::step::{chosen_keys, stashes};
+use crate::exec::step::{chosen_keys, outputs_shown, stashes};
 use crate::mixers::feed_forward::BLOCK_ROWS;
 use crate::mixers::indexer;
+use crate::stats::RowStats;
 use crate::take::Take;
 
 /// The program itself: code, stacks, allocator, the buffers of readers and results.
@@ -21,6 +22,12 @@ pub(crate) const LENGTH_ROWS: usize = 128;
 
 /// Columns of logits that are computed at a time, at most: a multiple of 1024.
 pub(crate) const HEAD_COLUMNS: usize = 4096;
+
+/// Ids, positions, log-sum-exp state, target of a row.
+const ROW_BYTES: u64 = 64;
+
+/// What a row costs more where records share rows: as many records as rows, at most, and the tree.
+pub(crate) const SHARING_ROW_BYTES: u64 = 160;
 
 /// Bytes a token of a super-batch costs for as long as the super-batch lasts.
 pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
@@ -41,24 +48,71 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .map(|rope| rope.dims as u64 * 4)
         .sum();
     let kept = spec.stacks.iter().map(kept_columns).max().unwrap_or(0) as u64;
-    // Ids, positions, log-sum-exp state, target.
     let chosen = spec
         .stacks
         .iter()
         .filter_map(|stack| chosen_keys(&stack.layers))
         .max()
         .unwrap_or(0) as u64;
-    let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + 48;
+    let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
             Take::TopK(k) => *k as u64 * 16,
             Take::Router => 64,
-            // Statistics of the rows before they are folded, and the row before for the cosine.
-            Take::Profile => widest * 4 + 96,
+            // The row before for the cosine, and statistics of the rows before they are folded.
+            Take::Profile => widest * 4 + (sites(spec) + 1) * size_of::<RowStats>() as u64,
             Take::Hidden(_) | Take::Logits | Take::Scores | Take::Embedding(_) => 0,
         };
     }
     bytes
+}
+
+/// Branch outputs of a layer that are looked at, at most; at least one, for the hidden state.
+fn sites(spec: &ModelSpec) -> u64 {
+    let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let shown = layers.map(|layer| outputs_shown(&layer.steps) as u64);
+    shown.max().unwrap_or(0).max(1)
+}
+
+/// Bytes of keys and values that chunks hand on, for each token that records have in common: of one
+/// attention, or of all of a layer `together`.
+pub(crate) fn carried_bytes(spec: &ModelSpec, together: bool) -> u64 {
+    let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let most = layers.map(|layer| {
+        let branches = layer.steps.iter().flat_map(|step| &step.branches);
+        let columns = branches.map(|branch| carried_columns(&branch.mixer));
+        if together {
+            columns.sum::<usize>()
+        } else {
+            columns.max().unwrap_or(0)
+        }
+    });
+    4 * most.max().unwrap_or(0) as u64
+}
+
+fn carried_columns(mixer: &Mixer) -> usize {
+    match mixer {
+        // The other layer's are there as a whole.
+        Mixer::Attention(attention) if matches!(attention.key_value, KeyValue::OfLayer(_)) => 0,
+        Mixer::Attention(attention) => {
+            let pairs = 1 + usize::from(attention.differential.is_some());
+            attention.kv_heads * (attention.head_dim + pairs * attention.value_dim)
+        }
+        Mixer::LatentAttention(attention) => {
+            let dim = attention.nope_dim + attention.rope_dim;
+            attention.heads * (dim + attention.value_dim)
+        }
+        // Runs on all rows at once.
+        Mixer::MixtureOfAttention(_)
+        | Mixer::FeedForward(_)
+        | Mixer::MixtureOfExperts(_)
+        | Mixer::SparseFeedForward(_)
+        | Mixer::LowRank(_)
+        | Mixer::LayerInput(_)
+        | Mixer::Streams(_)
+        | Mixer::Linear(_)
+        | Mixer::Identity => 0,
+    }
 }
 
 /// Columns of what a stack keeps for later layers.
@@ -317,7 +371,11 @@ pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let sites: usize = spec
         .stacks
         .iter()
-        .map(|stack| 3 * stack.layers.len() + 2)
+        .map(|stack| {
+            let layers = stack.layers.iter();
+            let sites = layers.map(|layer| outputs_shown(&layer.steps) + 1);
+            sites.sum::<usize>() + 2
+        })
         .sum();
     sites as u64 * (80 << 10)
 }

@@ -1,12 +1,13 @@
 //! The plan of a run: how finely the model is divided, how many tokens run together, and what
 //! that reads, writes, holds and takes. Decided before the first weight is read.
 
+pub(crate) mod division;
 pub(crate) mod memory;
 pub(crate) mod phases;
+mod sharing;
 mod work;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use serde::Serialize;
 
@@ -18,6 +19,7 @@ use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{LeafKey, Part};
+use division::Division;
 pub use phases::Grain;
 use phases::{Phase, phases, scheduled_bytes};
 pub use work::Work;
@@ -44,7 +46,14 @@ pub struct Plan {
     pub records: usize,
     /// Tokens of the dataset.
     pub tokens: u64,
-    /// Tokens whose activations are in memory together, at most.
+    /// Tokens that run through the layers: those of a beginning that records of a super-batch have in
+    /// common run once. At most; records that are far apart may have more in common.
+    pub rows: u64,
+    /// Tokens that a record may have in common with others, at most; 0: none.
+    pub shared_tokens: usize,
+    /// Why common beginnings are not shared, where they are not.
+    pub not_shared: Option<&'static str>,
+    /// Tokens whose activations are in memory together, at most; shared ones count once.
     pub super_batch_tokens: usize,
     /// Tokens that share one pass over the weights, at most: more than are in memory together where
     /// activations are spilled.
@@ -114,6 +123,8 @@ struct Planner<'a> {
     longest: usize,
     total: usize,
     passing: Passing,
+    sharing: Result<usize, &'static str>,
+    division: Division<'a>,
 }
 
 /// What pieces of weights that pass by need at least, bytes.
@@ -182,15 +193,23 @@ impl<'a> Planner<'a> {
             + staging
             + memory::kernel_bytes(&model.spec, settings.threads, settings.compute)
             + memory::take_bytes(&model.spec, &settings.takes);
+        let sharing = sharing::sharing(&model.spec, records, settings);
+        let division = Division::new(records, sharing.is_ok());
+        let mut row = memory::row_bytes(&model.spec, &settings.takes);
+        if sharing.is_ok() {
+            row += memory::SHARING_ROW_BYTES;
+        }
         Ok(Self {
             model,
             records,
             settings,
             fixed,
-            row: memory::row_bytes(&model.spec, &settings.takes),
+            row,
             longest: records.longest().max(1),
-            total: (records.total_tokens() as usize).max(1),
+            total: division.rows(0..records.len()).max(1),
             passing: Passing::of(model, settings.compute)?,
+            sharing,
+            division,
         })
     }
 
@@ -220,10 +239,14 @@ impl<'a> Planner<'a> {
                 needed: smallest,
             });
         };
+        let (work, rows) = Work::of(self.model, self.records, self.division, best.rows);
         Ok(Plan {
             grain: best.grain,
             records: self.records.len(),
             tokens: self.records.total_tokens(),
+            rows,
+            shared_tokens: self.sharing.unwrap_or(0),
+            not_shared: self.sharing.err(),
             super_batch_tokens: best.rows,
             pass_tokens: best.pass,
             spill: best.spilled.is_some(),
@@ -236,7 +259,7 @@ impl<'a> Planner<'a> {
             tile_bytes: best.tile,
             peak_memory: best.peak,
             smallest_memory: smallest,
-            work: Work::of(self.model, self.records),
+            work,
         })
     }
 
@@ -365,7 +388,13 @@ impl<'a> Planner<'a> {
     ) -> Result<u64, EngineError> {
         let spec = &self.model.spec;
         let tiled = grain == Grain::Tile;
-        let scratch = memory::scratch_bytes(spec, chunk, rows, tiled);
+        let mut scratch = memory::scratch_bytes(spec, chunk, rows, tiled);
+        if let Ok(shared) = self.sharing
+            && chunk < rows
+        {
+            let together = matches!(grain, Grain::Model | Grain::Layer);
+            scratch += shared as u64 * memory::carried_bytes(spec, together);
+        }
         let rows_bytes = rows as u64 * self.row;
         let passing = self.passing_bytes(tile, tiled);
         // The head runs when the layers' scratch is given up.
@@ -476,7 +505,7 @@ impl<'a> Planner<'a> {
 
     /// Super-batches of at most `rows` tokens.
     fn passes(&self, rows: usize) -> u64 {
-        starts_within(self.records, 0..self.records.len(), rows).len() as u64
+        self.division.starts(0..self.records.len(), rows).len() as u64
     }
 }
 
@@ -487,23 +516,6 @@ fn layer_bytes(all: &[Phase]) -> u64 {
         *layers.entry((phase.stack, phase.layer)).or_default() += phase.bytes;
     }
     layers.into_values().max().unwrap_or(0)
-}
-
-/// First records of super-batches of at most `rows` tokens each, among some records.
-pub(crate) fn starts_within(records: &RecordSpool, range: Range<usize>, rows: usize) -> Vec<usize> {
-    let mut starts = Vec::new();
-    let mut tokens = 0;
-    for record in range {
-        let length = records.tokens_of(record);
-        // Records of no tokens cost memory as well.
-        let cost = length.max(1);
-        if starts.is_empty() || tokens + cost > rows {
-            starts.push(record);
-            tokens = 0;
-        }
-        tokens += cost;
-    }
-    starts
 }
 
 /// What the store reads for an embedding or a head: all but the tables, whose rows are read one by

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sli_spec::{KeySelection, Mixer, Shard};
 
+use super::division::Division;
 use crate::model::Model;
 use crate::records::RecordSpool;
 use crate::settings::{HiddenDtype, Settings};
@@ -18,13 +19,21 @@ pub struct Work {
 }
 
 impl Work {
-    /// Of running every record once.
-    pub(crate) fn of(model: &Model, records: &RecordSpool) -> Self {
+    /// Of running every record once, at most `most` rows together, and the rows in all.
+    pub(crate) fn of(
+        model: &Model,
+        records: &RecordSpool,
+        division: Division<'_>,
+        most: usize,
+    ) -> (Self, u64) {
         let (mut tokens, mut pairs) = (0.0, 0.0);
-        for record in 0..records.len() {
-            let length = records.tokens_of(record) as f64;
-            tokens += length;
-            pairs += length * length / 2.0;
+        for range in division.ranges(0..records.len(), most) {
+            for record in range.clone() {
+                let shared = division.shared(record, record == range.start) as f64;
+                let length = records.tokens_of(record) as f64;
+                tokens += length - shared;
+                pairs += (length * length - shared * shared) / 2.0;
+            }
         }
         let mut work = Self::default();
         for stack in &model.spec.stacks {
@@ -80,7 +89,7 @@ impl Work {
                     tokens * (2 * projection.out_features * projection.in_features) as f64;
             }
         }
-        work
+        (work, tokens as u64)
     }
 }
 

@@ -250,7 +250,7 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
                 let mut values = vec![0.0; 3];
                 folder.load_buffer(&current.buffers[0], &mut values)?;
                 assert_eq!(values[0], current.boundary as f32);
-                (current.records, current.boundary)
+                (current.records(), current.boundary)
             }
             None => (done..(done + manner.super_batch).min(spool.len()), 0),
         };
@@ -269,7 +269,8 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
                 let buffer = folder.save_buffer("slot-0", 3, 1, &[next as f32; 3])?;
                 folder.save_blob("profile", &stats.to_bytes())?;
                 folder.progress_mut().current = Some(SuperBatchProgress {
-                    records: range.clone(),
+                    parts: vec![range.clone()],
+                    shared: false,
                     stack: 0,
                     boundary: next,
                     buffers: vec![buffer],

@@ -77,6 +77,7 @@ fn describe(settings: &Settings, plan: &Plan, roofline: &Roofline) -> String {
                 count(plan.tokens)
             ),
         ),
+        ("shares", shares(plan)),
         ("takes", takes.join(", ")),
         (
             "compute",
@@ -103,4 +104,15 @@ fn describe(settings: &Settings, plan: &Plan, roofline: &Roofline) -> String {
         ),
     ];
     table(&rows.map(|(name, value)| [name.to_owned(), value]))
+}
+
+/// What is computed once for several records.
+fn shares(plan: &Plan) -> String {
+    match plan.not_shared {
+        Some(reason) => format!("no common beginnings: {reason}"),
+        None => format!(
+            "common beginnings: {} tokens run, at most",
+            count(plan.rows)
+        ),
+    }
 }

@@ -148,6 +148,9 @@ fn close(job: &Job, summary: &Summary, roofline: Option<(&Roofline, f64)>, out: 
         terminal::bold("read    "),
         human(summary.bytes_read)
     ));
+    if let Some(saved) = saved(summary) {
+        terminal::say(&format!("{} {saved}", terminal::bold("shared  ")));
+    }
     terminal::say(&format!(
         "{} {} at most, of {}",
         terminal::bold("memory  "),
@@ -159,4 +162,16 @@ fn close(job: &Job, summary: &Summary, roofline: Option<(&Roofline, f64)>, out: 
         terminal::bold("results "),
         out.display()
     ));
+}
+
+/// What common beginnings saved, where it is worth a line.
+fn saved(summary: &Summary) -> Option<String> {
+    let ratio = summary.token_layers_alone as f64 / summary.token_layers.max(1) as f64;
+    (ratio >= 1.05).then(|| {
+        format!(
+            "prefixes: {ratio:.1}x fewer token-layers ({} instead of {})",
+            count(summary.token_layers),
+            count(summary.token_layers_alone)
+        )
+    })
 }

@@ -1,0 +1,64 @@
+//! How records divide into super-batches, and how many rows those have.
+
+use std::ops::Range;
+
+use crate::records::RecordSpool;
+
+/// Divides records into consecutive ranges.
+#[derive(Clone, Copy)]
+pub(crate) struct Division<'a> {
+    records: &'a RecordSpool,
+    /// What a record has in common with the one before it costs nothing.
+    shared: bool,
+}
+
+impl<'a> Division<'a> {
+    /// Of records that share their beginnings, or do not.
+    pub fn new(records: &'a RecordSpool, shared: bool) -> Self {
+        Self { records, shared }
+    }
+
+    /// Leading tokens of a record that the one before it has as well, if it is in the same range.
+    pub fn shared(self, record: usize, is_first: bool) -> usize {
+        if self.shared && !is_first {
+            self.records.shared_with_previous(record)
+        } else {
+            0
+        }
+    }
+
+    /// What a record costs, in rows. One that adds no token costs memory as well.
+    fn cost(self, record: usize, is_first: bool) -> usize {
+        (self.records.tokens_of(record) - self.shared(record, is_first)).max(1)
+    }
+
+    /// Rows of a range of records, at most: what records farther apart have in common is not counted.
+    pub fn rows(self, range: Range<usize>) -> usize {
+        let first = range.start;
+        range.map(|record| self.cost(record, record == first)).sum()
+    }
+
+    /// First records of ranges of at most `rows` rows each (or one longer record).
+    pub fn starts(self, range: Range<usize>, rows: usize) -> Vec<usize> {
+        let mut starts = Vec::new();
+        let mut total = 0;
+        for record in range {
+            let mut cost = self.cost(record, starts.is_empty());
+            if starts.is_empty() || total + cost > rows {
+                starts.push(record);
+                total = 0;
+                cost = self.cost(record, true);
+            }
+            total += cost;
+        }
+        starts
+    }
+
+    /// Ranges of at most `rows` rows each (or one longer record).
+    pub fn ranges(self, range: Range<usize>, rows: usize) -> Vec<Range<usize>> {
+        let starts = self.starts(range.clone(), rows);
+        let ends = starts.iter().skip(1).copied().chain([range.end]);
+        let ranges = starts.iter().copied().zip(ends);
+        ranges.map(|(start, end)| start..end).collect()
+    }
+}

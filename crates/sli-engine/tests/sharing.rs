@@ -1,0 +1,454 @@
+//! Common beginnings of records are computed once, and nobody can tell: every result file has the same
+//! bytes with and without, for every type, budget and interruption.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read or write its files has failed"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sli_engine::journal::{Opened, OutputFolder, RunKey};
+use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
+use sli_engine::take::{LayerSelection, Take};
+use sli_engine::{
+    Compute, EngineError, Event, HiddenDtype, Model, Observer, OpenOptions, Quiet, Settings, Spill,
+    Summary, available_takes, plan, run,
+};
+use sli_spec::registry::MODEL_TYPES;
+use sli_spec::{LengthLimit, ModelSpec, PositionIds};
+use sli_testing::{Golden, Stored, golden_names};
+
+/// Goldens that are checked at a time.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Result files by name.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+fn settings() -> Settings {
+    Settings {
+        takes: vec![
+            Take::Hidden(LayerSelection::all()),
+            Take::Logits,
+            Take::Scores,
+            Take::TopK(3),
+            Take::Embedding(None),
+            Take::Router,
+            Take::Profile,
+        ],
+        memory: 8 << 30,
+        threads: 1,
+        compute: Compute::F32,
+        hidden_dtype: HiddenDtype::F32,
+        spill: Spill::Auto,
+        spill_room: 1 << 30,
+        share_prefixes: true,
+        checkpoint_interval: Duration::from_mins(1),
+        chunk_tokens: Some(24),
+    }
+}
+
+/// A sequence of numbers that look random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+/// Records that go on from parts of earlier ones, or begin anew; some have no tokens, some occur twice.
+fn tree(random: &mut Random, spec: &ModelSpec, count: usize) -> Vec<Record> {
+    let longest = match spec.length_limit {
+        LengthLimit::Table(limit) => limit.min(60),
+        LengthLimit::Trained(_) | LengthLimit::None => 60,
+    };
+    let table = spec.output_stack().embedding.token_types.as_ref();
+    let types = table.map_or(0, |table| table.types);
+    let mut records: Vec<Record> = Vec::new();
+    for id in 0..count {
+        let (mut tokens, mut token_types) = (Vec::new(), None);
+        let earlier = random.below(records.len() + 1);
+        if let Some(earlier) = records.get(earlier) {
+            let kept = earlier.tokens.len() - random.below(earlier.tokens.len() / 2 + 1);
+            tokens.extend(&earlier.tokens[..kept]);
+            token_types = earlier
+                .token_types
+                .as_ref()
+                .map(|types| types[..kept].to_vec());
+        }
+        let most = longest - tokens.len();
+        let more = match random.below(8) {
+            0 => 0,
+            1..7 => random.below(most.min(12) + 1),
+            _ => random.below(most + 1),
+        };
+        tokens.extend((0..more).map(|_| random.below(spec.vocab_size.min(90)) as u32));
+        if types > 1 && (token_types.is_some() || random.below(3) == 0) {
+            let types = token_types.get_or_insert_default();
+            let missing = tokens.len() - types.len();
+            types.extend((0..missing).map(|_| random.below(2) as u32));
+        }
+        records.push(Record {
+            id: id.to_string(),
+            tokens,
+            token_types,
+        });
+    }
+    records
+}
+
+fn spool(records: &[Record], folder: &Path) -> RecordSpool {
+    let mut writer = RecordSpoolWriter::create(folder).unwrap();
+    for record in records {
+        writer.push(record).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+/// Everything in a finished folder but `run.json`.
+fn files(out: &Path) -> Files {
+    let mut found = Files::new();
+    let mut folders = vec![out.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().unwrap() != "run.json" {
+                let name = path.strip_prefix(out).unwrap().to_owned();
+                found.insert(name, fs_err::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn open(out: &Path) -> OutputFolder {
+    match OutputFolder::open(out, RunKey::new(), false).unwrap() {
+        Opened::New(folder) | Opened::Resumed(folder) => folder,
+        Opened::Finished(_) => panic!("the run is not finished"),
+    }
+}
+
+/// Runs to the end in a folder of its own.
+fn results(
+    model: &Model,
+    records: &RecordSpool,
+    settings: &Settings,
+) -> Result<(Files, Summary), EngineError> {
+    let out = tempfile::tempdir().unwrap();
+    let summary = run(model, records, settings, open(out.path()), &Quiet)?;
+    Ok((files(out.path()), summary))
+}
+
+/// Names of the files that differ.
+fn different(found: &Files, expected: &Files) -> Vec<PathBuf> {
+    let names: BTreeSet<&PathBuf> = found.keys().chain(expected.keys()).collect();
+    let differs = |name: &&&PathBuf| found.get(**name) != expected.get(**name);
+    names
+        .iter()
+        .filter(differs)
+        .map(|&name| name.clone())
+        .collect()
+}
+
+struct Subject {
+    _folder: tempfile::TempDir,
+    model: Model,
+    settings: Settings,
+}
+
+impl Subject {
+    fn of(golden: &Golden) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        golden.write(folder.path(), Stored::F32);
+        let model = Model::open(folder.path(), &OpenOptions::default()).unwrap();
+        let mut settings = settings();
+        settings.takes = available_takes(&model, &settings.takes).unwrap().0;
+        Self {
+            _folder: folder,
+            model,
+            settings,
+        }
+    }
+}
+
+/// Goldens of registered types whose records may have any tokens.
+fn goldens() -> Vec<Golden> {
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let known: BTreeSet<&str> = MODEL_TYPES.iter().map(|row| row.model_type).collect();
+    let supported = |golden: &Golden| {
+        if golden.folder.join("params.json").exists() {
+            return true;
+        }
+        let text = fs_err::read_to_string(golden.folder.join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        known.contains(config["model_type"].as_str().unwrap_or_default())
+    };
+    golden_names()
+        .into_iter()
+        .filter(|name| only.split(',').any(|prefix| name.starts_with(prefix)))
+        .map(|name| Golden::open(&name))
+        .filter(supported)
+        .collect()
+}
+
+/// What was found about one golden: why nothing is shared, or whether sharing saved anything.
+fn check(golden: &Golden) -> Result<Option<&'static str>, String> {
+    let subject = Subject::of(golden);
+    let spec = &subject.model.spec;
+    if matches!(spec.positions, PositionIds::Blocks { .. }) {
+        return Ok(Some("not any tokens"));
+    }
+    let work = tempfile::tempdir().unwrap();
+    let records = spool(&tree(&mut Random(7), spec, 14), work.path());
+    let alone = Settings {
+        share_prefixes: false,
+        ..subject.settings.clone()
+    };
+    let fail = |error: EngineError| format!("{}: {error}", golden.name);
+    let (expected, _) = results(&subject.model, &records, &alone).map_err(fail)?;
+    let (found, summary) = results(&subject.model, &records, &subject.settings).map_err(fail)?;
+    let names = different(&found, &expected);
+    if !names.is_empty() {
+        return Err(format!("{}: {names:?} differ", golden.name));
+    }
+    let saved = summary.token_layers < summary.token_layers_alone;
+    if saved != summary.plan.not_shared.is_none() {
+        return Err(format!("{}: {summary:?}", golden.name));
+    }
+    Ok(summary.plan.not_shared)
+}
+
+#[test]
+fn every_type_gives_the_same_bytes() {
+    let goldens = goldens();
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(golden) = goldens.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = check(golden);
+                    outcomes.lock().unwrap().push((&golden.name, outcome));
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().unwrap();
+    let mut failures = Vec::new();
+    let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (name, outcome) in &outcomes {
+        match outcome {
+            Ok(None) => reasons.entry("shared").or_default().push(name),
+            Ok(Some(reason)) => reasons.entry(reason).or_default().push(name),
+            Err(problem) => failures.push(problem.clone()),
+        }
+    }
+    for (reason, names) in &mut reasons {
+        names.sort_unstable();
+        println!("{reason}: {}", names.join(" "));
+    }
+    failures.sort();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(!goldens.is_empty(), "no golden was selected");
+}
+
+/// Ends the run after so many boundaries.
+struct Interrupter {
+    after: usize,
+    seen: AtomicUsize,
+}
+
+impl Observer for Interrupter {
+    fn event(&self, _event: &Event<'_>) {
+        self.seen.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn warning(&self, _text: &str) {}
+
+    fn interrupted(&self) -> bool {
+        self.seen.load(Ordering::Relaxed) >= self.after
+    }
+}
+
+/// Runs with an interruption every few boundaries; `settings` says how each process runs.
+fn interrupted(
+    model: &Model,
+    records: &RecordSpool,
+    settings: impl Fn(usize) -> Settings,
+    after: usize,
+) -> Files {
+    let out = tempfile::tempdir().unwrap();
+    for process in 0.. {
+        let observer = Interrupter {
+            after,
+            seen: AtomicUsize::new(0),
+        };
+        let settings = settings(process);
+        match run(model, records, &settings, open(out.path()), &observer) {
+            Ok(_) => break,
+            Err(EngineError::Interrupted) => assert!(process < 1000, "no progress"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    files(out.path())
+}
+
+/// The least memory with which a run works.
+fn least(model: &Model, records: &RecordSpool, settings: &Settings) -> u64 {
+    let nothing = Settings {
+        memory: 0,
+        ..settings.clone()
+    };
+    match plan(model, records, &nothing) {
+        Err(EngineError::Budget { needed, .. }) => needed,
+        other => panic!("a budget of nothing gave {other:?}"),
+    }
+}
+
+/// Types with windows, chunks, carried state, experts, latents, slopes, tables, pairs of heads.
+const THOROUGHLY: [&str; 14] = [
+    "llama",
+    "mistral-window-5",
+    "llama4_text-temperature",
+    "gemma3n_text",
+    "gemma4_text",
+    "mixtral-16-experts",
+    "jetmoe",
+    "deepseek_v3",
+    "deepseek_v32",
+    "longcat_flash",
+    "bloom",
+    "falcon-alibi",
+    "gpt2",
+    "diffllama",
+];
+
+fn check_thoroughly(name: &str, seed: u64) {
+    let subject = Subject::of(&Golden::open(name));
+    let place = THOROUGHLY.iter().position(|other| *other == name).unwrap() as u64;
+    let mut random = Random(1000 * seed + place);
+    let work = tempfile::tempdir().unwrap();
+    let count = 20 + random.below(30);
+    let records = tree(&mut random, &subject.model.spec, count);
+    let records = spool(&records, work.path());
+    let model = &subject.model;
+    for compute in [Compute::F32, Compute::Bf16] {
+        let shared = Settings {
+            compute,
+            ..subject.settings.clone()
+        };
+        let alone = Settings {
+            share_prefixes: false,
+            chunk_tokens: None,
+            ..shared.clone()
+        };
+        let (expected, _) = results(model, &records, &alone).unwrap();
+        // Bytes above the least.
+        let more = [
+            random.below(96 << 10) as u64,
+            random.below(256 << 10) as u64,
+        ];
+        let manners = [
+            (0, Spill::Auto),
+            (more[0], Spill::Never),
+            (more[1], Spill::Never),
+            (8 << 30, Spill::Always),
+        ];
+        for (more, spill) in manners {
+            let mut settings = Settings {
+                spill,
+                threads: 1 + random.below(2),
+                chunk_tokens: Some(1 + random.below(40)),
+                ..shared.clone()
+            };
+            settings.memory = least(model, &records, &settings) + more;
+            let what = format!("{name} {seed} {settings:?}");
+            let (found, _) = results(model, &records, &settings).unwrap();
+            let names = different(&found, &expected);
+            assert!(names.is_empty(), "{what}: {names:?}");
+        }
+    }
+}
+
+/// Killed and resumed, with sharing and sometimes without.
+fn check_interruptions(name: &str, seed: u64) {
+    let mut subject = Subject::of(&Golden::open(name));
+    // Making many files durable takes most of the time.
+    let last = "hidden:last".parse().unwrap();
+    subject
+        .settings
+        .takes
+        .retain(|take| !matches!(take, Take::Hidden(_) | Take::Logits));
+    subject.settings.takes.push(last);
+    let mut random = Random(77 + seed);
+    let work = tempfile::tempdir().unwrap();
+    let records = tree(&mut random, &subject.model.spec, 20);
+    let records = spool(&records, work.path());
+    let model = &subject.model;
+    let alone = Settings {
+        share_prefixes: false,
+        ..subject.settings.clone()
+    };
+    let (expected, _) = results(model, &records, &alone).unwrap();
+    for spill in [Spill::Never, Spill::Always] {
+        for toggled in [false, true] {
+            let mut settings = Settings {
+                spill,
+                checkpoint_interval: Duration::ZERO,
+                ..subject.settings.clone()
+            };
+            settings.memory = least(model, &records, &settings) + random.below(64 << 10) as u64;
+            let after = 1 + random.below(5);
+            let what = format!("{name} {seed} {after} {toggled} {settings:?}");
+            let settings = |process: usize| Settings {
+                share_prefixes: !toggled || process.is_multiple_of(2),
+                memory: settings.memory + (process as u64 % 3) * (16 << 10),
+                ..settings.clone()
+            };
+            let found = interrupted(model, &records, settings, after);
+            let names = different(&found, &expected);
+            assert!(names.is_empty(), "{what}: {names:?}");
+        }
+    }
+}
+
+/// Seeds to try: `SEEDS=10` in the environment for more than one.
+fn seeds() -> std::ops::Range<u64> {
+    0..std::env::var("SEEDS").map_or(1, |text| text.parse().unwrap())
+}
+
+#[test]
+fn trees_of_records_in_any_manner() {
+    let work: Vec<_> = seeds()
+        .flat_map(|seed| THOROUGHLY.map(|name| (name, seed)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some((name, seed)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    check_thoroughly(name, *seed);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn interruptions_change_no_byte() {
+    for seed in seeds() {
+        for name in ["llama", "gemma3n_text", "qwen2_moe-window"] {
+            check_interruptions(name, seed);
+        }
+    }
+}
