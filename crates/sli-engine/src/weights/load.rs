@@ -74,23 +74,48 @@ pub(crate) fn pack_rows(
     staging: &mut Vec<u8>,
     packed: &mut PackedWeights,
 ) -> Result<(), EngineError> {
-    let element = element(leaf.dtype()).unwrap_or(Element::F32);
-    let row_bytes = leaf.columns() * element.size();
-    let step = (STAGING_BYTES / row_bytes.max(1)).max(1);
-    packed.reset(rows.len(), leaf.columns(), packed_kind(leaf, compute));
+    let packed = std::slice::from_mut(packed);
+    pack_rows_together(model, &[(key, leaf)], slice, rows, compute, staging, packed)
+}
+
+/// Reads the same rows of leaves of one shape and element type in one go, each into its matrix of
+/// `packed`, which is reset to hold exactly them.
+pub(crate) fn pack_rows_together(
+    model: &Model,
+    leaves: &[(LeafKey, &ResolvedLeaf)],
+    slice: usize,
+    rows: Range<usize>,
+    compute: Compute,
+    staging: &mut Vec<u8>,
+    packed: &mut [PackedWeights],
+) -> Result<(), EngineError> {
+    let Some(&(_, first)) = leaves.first() else {
+        return Ok(());
+    };
+    let element = element(first.dtype()).unwrap_or(Element::F32);
+    let row_bytes = first.columns() * element.size();
+    let step = (STAGING_BYTES / (row_bytes * leaves.len()).max(1)).max(1);
+    for packed in &mut *packed {
+        packed.reset(rows.len(), first.columns(), packed_kind(first, compute));
+    }
+    let sources: Vec<&ResolvedLeaf> = leaves.iter().map(|&(_, leaf)| leaf).collect();
     let mut start = rows.start;
     while start < rows.end {
         let end = (start + step).min(rows.end);
-        staging.resize((end - start) * row_bytes, 0);
-        leaf.read_rows(slice, start..end, staging)?;
-        if let Some(index) = first_non_finite(staging, element) {
-            let index = start * leaf.columns() + index;
-            return Err(EngineError::NonFinite {
-                leaf: key.describe(model),
-                index,
-            });
+        let bytes = (end - start) * row_bytes;
+        staging.resize(bytes * leaves.len(), 0);
+        ResolvedLeaf::read_rows_together(&sources, slice, start..end, staging)?;
+        let parts = staging.chunks_exact(bytes.max(1));
+        for ((&(key, leaf), part), packed) in leaves.iter().zip(parts).zip(&mut *packed) {
+            if let Some(index) = first_non_finite(part, element) {
+                let index = start * leaf.columns() + index;
+                return Err(EngineError::NonFinite {
+                    leaf: key.describe(model),
+                    index,
+                });
+            }
+            packed.pack_rows(start - rows.start, part, element);
         }
-        packed.pack_rows(start - rows.start, staging, element);
         start = end;
     }
     Ok(())
