@@ -148,6 +148,7 @@ fn attention(kernels: &Kernels) {
                 qk_dim: dim,
                 v_dim: dim,
                 segments: &segments,
+                common: None,
                 mask,
                 scale: 0.1,
                 softcap: None,

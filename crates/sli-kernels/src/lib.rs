@@ -32,7 +32,7 @@ mod top_k;
 mod weights;
 
 pub use activation::Activation;
-pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, Segment};
+pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Segment};
 pub use element::{Element, first_non_finite};
 pub use gemm::{PackedActivations, Store};
 pub use head::{LSE_BLOCK, LseState};

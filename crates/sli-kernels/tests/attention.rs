@@ -3,7 +3,9 @@
 mod reference;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits, to_bf16};
-use sli_kernels::{AttentionArgs, AttentionMask, BiasSite, Compute, Kernels, Mat, Segment};
+use sli_kernels::{
+    AttentionArgs, AttentionMask, BiasSite, CommonKeys, Compute, Kernels, Mat, Segment,
+};
 
 /// A random problem.
 struct Case {
@@ -113,6 +115,7 @@ impl Case {
             qk_dim: self.qk_dim,
             v_dim: self.v_dim,
             segments,
+            common: None,
             mask: self.mask,
             scale: self.scale,
             softcap: self.softcap,
@@ -290,6 +293,75 @@ fn same_bits_packed_alone_and_in_chunks() {
     }
 }
 
+/// Rows of `from` picked by number.
+fn picked(from: &Mat, rows: &[usize]) -> Mat {
+    let mut to = Mat::new(rows.len(), from.cols());
+    for (row, &source) in rows.iter().enumerate() {
+        to.row_mut(row).copy_from_slice(from.row(source));
+    }
+    to
+}
+
+#[test]
+fn same_bits_when_keys_are_common_or_earlier() {
+    for compute in [Compute::F32, Compute::Bf16] {
+        for [one, two] in all_kernels(compute) {
+            let mut random = Random(7);
+            for round in 0..12 {
+                let case = Case::random(&mut random, if round < 8 { 80 } else { 700 });
+                let together = case.run(&two);
+                // Every sequence gives the beginning of its keys away: some of them lie among the
+                // other rows, some with the earlier ones.
+                let (mut near, mut far) = (Vec::new(), Vec::new());
+                let mut divided = Vec::new();
+                for segment in &case.segments {
+                    let cut = segment.k.start + random.below(segment.k.len() + 1);
+                    let places: Vec<(bool, usize)> = (segment.k.start..cut)
+                        .map(|key| {
+                            let away = random.below(2) == 0;
+                            let rows = if away { &mut far } else { &mut near };
+                            rows.push(key);
+                            (away, rows.len() - 1)
+                        })
+                        .collect();
+                    let start = near.len();
+                    near.extend(cut..segment.k.end);
+                    divided.push((places, start..near.len()));
+                }
+                let (mut rows, mut ranges, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+                for ((places, own), segment) in divided.into_iter().zip(&case.segments) {
+                    let first = rows.len();
+                    let row = |(away, row)| if away { near.len() + row } else { row } as u32;
+                    rows.extend(places.into_iter().map(row));
+                    ranges.push(first..rows.len());
+                    let k = own;
+                    segments.push(Segment {
+                        k,
+                        ..segment.clone()
+                    });
+                }
+                let [k, v, earlier_k, earlier_v] = [
+                    picked(&case.k, &near),
+                    picked(&case.v, &near),
+                    picked(&case.k, &far),
+                    picked(&case.v, &far),
+                ];
+                let mut args = case.args(&case.q, &k, &v, &segments);
+                args.common = Some(CommonKeys {
+                    segments: &ranges,
+                    rows: &rows,
+                    earlier_k: earlier_k.view(),
+                    earlier_v: earlier_v.view(),
+                });
+                let mut out = Mat::new(case.q.rows(), together.cols());
+                one.attention(&args, out.view_mut());
+                let what = format!("{one:?} {:?} case {round}", case.mask);
+                assert_same_bits(&out, &together, &what);
+            }
+        }
+    }
+}
+
 #[test]
 fn no_segments_and_no_keys() {
     let kernels = Kernels::new(2, Compute::F32);
@@ -306,6 +378,7 @@ fn no_segments_and_no_keys() {
                 qk_dim: 4,
                 v_dim: 4,
                 segments,
+                common: None,
                 mask: AttentionMask::Full,
                 scale: 1.0,
                 softcap: None,

@@ -172,6 +172,7 @@ pub(crate) fn run(
             qk_dim: attention.head_dim,
             v_dim: value_dim,
             segments: &segments,
+            common: None,
             mask: mask(attention.mask),
             scale,
             softcap: attention.softcap.map(|cap| cap as f32),

@@ -87,6 +87,7 @@ pub(crate) fn run(
             qk_dim: dim,
             v_dim: dim,
             segments: &segments,
+            common: None,
             mask: mask(attention.mask),
             scale: attention.scale as f32,
             softcap: None,

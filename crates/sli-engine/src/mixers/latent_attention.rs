@@ -121,6 +121,7 @@ pub(crate) fn run(
             qk_dim: dim,
             v_dim: value_dim,
             segments: &segments,
+            common: None,
             mask: mask(attention.mask),
             scale: attention.scale as f32,
             softcap: None,

@@ -24,7 +24,8 @@ use crate::weights::Compute;
 pub struct Segment {
     /// Rows of the query matrix.
     pub q: Range<usize>,
-    /// Rows of the key and value matrices. The first has position 0.
+    /// Rows of the key and value matrices. The first has position 0, or follows the segment's
+    /// [`CommonKeys`].
     pub k: Range<usize>,
     /// Position of the first query among the keys: 0 unless the keys begin before the queries.
     pub q_start: usize,
@@ -43,6 +44,19 @@ impl Segment {
             prefix: 0,
         }
     }
+}
+
+/// Keys and values that stand before the segments' own rows: beginnings that sequences have in common.
+#[derive(Clone, Copy)]
+pub struct CommonKeys<'a> {
+    /// For every segment a range of `rows`: its keys are those, then its own ([`Segment::k`]).
+    pub segments: &'a [Range<usize>],
+    /// Rows of the key and value matrices; from the end of those on, of `earlier_k` and `earlier_v`.
+    pub rows: &'a [u32],
+    /// Further keys `[n, kv_heads * qk_dim]`.
+    pub earlier_k: MatRef<'a>,
+    /// Further values `[n, kv_heads * v_dim]`.
+    pub earlier_v: MatRef<'a>,
 }
 
 /// Where a bias callback is asked for its values.
@@ -80,6 +94,8 @@ pub struct AttentionArgs<'a> {
     pub v_dim: usize,
     /// The sequences. Query rows of no sequence are left alone.
     pub segments: &'a [Segment],
+    /// What stands before the segments' own keys.
+    pub common: Option<CommonKeys<'a>>,
     /// Which keys a query sees.
     pub mask: AttentionMask,
     /// Factor of the logits.
@@ -150,6 +166,53 @@ impl AttentionArgs<'_> {
                 segment.q.end <= q.rows() && segment.k.end <= k.rows(),
                 "rows of {segment:?}"
             );
+        }
+        if let Some(common) = &self.common {
+            assert_eq!(common.segments.len(), self.segments.len(), "one a segment");
+            assert_eq!(common.earlier_k.cols(), k.cols(), "earlier key columns");
+            assert_eq!(common.earlier_v.cols(), v.cols(), "earlier value columns");
+        }
+    }
+
+    /// Keys of a segment.
+    fn keys(&self, segment: usize) -> usize {
+        self.common_rows(segment).len() + self.segments[segment].k.len()
+    }
+
+    /// Rows in front of a segment's own.
+    #[inline(always)]
+    fn common_rows(&self, segment: usize) -> &[u32] {
+        match &self.common {
+            Some(common) => &common.rows[common.segments[segment].clone()],
+            None => &[],
+        }
+    }
+
+    /// The row of a segment's key at `position`.
+    #[inline(always)]
+    fn row(&self, segment: usize, position: usize) -> usize {
+        let common = self.common_rows(segment);
+        match common.get(position) {
+            Some(&row) => row as usize,
+            None => self.segments[segment].k.start + position - common.len(),
+        }
+    }
+
+    /// All heads of a key.
+    #[inline(always)]
+    fn key(&self, row: usize) -> &[f32] {
+        match &self.common {
+            Some(common) if row >= self.k.rows() => common.earlier_k.row(row - self.k.rows()),
+            _ => self.k.row(row),
+        }
+    }
+
+    /// All heads of a value.
+    #[inline(always)]
+    fn value(&self, row: usize) -> &[f32] {
+        match &self.common {
+            Some(common) if row >= self.v.rows() => common.earlier_v.row(row - self.v.rows()),
+            _ => self.v.row(row),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{AttentionArgs, Segment};
+use super::AttentionArgs;
 use crate::gemm::pack::RoundRow;
 use crate::gemm::panel::{CHUNK, Transpose, Words};
 use crate::simd::{PANEL, Simd, SimdOp};
@@ -24,9 +24,9 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(args: &AttentionArgs, segment: &Segment, pairs: bool) -> Self {
+    /// For a sequence of so many keys.
+    pub(super) fn new(args: &AttentionArgs, keys: usize, pairs: bool) -> Self {
         let per_word = if pairs { 2 } else { 1 };
-        let keys = segment.k.len();
         Self {
             keys,
             per_word,
@@ -50,7 +50,8 @@ impl Layout {
 /// Packs some keys and values of one head. `keys` starts at a multiple of 32 positions.
 pub(super) struct PackHead<'a> {
     pub args: &'a AttentionArgs<'a>,
-    pub segment: &'a Segment,
+    /// Index of the sequence.
+    pub segment: usize,
     pub kv_head: usize,
     pub layout: Layout,
     pub keys: Range<usize>,
@@ -89,8 +90,8 @@ impl PackHead<'_> {
             for chunk in (0..qk_steps).step_by(CHUNK) {
                 let steps = CHUNK.min(qk_steps - chunk);
                 for (key, words) in (first..end).zip(words.chunks_exact_mut(CHUNK)) {
-                    let row =
-                        &self.args.k.row(self.segment.k.start + key)[self.kv_head * dim..][..dim];
+                    let row = self.args.row(self.segment, key);
+                    let row = &self.args.key(row)[self.kv_head * dim..][..dim];
                     let row = &row[chunk * per_word..dim.min((chunk + steps) * per_word)];
                     prefetch_ahead(s, row, self.args.k.stride());
                     row_words(s, row, per_word, words);
@@ -118,8 +119,10 @@ impl PackHead<'_> {
             ..
         } = self.layout;
         let dim = self.args.v_dim;
-        let value =
-            |key: usize| &self.args.v.row(self.segment.k.start + key)[self.kv_head * dim..][..dim];
+        let value = |key: usize| {
+            let row = self.args.row(self.segment, key);
+            &self.args.value(row)[self.kv_head * dim..][..dim]
+        };
         let zeros = [0.0; PANEL];
         for panel in 0..v_panels {
             let columns = panel * PANEL..dim.min((panel + 1) * PANEL);

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
+use super::AttentionArgs;
 use super::block::{QueryBlock, scratch_len};
 use super::pack::{Layout, PackHead};
-use super::{AttentionArgs, Segment};
 use crate::gemm::tile::Panel;
 use crate::kernels::{Kernels, SharedSlice};
 use crate::mat::MatMut;
@@ -35,13 +35,7 @@ struct Task {
 /// The most words that [`run`] holds at once, besides its lists of tasks.
 pub(super) fn scratch_words(kernels: &Kernels, args: &AttentionArgs, keys: usize) -> usize {
     let pairs = kernels.compute() == Compute::Bf16;
-    let segment = Segment {
-        q: 0..0,
-        k: 0..keys,
-        q_start: 0,
-        prefix: 0,
-    };
-    let layout = Layout::new(args, &segment, pairs);
+    let layout = Layout::new(args, keys, pairs);
     layout.words().max(PACKED_WORDS) + kernels.threads() * scratch_len(&layout, BLOCK_ROWS)
 }
 
@@ -49,8 +43,8 @@ pub(super) fn run<B: Panel>(kernels: &Kernels, args: &AttentionArgs, out: &MatMu
     let pairs = B::PER_STEP == 2;
     let mut items = Vec::new();
     let mut words = 0;
-    for (index, segment) in args.segments.iter().enumerate() {
-        let layout = Layout::new(args, segment, pairs);
+    for index in 0..args.segments.len() {
+        let layout = Layout::new(args, args.keys(index), pairs);
         for kv_head in 0..args.kv_heads {
             if words > 0 && words + layout.words() > PACKED_WORDS {
                 batch::<B>(kernels, args, out, &items, words);
@@ -149,7 +143,7 @@ fn pack(kernels: &Kernels, args: &AttentionArgs, items: &[Item], packed: &mut [u
         } = items[index];
         kernels.isa().run(PackHead {
             args,
-            segment: &args.segments[segment],
+            segment,
             kv_head,
             layout,
             keys: first..layout.keys.min(first + PACKED_KEYS),
