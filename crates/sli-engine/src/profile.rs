@@ -88,7 +88,9 @@ impl Profile {
         });
         let stats = self.sites.entry(key).or_default();
         for (rows, histogram) in blocks {
-            rows.iter().for_each(|row| stats.fold(row));
+            for row in &rows {
+                stats.fold(row);
+            }
             stats.merge_histogram(&histogram);
         }
     }

@@ -63,24 +63,9 @@ pub(crate) fn resident_bytes(leaf: &ResolvedLeaf, compute: Compute) -> u64 {
     }
 }
 
-/// Reads rows of one leaf into `packed`, which is reset to hold exactly them.
-pub(crate) fn pack_rows(
-    model: &Model,
-    key: LeafKey,
-    leaf: &ResolvedLeaf,
-    slice: usize,
-    rows: Range<usize>,
-    compute: Compute,
-    staging: &mut Vec<u8>,
-    packed: &mut PackedWeights,
-) -> Result<(), EngineError> {
-    let packed = std::slice::from_mut(packed);
-    pack_rows_together(model, &[(key, leaf)], slice, rows, compute, staging, packed)
-}
-
 /// Reads the same rows of leaves of one shape and element type in one go, each into its matrix of
 /// `packed`, which is reset to hold exactly them.
-pub(crate) fn pack_rows_together(
+pub(crate) fn pack_rows(
     model: &Model,
     leaves: &[(LeafKey, &ResolvedLeaf)],
     slice: usize,
@@ -151,6 +136,7 @@ pub(crate) fn whole(
     }
     let mut packed = reuse.unwrap_or_else(|| PackedWeights::new(0, 0, PackedKind::F32));
     let rows = leaf.rows();
-    pack_rows(model, key, &leaf, 0, 0..rows, compute, staging, &mut packed)?;
+    let into = std::slice::from_mut(&mut packed);
+    pack_rows(model, &[(key, &leaf)], 0, 0..rows, compute, staging, into)?;
     Ok(Weight::Matrix(packed))
 }

@@ -94,7 +94,7 @@ impl Reader<'_> {
             let (slice, rows) = (pieces[0].slice, pieces[0].rows.clone());
             let (model, compute) = (self.model, self.compute);
             let staging = &mut self.staging;
-            load::pack_rows_together(model, &leaves, slice, rows, compute, staging, packed)?;
+            load::pack_rows(model, &leaves, slice, rows, compute, staging, packed)?;
             start = end;
         }
         Ok(())
