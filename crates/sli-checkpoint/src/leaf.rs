@@ -130,17 +130,56 @@ impl ResolvedLeaf {
         rows: Range<usize>,
         out: &mut [u8],
     ) -> Result<(), CheckpointError> {
-        let wanted = self.check(slice, &rows)?;
-        self.check_buffer(wanted, out)?;
+        Self::read_rows_together(&[self], slice, rows, out)
+    }
+
+    /// Reads the same rows of a slice of several weights of one checkpoint into `out`, one weight
+    /// behind the other. Weights that lie between one another in a file ([`Self::overlaps`]) are
+    /// read in one go.
+    ///
+    /// # Errors
+    /// As [`Self::read_rows`].
+    pub fn read_rows_together(
+        leaves: &[&Self],
+        slice: usize,
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let Some(first) = leaves.first() else {
+            return Ok(());
+        };
+        let wanted = leaves.iter().map(|leaf| leaf.check(slice, &rows));
+        let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
+        first.check_buffer(wanted.iter().sum(), out)?;
         let mut scratch = Vec::new();
         let mut plan = Plan::default();
-        for piece in self.pieces(slice, rows)? {
-            plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
-            if plan.is_full() {
-                plan.read(&self.checkpoint, out, &mut scratch)?;
+        let mut start = 0;
+        for (leaf, bytes) in leaves.iter().zip(wanted) {
+            for piece in leaf.pieces(slice, rows.clone())? {
+                let target = start + piece.target;
+                plan.add(&first.checkpoint, &piece.view, piece.rows, target);
+                if plan.is_full() {
+                    plan.read(&first.checkpoint, out, &mut scratch)?;
+                }
             }
+            start += bytes;
         }
-        plan.read(&self.checkpoint, out, &mut scratch)
+        plan.read(&first.checkpoint, out, &mut scratch)
+    }
+
+    /// Whether reading one of the two takes bytes of the other, as with two matrices whose columns
+    /// alternate in a tensor.
+    pub fn overlaps(&self, other: &Self) -> Result<bool, CheckpointError> {
+        let (a, b) = (
+            self.byte_ranges(0, 0..self.rows())?,
+            other.byte_ranges(0, 0..other.rows())?,
+        );
+        // Both are sorted: the first range of `b` that ends behind the start of a range of `a`.
+        Ok(a.iter().any(|a| {
+            let near = b.partition_point(|b| (b.file, b.bytes.end) <= (a.file, a.bytes.start));
+            b.get(near)
+                .is_some_and(|b| b.file == a.file && b.bytes.start < a.bytes.end)
+        }))
     }
 
     /// Reads rows of a slice in any order into `out`, one after another: the rows of a token table

@@ -1,7 +1,7 @@
 //! From tiles to reads: few, in file order, without more bytes than pay.
 //!
 //! Tiles become [`Run`]s, pieces of a file with the places where their elements go. Runs are sorted
-//! by place in the file and joined to [`Slab`]s over the gaps that [`pays`] allows; a slab is one read.
+//! by place in the file and joined to [`Slab`]s over gaps of at most [`MAX_GAP`]; a slab is one read.
 //! Large contiguous runs are read into the caller's buffer, others through a bounded scratch buffer.
 
 use std::ops::Range;
@@ -12,17 +12,9 @@ use crate::scatter::{Run, scatter};
 use crate::tensors::FileIndex;
 use crate::view::{Tile, View};
 
-/// Widest gap in bytes between wanted bytes that is ever read through rather than around.
-const MAX_GAP: u64 = 64 << 10;
-
-/// A gap of at most this many bytes is always read through: disks and caches work in such pages.
-const PAGE: u64 = 4 << 10;
-
-/// Whether a gap beside a piece of this many bytes is read through. Never more than the piece itself
-/// (or a page), so that reads take at most twice the bytes they are for.
-fn pays(gap: u64, piece: u64) -> bool {
-    gap <= PAGE.max(piece.min(MAX_GAP))
-}
+/// Widest gap in bytes between wanted bytes that is read through rather than around: disks and caches
+/// work in such pages, so reading around it saves nothing.
+const MAX_GAP: u64 = 4 << 10;
 
 /// Largest slab in bytes that goes through scratch.
 const MAX_SLAB: u64 = 2 << 20;
@@ -178,10 +170,7 @@ impl Plan {
         let mut outer = outer;
         if run.count == 1
             && outer.count > 1
-            && pays(
-                outer.source.saturating_sub(run.unit) as u64,
-                run.unit as u64,
-            )
+            && outer.source.saturating_sub(run.unit) as u64 <= MAX_GAP
         {
             let dense = outer.source == run.unit && outer.target == run.unit;
             if dense || run.unit < SMALL_PIECE {
@@ -227,15 +216,12 @@ impl Plan {
         self.runs
             .sort_unstable_by_key(|run| (run.file, run.start, run.target));
         let mut slabs: Vec<Slab> = Vec::new();
-        let mut last_span = 0;
         for (i, run) in self.runs.iter().enumerate() {
-            let span = run.span() as u64;
-            let piece = span.max(std::mem::replace(&mut last_span, span));
             if !is_direct(run)
                 && let Some(slab) = slabs.last_mut()
                 && !is_direct(&self.runs[slab.runs.start])
                 && slab.file == run.file
-                && pays(run.start.saturating_sub(slab.bytes.end), piece)
+                && run.start.saturating_sub(slab.bytes.end) <= MAX_GAP
                 && run.end().max(slab.bytes.end) - slab.bytes.start <= MAX_SLAB
             {
                 slab.bytes.end = slab.bytes.end.max(run.end());

@@ -104,17 +104,15 @@ impl EngineError {
         match self {
             Self::Config { source, .. } => source.hint(),
             Self::Checkpoint(error) => error.hint(),
-            Self::File { .. } => None,
             Self::NonFinite { .. } => {
                 Some("the file is damaged or the model diverged; download it again".into())
             }
-            Self::Record { .. } => None,
             Self::Budget { needed, .. } => {
                 Some(format!("--memory {}", crate::bytes::flag(*needed)))
             }
             Self::Take(error) => error.hint(),
             Self::Interrupted => Some("the same command continues where it stopped".into()),
-            Self::Request(_) => None,
+            Self::File { .. } | Self::Record { .. } | Self::Request(_) => None,
             Self::Journal(error) => error.hint(),
             Self::Results(error) => error.hint(),
         }

@@ -86,7 +86,7 @@ pub fn describe_folder(
     let path = folder.join("config.json");
     let params = folder.join("params.json");
     if !path.exists() && params.exists() {
-        return describe_params(folder, params, options);
+        return describe_params(folder, &params, options);
     }
     let text = read_description(&path)?;
     let wrong = |source| EngineError::Config {
@@ -103,16 +103,17 @@ pub fn describe_folder(
 /// Describes the model whose `params.json` this is; its weights tell the rest.
 fn describe_params(
     folder: &Path,
-    path: PathBuf,
+    path: &Path,
     options: &OpenOptions,
 ) -> Result<sli_spec::Built, EngineError> {
     const TABLE: &str = "tok_embeddings.weight";
-    let text = read_description(&path)?;
+    let text = read_description(path)?;
     let checkpoint = Checkpoint::open(folder)?;
     let name_of = |shard: usize| format!("{TABLE}#{shard}");
-    let shards = (0..)
-        .take_while(|&shard| checkpoint.tensor(&name_of(shard)).is_some())
-        .count();
+    let mut shards = 0;
+    while checkpoint.tensor(&name_of(shards)).is_some() {
+        shards += 1;
+    }
     let table = checkpoint
         .tensor(TABLE)
         .or_else(|| checkpoint.tensor(&name_of(0)));
@@ -125,7 +126,7 @@ fn describe_params(
         embedding,
     };
     let wrong = |source| EngineError::Config {
-        path: path.clone(),
+        path: path.to_path_buf(),
         source,
     };
     let config = Config::of_params(&text, stored).map_err(wrong)?;

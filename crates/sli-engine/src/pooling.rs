@@ -210,7 +210,9 @@ impl Recipe {
         if self.normalize {
             let square: f64 = vector.iter().map(|&value| f64::from(value).powi(2)).sum();
             let norm = square.sqrt().max(1e-12) as f32;
-            vector.iter_mut().for_each(|value| *value /= norm);
+            for value in &mut vector {
+                *value /= norm;
+            }
         }
         vector
     }

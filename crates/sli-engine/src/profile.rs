@@ -186,8 +186,10 @@ impl Profile {
 
     fn fold(&mut self, key: SiteKey, batch: &Batch, seen: &Seen) {
         let stats = self.sites.entry(key).or_default();
-        for row in batch.records.iter().flat_map(|record| batch.path(record)) {
-            seen.rows[row].iter().for_each(|row| stats.fold(row));
+        for run in batch.records.iter().flat_map(|record| batch.path(record)) {
+            for row in &seen.rows[run] {
+                stats.fold(row);
+            }
         }
         stats.merge_histogram(&seen.histogram);
     }

@@ -2,17 +2,17 @@
 //! once in a super-batch, and nothing of the others.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, UInt32Array, UInt64Array};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sli_checkpoint::source::CountingSource;
-use sli_checkpoint::{Checkpoint, LocalSource};
+use sli_checkpoint::{Checkpoint, LocalSource, TensorInfo};
 use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
@@ -37,12 +37,12 @@ fn settings(memory: u64) -> Settings {
     }
 }
 
-fn spool(folder: &Path) -> RecordSpool {
+fn spool(folder: &Path, tokens: &[u32]) -> RecordSpool {
     let mut writer = RecordSpoolWriter::create(folder).unwrap();
     // One record: one super-batch, whatever the budget.
     let record = Record {
         id: "0".to_owned(),
-        tokens: vec![3, 1, 4, 1, 5],
+        tokens: tokens.to_vec(),
         token_types: None,
     };
     writer.push(&record).unwrap();
@@ -78,69 +78,136 @@ fn hit_experts(out: &Path) -> BTreeSet<(usize, usize)> {
     hit
 }
 
-/// Bytes read of every tensor, and how often its first byte was.
-fn read_of(model: &Model, counts: &CountingSource<LocalSource>) -> BTreeMap<String, (u64, u64)> {
-    let counts = counts.counts();
-    let tensors = model.checkpoint.tensors().map(|tensor| {
-        let ranges = &counts[model.checkpoint.file_name(tensor.file)].ranges;
-        let (start, end) = (tensor.offset, tensor.offset + tensor.bytes);
-        let overlap =
-            |range: &Range<u64>| range.end.min(end).saturating_sub(range.start.max(start));
-        let bytes = ranges.iter().map(overlap).sum();
-        let firsts = ranges.iter().filter(|range| range.contains(&start)).count();
-        (tensor.name.to_string(), (bytes, firsts as u64))
-    });
-    tensors.collect()
+/// A part of a tensor that is read as a whole or not at all.
+struct Part {
+    layer: usize,
+    /// Of which expert; `None`: attention, router, shared ones, norms.
+    expert: Option<usize>,
+    /// Bytes within the tensor.
+    bytes: Range<u64>,
+}
+
+/// The parts of a tensor of a layer; `stacked` experts lie in one tensor, one behind the other.
+fn parts(tensor: &TensorInfo, stacked: Option<(&str, usize)>) -> Vec<Part> {
+    // Biases are so small that halves of one are read one by one.
+    let Some((layer, expert)) = place(&tensor.name).filter(|_| !tensor.name.ends_with("bias"))
+    else {
+        return Vec::new();
+    };
+    let whole = |expert| Part {
+        layer,
+        expert,
+        bytes: 0..tensor.bytes,
+    };
+    match stacked {
+        Some((name, experts)) if tensor.name.contains(name) => {
+            let each = tensor.bytes / experts as u64;
+            let part = |expert: usize| Part {
+                bytes: each * expert as u64..each * (expert as u64 + 1),
+                ..whole(Some(expert))
+            };
+            (0..experts).map(part).collect()
+        }
+        _ => vec![whole(expert)],
+    }
+}
+
+/// How many of these bytes of a file were read, and how often the first.
+fn read_of(ranges: &[Range<u64>], bytes: &Range<u64>) -> (u64, usize) {
+    let overlap = |range: &Range<u64>| {
+        range
+            .end
+            .min(bytes.end)
+            .saturating_sub(range.start.max(bytes.start))
+    };
+    let first = |range: &&Range<u64>| range.contains(&bytes.start);
+    let all = ranges.iter();
+    (all.clone().map(overlap).sum(), all.filter(first).count())
 }
 
 /// The layer and, for an expert's weight, the expert of a tensor name.
 fn place(name: &str) -> Option<(usize, Option<usize>)> {
-    let rest = name.strip_prefix("model.layers.")?;
+    let rest = name
+        .strip_prefix("model.layers.")
+        .or(name.strip_prefix("transformer.blocks."))?;
     let (layer, rest) = rest.split_once('.')?;
     let expert = rest
         .split_once(".experts.")
         .and_then(|(_, rest)| rest.split_once('.'))
-        .map(|(expert, _)| expert.parse().unwrap());
+        .and_then(|(expert, _)| expert.parse().ok());
     Some((layer.parse().unwrap(), expert))
 }
 
-fn check(name: &str, memory: Option<u64>) {
-    let golden = Golden::open(name);
-    let folder = tempfile::tempdir().unwrap();
-    golden.write(folder.path(), Stored::F32);
-    let counts = Arc::new(CountingSource::new(LocalSource::new(folder.path())));
-    let source = Box::new(Arc::clone(&counts));
-    let checkpoint = Arc::new(Checkpoint::open_with(source).unwrap());
-    let built = describe_folder(folder.path(), &OpenOptions::default()).unwrap();
-    let model = Model::bind(folder.path().into(), built, checkpoint).unwrap();
-    let work = tempfile::tempdir().unwrap();
-    let records = spool(&work.path().join("spool"));
-    let memory = memory.unwrap_or_else(|| match plan(&model, &records, &settings(0)) {
-        Err(EngineError::Budget { needed, .. }) => needed,
-        other => panic!("a budget of nothing gave {other:?}"),
-    });
-    let out = work.path().join("out");
-    let Opened::New(output) = OutputFolder::open(&out, RunKey::new(), false).unwrap() else {
-        panic!("the output folder is new");
-    };
-    counts.reset();
-    run(&model, &records, &settings(memory), output, &Quiet).unwrap();
+/// A run of one record, with what it read.
+struct Ran {
+    model: Model,
+    counts: Arc<CountingSource<LocalSource>>,
+    work: tempfile::TempDir,
+    _folder: tempfile::TempDir,
+}
 
-    let hit = hit_experts(&out);
-    let read = read_of(&model, &counts);
+impl Ran {
+    /// Runs a golden with these tokens; `memory` `None`: as little as works.
+    fn new(name: &str, tokens: &[u32], memory: Option<u64>) -> Self {
+        let golden = Golden::open(name);
+        let folder = tempfile::tempdir().unwrap();
+        golden.write(folder.path(), Stored::F32);
+        let counts = Arc::new(CountingSource::new(LocalSource::new(folder.path())));
+        let source = Box::new(Arc::clone(&counts));
+        let checkpoint = Arc::new(Checkpoint::open_with(source).unwrap());
+        let built = describe_folder(folder.path(), &OpenOptions::default()).unwrap();
+        let model = Model::bind(folder.path().into(), built, checkpoint).unwrap();
+        let work = tempfile::tempdir().unwrap();
+        let records = spool(&work.path().join("spool"), tokens);
+        let memory = memory.unwrap_or_else(|| match plan(&model, &records, &settings(0)) {
+            Err(EngineError::Budget { needed, .. }) => needed,
+            other => panic!("a budget of nothing gave {other:?}"),
+        });
+        let out = work.path().join("out");
+        let Opened::New(output) = OutputFolder::open(&out, RunKey::new(), false).unwrap() else {
+            panic!("the output folder is new");
+        };
+        counts.reset();
+        run(&model, &records, &settings(memory), output, &Quiet).unwrap();
+        Self {
+            model,
+            counts,
+            work,
+            _folder: folder,
+        }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.work.path().join("out")
+    }
+}
+
+fn check(name: &str, stacked: Option<(&str, usize)>, memory: Option<u64>) {
+    // Of four experts a single token leaves some alone.
+    let tokens: &[u32] = if stacked.is_some() {
+        &[3]
+    } else {
+        &[3, 1, 4, 1, 5]
+    };
+    let ran = Ran::new(name, tokens, memory);
+    let (model, counts) = (&ran.model, &ran.counts);
+    let hit = hit_experts(&ran.out());
+    let counts = counts.counts();
     let mut missed = 0;
     for tensor in model.checkpoint.tensors() {
-        let (bytes, firsts) = read[&*tensor.name];
-        let expected = match place(&tensor.name) {
-            // The token table by rows; the head is not asked for.
-            None => continue,
-            Some((layer, Some(expert))) if !hit.contains(&(layer, expert)) => {
+        let ranges = &counts[model.checkpoint.file_name(tensor.file)].ranges;
+        for part in parts(tensor, stacked) {
+            let within = tensor.offset + part.bytes.start..tensor.offset + part.bytes.end;
+            let chosen = part.expert.is_none_or(|of| hit.contains(&(part.layer, of)));
+            let expected = if chosen {
+                (within.end - within.start, 1)
+            } else {
                 missed += 1;
                 (0, 0)
-            }
-            Some(_) => (tensor.bytes, 1),
-        };
-        assert_eq!((bytes, firsts), expected, "{name}: {}", tensor.name);
+            };
+            let found = read_of(ranges, &within);
+            assert_eq!(found, expected, "{name}: {} {:?}", tensor.name, part.expert);
+        }
     }
     assert!(missed > 0, "{name}: every expert was chosen");
     assert!(!hit.is_empty(), "{name}: no expert was chosen");
@@ -148,9 +215,17 @@ fn check(name: &str, memory: Option<u64>) {
 
 #[test]
 fn an_expert_is_read_once_if_a_token_chose_it() {
-    for name in ["mixtral-16-experts", "qwen2_moe-window", "deepseek_v3"] {
-        check(name, Some(8 << 30));
-        check(name, None);
+    for (name, stacked) in [
+        ("mixtral-16-experts", None),
+        ("qwen2_moe-window", None),
+        ("deepseek_v3", None),
+        ("dbrx", Some((".experts.mlp.", 4))),
+        ("gpt_oss", Some((".experts.", 4))),
+        ("granitemoe", Some(("_linear.", 4))),
+        ("llama4_text", Some((".experts.", 4))),
+    ] {
+        check(name, stacked, Some(8 << 30));
+        check(name, stacked, None);
     }
 }
 
@@ -166,7 +241,7 @@ fn a_failing_read_of_an_expert_ends_the_run() {
     let checkpoint = Arc::new(Checkpoint::open_with(Box::new(failing)).unwrap());
     let model = Model::bind(folder.path().into(), built, checkpoint).unwrap();
     let work = tempfile::tempdir().unwrap();
-    let records = spool(&work.path().join("spool"));
+    let records = spool(&work.path().join("spool"), &[3, 1, 4, 1, 5]);
     let Opened::New(output) =
         OutputFolder::open(&work.path().join("out"), RunKey::new(), false).unwrap()
     else {

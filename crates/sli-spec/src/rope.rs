@@ -306,8 +306,8 @@ impl Rope {
     /// Records whose lengths map to the same class share one table; `length` in tokens.
     pub fn length_class(&self, length: usize) -> usize {
         match self.scaling {
-            RopeScaling::Dynamic { trained, .. } => length.max(trained),
-            RopeScaling::SteppedNtk {
+            RopeScaling::Dynamic { trained, .. }
+            | RopeScaling::SteppedNtk {
                 trained: Some(trained),
                 ..
             } => length.max(trained),

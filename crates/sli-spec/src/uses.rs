@@ -107,11 +107,11 @@ impl Uses {
         match mixer {
             Mixer::Attention(attention) => self.attention(attention),
             Mixer::LatentAttention(attention) => self.latent_attention(attention),
-            Mixer::FeedForward(network) => self.feed_forward(network),
             Mixer::MixtureOfExperts(experts) => self.experts(experts),
             Mixer::MixtureOfAttention(attention) => self.attention_experts(attention),
             Mixer::Linear(linear) => self.linear(linear),
-            Mixer::SparseFeedForward(SparseFeedForward {
+            Mixer::FeedForward(network)
+            | Mixer::SparseFeedForward(SparseFeedForward {
                 network,
                 deviations: _,
             }) => self.feed_forward(network),
@@ -207,7 +207,9 @@ impl Uses {
             gain: _,
         }) = differential
         {
-            lambda.iter().for_each(|&index| self.weight(index));
+            for &index in lambda {
+                self.weight(index);
+            }
             self.head_norm(Some(norm));
         }
         if let Some(DynamicMask {

@@ -285,17 +285,16 @@ impl Golden {
 
     /// The records as lines of a JSONL input.
     pub fn jsonl(&self) -> String {
-        self.records()
-            .iter()
-            .map(|record| {
-                let mut line =
-                    serde_json::json!({ "id": record.id, "input_ids": record.input_ids });
-                if let Some(types) = &record.token_type_ids {
-                    line["token_type_ids"] = serde_json::json!(types);
-                }
-                format!("{line}\n")
-            })
-            .collect()
+        let mut lines = String::new();
+        for record in self.records() {
+            let mut line = serde_json::json!({ "id": record.id, "input_ids": record.input_ids });
+            if let Some(types) = &record.token_type_ids {
+                line["token_type_ids"] = serde_json::json!(types);
+            }
+            lines += &line.to_string();
+            lines.push('\n');
+        }
+        lines
     }
 }
 

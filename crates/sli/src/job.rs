@@ -108,10 +108,9 @@ impl Job {
 
 fn compute(asked: ComputeArg, model: &Model) -> Compute {
     match asked {
-        ComputeArg::F32 => Compute::F32,
         ComputeArg::Bf16 => Compute::Bf16,
         ComputeArg::Auto if Kernels::native_bf16() && model.is_half_precision() => Compute::Bf16,
-        ComputeArg::Auto => Compute::F32,
+        ComputeArg::F32 | ComputeArg::Auto => Compute::F32,
     }
 }
 

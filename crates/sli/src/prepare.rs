@@ -160,7 +160,7 @@ impl Preparer<'_> {
             before.into_iter().find(|earlier| earlier.id == id)
         });
         if let Some(earlier) = earlier {
-            problem += &format!(", {}", earlier.place.position);
+            problem = format!("{problem}, {}", earlier.place.position);
         }
         InputError::Record {
             place: place.clone(),

@@ -56,13 +56,13 @@ pub fn report(error: &Error) {
     while let Some(error) = cause {
         let message = error.to_string();
         if !said.contains(&message) {
-            text += &format!("\n  because: {message}");
+            text = format!("{text}\n  because: {message}");
             said = message;
         }
         cause = error.source();
     }
     if let Some(hint) = error.hint() {
-        text += &format!("\n{} {hint}", styled("hint:", AnsiColor::Cyan));
+        text = format!("{text}\n{} {hint}", styled("hint:", AnsiColor::Cyan));
     }
     say(&text);
 }

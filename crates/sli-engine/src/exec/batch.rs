@@ -64,8 +64,8 @@ impl Batch {
         let mut next = range.start;
         while next < range.end {
             let limit = records.token_start(next) + READ_TOKENS;
-            let within = |&end: &usize| end < range.end && records.token_start(end + 1) <= limit;
-            let end = (next + 1..).find(|end| !within(end)).unwrap_or(range.end);
+            let full = |&end: &usize| records.token_start(end + 1) > limit;
+            let end = (next + 1..range.end).find(full).unwrap_or(range.end);
             for record in records.read(next..end)? {
                 builder.push(spec, record)?;
             }

@@ -214,7 +214,9 @@ pub(crate) fn rescale(row: &mut [f32], like: &[f32]) {
         squares.sum::<f64>() / row.len().max(1) as f64
     };
     let factor = (mean_square(like).sqrt() / mean_square(row).max(1e-5).sqrt()) as f32;
-    row.iter_mut().for_each(|value| *value *= factor);
+    for value in row {
+        *value *= factor;
+    }
 }
 
 /// Adds the sinusoidal embedding of one position.

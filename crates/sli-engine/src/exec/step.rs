@@ -242,11 +242,13 @@ impl Layer<'_> {
                 for row in 0..x.rows() {
                     let row = x.row_mut(row);
                     if let [factor] = factors {
-                        row.iter_mut().for_each(|value| *value *= factor);
+                        for value in row {
+                            *value *= factor;
+                        }
                     } else {
-                        row.iter_mut()
-                            .zip(factors)
-                            .for_each(|(value, factor)| *value *= factor);
+                        for (value, factor) in row.iter_mut().zip(factors) {
+                            *value *= factor;
+                        }
                     }
                 }
             }

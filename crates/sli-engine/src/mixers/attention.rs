@@ -136,9 +136,9 @@ pub(crate) fn run(
     let scale = attention.scale as f32;
     let change = |site: &BiasSite, logits: &mut [f32]| {
         if let Some(limit) = limit {
-            logits
-                .iter_mut()
-                .for_each(|logit| *logit = logit.clamp(-limit, limit));
+            for logit in &mut *logits {
+                *logit = logit.clamp(-limit, limit);
+            }
         }
         if let Some(chosen) = &dynamic {
             chosen.add(site, logits);
@@ -215,7 +215,9 @@ pub(crate) fn run(
                     .row_mut(row)
                     .chunks_exact_mut(attention.value_dim);
                 for (head, bias) in heads.zip(bias) {
-                    head.iter_mut().for_each(|value| *value += bias);
+                    for value in head {
+                        *value += bias;
+                    }
                 }
             }
         }
@@ -325,7 +327,9 @@ fn apply_gate(gate: &Mat, dim: usize, per_head: bool, heads: &mut Mat) {
         let gates = gate.row(row);
         if per_head {
             for (head, factor) in heads.row_mut(row).chunks_exact_mut(dim).zip(gates) {
-                head.iter_mut().for_each(|value| *value *= factor);
+                for value in head {
+                    *value *= factor;
+                }
             }
         } else {
             for (value, factor) in heads.row_mut(row).iter_mut().zip(gates) {

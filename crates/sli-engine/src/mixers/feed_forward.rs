@@ -106,6 +106,7 @@ fn cut(row: &mut [f32], deviations: f32) {
     let squares = row.iter().map(|&value| (f64::from(value) - mean).powi(2));
     let deviation = (squares.sum::<f64>() / count).sqrt();
     let cutoff = mean as f32 + deviation as f32 * deviations;
-    row.iter_mut()
-        .for_each(|value| *value = (*value - cutoff).max(0.0));
+    for value in row {
+        *value = (*value - cutoff).max(0.0);
+    }
 }

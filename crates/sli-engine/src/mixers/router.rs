@@ -125,11 +125,15 @@ pub(crate) fn choose(
         | RouterScore::SparseMixer { .. } => {}
     }
     if let Some(divisor) = divisor(router.renormalize, weights) {
-        weights.iter_mut().for_each(|weight| *weight /= divisor);
+        for weight in &mut *weights {
+            *weight /= divisor;
+        }
     }
     if router.scale != 1.0 {
         let scale = router.scale as f32;
-        weights.iter_mut().for_each(|weight| *weight *= scale);
+        for weight in weights {
+            *weight *= scale;
+        }
     }
 }
 
@@ -158,7 +162,9 @@ pub(super) fn softmax(values: &mut [f32]) {
         *value = (*value - max).exp();
         sum += *value;
     }
-    values.iter_mut().for_each(|value| *value /= sum);
+    for value in values {
+        *value /= sum;
+    }
 }
 
 /// One expert after another; `logits` of the chosen ones become negative infinity. What is near the

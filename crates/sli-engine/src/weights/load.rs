@@ -63,34 +63,44 @@ pub(crate) fn resident_bytes(leaf: &ResolvedLeaf, compute: Compute) -> u64 {
     }
 }
 
-/// Reads rows of one leaf into `packed`, which is reset to hold exactly them.
+/// Reads the same rows of leaves of one shape and element type in one go, each into its matrix of
+/// `packed`, which is reset to hold exactly them.
 pub(crate) fn pack_rows(
     model: &Model,
-    key: LeafKey,
-    leaf: &ResolvedLeaf,
+    leaves: &[(LeafKey, &ResolvedLeaf)],
     slice: usize,
     rows: Range<usize>,
     compute: Compute,
     staging: &mut Vec<u8>,
-    packed: &mut PackedWeights,
+    packed: &mut [PackedWeights],
 ) -> Result<(), EngineError> {
-    let element = element(leaf.dtype()).unwrap_or(Element::F32);
-    let row_bytes = leaf.columns() * element.size();
-    let step = (STAGING_BYTES / row_bytes.max(1)).max(1);
-    packed.reset(rows.len(), leaf.columns(), packed_kind(leaf, compute));
+    let Some(&(_, first)) = leaves.first() else {
+        return Ok(());
+    };
+    let element = element(first.dtype()).unwrap_or(Element::F32);
+    let row_bytes = first.columns() * element.size();
+    let step = (STAGING_BYTES / (row_bytes * leaves.len()).max(1)).max(1);
+    for packed in &mut *packed {
+        packed.reset(rows.len(), first.columns(), packed_kind(first, compute));
+    }
+    let sources: Vec<&ResolvedLeaf> = leaves.iter().map(|&(_, leaf)| leaf).collect();
     let mut start = rows.start;
     while start < rows.end {
         let end = (start + step).min(rows.end);
-        staging.resize((end - start) * row_bytes, 0);
-        leaf.read_rows(slice, start..end, staging)?;
-        if let Some(index) = first_non_finite(staging, element) {
-            let index = start * leaf.columns() + index;
-            return Err(EngineError::NonFinite {
-                leaf: key.describe(model),
-                index,
-            });
+        let bytes = (end - start) * row_bytes;
+        staging.resize(bytes * leaves.len(), 0);
+        ResolvedLeaf::read_rows_together(&sources, slice, start..end, staging)?;
+        let parts = staging.chunks_exact(bytes.max(1));
+        for ((&(key, leaf), part), packed) in leaves.iter().zip(parts).zip(&mut *packed) {
+            if let Some(index) = first_non_finite(part, element) {
+                let index = start * leaf.columns() + index;
+                return Err(EngineError::NonFinite {
+                    leaf: key.describe(model),
+                    index,
+                });
+            }
+            packed.pack_rows(start - rows.start, part, element);
         }
-        packed.pack_rows(start - rows.start, staging, element);
         start = end;
     }
     Ok(())
@@ -126,6 +136,7 @@ pub(crate) fn whole(
     }
     let mut packed = reuse.unwrap_or_else(|| PackedWeights::new(0, 0, PackedKind::F32));
     let rows = leaf.rows();
-    pack_rows(model, key, &leaf, 0, 0..rows, compute, staging, &mut packed)?;
+    let into = std::slice::from_mut(&mut packed);
+    pack_rows(model, &[(key, &leaf)], 0, 0..rows, compute, staging, into)?;
     Ok(Weight::Matrix(packed))
 }

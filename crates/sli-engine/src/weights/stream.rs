@@ -1,5 +1,6 @@
 //! Pieces of weights that pass by one after another: read one while the one before is used.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::mpsc::sync_channel;
 
@@ -40,10 +41,15 @@ pub(crate) fn stream(
     std::thread::scope(move |scope| {
         let (full, empty_sender) = (full, empty_sender);
         scope.spawn(move || {
-            let mut staging = Vec::new();
+            let mut reader = Reader {
+                model,
+                compute,
+                staging: Vec::new(),
+                known: HashMap::new(),
+            };
             for group in groups {
                 let Ok(mut packed) = empty.recv() else { return };
-                let read = read_group(model, compute, group, &mut staging, &mut packed);
+                let read = reader.read_group(group, &mut packed);
                 let failed = read.is_err();
                 if full_sender.send(read.map(|()| packed)).is_err() || failed {
                     return;
@@ -62,26 +68,51 @@ pub(crate) fn stream(
     })
 }
 
-fn read_group(
-    model: &Model,
+struct Reader<'m> {
+    model: &'m Model,
     compute: Compute,
-    group: &[Piece<'_>],
-    staging: &mut Vec<u8>,
-    packed: &mut Vec<PackedWeights>,
-) -> Result<(), EngineError> {
-    packed.resize_with(group.len(), || PackedWeights::new(0, 0, PackedKind::F32));
-    for (piece, packed) in group.iter().zip(packed) {
-        let rows = piece.rows.clone();
-        load::pack_rows(
-            model,
-            piece.key,
-            piece.leaf,
-            piece.slice,
-            rows,
-            compute,
-            staging,
-            packed,
-        )?;
+    staging: Vec<u8>,
+    /// Whether two leaves lie between one another in a file.
+    known: HashMap<(LeafKey, LeafKey), bool>,
+}
+
+impl Reader<'_> {
+    fn read_group(
+        &mut self,
+        group: &[Piece<'_>],
+        packed: &mut Vec<PackedWeights>,
+    ) -> Result<(), EngineError> {
+        packed.resize_with(group.len(), || PackedWeights::new(0, 0, PackedKind::F32));
+        let mut start = 0;
+        while start < group.len() {
+            let mut end = start + 1;
+            while end < group.len() && self.together(&group[start], &group[end])? {
+                end += 1;
+            }
+            let (pieces, packed) = (&group[start..end], &mut packed[start..end]);
+            let leaves: Vec<_> = pieces.iter().map(|piece| (piece.key, piece.leaf)).collect();
+            let (slice, rows) = (pieces[0].slice, pieces[0].rows.clone());
+            let (model, compute) = (self.model, self.compute);
+            let staging = &mut self.staging;
+            load::pack_rows(model, &leaves, slice, rows, compute, staging, packed)?;
+            start = end;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Whether two pieces are best read in one go.
+    fn together(&mut self, a: &Piece<'_>, b: &Piece<'_>) -> Result<bool, EngineError> {
+        let alike = (a.slice, &a.rows) == (b.slice, &b.rows)
+            && a.leaf.shape() == b.leaf.shape()
+            && a.leaf.dtype() == b.leaf.dtype();
+        if !alike {
+            return Ok(false);
+        }
+        if let Some(&known) = self.known.get(&(a.key, b.key)) {
+            return Ok(known);
+        }
+        let overlaps = a.leaf.overlaps(b.leaf)?;
+        self.known.insert((a.key, b.key), overlaps);
+        Ok(overlaps)
+    }
 }

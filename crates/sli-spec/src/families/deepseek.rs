@@ -260,7 +260,7 @@ pub fn hy_v3(config: &Config) -> Result<ModelSpec, SpecError> {
 
 /// Sizes of the attention of one layer, where layers differ.
 #[derive(Clone, Copy)]
-struct Heads {
+struct Sizes {
     heads: usize,
     kv_heads: usize,
     head_dim: usize,
@@ -269,7 +269,7 @@ struct Heads {
     output_bias: bool,
 }
 
-impl Heads {
+impl Sizes {
     fn build(self, leaves: &mut crate::build::Leaves, hidden_size: usize, mask: Mask) -> Attention {
         let mut projection =
             |name: &str, out| leaves.linear(name, [out, hidden_size], self.bias, Shard::Column);
@@ -345,7 +345,7 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     let (masks, ropes) = (decoder.masks.clone(), decoder.ropes.clone());
     decoder.attention_of = MixerOf::new(move |leaves, layer| {
         let windowed = is_window(masks[layer]);
-        let sizes = Heads {
+        let sizes = Sizes {
             heads,
             kv_heads: if windowed { 2 * kv_heads } else { kv_heads },
             head_dim,
@@ -505,7 +505,7 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
     let (masks, ropes) = (decoder.masks.clone(), decoder.ropes.clone());
     decoder.attention_of = MixerOf::new(move |leaves, layer| {
         let heads = counts[layer];
-        let sizes = Heads {
+        let sizes = Sizes {
             heads,
             kv_heads,
             head_dim,
@@ -894,16 +894,16 @@ pub fn glm_moe_dsa(config: &Config) -> Result<ModelSpec, SpecError> {
     config.ignore(&["mlp_bias", "moe_layer_freq"]);
     sparse_attention(config, true, first, |config, layers| {
         if let Some(types) = config.texts("indexer_types")? {
-            return indexer_layers(config, "indexer_types", types, layers);
+            return indexer_layers(config, "indexer_types", &types, layers);
         }
         match config.value("index_topk_pattern").cloned() {
             Some(serde_json::Value::String(pattern)) => {
-                let types = pattern.chars().map(String::from).collect();
-                indexer_layers(config, "index_topk_pattern", types, layers)
+                let types: Vec<String> = pattern.chars().map(String::from).collect();
+                indexer_layers(config, "index_topk_pattern", &types, layers)
             }
             Some(_) => {
                 let types = config.texts("index_topk_pattern")?.unwrap_or_default();
-                indexer_layers(config, "index_topk_pattern", types, layers)
+                indexer_layers(config, "index_topk_pattern", &types, layers)
             }
             None => {
                 let every = match config.value("index_topk_freq") {
@@ -925,7 +925,7 @@ pub fn glm_moe_dsa(config: &Config) -> Result<ModelSpec, SpecError> {
 fn indexer_layers(
     config: &Config,
     key: &str,
-    types: Vec<String>,
+    types: &[String],
     layers: usize,
 ) -> Result<Vec<bool>, SpecError> {
     if types.len() < layers {

@@ -855,6 +855,11 @@ pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
 
 /// Llama 4: windows of whole chunks, weights on the experts' inputs.
 pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
+    const NETWORK: [&str; 3] = [
+        "feed_forward.gate_proj",
+        "feed_forward.up_proj",
+        "feed_forward.down_proj",
+    ];
     let mut decoder = {
         let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
         Decoder::with_width(config, norm, config.size("intermediate_size_mlp")?)?
@@ -895,11 +900,6 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
         None => (1..=layers).map(|layer| layer % step == 0).collect(),
     };
     let inner = config.size("intermediate_size")?;
-    const NETWORK: [&str; 3] = [
-        "feed_forward.gate_proj",
-        "feed_forward.up_proj",
-        "feed_forward.down_proj",
-    ];
     let experts = Experts {
         tensors: ExpertTensors::Transposed {
             names: [

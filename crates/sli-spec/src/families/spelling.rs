@@ -113,7 +113,9 @@ pub fn respell(source: &mut Source, place: &impl Fn(&str) -> Option<Source>) {
             }
         }
         Source::OneOf(all) | Source::ConcatRows(all) | Source::ConcatColumns(all) => {
-            all.iter_mut().for_each(|source| respell(source, place));
+            for source in all {
+                respell(source, place);
+            }
         }
         Source::Part { of, .. }
         | Source::Transpose(of)

@@ -7,6 +7,7 @@
 mod chat_templates;
 mod command_line;
 mod end_to_end;
+mod experts;
 mod inputs;
 mod models;
 mod parquet;

@@ -54,7 +54,14 @@ impl Place {
             sli_spec::describe(&Config::parse(&text).unwrap(), &Options::default()).unwrap();
         let mut tensors = BTreeMap::new();
         for leaf in built.spec.leaves() {
-            tensors.insert(stored_name(&leaf.source), leaf.shape.clone());
+            match &leaf.source {
+                Source::Each { of, count } => {
+                    let of = stored_name(of);
+                    let each = (0..*count).map(|item| of.replace("{}", &item.to_string()));
+                    tensors.extend(each.map(|name| (name, leaf.shape[1..].to_vec())));
+                }
+                plain => _ = tensors.insert(stored_name(plain), leaf.shape.clone()),
+            }
         }
         self.write(&format!("{name}/model.safetensors"), safetensors(&tensors));
     }

@@ -56,8 +56,8 @@ fn minilm_embeds_sentences_as_the_reference_does() {
 }
 
 fn embeddings(place: &Place) -> BTreeMap<String, Vec<f64>> {
-    let file = std::fs::File::open(place.path("out/embeddings.parquet")).unwrap();
-    let reader = SerializedFileReader::new(file).unwrap();
+    let file = fs_err::File::open(place.path("out/embeddings.parquet")).unwrap();
+    let reader = SerializedFileReader::new(file.into_file()).unwrap();
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
     rows.map(|row| {
         let mut columns = row.get_column_iter().map(|(_, field)| field);
