@@ -452,3 +452,56 @@ fn interruptions_change_no_byte() {
         }
     }
 }
+
+/// 64 questions with four answers each, behind one of four beginnings of 600 tokens.
+fn multiple_choice() -> Vec<Record> {
+    let mut random = Random(3);
+    let mut text = |length| -> Vec<u32> { (0..length).map(|_| random.below(90) as u32).collect() };
+    let beginnings: Vec<Vec<u32>> = (0..4).map(|_| text(600)).collect();
+    let mut records = Vec::new();
+    for question in 0..64 {
+        // All questions and answers begin differently.
+        let asked = [vec![question as u32], text(59)].concat();
+        for answer in 0..4 {
+            let answered = [vec![answer], text(9)].concat();
+            records.push(Record {
+                id: format!("{question}.{answer}"),
+                tokens: [&beginnings[question / 16][..], &asked, &answered].concat(),
+                token_types: None,
+            });
+        }
+    }
+    records
+}
+
+#[test]
+fn questions_with_common_examples_take_a_fifth() {
+    let subject = Subject::of(&Golden::open("llama"));
+    let settings = Settings {
+        takes: vec![Take::Scores],
+        threads: 2,
+        chunk_tokens: None,
+        ..subject.settings.clone()
+    };
+    let layers = subject.model.spec.output_stack().layers.len() as u64;
+    let mut records = multiple_choice();
+    for order in ["as asked", "shuffled"] {
+        let work = tempfile::tempdir().unwrap();
+        let spooled = spool(&records, work.path());
+        let (_, summary) = results(&subject.model, &spooled, &settings).unwrap();
+        let (computed, alone) = (summary.token_layers, summary.token_layers_alone);
+        assert!(5 * computed <= alone, "{order}: {computed} of {alone}");
+        assert_eq!(alone, layers * 256 * 670, "{order}");
+        // The plan knows of what stands side by side.
+        let planned = summary.plan.rows * layers;
+        assert!(computed <= planned, "{order}: {computed}, not {planned}");
+        if order == "as asked" {
+            assert_eq!(computed, planned);
+            assert_eq!(computed, layers * (4 * 600 + 64 * 60 + 256 * 10));
+        }
+        let mut random = Random(11);
+        for last in (1..records.len()).rev() {
+            records.swap(last, random.below(last + 1));
+        }
+    }
+}

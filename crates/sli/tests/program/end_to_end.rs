@@ -24,7 +24,7 @@ const ALL: [&str; 12] = [
 ];
 
 /// Every file of a result folder but the manifest.
-fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn results(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {

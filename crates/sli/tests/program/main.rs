@@ -13,4 +13,5 @@ mod models;
 mod parquet;
 mod place;
 mod real_models;
+mod sharing;
 mod tokenizers;
