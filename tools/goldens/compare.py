@@ -4,17 +4,16 @@
     python compare.py --sli SLI --goldens                                 every golden's configuration instead
     python compare.py --sli SLI --variants 8 --seed 1 llama gemma2        8 random other configurations of each of these types
 
-A random configuration changes a few values of the base: sizes, heads, biases, ties, activations, epsilons, factors, rope
-scalings, windows, experts, the class (with or without a head), and how the file is stored (bf16, shards, names without the base
-prefix). What transformers itself cannot build or run is drawn again. Prints a line a model and the totals; exit 1 when a
-number differs or `sli` refuses what the reference runs.
+A random configuration changes a few values of the base (mutations.py): sizes, heads, biases, ties, activations, epsilons,
+factors, rope scalings, windows, patterns of layers, experts, the class (with or without a head); how it is spelled (older keys,
+keys left to the class, keys of other programs); and how the weights are stored (bf16, shards, names without the base prefix). What
+transformers itself cannot build or run is drawn again. Prints a line a model and the totals; exit 1 when a number differs or
+`sli` refuses what the reference runs.
 """
 
 import argparse
-import copy
 import json
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -27,101 +26,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import generate
+import mutations
 import weights
 
-ACTIVATIONS = ["silu", "gelu", "gelu_new", "relu", "gelu_pytorch_tanh", "relu2", "gelu_fast", "quick_gelu"]
-# Read by nothing in the forward pass, or only by training, generation and other tasks.
-INERT = re.compile(
-    r"dropout|pdrop|initializer|init_|_init|token_id|use_cache|output_|return_|dtype|architectures|problem_type|is_encoder|chunk_size_feed|"
-    r"aux_loss|jitter|z_loss|layerdrop|classifier|summary|mtp|nextn|_name_or_path|model_type|is_decoder|add_cross|mode$|kernel|"
-    r"pooling|gradient|tpu|scan|use_mem|truncat|label|loss|finetuning|problem|prune|transformers_version|use_bidirectional|pretraining_tp"
-)
-SIZES = re.compile(r"(intermediate_size|ffn_dim|d_ff|n_inner|ffn_hidden_size|moe_intermediate_size|shared_expert_intermediate_size|expert_ffn_hidden_size)$")
-WINDOWS = re.compile(r"(sliding_window|sliding_window_size|attention_window_size|window_size|attention_chunk_size|index_topk|keep_window_size)$")
+# Types of the reference's that share a class with another: the same files under another `model_type`.
+ALIASES = {"gpt-sw3": "gpt2", "kimi_k2": "deepseek_v3"}
 
 
-def rope_variants(rng, value):
-    """Other rope parameters of the same form."""
-    theta = rng.choice([300.0, 10000.0, 500000.0])
-    plain = {key: rest for key, rest in value.items() if key in ("partial_rotary_factor",)}
-    kinds = [
-        {"rope_type": "default"},
-        {"rope_type": "linear", "factor": rng.choice([2.0, 3.5])},
-        {"rope_type": "dynamic", "factor": rng.choice([2.0, 4.0])},
-        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": rng.choice([16, 64])},
-        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": rng.choice([16, 32]), **rng.choice([{}, {"mscale": 0.8, "mscale_all_dim": 0.6}, {"beta_fast": 16.0, "beta_slow": 2.0}, {"truncate": False}])},
-    ]
-    return {**plain, "rope_theta": theta, **rng.choice(kinds)}
-
-
-def other(rng, key, value, config):
-    """Another value of a key, or None: leave it."""
-    if INERT.search(key):
-        return None
-    if isinstance(value, bool):
-        return not value
-    if key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
-        return rng.choice([1, 2, 3, 5, 6])
-    if key in ("num_attention_heads", "n_head", "n_heads"):
-        return rng.choice([1, 2, 4, 8])
-    if key in ("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads"):
-        return rng.choice([1, 2, 4])
-    if key in ("hidden_size", "n_embd", "d_model", "dim"):
-        return rng.choice([48, 64, 96, 128])
-    if key in ("head_dim", "v_head_dim", "qk_nope_head_dim", "kv_lora_rank", "q_lora_rank", "kv_channels"):
-        return rng.choice([8, 16, 24, 32])
-    if key == "qk_rope_head_dim":
-        return rng.choice([4, 8, 16])
-    if SIZES.search(key) and isinstance(value, int):
-        return rng.choice([40, 72, 100, 130])
-    if key in ("vocab_size",):
-        return rng.choice([131, 160, 257])
-    if WINDOWS.search(key) and isinstance(value, int):
-        return rng.choice([1, 3, 5, 16, 64])
-    if key in ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"):
-        return rng.choice([4, 8, 12])
-    if key in ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"):
-        return rng.choice([1, 2, 3, 4])
-    if key in ("n_group", "topk_group"):
-        return rng.choice([1, 2, 4])
-    if key in ("n_shared_experts", "num_shared_experts", "first_k_dense_replace", "decoder_sparse_step"):
-        return rng.choice([1, 2])
-    if key in ("hidden_act", "hidden_activation", "activation_function", "activation", "afn"):
-        return rng.choice(ACTIVATIONS)
-    if key == "rope_parameters" and isinstance(value, dict):
-        if all(isinstance(rest, dict) for rest in value.values()):
-            return {kind: rope_variants(rng, rest) for kind, rest in value.items()}
-        return rope_variants(rng, value)
-    if key == "scoring_func":
-        return rng.choice(["sigmoid", "softmax"])
-    if key in ("eps", "rms_norm_eps", "layer_norm_eps", "norm_eps", "layer_norm_epsilon", "norm_epsilon") and value:
-        return rng.choice([1e-6, 1e-3, 0.02])
-    if key in ("partial_rotary_factor", "rotary_pct"):
-        return rng.choice([0.25, 0.5, 0.75, 1.0])
-    if isinstance(value, float) and value:
-        return round(value * rng.choice([0.6, 0.8, 1.3, 1.7]), 4)
-    if isinstance(value, list) and value and all(isinstance(rest, str) for rest in value):
-        return rng.sample(value, len(value))
-    return None
-
-
-def mutated(rng, base):
-    config = copy.deepcopy(base)
-    keys = [key for key, value in config.items() if other(random.Random(0), key, value, config) is not None]
-    changes = {}
-    for key in rng.sample(keys, min(len(keys), rng.choice([1, 2, 3, 5, 8]))):
-        value = other(rng, key, config[key], config)
-        if value is not None and value != config[key]:
-            if key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
-                for name, rest in config.items():
-                    if isinstance(rest, list) and len(rest) == config[key]:
-                        config[name] = [rest[layer % len(rest)] for layer in range(value)]
-            config[key] = changes[key] = value
-    return config, changes
-
-
-def build(variant, config, folder, rng):
-    """A model of this configuration with random weights, saved; its outputs come from what was saved."""
+def build(variant, config, folder, rng, respell):
+    """A model of this configuration with random weights, saved; its outputs come from what was saved. Returns how its file is spelled."""
     torch.manual_seed(rng.randrange(1 << 30))
     cls = generate.model_class(variant)
     model = cls(generate.config_of(config)).eval()
@@ -145,11 +58,18 @@ def build(variant, config, folder, rng):
     if variant.get("config_as_given"):
         given = {key: value for key, value in config.items() if key != "dtype"}
         (folder / "config.json").write_text(json.dumps(given, indent=2) + "\n")
+    if not respell:
+        return []
+    written, said = mutations.respelled(rng, json.loads((folder / "config.json").read_text(), object_hook=generate.float_of))
+    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
+    return said
 
 
 def inputs_of(config, rng):
     vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
-    return [[rng.randrange(5, vocabulary) for _ in range(length)] for length in (1, 9, 41)]
+    table = mutations.TABLES.match(config.model_type)
+    longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, 90) if table else 90
+    return [[rng.randrange(5, vocabulary) for _ in range(length)] for length in (1, 9, 41, longest)]
 
 
 def tensors_of(folder):
@@ -189,12 +109,12 @@ def shaken(variant, folder, ids, wanted, stack):
     return largest
 
 
-def check(variant, config, sli, rng):
-    """(result, detail) of one model."""
+def check(variant, config, sli, rng, alias=None, respell=False):
+    """(result, detail) of one model; `alias`: another name of its type."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         try:
-            build(variant, config, place / "model", rng)
+            said = build(variant, config, place / "model", rng, respell)
             model = generate.load({**variant, "name": "compare"}, place / "model")
             ids = inputs_of(model.config.get_text_config(), rng)
             reference = []
@@ -202,20 +122,23 @@ def check(variant, config, sli, rng):
                 reference.append(generate.run(generate.load({**variant, "name": "compare"}, place / "model"), {"input_ids": torch.tensor(record)}, variant))
         except Exception as error:
             return "skipped", str(error).split("\n")[0][:120]
+        if alias:
+            path = place / "model" / "config.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": alias}))
         (place / "in.jsonl").write_text("".join(json.dumps({"id": str(index), "input_ids": record}) + "\n" for index, record in enumerate(ids)))
         takes = ["--take", "hidden"] + (["--take", "logits"] if "logits" in reference[0][0] else [])
         command = [sli, "run", place / "model", "--input", place / "in.jsonl", "--out", place / "out", "--compute", "f32", "--allow-long", *takes]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            return ("CRASHED" if done.returncode not in (2, 3, 4) else "REFUSED"), done.stderr.strip().replace("\n", " ")[-300:]
+            return ("CRASHED" if done.returncode not in (2, 3, 4) else "REFUSED"), f"{done.stderr.strip()[-300:]} {said}".replace("\n", " ")
         found = tensors_of(place / "out")
         stack = "decoder" if any(name.startswith("decoder.") for name, _ in found) else "encoder"
         wanted = {}
         for index, (results, capture) in enumerate(reference):
             for boundary, tensor in capture.boundaries.items():
                 wanted[f"{stack}.{boundary:03}", str(index)] = tensor
-            _, end = capture.norm()
-            if end is not None and not variant.get("norm") == "none":
+            module, end = capture.norm()
+            if end is not None and variant.get("norm") != "none" and not module.endswith("project_out"):
                 wanted[f"{stack}.norm", str(index)] = end
             if "logits" in results:
                 wanted["logits", str(index)] = results["logits"]
@@ -233,7 +156,7 @@ def check(variant, config, sli, rng):
         if shaken(variant, place / "model", ids, wanted, stack) > 1.0:
             return "unstable", f"{units:.3g} x the tolerance, but rounding alone moves the reference as far"
         first = next((name for name in wanted if worst(found[name], wanted[name]) > 1.0), None)
-        return "WRONG", f"{units:.3g} x the tolerance at {key}, first at {first}"
+        return "WRONG", f"{units:.3g} x the tolerance at {key}, first at {first} {said}"
 
 
 def main():
@@ -255,6 +178,10 @@ def main():
             key = name if options.goldens else variant["base"]
             first.setdefault(key, (model_type, variant))
     totals, bad = {}, 0
+    for alias, model_type in ALIASES.items():
+        if alias in supported and (not options.types or alias in options.types) and not options.goldens:
+            variant = next(variant for variant in variants.values() if generate.base_of(variant)["config"]["model_type"] == model_type)
+            first[alias] = (model_type, variant)
     for key, (model_type, variant) in sorted(first.items()):
         if variant.get("attention") is None and model_type == "falcon":
             variant = {**variant, "attention": "sdpa"}
@@ -264,13 +191,13 @@ def main():
             config, changes, tried, result, detail = base, {}, variant, "skipped", ""
             for _ in range(12):
                 if options.variants:
-                    config, changes = mutated(rng, base)
+                    config, changes = mutations.mutated(rng, base)
                     cls = rng.choice([variant.get("class"), variant.get("class"), *supported[model_type]])
                     cls = cls if hasattr(transformers, cls or "") else None
                     tried = {**variant, "class": cls or generate.model_class(variant).__name__}
                     config["architectures"] = changes["architectures"] = [tried["class"]]
                 try:
-                    result, detail = check(tried, config, options.sli, rng)
+                    result, detail = check(tried, config, options.sli, rng, key if key in ALIASES else None, options.variants > 0)
                 except Exception:
                     result, detail = "ERROR", traceback.format_exc().strip().replace("\n", " ")[-300:]
                 if result != "skipped" or not options.variants:

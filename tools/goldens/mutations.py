@@ -1,0 +1,406 @@
+"""Random other configurations of a model type, and other spellings of the same configuration, for compare.py.
+
+`mutated` changes a few values of a base: every key of the class that the forward pass reads is drawn from, also the ones that
+are null in the base. `respelled` writes a configuration the way published files do: older keys, keys left to the class's
+defaults, keys of other programs.
+"""
+
+import copy
+import json
+import random
+import re
+
+import generate
+
+ACTIVATIONS = ["silu", "gelu", "gelu_new", "relu", "gelu_pytorch_tanh", "relu2", "gelu_fast", "quick_gelu"]
+# Read by nothing in the forward pass, or only by training, generation and other tasks.
+INERT = re.compile(
+    r"^(.*dropout.*|.*pdrop|.*initializer.*|init_.*|.*_init|.*token_id|use_cache|output_(attentions|hidden_states|router_logits)|return_.*|dtype|architectures|"
+    r"problem_type|is_encoder.*|chunk_size_feed_forward|.*aux_loss.*|.*jitter.*|z_loss.*|layerdrop|classifier.*|summary.*|mtp.*|.*nextn.*|_name_or_path|"
+    r"model_type|is_decoder|add_cross_attention|.*gradient.*|.*label.*|.*loss.*|finetuning.*|prune.*|transformers_version|pretraining_tp|init_device|"
+    r"qk_head_dim|attn_pdrop|moe_loss_weight|pooling|rope_scaling|rope_theta|learned_pos_emb|embedding_fraction|logit_scale_init|use_mem)$"
+)
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length")
+# Position tables, which a record may not outgrow.
+TABLES = re.compile(r"^(bert|roberta|distilbert|gpt2|gpt-sw3|gpt_bigcode|gpt_neo|openai-gpt|imagegpt|biogpt|opt|xglm|ctrl)$")
+HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
+SIZES = re.compile(
+    r"(intermediate_size|ffn_dim|d_ff|dff|n_inner|ffn_hidden_size|hidden_dim|intermediate_size_mlp|prefix_dense_intermediate_size|expert_ffn_hidden_size)$"
+)
+WINDOWS = re.compile(r"(sliding_window|sliding_window_size|attention_window_size|window_size|attention_chunk_size|index_topk|keep_window_size)$")
+KINDS = {
+    "layer_types": ["full_attention", "sliding_attention"],
+    "mlp_layer_types": ["dense", "sparse"],
+}
+CHUNKED = {"llama4_text": ["full_attention", "chunked_attention"]}
+
+# What a key is drawn from. `None` in a list is the value null.
+CHOICES = {
+    "_sliding_window_pattern": [1, 2, 3],
+    "altup_active_idx": [0, 1],
+    "altup_num_inputs": [2, 3, 4],
+    "attn_logit_softcapping": [None, 3.0, 50.0],
+    "clip_qkv": [None, 0.4, 1.5],
+    "decoder_sparse_step": [1, 2, 3],
+    "dim_model_base": [16, 32, 256],
+    "expansion_ratio": [2, 3, 4],
+    "expert_selection_fn": ["softmax", "sigmoid"],
+    "final_logit_softcapping": [None, 2.0, 30.0],
+    "first_k_dense_replace": [0, 1, 2, 4],
+    "floor_scale": [4, 8, 16],
+    "global_attn_every_n_layers": [1, 2, 3],
+    "head_dim": [8, 16, 24, 32],
+    "hidden_size_per_layer_input": [8, 16],
+    "index_head_dim": [16, 32],
+    "index_n_heads": [1, 2, 4, 8],
+    "interleave_moe_layer_step": [1, 2],
+    "intermediate_multiple_size": [2, 3],
+    "kv_channels": [8, 16, 24, 32],
+    "kv_lora_rank": [8, 16, 24, 32],
+    "laurel_rank": [4, 16],
+    "logit_scale": [None, 0.25, 0.7],
+    "max_window_layers": [0, 1, 2, 28],
+    "moe_layer_end_index": [-1, 1, 2, 122],
+    "moe_layer_interval": [1, 2],
+    "moe_layer_start_index": [0, 1, 2],
+    "moe_num_shared_experts": [1, 2, 3],
+    "moe_router_logit_softcapping": [0.0, 1.5],
+    "n_group": [1, 2, 4],
+    "n_shared_experts": [1, 2, 3],
+    "no_rope_layer_interval": [1, 2, 3, 4],
+    "norm_topk_prob": [True, False],
+    "num_dense_layers": [0, 1, 2],
+    "num_kv_shared_layers": [0, 1, 2, 3],
+    "num_ln_in_parallel_attn": [None, 1, 2],
+    "num_shared_experts": [0, 1, 2],
+    "position_bias_max_distance": [8, 20, 128],
+    "position_bias_num_buckets": [8, 12, 32],
+    "prefix_dense_sliding_window_pattern": [1, 2, 3],
+    "prompt_length": [1, 4, 9],
+    "prompt_types": [3, 4, 6],
+    "q_lora_rank": [None, 8, 16, 24],
+    "qk_nope_head_dim": [8, 16, 24],
+    "qk_rope_head_dim": [4, 8, 16],
+    "query_pre_attn_scalar": [16, 24, 64, 256],
+    "rotary_dim": [4, 8, 16],
+    "scale_emb": [1, 3, 12],
+    "scoring_func": ["sigmoid", "softmax"],
+    "segment_types": [3, 5],
+    "shared_expert_combination_strategy": ["average", "sum"],
+    "sliding_window_pattern": [1, 2, 3, 4],
+    "topk_group": [1, 2, 4],
+    "topk_method": ["greedy", "group_limited_greedy"],
+    "type_vocab_size": [1, 2, 3],
+    "v_head_dim": [8, 16, 24, 32],
+    "vocab_size": [131, 160, 257],
+    "vocab_size_per_layer_input": [160, 200, 300],
+    "word_embed_proj_dim": [32, 64, 96],
+    "zero_expert_num": [0, 1, 4],
+    "alibi_bias_max": [4, 8, 16],
+    "kv_n_heads": [1, 2, 4],
+    "moe_normalize_expert_weights": [None, 1.0, 2.0],
+    "softmax_scale": [None, 0.1, 0.4],
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads"), [1, 2, 4, 8]),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), [4, 8, 9, 12, 16]),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k"), [1, 2, 3, 4]),
+    **dict.fromkeys(("hidden_act", "hidden_activation", "activation_function", "activation", "afn"), ACTIVATIONS),
+    **dict.fromkeys(("eps", "rms_norm_eps", "layer_norm_eps", "norm_eps", "layer_norm_epsilon", "norm_epsilon"), [1e-6, 1e-3, 0.02]),
+    **dict.fromkeys(("partial_rotary_factor", "rotary_pct"), [0.25, 0.5, 0.75, 1.0]),
+    **dict.fromkeys(LAYERS, [1, 2, 3, 5, 6, 7]),
+    **dict.fromkeys(HEADS, [1, 2, 4, 8]),
+    **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
+}
+# Where a type reads a key in another way.
+CHOICES_OF = {
+    ("gemma3_text", "use_bidirectional_attention"): [None, False, True],
+    ("gemma4_text", "use_bidirectional_attention"): [None, "vision", "all"],
+    ("gemma4_unified_text", "use_bidirectional_attention"): [None, "vision", "all"],
+    ("gemma", "use_bidirectional_attention"): [None, False],
+    ("gemma2", "use_bidirectional_attention"): [None, False],
+    ("vaultgemma", "use_bidirectional_attention"): [None, False],
+    ("mpt", "logit_scale"): [None, 0.5],
+    ("cohere2_moe", "rms_norm_eps"): [None, 1e-5, 0.02],
+    ("hunyuan_v1_moe", "num_experts"): [4, 8],
+    ("gemma4_text", "moe_intermediate_size"): [24, 40],
+    ("gemma4_text", "vocab_size_per_layer_input"): [300],
+    ("hy_v3", "num_shared_experts"): [1, 2],
+    ("apertus", "hidden_act"): ["xielu", "xielu", "silu", "relu2"],
+    ("mpt", "norm_type"): ["low_precision_layernorm"],
+    ("gpt_bigcode", "multi_query"): [True, False],
+}
+
+
+def layers_of(config):
+    return next((config[key] for key in LAYERS if key in config), None)
+
+
+def rotated_features(config):
+    """Features of a head that turn, as the classes reckon them."""
+    head = config.get("qk_rope_head_dim") or config.get("head_dim")
+    if head is None:
+        heads = next((config[key] for key in HEADS if config.get(key)), 1)
+        head = next((config[key] for key in HIDDEN if config.get(key)), 64) // heads
+    return head
+
+
+def rope_variants(rng, value, config):
+    """Other rope parameters of the same form."""
+    partial = value.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    plain = {}
+    if "partial_rotary_factor" in value:
+        partial = rng.choice([partial, 0.25, 0.5, 1.0])
+        plain["partial_rotary_factor"] = partial
+    for key in ("llama_4_scaling_beta", "mrope_section", "mrope_interleaved", "original_max_position_embeddings"):
+        if key in value:
+            plain[key] = value[key]
+    dims = rotated_features(config)
+    half = int(dims * (partial if partial is not None else 1.0)) // 2
+    factors = [[round(rng.uniform(1.0, 1.5), 3) for _ in range(half)], [round(rng.uniform(2.0, 12.0), 3) for _ in range(half)]]
+    long = {"rope_type": "longrope", "short_factor": factors[0], "long_factor": factors[1], "original_max_position_embeddings": rng.choice([16, 64])}
+    kinds = [
+        {"rope_type": "default"},
+        {"rope_type": "linear", "factor": rng.choice([2.0, 3.5])},
+        {"rope_type": "dynamic", "factor": rng.choice([2.0, 4.0])},
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": rng.choice([16, 64])},
+        {"rope_type": "yarn", "factor": rng.choice([2.0, 4.0]), "original_max_position_embeddings": rng.choice([16, 32]), **rng.choice([{}, {"mscale": 0.8, "mscale_all_dim": 0.6}, {"mscale": 1.0, "mscale_all_dim": 1.0}, {"beta_fast": 16.0, "beta_slow": 2.0}, {"truncate": False}, {"attention_factor": 0.7}])},
+        {**long, **rng.choice([{}, {"factor": 4.0}, {"attention_factor": 1.3}])},
+    ]
+    if value.get("rope_type") == "proportional":
+        kinds += [{"rope_type": "proportional"}, {"rope_type": "proportional", "factor": 2.0}]
+    if value.get("rope_type") == "longrope":
+        kinds = kinds[-1:]
+    return {**plain, "rope_theta": rng.choice([300.0, 10000.0, 500000.0]), **rng.choice(kinds)}
+
+
+def pattern(rng, kinds, count):
+    """A pattern of layers: one kind, a period, or anything."""
+    style = rng.randrange(4)
+    if style == 0:
+        return [rng.choice(kinds)] * count
+    if style == 1:
+        period = rng.choice([2, 3])
+        return [kinds[(layer + 1) % period == 0] for layer in range(count)]
+    return [rng.choice(kinds) for _ in range(count)]
+
+
+def nested(rng, model_type, value):
+    """An object of the class's own with one or two other values."""
+    changed = copy.deepcopy(value)
+    for key in rng.sample(sorted(changed), min(2, len(changed))):
+        if key == "ffn_act_fn":
+            changed[key] = {"name": rng.choice(ACTIVATIONS)}
+            continue
+        if key in ("qk_ln", "attn_uses_sequence_id", "prefix_lm", "alibi", "attn_type", "attn_impl", "hidden_size", "rope_theta"):
+            continue
+        drawn = other(rng, key, changed[key], {"model_type": model_type})
+        changed[key] = changed[key] if drawn is Nothing else drawn
+    return changed
+
+
+class Nothing:
+    """No other value."""
+
+
+def other(rng, key, value, config):
+    """Another value of a key, or `Nothing`: leave it."""
+    model_type = config["model_type"]
+    if (model_type, key) in CHOICES_OF:
+        return rng.choice(CHOICES_OF[model_type, key])
+    if INERT.match(key) or key == "use_bidirectional_attention":
+        return Nothing
+    if isinstance(value, bool):
+        return not value
+    if key in LENGTHS:
+        return rng.choice([48, 64, 200] if TABLES.match(model_type) else [16, 32, 64, 200])
+    if key in ("layer_types", "mlp_layer_types") and isinstance(value, list):
+        kinds = CHUNKED.get(model_type, KINDS[key]) if key == "layer_types" else KINDS[key]
+        return pattern(rng, sorted({*kinds, *value}) if key == "mlp_layer_types" or len(set(value)) > 1 else kinds, len(value))
+    count = layers_of(config)
+    if key == "attention_types":
+        kinds = rng.choice([[["global"], count], [["local"], count], [["global", "local"], count / 2], [["local", "global"], count / 2]])
+        return [[kinds[0], int(kinds[1])]] if kinds[1] == int(kinds[1]) else Nothing
+    if key in ("no_rope_layers",) and isinstance(value, list):
+        return rng.choice([None, [rng.choice([0, 1]) for _ in range(count)]])
+    if key == "layer_rope_theta" and isinstance(value, list):
+        return [rng.choice([None, 0, 10000.0, 300.0]) for _ in range(count)]
+    if key in ("mlp_only_layers", "moe_layers"):
+        return rng.choice([[], None] if key == "moe_layers" else [[]]) if rng.random() < 0.3 else sorted(rng.sample(range(count), rng.randrange(count + 1)))
+    if key == "num_attention_heads_per_layer":
+        return [rng.choice([2, 4, 8]) for _ in range(count)]
+    if key == "activation_sparsity_pattern":
+        return [rng.choice([0.0, 0.5, 0.8, 0.95]) for _ in range(count)]
+    if key == "per_layer_config":
+        return {str(layer): {"head_dim": rng.choice([8, 16, 24, 32]), **rng.choice([{}, {"num_key_value_heads": rng.choice([1, 2, 4])}])} for layer in range(count) if rng.random() < 0.5}
+    if key in ("attn_config", "ffn_config"):
+        return nested(rng, model_type, value)
+    if isinstance(value, list) and value and all(isinstance(rest, int) for rest in value) and SIZES.search(key):
+        return [rng.choice([40, 72, 100]) for _ in value]
+    if key in CHOICES:
+        return rng.choice(CHOICES[key])
+    if SIZES.search(key) and (isinstance(value, int) or value is None):
+        return rng.choice([40, 72, 100, 130])
+    if WINDOWS.search(key) and (isinstance(value, int) or value is None):
+        return rng.choice([1, 3, 5, 16, 64])
+    if isinstance(value, float) and value:
+        return round(value * rng.choice([0.6, 0.8, 1.3, 1.7]), 4)
+    if isinstance(value, list) and value and all(isinstance(rest, str) for rest in value):
+        return rng.sample(value, len(value))
+    return Nothing
+
+
+def with_layers(config, value):
+    """Lists of one entry a layer, for another number of layers."""
+    before = layers_of(config)
+    for name, rest in config.items():
+        if isinstance(rest, list) and len(rest) == before and name not in ("mlp_only_layers", "moe_layers", "architectures"):
+            config[name] = [rest[layer % len(rest)] for layer in range(value)]
+
+
+def choosable(config):
+    """Whether the groups that a token may use hold as many experts as it takes: else the reference picks among equals."""
+    groups, chosen = config.get("n_group") or 1, config.get("topk_group") or 1
+    experts = next((config[key] for key in ("n_routed_experts", "num_experts") if config.get(key)), 0)
+    taken = next((config[key] for key in ("num_experts_per_tok", "moe_topk") if config.get(key)), 0)
+    return chosen <= groups and (groups == 1 or chosen * (experts // groups) >= taken)
+
+
+def mutated(rng, base):
+    """(configuration, what was changed)."""
+    while True:
+        config, changes = drawn(rng, base)
+        if choosable(config):
+            return config, changes
+
+
+def drawn(rng, base):
+    config = copy.deepcopy(base)
+    probe = random.Random(0)
+    keys = [key for key, value in config.items() if other(probe, key, value, config) is not Nothing or key == "rope_parameters"]
+    chosen = rng.sample(keys, min(len(keys), rng.choice([1, 2, 3, 5, 8])))
+    # First the number of layers, on which patterns hang; last the rotation, which hangs on the head's width.
+    chosen.sort(key=lambda key: (key not in LAYERS, key == "rope_parameters"))
+    changes = {}
+    for key in chosen:
+        if key not in config:  # another change took it away
+            continue
+        if key == "rope_parameters":
+            value = config[key]
+            if not isinstance(value, dict):
+                continue
+            if value and all(isinstance(rest, dict) for rest in value.values()):
+                value = {kind: rope_variants(rng, rest, config) for kind, rest in value.items()}
+            else:
+                value = rope_variants(rng, value, config)
+        else:
+            value = other(rng, key, config[key], config)
+        if value is Nothing or value == config[key]:
+            continue
+        if key in LAYERS:
+            with_layers(config, value)
+        config[key] = changes[key] = value
+        if key in ("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers"):
+            config.pop("layer_types", None)
+        if key in ("first_k_dense_replace", "num_dense_layers", "decoder_sparse_step"):
+            config.pop("mlp_layer_types", None)
+        if key == "no_rope_layer_interval":
+            config["no_rope_layers"] = None
+        if key == "sliding_window" and "use_sliding_window" in config:
+            config["use_sliding_window"] = changes["use_sliding_window"] = True
+    return config, changes
+
+
+# Keys of published files that no class reads, or that say again what the class does.
+LITTER = {
+    "_name_or_path": "/data/checkpoints/model",
+    "_attn_implementation_autoset": True,
+    "attn_implementation": "flash_attention_2",
+    "auto_map": {"AutoConfig": "configuration_model.ModelConfig", "AutoModelForCausalLM": "modeling_model.ModelForCausalLM"},
+    "pretraining_tp": 1,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.41.2",
+    "unsloth_fixed": True,
+    "use_cache": True,
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "gradient_checkpointing": False,
+    "is_decoder": True,
+    "keys_to_ignore_at_inference": ["past_key_values"],
+    "output_attentions": False,
+    "torchscript": False,
+    "bos_token_id": 1,
+    "eos_token_id": [2, 3],
+    "id2label": {"0": "LABEL_0"},
+    "label2id": {"LABEL_0": 0},
+    "max_length": 20,
+    "temperature": 1.0,
+    "top_k": 50,
+    "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+}
+
+
+def loaded(config):
+    """What the class makes of a file, without what does not matter here."""
+    found = generate.config_of(config).to_dict()
+    return {key: value for key, value in found.items() if not INERT.match(key) and key not in LITTER}
+
+
+def older(config):
+    """The rope keys as they were before transformers 5, or None."""
+    config = copy.deepcopy(config)
+    parameters = config.pop("rope_parameters", None)
+    if not isinstance(parameters, dict):
+        return None
+    if parameters and all(isinstance(rest, dict) for rest in parameters.values()):
+        if set(parameters) != {"full_attention", "sliding_attention"}:
+            return None
+        config["rope_local_base_freq"] = parameters["sliding_attention"].get("rope_theta")
+        parameters = parameters["full_attention"]
+    parameters = dict(parameters)
+    theta, kind = parameters.pop("rope_theta", None), parameters.pop("rope_type", "default")
+    if theta is not None:
+        config["rope_theta"] = theta
+    if "partial_rotary_factor" in parameters:
+        config["partial_rotary_factor"] = parameters.pop("partial_rotary_factor")
+    config["rope_scaling"] = None if kind == "default" and not parameters else {"type": kind, **parameters}
+    return config
+
+
+def respelled(rng, config):
+    """(the same configuration in another spelling, how it was respelled): what `config.json` may look like."""
+    try:
+        wanted = loaded(config)
+    except Exception:
+        return config, []
+    said = []
+
+    def same(candidate):
+        try:
+            return loaded(candidate) == wanted
+        except Exception:
+            return False
+
+    if rng.random() < 0.4:
+        candidate = older(config)
+        if candidate is not None and same(candidate):
+            config = candidate
+            said.append("older rope keys")
+    if rng.random() < 0.4:
+        config = dict(config)
+        dropped = 0
+        for key in rng.sample(sorted(config), len(config)):
+            if key in ("model_type", "architectures", "dtype"):
+                continue
+            candidate = {name: value for name, value in config.items() if name != key}
+            if same(candidate):
+                config, dropped = candidate, dropped + 1
+        said.append(f"{dropped} keys omitted")
+    if rng.random() < 0.4:
+        added = {key: value for key, value in LITTER.items() if rng.random() < 0.6 and key not in config}
+        candidate = {**config, **added}
+        if "torch_dtype" in added:
+            candidate["torch_dtype"] = candidate.pop("dtype", "float32")
+        if same(candidate):
+            config = candidate
+            said.append("litter: " + " ".join(sorted(added)))
+    return json.loads(json.dumps(config)), said
