@@ -38,6 +38,7 @@ transformers.logging.disable_progress_bar()
 warnings.filterwarnings("ignore")
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)
+torch.cuda.is_current_stream_capturing = lambda: False  # a build with CUDA may crash in it where there is no driver
 
 
 def variants():
@@ -186,6 +187,8 @@ class Capture:
     def __init__(self, model, path=None, norm_path=None, streams=1):
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output, self.streams = norm_path, None, streams
+        # Rows that the model puts in front of the tokens.
+        self.prompt = model.config.prompt_length if hasattr(model.config, "prompt_types") else 0
         self.path, layers = layer_stack(model, path)
         self.count = 0  # of layers run so far: a layer that several positions share runs several times
         self.handles.append(layers[0].register_forward_pre_hook(self.enter, with_kwargs=True))
@@ -202,7 +205,7 @@ class Capture:
 
     def boundary(self, hidden):
         """[tokens, hidden]; streams side by side in the last dimension become [streams * tokens, hidden], stream-major."""
-        hidden = flat(hidden)
+        hidden = flat(hidden)[self.prompt :]
         if self.streams == 1:
             return hidden
         return hidden.unflatten(-1, (self.streams, -1)).transpose(0, 1).flatten(0, 1).contiguous()
@@ -218,7 +221,7 @@ class Capture:
             elif isinstance(output, torch.Tensor):
                 self.producers.append((name, output))
             if name == self.norm_path:
-                self.norm_output = flat(output)
+                self.norm_output = flat(output)[self.prompt :]
 
         return hook
 

@@ -42,9 +42,9 @@ pub fn run(
     };
     let settings = &layout(settings, &folder, observer);
     let plan = plan::plan(model, records, settings)?;
-    let division = Division::new(records, plan.shared_tokens > 0);
+    let division = Division::new(records, plan.shared_tokens > 0, model.spec.prompt.len());
     if let Some(current) = &folder.progress().current {
-        let most = plan.super_batch_tokens.max(records.longest());
+        let most = plan.super_batch_tokens.max(division.longest());
         let mut parts = current.parts.iter().cloned();
         if parts.any(|part| division.rows(part) > most) {
             observer.warning(

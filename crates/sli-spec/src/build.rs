@@ -101,8 +101,15 @@ impl Leaves {
     pub fn scalar(&mut self, name: &str, constant: bool) -> WeightIndex {
         let source = Source::Reshape(Box::new(self.tensor(name)));
         let index = self.weight(source, &[1], Shard::Replicate);
-        self.collected[index.0 as usize].constant = constant;
+        if constant {
+            self.set_buffer(index);
+        }
         index
+    }
+
+    /// Says that a weight is not counted as a parameter: the reference holds it in a buffer.
+    pub fn set_buffer(&mut self, index: WeightIndex) {
+        self.collected[index.0 as usize].constant = true;
     }
 
     /// `NAME` as a table `[rows, width]`.

@@ -172,7 +172,7 @@ fn attention_name(attention: &Attention) -> String {
         _ => "grouped-query",
     };
     let mask = match attention.mask {
-        Mask::Full => "full",
+        Mask::Full | Mask::FullButPadding(_) => "full",
         Mask::Causal => "causal",
         Mask::CausalAfterContext => "causal after a context",
         Mask::CausalWindow(_) => "causal window",
@@ -242,6 +242,7 @@ fn position_names(mixer: &Mixer) -> Vec<&'static str> {
             .map(|position| match position {
                 Position::Rope(rotation) => rope(rotation.interleaved),
                 Position::Alibi(_) => "alibi",
+                Position::Buckets(_) => "relative buckets",
             })
             .collect(),
         Mixer::LatentAttention(attention) => attention

@@ -67,6 +67,8 @@ const EXECUTION: &[&str] = &[
     "attn_implementation",
     "cache_implementation",
     "chunk_size_feed_forward",
+    "keys_to_ignore_at_inference",
+    "model_max_length",
     "output_attentions",
     "output_hidden_states",
     "output_past",

@@ -28,6 +28,9 @@ pub struct ModelSpec {
     pub length_limit: LengthLimit,
     /// First position id of a record.
     pub positions: PositionIds,
+    /// Rows of the token table that run in front of every record (CPM-Ant). Results are of the
+    /// record's own tokens only.
+    pub prompt: Vec<u32>,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
 }
@@ -143,6 +146,22 @@ pub struct TokenTypes {
     pub weight: WeightIndex,
     /// Number of types.
     pub types: usize,
+    /// Where a token's type comes from.
+    pub rule: TypeRule,
+}
+
+/// Where token types come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum TypeRule {
+    /// The record; 0 where it gives none.
+    Given,
+    /// The token: 0 for the prompt and for padding, else this one (CPM-Ant).
+    OfToken {
+        /// The padding token.
+        padding: u32,
+        /// Type of every other token of a record.
+        other: u32,
+    },
 }
 
 /// Position embeddings that are added to the token embedding.
@@ -482,6 +501,40 @@ pub enum Position {
     Rope(Rope),
     /// A slope per head on the distance (Press et al. 2021).
     Alibi(Alibi),
+    /// A learned addend per head and bucket of distances (Raffel et al. 2019).
+    Buckets(RelativeBuckets),
+}
+
+/// Learned addends of the logits: of the bucket of the distance `key - query`, or, between tokens of
+/// different types, of the pair of types (CPM-Ant).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RelativeBuckets {
+    /// `[(buckets + types * types) * heads]`, a row of heads a bucket.
+    pub table: WeightIndex,
+    /// Buckets of distances, half of them for later keys.
+    pub buckets: usize,
+    /// Distance from which all share a bucket.
+    pub max_distance: usize,
+    /// Token types.
+    pub types: usize,
+}
+
+impl RelativeBuckets {
+    /// The bucket of a distance `key - query`: one each up to half of a direction's, then growing with
+    /// the logarithm. Computed in f32, as the reference does.
+    pub fn bucket(&self, distance: i64) -> usize {
+        let half = self.buckets / 2;
+        let exact = half / 2;
+        let direction = if distance > 0 { half } else { 0 };
+        let distance = distance.unsigned_abs() as usize;
+        if distance < exact {
+            return direction + distance;
+        }
+        let ratio = (distance as f32 / exact as f32).ln();
+        let range = (self.max_distance as f64 / exact as f64).ln() as f32;
+        let step = (ratio / range * (half - exact) as f32) as usize;
+        direction + (exact + step).min(half - 1)
+    }
 }
 
 /// Slopes of ALiBi, one a head.
@@ -499,6 +552,9 @@ pub struct Alibi {
 pub enum Mask {
     /// All.
     Full,
+    /// All but as many of a record's first tokens as it has padding tokens, which is where a batch
+    /// that is padded on the left has them (CPM-Ant). Those see nothing themselves.
+    FullButPadding(u32),
     /// `j <= i`.
     Causal,
     /// `j <= i`, and all of the record's context ([`PositionIds::Blocks`]).
@@ -1143,7 +1199,10 @@ impl Stack {
             };
             match mask {
                 Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
-                Mask::Full | Mask::Window(_) | Mask::CausalAfterContext => false,
+                Mask::Full
+                | Mask::FullButPadding(_)
+                | Mask::Window(_)
+                | Mask::CausalAfterContext => false,
             }
         })
     }

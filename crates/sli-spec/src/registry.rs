@@ -1,8 +1,8 @@
 //! The table of model types.
 
 use crate::families::{
-    bert, chatglm, cohere, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama, llama_remote,
-    mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
+    bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
+    llama_remote, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
 use crate::{Config, ModelSpec, SpecError, Task};
 use serde::Serialize;
@@ -85,6 +85,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("cohere2_moe", cohere::cohere2_moe),
     row("cohere_compass_text", cohere::cohere_compass),
     row("cosmos3_edge_text", llama::cosmos3_edge_text),
+    row("cpmant", cpmant::cpmant),
     row("ctrl", gpt::ctrl),
     row("cwm", llama::cwm),
     row("dbrx", mixture::dbrx),
@@ -207,16 +208,10 @@ pub struct RefusedType {
 }
 
 /// Types that are known and refused, sorted by name.
-pub const REFUSED_TYPES: &[RefusedType] = &[
-    RefusedType {
-        model_type: "cpmant",
-        reason: "it runs 32 prompt tokens of its own in front of every record",
-    },
-    RefusedType {
-        model_type: "voxtral_realtime_text",
-        reason: "its layers are conditioned on a delay that only the speech model around it computes",
-    },
-];
+pub const REFUSED_TYPES: &[RefusedType] = &[RefusedType {
+    model_type: "voxtral_realtime_text",
+    reason: "its layers are conditioned on an embedding of the delay that only the speech model around it computes; without it the reference's class fails as well",
+}];
 
 /// Describes the model of this configuration.
 pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> {

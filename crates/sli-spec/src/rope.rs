@@ -141,6 +141,21 @@ const ALPHA_LEFTOVERS: [&str; 5] = [
     "mscale_all_dim",
 ];
 
+/// Keys of the rope types; one that a type does not use, the reference ignores there too.
+const VOCABULARY: [&str; 11] = [
+    "attention_factor",
+    "beta_fast",
+    "beta_slow",
+    "high_freq_factor",
+    "long_factor",
+    "low_freq_factor",
+    "mscale",
+    "mscale_all_dim",
+    "original_max_position_embeddings",
+    "short_factor",
+    "truncate",
+];
+
 /// What a class makes of its configuration's rope keys.
 #[expect(
     clippy::struct_excessive_bools,
@@ -240,6 +255,9 @@ impl Rope {
         } else {
             source.scaling(&rope_type, options.head_dim, fraction)?
         };
+        for keys in [&source.own, &source.outer].into_iter().flatten() {
+            keys.ignore(&VOCABULARY);
+        }
         let odd = matches!(
             scaling,
             RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }

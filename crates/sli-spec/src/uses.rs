@@ -4,8 +4,8 @@
 use crate::model::{
     Attention, Branch, Differential, DynamicMask, FeedForward, Gain, HeadNorm, Indexer,
     KeySelection, KeyValue, LatentAttention, LayerInput, Linear, LowRank, Mixer,
-    MixtureOfAttention, MixtureOfExperts, Norm, OutputGate, Router, SparseFeedForward, Step,
-    StreamUpdate, Streams, Write, Xielu,
+    MixtureOfAttention, MixtureOfExperts, Norm, OutputGate, Position, RelativeBuckets, Router,
+    SparseFeedForward, Step, StreamUpdate, Streams, Write, Xielu,
 };
 use crate::source::WeightIndex;
 
@@ -164,7 +164,7 @@ impl Uses {
             query_norm,
             key_norm,
             value_norm,
-            positions: _,
+            positions,
             mask: _,
             scale: _,
             softcap: _,
@@ -189,6 +189,17 @@ impl Uses {
         self.head_norm(query_norm.as_ref());
         self.head_norm(key_norm.as_ref());
         self.head_norm(value_norm.as_ref());
+        for position in positions {
+            match position {
+                Position::Buckets(RelativeBuckets {
+                    table,
+                    buckets: _,
+                    max_distance: _,
+                    types: _,
+                }) => self.weight(*table),
+                Position::Rope(_) | Position::Alibi(_) => {}
+            }
+        }
         self.optional(*sinks);
         if let Some(OutputGate {
             projection,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rayon::ThreadPool;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
-use sli_spec::{LengthLimit, ModelSpec, PositionIds};
+use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
 
 use crate::error::Error;
 use crate::input::{self, Content, InputError, Place, RawRecord};
@@ -48,6 +48,7 @@ impl Rules {
                 .embedding
                 .token_types
                 .as_ref()
+                .filter(|table| table.rule == TypeRule::Given)
                 .map_or(0, |table| table.types)
         };
         let token_types = spec.stacks.iter().map(types).max().unwrap_or(0);

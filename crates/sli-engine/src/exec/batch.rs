@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
-use sli_spec::{Blocks, KeySelection, Mixer, ModelSpec, Position, PositionIds};
+use sli_spec::{Blocks, KeySelection, Mixer, ModelSpec, Position, PositionIds, TypeRule};
 
 use super::head::Target;
 use crate::error::EngineError;
@@ -31,6 +31,8 @@ pub(crate) struct Batch {
     /// Position ids for learned tables.
     pub position_ids: Vec<u32>,
     branches: Vec<Branch>,
+    /// Rows in front of every record, of which nothing is shown.
+    lead: usize,
     /// How the record of every branch divides, for models that place their tokens by it.
     blocks: Vec<Option<Blocks>>,
     ropes: Vec<RopeTable>,
@@ -39,7 +41,7 @@ pub(crate) struct Batch {
 /// One record of a batch.
 pub(crate) struct BatchRecord {
     pub id: String,
-    /// Its length.
+    /// Its length, without the prompt.
     pub tokens: usize,
     /// The row of its last token, where it has any.
     last: Option<usize>,
@@ -79,6 +81,11 @@ impl Batch {
         self.tokens.len()
     }
 
+    /// Rows in front of every record, of which nothing is shown.
+    pub fn lead(&self) -> usize {
+        self.lead
+    }
+
     /// Whether the rows are the tokens of all records, in their order.
     pub fn is_plain(&self) -> bool {
         let tokens: usize = self.records.iter().map(|record| record.tokens).sum();
@@ -87,7 +94,15 @@ impl Batch {
 
     /// The rows of a record, in the order of its tokens.
     pub fn path(&self, record: &BatchRecord) -> Vec<Range<usize>> {
-        prefix::path(&self.branches, record.last)
+        let mut runs = prefix::path(&self.branches, record.last);
+        let mut hidden = self.lead;
+        runs.retain_mut(|run| {
+            let cut = hidden.min(run.len());
+            run.start += cut;
+            hidden -= cut;
+            run.start < run.end
+        });
+        runs
     }
 
     /// How many records pass through each row.
@@ -106,6 +121,11 @@ impl Batch {
                 passes[parent] += passes[rows.start];
             }
         }
+        for (passes, &position) in passes.iter_mut().zip(&self.positions) {
+            if (position as usize) < self.lead {
+                *passes = 0;
+            }
+        }
         passes
     }
 
@@ -117,6 +137,8 @@ impl Batch {
             let previous = branch.parent.into_iter().chain(rows.clone());
             let skipped = usize::from(branch.parent.is_none());
             let pairs = rows.skip(skipped).zip(previous);
+            // What stands in front of a record predicts nothing.
+            let pairs = pairs.filter(|&(row, _)| self.positions[row] as usize > self.lead);
             targets.extend(pairs.map(|(row, previous)| Target {
                 row: previous as u32,
                 token: self.tokens[row],
@@ -180,6 +202,15 @@ impl Batch {
             }
         }
         kept
+    }
+
+    /// The rows of the branches of a chunk.
+    pub fn branches_of(&self, chunk: &Chunk) -> Vec<Range<usize>> {
+        chunk
+            .branches
+            .clone()
+            .map(|branch| self.branch(branch))
+            .collect()
     }
 
     /// The rows of a branch.
@@ -318,7 +349,9 @@ impl BatchBuilder {
         }
     }
 
-    fn push(&mut self, spec: &ModelSpec, record: Record) -> Result<(), EngineError> {
+    fn push(&mut self, spec: &ModelSpec, mut record: Record) -> Result<(), EngineError> {
+        let tokens = record.tokens.len();
+        lead_in(spec, &mut record);
         let blocks = spec.positions.blocks(&record.tokens).map_err(|problem| {
             EngineError::Request(format!("record `{}`: {problem}", record.id))
         })?;
@@ -333,7 +366,7 @@ impl BatchBuilder {
         self.typed |= record.token_types.is_some();
         self.records.push(BatchRecord {
             id: record.id,
-            tokens: length,
+            tokens,
             last: inserted.last,
         });
         Ok(())
@@ -360,6 +393,7 @@ impl BatchBuilder {
             token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
             positions: map.moved(positions),
             position_ids: map.moved(position_ids),
+            lead: spec.prompt.len(),
             blocks,
             branches,
             ropes: Vec::new(),
@@ -373,6 +407,20 @@ impl BatchBuilder {
             .collect();
         batch
     }
+}
+
+/// Puts the model's prompt in front of a record, and gives its tokens the types that follow from them.
+fn lead_in(spec: &ModelSpec, record: &mut Record) {
+    if record.tokens.is_empty() {
+        return;
+    }
+    let types = spec.stacks[0].embedding.token_types.as_ref();
+    if let Some(TypeRule::OfToken { padding, other }) = types.map(|types| types.rule) {
+        let own = record.tokens.iter();
+        let own = own.map(|&token| if token == padding { 0 } else { other });
+        record.token_types = Some(spec.prompt.iter().map(|_| 0).chain(own).collect());
+    }
+    record.tokens.splice(0..0, spec.prompt.iter().copied());
 }
 
 /// Position ids of a record for a learned table.

@@ -7,7 +7,7 @@ use sli_kernels::{
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
 
-use super::{differential, dynamic_mask, kernel};
+use super::{differential, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
 use crate::exec::{KeptKeys, Layer, Rows, Scratch, values};
 use crate::weights::Part;
@@ -66,6 +66,7 @@ pub(crate) fn run(
     }
     let mut slopes: Option<Vec<f32>> = None;
     let mut rounded: Option<Vec<bf16>> = None;
+    let mut buckets = None;
     for position in &attention.positions {
         match position {
             Position::Rope(rope) => {
@@ -92,6 +93,10 @@ pub(crate) fn run(
                 rounded_to_bf16: true,
             }) => {
                 rounded = Some(values.iter().map(|&slope| bf16::from_f64(slope)).collect());
+            }
+            Position::Buckets(rule) => {
+                let addends = relative_buckets::Addends::new(layer, rule, attention, rows)?;
+                buckets = Some(addends);
             }
         }
     }
@@ -143,6 +148,9 @@ pub(crate) fn run(
         if let Some(chosen) = &dynamic {
             chosen.add(site, logits);
         }
+        if let Some(addends) = &buckets {
+            addends.add(site, logits);
+        }
         if let Some(slopes) = &rounded {
             for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
                 *logit += rounded_alibi(slopes[site.head], key) * scale;
@@ -184,7 +192,7 @@ pub(crate) fn run(
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
             alibi: slopes.as_deref(),
-            bias: (limit.is_some() || dynamic.is_some() || rounded.is_some())
+            bias: (limit.is_some() || dynamic.is_some() || rounded.is_some() || buckets.is_some())
                 .then_some(&change as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
@@ -246,7 +254,8 @@ fn rounded_alibi(slope: bf16, key: usize) -> f32 {
 /// The kernels' mask.
 pub(crate) fn mask(mask: Mask) -> AttentionMask {
     match mask {
-        Mask::Full => AttentionMask::Full,
+        // The addends of a record mask its padding.
+        Mask::Full | Mask::FullButPadding(_) => AttentionMask::Full,
         // The segments say where the context ends.
         Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
         Mask::CausalWindow(window) => AttentionMask::Window {

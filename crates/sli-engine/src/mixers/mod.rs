@@ -11,6 +11,7 @@ pub(crate) mod latent_attention;
 pub(crate) mod layer_input;
 pub(crate) mod low_rank;
 mod product_keys;
+mod relative_buckets;
 mod router;
 mod select;
 pub(crate) mod streams;

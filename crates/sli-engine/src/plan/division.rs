@@ -10,12 +10,34 @@ pub(crate) struct Division<'a> {
     records: &'a RecordSpool,
     /// What a record has in common with the one before it costs nothing.
     shared: bool,
+    /// Rows in front of every record.
+    lead: usize,
 }
 
 impl<'a> Division<'a> {
-    /// Of records that share their beginnings, or do not.
-    pub fn new(records: &'a RecordSpool, shared: bool) -> Self {
-        Self { records, shared }
+    /// Of records that share their beginnings, or do not, with `lead` rows in front of each.
+    pub fn new(records: &'a RecordSpool, shared: bool, lead: usize) -> Self {
+        Self {
+            records,
+            shared,
+            lead,
+        }
+    }
+
+    /// Rows of a record alone.
+    pub fn length(self, record: usize) -> usize {
+        match self.records.tokens_of(record) {
+            0 => 0,
+            tokens => self.lead + tokens,
+        }
+    }
+
+    /// Rows of the longest record.
+    pub fn longest(self) -> usize {
+        match self.records.longest() {
+            0 => 0,
+            tokens => self.lead + tokens,
+        }
     }
 
     /// Leading tokens of a record that the one before it has as well, if it is in the same range.
@@ -29,7 +51,7 @@ impl<'a> Division<'a> {
 
     /// What a record costs, in rows. One that adds no token costs memory as well.
     fn cost(self, record: usize, is_first: bool) -> usize {
-        (self.records.tokens_of(record) - self.shared(record, is_first)).max(1)
+        (self.length(record) - self.shared(record, is_first)).max(1)
     }
 
     /// Rows of a range of records, at most: what records farther apart have in common is not counted.

@@ -194,7 +194,7 @@ impl<'a> Planner<'a> {
             + memory::kernel_bytes(&model.spec, settings.threads, settings.compute)
             + memory::take_bytes(&model.spec, &settings.takes);
         let sharing = sharing::sharing(&model.spec, records, settings);
-        let division = Division::new(records, sharing.is_ok());
+        let division = Division::new(records, sharing.is_ok(), model.spec.prompt.len());
         let mut row = memory::row_bytes(&model.spec, &settings.takes);
         if sharing.is_ok() {
             row += memory::SHARING_ROW_BYTES;
@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
             settings,
             fixed,
             row,
-            longest: records.longest().max(1),
+            longest: division.longest().max(1),
             total: division.rows(0..records.len()).max(1),
             passing: Passing::of(model, settings.compute)?,
             sharing,

@@ -60,6 +60,7 @@ fn obstacle_of(mixer: &Mixer, longest: usize) -> Option<&'static str> {
             positions.find_map(|position| match position {
                 Position::Rope(rope) => turns(rope),
                 Position::Alibi(_) => None,
+                Position::Buckets(_) => Some("addends are looked up record by record"),
             })
         }
         Mixer::LatentAttention(attention) => match &attention.selection {

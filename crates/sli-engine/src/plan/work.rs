@@ -30,7 +30,7 @@ impl Work {
         for range in division.ranges(0..records.len(), most) {
             for record in range.clone() {
                 let shared = division.shared(record, record == range.start) as f64;
-                let length = records.tokens_of(record) as f64;
+                let length = division.length(record) as f64;
                 tokens += length - shared;
                 pairs += (length * length - shared * shared) / 2.0;
             }

@@ -4,7 +4,7 @@ use crate::build::{Leaves, NormStyle, divided};
 use crate::{
     Activation, Attention, Class, Config, Embedding, Gain, Head, HeadTransform, KeyValue, Layer,
     LengthLimit, Linear, LogitsHead, Mask, Mixer, ModelSpec, Pooler, PositionIds, PositionTable,
-    Predicts, Shard, Source, SpecError, Stack, Step, Task, TokenTypes, Write,
+    Predicts, Shard, Source, SpecError, Stack, Step, Task, TokenTypes, TypeRule, Write,
 };
 
 /// What differs between the relatives besides numbers.
@@ -240,6 +240,7 @@ fn describe(config: &Config, style: &Style<'_>) -> Result<ModelSpec, SpecError> 
         vocab_size,
         length_limit: LengthLimit::Table(usable),
         positions: style.positions,
+        prompt: Vec::new(),
         stacks: vec![Stack {
             name: if style.mask == Mask::Causal {
                 "decoder"
@@ -264,6 +265,7 @@ impl Style<'_> {
         let token_types = self.token_types.map(|types| TokenTypes {
             weight: leaves.table("token_type_embeddings.weight", types, width),
             types,
+            rule: TypeRule::Given,
         });
         let weight = leaves.table("position_embeddings.weight", rows, width);
         let norm = leaves.norm("LayerNorm", width, self.norm);

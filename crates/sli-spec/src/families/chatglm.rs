@@ -192,6 +192,7 @@ fn first(config: &Config) -> Result<ModelSpec, SpecError> {
             begin: token("bos_token_id")?,
             masks: [token("gmask_token_id")?, token("mask_token_id")?],
         },
+        prompt: Vec::new(),
         stacks: vec![Stack {
             name: "decoder",
             hidden_size,

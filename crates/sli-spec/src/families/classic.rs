@@ -253,6 +253,7 @@ impl<'c> Classic<'c> {
             vocab_size,
             length_limit: self.length_limit,
             positions: PositionIds::Sequential,
+            prompt: Vec::new(),
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,

@@ -258,7 +258,9 @@ impl<'c> Decoder<'c> {
         let kv_heads = config
             .optional_heads("num_key_value_heads")?
             .unwrap_or(heads);
-        divided(config, "num_key_value_heads", heads, kv_heads)?;
+        if config.numbers("num_attention_heads_per_layer")?.is_none() {
+            divided(config, "num_key_value_heads", heads, kv_heads)?;
+        }
         Self::of_heads(config, norm, sizes, [heads, kv_heads])
     }
 
@@ -390,6 +392,7 @@ impl<'c> Decoder<'c> {
             vocab_size,
             length_limit: self.length_limit()?,
             positions: PositionIds::Sequential,
+            prompt: Vec::new(),
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,

@@ -193,9 +193,7 @@ fn exaone_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), Spec
         }
         Some(_) => {
             let interval = config.size("sliding_window_pattern")?;
-            (1..=layers)
-                .map(|layer| layer % interval != 0 && layer != layers)
-                .collect()
+            (1..=layers).map(|layer| layer % interval != 0).collect()
         }
     };
     decoder.mask_by_layer_types(window, |layer| {
@@ -459,6 +457,10 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
     let window = config.optional_size("sliding_window")?;
     let kinds = crate::build::layer_types(config, layers, |_| "full_attention")?;
     decoder.mask_by_layer_types(window, |_| "full_attention")?;
+    config.off(
+        "use_bidirectional_attention",
+        "the class has causal attention only",
+    )?;
     let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
         let options = RopeOptions {
@@ -549,6 +551,7 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
         score: RouterScore::Sigmoid,
         softcap: (cap > 0.0).then_some(cap),
         choice_bias: &["mlp.experts.e_score_correction_bias"],
+        counted_bias: true,
         renormalize: Renormalize::Sum { plus: 0.0 },
         scale: config.number("moe_routed_scaling_factor")?,
         shared: Some(Shared {
@@ -953,11 +956,8 @@ fn sparse_attention(
     };
     let mut decoder = latent_decoder(config, &latent)?;
     let layers = decoder.layers();
-    let kinds = config.texts("layer_types")?.unwrap_or_default();
-    if kinds.iter().any(|kind| kind != "indexed_attention") {
-        return Err(config.unsupported("layer_types", "all layers are `indexed_attention`"));
-    }
-    config.ignore(&["indexer_rope_interleave", "rope_interleave"]);
+    // Every layer has the indexer's attention, whatever its kind is called.
+    config.ignore(&["indexer_rope_interleave", "layer_types", "rope_interleave"]);
     let own = own(config, layers)?;
     if !own[0] {
         return Err(config.invalid("indexer_types", "an indexer in the first layer"));

@@ -8,6 +8,10 @@ use crate::{
 
 /// A mixture of experts as data. Names are relative to the layer.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent properties of the published files"
+)]
 pub struct Experts {
     /// Number of experts with weights.
     pub count: usize,
@@ -37,6 +41,8 @@ pub struct Experts {
     pub top_k: usize,
     /// The tensor that is added to the scores for the choice, by its spellings.
     pub choice_bias: &'static [&'static str],
+    /// The reference counts it among the parameters; most classes hold it in a buffer.
+    pub counted_bias: bool,
     /// Limits the choice to some groups.
     pub groups: Option<RouterGroups>,
     /// What the chosen scores are divided by.
@@ -182,6 +188,7 @@ impl Experts {
             score: RouterScore::Softmax,
             top_k,
             choice_bias: &[],
+            counted_bias: false,
             groups: None,
             renormalize: Renormalize::No,
             scale: 1.0,
@@ -243,7 +250,12 @@ impl Experts {
                 }
                 None => Source::OneOf(spellings),
             };
-            leaves.weight(Source::Reshape(Box::new(source)), &[all], Shard::Replicate)
+            let source = Source::Reshape(Box::new(source));
+            let bias = leaves.weight(source, &[all], Shard::Replicate);
+            if !self.counted_bias {
+                leaves.set_buffer(bias);
+            }
+            bias
         });
         let extras = self.router_extras;
         let router = Router {

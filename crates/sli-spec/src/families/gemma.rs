@@ -107,9 +107,10 @@ pub fn gemma3(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     })?;
-    let window = config.optional_size("sliding_window")?;
+    let both_ways = config.flag("use_bidirectional_attention")?;
+    let window = both_ways_window(config, both_ways)?;
     decoder.mask_by_kinds(&kinds, window)?;
-    if config.flag("use_bidirectional_attention")? {
+    if both_ways {
         for mask in &mut decoder.masks {
             *mask = match *mask {
                 // The reference halves the window, which reaches both ways.
@@ -120,6 +121,18 @@ pub fn gemma3(config: &Config) -> Result<ModelSpec, SpecError> {
     }
     decoder.ropes = rotations(config, decoder.head_dim, &kinds)?;
     decoder.build()
+}
+
+/// The window; where it reaches both ways it is halved, and may be 0.
+pub(super) fn both_ways_window(
+    config: &Config,
+    both_ways: bool,
+) -> Result<Option<usize>, SpecError> {
+    if both_ways {
+        config.optional_index("sliding_window")
+    } else {
+        config.optional_size("sliding_window")
+    }
 }
 
 /// The rotation of every layer by its kind; the older keys scale the full layers only.

@@ -3,7 +3,7 @@
 
 use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
 use crate::families::experts::{ExpertTensors, Experts, RouterExtras};
-use crate::families::gemma::rotations;
+use crate::families::gemma::{both_ways_window, rotations};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
     Activation, Attention, Branch, Config, Embedding, Gain, HeadNorm, KeyValue, Layer, LayerInput,
@@ -43,7 +43,10 @@ impl<'c> Gemma<'c> {
             config.heads("head_dim")?,
             config.heads("num_key_value_heads")?,
         ];
-        let window = config.optional_size("sliding_window")?;
+        let both_ways = config
+            .value("use_bidirectional_attention")
+            .is_some_and(|value| value == "all");
+        let window = both_ways_window(config, both_ways)?;
         let mask = |kind: &String| mask_of(config, kind, window);
         Ok(Self {
             config,
@@ -247,6 +250,7 @@ impl<'c> Gemma<'c> {
             vocab_size,
             length_limit: limit.min().map_or(LengthLimit::None, LengthLimit::Trained),
             positions: PositionIds::Sequential,
+            prompt: Vec::new(),
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
@@ -458,6 +462,7 @@ fn gemma4_layer(model: &Gemma<'_>, layer: usize) -> Result<Layer, SpecError> {
     }
     let scalar = leaves.tensor("layer_scalar");
     let scalar = leaves.weight(scalar, &[1], Shard::Replicate);
+    leaves.set_buffer(scalar);
     steps.push(scaled(Slot::Hidden, Gain::Vector(scalar), Slot::Hidden));
     Ok(leaves.layer(steps))
 }

@@ -127,14 +127,13 @@ pub fn imagegpt(config: &Config) -> Result<ModelSpec, SpecError> {
         ..layer_norm(config)?
     };
     let mut decoder = gpt2_like(config, norm)?;
-    decoder.outputs = config.size("vocab_size")? - 1;
-    if decoder.outputs == 0 {
-        return Err(config.invalid("vocab_size", "at least 2"));
+    // The token that starts an image is never predicted, unless the head is the token table.
+    if !config.flag("tie_word_embeddings")? {
+        decoder.outputs = config.size("vocab_size")? - 1;
+        if decoder.outputs == 0 {
+            return Err(config.invalid("vocab_size", "at least 2"));
+        }
     }
-    config.off(
-        "tie_word_embeddings",
-        "the head is shorter than the token table",
-    )?;
     decoder.build()
 }
 

@@ -64,6 +64,13 @@ pub fn jais2(config: &Config) -> Result<ModelSpec, SpecError> {
 
 /// StarCoder 2: one window for all layers, if any.
 pub fn starcoder2(config: &Config) -> Result<ModelSpec, SpecError> {
+    // What the published files choose and the class does not.
+    config.neutral("mlp_type", &["default".into()], "the class has one network")?;
+    config.neutral(
+        "norm_type",
+        &["layer_norm".into()],
+        "the class has one norm",
+    )?;
     let norm = NormStyle::layer(config.positive("norm_epsilon")?);
     let mut decoder = plain(config, norm)?;
     let bias = config.flag("use_bias")?;

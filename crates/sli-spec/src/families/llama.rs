@@ -181,6 +181,10 @@ pub fn apertus(config: &Config) -> Result<ModelSpec, SpecError> {
         assumed: Some(&assumed),
         ..RopeOptions::new(decoder.head_dim)
     })?;
+    // What published files say again.
+    config.off("mlp_bias", "the networks of this type have no addend")?;
+    config.off("post_norm", "the norms of this type stand in front")?;
+    config.neutral("qk_norm", &[true.into()], "this type has the norms")?;
     set_attention_bias(&mut decoder, config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.arrangement = Arrangement::Pre {

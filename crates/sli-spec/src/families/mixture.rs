@@ -764,6 +764,7 @@ pub fn afmoe(config: &Config) -> Result<ModelSpec, SpecError> {
         router: "mlp.router.gate",
         score: RouterScore::Sigmoid,
         choice_bias: &["mlp.expert_bias"],
+        counted_bias: true,
         renormalize: Renormalize::Sum { plus: 1e-20 },
         scale: config.number("route_scale")?,
         ..Experts::new(
@@ -827,6 +828,7 @@ pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let mut experts = Experts {
         choice_bias: &["mlp.moe_statics.e_score_correction_bias"],
+        counted_bias: true,
         renormalize: Renormalize::SumAtLeast(config.number("moe_norm_min")?),
         ..Experts::new(
             config,
@@ -891,7 +893,8 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
         }
     })?;
     decoder.keep_rotation(|layer| rotated[layer]);
-    config.ignore(&["for_llm_compressor"]);
+    // Without a chunked layer nothing asks how long chunks are.
+    config.ignore(&["attention_chunk_size", "for_llm_compressor"]);
     let step = config.size("interleave_moe_layer_step")?;
     let sparse: Vec<bool> = match config.numbers("moe_layers")? {
         Some(sparse) => (0..layers)
@@ -1293,6 +1296,7 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         vocab_size,
         length_limit: rope.map_or(crate::LengthLimit::None, |rope| rope.length_limit(max)),
         positions: crate::PositionIds::Sequential,
+        prompt: Vec::new(),
         stacks: vec![crate::Stack {
             name: "decoder",
             hidden_size,

@@ -11,6 +11,7 @@ pub mod bert;
 pub mod chatglm;
 pub mod classic;
 pub mod cohere;
+pub mod cpmant;
 pub mod decoder;
 pub mod deepseek;
 pub mod experts;

@@ -302,7 +302,7 @@ fn mixer_name(mixer: &Mixer) -> String {
 
 fn mask_name(mask: Mask) -> String {
     match mask {
-        Mask::Full => ", both directions".to_owned(),
+        Mask::Full | Mask::FullButPadding(_) => ", both directions".to_owned(),
         Mask::Causal => String::new(),
         Mask::CausalAfterContext => ", both directions in the context".to_owned(),
         Mask::CausalWindow(window) => format!(", window {window}"),
