@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::{Binding, Checkpoint, Dtype};
-use sli_spec::{Config, ModelSpec};
+use sli_spec::{Config, ModelSpec, SpecError};
 
 use crate::error::EngineError;
 
@@ -42,6 +42,7 @@ impl Model {
             path.to_path_buf()
         };
         let built = describe_folder(&folder, options)?;
+        refuse_packed(&folder, options)?;
         let checkpoint = Arc::new(Checkpoint::open(path)?);
         Self::bind(folder, built, checkpoint)
     }
@@ -98,6 +99,25 @@ pub fn describe_folder(
         allow_unread: options.allow_unread.clone(),
     };
     sli_spec::describe(&config, &options).map_err(wrong)
+}
+
+/// A description may say how packed weights unpack; plain ones would be run as if they had been.
+fn refuse_packed(folder: &Path, options: &OpenOptions) -> Result<(), EngineError> {
+    let path = folder.join("config.json");
+    if !path.exists() {
+        return Ok(());
+    }
+    let refused = |source: SpecError| match &source {
+        SpecError::Unsupported { key, .. } if options.allow_unread.contains(key) => Ok(()),
+        _ => Err(EngineError::Config {
+            path: path.clone(),
+            source,
+        }),
+    };
+    let config = Config::parse(&read_description(&path)?);
+    config
+        .and_then(|config| config.plainly_stored())
+        .or_else(refused)
 }
 
 /// Describes the model whose `params.json` this is; its weights tell the rest.

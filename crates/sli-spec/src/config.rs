@@ -396,6 +396,15 @@ impl Config {
         }
     }
 
+    /// An error where the file says that its weights are packed or quantised.
+    pub fn plainly_stored(&self) -> Result<(), SpecError> {
+        for key in ["quantization_config", "quantization", "compression_config"] {
+            let reason = "packed and quantised weights are not read yet, only plain floating point";
+            self.neutral(key, &[Value::Object(Map::new())], reason)?;
+        }
+        Ok(())
+    }
+
     /// A switch that must be off.
     pub fn off(&self, key: &str, reason: &str) -> Result<(), SpecError> {
         self.neutral(key, &[Value::Bool(false)], reason)

@@ -7,10 +7,11 @@ use super::place::Place;
 const TOLERANCE: f64 = 1e-4;
 
 /// A type for every mixer, position, norm and layout of weights.
-const GOLDENS: [&str; 18] = [
+const GOLDENS: [&str; 19] = [
     "bert-flags",
     "bloom-published-names",
     "cohere2-flags",
+    "cpmant-flags",
     "deepseek_v3-flags",
     "deepseek_v32-flags",
     "distilbert-flags",
@@ -70,6 +71,58 @@ fn compare_results(place: &Place, golden: &Golden, out: &str) -> usize {
         }
     }
     compared
+}
+
+#[test]
+fn a_prompt_in_front_of_records_is_the_same_in_any_company() {
+    let place = Place::new();
+    let golden = Golden::open("cpmant-flags");
+    golden.write(&place.path("model"), Stored::F32);
+    let takes = ["--take", "hidden", "--take", "logits", "--take", "scores"];
+    let run = |input: &str, out: &str| {
+        let run = [
+            "run", "model", "--input", input, "--out", out, "--take", "profile",
+        ];
+        place.sli(&[&run[..], &takes].concat()).success();
+    };
+    place.write(
+        "all.jsonl",
+        golden.jsonl() + "{\"id\": \"none\", \"input_ids\": []}\n",
+    );
+    run("all.jsonl", "all");
+    let lines = golden.jsonl();
+    for (record, line) in golden.records().iter().zip(lines.lines()) {
+        let out = format!("alone-{}", record.id);
+        place.write("one.jsonl", format!("{line}\n"));
+        run("one.jsonl", &out);
+        for file in ["hidden/decoder.002.safetensors", "logits.safetensors"] {
+            let of = |out: &str| {
+                let tensors = read_tensors(&place.path(out).join(file));
+                tensors[&record.id].values.clone()
+            };
+            assert!(of("all") == of(&out), "record {}, {file}", record.id);
+        }
+    }
+}
+
+#[test]
+fn packed_weights_are_refused() {
+    let place = Place::new();
+    Golden::open("llama").write(&place.path("model"), Stored::F32);
+    let path = place.path("model").join("config.json");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let packed = text.replacen(
+        '{',
+        "{\"quantization_config\": {\"quant_method\": \"fp8\"},",
+        1,
+    );
+    fs_err::write(&path, packed).unwrap();
+    place.write("in.jsonl", "{\"input_ids\": [5, 6, 7]}\n");
+    let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+    let said = ["quantization_config", "fp8", "not read yet", "hint: "];
+    place.sli(&run).failure(3, &said);
+    let allowed = ["--allow-unread", "quantization_config"];
+    place.sli(&[&run[..], &allowed].concat()).success();
 }
 
 #[test]
