@@ -141,6 +141,8 @@ const OFF: &[&str] = &[
     "is_decoder",
     "is_encoder_decoder",
     "tie_encoder_decoder",
+    "use_mrope",
+    "use_sliding_window",
 ];
 
 /// Whether an unread key is known not to matter with this value. `of_class`: the type's own class
@@ -168,8 +170,9 @@ pub(crate) fn is(key: &str, value: &Value, of_class: bool) -> bool {
         return !of_class;
     }
     match key {
-        // A causal decoder is one whether or not the file says so.
-        "is_decoder" => !of_class,
+        // A causal decoder is one whether or not the file says so; and where windows would begin
+        // says nothing while another key has to ask for them.
+        "is_decoder" | "max_window_layers" => !of_class,
         _ => listed(OFF) && *value == Value::Bool(false),
     }
 }

@@ -260,7 +260,10 @@ impl Rope {
         }
         let odd = matches!(
             scaling,
-            RopeScaling::Default | RopeScaling::Linear { .. } | RopeScaling::Llama3 { .. }
+            RopeScaling::Default
+                | RopeScaling::Linear { .. }
+                | RopeScaling::Dynamic { .. }
+                | RopeScaling::Llama3 { .. }
         );
         let dims = if odd { span.next_multiple_of(2) } else { span };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
@@ -443,11 +446,11 @@ impl Rope {
     fn dynamic(&self, factor: f64, trained: usize, length: usize) -> Vec<f32> {
         let mut base = self.theta as f32;
         if length > trained {
-            let exponent = self.dims as f64 / (self.dims as f64 - 2.0);
+            let exponent = self.span as f64 / (self.span as f64 - 2.0);
             let stretch = (factor as f32 * length as f32) / trained as f32 - (factor - 1.0) as f32;
             base *= stretch.powf(exponent as f32);
         }
-        self.powers(base, self.dims, self.dims / 2)
+        self.powers(base, self.span, self.dims / 2)
     }
 
     /// How much the base of a record of this length has grown.

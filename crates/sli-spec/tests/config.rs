@@ -306,3 +306,65 @@ proptest! {
         let _ = Config::parse(&text);
     }
 }
+
+#[test]
+fn leftovers_that_another_key_switches_off_are_read() {
+    let leftovers = json!({
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4,
+                            "original_max_position_embeddings": 32, "low_freq_factor": 1.0},
+        "use_sliding_window": false, "max_window_layers": 28, "use_mrope": false,
+        "keys_to_ignore_at_inference": ["past_key_values"], "model_max_length": 4096
+    });
+    assert!(built(&with(small("llama"), leftovers)).is_ok());
+    let windows = with(small("llama"), json!({"use_sliding_window": true}));
+    assert!(error(&windows).contains("use_sliding_window"));
+}
+
+/// The masks of the layers' first attention.
+fn masks(config: &Value) -> Vec<Mask> {
+    let spec = built(config).unwrap().spec;
+    let mask = |layer: &sli_spec::Layer| {
+        let mut branches = layer.steps.iter().flat_map(|step| &step.branches);
+        branches.find_map(|branch| match &branch.mixer {
+            Mixer::Attention(attention) => Some(attention.mask),
+            _ => None,
+        })
+    };
+    spec.stacks[0].layers.iter().filter_map(mask).collect()
+}
+
+#[test]
+fn a_pattern_of_windows_holds_to_the_last_layer() {
+    let keys = json!({"num_hidden_layers": 3, "sliding_window": 5, "sliding_window_pattern": 2,
+                      "head_dim": 16});
+    let window = Mask::CausalWindow(5);
+    let expected = [window, Mask::Causal, window];
+    assert_eq!(masks(&with(small("exaone_moe"), keys)), expected);
+}
+
+#[test]
+fn a_window_of_nothing_both_ways_is_the_token_itself() {
+    let keys = json!({"sliding_window": 0, "use_bidirectional_attention": true, "head_dim": 16,
+                      "layer_types": ["sliding_attention", "full_attention"]});
+    let both = masks(&with(small("gemma3_text"), keys.clone()));
+    assert_eq!(both, [Mask::Window(0), Mask::Full]);
+    let mut causal = with(small("gemma3_text"), keys);
+    causal["use_bidirectional_attention"] = json!(false);
+    assert!(error(&causal).contains("sliding_window"));
+}
+
+#[test]
+fn distances_share_buckets_as_in_the_reference() {
+    let rule = sli_spec::RelativeBuckets {
+        table: sli_spec::WeightIndex(0),
+        buckets: 16,
+        max_distance: 32,
+        types: 1,
+    };
+    let earlier: Vec<usize> = [0, -1, -3, -4, -6, -8, -12, -31, -32, -1000]
+        .map(|distance| rule.bucket(distance))
+        .into();
+    assert_eq!(earlier, [0, 1, 3, 4, 4, 5, 6, 7, 7, 7]);
+    assert_eq!(rule.bucket(1), 9);
+    assert_eq!(rule.bucket(40), 15);
+}
