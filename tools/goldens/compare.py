@@ -65,10 +65,11 @@ def build(variant, config, folder, rng, respell):
     return said
 
 
-def inputs_of(config, rng):
+def inputs_of(config, rng, longest):
     vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
     table = mutations.TABLES.match(config.model_type)
-    longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, 90) if table else 90
+    if table:
+        longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, longest)
     return [[rng.randrange(5, vocabulary) for _ in range(length)] for length in (1, 9, 41, longest)]
 
 
@@ -109,14 +110,14 @@ def shaken(variant, folder, ids, wanted, stack):
     return largest
 
 
-def check(variant, config, sli, rng, alias=None, respell=False):
-    """(result, detail) of one model; `alias`: another name of its type."""
+def check(variant, config, sli, rng, longest, alias=None, respell=False):
+    """(result, detail) of one model with records of up to `longest` tokens; `alias`: another name of its type."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         try:
             said = build(variant, config, place / "model", rng, respell)
             model = generate.load({**variant, "name": "compare"}, place / "model")
-            ids = inputs_of(model.config.get_text_config(), rng)
+            ids = inputs_of(model.config.get_text_config(), rng, longest)
             reference = []
             for record in ids:
                 reference.append(generate.run(generate.load({**variant, "name": "compare"}, place / "model"), {"input_ids": torch.tensor(record)}, variant))
@@ -166,6 +167,7 @@ def main():
     arguments.add_argument("--variants", type=int, default=0)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--goldens", action="store_true")
+    arguments.add_argument("--longest", type=int, default=90, help="tokens of the longest record, where positions allow")
     arguments.add_argument("--verbose", action="store_true")
     options = arguments.parse_args()
     listed = json.loads(subprocess.run([options.sli, "architectures", "--json"], capture_output=True, text=True, check=True).stdout)
@@ -197,7 +199,7 @@ def main():
                     tried = {**variant, "class": cls or generate.model_class(variant).__name__}
                     config["architectures"] = changes["architectures"] = [tried["class"]]
                 try:
-                    result, detail = check(tried, config, options.sli, rng, key if key in ALIASES else None, options.variants > 0)
+                    result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0)
                 except Exception:
                     result, detail = "ERROR", traceback.format_exc().strip().replace("\n", " ")[-300:]
                 if result != "skipped" or not options.variants:
