@@ -368,3 +368,13 @@ fn distances_share_buckets_as_in_the_reference() {
     assert_eq!(rule.bucket(1), 9);
     assert_eq!(rule.bucket(40), 15);
 }
+
+#[test]
+fn windows_that_are_used_have_a_length() {
+    let keys = json!({"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 40,
+                      "shared_expert_intermediate_size": 40, "sliding_window": 0});
+    let config = with(small("qwen2_moe"), keys);
+    assert_eq!(masks(&config), [Mask::Causal; 2]);
+    let used = with(config, json!({"use_sliding_window": true}));
+    assert!(error(&used).contains("sliding_window"));
+}

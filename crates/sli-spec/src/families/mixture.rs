@@ -159,8 +159,10 @@ pub fn qwen2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
         config.index("sliding_window")?,
         config.index("max_window_layers")?,
     );
-    let windows = config.flag("use_sliding_window")? && window > 0;
-    decoder.mask_by_layer_types(windows.then_some(window), |layer| {
+    let windows = config.flag("use_sliding_window")?;
+    // A window of 0 leaves nothing to see; the class gives it to files that use none.
+    let window = (windows && window > 0).then_some(window);
+    decoder.mask_by_layer_types(window, |layer| {
         if windows && layer < last && layer % 2 == 0 {
             "sliding_attention"
         } else {
