@@ -308,6 +308,13 @@ def drawn(rng, base):
             config["no_rope_layers"] = None
         if key == "sliding_window" and "use_sliding_window" in config:
             config["use_sliding_window"] = changes["use_sliding_window"] = True
+    if config["model_type"] == "qwen2_moe" and "sliding_attention" in (config.get("layer_types") or []):
+        # The class makes the window 0 where it is not used; such a layer would see nothing.
+        config["use_sliding_window"] = changes["use_sliding_window"] = True
+    if config.get("use_sliding_window") and not config.get("sliding_window"):
+        config["sliding_window"] = changes["sliding_window"] = 5
+    if config["model_type"] == "gemma4_text":
+        config["vocab_size_per_layer_input"] = max(config["vocab_size_per_layer_input"], config["vocab_size"])
     return config, changes
 
 
