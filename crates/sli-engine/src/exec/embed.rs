@@ -1,5 +1,6 @@
 //! Token ids to the input of the first layer. Of the tables only the rows that occur are read.
 
+use sli_checkpoint::ResolvedLeaf;
 use sli_kernels::{Mat, MatMut};
 use sli_spec::{Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, WeightIndex};
 
@@ -7,6 +8,12 @@ use super::batch::Batch;
 use super::{Layer, Slots, values};
 use crate::error::EngineError;
 use crate::weights::load::{self, STAGING_BYTES};
+
+/// Threads that read rows of a table at a time: what keeps a solid-state disk busy.
+const GATHER_READERS: usize = 8;
+
+/// Rows of a table that one thread reads at least.
+const GATHER_ROWS: usize = 32;
 
 /// Rows whose inputs of the layers are computed together.
 pub(crate) const SPREAD_ROWS: usize = 256;
@@ -160,7 +167,7 @@ impl Layer<'_> {
         let mut order = order.into_iter().peekable();
         for block in wanted.chunks((STAGING_BYTES / row_bytes.max(1)).max(1)) {
             raw.resize(block.len() * row_bytes, 0);
-            leaf.gather_rows(0, block, &mut raw)?;
+            gather_block(&leaf, block, &mut raw)?;
             for (&id, bytes) in block.iter().zip(raw.chunks_exact(row_bytes)) {
                 if let Some(index) = sli_kernels::first_non_finite(bytes, element) {
                     let index = id * columns + index;
@@ -205,6 +212,26 @@ impl Layer<'_> {
         let vector = self.vector(index)?;
         Ok(values(vector.as_ref()).map(<[f32]>::to_vec))
     }
+}
+
+/// Reads some rows of a table. They lie anywhere in it, so a disk is asked for several at a time.
+fn gather_block(leaf: &ResolvedLeaf, rows: &[usize], out: &mut [u8]) -> Result<(), EngineError> {
+    let part = rows.len().div_ceil(GATHER_READERS).max(GATHER_ROWS);
+    let parts = rows
+        .chunks(part)
+        .zip(out.chunks_mut(part * leaf.row_bytes().max(1)));
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = parts
+            .map(|(rows, out)| scope.spawn(|| leaf.gather_rows(0, rows, out)))
+            .collect();
+        for reader in readers {
+            match reader.join() {
+                Ok(read) => read?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Gives `row` the root mean square of `like`.

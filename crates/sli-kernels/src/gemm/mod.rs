@@ -206,7 +206,7 @@ impl<B: Panel> SimdOp for Block<'_, B> {
                 }
             }
         }
-        self.finish();
+        self.finish(s);
     }
 }
 
@@ -252,7 +252,7 @@ impl<B: Panel> Block<'_, B> {
 impl<B> Block<'_, B> {
     /// Moves the sums to their place.
     #[inline(always)]
-    fn finish(self) {
+    fn finish<S: Simd>(self, s: S) {
         for (panel, sums) in self
             .panels
             .clone()
@@ -263,22 +263,24 @@ impl<B> Block<'_, B> {
             for (row, sums) in self.rows.clone().zip(sums.chunks_exact(PANEL)) {
                 // SAFETY: the tasks of a product have disjoint rows or columns.
                 let out = unsafe { self.out.shared_part(row, columns.clone()) };
-                match (self.mode, bias) {
-                    (Store::Set, None) => out.copy_from_slice(&sums[..out.len()]),
-                    (Store::Set, Some(bias)) => {
-                        for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
-                            *out = sum + bias;
+                if columns.len() == PANEL {
+                    for at in (0..PANEL).step_by(S::LANES) {
+                        let mut sum = s.get(&sums[at..]);
+                        if let Some(bias) = bias {
+                            sum = s.add(sum, s.get(&bias[at..]));
                         }
+                        if self.mode == Store::Add {
+                            sum = s.add(s.get(&out[at..]), sum);
+                        }
+                        s.put(&mut out[at..], sum);
                     }
-                    (Store::Add, None) => {
-                        for (out, sum) in out.iter_mut().zip(sums) {
-                            *out += sum;
-                        }
-                    }
-                    (Store::Add, Some(bias)) => {
-                        for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
-                            *out += sum + bias;
-                        }
+                } else {
+                    for (index, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
+                        let sum = bias.map_or(sum, |bias| sum + bias[index]);
+                        *out = match self.mode {
+                            Store::Set => sum,
+                            Store::Add => *out + sum,
+                        };
                     }
                 }
             }
