@@ -240,6 +240,12 @@ impl ResolvedLeaf {
         Ok(reads)
     }
 
+    /// Where in its file the first byte of a row of a slice is.
+    pub fn offset(&self, slice: usize, row: usize) -> Result<u64, CheckpointError> {
+        let reads = self.reads(slice, row..row + 1)?;
+        Ok(reads.first().map_or(0, |read| read.bytes.start))
+    }
+
     /// Where a slice begins: its first file and byte there. For reading slices in file order.
     pub fn position(&self, slice: usize) -> Result<(FileIndex, u64), CheckpointError> {
         self.check(slice, &(0..0))?;

@@ -31,7 +31,7 @@ pub enum ReadMode {
 const LARGE_READ: usize = 1 << 20;
 
 /// Alignment of offsets, lengths and memory of direct reads, in bytes.
-const DIRECT_ALIGNMENT: usize = 4096;
+pub const DIRECT_ALIGNMENT: usize = 4096;
 
 /// Bytes of one direct read.
 const DIRECT_CHUNK: usize = 4 << 20;
@@ -133,8 +133,32 @@ impl LocalSource {
         Ok(opened)
     }
 
-    /// Reads around the page cache through an aligned buffer.
+    /// Reads around the page cache: into `out` where its address lies in a block of memory as `offset`
+    /// in a block of the file, else through an aligned buffer.
     fn read_direct(&self, file: &fs_err::File, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let to_block = out.as_ptr().align_offset(DIRECT_ALIGNMENT);
+        let alike = to_block < out.len()
+            && offset
+                .checked_add(to_block as u64)
+                .is_some_and(|offset| offset.is_multiple_of(DIRECT_ALIGNMENT as u64));
+        if !alike {
+            return self.read_bounced(file, offset, out);
+        }
+        let (head, rest) = out.split_at_mut(to_block);
+        let (blocks, tail) = rest.split_at_mut(rest.len() / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT);
+        let at = offset + head.len() as u64;
+        file.read_exact_at(blocks, at)?;
+        if !head.is_empty() {
+            self.read_bounced(file, offset, head)?;
+        }
+        if !tail.is_empty() {
+            self.read_bounced(file, at + blocks.len() as u64, tail)?;
+        }
+        Ok(())
+    }
+
+    /// Reads around the page cache through an aligned buffer.
+    fn read_bounced(&self, file: &fs_err::File, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let pooled = self
             .bounce
             .lock()

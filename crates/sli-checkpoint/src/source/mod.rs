@@ -13,7 +13,7 @@ use std::io;
 use std::ops::Range;
 use std::path::{Component, Path};
 
-pub use local::{LocalSource, ReadMode};
+pub use local::{DIRECT_ALIGNMENT, LocalSource, ReadMode};
 pub use memory::MemorySource;
 pub use wrappers::{CountingSource, FailingSource, FileCount, ThrottledSource};
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_checkpoint::{Dtype, ResolvedLeaf};
+use sli_checkpoint::{DIRECT_ALIGNMENT, Dtype, ResolvedLeaf};
 use sli_kernels::{Compute, Element, PackedKind, PackedWeights, first_non_finite};
 
 use super::{LeafKey, Weight};
@@ -11,6 +11,24 @@ use crate::model::Model;
 
 /// Bytes that a reader holds in front of the packed form.
 pub(crate) const STAGING_BYTES: usize = 4 << 20;
+
+/// What a reader holds in front of the packed form: stored bytes, at an address that lies in a block of
+/// memory as they lie in a block of their file, so that they can come from the disk without a copy.
+#[derive(Default)]
+pub(crate) struct Staging(Vec<u8>);
+
+impl Staging {
+    /// Room for `bytes` that begin at `offset` in a file.
+    fn at(&mut self, offset: u64, bytes: usize) -> &mut [u8] {
+        if self.0.len() < bytes + DIRECT_ALIGNMENT {
+            self.0 = vec![0; bytes + DIRECT_ALIGNMENT];
+        }
+        let block = DIRECT_ALIGNMENT as u64;
+        let address = self.0.as_ptr().addr() as u64 % block;
+        let shift = ((block + offset % block - address) % block) as usize;
+        &mut self.0[shift..shift + bytes]
+    }
+}
 
 /// The element type that the kernels read for a stored one.
 pub(crate) fn element(dtype: Dtype) -> Option<Element> {
@@ -71,7 +89,7 @@ pub(crate) fn pack_rows(
     slice: usize,
     rows: Range<usize>,
     compute: Compute,
-    staging: &mut Vec<u8>,
+    staging: &mut Staging,
     packed: &mut [PackedWeights],
 ) -> Result<(), EngineError> {
     let Some(&(_, first)) = leaves.first() else {
@@ -88,7 +106,8 @@ pub(crate) fn pack_rows(
     while start < rows.end {
         let end = (start + step).min(rows.end);
         let bytes = (end - start) * row_bytes;
-        staging.resize(bytes * leaves.len(), 0);
+        let offset = first.offset(slice, start)?;
+        let staging = staging.at(offset, bytes * leaves.len());
         ResolvedLeaf::read_rows_together(&sources, slice, start..end, staging)?;
         let parts = staging.chunks_exact(bytes.max(1));
         for ((&(key, leaf), part), packed) in leaves.iter().zip(parts).zip(&mut *packed) {
@@ -127,7 +146,7 @@ pub(crate) fn whole(
     model: &Model,
     key: LeafKey,
     compute: Compute,
-    staging: &mut Vec<u8>,
+    staging: &mut Staging,
     reuse: Option<PackedWeights>,
 ) -> Result<Weight, EngineError> {
     let leaf = model.binding.resolve(key.leaf(model))?;

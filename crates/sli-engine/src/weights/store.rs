@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use sli_kernels::{Compute, PackedWeights};
 
-use super::load::{self, resident_bytes};
+use super::load::{self, Staging, resident_bytes};
 use super::{LeafKey, Weight};
 use crate::error::EngineError;
 use crate::model::Model;
@@ -98,7 +98,7 @@ impl<'m> WeightStore<'m> {
 
     /// Reads ahead until the schedule ends, a read fails or the store is stopped.
     pub fn read_ahead(&self) {
-        let mut staging = Vec::new();
+        let mut staging = Staging::default();
         while let Some((key, reuse)) = self.claim() {
             match load::whole(self.model, key, self.compute, &mut staging, reuse) {
                 Ok(weight) => {

@@ -7,7 +7,8 @@ use std::sync::mpsc::sync_channel;
 use sli_checkpoint::ResolvedLeaf;
 use sli_kernels::{Compute, PackedKind, PackedWeights};
 
-use super::{LeafKey, load};
+use super::LeafKey;
+use super::load::{self, Staging};
 use crate::error::EngineError;
 use crate::model::Model;
 
@@ -44,7 +45,7 @@ pub(crate) fn stream(
             let mut reader = Reader {
                 model,
                 compute,
-                staging: Vec::new(),
+                staging: Staging::default(),
                 known: HashMap::new(),
             };
             for group in groups {
@@ -71,7 +72,7 @@ pub(crate) fn stream(
 struct Reader<'m> {
     model: &'m Model,
     compute: Compute,
-    staging: Vec<u8>,
+    staging: Staging,
     /// Whether two leaves lie between one another in a file.
     known: HashMap<(LeafKey, LeafKey), bool>,
 }

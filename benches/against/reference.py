@@ -1,0 +1,65 @@
+"""Scores a dataset with transformers and prints one JSON line: seconds to load, of the forward passes, and peak memory.
+
+    python reference.py ram MODEL DATA.jsonl [--batch N]       weights in memory
+    python reference.py offload MODEL DATA.jsonl [--batch N]   accelerate's disk offload: what does not fit --resident stays on disk
+
+All records of DATA have one length; `--batch` of them (default: all) go through the model together, as a user who knows
+his machine would choose. Weights and activations are bf16, the scores (log-probabilities of the next token) are f32.
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+
+BEGAN = time.perf_counter()
+
+import torch
+import transformers
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("how", choices=["ram", "offload"])
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--resident", default="400MiB", help="weights that offload may keep in memory")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with open(arguments.data) as file:
+        ids = torch.tensor([json.loads(line)["input_ids"] for line in file])
+    options = {}
+    offload = tempfile.TemporaryDirectory()
+    if arguments.how == "offload":
+        options = {
+            "device_map": "auto",
+            "max_memory": {"cpu": arguments.resident},
+            "offload_folder": offload.name,
+        }
+    model = transformers.AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.bfloat16, **options).eval()
+    loaded = time.perf_counter()
+    total = 0.0
+    with torch.inference_mode():
+        for batch in ids.split(arguments.batch or len(ids)):
+            hidden = model.model(batch, use_cache=False).last_hidden_state
+            for row, states in zip(batch, hidden):
+                logits = model.lm_head(states).float()
+                scores = torch.log_softmax(logits[:-1], dim=-1).gather(1, row[1:, None])
+                total += scores.double().sum().item()
+    done = time.perf_counter()
+    print(json.dumps({
+        "how": arguments.how,
+        "tokens": ids.numel(),
+        "load_seconds": round(loaded - BEGAN, 3),
+        "forward_seconds": round(done - loaded, 3),
+        "tokens_per_second_forward": round(ids.numel() / (done - loaded), 1),
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "sum_logprob": round(total, 3),
+        "devices": sorted({str(device) for device in getattr(model, "hf_device_map", {"": "cpu"}).values()}),
+    }))
+
+
+main()
