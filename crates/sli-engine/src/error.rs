@@ -23,6 +23,16 @@ pub enum EngineError {
     /// The checkpoint is damaged, does not fit its configuration, or cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A path that holds no model, or a file of it that cannot be what its name says.
+    #[error("{}: {problem}", .path.display())]
+    Unusable {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// A file of the model is missing or cannot be read.
     #[error("{}: {source}", .path.display())]
     File {
@@ -76,7 +86,10 @@ impl EngineError {
     /// 2 usage, 3 bad model or input, 4 does not fit the budget, 5 I/O.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Config { .. } | Self::NonFinite { .. } | Self::Record { .. } => 3,
+            Self::Config { .. }
+            | Self::Unusable { .. }
+            | Self::NonFinite { .. }
+            | Self::Record { .. } => 3,
             Self::Checkpoint(error) => {
                 if error.is_io() {
                     5
@@ -103,6 +116,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Config { source, .. } => source.hint(),
+            Self::Unusable { hint, .. } => Some((*hint).to_owned()),
             Self::Checkpoint(error) => error.hint(),
             Self::NonFinite { .. } => {
                 Some("the file is damaged or the model diverged; download it again".into())

@@ -28,11 +28,12 @@ pub mod stats;
 mod summary;
 mod sweep;
 pub mod take;
+mod tally;
 mod weights;
 
 pub use availability::available_takes;
 pub use error::EngineError;
-pub use model::{Model, OpenOptions, describe_folder};
+pub use model::{Model, OpenOptions, describe_folder, folder_of};
 pub use plan::{Grain, Plan, Work, plan};
 pub use settings::{Event, HiddenDtype, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;

@@ -35,12 +35,7 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 impl Model {
     /// Opens the model in a folder, or the one whose single weights file this is.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
-        let folder = if path.is_file() {
-            path.parent()
-                .map_or_else(|| PathBuf::from("."), Path::to_path_buf)
-        } else {
-            path.to_path_buf()
-        };
+        let folder = folder_of(path);
         let built = describe_folder(&folder, options)?;
         refuse_packed(&folder, options)?;
         let checkpoint = Arc::new(Checkpoint::open(path)?);
@@ -76,6 +71,20 @@ impl Model {
             }
         }
         half >= full
+    }
+}
+
+/// The folder of a model that is named by its folder or by its single weights file.
+pub fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if path.is_file() => {
+            if parent.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                parent.to_path_buf()
+            }
+        }
+        _ => path.to_path_buf(),
     }
 }
 
@@ -158,18 +167,57 @@ fn describe_params(
 
 /// The text of a `config.json` or `params.json`.
 fn read_description(path: &Path) -> Result<String, EngineError> {
-    let at = |source| EngineError::File {
+    let unusable = |path: &Path, problem: &str, hint: &'static str| EngineError::Unusable {
+        path: path.to_path_buf(),
+        problem: problem.to_owned(),
+        hint,
+    };
+    let failed = |source| EngineError::File {
         path: path.to_path_buf(),
         source,
     };
-    let length = fs_err::metadata(path).map_err(at)?.len();
-    if length > CONFIG_LIMIT {
-        return Err(at(std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("{length} bytes are too many for a configuration"),
-        )));
+    let again = "download it again";
+    let metadata = match fs_err::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if is_absence(&error) => {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            return Err(if folder.is_dir() {
+                unusable(
+                    folder,
+                    "there is no config.json",
+                    "give the folder with config.json and its .safetensors files",
+                )
+            } else {
+                unusable(
+                    folder,
+                    "there is no such model",
+                    "check the path; models are not downloaded",
+                )
+            });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if !metadata.is_file() {
+        return Err(unusable(path, "it is not a regular file", again));
     }
-    fs_err::read_to_string(path).map_err(at)
+    if metadata.len() > CONFIG_LIMIT {
+        let problem = format!("{} bytes are too many for a configuration", metadata.len());
+        return Err(unusable(path, &problem, again));
+    }
+    let bytes = fs_err::read(path).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let problem = format!("byte {} is not UTF-8", error.utf8_error().valid_up_to());
+        unusable(path, &problem, again)
+    })
+}
+
+/// Whether the error says that there is nothing at the path.
+fn is_absence(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename
+    )
 }
 
 /// Removes heads whose weights the checkpoint lacks as a whole.

@@ -20,7 +20,7 @@ use crate::profile::{BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
 use crate::settings::{HiddenDtype, Settings};
-use crate::summary::Summary;
+use crate::summary::{Summary, peak_memory};
 use crate::take::{Boundary, BoundaryKind, LayerSelection, Take, TakeError};
 
 /// Name of the accumulators in a checkpoint.
@@ -329,7 +329,11 @@ impl<'a> Observation<'a> {
     }
 
     /// Publishes every result and ends the output folder.
-    pub fn finish(self, mut folder: OutputFolder, summary: &Summary) -> Result<(), EngineError> {
+    pub fn finish(
+        self,
+        mut folder: OutputFolder,
+        summary: &mut Summary,
+    ) -> Result<(), EngineError> {
         for file in self.hidden.into_values().chain(self.logits) {
             file.finish(&mut folder)?;
         }
@@ -348,7 +352,9 @@ impl<'a> Observation<'a> {
         if let Some(profile) = self.profile {
             profile.finish(self.spec, &mut folder)?;
         }
-        let manifest = serde_json::to_value(summary).unwrap_or_default();
+        // Writing the last results takes memory too.
+        summary.peak_memory = peak_memory();
+        let manifest = serde_json::to_value(&*summary).unwrap_or_default();
         folder.finish(manifest)?;
         Ok(())
     }

@@ -23,6 +23,8 @@ pub struct Summary {
     pub bytes_read: u64,
     /// Passes of a super-batch through a layer, over all processes that worked on this folder.
     pub layer_passes: u64,
+    /// The same with those that an interruption ended and that were done again.
+    pub layer_passes_begun: u64,
     /// Tokens times the layers they ran through, over all processes that worked on this folder: what
     /// records have in common runs once.
     pub token_layers: u64,
@@ -60,6 +62,7 @@ impl Summary {
             seconds: elapsed.as_secs_f64(),
             bytes_read: model.checkpoint.bytes_read(),
             layer_passes: progress.layer_passes,
+            layer_passes_begun: progress.layer_passes,
             token_layers: progress.token_layers,
             token_layers_alone: records.total_tokens() * layers as u64,
             peak_memory: peak_memory(),

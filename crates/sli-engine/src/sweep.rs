@@ -21,6 +21,7 @@ use crate::results::ResultsError;
 use crate::settings::{Event, Observer, Settings};
 use crate::spill::SpillFile;
 use crate::summary::Summary;
+use crate::tally::Tally;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Part};
 
@@ -67,10 +68,12 @@ pub fn run(
         kernels: &kernels,
         phases: &phases,
     };
+    let tally = Tally::open(&folder).map_err(ResultsError::from)?;
     let mut sweep = Sweep {
         context,
         observation,
         folder,
+        tally,
         scratch: Scratch::default(),
         token_layers_done: 0,
         checked: Instant::now(),
@@ -109,11 +112,12 @@ pub fn run(
     let Sweep {
         observation,
         folder,
+        tally,
         ..
     } = sweep;
     let isa = kernels.isa().to_string();
     let progress = folder.progress();
-    let summary = Summary::new(
+    let mut summary = Summary::new(
         model,
         records,
         settings,
@@ -122,7 +126,8 @@ pub fn run(
         isa,
         began.elapsed(),
     );
-    observation.finish(folder, &summary)?;
+    summary.layer_passes_begun = tally.begun();
+    observation.finish(folder, &mut summary)?;
     Ok(summary)
 }
 
@@ -215,6 +220,7 @@ struct Sweep<'a> {
     context: Context<'a>,
     observation: Observation<'a>,
     folder: OutputFolder,
+    tally: Tally,
     scratch: Scratch,
     token_layers_done: u64,
     checked: Instant,
@@ -285,6 +291,7 @@ impl<'a> Sweep<'a> {
                 }
             };
             for index in first..description.layers.len() {
+                self.tally.begin().map_err(ResultsError::from)?;
                 let rows = self.run_layer(store, stack, index, &mut parts)?;
                 let progress = self.folder.progress_mut();
                 progress.layer_passes += 1;

@@ -213,6 +213,9 @@ pub const REFUSED_TYPES: &[RefusedType] = &[RefusedType {
     reason: "its layers are conditioned on an embedding of the delay that only the speech model around it computes; without it the reference's class fails as well",
 }];
 
+/// No type's name is as long as this, in characters.
+const LONGEST_NAME: usize = 100;
+
 /// Describes the model of this configuration.
 pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> {
     let name = config.model_type()?;
@@ -223,7 +226,7 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         }
         let closest = closest(&name).map(str::to_owned);
         return Err(SpecError::UnknownModelType {
-            model_type: name,
+            model_type: name.chars().take(LONGEST_NAME).collect(),
             closest,
         });
     };
@@ -242,6 +245,10 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
 
 /// The registered type that is spelled most alike, if at most a third of it differs.
 fn closest(name: &str) -> Option<&'static str> {
+    // Longer than any type can be misspelt.
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let distance = |row: &ModelType| (edit_distance(name, row.model_type), row.model_type);
     let (distance, closest) = MODEL_TYPES.iter().map(distance).min()?;
     (distance * 3 <= closest.len().max(name.len())).then_some(closest)

@@ -85,9 +85,9 @@ impl LocalSource {
     fn error(&self, file: &str, error: io::Error) -> SourceError {
         let (file, place) = (file.to_owned(), self.describe());
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                SourceError::NotFound { file, place }
-            }
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::InvalidFilename => SourceError::NotFound { file, place },
             _ => SourceError::Io { file, place, error },
         }
     }

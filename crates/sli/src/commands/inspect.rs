@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
 use sli_engine::bytes::human;
-use sli_engine::{EngineError, OpenOptions, describe_folder};
+use sli_engine::{EngineError, OpenOptions, describe_folder, folder_of};
 use sli_spec::{Built, LengthLimit, Mask, Mixer, Predicts, Stack};
 
 use super::table::table;
@@ -67,15 +67,10 @@ struct Coverage {
 /// weights is shown as far as it tells.
 pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let path = &arguments.model;
-    let folder = if path.is_file() {
-        path.parent().unwrap_or(Path::new("."))
-    } else {
-        path
-    };
     let options = OpenOptions {
         allow_unread: arguments.allow_unread.clone(),
     };
-    let built = describe_folder(folder, &options)?;
+    let built = describe_folder(&folder_of(path), &options)?;
     let checkpoint = match Checkpoint::open(path) {
         Ok(checkpoint) => Arc::new(checkpoint),
         Err(error @ CheckpointError::NoWeights { .. }) => {

@@ -35,7 +35,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         Ok(records) => records,
         Err(error) if resumed => return Err(error),
         Err(error) => {
-            discard(folder, existed);
+            discard(&arguments.out, folder.work_dir(), existed);
             return Err(error);
         }
     };
@@ -47,7 +47,17 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         ));
     }
     let progress = Progress::new();
-    let summary = sli_engine::run(&job.model, &records, &job.settings, folder, &progress)?;
+    let work = folder.work_dir().to_path_buf();
+    let summary = match sli_engine::run(&job.model, &records, &job.settings, folder, &progress) {
+        Ok(summary) => summary,
+        Err(error) => {
+            // What cannot begin as it was asked for is likely to be asked for differently.
+            if !resumed && matches!(error.exit_code(), 2 | 4) {
+                discard(&arguments.out, &work, existed);
+            }
+            return Err(error.into());
+        }
+    };
     drop(progress);
     let roofline = (!resumed).then(|| Roofline::measure(&job.model, &job.settings, &summary.plan));
     let fraction = roofline.map(|roofline| roofline.seconds / summary.seconds.max(1e-9));
@@ -67,14 +77,12 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
 }
 
 /// Removes what a run left that could not start.
-fn discard(folder: OutputFolder, existed: bool) {
-    let (out, work) = (folder.path().to_path_buf(), folder.work_dir().to_path_buf());
+fn discard(out: &Path, work: &Path, existed: bool) {
     // What cannot be removed is overwritten by the next run.
     let _ = fs_err::remove_dir_all(work);
     if !existed {
         let _ = fs_err::remove_dir(out);
     }
-    drop(folder);
 }
 
 /// The tokens of the dataset, from an earlier process if they are complete.

@@ -4,14 +4,24 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+mod budgets;
 mod chat_templates;
 mod command_line;
+mod contract;
+mod disks;
 mod end_to_end;
+mod exactness;
 mod experts;
+mod folders;
+mod hostile_models;
 mod inputs;
+mod kills;
 mod models;
+mod mutations;
 mod parquet;
 mod place;
+mod random;
 mod real_models;
 mod sharing;
+mod sizes;
 mod tokenizers;
