@@ -66,8 +66,6 @@ fn any_means_give_the_same_bits() {
         for take in takes.iter().chain(&["hidden", "profile"]) {
             base.extend(["--take", take]);
         }
-        // More threads need more.
-        let (_, least) = smallest(&place, &[&base[..], &["--threads", "3"]].concat());
         place
             .sli(&[&base[..], &["--out", "first"]].concat())
             .success();

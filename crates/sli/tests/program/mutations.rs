@@ -44,7 +44,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// One to three changes of a file.
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
-    for _ in 0..1 + random.below(3) {
+    for _ in 0..=random.below(3) {
         if bytes.is_empty() {
             return;
         }

@@ -22,7 +22,7 @@ fn run(place: &Place, out: &str, budget_mib: u64, more: &[&str]) -> Value {
 fn a_hundred_thousand_tiny_records() {
     let place = Place::with_llama();
     let lines: String = (0..100_001)
-        .map(|n| json!({"input_ids": &[n % 20, n / 20 % 20, 3][..1 + n % 3]}).to_string() + "\n")
+        .map(|n| json!({"input_ids": &[n % 20, n / 20 % 20, 3][..=n % 3]}).to_string() + "\n")
         .collect();
     place.write("in.jsonl", lines);
     let takes = [
