@@ -16,6 +16,7 @@
 
 mod activation;
 mod attention;
+mod clock;
 mod element;
 mod gemm;
 mod head;
@@ -33,6 +34,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Segment};
+pub use clock::Stage;
 pub use element::{Element, first_non_finite};
 pub use gemm::{PackedActivations, Store};
 pub use head::{LSE_BLOCK, LseState};

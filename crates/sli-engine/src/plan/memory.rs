@@ -322,33 +322,66 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
 
 /// What the kernels hold for themselves: packed activations and attention blocks of every thread.
 pub(crate) fn kernel_bytes(spec: &ModelSpec, threads: usize, compute: Compute) -> u64 {
-    let widest = spec
+    let element = element_bytes(compute);
+    widest(spec) * element * BLOCK_ROWS as u64 + threads as u64 * (2 << 20)
+}
+
+/// Input features of the widest matrix.
+fn widest(spec: &ModelSpec) -> u64 {
+    let leaves = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let leaves = leaves.flat_map(|layer| &layer.leaves);
+    let columns = leaves.filter_map(|leaf| leaf.shape.last());
+    columns.max().copied().unwrap_or(0) as u64
+}
+
+/// What the kernels come to hold where `rows` rows run together.
+pub(crate) fn kernel_scratch_bytes(
+    spec: &ModelSpec,
+    rows: usize,
+    threads: usize,
+    compute: Compute,
+) -> u64 {
+    const PACKED_ACTIVATIONS: u64 = 8 << 20;
+    const PACKED_KEYS: u64 = 4 << 20;
+    const THREAD: u64 = 640 << 10;
+    let (widest, element) = (widest(spec), element_bytes(compute));
+    let hidden = spec.stacks.iter().map(|stack| stack.hidden_size).max();
+    let hidden = hidden.unwrap_or(0) as u64;
+    // What is wider than the hidden state runs in blocks.
+    let columns = (rows as u64 * hidden).max(rows.min(BLOCK_ROWS) as u64 * widest);
+    let activations = (columns * element).min(PACKED_ACTIVATIONS.max(224 * widest * element));
+    let keys = spec
         .stacks
         .iter()
         .flat_map(|stack| &stack.layers)
-        .flat_map(|layer| &layer.leaves)
-        .filter_map(|leaf| leaf.shape.last())
+        .flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches))
+        .map(|branch| carried_columns(&branch.mixer) as u64)
         .max()
-        .copied()
-        .unwrap_or(0) as u64;
-    let element = match compute {
-        Compute::F32 => 4,
-        Compute::Bf16 => 2,
-    };
-    widest * element * BLOCK_ROWS as u64 + threads as u64 * (2 << 20)
+        .unwrap_or(0);
+    activations + (rows as u64 * keys * element).min(PACKED_KEYS) + threads as u64 * THREAD
 }
 
-/// The head's buffers: the normed rows and one block of logits.
-pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
+fn element_bytes(compute: Compute) -> u64 {
+    match compute {
+        Compute::F32 => 4,
+        Compute::Bf16 => 2,
+    }
+}
+
+/// The head's buffers: the normed rows and, where they are computed, one block of logits.
+pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -> u64 {
     let stack = spec.output_stack();
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
+    let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
+    if !computes_logits {
+        return (merged + normed) as u64 * 4;
+    }
     let transformed = stack
         .head
         .logits
         .as_ref()
         .and_then(|logits| logits.transform.as_ref())
         .map_or(0, |t| rows * t.dense.out_features);
-    let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
     let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
     let normalized = stack
         .head

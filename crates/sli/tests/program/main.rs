@@ -20,6 +20,7 @@ mod models;
 mod mutations;
 mod parquet;
 mod place;
+mod planner;
 mod random;
 mod real_models;
 mod sharing;
