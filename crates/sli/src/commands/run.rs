@@ -31,11 +31,16 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         Opened::Finished(manifest) => return finished(arguments, manifest.json()),
     };
     interrupt::resumable();
-    let records = match records(&job, &mut folder) {
+    // What cannot begin leaves nothing behind; what has begun is never discarded.
+    let prepared = records(&job, &mut folder).and_then(|records| {
+        sli_engine::plan(&job.model, &records, &job.settings)?;
+        Ok(records)
+    });
+    let records = match prepared {
         Ok(records) => records,
         Err(error) if resumed => return Err(error),
         Err(error) => {
-            discard(&arguments.out, folder.work_dir(), existed);
+            discard(folder, existed);
             return Err(error);
         }
     };
@@ -47,17 +52,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         ));
     }
     let progress = Progress::new();
-    let work = folder.work_dir().to_path_buf();
-    let summary = match sli_engine::run(&job.model, &records, &job.settings, folder, &progress) {
-        Ok(summary) => summary,
-        Err(error) => {
-            // What cannot begin as it was asked for is likely to be asked for differently.
-            if !resumed && matches!(error.exit_code(), 2 | 4) {
-                discard(&arguments.out, &work, existed);
-            }
-            return Err(error.into());
-        }
-    };
+    let summary = sli_engine::run(&job.model, &records, &job.settings, folder, &progress)?;
     drop(progress);
     let roofline = (!resumed).then(|| Roofline::measure(&job.model, &job.settings, &summary.plan));
     let fraction = roofline.map(|roofline| roofline.seconds / summary.seconds.max(1e-9));
@@ -77,12 +72,14 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
 }
 
 /// Removes what a run left that could not start.
-fn discard(out: &Path, work: &Path, existed: bool) {
+fn discard(folder: OutputFolder, existed: bool) {
+    let (out, work) = (folder.path().to_path_buf(), folder.work_dir().to_path_buf());
     // What cannot be removed is overwritten by the next run.
     let _ = fs_err::remove_dir_all(work);
     if !existed {
         let _ = fs_err::remove_dir(out);
     }
+    drop(folder);
 }
 
 /// The tokens of the dataset, from an earlier process if they are complete.
