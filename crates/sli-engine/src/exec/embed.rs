@@ -12,8 +12,8 @@ use crate::weights::load::{self, STAGING_BYTES};
 /// Threads that read rows of a table at a time: what keeps a solid-state disk busy.
 const GATHER_READERS: usize = 8;
 
-/// Rows of a table that one thread reads at least.
-const GATHER_ROWS: usize = 32;
+/// Rows of a table that a thread reads in one go: few, as it holds them and the gaps between them.
+const GATHER_ROWS: usize = 16;
 
 /// Rows whose inputs of the layers are computed together.
 pub(crate) const SPREAD_ROWS: usize = 256;
@@ -216,14 +216,17 @@ impl Layer<'_> {
 
 /// Reads some rows of a table. They lie anywhere in it, so a disk is asked for several at a time.
 fn gather_block(leaf: &ResolvedLeaf, rows: &[usize], out: &mut [u8]) -> Result<(), EngineError> {
+    let row_bytes = leaf.row_bytes().max(1);
     let part = rows.len().div_ceil(GATHER_READERS).max(GATHER_ROWS);
-    let parts = rows
-        .chunks(part)
-        .zip(out.chunks_mut(part * leaf.row_bytes().max(1)));
+    let parts = rows.chunks(part).zip(out.chunks_mut(part * row_bytes));
+    let read = |(rows, out): (&[usize], &mut [u8])| {
+        let mut groups = rows
+            .chunks(GATHER_ROWS)
+            .zip(out.chunks_mut(GATHER_ROWS * row_bytes));
+        groups.try_for_each(|(rows, out)| leaf.gather_rows(0, rows, out))
+    };
     std::thread::scope(|scope| {
-        let readers: Vec<_> = parts
-            .map(|(rows, out)| scope.spawn(|| leaf.gather_rows(0, rows, out)))
-            .collect();
+        let readers: Vec<_> = parts.map(|part| scope.spawn(move || read(part))).collect();
         for reader in readers {
             match reader.join() {
                 Ok(read) => read?,
