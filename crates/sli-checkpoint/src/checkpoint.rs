@@ -3,12 +3,13 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::CheckpointError;
 use crate::formats::index;
 use crate::identity::ModelIdentity;
 use crate::opening::{CONFIG_FILE, CONSOLIDATED_FILE, MAX_CONFIG, Opening, SINGLE_FILE};
-use crate::source::{ByteSource, LocalSource, ReadMode, SourceError};
+use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError};
 use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 
 /// An opened checkpoint. Nothing but headers has been read.
@@ -20,6 +21,8 @@ pub struct Checkpoint {
     tensors: Vec<TensorInfo>,
     identity: ModelIdentity,
     bytes_read: AtomicU64,
+    /// Nanoseconds.
+    reading: AtomicU64,
 }
 
 impl Checkpoint {
@@ -135,6 +138,11 @@ impl Checkpoint {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
+    /// Time that reads of weight files have taken so far, summed over threads.
+    pub fn time_reading(&self) -> Duration {
+        Duration::from_nanos(self.reading.load(Ordering::Relaxed))
+    }
+
     /// Reads bytes of a weight file.
     pub fn read_at(
         &self,
@@ -142,10 +150,22 @@ impl Checkpoint {
         offset: u64,
         out: &mut [u8],
     ) -> Result<(), CheckpointError> {
+        let start = Instant::now();
         self.source.read_at(self.file_name(file), offset, out)?;
+        let elapsed = start.elapsed().as_nanos() as u64;
+        self.reading.fetch_add(elapsed, Ordering::Relaxed);
         self.bytes_read
             .fetch_add(out.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Measures on the largest weight file how large reads are best done, and does them so from now on;
+    /// `None` where there is nothing to choose.
+    pub fn choose_mode(&self, cache: CacheUse) -> Result<Option<ReadChoice>, CheckpointError> {
+        match self.files.iter().max_by_key(|file| file.size) {
+            Some(file) => Ok(self.source.choose_mode(&file.name, cache)?),
+            None => Ok(None),
+        }
     }
 
     /// These bytes will not be read again soon.
@@ -179,6 +199,7 @@ impl From<Opening> for Checkpoint {
             tensors: opening.tensors,
             identity: opening.identity,
             bytes_read: opening.bytes_read.into(),
+            reading: AtomicU64::new(0),
         }
     }
 }

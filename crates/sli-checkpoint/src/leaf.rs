@@ -190,14 +190,41 @@ impl ResolvedLeaf {
         rows: &[usize],
         out: &mut [u8],
     ) -> Result<(), CheckpointError> {
+        self.check_buffer(rows.len().saturating_mul(self.row_bytes()), out)?;
+        let mut scratch = Vec::new();
+        self.gather_plans(slice, rows, |plan| {
+            plan.read(&self.checkpoint, out, &mut scratch)
+        })
+    }
+
+    /// Bytes that [`Self::gather_rows`] reads.
+    pub fn gathered_bytes(&self, slice: usize, rows: &[usize]) -> Result<u64, CheckpointError> {
+        let mut bytes = 0;
+        self.gather_plans(slice, rows, |plan| {
+            let reads = plan.take_reads();
+            bytes += reads
+                .iter()
+                .map(|read| read.bytes.end - read.bytes.start)
+                .sum::<u64>();
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Hands the plans that put these rows of a slice one after another to `carry_out`, which empties
+    /// them.
+    fn gather_plans(
+        &self,
+        slice: usize,
+        rows: &[usize],
+        mut carry_out: impl FnMut(&mut Plan) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
         let mut order: Vec<(usize, usize)> = rows.iter().copied().zip(0..).collect();
         order.sort_unstable();
         if let (Some(first), Some(last)) = (order.first(), order.last()) {
             self.check(slice, &(first.0..last.0.saturating_add(1)))?;
         }
         let row_bytes = self.row_bytes();
-        self.check_buffer(rows.len().saturating_mul(row_bytes), out)?;
-        let mut scratch = Vec::new();
         let mut plan = Plan::default();
         let whole = self.matrix(slice)?;
         for (row, place) in order {
@@ -210,10 +237,10 @@ impl ResolvedLeaf {
                 }
             }
             if plan.is_full() {
-                plan.read(&self.checkpoint, out, &mut scratch)?;
+                carry_out(&mut plan)?;
             }
         }
-        plan.read(&self.checkpoint, out, &mut scratch)
+        carry_out(&mut plan)
     }
 
     /// What [`Self::read_rows`] reads, in file order; touching ranges are joined.

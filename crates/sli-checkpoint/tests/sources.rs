@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sli_checkpoint::source::contract::{self, Fixture};
 use sli_checkpoint::source::{
-    CountingSource, FailingSource, LocalSource, MemorySource, ReadMode, ThrottledSource,
+    CacheUse, CountingSource, FailingSource, LocalSource, MemorySource, ReadMode, ThrottledSource,
 };
 use sli_checkpoint::{ByteSource, SourceError};
 
@@ -167,4 +167,102 @@ fn many_files_stay_within_the_limit_of_open_files() {
     }
     let open = fs_err::read_dir("/proc/self/fd").map(Iterator::count);
     assert!(open.is_ok_and(|open| open < 200) || !cfg!(target_os = "linux"));
+}
+
+#[test]
+fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let content: Vec<u8> = (0..40_u32 << 18)
+        .flat_map(|value| value.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    fs_err::write(folder.path().join("large"), &content).expect("written");
+    fs_err::write(folder.path().join("small"), &content[..1 << 20]).expect("written");
+    let source = LocalSource::new(folder.path());
+    let mut ways = Vec::new();
+    for (fits, again) in [(true, true), (true, false), (false, true), (false, false)] {
+        let cache = CacheUse { fits, again };
+        let choice = source
+            .choose_mode("large", cache)
+            .expect("readable")
+            .expect("a choice");
+        assert_eq!(source.mode(), choice.mode, "{choice:?}");
+        assert_eq!(
+            choice.direct.is_some(),
+            choice.buffered.is_some(),
+            "{choice:?}"
+        );
+        if let (Some(direct), Some(buffered)) = (choice.direct, choice.buffered) {
+            let faster = direct >= buffered * if fits { 1.1 } else { 1.0 };
+            assert_eq!(choice.mode == ReadMode::Direct, faster, "{choice:?}");
+        } else {
+            assert_ne!(choice.mode, ReadMode::Direct, "{choice:?}");
+        }
+        ways.push(choice.mode);
+        // Offsets and lengths that are not aligned.
+        let mut read = vec![0; (3 << 20) + 5];
+        source
+            .read_at("large", 12_345, &mut read)
+            .expect("readable");
+        assert!(read == content[12_345..][..read.len()], "{choice:?}");
+        let choice = source
+            .choose_mode("small", cache)
+            .expect("readable")
+            .expect("a choice");
+        assert_ne!(choice.mode, ReadMode::Direct, "{choice:?}");
+    }
+    assert_eq!(ways[0], ReadMode::Buffered);
+    assert!(
+        source
+            .choose_mode(
+                "none",
+                CacheUse {
+                    fits: false,
+                    again: false
+                }
+            )
+            .is_err()
+    );
+}
+
+#[test]
+fn sources_keep_the_contract_after_they_were_switched() {
+    for mode in [ReadMode::Direct, ReadMode::BufferedDropBehind] {
+        let folder = tempfile::tempdir().expect("a folder");
+        contract::check(|files| {
+            write(folder.path(), files);
+            let source = LocalSource::new(folder.path());
+            for (name, _) in files {
+                // Opened as it was.
+                let _ = source.read_at(name, 0, &mut []);
+            }
+            source.set_mode(mode);
+            Box::new(source)
+        })
+        .unwrap_or_else(|sentence| panic!("{mode:?}: {sentence}"));
+    }
+}
+
+#[test]
+fn where_nothing_reads_directly_the_page_cache_is_used() {
+    // A file system in memory, where there is one.
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    fs_err::write(folder.path().join("large"), vec![1; 40 << 20]).expect("written");
+    let source = LocalSource::new(folder.path());
+    let cache = CacheUse {
+        fits: false,
+        again: false,
+    };
+    let choice = source
+        .choose_mode("large", cache)
+        .expect("readable")
+        .expect("a choice");
+    let mut read = vec![0; 2 << 20];
+    source.read_at("large", 1, &mut read).expect("readable");
+    assert!(read.iter().all(|&byte| byte == 1), "{choice:?}");
+    if choice.direct.is_none() {
+        assert_eq!(choice.mode, ReadMode::BufferedDropBehind);
+        assert!(choice.reason.contains("file system"), "{choice:?}");
+    }
 }

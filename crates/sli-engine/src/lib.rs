@@ -8,6 +8,7 @@
 
 mod availability;
 pub mod bytes;
+pub mod ceilings;
 pub mod durable;
 mod error;
 mod exec;
@@ -24,6 +25,7 @@ pub mod records;
 pub mod results;
 mod settings;
 mod spill;
+mod stages;
 pub mod stats;
 mod summary;
 mod sweep;
@@ -35,7 +37,8 @@ pub use availability::available_takes;
 pub use error::EngineError;
 pub use model::{Model, OpenOptions, describe_folder, folder_of};
 pub use plan::{Grain, Plan, Work, plan};
-pub use settings::{Event, HiddenDtype, Observer, Quiet, Settings, Spill};
+pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
-pub use summary::{Summary, peak_memory};
-pub use sweep::run;
+pub use stages::Stages;
+pub use summary::{Summary, forget_peak_memory, peak_memory};
+pub use sweep::{choose_reading, run};

@@ -7,6 +7,7 @@ use sli_checkpoint::{Binding, Checkpoint, Dtype};
 use sli_spec::{Config, ModelSpec, SpecError};
 
 use crate::error::EngineError;
+use crate::stages::WeightClock;
 
 /// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
 pub struct Model {
@@ -20,6 +21,7 @@ pub struct Model {
     pub binding: Binding,
     /// Keys of `config.json` that were allowed to go unread.
     pub unread: Vec<String>,
+    pub(crate) clock: WeightClock,
 }
 
 /// How to open a model.
@@ -57,7 +59,16 @@ impl Model {
             checkpoint,
             binding,
             unread: built.unread,
+            clock: WeightClock::default(),
         })
+    }
+
+    /// Path and bytes of the largest weight file, where the weights are in files of this machine.
+    pub fn largest_file(&self) -> Option<(PathBuf, u64)> {
+        let files = self.checkpoint.files().iter();
+        let largest = files.max_by_key(|file| file.size)?;
+        let path = self.folder.join(&largest.name);
+        path.is_file().then_some((path, largest.size))
     }
 
     /// Whether most of the matrices are stored in 16 bits or less.

@@ -327,6 +327,23 @@ impl RecordSpool {
             + 4 * self.0.shared.capacity()
     }
 
+    /// Shows every token of some records, in order.
+    pub fn for_each_token(
+        &self,
+        range: Range<usize>,
+        mut visit: impl FnMut(u32),
+    ) -> Result<(), ResultsError> {
+        let spool = &*self.0;
+        let (mut start, end) = (spool.starts[range.start], spool.starts[range.end]);
+        while start < end {
+            let next = end.min(start + VISITED);
+            let tokens = read_u32s(&spool.tokens, start..next)?;
+            tokens.into_iter().for_each(&mut visit);
+            start = next;
+        }
+        Ok(())
+    }
+
     /// The records of a range.
     pub fn read(&self, range: Range<usize>) -> Result<Vec<Record>, ResultsError> {
         let spool = &*self.0;
@@ -444,6 +461,9 @@ fn read_u32s(file: &File, span: Range<u64>) -> Result<Vec<u32>, ResultsError> {
     }
     Ok(values)
 }
+
+/// Tokens that are read at a time to look at all of them.
+const VISITED: u64 = 1 << 16;
 
 const BUFFER: usize = 1 << 16;
 

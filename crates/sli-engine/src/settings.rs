@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sli_kernels::Compute;
 
+use crate::ceilings::Limits;
 use crate::take::Take;
 
 /// What to compute and with which means.
@@ -31,6 +32,36 @@ pub struct Settings {
     pub checkpoint_interval: Duration,
     /// Tokens run at a time, at most; `None`: the planner chooses. Never changes a result.
     pub chunk_tokens: Option<usize>,
+    /// What is known of the machine. Never changes a result.
+    pub machine: Machine,
+}
+
+impl Default for Settings {
+    /// The default results in f32 on one thread, in as much memory as they take.
+    fn default() -> Self {
+        Self {
+            takes: Take::defaults(),
+            memory: u64::MAX,
+            threads: 1,
+            compute: Compute::F32,
+            hidden_dtype: HiddenDtype::F32,
+            spill: Spill::Auto,
+            spill_room: u64::MAX,
+            share_prefixes: true,
+            checkpoint_interval: Duration::from_mins(1),
+            chunk_tokens: None,
+            machine: Machine::default(),
+        }
+    }
+}
+
+/// What is known of the machine that runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine {
+    /// What it does at best, to compare the run with.
+    pub limits: Option<Limits>,
+    /// Bytes that the system has free for its page cache beside the run, where that is known.
+    pub page_cache: Option<u64>,
 }
 
 /// Element type of stored hidden states.

@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use sli_kernels::Compute;
 
+use sli_checkpoint::source::ReadChoice;
+
+use crate::ceilings::Roofline;
 use crate::journal::Progress;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::records::RecordSpool;
 use crate::settings::Settings;
+use crate::stages::Stages;
 
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
@@ -34,10 +39,31 @@ pub struct Summary {
     pub peak_memory: u64,
     /// Compute threads.
     pub threads: usize,
+    /// Precision of the products.
+    pub compute: &'static str,
     /// Instruction set of the kernels.
     pub isa: String,
+    /// The time that the run cannot beat; `None` where it went on from an earlier process, or nothing is
+    /// known of the machine.
+    pub roofline: Option<Roofline>,
+    /// Its part of the time that the run took.
+    pub roofline_fraction: Option<f64>,
+    /// How large reads of the weights were done, where there was something to choose.
+    pub reading: Option<ReadChoice>,
+    /// Where the time of this process's part went.
+    pub stages: Stages,
     /// The plan that was carried out.
     pub plan: Plan,
+}
+
+/// What a run found out about itself.
+pub(crate) struct Measured {
+    pub isa: String,
+    pub reading: Option<ReadChoice>,
+    pub stages: Stages,
+    /// Whether this process ran all of it.
+    pub is_whole: bool,
+    pub elapsed: Duration,
 }
 
 impl Summary {
@@ -47,9 +73,18 @@ impl Summary {
         settings: &Settings,
         plan: &Plan,
         progress: &Progress,
-        isa: String,
-        elapsed: Duration,
+        measured: Measured,
     ) -> Self {
+        let Measured {
+            isa,
+            reading,
+            stages,
+            is_whole,
+            elapsed,
+        } = measured;
+        let (bytes_read, seconds) = (model.checkpoint.bytes_read(), elapsed.as_secs_f64());
+        let limits = settings.machine.limits.filter(|_| is_whole);
+        let roofline = limits.map(|limits| Roofline::new(limits, plan.work, bytes_read));
         let layers: usize = model
             .spec
             .stacks
@@ -59,26 +94,49 @@ impl Summary {
         Self {
             records: records.len(),
             tokens: records.total_tokens(),
-            seconds: elapsed.as_secs_f64(),
-            bytes_read: model.checkpoint.bytes_read(),
+            seconds,
+            bytes_read,
+            roofline,
+            roofline_fraction: roofline.map(|roofline| roofline.seconds / seconds.max(1e-9)),
+            reading,
             layer_passes: progress.layer_passes,
             layer_passes_begun: progress.layer_passes,
             token_layers: progress.token_layers,
             token_layers_alone: records.total_tokens() * layers as u64,
             peak_memory: peak_memory(),
             threads: settings.threads,
+            compute: match settings.compute {
+                Compute::F32 => "f32",
+                Compute::Bf16 => "bf16",
+            },
             isa,
+            stages,
             plan: plan.clone(),
         }
     }
 }
 
-/// `VmHWM` of this process, bytes.
+/// `VmHWM` of this process, bytes; 0 where the system does not say.
 pub fn peak_memory() -> u64 {
+    process_memory("VmHWM:")
+}
+
+/// Lets [`peak_memory`] start anew, where the system can.
+pub fn forget_peak_memory() {
+    // The kernel's own way to reset the mark; without it the peak is that of the whole process.
+    let _ = fs_err::write("/proc/self/clear_refs", "5");
+}
+
+/// `VmRSS` of this process, bytes; 0 where the system does not say.
+pub(crate) fn resident_memory() -> u64 {
+    process_memory("VmRSS:")
+}
+
+fn process_memory(name: &str) -> u64 {
     let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|value| value.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
         .map_or(0, |kib| kib * 1024)
 }

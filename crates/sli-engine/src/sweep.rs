@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use sli_checkpoint::source::{CacheUse, ReadChoice};
 use sli_kernels::Kernels;
 use sli_spec::ModelSpec;
 
@@ -20,7 +21,8 @@ use crate::records::RecordSpool;
 use crate::results::ResultsError;
 use crate::settings::{Event, Observer, Settings};
 use crate::spill::SpillFile;
-use crate::summary::Summary;
+use crate::stages::Stopwatch;
+use crate::summary::{Measured, Summary};
 use crate::tally::Tally;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Part};
@@ -69,6 +71,8 @@ pub fn run(
         phases: &phases,
     };
     let tally = Tally::open(&folder).map_err(ResultsError::from)?;
+    let is_whole = folder.progress().records_done == 0 && folder.progress().current.is_none();
+    let reading = choose_reading(model, settings, &plan)?;
     let mut sweep = Sweep {
         context,
         observation,
@@ -100,7 +104,9 @@ pub fn run(
         start,
         end,
         keep,
-    )?;
+    )?
+    .keeping_head(plan.keeps_head);
+    let stopwatch = Stopwatch::start(model);
     std::thread::scope(|scope| {
         for _ in 0..READERS {
             scope.spawn(|| store.read_ahead());
@@ -109,6 +115,7 @@ pub fn run(
         store.stop();
         result
     })?;
+    let stages = stopwatch.stop(model, &kernels);
     let Sweep {
         observation,
         folder,
@@ -123,12 +130,36 @@ pub fn run(
         settings,
         &plan,
         progress,
-        isa,
-        began.elapsed(),
+        Measured {
+            isa,
+            reading,
+            stages,
+            is_whole,
+            elapsed: began.elapsed(),
+        },
     );
     summary.layer_passes_begun = tally.begun();
     observation.finish(folder, &mut summary)?;
     Ok(summary)
+}
+
+/// Chooses how large reads of the weights are done, where the model does not stay in memory.
+pub fn choose_reading(
+    model: &Model,
+    settings: &Settings,
+    plan: &Plan,
+) -> Result<Option<ReadChoice>, EngineError> {
+    if plan.grain == Grain::Model {
+        return Ok(None);
+    }
+    let cache = CacheUse {
+        fits: settings
+            .machine
+            .page_cache
+            .is_none_or(|room| room >= model.checkpoint.stored_bytes()),
+        again: plan.super_batches > 1,
+    };
+    Ok(model.checkpoint.choose_mode(cache)?)
 }
 
 /// The settings with the layout of activations of the super-batch that was interrupted, where there is

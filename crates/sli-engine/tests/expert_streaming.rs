@@ -17,8 +17,8 @@ use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
 use sli_engine::{
-    Compute, EngineError, HiddenDtype, Model, OpenOptions, Quiet, Settings, Spill, describe_folder,
-    plan, run,
+    Compute, EngineError, HiddenDtype, Machine, Model, OpenOptions, Quiet, Settings, Spill,
+    describe_folder, plan, run,
 };
 use sli_testing::{Golden, Stored};
 
@@ -34,6 +34,7 @@ fn settings(memory: u64) -> Settings {
         share_prefixes: true,
         checkpoint_interval: Duration::from_mins(1),
         chunk_tokens: None,
+        machine: Machine::default(),
     }
 }
 

@@ -18,8 +18,8 @@ use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::{LayerSelection, Take};
 use sli_engine::{
-    Compute, EngineError, HiddenDtype, Model, OpenOptions, Quiet, Settings, Spill, available_takes,
-    plan, run,
+    Compute, EngineError, HiddenDtype, Machine, Model, OpenOptions, Quiet, Settings, Spill,
+    available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
 use sli_testing::{Expected, Golden, Stored, compare, golden_names, read_tensors};
@@ -62,6 +62,7 @@ fn settings(memory: u64, spill: Spill) -> Settings {
         share_prefixes: true,
         checkpoint_interval: Duration::from_mins(1),
         chunk_tokens: None,
+        machine: Machine::default(),
     }
 }
 

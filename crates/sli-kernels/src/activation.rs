@@ -1,5 +1,6 @@
 //! Activation functions and gates, with the names of transformers' `ACT2FN`.
 
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
 use crate::simd::{Simd, SimdOp, math};
@@ -147,11 +148,13 @@ impl Activation {
 impl Kernels {
     /// `x = activation(x)`.
     pub fn activation(&self, activation: Activation, x: MatMut) {
+        let _lap = self.lap(Stage::Activation);
         self.each_row_mut(&x, |_, row| self.isa().run(Apply { activation, row }));
     }
 
     /// `gate = activation(gate) * up`, element by element.
     pub fn gated(&self, activation: Activation, gate: MatMut, up: MatRef) {
+        let _lap = self.lap(Stage::Activation);
         assert_eq!(
             (gate.rows(), gate.cols()),
             (up.rows(), up.cols()),
@@ -169,6 +172,7 @@ impl Kernels {
     /// The clamped gate of GPT-OSS: with `g = min(gate, limit)` and `u` = `up` clamped to
     /// `-limit..=limit`, `gate = g sigmoid(alpha g) (u + 1)`.
     pub fn gated_clamped(&self, alpha: f32, limit: f32, gate: MatMut, up: MatRef) {
+        let _lap = self.lap(Stage::Activation);
         assert_eq!(
             (gate.rows(), gate.cols()),
             (up.rows(), up.cols()),

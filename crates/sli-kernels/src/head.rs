@@ -1,5 +1,6 @@
 //! The vocabulary head in tiles: running log-sum-exp, so that `[tokens, vocabulary]` is never held.
 
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::MatRef;
 use crate::rows::maximum;
@@ -47,6 +48,7 @@ impl Kernels {
     /// Brings `state`, one a row, up to date with the next tile of `logits` `[rows, columns]`. The
     /// tiles of a row come in order; each but the last has a multiple of [`LSE_BLOCK`] columns.
     pub fn update_lse(&self, logits: MatRef, state: &mut [LseState]) {
+        let _lap = self.lap(Stage::Vocabulary);
         assert_eq!(logits.rows(), state.len(), "a state a row");
         let shared = crate::kernels::SharedSlice::new(state);
         self.parallel_rows(logits.rows(), (1 << 14) / logits.cols().max(1), |rows| {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::clock::Clock;
 use crate::isa::Isa;
 use crate::mat::Mat;
 use crate::weights::Compute;
@@ -20,6 +21,7 @@ pub struct Kernels {
     compute: Compute,
     isa: Isa,
     scratch: Mutex<Vec<Mat>>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Kernels {
@@ -58,7 +60,12 @@ impl Kernels {
             compute,
             isa,
             scratch: Mutex::default(),
+            clock: Clock::default(),
         }
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Threads that work on one call.

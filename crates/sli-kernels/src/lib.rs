@@ -15,7 +15,9 @@
 )]
 
 mod activation;
+mod allocation;
 mod attention;
+mod clock;
 mod element;
 mod gemm;
 mod head;
@@ -32,7 +34,9 @@ mod top_k;
 mod weights;
 
 pub use activation::Activation;
+pub use allocation::return_large_blocks;
 pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Segment};
+pub use clock::Stage;
 pub use element::{Element, first_non_finite};
 pub use gemm::{PackedActivations, Store};
 pub use head::{LSE_BLOCK, LseState};

@@ -3,6 +3,7 @@
 //! A row is summed in the lanes of vectors, then across lanes, in an order that depends on its
 //! length only.
 
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
 use crate::simd::{Simd, SimdOp};
@@ -11,6 +12,7 @@ impl Kernels {
     /// `out = x / sqrt(mean(x^2) + eps) * weight`, row by row (transformers' `LlamaRMSNorm` in f32).
     /// `weight` has `x.cols()` elements; without one the factor is 1.
     pub fn rms_norm(&self, x: MatRef, weight: Option<&[f32]>, eps: f32, out: MatMut) {
+        let _lap = self.lap(Stage::Norm);
         self.normalised(
             x,
             1,
@@ -26,6 +28,7 @@ impl Kernels {
 
     /// [`Kernels::rms_norm`] in place.
     pub fn rms_norm_in_place(&self, weight: Option<&[f32]>, eps: f32, x: MatMut) {
+        let _lap = self.lap(Stage::Norm);
         self.normalised_in_place(
             1,
             Scaling {
@@ -41,6 +44,7 @@ impl Kernels {
     /// RMS norm of each of the `heads` equal parts of each row, in place. `weight` has the elements
     /// of one head (shared by all) or of a whole row.
     pub fn rms_norm_heads(&self, heads: usize, weight: Option<&[f32]>, eps: f32, x: MatMut) {
+        let _lap = self.lap(Stage::Norm);
         self.normalised_in_place(
             heads,
             Scaling {
@@ -63,6 +67,7 @@ impl Kernels {
         eps: f32,
         out: MatMut,
     ) {
+        let _lap = self.lap(Stage::Norm);
         self.normalised(
             x,
             1,
@@ -84,6 +89,7 @@ impl Kernels {
         eps: f32,
         x: MatMut,
     ) {
+        let _lap = self.lap(Stage::Norm);
         self.normalised_in_place(
             1,
             Scaling {
@@ -106,6 +112,7 @@ impl Kernels {
         eps: f32,
         x: MatMut,
     ) {
+        let _lap = self.lap(Stage::Norm);
         self.normalised_in_place(
             heads,
             Scaling {

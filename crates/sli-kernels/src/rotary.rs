@@ -1,5 +1,6 @@
 //! Rotary position embedding.
 
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{Mat, MatMut, MatRef};
 
@@ -83,6 +84,7 @@ pub struct RotaryShape {
 impl Kernels {
     /// Rotates `x` `[rows, heads * head_dim]` in place: row `i` by the angles of `positions[i]`.
     pub fn rotary(&self, shape: RotaryShape, table: &RotaryTable, positions: &[u32], x: MatMut) {
+        let _lap = self.lap(Stage::Rotary);
         assert_eq!(positions.len(), x.rows(), "a position a row");
         assert_eq!(table.rotary_dim(), shape.rotary_dim, "table and shape");
         self.rotate(shape, &x, |row| {
@@ -94,6 +96,7 @@ impl Kernels {
     /// Rotates `x` `[rows, heads * head_dim]` in place: row `i` by the angles whose cosines and sines
     /// are row `i` of `cos` and `sin` `[rows, rotary_dim / 2]`.
     pub fn rotary_rows(&self, shape: RotaryShape, cos: MatRef, sin: MatRef, x: MatMut) {
+        let _lap = self.lap(Stage::Rotary);
         assert_eq!(
             (cos.rows(), sin.rows()),
             (x.rows(), x.rows()),

@@ -1,5 +1,6 @@
 //! Element-wise row operations: addition, scaling, bounding, softmax, and the row loop they share.
 
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
 use crate::simd::{MAX_LANES, Simd, SimdOp, math};
@@ -20,6 +21,7 @@ impl Kernels {
 
     /// `out += scale * x`.
     pub fn add(&self, x: MatRef, scale: f32, out: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
         assert_eq!(
             (x.rows(), x.cols()),
             (out.rows(), out.cols()),
@@ -36,6 +38,7 @@ impl Kernels {
 
     /// Adds `bias`, of `x.cols()` elements, to every row.
     pub fn add_bias(&self, bias: &[f32], x: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
         assert_eq!(bias.len(), x.cols(), "a bias element a column");
         self.each_row_mut(&x, |_, row| {
             self.isa().run(Each {
@@ -48,6 +51,7 @@ impl Kernels {
 
     /// `out *= x`, element by element.
     pub fn multiply(&self, x: MatRef, out: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
         assert_eq!((x.rows(), x.cols()), (out.rows(), out.cols()), "factors");
         self.each_row_mut(&out, |index, out| {
             self.isa().run(Each {
@@ -60,6 +64,7 @@ impl Kernels {
 
     /// Multiplies every row by `factors`, of `x.cols()` elements.
     pub fn scale_columns(&self, factors: &[f32], x: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
         assert_eq!(factors.len(), x.cols(), "a factor a column");
         self.each_row_mut(&x, |_, row| {
             self.isa().run(Each {
@@ -72,6 +77,7 @@ impl Kernels {
 
     /// `x *= scale`.
     pub fn scale_in_place(&self, scale: f32, x: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
         self.each_row_mut(&x, |_, row| {
             self.isa().run(Each {
                 row,
@@ -83,6 +89,7 @@ impl Kernels {
 
     /// `x = cap * tanh(x / cap)`.
     pub fn softcap_in_place(&self, cap: f32, x: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
         self.each_row_mut(&x, |_, row| {
             self.isa().run(Each {
                 row,
@@ -94,6 +101,7 @@ impl Kernels {
 
     /// The softmax of each row. A row of nothing but negative infinities becomes zeros.
     pub fn softmax_in_place(&self, x: MatMut) {
+        let _lap = self.lap(Stage::Vocabulary);
         self.each_row_mut(&x, |_, row| self.isa().run(Softmax { row }));
     }
 }

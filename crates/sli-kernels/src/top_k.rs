@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::clock::Stage;
 use crate::kernels::{Kernels, SharedSlice};
 use crate::mat::MatRef;
 
@@ -82,6 +83,7 @@ impl Kernels {
     /// Brings `state`, one a row, up to date with `logits` `[rows, columns]`, whose first column has
     /// index `first_column`.
     pub fn top_k(&self, logits: MatRef, first_column: usize, state: &mut [TopK]) {
+        let _lap = self.lap(Stage::Vocabulary);
         assert_eq!(logits.rows(), state.len(), "a state a row");
         let shared = SharedSlice::new(state);
         self.parallel_rows(logits.rows(), (1 << 14) / logits.cols().max(1), |rows| {

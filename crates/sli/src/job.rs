@@ -43,9 +43,7 @@ impl Job {
             ));
         }
         let takes = takes::choose(&arguments.takes, &model.spec, |text| terminal::warn(text))?;
-        let threads = arguments.threads.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-        });
+        let threads = threads(arguments.threads);
         let settings = Settings {
             takes,
             memory: budget(arguments.memory)?,
@@ -61,10 +59,9 @@ impl Job {
                 SpillArg::Always => Spill::Always,
                 SpillArg::Never => Spill::Never,
             },
-            spill_room: u64::MAX,
             share_prefixes: !arguments.no_share,
             checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_interval),
-            chunk_tokens: None,
+            ..Settings::default()
         };
         Ok(Self {
             model,
@@ -106,7 +103,13 @@ impl Job {
     }
 }
 
-fn compute(asked: ComputeArg, model: &Model) -> Compute {
+/// The threads that were asked for, or all there are.
+pub(crate) fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+}
+
+/// The precision that was asked for, or the one that suits the processor and the model.
+pub(crate) fn compute(asked: ComputeArg, model: &Model) -> Compute {
     match asked {
         ComputeArg::Bf16 => Compute::Bf16,
         ComputeArg::Auto if Kernels::native_bf16() && model.is_half_precision() => Compute::Bf16,
@@ -114,7 +117,8 @@ fn compute(asked: ComputeArg, model: &Model) -> Compute {
     }
 }
 
-fn budget(asked: Option<u64>) -> Result<u64, Error> {
+/// The memory that was asked for, or most of what is free.
+pub(crate) fn budget(asked: Option<u64>) -> Result<u64, Error> {
     asked
         .or_else(system_memory::default_budget)
         .ok_or_else(|| Error::Usage {

@@ -7,6 +7,7 @@ use sli::cli::Cli;
 use sli::{commands, guard, interrupt, terminal};
 
 fn main() {
+    sli_kernels::return_large_blocks();
     guard::install_hook();
     interrupt::install();
     let cli = Cli::parse();

@@ -7,7 +7,12 @@ const SHARE: f64 = 0.8;
 
 /// The default of `--memory`: 80 % of what the machine and the process's control groups have free.
 pub fn default_budget() -> Option<u64> {
-    free(Path::new("/")).map(|bytes| (bytes as f64 * SHARE) as u64)
+    free_memory().map(|bytes| (bytes as f64 * SHARE) as u64)
+}
+
+/// Bytes that the machine and the process's control groups have free, page cache included.
+pub fn free_memory() -> Option<u64> {
+    free(Path::new("/"))
 }
 
 /// Free memory in bytes as the files below `root` say; `None` if they say nothing.

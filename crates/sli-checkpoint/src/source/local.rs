@@ -7,14 +7,18 @@ use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fs_err::os::unix::fs::FileExt;
 
-use super::{ByteSource, SourceError, check_name};
+use serde::Serialize;
+
+use super::{ByteSource, CacheUse, ReadChoice, SourceError, check_name, speed};
 
 /// How a [`LocalSource`] treats the page cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ReadMode {
     /// Reads stay in the page cache as the system likes.
     #[default]
@@ -34,7 +38,7 @@ const LARGE_READ: usize = 1 << 20;
 pub const DIRECT_ALIGNMENT: usize = 4096;
 
 /// Bytes of one direct read.
-const DIRECT_CHUNK: usize = 4 << 20;
+const DIRECT_CHUNK: usize = 2 << 20;
 
 /// Open files are closed, oldest use first, beyond this number.
 const MAX_OPEN_FILES: usize = 128;
@@ -43,7 +47,7 @@ const MAX_OPEN_FILES: usize = 128;
 #[derive(Debug)]
 pub struct LocalSource {
     folder: PathBuf,
-    mode: ReadMode,
+    mode: RwLock<ReadMode>,
     open: Mutex<OpenFiles>,
     /// Aligned buffers for direct reads, one a concurrent reader.
     bounce: Mutex<Vec<Vec<u8>>>,
@@ -59,6 +63,8 @@ struct OpenFiles {
 struct OpenFile {
     buffered: fs_err::File,
     direct: Option<fs_err::File>,
+    /// Direct reads were refused, though opening for them was not.
+    refused: AtomicBool,
 }
 
 impl LocalSource {
@@ -71,10 +77,29 @@ impl LocalSource {
     pub fn with_mode(folder: impl Into<PathBuf>, mode: ReadMode) -> Self {
         Self {
             folder: folder.into(),
-            mode,
+            mode: RwLock::new(mode),
             open: Mutex::default(),
             bounce: Mutex::default(),
         }
+    }
+
+    /// How large reads are done.
+    pub fn mode(&self) -> ReadMode {
+        *self.mode.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on large reads are done like this.
+    pub fn set_mode(&self, mode: ReadMode) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.mode.write().unwrap_or_else(PoisonError::into_inner) = mode;
+        // They open again as the mode needs them.
+        open.files.clear();
+    }
+
+    /// Whether large reads of this file go around the page cache, as far as is known.
+    pub(super) fn reads_directly(&self, file: &str) -> Result<bool, SourceError> {
+        let opened = self.file(file)?;
+        Ok(opened.direct.is_some() && !opened.refused.load(Ordering::Relaxed))
     }
 
     /// The folder.
@@ -117,11 +142,15 @@ impl LocalSource {
         self.size(file)?;
         let path = self.folder.join(file);
         let buffered = fs_err::File::open(&path).map_err(|error| self.error(file, error))?;
-        let direct = match self.mode {
+        let direct = match self.mode() {
             ReadMode::Direct => open_direct(&path),
             ReadMode::Buffered | ReadMode::BufferedDropBehind => None,
         };
-        let opened = Arc::new(OpenFile { buffered, direct });
+        let opened = Arc::new(OpenFile {
+            buffered,
+            direct,
+            refused: AtomicBool::new(false),
+        });
         if open.files.len() >= MAX_OPEN_FILES {
             let oldest = open.files.iter().min_by_key(|(_, (_, used))| *used);
             if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
@@ -204,13 +233,16 @@ impl ByteSource for LocalSource {
         let opened = self.file(file)?;
         let large = out.len() >= LARGE_READ;
         let result = match &opened.direct {
-            Some(direct) if large => match self.read_direct(direct, offset, out) {
-                // Some file systems let open what they then cannot read.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    opened.buffered.read_exact_at(out, offset)
+            Some(direct) if large && !opened.refused.load(Ordering::Relaxed) => {
+                match self.read_direct(direct, offset, out) {
+                    // Some file systems let open what they then cannot read.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                        opened.refused.store(true, Ordering::Relaxed);
+                        opened.buffered.read_exact_at(out, offset)
+                    }
+                    other => other,
                 }
-                other => other,
-            },
+            }
             _ => opened.buffered.read_exact_at(out, offset),
         };
         if let Err(error) = result {
@@ -225,7 +257,8 @@ impl ByteSource for LocalSource {
             }
             return Err(self.error(file, error));
         }
-        if large && self.mode != ReadMode::Buffered && opened.direct.is_none() {
+        let through_cache = opened.direct.is_none() || opened.refused.load(Ordering::Relaxed);
+        if large && through_cache && self.mode() != ReadMode::Buffered {
             drop_cached(
                 &opened.buffered,
                 offset..offset.saturating_add(out.len() as u64),
@@ -238,6 +271,13 @@ impl ByteSource for LocalSource {
         if let Ok(opened) = self.file(file) {
             drop_cached(&opened.buffered, range);
         }
+    }
+
+    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
+        check_name(file, || self.describe())?;
+        let choice = speed::choose(&self.folder, file, cache)?;
+        self.set_mode(choice.mode);
+        Ok(Some(choice))
     }
 
     fn describe(&self) -> String {

@@ -6,6 +6,7 @@
 pub mod contract;
 mod local;
 mod memory;
+mod speed;
 mod wrappers;
 
 use std::fmt::Debug;
@@ -15,6 +16,7 @@ use std::path::{Component, Path};
 
 pub use local::{DIRECT_ALIGNMENT, LocalSource, ReadMode};
 pub use memory::MemorySource;
+pub use speed::{CacheUse, ReadChoice, sequential};
 pub use wrappers::{CountingSource, FailingSource, FileCount, ThrottledSource};
 
 /// A read that could not be done.
@@ -92,6 +94,16 @@ pub trait ByteSource: Debug + Send + Sync {
     /// These bytes will not be read again soon; a cache may drop them. Never fails, never waits.
     fn advise_done(&self, _file: &str, _range: Range<u64>) {}
 
+    /// Measures on this file how large reads are best done, and does them so from now on; `None` where
+    /// there is nothing to choose. The bytes that are read are the same.
+    fn choose_mode(
+        &self,
+        _file: &str,
+        _cache: CacheUse,
+    ) -> Result<Option<ReadChoice>, SourceError> {
+        Ok(None)
+    }
+
     /// For messages: the folder or address.
     fn describe(&self) -> String;
 
@@ -118,6 +130,9 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
     fn advise_done(&self, file: &str, range: Range<u64>) {
         (**self).advise_done(file, range);
     }
+    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
+        (**self).choose_mode(file, cache)
+    }
     fn describe(&self) -> String {
         (**self).describe()
     }
@@ -138,6 +153,9 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
     }
     fn advise_done(&self, file: &str, range: Range<u64>) {
         (**self).advise_done(file, range);
+    }
+    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
+        (**self).choose_mode(file, cache)
     }
     fn describe(&self) -> String {
         (**self).describe()

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::{ByteSource, SourceError};
+use super::{ByteSource, CacheUse, ReadChoice, SourceError};
 
 /// What was read of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +79,9 @@ impl<S: ByteSource> ByteSource for CountingSource<S> {
     fn advise_done(&self, file: &str, range: Range<u64>) {
         self.inner.advise_done(file, range);
     }
+    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
+        self.inner.choose_mode(file, cache)
+    }
     fn describe(&self) -> String {
         self.inner.describe()
     }
@@ -126,6 +129,9 @@ impl<S: ByteSource> ByteSource for FailingSource<S> {
     }
     fn advise_done(&self, file: &str, range: Range<u64>) {
         self.inner.advise_done(file, range);
+    }
+    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
+        self.inner.choose_mode(file, cache)
     }
     fn describe(&self) -> String {
         self.inner.describe()
@@ -175,6 +181,9 @@ impl<S: ByteSource> ByteSource for ThrottledSource<S> {
     }
     fn advise_done(&self, file: &str, range: Range<u64>) {
         self.inner.advise_done(file, range);
+    }
+    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
+        self.inner.choose_mode(file, cache)
     }
     fn describe(&self) -> String {
         self.inner.describe()

@@ -3,7 +3,10 @@
 //! `[tokens, vocab]` is never held: every tile updates a running log-sum-exp, the targets' logits
 //! and the best `k`, and is dropped.
 
-use sli_kernels::{LseState, Mat, Store, TopK};
+use std::ops::Range;
+
+use sli_checkpoint::ResolvedLeaf;
+use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK};
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::embed::rescale;
@@ -50,6 +53,17 @@ pub(crate) struct LogitResults {
 /// Receives the logits themselves: columns `first..` of some rows.
 pub(crate) type LogitSink<'a> =
     dyn FnMut(usize, usize, sli_kernels::MatRef<'_>) -> Result<(), EngineError> + 'a;
+
+/// The tiles that the projection to logits passes by in.
+pub(crate) fn vocabulary_tiles(
+    leaf: &ResolvedLeaf,
+    compute: Compute,
+    tile_bytes: u64,
+) -> Vec<Range<usize>> {
+    let vocab = leaf.rows();
+    let tile = tile_rows(load::packed_bytes(leaf, vocab, compute), vocab, tile_bytes);
+    tiles(vocab, (tile / TILE * TILE).clamp(TILE, HEAD_COLUMNS))
+}
 
 impl Layer<'_> {
     /// The mean of the residual streams, where there are several.
@@ -141,9 +155,7 @@ impl Layer<'_> {
             .binding
             .resolve(self.leaf(logits.projection.weight))?;
         let vocab = leaf.rows();
-        let tile = tile_rows(load::packed_bytes(&leaf, vocab, compute), vocab, tile_bytes);
-        let tile = (tile / TILE * TILE).clamp(TILE, HEAD_COLUMNS);
-        let tiles = tiles(vocab, tile);
+        let tiles = vocabulary_tiles(&leaf, compute, tile_bytes);
         let key = self.key(logits.projection.weight);
         let groups: Vec<_> = tiles
             .iter()
@@ -161,7 +173,7 @@ impl Layer<'_> {
             .then(|| self.row_lengths(logits.projection.weight, vocab))
             .transpose()?;
         let mut block = Mat::default();
-        stream(self.model, compute, 1, &groups, |index, packed| {
+        let mut consume = |index: usize, packed: &PackedWeights| -> Result<(), EngineError> {
             let columns = tiles[index].clone();
             let bias = bias.as_ref().map(|bias| &bias[columns.clone()]);
             for start in (0..rows).step_by(HEAD_ROWS) {
@@ -169,7 +181,7 @@ impl Layer<'_> {
                 block.reset(range.len(), columns.len());
                 let x = x.rows_view(range.clone());
                 self.kernels
-                    .gemm(x, &packed[0], bias, Store::Set, block.view_mut());
+                    .gemm(x, packed, bias, Store::Set, block.view_mut());
                 if let Some(lengths) = &lengths {
                     let lengths = &lengths[columns.clone()];
                     for row in 0..block.rows() {
@@ -206,7 +218,25 @@ impl Layer<'_> {
                 }
             }
             Ok(())
-        })?;
+        };
+        match self.store.kept_head() {
+            Some(kept) if kept.len() == tiles.len() => {
+                let mut all = kept.iter().enumerate();
+                all.try_for_each(|(index, packed)| consume(index, packed))?;
+            }
+            Some(mut kept) => {
+                kept.clear();
+                stream(self.model, compute, 1, &groups, |index, packed| {
+                    consume(index, &packed[0])?;
+                    let none = PackedWeights::new(0, 0, PackedKind::F32);
+                    kept.push(std::mem::replace(&mut packed[0], none));
+                    Ok(())
+                })?;
+            }
+            None => stream(self.model, compute, 1, &groups, |index, packed| {
+                consume(index, &packed[0])
+            })?,
+        }
         results.log_sum_exp = states.iter().map(LseState::log_sum_exp).collect();
         Ok(results)
     }

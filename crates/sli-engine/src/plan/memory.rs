@@ -128,22 +128,64 @@ fn kept_columns(stack: &Stack) -> usize {
 struct Columns {
     rows: usize,
     block: usize,
+    /// For the rows of a block that choose the same expert.
+    expert: usize,
     /// Elements however many rows there are.
     fixed: usize,
 }
 
+/// How the rows of a block choose their experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// All of them the same.
+    Alike,
+    /// Every expert as often.
+    Evenly,
+}
+
+impl Choice {
+    /// Rows that choose the same expert, at most, of `rows` at a step.
+    fn alike(self, step: &sli_spec::Step, rows: usize) -> usize {
+        let routers = step
+            .branches
+            .iter()
+            .filter_map(|branch| match &branch.mixer {
+                Mixer::MixtureOfExperts(mixture) => {
+                    let experts = mixture.experts + mixture.identity_experts;
+                    Some((experts, mixture.router.top_k))
+                }
+                _ => None,
+            });
+        match (self, routers.max_by_key(|(_, top_k)| *top_k)) {
+            (Self::Evenly, Some((experts, top_k))) => {
+                rows.min((rows * top_k).div_ceil(experts.max(1)))
+            }
+            _ => rows,
+        }
+    }
+}
+
 /// Scratch for phases that run `chunk` rows together, or `whole` rows where all must.
-pub(crate) fn scratch_bytes(spec: &ModelSpec, chunk: usize, whole: usize, tiled: bool) -> u64 {
+pub(crate) fn scratch_bytes(
+    spec: &ModelSpec,
+    chunk: usize,
+    whole: usize,
+    tiled: bool,
+    choice: Choice,
+) -> u64 {
     // normed, branch input, output, sum, query, key, value, heads, gate, up, inner
     let mut most = [0_u64; 11];
     for stack in &spec.stacks {
         for layer in &stack.layers {
             for step in &layer.steps {
                 let rows = if is_whole(step) { whole } else { chunk };
-                let block = if tiled { rows } else { rows.min(BLOCK_ROWS) };
+                let block_of = |rows: usize| if tiled { rows } else { rows.min(BLOCK_ROWS) };
+                let block = block_of(rows);
+                let alike = block_of(choice.alike(step, rows));
                 for (most, columns) in most.iter_mut().zip(step_columns(stack, step)) {
                     let bytes = (rows * columns.rows)
                         .max(block * columns.block)
+                        .max(alike * columns.expert)
                         .max(columns.fixed) as u64
                         * 4;
                     *most = (*most).max(bytes);
@@ -158,8 +200,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
     let hidden = stack.hidden_size;
     let rows = |columns: usize| Columns {
         rows: columns,
-        block: 0,
-        fixed: 0,
+        ..Columns::default()
     };
     let mut all = [Columns::default(); 11];
     all[0] = rows(hidden);
@@ -177,6 +218,7 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
         let mut set = |index: usize, columns: Columns| {
             all[index].rows = all[index].rows.max(columns.rows);
             all[index].block = all[index].block.max(columns.block);
+            all[index].expert = all[index].expert.max(columns.expert);
             all[index].fixed = all[index].fixed.max(columns.fixed);
         };
         match &branch.mixer {
@@ -216,8 +258,8 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                         7,
                         Columns {
                             rows: choice.heads,
-                            block: 0,
                             fixed: indexer::SCORES,
+                            ..Columns::default()
                         },
                     );
                     set(9, rows(choice.heads * choice.head_dim));
@@ -229,9 +271,8 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
             Mixer::FeedForward(network)
             | Mixer::SparseFeedForward(sli_spec::SparseFeedForward { network, .. }) => {
                 let block = Columns {
-                    rows: 0,
                     block: network.up.out_features,
-                    fixed: 0,
+                    ..Columns::default()
                 };
                 set(9, block);
                 if network.gate.is_some() {
@@ -239,23 +280,13 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                 }
             }
             Mixer::MixtureOfExperts(experts) => {
+                let alike = |columns: usize| Columns {
+                    expert: columns,
+                    ..Columns::default()
+                };
                 let inner = experts.expert.up.out_features;
-                set(
-                    4,
-                    Columns {
-                        rows: 0,
-                        block: hidden,
-                        fixed: 0,
-                    },
-                );
-                set(
-                    7,
-                    Columns {
-                        rows: 0,
-                        block: hidden,
-                        fixed: 0,
-                    },
-                );
+                set(4, alike(hidden));
+                set(7, alike(hidden));
                 if experts.router.norm.is_some() {
                     set(4, rows(hidden));
                 }
@@ -264,35 +295,17 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
                     8,
                     Columns {
                         rows: experts.router.projection.out_features + 4 * experts.router.top_k,
-                        block: inner,
-                        fixed: 0,
+                        ..alike(inner)
                     },
                 );
-                set(
-                    9,
-                    Columns {
-                        rows: 0,
-                        block: inner,
-                        fixed: 0,
-                    },
-                );
+                set(9, alike(inner));
                 if let Some(shared) = &experts.shared {
-                    set(
-                        9,
-                        Columns {
-                            rows: 0,
-                            block: shared.up.out_features,
-                            fixed: 0,
-                        },
-                    );
-                    set(
-                        8,
-                        Columns {
-                            rows: 0,
-                            block: shared.up.out_features,
-                            fixed: 0,
-                        },
-                    );
+                    let block = Columns {
+                        block: shared.up.out_features,
+                        ..Columns::default()
+                    };
+                    set(9, block);
+                    set(8, block);
                     set(10, rows(hidden));
                 }
             }
@@ -322,33 +335,66 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
 
 /// What the kernels hold for themselves: packed activations and attention blocks of every thread.
 pub(crate) fn kernel_bytes(spec: &ModelSpec, threads: usize, compute: Compute) -> u64 {
-    let widest = spec
+    let element = element_bytes(compute);
+    widest(spec) * element * BLOCK_ROWS as u64 + threads as u64 * (2 << 20)
+}
+
+/// Input features of the widest matrix.
+fn widest(spec: &ModelSpec) -> u64 {
+    let leaves = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let leaves = leaves.flat_map(|layer| &layer.leaves);
+    let columns = leaves.filter_map(|leaf| leaf.shape.last());
+    columns.max().copied().unwrap_or(0) as u64
+}
+
+/// What the kernels come to hold where `rows` rows run together.
+pub(crate) fn kernel_scratch_bytes(
+    spec: &ModelSpec,
+    rows: usize,
+    threads: usize,
+    compute: Compute,
+) -> u64 {
+    const PACKED_ACTIVATIONS: u64 = 8 << 20;
+    const PACKED_KEYS: u64 = 4 << 20;
+    const THREAD: u64 = 640 << 10;
+    let (widest, element) = (widest(spec), element_bytes(compute));
+    let hidden = spec.stacks.iter().map(|stack| stack.hidden_size).max();
+    let hidden = hidden.unwrap_or(0) as u64;
+    // What is wider than the hidden state runs in blocks.
+    let columns = (rows as u64 * hidden).max(rows.min(BLOCK_ROWS) as u64 * widest);
+    let activations = (columns * element).min(PACKED_ACTIVATIONS.max(224 * widest * element));
+    let keys = spec
         .stacks
         .iter()
         .flat_map(|stack| &stack.layers)
-        .flat_map(|layer| &layer.leaves)
-        .filter_map(|leaf| leaf.shape.last())
+        .flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches))
+        .map(|branch| carried_columns(&branch.mixer) as u64)
         .max()
-        .copied()
-        .unwrap_or(0) as u64;
-    let element = match compute {
-        Compute::F32 => 4,
-        Compute::Bf16 => 2,
-    };
-    widest * element * BLOCK_ROWS as u64 + threads as u64 * (2 << 20)
+        .unwrap_or(0);
+    activations + (rows as u64 * keys * element).min(PACKED_KEYS) + threads as u64 * THREAD
 }
 
-/// The head's buffers: the normed rows and one block of logits.
-pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize) -> u64 {
+fn element_bytes(compute: Compute) -> u64 {
+    match compute {
+        Compute::F32 => 4,
+        Compute::Bf16 => 2,
+    }
+}
+
+/// The head's buffers: the normed rows and, where they are computed, one block of logits.
+pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -> u64 {
     let stack = spec.output_stack();
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
+    let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
+    if !computes_logits {
+        return (merged + normed) as u64 * 4;
+    }
     let transformed = stack
         .head
         .logits
         .as_ref()
         .and_then(|logits| logits.transform.as_ref())
         .map_or(0, |t| rows * t.dense.out_features);
-    let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
     let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
     let normalized = stack
         .head

@@ -2,8 +2,10 @@
 //! that reads, writes, holds and takes. Decided before the first weight is read.
 
 pub(crate) mod division;
+mod holding;
 pub(crate) mod memory;
 pub(crate) mod phases;
+mod reading;
 mod sharing;
 mod work;
 
@@ -22,6 +24,7 @@ use crate::weights::{LeafKey, Part};
 use division::Division;
 pub use phases::Grain;
 use phases::{Phase, phases, scheduled_bytes};
+use reading::{Reading, Ways, head_leaf};
 pub use work::Work;
 pub(crate) use work::needs_logits;
 
@@ -66,16 +69,23 @@ pub struct Plan {
     pub super_batches: usize,
     /// Tokens that run through one step together, at most.
     pub chunk_tokens: usize,
-    /// Bytes read from the checkpoint.
+    /// Bytes read from the checkpoint, its headers included: what is expected where experts are chosen as
+    /// tokens come, with all experts alike.
     pub bytes_read: u64,
+    /// The same if every super-batch chooses every expert.
+    pub bytes_read_at_most: u64,
     /// Bytes of results and checkpoints written.
     pub bytes_written: u64,
     /// Bytes for scheduled weights.
     pub weight_budget: u64,
     /// Bytes of a piece of a weight that passes by.
     pub tile_bytes: u64,
-    /// Peak memory of the process, bytes.
+    /// Whether the projection to logits stays in memory as well, where the whole model does.
+    pub keeps_head: bool,
+    /// The peak memory that the process is expected to reach, bytes.
     pub peak_memory: u64,
+    /// The memory that it cannot exceed, bytes; at most `--memory`.
+    pub memory_bound: u64,
     /// The smallest `--memory` with which this run works, bytes.
     pub smallest_memory: u64,
     /// Floating-point operations of the products.
@@ -89,7 +99,9 @@ struct Candidate {
     chunk: usize,
     weights: u64,
     tile: u64,
-    peak: u64,
+    keeps_head: bool,
+    /// Memory that is not exceeded.
+    bound: u64,
     passes: u64,
     read: u64,
     /// Tokens of one pass.
@@ -240,6 +252,24 @@ impl<'a> Planner<'a> {
             });
         };
         let (work, rows) = Work::of(self.model, self.records, self.division, best.rows);
+        let phases = phases(self.model, best.grain, self.settings.compute)?;
+        let ways = Ways {
+            grain: best.grain,
+            phases: &phases,
+            pass: best.pass,
+            rows: best.rows,
+            tile: best.tile,
+            keeps_head: best.keeps_head,
+        };
+        let reading = Reading {
+            model: self.model,
+            records: self.records,
+            settings: self.settings,
+            division: self.division,
+        };
+        let bytes = reading.of(ways)?;
+        let before = self.model.checkpoint.bytes_read();
+        let expected = self.expected_peak(ways, best.chunk, best.weights)?;
         Ok(Plan {
             grain: best.grain,
             records: self.records.len(),
@@ -253,11 +283,14 @@ impl<'a> Planner<'a> {
             bytes_spilled: best.spilled.unwrap_or(0),
             super_batches: best.passes as usize,
             chunk_tokens: best.chunk,
-            bytes_read: best.read,
+            bytes_read: before + bytes.expected as u64,
+            bytes_read_at_most: before + bytes.most as u64,
             bytes_written: work::bytes_written(self.model, self.records, self.settings),
             weight_budget: best.weights,
             tile_bytes: best.tile,
-            peak_memory: best.peak,
+            keeps_head: best.keeps_head,
+            peak_memory: expected.min(best.bound),
+            memory_bound: best.bound,
             smallest_memory: smallest,
             work,
         })
@@ -273,7 +306,7 @@ impl<'a> Planner<'a> {
             .max()
             .unwrap_or(0)
             .max(ends);
-        self.peak(
+        self.bound(
             Grain::Tile,
             self.longest,
             self.longest,
@@ -293,7 +326,12 @@ impl<'a> Planner<'a> {
         );
         match grain {
             Grain::Model => {
-                weights.push(all.iter().map(|phase| phase.bytes).sum::<u64>() + all_ends);
+                let whole = all.iter().map(|phase| phase.bytes).sum::<u64>() + all_ends;
+                weights.push((whole, false));
+                if let Some(head) = head_leaf(self.model, self.settings)? {
+                    let head = packed_bytes(&head, head.rows(), self.settings.compute);
+                    weights.push((whole + head, true));
+                }
             }
             Grain::Layer | Grain::Step => {
                 let single = all
@@ -308,21 +346,16 @@ impl<'a> Planner<'a> {
                     .max()
                     .unwrap_or(single)
                     .max(single + ends.min(single));
-                weights.extend([pair, single]);
+                weights.extend([(pair, false), (single, false)]);
             }
             Grain::Tile => {
-                weights.push(
-                    all.iter()
-                        .map(|phase| phase.bytes)
-                        .max()
-                        .unwrap_or(0)
-                        .max(ends),
-                );
+                let largest = all.iter().map(|phase| phase.bytes).max().unwrap_or(0);
+                weights.push((largest.max(ends), false));
             }
         }
         let mut found = Vec::new();
-        for weights in weights {
-            if let Some(candidate) = self.fit(grain, weights)? {
+        for (weights, keeps_head) in weights {
+            if let Some(candidate) = self.fit(grain, weights, keeps_head)? {
                 found.extend(self.spilled(&candidate, &all)?);
                 if self.settings.spill != Spill::Always {
                     found.push(candidate);
@@ -333,7 +366,12 @@ impl<'a> Planner<'a> {
     }
 
     /// The most rows that fit beside `weights`.
-    fn fit(&self, grain: Grain, weights: u64) -> Result<Option<Candidate>, EngineError> {
+    fn fit(
+        &self,
+        grain: Grain,
+        weights: u64,
+        keeps_head: bool,
+    ) -> Result<Option<Candidate>, EngineError> {
         let memory = self.settings.memory;
         let wanted = self.settings.chunk_tokens.unwrap_or(CHUNK_ROWS);
         let chunk_of = |rows: usize| match grain {
@@ -344,7 +382,7 @@ impl<'a> Planner<'a> {
         let mut tile = LARGEST_TILE;
         loop {
             let fits = |rows: usize| -> Result<bool, EngineError> {
-                Ok(self.peak(grain, rows, chunk_of(rows), weights, tile)? <= memory)
+                Ok(self.bound(grain, rows, chunk_of(rows), weights, tile)? <= memory)
             };
             if fits(self.longest)? {
                 let (mut low, mut high) = (self.longest, self.total.max(self.longest));
@@ -363,9 +401,10 @@ impl<'a> Planner<'a> {
                     chunk: chunk_of(low),
                     weights,
                     tile,
-                    peak: self.peak(grain, low, chunk_of(low), weights, tile)?,
+                    keeps_head,
+                    bound: self.bound(grain, low, chunk_of(low), weights, tile)?,
                     passes,
-                    read: self.bytes_read(grain, passes)?,
+                    read: self.bytes_read(grain, keeps_head, passes)?,
                     pass: low,
                     spilled: None,
                 }));
@@ -377,8 +416,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Peak memory with `rows` tokens in a super-batch and `chunk` in a step.
-    fn peak(
+    /// Memory that is not exceeded with `rows` tokens in a super-batch and `chunk` in a step.
+    fn bound(
         &self,
         grain: Grain,
         rows: usize,
@@ -388,7 +427,7 @@ impl<'a> Planner<'a> {
     ) -> Result<u64, EngineError> {
         let spec = &self.model.spec;
         let tiled = grain == Grain::Tile;
-        let mut scratch = memory::scratch_bytes(spec, chunk, rows, tiled);
+        let mut scratch = memory::scratch_bytes(spec, chunk, rows, tiled, memory::Choice::Alike);
         if let Ok(shared) = self.sharing
             && chunk < rows
         {
@@ -398,7 +437,11 @@ impl<'a> Planner<'a> {
         let rows_bytes = rows as u64 * self.row;
         let passing = self.passing_bytes(tile, tiled);
         // The head runs when the layers' scratch is given up.
-        let work = scratch.max(memory::head_bytes(spec, rows));
+        let work = scratch.max(memory::head_bytes(
+            spec,
+            rows,
+            needs_logits(&self.settings.takes),
+        ));
         Ok(self.fixed + rows_bytes + work + weights + passing)
     }
 
@@ -432,7 +475,8 @@ impl<'a> Planner<'a> {
         Ok(bytes)
     }
 
-    fn bytes_read(&self, grain: Grain, passes: u64) -> Result<u64, EngineError> {
+    /// Bytes of a run, to compare ways to divide it: every expert is chosen, no table is looked up.
+    fn bytes_read(&self, grain: Grain, keeps_head: bool, passes: u64) -> Result<u64, EngineError> {
         let mut layers = 0;
         for stack in &self.model.spec.stacks {
             for leaf in stack.layers.iter().flat_map(|layer| &layer.leaves) {
@@ -440,21 +484,14 @@ impl<'a> Planner<'a> {
             }
         }
         let layer_passes = if grain == Grain::Model { 1 } else { passes };
-        Ok(layers * layer_passes + self.head_bytes()? * passes)
+        let head_passes = if keeps_head { 1 } else { passes };
+        Ok(layers * layer_passes + self.head_bytes()? * head_passes)
     }
 
     /// Bytes of the projection to logits, where it is needed.
     fn head_bytes(&self) -> Result<u64, EngineError> {
-        let head = &self.model.spec.output_stack().head;
-        let Some(logits) = head
-            .logits
-            .as_ref()
-            .filter(|_| needs_logits(&self.settings.takes))
-        else {
-            return Ok(0);
-        };
-        let leaf = &head.leaves[logits.projection.weight.0 as usize];
-        Ok(self.model.binding.resolve(leaf)?.total_bytes())
+        let leaf = head_leaf(self.model, self.settings)?;
+        Ok(leaf.map_or(0, |leaf| leaf.total_bytes()))
     }
 
     /// The same division with activations on disk, where that may be done: one pass over the
@@ -493,10 +530,14 @@ impl<'a> Planner<'a> {
             .sum();
         let passes = self.passes(pass);
         // The head passes by once for every part.
-        let heads = self.head_bytes()? * plain.passes.saturating_sub(passes);
+        let heads = if plain.keeps_head {
+            0
+        } else {
+            self.head_bytes()? * plain.passes.saturating_sub(passes)
+        };
         Ok(Some(Candidate {
             passes,
-            read: self.bytes_read(plain.grain, passes)? + heads,
+            read: self.bytes_read(plain.grain, plain.keeps_head, passes)? + heads,
             pass,
             spilled: Some(self.total as u64 * row * crossings),
             ..*plain

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Layer, Mixer, Shard, Step, WeightIndex};
+use sli_spec::{Layer, Leaf, Mixer, Shard, Step, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -46,6 +46,11 @@ pub(crate) fn is_whole(step: &Step) -> bool {
             Mixer::MixtureOfExperts(_) | Mixer::MixtureOfAttention(_)
         )
     })
+}
+
+/// Whether a leaf is read expert by expert, as tokens choose them.
+pub(crate) fn is_expert(leaf: &Leaf) -> bool {
+    leaf.shape.len() > 2 || leaf.shard == Shard::Expert
 }
 
 /// The phases of every layer of every stack, in order.
@@ -101,7 +106,7 @@ fn phase(
     let most = if grain == Grain::Tile { 1 } else { 2 };
     weights.retain(|weight| {
         let leaf = &layer.leaves[weight.0 as usize];
-        leaf.shape.len() <= most && leaf.shard != Shard::Expert
+        leaf.shape.len() <= most && !is_expert(leaf)
     });
     let scheduled: Vec<LeafKey> = weights
         .into_iter()

@@ -81,6 +81,11 @@ pub(crate) fn resident_bytes(leaf: &ResolvedLeaf, compute: Compute) -> u64 {
     }
 }
 
+/// Rows of `leaves` leaves alike that are read at a time.
+pub(crate) fn step_rows(leaf: &ResolvedLeaf, leaves: usize) -> usize {
+    (STAGING_BYTES / (leaf.row_bytes() * leaves).max(1)).max(1)
+}
+
 /// Reads the same rows of leaves of one shape and element type in one go, each into its matrix of
 /// `packed`, which is reset to hold exactly them.
 pub(crate) fn pack_rows(
@@ -97,7 +102,7 @@ pub(crate) fn pack_rows(
     };
     let element = element(first.dtype()).unwrap_or(Element::F32);
     let row_bytes = first.columns() * element.size();
-    let step = (STAGING_BYTES / (row_bytes * leaves.len()).max(1)).max(1);
+    let step = step_rows(first, leaves.len());
     for packed in &mut *packed {
         packed.reset(rows.len(), first.columns(), packed_kind(first, compute));
     }
@@ -118,7 +123,8 @@ pub(crate) fn pack_rows(
                     index,
                 });
             }
-            packed.pack_rows(start - rows.start, part, element);
+            let pack = || packed.pack_rows(start - rows.start, part, element);
+            model.clock.packing(pack);
         }
         start = end;
     }

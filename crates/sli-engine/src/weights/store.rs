@@ -24,6 +24,8 @@ pub(crate) struct WeightStore<'m> {
     end: usize,
     /// Nothing is ever released: a leaf that is there already need not be read again.
     keep: bool,
+    /// Tiles of the projection to logits, where they stay in memory.
+    head: Option<Mutex<Vec<PackedWeights>>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -81,9 +83,22 @@ impl<'m> WeightStore<'m> {
             sizes,
             end,
             keep,
+            head: None,
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
+    }
+
+    /// Keeps the projection to logits in memory as well, once it has passed by.
+    pub fn keeping_head(mut self, keep: bool) -> Self {
+        self.head = keep.then(Mutex::default);
+        self
+    }
+
+    /// The tiles of the projection to logits, where they stay: all, or none yet.
+    pub fn kept_head(&self) -> Option<MutexGuard<'_, Vec<PackedWeights>>> {
+        let head = self.head.as_ref()?;
+        Some(head.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -159,7 +174,7 @@ impl<'m> WeightStore<'m> {
                     "the weight readers have stopped".into(),
                 ));
             }
-            state = self.wait(state);
+            state = self.model.clock.waiting(|| self.wait(state));
         }
     }
 

@@ -23,13 +23,13 @@ pub(crate) struct Piece<'a> {
 }
 
 /// Reads groups of pieces in order on a thread of its own, at most `ahead + 1` groups in memory at
-/// a time, and hands each group to `consume` in order.
+/// a time, and hands each group to `consume` in order, which may keep pieces and leave others.
 pub(crate) fn stream(
     model: &Model,
     compute: Compute,
     ahead: usize,
     groups: &[Vec<Piece<'_>>],
-    mut consume: impl FnMut(usize, &[PackedWeights]) -> Result<(), EngineError>,
+    mut consume: impl FnMut(usize, &mut [PackedWeights]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let ahead = ahead.max(1);
     let (full_sender, full) = sync_channel::<Result<Vec<PackedWeights>, EngineError>>(ahead);
@@ -58,10 +58,10 @@ pub(crate) fn stream(
             }
         });
         for index in 0..groups.len() {
-            let packed = full.recv().map_err(|_| {
+            let mut packed = model.clock.waiting(|| full.recv()).map_err(|_| {
                 EngineError::Request("the weight reader ended before its last piece".into())
             })??;
-            consume(index, &packed)?;
+            consume(index, &mut packed)?;
             // The reader is gone once its last piece is read.
             let _ = empty_sender.send(packed);
         }

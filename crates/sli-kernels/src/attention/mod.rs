@@ -14,6 +14,7 @@ use std::ops::Range;
 
 pub use mask::AttentionMask;
 
+use crate::clock::Stage;
 use crate::gemm::tile::{F32Panel, PairPanel};
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
@@ -123,6 +124,7 @@ impl Kernels {
     /// With [`Compute::Bf16`](crate::Compute::Bf16) queries, keys, values and probabilities are
     /// rounded to bf16 as factors; sums are `f32`. Keys and values must be finite.
     pub fn attention(&self, args: &AttentionArgs, out: MatMut) {
+        let _lap = self.lap(Stage::Attention);
         args.check(&out);
         match self.compute() {
             Compute::F32 => schedule::run::<F32Panel>(self, args, &out),

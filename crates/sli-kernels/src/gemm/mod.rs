@@ -12,6 +12,7 @@ use tile::{
     Widths, panels_per_tile,
 };
 
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
 use crate::simd::{PANEL, Simd, SimdOp};
@@ -60,6 +61,7 @@ impl Kernels {
         mode: Store,
         mut out: MatMut,
     ) {
+        let _lap = self.lap(Stage::Product);
         assert_eq!(
             (x.cols(), x.rows()),
             (w.k(), out.rows()),
@@ -87,6 +89,7 @@ impl Kernels {
         mode: Store,
         out: MatMut,
     ) {
+        let _lap = self.lap(Stage::Product);
         assert_eq!(
             (x.k(), x.rows()),
             (w.k(), out.rows()),

@@ -5,6 +5,7 @@
 //! with constants.
 
 use super::tile::{BLOCK_ROW_BYTES, BLOCK_STEPS};
+use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{Mat, MatMut, MatRef};
 use crate::simd::{MAX_LANES, Simd, SimdOp};
@@ -84,6 +85,7 @@ impl Kernels {
     /// Packs `x` for products with weights of `kind`. In pairs ([`PackedKind::Bf16Dot`]) the elements
     /// are rounded to the nearest bf16, ties to even.
     pub fn pack_activations(&self, x: MatRef, kind: PackedKind, out: &mut PackedActivations) {
+        let _lap = self.lap(Stage::Product);
         let pairs = kind == PackedKind::Bf16Dot;
         let (rows, k) = (x.rows(), x.cols());
         let blocks = steps_of(k, pairs).div_ceil(BLOCK_STEPS);

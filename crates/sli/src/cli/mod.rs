@@ -71,6 +71,16 @@ Examples:
   sli plan models/llama --input corpus.jsonl
   sli plan models/llama --input corpus.jsonl --memory 4GiB --take hidden --json";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  sli bench
+  sli bench models/llama --records 8 --tokens 256 --memory 1GiB
+
+Peak arithmetic, memory bandwidth and the disk are measured in some seconds and remembered below
+XDG_CACHE_HOME (or ~/.cache), where `sli plan` and `sli run` look for them. With a model, its weight
+file leaves the page cache to be read from the disk, then a pass over records of random tokens is
+timed; its results are thrown away.";
+
 const INSPECT_EXAMPLES: &str = "\
 Examples:
   sli inspect models/llama
@@ -95,6 +105,9 @@ pub enum Command {
     /// Say what a run would read, write, hold and take, without running it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
+    /// Measure what this machine can do, or where the time of a pass goes
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// Show what a model is made of and whether its checkpoint is complete
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
@@ -142,6 +155,38 @@ pub struct PlanArgs {
     #[arg(long)]
     pub fresh: bool,
     /// Print the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sli bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Model to time a pass with; without one only the machine is measured
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: Option<PathBuf>,
+    /// Records of the pass
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub records: usize,
+    /// Tokens of each record
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub tokens: usize,
+    /// A result to compute in the pass, as in `sli run`; repeatable [default: scores, or embedding]
+    #[arg(long = "take", value_name = "T", value_parser = take)]
+    pub takes: Vec<Take>,
+    /// Memory the pass may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
+    pub memory: Option<u64>,
+    /// Compute threads [default: all processors]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+    /// Precision of the matrix products of the pass, as in `sli run`
+    #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
+    pub compute: ComputeArg,
+    /// Accept a configuration key that SLI does not know; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub allow_unread: Vec<String>,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

@@ -1,8 +1,10 @@
 //! The subcommands, one file each.
 
 mod architectures;
+mod bench;
 mod inspect;
 mod plan;
+mod reading;
 mod run;
 mod table;
 
@@ -17,6 +19,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Architectures(arguments) => architectures::architectures(&arguments),
         Command::Completions { shell } => {

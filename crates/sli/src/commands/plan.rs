@@ -1,15 +1,20 @@
 //! `sli plan`: what a run would read, write, hold and take.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use sli_checkpoint::source::ReadChoice;
 use sli_engine::bytes::human;
+use sli_engine::ceilings::Roofline;
 use sli_engine::{Plan, Settings};
 
+use super::reading;
 use super::table::table;
 use crate::cli::PlanArgs;
 use crate::error::Error;
 use crate::job::Job;
+use crate::machine::{self, limited_by};
 use crate::progress::{count, duration};
-use crate::roofline::Roofline;
 use crate::run_key::compute_name;
 use crate::terminal;
 
@@ -23,21 +28,26 @@ struct Report<'a> {
     memory: u64,
     #[serde(flatten)]
     plan: &'a Plan,
+    /// How large reads of the weights are done, where there is something to choose.
+    reading: Option<ReadChoice>,
     /// The least time that this machine can take.
-    roofline: Roofline,
+    roofline: Option<Roofline>,
 }
 
 /// Plans and says so; nothing is run.
 pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
-    let job = Job::open(&arguments.job)?;
+    let mut job = Job::open(&arguments.job)?;
     let folder = tempfile::tempdir().map_err(|source| Error::File {
         what: "cannot make a temporary folder",
         path: std::env::temp_dir(),
         source,
     })?;
     let records = job.spool(folder.path())?;
+    job.settings.machine = machine::look(&job.model, &job.settings);
     let plan = sli_engine::plan(&job.model, &records, &job.settings)?;
-    let roofline = Roofline::measure(&job.model, &job.settings, &plan);
+    let reading = sli_engine::choose_reading(&job.model, &job.settings, &plan)?;
+    let limits = job.settings.machine.limits;
+    let roofline = limits.map(|limits| Roofline::new(limits, plan.work, plan.bytes_read));
     if arguments.json {
         let report = Report {
             model_type: &job.model.spec.model_type,
@@ -46,20 +56,29 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
             threads: job.settings.threads,
             memory: job.settings.memory,
             plan: &plan,
+            reading,
             roofline,
         };
         return terminal::print_json(&report);
     }
-    terminal::print(&describe(&job.settings, &plan, &roofline))
+    let times = Times {
+        reading: reading.as_ref(),
+        roofline: roofline.as_ref(),
+    };
+    terminal::print(&describe(&job.settings, &plan, &times))
 }
 
-fn describe(settings: &Settings, plan: &Plan, roofline: &Roofline) -> String {
+/// How long it takes.
+struct Times<'a> {
+    reading: Option<&'a ReadChoice>,
+    roofline: Option<&'a Roofline>,
+}
+
+fn describe(settings: &Settings, plan: &Plan, times: &Times<'_>) -> String {
     let takes: Vec<String> = settings.takes.iter().map(ToString::to_string).collect();
-    let limit = if roofline.is_reading() {
-        "reading the weights"
-    } else {
-        "arithmetic"
-    };
+    let way = times.reading.map(reading::describe);
+    let way = way.map_or_else(String::new, |way| format!(" ({way})"));
+    let seconds = |seconds| duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     let passes = match plan.super_batches {
         1 => "1 pass over the weights".to_owned(),
         more => format!(
@@ -68,7 +87,12 @@ fn describe(settings: &Settings, plan: &Plan, roofline: &Roofline) -> String {
             count(plan.super_batch_tokens as u64)
         ),
     };
-    let rows = [
+    let mut reads = human(plan.bytes_read);
+    if plan.bytes_read_at_most > plan.bytes_read {
+        let most = human(plan.bytes_read_at_most);
+        reads = format!("{reads}, if tokens choose experts evenly, {most} at most,");
+    }
+    let mut rows = vec![
         (
             "data",
             format!(
@@ -87,23 +111,29 @@ fn describe(settings: &Settings, plan: &Plan, roofline: &Roofline) -> String {
                 settings.threads
             ),
         ),
-        ("reads", format!("{} in {passes}", human(plan.bytes_read))),
+        ("reads", reads + &format!(" in {passes}{way}")),
         ("writes", format!("{} at most", human(plan.bytes_written))),
         (
             "holds",
             format!(
-                "{} of {}; {} is the least that works",
+                "{}, never more than {} of {}; {} is the least that works",
                 human(plan.peak_memory),
+                human(plan.memory_bound),
                 human(settings.memory),
                 human(plan.smallest_memory)
             ),
         ),
-        (
-            "takes at least",
-            format!("{}, limited by {limit}", duration(roofline.time())),
-        ),
     ];
-    table(&rows.map(|(name, value)| [name.to_owned(), value]))
+    if let Some(roofline) = times.roofline {
+        let limit = limited_by(roofline);
+        let least = seconds(roofline.seconds);
+        rows.push(("takes at least", format!("{least}, limited by {limit}")));
+    }
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|(name, value)| [name.to_owned(), value])
+        .collect();
+    table(&rows)
 }
 
 /// What is computed once for several records.

@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use sli_engine::bytes::human;
 use sli_engine::journal::{Opened, OutputFolder};
 use sli_engine::records::RecordSpool;
 use sli_engine::{Summary, peak_memory};
 
+use super::reading;
 use crate::cli::RunArgs;
 use crate::error::Error;
 use crate::job::Job;
+use crate::machine::{self, limited_by};
 use crate::progress::{Progress, count, duration};
-use crate::roofline::Roofline;
 use crate::run_key::run_key;
 use crate::{interrupt, terminal};
 
@@ -22,7 +23,7 @@ const SPOOL: &str = "records";
 
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
-    let job = Job::open(&arguments.job)?;
+    let mut job = Job::open(&arguments.job)?;
     let key = run_key(&job.model, &job.input, &job.settings, job.max_length)?;
     let existed = arguments.out.exists();
     let (mut folder, resumed) = match OutputFolder::open(&arguments.out, key, arguments.fresh)? {
@@ -51,22 +52,15 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
             count(records.len() as u64)
         ));
     }
+    job.settings.machine = machine::look(&job.model, &job.settings);
     let progress = Progress::new();
     let summary = sli_engine::run(&job.model, &records, &job.settings, folder, &progress)?;
     drop(progress);
-    let roofline = (!resumed).then(|| Roofline::measure(&job.model, &job.settings, &summary.plan));
-    let fraction = roofline.map(|roofline| roofline.seconds / summary.seconds.max(1e-9));
-    close(
-        &job,
-        &summary,
-        roofline.as_ref().zip(fraction),
-        &arguments.out,
-    );
+    close(&job, &summary, &arguments.out);
     if arguments.json {
         let manifest = fs_err::read(arguments.out.join("run.json")).unwrap_or_default();
         let manifest = serde_json::from_slice(&manifest).unwrap_or_default();
-        let speed = json!({"roofline": roofline, "roofline_fraction": fraction});
-        print_manifest(&arguments.out, manifest, speed)?;
+        print_manifest(&arguments.out, manifest)?;
     }
     Ok(())
 }
@@ -100,25 +94,23 @@ fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
         arguments.out.display()
     ));
     if arguments.json {
-        print_manifest(&arguments.out, manifest.clone(), json!({}))?;
+        print_manifest(&arguments.out, manifest.clone())?;
     }
     Ok(())
 }
 
-/// `run.json` on stdout, with the folder in front and what is only known now behind.
-fn print_manifest(out: &Path, manifest: Value, more: Value) -> Result<(), Error> {
+/// `run.json` on stdout, with the folder in front.
+fn print_manifest(out: &Path, manifest: Value) -> Result<(), Error> {
     let mut all = serde_json::Map::new();
     all.insert("out".into(), out.display().to_string().into());
-    for part in [manifest, more] {
-        if let Value::Object(members) = part {
-            all.extend(members);
-        }
+    if let Value::Object(members) = manifest {
+        all.extend(members);
     }
     terminal::print_json(&all)
 }
 
 /// The closing lines.
-fn close(job: &Job, summary: &Summary, roofline: Option<(&Roofline, f64)>, out: &Path) {
+fn close(job: &Job, summary: &Summary, out: &Path) {
     let rate = summary.tokens as f64 / summary.seconds.max(1e-9);
     let records = if summary.records == 1 {
         "record"
@@ -137,22 +129,21 @@ fn close(job: &Job, summary: &Summary, roofline: Option<(&Roofline, f64)>, out: 
         1 => "1 pass".to_owned(),
         more => format!("{} passes", count(more as u64)),
     };
-    let roofline = roofline.map_or_else(String::new, |(roofline, fraction)| {
-        let limit = if roofline.is_reading() {
-            "bandwidth"
-        } else {
-            "arithmetic"
-        };
-        format!(
-            "; {:.0} % of the roofline ({limit})",
-            (fraction * 100.0).min(100.0)
-        )
-    });
+    let way = summary.reading.as_ref().map(reading::describe);
+    let way = way.map_or_else(String::new, |way| format!(" ({way})"));
     terminal::say(&format!(
-        "{} {} of weights in {passes}{roofline}",
+        "{} {} of weights in {passes}{way}",
         terminal::bold("read    "),
         human(summary.bytes_read)
     ));
+    if let (Some(roofline), Some(fraction)) = (&summary.roofline, summary.roofline_fraction) {
+        terminal::say(&format!(
+            "{} {:.0} % of the roofline ({})",
+            terminal::bold("speed   "),
+            fraction * 100.0,
+            limited_by(roofline)
+        ));
+    }
     if let Some(saved) = saved(summary) {
         terminal::say(&format!("{} {saved}", terminal::bold("shared  ")));
     }

@@ -4,6 +4,7 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+mod bench;
 mod budgets;
 mod chat_templates;
 mod command_line;
@@ -20,6 +21,7 @@ mod models;
 mod mutations;
 mod parquet;
 mod place;
+mod planner;
 mod random;
 mod real_models;
 mod sharing;

@@ -79,6 +79,8 @@ impl Place {
         command
             .current_dir(self.folder.path())
             .args(arguments)
+            // What the machine remembers of itself is no part of a test.
+            .env("XDG_CACHE_HOME", self.path("cache"))
             .stdin(Stdio::null());
         command
     }

@@ -1,0 +1,139 @@
+//! What this machine can do at best, measured and remembered, and how near a run comes to it.
+//!
+//! The roofline of a run is the time that it cannot beat: the larger of bytes over bandwidth and operations
+//! over peak arithmetic (Williams et al. 2009).
+
+mod cache;
+mod disk;
+mod processor;
+
+use serde::{Deserialize, Serialize};
+use sli_kernels::Compute;
+
+pub use cache::{CacheNotice, CeilingsCache};
+pub use disk::DiskCeilings;
+pub use processor::ProcessorCeilings;
+
+use crate::model::Model;
+use crate::plan::Work;
+
+/// Where a limit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// `sli bench` measured it.
+    Bench,
+    /// A quick look just before the run.
+    Probe,
+}
+
+/// What limits a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Limits {
+    /// Operations a second on registers, of the threads and the compute type of the run.
+    pub operations_per_second: f64,
+    /// Where that comes from.
+    pub operations_from: Origin,
+    /// Bytes a second that the storage delivers; `None` where there is too little to tell.
+    pub bytes_per_second: Option<f64>,
+    /// Where that comes from.
+    pub bytes_from: Origin,
+}
+
+impl Limits {
+    /// As the cache remembers them, and a quick look for the rest. `notice` hears of what is damaged there.
+    pub fn find(
+        cache: Option<&CeilingsCache>,
+        model: &Model,
+        threads: usize,
+        compute: Compute,
+        mut notice: impl FnMut(CacheNotice),
+    ) -> Self {
+        let processor = cache.and_then(|cache| {
+            cache.processor(threads).unwrap_or_else(|problem| {
+                notice(problem);
+                None
+            })
+        });
+        let (operations_per_second, operations_from) = match processor {
+            Some(processor) => (processor.peak(compute), Origin::Bench),
+            None => (processor::quick_peak(threads, compute), Origin::Probe),
+        };
+        let disk = cache.and_then(|cache| {
+            cache.disk(&model.folder).unwrap_or_else(|problem| {
+                notice(problem);
+                None
+            })
+        });
+        let (bytes_per_second, bytes_from) = match disk {
+            Some(disk) => (Some(disk.best()), Origin::Bench),
+            None => (disk::quick_bandwidth(model), Origin::Probe),
+        };
+        Self {
+            operations_per_second,
+            operations_from,
+            bytes_per_second,
+            bytes_from,
+        }
+    }
+}
+
+/// The time that a run cannot beat.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Roofline {
+    /// Floating-point operations of the run.
+    pub operations: f64,
+    /// Bytes that the run reads.
+    pub bytes: u64,
+    /// What they are compared with.
+    #[serde(flatten)]
+    pub limits: Limits,
+    /// The larger of the two times, seconds.
+    pub seconds: f64,
+}
+
+impl Roofline {
+    /// Of a run that does this work and reads `bytes`.
+    pub fn new(limits: Limits, work: Work, bytes: u64) -> Self {
+        let operations = work.linear + work.attention;
+        let reading = limits
+            .bytes_per_second
+            .map_or(0.0, |rate| bytes as f64 / rate);
+        Self {
+            operations,
+            bytes,
+            limits,
+            seconds: reading.max(operations / limits.operations_per_second),
+        }
+    }
+
+    /// Whether reading takes longer than computing.
+    pub fn is_reading(&self) -> bool {
+        self.operations / self.limits.operations_per_second < self.seconds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_roof_is_the_longer_of_the_two() {
+        let limits = |bytes_per_second| Limits {
+            operations_per_second: 100.0,
+            operations_from: Origin::Probe,
+            bytes_per_second,
+            bytes_from: Origin::Probe,
+        };
+        let work = Work {
+            linear: 150.0,
+            attention: 50.0,
+        };
+        let slow = Roofline::new(limits(Some(10.0)), work, 50);
+        assert_eq!((slow.seconds, slow.is_reading()), (5.0, true));
+        let fast = Roofline::new(limits(Some(1000.0)), work, 50);
+        assert_eq!((fast.seconds, fast.is_reading()), (2.0, false));
+        let unknown = Roofline::new(limits(None), work, 50);
+        assert_eq!((unknown.seconds, unknown.is_reading()), (2.0, false));
+    }
+}

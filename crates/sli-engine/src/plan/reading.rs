@@ -1,0 +1,298 @@
+//! What a run reads from the checkpoint: every read that the sweep will do, counted as the reader does it.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use sli_checkpoint::ResolvedLeaf;
+use sli_spec::{Leaf, Mixer, PositionTable, Step};
+
+use super::division::Division;
+use super::memory::LENGTH_ROWS;
+use super::phases::{Phase, is_expert};
+use super::work::needs_logits;
+use super::{Grain, end_keys};
+use crate::error::EngineError;
+use crate::exec::linear::{tile_rows, tiles};
+use crate::model::Model;
+use crate::records::RecordSpool;
+use crate::settings::Settings;
+use crate::weights::load::{self, STAGING_BYTES};
+use crate::weights::{LeafKey, Part};
+
+/// Tokens whose rows of the tables are looked up one by one; what further ones need is extrapolated.
+const LOOKED_UP: u64 = 1 << 24;
+
+/// Bytes of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Bytes {
+    /// With experts chosen evenly, independently of one another.
+    pub expected: f64,
+    /// With every expert chosen by somebody.
+    pub most: f64,
+}
+
+impl Bytes {
+    fn add(&mut self, bytes: u64, times: usize) {
+        let bytes = bytes as f64 * times as f64;
+        self.expected += bytes;
+        self.most += bytes;
+    }
+}
+
+/// How the work is divided.
+#[derive(Clone, Copy)]
+pub(crate) struct Ways<'a> {
+    pub grain: Grain,
+    pub phases: &'a [Phase],
+    /// Rows of one pass over the weights.
+    pub pass: usize,
+    /// Rows in memory together.
+    pub rows: usize,
+    pub tile: u64,
+    /// The projection to logits stays in memory.
+    pub keeps_head: bool,
+}
+
+pub(crate) struct Reading<'a> {
+    pub model: &'a Model,
+    pub records: &'a RecordSpool,
+    pub settings: &'a Settings,
+    pub division: Division<'a>,
+}
+
+impl Reading<'_> {
+    /// Bytes that a run reads which divides the work in these ways.
+    pub fn of(&self, ways: Ways<'_>) -> Result<Bytes, EngineError> {
+        let passes = self.division.ranges(0..self.records.len(), ways.pass);
+        let parts: Vec<Range<usize>> = passes
+            .iter()
+            .flat_map(|pass| self.division.ranges(pass.clone(), ways.rows))
+            .collect();
+        let mut bytes = Bytes::default();
+        let times = match ways.grain {
+            Grain::Model => 1,
+            Grain::Layer | Grain::Step | Grain::Tile => passes.len(),
+        };
+        for phase in ways.phases {
+            bytes.add(self.scheduled(&phase.scheduled)?, times);
+            self.passing(phase, ways, &passes, &mut bytes)?;
+        }
+        for stack in 0..self.model.spec.stacks.len() {
+            for part in [Part::Embedding, Part::Head] {
+                bytes.add(self.scheduled(&end_keys(self.model, stack, part))?, times);
+            }
+        }
+        bytes.add(
+            self.head(ways.tile)?,
+            if ways.keeps_head { 1 } else { parts.len() },
+        );
+        let tables = self.tables(&parts)?;
+        bytes.expected += tables;
+        bytes.most += tables;
+        Ok(bytes)
+    }
+
+    /// Leaves that the store reads.
+    fn scheduled(&self, keys: &[LeafKey]) -> Result<u64, EngineError> {
+        let mut bytes = 0;
+        for key in keys {
+            let leaf = self.model.binding.resolve(key.leaf(self.model))?;
+            bytes += read_in_steps(&leaf, 0..leaf.rows());
+        }
+        Ok(bytes)
+    }
+
+    /// What passes by while a phase runs: experts that were chosen, and all matrices where the grain
+    /// is a tile.
+    fn passing(
+        &self,
+        phase: &Phase,
+        ways: Ways<'_>,
+        passes: &[Range<usize>],
+        bytes: &mut Bytes,
+    ) -> Result<(), EngineError> {
+        let layer = &self.model.spec.stacks[phase.stack].layers[phase.layer];
+        let compute = self.settings.compute;
+        for step in &layer.steps[phase.steps.clone()] {
+            let mut seen = BTreeSet::new();
+            let weights = step.weights().into_iter();
+            for weight in weights.filter(|weight| seen.insert(weight.0)) {
+                let leaf: &Leaf = &layer.leaves[weight.0 as usize];
+                let is_scheduled = phase.scheduled.iter().any(|key| key.leaf == weight);
+                if is_scheduled {
+                    continue;
+                }
+                let resolved = self.model.binding.resolve(leaf)?;
+                if is_expert(leaf) {
+                    let all = resolved.total_bytes() as f64;
+                    let shares = passes
+                        .iter()
+                        .map(|pass| share_hit(step, self.division.rows(pass.clone())));
+                    bytes.expected += all * shares.sum::<f64>();
+                    bytes.most += all * passes.len() as f64;
+                    continue;
+                }
+                let rows = resolved.rows();
+                let packed = load::packed_bytes(&resolved, rows, compute);
+                let tiles = tiles(rows, tile_rows(packed, rows, ways.tile));
+                let read = tiles.into_iter().map(|rows| read_in_steps(&resolved, rows));
+                bytes.add(read.sum(), passes.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// The projection to logits, once.
+    fn head(&self, tile: u64) -> Result<u64, EngineError> {
+        let Some(leaf) = head_leaf(self.model, self.settings)? else {
+            return Ok(0);
+        };
+        let tiles = crate::exec::head::vocabulary_tiles(&leaf, self.settings.compute, tile);
+        Ok(tiles
+            .into_iter()
+            .map(|rows| read_in_steps(&leaf, rows))
+            .sum())
+    }
+
+    /// Rows of tables, for all parts.
+    fn tables(&self, parts: &[Range<usize>]) -> Result<f64, EngineError> {
+        let mut bytes = 0.0;
+        for (stack, description) in self.model.spec.stacks.iter().enumerate() {
+            let embedding = &description.embedding;
+            let leaf = |weight| {
+                let part = Part::Embedding;
+                let key = LeafKey {
+                    stack,
+                    part,
+                    leaf: weight,
+                };
+                self.model.binding.resolve(key.leaf(self.model))
+            };
+            let mut by_token = vec![(leaf(embedding.tokens)?, usize::MAX)];
+            if let Some(inputs) = &embedding.layer_inputs {
+                by_token.push((leaf(inputs.table)?, inputs.rows));
+            }
+            bytes += self.by_token(&by_token, parts)?;
+            if let Some(types) = &embedding.token_types {
+                let leaf = leaf(types.weight)?;
+                let kinds = if self.records.has_token_types() {
+                    leaf.rows()
+                } else {
+                    1
+                };
+                bytes += (kinds * leaf.row_bytes() * parts.len()) as f64;
+            }
+            if let Some(PositionTable::Learned { weight, rows, .. }) = &embedding.positions {
+                let leaf = leaf(*weight)?;
+                for part in parts {
+                    let lengths = part.clone().map(|record| self.records.tokens_of(record));
+                    let longest = lengths.max().unwrap_or(0).min(*rows);
+                    bytes += (longest * leaf.row_bytes()) as f64;
+                }
+            }
+        }
+        let head = &self.model.spec.output_stack().head;
+        if let (Some(leaf), Some(logits)) = (head_leaf(self.model, self.settings)?, &head.logits)
+            && logits.normalized_rows
+        {
+            let blocks = (0..leaf.rows()).step_by(LENGTH_ROWS);
+            let blocks = blocks.map(|start| start..(start + LENGTH_ROWS).min(leaf.rows()));
+            let all: u64 = blocks.map(|rows| leaf.stored_bytes(rows)).sum();
+            bytes += all as f64 * parts.len() as f64;
+        }
+        Ok(bytes)
+    }
+
+    /// Rows of tables that are looked up by token id; of ids from a bound on, the first.
+    fn by_token(
+        &self,
+        tables: &[(ResolvedLeaf, usize)],
+        parts: &[Range<usize>],
+    ) -> Result<f64, EngineError> {
+        let (mut bytes, mut looked_up) = (0, 0);
+        let mut occurs = vec![false; self.model.spec.vocab_size];
+        for (index, part) in parts.iter().enumerate() {
+            if looked_up > LOOKED_UP {
+                return Ok(bytes as f64 * parts.len() as f64 / index as f64);
+            }
+            occurs.fill(false);
+            self.records.for_each_token(part.clone(), |token| {
+                if let Some(occurs) = occurs.get_mut(token as usize) {
+                    *occurs = true;
+                }
+            })?;
+            looked_up += self.records.token_start(part.end) - self.records.token_start(part.start);
+            for (table, bound) in tables {
+                let beyond = occurs.iter().skip(*bound).any(|&occurs| occurs);
+                let within = occurs.iter().take(*bound).enumerate();
+                let rows: Vec<usize> = within
+                    .filter(|&(id, &occurs)| occurs || (id == 0 && beyond))
+                    .map(|(id, _)| id)
+                    .collect();
+                let block = (STAGING_BYTES / table.row_bytes().max(1)).max(1);
+                for block in rows.chunks(block) {
+                    bytes += table.gathered_bytes(0, block)?;
+                }
+            }
+        }
+        Ok(bytes as f64)
+    }
+}
+
+/// Bytes that reading some rows of a leaf takes, a step at a time.
+fn read_in_steps(leaf: &ResolvedLeaf, rows: Range<usize>) -> u64 {
+    if leaf.shape().len() < 2 {
+        return leaf.total_bytes();
+    }
+    let step = load::step_rows(leaf, 1);
+    rows.clone()
+        .step_by(step)
+        .map(|start| leaf.stored_bytes(start..(start + step).min(rows.end)))
+        .sum()
+}
+
+/// The share of a step's experts that somebody chooses of `tokens` which choose evenly.
+fn share_hit(step: &Step, tokens: usize) -> f64 {
+    let chosen = step.branches.iter().find_map(|branch| match &branch.mixer {
+        Mixer::MixtureOfExperts(mixture) => Some((
+            mixture.experts + mixture.identity_experts,
+            mixture.router.top_k,
+        )),
+        Mixer::MixtureOfAttention(mixture) => Some((mixture.experts, mixture.router.top_k)),
+        _ => None,
+    });
+    let Some((experts, chosen)) = chosen.filter(|(experts, _)| *experts > 0) else {
+        return 1.0;
+    };
+    let missed = 1.0 - (chosen as f64 / experts as f64).min(1.0);
+    1.0 - missed.powf(tokens as f64)
+}
+
+/// The projection to logits, where results need it.
+pub(crate) fn head_leaf(
+    model: &Model,
+    settings: &Settings,
+) -> Result<Option<ResolvedLeaf>, EngineError> {
+    let head = &model.spec.output_stack().head;
+    let Some(logits) = &head.logits else {
+        return Ok(None);
+    };
+    if !needs_logits(&settings.takes) {
+        return Ok(None);
+    }
+    let leaf = &head.leaves[logits.projection.weight.0 as usize];
+    Ok(Some(model.binding.resolve(leaf)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Bytes;
+
+    #[test]
+    fn what_is_certain_counts_for_both() {
+        let mut bytes = Bytes::default();
+        bytes.add(10, 3);
+        let (expected, most) = (30.0, 30.0);
+        assert_eq!(bytes, Bytes { expected, most });
+    }
+}

@@ -1,0 +1,115 @@
+//! Where the time of a run goes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sli_kernels::{Kernels, Stage};
+
+use crate::model::Model;
+
+/// Time that the weights of a model have cost so far.
+#[derive(Debug, Default)]
+pub(crate) struct WeightClock {
+    packing: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl WeightClock {
+    /// Times the packing of weights, on whichever thread.
+    pub fn packing<T>(&self, pack: impl FnOnce() -> T) -> T {
+        timed(&self.packing, pack)
+    }
+
+    /// Times how long the computation waits for weights.
+    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        timed(&self.waiting, wait)
+    }
+}
+
+fn timed<T>(total: &AtomicU64, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    total.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    result
+}
+
+/// Where the time of a run went, seconds.
+///
+/// `read` and `pack` are summed over the threads that do them, beside the computation. The others follow
+/// one another on the computing thread, kernels with all their threads, and add up to `total`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Stages {
+    /// Reading the checkpoint.
+    pub read: f64,
+    /// Packing weights for the kernels.
+    pub pack: f64,
+    /// Waiting for weights.
+    pub wait: f64,
+    /// Matrix products.
+    pub gemm: f64,
+    /// Attention.
+    pub attention: f64,
+    /// Norms.
+    pub norm: f64,
+    /// Rotary positions.
+    pub rotary: f64,
+    /// Activations and gates.
+    pub activation: f64,
+    /// Log-sum-exp, softmax, the best k.
+    pub vocabulary: f64,
+    /// Sums, scales and other element-wise work.
+    pub elementwise: f64,
+    /// The rest: looking up tables, routing, statistics, writing results and activations.
+    pub other: f64,
+    /// All on the computing thread.
+    pub total: f64,
+}
+
+/// Reads the clocks when the computation begins.
+pub(crate) struct Stopwatch {
+    start: Instant,
+    read: Duration,
+    packing: u64,
+    waiting: u64,
+}
+
+impl Stopwatch {
+    pub fn start(model: &Model) -> Self {
+        Self {
+            start: Instant::now(),
+            read: model.checkpoint.time_reading(),
+            packing: model.clock.packing.load(Ordering::Relaxed),
+            waiting: model.clock.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The times since the start; `kernels` are those of this run.
+    pub fn stop(self, model: &Model, kernels: &Kernels) -> Stages {
+        let total = self.start.elapsed().as_secs_f64();
+        let since = |now: &AtomicU64, before: u64| {
+            Duration::from_nanos(now.load(Ordering::Relaxed) - before).as_secs_f64()
+        };
+        let of = |stage: Stage| kernels.time_of(stage).as_secs_f64();
+        let wait = since(&model.clock.waiting, self.waiting);
+        let known = wait + Stage::ALL.into_iter().map(of).sum::<f64>();
+        Stages {
+            read: model
+                .checkpoint
+                .time_reading()
+                .saturating_sub(self.read)
+                .as_secs_f64(),
+            pack: since(&model.clock.packing, self.packing),
+            wait,
+            gemm: of(Stage::Product),
+            attention: of(Stage::Attention),
+            norm: of(Stage::Norm),
+            rotary: of(Stage::Rotary),
+            activation: of(Stage::Activation),
+            vocabulary: of(Stage::Vocabulary),
+            elementwise: of(Stage::Elementwise),
+            other: (total - known).max(0.0),
+            total,
+        }
+    }
+}

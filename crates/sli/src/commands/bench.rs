@@ -1,0 +1,311 @@
+//! `sli bench`: what this machine does at best, and where the time of a pass goes.
+
+use std::path::Path;
+
+use serde::Serialize;
+use sli_engine::bytes::human;
+use sli_engine::ceilings::{CeilingsCache, DiskCeilings, ProcessorCeilings};
+use sli_engine::durable::DiskError;
+use sli_engine::journal::{Opened, OutputFolder, RunKey};
+use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
+use sli_engine::take::Take;
+use sli_engine::{Model, OpenOptions, Quiet, Settings, Stages, Summary, forget_peak_memory};
+use sli_spec::LengthLimit;
+
+use super::table::table;
+use crate::cli::BenchArgs;
+use crate::error::Error;
+use crate::job::{budget, compute, threads};
+use crate::machine::{self, limited_by};
+use crate::progress::count;
+use crate::{takes, terminal};
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    processor: &'a ProcessorCeilings,
+    disk: Option<&'a DiskCeilings>,
+    /// Where that is remembered.
+    cache: Option<&'a Path>,
+    pass: Option<&'a Summary>,
+}
+
+/// Measures and says so.
+pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
+    let threads = threads(arguments.threads);
+    let cache = machine::cache();
+    let model = match &arguments.model {
+        Some(path) => {
+            let options = OpenOptions {
+                allow_unread: arguments.allow_unread.clone(),
+            };
+            Some(Model::open(path, &options)?)
+        }
+        None => None,
+    };
+    let processor = ProcessorCeilings::measure(threads);
+    let disk = disk(model.as_ref(), cache.as_ref())?;
+    let cache = cache.filter(|cache| {
+        let saved = save(cache, &processor, disk.as_ref());
+        if let Err(error) = &saved {
+            terminal::warn(format_args!("this is not remembered: {error}"));
+        }
+        saved.is_ok()
+    });
+    let pass = match model {
+        Some(model) => Some(pass(arguments, &model, threads)?),
+        None => None,
+    };
+    if arguments.json {
+        return terminal::print_json(&Report {
+            processor: &processor,
+            disk: disk.as_ref(),
+            cache: cache.as_ref().map(CeilingsCache::folder),
+            pass: pass.as_ref(),
+        });
+    }
+    let mut text = describe(&processor, disk.as_ref());
+    if let Some(pass) = &pass {
+        text += "\n";
+        text += &describe_pass(arguments, pass);
+    }
+    terminal::print(&text)
+}
+
+/// The disk of the model, or of the cache.
+fn disk(
+    model: Option<&Model>,
+    cache: Option<&CeilingsCache>,
+) -> Result<Option<DiskCeilings>, Error> {
+    if let Some(model) = model
+        && let Some(disk) = DiskCeilings::measure_model(model)?
+    {
+        return Ok(Some(disk));
+    }
+    // A model that is too small to tell says nothing about its disk.
+    let Some(cache) = cache else {
+        terminal::warn("the disk is not measured: neither XDG_CACHE_HOME nor HOME is set");
+        return Ok(None);
+    };
+    let folder = cache.folder();
+    let measured = fs_err::create_dir_all(folder)
+        .map_err(|error| error.to_string())
+        .and_then(|()| DiskCeilings::measure_folder(folder).map_err(|error| error.to_string()));
+    match measured {
+        Ok(disk) => Ok(Some(disk)),
+        Err(error) => {
+            terminal::warn(format_args!("the disk is not measured: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+fn save(
+    cache: &CeilingsCache,
+    processor: &ProcessorCeilings,
+    disk: Option<&DiskCeilings>,
+) -> Result<(), DiskError> {
+    cache.save_processor(processor)?;
+    disk.map_or(Ok(()), |disk| cache.save_disk(disk))
+}
+
+/// Runs a pass over records of random tokens; the results are thrown away.
+fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary, Error> {
+    if let LengthLimit::Table(limit) = model.spec.length_limit
+        && arguments.tokens > limit
+    {
+        return Err(Error::Usage {
+            problem: format!("the model has positions for {limit} tokens"),
+            hint: Some(format!("--tokens {limit} is the most")),
+        });
+    }
+    let asked = if arguments.takes.is_empty() {
+        let scores = takes::choose(&[Take::Scores], &model.spec, |_| ());
+        scores.map_or_else(|_| vec![Take::Embedding(None)], |_| vec![Take::Scores])
+    } else {
+        arguments.takes.clone()
+    };
+    let mut settings = Settings {
+        takes: takes::choose(&asked, &model.spec, |text| terminal::warn(text))?,
+        memory: budget(arguments.memory)?,
+        threads,
+        compute: compute(arguments.compute, model),
+        ..Settings::default()
+    };
+    settings.machine = machine::look(model, &settings);
+    let folder = tempfile::tempdir().map_err(|source| Error::File {
+        what: "cannot make a temporary folder",
+        path: std::env::temp_dir(),
+        source,
+    })?;
+    let records = random_records(model, arguments, &folder.path().join("records"))?;
+    let Opened::New(results) =
+        OutputFolder::open(&folder.path().join("results"), RunKey::new(), false)?
+    else {
+        return Err(Error::Usage {
+            problem: "the temporary folder is not empty".into(),
+            hint: None,
+        });
+    };
+    forget_peak_memory();
+    Ok(sli_engine::run(
+        model, &records, &settings, results, &Quiet,
+    )?)
+}
+
+/// Records of random tokens that have no beginnings in common.
+fn random_records(
+    model: &Model,
+    arguments: &BenchArgs,
+    folder: &Path,
+) -> Result<RecordSpool, Error> {
+    let mut writer = RecordSpoolWriter::create(folder)?;
+    let vocabulary = model.spec.vocab_size.max(1) as u64;
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for id in 0..arguments.records {
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            ((state >> 33) % vocabulary) as u32
+        };
+        writer.push(&Record {
+            id: id.to_string(),
+            tokens: (0..arguments.tokens).map(|_| next()).collect(),
+            token_types: None,
+        })?;
+    }
+    Ok(writer.finish()?)
+}
+
+fn describe(processor: &ProcessorCeilings, disk: Option<&DiskCeilings>) -> String {
+    let flops = |rate: f64| format!("{:.0} GFLOP/s", rate / 1e9);
+    let bytes = |rate: f64| format!("{:.2} GB/s", rate / 1e9);
+    let product = |gemm: f64, peak: f64| {
+        format!(
+            "{} on registers, {} in a product ({:.0} %)",
+            flops(peak),
+            flops(gemm),
+            gemm / peak * 100.0
+        )
+    };
+    let mut rows = vec![
+        [
+            "processor".to_owned(),
+            format!(
+                "{}, {}, {} threads",
+                processor.name, processor.isa, processor.threads
+            ),
+        ],
+        [
+            "bf16".to_owned(),
+            product(processor.gemm_bf16, processor.peak_bf16),
+        ],
+        [
+            "f32".to_owned(),
+            product(processor.gemm_f32, processor.peak_f32),
+        ],
+        ["memory".to_owned(), bytes(processor.memory)],
+    ];
+    if let Some(disk) = disk {
+        let direct = disk.direct.map_or_else(
+            || "no direct reads".to_owned(),
+            |rate| format!("{} around it (O_DIRECT)", bytes(rate)),
+        );
+        let buffered = bytes(disk.buffered);
+        rows.push([
+            "disk".to_owned(),
+            format!("{buffered} through the page cache, {direct}"),
+        ]);
+    }
+    table(&rows)
+}
+
+fn describe_pass(arguments: &BenchArgs, pass: &Summary) -> String {
+    let plan = &pass.plan;
+    let mut text = format!(
+        "{} records of {} tokens, {} passes, {} of {} read, {} at most in memory\n",
+        count(pass.records as u64),
+        count(arguments.tokens as u64),
+        count(plan.super_batches as u64),
+        pass.compute,
+        human(pass.bytes_read),
+        human(pass.peak_memory),
+    );
+    let rate = pass.tokens as f64 / pass.seconds.max(1e-9);
+    let of_roofline = match (&pass.roofline, pass.roofline_fraction) {
+        (Some(roofline), Some(fraction)) => format!(
+            "; {:.0} % of the roofline of {:.2} s ({})",
+            fraction * 100.0,
+            roofline.seconds,
+            limited_by(roofline)
+        ),
+        _ => String::new(),
+    };
+    text += &stages(&pass.stages);
+    text + &format!(
+        "\n{:.2} s, {} tokens/s{of_roofline}\n",
+        pass.seconds,
+        count(rate as u64)
+    )
+}
+
+/// Seconds and share of every stage.
+fn stages(stages: &Stages) -> String {
+    let row = |name: &str, seconds: f64, note: &str| {
+        [
+            name.to_owned(),
+            format!("{seconds:8.3} s"),
+            format!("{:5.1} %", seconds / stages.total.max(1e-9) * 100.0),
+            note.to_owned(),
+        ]
+    };
+    let others = [
+        ("norms", stages.norm),
+        ("rotary", stages.rotary),
+        ("activations", stages.activation),
+        ("vocabulary", stages.vocabulary),
+        ("element-wise", stages.elementwise),
+        ("the rest", stages.other),
+    ];
+    let other: f64 = others.iter().map(|(_, seconds)| seconds).sum();
+    let mut rows = vec![
+        row("GEMM", stages.gemm, ""),
+        row("attention", stages.attention, ""),
+        row("other", other, ""),
+    ];
+    rows.extend(others.map(|(name, seconds)| row(&format!("  {name}"), seconds, "")));
+    rows.push(row("wait", stages.wait, "for weights"));
+    rows.push(row("total", stages.total, ""));
+    let beside = "beside the rest, summed over threads";
+    rows.push(row("read", stages.read, beside));
+    rows.push(row("pack", stages.pack, beside));
+    table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use sli_engine::Machine;
+
+    use super::{Stages, stages};
+
+    #[test]
+    fn shares_are_of_the_computing_thread() {
+        let text = stages(&Stages {
+            gemm: 3.0,
+            wait: 1.0,
+            read: 8.0,
+            total: 4.0,
+            ..Stages::default()
+        });
+        let line = |name: &str| {
+            text.lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or("")
+        };
+        assert!(line("GEMM").contains("75.0 %"), "{text}");
+        assert!(line("wait").contains("25.0 %"), "{text}");
+        assert!(line("read").contains("200.0 %"), "{text}");
+        assert!(Machine::default().limits.is_none());
+    }
+}

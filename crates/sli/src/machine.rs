@@ -1,0 +1,71 @@
+//! What is known of this machine: what `sli bench` remembered, and a quick look for the rest.
+
+use std::path::PathBuf;
+
+use sli_engine::ceilings::{CeilingsCache, Limits, Origin, Roofline};
+use sli_engine::{Machine, Model, Settings};
+
+use crate::{system_memory, terminal};
+
+/// Where measurements are remembered; `None` where the system names no such place.
+pub fn cache() -> Option<CeilingsCache> {
+    let absolute = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let home = || absolute("HOME").map(|home| home.join(".cache"));
+    let folder = absolute("XDG_CACHE_HOME").or_else(home)?;
+    Some(CeilingsCache::new(folder.join("sli")))
+}
+
+/// What is known for a run with these settings.
+pub fn look(model: &Model, settings: &Settings) -> Machine {
+    let limits = Limits::find(
+        cache().as_ref(),
+        model,
+        settings.threads,
+        settings.compute,
+        |notice| terminal::warn(format_args!("{notice}; it is measured again")),
+    );
+    let free = system_memory::free_memory();
+    Machine {
+        limits: Some(limits),
+        page_cache: free.map(|free| free.saturating_sub(settings.memory)),
+    }
+}
+
+/// What a roofline is limited by and where that is known from.
+pub fn limited_by(roofline: &Roofline) -> String {
+    let (limit, origin) = if roofline.is_reading() {
+        ("reading", roofline.limits.bytes_from)
+    } else {
+        ("arithmetic", roofline.limits.operations_from)
+    };
+    match origin {
+        Origin::Bench => limit.to_owned(),
+        Origin::Probe => format!("{limit}, by a quick probe; `sli bench` measures better"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::limited_by;
+    use sli_engine::ceilings::{Limits, Origin, Roofline};
+
+    #[test]
+    fn a_guess_is_called_one() {
+        let roofline = |operations_from| Roofline {
+            operations: 10.0,
+            bytes: 1,
+            limits: Limits {
+                operations_per_second: 1.0,
+                operations_from,
+                bytes_per_second: None,
+                bytes_from: Origin::Bench,
+            },
+            seconds: 10.0,
+        };
+        assert_eq!(limited_by(&roofline(Origin::Bench)), "arithmetic");
+        assert!(limited_by(&roofline(Origin::Probe)).contains("quick probe"));
+    }
+}
