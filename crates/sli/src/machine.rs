@@ -60,6 +60,8 @@ mod tests {
             limits: Limits {
                 operations_per_second: 1.0,
                 operations_from,
+                products_per_second: 1.0,
+                memory_per_second: 1.0,
                 bytes_per_second: None,
                 bytes_from: Origin::Bench,
             },

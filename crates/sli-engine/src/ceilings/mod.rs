@@ -17,6 +17,12 @@ pub use processor::ProcessorCeilings;
 use crate::model::Model;
 use crate::plan::Work;
 
+/// What a matrix product reaches of the peak, usually.
+const USUAL_PRODUCT: f64 = 0.9;
+
+/// Bytes a second that a thread reads from memory, usually.
+const USUAL_MEMORY: f64 = 8e9;
+
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -34,6 +40,10 @@ pub struct Limits {
     pub operations_per_second: f64,
     /// Where that comes from.
     pub operations_from: Origin,
+    /// Operations a second of a matrix product; of a [`Origin::Probe`], a usual part of the above.
+    pub products_per_second: f64,
+    /// Bytes a second that the threads read from memory; of a [`Origin::Probe`], what is usual.
+    pub memory_per_second: f64,
     /// Bytes a second that the storage delivers; `None` where there is too little to tell.
     pub bytes_per_second: Option<f64>,
     /// Where that comes from.
@@ -55,9 +65,27 @@ impl Limits {
                 None
             })
         });
-        let (operations_per_second, operations_from) = match processor {
-            Some(processor) => (processor.peak(compute), Origin::Bench),
-            None => (processor::quick_peak(threads, compute), Origin::Probe),
+        let (
+            operations_from,
+            [
+                operations_per_second,
+                products_per_second,
+                memory_per_second,
+            ],
+        ) = match processor {
+            Some(processor) => (
+                Origin::Bench,
+                [
+                    processor.peak(compute),
+                    processor.product(compute),
+                    processor.memory,
+                ],
+            ),
+            None => {
+                let peak = processor::quick_peak(threads, compute);
+                let usual = [peak, peak * USUAL_PRODUCT, threads as f64 * USUAL_MEMORY];
+                (Origin::Probe, usual)
+            }
         };
         let disk = cache.and_then(|cache| {
             cache.disk(&model.folder).unwrap_or_else(|problem| {
@@ -72,6 +100,8 @@ impl Limits {
         Self {
             operations_per_second,
             operations_from,
+            products_per_second,
+            memory_per_second,
             bytes_per_second,
             bytes_from,
         }
@@ -122,6 +152,8 @@ mod tests {
         let limits = |bytes_per_second| Limits {
             operations_per_second: 100.0,
             operations_from: Origin::Probe,
+            products_per_second: 90.0,
+            memory_per_second: 1e3,
             bytes_per_second,
             bytes_from: Origin::Probe,
         };

@@ -61,6 +61,14 @@ impl ProcessorCeilings {
         }
     }
 
+    /// Operations a second of a matrix product.
+    pub fn product(&self, compute: Compute) -> f64 {
+        match compute {
+            Compute::Bf16 => self.gemm_bf16,
+            Compute::F32 => self.gemm_f32,
+        }
+    }
+
     /// Whether every rate is one.
     pub(super) fn is_sound(&self) -> bool {
         let rates = [

@@ -7,6 +7,7 @@ pub(crate) mod memory;
 pub(crate) mod phases;
 mod reading;
 mod sharing;
+mod time;
 mod work;
 
 use std::collections::BTreeMap;
@@ -90,6 +91,8 @@ pub struct Plan {
     pub smallest_memory: u64,
     /// Floating-point operations of the products.
     pub work: Work,
+    /// Seconds that the run is expected to take; `None` where nothing is known of the machine.
+    pub seconds: Option<f64>,
 }
 
 /// One way to divide the work, with its cost.
@@ -270,7 +273,7 @@ impl<'a> Planner<'a> {
         let bytes = reading.of(ways)?;
         let before = self.model.checkpoint.bytes_read();
         let expected = self.expected_peak(ways, best.chunk, best.weights)?;
-        Ok(Plan {
+        let mut plan = Plan {
             grain: best.grain,
             records: self.records.len(),
             tokens: self.records.total_tokens(),
@@ -293,7 +296,10 @@ impl<'a> Planner<'a> {
             memory_bound: best.bound,
             smallest_memory: smallest,
             work,
-        })
+            seconds: None,
+        };
+        plan.seconds = self.expected_seconds(ways, &plan)?;
+        Ok(plan)
     }
 
     /// The least memory with which this run works.

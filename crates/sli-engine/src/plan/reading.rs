@@ -252,7 +252,7 @@ fn read_in_steps(leaf: &ResolvedLeaf, rows: Range<usize>) -> u64 {
 }
 
 /// The share of a step's experts that somebody chooses of `tokens` which choose evenly.
-fn share_hit(step: &Step, tokens: usize) -> f64 {
+pub(super) fn share_hit(step: &Step, tokens: usize) -> f64 {
     let chosen = step.branches.iter().find_map(|branch| match &branch.mixer {
         Mixer::MixtureOfExperts(mixture) => Some((
             mixture.experts + mixture.identity_experts,

@@ -127,7 +127,14 @@ fn describe(settings: &Settings, plan: &Plan, times: &Times<'_>) -> String {
     if let Some(roofline) = times.roofline {
         let limit = limited_by(roofline);
         let least = seconds(roofline.seconds);
-        rows.push(("takes at least", format!("{least}, limited by {limit}")));
+        let about = plan
+            .seconds
+            .map(|about| format!("about {}; ", seconds(about)));
+        let about = about.unwrap_or_default();
+        rows.push((
+            "lasts",
+            format!("{about}{least} at least, limited by {limit}"),
+        ));
     }
     let rows: Vec<_> = rows
         .into_iter()

@@ -1,0 +1,201 @@
+//! How long a run is expected to take: its products at the rate that the machine was seen to multiply at, the
+//! rest at the rate of its memory, and the disk beside them.
+
+use sli_spec::{Mixer, Stack};
+
+use super::memory::HEAD_ROWS;
+use super::phases::is_expert;
+use super::reading::{Ways, head_leaf, share_hit};
+use super::work::needs_logits;
+use super::{Grain, Plan, Planner};
+use crate::ceilings::Limits;
+use crate::error::EngineError;
+use crate::take::Take;
+use crate::weights::load::packed_bytes;
+
+/// Rows that a product takes the time of, at least.
+const LEAST_ROWS: f64 = 8.0;
+
+/// What attention reaches of the rate of a matrix product.
+const ATTENTION: f64 = 0.5;
+
+/// How often a residual step touches a row of the hidden state: norms, sums, packing, copies.
+const TOUCHES_OF_HIDDEN: f64 = 8.0;
+
+/// How often a mixer touches what lies between its products.
+const TOUCHES_BETWEEN: f64 = 4.0;
+
+/// How often a take touches every row of the hidden state that it looks at.
+const TOUCHES_OF_TAKE: f64 = 6.0;
+
+/// How often a byte of the weights crosses memory on its way from the disk to a product.
+const CROSSINGS: f64 = 4.0;
+
+/// Seconds of a start: threads, folders, the end of the results.
+const START: f64 = 0.03;
+
+impl Planner<'_> {
+    /// Seconds, where the machine is known.
+    pub(super) fn expected_seconds(
+        &self,
+        ways: Ways<'_>,
+        plan: &Plan,
+    ) -> Result<Option<f64>, EngineError> {
+        let Some(limits) = self.settings.machine.limits else {
+            return Ok(None);
+        };
+        let rates = Rates { limits };
+        let passes = plan.super_batches.max(1) as f64;
+        let first = ways.phases.first().map_or(0, |phase| phase.bytes) as f64;
+        let bytes = plan.bytes_read as f64;
+        let mut computing = self.products(plan, &rates)?;
+        computing += plan.work.attention / (ATTENTION * limits.products_per_second);
+        computing += self.row_wise(plan) / limits.memory_per_second;
+        computing += bytes * CROSSINGS / limits.memory_per_second;
+        let reading = self.seconds_reading(ways, plan, &rates);
+        let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
+        let sweeping = if ways.grain == Grain::Model {
+            // Later passes have nothing left to read.
+            (computing / passes).max(reading) + computing * (1.0 - 1.0 / passes)
+        } else {
+            computing.max(reading)
+        };
+        let seconds = START + sweeping + rates.disk(first) + rates.disk(moved);
+        Ok(Some(seconds))
+    }
+
+    /// Seconds of reading; what the page cache has room for comes from there the second time.
+    fn seconds_reading(&self, ways: Ways<'_>, plan: &Plan, rates: &Rates) -> f64 {
+        let bytes = plan.bytes_read as f64;
+        let stored = self.model.checkpoint.stored_bytes();
+        let cached = self.settings.machine.page_cache;
+        let again = ways.grain != Grain::Model && plan.super_batches > 1;
+        if again && cached.is_some_and(|room| room >= stored) {
+            let once = bytes / plan.super_batches as f64;
+            let memory = rates.limits.memory_per_second / CROSSINGS;
+            return rates.disk(once) + (bytes - once) / memory;
+        }
+        rates.disk(bytes)
+    }
+
+    /// Seconds of all products with weights.
+    fn products(&self, plan: &Plan, rates: &Rates) -> Result<f64, EngineError> {
+        let compute = self.settings.compute;
+        let rows = plan.rows as f64;
+        let passes = plan.super_batches.max(1) as f64;
+        let chunk = (plan.chunk_tokens as f64).min(rows / passes).max(1.0);
+        let chunks = (rows / chunk).ceil();
+        let mut seconds = 0.0;
+        for layer in self
+            .model
+            .spec
+            .stacks
+            .iter()
+            .flat_map(|stack| &stack.layers)
+        {
+            for step in &layer.steps {
+                let pass = self.division.rows(0..self.records.len()) as f64 / passes;
+                let hit = share_hit(step, pass as usize);
+                for weight in step.weights() {
+                    let leaf = &layer.leaves[weight.0 as usize];
+                    let resolved = self.model.binding.resolve(leaf)?;
+                    let bytes = packed_bytes(&resolved, resolved.rows(), compute) as f64;
+                    let size = (resolved.rows() * resolved.columns()) as f64;
+                    match leaf.shape[..] {
+                        [count, _, _] if is_expert(leaf) => {
+                            let experts = (count as f64 * hit).max(1.0);
+                            let each = pass * chosen(step) / experts;
+                            seconds += passes * experts * rates.product(each, size, bytes);
+                        }
+                        [_, _] => seconds += chunks * rates.product(chunk, size, bytes),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if let Some(leaf) = head_leaf(self.model, self.settings)? {
+            let bytes = packed_bytes(&leaf, leaf.rows(), compute) as f64;
+            let block = (HEAD_ROWS as f64).min(rows / passes).max(1.0);
+            let size = (leaf.rows() * leaf.columns()) as f64;
+            seconds += (rows / block).ceil() * rates.product(block, size, bytes);
+        }
+        Ok(seconds)
+    }
+
+    /// Bytes that everything but the products moves through memory.
+    fn row_wise(&self, plan: &Plan) -> f64 {
+        let takes = &self.settings.takes;
+        let mut columns = 0.0;
+        for stack in &self.model.spec.stacks {
+            for step in stack.layers.iter().flat_map(|layer| &layer.steps) {
+                columns += stack.hidden_size as f64 * TOUCHES_OF_HIDDEN;
+                let mixers = step.branches.iter().map(|branch| &branch.mixer);
+                columns += mixers.map(|mixer| between(stack, mixer)).sum::<f64>() * TOUCHES_BETWEEN;
+            }
+            let looks = takes.iter().map(|take| match take {
+                Take::Profile => 2.0,
+                Take::Hidden(_) => 1.0,
+                _ => 0.0,
+            });
+            let layers = stack.layers.len() as f64;
+            columns += layers * stack.hidden_size as f64 * TOUCHES_OF_TAKE * looks.sum::<f64>();
+        }
+        if needs_logits(takes) {
+            columns += self.model.spec.vocab_size as f64 * 2.0;
+        }
+        4.0 * columns * plan.rows as f64
+    }
+}
+
+struct Rates {
+    limits: Limits,
+}
+
+impl Rates {
+    fn disk(&self, bytes: f64) -> f64 {
+        self.limits
+            .bytes_per_second
+            .map_or(0.0, |rate| bytes / rate)
+    }
+
+    /// A product of `rows` rows with a matrix of `size` elements in `bytes` bytes.
+    fn product(&self, rows: f64, size: f64, bytes: f64) -> f64 {
+        let arithmetic = 2.0 * rows.max(LEAST_ROWS) * size / self.limits.products_per_second;
+        arithmetic.max(bytes / self.limits.memory_per_second)
+    }
+}
+
+/// Experts that a row chooses.
+fn chosen(step: &sli_spec::Step) -> f64 {
+    let chosen = step.branches.iter().find_map(|branch| match &branch.mixer {
+        Mixer::MixtureOfExperts(mixture) => Some(mixture.router.top_k),
+        Mixer::MixtureOfAttention(mixture) => Some(mixture.router.top_k),
+        _ => None,
+    });
+    chosen.unwrap_or(1) as f64
+}
+
+/// Columns between the products of a mixer.
+fn between(stack: &Stack, mixer: &Mixer) -> f64 {
+    let columns = match mixer {
+        Mixer::Attention(a) => (a.heads + a.kv_heads) * (a.head_dim + a.value_dim),
+        Mixer::LatentAttention(a) => 2 * a.heads * (a.nope_dim + a.rope_dim + a.value_dim),
+        Mixer::MixtureOfAttention(a) => 2 * (a.router.top_k + 1) * a.heads * a.head_dim,
+        Mixer::FeedForward(network) => {
+            network.up.out_features * (1 + usize::from(network.gate.is_some()))
+        }
+        Mixer::SparseFeedForward(sparse) => 2 * sparse.network.up.out_features,
+        Mixer::MixtureOfExperts(mixture) => {
+            let shared = mixture.shared.as_ref();
+            let shared = shared.map_or(0, |shared| shared.up.out_features);
+            2 * (mixture.router.top_k * (mixture.expert.up.out_features + stack.hidden_size)
+                + shared)
+        }
+        Mixer::LowRank(_)
+        | Mixer::LayerInput(_)
+        | Mixer::Streams(_)
+        | Mixer::Linear(_)
+        | Mixer::Identity => stack.hidden_size,
+    };
+    columns as f64
+}
