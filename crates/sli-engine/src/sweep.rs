@@ -15,7 +15,7 @@ use crate::journal::{OutputFolder, SuperBatchProgress};
 use crate::model::Model;
 use crate::observe::Observation;
 use crate::plan::division::Division;
-use crate::plan::phases::{Phase, phases};
+use crate::plan::phases::{Phase, is_expert, phases};
 use crate::plan::{self, Grain, Plan, READERS, end_keys};
 use crate::records::RecordSpool;
 use crate::results::ResultsError;
@@ -143,13 +143,15 @@ pub fn run(
     Ok(summary)
 }
 
-/// Chooses how large reads of the weights are done, where the model does not stay in memory.
+/// Chooses how large reads of the weights are done, where not all of the model stays in memory.
 pub fn choose_reading(
     model: &Model,
     settings: &Settings,
     plan: &Plan,
 ) -> Result<Option<ReadChoice>, EngineError> {
-    if plan.grain == Grain::Model {
+    let layers = model.spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let has_experts = layers.flat_map(|layer| &layer.leaves).any(is_expert);
+    if plan.grain == Grain::Model && !has_experts {
         return Ok(None);
     }
     let cache = CacheUse {

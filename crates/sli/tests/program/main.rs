@@ -10,6 +10,7 @@ mod chat_templates;
 mod command_line;
 mod contract;
 mod disks;
+mod embedded;
 mod end_to_end;
 mod exactness;
 mod experts;
