@@ -18,3 +18,12 @@ pub fn return_large_blocks() {
         debug_assert_eq!(accepted, 1, "glibc takes any size up to 32 MiB");
     }
 }
+
+/// Gives back to the system what was freed in small blocks, after something large made of them is gone.
+pub fn return_free_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: `malloc_trim` may be called at any time, from any thread; it touches free memory only.
+        let _ = unsafe { libc::malloc_trim(0) };
+    }
+}

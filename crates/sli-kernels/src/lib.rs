@@ -34,7 +34,7 @@ mod top_k;
 mod weights;
 
 pub use activation::Activation;
-pub use allocation::return_large_blocks;
+pub use allocation::{return_free_memory, return_large_blocks};
 pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Segment};
 pub use clock::Stage;
 pub use element::{Element, first_non_finite};

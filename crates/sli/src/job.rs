@@ -4,15 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sli_engine::records::{RecordSpool, RecordSpoolWriter};
-use sli_engine::{HiddenDtype, Model, OpenOptions, Settings, Spill};
+use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
+use sli_engine::{EngineError, HiddenDtype, Model, OpenOptions, Settings, Spill, program_bytes};
 use sli_kernels::{Compute, Kernels};
 
 use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg};
 use crate::error::Error;
+use crate::input::InputError;
+use crate::memory::Allowance;
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
-use crate::{input, system_memory, takes, terminal};
+use crate::tokenizer::TokenizerError;
+use crate::{input, system_memory, takes, terminal, tokenizer};
 
 /// What to run on what.
 pub struct Job {
@@ -31,7 +34,7 @@ impl Job {
     /// Opens the model and settles the settings.
     pub fn open(arguments: &JobArgs) -> Result<Self, Error> {
         // A wrong path should not have to wait for the model.
-        drop(input::open(&arguments.input)?);
+        drop(input::open(&arguments.input, Allowance::unlimited())?);
         let options = OpenOptions {
             allow_unread: arguments.allow_unread.clone(),
         };
@@ -80,16 +83,53 @@ impl Job {
             tokenizer_folder: self.model.folder.clone(),
             rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
             pool: &pool,
+            allowance: Allowance::new(self.settings.memory, program_bytes(&self.model)),
         };
         let mut writer = RecordSpoolWriter::create(folder)?;
         let spinner = Spinner::new();
-        preparer.run(
+        let prepared = preparer.run(
             &mut writer,
             |text| terminal::warn(text),
             |counts| spinner.show(counts),
-        )?;
+        );
+        prepared.map_err(|error| self.with_room_for_the_rest(error))?;
         drop(spinner);
         Ok(writer.finish()?)
+    }
+
+    /// Names a budget that holds what comes later too, not only what did not fit before it.
+    fn with_room_for_the_rest(&self, mut error: Error) -> Error {
+        if let Error::Input(InputError::Budget {
+            needed,
+            before_tokenizer: true,
+            ..
+        }) = &mut error
+        {
+            *needed += tokenizer::bytes(&self.model.folder).unwrap_or(0);
+        }
+        if let Error::Tokenizer(TokenizerError::Budget { needed, .. })
+        | Error::Input(InputError::Budget { needed, .. }) = &mut error
+        {
+            *needed = self.smallest_run().unwrap_or(0).max(*needed);
+        }
+        error
+    }
+
+    /// The smallest budget for a run over one short record, bytes.
+    fn smallest_run(&self) -> Option<u64> {
+        let folder = tempfile::tempdir().ok()?;
+        let mut writer = RecordSpoolWriter::create(folder.path()).ok()?;
+        let record = Record {
+            id: "0".into(),
+            tokens: vec![0],
+            token_types: None,
+        };
+        writer.push(&record).ok()?;
+        match sli_engine::plan(&self.model, &writer.finish().ok()?, &self.settings) {
+            Ok(plan) => Some(plan.smallest_memory),
+            Err(EngineError::Budget { needed, .. }) => Some(needed),
+            Err(_) => None,
+        }
     }
 
     fn pool(&self) -> Result<ThreadPool, Error> {

@@ -14,6 +14,7 @@ pub mod input;
 pub mod interrupt;
 pub mod job;
 mod machine;
+pub mod memory;
 pub mod prepare;
 mod progress;
 mod run_key;

@@ -14,7 +14,8 @@ use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
 
 use crate::error::Error;
 use crate::input::{self, Content, InputError, Place, RawRecord};
-use crate::tokenizer::{Encoded, Tokenizer};
+use crate::memory::Allowance;
+use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
 const BATCH_BYTES: usize = 128 << 10;
@@ -85,6 +86,8 @@ pub struct Preparer<'a> {
     pub rules: Rules,
     /// Where the tokenizer runs.
     pub pool: &'a ThreadPool,
+    /// What the tokenizer and the records at hand may hold.
+    pub allowance: Allowance,
 }
 
 impl Preparer<'_> {
@@ -98,7 +101,7 @@ impl Preparer<'_> {
     ) -> Result<Counts, Error> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
-        let mut records = input::open(self.input)?;
+        let mut records = input::open(self.input, self.allowance)?;
         let mut batch = Vec::new();
         loop {
             let bytes = fill(&mut batch, &mut records)?;
@@ -110,9 +113,11 @@ impl Preparer<'_> {
                 tokenizer = Some(Tokenizer::load(
                     &self.tokenizer_folder,
                     self.rules.max_length,
+                    self.allowance,
                 )?);
             }
-            let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)?;
+            let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)
+                .map_err(|error| of_longest(error, &batch))?;
             for (raw, encoded) in batch.drain(..).zip(encoded) {
                 let place = raw.place.clone();
                 let record = self.rules.prepare(raw, encoded, tokenizer.as_ref())?;
@@ -141,6 +146,9 @@ impl Preparer<'_> {
             }
             .into());
         }
+        // Tables of a large vocabulary are millions of small blocks; the run needs their place.
+        drop(tokenizer);
+        sli_kernels::return_free_memory();
         if counts.empty > NAMED_WARNINGS {
             warn(&format!("{} records have no tokens in all", counts.empty));
         }
@@ -154,12 +162,14 @@ impl Preparer<'_> {
         };
         let hint = error.hint();
         let mut problem = format!("id `{}`: {problem}", shortened(id));
-        let earlier = input::open(self.input).ok().and_then(|records| {
-            let before = records
-                .map_while(Result::ok)
-                .take_while(|earlier| earlier.place != *place);
-            before.into_iter().find(|earlier| earlier.id == id)
-        });
+        let earlier = input::open(self.input, self.allowance)
+            .ok()
+            .and_then(|records| {
+                let before = records
+                    .map_while(Result::ok)
+                    .take_while(|earlier| earlier.place != *place);
+                before.into_iter().find(|earlier| earlier.id == id)
+            });
         if let Some(earlier) = earlier {
             problem = format!("{problem}, {}", earlier.place.position);
         }
@@ -169,6 +179,33 @@ impl Preparer<'_> {
             hint,
         }
         .into()
+    }
+}
+
+/// Says which text of a batch does not fit the budget: the longest costs the most.
+fn of_longest(error: Error, batch: &[RawRecord]) -> Error {
+    let length = |record: &&RawRecord| match &record.content {
+        Content::Text(text) => text.len(),
+        Content::Messages(_) => 1,
+        Content::Ids(_) => 0,
+    };
+    match (error, batch.iter().max_by_key(length)) {
+        (
+            Error::Tokenizer(TokenizerError::Budget {
+                what,
+                given,
+                needed,
+            }),
+            Some(record),
+        ) => InputError::Budget {
+            what,
+            place: record.place.clone(),
+            given,
+            needed,
+            before_tokenizer: false,
+        }
+        .into(),
+        (error, _) => error,
     }
 }
 

@@ -129,6 +129,11 @@ pub fn plan(
     Planner::new(model, records, settings)?.plan()
 }
 
+/// What the program itself holds with this model open, bytes.
+pub fn program_bytes(model: &Model) -> u64 {
+    memory::PROGRAM_BYTES + model.checkpoint.tensors().count() as u64 * 256
+}
+
 struct Planner<'a> {
     model: &'a Model,
     records: &'a RecordSpool,
@@ -200,11 +205,9 @@ impl<'a> Planner<'a> {
         records: &'a RecordSpool,
         settings: &'a Settings,
     ) -> Result<Self, EngineError> {
-        let index = model.checkpoint.tensors().count() as u64 * 256;
         let staging = (READERS as u64 + 1) * STAGING_BYTES as u64;
-        let fixed = memory::PROGRAM_BYTES
+        let fixed = program_bytes(model)
             + records.bytes_in_memory() as u64
-            + index
             + staging
             + memory::kernel_bytes(&model.spec, settings.threads, settings.compute)
             + memory::take_bytes(&model.spec, &settings.takes);

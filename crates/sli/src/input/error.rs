@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use sli_engine::bytes::{flag, human};
+
 use super::place::Place;
 
 /// An input that cannot be used.
@@ -36,6 +38,20 @@ pub enum InputError {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// A record does not fit the budget.
+    #[error("{} do not hold {what}; {} do ({place})", human(*.given), human(*.needed))]
+    Budget {
+        /// What does not fit.
+        what: String,
+        /// Where it is.
+        place: Place,
+        /// `--memory`, bytes.
+        given: u64,
+        /// The smallest budget that holds it, bytes.
+        needed: u64,
+        /// It is a text, and the tokenizer is not in this number.
+        before_tokenizer: bool,
+    },
 }
 
 impl InputError {
@@ -52,7 +68,7 @@ impl InputError {
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
-            Self::Read { .. } => {}
+            Self::Read { .. } | Self::Budget { .. } => {}
             Self::File { hint, .. } | Self::Record { hint, .. } => *hint = Some(text.into()),
         }
         self
@@ -62,11 +78,12 @@ impl InputError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => None,
+            Self::Budget { needed, .. } => Some(format!("--memory {}", flag(*needed))),
             Self::File { hint, .. } | Self::Record { hint, .. } => hint.clone(),
         }
     }
 
-    /// 3 for a bad input, 5 for a failing disk.
+    /// 3 for a bad input, 4 for one that does not fit the budget, 5 for a failing disk.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Read { source, .. } => match source.kind() {
@@ -77,6 +94,7 @@ impl InputError {
                 _ => 5,
             },
             Self::File { .. } | Self::Record { .. } => 3,
+            Self::Budget { .. } => 4,
         }
     }
 }

@@ -6,23 +6,36 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use sli_engine::bytes::human;
+
 use super::error::InputError;
 use super::lines::Lines;
 use super::place::Place;
 use super::raw::{Fields, RawRecord, UNSUPPORTED};
+use crate::memory::Allowance;
+
+/// Conversations of fewer bytes are not looked at for their size.
+const LONG_CONVERSATION: usize = 16 << 10;
+/// Bytes that a part of a conversation takes at most, a value or a key: in the record, as transformers hands
+/// it on, and as the template sees it.
+const PART_COST: u64 = 250;
+/// Bytes that a byte of a conversation takes besides.
+const BYTE_COST: u64 = 12;
 
 /// The records of a JSON Lines file.
 pub struct JsonlReader {
     lines: Lines,
     number: u64,
+    allowance: Allowance,
 }
 
 impl JsonlReader {
     /// Opens a JSON Lines file.
-    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
         Ok(Self {
-            lines: Lines::open(path)?,
+            lines: Lines::open(path, allowance)?,
             number: 0,
+            allowance,
         })
     }
 }
@@ -37,8 +50,27 @@ impl Iterator for JsonlReader {
         };
         let number = self.number;
         self.number += 1;
+        if let Err(error) = conversation_fits(line, &place, self.allowance) {
+            return Some(Err(error));
+        }
         Some(parse(line, &place).and_then(|fields| fields.into_record(place, number)))
     }
+}
+
+/// Conversations become trees of values, and texts after that: each of their parts costs memory.
+fn conversation_fits(line: &str, place: &Place, allowance: Allowance) -> Result<(), InputError> {
+    if line.len() < LONG_CONVERSATION || !line.contains("\"messages\"") {
+        return Ok(());
+    }
+    let parts = line.bytes().filter(|byte| b",:[{".contains(byte)).count() as u64;
+    let bytes = PART_COST * parts + BYTE_COST * line.len() as u64;
+    allowance.check(bytes).map_err(|needed| InputError::Budget {
+        what: format!("a conversation of {}", human(line.len() as u64)),
+        place: place.clone(),
+        given: allowance.given(),
+        needed,
+        before_tokenizer: true,
+    })
 }
 
 fn parse(line: &str, place: &Place) -> Result<Fields, InputError> {

@@ -1,20 +1,27 @@
 //! Lines of a file, one at a time, however long the file is.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use fs_err::File;
 
+use sli_engine::bytes::human;
+
 use super::error::InputError;
 use super::place::{Place, Position};
+use crate::memory::Allowance;
 
 /// Longest line, bytes: what a record may occupy in memory before it is checked.
 pub const LINE_LIMIT: u64 = 64 << 20;
 
+/// Bytes that a byte of a line takes at most: the line, the text or the ids in it, the record's tokens.
+const LINE_COST: u64 = 8;
+
 /// Reads the lines of a UTF-8 file without their ends; a byte order mark is skipped, and so are
 /// lines of white space.
 pub struct Lines {
+    allowance: Allowance,
     reader: BufReader<File>,
     path: Arc<PathBuf>,
     number: u64,
@@ -23,8 +30,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Opens a file.
-    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+    /// Opens a file whose lines may hold what the allowance says.
+    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
         let at = |source| InputError::Read {
             path: path.to_path_buf(),
             source,
@@ -32,6 +39,7 @@ impl Lines {
         let file = File::open(path.as_path()).map_err(at)?;
         let reader = BufReader::with_capacity(1 << 18, file);
         Ok(Self {
+            allowance,
             reader,
             path,
             number: 0,
@@ -68,6 +76,50 @@ impl Lines {
         }
     }
 
+    fn failed(&self, source: io::Error) -> InputError {
+        InputError::Read {
+            path: self.path.to_path_buf(),
+            source,
+        }
+    }
+
+    /// Bytes of the rest of the line, up to `most`; none of them is kept.
+    fn skip(&mut self, most: u64) -> Result<u64, InputError> {
+        let mut skipped = 0;
+        while skipped <= most {
+            let buffer = match self.reader.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) => return Err(self.failed(error)),
+            };
+            let end = buffer.iter().position(|&byte| byte == b'\n');
+            let (bytes, ended) = (
+                end.unwrap_or(buffer.len()),
+                end.is_some() || buffer.is_empty(),
+            );
+            self.reader.consume(bytes);
+            skipped += bytes as u64;
+            if ended {
+                break;
+            }
+        }
+        Ok(skipped)
+    }
+
+    fn too_long(&self, length: u64) -> InputError {
+        if length > self.limit {
+            let problem = format!("the line is longer than {} MiB", self.limit >> 20);
+            return InputError::record(&self.place(), problem)
+                .with_hint("split the record, or check that the file has line ends");
+        }
+        InputError::Budget {
+            what: format!("a line of {}", human(length)),
+            place: self.place(),
+            given: self.allowance.given(),
+            needed: self.allowance.check(LINE_COST * length).err().unwrap_or(0),
+            before_tokenizer: !contains(&self.line, b"\"input_ids\""),
+        }
+    }
+
     fn place(&self) -> Place {
         Place {
             file: Arc::clone(&self.path),
@@ -79,28 +131,28 @@ impl Lines {
     fn read(&mut self) -> Result<bool, InputError> {
         self.line.clear();
         self.line.shrink_to(1 << 20);
-        let limit = self.limit;
+        let most = self.allowance.most() / LINE_COST;
         let read = (&mut self.reader)
-            .take(limit + 2)
-            .read_until(b'\n', &mut self.line);
-        let read = read.map_err(|source| InputError::Read {
-            path: self.path.to_path_buf(),
-            source,
-        })?;
+            .take(self.limit.min(most) + 2)
+            .read_until(b'\n', &mut self.line)
+            .map_err(|source| self.failed(source))?;
         if read == 0 {
             return Ok(false);
         }
         self.number += 1;
-        if self.line.last() == Some(&b'\n') {
+        let ended = self.line.last() == Some(&b'\n');
+        if ended {
             self.line.pop();
             if self.line.last() == Some(&b'\r') {
                 self.line.pop();
             }
         }
-        if self.line.len() as u64 > limit {
-            let problem = format!("the line is longer than {} MiB", limit >> 20);
-            return Err(InputError::record(&self.place(), problem)
-                .with_hint("split the record, or check that the file has line ends"));
+        let mut length = self.line.len() as u64;
+        if length > self.limit.min(most) {
+            if !ended {
+                length += self.skip(self.limit)?;
+            }
+            return Err(self.too_long(length));
         }
         if self.number == 1 && self.line.starts_with("\u{feff}".as_bytes()) {
             self.line.drain(..3);
@@ -109,18 +161,23 @@ impl Lines {
     }
 }
 
+fn contains(line: &[u8], key: &[u8]) -> bool {
+    line.windows(key.len()).any(|window| window == key)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use super::Lines;
     use crate::input::Position;
+    use crate::memory::Allowance;
 
     fn lines(content: &[u8], limit: u64) -> Result<Vec<(u64, String)>, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines.txt");
         fs_err::write(&path, content).unwrap();
-        let mut lines = Lines::open(Arc::new(path)).unwrap();
+        let mut lines = Lines::open(Arc::new(path), Allowance::unlimited()).unwrap();
         lines.limit = limit;
         let mut all = Vec::new();
         loop {

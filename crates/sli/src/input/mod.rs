@@ -20,6 +20,7 @@ pub use error::InputError;
 pub use place::{Place, Position};
 pub use raw::{Content, RawRecord};
 
+use crate::memory::Allowance;
 use jsonl::JsonlReader;
 use parquet::ParquetReader;
 use text::TextReader;
@@ -27,8 +28,8 @@ use text::TextReader;
 /// The records of a file.
 pub type Records = Box<dyn Iterator<Item = Result<RawRecord, InputError>>>;
 
-/// Opens a dataset; its format is told by the extension.
-pub fn open(path: &Path) -> Result<Records, InputError> {
+/// Opens a dataset whose records may hold what the allowance says; its format is told by the extension.
+pub fn open(path: &Path, allowance: Allowance) -> Result<Records, InputError> {
     let shared = Arc::new(path.to_path_buf());
     let metadata = fs_err::metadata(path).map_err(|source| InputError::Read {
         path: path.to_path_buf(),
@@ -46,9 +47,9 @@ pub fn open(path: &Path) -> Result<Records, InputError> {
     }
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
     Ok(match extension.to_str() {
-        Some("jsonl") => Box::new(JsonlReader::open(shared)?),
-        Some("txt") => Box::new(TextReader::open(shared)?),
-        Some("parquet") => Box::new(ParquetReader::open(shared)?),
+        Some("jsonl") => Box::new(JsonlReader::open(shared, allowance)?),
+        Some("txt") => Box::new(TextReader::open(shared, allowance)?),
+        Some("parquet") => Box::new(ParquetReader::open(shared, allowance)?),
         _ => {
             let problem = "the extension tells no known format";
             return Err(wrong_file(

@@ -10,14 +10,19 @@ use fs_err::File;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use parquet::file::metadata::RowGroupMetaData;
+
 use super::columns::{json_value, type_name};
 use super::error::InputError;
 use super::place::{Place, Position};
 use super::raw::{Fields, RawRecord, UNSUPPORTED};
 use crate::guard::guarded;
+use crate::memory::Allowance;
 
-/// Rows decoded at a time.
+/// Rows decoded at a time, at most.
 const BATCH_ROWS: usize = 64;
+/// Bytes that a byte of a row takes at most: its page, the batch and its columns, the record.
+const ROW_COST: u64 = 8;
 
 /// The records of a Parquet file.
 pub struct ParquetReader {
@@ -33,8 +38,8 @@ pub struct ParquetReader {
 }
 
 impl ParquetReader {
-    /// Opens a Parquet file.
-    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+    /// Opens a Parquet file; fewer rows are decoded at a time where the allowance asks for it.
+    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
         let file = File::open(path.as_path()).map_err(|source| InputError::Read {
             path: path.to_path_buf(),
             source,
@@ -50,9 +55,11 @@ impl ParquetReader {
                 .map(|(index, _)| index)
                 .collect();
             let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+            let largest = largest_row(builder.metadata().row_groups(), &mask);
+            let most = allowance.most() / ROW_COST / largest.max(1);
             builder
                 .with_projection(mask)
-                .with_batch_size(BATCH_ROWS)
+                .with_batch_size((most as usize).clamp(1, BATCH_ROWS))
                 .build()
         });
         let broken = |problem: String| broken_file(&path, &problem);
@@ -113,6 +120,19 @@ impl Iterator for ParquetReader {
         self.broken = matches!(record, Some(Err(_)));
         record
     }
+}
+
+/// Bytes of a row in the row group whose rows are the largest on average.
+fn largest_row(groups: &[RowGroupMetaData], mask: &ProjectionMask) -> u64 {
+    let row = |group: &RowGroupMetaData| {
+        let columns = group.columns().iter().enumerate();
+        let bytes: i64 = columns
+            .filter(|(index, _)| mask.leaf_included(*index))
+            .map(|(_, column)| column.uncompressed_size().max(0))
+            .fold(0, i64::saturating_add);
+        bytes / group.num_rows().max(1)
+    };
+    groups.iter().map(row).max().unwrap_or(0).unsigned_abs()
 }
 
 fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::InputError;
 use super::lines::Lines;
 use super::raw::{Content, RawRecord};
+use crate::memory::Allowance;
 
 /// The records of a text file.
 pub struct TextReader {
@@ -15,9 +16,9 @@ pub struct TextReader {
 
 impl TextReader {
     /// Opens a text file.
-    pub fn open(path: Arc<PathBuf>) -> Result<Self, InputError> {
+    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
         Ok(Self {
-            lines: Lines::open(path)?,
+            lines: Lines::open(path, allowance)?,
             number: 0,
         })
     }

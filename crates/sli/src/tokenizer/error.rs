@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use sli_engine::bytes::{flag, human};
+
 /// A tokenizer that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
@@ -34,6 +36,16 @@ pub enum TokenizerError {
         /// The model folder.
         folder: PathBuf,
     },
+    /// The tokenizer or a text does not fit the budget.
+    #[error("{} do not hold {what}; {} do", human(*.given), human(*.needed))]
+    Budget {
+        /// What does not fit.
+        what: String,
+        /// `--memory`, bytes.
+        given: u64,
+        /// The smallest budget that holds it, bytes.
+        needed: u64,
+    },
     /// The tokenizer gave up on a text.
     #[error("the tokenizer failed: {problem}")]
     Failed {
@@ -55,14 +67,16 @@ impl TokenizerError {
                 "add a chat_template.jinja to the folder, or give `text` or `input_ids` instead of `messages`"
                     .into(),
             ),
+            Self::Budget { needed, .. } => Some(format!("--memory {}", flag(*needed))),
             Self::Read { .. } | Self::Broken { .. } | Self::Failed { .. } => None,
         }
     }
 
-    /// 3 for a bad model, 5 for a failing disk.
+    /// 3 for a bad model, 4 for one that does not fit the budget, 5 for a failing disk.
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::Read { .. } => 5,
+            Self::Budget { .. } => 4,
             Self::Absent { .. }
             | Self::Broken { .. }
             | Self::NoTemplate { .. }

@@ -7,24 +7,36 @@
 
 mod chat;
 mod error;
+mod load;
+mod pieces;
 mod python_json;
 mod settings;
+mod survey;
 mod template_syntax;
 
+use std::io::{BufReader, Seek};
 use std::path::{Path, PathBuf};
 
 use ::tokenizers::{
-    TruncationDirection, TruncationParams, TruncationStrategy, tokenizer::Tokenizer as Backend,
+    Encoding, Token, TruncationDirection, TruncationParams, TruncationStrategy,
+    tokenizer::Tokenizer as Backend,
 };
 
 pub use chat::ChatTemplate;
 pub use error::TokenizerError;
 
+use sli_engine::bytes::human;
+
 use crate::guard::guarded;
+use crate::memory::{Allowance, WORKING_BYTES};
+use pieces::{Cuts, PIECE_BYTES, text_cost};
 use settings::TokenizerSettings;
+use survey::Survey;
 
 /// Largest `tokenizer.json` that is read, bytes.
 const FILE_LIMIT: u64 = 1 << 30;
+/// How much longer a text can become by normalisation that takes characters apart.
+const APART: u64 = 2;
 
 /// Files of a model folder that decide how text becomes tokens.
 pub const FILES: [&str; 5] = [
@@ -43,7 +55,24 @@ pub struct Tokenizer {
     max_length: Option<usize>,
     /// Special tokens that a text gets.
     added: usize,
+    /// Longer texts are cut.
+    piece_bytes: usize,
+    /// How they are cut; `None`: they are not.
+    cuts: Option<(Cuts, Frame)>,
+    /// How much longer texts can become before they are tokens.
+    apart: u64,
+    /// What it may take; what it took is taken off.
+    allowance: Allowance,
     chat: Option<ChatTemplate>,
+}
+
+/// What the special tokens of a text are, around its own.
+#[derive(Clone, Debug)]
+struct Frame {
+    before: Vec<(u32, u32)>,
+    after: Vec<(u32, u32)>,
+    /// Type of the tokens between.
+    kind: u32,
 }
 
 /// Tokens of a text.
@@ -55,55 +84,91 @@ pub struct Encoded {
     pub types: Option<Vec<u32>>,
 }
 
+/// Memory that the tokenizer of a model folder takes, bytes at most; `None` if it has none that can be read.
+pub fn bytes(folder: &Path) -> Option<u64> {
+    let file = settings::open(&folder.join("tokenizer.json"), FILE_LIMIT).ok()??;
+    let survey: Survey = serde_json::from_reader(BufReader::new(file)).ok()?;
+    Some(survey.bytes())
+}
+
 impl Tokenizer {
-    /// Loads the tokenizer of a model folder; longer texts will be cut to `max_length` tokens.
-    pub fn load(folder: &Path, max_length: Option<usize>) -> Result<Self, TokenizerError> {
+    /// Loads the tokenizer of a model folder; longer texts will be cut to `max_length` tokens, and what it and
+    /// its texts take stays within the allowance.
+    pub fn load(
+        folder: &Path,
+        max_length: Option<usize>,
+        mut allowance: Allowance,
+    ) -> Result<Self, TokenizerError> {
         let path = folder.join("tokenizer.json");
-        let Some(bytes) = settings::read(&path, FILE_LIMIT)? else {
-            return Err(TokenizerError::Absent {
-                folder: folder.to_path_buf(),
-            });
-        };
-        let settings = TokenizerSettings::read(folder)?;
         let broken = |problem: String| TokenizerError::Broken {
             path: path.clone(),
             problem,
         };
-        let mut backend = guarded(|| Backend::from_bytes(&bytes))
-            .map_err(broken)?
+        let Some(mut file) = settings::open(&path, FILE_LIMIT)? else {
+            return Err(TokenizerError::Absent {
+                folder: folder.to_path_buf(),
+            });
+        };
+        let survey: Survey = serde_json::from_reader(BufReader::new(&file))
             .map_err(|error| broken(error.to_string()))?;
-        drop(bytes);
+        allowance
+            .take(survey.bytes())
+            .map_err(|needed| TokenizerError::Budget {
+                what: format!("the tokenizer's {} entries", survey.vocabulary.values),
+                given: allowance.given(),
+                needed,
+            })?;
+        let settings = TokenizerSettings::read(folder)?;
+        file.rewind().map_err(|source| TokenizerError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let mut backend = guarded(|| load::load(BufReader::new(&file)))
+            .and_then(|loaded| loaded)
+            .map_err(broken)?;
+        drop(file);
         let failed = |error: ::tokenizers::Error| broken(error.to_string());
-        backend.with_padding(None);
-        backend.with_truncation(None).map_err(failed)?;
         backend.set_encode_special_tokens(settings.split_special_tokens);
         settings.add_tokens(&mut backend).map_err(failed)?;
         let added = backend.get_post_processor().map_or(0, |processor| {
             ::tokenizers::PostProcessor::added_tokens(processor, false)
         });
-        if let Some(max_length) = max_length.filter(|&length| length >= added) {
-            let direction = if settings.truncate_left {
-                TruncationDirection::Left
-            } else {
-                TruncationDirection::Right
-            };
-            let strategy = TruncationStrategy::LongestFirst;
-            let truncation = TruncationParams {
-                direction,
-                max_length,
-                strategy,
-                stride: 0,
-            };
-            backend.with_truncation(Some(truncation)).map_err(failed)?;
-        }
-        Ok(Self {
+        let cuts = guarded(|| Cuts::of(&backend, &survey)).map_err(broken)?;
+        let takes_apart = backend.get_normalizer().is_some_and(pieces::takes_apart);
+        let frame = guarded(|| Frame::of(&backend)).map_err(broken)?;
+        let mut tokenizer = Self {
             backend,
             settings,
             folder: folder.to_path_buf(),
             max_length,
             added,
+            piece_bytes: PIECE_BYTES,
+            cuts: cuts.zip(frame),
+            apart: if takes_apart { APART } else { 1 },
+            allowance,
             chat: None,
-        })
+        };
+        tokenizer.truncate().map_err(failed)?;
+        Ok(tokenizer)
+    }
+
+    /// Has the library cut texts to `max_length`, which keeps their special tokens.
+    fn truncate(&mut self) -> Result<(), ::tokenizers::Error> {
+        let truncation = self
+            .max_length
+            .filter(|&length| length >= self.added)
+            .map(|max_length| TruncationParams {
+                direction: if self.settings.truncate_left {
+                    TruncationDirection::Left
+                } else {
+                    TruncationDirection::Right
+                },
+                max_length,
+                strategy: TruncationStrategy::LongestFirst,
+                stride: 0,
+            });
+        self.backend.with_truncation(truncation)?;
+        Ok(())
     }
 
     /// Tokens of texts, each with the special tokens of the tokenizer, in parallel on the current thread pool.
@@ -114,6 +179,11 @@ impl Tokenizer {
     /// Tokens of rendered conversations, which hold their special tokens already.
     pub fn encode_chats(&self, texts: Vec<&str>) -> Result<Vec<Encoded>, TokenizerError> {
         self.encode(texts, false)
+    }
+
+    /// What is left of the allowance.
+    pub fn allowance(&self) -> Allowance {
+        self.allowance
     }
 
     /// The chat template of the folder, compiled at the first call.
@@ -139,29 +209,191 @@ impl Tokenizer {
     }
 
     fn encode(&self, texts: Vec<&str>, special: bool) -> Result<Vec<Encoded>, TokenizerError> {
-        let failed = |problem| TokenizerError::Failed { problem };
-        let encodings = guarded(|| self.backend.encode_batch_fast(texts, special))
-            .map_err(failed)?
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(encodings
-            .into_iter()
-            .map(|encoding| self.finish(&encoding))
-            .collect())
+        let mut encoded = vec![Encoded::default(); texts.len()];
+        let (mut short, mut places, mut cost) = (Vec::new(), Vec::new(), 0);
+        for (index, text) in texts.into_iter().enumerate() {
+            if text.len() > self.piece_bytes {
+                encoded[index] = self.encode_long(text, special)?;
+                continue;
+            }
+            cost += self.cost(text);
+            if cost > WORKING_BYTES {
+                self.encode_short(&mut short, &mut places, special, &mut encoded)?;
+                cost = self.cost(text);
+            }
+            short.push(text);
+            places.push(index);
+        }
+        self.encode_short(&mut short, &mut places, special, &mut encoded)?;
+        Ok(encoded)
     }
 
-    fn finish(&self, encoding: &::tokenizers::Encoding) -> Encoded {
-        let (mut ids, mut types) = (encoding.get_ids(), encoding.get_type_ids());
-        // A limit below the number of special tokens is not known to the backend.
-        if let Some(limit) = self
-            .max_length
-            .filter(|&limit| limit < self.added && limit < ids.len())
-        {
-            (ids, types) = (&ids[..limit], &types[..limit]);
+    /// Encodes texts and puts their tokens where they belong.
+    fn encode_short(
+        &self,
+        texts: &mut Vec<&str>,
+        places: &mut Vec<usize>,
+        special: bool,
+        encoded: &mut [Encoded],
+    ) -> Result<(), TokenizerError> {
+        let encodings = self.encode_batch(std::mem::take(texts), special)?;
+        for (index, encoding) in places.drain(..).zip(encodings) {
+            encoded[index] = self.finish(&encoding);
         }
+        Ok(())
+    }
+
+    /// Memory that a text takes while it becomes tokens, bytes at most.
+    fn cost(&self, text: &str) -> u64 {
+        self.apart * text_cost(text)
+    }
+
+    fn encode_batch(
+        &self,
+        texts: Vec<&str>,
+        special: bool,
+    ) -> Result<Vec<Encoding>, TokenizerError> {
+        let failed = |problem| TokenizerError::Failed { problem };
+        guarded(|| self.backend.encode_batch_fast(texts, special))
+            .map_err(failed)?
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    /// Tokens of a long text, in pieces where that makes no difference.
+    fn encode_long(&self, text: &str, special: bool) -> Result<Encoded, TokenizerError> {
+        let pieces = match &self.cuts {
+            Some((cuts, _)) => cuts.pieces(text, self.piece_bytes),
+            None => vec![text],
+        };
+        let (bytes, cost) = pieces
+            .iter()
+            .map(|piece| (piece.len(), self.cost(piece)))
+            .max_by_key(|(_, cost)| *cost)
+            .unwrap_or_default();
+        self.allowance
+            .check(cost)
+            .map_err(|needed| TokenizerError::Budget {
+                what: format!(
+                    "the tokens of {} of text that cannot be cut",
+                    human(bytes as u64)
+                ),
+                given: self.allowance.given(),
+                needed,
+            })?;
+        let (Some((_, frame)), 2..) = (&self.cuts, pieces.len()) else {
+            let encodings = self.encode_batch(vec![text], special)?;
+            return Ok(encodings
+                .first()
+                .map(|encoding| self.finish(encoding))
+                .unwrap_or_default());
+        };
+        let bare = Frame {
+            before: Vec::new(),
+            after: Vec::new(),
+            kind: 0,
+        };
+        let frame = if special { frame } else { &bare };
+        let limit = self.max_length.filter(|&length| length >= self.added);
+        let room =
+            limit.map(|length| length.saturating_sub(frame.before.len() + frame.after.len()));
+        let mut ids = Vec::new();
+        let mut rest = &pieces[..];
+        while !rest.is_empty() {
+            let mut cost = 0;
+            let fitting = rest.iter().take_while(|piece| {
+                cost += self.cost(piece);
+                cost <= WORKING_BYTES
+            });
+            let (group, after) = rest.split_at(fitting.count().max(1));
+            rest = after;
+            for encoding in self.encode_batch(group.to_vec(), false)? {
+                ids.extend_from_slice(encoding.get_ids());
+            }
+            // What comes later would be cut off.
+            if !self.settings.truncate_left && room.is_some_and(|room| ids.len() >= room) {
+                break;
+            }
+        }
+        if let Some(room) = room.filter(|&room| room < ids.len()) {
+            if self.settings.truncate_left {
+                ids.drain(..ids.len() - room);
+            }
+            ids.truncate(room);
+        }
+        Ok(self.short(frame.around(ids)))
+    }
+
+    fn finish(&self, encoding: &Encoding) -> Encoded {
+        let types = encoding.get_type_ids();
         let types = types.iter().any(|&kind| kind != 0).then(|| types.to_vec());
-        Encoded {
-            ids: ids.to_vec(),
+        self.short(Encoded {
+            ids: encoding.get_ids().to_vec(),
             types,
+        })
+    }
+
+    /// Cut to a limit below the number of special tokens, which the library does not know.
+    fn short(&self, mut encoded: Encoded) -> Encoded {
+        if let Some(limit) = self.max_length.filter(|&limit| limit < self.added) {
+            encoded.ids.truncate(limit);
+            if let Some(types) = &mut encoded.types {
+                types.truncate(limit);
+            }
+            encoded.types = encoded
+                .types
+                .filter(|types| types.iter().any(|&kind| kind != 0));
         }
+        encoded
     }
 }
+
+impl Frame {
+    /// What the post-processor puts around any text; `None` if it does anything else with it.
+    fn of(backend: &Backend) -> Option<Self> {
+        // A token that cannot be taken for a special one.
+        let marker = Token::new(u32::MAX, String::new(), (0, 0));
+        let one = |special| {
+            let text = Encoding::from_tokens(vec![marker.clone()], 0);
+            let framed = backend.post_process(text, None, special).ok()?;
+            let (ids, types) = (framed.get_ids(), framed.get_type_ids());
+            Some(
+                ids.iter()
+                    .copied()
+                    .zip(types.iter().copied())
+                    .collect::<Vec<_>>(),
+            )
+        };
+        if one(false)? != [(u32::MAX, 0)] {
+            return None;
+        }
+        let framed = one(true)?;
+        let mut places = (0..framed.len()).filter(|&at| framed[at].0 == u32::MAX);
+        let (at, None) = (places.next()?, places.next()) else {
+            return None;
+        };
+        Some(Self {
+            before: framed[..at].to_vec(),
+            after: framed[at + 1..].to_vec(),
+            kind: framed[at].1,
+        })
+    }
+
+    /// A text's own tokens with the others around them.
+    fn around(&self, ids: Vec<u32>) -> Encoded {
+        let (own, kind) = (ids.len(), self.kind);
+        let mut all = ids;
+        all.splice(..0, self.before.iter().map(|(id, _)| *id));
+        all.extend(self.after.iter().map(|(id, _)| *id));
+        let before = self.before.iter().map(|(_, kind)| *kind);
+        let after = self.after.iter().map(|(_, kind)| *kind);
+        let mut types = before.chain(std::iter::repeat_n(kind, own)).chain(after);
+        let types = types
+            .clone()
+            .any(|kind| kind != 0)
+            .then(|| types.by_ref().collect());
+        Encoded { ids: all, types }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -282,27 +282,40 @@ fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError
         })
 }
 
-/// The content of a file, `None` if there is none.
-pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TokenizerError> {
+/// A regular file of at most `limit` bytes, `None` if there is none.
+pub fn open(path: &Path, limit: u64) -> Result<Option<fs_err::File>, TokenizerError> {
     let failed = |source| TokenizerError::Read {
         path: path.to_path_buf(),
         source,
     };
-    let file = match fs_err::File::open(path) {
-        Ok(file) => file,
+    let broken = |problem| TokenizerError::Broken {
+        path: path.to_path_buf(),
+        problem,
+    };
+    // Opening a pipe would wait for its other end.
+    match fs_err::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => return Err(broken("not a regular file".into())),
+        Ok(metadata) if metadata.len() > limit => {
+            return Err(broken(format!("larger than {} MiB", limit >> 20)));
+        }
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
+    }
+    fs_err::File::open(path).map(Some).map_err(failed)
+}
+
+/// The content of a file, `None` if there is none.
+pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TokenizerError> {
+    let Some(file) = open(path, limit)? else {
+        return Ok(None);
     };
     let mut bytes = Vec::new();
-    file.take(limit + 1)
+    file.take(limit)
         .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        let problem = format!("larger than {} MiB", limit >> 20);
-        return Err(TokenizerError::Broken {
+        .map_err(|source| TokenizerError::Read {
             path: path.to_path_buf(),
-            problem,
-        });
-    }
+            source,
+        })?;
     Ok(Some(bytes))
 }

@@ -18,6 +18,7 @@ mod folders;
 mod hostile_models;
 mod inputs;
 mod kills;
+mod large_texts;
 mod models;
 mod mutations;
 mod parquet;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use sli::memory::Allowance;
 use sli::tokenizer::Tokenizer;
 
 #[derive(Deserialize)]
@@ -35,8 +36,8 @@ fn tokens_are_those_of_transformers() {
     let mut wrong = Vec::new();
     for case in cases.all {
         let folder = folder.join(&case.tokenizer);
-        let mut whole = Tokenizer::load(&folder, None).unwrap();
-        let cutting = Tokenizer::load(&folder, Some(5)).unwrap();
+        let mut whole = Tokenizer::load(&folder, None, Allowance::unlimited()).unwrap();
+        let cutting = Tokenizer::load(&folder, Some(5), Allowance::unlimited()).unwrap();
         let mut compare = |what: &str, ours: &[u32], reference: &[u32]| {
             if ours != reference {
                 let name = case.tokenizer.display();

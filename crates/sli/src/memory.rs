@@ -1,0 +1,79 @@
+//! What may be held before the first weight is read: by the tokenizer and by the record at hand.
+
+/// What is so small that the program's own share covers it, bytes.
+const SMALL: u64 = 2 << 20;
+/// Part of the program's own share that texts and records may use while they become tokens, bytes.
+pub const WORKING_BYTES: u64 = 16 << 20;
+
+/// The memory that preparation may take, and what it holds of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    given: u64,
+    held: u64,
+}
+
+impl Allowance {
+    /// Of a budget, beside what the program itself holds; both in bytes.
+    pub fn new(given: u64, program: u64) -> Self {
+        Self {
+            given,
+            held: program,
+        }
+    }
+
+    /// No limit.
+    pub fn unlimited() -> Self {
+        Self::new(u64::MAX, 0)
+    }
+
+    /// `--memory`, bytes.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// Holds `bytes` more from now on; if they do not fit, the budget that would hold them.
+    pub fn take(&mut self, bytes: u64) -> Result<(), u64> {
+        let needed = self.held.saturating_add(bytes);
+        // What is small is for the plan to judge, which knows the rest of the run too.
+        if bytes > SMALL && needed > self.given {
+            return Err(needed);
+        }
+        self.held = needed;
+        Ok(())
+    }
+
+    /// Whether records and texts may hold `bytes` for a while; if they may not, the budget that would hold
+    /// them.
+    pub fn check(&self, bytes: u64) -> Result<(), u64> {
+        let more = bytes.saturating_sub(WORKING_BYTES);
+        let needed = self.held.saturating_add(more);
+        if more > 0 && needed > self.given {
+            return Err(needed);
+        }
+        Ok(())
+    }
+
+    /// The most that [`Self::check`] allows, bytes.
+    pub fn most(&self) -> u64 {
+        WORKING_BYTES.saturating_add(self.given.saturating_sub(self.held))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Allowance, WORKING_BYTES};
+
+    #[test]
+    fn what_fits() {
+        let mut allowance = Allowance::new(100 << 20, 50 << 20);
+        assert_eq!(allowance.take(30 << 20), Ok(()));
+        assert_eq!(allowance.check(WORKING_BYTES + (20 << 20)), Ok(()));
+        assert_eq!(allowance.check(allowance.most()), Ok(()));
+        assert_eq!(allowance.check(allowance.most() + 1), Err((100 << 20) + 1));
+        assert_eq!(allowance.take(21 << 20), Err(101 << 20));
+        let mut tiny = Allowance::new(1, 50 << 20);
+        assert_eq!(tiny.check(WORKING_BYTES), Ok(()));
+        assert_eq!(tiny.take(1 << 20), Ok(()));
+        assert_eq!(Allowance::unlimited().check(u64::MAX), Ok(()));
+    }
+}
