@@ -1,6 +1,6 @@
 """Runs SLI and transformers by turns on the same checkpoint under the same memory cap and prints a JSON line a run.
 
-    python side-by-side.py MODEL DATA.jsonl --memory 1GiB --cap 1536MiB [--rounds 3] [--systems sli,offload,ram]
+    python side-by-side.py MODEL DATA.jsonl --memory 1GiB --cap 1536MiB [--batch N] [--rounds 3] [--systems sli,offload,ram]
 
 `sli` is `sli run --take scores --memory`, `offload` is accelerate's disk offload (against/reference.py), both in a
 control group of `--cap`; `ram` is transformers with its weights in memory, without a cap. The page cache is dropped before
@@ -75,6 +75,7 @@ def run(system, arguments):
         else:
             command = [sys.executable, str(HERE / "against/reference.py"), system, arguments.model, arguments.data]
             command += ["--resident", arguments.resident]
+            command += ["--batch", str(arguments.batch)] if arguments.batch else []
         environment = dict(os.environ, TMPDIR=scratch)
         group = Group(size(arguments.cap)) if system != "ram" else None
         began = time.perf_counter()
@@ -121,6 +122,7 @@ def main():
     parser.add_argument("--memory", default="1GiB", help="sli's --memory")
     parser.add_argument("--cap", default="1536MiB", help="of the control group")
     parser.add_argument("--resident", default="400MiB", help="weights that accelerate may keep in memory")
+    parser.add_argument("--batch", type=int, help="records that transformers runs together [default: all]")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--systems", default="sli,offload,ram")
     parser.add_argument("--scratch", default="/var/tmp", help="folder on a disk, for results and offloaded weights")
@@ -142,6 +144,7 @@ def main():
         "data": pathlib.Path(arguments.data).name,
         "memory": arguments.memory,
         "cap": arguments.cap,
+        "batch": arguments.batch,
         "ceilings": bench and {"processor": bench["processor"], "disk": bench["disk"]},
     }
     print(json.dumps(about), flush=True)
