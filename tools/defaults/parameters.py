@@ -31,6 +31,9 @@ def class_of(config):
 
 
 def parameters(config):
+    if "moe_normalize_expert_weights" in config.get("ffn_config", {}):
+        # Published DBRX says 1, transformers 5 wants a float.
+        config = {**config, "ffn_config": {**config["ffn_config"], "moe_normalize_expert_weights": 1.0}}
     config = {**config, "model_type": ALIASES.get(config["model_type"], config["model_type"])}
     model_class = getattr(transformers, class_of(config))
     keys = {key: value for key, value in config.items() if key != "model_type"}

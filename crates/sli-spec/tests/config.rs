@@ -321,6 +321,48 @@ fn leftovers_that_another_key_switches_off_are_read() {
 }
 
 /// The masks of the layers' first attention.
+/// `rope_theta` and `partial_rotary_factor` beside `rotary_emb_base` and `rotary_pct`, as transformers
+/// 4.45 to 4.57 saved them.
+#[test]
+fn repeated_rotary_keys_must_agree() {
+    let both = |theta: f64, part: f64| {
+        let keys = json!({
+            "rotary_emb_base": 10000, "rotary_pct": 0.25,
+            "rope_theta": theta, "partial_rotary_factor": part,
+        });
+        let mut config = with(small("gpt_neox"), keys);
+        config
+            .as_object_mut()
+            .unwrap()
+            .remove("num_key_value_heads");
+        config
+    };
+    built(&both(10000.0, 0.25)).unwrap();
+    assert!(error(&both(500.0, 0.25)).contains("`rope_theta`"));
+    assert!(error(&both(10000.0, 0.5)).contains("`partial_rotary_factor`"));
+}
+
+/// Published DBRX files have the base of the rotations among the attention's keys.
+#[test]
+fn dbrx_turns_by_the_base_of_its_attention() {
+    let thetas = |keys: Value| {
+        let own = json!({
+            "model_type": "dbrx", "d_model": 32, "n_heads": 4, "n_layers": 2, "vocab_size": 64,
+            "ffn_config": {"ffn_hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2, "uniform_expert_assignment": false},
+            "attn_config": {"kv_n_heads": 2, "rope_theta": 500_000, "tie_word_embeddings": true},
+        });
+        let spec = format!("{:?}", built(&with(own, keys)).unwrap().spec);
+        let found = spec.split("theta: ").skip(1);
+        let of = |rest: &str| rest.split([',', ' ']).next().unwrap().to_owned();
+        found.map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(thetas(json!({})), ["500000.0", "500000.0"]);
+    let newer = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}});
+    assert_eq!(thetas(newer), ["300.0", "300.0"]);
+    let dealt = json!({"model_type": "dbrx", "ffn_config": {"uniform_expert_assignment": true}});
+    assert!(error(&dealt).contains("uniform_expert_assignment"));
+}
+
 fn masks(config: &Value) -> Vec<Mask> {
     let spec = built(config).unwrap().spec;
     let mask = |layer: &sli_spec::Layer| {

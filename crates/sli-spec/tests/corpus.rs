@@ -54,3 +54,23 @@ fn every_file_has_a_count_and_a_source() {
         );
     }
 }
+
+/// Rows of the index that end with a number say the total that others publish.
+#[test]
+fn published_totals_are_met() {
+    let counts = fs_err::read_to_string(folder().join("parameters.json")).unwrap();
+    let counts: BTreeMap<String, u64> = serde_json::from_str(&counts).unwrap();
+    let readme = fs_err::read_to_string(folder().join("README.md")).unwrap();
+    let mut met = 0;
+    for row in readme.lines() {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [model, _, total] = cells[..] else {
+            continue;
+        };
+        if let Ok(total) = total.replace(',', "").parse::<u64>() {
+            assert_eq!(counts[&model.replace('/', "__")], total, "{model}");
+            met += 1;
+        }
+    }
+    assert!(met >= 20);
+}

@@ -453,6 +453,16 @@ fn neox_like(config: &Config, usual_part: f64) -> Result<Classic<'_>, SpecError>
         ..NEOX
     };
     config.ignore(&["is_decoder"]);
+    // Files that transformers 4.45 to 4.57 saved have both under the usual names too, for nobody.
+    for (copy, original) in [
+        ("rope_theta", "rotary_emb_base"),
+        ("partial_rotary_factor", "rotary_pct"),
+    ] {
+        if let (true, Some(value)) = (config.in_file(original), config.value(original)) {
+            let reason = format!("it is `{original}` that this type reads, and they differ");
+            config.neutral(copy, std::slice::from_ref(value), &reason)?;
+        }
+    }
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let mut decoder = Classic::new(config, names, norm)?;
     decoder.family = "gpt_neox";

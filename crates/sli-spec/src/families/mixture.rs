@@ -1207,7 +1207,13 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
             "moe_jitter_eps",
             "moe_loss_weight",
             "rope_theta",
+            // Every configuration's class has it; the model's own is beside this object.
+            "tie_word_embeddings",
         ]);
+        nested.off(
+            "uniform_expert_assignment",
+            "experts that are dealt out in turn",
+        )?;
     }
     let of = |nested: &Option<Config>, key: &str, usual: usize| match nested {
         Some(nested) if nested.in_file(key) => nested.heads(key),
@@ -1223,7 +1229,19 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         Some(attention) => attention.optional_positive("clip_qkv")?,
         None => None,
     };
-    let rope = Rope::from_config(config, &RopeOptions::new(head_dim))?;
+    // Published files have the base among the attention's keys; transformers 5 reads its own
+    // `rope_parameters` only and would turn those by 10,000 instead of 500,000.
+    let theta = match &attention {
+        Some(attention) => attention.optional_positive("rope_theta")?,
+        None => None,
+    };
+    let assumed =
+        theta.map(|theta| serde_json::json!({"rope_type": "default", "rope_theta": theta}));
+    let options = RopeOptions {
+        assumed: assumed.as_ref(),
+        ..RopeOptions::new(head_dim)
+    };
+    let rope = Rope::from_config(config, &options)?;
     let experts = dbrx_experts(config, network.as_ref(), of)?;
     let norm = NormStyle {
         bias: false,
