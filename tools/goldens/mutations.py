@@ -124,8 +124,8 @@ CHOICES_OF = {
     ("cohere2_moe", "rms_norm_eps"): [None, 1e-5, 0.02],
     ("hunyuan_v1_moe", "num_experts"): [4, 8],
     ("gemma4_text", "moe_intermediate_size"): [24, 40],
-    ("gemma4_text", "vocab_size_per_layer_input"): [300],
-    ("hy_v3", "num_shared_experts"): [1, 2],
+    ("gemma4_text", "vocab_size_per_layer_input"): [100, 300],
+    ("hy_v3", "num_shared_experts"): [0, 1, 2],
     ("apertus", "hidden_act"): ["xielu", "xielu", "silu", "relu2"],
     ("mpt", "norm_type"): ["low_precision_layernorm"],
     ("gpt_bigcode", "multi_query"): [True, False],
@@ -156,7 +156,7 @@ def rope_variants(rng, value, config):
         if key in value:
             plain[key] = value[key]
     dims = rotated_features(config)
-    half = int(dims * (partial if partial is not None else 1.0)) // 2
+    half = (int(dims * (partial if partial is not None else 1.0)) + 1) // 2
     factors = [[round(rng.uniform(1.0, 1.5), 3) for _ in range(half)], [round(rng.uniform(2.0, 12.0), 3) for _ in range(half)]]
     long = {"rope_type": "longrope", "short_factor": factors[0], "long_factor": factors[1], "original_max_position_embeddings": rng.choice([16, 64])}
     kinds = [
@@ -171,7 +171,10 @@ def rope_variants(rng, value, config):
         kinds += [{"rope_type": "proportional"}, {"rope_type": "proportional", "factor": 2.0}]
     if value.get("rope_type") == "longrope":
         kinds = kinds[-1:]
-    return {**plain, "rope_theta": rng.choice([300.0, 10000.0, 500000.0]), **rng.choice(kinds)}
+    kind = rng.choice(kinds)
+    if "partial_rotary_factor" not in plain and kind["rope_type"] == "default" and config.get("partial_rotary_factor") is None and rng.random() < 0.3:
+        plain["partial_rotary_factor"] = 0.5  # most classes that turn whole heads do not look at it
+    return {**plain, "rope_theta": rng.choice([300.0, 10000.0, 500000.0]), **kind}
 
 
 def pattern(rng, kinds, count):
@@ -263,7 +266,7 @@ def choosable(config):
     groups, chosen = config.get("n_group") or 1, config.get("topk_group") or 1
     experts = next((config[key] for key in ("n_routed_experts", "num_experts") if config.get(key)), 0)
     taken = next((config[key] for key in ("num_experts_per_tok", "moe_topk") if config.get(key)), 0)
-    return chosen <= groups and (groups == 1 or chosen * (experts // groups) >= taken)
+    return chosen <= groups and (groups == 1 or experts % groups == 0 and chosen * (experts // groups) >= taken)
 
 
 def mutated(rng, base):
@@ -313,8 +316,6 @@ def drawn(rng, base):
         config["use_sliding_window"] = changes["use_sliding_window"] = True
     if config.get("use_sliding_window") and not config.get("sliding_window"):
         config["sliding_window"] = changes["sliding_window"] = 5
-    if config["model_type"] == "gemma4_text":
-        config["vocab_size_per_layer_input"] = max(config["vocab_size_per_layer_input"], config["vocab_size"])
     return config, changes
 
 

@@ -123,7 +123,8 @@ impl<'a> Observation<'a> {
                     let recipe = recipe(&model.folder, spec, *asked)?;
                     let length = match (&output.head.pooler, recipe.mode) {
                         (Some(pooler), Mode::Pooler) => pooler.dense.out_features,
-                        _ => output.hidden_size,
+                        _ => (output.head.output.as_ref())
+                            .map_or(output.hidden_size, |linear| linear.out_features),
                     };
                     observation.embedding = Some((recipe, EmbeddingSink::open(folder, length)?));
                 }
@@ -240,6 +241,8 @@ impl<'a> Observation<'a> {
             return Ok(());
         }
         let x = normed.as_ref().unwrap_or(hidden);
+        let projected = layer.output(head, x)?;
+        let x = projected.as_ref().unwrap_or(x);
         self.embed(layer, head.pooler.as_ref(), batch, x)?;
         let Some(logits) = head.logits.as_ref().filter(|_| self.wants_logits) else {
             return Ok(());

@@ -14,9 +14,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arrow::array::{AsArray, FixedSizeListArray};
+use arrow::datatypes::Float32Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
-use sli_engine::take::{LayerSelection, Take};
+use sli_engine::take::{LayerSelection, Pooling, Take};
 use sli_engine::{
     Compute, EngineError, HiddenDtype, Machine, Model, OpenOptions, Quiet, Settings, Spill,
     available_takes, plan, run,
@@ -216,6 +219,51 @@ fn every_golden_is_met() {
     println!("{} goldens, {} failed", goldens.len(), failures.len());
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     assert!(!goldens.is_empty(), "no golden was selected");
+}
+
+/// The pooled last token of every record.
+fn last_tokens(golden: &Golden) -> Vec<Vec<f32>> {
+    let (folder, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    golden.write(folder.path(), Stored::F32);
+    let model = Model::open(folder.path(), &OpenOptions::default()).unwrap();
+    let records = spool(golden, &work.path().join("spool"));
+    let mut settings = settings(8 << 30, Spill::Auto);
+    settings.takes = vec![Take::Embedding(Some(Pooling::Last))];
+    let out = work.path().join("out");
+    let Ok(Opened::New(output)) = OutputFolder::open(&out, RunKey::new(), false) else {
+        panic!("the output folder is new");
+    };
+    run(&model, &records, &settings, output, &Quiet).unwrap();
+    let file = fs_err::File::open(out.join("embeddings.parquet")).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file.into_file()).unwrap();
+    let mut vectors = Vec::new();
+    for batch in reader.build().unwrap() {
+        let batch = batch.unwrap();
+        let lists: &FixedSizeListArray = batch.column(1).as_fixed_size_list();
+        let values = lists.values().as_primitive::<Float32Type>().values();
+        let length = lists.value_length() as usize;
+        vectors.extend(values.chunks_exact(length).map(<[f32]>::to_vec));
+    }
+    vectors
+}
+
+#[test]
+fn a_pooled_token_is_that_of_the_projected_end() {
+    let golden = Golden::open("opt-model-projected");
+    let vectors = last_tokens(&golden);
+    for (record, values) in golden.records().iter().zip(vectors) {
+        let end = &golden.expectations(&record.id)["last_hidden_state"];
+        let [rows, columns] = end.shape;
+        let last = Expected {
+            shape: [1, columns],
+            values: end.values[(rows - 1) * columns..].to_vec(),
+        };
+        let found = Expected {
+            shape: [1, values.len()],
+            values,
+        };
+        compare(&found, &last, TOLERANCE).unwrap();
+    }
 }
 
 #[test]

@@ -378,6 +378,7 @@ impl CausalHead<'_> {
             leaves: leaves.finish(),
             streams: Vec::new(),
             norm,
+            output: None,
             logits,
             pooler: None,
         })

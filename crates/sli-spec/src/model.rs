@@ -121,8 +121,10 @@ pub struct Embedding {
 pub struct LayerInputs {
     /// `[rows, layers * width]`.
     pub table: WeightIndex,
-    /// Rows of the table; a token beyond them reads row 0.
+    /// Rows of the table.
     pub rows: usize,
+    /// A token beyond the rows reads row 0 (Gemma 3n); else it is no token of the model (Gemma 4).
+    pub beyond_is_first: bool,
     /// Factor on the table's rows.
     pub table_scale: f64,
     /// `[layers * width, hidden]`.
@@ -956,6 +958,9 @@ pub struct Head {
     pub streams: Vec<Linear>,
     /// Final norm.
     pub norm: Option<Norm>,
+    /// Projection behind the norm that is a part of the stack itself: logits, pooler and pooled
+    /// embeddings start from it (OPT with narrow embeddings).
+    pub output: Option<Linear>,
     /// Logits, where the model has them.
     pub logits: Option<LogitsHead>,
     /// The pooled first token, where the model has it.
@@ -1009,6 +1014,17 @@ pub struct Pooler {
 }
 
 impl ModelSpec {
+    /// Token ids from here on are not the model's: the vocabulary, or the shorter table of the
+    /// layers' own inputs.
+    pub fn usable_tokens(&self) -> usize {
+        let inputs = self.stacks.iter().filter_map(|stack| {
+            let inputs = stack.embedding.layer_inputs.as_ref();
+            inputs.filter(|inputs| !inputs.beyond_is_first)
+        });
+        let rows = inputs.map(|inputs| inputs.rows);
+        rows.fold(self.vocab_size, usize::min)
+    }
+
     /// The stack whose end carries the logits and the pooled output: the last one.
     ///
     /// # Panics

@@ -246,7 +246,15 @@ impl Rope {
         };
         // `proportional` is about frequencies, not about which features rotate.
         let whole = !options.partial && rope_type != "proportional";
-        let fraction = source.fraction(options, whole)?;
+        // Where nothing is scaled, such a class does not look at the part; where something is, its
+        // rotation and its heads come out of different widths.
+        let unread = whole && rope_type == "default";
+        let fraction = source.fraction(options, whole && !unread)?;
+        let fraction = if unread {
+            options.default_partial
+        } else {
+            fraction
+        };
         let (span, scaling) = if let Some(alpha) = alpha {
             source.own().ignore(&ALPHA_LEFTOVERS);
             let dims = options.head_dim as f64;
@@ -264,6 +272,7 @@ impl Rope {
                 | RopeScaling::Linear { .. }
                 | RopeScaling::Dynamic { .. }
                 | RopeScaling::Llama3 { .. }
+                | RopeScaling::LongRope { .. }
         );
         let dims = if odd { span.next_multiple_of(2) } else { span };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
@@ -513,7 +522,7 @@ impl Rope {
     }
 
     fn long_rope(&self, factors: &[f64]) -> Vec<f32> {
-        let powers = self.bases(self.theta as f32, self.dims, self.dims / 2);
+        let powers = self.bases(self.theta as f32, self.span, self.dims / 2);
         powers
             .iter()
             .zip(factors)
@@ -755,11 +764,12 @@ impl Keys<'_> {
     fn long_rope(&self, dims: usize) -> Result<RopeScaling, SpecError> {
         let own = self.own();
         let original = self.original()?;
+        let frequencies = dims.div_ceil(2);
         let factors = |key: &str| {
             let factors = own.numbers(key)?.ok_or_else(|| own.missing(key))?;
             let usable = |factor: &f64| factor.is_finite() && *factor > 0.0;
-            if factors.len() != dims / 2 || !factors.iter().all(usable) {
-                return Err(own.invalid(key, format!("{} numbers above 0", dims / 2)));
+            if factors.len() != frequencies || !factors.iter().all(usable) {
+                return Err(own.invalid(key, format!("{frequencies} numbers above 0")));
             }
             Ok(factors)
         };

@@ -158,7 +158,9 @@ fn what_is_not_known_is_refused() {
         "config.json: `rope_scaling.factor` is missing"
     );
     assert_eq!(
-        error(json!({"partial_rotary_factor": 0.5})),
+        error(
+            json!({"rope_scaling": {"type": "linear", "factor": 2}, "partial_rotary_factor": 0.5})
+        ),
         "config.json: `partial_rotary_factor` = 0.5 is not supported: this type rotates whole heads"
     );
     let long =

@@ -53,7 +53,7 @@ impl Rules {
                 .map_or(0, |table| table.types)
         };
         let token_types = spec.stacks.iter().map(types).max().unwrap_or(0);
-        let (vocab_size, limit) = (spec.vocab_size, spec.length_limit);
+        let (vocab_size, limit) = (spec.usable_tokens(), spec.length_limit);
         Self {
             vocab_size,
             token_types,

@@ -85,6 +85,7 @@ impl Layer<'_> {
         let ids: Vec<u32> = batch
             .tokens
             .iter()
+            // Where a token needs a row of its own, the dataset was checked for it.
             .map(|&id| if (id as usize) < rule.rows { id } else { 0 })
             .collect();
         self.gather(rule.table, &ids, inputs, false)?;

@@ -97,6 +97,16 @@ impl Layer<'_> {
         Ok(Some(normed))
     }
 
+    /// The projected end of the stack, where it has a projection of its own.
+    pub fn output(&self, head: &Head, x: &Mat) -> Result<Option<Mat>, EngineError> {
+        let Some(linear) = &head.output else {
+            return Ok(None);
+        };
+        let mut projected = Mat::new(x.rows(), linear.out_features);
+        self.linear(x.view(), linear, projected.view_mut())?;
+        Ok(Some(projected))
+    }
+
     /// The Euclidean length of every row of a matrix, at least 1e-12 (as `normalize` of torch).
     fn row_lengths(&self, matrix: WeightIndex, rows: usize) -> Result<Vec<f32>, EngineError> {
         let columns = self.leaf(matrix).shape.last().copied().unwrap_or(0);

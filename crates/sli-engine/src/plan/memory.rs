@@ -385,9 +385,11 @@ fn element_bytes(compute: Compute) -> u64 {
 pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -> u64 {
     let stack = spec.output_stack();
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
+    let projected = stack.head.output.as_ref();
+    let projected = projected.map_or(0, |linear| rows * linear.out_features);
     let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
     if !computes_logits {
-        return (merged + normed) as u64 * 4;
+        return (merged + normed + projected) as u64 * 4;
     }
     let transformed = stack
         .head
@@ -406,7 +408,7 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -
     } else {
         0
     };
-    (merged + normed + transformed + logits + lengths) as u64 * 4
+    (merged + normed + projected + transformed + logits + lengths) as u64 * 4
 }
 
 /// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.

@@ -592,7 +592,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> 
         }
         Part::Head => {
             let head = &description.head;
-            for projection in &head.streams {
+            for projection in head.streams.iter().chain(&head.output) {
                 add(projection.weight);
             }
             if let Some(norm) = &head.norm {

@@ -368,6 +368,7 @@ impl Style<'_> {
             leaves: leaves.finish(),
             streams: Vec::new(),
             norm: None,
+            output: None,
             logits,
             pooler,
         }

@@ -318,14 +318,12 @@ impl<'c> Classic<'c> {
         if self.embedding_width.is_none() {
             return Ok(head);
         }
+        if let Some(logits) = &mut head.logits {
+            let index = logits.projection.weight.0 as usize;
+            head.leaves[index].shape = vec![self.outputs, width];
+            logits.projection.in_features = width;
+        }
         // The projection back is a part of the decoder, so it is there without a head too.
-        let Some(logits) = &mut head.logits else {
-            let reason = "the reference ends this class in a projection behind the final norm";
-            return Err(self.config.unsupported("architectures", reason));
-        };
-        let index = logits.projection.weight.0 as usize;
-        head.leaves[index].shape = vec![self.outputs, width];
-        logits.projection.in_features = width;
         let mut leaves = Leaves::new(&self.prefix);
         let dense = leaves.linear(
             "project_out",
@@ -333,16 +331,9 @@ impl<'c> Classic<'c> {
             false,
             Shard::Replicate,
         );
-        let moved = crate::WeightIndex(head.leaves.len() as u32);
+        let weight = crate::WeightIndex(head.leaves.len() as u32);
         head.leaves.extend(leaves.finish());
-        logits.transform = Some(crate::HeadTransform {
-            dense: Linear {
-                weight: moved,
-                ..dense
-            },
-            activation: Activation::Linear,
-            norm: None,
-        });
+        head.output = Some(Linear { weight, ..dense });
         Ok(head)
     }
 

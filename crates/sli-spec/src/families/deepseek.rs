@@ -244,7 +244,11 @@ pub fn hy_v3(config: &Config) -> Result<ModelSpec, SpecError> {
             "mlp.shared_mlp.up_proj",
             "mlp.shared_mlp.down_proj",
         ]),
-        intermediate_size: inner * config.heads("num_shared_experts")?,
+        // None is not none: the reference then takes the width of the dense layers.
+        intermediate_size: match config.index("num_shared_experts")? {
+            0 => decoder.intermediate_size,
+            shared => inner * shared,
+        },
         bias: decoder.feed_forward_bias,
         activation: decoder.activation,
         gate: None,

@@ -31,6 +31,8 @@ struct Gemma<'c> {
     intermediate_sizes: Vec<usize>,
     /// Features of every layer's own input, 0: there is none.
     input_size: usize,
+    /// A token without a row of its own reads the first row of those inputs.
+    beyond_is_first: bool,
     /// Experts beside the networks.
     experts: Option<Experts>,
 }
@@ -64,6 +66,7 @@ impl<'c> Gemma<'c> {
             input_size: config
                 .optional_index("hidden_size_per_layer_input")?
                 .unwrap_or(0),
+            beyond_is_first: false,
             experts: None,
             kinds,
         })
@@ -179,6 +182,7 @@ impl<'c> Gemma<'c> {
             Some(LayerInputs {
                 table: leaves.table("embed_tokens_per_layer.weight", rows, columns),
                 rows,
+                beyond_is_first: self.beyond_is_first,
                 table_scale: (self.input_size as f64).sqrt(),
                 projection: leaves.linear(
                     "per_layer_model_projection",
@@ -335,15 +339,6 @@ pub fn gemma4(config: &Config) -> Result<ModelSpec, SpecError> {
         .iter()
         .map(|source| size * wide(source))
         .collect();
-    if model.input_size > 0 {
-        let (rows, tokens) = (
-            config.size("vocab_size_per_layer_input")?,
-            config.size("vocab_size")?,
-        );
-        if rows < tokens {
-            return Err(config.invalid("vocab_size_per_layer_input", format!("at least {tokens}")));
-        }
-    }
     let layers = (0..model.layers())
         .map(|layer| gemma4_layer(&model, layer))
         .collect::<Result<_, _>>()?;
@@ -489,6 +484,7 @@ pub fn gemma3n(config: &Config) -> Result<ModelSpec, SpecError> {
     // For training only.
     config.ignore(&["altup_coef_clip"]);
     let mut model = Gemma::new(config, kinds)?;
+    model.beyond_is_first = true;
     if model.input_size == 0 {
         return Err(config.invalid("hidden_size_per_layer_input", "at least 1"));
     }
