@@ -320,7 +320,6 @@ fn leftovers_that_another_key_switches_off_are_read() {
     assert!(error(&windows).contains("use_sliding_window"));
 }
 
-/// The masks of the layers' first attention.
 /// `rope_theta` and `partial_rotary_factor` beside `rotary_emb_base` and `rotary_pct`, as transformers
 /// 4.45 to 4.57 saved them.
 #[test]
@@ -363,6 +362,7 @@ fn dbrx_turns_by_the_base_of_its_attention() {
     assert!(error(&dealt).contains("uniform_expert_assignment"));
 }
 
+/// The masks of the layers' first attention.
 fn masks(config: &Value) -> Vec<Mask> {
     let spec = built(config).unwrap().spec;
     let mask = |layer: &sli_spec::Layer| {
