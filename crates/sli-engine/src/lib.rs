@@ -40,5 +40,5 @@ pub use plan::{Grain, Plan, Work, plan, program_bytes};
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
 pub use stages::Stages;
-pub use summary::{Summary, forget_peak_memory, peak_memory};
+pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
 pub use sweep::{choose_reading, run};

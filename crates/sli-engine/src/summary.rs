@@ -128,7 +128,7 @@ pub fn forget_peak_memory() {
 }
 
 /// `VmRSS` of this process, bytes; 0 where the system does not say.
-pub(crate) fn resident_memory() -> u64 {
+pub fn resident_memory() -> u64 {
     process_memory("VmRSS:")
 }
 

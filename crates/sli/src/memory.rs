@@ -31,6 +31,11 @@ impl Allowance {
         self.given
     }
 
+    /// What the process may hold while it prepares records, bytes.
+    pub fn ceiling(&self) -> u64 {
+        self.given.max(self.held.saturating_add(WORKING_BYTES))
+    }
+
     /// Holds `bytes` more from now on; if they do not fit, the budget that would hold them.
     pub fn take(&mut self, bytes: u64) -> Result<(), u64> {
         let needed = self.held.saturating_add(bytes);

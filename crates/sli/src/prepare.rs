@@ -250,7 +250,11 @@ fn encode(
                 let text = tokenizer
                     .chat_template()?
                     .render(messages)
-                    .map_err(|problem| InputError::record(&record.place, problem))?;
+                    .map_err(|problem| {
+                        let hint =
+                            "give `text` or `input_ids` instead of `messages`, or another template";
+                        InputError::record(&record.place, problem).with_hint(hint)
+                    })?;
                 chats.push((index, text));
             }
         }

@@ -2,10 +2,12 @@
 //!
 //! Templates are Jinja as transformers runs it: blocks trimmed, Python's methods on strings and mappings,
 //! `raise_exception`, `strftime_now`, and `tojson` in Python's spelling. They come with the model and are
-//! not trusted: they compute text only, and a limit on their steps ends endless ones.
+//! not trusted: they compute text only, and their steps and the bytes that they make are counted
+//! ([`super::chat_worker`] watches over what cannot be counted).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io;
 use std::path::Path;
 
 use chrono::{DateTime, Local};
@@ -19,46 +21,57 @@ use super::error::TokenizerError;
 use super::python_json::{Style, dumps};
 use super::template_syntax::without_generation_tags;
 
-/// Steps that a template may take for one conversation.
-const FUEL: u64 = 20_000_000;
+/// Steps that a template may take for a conversation: for any, for each of its bytes, for each pair of its
+/// messages, and at most. A step also pays for 64 bytes that the template makes.
+const STEPS: u64 = 1_000_000;
+const STEPS_PER_BYTE: u64 = 100;
+const STEPS_PER_PAIR: u64 = 20;
+const MOST_STEPS: u64 = 20_000_000;
+/// Longest indentation or separator of JSON, bytes.
+const LONGEST_SEPARATOR: usize = 64;
+/// Bytes that a step pays for.
+const STEP_BYTES: u64 = 64;
+/// Longest template, bytes; the longest published ones have 30,000.
+const LONGEST_SOURCE: usize = 1 << 20;
+/// Characters of a tag outside of strings, at most: each could be a level of nesting.
+const LONGEST_TAG: usize = 20_000;
+/// Characters of a template's own words in an error.
+const LONGEST_REASON: usize = 300;
 
 /// Names under which messages carry a model's reasoning; each is available under the first two.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// A compiled chat template.
-pub struct ChatTemplate {
+pub struct CompiledTemplate {
     environment: Environment<'static>,
     variables: BTreeMap<String, String>,
 }
 
-impl ChatTemplate {
-    /// Compiles the template in `source`, read from `path`; `variables` are the special tokens by name.
-    pub fn new(
-        path: &Path,
-        source: &str,
-        variables: BTreeMap<String, String>,
-    ) -> Result<Self, TokenizerError> {
-        Self::at(Local::now(), path, source, variables)
-    }
-
-    /// [`Self::new`] at a given time.
-    fn at(
+impl CompiledTemplate {
+    /// Compiles the template in `source`, read from `path`; `variables` are the special tokens by name, `now`
+    /// is the time that it sees.
+    pub fn at(
         now: DateTime<Local>,
         path: &Path,
         source: &str,
         variables: BTreeMap<String, String>,
     ) -> Result<Self, TokenizerError> {
+        if let Some(problem) = is_unreasonable(source) {
+            return Err(TokenizerError::Broken {
+                path: path.to_path_buf(),
+                problem: format!("the chat template {problem}"),
+            });
+        }
         let mut environment = Environment::new();
         let broken = |error: &Error| TokenizerError::Broken {
             path: path.to_path_buf(),
-            problem: format!("the chat template does not compile: {error}"),
+            problem: shortened(&format!("the chat template does not compile: {error}")),
         };
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build();
         environment.set_syntax(syntax.map_err(|error| broken(&error))?);
-        environment.set_fuel(Some(FUEL));
         environment.set_unknown_method_callback(python_method);
         environment.add_function("raise_exception", |message: String| {
             Err::<Value, _>(Error::new(ErrorKind::InvalidOperation, message))
@@ -85,31 +98,95 @@ impl ChatTemplate {
     }
 
     /// The text of a conversation, without a generation prompt; an error says what the template refuses.
-    pub fn render(&self, messages: &[Json]) -> Result<String, String> {
-        if messages.is_empty() {
-            return Err("`messages` is empty".into());
-        }
-        let messages = messages
-            .iter()
-            .map(prepared)
-            .collect::<Result<Vec<_>, _>>()?;
+    pub fn render(&mut self, messages: &[Map<String, Json>]) -> Result<String, String> {
+        let bytes: usize = messages.iter().map(text_bytes).sum();
+        let (bytes, count) = (bytes as u64, messages.len() as u64);
+        let steps = STEPS + STEPS_PER_BYTE * bytes + STEPS_PER_PAIR * count * count;
+        self.environment.set_fuel(Some(steps.min(MOST_STEPS)));
         let mut context = BTreeMap::new();
         for (name, token) in &self.variables {
             context.insert(name.as_str(), Value::from(token.as_str()));
         }
-        context.insert("messages", Value::from(Serde(&messages)));
+        context.insert("messages", Value::from(Serde(messages)));
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
         context.insert("add_generation_prompt", Value::from(false));
-        self.environment
+        let rendered = self
+            .environment
             .get_template("chat template")
-            .and_then(|template| template.render(context))
-            .map_err(|error| {
-                format!(
-                    "the chat template refuses the conversation: {}",
-                    reason(&error)
-                )
-            })
+            .and_then(|template| template.render(context));
+        rendered.map_err(|error| {
+            let reason = shortened(&reason(&error));
+            format!("the chat template refuses the conversation: {reason}")
+        })
+    }
+}
+
+/// The messages of a conversation as transformers hands them to templates.
+pub fn prepare(messages: &[Json]) -> Result<Vec<Map<String, Json>>, String> {
+    if messages.is_empty() {
+        return Err("`messages` is empty".into());
+    }
+    messages.iter().map(prepared).collect()
+}
+
+/// Bytes of the texts of a message, and a few for each of its values.
+fn text_bytes(message: &Map<String, Json>) -> usize {
+    fn of(value: &Json) -> usize {
+        match value {
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.iter().map(of).sum(),
+            Json::Object(members) => text_bytes(members),
+            Json::Null | Json::Bool(_) | Json::Number(_) => 8,
+        }
+    }
+    message
+        .iter()
+        .map(|(key, value)| 8 + key.len() + of(value))
+        .sum()
+}
+
+/// What about a template's size no published one has.
+fn is_unreasonable(source: &str) -> Option<String> {
+    if source.len() > LONGEST_SOURCE {
+        return Some(format!("is longer than {} MiB", LONGEST_SOURCE >> 20));
+    }
+    let (mut quote, mut escaped, mut inside, mut characters) = (None, false, false, 0);
+    let mut before = ' ';
+    for character in source.chars() {
+        match (inside, quote) {
+            (false, _) => {
+                inside = before == '{' && matches!(character, '{' | '%');
+                (quote, characters) = (None, 0);
+            }
+            (true, Some(_)) if escaped => escaped = false,
+            (true, Some(open)) => {
+                escaped = character == '\\';
+                if character == open {
+                    quote = None;
+                }
+            }
+            (true, None) => {
+                characters += 1;
+                if characters > LONGEST_TAG {
+                    return Some(format!("has a tag of more than {LONGEST_TAG} characters"));
+                }
+                if matches!(character, '"' | '\'') {
+                    quote = Some(character);
+                }
+                inside = !(character == '}' && matches!(before, '}' | '%'));
+            }
+        }
+        before = character;
+    }
+    None
+}
+
+/// A message of bounded length.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_REASON) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -155,10 +232,61 @@ fn python_method(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
-    match value.as_str() {
-        Some(text) if method == "title" && args.is_empty() => Ok(Value::from(title(text))),
+    let Some(text) = value.as_str() else {
+        return unknown_method_callback(state, value, method, args);
+    };
+    match (method, args) {
+        ("title", []) => Ok(Value::from(title(text))),
+        ("join", [items]) => joined(state, text, items).map(Value::from),
+        ("replace", [from, to, ..]) => {
+            let (from, to) = (from.as_str().unwrap_or(""), to.as_str().unwrap_or(""));
+            let more = to.len() as u64 * text.matches(from).count() as u64;
+            affordable(state, text.len() as u64 + more)?;
+            unknown_method_callback(state, value, method, args)
+        }
+        ("format", _) => {
+            affordable(state, widest(text))?;
+            unknown_method_callback(state, value, method, args)
+        }
         _ => unknown_method_callback(state, value, method, args),
     }
+}
+
+/// Whether the steps that are left pay for so many bytes.
+fn affordable(state: &State<'_, '_>, bytes: u64) -> Result<(), Error> {
+    match state.fuel_levels() {
+        Some((_, steps)) if bytes / STEP_BYTES >= steps => Err(Error::from(ErrorKind::OutOfFuel)),
+        _ => Ok(()),
+    }
+}
+
+/// The largest number in a format string: a width, or the digits of a number.
+fn widest(format: &str) -> u64 {
+    let runs = format.split(|character: char| !character.is_ascii_digit());
+    let numbers = runs.filter(|run| !run.is_empty());
+    numbers
+        .map(|run| run.parse().unwrap_or(u64::MAX))
+        .max()
+        .unwrap_or(0)
+}
+
+/// `str.join`, which looks at what is left before it goes on.
+fn joined(state: &State<'_, '_>, separator: &str, items: &Value) -> Result<String, Error> {
+    let mut text = String::new();
+    for (index, item) in items.try_iter()?.enumerate() {
+        if index > 0 {
+            text.push_str(separator);
+        }
+        match item.as_str() {
+            Some(item) => text.push_str(item),
+            None => _ = write!(text, "{item}"),
+        }
+        affordable(
+            state,
+            (text.len() + separator.len()) as u64 + index as u64 * 24,
+        )?;
+    }
+    Ok(text)
 }
 
 /// `str.title`: a letter after anything but a letter is a capital, all others are small.
@@ -177,7 +305,7 @@ fn title(text: &str) -> String {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the signature of a filter")]
-fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
+fn tojson(state: &State<'_, '_>, value: &Value, kwargs: Kwargs) -> Result<String, Error> {
     if value.is_undefined() {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
@@ -209,9 +337,50 @@ fn tojson(value: &Value, kwargs: Kwargs) -> Result<String, Error> {
         style.key_separator = key;
     }
     kwargs.assert_all_used()?;
+    let longest = [
+        &style.item_separator,
+        &style.key_separator,
+        style.indent.as_ref().unwrap_or(&String::new()),
+    ]
+    .map(String::len)
+    .into_iter()
+    .max();
+    if longest.is_some_and(|longest| longest > LONGEST_SEPARATOR) {
+        let problem = "tojson: an indentation or separator is too long";
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
+    // Lists may hold each other many times over; their text tells before a tree of them is built.
+    let bytes = Bounded::of(state);
+    serde_json::to_writer(bytes, value).map_err(|_| Error::from(ErrorKind::OutOfFuel))?;
     let value = serde_json::to_value(value)
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("tojson: {error}")))?;
     Ok(dumps(&value, &style))
+}
+
+/// Takes as many bytes as the steps that are left pay for, at the sixteenfold price of walking values.
+struct Bounded(u64);
+
+impl Bounded {
+    fn of(state: &State<'_, '_>) -> Self {
+        let steps = state.fuel_levels().map_or(MOST_STEPS, |(_, steps)| steps);
+        Self(steps * STEP_BYTES / 16)
+    }
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.checked_sub(bytes.len() as u64) {
+            Some(left) => {
+                self.0 = left;
+                Ok(bytes.len())
+            }
+            None => Err(io::ErrorKind::FileTooLarge.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -222,14 +391,14 @@ mod tests {
     use chrono::{Local, TimeZone};
     use serde_json::{Value, json};
 
-    use super::ChatTemplate;
+    use super::{CompiledTemplate, prepare};
 
     fn render(source: &str, messages: &Value) -> Result<String, String> {
         let now = Local.with_ymd_and_hms(2024, 7, 26, 12, 0, 0).unwrap();
         let variables = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
-        ChatTemplate::at(now, Path::new("chat_template.jinja"), source, variables)
+        CompiledTemplate::at(now, Path::new("chat_template.jinja"), source, variables)
             .map_err(|error| error.to_string())?
-            .render(messages.as_array().unwrap())
+            .render(&prepare(messages.as_array().unwrap())?)
     }
 
     #[test]

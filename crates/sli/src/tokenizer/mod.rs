@@ -6,6 +6,7 @@
 //! looked at: the post-processor in `tokenizer.json` says which special tokens a text gets.
 
 mod chat;
+mod chat_worker;
 mod error;
 mod load;
 mod pieces;
@@ -22,7 +23,7 @@ use ::tokenizers::{
     tokenizer::Tokenizer as Backend,
 };
 
-pub use chat::ChatTemplate;
+pub use chat_worker::ChatTemplate;
 pub use error::TokenizerError;
 
 use sli_engine::bytes::human;
@@ -194,6 +195,7 @@ impl Tokenizer {
                 &path,
                 &source,
                 self.settings.variables.clone(),
+                self.allowance.ceiling(),
             )?);
         }
         self.chat

@@ -35,7 +35,7 @@ fn templates_render_as_transformers_does() {
     for case in all {
         let path = folder.join(&case.template);
         let source = fs_err::read_to_string(&path).unwrap();
-        let template = ChatTemplate::new(&path, &source, tokens.clone()).unwrap();
+        let template = ChatTemplate::new(&path, &source, tokens.clone(), u64::MAX).unwrap();
         let rendered = template.render(&conversations[&case.conversation]);
         if rendered.as_ref().ok() != case.text.as_ref() {
             wrong.push(format!(

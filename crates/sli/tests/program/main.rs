@@ -16,6 +16,7 @@ mod exactness;
 mod experts;
 mod folders;
 mod hostile_models;
+mod hostile_templates;
 mod inputs;
 mod kills;
 mod large_texts;
