@@ -37,5 +37,5 @@ pub use formats::safetensors::HeaderError;
 pub use identity::{FileIdentity, ModelIdentity};
 pub use leaf::ResolvedLeaf;
 pub use read_plan::FileRange;
-pub use source::{ByteSource, DIRECT_ALIGNMENT, LocalSource, ReadMode, SourceError};
+pub use source::{ByteSource, DIRECT_ALIGNMENT, LocalSource, ReadMode, SourceError, is_wrong_path};
 pub use tensors::{FileIndex, TensorInfo, WeightFile};

@@ -50,6 +50,11 @@ impl DiskError {
                 "free some space and run the same command again: it continues where it stopped"
                     .into(),
             ),
+            Self::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => Some(
+                "raise the limit of file sizes (ulimit -f) and run the same command again: it continues where it \
+                 stopped"
+                    .into(),
+            ),
             Self::Io(_) => None,
         }
     }
@@ -101,6 +106,9 @@ fn name_if_full(error: io::Error, path: &Path, needed: u64) -> io::Error {
                 needed,
             },
         )
+    } else if error.kind() == io::ErrorKind::FileTooLarge && error.get_ref().is_none() {
+        let problem = format!("cannot write {}: {error}", path.display());
+        io::Error::new(error.kind(), problem)
     } else {
         error
     }

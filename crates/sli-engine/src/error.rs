@@ -49,6 +49,12 @@ pub enum EngineError {
         /// Index of the first such element within the rows that were read.
         index: usize,
     },
+    /// Finite weights made a value that is none; it would spread through every later layer.
+    #[error("values of {place} are not finite")]
+    Overflow {
+        /// The first place where that is so.
+        place: String,
+    },
     /// A record cannot be run by this model.
     #[error("record `{id}`: {problem}")]
     Record {
@@ -89,6 +95,7 @@ impl EngineError {
             Self::Config { .. }
             | Self::Unusable { .. }
             | Self::NonFinite { .. }
+            | Self::Overflow { .. }
             | Self::Record { .. } => 3,
             Self::Checkpoint(error) => {
                 if error.is_io() {
@@ -98,7 +105,7 @@ impl EngineError {
                 }
             }
             Self::File { source, .. } => {
-                if source.kind() == std::io::ErrorKind::NotFound {
+                if sli_checkpoint::is_wrong_path(source) {
                     3
                 } else {
                     5
@@ -121,6 +128,11 @@ impl EngineError {
             Self::NonFinite { .. } => {
                 Some("the file is damaged or the model diverged; download it again".into())
             }
+            Self::Overflow { .. } => Some(
+                "the weights are too large for f32: the file is damaged or the model diverged; download it \
+                 again"
+                    .into(),
+            ),
             Self::Budget { needed, .. } => {
                 Some(format!("--memory {}", crate::bytes::flag(*needed)))
             }

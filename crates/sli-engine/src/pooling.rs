@@ -155,13 +155,24 @@ fn read_json(path: &Path) -> Result<Option<Value>, EngineError> {
         path: path.to_path_buf(),
         source,
     };
-    match fs_err::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(wrong(error)),
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| wrong(error.into())),
+    let unusable = |problem: String| EngineError::Unusable {
+        path: path.to_path_buf(),
+        problem,
+        hint: "download it again",
+    };
+    // Opening a pipe would wait for its other end.
+    match fs_err::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error)),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(unusable("it is not a regular file".into()));
+        }
+        Ok(_) => {}
     }
+    let bytes = fs_err::read(path).map_err(wrong)?;
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| unusable(error.to_string()))
 }
 
 impl Recipe {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use sli_checkpoint::source::{CacheUse, ReadChoice};
-use sli_kernels::Kernels;
+use sli_kernels::{Kernels, Mat};
 use sli_spec::ModelSpec;
 
 use crate::error::EngineError;
@@ -398,6 +398,7 @@ impl<'a> Sweep<'a> {
             let (batch, mut slots) = parts.create(context, part)?;
             layer.embed(&description.embedding, &batch, &mut slots.hidden)?;
             layer.spread(&description.embedding, &batch, &mut slots)?;
+            refuse_overflow(&slots.hidden, || format!("{} embedding", description.name))?;
             self.observation
                 .boundary(context.kernels, stack, 0, &batch, &slots)?;
             parts.put(part, batch, slots)?;
@@ -432,6 +433,10 @@ impl<'a> Sweep<'a> {
                     store.release(&phase.scheduled);
                 }
             }
+            refuse_overflow(&slots.hidden, || {
+                let name = &context.model.spec.stacks[stack].name;
+                format!("{name} layer {index}")
+            })?;
             self.observation
                 .boundary(context.kernels, stack, index + 1, &batch, &slots)?;
             rows += batch.rows();
@@ -560,6 +565,16 @@ struct Parts {
     file: Option<SpillFile>,
     /// The part in memory.
     held: Option<(usize, Batch, Slots)>,
+}
+
+/// Values that are not finite are refused where they first appear.
+fn refuse_overflow(hidden: &Mat, place: impl FnOnce() -> String) -> Result<(), EngineError> {
+    let finite = (0..hidden.rows()).all(|row| sli_kernels::all_finite(hidden.row(row)));
+    if finite {
+        Ok(())
+    } else {
+        Err(EngineError::Overflow { place: place() })
+    }
 }
 
 impl Parts {

@@ -37,6 +37,14 @@ pub fn first_non_finite(raw: &[u8], element: Element) -> Option<usize> {
     }
 }
 
+/// Whether every value is finite. Runs at memory speed.
+pub fn all_finite(values: &[f32]) -> bool {
+    values.chunks(1024).all(|page| {
+        let bad = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
+        !page.iter().fold(false, |found, value| found | bad(value))
+    })
+}
+
 /// Looks at a page at a time without branches, so that the compiler vectorises the inner loop.
 fn scan<const N: usize>(raw: &[u8], bad: impl Fn([u8; N]) -> bool) -> Option<usize> {
     const PAGE: usize = 4096;
@@ -72,5 +80,16 @@ mod tests {
             }
         }
         assert_eq!(first_non_finite(&[], Element::F32), None);
+        let mut values = vec![f32::MAX; 3000];
+        assert!(all_finite(&values) && all_finite(&[]));
+        for (at, bad) in [
+            (0, f32::NAN),
+            (1024, f32::INFINITY),
+            (2999, f32::NEG_INFINITY),
+        ] {
+            values[at] = bad;
+            assert!(!all_finite(&values));
+            values[at] = -0.0;
+        }
     }
 }

@@ -8,6 +8,7 @@ use sli::{commands, guard, interrupt, terminal};
 
 fn main() {
     sli_kernels::return_large_blocks();
+    sli_kernels::survive_file_size_limit();
     guard::install_hook();
     interrupt::install();
     let cli = Cli::parse();

@@ -13,6 +13,10 @@ use crate::prepare::Counts;
 use crate::terminal::{self, ShownBar};
 
 const TEMPLATE: &str = "{msg} {wide_bar:.cyan/dim} {percent:>3} %  {left}";
+/// Where there is no room for a bar: what matters most comes first, the rest is cut off.
+const NARROW_TEMPLATE: &str = "{percent:>3} % · {left} · {wide_msg}";
+/// Columns from which on there is room for a bar.
+const WIDE: u16 = 110;
 
 /// Shows a bar on a terminal and nothing elsewhere; passes warnings on.
 pub struct Progress {
@@ -29,7 +33,9 @@ impl Progress {
         let left = |state: &ProgressState, text: &mut dyn Write| {
             let _ = write!(text, "{} left", duration(state.eta()));
         };
-        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+        let wide = console::Term::stderr().size().1 >= WIDE;
+        let template = if wide { TEMPLATE } else { NARROW_TEMPLATE };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.with_key("left", left).progress_chars("━╸─"));
         }
         let shown = terminal::show_bar(bar.clone());
@@ -105,9 +111,10 @@ impl Spinner {
     }
 }
 
-/// Stderr if people watch it.
+/// Stderr if people watch it, on a terminal that can take a line back.
 fn target() -> ProgressDrawTarget {
-    if io::stderr().is_terminal() {
+    let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+    if io::stderr().is_terminal() && !dumb {
         ProgressDrawTarget::stderr_with_hz(5)
     } else {
         ProgressDrawTarget::hidden()

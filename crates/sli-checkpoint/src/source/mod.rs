@@ -168,9 +168,30 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
 impl SourceError {
     /// Whether the system failed, as opposed to a name or range that makes no sense.
     pub fn is_io(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::PastEnd { .. })
+        match self {
+            Self::Io { error, .. } => !is_wrong_path(error),
+            Self::PastEnd { .. } => true,
+            _ => false,
+        }
     }
 }
+
+/// Whether an error of the system is about the path that was given, not about the disk: nothing is there,
+/// it is something else, it may not be read, its links go round in circles.
+pub fn is_wrong_path(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::InvalidFilename
+    ) || format!("{:?}", error.kind()) == LOOP
+}
+
+/// The kind of the error about links that go round in circles; stable Rust has the name, but not yet as a
+/// pattern, and the system's number is lost where a path was added.
+const LOOP: &str = "FilesystemLoop";
 
 /// Whether a name is relative, not empty, and stays in its folder.
 pub(crate) fn is_inside(file: &str) -> bool {

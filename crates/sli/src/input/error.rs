@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use sli_checkpoint::is_wrong_path;
 use sli_engine::bytes::{flag, human};
 
 use super::place::Place;
@@ -86,13 +87,8 @@ impl InputError {
     /// 3 for a bad input, 4 for one that does not fit the budget, 5 for a failing disk.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Read { source, .. } => match source.kind() {
-                io::ErrorKind::NotFound
-                | io::ErrorKind::PermissionDenied
-                | io::ErrorKind::IsADirectory
-                | io::ErrorKind::NotADirectory => 3,
-                _ => 5,
-            },
+            Self::Read { source, .. } if is_wrong_path(source) => 3,
+            Self::Read { .. } => 5,
             Self::File { .. } | Self::Record { .. } => 3,
             Self::Budget { .. } => 4,
         }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use sli_checkpoint::is_wrong_path;
 use sli_engine::bytes::{flag, human};
 
 /// A tokenizer that cannot be used.
@@ -75,6 +76,7 @@ impl TokenizerError {
     /// 3 for a bad model, 4 for one that does not fit the budget, 5 for a failing disk.
     pub fn exit_code(&self) -> i32 {
         match self {
+            Self::Read { source, .. } if is_wrong_path(source) => 3,
             Self::Read { .. } => 5,
             Self::Budget { .. } => 4,
             Self::Absent { .. }

@@ -175,6 +175,42 @@ fn weights_that_are_no_numbers() {
 }
 
 #[test]
+fn weights_whose_products_are_no_numbers() {
+    let hostile = Hostile::new();
+    let header = hostile.header.to_string();
+    for (tensor, place) in [
+        ("model.layers.0.mlp.up_proj.weight", "decoder layer 0"),
+        (UP, "decoder layer 1"),
+        ("model.layers.1.self_attn.v_proj.weight", "decoder layer 1"),
+        ("lm_head.weight", "decoder head (logits)"),
+    ] {
+        let offsets: Vec<usize> =
+            serde_json::from_value(hostile.header[tensor]["data_offsets"].clone()).unwrap();
+        let mut data = hostile.data.clone();
+        for element in data[offsets[0]..offsets[1]].as_chunks_mut::<4>().0 {
+            *element = 3e38_f32.to_le_bytes();
+        }
+        let file = Hostile::weights(header.as_bytes(), &data);
+        hostile.place.write("model/model.safetensors", file);
+        for compute in ["f32", "bf16"] {
+            let run = [
+                "run",
+                "model",
+                "--input",
+                "in.jsonl",
+                "--out",
+                "out",
+                "--fresh",
+                "--compute",
+                compute,
+            ];
+            let says = ["not finite", place, "hint: the weights are too large"];
+            hostile.place.sli(&run).failure(3, &says);
+        }
+    }
+}
+
+#[test]
 fn shards_that_are_missing_or_elsewhere() {
     let hostile = Hostile::new();
     let place = &hostile.place;
