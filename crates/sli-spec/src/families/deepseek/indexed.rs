@@ -1,0 +1,120 @@
+//! Latent attention to the keys that an indexer selects.
+
+use super::latent::latent_decoder;
+use super::{ignore_layers_behind, with_v3_experts};
+use crate::families::decoder::MixerOf;
+use crate::families::latent::{IndexerSizes, Latent};
+use crate::families::mixture::sparse_layers;
+use crate::rope::Rope;
+use crate::{Config, KeySelection, ModelSpec, SpecError};
+
+/// DeepSeek-V3.2: a query attends to the keys that an indexer chooses.
+pub fn deepseek_v32(config: &Config) -> Result<ModelSpec, SpecError> {
+    let first = config.index("first_k_dense_replace")?;
+    config.ignore(&["mlp_bias", "moe_layer_freq"]);
+    let own = |_: &Config, layers: usize| Ok(vec![true; layers]);
+    sparse_attention(config, false, first, own)
+}
+
+/// GLM-5: some layers use the choice of the layer before.
+pub fn glm_moe_dsa(config: &Config) -> Result<ModelSpec, SpecError> {
+    let first = config.index("first_k_dense_replace")?;
+    config.ignore(&["mlp_bias", "moe_layer_freq"]);
+    sparse_attention(config, true, first, |config, layers| {
+        if let Some(types) = config.texts("indexer_types")? {
+            return indexer_layers(config, "indexer_types", &types, layers);
+        }
+        match config.value("index_topk_pattern").cloned() {
+            Some(serde_json::Value::String(pattern)) => {
+                let types: Vec<String> = pattern.chars().map(String::from).collect();
+                indexer_layers(config, "index_topk_pattern", &types, layers)
+            }
+            Some(_) => {
+                let types = config.texts("index_topk_pattern")?.unwrap_or_default();
+                indexer_layers(config, "index_topk_pattern", &types, layers)
+            }
+            None => {
+                let every = match config.value("index_topk_freq") {
+                    Some(_) => config.index("index_topk_freq")?.max(1),
+                    None => 1,
+                };
+                let offset = match config.value("index_skip_topk_offset") {
+                    Some(_) => config.index("index_skip_topk_offset")?,
+                    None => 2,
+                };
+                Ok((0..layers)
+                    .map(|layer| (layer + 1).saturating_sub(offset) % every == 0)
+                    .collect())
+            }
+        }
+    })
+}
+
+fn indexer_layers(
+    config: &Config,
+    key: &str,
+    types: &[String],
+    layers: usize,
+) -> Result<Vec<bool>, SpecError> {
+    if types.len() < layers {
+        return Err(config.invalid(key, format!("one entry for each of {layers} layers")));
+    }
+    types
+        .iter()
+        .map(|kind| match kind.as_str() {
+            "full" | "F" => Ok(true),
+            "shared" | "S" => Ok(false),
+            _ => Err(config.unsupported(key, "unknown kind of indexer")),
+        })
+        .collect()
+}
+
+fn sparse_attention(
+    config: &Config,
+    interleaved: bool,
+    first: usize,
+    own: impl Fn(&Config, usize) -> Result<Vec<bool>, SpecError>,
+) -> Result<ModelSpec, SpecError> {
+    let latent = Latent::new(config, true)?;
+    let Some(q_rank) = latent.q_rank else {
+        return Err(config.missing("q_lora_rank"));
+    };
+    let mut decoder = latent_decoder(config, &latent)?;
+    let layers = decoder.layers();
+    // Every layer has the indexer's attention, whatever its kind is called.
+    config.ignore(&["indexer_rope_interleave", "layer_types", "rope_interleave"]);
+    let own = own(config, layers)?;
+    if !own[0] {
+        return Err(config.invalid("indexer_types", "an indexer in the first layer"));
+    }
+    let sizes = IndexerSizes {
+        heads: config.heads("index_n_heads")?,
+        head_dim: config.size("index_head_dim")?,
+        top_k: config.size("index_topk")?,
+        q_rank,
+        rope: latent.rope.clone().map(|rope| Rope {
+            interleaved,
+            ..rope
+        }),
+    };
+    if sizes.head_dim < latent.rope_dim {
+        return Err(config.invalid("index_head_dim", format!("at least {}", latent.rope_dim)));
+    }
+    let hidden_size = decoder.hidden_size;
+    let described = latent.clone();
+    decoder.attention_of = MixerOf::new(move |leaves, layer| {
+        Some(described.build(leaves, "self_attn", |leaves| {
+            Some(if own[layer] {
+                let kept = own.get(layer + 1).is_some_and(|own| !own);
+                KeySelection::Indexer(Box::new(sizes.build(leaves, hidden_size, kept)))
+            } else {
+                KeySelection::Previous { top_k: sizes.top_k }
+            })
+        }))
+    });
+    let sparse = sparse_layers(config, layers, |layer| layer >= first)?;
+    with_v3_experts(config, &mut decoder, sparse)?;
+    let mut spec = decoder.build()?;
+    ignore_layers_behind(&mut spec, config, layers)?;
+    Ok(spec)
+}

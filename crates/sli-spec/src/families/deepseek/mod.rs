@@ -1,0 +1,97 @@
+//! DeepSeek's experts (sigmoid scores, a bias for the choice, groups) and latent attention, with
+//! the types that took over the one or the other.
+
+mod grouped;
+mod indexed;
+mod latent;
+mod longcat;
+mod uneven;
+
+use crate::build::pattern;
+use crate::families::decoder::Decoder;
+use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
+use crate::families::mixture::mix;
+use crate::{Activation, Config, ModelSpec, Renormalize, RouterScore, SpecError};
+
+pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
+pub use self::indexed::{deepseek_v32, glm_moe_dsa};
+pub use self::latent::{axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, youtu};
+pub use self::longcat::longcat_flash;
+pub use self::uneven::{beam, laguna, mimo_v2_flash};
+
+/// Sigmoid scores, a bias for the choice, groups by their two best, a shared network.
+fn v3_experts(config: &Config, count: &str, activation: Activation) -> Result<Experts, SpecError> {
+    let inner = config.size("moe_intermediate_size")?;
+    let mut experts = Experts {
+        score: RouterScore::Sigmoid,
+        choice_bias: &["mlp.gate.e_score_correction_bias"],
+        scale: config
+            .optional_number("routed_scaling_factor")?
+            .unwrap_or(1.0),
+        ..Experts::new(config, [count, "num_experts_per_tok"], inner, activation)?
+    };
+    if config.flag("norm_topk_prob")? {
+        experts.renormalize = Renormalize::Sum { plus: 1e-20 };
+    }
+    experts.limit_to_groups(config, 2)?;
+    published_router(config, "noaux_tc", "sigmoid")?;
+    Ok(experts)
+}
+
+/// What files from before the types' own code say about the router.
+fn published_router(config: &Config, method: &str, score: &str) -> Result<(), SpecError> {
+    config.neutral(
+        "topk_method",
+        &[method.into()],
+        "another way to choose experts",
+    )?;
+    // dots.llm1 names the method there.
+    let scores = [score.into(), method.into()];
+    config.neutral("scoring_func", &scores, "other scores of experts")?;
+    Ok(())
+}
+
+fn shared(experts: &mut Experts, count: usize) {
+    experts.shared = Some(Shared {
+        tensors: SHARED_EXPERTS,
+        intermediate_size: experts.intermediate_size * count,
+        bias: false,
+        activation: experts.activation,
+        gate: None,
+    });
+}
+
+/// Queries, keys and values as in Llama, DeepSeek-V3's experts.
+fn with_v3_experts<'c>(
+    config: &'c Config,
+    decoder: &mut Decoder<'c>,
+    sparse: Vec<bool>,
+) -> Result<(), SpecError> {
+    let mut experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
+    shared(&mut experts, config.heads("n_shared_experts")?);
+    mix(decoder, experts, move |layer| sparse[layer]);
+    Ok(())
+}
+
+fn from_first(config: &Config, layers: usize) -> Result<Vec<bool>, SpecError> {
+    let first = config.index("first_k_dense_replace")?;
+    config.neutral("moe_layer_freq", &[1.into()], "every layer has experts")?;
+    Ok((0..layers).map(|layer| layer >= first).collect())
+}
+
+/// Layers for the prediction of several tokens, which files carry behind the last layer.
+fn ignore_layers_behind(
+    spec: &mut ModelSpec,
+    config: &Config,
+    layers: usize,
+) -> Result<(), SpecError> {
+    let behind = match config.value("num_nextn_predict_layers") {
+        Some(_) => config.index("num_nextn_predict_layers")?,
+        None => 1,
+    };
+    for layer in layers..layers.saturating_add(behind.clamp(1, 16)) {
+        spec.ignored
+            .push(pattern(format!("model.layers.{layer}.*")));
+    }
+    Ok(())
+}

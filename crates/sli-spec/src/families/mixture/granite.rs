@@ -1,0 +1,106 @@
+//! Granite: experts stacked in one tensor, scaled residuals.
+
+use super::{attention_bias, mix, plain, sinks};
+use crate::families::decoder::Decoder;
+use crate::families::experts::{ExpertTensors, Experts, Shared, SharedTensors};
+use crate::rope::RopeOptions;
+use crate::{Config, ModelSpec, RouterScore, SpecError};
+
+/// Granite's multipliers, a softmax over the chosen logits.
+fn granite<'c>(
+    config: &'c Config,
+    stacked: [&'static str; 2],
+    router: &'static str,
+) -> Result<(Decoder<'c>, Experts), SpecError> {
+    let mut decoder = plain(config)?;
+    attention_bias(config, &mut decoder)?;
+    decoder.embedding_scale = config.number("embedding_multiplier")?;
+    decoder.residual_scale = config.number("residual_multiplier")?;
+    decoder.attention_scale = config.number("attention_multiplier")?;
+    decoder.logit_scale = 1.0 / config.positive("logits_scaling")?;
+    let experts = Experts {
+        tensors: ExpertTensors::Stacked(stacked),
+        router,
+        score: RouterScore::SoftmaxOfTopK,
+        ..Experts::new(
+            config,
+            ["num_local_experts", "num_experts_per_tok"],
+            decoder.intermediate_size,
+            decoder.activation,
+        )?
+    };
+    Ok((decoder, experts))
+}
+
+const GRANITE_EXPERTS: [&str; 2] = [
+    "block_sparse_moe.input_linear.weight",
+    "block_sparse_moe.output_linear.weight",
+];
+
+fn granite_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecError> {
+    let size = config.index("shared_intermediate_size")?;
+    if size > 0 {
+        experts.shared = Some(Shared {
+            tensors: SharedTensors::Fused(["shared_mlp.input_linear", "shared_mlp.output_linear"]),
+            intermediate_size: size,
+            bias: false,
+            activation: experts.activation,
+            gate: None,
+        });
+    }
+    Ok(())
+}
+
+/// Granite 3 MoE.
+pub fn granitemoe(config: &Config) -> Result<ModelSpec, SpecError> {
+    let (mut decoder, experts) = granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    mix(&mut decoder, experts, |_| true);
+    decoder.build()
+}
+
+/// Granite MoE with an always-on network.
+pub fn granitemoeshared(config: &Config) -> Result<ModelSpec, SpecError> {
+    let (mut decoder, mut experts) =
+        granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
+    granite_shared(config, &mut experts)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    mix(&mut decoder, experts, |_| true);
+    decoder.build()
+}
+
+/// Granite MoE with windows, sinks and a base of the rotation for each layer.
+pub fn granitemoe_swa(config: &Config) -> Result<ModelSpec, SpecError> {
+    const EXPERTS: [&str; 2] = [
+        "block_sparse_moe.experts.gate_up_proj",
+        "block_sparse_moe.experts.down_proj",
+    ];
+    let (mut decoder, mut experts) = granite(config, EXPERTS, "block_sparse_moe.router")?;
+    granite_shared(config, &mut experts)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    if let Some(bases) = config.numbers("layer_rope_theta")? {
+        if bases.len() != decoder.layers() {
+            let expected = format!("one entry for each of {} layers", decoder.layers());
+            return Err(config.invalid("layer_rope_theta", expected));
+        }
+        for (rope, base) in decoder.ropes.iter_mut().zip(bases) {
+            if base == 0.0 {
+                *rope = None;
+            } else if let Some(rope) = rope {
+                rope.theta = base;
+            }
+        }
+    }
+    let window = config.optional_size("sliding_window")?;
+    decoder.mask_by_layer_types(window, |layer| {
+        if layer % 4 == 0 {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    mix(&mut decoder, experts, |_| true);
+    let mut spec = decoder.build()?;
+    sinks(&mut spec, "self_attn.sinks", |_| true);
+    Ok(spec)
+}

@@ -1,0 +1,140 @@
+//! Mixtures of experts on Llama-like attention.
+
+mod dbrx;
+mod gpt_oss;
+mod granite;
+mod hunyuan;
+mod jetmoe;
+mod llama4;
+mod mixtral;
+mod qwen;
+mod windows;
+
+use crate::build::{Leaves, NormStyle};
+use crate::families::decoder::{Decoder, MixerOf};
+use crate::families::experts::Experts;
+use crate::rope::{Rope, RopeOptions};
+use crate::{Attention, Config, Mixer, ModelSpec, SpecError};
+
+pub use self::dbrx::dbrx;
+pub use self::gpt_oss::{aria_text, gpt_oss, openai_privacy_filter};
+pub use self::granite::{granitemoe, granitemoe_swa, granitemoeshared};
+pub use self::hunyuan::hunyuan_v1_moe;
+pub use self::jetmoe::jetmoe;
+pub use self::llama4::{ernie4_5_moe, llama4_text};
+pub use self::mixtral::{minimax_m2, mixtral, phimoe};
+pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
+pub use self::windows::{afmoe, flint, kolibri1};
+
+/// RMS norms, `hidden_act`, no rotation yet.
+pub(super) fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
+    let mut decoder = Decoder::new(config, norm)?;
+    decoder.family = "mixture";
+    decoder.activation = config.activation("hidden_act")?;
+    Ok(decoder)
+}
+
+/// `attention_bias` on all four projections.
+pub(super) fn attention_bias(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.output_bias = decoder.query_key_value_bias;
+    Ok(())
+}
+
+/// Experts instead of the feed-forward network in some layers.
+pub(super) fn mix<'c>(
+    decoder: &mut Decoder<'c>,
+    experts: Experts,
+    sparse: impl Fn(usize) -> bool + 'c,
+) {
+    let hidden_size = decoder.hidden_size;
+    decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
+        sparse(layer).then(|| experts.build(leaves, hidden_size))
+    });
+}
+
+/// Changes the attention of every layer, with weights behind the layer's others.
+pub(super) fn amend(spec: &mut ModelSpec, change: impl Fn(&mut Leaves, usize, &mut Attention)) {
+    for stack in &mut spec.stacks {
+        for (index, layer) in stack.layers.iter_mut().enumerate() {
+            let mut leaves = Leaves::reopen(layer);
+            for branch in layer.steps.iter_mut().flat_map(|step| &mut step.branches) {
+                if let Mixer::Attention(attention) = &mut branch.mixer {
+                    change(&mut leaves, index, attention);
+                }
+            }
+            layer.leaves = leaves.finish();
+        }
+    }
+}
+
+/// Which layers have experts, by `mlp_layer_types`.
+pub(super) fn sparse_layers(
+    config: &Config,
+    layers: usize,
+    otherwise: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, SpecError> {
+    let Some(types) = config.texts("mlp_layer_types")? else {
+        return Ok((0..layers).map(otherwise).collect());
+    };
+    if types.len() != layers {
+        let expected = format!("one entry for each of {layers} layers");
+        return Err(config.invalid("mlp_layer_types", expected));
+    }
+    let sparse = |kind: &String| match kind.as_str() {
+        "sparse" => Ok(true),
+        "dense" => Ok(false),
+        _ => Err(config.unsupported("mlp_layer_types", "layers are `dense` or `sparse`")),
+    };
+    types.iter().map(sparse).collect()
+}
+
+/// A learned logit per head in some layers.
+fn sinks(spec: &mut ModelSpec, name: &str, has: impl Fn(usize) -> bool) {
+    amend(spec, |leaves, layer, attention| {
+        if has(layer) {
+            let source = leaves.tensor(name);
+            let shape = [attention.heads];
+            attention.sinks = Some(leaves.weight(source, &shape, crate::Shard::Column));
+        }
+    });
+}
+
+/// Whether the file has rotations by kind of layer; a kind that no layer is counts as read.
+pub(super) fn by_kind(config: &Config) -> Result<bool, SpecError> {
+    let Some(kinds) = config.nested("rope_parameters")? else {
+        return Ok(false);
+    };
+    kinds.ignore(&["full_attention", "sliding_attention"]);
+    Ok(true)
+}
+
+/// A rotation for each kind of layer.
+fn rotate_by_kind(
+    config: &Config,
+    decoder: &mut Decoder<'_>,
+    kinds: &[String],
+    partial: Option<f64>,
+    default: impl Fn(&str) -> (f64, f64),
+) -> Result<(), SpecError> {
+    let described = by_kind(config)?;
+    for (layer, kind) in kinds.iter().enumerate() {
+        let options = RopeOptions {
+            partial: partial.is_some(),
+            layer_type: Some(kind),
+            default_partial: partial.unwrap_or(1.0),
+            ..RopeOptions::new(decoder.head_dim)
+        };
+        decoder.ropes[layer] = if described {
+            Rope::from_config(config, &options)?
+        } else {
+            let (theta, fraction) = default(kind);
+            Some(Rope::plain(
+                (decoder.head_dim as f64 * fraction) as usize,
+                theta,
+            ))
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Qwen's experts, with those that took over their keys.
+
+use super::{amend, attention_bias, mix, plain, rotate_by_kind, sparse_layers};
+use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::experts::{Experts, SHARED_EXPERT, Shared, SharedTensors};
+use crate::rope::RopeOptions;
+use crate::{Activation, Config, Mask, ModelSpec, NormSpan, Renormalize, SpecError};
+
+/// Qwen's `decoder_sparse_step` and `mlp_only_layers`.
+pub(super) fn qwen_layers(
+    config: &Config,
+    layers: usize,
+    dense: &[usize],
+) -> Result<Vec<bool>, SpecError> {
+    let step = config.size("decoder_sparse_step")?;
+    let only = match config.numbers("mlp_only_layers")? {
+        Some(only) => only,
+        None => dense.iter().map(|&layer| layer as f64).collect(),
+    };
+    Ok((0..layers)
+        .map(|layer| !only.contains(&(layer as f64)) && (layer + 1) % step == 0)
+        .collect())
+}
+
+/// Softmax over all experts, `norm_topk_prob`.
+pub(super) fn qwen_experts(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecError> {
+    let mut experts = Experts::new(
+        config,
+        ["num_experts", "num_experts_per_tok"],
+        config.size("moe_intermediate_size")?,
+        decoder.activation,
+    )?;
+    if config.flag("norm_topk_prob")? {
+        experts.renormalize = Renormalize::Sum { plus: 0.0 };
+    }
+    Ok(experts)
+}
+
+pub(super) fn shared_expert(
+    config: &Config,
+    tensors: SharedTensors,
+    key: &str,
+    activation: Activation,
+) -> Result<Shared, SpecError> {
+    Ok(Shared {
+        tensors,
+        intermediate_size: config.size(key)?,
+        bias: false,
+        activation,
+        gate: None,
+    })
+}
+
+/// Qwen2-MoE: a shared expert with a gate.
+pub fn qwen2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    decoder.query_key_value_bias = config.flag("qkv_bias")?;
+    let (window, last) = (
+        config.index("sliding_window")?,
+        config.index("max_window_layers")?,
+    );
+    let windows = config.flag("use_sliding_window")?;
+    // A window of 0 leaves nothing to see; the class gives it to files that use none.
+    let window = (windows && window > 0).then_some(window);
+    decoder.mask_by_layer_types(window, |layer| {
+        if windows && layer < last && layer % 2 == 0 {
+            "sliding_attention"
+        } else {
+            "full_attention"
+        }
+    })?;
+    let sparse = qwen_layers(config, decoder.layers(), &[])?;
+    let mut experts = qwen_experts(config, &decoder)?;
+    experts.shared = Some(Shared {
+        gate: Some("mlp.shared_expert_gate"),
+        ..shared_expert(
+            config,
+            SHARED_EXPERT,
+            "shared_expert_intermediate_size",
+            decoder.activation,
+        )?
+    });
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    decoder.build()
+}
+
+/// Qwen3-MoE: a norm of each query and key head, no shared expert.
+pub fn qwen3_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    attention_bias(config, &mut decoder)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    // Left over from Qwen3's configuration: one window for all layers here.
+    config.ignore(&["max_window_layers"]);
+    let window = config.optional_size("sliding_window")?;
+    if let (Some(window), true) = (window, config.flag("use_sliding_window")?) {
+        decoder.masks.fill(Mask::CausalWindow(window));
+    }
+    let sparse = qwen_layers(config, decoder.layers(), &[])?;
+    let experts = qwen_experts(config, &decoder)?;
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    decoder.build()
+}
+
+/// OLMoE: queries and keys are normalised over all heads at once, then limited.
+pub fn olmoe(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = olmo_experts(config)?;
+    decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
+    let clip = config.optional_positive("clip_qkv")?;
+    let mut spec = decoder.build()?;
+    amend(&mut spec, |_, _, attention| attention.clip = clip);
+    Ok(spec)
+}
+
+/// FlexOlmo: OLMo 2 with experts.
+pub fn flex_olmo(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = olmo_experts(config)?;
+    decoder.arrangement = Arrangement::Post {
+        attention: "post_attention_layernorm",
+        feed_forward: "post_feedforward_layernorm",
+    };
+    decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
+    decoder.build()
+}
+
+fn olmo_experts(config: &Config) -> Result<Decoder<'_>, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    attention_bias(config, &mut decoder)?;
+    let mut experts = Experts::new(
+        config,
+        ["num_experts", "num_experts_per_tok"],
+        decoder.intermediate_size,
+        decoder.activation,
+    )?;
+    if config.flag("norm_topk_prob")? {
+        experts.renormalize = Renormalize::Sum { plus: 0.0 };
+    }
+    mix(&mut decoder, experts, |_| true);
+    Ok(decoder)
+}
+
+/// Mellum.
+pub fn mellum(config: &Config) -> Result<ModelSpec, SpecError> {
+    let mut decoder = plain(config)?;
+    attention_bias(config, &mut decoder)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    let window = config.optional_size("sliding_window")?;
+    let kinds = crate::build::layer_types(config, decoder.layers(), |_| "full_attention")?;
+    decoder.mask_by_layer_types(window, |_| "full_attention")?;
+    rotate_by_kind(config, &mut decoder, &kinds, Some(1.0), |kind| {
+        (
+            if kind == "full_attention" {
+                500_000.0
+            } else {
+                10_000.0
+            },
+            1.0,
+        )
+    })?;
+    config.ignore(&[
+        "num_nextn_predict_layers",
+        "mtp_layer_types",
+        "mtp_mlp_layer_types",
+    ]);
+    let sparse = sparse_layers(config, decoder.layers(), |_| true)?;
+    let experts = qwen_experts(config, &decoder)?;
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    let mut spec = decoder.build()?;
+    spec.ignored.push("mtp.*");
+    Ok(spec)
+}

@@ -1,0 +1,137 @@
+//! What enters the first layer.
+
+use serde::Serialize;
+
+use super::layer::{Linear, Norm};
+use crate::source::{Leaf, WeightIndex};
+
+/// Token ids to the input of the first layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Embedding {
+    /// Weights, in order of use.
+    pub leaves: Vec<Leaf>,
+    /// Token table `[vocab, width]`.
+    pub tokens: WeightIndex,
+    /// Features of a row of the token table (differs from the hidden size with `projection`).
+    pub width: usize,
+    /// Factor on the token embedding alone.
+    pub scale: f64,
+    /// Norm of the token embedding alone, before anything is added.
+    pub token_norm: Option<Norm>,
+    /// Added position embedding.
+    pub positions: Option<PositionTable>,
+    /// Token-type table `[types, width]`; type 0 where the record gives none.
+    pub token_types: Option<TokenTypes>,
+    /// Norm of the sum.
+    pub norm: Option<Norm>,
+    /// `[hidden, width]` after the norm (ALBERT, ELECTRA) .
+    pub projection: Option<Linear>,
+    /// `true`: positions are added after the projection (OPT-350m).
+    pub positions_after_projection: bool,
+    /// Further residual streams: `[hidden, hidden]` each, of the embedding, scaled to its magnitude
+    /// (AltUp).
+    pub streams: Vec<Linear>,
+    /// Inputs of the layers beside the hidden state.
+    pub layer_inputs: Option<LayerInputs>,
+}
+
+/// An input of its own for every layer, of the token and of its embedding (Gemma 3n):
+/// `scale * (norm(projection_scale * projection(embedding)) + table_scale * table[token])`, in parts of
+/// one layer each.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerInputs {
+    /// `[rows, layers * width]`.
+    pub table: WeightIndex,
+    /// Rows of the table.
+    pub rows: usize,
+    /// A token beyond the rows reads row 0 (Gemma 3n); else it is no token of the model (Gemma 4).
+    pub beyond_is_first: bool,
+    /// Factor on the table's rows.
+    pub table_scale: f64,
+    /// `[layers * width, hidden]`.
+    pub projection: Linear,
+    /// Factor on the projected embedding.
+    pub projection_scale: f64,
+    /// Norm of every layer's part `[width]`.
+    pub norm: Norm,
+    /// Factor on the sum.
+    pub scale: f64,
+    /// Features a layer.
+    pub width: usize,
+    /// Layers.
+    pub layers: usize,
+}
+
+/// A table of token-type embeddings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenTypes {
+    /// `[types, width]`, added to the token embedding.
+    pub weight: WeightIndex,
+    /// Number of types.
+    pub types: usize,
+    /// Where a token's type comes from.
+    pub rule: TypeRule,
+}
+
+/// Where token types come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum TypeRule {
+    /// The record; 0 where it gives none.
+    Given,
+    /// The token: 0 for the prompt and for padding, else this one (CPM-Ant).
+    OfToken {
+        /// The padding token.
+        padding: u32,
+        /// Type of every other token of a record.
+        other: u32,
+    },
+}
+
+/// Position embeddings that are added to the token embedding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum PositionTable {
+    /// Learned `[rows, width]`; position `p` reads row `p + offset`.
+    Learned {
+        /// The table.
+        weight: WeightIndex,
+        /// Rows in front of position 0.
+        offset: usize,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// Computed sines and cosines.
+    Sinusoidal(Sinusoidal),
+}
+
+/// A fixed sinusoidal table (Vaswani et al. 2017): `frequency[i] = 10000^(-i / denominator)`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Sinusoidal {
+    /// Added to the position before the angle is taken.
+    pub offset: usize,
+    /// Sine and cosine alternate (`false`: all sines, then all cosines).
+    pub interleaved: bool,
+    /// Denominator of the exponent: `width / 2` (Vaswani) or `width / 2 - 1` (tensor2tensor).
+    pub denominator: f64,
+    /// The row (position and offset) that is zero: the padding token's, in fairseq's tables.
+    pub zero_row: Option<usize>,
+}
+
+impl Embedding {
+    /// A token table and nothing else.
+    pub fn of_tokens(tokens: WeightIndex, width: usize, leaves: Vec<Leaf>) -> Self {
+        Self {
+            leaves,
+            tokens,
+            width,
+            scale: 1.0,
+            token_norm: None,
+            positions: None,
+            token_types: None,
+            norm: None,
+            projection: None,
+            positions_after_projection: false,
+            streams: Vec::new(),
+            layer_inputs: None,
+        }
+    }
+}

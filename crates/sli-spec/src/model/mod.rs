@@ -1,0 +1,243 @@
+//! The description of a model: stacks of layers, layers of steps, steps of mixers.
+//!
+//! A [`Layer`]'s `leaves` are the only list of its weights, in the order of use; everything else
+//! holds [`crate::WeightIndex`]es into that list. Shapes are `[out, in]`; activations are `[tokens, features]`.
+
+mod attention;
+mod embedding;
+mod experts;
+mod feed_forward;
+mod head;
+mod latent;
+mod layer;
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use crate::source::Leaf;
+
+pub use self::attention::{
+    Alibi, Attention, Differential, DynamicMask, HeadNorm, KeyValue, Mask, NormSpan, OutputGate,
+    Position, QueryTemperature, RelativeBuckets, SharedKeys,
+};
+pub use self::embedding::{
+    Embedding, LayerInputs, PositionTable, Sinusoidal, TokenTypes, TypeRule,
+};
+pub use self::experts::{
+    MixtureOfAttention, MixtureOfExperts, Renormalize, Router, RouterGroups, RouterScore,
+};
+pub use self::feed_forward::{Activation, ClampedGate, FeedForward, Xielu};
+pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
+pub use self::latent::{Indexer, KeySelection, LatentAttention};
+pub use self::layer::{
+    Branch, Gain, Layer, LayerInput, Linear, LowRank, Mixer, Norm, NormKind, Slot,
+    SparseFeedForward, Step, StreamUpdate, Streams, Write,
+};
+
+/// A whole model.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelSpec {
+    /// `model_type` of the configuration.
+    pub model_type: String,
+    /// The family that described it.
+    pub family: &'static str,
+    /// Prefix of the base model in tensor names (`model.`); a checkpoint of the bare base model
+    /// lacks it.
+    pub base_prefix: &'static str,
+    /// Tensors that files of this family carry and that nothing needs (`*` matches any run).
+    pub ignored: Vec<&'static str>,
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// How long a record may be.
+    pub length_limit: LengthLimit,
+    /// First position id of a record.
+    pub positions: PositionIds,
+    /// Rows of the token table that run in front of every record (CPM-Ant). Results are of the
+    /// record's own tokens only.
+    pub prompt: Vec<u32>,
+    /// Vision tower, projector, encoder, decoder: in order of execution.
+    pub stacks: Vec<Stack>,
+}
+
+/// How long a record may be, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum LengthLimit {
+    /// Dynamic rope, ALiBi, relative buckets, recurrences.
+    None,
+    /// A learned position table has this many usable rows.
+    Table(usize),
+    /// Positions beyond this were not trained; they can be computed.
+    Trained(usize),
+}
+
+/// How position ids follow from a record's tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum PositionIds {
+    /// 0, 1, 2, ...
+    Sequential,
+    /// RoBERTa: `padding + 1 +` the number of non-padding tokens before; a padding token has
+    /// position `padding`.
+    AfterPadding {
+        /// `pad_token_id`.
+        padding: u32,
+    },
+    /// ChatGLM: what stands in front of the first `begin` is the context, which sees all of itself;
+    /// the rest fills one mask of the context. Learned tables are not used; a rotation names its
+    /// [`PositionAxis`](crate::rope::PositionAxis). A record without `begin`, or without a mask, has
+    /// no positions.
+    Blocks {
+        /// The first token of the generated part.
+        begin: u32,
+        /// Masks: the first of these that the record has, at its first place.
+        masks: [u32; 2],
+    },
+}
+
+/// Layers that share one width and one sequence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Stack {
+    /// `decoder`, `encoder`, `vision`, ...: names the output files.
+    pub name: &'static str,
+    /// Features of the hidden state.
+    pub hidden_size: usize,
+    /// What enters the first layer.
+    pub embedding: Embedding,
+    /// The layers, in order of execution.
+    pub layers: Vec<Layer>,
+    /// What follows the last layer.
+    pub head: Head,
+}
+
+impl ModelSpec {
+    /// Token ids from here on are not the model's: the vocabulary, or the shorter table of the
+    /// layers' own inputs.
+    pub fn usable_tokens(&self) -> usize {
+        let inputs = self.stacks.iter().filter_map(|stack| {
+            let inputs = stack.embedding.layer_inputs.as_ref();
+            inputs.filter(|inputs| !inputs.beyond_is_first)
+        });
+        let rows = inputs.map(|inputs| inputs.rows);
+        rows.fold(self.vocab_size, usize::min)
+    }
+
+    /// The stack whose end carries the logits and the pooled output: the last one.
+    ///
+    /// # Panics
+    /// If the description has no stack, which no family produces.
+    pub fn output_stack(&self) -> &Stack {
+        &self.stacks[self.stacks.len() - 1]
+    }
+
+    /// Number of parameters, a tied weight counted once. `present` tells whether an optional part
+    /// (`pooler`, `lm_head`) is there.
+    pub fn parameters(&self, present: impl Fn(&str) -> bool) -> u64 {
+        let mut seen = HashSet::new();
+        self.leaves()
+            .filter(|leaf| !leaf.constant && leaf.optional.is_none_or(&present))
+            .filter(|leaf| seen.insert(&leaf.source))
+            .fold(0, |sum, leaf| sum.saturating_add(leaf.elements()))
+    }
+
+    /// Every leaf of the model with the place it belongs to.
+    pub fn leaves(&self) -> impl Iterator<Item = &Leaf> {
+        self.stacks.iter().flat_map(|stack| {
+            stack
+                .embedding
+                .leaves
+                .iter()
+                .chain(stack.layers.iter().flat_map(|layer| &layer.leaves))
+                .chain(&stack.head.leaves)
+        })
+    }
+}
+
+/// How a record divides under [`PositionIds::Blocks`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Tokens in front of the generated part.
+    pub context: usize,
+    /// Position of the mask that the generated part fills.
+    pub mask: usize,
+}
+
+impl PositionIds {
+    /// How a record divides; an error says what it lacks.
+    pub fn blocks(self, tokens: &[u32]) -> Result<Option<Blocks>, String> {
+        let Self::Blocks { begin, masks } = self else {
+            return Ok(None);
+        };
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        let place = |wanted: u32| tokens.iter().position(|&token| token == wanted);
+        let context = place(begin)
+            .ok_or_else(|| format!("token {begin}, which begins the generated part, is missing"))?;
+        let mask = masks
+            .into_iter()
+            .find_map(place)
+            .ok_or_else(|| format!("neither mask token ({} or {}) is there", masks[0], masks[1]))?;
+        Ok(Some(Blocks { context, mask }))
+    }
+}
+
+impl Stack {
+    /// Residual streams: the hidden state and the stashes that go beside it.
+    pub fn streams(&self) -> usize {
+        1 + self.embedding.streams.len()
+    }
+
+    /// Layers whose keys and values later layers use, with their widths.
+    pub fn shared_keys(&self) -> Vec<SharedKeys> {
+        let attentions = || {
+            let layers = self.layers.iter().enumerate();
+            layers.flat_map(|(index, layer)| {
+                let branches = layer.steps.iter().flat_map(|step| &step.branches);
+                branches.filter_map(move |branch| match &branch.mixer {
+                    Mixer::Attention(attention) => Some((index, attention)),
+                    _ => None,
+                })
+            })
+        };
+        let used = |layer| {
+            attentions().any(|(_, attention)| attention.key_value == KeyValue::OfLayer(layer))
+        };
+        attentions()
+            .filter(|&(layer, _)| used(layer))
+            .map(|(layer, attention)| SharedKeys {
+                layer,
+                keys: attention.kv_heads * attention.head_dim,
+                values: attention.kv_heads * attention.value_dim,
+            })
+            .collect()
+    }
+
+    /// Whether no token sees a later one.
+    pub fn is_causal(&self) -> bool {
+        let mixers = self.layers.iter().flat_map(|layer| &layer.steps);
+        mixers.flat_map(|step| &step.branches).all(|branch| {
+            let mask = match &branch.mixer {
+                Mixer::Attention(attention) => attention.mask,
+                Mixer::LatentAttention(attention) => attention.mask,
+                Mixer::MixtureOfAttention(attention) => attention.mask,
+                Mixer::FeedForward(_)
+                | Mixer::MixtureOfExperts(_)
+                | Mixer::SparseFeedForward(_)
+                | Mixer::LowRank(_)
+                | Mixer::LayerInput(_)
+                | Mixer::Streams(_)
+                | Mixer::Linear(_)
+                | Mixer::Identity => {
+                    return true;
+                }
+            };
+            match mask {
+                Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
+                Mask::Full
+                | Mask::FullButPadding(_)
+                | Mask::Window(_)
+                | Mask::CausalAfterContext => false,
+            }
+        })
+    }
+}
