@@ -27,7 +27,7 @@ LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "se
 TABLES = re.compile(r"^(bert|roberta|distilbert|gpt2|gpt-sw3|gpt_bigcode|gpt_neo|openai-gpt|imagegpt|biogpt|opt|xglm|ctrl|mpt|gptj|codegen)$")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 SIZES = re.compile(
-    r"(intermediate_size|ffn_dim|d_ff|dff|n_inner|ffn_hidden_size|hidden_dim|intermediate_size_mlp|prefix_dense_intermediate_size|expert_ffn_hidden_size)$"
+    r"(intermediate_size|ffn_dim|d_ff|dim_ff|dff|n_inner|ffn_hidden_size|hidden_dim|intermediate_size_mlp|prefix_dense_intermediate_size|expert_ffn_hidden_size)$"
 )
 WINDOWS = re.compile(r"(sliding_window|sliding_window_size|attention_window_size|window_size|attention_chunk_size|index_topk|keep_window_size)$")
 KINDS = {
@@ -44,6 +44,7 @@ CHOICES = {
     "attn_logit_softcapping": [None, 3.0, 50.0],
     "clip_qkv": [None, 0.4, 1.5],
     "decoder_sparse_step": [1, 2, 3],
+    "dim_head": [8, 16, 24],
     "dim_model_base": [16, 32, 256],
     "expansion_ratio": [2, 3, 4],
     "expert_selection_fn": ["softmax", "sigmoid"],
@@ -277,8 +278,12 @@ def mutated(rng, base):
             return config, changes
 
 
+# Keys that a class reads without having them among its own.
+UNLISTED = {"emu3_text_model": {"attention_bias": False, "mlp_bias": False}}
+
+
 def drawn(rng, base):
-    config = copy.deepcopy(base)
+    config = {**UNLISTED.get(base["model_type"], {}), **copy.deepcopy(base)}
     probe = random.Random(0)
     keys = [key for key, value in config.items() if other(probe, key, value, config) is not Nothing or key == "rope_parameters"]
     chosen = rng.sample(keys, min(len(keys), rng.choice([1, 2, 3, 5, 8])))

@@ -2,14 +2,15 @@
 //! once in a super-batch, and nothing of the others.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, UInt32Array, UInt64Array};
+use arrow::array::{Array, AsArray, RecordBatch, UInt32Array, UInt64Array};
+use arrow::datatypes::{Float32Type, Float64Type, UInt32Type, UInt64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use sli_checkpoint::source::CountingSource;
 use sli_checkpoint::{Checkpoint, LocalSource, TensorInfo};
@@ -24,7 +25,7 @@ use sli_testing::{Golden, Stored};
 
 fn settings(memory: u64) -> Settings {
     Settings {
-        takes: vec![Take::Profile],
+        takes: vec![Take::Profile, Take::Router],
         memory,
         threads: 1,
         compute: Compute::F32,
@@ -212,6 +213,95 @@ fn check(name: &str, stacked: Option<(&str, usize)>, memory: Option<u64>) {
     }
     assert!(missed > 0, "{name}: every expert was chosen");
     assert!(!hit.is_empty(), "{name}: no expert was chosen");
+}
+
+fn tables(file: &Path) -> Vec<RecordBatch> {
+    let file = fs_err::File::open(file).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file.into_file()).unwrap();
+    reader.build().unwrap().map(Result::unwrap).collect()
+}
+
+/// Tokens and the sum of their weights, by layer and expert, as the choices of single tokens add up.
+fn loads_of_choices(out: &Path, top_k: usize) -> BTreeMap<(u32, u32), (u64, f64)> {
+    let mut loads = BTreeMap::new();
+    for batch in tables(&out.join("router.parquet")) {
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let layers = column("layer").as_primitive::<UInt32Type>();
+        let (ids, weights) = (column("expert_ids"), column("weights"));
+        for row in 0..batch.num_rows() {
+            let ids = ids.as_list::<i32>().value(row);
+            let weights = weights.as_list::<i32>().value(row);
+            let (ids, weights) = (ids.as_list::<i32>(), weights.as_list::<i32>());
+            for token in 0..ids.len() {
+                let (ids, weights) = (ids.value(token), weights.value(token));
+                let ids = ids.as_primitive::<UInt32Type>().values();
+                let weights = weights.as_primitive::<Float32Type>().values();
+                assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), top_k);
+                // Mixtral's weights of the chosen experts sum to one.
+                assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+                for (&id, &weight) in ids.iter().zip(weights) {
+                    let load: &mut (u64, f64) = loads.entry((layers.value(row), id)).or_default();
+                    load.0 += 1;
+                    load.1 += f64::from(weight);
+                }
+            }
+        }
+    }
+    loads
+}
+
+#[test]
+fn the_load_of_experts_is_what_the_tokens_chose() {
+    let ran = Ran::new("mixtral-16-experts", &[3, 1, 4, 1, 5], None);
+    let out = ran.out();
+    let (layers, experts, top_k) = (4, 16, 2);
+    let loads = loads_of_choices(&out, top_k);
+    let of = |layer, expert| loads.get(&(layer, expert)).copied().unwrap_or_default();
+    let mut rows = 0;
+    for batch in tables(&out.join("experts.parquet")) {
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        for row in 0..batch.num_rows() {
+            let number = |name: &str| column(name).as_primitive::<UInt32Type>().value(row);
+            let (tokens, weight) = of(number("layer"), number("expert"));
+            let found = column("tokens").as_primitive::<UInt64Type>().value(row);
+            let sum = column("weight_sum").as_primitive::<Float64Type>();
+            assert_eq!(found, tokens);
+            assert!((sum.value(row) - weight).abs() < 1e-6);
+            rows += 1;
+        }
+    }
+    assert_eq!(
+        rows,
+        layers * experts,
+        "also the experts that no token chose"
+    );
+    let mut statistics = BTreeMap::new();
+    for batch in tables(&out.join("profile.parquet")) {
+        let text = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>();
+        let numbers = batch.column_by_name("layer").unwrap();
+        let values = batch.column_by_name("value").unwrap();
+        for row in (0..batch.num_rows()).filter(|&row| text("site").value(row) == "router") {
+            let layer = numbers.as_primitive::<UInt32Type>().value(row);
+            let value = values.as_primitive::<Float64Type>().value(row);
+            statistics.insert((layer, text("statistic").value(row).to_owned()), value);
+        }
+    }
+    for layer in 1..=layers as u32 {
+        let counts: Vec<u64> = (0..experts as u32).map(|e| of(layer, e).0).collect();
+        let total = counts.iter().sum::<u64>() as f64;
+        assert_eq!(total, 10.0, "five tokens, two experts each");
+        let shares = counts.iter().filter(|&&count| count > 0);
+        let entropy: f64 = shares
+            .map(|&count| count as f64 / total)
+            .map(|share| -share * share.ln())
+            .sum();
+        let unused = counts.iter().filter(|&&count| count == 0).count() as f64;
+        let found = |name: &str| statistics[&(layer, name.to_owned())];
+        assert!((found("entropy") - entropy).abs() < 1e-12);
+        assert!((found("balance") - entropy / 16_f64.ln()).abs() < 1e-12);
+        assert_eq!(found("unused_experts"), unused);
+        assert!(unused > 0.0);
+    }
 }
 
 #[test]
