@@ -341,6 +341,7 @@ impl<'a> Sweep<'a> {
             }
             // The head needs the room.
             self.scratch = Scratch::default();
+            store.passage().clear();
             let layer = context.layer(store, stack, Part::Head);
             for part in 0..parts.ranges.len() {
                 let (batch, slots) = parts.take(context, part)?;
@@ -348,6 +349,7 @@ impl<'a> Sweep<'a> {
                     .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
                 parts.put_back(part, batch, slots);
             }
+            store.passage().clear();
             store.release(&end_keys(context.model, stack, Part::Head));
         }
         Ok(())

@@ -242,16 +242,28 @@ impl Layer<'_> {
             }
             Some(mut kept) => {
                 kept.clear();
-                stream(self.model, compute, 1, &groups, |index, packed| {
-                    consume(index, &packed[0])?;
-                    let none = PackedWeights::new(0, 0, PackedKind::F32);
-                    kept.push(std::mem::replace(&mut packed[0], none));
-                    Ok(())
-                })?;
+                stream(
+                    self.model,
+                    compute,
+                    self.store.passage(),
+                    1,
+                    &groups,
+                    |index, packed| {
+                        consume(index, &packed[0])?;
+                        let none = PackedWeights::new(0, 0, PackedKind::F32);
+                        kept.push(std::mem::replace(&mut packed[0], none));
+                        Ok(())
+                    },
+                )?;
             }
-            None => stream(self.model, compute, 1, &groups, |index, packed| {
-                consume(index, &packed[0])
-            })?,
+            None => stream(
+                self.model,
+                compute,
+                self.store.passage(),
+                1,
+                &groups,
+                |index, packed| consume(index, &packed[0]),
+            )?,
         }
         results.log_sum_exp = states.iter().map(LseState::log_sum_exp).collect();
         Ok(results)

@@ -50,13 +50,20 @@ impl Layer<'_> {
                         }]
                     })
                     .collect();
-                stream(self.model, compute, 1, &groups, |index, packed| {
-                    let rows = tiles[index].clone();
-                    let bias = bias.map(|bias| &bias[rows.clone()]);
-                    let columns = out.reborrow().cols_range(rows);
-                    self.kernels.gemm(x, &packed[0], bias, Store::Set, columns);
-                    Ok(())
-                })
+                stream(
+                    self.model,
+                    compute,
+                    self.store.passage(),
+                    1,
+                    &groups,
+                    |index, packed| {
+                        let rows = tiles[index].clone();
+                        let bias = bias.map(|bias| &bias[rows.clone()]);
+                        let columns = out.reborrow().cols_range(rows);
+                        self.kernels.gemm(x, &packed[0], bias, Store::Set, columns);
+                        Ok(())
+                    },
+                )
             }
         }
     }

@@ -235,10 +235,17 @@ pub(crate) fn each(
         }
     }
     let compute = layer.kernels.compute();
-    stream(layer.model, compute, 1, &groups, |index, packed| {
-        let (id, stage) = works[index].clone();
-        consume(id, stage, packed)
-    })
+    stream(
+        layer.model,
+        compute,
+        layer.store.passage(),
+        1,
+        &groups,
+        |index, packed| {
+            let (id, stage) = works[index].clone();
+            consume(id, stage, packed)
+        },
+    )
 }
 
 /// The groups of one expert.

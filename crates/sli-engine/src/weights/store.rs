@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use sli_kernels::{Compute, PackedWeights};
 
 use super::load::{self, Staging, resident_bytes};
+use super::stream::Passage;
 use super::{LeafKey, Weight};
 use crate::error::EngineError;
 use crate::model::Model;
@@ -26,6 +27,7 @@ pub(crate) struct WeightStore<'m> {
     keep: bool,
     /// Tiles of the projection to logits, where they stay in memory.
     head: Option<Mutex<Vec<PackedWeights>>>,
+    passage: Passage,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -84,6 +86,7 @@ impl<'m> WeightStore<'m> {
             end,
             keep,
             head: None,
+            passage: Passage::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
         })
@@ -99,6 +102,11 @@ impl<'m> WeightStore<'m> {
     pub fn kept_head(&self) -> Option<MutexGuard<'_, Vec<PackedWeights>>> {
         let head = self.head.as_ref()?;
         Some(head.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The buffers of weights that are not scheduled but pass by.
+    pub fn passage(&self) -> &Passage {
+        &self.passage
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SendError, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use sli_checkpoint::ResolvedLeaf;
 use sli_kernels::{Compute, PackedKind, PackedWeights};
@@ -22,57 +23,124 @@ pub(crate) struct Piece<'a> {
     pub rows: Range<usize>,
 }
 
+/// The buffers that pieces pass by in, kept from one stream to the next: a layer at a grain of tiles is a
+/// stream for every matrix.
+#[derive(Default)]
+pub(crate) struct Passage(Mutex<Buffers>);
+
+#[derive(Default)]
+struct Buffers {
+    staging: Staging,
+    groups: Vec<Vec<PackedWeights>>,
+    /// The largest group that passed by, bytes: what a group's buffers may hold.
+    largest: u64,
+}
+
+impl Passage {
+    /// Frees the buffers.
+    pub fn clear(&self) {
+        drop(self.take());
+    }
+
+    fn take(&self) -> Buffers {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn put_back(&self, buffers: Buffers) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = buffers;
+    }
+}
+
 /// Reads groups of pieces in order on a thread of its own, at most `ahead + 1` groups in memory at
 /// a time, and hands each group to `consume` in order, which may keep pieces and leave others.
 pub(crate) fn stream(
     model: &Model,
     compute: Compute,
+    passage: &Passage,
     ahead: usize,
     groups: &[Vec<Piece<'_>>],
     mut consume: impl FnMut(usize, &mut [PackedWeights]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let ahead = ahead.max(1);
+    let mut buffers = passage.take();
+    buffers.groups.resize_with(ahead + 1, Vec::new);
     let (full_sender, full) = sync_channel::<Result<Vec<PackedWeights>, EngineError>>(ahead);
     let (empty_sender, empty) = sync_channel::<Vec<PackedWeights>>(ahead + 1);
-    for _ in 0..=ahead.min(groups.len()) {
+    for group in buffers.groups.drain(..) {
         // The channel has room for exactly these; it cannot be full.
-        let _ = empty_sender.try_send(Vec::new());
+        let _ = empty_sender.try_send(group);
     }
     // The closure owns this side of the channels: whichever way it ends, the reader sees them close.
     std::thread::scope(move |scope| {
         let (full, empty_sender) = (full, empty_sender);
-        scope.spawn(move || {
+        let reader = scope.spawn(move || {
             let mut reader = Reader {
                 model,
                 compute,
-                staging: Staging::default(),
+                buffers,
                 known: HashMap::new(),
             };
             for group in groups {
-                let Ok(mut packed) = empty.recv() else { return };
+                let Ok(mut packed) = empty.recv() else { break };
                 let read = reader.read_group(group, &mut packed);
                 let failed = read.is_err();
                 if full_sender.send(read.map(|()| packed)).is_err() || failed {
-                    return;
+                    break;
                 }
             }
+            (reader.buffers, empty)
         });
+        let mut last = Vec::new();
         for index in 0..groups.len() {
             let mut packed = model.clock.waiting(|| full.recv()).map_err(|_| {
                 EngineError::Request("the weight reader ended before its last piece".into())
             })??;
             consume(index, &mut packed)?;
-            // The reader is gone once its last piece is read.
-            let _ = empty_sender.send(packed);
+            // The reader may be gone, once its last piece is read.
+            if let Err(SendError(packed)) = empty_sender.send(packed) {
+                last.push(packed);
+            }
         }
-        Ok(())
+        match reader.join() {
+            Ok((mut buffers, empty)) => {
+                buffers.groups = empty.try_iter().chain(last).collect();
+                passage.put_back(buffers);
+                Ok(())
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
+}
+
+impl Buffers {
+    /// Gives `packed` a buffer for every piece, none that hold more in all than the largest group needs.
+    fn make_room(
+        &mut self,
+        group: &[Piece<'_>],
+        compute: Compute,
+        packed: &mut Vec<PackedWeights>,
+    ) {
+        let needs = group
+            .iter()
+            .map(|piece| load::packed_bytes(piece.leaf, piece.rows.len(), compute));
+        let needs: Vec<u64> = needs.collect();
+        self.largest = self.largest.max(needs.iter().sum());
+        let none = || PackedWeights::new(0, 0, PackedKind::F32);
+        packed.resize_with(group.len(), none);
+        let held = packed.iter().zip(&needs);
+        let held: u64 = held
+            .map(|(has, needs)| needs.max(&(has.bytes() as u64)).to_owned())
+            .sum();
+        if held > self.largest {
+            packed.fill_with(none);
+        }
+    }
 }
 
 struct Reader<'m> {
     model: &'m Model,
     compute: Compute,
-    staging: Staging,
+    buffers: Buffers,
     /// Whether two leaves lie between one another in a file.
     known: HashMap<(LeafKey, LeafKey), bool>,
 }
@@ -83,7 +151,7 @@ impl Reader<'_> {
         group: &[Piece<'_>],
         packed: &mut Vec<PackedWeights>,
     ) -> Result<(), EngineError> {
-        packed.resize_with(group.len(), || PackedWeights::new(0, 0, PackedKind::F32));
+        self.buffers.make_room(group, self.compute, packed);
         let mut start = 0;
         while start < group.len() {
             let mut end = start + 1;
@@ -94,7 +162,7 @@ impl Reader<'_> {
             let leaves: Vec<_> = pieces.iter().map(|piece| (piece.key, piece.leaf)).collect();
             let (slice, rows) = (pieces[0].slice, pieces[0].rows.clone());
             let (model, compute) = (self.model, self.compute);
-            let staging = &mut self.staging;
+            let staging = &mut self.buffers.staging;
             load::pack_rows(model, &leaves, slice, rows, compute, staging, packed)?;
             start = end;
         }
