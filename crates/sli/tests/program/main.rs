@@ -20,6 +20,7 @@ mod hostile_templates;
 mod inputs;
 mod kills;
 mod large_texts;
+mod memory;
 mod models;
 mod mutations;
 mod odd_files;

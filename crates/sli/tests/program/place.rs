@@ -49,21 +49,37 @@ impl Place {
     /// Writes `config.json` and a `model.safetensors` that fits it.
     pub fn write_model(&self, name: &str, config: &Value) {
         self.write(&format!("{name}/config.json"), config.to_string());
-        let text = config.to_string();
-        let built =
-            sli_spec::describe(&Config::parse(&text).unwrap(), &Options::default()).unwrap();
-        let mut tensors = BTreeMap::new();
-        for leaf in built.spec.leaves() {
-            match &leaf.source {
-                Source::Each { of, count } => {
-                    let of = stored_name(of);
-                    let each = (0..*count).map(|item| of.replace("{}", &item.to_string()));
-                    tensors.extend(each.map(|name| (name, leaf.shape[1..].to_vec())));
-                }
-                plain => _ = tensors.insert(stored_name(plain), leaf.shape.clone()),
+        let tensors = tensors_of(config);
+        self.write(&format!("{name}/model.safetensors"), safetensors(&tensors));
+    }
+
+    /// The same in bf16, where tensors beyond 4 MiB are zeros that take no room on the disk: for models of
+    /// real sizes.
+    pub fn write_large_model(&self, name: &str, config: &Value) {
+        use std::os::unix::fs::FileExt;
+        const WRITTEN: usize = 4 << 20;
+        let path = self.write(&format!("{name}/config.json"), config.to_string());
+        let tensors = tensors_of(config);
+        let (header, starts) = header(&tensors, "BF16", 2);
+        let file = fs_err::File::create(path.with_file_name("model.safetensors")).unwrap();
+        file.file().write_all_at(&header, 0).unwrap();
+        let mut end = header.len();
+        for (shape, start) in tensors.values().zip(starts) {
+            let elements: usize = shape.iter().product();
+            let place = header.len() + start;
+            end = end.max(place + 2 * elements);
+            if 2 * elements <= WRITTEN {
+                let mut state = 1 + start as u32;
+                let values = (0..elements).flat_map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    // Either sign, sizes between 2^-8 and 1.
+                    (0x3b80 + (state >> 16 & 0x83ff) as u16).to_le_bytes()
+                });
+                let values: Vec<u8> = values.collect();
+                file.file().write_all_at(&values, place as u64).unwrap();
             }
         }
-        self.write(&format!("{name}/model.safetensors"), safetensors(&tensors));
+        file.set_len(end as u64).unwrap();
     }
 
     /// Writes a tokenizer of words: `<s>` in front, padded to 16, cut to 4.
@@ -217,30 +233,62 @@ fn stored_name(source: &Source) -> String {
     match source {
         Source::Tensor(name) => name.clone(),
         Source::OneOf(spellings) => stored_name(&spellings[0]),
+        Source::Reshape(of) => stored_name(of),
         other => panic!("these models hold no {other:?}"),
     }
 }
 
-/// A file with f32 tensors of small numbers.
-fn safetensors(tensors: &BTreeMap<String, Vec<usize>>) -> Vec<u8> {
-    let mut header = serde_json::Map::new();
-    let mut data = Vec::new();
-    let mut state = 1_u32;
-    for (name, shape) in tensors {
-        let start = data.len();
-        for _ in 0..shape.iter().product() {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let value = (state >> 8) as f32 / (1 << 24) as f32 - 0.5;
-            data.extend_from_slice(&value.to_le_bytes());
+/// The stored tensors of a model and their shapes.
+fn tensors_of(config: &Value) -> BTreeMap<String, Vec<usize>> {
+    let config = Config::parse(&config.to_string()).unwrap();
+    let built = sli_spec::describe(&config, &Options::default()).unwrap();
+    let mut tensors = BTreeMap::new();
+    for leaf in built.spec.leaves() {
+        match &leaf.source {
+            Source::Each { of, count } => {
+                let of = stored_name(of);
+                let each = (0..*count).map(|item| of.replace("{}", &item.to_string()));
+                tensors.extend(each.map(|name| (name, leaf.shape[1..].to_vec())));
+            }
+            plain => _ = tensors.insert(stored_name(plain), leaf.shape.clone()),
         }
-        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]});
+    }
+    tensors
+}
+
+/// The front of a file with these tensors, and where each of them begins behind it.
+fn header(
+    tensors: &BTreeMap<String, Vec<usize>>,
+    dtype: &str,
+    size: usize,
+) -> (Vec<u8>, Vec<usize>) {
+    let mut header = serde_json::Map::new();
+    let (mut starts, mut end) = (Vec::new(), 0);
+    for (name, shape) in tensors {
+        let start = end;
+        starts.push(start);
+        end += size * shape.iter().product::<usize>();
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
         header.insert(name.clone(), entry);
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header);
-    file.extend(data);
+    let mut front = (header.len() as u64).to_le_bytes().to_vec();
+    front.extend(header);
+    (front, starts)
+}
+
+/// A file with f32 tensors of small numbers.
+fn safetensors(tensors: &BTreeMap<String, Vec<usize>>) -> Vec<u8> {
+    let (mut file, _) = header(tensors, "F32", 4);
+    let mut state = 1_u32;
+    for shape in tensors.values() {
+        for _ in 0..shape.iter().product() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let value = (state >> 8) as f32 / (1 << 24) as f32 - 0.5;
+            file.extend(value.to_le_bytes());
+        }
+    }
     file
 }
 
