@@ -24,7 +24,7 @@ use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{LeafKey, Part};
 use division::Division;
 pub use phases::Grain;
-use phases::{Phase, phases, scheduled_bytes};
+use phases::{Phase, is_expert, phases, scheduled_bytes};
 use reading::{Reading, Ways, head_leaf};
 pub use work::Work;
 pub(crate) use work::needs_logits;
@@ -243,8 +243,8 @@ impl<'a> Planner<'a> {
         for grain in [Grain::Model, Grain::Layer, Grain::Step, Grain::Tile] {
             for candidate in self.candidates(grain)? {
                 let better = best.as_ref().is_none_or(|best| {
-                    (candidate.traffic(), candidate.grain as u8)
-                        < (best.traffic(), best.grain as u8)
+                    (candidate.traffic(), candidate.passes, candidate.grain as u8)
+                        < (best.traffic(), best.passes, best.grain as u8)
                 });
                 if better {
                     best = Some(candidate);
@@ -364,7 +364,7 @@ impl<'a> Planner<'a> {
         }
         let mut found = Vec::new();
         for (weights, keeps_head) in weights {
-            if let Some(candidate) = self.fit(grain, weights, keeps_head)? {
+            for candidate in self.fit(grain, weights, keeps_head)? {
                 found.extend(self.spilled(&candidate, &all)?);
                 if self.settings.spill != Spill::Always {
                     found.push(candidate);
@@ -374,13 +374,14 @@ impl<'a> Planner<'a> {
         Ok(found)
     }
 
-    /// The most rows that fit beside `weights`.
+    /// The most rows that fit beside `weights`, with every size of the pieces that pass by, the largest
+    /// first: larger pieces are read faster, but a pass less is worth more.
     fn fit(
         &self,
         grain: Grain,
         weights: u64,
         keeps_head: bool,
-    ) -> Result<Option<Candidate>, EngineError> {
+    ) -> Result<Vec<Candidate>, EngineError> {
         let memory = self.settings.memory;
         let wanted = self.settings.chunk_tokens.unwrap_or(CHUNK_ROWS);
         let chunk_of = |rows: usize| match grain {
@@ -388,41 +389,41 @@ impl<'a> Planner<'a> {
             Grain::Tile => rows,
             _ => wanted.clamp(1, rows).max(self.longest.min(rows)),
         };
+        let mut found: Vec<Candidate> = Vec::new();
         let mut tile = LARGEST_TILE;
-        loop {
-            let fits = |rows: usize| -> Result<bool, EngineError> {
-                Ok(self.bound(grain, rows, chunk_of(rows), weights, tile)? <= memory)
-            };
-            if fits(self.longest)? {
+        while tile >= SMALLEST_TILE {
+            let bound = |rows: usize| self.bound(grain, rows, chunk_of(rows), weights, tile);
+            if bound(self.longest)? <= memory {
                 let (mut low, mut high) = (self.longest, self.total.max(self.longest));
                 while low < high {
                     let middle = low + (high - low).div_ceil(2);
-                    if fits(middle)? {
+                    if bound(middle)? <= memory {
                         low = middle;
                     } else {
                         high = middle - 1;
                     }
                 }
                 let passes = self.passes(low);
-                return Ok(Some(Candidate {
-                    grain,
-                    rows: low,
-                    chunk: chunk_of(low),
-                    weights,
-                    tile,
-                    keeps_head,
-                    bound: self.bound(grain, low, chunk_of(low), weights, tile)?,
-                    passes,
-                    read: self.bytes_read(grain, keeps_head, passes)?,
-                    pass: low,
-                    spilled: None,
-                }));
-            }
-            if tile <= SMALLEST_TILE {
-                return Ok(None);
+                // Smaller pieces are worth their reads where they save a pass.
+                if found.last().is_none_or(|larger| passes < larger.passes) {
+                    found.push(Candidate {
+                        grain,
+                        rows: low,
+                        chunk: chunk_of(low),
+                        weights,
+                        tile,
+                        keeps_head,
+                        bound: bound(low)?,
+                        passes,
+                        read: self.bytes_read(grain, keeps_head, passes)?,
+                        pass: low,
+                        spilled: None,
+                    });
+                }
             }
             tile /= 2;
         }
+        Ok(found)
     }
 
     /// Memory that is not exceeded with `rows` tokens in a super-batch and `chunk` in a step.
@@ -486,15 +487,21 @@ impl<'a> Planner<'a> {
 
     /// Bytes of a run, to compare ways to divide it: every expert is chosen, no table is looked up.
     fn bytes_read(&self, grain: Grain, keeps_head: bool, passes: u64) -> Result<u64, EngineError> {
-        let mut layers = 0;
+        let (mut layers, mut experts) = (0, 0);
         for stack in &self.model.spec.stacks {
             for leaf in stack.layers.iter().flat_map(|layer| &layer.leaves) {
-                layers += self.model.binding.resolve(leaf)?.total_bytes();
+                let bytes = self.model.binding.resolve(leaf)?.total_bytes();
+                *(if is_expert(leaf) {
+                    &mut experts
+                } else {
+                    &mut layers
+                }) += bytes;
             }
         }
+        // Experts pass by even where everything else stays.
         let layer_passes = if grain == Grain::Model { 1 } else { passes };
         let head_passes = if keeps_head { 1 } else { passes };
-        Ok(layers * layer_passes + self.head_bytes()? * head_passes)
+        Ok(layers * layer_passes + experts * passes + self.head_bytes()? * head_passes)
     }
 
     /// Bytes of the projection to logits, where it is needed.

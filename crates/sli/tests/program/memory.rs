@@ -118,37 +118,6 @@ fn shapes() -> Vec<Shape> {
             longest: 400,
             records: 6,
         },
-        Shape {
-            name: "latent attention",
-            config: decoder(
-                "deepseek_v3",
-                "DeepseekV3ForCausalLM",
-                [2048, 4096, 3, 4000],
-                &json!({
-                    "num_attention_heads": 16,
-                    "num_key_value_heads": 16,
-                    "q_lora_rank": 768,
-                    "kv_lora_rank": 512,
-                    "qk_nope_head_dim": 128,
-                    "qk_rope_head_dim": 64,
-                    "v_head_dim": 128,
-                    "first_k_dense_replace": 1,
-                    "moe_intermediate_size": 768,
-                    "n_routed_experts": 16,
-                    "n_shared_experts": 1,
-                    "num_experts_per_tok": 4,
-                    "n_group": 4,
-                    "topk_group": 2,
-                    "norm_topk_prob": true,
-                    "routed_scaling_factor": 2.5,
-                    "rope_interleave": true,
-                    "rope_theta": 10_000.0
-                }),
-            ),
-            takes: EVERYTHING,
-            longest: 200,
-            records: 8,
-        },
     ]
 }
 
@@ -252,10 +221,8 @@ fn within(chosen: impl Fn(usize, usize, usize) -> bool) {
 
 #[test]
 fn real_widths_stay_within_their_budgets() {
-    // Every shape in one way, with the least budget and two larger ones.
-    within(|shape, way, budget| {
-        way == shape % WAYS.len() && [0, 2 + shape % 2, 5].contains(&budget)
-    });
+    // Every shape in one way, with the least budget and a larger one.
+    within(|shape, way, budget| way == shape % WAYS.len() && [0, 2 + shape % 4].contains(&budget));
 }
 
 #[test]

@@ -233,7 +233,6 @@ fn stored_name(source: &Source) -> String {
     match source {
         Source::Tensor(name) => name.clone(),
         Source::OneOf(spellings) => stored_name(&spellings[0]),
-        Source::Reshape(of) => stored_name(of),
         other => panic!("these models hold no {other:?}"),
     }
 }
