@@ -207,7 +207,7 @@ fn within(chosen: impl Fn(usize, usize, usize) -> bool) {
                     summary["plan"]["super_batches"],
                     mebibytes(summary["plan"]["peak_memory"].as_u64().unwrap()),
                 );
-                println!("{line}");
+                eprintln!("{line}");
                 closest = closest.min(mebibytes(budget) - mebibytes(peak));
                 if peak == 0 || peak > budget {
                     beyond.push(line);
@@ -215,7 +215,7 @@ fn within(chosen: impl Fn(usize, usize, usize) -> bool) {
             }
         }
     }
-    println!("closest: {closest:.1} MiB");
+    eprintln!("closest: {closest:.1} MiB");
     assert!(beyond.is_empty(), "{}", beyond.join("\n"));
 }
 
