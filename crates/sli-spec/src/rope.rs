@@ -274,6 +274,8 @@ impl Rope {
                 | RopeScaling::Llama3 { .. }
                 | RopeScaling::LongRope { .. }
         );
+        // The reference's ramp has a number for each of `span / 2` pairs; one serves two pairs.
+        let odd = odd || (span == 3 && matches!(scaling, RopeScaling::Yarn { .. }));
         let dims = if odd { span.next_multiple_of(2) } else { span };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
             return Err(source.wrong(
@@ -500,7 +502,7 @@ impl Rope {
         else {
             return Vec::new();
         };
-        let dims = self.dims as f64;
+        let dims = self.span as f64;
         let feature_of = |rotations: f64| {
             dims * (original / (rotations * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
         };
@@ -512,8 +514,9 @@ impl Rope {
         if low == high {
             high += 0.001;
         }
-        let powers = self.bases(self.theta as f32, self.dims, self.dims / 2);
+        let powers = self.bases(self.theta as f32, self.span, self.dims / 2);
         let blend = |(i, power): (usize, f32)| {
+            let i = i.min(self.span / 2 - 1);
             let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
             let kept = 1.0 - ramp;
             (1.0 / (factor as f32 * power)) * (1.0 - kept) + (1.0 / power) * kept

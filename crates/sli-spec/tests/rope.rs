@@ -194,3 +194,31 @@ fn an_original_length_without_scaling_is_read_and_has_no_effect() {
         json!({"rope_theta": 300.0, "rope_scaling": {}, "original_max_position_embeddings": 64});
     assert_eq!(llama(&keys).unwrap(), plain);
 }
+
+/// Three of twelve features, as the reference's `_compute_yarn_parameters` turns them.
+#[test]
+fn yarn_turns_three_features_as_two_pairs() {
+    let config = json!({
+        "model_type": "llama",
+        "max_position_embeddings": 64,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 300.0,
+            "partial_rotary_factor": 0.25,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "truncate": false
+        }
+    });
+    let options = RopeOptions {
+        partial: true,
+        ..RopeOptions::new(12)
+    };
+    let rope = rope_of(&config, &options).unwrap().unwrap();
+    assert_eq!((rope.dims, rope.span), (4, 3));
+    let found = rope.frequencies(8).inverse;
+    let expected = [1.0_f32, 0.022_314_43];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
+    }
+}
