@@ -168,6 +168,11 @@ impl Checkpoint {
         }
     }
 
+    /// These bytes are read next.
+    pub fn advise_soon(&self, file: FileIndex, range: std::ops::Range<u64>) {
+        self.source.advise_soon(self.file_name(file), range);
+    }
+
     /// These bytes will not be read again soon.
     pub fn advise_done(&self, file: FileIndex, range: std::ops::Range<u64>) {
         self.source.advise_done(self.file_name(file), range);

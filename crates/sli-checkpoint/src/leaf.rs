@@ -329,6 +329,14 @@ impl ResolvedLeaf {
         &self.checkpoint
     }
 
+    /// These rows are read next.
+    pub fn advise_soon(&self, slice: usize, rows: Range<usize>) -> Result<(), CheckpointError> {
+        for range in self.byte_ranges(slice, rows)? {
+            self.checkpoint.advise_soon(range.file, range.bytes);
+        }
+        Ok(())
+    }
+
     /// Tells the source that a slice will not be read again soon.
     pub fn advise_done(&self, slice: usize) {
         for range in self.byte_ranges(slice, 0..self.rows()).unwrap_or_default() {

@@ -180,7 +180,11 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
     let source = LocalSource::new(folder.path());
     let mut ways = Vec::new();
     for (fits, again) in [(true, true), (true, false), (false, true), (false, false)] {
-        let cache = CacheUse { fits, again };
+        let cache = CacheUse {
+            fits,
+            again,
+            in_pieces: false,
+        };
         let choice = source
             .choose_mode("large", cache)
             .expect("readable")
@@ -211,13 +215,32 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
         assert_ne!(choice.mode, ReadMode::Direct, "{choice:?}");
     }
     assert_eq!(ways[0], ReadMode::Buffered);
+    // Pieces that are announced go through the cache, where several are fetched together.
+    for fits in [true, false] {
+        let cache = CacheUse {
+            fits,
+            again: false,
+            in_pieces: true,
+        };
+        let choice = source.choose_mode("large", cache).expect("readable");
+        assert_ne!(choice.expect("a choice").mode, ReadMode::Direct);
+        source.advise_soon("large", 12_345..9 << 20);
+        source.advise_soon("large", u64::MAX - 5..u64::MAX);
+        source.advise_soon("none", 0..1);
+        let mut read = vec![0; 1 << 20];
+        source
+            .read_at("large", 12_345, &mut read)
+            .expect("readable");
+        assert!(read == content[12_345..][..read.len()]);
+    }
     assert!(
         source
             .choose_mode(
                 "none",
                 CacheUse {
                     fits: false,
-                    again: false
+                    again: false,
+                    in_pieces: false
                 }
             )
             .is_err()
@@ -253,6 +276,7 @@ fn where_nothing_reads_directly_the_page_cache_is_used() {
     let cache = CacheUse {
         fits: false,
         again: false,
+        in_pieces: false,
     };
     let choice = source
         .choose_mode("large", cache)

@@ -160,6 +160,7 @@ pub fn choose_reading(
             .page_cache
             .is_none_or(|room| room >= model.checkpoint.stored_bytes()),
         again: plan.super_batches > 1,
+        in_pieces: has_experts,
     };
     Ok(model.checkpoint.choose_mode(cache)?)
 }

@@ -80,6 +80,8 @@ fn ranges(source: &dyn ByteSource, files: &Fixture) -> Result<(), String> {
                 )?;
             }
         }
+        source.advise_soon(file, 0..size as u64);
+        source.advise_soon(file, 5..5);
         source.advise_done(file, 0..size as u64);
         source.advise_done(file, 5..5);
         let again = read(source, file, 0, size).map_err(|error| error.to_string())?;

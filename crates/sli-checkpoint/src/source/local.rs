@@ -259,17 +259,27 @@ impl ByteSource for LocalSource {
         }
         let through_cache = opened.direct.is_none() || opened.refused.load(Ordering::Relaxed);
         if large && through_cache && self.mode() != ReadMode::Buffered {
-            drop_cached(
+            advise(
                 &opened.buffered,
                 offset..offset.saturating_add(out.len() as u64),
+                Coming::NotAgain,
             );
         }
         Ok(())
     }
 
+    fn advise_soon(&self, file: &str, range: Range<u64>) {
+        // Direct reads find nothing in the cache.
+        if self.mode() != ReadMode::Direct
+            && let Ok(opened) = self.file(file)
+        {
+            advise(&opened.buffered, range, Coming::Soon);
+        }
+    }
+
     fn advise_done(&self, file: &str, range: Range<u64>) {
         if let Ok(opened) = self.file(file) {
-            drop_cached(&opened.buffered, range);
+            advise(&opened.buffered, range, Coming::NotAgain);
         }
     }
 
@@ -335,12 +345,22 @@ fn read_direct_through(
     Ok(())
 }
 
-/// Drops a range from the page cache. Advice: a refusal changes nothing.
+/// When a range of a file is read.
+#[derive(Clone, Copy)]
+enum Coming {
+    Soon,
+    NotAgain,
+}
+
+/// Fetches a range into the page cache, or drops it from there. Advice: a refusal changes nothing.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-fn drop_cached(file: &fs_err::File, range: Range<u64>) {
+fn advise(file: &fs_err::File, range: Range<u64>, coming: Coming) {
     // A length of zero means "to the end of the file".
     if let Some(length) = std::num::NonZeroU64::new(range.end.saturating_sub(range.start)) {
-        let advice = rustix::fs::Advice::DontNeed;
+        let advice = match coming {
+            Coming::Soon => rustix::fs::Advice::WillNeed,
+            Coming::NotAgain => rustix::fs::Advice::DontNeed,
+        };
         if let Err(error) = rustix::fs::fadvise(file, range.start, Some(length), advice) {
             tracing::trace!(%error, "fadvise");
         }
@@ -348,4 +368,4 @@ fn drop_cached(file: &fs_err::File, range: Range<u64>) {
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-fn drop_cached(_file: &fs_err::File, _range: Range<u64>) {}
+fn advise(_file: &fs_err::File, _range: Range<u64>, _coming: Coming) {}

@@ -91,6 +91,9 @@ pub trait ByteSource: Debug + Send + Sync {
     /// Fills `out` with the bytes from `offset` on; an error if the file has fewer.
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError>;
 
+    /// These bytes are read next; a cache may begin to fetch them. Never fails.
+    fn advise_soon(&self, _file: &str, _range: Range<u64>) {}
+
     /// These bytes will not be read again soon; a cache may drop them. Never fails, never waits.
     fn advise_done(&self, _file: &str, _range: Range<u64>) {}
 
@@ -127,6 +130,9 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         (**self).read_at(file, offset, out)
     }
+    fn advise_soon(&self, file: &str, range: Range<u64>) {
+        (**self).advise_soon(file, range);
+    }
     fn advise_done(&self, file: &str, range: Range<u64>) {
         (**self).advise_done(file, range);
     }
@@ -150,6 +156,9 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
     }
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         (**self).read_at(file, offset, out)
+    }
+    fn advise_soon(&self, file: &str, range: Range<u64>) {
+        (**self).advise_soon(file, range);
     }
     fn advise_done(&self, file: &str, range: Range<u64>) {
         (**self).advise_done(file, range);

@@ -25,6 +25,8 @@ pub struct CacheUse {
     pub fits: bool,
     /// The file is read more than once.
     pub again: bool,
+    /// It is read in pieces that are not large, each announced before.
+    pub in_pieces: bool,
 }
 
 /// How large reads are done from now on, and why.
@@ -66,6 +68,10 @@ pub(super) fn choose(
     } else {
         ReadMode::BufferedDropBehind
     };
+    if cache.in_pieces {
+        let reason = "experts are announced, and the system fetches several at a time";
+        return Ok(ReadChoice::unmeasured(through_cache, reason));
+    }
     let buffered = LocalSource::with_mode(folder, ReadMode::Buffered);
     let direct = LocalSource::with_mode(folder, ReadMode::Direct);
     let size = buffered.len(file)?;

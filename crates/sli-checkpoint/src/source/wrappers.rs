@@ -76,6 +76,10 @@ impl<S: ByteSource> ByteSource for CountingSource<S> {
             .push(offset..offset.saturating_add(out.len() as u64));
         Ok(())
     }
+    fn advise_soon(&self, file: &str, range: Range<u64>) {
+        self.inner.advise_soon(file, range);
+    }
+
     fn advise_done(&self, file: &str, range: Range<u64>) {
         self.inner.advise_done(file, range);
     }
@@ -127,6 +131,10 @@ impl<S: ByteSource> ByteSource for FailingSource<S> {
         }
         self.inner.read_at(file, offset, out)
     }
+    fn advise_soon(&self, file: &str, range: Range<u64>) {
+        self.inner.advise_soon(file, range);
+    }
+
     fn advise_done(&self, file: &str, range: Range<u64>) {
         self.inner.advise_done(file, range);
     }
@@ -179,6 +187,10 @@ impl<S: ByteSource> ByteSource for ThrottledSource<S> {
         std::thread::sleep(done.saturating_duration_since(Instant::now()));
         Ok(())
     }
+    fn advise_soon(&self, file: &str, range: Range<u64>) {
+        self.inner.advise_soon(file, range);
+    }
+
     fn advise_done(&self, file: &str, range: Range<u64>) {
         self.inner.advise_done(file, range);
     }

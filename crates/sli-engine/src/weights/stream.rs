@@ -80,7 +80,9 @@ pub(crate) fn stream(
                 buffers,
                 known: HashMap::new(),
             };
-            for group in groups {
+            let mut announced = 0;
+            for (index, group) in groups.iter().enumerate() {
+                announced = announce(groups, index, announced);
                 let Ok(mut packed) = empty.recv() else { break };
                 let read = reader.read_group(group, &mut packed);
                 let failed = read.is_err();
@@ -135,6 +137,31 @@ impl Buffers {
             packed.fill_with(none);
         }
     }
+}
+
+/// Bytes that are announced ahead of what is read.
+const ANNOUNCED: u64 = 8 << 20;
+
+/// Tells the source what is read after a group, and how far it was told; `told` is how far it was before.
+fn announce(groups: &[Vec<Piece<'_>>], index: usize, told: usize) -> usize {
+    let mut bytes = 0;
+    let mut next = index + 1;
+    while next < groups.len() && bytes < ANNOUNCED {
+        for piece in &groups[next] {
+            bytes += (piece.rows.len() * piece.leaf.row_bytes()) as u64;
+            // What is wrong with a piece is said when it is read.
+            if next >= told
+                && piece
+                    .leaf
+                    .advise_soon(piece.slice, piece.rows.clone())
+                    .is_err()
+            {
+                return groups.len();
+            }
+        }
+        next += 1;
+    }
+    next.max(told)
 }
 
 struct Reader<'m> {
