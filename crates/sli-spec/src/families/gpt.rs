@@ -526,6 +526,8 @@ pub fn gpt_neox_japanese(config: &Config) -> Result<ModelSpec, SpecError> {
 
 /// Phi: attention and network side by side, addends everywhere.
 pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
+    // Published files have these; the class has addends everywhere and rotates a part of each head.
+    config.ignore(&["attention_bias", "rotary_dim"]);
     let names = Names {
         tokens: "embed_tokens",
         projections: BART.projections,
