@@ -49,7 +49,7 @@ pub enum EngineError {
         /// Index of the first such element within the rows that were read.
         index: usize,
     },
-    /// Finite weights made a value that is none; it would spread through every later layer.
+    /// Finite weights made a value that is not finite; it would spread through every later layer.
     #[error("values of {place} are not finite")]
     Overflow {
         /// The first place where that is so.

@@ -7,7 +7,6 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{Float32Type, Float64Type, UInt32Type, UInt64Type};
@@ -17,25 +16,14 @@ use sli_checkpoint::{Checkpoint, LocalSource, TensorInfo};
 use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
-use sli_engine::{
-    Compute, EngineError, HiddenDtype, Machine, Model, OpenOptions, Quiet, Settings, Spill,
-    describe_folder, plan, run,
-};
+use sli_engine::{EngineError, Model, OpenOptions, Quiet, Settings, describe_folder, plan, run};
 use sli_testing::{Golden, Stored};
 
 fn settings(memory: u64) -> Settings {
     Settings {
         takes: vec![Take::Profile, Take::Router],
         memory,
-        threads: 1,
-        compute: Compute::F32,
-        hidden_dtype: HiddenDtype::F32,
-        spill: Spill::Auto,
-        spill_room: u64::MAX,
-        share_prefixes: true,
-        checkpoint_interval: Duration::from_mins(1),
-        chunk_tokens: None,
-        machine: Machine::default(),
+        ..Settings::default()
     }
 }
 

@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arrow::array::{AsArray, FixedSizeListArray};
 use arrow::datatypes::Float32Type;
@@ -21,8 +20,7 @@ use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::{LayerSelection, Pooling, Take};
 use sli_engine::{
-    Compute, EngineError, HiddenDtype, Machine, Model, OpenOptions, Quiet, Settings, Spill,
-    available_takes, plan, run,
+    EngineError, Model, OpenOptions, Quiet, Settings, Spill, available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
 use sli_testing::{Expected, Golden, Stored, compare, golden_names, read_tensors};
@@ -57,15 +55,9 @@ fn settings(memory: u64, spill: Spill) -> Settings {
     Settings {
         takes: vec![Take::Hidden(LayerSelection::all()), Take::Logits],
         memory,
-        threads: 1,
-        compute: Compute::F32,
-        hidden_dtype: HiddenDtype::F32,
         spill,
         spill_room: 1 << 30,
-        share_prefixes: true,
-        checkpoint_interval: Duration::from_mins(1),
-        chunk_tokens: None,
-        machine: Machine::default(),
+        ..Settings::default()
     }
 }
 

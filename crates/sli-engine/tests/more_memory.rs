@@ -3,16 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
-use sli_engine::{
-    Compute, EngineError, Grain, HiddenDtype, Machine, Model, OpenOptions, Plan, Settings, Spill,
-    plan,
-};
+use sli_engine::{Compute, EngineError, Grain, Model, OpenOptions, Plan, Settings, Spill, plan};
 use sli_spec::{Config, Options, Source};
 
 /// A model of zeros that take no room on the disk.
@@ -82,13 +78,9 @@ fn settings(memory: u64, spill: Spill, compute: Compute, share_prefixes: bool) -
         memory,
         threads: 2,
         compute,
-        hidden_dtype: HiddenDtype::F32,
         spill,
-        spill_room: u64::MAX,
         share_prefixes,
-        checkpoint_interval: Duration::from_mins(1),
-        chunk_tokens: None,
-        machine: Machine::default(),
+        ..Settings::default()
     }
 }
 

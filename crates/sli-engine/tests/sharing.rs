@@ -15,8 +15,8 @@ use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::{LayerSelection, Take};
 use sli_engine::{
-    Compute, EngineError, Event, HiddenDtype, Machine, Model, Observer, OpenOptions, Quiet,
-    Settings, Spill, Summary, available_takes, plan, run,
+    Compute, EngineError, Event, Model, Observer, OpenOptions, Quiet, Settings, Spill, Summary,
+    available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
 use sli_spec::{LengthLimit, ModelSpec, PositionIds};
@@ -40,15 +40,9 @@ fn settings() -> Settings {
             Take::Profile,
         ],
         memory: 8 << 30,
-        threads: 1,
-        compute: Compute::F32,
-        hidden_dtype: HiddenDtype::F32,
-        spill: Spill::Auto,
         spill_room: 1 << 30,
-        share_prefixes: true,
-        checkpoint_interval: Duration::from_mins(1),
         chunk_tokens: Some(24),
-        machine: Machine::default(),
+        ..Settings::default()
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Layer, Slots};
 use crate::error::EngineError;
 use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::weights::load;
-use crate::weights::stream::{Piece, stream};
+use crate::weights::stream::Piece;
 
 /// Tiles of the vocabulary start at multiples of this many columns.
 const TILE: usize = 1024;
@@ -242,28 +242,14 @@ impl Layer<'_> {
             }
             Some(mut kept) => {
                 kept.clear();
-                stream(
-                    self.model,
-                    compute,
-                    self.store.passage(),
-                    1,
-                    &groups,
-                    |index, packed| {
-                        consume(index, &packed[0])?;
-                        let none = PackedWeights::new(0, 0, PackedKind::F32);
-                        kept.push(std::mem::replace(&mut packed[0], none));
-                        Ok(())
-                    },
-                )?;
+                self.stream(&groups, |index, packed| {
+                    consume(index, &packed[0])?;
+                    let none = PackedWeights::new(0, 0, PackedKind::F32);
+                    kept.push(std::mem::replace(&mut packed[0], none));
+                    Ok(())
+                })?;
             }
-            None => stream(
-                self.model,
-                compute,
-                self.store.passage(),
-                1,
-                &groups,
-                |index, packed| consume(index, &packed[0]),
-            )?,
+            None => self.stream(&groups, |index, packed| consume(index, &packed[0]))?,
         }
         results.log_sum_exp = states.iter().map(LseState::log_sum_exp).collect();
         Ok(results)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_kernels::{MatMut, MatRef, Store};
+use sli_kernels::{MatMut, MatRef, PackedWeights, Store};
 use sli_spec::Linear;
 
 use super::{Layer, Residency, values};
@@ -15,6 +15,16 @@ use crate::weights::stream::{Piece, stream};
 pub(crate) const TILE_COLUMNS: usize = 64;
 
 impl Layer<'_> {
+    /// Hands groups of pieces that are read one after the other to `consume`.
+    pub fn stream(
+        &self,
+        groups: &[Vec<Piece<'_>>],
+        consume: impl FnMut(usize, &mut [PackedWeights]) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let compute = self.kernels.compute();
+        stream(self.model, compute, self.store.passage(), groups, consume)
+    }
+
     /// `out = x W^T + b`; x is `[rows, in]`, out is `[rows, out]`.
     pub fn linear(
         &self,
@@ -50,20 +60,13 @@ impl Layer<'_> {
                         }]
                     })
                     .collect();
-                stream(
-                    self.model,
-                    compute,
-                    self.store.passage(),
-                    1,
-                    &groups,
-                    |index, packed| {
-                        let rows = tiles[index].clone();
-                        let bias = bias.map(|bias| &bias[rows.clone()]);
-                        let columns = out.reborrow().cols_range(rows);
-                        self.kernels.gemm(x, &packed[0], bias, Store::Set, columns);
-                        Ok(())
-                    },
-                )
+                self.stream(&groups, |index, packed| {
+                    let rows = tiles[index].clone();
+                    let bias = bias.map(|bias| &bias[rows.clone()]);
+                    let columns = out.reborrow().cols_range(rows);
+                    self.kernels.gemm(x, &packed[0], bias, Store::Set, columns);
+                    Ok(())
+                })
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::exec::linear::{tile_rows, tiles};
 use crate::exec::step::Probe;
 use crate::exec::{Layer, Residency, Rows, Scratch, values};
 use crate::weights::load;
-use crate::weights::stream::{Piece, stream};
+use crate::weights::stream::Piece;
 
 /// `output = experts(x)`; x is `[rows, hidden]`, the rows of a whole super-batch.
 pub(crate) fn run(
@@ -234,18 +234,10 @@ pub(crate) fn each(
             works.push((id, stage.clone()));
         }
     }
-    let compute = layer.kernels.compute();
-    stream(
-        layer.model,
-        compute,
-        layer.store.passage(),
-        1,
-        &groups,
-        |index, packed| {
-            let (id, stage) = works[index].clone();
-            consume(id, stage, packed)
-        },
-    )
+    layer.stream(&groups, |index, packed| {
+        let (id, stage) = works[index].clone();
+        consume(id, stage, packed)
+    })
 }
 
 /// The groups of one expert.

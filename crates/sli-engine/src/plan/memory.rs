@@ -146,17 +146,7 @@ pub(crate) enum Choice {
 impl Choice {
     /// Rows that choose the same expert, at most, of `rows` at a step.
     fn alike(self, step: &sli_spec::Step, rows: usize) -> usize {
-        let routers = step
-            .branches
-            .iter()
-            .filter_map(|branch| match &branch.mixer {
-                Mixer::MixtureOfExperts(mixture) => {
-                    let experts = mixture.experts + mixture.identity_experts;
-                    Some((experts, mixture.router.top_k))
-                }
-                _ => None,
-            });
-        match (self, routers.max_by_key(|(_, top_k)| *top_k)) {
+        match (self, super::work::choice(step)) {
             (Self::Evenly, Some((experts, top_k))) => {
                 rows.min((rows * top_k).div_ceil(experts.max(1)))
             }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use sli_checkpoint::ResolvedLeaf;
-use sli_spec::{Leaf, Mixer, PositionTable, Step};
+use sli_spec::{Leaf, PositionTable, Step};
 
 use super::division::Division;
 use super::memory::LENGTH_ROWS;
 use super::phases::{Phase, is_expert};
-use super::work::needs_logits;
+use super::work::{choice, needs_logits};
 use super::{Grain, end_keys};
 use crate::error::EngineError;
 use crate::exec::linear::{tile_rows, tiles};
@@ -253,15 +253,7 @@ fn read_in_steps(leaf: &ResolvedLeaf, rows: Range<usize>) -> u64 {
 
 /// The share of a step's experts that somebody chooses of `tokens` which choose evenly.
 pub(super) fn share_hit(step: &Step, tokens: usize) -> f64 {
-    let chosen = step.branches.iter().find_map(|branch| match &branch.mixer {
-        Mixer::MixtureOfExperts(mixture) => Some((
-            mixture.experts + mixture.identity_experts,
-            mixture.router.top_k,
-        )),
-        Mixer::MixtureOfAttention(mixture) => Some((mixture.experts, mixture.router.top_k)),
-        _ => None,
-    });
-    let Some((experts, chosen)) = chosen.filter(|(experts, _)| *experts > 0) else {
+    let Some((experts, chosen)) = choice(step).filter(|(experts, _)| *experts > 0) else {
         return 1.0;
     };
     let missed = 1.0 - (chosen as f64 / experts as f64).min(1.0);

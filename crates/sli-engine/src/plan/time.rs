@@ -6,7 +6,7 @@ use sli_spec::{Mixer, Stack};
 use super::memory::HEAD_ROWS;
 use super::phases::is_expert;
 use super::reading::{Ways, head_leaf, share_hit};
-use super::work::needs_logits;
+use super::work::{choice, needs_logits};
 use super::{Grain, Plan, Planner};
 use crate::ceilings::Limits;
 use crate::error::EngineError;
@@ -96,6 +96,7 @@ impl Planner<'_> {
             for step in &layer.steps {
                 let pass = self.division.rows(0..self.records.len()) as f64 / passes;
                 let hit = share_hit(step, pass as usize);
+                let chosen = choice(step).map_or(1, |(_, chosen)| chosen);
                 for weight in step.weights() {
                     let leaf = &layer.leaves[weight.0 as usize];
                     let resolved = self.model.binding.resolve(leaf)?;
@@ -104,7 +105,7 @@ impl Planner<'_> {
                     match leaf.shape[..] {
                         [count, _, _] if is_expert(leaf) => {
                             let experts = (count as f64 * hit).max(1.0);
-                            let each = pass * chosen(step) / experts;
+                            let each = pass * chosen as f64 / experts;
                             seconds += passes * experts * rates.product(each, size, bytes);
                         }
                         [_, _] => seconds += chunks * rates.product(chunk, size, bytes),
@@ -163,16 +164,6 @@ impl Rates {
         let arithmetic = 2.0 * rows.max(LEAST_ROWS) * size / self.limits.products_per_second;
         arithmetic.max(bytes / self.limits.memory_per_second)
     }
-}
-
-/// Experts that a row chooses.
-fn chosen(step: &sli_spec::Step) -> f64 {
-    let chosen = step.branches.iter().find_map(|branch| match &branch.mixer {
-        Mixer::MixtureOfExperts(mixture) => Some(mixture.router.top_k),
-        Mixer::MixtureOfAttention(mixture) => Some(mixture.router.top_k),
-        _ => None,
-    });
-    chosen.unwrap_or(1) as f64
 }
 
 /// Columns between the products of a mixer.

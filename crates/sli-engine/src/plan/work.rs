@@ -1,7 +1,7 @@
 //! How much there is to compute and to write.
 
 use serde::Serialize;
-use sli_spec::{KeySelection, Mixer, Shard};
+use sli_spec::{KeySelection, Mixer, Shard, Step};
 
 use super::division::Division;
 use crate::model::Model;
@@ -91,6 +91,22 @@ impl Work {
         }
         (work, tokens as u64)
     }
+}
+
+/// The experts of a step and how many of them a row chooses, where it has any.
+pub(super) fn choice(step: &Step) -> Option<(usize, usize)> {
+    let of = step
+        .branches
+        .iter()
+        .filter_map(|branch| match &branch.mixer {
+            Mixer::MixtureOfExperts(mixture) => Some((
+                mixture.experts + mixture.identity_experts,
+                mixture.router.top_k,
+            )),
+            Mixer::MixtureOfAttention(mixture) => Some((mixture.experts, mixture.router.top_k)),
+            _ => None,
+        });
+    of.max_by_key(|(_, chosen)| *chosen)
 }
 
 /// Whether any result needs the logits.

@@ -51,21 +51,22 @@ impl Passage {
     }
 }
 
-/// Reads groups of pieces in order on a thread of its own, at most `ahead + 1` groups in memory at
+/// Groups in memory together: one that is used and one that is read.
+const GROUPS: usize = 2;
+
+/// Reads groups of pieces in order on a thread of its own, at most [`GROUPS`] of them in memory at
 /// a time, and hands each group to `consume` in order, which may keep pieces and leave others.
 pub(crate) fn stream(
     model: &Model,
     compute: Compute,
     passage: &Passage,
-    ahead: usize,
     groups: &[Vec<Piece<'_>>],
     mut consume: impl FnMut(usize, &mut [PackedWeights]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    let ahead = ahead.max(1);
     let mut buffers = passage.take();
-    buffers.groups.resize_with(ahead + 1, Vec::new);
-    let (full_sender, full) = sync_channel::<Result<Vec<PackedWeights>, EngineError>>(ahead);
-    let (empty_sender, empty) = sync_channel::<Vec<PackedWeights>>(ahead + 1);
+    buffers.groups.resize_with(GROUPS, Vec::new);
+    let (full_sender, full) = sync_channel::<Result<Vec<PackedWeights>, EngineError>>(GROUPS - 1);
+    let (empty_sender, empty) = sync_channel::<Vec<PackedWeights>>(GROUPS);
     for group in buffers.groups.drain(..) {
         // The channel has room for exactly these; it cannot be full.
         let _ = empty_sender.try_send(group);

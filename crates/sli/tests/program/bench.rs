@@ -1,8 +1,8 @@
 //! `sli bench`: what the machine does, where it is remembered, and where the time of a pass goes.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::place::{Place, llama};
+use super::place::{Place, bert, llama};
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -135,21 +135,7 @@ fn what_cannot_be_timed_is_said() {
     place
         .sli(&["bench", "model", "--records", "0"])
         .failure(2, &["--records"]);
-    let bert = json!({
-        "model_type": "bert",
-        "architectures": ["BertForMaskedLM"],
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "vocab_size": 20,
-        "max_position_embeddings": 12,
-        "type_vocab_size": 2,
-        "layer_norm_eps": 1e-12,
-        "hidden_act": "gelu",
-        "pad_token_id": 0
-    });
-    place.write_model("bert", &bert);
+    place.write_model("bert", &bert());
     place
         .sli(&["bench", "bert", "--tokens", "13"])
         .failure(2, &["12 tokens", "--tokens 12"]);

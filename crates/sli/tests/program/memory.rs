@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::budgets::smallest;
-use crate::place::Place;
+use crate::place::{self, Place, with};
 
 /// A shape, its takes and two data sets: records that share beginnings and one that is long.
 struct Shape {
@@ -27,7 +27,7 @@ const EVERYTHING: &[&str] = &[
 
 fn decoder(model_type: &str, class: &str, sizes: [usize; 4], more: &Value) -> Value {
     let [hidden, inner, layers, vocabulary] = sizes;
-    let mut config = json!({
+    let sizes = json!({
         "model_type": model_type,
         "architectures": [class],
         "hidden_size": hidden,
@@ -36,15 +36,9 @@ fn decoder(model_type: &str, class: &str, sizes: [usize; 4], more: &Value) -> Va
         "num_attention_heads": hidden / 128,
         "num_key_value_heads": (hidden / 512).max(1),
         "vocab_size": vocabulary,
-        "max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
-        "hidden_act": "silu",
-        "tie_word_embeddings": false
+        "max_position_embeddings": 4096
     });
-    for (key, value) in more.as_object().unwrap() {
-        config[key] = value.clone();
-    }
-    config
+    with(with(place::llama(), &sizes), more)
 }
 
 fn llama(sizes: [usize; 4]) -> Value {
@@ -100,20 +94,17 @@ fn shapes() -> Vec<Shape> {
         },
         Shape {
             name: "encoder",
-            config: json!({
-                "model_type": "bert",
-                "architectures": ["BertForMaskedLM"],
-                "hidden_size": 1024,
-                "intermediate_size": 4096,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 16,
-                "vocab_size": 30_000,
-                "max_position_embeddings": 512,
-                "type_vocab_size": 2,
-                "layer_norm_eps": 1e-12,
-                "hidden_act": "gelu",
-                "pad_token_id": 0
-            }),
+            config: with(
+                place::bert(),
+                &json!({
+                    "hidden_size": 1024,
+                    "intermediate_size": 4096,
+                    "num_hidden_layers": 3,
+                    "num_attention_heads": 16,
+                    "vocab_size": 30_000,
+                    "max_position_embeddings": 512
+                }),
+            ),
             takes: &["hidden", "topk:10", "embedding:mean", "profile"],
             longest: 400,
             records: 6,

@@ -156,6 +156,14 @@ pub fn llama() -> Value {
     })
 }
 
+/// A configuration with keys replaced and added.
+pub fn with(mut config: Value, more: &Value) -> Value {
+    for (key, value) in more.as_object().unwrap() {
+        config[key] = value.clone();
+    }
+    config
+}
+
 pub fn bert() -> Value {
     json!({
         "model_type": "bert",

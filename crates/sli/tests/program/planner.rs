@@ -2,29 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::place::Place;
+use super::place::{Place, bert, llama, with};
+use super::random::Random;
 
 /// A decoder of 25 MiB with a vocabulary of this size; `more` replaces and adds keys.
 fn decoder(vocabulary: usize, more: &Value) -> Value {
-    let mut config = json!({
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
+    let sizes = json!({
         "hidden_size": 256,
         "intermediate_size": 768,
         "num_hidden_layers": 8,
         "num_attention_heads": 8,
         "num_key_value_heads": 4,
         "vocab_size": vocabulary,
-        "max_position_embeddings": 4096,
-        "rms_norm_eps": 1e-5,
-        "hidden_act": "silu",
-        "tie_word_embeddings": false
+        "max_position_embeddings": 4096
     });
-    let (Value::Object(config_keys), Value::Object(more)) = (&mut config, more) else {
-        panic!("objects");
-    };
-    config_keys.extend(more.clone());
-    config
+    with(with(llama(), &sizes), more)
 }
 
 fn mixture() -> Value {
@@ -39,34 +31,25 @@ fn mixture() -> Value {
 }
 
 fn encoder() -> Value {
-    json!({
-        "model_type": "bert",
-        "architectures": ["BertForMaskedLM"],
+    let sizes = json!({
         "hidden_size": 256,
         "intermediate_size": 1024,
         "num_hidden_layers": 6,
         "num_attention_heads": 8,
         "vocab_size": 8000,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-        "layer_norm_eps": 1e-12,
-        "hidden_act": "gelu",
-        "pad_token_id": 0
-    })
+        "max_position_embeddings": 512
+    });
+    with(bert(), &sizes)
 }
 
 /// Records of random tokens, all of them different from the start.
 fn records(place: &Place, name: &str, records: usize, tokens: usize, vocabulary: usize) {
-    let mut state = 7_u64;
-    let mut next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 33) as usize % (vocabulary - 1) + 1
-    };
+    let mut random = Random::new(7);
     let lines: String = (0..records)
         .map(|_| {
-            let ids: Vec<usize> = (0..tokens).map(|_| next()).collect();
+            let ids: Vec<usize> = (0..tokens)
+                .map(|_| 1 + random.below(vocabulary - 1))
+                .collect();
             json!({"input_ids": ids}).to_string() + "\n"
         })
         .collect();
