@@ -25,7 +25,7 @@ use crate::weights::{LeafKey, Part};
 use division::Division;
 pub use phases::Grain;
 use phases::{Phase, is_expert, phases, scheduled_bytes};
-use reading::{Reading, Ways, head_leaf};
+use reading::{Ways, head_leaf};
 pub use work::Work;
 pub(crate) use work::needs_logits;
 
@@ -267,13 +267,7 @@ impl<'a> Planner<'a> {
             tile: best.tile,
             keeps_head: best.keeps_head,
         };
-        let reading = Reading {
-            model: self.model,
-            records: self.records,
-            settings: self.settings,
-            division: self.division,
-        };
-        let bytes = reading.of(ways)?;
+        let bytes = self.reads(ways)?;
         let before = self.model.checkpoint.bytes_read();
         let expected = self.expected_peak(ways, best.chunk, best.weights)?;
         let mut plan = Plan {

@@ -6,15 +6,13 @@ use std::ops::Range;
 use sli_checkpoint::ResolvedLeaf;
 use sli_spec::{Leaf, PositionTable, Step};
 
-use super::division::Division;
 use super::memory::LENGTH_ROWS;
 use super::phases::{Phase, is_expert};
 use super::work::{choice, needs_logits};
-use super::{Grain, end_keys};
+use super::{Grain, Planner, end_keys};
 use crate::error::EngineError;
 use crate::exec::linear::{tile_rows, tiles};
 use crate::model::Model;
-use crate::records::RecordSpool;
 use crate::settings::Settings;
 use crate::weights::load::{self, STAGING_BYTES};
 use crate::weights::{LeafKey, Part};
@@ -53,16 +51,9 @@ pub(crate) struct Ways<'a> {
     pub keeps_head: bool,
 }
 
-pub(crate) struct Reading<'a> {
-    pub model: &'a Model,
-    pub records: &'a RecordSpool,
-    pub settings: &'a Settings,
-    pub division: Division<'a>,
-}
-
-impl Reading<'_> {
+impl Planner<'_> {
     /// Bytes that a run reads which divides the work in these ways.
-    pub fn of(&self, ways: Ways<'_>) -> Result<Bytes, EngineError> {
+    pub(super) fn reads(&self, ways: Ways<'_>) -> Result<Bytes, EngineError> {
         let passes = self.division.ranges(0..self.records.len(), ways.pass);
         let parts: Vec<Range<usize>> = passes
             .iter()
@@ -74,26 +65,29 @@ impl Reading<'_> {
             Grain::Layer | Grain::Step | Grain::Tile => passes.len(),
         };
         for phase in ways.phases {
-            bytes.add(self.scheduled(&phase.scheduled)?, times);
-            self.passing(phase, ways, &passes, &mut bytes)?;
+            bytes.add(self.scheduled_reads(&phase.scheduled)?, times);
+            self.passing_reads(phase, ways, &passes, &mut bytes)?;
         }
         for stack in 0..self.model.spec.stacks.len() {
             for part in [Part::Embedding, Part::Head] {
-                bytes.add(self.scheduled(&end_keys(self.model, stack, part))?, times);
+                bytes.add(
+                    self.scheduled_reads(&end_keys(self.model, stack, part))?,
+                    times,
+                );
             }
         }
         bytes.add(
-            self.head(ways.tile)?,
+            self.head_reads(ways.tile)?,
             if ways.keeps_head { 1 } else { parts.len() },
         );
-        let tables = self.tables(&parts)?;
+        let tables = self.table_reads(&parts)?;
         bytes.expected += tables;
         bytes.most += tables;
         Ok(bytes)
     }
 
     /// Leaves that the store reads.
-    fn scheduled(&self, keys: &[LeafKey]) -> Result<u64, EngineError> {
+    fn scheduled_reads(&self, keys: &[LeafKey]) -> Result<u64, EngineError> {
         let mut bytes = 0;
         for key in keys {
             let leaf = self.model.binding.resolve(key.leaf(self.model))?;
@@ -104,7 +98,7 @@ impl Reading<'_> {
 
     /// What passes by while a phase runs: experts that were chosen, and all matrices where the grain
     /// is a tile.
-    fn passing(
+    fn passing_reads(
         &self,
         phase: &Phase,
         ways: Ways<'_>,
@@ -143,7 +137,7 @@ impl Reading<'_> {
     }
 
     /// The projection to logits, once.
-    fn head(&self, tile: u64) -> Result<u64, EngineError> {
+    fn head_reads(&self, tile: u64) -> Result<u64, EngineError> {
         let Some(leaf) = head_leaf(self.model, self.settings)? else {
             return Ok(0);
         };
@@ -155,7 +149,7 @@ impl Reading<'_> {
     }
 
     /// Rows of tables, for all parts.
-    fn tables(&self, parts: &[Range<usize>]) -> Result<f64, EngineError> {
+    fn table_reads(&self, parts: &[Range<usize>]) -> Result<f64, EngineError> {
         let mut bytes = 0.0;
         for (stack, description) in self.model.spec.stacks.iter().enumerate() {
             let embedding = &description.embedding;
@@ -172,7 +166,7 @@ impl Reading<'_> {
             if let Some(inputs) = &embedding.layer_inputs {
                 by_token.push((leaf(inputs.table)?, inputs.rows));
             }
-            bytes += self.by_token(&by_token, parts)?;
+            bytes += self.reads_by_token(&by_token, parts)?;
             if let Some(types) = &embedding.token_types {
                 let leaf = leaf(types.weight)?;
                 let kinds = if self.records.has_token_types() {
@@ -204,7 +198,7 @@ impl Reading<'_> {
     }
 
     /// Rows of tables that are looked up by token id; of ids from a bound on, the first.
-    fn by_token(
+    fn reads_by_token(
         &self,
         tables: &[(ResolvedLeaf, usize)],
         parts: &[Range<usize>],

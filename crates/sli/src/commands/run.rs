@@ -58,8 +58,14 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     drop(progress);
     close(&job, &summary, &arguments.out);
     if arguments.json {
-        let manifest = fs_err::read(arguments.out.join("run.json")).unwrap_or_default();
-        let manifest = serde_json::from_slice(&manifest).unwrap_or_default();
+        let path = arguments.out.join("run.json");
+        let manifest = fs_err::read(&path)
+            .and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::from))
+            .map_err(|source| Error::File {
+                what: "the results are written, but not read again",
+                path,
+                source,
+            })?;
         print_manifest(&arguments.out, manifest)?;
     }
     Ok(())
