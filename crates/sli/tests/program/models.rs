@@ -138,3 +138,26 @@ fn a_record_that_chatglm_cannot_divide_is_3() {
         .failure(3, &[&line, "begins the generated part", "hint: "]);
     assert!(!place.path("out").exists());
 }
+
+#[test]
+fn a_token_beyond_a_shorter_table_of_the_layers_is_3() {
+    // The layers' own embeddings have 130 rows, the vocabulary has 160.
+    let place = Place::new();
+    Golden::open("gemma4_text-few-own-inputs").write(&place.path("model"), Stored::F32);
+    let run = |ids: &str| {
+        place.write(
+            "in.jsonl",
+            format!("{{\"id\": \"x\", \"input_ids\": {ids}}}\n"),
+        );
+        let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+        place.sli(&[&run[..], &["--fresh"]].concat())
+    };
+    let says = [
+        "record `x`",
+        "token id 130 at position 1",
+        "beyond the vocabulary of 130",
+    ];
+    run("[5, 130, 6]").failure(3, &says);
+    assert!(!place.path("out").exists());
+    run("[5, 129, 6]").success();
+}
