@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::array::{Int32Builder, Int64Builder, LargeListBuilder, NullArray};
 use arrow::datatypes::{DataType, Field, Fields};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
 
@@ -143,6 +143,10 @@ fn row_groups_and_compressions() {
         Compression::UNCOMPRESSED,
         Compression::SNAPPY,
         Compression::ZSTD(ZstdLevel::default()),
+        Compression::GZIP(GzipLevel::default()),
+        Compression::BROTLI(BrotliLevel::default()),
+        Compression::LZ4_RAW,
+        Compression::LZ4,
     ] {
         place.write(
             "in.parquet",
