@@ -41,15 +41,15 @@ impl CoverageReport {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
 
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    /// What the user can do about a report that is not complete.
+    pub fn hint(&self) -> String {
         let any = |parts: &[&str]| {
             self.unexpected
                 .iter()
                 .any(|name| parts.iter().any(|part| name.contains(part)))
         };
         if any(&[".lora_A.", ".lora_B."]) {
-            return Some("this is an adapter; merge it into its base model first".to_owned());
+            return "this is an adapter; merge it into its base model first".to_owned();
         }
         if any(&[
             ".qweight",
@@ -59,13 +59,12 @@ impl CoverageReport {
             "weight_packed",
             ".absmax",
         ]) {
-            return Some("these are quantised weights; use the unquantised checkpoint".to_owned());
+            return "these are quantised weights; use the unquantised checkpoint".to_owned();
         }
         if self.unexpected.is_empty() && self.mismatched.is_empty() && !self.missing.is_empty() {
-            return Some("the checkpoint is incomplete: is every shard there?".to_owned());
+            return "the checkpoint is incomplete: is every shard there?".to_owned();
         }
-        (!self.is_complete())
-            .then(|| "is config.json the one that belongs to these weights?".to_owned())
+        "is config.json the one that belongs to these weights?".to_owned()
     }
 }
 

@@ -202,36 +202,36 @@ impl CheckpointError {
     }
 
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::NotThere { .. } | Self::Source(SourceError::NotFound { .. }) => {
-                Some("check the path of the model".to_owned())
-            }
-            Self::Source(_)
-            | Self::Leaf { .. }
+            Self::NotThere { .. } => "check the path of the model".to_owned(),
+            Self::Source(error) => error.hint().to_owned(),
+            Self::Leaf { .. }
             | Self::OutOfRange { .. }
             | Self::BufferSize { .. }
-            | Self::Conversion { .. } => None,
-            Self::NoWeights { .. } => Some(
+            | Self::Conversion { .. } => {
+                "is config.json the one that belongs to these weights?".to_owned()
+            }
+            Self::NoWeights { .. } => {
                 "give the folder of the .safetensors files, or one such file; other formats \
                  (pytorch_model.bin) have to be converted"
-                    .to_owned(),
-            ),
-            Self::Header { problem, .. } => Some(header_hint(problem)),
+                    .to_owned()
+            }
+            Self::Header { problem, .. } => header_hint(problem),
             Self::Index { problem, .. } => match problem {
-                IndexError::MissingShard { shard, .. } => Some(format!(
-                    "the download is incomplete: fetch `{shard}` as well"
-                )),
-                IndexError::NotInShard { .. } => Some(
-                    "index and shards are of different versions: download both again".to_owned(),
-                ),
-                _ => Some("download the index again".to_owned()),
+                IndexError::MissingShard { shard, .. } => {
+                    format!("the download is incomplete: fetch `{shard}` as well")
+                }
+                IndexError::NotInShard { .. } => {
+                    "index and shards are of different versions: download both again".to_owned()
+                }
+                _ => "download the index again".to_owned(),
             },
             Self::DuplicateTensor { .. } => {
-                Some("keep only the files of one version of the model".to_owned())
+                "keep only the files of one version of the model".to_owned()
             }
             Self::TextTooLarge { file, .. } | Self::NotUtf8 { file, .. } => {
-                Some(format!("download `{file}` again"))
+                format!("download `{file}` again")
             }
             Self::Coverage { report, .. } => report.hint(),
         }

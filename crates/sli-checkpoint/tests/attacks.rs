@@ -24,7 +24,7 @@ fn header_error(file: impl Into<Vec<u8>>) -> HeaderError {
         Err(error @ CheckpointError::Header { .. }) => {
             assert!(error.to_string().contains(FILE), "{error} names the file");
             assert!(
-                error.hint().is_some() && !error.is_io(),
+                !error.hint().is_empty() && !error.is_io(),
                 "{error} has a hint"
             );
             let CheckpointError::Header { problem, .. } = error else {
@@ -194,7 +194,7 @@ fn index_error(index: impl Into<Vec<u8>>, files: &[(&str, Vec<u8>)]) -> IndexErr
     match Checkpoint::open_with(Box::new(source)) {
         Err(error @ CheckpointError::Index { .. }) => {
             assert!(error.to_string().contains(INDEX), "{error}");
-            assert!(error.hint().is_some() && !error.is_io(), "{error}");
+            assert!(!error.hint().is_empty() && !error.is_io(), "{error}");
             let CheckpointError::Index { problem, .. } = error else {
                 unreachable!()
             };
@@ -310,7 +310,7 @@ fn a_configuration_that_is_no_text_or_endless() {
         matches!(error, CheckpointError::Source(SourceError::NotFound { .. })),
         "{error}"
     );
-    assert!(!error.is_io() && error.hint().is_some());
+    assert!(!error.is_io() && !error.hint().is_empty());
 }
 
 /// Numbers of a configuration that do not fit the tensors, however absurd.

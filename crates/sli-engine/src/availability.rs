@@ -21,7 +21,7 @@ pub fn available_takes(
         }
     }
     if kept.is_empty() {
-        return Err(EngineError::Request(dropped.join("; ")));
+        return Err(EngineError::Unavailable(dropped.join("; ")));
     }
     Ok((kept, dropped))
 }

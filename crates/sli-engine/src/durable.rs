@@ -44,24 +44,40 @@ fn needed_text(bytes: u64) -> String {
 
 impl DiskError {
     /// What the reader of the message can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Full { .. } => Some(
+            Self::Full { .. } => {
                 "free some space and run the same command again: it continues where it stopped"
-                    .into(),
-            ),
-            Self::Io(error) if error.kind() == io::ErrorKind::FileTooLarge => Some(
-                "raise the limit of file sizes (ulimit -f) and run the same command again: it continues where it \
-                 stopped"
-                    .into(),
-            ),
-            Self::Io(_) => None,
+            }
+            Self::Io(error) => io_hint(error.kind()),
         }
+        .into()
     }
 
     /// The exit code of the program: 5, input or output failed.
     pub fn exit_code(&self) -> i32 {
         5
+    }
+}
+
+/// What can be done about an error of the file system in the output folder.
+fn io_hint(kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind;
+    match kind {
+        ErrorKind::FileTooLarge => {
+            "raise the limit of file sizes (ulimit -f) and run the same command again: it continues where it \
+             stopped"
+        }
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "choose an --out where you may write"
+        }
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists | ErrorKind::NotFound => {
+            "choose an --out that is a folder or can become one"
+        }
+        ErrorKind::InvalidFilename => "choose an --out with a shorter name",
+        _ => {
+            "once the file system works, run the same command again: it continues where it stopped"
+        }
     }
 }
 
@@ -585,7 +601,7 @@ mod tests {
         assert_eq!((named, *needed), (&path, 60));
         assert_eq!(error.exit_code(), 5);
         assert!(error.to_string().contains("no space left"));
-        assert!(error.hint().is_some());
+        assert!(!error.hint().is_empty());
         assert_eq!(fs_err::read(&path).unwrap(), [1; 60]);
         disk.remove_file(&path).unwrap();
         disk.write_atomic(&path, |w| w.write_all(&[2; 100]))

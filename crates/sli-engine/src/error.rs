@@ -74,9 +74,12 @@ pub enum EngineError {
     /// What was asked for cannot be had from this model.
     #[error(transparent)]
     Take(#[from] TakeError),
-    /// The run was asked for something its model or input cannot give.
+    /// The model can give none of the results that were asked for.
     #[error("{0}")]
-    Request(String),
+    Unavailable(String),
+    /// What the description promised is not so while it runs.
+    #[error("{0}")]
+    Internal(String),
     /// The user ended the run; what is done is durable.
     #[error("interrupted; everything up to the last boundary is kept")]
     Interrupted,
@@ -96,7 +99,8 @@ impl EngineError {
             | Self::Unusable { .. }
             | Self::NonFinite { .. }
             | Self::Overflow { .. }
-            | Self::Record { .. } => 3,
+            | Self::Record { .. }
+            | Self::Internal(_) => 3,
             Self::Checkpoint(error) => {
                 if error.is_io() {
                     5
@@ -113,32 +117,39 @@ impl EngineError {
             }
             Self::Budget { .. } => 4,
             Self::Interrupted => 130,
-            Self::Take(_) | Self::Request(_) => 2,
+            Self::Take(_) | Self::Unavailable(_) => 2,
             Self::Journal(error) => error.exit_code(),
             Self::Results(error) => error.exit_code(),
         }
     }
 
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
             Self::Config { source, .. } => source.hint(),
-            Self::Unusable { hint, .. } => Some((*hint).to_owned()),
+            Self::Unusable { hint, .. } => (*hint).to_owned(),
             Self::Checkpoint(error) => error.hint(),
             Self::NonFinite { .. } => {
-                Some("the file is damaged or the model diverged; download it again".into())
+                "the file is damaged or the model diverged; download it again".into()
             }
-            Self::Overflow { .. } => Some(
+            Self::Overflow { .. } => {
                 "the weights are too large for f32: the file is damaged or the model diverged; download it \
                  again"
-                    .into(),
-            ),
-            Self::Budget { needed, .. } => {
-                Some(format!("--memory {}", crate::bytes::flag(*needed)))
+                    .into()
             }
+            Self::Budget { needed, .. } => format!("--memory {}", crate::bytes::flag(*needed)),
             Self::Take(error) => error.hint(),
-            Self::Interrupted => Some("the same command continues where it stopped".into()),
-            Self::File { .. } | Self::Record { .. } | Self::Request(_) => None,
+            Self::Interrupted => "the same command continues where it stopped".into(),
+            Self::File { source, .. } if sli_checkpoint::is_wrong_path(source) => {
+                "check the path and its permissions".into()
+            }
+            Self::File { .. } => "check the disk that the model is on".into(),
+            Self::Record { .. } => "change or remove the record".into(),
+            Self::Unavailable(_) => "`sli inspect` says what the model has".into(),
+            Self::Internal(_) => {
+                "this is a mistake of the program: please report it with config.json and the command"
+                    .into()
+            }
             Self::Journal(error) => error.hint(),
             Self::Results(error) => error.hint(),
         }

@@ -67,16 +67,16 @@ pub enum JournalError {
 
 impl JournalError {
     /// What the reader of the message can do about it.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self {
+    pub fn hint(&self) -> String {
+        match self {
             Self::Locked(_) => "wait for it to end, or choose another --out".into(),
             Self::NotOurs(_) => "choose an empty or new folder for --out".into(),
             Self::Different { .. } => {
                 "choose another --out, or give --fresh to discard what is there".into()
             }
             Self::Damaged { .. } => "give --fresh to start over".into(),
-            Self::Disk(error) => return error.hint(),
-        })
+            Self::Disk(error) => error.hint(),
+        }
     }
 
     /// The exit code of the program: 3 for a folder of something else, 5 for input and output.
@@ -1094,7 +1094,7 @@ mod tests {
         for fresh in [false, true] {
             let error = error(OutputFolder::open(folder.path(), one(), fresh));
             assert!(matches!(error, JournalError::Locked(_)), "{error}");
-            assert!(error.hint().unwrap().contains("--out"));
+            assert!(error.hint().contains("--out"));
         }
         drop(first);
         new(folder.path());
@@ -1118,7 +1118,7 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains("data was d1, is d2"), "{text}");
             assert!(text.contains("takes was nothing, is logits"), "{text}");
-            assert!(error.hint().unwrap().contains("--fresh"));
+            assert!(error.hint().contains("--fresh"));
             assert_eq!(error.exit_code(), 3);
         };
         check(error(OutputFolder::open(folder.path(), now(), false)));
@@ -1294,7 +1294,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.exit_code(), 5);
         assert!(error.to_string().contains("no space left"), "{error}");
-        assert!(error.hint().unwrap().contains("continues"));
+        assert!(error.hint().contains("continues"));
         drop(output);
         let mut output = resumed(folder.path());
         assert_eq!(output.progress().records_done, 5);

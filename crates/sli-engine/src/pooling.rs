@@ -12,6 +12,9 @@ use sli_spec::{ModelSpec, Predicts};
 use crate::error::EngineError;
 use crate::take::Pooling;
 
+/// What helps where a file is not what it should be.
+const AGAIN: &str = "download it again";
+
 /// What to do with the normed end of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipe {
@@ -50,14 +53,21 @@ pub(crate) fn recipe(
     spec: &ModelSpec,
     asked: Option<Pooling>,
 ) -> Result<Recipe, EngineError> {
-    let written = from_files(folder)?;
+    let modules = modules(folder)?;
     if let Some(pooling) = asked {
-        let normalize = written.is_some_and(|recipe| recipe.normalize);
+        let normalize = modules
+            .iter()
+            .flatten()
+            .any(|module| kind(module) == "Normalize");
         return Ok(Recipe {
             mode: pooling.into(),
             normalize,
         });
     }
+    let written = match modules {
+        Some(modules) => from_modules(folder, &modules)?,
+        None => None,
+    };
     Ok(written.unwrap_or_else(|| {
         let head = &spec.output_stack().head;
         let causal = match &head.logits {
@@ -71,24 +81,36 @@ pub(crate) fn recipe(
     }))
 }
 
-fn from_files(folder: &Path) -> Result<Option<Recipe>, EngineError> {
-    let Some(modules) = read_json(&folder.join("modules.json"))? else {
-        return Ok(None);
+/// The modules of a sentence-transformers model.
+fn modules(folder: &Path) -> Result<Option<Vec<Value>>, EngineError> {
+    let path = folder.join("modules.json");
+    match read_json(&path)? {
+        None => Ok(None),
+        Some(Value::Array(modules)) => Ok(Some(modules)),
+        Some(_) => Err(EngineError::Unusable {
+            path,
+            problem: "it is not a list".into(),
+            hint: AGAIN,
+        }),
+    }
+}
+
+/// What a module is, without the package that it comes from.
+fn kind(module: &Value) -> &str {
+    let full = module["type"].as_str().unwrap_or_default();
+    full.rsplit('.').next().unwrap_or_default()
+}
+
+fn from_modules(folder: &Path, modules: &[Value]) -> Result<Option<Recipe>, EngineError> {
+    let unusable = |problem: String| EngineError::Unusable {
+        path: folder.join("modules.json"),
+        problem,
+        hint: "to have the transformer's part alone, choose a pooling: `--take embedding:mean`",
     };
-    let unusable = |problem: String| {
-        EngineError::Request(format!(
-            "{}: {problem}",
-            folder.join("modules.json").display()
-        ))
-    };
-    let list = modules
-        .as_array()
-        .ok_or_else(|| unusable("not a list".into()))?;
     let mut recipe = None;
     let mut normalize = false;
-    for module in list {
-        let kind = module["type"].as_str().unwrap_or_default();
-        match kind.rsplit('.').next().unwrap_or_default() {
+    for module in modules {
+        match kind(module) {
             "Transformer" => {}
             "Normalize" => normalize = true,
             "Pooling" => {
@@ -110,10 +132,7 @@ fn from_files(folder: &Path) -> Result<Option<Recipe>, EngineError> {
                 })?);
             }
             other => {
-                return Err(unusable(format!(
-                    "the module `{other}` is not known; choose a pooling, as in \
-                     `--take embedding:mean`, to have the transformer's part alone"
-                )));
+                return Err(unusable(format!("the module `{other}` is not known")));
             }
         }
     }
@@ -158,7 +177,7 @@ fn read_json(path: &Path) -> Result<Option<Value>, EngineError> {
     let unusable = |problem: String| EngineError::Unusable {
         path: path.to_path_buf(),
         problem,
-        hint: "download it again",
+        hint: AGAIN,
     };
     // Opening a pipe would wait for its other end.
     match fs_err::metadata(path) {
@@ -231,7 +250,7 @@ impl Recipe {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mode, Recipe, from_files, mode};
+    use super::{Mode, Recipe, from_modules, mode};
     use sli_kernels::MatRef;
 
     #[test]
@@ -267,9 +286,7 @@ mod tests {
 
     #[test]
     fn a_path_outside_the_folder_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let modules = r#"[{"type": "x.Pooling", "path": "../elsewhere"}]"#;
-        fs_err::write(folder.path().join("modules.json"), modules).unwrap();
-        assert!(from_files(folder.path()).is_err());
+        let modules = [serde_json::json!({"type": "x.Pooling", "path": "../elsewhere"})];
+        assert!(from_modules("model".as_ref(), &modules).is_err());
     }
 }

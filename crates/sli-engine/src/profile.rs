@@ -15,7 +15,7 @@ use crate::exec::Rows;
 use crate::exec::batch::Batch;
 use crate::exec::step::Site;
 use crate::journal::OutputFolder;
-use crate::results::{ExpertRow, ProfileRow, write_experts, write_profile};
+use crate::results::{ExpertRow, ProfileRow, ResultsError, write_experts, write_profile};
 use crate::stats::{Histogram, RowStats, SiteStats};
 
 /// Stack, boundary (of branches: the layer, counted from 1), site, and which of the layer's outputs: they
@@ -137,11 +137,12 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// New accumulators, or those of a checkpoint.
-    pub fn open(blob: Option<&[u8]>) -> Result<Self, EngineError> {
+    pub fn open(blob: Option<&[u8]>) -> Result<Self, ResultsError> {
         match blob {
             None => Ok(Self::default()),
-            Some(bytes) => Self::from_bytes(bytes).ok_or_else(|| {
-                EngineError::Request("the saved statistics are damaged; start with --fresh".into())
+            Some(bytes) => Self::from_bytes(bytes).ok_or_else(|| ResultsError::Damaged {
+                path: "profile".into(),
+                problem: "the saved statistics are damaged".into(),
             }),
         }
     }

@@ -140,14 +140,16 @@ pub enum TakeError {
 
 impl TakeError {
     /// What the reader of the message can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Unknown(_) => Some(format!("takes are {}", Take::SPELLINGS.join(", "))),
-            Self::Argument { .. } => None,
-            Self::Contradiction { .. } => Some("list all layers in one `hidden:...`".into())
-                .filter(|_| self.concerns_layers())
-                .or_else(|| Some("give one of them, or run twice into two folders".into())),
-            Self::NoSuchLayer { available, .. } => Some(format!("there are {available}")),
+            Self::Unknown(_) | Self::Argument { .. } => {
+                format!("takes are {}", Take::SPELLINGS.join(", "))
+            }
+            Self::Contradiction { .. } if self.concerns_layers() => {
+                "list all layers in one `hidden:...`".into()
+            }
+            Self::Contradiction { .. } => "give one of them, or run twice into two folders".into(),
+            Self::NoSuchLayer { available, .. } => format!("there are {available}"),
         }
     }
 
@@ -499,7 +501,7 @@ mod tests {
             assert!(error.to_string().contains(says), "{text}: {error}");
             assert_eq!(error.exit_code(), 2);
         }
-        let hint = "x".parse::<Take>().unwrap_err().hint().unwrap();
+        let hint = "x".parse::<Take>().unwrap_err().hint();
         assert!(hint.contains("topk:K"), "{hint}");
     }
 
@@ -517,7 +519,7 @@ mod tests {
         let error = combine(&[take("topk:4"), take("topk:8")]).unwrap_err();
         assert!(error.to_string().contains("topk:4"), "{error}");
         let error = combine(&[take("hidden:4"), take("hidden")]).unwrap_err();
-        assert!(error.hint().unwrap().contains("one `hidden"), "{error}");
+        assert!(error.hint().contains("one `hidden"), "{error}");
     }
 
     #[test]
@@ -553,12 +555,7 @@ mod tests {
         ] {
             let error = resolve(&format!("hidden:{wrong}")).unwrap_err();
             assert!(error.to_string().contains(wrong), "{error}");
-            assert!(
-                error
-                    .hint()
-                    .unwrap()
-                    .contains("decoder.0-5 and decoder.norm")
-            );
+            assert!(error.hint().contains("decoder.0-5 and decoder.norm"));
         }
         assert_eq!(BoundaryKind::Layer(7).file_part(), "007");
         assert_eq!(BoundaryKind::Layer(1234).file_part(), "1234");

@@ -67,26 +67,29 @@ fn list(keys: &[String]) -> String {
 
 impl SpecError {
     /// What the reader of the message can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Syntax(_) | Self::Invalid { .. } => None,
+            Self::Syntax(_) => "download config.json again".into(),
+            Self::Invalid { key, .. } => {
+                format!("compare `{key}` with the published config.json, or download it again")
+            }
             Self::Missing { .. } => {
-                Some("the file may be truncated, or written for another model type".into())
+                "the file may be truncated, or written for another model type".into()
             }
             Self::Unsupported { .. } => {
-                Some("a wrong number would be worse than none, so the model is refused".into())
+                "a wrong number would be worse than none, so the model is refused".into()
             }
-            Self::UnknownModelType { closest, .. } => Some(match closest {
+            Self::UnknownModelType { closest, .. } => match closest {
                 Some(name) => format!("did you mean `{name}`? `sli architectures` lists all"),
                 None => "`sli architectures` lists the supported types".into(),
-            }),
-            Self::Unread { keys } => Some(format!(
+            },
+            Self::Unread { keys } => format!(
                 "if they do not change the forward pass: {}",
                 keys.iter()
                     .map(|key| format!("--allow-unread {key}"))
                     .collect::<Vec<_>>()
                     .join(" ")
-            )),
+            ),
         }
     }
 }

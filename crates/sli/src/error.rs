@@ -29,7 +29,7 @@ pub enum Error {
         /// What is wrong.
         problem: String,
         /// What to do about it.
-        hint: Option<String>,
+        hint: String,
     },
     /// A file of the program's own cannot be read or written.
     #[error("{what} ({})", .path.display())]
@@ -59,13 +59,14 @@ impl Error {
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
             Self::Engine(error) => error.hint(),
             Self::Input(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Usage { hint, .. } => hint.clone(),
-            Self::File { .. } | Self::Stdout(_) => None,
+            Self::File { .. } => "check the path, its permissions and the space on its disk".into(),
+            Self::Stdout(_) => "check where the output goes, and the space on its disk".into(),
         }
     }
 }

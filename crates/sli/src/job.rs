@@ -138,7 +138,7 @@ impl Job {
             .build();
         pool.map_err(|error| Error::Usage {
             problem: format!("cannot start {} threads: {error}", self.settings.threads),
-            hint: Some("give a smaller --threads".into()),
+            hint: "give a smaller --threads".into(),
         })
     }
 }
@@ -163,6 +163,6 @@ pub(crate) fn budget(asked: Option<u64>) -> Result<u64, Error> {
         .or_else(system_memory::default_budget)
         .ok_or_else(|| Error::Usage {
             problem: "the system does not say how much memory is free".into(),
-            hint: Some("give --memory, for instance --memory 8GiB".into()),
+            hint: "give --memory, for instance --memory 8GiB".into(),
         })
 }

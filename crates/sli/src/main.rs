@@ -11,7 +11,7 @@ fn main() {
     sli_kernels::survive_file_size_limit();
     guard::install_hook();
     interrupt::install();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| terminal::refuse(&error));
     if let Err(error) = commands::execute(cli) {
         terminal::clear_bar();
         terminal::report(&error);

@@ -139,10 +139,11 @@ impl Preparer<'_> {
         }
         if counts.records == 0 {
             let (path, problem) = (self.input.to_path_buf(), "the input has no records".into());
+            let hint = "an empty line is no record; {\"text\": \"\"} is one without text".into();
             return Err(InputError::File {
                 path,
                 problem,
-                hint: None,
+                hint,
             }
             .into());
         }

@@ -32,7 +32,7 @@ pub fn choose(
     }
     if chosen.is_empty() {
         let problem = problems.join("; ");
-        let hint = Some("profile, hidden and embedding work with every model".into());
+        let hint = "profile, hidden and embedding work with every model".into();
         return Err(Error::Usage { problem, hint });
     }
     for problem in problems {

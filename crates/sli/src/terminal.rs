@@ -1,10 +1,12 @@
 //! What the program says: data on stdout, everything else on stderr.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 use clap::builder::styling::{AnsiColor, Style};
+use clap::error::ErrorKind;
 use indicatif::ProgressBar;
 
 use crate::error::Error;
@@ -12,11 +14,11 @@ use crate::error::Error;
 /// The bar on the screen, so that messages appear above it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Writes data to stdout. A reader that has gone away (`| head`) ends the program without a word.
+/// Writes data to stdout, control characters of other people's names escaped. A reader that has gone away (`| head`) ends the program without a word.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     match stdout
-        .write_all(text.as_bytes())
+        .write_all(printable(text).as_bytes())
         .and_then(|()| stdout.flush())
     {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -45,13 +47,18 @@ pub fn say(text: &str) {
 
 /// Says what may be wrong.
 pub fn warn(text: impl Display) {
-    say(&format!("{} {text}", styled("warning:", AnsiColor::Yellow)));
+    let text = text.to_string();
+    say(&format!(
+        "{} {}",
+        styled("warning:", AnsiColor::Yellow),
+        printable(&text)
+    ));
 }
 
 /// Says what went wrong, why, and what to do about it.
 pub fn report(error: &Error) {
-    let mut text = format!("{} {error}", styled("error:", AnsiColor::Red));
-    let mut said = error.to_string();
+    let mut text = error.to_string();
+    let mut said = text.clone();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let message = error.to_string();
@@ -61,10 +68,53 @@ pub fn report(error: &Error) {
         }
         cause = error.source();
     }
-    if let Some(hint) = error.hint() {
-        text = format!("{text}\n{} {hint}", styled("hint:", AnsiColor::Cyan));
+    say(&format!(
+        "{} {}\n{} {}",
+        styled("error:", AnsiColor::Red),
+        printable(&text),
+        styled("hint:", AnsiColor::Cyan),
+        printable(&error.hint())
+    ));
+}
+
+/// Ends the program for a command line that asks for help or makes no sense.
+pub fn refuse(error: &clap::Error) -> ! {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
     }
-    say(&text);
+    let text = error.render();
+    let text = if has_colors() {
+        text.ansi().to_string()
+    } else {
+        text.to_string()
+    };
+    let text = match text.rfind("For more information") {
+        Some(end) => &text[..end],
+        None => &text,
+    };
+    say(&format!(
+        "{}\n{} `sli COMMAND --help` explains every flag",
+        text.trim_end(),
+        styled("hint:", AnsiColor::Cyan)
+    ));
+    std::process::exit(error.exit_code());
+}
+
+/// A text without control characters: names in files of other people must not command the terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(commands) {
+        return text.into();
+    }
+    let mut printable = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if commands(c) {
+            printable.extend(c.escape_default());
+        } else {
+            printable.push(c);
+        }
+    }
+    printable.into()
 }
 
 /// A heading or a number that stands out.

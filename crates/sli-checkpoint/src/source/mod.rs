@@ -77,6 +77,24 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "check the path of the model",
+            Self::OutsideFolder { .. } => {
+                "the files of a model are in its folder: put them there, or download the index again"
+            }
+            Self::NotAFile { .. } => "download the file again",
+            Self::PastEnd { .. } => {
+                "the file became shorter since it was opened: wait until its download ends, or fetch it again"
+            }
+            Self::Io { error, .. } if is_wrong_path(error) => "check the path and its permissions",
+            Self::Io { .. } => "check the disk that the model is on",
+        }
+    }
+}
+
 /// Named files, read by ranges. Names are relative and use `/`; those that leave the source's folder
 /// are refused by their spelling, so links inside the folder may point anywhere.
 ///

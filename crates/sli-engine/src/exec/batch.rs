@@ -352,9 +352,13 @@ impl BatchBuilder {
     fn push(&mut self, spec: &ModelSpec, mut record: Record) -> Result<(), EngineError> {
         let tokens = record.tokens.len();
         lead_in(spec, &mut record);
-        let blocks = spec.positions.blocks(&record.tokens).map_err(|problem| {
-            EngineError::Request(format!("record `{}`: {problem}", record.id))
-        })?;
+        let blocks =
+            spec.positions
+                .blocks(&record.tokens)
+                .map_err(|problem| EngineError::Record {
+                    id: record.id.clone(),
+                    problem,
+                })?;
         let length = record.tokens.len();
         let inserted = self.tree.insert(&record.nodes(), self.shared);
         self.positions.extend(inserted.shared as u32..length as u32);

@@ -131,7 +131,7 @@ impl Layer<'_> {
                     .map(|id| id + *offset as u32)
                     .collect();
                 if let Some(&beyond) = ids.iter().find(|&&id| id as usize >= *rows) {
-                    return Err(EngineError::Request(format!(
+                    return Err(EngineError::Internal(format!(
                         "position {beyond} is beyond the {rows} rows of the position table"
                     )));
                 }

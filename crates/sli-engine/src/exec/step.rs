@@ -211,7 +211,7 @@ impl Layer<'_> {
                 mixers::layer_input::run(self, input, x, rows, inputs, output, scratch)?;
             }
             Mixer::Streams(_) => {
-                return Err(EngineError::Request(
+                return Err(EngineError::Internal(
                     "an update of the residual streams is a step of its own".into(),
                 ));
             }

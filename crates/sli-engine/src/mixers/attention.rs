@@ -168,7 +168,7 @@ pub(crate) fn run(
         KeyValue::OfLayer(source) => {
             let Some(kept) = kept.iter().find(|kept| kept.layer == source) else {
                 let message = format!("layer {source} keeps no keys and values");
-                return Err(EngineError::Request(message));
+                return Err(EngineError::Internal(message));
             };
             (kept.key.view(), kept.value.view())
         }

@@ -19,7 +19,7 @@ pub(crate) fn run(
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let (Some(inputs), Part::Layer(index)) = (inputs, layer.part) else {
-        return Err(EngineError::Request("the layers have no inputs".into()));
+        return Err(EngineError::Internal("the layers have no inputs".into()));
     };
     let width = input.gate.out_features;
     scratch.gate.reset(x.rows(), width);

@@ -18,8 +18,10 @@ use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
 use crate::exec::step::{chosen_keys, stashes};
 use crate::model::Model;
+use crate::pooling::recipe;
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
+use crate::take::Take;
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{LeafKey, Part};
 use division::Division;
@@ -120,12 +122,17 @@ impl Candidate {
     }
 }
 
-/// Plans a run over these records.
+/// Plans a run over these records; what the run needs of the model beside its weights is looked at as well.
 pub fn plan(
     model: &Model,
     records: &RecordSpool,
     settings: &Settings,
 ) -> Result<Plan, EngineError> {
+    for take in &settings.takes {
+        if let Take::Embedding(asked) = take {
+            recipe(&model.folder, &model.spec, *asked)?;
+        }
+    }
     Planner::new(model, records, settings)?.plan()
 }
 

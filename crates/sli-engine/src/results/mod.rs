@@ -61,13 +61,12 @@ pub enum ResultsError {
 
 impl ResultsError {
     /// What the reader of the message can do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
             Self::Id { .. } => {
-                Some("ids must be unique; without ids, records are numbered from 0".into())
+                "ids must be unique; without ids, records are numbered from 0".into()
             }
-            Self::Damaged { .. } => Some("give --fresh to start over".into()),
-            Self::Parquet { .. } => None,
+            Self::Damaged { .. } | Self::Parquet { .. } => "give --fresh to start over".into(),
             Self::Journal(error) => error.hint(),
             Self::Disk(error) => error.hint(),
         }

@@ -178,7 +178,7 @@ impl<'m> WeightStore<'m> {
                 return Ok(Arc::clone(weight));
             }
             if state.stop {
-                return Err(EngineError::Request(
+                return Err(EngineError::Internal(
                     "the weight readers have stopped".into(),
                 ));
             }

@@ -96,7 +96,7 @@ pub(crate) fn stream(
         let mut last = Vec::new();
         for index in 0..groups.len() {
             let mut packed = model.clock.waiting(|| full.recv()).map_err(|_| {
-                EngineError::Request("the weight reader ended before its last piece".into())
+                EngineError::Internal("the weight reader ended before its last piece".into())
             })??;
             consume(index, &mut packed)?;
             // The reader may be gone, once its last piece is read.

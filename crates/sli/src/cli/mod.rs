@@ -304,10 +304,8 @@ pub enum SpillArg {
 }
 
 fn take(text: &str) -> Result<Take, String> {
-    text.parse().map_err(|error: TakeError| match error.hint() {
-        Some(hint) => format!("{error}; {hint}"),
-        None => error.to_string(),
-    })
+    text.parse()
+        .map_err(|error: TakeError| format!("{error}; {}", error.hint()))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -116,7 +116,7 @@ fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary,
     {
         return Err(Error::Usage {
             problem: format!("the model has positions for {limit} tokens"),
-            hint: Some(format!("--tokens {limit} is the most")),
+            hint: format!("--tokens {limit} is the most"),
         });
     }
     let asked = if arguments.takes.is_empty() {
@@ -144,7 +144,7 @@ fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary,
     else {
         return Err(Error::Usage {
             problem: "the temporary folder is not empty".into(),
-            hint: None,
+            hint: "another program writes there; set TMPDIR to a folder of your own".into(),
         });
     };
     forget_peak_memory();

@@ -27,7 +27,7 @@ pub enum InputError {
         /// What is wrong.
         problem: String,
         /// What to do about it.
-        hint: Option<String>,
+        hint: String,
     },
     /// One record is not what it should be.
     #[error("{problem} ({place})")]
@@ -37,7 +37,7 @@ pub enum InputError {
         /// What is wrong.
         problem: String,
         /// What to do about it.
-        hint: Option<String>,
+        hint: String,
     },
     /// A record does not fit the budget.
     #[error("{} do not hold {what}; {} do ({place})", human(*.given), human(*.needed))]
@@ -56,12 +56,12 @@ pub enum InputError {
 }
 
 impl InputError {
-    /// An error about a record, without a hint.
+    /// An error about a record that only its author can mend.
     pub fn record(place: &Place, problem: impl Into<String>) -> Self {
         Self::Record {
             place: place.clone(),
             problem: problem.into(),
-            hint: None,
+            hint: "correct the record, or remove it".into(),
         }
     }
 
@@ -70,16 +70,19 @@ impl InputError {
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         match &mut self {
             Self::Read { .. } | Self::Budget { .. } => {}
-            Self::File { hint, .. } | Self::Record { hint, .. } => *hint = Some(text.into()),
+            Self::File { hint, .. } | Self::Record { hint, .. } => *hint = text.into(),
         }
         self
     }
 
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Read { .. } => None,
-            Self::Budget { needed, .. } => Some(format!("--memory {}", flag(*needed))),
+            Self::Read { source, .. } if is_wrong_path(source) => {
+                "check the path and its permissions".into()
+            }
+            Self::Read { .. } => "check the disk that the input is on".into(),
+            Self::Budget { needed, .. } => format!("--memory {}", flag(*needed)),
             Self::File { hint, .. } | Self::Record { hint, .. } => hint.clone(),
         }
     }

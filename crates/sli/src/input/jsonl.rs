@@ -82,7 +82,7 @@ fn parse(line: &str, place: &Place) -> Result<Fields, InputError> {
         };
         let error = InputError::record(place, problem);
         if line.trim_start().starts_with('{') {
-            error
+            error.with_hint("correct the line, or remove it")
         } else {
             error.with_hint("a .jsonl file has one JSON object a line")
         }

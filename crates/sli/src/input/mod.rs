@@ -65,6 +65,6 @@ fn wrong_file(path: &Path, problem: &str, hint: &str) -> InputError {
     InputError::File {
         path: path.to_path_buf(),
         problem: problem.into(),
-        hint: Some(hint.into()),
+        hint: hint.into(),
     }
 }

@@ -91,7 +91,7 @@ impl ParquetReader {
             self.columns = Columns::new(&batch).map_err(|problem| InputError::File {
                 path: self.path.to_path_buf(),
                 problem,
-                hint: None,
+                hint: "columns are `id`, and `text`, `input_ids` or `messages`".into(),
             })?;
         }
         let row = self.next;
@@ -139,7 +139,7 @@ fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {
     InputError::File {
         path: path.to_path_buf(),
         problem: format!("not a readable Parquet file: {problem}"),
-        hint: Some("uncompressed, Snappy and Zstandard columns can be read".into()),
+        hint: "write it again, for instance with pyarrow.parquet.write_table".into(),
     }
 }
 

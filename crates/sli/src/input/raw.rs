@@ -84,7 +84,8 @@ impl Fields {
             }
             (None, _) => {
                 let problem = "the record has none of `text`, `input_ids` and `messages`";
-                Err(InputError::record(&place, problem))
+                Err(InputError::record(&place, problem)
+                    .with_hint("are the keys spelled otherwise? rename them"))
             }
         }
     }

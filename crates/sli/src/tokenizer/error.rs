@@ -57,19 +57,25 @@ pub enum TokenizerError {
 
 impl TokenizerError {
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Absent { .. } => Some(
+            Self::Absent { .. } => {
                 "save one with transformers (AutoTokenizer.from_pretrained(..).save_pretrained(..)), or give \
                  `input_ids` instead of `text`"
-                    .into(),
-            ),
-            Self::NoTemplate { .. } => Some(
+                    .into()
+            }
+            Self::NoTemplate { .. } => {
                 "add a chat_template.jinja to the folder, or give `text` or `input_ids` instead of `messages`"
-                    .into(),
-            ),
-            Self::Budget { needed, .. } => Some(format!("--memory {}", flag(*needed))),
-            Self::Read { .. } | Self::Broken { .. } | Self::Failed { .. } => None,
+                    .into()
+            }
+            Self::Budget { needed, .. } => format!("--memory {}", flag(*needed)),
+            Self::Read { source, .. } if is_wrong_path(source) => {
+                "check the path and its permissions".into()
+            }
+            Self::Read { .. } => "check the disk that the model is on".into(),
+            Self::Broken { .. } | Self::Failed { .. } => {
+                "download the file again, or give `input_ids`, which need no tokenizer".into()
+            }
         }
     }
 

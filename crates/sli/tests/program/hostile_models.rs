@@ -385,3 +385,46 @@ fn configurations_that_cannot_be_read() {
         place.sli(&["inspect", model]).failure(3, &[says]);
     }
 }
+
+#[test]
+fn names_do_not_command_the_terminal() {
+    let hostile = Hostile::new();
+    let rename = |header: &mut Value| {
+        let header = header.as_object_mut().unwrap();
+        let entry = header.remove(UP).unwrap();
+        header.insert("\u{1b}[2J\u{9b}0m\r".into(), entry);
+    };
+    hostile.refused_header(rename, &["\\u{1b}[2J\\u{9b}0m\\r"]);
+    let outcome = hostile.place.sli(&["inspect", "model"]);
+    for text in [&outcome.stdout, &outcome.stderr] {
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\r']), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_pooling_that_is_not_known_is_3_until_one_is_chosen() {
+    let place = Place::with_llama();
+    place.write("in.jsonl", "{\"input_ids\": [3, 4]}\n");
+    let modules = json!([
+        {"type": "sentence_transformers.models.Transformer", "path": ""},
+        {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
+        {"type": "sentence_transformers.models.Normalize", "path": "3_Normalize"},
+    ]);
+    place.write("model/modules.json", modules.to_string());
+    let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+    let run = |take| place.sli(&[&run[..], &["--take", take]].concat());
+    run("embedding").failure(3, &["modules.json", "`Dense`", "--take embedding:mean"]);
+    assert!(!place.path("out").exists());
+    let plan = [
+        "plan",
+        "model",
+        "--input",
+        "in.jsonl",
+        "--take",
+        "embedding",
+    ];
+    place.sli(&plan).failure(3, &["modules.json"]);
+    run("embedding:mean").success();
+    place.write("model/modules.json", "{}");
+    place.sli(&plan).failure(3, &["modules.json", "not a list"]);
+}

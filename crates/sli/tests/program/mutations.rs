@@ -158,6 +158,9 @@ fn damage_is_an_error_or_does_not_matter() {
         if outcome.code != 0 {
             refused += 1;
             assert!(outcome.stderr.contains("error: "), "{outcome:?}\n{text}");
+            assert!(outcome.stderr.contains("\nhint: "), "{outcome:?}\n{text}");
+            let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+            assert!(!outcome.stderr.contains(commands), "{outcome:?}");
         }
         fs_err::write(path, original).unwrap();
     }

@@ -123,11 +123,12 @@ impl Outcome {
         self
     }
 
-    /// Ended with this code and one clear error that says all of this.
+    /// Ended with this code and one clear error that says all of this, and what to do about it.
     #[track_caller]
     pub fn failure(self, code: i32, says: &[&str]) -> Self {
         assert_eq!(self.code, code, "{self:?}");
         assert!(self.stderr.contains("error: "), "{self:?}");
+        assert!(self.stderr.contains("\nhint: "), "{self:?}");
         for part in says {
             assert!(
                 self.stderr.contains(part),
