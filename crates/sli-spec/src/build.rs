@@ -446,6 +446,15 @@ pub fn mask_of(
     })
 }
 
+/// Features of a head where the file does not say: `hidden_size / heads` without its remainder, as
+/// the classes reckon that do not ask for a divisor.
+pub fn head_width(config: &Config, hidden_size: usize, heads: usize) -> Result<usize, SpecError> {
+    match hidden_size / heads {
+        0 => Err(config.invalid("num_attention_heads", format!("at most {hidden_size}"))),
+        width => Ok(width),
+    }
+}
+
 /// `a / b`, an error about `key` if that leaves a remainder.
 pub fn divided(config: &Config, key: &str, a: usize, b: usize) -> Result<usize, SpecError> {
     if a.is_multiple_of(b) {

@@ -198,6 +198,7 @@ fn network_name(network: &FeedForward) -> String {
     let activation = match network.activation {
         Activation::Gelu => "gelu",
         Activation::GeluTanh => "gelu (tanh)",
+        Activation::Gelu10 => "gelu (clipped at 10)",
         Activation::QuickGelu => "quick gelu",
         Activation::Relu => "relu",
         Activation::Relu2 => "squared relu",
@@ -208,6 +209,8 @@ fn network_name(network: &FeedForward) -> String {
         Activation::Softplus => "softplus",
         Activation::Mish => "mish",
         Activation::LeakyRelu => "leaky relu",
+        Activation::HardSwish => "hard swish",
+        Activation::Laplace => "laplace",
         Activation::Linear => "linear",
     };
     if network.learned_activation.is_some() {

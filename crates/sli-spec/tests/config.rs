@@ -97,6 +97,37 @@ fn sizes_have_bounds() {
 }
 
 #[test]
+fn every_activation_without_parameters_is_known() {
+    // `ACT2FN` of transformers 5.23 but for `prelu`, `xielu` (learned) and `sqrtsoftplus` (a router's).
+    for name in [
+        "gelu",
+        "gelu_10",
+        "gelu_fast",
+        "gelu_new",
+        "gelu_python",
+        "gelu_pytorch_tanh",
+        "gelu_python_tanh",
+        "gelu_accurate",
+        "hardswish",
+        "laplace",
+        "leaky_relu",
+        "linear",
+        "mish",
+        "quick_gelu",
+        "relu",
+        "relu2",
+        "relu6",
+        "sigmoid",
+        "silu",
+        "swish",
+        "tanh",
+    ] {
+        assert!(sli_spec::Activation::from_name(name).is_some(), "{name}");
+    }
+    assert!(sli_spec::Activation::from_name("prelu").is_none());
+}
+
+#[test]
 fn sizes_that_are_in_bounds_one_by_one_do_not_overflow() {
     let config = with(
         small("llama"),

@@ -30,6 +30,7 @@ pub(crate) fn kernel(activation: Activation) -> Kernel {
     match activation {
         Activation::Gelu => Kernel::Gelu,
         Activation::GeluTanh => Kernel::GeluTanh,
+        Activation::Gelu10 => Kernel::Gelu10,
         Activation::QuickGelu => Kernel::QuickGelu,
         Activation::Relu => Kernel::Relu,
         Activation::Relu2 => Kernel::Relu2,
@@ -40,6 +41,8 @@ pub(crate) fn kernel(activation: Activation) -> Kernel {
         Activation::Softplus => Kernel::Softplus,
         Activation::Mish => Kernel::Mish,
         Activation::LeakyRelu => Kernel::LeakyRelu,
+        Activation::HardSwish => Kernel::HardSwish,
+        Activation::Laplace => Kernel::Laplace,
         Activation::Linear => Kernel::Identity,
     }
 }

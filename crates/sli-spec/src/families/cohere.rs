@@ -1,6 +1,6 @@
 //! Cohere: attention and feed-forward network side by side behind one layer norm.
 
-use crate::build::{NormStyle, divided, layer_types};
+use crate::build::{NormStyle, head_width, layer_types};
 use crate::families::decoder::{Arrangement, Decoder};
 use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::{mix, sparse_layers};
@@ -42,7 +42,7 @@ fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
     let mut decoder = plain(config)?;
     if !config.in_file("head_dim") {
         let (hidden, heads) = (decoder.hidden_size, decoder.heads);
-        decoder.head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+        decoder.head_dim = head_width(config, hidden, heads)?;
         decoder.attention_scale = (decoder.head_dim as f64).powf(-0.5);
     }
     Ok(decoder)

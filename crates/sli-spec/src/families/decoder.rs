@@ -4,7 +4,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use crate::build::{CausalHead, Leaves, NormStyle, divided, layer_types, mask_of, unused_head};
+use crate::build::{
+    CausalHead, Leaves, NormStyle, divided, head_width, layer_types, mask_of, unused_head,
+};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
@@ -237,12 +239,7 @@ impl<'c> Decoder<'c> {
         let heads = config.heads("num_attention_heads")?;
         let head_dim = match config.optional_heads("head_dim")? {
             Some(head_dim) => head_dim,
-            None => divided(
-                config,
-                "num_attention_heads",
-                config.size("hidden_size")?,
-                heads,
-            )?,
+            None => head_width(config, config.size("hidden_size")?, heads)?,
         };
         let layers = config.layers("num_hidden_layers")?;
         Self::sized(config, norm, [layers, intermediate_size, head_dim])

@@ -56,6 +56,8 @@ pub enum Activation {
     Gelu,
     /// `gelu_new`, `gelu_pytorch_tanh`, `gelu_fast`, `gelu_accurate`: with tanh.
     GeluTanh,
+    /// `gelu_10`: [`Activation::Gelu`], at least -10 and at most 10.
+    Gelu10,
     /// `quick_gelu`: `x * sigmoid(1.702 x)`.
     QuickGelu,
     /// `relu`.
@@ -76,6 +78,10 @@ pub enum Activation {
     Mish,
     /// `leaky_relu`: slope 0.01.
     LeakyRelu,
+    /// `hardswish`: `x * min(max(x + 3, 0), 6) / 6`.
+    HardSwish,
+    /// `laplace`: the distribution function of a normal variable.
+    Laplace,
     /// `linear`.
     Linear,
 }
@@ -87,6 +93,7 @@ impl Activation {
             "gelu" | "gelu_python" => Self::Gelu,
             "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast"
             | "gelu_accurate" => Self::GeluTanh,
+            "gelu_10" => Self::Gelu10,
             "quick_gelu" => Self::QuickGelu,
             "relu" => Self::Relu,
             "relu2" => Self::Relu2,
@@ -96,6 +103,8 @@ impl Activation {
             "tanh" => Self::Tanh,
             "mish" => Self::Mish,
             "leaky_relu" => Self::LeakyRelu,
+            "hardswish" => Self::HardSwish,
+            "laplace" => Self::Laplace,
             "linear" => Self::Linear,
             _ => return None,
         })
