@@ -10,6 +10,8 @@ import json
 import random
 import re
 
+import transformers
+
 import generate
 
 ACTIVATIONS = ["silu", "gelu", "gelu_new", "relu", "gelu_pytorch_tanh", "relu2", "gelu_fast", "quick_gelu"]
@@ -113,6 +115,50 @@ CHOICES = {
     **dict.fromkeys(HEADS, [1, 2, 4, 8]),
     **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
 }
+# Values at the edges, tried now and then for the same keys: null, nothing, everything, odd sizes, whole numbers for fractions.
+EDGES = {
+    "attention_chunk_size": [2, 7, 4096],
+    "final_logit_softcapping": [5],
+    "first_k_dense_replace": [0, 3, 9],
+    "head_dim": [None, 6, 10, 12, 18, 20, 40, 80],
+    "index_head_dim": [24, 64],
+    "index_n_heads": [3],
+    "index_topk": [1, 2, 7, 4096],
+    "interleave_moe_layer_step": [3],
+    "layer_types": [None],
+    "logit_scale": [1, 2],
+    "mlp_layer_types": [None],
+    "mlp_only_layers": [None],
+    "n_group": [None, 1, 8],
+    "n_shared_experts": [None, 0],
+    "norm_topk_prob": [None],
+    "num_shared_experts": [None, 0],
+    "q_lora_rank": [7, 33],
+    "kv_lora_rank": [7, 33],
+    "qk_nope_head_dim": [4, 12, 40],
+    "qk_rope_head_dim": [2, 6, 12, 32],
+    "v_head_dim": [4, 12, 40],
+    "rope_parameters": [None],
+    "sliding_window": [None, 0, 2, 4096],
+    "topk_group": [None],
+    "vocab_size": [57, 101, 1009],
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), [None, 3]),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), [1, 2, 3, 5]),
+    **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k"), [8, 5]),
+    **dict.fromkeys(
+        ("hidden_act", "hidden_activation", "activation_function", "activation", "afn"),
+        ["swish", "gelu_python", "gelu_python_tanh", "gelu_accurate", "gelu_10", "mish", "tanh", "sigmoid", "relu6", "leaky_relu", "linear", "hardswish", "laplace"],
+    ),
+    **dict.fromkeys(("eps", "rms_norm_eps", "layer_norm_eps", "norm_eps", "layer_norm_epsilon", "norm_epsilon"), [1e-12, 0.3]),
+    **dict.fromkeys(("partial_rotary_factor", "rotary_pct"), [0.334, 0.4, 0.6, 0.9]),
+    **dict.fromkeys(LAYERS, [1, 4, 8]),
+    **dict.fromkeys(HEADS, [3, 6, 12]),
+    **dict.fromkeys(HIDDEN, [24, 72, 120, 160]),
+}
+# Sizes inside a feed-forward network that no block of a kernel divides.
+ODD_SIZES = [1, 7, 33, 101]
+# How often a value comes from the edges.
+AT_THE_EDGE = 0.3
 # Where a type reads a key in another way.
 CHOICES_OF = {
     ("gemma3_text", "use_bidirectional_attention"): [None, False, True],
@@ -168,6 +214,21 @@ def rope_variants(rng, value, config):
         {"rope_type": "yarn", "factor": rng.choice([2.0, 4.0]), "original_max_position_embeddings": rng.choice([16, 32]), **rng.choice([{}, {"mscale": 0.8, "mscale_all_dim": 0.6}, {"mscale": 1.0, "mscale_all_dim": 1.0}, {"beta_fast": 16.0, "beta_slow": 2.0}, {"truncate": False}, {"attention_factor": 0.7}])},
         {**long, **rng.choice([{}, {"factor": 4.0}, {"attention_factor": 1.3}])},
     ]
+    if rng.random() < AT_THE_EDGE:
+        kinds = [
+            {"rope_type": "linear", "factor": rng.choice([1, 1.0, 8])},
+            {"rope_type": "dynamic", "factor": rng.choice([1.0, 1, 3, 2.5])},
+            {"rope_type": "llama3", "factor": rng.choice([2, 32.0]), "low_freq_factor": rng.choice([1, 0.5]), "high_freq_factor": rng.choice([2, 4, 1.5]), "original_max_position_embeddings": rng.choice([8, 33, 8192])},
+            {
+                "rope_type": "yarn",
+                "factor": rng.choice([None, 1.0, 1, 8, 40.0]),
+                **rng.choice([{}, {"original_max_position_embeddings": rng.choice([8, 33, 4096])}]),
+                **rng.choice([{}, {"mscale": 0}, {"mscale_all_dim": 1.0}, {"mscale": 0.707, "mscale_all_dim": 0.707}, {"mscale": 1, "mscale_all_dim": 0}, {"attention_factor": 1}, {"attention_factor": None}]),
+                **rng.choice([{}, {"beta_fast": 1, "beta_slow": 1}, {"beta_fast": 8, "beta_slow": 0.5}, {"beta_fast": None, "beta_slow": None}, {"truncate": True}, {"truncate": None}]),
+            },
+            {**long, "factor": rng.choice([None, 1.0, 32]), "attention_factor": rng.choice([None, 1.0, 0.9])},
+            {"rope_type": "mrope", "mrope_section": [2, 1, 1]},
+        ]
     if value.get("rope_type") == "proportional":
         kinds += [{"rope_type": "proportional"}, {"rope_type": "proportional", "factor": 2.0}]
     if value.get("rope_type") == "longrope":
@@ -175,7 +236,7 @@ def rope_variants(rng, value, config):
     kind = rng.choice(kinds)
     if "partial_rotary_factor" not in plain and kind["rope_type"] == "default" and config.get("partial_rotary_factor") is None and rng.random() < 0.3:
         plain["partial_rotary_factor"] = 0.5  # most classes that turn whole heads do not look at it
-    return {**plain, "rope_theta": rng.choice([300.0, 10000.0, 500000.0]), **kind}
+    return {**plain, "rope_theta": rng.choice([300.0, 10000.0, 500000.0, 10000, 1000000, 2.5]), **kind}
 
 
 def pattern(rng, kinds, count):
@@ -215,7 +276,9 @@ def other(rng, key, value, config):
     if INERT.match(key) or key == "use_bidirectional_attention":
         return Nothing
     if isinstance(value, bool):
-        return not value
+        return not value if rng.random() < 0.9 else None
+    if key in EDGES and None in EDGES[key] and rng.random() < 0.05:
+        return None
     if key in LENGTHS:
         return rng.choice([48, 64, 200] if TABLES.match(model_type) else [16, 32, 64, 200])
     if key in ("layer_types", "mlp_layer_types") and isinstance(value, list):
@@ -241,14 +304,17 @@ def other(rng, key, value, config):
         return nested(rng, model_type, value)
     if isinstance(value, list) and value and all(isinstance(rest, int) for rest in value) and SIZES.search(key):
         return [rng.choice([40, 72, 100]) for _ in value]
+    edge = rng.random() < AT_THE_EDGE
+    if edge and key in EDGES:
+        return rng.choice(EDGES[key])
     if key in CHOICES:
         return rng.choice(CHOICES[key])
     if SIZES.search(key) and (isinstance(value, int) or value is None):
-        return rng.choice([40, 72, 100, 130])
+        return rng.choice(ODD_SIZES if edge else [40, 72, 100, 130])
     if WINDOWS.search(key) and (isinstance(value, int) or value is None):
         return rng.choice([1, 3, 5, 16, 64])
     if isinstance(value, float) and value:
-        return round(value * rng.choice([0.6, 0.8, 1.3, 1.7]), 4)
+        return rng.choice([1, 2, 1.0]) if edge else round(value * rng.choice([0.6, 0.8, 1.3, 1.7]), 4)
     if isinstance(value, list) and value and all(isinstance(rest, str) for rest in value):
         return rng.sample(value, len(value))
     return Nothing
@@ -278,12 +344,22 @@ def mutated(rng, base):
             return config, changes
 
 
-# Keys that a class reads without having them among its own.
-UNLISTED = {"emu3_text_model": {"attention_bias": False, "mlp_bias": False}}
+# Keys that a class reads without having them among its own, as they are where a file has none.
+UNLISTED = {
+    "emu3_text_model": {"attention_bias": False, "mlp_bias": False},
+    "olmoe": {"sliding_window": None},
+    "phimoe": {"original_max_position_embeddings": None},
+}
+# Types whose attention takes `head_dim` from the file although the class does not list it.
+WITH_HEAD_DIM = (
+    "apertus bitnet cohere doge dots1 emu3_text_model ernie4_5_moe exaone4 exaone_moe flex_olmo glm4_moe granite granite_docling_text granite_swa granitemoe "
+    "granitemoe_swa granitemoeshared nanochat olmo olmo2 olmo3 olmoe persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3_moe smollm3 stablelm starcoder2"
+).split()
 
 
 def drawn(rng, base):
-    config = {**UNLISTED.get(base["model_type"], {}), **copy.deepcopy(base)}
+    beside = {"head_dim": None} if base["model_type"] in WITH_HEAD_DIM else {}
+    config = {**beside, **UNLISTED.get(base["model_type"], {}), **copy.deepcopy(base)}
     probe = random.Random(0)
     keys = [key for key, value in config.items() if other(probe, key, value, config) is not Nothing or key == "rope_parameters"]
     chosen = rng.sample(keys, min(len(keys), rng.choice([1, 2, 3, 5, 8])))
@@ -316,6 +392,9 @@ def drawn(rng, base):
             config["no_rope_layers"] = None
         if key == "sliding_window" and "use_sliding_window" in config:
             config["use_sliding_window"] = changes["use_sliding_window"] = True
+    for key in {**beside, **UNLISTED.get(base["model_type"], {})}:
+        if config.get(key) is None and key not in base:
+            config.pop(key, None)
     if config["model_type"] == "qwen2_moe" and "sliding_attention" in (config.get("layer_types") or []):
         # The class makes the window 0 where it is not used; such a layer would see nothing.
         config["use_sliding_window"] = changes["use_sliding_window"] = True
@@ -358,8 +437,8 @@ def loaded(config):
     return {key: value for key, value in found.items() if not INERT.match(key) and key not in LITTER}
 
 
-def older(config):
-    """The rope keys as they were before transformers 5, or None."""
+def older(config, names=("type",)):
+    """The rope keys as they were before transformers 5, the kind under these names, or None."""
     config = copy.deepcopy(config)
     parameters = config.pop("rope_parameters", None)
     if not isinstance(parameters, dict):
@@ -375,8 +454,17 @@ def older(config):
         config["rope_theta"] = theta
     if "partial_rotary_factor" in parameters:
         config["partial_rotary_factor"] = parameters.pop("partial_rotary_factor")
-    config["rope_scaling"] = None if kind == "default" and not parameters else {"type": kind, **parameters}
+    config["rope_scaling"] = None if kind == "default" and not parameters else {spelled: kind for spelled in names} | parameters
     return config
+
+
+def whole(value):
+    """Fractions that are whole numbers, written as such."""
+    if isinstance(value, dict):
+        return {key: whole(rest) for key, rest in value.items()}
+    if isinstance(value, list):
+        return [whole(rest) for rest in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def respelled(rng, config):
@@ -394,7 +482,7 @@ def respelled(rng, config):
             return False
 
     if rng.random() < 0.4:
-        candidate = older(config)
+        candidate = older(config, rng.choice([["type"], ["rope_type"], ["type", "rope_type"]]))
         if candidate is not None and same(candidate):
             config = candidate
             said.append("older rope keys")
@@ -408,6 +496,24 @@ def respelled(rng, config):
             if same(candidate):
                 config, dropped = candidate, dropped + 1
         said.append(f"{dropped} keys omitted")
+    if rng.random() < 0.4:
+        aliases = {key: alias for alias, key in transformers.CONFIG_MAPPING[config["model_type"]].attribute_map.items() if key in config and alias not in config}
+        candidate = {aliases.get(key, key): value for key, value in config.items()}
+        if aliases and same(candidate):
+            config = candidate
+            said.append("aliases")
+    if rng.random() < 0.4:
+        candidate = whole(config)
+        if same(candidate):
+            config = candidate
+            said.append("whole numbers")
+    if rng.random() < 0.3:
+        nulled = 0
+        for key in rng.sample(sorted(config), len(config)):
+            candidate = {**config, key: None}
+            if config[key] is not None and key not in ("model_type", "architectures", "dtype") and same(candidate):
+                config, nulled = candidate, nulled + 1
+        said.append(f"{nulled} keys null")
     if rng.random() < 0.4:
         added = {key: value for key, value in LITTER.items() if rng.random() < 0.6 and key not in config}
         candidate = {**config, **added}
