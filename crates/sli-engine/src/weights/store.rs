@@ -4,6 +4,7 @@
 //! the phase that computes can always be completed: everything before it has been released.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use sli_kernels::{Compute, PackedWeights};
@@ -32,10 +33,22 @@ pub(crate) struct WeightStore<'m> {
     changed: Condvar,
 }
 
+/// A leaf that was claimed.
+enum Slot {
+    /// A reader is at it.
+    Reading,
+    /// A reader is at it and nobody waits for it any more.
+    Abandoned,
+    /// It is there.
+    Ready(Arc<Weight>),
+}
+
 struct State {
     next: usize,
     live: u64,
-    ready: HashMap<LeafKey, Option<Arc<Weight>>>,
+    slots: HashMap<LeafKey, Slot>,
+    /// How often leaves were released before a reader came to them: so often a reader passes over them.
+    passed: HashMap<LeafKey, usize>,
     pool: Vec<PackedWeights>,
     failed: Option<EngineError>,
     stop: bool,
@@ -44,6 +57,18 @@ struct State {
 impl State {
     fn pooled(&self) -> u64 {
         self.pool.iter().map(|packed| packed.bytes() as u64).sum()
+    }
+
+    /// Whether this leaf was released before a reader came to it.
+    fn passes_over(&mut self, key: LeafKey) -> bool {
+        let Entry::Occupied(mut times) = self.passed.entry(key) else {
+            return false;
+        };
+        *times.get_mut() -= 1;
+        if *times.get() == 0 {
+            times.remove();
+        }
+        true
     }
 }
 
@@ -72,7 +97,8 @@ impl<'m> WeightStore<'m> {
         let state = State {
             next: start,
             live: 0,
-            ready: HashMap::new(),
+            slots: HashMap::new(),
+            passed: HashMap::new(),
             pool: Vec::new(),
             failed: None,
             stop: false,
@@ -124,9 +150,7 @@ impl<'m> WeightStore<'m> {
         let mut staging = Staging::default();
         while let Some((key, reuse)) = self.claim() {
             match load::whole(self.model, key, self.compute, &mut staging, reuse) {
-                Ok(weight) => {
-                    self.lock().ready.insert(key, Some(Arc::new(weight)));
-                }
+                Ok(weight) => self.arrived(key, weight),
                 Err(error) => {
                     let mut state = self.lock();
                     state.failed.get_or_insert(error);
@@ -134,6 +158,17 @@ impl<'m> WeightStore<'m> {
                 }
             }
             self.changed.notify_all();
+        }
+    }
+
+    /// A reader has a leaf.
+    fn arrived(&self, key: LeafKey, weight: Weight) {
+        let mut state = self.lock();
+        if matches!(state.slots.get(&key), Some(Slot::Abandoned)) {
+            state.slots.remove(&key);
+            state.live -= self.size_of(key);
+        } else {
+            state.slots.insert(key, Slot::Ready(Arc::new(weight)));
         }
     }
 
@@ -146,15 +181,15 @@ impl<'m> WeightStore<'m> {
             }
             let slot = state.next % self.schedule.len();
             let (key, size) = (self.schedule[slot], self.sizes[slot]);
-            if self.keep && state.ready.contains_key(&key) {
+            if state.passes_over(key) || (self.keep && state.slots.contains_key(&key)) {
                 state.next += 1;
                 continue;
             }
             let fits = state.live + size <= self.budget || state.live == 0;
-            if fits && !state.ready.contains_key(&key) {
+            if fits && !state.slots.contains_key(&key) {
                 state.next += 1;
                 state.live += size;
-                state.ready.insert(key, None);
+                state.slots.insert(key, Slot::Reading);
                 let same = state
                     .pool
                     .iter()
@@ -174,7 +209,7 @@ impl<'m> WeightStore<'m> {
             if let Some(error) = state.failed.take() {
                 return Err(error);
             }
-            if let Some(Some(weight)) = state.ready.get(&key) {
+            if let Some(Slot::Ready(weight)) = state.slots.get(&key) {
                 return Ok(Arc::clone(weight));
             }
             if state.stop {
@@ -186,20 +221,28 @@ impl<'m> WeightStore<'m> {
         }
     }
 
-    /// Gives up leaves that the current phase no longer needs.
+    /// Gives up leaves that the current phase no longer needs: those that it got and those that it had
+    /// no use for, which may be under way or not even begun.
     pub fn release(&self, keys: &[LeafKey]) {
         if self.keep {
             return;
         }
         let mut state = self.lock();
         for &key in keys {
-            let Some(Some(weight)) = state.ready.remove(&key) else {
-                continue;
-            };
-            let size = self.size_of(key);
-            state.live -= size;
-            if let Some(Weight::Matrix(packed)) = Arc::into_inner(weight) {
-                state.pool.push(packed);
+            match state.slots.remove(&key) {
+                Some(Slot::Ready(weight)) => {
+                    state.live -= self.size_of(key);
+                    if let Some(Weight::Matrix(packed)) = Arc::into_inner(weight) {
+                        state.pool.push(packed);
+                    }
+                }
+                Some(Slot::Reading) => {
+                    state.slots.insert(key, Slot::Abandoned);
+                }
+                other => {
+                    state.slots.extend(other.map(|slot| (key, slot)));
+                    *state.passed.entry(key).or_default() += 1;
+                }
             }
         }
         while state.live + state.pooled() > self.budget && state.pool.pop().is_some() {}
@@ -218,5 +261,81 @@ impl<'m> WeightStore<'m> {
     pub fn stop(&self) {
         self.lock().stop = true;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sli_testing::{Golden, Stored};
+
+    use super::*;
+    use crate::model::OpenOptions;
+    use crate::plan::end_keys;
+    use crate::weights::Part;
+
+    /// The keys of the ends of a small encoder, twice over, read with the least budget.
+    fn with_store(check: impl FnOnce(&WeightStore<'_>, &[LeafKey])) {
+        let folder = tempfile::tempdir().unwrap();
+        Golden::open("bert").write(folder.path(), Stored::F32);
+        let model = Model::open(folder.path(), &OpenOptions::default()).unwrap();
+        let parts = [Part::Embedding, Part::Head];
+        let keys: Vec<_> = parts
+            .into_iter()
+            .flat_map(|part| end_keys(&model, 0, part))
+            .collect();
+        assert!(keys.len() > 3);
+        let end = 2 * keys.len();
+        let store = WeightStore::new(&model, Compute::F32, 1, keys.clone(), 0, end, false);
+        check(&store.unwrap(), &keys);
+    }
+
+    fn read(store: &WeightStore<'_>, key: LeafKey, reuse: Option<PackedWeights>) {
+        let mut staging = Staging::default();
+        let weight = load::whole(store.model, key, store.compute, &mut staging, reuse);
+        store.arrived(key, weight.unwrap());
+    }
+
+    /// Runs all that is left of the schedule as a phase that gets everything does.
+    fn finish(store: &WeightStore<'_>, keys: &[LeafKey]) {
+        for &key in keys {
+            let (claimed, reuse) = store.claim().unwrap();
+            assert_eq!(claimed, key);
+            read(store, key, reuse);
+            store.get(key).unwrap();
+            store.release(&[key]);
+        }
+        assert!(store.claim().is_none());
+        let state = store.lock();
+        assert_eq!((state.live, state.slots.len()), (0, 0));
+        assert!(state.passed.is_empty());
+    }
+
+    #[test]
+    fn what_is_released_while_a_reader_is_at_it_does_not_stay() {
+        with_store(|store, keys| {
+            let (first, reuse) = store.claim().unwrap();
+            store.release(&[first]);
+            read(store, first, reuse);
+            finish(store, &[&keys[1..], keys].concat());
+        });
+    }
+
+    #[test]
+    fn what_is_released_before_a_reader_comes_to_it_is_not_read() {
+        with_store(|store, keys| {
+            let (first, reuse) = store.claim().unwrap();
+            // Nobody had a use for any of them.
+            store.release(keys);
+            read(store, first, reuse);
+            finish(store, keys);
+        });
+        with_store(|store, keys| {
+            let (first, reuse) = store.claim().unwrap();
+            store.release(keys);
+            // Two rounds behind.
+            store.release(keys);
+            read(store, first, reuse);
+            finish(store, &[]);
+        });
     }
 }
