@@ -389,6 +389,8 @@ fn dbrx_turns_by_the_base_of_its_attention() {
     assert_eq!(thetas(json!({})), ["500000.0", "500000.0"]);
     let newer = json!({"rope_parameters": {"rope_type": "default", "rope_theta": 300.0}});
     assert_eq!(thetas(newer), ["300.0", "300.0"]);
+    let older = json!({"rope_theta": 700.0});
+    assert_eq!(thetas(older), ["700.0", "700.0"]);
     let dealt = json!({"model_type": "dbrx", "ffn_config": {"uniform_expert_assignment": true}});
     assert!(error(&dealt).contains("uniform_expert_assignment"));
 }

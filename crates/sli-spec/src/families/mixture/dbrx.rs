@@ -45,6 +45,8 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         Some(attention) => attention.optional_positive("rope_theta")?,
         None => None,
     };
+    // A base beside the attention's keys is the reference's own, in the older spelling.
+    let theta = theta.filter(|_| !config.in_file("rope_theta"));
     let assumed =
         theta.map(|theta| serde_json::json!({"rope_type": "default", "rope_theta": theta}));
     let options = RopeOptions {
