@@ -31,6 +31,7 @@ mod summary;
 mod sweep;
 pub mod take;
 mod tally;
+mod tied;
 mod weights;
 
 pub use availability::available_takes;
@@ -42,3 +43,4 @@ pub use sli_kernels::Compute;
 pub use stages::Stages;
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
 pub use sweep::{choose_reading, run};
+pub use tied::{HeadOrigin, settle_head};

@@ -8,6 +8,7 @@ use sli_spec::{Config, ModelSpec, SpecError};
 
 use crate::error::EngineError;
 use crate::stages::WeightClock;
+use crate::tied::{HeadOrigin, settle_head};
 
 /// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
 pub struct Model {
@@ -21,6 +22,8 @@ pub struct Model {
     pub binding: Binding,
     /// Keys of `config.json` that were allowed to go unread.
     pub unread: Vec<String>,
+    /// Whose head it has.
+    pub head: HeadOrigin,
     pub(crate) clock: WeightClock,
 }
 
@@ -47,9 +50,10 @@ impl Model {
     /// Binds a description to a checkpoint that is open already.
     pub fn bind(
         folder: PathBuf,
-        built: sli_spec::Built,
+        mut built: sli_spec::Built,
         checkpoint: Arc<Checkpoint>,
     ) -> Result<Self, EngineError> {
+        let head = settle_head(&mut built, &checkpoint)?;
         let binding = Binding::new(Arc::clone(&checkpoint), &built.spec)?;
         let mut spec = built.spec;
         drop_absent_parts(&mut spec, &binding);
@@ -59,6 +63,7 @@ impl Model {
             checkpoint,
             binding,
             unread: built.unread,
+            head,
             clock: WeightClock::default(),
         })
     }

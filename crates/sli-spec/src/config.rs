@@ -449,6 +449,19 @@ impl Config {
         }
     }
 
+    /// The configuration of the same model with a head of its own; `None` if this one has one. Logs
+    /// nothing.
+    pub fn untied(&self) -> Option<Self> {
+        const KEY: &str = "tie_word_embeddings";
+        let usual = || self.row.and_then(|row| row.defaults.get(KEY));
+        let tied = self.object.get(KEY).or_else(usual)?;
+        (*tied == Value::Bool(true)).then(|| {
+            let mut object = Map::clone(&self.object);
+            object.insert(KEY.to_owned(), Value::Bool(false));
+            Self::new(object, self.path.clone(), Rc::default())
+        })
+    }
+
     /// Keys that nothing read and that may matter, as dotted paths in the order of the file.
     pub fn unread(&self) -> Vec<String> {
         let mut unread = Vec::new();

@@ -12,6 +12,9 @@ use serde::Serialize;
 pub struct Built {
     /// The description.
     pub spec: ModelSpec,
+    /// The same model with a head of its own, where the configuration says that its head is the token
+    /// table: the reference believes the weights where they say otherwise.
+    pub untied: Option<Box<ModelSpec>>,
     /// Keys that nothing read and that the caller allowed.
     pub unread: Vec<String>,
     /// What the class of the configuration is for.
@@ -237,7 +240,14 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         .partition(|key| options.allow_unread.contains(key));
     if refused.is_empty() {
         let task = config.class()?.task;
-        Ok(Built { spec, unread, task })
+        let untied = config.untied().and_then(|own| (row.describe)(&own).ok());
+        let untied = untied.filter(|own| *own != spec).map(Box::new);
+        Ok(Built {
+            spec,
+            untied,
+            unread,
+            task,
+        })
     } else {
         Err(SpecError::Unread { keys: refused })
     }

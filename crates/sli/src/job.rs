@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
-use sli_engine::{EngineError, HiddenDtype, Model, OpenOptions, Settings, Spill, program_bytes};
+use sli_engine::{
+    EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, program_bytes,
+};
 use sli_kernels::{Compute, Kernels};
 
 use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg};
@@ -44,6 +46,11 @@ impl Job {
             terminal::warn(format_args!(
                 "nothing reads these keys of config.json: {keys}"
             ));
+        }
+        if model.head == HeadOrigin::Stored {
+            terminal::warn(
+                "config.json ties the head to the token table, but the weights have another head: that one is used",
+            );
         }
         let takes = takes::choose(&arguments.takes, &model.spec, |text| terminal::warn(text))?;
         let threads = threads(arguments.threads);

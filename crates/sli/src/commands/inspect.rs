@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
 use sli_engine::bytes::human;
-use sli_engine::{EngineError, OpenOptions, describe_folder, folder_of};
+use sli_engine::{EngineError, OpenOptions, describe_folder, folder_of, settle_head};
 use sli_spec::{Built, LengthLimit, Mask, Mixer, Predicts, Stack};
 
 use super::table::table;
@@ -70,7 +70,7 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let options = OpenOptions {
         allow_unread: arguments.allow_unread.clone(),
     };
-    let built = describe_folder(&folder_of(path), &options)?;
+    let mut built = describe_folder(&folder_of(path), &options)?;
     let checkpoint = match Checkpoint::open(path) {
         Ok(checkpoint) => Arc::new(checkpoint),
         Err(error @ CheckpointError::NoWeights { .. }) => {
@@ -79,6 +79,7 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         }
         Err(error) => return Err(EngineError::from(error).into()),
     };
+    let _ = settle_head(&mut built, &checkpoint)?;
     let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec);
     let report = binding.report();
     Inspection::of_model(&built, &checkpoint, report).show(path, arguments.json)?;

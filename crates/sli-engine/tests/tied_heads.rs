@@ -1,0 +1,107 @@
+//! Heads that the configuration ties to the token table while the weights say otherwise, after the
+//! reference: a stored head that differs is used, one that is equal or stands for the table is tied.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read or write its files has failed"
+)]
+
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{TensorView, serialize_to_file};
+use serde_json::{Value, json};
+use sli_engine::journal::{Opened, OutputFolder, RunKey};
+use sli_engine::records::{Record, RecordSpoolWriter};
+use sli_engine::take::Take;
+use sli_engine::{HeadOrigin, Model, OpenOptions, Quiet, Settings, run};
+use sli_testing::{Golden, Stored, compare, read_tensors};
+
+const TABLE: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// The logits of a folder are those of the golden.
+fn check(golden: &Golden, folder: &Path, head: HeadOrigin) {
+    let model = Model::open(folder, &OpenOptions::default()).unwrap();
+    assert_eq!(model.head, head, "{}", golden.name);
+    let work = tempfile::tempdir().unwrap();
+    let mut writer = RecordSpoolWriter::create(&work.path().join("spool")).unwrap();
+    for record in golden.records() {
+        let (id, tokens, token_types) = (record.id, record.input_ids, record.token_type_ids);
+        let record = Record {
+            id,
+            tokens,
+            token_types,
+        };
+        writer.push(&record).unwrap();
+    }
+    let settings = Settings {
+        takes: vec![Take::Logits],
+        memory: 1 << 30,
+        ..Settings::default()
+    };
+    let out = work.path().join("out");
+    let Opened::New(output) = OutputFolder::open(&out, RunKey::new(), false).unwrap() else {
+        panic!("the output folder is new");
+    };
+    let records = writer.finish().unwrap();
+    run(&model, &records, &settings, output, &Quiet).unwrap();
+    let found = read_tensors(&out.join("logits.safetensors"));
+    for record in golden.records() {
+        let expected = &golden.expectations(&record.id)["logits"];
+        compare(&found[&record.id], expected, 1e-4).unwrap();
+    }
+}
+
+/// Writes the tensors of a golden's file again under the names that `names` gives each.
+fn rewrite(folder: &Path, names: impl Fn(&str) -> Vec<String>) {
+    let path = folder.join("model.safetensors");
+    let bytes = fs_err::read(&path).unwrap();
+    let stored = SafeTensors::deserialize(&bytes).unwrap();
+    let views: Vec<(String, TensorView<'_>)> = stored
+        .tensors()
+        .into_iter()
+        .flat_map(|(name, view)| {
+            let copies = names(&name).into_iter();
+            copies.map(move |name| (name, view.clone()))
+        })
+        .collect();
+    fs_err::remove_file(&path).unwrap();
+    serialize_to_file(views, None, &path).unwrap();
+}
+
+#[test]
+fn a_head_that_differs_from_the_table_is_used() {
+    let golden = Golden::open("llama");
+    let folder = tempfile::tempdir().unwrap();
+    golden.write(folder.path(), Stored::F32);
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+    assert_eq!(config["tie_word_embeddings"], json!(false));
+    config["tie_word_embeddings"] = json!(true);
+    fs_err::write(&path, config.to_string()).unwrap();
+    check(&golden, folder.path(), HeadOrigin::Stored);
+}
+
+#[test]
+fn a_head_that_equals_the_table_is_the_table() {
+    let golden = Golden::open("llama-biases-tied");
+    let folder = tempfile::tempdir().unwrap();
+    golden.write(folder.path(), Stored::F32);
+    rewrite(folder.path(), |name| {
+        let copy = (name == TABLE).then(|| HEAD.to_owned());
+        std::iter::once(name.to_owned()).chain(copy).collect()
+    });
+    check(&golden, folder.path(), HeadOrigin::Configured);
+}
+
+#[test]
+fn a_head_stands_for_a_table_that_is_not_stored() {
+    let golden = Golden::open("llama-biases-tied");
+    let folder = tempfile::tempdir().unwrap();
+    golden.write(folder.path(), Stored::F32);
+    rewrite(folder.path(), |name| {
+        vec![if name == TABLE { HEAD } else { name }.to_owned()]
+    });
+    check(&golden, folder.path(), HeadOrigin::Configured);
+}
