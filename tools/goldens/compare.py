@@ -50,19 +50,39 @@ def build(variant, config, folder, rng, respell):
                 scale, offset = rule
                 tensors[name] = (offset + scale * (2 * torch.rand(tensor.shape, dtype=torch.float64) - 1)).bfloat16().to(tensor.dtype)
         save_file(tensors, first / "model.safetensors", metadata={"format": "pt"})
-        dtype = rng.choice([torch.float32, torch.float32, torch.bfloat16])
+        dtype = rng.choice([torch.float32, torch.float32, torch.bfloat16, torch.float16])
         model, report = cls.from_pretrained(first, config=transformers.AutoConfig.from_pretrained(first), dtype=dtype, output_loading_info=True)
         problems = {key: value for key, value in report.items() if value}
         if problems:
             raise ValueError(f"from_pretrained reports {problems}")
         model.save_pretrained(folder, max_shard_size=rng.choice(["5GB", "60KB"]))
+    tied = retied(rng, model, folder) if respell else []
     if variant.get("config_as_given"):
         given = {key: value for key, value in config.items() if key != "dtype"}
         (folder / "config.json").write_text(json.dumps(given, indent=2) + "\n")
     if not respell:
-        return []
+        return tied
     written, said = mutations.respelled(rng, json.loads((folder / "config.json").read_text(), object_hook=generate.float_of))
     (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
+    return said + tied
+
+
+def retied(rng, model, folder):
+    """Now and then stores a tied head all the same: as it is, with other numbers, or in place of the token table."""
+    path = folder / "model.safetensors"
+    if not path.exists() or rng.random() < 0.6:
+        return []
+    tensors = load_file(path)
+    said = []
+    for head, table in model.all_tied_weights_keys.items():
+        if not head.endswith("weight") or head in tensors or table not in tensors:
+            continue
+        way = rng.choice(["equal", "different", "alone"])
+        tensors[head] = tensors[table].flip(0).contiguous() if way == "different" else tensors[table].clone()
+        if way == "alone":
+            del tensors[table]
+        said.append(f"tied {head} is stored: {way}")
+    save_file(tensors, path, metadata={"format": "pt"})
     return said
 
 
@@ -71,7 +91,11 @@ def inputs_of(config, rng, longest):
     table = mutations.TABLES.match(config.model_type)
     if table:
         longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, longest)
-    return [[rng.randrange(5, vocabulary) for _ in range(length)] for length in (1, 9, 41, longest)]
+    lowest = rng.choice([5, 5, 0])  # special tokens too, now and then
+    ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in (1, 9, 41, longest)]
+    # One that begins like another, which `sli` computes once.
+    shared = rng.choice([1, 8, 30])
+    return [*ids, ids[-1][:shared] + [rng.randrange(lowest, vocabulary) for _ in range(7)]]
 
 
 def tensors_of(folder):

@@ -139,10 +139,10 @@ EDGES = {
     "qk_rope_head_dim": [2, 6, 12, 32],
     "v_head_dim": [4, 12, 40],
     "rope_parameters": [None],
-    "sliding_window": [None, 0, 2, 4096],
+    "sliding_window": [None, 2, 4096],
     "topk_group": [None],
     "vocab_size": [57, 101, 1009],
-    **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), [None, 3]),
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads"), [None]),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), [1, 2, 3, 5]),
     **dict.fromkeys(("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts", "moe_top_k"), [8, 5]),
     **dict.fromkeys(
