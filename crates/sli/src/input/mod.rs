@@ -5,9 +5,11 @@
 //! has to say about it (vocabulary, length) is in [`crate::prepare`].
 
 mod columns;
+mod costs;
 mod error;
 mod jsonl;
 mod lines;
+mod pages;
 mod parquet;
 mod place;
 mod raw;

@@ -5,24 +5,23 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use fs_err::File;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use sli_engine::bytes::human;
 
 use super::columns::{json_value, type_name};
+use super::costs::Costs;
 use super::error::InputError;
 use super::place::{Place, Position};
 use super::raw::{Fields, RawRecord, UNSUPPORTED};
 use crate::guard::guarded;
 use crate::memory::Allowance;
-
-/// Rows decoded at a time, at most.
-const BATCH_ROWS: usize = 64;
-/// Bytes that a byte of a row takes at most: its page, the batch and its columns, the record.
-const ROW_COST: u64 = 8;
 
 /// The records of a Parquet file.
 pub struct ParquetReader {
@@ -44,9 +43,10 @@ impl ParquetReader {
             path: path.to_path_buf(),
             source,
         })?;
-        let reader = guarded(|| {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(file.into_file())?;
-            let roots: Vec<usize> = builder
+        let broken = |problem: String| broken_file(&path, &problem);
+        let opened = guarded(|| {
+            let (metadata, views) = metadata(&file)?;
+            let roots: Vec<usize> = metadata
                 .schema()
                 .fields()
                 .iter()
@@ -54,15 +54,31 @@ impl ParquetReader {
                 .filter(|(_, field)| is_known(field.name()))
                 .map(|(index, _)| index)
                 .collect();
-            let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-            let largest = largest_row(builder.metadata().row_groups(), &mask);
-            let most = allowance.most() / ROW_COST / largest.max(1);
-            builder
+            let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+            let costs = Costs::of(&file, metadata.metadata(), &mask, views);
+            Ok::<_, ParquetError>((metadata, mask, costs))
+        });
+        let (metadata, mask, costs) = opened
+            .map_err(broken)?
+            .map_err(|error| broken(error.to_string()))?;
+        allowance
+            .check(costs.pages)
+            .map_err(|needed| InputError::Budget {
+                what: format!("the Parquet pages of these rows, {}", human(costs.pages)),
+                place: Place {
+                    file: Arc::clone(&path),
+                    position: Position::Row(costs.first_row),
+                },
+                given: allowance.given(),
+                needed,
+                before_tokenizer: costs.holds_text,
+            })?;
+        let reader = guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file.into_file(), metadata)
                 .with_projection(mask)
-                .with_batch_size((most as usize).clamp(1, BATCH_ROWS))
+                .with_batch_size(costs.rows(allowance.most()))
                 .build()
         });
-        let broken = |problem: String| broken_file(&path, &problem);
         let reader = reader
             .map_err(broken)?
             .map_err(|error| broken(error.to_string()))?;
@@ -81,10 +97,11 @@ impl ParquetReader {
         while self.next == self.columns.rows {
             self.before += self.columns.rows as u64;
             self.next = 0;
+            // What the last rows hold of their pages is not needed beside the next ones.
+            self.columns = Columns::default();
             let batch =
                 guarded(|| self.reader.next()).map_err(|error| broken_file(&self.path, &error))?;
             let Some(batch) = batch else {
-                self.columns = Columns::default();
                 return Ok(None);
             };
             let batch = batch.map_err(|error| broken_file(&self.path, &error.to_string()))?;
@@ -122,17 +139,31 @@ impl Iterator for ParquetReader {
     }
 }
 
-/// Bytes of a row in the row group whose rows are the largest on average.
-fn largest_row(groups: &[RowGroupMetaData], mask: &ProjectionMask) -> u64 {
-    let row = |group: &RowGroupMetaData| {
-        let columns = group.columns().iter().enumerate();
-        let bytes: i64 = columns
-            .filter(|(index, _)| mask.leaf_included(*index))
-            .map(|(_, column)| column.uncompressed_size().max(0))
-            .fold(0, i64::saturating_add);
-        bytes / group.num_rows().max(1)
-    };
-    groups.iter().map(row).max().unwrap_or(0).unsigned_abs()
+/// The schema of a file, with its strings as views: they share a page, or an entry of a dictionary, instead of
+/// copying it for every row.
+///
+/// What a file says of its own schema can stand against that: then strings are copied, and the second value is
+/// false.
+fn metadata(file: &File) -> Result<(ArrowReaderMetadata, bool), ParquetError> {
+    let plain = ArrowReaderMetadata::load(file.file(), ArrowReaderOptions::new())?;
+    let options = ArrowReaderOptions::new().with_schema(with_views(plain.schema()));
+    match ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options) {
+        Ok(views) => Ok((views, true)),
+        Err(_) => Ok((plain, false)),
+    }
+}
+
+fn with_views(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let field = field.as_ref().clone();
+        if is_string(field.data_type()) {
+            field.with_data_type(DataType::Utf8View)
+        } else {
+            field
+        }
+    });
+    let fields: Vec<_> = fields.collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 
 fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {
@@ -194,10 +225,10 @@ impl Columns {
             let array = match (name, array.data_type()) {
                 (_, DataType::Null) => Some(Arc::clone(array)),
                 ("id", kind) if is_string(kind) || kind.is_integer() => {
-                    cast(array, &DataType::Utf8).ok()
+                    cast(array, &DataType::Utf8View).ok()
                 }
                 ("id", _) => return Err(wrong("strings or integers")),
-                ("text", kind) if is_string(kind) => cast(array, &DataType::Utf8).ok(),
+                ("text", kind) if is_string(kind) => cast(array, &DataType::Utf8View).ok(),
                 ("text", _) => return Err(wrong("strings")),
                 ("messages", _) if item_type(array.data_type()).is_some() => {
                     Some(Arc::clone(array))
@@ -223,7 +254,7 @@ impl Columns {
                 .filter(|array| !array.is_null(row) && !array.data_type().is_null())
                 .cloned()
         };
-        let string = |array: ArrayRef| array.as_string::<i32>().value(row).to_owned();
+        let string = |array: ArrayRef| array.as_string_view().value(row).to_owned();
         Ok(Fields {
             id: present(&self.id).map(string),
             text: present(&self.text).map(string),

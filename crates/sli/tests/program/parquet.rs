@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::place::{Outcome, Place};
+use crate::place::{Outcome, Place, has};
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int8Array, Int64Array, LargeStringArray, ListBuilder,
     RecordBatch, StringArray, StringBuilder, StringViewArray, StructBuilder, UInt32Builder,
@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Fields};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
 fn parquet(columns: &[(&str, ArrayRef)], compression: Compression, rows: usize) -> Vec<u8> {
@@ -19,9 +20,14 @@ fn parquet(columns: &[(&str, ArrayRef)], compression: Compression, rows: usize) 
         .iter()
         .map(|(name, array)| (*name, Arc::clone(array), true));
     let batch = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+    let numbers = ColumnPath::new(["input_ids", "list", "item"].map(String::from).into());
     let properties = WriterProperties::builder()
         .set_compression(compression)
         .set_max_row_group_row_count(Some(rows))
+        // Pages and dictionaries of any size, as other writers make them.
+        .set_data_page_size_limit(1 << 30)
+        .set_dictionary_page_size_limit(1 << 30)
+        .set_column_dictionary_enabled(numbers, false)
         .build();
     let mut file = Vec::new();
     let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties)).unwrap();
@@ -250,4 +256,49 @@ fn damaged_files_are_errors() {
             "byte {index}: {outcome:?}"
         );
     }
+}
+
+fn within(place: &Place, memory: &str) -> Outcome {
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "in.parquet",
+        "--out",
+        "out",
+        "--fresh",
+    ];
+    let take = ["--take", "scores", "--max-length", "4", "--memory", memory];
+    place.sli(&[&run[..], &take].concat())
+}
+
+#[test]
+fn rows_that_share_an_entry_of_a_dictionary_share_its_memory() {
+    let place = Place::with_llama();
+    let long = "the cat sat ".repeat(200_000);
+    let texts: ArrayRef = Arc::new(StringArray::from(vec![long.as_str(); 64]));
+    let compression = Compression::ZSTD(ZstdLevel::default());
+    place.write("in.parquet", parquet(&[("text", texts)], compression, 64));
+    within(&place, "90MiB").success();
+    let manifest = fs_err::read(place.path("out/run.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let peak = manifest["peak_memory"].as_u64().unwrap();
+    assert!(peak < 90 << 20, "{peak}");
+}
+
+#[test]
+fn pages_beyond_the_budget_are_4_before_they_are_read() {
+    let place = Place::with_llama();
+    let tokens: Vec<i64> = (0..100_000).map(|token| token * token % 19).collect();
+    let ids = lists(&[Some(&tokens[..]); 40]);
+    let compression = Compression::ZSTD(ZstdLevel::default());
+    // One page of 32 MB that compresses to little.
+    place.write(
+        "in.parquet",
+        parquet(&[("input_ids", ids)], compression, 40),
+    );
+    let outcome = within(&place, "66MiB").failure(4, &["Parquet pages", "in.parquet, row 0"]);
+    assert!(!has(&place.path("out"), "run.json"));
+    let (_, enough) = outcome.stderr.split_once("--memory ").unwrap();
+    within(&place, enough.trim()).success();
 }
