@@ -828,9 +828,17 @@ fn names_in(folder: &Path) -> Result<Vec<String>, JournalError> {
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
-    match fs_err::read(path) {
+    match fs_err::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        other => Ok(Some(other?)),
+        // A device may have no end, a pipe no other end.
+        Ok(metadata) if !metadata.is_file() => Err(JournalError::Damaged {
+            path: path.to_owned(),
+            problem: "it is not a regular file".into(),
+        }),
+        other => other
+            .and_then(|_| fs_err::read(path))
+            .map(Some)
+            .map_err(Into::into),
     }
 }
 
@@ -1193,6 +1201,14 @@ mod tests {
         fs_err::write(&state, b"").unwrap();
         let fresh = OutputFolder::open(folder.path(), one(), true).unwrap();
         assert!(matches!(fresh, Opened::New(_)));
+    }
+
+    #[test]
+    fn a_device_in_place_of_a_manifest_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::os::unix::fs::symlink("/dev/zero", folder.path().join(MANIFEST)).unwrap();
+        let error = error(open(folder.path()));
+        assert!(matches!(error, JournalError::Damaged { .. }), "{error}");
     }
 
     #[test]
