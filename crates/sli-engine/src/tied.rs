@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, LeafProblem, ResolvedLeaf};
-use sli_spec::{Built, Leaf, ModelSpec};
+use sli_spec::{Built, Leaf, ModelSpec, Source, WeightIndex};
 
 use crate::error::EngineError;
 
@@ -30,50 +30,90 @@ pub fn settle_head(
     built: &mut Built,
     checkpoint: &Arc<Checkpoint>,
 ) -> Result<HeadOrigin, EngineError> {
+    match settled(built, checkpoint) {
+        // The report on the whole checkpoint says more about a weight that does not fit.
+        Err(EngineError::Checkpoint(CheckpointError::Leaf { .. })) => Ok(HeadOrigin::Configured),
+        origin => origin,
+    }
+}
+
+fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin, EngineError> {
     let Some(untied) = built.untied.take() else {
         return Ok(HeadOrigin::Configured);
     };
-    let (Some(shared), Some(own)) = (projection(&built.spec), projection(&untied)) else {
+    let (Some([table, addend]), Some([head, own_addend])) =
+        (projection(&built.spec), projection(&untied))
+    else {
         return Ok(HeadOrigin::Configured);
     };
-    let resolve = |spec: &ModelSpec, leaf: &Leaf| {
-        let nothing = std::iter::empty();
-        Binding::examine_leaves(Arc::clone(checkpoint), spec.base_prefix, nothing, &[])
-            .resolve(leaf)
+    let base_prefix = built.spec.base_prefix;
+    let stored = |leaf: &Leaf| stored(checkpoint, base_prefix, leaf);
+    // Addends are tied one by one, whatever the weights are.
+    let addends = match (addend, own_addend) {
+        (Some(shared), Some(own)) => match (stored(&shared)?, stored(&own)?) {
+            (Some(one), Some(other)) if differ(&one, &other)? => Some((shared, own)),
+            (None, Some(_)) => Some((shared, own)),
+            _ => Some((own, shared)),
+        },
+        _ => None,
     };
-    let Ok(stored) = resolve(&untied, own) else {
+    let (Some(table), Some(head)) = (table, head) else {
         return Ok(HeadOrigin::Configured);
     };
-    match resolve(&built.spec, shared) {
-        Ok(table) if differ(&table, &stored)? => {
+    let origin = match (stored(&table)?, stored(&head)?) {
+        (Some(one), Some(other)) if differ(&one, &other)? => {
             built.spec = *untied;
-            return Ok(HeadOrigin::Stored);
+            HeadOrigin::Stored
         }
+        (None, Some(_)) => {
+            respell(&mut built.spec, &table.source, &head.source);
+            HeadOrigin::Configured
+        }
+        _ => HeadOrigin::Configured,
+    };
+    if let Some((unused, used)) = addends {
+        respell(&mut built.spec, &unused.source, &used.source);
+    }
+    Ok(origin)
+}
+
+/// The weight in the checkpoint; `None` where it is not stored.
+fn stored(
+    checkpoint: &Arc<Checkpoint>,
+    base_prefix: &'static str,
+    leaf: &Leaf,
+) -> Result<Option<ResolvedLeaf>, EngineError> {
+    let nothing = std::iter::empty();
+    let binding = Binding::examine_leaves(Arc::clone(checkpoint), base_prefix, nothing, &[]);
+    match binding.resolve(leaf) {
+        Ok(found) => Ok(Some(found)),
         Err(CheckpointError::Leaf {
             problem: LeafProblem::Missing { .. },
             ..
-        }) => {
-            let (table, head) = (shared.source.clone(), own.source.clone());
-            for stack in &mut built.spec.stacks {
-                let leaves = stack.embedding.leaves.iter_mut();
-                for leaf in leaves.chain(&mut stack.head.leaves) {
-                    if leaf.source == table {
-                        leaf.source = head.clone();
-                    }
-                }
-            }
-        }
-        _ => {}
+        }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    Ok(HeadOrigin::Configured)
 }
 
-/// The weight that gives the logits.
-fn projection(spec: &ModelSpec) -> Option<&Leaf> {
+/// The weight that gives the logits, and its addend.
+fn projection(spec: &ModelSpec) -> Option<[Option<Leaf>; 2]> {
     spec.stacks.iter().find_map(|stack| {
-        let index = stack.head.logits.as_ref()?.projection.weight.0;
-        stack.head.leaves.get(index as usize)
+        let projection = &stack.head.logits.as_ref()?.projection;
+        let leaf = |index: WeightIndex| stack.head.leaves.get(index.0 as usize).cloned();
+        Some([leaf(projection.weight), projection.bias.and_then(leaf)])
     })
+}
+
+/// Reads a weight of the embedding or the head from another place.
+fn respell(spec: &mut ModelSpec, from: &Source, to: &Source) {
+    for stack in &mut spec.stacks {
+        let leaves = stack.embedding.leaves.iter_mut();
+        for leaf in leaves.chain(&mut stack.head.leaves) {
+            if leaf.source == *from {
+                leaf.source = to.clone();
+            }
+        }
+    }
 }
 
 fn differ(table: &ResolvedLeaf, stored: &ResolvedLeaf) -> Result<bool, EngineError> {

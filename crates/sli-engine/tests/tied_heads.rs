@@ -105,3 +105,32 @@ fn a_head_stands_for_a_table_that_is_not_stored() {
     });
     check(&golden, folder.path(), HeadOrigin::Configured);
 }
+
+#[test]
+fn addends_are_tied_apart_from_the_head() {
+    const WEIGHT: &str = "cls.predictions.decoder.weight";
+    const OWN: &str = "cls.predictions.decoder.bias";
+    const SHARED: &str = "cls.predictions.bias";
+    for (golden, stored, addends, head) in [
+        // A head of its own that shares the addend is stored without one.
+        ("bert", WEIGHT, [SHARED, SHARED], HeadOrigin::Configured),
+        ("bert", OWN, [SHARED, OWN], HeadOrigin::Configured),
+        ("bert", OWN, [OWN, OWN], HeadOrigin::Configured),
+    ] {
+        let golden = Golden::open(golden);
+        let folder = tempfile::tempdir().unwrap();
+        golden.write(folder.path(), Stored::F32);
+        rewrite(folder.path(), |name| match name {
+            SHARED => {
+                let mut names: Vec<String> = addends.map(str::to_owned).to_vec();
+                names.dedup();
+                names
+            }
+            "bert.embeddings.word_embeddings.weight" if stored == WEIGHT => {
+                vec![name.to_owned(), WEIGHT.to_owned()]
+            }
+            name => vec![name.to_owned()],
+        });
+        check(&golden, folder.path(), head);
+    }
+}
