@@ -401,7 +401,9 @@ impl<'a> Sweep<'a> {
             let (batch, mut slots) = parts.create(context, part)?;
             layer.embed(&description.embedding, &batch, &mut slots.hidden)?;
             layer.spread(&description.embedding, &batch, &mut slots)?;
-            refuse_overflow(&slots.hidden, || format!("{} embedding", description.name))?;
+            refuse_overflow(context.kernels, &slots.hidden, || {
+                format!("{} embedding", description.name)
+            })?;
             self.observation
                 .boundary(context.kernels, stack, 0, &batch, &slots)?;
             parts.put(part, batch, slots)?;
@@ -436,7 +438,7 @@ impl<'a> Sweep<'a> {
                     store.release(&phase.scheduled);
                 }
             }
-            refuse_overflow(&slots.hidden, || {
+            refuse_overflow(context.kernels, &slots.hidden, || {
                 let name = &context.model.spec.stacks[stack].name;
                 format!("{name} layer {index}")
             })?;
@@ -571,9 +573,12 @@ struct Parts {
 }
 
 /// Values that are not finite are refused where they first appear.
-fn refuse_overflow(hidden: &Mat, place: impl FnOnce() -> String) -> Result<(), EngineError> {
-    let finite = (0..hidden.rows()).all(|row| sli_kernels::all_finite(hidden.row(row)));
-    if finite {
+fn refuse_overflow(
+    kernels: &Kernels,
+    hidden: &Mat,
+    place: impl FnOnce() -> String,
+) -> Result<(), EngineError> {
+    if kernels.all_finite(hidden.view()) {
         Ok(())
     } else {
         Err(EngineError::Overflow { place: place() })

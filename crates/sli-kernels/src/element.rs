@@ -38,7 +38,7 @@ pub fn first_non_finite(raw: &[u8], element: Element) -> Option<usize> {
 }
 
 /// Whether every value is finite. Runs at memory speed.
-pub fn all_finite(values: &[f32]) -> bool {
+pub(crate) fn all_finite(values: &[f32]) -> bool {
     values.chunks(1024).all(|page| {
         let bad = |value: &f32| value.to_bits() & 0x7f80_0000 == 0x7f80_0000;
         !page.iter().fold(false, |found, value| found | bad(value))

@@ -38,7 +38,7 @@ pub use activation::Activation;
 pub use allocation::{return_free_memory, return_large_blocks};
 pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Segment};
 pub use clock::Stage;
-pub use element::{Element, all_finite, first_non_finite};
+pub use element::{Element, first_non_finite};
 pub use gemm::{PackedActivations, Store};
 pub use head::{LSE_BLOCK, LseState};
 pub use isa::Isa;

@@ -1,6 +1,9 @@
 //! Element-wise row operations: addition, scaling, bounding, softmax, and the row loop they share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::clock::Stage;
+use crate::element;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
 use crate::simd::{MAX_LANES, Simd, SimdOp, math};
@@ -97,6 +100,18 @@ impl Kernels {
                 f: Softcap(cap),
             });
         });
+    }
+
+    /// Whether every value is finite.
+    pub fn all_finite(&self, x: MatRef) -> bool {
+        let _lap = self.lap(Stage::Elementwise);
+        let finite = AtomicBool::new(true);
+        self.parallel_rows(x.rows(), (1 << 14) / x.cols().max(1), |mut rows| {
+            if !rows.all(|row| element::all_finite(x.row(row))) {
+                finite.store(false, Ordering::Relaxed);
+            }
+        });
+        finite.into_inner()
     }
 
     /// The softmax of each row. A row of nothing but negative infinities becomes zeros.

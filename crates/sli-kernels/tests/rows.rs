@@ -349,6 +349,22 @@ fn gates_and_sums_agree_with_their_formulas() {
 }
 
 #[test]
+fn one_value_that_is_not_finite_is_found() {
+    for kernels in all_kernels(Compute::F32).into_iter().flatten() {
+        for (rows, columns) in [(1, 1), (40, 3000), (3, 0), (0, 3)] {
+            let mut x = Mat::new(rows, columns);
+            assert!(kernels.all_finite(x.view()));
+            let places = [(0, 0), (rows / 2, columns / 3)];
+            for (row, column) in places.into_iter().filter(|_| rows * columns > 0) {
+                x.row_mut(row)[column] = f32::NEG_INFINITY;
+                assert!(!kernels.all_finite(x.view()), "{row} {column}");
+                x.row_mut(row)[column] = f32::MIN;
+            }
+        }
+    }
+}
+
+#[test]
 fn rotary_rotates_the_chosen_part() {
     let inv_freq: Vec<f32> = (0..4).map(|i| 1.0 / 10_f32.powi(i)).collect();
     let table = RotaryTable::new(&inv_freq, 100, 1.5);

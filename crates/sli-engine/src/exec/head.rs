@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use sli_checkpoint::ResolvedLeaf;
-use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK, all_finite};
+use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK};
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::embed::rescale;
@@ -192,8 +192,7 @@ impl Layer<'_> {
                 let x = x.rows_view(range.clone());
                 self.kernels
                     .gemm(x, packed, bias, Store::Set, block.view_mut());
-                let finite = (0..block.rows()).all(|row| all_finite(block.row(row)));
-                if !finite {
+                if !self.kernels.all_finite(block.view()) {
                     let stack = &self.model.spec.stacks[self.stack].name;
                     let place = format!("{stack} head (logits)");
                     return Err(EngineError::Overflow { place });
