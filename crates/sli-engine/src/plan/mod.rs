@@ -136,6 +136,17 @@ pub fn plan(
     Planner::new(model, records, settings)?.plan()
 }
 
+/// Whether a run over these records fits its budget: [`plan`] without the plan. Looks at no token.
+pub fn check_budget(
+    model: &Model,
+    records: &RecordSpool,
+    settings: &Settings,
+) -> Result<(), EngineError> {
+    Planner::new(model, records, settings)?
+        .fitting()
+        .map(|_| ())
+}
+
 /// What the program itself holds with this model open, bytes.
 pub fn program_bytes(model: &Model) -> u64 {
     memory::PROGRAM_BYTES + model.checkpoint.tensors().count() as u64 * 256
@@ -239,13 +250,7 @@ impl<'a> Planner<'a> {
     }
 
     fn plan(&self) -> Result<Plan, EngineError> {
-        let smallest = self.smallest()?;
-        if smallest > self.settings.memory {
-            return Err(EngineError::Budget {
-                given: self.settings.memory,
-                needed: smallest,
-            });
-        }
+        let smallest = self.fitting()?;
         let mut best: Option<Candidate> = None;
         for grain in [Grain::Model, Grain::Layer, Grain::Step, Grain::Tile] {
             for candidate in self.candidates(grain)? {
@@ -310,6 +315,15 @@ impl<'a> Planner<'a> {
     fn smallest(&self) -> Result<u64, EngineError> {
         let all = phases(self.model, Grain::Tile, self.settings.compute)?;
         let ends = self.end_bytes()?.into_iter().max().unwrap_or(0);
+    /// The least memory with which this run works, if that much is given.
+    fn fitting(&self) -> Result<u64, EngineError> {
+        let (given, needed) = (self.settings.memory, self.smallest()?);
+        if needed > given {
+            return Err(EngineError::Budget { given, needed });
+        }
+        Ok(needed)
+    }
+
         let weights = all
             .iter()
             .map(|phase| phase.bytes)
