@@ -307,7 +307,7 @@ impl<'a> Planner<'a> {
             work,
             seconds: None,
         };
-        plan.seconds = self.expected_seconds(ways, &plan)?;
+        plan.seconds = self.expected_seconds(ways, &plan, bytes)?;
         Ok(plan)
     }
 

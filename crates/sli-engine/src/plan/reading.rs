@@ -27,6 +27,10 @@ pub(crate) struct Bytes {
     pub expected: f64,
     /// With every expert chosen by somebody.
     pub most: f64,
+    /// Of those expected, experts.
+    pub experts: f64,
+    /// Of those expected, what else is read while it is used: tiles of matrices, the projection to logits.
+    pub tiles: f64,
 }
 
 impl Bytes {
@@ -34,6 +38,11 @@ impl Bytes {
         let bytes = bytes as f64 * times as f64;
         self.expected += bytes;
         self.most += bytes;
+    }
+
+    fn add_tiles(&mut self, bytes: u64, times: usize) {
+        self.add(bytes, times);
+        self.tiles += bytes as f64 * times as f64;
     }
 }
 
@@ -76,7 +85,7 @@ impl Planner<'_> {
                 );
             }
         }
-        bytes.add(
+        bytes.add_tiles(
             self.head_reads(ways.tile)?,
             if ways.keeps_head { 1 } else { parts.len() },
         );
@@ -122,7 +131,9 @@ impl Planner<'_> {
                     let shares = passes
                         .iter()
                         .map(|pass| share_hit(step, self.division.rows(pass.clone())));
-                    bytes.expected += all * shares.sum::<f64>();
+                    let expected = all * shares.sum::<f64>();
+                    bytes.expected += expected;
+                    bytes.experts += expected;
                     bytes.most += all * passes.len() as f64;
                     continue;
                 }
@@ -130,7 +141,7 @@ impl Planner<'_> {
                 let packed = load::packed_bytes(&resolved, rows, compute);
                 let tiles = tiles(rows, tile_rows(packed, rows, ways.tile));
                 let read = tiles.into_iter().map(|rows| read_in_steps(&resolved, rows));
-                bytes.add(read.sum(), passes.len());
+                bytes.add_tiles(read.sum(), passes.len());
             }
         }
         Ok(())
@@ -278,7 +289,15 @@ mod tests {
     fn what_is_certain_counts_for_both() {
         let mut bytes = Bytes::default();
         bytes.add(10, 3);
-        let (expected, most) = (30.0, 30.0);
-        assert_eq!(bytes, Bytes { expected, most });
+        bytes.add_tiles(1, 4);
+        let (expected, most) = (34.0, 34.0);
+        let (experts, tiles) = (0.0, 4.0);
+        let all = Bytes {
+            expected,
+            most,
+            experts,
+            tiles,
+        };
+        assert_eq!(bytes, all);
     }
 }

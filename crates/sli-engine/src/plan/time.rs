@@ -1,11 +1,15 @@
 //! How long a run is expected to take: its products at the rate that the machine was seen to multiply at, the
 //! rest at the rate of its memory, and the disk beside them.
+//!
+//! Scheduled weights are read beside whatever is computed, by several readers. What passes by (experts, tiles,
+//! the projection to logits) is read beside its own products alone, by one reader: when the slower of the two
+//! is done, what the reader copied and packed has cost its time besides.
 
 use sli_spec::{Mixer, Stack};
 
 use super::memory::HEAD_ROWS;
 use super::phases::is_expert;
-use super::reading::{Ways, head_leaf, share_hit};
+use super::reading::{Bytes, Ways, head_leaf, share_hit};
 use super::work::{choice, needs_logits};
 use super::{Grain, Plan, Planner};
 use crate::ceilings::Limits;
@@ -31,6 +35,10 @@ const TOUCHES_OF_TAKE: f64 = 6.0;
 /// How often a byte of the weights crosses memory on its way from the disk to a product.
 const CROSSINGS: f64 = 4.0;
 
+/// How often the bytes of an expert cross memory besides: they come through the page cache, whose pages are
+/// found, filled, copied from and given up one by one.
+const CROSSINGS_OF_CACHE: f64 = 6.0;
+
 /// Seconds of a start: threads, folders, the end of the results.
 const START: f64 = 0.03;
 
@@ -40,6 +48,7 @@ impl Planner<'_> {
         &self,
         ways: Ways<'_>,
         plan: &Plan,
+        read: Bytes,
     ) -> Result<Option<f64>, EngineError> {
         let Some(limits) = self.settings.machine.limits else {
             return Ok(None);
@@ -47,19 +56,31 @@ impl Planner<'_> {
         let rates = Rates { limits };
         let passes = plan.super_batches.max(1) as f64;
         let first = ways.phases.first().map_or(0, |phase| phase.bytes) as f64;
-        let bytes = plan.bytes_read as f64;
-        let mut computing = self.products(plan, &rates)?;
+        let memory = limits.memory_per_second;
+        let products = self.products(ways, plan, &rates)?;
+        let other = read.expected - read.experts - read.tiles;
+        let mut computing = products.other + other * CROSSINGS / memory;
         computing += plan.work.attention / (ATTENTION * limits.products_per_second);
-        computing += self.row_wise(plan) / limits.memory_per_second;
-        computing += bytes * CROSSINGS / limits.memory_per_second;
+        computing += self.row_wise(plan) / memory;
         let reading = self.seconds_reading(ways, plan, &rates);
-        let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
-        let sweeping = if ways.grain == Grain::Model {
-            // Later passes have nothing left to read.
-            (computing / passes).max(reading) + computing * (1.0 - 1.0 / passes)
-        } else {
-            computing.max(reading)
+        let passing = |products: f64, bytes: f64, crossings: f64| {
+            let reading = reading * bytes / read.expected.max(1.0);
+            products.max(reading) + bytes * crossings / memory
         };
+        let experts = passing(
+            products.experts,
+            read.experts,
+            CROSSINGS + CROSSINGS_OF_CACHE,
+        );
+        let passing = experts + passing(products.tiles, read.tiles, CROSSINGS);
+        let sweeping = if ways.grain == Grain::Model {
+            // Later passes have nothing left to read but what passes by.
+            let first = (computing / passes).max(reading * other / read.expected.max(1.0));
+            first + computing * (1.0 - 1.0 / passes) + passing
+        } else {
+            (computing + passing).max(reading)
+        };
+        let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
         let seconds = START + sweeping + rates.disk(first) + rates.disk(moved);
         Ok(Some(seconds))
     }
@@ -79,13 +100,18 @@ impl Planner<'_> {
     }
 
     /// Seconds of all products with weights.
-    fn products(&self, plan: &Plan, rates: &Rates) -> Result<f64, EngineError> {
+    fn products(
+        &self,
+        ways: Ways<'_>,
+        plan: &Plan,
+        rates: &Rates,
+    ) -> Result<Products, EngineError> {
         let compute = self.settings.compute;
         let rows = plan.rows as f64;
         let passes = plan.super_batches.max(1) as f64;
         let chunk = (plan.chunk_tokens as f64).min(rows / passes).max(1.0);
         let chunks = (rows / chunk).ceil();
-        let mut seconds = 0.0;
+        let mut seconds = Products::default();
         for layer in self
             .model
             .spec
@@ -106,9 +132,16 @@ impl Planner<'_> {
                         [count, _, _] if is_expert(leaf) => {
                             let experts = (count as f64 * hit).max(1.0);
                             let each = pass * chosen as f64 / experts;
-                            seconds += passes * experts * rates.product(each, size, bytes);
+                            seconds.experts += passes * experts * rates.product(each, size, bytes);
                         }
-                        [_, _] => seconds += chunks * rates.product(chunk, size, bytes),
+                        [_, _] => {
+                            let product = chunks * rates.product(chunk, size, bytes);
+                            *(if ways.grain == Grain::Tile {
+                                &mut seconds.tiles
+                            } else {
+                                &mut seconds.other
+                            }) += product;
+                        }
                         _ => {}
                     }
                 }
@@ -118,7 +151,7 @@ impl Planner<'_> {
             let bytes = packed_bytes(&leaf, leaf.rows(), compute) as f64;
             let block = (HEAD_ROWS as f64).min(rows / passes).max(1.0);
             let size = (leaf.rows() * leaf.columns()) as f64;
-            seconds += (rows / block).ceil() * rates.product(block, size, bytes);
+            seconds.tiles += (rows / block).ceil() * rates.product(block, size, bytes);
         }
         Ok(seconds)
     }
@@ -146,6 +179,14 @@ impl Planner<'_> {
         }
         4.0 * columns * plan.rows as f64
     }
+}
+
+/// Seconds of products: with what passes by, and with the weights that are there.
+#[derive(Default)]
+struct Products {
+    experts: f64,
+    tiles: f64,
+    other: f64,
 }
 
 struct Rates {
