@@ -37,7 +37,7 @@ mod weights;
 pub use availability::available_takes;
 pub use error::EngineError;
 pub use model::{Model, OpenOptions, describe_folder, folder_of};
-pub use plan::{Grain, Plan, Work, check_budget, plan, program_bytes};
+pub use plan::{Grain, Plan, Work, check, plan, program_bytes};
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
 pub use stages::Stages;

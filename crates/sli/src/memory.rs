@@ -2,7 +2,7 @@
 
 /// What is so small that the program's own share covers it, bytes.
 const SMALL: u64 = 2 << 20;
-/// Part of the program's own share that texts and records may use while they become tokens, bytes.
+/// What texts and records may use in any case while they become tokens, bytes: a run takes more later on.
 pub const WORKING_BYTES: u64 = 16 << 20;
 
 /// The memory that preparation may take, and what it holds of it.
@@ -31,28 +31,30 @@ impl Allowance {
         self.given
     }
 
-    /// What the process may hold while it prepares records, bytes.
+    /// What the process may hold while it prepares records, bytes: the budget, or what every budget holds
+    /// with which a run works.
     pub fn ceiling(&self) -> u64 {
-        self.given.max(self.held.saturating_add(WORKING_BYTES))
+        self.given.max(self.held.saturating_add(WORKING_BYTES / 2))
     }
 
-    /// Holds `bytes` more from now on; if they do not fit, the budget that would hold them.
+    /// Holds `bytes` more from now on, beside what records are prepared in; if they do not fit, the budget
+    /// that would hold them.
     pub fn take(&mut self, bytes: u64) -> Result<(), u64> {
-        let needed = self.held.saturating_add(bytes);
+        let held = self.held.saturating_add(bytes);
+        let needed = held.saturating_add(WORKING_BYTES);
         // What is small is for the plan to judge, which knows the rest of the run too.
         if bytes > SMALL && needed > self.given {
             return Err(needed);
         }
-        self.held = needed;
+        self.held = held;
         Ok(())
     }
 
     /// Whether records and texts may hold `bytes` for a while; if they may not, the budget that would hold
     /// them.
     pub fn check(&self, bytes: u64) -> Result<(), u64> {
-        let more = bytes.saturating_sub(WORKING_BYTES);
-        let needed = self.held.saturating_add(more);
-        if more > 0 && needed > self.given {
+        let needed = self.held.saturating_add(bytes);
+        if bytes > WORKING_BYTES && needed > self.given {
             return Err(needed);
         }
         Ok(())
@@ -60,7 +62,7 @@ impl Allowance {
 
     /// The most that [`Self::check`] allows, bytes.
     pub fn most(&self) -> u64 {
-        WORKING_BYTES.saturating_add(self.given.saturating_sub(self.held))
+        self.given.saturating_sub(self.held).max(WORKING_BYTES)
     }
 }
 
@@ -72,10 +74,10 @@ mod tests {
     fn what_fits() {
         let mut allowance = Allowance::new(100 << 20, 50 << 20);
         assert_eq!(allowance.take(30 << 20), Ok(()));
-        assert_eq!(allowance.check(WORKING_BYTES + (20 << 20)), Ok(()));
+        assert_eq!(allowance.check(20 << 20), Ok(()));
         assert_eq!(allowance.check(allowance.most()), Ok(()));
         assert_eq!(allowance.check(allowance.most() + 1), Err((100 << 20) + 1));
-        assert_eq!(allowance.take(21 << 20), Err(101 << 20));
+        assert_eq!(allowance.take(21 << 20), Err((101 << 20) + WORKING_BYTES));
         let mut tiny = Allowance::new(1, 50 << 20);
         assert_eq!(tiny.check(WORKING_BYTES), Ok(()));
         assert_eq!(tiny.take(1 << 20), Ok(()));

@@ -4,7 +4,7 @@
 use super::memory::{self, Choice, PROGRAM_BYTES};
 use super::reading::{Ways, head_leaf};
 use super::work::needs_logits;
-use super::{Grain, Planner, READERS, end_keys, scheduled_bytes};
+use super::{Grain, Planner, READERS, end_keys, scheduled_bytes, staging_of};
 use crate::error::EngineError;
 use crate::exec::head::vocabulary_tiles;
 use crate::exec::linear::{TILE_COLUMNS, tile_rows};
@@ -58,7 +58,7 @@ impl Planner<'_> {
 
     /// Bytes of all that the store reads, in memory, and of what a reader holds in front of it.
     fn scheduled(&self, ways: Ways<'_>) -> Result<(u64, u64), EngineError> {
-        let (mut bytes, mut staging) = (0, 0);
+        let mut bytes = 0;
         let mut keys: Vec<LeafKey> = Vec::new();
         for stack in 0..self.model.spec.stacks.len() {
             keys.extend(end_keys(self.model, stack, Part::Embedding));
@@ -67,18 +67,13 @@ impl Planner<'_> {
         let phases = ways.phases.iter().flat_map(|phase| &phase.scheduled);
         keys.extend(phases.copied());
         bytes += scheduled_bytes(self.model, &keys, self.settings.compute)?;
-        for key in keys {
-            let leaf = self.model.binding.resolve(key.leaf(self.model))?;
-            if leaf.shape().len() > 1 {
-                staging = staging.max(step_rows(&leaf, 1).min(leaf.rows()) * leaf.row_bytes());
-            }
-        }
+        let staging = staging_of(self.model, &keys)?;
         if ways.keeps_head
             && let Some(leaf) = head_leaf(self.model, self.settings)?
         {
             bytes += packed_bytes(&leaf, leaf.rows(), self.settings.compute);
         }
-        Ok((bytes, staging as u64))
+        Ok((bytes, staging))
     }
 
     /// Pieces of the head that are there together, and what is in front of them.

@@ -11,8 +11,16 @@ use crate::mixers::indexer;
 use crate::stats::RowStats;
 use crate::take::Take;
 
-/// The program itself: code, stacks, allocator, the buffers of readers and results.
-pub(crate) const PROGRAM_BYTES: u64 = 48 << 20;
+/// The program itself: code, stacks, allocator, the buffers of readers and results. 15 to 20 MiB are seen;
+/// readers that go around the page cache, or read what is stored transposed, take up to 10 more.
+pub(crate) const PROGRAM_BYTES: u64 = 30 << 20;
+
+/// Activations that a product packs at a time, bytes, and rows at least.
+const PACKED_ACTIVATIONS: u64 = 8 << 20;
+const PACKED_ROWS: u64 = 224;
+
+/// Keys and values that attention packs at a time, bytes, but for those of one head.
+const PACKED_KEYS: u64 = 4 << 20;
 
 /// Rows of logits that are computed at a time.
 pub(crate) const HEAD_ROWS: usize = 512;
@@ -323,10 +331,48 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
     all
 }
 
-/// What the kernels hold for themselves: packed activations and attention blocks of every thread.
-pub(crate) fn kernel_bytes(spec: &ModelSpec, threads: usize, compute: Compute) -> u64 {
+/// What the kernels hold for themselves at most where `rows` rows run together, the longest record of
+/// `longest`: packed activations or keys, and a block of every thread.
+pub(crate) fn kernel_bytes(
+    spec: &ModelSpec,
+    rows: usize,
+    longest: usize,
+    threads: usize,
+    compute: Compute,
+) -> u64 {
+    const THREAD: u64 = 1 << 20;
     let element = element_bytes(compute);
-    widest(spec) * element * BLOCK_ROWS as u64 + threads as u64 * (2 << 20)
+    let widest = widest(spec) * element;
+    let activations = (rows as u64 * widest).min(PACKED_ACTIVATIONS.max(PACKED_ROWS * widest));
+    let stacks = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let branches = stacks.flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches));
+    let keys = branches.map(|branch| packed_keys(&branch.mixer, rows, longest, element));
+    activations.max(keys.max().unwrap_or(0)) + threads as u64 * THREAD
+}
+
+/// Bytes of packed keys and values: of all heads, or as many as are packed at a time, at least one.
+fn packed_keys(mixer: &Mixer, rows: usize, longest: usize, element: u64) -> u64 {
+    let (heads, dims) = match mixer {
+        Mixer::Attention(a) => {
+            let pairs = 1 + usize::from(a.differential.is_some());
+            (a.kv_heads * pairs, a.head_dim + pairs * a.value_dim)
+        }
+        Mixer::LatentAttention(a) => (a.heads, a.nope_dim + a.rope_dim + a.value_dim),
+        Mixer::MixtureOfAttention(a) => (a.heads, 2 * a.head_dim),
+        Mixer::FeedForward(_)
+        | Mixer::MixtureOfExperts(_)
+        | Mixer::SparseFeedForward(_)
+        | Mixer::LowRank(_)
+        | Mixer::LayerInput(_)
+        | Mixer::Streams(_)
+        | Mixer::Linear(_)
+        | Mixer::Identity => return 0,
+    };
+    // In panels of 32, whatever the dimensions and lengths.
+    let head = dims.next_multiple_of(32) as u64 * element;
+    let one = longest.next_multiple_of(32) as u64 * head;
+    let all = rows.next_multiple_of(32) as u64 * head * heads as u64;
+    all.max(one).min(PACKED_KEYS.max(one))
 }
 
 /// Input features of the widest matrix.
@@ -344,15 +390,14 @@ pub(crate) fn kernel_scratch_bytes(
     threads: usize,
     compute: Compute,
 ) -> u64 {
-    const PACKED_ACTIVATIONS: u64 = 8 << 20;
-    const PACKED_KEYS: u64 = 4 << 20;
     const THREAD: u64 = 640 << 10;
     let (widest, element) = (widest(spec), element_bytes(compute));
     let hidden = spec.stacks.iter().map(|stack| stack.hidden_size).max();
     let hidden = hidden.unwrap_or(0) as u64;
     // What is wider than the hidden state runs in blocks.
     let columns = (rows as u64 * hidden).max(rows.min(BLOCK_ROWS) as u64 * widest);
-    let activations = (columns * element).min(PACKED_ACTIVATIONS.max(224 * widest * element));
+    let activations =
+        (columns * element).min(PACKED_ACTIVATIONS.max(PACKED_ROWS * widest * element));
     let keys = spec
         .stacks
         .iter()

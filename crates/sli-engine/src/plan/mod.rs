@@ -22,7 +22,7 @@ use crate::pooling::recipe;
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::take::Take;
-use crate::weights::load::{STAGING_BYTES, packed_bytes};
+use crate::weights::load::{STAGING_BYTES, packed_bytes, step_rows};
 use crate::weights::{LeafKey, Part};
 use division::Division;
 pub use phases::Grain;
@@ -128,23 +128,26 @@ pub fn plan(
     records: &RecordSpool,
     settings: &Settings,
 ) -> Result<Plan, EngineError> {
+    check_recipes(model, settings)?;
+    Planner::new(model, records, settings)?.plan()
+}
+
+/// Whether a run over these records can begin: all that [`plan`] refuses, without the plan. Looks at no token.
+pub fn check(model: &Model, records: &RecordSpool, settings: &Settings) -> Result<(), EngineError> {
+    check_recipes(model, settings)?;
+    Planner::new(model, records, settings)?
+        .fitting()
+        .map(|_| ())
+}
+
+/// Looks at what embeddings need of the model's folder.
+fn check_recipes(model: &Model, settings: &Settings) -> Result<(), EngineError> {
     for take in &settings.takes {
         if let Take::Embedding(asked) = take {
             recipe(&model.folder, &model.spec, *asked)?;
         }
     }
-    Planner::new(model, records, settings)?.plan()
-}
-
-/// Whether a run over these records fits its budget: [`plan`] without the plan. Looks at no token.
-pub fn check_budget(
-    model: &Model,
-    records: &RecordSpool,
-    settings: &Settings,
-) -> Result<(), EngineError> {
-    Planner::new(model, records, settings)?
-        .fitting()
-        .map(|_| ())
+    Ok(())
 }
 
 /// What the program itself holds with this model open, bytes.
@@ -161,6 +164,9 @@ struct Planner<'a> {
     longest: usize,
     total: usize,
     passing: Passing,
+    /// What a reader of scheduled weights holds in front of them, bytes: as whole matrices are
+    /// scheduled, and where they pass by in tiles.
+    staging: [u64; 2],
     sharing: Result<usize, &'static str>,
     division: Division<'a>,
 }
@@ -223,11 +229,8 @@ impl<'a> Planner<'a> {
         records: &'a RecordSpool,
         settings: &'a Settings,
     ) -> Result<Self, EngineError> {
-        let staging = (READERS as u64 + 1) * STAGING_BYTES as u64;
         let fixed = program_bytes(model)
             + records.bytes_in_memory() as u64
-            + staging
-            + memory::kernel_bytes(&model.spec, settings.threads, settings.compute)
             + memory::take_bytes(&model.spec, &settings.takes);
         let sharing = sharing::sharing(&model.spec, records, settings);
         let division = Division::new(records, sharing.is_ok(), model.spec.prompt.len());
@@ -244,6 +247,10 @@ impl<'a> Planner<'a> {
             longest: division.longest().max(1),
             total: division.rows(0..records.len()).max(1),
             passing: Passing::of(model, settings.compute)?,
+            staging: [
+                staging(model, Grain::Layer, settings.compute)?,
+                staging(model, Grain::Tile, settings.compute)?,
+            ],
             sharing,
             division,
         })
@@ -311,10 +318,6 @@ impl<'a> Planner<'a> {
         Ok(plan)
     }
 
-    /// The least memory with which this run works.
-    fn smallest(&self) -> Result<u64, EngineError> {
-        let all = phases(self.model, Grain::Tile, self.settings.compute)?;
-        let ends = self.end_bytes()?.into_iter().max().unwrap_or(0);
     /// The least memory with which this run works, if that much is given.
     fn fitting(&self) -> Result<u64, EngineError> {
         let (given, needed) = (self.settings.memory, self.smallest()?);
@@ -324,6 +327,10 @@ impl<'a> Planner<'a> {
         Ok(needed)
     }
 
+    /// The least memory with which this run works.
+    fn smallest(&self) -> Result<u64, EngineError> {
+        let all = phases(self.model, Grain::Tile, self.settings.compute)?;
+        let ends = self.end_bytes()?.into_iter().max().unwrap_or(0);
         let weights = all
             .iter()
             .map(|phase| phase.bytes)
@@ -460,6 +467,15 @@ impl<'a> Planner<'a> {
             scratch += shared as u64 * memory::carried_bytes(spec, together);
         }
         let rows_bytes = rows as u64 * self.row;
+        let kernels = memory::kernel_bytes(
+            spec,
+            rows,
+            self.longest,
+            self.settings.threads,
+            self.settings.compute,
+        );
+        // Of the readers, and in front of what passes by.
+        let staging = READERS as u64 * self.staging[usize::from(tiled)] + STAGING_BYTES as u64;
         let passing = self.passing_bytes(tile, tiled);
         // The head runs when the layers' scratch is given up.
         let work = scratch.max(memory::head_bytes(
@@ -467,7 +483,7 @@ impl<'a> Planner<'a> {
             rows,
             needs_logits(&self.settings.takes),
         ));
-        Ok(self.fixed + rows_bytes + work + weights + passing)
+        Ok(self.fixed + rows_bytes + work + weights + passing + kernels + staging)
     }
 
     /// Bytes of two pieces of weights that pass by: experts, tiles, the head.
@@ -579,6 +595,33 @@ impl<'a> Planner<'a> {
     fn passes(&self, rows: usize) -> u64 {
         self.division.starts(0..self.records.len(), rows).len() as u64
     }
+}
+
+/// What a reader holds in front of the largest of the matrices that are scheduled, bytes.
+fn staging(model: &Model, grain: Grain, compute: sli_kernels::Compute) -> Result<u64, EngineError> {
+    let phases = phases(model, grain, compute)?;
+    let mut keys: Vec<LeafKey> = phases
+        .into_iter()
+        .flat_map(|phase| phase.scheduled)
+        .collect();
+    for stack in 0..model.spec.stacks.len() {
+        for part in [Part::Embedding, Part::Head] {
+            keys.extend(end_keys(model, stack, part));
+        }
+    }
+    staging_of(model, &keys)
+}
+
+/// What a reader holds in front of the largest of some matrices, bytes.
+fn staging_of(model: &Model, keys: &[LeafKey]) -> Result<u64, EngineError> {
+    let mut most = 0;
+    for key in keys {
+        let leaf = model.binding.resolve(key.leaf(model))?;
+        if leaf.shape().len() > 1 {
+            most = most.max(step_rows(&leaf, 1).min(leaf.rows()) * leaf.row_bytes());
+        }
+    }
+    Ok(most as u64)
 }
 
 /// Scheduled bytes of the largest layer.

@@ -34,7 +34,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     interrupt::resumable();
     // What cannot begin leaves nothing behind; what has begun is never discarded.
     let prepared = records(&job, &mut folder).and_then(|records| {
-        sli_engine::check_budget(&job.model, &records, &job.settings)?;
+        sli_engine::check(&job.model, &records, &job.settings)?;
         Ok(records)
     });
     let records = match prepared {

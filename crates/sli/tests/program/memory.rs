@@ -1,6 +1,8 @@
 //! Models of real widths under budgets from the least to ample: the peak stays within every one, whatever the
 //! threads, the precision, the takes, the shape.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::budgets::smallest;
@@ -43,6 +45,37 @@ fn decoder(model_type: &str, class: &str, sizes: [usize; 4], more: &Value) -> Va
 
 fn llama(sizes: [usize; 4]) -> Value {
     decoder("llama", "LlamaForCausalLM", sizes, &json!({}))
+}
+
+/// Latent attention with heads as wide as the published ones; a dense layer, then one of experts.
+fn deepseek() -> Value {
+    json!({
+        "model_type": "deepseek_v3",
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "moe_intermediate_size": 512,
+        "num_hidden_layers": 2,
+        "first_k_dense_replace": 1,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "q_lora_rank": 768,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "n_routed_experts": 32,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 8,
+        "n_group": 8,
+        "topk_group": 4,
+        "norm_topk_prob": true,
+        "routed_scaling_factor": 2.5,
+        "vocab_size": 2000,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "hidden_act": "silu"
+    })
 }
 
 fn shapes() -> Vec<Shape> {
@@ -89,6 +122,13 @@ fn shapes() -> Vec<Shape> {
                 &json!({"num_local_experts": 4, "num_experts_per_tok": 2}),
             ),
             takes: EVERYTHING,
+            longest: 200,
+            records: 8,
+        },
+        Shape {
+            name: "latent attention",
+            config: deepseek(),
+            takes: &["hidden", "scores", "profile", "router"],
             longest: 200,
             records: 8,
         },
@@ -180,7 +220,11 @@ fn within(chosen: impl Fn(usize, usize, usize) -> bool) {
             run.extend(["--compute", way.compute, "--threads", way.threads]);
             run.extend(way.more);
             run.extend(shape.takes.iter().flat_map(|take| ["--take", *take]));
-            let (_, least) = smallest(&place, &run);
+            let (flag, least) = smallest(&place, &run);
+            let less = (least - (1 << 20)).to_string();
+            place
+                .sli(&[&run[..], &["--memory", &less, "--out", "less"]].concat())
+                .failure(4, &[&flag]);
             for share in budgets {
                 let budget = (least as f64 * share) as u64;
                 let flag = budget.to_string();
@@ -214,6 +258,48 @@ fn within(chosen: impl Fn(usize, usize, usize) -> bool) {
 fn real_widths_stay_within_their_budgets() {
     // Every shape in one way, with the least budget and a larger one.
     within(|shape, way, budget| way == shape % WAYS.len() && [0, 2 + shape % 4].contains(&budget));
+}
+
+/// The model that comes with the program on its sample, as texts and as conversations, and on a long text.
+#[test]
+fn texts_and_conversations_stay_within_the_least_budget() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/embedded");
+    let model = models.display().to_string();
+    let place = Place::new();
+    let sample = fs_err::read_to_string(models.join("sample.jsonl")).unwrap();
+    let texts = sample.lines().map(|line| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        record["text"].as_str().unwrap().to_owned()
+    });
+    let texts: Vec<String> = texts.collect();
+    let conversations = texts.iter().map(|text| {
+        let message = json!({"role": "user", "content": text});
+        json!({"messages": [message]}).to_string() + "\n"
+    });
+    place.write("texts.jsonl", &sample);
+    place.write("conversations.jsonl", conversations.collect::<String>());
+    let long = texts.join(" ").repeat(30);
+    place.write("long.jsonl", json!({"text": long}).to_string() + "\n");
+    let takes = ["--take", "profile", "--take", "scores", "--take", "topk:20"];
+    for input in ["texts.jsonl", "conversations.jsonl", "long.jsonl"] {
+        for threads in ["1", "2"] {
+            let run = ["run", &model, "--input", input, "--max-length", "512"];
+            let how = ["--threads", threads];
+            let run = [&run[..], &takes, &how].concat();
+            let (flag, least) = smallest(&place, &run);
+            let budget = ["--memory", &flag, "--out", "out", "--fresh", "--json"];
+            let outcome = place.sli(&[&run[..], &budget].concat()).success();
+            let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+            let peak = summary["peak_memory"].as_u64().unwrap();
+            eprintln!("{input} {threads}: {peak} of {least}");
+            assert!(0 < peak && peak <= least, "{input}: {peak} of {least}");
+            let less = (least - (1 << 20)).to_string();
+            let less = ["--memory", &less, "--out", "less"];
+            place
+                .sli(&[&run[..], &less].concat())
+                .failure(4, &[&format!("--memory {flag}")]);
+        }
+    }
 }
 
 #[test]

@@ -242,6 +242,8 @@ fn stored_name(source: &Source) -> String {
     match source {
         Source::Tensor(name) => name.clone(),
         Source::OneOf(spellings) => stored_name(&spellings[0]),
+        // Of any shape with as many elements, the logical one too.
+        Source::Reshape(of) => stored_name(of),
         other => panic!("these models hold no {other:?}"),
     }
 }
