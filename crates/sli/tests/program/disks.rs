@@ -23,7 +23,7 @@ fn prepare(place: &Place) -> Vec<&'static str> {
         .map(|n| json!({"input_ids": vec![n % 20; 8 + n % 24]}).to_string() + "\n")
         .collect();
     place.write("in.jsonl", lines);
-    let base = ["run", "model", "--input", "in.jsonl", "--memory", "70MiB"];
+    let base = ["run", "model", "--input", "in.jsonl", "--memory", "41MiB"];
     [&base[..], &ALL, &["--checkpoint-interval", "0"]].concat()
 }
 

@@ -54,7 +54,7 @@ fn twenty_kills_change_no_byte_and_cost_a_pass_each() {
     const KILLS: u64 = 20;
     let place = Place::new();
     prepare(&place);
-    let base = ["run", "model", "--input", "in.jsonl", "--memory", "70MiB"];
+    let base = ["run", "model", "--input", "in.jsonl", "--memory", "42MiB"];
     // A checkpoint after every layer pass, so that a kill costs the pass that it ended.
     let run = [&base[..], &ALL, &["--checkpoint-interval", "0", "--out"]].concat();
     place.sli(&[&run[..], &["undisturbed"]].concat()).success();
@@ -104,7 +104,7 @@ fn a_killed_run_may_go_on_with_other_means() {
     let mut random = Random::new(17);
     for _ in 0..8 {
         let means = [
-            ["--memory", random.of(&["70MiB", "80MiB", "1GiB"])],
+            ["--memory", random.of(&["42MiB", "50MiB", "1GiB"])],
             ["--threads", random.of(&["1", "2"])],
             ["--spill", random.of(&["auto", "always", "never"])],
             ["--checkpoint-interval", random.of(&["0", "0.05"])],

@@ -106,16 +106,16 @@ fn bytes_and_memory_are_what_was_planned() {
     for (model, input, more) in [
         ("llama", "one.jsonl", &["--memory", "2GiB"][..]),
         ("llama", "many.jsonl", &["--memory", "2GiB"]),
-        ("llama", "many.jsonl", &["--memory", "100MiB"]),
+        ("llama", "many.jsonl", &["--memory", "72MiB"]),
         (
             "llama",
             "many.jsonl",
-            &["--memory", "100MiB", "--spill", "never"],
+            &["--memory", "72MiB", "--spill", "never"],
         ),
         (
             "llama",
             "many.jsonl",
-            &["--memory", "90MiB", "--compute", "bf16"],
+            &["--memory", "62MiB", "--compute", "bf16"],
         ),
         (
             "llama",
@@ -127,17 +127,17 @@ fn bytes_and_memory_are_what_was_planned() {
             "many.jsonl",
             &["--memory", "2GiB", "--take", "hidden"],
         ),
-        ("llama", "many.jsonl", &["--memory", "78MiB"]),
+        ("llama", "many.jsonl", &["--memory", "50MiB"]),
         ("wide", "one.jsonl", &["--memory", "2GiB"]),
         (
             "wide",
             "many.jsonl",
             &["--memory", "2GiB", "--take", "topk:10"],
         ),
-        ("wide", "many.jsonl", &["--memory", "110MiB"]),
+        ("wide", "many.jsonl", &["--memory", "82MiB"]),
         ("moe", "one.jsonl", &["--memory", "2GiB"]),
         ("moe", "many.jsonl", &["--memory", "2GiB"]),
-        ("moe", "many.jsonl", &["--memory", "100MiB"]),
+        ("moe", "many.jsonl", &["--memory", "72MiB"]),
         (
             "bert",
             "one.jsonl",
@@ -151,7 +151,7 @@ fn bytes_and_memory_are_what_was_planned() {
         (
             "bert",
             "many.jsonl",
-            &["--memory", "90MiB", "--spill", "always"],
+            &["--memory", "62MiB", "--spill", "always"],
         ),
     ] {
         wrong.extend(compare(&place, model, input, more));
