@@ -33,6 +33,8 @@ const PACKED_BYTES: usize = 8 << 20;
 const TASK_ROWS: usize = 224;
 /// Panels of one task of many rows.
 const TASK_PANELS: usize = 8;
+/// Elements of a block of a panel: where there are several tiles, each takes one panel at a time.
+const WIDE_LEN: usize = BLOCK_STEPS * PANEL;
 
 /// Rows of activations that are packed at a time: at least so many that reading the weights again
 /// costs nothing.
@@ -42,13 +44,6 @@ fn packed_rows(k: usize, kind: PackedKind) -> usize {
 }
 
 impl Kernels {
-    /// The most scratch memory in bytes that [`Kernels::gemm`] takes (and keeps for later calls) for
-    /// `m` rows and weights with `k` input features of `kind`.
-    pub fn gemm_scratch_bytes(&self, m: usize, k: usize, kind: PackedKind) -> usize {
-        let packed = PackedActivations::bytes_for(m.min(packed_rows(k, kind)), k, kind);
-        packed + self.threads() * TASK_ROWS.min(m) * TASK_PANELS * PANEL * 4
-    }
-
     /// `out[m, n] = x[m, k] W^T + bias`, set or added. The kind of `w` decides how the factors are
     /// multiplied (see [`PackedKind`]), not [`Kernels::compute`].
     ///
@@ -132,7 +127,9 @@ impl Kernels {
             let (row, column) = (task % row_tasks * rows, task / row_tasks * group);
             let rows = row..m.min(row + rows);
             let panels = column..panels.min(column + group);
-            self.with_scratch(rows.len() * panels.len() * PANEL, |sums| {
+            let wide = if B::NARROW { WIDE_LEN } else { 0 };
+            self.with_scratch(wide + rows.len() * panels.len() * PANEL, |scratch| {
+                let (wide, sums) = scratch.split_at_mut(wide);
                 self.isa().run(Block::<B> {
                     x,
                     w,
@@ -142,6 +139,7 @@ impl Kernels {
                     rows,
                     panels,
                     sums,
+                    wide,
                     of: B::NEW,
                 });
             });
@@ -168,6 +166,8 @@ struct Block<'a, B> {
     rows: Range<usize>,
     panels: Range<usize>,
     sums: &'a mut [f32],
+    /// Panels widened to `f32`, where many tiles meet them.
+    wide: &'a mut [f32],
     of: B,
 }
 
@@ -200,6 +200,13 @@ impl<B: Panel> SimdOp for Block<'_, B> {
         } else {
             for block in 0..steps.div_ceil(BLOCK_STEPS) {
                 for (panel, width) in Widths::new(self.panels.clone(), widest) {
+                    if B::NARROW {
+                        self.widen(s, block, panel, width);
+                        for tile in tiles.clone() {
+                            self.tile_of_wide::<S>(s, block, panel, width, tile);
+                        }
+                        continue;
+                    }
                     let next_panel = width * steps * B::STEP_BYTES;
                     let mut ahead = next_panel;
                     for tile in tiles.clone() {
@@ -217,6 +224,7 @@ impl<B: Panel> SimdOp for Block<'_, B> {
 const STREAM_AHEAD: usize = 8192;
 
 impl<B: Panel> Block<'_, B> {
+    /// A tile on the panels as they are stored.
     #[inline(always)]
     fn tile<S: Simd>(
         &mut self,
@@ -224,32 +232,122 @@ impl<B: Panel> Block<'_, B> {
         block: usize,
         panel: usize,
         width: usize,
-        (row, count): (usize, usize),
+        rows: (usize, usize),
         ahead: usize,
     ) {
-        let first = block * BLOCK_STEPS;
-        let steps = BLOCK_STEPS.min(self.x.steps() - first);
-        let b_stride = self.x.steps() * B::STEP_BYTES;
+        let (b, b_stride) = self.stored(block, panel, width);
+        let weights = Weights {
+            b: b.as_ptr(),
+            b_stride,
+            ahead: b.as_ptr().wrapping_add(ahead),
+        };
+        // SAFETY: `stored` is what the tile covers.
+        unsafe { self.tile_of::<S, B>(s, block, panel, width, rows, &weights) };
+    }
+
+    /// A tile on the panels that [`Self::widen`] wrote.
+    #[inline(always)]
+    fn tile_of_wide<S: Simd>(
+        &mut self,
+        s: S,
+        block: usize,
+        panel: usize,
+        width: usize,
+        rows: (usize, usize),
+    ) {
+        assert!(self.wide.len() >= width * BLOCK_STEPS * PANEL);
+        let b = self.wide.as_ptr().cast();
+        let weights = Weights {
+            b,
+            b_stride: BLOCK_STEPS * F32Panel::STEP_BYTES,
+            ahead: b,
+        };
+        // SAFETY: `width` panels of a block are within `wide`.
+        unsafe { self.tile_of::<S, F32Panel>(s, block, panel, width, rows, &weights) };
+    }
+
+    /// Steps of `k` in a block.
+    fn steps(&self, block: usize) -> usize {
+        BLOCK_STEPS.min(self.x.steps() - block * BLOCK_STEPS)
+    }
+
+    /// A block of `width` panels from the first byte to the last, and the bytes between panels.
+    #[inline(always)]
+    fn stored(&self, block: usize, panel: usize, width: usize) -> (&[u8], usize) {
+        let stride = self.x.steps() * B::STEP_BYTES;
+        let at = panel * stride + block * BLOCK_STEPS * B::STEP_BYTES;
+        let len = (width - 1) * stride + self.steps(block) * B::STEP_BYTES;
+        (&self.w.panels()[at..at + len], stride)
+    }
+
+    /// Writes a block of `width` panels as `f32`, each `BLOCK_STEPS` steps long, and asks for the next ones.
+    #[inline(always)]
+    fn widen<S: Simd>(&mut self, s: S, block: usize, panel: usize, width: usize) {
+        let steps = self.steps(block);
+        let wide = std::mem::take(&mut self.wide);
+        let (stored, stride) = self.stored(block, panel, width);
+        for (index, wide) in wide
+            .chunks_exact_mut(BLOCK_STEPS * PANEL)
+            .take(width)
+            .enumerate()
+        {
+            let panel = &stored[index * stride..index * stride + steps * B::STEP_BYTES];
+            let next = panel.as_ptr().wrapping_add(width * stride);
+            for step in 0..steps {
+                s.prefetch(next.wrapping_add(step * B::STEP_BYTES));
+                let from = &panel[step * B::STEP_BYTES..(step + 1) * B::STEP_BYTES];
+                for index in 0..PANEL / S::LANES {
+                    let to = &mut wide[step * PANEL + index * S::LANES..];
+                    // SAFETY: a whole step is left, and a step has that many vectors.
+                    let weights = unsafe { B::weights(s, from.as_ptr(), index) };
+                    s.put(to, B::widened(s, weights));
+                }
+            }
+        }
+        self.wide = wide;
+    }
+
+    /// # Safety
+    ///
+    /// `weights.b` must be valid for reading `width` panels of the steps of the block, elements as `P` has
+    /// them.
+    #[inline(always)]
+    unsafe fn tile_of<S: Simd, P: Panel>(
+        &mut self,
+        s: S,
+        block: usize,
+        panel: usize,
+        width: usize,
+        (row, count): (usize, usize),
+        weights: &Weights,
+    ) {
         let c_stride = self.rows.len() * PANEL;
         let a = &self.x.block(block)[row * BLOCK_ROW_BYTES..(row + count) * BLOCK_ROW_BYTES];
-        let at = panel * b_stride + first * B::STEP_BYTES;
-        let b = &self.w.panels()[at..at + (width - 1) * b_stride + steps * B::STEP_BYTES];
         let at = (panel - self.panels.start) * c_stride + (row - self.rows.start) * PANEL;
+        let steps = self.steps(block);
         let c = &mut self.sums[at..at + (width - 1) * c_stride + count * PANEL];
         let tile = Tile {
             a: a.as_ptr(),
-            b: b.as_ptr(),
-            b_stride,
+            b: weights.b,
+            b_stride: weights.b_stride,
             steps,
             c: c.as_mut_ptr(),
             c_stride,
-            b_ahead: b.as_ptr().wrapping_add(ahead),
+            b_ahead: weights.ahead,
             a_ahead: a.as_ptr().wrapping_add(a.len()),
             fresh: block == 0,
         };
-        // SAFETY: the three slices are what the tile covers.
-        unsafe { tile::dispatch::<S, B>(s, count, width, &tile) };
+        // SAFETY: the two slices are what the tile covers, and the caller's promise.
+        unsafe { tile::dispatch::<S, P>(s, count, width, &tile) };
     }
+}
+
+/// The weights of a tile.
+struct Weights {
+    b: *const u8,
+    b_stride: usize,
+    /// What to ask for meanwhile.
+    ahead: *const u8,
 }
 
 impl<B> Block<'_, B> {

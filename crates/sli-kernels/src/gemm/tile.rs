@@ -28,6 +28,9 @@ pub(crate) trait Panel: Copy + Send + Sync + 'static {
     const PER_STEP: usize;
     /// Bytes of one step of `k` (one or two rows of 32 columns).
     const STEP_BYTES: usize;
+    /// Whether reading a vector is more than a load: a panel that meets many tiles is then widened to
+    /// `f32` first.
+    const NARROW: bool;
     /// An activation, in all lanes.
     type A<S: Simd>: Copy;
     /// A vector of weights.
@@ -49,11 +52,14 @@ pub(crate) trait Panel: Copy + Send + Sync + 'static {
 
     /// `sum + a * b`.
     fn multiply_add<S: Simd>(s: S, sum: S::F, a: Self::A<S>, b: Self::B<S>) -> S::F;
+
+    /// Weights as the `f32` that they are multiplied as.
+    fn widened<S: Simd>(s: S, b: Self::B<S>) -> S::F;
 }
 
 /// Panels whose elements are multiplied as `f32`.
 macro_rules! single_panel {
-    ($name:ident, $element:ty, $load:ident, $doc:literal) => {
+    ($name:ident, $element:ty, $load:ident, $narrow:literal, $doc:literal) => {
         #[doc = $doc]
         #[derive(Clone, Copy)]
         pub(crate) struct $name;
@@ -62,6 +68,7 @@ macro_rules! single_panel {
             const NEW: Self = Self;
             const PER_STEP: usize = 1;
             const STEP_BYTES: usize = PANEL * size_of::<$element>();
+            const NARROW: bool = $narrow;
             type A<S: Simd> = S::F;
             type B<S: Simd> = S::F;
 
@@ -81,18 +88,30 @@ macro_rules! single_panel {
             fn multiply_add<S: Simd>(s: S, sum: S::F, a: S::F, b: S::F) -> S::F {
                 s.mul_add(a, b, sum)
             }
+
+            #[inline(always)]
+            fn widened<S: Simd>(_s: S, b: S::F) -> S::F {
+                b
+            }
         }
     };
 }
 
-single_panel!(F32Panel, f32, load, "`f32` weights.");
+single_panel!(F32Panel, f32, load, false, "`f32` weights.");
 single_panel!(
     F16Panel,
     u16,
     load_f16,
+    true,
     "Binary16 weights, widened exactly."
 );
-single_panel!(Bf16Panel, u16, load_bf16, "Bf16 weights, widened exactly.");
+single_panel!(
+    Bf16Panel,
+    u16,
+    load_bf16,
+    true,
+    "Bf16 weights, widened exactly."
+);
 
 /// Pairs of bf16 weights, multiplied with pairs of bf16 activations.
 #[derive(Clone, Copy)]
@@ -102,6 +121,7 @@ impl Panel for PairPanel {
     const NEW: Self = Self;
     const PER_STEP: usize = 2;
     const STEP_BYTES: usize = PANEL * 4;
+    const NARROW: bool = false;
     type A<S: Simd> = S::Pairs;
     type B<S: Simd> = S::Pairs;
 
@@ -120,6 +140,11 @@ impl Panel for PairPanel {
     #[inline(always)]
     fn multiply_add<S: Simd>(s: S, sum: S::F, a: S::Pairs, b: S::Pairs) -> S::F {
         s.dot_pairs(sum, a, b)
+    }
+
+    #[inline(always)]
+    fn widened<S: Simd>(_s: S, _b: S::Pairs) -> S::F {
+        unreachable!("pairs are multiplied as they are")
     }
 }
 
