@@ -184,6 +184,7 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
             fits,
             again,
             in_pieces: false,
+            enough: None,
         };
         let choice = source
             .choose_mode("large", cache)
@@ -215,12 +216,29 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
         assert_ne!(choice.mode, ReadMode::Direct, "{choice:?}");
     }
     assert_eq!(ways[0], ReadMode::Buffered);
+    // Where computing takes longer anyway, what counts is what reading takes of the processor.
+    let slow = CacheUse {
+        fits: true,
+        again: false,
+        in_pieces: false,
+        enough: Some(1.0),
+    };
+    let choice = source.choose_mode("large", slow).expect("readable");
+    let choice = choice.expect("a choice");
+    if let (Some(direct), Some(buffered)) = (choice.direct, choice.buffered) {
+        let used = |part: Option<f64>, rate| part.expect("measured as well") / rate;
+        let less =
+            used(choice.direct_processor, direct) < used(choice.buffered_processor, buffered);
+        let direct = less || direct >= buffered * 1.1;
+        assert_eq!(choice.mode == ReadMode::Direct, direct, "{choice:?}");
+    }
     // Pieces that are announced go through the cache, where several are fetched together.
     for fits in [true, false] {
         let cache = CacheUse {
             fits,
             again: false,
             in_pieces: true,
+            enough: None,
         };
         let choice = source.choose_mode("large", cache).expect("readable");
         assert_ne!(choice.expect("a choice").mode, ReadMode::Direct);
@@ -240,7 +258,8 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
                 CacheUse {
                     fits: false,
                     again: false,
-                    in_pieces: false
+                    in_pieces: false,
+                    enough: None,
                 }
             )
             .is_err()
@@ -277,6 +296,7 @@ fn where_nothing_reads_directly_the_page_cache_is_used() {
         fits: false,
         again: false,
         in_pieces: false,
+        enough: None,
     };
     let choice = source
         .choose_mode("large", cache)

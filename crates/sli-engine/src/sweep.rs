@@ -161,6 +161,10 @@ pub fn choose_reading(
             .is_none_or(|room| room >= model.checkpoint.stored_bytes()),
         again: plan.super_batches > 1,
         in_pieces: has_experts,
+        enough: plan
+            .seconds_computing
+            .filter(|&seconds| seconds > 0.0)
+            .map(|seconds| plan.bytes_read as f64 / seconds),
     };
     Ok(model.checkpoint.choose_mode(cache)?)
 }

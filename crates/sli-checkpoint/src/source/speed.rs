@@ -18,8 +18,11 @@ const PROBES: usize = 4;
 /// How much faster direct reads must be to be chosen where the page cache has room.
 const WORTH: f64 = 1.1;
 
+/// How much faster than needed direct reads must be to be chosen for taking the processor less.
+const AMPLE: f64 = 1.5;
+
 /// Whether the page cache would be of use to whoever reads a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CacheUse {
     /// It has room for all of it.
     pub fits: bool,
@@ -27,6 +30,8 @@ pub struct CacheUse {
     pub again: bool,
     /// It is read in pieces that are not large, each announced before.
     pub in_pieces: bool,
+    /// Bytes a second that are enough because computing takes longer than reading, where that is known.
+    pub enough: Option<f64>,
 }
 
 /// How large reads are done from now on, and why.
@@ -38,6 +43,10 @@ pub struct ReadChoice {
     pub buffered: Option<f64>,
     /// Bytes a second around it, where that was measured.
     pub direct: Option<f64>,
+    /// The part of a processor that reading through the page cache took, 0 to 1, where that was measured.
+    pub buffered_processor: Option<f64>,
+    /// The part of a processor that reading around it took, 0 to 1, where that was measured.
+    pub direct_processor: Option<f64>,
     /// Why this way.
     pub reason: &'static str,
 }
@@ -48,9 +57,51 @@ impl ReadChoice {
             mode,
             buffered: None,
             direct: None,
+            buffered_processor: None,
+            direct_processor: None,
             reason,
         }
     }
+}
+
+/// What reading took.
+#[derive(Clone, Copy, Default)]
+struct Took {
+    seconds: f64,
+    /// Of the reading thread on a processor.
+    processor: f64,
+}
+
+impl Took {
+    fn add(&mut self, read: impl FnOnce() -> Result<(), SourceError>) -> Result<(), SourceError> {
+        let (start, processor) = (Instant::now(), processor_seconds());
+        read()?;
+        self.seconds += start.elapsed().as_secs_f64();
+        self.processor += processor_seconds() - processor;
+        Ok(())
+    }
+
+    /// Bytes a second of `bytes`.
+    fn rate(self, bytes: usize) -> f64 {
+        bytes as f64 / self.seconds.max(1e-9)
+    }
+
+    /// The part of a processor that was busy.
+    fn share(self) -> f64 {
+        self.processor / self.seconds.max(1e-9)
+    }
+}
+
+/// Seconds that this thread has been on a processor, the system's work for it included.
+fn processor_seconds() -> f64 {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+    }
+    // Direct reads are offered on Linux only: nothing to compare.
+    #[cfg(not(target_os = "linux"))]
+    0.0
 }
 
 /// Measures both ways on pieces all over a file of a folder, some megabytes each, and chooses.
@@ -84,7 +135,7 @@ pub(super) fn choose(
         return Ok(ReadChoice::unmeasured(through_cache, reason));
     }
     let mut piece = vec![0; PIECE];
-    let mut seconds = [0.0; 2];
+    let mut took = [Took::default(); 2];
     let stride = size / (2 * PROBES) as u64;
     for index in 0..2 * PROBES {
         let (way, source) = [&buffered, &direct]
@@ -92,19 +143,21 @@ pub(super) fn choose(
             .enumerate()
             .nth(index % 2)
             .unwrap_or((0, &buffered));
-        let start = Instant::now();
-        source.read_at(file, index as u64 * stride, &mut piece)?;
-        seconds[way] += start.elapsed().as_secs_f64();
+        took[way].add(|| source.read_at(file, index as u64 * stride, &mut piece))?;
     }
     if !direct.reads_directly(file)? {
         let reason = "the file system refuses direct reads";
         return Ok(ReadChoice::unmeasured(through_cache, reason));
     }
-    let rate = |seconds: f64| (PROBES * PIECE) as f64 / seconds.max(1e-9);
-    let (buffered, direct) = (rate(seconds[0]), rate(seconds[1]));
+    let [through, around] = took;
+    let (buffered, direct) = (through.rate(PROBES * PIECE), around.rate(PROBES * PIECE));
     let worth = if cache.fits { WORTH } else { 1.0 };
+    let ample = cache.enough.is_some_and(|enough| direct >= enough * AMPLE);
     let (mode, reason) = if direct >= buffered * worth {
         (ReadMode::Direct, "measured faster")
+    } else if ample && around.processor < through.processor {
+        let reason = "fast enough, and it leaves more of the processor to computing";
+        (ReadMode::Direct, reason)
     } else {
         (through_cache, "direct reads measured slower")
     };
@@ -112,6 +165,8 @@ pub(super) fn choose(
         mode,
         buffered: Some(buffered),
         direct: Some(direct),
+        buffered_processor: Some(through.share()),
+        direct_processor: Some(around.share()),
         reason,
     })
 }

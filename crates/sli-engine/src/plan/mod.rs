@@ -95,6 +95,8 @@ pub struct Plan {
     pub work: Work,
     /// Seconds that the run is expected to take; `None` where nothing is known of the machine.
     pub seconds: Option<f64>,
+    /// Seconds of computing among them, beside which weights are read.
+    pub seconds_computing: Option<f64>,
 }
 
 /// One way to divide the work, with its cost.
@@ -313,8 +315,12 @@ impl<'a> Planner<'a> {
             smallest_memory: smallest,
             work,
             seconds: None,
+            seconds_computing: None,
         };
-        plan.seconds = self.expected_seconds(ways, &plan, bytes)?;
+        if let Some(expected) = self.expected_time(ways, &plan, bytes)? {
+            plan.seconds = Some(expected.seconds);
+            plan.seconds_computing = Some(expected.computing);
+        }
         Ok(plan)
     }
 

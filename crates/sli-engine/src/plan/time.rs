@@ -42,14 +42,22 @@ const CROSSINGS_OF_CACHE: f64 = 6.0;
 /// Seconds of a start: threads, folders, the end of the results.
 const START: f64 = 0.03;
 
+/// Seconds of a run.
+pub(super) struct Expected {
+    /// All of it.
+    pub seconds: f64,
+    /// Of computing, without what passes by.
+    pub computing: f64,
+}
+
 impl Planner<'_> {
-    /// Seconds, where the machine is known.
-    pub(super) fn expected_seconds(
+    /// How long the run takes, where the machine is known.
+    pub(super) fn expected_time(
         &self,
         ways: Ways<'_>,
         plan: &Plan,
         read: Bytes,
-    ) -> Result<Option<f64>, EngineError> {
+    ) -> Result<Option<Expected>, EngineError> {
         let Some(limits) = self.settings.machine.limits else {
             return Ok(None);
         };
@@ -82,7 +90,7 @@ impl Planner<'_> {
         };
         let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
         let seconds = START + sweeping + rates.disk(first) + rates.disk(moved);
-        Ok(Some(seconds))
+        Ok(Some(Expected { seconds, computing }))
     }
 
     /// Seconds of reading; what the page cache has room for comes from there the second time.
