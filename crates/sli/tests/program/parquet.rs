@@ -297,7 +297,7 @@ fn pages_beyond_the_budget_are_4_before_they_are_read() {
         "in.parquet",
         parquet(&[("input_ids", ids)], compression, 40),
     );
-    let outcome = within(&place, "66MiB").failure(4, &["Parquet pages", "in.parquet, row 0"]);
+    let outcome = within(&place, "50MiB").failure(4, &["Parquet pages", "in.parquet, row 0"]);
     assert!(!has(&place.path("out"), "run.json"));
     let (_, enough) = outcome.stderr.split_once("--memory ").unwrap();
     within(&place, enough.trim()).success();
