@@ -372,6 +372,12 @@ fn repeated_rotary_keys_must_agree() {
     assert!(error(&both(10000.0, 0.5)).contains("`partial_rotary_factor`"));
 }
 
+#[test]
+fn qwen2_moe_needs_no_window_where_none_is_used() {
+    let config = json!({"model_type": "qwen2_moe", "sliding_window": null, "num_hidden_layers": 2});
+    assert_eq!(masks(&config), [Mask::Causal, Mask::Causal]);
+}
+
 /// Published DBRX files have the base of the rotations among the attention's keys.
 #[test]
 fn dbrx_turns_by_the_base_of_its_attention() {

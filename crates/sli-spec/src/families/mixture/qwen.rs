@@ -57,12 +57,12 @@ pub fn qwen2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     decoder.query_key_value_bias = config.flag("qkv_bias")?;
     let (window, last) = (
-        config.index("sliding_window")?,
+        config.optional_index("sliding_window")?,
         config.index("max_window_layers")?,
     );
     let windows = config.flag("use_sliding_window")?;
     // A window of 0 leaves nothing to see; the class gives it to files that use none.
-    let window = (windows && window > 0).then_some(window);
+    let window = window.filter(|&window| windows && window > 0);
     decoder.mask_by_layer_types(window, |layer| {
         if windows && layer < last && layer % 2 == 0 {
             "sliding_attention"
