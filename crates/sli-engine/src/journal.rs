@@ -454,11 +454,12 @@ impl OutputFolder {
     }
 
     /// Goes back to the last checkpoint that was between two super-batches, which may be some records earlier
-    /// than the interrupted one.
+    /// than the interrupted one. This is durable at once: what comes after it writes over results that the
+    /// interrupted super-batch counts on.
     ///
     /// # Panics
     /// If files are registered already: they were opened as the interrupted super-batch left them.
-    pub fn forget_current(&mut self) {
+    pub fn forget_current(&mut self) -> Result<(), JournalError> {
         let shared = self
             .shared
             .get_mut()
@@ -468,6 +469,7 @@ impl OutputFolder {
         self.progress.records_done = self.whole.records_done;
         self.progress.blobs.clone_from(&self.whole.blobs);
         self.progress.current = None;
+        self.checkpoint()
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {

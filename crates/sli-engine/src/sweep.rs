@@ -53,7 +53,7 @@ pub fn run(
             observer.warning(
                 "the budget is smaller than before: the interrupted super-batch starts again",
             );
-            folder.forget_current();
+            folder.forget_current().map_err(ResultsError::from)?;
         }
     }
     let kernels = Kernels::new(settings.threads, settings.compute);

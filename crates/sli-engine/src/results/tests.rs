@@ -224,7 +224,7 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
         Opened::Finished(_) => return Ok(0),
     };
     if manner.forget {
-        folder.forget_current();
+        folder.forget_current()?;
     }
     let spool_folder = folder.work_dir().join("records");
     let spool = if let Some(spool) = RecordSpool::open(&spool_folder)? {
@@ -236,7 +236,6 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
             .try_for_each(|record| writer.push(record))?;
         writer.finish()?
     };
-    folder.checkpoint()?;
     let sinks = Sinks::open(&folder, &spool)?;
     let mut stats = match folder.load_blob("profile")? {
         Some(bytes) => SiteStats::from_bytes(&bytes).expect("saved statistics"),
@@ -369,6 +368,35 @@ fn a_stop_at_any_operation_changes_no_byte() {
             operations += step;
         }
         assert!(operations > 200, "{operations} operations");
+    }
+}
+
+#[test]
+fn a_stop_after_going_back_changes_no_byte() {
+    let expected = undisturbed();
+    let manner = Manner {
+        super_batch: 3,
+        interval: 1,
+        ..PLAIN
+    };
+    let back = Manner {
+        forget: true,
+        ..manner
+    };
+    for first in [120, 200, 300] {
+        for second in (0..160).step_by(2) {
+            let folder = tempfile::tempdir().unwrap();
+            // In the middle of a super-batch, then in one with a smaller budget that has to begin it again, ...
+            assert!(run(&Disk::crashing_after(first), folder.path(), &manner).is_err());
+            let _ = run(&Disk::crashing_after(second), folder.path(), &back);
+            // ... then in one with the budget of before, which could go on in the middle.
+            run(&quick(), folder.path(), &manner).unwrap();
+            let found = contents(folder.path());
+            assert!(
+                found == *expected,
+                "stopped after {first} and {second} operations"
+            );
+        }
     }
 }
 
