@@ -14,7 +14,8 @@ use crate::error::Error;
 /// The bar on the screen, so that messages appear above it.
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
-/// Writes data to stdout, control characters of other people's names escaped. A reader that has gone away (`| head`) ends the program without a word.
+/// Writes data to stdout, control characters of other people's names escaped. A reader that has gone
+/// away (`| head`) ends the program without a word.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     match stdout
