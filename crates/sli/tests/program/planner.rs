@@ -56,6 +56,11 @@ fn records(place: &Place, name: &str, records: usize, tokens: usize, vocabulary:
     place.write(name, lines);
 }
 
+/// How many bytes of a peak are a matter of the machine in these small runs, whose peaks are mostly
+/// the program itself: how far the readers are ahead of the products when the peak comes, which a
+/// busy machine decides, and which pages of the program are in memory.
+const NOISE: f64 = 6.0 * 1024.0 * 1024.0;
+
 /// Runs, and compares the plan with the run.
 fn compare(place: &Place, model: &str, input: &str, more: &[&str]) -> Vec<String> {
     let out = format!("out-{}", more.join(""));
@@ -73,7 +78,8 @@ fn compare(place: &Place, model: &str, input: &str, more: &[&str]) -> Vec<String
         for (key, happened, tolerance) in [("bytes_read", read, 0.02), ("peak_memory", peak, 0.15)]
         {
             let planned = number(plan, key);
-            if (planned / happened - 1.0).abs() > tolerance {
+            let noise = if key == "peak_memory" { NOISE } else { 0.0 };
+            if (planned - happened).abs() > (tolerance * happened).max(noise) {
                 wrong.push(format!(
                     "{model} {input} {more:?}: {key} of {said} is {planned}, in the run {happened}"
                 ));
