@@ -110,12 +110,10 @@ impl SimdOp for PackRows<'_> {
                 }
                 let panel = &mut panel[first * PANEL * kind.element_size()..];
                 let to = match kind {
-                    PackedKind::F32 | PackedKind::Bf16Dot => {
+                    PackedKind::F32 | PackedKind::Bf16 | PackedKind::Bf16Dot => {
                         Words::Whole(bytemuck::cast_slice_mut(panel))
                     }
-                    PackedKind::F16 | PackedKind::Bf16 => {
-                        Words::Halves(bytemuck::cast_slice_mut(panel))
-                    }
+                    PackedKind::F16 => Words::Halves(bytemuck::cast_slice_mut(panel)),
                 };
                 Transpose {
                     from: &words,

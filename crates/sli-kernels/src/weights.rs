@@ -26,7 +26,7 @@ pub enum PackedKind {
     F32,
     /// Binary16, widened exactly and multiplied as `f32`.
     F16,
-    /// Bf16, widened exactly and multiplied as `f32`.
+    /// Pairs of bf16, widened exactly and multiplied as `f32`.
     Bf16,
     /// Pairs of bf16, multiplied with activations rounded to bf16.
     Bf16Dot,
@@ -57,8 +57,8 @@ impl PackedKind {
     /// `k` as stored.
     const fn padded(self, k: usize) -> usize {
         match self {
-            Self::Bf16Dot => k.next_multiple_of(2),
-            Self::F32 | Self::F16 | Self::Bf16 => k,
+            Self::Bf16 | Self::Bf16Dot => k.next_multiple_of(2),
+            Self::F32 | Self::F16 => k,
         }
     }
 }

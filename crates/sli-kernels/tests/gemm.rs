@@ -251,3 +251,30 @@ fn a_shape_of_nothing_is_only_the_bias() {
     );
     assert_eq!(out.as_slice(), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
 }
+
+#[test]
+fn half_a_pair_brings_nothing_in() {
+    for [one, _] in all_kernels(Compute::F32) {
+        let mut random = Random(9);
+        let (m, n) = (5, 40);
+        for k in [1, 7, 255, 257, 511] {
+            let values: Vec<f32> = (0..n * k).map(|_| to_bf16(random.unit())).collect();
+            let x = random.mat(m, k);
+            let product = |kind| {
+                // What lies behind the activations in the reused memory would show.
+                let mut out = Mat::new(m, n);
+                let mut worst = Mat::new(m, k + 1);
+                worst.as_mut_slice().fill(f32::NAN);
+                let w = PackedWeights::new(n, k + 1, kind);
+                one.gemm(worst.view(), &w, None, Store::Set, out.view_mut());
+                let mut w = PackedWeights::new(n, k, kind);
+                w.pack_rows_f32(0, &values);
+                one.gemm(x.view(), &w, None, Store::Set, out.view_mut());
+                out
+            };
+            // Widened exactly and multiplied in the same order.
+            let what = format!("{one:?} [{m}, {n}, {k}]");
+            assert_same_bits(&product(PackedKind::Bf16), &product(PackedKind::F32), &what);
+        }
+    }
+}

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 pub use pack::PackedActivations;
 use tile::{
-    BLOCK_ROW_BYTES, BLOCK_STEPS, Bf16Panel, F16Panel, F32Panel, PairPanel, Panel, RowTiles, Tile,
-    Widths, panels_per_tile,
+    BLOCK_ROW_BYTES, BLOCK_STEPS, Bf16Panel, CACHE_LINE, F16Panel, F32Panel, PairPanel, Panel,
+    RowTiles, Tile, Widths, panels_per_tile,
 };
 
 use crate::clock::Stage;
@@ -207,7 +207,7 @@ impl<B: Panel> SimdOp for Block<'_, B> {
                         }
                         continue;
                     }
-                    let next_panel = width * steps * B::STEP_BYTES;
+                    let next_panel = width * self.panel_bytes();
                     let mut ahead = next_panel;
                     for tile in tiles.clone() {
                         self.tile::<S>(s, block, panel, width, tile, ahead);
@@ -266,24 +266,29 @@ impl<B: Panel> Block<'_, B> {
         unsafe { self.tile_of::<S, F32Panel>(s, block, panel, width, rows, &weights) };
     }
 
-    /// Steps of `k` in a block.
+    /// Steps of the activations in a block.
     fn steps(&self, block: usize) -> usize {
         BLOCK_STEPS.min(self.x.steps() - block * BLOCK_STEPS)
+    }
+
+    /// Bytes of a panel.
+    fn panel_bytes(&self) -> usize {
+        self.x.steps().div_ceil(B::WORDS) * B::STEP_BYTES
     }
 
     /// A block of `width` panels from the first byte to the last, and the bytes between panels.
     #[inline(always)]
     fn stored(&self, block: usize, panel: usize, width: usize) -> (&[u8], usize) {
-        let stride = self.x.steps() * B::STEP_BYTES;
-        let at = panel * stride + block * BLOCK_STEPS * B::STEP_BYTES;
-        let len = (width - 1) * stride + self.steps(block) * B::STEP_BYTES;
+        let stride = self.panel_bytes();
+        let at = panel * stride + block * (BLOCK_STEPS / B::WORDS) * B::STEP_BYTES;
+        let len = (width - 1) * stride + self.steps(block).div_ceil(B::WORDS) * B::STEP_BYTES;
         (&self.w.panels()[at..at + len], stride)
     }
 
     /// Writes a block of `width` panels as `f32`, each `BLOCK_STEPS` steps long, and asks for the next ones.
     #[inline(always)]
     fn widen<S: Simd>(&mut self, s: S, block: usize, panel: usize, width: usize) {
-        let steps = self.steps(block);
+        let steps = self.steps(block).div_ceil(B::WORDS);
         let wide = std::mem::take(&mut self.wide);
         let (stored, stride) = self.stored(block, panel, width);
         for (index, wide) in wide
@@ -294,13 +299,17 @@ impl<B: Panel> Block<'_, B> {
             let panel = &stored[index * stride..index * stride + steps * B::STEP_BYTES];
             let next = panel.as_ptr().wrapping_add(width * stride);
             for step in 0..steps {
-                s.prefetch(next.wrapping_add(step * B::STEP_BYTES));
+                for line in (0..B::STEP_BYTES).step_by(CACHE_LINE) {
+                    s.prefetch(next.wrapping_add(step * B::STEP_BYTES + line));
+                }
                 let from = &panel[step * B::STEP_BYTES..(step + 1) * B::STEP_BYTES];
-                for index in 0..PANEL / S::LANES {
-                    let to = &mut wide[step * PANEL + index * S::LANES..];
-                    // SAFETY: a whole step is left, and a step has that many vectors.
-                    let weights = unsafe { B::weights(s, from.as_ptr(), index) };
-                    s.put(to, B::widened(s, weights));
+                for word in 0..B::WORDS {
+                    let to = &mut wide[(step * B::WORDS + word) * PANEL..][..PANEL];
+                    for (index, to) in to.chunks_exact_mut(S::LANES).enumerate() {
+                        // SAFETY: a whole step is left, and a step has that many vectors and words.
+                        let weights = unsafe { B::weights(s, from.as_ptr(), index, word) };
+                        s.put(to, B::widened(s, weights));
+                    }
                 }
             }
         }
@@ -324,7 +333,7 @@ impl<B: Panel> Block<'_, B> {
         let c_stride = self.rows.len() * PANEL;
         let a = &self.x.block(block)[row * BLOCK_ROW_BYTES..(row + count) * BLOCK_ROW_BYTES];
         let at = (panel - self.panels.start) * c_stride + (row - self.rows.start) * PANEL;
-        let steps = self.steps(block);
+        let steps = self.steps(block).div_ceil(P::WORDS);
         let c = &mut self.sums[at..at + (width - 1) * c_stride + count * PANEL];
         let tile = Tile {
             a: a.as_ptr(),

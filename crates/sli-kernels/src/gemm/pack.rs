@@ -112,6 +112,10 @@ impl Kernels {
                         });
                     } else {
                         to[..part.len()].copy_from_slice(part);
+                        // What the second half of a last odd pair of weights is multiplied with.
+                        if let Some(next) = to.get_mut(part.len()) {
+                            *next = 0.0;
+                        }
                     }
                 }
             }

@@ -18,15 +18,18 @@ pub(crate) const BLOCK_STEPS: usize = 256;
 /// Bytes between the rows of a block of packed activations.
 pub(crate) const BLOCK_ROW_BYTES: usize = BLOCK_STEPS * 4;
 
-const CACHE_LINE: usize = 64;
+/// Bytes that memory gives at a time.
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// How the elements of a panel are stored, and how they are multiplied.
 pub(crate) trait Panel: Copy + Send + Sync + 'static {
     /// The value of the type.
     const NEW: Self;
-    /// Elements of `k` in one step.
+    /// Elements of `k` in one step of the activations.
     const PER_STEP: usize;
-    /// Bytes of one step of `k` (one or two rows of 32 columns).
+    /// Steps of the activations that one step of the panel is multiplied with, one after the other.
+    const WORDS: usize;
+    /// Bytes of one step of the panel (one or two rows of 32 columns).
     const STEP_BYTES: usize;
     /// Whether reading a vector is more than a load: a panel that meets many tiles is then widened to
     /// `f32` first.
@@ -43,12 +46,13 @@ pub(crate) trait Panel: Copy + Send + Sync + 'static {
     /// `from` must be valid for reading 4 bytes and aligned to 4.
     unsafe fn activation<S: Simd>(s: S, from: *const u8) -> Self::A<S>;
 
-    /// Reads vector `index` of a step.
+    /// Reads vector `index` of a step, for its activations number `word`.
     ///
     /// # Safety
     ///
-    /// `step` must be valid for reading [`Self::STEP_BYTES`] bytes; `index` below `PANEL / LANES`.
-    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize) -> Self::B<S>;
+    /// `step` must be valid for reading [`Self::STEP_BYTES`] bytes; `index` below `PANEL / LANES`, `word`
+    /// below [`Self::WORDS`].
+    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, word: usize) -> Self::B<S>;
 
     /// `sum + a * b`.
     fn multiply_add<S: Simd>(s: S, sum: S::F, a: Self::A<S>, b: Self::B<S>) -> S::F;
@@ -67,6 +71,7 @@ macro_rules! single_panel {
         impl Panel for $name {
             const NEW: Self = Self;
             const PER_STEP: usize = 1;
+            const WORDS: usize = 1;
             const STEP_BYTES: usize = PANEL * size_of::<$element>();
             const NARROW: bool = $narrow;
             type A<S: Simd> = S::F;
@@ -79,7 +84,7 @@ macro_rules! single_panel {
             }
 
             #[inline(always)]
-            unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize) -> S::F {
+            unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, _word: usize) -> S::F {
                 // SAFETY: vector `index` lies within the step.
                 unsafe { s.$load(step.cast::<$element>().add(index * S::LANES)) }
             }
@@ -105,13 +110,47 @@ single_panel!(
     true,
     "Binary16 weights, widened exactly."
 );
-single_panel!(
-    Bf16Panel,
-    u16,
-    load_bf16,
-    true,
-    "Bf16 weights, widened exactly."
-);
+
+/// Pairs of bf16 weights, widened exactly: the lower halves, then the higher ones.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16Panel;
+
+impl Panel for Bf16Panel {
+    const NEW: Self = Self;
+    const PER_STEP: usize = 1;
+    const WORDS: usize = 2;
+    const STEP_BYTES: usize = PANEL * 4;
+    const NARROW: bool = true;
+    type A<S: Simd> = S::F;
+    type B<S: Simd> = S::F;
+
+    #[inline(always)]
+    unsafe fn activation<S: Simd>(s: S, from: *const u8) -> S::F {
+        // SAFETY: the caller's promise.
+        s.splat(unsafe { from.cast::<f32>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, word: usize) -> S::F {
+        // SAFETY: vector `index` lies within the step.
+        let pairs = unsafe { s.load_pairs(step.cast::<u32>().add(index * S::LANES)) };
+        if word == 0 {
+            s.low_of_pairs(pairs)
+        } else {
+            s.high_of_pairs(pairs)
+        }
+    }
+
+    #[inline(always)]
+    fn multiply_add<S: Simd>(s: S, sum: S::F, a: S::F, b: S::F) -> S::F {
+        s.mul_add(a, b, sum)
+    }
+
+    #[inline(always)]
+    fn widened<S: Simd>(_s: S, b: S::F) -> S::F {
+        b
+    }
+}
 
 /// Pairs of bf16 weights, multiplied with pairs of bf16 activations.
 #[derive(Clone, Copy)]
@@ -120,6 +159,7 @@ pub(crate) struct PairPanel;
 impl Panel for PairPanel {
     const NEW: Self = Self;
     const PER_STEP: usize = 2;
+    const WORDS: usize = 1;
     const STEP_BYTES: usize = PANEL * 4;
     const NARROW: bool = false;
     type A<S: Simd> = S::Pairs;
@@ -132,7 +172,7 @@ impl Panel for PairPanel {
     }
 
     #[inline(always)]
-    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize) -> S::Pairs {
+    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, _word: usize) -> S::Pairs {
         // SAFETY: vector `index` lies within the step.
         unsafe { s.load_pairs(step.cast::<u32>().add(index * S::LANES)) }
     }
@@ -156,7 +196,7 @@ pub(crate) struct Tile {
     pub b: *const u8,
     /// Bytes between panels.
     pub b_stride: usize,
-    /// Steps of `k`, at most [`BLOCK_STEPS`].
+    /// Steps of the panels, together at most [`BLOCK_STEPS`] of the activations.
     pub steps: usize,
     /// The sums of the first row and panel; rows are `PANEL` elements apart.
     pub c: *mut f32,
@@ -174,7 +214,7 @@ pub(crate) struct Tile {
 ///
 /// # Safety
 ///
-/// `V` must be `PANEL / S::LANES`. `a` must be valid for reading `R` rows of `steps` steps, `b` for
+/// `V` must be `PANEL / S::LANES`. `a` must be valid for reading `R` rows of `WORDS * steps` steps, `b` for
 /// `P` panels of `steps` steps, `c` for reading and writing `P` times `R` rows of `PANEL` elements.
 #[inline(always)]
 pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, const V: usize>(
@@ -195,24 +235,26 @@ pub(crate) unsafe fn compute<S: Simd, B: Panel, const R: usize, const P: usize, 
         }
         let (mut b, mut b_ahead) = (tile.b, tile.b_ahead);
         for step in 0..tile.steps {
-            let a = tile.a.add(step * 4);
+            let a = tile.a.add(step * B::WORDS * 4);
             s.prefetch_near(tile.a_ahead.wrapping_add(step * CACHE_LINE));
             for p in 0..P {
                 for line in 0..B::STEP_BYTES / CACHE_LINE {
                     s.prefetch(b_ahead.wrapping_add(p * tile.b_stride + line * CACHE_LINE));
                 }
             }
-            let mut weights = [[B::weights(s, b, 0); V]; P];
-            for (p, panel) in weights.iter_mut().enumerate() {
-                for (v, vector) in panel.iter_mut().enumerate() {
-                    *vector = B::weights(s, b.add(p * tile.b_stride), v);
+            for word in 0..B::WORDS {
+                let mut weights = [[B::weights(s, b, 0, word); V]; P];
+                for (p, panel) in weights.iter_mut().enumerate() {
+                    for (v, vector) in panel.iter_mut().enumerate() {
+                        *vector = B::weights(s, b.add(p * tile.b_stride), v, word);
+                    }
                 }
-            }
-            for (r, row) in sums.iter_mut().enumerate() {
-                let activation = B::activation(s, a.add(r * BLOCK_ROW_BYTES));
-                for (p, panel) in row.iter_mut().enumerate() {
-                    for (v, sum) in panel.iter_mut().enumerate() {
-                        *sum = B::multiply_add(s, *sum, activation, weights[p][v]);
+                for (r, row) in sums.iter_mut().enumerate() {
+                    let activation = B::activation(s, a.add(r * BLOCK_ROW_BYTES + 4 * word));
+                    for (p, panel) in row.iter_mut().enumerate() {
+                        for (v, sum) in panel.iter_mut().enumerate() {
+                            *sum = B::multiply_add(s, *sum, activation, weights[p][v]);
+                        }
                     }
                 }
             }

@@ -159,14 +159,24 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
+    fn low_of_pairs(self, x: Self::Pairs) -> Self::F {
+        // SAFETY: the token proves that the instructions exist.
+        unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x)) }
+    }
+
+    #[inline(always)]
+    fn high_of_pairs(self, x: Self::Pairs) -> Self::F {
         // SAFETY: the token proves that the instructions exist.
         unsafe {
             let mask = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-            let low = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x));
-            let high = |x| _mm256_castsi256_ps(_mm256_and_si256(x, mask));
-            _mm256_fmadd_ps(high(a), high(b), _mm256_fmadd_ps(low(a), low(b), sum))
+            _mm256_castsi256_ps(_mm256_and_si256(x, mask))
         }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
+        let sum = self.mul_add(self.low_of_pairs(a), self.low_of_pairs(b), sum);
+        self.mul_add(self.high_of_pairs(a), self.high_of_pairs(b), sum)
     }
 
     #[inline(always)]

@@ -210,21 +210,34 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
+    fn low_of_pairs(self, x: Self::Pairs) -> Self::F {
+        // SAFETY: the token proves that the instructions exist.
+        unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x)) }
+    }
+
+    #[inline(always)]
+    fn high_of_pairs(self, x: Self::Pairs) -> Self::F {
         // SAFETY: the token proves that the instructions exist.
         unsafe {
-            if NATIVE {
-                return _mm512_dpbf16_ps(
+            let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(x, mask))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
+        if NATIVE {
+            // SAFETY: the token proves that the instructions exist.
+            return unsafe {
+                _mm512_dpbf16_ps(
                     sum,
                     transmute::<__m512i, __m512bh>(a),
                     transmute::<__m512i, __m512bh>(b),
-                );
-            }
-            let mask = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-            let low = |x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(x));
-            let high = |x| _mm512_castsi512_ps(_mm512_and_si512(x, mask));
-            _mm512_fmadd_ps(high(a), high(b), _mm512_fmadd_ps(low(a), low(b), sum))
+                )
+            };
         }
+        let sum = self.mul_add(self.low_of_pairs(a), self.low_of_pairs(b), sum);
+        self.mul_add(self.high_of_pairs(a), self.high_of_pairs(b), sum)
     }
 
     #[inline(always)]

@@ -125,6 +125,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// All lanes the pair `x`.
     fn splat_pair(self, x: u32) -> Self::Pairs;
 
+    /// The lower halves, exactly.
+    fn low_of_pairs(self, x: Self::Pairs) -> Self::F;
+
+    /// The higher halves, exactly.
+    fn high_of_pairs(self, x: Self::Pairs) -> Self::F;
+
     /// `sum + a.0 * b.0 + a.1 * b.1` in each lane, in an order and with roundings fixed for the
     /// instruction set.
     fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F;

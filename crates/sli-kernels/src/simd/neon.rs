@@ -124,14 +124,21 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
+    fn low_of_pairs(self, x: Self::Pairs) -> Self::F {
         // SAFETY: NEON is part of every 64-bit Arm.
-        unsafe {
-            let mask = vdupq_n_u32(0xffff_0000);
-            let low = |x| vreinterpretq_f32_u32(vshlq_n_u32::<16>(x));
-            let high = |x| vreinterpretq_f32_u32(vandq_u32(x, mask));
-            vfmaq_f32(vfmaq_f32(sum, low(a), low(b)), high(a), high(b))
-        }
+        unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(x)) }
+    }
+
+    #[inline(always)]
+    fn high_of_pairs(self, x: Self::Pairs) -> Self::F {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff_0000))) }
+    }
+
+    #[inline(always)]
+    fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
+        let sum = self.mul_add(self.low_of_pairs(a), self.low_of_pairs(b), sum);
+        self.mul_add(self.high_of_pairs(a), self.high_of_pairs(b), sum)
     }
 
     #[inline(always)]

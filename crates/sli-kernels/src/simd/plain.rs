@@ -121,6 +121,16 @@ impl Simd for Plain {
     }
 
     #[inline(always)]
+    fn low_of_pairs(self, x: Self::Pairs) -> Self::F {
+        x.map(|x| halves(x).0)
+    }
+
+    #[inline(always)]
+    fn high_of_pairs(self, x: Self::Pairs) -> Self::F {
+        x.map(|x| halves(x).1)
+    }
+
+    #[inline(always)]
     fn dot_pairs(self, sum: Self::F, a: Self::Pairs, b: Self::Pairs) -> Self::F {
         let mut out = sum;
         for i in 0..LANES {
