@@ -16,15 +16,12 @@ use crate::journal::OutputFolder;
 use crate::model::Model;
 use crate::plan::needs_logits;
 use crate::pooling::{Mode, Recipe, recipe};
-use crate::profile::{BranchOutputs, Profile};
+use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
 use crate::settings::{HiddenDtype, Settings};
 use crate::summary::{Summary, peak_memory};
 use crate::take::{Boundary, BoundaryKind, LayerSelection, Take, TakeError};
-
-/// Name of the accumulators in a checkpoint.
-const PROFILE_BLOB: &str = "profile";
 
 /// All takes of a run.
 pub(crate) struct Observation<'a> {
@@ -133,8 +130,7 @@ impl<'a> Observation<'a> {
                     observation.router = Some(RouterSink::open(folder, &layers)?);
                 }
                 Take::Profile => {
-                    let blob = folder.load_blob(PROFILE_BLOB)?;
-                    observation.profile = Some(Profile::open(blob.as_deref())?);
+                    observation.profile = Some(Profile::open(folder)?);
                 }
             }
         }
@@ -208,7 +204,7 @@ impl<'a> Observation<'a> {
     /// Makes the accumulators part of the next checkpoint.
     pub fn save(&self, folder: &mut OutputFolder) -> Result<(), EngineError> {
         if let Some(profile) = &self.profile {
-            folder.save_blob(PROFILE_BLOB, &profile.to_bytes())?;
+            folder.save_blob(BLOB, &profile.to_bytes())?;
         }
         Ok(())
     }

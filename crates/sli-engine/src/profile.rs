@@ -26,6 +26,9 @@ type SiteKey = (usize, usize, Site, usize);
 /// Tokens and summed weights of every expert of a layer, by stack and layer (counted from 1).
 type Loads = BTreeMap<(usize, usize), Vec<(u64, f64)>>;
 
+/// What the accumulators are called in a checkpoint.
+pub(crate) const BLOB: &str = "profile";
+
 /// What was seen of the rows of a batch, to be folded when it is complete.
 #[derive(Default)]
 struct Seen {
@@ -136,12 +139,12 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// New accumulators, or those of a checkpoint.
-    pub fn open(blob: Option<&[u8]>) -> Result<Self, ResultsError> {
-        match blob {
+    /// New accumulators, or those of the checkpoint of a folder.
+    pub fn open(folder: &OutputFolder) -> Result<Self, ResultsError> {
+        match folder.load_blob(BLOB)? {
             None => Ok(Self::default()),
-            Some(bytes) => Self::from_bytes(bytes).ok_or_else(|| ResultsError::Damaged {
-                path: "profile".into(),
+            Some(bytes) => Self::from_bytes(&bytes).ok_or_else(|| ResultsError::Damaged {
+                path: folder.work_dir().join("buffers").join(BLOB),
                 problem: "the saved statistics are damaged".into(),
             }),
         }

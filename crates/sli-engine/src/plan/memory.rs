@@ -98,28 +98,38 @@ pub(crate) fn carried_bytes(spec: &ModelSpec, together: bool) -> u64 {
     4 * most.max().unwrap_or(0) as u64
 }
 
-fn carried_columns(mixer: &Mixer) -> usize {
+/// How many heads an attention has keys and values of, and how wide those of one head are together, as
+/// they are kept for later rows.
+fn key_heads(mixer: &Mixer) -> Option<[usize; 2]> {
     match mixer {
-        // The other layer's are there as a whole.
-        Mixer::Attention(attention) if matches!(attention.key_value, KeyValue::OfLayer(_)) => 0,
         Mixer::Attention(attention) => {
             let pairs = 1 + usize::from(attention.differential.is_some());
-            attention.kv_heads * (attention.head_dim + pairs * attention.value_dim)
+            let dims = attention.head_dim + pairs * attention.value_dim;
+            Some([attention.kv_heads, dims])
         }
         Mixer::LatentAttention(attention) => {
-            let dim = attention.nope_dim + attention.rope_dim;
-            attention.heads * (dim + attention.value_dim)
+            let dims = attention.nope_dim + attention.rope_dim + attention.value_dim;
+            Some([attention.heads, dims])
         }
-        // Runs on all rows at once.
-        Mixer::MixtureOfAttention(_)
-        | Mixer::FeedForward(_)
+        Mixer::MixtureOfAttention(attention) => Some([attention.heads, 2 * attention.head_dim]),
+        Mixer::FeedForward(_)
         | Mixer::MixtureOfExperts(_)
         | Mixer::SparseFeedForward(_)
         | Mixer::LowRank(_)
         | Mixer::LayerInput(_)
         | Mixer::Streams(_)
         | Mixer::Linear(_)
-        | Mixer::Identity => 0,
+        | Mixer::Identity => None,
+    }
+}
+
+fn carried_columns(mixer: &Mixer) -> usize {
+    match mixer {
+        // The other layer's are there as a whole.
+        Mixer::Attention(attention) if matches!(attention.key_value, KeyValue::OfLayer(_)) => 0,
+        // Runs on all rows at once.
+        Mixer::MixtureOfAttention(_) => 0,
+        mixer => key_heads(mixer).map_or(0, |[heads, dims]| heads * dims),
     }
 }
 
@@ -352,22 +362,13 @@ pub(crate) fn kernel_bytes(
 
 /// Bytes of packed keys and values: of all heads, or as many as are packed at a time, at least one.
 fn packed_keys(mixer: &Mixer, rows: usize, longest: usize, element: u64) -> u64 {
-    let (heads, dims) = match mixer {
-        Mixer::Attention(a) => {
-            let pairs = 1 + usize::from(a.differential.is_some());
-            (a.kv_heads * pairs, a.head_dim + pairs * a.value_dim)
-        }
-        Mixer::LatentAttention(a) => (a.heads, a.nope_dim + a.rope_dim + a.value_dim),
-        Mixer::MixtureOfAttention(a) => (a.heads, 2 * a.head_dim),
-        Mixer::FeedForward(_)
-        | Mixer::MixtureOfExperts(_)
-        | Mixer::SparseFeedForward(_)
-        | Mixer::LowRank(_)
-        | Mixer::LayerInput(_)
-        | Mixer::Streams(_)
-        | Mixer::Linear(_)
-        | Mixer::Identity => return 0,
+    let Some([heads, dims]) = key_heads(mixer) else {
+        return 0;
     };
+    // Those of a pair are packed one by one.
+    let is_paired =
+        matches!(mixer, Mixer::Attention(attention) if attention.differential.is_some());
+    let heads = heads * (1 + usize::from(is_paired));
     // In panels of 32, whatever the dimensions and lengths.
     let head = dims.next_multiple_of(32) as u64 * element;
     let one = longest.next_multiple_of(32) as u64 * head;

@@ -102,9 +102,9 @@ fn a_killed_run_may_go_on_with_other_means() {
     place.sli(&[&base[..], &undisturbed].concat()).success();
     let out = place.path("out");
     let mut random = Random::new(17);
-    for _ in 0..8 {
+    for _ in 0..24 {
         let means = [
-            ["--memory", random.of(&["42MiB", "50MiB", "1GiB"])],
+            ["--memory", random.of(&["38MiB", "42MiB", "50MiB", "1GiB"])],
             ["--threads", random.of(&["1", "2"])],
             ["--spill", random.of(&["auto", "always", "never"])],
             ["--checkpoint-interval", random.of(&["0", "0.05"])],
@@ -116,7 +116,8 @@ fn a_killed_run_may_go_on_with_other_means() {
             run.push("--no-share");
         }
         let mut child = start(&place, &run);
-        wait_for(&out, begun(&out) + 1 + random.below(9) as u64, &mut child);
+        wait_for(&out, begun(&out) + random.below(7) as u64, &mut child);
+        (0..random.below(200_000)).for_each(|_| std::hint::spin_loop());
         child.kill().unwrap();
         child.wait().unwrap();
     }

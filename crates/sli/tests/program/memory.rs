@@ -132,6 +132,22 @@ fn shapes() -> Vec<Shape> {
             longest: 200,
             records: 8,
         },
+        // Its matrices are stored transposed, and query, key and value as one.
+        Shape {
+            name: "stored transposed",
+            config: json!({
+                "model_type": "gpt2",
+                "architectures": ["GPT2LMHeadModel"],
+                "n_embd": 1536,
+                "n_head": 12,
+                "n_layer": 2,
+                "vocab_size": 30_000,
+                "n_positions": 1024
+            }),
+            takes: EVERYTHING,
+            longest: 200,
+            records: 6,
+        },
         Shape {
             name: "encoder",
             config: with(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use sli_spec::{Config, Options, Source};
+use sli_spec::{Config, Options, Source, Split};
 
 /// A temporary folder in which the program runs.
 pub struct Place {
@@ -238,12 +238,25 @@ fn tokenizer() -> Value {
     })
 }
 
-fn stored_name(source: &Source) -> String {
+/// The tensor that a weight of this shape lies in, and the shape of the tensor.
+fn stored(source: &Source, mut shape: Vec<usize>) -> (String, Vec<usize>) {
     match source {
-        Source::Tensor(name) => name.clone(),
-        Source::OneOf(spellings) => stored_name(&spellings[0]),
+        Source::Tensor(name) => (name.clone(), shape),
+        Source::OneOf(spellings) => stored(&spellings[0], shape),
         // Of any shape with as many elements, the logical one too.
-        Source::Reshape(of) => stored_name(of),
+        Source::Reshape(of) => stored(of, shape),
+        Source::Transpose(of) => {
+            shape.reverse();
+            stored(of, shape)
+        }
+        Source::Part {
+            of,
+            split: Split::Rows(rows),
+            ..
+        } => {
+            shape[0] = rows.iter().sum();
+            stored(of, shape)
+        }
         other => panic!("these models hold no {other:?}"),
     }
 }
@@ -256,11 +269,11 @@ fn tensors_of(config: &Value) -> BTreeMap<String, Vec<usize>> {
     for leaf in built.spec.leaves() {
         match &leaf.source {
             Source::Each { of, count } => {
-                let of = stored_name(of);
+                let (of, shape) = stored(of, leaf.shape[1..].to_vec());
                 let each = (0..*count).map(|item| of.replace("{}", &item.to_string()));
-                tensors.extend(each.map(|name| (name, leaf.shape[1..].to_vec())));
+                tensors.extend(each.map(|name| (name, shape.clone())));
             }
-            plain => _ = tensors.insert(stored_name(plain), leaf.shape.clone()),
+            plain => tensors.extend([stored(plain, leaf.shape.clone())]),
         }
     }
     tensors
