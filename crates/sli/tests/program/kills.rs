@@ -5,6 +5,7 @@ use std::process::Child;
 
 use serde_json::{Value, json};
 
+use crate::budgets::smallest;
 use crate::end_to_end::{ALL, results, start};
 use crate::place::{Place, llama};
 use crate::random::Random;
@@ -102,9 +103,10 @@ fn a_killed_run_may_go_on_with_other_means() {
     place.sli(&[&base[..], &undisturbed].concat()).success();
     let out = place.path("out");
     let mut random = Random::new(17);
+    let (least, _) = smallest(&place, &[&base[..], &["--threads", "2"]].concat());
     for _ in 0..24 {
         let means = [
-            ["--memory", random.of(&["38MiB", "42MiB", "50MiB", "1GiB"])],
+            ["--memory", random.of(&[&least, &least, "50MiB", "1GiB"])],
             ["--threads", random.of(&["1", "2"])],
             ["--spill", random.of(&["auto", "always", "never"])],
             ["--checkpoint-interval", random.of(&["0", "0.05"])],
