@@ -33,6 +33,9 @@ import weights
 # Types of the reference's that share a class with another: the same files under another `model_type`.
 ALIASES = {"gpt-sw3": "gpt2", "kimi_k2": "deepseek_v3"}
 
+# Where a difference is up to this many times what rounding does to the reference, it is rounding's.
+AS_FAR = 4.0
+
 
 def build(variant, config, folder, rng, respell):
     """A model of this configuration with random weights, saved; its outputs come from what was saved. Returns how its file is spelled."""
@@ -91,6 +94,8 @@ def inputs_of(config, rng, longest):
     table = mutations.TABLES.match(config.model_type)
     if table:
         longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, longest)
+    if config.model_type == "cpmant" and config.position_bias_max_distance <= config.position_bias_num_buckets // 4:
+        longest = min(config.position_bias_num_buckets // 4 - config.prompt_length, longest)  # farther off is no bucket's
     lowest = rng.choice([5, 5, 0])  # special tokens too, now and then
     ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in (1, 9, 41, longest)]
     # One that begins like another, which `sli` computes once.
@@ -174,6 +179,9 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False):
                 reference.append(generate.run(generate.load({**variant, "name": "compare"}, place / "model"), {"input_ids": torch.tensor(record)}, variant))
         except Exception as error:
             return "skipped", str(error).split("\n")[0][:120]
+        ends = [*(tensor for _, capture in reference for tensor in capture.boundaries.values()), *(results["logits"] for results, _ in reference if "logits" in results)]
+        if not all(torch.isfinite(tensor).all() for tensor in ends):
+            return "skipped", "the reference is not finite"
         if alias:
             path = place / "model" / "config.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": alias}))
@@ -194,8 +202,6 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False):
                 wanted[f"{stack}.norm", str(index)] = end
             if "logits" in results:
                 wanted["logits", str(index)] = results["logits"]
-        if any(not torch.isfinite(tensor).all() for tensor in wanted.values()):
-            return "skipped", "the reference is not finite"
         missing = sorted(set(wanted) - set(found))
         if missing:
             return "MISSING", str(missing[:4])
@@ -208,10 +214,11 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False):
         exactly = against_exact(variant, place / "model", ids, found, wanted, stack)
         if exactly and exactly[0] <= max(1.0, 2 * exactly[1]):
             return "unstable", f"{units:.3g} x the tolerance, but as near to float64 ({exactly[0]:.3g} x) as the reference ({exactly[1]:.3g} x)"
-        if shaken(variant, place / "model", ids, wanted, stack) > 1.0:
-            return "unstable", f"{units:.3g} x the tolerance, but rounding alone moves the reference as far"
+        moved = shaken(variant, place / "model", ids, wanted, stack)
+        if units <= AS_FAR * moved:
+            return "unstable", f"{units:.3g} x the tolerance, but rounding alone moves the reference {moved:.3g} x"
         first = next((name for name in wanted if worst(found[name], wanted[name]) > 1.0), None)
-        return "WRONG", f"{units:.3g} x the tolerance at {key}, first at {first} {said}"
+        return "WRONG", f"{units:.3g} x the tolerance at {key}, first at {first}, rounding moves the reference {moved:.3g} x {said}"
 
 
 def main():

@@ -176,6 +176,8 @@ CHOICES_OF = {
     ("apertus", "hidden_act"): ["xielu", "xielu", "silu", "relu2"],
     ("mpt", "norm_type"): ["low_precision_layernorm"],
     ("gpt_bigcode", "multi_query"): [True, False],
+    # Flash attention takes it, the reference's other attentions do not: `sli` refuses one that would matter.
+    ("olmoe", "sliding_window"): [None, 4096],
 }
 
 
