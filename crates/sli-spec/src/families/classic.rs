@@ -76,6 +76,8 @@ pub struct Classic<'c> {
     pub embedding_width: Option<usize>,
     /// The projection to logits has an addend.
     pub head_bias: bool,
+    /// Another name of the projection to logits, which the reference's class has given it.
+    pub other_head: Option<&'static str>,
     /// Factor on the logits.
     pub logit_scale: f64,
     /// Number of logits.
@@ -167,9 +169,19 @@ impl<'c> Classic<'c> {
         norm: NormStyle,
         hidden_size: usize,
     ) -> Result<Self, SpecError> {
-        let layers = config.layers("num_hidden_layers")?;
         let heads = config.heads("num_attention_heads")?;
         let head_dim = divided(config, "num_attention_heads", hidden_size, heads)?;
+        Self::of_heads(config, names, norm, [hidden_size, heads, head_dim])
+    }
+
+    /// As [`Classic::of_size`] with heads of a width of their own: `[hidden_size, heads, head_dim]`.
+    pub fn of_heads(
+        config: &'c Config,
+        names: Names,
+        norm: NormStyle,
+        [hidden_size, heads, head_dim]: [usize; 3],
+    ) -> Result<Self, SpecError> {
+        let layers = config.layers("num_hidden_layers")?;
         config.off("add_cross_attention", "there is no encoder to attend to")?;
         Ok(Self {
             config,
@@ -203,6 +215,7 @@ impl<'c> Classic<'c> {
             embedding_norm: None,
             embedding_width: None,
             head_bias: false,
+            other_head: None,
             logit_scale: 1.0,
             outputs: config.size("vocab_size")?,
             ignored: Vec::new(),
@@ -315,6 +328,13 @@ impl<'c> Classic<'c> {
             softcap: None,
         };
         let mut head = head.build(self.config, [self.outputs, self.hidden_size])?;
+        if let (Some(other), Some(logits)) = (self.other_head, &head.logits) {
+            let source = &mut head.leaves[logits.projection.weight.0 as usize].source;
+            if *source == Source::tensor(format!("{}.weight", self.names.head)) {
+                let other = Source::tensor(format!("{other}.weight"));
+                *source = Source::OneOf(vec![source.clone(), other]);
+            }
+        }
         if self.embedding_width.is_none() {
             return Ok(head);
         }

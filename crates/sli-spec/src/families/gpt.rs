@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::build::NormStyle;
+use crate::build::{NormStyle, divided, head_width};
 use crate::families::classic::{
     Arrangement, Classic, Names, Projections, Table, alibi, alibi_slopes,
 };
@@ -512,6 +512,7 @@ pub fn gpt_neox(config: &Config) -> Result<ModelSpec, SpecError> {
     if config.flag("use_parallel_residual")? {
         decoder.arrangement = Arrangement::ParallelTwoNorms;
     }
+    decoder.other_head = Some("lm_head");
     decoder.build()
 }
 
@@ -539,12 +540,17 @@ pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
         ..NEOX
     };
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
-    let mut decoder = Classic::new(config, names, norm)?;
+    let hidden_size = config.size("hidden_size")?;
+    let heads = config.heads("num_attention_heads")?;
+    // The class does not list `head_dim`, its attention takes it from the file all the same.
+    let usual_width = head_width(config, hidden_size, heads)?;
+    let head_dim = config.optional_heads("head_dim")?.unwrap_or(usual_width);
+    let mut decoder = Classic::of_heads(config, names, norm, [hidden_size, heads, head_dim])?;
     decoder.family = "phi";
     if let Some(heads) = config.optional_heads("num_key_value_heads")? {
         decoder.kv_heads = heads;
     }
-    crate::build::divided(
+    divided(
         config,
         "num_key_value_heads",
         decoder.heads,
@@ -562,6 +568,10 @@ pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
         },
     )?;
     if config.flag("qk_layernorm")? {
+        if head_dim != usual_width {
+            let reason = "the norms of queries and keys have the width that the hidden size gives";
+            return Err(config.unsupported("head_dim", reason));
+        }
         let names = ["self_attn.q_layernorm", "self_attn.k_layernorm"];
         decoder.query_key_norm = Some((names, norm));
     }

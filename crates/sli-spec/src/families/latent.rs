@@ -65,12 +65,21 @@ impl Latent {
         // The reference's rotation goes by a file's own size of a head, its attention does not.
         let own = config.in_file("head_dim").then(|| config.size("head_dim"));
         let head = own.transpose()?.unwrap_or(dim);
-        let options = RopeOptions {
+        let mut options = RopeOptions {
             interleaved,
             partial: true,
             default_partial: rope_dim as f64 / dim as f64,
             ..RopeOptions::new(head)
         };
+        // Frequencies that nothing scales do not look at the part.
+        if let Some(parameters) = Rope::parameters(config, &options)? {
+            let older = parameters.optional_text("type")?;
+            let rope_type = parameters.optional_text("rope_type")?.or(older);
+            if rope_type.is_none_or(|rope_type| rope_type == "default") {
+                options.partial = false;
+                options.default_partial = 1.0;
+            }
+        }
         let described =
             config.nested("rope_parameters")?.is_some() || config.nested("rope_scaling")?.is_some();
         let mut rope = Rope::from_config(config, &options)?;
@@ -104,7 +113,8 @@ impl Latent {
         config.ignore(&["head_dim", "qk_head_dim"]);
         let heads = config.heads("num_attention_heads")?;
         let kv_heads = config.optional_heads("num_key_value_heads")?;
-        if kv_heads.is_some_and(|kv_heads| kv_heads != heads) {
+        // The reference repeats every key head `heads / kv_heads` times, rounded down.
+        if kv_heads.is_some_and(|kv_heads| heads / kv_heads != 1) {
             return Err(config.unsupported(
                 "num_key_value_heads",
                 "latent attention has as many key heads as query heads",

@@ -16,11 +16,9 @@ pub(super) fn latent_decoder<'c>(
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let layers = config.layers("num_hidden_layers")?;
     let inner = config.size("intermediate_size")?;
-    let mut decoder = Decoder::sized(
-        config,
-        norm,
-        [layers, inner, latent.nope_dim + latent.rope_dim],
-    )?;
+    let head_dim = latent.nope_dim + latent.rope_dim;
+    let heads = [latent.heads; 2];
+    let mut decoder = Decoder::of_heads(config, norm, [layers, inner, head_dim], heads)?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];

@@ -26,7 +26,7 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let inner = config.size("ffn_hidden_size")?;
     let dim = latent.nope_dim + latent.rope_dim;
-    let mut decoder = Decoder::sized(config, norm, [layers, inner, dim])?;
+    let mut decoder = Decoder::of_heads(config, norm, [layers, inner, dim], [latent.heads; 2])?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];

@@ -3,7 +3,7 @@
 use super::{attention_bias, mix, plain};
 use crate::build::NormStyle;
 use crate::families::decoder::Decoder;
-use crate::families::experts::{ExpertTensors, Experts};
+use crate::families::experts::{ExpertTensors, Experts, ignore_training};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{Config, Mask, ModelSpec, NormSpan, Renormalize, RouterScore, SpecError};
 
@@ -13,6 +13,10 @@ const BLOCK_SPARSE: ExpertTensors = ExpertTensors::Each([
     "block_sparse_moe.experts.{}.w3.weight",
     "block_sparse_moe.experts.{}.w2.weight",
 ]);
+
+const BLOCK_SPARSE_ROUTER: &str = "block_sparse_moe.gate";
+/// Experts that a sparse mixer chooses for a token.
+const SPARSE_MIXER_CHOICES: usize = 2;
 
 /// Mixtral: the weights of the chosen experts sum to one.
 pub fn mixtral(config: &Config) -> Result<ModelSpec, SpecError> {
@@ -30,7 +34,7 @@ pub fn mixtral(config: &Config) -> Result<ModelSpec, SpecError> {
 fn block_sparse(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecError> {
     Ok(Experts {
         tensors: BLOCK_SPARSE,
-        router: "block_sparse_moe.gate",
+        router: BLOCK_SPARSE_ROUTER,
         ..Experts::new(
             config,
             ["num_local_experts", "num_experts_per_tok"],
@@ -60,11 +64,25 @@ pub fn phimoe(config: &Config) -> Result<ModelSpec, SpecError> {
         decoder.masks.fill(Mask::CausalWindow(window));
     }
     config.ignore(&["input_jitter_noise"]);
-    let mut experts = block_sparse(config, &decoder)?;
     // A sparse mixer chooses two, whatever the file says.
-    experts.top_k = 2;
-    experts.score = RouterScore::SparseMixer {
-        jitter: config.number("router_jitter_noise")?,
+    ignore_training(config);
+    config.ignore(&["num_experts_per_tok"]);
+    let experts = config.heads("num_local_experts")?;
+    if experts < SPARSE_MIXER_CHOICES {
+        return Err(config.invalid("num_local_experts", "at least 2, as many as a token gets"));
+    }
+    let experts = Experts {
+        tensors: BLOCK_SPARSE,
+        router: BLOCK_SPARSE_ROUTER,
+        score: RouterScore::SparseMixer {
+            jitter: config.number("router_jitter_noise")?,
+        },
+        ..Experts::plain(
+            experts,
+            SPARSE_MIXER_CHOICES,
+            decoder.intermediate_size,
+            decoder.activation,
+        )
     };
     mix(&mut decoder, experts, |_| true);
     decoder.build()
