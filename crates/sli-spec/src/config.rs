@@ -283,6 +283,24 @@ impl Config {
         }
     }
 
+    /// Whether a decoder's tokens see later ones. The reference asks `not config.is_causal`, so `null`
+    /// is not the same as nothing.
+    pub(crate) fn looks_ahead(&self) -> Result<bool, SpecError> {
+        Ok(self.mentions("is_causal") && !self.flag("is_causal")?)
+    }
+
+    /// Whether this window is as long as the longest record that the model was trained for. Does not log.
+    pub(crate) fn beyond_positions(&self, key: &str) -> bool {
+        let number = |key| self.object.get(key).and_then(whole);
+        let usual = || {
+            self.row?
+                .defaults
+                .get("max_position_embeddings")
+                .and_then(whole)
+        };
+        number(key) >= number("max_position_embeddings").or_else(usual)
+    }
+
     /// A string, or `None`.
     pub fn optional_text(&self, key: &str) -> Result<Option<String>, SpecError> {
         match self.value(key) {

@@ -145,9 +145,15 @@ const OFF: &[&str] = &[
     "use_sliding_window",
 ];
 
+/// Every decoder is causal unless this says otherwise, and `null` does.
+const MASK_SWITCH: &str = "is_causal";
+
 /// Whether an unread key is known not to matter with this value. `of_class`: the type's own class
 /// declares the key.
 pub(crate) fn is(key: &str, value: &Value, of_class: bool) -> bool {
+    if key == MASK_SWITCH {
+        return *value == Value::Bool(true);
+    }
     // Off, whatever it would switch on; and `null` is how a file says "not used".
     let empty = match value {
         Value::Null => true,

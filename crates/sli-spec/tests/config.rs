@@ -169,6 +169,42 @@ fn whether_a_key_matters_can_depend_on_its_value() {
 }
 
 #[test]
+fn a_decoder_that_is_not_causal_looks_ahead_or_is_refused() {
+    let masks = |model_type: &str, keys| {
+        let spec = built(&with(small(model_type), keys)).unwrap().spec;
+        let steps = &spec.stacks[0].layers[0].steps;
+        let Mixer::Attention(attention) = &steps[0].branches[0].mixer else {
+            unreachable!("the first step is attention")
+        };
+        attention.mask
+    };
+    assert_eq!(masks("llama", json!({"is_causal": true})), Mask::Causal);
+    assert_eq!(masks("llama", json!({"is_causal": false})), Mask::Full);
+    // The reference asks `not config.is_causal`.
+    assert_eq!(masks("llama", json!({"is_causal": null})), Mask::Full);
+    let windowed = json!({"is_causal": false, "sliding_window": 8});
+    assert_eq!(masks("mistral", windowed), Mask::Window(8));
+    // The keys that dynamic mask attention keeps; code that is not the reference's.
+    for model_type in ["doge", "bert", "gpt2", "internlm"] {
+        for value in [json!(false), json!(null)] {
+            let config = with(
+                json!({"model_type": model_type}),
+                json!({"is_causal": value}),
+            );
+            assert!(error(&config).contains("`is_causal`"), "{model_type}");
+        }
+    }
+}
+
+#[test]
+fn a_window_of_which_the_attentions_of_the_reference_differ_is_refused_where_it_matters() {
+    let olmoe = |window: usize| built(&with(small("olmoe"), json!({"sliding_window": window})));
+    assert!(olmoe(4095).is_err());
+    let spec = olmoe(4096).unwrap().spec;
+    assert_eq!(spec, built(&small("olmoe")).unwrap().spec);
+}
+
+#[test]
 fn remote_code_under_a_known_type_is_refused() {
     let jina = with(
         json!({"model_type": "bert", "architectures": ["JinaBertForMaskedLM"]}),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::build::{
     CausalHead, Leaves, NormStyle, divided, head_width, layer_types, mask_of, unused_head,
 };
+use crate::defaults::is_remote;
 use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
@@ -381,7 +382,7 @@ impl<'c> Decoder<'c> {
         let embedding_norm = self
             .embedding_norm
             .map(|style| embedding.norm("embed_norm", self.hidden_size, style));
-        Ok(ModelSpec {
+        let mut spec = ModelSpec {
             model_type: config.model_type()?,
             family: self.family,
             base_prefix: base,
@@ -403,7 +404,11 @@ impl<'c> Decoder<'c> {
                     .collect(),
                 head: head.build(config, [vocab_size, self.hidden_size])?,
             }],
-        })
+        };
+        if !is_remote(&spec.model_type) && config.looks_ahead()? {
+            look_ahead(config, &mut spec)?;
+        }
+        Ok(spec)
     }
 
     /// The shortest of what the layers' rotations were trained for.
@@ -740,6 +745,30 @@ impl<'c> Decoder<'c> {
         }))
     }
 }
+
+/// Lets every token see later ones (`is_causal: false`).
+fn look_ahead(config: &Config, spec: &mut ModelSpec) -> Result<(), SpecError> {
+    let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
+    let steps = layers.flat_map(|layer| &mut layer.steps);
+    for branch in steps.flat_map(|step| &mut step.branches) {
+        let mask = match &mut branch.mixer {
+            Mixer::Attention(attention) if attention.dynamic_mask.is_none() => &mut attention.mask,
+            Mixer::LatentAttention(attention) if attention.selection.is_none() => {
+                &mut attention.mask
+            }
+            Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
+                return Err(config.unsupported("is_causal", LOOKS_BACK));
+            }
+            _ => continue,
+        };
+        *mask = mask
+            .both_ways()
+            .ok_or_else(|| config.unsupported("is_causal", LOOKS_BACK))?;
+    }
+    Ok(())
+}
+
+const LOOKS_BACK: &str = "not every layer of this model can look ahead";
 
 /// One part of a tensor that holds several projections, and of its addend.
 fn fused(

@@ -176,6 +176,19 @@ pub enum Mask {
     CausalChunk(usize),
 }
 
+impl Mask {
+    /// The mask of a decoder that looks ahead too (`is_causal: false`); `None`: no such thing is known.
+    pub(crate) fn both_ways(self) -> Option<Self> {
+        match self {
+            Self::Causal => Some(Self::Full),
+            // The reference's windows of decoders do not count the last position, these do.
+            Self::CausalWindow(window) => Some(Self::Window(window)),
+            Self::Full | Self::Window(_) => Some(self),
+            Self::FullButPadding(_) | Self::CausalAfterContext | Self::CausalChunk(_) => None,
+        }
+    }
+}
+
 /// A factor on the query that depends on its position.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum QueryTemperature {

@@ -108,6 +108,11 @@ pub fn olmoe(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut decoder = olmo_experts(config)?;
     decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
     let clip = config.optional_positive("clip_qkv")?;
+    // Flash attention takes a window that no other of the reference's attentions looks at: then only
+    // the caller knows what the model was trained with.
+    if config.beyond_positions("sliding_window") {
+        config.ignore(&["sliding_window"]);
+    }
     let mut spec = decoder.build()?;
     amend(&mut spec, |_, _, attention| attention.clip = clip);
     Ok(spec)
