@@ -15,6 +15,8 @@ use crate::terminal::{self, ShownBar};
 const TEMPLATE: &str = "{msg} {wide_bar:.cyan/dim} {percent:>3} %  {left}";
 /// Where there is no room for a bar: what matters most comes first, the rest is cut off.
 const NARROW_TEMPLATE: &str = "{percent:>3} % · {left} · {wide_msg}";
+/// While the dataset becomes tokens nobody knows how much of it there is.
+const SPINNER_TEMPLATE: &str = "{spinner} {wide_msg}";
 /// Columns from which on there is room for a bar.
 const WIDE: u16 = 110;
 
@@ -94,7 +96,14 @@ pub struct Spinner {
 impl Spinner {
     /// Shows the line.
     pub fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(None, target());
+        Self::on(target())
+    }
+
+    fn on(target: ProgressDrawTarget) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
+        if let Ok(style) = ProgressStyle::with_template(SPINNER_TEMPLATE) {
+            bar.set_style(style);
+        }
         let shown = terminal::show_bar(bar.clone());
         Self { bar, _shown: shown }
     }
@@ -148,9 +157,65 @@ pub fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::{count, duration};
+    use indicatif::{ProgressDrawTarget, TermLike};
+
+    use super::{Spinner, count, duration};
+    use crate::prepare::Counts;
+
+    /// A terminal that keeps what is written on it.
+    #[derive(Clone, Debug, Default)]
+    struct Screen(Arc<Mutex<String>>);
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            80
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push_str(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn reading_the_input_says_how_far_it_is() {
+        let screen = Screen::default();
+        let spinner = Spinner::on(ProgressDrawTarget::term_like(Box::new(screen.clone())));
+        let counts = Counts {
+            records: 1200,
+            tokens: 34_567,
+            empty: 0,
+        };
+        spinner.show(&counts);
+        drop(spinner);
+        let written = screen.0.lock().unwrap();
+        let says = "reading the input: 1,200 records, 34,567 tokens";
+        assert!(written.contains(says), "{written}");
+    }
 
     #[test]
     fn numbers_read_well() {
