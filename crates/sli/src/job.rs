@@ -30,13 +30,15 @@ pub struct Job {
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     allow_long: bool,
+    /// What the tokenizer and the records at hand may hold.
+    allowance: Allowance,
 }
 
 impl Job {
     /// Opens the model and settles the settings.
     pub fn open(arguments: &JobArgs) -> Result<Self, Error> {
         // A wrong path should not have to wait for the model.
-        drop(input::open(&arguments.input, Allowance::unlimited())?);
+        drop(input::open(&arguments.input, &Allowance::unlimited())?);
         let options = OpenOptions {
             allow_unread: arguments.allow_unread.clone(),
         };
@@ -73,7 +75,9 @@ impl Job {
             checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_interval),
             ..Settings::default()
         };
+        let allowance = Allowance::new(settings.memory, program_bytes(&model));
         Ok(Self {
+            allowance,
             model,
             input: arguments.input.clone(),
             settings,
@@ -90,7 +94,7 @@ impl Job {
             tokenizer_folder: self.model.folder.clone(),
             rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
             pool: &pool,
-            allowance: Allowance::new(self.settings.memory, program_bytes(&self.model)),
+            allowance: self.allowance.clone(),
         };
         let mut writer = RecordSpoolWriter::create(folder)?;
         let spinner = Spinner::new();
@@ -102,6 +106,11 @@ impl Job {
         prepared.map_err(|error| self.with_room_for_the_rest(error))?;
         drop(spinner);
         Ok(writer.finish()?)
+    }
+
+    /// The smallest budget with which the dataset became tokens, bytes; 0 if any would do.
+    pub fn spool_needed(&self) -> u64 {
+        self.allowance.needed()
     }
 
     /// Names a budget that holds what comes later too, not only what did not fit before it.

@@ -101,7 +101,7 @@ impl Preparer<'_> {
     ) -> Result<Counts, Error> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
-        let mut records = input::open(self.input, self.allowance)?;
+        let mut records = input::open(self.input, &self.allowance)?;
         let mut batch = Vec::new();
         loop {
             let bytes = fill(&mut batch, &mut records)?;
@@ -113,7 +113,7 @@ impl Preparer<'_> {
                 tokenizer = Some(Tokenizer::load(
                     &self.tokenizer_folder,
                     self.rules.max_length,
-                    self.allowance,
+                    self.allowance.clone(),
                 )?);
             }
             let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)
@@ -163,7 +163,7 @@ impl Preparer<'_> {
         };
         let hint = error.hint();
         let mut problem = format!("id `{}`: {problem}", shortened(id));
-        let earlier = input::open(self.input, self.allowance)
+        let earlier = input::open(self.input, &self.allowance)
             .ok()
             .and_then(|records| {
                 let before = records

@@ -44,7 +44,8 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
     })?;
     let records = job.spool(folder.path())?;
     job.settings.machine = machine::look(&job.model, &job.settings);
-    let plan = sli_engine::plan(&job.model, &records, &job.settings)?;
+    let mut plan = sli_engine::plan(&job.model, &records, &job.settings)?;
+    plan.smallest_memory = plan.smallest_memory.max(job.spool_needed());
     let reading = sli_engine::choose_reading(&job.model, &job.settings, &plan)?;
     let limits = job.settings.machine.limits;
     let roofline = limits.map(|limits| Roofline::new(limits, plan.work, plan.bytes_read));

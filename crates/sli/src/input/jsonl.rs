@@ -31,11 +31,11 @@ pub struct JsonlReader {
 
 impl JsonlReader {
     /// Opens a JSON Lines file.
-    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
+    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
         Ok(Self {
             lines: Lines::open(path, allowance)?,
             number: 0,
-            allowance,
+            allowance: allowance.clone(),
         })
     }
 }
@@ -50,7 +50,7 @@ impl Iterator for JsonlReader {
         };
         let number = self.number;
         self.number += 1;
-        if let Err(error) = conversation_fits(line, &place, self.allowance) {
+        if let Err(error) = conversation_fits(line, &place, &self.allowance) {
             return Some(Err(error));
         }
         Some(parse(line, &place).and_then(|fields| fields.into_record(place, number)))
@@ -58,7 +58,7 @@ impl Iterator for JsonlReader {
 }
 
 /// Conversations become trees of values, and texts after that: each of their parts costs memory.
-fn conversation_fits(line: &str, place: &Place, allowance: Allowance) -> Result<(), InputError> {
+fn conversation_fits(line: &str, place: &Place, allowance: &Allowance) -> Result<(), InputError> {
     if line.len() < LONG_CONVERSATION || !line.contains("\"messages\"") {
         return Ok(());
     }

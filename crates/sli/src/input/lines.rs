@@ -31,7 +31,7 @@ pub struct Lines {
 
 impl Lines {
     /// Opens a file whose lines may hold what the allowance says.
-    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
+    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
         let at = |source| InputError::Read {
             path: path.to_path_buf(),
             source,
@@ -39,7 +39,7 @@ impl Lines {
         let file = File::open(path.as_path()).map_err(at)?;
         let reader = BufReader::with_capacity(1 << 18, file);
         Ok(Self {
-            allowance,
+            allowance: allowance.clone(),
             reader,
             path,
             number: 0,
@@ -154,6 +154,8 @@ impl Lines {
             }
             return Err(self.too_long(length));
         }
+        // It fits; the smallest budget that holds it is remembered.
+        let _ = self.allowance.check(LINE_COST * length);
         if self.number == 1 && self.line.starts_with("\u{feff}".as_bytes()) {
             self.line.drain(..3);
         }
@@ -177,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines.txt");
         fs_err::write(&path, content).unwrap();
-        let mut lines = Lines::open(Arc::new(path), Allowance::unlimited()).unwrap();
+        let mut lines = Lines::open(Arc::new(path), &Allowance::unlimited()).unwrap();
         lines.limit = limit;
         let mut all = Vec::new();
         loop {

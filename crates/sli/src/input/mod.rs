@@ -31,7 +31,7 @@ use text::TextReader;
 pub type Records = Box<dyn Iterator<Item = Result<RawRecord, InputError>>>;
 
 /// Opens a dataset whose records may hold what the allowance says; its format is told by the extension.
-pub fn open(path: &Path, allowance: Allowance) -> Result<Records, InputError> {
+pub fn open(path: &Path, allowance: &Allowance) -> Result<Records, InputError> {
     let shared = Arc::new(path.to_path_buf());
     let metadata = fs_err::metadata(path).map_err(|source| InputError::Read {
         path: path.to_path_buf(),

@@ -38,7 +38,7 @@ pub struct ParquetReader {
 
 impl ParquetReader {
     /// Opens a Parquet file; fewer rows are decoded at a time where the allowance asks for it.
-    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
+    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
         let file = File::open(path.as_path()).map_err(|source| InputError::Read {
             path: path.to_path_buf(),
             source,

@@ -16,7 +16,7 @@ pub struct TextReader {
 
 impl TextReader {
     /// Opens a text file.
-    pub fn open(path: Arc<PathBuf>, allowance: Allowance) -> Result<Self, InputError> {
+    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
         Ok(Self {
             lines: Lines::open(path, allowance)?,
             number: 0,

@@ -183,8 +183,8 @@ impl Tokenizer {
     }
 
     /// What is left of the allowance.
-    pub fn allowance(&self) -> Allowance {
-        self.allowance
+    pub fn allowance(&self) -> &Allowance {
+        &self.allowance
     }
 
     /// The chat template of the folder, compiled at the first call.

@@ -122,6 +122,30 @@ fn refused_then_within(place: &Place, input: &str, memory: &str, says: &str) {
     within(place, input, memory, bytes);
 }
 
+/// The least budget that an ample plan names holds what comes before the pass too.
+fn least_of_an_ample_plan_works(place: &Place, input: &str) {
+    let plan = |memory: &str| {
+        let arguments = [
+            "plan",
+            "model",
+            "--input",
+            input,
+            "--max-length",
+            "16",
+            "--take",
+            "scores",
+            "--memory",
+            memory,
+            "--json",
+        ];
+        place.sli(&arguments)
+    };
+    let ample: Value = serde_json::from_str(&plan("4GiB").success().stdout).unwrap();
+    let least = ample["smallest_memory"].as_u64().unwrap();
+    plan(&least.to_string()).success();
+    plan(&(least - 1).to_string()).failure(4, &["hint: --memory "]);
+}
+
 fn jsonl(record: &Value) -> String {
     format!("{record}\n")
 }
@@ -167,6 +191,15 @@ fn texts_that_are_large_for_the_budget() {
     let ids = vec![5; 3_000_000];
     place.write("ids.jsonl", jsonl(&json!({"input_ids": ids})));
     refused_then_within(&place, "ids.jsonl", "50MiB", "a line of 5.72 MiB");
+    for input in [
+        "short.jsonl",
+        "long.jsonl",
+        "solid.jsonl",
+        "messages.jsonl",
+        "ids.jsonl",
+    ] {
+        least_of_an_ample_plan_works(&place, input);
+    }
 }
 
 #[test]
