@@ -59,6 +59,7 @@ Examples:
 
 Input, by extension:
   .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\", \"token_type_ids\"?}
+            records need no padding: an \"attention_mask\" may hold nothing but ones
   .txt      one text a line
   .parquet  the columns of .jsonl
   Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.
@@ -227,8 +228,8 @@ pub struct JobArgs {
     ///
     /// profile                  statistics of every layer
     /// scores                   log-probability of every token, perplexity
-    /// hidden[:LAYERS]          hidden states; LAYERS is a list of N, A-B, last, norm, each with an
-    ///                          optional stack name: hidden:0,8-12,norm or hidden:encoder.4
+    /// hidden[:LAYERS]          hidden states; LAYERS is a list of N, A-B, last, norm, each
+    ///                          perhaps after a stack: hidden:0,8-12,norm or hidden:encoder.4
     /// logits                   logits of every token
     /// topk:K                   the K most probable next tokens
     /// embedding[:mean|cls|last|pooler]

@@ -11,7 +11,7 @@ use sli_engine::bytes::human;
 use super::error::InputError;
 use super::lines::Lines;
 use super::place::Place;
-use super::raw::{Fields, RawRecord, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RawRecord, UNSUPPORTED};
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
@@ -104,7 +104,7 @@ impl<'de> Deserialize<'de> for Fields {
                 let mut fields = Fields::default();
                 let mut seen: Vec<&'static str> = Vec::new();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                    let known = KEYS
+                    let known = KNOWN
                         .iter()
                         .chain(&UNSUPPORTED)
                         .find(|&&known| known == key.as_ref());
@@ -126,6 +126,7 @@ impl<'de> Deserialize<'de> for Fields {
                         "text" => fields.text = map.next_value().map_err(named)?,
                         "input_ids" => fields.input_ids = ids(&mut map).map_err(named)?,
                         "token_type_ids" => fields.token_type_ids = ids(&mut map).map_err(named)?,
+                        "attention_mask" => fields.attention_mask = ids(&mut map).map_err(named)?,
                         "messages" => fields.messages = map.next_value().map_err(named)?,
                         other => {
                             if map.next_value::<Option<IgnoredAny>>()?.is_some() {
@@ -141,8 +142,6 @@ impl<'de> Deserialize<'de> for Fields {
         deserializer.deserialize_map(FieldsVisitor)
     }
 }
-
-const KEYS: [&str; 5] = ["id", "text", "input_ids", "token_type_ids", "messages"];
 
 fn ids<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Vec<u32>>, A::Error> {
     Ok(map.next_value::<Option<TokenIds>>()?.map(|ids| ids.0))
@@ -259,7 +258,9 @@ mod tests {
             (text.id.as_str(), text.content),
             ("7", Content::Text("aé".into()))
         );
-        let ids = record(r#"{"id": -5, "input_ids": [0, 4294967295], "token_type_ids": [0,1]}"#);
+        let ids = record(
+            r#"{"id": -5, "input_ids": [0, 4294967295], "token_type_ids": [0,1], "attention_mask": [1, 1]}"#,
+        );
         let ids = ids.unwrap();
         assert_eq!(ids.id, "-5");
         assert_eq!(ids.content, Content::Ids(vec![0, u32::MAX]));
@@ -314,6 +315,18 @@ mod tests {
             ),
             (r#"{"messages": "hi"}"#, "`messages`: invalid type"),
             (r#"{"text": "a", "images": ["x.png"]}"#, "takes no `images`"),
+            (
+                r#"{"input_ids": [5, 0], "attention_mask": [1, 0]}"#,
+                "`attention_mask` is 0 at position 1",
+            ),
+            (
+                r#"{"input_ids": [5, 0], "attention_mask": [1]}"#,
+                "`attention_mask` has 1 values for 2 tokens",
+            ),
+            (
+                r#"{"input_ids": [5], "position_ids": [3]}"#,
+                "takes no `position_ids`",
+            ),
             (
                 r#"{"text": "a", "decoder_text": "x"}"#,
                 "takes no `decoder_text`",

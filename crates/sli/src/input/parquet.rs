@@ -19,7 +19,7 @@ use super::columns::{json_value, type_name};
 use super::costs::Costs;
 use super::error::InputError;
 use super::place::{Place, Position};
-use super::raw::{Fields, RawRecord, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RawRecord, UNSUPPORTED};
 use crate::guard::guarded;
 use crate::memory::Allowance;
 
@@ -175,8 +175,7 @@ fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {
 }
 
 fn is_known(name: &str) -> bool {
-    ["id", "text", "input_ids", "token_type_ids", "messages"].contains(&name)
-        || UNSUPPORTED.contains(&name)
+    KNOWN.contains(&name) || UNSUPPORTED.contains(&name)
 }
 
 /// The columns of a batch, in the few types that records are made from.
@@ -187,6 +186,7 @@ struct Columns {
     text: Option<ArrayRef>,
     input_ids: Option<ArrayRef>,
     token_type_ids: Option<ArrayRef>,
+    attention_mask: Option<ArrayRef>,
     messages: Option<ArrayRef>,
     unsupported: Vec<(&'static str, ArrayRef)>,
 }
@@ -204,6 +204,7 @@ impl Columns {
                 "text" => &mut columns.text,
                 "input_ids" => &mut columns.input_ids,
                 "token_type_ids" => &mut columns.token_type_ids,
+                "attention_mask" => &mut columns.attention_mask,
                 "messages" => &mut columns.messages,
                 _ => {
                     let known = UNSUPPORTED.iter().find(|&&known| known == name);
@@ -263,6 +264,9 @@ impl Columns {
                 .transpose()?,
             token_type_ids: present(&self.token_type_ids)
                 .map(|array| ids("token_type_ids", &array, row))
+                .transpose()?,
+            attention_mask: present(&self.attention_mask)
+                .map(|array| ids("attention_mask", &array, row))
                 .transpose()?,
             messages: match present(&self.messages)
                 .map(|array| json_value(&array, row))

@@ -40,17 +40,31 @@ pub struct Fields {
     pub messages: Option<Vec<serde_json::Value>>,
     /// `token_type_ids`.
     pub token_type_ids: Option<Vec<u32>>,
+    /// `attention_mask`: nothing but ones is allowed.
+    pub attention_mask: Option<Vec<u32>>,
     /// The first of [`UNSUPPORTED`] that is present.
     pub unsupported: Option<&'static str>,
 }
 
+/// Keys that make a record.
+pub const KNOWN: [&str; 6] = [
+    "id",
+    "text",
+    "input_ids",
+    "token_type_ids",
+    "attention_mask",
+    "messages",
+];
+
 /// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
-pub const UNSUPPORTED: [&str; 5] = [
+pub const UNSUPPORTED: [&str; 7] = [
     "decoder_text",
     "decoder_input_ids",
     "images",
     "tensors",
     "tensor_prefix",
+    "position_ids",
+    "inputs_embeds",
 ];
 
 impl Fields {
@@ -59,6 +73,9 @@ impl Fields {
         if let Some(key) = self.unsupported {
             let problem = format!("the model takes no `{key}`");
             return Err(InputError::record(&place, problem).with_hint("remove the key"));
+        }
+        if let Some(mask) = &self.attention_mask {
+            check_mask(mask, self.input_ids.as_deref(), &place)?;
         }
         let mut contents = Vec::new();
         if let Some(text) = self.text {
@@ -88,5 +105,24 @@ impl Fields {
                     .with_hint("are the keys spelled otherwise? rename them"))
             }
         }
+    }
+}
+
+/// A mask that hides nothing is what every record has; any other would be a record of other tokens.
+fn check_mask(mask: &[u32], ids: Option<&[u32]>, place: &Place) -> Result<(), InputError> {
+    if let Some(hidden) = mask.iter().position(|&kept| kept != 1) {
+        let problem = format!("`attention_mask` is {} at position {hidden}", mask[hidden]);
+        return Err(InputError::record(place, problem)
+            .with_hint("records need no padding: leave out the tokens that the mask hides"));
+    }
+    match ids.map(<[u32]>::len) {
+        Some(tokens) if tokens != mask.len() => {
+            let problem = format!(
+                "`attention_mask` has {} values for {tokens} tokens",
+                mask.len()
+            );
+            Err(InputError::record(place, problem))
+        }
+        _ => Ok(()),
     }
 }

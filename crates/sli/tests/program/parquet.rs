@@ -222,6 +222,18 @@ fn broken_records_are_3_and_named() {
         ],
         &["takes no `images`"],
     );
+    let masked = |mask: &[i64]| {
+        [
+            ("input_ids", lists(&[Some(&[3, 4])])),
+            ("attention_mask", lists(&[Some(mask)])),
+        ]
+    };
+    plan(&place, &masked(&[1, 1])).success();
+    refused(&masked(&[1, 0]), &["`attention_mask` is 0 at position 1"]);
+    refused(
+        &masked(&[1]),
+        &["`attention_mask` has 1 values for 2 tokens"],
+    );
     let mut holes = ListBuilder::new(Int64Builder::new());
     holes.append_value([Some(3), None]);
     refused(
