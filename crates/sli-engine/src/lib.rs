@@ -38,6 +38,7 @@ pub use availability::available_takes;
 pub use error::EngineError;
 pub use model::{Model, OpenOptions, describe_folder, folder_of};
 pub use plan::{Grain, Plan, Work, check, plan, program_bytes};
+pub use pooling::sentence_length;
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
 pub use stages::Stages;

@@ -3,7 +3,7 @@
 //! `--take embedding` follows the model's own files where it has them: `modules.json` and the
 //! pooling configuration that sentence-transformers writes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sli_kernels::MatRef;
@@ -12,6 +12,16 @@ use sli_spec::{ModelSpec, Predicts};
 use crate::error::EngineError;
 use crate::take::Pooling;
 
+/// Where sentence-transformers writes how it treats a text, by the type of the model.
+const TEXT_FILES: [&str; 7] = [
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
 /// What helps where a file is not what it should be.
 const AGAIN: &str = "download it again";
 
@@ -107,6 +117,7 @@ fn from_modules(folder: &Path, modules: &[Value]) -> Result<Option<Recipe>, Engi
         problem,
         hint: "to have the transformer's part alone, choose a pooling: `--take embedding:mean`",
     };
+    check_texts(folder)?;
     let mut recipe = None;
     let mut normalize = false;
     for module in modules {
@@ -137,6 +148,54 @@ fn from_modules(folder: &Path, modules: &[Value]) -> Result<Option<Recipe>, Engi
         }
     }
     Ok(recipe.map(|mode| Recipe { mode, normalize }))
+}
+
+/// The length to which sentence-transformers cuts the texts of a model, tokens; `None` where its files name
+/// none, or are no such files.
+pub fn sentence_length(folder: &Path) -> Option<usize> {
+    modules(folder).ok()??;
+    let (_, settings) = text_settings(folder).ok()??;
+    settings["max_seq_length"].as_u64()?.try_into().ok()
+}
+
+fn text_settings(folder: &Path) -> Result<Option<(PathBuf, Value)>, EngineError> {
+    for file in TEXT_FILES {
+        let path = folder.join(file);
+        if let Some(settings) = read_json(&path)? {
+            return Ok(Some((path, settings)));
+        }
+    }
+    Ok(None)
+}
+
+/// Refuses a model whose texts sentence-transformers changes before they become tokens: a record is taken as it
+/// is.
+fn check_texts(folder: &Path) -> Result<(), EngineError> {
+    let file = folder.join("config_sentence_transformers.json");
+    if let Some(settings) = read_json(&file)?
+        && let Some(name) = settings["default_prompt_name"].as_str()
+        && let Some(prompt) = settings["prompts"][name].as_str()
+        && !prompt.is_empty()
+    {
+        return Err(EngineError::Unusable {
+            path: file,
+            problem: format!("every text begins with the prompt {prompt:?}"),
+            hint: "write it in front of the texts and choose a pooling: `--take embedding:mean`",
+        });
+    }
+    let lowers = |settings: &Value| settings["do_lower_case"].as_bool() == Some(true);
+    if let Some((path, settings)) = text_settings(folder)?
+        && lowers(&settings)
+        // A tokenizer that does the same makes no difference.
+        && !read_json(&folder.join("tokenizer_config.json"))?.is_some_and(|file| lowers(&file))
+    {
+        return Err(EngineError::Unusable {
+            path,
+            problem: "`do_lower_case`: the tokenizer does not do it".into(),
+            hint: "write the texts in lower case and choose a pooling: `--take embedding:mean`",
+        });
+    }
+    Ok(())
 }
 
 /// The one pooling mode that a configuration switches on.

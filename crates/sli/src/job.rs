@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
+use sli_engine::take::Take;
 use sli_engine::{
     EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, program_bytes,
 };
@@ -105,7 +106,26 @@ impl Job {
         );
         prepared.map_err(|error| self.with_room_for_the_rest(error))?;
         drop(spinner);
-        Ok(writer.finish()?)
+        let records = writer.finish()?;
+        self.warn_of_uncut_sentences(records.longest());
+        Ok(records)
+    }
+
+    /// Says so where sentence-transformers would make an embedding of less than the whole record.
+    fn warn_of_uncut_sentences(&self, longest: usize) {
+        let as_written = self
+            .settings
+            .takes
+            .iter()
+            .any(|take| matches!(take, Take::Embedding(None)));
+        if let Some(length) = sli_engine::sentence_length(&self.model.folder)
+            && as_written
+            && longest > length
+        {
+            terminal::warn(format_args!(
+                "a record has {longest} tokens; sentence-transformers cuts to {length}, as --max-length {length} does"
+            ));
+        }
     }
 
     /// The smallest budget with which the dataset became tokens, bytes; 0 if any would do.
