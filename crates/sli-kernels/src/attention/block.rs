@@ -85,6 +85,7 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
             .fold((usize::MAX, 0), |(start, end), range| {
                 (start.min(range.start), end.max(range.end.min(layout.keys)))
             });
+        let mut x = [0.0; KEY_BLOCK];
         let mut block = seen.0 / KEY_BLOCK * KEY_BLOCK;
         while block < seen.1 {
             let keys = block..layout.keys.min(block + KEY_BLOCK);
@@ -129,6 +130,7 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
                             logits,
                             index,
                             rows,
+                            &mut x,
                             p,
                             max,
                             &mut totals[index],

@@ -76,7 +76,8 @@ impl PackHead<'_> {
             per_word, qk_steps, ..
         } = self.layout;
         let dim = self.args.qk_dim;
-        let mut words = vec![0_u32; PANEL * CHUNK];
+        let stride = CHUNK.min(qk_steps);
+        let mut words = vec![0_u32; PANEL * stride];
         for first in self.keys.clone().step_by(PANEL) {
             let end = self.keys.end.min(first + PANEL);
             // SAFETY: the panel lies within the head's words and is written by this task only.
@@ -89,7 +90,7 @@ impl PackHead<'_> {
             }
             for chunk in (0..qk_steps).step_by(CHUNK) {
                 let steps = CHUNK.min(qk_steps - chunk);
-                for (key, words) in (first..end).zip(words.chunks_exact_mut(CHUNK)) {
+                for (key, words) in (first..end).zip(words.chunks_exact_mut(stride)) {
                     let row = self.args.row(self.segment, key);
                     let row = &self.args.key(row)[self.kv_head * dim..][..dim];
                     let row = &row[chunk * per_word..dim.min((chunk + steps) * per_word)];
@@ -99,7 +100,7 @@ impl PackHead<'_> {
                 let to = Words::Whole(&mut panel[chunk * PANEL..]);
                 Transpose {
                     from: &words,
-                    stride: CHUNK,
+                    stride,
                     rows: end - first,
                     steps,
                     lane: 0,

@@ -27,7 +27,8 @@ const IOTA: [f32; MAX_LANES] = [
 ];
 
 /// Turns the logits of row `index` of `rows` into probabilities relative to the running maximum,
-/// brings maximum and total up to date, and returns the factor for what was summed before.
+/// brings maximum and total up to date, and returns the factor for what was summed before. `x` is room for
+/// the logits of a row.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one step of a loop over rows")]
 pub(super) fn softmax_row<S: Simd, B: Panel>(
@@ -36,13 +37,13 @@ pub(super) fn softmax_row<S: Simd, B: Panel>(
     logits: &[f32],
     index: usize,
     rows: usize,
+    x: &mut [f32; KEY_BLOCK],
     probabilities: &mut [f32],
     max: &mut f32,
     total: &mut f32,
 ) -> f32 {
-    let mut x = [f32::NEG_INFINITY; KEY_BLOCK];
     let vectors = row.seen.start / S::LANES * S::LANES..row.seen.end.next_multiple_of(S::LANES);
-    read_logits(s, row, logits, index, rows, vectors.clone(), &mut x);
+    read_logits(s, row, logits, index, rows, vectors.clone(), x);
     if let Some(bias) = row.args.bias {
         let keys = row.block + row.seen.start..row.block + row.seen.end;
         let site = BiasSite {
