@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::defaults::{self, Row, Task};
 use crate::families::original;
-use crate::{Activation, SpecError, ignorable};
+use crate::ignorable::{self, MASK_SWITCH};
+use crate::{Activation, SpecError};
 
 /// Most layers a configuration may ask for.
 const MAX_LAYERS: usize = 10_000;
@@ -283,10 +284,16 @@ impl Config {
         }
     }
 
-    /// Whether a decoder's tokens see later ones. The reference asks `not config.is_causal`, so `null`
-    /// is not the same as nothing.
+    /// Allows `is_causal`: the attention of this family looks ahead where that says so.
+    pub(crate) fn may_look_ahead(&self) {
+        self.ignore(&[MASK_SWITCH]);
+    }
+
+    /// Whether the tokens of a decoder that may look ahead do. The reference asks `not config.is_causal`,
+    /// so `null` is not the same as nothing.
     pub(crate) fn looks_ahead(&self) -> Result<bool, SpecError> {
-        Ok(self.mentions("is_causal") && !self.flag("is_causal")?)
+        let allowed = self.log.borrow().read.contains(&self.path_of(MASK_SWITCH));
+        Ok(allowed && self.mentions(MASK_SWITCH) && !self.flag(MASK_SWITCH)?)
     }
 
     /// Whether this window is as long as the longest record that the model was trained for. Does not log.

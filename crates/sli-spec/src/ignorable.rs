@@ -146,7 +146,7 @@ const OFF: &[&str] = &[
 ];
 
 /// Every decoder is causal unless this says otherwise, and `null` does.
-const MASK_SWITCH: &str = "is_causal";
+pub(crate) const MASK_SWITCH: &str = "is_causal";
 
 /// Whether an unread key is known not to matter with this value. `of_class`: the type's own class
 /// declares the key.

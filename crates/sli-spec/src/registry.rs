@@ -4,7 +4,7 @@ use crate::families::{
     bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
     llama_remote, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
-use crate::{Config, ModelSpec, SpecError, Task};
+use crate::{Config, Mixer, ModelSpec, SpecError, Task};
 use serde::Serialize;
 
 /// A description and what was noticed on the way.
@@ -233,14 +233,22 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
             closest,
         });
     };
-    let spec = (row.describe)(config)?;
+    let described = |config: &Config| {
+        let spec = (row.describe)(config)?;
+        if config.looks_ahead()? {
+            looking_ahead(config, spec)
+        } else {
+            Ok(spec)
+        }
+    };
+    let spec = described(config)?;
     let (unread, refused): (Vec<_>, Vec<_>) = config
         .unread()
         .into_iter()
         .partition(|key| options.allow_unread.contains(key));
     if refused.is_empty() {
         let task = config.class()?.task;
-        let untied = config.untied().and_then(|own| (row.describe)(&own).ok());
+        let untied = config.untied().and_then(|own| described(&own).ok());
         let untied = untied.filter(|own| *own != spec).map(Box::new);
         Ok(Built {
             spec,
@@ -251,6 +259,34 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
     } else {
         Err(SpecError::Unread { keys: refused })
     }
+}
+
+/// The same model whose tokens see later ones.
+fn looking_ahead(config: &Config, mut spec: ModelSpec) -> Result<ModelSpec, SpecError> {
+    let cannot = || config.unsupported("is_causal", "not every layer of this model can look ahead");
+    let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
+    let steps = layers.flat_map(|layer| &mut layer.steps);
+    for branch in steps.flat_map(|step| &mut step.branches) {
+        let mask = match &mut branch.mixer {
+            Mixer::Attention(attention) if attention.dynamic_mask.is_none() => &mut attention.mask,
+            Mixer::LatentAttention(attention) if attention.selection.is_none() => {
+                &mut attention.mask
+            }
+            Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
+                return Err(cannot());
+            }
+            Mixer::FeedForward(_)
+            | Mixer::MixtureOfExperts(_)
+            | Mixer::SparseFeedForward(_)
+            | Mixer::LowRank(_)
+            | Mixer::LayerInput(_)
+            | Mixer::Streams(_)
+            | Mixer::Linear(_)
+            | Mixer::Identity => continue,
+        };
+        *mask = mask.both_ways().ok_or_else(cannot)?;
+    }
+    Ok(spec)
 }
 
 /// The registered type that is spelled most alike, if at most a third of it differs.

@@ -382,8 +382,12 @@ impl<'c> Decoder<'c> {
         let embedding_norm = self
             .embedding_norm
             .map(|style| embedding.norm("embed_norm", self.hidden_size, style));
-        let mut spec = ModelSpec {
-            model_type: config.model_type()?,
+        let model_type = config.model_type()?;
+        if !is_remote(&model_type) {
+            config.may_look_ahead();
+        }
+        Ok(ModelSpec {
+            model_type,
             family: self.family,
             base_prefix: base,
             ignored,
@@ -404,11 +408,7 @@ impl<'c> Decoder<'c> {
                     .collect(),
                 head: head.build(config, [vocab_size, self.hidden_size])?,
             }],
-        };
-        if !is_remote(&spec.model_type) && config.looks_ahead()? {
-            look_ahead(config, &mut spec)?;
-        }
-        Ok(spec)
+        })
     }
 
     /// The shortest of what the layers' rotations were trained for.
@@ -745,30 +745,6 @@ impl<'c> Decoder<'c> {
         }))
     }
 }
-
-/// Lets every token see later ones (`is_causal: false`).
-fn look_ahead(config: &Config, spec: &mut ModelSpec) -> Result<(), SpecError> {
-    let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
-    let steps = layers.flat_map(|layer| &mut layer.steps);
-    for branch in steps.flat_map(|step| &mut step.branches) {
-        let mask = match &mut branch.mixer {
-            Mixer::Attention(attention) if attention.dynamic_mask.is_none() => &mut attention.mask,
-            Mixer::LatentAttention(attention) if attention.selection.is_none() => {
-                &mut attention.mask
-            }
-            Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
-                return Err(config.unsupported("is_causal", LOOKS_BACK));
-            }
-            _ => continue,
-        };
-        *mask = mask
-            .both_ways()
-            .ok_or_else(|| config.unsupported("is_causal", LOOKS_BACK))?;
-    }
-    Ok(())
-}
-
-const LOOKS_BACK: &str = "not every layer of this model can look ahead";
 
 /// One part of a tensor that holds several projections, and of its addend.
 fn fused(

@@ -29,7 +29,7 @@ pub fn gemma4(config: &Config) -> Result<ModelSpec, SpecError> {
     if let Some(last) = kinds.last_mut() {
         "full_attention".clone_into(last);
     }
-    let looks_ahead = config.looks_ahead()?;
+    config.may_look_ahead();
     let mut model = Gemma::new(config, kinds)?;
     if config.flag("enable_moe_block")? {
         model.experts = Some(model.gemma4_experts()?);
@@ -41,11 +41,6 @@ pub fn gemma4(config: &Config) -> Result<ModelSpec, SpecError> {
         .as_deref()
     {
         // Of text no token is a part of an image.
-        None | Some("vision") if looks_ahead => {
-            for mask in &mut model.masks {
-                *mask = mask.both_ways().unwrap_or(*mask);
-            }
-        }
         None | Some("vision") => {}
         Some("all") => {
             for mask in &mut model.masks {
