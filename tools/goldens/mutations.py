@@ -176,6 +176,8 @@ CHOICES_OF = {
     ("apertus", "hidden_act"): ["xielu", "xielu", "silu", "relu2"],
     ("mpt", "norm_type"): ["low_precision_layernorm"],
     ("gpt_bigcode", "multi_query"): [True, False],
+    # A threshold of the choice, in evaluation too.
+    ("phimoe", "router_jitter_noise"): [0.0, 0.01, 0.1, 0.5, 3.0],
     # Flash attention takes it, the reference's other attentions do not: `sli` refuses one that would matter.
     ("olmoe", "sliding_window"): [None, 4096],
 }

@@ -184,8 +184,8 @@ fn a_decoder_that_is_not_causal_looks_ahead_or_is_refused() {
     assert_eq!(masks("llama", json!({"is_causal": null})), Mask::Full);
     let windowed = json!({"is_causal": false, "sliding_window": 8});
     assert_eq!(masks("mistral", windowed), Mask::Window(8));
-    // The keys that dynamic mask attention keeps; code that is not the reference's.
-    for model_type in ["doge", "bert", "gpt2", "internlm"] {
+    // Keys that attention chooses, attentions that disagree, code that is not the reference's.
+    for model_type in ["doge", "nemotron", "stablelm", "bert", "gpt2", "internlm"] {
         for value in [json!(false), json!(null)] {
             let config = with(
                 json!({"model_type": model_type}),

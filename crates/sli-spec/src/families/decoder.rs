@@ -101,6 +101,8 @@ pub struct Decoder<'c> {
     pub logit_softcap: Option<f64>,
     /// The head has an addend.
     pub head_bias: bool,
+    /// `is_causal: false` is understood: the attentions of the reference agree on it.
+    pub may_look_ahead: bool,
     /// Attention of another kind, by layer; `None`: the usual.
     pub attention_of: MixerOf<'c>,
     /// Something other than the feed-forward network, by layer; `None`: the usual.
@@ -313,6 +315,7 @@ impl<'c> Decoder<'c> {
             logit_scale: 1.0,
             logit_softcap: None,
             head_bias: false,
+            may_look_ahead: true,
             attention_of: MixerOf::default(),
             feed_forward_of: MixerOf::default(),
         })
@@ -383,7 +386,7 @@ impl<'c> Decoder<'c> {
             .embedding_norm
             .map(|style| embedding.norm("embed_norm", self.hidden_size, style));
         let model_type = config.model_type()?;
-        if !is_remote(&model_type) {
+        if self.may_look_ahead && !is_remote(&model_type) {
             config.may_look_ahead();
         }
         Ok(ModelSpec {

@@ -101,6 +101,8 @@ pub fn nemotron(config: &Config) -> Result<ModelSpec, SpecError> {
     // Published files repeat the size of a head.
     let head_dim = Value::from(decoder.head_dim);
     config.neutral("kv_channels", &[head_dim], "it must be the size of a head")?;
+    // Eager attention looks ahead, the class's other one does not.
+    decoder.may_look_ahead = false;
     decoder.build()
 }
 
@@ -127,6 +129,8 @@ pub fn stablelm(config: &Config) -> Result<ModelSpec, SpecError> {
             ..Names::default()
         };
     }
+    // Eager attention looks ahead, the class's other one does not.
+    decoder.may_look_ahead = false;
     decoder.build()
 }
 
