@@ -35,9 +35,11 @@ ALIASES = {"gpt-sw3": "gpt2", "kimi_k2": "deepseek_v3"}
 
 # Where a difference is up to this many times what rounding does to the reference, it is rounding's.
 AS_FAR = 4.0
+# How weights are stored, as often as they stand here.
+DTYPES = [torch.float32, torch.float32, torch.bfloat16, torch.float16]
 
 
-def build(variant, config, folder, rng, respell):
+def build(variant, config, folder, rng, respell, dtypes=DTYPES):
     """A model of this configuration with random weights, saved; its outputs come from what was saved. Returns how its file is spelled."""
     torch.manual_seed(rng.randrange(1 << 30))
     cls = generate.model_class(variant)
@@ -53,7 +55,7 @@ def build(variant, config, folder, rng, respell):
                 scale, offset = rule
                 tensors[name] = (offset + scale * (2 * torch.rand(tensor.shape, dtype=torch.float64) - 1)).bfloat16().to(tensor.dtype)
         save_file(tensors, first / "model.safetensors", metadata={"format": "pt"})
-        dtype = rng.choice([torch.float32, torch.float32, torch.bfloat16, torch.float16])
+        dtype = rng.choice(dtypes)
         model, report = cls.from_pretrained(first, config=transformers.AutoConfig.from_pretrained(first), dtype=dtype, output_loading_info=True)
         problems = {key: value for key, value in report.items() if value}
         if problems:
@@ -168,12 +170,12 @@ def against_exact(variant, folder, ids, found, wanted, stack):
     return ours, theirs
 
 
-def check(variant, config, sli, rng, longest, alias=None, respell=False):
-    """(result, detail) of one model with records of up to `longest` tokens; `alias`: another name of its type."""
+def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=DTYPES):
+    """(result, detail) of one model with records of up to `longest` tokens; `alias`: another name of its type; `dtypes`: of its weights."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         try:
-            said = build(variant, config, place / "model", rng, respell)
+            said = build(variant, config, place / "model", rng, respell, dtypes)
             model = generate.load({**variant, "name": "compare"}, place / "model")
             ids = inputs_of(model.config.get_text_config(), rng, longest)
             reference = []
@@ -231,6 +233,7 @@ def main():
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--goldens", action="store_true")
     arguments.add_argument("--longest", type=int, default=90, help="tokens of the longest record, where positions allow")
+    arguments.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of all stored weights; otherwise drawn")
     arguments.add_argument("--verbose", action="store_true")
     options = arguments.parse_args()
     listed = json.loads(subprocess.run([options.sli, "architectures", "--json"], capture_output=True, text=True, check=True).stdout)
@@ -243,6 +246,7 @@ def main():
             key = name if options.goldens else variant["base"]
             first.setdefault(key, (model_type, variant))
     totals, bad = {}, 0
+    dtypes = [getattr(torch, options.dtype)] if options.dtype else DTYPES
     for alias, model_type in ALIASES.items():
         if alias in supported and (not options.types or alias in options.types) and not options.goldens:
             variant = next(variant for variant in variants.values() if generate.base_of(variant)["config"]["model_type"] == model_type)
@@ -262,7 +266,7 @@ def main():
                     tried = {**variant, "class": cls or generate.model_class(variant).__name__}
                     config["architectures"] = changes["architectures"] = [tried["class"]]
                 try:
-                    result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0)
+                    result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0, dtypes)
                 except Exception:
                     result, detail = "ERROR", traceback.format_exc().strip().replace("\n", " ")[-300:]
                 if result != "skipped" or not options.variants:

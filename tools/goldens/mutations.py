@@ -360,9 +360,20 @@ WITH_HEAD_DIM = (
     "granitemoe_swa granitemoeshared nanochat olmo olmo2 olmo3 olmoe persimmon phi phi3 phimoe qwen2 qwen2_moe qwen3_moe smollm3 stablelm starcoder2"
 ).split()
 
+# Types that look ahead where the file says that they are not causal, alike by every attention of the reference.
+LOOKING_AHEAD = (
+    "afmoe apertus arcee aria_text axk1 beam bitnet cohere cohere2 cohere2_moe cohere_compass_text cosmos3_edge_text cwm deepseek_v2 deepseek_v3 diffllama dots1 "
+    "emu3_text_model ernie4_5 ernie4_5_moe exaone4 exaone_moe flex_olmo flint gemma gemma2 gemma3_text gemma4_text gemma4_unified_text glm glm4 glm4_moe "
+    "glm4_moe_lite gpt_oss granite granite_docling_text granite_swa granitemoe granitemoe_swa granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe hy_v3 "
+    "hyperclovax internlm3 iquestcoder jais2 kolibri1 laguna llama longcat_flash mellum mimo_v2_flash minicpm3 minimax_m2 ministral ministral3 mistral mistral4 "
+    "mixtral nanochat olmo olmo2 olmo3 olmoe persimmon phi3 phimoe qwen2 qwen2_moe qwen3 qwen3_moe seed_oss smollm3 solar_open starcoder2 vaultgemma youtu"
+).split()
+
 
 def drawn(rng, base):
     beside = {"head_dim": None} if base["model_type"] in WITH_HEAD_DIM else {}
+    if base["model_type"] in LOOKING_AHEAD and "is_causal" not in base:
+        beside["is_causal"] = True
     config = {**beside, **UNLISTED.get(base["model_type"], {}), **copy.deepcopy(base)}
     probe = random.Random(0)
     keys = [key for key, value in config.items() if other(probe, key, value, config) is not Nothing or key == "rope_parameters"]
@@ -397,7 +408,8 @@ def drawn(rng, base):
         if key == "sliding_window" and "use_sliding_window" in config:
             config["use_sliding_window"] = changes["use_sliding_window"] = True
     for key in {**beside, **UNLISTED.get(base["model_type"], {})}:
-        if config.get(key) is None and key not in base:
+        undrawn = key not in changes if key == "is_causal" else config.get(key) is None  # null is not causal
+        if undrawn and key not in base:
             config.pop(key, None)
     if config["model_type"] == "qwen2_moe" and "sliding_attention" in (config.get("layer_types") or []):
         # The class makes the window 0 where it is not used; such a layer would see nothing.
