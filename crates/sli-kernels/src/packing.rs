@@ -93,11 +93,30 @@ impl SimdOp for PackRows<'_> {
         } = self;
         let per_word = if kind == PackedKind::F32 { 1 } else { 2 };
         let (panel_bytes, row_bytes) = (PackedWeights::bytes_for(1, k, kind), k * element.size());
-        let mut words = vec![0_u32; PANEL * CHUNK];
+        // Rows that are words as they are stored need no turning into words.
+        let stored = holds(element, kind) && k.is_multiple_of(per_word);
+        let mut words = if stored {
+            Vec::new()
+        } else {
+            vec![0_u32; PANEL * CHUNK]
+        };
         let (mut lane, mut raw) = (first_lane, raw);
         for panel in panels.chunks_exact_mut(panel_bytes) {
             let count = (raw.len() / row_bytes).min(PANEL - lane);
             let (rows, rest) = raw.split_at(count * row_bytes);
+            if stored {
+                Transpose {
+                    from: rows,
+                    stride: row_bytes,
+                    rows: count,
+                    steps: k / per_word,
+                    lane,
+                    to: columns(kind, 0, panel),
+                }
+                .run(s);
+                (lane, raw) = (0, rest);
+                continue;
+            }
             for first in (0..k).step_by(CHUNK * per_word) {
                 let len = (k - first).min(CHUNK * per_word);
                 let steps = len.div_ceil(per_word);
@@ -108,20 +127,13 @@ impl SimdOp for PackRows<'_> {
                     let part = &row[first * element.size()..(first + len) * element.size()];
                     row_words(s, part, element, kind, &mut words[..steps]);
                 }
-                let panel = &mut panel[first * PANEL * kind.element_size()..];
-                let to = match kind {
-                    PackedKind::F32 | PackedKind::Bf16 | PackedKind::Bf16Dot => {
-                        Words::Whole(bytemuck::cast_slice_mut(panel))
-                    }
-                    PackedKind::F16 => Words::Halves(bytemuck::cast_slice_mut(panel)),
-                };
                 Transpose {
-                    from: &words,
-                    stride: CHUNK,
+                    from: bytemuck::cast_slice(&words),
+                    stride: 4 * CHUNK,
                     rows: count,
                     steps,
                     lane,
-                    to,
+                    to: columns(kind, first, panel),
                 }
                 .run(s);
             }
@@ -130,17 +142,32 @@ impl SimdOp for PackRows<'_> {
     }
 }
 
-/// Turns stored elements into words of the kind: an `f32` each, or pairs of 16-bit elements; the
-/// second half of an odd one is zero.
-#[inline(always)]
-fn row_words<S: Simd>(s: S, raw: &[u8], element: Element, kind: PackedKind, words: &mut [u32]) {
-    let same = matches!(
+/// The columns of a panel from element `first` of its rows on.
+fn columns(kind: PackedKind, first: usize, panel: &mut [u8]) -> Words<'_> {
+    let panel = &mut panel[first * PANEL * kind.element_size()..];
+    match kind {
+        PackedKind::F32 | PackedKind::Bf16 | PackedKind::Bf16Dot => {
+            Words::Whole(bytemuck::cast_slice_mut(panel))
+        }
+        PackedKind::F16 => Words::Halves(bytemuck::cast_slice_mut(panel)),
+    }
+}
+
+/// Whether stored elements are those of the kind.
+const fn holds(element: Element, kind: PackedKind) -> bool {
+    matches!(
         (element, kind),
         (Element::F32, PackedKind::F32)
             | (Element::F16, PackedKind::F16)
             | (Element::Bf16, PackedKind::Bf16 | PackedKind::Bf16Dot)
-    );
-    if same {
+    )
+}
+
+/// Turns stored elements into words of the kind: an `f32` each, or pairs of 16-bit elements; the
+/// second half of an odd one is zero.
+#[inline(always)]
+fn row_words<S: Simd>(s: S, raw: &[u8], element: Element, kind: PackedKind, words: &mut [u32]) {
+    if holds(element, kind) {
         let (whole, rest) = words.split_at_mut(raw.len() / 4);
         bytemuck::cast_slice_mut(whole).copy_from_slice(&raw[..raw.len() / 4 * 4]);
         if let [last] = rest {

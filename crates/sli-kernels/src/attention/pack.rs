@@ -99,8 +99,8 @@ impl PackHead<'_> {
                 }
                 let to = Words::Whole(&mut panel[chunk * PANEL..]);
                 Transpose {
-                    from: &words,
-                    stride,
+                    from: bytemuck::cast_slice(&words),
+                    stride: 4 * stride,
                     rows: end - first,
                     steps,
                     lane: 0,

@@ -17,9 +17,10 @@ pub(crate) enum Words<'a> {
 }
 
 /// Writes rows of words into the columns `lane ..` of a panel whose first step is that of the first
-/// word. Row `i` is `from[i * stride ..][..steps]`.
+/// word. Row `i` is the `4 * steps` bytes from byte `i * stride` of `from` on, at any alignment.
 pub(crate) struct Transpose<'a> {
-    pub from: &'a [u32],
+    pub from: &'a [u8],
+    /// Bytes.
     pub stride: usize,
     pub rows: usize,
     pub steps: usize,
@@ -32,7 +33,9 @@ impl SimdOp for Transpose<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        assert!(self.lane + self.rows <= PANEL && (self.rows == 0 || self.steps <= self.stride));
+        assert!(
+            self.lane + self.rows <= PANEL && (self.rows <= 1 || 4 * self.steps <= self.stride)
+        );
         let (whole_rows, whole_steps) = if self.lane.is_multiple_of(S::LANES) {
             (
                 self.rows / S::LANES * S::LANES,
@@ -44,22 +47,38 @@ impl SimdOp for Transpose<'_> {
         let mut block = [0_u32; MAX_LANES * MAX_LANES];
         for row in (0..whole_rows).step_by(S::LANES) {
             for step in (0..whole_steps).step_by(S::LANES) {
-                let last = (row + S::LANES - 1) * self.stride + step + S::LANES;
+                let first = row * self.stride + 4 * step;
+                let last = first + (S::LANES - 1) * self.stride + 4 * S::LANES;
                 assert!(last <= self.from.len());
-                // SAFETY: the last of the rows is in bounds, and `block` holds any square.
+                let lane = self.lane + row;
+                // SAFETY: the last of the rows is in bounds, `square` holds all of the outcome, and `block` holds
+                // any square.
                 unsafe {
-                    let from = self.from.as_ptr().add(row * self.stride + step);
-                    s.transpose(from, self.stride, block.as_mut_ptr());
-                }
-                for (i, words) in block.chunks_exact(S::LANES).take(S::LANES).enumerate() {
-                    self.to.put(step + i, self.lane + row, words);
+                    let from = self.from.as_ptr().add(first);
+                    match &mut self.to {
+                        Words::Whole(to) => {
+                            let square = &mut to[step * PANEL + lane..];
+                            assert!(square.len() >= (S::LANES - 1) * PANEL + S::LANES);
+                            s.transpose(from, self.stride, square.as_mut_ptr(), PANEL);
+                        }
+                        Words::Halves(_) => {
+                            s.transpose(from, self.stride, block.as_mut_ptr(), S::LANES);
+                            for (i, words) in
+                                block.chunks_exact(S::LANES).take(S::LANES).enumerate()
+                            {
+                                self.to.put(step + i, lane, words);
+                            }
+                        }
+                    }
                 }
             }
         }
         for row in 0..self.rows {
             let first = if row < whole_rows { whole_steps } else { 0 };
-            let words = &self.from[row * self.stride..row * self.stride + self.steps];
-            for (step, &word) in words.iter().enumerate().skip(first) {
+            let words = &self.from[row * self.stride..][..4 * self.steps];
+            let words = words.as_chunks::<4>().0;
+            for (step, word) in words.iter().enumerate().skip(first) {
+                let word = u32::from_le_bytes(*word);
                 self.to.put(step, self.lane + row, &[word]);
             }
         }

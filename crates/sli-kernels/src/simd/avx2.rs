@@ -286,7 +286,7 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+    unsafe fn transpose(self, from: *const u8, stride: usize, to: *mut u32, to_stride: usize) {
         // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
         unsafe {
             let row = |i: usize| _mm256_loadu_si256(from.add(i * stride).cast());
@@ -309,8 +309,8 @@ impl Simd for Avx2 {
                     _mm256_permute2x128_si256::<0x20>(a, b),
                     _mm256_permute2x128_si256::<0x31>(a, b),
                 );
-                _mm256_storeu_si256(to.add(column * 8).cast(), low);
-                _mm256_storeu_si256(to.add((4 + column) * 8).cast(), high);
+                _mm256_storeu_si256(to.add(column * to_stride).cast(), low);
+                _mm256_storeu_si256(to.add((4 + column) * to_stride).cast(), high);
             }
         }
     }

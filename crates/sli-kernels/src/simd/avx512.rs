@@ -339,7 +339,7 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
     }
 
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+    unsafe fn transpose(self, from: *const u8, stride: usize, to: *mut u32, to_stride: usize) {
         // SAFETY: the token proves that the instructions exist; memory by the caller's promise.
         unsafe {
             let row = |i: usize| _mm512_loadu_si512(from.add(i * stride).cast());
@@ -379,7 +379,7 @@ impl<const NATIVE: bool> Simd for Avx512<NATIVE> {
                     _mm512_shuffle_i32x4::<0xdd>(ab_odd, cd_odd),
                 ];
                 for (i, x) in out.into_iter().enumerate() {
-                    _mm512_storeu_si512(to.add((4 * i + column) * 16).cast(), x);
+                    _mm512_storeu_si512(to.add((4 * i + column) * to_stride).cast(), x);
                 }
             }
         }

@@ -164,19 +164,22 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The largest lane; unspecified if one is NaN.
     fn maximum(self, a: Self::F) -> f32;
 
-    /// Transposes a square of [`Self::LANES`] rows of words, `stride` apart, into consecutive words.
+    /// Transposes a square of [`Self::LANES`] rows of words, `stride` bytes apart, into rows `to_stride` words
+    /// apart.
     ///
     /// # Safety
     ///
-    /// `from` must be valid for reading the rows, `to` for writing the square; any alignment.
+    /// `from` must be valid for reading the rows, `to` for writing those of the outcome; any alignment.
     #[inline(always)]
-    unsafe fn transpose(self, from: *const u32, stride: usize, to: *mut u32) {
+    unsafe fn transpose(self, from: *const u8, stride: usize, to: *mut u32, to_stride: usize) {
         for row in 0..Self::LANES {
             for column in 0..Self::LANES {
                 // SAFETY: within the square.
                 unsafe {
-                    *to.add(column * Self::LANES + row) =
-                        from.add(row * stride + column).read_unaligned();
+                    let word = from.add(row * stride + 4 * column);
+                    let word = word.cast::<[u8; 4]>().read();
+                    to.add(column * to_stride + row)
+                        .write_unaligned(u32::from_ne_bytes(word));
                 };
             }
         }
