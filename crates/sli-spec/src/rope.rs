@@ -179,6 +179,9 @@ pub struct RopeOptions<'a> {
     pub partial_keys: &'a [&'a str],
     /// The older `rope_scaling` object applies to this kind of layer.
     pub scaled: bool,
+    /// The class makes an object for each kind of layer of what the file has (Gemma 3, OLMo 3): a kind
+    /// that is missing or `null` turns plainly, and the older object stands inside.
+    pub converted: bool,
     /// The rotated part of the head if the file does not say.
     pub default_partial: f64,
     /// `rope_parameters` that the class assumes where the file has none.
@@ -201,6 +204,7 @@ impl RopeOptions<'_> {
             theta_keys: &["rope_theta"],
             partial_keys: &["partial_rotary_factor"],
             scaled: true,
+            converted: false,
             default_partial: 1.0,
             assumed: None,
             alpha: false,
@@ -220,14 +224,17 @@ impl Rope {
         let outer = Self::parameters(config, options)?;
         // Without effect on the types that have no original length.
         config.ignore(&["original_max_position_embeddings"]);
-        let (own, nested) = match (&outer, options.layer_type) {
+        let (own, outer, nested) = match (outer, options.layer_type) {
+            (Some(outer), Some(layer_type)) if options.converted => {
+                Self::converted(config, outer, layer_type, options)?
+            }
             (Some(outer), Some(layer_type)) if outer.mentions(layer_type) => {
                 match outer.nested(layer_type)? {
-                    Some(own) => (Some(own), true),
+                    Some(own) => (Some(own), Some(outer), true),
                     None => return Ok(None),
                 }
             }
-            _ => (outer.clone(), false),
+            (outer, _) => (outer.clone(), outer, false),
         };
         let source = Keys {
             config,
@@ -293,6 +300,32 @@ impl Rope {
             scaling,
             axis: PositionAxis::Token,
         }))
+    }
+
+    /// `(own, outer, nested)` of [`Keys`] where the class makes an object for each kind of layer.
+    fn converted(
+        config: &Config,
+        outer: Config,
+        layer_type: &str,
+        options: &RopeOptions<'_>,
+    ) -> Result<(Option<Config>, Option<Config>, bool), SpecError> {
+        if options.scaled && config.in_file("rope_scaling") && !outer.mentions(layer_type) {
+            // It is merged into an object that says `rope_type: default`.
+            if !outer.in_file("rope_type") {
+                let usual = [Value::from("default")];
+                outer.neutral("type", &usual, "the reference looks at `rope_type` only")?;
+            }
+            return Ok((Some(outer), None, true));
+        }
+        if outer.keys().next().is_some()
+            && !["full_attention", "sliding_attention"]
+                .iter()
+                .any(|kind| outer.mentions(kind))
+        {
+            let reason = "this type has one object for each kind of layer";
+            return Err(config.unsupported("rope_parameters", reason));
+        }
+        Ok((outer.nested(layer_type)?, Some(outer), true))
     }
 
     /// The object that describes the rotation, in either spelling, or what the class assumes.

@@ -205,6 +205,22 @@ fn a_window_of_which_the_attentions_of_the_reference_differ_is_refused_where_it_
 }
 
 #[test]
+fn rotations_by_kind_are_not_taken_from_keys_that_their_class_does_not_look_at() {
+    let yarn =
+        |key: &str| json!({key: "yarn", "factor": 4.0, "original_max_position_embeddings": 32});
+    for model_type in ["gemma3_text", "gemma3n_text", "olmo3"] {
+        let with = |keys| built(&with(json!({"model_type": model_type}), keys));
+        assert!(with(json!({"rope_scaling": yarn("rope_type")})).is_ok());
+        let error = with(json!({"rope_scaling": yarn("type")})).unwrap_err();
+        assert!(error.to_string().contains("`rope_type` only"), "{error}");
+        let error = with(json!({"rope_parameters": yarn("rope_type")})).unwrap_err();
+        assert!(error.to_string().contains("each kind of layer"), "{error}");
+    }
+    let beam = with(json!({"model_type": "beam"}), json!({"rope_theta": 300.0}));
+    assert_eq!(error(&beam), "config.json: nothing reads `rope_theta`");
+}
+
+#[test]
 fn remote_code_under_a_known_type_is_refused() {
     let jina = with(
         json!({"model_type": "bert", "architectures": ["JinaBertForMaskedLM"]}),

@@ -146,6 +146,7 @@ pub(super) fn rotations(
             config,
             &RopeOptions {
                 layer_type: Some(kind),
+                converted: true,
                 theta_keys,
                 scaled,
                 ..RopeOptions::new(head_dim)

@@ -502,14 +502,9 @@ pub fn olmo3(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     })?;
-    if let Some(kinds) = config.nested("rope_parameters")?
-        && !(kinds.mentions("full_attention") || kinds.mentions("sliding_attention"))
-    {
-        let reason = "this type has one object for each kind of layer";
-        return Err(config.unsupported("rope_parameters", reason));
-    }
     let full = RopeOptions {
         layer_type: Some("full_attention"),
+        converted: true,
         ..RopeOptions::new(decoder.head_dim)
     };
     // The class gives the base beside the object to full attention only.

@@ -158,8 +158,12 @@ pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.mask_by_layer_types(window, otherwise)?;
     let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
+        // Keys beside it complete an object of the file, never the one that the class assumes.
+        let theta_keys: &[&str] = if described { &["rope_theta"] } else { &[] };
         let options = RopeOptions {
             layer_type: Some(kind),
+            theta_keys,
+            scaled: described,
             ..RopeOptions::new(decoder.head_dim)
         };
         decoder.ropes[layer] = match kind.as_str() {
