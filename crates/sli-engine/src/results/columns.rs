@@ -20,6 +20,9 @@ use crate::journal::OutputFolder;
 
 /// A row group ends before the row that would bring its encoded rows over this many bytes.
 const GROUP_BYTES: usize = 4 << 20;
+/// Encoded rows that become arrays together, bytes; more only if one row has more. While arrays are encoded,
+/// indices and levels of their values take several times their own memory.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +70,7 @@ impl Kind {
     }
 }
 
-/// The cells of a column in the row group at hand.
+/// The cells of a column in the batch at hand.
 enum Builder {
     Text(StringBuilder),
     U32(UInt32Builder),
@@ -173,7 +176,9 @@ struct TableWriter<'a> {
     schema: SchemaRef,
     kinds: Vec<Kind>,
     builders: Vec<Builder>,
-    /// Encoded bytes and rows of the row group at hand.
+    /// Encoded bytes of the row group at hand.
+    group: usize,
+    /// Encoded bytes and rows of the batch at hand.
     bytes: usize,
     rows: usize,
     writer: ArrowWriter<BufWriter<DiskFile>>,
@@ -228,6 +233,7 @@ impl<'a> TableWriter<'a> {
             schema,
             builders: kinds.iter().copied().map(Builder::new).collect(),
             kinds,
+            group: 0,
             bytes: 0,
             rows: 0,
             writer: writer.map_err(|error| failed(name, error))?,
@@ -235,10 +241,13 @@ impl<'a> TableWriter<'a> {
     }
 
     fn append(&mut self, row: &[u8]) -> Result<Option<()>, ResultsError> {
-        if self.rows > 0 && self.bytes + row.len() > GROUP_BYTES {
-            self.flush()?;
+        if self.group > 0 && self.group + row.len() > GROUP_BYTES {
+            self.end_group()?;
+        } else if self.rows > 0 && self.bytes + row.len() > BATCH_BYTES {
+            self.write_batch()?;
         }
         let mut cells = RowDecoder(row);
+        self.group += row.len();
         self.bytes += row.len();
         self.rows += 1;
         let appended = self
@@ -248,7 +257,15 @@ impl<'a> TableWriter<'a> {
         Ok(appended.filter(|()| cells.0.is_empty()))
     }
 
-    fn flush(&mut self) -> Result<(), ResultsError> {
+    fn end_group(&mut self) -> Result<(), ResultsError> {
+        self.write_batch()?;
+        self.group = 0;
+        self.writer
+            .flush()
+            .map_err(|error| failed(self.name, error))
+    }
+
+    fn write_batch(&mut self) -> Result<(), ResultsError> {
         let arrays = self.builders.iter_mut().map(Builder::finish).collect();
         // What a long row made a builder grow to is not kept.
         self.builders = self.kinds.iter().copied().map(Builder::new).collect();
@@ -256,13 +273,12 @@ impl<'a> TableWriter<'a> {
         RecordBatch::try_new(Arc::clone(&self.schema), arrays)
             .map_err(ParquetError::from)
             .and_then(|batch| self.writer.write(&batch))
-            .and_then(|()| self.writer.flush())
             .map_err(|error| failed(self.name, error))
     }
 
     fn finish(mut self) -> Result<BufWriter<DiskFile>, ResultsError> {
         if self.rows > 0 {
-            self.flush()?;
+            self.end_group()?;
         }
         let mut writer = self
             .writer

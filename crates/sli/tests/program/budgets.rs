@@ -128,3 +128,18 @@ fn an_encoder_with_a_wide_feed_forward() {
     ];
     within_every_budget(&place, &[&run[..], &takes].concat());
 }
+
+#[test]
+fn tables_of_several_row_groups() {
+    let place = Place::new();
+    let sizes = [("hidden_size", 512), ("num_hidden_layers", 1)];
+    place.write_model("model", &sized(llama(), &sizes));
+    let line = |n: usize| json!({"input_ids": vec![n % 20; n % 3]}).to_string() + "\n";
+    place.write("in.jsonl", (0..4000).map(line).collect::<String>());
+    let run = ["run", "model", "--input", "in.jsonl", "--take", "embedding"];
+    let run = [&run[..], &["--memory", "38MiB", "--out", "out", "--json"]].concat();
+    let outcome = place.sli(&run).success();
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let peak = summary["peak_memory"].as_u64().unwrap();
+    assert!(0 < peak && peak <= 38 << 20, "{peak} bytes of 38 MiB");
+}
