@@ -202,6 +202,11 @@ pub(super) fn write_table(
             if table.append(&row)?.is_none() {
                 return Err(damaged);
             }
+            if row.len() > BATCH_BYTES {
+                // Its arrays are as large again, and more when they are written.
+                row = Vec::new();
+                table.write_batch()?;
+            }
         }
         table.finish()
     })
@@ -266,6 +271,9 @@ impl<'a> TableWriter<'a> {
     }
 
     fn write_batch(&mut self) -> Result<(), ResultsError> {
+        if self.rows == 0 {
+            return Ok(());
+        }
         let arrays = self.builders.iter_mut().map(Builder::finish).collect();
         // What a long row made a builder grow to is not kept.
         self.builders = self.kinds.iter().copied().map(Builder::new).collect();
@@ -277,9 +285,7 @@ impl<'a> TableWriter<'a> {
     }
 
     fn finish(mut self) -> Result<BufWriter<DiskFile>, ResultsError> {
-        if self.rows > 0 {
-            self.end_group()?;
-        }
+        self.end_group()?;
         let mut writer = self
             .writer
             .into_inner()
