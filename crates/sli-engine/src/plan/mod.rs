@@ -231,11 +231,13 @@ impl<'a> Planner<'a> {
         records: &'a RecordSpool,
         settings: &'a Settings,
     ) -> Result<Self, EngineError> {
-        let fixed = program_bytes(model)
-            + records.bytes_in_memory() as u64
-            + memory::take_bytes(&model.spec, &settings.takes);
         let sharing = sharing::sharing(&model.spec, records, settings);
         let division = Division::new(records, sharing.is_ok(), model.spec.prompt.len());
+        let longest = division.longest().max(1);
+        let fixed = program_bytes(model)
+            + records.bytes_in_memory() as u64
+            + memory::take_bytes(&model.spec, &settings.takes)
+            + memory::table_bytes(&settings.takes, longest);
         let mut row = memory::row_bytes(&model.spec, &settings.takes);
         if sharing.is_ok() {
             row += memory::SHARING_ROW_BYTES;
@@ -246,7 +248,7 @@ impl<'a> Planner<'a> {
             settings,
             fixed,
             row,
-            longest: division.longest().max(1),
+            longest,
             total: division.rows(0..records.len()).max(1),
             passing: Passing::of(model, settings.compute)?,
             staging: [

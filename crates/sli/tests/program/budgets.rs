@@ -143,3 +143,20 @@ fn tables_of_several_row_groups() {
     let peak = summary["peak_memory"].as_u64().unwrap();
     assert!(0 < peak && peak <= 38 << 20, "{peak} bytes of 38 MiB");
 }
+
+#[test]
+fn a_long_record_with_many_logits() {
+    let place = Place::new();
+    let sizes = [
+        ("vocab_size", 2000),
+        ("num_hidden_layers", 1),
+        ("max_position_embeddings", 4000),
+    ];
+    place.write_model("model", &sized(llama(), &sizes));
+    let ids: Vec<usize> = (0..4000).map(|token| token * 7 % 2000).collect();
+    place.write("in.jsonl", json!({"input_ids": ids}).to_string());
+    for best in ["topk:1000", "topk:300"] {
+        let run = ["run", "model", "--input", "in.jsonl", "--take", best];
+        within_every_budget(&place, &run);
+    }
+}
