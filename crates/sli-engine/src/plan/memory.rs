@@ -212,13 +212,9 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
     };
     let mut all = [Columns::default(); 11];
     all[0] = rows(hidden);
+    // The buffers of output and sum change places, also where there is one branch.
     all[2] = rows(hidden);
-    if step.branches.len() > 1 {
-        all[3] = rows(hidden);
-    } else {
-        // The buffers of sum and output change places.
-        all[3] = rows(hidden);
-    }
+    all[3] = rows(hidden);
     for branch in &step.branches {
         if branch.pre.is_some() {
             all[1] = rows(hidden);

@@ -61,18 +61,22 @@ pub(crate) trait Panel: Copy + Send + Sync + 'static {
     fn widened<S: Simd>(s: S, b: Self::B<S>) -> S::F;
 }
 
-/// Panels whose elements are multiplied as `f32`.
+/// Panels whose elements are multiplied as `f32`: bytes of a step, its [`Panel::WORDS`], [`Panel::NARROW`], and
+/// how [`Panel::weights`] reads.
 macro_rules! single_panel {
-    ($name:ident, $element:ty, $load:ident, $narrow:literal, $doc:literal) => {
-        #[doc = $doc]
+    (
+        $(#[$doc:meta])* $name:ident, $step_bytes:expr, $words:literal, $narrow:literal,
+        |$s:ident, $step:ident, $index:ident, $word:ident| $weights:expr
+    ) => {
+        $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name;
 
         impl Panel for $name {
             const NEW: Self = Self;
             const PER_STEP: usize = 1;
-            const WORDS: usize = 1;
-            const STEP_BYTES: usize = PANEL * size_of::<$element>();
+            const WORDS: usize = $words;
+            const STEP_BYTES: usize = $step_bytes;
             const NARROW: bool = $narrow;
             type A<S: Simd> = S::F;
             type B<S: Simd> = S::F;
@@ -84,9 +88,9 @@ macro_rules! single_panel {
             }
 
             #[inline(always)]
-            unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, _word: usize) -> S::F {
+            unsafe fn weights<S: Simd>($s: S, $step: *const u8, $index: usize, $word: usize) -> S::F {
                 // SAFETY: vector `index` lies within the step.
-                unsafe { s.$load(step.cast::<$element>().add(index * S::LANES)) }
+                unsafe { $weights }
             }
 
             #[inline(always)]
@@ -102,55 +106,37 @@ macro_rules! single_panel {
     };
 }
 
-single_panel!(F32Panel, f32, load, false, "`f32` weights.");
 single_panel!(
-    F16Panel,
-    u16,
-    load_f16,
-    true,
-    "Binary16 weights, widened exactly."
+    /// `f32` weights.
+    F32Panel,
+    PANEL * 4,
+    1,
+    false,
+    |s, step, index, _word| s.load(step.cast::<f32>().add(index * S::LANES))
 );
-
-/// Pairs of bf16 weights, widened exactly: the lower halves, then the higher ones.
-#[derive(Clone, Copy)]
-pub(crate) struct Bf16Panel;
-
-impl Panel for Bf16Panel {
-    const NEW: Self = Self;
-    const PER_STEP: usize = 1;
-    const WORDS: usize = 2;
-    const STEP_BYTES: usize = PANEL * 4;
-    const NARROW: bool = true;
-    type A<S: Simd> = S::F;
-    type B<S: Simd> = S::F;
-
-    #[inline(always)]
-    unsafe fn activation<S: Simd>(s: S, from: *const u8) -> S::F {
-        // SAFETY: the caller's promise.
-        s.splat(unsafe { from.cast::<f32>().read() })
-    }
-
-    #[inline(always)]
-    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, word: usize) -> S::F {
-        // SAFETY: vector `index` lies within the step.
-        let pairs = unsafe { s.load_pairs(step.cast::<u32>().add(index * S::LANES)) };
+single_panel!(
+    /// Binary16 weights, widened exactly.
+    F16Panel,
+    PANEL * 2,
+    1,
+    true,
+    |s, step, index, _word| s.load_f16(step.cast::<u16>().add(index * S::LANES))
+);
+single_panel!(
+    /// Pairs of bf16 weights, widened exactly: the lower halves, then the higher ones.
+    Bf16Panel,
+    PANEL * 4,
+    2,
+    true,
+    |s, step, index, word| {
+        let pairs = s.load_pairs(step.cast::<u32>().add(index * S::LANES));
         if word == 0 {
             s.low_of_pairs(pairs)
         } else {
             s.high_of_pairs(pairs)
         }
     }
-
-    #[inline(always)]
-    fn multiply_add<S: Simd>(s: S, sum: S::F, a: S::F, b: S::F) -> S::F {
-        s.mul_add(a, b, sum)
-    }
-
-    #[inline(always)]
-    fn widened<S: Simd>(_s: S, b: S::F) -> S::F {
-        b
-    }
-}
+);
 
 /// Pairs of bf16 weights, multiplied with pairs of bf16 activations.
 #[derive(Clone, Copy)]

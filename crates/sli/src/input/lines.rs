@@ -154,8 +154,10 @@ impl Lines {
             }
             return Err(self.too_long(length));
         }
-        // It fits; the smallest budget that holds it is remembered.
-        let _ = self.allowance.check(LINE_COST * length);
+        // It fits, which the allowance remembers for the smallest budget.
+        self.allowance
+            .check(LINE_COST * length)
+            .map_err(|_| self.too_long(length))?;
         if self.number == 1 && self.line.starts_with("\u{feff}".as_bytes()) {
             self.line.drain(..3);
         }
