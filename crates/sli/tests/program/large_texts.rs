@@ -71,23 +71,25 @@ fn text(words: &[String], bytes: usize) -> String {
     text
 }
 
-/// Runs within a budget and compares the peak with it.
-fn within(place: &Place, input: &str, memory: &str, bytes: u64) {
-    let run = [
-        "run",
+/// A command on a dataset, within a budget.
+fn on<'a>(command: &'a str, input: &'a str, memory: &'a str) -> [&'a str; 10] {
+    [
+        command,
         "model",
         "--input",
         input,
-        "--out",
-        "out",
         "--max-length",
         "16",
         "--take",
         "scores",
         "--memory",
         memory,
-        "--json",
-    ];
+    ]
+}
+
+/// Runs within a budget and compares the peak with it.
+fn within(place: &Place, input: &str, memory: &str, bytes: u64) {
+    let run = [&on("run", input, memory)[..], &["--out", "out", "--json"]].concat();
     let outcome = place.sli(&run).success();
     let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
     let peak = summary["peak_memory"].as_u64().unwrap();
@@ -100,20 +102,7 @@ fn within(place: &Place, input: &str, memory: &str, bytes: u64) {
 
 /// What does not fit is refused with a budget, which then works.
 fn refused_then_within(place: &Place, input: &str, memory: &str, says: &str) {
-    let run = [
-        "run",
-        "model",
-        "--input",
-        input,
-        "--out",
-        "out",
-        "--max-length",
-        "16",
-        "--take",
-        "scores",
-        "--memory",
-        memory,
-    ];
+    let run = [&on("run", input, memory)[..], &["--out", "out"]].concat();
     let outcome = place.sli(&run).failure(4, &[says, "hint: --memory "]);
     assert!(!place.path("out").exists());
     let (_, flag) = outcome.stderr.split_once("hint: --memory ").unwrap();
@@ -125,19 +114,7 @@ fn refused_then_within(place: &Place, input: &str, memory: &str, says: &str) {
 /// The least budget that an ample plan names holds what comes before the pass too.
 fn least_of_an_ample_plan_works(place: &Place, input: &str) {
     let plan = |memory: &str| {
-        let arguments = [
-            "plan",
-            "model",
-            "--input",
-            input,
-            "--max-length",
-            "16",
-            "--take",
-            "scores",
-            "--memory",
-            memory,
-            "--json",
-        ];
+        let arguments = [&on("plan", input, memory)[..], &["--json"]].concat();
         place.sli(&arguments)
     };
     let ample: Value = serde_json::from_str(&plan("4GiB").success().stdout).unwrap();
