@@ -13,7 +13,7 @@ use sli_engine::results::ResultsError;
 use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
 
 use crate::error::Error;
-use crate::input::{self, Content, InputError, Place, RawRecord};
+use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord};
 use crate::memory::Allowance;
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
@@ -21,6 +21,9 @@ use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 const BATCH_BYTES: usize = 128 << 10;
 /// Records that are tokenised together.
 const BATCH_RECORDS: usize = 512;
+/// What is said of a text that begins with a mark, which becomes tokens as in Python.
+const MARKED: &str = "the first text begins with a byte order mark (U+FEFF), which is part of it as for Python's \
+                      open() and load_dataset(\"text\"); to be rid of it: sed -i '1s/^\\xef\\xbb\\xbf//' FILE";
 /// Records without tokens that get a warning of their own.
 const NAMED_WARNINGS: u64 = 3;
 
@@ -108,6 +111,15 @@ impl Preparer<'_> {
             watch(&counts);
             if batch.is_empty() {
                 break;
+            }
+            if counts.records == 0
+                && let Some(RawRecord {
+                    content: Content::Text(text),
+                    ..
+                }) = batch.first()
+                && text.starts_with(BYTE_ORDER_MARK)
+            {
+                warn(MARKED);
             }
             if bytes > 0 && tokenizer.is_none() {
                 tokenizer = Some(Tokenizer::load(

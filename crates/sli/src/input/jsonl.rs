@@ -9,7 +9,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visi
 use sli_engine::bytes::human;
 
 use super::error::InputError;
-use super::lines::Lines;
+use super::lines::{BYTE_ORDER_MARK, Lines};
 use super::place::Place;
 use super::raw::{Fields, KNOWN, RawRecord, UNSUPPORTED};
 use crate::memory::Allowance;
@@ -48,6 +48,8 @@ impl Iterator for JsonlReader {
             Ok(line) => line?,
             Err(error) => return Some(Err(error)),
         };
+        // As `datasets` reads such files; in a text it stays.
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         let number = self.number;
         self.number += 1;
         if let Err(error) = conversation_fits(line, &place, &self.allowance) {

@@ -1,6 +1,6 @@
 //! Lines of a file, one at a time, however long the file is.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,16 +15,24 @@ use crate::memory::Allowance;
 /// Longest line, bytes: what a record may occupy in memory before it is checked.
 pub const LINE_LIMIT: u64 = 64 << 20;
 
+/// What some programs of Windows put in front of a text; Python's text files and `datasets` leave it there.
+pub const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// Bytes that are read at a time.
+const BUFFER: usize = 1 << 18;
+
 /// Bytes that a byte of a line takes at most: the line, the text or the ids in it, the record's tokens.
 const LINE_COST: u64 = 8;
 
-/// Reads the lines of a UTF-8 file without their ends; a byte order mark is skipped, and so are
-/// lines of white space.
+/// Reads the lines of a UTF-8 file without their ends, which are those of Python's text files: `\n`, `\r\n` and
+/// `\r`. Lines of white space are skipped.
 pub struct Lines {
     allowance: Allowance,
     reader: BufReader<File>,
     path: Arc<PathBuf>,
     number: u64,
+    /// The last line ended with `\r`: a `\n` that follows is part of its end.
+    after_return: bool,
     limit: u64,
     line: Vec<u8>,
 }
@@ -37,12 +45,13 @@ impl Lines {
             source,
         };
         let file = File::open(path.as_path()).map_err(at)?;
-        let reader = BufReader::with_capacity(1 << 18, file);
+        let reader = BufReader::with_capacity(BUFFER, file);
         Ok(Self {
             allowance: allowance.clone(),
             reader,
             path,
             number: 0,
+            after_return: false,
             limit: LINE_LIMIT,
             line: Vec::new(),
         })
@@ -83,26 +92,42 @@ impl Lines {
         }
     }
 
-    /// Bytes of the rest of the line, up to `most`; none of them is kept.
-    fn skip(&mut self, most: u64) -> Result<u64, InputError> {
-        let mut skipped = 0;
-        while skipped <= most {
+    /// Passes to the end of the line, or beyond `most` bytes of it: of these, as many as `keep` says are added to
+    /// `line`. The result is how many they were; the end is not counted.
+    fn pass(&mut self, most: u64, keep: u64) -> Result<Passed, InputError> {
+        let mut passed = Passed::default();
+        while passed.bytes <= most {
             let buffer = match self.reader.fill_buf() {
                 Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.failed(error)),
             };
-            let end = buffer.iter().position(|&byte| byte == b'\n');
-            let (bytes, ended) = (
-                end.unwrap_or(buffer.len()),
-                end.is_some() || buffer.is_empty(),
-            );
-            self.reader.consume(bytes);
-            skipped += bytes as u64;
-            if ended {
+            if buffer.is_empty() {
+                passed.ended = true;
+                break;
+            }
+            let skipped = usize::from(self.after_return && buffer.first() == Some(&b'\n'));
+            self.after_return = false;
+            let buffer = buffer.get(skipped..).unwrap_or_default();
+            let end = buffer
+                .iter()
+                .position(|&byte| matches!(byte, b'\n' | b'\r'));
+            let own = buffer
+                .get(..end.unwrap_or(buffer.len()))
+                .unwrap_or_default();
+            let kept = keep.saturating_sub(passed.bytes).min(own.len() as u64) as usize;
+            self.line.extend(own.get(..kept).unwrap_or_default());
+            passed.bytes += own.len() as u64;
+            passed.any |= !buffer.is_empty();
+            self.after_return = end.is_some_and(|end| buffer.get(end) == Some(&b'\r'));
+            let consumed = skipped + own.len() + usize::from(end.is_some());
+            self.reader.consume(consumed);
+            if end.is_some() {
+                passed.ended = true;
                 break;
             }
         }
-        Ok(skipped)
+        Ok(passed)
     }
 
     fn too_long(&self, length: u64) -> InputError {
@@ -131,38 +156,36 @@ impl Lines {
     fn read(&mut self) -> Result<bool, InputError> {
         self.line.clear();
         self.line.shrink_to(1 << 20);
-        let most = self.allowance.most() / LINE_COST;
-        let read = (&mut self.reader)
-            .take(self.limit.min(most) + 2)
-            .read_until(b'\n', &mut self.line)
-            .map_err(|source| self.failed(source))?;
-        if read == 0 {
+        let most = self.limit.min(self.allowance.most() / LINE_COST);
+        let mut passed = self.pass(most, most)?;
+        if !passed.any {
             return Ok(false);
         }
         self.number += 1;
-        let ended = self.line.last() == Some(&b'\n');
-        if ended {
-            self.line.pop();
-            if self.line.last() == Some(&b'\r') {
-                self.line.pop();
+        if passed.bytes > most {
+            if !passed.ended {
+                passed.bytes += self.pass(self.limit, 0)?.bytes;
             }
+            return Err(self.too_long(passed.bytes));
         }
-        let mut length = self.line.len() as u64;
-        if length > self.limit.min(most) {
-            if !ended {
-                length += self.skip(self.limit)?;
-            }
-            return Err(self.too_long(length));
-        }
+        let length = passed.bytes;
         // It fits, which the allowance remembers for the smallest budget.
         self.allowance
             .check(LINE_COST * length)
             .map_err(|_| self.too_long(length))?;
-        if self.number == 1 && self.line.starts_with("\u{feff}".as_bytes()) {
-            self.line.drain(..3);
-        }
         Ok(true)
     }
+}
+
+/// A part of a line that was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    /// Its bytes, without its end.
+    bytes: u64,
+    /// The end of the line, or of the file, came.
+    ended: bool,
+    /// There was a line, perhaps an empty one.
+    any: bool,
 }
 
 fn contains(line: &[u8], key: &[u8]) -> bool {
@@ -210,20 +233,34 @@ mod tests {
         assert_eq!(lines(b"\n\r\n \t\n\xc2\xa0\n", 9), expected(&[]));
         assert_eq!(lines(b"a", 9), expected(&[(1, "a")]));
         assert_eq!(
-            lines(b"a\r\n\n b \nc\rd", 9),
-            expected(&[(1, "a"), (3, " b "), (4, "c\rd")])
+            lines(b"a\r\n\n b \nc\rd\r\re", 9),
+            expected(&[(1, "a"), (3, " b "), (4, "c"), (5, "d"), (7, "e")])
         );
-        assert_eq!(
-            lines("\u{feff}a\nb".as_bytes(), 9),
-            expected(&[(1, "a"), (2, "b")])
-        );
-        assert_eq!(lines("\u{feff}\nb".as_bytes(), 9), expected(&[(2, "b")]));
+        assert_eq!(lines(b"a\r", 9), expected(&[(1, "a")]));
+        assert_eq!(lines(b"\r\r\na\n\r\rb", 9), expected(&[(3, "a"), (6, "b")]));
+        // These end no line for Python's text files.
+        let others = "a\u{b}b\u{c}c\u{85}d\u{2028}e";
+        assert_eq!(lines(others.as_bytes(), 20), expected(&[(1, others)]));
+        let marked = [(1, "\u{feff}a"), (2, "b")];
+        assert_eq!(lines("\u{feff}a\nb".as_bytes(), 9), expected(&marked));
+    }
+
+    #[test]
+    fn ends_across_the_buffer() {
+        for before in [super::BUFFER - 2, super::BUFFER - 1, super::BUFFER] {
+            for end in ["\r", "\n", "\r\n"] {
+                let first = "a".repeat(before);
+                let found = lines(format!("{first}{end}b{end}").as_bytes(), 1 << 20).unwrap();
+                assert_eq!(found, [(1, first), (2, "b".into())], "{before} {end:?}");
+            }
+        }
     }
 
     #[test]
     fn long_lines_and_bad_bytes() {
         assert!(lines(b"123456789\r\n123456789", 9).is_ok());
         assert!(lines(b"a\n1234567890\n", 9).unwrap_err().contains("line 2"));
+        assert!(lines(b"a\r1234567890\r", 9).unwrap_err().contains("line 2"));
         assert!(
             lines(b"12345678901234567890", 9)
                 .unwrap_err()

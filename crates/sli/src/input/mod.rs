@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::InputError;
+pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
 pub use raw::{Content, RawRecord};
 

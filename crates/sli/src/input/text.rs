@@ -1,4 +1,4 @@
-//! Text files: a record a line.
+//! Text files: a record a line. A byte order mark is part of the first one, as for Python and `datasets`.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -39,6 +39,45 @@ fn text_gets_special_tokens_and_neither_padding_nor_cuts() {
 }
 
 #[test]
+fn lines_end_as_in_python() {
+    let place = Place::with_llama();
+    for text in ["the\rcat\r", "the\ncat", "the\r\n\rcat\r\n"] {
+        assert_eq!(
+            counts(&plan(&place, "in.txt", text, &[])),
+            (2, 4),
+            "{text:?}"
+        );
+        let lines = text
+            .replace("the", "{\"text\": \"a\"}")
+            .replace("cat", "{\"text\":\t\"b\"}");
+        assert_eq!(
+            counts(&plan(&place, "in.jsonl", lines, &[])),
+            (2, 4),
+            "{text:?}"
+        );
+    }
+    let outcome = plan(
+        &place,
+        "in.txt",
+        "the\u{b}cat\u{c}sat\u{85}on\u{2028}a\n",
+        &[],
+    );
+    assert_eq!(counts(&outcome).0, 1);
+    // A mark belongs to a text, and not to JSON, as for `datasets`.
+    let outcome = plan(&place, "in.txt", "\u{feff}the\ncat", &[]);
+    assert_eq!(counts(&outcome).0, 2);
+    assert!(
+        outcome
+            .stderr
+            .contains("warning: the first text begins with a byte order mark"),
+        "{outcome:?}"
+    );
+    let outcome = plan(&place, "in.jsonl", "\u{feff}{\"text\": \"the\"}", &[]);
+    assert_eq!(counts(&outcome), (1, 2));
+    assert!(!outcome.stderr.contains("warning"), "{outcome:?}");
+}
+
+#[test]
 fn conversations_get_no_second_beginning() {
     let place = Place::with_llama();
     let line = json!({"messages": [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "sat"}]});
