@@ -230,13 +230,7 @@ fn fill(batch: &mut Vec<RawRecord>, records: &mut input::Records) -> Result<usiz
         let record = record?;
         match &record.content {
             Content::Text(text) => bytes += text.len().max(1),
-            Content::Messages(messages) => {
-                bytes += messages
-                    .iter()
-                    .map(|message| message.to_string().len())
-                    .sum::<usize>()
-                    .max(1);
-            }
+            Content::Messages(conversation) => bytes += conversation.bytes().max(1),
             Content::Ids(ids) => tokens += ids.len(),
         }
         batch.push(record);
@@ -256,13 +250,13 @@ fn encode(
         match &mut record.content {
             Content::Ids(ids) => encoded[index].ids = std::mem::take(ids),
             Content::Text(text) => texts.push((index, &*text)),
-            Content::Messages(messages) => {
+            Content::Messages(conversation) => {
                 let Some(tokenizer) = &mut tokenizer else {
                     continue;
                 };
                 let text = tokenizer
                     .chat_template()?
-                    .render(messages)
+                    .render(conversation)
                     .map_err(|problem| {
                         let hint =
                             "give `text` or `input_ids` instead of `messages`, or another template";

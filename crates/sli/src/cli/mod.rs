@@ -60,6 +60,8 @@ Examples:
 Input, by extension:
   .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\", \"token_type_ids\"?}
             records need no padding: an \"attention_mask\" may hold nothing but ones
+            beside \"messages\", the chat template gets \"tools\", \"documents\" and the members of
+            \"chat_template_kwargs\"
   .txt      one text a line
   .parquet  the columns of .jsonl
   Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use sli_engine::bytes::human;
 
 use super::error::InputError;
 use super::lines::{BYTE_ORDER_MARK, Lines};
 use super::place::Place;
-use super::raw::{Fields, KNOWN, RawRecord, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RENDERING, RawRecord, UNSUPPORTED};
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
@@ -109,6 +110,7 @@ impl<'de> Deserialize<'de> for Fields {
                     let known = KNOWN
                         .iter()
                         .chain(&UNSUPPORTED)
+                        .chain(&RENDERING)
                         .find(|&&known| known == key.as_ref());
                     let Some(&key) = known else {
                         map.next_value::<IgnoredAny>()?;
@@ -129,7 +131,18 @@ impl<'de> Deserialize<'de> for Fields {
                         "input_ids" => fields.input_ids = ids(&mut map).map_err(named)?,
                         "token_type_ids" => fields.token_type_ids = ids(&mut map).map_err(named)?,
                         "attention_mask" => fields.attention_mask = ids(&mut map).map_err(named)?,
-                        "messages" => fields.messages = map.next_value().map_err(named)?,
+                        "messages" => fields.messages = list(&mut map).map_err(named)?,
+                        "tools" => fields.tools = json(&mut map).map_err(named)?,
+                        "documents" => fields.documents = json(&mut map).map_err(named)?,
+                        "chat_template_kwargs" => {
+                            fields.chat_template_kwargs = json(&mut map).map_err(named)?;
+                        }
+                        key if RENDERING.contains(&key) => {
+                            let value = json(&mut map).map_err(named)?;
+                            if value.is_some_and(|value| value != "false") {
+                                fields.rendering = Some(key);
+                            }
+                        }
                         other => {
                             if map.next_value::<Option<IgnoredAny>>()?.is_some() {
                                 fields.unsupported = Some(other);
@@ -147,6 +160,23 @@ impl<'de> Deserialize<'de> for Fields {
 
 fn ids<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Vec<u32>>, A::Error> {
     Ok(map.next_value::<Option<TokenIds>>()?.map(|ids| ids.0))
+}
+
+/// The text of a JSON value that is not null.
+fn json<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<String>, A::Error> {
+    let value = map.next_value::<Option<&'de RawValue>>()?;
+    Ok(value.map(|value| value.get().to_owned()))
+}
+
+/// The text of a JSON list.
+fn list<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<String>, A::Error> {
+    let text = json(map)?;
+    match &text {
+        Some(text) if !text.starts_with('[') => Err(A::Error::custom(
+            "invalid type: expected a list of messages",
+        )),
+        _ => Ok(text),
+    }
 }
 
 /// A string or an integer.
@@ -240,7 +270,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::parse;
-    use crate::input::{Content, Place, Position, RawRecord};
+    use crate::input::{Content, Conversation, Place, Position, RawRecord};
 
     fn record(line: &str) -> Result<RawRecord, String> {
         let place = Place {
@@ -274,7 +304,16 @@ mod tests {
             ("a/b", Content::Ids(vec![]))
         );
         let chat = record(r#"{"messages": [{"role": "user", "content": "x"}]}"#).unwrap();
-        assert!(matches!(chat.content, Content::Messages(messages) if messages.len() == 1));
+        assert!(matches!(chat.content, Content::Messages(_)));
+        let whole = record(
+            r#"{"tools": [{"a": 1.50}], "documents": null, "messages": [], "add_generation_prompt": false}"#,
+        );
+        let expected = Conversation {
+            messages: "[]".into(),
+            tools: Some(r#"[{"a": 1.50}]"#.into()),
+            ..Conversation::default()
+        };
+        assert_eq!(whole.unwrap().content, Content::Messages(expected));
     }
 
     #[test]
@@ -316,6 +355,10 @@ mod tests {
                 "expected a string or an integer",
             ),
             (r#"{"messages": "hi"}"#, "`messages`: invalid type"),
+            (
+                r#"{"messages": [], "continue_final_message": true}"#,
+                "`continue_final_message` of a record is not applied",
+            ),
             (r#"{"text": "a", "images": ["x.png"]}"#, "takes no `images`"),
             (
                 r#"{"input_ids": [5, 0], "attention_mask": [1, 0]}"#,
@@ -339,7 +382,7 @@ mod tests {
             assert!(error.ends_with("(in.jsonl, line 3)"), "{line}: {error}");
         }
         let deep = format!("{{\"messages\": {}", "[".repeat(100_000));
-        assert!(record(&deep).unwrap_err().contains("recursion limit"));
+        assert!(record(&deep).is_err());
         let deep = format!("{{\"unknown\": {}", "[".repeat(100_000));
         assert!(record(&deep).is_err());
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use error::InputError;
 pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
-pub use raw::{Content, RawRecord};
+pub use raw::{Content, Conversation, RawRecord};
 
 use crate::memory::Allowance;
 use jsonl::JsonlReader;

@@ -19,7 +19,7 @@ use super::columns::{json_value, type_name};
 use super::costs::Costs;
 use super::error::InputError;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, RawRecord, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RENDERING, RawRecord, UNSUPPORTED};
 use crate::guard::guarded;
 use crate::memory::Allowance;
 
@@ -175,7 +175,7 @@ fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {
 }
 
 fn is_known(name: &str) -> bool {
-    KNOWN.contains(&name) || UNSUPPORTED.contains(&name)
+    KNOWN.contains(&name) || UNSUPPORTED.contains(&name) || RENDERING.contains(&name)
 }
 
 /// The columns of a batch, in the few types that records are made from.
@@ -188,6 +188,10 @@ struct Columns {
     token_type_ids: Option<ArrayRef>,
     attention_mask: Option<ArrayRef>,
     messages: Option<ArrayRef>,
+    tools: Option<ArrayRef>,
+    documents: Option<ArrayRef>,
+    chat_template_kwargs: Option<ArrayRef>,
+    rendering: Vec<(&'static str, ArrayRef)>,
     unsupported: Vec<(&'static str, ArrayRef)>,
 }
 
@@ -206,7 +210,14 @@ impl Columns {
                 "token_type_ids" => &mut columns.token_type_ids,
                 "attention_mask" => &mut columns.attention_mask,
                 "messages" => &mut columns.messages,
+                "tools" => &mut columns.tools,
+                "documents" => &mut columns.documents,
+                "chat_template_kwargs" => &mut columns.chat_template_kwargs,
                 _ => {
+                    let renders = RENDERING.iter().find(|&&known| known == name);
+                    columns
+                        .rendering
+                        .extend(renders.map(|&known| (known, Arc::clone(array))));
                     let known = UNSUPPORTED.iter().find(|&&known| known == name);
                     columns
                         .unsupported
@@ -224,7 +235,9 @@ impl Columns {
                 )
             };
             let array = match (name, array.data_type()) {
-                (_, DataType::Null) => Some(Arc::clone(array)),
+                (_, DataType::Null) | ("tools" | "documents" | "chat_template_kwargs", _) => {
+                    Some(Arc::clone(array))
+                }
                 ("id", kind) if is_string(kind) || kind.is_integer() => {
                     cast(array, &DataType::Utf8View).ok()
                 }
@@ -255,6 +268,10 @@ impl Columns {
                 .filter(|array| !array.is_null(row) && !array.data_type().is_null())
                 .cloned()
         };
+        let json = |array: &Option<ArrayRef>| -> Result<Option<String>, String> {
+            let value = present(array).map(|array| json_value(&array, row));
+            Ok(value.transpose()?.map(|value| value.to_string()))
+        };
         let string = |array: ArrayRef| array.as_string_view().value(row).to_owned();
         Ok(Fields {
             id: present(&self.id).map(string),
@@ -268,13 +285,15 @@ impl Columns {
             attention_mask: present(&self.attention_mask)
                 .map(|array| ids("attention_mask", &array, row))
                 .transpose()?,
-            messages: match present(&self.messages)
-                .map(|array| json_value(&array, row))
-                .transpose()?
-            {
-                Some(serde_json::Value::Array(messages)) => Some(messages),
-                _ => None,
-            },
+            messages: json(&self.messages)?,
+            tools: json(&self.tools)?,
+            documents: json(&self.documents)?,
+            chat_template_kwargs: json(&self.chat_template_kwargs)?,
+            rendering: self
+                .rendering
+                .iter()
+                .find(|(_, array)| renders(array, row))
+                .map(|(name, _)| *name),
             unsupported: self
                 .unsupported
                 .iter()
@@ -296,6 +315,15 @@ fn ids(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<u32>, String> {
             None => Err(format!("`{name}`: an element is null")),
         })
         .collect()
+}
+
+/// Whether a cell is there, and not false.
+fn renders(array: &ArrayRef, row: usize) -> bool {
+    match array.data_type() {
+        DataType::Null => false,
+        DataType::Boolean => !array.is_null(row) && array.as_boolean().value(row),
+        _ => !array.is_null(row),
+    }
 }
 
 fn is_string(kind: &DataType) -> bool {

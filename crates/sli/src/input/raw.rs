@@ -24,7 +24,29 @@ pub enum Content {
     /// Tokens already.
     Ids(Vec<u32>),
     /// A conversation for the chat template.
-    Messages(Vec<serde_json::Value>),
+    Messages(Conversation),
+}
+
+/// What a chat template gets of a record, as JSON texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// `messages`: a list.
+    pub messages: String,
+    /// `tools`, where not null.
+    pub tools: Option<String>,
+    /// `documents`, where not null.
+    pub documents: Option<String>,
+    /// `chat_template_kwargs`, where not null: further variables of the template.
+    pub arguments: Option<String>,
+}
+
+impl Conversation {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        let more = [&self.tools, &self.documents, &self.arguments];
+        let more = more.into_iter().flatten().map(String::len).sum::<usize>();
+        self.messages.len() + more
+    }
 }
 
 /// The columns or keys of a record; a null is an absence.
@@ -36,8 +58,16 @@ pub struct Fields {
     pub text: Option<String>,
     /// `input_ids`.
     pub input_ids: Option<Vec<u32>>,
-    /// `messages`.
-    pub messages: Option<Vec<serde_json::Value>>,
+    /// `messages`, the text of a JSON list.
+    pub messages: Option<String>,
+    /// `tools`, JSON text.
+    pub tools: Option<String>,
+    /// `documents`, JSON text.
+    pub documents: Option<String>,
+    /// `chat_template_kwargs`, JSON text.
+    pub chat_template_kwargs: Option<String>,
+    /// The first of [`RENDERING`] that is present and not false.
+    pub rendering: Option<&'static str>,
     /// `token_type_ids`.
     pub token_type_ids: Option<Vec<u32>>,
     /// `attention_mask`: nothing but ones is allowed.
@@ -47,13 +77,23 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 6] = [
+pub const KNOWN: [&str; 9] = [
     "id",
     "text",
     "input_ids",
     "token_type_ids",
     "attention_mask",
     "messages",
+    "tools",
+    "documents",
+    "chat_template_kwargs",
+];
+
+/// Keys beside `messages` that would change how they are rendered; leaving them out would give wrong tokens.
+pub const RENDERING: [&str; 3] = [
+    "chat_template",
+    "add_generation_prompt",
+    "continue_final_message",
 ];
 
 /// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
@@ -85,7 +125,18 @@ impl Fields {
             contents.push(("input_ids", Content::Ids(ids)));
         }
         if let Some(messages) = self.messages {
-            contents.push(("messages", Content::Messages(messages)));
+            if let Some(key) = self.rendering {
+                let problem = format!("`{key}` of a record is not applied to its `messages`");
+                let hint = "remove the key; --chat-template and --chat-arg hold for all records";
+                return Err(InputError::record(&place, problem).with_hint(hint));
+            }
+            let conversation = Conversation {
+                messages,
+                tools: self.tools,
+                documents: self.documents,
+                arguments: self.chat_template_kwargs,
+            };
+            contents.push(("messages", Content::Messages(conversation)));
         }
         let id = self.id.unwrap_or_else(|| number.to_string());
         match (contents.pop(), contents.pop()) {

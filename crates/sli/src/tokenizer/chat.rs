@@ -15,11 +15,13 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
 use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::error::TokenizerError;
 use super::python_json::{Style, dumps};
 use super::template_syntax::without_generation_tags;
+use crate::input::Conversation;
 
 /// Steps that a template may take for a conversation: for any, for each of its bytes, for each pair of its
 /// messages, and at most. A step also pays for 64 bytes that the template makes.
@@ -98,7 +100,8 @@ impl CompiledTemplate {
     }
 
     /// The text of a conversation, without a generation prompt; an error says what the template refuses.
-    pub fn render(&mut self, messages: &[Map<String, Json>]) -> Result<String, String> {
+    pub fn render(&mut self, conversation: &Prepared) -> Result<String, String> {
+        let messages = conversation.messages.as_slice();
         let bytes: usize = messages.iter().map(text_bytes).sum();
         let (bytes, count) = (bytes as u64, messages.len() as u64);
         let steps = STEPS + STEPS_PER_BYTE * bytes + STEPS_PER_PAIR * count * count;
@@ -108,9 +111,12 @@ impl CompiledTemplate {
             context.insert(name.as_str(), Value::from(token.as_str()));
         }
         context.insert("messages", Value::from(Serde(messages)));
-        context.insert("tools", Value::from(()));
-        context.insert("documents", Value::from(()));
+        context.insert("tools", Value::from(Serde(&conversation.tools)));
+        context.insert("documents", Value::from(Serde(&conversation.documents)));
         context.insert("add_generation_prompt", Value::from(false));
+        for (name, value) in conversation.arguments.iter().flatten() {
+            context.insert(name, Value::from(Serde(value)));
+        }
         let rendered = self
             .environment
             .get_template("chat template")
@@ -122,12 +128,64 @@ impl CompiledTemplate {
     }
 }
 
-/// The messages of a conversation as transformers hands them to templates.
-pub fn prepare(messages: &[Json]) -> Result<Vec<Map<String, Json>>, String> {
+/// A conversation as transformers hands it to templates.
+#[derive(Debug)]
+pub struct Prepared {
+    messages: Vec<Map<String, Json>>,
+    tools: Option<Vec<Map<String, Json>>>,
+    documents: Option<Vec<Map<String, Json>>>,
+    arguments: Option<Map<String, Json>>,
+}
+
+/// Parameters of `apply_chat_template` that are no variables of a template.
+const PARAMETERS: [&str; 14] = [
+    "conversation",
+    "messages",
+    "tools",
+    "documents",
+    "chat_template",
+    "continue_final_message",
+    "tokenize",
+    "sanitize_control_tokens",
+    "padding",
+    "truncation",
+    "max_length",
+    "return_tensors",
+    "return_dict",
+    "return_assistant_tokens_mask",
+];
+
+/// A conversation as transformers hands it to templates.
+pub fn prepare(conversation: &Conversation) -> Result<Prepared, String> {
+    fn parsed<T: DeserializeOwned>(key: &str, text: &str, what: &str) -> Result<T, String> {
+        serde_json::from_str(text).map_err(|error| format!("`{key}` is not {what}: {error}"))
+    }
+    let messages: Vec<Json> = parsed("messages", &conversation.messages, "a list")?;
     if messages.is_empty() {
         return Err("`messages` is empty".into());
     }
-    messages.iter().map(prepared).collect()
+    let objects = |key: &str, text: &Option<String>| {
+        let text = text.as_ref();
+        text.map(|text| parsed(key, text, "a list of objects"))
+            .transpose()
+    };
+    let arguments: Option<Map<String, Json>> = conversation
+        .arguments
+        .as_ref()
+        .map(|text| parsed("chat_template_kwargs", text, "an object"))
+        .transpose()?;
+    let mut names = arguments.iter().flat_map(Map::keys);
+    if let Some(name) = names.find(|name| PARAMETERS.contains(&name.as_str())) {
+        return Err(format!(
+            "`chat_template_kwargs`: `{name}` cannot be set by a record"
+        ));
+    }
+    Ok(Prepared {
+        messages: messages.iter().map(prepared).collect::<Result<_, _>>()?,
+        tools: objects("tools", &conversation.tools)?,
+        documents: objects("documents", &conversation.documents)?,
+        arguments,
+    })
 }
 
 /// Bytes of the texts of a message, and a few for each of its values.
@@ -392,13 +450,17 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{CompiledTemplate, prepare};
+    use crate::input::Conversation;
 
     fn render(source: &str, messages: &Value) -> Result<String, String> {
         let now = Local.with_ymd_and_hms(2024, 7, 26, 12, 0, 0).unwrap();
         let variables = BTreeMap::from([("bos_token".to_owned(), "<s>".to_owned())]);
         CompiledTemplate::at(now, Path::new("chat_template.jinja"), source, variables)
             .map_err(|error| error.to_string())?
-            .render(&prepare(messages.as_array().unwrap())?)
+            .render(&prepare(&Conversation {
+                messages: messages.to_string(),
+                ..Conversation::default()
+            })?)
     }
 
     #[test]

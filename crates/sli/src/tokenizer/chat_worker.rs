@@ -12,13 +12,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::Local;
-use serde_json::{Map, Value};
 use sli_engine::bytes::human;
 use sli_engine::resident_memory;
 
-use super::chat::{CompiledTemplate, prepare};
+use super::chat::{CompiledTemplate, Prepared, prepare};
 use super::error::TokenizerError;
 use crate::guard::guarded;
+use crate::input::Conversation;
 
 /// Stack of the thread, bytes; what is not used takes no memory.
 const STACK: usize = 1 << 30;
@@ -27,11 +27,9 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// How often memory and time are looked at.
 const WATCH: Duration = Duration::from_millis(5);
 
-type Messages = Vec<Map<String, Value>>;
-
 /// A chat template that renders conversations, one after the other.
 pub struct ChatTemplate {
-    conversations: SyncSender<Messages>,
+    conversations: SyncSender<Prepared>,
     texts: Mutex<Receiver<Result<String, String>>>,
     memory: u64,
 }
@@ -45,7 +43,7 @@ impl ChatTemplate {
         variables: BTreeMap<String, String>,
         memory: u64,
     ) -> Result<Self, TokenizerError> {
-        let (conversations, incoming) = sync_channel::<Messages>(0);
+        let (conversations, incoming) = sync_channel::<Prepared>(0);
         let (outgoing, texts) = sync_channel(0);
         let (compiled, result) = sync_channel(0);
         let broken = |problem: String| TokenizerError::Broken {
@@ -68,8 +66,8 @@ impl ChatTemplate {
                     return drop(compiled.send(Err(TokenizerError::Broken { path, problem })));
                 }
             };
-            for messages in incoming {
-                let text = guarded(|| template.render(&messages)).and_then(|text| text);
+            for conversation in incoming {
+                let text = guarded(|| template.render(&conversation)).and_then(|text| text);
                 if outgoing.send(text).is_err() {
                     break;
                 }
@@ -91,9 +89,9 @@ impl ChatTemplate {
 
     /// The text of a conversation, without a generation prompt; an error says what the template refuses.
     /// After one about time or memory the template is still at work, and renders nothing further.
-    pub fn render(&self, messages: &[Value]) -> Result<String, String> {
-        let messages = prepare(messages)?;
-        let sent = self.conversations.send(messages);
+    pub fn render(&self, conversation: &Conversation) -> Result<String, String> {
+        let prepared = prepare(conversation)?;
+        let sent = self.conversations.send(prepared);
         sent.map_err(|_| "the chat template has failed before".to_owned())?;
         let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         watch(&texts, self.memory).map_err(|problem| format!("the chat template {problem}"))?

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use sli::input::Conversation;
 use sli::tokenizer::ChatTemplate;
 
 #[derive(Deserialize)]
@@ -36,7 +37,10 @@ fn templates_render_as_transformers_does() {
         let path = folder.join(&case.template);
         let source = fs_err::read_to_string(&path).unwrap();
         let template = ChatTemplate::new(&path, &source, tokens.clone(), u64::MAX).unwrap();
-        let rendered = template.render(&conversations[&case.conversation]);
+        let rendered = template.render(&Conversation {
+            messages: serde_json::to_string(&conversations[&case.conversation]).unwrap(),
+            ..Conversation::default()
+        });
         if rendered.as_ref().ok() != case.text.as_ref() {
             wrong.push(format!(
                 "{} / {}\n  {rendered:?}\n  {:?}",

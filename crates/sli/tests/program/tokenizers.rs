@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
+use sli::input::Conversation;
 use sli::memory::Allowance;
 use sli::tokenizer::Tokenizer;
 
@@ -51,7 +52,15 @@ fn tokens_are_those_of_transformers() {
             compare(&format!("{} cut", text.text), &ours[0].ids, cut);
         }
         if let Some(reference) = case.chat {
-            let text = whole.chat_template().unwrap().render(&cases.chat).unwrap();
+            let conversation = Conversation {
+                messages: serde_json::to_string(&cases.chat).unwrap(),
+                ..Conversation::default()
+            };
+            let text = whole
+                .chat_template()
+                .unwrap()
+                .render(&conversation)
+                .unwrap();
             let ours = whole.encode_chats(vec![&text]).unwrap();
             compare("chat", &ours[0].ids, &reference);
         }
