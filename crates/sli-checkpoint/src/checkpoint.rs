@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::error::CheckpointError;
 use crate::formats::index;
 use crate::identity::ModelIdentity;
-use crate::opening::{CONFIG_FILE, CONSOLIDATED_FILE, MAX_CONFIG, Opening, SINGLE_FILE};
+use crate::opening::{CONSOLIDATED_FILE, Opening, SINGLE_FILE};
 use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError};
 use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 
@@ -64,7 +64,7 @@ impl Checkpoint {
 
     /// [`Self::open`] on a folder from anywhere.
     pub fn open_with(source: Box<dyn ByteSource>) -> Result<Self, CheckpointError> {
-        let mut opening = Opening::new(source)?;
+        let mut opening = Opening::new(source);
         if let Some(bytes) = opening.read_index()? {
             let index = index::parse(&bytes).map_err(|problem| opening.index_error(problem))?;
             opening.add_shards(&index)?;
@@ -80,7 +80,7 @@ impl Checkpoint {
 
     /// Opens one weight file of a source.
     pub fn open_file(source: Box<dyn ByteSource>, file: &str) -> Result<Self, CheckpointError> {
-        let mut opening = Opening::new(source)?;
+        let mut opening = Opening::new(source);
         opening.add_file(file)?;
         opening.finish().map(Self::from)
     }
@@ -110,22 +110,6 @@ impl Checkpoint {
     /// Bytes of all tensors.
     pub fn stored_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.bytes).sum()
-    }
-
-    /// The text of the `config.json` beside the weights.
-    pub fn read_config_text(&self) -> Result<String, CheckpointError> {
-        self.read_text(CONFIG_FILE, MAX_CONFIG)
-    }
-
-    /// The text of a file beside the weights, of at most `limit` bytes.
-    pub fn read_text(&self, file: &str, limit: u64) -> Result<String, CheckpointError> {
-        let bytes = read_limited(&*self.source, file, limit)?;
-        self.bytes_read
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        String::from_utf8(bytes).map_err(|_| CheckpointError::NotUtf8 {
-            place: self.place(),
-            file: file.to_owned(),
-        })
     }
 
     /// What makes this the same model as another.

@@ -73,14 +73,6 @@ pub enum CheckpointError {
         /// The most that is read, in bytes.
         limit: u64,
     },
-    /// A text file that is not text.
-    #[error("{place}: `{file}` is not UTF-8")]
-    NotUtf8 {
-        /// The folder.
-        place: String,
-        /// The file.
-        file: String,
-    },
     /// The tensors of the checkpoint are not those of the model.
     #[error("{place}: the tensors do not fit the model\n{report}")]
     Coverage {
@@ -230,7 +222,7 @@ impl CheckpointError {
             Self::DuplicateTensor { .. } => {
                 "keep only the files of one version of the model".to_owned()
             }
-            Self::TextTooLarge { file, .. } | Self::NotUtf8 { file, .. } => {
+            Self::TextTooLarge { file, .. } => {
                 format!("download `{file}` again")
             }
             Self::Coverage { report, .. } => report.hint(),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Identity of a checkpoint: configuration and index by content, weight files by size and the content
-/// of their headers. A copied or touched folder is the same model.
+/// Identity of a checkpoint: its index by content, weight files by size and the content of their headers. A copied or touched folder is the same model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelIdentity {
     /// By file name.

@@ -11,10 +11,6 @@ use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 pub(crate) const CONSOLIDATED_FILE: &str = "consolidated.safetensors";
-pub(crate) const CONFIG_FILE: &str = "config.json";
-
-/// Largest `config.json` in bytes.
-pub(crate) const MAX_CONFIG: u64 = 16 << 20;
 
 /// A checkpoint that is being opened.
 pub(crate) struct Opening {
@@ -26,19 +22,14 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    pub fn new(source: Box<dyn ByteSource>) -> Result<Self, CheckpointError> {
-        let mut opening = Self {
+    pub fn new(source: Box<dyn ByteSource>) -> Self {
+        Self {
             source,
             files: Vec::new(),
             tensors: Vec::new(),
             identity: ModelIdentity::default(),
             bytes_read: 0,
-        };
-        if opening.source.exists(CONFIG_FILE)? {
-            let config = read_limited(&*opening.source, CONFIG_FILE, MAX_CONFIG)?;
-            opening.known_by_content(CONFIG_FILE, &config);
         }
-        Ok(opening)
     }
 
     fn known_by_content(&mut self, file: &str, content: &[u8]) {

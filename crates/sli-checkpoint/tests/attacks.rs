@@ -291,28 +291,6 @@ fn shards_that_both_hold_a_tensor_the_index_does_not_name() {
     );
 }
 
-#[test]
-fn a_configuration_that_is_no_text_or_endless() {
-    let sound = || MemorySource::new().with(FILE, safetensors(&[Tensor::counting("a", &[2])]));
-    let source = sound().with("config.json", [0xff, 0xff]);
-    let checkpoint = Checkpoint::open_with(Box::new(source)).expect("weights are sound");
-    let error = checkpoint.read_config_text().expect_err("no text");
-    assert!(matches!(error, CheckpointError::NotUtf8 { .. }), "{error}");
-    let source = sound().with("config.json", vec![b' '; (16 << 20) + 1]);
-    let error = Checkpoint::open_with(Box::new(source)).expect_err("endless");
-    assert!(
-        matches!(error, CheckpointError::TextTooLarge { .. }),
-        "{error}"
-    );
-    let checkpoint = Checkpoint::open_with(Box::new(sound())).expect("sound");
-    let error = checkpoint.read_config_text().expect_err("none");
-    assert!(
-        matches!(error, CheckpointError::Source(SourceError::NotFound { .. })),
-        "{error}"
-    );
-    assert!(!error.is_io() && !error.hint().is_empty());
-}
-
 /// Numbers of a configuration that do not fit the tensors, however absurd.
 #[test]
 fn absurd_descriptions_are_errors() {

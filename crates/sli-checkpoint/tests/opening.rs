@@ -80,11 +80,9 @@ fn index_then_single_file_then_consolidated_and_no_others() {
     let checkpoint = open().expect("sound");
     assert_eq!(names(&checkpoint), ["a", "b"]);
     assert_eq!(checkpoint.files().len(), 2);
-    assert_eq!(checkpoint.read_config_text().expect("text"), "{}");
 
     let single = Checkpoint::open(&folder.path().join("other.safetensors")).expect("sound");
     assert_eq!(names(&single), ["other"]);
-    assert_eq!(single.read_config_text().expect("text"), "{}");
 
     let error = Checkpoint::open(&folder.path().join("nothing")).expect_err("nothing");
     assert!(matches!(error, CheckpointError::NotThere { .. }), "{error}");
@@ -143,7 +141,6 @@ fn tensor_parallel_files_are_numbered_and_joined() {
 #[test]
 fn a_copied_or_touched_folder_is_the_same_model() {
     let files = [
-        ("config.json", b"{\"a\":1}".to_vec()),
         (
             "model.safetensors.index.json",
             index(&[("a", "x.safetensors")]),
@@ -183,16 +180,16 @@ fn a_copied_or_touched_folder_is_the_same_model() {
     let turned = safetensors(&[Tensor::counting("a", &[3, 2])]);
     for (name, content, sentence) in [
         (
-            "config.json",
-            b"{\"a\":2}".to_vec(),
-            "`config.json` has other content".to_owned(),
+            "model.safetensors.index.json",
+            [index(&[("a", "x.safetensors")]), b"\n".to_vec()].concat(),
+            "`model.safetensors.index.json` has other content".to_owned(),
         ),
         (
             "x.safetensors",
             wider.clone(),
             format!(
                 "`x.safetensors` had {} bytes and has {}",
-                files[2].1.len(),
+                files[1].1.len(),
                 wider.len()
             ),
         ),
@@ -207,14 +204,20 @@ fn a_copied_or_touched_folder_is_the_same_model() {
         assert_eq!(before.differences(&identity(there.path())), [sentence]);
     }
     write(there.path(), &files);
-    fs_err::remove_file(there.path().join("config.json")).expect("removed");
+    fs_err::rename(
+        there.path().join("x.safetensors"),
+        there.path().join("y.safetensors"),
+    )
+    .expect("renamed");
+    let other = index(&[("a", "y.safetensors")]);
+    write(there.path(), &[("model.safetensors.index.json", other)]);
     assert_eq!(
         before.differences(&identity(there.path())),
-        ["`config.json` is gone"]
-    );
-    assert_eq!(
-        identity(there.path()).differences(&before),
-        ["`config.json` is new"]
+        [
+            "`model.safetensors.index.json` has other content",
+            "`x.safetensors` is gone",
+            "`y.safetensors` is new"
+        ]
     );
 }
 
@@ -286,7 +289,7 @@ fn a_lost_disk_is_an_io_error_at_any_read() {
         }
         reads += 1;
     }
-    assert_eq!(reads, 5, "configuration, index, length, header, weight");
+    assert_eq!(reads, 4, "index, length, header, weight");
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use sli_checkpoint::CheckpointError;
+use sli_checkpoint::{CheckpointError, FolderError};
 use sli_spec::SpecError;
 
 use crate::journal::JournalError;
 use crate::results::ResultsError;
 use crate::take::TakeError;
+
+/// What helps where a file is not what it should be.
+pub(crate) const AGAIN: &str = "download it again";
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +92,19 @@ pub enum EngineError {
     /// A result file.
     #[error(transparent)]
     Results(#[from] ResultsError),
+}
+
+impl From<FolderError> for EngineError {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::Io { path, source } => Self::File { path, source },
+            FolderError::Unusable { path, problem } => Self::Unusable {
+                path,
+                problem,
+                hint: AGAIN,
+            },
+        }
+    }
 }
 
 impl EngineError {

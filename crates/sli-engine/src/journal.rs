@@ -21,6 +21,7 @@ use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sli_checkpoint::Found;
 
 use crate::durable::{Disk, DiskError, DiskFile};
 
@@ -28,6 +29,10 @@ use crate::durable::{Disk, DiskError, DiskFile};
 const WORK: &str = ".sli";
 const MANIFEST: &str = "run.json";
 const FORMAT: u64 = 1;
+/// How parts of a key begin that are files of the model's folder.
+const FILE_PART: &str = "model ";
+/// The value of such a part where there is no such file.
+const NO_FILE: &str = "not there";
 /// Bytes of activations hashed and written at a time.
 const PIECE: usize = 1 << 20;
 
@@ -124,6 +129,30 @@ impl RunKey {
         self.parts
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Adds what was read of a model's folder, as [`ModelFolder::record`] has it.
+    pub fn add_files(&mut self, record: &BTreeMap<String, Found>) {
+        for (name, found) in record {
+            let found = found.as_deref().unwrap_or(NO_FILE);
+            self.set(format!("{FILE_PART}{name}"), found);
+        }
+    }
+
+    /// Names of the files of the model's folder that the key knows.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.parts
+            .keys()
+            .filter_map(|name| name.strip_prefix(FILE_PART))
+    }
+
+    /// The key of the run that is in a folder, finished or not; `None` if there is none, or none that can
+    /// be read, which opening the folder will say. Nothing is locked: the run may go on meanwhile.
+    pub fn of_folder(folder: &Path) -> Option<Self> {
+        match State::read(&folder.join(WORK)) {
+            Ok(Some(state)) => Some(state.key),
+            _ => Some(Manifest::read(folder).ok()??.key),
+        }
     }
 
     /// The parts in which `now` differs from this, earlier, key.
@@ -441,6 +470,16 @@ impl OutputFolder {
     /// What the results depend on.
     pub fn key(&self) -> &RunKey {
         &self.key
+    }
+
+    /// Takes into the key what was read of the model's folder since it was made; durable with the next
+    /// checkpoint. A part that the key has already stays.
+    pub fn add_files(&mut self, record: &BTreeMap<String, Found>) {
+        let mut read = RunKey::new();
+        read.add_files(record);
+        for (name, value) in read.parts {
+            self.key.parts.entry(name).or_insert(value);
+        }
     }
 
     /// How far the run is.

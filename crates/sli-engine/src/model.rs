@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sli_checkpoint::{Binding, Checkpoint, Dtype};
+use sli_checkpoint::{Binding, Checkpoint, Dtype, ModelFolder};
 use sli_spec::{Config, ModelSpec, SpecError};
 
-use crate::error::EngineError;
+use crate::error::{AGAIN, EngineError};
 use crate::stages::WeightClock;
 use crate::tied::{HeadOrigin, settle_head};
 
 /// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
 pub struct Model {
-    /// The folder with `config.json` and the tokenizer.
-    pub folder: PathBuf,
+    /// The folder with `config.json` and the tokenizer, and what was read of it.
+    pub folder: ModelFolder,
     /// The description.
     pub spec: ModelSpec,
     /// The checkpoint.
@@ -34,13 +34,17 @@ pub struct OpenOptions {
     pub allow_unread: Vec<String>,
 }
 
+/// The description of a model, and the one that Meta's own files have in its place.
+const CONFIG: &str = "config.json";
+const PARAMS: &str = "params.json";
+
 /// Largest `config.json` that is read, bytes.
 const CONFIG_LIMIT: u64 = 64 << 20;
 
 impl Model {
     /// Opens the model in a folder, or the one whose single weights file this is.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
-        let folder = folder_of(path);
+        let folder = ModelFolder::new(folder_of(path));
         let built = describe_folder(&folder, options)?;
         refuse_packed(&folder, options)?;
         let checkpoint = Arc::new(Checkpoint::open(path)?);
@@ -49,7 +53,7 @@ impl Model {
 
     /// Binds a description to a checkpoint that is open already.
     pub fn bind(
-        folder: PathBuf,
+        folder: impl Into<ModelFolder>,
         mut built: sli_spec::Built,
         checkpoint: Arc<Checkpoint>,
     ) -> Result<Self, EngineError> {
@@ -58,7 +62,7 @@ impl Model {
         let mut spec = built.spec;
         drop_absent_parts(&mut spec, &binding);
         Ok(Self {
-            folder,
+            folder: folder.into(),
             spec,
             checkpoint,
             binding,
@@ -106,17 +110,18 @@ pub fn folder_of(path: &Path) -> PathBuf {
 
 /// Describes the model whose `config.json` is in this folder.
 pub fn describe_folder(
-    folder: &Path,
+    folder: &ModelFolder,
     options: &OpenOptions,
 ) -> Result<sli_spec::Built, EngineError> {
-    let path = folder.join("config.json");
-    let params = folder.join("params.json");
-    if !path.exists() && params.exists() {
-        return describe_params(folder, &params, options);
-    }
-    let text = read_description(&path)?;
+    let text = match read_description(folder, CONFIG)? {
+        Some(text) => text,
+        None => match read_description(folder, PARAMS)? {
+            Some(text) => return describe_params(folder, &text, options),
+            None => return Err(no_description(folder.path())),
+        },
+    };
     let wrong = |source| EngineError::Config {
-        path: path.clone(),
+        path: folder.join(CONFIG),
         source,
     };
     let config = Config::parse(&text).map_err(wrong)?;
@@ -127,33 +132,30 @@ pub fn describe_folder(
 }
 
 /// A description may say how packed weights unpack; plain ones would be run as if they had been.
-fn refuse_packed(folder: &Path, options: &OpenOptions) -> Result<(), EngineError> {
-    let path = folder.join("config.json");
-    if !path.exists() {
+fn refuse_packed(folder: &ModelFolder, options: &OpenOptions) -> Result<(), EngineError> {
+    let Some(text) = read_description(folder, CONFIG)? else {
         return Ok(());
-    }
+    };
     let refused = |source: SpecError| match &source {
         SpecError::Unsupported { key, .. } if options.allow_unread.contains(key) => Ok(()),
         _ => Err(EngineError::Config {
-            path: path.clone(),
+            path: folder.join(CONFIG),
             source,
         }),
     };
-    let config = Config::parse(&read_description(&path)?);
-    config
+    Config::parse(&text)
         .and_then(|config| config.plainly_stored())
         .or_else(refused)
 }
 
-/// Describes the model whose `params.json` this is; its weights tell the rest.
+/// Describes the model whose `params.json` says `text`; its weights tell the rest.
 fn describe_params(
-    folder: &Path,
-    path: &Path,
+    folder: &ModelFolder,
+    text: &str,
     options: &OpenOptions,
 ) -> Result<sli_spec::Built, EngineError> {
     const TABLE: &str = "tok_embeddings.weight";
-    let text = read_description(path)?;
-    let checkpoint = Checkpoint::open(folder)?;
+    let checkpoint = Checkpoint::open(folder.path())?;
     let name_of = |shard: usize| format!("{TABLE}#{shard}");
     let mut shards = 0;
     while checkpoint.tensor(&name_of(shards)).is_some() {
@@ -171,69 +173,47 @@ fn describe_params(
         embedding,
     };
     let wrong = |source| EngineError::Config {
-        path: path.to_path_buf(),
+        path: folder.join(PARAMS),
         source,
     };
-    let config = Config::of_params(&text, stored).map_err(wrong)?;
+    let config = Config::of_params(text, stored).map_err(wrong)?;
     let options = sli_spec::Options {
         allow_unread: options.allow_unread.clone(),
     };
     sli_spec::describe(&config, &options).map_err(wrong)
 }
 
-/// The text of a `config.json` or `params.json`.
-fn read_description(path: &Path) -> Result<String, EngineError> {
-    let unusable = |path: &Path, problem: &str, hint: &'static str| EngineError::Unusable {
-        path: path.to_path_buf(),
-        problem: problem.to_owned(),
-        hint,
+/// The text of a `config.json` or `params.json`, `None` if there is none.
+fn read_description(folder: &ModelFolder, name: &str) -> Result<Option<String>, EngineError> {
+    let Some(bytes) = folder.read(name, CONFIG_LIMIT)? else {
+        return Ok(None);
     };
-    let failed = |source| EngineError::File {
-        path: path.to_path_buf(),
-        source,
-    };
-    let again = "download it again";
-    let metadata = match fs_err::metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if is_absence(&error) => {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            return Err(if folder.is_dir() {
-                unusable(
-                    folder,
-                    "there is no config.json",
-                    "give the folder with config.json and its .safetensors files",
-                )
-            } else {
-                unusable(
-                    folder,
-                    "there is no such model",
-                    "check the path; models are not downloaded",
-                )
-            });
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    if !metadata.is_file() {
-        return Err(unusable(path, "it is not a regular file", again));
-    }
-    if metadata.len() > CONFIG_LIMIT {
-        let problem = format!("{} bytes are too many for a configuration", metadata.len());
-        return Err(unusable(path, &problem, again));
-    }
-    let bytes = fs_err::read(path).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let problem = format!("byte {} is not UTF-8", error.utf8_error().valid_up_to());
-        unusable(path, &problem, again)
-    })
+    let text = String::from_utf8(bytes).map_err(|error| EngineError::Unusable {
+        path: folder.join(name),
+        problem: format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()),
+        hint: AGAIN,
+    })?;
+    Ok(Some(text))
 }
 
-/// Whether the error says that there is nothing at the path.
-fn is_absence(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename
-    )
+/// There is no description of a model here.
+fn no_description(folder: &Path) -> EngineError {
+    let (problem, hint) = if folder.is_dir() {
+        (
+            "there is no config.json",
+            "give the folder with config.json and its .safetensors files",
+        )
+    } else {
+        (
+            "there is no such model",
+            "check the path; models are not downloaded",
+        )
+    };
+    EngineError::Unusable {
+        path: folder.to_path_buf(),
+        problem: problem.into(),
+        hint,
+    }
 }
 
 /// Removes heads whose weights the checkpoint lacks as a whole.

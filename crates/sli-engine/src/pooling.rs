@@ -3,13 +3,14 @@
 //! `--take embedding` follows the model's own files where it has them: `modules.json` and the
 //! pooling configuration that sentence-transformers writes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
+use sli_checkpoint::ModelFolder;
 use sli_kernels::MatRef;
 use sli_spec::{ModelSpec, Predicts};
 
-use crate::error::EngineError;
+use crate::error::{AGAIN, EngineError};
 use crate::take::Pooling;
 
 /// Where sentence-transformers writes how it treats a text, by the type of the model.
@@ -22,8 +23,8 @@ const TEXT_FILES: [&str; 7] = [
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 ];
-/// What helps where a file is not what it should be.
-const AGAIN: &str = "download it again";
+/// Largest file that is read, bytes.
+const FILE_LIMIT: u64 = 16 << 20;
 
 /// What to do with the normed end of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ impl From<Pooling> for Mode {
 /// The recipe for `--take embedding[:POOLING]`: as asked, else as the model's files say, else the
 /// last token of a causal model and the mean of any other.
 pub(crate) fn recipe(
-    folder: &Path,
+    folder: &ModelFolder,
     spec: &ModelSpec,
     asked: Option<Pooling>,
 ) -> Result<Recipe, EngineError> {
@@ -92,13 +93,12 @@ pub(crate) fn recipe(
 }
 
 /// The modules of a sentence-transformers model.
-fn modules(folder: &Path) -> Result<Option<Vec<Value>>, EngineError> {
-    let path = folder.join("modules.json");
-    match read_json(&path)? {
+fn modules(folder: &ModelFolder) -> Result<Option<Vec<Value>>, EngineError> {
+    match read_json(folder, "modules.json")? {
         None => Ok(None),
         Some(Value::Array(modules)) => Ok(Some(modules)),
         Some(_) => Err(EngineError::Unusable {
-            path,
+            path: folder.join("modules.json"),
             problem: "it is not a list".into(),
             hint: AGAIN,
         }),
@@ -111,7 +111,7 @@ fn kind(module: &Value) -> &str {
     full.rsplit('.').next().unwrap_or_default()
 }
 
-fn from_modules(folder: &Path, modules: &[Value]) -> Result<Option<Recipe>, EngineError> {
+fn from_modules(folder: &ModelFolder, modules: &[Value]) -> Result<Option<Recipe>, EngineError> {
     let unusable = |problem: String| EngineError::Unusable {
         path: folder.join("modules.json"),
         problem,
@@ -132,15 +132,13 @@ fn from_modules(folder: &Path, modules: &[Value]) -> Result<Option<Recipe>, Engi
                 if !inside {
                     return Err(unusable(format!("`{path}` points outside the folder")));
                 }
-                let file = folder.join(path).join("config.json");
-                let config = read_json(&file)?
-                    .ok_or_else(|| unusable(format!("`{}` is missing", file.display())))?;
-                recipe = Some(mode(&config).ok_or_else(|| {
-                    unusable(format!(
-                        "`{}` names no pooling that is known",
-                        file.display()
-                    ))
-                })?);
+                let file = Path::new(path).join("config.json").display().to_string();
+                let config = read_json(folder, &file)?
+                    .ok_or_else(|| unusable(format!("`{file}` is missing")))?;
+                recipe =
+                    Some(mode(&config).ok_or_else(|| {
+                        unusable(format!("`{file}` names no pooling that is known"))
+                    })?);
             }
             other => {
                 return Err(unusable(format!("the module `{other}` is not known")));
@@ -152,17 +150,16 @@ fn from_modules(folder: &Path, modules: &[Value]) -> Result<Option<Recipe>, Engi
 
 /// The length to which sentence-transformers cuts the texts of a model, tokens; `None` where its files name
 /// none, or are no such files.
-pub fn sentence_length(folder: &Path) -> Option<usize> {
+pub fn sentence_length(folder: &ModelFolder) -> Option<usize> {
     modules(folder).ok()??;
     let (_, settings) = text_settings(folder).ok()??;
     settings["max_seq_length"].as_u64()?.try_into().ok()
 }
 
-fn text_settings(folder: &Path) -> Result<Option<(PathBuf, Value)>, EngineError> {
+fn text_settings(folder: &ModelFolder) -> Result<Option<(&'static str, Value)>, EngineError> {
     for file in TEXT_FILES {
-        let path = folder.join(file);
-        if let Some(settings) = read_json(&path)? {
-            return Ok(Some((path, settings)));
+        if let Some(settings) = read_json(folder, file)? {
+            return Ok(Some((file, settings)));
         }
     }
     Ok(None)
@@ -170,27 +167,27 @@ fn text_settings(folder: &Path) -> Result<Option<(PathBuf, Value)>, EngineError>
 
 /// Refuses a model whose texts sentence-transformers changes before they become tokens: a record is taken as it
 /// is.
-fn check_texts(folder: &Path) -> Result<(), EngineError> {
-    let file = folder.join("config_sentence_transformers.json");
-    if let Some(settings) = read_json(&file)?
+fn check_texts(folder: &ModelFolder) -> Result<(), EngineError> {
+    let file = "config_sentence_transformers.json";
+    if let Some(settings) = read_json(folder, file)?
         && let Some(name) = settings["default_prompt_name"].as_str()
         && let Some(prompt) = settings["prompts"][name].as_str()
         && !prompt.is_empty()
     {
         return Err(EngineError::Unusable {
-            path: file,
+            path: folder.join(file),
             problem: format!("every text begins with the prompt {prompt:?}"),
             hint: "write it in front of the texts and choose a pooling: `--take embedding:mean`",
         });
     }
     let lowers = |settings: &Value| settings["do_lower_case"].as_bool() == Some(true);
-    if let Some((path, settings)) = text_settings(folder)?
+    if let Some((file, settings)) = text_settings(folder)?
         && lowers(&settings)
         // A tokenizer that does the same makes no difference.
-        && !read_json(&folder.join("tokenizer_config.json"))?.is_some_and(|file| lowers(&file))
+        && !read_json(folder, "tokenizer_config.json")?.is_some_and(|file| lowers(&file))
     {
         return Err(EngineError::Unusable {
-            path,
+            path: folder.join(file),
             problem: "`do_lower_case`: the tokenizer does not do it".into(),
             hint: "write the texts in lower case and choose a pooling: `--take embedding:mean`",
         });
@@ -228,29 +225,17 @@ fn mode(config: &Value) -> Option<Mode> {
     }
 }
 
-fn read_json(path: &Path) -> Result<Option<Value>, EngineError> {
-    let wrong = |source: std::io::Error| EngineError::File {
-        path: path.to_path_buf(),
-        source,
+fn read_json(folder: &ModelFolder, name: &str) -> Result<Option<Value>, EngineError> {
+    let Some(bytes) = folder.read(name, FILE_LIMIT)? else {
+        return Ok(None);
     };
-    let unusable = |problem: String| EngineError::Unusable {
-        path: path.to_path_buf(),
-        problem,
-        hint: AGAIN,
-    };
-    // Opening a pipe would wait for its other end.
-    match fs_err::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(wrong(error)),
-        Ok(metadata) if !metadata.is_file() => {
-            return Err(unusable("it is not a regular file".into()));
-        }
-        Ok(_) => {}
-    }
-    let bytes = fs_err::read(path).map_err(wrong)?;
     serde_json::from_slice(&bytes)
         .map(Some)
-        .map_err(|error| unusable(error.to_string()))
+        .map_err(|error| EngineError::Unusable {
+            path: folder.join(name),
+            problem: error.to_string(),
+            hint: AGAIN,
+        })
 }
 
 impl Recipe {
@@ -346,6 +331,6 @@ mod tests {
     #[test]
     fn a_path_outside_the_folder_is_refused() {
         let modules = [serde_json::json!({"type": "x.Pooling", "path": "../elsewhere"})];
-        assert!(from_modules("model".as_ref(), &modules).is_err());
+        assert!(from_modules(&"model".into(), &modules).is_err());
     }
 }

@@ -60,6 +60,8 @@ pub fn run(
     let phases = phases(model, plan.grain, settings.compute)?;
     let schedule = Schedule::new(model, &phases);
     let observation = Observation::open(model, records, settings, &folder)?;
+    // All that decides results has been read.
+    folder.add_files(&model.folder.record());
     let context = Context {
         model,
         records,

@@ -145,8 +145,8 @@ impl Ran {
         let counts = Arc::new(CountingSource::new(LocalSource::new(folder.path())));
         let source = Box::new(Arc::clone(&counts));
         let checkpoint = Arc::new(Checkpoint::open_with(source).unwrap());
-        let built = describe_folder(folder.path(), &OpenOptions::default()).unwrap();
-        let model = Model::bind(folder.path().into(), built, checkpoint).unwrap();
+        let built = describe_folder(&folder.path().into(), &OpenOptions::default()).unwrap();
+        let model = Model::bind(folder.path(), built, checkpoint).unwrap();
         let work = tempfile::tempdir().unwrap();
         let records = spool(&work.path().join("spool"), tokens);
         let memory = memory.unwrap_or_else(|| match plan(&model, &records, &settings(0)) {
@@ -313,12 +313,12 @@ fn a_failing_read_of_an_expert_ends_the_run() {
     let golden = Golden::open("mixtral-16-experts");
     let folder = tempfile::tempdir().unwrap();
     golden.write(folder.path(), Stored::F32);
-    let built = describe_folder(folder.path(), &OpenOptions::default()).unwrap();
+    let built = describe_folder(&folder.path().into(), &OpenOptions::default()).unwrap();
     let local = LocalSource::new(folder.path());
     // The header and the first layer's attention can be read.
     let failing = sli_checkpoint::source::FailingSource::new(local, 40, io::ErrorKind::BrokenPipe);
     let checkpoint = Arc::new(Checkpoint::open_with(Box::new(failing)).unwrap());
-    let model = Model::bind(folder.path().into(), built, checkpoint).unwrap();
+    let model = Model::bind(folder.path(), built, checkpoint).unwrap();
     let work = tempfile::tempdir().unwrap();
     let records = spool(&work.path().join("spool"), &[3, 1, 4, 1, 5]);
     let Opened::New(output) =

@@ -118,8 +118,8 @@ impl Job {
             .takes
             .iter()
             .any(|take| matches!(take, Take::Embedding(None)));
-        if let Some(length) = sli_engine::sentence_length(&self.model.folder)
-            && as_written
+        if as_written
+            && let Some(length) = sli_engine::sentence_length(&self.model.folder)
             && longest > length
         {
             terminal::warn(format_args!(

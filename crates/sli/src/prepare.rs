@@ -5,9 +5,10 @@
 //! demands of a record is checked here, before any weight is read: ids within the vocabulary, types
 //! within their table, lengths within its limit.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::ThreadPool;
+use sli_checkpoint::ModelFolder;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
@@ -84,7 +85,7 @@ pub struct Preparer<'a> {
     /// The dataset.
     pub input: &'a Path,
     /// The folder with the tokenizer; it is loaded when a record needs it.
-    pub tokenizer_folder: PathBuf,
+    pub tokenizer_folder: ModelFolder,
     /// What records must fulfil.
     pub rules: Rules,
     /// Where the tokenizer runs.

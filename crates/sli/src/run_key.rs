@@ -10,21 +10,19 @@ use blake3::Hasher;
 use sli_checkpoint::FileIdentity;
 use sli_engine::journal::RunKey;
 use sli_engine::take::Take;
-use sli_engine::{Model, Settings};
+use sli_engine::{EngineError, Model, Settings};
 use sli_kernels::{Compute, Isa};
 
 use crate::error::Error;
-use crate::tokenizer;
 
-/// Files that say how sentence embeddings are made.
-const POOLING_FILES: [&str; 2] = ["modules.json", "1_Pooling/config.json"];
-
-/// The key of a run.
+/// The key of a run. Of the model's folder it has what was read so far, and what `earlier`, the key of
+/// a run that may be the same, had read: only reading again tells what else counts.
 pub fn run_key(
     model: &Model,
     input: &Path,
     settings: &Settings,
     max_length: Option<usize>,
+    earlier: Option<&RunKey>,
 ) -> Result<RunKey, Error> {
     let mut key = RunKey::new();
     key.set("program", env!("CARGO_PKG_VERSION"))
@@ -36,24 +34,12 @@ pub fn run_key(
                 format!("{size} bytes, header {}", shorten(header))
             }
         };
-        key.set(format!("model {file}"), value);
+        key.set(format!("weights {file}"), value);
     }
-    for file in tokenizer::FILES {
-        if let Some(digest) = digest_if_there(&model.folder.join(file))? {
-            key.set(format!("model {file}"), digest);
-        }
+    for file in earlier.into_iter().flat_map(RunKey::files) {
+        model.folder.look(file).map_err(EngineError::from)?;
     }
-    if settings
-        .takes
-        .iter()
-        .any(|take| matches!(take, Take::Embedding(_)))
-    {
-        for file in POOLING_FILES {
-            if let Some(digest) = digest_if_there(&model.folder.join(file))? {
-                key.set(format!("model {file}"), digest);
-            }
-        }
-    }
+    key.add_files(&model.folder.record());
     let format = input.extension().unwrap_or_default().to_ascii_lowercase();
     key.set("input", digest(input)?)
         .set("input format", format.display());
@@ -81,14 +67,6 @@ pub fn compute_name(compute: Compute) -> &'static str {
     match compute {
         Compute::F32 => "f32",
         Compute::Bf16 => "bf16",
-    }
-}
-
-fn digest_if_there(path: &Path) -> Result<Option<String>, Error> {
-    if path.is_file() {
-        digest(path).map(Some)
-    } else {
-        Ok(None)
     }
 }
 

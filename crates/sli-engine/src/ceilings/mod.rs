@@ -88,7 +88,7 @@ impl Limits {
             }
         };
         let disk = cache.and_then(|cache| {
-            cache.disk(&model.folder).unwrap_or_else(|problem| {
+            cache.disk(model.folder.path()).unwrap_or_else(|problem| {
                 notice(problem);
                 None
             })

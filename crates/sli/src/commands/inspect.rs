@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport, ModelFolder};
 use sli_engine::bytes::human;
 use sli_engine::{EngineError, OpenOptions, describe_folder, folder_of, settle_head};
 use sli_spec::{Built, LengthLimit, Mask, Mixer, Predicts, Stack};
@@ -70,7 +70,7 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let options = OpenOptions {
         allow_unread: arguments.allow_unread.clone(),
     };
-    let mut built = describe_folder(&folder_of(path), &options)?;
+    let mut built = describe_folder(&ModelFolder::new(folder_of(path)), &options)?;
     let checkpoint = match Checkpoint::open(path) {
         Ok(checkpoint) => Arc::new(checkpoint),
         Err(error @ CheckpointError::NoWeights { .. }) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sli_engine::bytes::human;
-use sli_engine::journal::{Opened, OutputFolder};
+use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::RecordSpool;
 use sli_engine::{Summary, peak_memory};
 
@@ -24,7 +24,18 @@ const SPOOL: &str = "records";
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     let mut job = Job::open(&arguments.job)?;
-    let key = run_key(&job.model, &job.input, &job.settings, job.max_length)?;
+    let earlier = if arguments.fresh {
+        None
+    } else {
+        RunKey::of_folder(&arguments.out)
+    };
+    let key = run_key(
+        &job.model,
+        &job.input,
+        &job.settings,
+        job.max_length,
+        earlier.as_ref(),
+    )?;
     let existed = arguments.out.exists();
     let (mut folder, resumed) = match OutputFolder::open(&arguments.out, key, arguments.fresh)? {
         Opened::New(folder) => (folder, false),
@@ -90,6 +101,7 @@ fn records(job: &Job, folder: &mut OutputFolder) -> Result<RecordSpool, Error> {
     }
     let records = job.spool(&path)?;
     // From here on a kill does not cost the tokenisation again.
+    folder.add_files(&job.model.folder.record());
     folder.checkpoint()?;
     Ok(records)
 }

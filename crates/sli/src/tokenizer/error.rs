@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use sli_checkpoint::is_wrong_path;
+use sli_checkpoint::{FolderError, is_wrong_path};
 use sli_engine::bytes::{flag, human};
 
 /// A tokenizer that cannot be used.
@@ -53,6 +53,15 @@ pub enum TokenizerError {
         /// What it said.
         problem: String,
     },
+}
+
+impl From<FolderError> for TokenizerError {
+    fn from(error: FolderError) -> Self {
+        match error {
+            FolderError::Io { path, source } => Self::Read { path, source },
+            FolderError::Unusable { path, problem } => Self::Broken { path, problem },
+        }
+    }
 }
 
 impl TokenizerError {

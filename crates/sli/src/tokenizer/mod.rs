@@ -16,7 +16,6 @@ mod survey;
 mod template_syntax;
 
 use std::io::{BufReader, Seek};
-use std::path::{Path, PathBuf};
 
 use ::tokenizers::{
     Encoding, Token, TruncationDirection, TruncationParams, TruncationStrategy,
@@ -26,6 +25,7 @@ use ::tokenizers::{
 pub use chat_worker::ChatTemplate;
 pub use error::TokenizerError;
 
+use sli_checkpoint::ModelFolder;
 use sli_engine::bytes::human;
 
 use crate::guard::guarded;
@@ -39,20 +39,11 @@ const FILE_LIMIT: u64 = 1 << 30;
 /// How much longer a text can become by normalisation that takes characters apart.
 const APART: u64 = 2;
 
-/// Files of a model folder that decide how text becomes tokens.
-pub const FILES: [&str; 5] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-
 /// The tokenizer of a model folder.
 pub struct Tokenizer {
     backend: Backend,
     settings: TokenizerSettings,
-    folder: PathBuf,
+    folder: ModelFolder,
     max_length: Option<usize>,
     /// Special tokens that a text gets.
     added: usize,
@@ -86,8 +77,8 @@ pub struct Encoded {
 }
 
 /// Memory that the tokenizer of a model folder takes, bytes at most; `None` if it has none that can be read.
-pub fn bytes(folder: &Path) -> Option<u64> {
-    let file = settings::open(&folder.join("tokenizer.json"), FILE_LIMIT).ok()??;
+pub fn bytes(folder: &ModelFolder) -> Option<u64> {
+    let file = folder.open("tokenizer.json", FILE_LIMIT).ok()??;
     let survey: Survey = serde_json::from_reader(BufReader::new(file)).ok()?;
     Some(survey.bytes())
 }
@@ -96,18 +87,19 @@ impl Tokenizer {
     /// Loads the tokenizer of a model folder; longer texts will be cut to `max_length` tokens, and what it and
     /// its texts take stays within the allowance.
     pub fn load(
-        folder: &Path,
+        folder: impl Into<ModelFolder>,
         max_length: Option<usize>,
         mut allowance: Allowance,
     ) -> Result<Self, TokenizerError> {
+        let folder = folder.into();
         let path = folder.join("tokenizer.json");
         let broken = |problem: String| TokenizerError::Broken {
             path: path.clone(),
             problem,
         };
-        let Some(mut file) = settings::open(&path, FILE_LIMIT)? else {
+        let Some(mut file) = folder.open("tokenizer.json", FILE_LIMIT)? else {
             return Err(TokenizerError::Absent {
-                folder: folder.to_path_buf(),
+                folder: folder.path().to_path_buf(),
             });
         };
         let survey: Survey = serde_json::from_reader(BufReader::new(&file))
@@ -119,7 +111,7 @@ impl Tokenizer {
                 given: allowance.given(),
                 needed,
             })?;
-        let settings = TokenizerSettings::read(folder)?;
+        let settings = TokenizerSettings::read(&folder)?;
         file.rewind().map_err(|source| TokenizerError::Read {
             path: path.clone(),
             source,
@@ -140,7 +132,7 @@ impl Tokenizer {
         let mut tokenizer = Self {
             backend,
             settings,
-            folder: folder.to_path_buf(),
+            folder,
             max_length,
             added,
             piece_bytes: PIECE_BYTES,
@@ -201,7 +193,7 @@ impl Tokenizer {
         self.chat
             .as_ref()
             .ok_or_else(|| TokenizerError::NoTemplate {
-                folder: self.folder.clone(),
+                folder: self.folder.path().to_path_buf(),
             })
     }
 

@@ -1,11 +1,11 @@
 //! What the files beside `tokenizer.json` say: names of special tokens, further tokens, templates.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::tokenizers::{AddedToken, tokenizer::Tokenizer as Backend};
 use serde_json::{Map, Value};
+use sli_checkpoint::ModelFolder;
 
 use super::error::TokenizerError;
 
@@ -124,9 +124,9 @@ pub struct TokenizerSettings {
 
 impl TokenizerSettings {
     /// Reads the settings files of a model folder; all of them may be absent.
-    pub fn read(folder: &Path) -> Result<Self, TokenizerError> {
+    pub fn read(folder: &ModelFolder) -> Result<Self, TokenizerError> {
         let path = folder.join("tokenizer_config.json");
-        let config = read_object(&path)?.unwrap_or_default();
+        let config = read_object(folder, "tokenizer_config.json")?.unwrap_or_default();
         let broken = |problem: String| TokenizerError::Broken {
             path: path.clone(),
             problem,
@@ -152,7 +152,7 @@ impl TokenizerSettings {
         }
         // The older file counts only where the newer one does not list the tokens.
         let map = if settings.added.is_empty() {
-            read_object(&folder.join("special_tokens_map.json"))?.unwrap_or_default()
+            read_object(folder, "special_tokens_map.json")?.unwrap_or_default()
         } else {
             Map::new()
         };
@@ -211,9 +211,9 @@ impl TokenizerSettings {
     }
 
     /// The source of the chat template and the file it is from.
-    pub fn chat_template(&self, folder: &Path) -> Result<(PathBuf, String), TokenizerError> {
-        let path = folder.join("chat_template.jinja");
-        if let Some(bytes) = read(&path, FILE_LIMIT)? {
+    pub fn chat_template(&self, folder: &ModelFolder) -> Result<(PathBuf, String), TokenizerError> {
+        if let Some(bytes) = folder.read("chat_template.jinja", FILE_LIMIT)? {
+            let path = folder.join("chat_template.jinja");
             let source = String::from_utf8(bytes).map_err(|error| TokenizerError::Broken {
                 path: path.clone(),
                 problem: error.to_string(),
@@ -225,10 +225,12 @@ impl TokenizerSettings {
             return default_template(template, path);
         }
         let path = folder.join("chat_template.json");
-        match read_object(&path)?.and_then(|mut object| object.remove("chat_template")) {
+        match read_object(folder, "chat_template.json")?
+            .and_then(|mut object| object.remove("chat_template"))
+        {
             Some(template) => default_template(&template, path),
             None => Err(TokenizerError::NoTemplate {
-                folder: folder.to_path_buf(),
+                folder: folder.path().to_path_buf(),
             }),
         }
     }
@@ -270,52 +272,18 @@ fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
     Some(token)
 }
 
-fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {
-    let Some(bytes) = read(path, FILE_LIMIT)? else {
+/// An object of a JSON file of the model folder, `None` if there is no such file.
+fn read_object(
+    folder: &ModelFolder,
+    name: &str,
+) -> Result<Option<Map<String, Value>>, TokenizerError> {
+    let Some(bytes) = folder.read(name, FILE_LIMIT)? else {
         return Ok(None);
     };
     serde_json::from_slice(&bytes)
         .map(Some)
         .map_err(|error| TokenizerError::Broken {
-            path: path.to_path_buf(),
+            path: folder.join(name),
             problem: error.to_string(),
         })
-}
-
-/// A regular file of at most `limit` bytes, `None` if there is none.
-pub fn open(path: &Path, limit: u64) -> Result<Option<fs_err::File>, TokenizerError> {
-    let failed = |source| TokenizerError::Read {
-        path: path.to_path_buf(),
-        source,
-    };
-    let broken = |problem| TokenizerError::Broken {
-        path: path.to_path_buf(),
-        problem,
-    };
-    // Opening a pipe would wait for its other end.
-    match fs_err::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => return Err(broken("not a regular file".into())),
-        Ok(metadata) if metadata.len() > limit => {
-            return Err(broken(format!("larger than {} MiB", limit >> 20)));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    }
-    fs_err::File::open(path).map(Some).map_err(failed)
-}
-
-/// The content of a file, `None` if there is none.
-pub fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, TokenizerError> {
-    let Some(file) = open(path, limit)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    file.take(limit)
-        .read_to_end(&mut bytes)
-        .map_err(|source| TokenizerError::Read {
-            path: path.to_path_buf(),
-            source,
-        })?;
-    Ok(Some(bytes))
 }

@@ -106,7 +106,7 @@ fn whatever_changed_is_named() {
         changed.extend(&file[8 + length..]);
         fs_err::write(path, changed).unwrap();
     };
-    refused_after(&place, metadata, "model model.safetensors was ");
+    refused_after(&place, metadata, "weights model.safetensors was ");
     let words = |place: &Place| {
         let path = place.path("model/tokenizer.json");
         let text = fs_err::read_to_string(&path).unwrap();
