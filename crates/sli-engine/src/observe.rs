@@ -284,7 +284,7 @@ impl<'a> Observation<'a> {
                 }
                 _ => recipe.pool(rows),
             };
-            sink.push(&record.id, vector.as_deref())?;
+            sink.push(record.name(), vector.as_deref())?;
         }
         Ok(())
     }
@@ -302,7 +302,7 @@ impl<'a> Observation<'a> {
                     })
                     .collect();
                 let tokens = expansion::values(&batch.tokens, 1, &runs);
-                sink.push(&record.id, &tokens, &logprobs)?;
+                sink.push(record.name(), &tokens, &logprobs)?;
             }
             if let Some((k, sink)) = &self.top_k {
                 let capacity = record.tokens * k;
@@ -321,7 +321,7 @@ impl<'a> Observation<'a> {
                     normalisers.push(log_sum_exp as f32);
                     tails.push((1.0 - mass).max(0.0) as f32);
                 }
-                sink.push(&record.id, &ids, &logprobs, &normalisers, &tails)?;
+                sink.push(record.name(), &ids, &logprobs, &normalisers, &tails)?;
             }
         }
         Ok(())
@@ -421,7 +421,7 @@ impl Probe for LayerProbe<'_> {
                 let runs = rows.batch.path(record);
                 let ids = expansion::values(experts, top_k, &runs);
                 let weights = expansion::values(weights, top_k, &runs);
-                let pushed = sink.push(self.layer as u32, &record.id, top_k, &ids, &weights);
+                let pushed = sink.push(self.layer as u32, record.name(), top_k, &ids, &weights);
                 if let Err(error) = pushed {
                     self.failed.get_or_insert(error.into());
                 }

@@ -1,8 +1,8 @@
 //! Tokenised records on disk, so that memory does not grow with the dataset.
 //!
 //! A spool is a folder of flat little-endian files: `tokens` (u32), `types` (u32 beside the tokens, only if
-//! a record has any), `ids` (UTF-8 end to end), `index` (a token count, an id length and the length of the common
-//! beginning with the record before, for each record) and, written last, `spool.json` with the sizes and hashes
+//! a record has any), `ids` (UTF-8 end to end), `index` (a token count, an id length, the length of the common
+//! beginning with the record before and the row in the input in two halves, for each record) and, written last, `spool.json` with the sizes and hashes
 //! of the others. A spool without it, or whose files differ from it, was not finished and is made again. In
 //! memory a record costs 12 bytes and a bit.
 
@@ -26,6 +26,8 @@ use crate::results::ResultsError;
 pub struct Record {
     /// Unique within the dataset; the name of the record's results.
     pub id: String,
+    /// Its row in the input, from 0, counting those that are left out.
+    pub row: u64,
     /// Token ids, special tokens included; may be empty.
     pub tokens: Vec<u32>,
     /// Token type (segment) ids, as many as tokens; `None` means the model's default.
@@ -46,12 +48,12 @@ impl Record {
 /// Set in an index entry's token count when the record has token types.
 const TYPED: u32 = 1 << 31;
 /// Bytes of an index entry.
-const ENTRY: usize = 12;
+const ENTRY: usize = 20;
 /// Records between two remembered positions in `ids`.
 const ID_STRIDE: usize = 64;
 /// Longest id, bytes.
 const LONGEST_ID: usize = 1 << 16;
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Tokens of records that a later one is compared with.
 const WINDOW: usize = 1 << 17;
 
@@ -153,7 +155,13 @@ impl RecordSpoolWriter {
             0
         };
         let shared = self.beginnings.of(record.nodes());
-        index.write_u32s(&[length as u32 | flag, record.id.len() as u32, shared as u32])?;
+        index.write_u32s(&[
+            length as u32 | flag,
+            record.id.len() as u32,
+            shared as u32,
+            record.row as u32,
+            (record.row >> 32) as u32,
+        ])?;
         self.records += 1;
         self.tokens += length as u64;
         self.longest = self.longest.max(length as u64);
@@ -348,6 +356,7 @@ impl RecordSpool {
     pub fn read(&self, range: Range<usize>) -> Result<Vec<Record>, ResultsError> {
         let spool = &*self.0;
         let ids = spool.ids(range.clone())?;
+        let entries = spool.entries(range.clone())?;
         let span = spool.starts[range.start]..spool.starts[range.end];
         let tokens = read_u32s(&spool.tokens, span.clone())?;
         let typed = |record: usize| spool.typed[record / 64] >> (record % 64) & 1 == 1;
@@ -357,11 +366,12 @@ impl RecordSpool {
             Vec::new()
         };
         let mut records = Vec::with_capacity(range.len());
-        for (record, id) in range.zip(ids) {
+        for ((record, id), entry) in range.zip(ids).zip(entries) {
             let rows = (spool.starts[record] - span.start) as usize
                 ..(spool.starts[record + 1] - span.start) as usize;
             records.push(Record {
                 id,
+                row: entry.row,
                 tokens: tokens[rows.clone()].to_vec(),
                 token_types: typed(record).then(|| types[rows].to_vec()),
             });
@@ -398,6 +408,8 @@ struct IndexEntry {
     id_bytes: usize,
     /// Tokens with which it begins as the record before does.
     shared: u32,
+    /// Its row in the input.
+    row: u64,
 }
 
 impl Spool {
@@ -410,13 +422,15 @@ impl Spool {
         read.map_err(DiskError::from)?;
         let (entries, _) = bytes.as_chunks::<ENTRY>();
         let decode = |entry: &[u8; ENTRY]| {
-            let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
-            let length = u32::from_le_bytes([a, b, c, d]);
+            let mut words = entry.as_chunks().0.iter().copied().map(u32::from_le_bytes);
+            let mut next = || words.next().unwrap_or(0);
+            let length = next();
             IndexEntry {
                 tokens: length & !TYPED,
                 typed: length & TYPED != 0,
-                id_bytes: u32::from_le_bytes([e, f, g, h]) as usize,
-                shared: u32::from_le_bytes([i, j, k, l]),
+                id_bytes: next() as usize,
+                shared: next(),
+                row: u64::from(next()) | u64::from(next()) << 32,
             }
         };
         Ok(entries.iter().map(decode).collect())
@@ -621,6 +635,7 @@ mod tests {
     fn record(id: &str, tokens: &[u32]) -> Record {
         Record {
             id: id.into(),
+            row: (id.len() as u64) << 33 | 3,
             tokens: tokens.into(),
             token_types: None,
         }

@@ -33,7 +33,7 @@ fn spool(folder: &Path, tokens: &[u32]) -> RecordSpool {
     let record = Record {
         id: "0".to_owned(),
         tokens: tokens.to_vec(),
-        token_types: None,
+        ..Record::default()
     };
     writer.push(&record).unwrap();
     writer.finish().unwrap()

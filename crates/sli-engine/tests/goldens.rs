@@ -70,6 +70,7 @@ fn spool(golden: &Golden, folder: &Path) -> RecordSpool {
                 id: record.id,
                 tokens,
                 token_types,
+                ..Record::default()
             })
             .unwrap();
     }
@@ -231,7 +232,7 @@ fn last_tokens(golden: &Golden) -> Vec<Vec<f32>> {
     let mut vectors = Vec::new();
     for batch in reader.build().unwrap() {
         let batch = batch.unwrap();
-        let lists: &FixedSizeListArray = batch.column(1).as_fixed_size_list();
+        let lists: &FixedSizeListArray = batch.column(2).as_fixed_size_list();
         let values = lists.values().as_primitive::<Float32Type>().values();
         let length = lists.value_length() as usize;
         vectors.extend(values.chunks_exact(length).map(<[f32]>::to_vec));

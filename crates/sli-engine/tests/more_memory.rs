@@ -65,7 +65,7 @@ fn spool(folder: &Path, lengths: &[usize]) -> RecordSpool {
             .push(&Record {
                 id: record.to_string(),
                 tokens: (0..length).map(token).collect(),
-                token_types: None,
+                ..Record::default()
             })
             .unwrap();
     }

@@ -95,6 +95,7 @@ fn tree(random: &mut Random, spec: &ModelSpec, count: usize) -> Vec<Record> {
             id: id.to_string(),
             tokens,
             token_types,
+            ..Record::default()
         });
     }
     records
@@ -462,7 +463,7 @@ fn multiple_choice() -> Vec<Record> {
             records.push(Record {
                 id: format!("{question}.{answer}"),
                 tokens: [&beginnings[question / 16][..], &asked, &answered].concat(),
-                token_types: None,
+                ..Record::default()
             });
         }
     }

@@ -32,6 +32,7 @@ fn check(golden: &Golden, folder: &Path, head: HeadOrigin) {
             id,
             tokens,
             token_types,
+            ..Record::default()
         };
         writer.push(&record).unwrap();
     }

@@ -158,7 +158,7 @@ impl Job {
         let record = Record {
             id: "0".into(),
             tokens: vec![0],
-            token_types: None,
+            ..Record::default()
         };
         writer.push(&record).ok()?;
         match sli_engine::plan(&self.model, &writer.finish().ok()?, &self.settings) {

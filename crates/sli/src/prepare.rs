@@ -294,6 +294,7 @@ impl Rules {
     ) -> Result<Record, InputError> {
         let RawRecord {
             id,
+            row,
             place,
             content,
             token_types,
@@ -342,6 +343,7 @@ impl Rules {
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
         Ok(Record {
             id,
+            row,
             tokens,
             token_types,
         })

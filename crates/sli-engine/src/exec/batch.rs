@@ -15,6 +15,7 @@ use super::head::Target;
 use crate::error::EngineError;
 use crate::prefix::{self, Branch, PrefixTree};
 use crate::records::{Record, RecordSpool};
+use crate::results::RecordName;
 
 /// Tokens of records that are read at a time.
 const READ_TOKENS: u64 = 1 << 16;
@@ -41,10 +42,22 @@ pub(crate) struct Batch {
 /// One record of a batch.
 pub(crate) struct BatchRecord {
     pub id: String,
+    /// Its row in the input.
+    pub row: u64,
     /// Its length, without the prompt.
     pub tokens: usize,
     /// The row of its last token, where it has any.
     last: Option<usize>,
+}
+
+impl BatchRecord {
+    /// What its rows in result tables begin with.
+    pub fn name(&self) -> RecordName<'_> {
+        RecordName {
+            row: self.row,
+            id: &self.id,
+        }
+    }
 }
 
 struct RopeTable {
@@ -370,6 +383,7 @@ impl BatchBuilder {
         self.typed |= record.token_types.is_some();
         self.records.push(BatchRecord {
             id: record.id,
+            row: record.row,
             tokens,
             last: inserted.last,
         });

@@ -4,8 +4,8 @@ use std::io::{BufWriter, Write};
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeListBuilder, Float32Builder, Float64Builder, ListBuilder, RecordBatch,
-    StringBuilder, UInt32Builder, UInt64Builder,
+    ArrayRef, FixedSizeListBuilder, Float32Builder, Float64Builder, Int64Builder, ListBuilder,
+    RecordBatch, StringBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
@@ -31,6 +31,8 @@ pub(super) enum Kind {
     /// Text of which few values occur.
     Name,
     U32,
+    /// A count that fits 63 bits.
+    I64,
     U64,
     F64,
     OptionalF64,
@@ -52,6 +54,7 @@ impl Kind {
         match self {
             Self::Text | Self::Name => DataType::Utf8,
             Self::U32 => DataType::UInt32,
+            Self::I64 => DataType::Int64,
             Self::U64 => DataType::UInt64,
             Self::F64 | Self::OptionalF64 => DataType::Float64,
             Self::ListU32 => list(DataType::UInt32),
@@ -74,6 +77,7 @@ impl Kind {
 enum Builder {
     Text(StringBuilder),
     U32(UInt32Builder),
+    I64(Int64Builder),
     U64(UInt64Builder),
     F64(Float64Builder),
     OptionalF64(Float64Builder),
@@ -91,6 +95,7 @@ impl Builder {
         match kind {
             Kind::Text | Kind::Name => Self::Text(StringBuilder::new()),
             Kind::U32 => Self::U32(u32s()),
+            Kind::I64 => Self::I64(Int64Builder::new()),
             Kind::U64 => Self::U64(UInt64Builder::new()),
             Kind::F64 => Self::F64(Float64Builder::new()),
             Kind::OptionalF64 => Self::OptionalF64(Float64Builder::new()),
@@ -109,6 +114,7 @@ impl Builder {
         match self {
             Self::Text(builder) => builder.append_value(row.text()?),
             Self::U32(builder) => builder.append_value(row.u32()?),
+            Self::I64(builder) => builder.append_value(row.u64()?.cast_signed()),
             Self::U64(builder) => builder.append_value(row.u64()?),
             Self::F64(builder) => builder.append_value(row.f64()?),
             Self::OptionalF64(builder) => {
@@ -159,6 +165,7 @@ impl Builder {
         match self {
             Self::Text(builder) => Arc::new(builder.finish()),
             Self::U32(builder) => Arc::new(builder.finish()),
+            Self::I64(builder) => Arc::new(builder.finish()),
             Self::U64(builder) => Arc::new(builder.finish()),
             Self::F64(builder) | Self::OptionalF64(builder) => Arc::new(builder.finish()),
             Self::ListU32(builder) => Arc::new(builder.finish()),

@@ -20,8 +20,8 @@ use crate::journal::JournalError;
 
 pub use self::safetensors::{TensorFile, TensorShape};
 pub use self::tables::{
-    EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink, TopKSink, write_experts,
-    write_profile,
+    EmbeddingSink, ExpertRow, ProfileRow, RecordName, RouterSink, ScoresSink, TopKSink,
+    write_experts, write_profile,
 };
 
 /// A result, or the spool of the records, cannot be written or read.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fs_err::File;
 
 use super::ResultsError;
+use super::tables::RecordName;
 use crate::durable::{DiskError, DiskFile};
 use crate::journal::{Durable, OutputFolder};
 
@@ -170,6 +171,12 @@ impl<'a> RowEncoder<'a> {
 
     pub fn u64(&mut self, value: u64) {
         self.0.extend(value.to_le_bytes());
+    }
+
+    /// The columns `row` and `id`.
+    pub fn named(&mut self, record: RecordName<'_>) {
+        self.u64(record.row);
+        self.text(record.id);
     }
 
     pub fn f64(&mut self, value: f64) {

@@ -5,12 +5,22 @@ use super::columns::{Columns, Kind, write_table};
 use super::rows::{RowEncoder, RowSpool};
 use crate::journal::OutputFolder;
 
+/// What every row of a record begins with.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordName<'a> {
+    /// The record's row in the input, from 0.
+    pub row: u64,
+    /// Its id.
+    pub id: &'a str,
+}
+
 /// `scores.parquet`: how probable every token was.
 pub struct ScoresSink(RowSpool);
 
 impl ScoresSink {
     const FILE: &str = "scores.parquet";
     const COLUMNS: &Columns = &[
+        ("row", Kind::I64),
         ("id", Kind::Text),
         ("tokens", Kind::U32),
         ("sum_logprob", Kind::F64),
@@ -28,7 +38,12 @@ impl ScoresSink {
     ///
     /// `sum_logprob` is the sum in order in f64, `perplexity` is `exp(-sum / count)`, null where no token is
     /// scored.
-    pub fn push(&self, id: &str, tokens: &[u32], logprobs: &[f32]) -> Result<(), ResultsError> {
+    pub fn push(
+        &self,
+        record: RecordName<'_>,
+        tokens: &[u32],
+        logprobs: &[f32],
+    ) -> Result<(), ResultsError> {
         debug_assert_eq!(
             logprobs.len(),
             tokens.len().saturating_sub(1),
@@ -39,7 +54,7 @@ impl ScoresSink {
             .fold(0.0, |sum, &value| sum + f64::from(value));
         let scored = (!logprobs.is_empty()).then_some(logprobs.len() as f64);
         self.0.push(|row| {
-            row.text(id);
+            row.named(record);
             row.u32(tokens.len() as u32);
             row.f64(sum);
             row.optional_f64(scored.map(|count| (-sum / count).exp()));
@@ -67,6 +82,7 @@ pub struct TopKSink {
 impl TopKSink {
     const FILE: &str = "topk.parquet";
     const COLUMNS: &Columns = &[
+        ("row", Kind::I64),
         ("id", Kind::Text),
         ("top_ids", Kind::MatrixU32),
         ("top_logprobs", Kind::MatrixF32),
@@ -86,7 +102,7 @@ impl TopKSink {
     /// probability outside the `k` `[tokens]`.
     pub fn push(
         &self,
-        id: &str,
+        record: RecordName<'_>,
         ids: &[u32],
         logprobs: &[f32],
         logsumexp: &[f32],
@@ -94,9 +110,9 @@ impl TopKSink {
     ) -> Result<(), ResultsError> {
         debug_assert_eq!(ids.len(), logsumexp.len() * self.k, "k ids a position");
         debug_assert_eq!(logprobs.len(), ids.len(), "a log-probability an id");
-        fits_a_list(id, ids.len())?;
+        fits_a_list(record.id, ids.len())?;
         self.spool.push(|row| {
-            row.text(id);
+            row.named(record);
             row.matrix_u32(self.k, ids);
             row.matrix_f32(self.k, logprobs);
             row.list_f32(logsumexp);
@@ -128,13 +144,13 @@ impl EmbeddingSink {
     }
 
     /// Appends a record; one of no tokens has no vector, `None`.
-    pub fn push(&self, id: &str, vector: Option<&[f32]>) -> Result<(), ResultsError> {
+    pub fn push(&self, record: RecordName<'_>, vector: Option<&[f32]>) -> Result<(), ResultsError> {
         debug_assert!(
             vector.is_none_or(|vector| vector.len() == self.length),
             "one length"
         );
         self.spool.push(|row| {
-            row.text(id);
+            row.named(record);
             match vector {
                 Some(vector) => row.list_f32(vector),
                 None => row.list_f32_after_null(&[]),
@@ -144,7 +160,11 @@ impl EmbeddingSink {
 
     /// Writes the Parquet file.
     pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
-        let columns = [("id", Kind::Text), ("embedding", Kind::Vector(self.length))];
+        let columns = [
+            ("row", Kind::I64),
+            ("id", Kind::Text),
+            ("embedding", Kind::Vector(self.length)),
+        ];
         from_spool(folder, Self::FILE, &columns, &self.spool)
     }
 }
@@ -158,6 +178,7 @@ pub struct RouterSink {
 impl RouterSink {
     const FILE: &str = "router.parquet";
     const COLUMNS: &Columns = &[
+        ("row", Kind::I64),
         ("id", Kind::Text),
         ("layer", Kind::U32),
         ("expert_ids", Kind::MatrixU32),
@@ -185,18 +206,18 @@ impl RouterSink {
     pub fn push(
         &self,
         layer: u32,
-        id: &str,
+        record: RecordName<'_>,
         top_k: usize,
         experts: &[u32],
         weights: &[f32],
     ) -> Result<(), ResultsError> {
         debug_assert_eq!(experts.len(), weights.len(), "a weight an expert");
-        fits_a_list(id, experts.len())?;
+        fits_a_list(record.id, experts.len())?;
         let spool = self.layers.iter().find(|&&(number, _)| number == layer);
         debug_assert!(spool.is_some(), "a layer that the table was opened with");
         spool.map_or(Ok(()), |(_, spool)| {
             spool.push(|row| {
-                row.text(id);
+                row.named(record);
                 row.u32(layer);
                 row.matrix_u32(top_k, experts);
                 row.matrix_f32(top_k, weights);

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, ListArray, RecordBatch,
 };
-use arrow::datatypes::{Float32Type, Float64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{Float32Type, Float64Type, Int64Type, UInt32Type, UInt64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use proptest::prelude::*;
 
@@ -60,10 +60,11 @@ fn records() -> Vec<Record> {
     let lengths = [3, 0, 5, 1, 0, 7, 2, 4];
     let record = |(index, (id, length)): (usize, (&&str, u32))| Record {
         id: (*id).to_owned(),
+        row: 2 * index as u64,
         tokens: (0..length)
             .map(|position| (position * 7 + index as u32) % VOCAB as u32)
             .collect(),
-        token_types: None,
+        ..Record::default()
     };
     ids.iter().zip(lengths).enumerate().map(record).collect()
 }
@@ -75,6 +76,13 @@ fn hidden(boundary: usize, row: u64, col: usize) -> f32 {
 
 fn logit(row: u64, col: usize) -> f32 {
     (row as f32 * 1.5 + col as f32).cos()
+}
+
+fn name(record: &Record) -> RecordName<'_> {
+    RecordName {
+        row: record.row,
+        id: &record.id,
+    }
 }
 
 struct Sinks {
@@ -158,7 +166,7 @@ impl Sinks {
             let weights: Vec<f32> = experts.iter().map(|&expert| expert as f32 / 8.0).collect();
             if boundary >= 2 {
                 self.router
-                    .push(boundary as u32, &record.id, 2, &experts, &weights)?;
+                    .push(boundary as u32, name(record), 2, &experts, &weights)?;
             }
             if boundary == 1 {
                 for stream in 0..2 {
@@ -184,15 +192,15 @@ impl Sinks {
                 self.logits.write_columns(index, 0, columns, &tile)?;
             }
             let logprobs: Vec<f32> = (1..tokens).map(|i| -(i as f32) / 4.0).collect();
-            self.scores.push(&record.id, &record.tokens, &logprobs)?;
+            self.scores.push(name(record), &record.tokens, &logprobs)?;
             let ids: Vec<u32> = (0..tokens * TOP).map(|i| i as u32).collect();
             let top: Vec<f32> = (0..tokens * TOP).map(|i| -(i as f32)).collect();
             let lse: Vec<f32> = (0..tokens).map(|i| i as f32).collect();
             let tail: Vec<f32> = (0..tokens).map(|i| i as f32 / 100.0).collect();
-            self.top_k.push(&record.id, &ids, &top, &lse, &tail)?;
+            self.top_k.push(name(record), &ids, &top, &lse, &tail)?;
             let vector: Vec<f32> = (0..COLS).map(|col| hidden(0, start, col)).collect();
             self.embedding
-                .push(&record.id, (tokens > 0).then_some(&vector[..]))?;
+                .push(name(record), (tokens > 0).then_some(&vector[..]))?;
         }
         Ok(())
     }
@@ -655,18 +663,21 @@ fn tables_read_back() {
     let scores = table(files, "scores.parquet");
     assert_eq!(
         types(&scores),
-        "id Utf8, tokens UInt32, sum_logprob Float64, perplexity Float64, token_ids List(UInt32), \
+        "row Int64, id Utf8, tokens UInt32, sum_logprob Float64, perplexity Float64, token_ids List(UInt32), \
          logprobs List(Float32)"
     );
-    assert_eq!(texts(scores.column(0)), ids);
-    let sums = scores.column(2).as_primitive::<Float64Type>();
-    let perplexities = scores.column(3).as_primitive::<Float64Type>();
-    let tokens: &ListArray = scores.column(4).as_list();
-    let logprobs: &ListArray = scores.column(5).as_list();
+    assert_eq!(texts(scores.column(1)), ids);
+    let rows = scores.column(0).as_primitive::<Int64Type>().values();
+    let expected: Vec<i64> = (0..records.len() as i64).map(|row| 2 * row).collect();
+    assert_eq!(rows, &expected[..]);
+    let sums = scores.column(3).as_primitive::<Float64Type>();
+    let perplexities = scores.column(4).as_primitive::<Float64Type>();
+    let tokens: &ListArray = scores.column(5).as_list();
+    let logprobs: &ListArray = scores.column(6).as_list();
     for (index, record) in records.iter().enumerate() {
         let length = record.tokens.len();
         assert_eq!(
-            scores.column(1).as_primitive::<UInt32Type>().value(index),
+            scores.column(2).as_primitive::<UInt32Type>().value(index),
             length as u32
         );
         assert_eq!(
@@ -696,16 +707,16 @@ fn tables_read_back() {
     let top = table(files, "topk.parquet");
     assert_eq!(
         types(&top),
-        "id Utf8, top_ids List(List(UInt32)), top_logprobs List(List(Float32)), \
+        "row Int64, id Utf8, top_ids List(List(UInt32)), top_logprobs List(List(Float32)), \
          logsumexp List(Float32), tail_mass List(Float32)"
     );
     for (index, record) in records.iter().enumerate() {
-        let ids = matrix::<UInt32Type>(top.column(1).as_list(), index);
+        let ids = matrix::<UInt32Type>(top.column(2).as_list(), index);
         assert_eq!(ids.len(), record.tokens.len());
         let expected: Vec<u32> = (0..(record.tokens.len() * TOP) as u32).collect();
         assert_eq!(ids.concat(), expected);
         assert_eq!(
-            matrix::<Float32Type>(top.column(2).as_list(), index).len(),
+            matrix::<Float32Type>(top.column(3).as_list(), index).len(),
             ids.len()
         );
     }
@@ -713,9 +724,9 @@ fn tables_read_back() {
     let embeddings = table(files, "embeddings.parquet");
     assert_eq!(
         types(&embeddings),
-        "id Utf8, embedding FixedSizeList(6 x Float32)"
+        "row Int64, id Utf8, embedding FixedSizeList(6 x Float32)"
     );
-    let vectors: &FixedSizeListArray = embeddings.column(1).as_fixed_size_list();
+    let vectors: &FixedSizeListArray = embeddings.column(2).as_fixed_size_list();
     for (index, record) in records.iter().enumerate() {
         assert_eq!(vectors.is_valid(index), !record.tokens.is_empty());
     }
@@ -728,19 +739,19 @@ fn tables_read_back() {
     let router = table(files, "router.parquet");
     assert_eq!(
         types(&router),
-        "id Utf8, layer UInt32, expert_ids List(List(UInt32)), weights List(List(Float32))"
+        "row Int64, id Utf8, layer UInt32, expert_ids List(List(UInt32)), weights List(List(Float32))"
     );
     assert_eq!(router.num_rows(), 2 * records.len());
     let layers = router
-        .column(1)
+        .column(2)
         .as_primitive::<UInt32Type>()
         .values()
         .to_vec();
     assert_eq!(layers, [2, 3].repeat(records.len()));
     let doubled: Vec<String> = ids.iter().flat_map(|id| [id.clone(), id.clone()]).collect();
-    assert_eq!(texts(router.column(0)), doubled);
+    assert_eq!(texts(router.column(1)), doubled);
     // Layer 3 of record 2.
-    let experts = matrix::<UInt32Type>(router.column(2).as_list(), 5);
+    let experts = matrix::<UInt32Type>(router.column(3).as_list(), 5);
     assert_eq!(experts, [[0, 1], [2, 3], [4, 5], [6, 7], [0, 1]]);
 
     let profile = table(files, "profile.parquet");

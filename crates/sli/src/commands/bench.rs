@@ -171,8 +171,9 @@ fn random_records(
         };
         writer.push(&Record {
             id: id.to_string(),
+            row: id as u64,
             tokens: (0..arguments.tokens).map(|_| next()).collect(),
-            token_types: None,
+            ..Record::default()
         })?;
     }
     Ok(writer.finish()?)

@@ -8,6 +8,8 @@ use super::place::Place;
 pub struct RawRecord {
     /// The id that the input gives, or the record's number from 0.
     pub id: String,
+    /// Its number among the rows of the input, from 0, whether or not rows before it are left out.
+    pub row: u64,
     /// Where it is.
     pub place: Place,
     /// What becomes its tokens.
@@ -142,6 +144,7 @@ impl Fields {
         match (contents.pop(), contents.pop()) {
             (Some((_, content)), None) => Ok(RawRecord {
                 id,
+                row: number,
                 place,
                 content,
                 token_types: self.token_type_ids,

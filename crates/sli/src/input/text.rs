@@ -32,11 +32,12 @@ impl Iterator for TextReader {
             Ok(line) => line?,
             Err(error) => return Some(Err(error)),
         };
-        let id = self.number.to_string();
+        let row = self.number;
         self.number += 1;
         let content = Content::Text(line.to_owned());
         Some(Ok(RawRecord {
-            id,
+            id: row.to_string(),
+            row,
             place,
             content,
             token_types: None,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float32Type};
+use arrow::datatypes::{DataType, Float32Type, Int64Type};
 use serde_json::Value;
 use sli_testing::{Golden, Stored};
 
@@ -90,6 +90,7 @@ fn every_result_is_where_and_what_the_contract_says() {
         (
             "scores",
             &[
+                "row Int64",
                 "id Utf8",
                 "tokens UInt32",
                 "sum_logprob Float64",
@@ -101,6 +102,7 @@ fn every_result_is_where_and_what_the_contract_says() {
         (
             "topk",
             &[
+                "row Int64",
                 "id Utf8",
                 "top_ids [[UInt32]]",
                 "top_logprobs [[Float32]]",
@@ -108,7 +110,10 @@ fn every_result_is_where_and_what_the_contract_says() {
                 "tail_mass [Float32]",
             ],
         ),
-        ("embeddings", &["id Utf8", "embedding [Float32; 64]"]),
+        (
+            "embeddings",
+            &["row Int64", "id Utf8", "embedding [Float32; 64]"],
+        ),
         (
             "profile",
             &[
@@ -132,6 +137,7 @@ fn every_result_is_where_and_what_the_contract_says() {
         (
             "router",
             &[
+                "row Int64",
                 "id Utf8",
                 "layer UInt32",
                 "expert_ids [[UInt32]]",
@@ -152,6 +158,8 @@ fn every_result_is_where_and_what_the_contract_says() {
         ids.iter().flatten().collect::<Vec<_>>(),
         ["a/../b", "7", "2"]
     );
+    let rows = scores["row"].as_primitive::<Int64Type>();
+    assert_eq!(rows.values(), &[0, 1, 2]);
     let first = scores["logprobs"].as_list::<i32>().value(0);
     let first = first.as_primitive::<Float32Type>();
     assert_eq!((first.len(), first.null_count()), (3, 1));
