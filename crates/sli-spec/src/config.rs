@@ -2,8 +2,11 @@
 //!
 //! Every getter logs its key. A key that nothing read may change the forward pass, so the registry
 //! refuses the file ([`Config::unread`]) unless the key is on the short list of those known not to
-//! matter (`ignorable.rs`). Keys that the file omits have the default of their class
+//! matter (`ignorable.rs`) or no class of the reference reads it (`known_keys.rs`). Keys that the file omits have the default of their class
 //! (`defaults.rs`); a `null` in the file stays `None`, as in the reference.
+
+mod json;
+mod unread;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -11,9 +14,11 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use self::json::shown;
+pub use self::unread::{Unread, UnreadKey};
 use crate::defaults::{self, Row, Task};
 use crate::families::original;
-use crate::ignorable::{self, MASK_SWITCH};
+use crate::ignorable::MASK_SWITCH;
 use crate::{Activation, SpecError};
 
 /// Most layers a configuration may ask for.
@@ -64,9 +69,7 @@ impl Config {
     /// Accepts what Python's `json` writes beyond the standard: bare `Infinity`, `-Infinity` and
     /// `NaN` (and `{"__float__": "Infinity"}`, which transformers 5 writes for them).
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let value: Value = serde_json::from_str(&quote_non_finite(text))
-            .map_err(|error| SpecError::Syntax(error.to_string()))?;
-        match value {
+        match json::parse(text)? {
             Value::Object(object) => Ok(Self::new(object, String::new(), Rc::default())),
             other => Err(SpecError::Syntax(format!("it holds {}", shown(&other)))),
         }
@@ -486,51 +489,6 @@ impl Config {
             Self::new(object, self.path.clone(), Rc::default())
         })
     }
-
-    /// Keys that nothing read and that may matter, as dotted paths in the order of the file.
-    pub fn unread(&self) -> Vec<String> {
-        let mut unread = Vec::new();
-        self.collect_unread(&self.object, "", self.row, &mut unread);
-        unread
-    }
-
-    fn collect_unread_of(&self, inner: &Map<String, Value>, path: &str, unread: &mut Vec<String>) {
-        let model_type = inner.get("model_type").and_then(Value::as_str);
-        let row = model_type.and_then(defaults::row);
-        let inner = row.map_or_else(|| inner.clone(), |row| canonical(inner.clone(), row));
-        self.collect_unread(&inner, &format!("{path}."), row, unread);
-    }
-
-    fn collect_unread(
-        &self,
-        object: &Map<String, Value>,
-        prefix: &str,
-        row: Option<&Row>,
-        unread: &mut Vec<String>,
-    ) {
-        let log = self.log.borrow();
-        for (key, value) in object {
-            let path = format!("{prefix}{key}");
-            match value {
-                Value::Object(inner) if log.opened.contains(&path) => {
-                    self.collect_unread_of(inner, &path, unread);
-                }
-                Value::Array(list) if log.opened.contains(&format!("{path}.0")) => {
-                    for (index, inner) in list.iter().enumerate() {
-                        if let Value::Object(inner) = inner {
-                            self.collect_unread_of(inner, &format!("{path}.{index}"), unread);
-                        }
-                    }
-                }
-                _ => {
-                    let of_class = row.is_some_and(|row| row.defaults.contains_key(key));
-                    if !log.read.contains(&path) && !ignorable::is(key, value, of_class) {
-                        unread.push(path);
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Renames aliases (`hidden_size` in a GPT-2 file) to the spelling of the class. Where both occur,
@@ -574,43 +532,4 @@ fn same(a: &Value, b: &Value) -> bool {
         (Some(a), Some(b)) => a == b,
         _ => a == b,
     }
-}
-
-/// A value as an error message shows it.
-fn shown(value: &Value) -> String {
-    const LONGEST: usize = 80;
-    let text = value.to_string();
-    if text.chars().count() <= LONGEST {
-        return text;
-    }
-    text.chars().take(LONGEST).chain("...".chars()).collect()
-}
-
-/// Wraps the bare words `Infinity`, `-Infinity` and `NaN` outside strings as `{"__float__": ..}`.
-fn quote_non_finite(text: &str) -> String {
-    const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
-    if !WORDS.iter().any(|word| text.contains(word)) {
-        return text.to_owned();
-    }
-    let mut quoted = String::with_capacity(text.len() + 64);
-    let (mut rest, mut in_string) = (text, false);
-    while let Some(first) = rest.chars().next() {
-        let word = WORDS
-            .iter()
-            .find(|word| !in_string && rest.starts_with(**word));
-        if let Some(word) = word {
-            quoted.extend(["{\"__float__\": \"", word, "\"}"]);
-            rest = &rest[word.len()..];
-            continue;
-        }
-        let mut taken = first.len_utf8();
-        match first {
-            '"' => in_string = !in_string,
-            '\\' if in_string => taken += rest[1..].chars().next().map_or(0, char::len_utf8),
-            _ => {}
-        }
-        quoted.push_str(&rest[..taken]);
-        rest = &rest[taken..];
-    }
-    quoted
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// One configuration class.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Row {
     /// Prefix of the base model's tensors in a checkpoint with a head, with its dot.
     pub(crate) base_prefix: String,
@@ -57,24 +57,35 @@ impl Row {
     }
 }
 
+/// Rows of the code that is published beside the weights.
+fn remote() -> &'static BTreeMap<String, Row> {
+    static REMOTE: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
+    REMOTE.get_or_init(|| {
+        serde_json::from_str(include_str!("remote.json")).expect("the embedded table is valid")
+    })
+}
+
 /// Whether only the code published beside the weights knows the type.
 pub(crate) fn is_remote(model_type: &str) -> bool {
-    let table: BTreeMap<String, Row> =
-        serde_json::from_str(include_str!("remote.json")).expect("the embedded table is valid");
-    table
+    remote()
         .get(model_type)
         .is_some_and(|row| !row.defaults.is_empty())
+}
+
+/// Whether a class of this name is of the code published beside the weights.
+pub(crate) fn is_remote_class(model_type: &str, class: &str) -> bool {
+    remote()
+        .get(model_type)
+        .is_some_and(|row| row.classes.contains_key(class))
 }
 
 /// The row of a type.
 pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
     static ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        let table = |text| -> BTreeMap<String, Row> {
-            serde_json::from_str(text).expect("the embedded table is valid")
-        };
-        let mut rows = table(include_str!("defaults.json"));
-        for (model_type, remote) in table(include_str!("remote.json")) {
+        let mut rows: BTreeMap<String, Row> = serde_json::from_str(include_str!("defaults.json"))
+            .expect("the embedded table is valid");
+        for (model_type, remote) in remote().clone() {
             match rows.entry(model_type) {
                 Entry::Vacant(place) => {
                     place.insert(remote);

@@ -1,5 +1,7 @@
 //! What can be wrong with a `config.json`.
 
+use crate::UnreadKey;
+
 /// A configuration that cannot be turned into a description.
 ///
 /// Every variant names the key it is about; the program adds the file.
@@ -8,6 +10,9 @@ pub enum SpecError {
     /// The text is not a JSON object.
     #[error("config.json is not a JSON object: {0}")]
     Syntax(String),
+    /// The text begins with a byte order mark, which the reference refuses too.
+    #[error("config.json begins with a byte order mark")]
+    ByteOrderMark,
     /// A key that the family needs is absent and its class has no default for it.
     #[error("config.json: `{key}` is missing")]
     Missing {
@@ -45,8 +50,8 @@ pub enum SpecError {
     /// Keys that nothing read. They may change the result, so they are not ignored.
     #[error("config.json: nothing reads {}", list(.keys))]
     Unread {
-        /// The keys, dotted for nested ones.
-        keys: Vec<String>,
+        /// The keys.
+        keys: Vec<UnreadKey>,
     },
 }
 
@@ -58,9 +63,9 @@ fn reason_suffix(reason: &str) -> String {
     }
 }
 
-fn list(keys: &[String]) -> String {
+fn list(keys: &[UnreadKey]) -> String {
     keys.iter()
-        .map(|key| format!("`{key}`"))
+        .map(|key| format!("`{}`", key.path))
         .collect::<Vec<_>>()
         .join(", ")
 }
@@ -70,6 +75,7 @@ impl SpecError {
     pub fn hint(&self) -> String {
         match self {
             Self::Syntax(_) => "download config.json again".into(),
+            Self::ByteOrderMark => "save config.json as UTF-8 without a byte order mark".into(),
             Self::Invalid { key, .. } => {
                 format!("compare `{key}` with the published config.json, or download it again")
             }
@@ -83,13 +89,22 @@ impl SpecError {
                 Some(name) => format!("did you mean `{name}`? `sli architectures` lists all"),
                 None => "`sli architectures` lists the supported types".into(),
             },
-            Self::Unread { keys } => format!(
-                "if they do not change the forward pass: {}",
-                keys.iter()
-                    .map(|key| format!("--allow-unread {key}"))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            ),
+            Self::Unread { keys } => unread_hint(keys),
         }
     }
+}
+
+fn unread_hint(keys: &[UnreadKey]) -> String {
+    let meant = keys.iter().filter_map(|key| {
+        let similar = key.similar.as_ref()?;
+        Some(format!("did you mean `{similar}` by `{}`? ", key.path))
+    });
+    let flags = keys
+        .iter()
+        .map(|key| format!("--allow-unread {}", key.path));
+    format!(
+        "{}if they do not change the forward pass: {}",
+        meant.collect::<String>(),
+        flags.collect::<Vec<_>>().join(" ")
+    )
 }

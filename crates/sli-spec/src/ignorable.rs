@@ -148,6 +148,11 @@ const OFF: &[&str] = &[
 /// Every decoder is causal unless this says otherwise, and `null` does.
 pub(crate) const MASK_SWITCH: &str = "is_causal";
 
+/// Whether a key switches on what changes a model, for every type that does not say otherwise.
+pub(crate) fn is_switch(key: &str) -> bool {
+    key == MASK_SWITCH || OFF.contains(&key)
+}
+
 /// Whether an unread key is known not to matter with this value. `of_class`: the type's own class
 /// declares the key.
 pub(crate) fn is(key: &str, value: &Value, of_class: bool) -> bool {

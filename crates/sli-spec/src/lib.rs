@@ -12,14 +12,16 @@ mod error;
 pub mod facts;
 pub mod families;
 mod ignorable;
+mod known_keys;
 pub mod model;
 pub mod registry;
 pub mod rope;
 pub mod source;
+mod spelling;
 mod uses;
 mod weight_names;
 
-pub use config::{Class, Config};
+pub use config::{Class, Config, Unread, UnreadKey};
 pub use defaults::Task;
 pub use error::SpecError;
 pub use facts::Facts;

@@ -4,6 +4,7 @@ use crate::families::{
     bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
     llama_remote, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
+use crate::spelling::edit_distance;
 use crate::{Config, Mixer, ModelSpec, SpecError, Task};
 use serde::Serialize;
 
@@ -17,6 +18,8 @@ pub struct Built {
     pub untied: Option<Box<ModelSpec>>,
     /// Keys that nothing read and that the caller allowed.
     pub unread: Vec<String>,
+    /// Keys of other types and programs that no class of the reference reads for this one.
+    pub idle: Vec<String>,
     /// What the class of the configuration is for.
     pub task: Task,
 }
@@ -242,23 +245,18 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         }
     };
     let spec = described(config)?;
-    let (unread, refused): (Vec<_>, Vec<_>) = config
-        .unread()
-        .into_iter()
-        .partition(|key| options.allow_unread.contains(key));
-    if refused.is_empty() {
-        let task = config.class()?.task;
-        let untied = config.untied().and_then(|own| described(&own).ok());
-        let untied = untied.filter(|own| *own != spec).map(Box::new);
-        Ok(Built {
-            spec,
-            untied,
-            unread,
-            task,
-        })
-    } else {
-        Err(SpecError::Unread { keys: refused })
-    }
+    let mut left = config.unread();
+    let unread = left.allow(&options.allow_unread)?;
+    let task = config.class()?.task;
+    let untied = config.untied().and_then(|own| described(&own).ok());
+    let untied = untied.filter(|own| *own != spec).map(Box::new);
+    Ok(Built {
+        spec,
+        untied,
+        unread,
+        idle: left.idle,
+        task,
+    })
 }
 
 /// The same model whose tokens see later ones.
@@ -298,19 +296,4 @@ fn closest(name: &str) -> Option<&'static str> {
     let distance = |row: &ModelType| (edit_distance(name, row.model_type), row.model_type);
     let (distance, closest) = MODEL_TYPES.iter().map(distance).min()?;
     (distance * 3 <= closest.len().max(name.len())).then_some(closest)
-}
-
-/// Levenshtein distance in characters.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut current = vec![i + 1];
-        for (j, &y) in b.iter().enumerate() {
-            let replaced = previous[j] + usize::from(x != y);
-            current.push(replaced.min(previous[j + 1] + 1).min(current[j] + 1));
-        }
-        previous = current;
-    }
-    previous[b.len()]
 }

@@ -42,7 +42,115 @@ fn what_python_writes_for_non_finite_numbers_is_read() {
     );
     assert_eq!(config.number("d"), Ok(f64::NEG_INFINITY));
     assert_eq!(config.number("Infinity"), Ok(1.0));
-    assert!(config.positive("a").is_err());
+    let shown = config.positive("a").unwrap_err().to_string();
+    assert_eq!(
+        shown,
+        "config.json: `a` is Infinity, expected a finite number above 0"
+    );
+}
+
+#[test]
+fn of_a_key_that_stands_twice_the_last_one_counts() {
+    let config = Config::parse(r#"{"a": 1, "b": {"c": 2, "c": 3}, "a": NaN, "a": 4}"#).unwrap();
+    assert_eq!(config.number("a"), Ok(4.0));
+    assert_eq!(config.nested("b").unwrap().unwrap().number("c"), Ok(3.0));
+}
+
+#[test]
+fn a_byte_order_mark_is_refused_as_in_the_reference() {
+    let error = Config::parse("\u{feff}{}").unwrap_err();
+    assert_eq!(error, SpecError::ByteOrderMark);
+    assert!(error.hint().contains("without a byte order mark"));
+}
+
+/// `NaN` and `Infinity` matter where they are looked at.
+#[test]
+fn non_finite_numbers_are_refused_only_where_they_are_read() {
+    let text = |keys: &str| {
+        let own = small("llama").to_string();
+        format!("{}, {keys}}}", own.trim_end_matches('}'))
+    };
+    let built = |keys: &str| {
+        describe(&Config::parse(&text(keys)).unwrap(), &Options::default()).map(|built| built.idle)
+    };
+    let aside = built(
+        r#""initializer_range": NaN, "classifier_dropout": -Infinity, "task_specific_params": {"a": [NaN]},
+           "router_aux_loss_coef": Infinity"#,
+    );
+    assert_eq!(aside, Ok(vec!["router_aux_loss_coef".to_owned()]));
+    for (key, value) in [
+        ("rms_norm_eps", "NaN"),
+        ("hidden_size", "Infinity"),
+        ("rope_theta", "NaN"),
+        ("num_hidden_layers", "-Infinity"),
+    ] {
+        let error = built(&format!("\"{key}\": {value}"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(&format!("config.json: `{key}` is {value}, expected ")),
+            "{error}"
+        );
+    }
+}
+
+/// The keys of published files (SmolLM 2, the first Llama conversions, Phi-4-mini, StarCoder 2).
+#[test]
+fn keys_that_no_class_of_the_reference_reads_are_set_aside() {
+    let idle = |config: Value| built(&config).map(|built| built.idle);
+    let llama = with(
+        small("llama"),
+        json!({"is_llama_config": true, "rope_interleaved": false, "max_sequence_length": 2048}),
+    );
+    assert_eq!(
+        idle(llama).unwrap(),
+        ["is_llama_config", "rope_interleaved", "max_sequence_length"]
+    );
+    let starcoder = with(
+        small("starcoder2"),
+        json!({"norm_epsilon": 1e-5, "rms_norm_eps": 1e-5}),
+    );
+    assert_eq!(idle(starcoder).unwrap(), ["rms_norm_eps"]);
+    let foreign = json!({"qk_layernorm": true, "alibi": true, "image_size": 224});
+    let keys = ["qk_layernorm", "alibi", "image_size"];
+    assert_eq!(idle(with(small("llama"), foreign.clone())).unwrap(), keys);
+
+    // Code beside the weights may read what the reference does not; what is known of it is known.
+    let own = json!({"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}});
+    let error = error(&with(with(small("llama"), foreign), own.clone()));
+    assert_eq!(
+        error,
+        "config.json: nothing reads `qk_layernorm`, `alibi`, `image_size`"
+    );
+    let phi = json!({"full_attn_mod": 1, "interpolate_factor": 1});
+    assert_eq!(
+        idle(with(with(small("phi3"), own), phi)).unwrap(),
+        ["full_attn_mod", "interpolate_factor"]
+    );
+    // No class of the reference knows this type.
+    let orion = with(small("orion"), json!({"qk_layernorm": true}));
+    assert!(idle(orion).is_err());
+}
+
+#[test]
+fn slips_of_the_pen_are_refused_with_the_key_that_was_meant() {
+    let hint = |keys| built(&with(small("llama"), keys)).unwrap_err().hint();
+    assert_eq!(
+        hint(json!({"rope_thetaa": 500_000})),
+        "did you mean `rope_theta` by `rope_thetaa`? if they do not change the forward pass: \
+         --allow-unread rope_thetaa"
+    );
+    assert!(hint(json!({"rms_norm_ep": 1e-3})).contains("did you mean `rms_norm_eps`"));
+    let inner = json!({"rope_scaling": {"type": "linear", "factor": 2.0, "fcator": 3.0}});
+    assert!(hint(inner).contains("--allow-unread rope_scaling.fcator"));
+    // Beside the key itself the other one is a leftover, and so is one with the class's own value.
+    let gptj = |keys| built(&with(json!({"model_type": "gptj"}), keys)).map(|built| built.idle);
+    assert!(gptj(json!({"n_layers": 3})).is_err());
+    assert_eq!(
+        gptj(json!({"n_layers": 3, "n_layer": 3})).unwrap(),
+        ["n_layers"]
+    );
+    assert_eq!(gptj(json!({"n_layers": 28})).unwrap(), ["n_layers"]);
 }
 
 #[test]

@@ -33,6 +33,8 @@ struct Inspection {
     files: Vec<String>,
     /// Keys of config.json that were allowed to go unread.
     unread: Vec<String>,
+    /// Keys of config.json that no class of the reference reads.
+    idle: Vec<String>,
     /// `null`: there are no weights.
     coverage: Option<Coverage>,
 }
@@ -130,6 +132,7 @@ impl Inspection {
             bytes: 0,
             files: Vec::new(),
             unread: built.unread.clone(),
+            idle: built.idle.clone(),
             coverage: None,
         }
     }
@@ -176,6 +179,13 @@ impl Inspection {
         }
         if !self.unread.is_empty() {
             rows.push(["unread keys".to_owned(), self.unread.join(", ")]);
+        }
+        if !self.idle.is_empty() {
+            let keys = self.idle.join(", ");
+            rows.push([
+                "idle keys".to_owned(),
+                format!("{keys} (no class of the reference reads them)"),
+            ]);
         }
         if let Some(coverage) = &self.coverage {
             self.describe_weights(coverage, &mut rows);

@@ -1,0 +1,80 @@
+//! Which keys of a `config.json` the reference's classes read.
+//!
+//! `known_keys.json` is written by `tools/defaults/reads.py` from the sources of the pinned
+//! transformers; [`PUBLISHED`] is kept by hand, each entry after a published file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+use crate::defaults;
+
+/// A key that published files have and no configuration class of the reference declares.
+struct Published {
+    key: &'static str,
+    /// The types in whose files it is; none: in files of many types.
+    types: &'static [&'static str],
+}
+
+const fn published(key: &'static str, types: &'static [&'static str]) -> Published {
+    Published { key, types }
+}
+
+/// Keys without effect in published files, sorted. Where they were found: `docs/decisions/015`.
+const PUBLISHED: &[Published] = &[
+    published("full_attn_mod", &["phi3"]),
+    published("interpolate_factor", &["phi3"]),
+    published("is_llama_config", &["llama"]),
+    published("max_sequence_length", &["llama"]),
+    published("rope_interleaved", &["llama"]),
+];
+
+#[derive(Deserialize)]
+struct Table {
+    known: BTreeSet<String>,
+    shared: BTreeSet<String>,
+    types: BTreeMap<String, BTreeSet<String>>,
+}
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| {
+        serde_json::from_str(include_str!("known_keys.json")).expect("the embedded table is valid")
+    })
+}
+
+/// What a key is to the reference's classes of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A class reads it, or its sources mention it.
+    Read,
+    /// In published files of the type, and no class reads it.
+    Published,
+    /// A key of other types, which no class of this one reads.
+    Foreign,
+    /// Nobody's key.
+    Unknown,
+}
+
+/// The standing of a key of the outermost object.
+pub(crate) fn standing(model_type: &str, key: &str) -> Standing {
+    let listed = PUBLISHED.iter().find(|published| published.key == key);
+    if listed.is_some_and(|published| published.types.contains(&model_type)) {
+        return Standing::Published;
+    }
+    let (table, row) = (table(), defaults::row(model_type));
+    let (Some(of_type), Some(row)) = (table.types.get(model_type), row) else {
+        return Standing::Unknown;
+    };
+    let declared = row.defaults.contains_key(key) || row.attribute_map.contains_key(key);
+    if declared || table.shared.contains(key) || of_type.contains(key) {
+        Standing::Read
+    } else if listed.is_some_and(|published| published.types.is_empty()) {
+        Standing::Published
+    } else if table.known.contains(key) {
+        Standing::Foreign
+    } else {
+        Standing::Unknown
+    }
+}
