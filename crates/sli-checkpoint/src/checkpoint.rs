@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::choice::{Choice, INDEX_FILE, SINGLE_FILE, Ways};
 use crate::error::CheckpointError;
-use crate::formats::index;
 use crate::identity::ModelIdentity;
-use crate::opening::{CONSOLIDATED_FILE, Opening, SINGLE_FILE};
+use crate::opening::Opening;
 use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError};
 use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 
@@ -20,15 +20,16 @@ pub struct Checkpoint {
     /// Sorted by name.
     tensors: Vec<TensorInfo>,
     identity: ModelIdentity,
+    choice: Option<Choice>,
     bytes_read: AtomicU64,
     /// Nanoseconds.
     reading: AtomicU64,
 }
 
 impl Checkpoint {
-    /// Opens a folder or a single `.safetensors` file. In a folder the weights are the shards that
-    /// `model.safetensors.index.json` names, else `model.safetensors`, else
-    /// `consolidated.safetensors`, else `consolidated*.safetensors`; other files are not looked at.
+    /// Opens a folder or a single `.safetensors` file. In a folder the weights are `model.safetensors`,
+    /// else the shards that `model.safetensors.index.json` names, else `consolidated.safetensors`, else
+    /// `consolidated*.safetensors`; other files are not looked at.
     pub fn open(folder_or_file: &Path) -> Result<Self, CheckpointError> {
         Self::open_with_mode(folder_or_file, ReadMode::Buffered)
     }
@@ -65,16 +66,21 @@ impl Checkpoint {
     /// [`Self::open`] on a folder from anywhere.
     pub fn open_with(source: Box<dyn ByteSource>) -> Result<Self, CheckpointError> {
         let mut opening = Opening::new(source);
-        if let Some(bytes) = opening.read_index()? {
-            let index = index::parse(&bytes).map_err(|problem| opening.index_error(problem))?;
-            opening.add_shards(&index)?;
-        } else if opening.source.exists(SINGLE_FILE)? {
+        let ways = Ways::of(&*opening.source)?;
+        let taken = if ways.single {
             opening.add_file(SINGLE_FILE)?;
-        } else if opening.source.exists(CONSOLIDATED_FILE)? {
-            opening.add_file(CONSOLIDATED_FILE)?;
+            SINGLE_FILE
+        } else if let Some(index) = opening.usable_index(&ways)? {
+            opening.add_shards(&index)?;
+            INDEX_FILE
         } else {
-            opening.add_consolidated()?;
-        }
+            let Some(first) = ways.consolidated.first() else {
+                return Err(ways.none(opening.source.describe()));
+            };
+            opening.add_consolidated(&ways.consolidated)?;
+            first
+        };
+        opening.choice = ways.choice(taken);
         opening.finish().map(Self::from)
     }
 
@@ -110,6 +116,11 @@ impl Checkpoint {
     /// Bytes of all tensors.
     pub fn stored_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.bytes).sum()
+    }
+
+    /// What was taken and what was left, where the folder has weights in more than one way.
+    pub fn choice(&self) -> Option<&Choice> {
+        self.choice.as_ref()
     }
 
     /// What makes this the same model as another.
@@ -187,6 +198,7 @@ impl From<Opening> for Checkpoint {
             files: opening.files,
             tensors: opening.tensors,
             identity: opening.identity,
+            choice: opening.choice,
             bytes_read: opening.bytes_read.into(),
             reading: AtomicU64::new(0),
         }

@@ -1,5 +1,6 @@
 //! Errors of this crate.
 
+use crate::choice::UNFINISHED;
 use crate::coverage::CoverageReport;
 use crate::dtype::Dtype;
 use crate::formats::index::IndexError;
@@ -20,12 +21,18 @@ pub enum CheckpointError {
         place: String,
     },
     /// No weights where a model was expected.
-    #[error("{place}: no weights: neither {}", looked_for.join(", nor "))]
+    #[error(
+        "{place}: no weights: neither {}{}",
+        looked_for.join(", nor "),
+        others.iter().map(|other| format!("; {other}")).collect::<String>()
+    )]
     NoWeights {
         /// The folder.
         place: String,
         /// Names that were tried.
         looked_for: Vec<&'static str>,
+        /// What is there of other weights, a clause for each kind.
+        others: Vec<String>,
     },
     /// A weight file that breaks a rule of the safetensors format.
     #[error("{place}: `{file}` is not a sound safetensors file: {problem}")]
@@ -204,9 +211,12 @@ impl CheckpointError {
             | Self::Conversion { .. } => {
                 "is config.json the one that belongs to these weights?".to_owned()
             }
+            Self::NoWeights { others, .. } if others.iter().any(|other| other.contains(UNFINISHED)) => {
+                "wait until the download ends, or start it again".to_owned()
+            }
             Self::NoWeights { .. } => {
                 "give the folder of the .safetensors files, or one such file; other formats \
-                 (pytorch_model.bin) have to be converted"
+                 (pytorch_model.bin) have to be converted: `save_pretrained` in transformers does it"
                     .to_owned()
             }
             Self::Header { problem, .. } => header_hint(problem),
@@ -243,11 +253,18 @@ impl CheckpointError {
 
 fn header_hint(problem: &HeaderError) -> String {
     let hint = match problem {
+        HeaderError::Other { what } if what.contains("LFS") => {
+            "`git lfs pull` in the folder fetches the weights, as does a download by huggingface_hub"
+        }
+        HeaderError::Other { what } if what.contains("Py") => {
+            "convert it: load it with transformers and write it with `save_pretrained`"
+        }
+        HeaderError::Other { .. } => "fetch the file again",
         HeaderError::Truncated { .. }
         | HeaderError::TooSmall { .. }
         | HeaderError::HeaderPastEnd { .. } => "the download is incomplete: fetch the file again",
         HeaderError::HeaderTooLarge { .. } | HeaderError::NotUtf8 | HeaderError::NotAnObject => {
-            "this is not a safetensors file; a Git LFS pointer or a web page?"
+            "this is not a safetensors file, or its beginning is damaged: fetch it again"
         }
         HeaderError::UnknownDtype { .. } => "a newer version may know this dtype",
         _ => "the file is damaged or was made to mislead: fetch it again",

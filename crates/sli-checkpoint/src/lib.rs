@@ -12,6 +12,7 @@
 
 mod binding;
 mod checkpoint;
+mod choice;
 mod convert;
 mod coverage;
 mod dtype;
@@ -30,6 +31,7 @@ mod view;
 
 pub use binding::Binding;
 pub use checkpoint::Checkpoint;
+pub use choice::Choice;
 pub use coverage::{CoverageReport, Missing};
 pub use dtype::Dtype;
 pub use error::{CheckpointError, LeafProblem};

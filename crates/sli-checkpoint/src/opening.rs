@@ -1,6 +1,7 @@
 //! Collecting the weight files of a checkpoint: index, shards, consolidated files.
 
 use crate::checkpoint::read_limited;
+use crate::choice::{Choice, INDEX_FILE, Ways};
 use crate::error::CheckpointError;
 use crate::formats::index::{self, Index, IndexError};
 use crate::formats::safetensors::{self, Header};
@@ -8,16 +9,13 @@ use crate::identity::{FileIdentity, ModelIdentity};
 use crate::source::{ByteSource, SourceError};
 use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 
-pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
-pub(crate) const SINGLE_FILE: &str = "model.safetensors";
-pub(crate) const CONSOLIDATED_FILE: &str = "consolidated.safetensors";
-
 /// A checkpoint that is being opened.
 pub(crate) struct Opening {
     pub source: Box<dyn ByteSource>,
     pub files: Vec<WeightFile>,
     pub tensors: Vec<TensorInfo>,
     pub identity: ModelIdentity,
+    pub choice: Option<Choice>,
     pub bytes_read: u64,
 }
 
@@ -28,19 +26,12 @@ impl Opening {
             files: Vec::new(),
             tensors: Vec::new(),
             identity: ModelIdentity::default(),
+            choice: None,
             bytes_read: 0,
         }
     }
 
-    fn known_by_content(&mut self, file: &str, content: &[u8]) {
-        self.bytes_read += content.len() as u64;
-        let digest = blake3::hash(content).to_hex().to_string();
-        self.identity
-            .files
-            .insert(file.to_owned(), FileIdentity::Content { digest });
-    }
-
-    pub fn index_error(&self, problem: IndexError) -> CheckpointError {
+    fn index_error(&self, problem: IndexError) -> CheckpointError {
         CheckpointError::Index {
             place: self.source.describe(),
             file: INDEX_FILE.to_owned(),
@@ -48,9 +39,10 @@ impl Opening {
         }
     }
 
-    /// The bytes of the index, where there is one.
-    pub fn read_index(&mut self) -> Result<Option<Vec<u8>>, CheckpointError> {
-        if !self.source.exists(INDEX_FILE)? {
+    /// The index, where there is one that counts: one whose shards are all gone does not, if there are
+    /// other weights.
+    pub fn usable_index(&mut self, ways: &Ways) -> Result<Option<Index>, CheckpointError> {
+        if !ways.index {
             return Ok(None);
         }
         let bytes = match read_limited(&*self.source, INDEX_FILE, index::MAX_INDEX) {
@@ -59,8 +51,19 @@ impl Opening {
             }
             other => other?,
         };
-        self.known_by_content(INDEX_FILE, &bytes);
-        Ok(Some(bytes))
+        let index = index::parse(&bytes).map_err(|problem| self.index_error(problem))?;
+        let mut shards = index.shards.iter().map(|shard| self.source.exists(shard));
+        if !ways.consolidated.is_empty()
+            && !shards.try_fold(false, |any, is| Ok::<_, SourceError>(any | is?))?
+        {
+            return Ok(None);
+        }
+        self.bytes_read += bytes.len() as u64;
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        self.identity
+            .files
+            .insert(INDEX_FILE.to_owned(), FileIdentity::Content { digest });
+        Ok(Some(index))
     }
 
     fn read_header(&mut self, file: &str) -> Result<Header, CheckpointError> {
@@ -84,30 +87,30 @@ impl Opening {
         Ok(header)
     }
 
-    /// Adds the tensors of a file that `keep` wants.
-    fn add(&mut self, header: Header, keep: impl Fn(&str) -> bool) {
+    /// Adds the tensors of a file.
+    fn add(&mut self, header: Header) {
         let file = FileIndex(self.files.len().saturating_sub(1) as u32);
-        let kept = header.entries.into_iter().filter(|entry| keep(&entry.name));
-        self.tensors.extend(kept.map(|entry| TensorInfo {
-            name: entry.name,
-            file,
-            dtype: entry.dtype,
-            shape: entry.shape,
-            offset: entry.offset,
-            bytes: entry.bytes,
-        }));
+        self.tensors
+            .extend(header.entries.into_iter().map(|entry| TensorInfo {
+                name: entry.name,
+                file,
+                dtype: entry.dtype,
+                shape: entry.shape,
+                offset: entry.offset,
+                bytes: entry.bytes,
+            }));
     }
 
     pub fn add_file(&mut self, file: &str) -> Result<(), CheckpointError> {
         let header = self.read_header(file)?;
-        self.add(header, |_| true);
+        self.add(header);
         Ok(())
     }
 
-    /// Adds the shards of an index, and checks that each holds what the index says. A tensor that
-    /// several shards hold is the one the index names.
+    /// Adds all tensors of the shards of an index. As in the reference, the index says which files these
+    /// are, not where a tensor is; of one that several shards hold the last counts. A tensor that the
+    /// index names and no shard holds is an error.
     pub fn add_shards(&mut self, index: &Index) -> Result<(), CheckpointError> {
-        let mut found = vec![false; index.tensors.len()];
         for (number, shard) in (0..).zip(&index.shards) {
             let header = match self.read_header(shard) {
                 Err(CheckpointError::Source(SourceError::NotFound { .. })) => {
@@ -115,33 +118,21 @@ impl Opening {
                 }
                 other => other?,
             };
-            for entry in &header.entries {
-                let place = index
-                    .tensors
-                    .binary_search_by(|(name, _)| name.cmp(&entry.name));
-                if let Ok(place) = place
-                    && index
-                        .tensors
-                        .get(place)
-                        .is_some_and(|(_, shard)| *shard == number)
-                    && let Some(found) = found.get_mut(place)
-                {
-                    *found = true;
-                }
-            }
-            self.add(header, |name| {
-                index.shard_of(name).is_none_or(|shard| shard == number)
-            });
+            self.add(header);
         }
-        if let Some(((tensor, shard), _)) = index.tensors.iter().zip(&found).find(|pair| !pair.1) {
-            let shard = index
-                .shards
-                .get(*shard as usize)
-                .cloned()
-                .unwrap_or_default();
+        self.tensors
+            .sort_by(|a, b| (&a.name, b.file).cmp(&(&b.name, a.file)));
+        self.tensors
+            .dedup_by(|later, first| later.name == first.name);
+        let holds = |name: &str| {
+            let place = |tensor: &TensorInfo| (*tensor.name).cmp(name);
+            self.tensors.binary_search_by(place).is_ok()
+        };
+        if let Some((tensor, shard)) = index.tensors.iter().find(|(name, _)| !holds(name)) {
+            let shard = index.shards.get(*shard as usize);
             return Err(self.index_error(IndexError::NotInShard {
                 tensor: tensor.to_string(),
-                shard,
+                shard: shard.cloned().unwrap_or_default(),
             }));
         }
         Ok(())
@@ -156,23 +147,10 @@ impl Opening {
         })
     }
 
-    /// Adds `consolidated*.safetensors`, sorted. A name that several of them hold (Meta's tensor
-    /// parallel files) becomes `name#0`, `name#1`, ..., by file.
-    pub fn add_consolidated(&mut self) -> Result<(), CheckpointError> {
-        let no_weights = |source: &dyn ByteSource| CheckpointError::NoWeights {
-            place: source.describe(),
-            looked_for: vec![INDEX_FILE, SINGLE_FILE, "consolidated*.safetensors"],
-        };
-        let mut names = match self.source.list() {
-            Err(SourceError::NotFound { .. }) => return Err(no_weights(&*self.source)),
-            other => other?,
-        };
-        names.retain(|name| name.starts_with("consolidated") && name.ends_with(".safetensors"));
-        names.sort();
-        if names.is_empty() {
-            return Err(no_weights(&*self.source));
-        }
-        for name in &names {
+    /// Adds consolidated files. A name that several of them hold (Meta's tensor parallel files) becomes
+    /// `name#0`, `name#1`, ..., by file.
+    pub fn add_consolidated(&mut self, names: &[String]) -> Result<(), CheckpointError> {
+        for name in names {
             self.add_file(name)?;
         }
         self.tensors

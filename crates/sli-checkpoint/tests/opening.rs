@@ -37,7 +37,7 @@ fn names(checkpoint: &Checkpoint) -> Vec<&str> {
 }
 
 #[test]
-fn index_then_single_file_then_consolidated_and_no_others() {
+fn single_file_then_index_then_consolidated_and_no_others() {
     let folder = tempfile::tempdir().expect("a folder");
     let open = || Checkpoint::open(folder.path());
     write(
@@ -64,28 +64,112 @@ fn index_then_single_file_then_consolidated_and_no_others() {
     assert_eq!(names(&open().expect("sound")), ["first", "second"]);
     write(folder.path(), &[("consolidated.safetensors", one("all"))]);
     assert_eq!(names(&open().expect("sound")), ["all"]);
-    write(folder.path(), &[("model.safetensors", one("single"))]);
-    assert_eq!(names(&open().expect("sound")), ["single"]);
-    write(
-        folder.path(),
-        &[
-            (
-                "model.safetensors.index.json",
-                index(&[("a", "x.safetensors"), ("b", "y.safetensors")]),
-            ),
-            ("x.safetensors", one("a")),
-            ("y.safetensors", one("b")),
-        ],
+    assert_eq!(open().expect("sound").choice(), None);
+    let shards = index(&[("a", "x.safetensors"), ("b", "sub/y z.safetensors")]);
+    write(folder.path(), &[("model.safetensors.index.json", shards)]);
+    let left = |taken: &str, left: &[&str]| {
+        let choice = open().expect("sound").choice().cloned().expect("a choice");
+        assert_eq!(choice.taken, taken);
+        assert_eq!(choice.left, left);
+    };
+    // Its shards are gone.
+    assert_eq!(names(&open().expect("sound")), ["all"]);
+    left(
+        "consolidated.safetensors",
+        &["model.safetensors.index.json"],
     );
+    write(folder.path(), &[("x.safetensors", one("a"))]);
+    let error = open().expect_err("half an index");
+    assert!(error.to_string().contains("sub/y z.safetensors"), "{error}");
+    fs_err::create_dir(folder.path().join("sub")).expect("folder");
+    write(folder.path(), &[("elsewhere", one("b"))]);
+    std::os::unix::fs::symlink("../elsewhere", folder.path().join("sub/y z.safetensors"))
+        .expect("a link");
     let checkpoint = open().expect("sound");
     assert_eq!(names(&checkpoint), ["a", "b"]);
     assert_eq!(checkpoint.files().len(), 2);
+    left(
+        "model.safetensors.index.json",
+        &["consolidated.safetensors"],
+    );
+    write(folder.path(), &[("model.safetensors", one("single"))]);
+    assert_eq!(names(&open().expect("sound")), ["single"]);
+    left(
+        "model.safetensors",
+        &["model.safetensors.index.json", "consolidated.safetensors"],
+    );
 
     let single = Checkpoint::open(&folder.path().join("other.safetensors")).expect("sound");
     assert_eq!(names(&single), ["other"]);
 
     let error = Checkpoint::open(&folder.path().join("nothing")).expect_err("nothing");
     assert!(matches!(error, CheckpointError::NotThere { .. }), "{error}");
+}
+
+/// As the reference: all tensors of all shards, the last one counts.
+#[test]
+fn an_index_says_which_files_not_where() {
+    let valued = |name: &str, value: u8| {
+        safetensors(&[Tensor::new(
+            name,
+            sli_checkpoint::Dtype::U8,
+            &[1],
+            vec![value],
+        )])
+    };
+    let source = MemorySource::new()
+        .with(
+            "model.safetensors.index.json",
+            index(&[
+                ("a", "1.safetensors"),
+                ("b", "1.safetensors"),
+                ("c", "2.safetensors"),
+            ]),
+        )
+        .with("1.safetensors", valued("a", 1))
+        .with(
+            "2.safetensors",
+            safetensors(&[
+                Tensor::new("a", sli_checkpoint::Dtype::U8, &[1], vec![2]),
+                Tensor::new("b", sli_checkpoint::Dtype::U8, &[1], vec![3]),
+                Tensor::new("c", sli_checkpoint::Dtype::U8, &[1], vec![4]),
+            ]),
+        );
+    let checkpoint = Checkpoint::open_with(Box::new(source)).expect("sound");
+    assert_eq!(names(&checkpoint), ["a", "b", "c"]);
+    let mut byte = [0];
+    let a = checkpoint.tensor("a").expect("there");
+    checkpoint
+        .read_at(a.file, a.offset, &mut byte)
+        .expect("read");
+    assert_eq!(byte, [2]);
+}
+
+#[test]
+fn other_weights_are_named() {
+    for (file, says) in [
+        ("pytorch_model.bin", "PyTorch"),
+        ("pytorch_model-00001-of-00002.bin", "PyTorch"),
+        ("adapter_model.safetensors", "adapter"),
+        ("model.fp16.safetensors", "variant"),
+        ("model.safetensors.incomplete", "unfinished"),
+        ("ggml-model-q4_0.gguf", "another format"),
+    ] {
+        let source = MemorySource::new().with(file, *b"x");
+        let error = Checkpoint::open_with(Box::new(source)).expect_err("no weights");
+        let text = error.to_string();
+        assert!(text.contains(says) && text.contains(file), "{text}");
+    }
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n";
+    for (content, says) in [
+        (&pointer[..], "Git LFS"),
+        (b"PK\x03\x04", "zip"),
+        (b"", "empty"),
+    ] {
+        let source = MemorySource::new().with("model.safetensors", content);
+        let error = Checkpoint::open_with(Box::new(source)).expect_err("no weights");
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }
 
 #[test]

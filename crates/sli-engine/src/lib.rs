@@ -6,6 +6,7 @@
 //! budget, the threads, or how often the run was interrupted.
 #![deny(unsafe_code)]
 
+mod adapter;
 mod availability;
 pub mod bytes;
 pub mod ceilings;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sli_checkpoint::{Binding, Checkpoint, Dtype, ModelFolder};
 use sli_spec::{Config, ModelSpec, SpecError};
 
+use crate::adapter;
 use crate::error::{AGAIN, EngineError};
 use crate::stages::WeightClock;
 use crate::tied::{HeadOrigin, settle_head};
@@ -117,9 +118,13 @@ pub fn describe_folder(
         Some(text) => text,
         None => match read_description(folder, PARAMS)? {
             Some(text) => return describe_params(folder, &text, options),
-            None => return Err(no_description(folder.path())),
+            None => {
+                let adapter = adapter::instead_of_model(folder)?;
+                return Err(adapter.unwrap_or_else(|| no_description(folder.path())));
+            }
         },
     };
+    adapter::refuse_beside_model(folder, options)?;
     let wrong = |source| EngineError::Config {
         path: folder.join(CONFIG),
         source,

@@ -24,6 +24,10 @@ pub struct Summary {
     pub tokens: u64,
     /// Wall time of this process's part, seconds.
     pub seconds: f64,
+    /// The weight files, in the order of their tensors' numbers.
+    pub weight_files: Vec<String>,
+    /// Weights that the folder has in another way too, which were not taken.
+    pub weights_left: Vec<String>,
     /// Bytes read from the checkpoint by this process.
     pub bytes_read: u64,
     /// Passes of a super-batch through a layer, over all processes that worked on this folder.
@@ -95,6 +99,11 @@ impl Summary {
             records: records.len(),
             tokens: records.total_tokens(),
             seconds,
+            weight_files: (model.checkpoint.files().iter())
+                .map(|file| file.name.clone())
+                .collect(),
+            weights_left: (model.checkpoint.choice())
+                .map_or_else(Vec::new, |choice| choice.left.clone()),
             bytes_read,
             roofline,
             roofline_fraction: roofline.map(|roofline| roofline.seconds / seconds.max(1e-9)),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use sli_checkpoint::Choice;
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
 use sli_engine::{
@@ -54,6 +55,9 @@ impl Job {
             terminal::warn(
                 "config.json ties the head to the token table, but the weights have another head: that one is used",
             );
+        }
+        if let Some(choice) = model.checkpoint.choice() {
+            terminal::warn(describe_choice(choice));
         }
         let takes = takes::choose(&arguments.takes, &model.spec, |text| terminal::warn(text))?;
         let threads = threads(arguments.threads);
@@ -177,6 +181,16 @@ impl Job {
             hint: "give a smaller --threads".into(),
         })
     }
+}
+
+/// Which weights were taken, and which were left.
+pub(crate) fn describe_choice(choice: &Choice) -> String {
+    let left: Vec<String> = choice.left.iter().map(|file| format!("`{file}`")).collect();
+    format!(
+        "the weights are those of `{}`; {} in the same folder is not looked at",
+        choice.taken,
+        left.join(" and ")
+    )
 }
 
 /// The threads that were asked for, or all there are.

@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::lookalike;
 use crate::dtype::Dtype;
 use crate::source::{ByteSource, SourceError};
 
@@ -21,6 +22,12 @@ pub const MAX_HEADER: u64 = 100_000_000;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HeaderError {
+    /// Something else under the name of a safetensors file.
+    #[error("it is {what}")]
+    Other {
+        /// What it is.
+        what: String,
+    },
     /// Shorter than the eight bytes of the header's length.
     #[error("it has {size} bytes; a safetensors file has at least 8")]
     TooSmall {
@@ -193,9 +200,34 @@ impl From<HeaderError> for ReadError {
     }
 }
 
-/// Reads and checks the header of a file. Reads nothing else of it.
+/// Reads and checks the header of a file. Reads nothing else of it, unless it is no such file: then its
+/// beginning may tell what it is.
 pub fn read_header(source: &dyn ByteSource, file: &str) -> Result<Header, ReadError> {
     let size = source.len(file)?;
+    let problem = match read_header_of(source, file, size) {
+        Err(ReadError::Format(problem)) => problem,
+        other => return other,
+    };
+    let foreign = matches!(
+        problem,
+        HeaderError::TooSmall { .. }
+            | HeaderError::HeaderTooLarge { .. }
+            | HeaderError::HeaderPastEnd { .. }
+            | HeaderError::NotUtf8
+            | HeaderError::NotAnObject
+    );
+    let mut beginning = vec![0; size.min(lookalike::BEGINNING as u64) as usize];
+    if foreign {
+        source.read_at(file, 0, &mut beginning)?;
+    }
+    Err(match lookalike::identify(&beginning) {
+        Some(what) if foreign => HeaderError::Other { what },
+        _ => problem,
+    }
+    .into())
+}
+
+fn read_header_of(source: &dyn ByteSource, file: &str, size: u64) -> Result<Header, ReadError> {
     if size < 8 {
         return Err(HeaderError::TooSmall { size }.into());
     }

@@ -13,6 +13,7 @@ use sli_spec::{Built, LengthLimit, Mask, Mixer, Predicts, Stack};
 use super::table::table;
 use crate::cli::InspectArgs;
 use crate::error::Error;
+use crate::job::describe_choice;
 use crate::progress::count;
 use crate::terminal;
 
@@ -31,6 +32,8 @@ struct Inspection {
     /// Bytes of all tensors.
     bytes: u64,
     files: Vec<String>,
+    /// Weights that the folder has in another way too, which are not looked at.
+    files_left: Vec<String>,
     /// Keys of config.json that were allowed to go unread.
     unread: Vec<String>,
     /// Keys of config.json that no class of the reference reads.
@@ -81,6 +84,9 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         }
         Err(error) => return Err(EngineError::from(error).into()),
     };
+    if let Some(choice) = checkpoint.choice() {
+        terminal::warn(describe_choice(choice));
+    }
     let _ = settle_head(&mut built, &checkpoint)?;
     let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec);
     let report = binding.report();
@@ -109,6 +115,9 @@ impl Inspection {
             dtypes,
             bytes: checkpoint.stored_bytes(),
             files: files.collect(),
+            files_left: checkpoint
+                .choice()
+                .map_or_else(Vec::new, |choice| choice.left.clone()),
             coverage: Some(Coverage::new(report)),
             ..Self::new(built, &report.absent_optional)
         }
@@ -131,6 +140,7 @@ impl Inspection {
             dtypes: BTreeMap::new(),
             bytes: 0,
             files: Vec::new(),
+            files_left: Vec::new(),
             unread: built.unread.clone(),
             idle: built.idle.clone(),
             coverage: None,
@@ -205,6 +215,9 @@ impl Inspection {
             many => format!("{} files", many.len()),
         };
         rows.push(["files".to_owned(), files]);
+        if !self.files_left.is_empty() {
+            rows.push(["not looked at".to_owned(), self.files_left.join(", ")]);
+        }
         rows.push([
             "tensors".to_owned(),
             format!(
