@@ -1,6 +1,6 @@
 //! Which of the asked-for results a model can give.
 
-use sli_spec::{Mixer, Predicts};
+use sli_spec::{Mechanism, Predicts};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -52,12 +52,8 @@ fn missing(model: &Model, take: &Take) -> Result<Option<&'static str>, EngineErr
             .is_none()
             .then_some("the checkpoint has no pooler"),
         Take::Router => {
-            let branches = stack
-                .layers
-                .iter()
-                .flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches));
-            let mut mixers = branches.map(|branch| &branch.mixer);
-            let routes = mixers.any(|mixer| matches!(mixer, Mixer::MixtureOfExperts(_)));
+            let mut routings = stack.mechanisms().filter_map(Mechanism::routing);
+            let routes = routings.any(|routing| routing.is_shown);
             (!routes).then_some("the model has no experts")
         }
         Take::Embedding(_) | Take::Profile => None,

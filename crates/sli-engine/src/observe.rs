@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 
 use sli_kernels::{Kernels, Mat, MatRef};
-use sli_spec::{Mixer, ModelSpec, Pooler, Stack};
+use sli_spec::{ModelSpec, Pooler, Site, Stack};
 
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
-use crate::exec::step::{Probe, Site};
+use crate::exec::probe::Probe;
 use crate::exec::{Layer, Rows, Slots};
 use crate::expansion;
 use crate::journal::OutputFolder;
@@ -52,8 +52,8 @@ pub(crate) fn boundaries(
 /// Layers of a stack that route to experts, counted from 1.
 fn routed_layers(stack: &Stack) -> Vec<u32> {
     let routes = |layer: &sli_spec::Layer| {
-        let mut branches = layer.steps.iter().flat_map(|step| &step.branches);
-        branches.any(|branch| matches!(branch.mixer, Mixer::MixtureOfExperts(_)))
+        let mut routings = layer.mechanisms().filter_map(sli_spec::Mechanism::routing);
+        routings.any(|routing| routing.is_shown)
     };
     (1..)
         .zip(&stack.layers)

@@ -8,12 +8,11 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use sli_kernels::{Kernels, Mat, MatRef};
-use sli_spec::ModelSpec;
+use sli_spec::{ModelSpec, Site};
 
 use crate::error::EngineError;
 use crate::exec::Rows;
 use crate::exec::batch::Batch;
-use crate::exec::step::Site;
 use crate::journal::OutputFolder;
 use crate::results::{ExpertRow, ProfileRow, ResultsError, write_experts, write_profile};
 use crate::stats::{Histogram, RowStats, SiteStats};

@@ -5,7 +5,7 @@ use crate::families::{
     llama_remote, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
 use crate::spelling::edit_distance;
-use crate::{Config, Mixer, ModelSpec, SpecError, Task};
+use crate::{Config, ModelSpec, SpecError, Task};
 use serde::Serialize;
 
 /// A description and what was noticed on the way.
@@ -261,28 +261,13 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
 
 /// The same model whose tokens see later ones.
 fn looking_ahead(config: &Config, mut spec: ModelSpec) -> Result<ModelSpec, SpecError> {
-    let cannot = || config.unsupported("is_causal", "not every layer of this model can look ahead");
     let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
     let steps = layers.flat_map(|layer| &mut layer.steps);
     for branch in steps.flat_map(|step| &mut step.branches) {
-        let mask = match &mut branch.mixer {
-            Mixer::Attention(attention) if attention.dynamic_mask.is_none() => &mut attention.mask,
-            Mixer::LatentAttention(attention) if attention.selection.is_none() => {
-                &mut attention.mask
-            }
-            Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
-                return Err(cannot());
-            }
-            Mixer::FeedForward(_)
-            | Mixer::MixtureOfExperts(_)
-            | Mixer::SparseFeedForward(_)
-            | Mixer::LowRank(_)
-            | Mixer::LayerInput(_)
-            | Mixer::Streams(_)
-            | Mixer::Linear(_)
-            | Mixer::Identity => continue,
-        };
-        *mask = mask.both_ways().ok_or_else(cannot)?;
+        if !branch.mixer.facts_mut().look_ahead() {
+            let problem = "not every layer of this model can look ahead";
+            return Err(config.unsupported("is_causal", problem));
+        }
     }
     Ok(spec)
 }

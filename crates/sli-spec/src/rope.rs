@@ -385,6 +385,21 @@ impl Rope {
         }
     }
 
+    /// Why its angles depend on the length of the whole record, in records of at most `longest` tokens.
+    pub fn turns_by_length(&self, longest: usize) -> Option<&'static str> {
+        let same = self.length_class(1) == self.length_class(longest);
+        (!same).then_some("rotations depend on a record's length")
+    }
+
+    /// In the table of architectures.
+    pub(crate) fn label(&self) -> &'static str {
+        if self.interleaved {
+            "rope (interleaved)"
+        } else {
+            "rope"
+        }
+    }
+
     /// How long a record may be, given `max_position_embeddings`.
     pub fn length_limit(&self, max_position_embeddings: usize) -> LengthLimit {
         let max = max_position_embeddings as f64;

@@ -1,7 +1,7 @@
 //! Which of the wanted results a model can give.
 
 use sli_engine::take::{Pooling, Take, combine};
-use sli_spec::{Mixer, ModelSpec, Predicts};
+use sli_spec::{Mechanism, ModelSpec, Predicts, Stack};
 
 use crate::error::Error;
 
@@ -20,9 +20,8 @@ pub fn choose(
     let (mut chosen, mut problems) = (Vec::new(), Vec::new());
     for take in combine(&asked)? {
         if let Take::Hidden(layers) = &take {
-            let stack = |stack: &'_ sli_spec::Stack| {
-                (stack.name, stack.layers.len(), stack.head.norm.is_some())
-            };
+            let stack =
+                |stack: &'_ Stack| (stack.name, stack.layers.len(), stack.head.norm.is_some());
             layers.resolve(&spec.stacks.iter().map(stack).collect::<Vec<_>>())?;
         }
         match lacking(&take, spec) {
@@ -60,13 +59,9 @@ fn lacking(take: &Take, spec: &ModelSpec) -> Option<&'static str> {
             },
         },
         Take::Router => {
-            let mut branches = spec
-                .stacks
-                .iter()
-                .flat_map(|stack| &stack.layers)
-                .flat_map(|layer| &layer.steps)
-                .flat_map(|step| &step.branches);
-            let routed = branches.any(|branch| matches!(branch.mixer, Mixer::MixtureOfExperts(_)));
+            let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
+            let routings = mechanisms.filter_map(Mechanism::routing);
+            let routed = routings.into_iter().any(|routing| routing.is_shown);
             (!routed).then_some("the model has no experts")
         }
     }

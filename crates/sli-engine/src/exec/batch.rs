@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
-use sli_spec::{Blocks, KeySelection, Mixer, ModelSpec, Position, PositionIds, TypeRule};
+use sli_spec::{Blocks, ModelSpec, PositionIds, Stack, TypeRule};
 
 use super::head::Target;
 use crate::error::EngineError;
@@ -465,47 +465,10 @@ fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
 /// Every different rotation of a model.
 pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
     let mut ropes: Vec<Rope> = Vec::new();
-    let mut add = |rope: &Rope| {
+    let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
+    for rope in mechanisms.flat_map(|mechanism| mechanism.ropes()) {
         if !ropes.contains(rope) {
             ropes.push(rope.clone());
-        }
-    };
-    for stack in &spec.stacks {
-        for layer in &stack.layers {
-            for branch in layer.steps.iter().flat_map(|step| &step.branches) {
-                match &branch.mixer {
-                    Mixer::Attention(attention) => {
-                        for position in &attention.positions {
-                            if let Position::Rope(rope) = position {
-                                add(rope);
-                            }
-                        }
-                    }
-                    Mixer::LatentAttention(attention) => {
-                        if let Some(rope) = &attention.rope {
-                            add(rope);
-                        }
-                        if let Some(KeySelection::Indexer(indexer)) = &attention.selection
-                            && let Some(rope) = &indexer.rope
-                        {
-                            add(rope);
-                        }
-                    }
-                    Mixer::MixtureOfAttention(attention) => {
-                        if let Some(rope) = &attention.rope {
-                            add(rope);
-                        }
-                    }
-                    Mixer::FeedForward(_)
-                    | Mixer::MixtureOfExperts(_)
-                    | Mixer::SparseFeedForward(_)
-                    | Mixer::LowRank(_)
-                    | Mixer::LayerInput(_)
-                    | Mixer::Streams(_)
-                    | Mixer::Linear(_)
-                    | Mixer::Identity => {}
-                }
-            }
         }
     }
     ropes

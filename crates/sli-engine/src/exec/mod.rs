@@ -9,6 +9,7 @@ pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
 pub(crate) mod norm;
+pub(crate) mod probe;
 pub(crate) mod step;
 
 use std::sync::Arc;

@@ -1,81 +1,12 @@
 //! One residual step on the rows of one chunk.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::{Branch, Gain, KeySelection, Mixer, Slot, Step, Write};
+use sli_spec::{Branch, Gain, Mechanism, Site, Slot, Step, Write};
 
-use super::{Kept, Layer, Rows, Scratch, Slots, values};
+use super::probe::Probe;
+use super::{Layer, Rows, Scratch, Slots, values};
 use crate::error::EngineError;
-use crate::mixers;
-
-/// Where in a layer a branch's output is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Site {
-    Hidden,
-    Attention,
-    Mlp,
-}
-
-impl Site {
-    /// All of them, by number.
-    pub const ALL: [Self; 3] = [Self::Hidden, Self::Attention, Self::Mlp];
-
-    /// The name in `profile.parquet`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hidden => "hidden",
-            Self::Attention => "attention",
-            Self::Mlp => "mlp",
-        }
-    }
-}
-
-/// The site of a mixer's output, where it is one that is looked at.
-pub(crate) fn site(mixer: &Mixer) -> Option<Site> {
-    match mixer {
-        Mixer::Attention(_) | Mixer::LatentAttention(_) | Mixer::MixtureOfAttention(_) => {
-            Some(Site::Attention)
-        }
-        Mixer::FeedForward(_) | Mixer::SparseFeedForward(_) | Mixer::MixtureOfExperts(_) => {
-            Some(Site::Mlp)
-        }
-        Mixer::LowRank(_)
-        | Mixer::LayerInput(_)
-        | Mixer::Streams(_)
-        | Mixer::Linear(_)
-        | Mixer::Identity => None,
-    }
-}
-
-/// How many outputs some steps show: one a branch that has a site, or one of all branches of a step that
-/// are looked at as one.
-pub(crate) fn outputs_shown(steps: &[Step]) -> usize {
-    let shown = |step: &Step| match common_site(&step.branches) {
-        Some(_) => 1,
-        None => {
-            let branches = step.branches.iter();
-            branches
-                .filter(|branch| site(&branch.mixer).is_some())
-                .count()
-        }
-    };
-    steps.iter().map(shown).sum()
-}
-
-/// Is shown what the interpreter computes on the way.
-pub(crate) trait Probe {
-    /// The output of a branch `[rows, hidden]`, as it enters the residual sum.
-    fn branch(&mut self, site: Site, rows: Rows<'_>, output: MatRef<'_>);
-    /// The feed-forward experts that the rows chose, which are all of the batch: `top_k` ids and weights a row, of
-    /// `count` in the layer.
-    fn routed(
-        &mut self,
-        rows: Rows<'_>,
-        top_k: usize,
-        count: usize,
-        experts: &[u32],
-        weights: &[f32],
-    );
-}
+use crate::mixers::{self, At};
 
 impl Layer<'_> {
     /// Runs `step` on the rows of a chunk.
@@ -87,14 +18,10 @@ impl Layer<'_> {
         scratch: &mut Scratch,
         probe: &mut dyn Probe,
     ) -> Result<(), EngineError> {
-        if let [
-            Branch {
-                mixer: Mixer::Streams(streams),
-                ..
-            },
-        ] = &step.branches[..]
+        if let [branch] = &step.branches[..]
+            && branch.mixer.facts().is_in_place()
         {
-            return mixers::streams::run(self, streams, rows, slots, scratch);
+            return mixers::of(&branch.mixer).run_in_place(self, rows, slots, scratch);
         }
         let range = rows.chunk.rows.clone();
         scratch.selection = std::mem::take(&mut slots.selection);
@@ -112,15 +39,22 @@ impl Layer<'_> {
         let mut sum = std::mem::take(&mut scratch.sum);
         let alone = step.branches.len() == 1;
         // Branches that are one sublayer together are looked at as one.
-        let together = common_site(&step.branches);
+        let together = common_site(step);
         for (index, branch) in step.branches.iter().enumerate() {
             let mut output = std::mem::take(&mut scratch.output);
-            self.branch(branch, x, rows, (&mut output, &mut kept), scratch, probe)?;
+            let mut at = At {
+                layer: self,
+                rows,
+                kept: &mut kept,
+                scratch,
+                probe,
+            };
+            self.branch(branch, x, &mut output, &mut at)?;
             if alone && let Some(norm) = &step.post {
                 self.norm_in_place(norm, output.view_mut())?;
             }
             if together.is_none()
-                && let Some(site) = site(&branch.mixer)
+                && let Some(site) = branch.mixer.facts().site()
             {
                 probe.branch(site, rows, output.view());
             }
@@ -150,12 +84,10 @@ impl Layer<'_> {
         &self,
         branch: &Branch,
         x: MatRef<'_>,
-        rows: Rows<'_>,
-        (output, kept): (&mut Mat, &mut Kept),
-        scratch: &mut Scratch,
-        probe: &mut dyn Probe,
+        output: &mut Mat,
+        at: &mut At<'_>,
     ) -> Result<(), EngineError> {
-        let mut branch_input = std::mem::take(&mut scratch.branch_input);
+        let mut branch_input = std::mem::take(&mut at.scratch.branch_input);
         let x = match &branch.pre {
             Some(norm) => {
                 branch_input.reset(x.rows(), x.cols());
@@ -164,65 +96,8 @@ impl Layer<'_> {
             }
             None => x,
         };
-        match &branch.mixer {
-            Mixer::Attention(attention) => {
-                mixers::attention::run(
-                    self,
-                    attention,
-                    x,
-                    rows,
-                    (output, &mut kept.keys),
-                    scratch,
-                )?;
-            }
-            Mixer::LatentAttention(attention) => {
-                mixers::latent_attention::run(self, attention, x, rows, output, scratch)?;
-            }
-            Mixer::FeedForward(network) => {
-                mixers::feed_forward::run(self, network, x, output, scratch)?;
-            }
-            Mixer::MixtureOfExperts(experts) => {
-                mixers::experts::run(self, experts, x, rows, output, scratch, probe)?;
-            }
-            Mixer::MixtureOfAttention(attention) => {
-                let run = mixers::attention_experts::run;
-                run(self, attention, x, rows, output, scratch)?;
-            }
-            Mixer::Linear(linear) => {
-                output.reset(x.rows(), linear.out_features);
-                self.linear(x, linear, output.view_mut())?;
-            }
-            Mixer::SparseFeedForward(sparse) => {
-                let deviations = Some(sparse.deviations as f32);
-                mixers::feed_forward::sparse(
-                    self,
-                    &sparse.network,
-                    deviations,
-                    x,
-                    output,
-                    scratch,
-                )?;
-            }
-            Mixer::LowRank(product) => {
-                mixers::low_rank::run(self, product, x, output, scratch)?;
-            }
-            Mixer::LayerInput(input) => {
-                let inputs = kept.layer_inputs.as_ref();
-                mixers::layer_input::run(self, input, x, rows, inputs, output, scratch)?;
-            }
-            Mixer::Streams(_) => {
-                return Err(EngineError::Internal(
-                    "an update of the residual streams is a step of its own".into(),
-                ));
-            }
-            Mixer::Identity => {
-                output.reset(x.rows(), x.cols());
-                for row in 0..x.rows() {
-                    output.row_mut(row).copy_from_slice(x.row(row));
-                }
-            }
-        }
-        scratch.branch_input = branch_input;
+        mixers::of(&branch.mixer).run(at, x, output)?;
+        at.scratch.branch_input = branch_input;
         if let Some(norm) = &branch.post {
             self.norm_in_place(norm, output.view_mut())?;
         }
@@ -319,34 +194,28 @@ impl Layer<'_> {
     }
 }
 
+/// How many outputs some steps show: one a branch that has a site, or one of all branches of a step that
+/// are looked at as one.
+pub(crate) fn outputs_shown(steps: &[Step]) -> usize {
+    let shown = |step: &Step| match common_site(step) {
+        Some(_) => 1,
+        None => step.mechanisms().filter_map(Mechanism::site).count(),
+    };
+    steps.iter().map(shown).sum()
+}
+
 /// The site of several branches that all have the same one.
-fn common_site(branches: &[Branch]) -> Option<Site> {
-    let (first, others) = branches.split_first()?;
-    let site = site(&first.mixer)?;
-    let same = |branch: &Branch| self::site(&branch.mixer) == Some(site);
-    (!others.is_empty() && others.iter().all(same)).then_some(site)
+fn common_site(step: &Step) -> Option<Site> {
+    let mut sites = step.mechanisms().map(Mechanism::site);
+    let site = sites.next()??;
+    let others = step.branches.len() > 1;
+    (others && sites.all(|other| other == Some(site))).then_some(site)
 }
 
 /// Keys that a query of these layers may choose, where queries choose.
 pub(crate) fn chosen_keys(layers: &[sli_spec::Layer]) -> Option<usize> {
-    layers
-        .iter()
-        .flat_map(|layer| &layer.steps)
-        .flat_map(|step| &step.branches)
-        .filter_map(|branch| match &branch.mixer {
-            Mixer::LatentAttention(attention) => attention.selection.as_ref(),
-            _ => None,
-        })
-        .map(keys_chosen_by)
-        .max()
-}
-
-/// Keys that a query may choose.
-pub(crate) fn keys_chosen_by(selection: &KeySelection) -> usize {
-    match selection {
-        KeySelection::Indexer(indexer) => indexer.top_k,
-        KeySelection::Previous { top_k } => *top_k,
-    }
+    let mechanisms = layers.iter().flat_map(sli_spec::Layer::mechanisms);
+    mechanisms.filter_map(Mechanism::chosen_keys).max()
 }
 
 /// Buffers beside the hidden state that the steps of a stack use.

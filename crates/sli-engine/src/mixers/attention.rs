@@ -5,138 +5,232 @@ use sli_kernels::{
     AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle,
 };
 use sli_spec::rope::Rope;
-use sli_spec::{Alibi, Attention, KeyValue, Mask, Position, QueryTemperature};
+use sli_spec::{Alibi, Attention, KeyValue, Mask, OutputGate, Position, QueryTemperature};
 
-use super::{differential, dynamic_mask, kernel, relative_buckets};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix, differential, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
 use crate::exec::{KeptKeys, Layer, Rows, Scratch, values};
 use crate::weights::Part;
 
-/// `output = attention(x)`; x is `[rows, hidden]`.
-pub(crate) fn run(
+impl Mix for Attention {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let mut buffers = Buffers::default()
+            .rows(Buffer::Query, self.heads * self.head_dim)
+            .rows(Buffer::Key, self.kv_heads * self.head_dim)
+            .rows(Buffer::Value, self.kv_heads * self.value_dim)
+            .rows(Buffer::Heads, self.heads * self.value_dim);
+        if let Some(gate) = &self.gate {
+            buffers = buffers.rows(Buffer::Gate, gate.projection.out_features);
+        }
+        if self.differential.is_some() {
+            // Buffers of pairs and of single heads change places.
+            for buffer in [Buffer::Query, Buffer::Value, Buffer::Heads, Buffer::Inner] {
+                buffers = buffers.rows(buffer, 2 * self.heads * self.value_dim);
+            }
+        }
+        if self.dynamic_mask.is_some() {
+            buffers = buffers
+                .rows(Buffer::Gate, 3 * self.kv_heads)
+                .rows(Buffer::Inner, self.kv_heads);
+        }
+        buffers
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+        project(layer, self, x, scratch)?;
+        normalise(layer, self, false, scratch)?;
+        clip(self, scratch);
+        let addends = positions(layer, self, rows, scratch)?;
+        normalise(layer, self, true, scratch)?;
+        keep(layer, rows, &mut at.kept.keys, scratch);
+        if let Some(temperature) = &self.query_temperature {
+            warm(*temperature, rows, &mut scratch.query);
+        }
+        attend(layer, self, rows, &addends, &at.kept.keys, scratch)?;
+        if let Some(differential) = &self.differential {
+            let value_dim = 2 * self.value_dim;
+            differential::subtract(layer, differential, self.heads, value_dim, scratch)?;
+        }
+        if let Some(gate) = &self.gate {
+            apply_gate(layer, gate, self.value_dim, x, scratch)?;
+        }
+        if let Some(norm) = &self.output_norm {
+            layer.norm_in_place(norm, scratch.heads.view_mut())?;
+        }
+        output.reset(x.rows(), self.output.out_features);
+        layer.linear(scratch.heads.view(), &self.output, output.view_mut())
+    }
+}
+
+/// Queries, keys and values as projected.
+fn project(
     layer: &Layer<'_>,
     attention: &Attention,
     x: MatRef<'_>,
-    rows: Rows<'_>,
-    (output, kept): (&mut Mat, &mut [KeptKeys]),
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let count = x.rows();
-    let (heads, kv_heads) = (attention.heads, attention.kv_heads);
-    scratch.query.reset(count, heads * attention.head_dim);
-    layer.linear(x, &attention.query, scratch.query.view_mut())?;
+    let (count, kv_heads) = (x.rows(), attention.kv_heads);
+    let Scratch {
+        query,
+        key: keys,
+        value: values,
+        ..
+    } = scratch;
+    query.reset(count, attention.heads * attention.head_dim);
+    layer.linear(x, &attention.query, query.view_mut())?;
     match &attention.key_value {
         KeyValue::Own { key, value } => {
-            scratch.key.reset(count, kv_heads * attention.head_dim);
-            layer.linear(x, key, scratch.key.view_mut())?;
-            scratch.value.reset(count, kv_heads * attention.value_dim);
+            keys.reset(count, kv_heads * attention.head_dim);
+            layer.linear(x, key, keys.view_mut())?;
+            values.reset(count, kv_heads * attention.value_dim);
             match value {
-                Some(value) => layer.linear(x, value, scratch.value.view_mut())?,
-                None => {
-                    scratch
-                        .value
-                        .as_mut_slice()
-                        .copy_from_slice(scratch.key.as_slice());
-                }
+                Some(value) => layer.linear(x, value, values.view_mut())?,
+                None => values.as_mut_slice().copy_from_slice(keys.as_slice()),
             }
         }
         // Finished when the other layer ran.
         KeyValue::OfLayer(_) => {
-            scratch.key.reset(0, kv_heads * attention.head_dim);
-            scratch.value.reset(0, kv_heads * attention.value_dim);
+            keys.reset(0, kv_heads * attention.head_dim);
+            values.reset(0, kv_heads * attention.value_dim);
         }
     }
+    Ok(())
+}
+
+/// The norms of queries, keys and values, in front of the rotation or after it.
+fn normalise(
+    layer: &Layer<'_>,
+    attention: &Attention,
+    after_rotation: bool,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let (heads, kv_heads) = (attention.heads, attention.kv_heads);
     let norms = [
         (&attention.query_norm, heads, &mut scratch.query),
         (&attention.key_norm, kv_heads, &mut scratch.key),
         (&attention.value_norm, kv_heads, &mut scratch.value),
     ];
     for (norm, heads, mat) in norms {
-        if let Some(norm) = norm.as_ref().filter(|norm| !norm.after_rotation) {
+        let norm = norm.as_ref();
+        if let Some(norm) = norm.filter(|norm| norm.after_rotation == after_rotation) {
             layer.head_norm(norm, heads, mat.view_mut())?;
         }
     }
-    if let Some(limit) = attention.clip {
-        for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
-            let limit = limit as f32;
-            mat.as_mut_slice()
-                .iter_mut()
-                .for_each(|value| *value = value.clamp(-limit, limit));
-        }
+    Ok(())
+}
+
+fn clip(attention: &Attention, scratch: &mut Scratch) {
+    let Some(limit) = attention.clip else { return };
+    let limit = limit as f32;
+    for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
+        let values = mat.as_mut_slice().iter_mut();
+        values.for_each(|value| *value = value.clamp(-limit, limit));
     }
-    let mut slopes: Option<Vec<f32>> = None;
-    let mut rounded: Option<Vec<bf16>> = None;
-    let mut buckets = None;
+}
+
+/// What positions add to the logits.
+#[derive(Default)]
+struct Addends<'a> {
+    /// Slopes of ALiBi.
+    slopes: Option<Vec<f32>>,
+    /// The same where every number is one of bf16.
+    rounded: Option<Vec<bf16>>,
+    /// By distance.
+    buckets: Option<relative_buckets::Addends<'a>>,
+}
+
+/// Enters the positions: rotates queries and keys, and says what is added to the logits.
+fn positions<'a>(
+    layer: &Layer<'_>,
+    attention: &Attention,
+    rows: Rows<'a>,
+    scratch: &mut Scratch,
+) -> Result<Addends<'a>, EngineError> {
+    let mut addends = Addends::default();
     for position in &attention.positions {
         match position {
-            Position::Rope(rope) => {
-                for (heads, mat) in [(heads, &mut scratch.query), (kv_heads, &mut scratch.key)] {
-                    if mat.rows() == 0 {
-                        continue;
-                    }
-                    let span = HeadSpan {
-                        heads,
-                        dim: attention.head_dim,
-                        offset: rope.offset,
-                    };
-                    rotate(layer, rope, rows, span, mat.view_mut());
+            Position::Rope(rope) => rotate_both(layer, attention, rope, rows, scratch),
+            Position::Alibi(Alibi {
+                slopes,
+                rounded_to_bf16,
+            }) => {
+                let slopes = slopes.iter();
+                if *rounded_to_bf16 {
+                    let slopes = slopes.map(|&slope| bf16::from_f64(slope));
+                    addends.rounded = Some(slopes.collect());
+                } else {
+                    addends.slopes = Some(slopes.map(|&slope| slope as f32).collect());
                 }
             }
-            Position::Alibi(Alibi {
-                slopes: values,
-                rounded_to_bf16: false,
-            }) => {
-                slopes = Some(values.iter().map(|&slope| slope as f32).collect());
-            }
-            Position::Alibi(Alibi {
-                slopes: values,
-                rounded_to_bf16: true,
-            }) => {
-                rounded = Some(values.iter().map(|&slope| bf16::from_f64(slope)).collect());
-            }
             Position::Buckets(rule) => {
-                let addends = relative_buckets::Addends::new(layer, rule, attention, rows)?;
-                buckets = Some(addends);
+                let own = relative_buckets::Addends::new(layer, rule, attention, rows)?;
+                addends.buckets = Some(own);
             }
         }
     }
-    for (norm, heads, mat) in [
-        (&attention.query_norm, heads, &mut scratch.query),
-        (&attention.key_norm, kv_heads, &mut scratch.key),
+    Ok(addends)
+}
+
+/// Rotates the queries, and the keys where they are the layer's own.
+fn rotate_both(
+    layer: &Layer<'_>,
+    attention: &Attention,
+    rope: &Rope,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+) {
+    for (heads, mat) in [
+        (attention.heads, &mut scratch.query),
+        (attention.kv_heads, &mut scratch.key),
     ] {
-        if let Some(norm) = norm.as_ref().filter(|norm| norm.after_rotation) {
-            layer.head_norm(norm, heads, mat.view_mut())?;
+        if mat.rows() == 0 {
+            continue;
         }
+        let span = HeadSpan {
+            heads,
+            dim: attention.head_dim,
+            offset: rope.offset,
+        };
+        rotate(layer, rope, rows, span, mat.view_mut());
     }
-    if let Some(own) = kept
+}
+
+/// Keeps finished keys and values that later layers use.
+fn keep(layer: &Layer<'_>, rows: Rows<'_>, kept: &mut [KeptKeys], scratch: &Scratch) {
+    let own = kept
         .iter_mut()
-        .find(|kept| layer.part == Part::Layer(kept.layer))
-    {
-        for (row, token) in rows.chunk.rows.clone().enumerate() {
-            own.key.row_mut(token).copy_from_slice(scratch.key.row(row));
-            own.value
-                .row_mut(token)
-                .copy_from_slice(scratch.value.row(row));
-        }
+        .find(|kept| layer.part == Part::Layer(kept.layer));
+    let Some(own) = own else { return };
+    for (row, token) in rows.chunk.rows.clone().enumerate() {
+        own.key.row_mut(token).copy_from_slice(scratch.key.row(row));
+        own.value
+            .row_mut(token)
+            .copy_from_slice(scratch.value.row(row));
     }
-    if let Some(temperature) = &attention.query_temperature {
-        warm(*temperature, rows, &mut scratch.query);
-    }
+}
+
+/// `scratch.heads` of the queries; own keys and values are kept for the next chunk.
+fn attend(
+    layer: &Layer<'_>,
+    attention: &Attention,
+    rows: Rows<'_>,
+    addends: &Addends<'_>,
+    kept: &[KeptKeys],
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let (heads, kv_heads) = (attention.heads, attention.kv_heads);
     let sinks = layer.vector(attention.sinks)?;
     let segments = match attention.key_value {
         KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
         KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
     };
-    let dynamic = match &attention.dynamic_mask {
-        Some(dynamic) => Some(dynamic_mask::choose(
-            layer,
-            dynamic,
-            attention,
-            &segments.own,
-            scratch,
-        )?),
-        None => None,
-    };
+    let dynamic = attention
+        .dynamic_mask
+        .as_ref()
+        .map(|dynamic| dynamic_mask::choose(layer, dynamic, attention, &segments.own, scratch))
+        .transpose()?;
     let limit = attention.clamp.map(|limit| limit as f32);
     let scale = attention.scale as f32;
     let change = |site: &BiasSite, logits: &mut [f32]| {
@@ -148,21 +242,25 @@ pub(crate) fn run(
         if let Some(chosen) = &dynamic {
             chosen.add(site, logits);
         }
-        if let Some(addends) = &buckets {
-            addends.add(site, logits);
+        if let Some(buckets) = &addends.buckets {
+            buckets.add(site, logits);
         }
-        if let Some(slopes) = &rounded {
+        if let Some(slopes) = &addends.rounded {
             for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
                 *logit += rounded_alibi(slopes[site.head], key) * scale;
             }
         }
     };
+    let changes = limit.is_some()
+        || dynamic.is_some()
+        || addends.rounded.is_some()
+        || addends.buckets.is_some();
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
         differential::pair_values(kv_heads, value_dim, scratch);
         value_dim *= 2;
     }
-    scratch.heads.reset(count, heads * value_dim);
+    scratch.heads.reset(scratch.query.rows(), heads * value_dim);
     let (key, value) = match attention.key_value {
         KeyValue::Own { .. } => (scratch.key.view(), scratch.value.view()),
         KeyValue::OfLayer(source) => {
@@ -191,9 +289,8 @@ pub(crate) fn run(
             scale,
             softcap: attention.softcap.map(|cap| cap as f32),
             sinks: values(sinks.as_ref()),
-            alibi: slopes.as_deref(),
-            bias: (limit.is_some() || dynamic.is_some() || rounded.is_some() || buckets.is_some())
-                .then_some(&change as &BiasFn<'_>),
+            alibi: addends.slopes.as_deref(),
+            bias: changes.then_some(&change as &BiasFn<'_>),
         },
         scratch.heads.view_mut(),
     );
@@ -209,41 +306,54 @@ pub(crate) fn run(
     if let Some(chosen) = dynamic {
         chosen.release(scratch);
     }
-    if let Some(differential) = &attention.differential {
-        differential::subtract(layer, differential, heads, value_dim, scratch)?;
-    }
-    if let Some(gate) = &attention.gate {
-        scratch.gate.reset(count, gate.projection.out_features);
-        layer.linear(x, &gate.projection, scratch.gate.view_mut())?;
-        let bias = layer.vector(gate.head_bias)?;
-        if let Some(bias) = values(bias.as_ref()) {
-            for row in 0..count {
-                let heads = scratch
-                    .gate
-                    .row_mut(row)
-                    .chunks_exact_mut(attention.value_dim);
-                for (head, bias) in heads.zip(bias) {
-                    for value in head {
-                        *value += bias;
-                    }
+    Ok(())
+}
+
+/// Multiplies the heads' outputs by the gates of the layer's input.
+fn apply_gate(
+    layer: &Layer<'_>,
+    gate: &OutputGate,
+    dim: usize,
+    x: MatRef<'_>,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let OutputGate {
+        projection,
+        per_head,
+        activation,
+        head_bias,
+    } = gate;
+    let gates = &mut scratch.gate;
+    gates.reset(x.rows(), projection.out_features);
+    layer.linear(x, projection, gates.view_mut())?;
+    let bias = layer.vector(*head_bias)?;
+    if let Some(bias) = values(bias.as_ref()) {
+        for row in 0..x.rows() {
+            let heads = gates.row_mut(row).chunks_exact_mut(dim);
+            for (head, bias) in heads.zip(bias) {
+                for value in head {
+                    *value += bias;
                 }
             }
         }
-        layer
-            .kernels
-            .activation(kernel(gate.activation), scratch.gate.view_mut());
-        apply_gate(
-            &scratch.gate,
-            attention.value_dim,
-            gate.per_head,
-            &mut scratch.heads,
-        );
     }
-    if let Some(norm) = &attention.output_norm {
-        layer.norm_in_place(norm, scratch.heads.view_mut())?;
+    let activation = kernel(*activation);
+    layer.kernels.activation(activation, gates.view_mut());
+    for row in 0..x.rows() {
+        let (heads, gates) = (scratch.heads.row_mut(row), gates.row(row));
+        if *per_head {
+            for (head, factor) in heads.chunks_exact_mut(dim).zip(gates) {
+                for value in head {
+                    *value *= factor;
+                }
+            }
+        } else {
+            for (value, factor) in heads.iter_mut().zip(gates) {
+                *value *= factor;
+            }
+        }
     }
-    output.reset(count, attention.output.out_features);
-    layer.linear(scratch.heads.view(), &attention.output, output.view_mut())
+    Ok(())
 }
 
 /// Falcon's `slope * position`, every number of it in bf16.
@@ -326,24 +436,6 @@ pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Ma
                 .row_mut(row)
                 .iter_mut()
                 .for_each(|value| *value *= factor as f32);
-        }
-    }
-}
-
-/// Multiplies the heads' outputs `[rows, heads * dim]` by their gates.
-fn apply_gate(gate: &Mat, dim: usize, per_head: bool, heads: &mut Mat) {
-    for row in 0..heads.rows() {
-        let gates = gate.row(row);
-        if per_head {
-            for (head, factor) in heads.row_mut(row).chunks_exact_mut(dim).zip(gates) {
-                for value in head {
-                    *value *= factor;
-                }
-            }
-        } else {
-            for (value, factor) in heads.row_mut(row).iter_mut().zip(gates) {
-                *value *= factor;
-            }
         }
     }
 }

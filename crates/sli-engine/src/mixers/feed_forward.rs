@@ -1,31 +1,36 @@
 //! Feed-forward networks, gated or not.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::{FeedForward, Xielu};
+use sli_spec::{ClampedGate, FeedForward, Xielu};
 
-use super::{kernel, softplus};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix, kernel, softplus};
 use crate::error::EngineError;
 use crate::exec::{Layer, Residency, Scratch};
 
 /// Rows that pass through the network at a time: bounds `[rows, intermediate]`.
 pub(crate) const BLOCK_ROWS: usize = 1024;
 
-/// `output = network(x)`; x is `[rows, hidden]`.
-pub(crate) fn run(
-    layer: &Layer<'_>,
-    network: &FeedForward,
-    x: MatRef<'_>,
-    output: &mut Mat,
-    scratch: &mut Scratch,
-) -> Result<(), EngineError> {
-    sparse(layer, network, None, x, output, scratch)
+impl Mix for FeedForward {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let inner = self.up.out_features;
+        let buffers = Buffers::default().block(Buffer::Up, inner);
+        match self.gate {
+            Some(_) => buffers.block(Buffer::Gate, inner),
+            None => buffers,
+        }
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        run(at.layer, self, |_| {}, x, output, at.scratch)
+    }
 }
 
-/// As [`run`]; the gates lose what lies so many deviations above their mean, and are cut at 0.
-pub(crate) fn sparse(
+/// `output = network(x)`; `select` sees the gates before their activation.
+pub(super) fn run(
     layer: &Layer<'_>,
     network: &FeedForward,
-    deviations: Option<f32>,
+    select: impl Fn(&mut Mat),
     x: MatRef<'_>,
     output: &mut Mat,
     scratch: &mut Scratch,
@@ -45,43 +50,64 @@ pub(crate) fn sparse(
         if let Some(gate) = &network.gate {
             scratch.gate.reset(range.len(), gate.out_features);
             layer.linear(x, gate, scratch.gate.view_mut())?;
+            select(&mut scratch.gate);
         }
-        let activation = kernel(network.activation);
-        if let Some(deviations) = deviations {
-            for row in 0..scratch.gate.rows() {
-                cut(scratch.gate.row_mut(row), deviations);
-            }
-        }
-        let inner = match (&network.gate, &network.learned_activation) {
-            (Some(_), None) => {
-                layer
-                    .kernels
-                    .gated(activation, scratch.gate.view_mut(), scratch.up.view());
-                &mut scratch.gate
-            }
-            (None, None) => {
-                layer.kernels.activation(activation, scratch.up.view_mut());
-                &mut scratch.up
-            }
-            (Some(_), Some(learned)) => {
-                xielu(layer, learned, scratch.gate.as_mut_slice())?;
-                let gated = scratch.gate.as_mut_slice().iter_mut();
-                gated
-                    .zip(scratch.up.as_slice())
-                    .for_each(|(gate, up)| *gate *= up);
-                &mut scratch.gate
-            }
-            (None, Some(learned)) => {
-                xielu(layer, learned, scratch.up.as_mut_slice())?;
-                &mut scratch.up
-            }
-        };
-        if let Some(norm) = &network.inner_norm {
-            layer.norm_in_place(norm, inner.view_mut())?;
-        }
+        let inner = activate(layer, network, scratch)?;
         layer.linear(inner.view(), &network.down, output.rows_view_mut(range))?;
     }
     Ok(())
+}
+
+/// What enters `down`, of the products with `up` and `gate` in the buffers of those names; it is in one of them.
+pub(super) fn activate<'s>(
+    layer: &Layer<'_>,
+    network: &FeedForward,
+    scratch: &'s mut Scratch,
+) -> Result<&'s mut Mat, EngineError> {
+    let FeedForward {
+        gate,
+        up: _,
+        down: _,
+        activation,
+        learned_activation,
+        inner_norm,
+        clamped,
+    } = network;
+    let activation = kernel(*activation);
+    let (gates, up) = (&mut scratch.gate, &mut scratch.up);
+    let inner = match (gate, learned_activation, clamped) {
+        (Some(_), None, None) => {
+            let kernels = layer.kernels;
+            kernels.gated(activation, gates.view_mut(), up.view());
+            gates
+        }
+        (Some(_), None, Some(clamped)) => {
+            clamp(*clamped, gates, up);
+            gates
+        }
+        (Some(_), Some(learned), None) => {
+            xielu(layer, learned, gates.as_mut_slice())?;
+            let gated = gates.as_mut_slice().iter_mut();
+            gated.zip(up.as_slice()).for_each(|(gate, up)| *gate *= up);
+            gates
+        }
+        (None, None, None) => {
+            layer.kernels.activation(activation, up.view_mut());
+            up
+        }
+        (None, Some(learned), None) => {
+            xielu(layer, learned, up.as_mut_slice())?;
+            up
+        }
+        (None, _, Some(_)) | (Some(_), Some(_), Some(_)) => {
+            let problem = "a clamped gate needs a gate and takes the place of the activation";
+            return Err(EngineError::Internal(problem.into()));
+        }
+    };
+    if let Some(norm) = inner_norm {
+        layer.norm_in_place(norm, inner.view_mut())?;
+    }
+    Ok(inner)
 }
 
 /// `x = xielu(x)`, elementwise.
@@ -99,14 +125,13 @@ fn xielu(layer: &Layer<'_>, learned: &Xielu, x: &mut [f32]) -> Result<(), Engine
     Ok(())
 }
 
-/// `max(0, x - (mean + deviations * standard deviation))` of one row.
-fn cut(row: &mut [f32], deviations: f32) {
-    let count = row.len().max(1) as f64;
-    let mean = row.iter().copied().map(f64::from).sum::<f64>() / count;
-    let squares = row.iter().map(|&value| (f64::from(value) - mean).powi(2));
-    let deviation = (squares.sum::<f64>() / count).sqrt();
-    let cutoff = mean as f32 + deviation as f32 * deviations;
-    for value in row {
-        *value = (*value - cutoff).max(0.0);
+/// gpt-oss: `gate = min(gate, limit)`, `up` within `[-limit, limit]`, the result in `gate`.
+fn clamp(clamped: ClampedGate, gate: &mut Mat, up: &Mat) {
+    let (limit, sharpness) = (clamped.limit as f32, clamped.sharpness as f32);
+    for row in 0..gate.rows() {
+        for (gate, up) in gate.row_mut(row).iter_mut().zip(up.row(row)) {
+            let (g, u) = (gate.min(limit), up.clamp(-limit, limit));
+            *gate = g / (1.0 + (-sharpness * g).exp()) * (u + 1.0);
+        }
     }
 }

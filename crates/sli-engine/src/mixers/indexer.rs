@@ -6,15 +6,26 @@ use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment, Sto
 use sli_spec::Indexer;
 
 use super::attention::{HeadSpan, rotate};
+use super::buffers::{Buffer, Buffers};
 use super::top_keys::select;
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch};
 
 /// Scores `[queries * heads, keys]` that are computed at a time, at most, in elements.
-pub(crate) const SCORES: usize = 1 << 20;
+const SCORES: usize = 1 << 20;
 
 /// In the first place of a row: the query attends to all keys it sees.
 const ALL: f32 = -1.0;
+
+/// The buffers of a choice: the packed keys and the scored keys of a query lie beside the keys.
+pub(crate) fn buffers(indexer: &Indexer) -> Buffers {
+    Buffers::default()
+        .rows(Buffer::Key, 2 * indexer.head_dim + 2)
+        .rows(Buffer::Value, indexer.heads)
+        .rows(Buffer::Heads, indexer.heads)
+        .fixed(Buffer::Heads, SCORES)
+        .rows(Buffer::Up, indexer.heads * indexer.head_dim)
+}
 
 /// Chooses keys for the chunk's queries. `latent` is the normed query latent `[rows, q_rank]`, x the
 /// layer's input `[rows, hidden]`; the choice goes to the rows of `scratch.selection`, ascending.

@@ -4,97 +4,131 @@ use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef};
 use sli_spec::{KeySelection, LatentAttention};
 
 use super::attention::{HeadSpan, mask, rotate, warm};
-use super::indexer;
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch};
 
-/// `output = attention(x)`; x is `[rows, hidden]`.
-pub(crate) fn run(
+impl Mix for LatentAttention {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let (heads, nope) = (self.heads, self.nope_dim);
+        let dim = nope + self.rope_dim;
+        let mut buffers = Buffers::default()
+            .rows(Buffer::Query, heads * dim)
+            .rows(Buffer::Key, heads * dim)
+            .rows(Buffer::Value, heads * self.value_dim)
+            .rows(Buffer::Heads, heads * self.value_dim)
+            .rows(Buffer::Gate, self.kv_rank + self.rope_dim)
+            .rows(Buffer::Up, heads * (nope + self.value_dim));
+        if let Some(KeySelection::Indexer(indexer)) = &self.selection {
+            buffers = buffers.or(indexer::buffers(indexer));
+        }
+        if let Some((down, _)) = &self.query_down {
+            buffers = buffers.rows(Buffer::Inner, down.out_features);
+        }
+        buffers
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+        queries(layer, self, x, scratch)?;
+        match &self.selection {
+            Some(KeySelection::Indexer(indexer)) => {
+                let latent = std::mem::take(&mut scratch.inner);
+                indexer::choose(layer, indexer, latent.view(), x, rows, scratch)?;
+                scratch.inner = latent;
+            }
+            Some(KeySelection::Previous { .. }) | None => {}
+        }
+        latents(layer, self, x, scratch)?;
+        turn(layer, self, rows, scratch);
+        expand(self, scratch);
+        attend(layer, self, rows, scratch);
+        output.reset(x.rows(), self.output.out_features);
+        layer.linear(scratch.heads.view(), &self.output, output.view_mut())
+    }
+}
+
+/// `scratch.query`, by way of the normed latent in `scratch.inner` where there is one.
+fn queries(
     layer: &Layer<'_>,
     attention: &LatentAttention,
     x: MatRef<'_>,
-    rows: Rows<'_>,
-    output: &mut Mat,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let count = x.rows();
-    let (heads, nope, rope_dim) = (attention.heads, attention.nope_dim, attention.rope_dim);
-    let (dim, value_dim) = (nope + rope_dim, attention.value_dim);
-
-    scratch.query.reset(count, heads * dim);
-    match &attention.query_down {
-        Some((down, norm)) => {
-            scratch.inner.reset(count, down.out_features);
-            layer.linear(x, down, scratch.inner.view_mut())?;
-            layer.norm_in_place(norm, scratch.inner.view_mut())?;
-            if attention.query_latent_scale != 1.0 {
-                let scale = attention.query_latent_scale as f32;
-                layer
-                    .kernels
-                    .scale_in_place(scale, scratch.inner.view_mut());
-            }
-            layer.linear(
-                scratch.inner.view(),
-                &attention.query,
-                scratch.query.view_mut(),
-            )?;
-        }
-        None => layer.linear(x, &attention.query, scratch.query.view_mut())?,
+    let dim = attention.nope_dim + attention.rope_dim;
+    scratch.query.reset(x.rows(), attention.heads * dim);
+    let Some((down, norm)) = &attention.query_down else {
+        return layer.linear(x, &attention.query, scratch.query.view_mut());
+    };
+    let latent = &mut scratch.inner;
+    latent.reset(x.rows(), down.out_features);
+    layer.linear(x, down, latent.view_mut())?;
+    layer.norm_in_place(norm, latent.view_mut())?;
+    if attention.query_latent_scale != 1.0 {
+        let scale = attention.query_latent_scale as f32;
+        layer.kernels.scale_in_place(scale, latent.view_mut());
     }
+    layer.linear(latent.view(), &attention.query, scratch.query.view_mut())
+}
 
-    match &attention.selection {
-        Some(KeySelection::Indexer(indexer)) => {
-            let latent = std::mem::take(&mut scratch.inner);
-            indexer::choose(layer, indexer, latent.view(), x, rows, scratch)?;
-            scratch.inner = latent;
-        }
-        Some(KeySelection::Previous { .. }) | None => {}
-    }
-
-    // The latent and, behind it, the rotated key that all heads share.
+/// `scratch.gate`: the latent and, behind it, the key part that all heads share; `scratch.up`: the latent
+/// expanded.
+fn latents(
+    layer: &Layer<'_>,
+    attention: &LatentAttention,
+    x: MatRef<'_>,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
     let rank = attention.kv_rank;
-    scratch.gate.reset(count, rank + rope_dim);
+    scratch.gate.reset(x.rows(), rank + attention.rope_dim);
     layer.linear(x, &attention.key_value_down, scratch.gate.view_mut())?;
     let latent = scratch.gate.view_mut().cols_range(0..rank);
     layer.norm_in_place(&attention.key_value_norm, latent)?;
     if attention.key_value_latent_scale != 1.0 {
         let latent = scratch.gate.view_mut().cols_range(0..rank);
-        layer
-            .kernels
-            .scale_in_place(attention.key_value_latent_scale as f32, latent);
+        let scale = attention.key_value_latent_scale as f32;
+        layer.kernels.scale_in_place(scale, latent);
     }
-    scratch.up.reset(count, heads * (nope + value_dim));
+    let expanded = attention.heads * (attention.nope_dim + attention.value_dim);
+    scratch.up.reset(x.rows(), expanded);
     let latent = scratch.gate.view().cols_range(0..rank);
-    layer.linear(latent, &attention.key_value_up, scratch.up.view_mut())?;
+    layer.linear(latent, &attention.key_value_up, scratch.up.view_mut())
+}
 
+/// Rotates the queries and the shared part of the keys, and warms the queries.
+fn turn(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratch: &mut Scratch) {
+    let (nope, rope_dim) = (attention.nope_dim, attention.rope_dim);
     if let Some(rope) = &attention.rope {
         let span = HeadSpan {
-            heads,
-            dim,
+            heads: attention.heads,
+            dim: nope + rope_dim,
             offset: nope,
         };
         rotate(layer, rope, rows, span, scratch.query.view_mut());
+        let rank = attention.kv_rank;
         let shared = scratch.gate.view_mut().cols_range(rank..rank + rope_dim);
-        rotate(
-            layer,
-            rope,
-            rows,
-            HeadSpan {
-                heads: 1,
-                dim: rope_dim,
-                offset: 0,
-            },
-            shared,
-        );
+        let span = HeadSpan {
+            heads: 1,
+            dim: rope_dim,
+            offset: 0,
+        };
+        rotate(layer, rope, rows, span, shared);
     }
     if let Some(temperature) = &attention.query_temperature {
         warm(*temperature, rows, &mut scratch.query);
     }
+}
 
+/// `scratch.key` and `scratch.value` of the expanded latents and the shared keys.
+fn expand(attention: &LatentAttention, scratch: &mut Scratch) {
+    let (heads, nope, value_dim) = (attention.heads, attention.nope_dim, attention.value_dim);
+    let dim = nope + attention.rope_dim;
+    let count = scratch.up.rows();
     scratch.key.reset(count, heads * dim);
     scratch.value.reset(count, heads * value_dim);
     for row in 0..count {
-        let shared = &scratch.gate.row(row)[rank..];
+        let shared = &scratch.gate.row(row)[attention.kv_rank..];
         let expanded = scratch.up.row(row).chunks_exact(nope + value_dim);
         let keys = scratch.key.row_mut(row).chunks_exact_mut(dim);
         let values = scratch.value.row_mut(row).chunks_exact_mut(value_dim);
@@ -104,7 +138,12 @@ pub(crate) fn run(
             value.copy_from_slice(&expanded[nope..]);
         }
     }
+}
 
+/// `scratch.heads`; keys and values are kept for the next chunk.
+fn attend(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratch: &mut Scratch) {
+    let (heads, value_dim) = (attention.heads, attention.value_dim);
+    let dim = attention.nope_dim + attention.rope_dim;
     let segments = rows.batch.segments(rows.chunk);
     let (selection, first) = (&scratch.selection, rows.chunk.rows.start);
     let masked = |site: &BiasSite, logits: &mut [f32]| {
@@ -113,7 +152,7 @@ pub(crate) fn run(
     let mixer = attention.output.weight;
     let columns = (heads * dim, heads * value_dim);
     let earlier = scratch.carried.of(mixer, rows.chunk, columns);
-    scratch.heads.reset(count, heads * value_dim);
+    scratch.heads.reset(scratch.query.rows(), heads * value_dim);
     layer.kernels.attention(
         &AttentionArgs {
             q: scratch.query.view(),
@@ -144,6 +183,4 @@ pub(crate) fn run(
         ..
     } = scratch;
     carried.keep(mixer, rows.chunk, key, value);
-    output.reset(count, attention.output.out_features);
-    layer.linear(scratch.heads.view(), &attention.output, output.view_mut())
 }

@@ -1,24 +1,89 @@
-//! What a branch computes: one file a mechanism.
+//! What a branch computes: one file a mechanism, with its buffers and its run side by side.
+//!
+//! What is to be known of a mechanism without running it are its facts, [`sli_spec::Mechanism`].
 
-pub(crate) mod attention;
-pub(crate) mod attention_experts;
+mod attention;
+pub(crate) mod buffers;
 mod differential;
 mod dynamic_mask;
-pub(crate) mod experts;
+mod experts;
 pub(crate) mod feed_forward;
-pub(crate) mod indexer;
-pub(crate) mod latent_attention;
-pub(crate) mod layer_input;
-pub(crate) mod low_rank;
+mod identity;
+mod indexer;
+mod latent_attention;
+mod layer_input;
+mod linear;
+mod low_rank;
+mod mixture_of_attention;
+mod mixture_of_experts;
 mod product_keys;
 mod relative_buckets;
 mod router;
 mod select;
+mod sparse_feed_forward;
 pub(crate) mod streams;
 mod top_keys;
 
-use sli_kernels::Activation as Kernel;
-use sli_spec::Activation;
+use sli_kernels::{Activation as Kernel, Mat, MatRef};
+use sli_spec::{Activation, Mixer};
+
+use crate::error::EngineError;
+use crate::exec::probe::Probe;
+use crate::exec::{Kept, Layer, Rows, Scratch, Slots};
+use buffers::Buffers;
+
+/// How a mechanism runs.
+pub(crate) trait Mix {
+    /// The scratch buffers that it uses; `hidden`: features of its input.
+    fn buffers(&self, hidden: usize) -> Buffers;
+
+    /// `output = mixer(x)`; x is `[rows, hidden]`.
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError>;
+
+    /// Changes the residual streams itself, where the mechanism is one that does
+    /// ([`sli_spec::Mechanism::is_in_place`]).
+    fn run_in_place(
+        &self,
+        _layer: &Layer<'_>,
+        _rows: Rows<'_>,
+        _slots: &mut Slots,
+        _scratch: &mut Scratch,
+    ) -> Result<(), EngineError> {
+        let problem = "the mechanism changes no residual streams";
+        Err(EngineError::Internal(problem.into()))
+    }
+}
+
+/// Where a mechanism runs and what it runs with.
+pub(crate) struct At<'a> {
+    /// The layer and its weights.
+    pub layer: &'a Layer<'a>,
+    /// The rows of the batch that run.
+    pub rows: Rows<'a>,
+    /// What outlives the layer.
+    pub kept: &'a mut Kept,
+    /// Buffers to use again.
+    pub scratch: &'a mut Scratch,
+    /// Is shown what is computed on the way.
+    pub probe: &'a mut dyn Probe,
+}
+
+/// How the mechanism of a branch runs.
+pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
+    match mixer {
+        Mixer::Attention(attention) => attention.as_ref(),
+        Mixer::LatentAttention(attention) => attention.as_ref(),
+        Mixer::FeedForward(network) => network,
+        Mixer::MixtureOfExperts(experts) => experts.as_ref(),
+        Mixer::MixtureOfAttention(attention) => attention.as_ref(),
+        Mixer::Linear(linear) => linear,
+        Mixer::SparseFeedForward(sparse) => sparse,
+        Mixer::LowRank(product) => product,
+        Mixer::LayerInput(input) => input,
+        Mixer::Streams(streams) => streams,
+        Mixer::Identity(identity) => identity,
+    }
+}
 
 /// `ln(1 + e^x)`; `x` itself where that is all there is to see (torch's threshold).
 pub(crate) fn softplus(x: f32) -> f32 {

@@ -1,13 +1,14 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{KeySelection, KeyValue, Mixer, ModelSpec, Stack};
+use sli_spec::{Mechanism, ModelSpec, Stack};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
 use crate::exec::step::{chosen_keys, outputs_shown, stashes};
+use crate::mixers;
+use crate::mixers::buffers::{Buffers, Columns};
 use crate::mixers::feed_forward::BLOCK_ROWS;
-use crate::mixers::indexer;
 use crate::stats::RowStats;
 use crate::take::Take;
 
@@ -87,8 +88,7 @@ fn sites(spec: &ModelSpec) -> u64 {
 pub(crate) fn carried_bytes(spec: &ModelSpec, together: bool) -> u64 {
     let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
     let most = layers.map(|layer| {
-        let branches = layer.steps.iter().flat_map(|step| &step.branches);
-        let columns = branches.map(|branch| carried_columns(&branch.mixer));
+        let columns = layer.mechanisms().map(carried_columns);
         if together {
             columns.sum::<usize>()
         } else {
@@ -98,39 +98,14 @@ pub(crate) fn carried_bytes(spec: &ModelSpec, together: bool) -> u64 {
     4 * most.max().unwrap_or(0) as u64
 }
 
-/// How many heads an attention has keys and values of, and how wide those of one head are together, as
-/// they are kept for later rows.
-fn key_heads(mixer: &Mixer) -> Option<[usize; 2]> {
-    match mixer {
-        Mixer::Attention(attention) => {
-            let pairs = 1 + usize::from(attention.differential.is_some());
-            let dims = attention.head_dim + pairs * attention.value_dim;
-            Some([attention.kv_heads, dims])
-        }
-        Mixer::LatentAttention(attention) => {
-            let dims = attention.nope_dim + attention.rope_dim + attention.value_dim;
-            Some([attention.heads, dims])
-        }
-        Mixer::MixtureOfAttention(attention) => Some([attention.heads, 2 * attention.head_dim]),
-        Mixer::FeedForward(_)
-        | Mixer::MixtureOfExperts(_)
-        | Mixer::SparseFeedForward(_)
-        | Mixer::LowRank(_)
-        | Mixer::LayerInput(_)
-        | Mixer::Streams(_)
-        | Mixer::Linear(_)
-        | Mixer::Identity => None,
+/// Columns of the keys and values that a chunk hands on.
+fn carried_columns(mechanism: &dyn Mechanism) -> usize {
+    // Those of another layer are there as a whole, and where all rows run together none is carried.
+    if mechanism.keys_of_layer().is_some() || mechanism.routing().is_some() {
+        return 0;
     }
-}
-
-fn carried_columns(mixer: &Mixer) -> usize {
-    match mixer {
-        // The other layer's are there as a whole.
-        Mixer::Attention(attention) if matches!(attention.key_value, KeyValue::OfLayer(_)) => 0,
-        // Runs on all rows at once.
-        Mixer::MixtureOfAttention(_) => 0,
-        mixer => key_heads(mixer).map_or(0, |[heads, dims]| heads * dims),
-    }
+    let keys = mechanism.keys();
+    keys.map_or(0, |keys| keys.heads * keys.seen())
 }
 
 /// Columns of what a stack keeps for later layers.
@@ -139,17 +114,6 @@ fn kept_columns(stack: &Stack) -> usize {
     let shared = stack.shared_keys();
     let keys = shared.iter().map(|shared| shared.keys + shared.values);
     inputs.map_or(0, |inputs| inputs.layers * inputs.width) + keys.sum::<usize>()
-}
-
-/// Columns of every scratch buffer: for all rows that run together, and for one block of rows.
-#[derive(Clone, Copy, Default)]
-struct Columns {
-    rows: usize,
-    block: usize,
-    /// For the rows of a block that choose the same expert.
-    expert: usize,
-    /// Elements however many rows there are.
-    fixed: usize,
 }
 
 /// How the rows of a block choose their experts.
@@ -181,8 +145,7 @@ pub(crate) fn scratch_bytes(
     tiled: bool,
     choice: Choice,
 ) -> u64 {
-    // normed, branch input, output, sum, query, key, value, heads, gate, up, inner
-    let mut most = [0_u64; 11];
+    let mut most = [0_u64; STEP_BUFFERS + Buffers::COUNT];
     for stack in &spec.stacks {
         for layer in &stack.layers {
             for step in &layer.steps {
@@ -204,136 +167,22 @@ pub(crate) fn scratch_bytes(
     most.iter().sum()
 }
 
-fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; 11] {
+/// Buffers of a step beside those of its mechanisms: normed, branch input, output, sum.
+const STEP_BUFFERS: usize = 4;
+
+fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; STEP_BUFFERS + Buffers::COUNT] {
     let hidden = stack.hidden_size;
-    let rows = |columns: usize| Columns {
-        rows: columns,
-        ..Columns::default()
-    };
-    let mut all = [Columns::default(); 11];
-    all[0] = rows(hidden);
+    let rows = Columns::of_rows(hidden);
+    let mut all = [Columns::default(); STEP_BUFFERS + Buffers::COUNT];
     // The buffers of output and sum change places, also where there is one branch.
-    all[2] = rows(hidden);
-    all[3] = rows(hidden);
-    for branch in &step.branches {
-        if branch.pre.is_some() {
-            all[1] = rows(hidden);
-        }
-        let mut set = |index: usize, columns: Columns| {
-            all[index].rows = all[index].rows.max(columns.rows);
-            all[index].block = all[index].block.max(columns.block);
-            all[index].expert = all[index].expert.max(columns.expert);
-            all[index].fixed = all[index].fixed.max(columns.fixed);
-        };
-        match &branch.mixer {
-            Mixer::Attention(attention) => {
-                set(4, rows(attention.heads * attention.head_dim));
-                set(5, rows(attention.kv_heads * attention.head_dim));
-                set(6, rows(attention.kv_heads * attention.value_dim));
-                set(7, rows(attention.heads * attention.value_dim));
-                if let Some(gate) = &attention.gate {
-                    set(8, rows(gate.projection.out_features));
-                }
-                if attention.differential.is_some() {
-                    // Buffers of pairs and of single heads change places.
-                    for index in [4, 6, 7, 10] {
-                        set(index, rows(2 * attention.heads * attention.value_dim));
-                    }
-                }
-                if attention.dynamic_mask.is_some() {
-                    set(8, rows(3 * attention.kv_heads));
-                    set(10, rows(attention.kv_heads));
-                }
-            }
-            Mixer::LatentAttention(attention) => {
-                let (heads, nope) = (attention.heads, attention.nope_dim);
-                let dim = nope + attention.rope_dim;
-                set(4, rows(heads * dim));
-                set(5, rows(heads * dim));
-                set(6, rows(heads * attention.value_dim));
-                set(7, rows(heads * attention.value_dim));
-                set(8, rows(attention.kv_rank + attention.rope_dim));
-                set(9, rows(heads * (nope + attention.value_dim)));
-                if let Some(KeySelection::Indexer(choice)) = &attention.selection {
-                    // The packed keys and the scored keys of a query beside the keys.
-                    set(5, rows(2 * choice.head_dim + 2));
-                    set(6, rows(choice.heads));
-                    set(
-                        7,
-                        Columns {
-                            rows: choice.heads,
-                            fixed: indexer::SCORES,
-                            ..Columns::default()
-                        },
-                    );
-                    set(9, rows(choice.heads * choice.head_dim));
-                }
-                if let Some((down, _)) = &attention.query_down {
-                    set(10, rows(down.out_features));
-                }
-            }
-            Mixer::FeedForward(network)
-            | Mixer::SparseFeedForward(sli_spec::SparseFeedForward { network, .. }) => {
-                let block = Columns {
-                    block: network.up.out_features,
-                    ..Columns::default()
-                };
-                set(9, block);
-                if network.gate.is_some() {
-                    set(8, block);
-                }
-            }
-            Mixer::MixtureOfExperts(experts) => {
-                let alike = |columns: usize| Columns {
-                    expert: columns,
-                    ..Columns::default()
-                };
-                let inner = experts.expert.up.out_features;
-                set(4, alike(hidden));
-                set(7, alike(hidden));
-                if experts.router.norm.is_some() {
-                    set(4, rows(hidden));
-                }
-                // Ids and weights of the choice beside the logits.
-                set(
-                    8,
-                    Columns {
-                        rows: experts.router.projection.out_features + 4 * experts.router.top_k,
-                        ..alike(inner)
-                    },
-                );
-                set(9, alike(inner));
-                if let Some(shared) = &experts.shared {
-                    let block = Columns {
-                        block: shared.up.out_features,
-                        ..Columns::default()
-                    };
-                    set(9, block);
-                    set(8, block);
-                    set(10, rows(hidden));
-                }
-            }
-            Mixer::MixtureOfAttention(attention) => {
-                let (heads, top_k) = (attention.heads, attention.router.top_k);
-                let inner = heads * attention.head_dim;
-                set(4, rows(inner * top_k));
-                set(5, rows(inner));
-                set(6, rows(inner));
-                set(7, rows(inner * top_k));
-                // Ids and weights of the choice beside the logits.
-                set(8, rows(attention.experts + 4 * top_k));
-                set(9, rows(inner.max(hidden)));
-                set(10, rows(inner.max(hidden)));
-            }
-            Mixer::LowRank(product) => set(8, rows(product.down.out_features)),
-            Mixer::LayerInput(input) => set(8, rows(input.gate.out_features)),
-            Mixer::Streams(streams) => {
-                set(8, rows(streams.streams));
-                set(9, rows(streams.streams * streams.streams));
-            }
-            Mixer::Linear(_) | Mixer::Identity => {}
-        }
+    (all[0], all[2], all[3]) = (rows, rows, rows);
+    if step.branches.iter().any(|branch| branch.pre.is_some()) {
+        all[1] = rows;
     }
+    let mixers = step.branches.iter().map(|branch| &branch.mixer);
+    let buffers = mixers.map(|mixer| mixers::of(mixer).buffers(hidden));
+    let buffers = buffers.fold(Buffers::default(), Buffers::or);
+    all[STEP_BUFFERS..].copy_from_slice(&buffers.columns());
     all
 }
 
@@ -350,23 +199,20 @@ pub(crate) fn kernel_bytes(
     let element = element_bytes(compute);
     let widest = widest(spec) * element;
     let activations = (rows as u64 * widest).min(PACKED_ACTIVATIONS.max(PACKED_ROWS * widest));
-    let stacks = spec.stacks.iter().flat_map(|stack| &stack.layers);
-    let branches = stacks.flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches));
-    let keys = branches.map(|branch| packed_keys(&branch.mixer, rows, longest, element));
+    let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
+    let keys = mechanisms.map(|mechanism| packed_keys(mechanism, rows, longest, element));
     activations.max(keys.max().unwrap_or(0)) + threads as u64 * THREAD
 }
 
 /// Bytes of packed keys and values: of all heads, or as many as are packed at a time, at least one.
-fn packed_keys(mixer: &Mixer, rows: usize, longest: usize, element: u64) -> u64 {
-    let Some([heads, dims]) = key_heads(mixer) else {
+fn packed_keys(mechanism: &dyn Mechanism, rows: usize, longest: usize, element: u64) -> u64 {
+    let Some(keys) = mechanism.keys() else {
         return 0;
     };
     // Those of a pair are packed one by one.
-    let is_paired =
-        matches!(mixer, Mixer::Attention(attention) if attention.differential.is_some());
-    let heads = heads * (1 + usize::from(is_paired));
+    let heads = keys.heads * (1 + usize::from(keys.is_paired));
     // In panels of 32, whatever the dimensions and lengths.
-    let head = dims.next_multiple_of(32) as u64 * element;
+    let head = keys.seen().next_multiple_of(32) as u64 * element;
     let one = longest.next_multiple_of(32) as u64 * head;
     let all = rows.next_multiple_of(32) as u64 * head * heads as u64;
     all.max(one).min(PACKED_KEYS.max(one))
@@ -398,9 +244,8 @@ pub(crate) fn kernel_scratch_bytes(
     let keys = spec
         .stacks
         .iter()
-        .flat_map(|stack| &stack.layers)
-        .flat_map(|layer| layer.steps.iter().flat_map(|step| &step.branches))
-        .map(|branch| carried_columns(&branch.mixer) as u64)
+        .flat_map(Stack::mechanisms)
+        .map(|mechanism| carried_columns(mechanism) as u64)
         .max()
         .unwrap_or(0);
     activations + (rows as u64 * keys * element).min(PACKED_KEYS) + threads as u64 * THREAD

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Layer, Leaf, Mixer, Shard, Step, WeightIndex};
+use sli_spec::{Layer, Leaf, Shard, Step, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -40,12 +40,8 @@ pub enum Grain {
 
 /// Whether a step has to see all rows of a super-batch at once.
 pub(crate) fn is_whole(step: &Step) -> bool {
-    step.branches.iter().any(|branch| {
-        matches!(
-            branch.mixer,
-            Mixer::MixtureOfExperts(_) | Mixer::MixtureOfAttention(_)
-        )
-    })
+    step.mechanisms()
+        .any(|mechanism| mechanism.routing().is_some())
 }
 
 /// Whether a leaf is read expert by expert, as tokens choose them.

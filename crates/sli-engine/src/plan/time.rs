@@ -5,8 +5,6 @@
 //! the projection to logits) is read beside its own products alone, by one reader: when the slower of the two
 //! is done, what the reader copied and packed has cost its time besides.
 
-use sli_spec::{Mixer, Stack};
-
 use super::memory::HEAD_ROWS;
 use super::phases::is_expert;
 use super::reading::{Bytes, Ways, head_leaf, share_hit};
@@ -171,8 +169,10 @@ impl Planner<'_> {
         for stack in &self.model.spec.stacks {
             for step in stack.layers.iter().flat_map(|layer| &layer.steps) {
                 columns += stack.hidden_size as f64 * TOUCHES_OF_HIDDEN;
-                let mixers = step.branches.iter().map(|branch| &branch.mixer);
-                columns += mixers.map(|mixer| between(stack, mixer)).sum::<f64>() * TOUCHES_BETWEEN;
+                let mechanisms = step.mechanisms();
+                let between =
+                    mechanisms.map(|mechanism| mechanism.columns_between(stack.hidden_size));
+                columns += between.sum::<usize>() as f64 * TOUCHES_BETWEEN;
             }
             let looks = takes.iter().map(|take| match take {
                 Take::Profile => 2.0,
@@ -213,29 +213,4 @@ impl Rates {
         let arithmetic = 2.0 * rows.max(LEAST_ROWS) * size / self.limits.products_per_second;
         arithmetic.max(bytes / self.limits.memory_per_second)
     }
-}
-
-/// Columns between the products of a mixer.
-fn between(stack: &Stack, mixer: &Mixer) -> f64 {
-    let columns = match mixer {
-        Mixer::Attention(a) => (a.heads + a.kv_heads) * (a.head_dim + a.value_dim),
-        Mixer::LatentAttention(a) => 2 * a.heads * (a.nope_dim + a.rope_dim + a.value_dim),
-        Mixer::MixtureOfAttention(a) => 2 * (a.router.top_k + 1) * a.heads * a.head_dim,
-        Mixer::FeedForward(network) => {
-            network.up.out_features * (1 + usize::from(network.gate.is_some()))
-        }
-        Mixer::SparseFeedForward(sparse) => 2 * sparse.network.up.out_features,
-        Mixer::MixtureOfExperts(mixture) => {
-            let shared = mixture.shared.as_ref();
-            let shared = shared.map_or(0, |shared| shared.up.out_features);
-            2 * (mixture.router.top_k * (mixture.expert.up.out_features + stack.hidden_size)
-                + shared)
-        }
-        Mixer::LowRank(_)
-        | Mixer::LayerInput(_)
-        | Mixer::Streams(_)
-        | Mixer::Linear(_)
-        | Mixer::Identity => stack.hidden_size,
-    };
-    columns as f64
 }

@@ -1,7 +1,7 @@
 //! How much there is to compute and to write.
 
 use serde::Serialize;
-use sli_spec::{KeySelection, Mixer, Shard, Step};
+use sli_spec::{Mechanism, Shard, Step};
 
 use super::division::Division;
 use crate::model::Model;
@@ -38,43 +38,9 @@ impl Work {
         let mut work = Self::default();
         for stack in &model.spec.stacks {
             for layer in &stack.layers {
-                for branch in layer.steps.iter().flat_map(|step| &step.branches) {
-                    work.attention += pairs
-                        * match &branch.mixer {
-                            Mixer::Attention(a) => {
-                                let pairs = 1 + usize::from(a.differential.is_some());
-                                (2 * a.heads * (a.head_dim + pairs * a.value_dim)) as f64
-                            }
-                            Mixer::LatentAttention(a) => {
-                                (2 * a.heads * (a.nope_dim + a.rope_dim + a.value_dim)) as f64
-                            }
-                            Mixer::MixtureOfAttention(a) => {
-                                (4 * a.heads * a.router.top_k * a.head_dim) as f64
-                            }
-                            Mixer::FeedForward(_)
-                            | Mixer::MixtureOfExperts(_)
-                            | Mixer::SparseFeedForward(_)
-                            | Mixer::LowRank(_)
-                            | Mixer::LayerInput(_)
-                            | Mixer::Streams(_)
-                            | Mixer::Linear(_)
-                            | Mixer::Identity => 0.0,
-                        };
-                    if let Mixer::LatentAttention(attention) = &branch.mixer
-                        && let Some(KeySelection::Indexer(indexer)) = &attention.selection
-                    {
-                        let features = indexer.heads * indexer.head_dim;
-                        work.attention += pairs * (2 * features) as f64;
-                    }
-                    if let Mixer::MixtureOfAttention(attention) = &branch.mixer {
-                        let one = 2 * attention.query.out_features * stack.hidden_size;
-                        work.linear += tokens * (2 * one * attention.router.top_k) as f64;
-                    }
-                    if let Mixer::MixtureOfExperts(experts) = &branch.mixer {
-                        let gate = usize::from(experts.expert.gate.is_some());
-                        let one = experts.expert.up.out_features * stack.hidden_size * (2 + gate);
-                        work.linear += tokens * (2 * one * experts.router.top_k) as f64;
-                    }
+                for operations in layer.mechanisms().map(Mechanism::operations) {
+                    work.attention += pairs * operations.of_pair;
+                    work.linear += tokens * operations.of_row;
                 }
                 for leaf in &layer.leaves {
                     if let ([rows, columns], true) = (&leaf.shape[..], leaf.shard != Shard::Expert)
@@ -95,17 +61,8 @@ impl Work {
 
 /// The experts of a step and how many of them a row chooses, where it has any.
 pub(super) fn choice(step: &Step) -> Option<(usize, usize)> {
-    let of = step
-        .branches
-        .iter()
-        .filter_map(|branch| match &branch.mixer {
-            Mixer::MixtureOfExperts(mixture) => Some((
-                mixture.experts + mixture.identity_experts,
-                mixture.router.top_k,
-            )),
-            Mixer::MixtureOfAttention(mixture) => Some((mixture.experts, mixture.router.top_k)),
-            _ => None,
-        });
+    let routings = step.mechanisms().filter_map(Mechanism::routing);
+    let of = routings.map(|routing| (routing.experts, routing.router.top_k));
     of.max_by_key(|(_, chosen)| *chosen)
 }
 

@@ -6,8 +6,8 @@ use crate::families::decoder::Decoder;
 use crate::families::spelling::{Place, Spelling, fused, fused_rows};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{
-    Activation, Attention, Config, Embedding, Gain, KeyValue, Layer, LengthLimit, Mask, Mixer,
-    ModelSpec, Position, PositionIds, Shard, Slot, SpecError, Split, Stack, Step, Write,
+    Activation, Attention, Config, Embedding, Gain, Identity, KeyValue, Layer, LengthLimit, Mask,
+    Mixer, ModelSpec, Position, PositionIds, Shard, Slot, SpecError, Split, Stack, Step, Write,
 };
 
 /// Any generation: only the first has two-dimensional positions.
@@ -212,7 +212,7 @@ impl First {
         let normed = |leaves: &mut Leaves, name| Step {
             pre: Some(leaves.norm(name, self.hidden_size, self.norm)),
             write: Write::Set(Slot::Hidden),
-            ..Step::residual(Mixer::Identity)
+            ..Step::residual(Mixer::Identity(Identity))
         };
         let scaled = |mixer| Step {
             write: Write::AddScaled(alpha.clone()),

@@ -4,8 +4,8 @@
 use crate::build::{CausalHead, Leaves, NormStyle, divided, unused_head};
 use crate::{
     Activation, Alibi, Attention, Branch, Config, Embedding, FeedForward, Gain, Head, HeadNorm,
-    KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position, PositionIds,
-    PositionTable, Shard, Sinusoidal, Source, SpecError, Split, Stack, Step, Write,
+    Identity, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position,
+    PositionIds, PositionTable, Shard, Sinusoidal, Source, SpecError, Split, Stack, Step, Write,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Classic::build`].
@@ -382,7 +382,7 @@ impl<'c> Classic<'c> {
                         steps.push(Step {
                             pre: Some(pre),
                             write: Write::Set(crate::Slot::Hidden),
-                            ..Step::residual(Mixer::Identity)
+                            ..Step::residual(Mixer::Identity(Identity))
                         });
                         steps.push(step);
                     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::feed_forward::Activation;
+use super::activation::Activation;
 use super::layer::{Linear, Norm};
 use crate::source::Leaf;
 

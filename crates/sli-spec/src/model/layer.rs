@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 
-use super::attention::Attention;
-use super::experts::{MixtureOfAttention, MixtureOfExperts};
-use super::feed_forward::{Activation, FeedForward};
-use super::latent::LatentAttention;
+use crate::mechanisms::{Mechanism, Mixer};
 use crate::source::{Leaf, WeightIndex};
 
 /// One layer.
@@ -17,6 +14,13 @@ pub struct Layer {
     pub leaves: Vec<Leaf>,
     /// What it does.
     pub steps: Vec<Step>,
+}
+
+impl Layer {
+    /// The mechanisms of all steps, in order.
+    pub fn mechanisms(&self) -> impl Iterator<Item = &dyn Mechanism> + Clone {
+        self.steps.iter().flat_map(Step::mechanisms)
+    }
 }
 
 /// One residual step:
@@ -36,6 +40,13 @@ pub struct Step {
     pub post: Option<Norm>,
     /// What becomes of the sum.
     pub write: Write,
+}
+
+impl Step {
+    /// The mechanisms of all branches, in order.
+    pub fn mechanisms(&self) -> impl Iterator<Item = &dyn Mechanism> + Clone {
+        self.branches.iter().map(|branch| branch.mixer.facts())
+    }
 }
 
 /// One mixer of a step.
@@ -121,94 +132,4 @@ pub struct Linear {
     pub out_features: usize,
     /// Input features.
     pub in_features: usize,
-}
-
-/// What a branch computes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum Mixer {
-    /// Multi-head attention.
-    Attention(Box<Attention>),
-    /// Multi-head latent attention (DeepSeek-V2).
-    LatentAttention(Box<LatentAttention>),
-    /// Feed-forward network.
-    FeedForward(FeedForward),
-    /// Mixture of experts.
-    MixtureOfExperts(Box<MixtureOfExperts>),
-    /// Attention with projections that are experts.
-    MixtureOfAttention(Box<MixtureOfAttention>),
-    /// One linear map (Nemotron-NAS, in the place of a whole sublayer).
-    Linear(Linear),
-    /// A feed-forward network of which only the largest gates count.
-    SparseFeedForward(SparseFeedForward),
-    /// `up(down(x))`.
-    LowRank(LowRank),
-    /// The layer's own input enters.
-    LayerInput(LayerInput),
-    /// All residual streams from all (AltUp); what it computes is no output but the streams.
-    Streams(Streams),
-    /// The slot's content, unchanged.
-    Identity,
-}
-
-/// A gated network whose gates lose `mean + deviations * standard deviation` of their row and are cut
-/// at 0 before the activation (Gemma 3n).
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SparseFeedForward {
-    /// The network.
-    pub network: FeedForward,
-    /// How far above the mean a gate has to be.
-    pub deviations: f64,
-}
-
-/// A product of two small matrices (LAuReL).
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LowRank {
-    /// `[rank, hidden]`.
-    pub down: Linear,
-    /// `[hidden, rank]`.
-    pub up: Linear,
-}
-
-/// `projection(activation(gate x) * input)` with the layer's part of [`crate::LayerInputs`].
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LayerInput {
-    /// `[width, hidden]`.
-    pub gate: Linear,
-    /// On the gate.
-    pub activation: Activation,
-    /// `[hidden, width]`.
-    pub projection: Linear,
-}
-
-/// One half of AltUp (Baykal et al. 2023) on `streams` streams: the hidden state and the first stashes.
-/// With `m = tanh(router(norm(x) / hidden))`, x the active stream or the slot that was computed from it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Streams {
-    /// Number of streams.
-    pub streams: usize,
-    /// The active one.
-    pub active: usize,
-    /// Norm in front of the router.
-    pub norm: Norm,
-    /// `[streams, hidden]`.
-    pub router: Linear,
-    /// Which half.
-    pub update: StreamUpdate,
-}
-
-/// The halves of AltUp.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum StreamUpdate {
-    /// `stream_j += sum_i c[j, i] * stream_i` with `c = coefficients(m)` `[streams, streams]`.
-    Predict {
-        /// `[streams * streams, streams]`.
-        coefficients: Linear,
-    },
-    /// `stream_j += (1 + coefficients(m)_j) * (computed - stream_active)`.
-    Correct {
-        /// `[streams, streams]`.
-        coefficients: Linear,
-        /// What the layer made of the active stream.
-        computed: Slot,
-    },
 }

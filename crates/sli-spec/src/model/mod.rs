@@ -3,37 +3,28 @@
 //! A [`Layer`]'s `leaves` are the only list of its weights, in the order of use; everything else
 //! holds [`crate::WeightIndex`]es into that list. Shapes are `[out, in]`; activations are `[tokens, features]`.
 
-mod attention;
+mod activation;
 mod embedding;
-mod experts;
-mod feed_forward;
 mod head;
-mod latent;
 mod layer;
+mod mask;
+mod position;
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 
+use crate::mechanisms::Mechanism;
 use crate::source::Leaf;
 
-pub use self::attention::{
-    Alibi, Attention, Differential, DynamicMask, HeadNorm, KeyValue, Mask, NormSpan, OutputGate,
-    Position, QueryTemperature, RelativeBuckets, SharedKeys,
-};
+pub use self::activation::Activation;
 pub use self::embedding::{
     Embedding, LayerInputs, PositionTable, Sinusoidal, TokenTypes, TypeRule,
 };
-pub use self::experts::{
-    MixtureOfAttention, MixtureOfExperts, Renormalize, Router, RouterGroups, RouterScore,
-};
-pub use self::feed_forward::{Activation, ClampedGate, FeedForward, Xielu};
 pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
-pub use self::latent::{Indexer, KeySelection, LatentAttention};
-pub use self::layer::{
-    Branch, Gain, Layer, LayerInput, Linear, LowRank, Mixer, Norm, NormKind, Slot,
-    SparseFeedForward, Step, StreamUpdate, Streams, Write,
-};
+pub use self::layer::{Branch, Gain, Layer, Linear, Norm, NormKind, Slot, Step, Write};
+pub use self::mask::Mask;
+pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -181,63 +172,51 @@ impl PositionIds {
     }
 }
 
+/// Keys and values of a layer that outlive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedKeys {
+    /// The layer (0-based).
+    pub layer: usize,
+    /// Columns of the keys.
+    pub keys: usize,
+    /// Columns of the values.
+    pub values: usize,
+}
+
 impl Stack {
     /// Residual streams: the hidden state and the stashes that go beside it.
     pub fn streams(&self) -> usize {
         1 + self.embedding.streams.len()
     }
 
+    /// The mechanisms of all layers, in order.
+    pub fn mechanisms(&self) -> impl Iterator<Item = &dyn Mechanism> + Clone {
+        self.layers.iter().flat_map(Layer::mechanisms)
+    }
+
     /// Layers whose keys and values later layers use, with their widths.
     pub fn shared_keys(&self) -> Vec<SharedKeys> {
-        let attentions = || {
-            let layers = self.layers.iter().enumerate();
-            layers.flat_map(|(index, layer)| {
-                let branches = layer.steps.iter().flat_map(|step| &step.branches);
-                branches.filter_map(move |branch| match &branch.mixer {
-                    Mixer::Attention(attention) => Some((index, attention)),
-                    _ => None,
-                })
-            })
-        };
         let used = |layer| {
-            attentions().any(|(_, attention)| attention.key_value == KeyValue::OfLayer(layer))
+            let mut mechanisms = self.mechanisms();
+            mechanisms.any(|mechanism| mechanism.keys_of_layer() == Some(layer))
         };
-        attentions()
+        let layers = self.layers.iter().enumerate();
+        layers
             .filter(|&(layer, _)| used(layer))
-            .map(|(layer, attention)| SharedKeys {
-                layer,
-                keys: attention.kv_heads * attention.head_dim,
-                values: attention.kv_heads * attention.value_dim,
+            .flat_map(|(index, layer)| {
+                let keys = layer.mechanisms().filter_map(Mechanism::keys);
+                keys.map(move |keys| SharedKeys {
+                    layer: index,
+                    keys: keys.heads * keys.key,
+                    values: keys.heads * keys.value,
+                })
             })
             .collect()
     }
 
     /// Whether no token sees a later one.
     pub fn is_causal(&self) -> bool {
-        let mixers = self.layers.iter().flat_map(|layer| &layer.steps);
-        mixers.flat_map(|step| &step.branches).all(|branch| {
-            let mask = match &branch.mixer {
-                Mixer::Attention(attention) => attention.mask,
-                Mixer::LatentAttention(attention) => attention.mask,
-                Mixer::MixtureOfAttention(attention) => attention.mask,
-                Mixer::FeedForward(_)
-                | Mixer::MixtureOfExperts(_)
-                | Mixer::SparseFeedForward(_)
-                | Mixer::LowRank(_)
-                | Mixer::LayerInput(_)
-                | Mixer::Streams(_)
-                | Mixer::Linear(_)
-                | Mixer::Identity => {
-                    return true;
-                }
-            };
-            match mask {
-                Mask::Causal | Mask::CausalWindow(_) | Mask::CausalChunk(_) => true,
-                Mask::Full
-                | Mask::FullButPadding(_)
-                | Mask::Window(_)
-                | Mask::CausalAfterContext => false,
-            }
-        })
+        let masks = self.mechanisms().filter_map(Mechanism::mask);
+        masks.into_iter().all(Mask::is_causal)
     }
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport, ModelFolder};
 use sli_engine::bytes::human;
 use sli_engine::{EngineError, OpenOptions, describe_folder, folder_of, settle_head};
-use sli_spec::{Built, LengthLimit, Mask, Mixer, Predicts, Stack};
+use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
 use crate::cli::InspectArgs;
@@ -241,7 +241,9 @@ impl StackFacts {
         let mut mixers: BTreeMap<String, usize> = BTreeMap::new();
         for layer in &stack.layers {
             let branches = layer.steps.iter().flat_map(|step| &step.branches);
-            let names: Vec<String> = branches.map(|branch| mixer_name(&branch.mixer)).collect();
+            let names: Vec<String> = branches
+                .map(|branch| branch.mixer.facts().summary())
+                .collect();
             *mixers.entry(names.join(" + ")).or_default() += 1;
         }
         let head = &stack.head;
@@ -267,66 +269,6 @@ impl StackFacts {
                 .as_ref()
                 .is_some_and(|pooler| there(pooler.dense.weight)),
         }
-    }
-}
-
-fn mixer_name(mixer: &Mixer) -> String {
-    match mixer {
-        Mixer::Attention(attention) => format!(
-            "attention ({} heads, {} key/value heads of {}{})",
-            attention.heads,
-            attention.kv_heads,
-            attention.head_dim,
-            mask_name(attention.mask)
-        ),
-        Mixer::LatentAttention(attention) => format!(
-            "latent attention ({} heads, rank {}{})",
-            attention.heads,
-            attention.kv_rank,
-            mask_name(attention.mask)
-        ),
-        Mixer::FeedForward(network) => format!(
-            "{}feed-forward ({})",
-            if network.gate.is_some() { "gated " } else { "" },
-            network.up.out_features
-        ),
-        Mixer::MixtureOfExperts(experts) => format!(
-            "{} experts of {}, {} a token{}",
-            experts.experts,
-            experts.expert.up.out_features,
-            experts.router.top_k,
-            if experts.shared.is_some() {
-                ", shared ones"
-            } else {
-                ""
-            }
-        ),
-        Mixer::MixtureOfAttention(attention) => format!(
-            "{} attention experts ({} heads of {}), {} a token",
-            attention.experts, attention.heads, attention.head_dim, attention.router.top_k
-        ),
-        Mixer::Linear(_) => "linear map".to_owned(),
-        Mixer::SparseFeedForward(sparse) => {
-            format!(
-                "sparse feed-forward, inner {}",
-                sparse.network.up.out_features
-            )
-        }
-        Mixer::LowRank(product) => format!("low-rank product, rank {}", product.down.out_features),
-        Mixer::LayerInput(_) => "per-layer input".to_owned(),
-        Mixer::Streams(streams) => format!("update of {} residual streams", streams.streams),
-        Mixer::Identity => "identity".to_owned(),
-    }
-}
-
-fn mask_name(mask: Mask) -> String {
-    match mask {
-        Mask::Full | Mask::FullButPadding(_) => ", both directions".to_owned(),
-        Mask::Causal => String::new(),
-        Mask::CausalAfterContext => ", both directions in the context".to_owned(),
-        Mask::CausalWindow(window) => format!(", window {window}"),
-        Mask::Window(distance) => format!(", both directions, window {distance}"),
-        Mask::CausalChunk(length) => format!(", chunks of {length}"),
     }
 }
 

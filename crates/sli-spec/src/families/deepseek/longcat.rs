@@ -4,7 +4,7 @@ use crate::build::{NormStyle, pattern};
 use crate::families::decoder::Decoder;
 use crate::families::experts::{Experts, ignore_training};
 use crate::families::latent::Latent;
-use crate::{Activation, Branch, Config, Mixer, ModelSpec, Slot, SpecError, Step, Write};
+use crate::{Activation, Branch, Config, Identity, Mixer, ModelSpec, Slot, SpecError, Step, Write};
 
 /// LongCat-Flash: two sublayers of attention and network in a layer, and experts beside them.
 pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
@@ -78,7 +78,7 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
         steps.push(Step {
             read: Slot::Stash(0),
             pre: None,
-            branches: vec![Branch::plain(Mixer::Identity)],
+            branches: vec![Branch::plain(Mixer::Identity(Identity))],
             post: None,
             write: Write::Add,
         });

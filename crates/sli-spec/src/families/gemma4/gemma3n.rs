@@ -6,8 +6,8 @@ use super::shared::Gemma;
 use crate::build::{Leaves, divided, layer_types};
 use crate::families::gemma::rotations;
 use crate::{
-    Branch, Config, Gain, Layer, LowRank, Mixer, ModelSpec, Shard, Slot, SparseFeedForward,
-    SpecError, Step, StreamUpdate, Streams, Write,
+    Branch, Config, Gain, Identity, Layer, LowRank, Mixer, ModelSpec, Shard, Slot,
+    SparseFeedForward, SpecError, Step, StreamUpdate, Streams, Write,
 };
 
 /// Gemma 3n: AltUp's streams, LAuReL beside the attention, sparse networks in the first layers.
@@ -152,7 +152,7 @@ impl Gemma3nLayer<'_> {
         };
         let normed = Branch {
             gain: half.clone(),
-            ..Branch::plain(Mixer::Identity)
+            ..Branch::plain(Mixer::Identity(Identity))
         };
         steps.push(Step {
             read: Self::stream(self.active),

@@ -10,8 +10,8 @@ use crate::build::{Leaves, layer_types};
 use crate::families::experts::{ExpertTensors, Experts, RouterExtras};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
-    Branch, Config, Gain, Layer, Mask, Mixer, ModelSpec, Renormalize, Shard, Slot, SpecError, Step,
-    Write,
+    Branch, Config, Gain, Identity, Layer, Mask, Mixer, ModelSpec, Renormalize, Shard, Slot,
+    SpecError, Step, Write,
 };
 
 pub use self::gemma3n::gemma3n;
@@ -192,7 +192,7 @@ fn gemma4_layer(model: &Gemma<'_>, layer: usize) -> Result<Layer, SpecError> {
 
 /// `target = gain * slot`.
 fn scaled(slot: Slot, gain: Gain, target: Slot) -> Step {
-    let mut step = Step::residual(Mixer::Identity);
+    let mut step = Step::residual(Mixer::Identity(Identity));
     step.read = slot;
     step.branches[0].gain = gain;
     step.write = Write::Set(target);

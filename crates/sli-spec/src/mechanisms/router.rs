@@ -1,68 +1,10 @@
-//! Mixtures of experts and their routers.
+//! How tokens choose their experts.
 
 use serde::Serialize;
 
-use super::attention::Mask;
-use super::feed_forward::FeedForward;
-use super::layer::{Linear, Norm};
-use crate::rope::Rope;
+use super::Uses;
+use crate::model::{Linear, Norm};
 use crate::source::WeightIndex;
-
-/// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
-/// `[experts, out, in]`, their addends of shape `[experts, out]`; an expert that no token chose is
-/// not read.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct MixtureOfExperts {
-    /// Number of experts with weights.
-    pub experts: usize,
-    /// Experts behind those that return their input (LongCat).
-    pub identity_experts: usize,
-    /// How tokens choose.
-    pub router: Router,
-    /// Norm of the experts' input, which the router does not see (Gemma 4).
-    pub expert_norm: Option<Norm>,
-    /// The experts' network; its weights have a leading expert axis.
-    pub expert: FeedForward,
-    /// Always-on experts as one network.
-    pub shared: Option<FeedForward>,
-    /// `[1, hidden]`: sigmoid gate on the shared network's output.
-    pub shared_gate: Option<Linear>,
-    /// Factor on the sum of the chosen and the always-on experts.
-    pub output_scale: f64,
-    /// Added to the sum `[hidden]` (JetMoe).
-    pub output_bias: Option<WeightIndex>,
-}
-
-/// Attention whose query and output projections are experts (JetMoe): a token's queries come from
-/// `top_k` experts, each with its own heads, all over the same keys and values; the weighted outputs
-/// of the same experts are summed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct MixtureOfAttention {
-    /// Number of experts.
-    pub experts: usize,
-    /// How tokens choose.
-    pub router: Router,
-    /// Heads of one expert, which are also the key/value heads.
-    pub heads: usize,
-    /// Features of a head.
-    pub head_dim: usize,
-    /// `[experts, heads * head_dim, hidden]`.
-    pub query: Linear,
-    /// `[heads * head_dim, hidden]`.
-    pub key: Linear,
-    /// `[heads * head_dim, hidden]`.
-    pub value: Linear,
-    /// `[experts, hidden, heads * head_dim]`.
-    pub output: Linear,
-    /// Added to the sum `[hidden]`.
-    pub output_bias: WeightIndex,
-    /// Rotation of queries and keys.
-    pub rope: Option<Rope>,
-    /// Which keys a query sees.
-    pub mask: Mask,
-    /// Factor on `q k`.
-    pub scale: f64,
-}
 
 /// How a token chooses its experts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -109,6 +51,47 @@ impl Router {
             scale: 1.0,
             expert_scale: None,
             weighs_input: false,
+        }
+    }
+
+    /// Collects the weights that it uses.
+    pub(super) fn weights(&self, uses: &mut Uses) {
+        let Router {
+            norm,
+            projection,
+            logit_scale: _,
+            softcap: _,
+            score: _,
+            top_k: _,
+            choice_bias,
+            groups: _,
+            renormalize: _,
+            scale: _,
+            expert_scale,
+            weighs_input: _,
+        } = self;
+        uses.norm(norm.as_ref());
+        uses.linear(projection);
+        uses.optional(*choice_bias);
+        uses.optional(*expert_scale);
+    }
+
+    /// Why a choice depends on the length of the whole record.
+    pub(super) fn depends_on_length(&self) -> Option<&'static str> {
+        // Computed on all logits of a record as they lie in the reference.
+        matches!(self.score, RouterScore::ProductKeys(_))
+            .then_some("the choice of experts depends on a record's length")
+    }
+
+    /// What it is, for the table of architectures.
+    pub fn label(&self) -> &'static str {
+        match self.score {
+            RouterScore::Softmax => "softmax over all experts",
+            RouterScore::Sigmoid => "sigmoid of each expert",
+            RouterScore::SoftmaxOfTopK => "softmax over the chosen experts",
+            RouterScore::ProductKeys(_) => "softmax over the chosen pairs of keys",
+            RouterScore::SigmoidOfTopK => "sigmoid of the chosen logits",
+            RouterScore::SparseMixer { .. } => "sparse mixer",
         }
     }
 }

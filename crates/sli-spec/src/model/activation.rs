@@ -1,53 +1,6 @@
-//! Feed-forward networks and activations.
+//! Elementwise functions.
 
 use serde::Serialize;
-
-use super::layer::{Linear, Norm};
-use crate::source::WeightIndex;
-
-/// `down(activation(gate x) * up x)` or `down(activation(up x))`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FeedForward {
-    /// `[intermediate, hidden]`, where gated.
-    pub gate: Option<Linear>,
-    /// `[intermediate, hidden]`.
-    pub up: Linear,
-    /// `[hidden, intermediate]`.
-    pub down: Linear,
-    /// On the gate, or on `up` where there is none.
-    pub activation: Activation,
-    /// Takes the place of `activation`, where there is one.
-    pub learned_activation: Option<Xielu>,
-    /// Norm in front of `down` (BitNet).
-    pub inner_norm: Option<Norm>,
-    /// Replaces the gated activation (gpt-oss).
-    pub clamped: Option<ClampedGate>,
-}
-
-/// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
-/// `[-limit, limit]` (gpt-oss).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ClampedGate {
-    /// Limit of gate and `up`.
-    pub limit: f64,
-    /// Factor inside the sigmoid.
-    pub sharpness: f64,
-}
-
-/// The activation xIELU (Huang and Schlag 2024), by the reference's names of its scalars `[1]`: with
-/// `p = softplus(alpha_p)` and `n = beta + softplus(alpha_n)`,
-/// `p x^2 + beta x` above 0, else `n (expm1(min(x, eps)) - x) + beta x`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Xielu {
-    /// Of positive inputs.
-    pub alpha_p: WeightIndex,
-    /// Of negative inputs.
-    pub alpha_n: WeightIndex,
-    /// Slope at 0; a stored constant.
-    pub beta: WeightIndex,
-    /// A little below 0; a stored constant.
-    pub eps: WeightIndex,
-}
 
 /// Elementwise activations, by the names of transformers' `ACT2FN`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -108,5 +61,27 @@ impl Activation {
             "linear" => Self::Linear,
             _ => return None,
         })
+    }
+
+    /// In the table of architectures.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Gelu => "gelu",
+            Self::GeluTanh => "gelu (tanh)",
+            Self::Gelu10 => "gelu (clipped at 10)",
+            Self::QuickGelu => "quick gelu",
+            Self::Relu => "relu",
+            Self::Relu2 => "squared relu",
+            Self::Relu6 => "relu6",
+            Self::Silu => "silu",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Softplus => "softplus",
+            Self::Mish => "mish",
+            Self::LeakyRelu => "leaky relu",
+            Self::HardSwish => "hard swish",
+            Self::Laplace => "laplace",
+            Self::Linear => "linear",
+        }
     }
 }

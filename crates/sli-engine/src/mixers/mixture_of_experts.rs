@@ -1,0 +1,284 @@
+//! Mixture of experts, streamed: all rows are routed first, then every chosen expert runs its rows.
+
+use sli_checkpoint::ResolvedLeaf;
+use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Store};
+use sli_spec::{FeedForward, Linear, MixtureOfExperts};
+
+use super::buffers::{Buffer, Buffers};
+use super::experts::{Stage, add_to_rows, each};
+use super::{At, Mix, feed_forward, router};
+use crate::error::EngineError;
+use crate::exec::{Layer, Residency, Scratch, values};
+
+impl Mix for MixtureOfExperts {
+    fn buffers(&self, hidden: usize) -> Buffers {
+        let (inner, router) = (self.expert.up.out_features, &self.router);
+        let mut buffers = Buffers::default()
+            .expert(Buffer::Query, hidden)
+            .expert(Buffer::Heads, hidden)
+            // Ids and weights of the choice beside the logits.
+            .rows(Buffer::Gate, router.projection.out_features + 4 * router.top_k)
+            .expert(Buffer::Gate, inner)
+            .expert(Buffer::Up, inner);
+        if router.norm.is_some() {
+            buffers = buffers.rows(Buffer::Query, hidden);
+        }
+        if let Some(shared) = &self.shared {
+            let inner = shared.up.out_features;
+            buffers = buffers
+                .block(Buffer::Up, inner)
+                .block(Buffer::Gate, inner)
+                .rows(Buffer::Inner, hidden);
+        }
+        buffers
+    }
+
+    /// `output = experts(x)`; x is `[rows, hidden]`, the rows of a whole super-batch.
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+        let count = x.rows();
+        let routes = router::route(layer, &self.router, x, rows, scratch)?;
+        let all = self.experts + self.identity_experts;
+        at.probe
+            .routed(rows, routes.top_k, all, &routes.ids, &routes.weights);
+        output.reset(count, x.cols());
+        output.as_mut_slice().fill(0.0);
+        routed(layer, self, x, &routes, output, scratch)?;
+        add_identities(self, x, &routes, output);
+        if let Some(shared) = &self.shared {
+            let mut always = std::mem::take(&mut scratch.inner);
+            feed_forward::run(layer, shared, |_| {}, x, &mut always, scratch)?;
+            if let Some(gate) = &self.shared_gate {
+                scratch.gate.reset(count, 1);
+                layer.linear(x, gate, scratch.gate.view_mut())?;
+                let gates = scratch.gate.view_mut();
+                layer.kernels.activation(Kernel::Sigmoid, gates);
+                for row in 0..count {
+                    let factor = scratch.gate.row(row)[0];
+                    always
+                        .row_mut(row)
+                        .iter_mut()
+                        .for_each(|value| *value *= factor);
+                }
+            }
+            layer.kernels.add(always.view(), 1.0, output.view_mut());
+            scratch.inner = always;
+        }
+        if self.output_scale != 1.0 {
+            let scale = self.output_scale as f32;
+            layer.kernels.scale_in_place(scale, output.view_mut());
+        }
+        let bias = layer.vector(self.output_bias)?;
+        if let Some(bias) = values(bias.as_ref()) {
+            add_to_rows(bias, output);
+        }
+        Ok(())
+    }
+}
+
+/// Experts without weights return their input.
+fn add_identities(
+    experts: &MixtureOfExperts,
+    x: MatRef<'_>,
+    routes: &router::Routes,
+    output: &mut Mat,
+) {
+    if experts.identity_experts == 0 {
+        return;
+    }
+    let choices = routes.ids.iter().zip(&routes.weights).enumerate();
+    for (place, (&id, &weight)) in choices {
+        if id as usize >= experts.experts {
+            let row = place / routes.top_k;
+            let target = output.row_mut(row).iter_mut();
+            target
+                .zip(x.row(row))
+                .for_each(|(sum, value)| *sum += weight * value);
+        }
+    }
+}
+
+/// Adds the weighted outputs of the chosen experts to `output`.
+fn routed(
+    layer: &Layer<'_>,
+    experts: &MixtureOfExperts,
+    x: MatRef<'_>,
+    routes: &router::Routes,
+    output: &mut Mat,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let top_k = routes.top_k;
+    let loads = routes.loads(experts.experts);
+    let network = &experts.expert;
+    let addends = Addends::new(layer, network)?;
+    let mut run = ExpertRun::default();
+    let linears: Vec<&Linear> = network
+        .gate
+        .iter()
+        .chain([&network.up, &network.down])
+        .collect();
+    let inputs = linears.len() - 1;
+    each(layer, &linears, inputs, &loads, |expert, stage, packed| {
+        let load = &loads[expert];
+        let block = match layer.residency {
+            Residency::Resident => feed_forward::BLOCK_ROWS,
+            // The weights of an expert pass by once, for all of its rows.
+            Residency::Tiled(_) => load.len(),
+        };
+        if stage.first {
+            run.addends = addends.of(expert)?;
+        }
+        for places in load.chunks(block) {
+            if stage.first {
+                gather(layer, experts, x, routes, places, &mut scratch.normed)?;
+            }
+            inner_of(layer, network, &stage, &run.addends, packed, scratch)?;
+            if stage.outputs.is_empty() {
+                continue;
+            }
+            down(layer, &stage, &run.addends, packed, network, scratch);
+            if !stage.last {
+                continue;
+            }
+            for (row, &place) in places.iter().enumerate() {
+                let weight = if experts.router.weighs_input {
+                    1.0
+                } else {
+                    routes.weights[place as usize]
+                };
+                let target = output.row_mut(place as usize / top_k).iter_mut();
+                target
+                    .zip(scratch.heads.row(row))
+                    .for_each(|(sum, value)| *sum += weight * value);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Copies the rows of these places, scaled where the weights belong to the input.
+fn gather(
+    layer: &Layer<'_>,
+    experts: &MixtureOfExperts,
+    x: MatRef<'_>,
+    routes: &router::Routes,
+    places: &[u32],
+    into: &mut Mat,
+) -> Result<(), EngineError> {
+    into.reset(places.len(), x.cols());
+    for (row, &place) in places.iter().enumerate() {
+        let source = x.row(place as usize / routes.top_k);
+        into.row_mut(row).copy_from_slice(source);
+    }
+    if let Some(norm) = &experts.expert_norm {
+        layer.norm_in_place(norm, into.view_mut())?;
+    }
+    if experts.router.weighs_input {
+        for (row, &place) in places.iter().enumerate() {
+            let weight = routes.weights[place as usize];
+            let row = into.row_mut(row).iter_mut();
+            row.for_each(|value| *value *= weight);
+        }
+    }
+    Ok(())
+}
+
+/// What is added in one expert: to gate, up and down.
+#[derive(Default)]
+struct ExpertRun {
+    addends: [Option<Vec<f32>>; 3],
+}
+
+/// The addends of all experts.
+struct Addends([Option<ResolvedLeaf>; 3]);
+
+impl Addends {
+    fn new(layer: &Layer<'_>, network: &FeedForward) -> Result<Self, EngineError> {
+        let resolve = |linear: Option<&Linear>| {
+            let bias = linear.and_then(|linear| linear.bias);
+            bias.map(|bias| Ok::<_, EngineError>(layer.model.binding.resolve(layer.leaf(bias))?))
+                .transpose()
+        };
+        Ok(Self([
+            resolve(network.gate.as_ref())?,
+            resolve(Some(&network.up))?,
+            resolve(Some(&network.down))?,
+        ]))
+    }
+
+    fn of(&self, expert: usize) -> Result<[Option<Vec<f32>>; 3], EngineError> {
+        let mut found = [None, None, None];
+        for (leaf, found) in self.0.iter().zip(&mut found) {
+            if let Some(leaf) = leaf {
+                *found = Some(leaf.read_f32(0, expert..expert + 1)?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// `scratch.gate = activation(gate x) * up x`, or `scratch.up` without a gate, for the rows of the
+/// input matrices that are there; x is `scratch.normed`.
+fn inner_of(
+    layer: &Layer<'_>,
+    network: &FeedForward,
+    stage: &Stage,
+    addends: &[Option<Vec<f32>>; 3],
+    packed: &[PackedWeights],
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let columns = stage.inputs.clone();
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let kernels = layer.kernels;
+    let (rows, inner) = (scratch.normed.rows(), network.up.out_features);
+    let x = scratch.normed.view();
+    let bias = |part: usize| addends[part].as_ref().map(|bias| &bias[columns.clone()]);
+    if columns.start == 0 {
+        scratch.up.reset(rows, inner);
+        if network.gate.is_some() {
+            scratch.gate.reset(rows, inner);
+        }
+    }
+    let up = scratch.up.view_mut().cols_range(columns.clone());
+    match &network.gate {
+        Some(_) => {
+            kernels.gemm(x, &packed[1], bias(1), Store::Set, up);
+            let gate = scratch.gate.view_mut().cols_range(columns.clone());
+            kernels.gemm(x, &packed[0], bias(0), Store::Set, gate);
+        }
+        None => kernels.gemm(x, &packed[0], bias(1), Store::Set, up),
+    }
+    if columns.end < inner {
+        return Ok(());
+    }
+    feed_forward::activate(layer, network, scratch)?;
+    Ok(())
+}
+
+/// `scratch.heads = down(inner)` for the rows of the output matrix that are there.
+fn down(
+    layer: &Layer<'_>,
+    stage: &Stage,
+    addends: &[Option<Vec<f32>>; 3],
+    packed: &[PackedWeights],
+    network: &FeedForward,
+    scratch: &mut Scratch,
+) {
+    let columns = stage.outputs.clone();
+    let inner = if network.gate.is_some() {
+        &scratch.gate
+    } else {
+        &scratch.up
+    };
+    if columns.start == 0 {
+        scratch.heads.reset(inner.rows(), network.down.out_features);
+    }
+    let bias = addends[2].as_ref().map(|bias| &bias[columns.clone()]);
+    let target = scratch.heads.view_mut().cols_range(columns);
+    let Some(weights) = packed.last() else { return };
+    layer
+        .kernels
+        .gemm(inner.view(), weights, bias, Store::Set, target);
+}

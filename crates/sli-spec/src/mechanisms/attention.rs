@@ -1,0 +1,375 @@
+//! Softmax attention.
+
+use serde::Serialize;
+
+use super::{Keys, Mechanism, Operations, Site, Uses};
+use crate::model::{Activation, Linear, Mask, Norm, Position, QueryTemperature, RelativeBuckets};
+use crate::rope::Rope;
+use crate::source::WeightIndex;
+
+/// Multi-head, grouped-query or multi-query attention.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Features of a query or key head.
+    pub head_dim: usize,
+    /// Features of a value head.
+    pub value_dim: usize,
+    /// `[heads * head_dim, hidden]`.
+    pub query: Linear,
+    /// Where keys and values come from.
+    pub key_value: KeyValue,
+    /// `[hidden, heads * value_dim]`.
+    pub output: Linear,
+    /// Limits q, k and v to `[-clip, clip]`, after the norms in front of the rotation.
+    pub clip: Option<f64>,
+    /// Norm of the queries.
+    pub query_norm: Option<HeadNorm>,
+    /// Norm of the keys.
+    pub key_norm: Option<HeadNorm>,
+    /// Norm of the values.
+    pub value_norm: Option<HeadNorm>,
+    /// How positions enter; empty: not at all.
+    pub positions: Vec<Position>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on `q k`.
+    pub scale: f64,
+    /// `cap * tanh(logit / cap)` on the scaled logits.
+    pub softcap: Option<f64>,
+    /// Limits the scaled logits to `[-clamp, clamp]` (Aquila).
+    pub clamp: Option<f64>,
+    /// A learned logit per head that only enters the denominator `[heads]`.
+    pub sinks: Option<WeightIndex>,
+    /// Factor on the query by its position.
+    pub query_temperature: Option<QueryTemperature>,
+    /// Gate on the heads' outputs.
+    pub gate: Option<OutputGate>,
+    /// The first half of the heads less the second, on pairs of value heads.
+    pub differential: Option<Differential>,
+    /// A learned addend for every key, of which only the largest stay visible.
+    pub dynamic_mask: Option<DynamicMask>,
+    /// Norm of the concatenated heads in front of the output projection (BitNet).
+    pub output_norm: Option<Norm>,
+}
+
+/// Where keys and values come from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum KeyValue {
+    /// Projections of the layer's own input.
+    Own {
+        /// `[kv_heads * head_dim, hidden]`.
+        key: Linear,
+        /// `[kv_heads * value_dim, hidden]`; absent: values are the keys as projected.
+        value: Option<Linear>,
+    },
+    /// The finished keys and values of an earlier layer of the stack (0-based).
+    OfLayer(usize),
+}
+
+/// A norm of queries, keys or values.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeadNorm {
+    /// The norm; its weight has the features of its span.
+    pub norm: Norm,
+    /// What one row of it is.
+    pub span: NormSpan,
+    /// After the rotation instead of before.
+    pub after_rotation: bool,
+}
+
+/// The features that are normalised together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NormSpan {
+    /// One head; all heads share the weight `[head_dim]`.
+    Head,
+    /// One head; every head has its own weight `[heads * head_dim]` (Cohere).
+    HeadOwnWeight,
+    /// All heads together (OLMo 2).
+    Full,
+}
+
+/// A gate on the attention output in front of its projection.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutputGate {
+    /// `[heads, hidden]` or `[heads * value_dim, hidden]`, of the layer's (normed) input.
+    pub projection: Linear,
+    /// One gate a head instead of one a feature.
+    pub per_head: bool,
+    /// Applied to the gate.
+    pub activation: Activation,
+    /// Added to all features of a head before the activation `[heads]` (Beam).
+    pub head_bias: Option<WeightIndex>,
+}
+
+/// Differential attention (Ye et al. 2024): every head sees two value heads side by side (`g` and
+/// `g + kv_heads / 2`, for `g` modulo `kv_heads / 2`), and head `h` becomes
+/// `gain * norm(head[h] - lambda * head[h + heads / 2])`, where
+/// `lambda = exp(q1 k1) - exp(q2 k2) + initial`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Differential {
+    /// `[q1, k1, q2, k2]`, `[head_dim]` each.
+    pub lambda: [WeightIndex; 4],
+    /// Addend of lambda.
+    pub initial: f64,
+    /// Of `2 * value_dim` features of a head.
+    pub norm: HeadNorm,
+    /// After the norm.
+    pub gain: f64,
+}
+
+/// Dynamic mask attention (Doge, 2024): `exp(decay * softplus(step v))` of every key and key head is
+/// added to its logits, and of the keys that a query sees only the `kept` largest count.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DynamicMask {
+    /// `[kv_heads, kv_heads * value_dim]`, of the values.
+    pub step: Linear,
+    /// `[kv_heads]`.
+    pub decay: WeightIndex,
+    /// Keys that a query sees at most.
+    pub kept: usize,
+}
+
+impl Attention {
+    /// Softmax attention with the usual scale and nothing else; `[heads, kv_heads, head_dim]`.
+    pub fn plain(
+        [heads, kv_heads, head_dim]: [usize; 3],
+        query: Linear,
+        key_value: KeyValue,
+        output: Linear,
+        mask: Mask,
+    ) -> Self {
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            value_dim: head_dim,
+            query,
+            key_value,
+            output,
+            clip: None,
+            query_norm: None,
+            key_norm: None,
+            value_norm: None,
+            positions: Vec::new(),
+            mask,
+            scale: (head_dim as f64).powf(-0.5),
+            softcap: None,
+            clamp: None,
+            sinks: None,
+            query_temperature: None,
+            gate: None,
+            differential: None,
+            dynamic_mask: None,
+            output_norm: None,
+        }
+    }
+}
+
+impl Mechanism for Attention {
+    fn weights(&self, uses: &mut Uses) {
+        let Attention {
+            heads: _,
+            kv_heads: _,
+            head_dim: _,
+            value_dim: _,
+            query,
+            key_value,
+            output,
+            clip: _,
+            query_norm,
+            key_norm,
+            value_norm,
+            positions,
+            mask: _,
+            scale: _,
+            softcap: _,
+            clamp: _,
+            sinks,
+            query_temperature: _,
+            gate,
+            differential,
+            dynamic_mask,
+            output_norm,
+        } = self;
+        uses.linear(query);
+        match key_value {
+            KeyValue::Own { key, value } => {
+                uses.linear(key);
+                if let Some(value) = value {
+                    uses.linear(value);
+                }
+            }
+            KeyValue::OfLayer(_) => {}
+        }
+        uses.head_norm(query_norm.as_ref());
+        uses.head_norm(key_norm.as_ref());
+        uses.head_norm(value_norm.as_ref());
+        for position in positions {
+            match position {
+                Position::Buckets(RelativeBuckets {
+                    table,
+                    buckets: _,
+                    max_distance: _,
+                    types: _,
+                }) => uses.weight(*table),
+                Position::Rope(_) | Position::Alibi(_) => {}
+            }
+        }
+        uses.optional(*sinks);
+        if let Some(OutputGate {
+            projection,
+            per_head: _,
+            activation: _,
+            head_bias,
+        }) = gate
+        {
+            uses.linear(projection);
+            uses.optional(*head_bias);
+        }
+        if let Some(Differential {
+            lambda,
+            initial: _,
+            norm,
+            gain: _,
+        }) = differential
+        {
+            for &index in lambda {
+                uses.weight(index);
+            }
+            uses.head_norm(Some(norm));
+        }
+        if let Some(DynamicMask {
+            step,
+            decay,
+            kept: _,
+        }) = dynamic_mask
+        {
+            uses.linear(step);
+            uses.weight(*decay);
+        }
+        uses.norm(output_norm.as_ref());
+        uses.linear(output);
+    }
+
+    fn label(&self) -> String {
+        let heads = match (self.heads, self.kv_heads) {
+            (_, 1) => "multi-query",
+            (heads, kv_heads) if heads == kv_heads => "multi-head",
+            _ => "grouped-query",
+        };
+        let mask = self.mask.label();
+        let shared = match self.key_value {
+            KeyValue::Own { .. } => "",
+            KeyValue::OfLayer(_) => ", keys and values of an earlier layer",
+        };
+        let differential = match self.differential {
+            Some(_) => ", differential",
+            None => "",
+        };
+        let dynamic = match self.dynamic_mask {
+            Some(_) => ", dynamic mask",
+            None => "",
+        };
+        format!("attention: {heads}, {mask}{shared}{differential}{dynamic}")
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "attention ({} heads, {} key/value heads of {}{})",
+            self.heads,
+            self.kv_heads,
+            self.head_dim,
+            self.mask.suffix()
+        )
+    }
+
+    fn site(&self) -> Option<Site> {
+        Some(Site::Attention)
+    }
+
+    fn mask(&self) -> Option<Mask> {
+        Some(self.mask)
+    }
+
+    fn look_ahead(&mut self) -> bool {
+        self.dynamic_mask.is_none() && self.mask.look_ahead()
+    }
+
+    fn ropes(&self) -> Vec<&Rope> {
+        let positions = self.positions.iter();
+        positions
+            .filter_map(|position| match position {
+                Position::Rope(rope) => Some(rope),
+                Position::Alibi(_) | Position::Buckets(_) => None,
+            })
+            .collect()
+    }
+
+    fn positions(&self) -> Vec<&'static str> {
+        self.positions.iter().map(Position::label).collect()
+    }
+
+    fn buckets(&self) -> Option<&RelativeBuckets> {
+        self.positions.iter().find_map(|position| match position {
+            Position::Buckets(buckets) => Some(buckets),
+            Position::Rope(_) | Position::Alibi(_) => None,
+        })
+    }
+
+    fn norms(&self) -> Vec<(&Norm, &'static str)> {
+        let query = self.query_norm.iter();
+        query
+            .map(|norm| {
+                let of = match norm.span {
+                    NormSpan::Full => "of all query and key heads together",
+                    NormSpan::Head | NormSpan::HeadOwnWeight => "of each query and key head",
+                };
+                (&norm.norm, of)
+            })
+            .collect()
+    }
+
+    fn keys(&self) -> Option<Keys> {
+        Some(Keys {
+            heads: self.kv_heads,
+            key: self.head_dim,
+            value: self.value_dim,
+            is_paired: self.differential.is_some(),
+        })
+    }
+
+    fn keys_of_layer(&self) -> Option<usize> {
+        match self.key_value {
+            KeyValue::Own { .. } => None,
+            KeyValue::OfLayer(layer) => Some(layer),
+        }
+    }
+
+    fn operations(&self) -> Operations {
+        let pairs = 1 + usize::from(self.differential.is_some());
+        Operations {
+            of_row: 0.0,
+            of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim)) as f64,
+        }
+    }
+
+    fn columns_between(&self, _hidden: usize) -> usize {
+        (self.heads + self.kv_heads) * (self.head_dim + self.value_dim)
+    }
+
+    fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
+        if self.dynamic_mask.is_some() {
+            return Some(super::CHOICE_OF_KEYS);
+        }
+        let mut positions = self.positions.iter();
+        positions.find_map(|position| match position {
+            Position::Rope(rope) => rope.turns_by_length(longest),
+            Position::Alibi(_) => None,
+            Position::Buckets(_) => Some("addends are looked up record by record"),
+        })
+    }
+}

@@ -1,0 +1,112 @@
+//! Feed-forward networks.
+
+use serde::Serialize;
+
+use super::{Mechanism, Site, Uses};
+use crate::model::{Activation, Linear, Norm};
+use crate::source::WeightIndex;
+
+/// `down(activation(gate x) * up x)` or `down(activation(up x))`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FeedForward {
+    /// `[intermediate, hidden]`, where gated.
+    pub gate: Option<Linear>,
+    /// `[intermediate, hidden]`.
+    pub up: Linear,
+    /// `[hidden, intermediate]`.
+    pub down: Linear,
+    /// On the gate, or on `up` where there is none.
+    pub activation: Activation,
+    /// Takes the place of `activation`, where there is one.
+    pub learned_activation: Option<Xielu>,
+    /// Norm in front of `down` (BitNet).
+    pub inner_norm: Option<Norm>,
+    /// Replaces the gated activation (gpt-oss).
+    pub clamped: Option<ClampedGate>,
+}
+
+/// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
+/// `[-limit, limit]` (gpt-oss).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ClampedGate {
+    /// Limit of gate and `up`.
+    pub limit: f64,
+    /// Factor inside the sigmoid.
+    pub sharpness: f64,
+}
+
+/// The activation xIELU (Huang and Schlag 2024), by the reference's names of its scalars `[1]`: with
+/// `p = softplus(alpha_p)` and `n = beta + softplus(alpha_n)`,
+/// `p x^2 + beta x` above 0, else `n (expm1(min(x, eps)) - x) + beta x`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Xielu {
+    /// Of positive inputs.
+    pub alpha_p: WeightIndex,
+    /// Of negative inputs.
+    pub alpha_n: WeightIndex,
+    /// Slope at 0; a stored constant.
+    pub beta: WeightIndex,
+    /// A little below 0; a stored constant.
+    pub eps: WeightIndex,
+}
+
+impl FeedForward {
+    /// Its activation, and whether it is gated.
+    pub(super) fn kind(&self) -> String {
+        if self.learned_activation.is_some() {
+            "xielu".into()
+        } else if self.gate.is_some() {
+            format!("gated {}", self.activation.label())
+        } else {
+            self.activation.label().into()
+        }
+    }
+}
+
+impl Mechanism for FeedForward {
+    fn weights(&self, uses: &mut Uses) {
+        let FeedForward {
+            gate,
+            up,
+            down,
+            activation: _,
+            learned_activation,
+            inner_norm,
+            clamped: _,
+        } = self;
+        if let Some(gate) = gate {
+            uses.linear(gate);
+        }
+        uses.linear(up);
+        if let Some(Xielu {
+            alpha_p,
+            alpha_n,
+            beta,
+            eps,
+        }) = learned_activation
+        {
+            for &index in [alpha_p, alpha_n, beta, eps] {
+                uses.weight(index);
+            }
+        }
+        uses.norm(inner_norm.as_ref());
+        uses.linear(down);
+    }
+
+    fn label(&self) -> String {
+        format!("feed-forward: {}", self.kind())
+    }
+
+    fn summary(&self) -> String {
+        let gated = if self.gate.is_some() { "gated " } else { "" };
+        format!("{gated}feed-forward ({})", self.up.out_features)
+    }
+
+    fn site(&self) -> Option<Site> {
+        Some(Site::Mlp)
+    }
+
+    fn columns_between(&self, _hidden: usize) -> usize {
+        self.up.out_features * (1 + usize::from(self.gate.is_some()))
+    }
+}

@@ -1,0 +1,126 @@
+//! Attention with projections that are experts.
+
+use serde::Serialize;
+
+use super::{Keys, Mechanism, Operations, Router, Routing, Site, Uses};
+use crate::model::{Linear, Mask};
+use crate::rope::Rope;
+use crate::source::WeightIndex;
+
+/// Attention whose query and output projections are experts (JetMoe): a token's queries come from
+/// `top_k` experts, each with its own heads, all over the same keys and values; the weighted outputs
+/// of the same experts are summed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixtureOfAttention {
+    /// Number of experts.
+    pub experts: usize,
+    /// How tokens choose.
+    pub router: Router,
+    /// Heads of one expert, which are also the key/value heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// `[experts, heads * head_dim, hidden]`.
+    pub query: Linear,
+    /// `[heads * head_dim, hidden]`.
+    pub key: Linear,
+    /// `[heads * head_dim, hidden]`.
+    pub value: Linear,
+    /// `[experts, hidden, heads * head_dim]`.
+    pub output: Linear,
+    /// Added to the sum `[hidden]`.
+    pub output_bias: WeightIndex,
+    /// Rotation of queries and keys.
+    pub rope: Option<Rope>,
+    /// Which keys a query sees.
+    pub mask: Mask,
+    /// Factor on `q k`.
+    pub scale: f64,
+}
+
+impl Mechanism for MixtureOfAttention {
+    fn weights(&self, uses: &mut Uses) {
+        let MixtureOfAttention {
+            experts: _,
+            router,
+            heads: _,
+            head_dim: _,
+            query,
+            key,
+            value,
+            output,
+            output_bias,
+            rope: _,
+            mask: _,
+            scale: _,
+        } = self;
+        router.weights(uses);
+        uses.linear(query);
+        uses.linear(key);
+        uses.linear(value);
+        uses.linear(output);
+        uses.weight(*output_bias);
+    }
+
+    fn label(&self) -> String {
+        "mixture of attention heads".into()
+    }
+
+    fn summary(&self) -> String {
+        format!(
+            "{} attention experts ({} heads of {}), {} a token",
+            self.experts, self.heads, self.head_dim, self.router.top_k
+        )
+    }
+
+    fn site(&self) -> Option<Site> {
+        Some(Site::Attention)
+    }
+
+    fn mask(&self) -> Option<Mask> {
+        Some(self.mask)
+    }
+
+    fn look_ahead(&mut self) -> bool {
+        false
+    }
+
+    fn ropes(&self) -> Vec<&Rope> {
+        self.rope.iter().collect()
+    }
+
+    fn routing(&self) -> Option<Routing<'_>> {
+        Some(Routing {
+            router: &self.router,
+            experts: self.experts,
+            is_shown: false,
+        })
+    }
+
+    fn keys(&self) -> Option<Keys> {
+        Some(Keys {
+            heads: self.heads,
+            key: self.head_dim,
+            value: self.head_dim,
+            is_paired: false,
+        })
+    }
+
+    fn operations(&self) -> Operations {
+        let one = 2 * self.query.out_features * self.query.in_features;
+        Operations {
+            of_row: (2 * one * self.router.top_k) as f64,
+            of_pair: (4 * self.heads * self.router.top_k * self.head_dim) as f64,
+        }
+    }
+
+    fn columns_between(&self, _hidden: usize) -> usize {
+        2 * (self.router.top_k + 1) * self.heads * self.head_dim
+    }
+
+    fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
+        let rope = self.rope.as_ref();
+        let rope = rope.and_then(|rope| rope.turns_by_length(longest));
+        rope.or_else(|| self.router.depends_on_length())
+    }
+}

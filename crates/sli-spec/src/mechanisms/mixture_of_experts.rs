@@ -1,0 +1,106 @@
+//! Mixtures of experts.
+
+use serde::Serialize;
+
+use super::{FeedForward, Mechanism, Operations, Router, Routing, Site, Uses};
+use crate::model::{Linear, Norm};
+use crate::source::WeightIndex;
+
+/// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
+/// `[experts, out, in]`, their addends of shape `[experts, out]`; an expert that no token chose is
+/// not read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixtureOfExperts {
+    /// Number of experts with weights.
+    pub experts: usize,
+    /// Experts behind those that return their input (LongCat).
+    pub identity_experts: usize,
+    /// How tokens choose.
+    pub router: Router,
+    /// Norm of the experts' input, which the router does not see (Gemma 4).
+    pub expert_norm: Option<Norm>,
+    /// The experts' network; its weights have a leading expert axis.
+    pub expert: FeedForward,
+    /// Always-on experts as one network.
+    pub shared: Option<FeedForward>,
+    /// `[1, hidden]`: sigmoid gate on the shared network's output.
+    pub shared_gate: Option<Linear>,
+    /// Factor on the sum of the chosen and the always-on experts.
+    pub output_scale: f64,
+    /// Added to the sum `[hidden]` (JetMoe).
+    pub output_bias: Option<WeightIndex>,
+}
+
+impl Mechanism for MixtureOfExperts {
+    fn weights(&self, uses: &mut Uses) {
+        let MixtureOfExperts {
+            experts: _,
+            identity_experts: _,
+            router,
+            expert_norm,
+            expert,
+            shared,
+            shared_gate,
+            output_scale: _,
+            output_bias,
+        } = self;
+        router.weights(uses);
+        uses.norm(expert_norm.as_ref());
+        expert.weights(uses);
+        if let Some(shared) = shared {
+            shared.weights(uses);
+        }
+        if let Some(gate) = shared_gate {
+            uses.linear(gate);
+        }
+        uses.optional(*output_bias);
+    }
+
+    fn label(&self) -> String {
+        format!("mixture of experts: {}", self.expert.kind())
+    }
+
+    fn summary(&self) -> String {
+        let shared = if self.shared.is_some() {
+            ", shared ones"
+        } else {
+            ""
+        };
+        format!(
+            "{} experts of {}, {} a token{shared}",
+            self.experts, self.expert.up.out_features, self.router.top_k
+        )
+    }
+
+    fn site(&self) -> Option<Site> {
+        Some(Site::Mlp)
+    }
+
+    fn routing(&self) -> Option<Routing<'_>> {
+        Some(Routing {
+            router: &self.router,
+            experts: self.experts + self.identity_experts,
+            is_shown: true,
+        })
+    }
+
+    fn operations(&self) -> Operations {
+        let up = &self.expert.up;
+        let matrices = 2 + usize::from(self.expert.gate.is_some());
+        let one = up.out_features * up.in_features * matrices;
+        Operations {
+            of_row: (2 * one * self.router.top_k) as f64,
+            of_pair: 0.0,
+        }
+    }
+
+    fn columns_between(&self, hidden: usize) -> usize {
+        let shared = self.shared.as_ref();
+        let shared = shared.map_or(0, |shared| shared.up.out_features);
+        2 * (self.router.top_k * (self.expert.up.out_features + hidden) + shared)
+    }
+
+    fn depends_on_length(&self, _longest: usize) -> Option<&'static str> {
+        self.router.depends_on_length()
+    }
+}

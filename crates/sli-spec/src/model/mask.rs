@@ -1,0 +1,74 @@
+//! Which keys a query sees.
+
+use serde::Serialize;
+
+/// Which keys a query at position `i` sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Mask {
+    /// All.
+    Full,
+    /// All but as many of a record's first tokens as it has padding tokens, which is where a batch
+    /// that is padded on the left has them (CPM-Ant). Those see nothing themselves.
+    FullButPadding(u32),
+    /// `j <= i`.
+    Causal,
+    /// `j <= i`, and all of the record's context ([`crate::PositionIds::Blocks`]).
+    CausalAfterContext,
+    /// `i - window < j <= i`.
+    CausalWindow(usize),
+    /// `|i - j| <= distance`.
+    Window(usize),
+    /// `j <= i` within the same block of this many positions.
+    CausalChunk(usize),
+}
+
+impl Mask {
+    /// Turns it into the mask of a decoder that looks ahead too (`is_causal: false`); `false`: no such thing is
+    /// known.
+    pub(crate) fn look_ahead(&mut self) -> bool {
+        *self = match self {
+            Self::Causal => Self::Full,
+            // The reference's windows of decoders do not count the last position, these do.
+            Self::CausalWindow(window) => Self::Window(*window),
+            Self::Full | Self::Window(_) => *self,
+            Self::FullButPadding(_) | Self::CausalAfterContext | Self::CausalChunk(_) => {
+                return false;
+            }
+        };
+        true
+    }
+
+    /// Whether no query sees a later key.
+    pub fn is_causal(self) -> bool {
+        match self {
+            Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => true,
+            Self::Full | Self::FullButPadding(_) | Self::Window(_) | Self::CausalAfterContext => {
+                false
+            }
+        }
+    }
+
+    /// In the table of architectures.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Full | Self::FullButPadding(_) => "full",
+            Self::Causal => "causal",
+            Self::CausalAfterContext => "causal after a context",
+            Self::CausalWindow(_) => "causal window",
+            Self::Window(_) => "window",
+            Self::CausalChunk(_) => "causal chunks",
+        }
+    }
+
+    /// Behind the sizes of an attention: what is not as in any decoder.
+    pub(crate) fn suffix(self) -> String {
+        match self {
+            Self::Full | Self::FullButPadding(_) => ", both directions".to_owned(),
+            Self::Causal => String::new(),
+            Self::CausalAfterContext => ", both directions in the context".to_owned(),
+            Self::CausalWindow(window) => format!(", window {window}"),
+            Self::Window(distance) => format!(", both directions, window {distance}"),
+            Self::CausalChunk(length) => format!(", chunks of {length}"),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How positions enter attention.
+
+use serde::Serialize;
+
+use crate::rope::Rope;
+use crate::source::WeightIndex;
+
+/// One way in which positions enter attention.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Position {
+    /// Rotary embedding of queries and keys.
+    Rope(Rope),
+    /// A slope per head on the distance (Press et al. 2021).
+    Alibi(Alibi),
+    /// A learned addend per head and bucket of distances (Raffel et al. 2019).
+    Buckets(RelativeBuckets),
+}
+
+impl Position {
+    /// In the table of architectures.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Rope(rope) => rope.label(),
+            Self::Alibi(_) => "alibi",
+            Self::Buckets(_) => "relative buckets",
+        }
+    }
+}
+
+/// Learned addends of the logits: of the bucket of the distance `key - query`, or, between tokens of
+/// different types, of the pair of types (CPM-Ant).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RelativeBuckets {
+    /// `[(buckets + types * types) * heads]`, a row of heads a bucket.
+    pub table: WeightIndex,
+    /// Buckets of distances, half of them for later keys.
+    pub buckets: usize,
+    /// Distance from which all share a bucket.
+    pub max_distance: usize,
+    /// Token types.
+    pub types: usize,
+}
+
+impl RelativeBuckets {
+    /// The bucket of a distance `key - query`: one each up to half of a direction's, then growing with
+    /// the logarithm. Computed in f32, as the reference does.
+    pub fn bucket(&self, distance: i64) -> usize {
+        let half = self.buckets / 2;
+        let exact = half / 2;
+        let direction = if distance > 0 { half } else { 0 };
+        let distance = distance.unsigned_abs() as usize;
+        if distance < exact {
+            return direction + distance;
+        }
+        let ratio = (distance as f32 / exact as f32).ln();
+        let range = (self.max_distance as f64 / exact as f64).ln() as f32;
+        let step = (ratio / range * (half - exact) as f32) as usize;
+        direction + (exact + step).min(half - 1)
+    }
+}
+
+/// Slopes of ALiBi, one a head.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alibi {
+    /// `bias = slope * (key position - query position)`.
+    pub slopes: Vec<f64>,
+    /// Falcon's: `bias = scale * slope * key position` with the attention's own scale, where the
+    /// slope, the position and their product are rounded to bf16.
+    pub rounded_to_bf16: bool,
+}
+
+/// A factor on the query that depends on its position.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum QueryTemperature {
+    /// `1 + beta * ln(1 + floor((position + shift) / original))` (Llama 4, Ministral 3).
+    Llama4 {
+        /// Factor on the logarithm.
+        beta: f64,
+        /// Positions per step.
+        original: f64,
+        /// Added to the position.
+        shift: f64,
+    },
+    /// `max(1, ln(position + 1) / ln(trained))` (Qwen, Baichuan-like logn scaling).
+    LogN {
+        /// Trained length.
+        trained: f64,
+    },
+    /// `(1 + (position + 1) / original)^exponent` (Beam).
+    Power {
+        /// Positions per unit.
+        original: f64,
+        /// The exponent.
+        exponent: f64,
+    },
+}
