@@ -64,6 +64,8 @@ const HEADER: &str = "spool.json";
 struct Header {
     format: u32,
     records: u64,
+    /// Records of the input that were left out.
+    skipped: u64,
     tokens: u64,
     longest: u64,
     longest_shared: u64,
@@ -79,6 +81,7 @@ pub struct RecordSpoolWriter {
     /// Token types that would be zero are not written before the first record that has some.
     typed: bool,
     records: u64,
+    skipped: u64,
     tokens: u64,
     longest: u64,
     beginnings: Beginnings,
@@ -104,6 +107,7 @@ impl RecordSpoolWriter {
             files: [tokens?, types?, ids?, index?],
             typed: false,
             records: 0,
+            skipped: 0,
             tokens: 0,
             longest: 0,
             beginnings: Beginnings::default(),
@@ -174,12 +178,18 @@ impl RecordSpoolWriter {
         self.ids.bytes_in_memory() + FILES.len() * BUFFER + 2 * WINDOW * size_of::<Node>()
     }
 
+    /// How many records of the input were left out.
+    pub fn set_skipped(&mut self, records: u64) {
+        self.skipped = records;
+    }
+
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
         let [tokens, types, ids, index] = self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
             records: self.records,
+            skipped: self.skipped,
             tokens: self.tokens,
             longest: self.longest,
             longest_shared: self.beginnings.longest as u64,
@@ -282,6 +292,11 @@ impl RecordSpool {
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Records of the input that were left out.
+    pub fn skipped(&self) -> u64 {
+        self.0.header.skipped
     }
 
     /// Tokens of all records.

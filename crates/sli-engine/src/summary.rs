@@ -20,6 +20,8 @@ use crate::stages::Stages;
 pub struct Summary {
     /// Records.
     pub records: usize,
+    /// Records of the input that were left out, as nothing is in them.
+    pub skipped: u64,
     /// Tokens.
     pub tokens: u64,
     /// Wall time of this process's part, seconds.
@@ -97,6 +99,7 @@ impl Summary {
             .sum();
         Self {
             records: records.len(),
+            skipped: records.skipped(),
             tokens: records.total_tokens(),
             seconds,
             weight_files: (model.checkpoint.files().iter())

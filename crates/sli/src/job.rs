@@ -12,9 +12,9 @@ use sli_engine::{
 };
 use sli_kernels::{Compute, Kernels};
 
-use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg};
+use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg, UseArg};
 use crate::error::Error;
-use crate::input::InputError;
+use crate::input::{InputError, Selection};
 use crate::memory::Allowance;
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
@@ -31,6 +31,8 @@ pub struct Job {
     pub settings: Settings,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
+    /// What of a record becomes its tokens.
+    pub selection: Selection,
     allow_long: bool,
     /// What the tokenizer and the records at hand may hold.
     allowance: Allowance,
@@ -40,7 +42,15 @@ impl Job {
     /// Opens the model and settles the settings.
     pub fn open(arguments: &JobArgs) -> Result<Self, Error> {
         // A wrong path should not have to wait for the model.
-        drop(input::open(&arguments.input, &Allowance::unlimited())?);
+        let selection = Selection {
+            content: arguments.use_.map(UseArg::content),
+            null_is_empty: arguments.skip_empty,
+        };
+        drop(input::open(
+            &arguments.input,
+            &Allowance::unlimited(),
+            selection,
+        )?);
         let options = OpenOptions {
             allow_unread: arguments.allow_unread.clone(),
         };
@@ -88,6 +98,7 @@ impl Job {
             settings,
             max_length: arguments.max_length,
             allow_long: arguments.allow_long,
+            selection,
         })
     }
 
@@ -96,6 +107,8 @@ impl Job {
         let pool = self.pool()?;
         let preparer = Preparer {
             input: &self.input,
+            selection: self.selection,
+            skip_empty: self.selection.null_is_empty,
             tokenizer_folder: self.model.folder.clone(),
             rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
             pool: &pool,
@@ -108,8 +121,9 @@ impl Job {
             |text| terminal::warn(text),
             |counts| spinner.show(counts),
         );
-        prepared.map_err(|error| self.with_room_for_the_rest(error))?;
+        let counts = prepared.map_err(|error| self.with_room_for_the_rest(error))?;
         drop(spinner);
+        writer.set_skipped(counts.skipped);
         let records = writer.finish()?;
         self.warn_of_uncut_sentences(records.longest());
         Ok(records)

@@ -14,7 +14,7 @@ use sli_engine::results::ResultsError;
 use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
 
 use crate::error::Error;
-use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord};
+use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord, Selection};
 use crate::memory::Allowance;
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
@@ -78,12 +78,18 @@ pub struct Counts {
     pub tokens: u64,
     /// Records without tokens.
     pub empty: u64,
+    /// Records that were left out, as nothing is in them.
+    pub skipped: u64,
 }
 
 /// Turns the records of a file into tokens.
 pub struct Preparer<'a> {
     /// The dataset.
     pub input: &'a Path,
+    /// What of a record becomes its tokens.
+    pub selection: Selection,
+    /// Leave out records with nothing in them.
+    pub skip_empty: bool,
     /// The folder with the tokenizer; it is loaded when a record needs it.
     pub tokenizer_folder: ModelFolder,
     /// What records must fulfil.
@@ -105,10 +111,18 @@ impl Preparer<'_> {
     ) -> Result<Counts, Error> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
-        let mut records = input::open(self.input, &self.allowance)?;
+        let mut records = self.open()?;
         let mut batch = Vec::new();
+        let mut choice_is_said = self.selection.content.is_some();
         loop {
-            let bytes = fill(&mut batch, &mut records)?;
+            let skipped = self.skip_empty.then_some(&mut counts.skipped);
+            let bytes = fill(&mut batch, &mut records, skipped)?;
+            if !choice_is_said
+                && let Some(record) = batch.iter().find(|record| !record.set_aside.is_empty())
+            {
+                choice_is_said = true;
+                warn(&choice(record));
+            }
             watch(&counts);
             if batch.is_empty() {
                 break;
@@ -151,8 +165,16 @@ impl Preparer<'_> {
             }
         }
         if counts.records == 0 {
-            let (path, problem) = (self.input.to_path_buf(), "the input has no records".into());
-            let hint = "an empty line is no record; {\"text\": \"\"} is one without text".into();
+            let (path, mut problem) = (
+                self.input.to_path_buf(),
+                "the input has no records".to_owned(),
+            );
+            let mut hint =
+                "an empty line is no record; {\"text\": \"\"} is one without text".to_owned();
+            if counts.skipped > 0 {
+                problem = format!("all {} records are null or empty", counts.skipped);
+                hint = "without --skip-empty empty ones are records without tokens".into();
+            }
             return Err(InputError::File {
                 path,
                 problem,
@@ -169,6 +191,10 @@ impl Preparer<'_> {
         Ok(counts)
     }
 
+    fn open(&self) -> Result<input::Records, InputError> {
+        input::open(self.input, &self.allowance, self.selection)
+    }
+
     /// An error of the spool; what is wrong with an id gets the places where it is used.
     fn placed(&self, error: ResultsError, id: &str, place: &Place) -> Error {
         let ResultsError::Id { problem, .. } = &error else {
@@ -176,14 +202,12 @@ impl Preparer<'_> {
         };
         let hint = error.hint();
         let mut problem = format!("id `{}`: {problem}", shortened(id));
-        let earlier = input::open(self.input, &self.allowance)
-            .ok()
-            .and_then(|records| {
-                let before = records
-                    .map_while(Result::ok)
-                    .take_while(|earlier| earlier.place != *place);
-                before.into_iter().find(|earlier| earlier.id == id)
-            });
+        let earlier = self.open().ok().and_then(|records| {
+            let before = records
+                .map_while(Result::ok)
+                .take_while(|earlier| earlier.place != *place);
+            before.into_iter().find(|earlier| earlier.id == id)
+        });
         if let Some(earlier) = earlier {
             problem = format!("{problem}, {}", earlier.place.position);
         }
@@ -194,6 +218,17 @@ impl Preparer<'_> {
         }
         .into()
     }
+}
+
+/// Says what of a record was taken, where it has several contents.
+fn choice(record: &RawRecord) -> String {
+    let used = record.content.key();
+    let others = record.set_aside.iter().map(|key| format!("`{key}`"));
+    let others = others.collect::<Vec<_>>().join(", ");
+    format!(
+        "records have `{used}` and {others}: `{used}` is used, the rest is not looked at ({}; --use decides otherwise)",
+        record.place
+    )
 }
 
 /// Says which text of a batch does not fit the budget: the longest costs the most.
@@ -223,12 +258,23 @@ fn of_longest(error: Error, batch: &[RawRecord]) -> Error {
     }
 }
 
-/// Reads the next batch; the result is 0 if nothing in it needs the tokenizer.
-fn fill(batch: &mut Vec<RawRecord>, records: &mut input::Records) -> Result<usize, InputError> {
+/// Reads the next batch; the result is 0 if nothing in it needs the tokenizer. With a count in `skipped`, records
+/// with nothing in them are counted there instead.
+fn fill(
+    batch: &mut Vec<RawRecord>,
+    records: &mut input::Records,
+    mut skipped: Option<&mut u64>,
+) -> Result<usize, InputError> {
     let (mut bytes, mut tokens) = (0, 0);
     while batch.len() < BATCH_RECORDS && bytes + 4 * tokens < BATCH_BYTES {
         let Some(record) = records.next() else { break };
         let record = record?;
+        if let Some(skipped) = &mut skipped
+            && record.content.is_empty()
+        {
+            **skipped += 1;
+            continue;
+        }
         match &record.content {
             Content::Text(text) => bytes += text.len().max(1),
             Content::Messages(conversation) => bytes += conversation.bytes().max(1),
@@ -298,6 +344,7 @@ impl Rules {
             place,
             content,
             token_types,
+            ..
         } = record;
         let mut tokens = encoded.ids;
         let outside = tokens

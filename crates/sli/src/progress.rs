@@ -208,7 +208,7 @@ mod tests {
         let counts = Counts {
             records: 1200,
             tokens: 34_567,
-            empty: 0,
+            ..Counts::default()
         };
         spinner.show(&counts);
         drop(spinner);

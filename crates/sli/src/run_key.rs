@@ -14,12 +14,14 @@ use sli_engine::{EngineError, Model, Settings};
 use sli_kernels::{Compute, Isa};
 
 use crate::error::Error;
+use crate::input::Selection;
 
 /// The key of a run. Of the model's folder it has what was read so far, and what `earlier`, the key of
 /// a run that may be the same, had read: only reading again tells what else counts.
 pub fn run_key(
     model: &Model,
     input: &Path,
+    selection: Selection,
     settings: &Settings,
     max_length: Option<usize>,
     earlier: Option<&RunKey>,
@@ -40,6 +42,12 @@ pub fn run_key(
         model.folder.look(file).map_err(EngineError::from)?;
     }
     key.add_files(&model.folder.record());
+    if let Some(content) = selection.content {
+        key.set("use", content.key());
+    }
+    if selection.null_is_empty {
+        key.set("null and empty records", "left out");
+    }
     let format = input.extension().unwrap_or_default().to_ascii_lowercase();
     key.set("input", digest(input)?)
         .set("input format", format.display());

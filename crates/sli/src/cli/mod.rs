@@ -17,6 +17,8 @@ use clap_complete::Shell;
 pub use byte_size::parse_byte_size;
 use sli_engine::take::{Take, TakeError};
 
+use crate::input::Use;
+
 /// Run any Hugging Face transformer over a dataset, one layer at a time.
 ///
 /// SLI reads a model's weights once per pass over the data and holds only a few layers in memory, so a
@@ -59,10 +61,12 @@ Examples:
 
 Input, by extension:
   .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\", \"token_type_ids\"?}
-            records need no padding: an \"attention_mask\" may hold nothing but ones
+            the first of \"input_ids\", \"messages\" and \"text\" that a record has is used, unless --use names one
+            records need no padding: zeros at the end of an \"attention_mask\" take their tokens away
+            also .ndjson, and .json with an object a line; NaN and Infinity may stand in keys that are not looked at
             beside \"messages\", the chat template gets \"tools\", \"documents\" and the members of
             \"chat_template_kwargs\"
-  .txt      one text a line
+  .txt      one text a line; lines end at \\n, \\r\\n and \\r
   .parquet  the columns of .jsonl
   Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.
   Keys and columns of other names are not looked at.
@@ -250,6 +254,14 @@ pub struct JobArgs {
     /// the checkpoint holds 16 bits or less
     #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
     pub compute: ComputeArg,
+    /// What of a record becomes its tokens; every record must have it [default: the first of input_ids,
+    /// messages and text that it has]
+    #[arg(long = "use", value_name = "KEY", value_enum)]
+    pub use_: Option<UseArg>,
+    /// Leave out records whose text, ids or messages are null or empty, and count them; the others keep
+    /// their numbers
+    #[arg(long)]
+    pub skip_empty: bool,
     /// Cut longer records to this many tokens
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub max_length: Option<usize>,
@@ -282,6 +294,29 @@ pub enum ComputeArg {
     F32,
     /// Inputs of products rounded to bf16, sums in f32
     Bf16,
+}
+
+/// `--use`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UseArg {
+    /// The text, with the special tokens of the tokenizer
+    Text,
+    /// The tokens as they are
+    #[value(name = "input_ids")]
+    InputIds,
+    /// The conversation, by the chat template
+    Messages,
+}
+
+impl UseArg {
+    /// What it names.
+    pub fn content(self) -> Use {
+        match self {
+            Self::Text => Use::Text,
+            Self::InputIds => Use::InputIds,
+            Self::Messages => Use::Messages,
+        }
+    }
 }
 
 /// `--hidden-dtype`.

@@ -32,6 +32,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     let key = run_key(
         &job.model,
         &job.input,
+        job.selection,
         &job.settings,
         job.max_length,
         earlier.as_ref(),
@@ -143,6 +144,13 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         duration(Duration::try_from_secs_f64(summary.seconds).unwrap_or_default()),
         count(rate as u64),
     ));
+    if summary.skipped > 0 {
+        let skipped = count(summary.skipped);
+        terminal::say(&format!(
+            "{} {skipped} records that are null or empty",
+            terminal::bold("skipped ")
+        ));
+    }
     let passes = match summary.plan.super_batches {
         1 => "1 pass".to_owned(),
         more => format!("{} passes", count(more as u64)),

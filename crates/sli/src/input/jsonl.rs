@@ -11,8 +11,10 @@ use sli_engine::bytes::human;
 
 use super::error::InputError;
 use super::lines::{BYTE_ORDER_MARK, Lines};
-use super::place::Place;
-use super::raw::{Fields, KNOWN, RENDERING, RawRecord, UNSUPPORTED};
+use super::nonfinite;
+use super::numbering::Numbering;
+use super::place::{Place, Position};
+use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED};
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
@@ -22,20 +24,28 @@ const LONG_CONVERSATION: usize = 16 << 10;
 const PART_COST: u64 = 250;
 /// Bytes that a byte of a conversation takes besides.
 const BYTE_COST: u64 = 12;
+/// What the reader says of an escaped half of a surrogate pair.
+const SURROGATES: [&str; 2] = ["lone leading surrogate", "unexpected end of hex escape"];
 
 /// The records of a JSON Lines file.
 pub struct JsonlReader {
     lines: Lines,
-    number: u64,
+    numbering: Numbering,
+    selection: Selection,
     allowance: Allowance,
 }
 
 impl JsonlReader {
     /// Opens a JSON Lines file.
-    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
+    pub fn open(
+        path: Arc<PathBuf>,
+        allowance: &Allowance,
+        selection: Selection,
+    ) -> Result<Self, InputError> {
         Ok(Self {
             lines: Lines::open(path, allowance)?,
-            number: 0,
+            numbering: Numbering::default(),
+            selection,
             allowance: allowance.clone(),
         })
     }
@@ -51,12 +61,14 @@ impl Iterator for JsonlReader {
         };
         // As `datasets` reads such files; in a text it stays.
         let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-        let number = self.number;
-        self.number += 1;
         if let Err(error) = conversation_fits(line, &place, &self.allowance) {
             return Some(Err(error));
         }
-        Some(parse(line, &place).and_then(|fields| fields.into_record(place, number)))
+        let fields = parse(line, &place, self.selection);
+        Some(
+            fields
+                .and_then(|fields| fields.into_record(place, &mut self.numbering, self.selection)),
+        )
     }
 }
 
@@ -76,20 +88,74 @@ fn conversation_fits(line: &str, place: &Place, allowance: &Allowance) -> Result
     })
 }
 
-fn parse(line: &str, place: &Place) -> Result<Fields, InputError> {
-    serde_json::from_str(line).map_err(|error| {
-        let text = error.to_string();
-        let problem = match text.strip_suffix(&format!(" at line 1 column {}", error.column())) {
-            Some(problem) => format!("{problem} at column {}", error.column()),
-            None => text,
-        };
-        let error = InputError::record(place, problem);
-        if line.trim_start().starts_with('{') {
-            error.with_hint("correct the line, or remove it")
+fn parse(line: &str, place: &Place, selection: Selection) -> Result<Fields, InputError> {
+    let error = match serde_json::from_str(line) {
+        Ok(fields) => return Ok(fields),
+        Err(error) => error,
+    };
+    let nulls: &[&str] = if selection.null_is_empty {
+        &["text"]
+    } else {
+        &[]
+    };
+    let Some((line, found)) = nonfinite::replaced(line, nulls) else {
+        return Err(refused(line, place, &error));
+    };
+    let is_read = |key: &str| looked_at().any(|known| known == key);
+    if let Some(literal) = found.iter().find(|literal| is_read(&literal.key)) {
+        let (key, number) = (&literal.key, literal.literal);
+        let problem = if literal.is_value {
+            format!("`{key}` is {number}")
         } else {
-            error.with_hint("a .jsonl file has one JSON object a line")
-        }
-    })
+            format!("`{key}` holds {number}")
+        };
+        return Err(InputError::record(place, problem)
+            .with_hint("Python writes it for a missing value or a number without bounds: leave it out, or write null"));
+    }
+    serde_json::from_str(&line).map_err(|error| refused(&line, place, &error))
+}
+
+/// Keys that make a difference.
+fn looked_at() -> impl Iterator<Item = &'static str> {
+    KNOWN.into_iter().chain(UNSUPPORTED).chain(RENDERING)
+}
+
+/// What is wrong with a line.
+fn refused(line: &str, place: &Place, error: &serde_json::Error) -> InputError {
+    let text = error.to_string();
+    let problem = match text.strip_suffix(&format!(" at line 1 column {}", error.column())) {
+        Some(problem) => format!("{problem} at column {}", error.column()),
+        None => text,
+    };
+    if SURROGATES.iter().any(|message| problem.contains(message)) {
+        let problem = format!("half of a surrogate pair, which is no character: {problem}");
+        return InputError::record(place, problem)
+            .with_hint("the text was cut within a character, for instance an emoji: transformers refuses it too");
+    }
+    let line = line.trim();
+    let (problem, hint) = if line.starts_with('[') {
+        let whole = place.position == Position::Line(1);
+        let what = if whole {
+            "the file is a JSON array"
+        } else {
+            "the line is a JSON array"
+        };
+        (
+            format!("{what}, no object a line"),
+            "jq -c '.[]' FILE > FILE.jsonl writes one object a line",
+        )
+    } else if !line.starts_with('{') {
+        (problem, "a .jsonl file has one JSON object a line")
+    } else if error.is_eof() {
+        let problem = format!("the line ends within its object: {problem}");
+        (
+            problem,
+            "an object is one line: jq -c . FILE > FILE.jsonl puts objects of several lines into one each",
+        )
+    } else {
+        (problem, "correct the line, or remove it")
+    };
+    InputError::record(place, problem).with_hint(hint)
 }
 
 impl<'de> Deserialize<'de> for Fields {
@@ -107,12 +173,7 @@ impl<'de> Deserialize<'de> for Fields {
                 let mut fields = Fields::default();
                 let mut seen: Vec<&'static str> = Vec::new();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                    let known = KNOWN
-                        .iter()
-                        .chain(&UNSUPPORTED)
-                        .chain(&RENDERING)
-                        .find(|&&known| known == key.as_ref());
-                    let Some(&key) = known else {
+                    let Some(key) = looked_at().find(|&known| known == key) else {
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     };
@@ -120,18 +181,29 @@ impl<'de> Deserialize<'de> for Fields {
                         return Err(A::Error::custom(format_args!("`{key}` occurs twice")));
                     }
                     seen.push(key);
+                    let mut is_null = false;
                     let named =
                         |error: A::Error| A::Error::custom(format_args!("`{key}`: {error}"));
                     match key {
                         "id" => {
                             let id = map.next_value::<Option<Id>>().map_err(named)?;
                             fields.id = id.map(|id| id.0);
+                            is_null = fields.id.is_none();
                         }
-                        "text" => fields.text = map.next_value().map_err(named)?,
-                        "input_ids" => fields.input_ids = ids(&mut map).map_err(named)?,
+                        "text" => {
+                            fields.text = map.next_value().map_err(named)?;
+                            is_null = fields.text.is_none();
+                        }
+                        "input_ids" => {
+                            fields.input_ids = ids(&mut map).map_err(named)?;
+                            is_null = fields.input_ids.is_none();
+                        }
                         "token_type_ids" => fields.token_type_ids = ids(&mut map).map_err(named)?,
                         "attention_mask" => fields.attention_mask = ids(&mut map).map_err(named)?,
-                        "messages" => fields.messages = list(&mut map).map_err(named)?,
+                        "messages" => {
+                            fields.messages = list(&mut map).map_err(named)?;
+                            is_null = fields.messages.is_none();
+                        }
                         "tools" => fields.tools = json(&mut map).map_err(named)?,
                         "documents" => fields.documents = json(&mut map).map_err(named)?,
                         "chat_template_kwargs" => {
@@ -148,6 +220,9 @@ impl<'de> Deserialize<'de> for Fields {
                                 fields.unsupported = Some(other);
                             }
                         }
+                    }
+                    if is_null {
+                        fields.nulls.push(key);
                     }
                 }
                 Ok(fields)
@@ -195,6 +270,13 @@ impl<'de> Deserialize<'de> for Id {
 
             fn visit_str<E>(self, text: &str) -> Result<Id, E> {
                 Ok(Id(text.to_owned()))
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Id, E> {
+                Err(E::custom(format_args!(
+                    "{number:?} is no whole number; pandas makes such ids of integers beside missing values: \
+                     .astype(\"Int64\") keeps them"
+                )))
             }
 
             fn visit_u64<E>(self, number: u64) -> Result<Id, E> {
@@ -269,16 +351,21 @@ impl<'de> Deserialize<'de> for TokenId {
 mod tests {
     use std::sync::Arc;
 
-    use super::parse;
-    use crate::input::{Content, Conversation, Place, Position, RawRecord};
+    use super::{Numbering, parse};
+    use crate::input::{Content, Conversation, Place, Position, RawRecord, Selection};
 
     fn record(line: &str) -> Result<RawRecord, String> {
         let place = Place {
             file: Arc::new("in.jsonl".into()),
             position: Position::Line(3),
         };
-        parse(line, &place)
-            .and_then(|fields| fields.into_record(place, 7))
+        let mut numbering = Numbering::default();
+        for _ in 0..7 {
+            numbering.next(None, false, &place).unwrap();
+        }
+        let selection = Selection::default();
+        parse(line, &place, selection)
+            .and_then(|fields| fields.into_record(place, &mut numbering, selection))
             .map_err(|error| error.to_string())
     }
 
@@ -317,24 +404,42 @@ mod tests {
     }
 
     #[test]
+    fn what_python_writes() {
+        let both = r#"{"text": "a", "messages": [], "input_ids": [1, 2, 0, 0], "attention_mask": [1, 1, 0, 0]}"#;
+        let ids = record(both).unwrap();
+        assert_eq!(ids.content, Content::Ids(vec![1, 2]));
+        assert_eq!(ids.set_aside, ["messages", "text"]);
+        let odd = r#"{"text": "a", "s": NaN, "t": [-Infinity, {"id": Infinity}], "u": "\ud83d", "v": 1e999}"#;
+        assert_eq!(record(odd).unwrap().content, Content::Text("a".into()));
+    }
+
+    #[test]
     fn refusals() {
         for (line, problem) in [
-            ("[1, 2]", "invalid type: sequence, expected a JSON object"),
+            ("[1, 2]", "the line is a JSON array"),
             ("\"text\"", "expected a JSON object"),
             ("3", "expected a JSON object"),
             ("null", "expected a JSON object"),
-            ("{", "EOF while parsing"),
+            ("{", "the line ends within its object"),
             ("{} {}", "trailing characters"),
             ("{}", "none of `text`"),
             (r#"{"inputids": [1]}"#, "none of `text`"),
             (r#"{"text": "a", "text": "b"}"#, "`text` occurs twice"),
+            (r#"{"text": null}"#, "`text` is null"),
+            (r#"{"text": NaN}"#, "`text` is NaN"),
             (
-                r#"{"text": "a", "input_ids": [1]}"#,
-                "both `text` and `input_ids`",
+                r#"{"messages": [{"a": -Infinity}]}"#,
+                "`messages` holds -Infinity",
             ),
+            (
+                r#"{"text": "a" "b": NaN}"#,
+                "expected `,` or `}` at column 14",
+            ),
+            ("[{}]", "the line is a JSON array"),
             (r#"{"text": 5}"#, "`text`: invalid type: integer `5`"),
             (r#"{"text": ["a"]}"#, "`text`: invalid type: sequence"),
-            (r#"{"text": "\ud800"}"#, "hex escape"),
+            (r#"{"text": "\ud83d"}"#, "half of a surrogate pair"),
+            (r#"{"text": "\ude00a"}"#, "half of a surrogate pair"),
             (r#"{"input_ids": "1 2"}"#, "expected a list of integers"),
             (r#"{"input_ids": [1, -2]}"#, "`input_ids`: -2 is negative"),
             (r#"{"input_ids": [1.0]}"#, "expected an integer"),
@@ -345,9 +450,10 @@ mod tests {
                 r#"{"input_ids": [99999999999999999999999]}"#,
                 "expected an integer",
             ),
-            (r#"{"input_ids": [NaN]}"#, "expected"),
+            (r#"{"input_ids": [NaN]}"#, "`input_ids` holds NaN"),
+            (r#"{"id": 1.0, "text": ""}"#, "`id`: 1.0 is no whole number"),
             (
-                r#"{"id": 1.5, "text": ""}"#,
+                r#"{"id": true, "text": ""}"#,
                 "expected a string or an integer",
             ),
             (
@@ -361,8 +467,12 @@ mod tests {
             ),
             (r#"{"text": "a", "images": ["x.png"]}"#, "takes no `images`"),
             (
-                r#"{"input_ids": [5, 0], "attention_mask": [1, 0]}"#,
-                "`attention_mask` is 0 at position 1",
+                r#"{"input_ids": [0, 5, 0], "attention_mask": [0, 1, 0]}"#,
+                "`attention_mask` is 0 at position 0, before",
+            ),
+            (
+                r#"{"input_ids": [5], "attention_mask": [2]}"#,
+                "`attention_mask` is 2 at position 0",
             ),
             (
                 r#"{"input_ids": [5, 0], "attention_mask": [1]}"#,
@@ -381,6 +491,15 @@ mod tests {
             assert!(error.contains(problem), "{line}: {error}");
             assert!(error.ends_with("(in.jsonl, line 3)"), "{line}: {error}");
         }
+        let first = Place {
+            file: Arc::new("in.json".into()),
+            position: Position::Line(1),
+        };
+        let array = parse("[", &first, Selection::default()).unwrap_err();
+        assert!(
+            array.to_string().starts_with("the file is a JSON array"),
+            "{array}"
+        );
         let deep = format!("{{\"messages\": {}", "[".repeat(100_000));
         assert!(record(&deep).is_err());
         let deep = format!("{{\"unknown\": {}", "[".repeat(100_000));

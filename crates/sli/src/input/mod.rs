@@ -9,10 +9,14 @@ mod costs;
 mod error;
 mod jsonl;
 mod lines;
+mod mask;
+mod nonfinite;
+mod numbering;
 mod pages;
 mod parquet;
 mod place;
 mod raw;
+mod signature;
 mod text;
 
 use std::path::Path;
@@ -21,18 +25,23 @@ use std::sync::Arc;
 pub use error::InputError;
 pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
-pub use raw::{Content, Conversation, RawRecord};
+pub use raw::{Content, Conversation, RawRecord, Selection, Use};
 
 use crate::memory::Allowance;
 use jsonl::JsonlReader;
 use parquet::ParquetReader;
+use signature::Format;
 use text::TextReader;
 
 /// The records of a file.
 pub type Records = Box<dyn Iterator<Item = Result<RawRecord, InputError>>>;
 
 /// Opens a dataset whose records may hold what the allowance says; its format is told by the extension.
-pub fn open(path: &Path, allowance: &Allowance) -> Result<Records, InputError> {
+pub fn open(
+    path: &Path,
+    allowance: &Allowance,
+    selection: Selection,
+) -> Result<Records, InputError> {
     let shared = Arc::new(path.to_path_buf());
     let metadata = fs_err::metadata(path).map_err(|source| InputError::Read {
         path: path.to_path_buf(),
@@ -49,18 +58,19 @@ pub fn open(path: &Path, allowance: &Allowance) -> Result<Records, InputError> {
         ));
     }
     let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    Ok(match extension.to_str() {
-        Some("jsonl") => Box::new(JsonlReader::open(shared, allowance)?),
-        Some("txt") => Box::new(TextReader::open(shared, allowance)?),
-        Some("parquet") => Box::new(ParquetReader::open(shared, allowance)?),
-        _ => {
-            let problem = "the extension tells no known format";
-            return Err(wrong_file(
-                path,
-                problem,
-                "formats are .jsonl, .txt and .parquet",
-            ));
-        }
+    let format = signature::format(extension.to_str().unwrap_or_default());
+    let format = format.map_err(|(problem, hint)| {
+        wrong_file(
+            path,
+            problem,
+            &format!("formats are .jsonl, .txt and .parquet{hint}"),
+        )
+    })?;
+    signature::check(path, format)?;
+    Ok(match format {
+        Format::JsonLines => Box::new(JsonlReader::open(shared, allowance, selection)?),
+        Format::Text => Box::new(TextReader::open(shared, allowance)?),
+        Format::Parquet => Box::new(ParquetReader::open(shared, allowance, selection)?),
     })
 }
 

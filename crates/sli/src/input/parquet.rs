@@ -18,8 +18,9 @@ use sli_engine::bytes::human;
 use super::columns::{json_value, type_name};
 use super::costs::Costs;
 use super::error::InputError;
+use super::numbering::Numbering;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, RENDERING, RawRecord, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED};
 use crate::guard::guarded;
 use crate::memory::Allowance;
 
@@ -28,6 +29,8 @@ pub struct ParquetReader {
     path: Arc<PathBuf>,
     reader: ParquetRecordBatchReader,
     columns: Columns,
+    numbering: Numbering,
+    selection: Selection,
     /// Row of the batch that is next.
     next: usize,
     /// Rows before this batch.
@@ -38,7 +41,11 @@ pub struct ParquetReader {
 
 impl ParquetReader {
     /// Opens a Parquet file; fewer rows are decoded at a time where the allowance asks for it.
-    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
+    pub fn open(
+        path: Arc<PathBuf>,
+        allowance: &Allowance,
+        selection: Selection,
+    ) -> Result<Self, InputError> {
         let file = File::open(path.as_path()).map_err(|source| InputError::Read {
             path: path.to_path_buf(),
             source,
@@ -87,6 +94,8 @@ impl ParquetReader {
             path,
             reader,
             columns,
+            numbering: Numbering::default(),
+            selection,
             next: 0,
             before: 0,
             broken: false,
@@ -122,7 +131,9 @@ impl ParquetReader {
             .columns
             .fields(row)
             .map_err(|problem| InputError::record(&place, problem))?;
-        fields.into_record(place, number).map(Some)
+        fields
+            .into_record(place, &mut self.numbering, self.selection)
+            .map(Some)
     }
 }
 
@@ -273,7 +284,17 @@ impl Columns {
             Ok(value.transpose()?.map(|value| value.to_string()))
         };
         let string = |array: ArrayRef| array.as_string_view().value(row).to_owned();
+        let contents = [
+            ("id", &self.id),
+            ("text", &self.text),
+            ("input_ids", &self.input_ids),
+            ("messages", &self.messages),
+        ];
+        let nulls = contents
+            .into_iter()
+            .filter(|(_, array)| array.is_some() && present(array).is_none());
         Ok(Fields {
+            nulls: nulls.map(|(name, _)| name).collect(),
             id: present(&self.id).map(string),
             text: present(&self.text).map(string),
             input_ids: present(&self.input_ids)

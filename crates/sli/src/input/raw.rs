@@ -1,6 +1,8 @@
 //! A record as the input has it, before it becomes tokens.
 
 use super::error::InputError;
+use super::mask;
+use super::numbering::Numbering;
 use super::place::Place;
 
 /// A record of the input.
@@ -16,6 +18,8 @@ pub struct RawRecord {
     pub content: Content,
     /// A token type per token, where given.
     pub token_types: Option<Vec<u32>>,
+    /// Contents that it has beside the one that is used, and what belongs to them.
+    pub set_aside: Vec<&'static str>,
 }
 
 /// What becomes tokens.
@@ -51,6 +55,64 @@ impl Conversation {
     }
 }
 
+impl Content {
+    /// The key that it is from.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Text(_) => Use::Text.key(),
+            Self::Ids(_) => Use::InputIds.key(),
+            Self::Messages(_) => Use::Messages.key(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Ids(ids) => ids.is_empty(),
+            Self::Messages(conversation) => {
+                let messages = conversation.messages.strip_prefix('[').unwrap_or_default();
+                messages.trim_ascii_start().starts_with(']')
+            }
+        }
+    }
+}
+
+/// What of a record becomes its tokens, where the record has several contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// `text`.
+    Text,
+    /// `input_ids`.
+    InputIds,
+    /// `messages`.
+    Messages,
+}
+
+impl Use {
+    /// In the order in which they are preferred: training code goes by the tokens where there are some, and by
+    /// the conversation where its rendered text stands beside it.
+    const ALL: [Self; 3] = [Self::InputIds, Self::Messages, Self::Text];
+
+    /// The key, and the word on the command line.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::InputIds => "input_ids",
+            Self::Messages => "messages",
+        }
+    }
+}
+
+/// How records are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// What becomes tokens; by default the first of `input_ids`, `messages` and `text` that a record has.
+    pub content: Option<Use>,
+    /// Records whose content is null are empty ones, no error.
+    pub null_is_empty: bool,
+}
+
 /// The columns or keys of a record; a null is an absence.
 #[derive(Debug, Default)]
 pub struct Fields {
@@ -72,10 +134,12 @@ pub struct Fields {
     pub rendering: Option<&'static str>,
     /// `token_type_ids`.
     pub token_type_ids: Option<Vec<u32>>,
-    /// `attention_mask`: nothing but ones is allowed.
+    /// `attention_mask`: ones, and zeros for padding at the end.
     pub attention_mask: Option<Vec<u32>>,
     /// The first of [`UNSUPPORTED`] that is present.
     pub unsupported: Option<&'static str>,
+    /// Keys of [`KNOWN`] whose value is null.
+    pub nulls: Vec<&'static str>,
 }
 
 /// Keys that make a record.
@@ -110,73 +174,111 @@ pub const UNSUPPORTED: [&str; 7] = [
 ];
 
 impl Fields {
-    /// The record of these fields; `number` counts records from 0.
-    pub fn into_record(self, place: Place, number: u64) -> Result<RawRecord, InputError> {
+    /// The record of these fields, the next one of its input.
+    pub fn into_record(
+        mut self,
+        place: Place,
+        numbering: &mut Numbering,
+        selection: Selection,
+    ) -> Result<RawRecord, InputError> {
         if let Some(key) = self.unsupported {
             let problem = format!("the model takes no `{key}`");
             return Err(InputError::record(&place, problem).with_hint("remove the key"));
         }
-        if let Some(mask) = &self.attention_mask {
-            check_mask(mask, self.input_ids.as_deref(), &place)?;
+        let id_is_null = self.nulls.contains(&"id");
+        let (row, id) = numbering.next(self.id.take(), id_is_null, &place)?;
+        let chosen = selection.content.or_else(|| self.preferred());
+        let given = Use::ALL.into_iter().filter(|&content| self.has(content));
+        let mut set_aside: Vec<&'static str> = given
+            .filter(|&content| Some(content) != chosen)
+            .map(Use::key)
+            .collect();
+        if self.has(Use::InputIds) && chosen != Some(Use::InputIds) {
+            // They are about these tokens.
+            let types = self.token_type_ids.take().map(|_| "token_type_ids");
+            let mask = self.attention_mask.take().map(|_| "attention_mask");
+            set_aside.extend(types.into_iter().chain(mask));
         }
-        let mut contents = Vec::new();
-        if let Some(text) = self.text {
-            contents.push(("text", Content::Text(text)));
-        }
-        if let Some(ids) = self.input_ids {
-            contents.push(("input_ids", Content::Ids(ids)));
-        }
-        if let Some(messages) = self.messages {
-            if let Some(key) = self.rendering {
-                let problem = format!("`{key}` of a record is not applied to its `messages`");
-                let hint = "remove the key; --chat-template and --chat-arg hold for all records";
-                return Err(InputError::record(&place, problem).with_hint(hint));
-            }
-            let conversation = Conversation {
-                messages,
-                tools: self.tools,
-                documents: self.documents,
-                arguments: self.chat_template_kwargs,
+        if let Some(mask) = self.attention_mask.take() {
+            let kept = mask::kept(&mask, self.input_ids.as_deref(), &place)?;
+            let cut = |list: &mut Vec<u32>| {
+                if list.len() == mask.len() {
+                    list.truncate(kept);
+                }
             };
-            contents.push(("messages", Content::Messages(conversation)));
+            self.input_ids.iter_mut().for_each(cut);
+            self.token_type_ids.iter_mut().for_each(cut);
         }
-        let id = self.id.unwrap_or_else(|| number.to_string());
-        match (contents.pop(), contents.pop()) {
-            (Some((_, content)), None) => Ok(RawRecord {
-                id,
-                row: number,
-                place,
-                content,
-                token_types: self.token_type_ids,
-            }),
-            (Some((one, _)), Some((other, _))) => {
-                let problem = format!("the record has both `{other}` and `{one}`");
-                Err(InputError::record(&place, problem).with_hint("keep the one that is meant"))
-            }
-            (None, _) => {
-                let problem = "the record has none of `text`, `input_ids` and `messages`";
-                Err(InputError::record(&place, problem)
-                    .with_hint("are the keys spelled otherwise? rename them"))
-            }
-        }
+        let content = match chosen {
+            Some(Use::Text) => self.text.take().map(Content::Text),
+            Some(Use::InputIds) => self.input_ids.take().map(Content::Ids),
+            Some(Use::Messages) => self.conversation(&place)?.map(Content::Messages),
+            None => None,
+        };
+        let content = match content {
+            Some(content) => content,
+            None => self.absent(selection, &place)?,
+        };
+        Ok(RawRecord {
+            id,
+            row,
+            place,
+            content,
+            token_types: self.token_type_ids,
+            set_aside,
+        })
     }
-}
 
-/// A mask that hides nothing is what every record has; any other would be a record of other tokens.
-fn check_mask(mask: &[u32], ids: Option<&[u32]>, place: &Place) -> Result<(), InputError> {
-    if let Some(hidden) = mask.iter().position(|&kept| kept != 1) {
-        let problem = format!("`attention_mask` is {} at position {hidden}", mask[hidden]);
-        return Err(InputError::record(place, problem)
-            .with_hint("records need no padding: leave out the tokens that the mask hides"));
-    }
-    match ids.map(<[u32]>::len) {
-        Some(tokens) if tokens != mask.len() => {
-            let problem = format!(
-                "`attention_mask` has {} values for {tokens} tokens",
-                mask.len()
-            );
-            Err(InputError::record(place, problem))
+    /// What the chat template gets.
+    fn conversation(&mut self, place: &Place) -> Result<Option<Conversation>, InputError> {
+        let Some(messages) = self.messages.take() else {
+            return Ok(None);
+        };
+        if let Some(key) = self.rendering {
+            let problem = format!("`{key}` of a record is not applied to its `messages`");
+            let hint = "remove the key; --chat-template and --chat-arg hold for all records";
+            return Err(InputError::record(place, problem).with_hint(hint));
         }
-        _ => Ok(()),
+        Ok(Some(Conversation {
+            messages,
+            tools: self.tools.take(),
+            documents: self.documents.take(),
+            arguments: self.chat_template_kwargs.take(),
+        }))
+    }
+
+    fn has(&self, content: Use) -> bool {
+        match content {
+            Use::Text => self.text.is_some(),
+            Use::InputIds => self.input_ids.is_some(),
+            Use::Messages => self.messages.is_some(),
+        }
+    }
+
+    fn preferred(&self) -> Option<Use> {
+        Use::ALL.into_iter().find(|&content| self.has(content))
+    }
+
+    /// What stands for a content that is not there: nothing, or an error that says why.
+    fn absent(&self, selection: Selection, place: &Place) -> Result<Content, InputError> {
+        let wanted = |content: &Use| selection.content.is_none_or(|chosen| chosen == *content);
+        let mut contents = Use::ALL.into_iter().rev().filter(wanted).map(Use::key);
+        if let Some(key) = contents.find(|key| self.nulls.contains(key)) {
+            if selection.null_is_empty {
+                return Ok(Content::Text(String::new()));
+            }
+            let error = InputError::record(place, format!("`{key}` is null"));
+            return Err(error.with_hint(
+                "--skip-empty leaves out records that are null or empty, and counts them",
+            ));
+        }
+        if let Some(content) = selection.content {
+            let problem = format!("the record has no `{}`", content.key());
+            let hint = "with --use every record must have it";
+            return Err(InputError::record(place, problem).with_hint(hint));
+        }
+        let problem = "the record has none of `text`, `input_ids` and `messages`";
+        let hint = "are the keys spelled otherwise? rename them";
+        Err(InputError::record(place, problem).with_hint(hint))
     }
 }

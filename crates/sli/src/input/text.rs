@@ -34,13 +34,13 @@ impl Iterator for TextReader {
         };
         let row = self.number;
         self.number += 1;
-        let content = Content::Text(line.to_owned());
         Some(Ok(RawRecord {
             id: row.to_string(),
             row,
             place,
-            content,
+            content: Content::Text(line.to_owned()),
             token_types: None,
+            set_aside: Vec::new(),
         }))
     }
 }

@@ -142,8 +142,8 @@ fn broken_records_are_3_and_named() {
             "none of `text`, `input_ids` and `messages`",
         ),
         (
-            b"{\"text\": \"the\", \"input_ids\": [3]}",
-            "both `text` and `input_ids`",
+            b"{\"text\": null, \"input_ids\": null}",
+            "`text` is null (in.jsonl, line 1)",
         ),
         (b"{\"input_ids\": [-1]}", "-1 is negative"),
         (b"{\"input_ids\": [1.5]}", "expected an integer"),

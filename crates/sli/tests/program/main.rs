@@ -29,6 +29,7 @@ mod place;
 mod planner;
 mod random;
 mod real_models;
+mod selection;
 mod sharing;
 mod sizes;
 mod tokenizers;

@@ -74,10 +74,11 @@ fn columns_of_every_type() {
         Arc::new(StringViewArray::from_iter_values(texts)),
     ];
     for text in all {
-        let ids: [ArrayRef; 4] = [
+        let ids: [ArrayRef; 5] = [
             Arc::new(Int8Array::from(vec![-1, 2])),
-            Arc::new(Int64Array::from(vec![None, Some(1 << 60)])),
-            strings(&[Some("x/y"), None]),
+            Arc::new(Int64Array::from(vec![None, None])),
+            Arc::new(Int64Array::from(vec![0, 1 << 60])),
+            strings(&[Some("x/y"), Some("")]),
             Arc::new(NullArray::new(2)),
         ];
         for id in ids {
@@ -175,14 +176,14 @@ fn broken_records_are_3_and_named() {
     );
     refused(
         &[("text", strings(&[Some("the"), None]))],
-        &["none of `text`", "row 1"],
+        &["`text` is null", "row 1", "--skip-empty"],
     );
     refused(
         &[
-            ("text", strings(&[Some("the")])),
-            ("input_ids", lists(&[Some(&[1])])),
+            ("text", strings(&[Some("the"), Some("a")])),
+            ("id", Arc::new(Int64Array::from(vec![Some(1), None]))),
         ],
-        &["both `text` and `input_ids`"],
+        &["the id is null", "row 1"],
     );
     refused(
         &[("input_ids", lists(&[Some(&[3]), Some(&[-4])]))],
@@ -229,7 +230,8 @@ fn broken_records_are_3_and_named() {
         ]
     };
     plan(&place, &masked(&[1, 1])).success();
-    refused(&masked(&[1, 0]), &["`attention_mask` is 0 at position 1"]);
+    assert_eq!(counts(&plan(&place, &masked(&[1, 0]))), (1, 1));
+    refused(&masked(&[0, 1]), &["`attention_mask` is 0 at position 0"]);
     refused(
         &masked(&[1]),
         &["`attention_mask` has 1 values for 2 tokens"],
