@@ -37,7 +37,7 @@ mod weights;
 
 pub use availability::available_takes;
 pub use error::EngineError;
-pub use model::{Model, OpenOptions, describe_folder, folder_of};
+pub use model::{Model, OpenOptions, StoredIn, describe_folder, folder_of};
 pub use plan::{Grain, Plan, Work, check, plan, program_bytes};
 pub use pooling::sentence_length;
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};

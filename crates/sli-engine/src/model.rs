@@ -81,18 +81,36 @@ impl Model {
         path.is_file().then_some((path, largest.size))
     }
 
-    /// Whether most of the matrices are stored in 16 bits or less.
-    pub fn is_half_precision(&self) -> bool {
-        let (mut half, mut full) = (0_u64, 0_u64);
+    /// The type in which most bytes of the weights are stored.
+    pub fn stored_in(&self) -> StoredIn {
+        let (mut bf16, mut f16, mut full) = (0_u64, 0_u64, 0_u64);
         for tensor in self.checkpoint.tensors() {
             match tensor.dtype {
-                Dtype::F16 | Dtype::Bf16 => half += tensor.bytes,
+                Dtype::Bf16 => bf16 += tensor.bytes,
+                Dtype::F16 => f16 += tensor.bytes,
                 Dtype::F32 | Dtype::F64 => full += tensor.bytes,
                 _ => {}
             }
         }
-        half >= full
+        if full > bf16 + f16 {
+            StoredIn::F32
+        } else if f16 > bf16 {
+            StoredIn::F16
+        } else {
+            StoredIn::Bf16
+        }
     }
+}
+
+/// The type of most of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredIn {
+    /// 8 bits of precision, the range of f32.
+    Bf16,
+    /// 11 bits of precision.
+    F16,
+    /// f32 or f64.
+    F32,
 }
 
 /// The folder of a model that is named by its folder or by its single weights file.

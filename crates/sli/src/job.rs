@@ -10,12 +10,13 @@ use sli_engine::take::Take;
 use sli_engine::{
     EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, program_bytes,
 };
-use sli_kernels::{Compute, Kernels};
+use sli_kernels::Compute;
 
-use crate::cli::{ComputeArg, HiddenDtypeArg, JobArgs, SpillArg, UseArg};
+use crate::cli::{HiddenDtypeArg, JobArgs, SpillArg, UseArg};
 use crate::error::Error;
 use crate::input::{InputError, Selection};
 use crate::memory::Allowance;
+use crate::precision::{self, Precision};
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
 use crate::tokenizer::TokenizerError;
@@ -29,6 +30,8 @@ pub struct Job {
     pub input: PathBuf,
     /// What to compute and with which means.
     pub settings: Settings,
+    /// The precision of the products, and why.
+    pub precision: Precision,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// What of a record becomes its tokens.
@@ -39,8 +42,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Opens the model and settles the settings.
-    pub fn open(arguments: &JobArgs) -> Result<Self, Error> {
+    /// Opens the model and settles the settings; `begun`: the precision of the run that goes on.
+    pub fn open(arguments: &JobArgs, begun: Option<Compute>) -> Result<Self, Error> {
         // A wrong path should not have to wait for the model.
         let selection = Selection {
             content: arguments.use_.map(UseArg::content),
@@ -71,11 +74,12 @@ impl Job {
         }
         let takes = takes::choose(&arguments.takes, &model.spec, |text| terminal::warn(text))?;
         let threads = threads(arguments.threads);
+        let precision = precision::choose(arguments.compute, begun, &model, threads);
         let settings = Settings {
             takes,
             memory: budget(arguments.memory)?,
             threads,
-            compute: compute(arguments.compute, &model),
+            compute: precision.compute,
             hidden_dtype: match arguments.hidden_dtype {
                 HiddenDtypeArg::F32 => HiddenDtype::F32,
                 HiddenDtypeArg::Bf16 => HiddenDtype::Bf16,
@@ -96,6 +100,7 @@ impl Job {
             model,
             input: arguments.input.clone(),
             settings,
+            precision,
             max_length: arguments.max_length,
             allow_long: arguments.allow_long,
             selection,
@@ -210,15 +215,6 @@ pub(crate) fn describe_choice(choice: &Choice) -> String {
 /// The threads that were asked for, or all there are.
 pub(crate) fn threads(asked: Option<usize>) -> usize {
     asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-}
-
-/// The precision that was asked for, or the one that suits the processor and the model.
-pub(crate) fn compute(asked: ComputeArg, model: &Model) -> Compute {
-    match asked {
-        ComputeArg::Bf16 => Compute::Bf16,
-        ComputeArg::Auto if Kernels::native_bf16() && model.is_half_precision() => Compute::Bf16,
-        ComputeArg::F32 | ComputeArg::Auto => Compute::F32,
-    }
 }
 
 /// The memory that was asked for, or most of what is free.

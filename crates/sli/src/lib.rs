@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod job;
 mod machine;
 pub mod memory;
+pub mod precision;
 pub mod prepare;
 mod progress;
 mod run_key;

@@ -16,6 +16,9 @@ use sli_kernels::{Compute, Isa};
 use crate::error::Error;
 use crate::input::Selection;
 
+/// The part of a key that names the precision of the products.
+const COMPUTE: &str = "compute";
+
 /// The key of a run. Of the model's folder it has what was read so far, and what `earlier`, the key of
 /// a run that may be the same, had read: only reading again tells what else counts.
 pub fn run_key(
@@ -53,7 +56,7 @@ pub fn run_key(
         .set("input format", format.display());
     let takes: Vec<String> = settings.takes.iter().map(ToString::to_string).collect();
     key.set("takes", takes.join(" "));
-    key.set("compute", compute_name(settings.compute));
+    key.set(COMPUTE, compute_name(settings.compute));
     if settings
         .takes
         .iter()
@@ -68,6 +71,14 @@ pub fn run_key(
         key.set("max length", length);
     }
     Ok(key)
+}
+
+/// The precision of the run that has this key.
+pub fn precision_of(key: &RunKey) -> Option<Compute> {
+    let name = key.get(COMPUTE);
+    let all = [Compute::F32, Compute::Bf16];
+    all.into_iter()
+        .find(|&compute| name == Some(compute_name(compute)))
 }
 
 /// As on the command line.

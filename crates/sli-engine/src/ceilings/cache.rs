@@ -1,6 +1,6 @@
 //! What was measured, remembered from one run to the next.
 //!
-//! A file for each processor, instruction set and number of threads, and one for each disk. They hold what
+//! A file for each processor, instruction set and number of threads, one for each shape of products on it, and one for each disk. They hold what
 //! they are about: a file that is damaged or about something else is as good as none, and said.
 
 use std::io::Write;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::device;
 use super::processor::{isa, name};
-use super::{DiskCeilings, ProcessorCeilings};
+use super::{DiskCeilings, ProcessorCeilings, ProductRates};
 use crate::durable::{DiskError, write_atomic};
 
 /// Files of more bytes are not ours.
@@ -90,6 +90,34 @@ impl CeilingsCache {
         }
     }
 
+    /// What products with matrices of this shape `[out, in]` were measured to reach on so many threads.
+    ///
+    /// # Errors
+    /// As [`Self::processor`].
+    pub fn products(
+        &self,
+        threads: usize,
+        shape: [usize; 2],
+    ) -> Result<Option<ProductRates>, CacheNotice> {
+        let path = self.products_path(threads, shape);
+        let found: Option<ProductRates> = load(&path)?;
+        match found {
+            Some(found) if !found.is_sound() => Err(notice(&path, &"a rate is not one")),
+            Some(found)
+                if (found.name.as_str(), found.isa.as_str()) != (&name(), &isa())
+                    || (found.threads, found.shape) != (threads, shape) =>
+            {
+                Err(notice(&path, &"it is about other products"))
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Remembers how fast products are.
+    pub fn save_products(&self, rates: &ProductRates) -> Result<(), DiskError> {
+        self.save(&self.products_path(rates.threads, rates.shape), rates)
+    }
+
     /// Remembers a processor.
     pub fn save_processor(&self, ceilings: &ProcessorCeilings) -> Result<(), DiskError> {
         self.save(&self.processor_path(ceilings.threads), ceilings)
@@ -111,10 +139,18 @@ impl CeilingsCache {
     }
 
     fn processor_path(&self, threads: usize) -> PathBuf {
-        let key = format!("{}\n{}\n{threads}\n{}", name(), isa(), program());
+        self.path_of("processor", threads, "")
+    }
+
+    fn products_path(&self, threads: usize, [out, input]: [usize; 2]) -> PathBuf {
+        self.path_of("products", threads, &format!("\n{out} x {input}"))
+    }
+
+    /// The file of something that belongs to this processor and so many threads.
+    fn path_of(&self, kind: &str, threads: usize, what: &str) -> PathBuf {
+        let key = format!("{}\n{}\n{threads}\n{}{what}", name(), isa(), program());
         let digest = blake3::hash(key.as_bytes()).to_hex();
-        self.folder
-            .join(format!("processor-{}.json", &digest[..16]))
+        self.folder.join(format!("{kind}-{}.json", &digest[..16]))
     }
 
     fn disk_path(&self, device: u64) -> PathBuf {
@@ -185,6 +221,28 @@ mod tests {
         cache.save_processor(&processor).unwrap();
         assert_eq!(cache.processor(2).unwrap(), Some(processor));
         assert!(cache.processor(1).unwrap().is_none());
+        let rates = ProductRates {
+            name: name(),
+            isa: isa(),
+            threads: 2,
+            shape: [512, 256],
+            bf16: 2e11,
+            f32: 1e11,
+        };
+        cache.save_products(&rates).unwrap();
+        assert_eq!(cache.products(2, [512, 256]).unwrap(), Some(rates.clone()));
+        assert!(cache.products(1, [512, 256]).unwrap().is_none());
+        assert!(cache.products(2, [256, 512]).unwrap().is_none());
+        let path = cache.products_path(2, [256, 512]);
+        fs_err::rename(cache.products_path(2, [512, 256]), &path).unwrap();
+        assert!(cache.products(2, [256, 512]).is_err());
+        cache
+            .save_products(&ProductRates {
+                bf16: f64::NAN,
+                ..rates
+            })
+            .unwrap();
+        assert!(cache.products(2, [512, 256]).is_err());
     }
 
     #[test]

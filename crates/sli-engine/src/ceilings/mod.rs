@@ -6,6 +6,7 @@
 mod cache;
 mod disk;
 mod processor;
+mod products;
 
 use serde::{Deserialize, Serialize};
 use sli_kernels::Compute;
@@ -13,6 +14,7 @@ use sli_kernels::Compute;
 pub use cache::{CacheNotice, CeilingsCache};
 pub use disk::DiskCeilings;
 pub use processor::ProcessorCeilings;
+pub use products::ProductRates;
 
 use crate::model::Model;
 use crate::plan::Work;

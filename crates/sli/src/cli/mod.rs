@@ -250,8 +250,8 @@ pub struct JobArgs {
     /// Compute threads [default: all processors]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub threads: Option<usize>,
-    /// Precision of the matrix products; auto is bf16 where the processor has native bf16 products and
-    /// the checkpoint holds 16 bits or less
+    /// Precision of the matrix products; auto is bf16 where the weights are bf16 and this processor was
+    /// measured to be faster so, else f32
     #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
     pub compute: ComputeArg,
     /// What of a record becomes its tokens; every record must have it [default: the first of input_ids,
@@ -288,7 +288,7 @@ pub struct JobArgs {
 /// `--compute`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ComputeArg {
-    /// bf16 where it is native and the checkpoint is 16-bit, else f32
+    /// bf16 where the weights are bf16 and it was measured to be faster, else f32
     Auto,
     /// Full f32
     F32,

@@ -15,8 +15,9 @@ use sli_spec::LengthLimit;
 use super::table::table;
 use crate::cli::BenchArgs;
 use crate::error::Error;
-use crate::job::{budget, compute, threads};
+use crate::job::{budget, threads};
 use crate::machine::{self, limited_by};
+use crate::precision;
 use crate::progress::count;
 use crate::{takes, terminal};
 
@@ -129,7 +130,7 @@ fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary,
         takes: takes::choose(&asked, &model.spec, |text| terminal::warn(text))?,
         memory: budget(arguments.memory)?,
         threads,
-        compute: compute(arguments.compute, model),
+        compute: precision::choose(arguments.compute, None, model, threads).compute,
         ..Settings::default()
     };
     settings.machine = machine::look(model, &settings);

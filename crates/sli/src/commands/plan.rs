@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sli_checkpoint::source::ReadChoice;
+use sli_engine::Plan;
 use sli_engine::bytes::human;
 use sli_engine::ceilings::Roofline;
-use sli_engine::{Plan, Settings};
 
 use super::reading;
 use super::table::table;
@@ -24,6 +24,8 @@ struct Report<'a> {
     model_type: &'a str,
     takes: Vec<String>,
     compute: &'static str,
+    /// Why.
+    compute_reason: String,
     threads: usize,
     memory: u64,
     #[serde(flatten)]
@@ -36,7 +38,7 @@ struct Report<'a> {
 
 /// Plans and says so; nothing is run.
 pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
-    let mut job = Job::open(&arguments.job)?;
+    let mut job = Job::open(&arguments.job, None)?;
     let folder = tempfile::tempdir().map_err(|source| Error::File {
         what: "cannot make a temporary folder",
         path: std::env::temp_dir(),
@@ -54,6 +56,7 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
             model_type: &job.model.spec.model_type,
             takes: job.settings.takes.iter().map(ToString::to_string).collect(),
             compute: compute_name(job.settings.compute),
+            compute_reason: job.precision.reason.to_string(),
             threads: job.settings.threads,
             memory: job.settings.memory,
             plan: &plan,
@@ -66,7 +69,7 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
         reading: reading.as_ref(),
         roofline: roofline.as_ref(),
     };
-    terminal::print(&describe(&job.settings, &plan, &times))
+    terminal::print(&describe(&job, &plan, &times))
 }
 
 /// How long it takes.
@@ -75,7 +78,8 @@ struct Times<'a> {
     roofline: Option<&'a Roofline>,
 }
 
-fn describe(settings: &Settings, plan: &Plan, times: &Times<'_>) -> String {
+fn describe(job: &Job, plan: &Plan, times: &Times<'_>) -> String {
+    let settings = &job.settings;
     let takes: Vec<String> = settings.takes.iter().map(ToString::to_string).collect();
     let way = times.reading.map(reading::describe);
     let way = way.map_or_else(String::new, |way| format!(" ({way})"));
@@ -107,9 +111,10 @@ fn describe(settings: &Settings, plan: &Plan, times: &Times<'_>) -> String {
         (
             "compute",
             format!(
-                "{}, {} threads",
+                "{}, {} threads ({})",
                 compute_name(settings.compute),
-                settings.threads
+                settings.threads,
+                job.precision.reason
             ),
         ),
         ("reads", reads + &format!(" in {passes}{way}")),

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::machine::{self, limited_by};
 use crate::progress::{Progress, count, duration};
-use crate::run_key::run_key;
+use crate::run_key::{precision_of, run_key};
 use crate::{interrupt, terminal};
 
 /// Folder of the spooled records inside the work folder.
@@ -23,12 +23,13 @@ const SPOOL: &str = "records";
 
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
-    let mut job = Job::open(&arguments.job)?;
     let earlier = if arguments.fresh {
         None
     } else {
         RunKey::of_folder(&arguments.out)
     };
+    let begun = earlier.as_ref().and_then(precision_of);
+    let mut job = Job::open(&arguments.job, begun)?;
     let key = run_key(
         &job.model,
         &job.input,
@@ -161,6 +162,12 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         "{} {} of weights in {passes}{way}",
         terminal::bold("read    "),
         human(summary.bytes_read)
+    ));
+    terminal::say(&format!(
+        "{} {} ({})",
+        terminal::bold("compute "),
+        summary.compute,
+        job.precision.reason
     ));
     if let (Some(roofline), Some(fraction)) = (&summary.roofline, summary.roofline_fraction) {
         terminal::say(&format!(

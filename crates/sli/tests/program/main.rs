@@ -27,6 +27,7 @@ mod odd_files;
 mod parquet;
 mod place;
 mod planner;
+mod precision;
 mod random;
 mod real_models;
 mod selection;
