@@ -6,11 +6,13 @@ use std::sync::Arc;
 use sli_spec::{Leaf, ModelSpec};
 
 use crate::checkpoint::Checkpoint;
-use crate::coverage::{self, CoverageReport, Missing};
+use crate::coverage::{self, CoverageReport, Ignored, Missing};
 use crate::dtype::Dtype;
 use crate::error::{CheckpointError, LeafProblem};
 use crate::evaluate::{Evaluator, adds_axis, first_name};
 use crate::leaf::ResolvedLeaf;
+use crate::leftover;
+use crate::suggest::{Status, suggest};
 use crate::view::View;
 
 /// A model whose every weight is in the checkpoint, and a checkpoint whose every tensor is known.
@@ -22,12 +24,17 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// Checks a description against a checkpoint, both ways.
+    /// Checks a description against a checkpoint, both ways. Tensors of which nothing is known may be
+    /// there where one of the patterns `allowed` fits.
     ///
     /// # Errors
     /// [`CheckpointError::Coverage`] with everything that does not fit.
-    pub fn new(checkpoint: Arc<Checkpoint>, spec: &ModelSpec) -> Result<Self, CheckpointError> {
-        let binding = Self::examine(checkpoint, spec);
+    pub fn new(
+        checkpoint: Arc<Checkpoint>,
+        spec: &ModelSpec,
+        allowed: &[String],
+    ) -> Result<Self, CheckpointError> {
+        let binding = Self::examine(checkpoint, spec, allowed);
         if binding.report.is_complete() {
             return Ok(binding);
         }
@@ -38,8 +45,21 @@ impl Binding {
     }
 
     /// [`Self::new`] whatever the report says, for showing it.
-    pub fn examine(checkpoint: Arc<Checkpoint>, spec: &ModelSpec) -> Self {
-        Self::examine_leaves(checkpoint, spec.base_prefix, spec.leaves(), &spec.ignored)
+    pub fn examine(checkpoint: Arc<Checkpoint>, spec: &ModelSpec, allowed: &[String]) -> Self {
+        let report = examine(
+            &checkpoint,
+            spec.base_prefix,
+            spec.leaves(),
+            &Unneeded {
+                ignored: &spec.ignored,
+                allowed,
+            },
+        );
+        Self {
+            checkpoint,
+            base_prefix: spec.base_prefix,
+            report,
+        }
     }
 
     /// [`Self::examine`] with a description in pieces: the prefix that a bare base model lacks, the
@@ -50,7 +70,11 @@ impl Binding {
         leaves: impl IntoIterator<Item = &'s Leaf>,
         ignored: &[&str],
     ) -> Self {
-        let report = examine(&checkpoint, base_prefix, leaves.into_iter(), ignored);
+        let unneeded = Unneeded {
+            ignored,
+            allowed: &[],
+        };
+        let report = examine(&checkpoint, base_prefix, leaves.into_iter(), &unneeded);
         Self {
             checkpoint,
             base_prefix,
@@ -89,13 +113,22 @@ impl Binding {
     }
 }
 
+/// Patterns of tensors that may be there though no weight uses them.
+struct Unneeded<'a> {
+    /// Known of the family.
+    ignored: &'a [&'a str],
+    /// Allowed by the user.
+    allowed: &'a [String],
+}
+
 /// What one leaf's tensors are like.
 #[derive(Default)]
 struct LeafFindings {
     /// Alternatives of a missing tensor, one entry a tensor.
     missing: Vec<Vec<String>>,
     problems: Vec<LeafProblem>,
-    /// Some tensor of it is there.
+    /// Some tensor of it is there that no weight before it uses: a head that is tied to the token
+    /// table is not there because the table is.
     present: bool,
 }
 
@@ -103,7 +136,7 @@ fn examine<'s>(
     checkpoint: &Checkpoint,
     base_prefix: &str,
     leaves: impl Iterator<Item = &'s Leaf>,
-    ignored: &[&str],
+    unneeded: &Unneeded<'_>,
 ) -> CoverageReport {
     let evaluator = Evaluator {
         checkpoint,
@@ -111,40 +144,77 @@ fn examine<'s>(
     };
     let mut report = CoverageReport::default();
     let mut used = vec![false; checkpoint.tensors().len()];
-    let mut parts: BTreeMap<&'static str, Vec<LeafFindings>> = BTreeMap::new();
+    let mut parts: BTreeMap<&'static str, Vec<&Leaf>> = BTreeMap::new();
     for leaf in leaves {
-        let findings = examine_leaf(evaluator, leaf, &mut used);
         match leaf.optional {
-            Some(part) => parts.entry(part).or_default().push(findings),
-            None => report.add(findings, None),
+            Some(part) => parts.entry(part).or_default().push(leaf),
+            None => report.add(examine_leaf(evaluator, leaf, &mut used), None),
         }
     }
     for (part, leaves) in parts {
-        if leaves.iter().any(|leaf| leaf.present) {
-            for findings in leaves {
-                report.add(findings, Some(part));
-            }
-        } else {
+        let examined = leaves.iter();
+        let examined: Vec<LeafFindings> = examined
+            .map(|leaf| examine_leaf(evaluator, leaf, &mut used))
+            .collect();
+        let lacks = examined.iter().any(|leaf| !leaf.missing.is_empty());
+        if lacks && !examined.iter().any(|leaf| leaf.present) {
             report.absent_optional.insert(part);
+            continue;
+        }
+        for findings in examined {
+            report.add(findings, Some(part));
         }
     }
-    let ignored = ignored_patterns(checkpoint, base_prefix, ignored);
-    for (tensor, used) in checkpoint.tensors().zip(used) {
-        if used {
-            report.used += 1;
-        } else if ignored
-            .iter()
-            .any(|pattern| coverage::matches(pattern, &tensor.name))
-        {
-            report.ignored.push(tensor.name.to_string());
-        } else {
-            report.unexpected.push(tensor.name.to_string());
-        }
-    }
+    report.judge_the_rest(checkpoint, base_prefix, &used, unneeded);
     report
 }
 
 impl CoverageReport {
+    /// Sorts the tensors that no weight uses into those that nothing needs and the unexpected ones.
+    fn judge_the_rest(
+        &mut self,
+        checkpoint: &Checkpoint,
+        base_prefix: &str,
+        used: &[bool],
+        unneeded: &Unneeded<'_>,
+    ) {
+        let of_family = ignored_patterns(checkpoint, base_prefix, unneeded.ignored);
+        let fits = |pattern: &str, name: &str| coverage::matches(pattern, name);
+        let mut statuses = Vec::with_capacity(used.len());
+        for (at, (tensor, &used)) in checkpoint.tensors().zip(used).enumerate() {
+            let name = &*tensor.name;
+            let stored = checkpoint.stored_name(at);
+            let allowed = |pattern: &String| fits(pattern, name) || fits(pattern, stored);
+            let reason = if used {
+                self.used += 1;
+                statuses.push(Status::Used);
+                continue;
+            } else if of_family.iter().any(|pattern| fits(pattern, name)) {
+                leftover::reason(tensor).or(Some(coverage::OF_FAMILY))
+            } else if let Some(reason) = leftover::reason(tensor) {
+                Some(reason)
+            } else if unneeded.allowed.iter().any(allowed) {
+                Some(coverage::ALLOWED)
+            } else {
+                None
+            };
+            let name = name.to_owned();
+            match reason {
+                Some(reason) => self.ignored.push(Ignored {
+                    name,
+                    stored_name: stored.to_owned(),
+                    reason,
+                }),
+                None => self.unexpected.push(name),
+            }
+            statuses.push(reason.map_or(Status::Unexpected, |_| Status::Ignored));
+        }
+        if !self.unexpected.is_empty() {
+            let names = checkpoint.tensors().map(|tensor| &*tensor.name);
+            self.suggested = suggest(&names.zip(statuses).collect::<Vec<_>>());
+        }
+    }
+
     fn add(&mut self, findings: LeafFindings, part: Option<&'static str>) {
         self.missing.extend(
             findings
@@ -196,9 +266,9 @@ fn examine_leaf(evaluator: Evaluator<'_>, leaf: &Leaf, used: &mut [bool]) -> Lea
         };
         match view {
             Ok(view) => {
-                findings.present = true;
                 for &tensor in &view.tensors {
                     if let Some(used) = used.get_mut(tensor as usize) {
+                        findings.present |= !*used;
                         *used = true;
                     }
                 }

@@ -19,6 +19,8 @@ pub struct Checkpoint {
     files: Vec<WeightFile>,
     /// Sorted by name.
     tensors: Vec<TensorInfo>,
+    /// The names in the files, where they are others, in the order of the tensors.
+    stored_names: Vec<Box<str>>,
     identity: ModelIdentity,
     choice: Option<Choice>,
     bytes_read: AtomicU64,
@@ -178,6 +180,29 @@ impl Checkpoint {
         self.source.describe()
     }
 
+    /// Gives every tensor another name, in the order of the tensors; all differ.
+    pub(crate) fn rename(&mut self, names: Vec<Box<str>>) {
+        debug_assert_eq!(names.len(), self.tensors.len(), "a name for every tensor");
+        let tensors = std::mem::take(&mut self.tensors);
+        let mut renamed: Vec<(TensorInfo, Box<str>)> = tensors
+            .into_iter()
+            .zip(names)
+            .map(|(mut tensor, name)| {
+                let stored = std::mem::replace(&mut tensor.name, name);
+                (tensor, stored)
+            })
+            .collect();
+        renamed.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+        (self.tensors, self.stored_names) = renamed.into_iter().unzip();
+    }
+
+    /// The name in the file of the tensor at a place in the order of names.
+    pub(crate) fn stored_name(&self, position: usize) -> &str {
+        let own = || self.tensors.get(position).map(|tensor| &tensor.name);
+        let stored = self.stored_names.get(position).or_else(own);
+        stored.map_or("", |name| name)
+    }
+
     /// Place of a tensor in the order of names.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.tensors
@@ -197,6 +222,7 @@ impl From<Opening> for Checkpoint {
             source: opening.source,
             files: opening.files,
             tensors: opening.tensors,
+            stored_names: Vec::new(),
             identity: opening.identity,
             choice: opening.choice,
             bytes_read: opening.bytes_read.into(),

@@ -11,8 +11,8 @@ use crate::error::LeafProblem;
 pub struct CoverageReport {
     /// Number of tensors that the model uses.
     pub used: usize,
-    /// Tensors that files of this family carry and that nothing needs.
-    pub ignored: Vec<String>,
+    /// Tensors that nothing needs.
+    pub ignored: Vec<Ignored>,
     /// Tensors of the model that are not there.
     pub missing: Vec<Missing>,
     /// Tensors that the model does not know.
@@ -21,7 +21,25 @@ pub struct CoverageReport {
     pub mismatched: Vec<LeafProblem>,
     /// Optional parts of the model that the checkpoint lacks as a whole.
     pub absent_optional: BTreeSet<&'static str>,
+    /// Patterns that fit the unexpected tensors and none that is used.
+    pub suggested: Vec<String>,
 }
+
+/// A tensor that is there and that nothing needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// Its name.
+    pub name: String,
+    /// Its name in the file.
+    pub stored_name: String,
+    /// Why nothing needs it.
+    pub reason: &'static str,
+}
+
+/// Tensors that the family of the model or the reference's class of it is known to leave out.
+pub(crate) const OF_FAMILY: &str = "what this type's files carry beside the model";
+/// Tensors that the user allowed to be left out.
+pub(crate) const ALLOWED: &str = "left out as asked";
 
 /// A tensor that is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +52,27 @@ pub struct Missing {
 
 /// Lines of a kind in a printed report.
 const MAX_LINES: usize = 12;
+/// Patterns in a hint.
+const MAX_PATTERNS: usize = 4;
 
 impl CoverageReport {
     /// Whether the checkpoint is the model's.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
+    }
+
+    /// Those of the patterns allowed by the user that fit none of the tensors left out.
+    pub fn idle<'p>(&self, allowed: &'p [String]) -> impl Iterator<Item = &'p str> {
+        let fits = |pattern: &String| {
+            let mut ignored = self.ignored.iter();
+            ignored.any(|tensor| {
+                matches(pattern, &tensor.name) || matches(pattern, &tensor.stored_name)
+            })
+        };
+        allowed
+            .iter()
+            .filter(move |pattern| !fits(pattern))
+            .map(String::as_str)
     }
 
     /// What the user can do about a report that is not complete.
@@ -63,6 +97,20 @@ impl CoverageReport {
         }
         if self.unexpected.is_empty() && self.mismatched.is_empty() && !self.missing.is_empty() {
             return "the checkpoint is incomplete: is every shard there?".to_owned();
+        }
+        if self.missing.is_empty() && self.mismatched.is_empty() && !self.suggested.is_empty() {
+            let flags = self.suggested.iter().take(MAX_PATTERNS);
+            let flags: Vec<String> = flags
+                .map(|pattern| format!("--allow-unused '{pattern}'"))
+                .collect();
+            let more = match self.suggested.len().saturating_sub(MAX_PATTERNS) {
+                0 => "",
+                _ => " and so on",
+            };
+            return format!(
+                "all weights of the model are there; if what is more has no part in it: {}{more}",
+                flags.join(" ")
+            );
         }
         "is config.json the one that belongs to these weights?".to_owned()
     }
@@ -101,7 +149,7 @@ impl fmt::Display for Missing {
 }
 
 /// Whether `name` is as `pattern` says, where `*` stands for any run of characters.
-pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let mut pieces = pattern.split('*');
     let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else {
         return false;

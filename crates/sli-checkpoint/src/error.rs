@@ -5,6 +5,7 @@ use crate::coverage::CoverageReport;
 use crate::dtype::Dtype;
 use crate::formats::index::IndexError;
 use crate::formats::safetensors::{HeaderError, ReadError};
+use crate::naming::NamingProblem;
 use crate::source::SourceError;
 
 /// Why a checkpoint cannot be used.
@@ -87,6 +88,15 @@ pub enum CheckpointError {
         place: String,
         /// Everything that does not fit.
         report: Box<CoverageReport>,
+    },
+    /// The names in the file can be those of the model in more than one way.
+    #[error("{place}: {problem}")]
+    Naming {
+        /// The folder.
+        place: String,
+        /// Which ways.
+        #[source]
+        problem: NamingProblem,
     },
     /// One weight cannot be had from the tensors.
     #[error("{place}: {problem}")]
@@ -236,6 +246,7 @@ impl CheckpointError {
                 format!("download `{file}` again")
             }
             Self::Coverage { report, .. } => report.hint(),
+            Self::Naming { problem, .. } => problem.hint(),
         }
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod exec;
 mod expansion;
 pub mod journal;
+mod leftovers;
 mod mixers;
 mod model;
 mod observe;
@@ -37,7 +38,8 @@ mod weights;
 
 pub use availability::available_takes;
 pub use error::EngineError;
-pub use model::{Model, OpenOptions, StoredIn, describe_folder, folder_of};
+pub use leftovers::left_out;
+pub use model::{Model, OpenOptions, StoredIn, describe_folder, folder_of, open_named};
 pub use plan::{Grain, Plan, Work, check, plan, program_bytes};
 pub use pooling::sentence_length;
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};

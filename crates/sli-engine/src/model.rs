@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sli_checkpoint::{Binding, Checkpoint, Dtype, ModelFolder};
+use sli_checkpoint::naming::{self, Naming};
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Dtype, ModelFolder};
 use sli_spec::{Config, ModelSpec, SpecError};
 
 use crate::adapter;
@@ -23,6 +24,8 @@ pub struct Model {
     pub binding: Binding,
     /// Keys of `config.json` that were allowed to go unread.
     pub unread: Vec<String>,
+    /// How the names in the files became those of the model, where they are others.
+    pub naming: Option<Naming>,
     /// Whose head it has.
     pub head: HeadOrigin,
     pub(crate) clock: WeightClock,
@@ -33,6 +36,8 @@ pub struct Model {
 pub struct OpenOptions {
     /// Configuration keys that may go unread.
     pub allow_unread: Vec<String>,
+    /// Patterns of tensors that may be there though nothing is known of them.
+    pub allow_unused: Vec<String>,
 }
 
 /// The description of a model, and the one that Meta's own files have in its place.
@@ -48,18 +53,28 @@ impl Model {
         let folder = ModelFolder::new(folder_of(path));
         let built = describe_folder(&folder, options)?;
         refuse_packed(&folder, options)?;
-        let checkpoint = Arc::new(Checkpoint::open(path)?);
-        Self::bind(folder, built, checkpoint)
+        let (checkpoint, naming) = open_named(path, &built, options)?;
+        Self::bind_with(folder, built, checkpoint, naming, options)
     }
 
     /// Binds a description to a checkpoint that is open already.
     pub fn bind(
         folder: impl Into<ModelFolder>,
-        mut built: sli_spec::Built,
+        built: sli_spec::Built,
         checkpoint: Arc<Checkpoint>,
     ) -> Result<Self, EngineError> {
+        Self::bind_with(folder, built, checkpoint, None, &OpenOptions::default())
+    }
+
+    fn bind_with(
+        folder: impl Into<ModelFolder>,
+        mut built: sli_spec::Built,
+        checkpoint: Arc<Checkpoint>,
+        naming: Option<Naming>,
+        options: &OpenOptions,
+    ) -> Result<Self, EngineError> {
         let head = settle_head(&mut built, &checkpoint)?;
-        let binding = Binding::new(Arc::clone(&checkpoint), &built.spec)?;
+        let binding = Binding::new(Arc::clone(&checkpoint), &built.spec, &options.allow_unused)?;
         let mut spec = built.spec;
         drop_absent_parts(&mut spec, &binding);
         Ok(Self {
@@ -68,6 +83,7 @@ impl Model {
             checkpoint,
             binding,
             unread: built.unread,
+            naming,
             head,
             clock: WeightClock::default(),
         })
@@ -111,6 +127,18 @@ pub enum StoredIn {
     F16,
     /// f32 or f64.
     F32,
+}
+
+/// Opens the weights of a described model, its tensors named as the description names them.
+pub fn open_named(
+    path: &Path,
+    built: &sli_spec::Built,
+    options: &OpenOptions,
+) -> Result<(Arc<Checkpoint>, Option<Naming>), CheckpointError> {
+    let mut checkpoint = Checkpoint::open(path)?;
+    let (spec, untied) = (&built.spec, built.untied.as_deref());
+    let naming = naming::settle(&mut checkpoint, spec, untied, &options.allow_unused)?;
+    Ok((Arc::new(checkpoint), naming))
 }
 
 /// The folder of a model that is named by its folder or by its single weights file.

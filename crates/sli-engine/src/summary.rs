@@ -1,5 +1,6 @@
 //! What a run did, for the closing lines and `run.json`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use sli_checkpoint::source::ReadChoice;
 
 use crate::ceilings::Roofline;
 use crate::journal::Progress;
+use crate::leftovers::left_out;
 use crate::model::Model;
 use crate::plan::Plan;
 use crate::records::RecordSpool;
@@ -56,6 +58,10 @@ pub struct Summary {
     pub roofline_fraction: Option<f64>,
     /// How large reads of the weights were done, where there was something to choose.
     pub reading: Option<ReadChoice>,
+    /// How the names in the files became those of the model, where they are others.
+    pub tensor_names: Option<String>,
+    /// Tensors that nothing needs, by the reason why.
+    pub left_out: BTreeMap<&'static str, Vec<String>>,
     /// Where the time of this process's part went.
     pub stages: Stages,
     /// The plan that was carried out.
@@ -111,6 +117,8 @@ impl Summary {
             roofline,
             roofline_fraction: roofline.map(|roofline| roofline.seconds / seconds.max(1e-9)),
             reading,
+            tensor_names: model.naming.as_ref().map(ToString::to_string),
+            left_out: left_out(model.binding.report()),
             layer_passes: progress.layer_passes,
             layer_passes_begun: progress.layer_passes,
             token_layers: progress.token_layers,

@@ -8,7 +8,8 @@ use sli_checkpoint::Choice;
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
 use sli_engine::{
-    EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, program_bytes,
+    EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, left_out,
+    program_bytes,
 };
 use sli_kernels::Compute;
 
@@ -56,6 +57,7 @@ impl Job {
         )?);
         let options = OpenOptions {
             allow_unread: arguments.allow_unread.clone(),
+            allow_unused: arguments.allow_unused.clone(),
         };
         let model = Model::open(&arguments.model, &options)?;
         if !model.unread.is_empty() {
@@ -64,6 +66,7 @@ impl Job {
                 "nothing reads these keys of config.json: {keys}"
             ));
         }
+        say_names(&model, &arguments.allow_unused);
         if model.head == HeadOrigin::Stored {
             terminal::warn(
                 "config.json ties the head to the token table, but the weights have another head: that one is used",
@@ -210,6 +213,36 @@ pub(crate) fn describe_choice(choice: &Choice) -> String {
         choice.taken,
         left.join(" and ")
     )
+}
+
+/// Names of one reason that are listed.
+const NAMES_SAID: usize = 6;
+
+/// Says which tensors have other names in the files, and which are left out.
+pub(crate) fn say_names(model: &Model, allowed: &[String]) {
+    if let Some(naming) = &model.naming {
+        terminal::warn(format_args!(
+            "the names of {} tensors are not the model's own: {naming}",
+            naming.renamed
+        ));
+    }
+    let report = model.binding.report();
+    for (reason, names) in left_out(report) {
+        let more = match names.len().saturating_sub(NAMES_SAID) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let said: Vec<String> = names.into_iter().take(NAMES_SAID).collect();
+        terminal::note(format_args!(
+            "not used: {}{more} ({reason})",
+            said.join(", ")
+        ));
+    }
+    for pattern in report.idle(allowed) {
+        terminal::warn(format_args!(
+            "--allow-unused '{pattern}' leaves nothing out: no tensor of that name is without use"
+        ));
+    }
 }
 
 /// The threads that were asked for, or all there are.

@@ -41,6 +41,10 @@ pub fn run_key(
         };
         key.set(format!("weights {file}"), value);
     }
+    // Two sets of tensors may fit, of which a flag chose one.
+    if let Some(naming) = &model.naming {
+        key.set("tensor names", naming);
+    }
     for file in earlier.into_iter().flat_map(RunKey::files) {
         model.folder.look(file).map_err(EngineError::from)?;
     }

@@ -56,6 +56,16 @@ pub fn warn(text: impl Display) {
     ));
 }
 
+/// Says what is good to know.
+pub fn note(text: impl Display) {
+    let text = text.to_string();
+    say(&format!(
+        "{} {}",
+        styled("note:", AnsiColor::Cyan),
+        printable(&text)
+    ));
+}
+
 /// Says what went wrong, why, and what to do about it.
 pub fn report(error: &Error) {
     let mut text = error.to_string();

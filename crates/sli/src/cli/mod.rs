@@ -193,6 +193,10 @@ pub struct BenchArgs {
     /// Accept a configuration key that SLI does not know; repeatable
     #[arg(long, value_name = "KEY")]
     pub allow_unread: Vec<String>,
+    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
+    /// any characters; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub allow_unused: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -208,6 +212,10 @@ pub struct InspectArgs {
     /// Accept a configuration key that SLI does not know; repeatable
     #[arg(long, value_name = "KEY")]
     pub allow_unread: Vec<String>,
+    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
+    /// any characters; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub allow_unused: Vec<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -280,6 +288,10 @@ pub struct JobArgs {
     /// Accept a configuration key that SLI does not know; repeatable
     #[arg(long, value_name = "KEY")]
     pub allow_unread: Vec<String>,
+    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
+    /// any characters; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub allow_unused: Vec<String>,
     /// Work between two checkpoints of a run, in seconds; an interruption costs at most this
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     pub checkpoint_interval: f64,

@@ -15,7 +15,7 @@ use sli_spec::LengthLimit;
 use super::table::table;
 use crate::cli::BenchArgs;
 use crate::error::Error;
-use crate::job::{budget, threads};
+use crate::job::{budget, say_names, threads};
 use crate::machine::{self, limited_by};
 use crate::precision;
 use crate::progress::count;
@@ -39,8 +39,11 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
         Some(path) => {
             let options = OpenOptions {
                 allow_unread: arguments.allow_unread.clone(),
+                allow_unused: arguments.allow_unused.clone(),
             };
-            Some(Model::open(path, &options)?)
+            let model = Model::open(path, &options)?;
+            say_names(&model, &options.allow_unused);
+            Some(model)
         }
         None => None,
     };

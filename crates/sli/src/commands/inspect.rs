@@ -7,7 +7,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport, ModelFolder};
 use sli_engine::bytes::human;
-use sli_engine::{EngineError, OpenOptions, describe_folder, folder_of, settle_head};
+use sli_engine::{
+    EngineError, OpenOptions, describe_folder, folder_of, left_out, open_named, settle_head,
+};
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
@@ -38,6 +40,8 @@ struct Inspection {
     unread: Vec<String>,
     /// Keys of config.json that no class of the reference reads.
     idle: Vec<String>,
+    /// How the names in the files became those of the model; `null` where they are the same.
+    naming: Option<String>,
     /// `null`: there are no weights.
     coverage: Option<Coverage>,
 }
@@ -61,6 +65,8 @@ struct Coverage {
     complete: bool,
     used: usize,
     ignored: Vec<String>,
+    /// The ignored ones by the reason why nothing needs them, numbers of layers as `*`.
+    left_out: BTreeMap<&'static str, Vec<String>>,
     missing: Vec<String>,
     unexpected: Vec<String>,
     mismatched: Vec<String>,
@@ -74,10 +80,11 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let path = &arguments.model;
     let options = OpenOptions {
         allow_unread: arguments.allow_unread.clone(),
+        allow_unused: arguments.allow_unused.clone(),
     };
     let mut built = describe_folder(&ModelFolder::new(folder_of(path)), &options)?;
-    let checkpoint = match Checkpoint::open(path) {
-        Ok(checkpoint) => Arc::new(checkpoint),
+    let (checkpoint, naming) = match open_named(path, &built, &options) {
+        Ok(opened) => opened,
         Err(error @ CheckpointError::NoWeights { .. }) => {
             terminal::warn(format!("{error}; only the configuration is shown"));
             return Inspection::of_configuration(&built).show(path, arguments.json);
@@ -88,9 +95,12 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         terminal::warn(describe_choice(choice));
     }
     let _ = settle_head(&mut built, &checkpoint)?;
-    let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec);
+    let allowed = &options.allow_unused;
+    let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec, allowed);
     let report = binding.report();
-    Inspection::of_model(&built, &checkpoint, report).show(path, arguments.json)?;
+    let mut inspection = Inspection::of_model(&built, &checkpoint, report);
+    inspection.naming = naming.as_ref().map(ToString::to_string);
+    inspection.show(path, arguments.json)?;
     if report.is_complete() {
         return Ok(());
     }
@@ -143,6 +153,7 @@ impl Inspection {
             files_left: Vec::new(),
             unread: built.unread.clone(),
             idle: built.idle.clone(),
+            naming: None,
             coverage: None,
         }
     }
@@ -197,6 +208,9 @@ impl Inspection {
                 format!("{keys} (no class of the reference reads them)"),
             ]);
         }
+        if let Some(naming) = &self.naming {
+            rows.push(["tensor names".to_owned(), naming.clone()]);
+        }
         if let Some(coverage) = &self.coverage {
             self.describe_weights(coverage, &mut rows);
         }
@@ -229,6 +243,12 @@ impl Inspection {
                 coverage.mismatched.len()
             ),
         ]);
+        for (reason, names) in &coverage.left_out {
+            rows.push([
+                "left out".to_owned(),
+                format!("{reason}: {}", names.join(", ")),
+            ]);
+        }
         if !coverage.absent.is_empty() {
             let absent: Vec<&str> = coverage.absent.iter().copied().collect();
             rows.push(["not included".to_owned(), absent.join(", ")]);
@@ -277,7 +297,12 @@ impl Coverage {
         Self {
             complete: report.is_complete(),
             used: report.used,
-            ignored: report.ignored.clone(),
+            ignored: report
+                .ignored
+                .iter()
+                .map(|tensor| tensor.name.clone())
+                .collect(),
+            left_out: left_out(report),
             missing: report.missing.iter().map(ToString::to_string).collect(),
             unexpected: report.unexpected.clone(),
             mismatched: report.mismatched.iter().map(ToString::to_string).collect(),

@@ -1,0 +1,285 @@
+//! Names as training code leaves them: prefixes that a wrapper puts in front of every name, and
+//! wrappers within names.
+//!
+//! Nothing is done to a checkpoint whose names fit. Otherwise one change of the beginnings is looked
+//! for that gives every weight of the model a tensor: a prefix taken off, a prefix added, or the base
+//! model's own prefix replaced. The prefix is found, not listed: the name of the first weight
+//! (*anchor*) is looked for at the end of the stored names. Where two changes fit, both are named and
+//! none is made. `docs/decisions/014-tensor-names.md` has the reasons.
+
+mod stored;
+mod wrappers;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use sli_spec::{Leaf, ModelSpec, Source};
+
+use crate::checkpoint::Checkpoint;
+use crate::coverage::matches;
+use crate::error::CheckpointError;
+use stored::{Prefix, StoredNames};
+
+/// How the names in the file became those of the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Naming {
+    /// What every name begins with in the file, and what the model has in its place; one of them may
+    /// be empty.
+    pub prefix: Option<(String, String)>,
+    /// Parts within names that are left out.
+    pub wrappers: Vec<String>,
+    /// Number of tensors that have another name in the file.
+    pub renamed: usize,
+}
+
+/// Why no naming was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NamingProblem {
+    /// Two prefixes give every weight a tensor.
+    #[error(
+        "two sets of tensors fit the model: those that begin with `{first}` and those that begin with `{second}`"
+    )]
+    Prefixes {
+        /// One.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two tensors become one.
+    #[error("without what wraps them, `{first}` and `{second}` are both `{name}`")]
+    Collision {
+        /// The name of the model.
+        name: String,
+        /// One name in the file.
+        first: String,
+        /// The other.
+        second: String,
+    },
+}
+
+impl NamingProblem {
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::Prefixes { first, second } => format!(
+                "choose: --allow-unused '{second}*' takes those that begin with `{first}`, --allow-unused '{first}*' the others"
+            ),
+            Self::Collision { first, second, .. } => format!(
+                "choose: --allow-unused '{second}' takes `{first}`, --allow-unused '{first}' the other"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Naming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.prefix {
+            Some((stored, model)) if model.is_empty() => write!(f, "`{stored}` is taken off")?,
+            Some((stored, model)) if stored.is_empty() => write!(f, "`{model}` is put in front")?,
+            Some((stored, model)) => write!(f, "`{stored}` is read as `{model}`")?,
+            None => {}
+        }
+        if !self.wrappers.is_empty() {
+            let and = if self.prefix.is_some() { ", " } else { "" };
+            let wrappers = self.wrappers.iter().map(|wrapper| format!("`{wrapper}`"));
+            let wrappers = wrappers.collect::<Vec<_>>().join(", ");
+            write!(f, "{and}{wrappers} within names is left out")?;
+        }
+        Ok(())
+    }
+}
+
+/// Most steps of the search, for each weight of the model and each tensor of the file. Every name
+/// has few prefixes, so no honest file comes near.
+const MAX_STEPS: usize = 16;
+
+/// Gives the tensors of a checkpoint the names that the model has for them, where the file's own do
+/// not fit and there is one way. `untied` is the same model with a head of its own, which may stand
+/// in for the token table. Tensors that `allowed` fits are not considered.
+pub fn settle(
+    checkpoint: &mut Checkpoint,
+    spec: &ModelSpec,
+    untied: Option<&ModelSpec>,
+    allowed: &[String],
+) -> Result<Option<Naming>, CheckpointError> {
+    let wanted = Wanted::new(spec, untied);
+    let as_it_is = |name: &str| checkpoint.position(name).is_some();
+    if !wanted.is_there(&mut |name| wanted.with_or_without_base(name, as_it_is)) {
+        let place = checkpoint.place();
+        return match find(checkpoint, &wanted, allowed) {
+            Ok(Some((names, naming))) => {
+                checkpoint.rename(names);
+                Ok(Some(naming))
+            }
+            Ok(None) => Ok(None),
+            Err(problem) => Err(CheckpointError::Naming { place, problem }),
+        };
+    }
+    Ok(None)
+}
+
+/// The new name of every tensor.
+type Names = Vec<Box<str>>;
+
+fn find(
+    checkpoint: &Checkpoint,
+    wanted: &Wanted<'_>,
+    allowed: &[String],
+) -> Result<Option<(Names, Naming)>, NamingProblem> {
+    let words = wanted.words();
+    let considered = |name: &str| !allowed.iter().any(|pattern| matches(pattern, name));
+    let mut names = StoredNames::new(checkpoint, considered, |name| {
+        wrappers::unwrap(name, &words)
+    });
+    let prefix = match wanted.prefix_for(&names)? {
+        Some(prefix) => prefix,
+        // Perhaps every layer has one unknown part between its number and its weights.
+        None if names.drop_layer_wrapper(&wanted.layer_word(), &words) => {
+            match wanted.prefix_for(&names)? {
+                Some(prefix) => prefix,
+                None => return Ok(None),
+            }
+        }
+        None => return Ok(None),
+    };
+    let all = names.renamed(checkpoint, &prefix)?;
+    let pairs = checkpoint.tensors().zip(&all);
+    let renamed = pairs.filter(|(tensor, name)| tensor.name != **name).count();
+    let naming = Naming {
+        prefix: (!prefix.is_nothing()).then_some((prefix.stored, prefix.model)),
+        wrappers: names.dropped(),
+        renamed,
+    };
+    Ok(Some((all, naming)))
+}
+
+/// What a model needs of names.
+struct Wanted<'s> {
+    base_prefix: &'s str,
+    spec: &'s ModelSpec,
+    /// Weights that may be there in place of the embedding's.
+    stand_ins: Vec<&'s Leaf>,
+}
+
+impl<'s> Wanted<'s> {
+    fn new(spec: &'s ModelSpec, untied: Option<&'s ModelSpec>) -> Self {
+        let own: BTreeSet<Vec<&str>> = spec.leaves().map(|leaf| leaf.source.names()).collect();
+        let others = untied.into_iter().flat_map(ModelSpec::leaves);
+        Self {
+            base_prefix: spec.base_prefix,
+            spec,
+            stand_ins: others
+                .filter(|leaf| !own.contains(&leaf.source.names()))
+                .collect(),
+        }
+    }
+
+    /// Looks a name up as the evaluation of sources does.
+    fn with_or_without_base(&self, name: &str, has: impl Fn(&str) -> bool) -> bool {
+        let bare = || {
+            name.strip_prefix(self.base_prefix)
+                .filter(|_| !self.base_prefix.is_empty())
+        };
+        has(name) || bare().is_some_and(has)
+    }
+
+    /// Whether every weight that the model cannot do without has its tensors.
+    fn is_there(&self, has: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.spec.stacks.iter().all(|stack| {
+            let layers = stack.layers.iter().flat_map(|layer| &layer.leaves);
+            let others = layers.chain(&stack.head.leaves);
+            let needed = |leaf: &&Leaf| leaf.optional.is_none();
+            let mut embedding = stack.embedding.leaves.iter().filter(needed);
+            let stand_in = |has: &mut dyn FnMut(&str) -> bool| {
+                self.stand_ins.iter().any(|leaf| present(&leaf.source, has))
+            };
+            embedding.all(|leaf| present(&leaf.source, has) || stand_in(has))
+                && others.filter(needed).all(|leaf| present(&leaf.source, has))
+        })
+    }
+
+    /// Every part between dots of the model's names.
+    fn words(&self) -> BTreeSet<&'s str> {
+        let names = self.spec.leaves().flat_map(|leaf| leaf.source.names());
+        names.flat_map(|name| name.split('.')).collect()
+    }
+
+    /// Names by whose ends prefixes are found, and how many bytes of the end have to be there.
+    fn anchors(&self) -> Vec<(&'s str, usize)> {
+        let first = |leaves: &'s [Leaf]| leaves.iter().find(|leaf| leaf.optional.is_none());
+        let of_stack = self.spec.stacks.iter().take(1).flat_map(|stack| {
+            let layer = stack.layers.first().map(|layer| &layer.leaves[..]);
+            [first(&stack.embedding.leaves), layer.and_then(first)]
+        });
+        let names = of_stack.flatten().flat_map(|leaf| leaf.source.names());
+        let names = names.filter(|name| !name.contains("{}"));
+        names
+            .map(|name| {
+                let least = name.strip_prefix(self.base_prefix).unwrap_or(name);
+                (name, least.len())
+            })
+            .collect()
+    }
+
+    /// The part in front of a layer's number.
+    fn layer_word(&self) -> String {
+        let layer = self
+            .spec
+            .stacks
+            .first()
+            .and_then(|stack| stack.layers.first());
+        let prefix = layer.map_or("", |layer| layer.prefix.as_str());
+        let parts: Vec<&str> = prefix.split('.').collect();
+        let number = parts.iter().rposition(|part| wrappers::is_number(part));
+        let word = number.and_then(|number| parts.get(number.checked_sub(1)?));
+        word.map_or_else(String::new, |word| (*word).to_owned())
+    }
+
+    /// The one change of the beginnings that gives every weight a tensor.
+    fn prefix_for(&self, names: &StoredNames<'_>) -> Result<Option<Prefix>, NamingProblem> {
+        let leaves = self.spec.leaves().count();
+        let mut steps = MAX_STEPS.saturating_mul(names.len() + leaves);
+        let mut found: Option<Prefix> = None;
+        let plain = std::iter::once(Prefix::default());
+        for prefix in plain.chain(names.prefixes(&self.anchors())) {
+            let fits = self.is_there(&mut |name| {
+                steps = steps.saturating_sub(1);
+                steps > 0 && self.with_or_without_base(name, |name| names.has(name, &prefix))
+            });
+            if fits && prefix.is_nothing() {
+                return Ok(Some(prefix));
+            }
+            match (&found, fits) {
+                (_, false) => {}
+                (None, true) => found = Some(prefix),
+                (Some(first), true) => {
+                    return Err(NamingProblem::Prefixes {
+                        first: first.stored.clone(),
+                        second: prefix.stored,
+                    });
+                }
+            }
+        }
+        Ok(found.filter(|_| steps > 0))
+    }
+}
+
+/// Whether the tensors of an expression are there; of stacked ones the first and the last.
+fn present(source: &Source, has: &mut dyn FnMut(&str) -> bool) -> bool {
+    match source {
+        Source::Tensor(name) => has(name),
+        Source::OneOf(all) => all.iter().any(|one| present(one, has)),
+        Source::ConcatRows(all) | Source::ConcatColumns(all) => {
+            all.iter().all(|one| present(one, has))
+        }
+        Source::Each { of, count } => [0, count.saturating_sub(1)].iter().all(|slot| {
+            let slot = slot.to_string();
+            present(of, &mut |name| has(&name.replace("{}", &slot)))
+        }),
+        Source::Part { of, .. }
+        | Source::Transpose(of)
+        | Source::Index { of, .. }
+        | Source::PlusOne(of)
+        | Source::RopePermute { of, .. }
+        | Source::Reshape(of) => present(of, has),
+    }
+}
