@@ -100,6 +100,38 @@ def is_plain(value):
     return True
 
 
+def alternatives_of(expression):
+    """The regular expression without groups, once for each choice of what its groups may be."""
+    expression = re.sub(r"\[(\w+)\]", lambda letters: f"(?:{'|'.join(letters[1])})", expression)
+    group = re.search(r"\(\?:([^()]*)\)(\??)", expression)
+    if not group:
+        return [expression]
+    choices = group[1].split("|") + ([""] if group[2] else [])
+    before, after = expression[: group.start()], expression[group.end() :]
+    return [one for choice in choices for one in alternatives_of(before + choice + after)]
+
+
+def pattern_of(expression):
+    """The pattern, `*` for any characters, of a regular expression that the reference searches in names."""
+    front = "" if expression.startswith("^") else "*"
+    end = "" if expression.endswith("$") else "*"
+    text = expression.removeprefix("^").removesuffix("$").removesuffix(".*")
+    text = text.replace(r"\.", "\0").replace(r"\d+", "*").replace(".*", "*").replace("\0", ".")
+    if re.search(r"[\\()|\[\]+?{}^$]", text):
+        raise ValueError(f"{expression}: no pattern says the same")
+    return f"{front}{text}{end}"
+
+
+def ignored_of(model_type):
+    """What the classes of the type leave out of a checkpoint without a word."""
+    patterns = set()
+    for name in classes_of(model_type):
+        expressions = getattr(getattr(transformers, name, None), "_keys_to_ignore_on_load_unexpected", None)
+        for expression in expressions or ():
+            patterns |= {pattern_of(one) for one in alternatives_of(expression)}
+    return sorted(patterns)
+
+
 def row_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
     base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type) or list(TEXT_CLASSES.get(model_type, ()))
@@ -110,6 +142,7 @@ def row_of(model_type):
         "attribute_map": dict(sorted(config_class.attribute_map.items())),
         "default_theta": getattr(config_class, "default_theta", None),
         "defaults": field_defaults(config_class),
+        **({"ignored": ignored_of(model_type)} if ignored_of(model_type) else {}),
         **({"example": EXAMPLES[model_type]} if model_type in EXAMPLES else {}),
     }
 

@@ -26,35 +26,39 @@ pub fn available_takes(
     Ok((kept, dropped))
 }
 
+/// Why there are no logits.
+pub fn no_head(model: &Model) -> String {
+    match &model.missing_head {
+        Some(tensor) => format!("the checkpoint lacks the head that gives logits, `{tensor}`"),
+        None => "the model's class has no head that gives logits".to_owned(),
+    }
+}
+
 /// Why the model cannot give a result.
-fn missing(model: &Model, take: &Take) -> Result<Option<&'static str>, EngineError> {
+fn missing(model: &Model, take: &Take) -> Result<Option<String>, EngineError> {
     let stack = model.spec.output_stack();
     let reason = match take {
         Take::Hidden(selection) => {
             boundaries(&model.spec, selection)?;
             None
         }
-        Take::Logits | Take::TopK(_) => stack
-            .head
-            .logits
-            .is_none()
-            .then_some("the checkpoint has no head for logits"),
+        Take::Logits | Take::TopK(_) => stack.head.logits.is_none().then(|| no_head(model)),
         Take::Scores => match &stack.head.logits {
-            None => Some("the checkpoint has no head for logits"),
-            Some(logits) if logits.predicts == Predicts::Masked => {
-                Some("a masked language model gives no probability of a token after the others")
-            }
+            None => Some(no_head(model)),
+            Some(logits) if logits.predicts == Predicts::Masked => Some(
+                "a masked language model gives no probability of a token after the others".into(),
+            ),
             Some(_) => None,
         },
         Take::Embedding(Some(Pooling::Pooler)) => stack
             .head
             .pooler
             .is_none()
-            .then_some("the checkpoint has no pooler"),
+            .then(|| "the checkpoint has no pooler".into()),
         Take::Router => {
             let mut routings = stack.mechanisms().filter_map(Mechanism::routing);
             let routes = routings.any(|routing| routing.is_shown);
-            (!routes).then_some("the model has no experts")
+            (!routes).then(|| "the model has no experts".into())
         }
         Take::Embedding(_) | Take::Profile => None,
     };

@@ -36,7 +36,7 @@ mod tally;
 mod tied;
 mod weights;
 
-pub use availability::available_takes;
+pub use availability::{available_takes, no_head};
 pub use error::EngineError;
 pub use leftovers::left_out;
 pub use model::{Model, OpenOptions, StoredIn, describe_folder, folder_of, open_named};

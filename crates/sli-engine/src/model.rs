@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Dtype, ModelFolder};
-use sli_spec::{Config, ModelSpec, SpecError};
+use sli_spec::{Config, HEAD, Instead, ModelSpec, SpecError};
 
 use crate::adapter;
 use crate::error::{AGAIN, EngineError};
@@ -26,8 +26,13 @@ pub struct Model {
     pub unread: Vec<String>,
     /// How the names in the files became those of the model, where they are others.
     pub naming: Option<Naming>,
+    /// The class that is run instead of the one that the configuration names, where that is another.
+    pub instead: Option<Instead>,
     /// Whose head it has.
     pub head: HeadOrigin,
+    /// The first tensor of the head that gives logits, where the model has one and the checkpoint does
+    /// not hold it.
+    pub missing_head: Option<String>,
     pub(crate) clock: WeightClock,
 }
 
@@ -76,6 +81,7 @@ impl Model {
         let head = settle_head(&mut built, &checkpoint)?;
         let binding = Binding::new(Arc::clone(&checkpoint), &built.spec, &options.allow_unused)?;
         let mut spec = built.spec;
+        let missing_head = missing_head(&spec, &binding);
         drop_absent_parts(&mut spec, &binding);
         Ok(Self {
             folder: folder.into(),
@@ -84,7 +90,9 @@ impl Model {
             binding,
             unread: built.unread,
             naming,
+            instead: built.instead,
             head,
+            missing_head,
             clock: WeightClock::default(),
         })
     }
@@ -265,6 +273,18 @@ fn no_description(folder: &Path) -> EngineError {
         problem: problem.into(),
         hint,
     }
+}
+
+/// The first tensor of the head for logits that the checkpoint lacks, where it lacks the head.
+fn missing_head(spec: &ModelSpec, binding: &Binding) -> Option<String> {
+    if !binding.report().absent_optional.contains(HEAD) {
+        return None;
+    }
+    let leaves = &spec.output_stack().head.leaves;
+    let of_head = leaves.iter().filter(|leaf| leaf.optional == Some(HEAD));
+    let mut lacking = of_head.filter(|leaf| binding.resolve(leaf).is_err());
+    let names = lacking.next().map(|leaf| leaf.source.names())?;
+    Some((*names.first()?).to_owned())
 }
 
 /// Removes heads whose weights the checkpoint lacks as a whole.

@@ -7,7 +7,7 @@ use crate::{
     Activation, Config, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead, Mask, Mixer,
     Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
 };
-use crate::{Branch, Class, Slot, Task};
+use crate::{Branch, Class, HEAD, Slot, Task};
 
 /// Collects the weights of one embedding, layer or head, in the order of their use.
 #[derive(Clone, Debug, Default)]
@@ -351,7 +351,7 @@ impl CausalHead<'_> {
             .norm
             .map(|(name, style)| leaves.norm(&name, hidden_size, style));
         let logits = (class.task != Task::Base).then(|| {
-            leaves.optional(class.optional_head());
+            leaves.optional(Some(HEAD));
             let weight = if tied {
                 Source::tensor(self.tokens)
             } else {
@@ -387,7 +387,7 @@ impl CausalHead<'_> {
 
 /// Tensors of a head that the description does not use: a tied projection that the file stores all
 /// the same, or any head where the class has none.
-pub fn unused_head<'a>(class: Class, tied: bool, names: &[&'a str]) -> Vec<&'a str> {
+pub fn unused_head<'a>(class: &Class, tied: bool, names: &[&'a str]) -> Vec<&'a str> {
     if class.task == Task::Base || tied {
         names.to_vec()
     } else {

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use self::json::shown;
 pub use self::unread::{Unread, UnreadKey};
-use crate::defaults::{self, Row, Task};
+use crate::defaults::{self, Row};
 use crate::families::original;
 use crate::ignorable::MASK_SWITCH;
 use crate::{Activation, SpecError};
@@ -45,22 +45,6 @@ struct Log {
     read: BTreeSet<String>,
     /// Dotted paths of objects that were opened: their keys count one by one.
     opened: BTreeSet<String>,
-}
-
-/// Which class of its type a checkpoint holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Class {
-    /// What the class is for.
-    pub task: Task,
-    /// The file names the class; otherwise its head may be there or not.
-    pub named: bool,
-}
-
-impl Class {
-    /// The name of the optional part that a head's weights belong to, if the checkpoint may lack it.
-    pub fn optional_head(self) -> Option<&'static str> {
-        (!self.named).then_some("lm_head")
-    }
 }
 
 impl Config {
@@ -448,33 +432,6 @@ impl Config {
     /// The `model_type`.
     pub fn model_type(&self) -> Result<String, SpecError> {
         self.required("model_type", self.optional_text("model_type")?)
-    }
-
-    /// Which class of its type the checkpoint holds, from `architectures`.
-    pub fn class(&self) -> Result<Class, SpecError> {
-        let row = self.row()?;
-        let names = self.texts("architectures")?.unwrap_or_default();
-        let Some(name) = names.first() else {
-            return Ok(Class {
-                task: row.usual_task(),
-                named: false,
-            });
-        };
-        match row.classes.get(name) {
-            Some(&task) => Ok(Class { task, named: true }),
-            None => Err(self.unsupported(
-                "architectures",
-                format!(
-                    "classes of `{}` that are implemented: {}",
-                    self.model_type()?,
-                    row.classes
-                        .keys()
-                        .map(String::as_str)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ),
-            )),
-        }
     }
 
     /// The configuration of the same model with a head of its own; `None` if this one has one. Logs

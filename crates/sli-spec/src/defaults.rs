@@ -24,6 +24,9 @@ pub(crate) struct Row {
     pub(crate) default_theta: Value,
     /// Values of the class's fields.
     pub(crate) defaults: Map<String, Value>,
+    /// Patterns of tensors that the reference's classes of the type leave out without a word.
+    #[serde(default)]
+    pub(crate) ignored: Vec<String>,
     /// Keys without which the defaults describe no model, with values of a published one.
     #[serde(default)]
     pub(crate) example: Map<String, Value>,
@@ -81,6 +84,11 @@ pub(crate) fn is_remote_class(model_type: &str, class: &str) -> bool {
 
 /// The row of a type.
 pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
+    rows().get(model_type)
+}
+
+/// The rows of all types, by their names.
+pub(crate) fn rows() -> &'static BTreeMap<String, Row> {
     static ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
         let mut rows: BTreeMap<String, Row> = serde_json::from_str(include_str!("defaults.json"))
@@ -96,5 +104,4 @@ pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
         }
         rows
     })
-    .get(model_type)
 }

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod build;
+mod class;
 pub mod config;
 mod defaults;
 mod error;
@@ -21,7 +22,8 @@ pub mod source;
 mod spelling;
 mod weight_names;
 
-pub use config::{Class, Config, Unread, UnreadKey};
+pub use class::{Class, HEAD, Instead};
+pub use config::{Config, Unread, UnreadKey};
 pub use defaults::Task;
 pub use error::SpecError;
 pub use facts::Facts;

@@ -5,7 +5,7 @@ use crate::families::{
     llama_remote, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
 use crate::spelling::edit_distance;
-use crate::{Config, ModelSpec, SpecError, Task};
+use crate::{Class, Config, Instead, ModelSpec, SpecError, Task, defaults};
 use serde::Serialize;
 
 /// A description and what was noticed on the way.
@@ -22,6 +22,8 @@ pub struct Built {
     pub idle: Vec<String>,
     /// What the class of the configuration is for.
     pub task: Task,
+    /// What is run instead of the class that the file names, where that is another one.
+    pub instead: Option<Instead>,
 }
 
 impl Built {
@@ -237,7 +239,10 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         });
     };
     let described = |config: &Config| {
-        let spec = (row.describe)(config)?;
+        let mut spec = (row.describe)(config)?;
+        let of_class = defaults::row(row.model_type).map(|row| &row.ignored);
+        let of_class = of_class.into_iter().flatten().map(String::as_str);
+        spec.ignored.extend(of_class);
         if config.looks_ahead()? {
             looking_ahead(config, spec)
         } else {
@@ -247,7 +252,7 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
     let spec = described(config)?;
     let mut left = config.unread();
     let unread = left.allow(&options.allow_unread)?;
-    let task = config.class()?.task;
+    let Class { task, instead } = config.class()?;
     let untied = config.untied().and_then(|own| described(&own).ok());
     let untied = untied.filter(|own| *own != spec).map(Box::new);
     Ok(Built {
@@ -256,6 +261,7 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         unread,
         idle: left.idle,
         task,
+        instead,
     })
 }
 

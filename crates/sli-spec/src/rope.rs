@@ -285,10 +285,7 @@ impl Rope {
         let odd = odd || (span == 3 && matches!(scaling, RopeScaling::Yarn { .. }));
         let dims = if odd { span.next_multiple_of(2) } else { span };
         if dims == 0 || dims % 2 != 0 || dims > options.head_dim {
-            return Err(source.wrong(
-                "partial_rotary_factor",
-                "an even number of rotated features",
-            ));
+            return Err(source.odd(span, options.head_dim));
         }
         Ok(Some(Self {
             dims,
@@ -619,6 +616,33 @@ impl Keys<'_> {
             .filter(|own| own.mentions(key))
             .unwrap_or(self.config);
         place.invalid(key, expected)
+    }
+
+    /// Error: `span` features of a head cannot be rotated in pairs. The key that says so is to blame.
+    fn odd(&self, span: usize, head_dim: usize) -> SpecError {
+        if span != head_dim {
+            let expected = "an even number of rotated features";
+            return self.wrong("partial_rotary_factor", expected);
+        }
+        let widths = [
+            "head_dim",
+            "qk_rope_head_dim",
+            "kv_channels",
+            "attention_key_size",
+        ];
+        let said = widths.into_iter().find(|key| {
+            let width = self.config.optional_size(key);
+            matches!(width, Ok(Some(width)) if width == head_dim)
+        });
+        match said {
+            Some(key) => self
+                .config
+                .invalid(key, "an even number: features rotate in pairs"),
+            None => self.config.invalid(
+                "num_attention_heads",
+                format!("a number that gives heads an even number of features, not {head_dim}"),
+            ),
+        }
     }
 
     fn theta(&self, options: &RopeOptions<'_>) -> Result<f64, SpecError> {

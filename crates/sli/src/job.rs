@@ -12,6 +12,7 @@ use sli_engine::{
     program_bytes,
 };
 use sli_kernels::Compute;
+use sli_spec::Instead;
 
 use crate::cli::{HiddenDtypeArg, JobArgs, SpillArg, UseArg};
 use crate::error::Error;
@@ -75,7 +76,7 @@ impl Job {
         if let Some(choice) = model.checkpoint.choice() {
             terminal::warn(describe_choice(choice));
         }
-        let takes = takes::choose(&arguments.takes, &model.spec, |text| terminal::warn(text))?;
+        let takes = takes::choose(&arguments.takes, &model, |text| terminal::warn(text))?;
         let threads = threads(arguments.threads);
         let precision = precision::choose(arguments.compute, begun, &model, threads);
         let settings = Settings {
@@ -218,8 +219,14 @@ pub(crate) fn describe_choice(choice: &Choice) -> String {
 /// Names of one reason that are listed.
 const NAMES_SAID: usize = 6;
 
-/// Says which tensors have other names in the files, and which are left out.
+/// Says which class is run instead of the one named, which tensors have other names in the files, and
+/// which are left out.
 pub(crate) fn say_names(model: &Model, allowed: &[String]) {
+    if let Some(Instead { named, run, reason }) = &model.instead {
+        terminal::note(format_args!(
+            "config.json names the class `{named}`; `{run}` is run: {reason}"
+        ));
+    }
     if let Some(naming) = &model.naming {
         terminal::warn(format_args!(
             "the names of {} tensors are not the model's own: {naming}",
@@ -239,10 +246,13 @@ pub(crate) fn say_names(model: &Model, allowed: &[String]) {
         ));
     }
     for pattern in report.idle(allowed) {
-        terminal::warn(format_args!(
-            "--allow-unused '{pattern}' leaves nothing out: no tensor of that name is without use"
-        ));
+        terminal::warn(idle(pattern));
     }
+}
+
+/// That a pattern of `--allow-unused` does nothing.
+pub(crate) fn idle(pattern: &str) -> String {
+    format!("--allow-unused '{pattern}' leaves nothing out: no tensor of that name is without use")
 }
 
 /// The threads that were asked for, or all there are.

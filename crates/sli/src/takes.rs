@@ -1,7 +1,8 @@
 //! Which of the wanted results a model can give.
 
 use sli_engine::take::{Pooling, Take, combine};
-use sli_spec::{Mechanism, ModelSpec, Predicts, Stack};
+use sli_engine::{EngineError, Model, no_head};
+use sli_spec::{Mechanism, Predicts, Stack};
 
 use crate::error::Error;
 
@@ -9,7 +10,7 @@ use crate::error::Error;
 /// give is a warning, unless nothing remains.
 pub fn choose(
     asked: &[Take],
-    spec: &ModelSpec,
+    model: &Model,
     mut warn: impl FnMut(&str),
 ) -> Result<Vec<Take>, Error> {
     let asked = if asked.is_empty() {
@@ -17,6 +18,7 @@ pub fn choose(
     } else {
         asked.to_vec()
     };
+    let spec = &model.spec;
     let (mut chosen, mut problems) = (Vec::new(), Vec::new());
     for take in combine(&asked)? {
         if let Take::Hidden(layers) = &take {
@@ -24,13 +26,22 @@ pub fn choose(
                 |stack: &'_ Stack| (stack.name, stack.layers.len(), stack.head.norm.is_some());
             layers.resolve(&spec.stacks.iter().map(stack).collect::<Vec<_>>())?;
         }
-        match lacking(&take, spec) {
+        match lacking(&take, model) {
             None => chosen.push(take),
             Some(reason) => problems.push(format!("no `{take}`: {reason}")),
         }
     }
     if chosen.is_empty() {
         let problem = problems.join("; ");
+        // The model should have it: its file is to blame, not the command.
+        if model.missing_head.is_some() {
+            return Err(EngineError::Unusable {
+                path: model.folder.path().to_path_buf(),
+                problem,
+                hint: "--take profile, hidden and embedding need no head",
+            }
+            .into());
+        }
         let hint = "profile, hidden and embedding work with every model".into();
         return Err(Error::Usage { problem, hint });
     }
@@ -41,28 +52,28 @@ pub fn choose(
 }
 
 /// Why the model cannot give this result.
-fn lacking(take: &Take, spec: &ModelSpec) -> Option<&'static str> {
+fn lacking(take: &Take, model: &Model) -> Option<String> {
+    let spec = &model.spec;
     let head = &spec.output_stack().head;
     match take {
         Take::Profile | Take::Hidden(_) => None,
         Take::Embedding(pooling) => (*pooling == Some(Pooling::Pooler) && head.pooler.is_none())
-            .then_some("the checkpoint has no pooling layer"),
-        Take::Logits | Take::TopK(_) => head
-            .logits
-            .is_none()
-            .then_some("the checkpoint has no head that gives logits"),
+            .then(|| "the checkpoint has no pooling layer".into()),
+        Take::Logits | Take::TopK(_) => head.logits.is_none().then(|| no_head(model)),
         Take::Scores => match &head.logits {
-            None => Some("the checkpoint has no head that gives logits"),
+            None => Some(no_head(model)),
             Some(logits) => match logits.predicts {
                 Predicts::Next => None,
-                Predicts::Masked => Some("the model predicts masked tokens, not the next one"),
+                Predicts::Masked => {
+                    Some("the model predicts masked tokens, not the next one".into())
+                }
             },
         },
         Take::Router => {
             let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
             let routings = mechanisms.filter_map(Mechanism::routing);
             let routed = routings.into_iter().any(|routing| routing.is_shown);
-            (!routed).then_some("the model has no experts")
+            (!routed).then(|| "the model has no experts".into())
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::build::{Leaves, NormStyle, divided};
 use crate::{
-    Activation, Attention, Class, Config, Embedding, Gain, Head, HeadTransform, KeyValue, Layer,
+    Activation, Attention, Config, Embedding, Gain, HEAD, Head, HeadTransform, KeyValue, Layer,
     LengthLimit, Linear, LogitsHead, Mask, Mixer, ModelSpec, Pooler, PositionIds, PositionTable,
     Predicts, Shard, Source, SpecError, Stack, Step, Task, TokenTypes, TypeRule, Write,
 };
@@ -252,7 +252,7 @@ fn describe(config: &Config, style: &Style<'_>) -> Result<ModelSpec, SpecError> 
             layers: (0..style.layers)
                 .map(|layer| style.layer(base, layer, head_dim))
                 .collect(),
-            head: style.head(base, vocab_size, class, tied),
+            head: style.head(base, vocab_size, class.task, tied),
         }],
     })
 }
@@ -315,7 +315,7 @@ impl Style<'_> {
         leaves.layer(vec![first, second])
     }
 
-    fn head(&self, base: &str, vocab_size: usize, class: Class, tied: bool) -> Head {
+    fn head(&self, base: &str, vocab_size: usize, task: Task, tied: bool) -> Head {
         let mut leaves = Leaves::new("");
         let pooler = self.pooler.then(|| {
             leaves.optional(Some("pooler"));
@@ -326,8 +326,8 @@ impl Style<'_> {
                 activation: Activation::Tanh,
             }
         });
-        let logits = (class.task != Task::Base).then(|| {
-            leaves.optional(class.optional_head());
+        let logits = (task != Task::Base).then(|| {
+            leaves.optional(Some(HEAD));
             let names = self.head;
             let dense = square(&mut leaves, names.dense, self.hidden_size);
             let norm = leaves.norm(names.norm, self.hidden_size, self.norm);
@@ -349,7 +349,7 @@ impl Style<'_> {
                 Shard::Column,
             );
             LogitsHead {
-                predicts: match class.task {
+                predicts: match task {
                     Task::CausalLm => Predicts::Next,
                     Task::Base | Task::MaskedLm => Predicts::Masked,
                 },

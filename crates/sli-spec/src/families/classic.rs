@@ -248,7 +248,7 @@ impl<'c> Classic<'c> {
         let tied = config.flag("tie_word_embeddings")?;
         let mut ignored = self.ignored.clone();
         ignored.extend(unused_head(
-            config.class()?,
+            &config.class()?,
             tied,
             &[
                 "lm_head.weight",

@@ -371,7 +371,7 @@ impl<'c> Decoder<'c> {
         let class = config.class()?;
         let tied = config.flag("tie_word_embeddings")?;
         let mut ignored = vec!["*.rotary_emb.inv_freq"];
-        ignored.extend(unused_head(class, tied, &["lm_head.weight"]));
+        ignored.extend(unused_head(&class, tied, &["lm_head.weight"]));
         let head = CausalHead {
             norm: Some((format!("{base}{}", self.final_norm), self.norm)),
             projection: "lm_head",

@@ -64,8 +64,15 @@ pub fn llama(config: &Config) -> Result<ModelSpec, SpecError> {
     with_biases(config)?.build()
 }
 
-/// InternLM 3: Llama under other names of the keys.
+/// InternLM 3: Llama under other names of the keys. In the class published beside the weights `bias` is
+/// that of the output projection too; in the reference's own, `qkv_bias`.
 pub fn internlm3(config: &Config) -> Result<ModelSpec, SpecError> {
+    let classes = config.texts("architectures")?.unwrap_or_default();
+    if classes.iter().any(|class| class.starts_with("InternLM3")) {
+        let mut decoder = with_biases(config)?;
+        decoder.output_bias = config.flag("mlp_bias")?;
+        return decoder.build();
+    }
     if config.flag("attention_bias")? != config.flag("mlp_bias")? {
         return Err(config.unsupported("qkv_bias", "it must be equal to `bias`"));
     }

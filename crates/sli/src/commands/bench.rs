@@ -124,13 +124,13 @@ fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary,
         });
     }
     let asked = if arguments.takes.is_empty() {
-        let scores = takes::choose(&[Take::Scores], &model.spec, |_| ());
+        let scores = takes::choose(&[Take::Scores], model, |_| ());
         scores.map_or_else(|_| vec![Take::Embedding(None)], |_| vec![Take::Scores])
     } else {
         arguments.takes.clone()
     };
     let mut settings = Settings {
-        takes: takes::choose(&asked, &model.spec, |text| terminal::warn(text))?,
+        takes: takes::choose(&asked, model, |text| terminal::warn(text))?,
         memory: budget(arguments.memory)?,
         threads,
         compute: precision::choose(arguments.compute, None, model, threads).compute,

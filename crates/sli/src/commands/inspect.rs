@@ -15,7 +15,7 @@ use sli_spec::{Built, LengthLimit, Predicts, Stack};
 use super::table::table;
 use crate::cli::InspectArgs;
 use crate::error::Error;
-use crate::job::describe_choice;
+use crate::job::{describe_choice, idle};
 use crate::progress::count;
 use crate::terminal;
 
@@ -24,6 +24,8 @@ use crate::terminal;
 struct Inspection {
     model_type: String,
     family: &'static str,
+    /// The class that is run instead of the one that config.json names; `null` where it is that one.
+    class: Option<String>,
     parameters: u64,
     vocab_size: usize,
     /// Longest record in tokens, `null` without a limit.
@@ -101,6 +103,9 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let mut inspection = Inspection::of_model(&built, &checkpoint, report);
     inspection.naming = naming.as_ref().map(ToString::to_string);
     inspection.show(path, arguments.json)?;
+    for pattern in report.idle(allowed) {
+        terminal::warn(idle(pattern));
+    }
     if report.is_complete() {
         return Ok(());
     }
@@ -140,6 +145,7 @@ impl Inspection {
         Self {
             model_type: spec.model_type.clone(),
             family: spec.family,
+            class: built.instead.as_ref().map(|class| class.run.clone()),
             parameters: spec.parameters(|part| !absent.contains(part)),
             vocab_size: spec.vocab_size,
             length_limit: match spec.length_limit {
@@ -176,6 +182,9 @@ impl Inspection {
             ["parameters".to_owned(), count(self.parameters)],
             ["vocabulary".to_owned(), count(self.vocab_size as u64)],
         ];
+        if let Some(class) = &self.class {
+            rows.push(["run as".to_owned(), class.clone()]);
+        }
         if let Some(limit) = self.length_limit {
             rows.push([
                 "length limit".to_owned(),

@@ -229,7 +229,7 @@ impl<'c> Gemma<'c> {
             head.streams.push(Linear { weight, ..linear });
         }
         head.leaves.extend::<Vec<Leaf>>(leaves.finish());
-        let mut ignored = unused_head(config.class()?, tied, &["lm_head.weight"]);
+        let mut ignored = unused_head(&config.class()?, tied, &["lm_head.weight"]);
         if self.sources.iter().any(Option::is_some) {
             ignored.extend([
                 "*.self_attn.k_proj.*",

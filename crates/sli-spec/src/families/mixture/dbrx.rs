@@ -124,7 +124,7 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         model_type: config.model_type()?,
         family: "mixture",
         base_prefix: base,
-        ignored: unused_head(config.class()?, tied, &["lm_head.weight"]),
+        ignored: unused_head(&config.class()?, tied, &["lm_head.weight"]),
         vocab_size,
         length_limit: rope.map_or(crate::LengthLimit::None, |rope| rope.length_limit(max)),
         positions: crate::PositionIds::Sequential,
