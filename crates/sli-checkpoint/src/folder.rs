@@ -39,6 +39,8 @@ pub type Found = Option<String>;
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
     path: PathBuf,
+    /// What stands in front of its names in the record: where it lies in the folder that the record is of.
+    prefix: String,
     record: Arc<Mutex<BTreeMap<String, Found>>>,
 }
 
@@ -65,8 +67,19 @@ impl ModelFolder {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            prefix: String::new(),
             record: Arc::default(),
         }
+    }
+
+    /// A folder inside this one, with the same record; `""` is this one.
+    pub fn inner(&self, folder: &str) -> Result<Self, FolderError> {
+        let mut inner = self.clone();
+        if !folder.is_empty() {
+            inner.path = self.path_of(folder)?;
+            inner.prefix = format!("{}{folder}/", self.prefix);
+        }
+        Ok(inner)
     }
 
     /// The folder itself. Read its files through this type, not by their paths.
@@ -146,15 +159,16 @@ impl ModelFolder {
 
     /// Enters what was found; a file that another reader found otherwise has changed in between.
     fn note(&self, name: &str, found: Found) -> Result<(), FolderError> {
+        let name = format!("{}{name}", self.prefix);
         let mut record = self.lock();
-        match record.get(name) {
+        match record.get(&name) {
             Some(before) if *before != found => Err(FolderError::Unusable {
-                path: self.path.join(name),
+                path: self.path.join(&name[self.prefix.len()..]),
                 problem: "it changed while it was in use".into(),
             }),
             Some(_) => Ok(()),
             None => {
-                record.insert(name.to_owned(), found);
+                record.insert(name, found);
                 Ok(())
             }
         }
@@ -289,6 +303,21 @@ mod tests {
             again.look(name).unwrap();
         }
         assert_eq!(again.record(), record);
+    }
+
+    #[test]
+    fn a_folder_inside_shares_the_record() {
+        let place = tempfile::tempdir().unwrap();
+        fs_err::create_dir(place.path().join("0_Transformer")).unwrap();
+        fs_err::write(place.path().join("0_Transformer/config.json"), "{}").unwrap();
+        let home = ModelFolder::from(place.path());
+        let inner = home.inner("0_Transformer").unwrap();
+        assert!(inner.read("config.json", 9).unwrap().is_some());
+        assert!(!home.inner("").unwrap().has("config.json").unwrap());
+        let record = home.record();
+        let names: Vec<&str> = record.keys().map(String::as_str).collect();
+        assert_eq!(names, ["0_Transformer/config.json", "config.json"]);
+        assert!(home.inner("../elsewhere").is_err());
     }
 
     #[test]
