@@ -9,6 +9,7 @@ use sli_spec::{Config, HEAD, Instead, ModelSpec, SpecError};
 
 use crate::adapter;
 use crate::error::{AGAIN, EngineError};
+use crate::sentence_folder::model_folder;
 use crate::stages::WeightClock;
 use crate::tied::{HeadOrigin, settle_head};
 
@@ -16,6 +17,8 @@ use crate::tied::{HeadOrigin, settle_head};
 pub struct Model {
     /// The folder with `config.json` and the tokenizer, and what was read of it.
     pub folder: ModelFolder,
+    /// The folder that the user named: [`Self::folder`], or that of the sentence-transformers model it is a part of.
+    pub home: ModelFolder,
     /// The description.
     pub spec: ModelSpec,
     /// The checkpoint.
@@ -55,11 +58,13 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 impl Model {
     /// Opens the model in a folder, or the one whose single weights file this is.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
-        let folder = ModelFolder::new(folder_of(path));
+        let (home, folder) = model_folder(path)?;
         let built = describe_folder(&folder, options)?;
         refuse_packed(&folder, options)?;
-        let (checkpoint, naming) = open_named(path, &built, options)?;
-        Self::bind_with(folder, built, checkpoint, naming, options)
+        let weights = if path.is_file() { path } else { folder.path() };
+        let (checkpoint, naming) = open_named(weights, &built, options)?;
+        let model = Self::bind_with(folder, built, checkpoint, naming, options)?;
+        Ok(Self { home, ..model })
     }
 
     /// Binds a description to a checkpoint that is open already.
@@ -78,13 +83,15 @@ impl Model {
         naming: Option<Naming>,
         options: &OpenOptions,
     ) -> Result<Self, EngineError> {
+        let folder = folder.into();
         let head = settle_head(&mut built, &checkpoint)?;
         let binding = Binding::new(Arc::clone(&checkpoint), &built.spec, &options.allow_unused)?;
         let mut spec = built.spec;
         let missing_head = missing_head(&spec, &binding);
         drop_absent_parts(&mut spec, &binding);
         Ok(Self {
-            folder: folder.into(),
+            home: folder.clone(),
+            folder,
             spec,
             checkpoint,
             binding,
@@ -147,20 +154,6 @@ pub fn open_named(
     let (spec, untied) = (&built.spec, built.untied.as_deref());
     let naming = naming::settle(&mut checkpoint, spec, untied, &options.allow_unused)?;
     Ok((Arc::new(checkpoint), naming))
-}
-
-/// The folder of a model that is named by its folder or by its single weights file.
-pub fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if path.is_file() => {
-            if parent.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                parent.to_path_buf()
-            }
-        }
-        _ => path.to_path_buf(),
-    }
 }
 
 /// Describes the model whose `config.json` is in this folder.
@@ -243,7 +236,10 @@ fn describe_params(
 }
 
 /// The text of a `config.json` or `params.json`, `None` if there is none.
-fn read_description(folder: &ModelFolder, name: &str) -> Result<Option<String>, EngineError> {
+pub(crate) fn read_description(
+    folder: &ModelFolder,
+    name: &str,
+) -> Result<Option<String>, EngineError> {
     let Some(bytes) = folder.read(name, CONFIG_LIMIT)? else {
         return Ok(None);
     };

@@ -15,7 +15,7 @@ use crate::expansion;
 use crate::journal::OutputFolder;
 use crate::model::Model;
 use crate::plan::needs_logits;
-use crate::pooling::{Mode, Recipe, recipe};
+use crate::pooling::{Embedder, columns, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
@@ -30,7 +30,7 @@ pub(crate) struct Observation<'a> {
     logits: Option<TensorFile>,
     scores: Option<ScoresSink>,
     top_k: Option<(usize, TopKSink)>,
-    embedding: Option<(Recipe, EmbeddingSink)>,
+    embedding: Option<(Embedder, EmbeddingSink)>,
     router: Option<RouterSink>,
     profile: Option<Profile>,
     wants_logits: bool,
@@ -117,13 +117,13 @@ impl<'a> Observation<'a> {
                     observation.top_k = Some((k, TopKSink::open(folder, k)?));
                 }
                 Take::Embedding(asked) => {
-                    let recipe = recipe(&model.folder, spec, *asked)?;
-                    let length = match (&output.head.pooler, recipe.mode) {
-                        (Some(pooler), Mode::Pooler) => pooler.dense.out_features,
-                        _ => (output.head.output.as_ref())
-                            .map_or(output.hidden_size, |linear| linear.out_features),
-                    };
-                    observation.embedding = Some((recipe, EmbeddingSink::open(folder, length)?));
+                    let recipe = recipe(model, *asked)?;
+                    let pooler = output.head.pooler.as_ref();
+                    let pooler = pooler.map(|pooler| pooler.dense.out_features);
+                    let length = recipe.width(columns(model), pooler);
+                    let skip = records.prompt_tokens();
+                    let embedder = Embedder::load(recipe, settings.compute, skip)?;
+                    observation.embedding = Some((embedder, EmbeddingSink::open(folder, length)?));
                 }
                 Take::Router => {
                     let layers = routed_layers(output);
@@ -269,24 +269,10 @@ impl<'a> Observation<'a> {
         batch: &Batch,
         x: &Mat,
     ) -> Result<(), EngineError> {
-        let Some((recipe, sink)) = &self.embedding else {
-            return Ok(());
-        };
-        let mut copy = Mat::default();
-        for record in &batch.records {
-            let rows = expansion::rows(x, &batch.path(record), &mut copy);
-            let vector = match pooler {
-                Some(pooler) if recipe.mode == Mode::Pooler && rows.rows() > 0 => {
-                    let mut pooled = Mat::new(1, pooler.dense.out_features);
-                    let first = rows.rows_range(0..1);
-                    layer.dense(&pooler.dense, pooler.activation, first, pooled.view_mut())?;
-                    Some(recipe.finish(pooled.row(0).to_vec()))
-                }
-                _ => recipe.pool(rows),
-            };
-            sink.push(record.name(), vector.as_deref())?;
+        match &self.embedding {
+            Some((embedder, sink)) => embedder.embed(layer, pooler, batch, x, sink),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Hands on what was computed from the logits, record by record.

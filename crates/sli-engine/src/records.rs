@@ -69,6 +69,12 @@ struct Header {
     tokens: u64,
     longest: u64,
     longest_shared: u64,
+    /// Records that are shorter than their texts.
+    #[serde(default)]
+    cut: u64,
+    /// Tokens at the beginning of every record that are a prompt which is not pooled.
+    #[serde(default)]
+    prompt_tokens: u64,
     /// Length in bytes and blake3 of each of [`FILES`].
     files: [(u64, String); 4],
 }
@@ -84,6 +90,8 @@ pub struct RecordSpoolWriter {
     skipped: u64,
     tokens: u64,
     longest: u64,
+    cut: u64,
+    prompt_tokens: u64,
     beginnings: Beginnings,
     ids: SeenIds,
 }
@@ -110,6 +118,8 @@ impl RecordSpoolWriter {
             skipped: 0,
             tokens: 0,
             longest: 0,
+            cut: 0,
+            prompt_tokens: 0,
             beginnings: Beginnings::default(),
             ids: SeenIds::default(),
         })
@@ -172,6 +182,16 @@ impl RecordSpoolWriter {
         Ok(())
     }
 
+    /// Notes that the record just appended is shorter than its text.
+    pub fn count_cut(&mut self) {
+        self.cut += 1;
+    }
+
+    /// Says that every record begins with so many tokens that are a prompt which is not pooled.
+    pub fn set_prompt_tokens(&mut self, tokens: usize) {
+        self.prompt_tokens = tokens as u64;
+    }
+
     /// Bytes that the search for repeated ids and common beginnings holds in memory; ids that are their
     /// record's number are free.
     pub fn bytes_in_memory(&self) -> usize {
@@ -193,6 +213,8 @@ impl RecordSpoolWriter {
             tokens: self.tokens,
             longest: self.longest,
             longest_shared: self.beginnings.longest as u64,
+            cut: self.cut,
+            prompt_tokens: self.prompt_tokens,
             files: [tokens?, types?, ids?, index?],
         };
         // The memory of the ids is free before the index is read.
@@ -302,6 +324,16 @@ impl RecordSpool {
     /// Tokens of all records.
     pub fn total_tokens(&self) -> u64 {
         self.0.header.tokens
+    }
+
+    /// Records that are shorter than their texts.
+    pub fn cut(&self) -> u64 {
+        self.0.header.cut
+    }
+
+    /// Tokens at the beginning of every record that are a prompt which is not pooled.
+    pub fn prompt_tokens(&self) -> usize {
+        self.0.header.prompt_tokens as usize
     }
 
     /// Tokens of the longest record.

@@ -26,6 +26,8 @@ pub struct Summary {
     pub skipped: u64,
     /// Tokens.
     pub tokens: u64,
+    /// Records that are shorter than their texts, because of a limit of the model or of `--max-length`.
+    pub records_cut: u64,
     /// Wall time of this process's part, seconds.
     pub seconds: f64,
     /// The weight files, in the order of their tensors' numbers.
@@ -107,6 +109,7 @@ impl Summary {
             records: records.len(),
             skipped: records.skipped(),
             tokens: records.total_tokens(),
+            records_cut: records.cut(),
             seconds,
             weight_files: (model.checkpoint.files().iter())
                 .map(|file| file.name.clone())

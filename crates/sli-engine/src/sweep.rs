@@ -61,7 +61,7 @@ pub fn run(
     let schedule = Schedule::new(model, &phases);
     let observation = Observation::open(model, records, settings, &folder)?;
     // All that decides results has been read.
-    folder.add_files(&model.folder.record());
+    folder.add_files(&model.home.record());
     let context = Context {
         model,
         records,

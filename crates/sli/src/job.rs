@@ -8,7 +8,7 @@ use sli_checkpoint::Choice;
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
 use sli_engine::{
-    EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, left_out,
+    EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, TextRules, left_out,
     program_bytes,
 };
 use sli_kernels::Compute;
@@ -38,6 +38,8 @@ pub struct Job {
     pub max_length: Option<usize>,
     /// What of a record becomes its tokens.
     pub selection: Selection,
+    /// What happens to texts before they are tokens.
+    pub texts: TextRules,
     allow_long: bool,
     /// What the tokenizer and the records at hand may hold.
     allowance: Allowance,
@@ -77,6 +79,10 @@ impl Job {
             terminal::warn(describe_choice(choice));
         }
         let takes = takes::choose(&arguments.takes, &model, |text| terminal::warn(text))?;
+        let texts = text_rules(arguments, &model, &takes)?;
+        for note in &texts.notes {
+            terminal::warn(note);
+        }
         let threads = threads(arguments.threads);
         let precision = precision::choose(arguments.compute, begun, &model, threads);
         let settings = Settings {
@@ -106,6 +112,7 @@ impl Job {
             settings,
             precision,
             max_length: arguments.max_length,
+            texts,
             allow_long: arguments.allow_long,
             selection,
         })
@@ -120,6 +127,7 @@ impl Job {
             skip_empty: self.selection.null_is_empty,
             tokenizer_folder: self.model.folder.clone(),
             rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
+            texts: &self.texts,
             pool: &pool,
             allowance: self.allowance.clone(),
         };
@@ -133,26 +141,18 @@ impl Job {
         let counts = prepared.map_err(|error| self.with_room_for_the_rest(error))?;
         drop(spinner);
         writer.set_skipped(counts.skipped);
-        let records = writer.finish()?;
-        self.warn_of_uncut_sentences(records.longest());
-        Ok(records)
+        Ok(writer.finish()?)
     }
 
-    /// Says so where sentence-transformers would make an embedding of less than the whole record.
-    fn warn_of_uncut_sentences(&self, longest: usize) {
-        let as_written = self
-            .settings
-            .takes
-            .iter()
-            .any(|take| matches!(take, Take::Embedding(None)));
-        if as_written
-            && let Some(length) = sli_engine::sentence_length(&self.model.folder)
-            && longest > length
-        {
-            terminal::warn(format_args!(
-                "a record has {longest} tokens; sentence-transformers cuts to {length}, as --max-length {length} does"
-            ));
-        }
+    /// Where the cut records were cut, and who says so.
+    pub fn cut_at(&self) -> Option<String> {
+        let (length, from) = match (self.max_length, self.texts.limit) {
+            (Some(length), _) => (length, "--max-length"),
+            (None, Some(length)) => (length, self.texts.limit_from.as_str()),
+            (None, None) => return None,
+        };
+        let tokens = if length == 1 { "token" } else { "tokens" };
+        Some(format!("{length} {tokens} ({from})"))
     }
 
     /// The smallest budget with which the dataset became tokens, bytes; 0 if any would do.
@@ -253,6 +253,26 @@ pub(crate) fn say_names(model: &Model, allowed: &[String]) {
 /// That a pattern of `--allow-unused` does nothing.
 pub(crate) fn idle(pattern: &str) -> String {
     format!("--allow-unused '{pattern}' leaves nothing out: no tensor of that name is without use")
+}
+
+/// What happens to the texts of a run: as sentence-transformers has it where the run takes the embeddings that it
+/// gives, nothing where it does not. A length that the user gives wins, and so does the wish to run long records.
+fn text_rules(arguments: &JobArgs, model: &Model, takes: &[Take]) -> Result<TextRules, Error> {
+    let prompt = arguments.prompt.as_deref();
+    if !takes.contains(&Take::Embedding(None)) {
+        return match prompt {
+            None => Ok(TextRules::default()),
+            Some(_) => Err(Error::Usage {
+                problem: "--prompt is for the embeddings of a model's own files".into(),
+                hint: "add `--take embedding`, or write the prompt into the texts".into(),
+            }),
+        };
+    }
+    let mut rules = sli_engine::text_rules(model, prompt)?;
+    if arguments.allow_long || arguments.max_length.is_some() {
+        rules.limit = None;
+    }
+    Ok(rules)
 }
 
 /// The threads that were asked for, or all there are.

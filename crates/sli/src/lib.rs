@@ -19,6 +19,7 @@ pub mod precision;
 pub mod prepare;
 mod progress;
 mod run_key;
+mod sentences;
 pub mod system_memory;
 pub mod takes;
 pub mod terminal;

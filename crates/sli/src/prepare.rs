@@ -9,6 +9,7 @@ use std::path::Path;
 
 use rayon::ThreadPool;
 use sli_checkpoint::ModelFolder;
+use sli_engine::TextRules;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
@@ -16,6 +17,7 @@ use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
 use crate::error::Error;
 use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord, Selection};
 use crate::memory::Allowance;
+use crate::sentences;
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
@@ -80,6 +82,10 @@ pub struct Counts {
     pub empty: u64,
     /// Records that were left out, as nothing is in them.
     pub skipped: u64,
+    /// Records that are shorter than their texts.
+    pub cut: u64,
+    /// Records given as tokens that are longer than the texts of the model.
+    pub long: u64,
 }
 
 /// Turns the records of a file into tokens.
@@ -94,6 +100,8 @@ pub struct Preparer<'a> {
     pub tokenizer_folder: ModelFolder,
     /// What records must fulfil.
     pub rules: Rules,
+    /// What happens to texts before.
+    pub texts: &'a TextRules,
     /// Where the tokenizer runs.
     pub pool: &'a ThreadPool,
     /// What the tokenizer and the records at hand may hold.
@@ -136,17 +144,28 @@ impl Preparer<'_> {
             {
                 warn(MARKED);
             }
+            sentences::prepare(self.texts, &mut batch)?;
             if bytes > 0 && tokenizer.is_none() {
-                tokenizer = Some(Tokenizer::load(
+                let loaded = sentences::load_tokenizer(
                     &self.tokenizer_folder,
                     self.rules.max_length,
+                    self.texts,
                     self.allowance.clone(),
-                )?);
+                )?;
+                spool.set_prompt_tokens(sentences::prompt_tokens(self.texts, &loaded)?);
+                tokenizer = Some(loaded);
             }
             let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)
                 .map_err(|error| of_longest(error, &batch))?;
             for (raw, encoded) in batch.drain(..).zip(encoded) {
                 let place = raw.place.clone();
+                let longer = |limit: Option<usize>| limit.is_some_and(|n| encoded.ids.len() > n);
+                if matches!(raw.content, Content::Messages(_)) {
+                    sentences::check_rendered(self.texts, &raw, encoded.ids.len())?;
+                }
+                let cut = encoded.cut || longer(self.rules.max_length);
+                counts.cut += u64::from(cut);
+                counts.long += u64::from(!cut && longer(self.texts.limit));
                 let record = self.rules.prepare(raw, encoded, tokenizer.as_ref())?;
                 counts.records += 1;
                 counts.tokens += record.tokens.len() as u64;
@@ -162,6 +181,9 @@ impl Preparer<'_> {
                 spool
                     .push(&record)
                     .map_err(|error| self.placed(error, &record.id, &place))?;
+                if cut {
+                    spool.count_cut();
+                }
             }
         }
         if counts.records == 0 {
@@ -187,6 +209,16 @@ impl Preparer<'_> {
         sli_kernels::return_free_memory();
         if counts.empty > NAMED_WARNINGS {
             warn(&format!("{} records have no tokens in all", counts.empty));
+        }
+        if let Some(limit) = self
+            .texts
+            .limit
+            .filter(|_| counts.long > 0 && self.rules.max_length.is_none())
+        {
+            let (long, from) = (counts.long, &self.texts.limit_from);
+            warn(&format!(
+                "records given as tokens are longer than {limit} tokens ({from}) ({long} in all): only texts are cut"
+            ));
         }
         Ok(counts)
     }

@@ -10,7 +10,7 @@ use blake3::Hasher;
 use sli_checkpoint::FileIdentity;
 use sli_engine::journal::RunKey;
 use sli_engine::take::Take;
-use sli_engine::{EngineError, Model, Settings};
+use sli_engine::{EngineError, Model, Settings, TextRules};
 use sli_kernels::{Compute, Isa};
 
 use crate::error::Error;
@@ -27,6 +27,7 @@ pub fn run_key(
     selection: Selection,
     settings: &Settings,
     max_length: Option<usize>,
+    texts: &TextRules,
     earlier: Option<&RunKey>,
 ) -> Result<RunKey, Error> {
     let mut key = RunKey::new();
@@ -46,9 +47,9 @@ pub fn run_key(
         key.set("tensor names", naming);
     }
     for file in earlier.into_iter().flat_map(RunKey::files) {
-        model.folder.look(file).map_err(EngineError::from)?;
+        model.home.look(file).map_err(EngineError::from)?;
     }
-    key.add_files(&model.folder.record());
+    key.add_files(&model.home.record());
     if let Some(content) = selection.content {
         key.set("use", content.key());
     }
@@ -73,6 +74,12 @@ pub fn run_key(
     }
     if let Some(length) = max_length {
         key.set("max length", length);
+    }
+    if let Some(length) = texts.limit {
+        key.set("longest text", length);
+    }
+    if let Some(prompt) = &texts.prompt {
+        key.set("prompt", &prompt.text);
     }
     Ok(key)
 }

@@ -18,7 +18,7 @@ use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
 use crate::exec::step::{chosen_keys, stashes};
 use crate::model::Model;
-use crate::pooling::recipe;
+use crate::pooling::{columns, recipe};
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::take::Take;
@@ -146,10 +146,21 @@ pub fn check(model: &Model, records: &RecordSpool, settings: &Settings) -> Resul
 fn check_recipes(model: &Model, settings: &Settings) -> Result<(), EngineError> {
     for take in &settings.takes {
         if let Take::Embedding(asked) = take {
-            recipe(&model.folder, &model.spec, *asked)?;
+            recipe(model, *asked)?;
         }
     }
     Ok(())
+}
+
+/// What the modules behind the transformer hold, bytes.
+fn recipe_bytes(model: &Model, settings: &Settings) -> Result<u64, EngineError> {
+    let bytes = settings.takes.iter().map(|take| match take {
+        Take::Embedding(asked) => {
+            Ok(recipe(model, *asked)?.bytes(columns(model), settings.compute))
+        }
+        _ => Ok(0),
+    });
+    bytes.sum()
 }
 
 /// What the program itself holds with this model open, bytes.
@@ -237,6 +248,7 @@ impl<'a> Planner<'a> {
         let fixed = program_bytes(model)
             + records.bytes_in_memory() as u64
             + memory::take_bytes(&model.spec, &settings.takes)
+            + recipe_bytes(model, settings)?
             + memory::table_bytes(&settings.takes, longest);
         let mut row = memory::row_bytes(&model.spec, &settings.takes);
         if sharing.is_ok() {

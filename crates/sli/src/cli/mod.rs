@@ -247,7 +247,9 @@ pub struct JobArgs {
     /// logits                   logits of every token
     /// topk:K                   the K most probable next tokens
     /// embedding[:mean|cls|last|pooler]
-    ///                          one vector a record
+    ///                          one vector a record, as sentence-transformers' encode() makes it
+    ///                          of the model's folder; a named pooling is the transformer's part
+    ///                          alone, without the modules of the folder, never normalised
     /// router                   the experts of every token
     #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
     pub takes: Vec<Take>,
@@ -270,12 +272,17 @@ pub struct JobArgs {
     /// their numbers
     #[arg(long)]
     pub skip_empty: bool,
-    /// Cut longer records to this many tokens
+    /// Cut longer records to this many tokens; by default `--take embedding` cuts texts where the model's own
+    /// files say
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub max_length: Option<usize>,
-    /// Run records that are longer than the model was trained for
+    /// Run records that are longer than the model was trained for, or than its files cut texts
     #[arg(long)]
     pub allow_long: bool,
+    /// Prompt that `--take embedding` puts in front of every text, by its name in
+    /// config_sentence_transformers.json; '' is none [default: the one that the file names, if any]
+    #[arg(long, value_name = "NAME")]
+    pub prompt: Option<String>,
     /// Element type of stored hidden states
     #[arg(long, value_enum, default_value_t = HiddenDtypeArg::F32)]
     pub hidden_dtype: HiddenDtypeArg,

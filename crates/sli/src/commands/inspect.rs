@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport, ModelFolder};
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
 use sli_engine::bytes::human;
 use sli_engine::{
-    EngineError, OpenOptions, describe_folder, folder_of, left_out, open_named, settle_head,
+    EngineError, OpenOptions, describe_folder, left_out, model_folder, open_named, settle_head,
 };
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
@@ -84,8 +84,10 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         allow_unread: arguments.allow_unread.clone(),
         allow_unused: arguments.allow_unused.clone(),
     };
-    let mut built = describe_folder(&ModelFolder::new(folder_of(path)), &options)?;
-    let (checkpoint, naming) = match open_named(path, &built, &options) {
+    let (_, folder) = model_folder(path)?;
+    let mut built = describe_folder(&folder, &options)?;
+    let weights = if path.is_file() { path } else { folder.path() };
+    let (checkpoint, naming) = match open_named(weights, &built, &options) {
         Ok(opened) => opened,
         Err(error @ CheckpointError::NoWeights { .. }) => {
             terminal::warn(format!("{error}; only the configuration is shown"));

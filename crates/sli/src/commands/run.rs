@@ -36,6 +36,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         job.selection,
         &job.settings,
         job.max_length,
+        &job.texts,
         earlier.as_ref(),
     )?;
     let existed = arguments.out.exists();
@@ -103,7 +104,7 @@ fn records(job: &Job, folder: &mut OutputFolder) -> Result<RecordSpool, Error> {
     }
     let records = job.spool(&path)?;
     // From here on a kill does not cost the tokenisation again.
-    folder.add_files(&job.model.folder.record());
+    folder.add_files(&job.model.home.record());
     folder.checkpoint()?;
     Ok(records)
 }
@@ -150,6 +151,20 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         terminal::say(&format!(
             "{} {skipped} records that are null or empty",
             terminal::bold("skipped ")
+        ));
+    }
+    if summary.records_cut > 0
+        && let Some(place) = job.cut_at()
+    {
+        terminal::say(&format!(
+            "{} {} {} to {place}",
+            terminal::bold("cut     "),
+            count(summary.records_cut),
+            if summary.records_cut == 1 {
+                "record"
+            } else {
+                "records"
+            },
         ));
     }
     let passes = match summary.plan.super_batches {

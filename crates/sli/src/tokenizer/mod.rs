@@ -9,6 +9,7 @@ mod chat;
 mod chat_worker;
 mod error;
 mod load;
+mod lower_case;
 mod pieces;
 mod python_json;
 mod settings;
@@ -74,6 +75,8 @@ pub struct Encoded {
     pub ids: Vec<u32>,
     /// Token types, where one is not 0.
     pub types: Option<Vec<u32>>,
+    /// The text has more.
+    pub cut: bool,
 }
 
 /// Memory that the tokenizer of a model folder takes, bytes at most; `None` if it has none that can be read.
@@ -145,6 +148,37 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
+    /// Has texts become lower case before anything else happens to them, unless the normalizer does that.
+    pub fn lower_case(&mut self) -> Result<(), TokenizerError> {
+        lower_case::prepend(&mut self.backend).map_err(|error| TokenizerError::Failed {
+            problem: error.to_string(),
+        })
+    }
+
+    /// Has texts cut at their beginning, or at their end.
+    pub fn cut_at_beginning(&mut self, left: bool) -> Result<(), TokenizerError> {
+        self.settings.truncate_left = left;
+        self.truncate().map_err(|error| TokenizerError::Failed {
+            problem: error.to_string(),
+        })
+    }
+
+    /// Special tokens that every text gets.
+    pub fn special_tokens(&self) -> usize {
+        self.added
+    }
+
+    /// Tokens of a prompt that stands in front of texts: without the special token that ends it.
+    pub fn prompt_tokens(&self, prompt: &str) -> Result<usize, TokenizerError> {
+        let encoded = self.encode_texts(vec![prompt])?;
+        let ids = encoded.first().map_or(&[][..], |encoded| &encoded.ids);
+        let special = |id: &u32| {
+            let added = self.backend.get_added_tokens_decoder();
+            added.get(id).is_some_and(|token| token.special)
+        };
+        Ok(ids.len() - usize::from(ids.last().is_some_and(special)))
+    }
+
     /// Has the library cut texts to `max_length`, which keeps their special tokens.
     fn truncate(&mut self) -> Result<(), ::tokenizers::Error> {
         let truncation = self
@@ -156,7 +190,8 @@ impl Tokenizer {
                 } else {
                     TruncationDirection::Right
                 },
-                max_length,
+                // The library stops as soon as it has enough; only one more tells that there is more.
+                max_length: max_length + usize::from(self.added == 0),
                 strategy: TruncationStrategy::LongestFirst,
                 stride: 0,
             });
@@ -291,6 +326,7 @@ impl Tokenizer {
         let room =
             limit.map(|length| length.saturating_sub(frame.before.len() + frame.after.len()));
         let mut ids = Vec::new();
+        let mut cut = false;
         let mut rest = &pieces[..];
         while !rest.is_empty() {
             let mut cost = 0;
@@ -305,16 +341,19 @@ impl Tokenizer {
             }
             // What comes later would be cut off.
             if !self.settings.truncate_left && room.is_some_and(|room| ids.len() >= room) {
+                cut = !rest.is_empty();
                 break;
             }
         }
         if let Some(room) = room.filter(|&room| room < ids.len()) {
+            cut = true;
             if self.settings.truncate_left {
                 ids.drain(..ids.len() - room);
             }
             ids.truncate(room);
         }
-        Ok(self.short(frame.around(ids)))
+        let framed = frame.around(ids);
+        Ok(self.short(Encoded { cut, ..framed }))
     }
 
     fn finish(&self, encoding: &Encoding) -> Encoded {
@@ -323,16 +362,27 @@ impl Tokenizer {
         self.short(Encoded {
             ids: encoding.get_ids().to_vec(),
             types,
+            cut: !encoding.get_overflowing().is_empty(),
         })
     }
 
-    /// Cut to a limit below the number of special tokens, which the library does not know.
+    /// Cut to a limit below the number of special tokens, which the library does not know, or where there are
+    /// none.
     fn short(&self, mut encoded: Encoded) -> Encoded {
-        if let Some(limit) = self.max_length.filter(|&limit| limit < self.added) {
-            encoded.ids.truncate(limit);
-            if let Some(types) = &mut encoded.types {
-                types.truncate(limit);
-            }
+        let own = |&limit: &usize| limit < self.added || self.added == 0;
+        if let Some(limit) = self.max_length.filter(own)
+            && let Some(more) = encoded
+                .ids
+                .len()
+                .checked_sub(limit)
+                .filter(|&more| more > 0)
+        {
+            let left = self.settings.truncate_left && self.added == 0;
+            let kept = if left { more.. } else { 0.. };
+            let keep = |values: &[u32]| values[kept.clone()][..limit].to_vec();
+            encoded.cut = true;
+            encoded.types = encoded.types.map(|types| keep(&types));
+            encoded.ids = keep(&encoded.ids);
             encoded.types = encoded
                 .types
                 .filter(|types| types.iter().any(|&kind| kind != 0));
@@ -385,7 +435,11 @@ impl Frame {
             .clone()
             .any(|kind| kind != 0)
             .then(|| types.by_ref().collect());
-        Encoded { ids: all, types }
+        Encoded {
+            ids: all,
+            types,
+            cut: false,
+        }
     }
 }
 

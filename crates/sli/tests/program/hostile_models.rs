@@ -407,13 +407,13 @@ fn a_pooling_that_is_not_known_is_3_until_one_is_chosen() {
     place.write("in.jsonl", "{\"input_ids\": [3, 4]}\n");
     let modules = json!([
         {"type": "sentence_transformers.models.Transformer", "path": ""},
-        {"type": "sentence_transformers.models.Dense", "path": "2_Dense"},
+        {"type": "sentence_transformers.models.LSTM", "path": "2_LSTM"},
         {"type": "sentence_transformers.models.Normalize", "path": "3_Normalize"},
     ]);
     place.write("model/modules.json", modules.to_string());
     let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
     let run = |take| place.sli(&[&run[..], &["--take", take]].concat());
-    run("embedding").failure(3, &["modules.json", "`Dense`", "--take embedding:mean"]);
+    run("embedding").failure(3, &["modules.json", "`LSTM`", "--take embedding:mean"]);
     assert!(!place.path("out").exists());
     let plan = [
         "plan",
@@ -427,43 +427,4 @@ fn a_pooling_that_is_not_known_is_3_until_one_is_chosen() {
     run("embedding:mean").success();
     place.write("model/modules.json", "{}");
     place.sli(&plan).failure(3, &["modules.json", "not a list"]);
-}
-
-#[test]
-fn texts_that_sentence_transformers_changes_first_are_3_until_a_pooling_is_chosen() {
-    let place = Place::with_llama();
-    place.write("in.jsonl", "{\"input_ids\": [3, 4]}\n");
-    let modules = json!([
-        {"type": "sentence_transformers.models.Transformer", "path": ""},
-        {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
-    ]);
-    place.write("model/modules.json", modules.to_string());
-    fs_err::create_dir(place.path("model/1_Pooling")).unwrap();
-    place.write(
-        "model/1_Pooling/config.json",
-        r#"{"pooling_mode_mean_tokens": true}"#,
-    );
-    let run = ["plan", "model", "--input", "in.jsonl"];
-    let run = |take| place.sli(&[&run[..], &["--take", take]].concat());
-    let file = "model/config_sentence_transformers.json";
-    let prompts = |name| {
-        let prompts = json!({"query": "query: ", "none": ""});
-        json!({"prompts": prompts, "default_prompt_name": name}).to_string()
-    };
-    for name in [json!(null), json!("none")] {
-        place.write(file, prompts(name));
-        run("embedding").success();
-    }
-    place.write(file, prompts(json!("query")));
-    run("embedding").failure(3, &[file, "\"query: \"", "--take embedding:mean"]);
-    run("embedding:mean").success();
-    fs_err::remove_file(place.path(file)).unwrap();
-    let file = "model/sentence_roberta_config.json";
-    place.write(file, r#"{"max_seq_length": 1, "do_lower_case": true}"#);
-    run("embedding").failure(3, &[file, "do_lower_case", "--take embedding:mean"]);
-    place.write("model/tokenizer_config.json", r#"{"do_lower_case": true}"#);
-    let cut =
-        "warning: a record has 2 tokens; sentence-transformers cuts to 1, as --max-length 1 does";
-    assert!(run("embedding").success().stderr.contains(cut));
-    assert!(!run("embedding:mean").success().stderr.contains(cut));
 }

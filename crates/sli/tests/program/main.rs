@@ -31,6 +31,7 @@ mod precision;
 mod random;
 mod real_models;
 mod selection;
+mod sentences;
 mod sharing;
 mod sizes;
 mod tokenizers;

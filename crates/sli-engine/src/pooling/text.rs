@@ -1,0 +1,244 @@
+//! What sentence-transformers does to a text before the model sees it.
+
+use serde_json::{Map, Value};
+use sli_checkpoint::ModelFolder;
+use sli_spec::Config;
+
+use super::modules::recipe;
+use super::transformer::{self, Message, NO_LIMIT, TransformerSettings, limit};
+use crate::error::{AGAIN, EngineError};
+use crate::model::{Model, read_description};
+use crate::sentence_folder::{MODULES, SETTINGS, modules, read_object, unusable};
+
+/// The class of model that embeds texts.
+const EMBEDDER: &str = "SentenceTransformer";
+
+/// What happens to a text before it becomes tokens, and where its tokens are cut.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TextRules {
+    /// Longer texts are cut to this many tokens.
+    pub limit: Option<usize>,
+    /// Who says so, for people.
+    pub limit_from: String,
+    /// Texts become lower case.
+    pub lower_case: bool,
+    /// Texts are cut at their beginning, or not; `None`: as the tokenizer says.
+    pub truncate_left: Option<bool>,
+    /// What is put in front of every text.
+    pub prompt: Option<Prompt>,
+    /// Texts become messages of a user, which the chat template renders.
+    pub as_message: Option<Message>,
+    /// What the user should know of the folder.
+    pub notes: Vec<String>,
+}
+
+/// What is put in front of every text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// Its name in the files.
+    pub name: String,
+    /// The prompt.
+    pub text: String,
+    /// Its tokens are not pooled.
+    pub left_out: bool,
+}
+
+/// How the folder of a model is taken.
+pub(super) enum Kind {
+    /// Its modules are followed.
+    Modules,
+    /// It lists none.
+    Plain,
+    /// It lists those of another class, named here.
+    Other(String),
+}
+
+/// Whether the modules of a folder are those of a model that embeds texts.
+pub(super) fn kind(home: &ModelFolder) -> Result<Kind, EngineError> {
+    if modules(home)?.is_none() {
+        return Ok(Kind::Plain);
+    }
+    let settings = read_object(home, SETTINGS)?.unwrap_or_default();
+    match settings.get("model_type") {
+        None => Ok(Kind::Modules),
+        Some(Value::String(class)) if class == EMBEDDER => Ok(Kind::Modules),
+        Some(Value::String(class)) => Ok(Kind::Other(class.clone())),
+        Some(other) => {
+            let problem = format!("`model_type` is {other}, not a name");
+            Err(unusable(home.join(SETTINGS), problem, AGAIN))
+        }
+    }
+}
+
+/// What `--take embedding` does to the texts of this model; `prompt` is the name of the prompt that was asked for.
+pub fn text_rules(model: &Model, prompt: Option<&str>) -> Result<TextRules, EngineError> {
+    let home = &model.home;
+    let kind = kind(home)?;
+    let (settings, prompts) = match kind {
+        Kind::Modules => (
+            transformer::settings(&model.folder)?,
+            read_object(home, SETTINGS)?.unwrap_or_default(),
+        ),
+        Kind::Plain | Kind::Other(_) => (TransformerSettings::default(), Map::new()),
+    };
+    let mut rules = TextRules {
+        lower_case: settings.lower_case,
+        truncate_left: settings.truncate_left,
+        as_message: settings.as_message,
+        prompt: choose_prompt(home, &prompts, prompt)?,
+        ..TextRules::default()
+    };
+    let recipe = recipe(model, None)?;
+    if let Some(prompt) = &mut rules.prompt {
+        prompt.left_out = !recipe.include_prompt;
+    }
+    if matches!(kind, Kind::Plain) && has_chat_template(&model.folder)? {
+        let note = "texts are embedded as they are; sentence-transformers 6 would have the chat template render them";
+        rules
+            .notes
+            .push(format!("{note}: for that, give `messages`"));
+    }
+    if let Kind::Other(class) = kind {
+        rules.notes.push(format!(
+            "{} is of a {class}: its modules are not followed, as sentence-transformers does where it is asked for embeddings",
+            home.join(MODULES).display()
+        ));
+    }
+    (rules.limit, rules.limit_from) = length(model, &settings)?;
+    Ok(rules)
+}
+
+/// Whether the folder of a tokenizer has a chat template.
+fn has_chat_template(folder: &ModelFolder) -> Result<bool, EngineError> {
+    let settings = read_object(folder, "tokenizer_config.json")?.unwrap_or_default();
+    let inside = settings
+        .get("chat_template")
+        .is_some_and(|template| !template.is_null());
+    Ok(inside || folder.has("chat_template.jinja")?)
+}
+
+/// The prompt by the name that was asked for, or the one that the files put in front of every text.
+fn choose_prompt(
+    home: &ModelFolder,
+    settings: &Map<String, Value>,
+    asked: Option<&str>,
+) -> Result<Option<Prompt>, EngineError> {
+    let path = || home.join(SETTINGS);
+    let default = match settings.get("default_prompt_name") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => Some(name.as_str()),
+        Some(other) => {
+            let problem = format!("`default_prompt_name` is {other}, not a name");
+            return Err(unusable(path(), problem, AGAIN));
+        }
+    };
+    // An empty name is no prompt.
+    let Some(name) = asked.or(default).filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let known = settings.get("prompts").and_then(Value::as_object);
+    let text = match known.and_then(|known| known.get(name)) {
+        Some(Value::String(text)) => text.as_str(),
+        // The class has these two, empty.
+        None | Some(Value::Null) if matches!(name, "query" | "document") => "",
+        Some(other) => {
+            let problem = format!("the prompt `{name}` is {other}, not a text");
+            return Err(unusable(path(), problem, AGAIN));
+        }
+        None => {
+            let names = known.into_iter().flat_map(Map::keys);
+            let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+            let problem = match &names[..] {
+                [] => format!("there is no prompt `{name}`: the model has none"),
+                _ => format!(
+                    "there is no prompt `{name}`; there are {}",
+                    names.join(", ")
+                ),
+            };
+            let hint = "give --prompt one of its names, or --prompt '' for none";
+            return Err(unusable(path(), problem, hint));
+        }
+    };
+    Ok((!text.is_empty()).then(|| Prompt {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        left_out: false,
+    }))
+}
+
+/// To how many tokens a text is cut, and who says so.
+fn length(
+    model: &Model,
+    settings: &TransformerSettings,
+) -> Result<(Option<usize>, String), EngineError> {
+    let (tokens, from) = match (&settings.length, &settings.path) {
+        (Some(length), Some(path)) => {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            (length.tokens, format!("`{}` of {file}", length.key))
+        }
+        _ => {
+            let positions = "`max_position_embeddings` of config.json".to_owned();
+            let positions = positions_of(model)?.map(|tokens| (tokens, positions));
+            let least = tokenizer_length(model)?.into_iter().chain(positions);
+            let least = least.min_by_key(|(tokens, _)| *tokens);
+            least.unwrap_or((NO_LIMIT, String::new()))
+        }
+    };
+    Ok((Some(tokens).filter(|&tokens| tokens != NO_LIMIT), from))
+}
+
+/// The length that the tokenizer's settings say, and which key of them.
+fn tokenizer_length(model: &Model) -> Result<Option<(usize, String)>, EngineError> {
+    const FILE: &str = "tokenizer_config.json";
+    let path = model.folder.join(FILE);
+    let settings = read_object(&model.folder, FILE)?.unwrap_or_default();
+    let keys = ["model_max_length", "max_len"].into_iter();
+    let named = keys.filter_map(|key| settings.get(key).map(|value| (key, value)));
+    match named.take(1).find(|(_, value)| !value.is_null()) {
+        None => Ok(None),
+        Some((key, value)) => match limit(value) {
+            Some(tokens) => Ok(Some((tokens, format!("`{key}` of tokenizer_config.json")))),
+            None => {
+                let problem = format!("`{key}` is {value}, not a number of tokens");
+                Err(unusable(path, problem, AGAIN))
+            }
+        },
+    }
+}
+
+/// `max_position_embeddings` of the configuration, or of its class.
+fn positions_of(model: &Model) -> Result<Option<usize>, EngineError> {
+    let Some(config) = config(model)? else {
+        return Ok(None);
+    };
+    let value = config
+        .value("max_position_embeddings")
+        .and_then(Value::as_u64);
+    Ok(value
+        .and_then(|value| usize::try_from(value).ok())
+        .filter(|&value| value > 0))
+}
+
+/// Whether the configuration is that of a model that writes on, from left to right.
+pub(super) fn is_causal(model: &Model) -> Result<bool, EngineError> {
+    let Some(config) = config(model)? else {
+        return Ok(false);
+    };
+    let named = config
+        .value("architectures")
+        .and_then(|names| names.get(0)?.as_str());
+    let causal =
+        !config.mentions("is_causal") || config.value("is_causal").is_some_and(transformer::truthy);
+    Ok(causal && named.is_some_and(|name| name.ends_with("ForCausalLM")))
+}
+
+fn config(model: &Model) -> Result<Option<Config>, EngineError> {
+    let Some(text) = read_description(&model.folder, "config.json")? else {
+        return Ok(None);
+    };
+    let wrong = |source| EngineError::Config {
+        path: model.folder.join("config.json"),
+        source,
+    };
+    Config::parse(&text).map(Some).map_err(wrong)
+}

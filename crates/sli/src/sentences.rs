@@ -1,0 +1,135 @@
+//! Texts as sentence-transformers takes them, for `--take embedding`: a prompt in front, lower case, the length at
+//! which they are cut.
+
+use serde_json::json;
+use sli_checkpoint::ModelFolder;
+use sli_engine::{Message, TextRules};
+
+use crate::error::Error;
+use crate::input::{Content, Conversation, InputError, RawRecord};
+use crate::memory::Allowance;
+use crate::tokenizer::Tokenizer;
+
+/// Makes of the texts of a batch what the model gets: with the prompt in front, or as messages for the chat
+/// template. A record that is no text cannot have a prompt.
+pub fn prepare(rules: &TextRules, batch: &mut [RawRecord]) -> Result<(), Error> {
+    for record in batch {
+        let kind = match &mut record.content {
+            Content::Text(text) => {
+                let prompt = rules.prompt.as_ref().map(|prompt| prompt.text.as_str());
+                match rules.as_message {
+                    Some(form) => record.content = Content::Messages(message(form, prompt, text)),
+                    None => text.insert_str(0, prompt.unwrap_or_default()),
+                }
+                continue;
+            }
+            // Whoever gives tokens gives all of them.
+            Content::Ids(_) if !rules.prompt.as_ref().is_some_and(|prompt| prompt.left_out) => {
+                continue;
+            }
+            Content::Ids(_) => "`input_ids`",
+            Content::Messages(_) => "`messages`",
+        };
+        if let Some(prompt) = &rules.prompt {
+            let problem = format!(
+                "record `{}`: the prompt `{}` cannot be put in front of {kind}",
+                record.id, prompt.name
+            );
+            return Err(InputError::record(&record.place, problem)
+                .with_hint("give `text`, or switch the prompt off: --prompt ''")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+/// A text as the message of a user, behind the prompt as that of the system.
+fn message(form: Message, prompt: Option<&str>, text: &str) -> Conversation {
+    let of = |role: &str, text: &str| match form {
+        Message::Flat => json!({"role": role, "content": text}),
+        Message::Structured => {
+            json!({"role": role, "content": [{"type": "text", "text": text}]})
+        }
+    };
+    let system = prompt.map(|prompt| of("system", prompt));
+    let messages: Vec<_> = system.into_iter().chain([of("user", text)]).collect();
+    Conversation {
+        messages: json!(messages).to_string(),
+        ..Conversation::default()
+    }
+}
+
+/// Refuses a text that the chat template has rendered and that is too long: sentence-transformers would cut it and
+/// write the end of the template over its last tokens.
+pub fn check_rendered(
+    rules: &TextRules,
+    record: &RawRecord,
+    tokens: usize,
+) -> Result<(), InputError> {
+    match rules.limit {
+        Some(limit) if rules.as_message.is_some() && tokens >= limit => {
+            let problem = format!(
+                "record `{}` does not fit into {limit} tokens ({}) with its chat template",
+                record.id, rules.limit_from
+            );
+            Err(InputError::record(&record.place, problem)
+                .with_hint("shorten the text, or cut it elsewhere: --max-length, --allow-long"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The tokenizer of a folder, cutting at the length that the user or else the model says.
+pub fn load_tokenizer(
+    folder: &ModelFolder,
+    max_length: Option<usize>,
+    rules: &TextRules,
+    allowance: Allowance,
+) -> Result<Tokenizer, Error> {
+    let mut tokenizer = Tokenizer::load(folder, max_length.or(rules.limit), allowance)?;
+    if let Some(limit) = rules
+        .limit
+        .filter(|&limit| limit < tokenizer.special_tokens())
+    {
+        let problem = format!(
+            "{} cuts texts to {limit} tokens, fewer than their special tokens",
+            rules.limit_from
+        );
+        let hint = "give a length of your own: --max-length".into();
+        return Err(Error::Usage { problem, hint });
+    }
+    if rules.lower_case {
+        tokenizer.lower_case()?;
+    }
+    if let Some(left) = rules.truncate_left {
+        tokenizer.cut_at_beginning(left)?;
+    }
+    Ok(tokenizer)
+}
+
+/// Tokens at the beginning of every record that are not pooled.
+pub fn prompt_tokens(rules: &TextRules, tokenizer: &Tokenizer) -> Result<usize, Error> {
+    match rules.prompt.as_ref().filter(|prompt| prompt.left_out) {
+        Some(prompt) => Ok(tokenizer.prompt_tokens(&prompt.text)?),
+        None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sli_engine::Message;
+
+    use super::message;
+
+    #[test]
+    fn texts_as_messages() {
+        let flat = message(Message::Flat, None, "a \"b\"").messages;
+        assert_eq!(flat, r#"[{"role":"user","content":"a \"b\""}]"#);
+        let both = message(Message::Structured, Some("p"), "a").messages;
+        let of = |role: &str, text: &str| {
+            format!(r#"{{"role":"{role}","content":[{{"type":"text","text":"{text}"}}]}}"#)
+        };
+        let expected = format!("[{},{}]", of("system", "p"), of("user", "a"));
+        assert_eq!(both, expected);
+    }
+}
