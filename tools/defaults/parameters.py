@@ -19,6 +19,38 @@ CORPUS = Path(__file__).resolve().parents[2] / "crates/sli-spec/tests/corpus"
 ALIASES = {"kimi_k2": "deepseek_v3"}
 
 
+def llama(config, **keys):
+    names = ["hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads", "vocab_size", "tie_word_embeddings"]
+    return {"model_type": "llama", **{name: config[name] for name in names if name in config}, **keys}
+
+
+# Types without a class in transformers -> (a configuration of a class with as many numbers in its matrices, what it lacks): some
+# fuse the same matrices, some have the same under other names.
+EQUIVALENTS = {
+    "baichuan": lambda config: (llama(config), 0),
+    "chatglm": lambda config: (
+        llama(
+            config, model_type="qwen2", num_key_value_heads=config["multi_query_group_num"], intermediate_size=config["ffn_hidden_size"],
+            num_hidden_layers=config["num_layers"], vocab_size=config["padded_vocab_size"],
+        ),
+        0,
+    ),
+    "internlm": lambda config: (llama(config, attention_bias=config["bias"]), 0),
+    "internlm2": lambda config: (llama(config, attention_bias=config["bias"]), 0),
+    "minicpm": lambda config: (llama(config), 0),
+    # Its norms have addends.
+    "orion": lambda config: (llama(config), (2 * config["num_hidden_layers"] + 1) * config["hidden_size"]),
+    "phi-msft": lambda config: (
+        {
+            "model_type": "phi", "hidden_size": config["n_embd"], "intermediate_size": 4 * config["n_embd"], "num_attention_heads": config["n_head"],
+            "num_hidden_layers": config["n_layer"], "vocab_size": config["vocab_size"],
+        },
+        0,
+    ),
+    "qwen": lambda config: (llama(config, model_type="qwen2", intermediate_size=config["intermediate_size"] // 2, num_key_value_heads=config["num_attention_heads"]), 0),
+}
+
+
 def class_of(config):
     """The class that the file names, else (or if it has another name here) the one a checkpoint of this type usually holds."""
     named = (config.get("architectures") or [""])[0]
@@ -48,8 +80,13 @@ def main():
     for path in sorted(CORPUS.glob("*__*.json")):
         config = json.loads(path.read_text())
         known = ALIASES.get(config["model_type"], config["model_type"]) in CONFIG_MAPPING
-        # What transformers has no class for was counted from the published tensors.
-        counts[path.stem] = parameters(config) if known else before[path.stem]
+        if known:
+            counts[path.stem] = parameters(config)
+        elif path.stem in before:
+            counts[path.stem] = before[path.stem]  # counted from the published tensors
+        else:
+            equivalent, lacking = EQUIVALENTS[config["model_type"]](config)
+            counts[path.stem] = parameters(equivalent) + lacking
     (CORPUS / "parameters.json").write_text(json.dumps(counts, indent=1) + "\n")
 
 

@@ -26,6 +26,7 @@ import functools
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import transformers
@@ -40,13 +41,14 @@ KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 # Modules about configurations, by whose every string a key may be looked up.
 ABOUT_CONFIGURATIONS = [
     "configuration_utils.py", "modeling_rope_utils.py", "masking_utils.py", "cache_utils.py", "models/auto/configuration_auto.py",
+    "utils/generic.py", "utils/type_validators.py",
     *sorted(str(path.relative_to(SOURCES)) for path in (SOURCES / "integrations/heterogeneity").glob("**/*.py")),
 ]
 # Further modules on the way from a file to the first logit, which ask a configuration by name.
 ON_THE_WAY = [
     "modeling_utils.py", "modeling_layers.py", "activations.py", "modeling_attn_mask_utils.py", "modeling_flash_attention_utils.py",
     "core_model_loading.py", "conversion_mapping.py", "fusion_mapping.py", "initialization.py", "monkey_patching.py",
-    "pytorch_utils.py", "models/auto/auto_factory.py", "utils/generic.py", "utils/output_capturing.py",
+    "pytorch_utils.py", "models/auto/auto_factory.py", "utils/output_capturing.py",
     *(f"integrations/{name}.py" for name in (
         "eager_paged", "flash_attention", "flash_paged", "flex_attention", "hub_kernels", "moe", "sdpa_attention", "sdpa_paged",
     )),
@@ -161,6 +163,12 @@ def known_keys():
     return known
 
 
+def wrapped(keys, indent):
+    """A list in lines that can be read."""
+    lines = textwrap.wrap(", ".join(json.dumps(key) for key in keys), 118 - indent, break_on_hyphens=False)
+    return "[" + "".join(f"\n{' ' * indent}{line}" for line in lines) + "]"
+
+
 def table():
     known = known_keys()
     shared = {key for path in ABOUT_CONFIGURATIONS + ON_THE_WAY for key in asked(path)} & known
@@ -174,8 +182,8 @@ def table():
         found = {key for path in files_of(actual) for key in mentioned(path)} & known
         types[model_type] = sorted(found - shared - own)
     lists = {"known": sorted(known), "shared": sorted(shared)}
-    head = "".join(f' "{name}": {json.dumps(keys)},\n' for name, keys in lists.items())
-    rows = ",\n".join(f'  "{name}": {json.dumps(keys)}' for name, keys in types.items())
+    head = "".join(f' "{name}": {wrapped(keys, 2)},\n' for name, keys in lists.items())
+    rows = ",\n".join(f'  "{name}": {wrapped(keys, 3)}' for name, keys in types.items())
     return f'{{\n{head} "types": {{\n{rows}\n }}\n}}\n'
 
 

@@ -26,7 +26,8 @@ const PUBLISHED: &[Published] = &[
     published("full_attn_mod", &["phi3"]),
     published("interpolate_factor", &["phi3"]),
     published("is_llama_config", &["llama"]),
-    published("max_sequence_length", &["llama"]),
+    published("max_sequence_length", &["llama", "orion"]),
+    published("moe_router_dtype", &["glm_moe_dsa"]),
     published("rope_interleaved", &["llama"]),
 ];
 

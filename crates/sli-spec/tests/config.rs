@@ -619,3 +619,44 @@ fn windows_that_are_used_have_a_length() {
     let used = with(config, json!({"use_sliding_window": true}));
     assert!(error(&used).contains("sliding_window"));
 }
+
+/// Published files say it in several ways; `num_experts` is the older name, and wins.
+#[test]
+fn glm_5_takes_what_its_class_takes_of_several_spellings() {
+    let glm = |keys: Value| {
+        let own = json!({"model_type": "glm_moe_dsa", "num_hidden_layers": 6});
+        built(&with(own, keys)).unwrap().spec
+    };
+    let kinds = json!(["full", "full", "shared", "shared", "full", "shared"]);
+    let listed = glm(json!({"indexer_types": kinds}));
+    let beside = json!({"indexer_types": kinds, "index_topk_freq": 4, "index_skip_topk_offset": 3,
+                        "index_topk_pattern": null, "index_share_for_mtp_iteration": true});
+    assert_eq!(glm(beside), listed);
+    let pattern = json!({"index_topk_pattern": "FFSSFS", "index_topk_freq": 2});
+    assert_eq!(glm(pattern), listed);
+    let schedule = glm(json!({"index_topk_freq": 3, "index_skip_topk_offset": 2}));
+    assert_eq!(schedule, listed);
+    assert_eq!(
+        glm(json!({"num_experts": 64, "n_routed_experts": 128})),
+        glm(json!({"n_routed_experts": 64}))
+    );
+}
+
+/// The class of MiMo-V2-Flash reads few of the keys that its published file has: they must say what it does.
+#[test]
+fn mimo_v2_flash_is_read_as_published_where_that_says_what_the_class_does() {
+    let text = include_str!("corpus/XiaomiMiMo__MiMo-V2-Flash.json");
+    let published: Value = serde_json::from_str(text).unwrap();
+    assert!(built(&published).unwrap().idle.is_empty());
+    for (key, value) in [
+        ("rope_theta", json!(1e6)),
+        ("swa_rope_theta", json!(1e5)),
+        ("swa_num_key_value_heads", json!(4)),
+        ("layernorm_epsilon", json!(1e-6)),
+        ("add_full_attention_sink_bias", json!(true)),
+        ("hybrid_layer_pattern", json!(vec![0; 48])),
+    ] {
+        let message = error(&with(published.clone(), json!({key: value})));
+        assert!(message.contains(&format!("`{key}`")), "{message}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Latent attention to the keys that an indexer selects.
 
 use super::latent::latent_decoder;
-use super::{ignore_layers_behind, with_v3_experts};
+use super::{ignore_layers_behind, with_counted_experts};
 use crate::families::decoder::MixerOf;
 use crate::families::latent::{IndexerSizes, Latent};
 use crate::families::mixture::sparse_layers;
@@ -16,32 +16,40 @@ pub fn deepseek_v32(config: &Config) -> Result<ModelSpec, SpecError> {
     sparse_attention(config, false, first, own)
 }
 
+/// Keys from which GLM-5 derives which layers have an indexer, where `indexer_types` does not say.
+const SCHEDULE: [&str; 3] = [
+    "index_topk_pattern",
+    "index_topk_freq",
+    "index_skip_topk_offset",
+];
+
 /// GLM-5: some layers use the choice of the layer before.
 pub fn glm_moe_dsa(config: &Config) -> Result<ModelSpec, SpecError> {
     let first = config.index("first_k_dense_replace")?;
     config.ignore(&["mlp_bias", "moe_layer_freq"]);
+    // About the layers that predict further tokens.
+    config.ignore(&["index_share_for_mtp_iteration"]);
     sparse_attention(config, true, first, |config, layers| {
+        // Of the three ways to say the same, the first in the file counts.
+        let [pattern, every, offset] = SCHEDULE;
         if let Some(types) = config.texts("indexer_types")? {
+            config.ignore(&SCHEDULE);
             return indexer_layers(config, "indexer_types", &types, layers);
         }
-        match config.value("index_topk_pattern").cloned() {
-            Some(serde_json::Value::String(pattern)) => {
-                let types: Vec<String> = pattern.chars().map(String::from).collect();
-                indexer_layers(config, "index_topk_pattern", &types, layers)
+        match config.value(pattern).cloned() {
+            Some(serde_json::Value::String(letters)) => {
+                config.ignore(&[every, offset]);
+                let types: Vec<String> = letters.chars().map(String::from).collect();
+                indexer_layers(config, pattern, &types, layers)
             }
             Some(_) => {
-                let types = config.texts("index_topk_pattern")?.unwrap_or_default();
-                indexer_layers(config, "index_topk_pattern", &types, layers)
+                config.ignore(&[every, offset]);
+                let types = config.texts(pattern)?.unwrap_or_default();
+                indexer_layers(config, pattern, &types, layers)
             }
             None => {
-                let every = match config.value("index_topk_freq") {
-                    Some(_) => config.index("index_topk_freq")?.max(1),
-                    None => 1,
-                };
-                let offset = match config.value("index_skip_topk_offset") {
-                    Some(_) => config.index("index_skip_topk_offset")?,
-                    None => 2,
-                };
+                let every = config.optional_index(every)?.unwrap_or(1).max(1);
+                let offset = config.optional_index(offset)?.unwrap_or(2);
                 Ok((0..layers)
                     .map(|layer| (layer + 1).saturating_sub(offset) % every == 0)
                     .collect())
@@ -113,7 +121,14 @@ fn sparse_attention(
         }))
     });
     let sparse = sparse_layers(config, layers, |layer| layer >= first)?;
-    with_v3_experts(config, &mut decoder, sparse)?;
+    // An older name, which wins over the class's own.
+    let count = if config.in_file("num_experts") {
+        config.ignore(&["n_routed_experts"]);
+        "num_experts"
+    } else {
+        "n_routed_experts"
+    };
+    with_counted_experts(config, &mut decoder, sparse, count)?;
     let mut spec = decoder.build()?;
     ignore_layers_behind(&mut spec, config, layers)?;
     Ok(spec)

@@ -67,7 +67,17 @@ fn with_v3_experts<'c>(
     decoder: &mut Decoder<'c>,
     sparse: Vec<bool>,
 ) -> Result<(), SpecError> {
-    let mut experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
+    with_counted_experts(config, decoder, sparse, "n_routed_experts")
+}
+
+/// [`with_v3_experts`], as many as this key says.
+fn with_counted_experts<'c>(
+    config: &'c Config,
+    decoder: &mut Decoder<'c>,
+    sparse: Vec<bool>,
+    count: &str,
+) -> Result<(), SpecError> {
+    let mut experts = v3_experts(config, count, decoder.activation)?;
     shared(&mut experts, config.heads("n_shared_experts")?);
     mix(decoder, experts, move |layer| sparse[layer]);
     Ok(())

@@ -1,7 +1,9 @@
 //! DeepSeek-V3's experts, and attention whose sizes differ between layers.
 
 use super::v3_experts;
-use crate::families::decoder::{Arrangement, MixerOf};
+use serde_json::json;
+
+use crate::families::decoder::{Arrangement, Decoder, MixerOf};
 use crate::families::experts::{Experts, Shared};
 use crate::families::mixture::{amend, attention_bias, by_kind, mix, plain, sparse_layers};
 use crate::rope::{Rope, RopeOptions};
@@ -67,6 +69,7 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let kinds = crate::build::layer_types(config, layers, otherwise)?;
     decoder.mask_by_layer_types(Some(window), otherwise)?;
+    published_mimo(config, &decoder, &kinds)?;
     let described = by_kind(config)?;
     for (layer, kind) in kinds.iter().enumerate() {
         let options = RopeOptions {
@@ -134,6 +137,44 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     }
     spec.ignored.push("model.mtp.*");
     Ok(spec)
+}
+
+/// What published files of MiMo-V2-Flash say beside what the reference's class reads: it must be what
+/// that class has anyway.
+fn published_mimo(
+    config: &Config,
+    decoder: &Decoder<'_>,
+    kinds: &[String],
+) -> Result<(), SpecError> {
+    let (value_dim, epsilon) = (config.size("v_head_dim")?, config.number("rms_norm_eps")?);
+    let windows = kinds
+        .iter()
+        .map(|kind| u8::from(kind == "sliding_attention"));
+    let sparse = sparse_layers(config, decoder.layers(), |layer| layer > 0)?;
+    let said = [
+        ("rope_theta", json!(5e6)),
+        ("swa_rope_theta", json!(1e4)),
+        ("partial_rotary_factor", json!(0.334)),
+        ("swa_num_attention_heads", json!(decoder.heads)),
+        ("swa_num_key_value_heads", json!(2 * decoder.kv_heads)),
+        ("swa_head_dim", json!(decoder.head_dim)),
+        ("swa_v_head_dim", json!(value_dim)),
+        ("layernorm_epsilon", json!(epsilon)),
+        ("hybrid_layer_pattern", windows.collect()),
+        ("moe_layer_freq", sparse.into_iter().map(u8::from).collect()),
+        ("add_swa_attention_sink_bias", json!(true)),
+        ("add_full_attention_sink_bias", json!(false)),
+    ];
+    for (key, value) in said {
+        config.neutral(
+            key,
+            &[value],
+            "the reference's class does not read it and has another value",
+        )?;
+    }
+    // Other names of the window, or without a reader where each layer says its kind.
+    config.ignore(&["sliding_window", "attention_chunk_size"]);
+    Ok(())
 }
 
 /// Beam: norms around each sublayer, residuals scaled by depth, gated attention outputs.
