@@ -64,6 +64,14 @@ pub struct Machine {
     pub page_cache: Option<u64>,
 }
 
+impl Machine {
+    /// These bytes, where the page cache has room for all of them.
+    pub fn cached(self, stored: u64) -> Option<u64> {
+        let room = self.page_cache?;
+        (room >= stored).then_some(stored)
+    }
+}
+
 /// Element type of stored hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -98,7 +98,10 @@ impl Summary {
         } = measured;
         let (bytes_read, seconds) = (model.checkpoint.bytes_read(), elapsed.as_secs_f64());
         let limits = settings.machine.limits.filter(|_| is_whole);
-        let roofline = limits.map(|limits| Roofline::new(limits, plan.work, bytes_read));
+        let roofline = limits.map(|limits| {
+            let stored = settings.machine.cached(model.checkpoint.stored_bytes());
+            Roofline::new(limits, plan.work, bytes_read, stored)
+        });
         let layers: usize = model
             .spec
             .stacks

@@ -125,12 +125,15 @@ pub struct Roofline {
 }
 
 impl Roofline {
-    /// Of a run that does this work and reads `bytes`.
-    pub fn new(limits: Limits, work: Work, bytes: u64) -> Self {
+    /// Of a run that does this work and reads `bytes`. `stored`: bytes of the weights, where the page cache has room
+    /// for all of them; what is read again then comes from memory.
+    pub fn new(limits: Limits, work: Work, bytes: u64, stored: Option<u64>) -> Self {
         let operations = work.linear + work.attention;
+        let once = stored.map_or(bytes, |stored| bytes.min(stored));
+        let again = (bytes - once) as f64 / limits.memory_per_second;
         let reading = limits
             .bytes_per_second
-            .map_or(0.0, |rate| bytes as f64 / rate);
+            .map_or(0.0, |rate| once as f64 / rate + again);
         Self {
             operations,
             bytes,
@@ -163,11 +166,14 @@ mod tests {
             linear: 150.0,
             attention: 50.0,
         };
-        let slow = Roofline::new(limits(Some(10.0)), work, 50);
+        let slow = Roofline::new(limits(Some(10.0)), work, 50, None);
         assert_eq!((slow.seconds, slow.is_reading()), (5.0, true));
-        let fast = Roofline::new(limits(Some(1000.0)), work, 50);
+        let fast = Roofline::new(limits(Some(1000.0)), work, 50, None);
         assert_eq!((fast.seconds, fast.is_reading()), (2.0, false));
-        let unknown = Roofline::new(limits(None), work, 50);
+        let unknown = Roofline::new(limits(None), work, 50, None);
         assert_eq!((unknown.seconds, unknown.is_reading()), (2.0, false));
+        // The second time the same bytes come from memory.
+        let cached = Roofline::new(limits(Some(10.0)), work, 3050, Some(50));
+        assert_eq!((cached.seconds, cached.is_reading()), (8.0, true));
     }
 }

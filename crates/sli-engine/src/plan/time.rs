@@ -95,9 +95,8 @@ impl Planner<'_> {
     fn seconds_reading(&self, ways: Ways<'_>, plan: &Plan, rates: &Rates) -> f64 {
         let bytes = plan.bytes_read as f64;
         let stored = self.model.checkpoint.stored_bytes();
-        let cached = self.settings.machine.page_cache;
         let again = ways.grain != Grain::Model && plan.super_batches > 1;
-        if again && cached.is_some_and(|room| room >= stored) {
+        if again && self.settings.machine.cached(stored).is_some() {
             let once = bytes / plan.super_batches as f64;
             let memory = rates.limits.memory_per_second / CROSSINGS;
             return rates.disk(once) + (bytes - once) / memory;

@@ -50,7 +50,9 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
     plan.smallest_memory = plan.smallest_memory.max(job.spool_needed());
     let reading = sli_engine::choose_reading(&job.model, &job.settings, &plan)?;
     let limits = job.settings.machine.limits;
-    let roofline = limits.map(|limits| Roofline::new(limits, plan.work, plan.bytes_read));
+    let stored = job.model.checkpoint.stored_bytes();
+    let stored = job.settings.machine.cached(stored);
+    let roofline = limits.map(|limits| Roofline::new(limits, plan.work, plan.bytes_read, stored));
     if arguments.json {
         let report = Report {
             model_type: &job.model.spec.model_type,

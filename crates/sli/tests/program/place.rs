@@ -91,7 +91,7 @@ impl Place {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sli"));
+        let mut command = program();
         command
             .current_dir(self.folder.path())
             .args(arguments)
@@ -113,6 +113,15 @@ impl Place {
         assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
         outcome
     }
+}
+
+/// The program; `SLI_PROGRAM` names another one, with what runs it in front: an emulator and its options.
+fn program() -> Command {
+    let other = std::env::var("SLI_PROGRAM").unwrap_or_default();
+    let mut words = other.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or(env!("CARGO_BIN_EXE_sli")));
+    command.args(words);
+    command
 }
 
 impl Outcome {
