@@ -1,15 +1,19 @@
 //! The index of a checkpoint: which tensors there are and where, from headers alone.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::choice::{Choice, INDEX_FILE, SINGLE_FILE, Ways};
 use crate::error::CheckpointError;
 use crate::identity::ModelIdentity;
+use crate::ledger::Ledger;
 use crate::opening::Opening;
-use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError};
+use crate::sample::Sample;
+use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError, Stamp};
 use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 
 /// An opened checkpoint. Nothing but headers has been read.
@@ -23,6 +27,9 @@ pub struct Checkpoint {
     stored_names: Vec<Box<str>>,
     identity: ModelIdentity,
     choice: Option<Choice>,
+    sample: OnceLock<Sample>,
+    /// Where it is kept what was read.
+    ledger: OnceLock<Ledger>,
     bytes_read: AtomicU64,
     /// Nanoseconds.
     reading: AtomicU64,
@@ -130,6 +137,35 @@ impl Checkpoint {
         &self.identity
     }
 
+    /// Hashes of blocks of every tensor, read at the first call.
+    pub fn sample(&self) -> Result<&Sample, CheckpointError> {
+        if let Some(sample) = self.sample.get() {
+            return Ok(sample);
+        }
+        let sample = Sample::of(self)?;
+        Ok(self.sample.get_or_init(|| sample))
+    }
+
+    /// [`Self::sample`] of what the files hold now.
+    pub fn sample_again(&self) -> Result<Sample, CheckpointError> {
+        Sample::of(self)
+    }
+
+    /// From the first call on it is kept what is read, and compared with what was read before.
+    pub fn keep_ledger(&self) -> &Ledger {
+        self.ledger.get_or_init(|| Ledger::new(self.stored_bytes()))
+    }
+
+    pub(crate) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.get()
+    }
+
+    /// When the weight files were changed, as far as their system says.
+    pub fn stamps(&self) -> BTreeMap<String, Stamp> {
+        let stamp = |file: &WeightFile| Some((file.name.clone(), self.source.stamp(&file.name)?));
+        self.files.iter().filter_map(stamp).collect()
+    }
+
     /// Bytes read so far, headers included.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
@@ -154,6 +190,16 @@ impl Checkpoint {
         self.bytes_read
             .fetch_add(out.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Reads bytes of a weight file that are not part of the work.
+    pub(crate) fn look_at(
+        &self,
+        file: FileIndex,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        Ok(self.source.read_at(self.file_name(file), offset, out)?)
     }
 
     /// Measures on the largest weight file how large reads are best done, and does them so from now on;
@@ -225,6 +271,8 @@ impl From<Opening> for Checkpoint {
             stored_names: Vec::new(),
             identity: opening.identity,
             choice: opening.choice,
+            sample: OnceLock::new(),
+            ledger: OnceLock::new(),
             bytes_read: opening.bytes_read.into(),
             reading: AtomicU64::new(0),
         }

@@ -69,6 +69,18 @@ pub enum CheckpointError {
         /// The other.
         second: String,
     },
+    /// The weights are not those with which a run began.
+    #[error(
+        "{place}: tensor `{tensor}` in `{file}` is not what this run has read before: the weights changed"
+    )]
+    Changed {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+        /// Name of the tensor, or of the first of several.
+        tensor: String,
+    },
     /// A text file larger than any real one.
     #[error("{place}: `{file}` has {size} bytes; the most is {limit}")]
     TextTooLarge {
@@ -241,6 +253,11 @@ impl CheckpointError {
             },
             Self::DuplicateTensor { .. } => {
                 "keep only the files of one version of the model".to_owned()
+            }
+            Self::Changed { .. } => {
+                "put the weights back that were there, then the same command goes on; for the new ones choose \
+                 another --out, or give --fresh to discard what is there"
+                    .to_owned()
             }
             Self::TextTooLarge { file, .. } => {
                 format!("download `{file}` again")

@@ -1,7 +1,7 @@
 //! Reading one logical weight.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sli_spec::Source;
 
@@ -10,7 +10,9 @@ use crate::convert::{self, NoConversion};
 use crate::dtype::Dtype;
 use crate::error::{CheckpointError, LeafProblem};
 use crate::evaluate::Evaluator;
+use crate::ledger::{Changed, ReadRows};
 use crate::read_plan::{FileRange, Plan, join};
+use crate::sample::first_bytes;
 use crate::tensors::FileIndex;
 use crate::view::{Core, View};
 
@@ -32,6 +34,7 @@ pub struct ResolvedLeaf {
     base_prefix: &'static str,
     /// Slice 0, which tells what all slices are like.
     first: View,
+    identity: OnceLock<u64>,
 }
 
 impl ResolvedLeaf {
@@ -52,6 +55,7 @@ impl ResolvedLeaf {
             source: source.clone(),
             base_prefix,
             first,
+            identity: OnceLock::new(),
         })
     }
 
@@ -164,7 +168,61 @@ impl ResolvedLeaf {
             }
             start += bytes;
         }
-        plan.read(&first.checkpoint, out, &mut scratch)
+        plan.read(&first.checkpoint, out, &mut scratch)?;
+        let mut rest = &*out;
+        for leaf in leaves {
+            let (bytes, after) = rest.split_at(rows.len() * leaf.row_bytes());
+            leaf.enter(slice, &rows, bytes)?;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Enters rows that were read in the ledger, where one is kept.
+    fn enter(
+        &self,
+        slice: usize,
+        rows: &Range<usize>,
+        bytes: &[u8],
+    ) -> Result<(), CheckpointError> {
+        let Some(ledger) = self.checkpoint.ledger() else {
+            return Ok(());
+        };
+        let read = ReadRows {
+            weight: (self.identity(), slice),
+            total: self.rows(),
+            rows: rows.clone(),
+            bytes,
+        };
+        ledger.read(&read).map_err(|Changed| self.changed(slice))
+    }
+
+    /// What tells it from all other weights of the model, in every process.
+    fn identity(&self) -> u64 {
+        *self.identity.get_or_init(|| {
+            let text = format!("{:?} {}", self.source, self.base_prefix);
+            first_bytes(&blake3::hash(text.as_bytes()))
+        })
+    }
+
+    /// Adds a hash of all its values, as they were read, to `into`; `None` if not all were read.
+    pub fn fold_read(&self, into: &mut blake3::Hasher) -> Option<()> {
+        let ledger = self.checkpoint.ledger()?;
+        let (rows, row_bytes) = (self.rows(), self.row_bytes());
+        (0..self.slices())
+            .try_for_each(|slice| ledger.fold((self.identity(), slice), rows, row_bytes, into))
+    }
+
+    fn changed(&self, slice: usize) -> CheckpointError {
+        let file = self.position(slice).map_or_else(
+            |_| String::new(),
+            |(file, _)| self.checkpoint.file_name(file).to_owned(),
+        );
+        CheckpointError::Changed {
+            place: self.checkpoint.place(),
+            file,
+            tensor: self.name(),
+        }
     }
 
     /// Whether reading one of the two takes bytes of the other, as with two matrices whose columns
@@ -194,7 +252,13 @@ impl ResolvedLeaf {
         let mut scratch = Vec::new();
         self.gather_plans(slice, rows, |plan| {
             plan.read(&self.checkpoint, out, &mut scratch)
-        })
+        })?;
+        match self.checkpoint.ledger() {
+            Some(ledger) if !rows.is_empty() => ledger
+                .looked_up((self.identity(), slice), self.rows(), rows, out)
+                .map_err(|Changed| self.changed(slice)),
+            _ => Ok(()),
+        }
     }
 
     /// Bytes that [`Self::gather_rows`] reads.

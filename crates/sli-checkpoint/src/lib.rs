@@ -22,10 +22,12 @@ mod folder;
 pub mod formats;
 mod identity;
 mod leaf;
+mod ledger;
 mod leftover;
 pub mod naming;
 mod opening;
 mod read_plan;
+mod sample;
 mod scatter;
 pub mod source;
 mod suggest;
@@ -43,7 +45,11 @@ pub use formats::index::IndexError;
 pub use formats::safetensors::HeaderError;
 pub use identity::{FileIdentity, ModelIdentity};
 pub use leaf::ResolvedLeaf;
+pub use ledger::{Changed, Ledger};
 pub use read_plan::FileRange;
-pub use source::{ByteSource, DIRECT_ALIGNMENT, LocalSource, ReadMode, SourceError, is_wrong_path};
+pub use sample::Sample;
+pub use source::{
+    ByteSource, DIRECT_ALIGNMENT, LocalSource, ReadMode, SourceError, Stamp, is_wrong_path,
+};
 pub use suggest::without_numbers;
 pub use tensors::{FileIndex, TensorInfo, WeightFile};

@@ -14,7 +14,7 @@ use fs_err::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
-use super::{ByteSource, CacheUse, ReadChoice, SourceError, check_name, speed};
+use super::{ByteSource, CacheUse, ReadChoice, SourceError, Stamp, check_name, speed};
 
 /// How a [`LocalSource`] treats the page cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
@@ -288,6 +288,16 @@ impl ByteSource for LocalSource {
         let choice = speed::choose(&self.folder, file, cache)?;
         self.set_mode(choice.mode);
         Ok(Some(choice))
+    }
+
+    fn stamp(&self, file: &str) -> Option<Stamp> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = fs_err::metadata(self.folder.join(file)).ok()?;
+        let nanoseconds = |seconds: i64, rest: i64| seconds.wrapping_mul(1_000_000_000) + rest;
+        Some(Stamp {
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        })
     }
 
     fn describe(&self) -> String {

@@ -14,6 +14,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Component, Path};
 
+use serde::{Deserialize, Serialize};
+
 pub use local::{DIRECT_ALIGNMENT, LocalSource, ReadMode};
 pub use memory::MemorySource;
 pub use speed::{CacheUse, ReadChoice, sequential};
@@ -95,6 +97,16 @@ impl SourceError {
     }
 }
 
+/// When a file was changed: whoever writes to it, or puts another in its place, changes this too. Copying and
+/// touching do as well, so that a difference is a reason to look, no proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Nanoseconds of the time of the last change of the content.
+    pub modified: i64,
+    /// The same of the file as a whole, which programs cannot set.
+    pub changed: i64,
+}
+
 /// Named files, read by ranges. Names are relative and use `/`; those that leave the source's folder
 /// are refused by their spelling, so links inside the folder may point anywhere.
 ///
@@ -123,6 +135,11 @@ pub trait ByteSource: Debug + Send + Sync {
         _cache: CacheUse,
     ) -> Result<Option<ReadChoice>, SourceError> {
         Ok(None)
+    }
+
+    /// When the file was changed; `None` where nothing says.
+    fn stamp(&self, _file: &str) -> Option<Stamp> {
+        None
     }
 
     /// For messages: the folder or address.
@@ -157,6 +174,9 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
     fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
         (**self).choose_mode(file, cache)
     }
+    fn stamp(&self, file: &str) -> Option<Stamp> {
+        (**self).stamp(file)
+    }
     fn describe(&self) -> String {
         (**self).describe()
     }
@@ -183,6 +203,9 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
     }
     fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
         (**self).choose_mode(file, cache)
+    }
+    fn stamp(&self, file: &str) -> Option<Stamp> {
+        (**self).stamp(file)
     }
     fn describe(&self) -> String {
         (**self).describe()

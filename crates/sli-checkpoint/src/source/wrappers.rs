@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::{ByteSource, CacheUse, ReadChoice, SourceError};
+use super::{ByteSource, CacheUse, ReadChoice, SourceError, Stamp};
 
 /// What was read of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +86,9 @@ impl<S: ByteSource> ByteSource for CountingSource<S> {
     fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
         self.inner.choose_mode(file, cache)
     }
+    fn stamp(&self, file: &str) -> Option<Stamp> {
+        self.inner.stamp(file)
+    }
     fn describe(&self) -> String {
         self.inner.describe()
     }
@@ -140,6 +143,9 @@ impl<S: ByteSource> ByteSource for FailingSource<S> {
     }
     fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
         self.inner.choose_mode(file, cache)
+    }
+    fn stamp(&self, file: &str) -> Option<Stamp> {
+        self.inner.stamp(file)
     }
     fn describe(&self) -> String {
         self.inner.describe()
@@ -196,6 +202,9 @@ impl<S: ByteSource> ByteSource for ThrottledSource<S> {
     }
     fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
         self.inner.choose_mode(file, cache)
+    }
+    fn stamp(&self, file: &str) -> Option<Stamp> {
+        self.inner.stamp(file)
     }
     fn describe(&self) -> String {
         self.inner.describe()
