@@ -27,6 +27,8 @@ pub struct Checkpoint {
     stored_names: Vec<Box<str>>,
     identity: ModelIdentity,
     choice: Option<Choice>,
+    /// When the files were changed last before they were opened.
+    opened: BTreeMap<String, Stamp>,
     sample: OnceLock<Sample>,
     /// Where it is kept what was read.
     ledger: OnceLock<Ledger>,
@@ -146,6 +148,11 @@ impl Checkpoint {
         Ok(self.sample.get_or_init(|| sample))
     }
 
+    /// The sample, if it has been taken.
+    pub fn known_sample(&self) -> Option<&Sample> {
+        self.sample.get()
+    }
+
     /// [`Self::sample`] of what the files hold now.
     pub fn sample_again(&self) -> Result<Sample, CheckpointError> {
         Sample::of(self)
@@ -160,10 +167,14 @@ impl Checkpoint {
         self.ledger.get()
     }
 
-    /// When the weight files were changed, as far as their system says.
+    /// When the weight files were last changed, as far as their system says.
     pub fn stamps(&self) -> BTreeMap<String, Stamp> {
-        let stamp = |file: &WeightFile| Some((file.name.clone(), self.source.stamp(&file.name)?));
-        self.files.iter().filter_map(stamp).collect()
+        stamps(&*self.source, &self.files)
+    }
+
+    /// [`Self::stamps`] of when the checkpoint was opened.
+    pub fn opened(&self) -> &BTreeMap<String, Stamp> {
+        &self.opened
     }
 
     /// Bytes read so far, headers included.
@@ -265,6 +276,7 @@ impl Checkpoint {
 impl From<Opening> for Checkpoint {
     fn from(opening: Opening) -> Self {
         Self {
+            opened: stamps(&*opening.source, &opening.files),
             source: opening.source,
             files: opening.files,
             tensors: opening.tensors,
@@ -277,6 +289,11 @@ impl From<Opening> for Checkpoint {
             reading: AtomicU64::new(0),
         }
     }
+}
+
+fn stamps(source: &dyn ByteSource, files: &[WeightFile]) -> BTreeMap<String, Stamp> {
+    let stamp = |file: &WeightFile| Some((file.name.clone(), source.stamp(&file.name)?));
+    files.iter().filter_map(stamp).collect()
 }
 
 /// The content of a file of at most `limit` bytes.

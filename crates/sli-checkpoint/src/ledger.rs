@@ -73,7 +73,7 @@ impl Ledger {
     /// What it holds at most, with one saved copy, for this many tensors and rows that are looked up; bytes.
     pub fn bytes(stored_bytes: u64, tensors: u64, rows: u64) -> u64 {
         let groups = stored_bytes / Self::new(stored_bytes).group_bytes + tensors;
-        groups * 56 + rows * 8 + MOST_OPEN as u64 * 2048
+        groups * 56 + rows * 8
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

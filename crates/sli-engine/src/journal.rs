@@ -29,6 +29,8 @@ use crate::durable::{Disk, DiskError, DiskFile};
 const WORK: &str = ".sli";
 const MANIFEST: &str = "run.json";
 const FORMAT: u64 = 1;
+/// The blob of what was read of the weights: no accumulator, it stays where a super-batch starts again.
+pub(crate) const WEIGHTS: &str = "weights";
 /// How parts of a key begin that are files of the model's folder.
 const FILE_PART: &str = "model ";
 /// The value of such a part where there is no such file.
@@ -506,7 +508,9 @@ impl OutputFolder {
         assert!(shared.sinks.is_empty(), "go back before results are opened");
         shared.lengths.clone_from(&self.whole.sinks);
         self.progress.records_done = self.whole.records_done;
+        let weights = self.progress.blobs.remove_entry(WEIGHTS);
         self.progress.blobs.clone_from(&self.whole.blobs);
+        self.progress.blobs.extend(weights);
         self.progress.current = None;
         self.checkpoint()
     }
@@ -784,6 +788,14 @@ impl OutputFolder {
             files: self.published,
         })
     }
+}
+
+/// A blob of the run in a folder, which may be at work; `None` if there is none that can be read.
+pub(crate) fn blob_of(folder: &Path, name: &str) -> Option<Vec<u8>> {
+    let work = folder.join(WORK);
+    let state = State::read(&work).ok()??;
+    let blob = state.progress.blobs.get(name)?;
+    fs_err::read(work.join("buffers").join(&blob.file)).ok()
 }
 
 /// Where the partial file of the result `name` is.

@@ -50,3 +50,4 @@ pub use stages::Stages;
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
 pub use sweep::{choose_reading, run};
 pub use tied::{HeadOrigin, settle_head};
+pub use weights::content::{WeightsRead, name_changed_tensors, recheck};

@@ -16,6 +16,7 @@ use crate::plan::Plan;
 use crate::records::RecordSpool;
 use crate::settings::Settings;
 use crate::stages::Stages;
+use crate::weights::content::WeightsRead;
 
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
@@ -30,10 +31,8 @@ pub struct Summary {
     pub records_cut: u64,
     /// Wall time of this process's part, seconds.
     pub seconds: f64,
-    /// The weight files, in the order of their tensors' numbers.
-    pub weight_files: Vec<String>,
-    /// Weights that the folder has in another way too, which were not taken.
-    pub weights_left: Vec<String>,
+    /// The weights that were read.
+    pub weights: WeightsRead,
     /// Bytes read from the checkpoint by this process.
     pub bytes_read: u64,
     /// Passes of a super-batch through a layer, over all processes that worked on this folder.
@@ -114,11 +113,7 @@ impl Summary {
             tokens: records.total_tokens(),
             records_cut: records.cut(),
             seconds,
-            weight_files: (model.checkpoint.files().iter())
-                .map(|file| file.name.clone())
-                .collect(),
-            weights_left: (model.checkpoint.choice())
-                .map_or_else(Vec::new, |choice| choice.left.clone()),
+            weights: WeightsRead::new(model),
             bytes_read,
             roofline,
             roofline_fraction: roofline.map(|roofline| roofline.seconds / seconds.max(1e-9)),

@@ -24,6 +24,7 @@ use crate::spill::SpillFile;
 use crate::stages::Stopwatch;
 use crate::summary::{Measured, Summary};
 use crate::tally::Tally;
+use crate::weights::content;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Part};
 
@@ -56,6 +57,7 @@ pub fn run(
             folder.forget_current().map_err(ResultsError::from)?;
         }
     }
+    content::resume(model, &mut folder, observer)?;
     let kernels = Kernels::new(settings.threads, settings.compute);
     let phases = phases(model, plan.grain, settings.compute)?;
     let schedule = Schedule::new(model, &phases);
@@ -118,6 +120,7 @@ pub fn run(
         result
     })?;
     let stages = stopwatch.stop(model, &kernels);
+    content::settle(model)?;
     let Sweep {
         observation,
         folder,
@@ -517,6 +520,7 @@ impl<'a> Sweep<'a> {
         current: Option<(usize, usize, &mut Parts)>,
     ) -> Result<(), EngineError> {
         self.observation.save(&mut self.folder)?;
+        content::save(self.context.model, &mut self.folder)?;
         if let Some((stack, boundary, parts)) = current {
             let mut buffers = Vec::new();
             for part in 0..parts.ranges.len() {

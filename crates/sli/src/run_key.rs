@@ -33,11 +33,18 @@ pub fn run_key(
     let mut key = RunKey::new();
     key.set("program", env!("CARGO_PKG_VERSION"))
         .set("kernels", Isa::detect());
+    let sample = model.checkpoint.sample().map_err(EngineError::from)?;
     for (file, identity) in &model.checkpoint.identity().files {
         let value = match identity {
             FileIdentity::Content { digest } => shorten(digest),
             FileIdentity::Weights { size, header } => {
-                format!("{size} bytes, header {}", shorten(header))
+                let content = sample.files.get(file).map_or("", String::as_str);
+                let what = if sample.is_whole {
+                    "content"
+                } else {
+                    "samples"
+                };
+                format!("{size} bytes, header {}, {what} {content}", shorten(header))
             }
         };
         key.set(format!("weights {file}"), value);

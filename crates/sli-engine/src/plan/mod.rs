@@ -13,6 +13,7 @@ mod work;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use sli_checkpoint::Ledger;
 
 use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
@@ -165,7 +166,13 @@ fn recipe_bytes(model: &Model, settings: &Settings) -> Result<u64, EngineError> 
 
 /// What the program itself holds with this model open, bytes.
 pub fn program_bytes(model: &Model) -> u64 {
-    memory::PROGRAM_BYTES + model.checkpoint.tensors().count() as u64 * 256
+    let tensors = model.checkpoint.tensors().len() as u64;
+    let ledger = Ledger::bytes(
+        model.checkpoint.stored_bytes(),
+        tensors,
+        model.spec.vocab_size as u64,
+    );
+    memory::PROGRAM_BYTES + tensors * 256 + ledger
 }
 
 struct Planner<'a> {

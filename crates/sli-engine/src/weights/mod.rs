@@ -4,6 +4,7 @@
 //! passes pieces of one weight by, for what is larger than its share or known only late (experts,
 //! the head). Both pack a weight once, as it is read.
 
+pub(crate) mod content;
 pub(crate) mod load;
 pub(crate) mod store;
 pub(crate) mod stream;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sli_engine::bytes::human;
 use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::RecordSpool;
-use sli_engine::{Summary, peak_memory};
+use sli_engine::{Summary, name_changed_tensors, peak_memory};
 
 use super::reading;
 use crate::cli::RunArgs;
@@ -40,10 +40,15 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         earlier.as_ref(),
     )?;
     let existed = arguments.out.exists();
-    let (mut folder, resumed) = match OutputFolder::open(&arguments.out, key, arguments.fresh)? {
+    let opened = OutputFolder::open(&arguments.out, key, arguments.fresh)
+        .map_err(|error| name_changed_tensors(error, &arguments.out, &job.model))?;
+    let (mut folder, resumed) = match opened {
         Opened::New(folder) => (folder, false),
         Opened::Resumed(folder) => (folder, true),
-        Opened::Finished(manifest) => return finished(arguments, manifest.json()),
+        Opened::Finished(manifest) => {
+            sli_engine::recheck(&job.model, &manifest, &arguments.out)?;
+            return finished(arguments, manifest.json());
+        }
     };
     interrupt::resumable();
     // What cannot begin leaves nothing behind; what has begun is never discarded.

@@ -36,3 +36,4 @@ mod sharing;
 mod sizes;
 mod tokenizers;
 mod troubleshooting;
+mod weights;
