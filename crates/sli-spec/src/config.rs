@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+pub use self::json::quote_non_finite;
 use self::json::shown;
 pub use self::unread::{Unread, UnreadKey};
 use crate::defaults::{self, Row};

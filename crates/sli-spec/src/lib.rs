@@ -23,7 +23,7 @@ mod spelling;
 mod weight_names;
 
 pub use class::{Class, HEAD, Instead};
-pub use config::{Config, Unread, UnreadKey};
+pub use config::{Config, Unread, UnreadKey, quote_non_finite};
 pub use defaults::Task;
 pub use error::SpecError;
 pub use facts::Facts;

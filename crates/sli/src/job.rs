@@ -41,6 +41,8 @@ pub struct Job {
     /// What happens to texts before they are tokens.
     pub texts: TextRules,
     allow_long: bool,
+    /// `tokenizer.json` is taken as it is.
+    pub tokenizer_file: bool,
     /// What the tokenizer and the records at hand may hold.
     allowance: Allowance,
 }
@@ -115,6 +117,7 @@ impl Job {
             texts,
             allow_long: arguments.allow_long,
             selection,
+            tokenizer_file: arguments.tokenizer_file,
         })
     }
 
@@ -126,6 +129,7 @@ impl Job {
             selection: self.selection,
             skip_empty: self.selection.null_is_empty,
             tokenizer_folder: self.model.folder.clone(),
+            tokenizer_file: self.tokenizer_file,
             rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
             texts: &self.texts,
             pool: &pool,
@@ -168,7 +172,7 @@ impl Job {
             ..
         }) = &mut error
         {
-            *needed += tokenizer::bytes(&self.model.folder).unwrap_or(0);
+            *needed += tokenizer::bytes(&self.model.folder, self.tokenizer_file).unwrap_or(0);
         }
         if let Error::Tokenizer(TokenizerError::Budget { needed, .. })
         | Error::Input(InputError::Budget { needed, .. }) = &mut error

@@ -98,6 +98,8 @@ pub struct Preparer<'a> {
     pub skip_empty: bool,
     /// The folder with the tokenizer; it is loaded when a record needs it.
     pub tokenizer_folder: ModelFolder,
+    /// Its `tokenizer.json` is taken as it is, whatever its class.
+    pub tokenizer_file: bool,
     /// What records must fulfil.
     pub rules: Rules,
     /// What happens to texts before.
@@ -149,9 +151,11 @@ impl Preparer<'_> {
                 let loaded = sentences::load_tokenizer(
                     &self.tokenizer_folder,
                     self.rules.max_length,
+                    self.tokenizer_file,
                     self.texts,
                     self.allowance.clone(),
                 )?;
+                loaded.warnings().iter().for_each(|text| warn(text));
                 spool.set_prompt_tokens(sentences::prompt_tokens(self.texts, &loaded)?);
                 tokenizer = Some(loaded);
             }

@@ -83,10 +83,11 @@ pub fn check_rendered(
 pub fn load_tokenizer(
     folder: &ModelFolder,
     max_length: Option<usize>,
+    literal: bool,
     rules: &TextRules,
     allowance: Allowance,
 ) -> Result<Tokenizer, Error> {
-    let mut tokenizer = Tokenizer::load(folder, max_length.or(rules.limit), allowance)?;
+    let mut tokenizer = Tokenizer::load(folder, max_length.or(rules.limit), literal, allowance)?;
     if let Some(limit) = rules
         .limit
         .filter(|&limit| limit < tokenizer.special_tokens())

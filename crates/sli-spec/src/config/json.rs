@@ -30,7 +30,7 @@ pub(super) fn shown(value: &Value) -> String {
 }
 
 /// Wraps the bare words `Infinity`, `-Infinity` and `NaN` outside strings as `{"__float__": ..}`.
-fn quote_non_finite(text: &str) -> String {
+pub fn quote_non_finite(text: &str) -> String {
     if !WORDS.iter().any(|word| text.contains(word)) {
         return text.to_owned();
     }

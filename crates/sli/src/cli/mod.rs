@@ -279,6 +279,10 @@ pub struct JobArgs {
     /// Run records that are longer than the model was trained for, or than its files cut texts
     #[arg(long)]
     pub allow_long: bool,
+    /// Take tokenizer.json as it is; by default the tokenizer is the one that transformers builds, whose classes put
+    /// tokenizer_config.json over it
+    #[arg(long)]
+    pub tokenizer_file: bool,
     /// Prompt that `--take embedding` puts in front of every text, by its name in
     /// config_sentence_transformers.json; '' is none [default: the one that the file names, if any]
     #[arg(long, value_name = "NAME")]

@@ -30,7 +30,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     };
     let begun = earlier.as_ref().and_then(precision_of);
     let mut job = Job::open(&arguments.job, begun)?;
-    let key = run_key(
+    let mut key = run_key(
         &job.model,
         &job.input,
         job.selection,
@@ -39,6 +39,9 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         &job.texts,
         earlier.as_ref(),
     )?;
+    if job.tokenizer_file {
+        key.set("tokenizer", "tokenizer.json as it is");
+    }
     let existed = arguments.out.exists();
     let opened = OutputFolder::open(&arguments.out, key, arguments.fresh)
         .map_err(|error| name_changed_tensors(error, &arguments.out, &job.model))?;

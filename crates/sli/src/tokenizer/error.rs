@@ -9,11 +9,21 @@ use sli_engine::bytes::{flag, human};
 /// A tokenizer that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// There is no `tokenizer.json`.
-    #[error("the model has no tokenizer.json ({})", .folder.display())]
+    /// There is neither a `tokenizer.json` nor a vocabulary that the class could read.
+    #[error("the model has no tokenizer.json, and no vocabulary of its tokenizer's class ({})", .folder.display())]
     Absent {
         /// The model folder.
         folder: PathBuf,
+    },
+    /// The class that makes the tokenizer in the reference cannot be built here.
+    #[error("the tokenizer's class {class}: {problem} ({})", .folder.display())]
+    Class {
+        /// The model folder.
+        folder: PathBuf,
+        /// The class, as the files name it.
+        class: String,
+        /// Why not.
+        problem: String,
     },
     /// A file cannot be read.
     #[error("cannot read ({})", .path.display())]
@@ -77,6 +87,16 @@ impl TokenizerError {
                 "add a chat_template.jinja to the folder, or give `text` or `input_ids` instead of `messages`"
                     .into()
             }
+            Self::Class { folder, .. } if folder.join("tokenizer.json").is_file() => {
+                "--tokenizer-file takes tokenizer.json as it is, whatever the class makes of it; or give \
+                 `input_ids`, which need no tokenizer"
+                    .into()
+            }
+            Self::Class { .. } => {
+                "save the tokenizer as a tokenizer.json and run with --tokenizer-file, or give `input_ids`, which \
+                 need no tokenizer"
+                    .into()
+            }
             Self::Budget { needed, .. } => format!("--memory {}", flag(*needed)),
             Self::Read { source, .. } if is_wrong_path(source) => {
                 "check the path and its permissions".into()
@@ -95,6 +115,7 @@ impl TokenizerError {
             Self::Read { .. } => 5,
             Self::Budget { .. } => 4,
             Self::Absent { .. }
+            | Self::Class { .. }
             | Self::Broken { .. }
             | Self::NoTemplate { .. }
             | Self::Failed { .. } => 3,

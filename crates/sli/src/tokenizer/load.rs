@@ -18,18 +18,54 @@ use ::tokenizers::{
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::special_token::SpecialToken;
 
 /// Words that a thread remembers; each takes 8 KiB at most.
-const REMEMBERED_WORDS: usize = 512;
+pub const REMEMBERED_WORDS: usize = 512;
+
+/// What a file says beside its pipeline.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// The token that it pads with.
+    pub pad_token: Option<String>,
+    /// It cuts long texts at their beginning.
+    pub truncates_left: Option<bool>,
+    /// Its added tokens by id.
+    pub added: Vec<(i64, SpecialToken)>,
+}
+
+/// A file in its parts, for a class that builds its own pipeline.
+pub struct Parts {
+    /// What is beside the pipeline.
+    pub notes: Notes,
+    /// The normaliser.
+    pub normalizer: Value,
+    /// The pre-tokeniser.
+    pub pre_tokenizer: Value,
+    /// The post-processor.
+    pub post_processor: Value,
+    /// What the model says beside its vocabulary.
+    pub options: Map<String, Value>,
+    /// The entries.
+    pub vocabulary: Vocabulary,
+    /// The pairs, if the model has any.
+    pub merges: Option<Vec<(String, String)>>,
+}
+
+/// The entries of a vocabulary.
+pub enum Vocabulary {
+    /// By id.
+    Ids(Vocab),
+    /// With scores, in the order of their ids.
+    Scores(Vec<(String, f64)>),
+}
 
 /// Reads a tokenizer.
-pub fn load(reader: impl Read) -> Result<Backend, String> {
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    let file = File::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-    deserializer.end().map_err(|error| error.to_string())?;
-    if let Some(version) = file.version.filter(|version| version != "1.0") {
-        return Err(format!("unknown version `{version}` of the format"));
-    }
+pub fn load(reader: impl Read) -> Result<(Backend, Notes), String> {
+    let file: File<Model> = read(reader)?;
+    let notes = file.notes();
     let mut backend = Backend::new(file.model.0);
     backend
         .with_normalizer(file.normalizer)
@@ -40,14 +76,63 @@ pub fn load(reader: impl Read) -> Result<Backend, String> {
     backend
         .add_tokens(added)
         .map_err(|error| error.to_string())?;
-    Ok(backend)
+    Ok((backend, notes))
+}
+
+/// Reads a tokenizer's parts.
+pub fn load_parts(reader: impl Read) -> Result<Parts, String> {
+    let file: File<Entries> = read(reader)?;
+    let notes = file.notes();
+    let part = |part: Result<Value, serde_json::Error>| part.map_err(|error| error.to_string());
+    Ok(Parts {
+        notes,
+        normalizer: part(serde_json::to_value(file.normalizer))?,
+        pre_tokenizer: part(serde_json::to_value(file.pre_tokenizer))?,
+        post_processor: part(serde_json::to_value(file.post_processor))?,
+        options: file.model.options,
+        vocabulary: file.model.vocabulary,
+        merges: file.model.merges,
+    })
+}
+
+fn read<M: for<'de> Deserialize<'de>>(reader: impl Read) -> Result<File<M>, String> {
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let file = File::<M>::deserialize(&mut deserializer).map_err(|error| error.to_string())?;
+    deserializer.end().map_err(|error| error.to_string())?;
+    if let Some(version) = file.version.as_deref().filter(|version| *version != "1.0") {
+        return Err(format!("unknown version `{version}` of the format"));
+    }
+    Ok(file)
+}
+
+impl<M> File<M> {
+    fn notes(&self) -> Notes {
+        let padding = self
+            .padding
+            .as_ref()
+            .and_then(|padding| padding.get("pad_token"));
+        let truncation = self
+            .truncation
+            .as_ref()
+            .and_then(|cut| cut.get("direction"));
+        Notes {
+            pad_token: padding.and_then(Value::as_str).map(str::to_owned),
+            truncates_left: truncation.map(|direction| direction == "Left"),
+            added: self.added_tokens.iter().map(Added::noted).collect(),
+        }
+    }
 }
 
 /// The parts of a `tokenizer.json` that decide which tokens a text becomes.
 #[derive(Deserialize)]
-struct File {
+#[serde(bound = "M: Deserialize<'de>")]
+struct File<M> {
     #[serde(default)]
     version: Option<String>,
+    #[serde(default)]
+    truncation: Option<Value>,
+    #[serde(default)]
+    padding: Option<Value>,
     #[serde(default)]
     added_tokens: Vec<Added>,
     #[serde(default)]
@@ -56,14 +141,95 @@ struct File {
     pre_tokenizer: Option<PreTokenizerWrapper>,
     #[serde(default)]
     post_processor: Option<PostProcessorWrapper>,
-    model: Model,
+    model: M,
 }
 
 /// An added token; its id is that of the vocabulary, or the next one.
 #[derive(Deserialize)]
 struct Added {
+    #[serde(default)]
+    id: i64,
     #[serde(flatten)]
     token: AddedToken,
+}
+
+impl Added {
+    fn noted(&self) -> (i64, SpecialToken) {
+        let token = SpecialToken {
+            content: self.token.content.clone(),
+            single_word: self.token.single_word,
+            lstrip: self.token.lstrip,
+            rstrip: self.token.rstrip,
+            normalized: Some(self.token.normalized),
+            special: self.token.special,
+        };
+        (self.id, token)
+    }
+}
+
+/// A model's entries and merges, whatever its kind.
+struct Entries {
+    options: Map<String, Value>,
+    vocabulary: Vocabulary,
+    merges: Option<Vec<(String, String)>>,
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a tokenizer's model")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let (mut options, mut vocabulary, mut merges) = (Map::new(), None, None);
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "vocab" => vocabulary = Some(map.next_value::<Vocabulary>()?),
+                        "merges" => merges = Some(map.next_value::<Merges>()?.0),
+                        _ => {
+                            options.insert(key, map.next_value()?);
+                        }
+                    }
+                }
+                Ok(Entries {
+                    options,
+                    vocabulary: vocabulary.ok_or_else(|| A::Error::missing_field("vocab"))?,
+                    merges,
+                })
+            }
+        }
+
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for Vocabulary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VocabularyVisitor;
+
+        impl<'de> Visitor<'de> for VocabularyVisitor {
+            type Value = Vocabulary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vocabulary: entries with ids, or a list of entries with scores")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vocabulary, A::Error> {
+                Vocab::deserialize(MapAccessDeserializer::new(map)).map(Vocabulary::Ids)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vocabulary, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Vocabulary::Scores)
+            }
+        }
+
+        deserializer.deserialize_any(VocabularyVisitor)
+    }
 }
 
 /// A model whose vocabulary is read without a copy.
@@ -111,12 +277,12 @@ impl<'de> Deserialize<'de> for Model {
 
 /// A model that does not begin with its type: old files, which the library tells apart by trying.
 fn untyped<'de, A: MapAccess<'de>>(first: String, mut map: A) -> Result<ModelWrapper, A::Error> {
-    let mut members = serde_json::Map::new();
+    let mut members = Map::new();
     members.insert(first, map.next_value()?);
-    while let Some((key, value)) = map.next_entry::<String, serde_json::Value>()? {
+    while let Some((key, value)) = map.next_entry::<String, Value>()? {
         members.insert(key, value);
     }
-    serde_json::from_value(serde_json::Value::Object(members)).map_err(A::Error::custom)
+    serde_json::from_value(Value::Object(members)).map_err(A::Error::custom)
 }
 
 struct BpeVisitor;
@@ -261,7 +427,7 @@ mod tests {
             };
             let mut theirs = Backend::from_bytes(&bytes).unwrap();
             theirs.with_padding(None).with_truncation(None).unwrap();
-            let mut ours = load(&bytes[..]).unwrap();
+            let (mut ours, _) = load(&bytes[..]).unwrap();
             ours.with_decoder(theirs.get_decoder().cloned());
             let text = |backend: &Backend| serde_json::to_string(backend).unwrap();
             assert!(text(&ours) == text(&theirs));
@@ -285,11 +451,11 @@ mod tests {
             r#"["\u0023version: 0.2", "a b"]"#,
             r#"[["a", "b"]]"#,
         ] {
-            let encoding = bpe(merges).unwrap().encode_fast("ab", false).unwrap();
+            let encoding = bpe(merges).unwrap().0.encode_fast("ab", false).unwrap();
             assert_eq!(encoding.get_ids(), [2], "{merges}");
         }
         let legacy = model(&format!(r#"{{{vocabulary}, "merges": ["a b"]}}"#)).unwrap();
-        assert_eq!(legacy.encode_fast("ab", false).unwrap().get_ids(), [2]);
+        assert_eq!(legacy.0.encode_fast("ab", false).unwrap().get_ids(), [2]);
         for (result, says) in [
             (bpe(r#"["a"]"#), "`a` is not a merge"),
             (bpe(r#"["a b c"]"#), "`a b c` is not a merge"),

@@ -1,22 +1,31 @@
 //! Text and conversations to tokens, as the reference does it.
 //!
-//! `tokenizer.json` decides everything; padding and truncation that it carries are switched off.
-//! `tokenizer_config.json` and `special_tokens_map.json` add the tokens that only they know, and name
-//! the special tokens that chat templates use. As in transformers 5, `add_bos_token` and `add_eos_token` are not
-//! looked at: the post-processor in `tokenizer.json` says which special tokens a text gets.
+//! The tokenizer is the one that `AutoTokenizer` of transformers 5.23 builds. [`auto`] finds its class, [`class`]
+//! is the table of those that put `tokenizer_config.json` over `tokenizer.json`, [`arguments`] reads the files
+//! beside it, [`vocabulary`] what there is where there is no `tokenizer.json`, [`build`] puts all together.
+//! Padding and truncation that a `tokenizer.json` carries are switched off.
 
+mod arguments;
+mod assemble;
+mod auto;
+mod build;
 mod chat;
 mod chat_worker;
+pub mod class;
+mod compare;
 mod error;
+mod files;
 mod load;
 mod lower_case;
+mod mistral;
 mod pieces;
+mod pipelines;
 mod python_json;
 mod settings;
+mod special_token;
 mod survey;
 mod template_syntax;
-
-use std::io::{BufReader, Seek};
+mod vocabulary;
 
 use ::tokenizers::{
     Encoding, Token, TruncationDirection, TruncationParams, TruncationStrategy,
@@ -31,9 +40,9 @@ use sli_engine::bytes::human;
 
 use crate::guard::guarded;
 use crate::memory::{Allowance, WORKING_BYTES};
+use assemble::{Assembled, Folder};
 use pieces::{Cuts, PIECE_BYTES, text_cost};
 use settings::TokenizerSettings;
-use survey::Survey;
 
 /// Largest `tokenizer.json` that is read, bytes.
 const FILE_LIMIT: u64 = 1 << 30;
@@ -54,6 +63,14 @@ pub struct Tokenizer {
     cuts: Option<(Cuts, Frame)>,
     /// How much longer texts can become before they are tokens.
     apart: u64,
+    /// Long texts lose their beginning.
+    truncates_left: bool,
+    /// Token types are given to the model.
+    types: bool,
+    /// A text with this in it is not one text.
+    divider: Option<String>,
+    /// What the user should know.
+    warnings: Vec<String>,
     /// What it may take; what it took is taken off.
     allowance: Allowance,
     chat: Option<ChatTemplate>,
@@ -79,53 +96,36 @@ pub struct Encoded {
     pub cut: bool,
 }
 
-/// Memory that the tokenizer of a model folder takes, bytes at most; `None` if it has none that can be read.
-pub fn bytes(folder: &ModelFolder) -> Option<u64> {
-    let file = folder.open("tokenizer.json", FILE_LIMIT).ok()??;
-    let survey: Survey = serde_json::from_reader(BufReader::new(file)).ok()?;
-    Some(survey.bytes())
+/// Memory that the tokenizer of a model folder takes, bytes at most; `None` if that cannot be said before it
+/// is loaded.
+pub fn bytes(folder: &ModelFolder, literal: bool) -> Option<u64> {
+    Folder::open(folder, literal).ok()?.bytes()
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer of a model folder; longer texts will be cut to `max_length` tokens, and what it and
-    /// its texts take stays within the allowance.
+    /// Loads the tokenizer of a model folder; `literal`: the one that `tokenizer.json` describes, whatever its
+    /// class. Longer texts will be cut to `max_length` tokens, and what it and its texts take stays within the
+    /// allowance.
     pub fn load(
         folder: impl Into<ModelFolder>,
         max_length: Option<usize>,
+        literal: bool,
         mut allowance: Allowance,
     ) -> Result<Self, TokenizerError> {
         let folder = folder.into();
-        let path = folder.join("tokenizer.json");
+        let Assembled {
+            built,
+            survey,
+            truncates_left,
+            types,
+            warnings,
+        } = Folder::open(&folder, literal)?.assemble(&mut allowance)?;
+        let settings = TokenizerSettings::read(&folder, &built.named)?;
+        let backend = built.backend;
         let broken = |problem: String| TokenizerError::Broken {
-            path: path.clone(),
+            path: folder.join("tokenizer.json"),
             problem,
         };
-        let Some(mut file) = folder.open("tokenizer.json", FILE_LIMIT)? else {
-            return Err(TokenizerError::Absent {
-                folder: folder.path().to_path_buf(),
-            });
-        };
-        let survey: Survey = serde_json::from_reader(BufReader::new(&file))
-            .map_err(|error| broken(error.to_string()))?;
-        allowance
-            .take(survey.bytes())
-            .map_err(|needed| TokenizerError::Budget {
-                what: format!("the tokenizer's {} entries", survey.vocabulary.values),
-                given: allowance.given(),
-                needed,
-            })?;
-        let settings = TokenizerSettings::read(&folder)?;
-        file.rewind().map_err(|source| TokenizerError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let mut backend = guarded(|| load::load(BufReader::new(&file)))
-            .and_then(|loaded| loaded)
-            .map_err(broken)?;
-        drop(file);
-        let failed = |error: ::tokenizers::Error| broken(error.to_string());
-        backend.set_encode_special_tokens(settings.split_special_tokens);
-        settings.add_tokens(&mut backend).map_err(failed)?;
         let added = backend.get_post_processor().map_or(0, |processor| {
             ::tokenizers::PostProcessor::added_tokens(processor, false)
         });
@@ -135,16 +135,22 @@ impl Tokenizer {
         let mut tokenizer = Self {
             backend,
             settings,
-            folder,
+            folder: folder.clone(),
             max_length,
             added,
             piece_bytes: PIECE_BYTES,
             cuts: cuts.zip(frame),
             apart: if takes_apart { APART } else { 1 },
+            truncates_left,
+            types,
+            divider: built.divider,
+            warnings,
             allowance,
             chat: None,
         };
-        tokenizer.truncate().map_err(failed)?;
+        tokenizer
+            .truncate()
+            .map_err(|error| broken(error.to_string()))?;
         Ok(tokenizer)
     }
 
@@ -157,7 +163,7 @@ impl Tokenizer {
 
     /// Has texts cut at their beginning, or at their end.
     pub fn cut_at_beginning(&mut self, left: bool) -> Result<(), TokenizerError> {
-        self.settings.truncate_left = left;
+        self.truncates_left = left;
         self.truncate().map_err(|error| TokenizerError::Failed {
             problem: error.to_string(),
         })
@@ -179,13 +185,18 @@ impl Tokenizer {
         Ok(ids.len() - usize::from(ids.last().is_some_and(special)))
     }
 
+    /// What the user should know of it.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Has the library cut texts to `max_length`, which keeps their special tokens.
     fn truncate(&mut self) -> Result<(), ::tokenizers::Error> {
         let truncation = self
             .max_length
             .filter(|&length| length >= self.added)
             .map(|max_length| TruncationParams {
-                direction: if self.settings.truncate_left {
+                direction: if self.truncates_left {
                     TruncationDirection::Left
                 } else {
                     TruncationDirection::Right
@@ -238,6 +249,15 @@ impl Tokenizer {
     }
 
     fn encode(&self, texts: Vec<&str>, special: bool) -> Result<Vec<Encoded>, TokenizerError> {
+        if let Some(divider) = &self.divider
+            && texts.iter().any(|text| text.contains(divider))
+        {
+            return Err(TokenizerError::Class {
+                folder: self.folder.path().to_path_buf(),
+                class: "`CodeLlamaTokenizer`".into(),
+                problem: format!("a text has `{divider}`: infilling is not supported"),
+            });
+        }
         let mut encoded = vec![Encoded::default(); texts.len()];
         let (mut short, mut places, mut cost) = (Vec::new(), Vec::new(), 0);
         for (index, text) in texts.into_iter().enumerate() {
@@ -340,25 +360,26 @@ impl Tokenizer {
                 ids.extend_from_slice(encoding.get_ids());
             }
             // What comes later would be cut off.
-            if !self.settings.truncate_left && room.is_some_and(|room| ids.len() >= room) {
+            if !self.truncates_left && room.is_some_and(|room| ids.len() >= room) {
                 cut = !rest.is_empty();
                 break;
             }
         }
         if let Some(room) = room.filter(|&room| room < ids.len()) {
             cut = true;
-            if self.settings.truncate_left {
+            if self.truncates_left {
                 ids.drain(..ids.len() - room);
             }
             ids.truncate(room);
         }
-        let framed = frame.around(ids);
+        let mut framed = frame.around(ids);
+        framed.types = framed.types.filter(|_| self.types);
         Ok(self.short(Encoded { cut, ..framed }))
     }
 
     fn finish(&self, encoding: &Encoding) -> Encoded {
         let types = encoding.get_type_ids();
-        let types = types.iter().any(|&kind| kind != 0).then(|| types.to_vec());
+        let types = (self.types && types.iter().any(|&kind| kind != 0)).then(|| types.to_vec());
         self.short(Encoded {
             ids: encoding.get_ids().to_vec(),
             types,
@@ -377,7 +398,7 @@ impl Tokenizer {
                 .checked_sub(limit)
                 .filter(|&more| more > 0)
         {
-            let left = self.settings.truncate_left && self.added == 0;
+            let left = self.truncates_left && self.added == 0;
             let kept = if left { more.. } else { 0.. };
             let keep = |values: &[u32]| values[kept.clone()][..limit].to_vec();
             encoded.cut = true;

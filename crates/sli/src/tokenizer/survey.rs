@@ -85,6 +85,25 @@ impl Survey {
             + PATTERN * self.other.patterns
     }
 
+    /// Counts an entry of a vocabulary that is no `tokenizer.json`.
+    pub fn count_entry(&mut self, entry: &str, unigram: bool) {
+        self.vocabulary.text(entry);
+        self.look_for_marks(entry);
+        if unigram {
+            self.grow(entry);
+        }
+    }
+
+    /// Counts the merges of such a vocabulary.
+    pub fn count_merges(&mut self, count: u64) {
+        self.merges.values += count;
+    }
+
+    fn look_for_marks(&mut self, entry: &str) {
+        self.crosses_words |= crosses_words(entry);
+        self.has_mark |= entry.strip_prefix(MARK) == Some("");
+    }
+
     /// Counts what an entry of a unigram model adds to the tree of entries.
     fn grow(&mut self, entry: &str) {
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -175,8 +194,7 @@ impl<'de> Visitor<'de> for Vocabulary<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(entry) = map.next_key::<String>()? {
             self.0.vocabulary.text(&entry);
-            self.0.crosses_words |= crosses_words(&entry);
-            self.0.has_mark |= entry.strip_prefix(MARK) == Some("");
+            self.0.look_for_marks(&entry);
             map.next_value::<IgnoredAny>()?;
         }
         Ok(())
@@ -185,6 +203,7 @@ impl<'de> Visitor<'de> for Vocabulary<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some((entry, _)) = seq.next_element::<(String, IgnoredAny)>()? {
             self.0.vocabulary.text(&entry);
+            self.0.look_for_marks(&entry);
             self.0.grow(&entry);
         }
         Ok(())

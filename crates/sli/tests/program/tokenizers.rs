@@ -37,8 +37,8 @@ fn tokens_are_those_of_transformers() {
     let mut wrong = Vec::new();
     for case in cases.all {
         let folder = folder.join(&case.tokenizer);
-        let mut whole = Tokenizer::load(&folder, None, Allowance::unlimited()).unwrap();
-        let cutting = Tokenizer::load(&folder, Some(5), Allowance::unlimited()).unwrap();
+        let mut whole = Tokenizer::load(&folder, None, false, Allowance::unlimited()).unwrap();
+        let cutting = Tokenizer::load(&folder, Some(5), false, Allowance::unlimited()).unwrap();
         let mut compare = |what: &str, ours: &[u32], reference: &[u32]| {
             if ours != reference {
                 let name = case.tokenizer.display();

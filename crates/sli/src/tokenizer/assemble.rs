@@ -1,0 +1,481 @@
+//! From the files of a folder to the tokenizer that `AutoTokenizer` of transformers 5.23 builds.
+
+use std::io::{BufReader, Seek};
+
+use serde_json::{Map, Value};
+use sli_checkpoint::ModelFolder;
+
+use super::FILE_LIMIT;
+use super::arguments::{Arguments, is_true};
+use super::auto::{self, CLASSES, Choice, GENERIC};
+use super::build::{Build, Built, Source};
+use super::class::{Class, REFUSED};
+use super::compare::{self, Pipeline};
+use super::error::TokenizerError;
+use super::files::read_object;
+use super::load::{Notes, Parts, load, load_parts};
+use super::mistral;
+use super::pipelines;
+use super::special_token::SpecialToken;
+use super::survey::Survey;
+use super::vocabulary::{Merges, Ranks, SentencePiece, json_entries, merge_lines, word_lines};
+use crate::guard::guarded;
+use crate::memory::Allowance;
+
+/// A folder's tokenizer.
+pub struct Assembled {
+    /// The library's tokenizer and its special tokens.
+    pub built: Built,
+    /// What its vocabulary holds.
+    pub survey: Survey,
+    /// Long texts lose their beginning.
+    pub truncates_left: bool,
+    /// Token types are given to the model.
+    pub types: bool,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A folder's files, and what is known of them before the vocabulary is read.
+pub struct Folder<'a> {
+    path: &'a ModelFolder,
+    config: Map<String, Value>,
+    /// `tokenizer.json`, or the file that stands for it.
+    tokenizer_file: Option<String>,
+    choice: Choice,
+    class: Option<&'static Class>,
+    /// The class that says whether the model gets token types.
+    of_types: String,
+    /// The class builds its pipeline, rather than taking it from the file.
+    builds: bool,
+}
+
+impl<'a> Folder<'a> {
+    /// Looks at a model folder; `literal`: `tokenizer.json` is taken as it is.
+    pub fn open(path: &'a ModelFolder, literal: bool) -> Result<Self, TokenizerError> {
+        let config = read_object(path, "tokenizer_config.json")?.unwrap_or_default();
+        let file = tokenizer_file_name(&config);
+        let tokenizer_file = path.has(&file)?.then_some(file);
+        if literal && tokenizer_file.is_none() {
+            return Err(TokenizerError::Absent {
+                folder: path.path().to_path_buf(),
+            });
+        }
+        let chosen = auto::choose(path, &config, tokenizer_file.as_deref());
+        let (choice, of_types) = if literal {
+            let generic = Choice {
+                class: GENERIC.into(),
+                named: None,
+            };
+            (
+                generic,
+                chosen.map_or_else(|_| String::new(), |choice| choice.class),
+            )
+        } else {
+            let choice = chosen?;
+            let class = choice.class.clone();
+            (choice, class)
+        };
+        let kind = CLASSES
+            .kinds
+            .get(&choice.class)
+            .map_or("python", String::as_str);
+        let refused = REFUSED.iter().find(|(name, _)| *name == choice.class);
+        let why = match (kind, refused) {
+            ("python", _) => Some("the reference runs it as Python code"),
+            (_, Some((_, why))) => Some(*why),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(TokenizerError::Class {
+                folder: path.path().to_path_buf(),
+                class: format!("`{}`", choice.class),
+                problem: format!("{why}, which is not supported"),
+            });
+        }
+        let class = match kind {
+            "file" => None,
+            "builds" => Class::find(&choice.class),
+            parent => Class::find(parent),
+        };
+        Ok(Self {
+            path,
+            config,
+            tokenizer_file,
+            choice,
+            class,
+            of_types,
+            builds: kind == "builds",
+        })
+    }
+
+    /// The memory that the vocabulary takes, bytes at most; `None` where that is not known yet.
+    pub fn bytes(&self) -> Option<u64> {
+        let name = self.tokenizer_file.as_deref()?;
+        let file = self.path.open(name, FILE_LIMIT).ok()??;
+        let survey: Survey = serde_json::from_reader(BufReader::new(file)).ok()?;
+        Some(survey.bytes())
+    }
+
+    /// Builds the tokenizer.
+    pub fn assemble(self, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
+        match &self.tokenizer_file {
+            Some(file) => self.of_file(file, allowance),
+            None => self.of_vocabulary(allowance),
+        }
+    }
+
+    fn of_file(&self, name: &str, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
+        let broken = |problem| TokenizerError::Broken {
+            path: self.path.join(name),
+            problem,
+        };
+        let absent = || TokenizerError::Absent {
+            folder: self.path.path().to_path_buf(),
+        };
+        let mut file = self.path.open(name, FILE_LIMIT)?.ok_or_else(absent)?;
+        let survey: Survey = serde_json::from_reader(BufReader::new(&file))
+            .map_err(|error| broken(error.to_string()))?;
+        take(allowance, survey.bytes(), survey.vocabulary.values)?;
+        file.rewind().map_err(|source| TokenizerError::Read {
+            path: self.path.join(name),
+            source,
+        })?;
+        if !self.builds {
+            let (backend, notes) = guarded(|| load(BufReader::new(&file)))
+                .and_then(|loaded| loaded)
+                .map_err(broken)?;
+            let arguments = self.arguments(&notes, true)?;
+            let finish =
+                || Build::of_backend(self.class, &arguments, backend, notes.clone())?.finish();
+            let built = self.guarded(finish)?;
+            return Ok(self.assembled(&arguments, &notes, built, survey, None));
+        }
+        let parts = guarded(|| load_parts(BufReader::new(&file)))
+            .and_then(|loaded| loaded)
+            .map_err(broken)?;
+        let Some(class) = self.class else {
+            return Err(absent());
+        };
+        let notes = parts.notes.clone();
+        let arguments = self.arguments(&notes, true)?;
+        let of_file = Pipeline::of_parts(&parts);
+        let source = source_of(parts);
+        let finish = || Build::of_class(class, &arguments, source, notes.clone())?.finish();
+        let built = self.guarded(finish)?;
+        Ok(self.assembled(&arguments, &notes, built, survey, Some(of_file)))
+    }
+
+    /// Without a `tokenizer.json`.
+    fn of_vocabulary(&self, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
+        let absent = || TokenizerError::Absent {
+            folder: self.path.path().to_path_buf(),
+        };
+        let name = self.vocabulary_file()?.ok_or_else(absent)?;
+        let path = self.path.join(&name);
+        let broken = |problem| TokenizerError::Broken {
+            path: path.clone(),
+            problem,
+        };
+        let notes = Notes::default();
+        let mut arguments = self.arguments(&notes, false)?;
+        let bytes = self.path.read(&name, FILE_LIMIT)?.ok_or_else(absent)?;
+        take(allowance, bytes.len() as u64, 0)?;
+        let mut survey = Survey::default();
+        let is_model = path
+            .extension()
+            .is_some_and(|extension| extension == "model");
+        let backend;
+        if is_model {
+            let is_ranks = path
+                .file_name()
+                .is_some_and(|name| name == "tiktoken.model");
+            let model = if is_ranks {
+                Err(String::new())
+            } else {
+                SentencePiece::read(&bytes)
+            };
+            let model = match model {
+                Ok(model) => model,
+                Err(problem) => {
+                    let ranks =
+                        Ranks::read(&bytes).map_err(|other| broken(either(&problem, &other)))?;
+                    let built =
+                        self.of_ranks(&ranks, &mut arguments, &mut survey, allowance, &broken)?;
+                    return Ok(self.assembled(&arguments, &notes, built, survey, None));
+                }
+            };
+            let unigram = match self.class.filter(|_| self.builds) {
+                Some(class) if class.is_free() => model.unigram,
+                Some(class) => matches!(class.model, super::class::Model::Unigram(_)),
+                None => model.unigram,
+            };
+            for piece in &model.pieces {
+                survey.count_entry(&piece.text, unigram);
+            }
+            if !unigram {
+                survey.count_merges(model.count_merges().map_err(broken)?);
+            }
+            take(allowance, survey.bytes(), survey.vocabulary.values)?;
+            let source = pipelines::pieces(
+                self.class.filter(|_| self.builds),
+                &model,
+                unigram,
+                &mut arguments,
+            );
+            let source = source.map_err(broken)?;
+            drop(bytes);
+            match self.class.filter(|_| self.builds) {
+                Some(class) => {
+                    let finish =
+                        || Build::of_class(class, &arguments, source, notes.clone())?.finish();
+                    let built = self.guarded(finish)?;
+                    return Ok(self.assembled(&arguments, &notes, built, survey, None));
+                }
+                None => {
+                    let build = || pipelines::of_pieces(&model, source, &mut arguments);
+                    backend = self.guarded(build)?;
+                }
+            }
+            let finish =
+                || Build::of_backend(self.class, &arguments, backend, notes.clone())?.finish();
+            let built = self.guarded(finish)?;
+            return Ok(self.assembled(&arguments, &notes, built, survey, None));
+        }
+        let Some(class) = self.class else {
+            return Err(absent());
+        };
+        let (vocabulary, merges) = self.entries(class, &name, &bytes)?;
+        for entry in vocabulary.keys() {
+            survey.count_entry(entry, false);
+        }
+        survey.count_merges(merges.len() as u64);
+        take(allowance, survey.bytes(), survey.vocabulary.values)?;
+        drop(bytes);
+        let source = Source {
+            vocabulary: super::load::Vocabulary::Ids(vocabulary),
+            merges,
+            post_processor: Value::Null,
+            characters: None,
+        };
+        let finish = || Build::of_class(class, &arguments, source, notes.clone())?.finish();
+        let built = self.guarded(finish)?;
+        Ok(self.assembled(&arguments, &notes, built, survey, None))
+    }
+
+    /// Entries by id, and the pairs of a class that merges.
+    fn entries(
+        &self,
+        class: &Class,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(::tokenizers::models::bpe::Vocab, Merges), TokenizerError> {
+        let broken = |name: &str, problem| TokenizerError::Broken {
+            path: self.path.join(name),
+            problem,
+        };
+        if class.model == super::class::Model::WordPiece {
+            let words = word_lines(bytes).map_err(|problem| broken(name, problem))?;
+            return Ok((words, Vec::new()));
+        }
+        let merges = class.merges.unwrap_or_default();
+        let lines = match class.merges {
+            Some(_) => self.path.read(merges, FILE_LIMIT)?,
+            None => None,
+        };
+        let Some(lines) = lines else {
+            return Err(TokenizerError::Class {
+                folder: self.path.path().to_path_buf(),
+                class: format!("`{}`", self.choice.class),
+                problem: "its vocabulary comes without merges.txt".into(),
+            });
+        };
+        let vocabulary = json_entries(bytes).map_err(|problem| broken(name, problem))?;
+        let merges_of = merge_lines(&lines).map_err(|problem| broken(merges, problem))?;
+        Ok((vocabulary, merges_of))
+    }
+
+    fn of_ranks(
+        &self,
+        ranks: &Ranks,
+        arguments: &mut Arguments,
+        survey: &mut Survey,
+        allowance: &mut Allowance,
+        broken: &dyn Fn(String) -> TokenizerError,
+    ) -> Result<Built, TokenizerError> {
+        survey.vocabulary.values = ranks.len() as u64;
+        survey.vocabulary.long_text = ranks.bytes();
+        survey.count_merges(ranks.count_merges().map_err(broken)?);
+        survey.crosses_words = true;
+        take(allowance, survey.bytes(), survey.vocabulary.values)?;
+        let build = || pipelines::of_ranks(ranks, arguments);
+        let backend = self.guarded(build)?;
+        let class = self.class;
+        let finish = || {
+            let build = Build::of_backend(class, arguments, backend, Notes::default())?;
+            build.with_extra()?.finish()
+        };
+        self.guarded(finish)
+    }
+
+    /// The file of the vocabulary where there is no `tokenizer.json`.
+    fn vocabulary_file(&self) -> Result<Option<String>, TokenizerError> {
+        const OTHERS: [&str; 3] = ["tekken.json", "tokenizer.model", "tiktoken.model"];
+        let mut others = Vec::new();
+        for name in OTHERS {
+            if self.path.has(name)? {
+                others.push(name);
+            }
+        }
+        let refused = |problem: String| TokenizerError::Class {
+            folder: self.path.path().to_path_buf(),
+            class: format!("`{}`", self.choice.class),
+            problem,
+        };
+        let own = self
+            .class
+            .map_or(Some("tokenizer.model"), |class| class.vocabulary);
+        let name = match others[..] {
+            [] => own,
+            [other] => Some(other),
+            _ => {
+                let several = others.join(", ");
+                return Err(refused(format!("its vocabulary could be any of {several}")));
+            }
+        };
+        if name == Some("tekken.json") {
+            return Err(refused(
+                "its vocabulary is in tekken.json, which is not supported".into(),
+            ));
+        }
+        let Some(name) = name else {
+            return Ok(None);
+        };
+        Ok(self.path.has(name)?.then(|| name.to_owned()))
+    }
+
+    fn arguments(&self, notes: &Notes, has_file: bool) -> Result<Arguments, TokenizerError> {
+        let tokens = || Ok::<Vec<(i64, SpecialToken)>, TokenizerError>(notes.added.clone());
+        Arguments::read(self.path, &self.config, has_file, tokens)
+    }
+
+    /// Runs what may panic or refuse.
+    fn guarded<T>(&self, f: impl FnOnce() -> Result<T, String>) -> Result<T, TokenizerError> {
+        guarded(f)
+            .and_then(|result| result)
+            .map_err(|problem| TokenizerError::Class {
+                folder: self.path.path().to_path_buf(),
+                class: format!("`{}`", self.choice.class),
+                problem,
+            })
+    }
+
+    fn assembled(
+        &self,
+        arguments: &Arguments,
+        notes: &Notes,
+        mut built: Built,
+        survey: Survey,
+        of_file: Option<Pipeline>,
+    ) -> Assembled {
+        let mut warnings = Vec::new();
+        if let Some(of_file) = of_file {
+            warnings.extend(compare::differences(&self.choice, &of_file, &built.backend));
+        }
+        warnings.extend(compare::flags(arguments, &built));
+        mistral::fix(self.path, &arguments.values, &mut built.backend);
+        let side = arguments
+            .values
+            .get("truncation_side")
+            .and_then(Value::as_str);
+        let names = arguments
+            .values
+            .get("model_input_names")
+            .and_then(Value::as_array);
+        let asked = arguments
+            .values
+            .get("return_token_type_ids")
+            .is_some_and(is_true);
+        let may_ask = self
+            .class
+            .is_some_and(|class| class.reads("return_token_type_ids"));
+        let own = CLASSES.types.contains(&self.of_types) || asked && may_ask;
+        Assembled {
+            survey,
+            truncates_left: side
+                .map_or(notes.truncates_left.unwrap_or(false), |side| side == "left"),
+            types: names.map_or(own, |names| {
+                names.iter().any(|name| name == "token_type_ids")
+            }),
+            built,
+            warnings,
+        }
+    }
+}
+
+/// Both problems of a file that may be of two kinds.
+fn either(pieces: &str, ranks: &str) -> String {
+    if pieces.is_empty() {
+        return ranks.to_owned();
+    }
+    format!("neither a SentencePiece model ({pieces}) nor ranks of bytes ({ranks})")
+}
+
+fn source_of(parts: Parts) -> Source {
+    let steps = match parts
+        .normalizer
+        .get("normalizers")
+        .and_then(Value::as_array)
+    {
+        Some(steps) => steps.clone(),
+        None => vec![parts.normalizer],
+    };
+    let map = steps
+        .iter()
+        .find_map(|step| step.get("precompiled_charsmap")?.as_str());
+    Source {
+        characters: map.map(str::to_owned),
+        vocabulary: parts.vocabulary,
+        merges: parts.merges.unwrap_or_default(),
+        post_processor: parts.post_processor,
+    }
+}
+
+fn take(allowance: &mut Allowance, bytes: u64, entries: u64) -> Result<(), TokenizerError> {
+    let given = allowance.given();
+    allowance
+        .take(bytes)
+        .map_err(|needed| TokenizerError::Budget {
+            what: format!("the tokenizer's {entries} entries"),
+            given,
+            needed,
+        })
+}
+
+/// The newest file that transformers 5.23 may read, of those that the configuration lists.
+fn tokenizer_file_name(config: &Map<String, Value>) -> String {
+    let newest = (5, 23);
+    let listed = config.get("fast_tokenizer_files").and_then(Value::as_array);
+    let mut versions: Vec<(&str, &str)> = listed
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .filter_map(|name| {
+            let (_, rest) = name.split_once("tokenizer.")?;
+            Some((rest.strip_suffix(".json")?, name))
+        })
+        .collect();
+    versions.sort_unstable();
+    let mut chosen = "tokenizer.json";
+    for (version, name) in versions {
+        let mut numbers = version
+            .split('.')
+            .map(|part| part.parse::<u32>().unwrap_or(0));
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if version > newest {
+            break;
+        }
+        chosen = name;
+    }
+    chosen.to_owned()
+}
