@@ -102,23 +102,54 @@ pub fn settle(
     allowed: &[String],
 ) -> Result<Option<Naming>, CheckpointError> {
     let wanted = Wanted::new(spec, untied);
-    let as_it_is = |name: &str| checkpoint.position(name).is_some();
-    if !wanted.is_there(&mut |name| wanted.with_or_without_base(name, as_it_is)) {
-        let place = checkpoint.place();
-        return match find(checkpoint, &wanted, allowed) {
-            Ok(Some((names, naming))) => {
-                checkpoint.rename(names);
-                Ok(Some(naming))
-            }
-            Ok(None) => Ok(None),
-            Err(problem) => Err(CheckpointError::Naming { place, problem }),
-        };
+    let has = |name: &str| checkpoint.position(name).is_some();
+    let has = &mut |name: &str| wanted.with_or_without_base(name, has);
+    let fits = wanted.is_there(has);
+    let lacking = wanted.optional_lacking(has);
+    if fits && lacking == 0 {
+        return Ok(None);
     }
-    Ok(None)
+    let found = if fits {
+        // Only an optional part is not there: it may be what is wrapped.
+        unwrapped(checkpoint, &wanted, allowed, lacking)
+    } else {
+        find(checkpoint, &wanted, allowed)
+    };
+    match found {
+        Ok(Some((names, naming))) => {
+            checkpoint.rename(names);
+            Ok(Some(naming))
+        }
+        Ok(None) => Ok(None),
+        Err(problem) => Err(CheckpointError::Naming {
+            place: checkpoint.place(),
+            problem,
+        }),
+    }
 }
 
 /// The new name of every tensor.
 type Names = Vec<Box<str>>;
+
+/// Names of a checkpoint that lacks this many optional weights, if there are fewer without wrappers.
+fn unwrapped(
+    checkpoint: &Checkpoint,
+    wanted: &Wanted<'_>,
+    allowed: &[String],
+    lacking: usize,
+) -> Result<Option<(Names, Naming)>, NamingProblem> {
+    let names = without_wrappers(checkpoint, &wanted.words(), allowed);
+    if names.dropped().is_empty() {
+        return Ok(None);
+    }
+    let prefix = Prefix::default();
+    let has = |name: &str| names.has(name, &prefix);
+    let has = &mut |name: &str| wanted.with_or_without_base(name, has);
+    if !wanted.is_there(has) || wanted.optional_lacking(has) >= lacking {
+        return Ok(None);
+    }
+    named(checkpoint, &names, prefix).map(Some)
+}
 
 fn find(
     checkpoint: &Checkpoint,
@@ -126,21 +157,31 @@ fn find(
     allowed: &[String],
 ) -> Result<Option<(Names, Naming)>, NamingProblem> {
     let words = wanted.words();
+    let mut names = without_wrappers(checkpoint, &words, allowed);
+    let mut prefix = wanted.prefix_for(&names)?;
+    // Perhaps every layer has one unknown part between its number and its weights.
+    if prefix.is_none() && names.drop_layer_wrapper(&wanted.layer_word(), &words) {
+        prefix = wanted.prefix_for(&names)?;
+    }
+    let named = |prefix| named(checkpoint, &names, prefix);
+    prefix.map(named).transpose()
+}
+
+fn without_wrappers<'c>(
+    checkpoint: &'c Checkpoint,
+    words: &BTreeSet<&str>,
+    allowed: &[String],
+) -> StoredNames<'c> {
     let considered = |name: &str| !allowed.iter().any(|pattern| matches(pattern, name));
-    let mut names = StoredNames::new(checkpoint, considered, |name| {
-        wrappers::unwrap(name, &words)
-    });
-    let prefix = match wanted.prefix_for(&names)? {
-        Some(prefix) => prefix,
-        // Perhaps every layer has one unknown part between its number and its weights.
-        None if names.drop_layer_wrapper(&wanted.layer_word(), &words) => {
-            match wanted.prefix_for(&names)? {
-                Some(prefix) => prefix,
-                None => return Ok(None),
-            }
-        }
-        None => return Ok(None),
-    };
+    StoredNames::new(checkpoint, considered, |name| wrappers::unwrap(name, words))
+}
+
+/// The names that the tensors get, and how.
+fn named(
+    checkpoint: &Checkpoint,
+    names: &StoredNames<'_>,
+    prefix: Prefix,
+) -> Result<(Names, Naming), NamingProblem> {
     let all = names.renamed(checkpoint, &prefix)?;
     let pairs = checkpoint.tensors().zip(&all);
     let renamed = pairs.filter(|(tensor, name)| tensor.name != **name).count();
@@ -149,7 +190,7 @@ fn find(
         wrappers: names.dropped(),
         renamed,
     };
-    Ok(Some((all, naming)))
+    Ok((all, naming))
 }
 
 /// What a model needs of names.
@@ -195,6 +236,12 @@ impl<'s> Wanted<'s> {
             embedding.all(|leaf| present(&leaf.source, has) || stand_in(has))
                 && others.filter(needed).all(|leaf| present(&leaf.source, has))
         })
+    }
+
+    /// How many weights of optional parts have no tensor.
+    fn optional_lacking(&self, has: &mut dyn FnMut(&str) -> bool) -> usize {
+        let optional = self.spec.leaves().filter(|leaf| leaf.optional.is_some());
+        optional.filter(|leaf| !present(&leaf.source, has)).count()
     }
 
     /// Every part between dots of the model's names.

@@ -34,6 +34,7 @@ mod selection;
 mod sentences;
 mod sharing;
 mod sizes;
+mod tensor_names;
 mod tokenizers;
 mod troubleshooting;
 mod weights;
