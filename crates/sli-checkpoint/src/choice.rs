@@ -40,7 +40,7 @@ impl Ways {
             Err(SourceError::NotFound { .. }) => Vec::new(),
             other => other?,
         };
-        let mut consolidated: Vec<String> = names.to_vec();
+        let mut consolidated: Vec<String> = names.clone();
         if source.exists(CONSOLIDATED_FILE)? {
             consolidated = vec![CONSOLIDATED_FILE.to_owned()];
         }

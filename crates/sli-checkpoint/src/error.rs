@@ -23,9 +23,10 @@ pub enum CheckpointError {
     },
     /// No weights where a model was expected.
     #[error(
-        "{place}: no weights: neither {}{}",
+        "{place}: no weights: neither {}{}{}",
         looked_for.join(", nor "),
-        others.iter().map(|other| format!("; {other}")).collect::<String>()
+        if others.is_empty() { "" } else { "; " },
+        others.join("; ")
     )]
     NoWeights {
         /// The folder.

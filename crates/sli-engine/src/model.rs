@@ -161,15 +161,12 @@ pub fn describe_folder(
     folder: &ModelFolder,
     options: &OpenOptions,
 ) -> Result<sli_spec::Built, EngineError> {
-    let text = match read_description(folder, CONFIG)? {
-        Some(text) => text,
-        None => match read_description(folder, PARAMS)? {
-            Some(text) => return describe_params(folder, &text, options),
-            None => {
-                let adapter = adapter::instead_of_model(folder)?;
-                return Err(adapter.unwrap_or_else(|| no_description(folder.path())));
-            }
-        },
+    let Some(text) = read_description(folder, CONFIG)? else {
+        if let Some(text) = read_description(folder, PARAMS)? {
+            return describe_params(folder, &text, options);
+        }
+        let adapter = adapter::instead_of_model(folder)?;
+        return Err(adapter.unwrap_or_else(|| no_description(folder.path())));
     };
     adapter::refuse_beside_model(folder, options)?;
     let wrong = |source| EngineError::Config {

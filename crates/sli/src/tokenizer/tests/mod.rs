@@ -122,7 +122,7 @@ fn pieces_have_the_tokens_of_the_whole() {
         "wordpiece",
     ] {
         for max_length in [None, Some(1), Some(5), Some(33)] {
-            let load = Tokenizer::load(&folder(name), max_length, true, Allowance::unlimited());
+            let load = Tokenizer::load(folder(name), max_length, true, Allowance::unlimited());
             compare(name, load.unwrap());
         }
     }
