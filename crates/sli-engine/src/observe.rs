@@ -15,7 +15,7 @@ use crate::expansion;
 use crate::journal::OutputFolder;
 use crate::model::Model;
 use crate::plan::needs_logits;
-use crate::pooling::{Embedder, columns, recipe};
+use crate::pooling::{Embedder, embedding_width, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
@@ -118,9 +118,7 @@ impl<'a> Observation<'a> {
                 }
                 Take::Embedding(asked) => {
                     let recipe = recipe(model, *asked)?;
-                    let pooler = output.head.pooler.as_ref();
-                    let pooler = pooler.map(|pooler| pooler.dense.out_features);
-                    let length = recipe.width(columns(model), pooler);
+                    let length = embedding_width(model, *asked)?;
                     let skip = records.prompt_tokens();
                     let embedder = Embedder::load(recipe, settings.compute, skip)?;
                     observation.embedding = Some((embedder, EmbeddingSink::open(folder, length)?));

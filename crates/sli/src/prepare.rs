@@ -121,6 +121,7 @@ impl Preparer<'_> {
     ) -> Result<Counts, Error> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
+        let mut template_end = Vec::new();
         let mut records = self.open()?;
         let mut batch = Vec::new();
         let mut choice_is_said = self.selection.content.is_some();
@@ -146,9 +147,9 @@ impl Preparer<'_> {
             {
                 warn(MARKED);
             }
-            sentences::prepare(self.texts, &mut batch)?;
+            let texts = sentences::prepare(self.texts, &mut batch)?;
             if bytes > 0 && tokenizer.is_none() {
-                let loaded = sentences::load_tokenizer(
+                let mut loaded = sentences::load_tokenizer(
                     &self.tokenizer_folder,
                     self.rules.max_length,
                     self.tokenizer_file,
@@ -157,16 +158,20 @@ impl Preparer<'_> {
                 )?;
                 loaded.warnings().iter().for_each(|text| warn(text));
                 spool.set_prompt_tokens(sentences::prompt_tokens(self.texts, &loaded)?);
+                template_end = sentences::template_end(self.texts, &mut loaded)?;
                 tokenizer = Some(loaded);
             }
             let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)
                 .map_err(|error| of_longest(error, &batch))?;
-            for (raw, encoded) in batch.drain(..).zip(encoded) {
+            for ((raw, mut encoded), is_text) in batch.drain(..).zip(encoded).zip(texts) {
                 let place = raw.place.clone();
-                let longer = |limit: Option<usize>| limit.is_some_and(|n| encoded.ids.len() > n);
-                if matches!(raw.content, Content::Messages(_)) {
-                    sentences::check_rendered(self.texts, &raw, encoded.ids.len())?;
+                if is_text {
+                    let limit = self.rules.max_length.or(self.texts.limit);
+                    sentences::end_rendered(&template_end, limit, &mut encoded);
+                } else if matches!(raw.content, Content::Messages(_)) {
+                    sentences::check_conversation(self.texts, &raw, encoded.ids.len())?;
                 }
+                let longer = |limit: Option<usize>| limit.is_some_and(|n| encoded.ids.len() > n);
                 let cut = encoded.cut || longer(self.rules.max_length);
                 counts.cut += u64::from(cut);
                 counts.long += u64::from(!cut && longer(self.texts.limit));

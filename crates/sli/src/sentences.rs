@@ -8,11 +8,13 @@ use sli_engine::{Message, TextRules};
 use crate::error::Error;
 use crate::input::{Content, Conversation, InputError, RawRecord};
 use crate::memory::Allowance;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Encoded, Tokenizer};
 
 /// Makes of the texts of a batch what the model gets: with the prompt in front, or as messages for the chat
-/// template. A record that is no text cannot have a prompt.
-pub fn prepare(rules: &TextRules, batch: &mut [RawRecord]) -> Result<(), Error> {
+/// template. A record that is no text cannot have a prompt. The result says which records were texts.
+pub fn prepare(rules: &TextRules, batch: &mut [RawRecord]) -> Result<Vec<bool>, Error> {
+    let is_text = |record: &RawRecord| matches!(record.content, Content::Text(_));
+    let texts = batch.iter().map(is_text).collect();
     for record in batch {
         let kind = match &mut record.content {
             Content::Text(text) => {
@@ -40,7 +42,7 @@ pub fn prepare(rules: &TextRules, batch: &mut [RawRecord]) -> Result<(), Error> 
                 .into());
         }
     }
-    Ok(())
+    Ok(texts)
 }
 
 /// A text as the message of a user, behind the prompt as that of the system.
@@ -59,23 +61,60 @@ fn message(form: Message, prompt: Option<&str>, text: &str) -> Conversation {
     }
 }
 
-/// Refuses a text that the chat template has rendered and that is too long: sentence-transformers would cut it and
-/// write the end of the template over its last tokens.
-pub fn check_rendered(
+/// What the chat template writes behind the text of a user, as tokens: the reference has it at the end of texts that
+/// are cut as well. Empty where texts are no messages, or where it cannot be told.
+pub fn template_end(rules: &TextRules, tokenizer: &mut Tokenizer) -> Result<Vec<u32>, Error> {
+    let Some(form) = rules.as_message else {
+        return Ok(Vec::new());
+    };
+    let prompt = rules.prompt.as_ref().map(|prompt| prompt.text.as_str());
+    let mut rendered = Vec::new();
+    for filler in ["0", "1 2 3 4"] {
+        let conversation = message(form, prompt, filler);
+        // As in the reference, what is refused has no end; the texts themselves say what is wrong.
+        let Ok(text) = tokenizer.chat_template()?.render(&conversation) else {
+            return Ok(Vec::new());
+        };
+        rendered.push(tokenizer.whole_chat(&text)?);
+    }
+    let [first, second] = &rendered[..] else {
+        return Ok(Vec::new());
+    };
+    let common = first.iter().rev().zip(second.iter().rev());
+    let common = common.take_while(|(a, b)| a == b).count();
+    // Where they do not differ at all, nothing is known.
+    let known = common < first.len().min(second.len());
+    let kept = if known { common } else { 0 };
+    Ok(first[first.len() - kept..].to_vec())
+}
+
+/// Refuses a conversation that is too long for a model whose texts are messages: the reference finds the end of its
+/// template anew for every conversation.
+pub fn check_conversation(
     rules: &TextRules,
     record: &RawRecord,
     tokens: usize,
 ) -> Result<(), InputError> {
-    match rules.limit {
-        Some(limit) if rules.as_message.is_some() && tokens >= limit => {
+    match rules.limit.filter(|_| rules.as_message.is_some()) {
+        Some(limit) if tokens >= limit => {
             let problem = format!(
                 "record `{}` does not fit into {limit} tokens ({}) with its chat template",
                 record.id, rules.limit_from
             );
-            Err(InputError::record(&record.place, problem)
-                .with_hint("shorten the text, or cut it elsewhere: --max-length, --allow-long"))
+            Err(InputError::record(&record.place, problem).with_hint(
+                "shorten it, give `text`, or cut it elsewhere: --max-length, --allow-long",
+            ))
         }
         _ => Ok(()),
+    }
+}
+
+/// Writes the end of the chat template over the last tokens of a rendered text that fills all `limit` tokens.
+pub fn end_rendered(end: &[u32], limit: Option<usize>, encoded: &mut Encoded) {
+    let length = encoded.ids.len();
+    if limit.is_some_and(|limit| length >= limit) {
+        let kept = end.len().min(length);
+        encoded.ids[length - kept..].copy_from_slice(&end[end.len() - kept..]);
     }
 }
 
@@ -120,7 +159,26 @@ pub fn prompt_tokens(rules: &TextRules, tokenizer: &Tokenizer) -> Result<usize, 
 mod tests {
     use sli_engine::Message;
 
-    use super::message;
+    use super::{end_rendered, message};
+    use crate::tokenizer::Encoded;
+
+    #[test]
+    fn the_end_of_the_template_is_kept() {
+        let of = |end: &[u32], limit| {
+            let ids = vec![1, 2, 3];
+            let mut encoded = Encoded {
+                ids,
+                ..Encoded::default()
+            };
+            end_rendered(end, limit, &mut encoded);
+            encoded.ids
+        };
+        assert_eq!(of(&[8, 9], Some(3)), [1, 8, 9]);
+        assert_eq!(of(&[6, 7, 8, 9], Some(3)), [7, 8, 9]);
+        assert_eq!(of(&[8, 9], Some(4)), [1, 2, 3]);
+        assert_eq!(of(&[8, 9], None), [1, 2, 3]);
+        assert_eq!(of(&[], Some(3)), [1, 2, 3]);
+    }
 
     #[test]
     fn texts_as_messages() {

@@ -5,6 +5,7 @@ use sli_spec::{Mechanism, Shard, Step};
 
 use super::division::Division;
 use crate::model::Model;
+use crate::pooling::embedding_width;
 use crate::records::RecordSpool;
 use crate::settings::{HiddenDtype, Settings};
 use crate::take::Take;
@@ -94,7 +95,11 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
             Take::Logits => tokens * model.spec.vocab_size as u64 * 4,
             Take::Scores => tokens * 8,
             Take::TopK(k) => tokens * (*k as u64 * 8 + 8),
-            Take::Embedding(_) => records.len() as u64 * stack.hidden_size as u64 * 4,
+            Take::Embedding(asked) => {
+                // What cannot be followed was refused before.
+                let width = embedding_width(model, *asked).unwrap_or(stack.hidden_size);
+                records.len() as u64 * width as u64 * 4
+            }
             Take::Router => tokens * stack.layers.len() as u64 * 16,
             Take::Profile => 0,
         })

@@ -10,7 +10,7 @@ mod text;
 mod transformer;
 mod weights;
 
-pub(crate) use self::modules::{columns, recipe};
+pub(crate) use self::modules::{columns, embedding_width, recipe};
 pub(crate) use self::run::Embedder;
 pub use self::text::{Prompt, TextRules, text_rules};
 pub use self::transformer::Message;

@@ -68,6 +68,13 @@ pub(crate) fn columns(model: &Model) -> usize {
     projected.unwrap_or(output.hidden_size)
 }
 
+/// Numbers of an embedding.
+pub(crate) fn embedding_width(model: &Model, asked: Option<Pooling>) -> Result<usize, EngineError> {
+    let pooler = model.spec.output_stack().head.pooler.as_ref();
+    let pooler = pooler.map(|pooler| pooler.dense.out_features);
+    Ok(recipe(model, asked)?.width(columns(model), pooler))
+}
+
 /// How many numbers of every embedding are kept.
 fn truncation(home: &ModelFolder) -> Result<Option<usize>, EngineError> {
     let path = home.join(SETTINGS);

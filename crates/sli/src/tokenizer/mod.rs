@@ -220,6 +220,20 @@ impl Tokenizer {
         self.encode(texts, false)
     }
 
+    /// Tokens of a rendered conversation, however many.
+    pub fn whole_chat(&mut self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let failed = |error: ::tokenizers::Error| TokenizerError::Failed {
+            problem: error.to_string(),
+        };
+        self.backend.with_truncation(None).map_err(failed)?;
+        let encodings = self.encode_batch(vec![text], false);
+        self.truncate().map_err(failed)?;
+        let encodings = encodings?;
+        Ok(encodings
+            .first()
+            .map_or_else(Vec::new, |encoding| encoding.get_ids().to_vec()))
+    }
+
     /// What is left of the allowance.
     pub fn allowance(&self) -> &Allowance {
         &self.allowance
