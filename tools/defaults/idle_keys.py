@@ -16,6 +16,7 @@ What fails is narrowed down to single keys. Prints a line a finding and the tota
 """
 
 import argparse
+import copy
 import dataclasses
 import json
 import random
@@ -76,21 +77,31 @@ def published():
     return [(key, re.findall(r'"([^"]+)"', types)) for key, types in found]
 
 
+def written(folder, keys, config):
+    """The config.json with these keys beside its own; `rope_parameters.KEY` goes into that object."""
+    config = copy.deepcopy({**{key: value for key, value in keys.items() if "." not in key}, **config})
+    for key, value in keys.items():
+        if "." in key:
+            parent, inner = key.split(".")
+            config[parent].setdefault(inner, value)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def set_aside(sli, folder, config, keys):
     """Those of the keys that `sli` sets aside."""
     keys = dict(keys)
     while True:
-        (folder / "config.json").write_text(json.dumps({**keys, **config}))
+        written(folder, keys, config)
         done = subprocess.run([sli, "inspect", folder, "--json"], capture_output=True, text=True, check=False)
         if done.returncode == 0:
             idle = json.loads(done.stdout)["idle"]
             return {key: keys[key] for key in idle if key in keys}
         refused = re.search(r"nothing reads (.*)", done.stderr)
-        named = re.findall(r"`([^`]+)`", refused.group(1)) if refused else re.findall(r"config.json: `([^`.]+)", done.stderr)
+        named = re.findall(r"`([^`]+)`", refused.group(1) if refused else done.stderr)
         named = [key for key in named if key in keys]
         if not named:
             raise ValueError(done.stderr)
-        for key in named:
+        for key in set(named):
             del keys[key]
 
 
@@ -107,6 +118,7 @@ class Asked:
         def asking(config, name):
             frame = sys._getframe(1)
             # Which warns of odd token ids, whatever a key is called.
+            # (Those of inner objects are dictionaries' and not seen here.)
             if name in keys and frame.f_code.co_name != "validate_token_ids":
                 found.setdefault(name, f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}")
             return plain(config, name)
@@ -139,7 +151,7 @@ def outputs(variant, folder, ids):
 
 def differs(variant, folder, config, keys, ids, reference):
     """What the keys do: None, or a description."""
-    (folder / "config.json").write_text(json.dumps({**keys, **config}))
+    written(folder, keys, config)
     try:
         found = outputs(variant, folder, ids)
     except Exception as error:
@@ -174,14 +186,15 @@ def examine(model_type, variant, sli, rounds, seed, elsewhere):
         config = json.loads((folder / "config.json").read_text())
         ids = torch.randint(5, min(config.get("vocab_size", 100), 90), (1, 24), generator=torch.Generator().manual_seed(1))
         reference = outputs(variant, folder, ids)
+        flat = "rope_type" in (config.get("rope_parameters") or {})
         for number in range(rounds):
             rng = random.Random(f"{seed}.{model_type}.{number}")
             foreign = set(KNOWN["known"]) - set(KNOWN["shared"]) - set(KNOWN["types"][model_type]) - own - set(config)
-            keys = {key: drawn(rng, key, elsewhere) for key in sorted(foreign)}
+            keys = {key: drawn(rng, key, elsewhere) for key in sorted(foreign) if "." not in key or flat}
             keys |= {key: drawn(rng, key, elsewhere) for key, types in published() if not types or model_type in types}
             keys = set_aside(sli, bare, {**config, "model_type": model_type}, keys)
             tried |= set(keys)
-            (folder / "config.json").write_text(json.dumps({**keys, **config}))
+            written(folder, keys, config)
             with Asked(keys) as asked:
                 try:
                     outputs(variant, folder, ids)

@@ -6,7 +6,7 @@ Run from the root of the repository with the pinned transformers:
     python tools/defaults/reads.py --check    # exit 1 if the committed file is stale
 
 `known` are the fields and aliases of every configuration class of the reference: keys that published files
-are known to carry. Of these,
+are known to carry; keys of the object that describes rotations are written as `rope_parameters.KEY`. Of these,
 
 - `shared` are fields of the base class, or looked at by modules that every type uses (the base configuration,
   rotations, masks, caches, attention interfaces, loading);
@@ -163,6 +163,28 @@ def known_keys():
     return known
 
 
+def rotation_keys(path):
+    """What a file looks up in the object that describes rotations."""
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.Subscript(value=asked_object, slice=ast.Constant(value=str(key))):
+                pass
+            case ast.Call(func=ast.Attribute(value=asked_object, attr="get" | "pop"), args=[ast.Constant(value=str(key)), *_]):
+                pass
+            case _:
+                continue
+        if name_of(asked_object).startswith("rope_"):
+            yield key
+
+
+def known_rotation_keys():
+    """Those that single types look up; the others every rotation may use."""
+    models = [str(path.relative_to(SOURCES)) for path in (SOURCES / "models").glob("*/*.py") if path.name.startswith(("modeling_", "configuration_"))]
+    kinds = {"full_attention", "sliding_attention"}
+    every = {key for path in ABOUT_CONFIGURATIONS for key in [*asked(path), *rotation_keys(path)]}
+    return {key for path in models for key in rotation_keys(path)} - every - kinds
+
+
 def wrapped(keys, indent):
     """A list in lines that can be read."""
     lines = textwrap.wrap(", ".join(json.dumps(key) for key in keys), 118 - indent, break_on_hyphens=False)
@@ -173,15 +195,17 @@ def table():
     known = known_keys()
     shared = {key for path in ABOUT_CONFIGURATIONS + ON_THE_WAY for key in asked(path)} & known
     shared |= generate.INHERITED
+    rotation = known_rotation_keys()
     types = {}
     for model_type in sorted(generate.registered_types()):
         actual = generate.ALIASES.get(model_type, model_type)
         if actual not in configuration_auto.CONFIG_MAPPING_NAMES:
             continue
         own = fields_of(configuration_auto.CONFIG_MAPPING[actual])
-        found = {key for path in files_of(actual) for key in mentioned(path)} & known
-        types[model_type] = sorted(found - shared - own)
-    lists = {"known": sorted(known), "shared": sorted(shared)}
+        found = {key for path in files_of(actual) for key in mentioned(path)}
+        turning = {f"rope_parameters.{key}" for key in found & rotation}
+        types[model_type] = sorted((found & known) - shared - own | turning)
+    lists = {"known": sorted(known | {f"rope_parameters.{key}" for key in rotation}), "shared": sorted(shared)}
     head = "".join(f' "{name}": {wrapped(keys, 2)},\n' for name, keys in lists.items())
     rows = ",\n".join(f'  "{name}": {wrapped(keys, 3)}' for name, keys in types.items())
     return f'{{\n{head} "types": {{\n{rows}\n }}\n}}\n'

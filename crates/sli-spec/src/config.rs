@@ -132,6 +132,11 @@ impl Config {
             .contains_key(self.row.map_or(key, |row| row.spelling(key)))
     }
 
+    /// Whether the type's class has this key. Does not log.
+    pub fn declares(&self, key: &str) -> bool {
+        self.row.is_some_and(|row| row.defaults.contains_key(key))
+    }
+
     /// Keys of the object, as the class spells them.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.object.keys().map(String::as_str)

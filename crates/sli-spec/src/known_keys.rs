@@ -58,7 +58,7 @@ pub(crate) enum Standing {
     Unknown,
 }
 
-/// The standing of a key of the outermost object.
+/// The standing of a key of the outermost object, or of `rope_parameters.KEY`.
 pub(crate) fn standing(model_type: &str, key: &str) -> Standing {
     let listed = PUBLISHED.iter().find(|published| published.key == key);
     if listed.is_some_and(|published| published.types.contains(&model_type)) {

@@ -115,6 +115,20 @@ fn keys_that_no_class_of_the_reference_reads_are_set_aside() {
     let keys = ["qk_layernorm", "alibi", "image_size"];
     assert_eq!(idle(with(small("llama"), foreign.clone())).unwrap(), keys);
 
+    let turning = json!({"rope_scaling": {"type": "linear", "factor": 2.0, "alpha": 1000.0}});
+    assert_eq!(
+        idle(with(small("llama"), turning.clone())).unwrap(),
+        ["rope_scaling.alpha"]
+    );
+    assert!(
+        idle(with(
+            small("phimoe"),
+            json!({"rope_scaling": {"type": "linear", "factor": 2.0,
+        "long_mscale": 2.0}})
+        ))
+        .is_err()
+    );
+
     // Code beside the weights may read what the reference does not; what is known of it is known.
     let own = json!({"auto_map": {"AutoModelForCausalLM": "modeling.Mine"}});
     let error = error(&with(with(small("llama"), foreign), own.clone()));

@@ -41,7 +41,7 @@ impl Config {
         let mut unread = Unread::default();
         for path in paths {
             let similar = self.similar(&path);
-            if !path.contains('.') && self.is_idle(&path, similar.as_deref()) {
+            if self.is_idle(&path, similar.as_deref()) {
                 unread.idle.push(path);
             } else {
                 unread.open.push(UnreadKey { path, similar });
@@ -50,8 +50,12 @@ impl Config {
         unread
     }
 
-    /// Whether this key of the outermost object has no effect in the reference and is somebody else's.
-    fn is_idle(&self, key: &str, similar: Option<&str>) -> bool {
+    /// Whether this key of the outermost object, or of the one about rotations, has no effect in the
+    /// reference and is somebody else's.
+    fn is_idle(&self, path: &str, similar: Option<&str>) -> bool {
+        let older = path.strip_prefix("rope_scaling.");
+        let key = older.map_or_else(|| path.to_owned(), |key| format!("rope_parameters.{key}"));
+        let key = key.as_str();
         let model_type = self.object.get("model_type").and_then(Value::as_str);
         match standing(model_type.unwrap_or_default(), key) {
             Standing::Published => true,

@@ -258,7 +258,8 @@ impl<'c> Decoder<'c> {
         let kv_heads = config
             .optional_heads("num_key_value_heads")?
             .unwrap_or(heads);
-        if config.numbers("num_attention_heads_per_layer")?.is_none() {
+        let by_layer = "num_attention_heads_per_layer";
+        if !config.declares(by_layer) || config.numbers(by_layer)?.is_none() {
             divided(config, "num_key_value_heads", heads, kv_heads)?;
         }
         Self::of_heads(config, norm, sizes, [heads, kv_heads])
