@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sli_checkpoint::Found;
 
-use crate::durable::{Disk, DiskError, DiskFile};
+use crate::durable::{Disk, DiskError};
+use crate::fingerprint::{self, Fingerprinted};
+use crate::spent::Spent;
 
 /// The folder for work in progress inside an output folder.
 const WORK: &str = ".sli";
@@ -37,6 +39,9 @@ const FILE_PART: &str = "model ";
 const NO_FILE: &str = "not there";
 /// Bytes of activations hashed and written at a time.
 const PIECE: usize = 1 << 20;
+/// Of a finished run, this many bytes of its smallest results are compared with their hashes when it is opened:
+/// a tenth of a second or two.
+const CHECKED: u64 = 256 << 20;
 
 /// An output folder cannot be used, or its state cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -195,7 +200,7 @@ impl fmt::Display for Difference {
 }
 
 /// How far a run is. Records are counted in input order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Records whose results are complete.
     pub records_done: u64,
@@ -206,6 +211,9 @@ pub struct Progress {
     /// Tokens times the layers they ran through so far, over all processes; what records share counts
     /// once.
     pub token_layers: u64,
+    /// What it cost so far, over all processes.
+    #[serde(default)]
+    pub spent: Spent,
     /// Saved accumulators by name; [`OutputFolder::save_blob`] enters them.
     pub blobs: BTreeMap<String, BufferRef>,
 }
@@ -299,7 +307,13 @@ pub struct ResultFile {
     pub name: String,
     /// Length.
     pub bytes: u64,
+    /// blake3 of the content, in hexadecimal; folders of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
 }
+
+/// What a result file is written through, from its beginning to its end.
+pub type ResultWriter = BufWriter<Fingerprinted>;
 
 impl Manifest {
     /// Everything in it.
@@ -334,12 +348,24 @@ impl Manifest {
             .ok_or_else(|| JournalError::NotOurs(folder.to_owned()))
     }
 
-    /// That every file is there with its length.
+    /// That every file is there with its length, and small ones with their content.
     fn check(&self, folder: &Path) -> Result<(), JournalError> {
-        for file in &self.files {
+        let mut left = CHECKED;
+        let mut files: Vec<&ResultFile> = self.files.iter().collect();
+        files.sort_by_key(|file| file.bytes);
+        for file in files {
             let path = folder.join(&file.name);
             let problem = match fs_err::metadata(&path) {
-                Ok(metadata) if metadata.len() == file.bytes => continue,
+                Ok(metadata) if metadata.len() == file.bytes => {
+                    left = left.saturating_sub(file.bytes);
+                    let Some(hash) = file.blake3.as_ref().filter(|_| left > 0) else {
+                        continue;
+                    };
+                    if fingerprint::of_file(&path)? == *hash {
+                        continue;
+                    }
+                    format!("its content is not what {MANIFEST} says was written")
+                }
                 Ok(metadata) => {
                     format!(
                         "{MANIFEST} says {} bytes, it has {}",
@@ -707,6 +733,16 @@ impl OutputFolder {
     ///
     /// A file that an earlier attempt has moved already is only entered in the manifest.
     pub fn publish(&mut self, partial: &Path, name: &str) -> Result<(), JournalError> {
+        self.publish_hashed(partial, name, None)
+    }
+
+    /// [`Self::publish`] of a file whose hash may be known.
+    fn publish_hashed(
+        &mut self,
+        partial: &Path,
+        name: &str,
+        hash: Option<String>,
+    ) -> Result<(), JournalError> {
         self.announce(name)?;
         let target = self.folder.join(name);
         if let Some(parent) = target.parent() {
@@ -715,10 +751,16 @@ impl OutputFolder {
         if partial.exists() || !target.exists() {
             self.disk.rename(partial, &target)?;
         }
+        let hash = match hash {
+            Some(hash) => hash,
+            // Written in any order, perhaps by several processes.
+            None => fingerprint::of_file(&target)?,
+        };
         let bytes = fs_err::metadata(&target)?.len();
         self.published.push(ResultFile {
             name: name.to_owned(),
             bytes,
+            blake3: Some(hash),
         });
         Ok(())
     }
@@ -727,14 +769,14 @@ impl OutputFolder {
     pub fn publish_new<E: From<JournalError>>(
         &mut self,
         name: &str,
-        write: impl FnOnce(BufWriter<DiskFile>) -> Result<BufWriter<DiskFile>, E>,
+        write: impl FnOnce(ResultWriter) -> Result<ResultWriter, E>,
     ) -> Result<(), E> {
         self.announce(name)?;
         let partial = partial_path(&self.work, name);
         let create = || {
             Ok(BufWriter::with_capacity(
                 1 << 16,
-                self.disk.create(&partial)?,
+                Fingerprinted::new(self.disk.create(&partial)?),
             ))
         };
         let writer = write(create().map_err(|error: DiskError| JournalError::from(error))?)?;
@@ -742,10 +784,10 @@ impl OutputFolder {
             let file = writer
                 .into_inner()
                 .map_err(io::IntoInnerError::into_error)?;
-            file.sync()
+            file.finish()
         };
-        close().map_err(JournalError::from)?;
-        Ok(self.publish(&partial, name)?)
+        let hash = close().map_err(JournalError::from)?;
+        Ok(self.publish_hashed(&partial, name, Some(hash))?)
     }
 
     /// Makes sure that the state lists a name before a file of that name is in the output folder.
@@ -1093,7 +1135,8 @@ mod tests {
             manifest.files()[1],
             ResultFile {
                 name: "scores.parquet".into(),
-                bytes: 2
+                bytes: 2,
+                blake3: Some(blake3::hash(b"s!").to_hex().to_string()),
             }
         );
         let names: Vec<String> = contents(&folder).into_keys().collect();
@@ -1278,6 +1321,30 @@ mod tests {
         fs_err::remove_file(folder.path().join("scores.parquet")).unwrap();
         let error = error(open(folder.path()));
         assert!(error.to_string().contains("not there"), "{error}");
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_finished_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut output = new(folder.path());
+        let partial = output.work_dir().join("values");
+        fs_err::write(&partial, b"written in any order").unwrap();
+        output.publish(&partial, "hidden.safetensors").unwrap();
+        publish(&mut output, "scores.parquet", b"scores");
+        output.finish(Value::Null).unwrap();
+        assert!(matches!(open(folder.path()), Ok(Opened::Finished(_))));
+        for name in ["hidden.safetensors", "scores.parquet"] {
+            let path = folder.path().join(name);
+            let before = fs_err::read(&path).unwrap();
+            let mut after = before.clone();
+            after[3] ^= 4;
+            fs_err::write(&path, after).unwrap();
+            let error = error(open(folder.path()));
+            assert!(error.to_string().contains("its content"), "{error}");
+            assert_eq!(error.exit_code(), 5);
+            fs_err::write(&path, before).unwrap();
+        }
+        assert!(matches!(open(folder.path()), Ok(Opened::Finished(_))));
     }
 
     #[test]

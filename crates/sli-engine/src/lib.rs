@@ -7,6 +7,7 @@
 #![deny(unsafe_code)]
 
 mod adapter;
+mod annotation;
 mod availability;
 pub mod bytes;
 pub mod ceilings;
@@ -14,6 +15,7 @@ pub mod durable;
 mod error;
 mod exec;
 mod expansion;
+mod fingerprint;
 pub mod journal;
 mod leftovers;
 mod mixers;
@@ -27,6 +29,7 @@ pub mod records;
 pub mod results;
 mod sentence_folder;
 mod settings;
+mod spent;
 mod spill;
 mod stages;
 pub mod stats;
@@ -37,6 +40,7 @@ mod tally;
 mod tied;
 mod weights;
 
+pub use annotation::{Annotation, Completion, TextSpans};
 pub use availability::{available_takes, no_head};
 pub use error::EngineError;
 pub use leftovers::left_out;
@@ -46,7 +50,7 @@ pub use pooling::{Message, Prompt, TextRules, text_rules};
 pub use sentence_folder::model_folder;
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
-pub use stages::Stages;
+pub use spent::Stages;
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
 pub use sweep::{choose_reading, run};
 pub use tied::{HeadOrigin, settle_head};

@@ -18,7 +18,9 @@ use crate::plan::needs_logits;
 use crate::pooling::{Embedder, embedding_width, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
-use crate::results::{EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink};
+use crate::results::{
+    EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink, write_records,
+};
 use crate::settings::{HiddenDtype, Settings};
 use crate::summary::{Summary, peak_memory};
 use crate::take::{Boundary, BoundaryKind, LayerSelection, Take, TakeError};
@@ -34,6 +36,7 @@ pub(crate) struct Observation<'a> {
     router: Option<RouterSink>,
     profile: Option<Profile>,
     wants_logits: bool,
+    records: RecordSpool,
 }
 
 /// The boundaries that a selection names in this model.
@@ -82,6 +85,7 @@ impl<'a> Observation<'a> {
             router: None,
             profile: None,
             wants_logits: needs_logits(&settings.takes),
+            records: records.clone(),
         };
         for take in &settings.takes {
             match take {
@@ -275,7 +279,7 @@ impl<'a> Observation<'a> {
 
     /// Hands on what was computed from the logits, record by record.
     fn score(&self, batch: &Batch, results: &LogitResults) -> Result<(), EngineError> {
-        for record in &batch.records {
+        for (index, record) in (batch.first_record..).zip(&batch.records) {
             let runs = batch.path(record);
             let rows = runs.iter().cloned().flatten();
             if let Some(sink) = &self.scores {
@@ -286,7 +290,8 @@ impl<'a> Observation<'a> {
                     })
                     .collect();
                 let tokens = expansion::values(&batch.tokens, 1, &runs);
-                sink.push(record.name(), &tokens, &logprobs)?;
+                let annotation = self.records.annotation(index)?;
+                sink.push(record.name(), &tokens, &logprobs, &annotation)?;
             }
             if let Some((k, sink)) = &self.top_k {
                 let capacity = record.tokens * k;
@@ -317,6 +322,9 @@ impl<'a> Observation<'a> {
         mut folder: OutputFolder,
         summary: &mut Summary,
     ) -> Result<(), EngineError> {
+        if self.logits.is_some() || !self.hidden.is_empty() {
+            write_records(&mut folder, &self.records)?;
+        }
         for file in self.hidden.into_values().chain(self.logits) {
             file.finish(&mut folder)?;
         }

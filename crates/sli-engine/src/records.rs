@@ -1,14 +1,16 @@
 //! Tokenised records on disk, so that memory does not grow with the dataset.
 //!
 //! A spool is a folder of flat little-endian files: `tokens` (u32), `types` (u32 beside the tokens, only if
-//! a record has any), `ids` (UTF-8 end to end), `index` (a token count, an id length, the length of the common
-//! beginning with the record before and the row in the input in two halves, for each record) and, written last, `spool.json` with the sizes and hashes
+//! a record has any), `ids` (UTF-8 end to end), `index` (for each record a token count, an id length, the length
+//! of the common beginning with the record before, the row in the input in two halves, what is known of its text, the
+//! bytes of that and of its completion), `offsets` (two u32 a token) and `marks` (a byte a token, 1 in a
+//! completion), both only if a record has any, and, written last, `spool.json` with the sizes and hashes
 //! of the others. A spool without it, or whose files differ from it, was not finished and is made again. In
 //! memory a record costs 12 bytes and a bit.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +19,9 @@ use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
+use crate::annotation::{Annotation, Completion, TextSpans};
 use crate::durable::{Disk, DiskError, DiskFile};
+use crate::fingerprint;
 use crate::prefix::{LEAST, Node, PrefixTree};
 use crate::results::ResultsError;
 
@@ -48,16 +52,20 @@ impl Record {
 /// Set in an index entry's token count when the record has token types.
 const TYPED: u32 = 1 << 31;
 /// Bytes of an index entry.
-const ENTRY: usize = 20;
+const ENTRY: usize = 32;
 /// Records between two remembered positions in `ids`.
 const ID_STRIDE: usize = 64;
 /// Longest id, bytes.
 const LONGEST_ID: usize = 1 << 16;
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Tokens of records that a later one is compared with.
 const WINDOW: usize = 1 << 17;
 
-const FILES: [&str; 4] = ["tokens", "types", "ids", "index"];
+const FILES: [&str; 6] = ["tokens", "types", "ids", "index", "offsets", "marks"];
+/// What an index entry says of a text: there is one; there is a completion; its bytes are known.
+const HAS_TEXT: u32 = 1;
+const HAS_COMPLETION: u32 = 2;
+const HAS_COMPLETION_BYTES: u32 = 4;
 const HEADER: &str = "spool.json";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,17 +83,27 @@ struct Header {
     /// Tokens at the beginning of every record that are a prompt which is not pooled.
     #[serde(default)]
     prompt_tokens: u64,
+    /// Whether any record has an annotation.
+    annotated: bool,
+    /// The smallest budget, bytes, with which the dataset became tokens.
+    needed: u64,
     /// Length in bytes and blake3 of each of [`FILES`].
-    files: [(u64, String); 4],
+    files: [(u64, String); 6],
 }
 
 /// Writes a spool, record by record.
 pub struct RecordSpoolWriter {
     folder: PathBuf,
     disk: Disk,
-    files: [HashedFile; 4],
+    files: [HashedFile; 6],
     /// Token types that would be zero are not written before the first record that has some.
     typed: bool,
+    /// The same for places in texts, and for completions.
+    placed: bool,
+    marked: bool,
+    /// Records with an annotation.
+    annotated: u64,
+    needed: u64,
     records: u64,
     skipped: u64,
     tokens: u64,
@@ -107,13 +125,17 @@ impl RecordSpoolWriter {
         disk.create_dir_all(folder)?;
         disk.remove_file(&folder.join(HEADER))?;
         disk.sync_dir(folder)?;
-        let [tokens, types, ids, index] =
+        let [tokens, types, ids, index, offsets, marks] =
             FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
         Ok(Self {
             folder: folder.to_owned(),
             disk: disk.clone(),
-            files: [tokens?, types?, ids?, index?],
+            files: [tokens?, types?, ids?, index?, offsets?, marks?],
             typed: false,
+            placed: false,
+            marked: false,
+            annotated: 0,
+            needed: 0,
             records: 0,
             skipped: 0,
             tokens: 0,
@@ -127,6 +149,15 @@ impl RecordSpoolWriter {
 
     /// Appends a record. An id that occurred before, or that a result file cannot hold, is an error.
     pub fn push(&mut self, record: &Record) -> Result<(), ResultsError> {
+        self.push_annotated(record, &Annotation::default())
+    }
+
+    /// Appends a record of which more is known; else as [`Self::push`].
+    pub fn push_annotated(
+        &mut self,
+        record: &Record,
+        annotation: &Annotation,
+    ) -> Result<(), ResultsError> {
         let refuse = |problem| ResultsError::Id {
             id: shortened(&record.id),
             problem,
@@ -151,7 +182,11 @@ impl RecordSpoolWriter {
         {
             return Err(refuse("the record has not as many token types as tokens"));
         }
-        let [tokens, types, ids, index] = &mut self.files;
+        if !annotation.fits(length) {
+            return Err(refuse("the record has not as many annotations as tokens"));
+        }
+        let notes = self.annotate(annotation, length as u64)?;
+        let [tokens, types, ids, index, ..] = &mut self.files;
         if record.token_types.is_some() && !self.typed {
             self.typed = true;
             types.write_zeros(self.tokens * 4)?;
@@ -175,6 +210,9 @@ impl RecordSpoolWriter {
             shared as u32,
             record.row as u32,
             (record.row >> 32) as u32,
+            notes[0],
+            notes[1],
+            notes[2],
         ])?;
         self.records += 1;
         self.tokens += length as u64;
@@ -192,6 +230,46 @@ impl RecordSpoolWriter {
         self.prompt_tokens = tokens as u64;
     }
 
+    /// Writes what is known of a record of `length` tokens; what its index entry says of it.
+    fn annotate(&mut self, annotation: &Annotation, length: u64) -> Result<[u32; 3], ResultsError> {
+        let before = self.tokens;
+        let [.., offsets, marks] = &mut self.files;
+        let mut notes = [0; 3];
+        if let Some(text) = &annotation.text {
+            notes[0] |= HAS_TEXT;
+            notes[1] = text.bytes;
+            if !self.placed {
+                self.placed = true;
+                offsets.write_zeros(before * 8)?;
+            }
+            offsets.write_u32s(text.offsets.as_flattened())?;
+        } else if self.placed {
+            offsets.write_zeros(length * 8)?;
+        }
+        if let Some(completion) = &annotation.completion {
+            notes[0] |= HAS_COMPLETION;
+            if let Some(bytes) = completion.bytes {
+                notes[0] |= HAS_COMPLETION_BYTES;
+                notes[2] = bytes;
+            }
+            if !self.marked {
+                self.marked = true;
+                marks.write_zeros(before)?;
+            }
+            let bytes: Vec<u8> = completion.tokens.iter().copied().map(u8::from).collect();
+            marks.write(&bytes)?;
+        } else if self.marked {
+            marks.write_zeros(length)?;
+        }
+        self.annotated += u64::from(notes[0] != 0);
+        Ok(notes)
+    }
+
+    /// The smallest budget, bytes, with which the dataset became tokens.
+    pub fn set_needed(&mut self, bytes: u64) {
+        self.needed = bytes;
+    }
+
     /// Bytes that the search for repeated ids and common beginnings holds in memory; ids that are their
     /// record's number are free.
     pub fn bytes_in_memory(&self) -> usize {
@@ -205,7 +283,7 @@ impl RecordSpoolWriter {
 
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
-        let [tokens, types, ids, index] = self.files.map(HashedFile::finish);
+        let [tokens, types, ids, index, offsets, marks] = self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
             records: self.records,
@@ -215,7 +293,9 @@ impl RecordSpoolWriter {
             longest_shared: self.beginnings.longest as u64,
             cut: self.cut,
             prompt_tokens: self.prompt_tokens,
-            files: [tokens?, types?, ids?, index?],
+            annotated: self.annotated > 0,
+            needed: self.needed,
+            files: [tokens?, types?, ids?, index?, offsets?, marks?],
         };
         // The memory of the ids is free before the index is read.
         drop(self.ids);
@@ -238,6 +318,8 @@ struct Spool {
     types: File,
     ids: File,
     index: File,
+    offsets: File,
+    marks: File,
     header: Header,
     /// Number of tokens before each record, and in all.
     starts: Vec<u64>,
@@ -266,7 +348,7 @@ impl RecordSpool {
             let Ok(metadata) = fs_err::metadata(&path) else {
                 return Ok(None);
             };
-            if metadata.len() != *length || hash_of(&path)? != *hash {
+            if metadata.len() != *length || fingerprint::of_file(&path)? != *hash {
                 return Ok(None);
             }
         }
@@ -282,6 +364,8 @@ impl RecordSpool {
             types: open("types")?,
             ids: open("ids")?,
             index: open("index")?,
+            offsets: open("offsets")?,
+            marks: open("marks")?,
             header,
             starts: Vec::with_capacity(records + 1),
             shared: Vec::with_capacity(records),
@@ -360,6 +444,57 @@ impl RecordSpool {
     /// Tokens of all records before `record`, which may be the number of records.
     pub fn token_start(&self, record: usize) -> u64 {
         self.0.starts[record]
+    }
+
+    /// The smallest budget, bytes, with which the dataset became tokens; 0 if any would do.
+    pub fn needed(&self) -> u64 {
+        self.0.header.needed
+    }
+
+    /// What is known of a record beyond its tokens.
+    pub fn annotation(&self, record: usize) -> Result<Annotation, ResultsError> {
+        let spool = &*self.0;
+        if !spool.header.annotated {
+            return Ok(Annotation::default());
+        }
+        let entries = spool.entries(record..record + 1)?;
+        let (start, end) = (spool.starts[record], spool.starts[record + 1]);
+        let mut annotation = Annotation::default();
+        for entry in entries {
+            if entry.notes & HAS_TEXT != 0 {
+                let flat = read_u32s(&spool.offsets, 2 * start..2 * end)?;
+                annotation.text = Some(TextSpans {
+                    bytes: entry.text_bytes,
+                    offsets: flat.as_chunks().0.to_vec(),
+                });
+            }
+            if entry.notes & HAS_COMPLETION != 0 {
+                let mut marks = vec![0; (end - start) as usize];
+                let read = spool.marks.read_exact_at(&mut marks, start);
+                read.map_err(DiskError::from)?;
+                annotation.completion = Some(Completion {
+                    tokens: marks.iter().map(|&mark| mark != 0).collect(),
+                    bytes: (entry.notes & HAS_COMPLETION_BYTES != 0)
+                        .then_some(entry.completion_bytes),
+                });
+            }
+        }
+        Ok(annotation)
+    }
+
+    /// Rows in the input and ids of a range.
+    pub fn names(&self, range: Range<usize>) -> Result<Vec<(u64, String)>, ResultsError> {
+        let rows = self.0.entries(range.clone())?;
+        let ids = self.0.ids(range)?;
+        Ok(rows.iter().map(|entry| entry.row).zip(ids).collect())
+    }
+
+    /// The record that the token with this number, among those of all records, belongs to.
+    pub fn record_of(&self, token: u64) -> usize {
+        let starts = &self.0.starts;
+        starts
+            .partition_point(|&start| start <= token)
+            .saturating_sub(1)
     }
 
     /// Whether any record has token types.
@@ -457,6 +592,10 @@ struct IndexEntry {
     shared: u32,
     /// Its row in the input.
     row: u64,
+    /// [`HAS_TEXT`] and the others.
+    notes: u32,
+    text_bytes: u32,
+    completion_bytes: u32,
 }
 
 impl Spool {
@@ -478,6 +617,9 @@ impl Spool {
                 id_bytes: next() as usize,
                 shared: next(),
                 row: u64::from(next()) | u64::from(next()) << 32,
+                notes: next(),
+                text_bytes: next(),
+                completion_bytes: next(),
             }
         };
         Ok(entries.iter().map(decode).collect())
@@ -579,18 +721,6 @@ impl HashedFile {
             .map_err(|error| DiskError::from(error.into_error()))?;
         file.sync()?;
         Ok((self.length, self.hasher.finalize().to_hex().to_string()))
-    }
-}
-
-fn hash_of(path: &Path) -> Result<String, DiskError> {
-    let mut file = File::open(path)?;
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().to_hex().to_string()),
-            length => hasher.update(&buffer[..length]),
-        };
     }
 }
 
@@ -733,6 +863,90 @@ mod tests {
                 .unwrap();
             assert_eq!(seen, spool.ids(10..300).unwrap());
             assert!(spool.bytes_in_memory() <= 16 * 300);
+        }
+    }
+
+    #[test]
+    fn what_is_known_of_a_record_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |offsets: &[[u32; 2]]| TextSpans {
+            bytes: 9,
+            offsets: offsets.to_vec(),
+        };
+        let completion = |tokens: &[bool], bytes| Completion {
+            tokens: tokens.to_vec(),
+            bytes,
+        };
+        let records = [
+            (record("none", &[1, 2]), Annotation::default()),
+            (
+                record("text", &[3, 4, 5]),
+                Annotation {
+                    text: Some(text(&[[0, 0], [0, 4], [4, 9]])),
+                    completion: None,
+                },
+            ),
+            (record("between", &[6]), Annotation::default()),
+            (
+                record("both", &[7, 8]),
+                Annotation {
+                    text: Some(text(&[[0, 2], [2, 9]])),
+                    completion: Some(completion(&[false, true], Some(0))),
+                },
+            ),
+            (
+                record("labels", &[7]),
+                Annotation {
+                    text: None,
+                    completion: Some(completion(&[true], None)),
+                },
+            ),
+            (
+                record("empty", &[]),
+                Annotation {
+                    text: Some(text(&[])),
+                    completion: None,
+                },
+            ),
+        ];
+        let mut writer = RecordSpoolWriter::create(folder.path()).unwrap();
+        for (record, annotation) in &records {
+            writer.push_annotated(record, annotation).unwrap();
+        }
+        let wrong = Annotation {
+            text: Some(text(&[[0, 1]])),
+            completion: None,
+        };
+        assert!(
+            writer
+                .push_annotated(&record("wrong", &[]), &wrong)
+                .is_err()
+        );
+        writer.set_needed(77);
+        let made = writer.finish().unwrap();
+        let opened = RecordSpool::open(folder.path()).unwrap().unwrap();
+        for spool in [made, opened] {
+            for (index, (record, annotation)) in records.iter().enumerate() {
+                assert_eq!(
+                    &spool.annotation(index).unwrap(),
+                    annotation,
+                    "{}",
+                    record.id
+                );
+            }
+            let names = spool.names(1..3).unwrap();
+            assert_eq!(
+                names,
+                [
+                    (4 << 33 | 3, "text".into()),
+                    (7 << 33 | 3, "between".into())
+                ]
+            );
+            assert_eq!(spool.needed(), 77);
+            assert_eq!(
+                [0, 1, 2, 4, 5, 6, 7, 8].map(|token| spool.record_of(token)),
+                [0, 0, 1, 1, 2, 3, 3, 4]
+            );
         }
     }
 

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use sli_kernels::{Kernels, Stage};
 
 use crate::model::Model;
+use crate::spent::Stages;
 
 /// Time that the weights of a model have cost so far.
 #[derive(Debug, Default)]
@@ -34,38 +34,6 @@ fn timed<T>(total: &AtomicU64, work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Where the time of a run went, seconds.
-///
-/// `read` and `pack` are summed over the threads that do them, beside the computation. The others follow
-/// one another on the computing thread, kernels with all their threads, and add up to `total`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Stages {
-    /// Reading the checkpoint.
-    pub read: f64,
-    /// Packing weights for the kernels.
-    pub pack: f64,
-    /// Waiting for weights.
-    pub wait: f64,
-    /// Matrix products.
-    pub gemm: f64,
-    /// Attention.
-    pub attention: f64,
-    /// Norms.
-    pub norm: f64,
-    /// Rotary positions.
-    pub rotary: f64,
-    /// Activations and gates.
-    pub activation: f64,
-    /// Log-sum-exp, softmax, the best k.
-    pub vocabulary: f64,
-    /// Sums, scales and other element-wise work.
-    pub elementwise: f64,
-    /// The rest: looking up tables, routing, statistics, writing results and activations.
-    pub other: f64,
-    /// All on the computing thread.
-    pub total: f64,
-}
-
 /// Reads the clocks when the computation begins.
 pub(crate) struct Stopwatch {
     start: Instant,
@@ -85,7 +53,7 @@ impl Stopwatch {
     }
 
     /// The times since the start; `kernels` are those of this run.
-    pub fn stop(self, model: &Model, kernels: &Kernels) -> Stages {
+    pub fn so_far(&self, model: &Model, kernels: &Kernels) -> Stages {
         let total = self.start.elapsed().as_secs_f64();
         let since = |now: &AtomicU64, before: u64| {
             Duration::from_nanos(now.load(Ordering::Relaxed) - before).as_secs_f64()

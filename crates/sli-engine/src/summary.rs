@@ -15,7 +15,7 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::records::RecordSpool;
 use crate::settings::Settings;
-use crate::stages::Stages;
+use crate::spent::{Spent, Stages};
 use crate::weights::content::WeightsRead;
 
 /// What a run did.
@@ -35,6 +35,12 @@ pub struct Summary {
     pub weights: WeightsRead,
     /// Bytes read from the checkpoint by this process.
     pub bytes_read: u64,
+    /// Processes that worked on this folder and came to a checkpoint.
+    pub processes: u64,
+    /// Their wall time, seconds, each up to its last checkpoint.
+    pub seconds_in_all: f64,
+    /// Bytes that they read from the checkpoint.
+    pub bytes_read_in_all: u64,
     /// Passes of a super-batch through a layer, over all processes that worked on this folder.
     pub layer_passes: u64,
     /// The same with those that an interruption ended and that were done again.
@@ -52,8 +58,7 @@ pub struct Summary {
     pub compute: &'static str,
     /// Instruction set of the kernels.
     pub isa: String,
-    /// The time that the run cannot beat; `None` where it went on from an earlier process, or nothing is
-    /// known of the machine.
+    /// The time that the run cannot beat, over all processes; `None` where nothing is known of the machine.
     pub roofline: Option<Roofline>,
     /// Its part of the time that the run took.
     pub roofline_fraction: Option<f64>,
@@ -63,7 +68,7 @@ pub struct Summary {
     pub tensor_names: Option<String>,
     /// Tensors that nothing needs, by the reason why.
     pub left_out: BTreeMap<&'static str, Vec<String>>,
-    /// Where the time of this process's part went.
+    /// Where the time of all processes went, each up to its last checkpoint.
     pub stages: Stages,
     /// The plan that was carried out.
     pub plan: Plan,
@@ -73,9 +78,8 @@ pub struct Summary {
 pub(crate) struct Measured {
     pub isa: String,
     pub reading: Option<ReadChoice>,
-    pub stages: Stages,
-    /// Whether this process ran all of it.
-    pub is_whole: bool,
+    /// By all processes.
+    pub spent: Spent,
     pub elapsed: Duration,
 }
 
@@ -91,15 +95,13 @@ impl Summary {
         let Measured {
             isa,
             reading,
-            stages,
-            is_whole,
+            spent,
             elapsed,
         } = measured;
         let (bytes_read, seconds) = (model.checkpoint.bytes_read(), elapsed.as_secs_f64());
-        let limits = settings.machine.limits.filter(|_| is_whole);
-        let roofline = limits.map(|limits| {
+        let roofline = settings.machine.limits.map(|limits| {
             let stored = settings.machine.cached(model.checkpoint.stored_bytes());
-            Roofline::new(limits, plan.work, bytes_read, stored)
+            Roofline::new(limits, plan.work, spent.bytes_read, stored)
         });
         let layers: usize = model
             .spec
@@ -115,8 +117,11 @@ impl Summary {
             seconds,
             weights: WeightsRead::new(model),
             bytes_read,
+            processes: spent.processes,
+            seconds_in_all: spent.seconds,
+            bytes_read_in_all: spent.bytes_read,
             roofline,
-            roofline_fraction: roofline.map(|roofline| roofline.seconds / seconds.max(1e-9)),
+            roofline_fraction: roofline.map(|roofline| roofline.seconds / spent.seconds.max(1e-9)),
             reading,
             tensor_names: model.naming.as_ref().map(ToString::to_string),
             left_out: left_out(model.binding.report()),
@@ -131,7 +136,7 @@ impl Summary {
                 Compute::Bf16 => "bf16",
             },
             isa,
-            stages,
+            stages: spent.stages,
             plan: plan.clone(),
         }
     }

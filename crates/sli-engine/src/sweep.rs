@@ -20,6 +20,7 @@ use crate::plan::{self, Grain, Plan, READERS, end_keys};
 use crate::records::RecordSpool;
 use crate::results::ResultsError;
 use crate::settings::{Event, Observer, Settings};
+use crate::spent::Spent;
 use crate::spill::SpillFile;
 use crate::stages::Stopwatch;
 use crate::summary::{Measured, Summary};
@@ -75,7 +76,7 @@ pub fn run(
         phases: &phases,
     };
     let tally = Tally::open(&folder).map_err(ResultsError::from)?;
-    let is_whole = folder.progress().records_done == 0 && folder.progress().current.is_none();
+    let before = folder.progress().spent;
     let reading = choose_reading(model, settings, &plan)?;
     let mut sweep = Sweep {
         context,
@@ -85,6 +86,11 @@ pub fn run(
         scratch: Scratch::default(),
         token_layers_done: 0,
         checked: Instant::now(),
+        clock: RunClock {
+            began,
+            stopwatch: Stopwatch::start(model),
+            before,
+        },
     };
     let batches = sweep.batches()?;
     let resumed = sweep
@@ -110,7 +116,7 @@ pub fn run(
         keep,
     )?
     .keeping_head(plan.keeps_head);
-    let stopwatch = Stopwatch::start(model);
+    sweep.clock.stopwatch = Stopwatch::start(model);
     std::thread::scope(|scope| {
         for _ in 0..READERS {
             scope.spawn(|| store.read_ahead());
@@ -119,8 +125,8 @@ pub fn run(
         store.stop();
         result
     })?;
-    let stages = stopwatch.stop(model, &kernels);
     content::settle(model)?;
+    let spent = sweep.spent();
     let Sweep {
         observation,
         folder,
@@ -138,8 +144,7 @@ pub fn run(
         Measured {
             isa,
             reading,
-            stages,
-            is_whole,
+            spent,
             elapsed: began.elapsed(),
         },
     );
@@ -267,6 +272,15 @@ struct Sweep<'a> {
     scratch: Scratch,
     token_layers_done: u64,
     checked: Instant,
+    clock: RunClock,
+}
+
+/// What the run costs.
+struct RunClock {
+    began: Instant,
+    stopwatch: Stopwatch,
+    /// By earlier processes.
+    before: Spent,
 }
 
 impl<'a> Sweep<'a> {
@@ -543,9 +557,22 @@ impl<'a> Sweep<'a> {
                 buffers,
             });
         }
+        self.folder.progress_mut().spent = self.spent();
         self.folder.checkpoint()?;
         self.checked = Instant::now();
         Ok(())
+    }
+
+    /// What the run has cost so far, earlier processes included.
+    fn spent(&self) -> Spent {
+        let (model, clock) = (self.context.model, &self.clock);
+        let stages = clock.stopwatch.so_far(model, self.context.kernels);
+        Spent {
+            processes: clock.before.processes + 1,
+            seconds: clock.before.seconds + clock.began.elapsed().as_secs_f64(),
+            bytes_read: clock.before.bytes_read + model.checkpoint.bytes_read(),
+            stages: clock.before.stages.and(stages),
+        }
     }
 
     fn report(&self, stack: usize, layer: usize) {

@@ -14,7 +14,7 @@ use sli_engine::{
 use sli_kernels::Compute;
 use sli_spec::Instead;
 
-use crate::cli::{HiddenDtypeArg, JobArgs, SpillArg, UseArg};
+use crate::cli::{HiddenDtypeArg, JobArgs, ScoreArg, SpillArg, UseArg};
 use crate::error::Error;
 use crate::input::{InputError, Selection};
 use crate::memory::Allowance;
@@ -43,6 +43,8 @@ pub struct Job {
     allow_long: bool,
     /// `tokenizer.json` is taken as it is.
     pub tokenizer_file: bool,
+    /// What of a conversation is its completion.
+    pub score: ScoreArg,
     /// What the tokenizer and the records at hand may hold.
     allowance: Allowance,
 }
@@ -81,6 +83,12 @@ impl Job {
             terminal::warn(describe_choice(choice));
         }
         let takes = takes::choose(&arguments.takes, &model, |text| terminal::warn(text))?;
+        if arguments.score == ScoreArg::Assistant && !takes.contains(&Take::Scores) {
+            return Err(Error::Usage {
+                problem: "--score is about scores, which are not taken".into(),
+                hint: "add --take scores".into(),
+            });
+        }
         let texts = text_rules(arguments, &model, &takes)?;
         for note in &texts.notes {
             terminal::warn(note);
@@ -116,6 +124,7 @@ impl Job {
             max_length: arguments.max_length,
             texts,
             allow_long: arguments.allow_long,
+            score: arguments.score,
             selection,
             tokenizer_file: arguments.tokenizer_file,
         })
@@ -130,7 +139,11 @@ impl Job {
             skip_empty: self.selection.null_is_empty,
             tokenizer_folder: self.model.folder.clone(),
             tokenizer_file: self.tokenizer_file,
-            rules: Rules::new(&self.model.spec, self.max_length, self.allow_long),
+            rules: Rules {
+                scores: self.settings.takes.contains(&Take::Scores),
+                assistant: self.score == ScoreArg::Assistant,
+                ..Rules::new(&self.model.spec, self.max_length, self.allow_long)
+            },
             texts: &self.texts,
             pool: &pool,
             allowance: self.allowance.clone(),
@@ -145,6 +158,7 @@ impl Job {
         let counts = prepared.map_err(|error| self.with_room_for_the_rest(error))?;
         drop(spinner);
         writer.set_skipped(counts.skipped);
+        writer.set_needed(self.allowance.needed());
         Ok(writer.finish()?)
     }
 
@@ -157,11 +171,6 @@ impl Job {
         };
         let tokens = if length == 1 { "token" } else { "tokens" };
         Some(format!("{length} {tokens} ({from})"))
-    }
-
-    /// The smallest budget with which the dataset became tokens, bytes; 0 if any would do.
-    pub fn spool_needed(&self) -> u64 {
-        self.allowance.needed()
     }
 
     /// Names a budget that holds what comes later too, not only what did not fit before it.

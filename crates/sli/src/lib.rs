@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod commands;
+mod completion;
 mod error;
 pub mod guard;
 pub mod input;
@@ -23,6 +24,7 @@ mod sentences;
 pub mod system_memory;
 pub mod takes;
 pub mod terminal;
+mod tokenise;
 pub mod tokenizer;
 
 pub use error::Error;

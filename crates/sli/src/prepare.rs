@@ -12,13 +12,16 @@ use sli_checkpoint::ModelFolder;
 use sli_engine::TextRules;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
+use sli_engine::{Annotation, Completion};
 use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
 
+use crate::completion::labelled;
 use crate::error::Error;
 use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord, Selection};
 use crate::memory::Allowance;
 use crate::sentences;
-use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
+use crate::tokenise::{Asked, Tokenised, tokenise};
+use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
 const BATCH_BYTES: usize = 128 << 10;
@@ -45,6 +48,10 @@ pub struct Rules {
     pub max_length: Option<usize>,
     /// Records may be longer than the model was trained for.
     pub allow_long: bool,
+    /// Tokens are scored: where they are in their text is kept.
+    pub scores: bool,
+    /// The completion of a conversation is what the assistant says.
+    pub assistant: bool,
 }
 
 impl Rules {
@@ -67,6 +74,8 @@ impl Rules {
             positions: spec.positions,
             max_length,
             allow_long,
+            scores: false,
+            assistant: false,
         }
     }
 }
@@ -124,6 +133,7 @@ impl Preparer<'_> {
         let mut template_end = Vec::new();
         let mut records = self.open()?;
         let mut batch = Vec::new();
+        let mut notes = Notes::default();
         let mut choice_is_said = self.selection.content.is_some();
         loop {
             let skipped = self.skip_empty.then_some(&mut counts.skipped);
@@ -159,23 +169,46 @@ impl Preparer<'_> {
                 loaded.warnings().iter().for_each(|text| warn(text));
                 spool.set_prompt_tokens(sentences::prompt_tokens(self.texts, &loaded)?);
                 template_end = sentences::template_end(self.texts, &mut loaded)?;
-                tokenizer = Some(loaded);
+                tokenizer = Some(if self.rules.scores {
+                    loaded.with_places()
+                } else {
+                    loaded
+                });
             }
-            let encoded = encode(&mut batch, tokenizer.as_mut(), self.pool)
-                .map_err(|error| of_longest(error, &batch))?;
-            for ((raw, mut encoded), is_text) in batch.drain(..).zip(encoded).zip(texts) {
+            let longest = longest(&batch);
+            let asked = Asked {
+                scores: self.rules.scores,
+                assistant: self.rules.assistant,
+            };
+            let tokenised = tokenise(&mut batch, tokenizer.as_mut(), self.pool, asked)
+                .map_err(|error| of_longest(error, longest))?;
+            for ((raw, mut tokenised), is_text) in batch.drain(..).zip(tokenised).zip(texts) {
                 let place = raw.place.clone();
                 if is_text {
                     let limit = self.rules.max_length.or(self.texts.limit);
-                    sentences::end_rendered(&template_end, limit, &mut encoded);
+                    let before = (!template_end.is_empty()).then(|| tokenised.encoded.ids.clone());
+                    sentences::end_rendered(&template_end, limit, &mut tokenised.encoded);
+                    if before.is_some_and(|before| before != tokenised.encoded.ids) {
+                        // The end of the template is not where the text was cut.
+                        tokenised.encoded.text = None;
+                    }
                 } else if matches!(raw.content, Content::Messages(_)) {
-                    sentences::check_conversation(self.texts, &raw, encoded.ids.len())?;
+                    let tokens = tokenised.encoded.ids.len();
+                    sentences::check_conversation(self.texts, &raw, tokens)?;
                 }
-                let longer = |limit: Option<usize>| limit.is_some_and(|n| encoded.ids.len() > n);
-                let cut = encoded.cut || longer(self.rules.max_length);
+                let tokens = tokenised.encoded.ids.len();
+                let longer = |limit: Option<usize>| limit.is_some_and(|limit| tokens > limit);
+                let cut = tokenised.encoded.cut || longer(self.rules.max_length);
                 counts.cut += u64::from(cut);
                 counts.long += u64::from(!cut && longer(self.texts.limit));
-                let record = self.rules.prepare(raw, encoded, tokenizer.as_ref())?;
+                if tokenised.completion.is_none() && self.rules.scores {
+                    tokenised.completion = completion_by_labels(&raw, &tokenised, &mut notes)?;
+                }
+                if tokenised.diverges {
+                    notes.diverging.get_or_insert_with(|| place.clone());
+                }
+                let (record, annotation) =
+                    self.rules.prepare(raw, tokenised, tokenizer.as_ref())?;
                 counts.records += 1;
                 counts.tokens += record.tokens.len() as u64;
                 if record.tokens.is_empty() {
@@ -188,7 +221,7 @@ impl Preparer<'_> {
                     }
                 }
                 spool
-                    .push(&record)
+                    .push_annotated(&record, &annotation)
                     .map_err(|error| self.placed(error, &record.id, &place))?;
                 if cut {
                     spool.count_cut();
@@ -216,6 +249,7 @@ impl Preparer<'_> {
         // Tables of a large vocabulary are millions of small blocks; the run needs their place.
         drop(tokenizer);
         sli_kernels::return_free_memory();
+        notes.say(&mut warn);
         if counts.empty > NAMED_WARNINGS {
             warn(&format!("{} records have no tokens in all", counts.empty));
         }
@@ -273,29 +307,88 @@ fn choice(record: &RawRecord) -> String {
 }
 
 /// Says which text of a batch does not fit the budget: the longest costs the most.
-fn of_longest(error: Error, batch: &[RawRecord]) -> Error {
-    let length = |record: &&RawRecord| match &record.content {
-        Content::Text(text) => text.len(),
-        Content::Messages(_) => 1,
-        Content::Ids(_) => 0,
-    };
-    match (error, batch.iter().max_by_key(length)) {
+fn of_longest(error: Error, longest: Option<Place>) -> Error {
+    match (error, longest) {
         (
             Error::Tokenizer(TokenizerError::Budget {
                 what,
                 given,
                 needed,
             }),
-            Some(record),
+            Some(place),
         ) => InputError::Budget {
             what,
-            place: record.place.clone(),
+            place,
             given,
             needed,
             before_tokenizer: false,
         }
         .into(),
         (error, _) => error,
+    }
+}
+
+/// Where the longest text of a batch is.
+fn longest(batch: &[RawRecord]) -> Option<Place> {
+    let length = |record: &&RawRecord| match &record.content {
+        Content::Text(text) => text.len(),
+        Content::Prompted(prompted) => prompted.bytes(),
+        Content::Messages(_) => 1,
+        Content::Ids(_) => 0,
+    };
+    let record = batch.iter().max_by_key(length)?;
+    Some(record.place.clone())
+}
+
+/// What is said once, however many records it is about.
+#[derive(Default)]
+struct Notes {
+    /// The first record whose prompt has tokens that the whole does not begin with.
+    diverging: Option<Place>,
+    /// The first record with labels that are not those of its tokens.
+    misfit: Option<Place>,
+}
+
+impl Notes {
+    fn say(&self, warn: &mut impl FnMut(&str)) {
+        if let Some(place) = &self.diverging {
+            warn(&format!(
+                "the tokens of a prompt are not the first ones of prompt and completion together: the completion \
+                 begins where they differ, as in TRL (first: {place})"
+            ));
+        }
+        if let Some(place) = &self.misfit {
+            warn(&format!(
+                "`labels` that are not those of the record's tokens are not used (first: {place})"
+            ));
+        }
+    }
+}
+
+/// What a record's labels say of its tokens.
+///
+/// Those beside `input_ids` must fit them. Those beside a text may be classes, which have nothing to do with it.
+fn completion_by_labels(
+    record: &RawRecord,
+    tokenised: &Tokenised,
+    notes: &mut Notes,
+) -> Result<Option<Completion>, InputError> {
+    if record.labels.is_empty() {
+        return Ok(None);
+    }
+    let marks = record.labels.marks(&tokenised.encoded.ids);
+    match (&record.content, marks) {
+        (_, Ok(marks)) => Ok(marks.map(labelled)),
+        (Content::Ids(_), Err(problem)) => {
+            let problem = format!("record `{}`: {problem}", record.id);
+            let hint = "labels are the record's own tokens, or -100 where one does not count; rename the key if it is \
+                        something else";
+            Err(InputError::record(&record.place, problem).with_hint(hint))
+        }
+        (Content::Text(_) | Content::Messages(_) | Content::Prompted(_), Err(_)) => {
+            notes.misfit.get_or_insert_with(|| record.place.clone());
+            Ok(None)
+        }
     }
 }
 
@@ -319,6 +412,7 @@ fn fill(
         match &record.content {
             Content::Text(text) => bytes += text.len().max(1),
             Content::Messages(conversation) => bytes += conversation.bytes().max(1),
+            Content::Prompted(prompted) => bytes += prompted.bytes().max(1),
             Content::Ids(ids) => tokens += ids.len(),
         }
         batch.push(record);
@@ -326,59 +420,13 @@ fn fill(
     Ok(bytes)
 }
 
-/// Tokens of a batch, in its order; records that are tokens already give them away.
-fn encode(
-    batch: &mut [RawRecord],
-    mut tokenizer: Option<&mut Tokenizer>,
-    pool: &ThreadPool,
-) -> Result<Vec<Encoded>, Error> {
-    let mut encoded = vec![Encoded::default(); batch.len()];
-    let (mut texts, mut chats) = (Vec::new(), Vec::new());
-    for (index, record) in batch.iter_mut().enumerate() {
-        match &mut record.content {
-            Content::Ids(ids) => encoded[index].ids = std::mem::take(ids),
-            Content::Text(text) => texts.push((index, &*text)),
-            Content::Messages(conversation) => {
-                let Some(tokenizer) = &mut tokenizer else {
-                    continue;
-                };
-                let text = tokenizer
-                    .chat_template()?
-                    .render(conversation)
-                    .map_err(|problem| {
-                        let hint =
-                            "give `text` or `input_ids` instead of `messages`, or another template";
-                        InputError::record(&record.place, problem).with_hint(hint)
-                    })?;
-                chats.push((index, text));
-            }
-        }
-    }
-    let Some(tokenizer) = tokenizer else {
-        return Ok(encoded);
-    };
-    pool.install(|| {
-        let results =
-            tokenizer.encode_texts(texts.iter().map(|(_, text)| text.as_str()).collect())?;
-        for ((index, _), result) in texts.iter().zip(results) {
-            encoded[*index] = result;
-        }
-        let results =
-            tokenizer.encode_chats(chats.iter().map(|(_, text)| text.as_str()).collect())?;
-        for ((index, _), result) in chats.iter().zip(results) {
-            encoded[*index] = result;
-        }
-        Ok(encoded)
-    })
-}
-
 impl Rules {
     fn prepare(
         &self,
         record: RawRecord,
-        encoded: Encoded,
+        tokenised: Tokenised,
         tokenizer: Option<&Tokenizer>,
-    ) -> Result<Record, InputError> {
+    ) -> Result<(Record, Annotation), InputError> {
         let RawRecord {
             id,
             row,
@@ -387,7 +435,13 @@ impl Rules {
             token_types,
             ..
         } = record;
+        let Tokenised {
+            encoded,
+            mut completion,
+            ..
+        } = tokenised;
         let mut tokens = encoded.ids;
+        let mut text = encoded.text;
         let outside = tokens
             .iter()
             .position(|&token| token as usize >= self.vocab_size);
@@ -395,7 +449,7 @@ impl Rules {
             let token = tokens[index];
             let name = match content {
                 Content::Ids(_) => None,
-                Content::Text(_) | Content::Messages(_) => {
+                Content::Text(_) | Content::Messages(_) | Content::Prompted(_) => {
                     tokenizer.and_then(|known| known.token(token))
                 }
             };
@@ -417,6 +471,12 @@ impl Rules {
             self.check_types(&id, &place, types, tokens.len(), given)?;
         }
         if let Some(limit) = self.max_length {
+            if let Some(text) = text.as_mut().filter(|text| limit < text.offsets.len()) {
+                text.offsets.truncate(limit);
+            }
+            if let Some(completion) = &mut completion {
+                completion.tokens.truncate(limit);
+            }
             tokens.truncate(limit);
             if let Some(types) = &mut types {
                 types.truncate(limit);
@@ -429,12 +489,14 @@ impl Rules {
                 .with_hint("the tokens that divide a record come with the model's own tokenizer"));
         }
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
-        Ok(Record {
+        let record = Record {
             id,
             row,
             tokens,
             token_types,
-        })
+        };
+        let annotation = Annotation { text, completion };
+        Ok((record, annotation))
     }
 
     fn check_types(

@@ -13,6 +13,7 @@ use sli_engine::take::Take;
 use sli_engine::{EngineError, Model, Settings, TextRules};
 use sli_kernels::{Compute, Isa};
 
+use crate::cli::ScoreArg;
 use crate::error::Error;
 use crate::input::Selection;
 
@@ -97,6 +98,16 @@ pub fn precision_of(key: &RunKey) -> Option<Compute> {
     let all = [Compute::F32, Compute::Bf16];
     all.into_iter()
         .find(|&compute| name == Some(compute_name(compute)))
+}
+
+/// Takes in what of a conversation is scored as its completion.
+pub fn add_score(key: &mut RunKey, score: ScoreArg) {
+    match score {
+        ScoreArg::All => {}
+        ScoreArg::Assistant => {
+            key.set("score", "assistant");
+        }
+    }
 }
 
 /// As on the command line.

@@ -289,14 +289,16 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -
 }
 
 /// What writing the row of a record of `longest` tokens to a table of lists takes, bytes, beyond what its
-/// tokens hold for as long as they run: 40 to 48 bytes in all were seen for each of the best `k` of a token.
+/// tokens hold for as long as they run: 40 to 48 bytes in all were seen for each of the best `k` of a token, and as
+/// much for each of the two ends of its place in the text.
 pub(crate) fn table_bytes(takes: &[Take], longest: usize) -> u64 {
     const WRITTEN: u64 = 32;
     let best = takes.iter().map(|take| match take {
         Take::TopK(k) => *k as u64,
         _ => 0,
     });
-    longest as u64 * best.max().unwrap_or(0) * WRITTEN
+    let places = 2 * u64::from(takes.contains(&Take::Scores));
+    longest as u64 * best.max().unwrap_or(0).max(places) * WRITTEN
 }
 
 /// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.

@@ -333,7 +333,7 @@ impl<'a> Planner<'a> {
             keeps_head: best.keeps_head,
             peak_memory: expected.min(best.bound),
             memory_bound: best.bound,
-            smallest_memory: smallest,
+            smallest_memory: smallest.max(self.records.needed()),
             work,
             seconds: None,
             seconds_computing: None,

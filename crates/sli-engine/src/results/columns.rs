@@ -1,6 +1,6 @@
 //! Rows into a Parquet file: one row group in memory at a time, whose end depends on the rows alone.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -15,8 +15,8 @@ use parquet::file::properties::WriterProperties;
 
 use super::ResultsError;
 use super::rows::RowDecoder;
-use crate::durable::{DiskError, DiskFile};
-use crate::journal::OutputFolder;
+use crate::durable::DiskError;
+use crate::journal::{OutputFolder, ResultWriter};
 
 /// A row group ends before the row that would bring its encoded rows over this many bytes.
 const GROUP_BYTES: usize = 4 << 20;
@@ -31,6 +31,7 @@ pub(super) enum Kind {
     /// Text of which few values occur.
     Name,
     U32,
+    OptionalU32,
     /// A count that fits 63 bits.
     I64,
     U64,
@@ -41,6 +42,8 @@ pub(super) enum Kind {
     ListF32,
     MatrixU32,
     MatrixF32,
+    /// Lists of two values each, or null.
+    OptionalPairs,
     /// A fixed number of values, or null.
     Vector(usize),
 }
@@ -53,13 +56,13 @@ impl Kind {
         let list = |inner| DataType::List(Arc::new(Field::new_list_field(inner, true)));
         match self {
             Self::Text | Self::Name => DataType::Utf8,
-            Self::U32 => DataType::UInt32,
+            Self::U32 | Self::OptionalU32 => DataType::UInt32,
             Self::I64 => DataType::Int64,
             Self::U64 => DataType::UInt64,
             Self::F64 | Self::OptionalF64 => DataType::Float64,
             Self::ListU32 => list(DataType::UInt32),
             Self::ListF32 => list(DataType::Float32),
-            Self::MatrixU32 => list(list(DataType::UInt32)),
+            Self::MatrixU32 | Self::OptionalPairs => list(list(DataType::UInt32)),
             Self::MatrixF32 => list(list(DataType::Float32)),
             Self::Vector(length) => {
                 let inner = Arc::new(Field::new_list_field(DataType::Float32, true));
@@ -69,7 +72,10 @@ impl Kind {
     }
 
     fn nullable(self) -> bool {
-        matches!(self, Self::OptionalF64 | Self::Vector(_))
+        matches!(
+            self,
+            Self::OptionalU32 | Self::OptionalF64 | Self::OptionalPairs | Self::Vector(_)
+        )
     }
 }
 
@@ -77,6 +83,7 @@ impl Kind {
 enum Builder {
     Text(StringBuilder),
     U32(UInt32Builder),
+    OptionalU32(UInt32Builder),
     I64(Int64Builder),
     U64(UInt64Builder),
     F64(Float64Builder),
@@ -85,6 +92,7 @@ enum Builder {
     ListF32(ListBuilder<Float32Builder>),
     MatrixU32(ListBuilder<ListBuilder<UInt32Builder>>),
     MatrixF32(ListBuilder<ListBuilder<Float32Builder>>),
+    OptionalPairs(ListBuilder<ListBuilder<UInt32Builder>>),
     Vector(FixedSizeListBuilder<Float32Builder>),
 }
 
@@ -95,6 +103,7 @@ impl Builder {
         match kind {
             Kind::Text | Kind::Name => Self::Text(StringBuilder::new()),
             Kind::U32 => Self::U32(u32s()),
+            Kind::OptionalU32 => Self::OptionalU32(u32s()),
             Kind::I64 => Self::I64(Int64Builder::new()),
             Kind::U64 => Self::U64(UInt64Builder::new()),
             Kind::F64 => Self::F64(Float64Builder::new()),
@@ -103,6 +112,7 @@ impl Builder {
             Kind::ListF32 => Self::ListF32(ListBuilder::new(f32s())),
             Kind::MatrixU32 => Self::MatrixU32(ListBuilder::new(ListBuilder::new(u32s()))),
             Kind::MatrixF32 => Self::MatrixF32(ListBuilder::new(ListBuilder::new(f32s()))),
+            Kind::OptionalPairs => Self::OptionalPairs(ListBuilder::new(ListBuilder::new(u32s()))),
             Kind::Vector(length) => Self::Vector(FixedSizeListBuilder::new(f32s(), length as i32)),
         }
     }
@@ -114,6 +124,10 @@ impl Builder {
         match self {
             Self::Text(builder) => builder.append_value(row.text()?),
             Self::U32(builder) => builder.append_value(row.u32()?),
+            Self::OptionalU32(builder) => {
+                let there = row.u32()? != 0;
+                builder.append_option(Some(row.u32()?).filter(|_| there));
+            }
             Self::I64(builder) => builder.append_value(row.u64()?.cast_signed()),
             Self::U64(builder) => builder.append_value(row.u64()?),
             Self::F64(builder) => builder.append_value(row.f64()?),
@@ -143,6 +157,13 @@ impl Builder {
                 }
                 builder.append(true);
             }
+            Self::OptionalPairs(builder) => {
+                let there = row.u32()? != 0;
+                for pair in row.list()?.values.chunks(2) {
+                    builder.values().append_value(pair.iter().map(u32_of));
+                }
+                builder.append(there);
+            }
             Self::Vector(builder) => {
                 let length = builder.value_length() as usize;
                 let list = row.list()?;
@@ -164,13 +185,13 @@ impl Builder {
     fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Text(builder) => Arc::new(builder.finish()),
-            Self::U32(builder) => Arc::new(builder.finish()),
+            Self::U32(builder) | Self::OptionalU32(builder) => Arc::new(builder.finish()),
             Self::I64(builder) => Arc::new(builder.finish()),
             Self::U64(builder) => Arc::new(builder.finish()),
             Self::F64(builder) | Self::OptionalF64(builder) => Arc::new(builder.finish()),
             Self::ListU32(builder) => Arc::new(builder.finish()),
             Self::ListF32(builder) => Arc::new(builder.finish()),
-            Self::MatrixU32(builder) => Arc::new(builder.finish()),
+            Self::MatrixU32(builder) | Self::OptionalPairs(builder) => Arc::new(builder.finish()),
             Self::MatrixF32(builder) => Arc::new(builder.finish()),
             Self::Vector(builder) => Arc::new(builder.finish()),
         }
@@ -188,7 +209,7 @@ struct TableWriter<'a> {
     /// Encoded bytes and rows of the batch at hand.
     bytes: usize,
     rows: usize,
-    writer: ArrowWriter<BufWriter<DiskFile>>,
+    writer: ArrowWriter<ResultWriter>,
 }
 
 /// Writes and publishes the table `name`. `next` gives the encoded rows in order, `false` after the last.
@@ -220,11 +241,7 @@ pub(super) fn write_table(
 }
 
 impl<'a> TableWriter<'a> {
-    fn new(
-        name: &'a str,
-        columns: &Columns,
-        writer: BufWriter<DiskFile>,
-    ) -> Result<Self, ResultsError> {
+    fn new(name: &'a str, columns: &Columns, writer: ResultWriter) -> Result<Self, ResultsError> {
         let field =
             |&(name, kind): &(&str, Kind)| Field::new(name, kind.data_type(), kind.nullable());
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
@@ -291,7 +308,7 @@ impl<'a> TableWriter<'a> {
             .map_err(|error| failed(self.name, error))
     }
 
-    fn finish(mut self) -> Result<BufWriter<DiskFile>, ResultsError> {
+    fn finish(mut self) -> Result<ResultWriter, ResultsError> {
         self.end_group()?;
         let mut writer = self
             .writer

@@ -21,7 +21,7 @@ use crate::journal::JournalError;
 pub use self::safetensors::{TensorFile, TensorShape};
 pub use self::tables::{
     EmbeddingSink, ExpertRow, ProfileRow, RecordName, RouterSink, ScoresSink, TopKSink,
-    write_experts, write_profile,
+    write_experts, write_profile, write_records,
 };
 
 /// A result, or the spool of the records, cannot be written or read.
@@ -42,6 +42,27 @@ pub enum ResultsError {
         path: PathBuf,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A finite value is beyond what the type of a file holds.
+    #[error(
+        "record `{id}`, token {token}: {value} at position {column} of {place} does not fit {dtype}, whose \
+         largest value is {largest}"
+    )]
+    Overflow {
+        /// The record.
+        id: String,
+        /// Its token, from 0.
+        token: usize,
+        /// Where in the token's values, from 0.
+        column: usize,
+        /// What the file holds.
+        place: String,
+        /// The value.
+        value: f32,
+        /// The file's type.
+        dtype: &'static str,
+        /// The largest value of that type.
+        largest: f32,
     },
     /// The Parquet library refused.
     #[error("{name}: {source}")]
@@ -66,6 +87,11 @@ impl ResultsError {
             Self::Id { .. } => {
                 "ids must be unique; without ids, records are numbered from 0".into()
             }
+            Self::Overflow { dtype, .. } => match *dtype {
+                "f16" => "--hidden-dtype bf16 has the range of f32, --hidden-dtype f32 is exact; give --fresh with it",
+                _ => "--hidden-dtype f32 is exact; give --fresh with it",
+            }
+            .into(),
             Self::Damaged { .. } | Self::Parquet { .. } => "give --fresh to start over".into(),
             Self::Journal(error) => error.hint(),
             Self::Disk(error) => error.hint(),
@@ -75,7 +101,7 @@ impl ResultsError {
     /// The exit code of the program: 3 for a bad record, 5 for input and output.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Id { .. } => 3,
+            Self::Id { .. } | Self::Overflow { .. } => 3,
             Self::Damaged { .. } | Self::Parquet { .. } => 5,
             Self::Journal(error) => error.exit_code(),
             Self::Disk(error) => error.exit_code(),

@@ -183,6 +183,11 @@ impl<'a> RowEncoder<'a> {
         self.u64(value.to_bits());
     }
 
+    pub fn optional_u32(&mut self, value: Option<u32>) {
+        self.u32(u32::from(value.is_some()));
+        self.u32(value.unwrap_or(0));
+    }
+
     pub fn optional_f64(&mut self, value: Option<f64>) {
         self.u32(u32::from(value.is_some()));
         self.f64(value.unwrap_or(0.0));
@@ -210,6 +215,12 @@ impl<'a> RowEncoder<'a> {
         self.u32(values.len() as u32 | AFTER_NULL);
         self.0
             .extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
+    /// A list of lists of two values each, or null.
+    pub fn optional_pairs(&mut self, pairs: Option<&[[u32; 2]]>) {
+        self.u32(u32::from(pairs.is_some()));
+        self.list_u32(pairs.unwrap_or_default().as_flattened());
     }
 
     /// A list of lists of `width` values each.

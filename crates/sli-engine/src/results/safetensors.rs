@@ -45,6 +45,16 @@ impl TensorShape {
         }
     }
 
+    /// The least magnitude that becomes infinite when it is rounded to the nearest value of the type;
+    /// `None` where nothing is rounded.
+    fn rounds_to_infinity(&self) -> Option<f32> {
+        match self.dtype {
+            HiddenDtype::F32 => None,
+            HiddenDtype::F16 => Some(65_520.0),
+            HiddenDtype::Bf16 => Some(f32::from_bits(0x7f7f_8000)),
+        }
+    }
+
     fn row_bytes(&self) -> u64 {
         let element = match self.dtype {
             HiddenDtype::F32 => 4,
@@ -71,6 +81,8 @@ pub(super) const LIMITS: Limits = Limits {
 
 /// The tensors of one place in the model, a record each.
 pub struct TensorFile {
+    /// As in [`Self::open`].
+    name: String,
     writer: Arc<PartWriter>,
     records: RecordSpool,
 }
@@ -146,6 +158,7 @@ impl TensorFile {
         });
         folder.register(name, Arc::clone(&writer) as Arc<dyn Durable>, names);
         Ok(Self {
+            name: name.to_owned(),
             writer,
             records: records.clone(),
         })
@@ -164,6 +177,7 @@ impl TensorFile {
         let writer = &*self.writer;
         let cols = writer.shape.cols;
         debug_assert!(values.len().is_multiple_of(cols), "whole rows");
+        self.check(self.row(record, first_row), 0..cols, values)?;
         let mut row = self.row(record, first_row);
         let mut values = values;
         while !values.is_empty() {
@@ -193,12 +207,51 @@ impl TensorFile {
         let row_bytes = writer.shape.row_bytes();
         let skipped = row_bytes / writer.shape.cols as u64 * columns.start as u64;
         let first = self.row(record, first_row);
+        self.check(first, columns.clone(), values)?;
         for (row, values) in (first..).zip(values.chunks_exact(columns.len())) {
             let (index, part) = writer.part(row)?;
             let offset = part.data + (row - part.rows.start) * row_bytes + skipped;
             writer.write(index, offset, values)?;
         }
         Ok(())
+    }
+
+    /// That every finite value of some rows from `first` on stays finite in the file's type.
+    fn check(&self, first: u64, columns: Range<usize>, values: &[f32]) -> Result<(), ResultsError> {
+        let shape = &self.writer.shape;
+        let Some(beyond) = shape.rounds_to_infinity() else {
+            return Ok(());
+        };
+        let is_beyond = |value: &f32| value.abs() >= beyond && value.is_finite();
+        // All at once, as almost always there is none.
+        if !values
+            .iter()
+            .fold(false, |any, value| any | is_beyond(value))
+        {
+            return Ok(());
+        }
+        let Some(at) = values.iter().position(is_beyond) else {
+            return Ok(());
+        };
+        let row = first + (at / columns.len().max(1)) as u64;
+        let per_token = shape.rows_per_token as u64;
+        let record = self.records.record_of(row / per_token);
+        let own = row - self.records.token_start(record) * per_token;
+        let ids = self.records.ids(record..record + 1)?;
+        let (dtype, largest) = match shape.dtype {
+            HiddenDtype::F32 => ("f32", f32::MAX),
+            HiddenDtype::Bf16 => ("bf16", bf16::MAX.to_f32()),
+            HiddenDtype::F16 => ("f16", f16::MAX.to_f32()),
+        };
+        Err(ResultsError::Overflow {
+            id: ids.concat(),
+            token: own as usize % self.records.tokens_of(record).max(1),
+            column: columns.start + at % columns.len().max(1),
+            place: place_name(&self.name),
+            value: values.get(at).copied().unwrap_or_default(),
+            dtype,
+            largest,
+        })
     }
 
     /// The number of a row among those of all records.
@@ -289,6 +342,18 @@ impl Durable for PartWriter {
         }
         open.clear();
         Ok(self.parts.iter().map(|part| part.bytes).sum())
+    }
+}
+
+/// What the tensors `hidden/STACK.NNN` are, in words.
+fn place_name(name: &str) -> String {
+    let Some((stack, part)) = name.trim_start_matches("hidden/").rsplit_once('.') else {
+        return name.to_owned();
+    };
+    match part.parse::<usize>() {
+        Ok(0) => format!("what enters the first layer of the {stack} (layer 0 of `hidden`)"),
+        Ok(layer) => format!("the output of layer {layer} of the {stack}"),
+        Err(_) => format!("the normed end of the {stack}"),
     }
 }
 

@@ -3,7 +3,9 @@
 use super::ResultsError;
 use super::columns::{Columns, Kind, write_table};
 use super::rows::{RowEncoder, RowSpool};
+use crate::annotation::{Annotation, bits_per_byte};
 use crate::journal::OutputFolder;
+use crate::records::RecordSpool;
 
 /// What every row of a record begins with.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +27,14 @@ impl ScoresSink {
         ("tokens", Kind::U32),
         ("sum_logprob", Kind::F64),
         ("perplexity", Kind::OptionalF64),
+        ("bits_per_byte", Kind::OptionalF64),
+        ("completion_tokens", Kind::OptionalU32),
+        ("completion_sum_logprob", Kind::OptionalF64),
+        ("completion_perplexity", Kind::OptionalF64),
+        ("completion_bits_per_byte", Kind::OptionalF64),
         ("token_ids", Kind::ListU32),
         ("logprobs", Kind::ListF32),
+        ("offsets", Kind::OptionalPairs),
     ];
 
     /// Starts the table, or continues it from the last checkpoint.
@@ -37,33 +45,43 @@ impl ScoresSink {
     /// Appends a record: its tokens, and the log-probability of every token but the first.
     ///
     /// `sum_logprob` is the sum in order in f64, `perplexity` is `exp(-sum / count)`, null where no token is
-    /// scored.
+    /// scored. Those of the completion are of its tokens alone, but for one that is the record's first.
     pub fn push(
         &self,
         record: RecordName<'_>,
         tokens: &[u32],
         logprobs: &[f32],
+        annotation: &Annotation,
     ) -> Result<(), ResultsError> {
         debug_assert_eq!(
             logprobs.len(),
             tokens.len().saturating_sub(1),
             "the first has none"
         );
-        let sum: f64 = logprobs
-            .iter()
-            .fold(0.0, |sum, &value| sum + f64::from(value));
-        let scored = (!logprobs.is_empty()).then_some(logprobs.len() as f64);
+        let whole = Sum::of(logprobs.iter().copied());
+        let text = annotation.text.as_ref();
+        let completion = annotation.completion.as_ref().map(|completion| {
+            let marks = completion.tokens.iter().skip(1);
+            let own = logprobs.iter().zip(marks).filter(|(_, mark)| **mark);
+            (Sum::of(own.map(|(logprob, _)| *logprob)), completion.bytes)
+        });
         self.0.push(|row| {
             row.named(record);
             row.u32(tokens.len() as u32);
-            row.f64(sum);
-            row.optional_f64(scored.map(|count| (-sum / count).exp()));
+            row.f64(whole.logprob);
+            row.optional_f64(whole.perplexity());
+            row.optional_f64(whole.bits_per_byte(text.map(|text| text.bytes)));
+            row.optional_u32(completion.map(|(sum, _)| sum.tokens));
+            row.optional_f64(completion.map(|(sum, _)| sum.logprob));
+            row.optional_f64(completion.and_then(|(sum, _)| sum.perplexity()));
+            row.optional_f64(completion.and_then(|(sum, bytes)| sum.bits_per_byte(bytes)));
             row.list_u32(tokens);
             if tokens.is_empty() {
                 row.list_f32(&[]);
             } else {
                 row.list_f32_after_null(logprobs);
             }
+            row.optional_pairs(text.map(|text| &text.offsets[..]));
         })
     }
 
@@ -71,6 +89,66 @@ impl ScoresSink {
     pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
         from_spool(folder, Self::FILE, Self::COLUMNS, &self.0)
     }
+}
+
+/// The log-probability of some tokens of a record.
+#[derive(Clone, Copy, Debug)]
+struct Sum {
+    tokens: u32,
+    logprob: f64,
+}
+
+impl Sum {
+    /// In order, in f64.
+    fn of(logprobs: impl Iterator<Item = f32>) -> Self {
+        let none = Self {
+            tokens: 0,
+            logprob: 0.0,
+        };
+        logprobs.fold(none, |sum, logprob| Self {
+            tokens: sum.tokens + 1,
+            logprob: sum.logprob + f64::from(logprob),
+        })
+    }
+
+    /// `exp(-sum / tokens)`; `None` of no tokens.
+    fn perplexity(self) -> Option<f64> {
+        (self.tokens > 0).then(|| (-self.logprob / f64::from(self.tokens)).exp())
+    }
+
+    /// Of a text of so many bytes; `None` of no tokens.
+    fn bits_per_byte(self, bytes: Option<u32>) -> Option<f64> {
+        let bytes = bytes.filter(|_| self.tokens > 0)?;
+        bits_per_byte(self.logprob, bytes)
+    }
+}
+
+/// Writes `records.parquet`: the row of the input that each tensor named by an id belongs to.
+pub fn write_records(folder: &mut OutputFolder, records: &RecordSpool) -> Result<(), ResultsError> {
+    /// Records whose names are read together.
+    const STEP: usize = 1 << 11;
+    let columns = [
+        ("row", Kind::I64),
+        ("id", Kind::Text),
+        ("tokens", Kind::U32),
+    ];
+    let mut names = Vec::new().into_iter();
+    let mut next = 0;
+    write_table(folder, "records.parquet", &columns, |cells| {
+        if names.len() == 0 {
+            let end = (next + STEP).min(records.len());
+            names = records.names(next..end)?.into_iter();
+        }
+        cells.clear();
+        let Some((row, id)) = names.next() else {
+            return Ok(false);
+        };
+        let mut encoder = RowEncoder::new(cells);
+        encoder.named(RecordName { row, id: &id });
+        encoder.u32(records.tokens_of(next) as u32);
+        next += 1;
+        Ok(true)
+    })
 }
 
 /// `topk.parquet`: the most probable next tokens at every position.

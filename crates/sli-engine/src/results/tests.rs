@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::safetensors::{LIMITS, Limits};
 use super::*;
+use crate::annotation::{Annotation, Completion, TextSpans};
 use crate::durable::Disk;
 use crate::journal::{Opened, OutputFolder, RunKey, SuperBatchProgress};
 use crate::records::{Record, RecordSpool, RecordSpoolWriter};
@@ -82,6 +83,25 @@ fn name(record: &Record) -> RecordName<'_> {
     RecordName {
         row: record.row,
         id: &record.id,
+    }
+}
+
+/// Every third record has neither a text nor a completion.
+fn annotation(record: &Record) -> Annotation {
+    let tokens = record.tokens.len();
+    if record.row.is_multiple_of(6) {
+        return Annotation::default();
+    }
+    let offsets = (0..tokens as u32).map(|token| [2 * token, 2 * token + 2]);
+    Annotation {
+        text: Some(TextSpans {
+            bytes: 2 * tokens as u32,
+            offsets: offsets.collect(),
+        }),
+        completion: Some(Completion {
+            tokens: (0..tokens).map(|token| token == 0 || token > 2).collect(),
+            bytes: Some(7),
+        }),
     }
 }
 
@@ -192,7 +212,8 @@ impl Sinks {
                 self.logits.write_columns(index, 0, columns, &tile)?;
             }
             let logprobs: Vec<f32> = (1..tokens).map(|i| -(i as f32) / 4.0).collect();
-            self.scores.push(name(record), &record.tokens, &logprobs)?;
+            self.scores
+                .push(name(record), &record.tokens, &logprobs, &annotation(record))?;
             let ids: Vec<u32> = (0..tokens * TOP).map(|i| i as u32).collect();
             let top: Vec<f32> = (0..tokens * TOP).map(|i| -(i as f32)).collect();
             let lse: Vec<f32> = (0..tokens).map(|i| i as f32).collect();
@@ -528,6 +549,67 @@ fn f32s(bytes: &[u8]) -> Vec<f32> {
 }
 
 #[test]
+fn a_value_beyond_the_type_is_an_error_that_names_it() {
+    let (folder, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let records = records();
+    let mut writer = RecordSpoolWriter::create(work.path()).unwrap();
+    for record in &records {
+        writer.push(record).unwrap();
+    }
+    let spool = writer.finish().unwrap();
+    let Opened::New(folder) = OutputFolder::open(folder.path(), RunKey::new(), false).unwrap()
+    else {
+        panic!("the folder is new");
+    };
+    let open = |name: &str, dtype, rows_per_token| {
+        let shape = TensorShape {
+            rows_per_token,
+            cols: 2,
+            dtype,
+        };
+        TensorFile::open(&folder, &spool, name, shape).unwrap()
+    };
+    let half = open("hidden/decoder.004", HiddenDtype::F16, 1);
+    let short = open("hidden/decoder.000", HiddenDtype::Bf16, 1);
+    let streams = open("hidden/decoder.001", HiddenDtype::F16, 2);
+    let full = open("hidden/decoder.norm", HiddenDtype::F32, 1);
+    let error = |file: &TensorFile, record, row, values: &[f32]| {
+        let error = file.write_rows(record, row, values).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        error.to_string()
+    };
+    // Records of 3, 0 and 5 tokens: row 4 of the first is the second token of the third.
+    let values = [0.0, 1.0, 2.0, -65_520.0];
+    let text = error(&half, 0, 3, &values);
+    for part in [
+        "record `quote",
+        "token 1",
+        "-65520",
+        "position 1",
+        "layer 4",
+        "f16",
+        "65504",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(error(&short, 0, 0, &[1.0, 3.4e38]).contains("first layer"));
+    // The second stream of the third record begins behind its five rows.
+    assert!(error(&streams, 2, 7, &[1e6, 0.0]).contains("token 2"));
+    let error = half
+        .write_columns(2, 4, 1..2, &[1e5])
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("token 4: 100000 at position 1"), "{error}");
+    for fine in [65_519.996, -65_504.0, f32::INFINITY, f32::NAN] {
+        half.write_rows(0, 0, &[fine, 0.0]).unwrap();
+    }
+    short
+        .write_rows(0, 0, &[3.395e38, f32::from_bits(0x7f7f_7fff)])
+        .unwrap();
+    full.write_rows(0, 0, &[f32::MAX, 0.0]).unwrap();
+}
+
+#[test]
 fn tensors_read_back() {
     let files = undisturbed();
     let parts: Vec<&String> = files
@@ -663,8 +745,10 @@ fn tables_read_back() {
     let scores = table(files, "scores.parquet");
     assert_eq!(
         types(&scores),
-        "row Int64, id Utf8, tokens UInt32, sum_logprob Float64, perplexity Float64, token_ids List(UInt32), \
-         logprobs List(Float32)"
+        "row Int64, id Utf8, tokens UInt32, sum_logprob Float64, perplexity Float64, bits_per_byte Float64, \
+         completion_tokens UInt32, completion_sum_logprob Float64, completion_perplexity Float64, \
+         completion_bits_per_byte Float64, token_ids List(UInt32), logprobs List(Float32), \
+         offsets List(List(UInt32))"
     );
     assert_eq!(texts(scores.column(1)), ids);
     let rows = scores.column(0).as_primitive::<Int64Type>().values();
@@ -672,8 +756,14 @@ fn tables_read_back() {
     assert_eq!(rows, &expected[..]);
     let sums = scores.column(3).as_primitive::<Float64Type>();
     let perplexities = scores.column(4).as_primitive::<Float64Type>();
-    let tokens: &ListArray = scores.column(5).as_list();
-    let logprobs: &ListArray = scores.column(6).as_list();
+    let tokens: &ListArray = scores.column(10).as_list();
+    let logprobs: &ListArray = scores.column(11).as_list();
+    let float = |column: usize, row: usize| {
+        let column = scores.column(column).as_primitive::<Float64Type>();
+        column.is_valid(row).then(|| column.value(row))
+    };
+    let offsets: &ListArray = scores.column(12).as_list();
+    let counts = scores.column(6).as_primitive::<UInt32Type>();
     for (index, record) in records.iter().enumerate() {
         let length = record.tokens.len();
         assert_eq!(
@@ -702,6 +792,37 @@ fn tables_read_back() {
                 (-sum / (length - 1) as f64).exp()
             );
         }
+    }
+
+    for (index, record) in records.iter().enumerate() {
+        let annotation = annotation(record);
+        let sum = sums.value(index);
+        let length = record.tokens.len();
+        let bits = |sum: f64, bytes: usize| -sum / std::f64::consts::LN_2 / bytes as f64;
+        let Some(text) = &annotation.text else {
+            assert!(offsets.is_null(index) && counts.is_null(index));
+            assert_eq!([5, 7, 8, 9].map(|column| float(column, index)), [None; 4]);
+            continue;
+        };
+        let found: Vec<Vec<u32>> = matrix::<UInt32Type>(offsets, index);
+        assert_eq!(
+            found,
+            text.offsets
+                .iter()
+                .map(|pair| pair.to_vec())
+                .collect::<Vec<_>>()
+        );
+        assert_eq!(float(5, index), (length > 1).then(|| bits(sum, 2 * length)));
+        // The tokens from the third on; the first has no probability.
+        let own: f64 = (3..length)
+            .map(|token| f64::from(-(token as f32) / 4.0))
+            .sum();
+        let count = length.saturating_sub(3);
+        assert_eq!(counts.value(index), count as u32);
+        assert_eq!(float(7, index), Some(own));
+        let perplexity = (count > 0).then(|| (-own / count as f64).exp());
+        assert_eq!(float(8, index), perplexity);
+        assert_eq!(float(9, index), (count > 0).then(|| bits(own, 7)));
     }
 
     let top = table(files, "topk.parquet");

@@ -60,8 +60,13 @@ Examples:
   sli run models/llama --input corpus.jsonl --out states --take hidden:0,8-12,norm --hidden-dtype bf16
 
 Input, by extension:
-  .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\", \"token_type_ids\"?}
-            the first of \"input_ids\", \"messages\" and \"text\" that a record has is used, unless --use names one
+  .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\" | \"prompt\" and \"completion\",
+            \"token_type_ids\"?, \"labels\"?}
+            the first of \"input_ids\", \"prompt\", \"messages\" and \"text\" that a record has is used, unless --use
+            names one
+            scores are also summed over the completion: what follows the prompt (strings, or lists of messages),
+            the tokens that \"labels\" does not hide with -100 (or \"completion_mask\", \"assistant_masks\" with 0),
+            and with --score assistant what the assistant says in \"messages\"
             records need no padding: zeros at the end of an \"attention_mask\" take their tokens away
             also .ndjson, and .json with an object a line; NaN and Infinity may stand in keys that are not looked at
             beside \"messages\", the chat template gets \"tools\", \"documents\" and the members of
@@ -265,13 +270,16 @@ pub struct JobArgs {
     #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
     pub compute: ComputeArg,
     /// What of a record becomes its tokens; every record must have it [default: the first of input_ids,
-    /// messages and text that it has]
+    /// prompt, messages and text that it has]
     #[arg(long = "use", value_name = "KEY", value_enum)]
     pub use_: Option<UseArg>,
     /// Leave out records whose text, ids or messages are null or empty, and count them; the others keep
     /// their numbers
     #[arg(long)]
     pub skip_empty: bool,
+    /// What of a conversation the columns completion_* of the scores are about
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = ScoreArg::All)]
+    pub score: ScoreArg,
     /// Cut longer records to this many tokens; by default `--take embedding` cuts texts where the model's own
     /// files say
     #[arg(long, value_name = "N", value_parser = at_least_one)]
@@ -329,6 +337,17 @@ pub enum UseArg {
     InputIds,
     /// The conversation, by the chat template
     Messages,
+    /// The prompt with its completion
+    Prompt,
+}
+
+/// `--score`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScoreArg {
+    /// None, but where the record says which: labels, or a prompt with its completion
+    All,
+    /// What the assistant says
+    Assistant,
 }
 
 impl UseArg {
@@ -338,6 +357,7 @@ impl UseArg {
             Self::Text => Use::Text,
             Self::InputIds => Use::InputIds,
             Self::Messages => Use::Messages,
+            Self::Prompt => Use::Prompt,
         }
     }
 }

@@ -46,8 +46,7 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
     })?;
     let records = job.spool(folder.path())?;
     job.settings.machine = machine::look(&job.model, &job.settings);
-    let mut plan = sli_engine::plan(&job.model, &records, &job.settings)?;
-    plan.smallest_memory = plan.smallest_memory.max(job.spool_needed());
+    let plan = sli_engine::plan(&job.model, &records, &job.settings)?;
     let reading = sli_engine::choose_reading(&job.model, &job.settings, &plan)?;
     let limits = job.settings.machine.limits;
     let stored = job.model.checkpoint.stored_bytes();

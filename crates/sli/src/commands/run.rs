@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::machine::{self, limited_by};
 use crate::progress::{Progress, count, duration};
-use crate::run_key::{precision_of, run_key};
+use crate::run_key::{add_score, precision_of, run_key};
 use crate::{interrupt, terminal};
 
 /// Folder of the spooled records inside the work folder.
@@ -42,6 +42,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     if job.tokenizer_file {
         key.set("tokenizer", "tokenizer.json as it is");
     }
+    add_score(&mut key, job.score);
     let existed = arguments.out.exists();
     let opened = OutputFolder::open(&arguments.out, key, arguments.fresh)
         .map_err(|error| name_changed_tensors(error, &arguments.out, &job.model))?;

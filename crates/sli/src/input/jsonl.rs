@@ -74,7 +74,11 @@ impl Iterator for JsonlReader {
 
 /// Conversations become trees of values, and texts after that: each of their parts costs memory.
 fn conversation_fits(line: &str, place: &Place, allowance: &Allowance) -> Result<(), InputError> {
-    if line.len() < LONG_CONVERSATION || !line.contains("\"messages\"") {
+    if line.len() < LONG_CONVERSATION
+        || !["\"messages\"", "\"prompt\""]
+            .iter()
+            .any(|key| line.contains(key))
+    {
         return Ok(());
     }
     let parts = line.bytes().filter(|byte| b",:[{".contains(byte)).count() as u64;
@@ -203,6 +207,23 @@ impl<'de> Deserialize<'de> for Fields {
                         "messages" => {
                             fields.messages = list(&mut map).map_err(named)?;
                             is_null = fields.messages.is_none();
+                        }
+                        "prompt" => {
+                            fields.prompt = json(&mut map).map_err(named)?;
+                            is_null = fields.prompt.is_none();
+                        }
+                        "completion" => fields.completion = json(&mut map).map_err(named)?,
+                        "labels" => {
+                            // Those of a classifier are a number, names, ...
+                            let labels = json(&mut map).map_err(named)?;
+                            fields.labels =
+                                labels.and_then(|text| serde_json::from_str(&text).ok());
+                        }
+                        "completion_mask" => {
+                            fields.completion_mask = ids(&mut map).map_err(named)?;
+                        }
+                        "assistant_masks" => {
+                            fields.assistant_masks = ids(&mut map).map_err(named)?;
                         }
                         "tools" => fields.tools = json(&mut map).map_err(named)?,
                         "documents" => fields.documents = json(&mut map).map_err(named)?,

@@ -15,6 +15,7 @@ mod numbering;
 mod pages;
 mod parquet;
 mod place;
+mod prompted;
 mod raw;
 mod signature;
 mod text;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 pub use error::InputError;
 pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
+pub use prompted::Prompted;
 pub use raw::{Content, Conversation, RawRecord, Selection, Use};
 
 use crate::memory::Allowance;

@@ -202,6 +202,11 @@ struct Columns {
     tools: Option<ArrayRef>,
     documents: Option<ArrayRef>,
     chat_template_kwargs: Option<ArrayRef>,
+    prompt: Option<ArrayRef>,
+    completion: Option<ArrayRef>,
+    labels: Option<ArrayRef>,
+    completion_mask: Option<ArrayRef>,
+    assistant_masks: Option<ArrayRef>,
     rendering: Vec<(&'static str, ArrayRef)>,
     unsupported: Vec<(&'static str, ArrayRef)>,
 }
@@ -224,6 +229,15 @@ impl Columns {
                 "tools" => &mut columns.tools,
                 "documents" => &mut columns.documents,
                 "chat_template_kwargs" => &mut columns.chat_template_kwargs,
+                "prompt" => &mut columns.prompt,
+                "completion" => &mut columns.completion,
+                // Those of a classifier are a number, names, ...
+                "labels" if item_type(array.data_type()).is_none_or(|item| !item.is_integer()) => {
+                    continue;
+                }
+                "labels" => &mut columns.labels,
+                "completion_mask" => &mut columns.completion_mask,
+                "assistant_masks" => &mut columns.assistant_masks,
                 _ => {
                     let renders = RENDERING.iter().find(|&&known| known == name);
                     columns
@@ -246,7 +260,8 @@ impl Columns {
                 )
             };
             let array = match (name, array.data_type()) {
-                (_, DataType::Null) | ("tools" | "documents" | "chat_template_kwargs", _) => {
+                (_, DataType::Null)
+                | ("tools" | "documents" | "chat_template_kwargs" | "prompt" | "completion", _) => {
                     Some(Arc::clone(array))
                 }
                 ("id", kind) if is_string(kind) || kind.is_integer() => {
@@ -289,6 +304,7 @@ impl Columns {
             ("text", &self.text),
             ("input_ids", &self.input_ids),
             ("messages", &self.messages),
+            ("prompt", &self.prompt),
         ];
         let nulls = contents
             .into_iter()
@@ -310,6 +326,17 @@ impl Columns {
             tools: json(&self.tools)?,
             documents: json(&self.documents)?,
             chat_template_kwargs: json(&self.chat_template_kwargs)?,
+            prompt: json(&self.prompt)?,
+            completion: json(&self.completion)?,
+            labels: present(&self.labels)
+                .map(|array| integers("labels", &array, row))
+                .transpose()?,
+            completion_mask: present(&self.completion_mask)
+                .map(|array| ids("completion_mask", &array, row))
+                .transpose()?,
+            assistant_masks: present(&self.assistant_masks)
+                .map(|array| ids("assistant_masks", &array, row))
+                .transpose()?,
             rendering: self
                 .rendering
                 .iter()
@@ -322,6 +349,14 @@ impl Columns {
                 .map(|(name, _)| *name),
         })
     }
+}
+
+fn integers(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<i64>, String> {
+    let list = array.as_list::<i64>().value(row);
+    let values = list.as_primitive::<Int64Type>().iter();
+    values
+        .map(|value| value.ok_or_else(|| format!("`{name}`: an element is null")))
+        .collect()
 }
 
 fn ids(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<u32>, String> {

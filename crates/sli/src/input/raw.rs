@@ -4,6 +4,8 @@ use super::error::InputError;
 use super::mask;
 use super::numbering::Numbering;
 use super::place::Place;
+use super::prompted::Prompted;
+use crate::completion::TokenLabels;
 
 /// A record of the input.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +20,8 @@ pub struct RawRecord {
     pub content: Content,
     /// A token type per token, where given.
     pub token_types: Option<Vec<u32>>,
+    /// Which of its tokens count, where given.
+    pub labels: TokenLabels,
     /// Contents that it has beside the one that is used, and what belongs to them.
     pub set_aside: Vec<&'static str>,
 }
@@ -31,6 +35,8 @@ pub enum Content {
     Ids(Vec<u32>),
     /// A conversation for the chat template.
     Messages(Conversation),
+    /// A prompt with its completion.
+    Prompted(Prompted),
 }
 
 /// What a chat template gets of a record, as JSON texts.
@@ -47,6 +53,12 @@ pub struct Conversation {
 }
 
 impl Conversation {
+    /// Whether it has no message.
+    pub fn is_empty(&self) -> bool {
+        let messages = self.messages.strip_prefix('[').unwrap_or_default();
+        messages.trim_ascii_start().starts_with(']')
+    }
+
     /// Bytes of its texts.
     pub fn bytes(&self) -> usize {
         let more = [&self.tools, &self.documents, &self.arguments];
@@ -62,6 +74,7 @@ impl Content {
             Self::Text(_) => Use::Text.key(),
             Self::Ids(_) => Use::InputIds.key(),
             Self::Messages(_) => Use::Messages.key(),
+            Self::Prompted(_) => Use::Prompt.key(),
         }
     }
 
@@ -70,10 +83,8 @@ impl Content {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Ids(ids) => ids.is_empty(),
-            Self::Messages(conversation) => {
-                let messages = conversation.messages.strip_prefix('[').unwrap_or_default();
-                messages.trim_ascii_start().starts_with(']')
-            }
+            Self::Messages(conversation) => conversation.is_empty(),
+            Self::Prompted(prompted) => prompted.is_empty(),
         }
     }
 }
@@ -87,12 +98,15 @@ pub enum Use {
     InputIds,
     /// `messages`.
     Messages,
+    /// `prompt` and `completion`.
+    Prompt,
 }
 
 impl Use {
-    /// In the order in which they are preferred: training code goes by the tokens where there are some, and by
-    /// the conversation where its rendered text stands beside it.
-    const ALL: [Self; 3] = [Self::InputIds, Self::Messages, Self::Text];
+    /// In the order in which they are preferred: training code goes by the tokens where there are some, by a
+    /// prompt with its completion before anything else that has to be tokenised, and by the conversation where its
+    /// rendered text stands beside it.
+    const ALL: [Self; 4] = [Self::InputIds, Self::Prompt, Self::Messages, Self::Text];
 
     /// The key, and the word on the command line.
     pub fn key(self) -> &'static str {
@@ -100,6 +114,7 @@ impl Use {
             Self::Text => "text",
             Self::InputIds => "input_ids",
             Self::Messages => "messages",
+            Self::Prompt => "prompt",
         }
     }
 }
@@ -107,7 +122,8 @@ impl Use {
 /// How records are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// What becomes tokens; by default the first of `input_ids`, `messages` and `text` that a record has.
+    /// What becomes tokens; by default the first of `input_ids`, `prompt` with `completion`, `messages` and
+    /// `text` that a record has.
     pub content: Option<Use>,
     /// Records whose content is null are empty ones, no error.
     pub null_is_empty: bool,
@@ -140,10 +156,20 @@ pub struct Fields {
     pub unsupported: Option<&'static str>,
     /// Keys of [`KNOWN`] whose value is null.
     pub nulls: Vec<&'static str>,
+    /// `prompt`, JSON text.
+    pub prompt: Option<String>,
+    /// `completion`, JSON text.
+    pub completion: Option<String>,
+    /// `labels`, where they are a list of integers; else they are about something else than tokens.
+    pub labels: Option<Vec<i64>>,
+    /// `completion_mask`.
+    pub completion_mask: Option<Vec<u32>>,
+    /// `assistant_masks`.
+    pub assistant_masks: Option<Vec<u32>>,
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 9] = [
+pub const KNOWN: [&str; 14] = [
     "id",
     "text",
     "input_ids",
@@ -153,6 +179,11 @@ pub const KNOWN: [&str; 9] = [
     "tools",
     "documents",
     "chat_template_kwargs",
+    "prompt",
+    "completion",
+    "labels",
+    "completion_mask",
+    "assistant_masks",
 ];
 
 /// Keys beside `messages` that would change how they are rendered; leaving them out would give wrong tokens.
@@ -198,7 +229,10 @@ impl Fields {
             let types = self.token_type_ids.take().map(|_| "token_type_ids");
             let mask = self.attention_mask.take().map(|_| "attention_mask");
             set_aside.extend(types.into_iter().chain(mask));
+            let labels = self.token_labels();
+            set_aside.extend((!labels.is_empty()).then_some("labels"));
         }
+        let mut labels = self.token_labels();
         if let Some(mask) = self.attention_mask.take() {
             let kept = mask::kept(&mask, self.input_ids.as_deref(), &place)?;
             let cut = |list: &mut Vec<u32>| {
@@ -208,11 +242,13 @@ impl Fields {
             };
             self.input_ids.iter_mut().for_each(cut);
             self.token_type_ids.iter_mut().for_each(cut);
+            labels.cut(mask.len(), kept);
         }
         let content = match chosen {
             Some(Use::Text) => self.text.take().map(Content::Text),
             Some(Use::InputIds) => self.input_ids.take().map(Content::Ids),
             Some(Use::Messages) => self.conversation(&place)?.map(Content::Messages),
+            Some(Use::Prompt) => self.prompted(&place)?.map(Content::Prompted),
             None => None,
         };
         let content = match content {
@@ -225,6 +261,7 @@ impl Fields {
             place,
             content,
             token_types: self.token_type_ids,
+            labels,
             set_aside,
         })
     }
@@ -247,11 +284,44 @@ impl Fields {
         }))
     }
 
+    /// A prompt and its completion: two texts, or two lists of messages.
+    fn prompted(&mut self, place: &Place) -> Result<Option<Prompted>, InputError> {
+        let (Some(prompt), Some(completion)) = (self.prompt.take(), self.completion.take()) else {
+            return Ok(None);
+        };
+        let prompted = Prompted::new(&prompt, &completion, |messages| {
+            self.messages = Some(messages);
+            let conversation = self.conversation(place)?.unwrap_or_default();
+            Ok(conversation)
+        });
+        prompted
+            .unwrap_or_else(|problem| {
+                let hint = "both are strings, or both are lists of messages";
+                Err(InputError::record(place, problem).with_hint(hint))
+            })
+            .map(Some)
+    }
+
+    fn token_labels(&mut self) -> TokenLabels {
+        let masks = [
+            ("completion_mask", self.completion_mask.take()),
+            ("assistant_masks", self.assistant_masks.take()),
+        ];
+        let given = masks
+            .into_iter()
+            .filter_map(|(key, mask)| Some((key, mask?)));
+        TokenLabels {
+            labels: self.labels.take(),
+            masks: given.collect(),
+        }
+    }
+
     fn has(&self, content: Use) -> bool {
         match content {
             Use::Text => self.text.is_some(),
             Use::InputIds => self.input_ids.is_some(),
             Use::Messages => self.messages.is_some(),
+            Use::Prompt => self.prompt.is_some() && self.completion.is_some(),
         }
     }
 

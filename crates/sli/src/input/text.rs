@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::InputError;
 use super::lines::Lines;
 use super::raw::{Content, RawRecord};
+use crate::completion::TokenLabels;
 use crate::memory::Allowance;
 
 /// The records of a text file.
@@ -40,6 +41,7 @@ impl Iterator for TextReader {
             place,
             content: Content::Text(line.to_owned()),
             token_types: None,
+            labels: TokenLabels::default(),
             set_aside: Vec::new(),
         }))
     }

@@ -19,8 +19,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use super::error::TokenizerError;
+use super::generation_marks;
 use super::python_json::{Style, dumps};
-use super::template_syntax::without_generation_tags;
+use super::template_syntax::{MARK_FILTER, without_generation_tags};
 use crate::input::Conversation;
 
 /// Steps that a template may take for a conversation: for any, for each of its bytes, for each pair of its
@@ -90,6 +91,7 @@ impl CompiledTemplate {
                 })
         });
         environment.add_filter("tojson", tojson);
+        environment.add_filter(MARK_FILTER, |text: &str| generation_marks::mark(text));
         let source = without_generation_tags(source);
         let added = environment.add_template_owned("chat template", source);
         added.map_err(|error| broken(&error))?;

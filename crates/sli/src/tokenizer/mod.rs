@@ -15,9 +15,11 @@ pub mod class;
 mod compare;
 mod error;
 mod files;
+pub mod generation_marks;
 mod load;
 mod lower_case;
 mod mistral;
+mod offsets;
 mod pieces;
 mod pipelines;
 mod python_json;
@@ -36,11 +38,13 @@ pub use chat_worker::ChatTemplate;
 pub use error::TokenizerError;
 
 use sli_checkpoint::ModelFolder;
+use sli_engine::TextSpans;
 use sli_engine::bytes::human;
 
 use crate::guard::guarded;
 use crate::memory::{Allowance, WORKING_BYTES};
 use assemble::{Assembled, Folder};
+use offsets::{Places, bytes_left};
 use pieces::{Cuts, PIECE_BYTES, text_cost};
 use settings::TokenizerSettings;
 
@@ -71,9 +75,15 @@ pub struct Tokenizer {
     divider: Option<String>,
     /// What the user should know.
     warnings: Vec<String>,
+    /// Whether tokens come with their places in the text.
+    finds_places: bool,
+    /// The library finds these by counting characters: it takes as many units as characters off.
+    trims_characters: bool,
     /// What it may take; what it took is taken off.
     allowance: Allowance,
     chat: Option<ChatTemplate>,
+    /// The template that marks what the assistant says; `None` inside if it does not.
+    marked: Option<Option<ChatTemplate>>,
 }
 
 /// What the special tokens of a text are, around its own.
@@ -94,6 +104,8 @@ pub struct Encoded {
     pub types: Option<Vec<u32>>,
     /// The text has more.
     pub cut: bool,
+    /// Where the tokens are in the text, if that was asked for.
+    pub text: Option<TextSpans>,
 }
 
 /// Memory that the tokenizer of a model folder takes, bytes at most; `None` if that cannot be said before it
@@ -145,8 +157,11 @@ impl Tokenizer {
             types,
             divider: built.divider,
             warnings,
+            finds_places: false,
+            trims_characters: false,
             allowance,
             chat: None,
+            marked: None,
         };
         tokenizer
             .truncate()
@@ -234,6 +249,19 @@ impl Tokenizer {
             .map_or_else(Vec::new, |encoding| encoding.get_ids().to_vec()))
     }
 
+    /// The same, that also says where the tokens of a text are.
+    #[must_use]
+    pub fn with_places(mut self) -> Self {
+        self.finds_places = true;
+        self.trims_characters = offsets::trims_characters(&self.backend);
+        self
+    }
+
+    /// Whether long texts lose their beginning.
+    pub fn cuts_beginnings(&self) -> bool {
+        self.max_length.is_some() && self.truncates_left
+    }
+
     /// What is left of the allowance.
     pub fn allowance(&self) -> &Allowance {
         &self.allowance
@@ -257,6 +285,21 @@ impl Tokenizer {
             })
     }
 
+    /// The chat template of the folder with marks around what the assistant says, as [`generation_marks`] reads them;
+    /// `None` if it marks nothing.
+    pub fn marking_template(&mut self) -> Result<Option<&ChatTemplate>, TokenizerError> {
+        if self.marked.is_none() {
+            let (path, source) = self.settings.chat_template(&self.folder)?;
+            let source = template_syntax::with_marked_generation(&source);
+            let template = source.map(|source| {
+                let variables = self.settings.variables.clone();
+                ChatTemplate::new(&path, &source, variables, self.allowance.ceiling())
+            });
+            self.marked = Some(template.transpose()?);
+        }
+        Ok(self.marked.as_ref().and_then(Option::as_ref))
+    }
+
     /// The text of a token, for messages.
     pub fn token(&self, id: u32) -> Option<String> {
         self.backend.id_to_token(id)
@@ -275,6 +318,10 @@ impl Tokenizer {
         let mut encoded = vec![Encoded::default(); texts.len()];
         let (mut short, mut places, mut cost) = (Vec::new(), Vec::new(), 0);
         for (index, text) in texts.into_iter().enumerate() {
+            if self.finds_places && u32::try_from(text.len()).is_err() {
+                let problem = "a text has more than 4 GiB".into();
+                return Err(TokenizerError::Failed { problem });
+            }
             if text.len() > self.piece_bytes {
                 encoded[index] = self.encode_long(text, special)?;
                 continue;
@@ -299,16 +346,23 @@ impl Tokenizer {
         special: bool,
         encoded: &mut [Encoded],
     ) -> Result<(), TokenizerError> {
-        let encodings = self.encode_batch(std::mem::take(texts), special)?;
-        for (index, encoding) in places.drain(..).zip(encodings) {
-            encoded[index] = self.finish(&encoding);
+        let encodings = self.encode_batch(texts.clone(), special)?;
+        for ((index, encoding), text) in places.drain(..).zip(encodings).zip(texts.drain(..)) {
+            encoded[index] = self.finish(&encoding, text);
         }
         Ok(())
     }
 
     /// Memory that a text takes while it becomes tokens, bytes at most.
     fn cost(&self, text: &str) -> u64 {
-        self.apart * text_cost(text)
+        let mut places = 0;
+        if self.finds_places {
+            places += offsets::PLACE_COST;
+        }
+        if self.trims_characters {
+            places += offsets::CHARACTER_COST;
+        }
+        self.apart * text_cost(text) + places * text.len() as u64
     }
 
     fn encode_batch(
@@ -317,7 +371,16 @@ impl Tokenizer {
         special: bool,
     ) -> Result<Vec<Encoding>, TokenizerError> {
         let failed = |problem| TokenizerError::Failed { problem };
-        guarded(|| self.backend.encode_batch_fast(texts, special))
+        let encode = || {
+            if self.finds_places && self.trims_characters {
+                self.backend.encode_batch_char_offsets(texts, special)
+            } else if self.finds_places {
+                self.backend.encode_batch(texts, special)
+            } else {
+                self.backend.encode_batch_fast(texts, special)
+            }
+        };
+        guarded(encode)
             .map_err(failed)?
             .map_err(|error| failed(error.to_string()))
     }
@@ -325,8 +388,11 @@ impl Tokenizer {
     /// Tokens of a long text, in pieces where that makes no difference.
     fn encode_long(&self, text: &str, special: bool) -> Result<Encoded, TokenizerError> {
         let pieces = match &self.cuts {
-            Some((cuts, _)) => cuts.pieces(text, self.piece_bytes),
-            None => vec![text],
+            // Of a piece that loses its beginning nobody knows which token is its first.
+            Some((cuts, _)) if !(self.finds_places && self.cuts_beginnings()) => {
+                cuts.pieces(text, self.piece_bytes)
+            }
+            Some(_) | None => vec![text],
         };
         let (bytes, cost) = pieces
             .iter()
@@ -347,7 +413,7 @@ impl Tokenizer {
             let encodings = self.encode_batch(vec![text], special)?;
             return Ok(encodings
                 .first()
-                .map(|encoding| self.finish(encoding))
+                .map(|encoding| self.finish(encoding, text))
                 .unwrap_or_default());
         };
         let bare = Frame {
@@ -361,6 +427,8 @@ impl Tokenizer {
             limit.map(|length| length.saturating_sub(frame.before.len() + frame.after.len()));
         let mut ids = Vec::new();
         let mut cut = false;
+        let mut places = Places::of(&self.backend);
+        let mut end = 0;
         let mut rest = &pieces[..];
         while !rest.is_empty() {
             let mut cost = 0;
@@ -370,8 +438,15 @@ impl Tokenizer {
             });
             let (group, after) = rest.split_at(fitting.count().max(1));
             rest = after;
-            for encoding in self.encode_batch(group.to_vec(), false)? {
+            for (encoding, piece) in self.encode_batch(group.to_vec(), false)?.iter().zip(group) {
                 ids.extend_from_slice(encoding.get_ids());
+                if self.finds_places {
+                    let base = piece.as_ptr().addr() - text.as_ptr().addr();
+                    // At the end of the piece before, in this one or in none.
+                    let offsets = self.places(encoding, piece, base);
+                    places.add(encoding, offsets, (base > 0).then_some(end));
+                    end = base + piece.len();
+                }
             }
             // What comes later would be cut off.
             if !self.truncates_left && room.is_some_and(|room| ids.len() >= room) {
@@ -379,26 +454,50 @@ impl Tokenizer {
                 break;
             }
         }
+        let mut offsets = places.offsets;
         if let Some(room) = room.filter(|&room| room < ids.len()) {
             cut = true;
             if self.truncates_left {
                 ids.drain(..ids.len() - room);
             }
             ids.truncate(room);
+            offsets.truncate(room);
         }
         let mut framed = frame.around(ids);
         framed.types = framed.types.filter(|_| self.types);
-        Ok(self.short(Encoded { cut, ..framed }))
+        let mut encoded = Encoded { cut, ..framed };
+        if self.finds_places {
+            offsets.splice(..0, frame.before.iter().map(|_| [0; 2]));
+            offsets.extend(frame.after.iter().map(|_| [0; 2]));
+            let bytes = text.len() as u32;
+            encoded.text = Some(TextSpans { bytes, offsets });
+        }
+        Ok(self.short(encoded))
     }
 
-    fn finish(&self, encoding: &Encoding) -> Encoded {
+    fn finish(&self, encoding: &Encoding, text: &str) -> Encoded {
         let types = encoding.get_type_ids();
         let types = (self.types && types.iter().any(|&kind| kind != 0)).then(|| types.to_vec());
         self.short(Encoded {
             ids: encoding.get_ids().to_vec(),
             types,
             cut: !encoding.get_overflowing().is_empty(),
+            text: self.finds_places.then(|| {
+                let offsets = self.places(encoding, text, 0);
+                let bytes = text.len() as u32;
+                TextSpans { bytes, offsets }
+            }),
         })
+    }
+
+    /// Places in bytes of the tokens of a text, which begins at byte `base` of another.
+    fn places(&self, encoding: &Encoding, text: &str, base: usize) -> Vec<[u32; 2]> {
+        let found = encoding.get_offsets();
+        if self.trims_characters {
+            offsets::of_characters(found, text, base)
+        } else {
+            offsets::of_bytes(found, base)
+        }
     }
 
     /// Cut to a limit below the number of special tokens, which the library does not know, or where there are
@@ -414,6 +513,9 @@ impl Tokenizer {
         {
             let left = self.truncates_left && self.added == 0;
             let kept = if left { more.. } else { 0.. };
+            if let Some(spans) = &mut encoded.text {
+                spans.offsets = spans.offsets[kept.clone()][..limit].to_vec();
+            }
             let keep = |values: &[u32]| values[kept.clone()][..limit].to_vec();
             encoded.cut = true;
             encoded.types = encoded.types.map(|types| keep(&types));
@@ -421,6 +523,14 @@ impl Tokenizer {
             encoded.types = encoded
                 .types
                 .filter(|types| types.iter().any(|&kind| kind != 0));
+        }
+        // A text that fills the limit may have more.
+        let full = self
+            .max_length
+            .is_some_and(|limit| encoded.ids.len() >= limit);
+        if let Some(spans) = encoded.text.as_mut().filter(|_| full) {
+            let from_left = self.truncates_left;
+            spans.bytes = bytes_left(spans.bytes, &spans.offsets, from_left);
         }
         encoded
     }
@@ -474,6 +584,7 @@ impl Frame {
             ids: all,
             types,
             cut: false,
+            text: None,
         }
     }
 }

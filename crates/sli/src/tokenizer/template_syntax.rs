@@ -3,6 +3,20 @@
 /// Replaces `{% generation %}` and `{% endgeneration %}`, which mark the assistant's tokens and change no
 /// text, by blocks that do nothing.
 pub fn without_generation_tags(source: &str) -> String {
+    with_tags(source, [" if true ", " endif "])
+}
+
+/// The same, but what they mark goes through the filter [`MARK_FILTER`]; `None` if there are none.
+pub fn with_marked_generation(source: &str) -> Option<String> {
+    let begin = format!(" filter {MARK_FILTER} ");
+    let marked = with_tags(source, [&begin, " endfilter "]);
+    marked.contains(&begin).then_some(marked)
+}
+
+/// Name of the filter that marks its text.
+pub const MARK_FILTER: &str = "mark_generation";
+
+fn with_tags(source: &str, [begin, end_of]: [&str; 2]) -> String {
     let mut output = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
@@ -18,8 +32,8 @@ pub fn without_generation_tags(source: &str) -> String {
         let (open, inner) = sign(inner, str::strip_prefix);
         let (close, inner) = sign(inner, str::strip_suffix);
         match inner.trim() {
-            "generation" => output.extend(["{%", open, " if true ", close, "%}"]),
-            "endgeneration" => output.extend(["{%", open, " endif ", close, "%}"]),
+            "generation" => output.extend(["{%", open, begin, close, "%}"]),
+            "endgeneration" => output.extend(["{%", open, end_of, close, "%}"]),
             _ => output.push_str(tag),
         }
     }
@@ -41,7 +55,15 @@ fn sign(inner: &str, strip: Strip) -> (&'static str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::without_generation_tags;
+    use super::{with_marked_generation, without_generation_tags};
+
+    #[test]
+    fn generation_tags_become_a_filter() {
+        let marked = with_marked_generation("a{%- generation -%}x{% endgeneration %}");
+        let expected = "a{%- filter mark_generation -%}x{% endfilter %}";
+        assert_eq!(marked.as_deref(), Some(expected));
+        assert_eq!(with_marked_generation("a {{ generation }}"), None);
+    }
 
     #[test]
     fn only_generation_tags_change() {

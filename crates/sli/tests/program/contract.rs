@@ -1,5 +1,6 @@
 //! What other programs rely on: the names of result files, their columns and types.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray};
@@ -24,6 +25,43 @@ fn columns(path: &Path) -> Vec<String> {
     let fields = schema.fields().iter();
     fields
         .map(|field| format!("{} {}", field.name(), spell(field.data_type())))
+        .collect()
+}
+
+/// The tables of docs/results.md: file, column and type.
+fn documented() -> BTreeMap<String, Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results.md");
+    let text = fs_err::read_to_string(path).unwrap();
+    let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut file = String::new();
+    for line in text.lines().filter(|line| line.starts_with('|')) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, name, column, kind, ..] = cells[..] else {
+            panic!("{line}");
+        };
+        if let Some(name) = name.strip_prefix('`') {
+            name.trim_end_matches(".parquet`").clone_into(&mut file);
+        }
+        if column.starts_with('`') {
+            let column = format!("{} {kind}", column.trim_matches('`'));
+            tables.entry(file.clone()).or_default().push(column);
+        }
+    }
+    tables
+}
+
+/// Columns as the documentation spells them: with a question mark where there can be nulls.
+fn with_nulls(path: &Path) -> Vec<String> {
+    let schema = read_parquet(path).schema();
+    let mark = |nullable: bool| if nullable { "?" } else { "" };
+    let marks = schema
+        .fields()
+        .iter()
+        .map(|field| mark(field.is_nullable()));
+    columns(path)
+        .into_iter()
+        .zip(marks)
+        .map(|(column, mark)| column.replace("; 64]", "; N]") + mark)
         .collect()
 }
 
@@ -69,6 +107,7 @@ fn every_result_is_where_and_what_the_contract_says() {
         "embeddings",
         "experts",
         "profile",
+        "records",
         "router",
         "scores",
         "topk",
@@ -95,10 +134,17 @@ fn every_result_is_where_and_what_the_contract_says() {
                 "tokens UInt32",
                 "sum_logprob Float64",
                 "perplexity Float64",
+                "bits_per_byte Float64",
+                "completion_tokens UInt32",
+                "completion_sum_logprob Float64",
+                "completion_perplexity Float64",
+                "completion_bits_per_byte Float64",
                 "token_ids [UInt32]",
                 "logprobs [Float32]",
+                "offsets [[UInt32]]",
             ][..],
         ),
+        ("records", &["row Int64", "id Utf8", "tokens UInt32"]),
         (
             "topk",
             &[
@@ -150,6 +196,12 @@ fn every_result_is_where_and_what_the_contract_says() {
             wanted,
             "{table}"
         );
+    }
+    let documented = documented();
+    assert_eq!(documented.len(), 7);
+    for (table, columns) in documented {
+        let path = out.join(format!("{table}.parquet"));
+        assert_eq!(with_nulls(&path), columns, "docs/results.md: {table}");
     }
     // Rows in the order of the input; the first token of a record has no probability.
     let scores = read_parquet(&out.join("scores.parquet"));

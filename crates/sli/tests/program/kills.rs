@@ -86,6 +86,12 @@ fn twenty_kills_change_no_byte_and_cost_a_pass_each() {
     assert!(results(&out) == results(&place.path("undisturbed")));
     let found = summary(&out);
     assert_eq!(found["layer_passes"], passes);
+    // What earlier processes spent, up to their last checkpoints, counts too.
+    assert!(found["processes"].as_u64().unwrap() > 5, "{found}");
+    assert!(found["roofline"].is_object() && found["stages"].is_object());
+    let number = |key: &str| found[key].as_f64().unwrap();
+    assert!(number("seconds_in_all") > number("seconds"));
+    assert!(number("bytes_read_in_all") > number("bytes_read"));
     let begun = found["layer_passes_begun"].as_u64().unwrap();
     assert!(
         (passes..=passes + KILLS).contains(&begun),

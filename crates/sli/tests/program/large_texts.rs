@@ -121,6 +121,12 @@ fn least_of_an_ample_plan_works(place: &Place, input: &str) {
     let least = ample["smallest_memory"].as_u64().unwrap();
     plan(&least.to_string()).success();
     plan(&(least - 1).to_string()).failure(4, &["hint: --memory "]);
+    if input == "short.jsonl" {
+        let run = [&on("run", input, "4GiB")[..], &["--out", "out", "--json"]].concat();
+        let summary: Value = serde_json::from_str(&place.sli(&run).success().stdout).unwrap();
+        assert_eq!(summary["plan"]["smallest_memory"], least);
+        fs_err::remove_dir_all(place.path("out")).unwrap();
+    }
 }
 
 fn jsonl(record: &Value) -> String {

@@ -1,0 +1,68 @@
+//! What a run costs, over all processes that work on it.
+
+use serde::{Deserialize, Serialize};
+
+/// What processes spent on a run, each up to its last checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// How many processes.
+    pub processes: u64,
+    /// Wall time, seconds.
+    pub seconds: f64,
+    /// Bytes read from the checkpoint.
+    pub bytes_read: u64,
+    /// Where the time went.
+    pub stages: Stages,
+}
+
+/// Where the time of a run went, seconds.
+///
+/// `read` and `pack` are summed over the threads that do them, beside the computation. The others follow
+/// one another on the computing thread, kernels with all their threads, and add up to `total`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stages {
+    /// Reading the checkpoint.
+    pub read: f64,
+    /// Packing weights for the kernels.
+    pub pack: f64,
+    /// Waiting for weights.
+    pub wait: f64,
+    /// Matrix products.
+    pub gemm: f64,
+    /// Attention.
+    pub attention: f64,
+    /// Norms.
+    pub norm: f64,
+    /// Rotary positions.
+    pub rotary: f64,
+    /// Activations and gates.
+    pub activation: f64,
+    /// Log-sum-exp, softmax, the best k.
+    pub vocabulary: f64,
+    /// Sums, scales and other element-wise work.
+    pub elementwise: f64,
+    /// The rest: looking up tables, routing, statistics, writing results and activations.
+    pub other: f64,
+    /// All on the computing thread.
+    pub total: f64,
+}
+
+impl Stages {
+    /// Those of two parts of a run.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            read: self.read + other.read,
+            pack: self.pack + other.pack,
+            wait: self.wait + other.wait,
+            gemm: self.gemm + other.gemm,
+            attention: self.attention + other.attention,
+            norm: self.norm + other.norm,
+            rotary: self.rotary + other.rotary,
+            activation: self.activation + other.activation,
+            vocabulary: self.vocabulary + other.vocabulary,
+            elementwise: self.elementwise + other.elementwise,
+            other: self.other + other.other,
+            total: self.total + other.total,
+        }
+    }
+}

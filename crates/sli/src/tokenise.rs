@@ -1,0 +1,202 @@
+//! A batch of records to tokens, and to what of them is a completion.
+
+use std::ops::Range;
+
+use rayon::ThreadPool;
+use sli_engine::Completion;
+
+use crate::completion::{after_prompt, asking, assistant_parts, within};
+use crate::error::Error;
+use crate::input::{Content, Conversation, InputError, Prompted, RawRecord};
+use crate::tokenizer::{Encoded, Tokenizer, generation_marks};
+
+/// What a record became.
+#[derive(Clone, Debug, Default)]
+pub struct Tokenised {
+    /// Its tokens.
+    pub encoded: Encoded,
+    /// Its completion, if its content says which part that is.
+    pub completion: Option<Completion>,
+    /// The tokens of its prompt are not the first of the whole.
+    pub diverges: bool,
+}
+
+/// What is asked of the tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Completions are looked for.
+    pub scores: bool,
+    /// In a conversation they are what the assistant says.
+    pub assistant: bool,
+}
+
+/// A text of a record.
+struct Text {
+    record: usize,
+    /// Whether it is only the beginning of it.
+    is_prompt: bool,
+    content: String,
+}
+
+/// Tokens of a batch, in its order; records that are tokens already give them away.
+pub fn tokenise(
+    batch: &mut [RawRecord],
+    tokenizer: Option<&mut Tokenizer>,
+    pool: &ThreadPool,
+    asked: Asked,
+) -> Result<Vec<Tokenised>, Error> {
+    let mut all = vec![Tokenised::default(); batch.len()];
+    for (record, tokenised) in batch.iter_mut().zip(&mut all) {
+        if let Content::Ids(ids) = &mut record.content {
+            tokenised.encoded.ids = std::mem::take(ids);
+        }
+    }
+    let Some(tokenizer) = tokenizer else {
+        return Ok(all);
+    };
+    let mut work = Work::default();
+    for (index, record) in batch.iter_mut().enumerate() {
+        work.add(index, record, tokenizer, asked)?;
+    }
+    let Work {
+        texts,
+        chats,
+        parts,
+    } = work;
+    pool.install(|| {
+        finish(&texts, tokenizer.encode_texts(strs(&texts))?, &mut all);
+        finish(&chats, tokenizer.encode_chats(strs(&chats))?, &mut all);
+        Ok::<_, Error>(())
+    })?;
+    for (record, parts) in parts {
+        let tokenised = &mut all[record];
+        let spans = tokenised.encoded.text.as_ref();
+        tokenised.completion = spans.map(|spans| within(&parts, spans));
+    }
+    Ok(all)
+}
+
+fn strs(texts: &[Text]) -> Vec<&str> {
+    texts.iter().map(|text| text.content.as_str()).collect()
+}
+
+/// Gives every record its tokens; a prompt stands in front of its whole.
+fn finish(texts: &[Text], encoded: Vec<Encoded>, all: &mut [Tokenised]) {
+    let mut prompt: Option<(&str, Encoded)> = None;
+    for (text, encoded) in texts.iter().zip(encoded) {
+        if text.is_prompt {
+            prompt = Some((&text.content, encoded));
+            continue;
+        }
+        let tokenised = &mut all[text.record];
+        if let Some((start, first)) = prompt.take() {
+            let whole = (text.content.as_str(), &encoded.ids[..]);
+            let (completion, diverges) =
+                after_prompt((start, &first.ids), whole, encoded.text.as_ref());
+            tokenised.completion = Some(completion);
+            tokenised.diverges = diverges;
+        }
+        tokenised.encoded = encoded;
+    }
+}
+
+/// What is to be tokenised.
+#[derive(Default)]
+struct Work {
+    /// With the special tokens of the tokenizer.
+    texts: Vec<Text>,
+    /// Rendered conversations.
+    chats: Vec<Text>,
+    /// What the assistant says in the conversations of some records.
+    parts: Vec<(usize, Vec<Range<usize>>)>,
+}
+
+impl Work {
+    fn add(
+        &mut self,
+        index: usize,
+        record: &mut RawRecord,
+        tokenizer: &mut Tokenizer,
+        asked: Asked,
+    ) -> Result<(), Error> {
+        let place = &record.place;
+        let refused = |problem: String| {
+            let hint = "give `text` or `input_ids` instead of `messages`, or another template";
+            InputError::record(place, problem).with_hint(hint)
+        };
+        let text = |content: String, is_prompt: bool| Text {
+            record: index,
+            is_prompt,
+            content,
+        };
+        match &mut record.content {
+            Content::Ids(_) => {}
+            Content::Text(whole) => self.texts.push(text(std::mem::take(whole), false)),
+            Content::Prompted(Prompted::Text { prompt, completion }) => {
+                let whole = format!("{prompt}{completion}");
+                if asked.scores {
+                    keeps_beginning(tokenizer, place)?;
+                    self.texts.push(text(std::mem::take(prompt), true));
+                }
+                self.texts.push(text(whole, false));
+            }
+            Content::Prompted(Prompted::Messages { prompt, whole }) => {
+                if asked.scores {
+                    keeps_beginning(tokenizer, place)?;
+                    let prompt = asking(prompt).map_err(refused)?;
+                    let prompt = render(tokenizer, &prompt)?.map_err(refused)?;
+                    self.chats.push(text(prompt, true));
+                }
+                let whole = render(tokenizer, whole)?.map_err(refused)?;
+                self.chats.push(text(whole, false));
+            }
+            Content::Messages(conversation) => {
+                let whole = render(tokenizer, conversation)?.map_err(refused)?;
+                if asked.scores && asked.assistant {
+                    let parts = said(tokenizer, conversation, &whole)?.map_err(|problem| {
+                        let hint = "mark what the assistant says with {% generation %} in the template, or give \
+                                    `prompt` and `completion`";
+                        InputError::record(place, problem).with_hint(hint)
+                    })?;
+                    self.parts.push((index, parts));
+                }
+                self.chats.push(text(whole, false));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the assistant says in a rendered conversation: what the template marks, or what its messages add.
+fn said(
+    tokenizer: &mut Tokenizer,
+    conversation: &Conversation,
+    whole: &str,
+) -> Result<Result<Vec<Range<usize>>, String>, Error> {
+    if let Some(template) = tokenizer.marking_template()? {
+        let marked = template.render(conversation);
+        return Ok(marked.and_then(|marked| generation_marks::parts(&marked, whole)));
+    }
+    let template = tokenizer.chat_template()?;
+    Ok(assistant_parts(conversation, whole, |begun| {
+        template.render(begun)
+    }))
+}
+
+fn render(
+    tokenizer: &mut Tokenizer,
+    conversation: &Conversation,
+) -> Result<Result<String, String>, Error> {
+    Ok(tokenizer.chat_template()?.render(conversation))
+}
+
+/// A prompt that loses its beginning is not that of the whole.
+fn keeps_beginning(tokenizer: &Tokenizer, place: &crate::input::Place) -> Result<(), InputError> {
+    if !tokenizer.cuts_beginnings() {
+        return Ok(());
+    }
+    let problem = "the tokenizer cuts the beginning of long texts (`truncation_side`), so a prompt cannot be found in what is left";
+    Err(InputError::record(place, problem.to_owned()).with_hint(
+        "give --max-length only where no record is cut, or give `input_ids` and `labels`",
+    ))
+}
