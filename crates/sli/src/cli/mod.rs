@@ -236,6 +236,10 @@ pub struct ArchitecturesArgs {
 
 /// What `sli run` and `sli plan` share.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct JobArgs {
     /// Folder of the model, or a single weights file beside its config.json
     #[arg(value_hint = ValueHint::AnyPath)]

@@ -141,7 +141,7 @@ impl Arguments {
             let is_extra = key == "extra_special_tokens";
             match &value {
                 Value::Object(fields) if NAMES.contains(&key.as_str()) => {
-                    special.extend(content(fields))
+                    special.extend(content(fields));
                 }
                 Value::Array(tokens) if is_extra => {
                     let fields = tokens.iter().filter_map(Value::as_object);

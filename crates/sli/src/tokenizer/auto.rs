@@ -22,9 +22,11 @@ pub const GENERIC: &str = "TokenizersBackend";
 pub struct Classes {
     /// Model types whose files name a wrong class.
     incorrect: BTreeSet<String>,
-    model_types: BTreeMap<String, ModelType>,
+    #[serde(rename = "model_types")]
+    of_model_type: BTreeMap<String, ModelType>,
     /// Names to the classes that they stand for.
-    classes: BTreeMap<String, String>,
+    #[serde(rename = "classes")]
+    names: BTreeMap<String, String>,
     /// How a class comes to its tokens: `file`, `builds`, `python`, or the class whose constructor it has.
     pub kinds: BTreeMap<String, String>,
     /// Classes that give token types to the model, if the files do not say otherwise.
@@ -94,7 +96,7 @@ pub fn choose(
     };
     let incorrect = CLASSES.incorrect.contains(&model_type)
         || name_in(&config, "model_name").is_some_and(|name| CLASSES.incorrect.contains(&name));
-    let known = CLASSES.model_types.get(&model_type);
+    let known = CLASSES.of_model_type.get(&model_type);
     let registered = known
         .and_then(|known| known.registered.as_deref())
         .map(bare);
@@ -110,7 +112,7 @@ pub fn choose(
             let name = if incorrect { registered } else { name };
             let class = match registered {
                 GENERIC => GENERIC,
-                _ => CLASSES.classes.get(name).map_or(GENERIC, String::as_str),
+                _ => CLASSES.names.get(name).map_or(GENERIC, String::as_str),
             };
             let class = if class == "PythonBackend" {
                 GENERIC
@@ -122,7 +124,7 @@ pub fn choose(
     }
     let stripped = own.as_deref().map(bare);
     let found = |name: &str| {
-        let class = CLASSES.classes.get(name).map(String::as_str);
+        let class = CLASSES.names.get(name).map(String::as_str);
         class.map(|class| {
             if class == "PythonBackend" {
                 GENERIC
@@ -156,7 +158,7 @@ pub fn choose(
         } else {
             bare(name)
         };
-        let Some(class) = CLASSES.classes.get(name) else {
+        let Some(class) = CLASSES.names.get(name) else {
             return Err(TokenizerError::Class {
                 folder: folder.path().to_path_buf(),
                 class: format!("`{name}`"),

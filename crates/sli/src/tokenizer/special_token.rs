@@ -5,6 +5,10 @@ use serde_json::Value;
 
 /// Text and flags of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the flags that an added token has"
+)]
 pub struct SpecialToken {
     /// Its text.
     pub content: String,

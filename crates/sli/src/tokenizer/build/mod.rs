@@ -198,10 +198,12 @@ impl<'a> Build<'a> {
             }
         }
         for (key, value) in &arguments.values {
-            if key.ends_with("_token") && !NAMES.contains(&key.as_str()) && value.is_object() {
-                if let Some(token) = SpecialToken::of_value(value) {
-                    set(&mut further, key.clone(), token);
-                }
+            if key.ends_with("_token")
+                && !NAMES.contains(&key.as_str())
+                && value.is_object()
+                && let Some(token) = SpecialToken::of_value(value)
+            {
+                set(&mut further, key.clone(), token);
             }
         }
         let given = match arguments.values.get("model_specific_special_tokens") {

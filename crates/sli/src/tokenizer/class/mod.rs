@@ -36,11 +36,11 @@ pub struct Class {
     /// The entries that it makes of those of a file.
     pub entries: Option<Entries>,
     /// A post-processor for the case that the file has none.
-    pub before: Option<fn(&mut Build) -> Result<(), String>>,
+    pub before: Option<Step>,
     /// Special tokens beside those with a name.
-    pub extra: Option<fn(&mut Build) -> Result<(), String>>,
+    pub extra: Option<Step>,
     /// What it does when everything else is there: mostly, its post-processor.
-    pub finish: Option<fn(&mut Build) -> Result<(), String>>,
+    pub finish: Option<Step>,
     /// What the row's functions do, for the documentation.
     pub post_processor: &'static str,
 }
@@ -67,6 +67,9 @@ pub struct Setting {
 
 /// Makes a part of the pipeline; null: none.
 pub type Part = fn(&Settings) -> Result<Value, String>;
+
+/// A step of a constructor.
+pub type Step = fn(&mut Build) -> Result<(), String>;
 
 /// Puts the entries of a file into the order of a class.
 pub type Entries = fn(&Arguments, Vocabulary) -> Result<Vocabulary, String>;

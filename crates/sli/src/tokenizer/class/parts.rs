@@ -11,11 +11,11 @@ pub fn none(_: &Settings) -> Made {
 }
 
 /// Steps in a row.
-fn normalizers(steps: Vec<Value>) -> Value {
+fn normalizers(steps: &[Value]) -> Value {
     json!({"type": "Sequence", "normalizers": steps})
 }
 
-fn pre_tokenizers(steps: Vec<Value>) -> Value {
+fn pre_tokenizers(steps: &[Value]) -> Value {
     json!({"type": "Sequence", "pretokenizers": steps})
 }
 
@@ -118,7 +118,7 @@ pub fn byte_level(settings: &Settings) -> Made {
 }
 
 pub fn cohere_words(settings: &Settings) -> Made {
-    Ok(pre_tokenizers(vec![
+    Ok(pre_tokenizers(&[
         json!({"type": "Digits", "individual_digits": true}),
         bytes(settings.flag("add_prefix_space")?, true),
     ]))
@@ -131,7 +131,7 @@ const CLIP: &str =
 
 fn qwen(settings: &Settings, pattern: &str) -> Made {
     let prefix = settings.flag_or_null("add_prefix_space")?.unwrap_or(false);
-    Ok(pre_tokenizers(vec![
+    Ok(pre_tokenizers(&[
         split(&json!({ "Regex": pattern }), "Isolated", false),
         bytes(prefix, false),
     ]))
@@ -146,7 +146,7 @@ pub fn qwen3_5_words(settings: &Settings) -> Made {
 }
 
 pub fn clip_normalizer(_: &Settings) -> Made {
-    Ok(normalizers(vec![
+    Ok(normalizers(&[
         only("NFC"),
         replace_matches(r"\s+", " "),
         only("Lowercase"),
@@ -154,7 +154,7 @@ pub fn clip_normalizer(_: &Settings) -> Made {
 }
 
 pub fn clip_words(_: &Settings) -> Made {
-    Ok(pre_tokenizers(vec![
+    Ok(pre_tokenizers(&[
         split(&json!({ "Regex": CLIP }), "Removed", true),
         bytes(false, true),
     ]))
@@ -163,7 +163,7 @@ pub fn clip_words(_: &Settings) -> Made {
 pub fn nougat_words(_: &Settings) -> Made {
     // The third pattern is a string, not an expression, in the reference too.
     let marks = r##"[\(\)\[\]\{\}]|([!\"#\$%\&'\*\+,\-\./:;<=>\?\\\^_`\|\~])\1*"##;
-    Ok(pre_tokenizers(vec![
+    Ok(pre_tokenizers(&[
         split(&json!({"String": "SPL1T-TH1S-Pl3A5E"}), "Removed", false),
         json!({"type": "Digits", "individual_digits": true}),
         split(&json!({ "String": marks }), "Isolated", false),
@@ -192,7 +192,7 @@ pub fn gemma_normalizer(_: &Settings) -> Made {
 
 /// Gemma's after lower case.
 pub fn siglip2_normalizer(_: &Settings) -> Made {
-    Ok(normalizers(vec![only("Lowercase"), replace(" ", "▁")]))
+    Ok(normalizers(&[only("Lowercase"), replace(" ", "▁")]))
 }
 
 pub fn gemma_words(_: &Settings) -> Made {
@@ -221,14 +221,14 @@ pub fn first_marked(_: &Settings) -> Made {
 }
 
 pub fn marked_words(settings: &Settings) -> Made {
-    Ok(pre_tokenizers(vec![
+    Ok(pre_tokenizers(&[
         only("WhitespaceSplit"),
         metaspace(scheme(settings), true),
     ]))
 }
 
 pub fn always_marked_words(_: &Settings) -> Made {
-    Ok(pre_tokenizers(vec![
+    Ok(pre_tokenizers(&[
         only("WhitespaceSplit"),
         metaspace("always", true),
     ]))
@@ -245,7 +245,7 @@ pub fn deberta_v2_words(settings: &Settings) -> Made {
         "first"
     };
     steps.push(metaspace(scheme, true));
-    Ok(pre_tokenizers(steps))
+    Ok(pre_tokenizers(&steps))
 }
 
 pub fn characters(settings: &Settings) -> Made {
@@ -254,7 +254,7 @@ pub fn characters(settings: &Settings) -> Made {
 
 /// The map of characters and single spaces, where there is a map.
 pub fn characters_and_spaces(settings: &Settings) -> Made {
-    let steps = |map| normalizers(vec![map, replace_matches(" {2,}", " ")]);
+    let steps = |map| normalizers(&[map, replace_matches(" {2,}", " ")]);
     Ok(precompiled(settings).map_or(Value::Null, steps))
 }
 
@@ -262,12 +262,12 @@ pub fn characters_and_spaces(settings: &Settings) -> Made {
 pub fn single_spaces(settings: &Settings) -> Made {
     let mut steps: Vec<Value> = precompiled(settings).into_iter().collect();
     steps.push(replace_matches(" {2,}", " "));
-    Ok(normalizers(steps))
+    Ok(normalizers(&steps))
 }
 
 pub fn pegasus_normalizer(settings: &Settings) -> Made {
     let first = precompiled(settings).unwrap_or_else(|| replace_matches(r"\n", " "));
-    Ok(normalizers(vec![first, replace_matches(" {2,}", " ")]))
+    Ok(normalizers(&[first, replace_matches(" {2,}", " ")]))
 }
 
 fn quotes() -> Vec<Value> {
@@ -283,7 +283,7 @@ fn case_and_map(settings: &Settings, mut steps: Vec<Value>) -> Value {
         steps.push(only("Lowercase"));
     }
     steps.extend(precompiled(settings));
-    normalizers(steps)
+    normalizers(&steps)
 }
 
 pub fn albert_normalizer(settings: &Settings) -> Made {
@@ -311,7 +311,7 @@ pub fn xlnet_normalizer(settings: &Settings) -> Made {
 }
 
 pub fn lines_and_spaces(_: &Settings) -> Made {
-    Ok(normalizers(vec![
+    Ok(normalizers(&[
         replace_matches(r"\s{2,}|[\n\r\t]", " "),
         only("NFC"),
         strip_right(),
@@ -328,11 +328,11 @@ pub fn deberta_v2_normalizer(settings: &Settings) -> Made {
         only("NFC"),
         strip_right(),
     ]);
-    Ok(normalizers(steps))
+    Ok(normalizers(&steps))
 }
 
 pub fn big_bird_normalizer(_: &Settings) -> Made {
-    Ok(normalizers(vec![
+    Ok(normalizers(&[
         json!({"type": "Strip", "strip_left": false, "strip_right": false}),
         replace_matches(" {2,}", "▁"),
     ]))
@@ -343,7 +343,7 @@ pub fn tipsv2_normalizer(settings: &Settings) -> Made {
 }
 
 pub fn seamless_normalizer(_: &Settings) -> Made {
-    Ok(normalizers(vec![
+    Ok(normalizers(&[
         replace_matches(r"[\n\r\t]", " "),
         only("NFKC"),
         strip_right(),

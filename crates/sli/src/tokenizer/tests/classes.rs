@@ -30,21 +30,19 @@ fn folder(case: &Value) -> tempfile::TempDir {
             let mut entries: Vec<(&String, &Value)> =
                 vocabulary.as_object().unwrap().iter().collect();
             entries.sort_by_key(|(_, id)| id.as_u64());
-            let lines: String = entries
-                .iter()
-                .map(|(entry, _)| format!("{entry}\n"))
-                .collect();
-            write("vocab.txt", lines.as_bytes());
+            let lines: Vec<&str> = entries.iter().map(|(entry, _)| entry.as_str()).collect();
+            write("vocab.txt", format!("{}\n", lines.join("\n")).as_bytes());
         }
         "json" => {
             let model = model();
             write("vocab.json", model["vocab"].to_string().as_bytes());
             let pairs = model["merges"].as_array().unwrap().iter();
             let text = |value: &Value| value.as_str().unwrap().to_owned();
-            let lines: String = pairs
-                .map(|pair| format!("{} {}\n", text(&pair[0]), text(&pair[1])))
+            let lines: Vec<String> = pairs
+                .map(|pair| format!("{} {}", text(&pair[0]), text(&pair[1])))
                 .collect();
-            write("merges.txt", format!("#version: 0.2\n{lines}").as_bytes());
+            let lines = format!("#version: 0.2\n{}\n", lines.join("\n"));
+            write("merges.txt", lines.as_bytes());
         }
         name => write(name, &read("bin")),
     }

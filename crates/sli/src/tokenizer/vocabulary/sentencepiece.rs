@@ -115,7 +115,7 @@ impl SentencePiece {
         let ids = self.ids();
         let mut merges = Vec::new();
         self.each_merge(&ids, |left, right| {
-            merges.push((left.to_owned(), right.to_owned()))
+            merges.push((left.to_owned(), right.to_owned()));
         });
         merges
     }

@@ -80,7 +80,7 @@ impl Ranks {
         let characters = byte_characters();
         let mut merges = Vec::new();
         self.each_merge(|left, right, rank| {
-            merges.push((rank, spell(left, &characters), spell(right, &characters)))
+            merges.push((rank, spell(left, &characters), spell(right, &characters)));
         });
         merges.sort_by_key(|(rank, _, _)| *rank);
         merges
@@ -135,7 +135,7 @@ pub fn byte_characters() -> [char; 256] {
 
 /// The bytes of a base64 text.
 fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    if text.is_empty() || text.len() % 4 != 0 {
+    if text.is_empty() || !text.len().is_multiple_of(4) {
         return None;
     }
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
