@@ -350,3 +350,65 @@ fn a_template_belongs_to_runs_of_conversations() {
         );
     }
 }
+
+/// Every flag added to a finished run: another run, or no other result.
+#[test]
+fn whatever_flag_is_added_no_stale_result_is_kept() {
+    let place = Place::with_llama();
+    let settings = json!({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>"});
+    place.write("model/tokenizer_config.json", settings.to_string());
+    let records = [
+        json!({"text": "the cat sat", "input_ids": [3, 4]}),
+        json!({"text": "a dog ran on the mat", "input_ids": [7, 11]}),
+    ];
+    let lines: String = records
+        .iter()
+        .map(|record| record.to_string() + "\n")
+        .collect();
+    place.write("in.jsonl", lines);
+    let mut refused = Vec::new();
+    for flags in [
+        &["--max-length", "2"][..],
+        &["--use", "text"],
+        &["--use", "input_ids"],
+        &["--tokenizer-file"],
+        &["--skip-empty"],
+        &["--hidden-dtype", "f16"],
+        &["--take", "scores"],
+        &["--compute", "bf16"],
+        &["--allow-long"],
+        &["--allow-unread", "nothing"],
+        &["--allow-unused", "nothing*"],
+        &["--no-share"],
+        &["--spill", "never"],
+        &["--threads", "1"],
+        &["--memory", "1GiB"],
+    ] {
+        for out in ["out", "fresh"] {
+            let _ = fs_err::remove_dir_all(place.path(out));
+        }
+        let run = |out: &str, more: &[&str]| {
+            let base = [
+                "run", "model", "--input", "in.jsonl", "--take", "hidden", "--out", out,
+            ];
+            place.sli(&[&base[..], more].concat())
+        };
+        run("out", &[]).success();
+        run("fresh", flags).success();
+        let again = run("out", flags);
+        if again.code == 3 {
+            again.failure(3, &["another run"]);
+            refused.push(flags[0]);
+        } else {
+            again.success();
+            let [out, fresh] = ["out", "fresh"].map(|out| results(&place.path(out)));
+            assert!(out == fresh, "{flags:?}: results of other flags were kept");
+        }
+    }
+    for flag in ["--max-length", "--use", "--hidden-dtype", "--take"] {
+        assert!(refused.contains(&flag), "{refused:?}");
+    }
+    for flag in ["--threads", "--memory", "--spill", "--no-share"] {
+        assert!(!refused.contains(&flag), "{refused:?}");
+    }
+}
