@@ -163,6 +163,8 @@ fn find(
     if prefix.is_none() && names.drop_layer_wrapper(&wanted.layer_word(), &words) {
         prefix = wanted.prefix_for(&names)?;
     }
+    // What is missing is said in the model's names, where most of it is there under one prefix.
+    let prefix = prefix.or_else(|| wanted.nearest(&names));
     let named = |prefix| named(checkpoint, &names, prefix);
     prefix.map(named).transpose()
 }
@@ -236,6 +238,30 @@ impl<'s> Wanted<'s> {
             embedding.all(|leaf| present(&leaf.source, has) || stand_in(has))
                 && others.filter(needed).all(|leaf| present(&leaf.source, has))
         })
+    }
+
+    /// The change of the beginnings after which the fewest weights lack their tensors, if it is one
+    /// and gives most of them theirs.
+    fn nearest(&self, names: &StoredNames<'_>) -> Option<Prefix> {
+        let needed = || self.spec.leaves().filter(|leaf| leaf.optional.is_none());
+        let most = needed().count() / 4;
+        let mut nearest: Option<(usize, Prefix)> = None;
+        let mut several = false;
+        let plain = std::iter::once(Prefix::default());
+        let prefixes = plain.chain(names.prefixes(&self.anchors()));
+        for prefix in prefixes.take(MAX_STEPS) {
+            let mut has =
+                |name: &str| self.with_or_without_base(name, |name| names.has(name, &prefix));
+            let lacking = needed().filter(|leaf| !present(&leaf.source, &mut has));
+            let lacking = lacking.take(most + 1).count();
+            match &nearest {
+                _ if lacking > most => {}
+                Some((least, _)) if lacking > *least => {}
+                Some((least, _)) if lacking == *least => several = true,
+                _ => (nearest, several) = (Some((lacking, prefix)), false),
+            }
+        }
+        nearest.filter(|_| !several).map(|(_, prefix)| prefix)
     }
 
     /// How many weights of optional parts have no tensor.

@@ -317,6 +317,25 @@ fn leftovers_are_left_out_and_named() {
 }
 
 #[test]
+fn what_is_missing_under_a_prefix_is_named_as_the_model_does() {
+    let place = plain();
+    place.write_model("less", &llama());
+    remove(&place, "less", "model.layers.1.input_layernorm.weight");
+    rename(&place, "less", |name| format!("module.{name}"));
+    let says = [
+        "missing: model.layers.1.input_layernorm.weight",
+        "20 tensors fit",
+    ];
+    let outcome = run(&place, "less", &[]).failure(3, &says);
+    assert_eq!(
+        outcome.stderr.matches("missing: ").count(),
+        1,
+        "{outcome:?}"
+    );
+    assert!(!outcome.stderr.contains("unexpected: "), "{outcome:?}");
+}
+
+#[test]
 fn what_is_not_known_is_refused_with_the_flag_that_lets_it_through() {
     let place = plain();
     for (name, pattern) in [
