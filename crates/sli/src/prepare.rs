@@ -332,6 +332,7 @@ fn of_longest(error: Error, longest: Option<Place>) -> Error {
 fn longest(batch: &[RawRecord]) -> Option<Place> {
     let length = |record: &&RawRecord| match &record.content {
         Content::Text(text) => text.len(),
+        Content::Pair(text, pair) => text.len() + pair.len(),
         Content::Prompted(prompted) => prompted.bytes(),
         Content::Messages(_) => 1,
         Content::Ids(_) => 0,
@@ -385,7 +386,10 @@ fn completion_by_labels(
                         something else";
             Err(InputError::record(&record.place, problem).with_hint(hint))
         }
-        (Content::Text(_) | Content::Messages(_) | Content::Prompted(_), Err(_)) => {
+        (
+            Content::Text(_) | Content::Pair(..) | Content::Messages(_) | Content::Prompted(_),
+            Err(_),
+        ) => {
             notes.misfit.get_or_insert_with(|| record.place.clone());
             Ok(None)
         }
@@ -411,6 +415,7 @@ fn fill(
         }
         match &record.content {
             Content::Text(text) => bytes += text.len().max(1),
+            Content::Pair(text, pair) => bytes += (text.len() + pair.len()).max(1),
             Content::Messages(conversation) => bytes += conversation.bytes().max(1),
             Content::Prompted(prompted) => bytes += prompted.bytes().max(1),
             Content::Ids(ids) => tokens += ids.len(),
@@ -449,9 +454,10 @@ impl Rules {
             let token = tokens[index];
             let name = match content {
                 Content::Ids(_) => None,
-                Content::Text(_) | Content::Messages(_) | Content::Prompted(_) => {
-                    tokenizer.and_then(|known| known.token(token))
-                }
+                Content::Text(_)
+                | Content::Pair(..)
+                | Content::Messages(_)
+                | Content::Prompted(_) => tokenizer.and_then(|known| known.token(token)),
             };
             let name = name.map(|name| format!(" (`{name}`)")).unwrap_or_default();
             let problem = format!(

@@ -32,6 +32,7 @@ pub fn prepare(rules: &TextRules, batch: &mut [RawRecord]) -> Result<Vec<bool>, 
             Content::Ids(_) => "`input_ids`",
             Content::Messages(_) => "`messages`",
             Content::Prompted(_) => "`prompt` and `completion`",
+            Content::Pair(..) => "`text` with a `text_pair`",
         };
         if let Some(prompt) = &rules.prompt {
             let problem = format!(

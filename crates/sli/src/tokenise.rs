@@ -60,11 +60,19 @@ pub fn tokenise(
     }
     let Work {
         texts,
+        pairs,
         chats,
         parts,
     } = work;
     pool.install(|| {
         finish(&texts, tokenizer.encode_texts(strs(&texts))?, &mut all);
+        let both = pairs
+            .iter()
+            .map(|(_, text, pair)| (text.as_str(), pair.as_str()));
+        let encoded = tokenizer.encode_pairs(&both.collect::<Vec<_>>())?;
+        for ((record, ..), encoded) in pairs.iter().zip(encoded) {
+            all[*record].encoded = encoded;
+        }
         finish(&chats, tokenizer.encode_chats(strs(&chats))?, &mut all);
         Ok::<_, Error>(())
     })?;
@@ -105,6 +113,8 @@ fn finish(texts: &[Text], encoded: Vec<Encoded>, all: &mut [Tokenised]) {
 struct Work {
     /// With the special tokens of the tokenizer.
     texts: Vec<Text>,
+    /// The same of two texts of a record.
+    pairs: Vec<(usize, String, String)>,
     /// Rendered conversations.
     chats: Vec<Text>,
     /// What the assistant says in the conversations of some records.
@@ -132,6 +142,10 @@ impl Work {
         match &mut record.content {
             Content::Ids(_) => {}
             Content::Text(whole) => self.texts.push(text(std::mem::take(whole), false)),
+            Content::Pair(text, pair) => {
+                let both = (std::mem::take(text), std::mem::take(pair));
+                self.pairs.push((index, both.0, both.1));
+            }
             Content::Prompted(Prompted::Text { prompt, completion }) => {
                 let whole = format!("{prompt}{completion}");
                 if asked.scores {

@@ -71,6 +71,7 @@ Input, by extension:
             also .ndjson, and .json with an object a line; NaN and Infinity may stand in keys that are not looked at
             beside \"messages\", the chat template gets \"tools\", \"documents\" and the members of
             \"chat_template_kwargs\"
+            beside \"text\", \"text_pair\" is the second text of a pair, as for cross-encoders
   .txt      one text a line; lines end at \\n, \\r\\n and \\r
   .parquet  the columns of .jsonl
   Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.

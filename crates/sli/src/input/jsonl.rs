@@ -9,21 +9,17 @@ use serde_json::value::RawValue;
 
 use sli_engine::bytes::human;
 
+use super::costs::{BYTE_COST, PART_COST};
 use super::error::InputError;
 use super::lines::{BYTE_ORDER_MARK, Lines};
 use super::nonfinite;
 use super::numbering::Numbering;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
 const LONG_CONVERSATION: usize = 16 << 10;
-/// Bytes that a part of a conversation takes at most, a value or a key: in the record, as transformers hands
-/// it on, and as the template sees it.
-const PART_COST: u64 = 250;
-/// Bytes that a byte of a conversation takes besides.
-const BYTE_COST: u64 = 12;
 /// What the reader says of an escaped half of a surrogate pair.
 const SURROGATES: [&str; 2] = ["lone leading surrogate", "unexpected end of hex escape"];
 
@@ -178,6 +174,9 @@ impl<'de> Deserialize<'de> for Fields {
                 let mut seen: Vec<&'static str> = Vec::new();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
                     let Some(key) = looked_at().find(|&known| known == key) else {
+                        if fields.elsewhere.is_none() {
+                            fields.elsewhere = elsewhere(&key);
+                        }
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     };
@@ -198,6 +197,7 @@ impl<'de> Deserialize<'de> for Fields {
                             fields.text = map.next_value().map_err(named)?;
                             is_null = fields.text.is_none();
                         }
+                        "text_pair" => fields.text_pair = map.next_value().map_err(named)?,
                         "input_ids" => {
                             fields.input_ids = ids(&mut map).map_err(named)?;
                             is_null = fields.input_ids.is_none();

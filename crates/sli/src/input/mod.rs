@@ -17,6 +17,8 @@ mod parquet;
 mod place;
 mod prompted;
 mod raw;
+mod rows;
+mod shape;
 mod signature;
 mod text;
 

@@ -1,9 +1,10 @@
 //! Parquet files: the keys of a JSON Lines record as columns.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
 use fs_err::File;
@@ -13,14 +14,16 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
+use serde_json::Value;
 use sli_engine::bytes::human;
 
-use super::columns::{json_value, type_name};
+use super::columns::{json_value, string, type_name};
 use super::costs::Costs;
 use super::error::InputError;
 use super::numbering::Numbering;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED};
+use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
+use super::shape::Shape;
 use crate::guard::guarded;
 use crate::memory::Allowance;
 
@@ -28,6 +31,9 @@ use crate::memory::Allowance;
 pub struct ParquetReader {
     path: Arc<PathBuf>,
     reader: ParquetRecordBatchReader,
+    shapes: BTreeMap<String, Shape>,
+    /// A column of another form of datasets.
+    other: Option<&'static str>,
     columns: Columns,
     numbering: Numbering,
     selection: Selection,
@@ -51,6 +57,7 @@ impl ParquetReader {
             source,
         })?;
         let broken = |problem: String| broken_file(&path, &problem);
+        let exactly = allowance.most() < u64::MAX;
         let opened = guarded(|| {
             let (metadata, views) = metadata(&file)?;
             let roots: Vec<usize> = metadata
@@ -62,24 +69,39 @@ impl ParquetReader {
                 .map(|(index, _)| index)
                 .collect();
             let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
-            let costs = Costs::of(&file, metadata.metadata(), &mask, views);
-            Ok::<_, ParquetError>((metadata, mask, costs))
+            let costs = Costs::of(&file, metadata.metadata(), &mask, views, exactly);
+            let shapes = Shape::of_columns(metadata.schema(), metadata.parquet_schema());
+            let mut fields = metadata.schema().fields().iter();
+            let other = fields.find_map(|field| elsewhere(field.name()));
+            Ok::<_, ParquetError>((metadata, mask, costs, (shapes, other)))
         });
-        let (metadata, mask, costs) = opened
+        let (metadata, mask, costs, (shapes, other)) = opened
             .map_err(broken)?
             .map_err(|error| broken(error.to_string()))?;
-        allowance
-            .check(costs.pages)
-            .map_err(|needed| InputError::Budget {
-                what: format!("the Parquet pages of these rows, {}", human(costs.pages)),
+        let judge = |bytes: u64, row: u64, what: &str| {
+            allowance.check(bytes).map_err(|needed| InputError::Budget {
+                what: format!("{what}, {}", human(bytes)),
                 place: Place {
                     file: Arc::clone(&path),
-                    position: Position::Row(costs.first_row),
+                    position: Position::Row(row),
                 },
                 given: allowance.given(),
-                needed,
+                // What comes next has to fit too.
+                needed: costs
+                    .largest
+                    .and_then(|(bytes, _)| allowance.check(bytes).err())
+                    .map_or(needed, |row| row.max(needed)),
                 before_tokenizer: costs.holds_text,
-            })?;
+            })
+        };
+        judge(
+            costs.pages,
+            costs.first_row,
+            "the Parquet pages of these rows",
+        )?;
+        if let Some((bytes, row)) = costs.largest {
+            judge(bytes, row, "a row and its Parquet pages")?;
+        }
         let reader = guarded(|| {
             ParquetRecordBatchReaderBuilder::new_with_metadata(file.into_file(), metadata)
                 .with_projection(mask)
@@ -93,6 +115,8 @@ impl ParquetReader {
         Ok(Self {
             path,
             reader,
+            shapes,
+            other,
             columns,
             numbering: Numbering::default(),
             selection,
@@ -114,7 +138,8 @@ impl ParquetReader {
                 return Ok(None);
             };
             let batch = batch.map_err(|error| broken_file(&self.path, &error.to_string()))?;
-            self.columns = Columns::new(&batch).map_err(|problem| InputError::File {
+            let columns = Columns::new(&batch, &self.shapes);
+            self.columns = columns.map_err(|problem| InputError::File {
                 path: self.path.to_path_buf(),
                 problem,
                 hint: "columns are `id`, and `text`, `input_ids` or `messages`".into(),
@@ -127,10 +152,11 @@ impl ParquetReader {
             file: Arc::clone(&self.path),
             position: Position::Row(number),
         };
-        let fields = self
+        let mut fields = self
             .columns
-            .fields(row)
+            .fields(row, &self.shapes)
             .map_err(|problem| InputError::record(&place, problem))?;
+        fields.elsewhere = self.other;
         fields
             .into_record(place, &mut self.numbering, self.selection)
             .map(Some)
@@ -195,6 +221,7 @@ struct Columns {
     rows: usize,
     id: Option<ArrayRef>,
     text: Option<ArrayRef>,
+    text_pair: Option<ArrayRef>,
     input_ids: Option<ArrayRef>,
     token_type_ids: Option<ArrayRef>,
     attention_mask: Option<ArrayRef>,
@@ -212,7 +239,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(batch: &RecordBatch) -> Result<Self, String> {
+    fn new(batch: &RecordBatch, shapes: &BTreeMap<String, Shape>) -> Result<Self, String> {
         let mut columns = Self {
             rows: batch.num_rows(),
             ..Self::default()
@@ -222,6 +249,7 @@ impl Columns {
             let slot = match name {
                 "id" => &mut columns.id,
                 "text" => &mut columns.text,
+                "text_pair" => &mut columns.text_pair,
                 "input_ids" => &mut columns.input_ids,
                 "token_type_ids" => &mut columns.token_type_ids,
                 "attention_mask" => &mut columns.attention_mask,
@@ -259,7 +287,16 @@ impl Columns {
                     type_name(array.data_type())
                 )
             };
+            let is_json = shapes.get(name) == Some(&Shape::Json);
             let array = match (name, array.data_type()) {
+                // Decoded row by row.
+                ("id" | "text" | "text_pair" | "messages", _) if is_json => Some(Arc::clone(array)),
+                (_, kind) if kind.is_floating() && array.null_count() == array.len() => {
+                    Some(new_null_array(&DataType::Null, array.len()))
+                }
+                ("id" | "text" | "text_pair", kind) if is_binary(kind) => {
+                    cast(array, &DataType::BinaryView).ok()
+                }
                 (_, DataType::Null)
                 | ("tools" | "documents" | "chat_template_kwargs" | "prompt" | "completion", _) => {
                     Some(Arc::clone(array))
@@ -268,14 +305,20 @@ impl Columns {
                     cast(array, &DataType::Utf8View).ok()
                 }
                 ("id", _) => return Err(wrong("strings or integers")),
-                ("text", kind) if is_string(kind) => cast(array, &DataType::Utf8View).ok(),
-                ("text", _) => return Err(wrong("strings")),
+                ("text" | "text_pair", kind) if is_string(kind) => {
+                    cast(array, &DataType::Utf8View).ok()
+                }
+                ("text" | "text_pair", _) => return Err(wrong("strings")),
                 ("messages", _) if item_type(array.data_type()).is_some() => {
                     Some(Arc::clone(array))
                 }
                 ("messages", _) => return Err(wrong("lists of messages")),
                 (_, kind)
-                    if item_type(kind).is_some_and(|item| item.is_integer() || item.is_null()) =>
+                    if item_type(kind).is_some_and(|item| {
+                        item.is_integer()
+                            || item.is_null()
+                            || name == "attention_mask" && *item == DataType::Boolean
+                    }) =>
                 {
                     let item = arrow::datatypes::Field::new_list_field(DataType::Int64, true);
                     cast(array, &DataType::LargeList(Arc::new(item))).ok()
@@ -287,32 +330,67 @@ impl Columns {
         Ok(columns)
     }
 
-    fn fields(&self, row: usize) -> Result<Fields, String> {
+    fn fields(&self, row: usize, shapes: &BTreeMap<String, Shape>) -> Result<Fields, String> {
         let present = |array: &Option<ArrayRef>| {
             array
                 .as_ref()
                 .filter(|array| !array.is_null(row) && !array.data_type().is_null())
                 .cloned()
         };
-        let json = |array: &Option<ArrayRef>| -> Result<Option<String>, String> {
-            let value = present(array).map(|array| json_value(&array, row));
-            Ok(value.transpose()?.map(|value| value.to_string()))
+        let value = |name: &str, array: &Option<ArrayRef>| {
+            let shape = shapes.get(name).unwrap_or(&Shape::Plain);
+            let value = present(array)
+                .map(|array| json_value(&array, row, shape))
+                .transpose();
+            // A JSON text may be that of a null.
+            let value = value.map(|value| value.filter(|value| !value.is_null()));
+            value.map_err(|problem| format!("`{name}`: {problem}"))
         };
-        let string = |array: ArrayRef| array.as_string_view().value(row).to_owned();
+        let json = |name: &str, array: &Option<ArrayRef>| {
+            Ok::<_, String>(value(name, array)?.map(|value| value.to_string()))
+        };
+        let text = |name: &str, array: &Option<ArrayRef>| match shapes.get(name) {
+            Some(Shape::Json) => value(name, array)?
+                .map(|value| match value {
+                    Value::String(text) => Ok(text),
+                    Value::Number(number) if name == "id" && !number.is_f64() => {
+                        Ok(number.to_string())
+                    }
+                    other => Err(format!("`{name}`: {other} is not a string")),
+                })
+                .transpose(),
+            _ => present(array)
+                .map(|array| string(&array, row).map_err(|problem| format!("`{name}`: {problem}")))
+                .transpose(),
+        };
+        let (id, own_text) = (text("id", &self.id)?, text("text", &self.text)?);
+        let messages = json("messages", &self.messages)?;
+        if messages
+            .as_ref()
+            .is_some_and(|messages| !messages.starts_with('['))
+        {
+            return Err("`messages`: expected a list of messages".into());
+        }
         let contents = [
-            ("id", &self.id),
-            ("text", &self.text),
-            ("input_ids", &self.input_ids),
-            ("messages", &self.messages),
-            ("prompt", &self.prompt),
+            ("id", &self.id, id.is_none()),
+            ("text", &self.text, own_text.is_none()),
+            (
+                "input_ids",
+                &self.input_ids,
+                present(&self.input_ids).is_none(),
+            ),
+            ("messages", &self.messages, messages.is_none()),
+            ("prompt", &self.prompt, present(&self.prompt).is_none()),
         ];
         let nulls = contents
             .into_iter()
-            .filter(|(_, array)| array.is_some() && present(array).is_none());
+            .filter(|(_, array, is_null)| array.is_some() && *is_null);
         Ok(Fields {
-            nulls: nulls.map(|(name, _)| name).collect(),
-            id: present(&self.id).map(string),
-            text: present(&self.text).map(string),
+            elsewhere: None,
+            nulls: nulls.map(|(name, ..)| name).collect(),
+            id,
+            text: own_text,
+            text_pair: text("text_pair", &self.text_pair)?,
             input_ids: present(&self.input_ids)
                 .map(|array| ids("input_ids", &array, row))
                 .transpose()?,
@@ -322,12 +400,12 @@ impl Columns {
             attention_mask: present(&self.attention_mask)
                 .map(|array| ids("attention_mask", &array, row))
                 .transpose()?,
-            messages: json(&self.messages)?,
-            tools: json(&self.tools)?,
-            documents: json(&self.documents)?,
-            chat_template_kwargs: json(&self.chat_template_kwargs)?,
-            prompt: json(&self.prompt)?,
-            completion: json(&self.completion)?,
+            messages,
+            tools: json("tools", &self.tools)?,
+            documents: json("documents", &self.documents)?,
+            chat_template_kwargs: json("chat_template_kwargs", &self.chat_template_kwargs)?,
+            prompt: json("prompt", &self.prompt)?,
+            completion: json("completion", &self.completion)?,
             labels: present(&self.labels)
                 .map(|array| integers("labels", &array, row))
                 .transpose()?,
@@ -390,6 +468,14 @@ fn is_string(kind: &DataType) -> bool {
     }
 }
 
+fn is_binary(kind: &DataType) -> bool {
+    match kind {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        DataType::Dictionary(_, value) => is_binary(value),
+        _ => false,
+    }
+}
+
 fn item_type(kind: &DataType) -> Option<&DataType> {
     match kind {
         DataType::List(item)
@@ -398,5 +484,72 @@ fn item_type(kind: &DataType) -> Option<&DataType> {
         | DataType::ListView(item)
         | DataType::LargeListView(item) => Some(item.data_type()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::Value;
+
+    use crate::input::{Content, RawRecord, Selection, open};
+    use crate::memory::Allowance;
+
+    fn records(path: &Path) -> Vec<RawRecord> {
+        let records = open(path, &Allowance::unlimited(), Selection::default()).unwrap();
+        records
+            .collect::<Result<_, _>>()
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What a template gets of a record; of any other, nothing.
+    fn parts(content: &Content) -> Vec<Option<Value>> {
+        let Content::Messages(conversation) = content else {
+            return Vec::new();
+        };
+        let more = [
+            &conversation.tools,
+            &conversation.documents,
+            &conversation.arguments,
+        ];
+        let texts = std::iter::once(Some(&conversation.messages))
+            .chain(more.into_iter().map(Option::as_ref));
+        texts
+            .map(|text| text.map(|text| serde_json::from_str(text).unwrap()))
+            .collect()
+    }
+
+    /// Beside each file there is what `datasets` and transformers make of it (tools/records).
+    #[test]
+    fn cells_are_what_the_reference_makes_of_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records");
+        let mut compared = 0;
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path
+                .extension()
+                .is_none_or(|extension| extension != "parquet")
+            {
+                continue;
+            }
+            let (ours, theirs) = (records(&path), records(&path.with_extension("jsonl")));
+            assert_eq!(ours.len(), theirs.len(), "{}", path.display());
+            for (mut our, their) in ours.into_iter().zip(theirs) {
+                assert_eq!(
+                    parts(&our.content),
+                    parts(&their.content),
+                    "{}",
+                    path.display()
+                );
+                our.place = their.place.clone();
+                if let Content::Messages(_) = our.content {
+                    our.content = their.content.clone();
+                }
+                assert_eq!(our, their, "{}", path.display());
+                compared += 1;
+            }
+        }
+        assert!(compared > 100, "{compared} records");
     }
 }

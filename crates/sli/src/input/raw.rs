@@ -31,6 +31,8 @@ pub struct RawRecord {
 pub enum Content {
     /// For the tokenizer, with the special tokens that it adds.
     Text(String),
+    /// Two texts for the tokenizer, as one record.
+    Pair(String, String),
     /// Tokens already.
     Ids(Vec<u32>),
     /// A conversation for the chat template.
@@ -71,7 +73,7 @@ impl Content {
     /// The key that it is from.
     pub fn key(&self) -> &'static str {
         match self {
-            Self::Text(_) => Use::Text.key(),
+            Self::Text(_) | Self::Pair(..) => Use::Text.key(),
             Self::Ids(_) => Use::InputIds.key(),
             Self::Messages(_) => Use::Messages.key(),
             Self::Prompted(_) => Use::Prompt.key(),
@@ -82,6 +84,7 @@ impl Content {
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Text(text) => text.is_empty(),
+            Self::Pair(..) => false,
             Self::Ids(ids) => ids.is_empty(),
             Self::Messages(conversation) => conversation.is_empty(),
             Self::Prompted(prompted) => prompted.is_empty(),
@@ -136,6 +139,8 @@ pub struct Fields {
     pub id: Option<String>,
     /// `text`.
     pub text: Option<String>,
+    /// `text_pair`: the second text of a pair.
+    pub text_pair: Option<String>,
     /// `input_ids`.
     pub input_ids: Option<Vec<u32>>,
     /// `messages`, the text of a JSON list.
@@ -154,6 +159,8 @@ pub struct Fields {
     pub attention_mask: Option<Vec<u32>>,
     /// The first of [`UNSUPPORTED`] that is present.
     pub unsupported: Option<&'static str>,
+    /// A key of another form of datasets.
+    pub elsewhere: Option<&'static str>,
     /// Keys of [`KNOWN`] whose value is null.
     pub nulls: Vec<&'static str>,
     /// `prompt`, JSON text.
@@ -169,9 +176,10 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 14] = [
+pub const KNOWN: [&str; 15] = [
     "id",
     "text",
+    "text_pair",
     "input_ids",
     "token_type_ids",
     "attention_mask",
@@ -194,7 +202,9 @@ pub const RENDERING: [&str; 3] = [
 ];
 
 /// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
-pub const UNSUPPORTED: [&str; 7] = [
+pub const UNSUPPORTED: [&str; 9] = [
+    "pixel_values",
+    "input_features",
     "decoder_text",
     "decoder_input_ids",
     "images",
@@ -203,6 +213,48 @@ pub const UNSUPPORTED: [&str; 7] = [
     "position_ids",
     "inputs_embeds",
 ];
+
+/// Keys of common datasets that are not looked at, and what to do where a record has nothing else.
+const ELSEWHERE: [(&str, &str); 9] = [
+    (
+        "conversations",
+        "name `conversations` `messages`, with `role` (user, assistant) for `from` and `content` for `value`",
+    ),
+    (
+        "conversation",
+        "name `conversation` `messages`, with `role` and `content` in each",
+    ),
+    (
+        "chosen",
+        "make two records of `chosen` and `rejected`, each with `text` or `messages`",
+    ),
+    (
+        "sentence1",
+        "name `sentence1` and `sentence2` `text` and `text_pair`",
+    ),
+    (
+        "premise",
+        "name `premise` and `hypothesis` `text` and `text_pair`",
+    ),
+    (
+        "question",
+        "name `question` `text`, and a second text `text_pair`",
+    ),
+    (
+        "query",
+        "name `query` `text`, and a second text `text_pair`",
+    ),
+    ("sentence", "name `sentence` `text`"),
+    ("content", "name `content` `text`"),
+];
+
+/// The key among [`ELSEWHERE`] that this one is.
+pub fn elsewhere(key: &str) -> Option<&'static str> {
+    ELSEWHERE
+        .iter()
+        .map(|(known, _)| *known)
+        .find(|&known| known == key)
+}
 
 impl Fields {
     /// The record of these fields, the next one of its input.
@@ -224,6 +276,9 @@ impl Fields {
             .filter(|&content| Some(content) != chosen)
             .map(Use::key)
             .collect();
+        if self.text_pair.is_some() && chosen.is_some_and(|chosen| chosen != Use::Text) {
+            set_aside.push("text_pair");
+        }
         if self.has(Use::InputIds) && chosen != Some(Use::InputIds) {
             // They are about these tokens.
             let types = self.token_type_ids.take().map(|_| "token_type_ids");
@@ -245,7 +300,11 @@ impl Fields {
             labels.cut(mask.len(), kept);
         }
         let content = match chosen {
-            Some(Use::Text) => self.text.take().map(Content::Text),
+            // An empty second text is none, as for `tokenizer(text, text_pair)`.
+            Some(Use::Text) => match (self.text.take(), self.text_pair.take()) {
+                (Some(text), Some(pair)) if !pair.is_empty() => Some(Content::Pair(text, pair)),
+                (text, _) => text.map(Content::Text),
+            },
             Some(Use::InputIds) => self.input_ids.take().map(Content::Ids),
             Some(Use::Messages) => self.conversation(&place)?.map(Content::Messages),
             Some(Use::Prompt) => self.prompted(&place)?.map(Content::Prompted),
@@ -347,8 +406,17 @@ impl Fields {
             let hint = "with --use every record must have it";
             return Err(InputError::record(place, problem).with_hint(hint));
         }
+        if self.text_pair.is_some() {
+            let problem = "the record has `text_pair`, but no `text`";
+            let hint = "a pair is the keys `text` and `text_pair`";
+            return Err(InputError::record(place, problem).with_hint(hint));
+        }
         let problem = "the record has none of `text`, `input_ids` and `messages`";
-        let hint = "are the keys spelled otherwise? rename them";
+        let known = |(key, _): &&(&str, &str)| Some(*key) == self.elsewhere;
+        let hint = ELSEWHERE.iter().find(known).map_or(
+            "are the keys spelled otherwise? rename them",
+            |(_, hint)| *hint,
+        );
         Err(InputError::record(place, problem).with_hint(hint))
     }
 }

@@ -20,6 +20,7 @@ mod load;
 mod lower_case;
 mod mistral;
 mod offsets;
+mod pairs;
 mod pieces;
 mod pipelines;
 mod python_json;
@@ -305,7 +306,7 @@ impl Tokenizer {
         self.backend.id_to_token(id)
     }
 
-    fn encode(&self, texts: Vec<&str>, special: bool) -> Result<Vec<Encoded>, TokenizerError> {
+    fn refuse_infilling(&self, texts: &[&str]) -> Result<(), TokenizerError> {
         if let Some(divider) = &self.divider
             && texts.iter().any(|text| text.contains(divider))
         {
@@ -315,6 +316,11 @@ impl Tokenizer {
                 problem: format!("a text has `{divider}`: infilling is not supported"),
             });
         }
+        Ok(())
+    }
+
+    fn encode(&self, texts: Vec<&str>, special: bool) -> Result<Vec<Encoded>, TokenizerError> {
+        self.refuse_infilling(&texts)?;
         let mut encoded = vec![Encoded::default(); texts.len()];
         let (mut short, mut places, mut cost) = (Vec::new(), Vec::new(), 0);
         for (index, text) in texts.into_iter().enumerate() {

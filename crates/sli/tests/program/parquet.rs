@@ -1,5 +1,6 @@
 //! Parquet datasets: the columns of JSON Lines, in the types that writers use, and damaged files.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::place::{Outcome, Place, has};
@@ -315,4 +316,25 @@ fn pages_beyond_the_budget_are_4_before_they_are_read() {
     assert!(!has(&place.path("out"), "run.json"));
     let (_, enough) = outcome.stderr.split_once("--memory ").unwrap();
     within(&place, enough.trim()).success();
+}
+
+#[test]
+fn one_large_row_is_4_before_it_is_decoded() {
+    let place = Place::with_llama();
+    let records = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/records/large");
+    for (file, row, memory) in [
+        ("ids.parquet", 17, "80MiB"),
+        ("messages.parquet", 23, "50MiB"),
+    ] {
+        fs_err::copy(records.join(file), place.path("in.parquet")).unwrap();
+        let says = format!("in.parquet, row {row}");
+        let outcome = within(&place, memory).failure(4, &["a row and its Parquet pages", &says]);
+        let (_, enough) = outcome.stderr.split_once("--memory ").unwrap();
+        within(&place, enough.trim()).success();
+        let manifest = fs_err::read(place.path("out/run.json")).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let peak = manifest["peak_memory"].as_u64().unwrap();
+        let mebibytes: u64 = enough.trim().trim_end_matches("MiB").parse().unwrap();
+        assert!(peak <= mebibytes << 20, "{peak} of {enough}");
+    }
 }

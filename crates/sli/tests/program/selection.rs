@@ -209,6 +209,71 @@ fn what_python_writes_beside_json() {
 }
 
 #[test]
+fn records_of_other_forms_say_what_to_do() {
+    let place = Place::with_llama();
+    for (record, hint) in [
+        (
+            json!({"conversations": [{"from": "human", "value": "a"}]}),
+            "`role` (user, assistant) for `from`",
+        ),
+        (json!({"chosen": "a", "rejected": "b"}), "make two records"),
+        (
+            json!({"sentence1": "a", "sentence2": "b"}),
+            "`text` and `text_pair`",
+        ),
+        (json!({"words": "a"}), "spelled otherwise"),
+    ] {
+        run(&place, &[record], &[]).failure(3, &["the record has none of `text`", hint]);
+    }
+    run(&place, &[json!({"text": "the", "question": "a"})], &[]).success();
+    run(&place, &[json!({"text": "the", "pixel_values": [1]})], &[])
+        .failure(3, &["takes no `pixel_values`"]);
+}
+
+#[test]
+fn pairs() {
+    let place = Place::with_llama();
+    // The tokenizer has no template for pairs of its own: the texts follow each other.
+    let pair = json!({"text": "the cat", "text_pair": "the dog"});
+    run(
+        &place,
+        &[pair.clone(), json!({"text": "the cat", "text_pair": ""})],
+        &[],
+    )
+    .success();
+    let found = tokens(&place);
+    run(
+        &place,
+        &[
+            json!({"text": "the cat"}),
+            json!({"text": "the dog", "text_pair": null}),
+        ],
+        &[],
+    )
+    .success();
+    let alone = tokens(&place);
+    // No second text is none.
+    assert_eq!(found[1].1, alone[0].1);
+    assert_ne!(found[0].1, alone[0].1);
+    assert!(
+        found[0].1.ends_with(&alone[1].1[1..]),
+        "{found:?} {alone:?}"
+    );
+    run(&place, &[json!({"text_pair": "a"})], &[])
+        .failure(3, &["the record has `text_pair`, but no `text`"]);
+    run(&place, &[json!({"text": null, "text_pair": "a"})], &[]).failure(3, &["`text` is null"]);
+    run(&place, &[json!({"text": "a", "text_pair": ["b"]})], &[]).failure(3, &["`text_pair`"]);
+    let ids = json!({"input_ids": [5], "text": "a", "text_pair": "b"});
+    let outcome = run(&place, &[ids], &[]).success();
+    assert!(
+        outcome
+            .stderr
+            .contains("`input_ids` and `text`, `text_pair`"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn files_that_are_not_what_they_are_called() {
     let place = Place::with_llama();
     let plan = |file: &str, content: &[u8]| {
