@@ -79,3 +79,22 @@ pub(crate) fn standing(model_type: &str, key: &str) -> Standing {
         Standing::Unknown
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{PUBLISHED, table};
+    use crate::defaults::is_remote;
+    use crate::registry::MODEL_TYPES;
+
+    #[test]
+    fn the_reads_of_every_type_of_the_reference_are_known() {
+        for row in MODEL_TYPES.iter().filter(|row| !is_remote(row.model_type)) {
+            assert!(
+                table().types.contains_key(row.model_type),
+                "{}",
+                row.model_type
+            );
+        }
+        assert!(PUBLISHED.windows(2).all(|pair| pair[0].key < pair[1].key));
+    }
+}
