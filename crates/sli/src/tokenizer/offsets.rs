@@ -72,7 +72,7 @@ pub fn of_characters(found: &[(usize, usize)], text: &str, base: usize) -> Vec<[
 
 /// Bytes that a byte of a text takes more where the library keeps track of places, at most: 600 kB without a space
 /// took 20 MB more than the tokens alone.
-pub const PLACE_COST: u64 = 64;
+pub const PLACE_COST: u64 = 160;
 
 /// Bytes that a byte of a text takes more where its characters are counted.
 pub const CHARACTER_COST: u64 = 40;
