@@ -674,3 +674,31 @@ fn mimo_v2_flash_is_read_as_published_where_that_says_what_the_class_does() {
         assert!(message.contains(&format!("`{key}`")), "{message}");
     }
 }
+
+#[test]
+fn internlm3_of_its_own_class_has_one_switch_for_the_output_and_the_network() {
+    let config = with(
+        small("internlm3"),
+        json!({"architectures": ["InternLM3ForCausalLM"], "bias": true, "qkv_bias": false,
+               "rope_scaling": {"factor": 6.0, "rope_type": "dynamic"}}),
+    );
+    let spec = built(&config).unwrap().spec;
+    let names: Vec<&str> = spec.leaves().flat_map(|leaf| leaf.source.names()).collect();
+    let has = |name: &str| names.contains(&format!("model.layers.0.{name}.bias").as_str());
+    assert!(has("self_attn.o_proj") && has("mlp.up_proj") && has("mlp.down_proj"));
+    assert!(!has("self_attn.q_proj") && !has("self_attn.v_proj"));
+    let llama = with(config, json!({"architectures": ["LlamaForCausalLM"]}));
+    assert!(error(&llama).contains("qkv_bias"));
+}
+
+#[test]
+fn an_odd_head_is_blamed_on_the_key_that_says_so() {
+    let odd = with(small("llama"), json!({"head_dim": 15}));
+    assert!(error(&odd).contains("`head_dim` is 15"), "{}", error(&odd));
+    let divided = with(small("llama"), json!({"hidden_size": 60}));
+    assert!(
+        error(&divided).contains("`num_attention_heads` is 4"),
+        "{}",
+        error(&divided)
+    );
+}
