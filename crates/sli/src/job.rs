@@ -21,7 +21,7 @@ use crate::memory::Allowance;
 use crate::precision::{self, Precision};
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
-use crate::tokenizer::TokenizerError;
+use crate::tokenizer::{ChatOptions, TokenizerError};
 use crate::{input, system_memory, takes, terminal, tokenizer};
 
 /// What to run on what.
@@ -40,6 +40,8 @@ pub struct Job {
     pub selection: Selection,
     /// What happens to texts before they are tokens.
     pub texts: TextRules,
+    /// What the command line says of chat templates.
+    pub chat: ChatOptions,
     allow_long: bool,
     /// `tokenizer.json` is taken as it is.
     pub tokenizer_file: bool,
@@ -62,6 +64,8 @@ impl Job {
             &Allowance::unlimited(),
             selection,
         )?);
+        let template = arguments.chat_template.as_deref();
+        let chat = ChatOptions::new(template, &arguments.chat_arguments)?;
         let options = OpenOptions {
             allow_unread: arguments.allow_unread.clone(),
             allow_unused: arguments.allow_unused.clone(),
@@ -127,6 +131,7 @@ impl Job {
             score: arguments.score,
             selection,
             tokenizer_file: arguments.tokenizer_file,
+            chat,
         })
     }
 
@@ -144,6 +149,7 @@ impl Job {
                 assistant: self.score == ScoreArg::Assistant,
                 ..Rules::new(&self.model.spec, self.max_length, self.allow_long)
             },
+            chat: &self.chat,
             texts: &self.texts,
             pool: &pool,
             allowance: self.allowance.clone(),

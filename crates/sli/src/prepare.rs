@@ -21,7 +21,7 @@ use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord,
 use crate::memory::Allowance;
 use crate::sentences;
 use crate::tokenise::{Asked, Tokenised, tokenise};
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::tokenizer::{ChatOptions, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
 const BATCH_BYTES: usize = 128 << 10;
@@ -109,6 +109,8 @@ pub struct Preparer<'a> {
     pub tokenizer_folder: ModelFolder,
     /// Its `tokenizer.json` is taken as it is, whatever its class.
     pub tokenizer_file: bool,
+    /// What the command line says of chat templates.
+    pub chat: &'a ChatOptions,
     /// What records must fulfil.
     pub rules: Rules,
     /// What happens to texts before.
@@ -167,6 +169,7 @@ impl Preparer<'_> {
                     self.allowance.clone(),
                 )?;
                 loaded.warnings().iter().for_each(|text| warn(text));
+                loaded.set_chat_options(self.chat.clone());
                 spool.set_prompt_tokens(sentences::prompt_tokens(self.texts, &loaded)?);
                 template_end = sentences::template_end(self.texts, &mut loaded)?;
                 tokenizer = Some(if self.rules.scores {

@@ -16,6 +16,7 @@ use sli_kernels::{Compute, Isa};
 use crate::cli::ScoreArg;
 use crate::error::Error;
 use crate::input::Selection;
+use crate::tokenizer::{ChatOptions, Choice};
 
 /// The part of a key that names the precision of the products.
 const COMPUTE: &str = "compute";
@@ -26,6 +27,7 @@ pub fn run_key(
     model: &Model,
     input: &Path,
     selection: Selection,
+    chat: &ChatOptions,
     settings: &Settings,
     max_length: Option<usize>,
     texts: &TextRules,
@@ -63,6 +65,19 @@ pub fn run_key(
     }
     if selection.null_is_empty {
         key.set("null and empty records", "left out");
+    }
+    match &chat.template {
+        Some(Choice::Name(name)) => {
+            key.set("chat template", name);
+        }
+        Some(Choice::File(source)) => {
+            let hash = blake3::hash(source.text.as_bytes());
+            key.set("chat template", shorten(&hash.to_hex()));
+        }
+        None => {}
+    }
+    for (name, value) in &chat.arguments {
+        key.set(format!("chat argument {name}"), value);
     }
     let format = input.extension().unwrap_or_default().to_ascii_lowercase();
     key.set("input", digest(input)?)

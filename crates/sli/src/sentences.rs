@@ -74,10 +74,10 @@ pub fn template_end(rules: &TextRules, tokenizer: &mut Tokenizer) -> Result<Vec<
     for filler in ["0", "1 2 3 4"] {
         let conversation = message(form, prompt, filler);
         // As in the reference, what is refused has no end; the texts themselves say what is wrong.
-        let Ok(text) = tokenizer.chat_template()?.render(&conversation) else {
+        let Ok(chat) = tokenizer.chat_template()?.render(&conversation) else {
             return Ok(Vec::new());
         };
-        rendered.push(tokenizer.whole_chat(&text)?);
+        rendered.push(tokenizer.whole_chat(&chat.text)?);
     }
     let [first, second] = &rendered[..] else {
         return Ok(Vec::new());

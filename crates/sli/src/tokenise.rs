@@ -5,10 +5,12 @@ use std::ops::Range;
 use rayon::ThreadPool;
 use sli_engine::Completion;
 
+use sli_jinja::Rendered;
+
 use crate::completion::{after_prompt, asking, assistant_parts, within};
 use crate::error::Error;
 use crate::input::{Content, Conversation, InputError, Prompted, RawRecord};
-use crate::tokenizer::{Encoded, Tokenizer, generation_marks};
+use crate::tokenizer::{Encoded, Tokenizer};
 
 /// What a record became.
 #[derive(Clone, Debug, Default)]
@@ -187,21 +189,34 @@ fn said(
     conversation: &Conversation,
     whole: &str,
 ) -> Result<Result<Vec<Range<usize>>, String>, Error> {
-    if let Some(template) = tokenizer.marking_template()? {
-        let marked = template.render(conversation);
-        return Ok(marked.and_then(|marked| generation_marks::parts(&marked, whole)));
-    }
     let template = tokenizer.chat_template()?;
+    if template.marks() {
+        let marked = template.render(conversation);
+        return Ok(marked.and_then(|marked| marked_parts(&marked)));
+    }
     Ok(assistant_parts(conversation, whole, |begun| {
-        template.render(begun)
+        template.render(begun).map(|rendered| rendered.text)
     }))
+}
+
+/// The parts of a text that its template marks, in bytes.
+fn marked_parts(rendered: &Rendered) -> Result<Vec<Range<usize>>, String> {
+    let text = &rendered.text;
+    let mut places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    places.push(text.len());
+    let part = |span: &Range<usize>| Some(*places.get(span.start)?..*places.get(span.end)?);
+    let parts = rendered.generation.iter().map(part);
+    parts.collect::<Option<_>>().ok_or_else(|| {
+        "the marks of `{% generation %}` stand where the template captures its text".into()
+    })
 }
 
 fn render(
     tokenizer: &mut Tokenizer,
     conversation: &Conversation,
 ) -> Result<Result<String, String>, Error> {
-    Ok(tokenizer.chat_template()?.render(conversation))
+    let rendered = tokenizer.chat_template()?.render(conversation);
+    Ok(rendered.map(|rendered| rendered.text))
 }
 
 /// A prompt that loses its beginning is not that of the whole.

@@ -285,6 +285,13 @@ pub struct JobArgs {
     /// What of a conversation the columns completion_* of the scores are about
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = ScoreArg::All)]
     pub score: ScoreArg,
+    /// The chat template for all `messages`: one of the model's by its name, or that of a file [default: the
+    /// model's own; with `tools` in a record, its template `tool_use` if it has one]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub chat_template: Option<String>,
+    /// A variable of the chat template; repeatable. VALUE is JSON, or a text: enable_thinking=false
+    #[arg(long = "chat-arg", value_name = "KEY=VALUE", value_parser = chat_argument)]
+    pub chat_arguments: Vec<(String, String)>,
     /// Cut longer records to this many tokens; by default `--take embedding` cuts texts where the model's own
     /// files say
     #[arg(long, value_name = "N", value_parser = at_least_one)]
@@ -392,6 +399,23 @@ pub enum SpillArg {
 fn take(text: &str) -> Result<Take, String> {
     text.parse()
         .map_err(|error: TakeError| format!("{error}; {}", error.hint()))
+}
+
+/// A name and a value as JSON text.
+fn chat_argument(text: &str) -> Result<(String, String), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("expected KEY=VALUE".into());
+    };
+    if name.is_empty() {
+        return Err("the key is empty".into());
+    }
+    sli_jinja::check_argument(name)?;
+    let value = if sli_jinja::is_json(value) {
+        value.to_owned()
+    } else {
+        serde_json::Value::from(value).to_string()
+    };
+    Ok((name.to_owned(), value))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -34,6 +34,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         &job.model,
         &job.input,
         job.selection,
+        &job.chat,
         &job.settings,
         job.max_length,
         &job.texts,

@@ -1,11 +1,11 @@
 //! A chat template at work in a thread of its own.
 //!
-//! Steps and bytes of a template are counted, but not everything that the template engine does: values that
-//! hold each other are walked over and over, and are dropped as deeply as they are nested. So templates run
+//! Steps and bytes of a template are counted, but not everything that is done for it: values that hold each
+//! other are compared over and over, and are dropped as deeply as they are nested. So templates run
 //! on a large stack, and whoever waits for them watches the time and the memory of the process.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use chrono::Local;
 use sli_engine::bytes::human;
 use sli_engine::resident_memory;
+use sli_jinja::Rendered;
 
-use super::chat::{CompiledTemplate, Prepared, prepare};
+use super::chat::{CompiledTemplates, Sources};
 use super::error::TokenizerError;
 use crate::guard::guarded;
 use crate::input::Conversation;
@@ -27,37 +28,44 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// How often memory and time are looked at.
 const WATCH: Duration = Duration::from_millis(5);
 
-/// A chat template that renders conversations, one after the other.
+/// Chat templates that render conversations, one after the other.
 pub struct ChatTemplate {
-    conversations: SyncSender<Prepared>,
-    texts: Mutex<Receiver<Result<String, String>>>,
+    conversations: SyncSender<Conversation>,
+    texts: Mutex<Receiver<Result<Rendered, String>>>,
     memory: u64,
+    marks: bool,
 }
 
 impl ChatTemplate {
-    /// Compiles the template in `source`, read from `path`; `variables` are the special tokens by name. While
-    /// it works, the process may hold `memory` bytes.
+    /// Compiles templates; `tokens` are the special tokens by name, `arguments` further variables as JSON texts.
+    /// While they work, the process may hold `memory` bytes.
     pub fn new(
-        path: &Path,
-        source: &str,
-        variables: BTreeMap<String, String>,
+        sources: Sources,
+        tokens: BTreeMap<String, String>,
+        arguments: Vec<(String, String)>,
         memory: u64,
     ) -> Result<Self, TokenizerError> {
-        let (conversations, incoming) = sync_channel::<Prepared>(0);
+        let (conversations, incoming) = sync_channel::<Conversation>(0);
         let (outgoing, texts) = sync_channel(0);
         let (compiled, result) = sync_channel(0);
+        let source = sources.default.as_ref().or(sources.tool_use.as_ref());
+        let path = source.map_or_else(PathBuf::new, |source| source.path.clone());
         let broken = |problem: String| TokenizerError::Broken {
-            path: path.to_path_buf(),
+            path: path.clone(),
             problem,
         };
-        let (own_path, source) = (path.to_path_buf(), source.to_owned());
+        let marks = [&sources.default, &sources.tool_use]
+            .into_iter()
+            .flatten()
+            .any(|source| source.text.contains("endgeneration"));
+        let own_path = path.clone();
         let work = move || {
-            let template =
-                guarded(|| CompiledTemplate::at(Local::now(), &own_path, &source, variables));
-            let mut template = match template {
-                Ok(Ok(template)) => {
+            let templates =
+                guarded(|| CompiledTemplates::at(Local::now(), &sources, tokens, arguments));
+            let templates = match templates {
+                Ok(Ok(templates)) => {
                     let _ = compiled.send(Ok(()));
-                    template
+                    templates
                 }
                 Ok(Err(error)) => return drop(compiled.send(Err(error))),
                 Err(problem) => {
@@ -67,7 +75,7 @@ impl ChatTemplate {
                 }
             };
             for conversation in incoming {
-                let text = guarded(|| template.render(&conversation)).and_then(|text| text);
+                let text = guarded(|| templates.render(&conversation)).and_then(|text| text);
                 if outgoing.send(text).is_err() {
                     break;
                 }
@@ -84,14 +92,20 @@ impl ChatTemplate {
             conversations,
             texts: Mutex::new(texts),
             memory,
+            marks,
         })
     }
 
-    /// The text of a conversation, without a generation prompt; an error says what the template refuses.
-    /// After one about time or memory the template is still at work, and renders nothing further.
-    pub fn render(&self, conversation: &Conversation) -> Result<String, String> {
-        let prepared = prepare(conversation)?;
-        let sent = self.conversations.send(prepared);
+    /// Whether a template marks what the assistant says, with `{% generation %}`.
+    pub fn marks(&self) -> bool {
+        self.marks
+    }
+
+    /// The text of a conversation and the characters of it that `{% generation %}` blocks made; an error says what
+    /// the template refuses. After one about time or memory the template is still at work, and renders nothing
+    /// further.
+    pub fn render(&self, conversation: &Conversation) -> Result<Rendered, String> {
+        let sent = self.conversations.send(conversation.clone());
         sent.map_err(|_| "the chat template has failed before".to_owned())?;
         let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         watch(&texts, self.memory).map_err(|problem| format!("the chat template {problem}"))?

@@ -47,6 +47,16 @@ pub enum TokenizerError {
         /// The model folder.
         folder: PathBuf,
     },
+    /// There is no chat template of the name that was given.
+    #[error("the model has no chat template `{name}` ({})", .folder.display())]
+    UnknownTemplate {
+        /// The model folder.
+        folder: PathBuf,
+        /// What was given.
+        name: String,
+        /// The names that there are.
+        names: Vec<String>,
+    },
     /// The tokenizer or a text does not fit the budget.
     #[error("{} do not hold {what}; {} do", human(*.given), human(*.needed))]
     Budget {
@@ -97,6 +107,10 @@ impl TokenizerError {
                  need no tokenizer"
                     .into()
             }
+            Self::UnknownTemplate { names, .. } => format!(
+                "--chat-template takes the path of a file, or one of: {}",
+                names.join(", ")
+            ),
             Self::Budget { needed, .. } => format!("--memory {}", flag(*needed)),
             Self::Read { source, .. } if is_wrong_path(source) => {
                 "check the path and its permissions".into()
@@ -114,6 +128,7 @@ impl TokenizerError {
             Self::Read { source, .. } if is_wrong_path(source) => 3,
             Self::Read { .. } => 5,
             Self::Budget { .. } => 4,
+            Self::UnknownTemplate { .. } => 2,
             Self::Absent { .. }
             | Self::Class { .. }
             | Self::Broken { .. }

@@ -15,7 +15,6 @@ pub mod class;
 mod compare;
 mod error;
 mod files;
-pub mod generation_marks;
 mod load;
 mod lower_case;
 mod mistral;
@@ -23,11 +22,10 @@ mod offsets;
 mod pairs;
 mod pieces;
 mod pipelines;
-mod python_json;
 mod settings;
 mod special_token;
 mod survey;
-mod template_syntax;
+mod templates;
 mod vocabulary;
 
 use ::tokenizers::{
@@ -35,8 +33,10 @@ use ::tokenizers::{
     tokenizer::Tokenizer as Backend,
 };
 
+pub use chat::{Source, Sources};
 pub use chat_worker::ChatTemplate;
 pub use error::TokenizerError;
+pub use templates::{ChatOptions, Choice};
 
 use sli_checkpoint::ModelFolder;
 use sli_engine::TextSpans;
@@ -83,8 +83,7 @@ pub struct Tokenizer {
     /// What it may take; what it took is taken off.
     allowance: Allowance,
     chat: Option<ChatTemplate>,
-    /// The template that marks what the assistant says; `None` inside if it does not.
-    marked: Option<Option<ChatTemplate>>,
+    chat_options: ChatOptions,
 }
 
 /// What the special tokens of a text are, around its own.
@@ -162,7 +161,7 @@ impl Tokenizer {
             trims_characters: false,
             allowance,
             chat: None,
-            marked: None,
+            chat_options: ChatOptions::default(),
         };
         tokenizer
             .truncate()
@@ -268,14 +267,21 @@ impl Tokenizer {
         &self.allowance
     }
 
-    /// The chat template of the folder, compiled at the first call.
+    /// Sets what the command line says of chat templates.
+    pub fn set_chat_options(&mut self, options: ChatOptions) {
+        self.chat_options = options;
+        self.chat = None;
+    }
+
+    /// The chat templates of the folder, compiled at the first call.
     pub fn chat_template(&mut self) -> Result<&ChatTemplate, TokenizerError> {
         if self.chat.is_none() {
-            let (path, source) = self.settings.chat_template(&self.folder)?;
+            let configured = self.settings.template.as_ref();
+            let choice = self.chat_options.template.as_ref();
             self.chat = Some(ChatTemplate::new(
-                &path,
-                &source,
+                templates::sources(&self.folder, configured, choice)?,
                 self.settings.variables.clone(),
+                self.chat_options.arguments.clone(),
                 self.allowance.ceiling(),
             )?);
         }
@@ -284,21 +290,6 @@ impl Tokenizer {
             .ok_or_else(|| TokenizerError::NoTemplate {
                 folder: self.folder.path().to_path_buf(),
             })
-    }
-
-    /// The chat template of the folder with marks around what the assistant says, as [`generation_marks`] reads them;
-    /// `None` if it marks nothing.
-    pub fn marking_template(&mut self) -> Result<Option<&ChatTemplate>, TokenizerError> {
-        if self.marked.is_none() {
-            let (path, source) = self.settings.chat_template(&self.folder)?;
-            let source = template_syntax::with_marked_generation(&source);
-            let template = source.map(|source| {
-                let variables = self.settings.variables.clone();
-                ChatTemplate::new(&path, &source, variables, self.allowance.ceiling())
-            });
-            self.marked = Some(template.transpose()?);
-        }
-        Ok(self.marked.as_ref().and_then(Option::as_ref))
     }
 
     /// The text of a token, for messages.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 use sli::input::Conversation;
-use sli::tokenizer::ChatTemplate;
+use sli::tokenizer::{ChatTemplate, Source, Sources};
 
 #[derive(Deserialize)]
 struct Cases {
@@ -36,12 +36,17 @@ fn templates_render_as_transformers_does() {
     for case in all {
         let path = folder.join(&case.template);
         let source = fs_err::read_to_string(&path).unwrap();
-        let template = ChatTemplate::new(&path, &source, tokens.clone(), u64::MAX).unwrap();
+        let source = Source { path, text: source };
+        let sources = Sources {
+            default: Some(source),
+            ..Sources::default()
+        };
+        let template = ChatTemplate::new(sources, tokens.clone(), Vec::new(), u64::MAX).unwrap();
         let rendered = template.render(&Conversation {
             messages: serde_json::to_string(&conversations[&case.conversation]).unwrap(),
             ..Conversation::default()
         });
-        if rendered.as_ref().ok() != case.text.as_ref() {
+        if rendered.as_ref().ok().map(|rendered| &rendered.text) != case.text.as_ref() {
             wrong.push(format!(
                 "{} / {}\n  {rendered:?}\n  {:?}",
                 case.template.display(),

@@ -61,7 +61,7 @@ fn tokens_are_those_of_transformers() {
                 .unwrap()
                 .render(&conversation)
                 .unwrap();
-            let ours = whole.encode_chats(vec![&text]).unwrap();
+            let ours = whole.encode_chats(vec![&text.text]).unwrap();
             compare("chat", &ours[0].ids, &reference);
         }
     }

@@ -1,0 +1,7 @@
+//! JSON as Python's `json` reads and writes it.
+
+mod read;
+mod write;
+
+pub(crate) use read::read;
+pub(crate) use write::filter;
