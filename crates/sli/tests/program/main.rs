@@ -32,6 +32,7 @@ mod planner;
 mod precision;
 mod random;
 mod real_models;
+mod reports;
 mod selection;
 mod sentences;
 mod sharing;

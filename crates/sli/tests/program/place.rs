@@ -101,8 +101,37 @@ impl Place {
         command
     }
 
+    /// Runs a line of shell in a folder of the place; `$SLI` is the program.
+    pub fn shell(&self, folder: &str, line: &str) -> Outcome {
+        let mut command = Command::new("sh");
+        command
+            .current_dir(self.path(folder))
+            .args(["-c", line])
+            .env("SLI", env!("CARGO_BIN_EXE_sli"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .stdin(Stdio::null());
+        Self::outcome(&mut command)
+    }
+
+    /// Copies a folder and all that is in it.
+    pub fn copy(&self, from: &Path, name: &str) {
+        for entry in fs_err::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let name = format!("{name}/{}", entry.file_name().to_str().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                self.copy(&entry.path(), &name);
+            } else {
+                self.write(&name, fs_err::read(entry.path()).unwrap());
+            }
+        }
+    }
+
     pub fn sli(&self, arguments: &[&str]) -> Outcome {
-        let output = self.command(arguments).output().unwrap();
+        Self::outcome(&mut self.command(arguments))
+    }
+
+    fn outcome(command: &mut Command) -> Outcome {
+        let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));
         let outcome = Outcome {
