@@ -8,31 +8,25 @@ use std::path::Path;
 
 use blake3::Hasher;
 use sli_checkpoint::FileIdentity;
+use sli_engine::EngineError;
 use sli_engine::journal::RunKey;
 use sli_engine::take::Take;
-use sli_engine::{EngineError, Model, Settings, TextRules};
 use sli_kernels::{Compute, Isa};
 
 use crate::cli::ScoreArg;
 use crate::error::Error;
-use crate::input::Selection;
-use crate::tokenizer::{ChatOptions, Choice};
+use crate::job::Job;
+use crate::tokenizer::Choice;
 
 /// The part of a key that names the precision of the products.
 const COMPUTE: &str = "compute";
 
 /// The key of a run. Of the model's folder it has what was read so far, and what `earlier`, the key of
 /// a run that may be the same, had read: only reading again tells what else counts.
-pub fn run_key(
-    model: &Model,
-    input: &Path,
-    selection: Selection,
-    chat: &ChatOptions,
-    settings: &Settings,
-    max_length: Option<usize>,
-    texts: &TextRules,
-    earlier: Option<&RunKey>,
-) -> Result<RunKey, Error> {
+pub fn run_key(job: &Job, earlier: Option<&RunKey>) -> Result<RunKey, Error> {
+    let Job {
+        model, settings, ..
+    } = job;
     let mut key = RunKey::new();
     key.set("program", env!("CARGO_PKG_VERSION"))
         .set("kernels", Isa::detect());
@@ -60,27 +54,12 @@ pub fn run_key(
         model.home.look(file).map_err(EngineError::from)?;
     }
     key.add_files(&model.home.record());
-    if let Some(content) = selection.content {
-        key.set("use", content.key());
-    }
-    if selection.null_is_empty {
-        key.set("null and empty records", "left out");
-    }
-    match &chat.template {
-        Some(Choice::Name(name)) => {
-            key.set("chat template", name);
-        }
-        Some(Choice::File(source)) => {
-            let hash = blake3::hash(source.text.as_bytes());
-            key.set("chat template", shorten(&hash.to_hex()));
-        }
-        None => {}
-    }
-    for (name, value) in &chat.arguments {
-        key.set(format!("chat argument {name}"), value);
-    }
-    let format = input.extension().unwrap_or_default().to_ascii_lowercase();
-    key.set("input", digest(input)?)
+    let format = job
+        .input
+        .extension()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    key.set("input", digest(&job.input)?)
         .set("input format", format.display());
     let takes: Vec<String> = settings.takes.iter().map(ToString::to_string).collect();
     key.set("takes", takes.join(" "));
@@ -95,16 +74,49 @@ pub fn run_key(
             format!("{:?}", settings.hidden_dtype).to_lowercase(),
         );
     }
-    if let Some(length) = max_length {
+    add_texts(&mut key, job);
+    Ok(key)
+}
+
+/// What decides how a record becomes tokens, and which of them are scored.
+fn add_texts(key: &mut RunKey, job: &Job) {
+    if let Some(content) = job.selection.content {
+        key.set("use", content.key());
+    }
+    if job.selection.null_is_empty {
+        key.set("null and empty records", "left out");
+    }
+    match &job.chat.template {
+        Some(Choice::Name(name)) => {
+            key.set("chat template", name);
+        }
+        Some(Choice::File(source)) => {
+            let hash = blake3::hash(source.text.as_bytes());
+            key.set("chat template", shorten(&hash.to_hex()));
+        }
+        None => {}
+    }
+    for (name, value) in &job.chat.arguments {
+        key.set(format!("chat argument {name}"), value);
+    }
+    if let Some(length) = job.max_length {
         key.set("max length", length);
     }
-    if let Some(length) = texts.limit {
+    if let Some(length) = job.texts.limit {
         key.set("longest text", length);
     }
-    if let Some(prompt) = &texts.prompt {
+    if let Some(prompt) = &job.texts.prompt {
         key.set("prompt", &prompt.text);
     }
-    Ok(key)
+    if job.tokenizer_file {
+        key.set("tokenizer", "tokenizer.json as it is");
+    }
+    match job.score {
+        ScoreArg::All => {}
+        ScoreArg::Assistant => {
+            key.set("score", "assistant");
+        }
+    }
 }
 
 /// The precision of the run that has this key.
@@ -113,16 +125,6 @@ pub fn precision_of(key: &RunKey) -> Option<Compute> {
     let all = [Compute::F32, Compute::Bf16];
     all.into_iter()
         .find(|&compute| name == Some(compute_name(compute)))
-}
-
-/// Takes in what of a conversation is scored as its completion.
-pub fn add_score(key: &mut RunKey, score: ScoreArg) {
-    match score {
-        ScoreArg::All => {}
-        ScoreArg::Assistant => {
-            key.set("score", "assistant");
-        }
-    }
 }
 
 /// As on the command line.

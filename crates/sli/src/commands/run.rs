@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::machine::{self, limited_by};
 use crate::progress::{Progress, count, duration};
-use crate::run_key::{add_score, precision_of, run_key};
+use crate::run_key::{precision_of, run_key};
 use crate::{interrupt, terminal};
 
 /// Folder of the spooled records inside the work folder.
@@ -30,20 +30,7 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     };
     let begun = earlier.as_ref().and_then(precision_of);
     let mut job = Job::open(&arguments.job, begun)?;
-    let mut key = run_key(
-        &job.model,
-        &job.input,
-        job.selection,
-        &job.chat,
-        &job.settings,
-        job.max_length,
-        &job.texts,
-        earlier.as_ref(),
-    )?;
-    if job.tokenizer_file {
-        key.set("tokenizer", "tokenizer.json as it is");
-    }
-    add_score(&mut key, job.score);
+    let key = run_key(&job, earlier.as_ref())?;
     let existed = arguments.out.exists();
     let opened = OutputFolder::open(&arguments.out, key, arguments.fresh)
         .map_err(|error| name_changed_tensors(error, &arguments.out, &job.model))?;

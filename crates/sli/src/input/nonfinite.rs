@@ -45,11 +45,10 @@ pub fn replaced(text: &str, nulls: &[&str]) -> Option<(String, Vec<NonFinite>)> 
                     if depth == 1 && literal == "NaN" && nulls.contains(&key.as_str()) {
                         replaced.push_str("null");
                     } else {
-                        replaced.push_str(&format!(
-                            "{:<width$}",
-                            if byte == b'-' { "-0" } else { "0" },
-                            width = literal.len()
-                        ));
+                        let zero = if byte == b'-' { "-0" } else { "0" };
+                        replaced.push_str(zero);
+                        // As long as what it stands for.
+                        replaced.extend(std::iter::repeat_n(' ', literal.len() - zero.len()));
                         found.push(NonFinite {
                             key,
                             literal,

@@ -55,6 +55,10 @@ const FILE_LIMIT: u64 = 1 << 30;
 const APART: u64 = 2;
 
 /// The tokenizer of a model folder.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about how texts become tokens"
+)]
 pub struct Tokenizer {
     backend: Backend,
     settings: TokenizerSettings,

@@ -56,10 +56,14 @@ impl ChatOptions {
 fn choice(text: &str) -> Result<Choice, TokenizerError> {
     let path = PathBuf::from(text);
     let metadata = fs_err::metadata(&path);
-    let is_file = metadata.as_ref().is_ok_and(|metadata| metadata.is_file());
+    let is_file = metadata.as_ref().is_ok_and(std::fs::Metadata::is_file);
     if !is_file {
         // What looks like a path is meant as one.
-        if text.contains('/') || text.ends_with(".jinja") {
+        if text.contains('/')
+            || path
+                .extension()
+                .is_some_and(|extension| extension == "jinja")
+        {
             let source = metadata
                 .err()
                 .unwrap_or_else(|| std::io::ErrorKind::InvalidInput.into());

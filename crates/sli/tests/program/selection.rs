@@ -54,13 +54,13 @@ fn ids_go_before_messages_and_these_before_text() {
     let said = "warning: records have `input_ids` and `messages`, `text`: `input_ids` is used";
     assert_eq!(outcome.stderr.matches(said).count(), 1, "{outcome:?}");
     assert!(outcome.stderr.contains("--use"), "{outcome:?}");
-    let outcome = run(&place, &[all.clone()], &["--use", "text"]).success();
+    let outcome = run(&place, std::slice::from_ref(&all), &["--use", "text"]).success();
     assert!(!outcome.stderr.contains("is used"), "{outcome:?}");
     let text = tokens(&place);
     assert_eq!(text[0].1.len(), 2);
     run(&place, &[json!({"text": "the"})], &[]).success();
     assert_eq!(tokens(&place), text);
-    run(&place, &[all.clone()], &["--use", "messages"]).success();
+    run(&place, std::slice::from_ref(&all), &["--use", "messages"]).success();
     let messages = tokens(&place);
     let mut without_ids = all.clone();
     for key in ["input_ids", "attention_mask", "token_type_ids"] {

@@ -554,8 +554,8 @@ fn a_random_prefix_changes_no_byte() {
     let mut random = Random::new(7);
     for _ in 0..12 {
         let mut prefix = String::new();
-        for _ in 0..1 + random.below(4) {
-            for _ in 0..1 + random.below(6) {
+        for _ in 0..=random.below(4) {
+            for _ in 0..=random.below(6) {
                 prefix.push(char::from(LETTERS[random.below(LETTERS.len())]));
             }
             prefix.push('.');

@@ -137,9 +137,7 @@ fn large(place: &Place) {
     place.write_model("model", &with(llama(), &config));
     let mut random = Random::new(3);
     let lines = (0..100).map(|_| {
-        let ids: Vec<usize> = (0..1 + random.below(60))
-            .map(|_| random.below(20))
-            .collect();
+        let ids: Vec<usize> = (0..=random.below(60)).map(|_| random.below(20)).collect();
         json!({"input_ids": ids}).to_string() + "\n"
     });
     place.write("in.jsonl", lines.collect::<String>());
