@@ -128,7 +128,9 @@ fn files(out: &Path) -> Files {
 }
 
 fn open(out: &Path) -> OutputFolder {
-    match OutputFolder::open(out, RunKey::new(), false).unwrap() {
+    // A run enters the files that it reads into its key.
+    let key = RunKey::of_folder(out).unwrap_or_default();
+    match OutputFolder::open(out, key, false).unwrap() {
         Opened::New(folder) | Opened::Resumed(folder) => folder,
         Opened::Finished(_) => panic!("the run is not finished"),
     }

@@ -30,7 +30,10 @@ impl Hostile {
     /// Runs the model, which must fail with 3 and leave nothing.
     #[track_caller]
     fn refused(&self, says: &[&str]) {
-        let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+        // What fails in the middle of a run leaves what it has done, which belongs to other weights.
+        let run = [
+            "run", "model", "--input", "in.jsonl", "--out", "out", "--fresh",
+        ];
         let outcome = self.place.sli(&run).failure(3, says);
         assert_eq!(outcome.stderr.matches("error: ").count(), 1, "{outcome:?}");
         assert!(!self.place.path("out/run.json").exists());

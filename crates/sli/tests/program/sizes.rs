@@ -43,6 +43,7 @@ fn a_hundred_thousand_tiny_records() {
             "hidden/decoder.002.part-0.safetensors",
             "hidden/decoder.002.part-1.safetensors",
             "profile.parquet",
+            "records.parquet",
             "scores.parquet",
         ]
     );
@@ -74,6 +75,6 @@ fn nothing_but_empty_records_and_single_tokens() {
         let summary = run(&place, name, 100, &ALL);
         assert_eq!(summary["records"], 50);
         assert_eq!(summary["tokens"], if name == "one" { 50 } else { 0 });
-        assert_eq!(results(&place.path(name)).len(), 9);
+        assert_eq!(results(&place.path(name)).len(), 10);
     }
 }
