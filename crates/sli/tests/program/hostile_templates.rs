@@ -88,10 +88,15 @@ fn templates_that_nest_deeply() {
 #[test]
 fn a_template_that_takes_the_memory_is_stopped() {
     let place = place();
-    // Within its steps, but for longer than the thread goes unwatched.
-    let long = "{% for i in range(90000) %}{% set x = [i, i] %}{% endfor %}";
-    place.write("model/chat_template.jinja", long.repeat(3));
-    let plan = ["plan", "model", "--input", "in.jsonl", "--memory", "1MiB"];
+    // A long conversation pays for many steps, and each for 64 bytes.
+    let content = "the cat ".repeat(12_500);
+    let conversation = json!({"messages": [{"role": "user", "content": content}]});
+    place.write("in.jsonl", conversation.to_string());
+    let twice = "{% for i in range(24) %}{% set ns.s = ns.s + ns.s %}{% endfor %}";
+    let template =
+        format!("{{% set ns = namespace(s='the cat ') %}}{twice}{{{{ ns.s | length }}}}");
+    place.write("model/chat_template.jinja", template);
+    let plan = ["plan", "model", "--input", "in.jsonl", "--memory", "60MiB"];
     place.sli(&plan).failure(
         3,
         &["the chat template takes more than", "of memory", "hint: "],
