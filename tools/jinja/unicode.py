@@ -5,7 +5,7 @@ assert unicodedata.unidata_version.startswith("14.")
 def flags(c):
     ch = chr(c)
     return (ch.isalpha() | ch.isdecimal() << 1 | ch.isdigit() << 2 | ch.isnumeric() << 3 | ch.islower() << 4
-            | ch.isupper() << 5 | ch.istitle() << 6 | ch.isspace() << 7 | ch.isprintable() << 8)
+            | ch.isupper() << 5 | (unicodedata.category(ch) == 'Lt') << 6 | ch.isspace() << 7 | ch.isprintable() << 8)
 ranges, last = [], None
 for c in range(0x110000):
     f = flags(c)

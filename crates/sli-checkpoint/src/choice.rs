@@ -83,6 +83,10 @@ impl Ways {
     pub fn none(&self, place: String) -> CheckpointError {
         let of = |kind: &dyn Fn(&str) -> bool| self.names.iter().find(|name| kind(name)).cloned();
         let clauses = [
+            (
+                of(&|name| [SINGLE_FILE, INDEX_FILE].contains(&name)),
+                "a link to a file that is not there",
+            ),
             (of(&is_unfinished), UNFINISHED),
             (
                 of(&is_adapter),
@@ -91,7 +95,7 @@ impl Ways {
             (of(&is_pickle), "PyTorch's own format, which is not read"),
             (of(&is_other_format), "another format, which is not read"),
             (
-                of(&is_other_safetensors),
+                of(&|name| name != SINGLE_FILE && is_other_safetensors(name)),
                 "not a name that is looked for: a variant or a part without its index; give the file itself",
             ),
         ];

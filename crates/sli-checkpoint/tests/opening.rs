@@ -170,6 +170,16 @@ fn other_weights_are_named() {
         let error = Checkpoint::open_with(Box::new(source)).expect_err("no weights");
         assert!(error.to_string().contains(says), "{error}");
     }
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = folder.path().join("model.safetensors");
+    std::os::unix::fs::symlink("../blobs/gone", link).expect("a link");
+    let error = Checkpoint::open(folder.path()).expect_err("no weights");
+    assert!(
+        error
+            .to_string()
+            .contains("a link to a file that is not there"),
+        "{error}"
+    );
 }
 
 #[test]

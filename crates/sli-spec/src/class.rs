@@ -36,6 +36,7 @@ pub const HEAD: &str = "lm_head";
 /// model that is run here.
 const ENDINGS: &[(&str, Task)] = &[
     ("forcausallm", Task::CausalLm),
+    ("forcausallmwithvaluehead", Task::CausalLm),
     ("lmheadmodel", Task::CausalLm),
     ("doubleheadsmodel", Task::CausalLm),
     ("forconditionalgeneration", Task::CausalLm),
@@ -48,11 +49,15 @@ const ENDINGS: &[(&str, Task)] = &[
     ("fornextsentenceprediction", Task::Base),
     ("forimageclassification", Task::Base),
     ("forregression", Task::Base),
+    ("forprocessrewardmodel", Task::Base),
     ("forrewardmodel", Task::Base),
     ("forrewardmodeling", Task::Base),
     ("forsentenceembedding", Task::Base),
     ("forsequenceembedding", Task::Base),
     ("forfeatureextraction", Task::Base),
+    ("forembedding", Task::Base),
+    ("fortextencoding", Task::Base),
+    ("rewardmodel", Task::Base),
     ("model", Task::Base),
 ];
 
@@ -98,8 +103,26 @@ impl Config {
     }
 }
 
+/// What `fully_shard` of PyTorch puts in front of the names of classes.
+const SHARDED: &str = "FSDP";
+
 /// What a class that is in no table of the type is.
 fn understood(row: &Row, name: &str, has_code: bool) -> Option<Class> {
+    if let Some(inner) = name.strip_prefix(SHARDED) {
+        let known = row.classes.get(inner).map(|&task| Class {
+            task,
+            instead: Some(Instead {
+                named: name.to_owned(),
+                run: inner.to_owned(),
+                reason: "what sharded it put its name in front",
+            }),
+        });
+        let mut class = known.or_else(|| understood(row, inner, has_code))?;
+        if let Some(instead) = &mut class.instead {
+            name.clone_into(&mut instead.named);
+        }
+        return Some(class);
+    }
     let instead = |task, run: &str, reason| Class {
         task,
         instead: Some(Instead {
@@ -151,8 +174,9 @@ fn taken_apart(name: &str) -> (String, Option<Task>) {
         .find_map(|&(ending, task)| Some((name.strip_suffix(ending)?.to_owned(), task)));
     match ending {
         Some((stem, task)) => {
-            // `AutoModelForCausalLM`.
-            let stem = if stem == "automodel" { "auto" } else { &stem };
+            // `AutoModelForCausalLM`, and PEFT's class around any model.
+            let any = ["automodel", "peftmodel"].contains(&stem.as_str());
+            let stem = if any { "auto" } else { &stem };
             // `Gemma3TextModel` is of the same model as `Gemma3ForCausalLM`.
             let stem = stem.strip_suffix("text").unwrap_or(stem);
             (stem.to_owned(), Some(task))
@@ -245,6 +269,35 @@ mod tests {
                 "LlamaForCausalLM",
             ),
             ("llama", "OwnRewardModel", CODE, Task::Base, "LlamaModel"),
+            (
+                "llama",
+                "FSDPLlamaForCausalLM",
+                "",
+                Task::CausalLm,
+                "LlamaForCausalLM",
+            ),
+            (
+                "llama",
+                "FSDPLlamaForSequenceClassification",
+                "",
+                Task::Base,
+                "LlamaModel",
+            ),
+            (
+                "llama",
+                "PeftModelForCausalLM",
+                "",
+                Task::CausalLm,
+                "LlamaForCausalLM",
+            ),
+            (
+                "llama",
+                "AutoModelForCausalLMWithValueHead",
+                "",
+                Task::CausalLm,
+                "LlamaForCausalLM",
+            ),
+            ("llama", "LlamaRewardModel", "", Task::Base, "LlamaModel"),
             ("bert", "BertForMultipleChoice", "", Task::Base, "BertModel"),
             (
                 "roberta",

@@ -82,6 +82,10 @@ impl SpecError {
             Self::Missing { .. } => {
                 "the file may be truncated, or written for another model type".into()
             }
+            Self::Unsupported { key, .. } if key == "architectures" => {
+                "if the weights are those of a class that is implemented, write its name there"
+                    .into()
+            }
             Self::Unsupported { .. } => {
                 "a wrong number would be worse than none, so the model is refused".into()
             }

@@ -29,6 +29,8 @@ const PUBLISHED: &[Published] = &[
     published("max_sequence_length", &["llama", "orion"]),
     published("moe_router_dtype", &["glm_moe_dsa"]),
     published("rope_interleaved", &["llama"]),
+    published("rope_parameters.finetuned", &[]),
+    published("rope_parameters.mrope_interleaved", &[]),
 ];
 
 #[derive(Deserialize)]

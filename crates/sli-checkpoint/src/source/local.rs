@@ -217,7 +217,12 @@ impl ByteSource for LocalSource {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            if fs_err::metadata(entry.path()).is_ok_and(|metadata| metadata.is_file()) {
+            // A link that leads nowhere is meant to be a file.
+            let counts = match fs_err::metadata(entry.path()) {
+                Ok(metadata) => metadata.is_file(),
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            if counts {
                 names.push(name);
             }
         }

@@ -40,6 +40,12 @@ const CROSSINGS_OF_CACHE: f64 = 6.0;
 /// Seconds of a start: threads, folders, the end of the results.
 const START: f64 = 0.03;
 
+/// Seconds that a phase of a pass takes beside its work: weights change hands, threads wait for each other.
+const PHASE: f64 = 3e-4;
+
+/// Seconds that a record takes beside its tokens: it is spooled, packed, and gets rows in the tables.
+const RECORD: f64 = 2e-5;
+
 /// Seconds of a run.
 pub(super) struct Expected {
     /// All of it.
@@ -87,7 +93,8 @@ impl Planner<'_> {
             (computing + passing).max(reading)
         };
         let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
-        let seconds = START + sweeping + rates.disk(first) + rates.disk(moved);
+        let alone = PHASE * passes * ways.phases.len() as f64 + RECORD * self.records.len() as f64;
+        let seconds = START + alone + sweeping + rates.disk(first) + rates.disk(moved);
         Ok(Some(Expected { seconds, computing }))
     }
 

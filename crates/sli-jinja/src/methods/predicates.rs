@@ -58,3 +58,31 @@ fn is_title_text(text: &str) -> bool {
     }
     cased
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{is_lower_text, is_title_text, is_upper_text};
+
+    #[test]
+    fn letters_of_a_title_are_neither_large_nor_small() {
+        // U+01C5 is a letter of a title.
+        for (text, upper, lower, title) in [
+            ("USER", true, false, false),
+            ("A", true, false, true),
+            ("ÀÉ 1", true, false, false),
+            ("user", false, true, false),
+            ("User", false, false, true),
+            ("\u{1c5}", false, false, true),
+            ("A\u{1c5}", false, false, false),
+            ("1", false, false, false),
+            ("", false, false, false),
+        ] {
+            let found = (
+                is_upper_text(text),
+                is_lower_text(text),
+                is_title_text(text),
+            );
+            assert_eq!(found, (upper, lower, title), "{text}");
+        }
+    }
+}

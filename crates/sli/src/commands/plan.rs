@@ -1,6 +1,6 @@
 //! `sli plan`: what a run would read, write, hold and take.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sli_checkpoint::source::ReadChoice;
@@ -44,9 +44,13 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
         path: std::env::temp_dir(),
         source,
     })?;
+    let began = Instant::now();
     let records = job.spool(folder.path())?;
+    let spooling = began.elapsed().as_secs_f64();
     job.settings.machine = machine::look(&job.model, &job.settings);
-    let plan = sli_engine::plan(&job.model, &records, &job.settings)?;
+    let mut plan = sli_engine::plan(&job.model, &records, &job.settings)?;
+    // A run makes tokens of the dataset too, which has just been done.
+    plan.seconds = plan.seconds.map(|seconds| seconds + spooling);
     let reading = sli_engine::choose_reading(&job.model, &job.settings, &plan)?;
     let limits = job.settings.machine.limits;
     let stored = job.model.checkpoint.stored_bytes();
