@@ -138,7 +138,7 @@ impl RunKey {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// Adds what was read of a model's folder, as [`ModelFolder::record`] has it.
+    /// Adds what was read of a model's folder, as [`sli_checkpoint::ModelFolder::record`] has it.
     pub fn add_files(&mut self, record: &BTreeMap<String, Found>) {
         for (name, found) in record {
             let found = found.as_deref().unwrap_or(NO_FILE);

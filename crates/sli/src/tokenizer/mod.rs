@@ -1,8 +1,8 @@
 //! Text and conversations to tokens, as the reference does it.
 //!
-//! The tokenizer is the one that `AutoTokenizer` of transformers 5.23 builds. [`auto`] finds its class, [`class`]
-//! is the table of those that put `tokenizer_config.json` over `tokenizer.json`, [`arguments`] reads the files
-//! beside it, [`vocabulary`] what there is where there is no `tokenizer.json`, [`build`] puts all together.
+//! The tokenizer is the one that `AutoTokenizer` of transformers 5.23 builds. `auto` finds its class, `class`
+//! is the table of those that put `tokenizer_config.json` over `tokenizer.json`, `arguments` reads the files
+//! beside it, `vocabulary` what there is where there is no `tokenizer.json`, `build` puts all together.
 //! Padding and truncation that a `tokenizer.json` carries are switched off.
 
 mod arguments;
