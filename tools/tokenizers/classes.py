@@ -9,6 +9,7 @@ from pathlib import Path
 
 import transformers
 from transformers import PythonBackend, TokenizersBackend
+from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
 from transformers.models.auto import configuration_auto, tokenization_auto
 
 TARGET = Path(__file__).parents[2] / "crates/sli/src/tokenizer/classes.json"
@@ -44,6 +45,8 @@ def main():
     warnings.filterwarnings("ignore")
     names = {name for name in tokenization_auto.TOKENIZER_MAPPING_NAMES.values() if name}
     names |= {name for name in dir(transformers) if name.endswith(("Tokenizer", "TokenizerFast"))}
+    # These stand for the class with the same converter and are made when they are asked for: `dir` has none of them.
+    names |= set(SLOW_TO_FAST_CONVERTERS)
     names |= {name.removesuffix("Fast") for name in names} | {"PreTrainedTokenizer", "BloomTokenizer", "PythonBackend"}
     names |= {name + "Fast" for name in names if name.endswith("Tokenizer")}
     classes, kinds, found_classes = {}, {}, {}

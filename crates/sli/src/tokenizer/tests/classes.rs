@@ -204,7 +204,9 @@ fn documentation() -> String {
          `tokenizer_class` in `tokenizer_config.json`, else in `config.json`, else from `model_type`; for some model types the\n\
          reference knows that files name a wrong one. The classes below take the vocabulary from the folder and build the rest\n\
          anew, so that keys of `tokenizer_config.json` win over `tokenizer.json`. Every other class takes `tokenizer.json` as it\n\
-         is. Where class and file disagree the run says so; `--tokenizer-file` takes the file as it is.\n\n\
+         is. Names that stand for a class here do so too: with `Fast`, and as `ElectraTokenizer` for `BertTokenizer`,\n\
+         `LongformerTokenizer` for `RobertaTokenizer`. Where class and file disagree the run says so; `--tokenizer-file` takes the\n\
+         file as it is.\n\n\
          Written from `crates/sli/src/tokenizer/class/table.rs`; a test fails when it is stale.\n\n\
          | class | vocabulary without tokenizer.json | keys of tokenizer_config.json (default): part that they decide | post-processor |\n\
          | --- | --- | --- | --- |\n",
