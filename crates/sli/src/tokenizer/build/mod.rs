@@ -197,10 +197,11 @@ impl<'a> Build<'a> {
                 set(&mut further, token.name.to_owned(), value);
             }
         }
+        // Texts are of special_tokens_map.json: those of tokenizer_config.json have left, and come after.
         for (key, value) in &arguments.values {
             if key.ends_with("_token")
                 && !NAMES.contains(&key.as_str())
-                && value.is_object()
+                && (value.is_object() || value.is_string())
                 && let Some(token) = SpecialToken::of_value(value)
             {
                 set(&mut further, key.clone(), token);
