@@ -5,8 +5,8 @@
 //! of these. A text that was tokenised in pieces gets what the whole would have: the space in front of a piece
 //! belongs to its first token where it does so elsewhere.
 
+use ::tokenizers::Encoding;
 use ::tokenizers::tokenizer::Tokenizer as Backend;
-use ::tokenizers::{AddedToken, Encoding};
 use serde_json::Value;
 
 use super::survey::MARK;
@@ -77,8 +77,9 @@ pub const PLACE_COST: u64 = 160;
 /// Bytes that a byte of a text takes more where its characters are counted.
 pub const CHARACTER_COST: u64 = 40;
 
-/// Whether spaces are taken off the places of tokens by their number, and one that has several bytes can be among
-/// them: in front of or behind an added token.
+/// Whether spaces are taken off the places of tokens by their number, as they are written in the tokens. Those can
+/// have several bytes in the text: one that the tokenizer put in front of it (a place in the first character), a
+/// `Ġ` of the text itself, what an added token takes with it.
 pub fn trims_characters(backend: &Backend) -> bool {
     fn trims(processor: &Value) -> bool {
         let own = match processor["type"].as_str() {
@@ -88,13 +89,9 @@ pub fn trims_characters(backend: &Backend) -> bool {
         let parts = processor["processors"].as_array();
         own || parts.is_some_and(|parts| parts.iter().any(trims))
     }
-    let takes_spaces = |token: &AddedToken| {
-        token.lstrip || token.rstrip || token.content.chars().any(char::is_whitespace)
-    };
-    let added = backend.get_added_tokens_decoder();
     // A post-processor that cannot be looked at is taken for one that trims.
     let processor = serde_json::to_value(backend.get_post_processor());
-    added.values().any(takes_spaces) && processor.map_or(true, |processor| trims(&processor))
+    processor.map_or(true, |processor| trims(&processor))
 }
 
 /// Bytes of a text of which only the `kept` tokens may remain: from its beginning to the last of these, or from the

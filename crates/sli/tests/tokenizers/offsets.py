@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).parent
-NAMES = ["added", "gpt2", "legacy", "roberta", "sentencepiece", "unigram", "wordpiece"]
+NAMES = ["added", "gpt2", "legacy", "mpnet", "prefixed", "roberta", "sentencepiece", "unigram", "wordpiece"]
 
 WRITTEN = [
     "",
@@ -46,6 +46,16 @@ WRITTEN = [
     "\u0344\u0958 \u1f71 \uf900",
     "ca\u0327\u0301t \u0301\u0301",
 ]
+# Spaces in front that are none of the text's, and what is taken for one and has two bytes.
+TRIMMED = [
+    "\u65e5\u672c \u00e9",
+    "\u65e5\u672c \u00e9 \U0001f600",
+    " \u65e5\u672c",
+    "\u00dcn\u00efc\u00f6d\u00e9",
+    "\u0120byte x",
+    "x \u0120byte \u0120 \u0120\u0120y",
+    "\u00e9",
+]
 PARTS = "the|cat|sat| |  |\n|\t|\u00e9|e\u0301|\u00df|\u0130|\ufb03|\u2581|\U0001f600|\U0001f1e9\U0001f1ea|\u4f60|\u597d|\uac01|\u1100\u1161|\u0e33|\u00a0|\u200d|\ufe0f|1|23|.|'|'s|!|<s>|</s>|[MASK]|<mask>|A|Z|\u01c4|\u00bc|\u3300|\u212b|\ufffd|\u0300|-"
 
 
@@ -63,12 +73,35 @@ def in_bytes(text, spans):
     return [[starts[start], starts[end]] for start, end in spans]
 
 
+def derive():
+    """Tokenizers that take spaces off the places of tokens, without a token that takes the spaces beside it."""
+    prefixed = json.loads((HERE / "roberta/tokenizer.json").read_text())
+    for token in prefixed["added_tokens"]:
+        token["lstrip"] = False
+    mpnet = json.loads((HERE / "classes/wordpiece-mpnet.json").read_text())
+    vocabulary = mpnet["model"]["vocab"]
+    for entry in ("\u0120", "##\u0120", "\u0120b", "\u0120y", "\u0120\u0120y"):
+        vocabulary.setdefault(entry, len(vocabulary))
+    special = {"bos_token": "[CLS]", "cls_token": "[CLS]", "eos_token": "[SEP]", "sep_token": "[SEP]"}
+    special |= {"pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    made = {
+        "prefixed": (prefixed, {"tokenizer_class": "BartTokenizerFast", "add_prefix_space": True}),
+        "mpnet": (mpnet, {"tokenizer_class": "MPNetTokenizer", "do_lower_case": False, **special}),
+    }
+    for name, (tokenizer, config) in made.items():
+        (HERE / name).mkdir(exist_ok=True)
+        compact = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
+        (HERE / name / "tokenizer.json").write_text(compact)
+        (HERE / name / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n")
+
+
 def main():
+    derive()
     cases = {}
     for name in NAMES:
         tokenizer = AutoTokenizer.from_pretrained(HERE / name)
         cases[name] = []
-        for text in texts():
+        for text in texts() + TRIMMED:
             encoded = tokenizer(text, return_offsets_mapping=True)
             offsets = in_bytes(text, encoded["offset_mapping"])
             cases[name].append([text, encoded["input_ids"], [at for pair in offsets for at in pair]])

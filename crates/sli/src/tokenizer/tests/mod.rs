@@ -118,6 +118,8 @@ fn pieces_have_the_tokens_of_the_whole() {
         "added",
         "gpt2",
         "legacy",
+        "mpnet",
+        "prefixed",
         "roberta",
         "sentencepiece",
         "unigram",
