@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sli_engine::{Completion, TextSpans};
 
-use crate::input::Conversation;
+use crate::input::{Conversation, Found, Labels};
 
 /// What hides a token from the loss.
 const HIDDEN: i64 = -100;
@@ -19,7 +19,7 @@ const HIDDEN: i64 = -100;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenLabels {
     /// `labels`: a token, or -100 where it does not count.
-    pub labels: Option<Vec<i64>>,
+    pub labels: Option<Labels>,
     /// `completion_mask` and `assistant_masks`: 1 where a token counts.
     pub masks: Vec<(&'static str, Vec<u32>)>,
 }
@@ -32,7 +32,7 @@ impl TokenLabels {
 
     /// Keeps what belongs to the first `kept` of `all` tokens.
     pub fn cut(&mut self, all: usize, kept: usize) {
-        if let Some(labels) = self.labels.as_mut().filter(|labels| labels.len() == all) {
+        if let Some(labels) = self.labels.as_mut().filter(|labels| labels.count() == all) {
             labels.truncate(kept);
         }
         for (_, mask) in &mut self.masks {
@@ -47,19 +47,34 @@ impl TokenLabels {
         self.marks(tokens).is_ok()
     }
 
+    /// Whether the labels are a list of something that cannot be labels of `count` tokens.
+    pub fn are_about_something_else(&self, count: usize) -> bool {
+        matches!(&self.labels, Some(Labels::Other { length, found, .. })
+            if *length != count && *found != Found::List)
+    }
+
     /// Which of the tokens count: those that `labels` do not hide, or without them those in all masks.
     pub fn marks(&self, tokens: &[u32]) -> Result<Option<Vec<bool>>, String> {
         let count = tokens.len();
-        let lists = self.labels.iter().map(|labels| ("labels", labels.len()));
+        let labels = self
+            .labels
+            .as_ref()
+            .filter(|_| !self.are_about_something_else(count));
+        if let Some(Labels::Other { at, found, .. }) = labels {
+            return Err(format!(
+                "`labels` holds {found} at position {at}, not an integer"
+            ));
+        }
+        let lists = labels.iter().map(|labels| ("labels", labels.count()));
         let masks = self.masks.iter().map(|(key, mask)| (*key, mask.len()));
         for (key, length) in lists.chain(masks) {
             if length != count {
                 return Err(format!("`{key}` has {length} values for {count} tokens"));
             }
         }
-        if let Some(labels) = &self.labels {
-            let pairs = labels.iter().zip(tokens).enumerate().skip(1);
-            for (at, (&label, &token)) in pairs {
+        if let Some(Labels::Integers(labels)) = labels {
+            // The loss does not look at the first; if that is another one, the others are hardly meant as they are.
+            for (at, (&label, &token)) in labels.iter().zip(tokens).enumerate() {
                 if label != HIDDEN && label != i64::from(token) {
                     return Err(format!(
                         "`labels` is {label} at position {at}, where the token is {token}"
@@ -251,7 +266,7 @@ mod tests {
 
     fn labels(labels: &[i64]) -> TokenLabels {
         TokenLabels {
-            labels: Some(labels.to_vec()),
+            labels: Some(Labels::Integers(labels.to_vec())),
             masks: Vec::new(),
         }
     }
@@ -260,16 +275,37 @@ mod tests {
     fn what_labels_hide_does_not_count() {
         let marks = labels(&[-100, 5, -100]).marks(&[4, 5, 6]).unwrap();
         assert_eq!(marks, Some(vec![false, true, false]));
-        // The loss never looks at the first.
-        assert!(labels(&[9, 5, 6]).are_of(&[4, 5, 6]));
+        assert!(labels(&[4, 5, 6]).are_of(&[4, 5, 6]));
         for (wrong, says) in [
             (vec![-100, 5], "2 values for 3"),
             (vec![-100, 5, 7], "is 7 at position 2"),
             (vec![-100, -1, 6], "is -1 at position 1"),
+            (vec![9, 5, 6], "is 9 at position 0"),
+            (vec![-1, 5, 6], "is -1 at position 0"),
         ] {
             let error = labels(&wrong).marks(&[4, 5, 6]).unwrap_err();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn lists_of_something_else_are_no_labels() {
+        let of = |text: &str| TokenLabels {
+            labels: Labels::of(text),
+            masks: vec![("completion_mask", vec![0, 1])],
+        };
+        for (wrong, says) in [
+            ("[-100.0, 5.0]", "holds -100.0 at position 0"),
+            ("[4, null]", "holds null at position 1"),
+            ("[[4, 5]]", "holds a list at position 0"),
+        ] {
+            let error = of(wrong).marks(&[4, 5]).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+        // Classes; what is beside them holds.
+        let classes = of("[0.0, 1.0, 0.0]");
+        assert!(classes.are_about_something_else(2) && !classes.are_about_something_else(3));
+        assert_eq!(classes.marks(&[4, 5]), Ok(Some(vec![false, true])));
     }
 
     #[test]

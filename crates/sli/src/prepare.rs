@@ -381,6 +381,12 @@ fn completion_by_labels(
         return Ok(None);
     }
     let marks = record.labels.marks(&tokenised.encoded.ids);
+    if record
+        .labels
+        .are_about_something_else(tokenised.encoded.ids.len())
+    {
+        notes.misfit.get_or_insert_with(|| record.place.clone());
+    }
     match (&record.content, marks) {
         (_, Ok(marks)) => Ok(marks.map(labelled)),
         (Content::Ids(_), Err(problem)) => {

@@ -11,6 +11,7 @@ use sli_engine::bytes::human;
 
 use super::costs::{BYTE_COST, PART_COST};
 use super::error::InputError;
+use super::labels::Labels;
 use super::lines::{BYTE_ORDER_MARK, Lines};
 use super::nonfinite;
 use super::numbering::Numbering;
@@ -216,8 +217,7 @@ impl<'de> Deserialize<'de> for Fields {
                         "labels" => {
                             // Those of a classifier are a number, names, ...
                             let labels = json(&mut map).map_err(named)?;
-                            fields.labels =
-                                labels.and_then(|text| serde_json::from_str(&text).ok());
+                            fields.labels = labels.and_then(|text| Labels::of(&text));
                         }
                         "completion_mask" => {
                             fields.completion_mask = ids(&mut map).map_err(named)?;

@@ -8,6 +8,7 @@ mod columns;
 mod costs;
 mod error;
 mod jsonl;
+mod labels;
 mod lines;
 mod mask;
 mod nonfinite;
@@ -26,6 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use error::InputError;
+pub use labels::{Found, Labels};
 pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
 pub use prompted::Prompted;

@@ -20,6 +20,7 @@ use sli_engine::bytes::human;
 use super::columns::{json_value, string, type_name};
 use super::costs::Costs;
 use super::error::InputError;
+use super::labels::{Found, Labels};
 use super::numbering::Numbering;
 use super::place::{Place, Position};
 use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
@@ -260,9 +261,7 @@ impl Columns {
                 "prompt" => &mut columns.prompt,
                 "completion" => &mut columns.completion,
                 // Those of a classifier are a number, names, ...
-                "labels" if item_type(array.data_type()).is_none_or(|item| !item.is_integer()) => {
-                    continue;
-                }
+                "labels" if item_type(array.data_type()).is_none() => continue,
                 "labels" => &mut columns.labels,
                 "completion_mask" => &mut columns.completion_mask,
                 "assistant_masks" => &mut columns.assistant_masks,
@@ -289,6 +288,9 @@ impl Columns {
             };
             let is_json = shapes.get(name) == Some(&Shape::Json);
             let array = match (name, array.data_type()) {
+                ("labels", kind) if item_type(kind).is_some_and(|item| !item.is_integer()) => {
+                    Some(Arc::clone(array))
+                }
                 // Decoded row by row.
                 ("id" | "text" | "text_pair" | "messages", _) if is_json => Some(Arc::clone(array)),
                 (_, kind) if kind.is_floating() && array.null_count() == array.len() => {
@@ -406,9 +408,7 @@ impl Columns {
             chat_template_kwargs: json("chat_template_kwargs", &self.chat_template_kwargs)?,
             prompt: json("prompt", &self.prompt)?,
             completion: json("completion", &self.completion)?,
-            labels: present(&self.labels)
-                .map(|array| integers("labels", &array, row))
-                .transpose()?,
+            labels: present(&self.labels).and_then(|array| labels(&array, row)),
             completion_mask: present(&self.completion_mask)
                 .map(|array| ids("completion_mask", &array, row))
                 .transpose()?,
@@ -429,12 +429,32 @@ impl Columns {
     }
 }
 
-fn integers(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<i64>, String> {
-    let list = array.as_list::<i64>().value(row);
-    let values = list.as_primitive::<Int64Type>().iter();
-    values
-        .map(|value| value.ok_or_else(|| format!("`{name}`: an element is null")))
-        .collect()
+/// Lists of integers come as such of the widest type, any others as they are in the file.
+fn labels(array: &ArrayRef, row: usize) -> Option<Labels> {
+    let list = match array.data_type() {
+        DataType::List(_) => array.as_list::<i32>().value(row),
+        DataType::LargeList(_) => array.as_list::<i64>().value(row),
+        DataType::FixedSizeList(..) => array.as_fixed_size_list().value(row),
+        DataType::ListView(_) => array.as_list_view::<i32>().value(row),
+        DataType::LargeListView(_) => array.as_list_view::<i64>().value(row),
+        _ => return None,
+    };
+    let integers = list.as_primitive_opt::<Int64Type>();
+    let other = match integers {
+        Some(integers) => integers.iter().position(|label| label.is_none()),
+        None => (!list.is_empty()).then_some(0),
+    };
+    Some(match other {
+        Some(at) => Labels::Other {
+            length: list.len(),
+            at,
+            found: json_value(&list, at, &Shape::Plain).map_or_else(
+                |_| Found::Other(format!("one of {}", type_name(list.data_type()))),
+                |value| Found::of(&value.to_string()),
+            ),
+        },
+        None => Labels::Integers(integers.map_or_else(Vec::new, |list| list.values().to_vec())),
+    })
 }
 
 fn ids(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<u32>, String> {

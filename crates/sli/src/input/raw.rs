@@ -1,6 +1,7 @@
 //! A record as the input has it, before it becomes tokens.
 
 use super::error::InputError;
+use super::labels::Labels;
 use super::mask;
 use super::numbering::Numbering;
 use super::place::Place;
@@ -167,8 +168,8 @@ pub struct Fields {
     pub prompt: Option<String>,
     /// `completion`, JSON text.
     pub completion: Option<String>,
-    /// `labels`, where they are a list of integers; else they are about something else than tokens.
-    pub labels: Option<Vec<i64>>,
+    /// `labels`, where they are a list; a single value is about something else than tokens.
+    pub labels: Option<Labels>,
     /// `completion_mask`.
     pub completion_mask: Option<Vec<u32>>,
     /// `assistant_masks`.

@@ -173,6 +173,22 @@ fn what_is_no_completion_is_refused() {
             "`labels` is 7 at position 1",
         ),
         (
+            json!({"input_ids": [5, 6], "labels": [-1, 6]}),
+            "`labels` is -1 at position 0",
+        ),
+        (
+            json!({"input_ids": [5, 6], "labels": [-100.0, 6.0]}),
+            "`labels` holds -100.0 at position 0, not an integer",
+        ),
+        (
+            json!({"input_ids": [5, 6], "labels": [5, null]}),
+            "`labels` holds null at position 1",
+        ),
+        (
+            json!({"input_ids": [5, 6], "labels": [[5, 6]]}),
+            "`labels` holds a list at position 0",
+        ),
+        (
             json!({"input_ids": [5, 6], "completion_mask": [0, 2]}),
             "neither 0 nor 1",
         ),
@@ -191,6 +207,13 @@ fn what_is_no_completion_is_refused() {
         ];
         place.sli(&run).failure(3, &[says, "hint:"]);
     }
+    let classes = json!({"input_ids": [5, 6], "labels": [0.0, 1.0, 0.0]});
+    place.write("in.jsonl", lines([classes]));
+    let run = ["run", &model, "--input", "in.jsonl", "--out", "classes"];
+    let outcome = place
+        .sli(&[&run[..], &["--take", "scores"]].concat())
+        .success();
+    assert!(outcome.stderr.contains("`labels` that are not those"));
     place.write("in.jsonl", lines([json!({"text": "a"})]));
     let run = ["run", &model, "--input", "in.jsonl", "--out", "out"];
     let how = ["--take", "profile", "--score", "assistant"];
