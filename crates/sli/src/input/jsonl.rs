@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use sli_engine::bytes::human;
@@ -204,7 +204,9 @@ impl<'de> Deserialize<'de> for Fields {
                             is_null = fields.input_ids.is_none();
                         }
                         "token_type_ids" => fields.token_type_ids = ids(&mut map).map_err(named)?,
-                        "attention_mask" => fields.attention_mask = ids(&mut map).map_err(named)?,
+                        "attention_mask" => {
+                            fields.attention_mask = mask(&mut map).map_err(named)?;
+                        }
                         "messages" => {
                             fields.messages = list(&mut map).map_err(named)?;
                             is_null = fields.messages.is_none();
@@ -220,10 +222,10 @@ impl<'de> Deserialize<'de> for Fields {
                             fields.labels = labels.and_then(|text| Labels::of(&text));
                         }
                         "completion_mask" => {
-                            fields.completion_mask = ids(&mut map).map_err(named)?;
+                            fields.completion_mask = mask(&mut map).map_err(named)?;
                         }
                         "assistant_masks" => {
-                            fields.assistant_masks = ids(&mut map).map_err(named)?;
+                            fields.assistant_masks = mask(&mut map).map_err(named)?;
                         }
                         "tools" => fields.tools = json(&mut map).map_err(named)?,
                         "documents" => fields.documents = json(&mut map).map_err(named)?,
@@ -255,7 +257,16 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 fn ids<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Vec<u32>>, A::Error> {
-    Ok(map.next_value::<Option<TokenIds>>()?.map(|ids| ids.0))
+    Ok(map
+        .next_value::<Option<Integers<false>>>()?
+        .map(|ids| ids.0))
+}
+
+/// Integers, or true and false for 1 and 0.
+fn mask<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<Vec<u32>>, A::Error> {
+    Ok(map
+        .next_value::<Option<Integers<true>>>()?
+        .map(|mask| mask.0))
 }
 
 /// The text of a JSON value that is not null.
@@ -313,58 +324,67 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// A list of small non-negative integers, read without a JSON value per element.
-struct TokenIds(Vec<u32>);
+/// A list of small non-negative integers, of truth values too if it is a `MASK`, read without a JSON value per
+/// element.
+struct Integers<const MASK: bool>(Vec<u32>);
 
-impl<'de> Deserialize<'de> for TokenIds {
+impl<'de, const MASK: bool> Deserialize<'de> for Integers<MASK> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct IdsVisitor;
+        struct IdsVisitor<const MASK: bool>;
 
-        impl<'de> Visitor<'de> for IdsVisitor {
-            type Value = TokenIds;
+        impl<'de, const MASK: bool> Visitor<'de> for IdsVisitor<MASK> {
+            type Value = Integers<MASK>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a list of integers")
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<TokenIds, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
                 let mut ids = Vec::new();
-                while let Some(TokenId(id)) = seq.next_element()? {
+                while let Some(Integer::<MASK>(id)) = seq.next_element()? {
                     ids.push(id);
                 }
-                Ok(TokenIds(ids))
+                Ok(Integers(ids))
             }
         }
 
-        deserializer.deserialize_seq(IdsVisitor)
+        deserializer.deserialize_seq(IdsVisitor::<MASK>)
     }
 }
 
-struct TokenId(u32);
+struct Integer<const MASK: bool>(u32);
 
-impl<'de> Deserialize<'de> for TokenId {
+impl<'de, const MASK: bool> Deserialize<'de> for Integer<MASK> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct IdVisitor;
+        struct IdVisitor<const MASK: bool>;
 
-        impl Visitor<'_> for IdVisitor {
-            type Value = TokenId;
+        impl<const MASK: bool> Visitor<'_> for IdVisitor<MASK> {
+            type Value = Integer<MASK>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an integer")
             }
 
-            fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<TokenId, E> {
+            fn visit_bool<E: serde::de::Error>(self, shown: bool) -> Result<Self::Value, E> {
+                if MASK {
+                    Ok(Integer(u32::from(shown)))
+                } else {
+                    Err(E::invalid_type(Unexpected::Bool(shown), &self))
+                }
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, id: u64) -> Result<Self::Value, E> {
                 u32::try_from(id)
-                    .map(TokenId)
+                    .map(Integer)
                     .map_err(|_| E::custom(format_args!("{id} is beyond any vocabulary")))
             }
 
-            fn visit_i64<E: serde::de::Error>(self, id: i64) -> Result<TokenId, E> {
+            fn visit_i64<E: serde::de::Error>(self, id: i64) -> Result<Self::Value, E> {
                 Err(E::custom(format_args!("{id} is negative")))
             }
         }
 
-        deserializer.deserialize_any(IdVisitor)
+        deserializer.deserialize_any(IdVisitor::<MASK>)
     }
 }
 
@@ -430,6 +450,10 @@ mod tests {
         let ids = record(both).unwrap();
         assert_eq!(ids.content, Content::Ids(vec![1, 2]));
         assert_eq!(ids.set_aside, ["messages", "text"]);
+        let masks = r#"{"input_ids": [1, 2, 0], "attention_mask": [true, true, false], "completion_mask": [false, 1, true]}"#;
+        let masks = record(masks).unwrap();
+        assert_eq!(masks.content, Content::Ids(vec![1, 2]));
+        assert_eq!(masks.labels.marks(&[1, 2]), Ok(Some(vec![false, true])));
         let odd = r#"{"text": "a", "s": NaN, "t": [-Infinity, {"id": Infinity}], "u": "\ud83d", "v": 1e999}"#;
         assert_eq!(record(odd).unwrap().content, Content::Text("a".into()));
     }

@@ -212,6 +212,9 @@ fn broken_file(path: &Arc<PathBuf>, problem: &str) -> InputError {
     }
 }
 
+/// Columns that may hold truth values for 1 and 0.
+const MASKS: [&str; 3] = ["attention_mask", "completion_mask", "assistant_masks"];
+
 fn is_known(name: &str) -> bool {
     KNOWN.contains(&name) || UNSUPPORTED.contains(&name) || RENDERING.contains(&name)
 }
@@ -319,7 +322,7 @@ impl Columns {
                     if item_type(kind).is_some_and(|item| {
                         item.is_integer()
                             || item.is_null()
-                            || name == "attention_mask" && *item == DataType::Boolean
+                            || MASKS.contains(&name) && *item == DataType::Boolean
                     }) =>
                 {
                     let item = arrow::datatypes::Field::new_list_field(DataType::Int64, true);
