@@ -8,7 +8,9 @@ use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int8Array, Int64Array, LargeStringArray, ListBuilder,
     RecordBatch, StringArray, StringBuilder, StringViewArray, StructBuilder, UInt32Builder,
 };
-use arrow::array::{Int32Builder, Int64Builder, LargeListBuilder, NullArray};
+use arrow::array::{
+    BooleanBuilder, Float64Builder, Int32Builder, Int64Builder, LargeListBuilder, NullArray,
+};
 use arrow::datatypes::{DataType, Field, Fields};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
@@ -337,4 +339,26 @@ fn one_large_row_is_4_before_it_is_decoded() {
         let mebibytes: u64 = enough.trim().trim_end_matches("MiB").parse().unwrap();
         assert!(peak <= mebibytes << 20, "{peak} of {enough}");
     }
+}
+
+#[test]
+fn labels_and_masks_of_other_types() {
+    let place = Place::with_llama();
+    let ids = lists(&[Some(&[1, 2])]);
+    let mut floats = ListBuilder::new(Float64Builder::new());
+    floats.append_value([Some(-100.0), Some(2.0)]);
+    let floats: ArrayRef = Arc::new(floats.finish());
+    let columns = [("input_ids", Arc::clone(&ids)), ("labels", floats)];
+    place.write("in.parquet", parquet(&columns, Compression::SNAPPY, 1000));
+    let run = ["run", "model", "--input", "in.parquet", "--out", "out"];
+    let run = [&run[..], &["--take", "scores"]].concat();
+    place
+        .sli(&run)
+        .failure(3, &["`labels` holds -100.0 at position 0"]);
+    let mut mask = ListBuilder::new(BooleanBuilder::new());
+    mask.append_value([Some(false), Some(true)]);
+    let mask: ArrayRef = Arc::new(mask.finish());
+    let columns = [("input_ids", ids), ("completion_mask", mask)];
+    place.write("in.parquet", parquet(&columns, Compression::SNAPPY, 1000));
+    place.sli(&run).success();
 }
