@@ -9,8 +9,8 @@ use chrono::NaiveDateTime;
 
 use crate::arguments::Args;
 use crate::ast::{
-    Block, Body, CallBlock, For, Frame, Load, Macro, Name, Place, Set, SetBlock, Statement,
-    StatementKind, Target, Tree,
+    Applied, Block, Body, CallBlock, For, Frame, Load, Macro, Name, Place, Set, SetBlock,
+    Statement, StatementKind, Target, Tree,
 };
 use crate::error::{Error, Kind, Outcome, fail, value_error};
 use crate::iterate::{Iter, collect};
@@ -223,11 +223,7 @@ impl<'t> Run<'t> {
                 if flow != Flow::Next {
                     return Ok(flow);
                 }
-                let mut value = Value::from(text);
-                for filter in &node.filters {
-                    let args = self.arguments(&filter.arguments, at)?;
-                    value = self.filter(&filter.name, &value, args)?;
-                }
+                let value = self.filtered(Value::from(text), &node.filters, at)?;
                 let text = self.string(&value)?;
                 self.write(&text)?;
                 Self::leave(&node.frame, at);
@@ -318,17 +314,27 @@ impl<'t> Run<'t> {
         Ok(())
     }
 
+    /// What the filters of a block make of its text, one after the other.
+    fn filtered(
+        &mut self,
+        mut value: Value,
+        filters: &[Applied],
+        at: &Rc<Activation>,
+    ) -> Outcome<Value> {
+        for filter in filters {
+            let args = self.arguments(&filter.arguments, at)?;
+            value = self.filter(&filter.name, &value, args)?;
+        }
+        Ok(value)
+    }
+
     fn set_block(&mut self, node: &SetBlock, at: &Rc<Activation>) -> Outcome<Flow> {
         self.enter(&node.frame, at);
         let (text, flow) = self.captured(&node.body, at)?;
         if flow != Flow::Next {
             return Ok(flow);
         }
-        let mut value = Value::from(text);
-        for filter in &node.filters {
-            let args = self.arguments(&filter.arguments, at)?;
-            value = self.filter(&filter.name, &value, args)?;
-        }
+        let value = self.filtered(Value::from(text), &node.filters, at)?;
         self.assign(&node.target, value, at)?;
         if node.top_level {
             self.export_target(&node.target, at);
