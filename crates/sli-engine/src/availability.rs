@@ -1,6 +1,6 @@
 //! Which of the asked-for results a model can give.
 
-use sli_spec::{Mechanism, Predicts};
+use sli_spec::{Mechanism, Predicts, Stack};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -15,7 +15,10 @@ pub fn available_takes(
 ) -> Result<(Vec<Take>, Vec<String>), EngineError> {
     let (mut kept, mut dropped) = (Vec::new(), Vec::new());
     for take in takes {
-        match missing(model, take)? {
+        if let Take::Hidden(selection) = take {
+            boundaries(&model.spec, selection)?;
+        }
+        match lacking(model, take) {
             None => kept.push(take.clone()),
             Some(reason) => dropped.push(format!("`{take}` is left out: {reason}")),
         }
@@ -27,7 +30,7 @@ pub fn available_takes(
 }
 
 /// Why there are no logits.
-pub fn no_head(model: &Model) -> String {
+fn no_head(model: &Model) -> String {
     match &model.missing_head {
         Some(tensor) => format!("the checkpoint lacks the head that gives logits, `{tensor}`"),
         None => "the model's class has no head that gives logits".to_owned(),
@@ -35,32 +38,27 @@ pub fn no_head(model: &Model) -> String {
 }
 
 /// Why the model cannot give a result.
-fn missing(model: &Model, take: &Take) -> Result<Option<String>, EngineError> {
-    let stack = model.spec.output_stack();
-    let reason = match take {
-        Take::Hidden(selection) => {
-            boundaries(&model.spec, selection)?;
-            None
-        }
-        Take::Logits | Take::TopK(_) => stack.head.logits.is_none().then(|| no_head(model)),
-        Take::Scores => match &stack.head.logits {
+pub fn lacking(model: &Model, take: &Take) -> Option<String> {
+    let head = &model.spec.output_stack().head;
+    match take {
+        Take::Profile | Take::Hidden(_) => None,
+        Take::Embedding(pooling) => (*pooling == Some(Pooling::Pooler) && head.pooler.is_none())
+            .then(|| "the checkpoint has no pooling layer".into()),
+        Take::Logits | Take::TopK(_) => head.logits.is_none().then(|| no_head(model)),
+        Take::Scores => match &head.logits {
             None => Some(no_head(model)),
-            Some(logits) if logits.predicts == Predicts::Masked => Some(
-                "a masked language model gives no probability of a token after the others".into(),
-            ),
-            Some(_) => None,
+            Some(logits) => match logits.predicts {
+                Predicts::Next => None,
+                Predicts::Masked => {
+                    Some("the model predicts masked tokens, not the next one".into())
+                }
+            },
         },
-        Take::Embedding(Some(Pooling::Pooler)) => stack
-            .head
-            .pooler
-            .is_none()
-            .then(|| "the checkpoint has no pooler".into()),
         Take::Router => {
-            let mut routings = stack.mechanisms().filter_map(Mechanism::routing);
-            let routes = routings.any(|routing| routing.is_shown);
-            (!routes).then(|| "the model has no experts".into())
+            let mechanisms = model.spec.stacks.iter().flat_map(Stack::mechanisms);
+            let mut routings = mechanisms.filter_map(Mechanism::routing);
+            let routed = routings.any(|routing| routing.is_shown);
+            (!routed).then(|| "the model has no experts".into())
         }
-        Take::Embedding(_) | Take::Profile => None,
-    };
-    Ok(reason)
+    }
 }

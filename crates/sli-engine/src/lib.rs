@@ -41,7 +41,7 @@ mod tied;
 mod weights;
 
 pub use annotation::{Annotation, Completion, TextSpans};
-pub use availability::{available_takes, no_head};
+pub use availability::{available_takes, lacking};
 pub use error::EngineError;
 pub use leftovers::left_out;
 pub use model::{Model, OpenOptions, StoredIn, describe_folder, open_named};

@@ -1,8 +1,8 @@
 //! Which of the wanted results a model can give.
 
-use sli_engine::take::{Pooling, Take, combine};
-use sli_engine::{EngineError, Model, no_head};
-use sli_spec::{Mechanism, Predicts, Stack};
+use sli_engine::take::{Take, combine};
+use sli_engine::{EngineError, Model, lacking};
+use sli_spec::Stack;
 
 use crate::error::Error;
 
@@ -26,7 +26,7 @@ pub fn choose(
                 |stack: &'_ Stack| (stack.name, stack.layers.len(), stack.head.norm.is_some());
             layers.resolve(&spec.stacks.iter().map(stack).collect::<Vec<_>>())?;
         }
-        match lacking(&take, model) {
+        match lacking(model, &take) {
             None => chosen.push(take),
             Some(reason) => problems.push(format!("no `{take}`: {reason}")),
         }
@@ -49,31 +49,4 @@ pub fn choose(
         warn(&problem);
     }
     Ok(chosen)
-}
-
-/// Why the model cannot give this result.
-fn lacking(take: &Take, model: &Model) -> Option<String> {
-    let spec = &model.spec;
-    let head = &spec.output_stack().head;
-    match take {
-        Take::Profile | Take::Hidden(_) => None,
-        Take::Embedding(pooling) => (*pooling == Some(Pooling::Pooler) && head.pooler.is_none())
-            .then(|| "the checkpoint has no pooling layer".into()),
-        Take::Logits | Take::TopK(_) => head.logits.is_none().then(|| no_head(model)),
-        Take::Scores => match &head.logits {
-            None => Some(no_head(model)),
-            Some(logits) => match logits.predicts {
-                Predicts::Next => None,
-                Predicts::Masked => {
-                    Some("the model predicts masked tokens, not the next one".into())
-                }
-            },
-        },
-        Take::Router => {
-            let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
-            let routings = mechanisms.filter_map(Mechanism::routing);
-            let routed = routings.into_iter().any(|routing| routing.is_shown);
-            (!routed).then(|| "the model has no experts".into())
-        }
-    }
 }
