@@ -1,7 +1,7 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Mechanism, ModelSpec, Stack};
+use sli_spec::{Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
@@ -100,12 +100,17 @@ pub(crate) fn carried_bytes(spec: &ModelSpec, together: bool) -> u64 {
 
 /// Columns of the keys and values that a chunk hands on.
 fn carried_columns(mechanism: &dyn Mechanism) -> usize {
-    // Those of another layer are there as a whole, and where all rows run together none is carried.
-    if mechanism.keys_of_layer().is_some() || mechanism.routing().is_some() {
+    // Where all rows run together none is carried.
+    if mechanism.routing().is_some() {
         return 0;
     }
-    let keys = mechanism.keys();
-    keys.map_or(0, |keys| keys.heads * keys.seen())
+    let states = mechanism.states().into_iter();
+    let columns = states.map(|state| match state {
+        StateSpec::Rows { columns } => columns,
+        // Records that share a beginning have no such states yet (`sharing.rs`).
+        StateSpec::Window { .. } | StateSpec::Fixed { .. } => 0,
+    });
+    columns.sum()
 }
 
 /// Columns of what a stack keeps for later layers.

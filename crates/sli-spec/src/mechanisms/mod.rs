@@ -16,6 +16,7 @@ mod mixture_of_attention;
 mod mixture_of_experts;
 mod router;
 mod sparse_feed_forward;
+mod state;
 mod streams;
 mod uses;
 
@@ -36,6 +37,7 @@ pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::MixtureOfExperts;
 pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};
 pub use self::sparse_feed_forward::SparseFeedForward;
+pub use self::state::StateSpec;
 pub use self::streams::{StreamUpdate, Streams};
 pub use self::uses::Uses;
 
@@ -165,6 +167,16 @@ pub trait Mechanism {
     /// The layer (0-based) whose keys and values it uses.
     fn keys_of_layer(&self) -> Option<usize> {
         None
+    }
+
+    /// What it must know of the rows of its record before the first one that it is given. Those whose keys and
+    /// values are another layer's leave none.
+    fn states(&self) -> Vec<StateSpec> {
+        let keys = self.keys().filter(|_| self.keys_of_layer().is_none());
+        let rows = keys.map(|keys| StateSpec::Rows {
+            columns: keys.heads * keys.seen(),
+        });
+        rows.into_iter().collect()
     }
 
     /// Keys that a query chooses among those it sees, at most.

@@ -1,0 +1,25 @@
+//! What a mechanism must know of the earlier rows of a record.
+
+use serde::Serialize;
+
+/// One thing that a row needs of the rows of its record before it. Who runs a record in pieces hands it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum StateSpec {
+    /// Something of every earlier row: keys and values.
+    Rows {
+        /// Values that a row leaves.
+        columns: usize,
+    },
+    /// Something of the last earlier rows, zeros in front of the first one: the inputs of a convolution.
+    Window {
+        /// How many rows.
+        rows: usize,
+        /// Values that a row leaves.
+        columns: usize,
+    },
+    /// A summary of all earlier rows, zeros in front of the first one: a recurrence.
+    Fixed {
+        /// Its values.
+        values: usize,
+    },
+}
