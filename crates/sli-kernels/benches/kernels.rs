@@ -157,6 +157,7 @@ fn attention(kernels: &Kernels) {
                 sinks: None,
                 alibi: None,
                 bias: None,
+                running: None,
             };
             let seen = if mask == AttentionMask::Full {
                 tokens * tokens

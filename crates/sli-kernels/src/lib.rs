@@ -36,7 +36,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use allocation::{return_free_memory, return_large_blocks};
-pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Segment};
+pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Running, Segment};
 pub use clock::Stage;
 pub use element::{Element, first_non_finite};
 pub use gemm::{PackedActivations, Store};

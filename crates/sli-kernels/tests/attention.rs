@@ -4,7 +4,7 @@ mod reference;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits, to_bf16};
 use sli_kernels::{
-    AttentionArgs, AttentionMask, BiasSite, CommonKeys, Compute, Kernels, Mat, Segment,
+    AttentionArgs, AttentionMask, BiasSite, CommonKeys, Compute, Kernels, Mat, Running, Segment,
 };
 
 /// A random problem.
@@ -122,6 +122,7 @@ impl Case {
             sinks: self.sinks.as_deref(),
             alibi: self.alibi.as_deref(),
             bias: if self.with_bias { Some(&bias) } else { None },
+            running: None,
         }
     }
 
@@ -254,13 +255,6 @@ fn same_bits_packed_alone_and_in_chunks() {
                 let case = Case::random(&mut random, if round < 8 { 80 } else { 700 });
                 let together = case.run(&two);
                 for (index, segment) in case.segments.iter().enumerate() {
-                    let rows = |mat: &Mat, range: std::ops::Range<usize>| {
-                        let mut out = Mat::new(range.len(), mat.cols());
-                        for (to, from) in range.enumerate() {
-                            out.row_mut(to).copy_from_slice(mat.row(from));
-                        }
-                        out
-                    };
                     // Some of the queries, only with the keys that the last of them needs.
                     for queries in random.cuts(segment.q.len()) {
                         let last = segment.q_start + queries.end.max(1) - 1;
@@ -269,12 +263,12 @@ fn same_bits_packed_alone_and_in_chunks() {
                             .visible(last, segment.prefix)
                             .end
                             .min(segment.k.len());
-                        let q = rows(
+                        let q = part(
                             &case.q,
                             segment.q.start + queries.start..segment.q.start + queries.end,
                         );
-                        let k = rows(&case.k, segment.k.start..segment.k.start + needed);
-                        let v = rows(&case.v, segment.k.start..segment.k.start + needed);
+                        let k = part(&case.k, segment.k.start..segment.k.start + needed);
+                        let v = part(&case.v, segment.k.start..segment.k.start + needed);
                         let alone = [Segment {
                             q: 0..queries.len(),
                             k: 0..needed,
@@ -285,12 +279,64 @@ fn same_bits_packed_alone_and_in_chunks() {
                         one.attention(&case.args(&q, &k, &v, &alone), out.view_mut());
                         let range = segment.q.start + queries.start..segment.q.start + queries.end;
                         let what = format!("{one:?} {:?} case {round}, segment {index}", case.mask);
-                        assert_same_bits(&out, &rows(&together, range), &what);
+                        assert_same_bits(&out, &part(&together, range), &what);
                     }
                 }
             }
         }
     }
+}
+
+#[test]
+fn same_bits_when_keys_come_in_several_calls() {
+    for compute in [Compute::F32, Compute::Bf16] {
+        for [one, two] in all_kernels(compute) {
+            let mut random = Random(11);
+            for round in 0..6 {
+                let case = Case::random(&mut random, 1500);
+                let together = case.run(&two);
+                for (index, segment) in case.segments.iter().enumerate() {
+                    let q = part(&case.q, segment.q.clone());
+                    let columns = Running::columns(case.heads, case.v_dim);
+                    let mut kept = Mat::new(q.rows(), columns);
+                    let sums = kept.view_mut();
+                    let mut out = Mat::new(q.rows(), together.cols());
+                    let keys = segment.k.len();
+                    let mut first = 0;
+                    loop {
+                        let blocks = 1 + random.below(3);
+                        let end = keys.min(first + blocks * Running::KEYS);
+                        let rows = segment.k.start + first..segment.k.start + end;
+                        let (k, v) = (part(&case.k, rows.clone()), part(&case.v, rows));
+                        let alone = [Segment {
+                            q: 0..q.rows(),
+                            k: 0..end - first,
+                            ..segment.clone()
+                        }];
+                        let mut args = case.args(&q, &k, &v, &alone);
+                        args.running = Some(Running {
+                            sums: &sums,
+                            first_key: first,
+                            begins: first == 0,
+                            ends: end == keys,
+                        });
+                        one.attention(&args, out.view_mut());
+                        first = end;
+                        if first == keys {
+                            break;
+                        }
+                    }
+                    let what = format!("{one:?} {:?} case {round}, segment {index}", case.mask);
+                    assert_same_bits(&out, &part(&together, segment.q.clone()), &what);
+                }
+            }
+        }
+    }
+}
+
+/// Consecutive rows of `from`.
+fn part(from: &Mat, rows: std::ops::Range<usize>) -> Mat {
+    picked(from, &rows.collect::<Vec<_>>())
 }
 
 /// Rows of `from` picked by number.
@@ -385,6 +431,7 @@ fn no_segments_and_no_keys() {
                 sinks: None,
                 alibi: None,
                 bias: None,
+                running: None,
             },
             out.view_mut(),
         );

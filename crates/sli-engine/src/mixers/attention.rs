@@ -291,6 +291,7 @@ fn attend(
             sinks: values(sinks.as_ref()),
             alibi: addends.slopes.as_deref(),
             bias: changes.then_some(&change as &BiasFn<'_>),
+            running: None,
         },
         scratch.heads.view_mut(),
     );

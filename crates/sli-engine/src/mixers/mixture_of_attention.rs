@@ -161,6 +161,7 @@ fn attend(
             sinks: None,
             alibi: None,
             bias: None,
+            running: None,
         },
         scratch.heads.view_mut(),
     );

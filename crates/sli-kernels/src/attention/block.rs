@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::pack::{Layout, prefetch_ahead, row_words};
 use super::softmax::{Row, finish_row, scale_row, softmax_row};
-use super::{AttentionArgs, Segment};
+use super::{AttentionArgs, Running, Segment};
 use crate::gemm::tile::{
     BLOCK_ROW_BYTES, BLOCK_STEPS, Panel, RowTiles, Tile, Widths, dispatch, panels_per_tile,
 };
@@ -69,16 +69,40 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
         let totals = &mut rest[..rows];
 
         pack_queries(s, args, segment, heads, queries, layout.per_word, q);
-        sums.fill(0.0);
-        for row in 0..rows {
-            let sink = args
-                .sinks
-                .map(|sinks| sinks[heads.start + row % heads.len()]);
-            maxima[row] = sink.unwrap_or(f32::NEG_INFINITY);
-            totals[row] = if sink.is_some() { 1.0 } else { 0.0 };
+        // Where the sums of a row wait between calls.
+        let place = |row: usize| {
+            (
+                segment.q.start + queries.start + row / heads.len(),
+                heads.start + row % heads.len(),
+            )
+        };
+        match args.running.filter(|running| !running.begins) {
+            Some(running) => {
+                for row in 0..rows {
+                    let (query, head) = place(row);
+                    let waiting = waiting(running, &layout, query, head);
+                    (maxima[row], totals[row]) = (waiting[0], waiting[1]);
+                    for (panel, kept) in waiting[2..].chunks_exact(PANEL).enumerate() {
+                        sums[(panel * rows + row) * PANEL..][..PANEL].copy_from_slice(kept);
+                    }
+                }
+            }
+            None => {
+                sums.fill(0.0);
+                for row in 0..rows {
+                    let sink = args.sinks.map(|sinks| sinks[place(row).1]);
+                    maxima[row] = sink.unwrap_or(f32::NEG_INFINITY);
+                    totals[row] = if sink.is_some() { 1.0 } else { 0.0 };
+                }
+            }
         }
 
-        let visible = |query: usize| args.mask.visible(segment.q_start + query, segment.prefix);
+        // Positions of keys are counted from the first one of this call.
+        let first_key = args.first_key();
+        let visible = |query: usize| {
+            let seen = args.mask.visible(segment.q_start + query, segment.prefix);
+            seen.start.saturating_sub(first_key)..seen.end.saturating_sub(first_key)
+        };
         let seen = queries
             .clone()
             .map(visible)
@@ -118,7 +142,7 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
                             segment: self.segment,
                             head: heads.start + index % heads.len(),
                             query: segment.q_start + query,
-                            block: keys.start,
+                            block: first_key + keys.start,
                             seen: from..to,
                             tile: start..end,
                         };
@@ -143,6 +167,17 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
             block += KEY_BLOCK;
         }
 
+        if let Some(running) = args.running.filter(|running| !running.ends) {
+            for row in 0..rows {
+                let (query, head) = place(row);
+                let waiting = waiting(running, &layout, query, head);
+                (waiting[0], waiting[1]) = (maxima[row], totals[row]);
+                for (panel, kept) in waiting[2..].chunks_exact_mut(PANEL).enumerate() {
+                    kept.copy_from_slice(&sums[(panel * rows + row) * PANEL..][..PANEL]);
+                }
+            }
+            return;
+        }
         for query in queries.clone() {
             for head in heads.clone() {
                 let row = (query - queries.start) * heads.len() + head - heads.start;
@@ -152,6 +187,18 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
                 finish_row(s, totals[row], row, rows, sums, out);
             }
         }
+    }
+}
+
+/// Maximum, total and sums of a query of one head between calls.
+#[inline(always)]
+fn waiting<'a>(running: Running<'a>, layout: &Layout, query: usize, head: usize) -> &'a mut [f32] {
+    let width = layout.v_panels * PANEL + 2;
+    // SAFETY: tasks have different queries or heads, and a task has one of these at a time.
+    unsafe {
+        running
+            .sums
+            .shared_part(query, head * width..(head + 1) * width)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock::Stage;
 use crate::gemm::tile::{F32Panel, PairPanel};
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
+use crate::simd::PANEL;
 use crate::weights::Compute;
 
 /// One sequence of a packed batch.
@@ -58,6 +59,30 @@ pub struct CommonKeys<'a> {
     pub earlier_k: MatRef<'a>,
     /// Further values `[n, kv_heads * v_dim]`.
     pub earlier_v: MatRef<'a>,
+}
+
+/// A softmax that runs over several calls, each with some of the keys: what was summed so far waits in between.
+#[derive(Clone, Copy)]
+pub struct Running<'a> {
+    /// Sums of every query, [`Running::columns`] of them: `[tokens_q, columns]`.
+    pub sums: &'a MatMut<'a>,
+    /// Position of the first key of this call, a multiple of [`Running::KEYS`]: keys before it were seen by
+    /// earlier calls.
+    pub first_key: usize,
+    /// This call begins; the sums hold nothing yet.
+    pub begins: bool,
+    /// This call ends, and writes the output.
+    pub ends: bool,
+}
+
+impl Running<'_> {
+    /// Keys of a call start at multiples of so many positions.
+    pub const KEYS: usize = block::KEY_BLOCK;
+
+    /// Columns of the sums, for so many query heads and elements of a value head.
+    pub fn columns(heads: usize, v_dim: usize) -> usize {
+        heads * (v_dim.next_multiple_of(PANEL) + 2)
+    }
 }
 
 /// Where a bias callback is asked for its values.
@@ -110,6 +135,8 @@ pub struct AttentionArgs<'a> {
     pub alibi: Option<&'a [f32]>,
     /// Anything else that is added to the logits.
     pub bias: Option<&'a BiasFn<'a>>,
+    /// The keys are some of several calls.
+    pub running: Option<Running<'a>>,
 }
 
 impl Kernels {
@@ -163,6 +190,18 @@ impl AttentionArgs<'_> {
             self.alibi.is_none_or(|s| s.len() == heads),
             "a slope a head"
         );
+        if let Some(running) = &self.running {
+            let shape = (q.rows(), Running::columns(heads, v_dim));
+            assert_eq!(
+                (running.sums.rows(), running.sums.cols()),
+                shape,
+                "sums of attention"
+            );
+            assert!(
+                running.first_key.is_multiple_of(Running::KEYS),
+                "keys start at a block"
+            );
+        }
         for segment in self.segments {
             assert!(
                 segment.q.end <= q.rows() && segment.k.end <= k.rows(),
@@ -174,6 +213,12 @@ impl AttentionArgs<'_> {
             assert_eq!(common.earlier_k.cols(), k.cols(), "earlier key columns");
             assert_eq!(common.earlier_v.cols(), v.cols(), "earlier value columns");
         }
+    }
+
+    /// Position of the first key.
+    #[inline(always)]
+    fn first_key(&self) -> usize {
+        self.running.map_or(0, |running| running.first_key)
     }
 
     /// Keys of a segment.
