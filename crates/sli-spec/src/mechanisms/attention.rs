@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::{Keys, Mechanism, Operations, Site, Uses};
-use crate::model::{Activation, Linear, Mask, Norm, Position, QueryTemperature, RelativeBuckets};
+use crate::model::{
+    Activation, Cut, Linear, Mask, Norm, Position, QueryTemperature, RelativeBuckets,
+};
 use crate::rope::Rope;
 use crate::source::WeightIndex;
 
@@ -331,6 +333,20 @@ impl Mechanism for Attention {
                 (&norm.norm, of)
             })
             .collect()
+    }
+
+    fn cut(&self) -> Cut {
+        let kinds = self.buckets().map_or(0, |buckets| buckets.types);
+        if self.keys_of_layer().is_some() {
+            return Cut::Nowhere("layers share keys and values");
+        }
+        if self.dynamic_mask.is_some() {
+            return Cut::Nowhere("queries choose among all keys of a record");
+        }
+        if kinds > 0 {
+            return Cut::Nowhere("the kinds of a record's tokens enter the attention");
+        }
+        self.mask.cut()
     }
 
     fn keys(&self) -> Option<Keys> {

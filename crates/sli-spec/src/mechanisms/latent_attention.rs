@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Keys, Mechanism, Operations, Site, Uses};
-use crate::model::{Linear, Mask, Norm, QueryTemperature};
+use crate::model::{Cut, Linear, Mask, Norm, QueryTemperature};
 use crate::rope::Rope;
 
 /// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
@@ -145,6 +145,13 @@ impl Mechanism for LatentAttention {
 
     fn mask(&self) -> Option<Mask> {
         Some(self.mask)
+    }
+
+    fn cut(&self) -> Cut {
+        if self.selection.is_some() {
+            return Cut::Nowhere("queries choose among all keys of a record");
+        }
+        self.mask.cut()
     }
 
     fn look_ahead(&mut self) -> bool {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Keys, Mechanism, Operations, Router, Routing, Site, Uses};
-use crate::model::{Linear, Mask};
+use crate::model::{Cut, Linear, Mask};
 use crate::rope::Rope;
 use crate::source::WeightIndex;
 
@@ -95,6 +95,10 @@ impl Mechanism for MixtureOfAttention {
             experts: self.experts,
             is_shown: false,
         })
+    }
+
+    fn cut(&self) -> Cut {
+        Cut::Nowhere("projections of queries are experts")
     }
 
     fn keys(&self) -> Option<Keys> {

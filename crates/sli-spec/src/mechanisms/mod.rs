@@ -22,7 +22,7 @@ mod uses;
 
 use serde::Serialize;
 
-use crate::model::{Linear, Mask, Norm, RelativeBuckets};
+use crate::model::{Cut, Linear, Mask, Norm, RelativeBuckets};
 use crate::rope::Rope;
 
 pub use self::attention::{
@@ -177,6 +177,11 @@ pub trait Mechanism {
             columns: keys.heads * keys.seen(),
         });
         rows.into_iter().collect()
+    }
+
+    /// Where a record's rows may be cut.
+    fn cut(&self) -> Cut {
+        Cut::Anywhere
     }
 
     /// Keys that a query chooses among those it sees, at most.

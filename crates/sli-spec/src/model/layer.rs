@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::mask::Cut;
 use crate::mechanisms::{Mechanism, Mixer};
 use crate::source::{Leaf, WeightIndex};
 
@@ -43,6 +44,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether its rows need the keys and values of later ones.
+    pub fn takes_keys_first(&self) -> bool {
+        let mut mechanisms = self.mechanisms();
+        mechanisms.any(|mechanism| mechanism.cut() == Cut::KeysFirst)
+    }
+
     /// The mechanisms of all branches, in order.
     pub fn mechanisms(&self) -> impl Iterator<Item = &dyn Mechanism> + Clone {
         self.branches.iter().map(|branch| branch.mixer.facts())

@@ -22,6 +22,17 @@ pub enum Mask {
     CausalChunk(usize),
 }
 
+/// Where the rows of a record may be cut, so that they need not all be in memory together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Cut {
+    /// Anywhere: what a row needs of earlier ones is handed on, of later ones it needs nothing.
+    Anywhere,
+    /// Anywhere, once the keys and values of all rows are there.
+    KeysFirst,
+    /// Nowhere, and why.
+    Nowhere(&'static str),
+}
+
 impl Mask {
     /// Turns it into the mask of a decoder that looks ahead too (`is_causal: false`); `false`: no such thing is
     /// known.
@@ -36,6 +47,20 @@ impl Mask {
             }
         };
         true
+    }
+
+    /// Where the rows of a record may be cut.
+    pub(crate) fn cut(self) -> Cut {
+        match self {
+            Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => Cut::Anywhere,
+            Self::Full | Self::Window(_) => Cut::KeysFirst,
+            Self::FullButPadding(_) => {
+                Cut::Nowhere("padding of a record masks others of its tokens")
+            }
+            Self::CausalAfterContext => {
+                Cut::Nowhere("records have a context that sees all of itself")
+            }
+        }
     }
 
     /// Whether no query sees a later key.

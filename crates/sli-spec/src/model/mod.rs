@@ -23,7 +23,7 @@ pub use self::embedding::{
 };
 pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
 pub use self::layer::{Branch, Gain, Layer, Linear, Norm, NormKind, Slot, Step, Write};
-pub use self::mask::Mask;
+pub use self::mask::{Cut, Mask};
 pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets};
 
 /// A whole model.
@@ -212,6 +212,15 @@ impl Stack {
                 })
             })
             .collect()
+    }
+
+    /// Why the rows of a record cannot run in pieces, where they cannot.
+    pub fn uncut(&self) -> Option<&'static str> {
+        self.mechanisms()
+            .find_map(|mechanism| match mechanism.cut() {
+                Cut::Nowhere(reason) => Some(reason),
+                Cut::Anywhere | Cut::KeysFirst => None,
+            })
     }
 
     /// Whether no token sees a later one.
