@@ -173,6 +173,7 @@ fn attend(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratc
                 .selection
                 .is_some()
                 .then_some(&masked as &BiasFn<'_>),
+            running: None,
         },
         scratch.heads.view_mut(),
     );
