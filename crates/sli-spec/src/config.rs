@@ -16,11 +16,11 @@ use serde_json::{Map, Value};
 
 pub use self::json::quote_non_finite;
 use self::json::shown;
-pub use self::unread::{Unread, UnreadKey};
+pub use self::unread::Unread;
 use crate::defaults::{self, Row};
-use crate::families::original;
+use crate::error::SpecError;
 use crate::ignorable::MASK_SWITCH;
-use crate::{Activation, SpecError};
+use crate::parts::Activation;
 
 /// Most layers a configuration may ask for.
 const MAX_LAYERS: usize = 10_000;
@@ -55,22 +55,9 @@ impl Config {
     /// `NaN` (and `{"__float__": "Infinity"}`, which transformers 5 writes for them).
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         match json::parse(text)? {
-            Value::Object(object) => Ok(Self::new(object, String::new(), Rc::default())),
+            Value::Object(object) => Ok(Self::of_object(object)),
             other => Err(SpecError::Syntax(format!("it holds {}", shown(&other)))),
         }
-    }
-
-    /// Reads the text of a `params.json`, completed by what the weights tell.
-    pub fn of_params(text: &str, stored: original::Stored) -> Result<Self, SpecError> {
-        let parsed = Self::parse(text)?;
-        let mut object = Map::clone(&parsed.object);
-        let number = |key: &str| object.get(key).and_then(whole);
-        let dim = number("dim").and_then(|dim| usize::try_from(dim).ok());
-        for (key, value) in stored.keys(number("vocab_size"), dim) {
-            object.insert(key.to_owned(), Value::from(value));
-        }
-        object.insert("model_type".to_owned(), original::MODEL_TYPE.into());
-        Ok(Self::new(object, String::new(), Rc::default()))
     }
 
     /// The configuration that the class of this type has without any file; where that describes no
@@ -80,7 +67,17 @@ impl Config {
         if let Some(row) = defaults::row(model_type) {
             object.extend(row.example.clone());
         }
+        Self::of_object(object)
+    }
+
+    /// The outermost object of a configuration.
+    pub(crate) fn of_object(object: Map<String, Value>) -> Self {
         Self::new(object, String::new(), Rc::default())
+    }
+
+    /// The object itself.
+    pub(crate) fn into_object(self) -> Map<String, Value> {
+        Rc::unwrap_or_clone(self.object)
     }
 
     fn new(object: Map<String, Value>, path: String, log: Rc<RefCell<Log>>) -> Self {
@@ -469,7 +466,8 @@ fn canonical(object: Map<String, Value>, row: &Row) -> Map<String, Value> {
     plain.into_iter().chain(renamed).collect()
 }
 
-fn whole(value: &Value) -> Option<i64> {
+/// The whole number that a value is, written as one or with a point.
+pub(crate) fn whole(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| {
         let float = value.as_f64()?;
         (float.fract() == 0.0 && float.abs() < 2f64.powi(53)).then_some(float as i64)

@@ -1,7 +1,5 @@
 //! What can be wrong with a `config.json`.
 
-use crate::UnreadKey;
-
 /// A configuration that cannot be turned into a description.
 ///
 /// Every variant names the key it is about; the program adds the file.
@@ -53,6 +51,15 @@ pub enum SpecError {
         /// The keys.
         keys: Vec<UnreadKey>,
     },
+}
+
+/// A key that nothing read and that may matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadKey {
+    /// Dotted path.
+    pub path: String,
+    /// A key that is read and spelled nearly like it.
+    pub similar: Option<String>,
 }
 
 fn reason_suffix(reason: &str) -> String {

@@ -16,6 +16,7 @@ mod ignorable;
 mod known_keys;
 pub mod mechanisms;
 pub mod model;
+pub mod parts;
 pub mod registry;
 pub mod rope;
 pub mod source;
@@ -23,12 +24,16 @@ mod spelling;
 mod weight_names;
 
 pub use class::{Class, HEAD, Instead};
-pub use config::{Config, Unread, UnreadKey, quote_non_finite};
+pub use config::{Config, Unread, quote_non_finite};
 pub use defaults::Task;
-pub use error::SpecError;
+pub use error::{SpecError, UnreadKey};
 pub use facts::Facts;
 pub use mechanisms::*;
 pub use model::*;
+pub use parts::{
+    Activation, Alibi, Cut, Gain, HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan,
+    Position, QueryTemperature, RelativeBuckets, Slot,
+};
 pub use registry::{Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};
 pub use weight_names::weight_names;

@@ -134,8 +134,8 @@ impl Slots {
         });
         Self {
             hidden: mat(),
-            stashes: (0..step::stashes(&stack.layers)).map(|_| mat()).collect(),
-            selection: Mat::new(rows, step::chosen_keys(&stack.layers).unwrap_or(0)),
+            stashes: (0..stack.stashes()).map(|_| mat()).collect(),
+            selection: Mat::new(rows, stack.chosen_keys().unwrap_or(0)),
             kept: Kept {
                 layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),
                 keys: keys.collect(),

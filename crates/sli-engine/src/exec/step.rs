@@ -1,7 +1,7 @@
 //! One residual step on the rows of one chunk.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::{Branch, Gain, Mechanism, Site, Slot, Step, Write};
+use sli_spec::{Branch, Gain, Mechanism, Site, Step, Write};
 
 use super::probe::Probe;
 use super::{Layer, Rows, Scratch, Slots, values};
@@ -210,30 +210,4 @@ fn common_site(step: &Step) -> Option<Site> {
     let site = sites.next()??;
     let others = step.branches.len() > 1;
     (others && sites.all(|other| other == Some(site))).then_some(site)
-}
-
-/// Keys that a query of these layers may choose, where queries choose.
-pub(crate) fn chosen_keys(layers: &[sli_spec::Layer]) -> Option<usize> {
-    let mechanisms = layers.iter().flat_map(sli_spec::Layer::mechanisms);
-    mechanisms.filter_map(Mechanism::chosen_keys).max()
-}
-
-/// Buffers beside the hidden state that the steps of a stack use.
-pub(crate) fn stashes(layers: &[sli_spec::Layer]) -> usize {
-    let number = |slot: &Slot| match slot {
-        Slot::Hidden => 0,
-        Slot::Stash(index) => usize::from(*index) + 1,
-    };
-    layers
-        .iter()
-        .flat_map(|layer| &layer.steps)
-        .map(|step| {
-            let written = match &step.write {
-                Write::Set(slot) | Write::AddTo(slot) => number(slot),
-                Write::Add | Write::AddScaled(_) | Write::AddNorm(..) => 0,
-            };
-            number(&step.read).max(written)
-        })
-        .max()
-        .unwrap_or(0)
 }

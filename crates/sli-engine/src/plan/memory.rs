@@ -5,7 +5,7 @@ use sli_spec::{Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
-use crate::exec::step::{chosen_keys, outputs_shown, stashes};
+use crate::exec::step::outputs_shown;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
 use crate::mixers::feed_forward::BLOCK_ROWS;
@@ -46,12 +46,7 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .map(|stack| stack.hidden_size)
         .max()
         .unwrap_or(0) as u64;
-    let stashes = spec
-        .stacks
-        .iter()
-        .map(|stack| stashes(&stack.layers))
-        .max()
-        .unwrap_or(0) as u64;
+    let stashes = spec.stacks.iter().map(Stack::stashes).max().unwrap_or(0) as u64;
     let ropes: u64 = distinct_ropes(spec)
         .iter()
         .map(|rope| rope.dims as u64 * 4)
@@ -60,7 +55,7 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let chosen = spec
         .stacks
         .iter()
-        .filter_map(|stack| chosen_keys(&stack.layers))
+        .filter_map(Stack::chosen_keys)
         .max()
         .unwrap_or(0) as u64;
     let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + ROW_BYTES;

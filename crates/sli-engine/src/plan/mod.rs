@@ -17,7 +17,6 @@ use sli_checkpoint::Ledger;
 
 use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
-use crate::exec::step::{chosen_keys, stashes};
 use crate::model::Model;
 use crate::pooling::{columns, recipe};
 use crate::records::RecordSpool;
@@ -576,8 +575,8 @@ impl<'a> Planner<'a> {
         }
         let stacks = &self.model.spec.stacks;
         let values = |stack: &sli_spec::Stack| {
-            let chosen = chosen_keys(&stack.layers).unwrap_or(0);
-            stack.hidden_size * (1 + stashes(&stack.layers)) + chosen
+            let chosen = stack.chosen_keys().unwrap_or(0);
+            stack.hidden_size * (1 + stack.stashes()) + chosen
         };
         let row: u64 = stacks
             .iter()

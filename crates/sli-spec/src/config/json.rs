@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::SpecError;
+use crate::error::SpecError;
 
 /// The words of Python's `json` beyond the standard.
 const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::{Config, canonical, same};
-use crate::SpecError;
 use crate::defaults::{self, Row};
+use crate::error::{SpecError, UnreadKey};
 use crate::ignorable;
 use crate::known_keys::{Standing, standing};
 use crate::spelling::edit_distance;
@@ -22,15 +22,6 @@ pub struct Unread {
     pub idle: Vec<String>,
     /// Keys that may matter.
     pub open: Vec<UnreadKey>,
-}
-
-/// A key that may matter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnreadKey {
-    /// Dotted path.
-    pub path: String,
-    /// A key that is read and spelled nearly like it.
-    pub similar: Option<String>,
 }
 
 impl Config {

@@ -1,7 +1,10 @@
 //! Llama and Mistral as their makers publish them: `params.json` and `consolidated` weights, several
 //! of which are the parts of a model that ran on several devices.
 
+use serde_json::Value;
+
 use crate::build::NormStyle;
+use crate::config::whole;
 use crate::families::decoder::Decoder;
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::families::mixture::mix;
@@ -23,11 +26,7 @@ pub struct Stored {
 
 impl Stored {
     /// The keys that a configuration is completed by: `(key, value)`.
-    pub(crate) fn keys(
-        self,
-        vocab_size: Option<i64>,
-        dim: Option<usize>,
-    ) -> [(&'static str, usize); 3] {
+    fn keys(self, vocab_size: Option<i64>, dim: Option<usize>) -> [(&'static str, usize); 3] {
         let by_columns = dim.is_some_and(|dim| self.embedding[1] < dim);
         let rows = if by_columns { 1 } else { self.shards };
         let vocab_size = vocab_size.and_then(|size| usize::try_from(size).ok());
@@ -36,6 +35,20 @@ impl Stored {
             ("shards", self.shards),
             ("embedding_columns", self.embedding[1]),
         ]
+    }
+}
+
+impl Config {
+    /// Reads the text of a `params.json`, completed by what the weights tell.
+    pub fn of_params(text: &str, stored: Stored) -> Result<Self, SpecError> {
+        let mut object = Self::parse(text)?.into_object();
+        let number = |key: &str| object.get(key).and_then(whole);
+        let dim = number("dim").and_then(|dim| usize::try_from(dim).ok());
+        for (key, value) in stored.keys(number("vocab_size"), dim) {
+            object.insert(key.to_owned(), Value::from(value));
+        }
+        object.insert("model_type".to_owned(), MODEL_TYPE.into());
+        Ok(Self::of_object(object))
     }
 }
 

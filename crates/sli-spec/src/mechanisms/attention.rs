@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::{Keys, Mechanism, Operations, Site, Uses};
-use crate::model::{
-    Activation, Cut, Linear, Mask, Norm, Position, QueryTemperature, RelativeBuckets,
+use crate::parts::rope::Rope;
+use crate::parts::{
+    Activation, Cut, HeadNorm, Linear, Mask, Norm, NormSpan, Position, QueryTemperature,
+    RelativeBuckets,
 };
-use crate::rope::Rope;
 use crate::source::WeightIndex;
 
 /// Multi-head, grouped-query or multi-query attention.
@@ -70,28 +71,6 @@ pub enum KeyValue {
     },
     /// The finished keys and values of an earlier layer of the stack (0-based).
     OfLayer(usize),
-}
-
-/// A norm of queries, keys or values.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct HeadNorm {
-    /// The norm; its weight has the features of its span.
-    pub norm: Norm,
-    /// What one row of it is.
-    pub span: NormSpan,
-    /// After the rotation instead of before.
-    pub after_rotation: bool,
-}
-
-/// The features that are normalised together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum NormSpan {
-    /// One head; all heads share the weight `[head_dim]`.
-    Head,
-    /// One head; every head has its own weight `[heads * head_dim]` (Cohere).
-    HeadOwnWeight,
-    /// All heads together (OLMo 2).
-    Full,
 }
 
 /// A gate on the attention output in front of its projection.
@@ -379,7 +358,7 @@ impl Mechanism for Attention {
 
     fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
         if self.dynamic_mask.is_some() {
-            return Some(super::CHOICE_OF_KEYS);
+            return Some(super::mechanism::CHOICE_OF_KEYS);
         }
         let mut positions = self.positions.iter();
         positions.find_map(|position| match position {

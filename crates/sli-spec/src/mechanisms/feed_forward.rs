@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mechanism, Site, Uses};
-use crate::model::{Activation, Linear, Norm};
+use crate::parts::{Activation, Linear, Norm};
 use crate::source::WeightIndex;
 
 /// `down(activation(gate x) * up x)` or `down(activation(up x))`.

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Keys, Mechanism, Operations, Site, Uses};
-use crate::model::{Cut, Linear, Mask, Norm, QueryTemperature};
-use crate::rope::Rope;
+use crate::parts::rope::Rope;
+use crate::parts::{Cut, Linear, Mask, Norm, QueryTemperature};
 
 /// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -202,7 +202,7 @@ impl Mechanism for LatentAttention {
     fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
         // Where there are no more keys than may be chosen, nothing is.
         if self.chosen_keys().is_some_and(|chosen| chosen < longest) {
-            return Some(super::CHOICE_OF_KEYS);
+            return Some(super::mechanism::CHOICE_OF_KEYS);
         }
         let rope = self.rope.as_ref();
         rope.and_then(|rope| rope.turns_by_length(longest))

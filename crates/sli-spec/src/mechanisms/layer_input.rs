@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mechanism, Uses};
-use crate::model::{Activation, Linear};
+use crate::parts::{Activation, Linear};
 
 /// `projection(activation(gate x) * input)` with the layer's part of [`crate::LayerInputs`].
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,7 +1,7 @@
 //! One linear map in the place of a sublayer.
 
 use super::{Mechanism, Uses};
-use crate::model::Linear;
+use crate::parts::Linear;
 
 impl Mechanism for Linear {
     fn weights(&self, uses: &mut Uses) {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mechanism, Uses};
-use crate::model::Linear;
+use crate::parts::Linear;
 
 /// A product of two small matrices (LAuReL).
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{Keys, Mechanism, Operations, Router, Routing, Site, Uses};
-use crate::model::{Cut, Linear, Mask};
-use crate::rope::Rope;
+use crate::parts::rope::Rope;
+use crate::parts::{Cut, Linear, Mask};
 use crate::source::WeightIndex;
 
 /// Attention whose query and output projections are experts (JetMoe): a token's queries come from

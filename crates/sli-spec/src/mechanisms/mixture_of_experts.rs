@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{FeedForward, Mechanism, Operations, Router, Routing, Site, Uses};
-use crate::model::{Linear, Norm};
+use crate::parts::{Linear, Norm};
 use crate::source::WeightIndex;
 
 /// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Uses;
-use crate::model::{Linear, Norm};
+use crate::parts::{Linear, Norm};
 use crate::source::WeightIndex;
 
 /// How a token chooses its experts.

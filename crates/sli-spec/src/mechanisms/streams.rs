@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mechanism, Uses};
-use crate::model::{Linear, Norm, Slot};
+use crate::parts::{Linear, Norm, Slot};
 
 /// One half of AltUp (Baykal et al. 2023) on `streams` streams: the hidden state and the first stashes.
 /// With `m = tanh(router(norm(x) / hidden))`, x the active stream or the slot that was computed from it.

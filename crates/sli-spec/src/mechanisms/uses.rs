@@ -1,52 +1,19 @@
-//! Which weights a step uses. Mechanisms destructure themselves when they tell, so that a new field cannot be
+//! Which weights are used. Mechanisms destructure themselves when they tell, so that a new field cannot be
 //! forgotten.
 
-use super::HeadNorm;
-use crate::model::{Branch, Gain, Linear, Norm, Step, Write};
+use crate::parts::{Gain, HeadNorm, Linear, Norm};
 use crate::source::WeightIndex;
-
-impl Step {
-    /// Every weight that the step uses, in the order of use, without repetitions.
-    pub fn weights(&self) -> Vec<WeightIndex> {
-        let mut uses = Uses::default();
-        let Self {
-            read: _,
-            pre,
-            branches,
-            post,
-            write,
-        } = self;
-        uses.norm(pre.as_ref());
-        for Branch {
-            pre,
-            mixer,
-            post,
-            gain,
-        } in branches
-        {
-            uses.norm(pre.as_ref());
-            mixer.facts().weights(&mut uses);
-            uses.norm(post.as_ref());
-            uses.gain(gain);
-        }
-        uses.norm(post.as_ref());
-        match write {
-            Write::Add | Write::Set(_) | Write::AddTo(_) => {}
-            Write::AddScaled(gain) => uses.gain(gain),
-            Write::AddNorm(norm, gain) => {
-                uses.gain(gain);
-                uses.norm(Some(norm));
-            }
-        }
-        uses.0
-    }
-}
 
 /// Collects weights in the order of use, each once.
 #[derive(Debug, Default)]
 pub struct Uses(Vec<WeightIndex>);
 
 impl Uses {
+    /// What was collected.
+    pub(crate) fn collected(self) -> Vec<WeightIndex> {
+        self.0
+    }
+
     /// One weight.
     pub fn weight(&mut self, index: WeightIndex) {
         if !self.0.contains(&index) {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::layer::{Linear, Norm};
+use crate::parts::{Linear, Norm};
 use crate::source::{Leaf, WeightIndex};
 
 /// Token ids to the input of the first layer.

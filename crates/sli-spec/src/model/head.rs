@@ -2,8 +2,7 @@
 
 use serde::Serialize;
 
-use super::activation::Activation;
-use super::layer::{Linear, Norm};
+use crate::parts::{Activation, Linear, Norm};
 use crate::source::Leaf;
 
 /// What follows the last layer.

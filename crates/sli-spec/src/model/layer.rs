@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::mask::Cut;
-use crate::mechanisms::{Mechanism, Mixer};
+use crate::mechanisms::{Mechanism, Mixer, Uses};
+use crate::parts::{Cut, Gain, Norm, Slot};
 use crate::source::{Leaf, WeightIndex};
 
 /// One layer.
@@ -54,6 +54,41 @@ impl Step {
     pub fn mechanisms(&self) -> impl Iterator<Item = &dyn Mechanism> + Clone {
         self.branches.iter().map(|branch| branch.mixer.facts())
     }
+
+    /// Every weight that the step uses, in the order of use, without repetitions.
+    pub fn weights(&self) -> Vec<WeightIndex> {
+        let mut uses = Uses::default();
+        let Self {
+            read: _,
+            pre,
+            branches,
+            post,
+            write,
+        } = self;
+        uses.norm(pre.as_ref());
+        for Branch {
+            pre,
+            mixer,
+            post,
+            gain,
+        } in branches
+        {
+            uses.norm(pre.as_ref());
+            mixer.facts().weights(&mut uses);
+            uses.norm(post.as_ref());
+            uses.gain(gain);
+        }
+        uses.norm(post.as_ref());
+        match write {
+            Write::Add | Write::Set(_) | Write::AddTo(_) => {}
+            Write::AddScaled(gain) => uses.gain(gain),
+            Write::AddNorm(norm, gain) => {
+                uses.gain(gain);
+                uses.norm(Some(norm));
+            }
+        }
+        uses.collected()
+    }
 }
 
 /// One mixer of a step.
@@ -69,26 +104,6 @@ pub struct Branch {
     pub gain: Gain,
 }
 
-/// A buffer of `[tokens, hidden]` that outlives a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub enum Slot {
-    /// The hidden state.
-    Hidden,
-    /// A further buffer, by number.
-    Stash(u8),
-}
-
-/// A factor on a branch or a residual.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum Gain {
-    /// 1.
-    One,
-    /// A constant.
-    Constant(f64),
-    /// A learned factor per feature `[hidden]`, or one for all `[1]`.
-    Vector(WeightIndex),
-}
-
 /// What becomes of a step's sum `y`; `r` is the hidden state before the step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum Write {
@@ -102,41 +117,4 @@ pub enum Write {
     Set(Slot),
     /// The slot is increased by `y`.
     AddTo(Slot),
-}
-
-/// A normalisation over the last axis.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Norm {
-    /// Which.
-    pub kind: NormKind,
-    /// Factor per feature.
-    pub weight: Option<WeightIndex>,
-    /// Addend per feature.
-    pub bias: Option<WeightIndex>,
-    /// Added to the variance (or mean square).
-    pub epsilon: f64,
-}
-
-/// The kinds of [`Norm`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum NormKind {
-    /// `x / sqrt(mean(x^2) + eps)`.
-    Rms,
-    /// `(x - mean) / sqrt(var + eps)`.
-    Layer,
-    /// `x / sqrt(sum(x^2) + eps)`.
-    L2,
-}
-
-/// `y = W x + b`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Linear {
-    /// `[out, in]`.
-    pub weight: WeightIndex,
-    /// `[out]`.
-    pub bias: Option<WeightIndex>,
-    /// Output features.
-    pub out_features: usize,
-    /// Input features.
-    pub in_features: usize,
 }

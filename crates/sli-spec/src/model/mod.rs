@@ -3,28 +3,23 @@
 //! A [`Layer`]'s `leaves` are the only list of its weights, in the order of use; everything else
 //! holds [`crate::WeightIndex`]es into that list. Shapes are `[out, in]`; activations are `[tokens, features]`.
 
-mod activation;
 mod embedding;
 mod head;
 mod layer;
-mod mask;
-mod position;
 
 use std::collections::HashSet;
 
 use serde::Serialize;
 
 use crate::mechanisms::Mechanism;
+use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::Leaf;
 
-pub use self::activation::Activation;
 pub use self::embedding::{
     Embedding, LayerInputs, PositionTable, Sinusoidal, TokenTypes, TypeRule,
 };
 pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
-pub use self::layer::{Branch, Gain, Layer, Linear, Norm, NormKind, Slot, Step, Write};
-pub use self::mask::{Cut, Mask};
-pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets};
+pub use self::layer::{Branch, Layer, Step, Write};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,17 +44,6 @@ pub struct ModelSpec {
     pub prompt: Vec<u32>,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
-}
-
-/// How long a record may be, in tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum LengthLimit {
-    /// Dynamic rope, ALiBi, relative buckets, recurrences.
-    None,
-    /// A learned position table has this many usable rows.
-    Table(usize),
-    /// Positions beyond this were not trained; they can be computed.
-    Trained(usize),
 }
 
 /// How position ids follow from a record's tokens.
@@ -221,6 +205,28 @@ impl Stack {
                 Cut::Nowhere(reason) => Some(reason),
                 Cut::Anywhere | Cut::KeysFirst => None,
             })
+    }
+
+    /// Keys that a query of its layers may choose, where queries choose.
+    pub fn chosen_keys(&self) -> Option<usize> {
+        self.mechanisms().filter_map(Mechanism::chosen_keys).max()
+    }
+
+    /// Buffers beside the hidden state that its steps use.
+    pub fn stashes(&self) -> usize {
+        let number = |slot: Slot| match slot {
+            Slot::Hidden => 0,
+            Slot::Stash(index) => usize::from(index) + 1,
+        };
+        let used = |step: &Step| {
+            let written = match step.write {
+                Write::Set(slot) | Write::AddTo(slot) => number(slot),
+                Write::Add | Write::AddScaled(_) | Write::AddNorm(..) => 0,
+            };
+            number(step.read).max(written)
+        };
+        let steps = self.layers.iter().flat_map(|layer| &layer.steps);
+        steps.map(used).max().unwrap_or(0)
     }
 
     /// Whether no token sees a later one.

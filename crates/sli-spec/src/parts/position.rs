@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::rope::Rope;
+use super::rope::Rope;
 use crate::source::WeightIndex;
 
 /// One way in which positions enter attention.

@@ -1,0 +1,18 @@
+//! What mechanisms and models are described with: plain data that knows nothing of either.
+
+mod activation;
+mod length;
+mod linear;
+mod mask;
+mod norm;
+mod position;
+mod residual;
+pub mod rope;
+
+pub use self::activation::Activation;
+pub use self::length::LengthLimit;
+pub use self::linear::Linear;
+pub use self::mask::{Cut, Mask};
+pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
+pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets};
+pub use self::residual::{Gain, Slot};
