@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use sli_checkpoint::source::{CacheUse, ReadChoice};
 use sli_kernels::{Kernels, Mat};
-use sli_spec::ModelSpec;
+use sli_spec::{Input, ModelSpec};
 
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
@@ -47,7 +47,11 @@ pub fn run(
     };
     let settings = &layout(settings, &folder, observer);
     let plan = plan::plan(model, records, settings)?;
-    let division = Division::new(records, plan.shared_tokens > 0, model.spec.prompt.len());
+    let division = Division::new(
+        records,
+        plan.shared_tokens > 0,
+        model.spec.input_stack().prompt.len(),
+    );
     if let Some(current) = &folder.progress().current {
         let most = plan.super_batch_tokens.max(division.longest());
         let mut parts = current.parts.iter().cloned();
@@ -98,7 +102,7 @@ pub fn run(
         .progress()
         .current
         .as_ref()
-        .map(|current| current.boundary);
+        .map(|current| (current.stack, current.boundary));
     let start = schedule.position(resumed);
     let end = match plan.grain {
         Grain::Model => start + schedule.keys.len(),
@@ -199,8 +203,8 @@ fn layout(settings: &Settings, folder: &OutputFolder, observer: &dyn Observer) -
 /// The order in which one super-batch uses its scheduled weights.
 struct Schedule {
     keys: Vec<LeafKey>,
-    /// Position of the first key of every layer of the first stack.
-    layers: Vec<usize>,
+    /// By stack: position of the first key of every layer, and of what follows the last one.
+    layers: Vec<Vec<usize>>,
 }
 
 impl Schedule {
@@ -208,27 +212,25 @@ impl Schedule {
         let (mut keys, mut layers) = (Vec::new(), Vec::new());
         for (stack, description) in model.spec.stacks.iter().enumerate() {
             keys.extend(end_keys(model, stack, Part::Embedding));
+            let mut starts = Vec::with_capacity(description.layers.len() + 1);
             for layer in 0..description.layers.len() {
-                if stack == 0 {
-                    layers.push(keys.len());
-                }
+                starts.push(keys.len());
                 let own = phases
                     .iter()
                     .filter(|p| p.stack == stack && p.layer == layer);
                 keys.extend(own.flat_map(|phase| &phase.scheduled));
             }
-            if stack == 0 {
-                layers.push(keys.len());
-            }
+            starts.push(keys.len());
+            layers.push(starts);
             keys.extend(end_keys(model, stack, Part::Head));
         }
         Self { keys, layers }
     }
 
-    /// Where a super-batch begins that has some layers behind it.
-    fn position(&self, layers_done: Option<usize>) -> usize {
-        layers_done
-            .and_then(|done| self.layers.get(done))
+    /// Where a super-batch begins that has some layers of a stack behind it.
+    fn position(&self, resumed: Option<(usize, usize)>) -> usize {
+        resumed
+            .and_then(|(stack, boundary)| self.layers.get(stack)?.get(boundary))
             .copied()
             .unwrap_or(0)
     }
@@ -335,18 +337,20 @@ impl<'a> Sweep<'a> {
         range: Range<usize>,
     ) -> Result<(), EngineError> {
         let (context, spec) = (self.context, self.spec());
+        let resumed = self.resumed(&range);
         for (stack, description) in spec.stacks.iter().enumerate() {
-            let mut parts = self.parts(&range, stack)?;
-            let first = match self.resumed_layers(&range) {
-                Some(boundary) => {
-                    self.resume(&mut parts)?;
-                    boundary
-                }
-                None => {
-                    self.embed(store, stack, &mut parts)?;
-                    0
-                }
+            let first = match resumed {
+                Some((current, _)) if stack < current => description.layers.len(),
+                Some((current, boundary)) if stack == current => boundary,
+                _ => 0,
             };
+            let mut parts = self.parts(&range, stack)?;
+            self.token_layers_done += (parts.tokens * first) as u64;
+            match resumed {
+                Some((current, _)) if stack < current => continue,
+                Some((current, _)) if stack == current => self.resume(&mut parts)?,
+                _ => self.embed(store, stack, &mut parts)?,
+            }
             for index in first..description.layers.len() {
                 self.tally.begin().map_err(ResultsError::from)?;
                 let rows = self.run_layer(store, stack, index, &mut parts)?;
@@ -422,8 +426,9 @@ impl<'a> Sweep<'a> {
         let description = &context.model.spec.stacks[stack];
         for part in 0..parts.ranges.len() {
             let (batch, mut slots) = parts.create(context, part)?;
-            layer.embed(&description.embedding, &batch, &mut slots.hidden)?;
-            layer.spread(&description.embedding, &batch, &mut slots)?;
+            let Input::Tokens(embedding) = &description.input;
+            layer.embed(embedding, &batch, &mut slots.hidden)?;
+            layer.spread(embedding, &batch, &mut slots)?;
             refuse_overflow(context.kernels, &slots.hidden, || {
                 format!("{} embedding", description.name)
             })?;
@@ -502,10 +507,10 @@ impl<'a> Sweep<'a> {
         probe.finish(batch)
     }
 
-    /// Layers that an interrupted super-batch has behind it.
-    fn resumed_layers(&self, range: &Range<usize>) -> Option<usize> {
+    /// The stack in which a super-batch was interrupted, and the layers of it that are done.
+    fn resumed(&self, range: &Range<usize>) -> Option<(usize, usize)> {
         let current = self.folder.progress().current.as_ref()?;
-        (current.records() == *range).then_some(current.boundary)
+        (current.records() == *range).then_some((current.stack, current.boundary))
     }
 
     /// Loads the activations of an interrupted super-batch.
@@ -626,11 +631,11 @@ impl Parts {
     /// A part with empty slots.
     fn create(&mut self, context: Context<'_>, part: usize) -> Result<(Batch, Slots), EngineError> {
         self.held = None;
-        let spec = &context.model.spec;
+        let stack = &context.model.spec.stacks[self.stack];
         let range = self.ranges[part].clone();
         let shared = context.plan.shared_tokens;
-        let batch = Batch::read(spec, context.records, range, shared)?;
-        let slots = Slots::new(batch.rows(), &spec.stacks[self.stack]);
+        let batch = Batch::read(stack, context.records, range, shared)?;
+        let slots = Slots::new(batch.rows(), stack);
         Ok((batch, slots))
     }
 

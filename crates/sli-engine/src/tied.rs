@@ -107,7 +107,7 @@ fn projection(spec: &ModelSpec) -> Option<[Option<Leaf>; 2]> {
 /// Reads a weight of the embedding or the head from another place.
 fn respell(spec: &mut ModelSpec, from: &Source, to: &Source) {
     for stack in &mut spec.stacks {
-        let leaves = stack.embedding.leaves.iter_mut();
+        let leaves = stack.input.leaves_mut().iter_mut();
         for leaf in leaves.chain(&mut stack.head.leaves) {
             if leaf.source == *from {
                 leaf.source = to.clone();

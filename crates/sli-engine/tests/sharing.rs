@@ -19,7 +19,7 @@ use sli_engine::{
     available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
-use sli_spec::{LengthLimit, ModelSpec, PositionIds};
+use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds};
 use sli_testing::{Golden, Stored, golden_names};
 
 /// Goldens that are checked at a time.
@@ -61,11 +61,12 @@ impl Random {
 
 /// Records that go on from parts of earlier ones, or begin anew; some have no tokens, some occur twice.
 fn tree(random: &mut Random, spec: &ModelSpec, count: usize) -> Vec<Record> {
-    let longest = match spec.length_limit {
+    let Input::Tokens(embedding) = &spec.output_stack().input;
+    let longest = match spec.output_stack().limit {
         LengthLimit::Table(limit) => limit.min(60),
         LengthLimit::Trained(_) | LengthLimit::None => 60,
     };
-    let table = spec.output_stack().embedding.token_types.as_ref();
+    let table = embedding.token_types.as_ref();
     let types = table.map_or(0, |table| table.types);
     let mut records: Vec<Record> = Vec::new();
     for id in 0..count {
@@ -203,7 +204,7 @@ fn goldens() -> Vec<Golden> {
 fn check(golden: &Golden) -> Result<Option<&'static str>, String> {
     let subject = Subject::of(golden);
     let spec = &subject.model.spec;
-    if matches!(spec.positions, PositionIds::Blocks { .. }) {
+    if matches!(spec.output_stack().positions, PositionIds::Blocks { .. }) {
         return Ok(Some("not any tokens"));
     }
     let work = tempfile::tempdir().unwrap();

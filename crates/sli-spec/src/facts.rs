@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::registry::ModelType;
 use crate::{
-    Config, Leaf, LengthLimit, Mechanism, ModelSpec, NormKind, PositionTable, Source, SpecError,
-    Stack, Step, WeightIndex, Write,
+    Config, Input, Leaf, LengthLimit, Mechanism, ModelSpec, NormKind, PositionTable, Source,
+    SpecError, Stack, Step, WeightIndex, Write,
 };
 
 /// Facts about one supported type.
@@ -79,6 +79,7 @@ impl Facts {
 
     fn of_spec(spec: &ModelSpec, classes: Vec<String>, verified_against: &'static str) -> Self {
         let output = spec.output_stack();
+        let Input::Tokens(embedding) = &output.input;
         let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
         Self {
             model_type: spec.model_type.clone(),
@@ -89,7 +90,7 @@ impl Facts {
             positions: spec
                 .stacks
                 .iter()
-                .filter_map(|stack| table_name(stack.embedding.positions.as_ref()))
+                .filter_map(table_name)
                 .chain(mechanisms.clone().flat_map(Mechanism::positions))
                 .collect(),
             norms: spec.stacks.iter().flat_map(norm_names).collect(),
@@ -102,7 +103,7 @@ impl Facts {
                 let head = layer.prefix.strip_suffix("0.").unwrap_or(&layer.prefix);
                 format!("{head}{{}}.")
             }),
-            embedding: tensor_name(&output.embedding.leaves, output.embedding.tokens),
+            embedding: tensor_name(&embedding.leaves, embedding.tokens),
             head: output
                 .head
                 .logits
@@ -115,7 +116,7 @@ impl Facts {
 }
 
 fn limits(spec: &ModelSpec) -> Vec<String> {
-    let length = match spec.length_limit {
+    let length = match spec.input_stack().limit {
         LengthLimit::Table(_) => Some("no record is longer than the table of positions".to_owned()),
         LengthLimit::Trained(_) | LengthLimit::None => None,
     };
@@ -134,8 +135,9 @@ fn tensor_name(leaves: &[Leaf], index: WeightIndex) -> String {
         .unwrap_or_default()
 }
 
-fn table_name(positions: Option<&PositionTable>) -> Option<&'static str> {
-    Some(match positions? {
+fn table_name(stack: &Stack) -> Option<&'static str> {
+    let Input::Tokens(embedding) = &stack.input;
+    Some(match embedding.positions.as_ref()? {
         PositionTable::Learned { .. } => "learned table",
         PositionTable::Sinusoidal(_) => "sinusoidal table",
     })

@@ -18,8 +18,7 @@ pub fn weight_names(row: &ModelType) -> Result<Vec<String>, SpecError> {
         }
     };
     for stack in &spec.stacks {
-        let ends = [&stack.embedding.leaves, &stack.head.leaves];
-        for leaf in &ends[0][..] {
+        for leaf in stack.input.leaves() {
             add(leaf.source.names().join(" | "));
         }
         for layer in &stack.layers {
@@ -35,7 +34,7 @@ pub fn weight_names(row: &ModelType) -> Result<Vec<String>, SpecError> {
                 add(spelled.into_iter().collect::<Vec<_>>().join(" | "));
             }
         }
-        for leaf in &ends[1][..] {
+        for leaf in &stack.head.leaves {
             add(leaf.source.names().join(" | "));
         }
     }

@@ -13,7 +13,7 @@ use sli_engine::TextRules;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_engine::{Annotation, Completion};
-use sli_spec::{LengthLimit, ModelSpec, PositionIds, TypeRule};
+use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds, TypeRule};
 
 use crate::completion::labelled;
 use crate::error::Error;
@@ -58,20 +58,20 @@ impl Rules {
     /// The rules of a model.
     pub fn new(spec: &ModelSpec, max_length: Option<usize>, allow_long: bool) -> Self {
         let types = |stack: &sli_spec::Stack| {
-            stack
-                .embedding
+            let Input::Tokens(embedding) = &stack.input;
+            embedding
                 .token_types
                 .as_ref()
                 .filter(|table| table.rule == TypeRule::Given)
                 .map_or(0, |table| table.types)
         };
         let token_types = spec.stacks.iter().map(types).max().unwrap_or(0);
-        let (vocab_size, limit) = (spec.usable_tokens(), spec.length_limit);
+        let stack = spec.input_stack();
         Self {
-            vocab_size,
+            vocab_size: spec.usable_tokens(),
             token_types,
-            limit,
-            positions: spec.positions,
+            limit: stack.limit,
+            positions: stack.positions,
             max_length,
             allow_long,
             scores: false,

@@ -231,7 +231,7 @@ impl<'s> Wanted<'s> {
             let layers = stack.layers.iter().flat_map(|layer| &layer.leaves);
             let others = layers.chain(&stack.head.leaves);
             let needed = |leaf: &&Leaf| leaf.optional.is_none();
-            let mut embedding = stack.embedding.leaves.iter().filter(needed);
+            let mut embedding = stack.input.leaves().iter().filter(needed);
             let stand_in = |has: &mut dyn FnMut(&str) -> bool| {
                 self.stand_ins.iter().any(|leaf| present(&leaf.source, has))
             };
@@ -281,7 +281,7 @@ impl<'s> Wanted<'s> {
         let first = |leaves: &'s [Leaf]| leaves.iter().find(|leaf| leaf.optional.is_none());
         let of_stack = self.spec.stacks.iter().take(1).flat_map(|stack| {
             let layer = stack.layers.first().map(|layer| &layer.leaves[..]);
-            [first(&stack.embedding.leaves), layer.and_then(first)]
+            [first(stack.input.leaves()), layer.and_then(first)]
         });
         let names = of_stack.flatten().flat_map(|leaf| leaf.source.names());
         let names = names.filter(|name| !name.contains("{}"));

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
-use sli_spec::{Blocks, ModelSpec, PositionIds, Stack, TypeRule};
+use sli_spec::{Blocks, Input, PositionIds, Stack, TypeRule};
 
 use super::head::Target;
 use crate::error::EngineError;
@@ -67,10 +67,10 @@ struct RopeTable {
 }
 
 impl Batch {
-    /// Packs a range of records and computes the rotations of all their positions. `shared`: tokens
-    /// that a record may have in common with others, at most.
+    /// Packs a range of records for a stack and computes the rotations of all their positions.
+    /// `shared`: tokens that a record may have in common with others, at most.
     pub fn read(
-        spec: &ModelSpec,
+        stack: &Stack,
         records: &RecordSpool,
         range: Range<usize>,
         shared: usize,
@@ -82,11 +82,11 @@ impl Batch {
             let full = |&end: &usize| records.token_start(end + 1) > limit;
             let end = (next + 1..range.end).find(full).unwrap_or(range.end);
             for record in records.read(next..end)? {
-                builder.push(spec, record)?;
+                builder.push(stack, record)?;
             }
             next = end;
         }
-        Ok(builder.finish(spec, range.start))
+        Ok(builder.finish(stack, range.start))
     }
 
     /// Number of rows.
@@ -162,7 +162,7 @@ impl Batch {
         targets
     }
 
-    /// Cosines and sines `[rows, dims / 2]` of a rotation of this model.
+    /// Cosines and sines `[rows, dims / 2]` of a rotation of this stack.
     pub fn rotation(&self, rope: &Rope) -> Option<(&Mat, &Mat)> {
         let table = self.ropes.iter().find(|table| &table.rope == rope)?;
         Some((&table.cos, &table.sin))
@@ -362,11 +362,12 @@ impl BatchBuilder {
         }
     }
 
-    fn push(&mut self, spec: &ModelSpec, mut record: Record) -> Result<(), EngineError> {
+    fn push(&mut self, stack: &Stack, mut record: Record) -> Result<(), EngineError> {
         let tokens = record.tokens.len();
-        lead_in(spec, &mut record);
+        lead_in(stack, &mut record);
         let blocks =
-            spec.positions
+            stack
+                .positions
                 .blocks(&record.tokens)
                 .map_err(|problem| EngineError::Record {
                     id: record.id.clone(),
@@ -375,7 +376,7 @@ impl BatchBuilder {
         let length = record.tokens.len();
         let inserted = self.tree.insert(&record.nodes(), self.shared);
         self.positions.extend(inserted.shared as u32..length as u32);
-        let ids = position_ids(spec.positions, &record.tokens);
+        let ids = position_ids(stack.positions, &record.tokens);
         self.position_ids.extend(&ids[inserted.shared..]);
         if inserted.shared < length {
             self.blocks.push(blocks);
@@ -390,7 +391,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    fn finish(self, spec: &ModelSpec, first_record: usize) -> Batch {
+    fn finish(self, stack: &Stack, first_record: usize) -> Batch {
         let Self {
             tree,
             typed,
@@ -411,12 +412,12 @@ impl BatchBuilder {
             token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
             positions: map.moved(positions),
             position_ids: map.moved(position_ids),
-            lead: spec.prompt.len(),
+            lead: stack.prompt.len(),
             blocks,
             branches,
             ropes: Vec::new(),
         };
-        batch.ropes = distinct_ropes(spec)
+        batch.ropes = distinct_ropes(stack)
             .into_iter()
             .map(|rope| {
                 let (cos, sin) = batch.turns(&rope);
@@ -427,18 +428,19 @@ impl BatchBuilder {
     }
 }
 
-/// Puts the model's prompt in front of a record, and gives its tokens the types that follow from them.
-fn lead_in(spec: &ModelSpec, record: &mut Record) {
+/// Puts the stack's prompt in front of a record, and gives its tokens the types that follow from them.
+fn lead_in(stack: &Stack, record: &mut Record) {
     if record.tokens.is_empty() {
         return;
     }
-    let types = spec.stacks[0].embedding.token_types.as_ref();
+    let Input::Tokens(embedding) = &stack.input;
+    let types = embedding.token_types.as_ref();
     if let Some(TypeRule::OfToken { padding, other }) = types.map(|types| types.rule) {
         let own = record.tokens.iter();
         let own = own.map(|&token| if token == padding { 0 } else { other });
-        record.token_types = Some(spec.prompt.iter().map(|_| 0).chain(own).collect());
+        record.token_types = Some(stack.prompt.iter().map(|_| 0).chain(own).collect());
     }
-    record.tokens.splice(0..0, spec.prompt.iter().copied());
+    record.tokens.splice(0..0, stack.prompt.iter().copied());
 }
 
 /// Position ids of a record for a learned table.
@@ -462,11 +464,10 @@ fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
     }
 }
 
-/// Every different rotation of a model.
-pub(crate) fn distinct_ropes(spec: &ModelSpec) -> Vec<Rope> {
+/// Every different rotation of a stack.
+pub(crate) fn distinct_ropes(stack: &Stack) -> Vec<Rope> {
     let mut ropes: Vec<Rope> = Vec::new();
-    let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
-    for rope in mechanisms.flat_map(|mechanism| mechanism.ropes()) {
+    for rope in stack.mechanisms().flat_map(|mechanism| mechanism.ropes()) {
         if !ropes.contains(rope) {
             ropes.push(rope.clone());
         }

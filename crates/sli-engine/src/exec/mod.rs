@@ -15,7 +15,7 @@ pub(crate) mod step;
 use std::sync::Arc;
 
 use sli_kernels::{Kernels, Mat};
-use sli_spec::{Leaf, Slot, Stack, WeightIndex};
+use sli_spec::{Input, Leaf, Slot, Stack, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -126,7 +126,8 @@ impl Slots {
     /// Zeroed buffers of `rows` tokens for a stack.
     pub fn new(rows: usize, stack: &Stack) -> Self {
         let mat = || Mat::new(rows, stack.hidden_size);
-        let inputs = stack.embedding.layer_inputs.as_ref();
+        let Input::Tokens(embedding) = &stack.input;
+        let inputs = embedding.layer_inputs.as_ref();
         let keys = stack.shared_keys().into_iter().map(|shared| KeptKeys {
             layer: shared.layer,
             key: Mat::new(rows, shared.keys),

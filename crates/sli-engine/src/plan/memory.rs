@@ -1,7 +1,7 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Mechanism, ModelSpec, Stack, StateSpec};
+use sli_spec::{Input, Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
@@ -47,10 +47,11 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
         .max()
         .unwrap_or(0) as u64;
     let stashes = spec.stacks.iter().map(Stack::stashes).max().unwrap_or(0) as u64;
-    let ropes: u64 = distinct_ropes(spec)
-        .iter()
-        .map(|rope| rope.dims as u64 * 4)
-        .sum();
+    let turned = |stack: &Stack| -> u64 {
+        let ropes = distinct_ropes(stack);
+        ropes.iter().map(|rope| rope.dims as u64 * 4).sum()
+    };
+    let ropes = spec.stacks.iter().map(turned).max().unwrap_or(0);
     let kept = spec.stacks.iter().map(kept_columns).max().unwrap_or(0) as u64;
     let chosen = spec
         .stacks
@@ -110,7 +111,8 @@ fn carried_columns(mechanism: &dyn Mechanism) -> usize {
 
 /// Columns of what a stack keeps for later layers.
 fn kept_columns(stack: &Stack) -> usize {
-    let inputs = stack.embedding.layer_inputs.as_ref();
+    let Input::Tokens(embedding) = &stack.input;
+    let inputs = embedding.layer_inputs.as_ref();
     let shared = stack.shared_keys();
     let keys = shared.iter().map(|shared| shared.keys + shared.values);
     inputs.map_or(0, |inputs| inputs.layers * inputs.width) + keys.sum::<usize>()

@@ -249,7 +249,11 @@ impl<'a> Planner<'a> {
         settings: &'a Settings,
     ) -> Result<Self, EngineError> {
         let sharing = sharing::sharing(&model.spec, records, settings);
-        let division = Division::new(records, sharing.is_ok(), model.spec.prompt.len());
+        let division = Division::new(
+            records,
+            sharing.is_ok(),
+            model.spec.input_stack().prompt.len(),
+        );
         let longest = division.longest().max(1);
         let fixed = program_bytes(model)
             + records.bytes_in_memory() as u64
@@ -667,7 +671,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> 
     let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
     match part {
         Part::Embedding => {
-            let embedding = &description.embedding;
+            let sli_spec::Input::Tokens(embedding) = &description.input;
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }

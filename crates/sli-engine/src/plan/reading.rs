@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use sli_checkpoint::ResolvedLeaf;
-use sli_spec::{Leaf, PositionTable, Step};
+use sli_spec::{Input, Leaf, PositionTable, Step};
 
 use super::memory::LENGTH_ROWS;
 use super::phases::{Phase, is_expert};
@@ -163,7 +163,7 @@ impl Planner<'_> {
     fn table_reads(&self, parts: &[Range<usize>]) -> Result<f64, EngineError> {
         let mut bytes = 0.0;
         for (stack, description) in self.model.spec.stacks.iter().enumerate() {
-            let embedding = &description.embedding;
+            let Input::Tokens(embedding) = &description.input;
             let leaf = |weight| {
                 let part = Part::Embedding;
                 let key = LeafKey {

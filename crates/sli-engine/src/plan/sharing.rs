@@ -29,7 +29,7 @@ fn obstacle(spec: &ModelSpec, longest: usize) -> Option<&'static str> {
     let [stack] = &spec.stacks[..] else {
         return Some("the model has several stacks");
     };
-    if matches!(spec.positions, PositionIds::Blocks { .. }) || !stack.is_causal() {
+    if matches!(stack.positions, PositionIds::Blocks { .. }) || !stack.is_causal() {
         return Some("tokens see later ones");
     }
     let mut mechanisms = stack.mechanisms();

@@ -55,7 +55,7 @@ impl LeafKey {
 pub(crate) fn leaves(model: &Model, stack: usize, part: Part) -> &[Leaf] {
     let stack = &model.spec.stacks[stack];
     match part {
-        Part::Embedding => &stack.embedding.leaves,
+        Part::Embedding => stack.input.leaves(),
         Part::Layer(index) => &stack.layers[index].leaves,
         Part::Head => &stack.head.leaves,
     }

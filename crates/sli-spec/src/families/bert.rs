@@ -2,9 +2,10 @@
 
 use crate::build::{Leaves, NormStyle, divided};
 use crate::{
-    Activation, Attention, Config, Embedding, Gain, HEAD, Head, HeadTransform, KeyValue, Layer,
-    LengthLimit, Linear, LogitsHead, Mask, Mixer, ModelSpec, Pooler, PositionIds, PositionTable,
-    Predicts, Shard, Source, SpecError, Stack, Step, Task, TokenTypes, TypeRule, Write,
+    Activation, Attention, Config, Embedding, Gain, HEAD, Head, HeadTransform, Input, KeyValue,
+    Layer, LengthLimit, Linear, LogitsHead, Mask, Mixer, ModelSpec, Pooler, PositionIds,
+    PositionTable, Predicts, Shard, Source, SpecError, Stack, Step, Task, TokenTypes, TypeRule,
+    Write,
 };
 
 /// What differs between the relatives besides numbers.
@@ -238,9 +239,6 @@ fn describe(config: &Config, style: &Style<'_>) -> Result<ModelSpec, SpecError> 
         base_prefix: base,
         ignored: ignored.into_iter().chain(unused.iter().copied()).collect(),
         vocab_size,
-        length_limit: LengthLimit::Table(usable),
-        positions: style.positions,
-        prompt: Vec::new(),
         stacks: vec![Stack {
             name: if style.mask == Mask::Causal {
                 "decoder"
@@ -248,7 +246,10 @@ fn describe(config: &Config, style: &Style<'_>) -> Result<ModelSpec, SpecError> 
                 "encoder"
             },
             hidden_size: style.hidden_size,
-            embedding: style.embedding(base, vocab_size, rows),
+            input: Input::Tokens(style.embedding(base, vocab_size, rows)),
+            positions: style.positions,
+            limit: LengthLimit::Table(usable),
+            prompt: Vec::new(),
             layers: (0..style.layers)
                 .map(|layer| style.layer(base, layer, head_dim))
                 .collect(),

@@ -6,8 +6,9 @@ use crate::families::decoder::Decoder;
 use crate::families::spelling::{Place, Spelling, fused, fused_rows};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{
-    Activation, Attention, Config, Embedding, Gain, Identity, KeyValue, Layer, LengthLimit, Mask,
-    Mixer, ModelSpec, Position, PositionIds, Shard, Slot, SpecError, Split, Stack, Step, Write,
+    Activation, Attention, Config, Embedding, Gain, Identity, Input, KeyValue, Layer, LengthLimit,
+    Mask, Mixer, ModelSpec, Position, PositionIds, Shard, Slot, SpecError, Split, Stack, Step,
+    Write,
 };
 
 /// Any generation: only the first has two-dimensional positions.
@@ -114,7 +115,7 @@ fn later(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut spec = model.build()?;
     spec.family = "chatglm";
     // The configured length is that behind any stretching.
-    spec.length_limit = LengthLimit::Trained(config.size("max_position_embeddings")?);
+    spec.stacks[0].limit = LengthLimit::Trained(config.size("max_position_embeddings")?);
     spelling.apply(&mut spec);
     spec.ignored.push("transformer.rotary_pos_emb.inv_freq");
     if config.flag("tie_word_embeddings")? {
@@ -187,16 +188,16 @@ fn first(config: &Config) -> Result<ModelSpec, SpecError> {
         base_prefix: base,
         ignored,
         vocab_size,
-        length_limit: LengthLimit::Trained(config.size("max_sequence_length")?),
-        positions: PositionIds::Blocks {
-            begin: token("bos_token_id")?,
-            masks: [token("gmask_token_id")?, token("mask_token_id")?],
-        },
-        prompt: Vec::new(),
         stacks: vec![Stack {
             name: "decoder",
             hidden_size,
-            embedding: Embedding::of_tokens(tokens, hidden_size, leaves.finish()),
+            input: Input::Tokens(Embedding::of_tokens(tokens, hidden_size, leaves.finish())),
+            positions: PositionIds::Blocks {
+                begin: token("bos_token_id")?,
+                masks: [token("gmask_token_id")?, token("mask_token_id")?],
+            },
+            limit: LengthLimit::Trained(config.size("max_sequence_length")?),
+            prompt: Vec::new(),
             layers: (0..config.layers("num_hidden_layers")?)
                 .map(|layer| model.layer(format!("{base}layers.{layer}.")))
                 .collect(),

@@ -4,8 +4,9 @@
 use crate::build::{CausalHead, Leaves, NormStyle, divided, unused_head};
 use crate::{
     Activation, Alibi, Attention, Branch, Config, Embedding, FeedForward, Gain, Head, HeadNorm,
-    Identity, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan, Position,
-    PositionIds, PositionTable, Shard, Sinusoidal, Source, SpecError, Split, Stack, Step, Write,
+    Identity, Input, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, ModelSpec, NormSpan,
+    Position, PositionIds, PositionTable, Shard, Sinusoidal, Source, SpecError, Split, Stack, Step,
+    Write,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Classic::build`].
@@ -264,13 +265,13 @@ impl<'c> Classic<'c> {
             base_prefix: base,
             ignored,
             vocab_size,
-            length_limit: self.length_limit,
-            positions: PositionIds::Sequential,
-            prompt: Vec::new(),
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
-                embedding,
+                input: Input::Tokens(embedding),
+                positions: PositionIds::Sequential,
+                limit: self.length_limit,
+                prompt: Vec::new(),
                 layers: (0..self.layers())
                     .map(|layer| self.layer(layer))
                     .collect::<Result<_, _>>()?,

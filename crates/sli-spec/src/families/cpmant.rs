@@ -3,9 +3,9 @@
 
 use crate::build::{CausalHead, Leaves, NormStyle};
 use crate::{
-    Activation, Attention, Config, Embedding, KeyValue, Layer, LengthLimit, Mask, Mixer, ModelSpec,
-    Position, PositionIds, RelativeBuckets, Shard, Source, SpecError, Stack, Step, TokenTypes,
-    TypeRule,
+    Activation, Attention, Config, Embedding, Input, KeyValue, Layer, LengthLimit, Mask, Mixer,
+    ModelSpec, Position, PositionIds, RelativeBuckets, Shard, Source, SpecError, Stack, Step,
+    TokenTypes, TypeRule,
 };
 
 /// The token that pads a batch on the left.
@@ -82,18 +82,18 @@ pub fn cpmant(config: &Config) -> Result<ModelSpec, SpecError> {
         base_prefix: base,
         ignored: Vec::new(),
         vocab_size,
-        // Where no bucket holds several distances, a longer one has none.
-        length_limit: if model.max_distance > model.buckets / 4 {
-            LengthLimit::None
-        } else {
-            LengthLimit::Table((model.buckets / 4).saturating_sub(length))
-        },
-        positions: PositionIds::Sequential,
-        prompt: (first as u32..(first + length) as u32).collect(),
         stacks: vec![Stack {
             name: "decoder",
             hidden_size: model.hidden_size,
-            embedding: model.embedding(rows),
+            input: Input::Tokens(model.embedding(rows)),
+            positions: PositionIds::Sequential,
+            // Where no bucket holds several distances, a longer one has none.
+            limit: if model.max_distance > model.buckets / 4 {
+                LengthLimit::None
+            } else {
+                LengthLimit::Table((model.buckets / 4).saturating_sub(length))
+            },
+            prompt: (first as u32..(first + length) as u32).collect(),
             layers: (0..config.layers("num_hidden_layers")?)
                 .map(|layer| model.layer(layer))
                 .collect(),

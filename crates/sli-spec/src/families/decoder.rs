@@ -11,9 +11,9 @@ use crate::defaults::is_remote;
 use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Attention, Branch, Config, Differential, DynamicMask, Embedding, FeedForward, Gain,
-    HeadNorm, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, MixtureOfExperts, ModelSpec,
-    NormSpan, Position, PositionIds, QueryTemperature, Router, RouterScore, Shard, Source,
-    SpecError, Split, Stack, Step, Write, Xielu,
+    HeadNorm, Input, KeyValue, Layer, LengthLimit, Linear, Mask, Mixer, MixtureOfExperts,
+    ModelSpec, NormSpan, Position, PositionIds, QueryTemperature, Router, RouterScore, Shard,
+    Source, SpecError, Split, Stack, Step, Write, Xielu,
 };
 
 /// A decoder as data: public fields are what a type may set before [`Decoder::build`].
@@ -396,17 +396,17 @@ impl<'c> Decoder<'c> {
             base_prefix: base,
             ignored,
             vocab_size,
-            length_limit: self.length_limit()?,
-            positions: PositionIds::Sequential,
-            prompt: Vec::new(),
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
-                embedding: Embedding {
+                input: Input::Tokens(Embedding {
                     scale: self.embedding_scale,
                     norm: embedding_norm,
                     ..Embedding::of_tokens(tokens, self.hidden_size, embedding.finish())
-                },
+                }),
+                positions: PositionIds::Sequential,
+                limit: self.length_limit()?,
+                prompt: Vec::new(),
                 layers: (0..self.layers())
                     .map(|layer| self.layer(base, layer))
                     .collect(),

@@ -7,8 +7,8 @@ use crate::families::spelling::{
 };
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
-    Alibi, Config, LengthLimit, ModelSpec, Norm, NormKind, Position, QueryTemperature, SpecError,
-    Split,
+    Alibi, Config, Input, LengthLimit, ModelSpec, Norm, NormKind, Position, QueryTemperature,
+    SpecError, Split,
 };
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
@@ -111,7 +111,7 @@ pub fn baichuan(config: &Config) -> Result<ModelSpec, SpecError> {
                 rounded_to_bf16: false,
             })];
         }
-        spec.length_limit = LengthLimit::None;
+        self::decoder(&mut spec).limit = LengthLimit::None;
     }
     if let Some(logits) = &mut self::decoder(&mut spec).head.logits {
         logits.normalized_rows = normalized;
@@ -338,7 +338,7 @@ pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
     let mut spec = decoder.build()?;
     spelling.apply(&mut spec);
     if config.flag("embed_layernorm")? {
-        let embedding = &mut self::decoder(&mut spec).embedding;
+        let Input::Tokens(embedding) = &mut self::decoder(&mut spec).input;
         let name = "transformer.word_embeddings_layernorm.weight".to_owned();
         let weight = add_vector(&mut embedding.leaves, name, hidden_size, None);
         embedding.norm = Some(Norm {

@@ -104,7 +104,7 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
     }
     let mut spec = model.build()?;
     spec.family = "original";
-    spec.length_limit = limit.map_or(LengthLimit::None, LengthLimit::Trained);
+    spec.stacks[0].limit = limit.map_or(LengthLimit::None, LengthLimit::Trained);
     spelling().apply(&mut spec);
     spec.ignored.push("rope.freqs*");
     let by_columns = config.size("embedding_columns")? < hidden_size;
@@ -114,8 +114,8 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
         let leaves = spec.stacks.iter_mut().flat_map(|stack| {
             let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
             stack
-                .embedding
-                .leaves
+                .input
+                .leaves_mut()
                 .iter_mut()
                 .chain(layers)
                 .chain(&mut stack.head.leaves)

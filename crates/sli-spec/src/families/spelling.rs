@@ -44,7 +44,7 @@ impl Spelling {
     pub fn apply(&self, spec: &mut ModelSpec) {
         let base = spec.base_prefix;
         for stack in &mut spec.stacks {
-            let (embedding, head) = (&mut stack.embedding.leaves, &mut stack.head.leaves);
+            let (embedding, head) = (stack.input.leaves_mut(), &mut stack.head.leaves);
             for leaf in embedding.iter_mut().chain(head) {
                 respell(&mut leaf.source, &|name| {
                     self.name_outside(name, base).map(Source::tensor)

@@ -35,13 +35,6 @@ pub struct ModelSpec {
     pub ignored: Vec<&'static str>,
     /// Number of token ids.
     pub vocab_size: usize,
-    /// How long a record may be.
-    pub length_limit: LengthLimit,
-    /// First position id of a record.
-    pub positions: PositionIds,
-    /// Rows of the token table that run in front of every record (CPM-Ant). Results are of the
-    /// record's own tokens only.
-    pub prompt: Vec<u32>,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
 }
@@ -77,11 +70,39 @@ pub struct Stack {
     /// Features of the hidden state.
     pub hidden_size: usize,
     /// What enters the first layer.
-    pub embedding: Embedding,
+    pub input: Input,
+    /// How positions follow from a record's tokens.
+    pub positions: PositionIds,
+    /// How long a record may be.
+    pub limit: LengthLimit,
+    /// Rows of the token table that run in front of every record (CPM-Ant). Results are of the
+    /// record's own tokens only.
+    pub prompt: Vec<u32>,
     /// The layers, in order of execution.
     pub layers: Vec<Layer>,
     /// What follows the last layer.
     pub head: Head,
+}
+
+/// What a stack's rows are made of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Input {
+    /// A row for each token.
+    Tokens(Embedding),
+}
+
+impl Input {
+    /// Weights in front of the first layer, in order of use.
+    pub fn leaves(&self) -> &[Leaf] {
+        let Self::Tokens(embedding) = self;
+        &embedding.leaves
+    }
+
+    /// The same, to change them.
+    pub fn leaves_mut(&mut self) -> &mut Vec<Leaf> {
+        let Self::Tokens(embedding) = self;
+        &mut embedding.leaves
+    }
 }
 
 impl ModelSpec {
@@ -89,11 +110,20 @@ impl ModelSpec {
     /// layers' own inputs.
     pub fn usable_tokens(&self) -> usize {
         let inputs = self.stacks.iter().filter_map(|stack| {
-            let inputs = stack.embedding.layer_inputs.as_ref();
+            let Input::Tokens(embedding) = &stack.input;
+            let inputs = embedding.layer_inputs.as_ref();
             inputs.filter(|inputs| !inputs.beyond_is_first)
         });
         let rows = inputs.map(|inputs| inputs.rows);
         rows.fold(self.vocab_size, usize::min)
+    }
+
+    /// The stack that a record's own tokens enter: the first one.
+    ///
+    /// # Panics
+    /// If the description has no stack, which no family produces.
+    pub fn input_stack(&self) -> &Stack {
+        &self.stacks[0]
     }
 
     /// The stack whose end carries the logits and the pooled output: the last one.
@@ -118,8 +148,8 @@ impl ModelSpec {
     pub fn leaves(&self) -> impl Iterator<Item = &Leaf> {
         self.stacks.iter().flat_map(|stack| {
             stack
-                .embedding
-                .leaves
+                .input
+                .leaves()
                 .iter()
                 .chain(stack.layers.iter().flat_map(|layer| &layer.leaves))
                 .chain(&stack.head.leaves)
@@ -170,7 +200,8 @@ pub struct SharedKeys {
 impl Stack {
     /// Residual streams: the hidden state and the stashes that go beside it.
     pub fn streams(&self) -> usize {
-        1 + self.embedding.streams.len()
+        let Input::Tokens(embedding) = &self.input;
+        1 + embedding.streams.len()
     }
 
     /// The mechanisms of all layers, in order.

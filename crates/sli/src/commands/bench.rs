@@ -115,7 +115,7 @@ fn save(
 
 /// Runs a pass over records of random tokens; the results are thrown away.
 fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary, Error> {
-    if let LengthLimit::Table(limit) = model.spec.length_limit
+    if let LengthLimit::Table(limit) = model.spec.input_stack().limit
         && arguments.tokens > limit
     {
         return Err(Error::Usage {

@@ -150,7 +150,7 @@ impl Inspection {
             class: built.instead.as_ref().map(|class| class.run.clone()),
             parameters: spec.parameters(|part| !absent.contains(part)),
             vocab_size: spec.vocab_size,
-            length_limit: match spec.length_limit {
+            length_limit: match spec.input_stack().limit {
                 LengthLimit::None => None,
                 LengthLimit::Table(limit) | LengthLimit::Trained(limit) => Some(limit),
             },

@@ -5,9 +5,9 @@ use crate::families::experts::Experts;
 use crate::families::gemma::both_ways_window;
 use crate::rope::Rope;
 use crate::{
-    Activation, Attention, Config, Embedding, HeadNorm, KeyValue, Layer, LayerInput, LayerInputs,
-    Leaf, LengthLimit, Linear, Mask, Mixer, ModelSpec, Norm, NormKind, NormSpan, Position,
-    PositionIds, Shard, SpecError, Stack, WeightIndex,
+    Activation, Attention, Config, Embedding, HeadNorm, Input, KeyValue, Layer, LayerInput,
+    LayerInputs, Leaf, LengthLimit, Linear, Mask, Mixer, ModelSpec, Norm, NormKind, NormSpan,
+    Position, PositionIds, Shard, SpecError, Stack, WeightIndex,
 };
 
 /// What both generations share.
@@ -254,13 +254,13 @@ impl<'c> Gemma<'c> {
             base_prefix: self.base,
             ignored,
             vocab_size,
-            length_limit: limit.min().map_or(LengthLimit::None, LengthLimit::Trained),
-            positions: PositionIds::Sequential,
-            prompt: Vec::new(),
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
-                embedding: self.embedding(vocab_size, streams)?,
+                input: Input::Tokens(self.embedding(vocab_size, streams)?),
+                positions: PositionIds::Sequential,
+                limit: limit.min().map_or(LengthLimit::None, LengthLimit::Trained),
+                prompt: Vec::new(),
                 layers,
                 head,
             }],

@@ -4,7 +4,8 @@ use crate::build::{CausalHead, Leaves, NormStyle, unused_head};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Attention, Config, Mask, Mixer, ModelSpec, Renormalize, SpecError, Split, Step,
+    Activation, Attention, Config, Input, Mask, Mixer, ModelSpec, Renormalize, SpecError, Split,
+    Step,
 };
 
 /// DBRX: layer norms without addend, weights divided by their p-norm.
@@ -126,13 +127,17 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         base_prefix: base,
         ignored: unused_head(&config.class()?, tied, &["lm_head.weight"]),
         vocab_size,
-        length_limit: rope.map_or(crate::LengthLimit::None, |rope| rope.length_limit(max)),
-        positions: crate::PositionIds::Sequential,
-        prompt: Vec::new(),
         stacks: vec![crate::Stack {
             name: "decoder",
             hidden_size,
-            embedding: crate::Embedding::of_tokens(tokens, hidden_size, embedding.finish()),
+            input: Input::Tokens(crate::Embedding::of_tokens(
+                tokens,
+                hidden_size,
+                embedding.finish(),
+            )),
+            positions: crate::PositionIds::Sequential,
+            limit: rope.map_or(crate::LengthLimit::None, |rope| rope.length_limit(max)),
+            prompt: Vec::new(),
             layers,
             head: head.build(config, [vocab_size, hidden_size])?,
         }],
