@@ -59,6 +59,11 @@ TABLES = {
     "halves": cells(pa.array([np.float16(0.1), np.float16(1)]), None),
     "singles": cells([0.1, 1e30, 1.0, 1e-7], pa.float32()),
     "doubles": cells([0.1, 1e30, 1.0, 1e16, 5e-324, -0.0], pa.float64()),
+    "nonfinite": {
+        **cells([float("nan"), float("inf"), -float("inf"), 2.5, None], pa.float64()),
+        "tools": pa.array([[{"x": v}] for v in np.float32([np.nan, np.inf, 1, 0.1, -np.inf])], type=pa.list_(pa.struct([("x", pa.float32())]))),
+        "documents": pa.array([[{"x": np.float16(np.nan)}]] * 5, type=pa.list_(pa.struct([("x", pa.float16())]))),
+    },
     "unsigned": {**cells([2**64 - 1, 0], pa.uint64()), "tools": pa.array([[255], []], type=pa.list_(pa.uint8()))},
     "signed": {**cells([-(2**63), None], pa.int64()), "tools": pa.array([[-128], []], type=pa.list_(pa.int8()))},
     "booleans": cells([True, False, None], pa.bool_()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::Variables;
 use crate::dict::Dict;
-use crate::json::read;
+use crate::json::{self, read};
 use crate::value::Value;
 
 /// Names under which messages carry a model's reasoning; each is there under the first two.
@@ -40,6 +40,8 @@ pub struct Conversation<'a> {
     pub documents: Option<&'a str>,
     /// `chat_template_kwargs`, where there are any: further variables.
     pub arguments: Option<&'a str>,
+    /// The text ends with what asks the assistant to speak, whatever else says so.
+    pub asks: bool,
 }
 
 impl Conversation<'_> {
@@ -71,6 +73,9 @@ impl Conversation<'_> {
                 variables.set(name, value.clone());
             }
         }
+        if self.asks {
+            variables.set("add_generation_prompt", Value::Bool(true));
+        }
         variables.set("messages", messages(self.messages)?);
         variables.set("tools", objects("tools", self.tools)?);
         variables.set("documents", objects("documents", self.documents)?);
@@ -89,6 +94,17 @@ pub fn check_argument(name: &str) -> Result<(), String> {
 /// Whether a text is JSON as Python reads it.
 pub fn is_json(text: &str) -> bool {
     read(text).is_ok()
+}
+
+/// The texts of the items of a JSON list, as Python reads it; an error says what is wrong where.
+pub fn items(text: &str) -> Result<Vec<&str>, String> {
+    json::items(text)
+}
+
+/// The keys of a JSON object with the texts of their values, as Python reads it, each as often as it occurs; an
+/// error says what is wrong where.
+pub fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
+    json::members(text)
 }
 
 fn messages(text: &str) -> Result<Value, String> {

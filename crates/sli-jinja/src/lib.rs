@@ -43,7 +43,7 @@ use std::rc::Rc;
 
 use chrono::NaiveDateTime;
 
-pub use conversation::{Conversation, check_argument, is_json};
+pub use conversation::{Conversation, check_argument, is_json, items, members};
 pub use error::Error;
 
 use run::{Context, Run};

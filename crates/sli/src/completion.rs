@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use sli_engine::{Completion, TextSpans};
 
 use crate::input::{Conversation, Found, Labels};
@@ -177,29 +175,13 @@ pub fn within(parts: &[Range<usize>], spans: &TextSpans) -> Completion {
     }
 }
 
-/// A conversation of the first `count` messages of another, with what asks the assistant to speak if `asks`.
-fn beginning(
-    conversation: &Conversation,
-    messages: &[Box<RawValue>],
-    asks: bool,
-) -> Result<Conversation, String> {
-    let mut begun = conversation.clone();
-    let broken = |error: serde_json::Error| error.to_string();
-    begun.messages = serde_json::to_string(messages).map_err(broken)?;
-    if asks {
-        let arguments = conversation.arguments.as_deref().unwrap_or("{}");
-        let mut arguments: Map<String, Value> = serde_json::from_str(arguments).map_err(broken)?;
-        arguments.insert("add_generation_prompt".into(), true.into());
-        begun.arguments = Some(serde_json::to_string(&arguments).map_err(broken)?);
+/// A conversation of the first messages of another, with what asks the assistant to speak if `asks`.
+fn beginning(conversation: &Conversation, messages: &[&str], asks: bool) -> Conversation {
+    Conversation {
+        messages: format!("[{}]", messages.join(",")),
+        asks,
+        ..conversation.clone()
     }
-    Ok(begun)
-}
-
-/// A prompt with what asks for the answer to it.
-pub fn asking(prompt: &Conversation) -> Result<Conversation, String> {
-    let messages: Vec<Box<RawValue>> =
-        serde_json::from_str(&prompt.messages).map_err(|error| error.to_string())?;
-    beginning(prompt, &messages, true)
 }
 
 /// What the assistant says in `text`, the rendered conversation, where the template does not mark it: what each of
@@ -209,12 +191,13 @@ pub fn assistant_parts(
     text: &str,
     mut render: impl FnMut(&Conversation) -> Result<String, String>,
 ) -> Result<Vec<Range<usize>>, String> {
-    let messages: Vec<Box<RawValue>> =
-        serde_json::from_str(&conversation.messages).map_err(|error| error.to_string())?;
+    let messages = sli_jinja::items(&conversation.messages)?;
     let mut parts = Vec::new();
     for (index, message) in messages.iter().enumerate() {
-        let role: Value = serde_json::from_str(message.get()).map_err(|error| error.to_string())?;
-        if role["role"] != "assistant" {
+        let members = sli_jinja::members(message)?;
+        let role = members.iter().rfind(|(key, _)| key == "role");
+        let role = role.and_then(|(_, role)| serde_json::from_str::<String>(role).ok());
+        if role.as_deref() != Some("assistant") {
             continue;
         }
         let mut end_of = |count: usize, asks: bool| -> Result<usize, String> {
@@ -225,7 +208,7 @@ pub fn assistant_parts(
                 return first_answer(conversation, &messages, text, &mut render);
             }
             let before = messages.get(..count).unwrap_or_default();
-            let begun = render(&beginning(conversation, before, asks)?)?;
+            let begun = render(&beginning(conversation, before, asks))?;
             let what = if asks { "in front of" } else { "up to" };
             text.starts_with(&begun).then_some(begun.len()).ok_or_else(|| {
                 format!(
@@ -243,13 +226,13 @@ pub fn assistant_parts(
 /// all, so what asks for an answer is taken from the end of that message.
 fn first_answer(
     conversation: &Conversation,
-    messages: &[Box<RawValue>],
+    messages: &[&str],
     text: &str,
     render: &mut impl FnMut(&Conversation) -> Result<String, String>,
 ) -> Result<usize, String> {
     let first = messages.get(..1).unwrap_or_default();
-    let said = render(&beginning(conversation, first, false)?)?;
-    let asked = render(&beginning(conversation, first, true)?)?;
+    let said = render(&beginning(conversation, first, false))?;
+    let asked = render(&beginning(conversation, first, true))?;
     let prompt = asked
         .strip_prefix(&said)
         .filter(|prompt| !prompt.is_empty());
@@ -386,19 +369,15 @@ mod tests {
             ..Conversation::default()
         };
         let render = |conversation: &Conversation| {
-            let messages: Vec<Value> = serde_json::from_str(&conversation.messages).unwrap();
-            let asks = conversation
-                .arguments
-                .as_deref()
-                .unwrap_or("")
-                .contains("true");
+            let messages: Vec<serde_json::Value> =
+                serde_json::from_str(&conversation.messages).unwrap();
             let mut text = String::new();
             for message in messages {
                 let role = message["role"].as_str().unwrap();
                 let content = message["content"].as_str().unwrap();
                 text = format!("{text}<{role}>{content}.");
             }
-            Ok(text + if asks { "<assistant>" } else { "" })
+            Ok(text + if conversation.asks { "<assistant>" } else { "" })
         };
         let text = render(&conversation).unwrap();
         let parts = assistant_parts(&conversation, &text, render).unwrap();

@@ -7,7 +7,7 @@ use sli_engine::Completion;
 
 use sli_jinja::Rendered;
 
-use crate::completion::{after_prompt, asking, assistant_parts, within};
+use crate::completion::{after_prompt, assistant_parts, within};
 use crate::error::Error;
 use crate::input::{Content, Conversation, InputError, Prompted, RawRecord};
 use crate::tokenizer::{Encoded, Tokenizer};
@@ -159,8 +159,8 @@ impl Work {
             Content::Prompted(Prompted::Messages { prompt, whole }) => {
                 if asked.scores {
                     keeps_beginning(tokenizer, place)?;
-                    let prompt = asking(prompt).map_err(refused)?;
-                    let prompt = render(tokenizer, &prompt)?.map_err(refused)?;
+                    prompt.asks = true;
+                    let prompt = render(tokenizer, prompt)?.map_err(refused)?;
                     self.chats.push(text(prompt, true));
                 }
                 let whole = render(tokenizer, whole)?.map_err(refused)?;

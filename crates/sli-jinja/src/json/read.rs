@@ -12,9 +12,45 @@ const MOST_DIGITS: usize = 4300;
 
 /// The value of a text; an error says what is wrong where.
 pub(crate) fn read(text: &str) -> Result<Value, String> {
+    read_whole(text, |reader| reader.value(0))
+}
+
+/// The texts of the items of a list.
+pub(crate) fn items(text: &str) -> Result<Vec<&str>, String> {
+    let mut items = Vec::new();
+    read_whole(text, |reader| {
+        reader.each_item(|reader| {
+            let start = reader.at;
+            reader.value(1)?;
+            items.push(&text[start..reader.at]);
+            Ok(())
+        })
+    })?;
+    Ok(items)
+}
+
+/// The keys of an object and the texts of their values.
+pub(crate) fn members(text: &str) -> Result<Vec<(String, &str)>, String> {
+    let mut members = Vec::new();
+    read_whole(text, |reader| {
+        reader.each_member(|reader, key| {
+            let start = reader.at;
+            reader.value(1)?;
+            members.push((key, &text[start..reader.at]));
+            Ok(())
+        })
+    })?;
+    Ok(members)
+}
+
+/// Reads a text of which nothing may be left.
+fn read_whole<'a, T>(
+    text: &'a str,
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, String>,
+) -> Result<T, String> {
     let mut reader = Reader { text, at: 0 };
     reader.space();
-    let value = reader.value(0)?;
+    let value = read(&mut reader)?;
     reader.space();
     if reader.at < text.len() {
         return reader.wrong("nothing more");
@@ -74,34 +110,65 @@ impl<'a> Reader<'a> {
 
     fn list(&mut self, depth: usize) -> Result<Value, String> {
         let mut items = Vec::new();
+        self.each_item(|reader| {
+            items.push(reader.value(depth + 1)?);
+            Ok(())
+        })?;
+        Ok(Value::list(items))
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, String> {
+        let mut dict = Dict::default();
+        self.each_member(|reader, key| {
+            let value = reader.value(depth + 1)?;
+            dict.set_str(&key, value);
+            Ok(())
+        })?;
+        Ok(Value::dict(dict))
+    }
+
+    /// Reads a list, each item by `item`.
+    fn each_item(
+        &mut self,
+        mut item: impl FnMut(&mut Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if self.peek() != Some(b'[') {
+            return self.wrong("a list");
+        }
         self.at += 1;
         self.space();
         if self.peek() == Some(b']') {
             self.at += 1;
-            return Ok(Value::list(items));
+            return Ok(());
         }
         loop {
             self.space();
-            items.push(self.value(depth + 1)?);
+            item(self)?;
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
                 Some(b']') => {
                     self.at += 1;
-                    return Ok(Value::list(items));
+                    return Ok(());
                 }
                 _ => return self.wrong("`,` or `]`"),
             }
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Value, String> {
-        let mut dict = Dict::default();
+    /// Reads an object, each value by `member`, which gets its key.
+    fn each_member(
+        &mut self,
+        mut member: impl FnMut(&mut Self, String) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if self.peek() != Some(b'{') {
+            return self.wrong("an object");
+        }
         self.at += 1;
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Value::dict(dict));
+            return Ok(());
         }
         loop {
             self.space();
@@ -115,14 +182,13 @@ impl<'a> Reader<'a> {
             }
             self.at += 1;
             self.space();
-            let value = self.value(depth + 1)?;
-            dict.set_str(&key, value);
+            member(self, key)?;
             self.space();
             match self.peek() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
                     self.at += 1;
-                    return Ok(Value::dict(dict));
+                    return Ok(());
                 }
                 _ => return self.wrong("`,` or `}`"),
             }

@@ -69,6 +69,7 @@ Input, by extension:
             and with --score assistant what the assistant says in \"messages\"
             records need no padding: zeros at the end of an \"attention_mask\" take their tokens away
             also .ndjson, and .json with an object a line; NaN and Infinity may stand in keys that are not looked at
+            and in what a chat template prints
             beside \"messages\", the chat template gets \"tools\", \"documents\" and the members of
             \"chat_template_kwargs\"
             beside \"text\", \"text_pair\" is the second text of a pair, as for cross-encoders

@@ -1,67 +1,106 @@
-//! Cells of nested Arrow columns as JSON values, for conversations: what `datasets` makes of them in Python.
+//! Cells of nested Arrow columns as JSON texts, for conversations: what `datasets` makes of them in Python.
+
+use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, UInt64Type};
-use serde_json::{Map, Number, Value};
+use serde_json::{Number, Value};
 
 use super::shape::Shape;
 
-/// The cell `row` of a column; fields of a structure that are null are nulls in it.
-pub fn json_value(array: &ArrayRef, row: usize, shape: &Shape) -> Result<Value, String> {
+/// The cell `row` of a column, as Python would write it: `NaN` and `Infinity` are numbers; fields of a structure that
+/// are null are nulls in it.
+pub fn json_text(array: &ArrayRef, row: usize, shape: &Shape) -> Result<String, String> {
+    let mut text = String::new();
+    write(array, row, shape, &mut text)?;
+    Ok(text)
+}
+
+fn write(array: &ArrayRef, row: usize, shape: &Shape, text: &mut String) -> Result<(), String> {
     if array.is_null(row) {
-        return Ok(Value::Null);
+        text.push_str("null");
+        return Ok(());
     }
     if *shape == Shape::Json {
-        let text = string(array, row)?;
-        return serde_json::from_str(&text)
-            .map_err(|error| format!("a JSON text is broken: {error}"));
+        let cell = string(array, row)?;
+        // Not as Python reads it: of a `NaN` in such a text `datasets` makes a null.
+        serde_json::from_str::<Value>(&cell)
+            .map_err(|error| format!("a JSON text is broken: {error}"))?;
+        text.push_str(cell.trim_ascii());
+        return Ok(());
     }
     let converted =
         |to: &DataType| cast(&array.slice(row, 1), to).map_err(|error| error.to_string());
-    Ok(match array.data_type() {
-        DataType::Null => Value::Null,
-        DataType::Boolean => Value::Bool(array.as_boolean().value(row)),
-        DataType::UInt64 => Value::from(array.as_primitive::<UInt64Type>().value(row)),
-        kind if kind.is_integer() => Value::from(
-            converted(&DataType::Int64)?
-                .as_primitive::<Int64Type>()
-                .value(0),
-        ),
+    match array.data_type() {
+        DataType::Null => text.push_str("null"),
+        DataType::Boolean => text.push_str(if array.as_boolean().value(row) {
+            "true"
+        } else {
+            "false"
+        }),
+        DataType::UInt64 => {
+            text.push_str(&array.as_primitive::<UInt64Type>().value(row).to_string());
+        }
+        kind if kind.is_integer() => {
+            let integer = converted(&DataType::Int64)?;
+            text.push_str(&integer.as_primitive::<Int64Type>().value(0).to_string());
+        }
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
-            let number = converted(&DataType::Float64)?
-                .as_primitive::<Float64Type>()
-                .value(0);
-            let number = Number::from_f64(number);
-            Value::Number(number.ok_or("a number is not finite")?)
+            let number = converted(&DataType::Float64)?;
+            number_text(number.as_primitive::<Float64Type>().value(0), text);
         }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            Value::from(string(array, row)?)
+            text.push_str(&quoted(&string(array, row)?));
         }
-        DataType::Dictionary(_, kind) => json_value(&converted(kind)?, 0, shape)?,
-        DataType::List(_) => list(&array.as_list::<i32>().value(row), shape)?,
-        DataType::LargeList(_) => list(&array.as_list::<i64>().value(row), shape)?,
-        DataType::FixedSizeList(..) => list(&array.as_fixed_size_list().value(row), shape)?,
-        DataType::ListView(_) => list(&array.as_list_view::<i32>().value(row), shape)?,
-        DataType::LargeListView(_) => list(&array.as_list_view::<i64>().value(row), shape)?,
+        DataType::Dictionary(_, kind) => write(&converted(kind)?, 0, shape, text)?,
+        DataType::List(_) => list(&array.as_list::<i32>().value(row), shape, text)?,
+        DataType::LargeList(_) => list(&array.as_list::<i64>().value(row), shape, text)?,
+        DataType::FixedSizeList(..) => list(&array.as_fixed_size_list().value(row), shape, text)?,
+        DataType::ListView(_) => list(&array.as_list_view::<i32>().value(row), shape, text)?,
+        DataType::LargeListView(_) => list(&array.as_list_view::<i64>().value(row), shape, text)?,
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns();
-            let mut map = Map::with_capacity(fields.len());
+            text.push('{');
             for (index, (field, column)) in fields.iter().zip(columns).enumerate() {
-                let value = json_value(column, row, shape.part(index))?;
-                map.insert(field.name().clone(), value);
+                separate(index, text);
+                text.push_str(&quoted(field.name()));
+                text.push(':');
+                write(column, row, shape.part(index), text)?;
             }
-            Value::Object(map)
+            text.push('}');
         }
         DataType::Map(..) => mapping(
             &ArrayRef::from(Box::new(array.as_map().value(row)) as Box<dyn Array>),
             shape,
+            text,
         )?,
         kind => match placeholder(kind) {
-            Some(name) => Value::from(name),
+            Some(name) => text.push_str(&quoted(name)),
             None => return Err(format!("{} cannot be part of a message", type_name(kind))),
         },
-    })
+    }
+    Ok(())
+}
+
+/// A number as Python's `json.dumps` spells it.
+fn number_text(number: f64, text: &mut String) {
+    match Number::from_f64(number) {
+        Some(number) => text.push_str(&number.to_string()),
+        None if number.is_nan() => text.push_str("NaN"),
+        None if number > 0.0 => text.push_str("Infinity"),
+        None => text.push_str("-Infinity"),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn separate(index: usize, text: &mut String) {
+    if index > 0 {
+        text.push(',');
+    }
 }
 
 /// What a template gets of a value that JSON has not: transformers 5 hands it `<name of the Python type>`.
@@ -98,30 +137,39 @@ pub fn string(array: &ArrayRef, row: usize) -> Result<String, String> {
         .map_err(|error| format!("byte {} is not UTF-8", error.utf8_error().valid_up_to()))
 }
 
-fn list(items: &ArrayRef, shape: &Shape) -> Result<Value, String> {
-    (0..items.len())
-        .map(|row| json_value(items, row, shape.part(0)))
-        .collect::<Result<_, _>>()
-        .map(Value::Array)
+fn list(items: &ArrayRef, shape: &Shape, text: &mut String) -> Result<(), String> {
+    text.push('[');
+    for row in 0..items.len() {
+        separate(row, text);
+        write(items, row, shape.part(0), text)?;
+    }
+    text.push(']');
+    Ok(())
 }
 
 /// A mapping, whose entries are structures of a key and a value.
-fn mapping(entries: &ArrayRef, shape: &Shape) -> Result<Value, String> {
+fn mapping(entries: &ArrayRef, shape: &Shape, text: &mut String) -> Result<(), String> {
     let (columns, shape) = (entries.as_struct().columns(), shape.part(0));
     let [keys, values] = columns else {
         return Err("a mapping has no keys and values".into());
     };
-    let mut map = Map::with_capacity(entries.len());
+    let mut seen = HashSet::new();
+    text.push('{');
     for row in 0..entries.len() {
-        let Value::String(key) = json_value(keys, row, shape.part(0))? else {
+        separate(row, text);
+        let key = json_text(keys, row, shape.part(0))?;
+        if !key.starts_with('"') {
             return Err("a key of a mapping is not a string".into());
-        };
-        let value = json_value(values, row, shape.part(1))?;
-        if map.insert(key.clone(), value).is_some() {
-            return Err(format!("a mapping has the key `{key}` twice"));
+        }
+        text.push_str(&key);
+        text.push(':');
+        write(values, row, shape.part(1), text)?;
+        if let Some(key) = seen.replace(key) {
+            return Err(format!("a mapping has the key {key} twice"));
         }
     }
-    Ok(Value::Object(map))
+    text.push('}');
+    Ok(())
 }
 
 /// A type in words.

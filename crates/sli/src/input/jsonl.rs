@@ -13,10 +13,10 @@ use super::costs::{BYTE_COST, PART_COST};
 use super::error::InputError;
 use super::labels::Labels;
 use super::lines::{BYTE_ORDER_MARK, Lines};
-use super::nonfinite;
+use super::nonfinite::{self, NonFinite};
 use super::numbering::Numbering;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
+use super::raw::{Fields, KNOWN, PRINTED, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
@@ -99,11 +99,21 @@ fn parse(line: &str, place: &Place, selection: Selection) -> Result<Fields, Inpu
     } else {
         &[]
     };
-    let Some((line, found)) = nonfinite::replaced(line, nulls) else {
+    let Some((zeros, found)) = nonfinite::replaced(line, nulls) else {
         return Err(refused(line, place, &error));
     };
-    let is_read = |key: &str| looked_at().any(|known| known == key);
-    if let Some(literal) = found.iter().find(|literal| is_read(&literal.key)) {
+    // A value alone under `labels` is the class of a classifier.
+    let is_read = |literal: &NonFinite| {
+        looked_at().any(|known| known == literal.key)
+            && (literal.key != "labels" || !literal.is_value)
+    };
+    // Templates print them as Python does.
+    let is_printed =
+        |literal: &NonFinite| !literal.is_value && PRINTED.contains(&literal.key.as_str());
+    let refusal = found
+        .iter()
+        .find(|literal| is_read(literal) && !is_printed(literal));
+    if let Some(literal) = refusal {
         let (key, number) = (&literal.key, literal.literal);
         let problem = if literal.is_value {
             format!("`{key}` is {number}")
@@ -113,7 +123,14 @@ fn parse(line: &str, place: &Place, selection: Selection) -> Result<Fields, Inpu
         return Err(InputError::record(place, problem)
             .with_hint("Python writes it for a missing value or a number without bounds: leave it out, or write null"));
     }
-    serde_json::from_str(&line).map_err(|error| refused(&line, place, &error))
+    let mut fields: Fields =
+        serde_json::from_str(&zeros).map_err(|error| refused(&zeros, place, &error))?;
+    for literal in found.iter().filter(|literal| is_printed(literal)) {
+        if let Some(text) = fields.printed_mut(&literal.key) {
+            line[literal.value.clone()].trim_ascii().clone_into(text);
+        }
+    }
+    Ok(fields)
 }
 
 /// Keys that make a difference.
@@ -472,9 +489,14 @@ mod tests {
             (r#"{"text": "a", "text": "b"}"#, "`text` occurs twice"),
             (r#"{"text": null}"#, "`text` is null"),
             (r#"{"text": NaN}"#, "`text` is NaN"),
+            (r#"{"messages": NaN}"#, "`messages` is NaN"),
             (
-                r#"{"messages": [{"a": -Infinity}]}"#,
-                "`messages` holds -Infinity",
+                r#"{"messages": [{}], "tools": -Infinity}"#,
+                "`tools` is -Infinity",
+            ),
+            (
+                r#"{"input_ids": [1], "labels": [NaN]}"#,
+                "`labels` holds NaN",
             ),
             (
                 r#"{"text": "a" "b": NaN}"#,

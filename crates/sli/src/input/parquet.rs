@@ -17,7 +17,7 @@ use parquet::errors::ParquetError;
 use serde_json::Value;
 use sli_engine::bytes::human;
 
-use super::columns::{json_value, string, type_name};
+use super::columns::{json_text, string, type_name};
 use super::costs::Costs;
 use super::error::InputError;
 use super::labels::{Found, Labels};
@@ -342,26 +342,23 @@ impl Columns {
                 .filter(|array| !array.is_null(row) && !array.data_type().is_null())
                 .cloned()
         };
-        let value = |name: &str, array: &Option<ArrayRef>| {
+        let json = |name: &str, array: &Option<ArrayRef>| {
             let shape = shapes.get(name).unwrap_or(&Shape::Plain);
-            let value = present(array)
-                .map(|array| json_value(&array, row, shape))
+            let text = present(array)
+                .map(|array| json_text(&array, row, shape))
                 .transpose();
             // A JSON text may be that of a null.
-            let value = value.map(|value| value.filter(|value| !value.is_null()));
-            value.map_err(|problem| format!("`{name}`: {problem}"))
-        };
-        let json = |name: &str, array: &Option<ArrayRef>| {
-            Ok::<_, String>(value(name, array)?.map(|value| value.to_string()))
+            let text = text.map(|text| text.filter(|text| text != "null"));
+            text.map_err(|problem| format!("`{name}`: {problem}"))
         };
         let text = |name: &str, array: &Option<ArrayRef>| match shapes.get(name) {
-            Some(Shape::Json) => value(name, array)?
-                .map(|value| match value {
-                    Value::String(text) => Ok(text),
-                    Value::Number(number) if name == "id" && !number.is_f64() => {
+            Some(Shape::Json) => json(name, array)?
+                .map(|text| match serde_json::from_str(&text) {
+                    Ok(Value::String(text)) => Ok(text),
+                    Ok(Value::Number(number)) if name == "id" && !number.is_f64() => {
                         Ok(number.to_string())
                     }
-                    other => Err(format!("`{name}`: {other} is not a string")),
+                    _ => Err(format!("`{name}`: {text} is not a string")),
                 })
                 .transpose(),
             _ => present(array)
@@ -451,9 +448,9 @@ fn labels(array: &ArrayRef, row: usize) -> Option<Labels> {
         Some(at) => Labels::Other {
             length: list.len(),
             at,
-            found: json_value(&list, at, &Shape::Plain).map_or_else(
+            found: json_text(&list, at, &Shape::Plain).map_or_else(
                 |_| Found::Other(format!("one of {}", type_name(list.data_type()))),
-                |value| Found::of(&value.to_string()),
+                |text| Found::of(&text),
             ),
         },
         None => Labels::Integers(integers.map_or_else(Vec::new, |list| list.values().to_vec())),
@@ -514,7 +511,7 @@ fn item_type(kind: &DataType) -> Option<&DataType> {
 mod tests {
     use std::path::Path;
 
-    use serde_json::Value;
+    use sli_jinja::{Template, Variables};
 
     use crate::input::{Content, RawRecord, Selection, open};
     use crate::memory::Allowance;
@@ -526,8 +523,17 @@ mod tests {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// What a template gets of a record; of any other, nothing.
-    fn parts(content: &Content) -> Vec<Option<Value>> {
+    /// JSON as a template prints it.
+    fn spelled(text: &str) -> String {
+        let mut variables = Variables::default();
+        variables.set_json("value", text).unwrap();
+        let template = Template::compile("{{ value | tojson }}").unwrap();
+        let rendered = template.render(variables, chrono::NaiveDateTime::default(), 1_000_000);
+        rendered.unwrap().text
+    }
+
+    /// What a template gets of a record, without the space in it; of any other, nothing.
+    fn parts(content: &Content) -> Vec<Option<String>> {
         let Content::Messages(conversation) = content else {
             return Vec::new();
         };
@@ -538,9 +544,7 @@ mod tests {
         ];
         let texts = std::iter::once(Some(&conversation.messages))
             .chain(more.into_iter().map(Option::as_ref));
-        texts
-            .map(|text| text.map(|text| serde_json::from_str(text).unwrap()))
-            .collect()
+        texts.map(|text| text.map(|text| spelled(text))).collect()
     }
 
     /// Beside each file there is what `datasets` and transformers make of it (tools/records).

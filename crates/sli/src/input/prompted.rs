@@ -1,7 +1,5 @@
 //! A prompt and its completion, as TRL's data sets have them.
 
-use serde_json::value::RawValue;
-
 use super::raw::Conversation;
 
 /// A prompt and its completion.
@@ -37,9 +35,11 @@ impl Prompted {
         if let Some((prompt, completion)) = texts {
             return Ok(Ok(Self::Text { prompt, completion }));
         }
-        let list = |key: &str, text: &str| {
-            let parsed: Result<Vec<Box<RawValue>>, _> = serde_json::from_str(text);
-            parsed.map_err(|_| {
+        let list = |key: &str, text| {
+            sli_jinja::items(text).map_err(|problem| {
+                if text.starts_with('[') {
+                    return format!("`{key}`: {problem}");
+                }
                 format!(
                     "`{key}` is neither a string nor a list of messages, or not what the other is"
                 )
@@ -47,7 +47,7 @@ impl Prompted {
         };
         let mut messages = list("prompt", prompt)?;
         messages.extend(list("completion", completion)?);
-        let all = serde_json::to_string(&messages).map_err(|error| error.to_string())?;
+        let all = format!("[{}]", messages.join(","));
         let prompt = prompt.to_owned();
         Ok(conversation(all).map(|whole| Self::Messages {
             prompt: Conversation {

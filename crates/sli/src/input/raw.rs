@@ -53,6 +53,8 @@ pub struct Conversation {
     pub documents: Option<String>,
     /// `chat_template_kwargs`, where not null: further variables of the template.
     pub arguments: Option<String>,
+    /// The text ends with what asks the assistant to speak, whatever the arguments say.
+    pub asks: bool,
 }
 
 impl Conversation {
@@ -195,6 +197,16 @@ pub const KNOWN: [&str; 15] = [
     "assistant_masks",
 ];
 
+/// Keys of [`KNOWN`] whose values a chat template may print.
+pub const PRINTED: [&str; 6] = [
+    "messages",
+    "tools",
+    "documents",
+    "chat_template_kwargs",
+    "prompt",
+    "completion",
+];
+
 /// Keys beside `messages` that would change how they are rendered; leaving them out would give wrong tokens.
 pub const RENDERING: [&str; 3] = [
     "chat_template",
@@ -258,6 +270,20 @@ pub fn elsewhere(key: &str) -> Option<&'static str> {
 }
 
 impl Fields {
+    /// The JSON text under one of [`PRINTED`].
+    pub fn printed_mut(&mut self, key: &str) -> Option<&mut String> {
+        let text = match key {
+            "messages" => &mut self.messages,
+            "tools" => &mut self.tools,
+            "documents" => &mut self.documents,
+            "chat_template_kwargs" => &mut self.chat_template_kwargs,
+            "prompt" => &mut self.prompt,
+            "completion" => &mut self.completion,
+            _ => return None,
+        };
+        text.as_mut()
+    }
+
     /// The record of these fields, the next one of its input.
     pub fn into_record(
         mut self,
@@ -341,6 +367,7 @@ impl Fields {
             tools: self.tools.take(),
             documents: self.documents.take(),
             arguments: self.chat_template_kwargs.take(),
+            asks: false,
         }))
     }
 

@@ -91,6 +91,7 @@ impl CompiledTemplates {
             tools: conversation.tools.as_deref(),
             documents: conversation.documents.as_deref(),
             arguments: conversation.arguments.as_deref(),
+            asks: conversation.asks,
         };
         let variables = prepared.variables(&self.tokens, &self.arguments)?;
         let bytes = conversation.bytes() as u64;

@@ -5,8 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
-use sli::input::Conversation;
+use sli::input::{Content, Conversation, Prompted, Selection, open};
+use sli::memory::Allowance;
 use sli::tokenizer::{ChatTemplate, Source, Sources};
+
+#[derive(Deserialize)]
+struct Printed {
+    templates: Vec<String>,
+    texts: Vec<Vec<String>>,
+}
 
 #[derive(Deserialize)]
 struct Cases {
@@ -56,4 +63,42 @@ fn templates_render_as_transformers_does() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// `NaN` and `Infinity`, which Python writes into JSON, in everything that a template sees.
+#[test]
+fn numbers_without_bounds_print_as_transformers_prints_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/chat");
+    let printed = fs_err::read_to_string(folder.join("nonfinite.json")).unwrap();
+    let Printed { templates, texts } = serde_json::from_str(&printed).unwrap();
+    let templates: Vec<ChatTemplate> = templates
+        .into_iter()
+        .map(|text| {
+            let path = PathBuf::from("template");
+            let sources = Sources {
+                default: Some(Source { path, text }),
+                ..Sources::default()
+            };
+            ChatTemplate::new(sources, BTreeMap::new(), Vec::new(), u64::MAX).unwrap()
+        })
+        .collect();
+    let path = folder.join("nonfinite.jsonl");
+    let records = open(&path, &Allowance::unlimited(), Selection::default()).unwrap();
+    let mut compared = 0;
+    for (record, texts) in records.zip(&texts) {
+        let conversation = match record.unwrap().content {
+            Content::Messages(conversation)
+            | Content::Prompted(Prompted::Messages {
+                whole: conversation,
+                ..
+            }) => conversation,
+            other => panic!("{other:?}"),
+        };
+        for (template, text) in templates.iter().zip(texts) {
+            let rendered = template.render(&conversation).unwrap();
+            assert_eq!(&rendered.text, text);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 25);
 }
