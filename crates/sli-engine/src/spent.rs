@@ -33,6 +33,8 @@ pub struct Stages {
     pub attention: f64,
     /// Norms.
     pub norm: f64,
+    /// Convolutions and recurrences along a record.
+    pub scan: f64,
     /// Rotary positions.
     pub rotary: f64,
     /// Activations and gates.
@@ -57,6 +59,7 @@ impl Stages {
             gemm: self.gemm + other.gemm,
             attention: self.attention + other.attention,
             norm: self.norm + other.norm,
+            scan: self.scan + other.scan,
             rotary: self.rotary + other.rotary,
             activation: self.activation + other.activation,
             vocabulary: self.vocabulary + other.vocabulary,

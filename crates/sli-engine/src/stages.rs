@@ -72,6 +72,7 @@ impl Stopwatch {
             gemm: of(Stage::Product),
             attention: of(Stage::Attention),
             norm: of(Stage::Norm),
+            scan: of(Stage::Scan),
             rotary: of(Stage::Rotary),
             activation: of(Stage::Activation),
             vocabulary: of(Stage::Vocabulary),

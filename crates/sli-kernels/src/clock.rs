@@ -15,6 +15,8 @@ pub enum Stage {
     Attention,
     /// Norms.
     Norm,
+    /// Convolutions and recurrences along a record.
+    Scan,
     /// Rotary positions.
     Rotary,
     /// Activations and gates.
@@ -27,10 +29,11 @@ pub enum Stage {
 
 impl Stage {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Product,
         Self::Attention,
         Self::Norm,
+        Self::Scan,
         Self::Rotary,
         Self::Activation,
         Self::Vocabulary,
@@ -91,6 +94,6 @@ mod tests {
         assert!(!kernels.time_of(Stage::Product).is_zero());
         drop(kernels.lap(Stage::Norm));
         let all = Stage::ALL.map(|stage| kernels.time_of(stage));
-        assert_eq!(all.iter().filter(|time| time.is_zero()).count(), 5);
+        assert_eq!(all.iter().filter(|time| time.is_zero()).count(), 6);
     }
 }

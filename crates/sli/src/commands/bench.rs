@@ -267,6 +267,7 @@ fn stages(stages: &Stages) -> String {
     };
     let others = [
         ("norms", stages.norm),
+        ("scans", stages.scan),
         ("rotary", stages.rotary),
         ("activations", stages.activation),
         ("vocabulary", stages.vocabulary),

@@ -75,6 +75,7 @@ fn the_time_of_a_pass_is_divided() {
         "gemm",
         "attention",
         "norm",
+        "scan",
         "rotary",
         "activation",
         "vocabulary",

@@ -1,0 +1,286 @@
+//! Convolution and scans: against f64, and the same bits however records are cut and whoever computes.
+
+mod reference;
+
+use std::ops::Range;
+
+use reference::{Random, all_kernels, assert_close, assert_same_bits};
+use sli_kernels::{Compute, Kernels, Mat, SelectiveScan, StateSpaceDual};
+
+/// A kernel along a record: changes the rows of a matrix that are given, of records that begin at the starts,
+/// and the state.
+type Along<'a> = &'a dyn Fn(&Kernels, Range<usize>, &[usize], &mut [f32], &mut Mat);
+
+/// Runs records together and cut anyhow, on one thread and two, and compares the bits. Returns the input, the
+/// state before it, the rows with which records begin, the outcome and the state behind it.
+fn check_cuts(
+    random: &mut Random,
+    kernels: &[Kernels; 2],
+    [rows, cols, state]: [usize; 3],
+    along: Along<'_>,
+) -> (Mat, Vec<f32>, Vec<usize>, Mat, Vec<f32>) {
+    let input = random.mat(rows, cols);
+    let before = random.vec(state);
+    let mut starts: Vec<usize> = (0..random.below(4)).map(|_| random.below(rows)).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    let (mut whole, mut behind) = (input.clone(), before.clone());
+    along(&kernels[1], 0..rows, &starts, &mut behind, &mut whole);
+    for cuts in [
+        random.cuts(rows),
+        (0..rows).map(|row| row..row + 1).collect(),
+    ] {
+        let (mut pieces, mut handed) = (Mat::new(rows, cols), before.clone());
+        for (index, cut) in cuts.into_iter().enumerate() {
+            let begun = starts.iter().filter(|start| cut.contains(start));
+            let begun: Vec<usize> = begun.map(|start| start - cut.start).collect();
+            let mut piece = Mat::new(cut.len(), cols);
+            for (row, from) in cut.clone().enumerate() {
+                piece.row_mut(row).copy_from_slice(input.row(from));
+            }
+            along(
+                &kernels[index % 2],
+                cut.clone(),
+                &begun,
+                &mut handed,
+                &mut piece,
+            );
+            for (row, to) in cut.enumerate() {
+                pieces.row_mut(to).copy_from_slice(piece.row(row));
+            }
+        }
+        let what = format!("{:?} {rows} rows of {cols}", kernels[1]);
+        assert_same_bits(&whole, &pieces, &what);
+        let states = [&behind, &handed].map(|state| Mat::from_vec(1, state.len(), state.clone()));
+        assert_same_bits(&states[0], &states[1], &what);
+    }
+    (input, before, starts, whole, behind)
+}
+
+/// The rows of some that are given.
+fn part(all: &Mat, rows: &Range<usize>) -> Mat {
+    let mut part = Mat::new(rows.len(), all.cols());
+    for (row, from) in rows.clone().enumerate() {
+        part.row_mut(row).copy_from_slice(all.row(from));
+    }
+    part
+}
+
+#[test]
+fn a_convolution_agrees_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(3);
+        for columns in [1, 5, 16, 40, 64, 131] {
+            for kernel in [1, 2, 3, 4, 7] {
+                let rows = 1 + random.below(12);
+                let weight = random.vec(columns * kernel);
+                let bias = random.vec(columns);
+                let bias = (random.below(2) == 0).then_some(&bias[..]);
+                let (input, before, starts, out, _) = check_cuts(
+                    &mut random,
+                    &kernels,
+                    [rows, columns, (kernel - 1) * columns],
+                    &|kernels, _, starts, window, x| {
+                        kernels.causal_convolution(&weight, bias, starts, window, x.view_mut());
+                    },
+                );
+                for row in 0..rows {
+                    let start = starts.iter().rfind(|&&start| start <= row);
+                    for column in 0..columns {
+                        let mut sum = bias.map_or(0.0, |bias| f64::from(bias[column]));
+                        for tap in 0..kernel {
+                            let weight = f64::from(weight[column * kernel + tap]);
+                            let place = row + tap;
+                            let x = match (start, place.checked_sub(kernel - 1)) {
+                                (Some(&start), Some(row)) if row >= start => input.row(row)[column],
+                                (None, Some(row)) => input.row(row)[column],
+                                (None, None) => before[place * columns + column],
+                                (Some(_), _) => 0.0,
+                            };
+                            sum += weight * f64::from(x);
+                        }
+                        assert_close(out.row(row)[column], sum, 2e-6, "convolution");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `h = exp(dt A) h + dt x B` and `C h + D x` in f64, of one channel.
+struct Channel<'a> {
+    state: Vec<f64>,
+    decays: &'a [f32],
+    skip: f32,
+}
+
+impl Channel<'_> {
+    fn row(&mut self, step: f32, x: f32, b: &[f32], c: &[f32]) -> f64 {
+        let (step, x) = (f64::from(step), f64::from(x));
+        let mut sum = f64::from(self.skip) * x;
+        for (value, state) in self.state.iter_mut().enumerate() {
+            let decay = -f64::from(self.decays[value]).exp();
+            *state = (step * decay).exp() * *state + step * x * f64::from(b[value]);
+            sum += *state * f64::from(c[value]);
+        }
+        sum
+    }
+}
+
+/// Time steps as they are after their softplus, some of them nearly none.
+fn time_steps(random: &mut Random, rows: usize, cols: usize) -> Mat {
+    let mut steps = random.mat(rows, cols);
+    for step in steps.as_mut_slice() {
+        *step = (*step * 3.0).exp().ln_1p() * 0.5;
+    }
+    steps
+}
+
+/// `ln(-A)` from hardly any decay to nothing left.
+fn logarithms(random: &mut Random, len: usize) -> Vec<f32> {
+    let mut logarithms = random.vec(len);
+    for logarithm in &mut logarithms {
+        *logarithm *= 6.0;
+    }
+    logarithms
+}
+
+#[test]
+fn a_selective_scan_agrees_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(5);
+        for (channels, groups) in [
+            (1, 1),
+            (9, 3),
+            (16, 1),
+            (40, 2),
+            (64, 1),
+            (200, 1),
+            (288, 2),
+        ] {
+            for size in [1, 6, 16] {
+                let rows = 1 + random.below(20);
+                let steps = time_steps(&mut random, rows, channels);
+                let (b, c) = (
+                    random.mat(rows, groups * size),
+                    random.mat(rows, groups * size),
+                );
+                let a_log = logarithms(&mut random, channels * size);
+                let skip = random.vec(channels);
+                let (input, before, starts, out, behind) = check_cuts(
+                    &mut random,
+                    &kernels,
+                    [rows, channels, size * channels],
+                    &|kernels, rows, starts, state, x| {
+                        let [steps, b, c] = [&steps, &b, &c].map(|all| part(all, &rows));
+                        let scan = SelectiveScan {
+                            time_steps: steps.view(),
+                            b: b.view(),
+                            c: c.view(),
+                            groups,
+                            a_log: &a_log,
+                            skip: &skip,
+                        };
+                        kernels.selective_scan(scan, starts, state, x.view_mut());
+                    },
+                );
+                for channel in 0..channels {
+                    let given = before[channel..].iter().step_by(channels);
+                    let mut expected = Channel {
+                        state: given.map(|&x| f64::from(x)).collect(),
+                        decays: &a_log[channel * size..(channel + 1) * size],
+                        skip: skip[channel],
+                    };
+                    let group = channel / (channels / groups);
+                    let selected = group * size..(group + 1) * size;
+                    for row in 0..rows {
+                        if starts.contains(&row) {
+                            expected.state.fill(0.0);
+                        }
+                        let (step, x) = (steps.row(row)[channel], input.row(row)[channel]);
+                        let (b, c) = (&b.row(row)[selected.clone()], &c.row(row)[selected.clone()]);
+                        let sum = expected.row(step, x, b, c);
+                        assert_close(out.row(row)[channel], sum, 2e-5, "selective scan");
+                    }
+                    for (value, expected) in expected.state.into_iter().enumerate() {
+                        let found = behind[value * channels + channel];
+                        assert_close(found, expected, 2e-5, "its state");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_scan_of_heads_agrees_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(11);
+        for (heads, groups, dim) in [
+            (1, 1, 1),
+            (6, 2, 5),
+            (4, 1, 16),
+            (4, 4, 24),
+            (2, 1, 80),
+            (3, 3, 64),
+        ] {
+            for size in [1, 6, 16] {
+                let (rows, columns) = (1 + random.below(20), heads * dim);
+                let steps = time_steps(&mut random, rows, heads);
+                let (b, c) = (
+                    random.mat(rows, groups * size),
+                    random.mat(rows, groups * size),
+                );
+                let a_log = logarithms(&mut random, heads);
+                let skip = random.one_of(&[heads, columns]);
+                let skip = random.vec(skip);
+                let (input, before, starts, out, behind) = check_cuts(
+                    &mut random,
+                    &kernels,
+                    [rows, columns, size * columns],
+                    &|kernels, rows, starts, state, x| {
+                        let [steps, b, c] = [&steps, &b, &c].map(|all| part(all, &rows));
+                        let scan = StateSpaceDual {
+                            time_steps: steps.view(),
+                            b: b.view(),
+                            c: c.view(),
+                            groups,
+                            a_log: &a_log,
+                            skip: &skip,
+                        };
+                        kernels.state_space_dual(scan, starts, state, x.view_mut());
+                    },
+                );
+                for column in 0..columns {
+                    let head = column / dim;
+                    let place = |value: usize| (head * size + value) * dim + column % dim;
+                    let mut expected = Channel {
+                        state: (0..size)
+                            .map(|value| f64::from(before[place(value)]))
+                            .collect(),
+                        decays: &vec![a_log[head]; size],
+                        skip: if skip.len() == heads {
+                            skip[head]
+                        } else {
+                            skip[column]
+                        },
+                    };
+                    let group = head / (heads / groups);
+                    let selected = group * size..(group + 1) * size;
+                    for row in 0..rows {
+                        if starts.contains(&row) {
+                            expected.state.fill(0.0);
+                        }
+                        let (step, x) = (steps.row(row)[head], input.row(row)[column]);
+                        let (b, c) = (&b.row(row)[selected.clone()], &c.row(row)[selected.clone()]);
+                        let sum = expected.row(step, x, b, c);
+                        assert_close(out.row(row)[column], sum, 2e-5, "scan of heads");
+                    }
+                    for (value, expected) in expected.state.into_iter().enumerate() {
+                        assert_close(behind[place(value)], expected, 2e-5, "its state");
+                    }
+                }
+            }
+        }
+    }
+}
