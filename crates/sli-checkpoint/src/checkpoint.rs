@@ -295,23 +295,3 @@ fn stamps(source: &dyn ByteSource, files: &[WeightFile]) -> BTreeMap<String, Sta
     let stamp = |file: &WeightFile| Some((file.name.clone(), source.stamp(&file.name)?));
     files.iter().filter_map(stamp).collect()
 }
-
-/// The content of a file of at most `limit` bytes.
-pub(crate) fn read_limited(
-    source: &dyn ByteSource,
-    file: &str,
-    limit: u64,
-) -> Result<Vec<u8>, CheckpointError> {
-    let size = source.len(file)?;
-    if size > limit {
-        return Err(CheckpointError::TextTooLarge {
-            place: source.describe(),
-            file: file.to_owned(),
-            size,
-            limit,
-        });
-    }
-    let mut content = vec![0; size as usize];
-    source.read_at(file, 0, &mut content)?;
-    Ok(content)
-}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::error::LeafProblem;
+use crate::problem::LeafProblem;
 
 /// How the tensors of a checkpoint and the weights of a model meet.
 #[derive(Clone, Debug, Default, PartialEq)]

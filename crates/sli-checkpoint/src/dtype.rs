@@ -1,5 +1,6 @@
 //! The element types of the safetensors format.
 
+use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
 /// Type of a stored element.
@@ -108,25 +109,54 @@ impl Dtype {
     }
 
     /// A float of 16 bits or more: usable as a weight as it is, without scales.
-    pub fn is_plain_float(self) -> bool {
-        matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
+    pub fn float(self) -> Option<Float> {
+        match self {
+            Self::F64 => Some(Float::F64),
+            Self::F32 => Some(Float::F32),
+            Self::F16 => Some(Float::F16),
+            Self::Bf16 => Some(Float::Bf16),
+            _ => None,
+        }
+    }
+}
+
+/// The types of elements that are numbers by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Float {
+    /// IEEE double precision.
+    F64,
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an IEEE single.
+    Bf16,
+}
+
+impl Float {
+    /// Bytes of one element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
     }
 
-    /// A whole number or a truth value.
-    pub fn is_integer(self) -> bool {
-        matches!(
-            self,
-            Self::Bool
-                | Self::U8
-                | Self::I8
-                | Self::U16
-                | Self::I16
-                | Self::U32
-                | Self::I32
-                | Self::U64
-                | Self::I64
-        )
+    /// Little-endian elements as `f32`; those of 64 bits are rounded.
+    pub fn to_f32(self, bytes: &[u8]) -> Vec<f32> {
+        match self {
+            Self::F64 => each(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+            Self::F32 => each(bytes, f32::from_le_bytes),
+            Self::F16 => each(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Self::Bf16 => each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        }
     }
+}
+
+fn each<const N: usize>(bytes: &[u8], convert: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (elements, _) = bytes.as_chunks::<N>();
+    elements.iter().map(|element| convert(*element)).collect()
 }
 
 impl std::fmt::Display for Dtype {

@@ -2,10 +2,10 @@
 
 use crate::choice::UNFINISHED;
 use crate::coverage::CoverageReport;
-use crate::dtype::Dtype;
 use crate::formats::index::IndexError;
 use crate::formats::safetensors::{HeaderError, ReadError};
 use crate::naming::NamingProblem;
+use crate::problem::LeafProblem;
 use crate::source::SourceError;
 
 /// Why a checkpoint cannot be used.
@@ -145,76 +145,6 @@ pub enum CheckpointError {
         /// Bytes of the buffer.
         got: usize,
     },
-    /// A value that the wanted type cannot hold, or a dtype that does not convert.
-    #[error("{weight}: {dtype} does not convert to {to}{}", value.as_ref().map(|v| format!(": {v}")).unwrap_or_default())]
-    Conversion {
-        /// Name of the weight.
-        weight: String,
-        /// Stored dtype.
-        dtype: Dtype,
-        /// Wanted type.
-        to: &'static str,
-        /// The value that does not fit, where the dtype would.
-        value: Option<String>,
-    },
-}
-
-/// Why one weight cannot be had from the tensors.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LeafProblem {
-    /// Tensors are not in the checkpoint.
-    #[error("missing: {}", names.join(", "))]
-    Missing {
-        /// Their names.
-        names: Vec<String>,
-        /// Whether other tensors of the same weight are there.
-        partly: bool,
-    },
-    /// The shape is not the model's.
-    #[error("`{name}` has shape {found:?}; the model wants {wanted:?}")]
-    Shape {
-        /// Name of the tensor, or of one of several.
-        name: String,
-        /// The shape it gives.
-        found: Vec<usize>,
-        /// The shape of the model's weight.
-        wanted: Vec<usize>,
-    },
-    /// A shape that cannot be taken apart or put together as the model says.
-    #[error("`{name}` has shape {shape:?}: {reason}")]
-    Structure {
-        /// Name of the tensor, or of one of several.
-        name: String,
-        /// Its shape.
-        shape: Vec<usize>,
-        /// What does not work.
-        reason: String,
-    },
-    /// An element type that cannot be used.
-    #[error("`{name}` is {found}; the model wants {wanted}")]
-    Dtype {
-        /// Name of the tensor.
-        name: String,
-        /// Its dtype.
-        found: Dtype,
-        /// What would do.
-        wanted: String,
-    },
-    /// Several spellings of one weight are there at once.
-    #[error("several spellings of one weight are present: {}", names.join(", "))]
-    Ambiguous {
-        /// Their names.
-        names: Vec<String>,
-    },
-    /// The description itself asks for something that cannot be evaluated.
-    #[error("`{name}`: the description cannot be evaluated: {reason}")]
-    Description {
-        /// A name in it.
-        name: String,
-        /// Why.
-        reason: String,
-    },
 }
 
 impl CheckpointError {
@@ -230,8 +160,7 @@ impl CheckpointError {
             Self::Source(error) => error.hint().to_owned(),
             Self::Leaf { .. }
             | Self::OutOfRange { .. }
-            | Self::BufferSize { .. }
-            | Self::Conversion { .. } => {
+            | Self::BufferSize { .. } => {
                 "is config.json the one that belongs to these weights?".to_owned()
             }
             Self::NoWeights { others, .. } if others.iter().any(|other| other.contains(UNFINISHED)) => {

@@ -1,20 +1,19 @@
 //! Reading one logical weight.
 
+use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use sli_spec::Source;
 
 use crate::checkpoint::Checkpoint;
-use crate::convert::{self, NoConversion};
-use crate::dtype::Dtype;
-use crate::error::{CheckpointError, LeafProblem};
-use crate::evaluate::Evaluator;
+use crate::dtype::Float;
+use crate::error::CheckpointError;
 use crate::ledger::{Changed, ReadRows};
 use crate::read_plan::{FileRange, Plan, join};
 use crate::sample::first_bytes;
 use crate::tensors::FileIndex;
-use crate::view::{Core, View};
+use crate::view::{Core, Slices, View};
 
 /// A logical weight bound to stored tensors.
 ///
@@ -28,67 +27,58 @@ use crate::view::{Core, View};
 ///
 /// Expert biases `[experts, out]` are one matrix with a row an expert.
 #[derive(Clone, Debug)]
-pub struct ResolvedLeaf {
+pub struct BoundLeaf {
     checkpoint: Arc<Checkpoint>,
-    source: Source,
-    base_prefix: &'static str,
-    /// Slice 0, which tells what all slices are like.
-    first: View,
-    identity: OnceLock<u64>,
+    stored: Slices,
+    float: Float,
+    /// What tells it from all other weights of the model, in every process.
+    identity: u64,
 }
 
-impl ResolvedLeaf {
+impl BoundLeaf {
     pub(crate) fn new(
         checkpoint: &Arc<Checkpoint>,
-        base_prefix: &'static str,
+        base_prefix: &str,
         source: &Source,
-        shape: &[usize],
-    ) -> Result<Self, LeafProblem> {
-        let first = Evaluator {
-            checkpoint,
-            base_prefix,
+        stored: Slices,
+        float: Float,
+    ) -> Self {
+        let text = format!("{source:?} {base_prefix}");
+        Self {
+            checkpoint: Arc::clone(checkpoint),
+            stored,
+            float,
+            identity: first_bytes(&blake3::hash(text.as_bytes())),
         }
-        .leaf(source, shape, 0)?;
-        let checkpoint = Arc::clone(checkpoint);
-        Ok(Self {
-            checkpoint,
-            source: source.clone(),
-            base_prefix,
-            first,
-            identity: OnceLock::new(),
-        })
     }
 
     /// For messages: the name of the tensor, or of the first of several.
     pub fn name(&self) -> String {
-        self.evaluator().view_name(&self.first, &self.source)
+        let first = self.stored.first.tensors.first();
+        let tensor = first.and_then(|&at| self.checkpoint.tensor_at(at as usize));
+        tensor.map_or_else(String::new, |tensor| tensor.name.to_string())
     }
 
     /// Logical shape.
     pub fn shape(&self) -> &[usize] {
-        &self.first.shape
+        &self.stored.first.shape
     }
 
-    /// Stored element type.
-    pub fn dtype(&self) -> Dtype {
-        self.first.dtype
-    }
-
-    /// Bytes of one element.
-    pub fn element_bytes(&self) -> usize {
-        self.first.element
+    /// What its numbers are when they are read.
+    pub fn float(&self) -> Float {
+        self.float
     }
 
     /// Whether one is to be added to every element. [`Self::read_f32`] does it, raw reads do not.
     pub fn plus_one(&self) -> bool {
-        self.first.plus_one
+        self.stored.first.plus_one
     }
 
     /// Product of the axes in front of the last two.
     pub fn slices(&self) -> usize {
-        match self.first.core {
+        match self.stored.first.core {
             Core::Vector => 1,
-            Core::Matrix => self.first.slices(),
+            Core::Matrix => self.stored.first.slices(),
         }
     }
 
@@ -104,7 +94,7 @@ impl ResolvedLeaf {
 
     /// Bytes of a row.
     pub fn row_bytes(&self) -> usize {
-        self.columns().saturating_mul(self.first.element)
+        self.columns().saturating_mul(self.float.size())
     }
 
     /// Bytes of all elements of all slices.
@@ -159,7 +149,7 @@ impl ResolvedLeaf {
         let mut plan = Plan::default();
         let mut start = 0;
         for (leaf, bytes) in leaves.iter().zip(wanted) {
-            for piece in leaf.pieces(slice, rows.clone())? {
+            for piece in leaf.pieces(slice, rows.clone()) {
                 let target = start + piece.target;
                 plan.add(&first.checkpoint, &piece.view, piece.rows, target);
                 if plan.is_full() {
@@ -189,7 +179,7 @@ impl ResolvedLeaf {
             return Ok(());
         };
         let read = ReadRows {
-            weight: (self.identity(), slice),
+            weight: (self.identity, slice),
             total: self.rows(),
             rows: rows.clone(),
             bytes,
@@ -197,20 +187,12 @@ impl ResolvedLeaf {
         ledger.read(&read).map_err(|Changed| self.changed(slice))
     }
 
-    /// What tells it from all other weights of the model, in every process.
-    fn identity(&self) -> u64 {
-        *self.identity.get_or_init(|| {
-            let text = format!("{:?} {}", self.source, self.base_prefix);
-            first_bytes(&blake3::hash(text.as_bytes()))
-        })
-    }
-
     /// Adds a hash of all its values, as they were read, to `into`; `None` if not all were read.
     pub fn fold_read(&self, into: &mut blake3::Hasher) -> Option<()> {
         let ledger = self.checkpoint.ledger()?;
         let (rows, row_bytes) = (self.rows(), self.row_bytes());
         (0..self.slices())
-            .try_for_each(|slice| ledger.fold((self.identity(), slice), rows, row_bytes, into))
+            .try_for_each(|slice| ledger.fold((self.identity, slice), rows, row_bytes, into))
     }
 
     fn changed(&self, slice: usize) -> CheckpointError {
@@ -255,7 +237,7 @@ impl ResolvedLeaf {
         })?;
         match self.checkpoint.ledger() {
             Some(ledger) if !rows.is_empty() => ledger
-                .looked_up((self.identity(), slice), self.rows(), rows, out)
+                .looked_up((self.identity, slice), self.rows(), rows, out)
                 .map_err(|Changed| self.changed(slice)),
             _ => Ok(()),
         }
@@ -290,13 +272,13 @@ impl ResolvedLeaf {
         }
         let row_bytes = self.row_bytes();
         let mut plan = Plan::default();
-        let whole = self.matrix(slice)?;
+        let whole = self.matrix(slice);
         for (row, place) in order {
             let target = place * row_bytes;
             if let Some(view) = &whole {
                 plan.add(&self.checkpoint, view, row..row + 1, target);
             } else {
-                for piece in self.pieces(slice, row..row + 1)? {
+                for piece in self.pieces(slice, row..row + 1) {
                     plan.add(&self.checkpoint, &piece.view, piece.rows, target);
                 }
             }
@@ -321,7 +303,7 @@ impl ResolvedLeaf {
         self.check(slice, &rows)?;
         let mut plan = Plan::default();
         let mut reads = Vec::new();
-        for piece in self.pieces(slice, rows)? {
+        for piece in self.pieces(slice, rows) {
             plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
             if plan.is_full() {
                 reads.extend(plan.take_reads());
@@ -340,9 +322,9 @@ impl ResolvedLeaf {
     /// Where a slice begins: its first file and byte there. For reading slices in file order.
     pub fn position(&self, slice: usize) -> Result<(FileIndex, u64), CheckpointError> {
         self.check(slice, &(0..0))?;
-        let view = match self.first.core {
-            Core::Vector => self.first.clone(),
-            Core::Matrix => self.view(slice)?,
+        let view = match self.stored.first.core {
+            Core::Vector => self.stored.get(0),
+            Core::Matrix => self.stored.get(slice),
         };
         let places = view.tiles.iter().filter_map(|tile| {
             Some((
@@ -354,11 +336,14 @@ impl ResolvedLeaf {
     }
 
     /// Rows of a slice as `f32`, with one added where the weight is `1 + w`. Floats of 64 bits are
-    /// rounded; whole numbers must be exact.
+    /// rounded.
     pub fn read_f32(&self, slice: usize, rows: Range<usize>) -> Result<Vec<f32>, CheckpointError> {
-        let bytes = self.read_bytes(slice, rows)?;
-        let mut values = convert::to_f32(self.dtype(), &bytes)
-            .map_err(|reason| self.conversion(reason, "f32"))?;
+        let wanted = self.check(slice, &rows)?;
+        // The rows are in files of at least as many bytes: every stored byte is used once, save
+        // where an expression names a tensor several times.
+        let mut bytes = vec![0; wanted];
+        self.read_rows(slice, rows, &mut bytes)?;
+        let mut values = self.float.to_f32(&bytes);
         if self.plus_one() {
             for value in &mut values {
                 *value += 1.0;
@@ -381,13 +366,6 @@ impl ResolvedLeaf {
         Ok(all)
     }
 
-    /// Rows of a slice of whole numbers or truth values.
-    pub fn read_i64(&self, slice: usize, rows: Range<usize>) -> Result<Vec<i64>, CheckpointError> {
-        let bytes = self.read_bytes(slice, rows)?;
-        let values = convert::to_i64(self.dtype(), &bytes);
-        values.map_err(|reason| self.conversion(reason, "i64"))
-    }
-
     /// The checkpoint it reads from.
     pub fn checkpoint(&self) -> &Arc<Checkpoint> {
         &self.checkpoint
@@ -405,22 +383,6 @@ impl ResolvedLeaf {
     pub fn advise_done(&self, slice: usize) {
         for range in self.byte_ranges(slice, 0..self.rows()).unwrap_or_default() {
             self.checkpoint.advise_done(range.file, range.bytes);
-        }
-    }
-
-    fn read_bytes(&self, slice: usize, rows: Range<usize>) -> Result<Vec<u8>, CheckpointError> {
-        let wanted = self.check(slice, &rows)?;
-        // The rows are in files of at least as many bytes: every stored byte is used once, save
-        // where an expression names a tensor several times.
-        let mut bytes = vec![0; wanted];
-        self.read_rows(slice, rows, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn evaluator(&self) -> Evaluator<'_> {
-        Evaluator {
-            checkpoint: &self.checkpoint,
-            base_prefix: self.base_prefix,
         }
     }
 
@@ -450,90 +412,45 @@ impl ResolvedLeaf {
         })
     }
 
-    /// A slice of the expression's own leading axes.
-    fn view(&self, slice: usize) -> Result<View, CheckpointError> {
-        if slice == 0 {
-            return Ok(self.first.clone());
-        }
-        let View {
-            shape,
-            core,
-            dtype,
-            plus_one,
-            ..
-        } = &self.first;
-        let problem = match self.evaluator().leaf_as(&self.source, shape, *core, slice) {
-            Ok(view) if view.dtype != *dtype => LeafProblem::Dtype {
-                name: self.evaluator().view_name(&view, &self.source),
-                found: view.dtype,
-                wanted: format!("{dtype}, as slice 0"),
-            },
-            Ok(view) if view.plus_one != *plus_one => LeafProblem::Description {
-                name: self.evaluator().view_name(&view, &self.source),
-                reason: "`PlusOne` in some slices only".to_owned(),
-            },
-            Ok(view) => return Ok(view),
-            Err(problem) => problem,
-        };
-        Err(CheckpointError::Leaf {
-            place: self.checkpoint.place(),
-            problem,
-        })
-    }
-
     /// The view of a slice, where all its rows are in one.
-    fn matrix(&self, slice: usize) -> Result<Option<View>, CheckpointError> {
-        match self.first.core {
-            Core::Vector => Ok(None),
-            Core::Matrix => self.view(slice).map(Some),
+    fn matrix(&self, slice: usize) -> Option<Cow<'_, View>> {
+        match self.stored.first.core {
+            Core::Vector => None,
+            Core::Matrix => Some(self.stored.get(slice)),
         }
     }
 
     /// Views that together hold the rows of a slice, in pieces that a plan can hold.
-    fn pieces(&self, slice: usize, rows: Range<usize>) -> Result<Vec<Piece>, CheckpointError> {
+    fn pieces(&self, slice: usize, rows: Range<usize>) -> Vec<Piece<'_>> {
         let row_bytes = self.row_bytes();
         let first = rows.start;
         let target = |row: usize| (row - first).saturating_mul(row_bytes);
-        if let Some(view) = self.matrix(slice)? {
-            let view = Arc::new(view);
+        if let Some(view) = self.matrix(slice) {
             let windows = Plan::windows(&view, rows).into_iter();
-            return Ok(windows
+            return windows
                 .map(|rows| Piece {
-                    view: Arc::clone(&view),
+                    view: view.clone(),
                     target: target(rows.start),
                     rows,
                 })
-                .collect());
+                .collect();
         }
         // A matrix whose rows are vectors of their own, or one vector as a single row.
         rows.map(|row| {
-            let view = Arc::new(self.view(row)?);
-            Ok(Piece {
+            let view = self.stored.get(row);
+            Piece {
                 rows: 0..view.rows(),
                 view,
                 target: target(row),
-            })
+            }
         })
         .collect()
-    }
-
-    fn conversion(&self, reason: NoConversion, to: &'static str) -> CheckpointError {
-        let value = match reason {
-            NoConversion::Dtype => None,
-            NoConversion::Value(value) => Some(value),
-        };
-        CheckpointError::Conversion {
-            weight: self.name(),
-            dtype: self.dtype(),
-            to,
-            value,
-        }
     }
 }
 
 /// Rows of a view and where they go.
-struct Piece {
-    view: Arc<View>,
+struct Piece<'a> {
+    view: Cow<'a, View>,
     rows: Range<usize>,
     target: usize,
 }

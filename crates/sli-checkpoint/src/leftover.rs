@@ -185,11 +185,11 @@ fn any(_: &TensorInfo) -> bool {
 }
 
 fn is_float(tensor: &TensorInfo) -> bool {
-    tensor.dtype.is_plain_float()
+    tensor.dtype.float().is_some()
 }
 
 fn is_numbering(tensor: &TensorInfo) -> bool {
-    !tensor.dtype.is_plain_float() || is_line(tensor)
+    tensor.dtype.float().is_none() || is_line(tensor)
 }
 
 fn is_single(tensor: &TensorInfo) -> bool {

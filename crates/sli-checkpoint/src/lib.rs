@@ -2,8 +2,8 @@
 //!
 //! A [`ByteSource`] yields byte ranges of named files; a [`Checkpoint`] is the index of the tensors
 //! in them, read from headers alone; a [`Binding`] is a model description checked against a
-//! checkpoint in both directions; a [`ResolvedLeaf`] reads the rows of one logical weight, as few
-//! bytes of the files as hold them.
+//! checkpoint in both directions, with every weight bound to its tensors; a [`BoundLeaf`] reads the
+//! rows of one of them, as few bytes of the files as hold them.
 //!
 //! Nothing in a file is believed: lengths are compared with the size of the file before anything is
 //! allocated, arithmetic on them is checked, and every broken rule is an error with the file, the
@@ -13,11 +13,11 @@
 mod binding;
 mod checkpoint;
 mod choice;
-mod convert;
 mod coverage;
 mod dtype;
 mod error;
 mod evaluate;
+mod examine;
 mod folder;
 pub mod formats;
 mod identity;
@@ -26,26 +26,29 @@ mod ledger;
 mod leftover;
 pub mod naming;
 mod opening;
+mod problem;
 mod read_plan;
 mod sample;
 mod scatter;
 pub mod source;
 mod suggest;
 mod tensors;
+mod ties;
 mod view;
 
-pub use binding::Binding;
+pub use binding::{Binding, BoundStack};
 pub use checkpoint::Checkpoint;
 pub use choice::Choice;
 pub use coverage::{CoverageReport, Ignored, Missing};
-pub use dtype::Dtype;
-pub use error::{CheckpointError, LeafProblem};
+pub use dtype::{Dtype, Float};
+pub use error::CheckpointError;
 pub use folder::{FolderError, Found, ModelFolder};
 pub use formats::index::IndexError;
 pub use formats::safetensors::HeaderError;
 pub use identity::{FileIdentity, ModelIdentity};
-pub use leaf::ResolvedLeaf;
+pub use leaf::BoundLeaf;
 pub use ledger::{Changed, Ledger};
+pub use problem::LeafProblem;
 pub use read_plan::FileRange;
 pub use sample::Sample;
 pub use source::{
@@ -53,3 +56,4 @@ pub use source::{
 };
 pub use suggest::without_numbers;
 pub use tensors::{FileIndex, TensorInfo, WeightFile};
+pub use ties::HeadOrigin;

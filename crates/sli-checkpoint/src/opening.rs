@@ -1,6 +1,5 @@
 //! Collecting the weight files of a checkpoint: index, shards, consolidated files.
 
-use crate::checkpoint::read_limited;
 use crate::choice::{Choice, INDEX_FILE, Ways};
 use crate::error::CheckpointError;
 use crate::formats::index::{self, Index, IndexError};
@@ -194,4 +193,24 @@ impl Opening {
         }
         Ok(self)
     }
+}
+
+/// The content of a file of at most `limit` bytes.
+fn read_limited(
+    source: &dyn ByteSource,
+    file: &str,
+    limit: u64,
+) -> Result<Vec<u8>, CheckpointError> {
+    let size = source.len(file)?;
+    if size > limit {
+        return Err(CheckpointError::TextTooLarge {
+            place: source.describe(),
+            file: file.to_owned(),
+            size,
+            limit,
+        });
+    }
+    let mut content = vec![0; size as usize];
+    source.read_at(file, 0, &mut content)?;
+    Ok(content)
 }

@@ -4,6 +4,8 @@
 //! permutations, concatenations — is a set of [`Tile`]s: rectangles of the logical matrix whose rows
 //! and columns are each evenly spaced in a file. The operations here map tiles to tiles.
 
+use std::borrow::Cow;
+
 use crate::dtype::Dtype;
 
 /// How many of a shape's last axes one slice has.
@@ -34,6 +36,8 @@ pub(crate) struct Tile {
     pub row_stride: u64,
     /// Bytes from one column to the next.
     pub column_stride: u64,
+    /// Bytes from a slice to the next, where all slices are in one tensor.
+    pub slice_stride: u64,
 }
 
 /// One slice of a logical weight.
@@ -55,12 +59,40 @@ pub(crate) struct View {
     pub tiles: Vec<Tile>,
 }
 
+/// All slices of a logical weight.
+#[derive(Clone, Debug)]
+pub(crate) struct Slices {
+    /// The first, which tells what all are like.
+    pub first: View,
+    /// The rectangles of the others, where every slice has tensors of its own.
+    pub others: Vec<Box<[Tile]>>,
+}
+
 /// Evenly spaced rows: `start`, `start + step`, ...
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowRun {
     pub start: usize,
     pub count: usize,
     pub step: usize,
+}
+
+impl Slices {
+    /// A slice that is there.
+    pub fn get(&self, slice: usize) -> Cow<'_, View> {
+        if slice == 0 {
+            return Cow::Borrowed(&self.first);
+        }
+        let mut view = self.first.clone();
+        match self.others.get(slice - 1) {
+            Some(tiles) => view.tiles = tiles.to_vec(),
+            None => {
+                for tile in &mut view.tiles {
+                    tile.offset += slice as u64 * tile.slice_stride;
+                }
+            }
+        }
+        Cow::Owned(view)
+    }
 }
 
 impl View {

@@ -6,14 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sli_checkpoint::source::{CountingSource, MemorySource};
-use sli_checkpoint::{Binding, Checkpoint, CoverageReport, Dtype, LeafProblem};
+use sli_checkpoint::{Checkpoint, CoverageReport, Dtype, LeafProblem};
 use sli_spec::{Leaf, Source, Split};
-use support::{Tensor, checkpoint, leaf, safetensors};
+use support::{Tensor, bind, checkpoint, leaf, safetensors};
 
 fn examine(tensors: &[Tensor], leaves: &[Leaf], ignored: &[&str]) -> CoverageReport {
-    Binding::examine_leaves(checkpoint(tensors), "model.", leaves, ignored)
-        .report()
-        .clone()
+    CoverageReport::of(&checkpoint(tensors), "model.", leaves, ignored)
 }
 
 fn tensor(name: &str, shape: &[usize]) -> Tensor {
@@ -97,13 +95,12 @@ fn nothing_but_headers_is_read() {
     let checkpoint = Checkpoint::open_with(Box::new(Arc::clone(&counting))).expect("sound");
     let checkpoint = Arc::new(checkpoint);
     let leaves = [plain("a", &[1000, 1000])];
-    let binding = Binding::examine_leaves(Arc::clone(&checkpoint), "", &leaves, &[]);
-    assert!(binding.report().is_complete());
+    assert!(CoverageReport::of(&checkpoint, "", &leaves, &[]).is_complete());
     assert_eq!(
         (counting.bytes(), checkpoint.bytes_read()),
         (header, header)
     );
-    let leaf = binding.resolve(&leaves[0]).expect("there");
+    let leaf = bind(&checkpoint, &leaves[0]).expect("there");
     leaf.read_f32(0, 10..12).expect("read");
     assert_eq!(
         (counting.bytes(), checkpoint.bytes_read()),
@@ -148,9 +145,6 @@ fn an_optional_part_is_there_as_a_whole_or_not_at_all() {
     assert_eq!(missing(&report), ["pooler.weight"]);
     assert_eq!(report.missing[0].part, Some("pooler"));
     assert_eq!(report.absent_optional, BTreeSet::from(["head"]));
-
-    let binding = Binding::examine_leaves(checkpoint(&without), "", &leaves, &[]);
-    assert!(binding.has(&leaves[0]) && !binding.has(&leaves[1]));
 }
 
 #[test]
@@ -244,9 +238,10 @@ fn weights_of_two_axes_may_be_stacks_of_vectors() {
         leaf(each("b.{}", 2), &[2, 4]),
         leaf(t, &[2]),
     ];
-    let binding = Binding::examine_leaves(checkpoint(&stored), "", &leaves, &[]);
-    assert!(binding.report().is_complete(), "{}", binding.report());
-    let [gate, biases, t] = leaves.map(|leaf| binding.resolve(&leaf).expect("there"));
+    let checkpoint = checkpoint(&stored);
+    let report = CoverageReport::of(&checkpoint, "", &leaves, &[]);
+    assert!(report.is_complete(), "{report}");
+    let [gate, biases, t] = leaves.map(|leaf| bind(&checkpoint, &leaf).expect("there"));
     assert_eq!((gate.slices(), gate.rows(), gate.columns()), (1, 3, 2));
     assert_eq!(
         gate.read_all_f32().expect("read"),
@@ -268,10 +263,8 @@ fn weights_of_two_axes_may_be_stacks_of_vectors() {
 
 #[test]
 fn plus_one_is_added_to_numbers_and_not_to_bytes() {
-    let bound = Binding::examine_leaves(checkpoint(&[tensor("w", &[3])]), "", &[], &[]);
-    let norm = bound
-        .resolve(&leaf(Source::tensor("w").plus_one(), &[3]))
-        .expect("there");
+    let norm = leaf(Source::tensor("w").plus_one(), &[3]);
+    let norm = bind(&checkpoint(&[tensor("w", &[3])]), &norm).expect("there");
     assert!(norm.plus_one());
     assert_eq!(norm.read_f32(0, 0..1).expect("read"), [1.0, 2.0, 3.0]);
     let mut raw = [0xff; 12];

@@ -3,14 +3,16 @@
 mod support;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sli_checkpoint::source::{FailingSource, MemorySource};
 use sli_checkpoint::{
-    Binding, ByteSource, Checkpoint, CheckpointError, LocalSource, ModelIdentity, ReadMode,
+    ByteSource, Checkpoint, CheckpointError, CoverageReport, Dtype, LocalSource, ModelIdentity,
+    ReadMode,
 };
 use sli_spec::Source;
-use support::{Tensor, leaf, safetensors};
+use support::{Tensor, bind, leaf, safetensors};
 
 fn one(name: &str) -> Vec<u8> {
     safetensors(&[Tensor::counting(name, &[2, 3])])
@@ -109,14 +111,8 @@ fn single_file_then_index_then_consolidated_and_no_others() {
 /// As the reference: all tensors of all shards, the last one counts.
 #[test]
 fn an_index_says_which_files_not_where() {
-    let valued = |name: &str, value: u8| {
-        safetensors(&[Tensor::new(
-            name,
-            sli_checkpoint::Dtype::U8,
-            &[1],
-            vec![value],
-        )])
-    };
+    let valued =
+        |name: &str, value: u8| safetensors(&[Tensor::new(name, Dtype::U8, &[1], vec![value])]);
     let source = MemorySource::new()
         .with(
             "model.safetensors.index.json",
@@ -130,9 +126,9 @@ fn an_index_says_which_files_not_where() {
         .with(
             "2.safetensors",
             safetensors(&[
-                Tensor::new("a", sli_checkpoint::Dtype::U8, &[1], vec![2]),
-                Tensor::new("b", sli_checkpoint::Dtype::U8, &[1], vec![3]),
-                Tensor::new("c", sli_checkpoint::Dtype::U8, &[1], vec![4]),
+                Tensor::new("a", Dtype::U8, &[1], vec![2]),
+                Tensor::new("b", Dtype::U8, &[1], vec![3]),
+                Tensor::new("c", Dtype::U8, &[1], vec![4]),
             ]),
         );
     let checkpoint = Checkpoint::open_with(Box::new(source)).expect("sound");
@@ -185,17 +181,13 @@ fn other_weights_are_named() {
 #[test]
 fn tensor_parallel_files_are_numbered_and_joined() {
     let shard = |n: u8| {
-        let rows = Tensor::new(
-            "wq",
-            sli_checkpoint::Dtype::U8,
-            &[2, 2],
-            vec![n, n + 1, n + 2, n + 3],
-        );
+        let bytes = (n..n + 4).flat_map(|n| [n, 0]).collect();
+        let rows = Tensor::new("wq", Dtype::F16, &[2, 2], bytes);
         let columns = Tensor {
             name: "wo".to_owned(),
             ..rows.clone()
         };
-        let norm = Tensor::new("norm", sli_checkpoint::Dtype::U8, &[2], vec![1, 2]);
+        let norm = Tensor::new("norm", Dtype::F16, &[2], vec![1, 0, 2, 0]);
         safetensors(&[rows, columns, norm])
     };
     let source = MemorySource::new()
@@ -217,16 +209,16 @@ fn tensor_parallel_files_are_numbered_and_joined() {
         leaf(Source::ConcatColumns(pair("wo")), &[2, 4]),
         leaf(Source::tensor("norm#0"), &[2]),
     ];
-    let binding = Binding::examine_leaves(checkpoint.into(), "", &leaves, &["norm#*"]);
-    assert_eq!(binding.report().ignored[0].name, "norm#1");
+    let checkpoint = Arc::new(checkpoint);
+    let report = CoverageReport::of(&checkpoint, "", &leaves, &["norm#*"]);
+    assert_eq!(report.ignored[0].name, "norm#1");
     let read = |i: usize| {
-        let mut out = vec![0; 8];
-        binding
-            .resolve(&leaves[i])
+        let mut out = vec![0; 16];
+        bind(&checkpoint, &leaves[i])
             .expect("there")
             .read_rows(0, 0..[4, 2][i], &mut out)
             .expect("read");
-        out
+        out.into_iter().step_by(2).collect::<Vec<u8>>()
     };
     assert_eq!(read(0), [10, 11, 12, 13, 20, 21, 22, 23]);
     assert_eq!(read(1), [10, 11, 20, 21, 12, 13, 22, 23]);
@@ -331,14 +323,12 @@ fn every_mode_reads_the_same() {
         ReadMode::Direct,
     ] {
         let checkpoint = Checkpoint::open_with_mode(folder.path(), mode).expect("sound");
-        let binding = Binding::examine_leaves(checkpoint.into(), "", &[], &[]);
+        let checkpoint = Arc::new(checkpoint);
         for source in [
             Source::tensor("a"),
             Source::Reshape(Box::new(Source::tensor("a"))),
         ] {
-            let leaf = binding
-                .resolve(&leaf(source, &[1500, 1000]))
-                .expect("there");
+            let leaf = bind(&checkpoint, &leaf(source, &[1500, 1000])).expect("there");
             let values = leaf.read_all_f32().expect("read");
             assert!(
                 values.iter().zip(0..).all(|(value, i)| *value == i as f32),
@@ -346,7 +336,8 @@ fn every_mode_reads_the_same() {
             );
             leaf.advise_done(0);
         }
-        let turned = binding.resolve(&leaf(Source::tensor("a").transpose(), &[1000, 1500]));
+        let turned = leaf(Source::tensor("a").transpose(), &[1000, 1500]);
+        let turned = bind(&checkpoint, &turned);
         let values = turned.expect("there").read_f32(0, 3..5).expect("read");
         assert!(
             values[..1500]
@@ -372,10 +363,7 @@ fn a_lost_disk_is_an_io_error_at_any_read() {
     loop {
         let failing = FailingSource::new(sound(), reads, std::io::ErrorKind::Other);
         let result = Checkpoint::open_with(Box::new(failing)).and_then(|checkpoint| {
-            let binding = Binding::examine_leaves(checkpoint.into(), "", &[], &[]);
-            binding
-                .resolve(&leaf(Source::tensor("a"), &[2, 3]))?
-                .read_all_f32()
+            bind(&checkpoint.into(), &leaf(Source::tensor("a"), &[2, 3]))?.read_all_f32()
         });
         match result {
             Ok(_) => break,
@@ -402,7 +390,7 @@ fn an_index_of_many_tensors_is_small() {
                 i / 384,
                 i % 384
             );
-            Tensor::new(&name, sli_checkpoint::Dtype::U8, &[0, 7168], Vec::new())
+            Tensor::new(&name, Dtype::U8, &[0, 7168], Vec::new())
         })
         .collect();
     let file = safetensors(&tensors);

@@ -37,7 +37,6 @@ mod summary;
 mod sweep;
 pub mod take;
 mod tally;
-mod tied;
 mod weights;
 
 pub use annotation::{Annotation, Completion, TextSpans};
@@ -53,5 +52,4 @@ pub use sli_kernels::Compute;
 pub use spent::Stages;
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
 pub use sweep::{choose_reading, run};
-pub use tied::{HeadOrigin, settle_head};
 pub use weights::content::{WeightsRead, name_changed_tensors, recheck};

@@ -11,7 +11,6 @@ use crate::adapter;
 use crate::error::{AGAIN, EngineError};
 use crate::sentence_folder::model_folder;
 use crate::stages::WeightClock;
-use crate::tied::{HeadOrigin, settle_head};
 
 /// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
 pub struct Model {
@@ -31,8 +30,6 @@ pub struct Model {
     pub naming: Option<Naming>,
     /// The class that is run instead of the one that the configuration names, where that is another.
     pub instead: Option<Instead>,
-    /// Whose head it has.
-    pub head: HeadOrigin,
     /// The first tensor of the head that gives logits, where the model has one and the checkpoint does
     /// not hold it.
     pub missing_head: Option<String>,
@@ -84,8 +81,7 @@ impl Model {
         options: &OpenOptions,
     ) -> Result<Self, EngineError> {
         let folder = folder.into();
-        let head = settle_head(&mut built, &checkpoint)?;
-        let binding = Binding::new(Arc::clone(&checkpoint), &built.spec, &options.allow_unused)?;
+        let binding = Binding::new(&checkpoint, &mut built, &options.allow_unused)?;
         let mut spec = built.spec;
         let missing_head = missing_head(&spec, &binding);
         drop_absent_parts(&mut spec, &binding);
@@ -98,7 +94,6 @@ impl Model {
             unread: built.unread,
             naming,
             instead: built.instead,
-            head,
             missing_head,
             clock: WeightClock::default(),
         })
@@ -273,10 +268,11 @@ fn missing_head(spec: &ModelSpec, binding: &Binding) -> Option<String> {
     if !binding.report().absent_optional.contains(HEAD) {
         return None;
     }
-    let leaves = &spec.output_stack().head.leaves;
-    let of_head = leaves.iter().filter(|leaf| leaf.optional == Some(HEAD));
-    let mut lacking = of_head.filter(|leaf| binding.resolve(leaf).is_err());
-    let names = lacking.next().map(|leaf| leaf.source.names())?;
+    let stack = spec.stacks.len().checked_sub(1)?;
+    let leaves = &spec.stacks[stack].head.leaves;
+    let mut bound = leaves.iter().zip(&binding.stack(stack).head);
+    let lacking = bound.find(|(leaf, bound)| leaf.optional == Some(HEAD) && bound.is_none());
+    let names = lacking.map(|(leaf, _)| leaf.source.names())?;
     Some((*names.first()?).to_owned())
 }
 

@@ -64,7 +64,7 @@ pub fn run(
     }
     content::resume(model, &mut folder, observer)?;
     let kernels = Kernels::new(settings.threads, settings.compute);
-    let phases = phases(model, plan.grain, settings.compute)?;
+    let phases = phases(model, plan.grain, settings.compute);
     let schedule = Schedule::new(model, &phases);
     let observation = Observation::open(model, records, settings, &folder)?;
     // All that decides results has been read.
@@ -118,7 +118,7 @@ pub fn run(
         start,
         end,
         keep,
-    )?
+    )
     .keeping_head(plan.keeps_head);
     sweep.clock.stopwatch = Stopwatch::start(model);
     std::thread::scope(|scope| {

@@ -11,10 +11,11 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::{TensorView, serialize_to_file};
 use serde_json::{Value, json};
+use sli_checkpoint::HeadOrigin;
 use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::take::Take;
-use sli_engine::{HeadOrigin, Model, OpenOptions, Quiet, Settings, run};
+use sli_engine::{Model, OpenOptions, Quiet, Settings, run};
 use sli_testing::{Golden, Stored, compare, read_tensors};
 
 const TABLE: &str = "model.embed_tokens.weight";
@@ -23,7 +24,7 @@ const HEAD: &str = "lm_head.weight";
 /// The logits of a folder are those of the golden.
 fn check(golden: &Golden, folder: &Path, head: HeadOrigin) {
     let model = Model::open(folder, &OpenOptions::default()).unwrap();
-    assert_eq!(model.head, head, "{}", golden.name);
+    assert_eq!(model.binding.head(), head, "{}", golden.name);
     let work = tempfile::tempdir().unwrap();
     let mut writer = RecordSpoolWriter::create(&work.path().join("spool")).unwrap();
     for record in golden.records() {

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sli_checkpoint::Choice;
+use sli_checkpoint::{Choice, HeadOrigin};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
 use sli_engine::{
-    EngineError, HeadOrigin, HiddenDtype, Model, OpenOptions, Settings, Spill, TextRules, left_out,
+    EngineError, HiddenDtype, Model, OpenOptions, Settings, Spill, TextRules, left_out,
     program_bytes,
 };
 use sli_kernels::Compute;
@@ -78,7 +78,7 @@ impl Job {
             ));
         }
         say_names(&model, &arguments.allow_unused);
-        if model.head == HeadOrigin::Stored {
+        if model.binding.head() == HeadOrigin::Stored {
             terminal::warn(
                 "config.json ties the head to the token table, but the weights have another head: that one is used",
             );

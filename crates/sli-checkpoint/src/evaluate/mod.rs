@@ -10,7 +10,7 @@ mod split;
 use sli_spec::{Source, Split};
 
 use crate::checkpoint::Checkpoint;
-use crate::error::LeafProblem;
+use crate::problem::LeafProblem;
 use crate::view::{Core, RowRun, Tile, View};
 
 use split::{rows_of_part, whole_of_part};
@@ -173,6 +173,7 @@ impl Evaluator<'_> {
                 offset: info.offset + at.slice as u64 * rows as u64 * row,
                 row_stride: row,
                 column_stride: element,
+                slice_stride: rows as u64 * row,
             });
         }
         Ok(view)

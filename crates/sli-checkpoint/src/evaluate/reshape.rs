@@ -3,7 +3,7 @@
 use sli_spec::Source;
 
 use super::{At, Evaluated, Evaluator, description, elements, plus_one};
-use crate::error::LeafProblem;
+use crate::problem::LeafProblem;
 use crate::view::{Core, Tile, View};
 
 impl Evaluator<'_> {
@@ -92,6 +92,7 @@ impl Evaluator<'_> {
             offset,
             row_stride,
             column_stride: element,
+            slice_stride: rows as u64 * row_stride,
         }];
         Ok(view)
     }

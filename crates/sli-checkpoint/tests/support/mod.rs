@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use sli_checkpoint::source::MemorySource;
-use sli_checkpoint::{Binding, Checkpoint, Dtype};
+use sli_checkpoint::{BoundLeaf, Checkpoint, CheckpointError, Dtype};
 use sli_spec::{Leaf, Shard, Source};
 
 /// A tensor to be written.
@@ -84,7 +84,7 @@ pub fn leaf(source: Source, shape: &[usize]) -> Leaf {
     }
 }
 
-/// A binding for resolving leaves.
-pub fn binding(checkpoint: Arc<Checkpoint>) -> Binding {
-    Binding::examine_leaves(checkpoint, "", &[], &[])
+/// A leaf of a model without a base prefix, bound.
+pub fn bind(checkpoint: &Arc<Checkpoint>, leaf: &Leaf) -> Result<BoundLeaf, CheckpointError> {
+    BoundLeaf::bind(checkpoint, "", leaf)
 }

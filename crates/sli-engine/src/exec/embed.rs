@@ -1,6 +1,6 @@
 //! Token ids to the input of the first layer. Of the tables only the rows that occur are read.
 
-use sli_checkpoint::ResolvedLeaf;
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, MatMut};
 use sli_spec::{Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, WeightIndex};
 
@@ -155,9 +155,9 @@ impl Layer<'_> {
         add: bool,
     ) -> Result<(), EngineError> {
         let key = self.key(table);
-        let leaf = self.model.binding.resolve(self.leaf(table))?;
+        let leaf = self.bound(table);
         let columns = leaf.columns();
-        let element = load::element(leaf.dtype()).unwrap_or(sli_kernels::Element::F32);
+        let element = load::element(leaf.float());
         let row_bytes = columns * element.size();
         let mut order: Vec<usize> = (0..ids.len()).collect();
         order.sort_unstable_by_key(|&row| (ids[row], row));
@@ -168,7 +168,7 @@ impl Layer<'_> {
         let mut order = order.into_iter().peekable();
         for block in wanted.chunks((STAGING_BYTES / row_bytes.max(1)).max(1)) {
             raw.resize(block.len() * row_bytes, 0);
-            gather_block(&leaf, block, &mut raw)?;
+            gather_block(leaf, block, &mut raw)?;
             for (&id, bytes) in block.iter().zip(raw.chunks_exact(row_bytes)) {
                 if let Some(index) = sli_kernels::first_non_finite(bytes, element) {
                     let index = id * columns + index;
@@ -216,7 +216,7 @@ impl Layer<'_> {
 }
 
 /// Reads some rows of a table. They lie anywhere in it, so a disk is asked for several at a time.
-fn gather_block(leaf: &ResolvedLeaf, rows: &[usize], out: &mut [u8]) -> Result<(), EngineError> {
+fn gather_block(leaf: &BoundLeaf, rows: &[usize], out: &mut [u8]) -> Result<(), EngineError> {
     let row_bytes = leaf.row_bytes().max(1);
     let part = rows.len().div_ceil(GATHER_READERS).max(GATHER_ROWS);
     let parts = rows.chunks(part).zip(out.chunks_mut(part * row_bytes));

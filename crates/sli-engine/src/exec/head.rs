@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use sli_checkpoint::ResolvedLeaf;
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK};
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
@@ -56,7 +56,7 @@ pub(crate) type LogitSink<'a> =
 
 /// The tiles that the projection to logits passes by in.
 pub(crate) fn vocabulary_tiles(
-    leaf: &ResolvedLeaf,
+    leaf: &BoundLeaf,
     compute: Compute,
     tile_bytes: u64,
 ) -> Vec<Range<usize>> {
@@ -160,19 +160,16 @@ impl Layer<'_> {
         let mut states = vec![LseState::default(); rows];
         let bias = self.owned(logits.projection.bias)?;
         let compute = self.kernels.compute();
-        let leaf = self
-            .model
-            .binding
-            .resolve(self.leaf(logits.projection.weight))?;
+        let leaf = self.bound(logits.projection.weight);
         let vocab = leaf.rows();
-        let tiles = vocabulary_tiles(&leaf, compute, tile_bytes);
+        let tiles = vocabulary_tiles(leaf, compute, tile_bytes);
         let key = self.key(logits.projection.weight);
         let groups: Vec<_> = tiles
             .iter()
             .map(|rows| {
                 vec![Piece {
                     key,
-                    leaf: &leaf,
+                    leaf,
                     slice: 0,
                     rows: rows.clone(),
                 }]

@@ -44,9 +44,9 @@ impl Layer<'_> {
             }
             Residency::Tiled(tile_bytes) => {
                 let compute = self.kernels.compute();
-                let leaf = self.model.binding.resolve(self.leaf(linear.weight))?;
+                let leaf = self.bound(linear.weight);
                 let rows = leaf.rows();
-                let tile = tile_rows(load::packed_bytes(&leaf, rows, compute), rows, tile_bytes);
+                let tile = tile_rows(load::packed_bytes(leaf, rows, compute), rows, tile_bytes);
                 let tiles = tiles(rows, tile);
                 let groups: Vec<_> = tiles
                     .iter()
@@ -54,7 +54,7 @@ impl Layer<'_> {
                         let key = self.key(linear.weight);
                         vec![Piece {
                             key,
-                            leaf: &leaf,
+                            leaf,
                             slice: 0,
                             rows: rows.clone(),
                         }]

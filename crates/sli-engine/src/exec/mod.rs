@@ -14,6 +14,7 @@ pub(crate) mod step;
 
 use std::sync::Arc;
 
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Kernels, Mat};
 use sli_spec::{Input, Leaf, Slot, Stack, WeightIndex};
 
@@ -57,6 +58,11 @@ impl Layer<'_> {
     /// A leaf's description.
     pub fn leaf(&self, index: WeightIndex) -> &Leaf {
         &leaves(self.model, self.stack, self.part)[index.0 as usize]
+    }
+
+    /// A leaf's tensors.
+    pub fn bound(&self, index: WeightIndex) -> &BoundLeaf {
+        self.key(index).bound(self.model)
     }
 
     /// A weight that the store holds or will hold.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_checkpoint::ResolvedLeaf;
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, PackedWeights};
 use sli_spec::Linear;
 
@@ -36,10 +36,8 @@ pub(crate) fn each(
     loads: &[Vec<u32>],
     mut consume: impl FnMut(usize, Stage, &[PackedWeights]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    let leaves = linears
-        .iter()
-        .map(|linear| Ok(layer.model.binding.resolve(layer.leaf(linear.weight))?))
-        .collect::<Result<Vec<_>, EngineError>>()?;
+    let leaves = linears.iter().map(|linear| layer.bound(linear.weight));
+    let leaves: Vec<&BoundLeaf> = leaves.collect();
     let mut hit = (0..loads.len())
         .filter(|&id| !loads[id].is_empty())
         .map(|id| Ok((leaves[0].position(id)?, id)))
@@ -51,7 +49,7 @@ pub(crate) fn each(
     for &(_, id) in &hit {
         for stage in &stages {
             let pieces = linears.iter().zip(&leaves).enumerate();
-            let pieces = pieces.filter_map(|(index, (linear, leaf))| {
+            let pieces = pieces.filter_map(|(index, (linear, &leaf))| {
                 let rows = if index < inputs {
                     &stage.inputs
                 } else {
@@ -75,8 +73,8 @@ pub(crate) fn each(
 }
 
 /// The groups of one expert.
-fn stages(layer: &Layer<'_>, leaves: &[ResolvedLeaf], inputs: usize) -> Vec<Stage> {
-    let whole = |leaf: Option<&ResolvedLeaf>| leaf.map_or(0, ResolvedLeaf::rows);
+fn stages(layer: &Layer<'_>, leaves: &[&BoundLeaf], inputs: usize) -> Vec<Stage> {
+    let whole = |leaf: Option<&&BoundLeaf>| leaf.map_or(0, |leaf| leaf.rows());
     let (inner, outer) = (
         whole(leaves.first().filter(|_| inputs > 0)),
         whole(leaves.last().filter(|_| inputs < leaves.len())),
@@ -89,7 +87,7 @@ fn stages(layer: &Layer<'_>, leaves: &[ResolvedLeaf], inputs: usize) -> Vec<Stag
         }],
         Residency::Tiled(bytes) => {
             let compute = layer.kernels.compute();
-            let split = |leaves: &[ResolvedLeaf], rows: usize| {
+            let split = |leaves: &[&BoundLeaf], rows: usize| {
                 let total: u64 = leaves
                     .iter()
                     .map(|leaf| load::packed_bytes(leaf, rows, compute))

@@ -1,6 +1,6 @@
 //! Mixture of experts, streamed: all rows are routed first, then every chosen expert runs its rows.
 
-use sli_checkpoint::ResolvedLeaf;
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Store};
 use sli_spec::{FeedForward, Linear, MixtureOfExperts};
 
@@ -110,7 +110,7 @@ fn routed(
     let top_k = routes.top_k;
     let loads = routes.loads(experts.experts);
     let network = &experts.expert;
-    let addends = Addends::new(layer, network)?;
+    let addends = Addends::new(layer, network);
     let mut run = ExpertRun::default();
     let linears: Vec<&Linear> = network
         .gate
@@ -190,20 +190,19 @@ struct ExpertRun {
 }
 
 /// The addends of all experts.
-struct Addends([Option<ResolvedLeaf>; 3]);
+struct Addends<'a>([Option<&'a BoundLeaf>; 3]);
 
-impl Addends {
-    fn new(layer: &Layer<'_>, network: &FeedForward) -> Result<Self, EngineError> {
-        let resolve = |linear: Option<&Linear>| {
+impl<'a> Addends<'a> {
+    fn new(layer: &'a Layer<'_>, network: &FeedForward) -> Self {
+        let bound = |linear: Option<&Linear>| {
             let bias = linear.and_then(|linear| linear.bias);
-            bias.map(|bias| Ok::<_, EngineError>(layer.model.binding.resolve(layer.leaf(bias))?))
-                .transpose()
+            bias.map(|bias| layer.bound(bias))
         };
-        Ok(Self([
-            resolve(network.gate.as_ref())?,
-            resolve(Some(&network.up))?,
-            resolve(Some(&network.down))?,
-        ]))
+        Self([
+            bound(network.gate.as_ref()),
+            bound(Some(&network.up)),
+            bound(Some(&network.down)),
+        ])
     }
 
     fn of(&self, expert: usize) -> Result<[Option<Vec<f32>>; 3], EngineError> {

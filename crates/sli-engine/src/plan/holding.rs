@@ -5,25 +5,18 @@ use super::memory::{self, Choice, PROGRAM_BYTES};
 use super::reading::{Ways, head_leaf};
 use super::work::needs_logits;
 use super::{Grain, Planner, READERS, end_keys, scheduled_bytes, staging_of};
-use crate::error::EngineError;
 use crate::exec::head::vocabulary_tiles;
 use crate::exec::linear::{TILE_COLUMNS, tile_rows};
 use crate::summary::{peak_memory, resident_memory};
-use crate::weights::LeafKey;
-use crate::weights::Part;
 use crate::weights::load::{STAGING_BYTES, packed_bytes, step_rows};
+use crate::weights::{LeafKey, Part, of_layers};
 
 /// Code and tables of the program that a run touches after it was planned, stacks of its threads.
 const TOUCHED_LATER: u64 = 1 << 20;
 
 impl Planner<'_> {
     /// The peak of a run that divides the work in these ways, bytes.
-    pub(super) fn expected_peak(
-        &self,
-        ways: Ways<'_>,
-        chunk: usize,
-        budget: u64,
-    ) -> Result<u64, EngineError> {
+    pub(super) fn expected_peak(&self, ways: Ways<'_>, chunk: usize, budget: u64) -> u64 {
         let (spec, settings) = (&self.model.spec, self.settings);
         let parts = self.division.ranges(0..self.records.len(), ways.rows);
         let rows = parts.into_iter().map(|part| self.division.rows(part)).max();
@@ -37,10 +30,10 @@ impl Planner<'_> {
             let together = matches!(ways.grain, Grain::Model | Grain::Layer);
             scratch += shared as u64 * memory::carried_bytes(spec, together);
         }
-        let layers = scratch + self.passing_layers(ways.tile, tiled)?;
+        let layers = scratch + self.passing_layers(ways.tile, tiled);
         let head = memory::head_bytes(spec, rows, needs_logits(&settings.takes))
-            + self.passing_head(ways.tile)?;
-        let scheduled = self.scheduled(ways)?;
+            + self.passing_head(ways.tile);
+        let scheduled = self.scheduled(ways);
         let weights = scheduled.0.min(budget) + READERS as u64 * scheduled.1;
         let base = match resident_memory() {
             0 => PROGRAM_BYTES / 2,
@@ -53,11 +46,11 @@ impl Planner<'_> {
             + layers.max(head)
             + memory::kernel_scratch_bytes(spec, chunk, settings.threads, settings.compute)
             + memory::take_bytes(spec, &settings.takes);
-        Ok(expected.max(peak_memory()))
+        expected.max(peak_memory())
     }
 
     /// Bytes of all that the store reads, in memory, and of what a reader holds in front of it.
-    fn scheduled(&self, ways: Ways<'_>) -> Result<(u64, u64), EngineError> {
+    fn scheduled(&self, ways: Ways<'_>) -> (u64, u64) {
         let mut bytes = 0;
         let mut keys: Vec<LeafKey> = Vec::new();
         for stack in 0..self.model.spec.stacks.len() {
@@ -66,51 +59,47 @@ impl Planner<'_> {
         }
         let phases = ways.phases.iter().flat_map(|phase| &phase.scheduled);
         keys.extend(phases.copied());
-        bytes += scheduled_bytes(self.model, &keys, self.settings.compute)?;
-        let staging = staging_of(self.model, &keys)?;
+        bytes += scheduled_bytes(self.model, &keys, self.settings.compute);
+        let staging = staging_of(self.model, &keys);
         if ways.keeps_head
-            && let Some(leaf) = head_leaf(self.model, self.settings)?
+            && let Some(leaf) = head_leaf(self.model, self.settings)
         {
-            bytes += packed_bytes(&leaf, leaf.rows(), self.settings.compute);
+            bytes += packed_bytes(leaf, leaf.rows(), self.settings.compute);
         }
-        Ok((bytes, staging))
+        (bytes, staging)
     }
 
     /// Pieces of the head that are there together, and what is in front of them.
-    fn passing_head(&self, tile: u64) -> Result<u64, EngineError> {
-        let Some(leaf) = head_leaf(self.model, self.settings)? else {
-            return Ok(0);
+    fn passing_head(&self, tile: u64) -> u64 {
+        let Some(leaf) = head_leaf(self.model, self.settings) else {
+            return 0;
         };
         let compute = self.settings.compute;
-        let tiles = vocabulary_tiles(&leaf, compute, tile);
+        let tiles = vocabulary_tiles(leaf, compute, tile);
         let rows = tiles.first().map_or(0, std::ops::Range::len);
         let together = tiles.len().min(2) as u64;
-        let staging = rows.min(step_rows(&leaf, 1)) * leaf.row_bytes();
-        Ok(together * packed_bytes(&leaf, rows, compute) + staging as u64)
+        let staging = rows.min(step_rows(leaf, 1)) * leaf.row_bytes();
+        together * packed_bytes(leaf, rows, compute) + staging as u64
     }
 
     /// Experts or tiles of matrices that are there together, and what is in front of them.
-    fn passing_layers(&self, tile: u64, tiled: bool) -> Result<u64, EngineError> {
+    fn passing_layers(&self, tile: u64, tiled: bool) -> u64 {
         let compute = self.settings.compute;
         let mut experts = self.passing.expert;
         let mut largest = 0;
         if tiled {
             experts = experts.min(self.passing.least_expert.max(tile));
-            let stacks = self.model.spec.stacks.iter();
-            for leaf in stacks
-                .flat_map(|stack| &stack.layers)
-                .flat_map(|layer| &layer.leaves)
-            {
-                if let [rows, _] = leaf.shape[..] {
-                    let leaf = self.model.binding.resolve(leaf)?;
-                    let all = packed_bytes(&leaf, rows, compute);
+            for key in of_layers(self.model).flatten() {
+                let leaf = key.bound(self.model);
+                if let [rows, _] = *leaf.shape() {
+                    let all = packed_bytes(leaf, rows, compute);
                     let fit = tile_rows(all, rows, tile).max(TILE_COLUMNS).min(rows);
-                    largest = largest.max(packed_bytes(&leaf, fit, compute));
+                    largest = largest.max(packed_bytes(leaf, fit, compute));
                 }
             }
         }
         let largest = largest.max(experts);
         let staging = largest.min(STAGING_BYTES as u64);
-        Ok(2 * largest + staging)
+        2 * largest + staging
     }
 }

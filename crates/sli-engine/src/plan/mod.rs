@@ -13,7 +13,7 @@ mod work;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sli_checkpoint::Ledger;
+use sli_checkpoint::{BoundLeaf, Ledger};
 
 use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
@@ -23,11 +23,11 @@ use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::take::Take;
 use crate::weights::load::{STAGING_BYTES, packed_bytes, step_rows};
-use crate::weights::{LeafKey, Part};
+use crate::weights::{LeafKey, Part, of_layers};
 use division::Division;
 pub use phases::Grain;
 use phases::{Phase, is_expert, phases, scheduled_bytes};
-use reading::{Ways, head_leaf};
+use reading::{Ways, head_leaf, logits_leaf};
 pub use work::Work;
 pub(crate) use work::needs_logits;
 
@@ -171,7 +171,7 @@ pub fn program_bytes(model: &Model) -> u64 {
         tensors,
         model.spec.vocab_size as u64,
     );
-    memory::PROGRAM_BYTES + tensors * 256 + ledger
+    memory::PROGRAM_BYTES + tensors * 512 + ledger
 }
 
 struct Planner<'a> {
@@ -203,19 +203,18 @@ struct Passing {
 }
 
 impl Passing {
-    fn of(model: &Model, compute: sli_kernels::Compute) -> Result<Self, EngineError> {
+    fn of(model: &Model, compute: sli_kernels::Compute) -> Self {
         let (mut expert, mut least_expert, mut least_tile) = (0, 0, 0);
-        for layer in model.spec.stacks.iter().flat_map(|stack| &stack.layers) {
+        for layer in of_layers(model) {
             let (mut experts, mut least_experts) = (0, 0);
-            for leaf in &layer.leaves {
-                let resolved = model.binding.resolve(leaf)?;
-                match leaf.shape[..] {
+            for leaf in layer.map(|key| key.bound(model)) {
+                match *leaf.shape() {
                     [_, rows, _] => {
-                        experts += packed_bytes(&resolved, rows, compute);
-                        least_experts += packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
+                        experts += packed_bytes(leaf, rows, compute);
+                        least_experts += packed_bytes(leaf, TILE_COLUMNS.min(rows), compute);
                     }
                     [rows, _] => {
-                        let least = packed_bytes(&resolved, TILE_COLUMNS.min(rows), compute);
+                        let least = packed_bytes(leaf, TILE_COLUMNS.min(rows), compute);
                         least_tile = least_tile.max(least);
                     }
                     _ => {}
@@ -224,21 +223,14 @@ impl Passing {
             expert = expert.max(experts);
             least_expert = least_expert.max(least_experts);
         }
-        let head = &model.spec.output_stack().head;
-        let least_head = match &head.logits {
-            None => None,
-            Some(logits) => {
-                let leaf = &head.leaves[logits.projection.weight.0 as usize];
-                let resolved = model.binding.resolve(leaf)?;
-                Some(packed_bytes(&resolved, 1024.min(resolved.rows()), compute))
-            }
-        };
-        Ok(Self {
+        let head = logits_leaf(model);
+        let least_head = head.map(|leaf| packed_bytes(leaf, 1024.min(leaf.rows()), compute));
+        Self {
             expert,
             least_expert,
             least_tile,
             least_head,
-        })
+        }
     }
 }
 
@@ -272,10 +264,10 @@ impl<'a> Planner<'a> {
             row,
             longest,
             total: division.rows(0..records.len()).max(1),
-            passing: Passing::of(model, settings.compute)?,
+            passing: Passing::of(model, settings.compute),
             staging: [
-                staging(model, Grain::Layer, settings.compute)?,
-                staging(model, Grain::Tile, settings.compute)?,
+                staging(model, Grain::Layer, settings.compute),
+                staging(model, Grain::Tile, settings.compute),
             ],
             sharing,
             division,
@@ -303,7 +295,7 @@ impl<'a> Planner<'a> {
             });
         };
         let (work, rows) = Work::of(self.model, self.records, self.division, best.rows);
-        let phases = phases(self.model, best.grain, self.settings.compute)?;
+        let phases = phases(self.model, best.grain, self.settings.compute);
         let ways = Ways {
             grain: best.grain,
             phases: &phases,
@@ -314,7 +306,7 @@ impl<'a> Planner<'a> {
         };
         let bytes = self.reads(ways)?;
         let before = self.model.checkpoint.bytes_read();
-        let expected = self.expected_peak(ways, best.chunk, best.weights)?;
+        let expected = self.expected_peak(ways, best.chunk, best.weights);
         let mut plan = Plan {
             grain: best.grain,
             records: self.records.len(),
@@ -341,7 +333,7 @@ impl<'a> Planner<'a> {
             seconds: None,
             seconds_computing: None,
         };
-        if let Some(expected) = self.expected_time(ways, &plan, bytes)? {
+        if let Some(expected) = self.expected_time(ways, &plan, bytes) {
             plan.seconds = Some(expected.seconds);
             plan.seconds_computing = Some(expected.computing);
         }
@@ -359,8 +351,8 @@ impl<'a> Planner<'a> {
 
     /// The least memory with which this run works.
     fn smallest(&self) -> Result<u64, EngineError> {
-        let all = phases(self.model, Grain::Tile, self.settings.compute)?;
-        let ends = self.end_bytes()?.into_iter().max().unwrap_or(0);
+        let all = phases(self.model, Grain::Tile, self.settings.compute);
+        let ends = self.end_bytes().into_iter().max().unwrap_or(0);
         let weights = all
             .iter()
             .map(|phase| phase.bytes)
@@ -378,9 +370,9 @@ impl<'a> Planner<'a> {
 
     /// The ways to run at one grain that fit, from most to fewest rows.
     fn candidates(&self, grain: Grain) -> Result<Vec<Candidate>, EngineError> {
-        let all = phases(self.model, grain, self.settings.compute)?;
+        let all = phases(self.model, grain, self.settings.compute);
         let mut weights = vec![];
-        let ends = self.end_bytes()?;
+        let ends = self.end_bytes();
         let (ends, all_ends) = (
             ends.iter().copied().max().unwrap_or(0),
             ends.iter().sum::<u64>(),
@@ -389,8 +381,8 @@ impl<'a> Planner<'a> {
             Grain::Model => {
                 let whole = all.iter().map(|phase| phase.bytes).sum::<u64>() + all_ends;
                 weights.push((whole, false));
-                if let Some(head) = head_leaf(self.model, self.settings)? {
-                    let head = packed_bytes(&head, head.rows(), self.settings.compute);
+                if let Some(head) = head_leaf(self.model, self.settings) {
+                    let head = packed_bytes(head, head.rows(), self.settings.compute);
                     weights.push((whole + head, true));
                 }
             }
@@ -467,7 +459,7 @@ impl<'a> Planner<'a> {
                         keeps_head,
                         bound: bound(low)?,
                         passes,
-                        read: self.bytes_read(grain, keeps_head, passes)?,
+                        read: self.bytes_read(grain, keeps_head, passes),
                         pass: low,
                         spilled: None,
                     });
@@ -535,40 +527,37 @@ impl<'a> Planner<'a> {
     }
 
     /// Scheduled bytes of every embedding and every head.
-    fn end_bytes(&self) -> Result<Vec<u64>, EngineError> {
+    fn end_bytes(&self) -> Vec<u64> {
         let mut bytes = Vec::new();
         for stack in 0..self.model.spec.stacks.len() {
             for part in [Part::Embedding, Part::Head] {
                 let keys = end_keys(self.model, stack, part);
-                bytes.push(scheduled_bytes(self.model, &keys, self.settings.compute)?);
+                bytes.push(scheduled_bytes(self.model, &keys, self.settings.compute));
             }
         }
-        Ok(bytes)
+        bytes
     }
 
     /// Bytes of a run, to compare ways to divide it: every expert is chosen, no table is looked up.
-    fn bytes_read(&self, grain: Grain, keeps_head: bool, passes: u64) -> Result<u64, EngineError> {
+    fn bytes_read(&self, grain: Grain, keeps_head: bool, passes: u64) -> u64 {
         let (mut layers, mut experts) = (0, 0);
-        for stack in &self.model.spec.stacks {
-            for leaf in stack.layers.iter().flat_map(|layer| &layer.leaves) {
-                let bytes = self.model.binding.resolve(leaf)?.total_bytes();
-                *(if is_expert(leaf) {
-                    &mut experts
-                } else {
-                    &mut layers
-                }) += bytes;
-            }
+        for key in of_layers(self.model).flatten() {
+            let bytes = key.bound(self.model).total_bytes();
+            *(if is_expert(key.leaf(self.model)) {
+                &mut experts
+            } else {
+                &mut layers
+            }) += bytes;
         }
         // Experts pass by even where everything else stays.
         let layer_passes = if grain == Grain::Model { 1 } else { passes };
         let head_passes = if keeps_head { 1 } else { passes };
-        Ok(layers * layer_passes + experts * passes + self.head_bytes()? * head_passes)
+        layers * layer_passes + experts * passes + self.head_bytes() * head_passes
     }
 
     /// Bytes of the projection to logits, where it is needed.
-    fn head_bytes(&self) -> Result<u64, EngineError> {
-        let leaf = head_leaf(self.model, self.settings)?;
-        Ok(leaf.map_or(0, |leaf| leaf.total_bytes()))
+    fn head_bytes(&self) -> u64 {
+        head_leaf(self.model, self.settings).map_or(0, BoundLeaf::total_bytes)
     }
 
     /// The same division with activations on disk, where that may be done: one pass over the
@@ -610,11 +599,11 @@ impl<'a> Planner<'a> {
         let heads = if plain.keeps_head {
             0
         } else {
-            self.head_bytes()? * plain.passes.saturating_sub(passes)
+            self.head_bytes() * plain.passes.saturating_sub(passes)
         };
         Ok(Some(Candidate {
             passes,
-            read: self.bytes_read(plain.grain, plain.keeps_head, passes)? + heads,
+            read: self.bytes_read(plain.grain, plain.keeps_head, passes) + heads,
             pass,
             spilled: Some(self.total as u64 * row * crossings),
             ..*plain
@@ -628,8 +617,8 @@ impl<'a> Planner<'a> {
 }
 
 /// What a reader holds in front of the largest of the matrices that are scheduled, bytes.
-fn staging(model: &Model, grain: Grain, compute: sli_kernels::Compute) -> Result<u64, EngineError> {
-    let phases = phases(model, grain, compute)?;
+fn staging(model: &Model, grain: Grain, compute: sli_kernels::Compute) -> u64 {
+    let phases = phases(model, grain, compute);
     let mut keys: Vec<LeafKey> = phases
         .into_iter()
         .flat_map(|phase| phase.scheduled)
@@ -643,15 +632,11 @@ fn staging(model: &Model, grain: Grain, compute: sli_kernels::Compute) -> Result
 }
 
 /// What a reader holds in front of the largest of some matrices, bytes.
-fn staging_of(model: &Model, keys: &[LeafKey]) -> Result<u64, EngineError> {
-    let mut most = 0;
-    for key in keys {
-        let leaf = model.binding.resolve(key.leaf(model))?;
-        if leaf.shape().len() > 1 {
-            most = most.max(step_rows(&leaf, 1).min(leaf.rows()) * leaf.row_bytes());
-        }
-    }
-    Ok(most as u64)
+fn staging_of(model: &Model, keys: &[LeafKey]) -> u64 {
+    let leaves = keys.iter().map(|key| key.bound(model));
+    let matrices = leaves.filter(|leaf| leaf.shape().len() > 1);
+    let most = matrices.map(|leaf| step_rows(leaf, 1).min(leaf.rows()) * leaf.row_bytes());
+    most.max().unwrap_or(0) as u64
 }
 
 /// Scheduled bytes of the largest layer.

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use sli_spec::{Layer, Leaf, Shard, Step, WeightIndex};
 
-use crate::error::EngineError;
 use crate::model::Model;
 use crate::weights::load::resident_bytes;
 use crate::weights::{LeafKey, Part};
@@ -50,20 +49,16 @@ pub(crate) fn is_expert(leaf: &Leaf) -> bool {
 }
 
 /// The phases of every layer of every stack, in order.
-pub(crate) fn phases(
-    model: &Model,
-    grain: Grain,
-    compute: Compute,
-) -> Result<Vec<Phase>, EngineError> {
+pub(crate) fn phases(model: &Model, grain: Grain, compute: Compute) -> Vec<Phase> {
     let mut phases = Vec::new();
     for (stack, description) in model.spec.stacks.iter().enumerate() {
         for (index, layer) in description.layers.iter().enumerate() {
             for steps in groups(layer, grain) {
-                phases.push(phase(model, stack, index, layer, steps, grain, compute)?);
+                phases.push(phase(model, stack, index, layer, steps, grain, compute));
             }
         }
     }
-    Ok(phases)
+    phases
 }
 
 /// Which steps run in one phase.
@@ -89,7 +84,7 @@ fn phase(
     steps: Range<usize>,
     grain: Grain,
     compute: Compute,
-) -> Result<Phase, EngineError> {
+) -> Phase {
     let mut weights: Vec<WeightIndex> = Vec::new();
     for step in &layer.steps[steps.clone()] {
         for weight in step.weights() {
@@ -112,30 +107,20 @@ fn phase(
             leaf,
         })
         .collect();
-    let bytes = scheduled_bytes(model, &scheduled, compute)?;
+    let bytes = scheduled_bytes(model, &scheduled, compute);
     let whole = layer.steps[steps.clone()].iter().any(is_whole);
-    Ok(Phase {
+    Phase {
         stack,
         layer: index,
         steps,
         scheduled,
         bytes,
         whole,
-    })
+    }
 }
 
 /// Bytes of leaves in memory.
-pub(crate) fn scheduled_bytes(
-    model: &Model,
-    keys: &[LeafKey],
-    compute: Compute,
-) -> Result<u64, EngineError> {
-    keys.iter()
-        .map(|key| {
-            Ok(resident_bytes(
-                &model.binding.resolve(key.leaf(model))?,
-                compute,
-            ))
-        })
-        .sum()
+pub(crate) fn scheduled_bytes(model: &Model, keys: &[LeafKey], compute: Compute) -> u64 {
+    let leaves = keys.iter().map(|key| key.bound(model));
+    leaves.map(|leaf| resident_bytes(leaf, compute)).sum()
 }

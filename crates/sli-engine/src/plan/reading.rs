@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use sli_checkpoint::ResolvedLeaf;
+use sli_checkpoint::BoundLeaf;
 use sli_spec::{Input, Leaf, PositionTable, Step};
 
 use super::memory::LENGTH_ROWS;
@@ -74,19 +74,17 @@ impl Planner<'_> {
             Grain::Layer | Grain::Step | Grain::Tile => passes.len(),
         };
         for phase in ways.phases {
-            bytes.add(self.scheduled_reads(&phase.scheduled)?, times);
-            self.passing_reads(phase, ways, &passes, &mut bytes)?;
+            bytes.add(self.scheduled_reads(&phase.scheduled), times);
+            self.passing_reads(phase, ways, &passes, &mut bytes);
         }
         for stack in 0..self.model.spec.stacks.len() {
             for part in [Part::Embedding, Part::Head] {
-                bytes.add(
-                    self.scheduled_reads(&end_keys(self.model, stack, part))?,
-                    times,
-                );
+                let keys = end_keys(self.model, stack, part);
+                bytes.add(self.scheduled_reads(&keys), times);
             }
         }
         bytes.add_tiles(
-            self.head_reads(ways.tile)?,
+            self.head_reads(ways.tile),
             if ways.keeps_head { 1 } else { parts.len() },
         );
         let tables = self.table_reads(&parts)?;
@@ -96,13 +94,9 @@ impl Planner<'_> {
     }
 
     /// Leaves that the store reads.
-    fn scheduled_reads(&self, keys: &[LeafKey]) -> Result<u64, EngineError> {
-        let mut bytes = 0;
-        for key in keys {
-            let leaf = self.model.binding.resolve(key.leaf(self.model))?;
-            bytes += read_in_steps(&leaf, 0..leaf.rows());
-        }
-        Ok(bytes)
+    fn scheduled_reads(&self, keys: &[LeafKey]) -> u64 {
+        let leaves = keys.iter().map(|key| key.bound(self.model));
+        leaves.map(|leaf| read_in_steps(leaf, 0..leaf.rows())).sum()
     }
 
     /// What passes by while a phase runs: experts that were chosen, and all matrices where the grain
@@ -113,7 +107,7 @@ impl Planner<'_> {
         ways: Ways<'_>,
         passes: &[Range<usize>],
         bytes: &mut Bytes,
-    ) -> Result<(), EngineError> {
+    ) {
         let layer = &self.model.spec.stacks[phase.stack].layers[phase.layer];
         let compute = self.settings.compute;
         for step in &layer.steps[phase.steps.clone()] {
@@ -125,9 +119,14 @@ impl Planner<'_> {
                 if is_scheduled {
                     continue;
                 }
-                let resolved = self.model.binding.resolve(leaf)?;
+                let key = LeafKey {
+                    stack: phase.stack,
+                    part: Part::Layer(phase.layer),
+                    leaf: weight,
+                };
+                let bound = key.bound(self.model);
                 if is_expert(leaf) {
-                    let all = resolved.total_bytes() as f64;
+                    let all = bound.total_bytes() as f64;
                     let shares = passes
                         .iter()
                         .map(|pass| share_hit(step, self.division.rows(pass.clone())));
@@ -137,26 +136,23 @@ impl Planner<'_> {
                     bytes.most += all * passes.len() as f64;
                     continue;
                 }
-                let rows = resolved.rows();
-                let packed = load::packed_bytes(&resolved, rows, compute);
+                let rows = bound.rows();
+                let packed = load::packed_bytes(bound, rows, compute);
                 let tiles = tiles(rows, tile_rows(packed, rows, ways.tile));
-                let read = tiles.into_iter().map(|rows| read_in_steps(&resolved, rows));
+                let read = tiles.into_iter().map(|rows| read_in_steps(bound, rows));
                 bytes.add_tiles(read.sum(), passes.len());
             }
         }
-        Ok(())
     }
 
     /// The projection to logits, once.
-    fn head_reads(&self, tile: u64) -> Result<u64, EngineError> {
-        let Some(leaf) = head_leaf(self.model, self.settings)? else {
-            return Ok(0);
+    fn head_reads(&self, tile: u64) -> u64 {
+        let Some(leaf) = head_leaf(self.model, self.settings) else {
+            return 0;
         };
-        let tiles = crate::exec::head::vocabulary_tiles(&leaf, self.settings.compute, tile);
-        Ok(tiles
-            .into_iter()
-            .map(|rows| read_in_steps(&leaf, rows))
-            .sum())
+        let tiles = crate::exec::head::vocabulary_tiles(leaf, self.settings.compute, tile);
+        let reads = tiles.into_iter().map(|rows| read_in_steps(leaf, rows));
+        reads.sum()
     }
 
     /// Rows of tables, for all parts.
@@ -171,15 +167,15 @@ impl Planner<'_> {
                     part,
                     leaf: weight,
                 };
-                self.model.binding.resolve(key.leaf(self.model))
+                key.bound(self.model)
             };
-            let mut by_token = vec![(leaf(embedding.tokens)?, usize::MAX)];
+            let mut by_token = vec![(leaf(embedding.tokens), usize::MAX)];
             if let Some(inputs) = &embedding.layer_inputs {
-                by_token.push((leaf(inputs.table)?, inputs.rows));
+                by_token.push((leaf(inputs.table), inputs.rows));
             }
             bytes += self.reads_by_token(&by_token, parts)?;
             if let Some(types) = &embedding.token_types {
-                let leaf = leaf(types.weight)?;
+                let leaf = leaf(types.weight);
                 let kinds = if self.records.has_token_types() {
                     leaf.rows()
                 } else {
@@ -188,7 +184,7 @@ impl Planner<'_> {
                 bytes += (kinds * leaf.row_bytes() * parts.len()) as f64;
             }
             if let Some(PositionTable::Learned { weight, rows, .. }) = &embedding.positions {
-                let leaf = leaf(*weight)?;
+                let leaf = leaf(*weight);
                 for part in parts {
                     let lengths = part.clone().map(|record| self.records.tokens_of(record));
                     let longest = lengths.max().unwrap_or(0).min(*rows);
@@ -197,7 +193,7 @@ impl Planner<'_> {
             }
         }
         let head = &self.model.spec.output_stack().head;
-        if let (Some(leaf), Some(logits)) = (head_leaf(self.model, self.settings)?, &head.logits)
+        if let (Some(leaf), Some(logits)) = (head_leaf(self.model, self.settings), &head.logits)
             && logits.normalized_rows
         {
             let blocks = (0..leaf.rows()).step_by(LENGTH_ROWS);
@@ -211,7 +207,7 @@ impl Planner<'_> {
     /// Rows of tables that are looked up by token id; of ids from a bound on, the first.
     fn reads_by_token(
         &self,
-        tables: &[(ResolvedLeaf, usize)],
+        tables: &[(&BoundLeaf, usize)],
         parts: &[Range<usize>],
     ) -> Result<f64, EngineError> {
         let (mut bytes, mut looked_up) = (0, 0);
@@ -245,7 +241,7 @@ impl Planner<'_> {
 }
 
 /// Bytes that reading some rows of a leaf takes, a step at a time.
-fn read_in_steps(leaf: &ResolvedLeaf, rows: Range<usize>) -> u64 {
+fn read_in_steps(leaf: &BoundLeaf, rows: Range<usize>) -> u64 {
     if leaf.shape().len() < 2 {
         return leaf.total_bytes();
     }
@@ -266,19 +262,19 @@ pub(super) fn share_hit(step: &Step, tokens: usize) -> f64 {
 }
 
 /// The projection to logits, where results need it.
-pub(crate) fn head_leaf(
-    model: &Model,
-    settings: &Settings,
-) -> Result<Option<ResolvedLeaf>, EngineError> {
-    let head = &model.spec.output_stack().head;
-    let Some(logits) = &head.logits else {
-        return Ok(None);
+pub(crate) fn head_leaf<'m>(model: &'m Model, settings: &Settings) -> Option<&'m BoundLeaf> {
+    logits_leaf(model).filter(|_| needs_logits(&settings.takes))
+}
+
+/// The projection to logits, where there is one.
+pub(super) fn logits_leaf(model: &Model) -> Option<&BoundLeaf> {
+    let logits = model.spec.output_stack().head.logits.as_ref()?;
+    let key = LeafKey {
+        stack: model.spec.stacks.len() - 1,
+        part: Part::Head,
+        leaf: logits.projection.weight,
     };
-    if !needs_logits(&settings.takes) {
-        return Ok(None);
-    }
-    let leaf = &head.leaves[logits.projection.weight.0 as usize];
-    Ok(Some(model.binding.resolve(leaf)?))
+    Some(key.bound(model))
 }
 
 #[cfg(test)]

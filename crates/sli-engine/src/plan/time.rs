@@ -11,9 +11,9 @@ use super::reading::{Bytes, Ways, head_leaf, share_hit};
 use super::work::{choice, needs_logits};
 use super::{Grain, Plan, Planner};
 use crate::ceilings::Limits;
-use crate::error::EngineError;
 use crate::take::Take;
 use crate::weights::load::packed_bytes;
+use crate::weights::{LeafKey, Part};
 
 /// Rows that a product takes the time of, at least.
 const LEAST_ROWS: f64 = 8.0;
@@ -61,15 +61,13 @@ impl Planner<'_> {
         ways: Ways<'_>,
         plan: &Plan,
         read: Bytes,
-    ) -> Result<Option<Expected>, EngineError> {
-        let Some(limits) = self.settings.machine.limits else {
-            return Ok(None);
-        };
+    ) -> Option<Expected> {
+        let limits = self.settings.machine.limits?;
         let rates = Rates { limits };
         let passes = plan.super_batches.max(1) as f64;
         let first = ways.phases.first().map_or(0, |phase| phase.bytes) as f64;
         let memory = limits.memory_per_second;
-        let products = self.products(ways, plan, &rates)?;
+        let products = self.products(ways, plan, &rates);
         let other = read.expected - read.experts - read.tiles;
         let mut computing = products.other + other * CROSSINGS / memory;
         computing += plan.work.attention / (ATTENTION * limits.products_per_second);
@@ -95,7 +93,7 @@ impl Planner<'_> {
         let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
         let alone = PHASE * passes * ways.phases.len() as f64 + RECORD * self.records.len() as f64;
         let seconds = START + alone + sweeping + rates.disk(first) + rates.disk(moved);
-        Ok(Some(Expected { seconds, computing }))
+        Some(Expected { seconds, computing })
     }
 
     /// Seconds of reading; what the page cache has room for comes from there the second time.
@@ -112,34 +110,34 @@ impl Planner<'_> {
     }
 
     /// Seconds of all products with weights.
-    fn products(
-        &self,
-        ways: Ways<'_>,
-        plan: &Plan,
-        rates: &Rates,
-    ) -> Result<Products, EngineError> {
+    fn products(&self, ways: Ways<'_>, plan: &Plan, rates: &Rates) -> Products {
         let compute = self.settings.compute;
         let rows = plan.rows as f64;
         let passes = plan.super_batches.max(1) as f64;
         let chunk = (plan.chunk_tokens as f64).min(rows / passes).max(1.0);
         let chunks = (rows / chunk).ceil();
         let mut seconds = Products::default();
-        for layer in self
-            .model
-            .spec
-            .stacks
-            .iter()
-            .flat_map(|stack| &stack.layers)
-        {
+        let stacks = self.model.spec.stacks.iter().enumerate();
+        let layers = stacks.flat_map(|(stack, description)| {
+            let layers = description.layers.iter().enumerate();
+            layers.map(move |(index, layer)| (stack, index, layer))
+        });
+        for (stack, index, layer) in layers {
+            let part = Part::Layer(index);
             for step in &layer.steps {
                 let pass = self.division.rows(0..self.records.len()) as f64 / passes;
                 let hit = share_hit(step, pass as usize);
                 let chosen = choice(step).map_or(1, |(_, chosen)| chosen);
                 for weight in step.weights() {
                     let leaf = &layer.leaves[weight.0 as usize];
-                    let resolved = self.model.binding.resolve(leaf)?;
-                    let bytes = packed_bytes(&resolved, resolved.rows(), compute) as f64;
-                    let size = (resolved.rows() * resolved.columns()) as f64;
+                    let key = LeafKey {
+                        stack,
+                        part,
+                        leaf: weight,
+                    };
+                    let bound = key.bound(self.model);
+                    let bytes = packed_bytes(bound, bound.rows(), compute) as f64;
+                    let size = (bound.rows() * bound.columns()) as f64;
                     match leaf.shape[..] {
                         [count, _, _] if is_expert(leaf) => {
                             let experts = (count as f64 * hit).max(1.0);
@@ -159,13 +157,13 @@ impl Planner<'_> {
                 }
             }
         }
-        if let Some(leaf) = head_leaf(self.model, self.settings)? {
-            let bytes = packed_bytes(&leaf, leaf.rows(), compute) as f64;
+        if let Some(leaf) = head_leaf(self.model, self.settings) {
+            let bytes = packed_bytes(leaf, leaf.rows(), compute) as f64;
             let block = (HEAD_ROWS as f64).min(rows / passes).max(1.0);
             let size = (leaf.rows() * leaf.columns()) as f64;
             seconds.tiles += (rows / block).ceil() * rates.product(block, size, bytes);
         }
-        Ok(seconds)
+        seconds
     }
 
     /// Bytes that everything but the products moves through memory.

@@ -61,7 +61,7 @@ impl ModuleWeights {
             let problem = format!("`{name}` is {:?}, not {shape:?}", tensor.shape);
             return Err(refuse(problem));
         }
-        let Some(element) = element(tensor.dtype) else {
+        let Some(float) = tensor.dtype.float() else {
             return Err(refuse(format!(
                 "`{name}` is {}, which is not read",
                 tensor.dtype
@@ -72,7 +72,7 @@ impl ModuleWeights {
             file: self.file.clone(),
             name,
             shape: shape.to_vec(),
-            element,
+            element: element(float),
         })
     }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sli_checkpoint::{CheckpointError, ResolvedLeaf, Sample, Stamp};
+use sli_checkpoint::{BoundLeaf, CheckpointError, Sample, Stamp};
 
 use super::load::{STAGING_BYTES, step_rows};
 use super::{LeafKey, Part, leaves};
@@ -110,7 +110,7 @@ pub(crate) fn settle(model: &Model) -> Result<(), EngineError> {
     }
     if !known.is_whole && checkpoint.stored_bytes() <= CHEAP {
         for key in all_keys(model) {
-            read_again(&model.binding.resolve(key.leaf(model))?)?;
+            read_again(key.bound(model))?;
         }
     }
     Ok(())
@@ -168,9 +168,8 @@ impl WeightsRead {
         let mut content = blake3::Hasher::new();
         let mut in_part = Vec::new();
         for key in all_keys(model) {
-            let leaf = model.binding.resolve(key.leaf(model));
             let mut with = content.clone();
-            match leaf.ok().and_then(|leaf| leaf.fold_read(&mut with)) {
+            match key.bound(model).fold_read(&mut with) {
                 Some(()) => content = with,
                 None => in_part.push(key.describe(model)),
             }
@@ -210,8 +209,8 @@ pub fn recheck(
     let mut content = blake3::Hasher::new();
     for key in all_keys(model) {
         if !read.in_part.contains(&key.describe(model)) {
-            let leaf = model.binding.resolve(key.leaf(model))?;
-            read_again(&leaf)?;
+            let leaf = key.bound(model);
+            read_again(leaf)?;
             let _ = leaf.fold_read(&mut content);
         }
     }
@@ -231,7 +230,7 @@ pub fn recheck(
 }
 
 /// Reads all of a leaf; the ledger compares it.
-fn read_again(leaf: &ResolvedLeaf) -> Result<(), EngineError> {
+fn read_again(leaf: &BoundLeaf) -> Result<(), EngineError> {
     let (step, row_bytes) = (step_rows(leaf, 1), leaf.row_bytes());
     let mut buffer = vec![0; STAGING_BYTES.max(row_bytes)];
     for slice in 0..leaf.slices() {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_checkpoint::{DIRECT_ALIGNMENT, Dtype, ResolvedLeaf};
+use sli_checkpoint::{BoundLeaf, DIRECT_ALIGNMENT, Float};
 use sli_kernels::{Compute, Element, PackedKind, PackedWeights, first_non_finite};
 
 use super::{LeafKey, Weight};
@@ -30,14 +30,13 @@ impl Staging {
     }
 }
 
-/// The element type that the kernels read for a stored one.
-pub(crate) fn element(dtype: Dtype) -> Option<Element> {
-    match dtype {
-        Dtype::F64 => Some(Element::F64),
-        Dtype::F32 => Some(Element::F32),
-        Dtype::F16 => Some(Element::F16),
-        Dtype::Bf16 => Some(Element::Bf16),
-        _ => None,
+/// The kernels' name of an element type.
+pub(crate) fn element(float: Float) -> Element {
+    match float {
+        Float::F64 => Element::F64,
+        Float::F32 => Element::F32,
+        Float::F16 => Element::F16,
+        Float::Bf16 => Element::Bf16,
     }
 }
 
@@ -61,19 +60,17 @@ pub(crate) fn decode(raw: &[u8], element: Element, out: &mut [f32]) {
 }
 
 /// How a leaf's rows are packed.
-///
-/// The coverage check has refused leaves that are not floating point.
-pub(crate) fn packed_kind(leaf: &ResolvedLeaf, compute: Compute) -> PackedKind {
-    PackedKind::for_weights(element(leaf.dtype()).unwrap_or(Element::F32), compute)
+pub(crate) fn packed_kind(leaf: &BoundLeaf, compute: Compute) -> PackedKind {
+    PackedKind::for_weights(element(leaf.float()), compute)
 }
 
 /// Bytes of the packed form of `rows` rows.
-pub(crate) fn packed_bytes(leaf: &ResolvedLeaf, rows: usize, compute: Compute) -> u64 {
+pub(crate) fn packed_bytes(leaf: &BoundLeaf, rows: usize, compute: Compute) -> u64 {
     PackedWeights::bytes_for(rows, leaf.columns(), packed_kind(leaf, compute)) as u64
 }
 
 /// Bytes that the whole leaf takes in memory: packed for a matrix, f32 for a vector.
-pub(crate) fn resident_bytes(leaf: &ResolvedLeaf, compute: Compute) -> u64 {
+pub(crate) fn resident_bytes(leaf: &BoundLeaf, compute: Compute) -> u64 {
     if leaf.shape().len() < 2 {
         leaf.shape().iter().product::<usize>() as u64 * 4
     } else {
@@ -82,7 +79,7 @@ pub(crate) fn resident_bytes(leaf: &ResolvedLeaf, compute: Compute) -> u64 {
 }
 
 /// Rows of `leaves` leaves alike that are read at a time.
-pub(crate) fn step_rows(leaf: &ResolvedLeaf, leaves: usize) -> usize {
+pub(crate) fn step_rows(leaf: &BoundLeaf, leaves: usize) -> usize {
     (STAGING_BYTES / (leaf.row_bytes() * leaves).max(1)).max(1)
 }
 
@@ -90,7 +87,7 @@ pub(crate) fn step_rows(leaf: &ResolvedLeaf, leaves: usize) -> usize {
 /// `packed`, which is reset to hold exactly them.
 pub(crate) fn pack_rows(
     model: &Model,
-    leaves: &[(LeafKey, &ResolvedLeaf)],
+    leaves: &[(LeafKey, &BoundLeaf)],
     slice: usize,
     rows: Range<usize>,
     compute: Compute,
@@ -100,20 +97,20 @@ pub(crate) fn pack_rows(
     let Some(&(_, first)) = leaves.first() else {
         return Ok(());
     };
-    let element = element(first.dtype()).unwrap_or(Element::F32);
-    let row_bytes = first.columns() * element.size();
+    let element = element(first.float());
+    let row_bytes = first.row_bytes();
     let step = step_rows(first, leaves.len());
     for packed in &mut *packed {
         packed.reset(rows.len(), first.columns(), packed_kind(first, compute));
     }
-    let sources: Vec<&ResolvedLeaf> = leaves.iter().map(|&(_, leaf)| leaf).collect();
+    let sources: Vec<&BoundLeaf> = leaves.iter().map(|&(_, leaf)| leaf).collect();
     let mut start = rows.start;
     while start < rows.end {
         let end = (start + step).min(rows.end);
         let bytes = (end - start) * row_bytes;
         let offset = first.offset(slice, start)?;
         let staging = staging.at(offset, bytes * leaves.len());
-        ResolvedLeaf::read_rows_together(&sources, slice, start..end, staging)?;
+        BoundLeaf::read_rows_together(&sources, slice, start..end, staging)?;
         let parts = staging.chunks_exact(bytes.max(1));
         for ((&(key, leaf), part), packed) in leaves.iter().zip(parts).zip(&mut *packed) {
             if let Some(index) = first_non_finite(part, element) {
@@ -135,7 +132,7 @@ pub(crate) fn pack_rows(
 pub(crate) fn vector(
     model: &Model,
     key: LeafKey,
-    leaf: &ResolvedLeaf,
+    leaf: &BoundLeaf,
 ) -> Result<Vec<f32>, EngineError> {
     let values = leaf.read_all_f32()?;
     match values.iter().position(|value| !value.is_finite()) {
@@ -155,13 +152,13 @@ pub(crate) fn whole(
     staging: &mut Staging,
     reuse: Option<PackedWeights>,
 ) -> Result<Weight, EngineError> {
-    let leaf = model.binding.resolve(key.leaf(model))?;
+    let leaf = key.bound(model);
     if leaf.shape().len() < 2 {
-        return Ok(Weight::Vector(vector(model, key, &leaf)?));
+        return Ok(Weight::Vector(vector(model, key, leaf)?));
     }
     let mut packed = reuse.unwrap_or_else(|| PackedWeights::new(0, 0, PackedKind::F32));
     let rows = leaf.rows();
     let into = std::slice::from_mut(&mut packed);
-    pack_rows(model, &[(key, &leaf)], 0, 0..rows, compute, staging, into)?;
+    pack_rows(model, &[(key, leaf)], 0, 0..rows, compute, staging, into)?;
     Ok(Weight::Matrix(packed))
 }

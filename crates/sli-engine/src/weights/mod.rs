@@ -9,6 +9,7 @@ pub(crate) mod load;
 pub(crate) mod store;
 pub(crate) mod stream;
 
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::PackedWeights;
 use sli_spec::{Leaf, WeightIndex};
 
@@ -39,6 +40,24 @@ impl LeafKey {
         &leaves(model, self.stack, self.part)[self.leaf.0 as usize]
     }
 
+    /// The tensors of the leaf.
+    ///
+    /// # Panics
+    /// If it belongs to an optional part that the checkpoint lacks: a description that is bound uses none
+    /// of these.
+    pub fn bound(self, model: &Model) -> &BoundLeaf {
+        let stack = model.binding.stack(self.stack);
+        let leaves = match self.part {
+            Part::Embedding => &stack.input,
+            Part::Layer(index) => &stack.layers[index],
+            Part::Head => &stack.head,
+        };
+        match &leaves[self.leaf.0 as usize] {
+            Some(bound) => bound,
+            None => panic!("{}: no part of this checkpoint", self.describe(model)),
+        }
+    }
+
     /// For messages.
     pub fn describe(self, model: &Model) -> String {
         let place = match self.part {
@@ -59,6 +78,21 @@ pub(crate) fn leaves(model: &Model, stack: usize, part: Part) -> &[Leaf] {
         Part::Layer(index) => &stack.layers[index].leaves,
         Part::Head => &stack.head.leaves,
     }
+}
+
+/// The leaves of all layers of the model, layer after layer.
+pub(crate) fn of_layers(model: &Model) -> impl Iterator<Item = impl Iterator<Item = LeafKey>> {
+    let stacks = model.spec.stacks.iter().enumerate();
+    stacks.flat_map(|(stack, description)| {
+        let layers = description.layers.iter().enumerate();
+        layers.map(move |(index, layer)| {
+            (0..layer.leaves.len()).map(move |leaf| LeafKey {
+                stack,
+                part: Part::Layer(index),
+                leaf: WeightIndex(leaf as u32),
+            })
+        })
+    })
 }
 
 /// A weight in memory.

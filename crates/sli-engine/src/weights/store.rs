@@ -84,16 +84,10 @@ impl<'m> WeightStore<'m> {
         start: usize,
         end: usize,
         keep: bool,
-    ) -> Result<Self, EngineError> {
-        let sizes = schedule
-            .iter()
-            .map(|key| {
-                Ok(resident_bytes(
-                    &model.binding.resolve(key.leaf(model))?,
-                    compute,
-                ))
-            })
-            .collect::<Result<Vec<_>, EngineError>>()?;
+    ) -> Self {
+        let sizes = schedule.iter();
+        let sizes = sizes.map(|key| resident_bytes(key.bound(model), compute));
+        let sizes = sizes.collect();
         let state = State {
             next: start,
             live: 0,
@@ -103,7 +97,7 @@ impl<'m> WeightStore<'m> {
             failed: None,
             stop: false,
         };
-        Ok(Self {
+        Self {
             model,
             compute,
             budget,
@@ -115,7 +109,7 @@ impl<'m> WeightStore<'m> {
             passage: Passage::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
-        })
+        }
     }
 
     /// Keeps the projection to logits in memory as well, once it has passed by.
@@ -286,7 +280,7 @@ mod tests {
         assert!(keys.len() > 3);
         let end = 2 * keys.len();
         let store = WeightStore::new(&model, Compute::F32, 1, keys.clone(), 0, end, false);
-        check(&store.unwrap(), &keys);
+        check(&store, &keys);
     }
 
     fn read(store: &WeightStore<'_>, key: LeafKey, reuse: Option<PackedWeights>) {

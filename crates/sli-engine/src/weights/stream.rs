@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::mpsc::{SendError, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use sli_checkpoint::ResolvedLeaf;
+use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Compute, PackedKind, PackedWeights};
 
 use super::LeafKey;
@@ -17,7 +17,7 @@ use crate::model::Model;
 #[derive(Clone, Debug)]
 pub(crate) struct Piece<'a> {
     pub key: LeafKey,
-    pub leaf: &'a ResolvedLeaf,
+    pub leaf: &'a BoundLeaf,
     /// The expert, 0 for a plain matrix.
     pub slice: usize,
     pub rows: Range<usize>,
@@ -201,7 +201,7 @@ impl Reader<'_> {
     fn together(&mut self, a: &Piece<'_>, b: &Piece<'_>) -> Result<bool, EngineError> {
         let alike = (a.slice, &a.rows) == (b.slice, &b.rows)
             && a.leaf.shape() == b.leaf.shape()
-            && a.leaf.dtype() == b.leaf.dtype();
+            && a.leaf.float() == b.leaf.float();
         if !alike {
             return Ok(false);
         }

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::Serialize;
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
 use sli_engine::bytes::human;
-use sli_engine::{
-    EngineError, OpenOptions, describe_folder, left_out, model_folder, open_named, settle_head,
-};
+use sli_engine::{EngineError, OpenOptions, describe_folder, left_out, model_folder, open_named};
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
@@ -98,11 +95,9 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     if let Some(choice) = checkpoint.choice() {
         terminal::warn(describe_choice(choice));
     }
-    let _ = settle_head(&mut built, &checkpoint)?;
     let allowed = &options.allow_unused;
-    let binding = Binding::examine(Arc::clone(&checkpoint), &built.spec, allowed);
-    let report = binding.report();
-    let mut inspection = Inspection::of_model(&built, &checkpoint, report);
+    let report = Binding::examine(&checkpoint, &mut built, allowed).map_err(EngineError::from)?;
+    let mut inspection = Inspection::of_model(&built, &checkpoint, &report);
     inspection.naming = naming.as_ref().map(ToString::to_string);
     inspection.show(path, arguments.json)?;
     for pattern in report.idle(allowed) {
@@ -111,7 +106,7 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     if report.is_complete() {
         return Ok(());
     }
-    let (place, report) = (checkpoint.place(), Box::new(report.clone()));
+    let (place, report) = (checkpoint.place(), Box::new(report));
     Err(EngineError::from(CheckpointError::Coverage { place, report }).into())
 }
 

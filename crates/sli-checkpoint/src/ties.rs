@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, LeafProblem, ResolvedLeaf};
 use sli_spec::{Built, Leaf, ModelSpec, Source, WeightIndex};
 
-use crate::error::EngineError;
+use crate::checkpoint::Checkpoint;
+use crate::error::CheckpointError;
+use crate::examine::examine_alone;
+use crate::leaf::BoundLeaf;
+use crate::problem::LeafProblem;
 
 /// Elements of both weights that are compared at a time.
 const COMPARED: usize = 1 << 17;
@@ -26,18 +29,18 @@ pub enum HeadOrigin {
 ///
 /// # Errors
 /// What is stored cannot be read.
-pub fn settle_head(
+pub(crate) fn settle_head(
     built: &mut Built,
     checkpoint: &Arc<Checkpoint>,
-) -> Result<HeadOrigin, EngineError> {
+) -> Result<HeadOrigin, CheckpointError> {
     match settled(built, checkpoint) {
         // The report on the whole checkpoint says more about a weight that does not fit.
-        Err(EngineError::Checkpoint(CheckpointError::Leaf { .. })) => Ok(HeadOrigin::Configured),
+        Err(CheckpointError::Leaf { .. }) => Ok(HeadOrigin::Configured),
         origin => origin,
     }
 }
 
-fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin, EngineError> {
+fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin, CheckpointError> {
     let Some(untied) = built.untied.take() else {
         return Ok(HeadOrigin::Configured);
     };
@@ -80,18 +83,16 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
 /// The weight in the checkpoint; `None` where it is not stored.
 fn stored(
     checkpoint: &Arc<Checkpoint>,
-    base_prefix: &'static str,
+    base_prefix: &str,
     leaf: &Leaf,
-) -> Result<Option<ResolvedLeaf>, EngineError> {
-    let nothing = std::iter::empty();
-    let binding = Binding::examine_leaves(Arc::clone(checkpoint), base_prefix, nothing, &[]);
-    match binding.resolve(leaf) {
+) -> Result<Option<BoundLeaf>, CheckpointError> {
+    match examine_alone(checkpoint, base_prefix, leaf) {
         Ok(found) => Ok(Some(found)),
-        Err(CheckpointError::Leaf {
-            problem: LeafProblem::Missing { .. },
-            ..
-        }) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(LeafProblem::Missing { .. }) => Ok(None),
+        Err(problem) => Err(CheckpointError::Leaf {
+            place: checkpoint.place(),
+            problem,
+        }),
     }
 }
 
@@ -116,11 +117,7 @@ fn respell(spec: &mut ModelSpec, from: &Source, to: &Source) {
     }
 }
 
-fn differ(table: &ResolvedLeaf, stored: &ResolvedLeaf) -> Result<bool, EngineError> {
-    let readable = |leaf: &ResolvedLeaf| leaf.dtype().is_plain_float();
-    if !readable(table) || !readable(stored) {
-        return Ok(false);
-    }
+fn differ(table: &BoundLeaf, stored: &BoundLeaf) -> Result<bool, CheckpointError> {
     if table.shape() != stored.shape() {
         return Ok(true);
     }
