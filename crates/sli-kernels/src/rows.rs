@@ -90,6 +90,18 @@ impl Kernels {
         });
     }
 
+    /// `x = min(max(x, low), high)`.
+    pub fn clamp_in_place(&self, low: f32, high: f32, x: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
+        self.each_row_mut(&x, |_, row| {
+            self.isa().run(Each {
+                row,
+                other: None,
+                f: Clamp(low, high),
+            });
+        });
+    }
+
     /// `x = cap * tanh(x / cap)`.
     pub fn softcap_in_place(&self, cap: f32, x: MatMut) {
         let _lap = self.lap(Stage::Elementwise);
@@ -153,6 +165,16 @@ impl Elementwise for Scale {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F, _: S::F) -> S::F {
         s.mul(x, s.splat(self.0))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Clamp(f32, f32);
+
+impl Elementwise for Clamp {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::F, _: S::F) -> S::F {
+        s.min(s.splat(self.1), s.max(s.splat(self.0), x))
     }
 }
 

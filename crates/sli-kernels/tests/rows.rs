@@ -314,6 +314,8 @@ fn gates_and_sums_agree_with_their_formulas() {
             kernels[1].softcap_in_place(0.3, capped.view_mut());
             let mut scaled = input.clone();
             kernels[1].scale_in_place(3.0, scaled.view_mut());
+            let mut bounded = input.clone();
+            kernels[1].clamp_in_place(-0.2, 0.4, bounded.view_mut());
             let mut product = input.clone();
             kernels[1].multiply(of(&input).view(), product.view_mut());
             let mut columns = input.clone();
@@ -338,6 +340,12 @@ fn gates_and_sums_agree_with_their_formulas() {
                     let cap = f64::from(0.3_f32);
                     assert_close(at(&capped), cap * (x / cap).tanh(), 1e-6, "softcap");
                     assert_close(at(&scaled), x * 3.0, 1e-6, "scale");
+                    assert_close(
+                        at(&bounded),
+                        x.clamp(f64::from(-0.2_f32), f64::from(0.4_f32)),
+                        0.0,
+                        "clamp",
+                    );
                     assert_close(at(&product), x * u, 1e-6, "multiply");
                     let (w, b) = (f64::from(up.row(0)[col]), f64::from(up.row(1)[col]));
                     assert_close(at(&columns), x * w + b, 1e-6, "columns");

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    Activation, Config, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead, Mask, Mixer,
-    Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
+    Activation, Config, Convolution, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead,
+    Mask, Mixer, Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
 };
 use crate::{Branch, Class, HEAD, Slot, Task};
 
@@ -152,6 +152,34 @@ impl Leaves {
             out_features,
             in_features,
         }
+    }
+
+    /// `NAME.weight` `[columns, 1, kernel]` and, if there is one, `NAME.bias` `[columns]`.
+    pub fn convolution(
+        &mut self,
+        name: &str,
+        [columns, kernel]: [usize; 2],
+        bias: bool,
+        activation: Activation,
+    ) -> Convolution {
+        let weight = self.flat(&format!("{name}.weight"), columns * kernel);
+        let bias = bias.then(|| {
+            let bias = self.tensor(&format!("{name}.bias"));
+            self.weight(bias, &[columns], Shard::Column)
+        });
+        Convolution {
+            weight,
+            bias,
+            columns,
+            kernel,
+            activation,
+        }
+    }
+
+    /// `NAME` as a list of numbers, whatever its axes.
+    pub fn flat(&mut self, name: &str, elements: usize) -> WeightIndex {
+        let source = Source::Reshape(Box::new(self.tensor(name)));
+        self.weight(source, &[elements], Shard::Column)
     }
 
     /// `NAME.weight` and `NAME.bias`, as far as the style has them.

@@ -31,8 +31,8 @@ pub use facts::Facts;
 pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
-    Activation, Alibi, Cut, Gain, HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan,
-    Position, QueryTemperature, RelativeBuckets, Slot,
+    Activation, Alibi, Convolution, Cut, Gain, HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind,
+    NormSpan, Position, QueryTemperature, RelativeBuckets, Slot,
 };
 pub use registry::{Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};

@@ -45,7 +45,7 @@ impl Layer<'_> {
     }
 
     /// Normalises each of `parts` equal parts of every row.
-    fn norm_parts(&self, norm: &Norm, parts: usize, x: MatMut<'_>) -> Result<(), EngineError> {
+    pub fn norm_parts(&self, norm: &Norm, parts: usize, x: MatMut<'_>) -> Result<(), EngineError> {
         let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
         let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
         let epsilon = norm.epsilon as f32;

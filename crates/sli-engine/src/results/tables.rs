@@ -333,7 +333,7 @@ pub struct ProfileRow<'a> {
     pub stack: &'a str,
     /// The boundary; of a branch output its layer, counted from 1.
     pub layer: u32,
-    /// `hidden`, `attention`, `mlp`.
+    /// The name of a [`sli_spec::Site`].
     pub site: &'a str,
     /// `mean`, `variance`, ...
     pub statistic: &'a str,

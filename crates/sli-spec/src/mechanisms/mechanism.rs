@@ -122,11 +122,13 @@ pub enum Site {
     Attention,
     /// The output of a feed-forward network or of experts.
     Mlp,
+    /// The output of a recurrence.
+    Scan,
 }
 
 impl Site {
     /// All of them, by number.
-    pub const ALL: [Self; 3] = [Self::Hidden, Self::Attention, Self::Mlp];
+    pub const ALL: [Self; 4] = [Self::Hidden, Self::Attention, Self::Mlp, Self::Scan];
 
     /// The name in `profile.parquet`.
     pub fn name(self) -> &'static str {
@@ -134,6 +136,7 @@ impl Site {
             Self::Hidden => "hidden",
             Self::Attention => "attention",
             Self::Mlp => "mlp",
+            Self::Scan => "scan",
         }
     }
 }

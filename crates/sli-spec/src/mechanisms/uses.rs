@@ -1,7 +1,7 @@
 //! Which weights are used. Mechanisms destructure themselves when they tell, so that a new field cannot be
 //! forgotten.
 
-use crate::parts::{Gain, HeadNorm, Linear, Norm};
+use crate::parts::{Convolution, Gain, HeadNorm, Linear, Norm};
 use crate::source::WeightIndex;
 
 /// Collects weights in the order of use, each once.
@@ -64,6 +64,19 @@ impl Uses {
         {
             self.norm(Some(norm));
         }
+    }
+
+    /// Weights and addend of a convolution.
+    pub fn convolution(&mut self, convolution: &Convolution) {
+        let Convolution {
+            weight,
+            bias,
+            columns: _,
+            kernel: _,
+            activation: _,
+        } = convolution;
+        self.weight(*weight);
+        self.optional(*bias);
     }
 
     /// A learned factor.

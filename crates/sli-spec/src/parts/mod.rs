@@ -1,6 +1,7 @@
 //! What mechanisms and models are described with: plain data that knows nothing of either.
 
 mod activation;
+mod convolution;
 mod length;
 mod linear;
 mod mask;
@@ -10,6 +11,7 @@ mod residual;
 pub mod rope;
 
 pub use self::activation::Activation;
+pub use self::convolution::Convolution;
 pub use self::length::LengthLimit;
 pub use self::linear::Linear;
 pub use self::mask::{Cut, Mask};
