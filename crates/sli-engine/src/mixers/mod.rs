@@ -20,6 +20,7 @@ mod product_keys;
 mod relative_buckets;
 mod router;
 mod select;
+mod selective_scan;
 mod sparse_feed_forward;
 pub(crate) mod streams;
 mod top_keys;
@@ -81,6 +82,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::LowRank(product) => product,
         Mixer::LayerInput(input) => input,
         Mixer::Streams(streams) => streams,
+        Mixer::SelectiveScan(scan) => scan.as_ref(),
         Mixer::Identity(identity) => identity,
     }
 }

@@ -16,6 +16,7 @@ mod mechanism;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod router;
+mod selective_scan;
 mod sparse_feed_forward;
 mod state;
 mod streams;
@@ -35,6 +36,7 @@ pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::MixtureOfExperts;
 pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};
+pub use self::selective_scan::{SelectionNorms, SelectiveScan};
 pub use self::sparse_feed_forward::SparseFeedForward;
 pub use self::state::StateSpec;
 pub use self::streams::{StreamUpdate, Streams};
@@ -63,6 +65,8 @@ pub enum Mixer {
     LayerInput(LayerInput),
     /// All residual streams from all (AltUp); what it computes is no output but the streams.
     Streams(Streams),
+    /// The selective scan of Mamba.
+    SelectiveScan(Box<SelectiveScan>),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -81,6 +85,7 @@ impl Mixer {
             Self::LowRank(product) => product,
             Self::LayerInput(input) => input,
             Self::Streams(streams) => streams,
+            Self::SelectiveScan(scan) => scan.as_ref(),
             Self::Identity(identity) => identity,
         }
     }
@@ -98,6 +103,7 @@ impl Mixer {
             Self::LowRank(product) => product,
             Self::LayerInput(input) => input,
             Self::Streams(streams) => streams,
+            Self::SelectiveScan(scan) => scan.as_mut(),
             Self::Identity(identity) => identity,
         }
     }
