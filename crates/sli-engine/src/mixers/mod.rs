@@ -2,6 +2,7 @@
 //!
 //! What is to be known of a mechanism without running it are its facts, [`sli_spec::Mechanism`].
 
+mod along;
 mod attention;
 pub(crate) mod buffers;
 mod differential;
@@ -22,6 +23,7 @@ mod router;
 mod select;
 mod selective_scan;
 mod sparse_feed_forward;
+mod state_space_dual;
 pub(crate) mod streams;
 mod top_keys;
 
@@ -83,6 +85,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::LayerInput(input) => input,
         Mixer::Streams(streams) => streams,
         Mixer::SelectiveScan(scan) => scan.as_ref(),
+        Mixer::StateSpaceDual(scan) => scan.as_ref(),
         Mixer::Identity(identity) => identity,
     }
 }

@@ -19,6 +19,7 @@ mod router;
 mod selective_scan;
 mod sparse_feed_forward;
 mod state;
+mod state_space_dual;
 mod streams;
 mod uses;
 
@@ -39,6 +40,7 @@ pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};
 pub use self::selective_scan::{SelectionNorms, SelectiveScan};
 pub use self::sparse_feed_forward::SparseFeedForward;
 pub use self::state::StateSpec;
+pub use self::state_space_dual::{GatedNorm, StateSpaceDual};
 pub use self::streams::{StreamUpdate, Streams};
 pub use self::uses::Uses;
 
@@ -67,6 +69,8 @@ pub enum Mixer {
     Streams(Streams),
     /// The selective scan of Mamba.
     SelectiveScan(Box<SelectiveScan>),
+    /// The scan of Mamba-2.
+    StateSpaceDual(Box<StateSpaceDual>),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -86,6 +90,7 @@ impl Mixer {
             Self::LayerInput(input) => input,
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),
+            Self::StateSpaceDual(scan) => scan.as_ref(),
             Self::Identity(identity) => identity,
         }
     }
@@ -104,6 +109,7 @@ impl Mixer {
             Self::LayerInput(input) => input,
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_mut(),
+            Self::StateSpaceDual(scan) => scan.as_mut(),
             Self::Identity(identity) => identity,
         }
     }

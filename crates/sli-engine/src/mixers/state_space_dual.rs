@@ -1,0 +1,138 @@
+//! The scan of Mamba-2.
+
+use sli_kernels::{Activation, Mat, MatMut, MatRef, StateSpaceDual as Scan};
+use sli_spec::{GatedNorm, StateSpaceDual};
+
+use super::along::{Block, blocks, convolve};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix, kernel};
+use crate::error::EngineError;
+use crate::exec::{Layer, Scratch, values};
+
+impl Mix for StateSpaceDual {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let window = (self.convolution.kernel - 1) * self.convolution.columns;
+        Buffers::default()
+            .block(Buffer::Up, self.input.out_features)
+            .fixed(Buffer::Key, window)
+            .fixed(Buffer::Value, self.state * self.features())
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        let blocks = blocks(at);
+        let scratch = &mut *at.scratch;
+        output.reset(x.rows(), self.output.out_features);
+        let convolution = &self.convolution;
+        scratch
+            .key
+            .reset(convolution.kernel - 1, convolution.columns);
+        scratch.value.reset(self.state, self.features());
+        for Block { rows, starts } in blocks {
+            let x = x.rows_range(rows.clone());
+            block(
+                at.layer,
+                self,
+                &starts,
+                x,
+                output.rows_view_mut(rows),
+                scratch,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// `output = mixer(x)` of the rows of a block; `scratch.key` and `scratch.value` are the states of convolution
+/// and scan in front of it and then behind it.
+fn block(
+    layer: &Layer<'_>,
+    mixer: &StateSpaceDual,
+    starts: &[usize],
+    x: MatRef<'_>,
+    output: MatMut<'_>,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    scratch.up.reset(x.rows(), mixer.input.out_features);
+    layer.linear(x, &mixer.input, scratch.up.view_mut())?;
+    let (mut gate, rest) = scratch.up.view_mut().split_cols(mixer.features());
+    let (mut convolved, mut steps) = rest.split_cols(mixer.convolution.columns);
+    let window = scratch.key.as_mut_slice();
+    convolve(
+        layer,
+        &mixer.convolution,
+        starts,
+        window,
+        convolved.reborrow(),
+    )?;
+    time_steps(layer, mixer, steps.reborrow())?;
+
+    let (mut scanned, selected) = convolved.split_cols(mixer.features());
+    let (a_log, skip) = (
+        layer.vector(Some(mixer.a_log))?,
+        layer.vector(Some(mixer.skip))?,
+    );
+    let selects = mixer.groups * mixer.state;
+    let scan = Scan {
+        time_steps: steps.as_ref(),
+        b: selected.as_ref().cols_range(0..selects),
+        c: selected.as_ref().cols_range(selects..2 * selects),
+        groups: mixer.groups,
+        a_log: values(a_log.as_ref()).unwrap_or_default(),
+        skip: values(skip.as_ref()).unwrap_or_default(),
+    };
+    let state = scratch.value.as_mut_slice();
+    layer
+        .kernels
+        .state_space_dual(scan, starts, state, scanned.reborrow());
+    gated(layer, mixer, gate.reborrow(), scanned)?;
+    layer.linear(gate.as_ref(), &mixer.output, output)
+}
+
+/// `steps`: the time steps, of what the projection gives of them.
+fn time_steps(
+    layer: &Layer<'_>,
+    mixer: &StateSpaceDual,
+    mut steps: MatMut<'_>,
+) -> Result<(), EngineError> {
+    let kernels = layer.kernels;
+    let bias = layer.vector(Some(mixer.time_step_bias))?;
+    let bias = values(bias.as_ref()).unwrap_or_default();
+    kernels.add_bias(bias, steps.reborrow());
+    kernels.activation(Activation::Softplus, steps.reborrow());
+    if let Some([least, most]) = mixer.time_step_limits {
+        kernels.clamp_in_place(least as f32, most as f32, steps);
+    }
+    Ok(())
+}
+
+/// `gate`: what was scanned, gated and normalised.
+fn gated(
+    layer: &Layer<'_>,
+    mixer: &StateSpaceDual,
+    mut gate: MatMut<'_>,
+    mut scanned: MatMut<'_>,
+) -> Result<(), EngineError> {
+    let activation = kernel(mixer.gate_activation);
+    match &mixer.norm {
+        Some(GatedNorm {
+            norm,
+            groups,
+            before_gate: true,
+        }) => {
+            layer.norm_parts(norm, *groups, scanned.reborrow())?;
+            layer.kernels.gated(activation, gate, scanned.as_ref());
+        }
+        Some(GatedNorm {
+            norm,
+            groups,
+            before_gate: false,
+        }) => {
+            layer
+                .kernels
+                .gated(activation, gate.reborrow(), scanned.as_ref());
+            layer.norm_parts(norm, *groups, gate)?;
+        }
+        None => layer.kernels.gated(activation, gate, scanned.as_ref()),
+    }
+    Ok(())
+}
