@@ -13,6 +13,7 @@ derives one from another: deriving is the families' business, because the file m
 import argparse
 import dataclasses
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -89,7 +90,16 @@ def field_defaults(config_class):
             values[field.name] = field.default_factory()
     # A file may spell a field as the class does or by its alias; the alias is the spelling here.
     spelled = {config_class.attribute_map.get(key, key): value for key, value in values.items()}
-    return {key: value for key, value in sorted(spelled.items()) if is_plain(value)}
+    return {key: written(value) for key, value in sorted(spelled.items()) if is_plain(value)}
+
+
+def written(value):
+    """Numbers that JSON lacks are written as transformers writes them."""
+    if isinstance(value, (list, tuple)):
+        return [written(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"__float__": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    return value
 
 
 def is_plain(value):

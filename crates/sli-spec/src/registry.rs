@@ -2,7 +2,7 @@
 
 use crate::families::{
     bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
-    llama_remote, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
+    llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
 };
 use crate::spelling::edit_distance;
 use crate::{Class, Config, Instead, ModelSpec, SpecError, Task, defaults};
@@ -158,6 +158,8 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("llama", llama::llama),
     row("llama4_text", mixture::llama4_text),
     row("longcat_flash", deepseek::longcat_flash),
+    row("mamba", mamba::mamba),
+    row("mamba2", mamba::mamba2),
     row("mellum", mixture::mellum),
     row("mimo_v2_flash", deepseek::mimo_v2_flash),
     row("minicpm", llama_remote::minicpm),

@@ -23,6 +23,7 @@ pub mod latent;
 pub mod layer_norm;
 pub mod llama;
 pub mod llama_remote;
+pub mod mamba;
 pub mod mixture;
 pub mod mpt;
 pub mod nemotron_nas;
