@@ -19,7 +19,8 @@ use crate::pooling::{Embedder, embedding_width, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{
-    EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink, write_records,
+    BestTokens, EmbeddingSink, RouterSink, ScoresSink, TensorFile, TensorShape, TopKSink,
+    write_records,
 };
 use crate::settings::{HiddenDtype, Settings};
 use crate::summary::{Summary, peak_memory};
@@ -293,24 +294,12 @@ impl<'a> Observation<'a> {
                 let annotation = self.records.annotation(index)?;
                 sink.push(record.name(), &tokens, &logprobs, &annotation)?;
             }
-            if let Some((k, sink)) = &self.top_k {
-                let capacity = record.tokens * k;
-                let (mut ids, mut logprobs) =
-                    (Vec::with_capacity(capacity), Vec::with_capacity(capacity));
-                let (mut normalisers, mut tails) = (Vec::new(), Vec::new());
-                for row in rows {
-                    let log_sum_exp = results.log_sum_exp[row];
-                    let mut mass = 0.0;
-                    for &(logit, id) in results.top[row].entries() {
-                        let logprob = f64::from(logit) - log_sum_exp;
-                        mass += logprob.exp();
-                        ids.push(id);
-                        logprobs.push(logprob as f32);
-                    }
-                    normalisers.push(log_sum_exp as f32);
-                    tails.push((1.0 - mass).max(0.0) as f32);
-                }
-                sink.push(record.name(), &ids, &logprobs, &normalisers, &tails)?;
+            if let (Some((_, sink)), Some(top)) = (&self.top_k, &results.top) {
+                let best = rows.map(|row| BestTokens {
+                    entries: top.row(row),
+                    log_sum_exp: results.log_sum_exp[row],
+                });
+                sink.push(record.name(), &best.collect::<Vec<_>>())?;
             }
         }
         Ok(())

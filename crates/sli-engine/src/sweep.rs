@@ -130,6 +130,8 @@ pub fn run(
         result
     })?;
     content::settle(model)?;
+    // Writing the tables takes memory of its own.
+    store.give_up();
     let spent = sweep.spent();
     let Sweep {
         observation,

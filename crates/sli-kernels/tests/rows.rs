@@ -497,15 +497,21 @@ fn top_k_orders_by_value_then_index() {
         }
         logits.row_mut(1).fill(f32::NAN);
         logits.row_mut(2).fill(f32::NEG_INFINITY);
-        let mut state = vec![TopK::new(k); rows];
+        let mut state = TopK::new(rows, k);
         for range in random.cuts(cols) {
             kernels.top_k(
                 logits.view().cols_range(range.clone()),
+                0,
                 range.start,
                 &mut state,
             );
         }
-        for (row, state) in state.iter().enumerate() {
+        let mut halves = TopK::new(rows, k);
+        for range in [0..rows / 2, rows / 2..rows] {
+            let part = logits.rows_view(range.clone());
+            kernels.top_k(part, range.start, 0, &mut halves);
+        }
+        for row in 0..rows {
             let mut all: Vec<(f32, u32)> = logits.row(row).iter().copied().zip(0..).collect();
             all.sort_by(|a, b| {
                 let key = |x: f32| if x.is_nan() { f32::NEG_INFINITY } else { x };
@@ -520,7 +526,8 @@ fn top_k_orders_by_value_then_index() {
                     .map(|e| (e.0.to_bits(), e.1))
                     .collect::<Vec<_>>()
             };
-            assert_eq!(bits(state.entries()), bits(&all[..k]));
+            assert_eq!(bits(state.row(row)), bits(&all[..k]));
+            assert_eq!(bits(halves.row(row)), bits(&all[..k]));
         }
     }
 }

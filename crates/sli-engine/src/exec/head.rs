@@ -47,7 +47,7 @@ pub(crate) struct LogitResults {
     /// `ln(sum(exp(logits)))`.
     pub log_sum_exp: Vec<f64>,
     /// The best `k`.
-    pub top: Vec<TopK>,
+    pub top: Option<TopK>,
 }
 
 /// Receives the logits themselves: columns `first..` of some rows.
@@ -153,9 +153,7 @@ impl Layer<'_> {
         let mut results = LogitResults {
             target: vec![0.0; if wanted.targets.is_some() { rows } else { 0 }],
             log_sum_exp: Vec::new(),
-            top: wanted
-                .top_k
-                .map_or_else(Vec::new, |k| vec![TopK::new(k); rows]),
+            top: wanted.top_k.map(|k| TopK::new(rows, k)),
         };
         let mut states = vec![LseState::default(); rows];
         let bias = self.owned(logits.projection.bias)?;
@@ -210,9 +208,9 @@ impl Layer<'_> {
                 }
                 self.kernels
                     .update_lse(block.view(), &mut states[range.clone()]);
-                if wanted.top_k.is_some() {
-                    let top = &mut results.top[range.clone()];
-                    self.kernels.top_k(block.view(), columns.start, top);
+                if let Some(top) = &mut results.top {
+                    self.kernels
+                        .top_k(block.view(), range.start, columns.start, top);
                 }
                 if let Some(targets) = &wanted.targets {
                     let before =

@@ -39,13 +39,14 @@ impl Planner<'_> {
             0 => PROGRAM_BYTES / 2,
             resident => resident,
         };
-        let expected = base
-            + TOUCHED_LATER
-            + weights
+        let running = weights
             + rows as u64 * self.row
             + layers.max(head)
             + memory::kernel_scratch_bytes(spec, chunk, settings.threads, settings.compute)
-            + memory::take_bytes(spec, &settings.takes);
+            + memory::encoded_bytes(spec, &settings.takes, self.longest);
+        let written = memory::table_bytes(spec, &settings.takes, self.longest);
+        let expected =
+            base + TOUCHED_LATER + running.max(written) + memory::take_bytes(spec, &settings.takes);
         expected.max(peak_memory())
     }
 

@@ -38,6 +38,14 @@ const ROW_BYTES: u64 = 64;
 /// What a row costs more where records share rows: as many records as rows, at most, and the tree.
 pub(crate) const SHARING_ROW_BYTES: u64 = 160;
 
+/// Logit and id of one of the most probable tokens, and the same in an encoded row.
+const TOP_BYTES: u64 = 8;
+
+/// How many of the most probable tokens there are where `k` are asked for.
+fn best(spec: &ModelSpec, k: usize) -> u64 {
+    k.min(spec.vocab_size) as u64
+}
+
 /// Bytes a token of a super-batch costs for as long as the super-batch lasts.
 pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let widest = spec
@@ -62,7 +70,7 @@ pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
-            Take::TopK(k) => *k as u64 * 16,
+            Take::TopK(k) => best(spec, *k) * TOP_BYTES + 48,
             Take::Router => 64,
             // The row before for the cosine, and statistics of the rows before they are folded.
             Take::Profile => widest * 4 + (sites(spec) + 1) * size_of::<RowStats>() as u64,
@@ -290,17 +298,28 @@ pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -
     (merged + normed + projected + transformed + logits + lengths) as u64 * 4
 }
 
-/// What writing the row of a record of `longest` tokens to a table of lists takes, bytes, beyond what its
-/// tokens hold for as long as they run: 40 to 48 bytes in all were seen for each of the best `k` of a token, and as
-/// much for each of the two ends of its place in the text.
-pub(crate) fn table_bytes(takes: &[Take], longest: usize) -> u64 {
-    const WRITTEN: u64 = 32;
-    let best = takes.iter().map(|take| match take {
-        Take::TopK(k) => *k as u64,
+/// What encoding the row of a record of `longest` tokens for a table of lists takes, bytes, beyond what its tokens
+/// hold for as long as they run.
+pub(crate) fn encoded_bytes(spec: &ModelSpec, takes: &[Take], longest: usize) -> u64 {
+    values(spec, takes) * longest as u64 * TOP_BYTES
+}
+
+/// What writing the row of a record of `longest` tokens to a table of lists takes, bytes, when the run is over and
+/// nothing else is held: 31 to 32 bytes were seen for each of the best `k` of a token, and less for each of the two
+/// ends of its place in the text.
+pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: usize) -> u64 {
+    const WRITTEN: u64 = 33;
+    values(spec, takes) * longest as u64 * WRITTEN
+}
+
+/// Values of a token in the table that has the most of them: two columns of so many.
+fn values(spec: &ModelSpec, takes: &[Take]) -> u64 {
+    let values = takes.iter().map(|take| match take {
+        Take::TopK(k) => best(spec, *k),
+        Take::Scores => 2,
         _ => 0,
     });
-    let places = 2 * u64::from(takes.contains(&Take::Scores));
-    longest as u64 * best.max().unwrap_or(0).max(places) * WRITTEN
+    values.max().unwrap_or(0)
 }
 
 /// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.

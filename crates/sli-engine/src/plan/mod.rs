@@ -250,8 +250,7 @@ impl<'a> Planner<'a> {
         let fixed = program_bytes(model)
             + records.bytes_in_memory() as u64
             + memory::take_bytes(&model.spec, &settings.takes)
-            + recipe_bytes(model, settings)?
-            + memory::table_bytes(&settings.takes, longest);
+            + recipe_bytes(model, settings)?;
         let mut row = memory::row_bytes(&model.spec, &settings.takes);
         if sharing.is_ok() {
             row += memory::SHARING_ROW_BYTES;
@@ -505,7 +504,11 @@ impl<'a> Planner<'a> {
             rows,
             needs_logits(&self.settings.takes),
         ));
-        Ok(self.fixed + rows_bytes + work + weights + passing + kernels + staging)
+        let encoded = memory::encoded_bytes(spec, &self.settings.takes, self.longest);
+        let running = rows_bytes + work + weights + passing + kernels + staging + encoded;
+        // The tables are written when the run is over.
+        let written = memory::table_bytes(spec, &self.settings.takes, self.longest);
+        Ok(self.fixed + running.max(written))
     }
 
     /// Bytes of two pieces of weights that pass by: experts, tiles, the head.

@@ -20,7 +20,7 @@ use crate::journal::JournalError;
 
 pub use self::safetensors::{TensorFile, TensorShape};
 pub use self::tables::{
-    EmbeddingSink, ExpertRow, ProfileRow, RecordName, RouterSink, ScoresSink, TopKSink,
+    BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RecordName, RouterSink, ScoresSink, TopKSink,
     write_experts, write_profile, write_records,
 };
 

@@ -79,6 +79,7 @@ impl RowSpool {
         appender.length += 8 + length;
         appender.dirty = true;
         // A long row must not keep its memory for the rest of the run.
+        appender.row.clear();
         appender.row.shrink_to(BUFFER);
         Ok(())
     }
@@ -165,6 +166,11 @@ impl<'a> RowEncoder<'a> {
         Self(row)
     }
 
+    /// Makes room for so many bytes, and for no more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.0.reserve_exact(bytes);
+    }
+
     pub fn u32(&mut self, value: u32) {
         self.0.extend(value.to_le_bytes());
     }
@@ -223,16 +229,11 @@ impl<'a> RowEncoder<'a> {
         self.list_u32(pairs.unwrap_or_default().as_flattened());
     }
 
-    /// A list of lists of `width` values each.
-    pub fn matrix_u32(&mut self, width: usize, values: &[u32]) {
+    /// A list of lists of `width` values each, `count` in all.
+    pub fn matrix(&mut self, width: usize, count: usize, values: impl Iterator<Item = [u8; 4]>) {
         self.u32(width as u32);
-        self.list_u32(values);
-    }
-
-    /// A list of lists of `width` values each.
-    pub fn matrix_f32(&mut self, width: usize, values: &[f32]) {
-        self.u32(width as u32);
-        self.list_f32(values);
+        self.u32(count as u32);
+        self.0.extend(values.flatten());
     }
 }
 

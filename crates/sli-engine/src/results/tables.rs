@@ -151,6 +151,32 @@ pub fn write_records(folder: &mut OutputFolder, records: &RecordSpool) -> Result
     })
 }
 
+/// The most probable next tokens at a position.
+#[derive(Clone, Copy, Debug)]
+pub struct BestTokens<'a> {
+    /// Logit and id of each.
+    pub entries: &'a [(f32, u32)],
+    /// Of all logits.
+    pub log_sum_exp: f64,
+}
+
+impl BestTokens<'_> {
+    fn logprobs(&self) -> impl Iterator<Item = f64> {
+        let log_sum_exp = self.log_sum_exp;
+        self.entries
+            .iter()
+            .map(move |&(logit, _)| f64::from(logit) - log_sum_exp)
+    }
+
+    /// The probability of all others.
+    fn tail(&self) -> f32 {
+        let mass = self
+            .logprobs()
+            .fold(0.0, |mass, logprob| mass + logprob.exp());
+        (1.0 - mass).max(0.0) as f32
+    }
+}
+
 /// `topk.parquet`: the most probable next tokens at every position.
 pub struct TopKSink {
     spool: RowSpool,
@@ -181,20 +207,27 @@ impl TopKSink {
     pub fn push(
         &self,
         record: RecordName<'_>,
-        ids: &[u32],
-        logprobs: &[f32],
-        logsumexp: &[f32],
-        tail_mass: &[f32],
+        tokens: &[BestTokens<'_>],
     ) -> Result<(), ResultsError> {
-        debug_assert_eq!(ids.len(), logsumexp.len() * self.k, "k ids a position");
-        debug_assert_eq!(logprobs.len(), ids.len(), "a log-probability an id");
-        fits_a_list(record.id, ids.len())?;
+        debug_assert!(
+            tokens.iter().all(|best| best.entries.len() == self.k),
+            "k entries a position"
+        );
+        let values = tokens.len() * self.k;
+        fits_a_list(record.id, values)?;
+        let entries = || tokens.iter().flat_map(|best| best.entries);
+        let logprobs = || tokens.iter().flat_map(BestTokens::logprobs);
         self.spool.push(|row| {
+            // No larger than it becomes: it may be most of what the run holds.
+            row.reserve(2 * 4 * (values + tokens.len()) + record.id.len() + 64);
             row.named(record);
-            row.matrix_u32(self.k, ids);
-            row.matrix_f32(self.k, logprobs);
-            row.list_f32(logsumexp);
-            row.list_f32(tail_mass);
+            row.matrix(self.k, values, entries().map(|(_, id)| id.to_le_bytes()));
+            let logprobs = logprobs().map(|logprob| (logprob as f32).to_le_bytes());
+            row.matrix(self.k, values, logprobs);
+            let lengths: Vec<f32> = tokens.iter().map(|best| best.log_sum_exp as f32).collect();
+            row.list_f32(&lengths);
+            let tails: Vec<f32> = tokens.iter().map(BestTokens::tail).collect();
+            row.list_f32(&tails);
         })
     }
 
@@ -297,8 +330,13 @@ impl RouterSink {
             spool.push(|row| {
                 row.named(record);
                 row.u32(layer);
-                row.matrix_u32(top_k, experts);
-                row.matrix_f32(top_k, weights);
+                let count = experts.len();
+                row.matrix(top_k, count, experts.iter().map(|id| id.to_le_bytes()));
+                row.matrix(
+                    top_k,
+                    count,
+                    weights.iter().map(|weight| weight.to_le_bytes()),
+                );
             })
         })
     }

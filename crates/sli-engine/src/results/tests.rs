@@ -214,11 +214,15 @@ impl Sinks {
             let logprobs: Vec<f32> = (1..tokens).map(|i| -(i as f32) / 4.0).collect();
             self.scores
                 .push(name(record), &record.tokens, &logprobs, &annotation(record))?;
-            let ids: Vec<u32> = (0..tokens * TOP).map(|i| i as u32).collect();
-            let top: Vec<f32> = (0..tokens * TOP).map(|i| -(i as f32)).collect();
-            let lse: Vec<f32> = (0..tokens).map(|i| i as f32).collect();
-            let tail: Vec<f32> = (0..tokens).map(|i| i as f32 / 100.0).collect();
-            self.top_k.push(name(record), &ids, &top, &lse, &tail)?;
+            let top: Vec<(f32, u32)> = (0..tokens * TOP).map(|i| (-(i as f32), i as u32)).collect();
+            let best = top
+                .chunks(TOP)
+                .enumerate()
+                .map(|(token, entries)| BestTokens {
+                    entries,
+                    log_sum_exp: token as f64 - 1.0,
+                });
+            self.top_k.push(name(record), &best.collect::<Vec<_>>())?;
             let vector: Vec<f32> = (0..COLS).map(|col| hidden(0, start, col)).collect();
             self.embedding
                 .push(name(record), (tokens > 0).then_some(&vector[..]))?;
@@ -836,10 +840,20 @@ fn tables_read_back() {
         assert_eq!(ids.len(), record.tokens.len());
         let expected: Vec<u32> = (0..(record.tokens.len() * TOP) as u32).collect();
         assert_eq!(ids.concat(), expected);
-        assert_eq!(
-            matrix::<Float32Type>(top.column(3).as_list(), index).len(),
-            ids.len()
-        );
+        let logprobs = matrix::<Float32Type>(top.column(3).as_list(), index);
+        let list = |column: usize| {
+            let list = top.column(column).as_list::<i32>().value(index);
+            list.as_primitive::<Float32Type>().values().to_vec()
+        };
+        let (lengths, tails) = (list(4), list(5));
+        assert_eq!(lengths.len(), ids.len());
+        for (token, (logprobs, tail)) in logprobs.iter().zip(tails).enumerate() {
+            let own = |place: usize| 1.0 - (token * TOP + place) as f64 - token as f64;
+            let expected: Vec<f32> = (0..TOP).map(|place| own(place) as f32).collect();
+            assert_eq!(*logprobs, expected);
+            let mass: f64 = (0..TOP).map(|place| own(place).exp()).sum();
+            assert_eq!(tail, (1.0 - mass).max(0.0) as f32);
+        }
     }
 
     let embeddings = table(files, "embeddings.parquet");

@@ -251,6 +251,19 @@ impl<'m> WeightStore<'m> {
             .map_or(0, |slot| self.sizes[slot])
     }
 
+    /// Frees all that is there, when the readers have ended.
+    pub fn give_up(&self) {
+        let mut state = self.lock();
+        state.slots.clear();
+        state.pool = Vec::new();
+        state.live = 0;
+        drop(state);
+        if let Some(head) = &self.head {
+            *head.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+        }
+        self.passage.clear();
+    }
+
     /// Ends the readers.
     pub fn stop(&self) {
         self.lock().stop = true;

@@ -276,6 +276,34 @@ fn real_widths_stay_within_their_budgets() {
     within(|shape, way, budget| way == shape % WAYS.len() && [0, 2 + shape % 4].contains(&budget));
 }
 
+/// Tables of long lists are most of what a run holds: the least budget is what they take, and little more.
+#[test]
+fn the_least_budget_for_the_best_tokens_of_a_long_record_is_close() {
+    let place = Place::new();
+    place.write_large_model("model", &llama([256, 512, 1, 1500]));
+    let ids: Vec<usize> = (0..2048).map(|token| token * 7 % 1500).collect();
+    place.write("in.jsonl", json!({"input_ids": ids}).to_string() + "\n");
+    // More than there are.
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "in.jsonl",
+        "--take",
+        "topk:100000",
+    ];
+    let (flag, least) = smallest(&place, &run);
+    let budget = ["--memory", &flag, "--out", "out", "--json"];
+    let outcome = place.sli(&[&run[..], &budget].concat()).success();
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let peak = summary["peak_memory"].as_u64().unwrap();
+    let expected = summary["plan"]["peak_memory"].as_u64().unwrap();
+    eprintln!("{peak} of {least}, expected {expected}");
+    assert!(peak <= least, "{peak} of {least}");
+    assert!(least as f64 <= 1.15 * peak as f64, "{peak} of {least}");
+    assert!(expected.abs_diff(peak) as f64 <= 0.15 * peak as f64);
+}
+
 /// The model that comes with the program on its sample, as texts and as conversations, and on a long text.
 #[test]
 fn texts_and_conversations_stay_within_the_least_budget() {
