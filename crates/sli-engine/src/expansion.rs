@@ -20,14 +20,15 @@ pub(crate) fn write_rows(
         return write_streams(file, batch, streams);
     };
     if batch.is_plain() {
-        return file.write_rows(batch.first_record, 0, hidden.as_slice());
+        let first = batch.records.first().map_or(0, |record| record.first);
+        return file.write_rows(batch.first_record, first, hidden.as_slice());
     }
     let columns = hidden.cols();
     let mut collected = Vec::new();
     // Record and token of the first row that was collected.
     let mut first = (batch.first_record, 0);
     for (index, record) in (batch.first_record..).zip(&batch.records) {
-        let mut token = 0;
+        let mut token = record.first;
         for run in batch.path(record) {
             if collected.is_empty() {
                 first = (index, token);
@@ -49,7 +50,7 @@ fn write_streams(file: &TensorFile, batch: &Batch, streams: &[&Mat]) -> Result<(
         let runs = batch.path(record);
         for (number, stream) in streams.iter().enumerate() {
             let columns = stream.cols();
-            let mut first = number * record.tokens;
+            let mut first = number * record.length + record.first;
             for run in &runs {
                 let values = &stream.as_slice()[run.start * columns..run.end * columns];
                 file.write_rows(index, first, values)?;
@@ -72,11 +73,12 @@ pub(crate) fn write_block(
         |rows: Range<usize>| -> Vec<f32> { rows.flat_map(|row| block.row(row)).copied().collect() };
     if batch.is_plain() {
         let values = values(0..block.rows());
-        return file.write_columns(batch.first_record, first_row, columns, &values);
+        let first = batch.records.first().map_or(0, |record| record.first);
+        return file.write_columns(batch.first_record, first + first_row, columns, &values);
     }
     let rows = first_row..first_row + block.rows();
     for (index, record) in (batch.first_record..).zip(&batch.records) {
-        let mut token = 0;
+        let mut token = record.first;
         for run in batch.path(record) {
             let here = run.start.clamp(rows.start, rows.end)..run.end.clamp(rows.start, rows.end);
             if !here.is_empty() {

@@ -25,12 +25,13 @@ use sli_checkpoint::Found;
 
 use crate::durable::{Disk, DiskError};
 use crate::fingerprint::{self, Fingerprinted};
+use crate::portion::Portion;
 use crate::spent::Spent;
 
 /// The folder for work in progress inside an output folder.
 const WORK: &str = ".sli";
 const MANIFEST: &str = "run.json";
-const FORMAT: u64 = 1;
+const FORMAT: u64 = 2;
 /// The blob of what was read of the weights: no accumulator, it stays where a super-batch starts again.
 pub(crate) const WEIGHTS: &str = "weights";
 /// How parts of a key begin that are files of the model's folder.
@@ -221,8 +222,8 @@ pub struct Progress {
 /// A super-batch between two layers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SuperBatchProgress {
-    /// Its records, in the parts whose activations are in memory together.
-    pub parts: Vec<Range<usize>>,
+    /// Its records, in the portions whose activations are in memory together.
+    pub portions: Vec<Portion>,
     /// Whether records share what they have in common, where they can: then the activations are those of
     /// a tree.
     pub shared: bool,
@@ -237,8 +238,9 @@ pub struct SuperBatchProgress {
 impl SuperBatchProgress {
     /// All of its records.
     pub fn records(&self) -> Range<usize> {
-        let first = self.parts.first().map_or(0, |part| part.start);
-        first..self.parts.last().map_or(first, |part| part.end)
+        let (first, last) = (self.portions.first(), self.portions.last());
+        let first = first.map_or(0, |portion| portion.records.start);
+        first..last.map_or(first, |portion| portion.records.end)
     }
 }
 
@@ -1252,7 +1254,7 @@ mod tests {
             .unwrap();
         output.save_blob("profile", b"sums").unwrap();
         let current = SuperBatchProgress {
-            parts: std::iter::once(0..2).collect(),
+            portions: vec![Portion::whole(0..2)],
             shared: false,
             stack: 0,
             boundary: 1,
@@ -1356,7 +1358,7 @@ mod tests {
             let buffer = output.save_buffer("slot-0", 1, 2, &values).unwrap();
             output.save_blob("profile", &[round]).unwrap();
             let current = SuperBatchProgress {
-                parts: std::iter::once(0..1).collect(),
+                portions: vec![Portion::whole(0..1)],
                 shared: false,
                 stack: 0,
                 boundary: 1,

@@ -2,12 +2,13 @@
 //! outputs it needs and hands its part to a file.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::{ModelSpec, Pooler, Site, Stack};
 
 use crate::error::EngineError;
-use crate::exec::batch::Batch;
+use crate::exec::batch::{Batch, BatchRecord};
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
 use crate::exec::probe::Probe;
 use crate::exec::{Layer, Rows, Slots};
@@ -15,7 +16,7 @@ use crate::expansion;
 use crate::journal::OutputFolder;
 use crate::model::Model;
 use crate::plan::needs_logits;
-use crate::pooling::{Embedder, embedding_width, recipe};
+use crate::pooling::{Embedder, Pool, embedding_width, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{
@@ -38,6 +39,38 @@ pub(crate) struct Observation<'a> {
     profile: Option<Profile>,
     wants_logits: bool,
     records: RecordSpool,
+    /// Of a record whose pieces come one by one.
+    open: Open,
+}
+
+/// Results of a record that is cut, until its last piece is there.
+#[derive(Default)]
+struct Open {
+    scores: Scores,
+    best: Best,
+    pool: Option<Pool>,
+    routes: Routes,
+}
+
+/// The tokens of a record and the log-probabilities of all but the first.
+#[derive(Default)]
+struct Scores {
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+/// The best tokens of every row of a record, as many a row.
+#[derive(Default)]
+struct Best {
+    entries: Vec<(f32, u32)>,
+    log_sum_exp: Vec<f64>,
+}
+
+/// The experts of every row of a record.
+#[derive(Default)]
+struct Routes {
+    ids: Vec<u32>,
+    weights: Vec<f32>,
 }
 
 /// The boundaries that a selection names in this model.
@@ -87,6 +120,7 @@ impl<'a> Observation<'a> {
             profile: None,
             wants_logits: needs_logits(&settings.takes),
             records: records.clone(),
+            open: Open::default(),
         };
         for take in &settings.takes {
             match take {
@@ -148,7 +182,7 @@ impl<'a> Observation<'a> {
         stack: usize,
         index: usize,
         batch: &Batch,
-        slots: &Slots,
+        slots: &mut Slots,
     ) -> Result<(), EngineError> {
         self.write(
             Boundary {
@@ -159,16 +193,15 @@ impl<'a> Observation<'a> {
             &slots.streams(self.spec.stacks[stack].streams()),
         )?;
         if let Some(profile) = &mut self.profile {
-            profile.boundary(kernels, (stack, index), batch, &slots.hidden);
+            profile.boundary(kernels, (stack, index), batch, slots);
         }
+        slots.set_before();
         Ok(())
     }
 
-    /// The super-batch goes on from a checkpoint with this hidden state.
-    pub fn resumed(&mut self, hidden: &Mat) {
-        if let Some(profile) = &mut self.profile {
-            profile.set_previous(hidden);
-        }
+    /// Whether the hidden state at a boundary is compared with the one before.
+    pub fn compares(&self) -> bool {
+        self.profile.is_some()
     }
 
     fn write(
@@ -197,6 +230,7 @@ impl<'a> Observation<'a> {
             stack,
             layer: layer + 1,
             router: self.router.as_ref(),
+            routes: &mut self.open.routes,
             profile: self.profile.as_mut(),
             shown,
             outputs: BranchOutputs::default(),
@@ -266,40 +300,47 @@ impl<'a> Observation<'a> {
 
     /// Pools every record.
     fn embed(
-        &self,
+        &mut self,
         layer: &Layer<'_>,
         pooler: Option<&Pooler>,
         batch: &Batch,
         x: &Mat,
     ) -> Result<(), EngineError> {
         match &self.embedding {
-            Some((embedder, sink)) => embedder.embed(layer, pooler, batch, x, sink),
+            Some((embedder, sink)) => {
+                embedder.embed(layer, pooler, (batch, x), &mut self.open.pool, sink)
+            }
             None => Ok(()),
         }
     }
 
     /// Hands on what was computed from the logits, record by record.
-    fn score(&self, batch: &Batch, results: &LogitResults) -> Result<(), EngineError> {
+    fn score(&mut self, batch: &Batch, results: &LogitResults) -> Result<(), EngineError> {
         for (index, record) in (batch.first_record..).zip(&batch.records) {
             let runs = batch.path(record);
-            let rows = runs.iter().cloned().flatten();
             if let Some(sink) = &self.scores {
-                let scored = rows.clone().zip(rows.clone().skip(1));
-                let logprobs: Vec<f32> = scored
-                    .map(|(row, next)| {
-                        (f64::from(results.target[next]) - results.log_sum_exp[row]) as f32
-                    })
-                    .collect();
-                let tokens = expansion::values(&batch.tokens, 1, &runs);
-                let annotation = self.records.annotation(index)?;
-                sink.push(record.name(), &tokens, &logprobs, &annotation)?;
+                let scores = &mut self.open.scores;
+                scores.add(batch, record, &runs, results);
+                if record.ends() {
+                    let Scores { tokens, logprobs } = std::mem::take(scores);
+                    let annotation = self.records.annotation(index)?;
+                    sink.push(record.name(), &tokens, &logprobs, &annotation)?;
+                }
             }
             if let (Some((_, sink)), Some(top)) = (&self.top_k, &results.top) {
-                let best = rows.map(|row| BestTokens {
+                let rows = runs.iter().cloned().flatten().map(|row| BestTokens {
                     entries: top.row(row),
                     log_sum_exp: results.log_sum_exp[row],
                 });
-                sink.push(record.name(), &best.collect::<Vec<_>>())?;
+                if record.is_whole() {
+                    sink.push(record.name(), &rows.collect::<Vec<_>>())?;
+                    continue;
+                }
+                let best = &mut self.open.best;
+                rows.for_each(|row| best.add(&row));
+                if record.ends() {
+                    sink.push(record.name(), &std::mem::take(best).rows())?;
+                }
             }
         }
         Ok(())
@@ -340,6 +381,47 @@ impl<'a> Observation<'a> {
     }
 }
 
+impl Scores {
+    /// Adds the rows of a batch that are a record's.
+    fn add(
+        &mut self,
+        batch: &Batch,
+        record: &BatchRecord,
+        runs: &[Range<usize>],
+        results: &LogitResults,
+    ) {
+        let rows = runs.iter().cloned().flatten();
+        // Behind a piece is the first row of the next one.
+        let behind = (!record.ends() && record.tokens > 0).then_some(batch.rows());
+        let next = rows.clone().skip(1).chain(behind);
+        self.logprobs.extend(rows.zip(next).map(|(row, next)| {
+            (f64::from(results.target[next]) - results.log_sum_exp[row]) as f32
+        }));
+        self.tokens
+            .extend(expansion::values(&batch.tokens, 1, runs));
+    }
+}
+
+impl Best {
+    /// Adds one row.
+    fn add(&mut self, row: &BestTokens<'_>) {
+        self.entries.extend_from_slice(row.entries);
+        self.log_sum_exp.push(row.log_sum_exp);
+    }
+
+    /// All rows.
+    fn rows(&self) -> Vec<BestTokens<'_>> {
+        let count = self.entries.len() / self.log_sum_exp.len().max(1);
+        let entries = self.entries.chunks(count.max(1));
+        let rows = entries.zip(&self.log_sum_exp);
+        rows.map(|(entries, &log_sum_exp)| BestTokens {
+            entries,
+            log_sum_exp,
+        })
+        .collect()
+    }
+}
+
 /// Rows of the projection to logits.
 fn vocabulary(stack: &Stack) -> usize {
     stack
@@ -356,6 +438,7 @@ pub(crate) struct LayerProbe<'p> {
     /// Counted from 1.
     layer: usize,
     router: Option<&'p RouterSink>,
+    routes: &'p mut Routes,
     profile: Option<&'p mut Profile>,
     shown: usize,
     outputs: BranchOutputs,
@@ -400,8 +483,15 @@ impl Probe for LayerProbe<'_> {
         if let Some(sink) = self.router {
             for record in &rows.batch.records {
                 let runs = rows.batch.path(record);
-                let ids = expansion::values(experts, top_k, &runs);
-                let weights = expansion::values(weights, top_k, &runs);
+                let routes = &mut *self.routes;
+                routes.ids.extend(expansion::values(experts, top_k, &runs));
+                routes
+                    .weights
+                    .extend(expansion::values(weights, top_k, &runs));
+                if !record.ends() {
+                    continue;
+                }
+                let Routes { ids, weights } = std::mem::take(routes);
                 let pushed = sink.push(self.layer as u32, record.name(), top_k, &ids, &weights);
                 if let Err(error) = pushed {
                     self.failed.get_or_insert(error.into());

@@ -3,7 +3,7 @@
 //! A sequence that goes on from where others are appends a *branch*, consecutive rows that end where
 //! the sequence ends. Rows keep the order of insertion until [`PrefixTree::depth_first`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// The shortest beginning that is shared: what all records of a dataset have in common anyway (a first
@@ -153,6 +153,13 @@ fn order(branches: &[Branch]) -> Vec<usize> {
 /// The branch that a row belongs to.
 pub(crate) fn branch_of(branches: &[Branch], row: usize) -> usize {
     branches.partition_point(|branch| branch.start <= row) - 1
+}
+
+/// The rows that branches go on from, in order, each with the last of those branches.
+pub(crate) fn forks(branches: &[Branch]) -> Vec<(usize, usize)> {
+    let parents = branches.iter().enumerate();
+    let parents = parents.filter_map(|(index, branch)| Some((branch.parent?, index)));
+    parents.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// The rows of a branch among `rows` in all.

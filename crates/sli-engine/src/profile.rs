@@ -11,8 +11,8 @@ use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::{ModelSpec, Site};
 
 use crate::error::EngineError;
-use crate::exec::Rows;
 use crate::exec::batch::Batch;
+use crate::exec::{Rows, Slots};
 use crate::journal::OutputFolder;
 use crate::results::{ExpertRow, ProfileRow, ResultsError, write_experts, write_profile};
 use crate::stats::{Histogram, RowStats, SiteStats};
@@ -133,8 +133,6 @@ fn map_rows<T: Send>(
 pub(crate) struct Profile {
     sites: BTreeMap<SiteKey, SiteStats>,
     loads: Loads,
-    /// The boundary before, for the cosine.
-    previous: Mat,
 }
 
 impl Profile {
@@ -155,23 +153,15 @@ impl Profile {
         kernels: &Kernels,
         (stack, index): (usize, usize),
         batch: &Batch,
-        hidden: &Mat,
+        slots: &Slots,
     ) {
-        let previous = (index > 0).then_some(self.previous.view());
+        let previous = slots.before.as_ref().filter(|_| index > 0).map(Mat::view);
+        let hidden = &slots.hidden;
         let passes = passes(batch);
         let mut seen = Seen::default();
         let weights = passes.as_deref();
         seen.add(kernels, hidden.view(), previous, weights);
         self.fold((stack, index, Site::Hidden, 0), batch, &seen);
-        self.set_previous(hidden);
-    }
-
-    /// What the next boundary is compared with.
-    pub fn set_previous(&mut self, hidden: &Mat) {
-        self.previous.reset(hidden.rows(), hidden.cols());
-        self.previous
-            .as_mut_slice()
-            .copy_from_slice(hidden.as_slice());
     }
 
     /// The outputs of the branches of a phase of a layer, of all rows of a batch; `shown` come before

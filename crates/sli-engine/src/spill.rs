@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::durable::{DiskError, DiskFile};
 use crate::exec::Slots;
+use crate::floats;
 use crate::journal::OutputFolder;
 
 /// Values that are converted at a time.
@@ -38,10 +39,10 @@ impl SpillFile {
     pub fn save(&self, first: usize, slots: &Slots) -> Result<(), DiskError> {
         let mut offset = (first * slots.row_values() * 4) as u64;
         let mut bytes = Vec::with_capacity(PIECE * 4);
-        for mat in slots.all() {
+        for mat in slots.spilled() {
             for values in mat.as_slice().chunks(PIECE) {
                 bytes.clear();
-                bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                floats::write(values, &mut bytes);
                 self.file.write_all_at(&bytes, offset)?;
                 offset += bytes.len() as u64;
             }
@@ -53,14 +54,12 @@ impl SpillFile {
     pub fn load(&self, first: usize, slots: &mut Slots) -> Result<(), DiskError> {
         let mut offset = (first * slots.row_values() * 4) as u64;
         let mut bytes = vec![0; PIECE * 4];
-        for mat in slots.all_mut() {
+        for mat in slots.spilled_mut() {
             for values in mat.as_mut_slice().chunks_mut(PIECE) {
                 let raw = &mut bytes[..values.len() * 4];
                 self.file.read_exact_at(raw, offset)?;
                 offset += raw.len() as u64;
-                for (value, raw) in values.iter_mut().zip(raw.chunks_exact(4)) {
-                    *value = f32::from_le_bytes(raw.try_into().unwrap_or_default());
-                }
+                floats::read(raw, values);
             }
         }
         Ok(())

@@ -5,18 +5,20 @@ use std::time::Instant;
 
 use sli_checkpoint::source::{CacheUse, ReadChoice};
 use sli_kernels::{Kernels, Mat};
-use sli_spec::{Input, ModelSpec};
+use sli_spec::{Input, ModelSpec, Step};
 
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
+use crate::exec::states::States;
 use crate::exec::step::outputs_shown;
-use crate::exec::{Layer, Residency, Rows, Scratch, Slots};
+use crate::exec::{Layer, Pass, Residency, Rows, Scratch, Slots};
 use crate::journal::{OutputFolder, SuperBatchProgress};
 use crate::model::Model;
 use crate::observe::Observation;
 use crate::plan::division::Division;
 use crate::plan::phases::{Phase, is_expert, phases};
 use crate::plan::{self, Grain, Plan, READERS, end_keys};
+use crate::portion::Portion;
 use crate::records::RecordSpool;
 use crate::results::ResultsError;
 use crate::settings::{Event, Observer, Settings};
@@ -52,10 +54,11 @@ pub fn run(
         plan.shared_tokens > 0,
         model.spec.input_stack().prompt.len(),
     );
+    let division = division.cut(plan.cut_tokens);
     if let Some(current) = &folder.progress().current {
-        let most = plan.super_batch_tokens.max(division.longest());
-        let mut parts = current.parts.iter().cloned();
-        if parts.any(|part| division.rows(part) > most) {
+        let most = plan.super_batch_tokens.max(division.longest_piece());
+        let mut portions = current.portions.iter();
+        if portions.any(|portion| division.rows_of(portion) > most) {
             observer.warning(
                 "the budget is smaller than before: the interrupted super-batch starts again",
             );
@@ -82,12 +85,13 @@ pub fn run(
     let tally = Tally::open(&folder).map_err(ResultsError::from)?;
     let before = folder.progress().spent;
     let reading = choose_reading(model, settings, &plan)?;
+    let scratch = Scratch::new(States::new(folder.disk(), folder.work_dir()));
     let mut sweep = Sweep {
         context,
         observation,
         folder,
         tally,
-        scratch: Scratch::default(),
+        scratch,
         token_layers_done: 0,
         checked: Instant::now(),
         clock: RunClock {
@@ -370,10 +374,11 @@ impl<'a> Sweep<'a> {
                 }
             }
             // The head needs the room.
-            self.scratch = Scratch::default();
+            let states = States::new(self.folder.disk(), self.folder.work_dir());
+            self.scratch = Scratch::new(states);
             store.passage().clear();
             let layer = context.layer(store, stack, Part::Head);
-            for part in 0..parts.ranges.len() {
+            for part in 0..parts.portions.len() {
                 let (batch, slots) = parts.take(context, part)?;
                 self.observation
                     .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
@@ -388,32 +393,34 @@ impl<'a> Sweep<'a> {
     /// The parts of a super-batch, not yet filled.
     fn parts(&self, range: &Range<usize>, stack: usize) -> Result<Parts, EngineError> {
         let Context { plan, division, .. } = self.context;
-        let ranges = match &self.folder.progress().current {
-            Some(current) if current.records() == *range => current.parts.clone(),
-            _ if plan.spill => division.ranges(range.clone(), plan.super_batch_tokens),
-            _ => vec![range.clone()],
+        let portions = match &self.folder.progress().current {
+            Some(current) if current.records() == *range => current.portions.clone(),
+            _ if plan.spill => division.portions(range.clone(), plan.super_batch_tokens),
+            _ => vec![Portion::whole(range.clone())],
         };
-        let file = if plan.spill || ranges.len() > 1 {
+        let file = if plan.spill || portions.len() > 1 {
             Some(SpillFile::create(&self.folder).map_err(ResultsError::from)?)
         } else {
             None
         };
         let mut rows = 0;
-        let offsets = ranges.iter().map(|part| {
+        let offsets = portions.iter().map(|portion| {
             let offset = rows;
-            rows += division.rows(part.clone());
+            rows += division.rows_of(portion);
             offset
         });
         Ok(Parts {
             stack,
+            compares: self.observation.compares(),
             offsets: offsets.collect(),
             tokens: range
                 .clone()
                 .map(|record| self.context.records.tokens_of(record))
                 .sum(),
-            ranges,
+            portions,
             file,
             held: None,
+            is_changed: false,
         })
     }
 
@@ -426,7 +433,7 @@ impl<'a> Sweep<'a> {
         let context = self.context;
         let layer = context.layer(store, stack, Part::Embedding);
         let description = &context.model.spec.stacks[stack];
-        for part in 0..parts.ranges.len() {
+        for part in 0..parts.portions.len() {
             let (batch, mut slots) = parts.create(context, part)?;
             let Input::Tokens(embedding) = &description.input;
             layer.embed(embedding, &batch, &mut slots.hidden)?;
@@ -435,8 +442,8 @@ impl<'a> Sweep<'a> {
                 format!("{} embedding", description.name)
             })?;
             self.observation
-                .boundary(context.kernels, stack, 0, &batch, &slots)?;
-            parts.put(part, batch, slots)?;
+                .boundary(context.kernels, stack, 0, &batch, &mut slots)?;
+            parts.put(part, batch, slots);
         }
         store.release(&end_keys(context.model, stack, Part::Embedding));
         Ok(())
@@ -451,58 +458,96 @@ impl<'a> Sweep<'a> {
         parts: &mut Parts,
     ) -> Result<usize, EngineError> {
         let context = self.context;
-        let last = parts.ranges.len() - 1;
+        let steps = &context.model.spec.stacks[stack].layers[index].steps;
+        let phases = context.phases.iter();
+        let own = phases.filter(|p| p.stack == stack && p.layer == index);
         let mut rows = 0;
-        for part in 0..=last {
-            let (batch, mut slots) = parts.take(context, part)?;
-            if parts.file.is_some() {
-                self.observation.resumed(&slots.hidden);
-            }
-            let own = context
-                .phases
-                .iter()
-                .filter(|p| p.stack == stack && p.layer == index);
-            for phase in own {
-                self.run_phase(store, phase, &batch, &mut slots)?;
-                if part == last {
-                    store.release(&phase.scheduled);
+        for phase in own {
+            for group in parts.groups(&steps[phase.steps.clone()], phase.steps.start) {
+                let last = group.steps.end == steps.len();
+                for record in parts.records() {
+                    let run = Run {
+                        store,
+                        phase,
+                        group: &group,
+                        ends: last,
+                    };
+                    rows += self.run_group(run, record, parts)?;
                 }
             }
-            refuse_overflow(context.kernels, &slots.hidden, || {
-                let name = &context.model.spec.stacks[stack].name;
-                format!("{name} layer {index}")
-            })?;
-            self.observation
-                .boundary(context.kernels, stack, index + 1, &batch, &slots)?;
-            rows += batch.rows();
-            parts.put(part, batch, slots)?;
+            store.release(&phase.scheduled);
+        }
+        Ok(rows)
+    }
+
+    /// Runs some steps on a portion of whole records, or on all pieces of one record; returns the rows if
+    /// the layer ends.
+    fn run_group(
+        &mut self,
+        run: Run<'a, '_>,
+        portions: Range<usize>,
+        parts: &mut Parts,
+    ) -> Result<usize, EngineError> {
+        let context = self.context;
+        let Run { phase, group, .. } = run;
+        self.scratch.states.clear();
+        let mut pass = Pass::Whole;
+        if let Some(rows) = parts.cut_rows(context, portions.start) {
+            let window = context.plan.window_tokens();
+            let begun = self.scratch.states.begin_record(rows, window);
+            begun.map_err(ResultsError::from)?;
+            if group.keys_first {
+                for part in portions.clone() {
+                    let (batch, mut slots) = parts.take(context, part)?;
+                    self.run_phase(run, Pass::Keys, &batch, &mut slots)?;
+                    parts.put_back(part, batch, slots);
+                }
+                pass = Pass::Queries;
+            }
+        }
+        let mut rows = 0;
+        for part in portions {
+            let (batch, mut slots) = parts.take(context, part)?;
+            self.run_phase(run, pass, &batch, &mut slots)?;
+            if run.ends {
+                let (stack, index) = (phase.stack, phase.layer);
+                refuse_overflow(context.kernels, &slots.hidden, || {
+                    let name = &context.model.spec.stacks[stack].name;
+                    format!("{name} layer {index}")
+                })?;
+                self.observation
+                    .boundary(context.kernels, stack, index + 1, &batch, &mut slots)?;
+                rows += batch.rows();
+            }
+            parts.put(part, batch, slots);
         }
         Ok(rows)
     }
 
     fn run_phase(
         &mut self,
-        store: &'a WeightStore<'a>,
-        phase: &Phase,
+        run: Run<'a, '_>,
+        pass: Pass,
         batch: &Batch,
         slots: &mut Slots,
     ) -> Result<(), EngineError> {
         let (context, spec) = (self.context, self.spec());
+        let Run { phase, group, .. } = run;
         let (stack, index) = (phase.stack, phase.layer);
-        let chunks = if phase.whole {
+        let chunks = if phase.whole || batch.piece().is_some() {
             vec![batch.whole()]
         } else {
             batch.chunks(context.plan.chunk_tokens)
         };
-        let layer = context.layer(store, stack, Part::Layer(index));
+        let layer = context.layer(run.store, stack, Part::Layer(index));
         let steps = &spec.stacks[stack].layers[index].steps;
-        let shown = outputs_shown(&steps[..phase.steps.start]);
+        let shown = outputs_shown(&steps[..group.steps.start]);
         let mut probe = self.observation.probe(context.kernels, stack, index, shown);
-        let steps = &steps[phase.steps.clone()];
+        let numbers = group.steps.clone();
         for chunk in &chunks {
             probe.next_chunk();
-            for step in steps {
-                let rows = Rows { batch, chunk };
+            for step in numbers.clone().zip(&steps[numbers.clone()]) {
+                let rows = Rows { batch, chunk, pass };
                 layer.step(step, rows, slots, &mut self.scratch, &mut probe)?;
             }
         }
@@ -522,15 +567,15 @@ impl<'a> Sweep<'a> {
             None => Vec::new(),
         };
         let mut saved = buffers.iter();
-        for part in 0..parts.ranges.len() {
+        for part in 0..parts.portions.len() {
             let (batch, mut slots) = parts.create(self.context, part)?;
             for mat in slots.all_mut() {
                 if let Some(buffer) = saved.next() {
                     self.folder.load_buffer(buffer, mat.as_mut_slice())?;
                 }
             }
-            self.observation.resumed(&slots.hidden);
-            parts.put(part, batch, slots)?;
+            slots.set_before();
+            parts.put(part, batch, slots);
         }
         Ok(())
     }
@@ -544,7 +589,7 @@ impl<'a> Sweep<'a> {
         content::save(self.context.model, &mut self.folder)?;
         if let Some((stack, boundary, parts)) = current {
             let mut buffers = Vec::new();
-            for part in 0..parts.ranges.len() {
+            for part in 0..parts.portions.len() {
                 let (batch, slots) = parts.take(self.context, part)?;
                 for (index, mat) in slots.all().enumerate() {
                     let name = format!("slot-{part}-{index}");
@@ -557,7 +602,7 @@ impl<'a> Sweep<'a> {
                 parts.put_back(part, batch, slots);
             }
             self.folder.progress_mut().current = Some(SuperBatchProgress {
-                parts: parts.ranges.clone(),
+                portions: parts.portions.clone(),
                 shared: self.context.settings.share_prefixes,
                 stack,
                 boundary,
@@ -607,13 +652,17 @@ impl<'a> Sweep<'a> {
 /// The records of a super-batch: all in memory, or part by part on disk.
 struct Parts {
     stack: usize,
-    ranges: Vec<Range<usize>>,
+    /// Boundaries are compared with the ones before them.
+    compares: bool,
+    portions: Vec<Portion>,
     /// First row of every part within the super-batch, or a later one.
     offsets: Vec<usize>,
     tokens: usize,
     file: Option<SpillFile>,
     /// The part in memory.
     held: Option<(usize, Batch, Slots)>,
+    /// It is not as the file has it.
+    is_changed: bool,
 }
 
 /// Values that are not finite are refused where they first appear.
@@ -629,15 +678,79 @@ fn refuse_overflow(
     }
 }
 
+/// What runs: some steps of a phase.
+#[derive(Clone, Copy)]
+struct Run<'a, 'b> {
+    store: &'a WeightStore<'a>,
+    phase: &'a Phase,
+    group: &'b Group,
+    /// They are the last of the layer.
+    ends: bool,
+}
+
+/// Consecutive steps of a layer that run on one part before they run on the next.
+struct Group {
+    /// Steps of the layer.
+    steps: Range<usize>,
+    /// Keys and values of all pieces of a record come first.
+    keys_first: bool,
+}
+
 impl Parts {
+    /// Whether some record is cut.
+    fn has_pieces(&self) -> bool {
+        let mut portions = self.portions.iter();
+        portions.any(|portion| portion.piece.is_some())
+    }
+
+    /// The groups of the steps from number `first` on: a step that needs the keys of later rows is alone where
+    /// records are cut.
+    fn groups(&self, steps: &[Step], first: usize) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        let cut = self.has_pieces();
+        for (number, step) in (first..).zip(steps) {
+            let keys_first = cut && step.takes_keys_first();
+            match groups.last_mut() {
+                Some(group) if !keys_first && !group.keys_first => group.steps.end = number + 1,
+                _ => groups.push(Group {
+                    steps: number..number + 1,
+                    keys_first,
+                }),
+            }
+        }
+        groups
+    }
+
+    /// The parts, those of a record that is cut together.
+    fn records(&self) -> Vec<Range<usize>> {
+        let mut records: Vec<Range<usize>> = Vec::new();
+        for (part, portion) in self.portions.iter().enumerate() {
+            let goes_on = portion.piece.as_ref().is_some_and(|piece| piece.start > 0);
+            match records.last_mut() {
+                Some(record) if goes_on => record.end = part + 1,
+                _ => records.push(part..part + 1),
+            }
+        }
+        records
+    }
+
+    /// Rows of the record that is cut into pieces from a part on.
+    fn cut_rows(&self, context: Context<'_>, part: usize) -> Option<usize> {
+        let portion = &self.portions[part];
+        let record = portion.records.start;
+        portion
+            .piece
+            .as_ref()
+            .map(|_| context.division.length(record))
+    }
+
     /// A part with empty slots.
     fn create(&mut self, context: Context<'_>, part: usize) -> Result<(Batch, Slots), EngineError> {
-        self.held = None;
+        self.put_away()?;
         let stack = &context.model.spec.stacks[self.stack];
-        let range = self.ranges[part].clone();
         let shared = context.plan.shared_tokens;
-        let batch = Batch::read(stack, context.records, range, shared)?;
-        let slots = Slots::new(batch.rows(), stack);
+        let batch = Batch::read(stack, context.records, &self.portions[part], shared)?;
+        let slots = Slots::new(batch.rows(), stack, self.compares);
         Ok((batch, slots))
     }
 
@@ -654,14 +767,22 @@ impl Parts {
         Ok((batch, slots))
     }
 
-    /// Stores a part that has changed.
-    fn put(&mut self, part: usize, batch: Batch, slots: Slots) -> Result<(), EngineError> {
-        if let Some(file) = &self.file {
+    /// Makes room for another part.
+    fn put_away(&mut self) -> Result<(), EngineError> {
+        if let (Some((part, _, slots)), Some(file), true) =
+            (self.held.take(), &self.file, self.is_changed)
+        {
             file.save(self.offsets[part], &slots)
                 .map_err(ResultsError::from)?;
         }
-        self.put_back(part, batch, slots);
+        self.is_changed = false;
         Ok(())
+    }
+
+    /// Returns a part that has changed.
+    fn put(&mut self, part: usize, batch: Batch, slots: Slots) {
+        self.put_back(part, batch, slots);
+        self.is_changed = true;
     }
 
     /// Returns a part that has not changed.

@@ -12,7 +12,9 @@ use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
 use sli_spec::{Blocks, Input, PositionIds, Stack, TypeRule};
 
 use super::head::Target;
+use super::states::Place;
 use crate::error::EngineError;
+use crate::portion::Portion;
 use crate::prefix::{self, Branch, PrefixTree};
 use crate::records::{Record, RecordSpool};
 use crate::results::RecordName;
@@ -32,11 +34,26 @@ pub(crate) struct Batch {
     /// Position ids for learned tables.
     pub position_ids: Vec<u32>,
     branches: Vec<Branch>,
+    /// Rows that branches go on from, in order, each with the last such branch.
+    forks: Vec<(usize, usize)>,
     /// Rows in front of every record, of which nothing is shown.
     lead: usize,
     /// How the record of every branch divides, for models that place their tokens by it.
     blocks: Vec<Option<Blocks>>,
     ropes: Vec<RopeTable>,
+    /// Where the rows are those of a piece of one record.
+    piece: Option<Piece>,
+}
+
+/// A piece of a record that is cut, whose rows a batch has.
+#[derive(Clone, Debug)]
+pub(crate) struct Piece {
+    /// Rows of the record before the piece.
+    pub before: usize,
+    /// Rows of the whole record.
+    pub length: usize,
+    /// The token behind the piece; `None`: the record ends.
+    pub next: Option<u32>,
 }
 
 /// One record of a batch.
@@ -44,13 +61,27 @@ pub(crate) struct BatchRecord {
     pub id: String,
     /// Its row in the input.
     pub row: u64,
-    /// Its length, without the prompt.
+    /// Its tokens that are in the batch, without the prompt.
     pub tokens: usize,
+    /// The first of them: 0 unless the batch has a later piece of the record.
+    pub first: usize,
+    /// Tokens of the whole record.
+    pub length: usize,
     /// The row of its last token, where it has any.
     last: Option<usize>,
 }
 
 impl BatchRecord {
+    /// Whether the batch has all of its tokens.
+    pub fn is_whole(&self) -> bool {
+        self.first == 0 && self.ends()
+    }
+
+    /// Whether the batch has its last token.
+    pub fn ends(&self) -> bool {
+        self.first + self.tokens == self.length
+    }
+
     /// What its rows in result tables begin with.
     pub fn name(&self) -> RecordName<'_> {
         RecordName {
@@ -67,14 +98,20 @@ struct RopeTable {
 }
 
 impl Batch {
-    /// Packs a range of records for a stack and computes the rotations of all their positions.
+    /// Packs the rows of a portion for a stack and computes the rotations of all their positions.
     /// `shared`: tokens that a record may have in common with others, at most.
     pub fn read(
         stack: &Stack,
         records: &RecordSpool,
-        range: Range<usize>,
+        portion: &Portion,
         shared: usize,
     ) -> Result<Self, EngineError> {
+        let range = portion.records.clone();
+        if let Some(piece) = &portion.piece {
+            let record = records.read(range.clone())?.into_iter().next();
+            let record = record.unwrap_or_default();
+            return Ok(Self::of_piece(stack, record, range.start, piece.clone()));
+        }
         let mut builder = BatchBuilder::new(shared);
         let mut next = range.start;
         while next < range.end {
@@ -87,6 +124,59 @@ impl Batch {
             next = end;
         }
         Ok(builder.finish(stack, range.start))
+    }
+
+    /// The rows `rows` of a record, counting those in front of its tokens.
+    fn of_piece(stack: &Stack, mut record: Record, index: usize, rows: Range<usize>) -> Self {
+        let tokens = record.tokens.len();
+        lead_in(stack, &mut record);
+        let (lead, length) = (stack.prompt.len(), record.tokens.len());
+        let ids = position_ids(stack.positions, &record.tokens);
+        let types = record.token_types.as_ref();
+        let first = rows.start.saturating_sub(lead);
+        let mut batch = Self {
+            first_record: index,
+            records: vec![BatchRecord {
+                id: record.id,
+                row: record.row,
+                tokens: rows.end.saturating_sub(lead) - first,
+                first,
+                length: tokens,
+                last: Some(rows.len() - 1),
+            }],
+            tokens: record.tokens[rows.clone()].to_vec(),
+            token_types: types.map(|types| types[rows.clone()].to_vec()),
+            positions: (rows.start as u32..rows.end as u32).collect(),
+            position_ids: ids[rows.clone()].to_vec(),
+            branches: vec![Branch {
+                start: 0,
+                parent: None,
+            }],
+            forks: Vec::new(),
+            lead,
+            blocks: vec![None],
+            ropes: Vec::new(),
+            piece: Some(Piece {
+                before: rows.start,
+                length,
+                next: record.tokens.get(rows.end).copied(),
+            }),
+        };
+        batch.make_ropes(stack);
+        batch
+    }
+
+    /// Where the rows are those of a piece of one record.
+    pub fn piece(&self) -> Option<&Piece> {
+        self.piece.as_ref()
+    }
+
+    /// Rows of the whole record of a branch, as far as the branch.
+    fn length_of(&self, branch: usize) -> usize {
+        match &self.piece {
+            Some(piece) => piece.length,
+            None => self.positions[self.branch(branch).end - 1] as usize + 1,
+        }
     }
 
     /// Number of rows.
@@ -108,7 +198,8 @@ impl Batch {
     /// The rows of a record, in the order of its tokens.
     pub fn path(&self, record: &BatchRecord) -> Vec<Range<usize>> {
         let mut runs = prefix::path(&self.branches, record.last);
-        let mut hidden = self.lead;
+        let before = self.piece.as_ref().map_or(0, |piece| piece.before);
+        let mut hidden = self.lead.saturating_sub(before);
         runs.retain_mut(|run| {
             let cut = hidden.min(run.len());
             run.start += cut;
@@ -142,7 +233,8 @@ impl Batch {
         passes
     }
 
-    /// The token of every row but the first ones of records as the target of the row that it follows.
+    /// The token of every row but the first ones of records as the target of the row that it follows; behind
+    /// the rows there is a place for the one that a piece of a record ends before.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::with_capacity(self.rows());
         for (index, branch) in self.branches.iter().enumerate() {
@@ -156,6 +248,19 @@ impl Batch {
                 row: previous as u32,
                 token: self.tokens[row],
                 place: row as u32,
+            }));
+        }
+        if let Some(Piece {
+            before,
+            next: Some(token),
+            ..
+        }) = self.piece
+        {
+            let rows = self.rows();
+            targets.extend((before + rows > self.lead).then_some(Target {
+                row: rows as u32 - 1,
+                token,
+                place: rows as u32,
             }));
         }
         targets.sort_unstable_by_key(|target| target.row);
@@ -215,6 +320,52 @@ impl Batch {
             }
         }
         kept
+    }
+
+    /// The runs of a chunk: consecutive rows that each follow the one before.
+    pub fn runs(&self, chunk: &Chunk) -> Vec<Run> {
+        let first = chunk.rows.start;
+        let run = |branch: usize| {
+            let rows = self.branch(branch);
+            let parent = self.branches[branch].parent;
+            let before = self.piece.as_ref().is_some_and(|piece| piece.before > 0);
+            let start = match parent {
+                Some(row) => Some(Start {
+                    place: Place::Row(row),
+                    is_last: self
+                        .fork(row..row + 1)
+                        .first()
+                        .is_some_and(|fork| fork.1 == branch),
+                }),
+                None => before.then_some(Start {
+                    place: Place::Piece,
+                    is_last: true,
+                }),
+            };
+            let forks = self.fork(rows.clone()).iter();
+            let mut kept: Vec<_> = forks
+                .map(|&(row, _)| (row - first, Place::Row(row)))
+                .collect();
+            if self
+                .piece
+                .as_ref()
+                .is_some_and(|piece| piece.next.is_some())
+            {
+                kept.push((rows.end - 1 - first, Place::Piece));
+            }
+            Run {
+                rows: rows.start - first..rows.end - first,
+                start,
+                kept,
+            }
+        };
+        chunk.branches.clone().map(run).collect()
+    }
+
+    /// The forks among some rows.
+    fn fork(&self, rows: Range<usize>) -> &[(usize, usize)] {
+        let before = |row: usize| self.forks.partition_point(|fork| fork.0 < row);
+        &self.forks[before(rows.start)..before(rows.end)]
     }
 
     /// The rows of the branches of a chunk.
@@ -329,6 +480,26 @@ pub(crate) struct Chunk {
     pub kept: Kept,
 }
 
+/// Consecutive rows of a chunk, each the successor of the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Rows of the chunk.
+    pub rows: Range<usize>,
+    /// What they go on from; `None`: a record begins.
+    pub start: Option<Start>,
+    /// Rows of the chunk, in order, that others go on from.
+    pub kept: Vec<(usize, Place)>,
+}
+
+/// What a run goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The row before.
+    pub place: Place,
+    /// No other run goes on from there.
+    pub is_last: bool,
+}
+
 /// The rows that the next chunk goes on from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kept {
@@ -386,6 +557,8 @@ impl BatchBuilder {
             id: record.id,
             row: record.row,
             tokens,
+            first: 0,
+            length: tokens,
             last: inserted.last,
         });
         Ok(())
@@ -414,16 +587,12 @@ impl BatchBuilder {
             position_ids: map.moved(position_ids),
             lead: stack.prompt.len(),
             blocks,
+            forks: prefix::forks(&branches),
             branches,
             ropes: Vec::new(),
+            piece: None,
         };
-        batch.ropes = distinct_ropes(stack)
-            .into_iter()
-            .map(|rope| {
-                let (cos, sin) = batch.turns(&rope);
-                RopeTable { rope, cos, sin }
-            })
-            .collect();
+        batch.make_ropes(stack);
         batch
     }
 }
@@ -476,6 +645,14 @@ pub(crate) fn distinct_ropes(stack: &Stack) -> Vec<Rope> {
 }
 
 impl Batch {
+    fn make_ropes(&mut self, stack: &Stack) {
+        let tables = distinct_ropes(stack).into_iter().map(|rope| {
+            let (cos, sin) = self.turns(&rope);
+            RopeTable { rope, cos, sin }
+        });
+        self.ropes = tables.collect();
+    }
+
     /// Cosines and sines of every row. Angles are products in f32, as the reference computes them;
     /// records of one length class share the angles of a position.
     fn turns(&self, rope: &Rope) -> (Mat, Mat) {
@@ -486,7 +663,7 @@ impl Batch {
         for (index, blocks) in self.blocks.iter().enumerate() {
             let rows = self.branch(index);
             // Where branches go on from others, all lengths are of one class.
-            let length = self.positions[rows.end - 1] as usize + 1;
+            let length = self.length_of(index);
             let class = rope.length_class(length);
             let slot = known
                 .iter()
@@ -500,6 +677,10 @@ impl Batch {
                 let position = self.positions[row] as usize;
                 if let Some(blocks) = *blocks {
                     let position = axis_position(rope.axis, blocks, position);
+                    turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
+                    continue;
+                }
+                if self.piece.is_some() {
                     turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
                     continue;
                 }

@@ -42,7 +42,7 @@ pub(crate) struct Target {
 /// What was computed from the logits, a row each.
 #[derive(Default)]
 pub(crate) struct LogitResults {
-    /// Logits of the targets, by place; as many places as rows.
+    /// Logits of the targets, by place; as many places as rows, and one more.
     pub target: Vec<f32>,
     /// `ln(sum(exp(logits)))`.
     pub log_sum_exp: Vec<f64>,
@@ -151,7 +151,7 @@ impl Layer<'_> {
             }
         };
         let mut results = LogitResults {
-            target: vec![0.0; if wanted.targets.is_some() { rows } else { 0 }],
+            target: vec![0.0; wanted.targets.as_ref().map_or(0, |_| rows + 1)],
             log_sum_exp: Vec::new(),
             top: wanted.top_k.map(|k| TopK::new(rows, k)),
         };

@@ -4,12 +4,12 @@
 //! run together. Weights come from [`Layer`], which knows whether they are resident or pass by.
 
 pub(crate) mod batch;
-pub(crate) mod carried;
 pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod probe;
+pub(crate) mod states;
 pub(crate) mod step;
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::model::Model;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Part, Weight, leaves};
 use batch::{Batch, Chunk};
-use carried::Carried;
+use states::States;
 
 /// How the matrices of a phase reach the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub(crate) struct Slots {
     /// Keys that the queries attend to, for layers that choose or share them.
     pub selection: Mat,
     pub kept: Kept,
+    /// The hidden state at the boundary before, where the next one is compared with it.
+    pub before: Option<Mat>,
 }
 
 /// What is computed once for several layers.
@@ -129,8 +131,8 @@ pub(crate) struct KeptKeys {
 }
 
 impl Slots {
-    /// Zeroed buffers of `rows` tokens for a stack.
-    pub fn new(rows: usize, stack: &Stack) -> Self {
+    /// Zeroed buffers of `rows` tokens for a stack; with the boundary before, where it `compares` with it.
+    pub fn new(rows: usize, stack: &Stack, compares: bool) -> Self {
         let mat = || Mat::new(rows, stack.hidden_size);
         let Input::Tokens(embedding) = &stack.input;
         let inputs = embedding.layer_inputs.as_ref();
@@ -147,6 +149,16 @@ impl Slots {
                 layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),
                 keys: keys.collect(),
             },
+            before: compares.then(mat),
+        }
+    }
+
+    /// The boundary that is reached is the one that the next is compared with.
+    pub fn set_before(&mut self) {
+        if let Some(before) = &mut self.before {
+            before
+                .as_mut_slice()
+                .copy_from_slice(self.hidden.as_slice());
         }
     }
 
@@ -175,19 +187,36 @@ impl Slots {
 
     /// Every buffer, in the order of [`Slots::all`].
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Mat> {
-        let selection = Some(&mut self.selection).filter(|selection| selection.cols() > 0);
-        let keys = self.kept.keys.iter_mut();
-        let keys = keys.flat_map(|kept| [&mut kept.key, &mut kept.value]);
-        std::iter::once(&mut self.hidden)
-            .chain(&mut self.stashes)
-            .chain(selection)
-            .chain(&mut self.kept.layer_inputs)
-            .chain(keys)
+        let Self {
+            hidden,
+            stashes,
+            selection,
+            kept,
+            before: _,
+        } = self;
+        all_mut(hidden, stashes, selection, kept)
+    }
+
+    /// Every buffer that moves to disk within a layer.
+    pub fn spilled(&self) -> impl Iterator<Item = &Mat> {
+        self.all().chain(&self.before)
+    }
+
+    /// The same, in the same order.
+    pub fn spilled_mut(&mut self) -> impl Iterator<Item = &mut Mat> {
+        let Self {
+            hidden,
+            stashes,
+            selection,
+            kept,
+            before,
+        } = self;
+        all_mut(hidden, stashes, selection, kept).chain(before)
     }
 
     /// Values a token, in all buffers.
     pub fn row_values(&self) -> usize {
-        self.all().map(Mat::cols).sum()
+        self.spilled().map(Mat::cols).sum()
     }
 
     /// The buffer behind a slot.
@@ -207,8 +236,24 @@ impl Slots {
     }
 }
 
+/// The buffers of slots, in a fixed order.
+fn all_mut<'a>(
+    hidden: &'a mut Mat,
+    stashes: &'a mut [Mat],
+    selection: &'a mut Mat,
+    kept: &'a mut Kept,
+) -> impl Iterator<Item = &'a mut Mat> {
+    let selection = Some(selection).filter(|selection| selection.cols() > 0);
+    let keys = kept.keys.iter_mut();
+    let keys = keys.flat_map(|kept| [&mut kept.key, &mut kept.value]);
+    std::iter::once(hidden)
+        .chain(stashes)
+        .chain(selection)
+        .chain(&mut kept.layer_inputs)
+        .chain(keys)
+}
+
 /// Buffers that every chunk uses again.
-#[derive(Default)]
 pub(crate) struct Scratch {
     pub normed: Mat,
     pub branch_input: Mat,
@@ -223,7 +268,33 @@ pub(crate) struct Scratch {
     pub inner: Mat,
     /// [`Slots::selection`] while a step runs.
     pub selection: Mat,
-    pub carried: Carried,
+    /// Keys and values of other rows than the chunk's, and sums of the queries over them.
+    pub window: [Mat; 3],
+    pub states: States,
+}
+
+impl Scratch {
+    /// Empty buffers.
+    pub fn new(states: States) -> Self {
+        let [normed, branch_input, output, sum, query, key, value] = Default::default();
+        let [heads, gate, up, inner, selection] = Default::default();
+        Self {
+            normed,
+            branch_input,
+            output,
+            sum,
+            query,
+            key,
+            value,
+            heads,
+            gate,
+            up,
+            inner,
+            selection,
+            window: Default::default(),
+            states,
+        }
+    }
 }
 
 /// What a mixer may know about the rows it runs on.
@@ -231,4 +302,16 @@ pub(crate) struct Scratch {
 pub(crate) struct Rows<'a> {
     pub batch: &'a Batch,
     pub chunk: &'a Chunk,
+    pub pass: Pass,
+}
+
+/// What of a step is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// All of it.
+    Whole,
+    /// Keys and values alone: they are wanted of all pieces of a record before any query.
+    Keys,
+    /// All of it but the keys and values, which are there.
+    Queries,
 }

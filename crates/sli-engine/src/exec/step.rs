@@ -4,15 +4,16 @@ use sli_kernels::{Mat, MatRef};
 use sli_spec::{Branch, Gain, Mechanism, Site, Step, Write};
 
 use super::probe::Probe;
-use super::{Layer, Rows, Scratch, Slots, values};
+use super::states::MixerId;
+use super::{Layer, Pass, Rows, Scratch, Slots, values};
 use crate::error::EngineError;
 use crate::mixers::{self, At};
 
 impl Layer<'_> {
-    /// Runs `step` on the rows of a chunk.
+    /// Runs `step`, number `number` of its layer, on the rows of a chunk.
     pub fn step(
         &self,
-        step: &Step,
+        (number, step): (usize, &Step),
         rows: Rows<'_>,
         slots: &mut Slots,
         scratch: &mut Scratch,
@@ -44,12 +45,20 @@ impl Layer<'_> {
             let mut output = std::mem::take(&mut scratch.output);
             let mut at = At {
                 layer: self,
+                mixer: MixerId {
+                    step: number,
+                    branch: index,
+                },
                 rows,
                 kept: &mut kept,
                 scratch,
                 probe,
             };
             self.branch(branch, x, &mut output, &mut at)?;
+            if rows.pass == Pass::Keys {
+                scratch.output = output;
+                continue;
+            }
             if alone && let Some(norm) = &step.post {
                 self.norm_in_place(norm, output.view_mut())?;
             }
@@ -65,6 +74,13 @@ impl Layer<'_> {
                 self.kernels.add(output.view(), 1.0, sum.view_mut());
             }
             scratch.output = output;
+        }
+        if rows.pass == Pass::Keys {
+            slots.selection = std::mem::take(&mut scratch.selection);
+            slots.kept = kept;
+            scratch.normed = normed;
+            scratch.sum = sum;
+            return Ok(());
         }
         if !alone && let Some(norm) = &step.post {
             self.norm_in_place(norm, sum.view_mut())?;
@@ -96,7 +112,13 @@ impl Layer<'_> {
             }
             None => x,
         };
-        mixers::of(&branch.mixer).run(at, x, output)?;
+        let mixer = mixers::of(&branch.mixer);
+        if at.rows.pass == Pass::Keys {
+            mixer.keys(at, x)?;
+            at.scratch.branch_input = branch_input;
+            return Ok(());
+        }
+        mixer.run(at, x, output)?;
         at.scratch.branch_input = branch_input;
         if let Some(norm) = &branch.post {
             self.norm_in_place(norm, output.view_mut())?;

@@ -8,9 +8,11 @@ use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, KeyValue, Mask, OutputGate, Position, QueryTemperature};
 
 use super::buffers::{Buffer, Buffers};
+use super::keys::{self, Attended};
 use super::{At, Mix, differential, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
-use crate::exec::{KeptKeys, Layer, Rows, Scratch, values};
+use crate::exec::states::MixerId;
+use crate::exec::{KeptKeys, Layer, Pass, Rows, Scratch, values};
 use crate::weights::Part;
 
 impl Mix for Attention {
@@ -38,17 +40,20 @@ impl Mix for Attention {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        let addends = prepare(self, at, x)?;
         let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
-        project(layer, self, x, scratch)?;
-        normalise(layer, self, false, scratch)?;
-        clip(self, scratch);
-        let addends = positions(layer, self, rows, scratch)?;
-        normalise(layer, self, true, scratch)?;
         keep(layer, rows, &mut at.kept.keys, scratch);
         if let Some(temperature) = &self.query_temperature {
             warm(*temperature, rows, &mut scratch.query);
         }
-        attend(layer, self, rows, &addends, &at.kept.keys, scratch)?;
+        attend(
+            (self, at.mixer),
+            layer,
+            rows,
+            &addends,
+            &at.kept.keys,
+            scratch,
+        )?;
         if let Some(differential) = &self.differential {
             let value_dim = 2 * self.value_dim;
             differential::subtract(layer, differential, self.heads, value_dim, scratch)?;
@@ -62,29 +67,61 @@ impl Mix for Attention {
         output.reset(x.rows(), self.output.out_features);
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())
     }
+
+    fn keys(&self, at: &mut At<'_>, x: MatRef<'_>) -> Result<(), EngineError> {
+        prepare(self, at, x)?;
+        let Some(piece) = at.rows.batch.piece() else {
+            return Ok(());
+        };
+        let scratch = &mut *at.scratch;
+        if self.differential.is_some() {
+            differential::pair_values(self.kv_heads, self.value_dim, scratch);
+        }
+        let cut = keys::record(&mut scratch.states)?;
+        keys::leave(cut, at.mixer, piece, &scratch.key, &scratch.value)
+    }
 }
 
-/// Queries, keys and values as projected.
+/// Queries, keys and values, as far as the pass wants them, normed and rotated.
+fn prepare<'a>(
+    attention: &Attention,
+    at: &mut At<'a>,
+    x: MatRef<'_>,
+) -> Result<Addends<'a>, EngineError> {
+    let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+    project(layer, attention, rows.pass, x, scratch)?;
+    normalise(layer, attention, false, scratch)?;
+    clip(attention, scratch);
+    let addends = positions(layer, attention, rows, scratch)?;
+    normalise(layer, attention, true, scratch)?;
+    Ok(addends)
+}
+
+/// Queries, keys and values as projected; none of what a pass leaves out.
 fn project(
     layer: &Layer<'_>,
     attention: &Attention,
+    pass: Pass,
     x: MatRef<'_>,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let (count, kv_heads) = (x.rows(), attention.kv_heads);
+    let kv_heads = attention.kv_heads;
+    let rows_of = |left_out: Pass| if pass == left_out { 0 } else { x.rows() };
     let Scratch {
         query,
         key: keys,
         value: values,
         ..
     } = scratch;
-    query.reset(count, attention.heads * attention.head_dim);
-    layer.linear(x, &attention.query, query.view_mut())?;
+    let own = x.rows_range(0..rows_of(Pass::Keys));
+    query.reset(own.rows(), attention.heads * attention.head_dim);
+    layer.linear(own, &attention.query, query.view_mut())?;
     match &attention.key_value {
         KeyValue::Own { key, value } => {
-            keys.reset(count, kv_heads * attention.head_dim);
+            let x = x.rows_range(0..rows_of(Pass::Queries));
+            keys.reset(x.rows(), kv_heads * attention.head_dim);
             layer.linear(x, key, keys.view_mut())?;
-            values.reset(count, kv_heads * attention.value_dim);
+            values.reset(x.rows(), kv_heads * attention.value_dim);
             match value {
                 Some(value) => layer.linear(x, value, values.view_mut())?,
                 None => values.as_mut_slice().copy_from_slice(keys.as_slice()),
@@ -185,9 +222,6 @@ fn rotate_both(
         (attention.heads, &mut scratch.query),
         (attention.kv_heads, &mut scratch.key),
     ] {
-        if mat.rows() == 0 {
-            continue;
-        }
         let span = HeadSpan {
             heads,
             dim: attention.head_dim,
@@ -213,8 +247,8 @@ fn keep(layer: &Layer<'_>, rows: Rows<'_>, kept: &mut [KeptKeys], scratch: &Scra
 
 /// `scratch.heads` of the queries; own keys and values are kept for the next chunk.
 fn attend(
+    (attention, mixer): (&Attention, MixerId),
     layer: &Layer<'_>,
-    attention: &Attention,
     rows: Rows<'_>,
     addends: &Addends<'_>,
     kept: &[KeptKeys],
@@ -261,53 +295,67 @@ fn attend(
         value_dim *= 2;
     }
     scratch.heads.reset(scratch.query.rows(), heads * value_dim);
-    let (key, value) = match attention.key_value {
-        KeyValue::Own { .. } => (scratch.key.view(), scratch.value.view()),
-        KeyValue::OfLayer(source) => {
-            let Some(kept) = kept.iter().find(|kept| kept.layer == source) else {
-                let message = format!("layer {source} keeps no keys and values");
-                return Err(EngineError::Internal(message));
-            };
-            (kept.key.view(), kept.value.view())
-        }
+    let shared = match attention.key_value {
+        KeyValue::Own { .. } => None,
+        KeyValue::OfLayer(source) => Some(of_layer(kept, source)?),
     };
-    let mixer = attention.output.weight;
-    let columns = (key.cols(), value.cols());
-    let earlier = scratch.carried.of(mixer, rows.chunk, columns);
-    layer.kernels.attention(
-        &AttentionArgs {
-            q: scratch.query.view(),
-            k: key,
-            v: value,
-            heads,
-            kv_heads,
-            qk_dim: attention.head_dim,
-            v_dim: value_dim,
-            segments: &segments.own,
-            common: segments.common(earlier),
-            mask: mask(attention.mask),
-            scale,
-            softcap: attention.softcap.map(|cap| cap as f32),
-            sinks: values(sinks.as_ref()),
-            alibi: addends.slopes.as_deref(),
-            bias: changes.then_some(&change as &BiasFn<'_>),
-            running: None,
-        },
-        scratch.heads.view_mut(),
-    );
-    if matches!(attention.key_value, KeyValue::Own { .. }) {
-        let Scratch {
-            carried,
+    let Scratch {
+        query,
+        key,
+        value,
+        heads: output,
+        states,
+        window,
+        ..
+    } = scratch;
+    let (key, value) = shared.map_or((&*key, &*value), |kept| (&kept.key, &kept.value));
+    let args = AttentionArgs {
+        q: query.view(),
+        k: key.view(),
+        v: value.view(),
+        heads,
+        kv_heads,
+        qk_dim: attention.head_dim,
+        v_dim: value_dim,
+        segments: &segments.own,
+        common: None,
+        mask: mask(attention.mask),
+        scale,
+        softcap: attention.softcap.map(|cap| cap as f32),
+        sinks: values(sinks.as_ref()),
+        alibi: addends.slopes.as_deref(),
+        bias: changes.then_some(&change as &BiasFn<'_>),
+        running: None,
+    };
+    if shared.is_some() {
+        // All of them are there: none is carried.
+        let none = (key.rows_view(0..0), value.rows_view(0..0));
+        let common = segments.common(none);
+        let args = AttentionArgs { common, ..args };
+        layer.kernels.attention(&args, output.view_mut());
+    } else {
+        let attended = Attended {
+            layer,
+            rows,
+            mixer,
+            states,
+            window,
             key,
             value,
-            ..
-        } = scratch;
-        carried.keep(mixer, rows.chunk, key, value);
+            segments: &segments,
+        };
+        attended.run(args, output.view_mut())?;
     }
     if let Some(chosen) = dynamic {
         chosen.release(scratch);
     }
     Ok(())
+}
+
+/// What a layer kept.
+fn of_layer(kept: &[KeptKeys], layer: usize) -> Result<&KeptKeys, EngineError> {
+    let found = kept.iter().find(|kept| kept.layer == layer);
+    found.ok_or_else(|| EngineError::Internal(format!("layer {layer} keeps no keys and values")))
 }
 
 /// Multiplies the heads' outputs by the gates of the layer's input.
@@ -400,6 +448,10 @@ pub(crate) fn rotate(
     let Some((cos, sin)) = rows.batch.rotation(rope) else {
         return;
     };
+    // A pass may leave queries or keys out.
+    if x.rows() == 0 {
+        return;
+    }
     let range = rows.chunk.rows.clone();
     let style = if rope.interleaved {
         RotaryStyle::Interleaved
@@ -419,7 +471,7 @@ pub(crate) fn rotate(
 
 /// Multiplies queries by a factor that depends on their position.
 pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Mat) {
-    for (row, index) in rows.chunk.rows.clone().enumerate() {
+    for (row, index) in (0..query.rows()).zip(rows.chunk.rows.clone()) {
         let position = f64::from(rows.batch.positions[index]);
         let factor = match temperature {
             QueryTemperature::Llama4 {

@@ -5,9 +5,11 @@ use sli_spec::{KeySelection, LatentAttention};
 
 use super::attention::{HeadSpan, mask, rotate, warm};
 use super::buffers::{Buffer, Buffers};
+use super::keys::{self, Attended};
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Scratch};
+use crate::exec::states::MixerId;
+use crate::exec::{Layer, Pass, Rows, Scratch};
 
 impl Mix for LatentAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -40,12 +42,32 @@ impl Mix for LatentAttention {
             }
             Some(KeySelection::Previous { .. }) | None => {}
         }
+        let own = if rows.pass == Pass::Queries {
+            0
+        } else {
+            x.rows()
+        };
+        latents(layer, self, x.rows_range(0..own), scratch)?;
+        turn(layer, self, rows, scratch);
+        expand(self, scratch);
+        attend((self, at.mixer), layer, rows, scratch)?;
+        output.reset(x.rows(), self.output.out_features);
+        layer.linear(scratch.heads.view(), &self.output, output.view_mut())
+    }
+
+    fn keys(&self, at: &mut At<'_>, x: MatRef<'_>) -> Result<(), EngineError> {
+        let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+        scratch
+            .query
+            .reset(0, self.heads * (self.nope_dim + self.rope_dim));
         latents(layer, self, x, scratch)?;
         turn(layer, self, rows, scratch);
         expand(self, scratch);
-        attend(layer, self, rows, scratch);
-        output.reset(x.rows(), self.output.out_features);
-        layer.linear(scratch.heads.view(), &self.output, output.view_mut())
+        let Some(piece) = rows.batch.piece() else {
+            return Ok(());
+        };
+        let cut = keys::record(&mut scratch.states)?;
+        keys::leave(cut, at.mixer, piece, &scratch.key, &scratch.value)
     }
 }
 
@@ -141,47 +163,60 @@ fn expand(attention: &LatentAttention, scratch: &mut Scratch) {
 }
 
 /// `scratch.heads`; keys and values are kept for the next chunk.
-fn attend(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratch: &mut Scratch) {
+fn attend(
+    (attention, mixer): (&LatentAttention, MixerId),
+    layer: &Layer<'_>,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
     let (heads, value_dim) = (attention.heads, attention.value_dim);
     let dim = attention.nope_dim + attention.rope_dim;
     let segments = rows.batch.segments(rows.chunk);
-    let (selection, first) = (&scratch.selection, rows.chunk.rows.start);
+    let Scratch {
+        query,
+        key,
+        value,
+        heads: output,
+        selection,
+        states,
+        window,
+        ..
+    } = scratch;
+    let first = rows.chunk.rows.start;
     let masked = |site: &BiasSite, logits: &mut [f32]| {
         indexer::mask(selection, &segments.own, first, site, logits);
     };
-    let mixer = attention.output.weight;
-    let columns = (heads * dim, heads * value_dim);
-    let earlier = scratch.carried.of(mixer, rows.chunk, columns);
-    scratch.heads.reset(scratch.query.rows(), heads * value_dim);
-    layer.kernels.attention(
-        &AttentionArgs {
-            q: scratch.query.view(),
-            k: scratch.key.view(),
-            v: scratch.value.view(),
-            heads,
-            kv_heads: heads,
-            qk_dim: dim,
-            v_dim: value_dim,
-            segments: &segments.own,
-            common: segments.common(earlier),
-            mask: mask(attention.mask),
-            scale: attention.scale as f32,
-            softcap: None,
-            sinks: None,
-            alibi: None,
-            bias: attention
-                .selection
-                .is_some()
-                .then_some(&masked as &BiasFn<'_>),
-            running: None,
-        },
-        scratch.heads.view_mut(),
-    );
-    let Scratch {
-        carried,
+    output.reset(query.rows(), heads * value_dim);
+    let args = AttentionArgs {
+        q: query.view(),
+        k: key.view(),
+        v: value.view(),
+        heads,
+        kv_heads: heads,
+        qk_dim: dim,
+        v_dim: value_dim,
+        segments: &segments.own,
+        common: None,
+        mask: mask(attention.mask),
+        scale: attention.scale as f32,
+        softcap: None,
+        sinks: None,
+        alibi: None,
+        bias: attention
+            .selection
+            .is_some()
+            .then_some(&masked as &BiasFn<'_>),
+        running: None,
+    };
+    let attended = Attended {
+        layer,
+        rows,
+        mixer,
+        states,
+        window,
         key,
         value,
-        ..
-    } = scratch;
-    carried.keep(mixer, rows.chunk, key, value);
+        segments: &segments,
+    };
+    attended.run(args, output.view_mut())
 }

@@ -11,6 +11,7 @@ mod experts;
 pub(crate) mod feed_forward;
 mod identity;
 mod indexer;
+mod keys;
 mod latent_attention;
 mod layer_input;
 mod linear;
@@ -32,6 +33,7 @@ use sli_spec::{Activation, Mixer};
 
 use crate::error::EngineError;
 use crate::exec::probe::Probe;
+use crate::exec::states::MixerId;
 use crate::exec::{Kept, Layer, Rows, Scratch, Slots};
 use buffers::Buffers;
 
@@ -42,6 +44,12 @@ pub(crate) trait Mix {
 
     /// `output = mixer(x)`; x is `[rows, hidden]`.
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError>;
+
+    /// Leaves its keys and values with the states, where its rows need those of later ones
+    /// ([`sli_spec::Cut::KeysFirst`]).
+    fn keys(&self, _at: &mut At<'_>, _x: MatRef<'_>) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// Changes the residual streams itself, where the mechanism is one that does
     /// ([`sli_spec::Mechanism::is_in_place`]).
@@ -61,6 +69,8 @@ pub(crate) trait Mix {
 pub(crate) struct At<'a> {
     /// The layer and its weights.
     pub layer: &'a Layer<'a>,
+    /// Which mechanism of the layer it is.
+    pub mixer: MixerId,
     /// The rows of the batch that run.
     pub rows: Rows<'a>,
     /// What outlives the layer.

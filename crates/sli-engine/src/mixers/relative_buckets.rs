@@ -40,7 +40,8 @@ impl<'a> Addends<'a> {
         let batch = rows.batch;
         let branches = batch.branches_of(rows.chunk);
         let longest = branches.iter().map(ExactSizeIterator::len).max();
-        let longest = longest.unwrap_or(0);
+        let length = batch.piece().map(|piece| piece.length);
+        let longest = length.or(longest).unwrap_or(0);
         let distances = -(longest as i64)..=longest as i64;
         let sequence = |branch: Range<usize>| {
             let own = (branch.start + batch.lead()).min(branch.end)..branch.end;

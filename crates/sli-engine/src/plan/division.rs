@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::portion::Portion;
 use crate::records::RecordSpool;
 
 /// Divides records into consecutive ranges.
@@ -12,6 +13,8 @@ pub(crate) struct Division<'a> {
     shared: bool,
     /// Rows in front of every record.
     lead: usize,
+    /// Rows beyond which a record is cut into pieces.
+    most: Option<usize>,
 }
 
 impl<'a> Division<'a> {
@@ -21,7 +24,18 @@ impl<'a> Division<'a> {
             records,
             shared,
             lead,
+            most: None,
         }
+    }
+
+    /// The same where records of more than `most` rows are cut into pieces of as many.
+    pub fn cut(self, most: Option<usize>) -> Self {
+        Self { most, ..self }
+    }
+
+    /// Whether a record is cut into pieces.
+    fn is_cut(self, record: usize) -> bool {
+        self.most.is_some_and(|most| self.length(record) > most)
     }
 
     /// Rows of a record alone.
@@ -40,9 +54,14 @@ impl<'a> Division<'a> {
         }
     }
 
+    /// Rows of the longest piece of a record that is in memory at a time.
+    pub fn longest_piece(self) -> usize {
+        self.longest().min(self.most.unwrap_or(usize::MAX))
+    }
+
     /// Leading tokens of a record that the one before it has as well, if it is in the same range.
     pub fn shared(self, record: usize, is_first: bool) -> usize {
-        if self.shared && !is_first {
+        if self.shared && !is_first && !self.is_cut(record) && !self.is_cut(record - 1) {
             self.records.shared_with_previous(record)
         } else {
             0
@@ -74,6 +93,33 @@ impl<'a> Division<'a> {
             total += cost;
         }
         starts
+    }
+
+    /// Rows of a portion, at most.
+    pub fn rows_of(self, portion: &Portion) -> usize {
+        match &portion.piece {
+            Some(piece) => piece.len(),
+            None => self.rows(portion.records.clone()),
+        }
+    }
+
+    /// Portions of at most `rows` rows each (or one longer record that is not cut).
+    pub fn portions(self, range: Range<usize>, rows: usize) -> Vec<Portion> {
+        let mut portions = Vec::new();
+        let mut start = range.start;
+        for record in range.clone().filter(|&record| self.is_cut(record)) {
+            let before = self.ranges(start..record, rows);
+            portions.extend(before.into_iter().map(Portion::whole));
+            let (length, most) = (self.length(record), self.most.unwrap_or(usize::MAX));
+            portions.extend((0..length).step_by(most).map(|first| Portion {
+                records: record..record + 1,
+                piece: Some(first..length.min(first + most)),
+            }));
+            start = record + 1;
+        }
+        let rest = self.ranges(start..range.end, rows);
+        portions.extend(rest.into_iter().map(Portion::whole));
+        portions
     }
 
     /// Ranges of at most `rows` rows each (or one longer record).

@@ -18,8 +18,9 @@ impl Planner<'_> {
     /// The peak of a run that divides the work in these ways, bytes.
     pub(super) fn expected_peak(&self, ways: Ways<'_>, chunk: usize, budget: u64) -> u64 {
         let (spec, settings) = (&self.model.spec, self.settings);
-        let parts = self.division.ranges(0..self.records.len(), ways.rows);
-        let rows = parts.into_iter().map(|part| self.division.rows(part)).max();
+        let division = ways.division;
+        let parts = division.portions(0..self.records.len(), ways.rows);
+        let rows = parts.iter().map(|part| division.rows_of(part)).max();
         let rows = rows.unwrap_or(1);
         let chunk = chunk.min(rows);
         let tiled = ways.grain == Grain::Tile;
@@ -29,6 +30,9 @@ impl Planner<'_> {
         {
             let together = matches!(ways.grain, Grain::Model | Grain::Layer);
             scratch += shared as u64 * memory::carried_bytes(spec, together);
+        }
+        if parts.iter().any(|part| part.piece.is_some()) {
+            scratch += self.cut_bytes(chunk);
         }
         let layers = scratch + self.passing_layers(ways.tile, tiled);
         let head = memory::head_bytes(spec, rows, needs_logits(&settings.takes))

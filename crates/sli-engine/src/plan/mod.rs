@@ -5,12 +5,11 @@ pub(crate) mod division;
 mod holding;
 pub(crate) mod memory;
 pub(crate) mod phases;
+mod pieces;
 mod reading;
 mod sharing;
 mod time;
 mod work;
-
-use std::collections::BTreeMap;
 
 use serde::Serialize;
 use sli_checkpoint::{BoundLeaf, Ledger};
@@ -27,6 +26,7 @@ use crate::weights::{LeafKey, Part, of_layers};
 use division::Division;
 pub use phases::Grain;
 use phases::{Phase, is_expert, phases, scheduled_bytes};
+use pieces::LEAST_PIECE;
 use reading::{Ways, head_leaf, logits_leaf};
 pub use work::Work;
 pub(crate) use work::needs_logits;
@@ -72,6 +72,8 @@ pub struct Plan {
     pub super_batches: usize,
     /// Tokens that run through one step together, at most.
     pub chunk_tokens: usize,
+    /// Longer records are cut into pieces of so many tokens; `None`: every record is in memory as a whole.
+    pub cut_tokens: Option<usize>,
     /// Bytes read from the checkpoint, its headers included: what is expected where experts are chosen as
     /// tokens come, with all experts alike.
     pub bytes_read: u64,
@@ -99,11 +101,21 @@ pub struct Plan {
     pub seconds_computing: Option<f64>,
 }
 
+impl Plan {
+    /// Keys that are in memory at a time for the pieces of a record.
+    pub(crate) fn window_tokens(&self) -> usize {
+        pieces::window(self.cut_tokens.unwrap_or(self.chunk_tokens))
+    }
+}
+
 /// One way to divide the work, with its cost.
+#[derive(Clone, Copy)]
 struct Candidate {
     grain: Grain,
     rows: usize,
     chunk: usize,
+    /// Rows beyond which a record is cut.
+    cut: Option<usize>,
     weights: u64,
     tile: u64,
     keeps_head: bool,
@@ -115,6 +127,18 @@ struct Candidate {
     pass: usize,
     /// Bytes of activations that move to disk and back, where they do.
     spilled: Option<u64>,
+}
+
+/// How rows run.
+#[derive(Clone, Copy)]
+struct Shape {
+    grain: Grain,
+    /// In memory together.
+    rows: usize,
+    /// Through a step together.
+    chunk: usize,
+    /// Rows beyond which a record is cut.
+    cut: Option<usize>,
 }
 
 impl Candidate {
@@ -293,9 +317,11 @@ impl<'a> Planner<'a> {
                 needed: smallest,
             });
         };
-        let (work, rows) = Work::of(self.model, self.records, self.division, best.rows);
+        let division = self.division.cut(best.cut);
+        let (work, rows) = Work::of(self.model, self.records, division, best.rows);
         let phases = phases(self.model, best.grain, self.settings.compute);
         let ways = Ways {
+            division,
             grain: best.grain,
             phases: &phases,
             pass: best.pass,
@@ -319,6 +345,7 @@ impl<'a> Planner<'a> {
             bytes_spilled: best.spilled.unwrap_or(0),
             super_batches: best.passes as usize,
             chunk_tokens: best.chunk,
+            cut_tokens: best.cut,
             bytes_read: before + bytes.expected as u64,
             bytes_read_at_most: before + bytes.most as u64,
             bytes_written: work::bytes_written(self.model, self.records, self.settings),
@@ -358,13 +385,20 @@ impl<'a> Planner<'a> {
             .max()
             .unwrap_or(0)
             .max(ends);
-        self.bound(
-            Grain::Tile,
-            self.longest,
-            self.longest,
-            weights,
-            SMALLEST_TILE,
-        )
+        let least = |rows: usize, cut: Option<usize>| {
+            let shape = Shape {
+                grain: Grain::Tile,
+                rows,
+                chunk: rows,
+                cut,
+            };
+            self.bound(shape, weights, SMALLEST_TILE)
+        };
+        let whole = least(self.longest, None)?;
+        if !self.may_cut() {
+            return Ok(whole);
+        }
+        Ok(whole.min(least(LEAST_PIECE, Some(LEAST_PIECE))?))
     }
 
     /// The ways to run at one grain that fit, from most to fewest rows.
@@ -407,10 +441,16 @@ impl<'a> Planner<'a> {
         }
         let mut found = Vec::new();
         for (weights, keeps_head) in weights {
-            for candidate in self.fit(grain, weights, keeps_head)? {
-                found.extend(self.spilled(&candidate, &all)?);
-                if self.settings.spill != Spill::Always {
-                    found.push(candidate);
+            for cuts in [false, true] {
+                if cuts && !self.may_cut() {
+                    continue;
+                }
+                for candidate in self.fit(grain, weights, keeps_head, cuts)? {
+                    found.extend(self.spilled(&candidate, &all));
+                    // Pieces of a record move to disk in any case.
+                    if self.settings.spill != Spill::Always && !cuts {
+                        found.push(candidate);
+                    }
                 }
             }
         }
@@ -418,26 +458,23 @@ impl<'a> Planner<'a> {
     }
 
     /// The most rows that fit beside `weights`, with every size of the pieces that pass by, the largest
-    /// first: larger pieces are read faster, but a pass less is worth more.
+    /// first: larger pieces are read faster, but a pass less is worth more. Records are whole, or those that
+    /// are longer than what runs together are cut.
     fn fit(
         &self,
         grain: Grain,
         weights: u64,
         keeps_head: bool,
+        cuts: bool,
     ) -> Result<Vec<Candidate>, EngineError> {
         let memory = self.settings.memory;
-        let wanted = self.settings.chunk_tokens.unwrap_or(CHUNK_ROWS);
-        let chunk_of = |rows: usize| match grain {
-            // Tiles pass by once a chunk, so one chunk is best.
-            Grain::Tile => rows,
-            _ => wanted.clamp(1, rows).max(self.longest.min(rows)),
-        };
+        let least = if cuts { LEAST_PIECE } else { self.longest };
         let mut found: Vec<Candidate> = Vec::new();
         let mut tile = LARGEST_TILE;
         while tile >= SMALLEST_TILE {
-            let bound = |rows: usize| self.bound(grain, rows, chunk_of(rows), weights, tile);
-            if bound(self.longest)? <= memory {
-                let (mut low, mut high) = (self.longest, self.total.max(self.longest));
+            let bound = |rows: usize| self.bound(self.shape(grain, rows, cuts), weights, tile);
+            if bound(least)? <= memory {
+                let (mut low, mut high) = (least, self.total.max(least));
                 while low < high {
                     let middle = low + (high - low).div_ceil(2);
                     if bound(middle)? <= memory {
@@ -446,19 +483,28 @@ impl<'a> Planner<'a> {
                         high = middle - 1;
                     }
                 }
+                let shape = self.shape(grain, low, cuts);
                 let passes = self.passes(low);
-                // Smaller pieces are worth their reads where they save a pass.
-                if found.last().is_none_or(|larger| passes < larger.passes) {
+                // Smaller pieces are worth their reads where they save a pass; where nothing is cut, cutting
+                // is no way of its own.
+                let is_new = !cuts || shape.cut.is_some_and(|cut| cut < self.longest);
+                if is_new && found.last().is_none_or(|larger| passes < larger.passes) {
                     found.push(Candidate {
                         grain,
                         rows: low,
-                        chunk: chunk_of(low),
+                        chunk: shape.chunk,
+                        cut: shape.cut,
                         weights,
                         tile,
                         keeps_head,
                         bound: bound(low)?,
                         passes,
-                        read: self.bytes_read(grain, keeps_head, passes),
+                        read: self.bytes_read(
+                            grain,
+                            keeps_head,
+                            passes,
+                            self.parts(low, shape.cut),
+                        ),
                         pass: low,
                         spilled: None,
                     });
@@ -469,15 +515,37 @@ impl<'a> Planner<'a> {
         Ok(found)
     }
 
-    /// Memory that is not exceeded with `rows` tokens in a super-batch and `chunk` in a step.
-    fn bound(
-        &self,
-        grain: Grain,
-        rows: usize,
-        chunk: usize,
-        weights: u64,
-        tile: u64,
-    ) -> Result<u64, EngineError> {
+    /// Parts of at most `rows` rows that are in memory together.
+    fn parts(&self, rows: usize, cut: Option<usize>) -> u64 {
+        let division = self.division.cut(cut);
+        division.portions(0..self.records.len(), rows).len() as u64
+    }
+
+    /// How `rows` rows in memory run.
+    fn shape(&self, grain: Grain, rows: usize, cuts: bool) -> Shape {
+        let wanted = self.settings.chunk_tokens.unwrap_or(CHUNK_ROWS);
+        let longest = if cuts { LEAST_PIECE } else { self.longest };
+        let chunk = match grain {
+            // Tiles pass by once a chunk, so one chunk is best.
+            Grain::Tile => rows,
+            _ => wanted.clamp(1, rows).max(longest.min(rows)),
+        };
+        Shape {
+            grain,
+            rows,
+            chunk,
+            cut: cuts.then_some(chunk),
+        }
+    }
+
+    /// Memory that is not exceeded.
+    fn bound(&self, shape: Shape, weights: u64, tile: u64) -> Result<u64, EngineError> {
+        let Shape {
+            grain,
+            rows,
+            chunk,
+            cut,
+        } = shape;
         let spec = &self.model.spec;
         let tiled = grain == Grain::Tile;
         let mut scratch = memory::scratch_bytes(spec, chunk, rows, tiled, memory::Choice::Alike);
@@ -487,11 +555,12 @@ impl<'a> Planner<'a> {
             let together = matches!(grain, Grain::Model | Grain::Layer);
             scratch += shared as u64 * memory::carried_bytes(spec, together);
         }
+        scratch += pieces::summary_bytes(spec) + cut.map_or(0, |piece| self.cut_bytes(piece));
         let rows_bytes = rows as u64 * self.row;
         let kernels = memory::kernel_bytes(
             spec,
             rows,
-            self.longest,
+            self.longest.min(cut.map_or(usize::MAX, pieces::window)),
             self.settings.threads,
             self.settings.compute,
         );
@@ -541,8 +610,9 @@ impl<'a> Planner<'a> {
         bytes
     }
 
-    /// Bytes of a run, to compare ways to divide it: every expert is chosen, no table is looked up.
-    fn bytes_read(&self, grain: Grain, keeps_head: bool, passes: u64) -> u64 {
+    /// Bytes of a run of so many passes and parts, to compare ways to divide it: every expert is chosen, no
+    /// table is looked up.
+    fn bytes_read(&self, grain: Grain, keeps_head: bool, passes: u64, parts: u64) -> u64 {
         let (mut layers, mut experts) = (0, 0);
         for key in of_layers(self.model).flatten() {
             let bytes = key.bound(self.model).total_bytes();
@@ -552,10 +622,14 @@ impl<'a> Planner<'a> {
                 &mut layers
             }) += bytes;
         }
-        // Experts pass by even where everything else stays.
-        let layer_passes = if grain == Grain::Model { 1 } else { passes };
-        let head_passes = if keeps_head { 1 } else { passes };
-        layers * layer_passes + experts * passes + self.head_bytes() * head_passes
+        // What passes by does so for every part, even where everything else stays.
+        let layer_passes = match grain {
+            Grain::Model => 1,
+            Grain::Layer | Grain::Step => passes,
+            Grain::Tile => parts,
+        };
+        let heads = if keeps_head { 1 } else { parts };
+        layers * layer_passes + experts * parts + self.head_bytes() * heads
     }
 
     /// Bytes of the projection to logits, where it is needed.
@@ -565,52 +639,58 @@ impl<'a> Planner<'a> {
 
     /// The same division with activations on disk, where that may be done: one pass over the
     /// weights for as many tokens as the disk has room for.
-    fn spilled(&self, plain: &Candidate, all: &[Phase]) -> Result<Option<Candidate>, EngineError> {
+    fn spilled(&self, plain: &Candidate, all: &[Phase]) -> Option<Candidate> {
         if self.settings.spill == Spill::Never {
-            return Ok(None);
+            return None;
         }
         let stacks = &self.model.spec.stacks;
+        let compares = usize::from(self.settings.takes.contains(&Take::Profile));
         let values = |stack: &sli_spec::Stack| {
             let chosen = stack.chosen_keys().unwrap_or(0);
-            stack.hidden_size * (1 + stack.stashes()) + chosen
+            stack.hidden_size * (1 + stack.stashes() + compares) + chosen
         };
         let row: u64 = stacks
             .iter()
             .map(|stack| 4 * values(stack) as u64)
             .max()
             .unwrap_or(0);
-        // A layer's weights stay while its parts pass by, so all of them have to fit; experts do not
-        // stay, so every part would read them again.
-        let whole_layers = matches!(plain.grain, Grain::Model | Grain::Layer)
-            && layer_bytes(all) <= plain.weights
-            && !all.iter().any(|phase| phase.whole);
-        let room = (self.settings.spill_room / row.max(1)).min(usize::MAX as u64) as usize;
-        let pass = if whole_layers {
+        // The weights of a phase stay while its parts pass by; experts and tiles do not, so every part would
+        // read them again.
+        let stay = plain.grain != Grain::Tile && !all.iter().any(|phase| phase.whole);
+        let keys = plain.cut.map_or(0, |_| self.keys_on_disk());
+        let room = self.settings.spill_room.saturating_sub(keys) / row.max(1);
+        let room = room.min(usize::MAX as u64) as usize;
+        if plain.cut.is_some() && room < self.longest {
+            return None;
+        }
+        let pass = if stay {
             self.total.min(room).max(plain.rows)
         } else {
             plain.rows
         };
-        if self.settings.spill == Spill::Auto && (plain.passes == 1 || pass == plain.rows) {
-            return Ok(None);
+        if plain.cut.is_none()
+            && self.settings.spill == Spill::Auto
+            && (plain.passes == 1 || pass == plain.rows)
+        {
+            return None;
         }
-        let crossings: u64 = stacks
-            .iter()
-            .map(|stack| 2 * stack.layers.len() as u64 + 1)
-            .sum();
+        let division = self.division.cut(plain.cut);
+        let crossings = 2 * all.len() as u64 + stacks.len() as u64;
         let passes = self.passes(pass);
-        // The head passes by once for every part.
-        let heads = if plain.keeps_head {
-            0
+        let parts = self.parts(plain.rows, plain.cut);
+        let read = self.bytes_read(plain.grain, plain.keeps_head, passes, parts);
+        let crossing = if plain.cut.is_some() {
+            self.keys_crossing(division)
         } else {
-            self.head_bytes() * plain.passes.saturating_sub(passes)
+            0
         };
-        Ok(Some(Candidate {
+        Some(Candidate {
             passes,
-            read: self.bytes_read(plain.grain, plain.keeps_head, passes) + heads,
+            read,
             pass,
-            spilled: Some(self.total as u64 * row * crossings),
+            spilled: Some(self.total as u64 * row * crossings + crossing),
             ..*plain
-        }))
+        })
     }
 
     /// Super-batches of at most `rows` tokens.
@@ -640,15 +720,6 @@ fn staging_of(model: &Model, keys: &[LeafKey]) -> u64 {
     let matrices = leaves.filter(|leaf| leaf.shape().len() > 1);
     let most = matrices.map(|leaf| step_rows(leaf, 1).min(leaf.rows()) * leaf.row_bytes());
     most.max().unwrap_or(0) as u64
-}
-
-/// Scheduled bytes of the largest layer.
-fn layer_bytes(all: &[Phase]) -> u64 {
-    let mut layers: BTreeMap<(usize, usize), u64> = BTreeMap::new();
-    for phase in all {
-        *layers.entry((phase.stack, phase.layer)).or_default() += phase.bytes;
-    }
-    layers.into_values().max().unwrap_or(0)
 }
 
 /// What the store reads for an embedding or a head: all but the tables, whose rows are read one by

@@ -6,6 +6,7 @@ use std::ops::Range;
 use sli_checkpoint::BoundLeaf;
 use sli_spec::{Input, Leaf, PositionTable, Step};
 
+use super::division::Division;
 use super::memory::LENGTH_ROWS;
 use super::phases::{Phase, is_expert};
 use super::work::{choice, needs_logits};
@@ -13,6 +14,7 @@ use super::{Grain, Planner, end_keys};
 use crate::error::EngineError;
 use crate::exec::linear::{tile_rows, tiles};
 use crate::model::Model;
+use crate::portion::Portion;
 use crate::settings::Settings;
 use crate::weights::load::{self, STAGING_BYTES};
 use crate::weights::{LeafKey, Part};
@@ -49,6 +51,7 @@ impl Bytes {
 /// How the work is divided.
 #[derive(Clone, Copy)]
 pub(crate) struct Ways<'a> {
+    pub division: Division<'a>,
     pub grain: Grain,
     pub phases: &'a [Phase],
     /// Rows of one pass over the weights.
@@ -63,10 +66,10 @@ pub(crate) struct Ways<'a> {
 impl Planner<'_> {
     /// Bytes that a run reads which divides the work in these ways.
     pub(super) fn reads(&self, ways: Ways<'_>) -> Result<Bytes, EngineError> {
-        let passes = self.division.ranges(0..self.records.len(), ways.pass);
-        let parts: Vec<Range<usize>> = passes
+        let passes = ways.division.ranges(0..self.records.len(), ways.pass);
+        let parts: Vec<Portion> = passes
             .iter()
-            .flat_map(|pass| self.division.ranges(pass.clone(), ways.rows))
+            .flat_map(|pass| ways.division.portions(pass.clone(), ways.rows))
             .collect();
         let mut bytes = Bytes::default();
         let times = match ways.grain {
@@ -75,7 +78,7 @@ impl Planner<'_> {
         };
         for phase in ways.phases {
             bytes.add(self.scheduled_reads(&phase.scheduled), times);
-            self.passing_reads(phase, ways, &passes, &mut bytes);
+            self.passing_reads(phase, ways, &parts, &mut bytes);
         }
         for stack in 0..self.model.spec.stacks.len() {
             for part in [Part::Embedding, Part::Head] {
@@ -101,13 +104,7 @@ impl Planner<'_> {
 
     /// What passes by while a phase runs: experts that were chosen, and all matrices where the grain
     /// is a tile.
-    fn passing_reads(
-        &self,
-        phase: &Phase,
-        ways: Ways<'_>,
-        passes: &[Range<usize>],
-        bytes: &mut Bytes,
-    ) {
+    fn passing_reads(&self, phase: &Phase, ways: Ways<'_>, parts: &[Portion], bytes: &mut Bytes) {
         let layer = &self.model.spec.stacks[phase.stack].layers[phase.layer];
         let compute = self.settings.compute;
         for step in &layer.steps[phase.steps.clone()] {
@@ -127,20 +124,20 @@ impl Planner<'_> {
                 let bound = key.bound(self.model);
                 if is_expert(leaf) {
                     let all = bound.total_bytes() as f64;
-                    let shares = passes
+                    let shares = parts
                         .iter()
-                        .map(|pass| share_hit(step, self.division.rows(pass.clone())));
+                        .map(|part| share_hit(step, ways.division.rows_of(part)));
                     let expected = all * shares.sum::<f64>();
                     bytes.expected += expected;
                     bytes.experts += expected;
-                    bytes.most += all * passes.len() as f64;
+                    bytes.most += all * parts.len() as f64;
                     continue;
                 }
                 let rows = bound.rows();
                 let packed = load::packed_bytes(bound, rows, compute);
                 let tiles = tiles(rows, tile_rows(packed, rows, ways.tile));
                 let read = tiles.into_iter().map(|rows| read_in_steps(bound, rows));
-                bytes.add_tiles(read.sum(), passes.len());
+                bytes.add_tiles(read.sum(), parts.len());
             }
         }
     }
@@ -156,7 +153,7 @@ impl Planner<'_> {
     }
 
     /// Rows of tables, for all parts.
-    fn table_reads(&self, parts: &[Range<usize>]) -> Result<f64, EngineError> {
+    fn table_reads(&self, parts: &[Portion]) -> Result<f64, EngineError> {
         let mut bytes = 0.0;
         for (stack, description) in self.model.spec.stacks.iter().enumerate() {
             let Input::Tokens(embedding) = &description.input;
@@ -186,8 +183,12 @@ impl Planner<'_> {
             if let Some(PositionTable::Learned { weight, rows, .. }) = &embedding.positions {
                 let leaf = leaf(*weight);
                 for part in parts {
-                    let lengths = part.clone().map(|record| self.records.tokens_of(record));
-                    let longest = lengths.max().unwrap_or(0).min(*rows);
+                    let records = part.records.clone();
+                    let lengths = records.map(|record| self.records.tokens_of(record));
+                    let longest = match &part.piece {
+                        Some(piece) => piece.len(),
+                        None => lengths.max().unwrap_or(0).min(*rows),
+                    };
                     bytes += (longest * leaf.row_bytes()) as f64;
                 }
             }
@@ -208,7 +209,7 @@ impl Planner<'_> {
     fn reads_by_token(
         &self,
         tables: &[(&BoundLeaf, usize)],
-        parts: &[Range<usize>],
+        parts: &[Portion],
     ) -> Result<f64, EngineError> {
         let (mut bytes, mut looked_up) = (0, 0);
         let mut occurs = vec![false; self.model.spec.vocab_size];
@@ -217,12 +218,19 @@ impl Planner<'_> {
                 return Ok(bytes as f64 * parts.len() as f64 / index as f64);
             }
             occurs.fill(false);
-            self.records.for_each_token(part.clone(), |token| {
-                if let Some(occurs) = occurs.get_mut(token as usize) {
+            let range = part.records.clone();
+            let lead = self.model.spec.input_stack().prompt.len();
+            let piece = part.piece.clone().unwrap_or(0..usize::MAX);
+            let mut row = lead;
+            self.records.for_each_token(range.clone(), |token| {
+                if let (Some(occurs), true) = (occurs.get_mut(token as usize), piece.contains(&row))
+                {
                     *occurs = true;
                 }
+                row += 1;
             })?;
-            looked_up += self.records.token_start(part.end) - self.records.token_start(part.start);
+            let token_start = |record| self.records.token_start(record);
+            looked_up += token_start(range.end) - token_start(range.start);
             for (table, bound) in tables {
                 let beyond = occurs.iter().skip(*bound).any(|&occurs| occurs);
                 let within = occurs.iter().take(*bound).enumerate();

@@ -11,7 +11,7 @@ mod transformer;
 mod weights;
 
 pub(crate) use self::modules::{columns, embedding_width, recipe};
-pub(crate) use self::run::Embedder;
+pub(crate) use self::run::{Embedder, Pool};
 pub use self::text::{Prompt, TextRules, text_rules};
 pub use self::transformer::Message;
 use self::weights::Stored;

@@ -42,22 +42,28 @@ impl Embedder {
         })
     }
 
-    /// Hands the vectors of all records of a batch to `sink`.
+    /// Hands the vectors of all records that end in a batch to `sink`; `open` is what there is so far of one whose
+    /// pieces come one by one.
     pub fn embed(
         &self,
         layer: &Layer<'_>,
         pooler: Option<&Pooler>,
-        batch: &Batch,
-        x: &Mat,
+        (batch, x): (&Batch, &Mat),
+        open: &mut Option<Pool>,
         sink: &EmbeddingSink,
     ) -> Result<(), EngineError> {
         for records in batch.records.chunks(BLOCK) {
-            let mut pooled = Vec::new();
-            for record in records.iter().filter(|record| record.tokens > 0) {
-                pooled.extend(self.pool(layer, pooler, batch, record, x)?);
+            let (mut pooled, mut filled) = (Vec::new(), 0);
+            for record in records.iter().filter(|record| record.length > 0) {
+                let pool = self.pool(layer, batch, record, x, open.take());
+                if record.ends() {
+                    pooled.extend(self.pooled(layer, pooler, record, pool)?);
+                    filled += 1;
+                } else {
+                    *open = Some(pool);
+                }
             }
-            let filled = records.iter().filter(|record| record.tokens > 0).count();
-            let columns = pooled.len() / filled.max(1);
+            let columns = pooled.len() / std::cmp::max(filled, 1);
             let mut vectors = Mat::from_vec(filled, columns, pooled);
             for step in &self.steps {
                 vectors = step.run(layer.kernels, vectors);
@@ -68,8 +74,8 @@ impl Embedder {
                 .unwrap_or(usize::MAX)
                 .min(vectors.cols());
             let mut next = 0;
-            for record in records {
-                if record.tokens == 0 {
+            for record in records.iter().filter(|record| record.ends()) {
+                if record.length == 0 {
                     sink.push(record.name(), None)?;
                 } else {
                     sink.push(record.name(), Some(&vectors.row(next)[..kept]))?;
@@ -80,31 +86,23 @@ impl Embedder {
         Ok(())
     }
 
-    /// The pooled vector of one record.
+    /// The rows of a record that are in a batch, after those that came before.
     fn pool(
         &self,
         layer: &Layer<'_>,
-        pooler: Option<&Pooler>,
         batch: &Batch,
         record: &BatchRecord,
         x: &Mat,
-    ) -> Result<Vec<f32>, EngineError> {
+        before: Option<Pool>,
+    ) -> Pool {
         let mut copy = Mat::default();
         let rows = expansion::rows(x, &batch.path(record), &mut copy);
-        if let (Some(pooler), [Mode::Pooler]) = (pooler, &self.recipe.modes[..]) {
-            let mut pooled = Mat::new(1, pooler.dense.out_features);
-            let first = rows.rows_range(0..1);
-            layer.dense(&pooler.dense, pooler.activation, first, pooled.view_mut())?;
-            return Ok(pooled.row(0).to_vec());
-        }
-        let mut pool = Pool::new(&self.recipe.modes, self.skip);
+        let mut pool = before.unwrap_or_else(|| Pool::new(&self.recipe.modes, self.skip));
         if self.rows.is_empty() {
             pool.add(rows);
+            return pool;
         }
-        let starts = (0..rows.rows())
-            .step_by(BLOCK)
-            .take_while(|_| !self.rows.is_empty());
-        for start in starts {
+        for start in (0..rows.rows()).step_by(BLOCK) {
             let range = start..(start + BLOCK).min(rows.rows());
             let mut block = Mat::new(range.len(), rows.cols());
             for (to, from) in range.enumerate() {
@@ -114,6 +112,23 @@ impl Embedder {
                 block = step.run(layer.kernels, block);
             }
             pool.add(block.view());
+        }
+        pool
+    }
+
+    /// The pooled vector of a record that ends.
+    fn pooled(
+        &self,
+        layer: &Layer<'_>,
+        pooler: Option<&Pooler>,
+        record: &BatchRecord,
+        pool: Pool,
+    ) -> Result<Vec<f32>, EngineError> {
+        if let (Some(pooler), [Mode::Pooler]) = (pooler, &self.recipe.modes[..]) {
+            let mut pooled = Mat::new(1, pooler.dense.out_features);
+            let first = MatRef::from_slice(&pool.first, 1, pool.first.len());
+            layer.dense(&pooler.dense, pooler.activation, first, pooled.view_mut())?;
+            return Ok(pooled.row(0).to_vec());
         }
         pool.finish().ok_or_else(|| EngineError::Record {
             id: record.id.clone(),
@@ -172,8 +187,8 @@ fn normalize(vector: &mut [f32]) {
 }
 
 /// The poolings of one record while its rows pass by.
-struct Pool<'a> {
-    modes: &'a [Mode],
+pub(crate) struct Pool {
+    modes: Vec<Mode>,
     /// Rows that do not count.
     skip: usize,
     /// Rows so far.
@@ -188,10 +203,10 @@ struct Pool<'a> {
     last: Vec<f32>,
 }
 
-impl<'a> Pool<'a> {
-    fn new(modes: &'a [Mode], skip: usize) -> Self {
+impl Pool {
+    fn new(modes: &[Mode], skip: usize) -> Self {
         Self {
-            modes,
+            modes: modes.to_vec(),
             skip,
             rows: 0,
             sum: Vec::new(),
@@ -258,7 +273,7 @@ impl<'a> Pool<'a> {
             sum.iter().map(|value| (value / divisor) as f32).collect()
         };
         let mut all = Vec::new();
-        for mode in self.modes {
+        for mode in &self.modes {
             all.extend(match mode {
                 Mode::Mean => over(&self.sum, counted),
                 Mode::MeanSqrtLength => over(&self.sum, counted.sqrt()),

@@ -18,6 +18,7 @@ use super::*;
 use crate::annotation::{Annotation, Completion, TextSpans};
 use crate::durable::Disk;
 use crate::journal::{Opened, OutputFolder, RunKey, SuperBatchProgress};
+use crate::portion::Portion;
 use crate::records::{Record, RecordSpool, RecordSpoolWriter};
 use crate::settings::HiddenDtype;
 use crate::stats::{RowStats, SiteStats};
@@ -301,7 +302,7 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
                 let buffer = folder.save_buffer("slot-0", 3, 1, &[next as f32; 3])?;
                 folder.save_blob("profile", &stats.to_bytes())?;
                 folder.progress_mut().current = Some(SuperBatchProgress {
-                    parts: vec![range.clone()],
+                    portions: vec![Portion::whole(range.clone())],
                     shared: false,
                     stack: 0,
                     boundary: next,

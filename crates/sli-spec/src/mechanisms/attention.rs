@@ -330,6 +330,7 @@ impl Mechanism for Attention {
 
     fn keys(&self) -> Option<Keys> {
         Some(Keys {
+            queries: self.heads,
             heads: self.kv_heads,
             key: self.head_dim,
             value: self.value_dim,

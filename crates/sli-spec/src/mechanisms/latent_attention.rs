@@ -172,6 +172,7 @@ impl Mechanism for LatentAttention {
 
     fn keys(&self) -> Option<Keys> {
         Some(Keys {
+            queries: self.heads,
             heads: self.heads,
             key: self.nope_dim + self.rope_dim,
             value: self.value_dim,

@@ -155,6 +155,8 @@ pub struct Routing<'a> {
 /// Keys and values of an attention, for every row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
+    /// Heads of the queries that attend to them.
+    pub queries: usize,
     /// Heads.
     pub heads: usize,
     /// Features of a key.

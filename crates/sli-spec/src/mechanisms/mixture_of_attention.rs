@@ -103,6 +103,7 @@ impl Mechanism for MixtureOfAttention {
 
     fn keys(&self) -> Option<Keys> {
         Some(Keys {
+            queries: self.heads * self.router.top_k,
             heads: self.heads,
             key: self.head_dim,
             value: self.head_dim,

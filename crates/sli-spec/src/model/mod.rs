@@ -231,6 +231,9 @@ impl Stack {
 
     /// Why the rows of a record cannot run in pieces, where they cannot.
     pub fn uncut(&self) -> Option<&'static str> {
+        if matches!(self.positions, PositionIds::Blocks { .. }) {
+            return Some("positions follow from the whole record");
+        }
         self.mechanisms()
             .find_map(|mechanism| match mechanism.cut() {
                 Cut::Nowhere(reason) => Some(reason),

@@ -1,0 +1,119 @@
+//! What it takes to cut records into pieces: records that are longer than what memory has room for.
+
+use sli_kernels::Running;
+use sli_spec::{Cut, Mechanism, ModelSpec, Stack, StateSpec};
+
+use super::Planner;
+use super::division::Division;
+use crate::exec::states::{CROSSING, IN_MEMORY};
+use crate::settings::Spill;
+use crate::take::Take;
+
+/// Rows of a piece, at least.
+pub(super) const LEAST_PIECE: usize = Running::KEYS;
+
+/// Keys that are in memory at a time where records are cut into pieces of so many rows.
+pub(crate) fn window(piece: usize) -> usize {
+    (piece / Running::KEYS * Running::KEYS).max(Running::KEYS)
+}
+
+impl Planner<'_> {
+    /// Whether records may be cut.
+    pub(super) fn may_cut(&self) -> bool {
+        let [stack] = &self.model.spec.stacks[..] else {
+            return false;
+        };
+        self.settings.spill != Spill::Never && self.longest > LEAST_PIECE && stack.uncut().is_none()
+    }
+
+    /// Bytes that cutting records into pieces of so many rows takes.
+    pub(super) fn cut_bytes(&self, piece: usize) -> u64 {
+        /// Token, type, position and their ids of a row of the record.
+        const RECORD_ROW: usize = 32;
+        /// Token and log-probability.
+        const SCORE: usize = 8;
+        /// Experts and their weights.
+        const ROUTES: usize = 64;
+        /// One of the best tokens.
+        const BEST: usize = 8;
+        let of_row = self.settings.takes.iter().map(|take| match take {
+            Take::Scores => SCORE,
+            Take::Router => ROUTES,
+            Take::TopK(k) => BEST * (k + 4),
+            Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile => 0,
+        });
+        let of_row = RECORD_ROW + of_row.sum::<usize>();
+        let record = (self.longest * of_row + 2 * CROSSING) as u64;
+        let stacks = self.model.spec.stacks.iter();
+        let windows = stacks.flat_map(Stack::mechanisms).filter_map(|mechanism| {
+            let keys = mechanism.keys()?;
+            let value = keys.seen() - keys.key;
+            let sums = piece * Running::columns(keys.queries, value);
+            Some(4 * (window(piece) * keys.heads * keys.seen() + sums) as u64)
+        });
+        record + windows.max().unwrap_or(0)
+    }
+
+    /// Bytes of the keys and values of a record that is cut, on disk.
+    pub(super) fn keys_on_disk(&self) -> u64 {
+        let layers = self
+            .model
+            .spec
+            .stacks
+            .iter()
+            .flat_map(|stack| &stack.layers);
+        let most = layers.map(|layer| layer.mechanisms().map(key_columns).sum::<usize>());
+        4 * (self.longest * most.max().unwrap_or(0)) as u64
+    }
+
+    /// Bytes of keys and values that cross to and from the disk where records are cut.
+    pub(super) fn keys_crossing(&self, division: Division<'_>) -> u64 {
+        let mut bytes = 0.0;
+        let mechanisms = || self.model.spec.stacks.iter().flat_map(Stack::mechanisms);
+        for record in 0..self.records.len() {
+            let rows = division.length(record);
+            let portions = division.portions(record..record + 1, rows);
+            let pieces = portions.iter().filter(|portion| portion.piece.is_some());
+            let pieces = pieces.count();
+            if pieces == 0 {
+                continue;
+            }
+            for mechanism in mechanisms() {
+                let seen = match (mechanism.cut(), mechanism.mask()) {
+                    (Cut::KeysFirst, _) => pieces as f64,
+                    _ => (pieces as f64 + 1.0) / 2.0,
+                };
+                // Written once, and read for every piece.
+                bytes += 4.0 * (rows * key_columns(mechanism)) as f64 * (1.0 + seen);
+            }
+        }
+        bytes as u64
+    }
+}
+
+/// Bytes of the summaries that a layer's recurrences leave at rows that others go on from.
+pub(super) fn summary_bytes(spec: &ModelSpec) -> u64 {
+    let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let most = layers.map(|layer| layer.mechanisms().map(summary_values).sum::<usize>());
+    // One that runs, one on its way to the file.
+    4 * (most.max().unwrap_or(0) * (IN_MEMORY + 2)) as u64
+}
+
+/// Values of a summary of all rows so far.
+fn summary_values(mechanism: &dyn Mechanism) -> usize {
+    let values = mechanism.states().into_iter().map(|state| match state {
+        StateSpec::Rows { .. } => 0,
+        StateSpec::Window { rows, columns } => rows * columns,
+        StateSpec::Fixed { values } => values,
+    });
+    values.sum()
+}
+
+/// Columns of the keys and values that a row leaves.
+fn key_columns(mechanism: &dyn Mechanism) -> usize {
+    let columns = mechanism.states().into_iter().map(|state| match state {
+        StateSpec::Rows { columns } => columns,
+        StateSpec::Window { .. } | StateSpec::Fixed { .. } => 0,
+    });
+    columns.sum()
+}
