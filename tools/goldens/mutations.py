@@ -44,10 +44,13 @@ CHOICES = {
     "altup_active_idx": [0, 1],
     "altup_num_inputs": [2, 3, 4],
     "attn_logit_softcapping": [None, 3.0, 50.0],
+    "chunk_size": [1, 3, 16, 256],
     "clip_qkv": [None, 0.4, 1.5],
+    "conv_kernel": [1, 2, 3, 4],
     "decoder_sparse_step": [1, 2, 3],
     "dim_head": [8, 16, 24],
     "dim_model_base": [16, 32, 256],
+    "expand": [1, 2, 3],
     "expansion_ratio": [2, 3, 4],
     "expert_selection_fn": ["softmax", "sigmoid"],
     "final_logit_softcapping": [None, 2.0, 30.0],
@@ -71,6 +74,7 @@ CHOICES = {
     "moe_num_shared_experts": [1, 2, 3],
     "moe_router_logit_softcapping": [0.0, 1.5],
     "n_group": [1, 2, 4],
+    "n_groups": [1, 2, 4, 8],
     "n_shared_experts": [1, 2, 3],
     "no_rope_layer_interval": [1, 2, 3, 4],
     "norm_topk_prob": [True, False],
@@ -93,6 +97,9 @@ CHOICES = {
     "segment_types": [3, 5],
     "shared_expert_combination_strategy": ["average", "sum"],
     "sliding_window_pattern": [1, 2, 3, 4],
+    "state_size": [1, 4, 6, 16, 17],
+    "time_step_limit": [[0.0, float("inf")], [0.1, 0.5], [0.3, float("inf")], [0.5, 0.2]],
+    "time_step_rank": ["auto", 1, 5, 8],
     "topk_group": [1, 2, 4],
     "topk_method": ["greedy", "group_limited_greedy"],
     "type_vocab_size": [1, 2, 3],
@@ -180,6 +187,9 @@ CHOICES_OF = {
     ("phimoe", "router_jitter_noise"): [0.0, 0.01, 0.1, 0.5, 3.0],
     # Flash attention takes it, the reference's other attentions do not: `sli` refuses one that would matter.
     ("olmoe", "sliding_window"): [None, 4096],
+    # Meant for new weights, and the reference divides stored ones by it: `sli` refuses it.
+    ("mamba", "rescale_prenorm_residual"): [False],
+    ("mamba2", "rescale_prenorm_residual"): [False],
 }
 
 
@@ -411,6 +421,8 @@ def drawn(rng, base):
         undrawn = key not in changes if key == "is_causal" else config.get(key) is None  # null is not causal
         if undrawn and key not in base:
             config.pop(key, None)
+    if config["model_type"] == "mamba2" and config["hidden_size"] * config["expand"] % config["head_dim"] == 0:
+        config["num_heads"] = changes["num_heads"] = config["hidden_size"] * config["expand"] // config["head_dim"]
     if config["model_type"] == "qwen2_moe" and "sliding_attention" in (config.get("layer_types") or []):
         # The class makes the window 0 where it is not used; such a layer would see nothing.
         config["use_sliding_window"] = changes["use_sliding_window"] = True

@@ -24,10 +24,13 @@ const fn published(key: &'static str, types: &'static [&'static str]) -> Publish
 /// Keys without effect in published files, sorted. Where they were found: `docs/decisions/015`.
 const PUBLISHED: &[Published] = &[
     published("full_attn_mod", &["phi3"]),
+    published("fused_add_norm", &["mamba"]),
     published("interpolate_factor", &["phi3"]),
     published("is_llama_config", &["llama"]),
     published("max_sequence_length", &["llama", "orion"]),
     published("moe_router_dtype", &["glm_moe_dsa"]),
+    published("norm_before_gate", &["mamba2"]),
+    published("pad_vocab_size_multiple", &["mamba"]),
     published("rope_interleaved", &["llama"]),
     published("rope_parameters.finetuned", &[]),
     published("rope_parameters.mrope_interleaved", &[]),

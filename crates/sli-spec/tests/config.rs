@@ -702,3 +702,59 @@ fn an_odd_head_is_blamed_on_the_key_that_says_so() {
         error(&divided)
     );
 }
+
+/// Sizes as the classes of Mamba and Mamba-2 reckon them, and what they cannot be told or would do to the weights.
+#[test]
+fn scans_are_sized_as_by_their_classes() {
+    let sizes = |keys: Value| {
+        let base = json!({"model_type": "mamba", "hidden_size": 40, "num_hidden_layers": 1, "vocab_size": 9});
+        let spec = built(&with(base, keys)).unwrap().spec;
+        let steps = &spec.stacks[0].layers[0].steps;
+        let Mixer::SelectiveScan(scan) = &steps[0].branches[0].mixer else {
+            panic!("a Mamba layer scans");
+        };
+        (scan.channels, scan.time_step_rank)
+    };
+    assert_eq!(sizes(json!({})), (80, 3));
+    assert_eq!(
+        sizes(json!({"expand": 3, "time_step_rank": "auto"})),
+        (120, 3)
+    );
+    let given = json!({"expand": 3, "intermediate_size": 100, "time_step_rank": 7});
+    assert_eq!(sizes(given), (100, 7));
+
+    let mamba2 = |keys: Value| {
+        let base = json!({"model_type": "mamba2", "hidden_size": 64, "num_heads": 8, "head_dim": 16,
+                          "num_hidden_layers": 1, "vocab_size": 9});
+        built(&with(base, keys)).map(|built| built.idle)
+    };
+    let published = json!({"norm_before_gate": true, "rms_norm": true, "intermediate_size": 128,
+                           "chunk_size": 8, "time_step_limit": [0.0, 0.5]});
+    assert_eq!(mamba2(published).unwrap(), ["norm_before_gate"]);
+    for (keys, says) in [
+        (
+            json!({"num_heads": 4}),
+            "`num_heads` is 4, expected 128 / head_dim",
+        ),
+        (
+            json!({"n_groups": 3}),
+            "`n_groups` is 3, expected a divisor of 8",
+        ),
+        (
+            json!({"time_step_limit": [0.1]}),
+            "`time_step_limit` is [0.1], expected two numbers",
+        ),
+        (
+            json!({"intermediate_size": 64}),
+            "the class takes hidden_size * expand instead",
+        ),
+        (json!({"rms_norm": false}), "the class has RMS norms only"),
+        (
+            json!({"rescale_prenorm_residual": true}),
+            "divides the stored `out_proj`",
+        ),
+    ] {
+        let error = mamba2(keys).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}

@@ -8,7 +8,6 @@ use crate::{
 
 /// Keys by which the classes set up new weights, choose among ways to the same sums, or keep sums in another type.
 const IDLE: &[&str] = &[
-    "rescale_prenorm_residual",
     "residual_in_fp32",
     "time_step_floor",
     "time_step_max",
@@ -34,6 +33,14 @@ struct Model<'c> {
 impl<'c> Model<'c> {
     fn new(config: &'c Config) -> Result<Self, SpecError> {
         config.ignore(IDLE);
+        let problem = "the class has RMS norms only";
+        config.neutral("rms_norm", &[true.into()], problem)?;
+        // Meant for new weights, and transformers 5.23 does it to those of a file as well, whenever it loads one.
+        config.off(
+            "rescale_prenorm_residual",
+            "the reference divides the stored `out_proj` by the square root of the number of layers; \
+             where the weights are as they were trained, it must be false",
+        )?;
         Ok(Self {
             config,
             base: config.row()?.base_prefix.as_str(),
@@ -168,6 +175,8 @@ pub fn mamba2(config: &Config) -> Result<ModelSpec, SpecError> {
     let model = Model::new(config)?;
     let (heads, head_dim) = (config.heads("num_heads")?, config.heads("head_dim")?);
     let features = model.expanded()?;
+    let problem = "the class takes hidden_size * expand instead";
+    config.neutral("intermediate_size", &[features.into()], problem)?;
     if heads * head_dim != features {
         let expected = format!("{features} / head_dim, for hidden_size * expand = {features}");
         return Err(config.invalid("num_heads", expected));
