@@ -315,7 +315,7 @@ fn least(model: &Model, records: &RecordSpool, settings: &Settings) -> u64 {
 }
 
 /// Types with windows, chunks, carried state, experts, latents, slopes, tables, pairs of heads.
-const THOROUGHLY: [&str; 14] = [
+const THOROUGHLY: [&str; 16] = [
     "llama",
     "mistral-window-5",
     "llama4_text-temperature",
@@ -330,6 +330,8 @@ const THOROUGHLY: [&str; 14] = [
     "falcon-alibi",
     "gpt2",
     "diffllama",
+    "mamba",
+    "mamba2-flags",
 ];
 
 fn check_thoroughly(name: &str, seed: u64) {
@@ -446,7 +448,7 @@ fn trees_of_records_in_any_manner() {
 #[test]
 fn interruptions_change_no_byte() {
     for seed in seeds() {
-        for name in ["llama", "gemma3n_text", "qwen2_moe-window"] {
+        for name in ["llama", "gemma3n_text", "qwen2_moe-window", "mamba2"] {
             check_interruptions(name, seed);
         }
     }

@@ -16,13 +16,15 @@ use crate::floats;
 /// Summaries of a mechanism that are in memory at a time; more lie in a file.
 pub(crate) const IN_MEMORY: usize = 4;
 
-/// A mechanism of a layer.
+/// A mechanism of a layer, and which of its states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MixerId {
     /// Its step.
     pub step: usize,
     /// Its branch of the step.
     pub branch: usize,
+    /// Which of the things that it hands on, where these are several.
+    pub part: usize,
 }
 
 /// A row whose summary is kept.
@@ -328,7 +330,10 @@ mod tests {
     fn summaries_come_back_from_memory_and_from_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let mut states = states(folder.path());
-        let mixer = MixerId { step: 1, branch: 0 };
+        let mixer = MixerId {
+            step: 1,
+            ..MixerId::default()
+        };
         for row in 0..3 * IN_MEMORY {
             let value = row as f32;
             states
@@ -356,7 +361,10 @@ mod tests {
         let mut states = states(folder.path());
         states.begin_record(700, 256).unwrap();
         let cut = states.cut().unwrap();
-        let mixers = [0, 1].map(|branch| MixerId { step: 0, branch });
+        let mixers = [0, 1].map(|branch| MixerId {
+            branch,
+            ..MixerId::default()
+        });
         let number = |mixer: MixerId, row: usize, column: usize| {
             (mixer.branch * 100_000 + row * 10 + column) as f32
         };

@@ -48,6 +48,7 @@ impl Layer<'_> {
                 mixer: MixerId {
                     step: number,
                     branch: index,
+                    part: 0,
                 },
                 rows,
                 kept: &mut kept,

@@ -3,11 +3,11 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, SelectiveScan as Scan};
 use sli_spec::{SelectionNorms, SelectiveScan};
 
-use super::along::{Block, blocks, convolve};
+use super::along::{Block, Stretch, along, blocks, convolve, recurrence};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{Layer, Scratch, values};
+use crate::exec::{Layer, values};
 
 impl Mix for SelectiveScan {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -20,23 +20,13 @@ impl Mix for SelectiveScan {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let blocks = blocks(at);
-        let scratch = &mut *at.scratch;
-        output.reset(x.rows(), self.output.out_features);
-        scratch
-            .key
-            .reset(self.convolution.kernel - 1, self.channels);
+        let (window, scratch) = (self.convolution.kernel - 1, &mut *at.scratch);
+        scratch.key.reset(window, self.channels);
         scratch.value.reset(self.state, self.channels);
-        for Block { rows, starts } in blocks {
+        output.reset(x.rows(), self.output.out_features);
+        for Block { rows, stretches } in blocks(at) {
             let x = x.rows_range(rows.clone());
-            block(
-                at.layer,
-                self,
-                &starts,
-                x,
-                output.rows_view_mut(rows),
-                scratch,
-            )?;
+            block(self, at, &stretches, x, output.rows_view_mut(rows))?;
         }
         Ok(())
     }
@@ -45,55 +35,51 @@ impl Mix for SelectiveScan {
 /// `output = mixer(x)` of the rows of a block; `scratch.key` and `scratch.value` are the states of convolution
 /// and scan in front of it and then behind it.
 fn block(
-    layer: &Layer<'_>,
     mixer: &SelectiveScan,
-    starts: &[usize],
+    at: &mut At<'_>,
+    stretches: &[Stretch],
     x: MatRef<'_>,
     output: MatMut<'_>,
-    scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let kernels = layer.kernels;
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
     scratch.up.reset(x.rows(), mixer.input.out_features);
     layer.linear(x, &mixer.input, scratch.up.view_mut())?;
     let (mut scanned, mut gate) = scratch.up.view_mut().split_cols(mixer.channels);
-    let window = scratch.key.as_mut_slice();
-    convolve(
-        layer,
-        &mixer.convolution,
-        starts,
-        window,
-        scanned.reborrow(),
-    )?;
+    let (window, states) = (scratch.key.as_mut_slice(), &mut scratch.states);
+    let convolved = (&mixer.convolution, scanned.reborrow());
+    convolve(layer, convolved, stretches, (states, at.mixer), window)?;
 
     let (selected, steps) = (&mut scratch.inner, &mut scratch.gate);
     select(layer, mixer, scanned.as_ref(), selected, steps)?;
+    let a_log = layer.vector(Some(mixer.a_log))?;
+    let skip = layer.vector(Some(mixer.skip))?;
     let (rank, selects) = (mixer.time_step_rank, mixer.groups * mixer.state);
-    let (a_log, skip) = (
-        layer.vector(Some(mixer.a_log))?,
-        layer.vector(Some(mixer.skip))?,
-    );
-    let scan = Scan {
-        time_steps: steps.view(),
-        b: selected.view().cols_range(rank..rank + selects),
-        c: selected
-            .view()
-            .cols_range(rank + selects..rank + 2 * selects),
-        groups: mixer.groups,
-        a_log: values(a_log.as_ref()).unwrap_or_default(),
-        skip: values(skip.as_ref()).unwrap_or_default(),
-    };
-    kernels.selective_scan(
-        scan,
-        starts,
+    let states = (&mut scratch.states, recurrence(at.mixer));
+    along(
+        stretches,
+        states,
         scratch.value.as_mut_slice(),
-        scanned.reborrow(),
-    );
+        |stretch, state| {
+            let selected = selected.rows_view(stretch.rows.clone());
+            let scan = Scan {
+                time_steps: steps.rows_view(stretch.rows.clone()),
+                b: selected.cols_range(rank..rank + selects),
+                c: selected.cols_range(rank + selects..rank + 2 * selects),
+                groups: mixer.groups,
+                a_log: values(a_log.as_ref()).unwrap_or_default(),
+                skip: values(skip.as_ref()).unwrap_or_default(),
+            };
+            let x = scanned.reborrow().rows_range(stretch.rows.clone());
+            layer
+                .kernels
+                .selective_scan(scan, &stretch.starts, state, x);
+        },
+    )?;
 
-    kernels.gated(
-        kernel(mixer.gate_activation),
-        gate.reborrow(),
-        scanned.as_ref(),
-    );
+    let activation = kernel(mixer.gate_activation);
+    layer
+        .kernels
+        .gated(activation, gate.reborrow(), scanned.as_ref());
     layer.linear(gate.as_ref(), &mixer.output, output)
 }
 

@@ -3,11 +3,11 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, StateSpaceDual as Scan};
 use sli_spec::{GatedNorm, StateSpaceDual};
 
-use super::along::{Block, blocks, convolve};
+use super::along::{Block, Stretch, along, blocks, convolve, recurrence};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{Layer, Scratch, values};
+use crate::exec::{Layer, values};
 
 impl Mix for StateSpaceDual {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -19,24 +19,14 @@ impl Mix for StateSpaceDual {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let blocks = blocks(at);
-        let scratch = &mut *at.scratch;
-        output.reset(x.rows(), self.output.out_features);
-        let convolution = &self.convolution;
-        scratch
-            .key
-            .reset(convolution.kernel - 1, convolution.columns);
+        let (convolution, scratch) = (&self.convolution, &mut *at.scratch);
+        let window = convolution.kernel - 1;
+        scratch.key.reset(window, convolution.columns);
         scratch.value.reset(self.state, self.features());
-        for Block { rows, starts } in blocks {
+        output.reset(x.rows(), self.output.out_features);
+        for Block { rows, stretches } in blocks(at) {
             let x = x.rows_range(rows.clone());
-            block(
-                at.layer,
-                self,
-                &starts,
-                x,
-                output.rows_view_mut(rows),
-                scratch,
-            )?;
+            block(self, at, &stretches, x, output.rows_view_mut(rows))?;
         }
         Ok(())
     }
@@ -45,45 +35,47 @@ impl Mix for StateSpaceDual {
 /// `output = mixer(x)` of the rows of a block; `scratch.key` and `scratch.value` are the states of convolution
 /// and scan in front of it and then behind it.
 fn block(
-    layer: &Layer<'_>,
     mixer: &StateSpaceDual,
-    starts: &[usize],
+    at: &mut At<'_>,
+    stretches: &[Stretch],
     x: MatRef<'_>,
     output: MatMut<'_>,
-    scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
     scratch.up.reset(x.rows(), mixer.input.out_features);
     layer.linear(x, &mixer.input, scratch.up.view_mut())?;
     let (mut gate, rest) = scratch.up.view_mut().split_cols(mixer.features());
     let (mut convolved, mut steps) = rest.split_cols(mixer.convolution.columns);
-    let window = scratch.key.as_mut_slice();
-    convolve(
-        layer,
-        &mixer.convolution,
-        starts,
-        window,
-        convolved.reborrow(),
-    )?;
+    let (window, states) = (scratch.key.as_mut_slice(), &mut scratch.states);
+    let of = (&mixer.convolution, convolved.reborrow());
+    convolve(layer, of, stretches, (states, at.mixer), window)?;
     time_steps(layer, mixer, steps.reborrow())?;
 
     let (mut scanned, selected) = convolved.split_cols(mixer.features());
-    let (a_log, skip) = (
-        layer.vector(Some(mixer.a_log))?,
-        layer.vector(Some(mixer.skip))?,
-    );
+    let a_log = layer.vector(Some(mixer.a_log))?;
+    let skip = layer.vector(Some(mixer.skip))?;
     let selects = mixer.groups * mixer.state;
-    let scan = Scan {
-        time_steps: steps.as_ref(),
-        b: selected.as_ref().cols_range(0..selects),
-        c: selected.as_ref().cols_range(selects..2 * selects),
-        groups: mixer.groups,
-        a_log: values(a_log.as_ref()).unwrap_or_default(),
-        skip: values(skip.as_ref()).unwrap_or_default(),
-    };
-    let state = scratch.value.as_mut_slice();
-    layer
-        .kernels
-        .state_space_dual(scan, starts, state, scanned.reborrow());
+    let states = (&mut scratch.states, recurrence(at.mixer));
+    along(
+        stretches,
+        states,
+        scratch.value.as_mut_slice(),
+        |stretch, state| {
+            let selected = selected.as_ref().rows_range(stretch.rows.clone());
+            let scan = Scan {
+                time_steps: steps.as_ref().rows_range(stretch.rows.clone()),
+                b: selected.cols_range(0..selects),
+                c: selected.cols_range(selects..2 * selects),
+                groups: mixer.groups,
+                a_log: values(a_log.as_ref()).unwrap_or_default(),
+                skip: values(skip.as_ref()).unwrap_or_default(),
+            };
+            let x = scanned.reborrow().rows_range(stretch.rows.clone());
+            layer
+                .kernels
+                .state_space_dual(scan, &stretch.starts, state, x);
+        },
+    )?;
     gated(layer, mixer, gate.reborrow(), scanned)?;
     layer.linear(gate.as_ref(), &mixer.output, output)
 }

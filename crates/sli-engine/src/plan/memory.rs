@@ -111,7 +111,7 @@ fn carried_columns(mechanism: &dyn Mechanism) -> usize {
     let states = mechanism.states().into_iter();
     let columns = states.map(|state| match state {
         StateSpec::Rows { columns } => columns,
-        // Records that share a beginning have no such states yet (`sharing.rs`).
+        // They are of single rows (`pieces.rs`).
         StateSpec::Window { .. } | StateSpec::Fixed { .. } => 0,
     });
     columns.sum()

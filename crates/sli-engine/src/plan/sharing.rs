@@ -1,6 +1,6 @@
 //! Whether records that begin alike can share the rows of what they have in common.
 
-use sli_spec::{Mechanism, ModelSpec, PositionIds, StateSpec};
+use sli_spec::{ModelSpec, PositionIds};
 
 use crate::records::RecordSpool;
 use crate::settings::Settings;
@@ -33,17 +33,5 @@ fn obstacle(spec: &ModelSpec, longest: usize) -> Option<&'static str> {
         return Some("tokens see later ones");
     }
     let mut mechanisms = stack.mechanisms();
-    if mechanisms.clone().any(is_recurrent) {
-        return Some("the state behind a beginning is not kept");
-    }
     mechanisms.find_map(|mechanism| mechanism.depends_on_length(longest))
-}
-
-/// Whether a row needs more of earlier rows than keys and values of each.
-fn is_recurrent(mechanism: &dyn Mechanism) -> bool {
-    let mut states = mechanism.states().into_iter();
-    states.any(|state| match state {
-        StateSpec::Rows { .. } => false,
-        StateSpec::Window { .. } | StateSpec::Fixed { .. } => true,
-    })
 }
