@@ -27,6 +27,7 @@ mod mutations;
 mod odd_files;
 mod offsets;
 mod parquet;
+mod pieces;
 mod place;
 mod planner;
 mod precision;
