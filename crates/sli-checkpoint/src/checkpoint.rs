@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::choice::{Choice, INDEX_FILE, SINGLE_FILE, Ways};
+use crate::codes::{Coded, Codes};
 use crate::error::CheckpointError;
 use crate::identity::ModelIdentity;
 use crate::ledger::Ledger;
 use crate::opening::Opening;
+use crate::problem::LeafProblem;
 use crate::sample::Sample;
 use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError, Stamp};
 use crate::tensors::{FileIndex, TensorInfo, WeightFile};
@@ -25,6 +27,8 @@ pub struct Checkpoint {
     tensors: Vec<TensorInfo>,
     /// The names in the files, where they are others, in the order of the tensors.
     stored_names: Vec<Box<str>>,
+    /// How tensors are coded that are not stored plainly, by place.
+    coded: BTreeMap<u32, Result<Coded, LeafProblem>>,
     identity: ModelIdentity,
     choice: Option<Choice>,
     /// When the files were changed last before they were opened.
@@ -253,6 +257,22 @@ impl Checkpoint {
         (self.tensors, self.stored_names) = renamed.into_iter().unzip();
     }
 
+    /// Says which codes the tensors have. They have their final names.
+    pub fn declare(&mut self, codes: &Codes) {
+        let place = |name: &str| {
+            let at = self.position(name)?;
+            Some((at as u32, self.tensors.get(at)?))
+        };
+        let tensors = (0..).zip(&self.tensors);
+        let coded = tensors.filter_map(|(at, tensor)| Some((at, codes.of(tensor, &place)?)));
+        self.coded = coded.collect();
+    }
+
+    /// How the tensor at a place is coded; `None` where it is stored plainly.
+    pub(crate) fn coded(&self, position: usize) -> Option<&Result<Coded, LeafProblem>> {
+        self.coded.get(&(position as u32))
+    }
+
     /// The name in the file of the tensor at a place in the order of names.
     pub(crate) fn stored_name(&self, position: usize) -> &str {
         let own = || self.tensors.get(position).map(|tensor| &tensor.name);
@@ -281,6 +301,7 @@ impl From<Opening> for Checkpoint {
             files: opening.files,
             tensors: opening.tensors,
             stored_names: Vec::new(),
+            coded: BTreeMap::new(),
             identity: opening.identity,
             choice: opening.choice,
             sample: OnceLock::new(),

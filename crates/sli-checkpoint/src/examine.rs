@@ -250,11 +250,9 @@ fn examine_leaf(
     if findings.problems.is_empty()
         && findings.missing.is_empty()
         && let Some(found) = found
-        && let Some(float) = found.first.dtype.float()
     {
         let prefix = evaluator.base_prefix;
-        let bound = BoundLeaf::new(checkpoint, prefix, &leaf.source, found, float);
-        findings.bound = Some(bound);
+        findings.bound = BoundLeaf::new(checkpoint, prefix, &leaf.source, found);
     }
     findings
 }
@@ -294,11 +292,11 @@ fn problem_of(
             wanted,
         })
     };
-    if view.dtype.float().is_none() {
+    if !view.coded && view.dtype.float().is_none() {
         return problem(view.dtype, "F64, F32, F16 or BF16".to_owned());
     }
     match first {
-        Some(first) if first.dtype != view.dtype => problem(
+        Some(first) if (first.dtype, first.coded) != (view.dtype, view.coded) => problem(
             view.dtype,
             format!("{}, as the tensors stacked with it", first.dtype),
         ),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sli_spec::Source;
 
 use crate::checkpoint::Checkpoint;
+use crate::decode::{BATCH, Batch, Buffers, LINES};
 use crate::dtype::Float;
 use crate::error::CheckpointError;
 use crate::ledger::{Changed, ReadRows};
@@ -29,39 +30,59 @@ use crate::view::{Core, Slices, View};
 #[derive(Clone, Debug)]
 pub struct BoundLeaf {
     checkpoint: Arc<Checkpoint>,
-    stored: Slices,
+    stored: Stored,
     float: Float,
     /// What tells it from all other weights of the model, in every process.
     identity: u64,
 }
 
+/// How a weight is stored.
+#[derive(Clone, Debug)]
+enum Stored {
+    /// As floats: the rectangles are in files.
+    Plain(Slices),
+    /// In a code: the rectangles are in coded tensors.
+    Coded(Slices),
+}
+
 impl BoundLeaf {
+    /// `None`: it is neither floats nor coded.
     pub(crate) fn new(
         checkpoint: &Arc<Checkpoint>,
         base_prefix: &str,
         source: &Source,
-        stored: Slices,
-        float: Float,
-    ) -> Self {
+        slices: Slices,
+    ) -> Option<Self> {
         let text = format!("{source:?} {base_prefix}");
-        Self {
+        let (stored, float) = if slices.first.coded {
+            (Stored::Coded(slices), Float::F32)
+        } else {
+            let float = slices.first.dtype.float()?;
+            (Stored::Plain(slices), float)
+        };
+        Some(Self {
             checkpoint: Arc::clone(checkpoint),
             stored,
             float,
             identity: first_bytes(&blake3::hash(text.as_bytes())),
-        }
+        })
+    }
+
+    fn views(&self) -> &Slices {
+        let (Stored::Plain(slices) | Stored::Coded(slices)) = &self.stored;
+        slices
     }
 
     /// For messages: the name of the tensor, or of the first of several.
     pub fn name(&self) -> String {
-        let first = self.stored.first.tensors.first();
+        let first = self.views().first.tensors.first();
         let tensor = first.and_then(|&at| self.checkpoint.tensor_at(at as usize));
         tensor.map_or_else(String::new, |tensor| tensor.name.to_string())
     }
 
     /// Logical shape.
     pub fn shape(&self) -> &[usize] {
-        &self.stored.first.shape
+        &self.views().first.shape
     }
 
     /// What its numbers are when they are read.
@@ -71,14 +92,14 @@ impl BoundLeaf {
 
     /// Whether one is to be added to every element. [`Self::read_f32`] does it, raw reads do not.
     pub fn plus_one(&self) -> bool {
-        self.stored.first.plus_one
+        self.views().first.plus_one
     }
 
     /// Product of the axes in front of the last two.
     pub fn slices(&self) -> usize {
-        match self.stored.first.core {
+        match self.views().first.core {
             Core::Vector => 1,
-            Core::Matrix => self.stored.first.slices(),
+            Core::Matrix => self.views().first.slices(),
         }
     }
 
@@ -97,21 +118,33 @@ impl BoundLeaf {
         self.columns().saturating_mul(self.float.size())
     }
 
-    /// Bytes of all elements of all slices.
+    /// Stored bytes of all elements of all slices.
     pub fn total_bytes(&self) -> u64 {
-        let row = self.row_bytes() as u64;
-        row.saturating_mul(self.rows() as u64)
-            .saturating_mul(self.slices() as u64)
+        let slice = match &self.stored {
+            Stored::Plain(_) => (self.row_bytes() as u64).saturating_mul(self.rows() as u64),
+            Stored::Coded(_) => self.stored_bytes(0..self.rows()),
+        };
+        slice.saturating_mul(self.slices() as u64)
+    }
+
+    /// Bytes of memory that reading so many rows takes beside them.
+    pub fn beside(&self, rows: usize) -> usize {
+        match &self.stored {
+            Stored::Plain(_) => 0,
+            Stored::Coded(_) => {
+                let row = self.columns().max(1);
+                let lines = LINES.max(row).min(rows * row) * size_of::<f32>();
+                BATCH.max(2 * row).min(2 * rows * row) + lines
+            }
+        }
     }
 
     /// Bytes that reading these rows of a slice takes from the files: their own and those of the
     /// gaps that are read through.
     pub fn stored_bytes(&self, rows: Range<usize>) -> u64 {
-        let ranges = self.byte_ranges(0, rows).unwrap_or_default();
-        ranges
-            .iter()
-            .map(|range| range.bytes.end - range.bytes.start)
-            .sum()
+        let reads = self.reads(0, rows).unwrap_or_default();
+        let sizes = reads.iter().map(|read| read.bytes.end - read.bytes.start);
+        sizes.sum()
     }
 
     /// Reads rows of a slice into `out`, row-major, elements as stored (little-endian).
@@ -149,6 +182,11 @@ impl BoundLeaf {
         let mut plan = Plan::default();
         let mut start = 0;
         for (leaf, bytes) in leaves.iter().zip(wanted) {
+            if let Stored::Coded(_) = leaf.stored {
+                leaf.decode_rows(slice, rows.clone(), &mut out[start..start + bytes])?;
+                start += bytes;
+                continue;
+            }
             for piece in leaf.pieces(slice, rows.clone()) {
                 let target = start + piece.target;
                 plan.add(&first.checkpoint, &piece.view, piece.rows, target);
@@ -166,6 +204,32 @@ impl BoundLeaf {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Reads and decodes rows of a slice.
+    fn decode_rows(
+        &self,
+        slice: usize,
+        rows: Range<usize>,
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let mut buffers = Buffers::default();
+        self.batches(slice, [(rows, 0)], |batch| batch.read(out, &mut buffers))
+    }
+
+    /// Hands the batches that put rows of a slice to their places, in bytes, to `carry_out`, which empties them.
+    fn batches(
+        &self,
+        slice: usize,
+        wanted: impl IntoIterator<Item = (Range<usize>, usize)>,
+        mut carry_out: impl FnMut(&mut Batch<'_>) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let view = self.views().get(slice);
+        let mut batch = Batch::new(&self.checkpoint);
+        for (rows, target) in wanted {
+            batch.add(&view, rows, target, &mut carry_out)?;
+        }
+        carry_out(&mut batch)
     }
 
     /// Enters rows that were read in the ledger, where one is kept.
@@ -210,6 +274,10 @@ impl BoundLeaf {
     /// Whether reading one of the two takes bytes of the other, as with two matrices whose columns
     /// alternate in a tensor.
     pub fn overlaps(&self, other: &Self) -> Result<bool, CheckpointError> {
+        let (Stored::Plain(_), Stored::Plain(_)) = (&self.stored, &other.stored) else {
+            // Each is decoded from its own areas.
+            return Ok(false);
+        };
         let (a, b) = (
             self.byte_ranges(0, 0..self.rows())?,
             other.byte_ranges(0, 0..other.rows())?,
@@ -231,10 +299,19 @@ impl BoundLeaf {
         out: &mut [u8],
     ) -> Result<(), CheckpointError> {
         self.check_buffer(rows.len().saturating_mul(self.row_bytes()), out)?;
-        let mut scratch = Vec::new();
-        self.gather_plans(slice, rows, |plan| {
-            plan.read(&self.checkpoint, out, &mut scratch)
-        })?;
+        match &self.stored {
+            Stored::Plain(_) => {
+                let mut scratch = Vec::new();
+                self.gather_plans(slice, rows, |plan| {
+                    plan.read(&self.checkpoint, out, &mut scratch)
+                })?;
+            }
+            Stored::Coded(_) => {
+                let mut buffers = Buffers::default();
+                let wanted = self.in_order(slice, rows)?;
+                self.batches(slice, wanted, |batch| batch.read(out, &mut buffers))?;
+            }
+        }
         match self.checkpoint.ledger() {
             Some(ledger) if !rows.is_empty() => ledger
                 .looked_up((self.identity, slice), self.rows(), rows, out)
@@ -246,15 +323,36 @@ impl BoundLeaf {
     /// Bytes that [`Self::gather_rows`] reads.
     pub fn gathered_bytes(&self, slice: usize, rows: &[usize]) -> Result<u64, CheckpointError> {
         let mut bytes = 0;
-        self.gather_plans(slice, rows, |plan| {
-            let reads = plan.take_reads();
-            bytes += reads
-                .iter()
-                .map(|read| read.bytes.end - read.bytes.start)
-                .sum::<u64>();
+        let mut count = |reads: Vec<FileRange>| {
+            let sizes = reads.iter().map(|read| read.bytes.end - read.bytes.start);
+            bytes += sizes.sum::<u64>();
             Ok(())
-        })?;
+        };
+        match &self.stored {
+            Stored::Plain(_) => self.gather_plans(slice, rows, |plan| count(plan.take_reads()))?,
+            Stored::Coded(_) => {
+                let wanted = self.in_order(slice, rows)?;
+                self.batches(slice, wanted, |batch| count(batch.take_reads()))?;
+            }
+        }
         Ok(bytes)
+    }
+
+    /// Rows of a slice, that are there, in order, each with the byte that its place in a buffer begins with.
+    fn in_order(
+        &self,
+        slice: usize,
+        rows: &[usize],
+    ) -> Result<Vec<(Range<usize>, usize)>, CheckpointError> {
+        let row_bytes = self.row_bytes();
+        let mut order: Vec<(usize, usize)> = rows.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        if let (Some(first), Some(last)) = (order.first(), order.last()) {
+            self.check(slice, &(first.0..last.0.saturating_add(1)))?;
+        }
+        let places = order.into_iter();
+        let places = places.map(|(row, place)| (row..row + 1, place * row_bytes));
+        Ok(places.collect())
     }
 
     /// Hands the plans that put these rows of a slice one after another to `carry_out`, which empties
@@ -265,20 +363,14 @@ impl BoundLeaf {
         rows: &[usize],
         mut carry_out: impl FnMut(&mut Plan) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let mut order: Vec<(usize, usize)> = rows.iter().copied().zip(0..).collect();
-        order.sort_unstable();
-        if let (Some(first), Some(last)) = (order.first(), order.last()) {
-            self.check(slice, &(first.0..last.0.saturating_add(1)))?;
-        }
-        let row_bytes = self.row_bytes();
         let mut plan = Plan::default();
+        let wanted = self.in_order(slice, rows)?;
         let whole = self.matrix(slice);
-        for (row, place) in order {
-            let target = place * row_bytes;
+        for (rows, target) in wanted {
             if let Some(view) = &whole {
-                plan.add(&self.checkpoint, view, row..row + 1, target);
+                plan.add(&self.checkpoint, view, rows, target);
             } else {
-                for piece in self.pieces(slice, row..row + 1) {
+                for piece in self.pieces(slice, rows) {
                     plan.add(&self.checkpoint, &piece.view, piece.rows, target);
                 }
             }
@@ -301,8 +393,15 @@ impl BoundLeaf {
     /// The reads of [`Self::read_rows`], one by one.
     fn reads(&self, slice: usize, rows: Range<usize>) -> Result<Vec<FileRange>, CheckpointError> {
         self.check(slice, &rows)?;
-        let mut plan = Plan::default();
         let mut reads = Vec::new();
+        if let Stored::Coded(_) = self.stored {
+            self.batches(slice, [(rows, 0)], |batch| {
+                reads.extend(batch.take_reads());
+                Ok(())
+            })?;
+            return Ok(reads);
+        }
+        let mut plan = Plan::default();
         for piece in self.pieces(slice, rows) {
             plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
             if plan.is_full() {
@@ -322,15 +421,20 @@ impl BoundLeaf {
     /// Where a slice begins: its first file and byte there. For reading slices in file order.
     pub fn position(&self, slice: usize) -> Result<(FileIndex, u64), CheckpointError> {
         self.check(slice, &(0..0))?;
-        let view = match self.stored.first.core {
-            Core::Vector => self.stored.get(0),
-            Core::Matrix => self.stored.get(slice),
+        let view = match self.views().first.core {
+            Core::Vector => self.views().get(0),
+            Core::Matrix => self.views().get(slice),
         };
         let places = view.tiles.iter().filter_map(|tile| {
-            Some((
-                self.checkpoint.tensor_at(tile.tensor as usize)?.file,
-                tile.offset,
-            ))
+            let info = self.checkpoint.tensor_at(tile.tensor as usize)?;
+            let offset = match &self.stored {
+                Stored::Plain(_) => tile.offset,
+                // Its place in the tensor.
+                Stored::Coded(_) => {
+                    info.offset + tile.offset * u64::from(info.dtype.size_bits()) / 8
+                }
+            };
+            Some((info.file, offset))
         });
         Ok(places.min().unwrap_or((FileIndex(0), 0)))
     }
@@ -414,9 +518,9 @@ impl BoundLeaf {
 
     /// The view of a slice, where all its rows are in one.
     fn matrix(&self, slice: usize) -> Option<Cow<'_, View>> {
-        match self.stored.first.core {
+        match self.views().first.core {
             Core::Vector => None,
-            Core::Matrix => Some(self.stored.get(slice)),
+            Core::Matrix => Some(self.views().get(slice)),
         }
     }
 
@@ -437,7 +541,7 @@ impl BoundLeaf {
         }
         // A matrix whose rows are vectors of their own, or one vector as a single row.
         rows.map(|row| {
-            let view = self.stored.get(row);
+            let view = self.views().get(row);
             Piece {
                 rows: 0..view.rows(),
                 view,

@@ -78,6 +78,11 @@ const RULES: &[Rule] = &[
         looks: is_line,
     },
     Rule {
+        reason: "scales of rounded activations, which kernels use",
+        names: &["*.activation_scale", "*_activation_scale"],
+        looks: is_line,
+    },
+    Rule {
         reason: "layers that predict several tokens at once, which no other layer reads",
         names: &[
             ".mtp.*",

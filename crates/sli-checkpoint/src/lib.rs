@@ -13,7 +13,9 @@
 mod binding;
 mod checkpoint;
 mod choice;
+mod codes;
 mod coverage;
+mod decode;
 mod dtype;
 mod error;
 mod evaluate;
@@ -39,6 +41,7 @@ mod view;
 pub use binding::{Binding, BoundStack};
 pub use checkpoint::Checkpoint;
 pub use choice::Choice;
+pub use codes::{Codes, UnknownCode};
 pub use coverage::{CoverageReport, Ignored, Missing};
 pub use dtype::{Dtype, Float};
 pub use error::CheckpointError;

@@ -129,7 +129,7 @@ impl Plan {
         self.runs.len() >= MAX_RUNS
     }
 
-    fn add_tile(
+    pub fn add_tile(
         &mut self,
         file: FileIndex,
         tile: &Tile,

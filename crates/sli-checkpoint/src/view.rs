@@ -49,6 +49,9 @@ pub(crate) struct View {
     pub core: Core,
     /// Element type.
     pub dtype: Dtype,
+    /// The elements are decoded. Then tiles are not in files but in tensors: an element takes one byte, element 0
+    /// of the tensor is byte 0.
+    pub coded: bool,
     /// Bytes of an element.
     pub element: usize,
     /// One is added to every element.

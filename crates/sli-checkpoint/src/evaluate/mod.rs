@@ -124,7 +124,13 @@ impl Evaluator<'_> {
                 partly: false,
             });
         };
-        let Some(element) = info.dtype.size_bytes() else {
+        let coded = match self.checkpoint.coded(position) {
+            None => None,
+            Some(Ok(coded)) => Some(coded),
+            Some(Err(problem)) => return Err(problem.clone()),
+        };
+        let element = coded.map_or_else(|| info.dtype.size_bytes(), |_| Some(1));
+        let Some(element) = element else {
             return Err(LeafProblem::Dtype {
                 name: info.name.to_string(),
                 found: info.dtype,
@@ -148,18 +154,25 @@ impl Evaluator<'_> {
         if at.core == Core::Matrix && shape.len() < 2 {
             return Err(structure("a matrix is wanted".to_owned()));
         }
+        if coded.is_some() && (at.core == Core::Vector || !shape.ends_with(last_two(&info.shape))) {
+            return Err(structure(
+                "it is coded, and its code holds for matrices of its own shape alone".to_owned(),
+            ));
+        }
         let mut view = View {
             shape: shape.to_vec(),
             core: at.core,
             dtype: info.dtype,
+            coded: coded.is_some(),
             element,
             plus_one: false,
-            tensors: vec![position as u32],
+            tensors: coded.map_or_else(|| vec![position as u32], |coded| coded.parts.to_vec()),
             tiles: Vec::new(),
         };
         if at.slice >= view.slices() && info.bytes > 0 {
             return Err(structure(format!("it has no slice {}", at.slice)));
         }
+        let start = if view.coded { 0 } else { info.offset };
         if info.bytes > 0 {
             // All products here are at most the tensor's own bytes.
             let (rows, columns, element) = (view.rows(), view.columns(), element as u64);
@@ -170,7 +183,7 @@ impl Evaluator<'_> {
                 column: 0,
                 columns,
                 tensor: position as u32,
-                offset: info.offset + at.slice as u64 * rows as u64 * row,
+                offset: start + at.slice as u64 * rows as u64 * row,
                 row_stride: row,
                 column_stride: element,
                 slice_stride: rows as u64 * row,
@@ -400,7 +413,7 @@ impl Evaluator<'_> {
                 shape: second.shape,
             });
         };
-        if first.dtype != second.dtype {
+        if (first.dtype, first.coded) != (second.dtype, second.coded) {
             return Err(LeafProblem::Dtype {
                 name: self.view_name(&second, of),
                 found: second.dtype,
@@ -491,6 +504,10 @@ fn plus_one(mut view: View, source: &Source) -> Evaluated {
     }
     view.plus_one = true;
     Ok(view)
+}
+
+fn last_two(shape: &[usize]) -> &[usize] {
+    &shape[shape.len().saturating_sub(2)..]
 }
 
 fn elements(shape: &[usize]) -> Option<u64> {

@@ -60,6 +60,12 @@ impl Evaluator<'_> {
                 format!("it has not as many elements as {want:?}"),
             ));
         }
+        if view.coded {
+            return Err(structure(
+                &view,
+                "it is coded, and its code holds for its own shape alone".to_owned(),
+            ));
+        }
         let dense = view.dense();
         let empty = elements(want) == Some(0);
         view.core = at.core;

@@ -1,0 +1,330 @@
+//! Reading numbers of coded tensors: which areas of which parts are needed, and where the numbers go.
+//!
+//! Rows of a view become rectangles of coded tensors. The areas of their parts are read together, about [`BATCH`]
+//! bytes at a time, and then decoded, a few rows at a time.
+
+use std::ops::Range;
+
+use crate::checkpoint::Checkpoint;
+use crate::codes::{Coded, Stored};
+use crate::error::CheckpointError;
+use crate::read_plan::{FileRange, Plan};
+use crate::tensors::TensorInfo;
+use crate::view::{Tile, View};
+
+/// Bytes of parts that are in memory together, unless a single row has more.
+pub(crate) const BATCH: usize = 1 << 20;
+
+/// Numbers that are decoded at a time, unless a single row has more.
+pub(crate) const LINES: usize = 16 << 10;
+
+/// Bytes of a decoded number.
+const NUMBER: usize = size_of::<f32>();
+
+/// A rectangle of a coded tensor, and where its numbers go.
+#[derive(Clone, Debug)]
+struct Area<'c> {
+    coded: &'c Coded,
+    slice: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Of the columns, every so many-th is wanted.
+    column_step: usize,
+    /// Where the first number goes, and how far from there those of the next row and of the next column that is
+    /// wanted; in numbers.
+    target: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+/// The bytes of a part that an area needs.
+#[derive(Clone, Copy, Debug)]
+struct PartArea<'c> {
+    info: &'c TensorInfo,
+    /// First row of the part.
+    first_row: usize,
+    rows: usize,
+    /// Bytes of a row of the area.
+    row_bytes: usize,
+    /// First byte in the file.
+    offset: u64,
+    /// Bytes in the file from a row to the next.
+    stride: u64,
+    /// Bytes of an element.
+    element: usize,
+}
+
+/// Areas that are read together.
+#[derive(Debug)]
+pub(crate) struct Batch<'c> {
+    checkpoint: &'c Checkpoint,
+    /// Each with where the first of its parts begins among the bytes; the others follow.
+    areas: Vec<(Area<'c>, usize)>,
+    bytes: usize,
+    plan: Plan,
+}
+
+impl<'c> Batch<'c> {
+    /// Nothing yet.
+    pub fn new(checkpoint: &'c Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            areas: Vec::new(),
+            bytes: 0,
+            plan: Plan::default(),
+        }
+    }
+
+    /// Adds rows of a view, the first number of which goes to byte `target`. `carry_out` gets every batch that is
+    /// full and empties it.
+    pub fn add(
+        &mut self,
+        view: &View,
+        rows: Range<usize>,
+        target: usize,
+        carry_out: &mut dyn FnMut(&mut Self) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        for tile in view.tiles.iter().take_while(|tile| tile.row < rows.end) {
+            let first = tile.row.max(rows.start);
+            let end = (tile.row + tile.rows).min(rows.end);
+            let at = tile.tensor as usize;
+            let known = self.checkpoint.tensor_at(at).zip(self.checkpoint.coded(at));
+            let (true, Some((info, Ok(coded)))) = (first < end, known) else {
+                continue;
+            };
+            let target = target / NUMBER + (first - rows.start) * view.columns() + tile.column;
+            for area in areas(info, coded, tile, first..end, target, view.columns()) {
+                self.add_area(&area, carry_out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an area in pieces that a batch can hold.
+    fn add_area(
+        &mut self,
+        area: &Area<'c>,
+        carry_out: &mut dyn FnMut(&mut Self) -> Result<(), CheckpointError>,
+    ) -> Result<(), CheckpointError> {
+        let mut start = area.rows.start;
+        while start < area.rows.end {
+            let row: usize = self.bytes_of(area, start..start + 1);
+            let end = (start + (BATCH / row.max(1)).max(1)).min(area.rows.end);
+            let block = area.coded.code.block_rows().max(1);
+            let end = match end / block * block {
+                whole if whole > start && end < area.rows.end => whole,
+                _ => end,
+            };
+            let bytes = self.bytes_of(area, start..end);
+            if self.bytes > 0 && (self.bytes + bytes > BATCH || self.plan.is_full()) {
+                carry_out(self)?;
+            }
+            let begins = self.bytes;
+            for part in area.parts(self.checkpoint, &(start..end)) {
+                let tile = part.tile();
+                let (rows, to, row) = (0..part.rows, self.bytes, part.row_bytes);
+                self.plan
+                    .add_tile(part.info.file, &tile, rows, to, part.element, row);
+                self.bytes += part.bytes();
+            }
+            let piece = Area {
+                rows: start..end,
+                target: area.target + (start - area.rows.start) * area.row_stride,
+                ..area.clone()
+            };
+            self.areas.push((piece, begins));
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn bytes_of(&self, area: &Area<'_>, rows: Range<usize>) -> usize {
+        let parts = area.parts(self.checkpoint, &rows);
+        parts.map(|part| part.bytes()).sum()
+    }
+
+    /// The reads of the batch, in file order; empties it.
+    pub fn take_reads(&mut self) -> Vec<FileRange> {
+        self.areas.clear();
+        self.bytes = 0;
+        self.plan.take_reads()
+    }
+
+    /// Reads the batch, decodes it into `out`, little-endian, and empties it.
+    pub fn read(&mut self, out: &mut [u8], buffers: &mut Buffers) -> Result<(), CheckpointError> {
+        let Buffers {
+            raw,
+            scratch,
+            lines,
+        } = buffers;
+        if raw.len() < self.bytes {
+            raw.resize(self.bytes, 0);
+        }
+        self.plan.read(self.checkpoint, raw, scratch)?;
+        let (numbers, _) = out.as_chunks_mut::<NUMBER>();
+        for (area, begins) in self.areas.drain(..) {
+            area.decode(self.checkpoint, &raw[begins..], lines, numbers);
+        }
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// What reading holds beside the result.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    raw: Vec<u8>,
+    scratch: Vec<u8>,
+    lines: Vec<f32>,
+}
+
+/// The rectangles of a tensor that some rows of a tile are.
+fn areas<'c>(
+    info: &'c TensorInfo,
+    coded: &'c Coded,
+    tile: &Tile,
+    rows: Range<usize>,
+    target: usize,
+    out_columns: usize,
+) -> Vec<Area<'c>> {
+    let [height, width] = sides(info).map(|side| side as u64);
+    let start = tile.offset + (rows.start - tile.row) as u64 * tile.row_stride;
+    let (slice, within) = (start / (height * width), start % (height * width));
+    let (row, column) = ((within / width) as usize, (within % width) as usize);
+    let step = |stride: u64| ((stride / width) as usize).max(1);
+    let is_upright = if tile.columns == 1 {
+        rows.len() == 1 || tile.row_stride.is_multiple_of(width)
+    } else {
+        width > 1 && tile.column_stride == 1
+    };
+    let area = Area {
+        coded,
+        slice: slice as usize,
+        rows: row..row,
+        columns: column..column + tile.columns,
+        column_step: 1,
+        target,
+        row_stride: out_columns,
+        column_stride: 1,
+    };
+    let (area, count, step) = if is_upright {
+        (area, rows.len(), step(tile.row_stride))
+    } else {
+        // Transposed: the rows are evenly spaced columns of the tensor, and all between them are decoded.
+        let between = (tile.row_stride as usize).max(1);
+        let turned = Area {
+            columns: column..column + (rows.len() - 1) * between + 1,
+            column_step: between,
+            row_stride: 1,
+            column_stride: out_columns,
+            ..area
+        };
+        (turned, tile.columns, step(tile.column_stride))
+    };
+    let (runs, length) = if step == 1 { (1, count) } else { (count, 1) };
+    let runs = (0..runs).map(|at| Area {
+        rows: row + at * step..row + at * step + length,
+        target: target + at * area.row_stride,
+        ..area.clone()
+    });
+    runs.collect()
+}
+
+/// Rows and columns of a tensor's matrices; a line and a single number are matrices of one row.
+fn sides(info: &TensorInfo) -> [usize; 2] {
+    match info.shape[..] {
+        [.., rows, columns] => [rows, columns],
+        [columns] => [1, columns],
+        [] => [1, 1],
+    }
+}
+
+impl<'c> Area<'c> {
+    /// What some of its rows need of every part.
+    fn parts(
+        &self,
+        checkpoint: &'c Checkpoint,
+        rows: &Range<usize>,
+    ) -> impl Iterator<Item = PartArea<'c>> {
+        let parts = self.coded.parts.iter().enumerate();
+        parts.filter_map(move |(index, &tensor)| {
+            let info = checkpoint.tensor_at(tensor as usize)?;
+            let element = info.dtype.size_bytes()?;
+            let [height, width] = sides(info);
+            let [rows, columns] = self.coded.code.area(index, rows, &self.columns);
+            let first = (self.slice * height + rows.start) * width + columns.start;
+            Some(PartArea {
+                info,
+                first_row: rows.start,
+                rows: rows.len(),
+                row_bytes: columns.len() * element,
+                offset: info.offset + (first * element) as u64,
+                stride: (width * element) as u64,
+                element,
+            })
+        })
+    }
+
+    /// Decodes it from the bytes of its parts, one behind the other.
+    fn decode(
+        &self,
+        checkpoint: &Checkpoint,
+        raw: &[u8],
+        lines: &mut Vec<f32>,
+        out: &mut [[u8; NUMBER]],
+    ) {
+        let columns = self.columns.len();
+        let mut begins = 0;
+        let whole: Vec<(PartArea<'_>, usize)> = self
+            .parts(checkpoint, &self.rows)
+            .map(|part| {
+                let at = begins;
+                begins += part.bytes();
+                (part, at)
+            })
+            .collect();
+        let together = (LINES / columns.max(1)).max(1);
+        let mut start = self.rows.start;
+        while start < self.rows.end {
+            let end = (start + together).min(self.rows.end);
+            let rows = start..end;
+            let some = self.parts(checkpoint, &rows).zip(&whole);
+            let stored = some.map(|(some, (part, at))| Stored {
+                bytes: &raw[at + (some.first_row - part.first_row) * part.row_bytes..],
+                stride: part.row_bytes,
+            });
+            let stored: Vec<Stored<'_>> = stored.collect();
+            lines.resize((end - start) * columns, 0.0);
+            let code = &self.coded.code;
+            code.decode(start..end, self.columns.clone(), &stored, lines);
+            for (line, row) in lines.chunks_exact(columns.max(1)).zip(start..end) {
+                let to = &mut out[self.target + (row - self.rows.start) * self.row_stride..];
+                let wanted = line.iter().step_by(self.column_step);
+                let to = to.iter_mut().step_by(self.column_stride);
+                to.zip(wanted)
+                    .for_each(|(to, number)| *to = number.to_le_bytes());
+            }
+            start = end;
+        }
+    }
+}
+
+impl PartArea<'_> {
+    fn bytes(&self) -> usize {
+        self.rows * self.row_bytes
+    }
+
+    fn tile(&self) -> Tile {
+        Tile {
+            row: 0,
+            rows: self.rows,
+            column: 0,
+            columns: self.row_bytes / self.element,
+            tensor: 0,
+            offset: self.offset,
+            row_stride: self.stride,
+            column_stride: self.element as u64,
+            slice_stride: 0,
+        }
+    }
+}
