@@ -48,7 +48,40 @@ def round_to_bf16(tensor):
     return tensor.to(torch.bfloat16).to(torch.float32)
 
 
+SCALES = {"F32": torch.float32, "BF16": torch.bfloat16, "F8_E8M0": torch.float8_e8m0fnu}
+LARGEST = 448.0  # of E4M3
+
+
+def fp8_parts(entry, round_to):
+    """E4M3 codes of a tensor and its scales, one a block (`block` null: one for all): the largest value becomes about 448."""
+    tensor = tensor_of({**entry, "dtype": "F32"}, round_to)
+    rows, columns = tensor.shape
+    high, wide = entry["block"] or (rows, columns)
+    codes = torch.empty(rows, columns, dtype=torch.float8_e4m3fn)
+    scales = torch.empty(-(-rows // high), -(-columns // wide), dtype=SCALES[entry["scales"]])
+    for i in range(scales.shape[0]):
+        for j in range(scales.shape[1]):
+            place = (slice(i * high, (i + 1) * high), slice(j * wide, (j + 1) * wide))
+            scale = tensor[place].abs().max() / LARGEST
+            if entry["scales"] == "F8_E8M0":
+                mantissa, exponent = torch.frexp(scale)
+                scale = torch.ldexp(torch.tensor(1.0), exponent - (mantissa == 0.5).int())
+            scales[i, j] = scale
+            codes[place] = (tensor[place] / scales[i, j].float()).to(torch.float8_e4m3fn)
+    return codes, scales if entry["block"] else scales.reshape(())
+
+
+def decoded(codes, scales, block):
+    """Every code times the scale of its block, in f32. A block's place follows from `block`, not from the shapes."""
+    rows, columns = codes.shape
+    high, wide = block or (rows, columns)
+    grid = scales.float().reshape(-(-rows // high), -(-columns // wide))
+    return codes.float() * grid.repeat_interleave(high, 0)[:rows].repeat_interleave(wide, 1)[:, :columns]
+
+
 def tensor_of(entry, round_to):
+    if entry["dtype"] == "F8_E4M3":
+        return decoded(*fp8_parts(entry, round_to), entry["block"])
     if "values" in entry:
         return torch.tensor(entry["values"], dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
     tensor = values(entry.get("same_as", entry["name"]), entry["shape"], entry["scale"], entry["offset"])

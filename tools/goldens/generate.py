@@ -119,6 +119,9 @@ def write_checkpoint(variant, folder):
             entry["values"] = tensor.flatten().tolist()
         else:
             entry["scale"], entry["offset"] = rule
+        fp8 = variant.get("fp8", {})
+        if fp8 and re.search(fp8["tensors"], name):
+            entry.update(dtype="F8_E4M3", block=fp8["config"]["weight_block_size"], scales=fp8["scales"])
         entries.append(entry)
         tensors[name] = formula.tensor_of(entry, "bf16")
     save_file(tensors, path, metadata={"format": "pt"})
@@ -126,6 +129,34 @@ def write_checkpoint(variant, folder):
         given.pop("dtype", None)
         (folder / "config.json").write_text(json.dumps(given, indent=2, sort_keys=True) + "\n")
     return entries
+
+
+def coded_config(variant, text):
+    """The configuration with what it says of the coded tensors."""
+    if "fp8" not in variant:
+        return text
+    config = {**json.loads(text), "quantization_config": {"quant_method": "fp8", **variant["fp8"]["config"]}}
+    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+
+
+def check_decoding(variant, folder, entries):
+    """Where the reference itself can decode the files (its blocks must divide the shapes) it has the same numbers."""
+    fp8 = [entry for entry in entries if entry["dtype"] == "F8_E4M3"]
+    blocks = [(entry["shape"], entry["block"] or entry["shape"]) for entry in fp8]
+    if not fp8 or any(size % side for shape, block in blocks for size, side in zip(shape, block)):
+        return
+    plain = load_file(folder / "model.safetensors")
+    with tempfile.TemporaryDirectory() as coded:
+        tensors = dict(plain)
+        for entry in fp8:
+            tensors[entry["name"]], tensors[entry["name"] + "_scale_inv"] = formula.fp8_parts(entry, "bf16")
+        save_file(tensors, Path(coded) / "model.safetensors", metadata={"format": "pt"})
+        (Path(coded) / "config.json").write_bytes(coded_config(variant, (folder / "config.json").read_bytes()))
+        model = model_class(variant).from_pretrained(coded, dtype=torch.float32)
+    known = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for entry in fp8:
+        if not torch.equal(known[entry["name"]].data, plain[entry["name"]]):
+            raise ValueError(f"{entry['name']}: the reference decodes other numbers")
 
 
 def load(variant, folder, config=None):
@@ -342,6 +373,7 @@ def golden(variant):
         entries = write_checkpoint(variant, folder)
         model = load(variant, folder)
         check_round_trip(variant, model, folder)
+        check_decoding(variant, folder, entries)
         stack = variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
         expected, reference, norm_name = {}, {}, None
         for index, inputs in records_of(variant, model):
@@ -375,7 +407,7 @@ def golden(variant):
         listed = {"format_version": 1, "round_to": "bf16", "tensors": entries}
         lines = ",\n".join(json.dumps(entry) for entry in entries)
         files = {
-            "config.json": (folder / "config.json").read_bytes(),
+            "config.json": coded_config(variant, (folder / "config.json").read_bytes()),
             "tensors.json": f'{{"format_version": 1, "round_to": "bf16", "tensors": [\n{lines}\n]}}\n'.encode(),
             "expected.safetensors": save({name: tensor.contiguous() for name, tensor in expected.items()}),
             "golden.json": (json.dumps(facts, indent=1) + "\n").encode(),

@@ -118,6 +118,17 @@ impl BoundLeaf {
         self.columns().saturating_mul(self.float.size())
     }
 
+    /// Bytes that a row takes where it is stored, without what decodes it.
+    fn stored_row(&self) -> usize {
+        match &self.stored {
+            Stored::Plain(_) => self.row_bytes(),
+            Stored::Coded(slices) => {
+                let bits = slices.first.dtype.size_bits() as usize;
+                self.columns().saturating_mul(bits).div_ceil(8)
+            }
+        }
+    }
+
     /// Stored bytes of all elements of all slices.
     pub fn total_bytes(&self) -> u64 {
         let slice = match &self.stored {
@@ -246,6 +257,7 @@ impl BoundLeaf {
             weight: (self.identity, slice),
             total: self.rows(),
             rows: rows.clone(),
+            stored_row: self.stored_row(),
             bytes,
         };
         ledger.read(&read).map_err(|Changed| self.changed(slice))
@@ -254,9 +266,9 @@ impl BoundLeaf {
     /// Adds a hash of all its values, as they were read, to `into`; `None` if not all were read.
     pub fn fold_read(&self, into: &mut blake3::Hasher) -> Option<()> {
         let ledger = self.checkpoint.ledger()?;
-        let (rows, row_bytes) = (self.rows(), self.row_bytes());
+        let (rows, row) = (self.rows(), self.stored_row());
         (0..self.slices())
-            .try_for_each(|slice| ledger.fold((self.identity, slice), rows, row_bytes, into))
+            .try_for_each(|slice| ledger.fold((self.identity, slice), rows, row, into))
     }
 
     fn changed(&self, slice: usize) -> CheckpointError {

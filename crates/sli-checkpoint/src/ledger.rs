@@ -33,6 +33,9 @@ pub(crate) struct ReadRows<'a> {
     /// Rows of the matrix.
     pub total: usize,
     pub rows: Range<usize>,
+    /// Bytes that a row takes where it is stored: the groups of a checkpoint depend on these.
+    pub stored_row: usize,
+    /// What they are in the buffer.
     pub bytes: &'a [u8],
 }
 
@@ -80,14 +83,14 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn group_rows(&self, row_bytes: usize) -> usize {
-        (self.group_bytes as usize / row_bytes.max(1)).max(1)
+    fn group_rows(&self, stored_row: usize) -> usize {
+        (self.group_bytes as usize / stored_row.max(1)).max(1)
     }
 
     /// Hashes rows that were read one after another, and compares the groups that are whole with them.
     pub(crate) fn read(&self, read: &ReadRows<'_>) -> Result<(), Changed> {
         let row_bytes = read.bytes.len() / read.rows.len().max(1);
-        let group_rows = self.group_rows(row_bytes);
+        let group_rows = self.group_rows(read.stored_row);
         let mut row = read.rows.start;
         while row < read.rows.end {
             let group = row / group_rows;
@@ -174,11 +177,11 @@ impl Ledger {
         &self,
         weight: (u64, usize),
         total: usize,
-        row_bytes: usize,
+        stored_row: usize,
         into: &mut blake3::Hasher,
     ) -> Option<()> {
         let state = self.lock();
-        for group in 0..total.div_ceil(self.group_rows(row_bytes)) {
+        for group in 0..total.div_ceil(self.group_rows(stored_row)) {
             let digest = state.groups.get(&group_key(weight, group))?;
             into.update(&digest.to_le_bytes());
         }
@@ -288,6 +291,7 @@ mod tests {
                 weight: (1, 0),
                 total: TOTAL,
                 rows: start..end,
+                stored_row: ROW,
                 bytes: &bytes[start * ROW..end * ROW],
             })?;
             start = end;

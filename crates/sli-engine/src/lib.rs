@@ -45,7 +45,7 @@ pub use annotation::{Annotation, Completion, TextSpans};
 pub use availability::{available_takes, lacking};
 pub use error::EngineError;
 pub use leftovers::left_out;
-pub use model::{Model, OpenOptions, StoredIn, describe_folder, open_named};
+pub use model::{Model, OpenOptions, StoredIn, codes_of, describe_folder, open_named};
 pub use plan::{Grain, Plan, Work, check, plan, program_bytes};
 pub use pooling::{Message, Prompt, TextRules, text_rules};
 pub use sentence_folder::model_folder;

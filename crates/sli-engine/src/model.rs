@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Dtype, ModelFolder};
+use sli_checkpoint::{
+    Binding, Checkpoint, CheckpointError, Codes, Dtype, ModelFolder, UnknownCode,
+};
 use sli_spec::{Config, HEAD, Instead, ModelSpec, SpecError};
 
 use crate::adapter;
@@ -57,9 +59,9 @@ impl Model {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
         let (home, folder) = model_folder(path)?;
         let built = describe_folder(&folder, options)?;
-        refuse_packed(&folder, options)?;
+        let codes = codes_of(&folder, &built)?;
         let weights = if path.is_file() { path } else { folder.path() };
-        let (checkpoint, naming) = open_named(weights, &built, options)?;
+        let (checkpoint, naming) = open_named(weights, &built, &codes, options)?;
         let model = Self::bind_with(folder, built, checkpoint, naming, options)?;
         Ok(Self { home, ..model })
     }
@@ -112,7 +114,8 @@ impl Model {
         let (mut bf16, mut f16, mut full) = (0_u64, 0_u64, 0_u64);
         for tensor in self.checkpoint.tensors() {
             match tensor.dtype {
-                Dtype::Bf16 => bf16 += tensor.bytes,
+                // Floats of 8 bits have their scales, and bf16 holds as many bits of each.
+                Dtype::Bf16 | Dtype::F8E4M3 => bf16 += tensor.bytes,
                 Dtype::F16 => f16 += tensor.bytes,
                 Dtype::F32 | Dtype::F64 => full += tensor.bytes,
                 _ => {}
@@ -143,11 +146,13 @@ pub enum StoredIn {
 pub fn open_named(
     path: &Path,
     built: &sli_spec::Built,
+    codes: &Codes,
     options: &OpenOptions,
 ) -> Result<(Arc<Checkpoint>, Option<Naming>), CheckpointError> {
     let mut checkpoint = Checkpoint::open(path)?;
     let (spec, untied) = (&built.spec, built.untied.as_deref());
     let naming = naming::settle(&mut checkpoint, spec, untied, &options.allow_unused)?;
+    checkpoint.declare(codes);
     Ok((Arc::new(checkpoint), naming))
 }
 
@@ -175,21 +180,38 @@ pub fn describe_folder(
     sli_spec::describe(&config, &options).map_err(wrong)
 }
 
-/// A description may say how packed weights unpack; plain ones would be run as if they had been.
-fn refuse_packed(folder: &ModelFolder, options: &OpenOptions) -> Result<(), EngineError> {
-    let Some(text) = read_description(folder, CONFIG)? else {
-        return Ok(());
-    };
-    let refused = |source: SpecError| match &source {
-        SpecError::Unsupported { key, .. } if options.allow_unread.contains(key) => Ok(()),
-        _ => Err(EngineError::Config {
+/// The codes that the configuration says that the weights have.
+///
+/// # Errors
+/// They are coded in a way that is not known.
+pub fn codes_of(folder: &ModelFolder, built: &sli_spec::Built) -> Result<Codes, EngineError> {
+    let mut codes = Codes::default();
+    for (key, value) in &built.storage {
+        let unknown = match key.as_str() {
+            "quantization_config" => match Codes::declared(value) {
+                Ok(declared) => {
+                    codes = declared;
+                    continue;
+                }
+                Err(unknown) => unknown,
+            },
+            _ => UnknownCode {
+                key: String::new(),
+                found: value.to_string(),
+                reason: "packed and quantised weights are not read yet, only plain floating point",
+            },
+        };
+        let inner = if unknown.key.is_empty() { "" } else { "." };
+        return Err(EngineError::Config {
             path: folder.join(CONFIG),
-            source,
-        }),
-    };
-    Config::parse(&text)
-        .and_then(|config| config.plainly_stored())
-        .or_else(refused)
+            source: SpecError::Unsupported {
+                key: format!("{key}{inner}{}", unknown.key),
+                found: unknown.found,
+                reason: unknown.reason.to_owned(),
+            },
+        });
+    }
+    Ok(codes)
 }
 
 /// Describes the model whose `params.json` says `text`; its weights tell the rest.

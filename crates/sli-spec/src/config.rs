@@ -411,13 +411,16 @@ impl Config {
         }
     }
 
-    /// An error where the file says that its weights are packed or quantised.
-    pub fn plainly_stored(&self) -> Result<(), SpecError> {
-        for key in ["quantization_config", "quantization", "compression_config"] {
-            let reason = "packed and quantised weights are not read yet, only plain floating point";
-            self.neutral(key, &[Value::Object(Map::new())], reason)?;
-        }
-        Ok(())
+    /// What the file says of how its weights are stored, key by key; not the keys that are `allowed` to say
+    /// anything.
+    pub fn storage(&self, allowed: &[String]) -> Vec<(String, Value)> {
+        let keys = ["quantization_config", "quantization", "compression_config"];
+        let keys = keys
+            .into_iter()
+            .filter(|key| !allowed.contains(&self.path_of(key)));
+        let said = keys.filter_map(|key| Some((key.to_owned(), self.value(key)?.clone())));
+        let is_empty = |value: &Value| value.as_object().is_some_and(Map::is_empty);
+        said.filter(|(_, value)| !is_empty(value)).collect()
     }
 
     /// A switch that must be off.

@@ -24,6 +24,8 @@ pub struct Built {
     pub task: Task,
     /// What is run instead of the class that the file names, where that is another one.
     pub instead: Option<Instead>,
+    /// What the file says of how its weights are stored, key by key: whoever reads them reads this.
+    pub storage: Vec<(String, serde_json::Value)>,
 }
 
 impl Built {
@@ -251,6 +253,7 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
             Ok(spec)
         }
     };
+    let storage = config.storage(&options.allow_unread);
     let spec = described(config)?;
     let mut left = config.unread();
     let unread = left.allow(&options.allow_unread)?;
@@ -264,6 +267,7 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         idle: left.idle,
         task,
         instead,
+        storage,
     })
 }
 

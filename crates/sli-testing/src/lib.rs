@@ -59,6 +59,10 @@ struct TensorEntry {
     same_as: Option<String>,
     /// Axis along which Meta's files divide it; without one each has a copy.
     shard_dim: Option<usize>,
+    /// Rows and columns of a block of a coded tensor; none: it is one block.
+    block: Option<[usize; 2]>,
+    /// Type of the scales of a coded tensor.
+    scales: Option<String>,
 }
 
 /// One record of a golden.
@@ -131,18 +135,19 @@ impl Golden {
 
     /// Writes one file: all tensors, or their parts `shard` of `shards`.
     fn write_file(&self, path: &Path, stored: Stored, shard: Option<(usize, usize)>) {
-        let tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|entry| {
-                let (dtype, bytes) = self.bytes(entry, stored);
-                let (shape, bytes) = match (shard, entry.shard_dim) {
-                    (Some(shard), Some(axis)) => part(&entry.shape, &bytes, axis, shard),
-                    _ => (entry.shape.clone(), bytes),
-                };
-                (entry.name.clone(), shape, dtype, bytes)
-            })
-            .collect();
+        let mut tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = Vec::new();
+        for entry in &self.tensors {
+            if entry.dtype == "F8_E4M3" {
+                tensors.extend(self.fp8(entry));
+                continue;
+            }
+            let (dtype, bytes) = self.bytes(entry, stored);
+            let (shape, bytes) = match (shard, entry.shard_dim) {
+                (Some(shard), Some(axis)) => part(&entry.shape, &bytes, axis, shard),
+                _ => (entry.shape.clone(), bytes),
+            };
+            tensors.push((entry.name.clone(), shape, dtype, bytes));
+        }
         let views = tensors.iter().map(|(name, shape, dtype, bytes)| {
             (
                 name.clone(),
@@ -197,6 +202,58 @@ impl Golden {
             "BOOL" => (Dtype::BOOL, values.iter().map(|v| *v as u8).collect()),
             other => panic!("{}: dtype {other}", entry.name),
         }
+    }
+
+    /// The codes of a tensor and its scales: the largest number of a block becomes about 448.
+    fn fp8(&self, entry: &TensorEntry) -> [(String, Vec<usize>, Dtype, Vec<u8>); 2] {
+        let values = self.values(entry);
+        let [rows, columns] = entry.shape[..] else {
+            panic!("{}: a matrix", entry.name);
+        };
+        let [high, wide] = entry.block.unwrap_or([rows, columns]);
+        let grid = [rows.div_ceil(high), columns.div_ceil(wide)];
+        let mut codes = vec![0; rows * columns];
+        let (mut scales, mut of_scales) = (Vec::new(), Dtype::F32);
+        for block in 0..grid[0] * grid[1] {
+            let [top, left] = [block / grid[1] * high, block % grid[1] * wide];
+            let below = top..(top + high).min(rows);
+            let places = || {
+                below.clone().flat_map(|row| {
+                    (left..(left + wide).min(columns)).map(move |column| row * columns + column)
+                })
+            };
+            let value = |at: usize| values[at] as f32;
+            let scale = places().map(|at| value(at).abs()).fold(0.0, f32::max) / LARGEST_FP8;
+            let (scale, dtype, bytes) = match entry.scales.as_deref() {
+                Some("F32") => (scale, Dtype::F32, scale.to_le_bytes().to_vec()),
+                Some("BF16") => {
+                    let scale = bf16::from_f32(scale);
+                    (scale.to_f32(), Dtype::BF16, scale.to_le_bytes().to_vec())
+                }
+                Some("F8_E8M0") => {
+                    // The next power of two.
+                    let bits = scale.to_bits();
+                    let exponent = (bits >> 23) + u32::from(bits << 9 != 0);
+                    let scale = f32::from_bits(exponent << 23);
+                    (scale, Dtype::F8_E8M0, vec![exponent as u8])
+                }
+                other => panic!("{}: scales {other:?}", entry.name),
+            };
+            places().for_each(|at| codes[at] = fp8_of(value(at) / scale));
+            of_scales = dtype;
+            scales.extend(bytes);
+        }
+        let shape = entry.block.map_or_else(Vec::new, |_| grid.to_vec());
+        let name = format!("{}_scale_inv", entry.name);
+        [
+            (
+                entry.name.clone(),
+                entry.shape.clone(),
+                Dtype::F8_E4M3,
+                codes,
+            ),
+            (name, shape, of_scales, scales),
+        ]
     }
 
     /// The values of a tensor: the formula of the format, or the list.
@@ -296,6 +353,29 @@ impl Golden {
         }
         lines
     }
+}
+
+/// The largest number of E4M3.
+const LARGEST_FP8: f32 = 448.0;
+
+/// The E4M3 float (4 bits of exponent, 3 of mantissa) that is nearest, ties to even.
+fn fp8_of(value: f32) -> u8 {
+    let number = |code: u8| match code >> 3 {
+        0 => f64::from(code) / 512.0,
+        exponent => f64::from(8 + (code & 7)) * 2.0_f64.powi(i32::from(exponent) - 10),
+    };
+    let magnitude = f64::from(value.abs());
+    let above = (0..=0x7e).find(|code| number(*code) >= magnitude);
+    let code = match above {
+        None => 0x7e,
+        Some(0) => 0,
+        Some(above) => {
+            let (down, up) = (magnitude - number(above - 1), number(above) - magnitude);
+            let is_up = up < down || (up == down && above % 2 == 0);
+            above - u8::from(!is_up)
+        }
+    };
+    code | u8::from(value.is_sign_negative()) << 7
 }
 
 /// Part `shard` of `shards` of a tensor along an axis.
@@ -404,7 +484,20 @@ fn splitmix64(mut z: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{fnv1a, splitmix64};
+    use super::{fnv1a, fp8_of, splitmix64};
+
+    #[test]
+    fn floats_of_eight_bits_are_the_nearest() {
+        assert_eq!(fp8_of(423.5), 0x7d);
+        let codes = [
+            448.0, -1.0, 0.0, 1.0625, 1.1875, 1.07, 0.001, 1e-9, 460.0, 0.015_625,
+        ];
+        let codes = codes.map(fp8_of);
+        assert_eq!(
+            codes,
+            [0x7e, 0xb8, 0, 0x38, 0x3a, 0x39, 0x01, 0, 0x7e, 0x08]
+        );
+    }
 
     #[test]
     fn the_formula_is_the_published_one() {

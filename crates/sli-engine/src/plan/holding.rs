@@ -4,11 +4,11 @@
 use super::memory::{self, Choice, PROGRAM_BYTES};
 use super::reading::{Ways, head_leaf};
 use super::work::needs_logits;
-use super::{Grain, Planner, READERS, end_keys, scheduled_bytes, staging_of};
+use super::{Grain, Planner, READERS, end_keys, scheduled_bytes, staged, staging_of};
 use crate::exec::head::vocabulary_tiles;
 use crate::exec::linear::{TILE_COLUMNS, tile_rows};
 use crate::summary::{peak_memory, resident_memory};
-use crate::weights::load::{STAGING_BYTES, packed_bytes, step_rows};
+use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{LeafKey, Part, of_layers};
 
 /// Code and tables of the program that a run touches after it was planned, stacks of its threads.
@@ -83,8 +83,8 @@ impl Planner<'_> {
         let tiles = vocabulary_tiles(leaf, compute, tile);
         let rows = tiles.first().map_or(0, std::ops::Range::len);
         let together = tiles.len().min(2) as u64;
-        let staging = rows.min(step_rows(leaf, 1)) * leaf.row_bytes();
-        together * packed_bytes(leaf, rows, compute) + staging as u64
+        let staging = staged(leaf, rows);
+        together * packed_bytes(leaf, rows, compute) + staging
     }
 
     /// Experts or tiles of matrices that are there together, and what is in front of them.
@@ -104,7 +104,7 @@ impl Planner<'_> {
             }
         }
         let largest = largest.max(experts);
-        let staging = largest.min(STAGING_BYTES as u64);
+        let staging = largest.min(STAGING_BYTES as u64) + self.passing.beside;
         2 * largest + staging
     }
 }

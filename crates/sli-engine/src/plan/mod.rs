@@ -224,14 +224,19 @@ struct Passing {
     least_tile: u64,
     /// The narrowest tile of the projection to logits, where there is one.
     least_head: Option<u64>,
+    /// What decoding takes beside the rows of a weight.
+    beside: u64,
 }
 
 impl Passing {
     fn of(model: &Model, compute: sli_kernels::Compute) -> Self {
         let (mut expert, mut least_expert, mut least_tile) = (0, 0, 0);
+        let head = logits_leaf(model);
+        let mut beside = head.map_or(0, decoding);
         for layer in of_layers(model) {
             let (mut experts, mut least_experts) = (0, 0);
             for leaf in layer.map(|key| key.bound(model)) {
+                beside = beside.max(decoding(leaf));
                 match *leaf.shape() {
                     [_, rows, _] => {
                         experts += packed_bytes(leaf, rows, compute);
@@ -247,15 +252,20 @@ impl Passing {
             expert = expert.max(experts);
             least_expert = least_expert.max(least_experts);
         }
-        let head = logits_leaf(model);
         let least_head = head.map(|leaf| packed_bytes(leaf, 1024.min(leaf.rows()), compute));
         Self {
             expert,
             least_expert,
             least_tile,
             least_head,
+            beside,
         }
     }
+}
+
+/// What decoding takes beside the rows of a weight that are read at a time, bytes.
+fn decoding(leaf: &BoundLeaf) -> u64 {
+    leaf.beside(step_rows(leaf, 1).min(leaf.rows())) as u64
 }
 
 impl<'a> Planner<'a> {
@@ -565,7 +575,9 @@ impl<'a> Planner<'a> {
             self.settings.compute,
         );
         // Of the readers, and in front of what passes by.
-        let staging = READERS as u64 * self.staging[usize::from(tiled)] + STAGING_BYTES as u64;
+        let staging = READERS as u64 * self.staging[usize::from(tiled)]
+            + STAGING_BYTES as u64
+            + self.passing.beside;
         let passing = self.passing_bytes(tile, tiled);
         // The head runs when the layers' scratch is given up.
         let work = scratch.max(memory::head_bytes(
@@ -718,8 +730,16 @@ fn staging(model: &Model, grain: Grain, compute: sli_kernels::Compute) -> u64 {
 fn staging_of(model: &Model, keys: &[LeafKey]) -> u64 {
     let leaves = keys.iter().map(|key| key.bound(model));
     let matrices = leaves.filter(|leaf| leaf.shape().len() > 1);
-    let most = matrices.map(|leaf| step_rows(leaf, 1).min(leaf.rows()) * leaf.row_bytes());
-    most.max().unwrap_or(0) as u64
+    matrices
+        .map(|leaf| staged(leaf, leaf.rows()))
+        .max()
+        .unwrap_or(0)
+}
+
+/// What a reader holds in front of so many rows of a matrix, bytes.
+fn staged(leaf: &BoundLeaf, rows: usize) -> u64 {
+    let rows = step_rows(leaf, 1).min(rows);
+    (rows * leaf.row_bytes() + leaf.beside(rows)) as u64
 }
 
 /// What the store reads for an embedding or a head: all but the tables, whose rows are read one by

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, CoverageReport};
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport};
 use sli_engine::bytes::human;
-use sli_engine::{EngineError, OpenOptions, describe_folder, left_out, model_folder, open_named};
+use sli_engine::{
+    EngineError, OpenOptions, codes_of, describe_folder, left_out, model_folder, open_named,
+};
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
@@ -83,8 +85,12 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     };
     let (_, folder) = model_folder(path)?;
     let mut built = describe_folder(&folder, &options)?;
+    let codes = codes_of(&folder, &built).unwrap_or_else(|error| {
+        terminal::warn(&error);
+        Codes::default()
+    });
     let weights = if path.is_file() { path } else { folder.path() };
-    let (checkpoint, naming) = match open_named(weights, &built, &options) {
+    let (checkpoint, naming) = match open_named(weights, &built, &codes, &options) {
         Ok(opened) => opened,
         Err(error @ CheckpointError::NoWeights { .. }) => {
             terminal::warn(format!("{error}; only the configuration is shown"));

@@ -27,7 +27,7 @@ fn sized(mut config: Value, sizes: &[(&str, usize)]) -> Value {
 
 /// Runs with the smallest budget and larger ones: the peak stays within each, the bytes are the same.
 /// Returns the summary of the run with the smallest.
-fn within_every_budget(place: &Place, arguments: &[&str]) -> Value {
+pub fn within_every_budget(place: &Place, arguments: &[&str]) -> Value {
     let (flag, least) = smallest(place, arguments);
     let bit_less = (least - (1 << 20)).to_string();
     let less = [arguments, &["--memory", &bit_less, "--out", "less"]].concat();

@@ -7,6 +7,7 @@
 mod bench;
 mod budgets;
 mod chat_templates;
+mod coded;
 mod command_line;
 mod completions;
 mod contract;

@@ -53,6 +53,15 @@ impl Place {
         self.write(&format!("{name}/model.safetensors"), safetensors(&tensors));
     }
 
+    /// The same with all matrices but routers and the ends of the model in fp8, a scale for each block of 128 x 128.
+    pub fn write_fp8_model(&self, name: &str, config: &Value) {
+        let quantised = json!({"quant_method": "fp8", "weight_block_size": [128, 128]});
+        let config = with(config.clone(), &json!({"quantization_config": quantised}));
+        self.write(&format!("{name}/config.json"), config.to_string());
+        let tensors = tensors_of(&config);
+        self.write(&format!("{name}/model.safetensors"), fp8_tensors(tensors));
+    }
+
     /// The same in bf16, where tensors beyond 4 MiB are zeros that take no room on the disk: for models of
     /// real sizes.
     pub fn write_large_model(&self, name: &str, config: &Value) {
@@ -60,7 +69,7 @@ impl Place {
         const WRITTEN: usize = 4 << 20;
         let path = self.write(&format!("{name}/config.json"), config.to_string());
         let tensors = tensors_of(config);
-        let (header, starts) = header(&tensors, "BF16", 2);
+        let (header, starts) = header(&tensors, |_| ("BF16", 2));
         let file = fs_err::File::create(path.with_file_name("model.safetensors")).unwrap();
         file.file().write_all_at(&header, 0).unwrap();
         let mut end = header.len();
@@ -320,13 +329,13 @@ fn tensors_of(config: &Value) -> BTreeMap<String, Vec<usize>> {
 /// The front of a file with these tensors, and where each of them begins behind it.
 fn header(
     tensors: &BTreeMap<String, Vec<usize>>,
-    dtype: &str,
-    size: usize,
+    dtype: impl Fn(&str) -> (&'static str, usize),
 ) -> (Vec<u8>, Vec<usize>) {
     let mut header = serde_json::Map::new();
     let (mut starts, mut end) = (Vec::new(), 0);
     for (name, shape) in tensors {
         let start = end;
+        let (dtype, size) = dtype(name);
         starts.push(start);
         end += size * shape.iter().product::<usize>();
         let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]});
@@ -341,13 +350,50 @@ fn header(
 
 /// A file with f32 tensors of small numbers.
 fn safetensors(tensors: &BTreeMap<String, Vec<usize>>) -> Vec<u8> {
-    let (mut file, _) = header(tensors, "F32", 4);
+    let (mut file, _) = header(tensors, |_| ("F32", 4));
     let mut state = 1_u32;
     for shape in tensors.values() {
         for _ in 0..shape.iter().product() {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let value = (state >> 8) as f32 / (1 << 24) as f32 - 0.5;
             file.extend(value.to_le_bytes());
+        }
+    }
+    file
+}
+
+/// A file of these tensors, matrices in fp8 and the rest in bf16.
+fn fp8_tensors(plain: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
+    let mut tensors = BTreeMap::new();
+    for (name, shape) in plain {
+        let ends = ["embed_tokens.weight", "lm_head.weight", ".gate.weight"];
+        if shape.len() == 2 && !ends.iter().any(|end| name.ends_with(end)) {
+            let grid = shape.iter().map(|side| side.div_ceil(128)).collect();
+            tensors.insert(format!("{name}_scale_inv"), grid);
+        }
+        tensors.insert(name, shape);
+    }
+    let dtype = |name: &str| match name {
+        scales if scales.ends_with("_scale_inv") => ("F32", 4),
+        coded if tensors.contains_key(&format!("{coded}_scale_inv")) => ("F8_E4M3", 1),
+        _ => ("BF16", 2),
+    };
+    let (mut file, _) = header(&tensors, dtype);
+    let mut state = 1_u32;
+    for (name, shape) in &tensors {
+        for _ in 0..shape.iter().product() {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let bits = (state >> 16) as u16;
+            match dtype(name) {
+                // Between 1/16 and 1/8.
+                ("F32", _) => {
+                    file.extend((0.0625 + f32::from(bits) * 2.0_f32.powi(-20)).to_le_bytes())
+                }
+                // Either sign, below 2.
+                ("F8_E4M3", _) => file.push(bits as u8 & 0xbf),
+                // Either sign, sizes between 2^-8 and 1.
+                _ => file.extend((0x3b80 + (bits & 0x83ff)).to_le_bytes()),
+            }
         }
     }
     file

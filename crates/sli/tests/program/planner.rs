@@ -6,7 +6,7 @@ use super::place::{Place, bert, llama, with};
 use super::random::Random;
 
 /// A decoder of 25 MiB with a vocabulary of this size; `more` replaces and adds keys.
-fn decoder(vocabulary: usize, more: &Value) -> Value {
+pub fn decoder(vocabulary: usize, more: &Value) -> Value {
     let sizes = json!({
         "hidden_size": 256,
         "intermediate_size": 768,
@@ -19,7 +19,7 @@ fn decoder(vocabulary: usize, more: &Value) -> Value {
     with(with(llama(), &sizes), more)
 }
 
-fn mixture() -> Value {
+pub fn mixture() -> Value {
     let more = json!({
         "model_type": "mixtral",
         "architectures": ["MixtralForCausalLM"],
@@ -43,7 +43,7 @@ fn encoder() -> Value {
 }
 
 /// Records of random tokens, all of them different from the start.
-fn records(place: &Place, name: &str, records: usize, tokens: usize, vocabulary: usize) {
+pub fn records(place: &Place, name: &str, records: usize, tokens: usize, vocabulary: usize) {
     let mut random = Random::new(7);
     let lines: String = (0..records)
         .map(|_| {
@@ -62,7 +62,7 @@ fn records(place: &Place, name: &str, records: usize, tokens: usize, vocabulary:
 const NOISE: f64 = 6.0 * 1024.0 * 1024.0;
 
 /// Runs, and compares the plan with the run.
-fn compare(place: &Place, model: &str, input: &str, more: &[&str]) -> Vec<String> {
+pub fn compare(place: &Place, model: &str, input: &str, more: &[&str]) -> Vec<String> {
     let out = format!("out-{}", more.join(""));
     let base = [&[model, "--input", input, "--json"], more].concat();
     let json = |arguments: &[&str]| -> Value {
