@@ -46,6 +46,12 @@ TASKS = [
     ("base", modeling_auto.MODEL_MAPPING_NAMES),
 ]
 
+# Types of an encoder and a decoder: what has both, and the encoder alone.
+SEQUENCE_TASKS = [
+    ("seq2seq_lm", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    ("encoder", modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES),
+]
+
 
 def registered_types():
     return re.findall(r'^\s*row\("([^"]+)"', REGISTRY.read_text(), flags=re.MULTILINE)
@@ -71,6 +77,8 @@ def classes_of(model_type):
             ):
                 continue
             classes[name] = task
+    if model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        classes |= {name: task for task, mapping in SEQUENCE_TASKS for name in names_of(mapping, model_type)}
     # A few causal models are in no table.
     for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
         sibling = name.removesuffix("Model") + "ForCausalLM"
@@ -135,7 +143,9 @@ def pattern_of(expression):
 def ignored_of(model_type):
     """What the classes of the type leave out of a checkpoint without a word."""
     patterns = set()
-    for name in classes_of(model_type):
+    for name, task in classes_of(model_type).items():
+        if task == "encoder":  # leaves out the decoder, which the others need
+            continue
         expressions = getattr(getattr(transformers, name, None), "_keys_to_ignore_on_load_unexpected", None)
         for expression in expressions or ():
             patterns |= {pattern_of(one) for one in alternatives_of(expression)}

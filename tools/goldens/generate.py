@@ -103,6 +103,9 @@ def write_checkpoint(variant, folder):
     given = config_dict(variant)
     torch.manual_seed(0)
     model = model_class(variant)(config_of(given)).eval()
+    for name in variant.get("untie", []):  # a weight of its own, as published files have it
+        module = model.get_submodule(name)
+        module.weight = torch.nn.Parameter(module.weight.detach().clone())
     model.save_pretrained(folder)
     path = folder / "model.safetensors"
     initial = {renamed(variant, name): (name, tensor) for name, tensor in load_file(path).items()}
@@ -271,10 +274,27 @@ class Capture:
         return (names[-1] if names else "?"), end
 
 
+class Captures:
+    """The captures of several stacks, by stack; the end of all is that of the last."""
+
+    def __init__(self, model, stacks):
+        self.stacks = {name: Capture(model, layers, norm) for name, (layers, norm) in stacks.items()}
+        self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
+        self.path = {name: capture.path for name, capture in self.stacks.items()}
+        self.norm_path = None
+
+    @property
+    def last_hidden(self):
+        return list(self.stacks.values())[-1].last_hidden
+
+
 def run(model, inputs, variant):
     """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
     accepted = inspect.signature(model.forward).parameters
-    capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1))
+    if "stacks" in variant:
+        capture = Captures(model, variant["stacks"])
+    else:
+        capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
     with torch.no_grad():
         output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
@@ -306,6 +326,11 @@ def records_of(variant, model):
         if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
             inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)
+        if "decoder" in record:
+            ids = formula.input_ids(f"decoder.{index}", record["decoder"], config.vocab_size, RESERVED)
+            for position, token in record.get("set_decoder", {"0": getattr(config, "decoder_start_token_id", 0)}).items():
+                ids[int(position)] = token
+            inputs["decoder_input_ids"] = torch.tensor(ids, dtype=torch.int64)
         yield index, inputs
 
 
@@ -374,17 +399,21 @@ def golden(variant):
         model = load(variant, folder)
         check_round_trip(variant, model, folder)
         check_decoding(variant, folder, entries)
-        stack = variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
+        several = variant.get("stacks")
+        stack = list(several) if several else variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
         expected, reference, norm_name = {}, {}, None
         for index, inputs in records_of(variant, model):
             results, capture = run(load(variant, folder), inputs, variant)
-            norm_name, end = capture.norm()
             for name, tensor in inputs.items():
                 expected[f"{index}.{name}"] = tensor
-            for boundary, tensor in sorted(capture.boundaries.items()):
-                expected[f"{index}.hidden.{stack}.{boundary:03}"] = tensor
-            if end is not None:
-                expected[f"{index}.hidden.{stack}.norm"] = end
+            norm_name = {}
+            for own, part in (capture.stacks if several else {stack: capture}).items():
+                norm_name[own], end = part.norm()
+                for boundary, tensor in sorted(part.boundaries.items()):
+                    expected[f"{index}.hidden.{own}.{boundary:03}"] = tensor
+                if end is not None:
+                    expected[f"{index}.hidden.{own}.norm"] = end
+            norm_name = norm_name if several else norm_name[stack]
             for name, tensor in results.items():
                 expected[f"{index}.{name}"] = tensor
             reference[index] = {"end": flat(capture.last_hidden), **results}

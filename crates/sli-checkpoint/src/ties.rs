@@ -1,11 +1,12 @@
-//! Heads that a configuration ties to the token table, and what the weights say of them.
+//! Heads that a configuration ties to the token table, tables that it ties to each other, and what the weights
+//! say of them.
 //!
 //! After transformers' `tie_weights`: a stored head that differs from the table is used, one that
-//! equals it is the table, and either may be missing.
+//! equals it is the table, and either may be missing. The same holds for the table of each of several stacks.
 
 use std::sync::Arc;
 
-use sli_spec::{Built, Leaf, ModelSpec, Source, WeightIndex};
+use sli_spec::{Built, Input, Leaf, ModelSpec, Source, WeightIndex};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;
@@ -41,16 +42,30 @@ pub(crate) fn settle_head(
 }
 
 fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin, CheckpointError> {
-    let Some(untied) = built.untied.take() else {
+    let Some(mut untied) = built.untied.take() else {
         return Ok(HeadOrigin::Configured);
     };
+    let base_prefix = built.spec.base_prefix;
+    let stored = |leaf: &Leaf| stored(checkpoint, base_prefix, leaf);
+    for stack in 0..built.spec.stacks.len() {
+        let (table, own) = (tokens(&mut built.spec, stack), tokens(&mut untied, stack));
+        if table.source == own.source {
+            continue;
+        }
+        let (table, own) = (table.clone(), own.clone());
+        match (stored(&table)?, stored(&own)?) {
+            (Some(one), Some(other)) if differ(&one, &other)? => {
+                tokens(&mut built.spec, stack).source = own.source;
+            }
+            (None, Some(_)) => respell(&mut built.spec, &table.source, &own.source),
+            _ => {}
+        }
+    }
     let (Some([table, addend]), Some([head, own_addend])) =
         (projection(&built.spec), projection(&untied))
     else {
         return Ok(HeadOrigin::Configured);
     };
-    let base_prefix = built.spec.base_prefix;
-    let stored = |leaf: &Leaf| stored(checkpoint, base_prefix, leaf);
     // Addends are tied one by one, whatever the weights are.
     let addends = match (addend, own_addend) {
         (Some(shared), Some(own)) => match (stored(&shared)?, stored(&own)?) {
@@ -65,8 +80,16 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
     };
     let origin = match (stored(&table)?, stored(&head)?) {
         (Some(one), Some(other)) if differ(&one, &other)? => {
-            built.spec = *untied;
-            HeadOrigin::Stored
+            for (stack, own) in built.spec.stacks.iter_mut().zip(untied.stacks) {
+                if own.head.logits.is_some() {
+                    stack.head = own.head;
+                }
+            }
+            if built.own_head_is_told {
+                HeadOrigin::Configured
+            } else {
+                HeadOrigin::Stored
+            }
         }
         (None, Some(_)) => {
             respell(&mut built.spec, &table.source, &head.source);
@@ -94,6 +117,13 @@ fn stored(
             problem,
         }),
     }
+}
+
+/// The token table of a stack.
+fn tokens(spec: &mut ModelSpec, stack: usize) -> &mut Leaf {
+    let Input::Tokens(embedding) = &mut spec.stacks[stack].input;
+    let index = embedding.tokens.0 as usize;
+    &mut embedding.leaves[index]
 }
 
 /// The weight that gives the logits, and its addend.

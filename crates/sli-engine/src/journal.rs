@@ -233,6 +233,18 @@ pub struct SuperBatchProgress {
     pub boundary: usize,
     /// The activations there.
     pub buffers: Vec<BufferRef>,
+    /// The ends of earlier stacks that later ones read.
+    #[serde(default)]
+    pub ends: Vec<EndProgress>,
+}
+
+/// The end of a stack, part by part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndProgress {
+    /// Which stack.
+    pub stack: usize,
+    /// Its rows in every part.
+    pub buffers: Vec<BufferRef>,
 }
 
 impl SuperBatchProgress {
@@ -603,11 +615,10 @@ impl OutputFolder {
     }
 
     fn remove_unreferenced(&self, buffers: &Path) -> Result<(), JournalError> {
-        let current = self
-            .progress
-            .current
-            .iter()
-            .flat_map(|current| &current.buffers);
+        let current = self.progress.current.iter().flat_map(|current| {
+            let ends = current.ends.iter().flat_map(|end| &end.buffers);
+            current.buffers.iter().chain(ends)
+        });
         let blobs = self.progress.blobs.values();
         let kept: BTreeSet<&str> = current
             .chain(blobs.chain(self.whole.blobs.values()))
@@ -1258,6 +1269,7 @@ mod tests {
             shared: false,
             stack: 0,
             boundary: 1,
+            ends: Vec::new(),
             buffers: vec![buffer],
         };
         output.progress_mut().current = Some(current);
@@ -1362,6 +1374,7 @@ mod tests {
                 shared: false,
                 stack: 0,
                 boundary: 1,
+                ends: Vec::new(),
                 buffers: vec![buffer],
             };
             output.progress_mut().current = Some(current);

@@ -12,6 +12,7 @@ mod availability;
 pub mod bytes;
 pub mod ceilings;
 pub mod durable;
+mod ends;
 mod error;
 mod exec;
 mod expansion;

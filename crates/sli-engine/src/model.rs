@@ -303,8 +303,9 @@ fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
     let absent = &binding.report().absent_optional;
     for stack in &mut spec.stacks {
         let head = &mut stack.head;
+        let leaves = &head.leaves;
         let lacks = |index: sli_spec::WeightIndex| {
-            head.leaves[index.0 as usize]
+            leaves[index.0 as usize]
                 .optional
                 .is_some_and(|part| absent.contains(part))
         };
@@ -322,6 +323,9 @@ fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
             .is_some_and(|transform| lacks(transform.dense.weight))
         {
             head.logits = None;
+        }
+        if let Some(logits) = &mut head.logits {
+            logits.projection.bias.take_if(|index| lacks(*index));
         }
         if head
             .pooler

@@ -136,6 +136,7 @@ impl<'a> Observation<'a> {
                             cols: stack.hidden_size,
                             dtype: settings.hidden_dtype,
                         };
+                        let records = records.of(stack.sequence);
                         let file = TensorFile::open(folder, records, &name, shape)?;
                         observation.hidden.insert(boundary, file);
                     }
@@ -147,6 +148,7 @@ impl<'a> Observation<'a> {
                         cols,
                         dtype: HiddenDtype::F32,
                     };
+                    let records = records.of(output.sequence);
                     let file = TensorFile::open(folder, records, "logits", shape)?;
                     observation.logits = Some(file);
                 }
@@ -225,11 +227,13 @@ impl<'a> Observation<'a> {
         layer: usize,
         shown: usize,
     ) -> LayerProbe<'p> {
+        let stacks = self.spec.stacks.len();
         LayerProbe {
             kernels,
             stack,
             layer: layer + 1,
-            router: self.router.as_ref(),
+            // The table has the layers of the last stack.
+            router: self.router.as_ref().filter(|_| stack + 1 == stacks),
             routes: &mut self.open.routes,
             profile: self.profile.as_mut(),
             shown,
@@ -246,7 +250,7 @@ impl<'a> Observation<'a> {
         Ok(())
     }
 
-    /// Runs what follows the last layer of a stack, and takes its results.
+    /// Runs what follows the last layer of a stack, and takes its results; the normed end, where there is a norm.
     pub fn end(
         &mut self,
         layer: &Layer<'_>,
@@ -254,7 +258,7 @@ impl<'a> Observation<'a> {
         batch: &Batch,
         slots: &Slots,
         tile_bytes: u64,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<Mat>, EngineError> {
         let description = &self.spec.stacks[stack];
         let head = &description.head;
         let merged = layer.merge(head, slots)?;
@@ -270,15 +274,19 @@ impl<'a> Observation<'a> {
                 &[normed],
             )?;
         }
-        if stack + 1 < self.spec.stacks.len() {
-            return Ok(());
-        }
         let x = normed.as_ref().unwrap_or(hidden);
         let projected = layer.output(head, x)?;
         let x = projected.as_ref().unwrap_or(x);
-        self.embed(layer, head.pooler.as_ref(), batch, x)?;
-        let Some(logits) = head.logits.as_ref().filter(|_| self.wants_logits) else {
-            return Ok(());
+        if stack == 0 {
+            self.embed(layer, head.pooler.as_ref(), batch, x)?;
+        }
+        let is_last = stack + 1 == self.spec.stacks.len();
+        let Some(logits) = head
+            .logits
+            .as_ref()
+            .filter(|_| is_last && self.wants_logits)
+        else {
+            return Ok(normed);
         };
         let wanted = Wanted {
             targets: self.scores.as_ref().map(|_| batch.targets()),
@@ -295,7 +303,8 @@ impl<'a> Observation<'a> {
             None
         };
         let results = layer.logits(logits, x, &wanted, tile_bytes, sink)?;
-        self.score(batch, &results)
+        self.score(batch, &results)?;
+        Ok(normed)
     }
 
     /// Pools every record.
@@ -323,7 +332,8 @@ impl<'a> Observation<'a> {
                 scores.add(batch, record, &runs, results);
                 if record.ends() {
                     let Scores { tokens, logprobs } = std::mem::take(scores);
-                    let annotation = self.records.annotation(index)?;
+                    let records = self.records.of(self.spec.output_stack().sequence);
+                    let annotation = records.annotation(index)?;
                     sink.push(record.name(), &tokens, &logprobs, &annotation)?;
                 }
             }
@@ -391,12 +401,19 @@ impl Scores {
         results: &LogitResults,
     ) {
         let rows = runs.iter().cloned().flatten();
+        let logprob = |(row, place): (usize, usize)| {
+            (f64::from(results.target[place]) - results.log_sum_exp[row]) as f32
+        };
+        // The rows of a record with labels are one run.
+        if let Some(labels) = runs.first().and_then(|run| batch.labels_of(run.clone())) {
+            self.tokens.extend(labels);
+            self.logprobs.extend(rows.map(|row| logprob((row, row))));
+            return;
+        }
         // Behind a piece is the first row of the next one.
         let behind = (!record.ends() && record.tokens > 0).then_some(batch.rows());
         let next = rows.clone().skip(1).chain(behind);
-        self.logprobs.extend(rows.zip(next).map(|(row, next)| {
-            (f64::from(results.target[next]) - results.log_sum_exp[row]) as f32
-        }));
+        self.logprobs.extend(rows.zip(next).map(logprob));
         self.tokens
             .extend(expansion::values(&batch.tokens, 1, runs));
     }

@@ -1,11 +1,12 @@
 //! Tokenised records on disk, so that memory does not grow with the dataset.
 //!
 //! A spool is a folder of flat little-endian files: `tokens` (u32), `types` (u32 beside the tokens, only if
-//! a record has any), `ids` (UTF-8 end to end), `index` (for each record a token count, an id length, the length
+//! a record has any), `labels` (the same), `ids` (UTF-8 end to end), `index` (for each record a token count, an id length, the length
 //! of the common beginning with the record before, the row in the input in two halves, what is known of its text, the
 //! bytes of that and of its completion), `offsets` (two u32 a token) and `marks` (a byte a token, 1 in a
 //! completion), both only if a record has any, and, written last, `spool.json` with the sizes and hashes
-//! of the others. A spool without it, or whose files differ from it, was not finished and is made again. In
+//! of the others. Where records have a second sequence, for the decoder behind an encoder, it is a spool of its own in
+//! the folder `decoder`, whose hash is among those. A spool without it, or whose files differ from it, was not finished and is made again. In
 //! memory a record costs 12 bytes and a bit.
 
 use std::collections::HashSet;
@@ -21,9 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::annotation::{Annotation, Completion, TextSpans};
 use crate::durable::{Disk, DiskError, DiskFile};
+use crate::error::EngineError;
 use crate::fingerprint;
 use crate::prefix::{LEAST, Node, PrefixTree};
 use crate::results::ResultsError;
+use sli_spec::{ModelSpec, Sequence};
 
 /// One input of the dataset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +39,15 @@ pub struct Record {
     pub tokens: Vec<u32>,
     /// Token type (segment) ids, as many as tokens; `None` means the model's default.
     pub token_types: Option<Vec<u32>>,
+    /// What every token's row is to predict, as many as tokens; `None`: the token that follows.
+    pub labels: Option<Vec<u32>>,
 }
+
+/// No label of a row.
+pub(crate) const NO_LABEL: u32 = u32::MAX;
+
+/// The folder of the second sequence.
+const DECODER: &str = "decoder";
 
 impl Record {
     /// Its tokens with their types.
@@ -57,15 +68,18 @@ const ENTRY: usize = 32;
 const ID_STRIDE: usize = 64;
 /// Longest id, bytes.
 const LONGEST_ID: usize = 1 << 16;
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Tokens of records that a later one is compared with.
 const WINDOW: usize = 1 << 17;
 
-const FILES: [&str; 6] = ["tokens", "types", "ids", "index", "offsets", "marks"];
-/// What an index entry says of a text: there is one; there is a completion; its bytes are known.
+const FILES: [&str; 7] = [
+    "tokens", "types", "ids", "index", "offsets", "marks", "labels",
+];
+/// What an index entry says of a record: it has a text; a completion; whose bytes are known; labels.
 const HAS_TEXT: u32 = 1;
 const HAS_COMPLETION: u32 = 2;
 const HAS_COMPLETION_BYTES: u32 = 4;
+const HAS_LABELS: u32 = 8;
 const HEADER: &str = "spool.json";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,14 +102,17 @@ struct Header {
     /// The smallest budget, bytes, with which the dataset became tokens.
     needed: u64,
     /// Length in bytes and blake3 of each of [`FILES`].
-    files: [(u64, String); 6],
+    files: [(u64, String); 7],
+    /// Hash of the second sequence, where there is one.
+    #[serde(default)]
+    decoder: Option<String>,
 }
 
 /// Writes a spool, record by record.
 pub struct RecordSpoolWriter {
     folder: PathBuf,
     disk: Disk,
-    files: [HashedFile; 6],
+    files: [HashedFile; 7],
     /// Token types that would be zero are not written before the first record that has some.
     typed: bool,
     /// The same for places in texts, and for completions.
@@ -111,7 +128,9 @@ pub struct RecordSpoolWriter {
     cut: u64,
     prompt_tokens: u64,
     beginnings: Beginnings,
-    ids: SeenIds,
+    /// None: they were looked at with the first sequence.
+    ids: Option<SeenIds>,
+    decoder: Option<Box<RecordSpoolWriter>>,
 }
 
 impl RecordSpoolWriter {
@@ -125,12 +144,12 @@ impl RecordSpoolWriter {
         disk.create_dir_all(folder)?;
         disk.remove_file(&folder.join(HEADER))?;
         disk.sync_dir(folder)?;
-        let [tokens, types, ids, index, offsets, marks] =
+        let [tokens, types, ids, index, offsets, marks, labels] =
             FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
         Ok(Self {
             folder: folder.to_owned(),
             disk: disk.clone(),
-            files: [tokens?, types?, ids?, index?, offsets?, marks?],
+            files: [tokens?, types?, ids?, index?, offsets?, marks?, labels?],
             typed: false,
             placed: false,
             marked: false,
@@ -143,8 +162,32 @@ impl RecordSpoolWriter {
             cut: 0,
             prompt_tokens: 0,
             beginnings: Beginnings::default(),
-            ids: SeenIds::default(),
+            ids: Some(SeenIds::default()),
+            decoder: None,
         })
+    }
+
+    /// Gives the records a second sequence, [`Self::push_decoder`].
+    pub fn with_decoder(mut self) -> Result<Self, ResultsError> {
+        let mut decoder = Self::create_on(&self.disk, &self.folder.join(DECODER))?;
+        decoder.ids = None;
+        self.decoder = Some(Box::new(decoder));
+        Ok(self)
+    }
+
+    /// Appends the second sequence of the record that was just appended, under its id and row.
+    ///
+    /// # Panics
+    /// If the records have none.
+    pub fn push_decoder(
+        &mut self,
+        record: &Record,
+        annotation: &Annotation,
+    ) -> Result<(), ResultsError> {
+        let decoder = self.decoder.as_mut();
+        decoder
+            .expect("the records have a second sequence")
+            .push_annotated(record, annotation)
     }
 
     /// Appends a record. An id that occurred before, or that a result file cannot hold, is an error.
@@ -168,7 +211,8 @@ impl RecordSpoolWriter {
         if record.id.len() > LONGEST_ID {
             return Err(refuse("an id has at most 65536 bytes"));
         }
-        if !self.ids.insert(&record.id) {
+        let seen = self.ids.as_mut();
+        if seen.is_some_and(|seen| !seen.insert(&record.id)) {
             return Err(refuse("an earlier record has the same id"));
         }
         let length = record.tokens.len();
@@ -182,11 +226,29 @@ impl RecordSpoolWriter {
         {
             return Err(refuse("the record has not as many token types as tokens"));
         }
+        if record
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.len() != length || labels.contains(&NO_LABEL))
+        {
+            return Err(refuse("the record has not as many labels as tokens"));
+        }
         if !annotation.fits(length) {
             return Err(refuse("the record has not as many annotations as tokens"));
         }
-        let notes = self.annotate(annotation, length as u64)?;
-        let [tokens, types, ids, index, ..] = &mut self.files;
+        let mut notes = self.annotate(annotation, length as u64)?;
+        let [tokens, types, ids, index, _, _, labels] = &mut self.files;
+        if record.labels.is_some() && labels.length == 0 {
+            labels.write_zeros(self.tokens * 4)?;
+        }
+        match &record.labels {
+            Some(values) => {
+                notes[0] |= HAS_LABELS;
+                labels.write_u32s(values)?;
+            }
+            None if labels.length > 0 => labels.write_zeros(length as u64 * 4)?,
+            None => {}
+        }
         if record.token_types.is_some() && !self.typed {
             self.typed = true;
             types.write_zeros(self.tokens * 4)?;
@@ -233,7 +295,7 @@ impl RecordSpoolWriter {
     /// Writes what is known of a record of `length` tokens; what its index entry says of it.
     fn annotate(&mut self, annotation: &Annotation, length: u64) -> Result<[u32; 3], ResultsError> {
         let before = self.tokens;
-        let [.., offsets, marks] = &mut self.files;
+        let [.., offsets, marks, _] = &mut self.files;
         let mut notes = [0; 3];
         if let Some(text) = &annotation.text {
             notes[0] |= HAS_TEXT;
@@ -273,7 +335,11 @@ impl RecordSpoolWriter {
     /// Bytes that the search for repeated ids and common beginnings holds in memory; ids that are their
     /// record's number are free.
     pub fn bytes_in_memory(&self) -> usize {
-        self.ids.bytes_in_memory() + FILES.len() * BUFFER + 2 * WINDOW * size_of::<Node>()
+        let ids = self.ids.as_ref().map_or(0, SeenIds::bytes_in_memory);
+        let decoder = self.decoder.as_ref();
+        ids + FILES.len() * BUFFER
+            + 2 * WINDOW * size_of::<Node>()
+            + decoder.map_or(0, |decoder| decoder.bytes_in_memory())
     }
 
     /// How many records of the input were left out.
@@ -283,7 +349,9 @@ impl RecordSpoolWriter {
 
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
-        let [tokens, types, ids, index, offsets, marks] = self.files.map(HashedFile::finish);
+        let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
+        let [tokens, types, ids, index, offsets, marks, labels] =
+            self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
             records: self.records,
@@ -295,14 +363,15 @@ impl RecordSpoolWriter {
             prompt_tokens: self.prompt_tokens,
             annotated: self.annotated > 0,
             needed: self.needed,
-            files: [tokens?, types?, ids?, index?, offsets?, marks?],
+            files: [tokens?, types?, ids?, index?, offsets?, marks?, labels?],
+            decoder: decoder.as_ref().map(RecordSpool::content_hash),
         };
         // The memory of the ids is free before the index is read.
         drop(self.ids);
         let json = serde_json::to_vec(&header).unwrap_or_default();
         self.disk
             .write_atomic(&self.folder.join(HEADER), |w| w.write_all(&json))?;
-        let spool = RecordSpool::load(&self.folder, header)?;
+        let spool = RecordSpool::load(&self.folder, header, decoder)?;
         Ok(RecordSpool(Arc::new(spool)))
     }
 }
@@ -320,7 +389,10 @@ struct Spool {
     index: File,
     offsets: File,
     marks: File,
+    labels: File,
     header: Header,
+    /// The second sequence.
+    decoder: Option<RecordSpool>,
     /// Number of tokens before each record, and in all.
     starts: Vec<u64>,
     /// Tokens that each record begins with as the one before does.
@@ -352,10 +424,17 @@ impl RecordSpool {
                 return Ok(None);
             }
         }
-        Ok(Some(Self(Arc::new(Self::load(folder, header)?))))
+        let mut decoder = None;
+        if let Some(hash) = &header.decoder {
+            match Self::open(&folder.join(DECODER))? {
+                Some(spool) if spool.content_hash() == *hash => decoder = Some(spool),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(Self(Arc::new(Self::load(folder, header, decoder)?))))
     }
 
-    fn load(folder: &Path, header: Header) -> Result<Spool, ResultsError> {
+    fn load(folder: &Path, header: Header, decoder: Option<Self>) -> Result<Spool, ResultsError> {
         let open = |name: &str| File::open(folder.join(name)).map_err(DiskError::from);
         let records = header.records as usize;
         let mut spool = Spool {
@@ -366,7 +445,9 @@ impl RecordSpool {
             index: open("index")?,
             offsets: open("offsets")?,
             marks: open("marks")?,
+            labels: open("labels")?,
             header,
+            decoder,
             starts: Vec::with_capacity(records + 1),
             shared: Vec::with_capacity(records),
             id_starts: Vec::with_capacity(records.div_ceil(ID_STRIDE)),
@@ -398,6 +479,41 @@ impl RecordSpool {
     /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The records as a stack gets them that reads this sequence. A spool without a second one is the first.
+    pub fn of(&self, sequence: Sequence) -> &Self {
+        match sequence {
+            Sequence::Record => self,
+            Sequence::Decoder(_) => self.0.decoder.as_ref().unwrap_or(self),
+        }
+    }
+
+    /// Whether the records have the sequences that the stacks of a model read.
+    pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), EngineError> {
+        let (has, wants) = (self.0.decoder.is_some(), spec.decoder_input().is_some());
+        if has == wants {
+            return Ok(());
+        }
+        let problem = format!("a second sequence of the records: {has}, of the model: {wants}");
+        Err(EngineError::Internal(problem))
+    }
+
+    /// Tokens of all records, in all sequences of a model.
+    pub fn tokens_in_all(&self, spec: &ModelSpec) -> u64 {
+        let stacks = spec.stacks.iter();
+        stacks
+            .map(|stack| self.of(stack.sequence).total_tokens())
+            .sum()
+    }
+
+    /// Tokens of all records times the layers of the stacks that they run through.
+    pub fn token_layers(&self, spec: &ModelSpec) -> u64 {
+        let layers = spec.stacks.iter().map(|stack| {
+            let tokens = self.of(stack.sequence).total_tokens();
+            tokens * stack.layers.len() as u64
+        });
+        layers.sum()
     }
 
     /// Records of the input that were left out.
@@ -508,13 +624,18 @@ impl RecordSpool {
         for (_, hash) in &self.0.header.files {
             let _ = writeln!(text, "{hash}");
         }
+        if let Some(hash) = &self.0.header.decoder {
+            let _ = writeln!(text, "decoder {hash}");
+        }
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
     /// Bytes held in memory while the spool is open.
     pub fn bytes_in_memory(&self) -> usize {
+        let decoder = self.0.decoder.as_ref();
         8 * (self.0.starts.capacity() + self.0.id_starts.capacity() + self.0.typed.capacity())
             + 4 * self.0.shared.capacity()
+            + decoder.map_or(0, Self::bytes_in_memory)
     }
 
     /// Shows every token of some records, in order.
@@ -547,6 +668,11 @@ impl RecordSpool {
         } else {
             Vec::new()
         };
+        let labels = if entries.iter().any(|entry| entry.notes & HAS_LABELS != 0) {
+            read_u32s(&spool.labels, span.clone())?
+        } else {
+            Vec::new()
+        };
         let mut records = Vec::with_capacity(range.len());
         for ((record, id), entry) in range.zip(ids).zip(entries) {
             let rows = (spool.starts[record] - span.start) as usize
@@ -555,7 +681,8 @@ impl RecordSpool {
                 id,
                 row: entry.row,
                 tokens: tokens[rows.clone()].to_vec(),
-                token_types: typed(record).then(|| types[rows].to_vec()),
+                token_types: typed(record).then(|| types[rows.clone()].to_vec()),
+                labels: (entry.notes & HAS_LABELS != 0).then(|| labels[rows].to_vec()),
             });
         }
         Ok(records)
@@ -815,6 +942,7 @@ mod tests {
             row: (id.len() as u64) << 33 | 3,
             tokens: tokens.into(),
             token_types: None,
+            labels: None,
         }
     }
 
@@ -1018,7 +1146,8 @@ mod tests {
         for index in 0..10_000 {
             writer.push(&record(&index.to_string(), &[])).unwrap();
         }
-        assert!(writer.ids.bytes_in_memory() < 4096);
+        let ids = writer.ids.as_ref().expect("ids are looked at");
+        assert!(ids.bytes_in_memory() < 4096);
         for index in 0..1000 {
             writer.push(&record(&format!("x{index}"), &[])).unwrap();
         }

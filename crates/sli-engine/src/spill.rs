@@ -27,9 +27,9 @@ pub(crate) struct SpillFile {
 }
 
 impl SpillFile {
-    /// Creates the file in the work folder.
-    pub fn create(folder: &OutputFolder) -> Result<Self, DiskError> {
-        let path: PathBuf = folder.work_dir().join("spill");
+    /// Creates a file of this name in the work folder.
+    pub fn create(folder: &OutputFolder, name: &str) -> Result<Self, DiskError> {
+        let path: PathBuf = folder.work_dir().join(name);
         Ok(Self {
             file: folder.disk().create(&path)?,
         })
@@ -37,30 +37,46 @@ impl SpillFile {
 
     /// Writes the slots of the part whose first row is number `first` of the super-batch.
     pub fn save(&self, first: usize, slots: &Slots) -> Result<(), DiskError> {
-        let mut offset = (first * slots.row_values() * 4) as u64;
-        let mut bytes = Vec::with_capacity(PIECE * 4);
+        let mut start = first * slots.row_values();
         for mat in slots.spilled() {
-            for values in mat.as_slice().chunks(PIECE) {
-                bytes.clear();
-                floats::write(values, &mut bytes);
-                self.file.write_all_at(&bytes, offset)?;
-                offset += bytes.len() as u64;
-            }
+            self.write(start, mat.as_slice())?;
+            start += mat.as_slice().len();
+        }
+        Ok(())
+    }
+
+    /// Writes values behind the first `start` ones.
+    pub fn write(&self, start: usize, values: &[f32]) -> Result<(), DiskError> {
+        let mut offset = (start * 4) as u64;
+        let mut bytes = Vec::with_capacity(PIECE * 4);
+        for values in values.chunks(PIECE) {
+            bytes.clear();
+            floats::write(values, &mut bytes);
+            self.file.write_all_at(&bytes, offset)?;
+            offset += bytes.len() as u64;
         }
         Ok(())
     }
 
     /// Reads back what [`Self::save`] wrote; the slots have their shapes.
     pub fn load(&self, first: usize, slots: &mut Slots) -> Result<(), DiskError> {
-        let mut offset = (first * slots.row_values() * 4) as u64;
-        let mut bytes = vec![0; PIECE * 4];
+        let mut start = first * slots.row_values();
         for mat in slots.spilled_mut() {
-            for values in mat.as_mut_slice().chunks_mut(PIECE) {
-                let raw = &mut bytes[..values.len() * 4];
-                self.file.read_exact_at(raw, offset)?;
-                offset += raw.len() as u64;
-                floats::read(raw, values);
-            }
+            self.read(start, mat.as_mut_slice())?;
+            start += mat.as_slice().len();
+        }
+        Ok(())
+    }
+
+    /// Reads values behind the first `start` ones.
+    pub fn read(&self, start: usize, values: &mut [f32]) -> Result<(), DiskError> {
+        let mut offset = (start * 4) as u64;
+        let mut bytes = vec![0; PIECE * 4];
+        for values in values.chunks_mut(PIECE) {
+            let raw = &mut bytes[..values.len() * 4];
+            self.file.read_exact_at(raw, offset)?;
+            offset += raw.len() as u64;
+            floats::read(raw, values);
         }
         Ok(())
     }

@@ -103,16 +103,10 @@ impl Summary {
             let stored = settings.machine.cached(model.checkpoint.stored_bytes());
             Roofline::new(limits, plan.work, spent.bytes_read, stored)
         });
-        let layers: usize = model
-            .spec
-            .stacks
-            .iter()
-            .map(|stack| stack.layers.len())
-            .sum();
         Self {
             records: records.len(),
             skipped: records.skipped(),
-            tokens: records.total_tokens(),
+            tokens: records.tokens_in_all(&model.spec),
             records_cut: records.cut(),
             seconds,
             weights: WeightsRead::new(model),
@@ -128,7 +122,7 @@ impl Summary {
             layer_passes: progress.layer_passes,
             layer_passes_begun: progress.layer_passes,
             token_layers: progress.token_layers,
-            token_layers_alone: records.total_tokens() * layers as u64,
+            token_layers_alone: records.token_layers(&model.spec),
             peak_memory: peak_memory(),
             threads: settings.threads,
             compute: match settings.compute {

@@ -7,6 +7,7 @@ use sli_checkpoint::source::{CacheUse, ReadChoice};
 use sli_kernels::{Kernels, Mat};
 use sli_spec::{Input, ModelSpec, Step};
 
+use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
 use crate::exec::states::States;
@@ -49,11 +50,7 @@ pub fn run(
     };
     let settings = &layout(settings, &folder, observer);
     let plan = plan::plan(model, records, settings)?;
-    let division = Division::new(
-        records,
-        plan.shared_tokens > 0,
-        model.spec.input_stack().prompt.len(),
-    );
+    let division = Division::new(&model.spec, records, plan.shared_tokens > 0);
     let division = division.cut(plan.cut_tokens);
     if let Some(current) = &folder.progress().current {
         let most = plan.super_batch_tokens.max(division.longest_piece());
@@ -308,16 +305,13 @@ impl<'a> Sweep<'a> {
         let all = first..self.context.records.len();
         let pass_tokens = self.context.plan.pass_tokens;
         batches.extend(self.context.division.ranges(all, pass_tokens));
-        let layers: usize = self
-            .spec()
-            .stacks
-            .iter()
-            .map(|stack| stack.layers.len())
-            .sum();
-        let done: u64 = (0..self.folder.progress().records_done as usize)
-            .map(|record| self.context.records.tokens_of(record) as u64)
-            .sum();
-        self.token_layers_done = done * layers as u64;
+        let done = self.folder.progress().records_done as usize;
+        let stacks = self.spec().stacks.iter();
+        let token_layers = stacks.map(|stack| {
+            let records = self.context.records.of(stack.sequence);
+            records.token_start(done) * stack.layers.len() as u64
+        });
+        self.token_layers_done = token_layers.sum();
         Ok(batches)
     }
 
@@ -344,16 +338,24 @@ impl<'a> Sweep<'a> {
     ) -> Result<(), EngineError> {
         let (context, spec) = (self.context, self.spec());
         let resumed = self.resumed(&range);
+        let mut ends = Ends::default();
+        if let (Some(current), Some(_)) = (&self.folder.progress().current, resumed) {
+            let spills = context.plan.spill || current.portions.len() > 1;
+            ends = Ends::load(&self.folder, &current.ends, spills)?;
+        }
         for (stack, description) in spec.stacks.iter().enumerate() {
             let first = match resumed {
                 Some((current, _)) if stack < current => description.layers.len(),
                 Some((current, boundary)) if stack == current => boundary,
                 _ => 0,
             };
-            let mut parts = self.parts(&range, stack)?;
+            let mut parts = self.parts(&range, stack, ends)?;
             self.token_layers_done += (parts.tokens * first) as u64;
             match resumed {
-                Some((current, _)) if stack < current => continue,
+                Some((current, _)) if stack < current => {
+                    ends = parts.ends;
+                    continue;
+                }
                 Some((current, _)) if stack == current => self.resume(&mut parts)?,
                 _ => self.embed(store, stack, &mut parts)?,
             }
@@ -378,20 +380,29 @@ impl<'a> Sweep<'a> {
             self.scratch = Scratch::new(states);
             store.passage().clear();
             let layer = context.layer(store, stack, Part::Head);
+            let is_read = spec.reads_end(stack);
             for part in 0..parts.portions.len() {
-                let (batch, slots) = parts.take(context, part)?;
-                self.observation
-                    .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
-                parts.put_back(part, batch, slots);
+                let (batch, mut slots) = parts.take(context, part)?;
+                let normed =
+                    self.observation
+                        .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
+                if is_read {
+                    let end = normed.unwrap_or_else(|| std::mem::take(&mut slots.hidden));
+                    let spills = parts.file.is_some();
+                    parts.ends.push(&self.folder, stack, spills, end)?;
+                } else {
+                    parts.put_back(part, batch, slots);
+                }
             }
             store.passage().clear();
             store.release(&end_keys(context.model, stack, Part::Head));
+            ends = parts.ends;
         }
         Ok(())
     }
 
     /// The parts of a super-batch, not yet filled.
-    fn parts(&self, range: &Range<usize>, stack: usize) -> Result<Parts, EngineError> {
+    fn parts(&self, range: &Range<usize>, stack: usize, ends: Ends) -> Result<Parts, EngineError> {
         let Context { plan, division, .. } = self.context;
         let portions = match &self.folder.progress().current {
             Some(current) if current.records() == *range => current.portions.clone(),
@@ -399,7 +410,7 @@ impl<'a> Sweep<'a> {
             _ => vec![Portion::whole(range.clone())],
         };
         let file = if plan.spill || portions.len() > 1 {
-            Some(SpillFile::create(&self.folder).map_err(ResultsError::from)?)
+            Some(SpillFile::create(&self.folder, "spill").map_err(ResultsError::from)?)
         } else {
             None
         };
@@ -409,14 +420,13 @@ impl<'a> Sweep<'a> {
             rows += division.rows_of(portion);
             offset
         });
+        let records = self.context.records.of(self.spec().stacks[stack].sequence);
         Ok(Parts {
             stack,
+            ends,
             compares: self.observation.compares(),
             offsets: offsets.collect(),
-            tokens: range
-                .clone()
-                .map(|record| self.context.records.tokens_of(record))
-                .sum(),
+            tokens: range.clone().map(|record| records.tokens_of(record)).sum(),
             portions,
             file,
             held: None,
@@ -601,12 +611,14 @@ impl<'a> Sweep<'a> {
                 }
                 parts.put_back(part, batch, slots);
             }
+            let ends = parts.ends.save(&self.folder)?;
             self.folder.progress_mut().current = Some(SuperBatchProgress {
                 portions: parts.portions.clone(),
                 shared: self.context.settings.share_prefixes,
                 stack,
                 boundary,
                 buffers,
+                ends,
             });
         }
         self.folder.progress_mut().spent = self.spent();
@@ -628,21 +640,16 @@ impl<'a> Sweep<'a> {
     }
 
     fn report(&self, stack: usize, layer: usize) {
-        let layers: usize = self
-            .spec()
-            .stacks
-            .iter()
-            .map(|stack| stack.layers.len())
-            .sum();
+        let records = self.context.records;
         self.context.observer.event(&Event {
             stack: self.spec().stacks[stack].name,
             layer,
             layers: self.spec().stacks[stack].layers.len(),
             records_done: self.folder.progress().records_done as usize,
-            records: self.context.records.len(),
+            records: records.len(),
             token_layers_done: self.token_layers_done,
-            token_layers: self.context.records.total_tokens() * layers as u64,
-            tokens: self.context.records.total_tokens(),
+            token_layers: records.token_layers(self.spec()),
+            tokens: records.tokens_in_all(self.spec()),
             bytes_read: self.context.model.checkpoint.bytes_read(),
             bytes_planned: self.context.plan.bytes_read,
         });
@@ -652,6 +659,8 @@ impl<'a> Sweep<'a> {
 /// The records of a super-batch: all in memory, or part by part on disk.
 struct Parts {
     stack: usize,
+    /// Of the stacks before.
+    ends: Ends,
     /// Boundaries are compared with the ones before them.
     compares: bool,
     portions: Vec<Portion>,
@@ -747,10 +756,13 @@ impl Parts {
     /// A part with empty slots.
     fn create(&mut self, context: Context<'_>, part: usize) -> Result<(Batch, Slots), EngineError> {
         self.put_away()?;
-        let stack = &context.model.spec.stacks[self.stack];
+        let spec = &context.model.spec;
+        let stack = &spec.stacks[self.stack];
         let shared = context.plan.shared_tokens;
-        let batch = Batch::read(stack, context.records, &self.portions[part], shared)?;
-        let slots = Slots::new(batch.rows(), stack, self.compares);
+        let place = (spec, self.stack);
+        let batch = Batch::read(place, context.records, &self.portions[part], shared)?;
+        let mut slots = Slots::new(batch.rows(), stack, self.compares);
+        slots.kept.ends = self.ends.of_part(&stack.sources(), part)?;
         Ok((batch, slots))
     }
 

@@ -20,7 +20,7 @@ use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::{LayerSelection, Pooling, Take};
 use sli_engine::{
-    EngineError, Model, OpenOptions, Quiet, Settings, Spill, available_takes, plan, run,
+    Annotation, EngineError, Model, OpenOptions, Quiet, Settings, Spill, available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
 use sli_testing::{Expected, Golden, Stored, compare, golden_names, read_tensors};
@@ -61,18 +61,28 @@ fn settings(memory: u64, spill: Spill) -> Settings {
     }
 }
 
-fn spool(golden: &Golden, folder: &Path) -> RecordSpool {
+fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
     let mut writer = RecordSpoolWriter::create(folder).unwrap();
+    let decoder = model.spec.decoder_input();
+    if decoder.is_some() {
+        writer = writer.with_decoder().unwrap();
+    }
     for record in golden.records() {
-        let (tokens, token_types) = (record.input_ids, record.token_type_ids);
-        writer
-            .push(&Record {
-                id: record.id,
-                tokens,
-                token_types,
-                ..Record::default()
-            })
-            .unwrap();
+        let own = Record {
+            id: record.id,
+            tokens: record.input_ids,
+            token_types: record.token_type_ids,
+            ..Record::default()
+        };
+        writer.push(&own).unwrap();
+        if let Some(decoder) = decoder {
+            let shifted = || decoder.of_labels(&own.tokens).unwrap();
+            let tokens = record.decoder_input_ids.unwrap_or_else(shifted);
+            let record = Record { tokens, ..own };
+            writer
+                .push_decoder(&record, &Annotation::default())
+                .unwrap();
+        }
     }
     writer.finish().unwrap()
 }
@@ -85,7 +95,7 @@ fn results(
     memory: Option<u64>,
     spill: Spill,
 ) -> Result<BTreeMap<String, Expected>, EngineError> {
-    let records = spool(golden, &folder.join("spool"));
+    let records = spool(golden, model, &folder.join("spool"));
     let mut settings = settings(memory.unwrap_or(0), spill);
     settings.takes = available_takes(model, &settings.takes)?.0;
     if memory.is_none() {
@@ -219,7 +229,7 @@ fn last_tokens(golden: &Golden) -> Vec<Vec<f32>> {
     let (folder, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     golden.write(folder.path(), Stored::F32);
     let model = Model::open(folder.path(), &OpenOptions::default()).unwrap();
-    let records = spool(golden, &work.path().join("spool"));
+    let records = spool(golden, &model, &work.path().join("spool"));
     let mut settings = settings(8 << 30, Spill::Auto);
     settings.takes = vec![Take::Embedding(Some(Pooling::Last))];
     let out = work.path().join("out");

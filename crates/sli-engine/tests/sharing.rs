@@ -110,6 +110,24 @@ fn spool(records: &[Record], folder: &Path) -> RecordSpool {
     writer.finish().unwrap()
 }
 
+/// The records with what a decoder gets of them: of each as much as the one on the other side has, and labels.
+fn spool_pairs(records: &[Record], folder: &Path) -> RecordSpool {
+    let writer = RecordSpoolWriter::create(folder).unwrap();
+    let mut writer = writer.with_decoder().unwrap();
+    for (record, other) in records.iter().zip(records.iter().rev()) {
+        writer.push(record).unwrap();
+        let decoder = Record {
+            tokens: other.tokens.clone(),
+            labels: (record.row % 2 == 0).then(|| other.tokens.clone()),
+            token_types: None,
+            ..record.clone()
+        };
+        let annotation = sli_engine::Annotation::default();
+        writer.push_decoder(&decoder, &annotation).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
 /// Everything in a finished folder but `run.json`.
 fn files(out: &Path) -> Files {
     let mut found = Files::new();
@@ -208,7 +226,12 @@ fn check(golden: &Golden) -> Result<Option<&'static str>, String> {
         return Ok(Some("not any tokens"));
     }
     let work = tempfile::tempdir().unwrap();
-    let records = spool(&tree(&mut Random(7), spec, 14), work.path());
+    let records = tree(&mut Random(7), spec, 14);
+    let records = if spec.decoder_input().is_some() {
+        spool_pairs(&records, work.path())
+    } else {
+        spool(&records, work.path())
+    };
     let alone = Settings {
         share_prefixes: false,
         ..subject.settings.clone()

@@ -74,6 +74,14 @@ impl Leaves {
         }
     }
 
+    /// Goes on with the weights of a head; names are whole.
+    pub fn continued(collected: Vec<Leaf>) -> Self {
+        Self {
+            collected,
+            ..Self::default()
+        }
+    }
+
     /// The weights that follow belong to a part that a checkpoint may lack (`None`: they do not).
     pub fn optional(&mut self, part: Option<&'static str>) {
         self.optional = part;

@@ -40,6 +40,9 @@ const ENDINGS: &[(&str, Task)] = &[
     ("lmheadmodel", Task::CausalLm),
     ("doubleheadsmodel", Task::CausalLm),
     ("forconditionalgeneration", Task::CausalLm),
+    ("forseq2seqlm", Task::Seq2SeqLm),
+    ("withlmheadmodel", Task::Seq2SeqLm),
+    ("encodermodel", Task::Encoder),
     ("formaskedlm", Task::MaskedLm),
     ("forpretraining", Task::MaskedLm),
     ("forsequenceclassification", Task::Base),
@@ -140,7 +143,11 @@ fn understood(row: &Row, name: &str, has_code: bool) -> Option<Class> {
         .classes
         .keys()
         .any(|known| !stem.is_empty() && taken_apart(known).0 == stem);
-    let of_task = |task| row.classes.iter().find(|(_, known)| **known == task);
+    let of_task = |task| {
+        let of = |task| row.classes.iter().find(|(_, known)| **known == task);
+        // Some types call what comes behind an encoder by the name that others have for a decoder.
+        of(task).or_else(|| of(Task::Seq2SeqLm).filter(|_| task == Task::CausalLm))
+    };
     let (task, reason) = match asked {
         Some(task) if stem == "auto" => (task, "the type says which class it is"),
         Some(Task::Base) if is_own => (

@@ -37,6 +37,8 @@ pub struct Config {
     /// Dotted path of the object with a trailing dot; empty for the outermost.
     path: String,
     row: Option<&'static Row>,
+    /// The model is to be described with a head of its own.
+    own_head: bool,
     log: Rc<RefCell<Log>>,
 }
 
@@ -46,6 +48,8 @@ struct Log {
     read: BTreeSet<String>,
     /// Dotted paths of objects that were opened: their keys count one by one.
     opened: BTreeSet<String>,
+    /// The class ties the head whatever the file says.
+    always_tied: bool,
 }
 
 impl Config {
@@ -93,6 +97,7 @@ impl Config {
             object: Rc::new(object),
             path,
             row,
+            own_head: false,
             log,
         }
     }
@@ -440,10 +445,28 @@ impl Config {
         self.required("model_type", self.optional_text("model_type")?)
     }
 
+    /// Whether the head is the token table, in a class that ties them whatever the file says.
+    pub(crate) fn always_tied(&self) -> bool {
+        self.log.borrow_mut().always_tied = true;
+        !self.own_head
+    }
+
+    /// Whether the file says that the head is not the token table. Logs nothing.
+    pub(crate) fn tells_own_head(&self) -> bool {
+        self.object.get("tie_word_embeddings") == Some(&Value::Bool(false))
+    }
+
     /// The configuration of the same model with a head of its own; `None` if this one has one. Logs
     /// nothing.
     pub fn untied(&self) -> Option<Self> {
         const KEY: &str = "tie_word_embeddings";
+        if self.log.borrow().always_tied {
+            let own = Self::new(Map::clone(&self.object), self.path.clone(), Rc::default());
+            return Some(Self {
+                own_head: true,
+                ..own
+            });
+        }
         let usual = || self.row.and_then(|row| row.defaults.get(KEY));
         let tied = self.object.get(KEY).or_else(usual)?;
         (*tied == Value::Bool(true)).then(|| {

@@ -42,6 +42,11 @@ pub enum Task {
     CausalLm,
     /// Predicts masked tokens.
     MaskedLm,
+    /// Predicts the next token of a decoder behind an encoder.
+    #[serde(rename = "seq2seq_lm")]
+    Seq2SeqLm,
+    /// The encoder of an encoder-decoder alone.
+    Encoder,
 }
 
 impl Row {
@@ -53,7 +58,7 @@ impl Row {
     /// The task of a checkpoint that does not name its class.
     pub(crate) fn usual_task(&self) -> Task {
         let has = |task| self.classes.values().any(|&t| t == task);
-        [Task::MaskedLm, Task::CausalLm]
+        [Task::MaskedLm, Task::Seq2SeqLm, Task::CausalLm]
             .into_iter()
             .find(|&task| has(task))
             .unwrap_or(Task::Base)

@@ -1,8 +1,8 @@
 //! The table of model types.
 
 use crate::families::{
-    bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
-    llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
+    bart, bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
+    llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts, t5,
 };
 use crate::spelling::edit_distance;
 use crate::{Class, Config, Instead, ModelSpec, SpecError, Task, defaults};
@@ -16,6 +16,8 @@ pub struct Built {
     /// The same model with a head of its own, where the configuration says that its head is the token
     /// table: the reference believes the weights where they say otherwise.
     pub untied: Option<Box<ModelSpec>>,
+    /// The file says that the head is not the token table, though its class starts from one that is.
+    pub own_head_is_told: bool,
     /// Keys that nothing read and that the caller allowed.
     pub unread: Vec<String>,
     /// Keys of other types and programs that no class of the reference reads for this one.
@@ -33,8 +35,8 @@ impl Built {
     /// model has a pooler. Published checkpoints may hold them all the same.
     pub fn parts_of_other_classes(&self) -> &'static [&'static str] {
         match self.task {
-            Task::Base => &[],
-            Task::CausalLm | Task::MaskedLm => &["pooler"],
+            Task::Base | Task::Encoder => &[],
+            Task::CausalLm | Task::MaskedLm | Task::Seq2SeqLm => &["pooler"],
         }
     }
 
@@ -83,6 +85,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("aria_text", mixture::aria_text),
     row("axk1", deepseek::axk1),
     row("baichuan", llama_remote::baichuan),
+    row("bart", bart::bart),
     row("beam", deepseek::beam),
     row("bert", bert::bert),
     row("biogpt", gpt::biogpt),
@@ -203,6 +206,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("solar_open", deepseek::solar_open),
     row("stablelm", layer_norm::stablelm),
     row("starcoder2", layer_norm::starcoder2),
+    row("t5", t5::t5),
     row("telechat", llama_remote::telechat),
     row("vaultgemma", gemma::vaultgemma),
     row("xglm", gpt::xglm),
@@ -262,6 +266,7 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
     let untied = untied.filter(|own| *own != spec).map(Box::new);
     Ok(Built {
         spec,
+        own_head_is_told: untied.is_some() && config.tells_own_head(),
         untied,
         unread,
         idle: left.idle,

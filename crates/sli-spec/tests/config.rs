@@ -611,6 +611,7 @@ fn a_window_of_nothing_both_ways_is_the_token_itself() {
 #[test]
 fn distances_share_buckets_as_in_the_reference() {
     let rule = sli_spec::RelativeBuckets {
+        looks_ahead: true,
         table: sli_spec::WeightIndex(0),
         buckets: 16,
         max_distance: 32,

@@ -73,6 +73,8 @@ pub struct GoldenRecord {
     pub input_ids: Vec<u32>,
     /// As fed.
     pub token_type_ids: Option<Vec<u32>>,
+    /// As fed to the decoder behind an encoder.
+    pub decoder_input_ids: Option<Vec<u32>>,
 }
 
 /// A matrix that the reference computed.
@@ -303,6 +305,7 @@ impl Golden {
             .map(|id| GoldenRecord {
                 input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap(),
                 token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
+                decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 id,
             })
             .collect()
@@ -347,6 +350,9 @@ impl Golden {
             let mut line = serde_json::json!({ "id": record.id, "input_ids": record.input_ids });
             if let Some(types) = &record.token_type_ids {
                 line["token_type_ids"] = serde_json::json!(types);
+            }
+            if let Some(ids) = &record.decoder_input_ids {
+                line["decoder_input_ids"] = serde_json::json!(ids);
             }
             lines += &line.to_string();
             lines.push('\n');

@@ -509,6 +509,7 @@ impl Rules {
             row,
             tokens,
             token_types,
+            labels: None,
         };
         let annotation = Annotation { text, completion };
         Ok((record, annotation))

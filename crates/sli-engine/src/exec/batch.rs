@@ -9,14 +9,15 @@ use std::ops::Range;
 
 use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
-use sli_spec::{Blocks, Input, PositionIds, Stack, TypeRule};
+use sli_spec::{Blocks, Input, ModelSpec, PositionIds, Stack, TypeRule};
 
 use super::head::Target;
+use super::sources::Sources;
 use super::states::Place;
 use crate::error::EngineError;
 use crate::portion::Portion;
 use crate::prefix::{self, Branch, PrefixTree};
-use crate::records::{Record, RecordSpool};
+use crate::records::{NO_LABEL, Record, RecordSpool};
 use crate::results::RecordName;
 
 /// Tokens of records that are read at a time.
@@ -29,6 +30,8 @@ pub(crate) struct Batch {
     pub records: Vec<BatchRecord>,
     pub tokens: Vec<u32>,
     pub token_types: Option<Vec<u32>>,
+    /// What every row is to predict, where records say so; [`NO_LABEL`] where they do not.
+    labels: Option<Vec<u32>>,
     /// Position within the record.
     pub positions: Vec<u32>,
     /// Position ids for learned tables.
@@ -43,6 +46,8 @@ pub(crate) struct Batch {
     ropes: Vec<RopeTable>,
     /// Where the rows are those of a piece of one record.
     piece: Option<Piece>,
+    /// Where the same records are in the earlier stacks that this one reads.
+    sources: Sources,
 }
 
 /// A piece of a record that is cut, whose rows a batch has.
@@ -98,14 +103,16 @@ struct RopeTable {
 }
 
 impl Batch {
-    /// Packs the rows of a portion for a stack and computes the rotations of all their positions.
+    /// Packs the rows of a portion for a stack of a model and computes the rotations of all their positions.
     /// `shared`: tokens that a record may have in common with others, at most.
     pub fn read(
-        stack: &Stack,
-        records: &RecordSpool,
+        (spec, stack): (&ModelSpec, usize),
+        all: &RecordSpool,
         portion: &Portion,
         shared: usize,
     ) -> Result<Self, EngineError> {
+        let stack = &spec.stacks[stack];
+        let records = all.of(stack.sequence);
         let range = portion.records.clone();
         if let Some(piece) = &portion.piece {
             let record = records.read(range.clone())?.into_iter().next();
@@ -123,7 +130,12 @@ impl Batch {
             }
             next = end;
         }
-        Ok(builder.finish(stack, range.start))
+        let first = range.start;
+        let sources = Sources::of(spec, stack, all, range);
+        Ok(Self {
+            sources,
+            ..builder.finish(stack, first)
+        })
     }
 
     /// The rows `rows` of a record, counting those in front of its tokens.
@@ -146,6 +158,9 @@ impl Batch {
             }],
             tokens: record.tokens[rows.clone()].to_vec(),
             token_types: types.map(|types| types[rows.clone()].to_vec()),
+            // Only where there are several stacks, whose records are not cut.
+            labels: None,
+            sources: Sources::default(),
             positions: (rows.start as u32..rows.end as u32).collect(),
             position_ids: ids[rows.clone()].to_vec(),
             branches: vec![Branch {
@@ -233,12 +248,29 @@ impl Batch {
         passes
     }
 
-    /// The token of every row but the first ones of records as the target of the row that it follows; behind
-    /// the rows there is a place for the one that a piece of a record ends before.
+    /// What rows of one record are to predict, where the record says so.
+    pub fn labels_of(&self, rows: Range<usize>) -> Option<&[u32]> {
+        let labels = &self.labels.as_ref()?[rows];
+        labels
+            .first()
+            .is_some_and(|&label| label != NO_LABEL)
+            .then_some(labels)
+    }
+
+    /// What the rows are to predict: their labels, else the token of every row but the first ones of records as the
+    /// target of the row that it follows; behind the rows there is a place for the one that a piece of a record ends before.
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::with_capacity(self.rows());
         for (index, branch) in self.branches.iter().enumerate() {
             let rows = self.branch(index);
+            if let Some(labels) = self.labels_of(rows.clone()) {
+                targets.extend(rows.zip(labels).map(|(row, &token)| Target {
+                    row: row as u32,
+                    token,
+                    place: row as u32,
+                }));
+                continue;
+            }
             let previous = branch.parent.into_iter().chain(rows.clone());
             let skipped = usize::from(branch.parent.is_none());
             let pairs = rows.skip(skipped).zip(previous);
@@ -289,7 +321,10 @@ impl Batch {
         for index in 0..self.branches.len() {
             let rows = self.branch(index);
             match chunks.last_mut() {
-                Some(chunk) if rows.end - chunk.rows.start <= limit => {
+                Some(chunk)
+                    if rows.end - chunk.rows.start <= limit
+                        && self.sources.rows(chunk.branches.start..index + 1) <= limit =>
+                {
                     chunk.rows.end = rows.end;
                     chunk.branches.end = index + 1;
                 }
@@ -391,6 +426,28 @@ impl Batch {
                 None => chunk.rows.len() + self.positions[row] as usize,
             }
         })
+    }
+
+    /// The rows of an earlier stack that the records of a chunk have.
+    pub fn source_rows(&self, stack: usize, chunk: &Chunk) -> Range<usize> {
+        self.sources.span(stack, chunk.branches.clone())
+    }
+
+    /// The attention segments of a chunk whose keys are those rows.
+    pub fn segments_of_source(&self, stack: usize, chunk: &Chunk) -> Segments {
+        let first = self.source_rows(stack, chunk).start;
+        let mut segments = Segments::default();
+        for index in chunk.branches.clone() {
+            let (queries, keys) = (self.branch(index), self.sources.of_branch(stack, index));
+            segments.own.push(Segment {
+                q: queries.start - chunk.rows.start..queries.end - chunk.rows.start,
+                k: keys.start - first..keys.end - first,
+                q_start: 0,
+                prefix: 0,
+            });
+            segments.ranges.push(0..0);
+        }
+        segments
     }
 
     /// The same with keys in rows of the batch.
@@ -514,6 +571,8 @@ struct BatchBuilder {
     tree: PrefixTree,
     shared: usize,
     typed: bool,
+    labels: Vec<u32>,
+    labelled: bool,
     records: Vec<BatchRecord>,
     positions: Vec<u32>,
     position_ids: Vec<u32>,
@@ -526,6 +585,8 @@ impl BatchBuilder {
             tree: PrefixTree::default(),
             shared,
             typed: false,
+            labels: Vec::new(),
+            labelled: false,
             records: Vec::new(),
             positions: Vec::new(),
             position_ids: Vec::new(),
@@ -553,6 +614,14 @@ impl BatchBuilder {
             self.blocks.push(blocks);
         }
         self.typed |= record.token_types.is_some();
+        // Labels come with stacks whose records share no rows, and that have no prompt.
+        match &record.labels {
+            Some(labels) => self.labels.extend(labels),
+            None => self
+                .labels
+                .extend((inserted.shared..length).map(|_| NO_LABEL)),
+        }
+        self.labelled |= record.labels.is_some();
         self.records.push(BatchRecord {
             id: record.id,
             row: record.row,
@@ -568,6 +637,8 @@ impl BatchBuilder {
         let Self {
             tree,
             typed,
+            labels,
+            labelled,
             mut records,
             positions,
             position_ids,
@@ -583,6 +654,7 @@ impl BatchBuilder {
             records,
             tokens: nodes.iter().map(|node| node.0).collect(),
             token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
+            labels: labelled.then(|| map.moved(labels)),
             positions: map.moved(positions),
             position_ids: map.moved(position_ids),
             lead: stack.prompt.len(),
@@ -591,6 +663,7 @@ impl BatchBuilder {
             branches,
             ropes: Vec::new(),
             piece: None,
+            sources: Sources::default(),
         };
         batch.make_ropes(stack);
         batch

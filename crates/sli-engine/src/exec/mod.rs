@@ -9,6 +9,7 @@ pub(crate) mod head;
 pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod probe;
+mod sources;
 pub(crate) mod states;
 pub(crate) mod step;
 
@@ -121,6 +122,16 @@ pub(crate) struct Kept {
     pub layer_inputs: Option<Mat>,
     /// Keys and values of the layers whose later ones use them.
     pub keys: Vec<KeptKeys>,
+    /// Ends of the earlier stacks that the layers read. They do not change, and are no part of [`Slots::all`].
+    pub ends: Vec<EndRows>,
+}
+
+/// The end of an earlier stack.
+#[derive(Clone)]
+pub(crate) struct EndRows {
+    pub stack: usize,
+    /// `[rows of that stack, its hidden size]`, for the same records.
+    pub rows: Arc<Mat>,
 }
 
 /// Finished keys and values of one layer, `[tokens, heads * features]`.
@@ -148,6 +159,7 @@ impl Slots {
             kept: Kept {
                 layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),
                 keys: keys.collect(),
+                ends: Vec::new(),
             },
             before: compares.then(mat),
         }

@@ -12,7 +12,7 @@ use super::keys::{self, Attended};
 use super::{At, Mix, differential, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{KeptKeys, Layer, Pass, Rows, Scratch, values};
+use crate::exec::{EndRows, KeptKeys, Layer, Pass, Rows, Scratch, values};
 use crate::weights::Part;
 
 impl Mix for Attention {
@@ -42,7 +42,9 @@ impl Mix for Attention {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let addends = prepare(self, at, x)?;
         let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
-        keep(layer, rows, &mut at.kept.keys, scratch);
+        if matches!(self.key_value, KeyValue::Own { .. }) {
+            keep(layer, rows, &mut at.kept.keys, scratch);
+        }
         if let Some(temperature) = &self.query_temperature {
             warm(*temperature, rows, &mut scratch.query);
         }
@@ -89,7 +91,7 @@ fn prepare<'a>(
     x: MatRef<'_>,
 ) -> Result<Addends<'a>, EngineError> {
     let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
-    project(layer, attention, rows.pass, x, scratch)?;
+    project(layer, attention, rows, x, (&at.kept.ends, scratch))?;
     normalise(layer, attention, false, scratch)?;
     clip(attention, scratch);
     let addends = positions(layer, attention, rows, scratch)?;
@@ -101,12 +103,12 @@ fn prepare<'a>(
 fn project(
     layer: &Layer<'_>,
     attention: &Attention,
-    pass: Pass,
+    rows: Rows<'_>,
     x: MatRef<'_>,
-    scratch: &mut Scratch,
+    (ends, scratch): (&[EndRows], &mut Scratch),
 ) -> Result<(), EngineError> {
     let kv_heads = attention.kv_heads;
-    let rows_of = |left_out: Pass| if pass == left_out { 0 } else { x.rows() };
+    let rows_of = |left_out: Pass| if rows.pass == left_out { 0 } else { x.rows() };
     let Scratch {
         query,
         key: keys,
@@ -132,8 +134,23 @@ fn project(
             keys.reset(0, kv_heads * attention.head_dim);
             values.reset(0, kv_heads * attention.value_dim);
         }
+        KeyValue::OfStack { stack, key, value } => {
+            let end = end_of(ends, *stack)?;
+            let seen = rows.batch.source_rows(*stack, rows.chunk);
+            keys.reset(seen.len(), kv_heads * attention.head_dim);
+            layer.linear(end.rows_view(seen.clone()), key, keys.view_mut())?;
+            values.reset(seen.len(), kv_heads * attention.value_dim);
+            layer.linear(end.rows_view(seen), value, values.view_mut())?;
+        }
     }
     Ok(())
+}
+
+/// What a stack left.
+fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
+    let end = ends.iter().find(|end| end.stack == stack);
+    let end = end.ok_or_else(|| EngineError::Internal(format!("stack {stack} left no end")));
+    Ok(&end?.rows)
 }
 
 /// The norms of queries, keys and values, in front of the rotation or after it.
@@ -259,6 +276,7 @@ fn attend(
     let segments = match attention.key_value {
         KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
         KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
+        KeyValue::OfStack { stack, .. } => rows.batch.segments_of_source(stack, rows.chunk),
     };
     let dynamic = attention
         .dynamic_mask
@@ -296,9 +314,10 @@ fn attend(
     }
     scratch.heads.reset(scratch.query.rows(), heads * value_dim);
     let shared = match attention.key_value {
-        KeyValue::Own { .. } => None,
+        KeyValue::Own { .. } | KeyValue::OfStack { .. } => None,
         KeyValue::OfLayer(source) => Some(of_layer(kept, source)?),
     };
+    let is_own = matches!(attention.key_value, KeyValue::Own { .. });
     let Scratch {
         query,
         key,
@@ -327,13 +346,7 @@ fn attend(
         bias: changes.then_some(&change as &BiasFn<'_>),
         running: None,
     };
-    if shared.is_some() {
-        // All of them are there: none is carried.
-        let none = (key.rows_view(0..0), value.rows_view(0..0));
-        let common = segments.common(none);
-        let args = AttentionArgs { common, ..args };
-        layer.kernels.attention(&args, output.view_mut());
-    } else {
+    if is_own {
         let attended = Attended {
             layer,
             rows,
@@ -345,6 +358,12 @@ fn attend(
             segments: &segments,
         };
         attended.run(args, output.view_mut())?;
+    } else {
+        // All of them are there: none is carried.
+        let none = (key.rows_view(0..0), value.rows_view(0..0));
+        let common = segments.common(none);
+        let args = AttentionArgs { common, ..args };
+        layer.kernels.attention(&args, output.view_mut());
     }
     if let Some(chosen) = dynamic {
         chosen.release(scratch);

@@ -2,28 +2,38 @@
 
 use std::ops::Range;
 
+use sli_spec::{ModelSpec, Stack};
+
 use crate::portion::Portion;
 use crate::records::RecordSpool;
 
-/// Divides records into consecutive ranges.
+/// Divides records into consecutive ranges. Where there are several stacks, the rows of a record are those it has in the
+/// stack where it has most.
 #[derive(Clone, Copy)]
 pub(crate) struct Division<'a> {
+    spec: &'a ModelSpec,
     records: &'a RecordSpool,
     /// What a record has in common with the one before it costs nothing.
     shared: bool,
-    /// Rows in front of every record.
-    lead: usize,
     /// Rows beyond which a record is cut into pieces.
     most: Option<usize>,
 }
 
+/// Rows of a record in a stack.
+pub(crate) fn rows_in(stack: &Stack, records: &RecordSpool, record: usize) -> usize {
+    match records.of(stack.sequence).tokens_of(record) {
+        0 => 0,
+        tokens => stack.prompt.len() + tokens,
+    }
+}
+
 impl<'a> Division<'a> {
-    /// Of records that share their beginnings, or do not, with `lead` rows in front of each.
-    pub fn new(records: &'a RecordSpool, shared: bool, lead: usize) -> Self {
+    /// Of records that share their beginnings, or do not.
+    pub fn new(spec: &'a ModelSpec, records: &'a RecordSpool, shared: bool) -> Self {
         Self {
+            spec,
             records,
             shared,
-            lead,
             most: None,
         }
     }
@@ -40,18 +50,27 @@ impl<'a> Division<'a> {
 
     /// Rows of a record alone.
     pub fn length(self, record: usize) -> usize {
-        match self.records.tokens_of(record) {
-            0 => 0,
-            tokens => self.lead + tokens,
-        }
+        let stacks = self.spec.stacks.iter();
+        let rows = stacks.map(|stack| rows_in(stack, self.records, record));
+        rows.max().unwrap_or(0)
+    }
+
+    /// Rows of a record alone in one stack.
+    pub fn length_in(self, stack: usize, record: usize) -> usize {
+        rows_in(&self.spec.stacks[stack], self.records, record)
     }
 
     /// Rows of the longest record.
     pub fn longest(self) -> usize {
-        match self.records.longest() {
-            0 => 0,
-            tokens => self.lead + tokens,
-        }
+        let rows =
+            self.spec
+                .stacks
+                .iter()
+                .map(|stack| match self.records.of(stack.sequence).longest() {
+                    0 => 0,
+                    tokens => stack.prompt.len() + tokens,
+                });
+        rows.max().unwrap_or(0)
     }
 
     /// Rows of the longest piece of a record that is in memory at a time.

@@ -1,12 +1,14 @@
 //! What a run is expected to hold at its peak: what its buffers will be for these records, on top of what the
 //! process holds already. [`Planner::bound`](super::Planner::bound) is what it cannot exceed.
 
+use super::division::Division;
 use super::memory::{self, Choice, PROGRAM_BYTES};
 use super::reading::{Ways, head_leaf};
 use super::work::needs_logits;
 use super::{Grain, Planner, READERS, end_keys, scheduled_bytes, staged, staging_of};
 use crate::exec::head::vocabulary_tiles;
 use crate::exec::linear::{TILE_COLUMNS, tile_rows};
+use crate::portion::Portion;
 use crate::summary::{peak_memory, resident_memory};
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{LeafKey, Part, of_layers};
@@ -20,6 +22,7 @@ impl Planner<'_> {
         let (spec, settings) = (&self.model.spec, self.settings);
         let division = ways.division;
         let parts = division.portions(0..self.records.len(), ways.rows);
+        let held = parts.iter().map(|part| self.held(division, part)).max();
         let rows = parts.iter().map(|part| division.rows_of(part)).max();
         let rows = rows.unwrap_or(1);
         let chunk = chunk.min(rows);
@@ -44,7 +47,7 @@ impl Planner<'_> {
             resident => resident,
         };
         let running = weights
-            + rows as u64 * self.row
+            + held.unwrap_or(0)
             + layers.max(head)
             + memory::kernel_scratch_bytes(spec, chunk, settings.threads, settings.compute)
             + memory::encoded_bytes(spec, &settings.takes, self.longest);
@@ -52,6 +55,26 @@ impl Planner<'_> {
         let expected =
             base + TOUCHED_LATER + running.max(written) + memory::take_bytes(spec, &settings.takes);
         expected.max(peak_memory())
+    }
+
+    /// Bytes that the rows of a portion hold for as long as they are in memory.
+    fn held(&self, division: Division<'_>, portion: &Portion) -> u64 {
+        let spec = &self.model.spec;
+        if spec.stacks.len() == 1 {
+            return division.rows_of(portion) as u64 * self.row;
+        }
+        let rows = |stack: usize| -> u64 {
+            let records = portion.records.clone();
+            let lengths = records.map(|record| division.length_in(stack, record));
+            lengths.sum::<usize>() as u64
+        };
+        let of = |stack: usize| {
+            let own = rows(stack) * memory::own_row_bytes(spec, stack, &self.settings.takes);
+            let sources = spec.stacks[stack].sources().into_iter();
+            let ends = sources.map(|source| rows(source) * memory::end_bytes(spec, source));
+            own + ends.sum::<u64>()
+        };
+        (0..spec.stacks.len()).map(of).max().unwrap_or(0)
     }
 
     /// Bytes of all that the store reads, in memory, and of what a reader holds in front of it.

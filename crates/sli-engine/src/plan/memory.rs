@@ -48,25 +48,30 @@ fn best(spec: &ModelSpec, k: usize) -> u64 {
 
 /// Bytes a token of a super-batch costs for as long as the super-batch lasts.
 pub(crate) fn row_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
-    let widest = spec
-        .stacks
-        .iter()
-        .map(|stack| stack.hidden_size)
-        .max()
-        .unwrap_or(0) as u64;
-    let stashes = spec.stacks.iter().map(Stack::stashes).max().unwrap_or(0) as u64;
-    let turned = |stack: &Stack| -> u64 {
-        let ropes = distinct_ropes(stack);
-        ropes.iter().map(|rope| rope.dims as u64 * 4).sum()
-    };
-    let ropes = spec.stacks.iter().map(turned).max().unwrap_or(0);
-    let kept = spec.stacks.iter().map(kept_columns).max().unwrap_or(0) as u64;
-    let chosen = spec
-        .stacks
-        .iter()
-        .filter_map(Stack::chosen_keys)
-        .max()
-        .unwrap_or(0) as u64;
+    let of = |stack| own_row_bytes(spec, stack, takes) + end_row_bytes(spec, stack);
+    (0..spec.stacks.len()).map(of).max().unwrap_or(0)
+}
+
+/// Bytes of a row of all the ends that a stack reads.
+fn end_row_bytes(spec: &ModelSpec, stack: usize) -> u64 {
+    let sources = spec.stacks[stack].sources().into_iter();
+    sources.map(|source| end_bytes(spec, source)).sum()
+}
+
+/// Bytes of a row of the end of a stack.
+pub(crate) fn end_bytes(spec: &ModelSpec, stack: usize) -> u64 {
+    4 * spec.stacks[stack].hidden_size as u64
+}
+
+/// Bytes that a row of a stack costs while the stack runs, without what others leave to it.
+pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u64 {
+    let stack = &spec.stacks[stack];
+    let widest = stack.hidden_size as u64;
+    let stashes = stack.stashes() as u64;
+    let ropes = distinct_ropes(stack);
+    let ropes: u64 = ropes.iter().map(|rope| rope.dims as u64 * 4).sum();
+    let kept = kept_columns(stack) as u64;
+    let chosen = stack.chosen_keys().unwrap_or(0) as u64;
     let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
@@ -270,7 +275,14 @@ fn element_bytes(compute: Compute) -> u64 {
 
 /// The head's buffers: the normed rows and, where they are computed, one block of logits.
 pub(crate) fn head_bytes(spec: &ModelSpec, rows: usize, computes_logits: bool) -> u64 {
-    let stack = spec.output_stack();
+    let heads = spec.stacks.iter().enumerate().map(|(index, stack)| {
+        let is_last = index + 1 == spec.stacks.len();
+        stack_head_bytes(spec, stack, rows, is_last && computes_logits)
+    });
+    heads.max().unwrap_or(0)
+}
+
+fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logits: bool) -> u64 {
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
     let projected = stack.head.output.as_ref();
     let projected = projected.map_or(0, |linear| rows * linear.out_features);

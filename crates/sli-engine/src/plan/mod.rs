@@ -55,6 +55,9 @@ pub struct Plan {
     /// Tokens that run through the layers: those of a beginning that records of a super-batch have in
     /// common run once. At most; records that are far apart may have more in common.
     pub rows: u64,
+    /// The same by stack, in order.
+    #[serde(skip_serializing_if = "is_one")]
+    pub stacks: Vec<StackRows>,
     /// Tokens that a record may have in common with others, at most; 0: none.
     pub shared_tokens: usize,
     /// Why common beginnings are not shared, where they are not.
@@ -99,6 +102,24 @@ pub struct Plan {
     pub seconds: Option<f64>,
     /// Seconds of computing among them, beside which weights are read.
     pub seconds_computing: Option<f64>,
+}
+
+/// What runs through one stack.
+#[derive(Clone, Debug, Serialize)]
+pub struct StackRows {
+    /// Its name.
+    pub name: &'static str,
+    /// Its layers.
+    pub layers: usize,
+    /// Tokens of the sequence that it reads.
+    pub tokens: u64,
+    /// Tokens that run through its layers.
+    pub rows: u64,
+}
+
+/// One stack needs no list.
+fn is_one(stacks: &[StackRows]) -> bool {
+    stacks.len() == 1
 }
 
 impl Plan {
@@ -274,12 +295,9 @@ impl<'a> Planner<'a> {
         records: &'a RecordSpool,
         settings: &'a Settings,
     ) -> Result<Self, EngineError> {
+        records.check(&model.spec)?;
         let sharing = sharing::sharing(&model.spec, records, settings);
-        let division = Division::new(
-            records,
-            sharing.is_ok(),
-            model.spec.input_stack().prompt.len(),
-        );
+        let division = Division::new(&model.spec, records, sharing.is_ok());
         let longest = division.longest().max(1);
         let fixed = program_bytes(model)
             + records.bytes_in_memory() as u64
@@ -329,6 +347,14 @@ impl<'a> Planner<'a> {
         };
         let division = self.division.cut(best.cut);
         let (work, rows) = Work::of(self.model, self.records, division, best.rows);
+        let stacks = self.model.spec.stacks.iter().zip(&rows);
+        let stacks = stacks.map(|(stack, &rows)| StackRows {
+            name: stack.name,
+            layers: stack.layers.len(),
+            tokens: self.records.of(stack.sequence).total_tokens(),
+            rows,
+        });
+        let stacks = stacks.collect();
         let phases = phases(self.model, best.grain, self.settings.compute);
         let ways = Ways {
             division,
@@ -345,8 +371,9 @@ impl<'a> Planner<'a> {
         let mut plan = Plan {
             grain: best.grain,
             records: self.records.len(),
-            tokens: self.records.total_tokens(),
-            rows,
+            tokens: self.records.tokens_in_all(&self.model.spec),
+            rows: rows.iter().sum(),
+            stacks,
             shared_tokens: self.sharing.unwrap_or(0),
             not_shared: self.sharing.err(),
             super_batch_tokens: best.rows,
@@ -661,11 +688,12 @@ impl<'a> Planner<'a> {
             let chosen = stack.chosen_keys().unwrap_or(0);
             stack.hidden_size * (1 + stack.stashes() + compares) + chosen
         };
-        let row: u64 = stacks
-            .iter()
-            .map(|stack| 4 * values(stack) as u64)
-            .max()
-            .unwrap_or(0);
+        let ends = |stack: &sli_spec::Stack| -> usize {
+            let sources = stack.sources().into_iter();
+            sources.map(|source| stacks[source].hidden_size).sum()
+        };
+        let most = stacks.iter().map(|stack| values(stack) + ends(stack)).max();
+        let row = 4 * most.unwrap_or(0) as u64;
         // The weights of a phase stay while its parts pass by; experts and tiles do not, so every part would
         // read them again.
         let stay = plain.grain != Grain::Tile && !all.iter().any(|phase| phase.whole);
@@ -687,7 +715,21 @@ impl<'a> Planner<'a> {
             return None;
         }
         let division = self.division.cut(plain.cut);
-        let crossings = 2 * all.len() as u64 + stacks.len() as u64;
+        // Written when they are embedded, read and written by every phase; the ends of earlier stacks are written once
+        // and read in front of every phase.
+        let moved = stacks.iter().enumerate().map(|(index, stack)| {
+            let phases = all.iter().filter(|phase| phase.stack == index).count() as u64;
+            let rows = |stack: usize| match stacks.len() {
+                1 => self.total as u64,
+                _ => self.records.of(stacks[stack].sequence).total_tokens(),
+            };
+            let own = rows(index) * values(stack) as u64 * (2 * phases + 1);
+            let sources = stack.sources().into_iter();
+            let sources = sources
+                .map(|source| rows(source) * stacks[source].hidden_size as u64 * (phases + 2));
+            4 * (own + sources.sum::<u64>())
+        });
+        let moved: u64 = moved.sum();
         let passes = self.passes(pass);
         let parts = self.parts(plain.rows, plain.cut);
         let read = self.bytes_read(plain.grain, plain.keeps_head, passes, parts);
@@ -700,7 +742,7 @@ impl<'a> Planner<'a> {
             passes,
             read,
             pass,
-            spilled: Some(self.total as u64 * row * crossings + crossing),
+            spilled: Some(moved + crossing),
             ..*plain
         })
     }

@@ -15,6 +15,7 @@ use crate::error::EngineError;
 use crate::exec::linear::{tile_rows, tiles};
 use crate::model::Model;
 use crate::portion::Portion;
+use crate::records::RecordSpool;
 use crate::settings::Settings;
 use crate::weights::load::{self, STAGING_BYTES};
 use crate::weights::{LeafKey, Part};
@@ -170,10 +171,12 @@ impl Planner<'_> {
             if let Some(inputs) = &embedding.layer_inputs {
                 by_token.push((leaf(inputs.table), inputs.rows));
             }
-            bytes += self.reads_by_token(&by_token, parts)?;
+            let records = self.records.of(description.sequence);
+            let lead = description.prompt.len();
+            bytes += self.reads_by_token((records, lead), &by_token, parts)?;
             if let Some(types) = &embedding.token_types {
                 let leaf = leaf(types.weight);
-                let kinds = if self.records.has_token_types() {
+                let kinds = if records.has_token_types() {
                     leaf.rows()
                 } else {
                     1
@@ -183,8 +186,8 @@ impl Planner<'_> {
             if let Some(PositionTable::Learned { weight, rows, .. }) = &embedding.positions {
                 let leaf = leaf(*weight);
                 for part in parts {
-                    let records = part.records.clone();
-                    let lengths = records.map(|record| self.records.tokens_of(record));
+                    let range = part.records.clone();
+                    let lengths = range.map(|record| records.tokens_of(record));
                     let longest = match &part.piece {
                         Some(piece) => piece.len(),
                         None => lengths.max().unwrap_or(0).min(*rows),
@@ -208,6 +211,7 @@ impl Planner<'_> {
     /// Rows of tables that are looked up by token id; of ids from a bound on, the first.
     fn reads_by_token(
         &self,
+        (records, lead): (&RecordSpool, usize),
         tables: &[(&BoundLeaf, usize)],
         parts: &[Portion],
     ) -> Result<f64, EngineError> {
@@ -219,17 +223,16 @@ impl Planner<'_> {
             }
             occurs.fill(false);
             let range = part.records.clone();
-            let lead = self.model.spec.input_stack().prompt.len();
             let piece = part.piece.clone().unwrap_or(0..usize::MAX);
             let mut row = lead;
-            self.records.for_each_token(range.clone(), |token| {
+            records.for_each_token(range.clone(), |token| {
                 if let (Some(occurs), true) = (occurs.get_mut(token as usize), piece.contains(&row))
                 {
                     *occurs = true;
                 }
                 row += 1;
             })?;
-            let token_start = |record| self.records.token_start(record);
+            let token_start = |record| records.token_start(record);
             looked_up += token_start(range.end) - token_start(range.start);
             for (table, bound) in tables {
                 let beyond = occurs.iter().skip(*bound).any(|&occurs| occurs);

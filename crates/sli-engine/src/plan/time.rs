@@ -8,7 +8,7 @@
 use super::memory::HEAD_ROWS;
 use super::phases::is_expert;
 use super::reading::{Bytes, Ways, head_leaf, share_hit};
-use super::work::{choice, needs_logits};
+use super::work::{choice, multiplied, needs_logits};
 use super::{Grain, Plan, Planner};
 use crate::ceilings::Limits;
 use crate::take::Take;
@@ -112,10 +112,11 @@ impl Planner<'_> {
     /// Seconds of all products with weights.
     fn products(&self, ways: Ways<'_>, plan: &Plan, rates: &Rates) -> Products {
         let compute = self.settings.compute;
-        let rows = plan.rows as f64;
         let passes = plan.super_batches.max(1) as f64;
-        let chunk = (plan.chunk_tokens as f64).min(rows / passes).max(1.0);
-        let chunks = (rows / chunk).ceil();
+        let chunks = |rows: f64| {
+            let chunk = (plan.chunk_tokens as f64).min(rows / passes).max(1.0);
+            (chunk, (rows / chunk).ceil())
+        };
         let mut seconds = Products::default();
         let stacks = self.model.spec.stacks.iter().enumerate();
         let layers = stacks.flat_map(|(stack, description)| {
@@ -145,6 +146,8 @@ impl Planner<'_> {
                             seconds.experts += passes * experts * rates.product(each, size, bytes);
                         }
                         [_, _] => {
+                            let rows = plan.stacks[multiplied(layer, stack, weight)].rows;
+                            let (chunk, chunks) = chunks(rows as f64);
                             let product = chunks * rates.product(chunk, size, bytes);
                             *(if ways.grain == Grain::Tile {
                                 &mut seconds.tiles
@@ -159,6 +162,7 @@ impl Planner<'_> {
         }
         if let Some(leaf) = head_leaf(self.model, self.settings) {
             let bytes = packed_bytes(leaf, leaf.rows(), compute) as f64;
+            let rows = plan.stacks.last().map_or(0, |stack| stack.rows) as f64;
             let block = (HEAD_ROWS as f64).min(rows / passes).max(1.0);
             let size = (leaf.rows() * leaf.columns()) as f64;
             seconds.tiles += (rows / block).ceil() * rates.product(block, size, bytes);
@@ -169,8 +173,9 @@ impl Planner<'_> {
     /// Bytes that everything but the products moves through memory.
     fn row_wise(&self, plan: &Plan) -> f64 {
         let takes = &self.settings.takes;
-        let mut columns = 0.0;
-        for stack in &self.model.spec.stacks {
+        let mut values = 0.0;
+        for (stack, rows) in self.model.spec.stacks.iter().zip(&plan.stacks) {
+            let mut columns = 0.0;
             for step in stack.layers.iter().flat_map(|layer| &layer.steps) {
                 columns += stack.hidden_size as f64 * TOUCHES_OF_HIDDEN;
                 let mechanisms = step.mechanisms();
@@ -185,11 +190,13 @@ impl Planner<'_> {
             });
             let layers = stack.layers.len() as f64;
             columns += layers * stack.hidden_size as f64 * TOUCHES_OF_TAKE * looks.sum::<f64>();
+            values += columns * rows.rows as f64;
         }
         if needs_logits(takes) {
-            columns += self.model.spec.vocab_size as f64 * 2.0;
+            let rows = plan.stacks.last().map_or(0, |stack| stack.rows);
+            values += self.model.spec.vocab_size as f64 * 2.0 * rows as f64;
         }
-        4.0 * columns * plan.rows as f64
+        4.0 * values
     }
 }
 

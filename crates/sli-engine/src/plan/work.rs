@@ -1,7 +1,7 @@
 //! How much there is to compute and to write.
 
 use serde::Serialize;
-use sli_spec::{Mechanism, Shard, Step};
+use sli_spec::{Layer, Mechanism, Shard, StackEnd, Step, WeightIndex};
 
 use super::division::Division;
 use crate::model::Model;
@@ -20,33 +20,49 @@ pub struct Work {
 }
 
 impl Work {
-    /// Of running every record once, at most `most` rows together, and the rows in all.
+    /// Of running every record once, at most `most` rows together, and the rows in every stack.
     pub(crate) fn of(
         model: &Model,
         records: &RecordSpool,
         division: Division<'_>,
         most: usize,
-    ) -> (Self, u64) {
-        let (mut tokens, mut pairs) = (0.0, 0.0);
+    ) -> (Self, Vec<u64>) {
+        let stacks = model.spec.stacks.len();
+        let mut rows = vec![0.0; stacks];
+        // Pairs of rows of each stack and of each that it sees.
+        let mut pairs = vec![vec![0.0; stacks]; stacks];
         for range in division.ranges(0..records.len(), most) {
             for record in range.clone() {
                 let shared = division.shared(record, record == range.start) as f64;
-                let length = division.length(record) as f64;
-                tokens += length - shared;
-                pairs += (length * length - shared * shared) / 2.0;
+                let length = |stack| division.length_in(stack, record) as f64;
+                for stack in 0..stacks {
+                    let own = length(stack);
+                    rows[stack] += own - shared;
+                    for (other, pairs) in pairs[stack].iter_mut().enumerate() {
+                        *pairs += if other == stack {
+                            (own * own - shared * shared) / 2.0
+                        } else {
+                            own * length(other)
+                        };
+                    }
+                }
             }
         }
         let mut work = Self::default();
-        for stack in &model.spec.stacks {
+        for (index, stack) in model.spec.stacks.iter().enumerate() {
+            let tokens = rows[index];
             for layer in &stack.layers {
-                for operations in layer.mechanisms().map(Mechanism::operations) {
-                    work.attention += pairs * operations.of_pair;
+                for mechanism in layer.mechanisms() {
+                    let operations = mechanism.operations();
+                    let seen = mechanism.stack_end().map_or(index, |end| end.stack);
+                    work.attention += pairs[index][seen] * operations.of_pair;
                     work.linear += tokens * operations.of_row;
                 }
-                for leaf in &layer.leaves {
-                    if let ([rows, columns], true) = (&leaf.shape[..], leaf.shard != Shard::Expert)
+                for (weight, leaf) in (0..).map(WeightIndex).zip(&layer.leaves) {
+                    if let ([height, width], true) = (&leaf.shape[..], leaf.shard != Shard::Expert)
                     {
-                        work.linear += tokens * (2 * rows * columns) as f64;
+                        let tokens = rows[multiplied(layer, index, weight)];
+                        work.linear += tokens * (2 * height * width) as f64;
                     }
                 }
             }
@@ -56,8 +72,15 @@ impl Work {
                     tokens * (2 * projection.out_features * projection.in_features) as f64;
             }
         }
-        (work, tokens as u64)
+        (work, rows.into_iter().map(|rows| rows as u64).collect())
     }
+}
+
+/// The stack whose rows a weight of a layer of `stack` is multiplied with.
+pub(super) fn multiplied(layer: &Layer, stack: usize, weight: WeightIndex) -> usize {
+    let mut ends = layer.mechanisms().filter_map(Mechanism::stack_end);
+    let of = |end: &StackEnd<'_>| end.projections.iter().any(|linear| linear.weight == weight);
+    ends.find(of).map_or(stack, |end| end.stack)
 }
 
 /// The experts of a step and how many of them a row chooses, where it has any.
@@ -76,28 +99,34 @@ pub(crate) fn needs_logits(takes: &[Take]) -> bool {
 
 /// Bytes of the results, before compression.
 pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Settings) -> u64 {
-    let tokens = records.total_tokens();
+    let stack = model.spec.output_stack();
+    let tokens = records.of(stack.sequence).total_tokens();
     let element = match settings.hidden_dtype {
         HiddenDtype::F32 => 4,
         HiddenDtype::Bf16 | HiddenDtype::F16 => 2,
     };
-    let stack = model.spec.output_stack();
     settings
         .takes
         .iter()
         .map(|take| match take {
             Take::Hidden(selection) => {
-                let boundaries = crate::observe::boundaries(&model.spec, selection)
-                    .map_or(0, |boundaries| boundaries.len() as u64);
-                let columns = stack.hidden_size * stack.streams();
-                boundaries * tokens * columns as u64 * element
+                // What is not there was refused before.
+                let boundaries = crate::observe::boundaries(&model.spec, selection);
+                let boundaries = boundaries.unwrap_or_default().into_iter();
+                let values = boundaries.map(|boundary| {
+                    let stack = &model.spec.stacks[boundary.stack];
+                    let tokens = records.of(stack.sequence).total_tokens();
+                    tokens * (stack.hidden_size * stack.streams()) as u64
+                });
+                values.sum::<u64>() * element
             }
             Take::Logits => tokens * model.spec.vocab_size as u64 * 4,
             Take::Scores => tokens * 8,
             Take::TopK(k) => tokens * (*k as u64 * 8 + 8),
             Take::Embedding(asked) => {
                 // What cannot be followed was refused before.
-                let width = embedding_width(model, *asked).unwrap_or(stack.hidden_size);
+                let input = model.spec.input_stack();
+                let width = embedding_width(model, *asked).unwrap_or(input.hidden_size);
                 records.len() as u64 * width as u64 * 4
             }
             Take::Router => tokens * stack.layers.len() as u64 * 16,

@@ -42,7 +42,7 @@ impl ScoresSink {
         RowSpool::open(folder, "scores", Self::FILE).map(Self)
     }
 
-    /// Appends a record: its tokens, and the log-probability of every token but the first.
+    /// Appends a record: its tokens, and the log-probability of every token but the first; of labels, of every one.
     ///
     /// `sum_logprob` is the sum in order in f64, `perplexity` is `exp(-sum / count)`, null where no token is
     /// scored. Those of the completion are of its tokens alone, but for one that is the record's first.
@@ -53,15 +53,12 @@ impl ScoresSink {
         logprobs: &[f32],
         annotation: &Annotation,
     ) -> Result<(), ResultsError> {
-        debug_assert_eq!(
-            logprobs.len(),
-            tokens.len().saturating_sub(1),
-            "the first has none"
-        );
+        let unscored = tokens.len() - logprobs.len();
+        debug_assert!(unscored < 2, "at most the first has none");
         let whole = Sum::of(logprobs.iter().copied());
         let text = annotation.text.as_ref();
         let completion = annotation.completion.as_ref().map(|completion| {
-            let marks = completion.tokens.iter().skip(1);
+            let marks = completion.tokens.iter().skip(unscored);
             let own = logprobs.iter().zip(marks).filter(|(_, mark)| **mark);
             (Sum::of(own.map(|(logprob, _)| *logprob)), completion.bytes)
         });
@@ -76,8 +73,8 @@ impl ScoresSink {
             row.optional_f64(completion.and_then(|(sum, _)| sum.perplexity()));
             row.optional_f64(completion.and_then(|(sum, bytes)| sum.bits_per_byte(bytes)));
             row.list_u32(tokens);
-            if tokens.is_empty() {
-                row.list_f32(&[]);
+            if unscored == 0 {
+                row.list_f32(logprobs);
             } else {
                 row.list_f32_after_null(logprobs);
             }

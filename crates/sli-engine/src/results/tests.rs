@@ -307,6 +307,7 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
                     stack: 0,
                     boundary: next,
                     buffers: vec![buffer],
+                    ends: Vec::new(),
                 });
                 folder.checkpoint()?;
             }

@@ -246,6 +246,7 @@ fn describe(config: &Config, style: &Style<'_>) -> Result<ModelSpec, SpecError> 
                 "encoder"
             },
             hidden_size: style.hidden_size,
+            sequence: crate::Sequence::Record,
             input: Input::Tokens(style.embedding(base, vocab_size, rows)),
             positions: style.positions,
             limit: LengthLimit::Table(usable),
@@ -352,7 +353,9 @@ impl Style<'_> {
             LogitsHead {
                 predicts: match task {
                     Task::CausalLm => Predicts::Next,
-                    Task::Base | Task::MaskedLm => Predicts::Masked,
+                    Task::Base | Task::MaskedLm | Task::Seq2SeqLm | Task::Encoder => {
+                        Predicts::Masked
+                    }
                 },
                 transform: Some(HeadTransform {
                     dense,

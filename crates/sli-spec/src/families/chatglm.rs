@@ -191,6 +191,7 @@ fn first(config: &Config) -> Result<ModelSpec, SpecError> {
         stacks: vec![Stack {
             name: "decoder",
             hidden_size,
+            sequence: crate::Sequence::Record,
             input: Input::Tokens(Embedding::of_tokens(tokens, hidden_size, leaves.finish())),
             positions: PositionIds::Blocks {
                 begin: token("bos_token_id")?,

@@ -268,6 +268,7 @@ impl<'c> Classic<'c> {
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
+                sequence: crate::Sequence::Record,
                 input: Input::Tokens(embedding),
                 positions: PositionIds::Sequential,
                 limit: self.length_limit,

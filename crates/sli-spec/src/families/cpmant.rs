@@ -85,6 +85,7 @@ pub fn cpmant(config: &Config) -> Result<ModelSpec, SpecError> {
         stacks: vec![Stack {
             name: "decoder",
             hidden_size: model.hidden_size,
+            sequence: crate::Sequence::Record,
             input: Input::Tokens(model.embedding(rows)),
             positions: PositionIds::Sequential,
             // Where no bucket holds several distances, a longer one has none.
@@ -166,6 +167,7 @@ impl CpmAnt {
             positions: vec![Position::Buckets(RelativeBuckets {
                 table,
                 buckets: self.buckets,
+                looks_ahead: true,
                 max_distance: self.max_distance,
                 types: self.types,
             })],

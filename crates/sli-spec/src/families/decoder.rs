@@ -399,6 +399,7 @@ impl<'c> Decoder<'c> {
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
+                sequence: crate::Sequence::Record,
                 input: Input::Tokens(Embedding {
                     scale: self.embedding_scale,
                     norm: embedding_norm,

@@ -99,6 +99,7 @@ impl<'c> Model<'c> {
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
+                sequence: crate::Sequence::Record,
                 input: Input::Tokens(Embedding::of_tokens(
                     tokens,
                     self.hidden_size,

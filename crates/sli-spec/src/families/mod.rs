@@ -7,6 +7,7 @@
 //! sets what differs. Every key that the type's code reads must be read here, because one that is
 //! not refuses the file.
 
+pub mod bart;
 pub mod bert;
 pub mod chatglm;
 pub mod classic;
@@ -31,3 +32,4 @@ pub mod original;
 pub mod phi_remote;
 pub mod remote_experts;
 pub mod spelling;
+pub mod t5;

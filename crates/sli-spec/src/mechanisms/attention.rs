@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Keys, Mechanism, Operations, Site, Uses};
+use super::{Keys, Mechanism, Operations, Site, StackEnd, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
     Activation, Cut, HeadNorm, Linear, Mask, Norm, NormSpan, Position, QueryTemperature,
@@ -71,6 +71,15 @@ pub enum KeyValue {
     },
     /// The finished keys and values of an earlier layer of the stack (0-based).
     OfLayer(usize),
+    /// Projections of the end of an earlier stack, of the same record (cross attention).
+    OfStack {
+        /// Which stack (0-based).
+        stack: usize,
+        /// `[kv_heads * head_dim, hidden of that stack]`.
+        key: Linear,
+        /// `[kv_heads * value_dim, hidden of that stack]`.
+        value: Linear,
+    },
 }
 
 /// A gate on the attention output in front of its projection.
@@ -185,6 +194,14 @@ impl Mechanism for Attention {
                 }
             }
             KeyValue::OfLayer(_) => {}
+            KeyValue::OfStack {
+                stack: _,
+                key,
+                value,
+            } => {
+                uses.linear(key);
+                uses.linear(value);
+            }
         }
         uses.head_norm(query_norm.as_ref());
         uses.head_norm(key_norm.as_ref());
@@ -194,6 +211,7 @@ impl Mechanism for Attention {
                 Position::Buckets(RelativeBuckets {
                     table,
                     buckets: _,
+                    looks_ahead: _,
                     max_distance: _,
                     types: _,
                 }) => uses.weight(*table),
@@ -246,6 +264,7 @@ impl Mechanism for Attention {
         let shared = match self.key_value {
             KeyValue::Own { .. } => "",
             KeyValue::OfLayer(_) => ", keys and values of an earlier layer",
+            KeyValue::OfStack { .. } => ", keys and values of an earlier stack",
         };
         let differential = match self.differential {
             Some(_) => ", differential",
@@ -264,16 +283,23 @@ impl Mechanism for Attention {
             self.heads,
             self.kv_heads,
             self.head_dim,
-            self.mask.suffix()
+            match self.key_value {
+                KeyValue::OfStack { .. } => ", on the end of an earlier stack".to_owned(),
+                KeyValue::Own { .. } | KeyValue::OfLayer(_) => self.mask.suffix(),
+            }
         )
     }
 
     fn site(&self) -> Option<Site> {
-        Some(Site::Attention)
+        Some(match self.key_value {
+            KeyValue::OfStack { .. } => Site::CrossAttention,
+            KeyValue::Own { .. } | KeyValue::OfLayer(_) => Site::Attention,
+        })
     }
 
     fn mask(&self) -> Option<Mask> {
-        Some(self.mask)
+        // What a row sees of another stack says nothing of the rows of its own.
+        self.stack_end().is_none().then_some(self.mask)
     }
 
     fn look_ahead(&mut self) -> bool {
@@ -325,6 +351,9 @@ impl Mechanism for Attention {
         if kinds > 0 {
             return Cut::Nowhere("the kinds of a record's tokens enter the attention");
         }
+        if self.stack_end().is_some() {
+            return Cut::Anywhere;
+        }
         self.mask.cut()
     }
 
@@ -340,8 +369,18 @@ impl Mechanism for Attention {
 
     fn keys_of_layer(&self) -> Option<usize> {
         match self.key_value {
-            KeyValue::Own { .. } => None,
+            KeyValue::Own { .. } | KeyValue::OfStack { .. } => None,
             KeyValue::OfLayer(layer) => Some(layer),
+        }
+    }
+
+    fn stack_end(&self) -> Option<StackEnd<'_>> {
+        match &self.key_value {
+            KeyValue::Own { .. } | KeyValue::OfLayer(_) => None,
+            KeyValue::OfStack { stack, key, value } => Some(StackEnd {
+                stack: *stack,
+                projections: [key, value],
+            }),
         }
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Router, StateSpec, Uses};
 use crate::parts::rope::Rope;
-use crate::parts::{Cut, Mask, Norm, RelativeBuckets};
+use crate::parts::{Cut, Linear, Mask, Norm, RelativeBuckets};
 
 /// Which of several equal keys are chosen follows from how many there are in all.
 pub(super) const CHOICE_OF_KEYS: &str = "the choice of keys depends on a record's length";
@@ -71,10 +71,16 @@ pub trait Mechanism {
         None
     }
 
+    /// The end of an earlier stack that its keys and values come from.
+    fn stack_end(&self) -> Option<StackEnd<'_>> {
+        None
+    }
+
     /// What it must know of the rows of its record before the first one that it is given. Those whose keys and
-    /// values are another layer's leave none.
+    /// values are another layer's, or another stack's, leave none.
     fn states(&self) -> Vec<StateSpec> {
-        let keys = self.keys().filter(|_| self.keys_of_layer().is_none());
+        let is_own = self.keys_of_layer().is_none() && self.stack_end().is_none();
+        let keys = self.keys().filter(|_| is_own);
         let rows = keys.map(|keys| StateSpec::Rows {
             columns: keys.heads * keys.seen(),
         });
@@ -124,11 +130,19 @@ pub enum Site {
     Mlp,
     /// The output of a recurrence.
     Scan,
+    /// The output of an attention to the end of another stack.
+    CrossAttention,
 }
 
 impl Site {
     /// All of them, by number.
-    pub const ALL: [Self; 4] = [Self::Hidden, Self::Attention, Self::Mlp, Self::Scan];
+    pub const ALL: [Self; 5] = [
+        Self::Hidden,
+        Self::Attention,
+        Self::Mlp,
+        Self::Scan,
+        Self::CrossAttention,
+    ];
 
     /// The name in `profile.parquet`.
     pub fn name(self) -> &'static str {
@@ -137,8 +151,18 @@ impl Site {
             Self::Attention => "attention",
             Self::Mlp => "mlp",
             Self::Scan => "scan",
+            Self::CrossAttention => "cross_attention",
         }
     }
+}
+
+/// What a mechanism makes of the end of an earlier stack: projections of its rows of the same record.
+#[derive(Clone, Copy, Debug)]
+pub struct StackEnd<'a> {
+    /// Which stack (0-based).
+    pub stack: usize,
+    /// Of keys and values.
+    pub projections: [&'a Linear; 2],
 }
 
 /// How the rows of a mechanism choose among experts.

@@ -33,7 +33,7 @@ pub use self::identity::Identity;
 pub use self::latent_attention::{Indexer, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
 pub use self::low_rank::LowRank;
-pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site};
+pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site, StackEnd};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::MixtureOfExperts;
 pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};

@@ -7,7 +7,7 @@ mod embedding;
 mod head;
 mod layer;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -69,6 +69,8 @@ pub struct Stack {
     pub name: &'static str,
     /// Features of the hidden state.
     pub hidden_size: usize,
+    /// Which of a record's sequences it reads.
+    pub sequence: Sequence,
     /// What enters the first layer.
     pub input: Input,
     /// How positions follow from a record's tokens.
@@ -82,6 +84,35 @@ pub struct Stack {
     pub layers: Vec<Layer>,
     /// What follows the last layer.
     pub head: Head,
+}
+
+/// Which of a record's sequences a stack reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Sequence {
+    /// `text` or `input_ids`.
+    Record,
+    /// `decoder_text` or `decoder_input_ids`.
+    Decoder(DecoderInput),
+}
+
+/// What a decoder behind an encoder gets of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DecoderInput {
+    /// Stands in front of the labels, of which the last one is left out; `None`: the reference makes no
+    /// input of labels.
+    pub start: Option<u32>,
+    /// A record without decoder input has its own tokens as labels (BART); else the decoder gets nothing.
+    pub repeats: bool,
+}
+
+impl DecoderInput {
+    /// The input that predicts these labels: them, shifted right.
+    pub fn of_labels(self, labels: &[u32]) -> Option<Vec<u32>> {
+        let start = labels.first().map(|_| self.start);
+        let start = start.into_iter().collect::<Option<Vec<u32>>>()?;
+        let kept = labels.len() - start.len();
+        Some([&start[..], &labels[..kept]].concat())
+    }
 }
 
 /// What a stack's rows are made of.
@@ -118,7 +149,7 @@ impl ModelSpec {
         rows.fold(self.vocab_size, usize::min)
     }
 
-    /// The stack that a record's own tokens enter: the first one.
+    /// The stack that a record's own tokens enter, and whose end is pooled to embeddings: the first one.
     ///
     /// # Panics
     /// If the description has no stack, which no family produces.
@@ -126,7 +157,21 @@ impl ModelSpec {
         &self.stacks[0]
     }
 
-    /// The stack whose end carries the logits and the pooled output: the last one.
+    /// What the decoder gets, where there is one behind an encoder.
+    pub fn decoder_input(&self) -> Option<DecoderInput> {
+        self.stacks.iter().find_map(|stack| match stack.sequence {
+            Sequence::Record => None,
+            Sequence::Decoder(input) => Some(input),
+        })
+    }
+
+    /// Whether a later stack reads the end of this one.
+    pub fn reads_end(&self, stack: usize) -> bool {
+        let mut later = self.stacks.iter().skip(stack + 1);
+        later.any(|later| later.sources().contains(&stack))
+    }
+
+    /// The stack whose end carries the logits: the last one.
     ///
     /// # Panics
     /// If the description has no stack, which no family produces.
@@ -261,6 +306,13 @@ impl Stack {
         };
         let steps = self.layers.iter().flat_map(|layer| &layer.steps);
         steps.map(used).max().unwrap_or(0)
+    }
+
+    /// Earlier stacks whose ends the layers read, in order.
+    pub fn sources(&self) -> Vec<usize> {
+        let ends = self.mechanisms().filter_map(Mechanism::stack_end);
+        let stacks: BTreeSet<usize> = ends.map(|end| end.stack).collect();
+        stacks.into_iter().collect()
     }
 
     /// Whether no token sees a later one.

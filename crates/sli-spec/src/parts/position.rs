@@ -33,11 +33,13 @@ impl Position {
 pub struct RelativeBuckets {
     /// `[(buckets + types * types) * heads]`, a row of heads a bucket.
     pub table: WeightIndex,
-    /// Buckets of distances, half of them for later keys.
+    /// Buckets of distances.
     pub buckets: usize,
+    /// Half of the buckets are for later keys; else those share the bucket of distance 0.
+    pub looks_ahead: bool,
     /// Distance from which all share a bucket.
     pub max_distance: usize,
-    /// Token types.
+    /// Token types; 0: distances are all there is.
     pub types: usize,
 }
 
@@ -45,9 +47,17 @@ impl RelativeBuckets {
     /// The bucket of a distance `key - query`: one each up to half of a direction's, then growing with
     /// the logarithm. Computed in f32, as the reference does.
     pub fn bucket(&self, distance: i64) -> usize {
-        let half = self.buckets / 2;
+        let half = if self.looks_ahead {
+            self.buckets / 2
+        } else {
+            self.buckets
+        };
         let exact = half / 2;
-        let direction = if distance > 0 { half } else { 0 };
+        let direction = match (distance > 0, self.looks_ahead) {
+            (true, true) => half,
+            (true, false) => return 0,
+            (false, _) => 0,
+        };
         let distance = distance.unsigned_abs() as usize;
         if distance < exact {
             return direction + distance;

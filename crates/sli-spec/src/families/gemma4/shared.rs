@@ -257,6 +257,7 @@ impl<'c> Gemma<'c> {
             stacks: vec![Stack {
                 name: "decoder",
                 hidden_size: self.hidden_size,
+                sequence: crate::Sequence::Record,
                 input: Input::Tokens(self.embedding(vocab_size, streams)?),
                 positions: PositionIds::Sequential,
                 limit: limit.min().map_or(LengthLimit::None, LengthLimit::Trained),

@@ -130,6 +130,7 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         stacks: vec![crate::Stack {
             name: "decoder",
             hidden_size,
+            sequence: crate::Sequence::Record,
             input: Input::Tokens(crate::Embedding::of_tokens(
                 tokens,
                 hidden_size,

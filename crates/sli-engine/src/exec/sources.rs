@@ -1,0 +1,62 @@
+//! Where the records of a batch are in the earlier stacks that its stack reads.
+
+use std::ops::Range;
+
+use sli_spec::{ModelSpec, Stack};
+
+use crate::plan::division::rows_in;
+use crate::records::RecordSpool;
+
+/// The rows of every record in every earlier stack that is read. Records share none there.
+#[derive(Default)]
+pub(super) struct Sources(Vec<Source>);
+
+struct Source {
+    stack: usize,
+    /// Of the record of every branch.
+    rows: Vec<Range<usize>>,
+}
+
+impl Sources {
+    /// For the records of a range; a record without rows in `stack` has no branch.
+    pub fn of(spec: &ModelSpec, stack: &Stack, records: &RecordSpool, range: Range<usize>) -> Self {
+        let source = |source: usize| {
+            let mut start = 0;
+            let mut rows = Vec::new();
+            for record in range.clone() {
+                let length = rows_in(&spec.stacks[source], records, record);
+                if rows_in(stack, records, record) > 0 {
+                    rows.push(start..start + length);
+                }
+                start += length;
+            }
+            Source {
+                stack: source,
+                rows,
+            }
+        };
+        Self(stack.sources().into_iter().map(source).collect())
+    }
+
+    /// The rows that the record of a branch has.
+    pub fn of_branch(&self, stack: usize, branch: usize) -> Range<usize> {
+        let source = self.0.iter().find(|source| source.stack == stack);
+        source.map_or(0..0, |source| source.rows[branch].clone())
+    }
+
+    /// From the first row of some branches to the last.
+    pub fn span(&self, stack: usize, branches: Range<usize>) -> Range<usize> {
+        let last = branches.end.max(branches.start + 1) - 1;
+        let first = self.of_branch(stack, branches.start);
+        first.start..self.of_branch(stack, last).end
+    }
+
+    /// How many rows of any one stack some branches span.
+    pub fn rows(&self, branches: Range<usize>) -> usize {
+        let spans = self
+            .0
+            .iter()
+            .map(|source| self.span(source.stack, branches.clone()).len());
+        spans.max().unwrap_or(0)
+    }
+}
