@@ -148,7 +148,7 @@ impl Checkpoint {
         if let Some(sample) = self.sample.get() {
             return Ok(sample);
         }
-        let sample = Sample::of(self)?;
+        let sample = self.sample_again()?;
         Ok(self.sample.get_or_init(|| sample))
     }
 
@@ -159,7 +159,8 @@ impl Checkpoint {
 
     /// [`Self::sample`] of what the files hold now.
     pub fn sample_again(&self) -> Result<Sample, CheckpointError> {
-        Sample::of(self)
+        let read = |file, offset, out: &mut [u8]| self.look_at(file, offset, out);
+        Sample::of(&self.tensors, &self.files, read)
     }
 
     /// From the first call on it is kept what is read, and compared with what was read before.
@@ -208,12 +209,7 @@ impl Checkpoint {
     }
 
     /// Reads bytes of a weight file that are not part of the work.
-    pub(crate) fn look_at(
-        &self,
-        file: FileIndex,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<(), CheckpointError> {
+    fn look_at(&self, file: FileIndex, offset: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
         Ok(self.source.read_at(self.file_name(file), offset, out)?)
     }
 

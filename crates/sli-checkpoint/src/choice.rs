@@ -3,16 +3,13 @@
 //! `model.safetensors` goes first, then the shards that `model.safetensors.index.json` names, then
 //! `consolidated.safetensors`, then `consolidated*.safetensors`. Files of other names are not looked at.
 
-use crate::error::CheckpointError;
+use crate::error::{CheckpointError, UNFINISHED};
 use crate::source::{ByteSource, SourceError};
 
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 const CONSOLIDATED_FILE: &str = "consolidated.safetensors";
 const CONSOLIDATED: &str = "consolidated*.safetensors";
-
-/// How the clause about downloads that have not ended begins.
-pub(crate) const UNFINISHED: &str = "an unfinished download";
 
 /// What was taken where a folder has weights in more than one way.
 #[derive(Clone, Debug, PartialEq, Eq)]

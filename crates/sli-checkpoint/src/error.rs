@@ -1,12 +1,14 @@
 //! Errors of this crate.
 
-use crate::choice::UNFINISHED;
 use crate::coverage::CoverageReport;
 use crate::formats::index::IndexError;
 use crate::formats::safetensors::{HeaderError, ReadError};
 use crate::naming::NamingProblem;
 use crate::problem::LeafProblem;
 use crate::source::SourceError;
+
+/// How the clause about downloads that have not ended begins.
+pub(crate) const UNFINISHED: &str = "an unfinished download";
 
 /// Why a checkpoint cannot be used.
 #[derive(Debug, thiserror::Error)]

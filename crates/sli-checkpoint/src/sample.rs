@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;
 use crate::folder::short;
-use crate::tensors::TensorInfo;
+use crate::tensors::{FileIndex, TensorInfo, WeightFile};
 
 /// A checkpoint of at most so many bytes is read as a whole.
 const WHOLE: u64 = 16 << 20;
@@ -39,10 +38,14 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Reads the blocks of every tensor, file by file in order of their bytes.
-    pub(crate) fn of(checkpoint: &Checkpoint) -> Result<Self, CheckpointError> {
-        let tensors: Vec<&TensorInfo> = checkpoint.tensors().collect();
-        let is_whole = checkpoint.stored_bytes() <= WHOLE;
+    /// Looks at the blocks of every tensor, file by file in order of their bytes; `read` fills a buffer from a byte of
+    /// a file on.
+    pub(crate) fn of(
+        tensors: &[TensorInfo],
+        files: &[WeightFile],
+        read: impl Fn(FileIndex, u64, &mut [u8]) -> Result<(), CheckpointError>,
+    ) -> Result<Self, CheckpointError> {
+        let is_whole = tensors.iter().map(|tensor| tensor.bytes).sum::<u64>() <= WHOLE;
         let most = if tensors.len() > MANY_TENSORS {
             FEW_BLOCKS
         } else {
@@ -51,17 +54,17 @@ impl Sample {
         let mut order: Vec<usize> = (0..tensors.len()).collect();
         order.sort_unstable_by_key(|&at| (tensors[at].file, tensors[at].offset));
         let mut digests = vec![0; tensors.len()];
-        let mut hashers = vec![blake3::Hasher::new(); checkpoint.files().len()];
+        let mut hashers = vec![blake3::Hasher::new(); files.len()];
         let mut piece = vec![0; PIECE];
         for at in order {
-            let tensor = tensors[at];
+            let tensor = &tensors[at];
             let mut hasher = blake3::Hasher::new();
             for (start, bytes) in blocks(tensor.bytes, is_whole, most) {
                 let mut done = 0;
                 while done < bytes {
                     let part = &mut piece[..(bytes - done).min(PIECE as u64) as usize];
                     let offset = tensor.offset + start + done;
-                    checkpoint.look_at(tensor.file, offset, part)?;
+                    read(tensor.file, offset, part)?;
                     hasher.update(part);
                     done += part.len() as u64;
                 }
@@ -72,7 +75,7 @@ impl Sample {
                 hasher.update(hash.as_bytes());
             }
         }
-        let names = checkpoint.files().iter().map(|file| file.name.clone());
+        let names = files.iter().map(|file| file.name.clone());
         let hashes = hashers.iter().map(|hasher| short(&hasher.finalize()));
         Ok(Self {
             files: names.zip(hashes).collect(),

@@ -310,3 +310,16 @@ fn where_nothing_reads_directly_the_page_cache_is_used() {
         assert!(choice.reason.contains("file system"), "{choice:?}");
     }
 }
+
+#[test]
+fn a_path_is_wrong_where_its_links_go_round_in_circles() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let link = folder.path().join("a");
+    std::os::unix::fs::symlink(&link, &link).expect("a link");
+    let error = fs_err::File::open(&link).expect_err("a circle");
+    assert!(sli_checkpoint::is_wrong_path(&error), "{error}");
+    for code in [5, 28, 24] {
+        let error = std::io::Error::from_raw_os_error(code);
+        assert!(!sli_checkpoint::is_wrong_path(&error), "{error}");
+    }
+}

@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::kernels::Kernels;
-
 /// A kind of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -63,18 +61,18 @@ impl Drop for Lap<'_> {
     }
 }
 
-impl Kernels {
+impl Clock {
     /// Times a call from here to the end of the lap.
-    pub(crate) fn lap(&self, stage: Stage) -> Lap<'_> {
+    pub fn lap(&self, stage: Stage) -> Lap<'_> {
         if TIMED.replace(true) {
             return Lap(None);
         }
-        Lap(Some((&self.clock().0[stage as usize], Instant::now())))
+        Lap(Some((&self.0[stage as usize], Instant::now())))
     }
 
     /// Time that calls of a kind have taken so far, waiting for their threads included.
     pub fn time_of(&self, stage: Stage) -> Duration {
-        Duration::from_nanos(self.clock().0[stage as usize].load(Ordering::Relaxed))
+        Duration::from_nanos(self.0[stage as usize].load(Ordering::Relaxed))
     }
 }
 

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Lap, Stage};
 use crate::isa::Isa;
+use crate::kind::Compute;
 use crate::mat::Mat;
-use crate::weights::Compute;
 
 /// The kernels: a private thread pool, an instruction set and a compute type.
 ///
@@ -64,8 +65,14 @@ impl Kernels {
         }
     }
 
-    pub(crate) const fn clock(&self) -> &Clock {
-        &self.clock
+    /// Times a call from here to the end of the lap.
+    pub(crate) fn lap(&self, stage: Stage) -> Lap<'_> {
+        self.clock.lap(stage)
+    }
+
+    /// Time that calls of a kind have taken so far, waiting for their threads included.
+    pub fn time_of(&self, stage: Stage) -> Duration {
+        self.clock.time_of(stage)
     }
 
     /// Threads that work on one call.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::kernels::Kernels;
+use crate::kind::Compute;
 use crate::simd::{Simd, SimdOp};
-use crate::weights::Compute;
 
 /// GFLOP/s of multiply-adds on registers, without any memory access, on all threads, for the compute
 /// type of `kernels`: what no kernel can exceed at the same time. Compare only with what is measured

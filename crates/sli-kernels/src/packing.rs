@@ -5,57 +5,8 @@ use half::f16;
 use crate::element::Element;
 use crate::gemm::panel::{CHUNK, Transpose, Words};
 use crate::isa::Isa;
-use crate::kernels::{Kernels, SharedSlice};
+use crate::kind::PackedKind;
 use crate::simd::{MAX_LANES, PANEL, Simd, SimdOp};
-use crate::weights::{PackedKind, PackedWeights};
-
-/// Panels that one task packs.
-const TASK_PANELS: usize = 4;
-
-impl Kernels {
-    /// [`PackedWeights::pack_rows`] on all threads.
-    pub fn pack_rows(
-        &self,
-        weights: &mut PackedWeights,
-        first_row: usize,
-        raw: &[u8],
-        element: Element,
-    ) {
-        let PackRows {
-            panels,
-            k,
-            kind,
-            first_lane,
-            ..
-        } = weights.packing(first_row, raw, element);
-        let (panel_bytes, row_bytes) = (PackedWeights::bytes_for(1, k, kind), k * element.size());
-        if raw.is_empty() {
-            return;
-        }
-        let (count, rows) = (panels.len() / panel_bytes, raw.len() / row_bytes);
-        let shared = SharedSlice::new(panels);
-        self.tasks(count.div_ceil(TASK_PANELS), |task| {
-            let part = task * TASK_PANELS..count.min((task + 1) * TASK_PANELS);
-            let from = (part.start * PANEL).saturating_sub(first_lane);
-            let to = rows.min(part.end * PANEL - first_lane);
-            let bytes = part.start * panel_bytes..part.end * panel_bytes;
-            let len = bytes.len();
-            // SAFETY: tasks have different panels.
-            let panels = unsafe { std::slice::from_raw_parts_mut(shared.start_of(bytes), len) };
-            let first_lane = if task == 0 { first_lane } else { 0 };
-            let raw = &raw[from * row_bytes..to * row_bytes];
-            PackRows {
-                panels,
-                k,
-                kind,
-                first_lane,
-                raw,
-                element,
-            }
-            .run_on(self.isa());
-        });
-    }
-}
 
 /// Packs whole rows of stored elements.
 pub(crate) struct PackRows<'a> {
@@ -92,7 +43,7 @@ impl SimdOp for PackRows<'_> {
             element,
         } = self;
         let per_word = if kind == PackedKind::F32 { 1 } else { 2 };
-        let (panel_bytes, row_bytes) = (PackedWeights::bytes_for(1, k, kind), k * element.size());
+        let (panel_bytes, row_bytes) = (kind.bytes(1, k), k * element.size());
         // Rows that are words as they are stored need no turning into words.
         let stored = holds(element, kind) && k.is_multiple_of(per_word);
         let mut words = if stored {

@@ -6,62 +6,14 @@
 
 use crate::element::Element;
 use crate::isa::Isa;
+use crate::kernels::{Kernels, SharedSlice};
+use crate::kind::PackedKind;
 use crate::mat::Line;
 use crate::packing::PackRows;
 use crate::simd::PANEL;
 
-/// The type that a computation is carried out in. Sums are always `f32`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Compute {
-    /// Factors as they are, at most `f32`.
-    F32,
-    /// Factors rounded to bf16.
-    Bf16,
-}
-
-/// How the elements of [`PackedWeights`] are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PackedKind {
-    /// `f32`, multiplied as `f32`.
-    F32,
-    /// Binary16, widened exactly and multiplied as `f32`.
-    F16,
-    /// Pairs of bf16, widened exactly and multiplied as `f32`.
-    Bf16,
-    /// Pairs of bf16, multiplied with activations rounded to bf16.
-    Bf16Dot,
-}
-
-impl PackedKind {
-    /// The kind for weights stored as `stored` when computing in `compute`.
-    ///
-    /// In `f32` nothing is lost except that `F64` is rounded to `F32`; in bf16 everything is rounded
-    /// to the nearest bf16, ties to even.
-    pub const fn for_weights(stored: Element, compute: Compute) -> Self {
-        match (compute, stored) {
-            (Compute::Bf16, _) => Self::Bf16Dot,
-            (Compute::F32, Element::F32 | Element::F64) => Self::F32,
-            (Compute::F32, Element::F16) => Self::F16,
-            (Compute::F32, Element::Bf16) => Self::Bf16,
-        }
-    }
-
-    /// Bytes per element.
-    pub(crate) const fn element_size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 | Self::Bf16Dot => 2,
-        }
-    }
-
-    /// `k` as stored.
-    const fn padded(self, k: usize) -> usize {
-        match self {
-            Self::Bf16 | Self::Bf16Dot => k.next_multiple_of(2),
-            Self::F32 | Self::F16 => k,
-        }
-    }
-}
+/// Panels that one task packs.
+const TASK_PANELS: usize = 4;
 
 /// A weight `[n, k]` in column panels, ready for the matrix product.
 pub struct PackedWeights {
@@ -80,7 +32,7 @@ impl std::fmt::Debug for PackedWeights {
 impl PackedWeights {
     /// Bytes of a packed weight of this shape and kind.
     pub const fn bytes_for(n: usize, k: usize, kind: PackedKind) -> usize {
-        n.div_ceil(PANEL) * PANEL * kind.padded(k) * kind.element_size()
+        kind.bytes(n, k)
     }
 
     /// A packed weight of zeros.
@@ -182,5 +134,50 @@ impl PackedWeights {
     /// The panels, one after another, as bytes.
     pub(crate) fn panels(&self) -> &[u8] {
         &bytemuck::cast_slice(&self.lines)[..Self::bytes_for(self.n, self.k, self.kind)]
+    }
+}
+
+impl Kernels {
+    /// [`PackedWeights::pack_rows`] on all threads.
+    pub fn pack_rows(
+        &self,
+        weights: &mut PackedWeights,
+        first_row: usize,
+        raw: &[u8],
+        element: Element,
+    ) {
+        let PackRows {
+            panels,
+            k,
+            kind,
+            first_lane,
+            ..
+        } = weights.packing(first_row, raw, element);
+        let (panel_bytes, row_bytes) = (PackedWeights::bytes_for(1, k, kind), k * element.size());
+        if raw.is_empty() {
+            return;
+        }
+        let (count, rows) = (panels.len() / panel_bytes, raw.len() / row_bytes);
+        let shared = SharedSlice::new(panels);
+        self.tasks(count.div_ceil(TASK_PANELS), |task| {
+            let part = task * TASK_PANELS..count.min((task + 1) * TASK_PANELS);
+            let from = (part.start * PANEL).saturating_sub(first_lane);
+            let to = rows.min(part.end * PANEL - first_lane);
+            let bytes = part.start * panel_bytes..part.end * panel_bytes;
+            let len = bytes.len();
+            // SAFETY: tasks have different panels.
+            let panels = unsafe { std::slice::from_raw_parts_mut(shared.start_of(bytes), len) };
+            let first_lane = if task == 0 { first_lane } else { 0 };
+            let raw = &raw[from * row_bytes..to * row_bytes];
+            PackRows {
+                panels,
+                k,
+                kind,
+                first_lane,
+                raw,
+                element,
+            }
+            .run_on(self.isa());
+        });
     }
 }

@@ -28,7 +28,7 @@ struct Source {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 1] = ["sli-spec"];
+const CRATES: [&str; 3] = ["sli-spec", "sli-checkpoint", "sli-kernels"];
 
 #[test]
 fn no_crate_has_a_circle_of_modules() {
@@ -178,7 +178,7 @@ impl Source {
         }
         let mut rest = code;
         while let Some(at) = find_word(rest, "use") {
-            let public = rest[..at].trim_end().ends_with("pub");
+            let public = is_public(&rest[..at]);
             let Some(end) = rest[at..].find(';') else {
                 break;
             };
@@ -234,14 +234,20 @@ fn parts_of(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether the place is inside a `pub use` declaration.
+/// Whether the place is inside a `pub use` declaration, or one for a part of the crate.
 fn in_public_use(code: &str, at: usize) -> bool {
     let start = code[..at].rfind([';', '}']).map_or(0, |start| start + 1);
-    code[start..at]
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .contains("pub use")
+    let declaration = &code[start..at];
+    find_word(declaration, "use").is_some_and(|at| is_public(&declaration[..at]))
+}
+
+/// Whether the code ends with `pub`, `pub(crate)` and so on.
+fn is_public(code: &str) -> bool {
+    let code = code.trim_end();
+    let reach = code
+        .strip_suffix(')')
+        .and_then(|code| code.rsplit_once('('));
+    reach.map_or(code, |(before, _)| before).ends_with("pub")
 }
 
 /// The place of a word that stands alone.

@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 use half::{bf16, f16};
 use serde_json::{Map, Value};
 
-use super::{Code, Coded, Keys, Stored, UnknownCode};
+use super::code::{Code, Coded, Keys, Stored, UnknownCode};
 use crate::dtype::Dtype;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;

@@ -7,6 +7,7 @@
 //! (*anchor*) is looked for at the end of the stored names. Where two changes fit, both are named and
 //! none is made. `docs/decisions/014-tensor-names.md` has the reasons.
 
+mod problem;
 mod stored;
 mod wrappers;
 
@@ -18,6 +19,7 @@ use sli_spec::{Leaf, ModelSpec, Source};
 use crate::checkpoint::Checkpoint;
 use crate::coverage::matches;
 use crate::error::CheckpointError;
+pub use problem::NamingProblem;
 use stored::{Prefix, StoredNames};
 
 /// How the names in the file became those of the model.
@@ -30,44 +32,6 @@ pub struct Naming {
     pub wrappers: Vec<String>,
     /// Number of tensors that have another name in the file.
     pub renamed: usize,
-}
-
-/// Why no naming was chosen.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NamingProblem {
-    /// Two prefixes give every weight a tensor.
-    #[error(
-        "two sets of tensors fit the model: those that begin with `{first}` and those that begin with `{second}`"
-    )]
-    Prefixes {
-        /// One.
-        first: String,
-        /// The other.
-        second: String,
-    },
-    /// Two tensors become one.
-    #[error("without what wraps them, `{first}` and `{second}` are both `{name}`")]
-    Collision {
-        /// The name of the model.
-        name: String,
-        /// One name in the file.
-        first: String,
-        /// The other.
-        second: String,
-    },
-}
-
-impl NamingProblem {
-    pub(crate) fn hint(&self) -> String {
-        match self {
-            Self::Prefixes { first, second } => format!(
-                "choose: --allow-unused '{second}*' takes those that begin with `{first}`, --allow-unused '{first}*' the others"
-            ),
-            Self::Collision { first, second, .. } => format!(
-                "choose: --allow-unused '{second}' takes `{first}`, --allow-unused '{first}' the other"
-            ),
-        }
-    }
 }
 
 impl fmt::Display for Naming {

@@ -12,23 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use fs_err::os::unix::fs::FileExt;
 
-use serde::Serialize;
-
-use super::{ByteSource, CacheUse, ReadChoice, SourceError, Stamp, check_name, speed};
-
-/// How a [`LocalSource`] treats the page cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReadMode {
-    /// Reads stay in the page cache as the system likes.
-    #[default]
-    Buffered,
-    /// Large reads are dropped from the page cache at once.
-    BufferedDropBehind,
-    /// Large reads go around the page cache (`O_DIRECT`). Where the file system cannot,
-    /// as [`Self::BufferedDropBehind`].
-    Direct,
-}
+use super::mode::{CacheUse, ReadChoice, ReadMode};
+use super::speed::{self, Ways};
+use super::{ByteSource, SourceError, Stamp, check_name};
 
 /// Smallest read, in bytes, that goes around or is dropped from the page cache: smaller ones are
 /// headers and vectors whose neighbours are about to be read.
@@ -290,7 +276,15 @@ impl ByteSource for LocalSource {
 
     fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
         check_name(file, || self.describe())?;
-        let choice = speed::choose(&self.folder, file, cache)?;
+        let [buffered, direct] =
+            [ReadMode::Buffered, ReadMode::Direct].map(|mode| Self::with_mode(&self.folder, mode));
+        let ways = Ways {
+            file,
+            buffered: &buffered,
+            direct: &direct,
+            is_direct: &|| direct.reads_directly(file),
+        };
+        let choice = speed::choose(&ways, cache)?;
         self.set_mode(choice.mode);
         Ok(Some(choice))
     }

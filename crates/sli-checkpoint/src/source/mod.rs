@@ -6,6 +6,8 @@
 pub mod contract;
 mod local;
 mod memory;
+mod mode;
+mod sequential;
 mod speed;
 mod wrappers;
 
@@ -16,9 +18,10 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
-pub use local::{DIRECT_ALIGNMENT, LocalSource, ReadMode};
+pub use local::{DIRECT_ALIGNMENT, LocalSource};
 pub use memory::MemorySource;
-pub use speed::{CacheUse, ReadChoice, sequential};
+pub use mode::{CacheUse, ReadChoice, ReadMode};
+pub use sequential::sequential;
 pub use wrappers::{CountingSource, FailingSource, FileCount, ThrottledSource};
 
 /// A read that could not be done.
@@ -236,12 +239,13 @@ pub fn is_wrong_path(error: &io::Error) -> bool {
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::InvalidFilename
-    ) || format!("{:?}", error.kind()) == LOOP
+    ) || error.kind() == kind_of_loops()
 }
 
-/// The kind of the error about links that go round in circles; stable Rust has the name, but not yet as a
-/// pattern, and the system's number is lost where a path was added.
-const LOOP: &str = "FilesystemLoop";
+/// The kind of the error about links that go round in circles: stable Rust has it, but not yet a name for it.
+fn kind_of_loops() -> io::ErrorKind {
+    io::Error::from(rustix::io::Errno::LOOP).kind()
+}
 
 /// Whether a name is relative, not empty, and stays in its folder.
 pub(crate) fn is_inside(file: &str) -> bool {

@@ -5,17 +5,14 @@
 
 use std::ops::Range;
 
+use super::arguments::{AttentionArgs, KEY_BLOCK, Running, Segment};
 use super::pack::{Layout, prefetch_ahead, row_words};
 use super::softmax::{Row, finish_row, scale_row, softmax_row};
-use super::{AttentionArgs, Running, Segment};
 use crate::gemm::tile::{
-    BLOCK_ROW_BYTES, BLOCK_STEPS, Panel, RowTiles, Tile, Widths, dispatch, panels_per_tile,
+    BLOCK_ROW_BYTES, BLOCK_STEPS, RowTiles, Widths, dispatch, panels_per_tile,
 };
 use crate::mat::MatMut;
-use crate::simd::{PANEL, Simd, SimdOp};
-
-/// Keys of a block: one step of the running softmax. Blocks start at multiples of it.
-pub(super) const KEY_BLOCK: usize = 256;
+use crate::simd::{PANEL, Panel, Simd, SimdOp, Tile};
 
 const KEY_PANELS: usize = KEY_BLOCK / PANEL;
 

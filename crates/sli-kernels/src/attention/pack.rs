@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::AttentionArgs;
+use super::arguments::AttentionArgs;
 use crate::gemm::pack::RoundRow;
 use crate::gemm::panel::{CHUNK, Transpose, Words};
 use crate::simd::{PANEL, Simd, SimdOp};

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use super::AttentionArgs;
+use super::arguments::AttentionArgs;
 use super::block::{QueryBlock, scratch_len};
 use super::pack::{Layout, PackHead};
-use crate::gemm::tile::Panel;
 use crate::kernels::{Kernels, SharedSlice};
+use crate::kind::Compute;
 use crate::mat::MatMut;
-use crate::weights::Compute;
+use crate::simd::Panel;
 
 /// Words of packed keys and values held at a time (at least one head of one sequence).
 const PACKED_WORDS: usize = 1 << 20;

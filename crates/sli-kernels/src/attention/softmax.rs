@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use super::block::KEY_BLOCK;
-use super::{AttentionArgs, BiasSite};
-use crate::gemm::tile::Panel;
-use crate::simd::{MAX_LANES, PANEL, Simd, math};
+use super::arguments::{AttentionArgs, BiasSite, KEY_BLOCK};
+use crate::simd::{MAX_LANES, PANEL, Panel, Simd, math};
 
 /// One row and one block of keys.
 pub(super) struct Row<'a> {

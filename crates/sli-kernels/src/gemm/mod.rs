@@ -8,15 +8,16 @@ use std::ops::Range;
 
 pub use pack::PackedActivations;
 use tile::{
-    BLOCK_ROW_BYTES, BLOCK_STEPS, Bf16Panel, CACHE_LINE, F16Panel, F32Panel, PairPanel, Panel,
-    RowTiles, Tile, Widths, panels_per_tile,
+    BLOCK_ROW_BYTES, BLOCK_STEPS, Bf16Panel, CACHE_LINE, F16Panel, F32Panel, PairPanel, RowTiles,
+    Widths, panels_per_tile,
 };
 
 use crate::clock::Stage;
 use crate::kernels::Kernels;
+use crate::kind::PackedKind;
 use crate::mat::{MatMut, MatRef};
-use crate::simd::{PANEL, Simd, SimdOp};
-use crate::weights::{PackedKind, PackedWeights};
+use crate::simd::{PANEL, Panel, Simd, SimdOp, Tile};
+use crate::weights::PackedWeights;
 
 /// What becomes of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@
 use super::tile::{BLOCK_ROW_BYTES, BLOCK_STEPS};
 use crate::clock::Stage;
 use crate::kernels::Kernels;
+use crate::kind::PackedKind;
 use crate::mat::{Mat, MatMut, MatRef};
 use crate::simd::{MAX_LANES, Simd, SimdOp};
-use crate::weights::PackedKind;
 
 /// Activations `[rows, k]`, packed once for several products.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@
     reason = "blocks and panels are aligned to more than their elements"
 )]
 
-use crate::simd::{PANEL, Simd};
+use crate::simd::{PANEL, Panel, Simd, Tile};
 
 /// Steps of `k` in a block: an `f32` or a pair of bf16 each.
 pub(crate) const BLOCK_STEPS: usize = 256;
@@ -20,46 +20,6 @@ pub(crate) const BLOCK_ROW_BYTES: usize = BLOCK_STEPS * 4;
 
 /// Bytes that memory gives at a time.
 pub(crate) const CACHE_LINE: usize = 64;
-
-/// How the elements of a panel are stored, and how they are multiplied.
-pub(crate) trait Panel: Copy + Send + Sync + 'static {
-    /// The value of the type.
-    const NEW: Self;
-    /// Elements of `k` in one step of the activations.
-    const PER_STEP: usize;
-    /// Steps of the activations that one step of the panel is multiplied with, one after the other.
-    const WORDS: usize;
-    /// Bytes of one step of the panel (one or two rows of 32 columns).
-    const STEP_BYTES: usize;
-    /// Whether reading a vector is more than a load: a panel that meets many tiles is then widened to
-    /// `f32` first.
-    const NARROW: bool;
-    /// An activation, in all lanes.
-    type A<S: Simd>: Copy;
-    /// A vector of weights.
-    type B<S: Simd>: Copy;
-
-    /// Reads the 4 bytes of one step of one row of activations.
-    ///
-    /// # Safety
-    ///
-    /// `from` must be valid for reading 4 bytes and aligned to 4.
-    unsafe fn activation<S: Simd>(s: S, from: *const u8) -> Self::A<S>;
-
-    /// Reads vector `index` of a step, for its activations number `word`.
-    ///
-    /// # Safety
-    ///
-    /// `step` must be valid for reading [`Self::STEP_BYTES`] bytes; `index` below `PANEL / LANES`, `word`
-    /// below [`Self::WORDS`].
-    unsafe fn weights<S: Simd>(s: S, step: *const u8, index: usize, word: usize) -> Self::B<S>;
-
-    /// `sum + a * b`.
-    fn multiply_add<S: Simd>(s: S, sum: S::F, a: Self::A<S>, b: Self::B<S>) -> S::F;
-
-    /// Weights as the `f32` that they are multiplied as.
-    fn widened<S: Simd>(s: S, b: Self::B<S>) -> S::F;
-}
 
 /// Panels whose elements are multiplied as `f32`: bytes of a step, its [`Panel::WORDS`], [`Panel::NARROW`], and
 /// how [`Panel::weights`] reads.
@@ -172,28 +132,6 @@ impl Panel for PairPanel {
     fn widened<S: Simd>(_s: S, _b: S::Pairs) -> S::F {
         unreachable!("pairs are multiplied as they are")
     }
-}
-
-/// Where one register tile reads and writes.
-pub(crate) struct Tile {
-    /// The first row of a block of activations; rows are [`BLOCK_ROW_BYTES`] apart.
-    pub a: *const u8,
-    /// The first step of the first panel.
-    pub b: *const u8,
-    /// Bytes between panels.
-    pub b_stride: usize,
-    /// Steps of the panels, together at most [`BLOCK_STEPS`] of the activations.
-    pub steps: usize,
-    /// The sums of the first row and panel; rows are `PANEL` elements apart.
-    pub c: *mut f32,
-    /// Elements between the sums of one panel and the next.
-    pub c_stride: usize,
-    /// Weights to ask for meanwhile, a step a step, of each panel.
-    pub b_ahead: *const u8,
-    /// Activations to ask for meanwhile, a cache line a step.
-    pub a_ahead: *const u8,
-    /// Whether the sums start from zero instead of from what is stored.
-    pub fresh: bool,
 }
 
 /// Computes `R` rows times `P` panels of `V` vectors each.

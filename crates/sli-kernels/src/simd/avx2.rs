@@ -15,8 +15,8 @@ use std::arch::x86_64::{
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
 };
 
-use super::{Simd, SimdOp};
-use crate::gemm::tile::{self, Panel, Tile};
+use super::{Panel, Simd, SimdOp, Tile};
+use crate::gemm::tile;
 
 /// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]

@@ -16,8 +16,8 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::{Simd, SimdOp};
-use crate::gemm::tile::{self, Panel, Tile};
+use super::{Panel, Simd, SimdOp, Tile};
+use crate::gemm::tile;
 
 /// Proof that the machine has AVX-512 F, BW, DQ and VL and, if `NATIVE`, BF16.
 #[derive(Clone, Copy)]

@@ -9,8 +9,8 @@ use std::arch::aarch64::{
     vst1q_f32, vst1q_u32, vsubq_f32, vsubq_s32,
 };
 
-use super::{Simd, SimdOp};
-use crate::gemm::tile::{self, Panel, Tile};
+use super::{Panel, Simd, SimdOp, Tile};
+use crate::gemm::tile;
 
 /// The instruction set of 64-bit Arm.
 #[derive(Clone, Copy)]

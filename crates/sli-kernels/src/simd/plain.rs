@@ -1,7 +1,7 @@
 //! Portable code: eight lanes that the compiler maps to whatever the target has.
 
-use super::{Simd, SimdOp};
-use crate::gemm::tile::{self, Panel, Tile};
+use super::{Panel, Simd, SimdOp, Tile};
+use crate::gemm::tile;
 
 const LANES: usize = 8;
 
