@@ -5,28 +5,42 @@ use sli_spec::{Mechanism, Predicts, Stack};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::observe::boundaries;
-use crate::take::{Pooling, Take};
+use crate::take::{Pooling, Take, combine};
 
-/// The takes that this model can give, and a sentence for each one that it cannot. That none is
-/// left is an error.
+/// The results of a run: those of `asked` (or the defaults) that the model can give, and a sentence for each
+/// one that it cannot. That none is left is an error.
 pub fn available_takes(
     model: &Model,
-    takes: &[Take],
+    asked: &[Take],
 ) -> Result<(Vec<Take>, Vec<String>), EngineError> {
-    let (mut kept, mut dropped) = (Vec::new(), Vec::new());
-    for take in takes {
-        if let Take::Hidden(selection) = take {
+    let asked = if asked.is_empty() {
+        Take::defaults()
+    } else {
+        asked.to_vec()
+    };
+    let (mut chosen, mut problems) = (Vec::new(), Vec::new());
+    for take in combine(&asked)? {
+        if let Take::Hidden(selection) = &take {
             boundaries(&model.spec, selection)?;
         }
-        match lacking(model, take) {
-            None => kept.push(take.clone()),
-            Some(reason) => dropped.push(format!("`{take}` is left out: {reason}")),
+        match lacking(model, &take) {
+            None => chosen.push(take),
+            Some(reason) => problems.push(format!("no `{take}`: {reason}")),
         }
     }
-    if kept.is_empty() {
-        return Err(EngineError::Unavailable(dropped.join("; ")));
+    if chosen.is_empty() {
+        let problem = problems.join("; ");
+        // The model should have it: its file is to blame, not what was asked for.
+        if model.missing_head.is_some() {
+            return Err(EngineError::Unusable {
+                path: model.folder.path().to_path_buf(),
+                problem,
+                hint: "--take profile, hidden and embedding need no head",
+            });
+        }
+        return Err(EngineError::Unavailable(problem));
     }
-    Ok((kept, dropped))
+    Ok((chosen, problems))
 }
 
 /// Why there are no logits.

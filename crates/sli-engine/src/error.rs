@@ -80,6 +80,9 @@ pub enum EngineError {
     /// The model can give none of the results that were asked for.
     #[error("{0}")]
     Unavailable(String),
+    /// No budget was given, and there is none to take.
+    #[error("the system does not say how much memory is free")]
+    NoFreeMemory,
     /// What the description promised is not so while it runs.
     #[error("{0}")]
     Internal(String),
@@ -133,7 +136,7 @@ impl EngineError {
             }
             Self::Budget { .. } => 4,
             Self::Interrupted => 130,
-            Self::Take(_) | Self::Unavailable(_) => 2,
+            Self::Take(_) | Self::Unavailable(_) | Self::NoFreeMemory => 2,
             Self::Journal(error) => error.exit_code(),
             Self::Results(error) => error.exit_code(),
         }
@@ -161,7 +164,8 @@ impl EngineError {
             }
             Self::File { .. } => "check the disk that the model is on".into(),
             Self::Record { .. } => "change or remove the record".into(),
-            Self::Unavailable(_) => "`sli inspect` says what the model has".into(),
+            Self::Unavailable(_) => "profile, hidden and embedding work with every model".into(),
+            Self::NoFreeMemory => "give --memory, for instance --memory 8GiB".into(),
             Self::Internal(_) => {
                 "this is a mistake of the program: please report it with config.json and the command"
                     .into()

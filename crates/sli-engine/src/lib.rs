@@ -11,6 +11,7 @@ mod annotation;
 mod availability;
 pub mod bytes;
 pub mod ceilings;
+mod demands;
 pub mod durable;
 mod ends;
 mod error;
@@ -26,11 +27,13 @@ mod observe;
 mod plan;
 mod pooling;
 mod portion;
+mod precision;
 mod prefix;
 mod profile;
 pub mod records;
 pub mod results;
 mod sentence_folder;
+mod session;
 mod settings;
 mod spent;
 mod spill;
@@ -38,18 +41,25 @@ mod stages;
 pub mod stats;
 mod summary;
 mod sweep;
+mod system_memory;
 pub mod take;
 mod tally;
 mod weights;
 
 pub use annotation::{Annotation, Completion, TextSpans};
 pub use availability::{available_takes, lacking};
+pub use demands::Demands;
 pub use error::EngineError;
 pub use leftovers::left_out;
 pub use model::{Model, OpenOptions, StoredIn, codes_of, describe_folder, open_named};
 pub use plan::{Grain, Plan, Work, check, plan, program_bytes};
 pub use pooling::{Message, Prompt, TextRules, text_rules};
+pub use precision::{Precision, Reason, compute_name};
 pub use sentence_folder::model_folder;
+pub use session::{
+    Begun, Outcome, Planned, Run, Session, SessionOptions, Start, describe_choice, idle,
+    processors, shorten,
+};
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
 pub use spent::Stages;

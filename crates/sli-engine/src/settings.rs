@@ -125,8 +125,10 @@ pub struct Event<'a> {
 pub trait Observer: Sync {
     /// Called at every boundary between layers and at the end.
     fn event(&self, event: &Event<'_>);
-    /// Something the user should know.
+    /// Something that may be wrong.
     fn warning(&self, text: &str);
+    /// Something that is good to know.
+    fn note(&self, _text: &str) {}
     /// `true` ends the run at the next boundary with everything so far made durable.
     fn interrupted(&self) -> bool {
         false

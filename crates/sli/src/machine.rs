@@ -1,11 +1,8 @@
-//! What is known of this machine: what `sli bench` remembered, and a quick look for the rest.
+//! What is known of this machine: where `sli bench` remembers it, and how it is said.
 
 use std::path::PathBuf;
 
-use sli_engine::ceilings::{CeilingsCache, Limits, Origin, Roofline};
-use sli_engine::{Machine, Model, Settings};
-
-use crate::{system_memory, terminal};
+use sli_engine::ceilings::{CeilingsCache, Origin, Roofline};
 
 /// Where measurements are remembered; `None` where the system names no such place.
 pub fn cache() -> Option<CeilingsCache> {
@@ -16,22 +13,6 @@ pub fn cache() -> Option<CeilingsCache> {
     let home = || absolute("HOME").map(|home| home.join(".cache"));
     let folder = absolute("XDG_CACHE_HOME").or_else(home)?;
     Some(CeilingsCache::new(folder.join("sli")))
-}
-
-/// What is known for a run with these settings.
-pub fn look(model: &Model, settings: &Settings) -> Machine {
-    let limits = Limits::find(
-        cache().as_ref(),
-        model,
-        settings.threads,
-        settings.compute,
-        |notice| terminal::warn(format_args!("{notice}; it is measured again")),
-    );
-    let free = system_memory::free_memory();
-    Machine {
-        limits: Some(limits),
-        page_cache: free.map(|free| free.saturating_sub(settings.memory)),
-    }
 }
 
 /// What a roofline is limited by and where that is known from.

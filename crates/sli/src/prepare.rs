@@ -12,8 +12,8 @@ use sli_checkpoint::ModelFolder;
 use sli_engine::TextRules;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
-use sli_engine::{Annotation, Completion};
-use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds, TypeRule};
+use sli_engine::{Annotation, Completion, Demands};
+use sli_spec::{LengthLimit, ModelSpec};
 
 use crate::completion::labelled;
 use crate::error::Error;
@@ -36,14 +36,8 @@ const NAMED_WARNINGS: u64 = 3;
 /// What the model and the command line demand of a record.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Number of token ids.
-    pub vocab_size: usize,
-    /// Number of token types, 0 where the model has none.
-    pub token_types: usize,
-    /// How long a record may be.
-    pub limit: LengthLimit,
-    /// How its tokens are placed.
-    pub positions: PositionIds,
+    /// What the model demands.
+    pub demands: Demands,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// Records may be longer than the model was trained for.
@@ -57,21 +51,8 @@ pub struct Rules {
 impl Rules {
     /// The rules of a model.
     pub fn new(spec: &ModelSpec, max_length: Option<usize>, allow_long: bool) -> Self {
-        let types = |stack: &sli_spec::Stack| {
-            let Input::Tokens(embedding) = &stack.input;
-            embedding
-                .token_types
-                .as_ref()
-                .filter(|table| table.rule == TypeRule::Given)
-                .map_or(0, |table| table.types)
-        };
-        let token_types = spec.stacks.iter().map(types).max().unwrap_or(0);
-        let stack = spec.input_stack();
         Self {
-            vocab_size: spec.usable_tokens(),
-            token_types,
-            limit: stack.limit,
-            positions: stack.positions,
+            demands: Demands::of(spec),
             max_length,
             allow_long,
             scores: false,
@@ -456,10 +437,7 @@ impl Rules {
         } = tokenised;
         let mut tokens = encoded.ids;
         let mut text = encoded.text;
-        let outside = tokens
-            .iter()
-            .position(|&token| token as usize >= self.vocab_size);
-        if let Some(index) = outside {
+        if let Some(index) = self.demands.unknown_token(&tokens) {
             let token = tokens[index];
             let name = match content {
                 Content::Ids(_) => None,
@@ -471,13 +449,13 @@ impl Rules {
             let name = name.map(|name| format!(" (`{name}`)")).unwrap_or_default();
             let problem = format!(
                 "record `{id}`: token id {token}{name} at position {index} is beyond the vocabulary of {}",
-                self.vocab_size
+                self.demands.vocab_size
             );
             return Err(InputError::record(&place, problem)
                 .with_hint("the tokenizer must be the model's own"));
         }
         let given = token_types.is_some();
-        let mut types = token_types.or(if self.token_types > 0 {
+        let mut types = token_types.or(if self.demands.token_types > 0 {
             encoded.types
         } else {
             None
@@ -498,7 +476,7 @@ impl Rules {
             }
         }
         self.check_length(&id, &place, tokens.len())?;
-        if let Err(problem) = self.positions.blocks(&tokens) {
+        if let Err(problem) = self.demands.positions.blocks(&tokens) {
             let problem = format!("record `{id}`: {problem}");
             return Err(InputError::record(&place, problem)
                 .with_hint("the tokens that divide a record come with the model's own tokenizer"));
@@ -535,43 +513,18 @@ impl Rules {
                 types.len()
             ));
         }
-        match types
-            .iter()
-            .position(|&kind| kind as usize >= self.token_types.max(1))
-        {
-            Some(index) if self.token_types == 0 => wrong(format!(
-                "token type {} at position {index}, but the model has no token types",
-                types[index]
-            )),
-            Some(index) => wrong(format!(
-                "token type {} at position {index} is beyond the model's {} types",
-                types[index], self.token_types
-            )),
-            None => Ok(()),
-        }
+        self.demands.wrong_type(types).map_or(Ok(()), wrong)
     }
 
     fn check_length(&self, id: &str, place: &Place, tokens: usize) -> Result<(), InputError> {
-        let (limit, problem, hint) = match self.limit {
-            LengthLimit::None => return Ok(()),
-            LengthLimit::Trained(_) if self.allow_long => return Ok(()),
-            LengthLimit::Table(limit) => (
-                limit,
-                "the model has positions for",
-                format!("--max-length {limit} cuts such records"),
-            ),
-            LengthLimit::Trained(limit) => (
-                limit,
-                "the model was trained for",
-                format!(
-                    "--max-length {limit} cuts such records, --allow-long runs them as they are"
-                ),
-            ),
-        };
-        if tokens <= limit {
+        let Some((limit, what)) = self.demands.exceeded(tokens, self.allow_long) else {
             return Ok(());
+        };
+        let problem = format!("record `{id}` has {tokens} tokens, {what} {limit}");
+        let mut hint = format!("--max-length {limit} cuts such records");
+        if matches!(self.demands.limit, LengthLimit::Trained(_)) {
+            hint += ", --allow-long runs them as they are";
         }
-        let problem = format!("record `{id}` has {tokens} tokens, {problem} {limit}");
         Err(InputError::record(place, problem).with_hint(hint))
     }
 }

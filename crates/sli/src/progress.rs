@@ -85,6 +85,10 @@ impl Observer for Progress {
     fn warning(&self, text: &str) {
         terminal::warn(text);
     }
+
+    fn note(&self, text: &str) {
+        terminal::note(text);
+    }
 }
 
 /// Shows on a terminal how much of the dataset has become tokens.

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub use byte_size::parse_byte_size;
+use sli_engine::Compute;
 use sli_engine::take::{Take, TakeError};
 
 use crate::input::Use;
@@ -338,6 +339,17 @@ pub enum ComputeArg {
     F32,
     /// Inputs of products rounded to bf16, sums in f32
     Bf16,
+}
+
+impl ComputeArg {
+    /// The precision that is asked for, if one is.
+    pub fn asked(self) -> Option<Compute> {
+        match self {
+            Self::Auto => None,
+            Self::F32 => Some(Compute::F32),
+            Self::Bf16 => Some(Compute::Bf16),
+        }
+    }
 }
 
 /// `--use`.

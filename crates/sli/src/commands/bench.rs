@@ -6,20 +6,20 @@ use serde::Serialize;
 use sli_engine::bytes::human;
 use sli_engine::ceilings::{CeilingsCache, DiskCeilings, ProcessorCeilings};
 use sli_engine::durable::DiskError;
-use sli_engine::journal::{Opened, OutputFolder, RunKey};
-use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
+use sli_engine::journal::RunKey;
 use sli_engine::take::Take;
-use sli_engine::{Model, OpenOptions, Quiet, Settings, Stages, Summary, forget_peak_memory};
+use sli_engine::{
+    EngineError, Model, OpenOptions, Quiet, Session, SessionOptions, Stages, Start, Summary,
+    forget_peak_memory, lacking, processors,
+};
 use sli_spec::LengthLimit;
 
 use super::table::table;
 use crate::cli::BenchArgs;
 use crate::error::Error;
-use crate::job::{budget, say_names, threads};
 use crate::machine::{self, limited_by};
-use crate::precision;
 use crate::progress::count;
-use crate::{takes, terminal};
+use crate::terminal::{self, Plain};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -33,22 +33,15 @@ struct Report<'a> {
 
 /// Measures and says so.
 pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
-    let threads = threads(arguments.threads);
+    let threads = arguments.threads.unwrap_or_else(processors);
     let cache = machine::cache();
-    let model = match &arguments.model {
-        Some(path) => {
-            let options = OpenOptions {
-                allow_unread: arguments.allow_unread.clone(),
-                allow_unused: arguments.allow_unused.clone(),
-            };
-            let model = Model::open(path, &options)?;
-            say_names(&model, &options.allow_unused);
-            Some(model)
-        }
+    let session = match &arguments.model {
+        Some(path) => Some(open(arguments, path, cache.clone())?),
         None => None,
     };
+    let model = session.as_ref().map(Session::model);
     let processor = ProcessorCeilings::measure(threads);
-    let disk = disk(model.as_ref(), cache.as_ref())?;
+    let disk = disk(model, cache.as_ref())?;
     let cache = cache.filter(|cache| {
         let saved = save(cache, &processor, disk.as_ref());
         if let Err(error) = &saved {
@@ -56,8 +49,8 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
         }
         saved.is_ok()
     });
-    let pass = match model {
-        Some(model) => Some(pass(arguments, &model, threads)?),
+    let pass = match &session {
+        Some(session) => Some(pass(arguments, session)?),
         None => None,
     };
     if arguments.json {
@@ -113,8 +106,32 @@ fn save(
     disk.map_or(Ok(()), |disk| cache.save_disk(disk))
 }
 
-/// Runs a pass over records of random tokens; the results are thrown away.
-fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary, Error> {
+/// The model, and what a pass takes of it: scores, or the embedding where it has none.
+fn open(
+    arguments: &BenchArgs,
+    path: &Path,
+    cache: Option<CeilingsCache>,
+) -> Result<Session, Error> {
+    let mut options = SessionOptions {
+        open: OpenOptions {
+            allow_unread: arguments.allow_unread.clone(),
+            allow_unused: arguments.allow_unused.clone(),
+        },
+        takes: arguments.takes.clone(),
+        memory: arguments.memory,
+        threads: arguments.threads,
+        compute: arguments.compute.asked(),
+        allow_long: true,
+        cache,
+        ..SessionOptions::default()
+    };
+    let model = Model::open(path, &options.open)?;
+    if options.takes.is_empty() {
+        options.takes = vec![match lacking(&model, &Take::Scores) {
+            None => Take::Scores,
+            Some(_) => Take::Embedding(None),
+        }];
+    }
     if let LengthLimit::Table(limit) = model.spec.input_stack().limit
         && arguments.tokens > limit
     {
@@ -123,64 +140,46 @@ fn pass(arguments: &BenchArgs, model: &Model, threads: usize) -> Result<Summary,
             hint: format!("--tokens {limit} is the most"),
         });
     }
-    let asked = if arguments.takes.is_empty() {
-        let scores = takes::choose(&[Take::Scores], model, |_| ());
-        scores.map_or_else(|_| vec![Take::Embedding(None)], |_| vec![Take::Scores])
-    } else {
-        arguments.takes.clone()
-    };
-    let mut settings = Settings {
-        takes: takes::choose(&asked, model, |text| terminal::warn(text))?,
-        memory: budget(arguments.memory)?,
-        threads,
-        compute: precision::choose(arguments.compute, None, model, threads).compute,
-        ..Settings::default()
-    };
-    settings.machine = machine::look(model, &settings);
+    Ok(Session::new(model, &options, &Plain)?)
+}
+
+/// Runs a pass over records of random tokens; the results are thrown away.
+fn pass(arguments: &BenchArgs, session: &Session) -> Result<Summary, Error> {
     let folder = tempfile::tempdir().map_err(|source| Error::File {
         what: "cannot make a temporary folder",
         path: std::env::temp_dir(),
         source,
     })?;
-    let records = random_records(model, arguments, &folder.path().join("records"))?;
-    let Opened::New(results) =
-        OutputFolder::open(&folder.path().join("results"), RunKey::new(), false)?
-    else {
+    let vocabulary = session.model().spec.usable_tokens();
+    let records = session.spool(
+        &folder.path().join("records"),
+        random(vocabulary, arguments),
+    )?;
+    let results = folder.path().join("results");
+    let Start::Begun(begun) = session.begin(&results, RunKey::new(), false)? else {
         return Err(Error::Usage {
             problem: "the temporary folder is not empty".into(),
             hint: "another program writes there; set TMPDIR to a folder of your own".into(),
         });
     };
+    let run = begun.read(|_| Ok::<_, EngineError>(records))?;
     forget_peak_memory();
-    Ok(sli_engine::run(
-        model, &records, &settings, results, &Quiet,
-    )?)
+    Ok(run.finish(&Quiet)?)
 }
 
 /// Records of random tokens that have no beginnings in common.
-fn random_records(
-    model: &Model,
-    arguments: &BenchArgs,
-    folder: &Path,
-) -> Result<RecordSpool, Error> {
-    let mut writer = RecordSpoolWriter::create(folder)?;
-    let vocabulary = model.spec.vocab_size.max(1) as u64;
+fn random(vocabulary: usize, arguments: &BenchArgs) -> impl Iterator<Item = Vec<u32>> {
+    let (tokens, vocabulary) = (arguments.tokens, vocabulary.max(1) as u64);
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for id in 0..arguments.records {
+    (0..arguments.records).map(move |_| {
         let mut next = || {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
             ((state >> 33) % vocabulary) as u32
         };
-        writer.push(&Record {
-            id: id.to_string(),
-            row: id as u64,
-            tokens: (0..arguments.tokens).map(|_| next()).collect(),
-            ..Record::default()
-        })?;
-    }
-    Ok(writer.finish()?)
+        (0..tokens).map(|_| next()).collect()
+    })
 }
 
 fn describe(processor: &ProcessorCeilings, disk: Option<&DiskCeilings>) -> String {

@@ -7,14 +7,14 @@ use serde::Serialize;
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport};
 use sli_engine::bytes::human;
 use sli_engine::{
-    EngineError, OpenOptions, codes_of, describe_folder, left_out, model_folder, open_named,
+    EngineError, OpenOptions, codes_of, describe_choice, describe_folder, idle, left_out,
+    model_folder, open_named,
 };
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
 use crate::cli::InspectArgs;
 use crate::error::Error;
-use crate::job::{describe_choice, idle};
 use crate::progress::count;
 use crate::terminal;
 

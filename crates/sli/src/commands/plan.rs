@@ -3,20 +3,17 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use sli_checkpoint::source::ReadChoice;
-use sli_engine::Plan;
 use sli_engine::bytes::human;
-use sli_engine::ceilings::Roofline;
+use sli_engine::{Plan, Planned, compute_name};
 
 use super::reading;
 use super::table::table;
 use crate::cli::PlanArgs;
 use crate::error::Error;
 use crate::job::Job;
-use crate::machine::{self, limited_by};
+use crate::machine::limited_by;
 use crate::progress::{count, duration};
-use crate::run_key::compute_name;
-use crate::terminal;
+use crate::terminal::{self, Plain};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -29,16 +26,12 @@ struct Report<'a> {
     threads: usize,
     memory: u64,
     #[serde(flatten)]
-    plan: &'a Plan,
-    /// How large reads of the weights are done, where there is something to choose.
-    reading: Option<ReadChoice>,
-    /// The least time that this machine can take.
-    roofline: Option<Roofline>,
+    planned: &'a Planned,
 }
 
 /// Plans and says so; nothing is run.
 pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
-    let mut job = Job::open(&arguments.job, None)?;
+    let job = Job::open(&arguments.job)?;
     let folder = tempfile::tempdir().map_err(|source| Error::File {
         what: "cannot make a temporary folder",
         path: std::env::temp_dir(),
@@ -47,46 +40,30 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
     let began = Instant::now();
     let records = job.spool(folder.path())?;
     let spooling = began.elapsed().as_secs_f64();
-    job.settings.machine = machine::look(&job.model, &job.settings);
-    let mut plan = sli_engine::plan(&job.model, &records, &job.settings)?;
+    let mut planned = job.session.plan(&records, &Plain)?;
     // A run makes tokens of the dataset too, which has just been done.
-    plan.seconds = plan.seconds.map(|seconds| seconds + spooling);
-    let reading = sli_engine::choose_reading(&job.model, &job.settings, &plan)?;
-    let limits = job.settings.machine.limits;
-    let stored = job.model.checkpoint.stored_bytes();
-    let stored = job.settings.machine.cached(stored);
-    let roofline = limits.map(|limits| Roofline::new(limits, plan.work, plan.bytes_read, stored));
+    let seconds = &mut planned.plan.seconds;
+    *seconds = seconds.map(|seconds| seconds + spooling);
+    let settings = job.session.settings();
     if arguments.json {
         let report = Report {
-            model_type: &job.model.spec.model_type,
-            takes: job.settings.takes.iter().map(ToString::to_string).collect(),
-            compute: compute_name(job.settings.compute),
-            compute_reason: job.precision.reason.to_string(),
-            threads: job.settings.threads,
-            memory: job.settings.memory,
-            plan: &plan,
-            reading,
-            roofline,
+            model_type: &job.session.model().spec.model_type,
+            takes: settings.takes.iter().map(ToString::to_string).collect(),
+            compute: compute_name(settings.compute),
+            compute_reason: job.session.precision().reason.to_string(),
+            threads: settings.threads,
+            memory: settings.memory,
+            planned: &planned,
         };
         return terminal::print_json(&report);
     }
-    let times = Times {
-        reading: reading.as_ref(),
-        roofline: roofline.as_ref(),
-    };
-    terminal::print(&describe(&job, &plan, &times))
+    terminal::print(&describe(&job, &planned))
 }
 
-/// How long it takes.
-struct Times<'a> {
-    reading: Option<&'a ReadChoice>,
-    roofline: Option<&'a Roofline>,
-}
-
-fn describe(job: &Job, plan: &Plan, times: &Times<'_>) -> String {
-    let settings = &job.settings;
+fn describe(job: &Job, planned: &Planned) -> String {
+    let (plan, settings) = (&planned.plan, job.session.settings());
     let takes: Vec<String> = settings.takes.iter().map(ToString::to_string).collect();
-    let way = times.reading.map(reading::describe);
+    let way = planned.reading.as_ref().map(reading::describe);
     let way = way.map_or_else(String::new, |way| format!(" ({way})"));
     let seconds = |seconds| duration(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     let passes = match plan.super_batches {
@@ -119,7 +96,7 @@ fn describe(job: &Job, plan: &Plan, times: &Times<'_>) -> String {
                 "{}, {} threads ({})",
                 compute_name(settings.compute),
                 settings.threads,
-                job.precision.reason
+                job.session.precision().reason
             ),
         ),
         ("reads", reads + &format!(" in {passes}{way}")),
@@ -135,7 +112,7 @@ fn describe(job: &Job, plan: &Plan, times: &Times<'_>) -> String {
             ),
         ),
     ];
-    if let Some(roofline) = times.roofline {
+    if let Some(roofline) = &planned.roofline {
         let limit = limited_by(roofline);
         let least = seconds(roofline.seconds);
         let about = plan

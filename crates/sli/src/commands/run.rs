@@ -5,67 +5,42 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sli_engine::bytes::human;
-use sli_engine::journal::{Opened, OutputFolder, RunKey};
-use sli_engine::records::RecordSpool;
-use sli_engine::{Summary, name_changed_tensors, peak_memory};
+use sli_engine::{Start, Summary, peak_memory};
 
 use super::reading;
 use crate::cli::RunArgs;
+use crate::dataset_key::dataset_key;
 use crate::error::Error;
 use crate::job::Job;
-use crate::machine::{self, limited_by};
+use crate::machine::limited_by;
 use crate::progress::{Progress, count, duration};
-use crate::run_key::{precision_of, run_key};
 use crate::{interrupt, terminal};
-
-/// Folder of the spooled records inside the work folder.
-const SPOOL: &str = "records";
 
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
-    let earlier = if arguments.fresh {
-        None
-    } else {
-        RunKey::of_folder(&arguments.out)
-    };
-    let begun = earlier.as_ref().and_then(precision_of);
-    let mut job = Job::open(&arguments.job, begun)?;
-    let key = run_key(&job, earlier.as_ref())?;
-    let existed = arguments.out.exists();
-    let opened = OutputFolder::open(&arguments.out, key, arguments.fresh)
-        .map_err(|error| name_changed_tensors(error, &arguments.out, &job.model))?;
-    let (mut folder, resumed) = match opened {
-        Opened::New(folder) => (folder, false),
-        Opened::Resumed(folder) => (folder, true),
-        Opened::Finished(manifest) => {
-            sli_engine::recheck(&job.model, &manifest, &arguments.out)?;
-            return finished(arguments, manifest.json());
-        }
+    let mut job = Job::open(&arguments.job)?;
+    if !arguments.fresh {
+        job.session.go_on(&arguments.out);
+    }
+    let dataset = dataset_key(&job)?;
+    let begun = match job
+        .session
+        .begin(&arguments.out, dataset, arguments.fresh)?
+    {
+        Start::Begun(begun) => begun,
+        Start::Finished(manifest) => return finished(arguments, manifest.json()),
     };
     interrupt::resumable();
-    // What cannot begin leaves nothing behind; what has begun is never discarded.
-    let prepared = records(&job, &mut folder).and_then(|records| {
-        sli_engine::check(&job.model, &records, &job.settings)?;
-        Ok(records)
-    });
-    let records = match prepared {
-        Ok(records) => records,
-        Err(error) if resumed => return Err(error),
-        Err(error) => {
-            discard(folder, existed);
-            return Err(error);
-        }
-    };
-    if resumed {
-        let done = count(folder.progress().records_done);
+    let run = begun.read(|folder| job.spool(folder))?;
+    if let Some(done) = run.records_done() {
         terminal::say(&format!(
-            "going on after {done} of {} records",
-            count(records.len() as u64)
+            "going on after {} of {} records",
+            count(done),
+            count(run.records().len() as u64)
         ));
     }
-    job.settings.machine = machine::look(&job.model, &job.settings);
     let progress = Progress::new();
-    let summary = sli_engine::run(&job.model, &records, &job.settings, folder, &progress)?;
+    let summary = run.finish(&progress)?;
     drop(progress);
     close(&job, &summary, &arguments.out);
     if arguments.json {
@@ -80,30 +55,6 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         print_manifest(&arguments.out, manifest)?;
     }
     Ok(())
-}
-
-/// Removes what a run left that could not start.
-fn discard(folder: OutputFolder, existed: bool) {
-    let (out, work) = (folder.path().to_path_buf(), folder.work_dir().to_path_buf());
-    // What cannot be removed is overwritten by the next run.
-    let _ = fs_err::remove_dir_all(work);
-    if !existed {
-        let _ = fs_err::remove_dir(out);
-    }
-    drop(folder);
-}
-
-/// The tokens of the dataset, from an earlier process if they are complete.
-fn records(job: &Job, folder: &mut OutputFolder) -> Result<RecordSpool, Error> {
-    let path = folder.work_dir().join(SPOOL);
-    if let Some(records) = RecordSpool::open(&path)? {
-        return Ok(records);
-    }
-    let records = job.spool(&path)?;
-    // From here on a kill does not cost the tokenisation again.
-    folder.add_files(&job.model.home.record());
-    folder.checkpoint()?;
-    Ok(records)
 }
 
 fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
@@ -179,7 +130,7 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         "{} {} ({})",
         terminal::bold("compute "),
         summary.compute,
-        job.precision.reason
+        job.session.precision().reason
     ));
     if let (Some(roofline), Some(fraction)) = (&summary.roofline, summary.roofline_fraction) {
         terminal::say(&format!(
@@ -196,7 +147,7 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         "{} {} at most, of {}",
         terminal::bold("memory  "),
         human(summary.peak_memory.max(peak_memory())),
-        human(job.settings.memory)
+        human(job.session.settings().memory)
     ));
     terminal::say(&format!(
         "{} {} (run.json lists the files)",

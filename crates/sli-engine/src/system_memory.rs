@@ -1,11 +1,11 @@
-//! How much memory is free, for the default of `--memory`.
+//! How much memory is free, for runs that are not told how much to take.
 
 use std::path::{Path, PathBuf};
 
 /// The part of the free memory that a run takes if it is not told.
 const SHARE: f64 = 0.8;
 
-/// The default of `--memory`: 80 % of what the machine and the process's control groups have free.
+/// The budget of a run that is not told: 80 % of what the machine and the process's control groups have free.
 pub fn default_budget() -> Option<u64> {
     free_memory().map(|bytes| (bytes as f64 * SHARE) as u64)
 }

@@ -1,18 +1,15 @@
 //! What the matrix products are computed in, and why.
 //!
-//! `--compute auto` rounds to bf16 only where the weights are bf16 (f16 ones would lose three of their bits) and where
+//! Where nothing is asked for, products are rounded to bf16 only where the weights are bf16 (f16 ones would lose three of their bits) and where
 //! that was measured to be faster on this machine for products of this model's shapes: processors with bf16 products
 //! exist whose f32 products are twice as fast. A run that goes on goes on as it began.
 
 use std::fmt;
 
-use sli_engine::ceilings::{CacheNotice, ProductRates};
-use sli_engine::{Model, StoredIn};
-
 use sli_kernels::{Compute, Kernels};
 
-use crate::cli::ComputeArg;
-use crate::{machine, terminal};
+use crate::ceilings::{CacheNotice, CeilingsCache, ProductRates};
+use crate::model::{Model, StoredIn};
 
 /// How much faster bf16 has to be to be worth what it rounds off.
 const WORTH_ROUNDING: f64 = 1.05;
@@ -63,38 +60,42 @@ impl fmt::Display for Reason {
     }
 }
 
-/// The precision that was asked for, else the one with which the run `begun`, else the one that suits the
-/// processor and the model.
-pub fn choose(
-    asked: ComputeArg,
-    begun: Option<Compute>,
-    model: &Model,
-    threads: usize,
-) -> Precision {
-    let precision = |compute, reason| Precision { compute, reason };
-    match asked {
-        ComputeArg::F32 => return precision(Compute::F32, Reason::Asked),
-        ComputeArg::Bf16 => return precision(Compute::Bf16, Reason::Asked),
-        ComputeArg::Auto => {}
+impl Precision {
+    /// The one that was asked for, else the one that suits the processor and the model. `notice` hears of what is damaged
+    /// in the cache.
+    pub(crate) fn choose(
+        asked: Option<Compute>,
+        model: &Model,
+        threads: usize,
+        cache: Option<&CeilingsCache>,
+        notice: impl FnMut(CacheNotice),
+    ) -> Self {
+        let precision = |compute, reason| Self { compute, reason };
+        if let Some(compute) = asked {
+            return precision(compute, Reason::Asked);
+        }
+        match model.stored_in() {
+            StoredIn::F32 => return precision(Compute::F32, Reason::FullWeights),
+            StoredIn::F16 => return precision(Compute::F32, Reason::HalfWeights),
+            StoredIn::Bf16 => {}
+        }
+        if !Kernels::native_bf16() {
+            return precision(Compute::F32, Reason::NotNative);
+        }
+        let rates = ProductRates::find(cache, model, threads, notice);
+        let compute = if rates.bf16 > WORTH_ROUNDING * rates.f32 {
+            Compute::Bf16
+        } else {
+            Compute::F32
+        };
+        precision(compute, Reason::Measured(rates))
     }
-    if let Some(compute) = begun {
-        return precision(compute, Reason::Begun);
+}
+
+/// As on the command line and in the key of a run.
+pub fn compute_name(compute: Compute) -> &'static str {
+    match compute {
+        Compute::F32 => "f32",
+        Compute::Bf16 => "bf16",
     }
-    match model.stored_in() {
-        StoredIn::F32 => return precision(Compute::F32, Reason::FullWeights),
-        StoredIn::F16 => return precision(Compute::F32, Reason::HalfWeights),
-        StoredIn::Bf16 => {}
-    }
-    if !Kernels::native_bf16() {
-        return precision(Compute::F32, Reason::NotNative);
-    }
-    let notice =
-        |notice: CacheNotice| terminal::warn(format_args!("{notice}; it is measured again"));
-    let rates = ProductRates::find(machine::cache().as_ref(), model, threads, notice);
-    let compute = if rates.bf16 > WORTH_ROUNDING * rates.f32 {
-        Compute::Bf16
-    } else {
-        Compute::F32
-    };
-    precision(compute, Reason::Measured(rates))
 }

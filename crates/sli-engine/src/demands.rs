@@ -1,0 +1,100 @@
+//! What a model demands of a record's tokens.
+
+use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds, Stack, TypeRule};
+
+use crate::error::EngineError;
+use crate::records::Record;
+
+/// What the tokens of a record must be for a model to run them.
+#[derive(Clone, Copy, Debug)]
+pub struct Demands {
+    /// Number of token ids.
+    pub vocab_size: usize,
+    /// Number of token types that a record may give, 0 where the model has none.
+    pub token_types: usize,
+    /// How long a record may be.
+    pub limit: LengthLimit,
+    /// How its tokens are placed.
+    pub positions: PositionIds,
+}
+
+impl Demands {
+    /// Those of a model.
+    pub fn of(spec: &ModelSpec) -> Self {
+        let types = |stack: &Stack| {
+            let Input::Tokens(embedding) = &stack.input;
+            let table = embedding.token_types.as_ref();
+            table
+                .filter(|table| table.rule == TypeRule::Given)
+                .map_or(0, |table| table.types)
+        };
+        let stack = spec.input_stack();
+        Self {
+            vocab_size: spec.usable_tokens(),
+            token_types: spec.stacks.iter().map(types).max().unwrap_or(0),
+            limit: stack.limit,
+            positions: stack.positions,
+        }
+    }
+
+    /// Index of the first token that the model does not know.
+    pub fn unknown_token(&self, tokens: &[u32]) -> Option<usize> {
+        let mut tokens = tokens.iter();
+        tokens.position(|&token| token as usize >= self.vocab_size)
+    }
+
+    /// What is wrong with the types of tokens, if anything is.
+    pub fn wrong_type(&self, types: &[u32]) -> Option<String> {
+        let known = self.token_types.max(1);
+        let (index, kind) = (0..)
+            .zip(types)
+            .find(|(_, kind)| **kind as usize >= known)?;
+        Some(match self.token_types {
+            0 => format!("token type {kind} at position {index}, but the model has no token types"),
+            types => {
+                format!("token type {kind} at position {index} is beyond the model's {types} types")
+            }
+        })
+    }
+
+    /// The limit that a record of so many tokens exceeds, and what it is about. A model can run records that are longer
+    /// than those that it was trained with, where that is wanted.
+    pub fn exceeded(&self, tokens: usize, allow_long: bool) -> Option<(usize, &'static str)> {
+        let (limit, what) = match self.limit {
+            LengthLimit::None => return None,
+            LengthLimit::Trained(_) if allow_long => return None,
+            LengthLimit::Table(limit) => (limit, "the model has positions for"),
+            LengthLimit::Trained(limit) => (limit, "the model was trained for"),
+        };
+        (tokens > limit).then_some((limit, what))
+    }
+
+    /// Refuses a record that the model cannot run.
+    pub fn check(&self, record: &Record, allow_long: bool) -> Result<(), EngineError> {
+        let (tokens, types) = (&record.tokens, record.token_types.as_deref());
+        let problem = if let Some(index) = self.unknown_token(tokens) {
+            Some(format!(
+                "token id {} at position {index} is beyond the vocabulary of {}",
+                tokens[index], self.vocab_size
+            ))
+        } else if let Some(types) = types.filter(|types| types.len() != tokens.len()) {
+            Some(format!(
+                "{} token types for {} tokens",
+                types.len(),
+                tokens.len()
+            ))
+        } else if let Some((limit, what)) = self.exceeded(tokens.len(), allow_long) {
+            Some(format!("{} tokens, {what} {limit}", tokens.len()))
+        } else {
+            types
+                .and_then(|types| self.wrong_type(types))
+                .or_else(|| self.positions.blocks(tokens).err())
+        };
+        problem.map_or(Ok(()), |problem| {
+            Err(EngineError::Record {
+                id: record.id.clone(),
+                problem,
+            })
+        })
+    }
+}

@@ -1,0 +1,360 @@
+//! A model and what is asked of it: opened, planned, run, resumed.
+//!
+//! A session prints nothing and ends no process: an [`Observer`] is told what people should know. Whatever decides a result
+//! is in the key of the run, so a folder is gone on with only by the same run, and ends with the same bytes.
+
+mod key;
+mod notes;
+mod output;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use sli_checkpoint::source::ReadChoice;
+use sli_kernels::Compute;
+
+use crate::availability::available_takes;
+use crate::ceilings::{CeilingsCache, Limits, Roofline};
+use crate::demands::Demands;
+use crate::error::EngineError;
+use crate::journal::{Manifest, Opened, OutputFolder, RunKey};
+use crate::model::{Model, OpenOptions};
+use crate::plan::{self, Plan};
+use crate::precision::{Precision, Reason};
+use crate::records::{Record, RecordSpool, RecordSpoolWriter};
+use crate::settings::{HiddenDtype, Machine, Observer, Settings, Spill};
+use crate::summary::Summary;
+use crate::sweep;
+use crate::system_memory;
+use crate::take::Take;
+use crate::weights::content::{name_changed_tensors, recheck};
+
+pub use key::shorten;
+pub use notes::{describe_choice, idle};
+pub use output::{Begun, Run, Start};
+
+/// What is asked of a session. The default is what the program does without flags, except that nothing is remembered of
+/// the machine.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// How the model is opened.
+    pub open: OpenOptions,
+    /// The results that are wanted; empty: profile, scores and embedding, where the model can give them.
+    pub takes: Vec<Take>,
+    /// Budget of the whole process, bytes; `None`: most of what is free.
+    pub memory: Option<u64>,
+    /// Compute threads; `None`: all there are.
+    pub threads: Option<usize>,
+    /// Precision of the products; `None`: what suits processor and weights, and as it began for a run that goes on.
+    pub compute: Option<Compute>,
+    /// How hidden states are stored.
+    pub hidden_dtype: HiddenDtype,
+    /// Whether activations may leave memory.
+    pub spill: Spill,
+    /// Whether records that begin alike share the work on what they share.
+    pub share_prefixes: bool,
+    /// Work between two checkpoints of the activations.
+    pub checkpoint_interval: Duration,
+    /// Records may be longer than the model was trained for.
+    pub allow_long: bool,
+    /// Where measurements of this machine are remembered; `None`: nowhere.
+    pub cache: Option<CeilingsCache>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        let settings = Settings::default();
+        Self {
+            open: OpenOptions::default(),
+            takes: Vec::new(),
+            memory: None,
+            threads: None,
+            compute: None,
+            hidden_dtype: settings.hidden_dtype,
+            spill: settings.spill,
+            share_prefixes: settings.share_prefixes,
+            checkpoint_interval: settings.checkpoint_interval,
+            allow_long: false,
+            cache: None,
+        }
+    }
+}
+
+/// A model that is open, and what is asked of it.
+///
+/// ```
+/// use sli_engine::take::Take;
+/// use sli_engine::{Outcome, Quiet, Session, SessionOptions};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let home = tempfile::tempdir()?;
+/// # sli_testing::Golden::open("llama").write(&home.path().join("model"), sli_testing::Stored::Bf16);
+/// # let [model, spool, results] = ["model", "spool", "results"].map(|name| home.path().join(name));
+/// let options = SessionOptions {
+///     takes: vec![Take::Scores],
+///     ..SessionOptions::default()
+/// };
+/// let mut session = Session::open(&model, &options, &Quiet)?;
+/// let texts: [&[u32]; 2] = [&[1, 5, 9, 2], &[1, 5, 7]];
+/// let records = session.spool(&spool, texts)?;
+///
+/// let planned = session.plan(&records, &Quiet)?;
+/// assert_eq!(planned.plan.tokens, 7);
+///
+/// let Outcome::Done(summary) = session.run(&results, &records, &Quiet)? else {
+///     panic!("the folder was new");
+/// };
+/// assert_eq!(summary.records, 2);
+/// assert!(results.join("scores.parquet").exists());
+///
+/// // Whatever ended a run, the same call goes on with it; this one is finished.
+/// let again = session.run(&results, &records, &Quiet)?;
+/// assert!(matches!(again, Outcome::Finished(_)));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Session {
+    model: Model,
+    settings: Settings,
+    precision: Precision,
+    /// The precision was asked for.
+    asked: bool,
+    allow_long: bool,
+    cache: Option<CeilingsCache>,
+    /// The key of the run that may go on.
+    earlier: Option<RunKey>,
+}
+
+/// What a run would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Planned {
+    /// The plan.
+    #[serde(flatten)]
+    pub plan: Plan,
+    /// How large reads of the weights are done, where there is something to choose.
+    pub reading: Option<ReadChoice>,
+    /// The least time that this machine can take.
+    pub roofline: Option<Roofline>,
+}
+
+/// How [`Session::run`] ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The run was done, or the rest of it.
+    Done(Box<Summary>),
+    /// It was finished already.
+    Finished(Manifest),
+}
+
+impl Session {
+    /// Opens the model in a folder, or the one whose single weights file this is.
+    pub fn open(
+        path: &Path,
+        options: &SessionOptions,
+        observer: &dyn Observer,
+    ) -> Result<Self, EngineError> {
+        Self::new(Model::open(path, &options.open)?, options, observer)
+    }
+
+    /// A session with a model that is open already. What the model cannot give, and what is left to the session, is settled
+    /// here.
+    pub fn new(
+        model: Model,
+        options: &SessionOptions,
+        observer: &dyn Observer,
+    ) -> Result<Self, EngineError> {
+        notes::say(&model, &options.open.allow_unused, observer);
+        let (takes, problems) = available_takes(&model, &options.takes)?;
+        for problem in problems {
+            observer.warning(&problem);
+        }
+        let threads = options.threads.unwrap_or_else(processors);
+        let cache = options.cache.as_ref();
+        let precision = Precision::choose(options.compute, &model, threads, cache, |notice| {
+            observer.warning(&format!("{notice}; it is measured again"));
+        });
+        let memory = options.memory.or_else(system_memory::default_budget);
+        let settings = Settings {
+            takes,
+            memory: memory.ok_or(EngineError::NoFreeMemory)?,
+            threads,
+            compute: precision.compute,
+            hidden_dtype: options.hidden_dtype,
+            spill: options.spill,
+            share_prefixes: options.share_prefixes,
+            checkpoint_interval: options.checkpoint_interval,
+            ..Settings::default()
+        };
+        Ok(Self {
+            model,
+            settings,
+            precision,
+            asked: options.compute.is_some(),
+            allow_long: options.allow_long,
+            cache: options.cache.clone(),
+            earlier: None,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// What is computed and with which means, as it was settled.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The precision of the products, and why.
+    pub fn precision(&self) -> &Precision {
+        &self.precision
+    }
+
+    /// Puts token sequences on disk in `folder`, named by their numbers from 0; what the model cannot run is refused.
+    /// [`RecordSpoolWriter`] takes records with names, token types and texts.
+    pub fn spool<T: Into<Vec<u32>>>(
+        &self,
+        folder: &Path,
+        sequences: impl IntoIterator<Item = T>,
+    ) -> Result<RecordSpool, EngineError> {
+        let demands = Demands::of(&self.model.spec);
+        let mut writer = RecordSpoolWriter::create(folder)?;
+        for (row, tokens) in (0..).zip(sequences) {
+            let record = Record {
+                id: row.to_string(),
+                row,
+                tokens: tokens.into(),
+                ..Record::default()
+            };
+            demands.check(&record, self.allow_long)?;
+            writer.push(&record)?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    /// What a run over these records would do, hold and take; nothing is run.
+    pub fn plan(
+        &self,
+        records: &RecordSpool,
+        observer: &dyn Observer,
+    ) -> Result<Planned, EngineError> {
+        let machine = self.machine(observer);
+        let settings = Settings {
+            machine,
+            ..self.settings.clone()
+        };
+        let plan = plan::plan(&self.model, records, &settings)?;
+        let reading = sweep::choose_reading(&self.model, &settings, &plan)?;
+        let stored = machine.cached(self.model.checkpoint.stored_bytes());
+        let limits = machine.limits;
+        let roofline =
+            limits.map(|limits| Roofline::new(limits, plan.work, plan.bytes_read, stored));
+        Ok(Planned {
+            plan,
+            reading,
+            roofline,
+        })
+    }
+
+    /// The smallest budget for a run over one record of one token, bytes.
+    pub fn smallest_run(&self, folder: &Path) -> Result<u64, EngineError> {
+        let records = self.spool(folder, [[0]])?;
+        match plan::plan(&self.model, &records, &self.settings) {
+            Ok(plan) => Ok(plan.smallest_memory),
+            Err(EngineError::Budget { needed, .. }) => Ok(needed),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs over the records and writes the results into `out`, or goes on with the same run that ended early there.
+    pub fn run(
+        &mut self,
+        out: &Path,
+        records: &RecordSpool,
+        observer: &dyn Observer,
+    ) -> Result<Outcome, EngineError> {
+        self.go_on(out);
+        let mut dataset = RunKey::new();
+        dataset.set("records", shorten(&records.content_hash()));
+        match self.begin(out, dataset, false)? {
+            Start::Finished(manifest) => Ok(Outcome::Finished(manifest)),
+            Start::Begun(begun) => {
+                let run = begun.read(|_| Ok::<_, EngineError>(records.clone()))?;
+                Ok(Outcome::Done(Box::new(run.finish(observer)?)))
+            }
+        }
+    }
+
+    /// Looks at the run that is in a folder, if there is one: what was left open is as it began.
+    pub fn go_on(&mut self, out: &Path) {
+        self.earlier = RunKey::of_folder(out);
+        let begun = self.earlier.as_ref().and_then(key::precision_of);
+        if let Some(compute) = begun.filter(|_| !self.asked) {
+            self.precision = Precision {
+                compute,
+                reason: Reason::Begun,
+            };
+            self.settings.compute = compute;
+        }
+    }
+
+    /// Opens the folder of a run. `dataset` has what decides the records; what the model and the session decide is added.
+    /// `fresh` discards what an earlier run left there; without it, see [`Self::go_on`].
+    pub fn begin(
+        &self,
+        out: &Path,
+        dataset: RunKey,
+        fresh: bool,
+    ) -> Result<Start<'_>, EngineError> {
+        let mut key = dataset;
+        key::add(&mut key, &self.model, &self.settings, self.earlier.as_ref())?;
+        let existed = out.exists();
+        let opened = OutputFolder::open(out, key, fresh)
+            .map_err(|error| name_changed_tensors(error, out, &self.model))?;
+        let (folder, resumed) = match opened {
+            Opened::New(folder) => (folder, false),
+            Opened::Resumed(folder) => (folder, true),
+            Opened::Finished(manifest) => {
+                recheck(&self.model, &manifest, out)?;
+                return Ok(Start::Finished(manifest));
+            }
+        };
+        Ok(Start::Begun(Box::new(Begun {
+            session: self,
+            folder,
+            existed,
+            resumed,
+        })))
+    }
+
+    /// What is known of this machine for a run.
+    fn machine(&self, observer: &dyn Observer) -> Machine {
+        let Settings {
+            threads,
+            compute,
+            memory,
+            ..
+        } = self.settings;
+        let limits = Limits::find(
+            self.cache.as_ref(),
+            &self.model,
+            threads,
+            compute,
+            |notice| {
+                observer.warning(&format!("{notice}; it is measured again"));
+            },
+        );
+        let free = system_memory::free_memory();
+        Machine {
+            limits: Some(limits),
+            page_cache: free.map(|free| free.saturating_sub(memory)),
+        }
+    }
+}
+
+/// All threads that the process may use.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,66 @@
+//! What is said of a model that was opened.
+
+use sli_checkpoint::{Choice, HeadOrigin};
+use sli_spec::Instead;
+
+use crate::leftovers::left_out;
+use crate::model::Model;
+use crate::settings::Observer;
+
+/// Names of one reason that are listed.
+const NAMES_SAID: usize = 6;
+
+/// Says what nothing reads, which class is run instead of the one named, which tensors have other names in the files, and
+/// which weights are left.
+pub(super) fn say(model: &Model, allow_unused: &[String], observer: &dyn Observer) {
+    if !model.unread.is_empty() {
+        let keys = model.unread.join(", ");
+        observer.warning(&format!("nothing reads these keys of config.json: {keys}"));
+    }
+    if let Some(Instead { named, run, reason }) = &model.instead {
+        observer.note(&format!(
+            "config.json names the class `{named}`; `{run}` is run: {reason}"
+        ));
+    }
+    if let Some(naming) = &model.naming {
+        observer.warning(&format!(
+            "the names of {} tensors are not the model's own: {naming}",
+            naming.renamed
+        ));
+    }
+    let report = model.binding.report();
+    for (reason, names) in left_out(report) {
+        let more = match names.len().saturating_sub(NAMES_SAID) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let said: Vec<String> = names.into_iter().take(NAMES_SAID).collect();
+        observer.note(&format!("not used: {}{more} ({reason})", said.join(", ")));
+    }
+    for pattern in report.idle(allow_unused) {
+        observer.warning(&idle(pattern));
+    }
+    if model.binding.head() == HeadOrigin::Stored {
+        observer.warning(
+            "config.json ties the head to the token table, but the weights have another head: that one is used",
+        );
+    }
+    if let Some(choice) = model.checkpoint.choice() {
+        observer.warning(&describe_choice(choice));
+    }
+}
+
+/// Which weights were taken, and which were left.
+pub fn describe_choice(choice: &Choice) -> String {
+    let left: Vec<String> = choice.left.iter().map(|file| format!("`{file}`")).collect();
+    format!(
+        "the weights are those of `{}`; {} in the same folder is not looked at",
+        choice.taken,
+        left.join(" and ")
+    )
+}
+
+/// That a pattern of `--allow-unused` does nothing.
+pub fn idle(pattern: &str) -> String {
+    format!("--allow-unused '{pattern}' leaves nothing out: no tensor of that name is without use")
+}

@@ -1,0 +1,79 @@
+//! What decides the records of a run: the dataset's part of the run's key.
+//!
+//! Content counts, not paths and times: a copied dataset is the same one.
+
+use std::io;
+use std::path::Path;
+
+use blake3::Hasher;
+use sli_engine::journal::RunKey;
+use sli_engine::shorten;
+
+use crate::cli::ScoreArg;
+use crate::error::Error;
+use crate::job::Job;
+use crate::tokenizer::Choice;
+
+/// The dataset, and what decides how a record becomes tokens and which of them are scored.
+pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
+    let mut key = RunKey::new();
+    let format = job
+        .input
+        .extension()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    key.set("input", digest(&job.input)?)
+        .set("input format", format.display());
+    if let Some(content) = job.selection.content {
+        key.set("use", content.key());
+    }
+    if job.selection.null_is_empty {
+        key.set("null and empty records", "left out");
+    }
+    match &job.chat.template {
+        Some(Choice::Name(name)) => {
+            key.set("chat template", name);
+        }
+        Some(Choice::File(source)) => {
+            let hash = blake3::hash(source.text.as_bytes());
+            key.set("chat template", shorten(&hash.to_hex()));
+        }
+        None => {}
+    }
+    for (name, value) in &job.chat.arguments {
+        key.set(format!("chat argument {name}"), value);
+    }
+    if let Some(length) = job.max_length {
+        key.set("max length", length);
+    }
+    if let Some(length) = job.texts.limit {
+        key.set("longest text", length);
+    }
+    if let Some(prompt) = &job.texts.prompt {
+        key.set("prompt", &prompt.text);
+    }
+    if job.tokenizer_file {
+        key.set("tokenizer", "tokenizer.json as it is");
+    }
+    match job.score {
+        ScoreArg::All => {}
+        ScoreArg::Assistant => {
+            key.set("score", "assistant");
+        }
+    }
+    Ok(key)
+}
+
+/// A hash of a file's content.
+fn digest(path: &Path) -> Result<String, Error> {
+    let failed = |source: io::Error| Error::File {
+        what: "cannot read",
+        path: path.into(),
+        source,
+    };
+    let mut hasher = Hasher::new();
+    hasher
+        .update_reader(fs_err::File::open(path).map_err(failed)?)
+        .map_err(failed)?;
+    Ok(shorten(&hasher.finalize().to_hex()))
+}
