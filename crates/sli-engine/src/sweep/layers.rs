@@ -1,0 +1,173 @@
+//! A layer on all parts of a super-batch: phase by phase, chunk by chunk.
+
+use std::ops::Range;
+
+use sli_kernels::{Kernels, Mat};
+use sli_spec::Input;
+
+use super::parts::{Group, Parts};
+use super::passes::Sweep;
+use crate::error::EngineError;
+use crate::exec::batch::Batch;
+use crate::exec::step::outputs_shown;
+use crate::exec::{Pass, Rows, Slots};
+use crate::plan::end_keys;
+use crate::plan::phases::Phase;
+use crate::results::ResultsError;
+use crate::weights::Part;
+use crate::weights::store::WeightStore;
+
+impl<'a> Sweep<'a> {
+    pub(super) fn embed(
+        &mut self,
+        store: &'a WeightStore<'a>,
+        stack: usize,
+        parts: &mut Parts,
+    ) -> Result<(), EngineError> {
+        let context = self.context;
+        let layer = context.layer(store, stack, Part::Embedding);
+        let description = &context.model.spec.stacks[stack];
+        for part in 0..parts.portions.len() {
+            let (batch, mut slots) = parts.create(context, part)?;
+            let Input::Tokens(embedding) = &description.input;
+            layer.embed(embedding, &batch, &mut slots.hidden)?;
+            layer.spread(embedding, &batch, &mut slots)?;
+            refuse_overflow(context.kernels, &slots.hidden, || {
+                format!("{} embedding", description.name)
+            })?;
+            self.observation
+                .boundary(context.kernels, stack, 0, &batch, &mut slots)?;
+            parts.put(part, batch, slots);
+        }
+        store.release(&end_keys(context.model, stack, Part::Embedding));
+        Ok(())
+    }
+
+    /// Runs a layer on all parts; returns their rows.
+    pub(super) fn run_layer(
+        &mut self,
+        store: &'a WeightStore<'a>,
+        stack: usize,
+        index: usize,
+        parts: &mut Parts,
+    ) -> Result<usize, EngineError> {
+        let context = self.context;
+        let steps = &context.model.spec.stacks[stack].layers[index].steps;
+        let phases = context.phases.iter();
+        let own = phases.filter(|p| p.stack == stack && p.layer == index);
+        let mut rows = 0;
+        for phase in own {
+            for group in parts.groups(&steps[phase.steps.clone()], phase.steps.start) {
+                let last = group.steps.end == steps.len();
+                for record in parts.records() {
+                    let run = Run {
+                        store,
+                        phase,
+                        group: &group,
+                        ends: last,
+                    };
+                    rows += self.run_group(run, record, parts)?;
+                }
+            }
+            store.release(&phase.scheduled);
+        }
+        Ok(rows)
+    }
+
+    /// Runs some steps on a portion of whole records, or on all pieces of one record; returns the rows if
+    /// the layer ends.
+    fn run_group(
+        &mut self,
+        run: Run<'a, '_>,
+        portions: Range<usize>,
+        parts: &mut Parts,
+    ) -> Result<usize, EngineError> {
+        let context = self.context;
+        let Run { phase, group, .. } = run;
+        self.scratch.states.clear();
+        let mut pass = Pass::Whole;
+        if let Some(rows) = parts.cut_rows(context, portions.start) {
+            let window = context.plan.window_tokens();
+            let begun = self.scratch.states.begin_record(rows, window);
+            begun.map_err(ResultsError::from)?;
+            if group.keys_first {
+                for part in portions.clone() {
+                    let (batch, mut slots) = parts.take(context, part)?;
+                    self.run_phase(run, Pass::Keys, &batch, &mut slots)?;
+                    parts.put_back(part, batch, slots);
+                }
+                pass = Pass::Queries;
+            }
+        }
+        let mut rows = 0;
+        for part in portions {
+            let (batch, mut slots) = parts.take(context, part)?;
+            self.run_phase(run, pass, &batch, &mut slots)?;
+            if run.ends {
+                let (stack, index) = (phase.stack, phase.layer);
+                refuse_overflow(context.kernels, &slots.hidden, || {
+                    let name = &context.model.spec.stacks[stack].name;
+                    format!("{name} layer {index}")
+                })?;
+                self.observation
+                    .boundary(context.kernels, stack, index + 1, &batch, &mut slots)?;
+                rows += batch.rows();
+            }
+            parts.put(part, batch, slots);
+        }
+        Ok(rows)
+    }
+
+    fn run_phase(
+        &mut self,
+        run: Run<'a, '_>,
+        pass: Pass,
+        batch: &Batch,
+        slots: &mut Slots,
+    ) -> Result<(), EngineError> {
+        let (context, spec) = (self.context, self.spec());
+        let Run { phase, group, .. } = run;
+        let (stack, index) = (phase.stack, phase.layer);
+        let chunks = if phase.whole || batch.piece().is_some() {
+            vec![batch.whole()]
+        } else {
+            batch.chunks(context.plan.chunk_tokens)
+        };
+        let layer = context.layer(run.store, stack, Part::Layer(index));
+        let steps = &spec.stacks[stack].layers[index].steps;
+        let shown = outputs_shown(&steps[..group.steps.start]);
+        let mut probe = self.observation.probe(context.kernels, stack, index, shown);
+        let numbers = group.steps.clone();
+        for chunk in &chunks {
+            probe.next_chunk();
+            for step in numbers.clone().zip(&steps[numbers.clone()]) {
+                let rows = Rows { batch, chunk, pass };
+                layer.step(step, rows, slots, &mut self.scratch, &mut probe)?;
+            }
+        }
+        probe.finish(batch)
+    }
+}
+
+/// What runs: some steps of a phase.
+#[derive(Clone, Copy)]
+struct Run<'a, 'b> {
+    store: &'a WeightStore<'a>,
+    phase: &'a Phase,
+    group: &'b Group,
+    /// They are the last of the layer.
+    ends: bool,
+}
+
+/// Values that are not finite are refused where they first appear.
+fn refuse_overflow(
+    kernels: &Kernels,
+    hidden: &Mat,
+    place: impl FnOnce() -> String,
+) -> Result<(), EngineError> {
+    if kernels.all_finite(hidden.view()) {
+        Ok(())
+    } else {
+        Err(EngineError::Overflow { place: place() })
+    }
+}

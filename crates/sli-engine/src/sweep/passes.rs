@@ -1,0 +1,212 @@
+//! Super-batch by super-batch.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use sli_spec::ModelSpec;
+
+use super::context::Context;
+use super::parts::Parts;
+use crate::ends::Ends;
+use crate::error::EngineError;
+use crate::exec::Scratch;
+use crate::exec::states::States;
+use crate::journal::OutputFolder;
+use crate::observe::Observation;
+use crate::plan::end_keys;
+use crate::portion::Portion;
+use crate::results::ResultsError;
+use crate::settings::Event;
+use crate::spent::Spent;
+use crate::spill::SpillFile;
+use crate::stages::Stopwatch;
+use crate::tally::Tally;
+use crate::weights::Part;
+use crate::weights::store::WeightStore;
+
+pub(super) struct Sweep<'a> {
+    pub(super) context: Context<'a>,
+    pub(super) observation: Observation<'a>,
+    pub(super) folder: OutputFolder,
+    pub(super) tally: Tally,
+    pub(super) scratch: Scratch,
+    pub(super) token_layers_done: u64,
+    pub(super) checked: Instant,
+    pub(super) clock: RunClock,
+}
+
+/// What the run costs.
+pub(super) struct RunClock {
+    pub(super) began: Instant,
+    pub(super) stopwatch: Stopwatch,
+    /// By earlier processes.
+    pub(super) before: Spent,
+}
+
+impl<'a> Sweep<'a> {
+    pub(super) fn spec(&self) -> &'a ModelSpec {
+        &self.context.model.spec
+    }
+
+    /// The record ranges that are still to run; the first may be one that was interrupted.
+    pub(super) fn batches(&mut self) -> Result<Vec<Range<usize>>, EngineError> {
+        let progress = self.folder.progress();
+        let mut first = progress.records_done as usize;
+        let mut batches = Vec::new();
+        if let Some(current) = &progress.current {
+            first = current.records().end;
+            batches.push(current.records());
+        }
+        let all = first..self.context.records.len();
+        let pass_tokens = self.context.plan.pass_tokens;
+        batches.extend(self.context.division.ranges(all, pass_tokens));
+        let done = self.folder.progress().records_done as usize;
+        let stacks = self.spec().stacks.iter();
+        let token_layers = stacks.map(|stack| {
+            let records = self.context.records.of(stack.sequence);
+            records.token_start(done) * stack.layers.len() as u64
+        });
+        self.token_layers_done = token_layers.sum();
+        Ok(batches)
+    }
+
+    pub(super) fn run(
+        &mut self,
+        store: &'a WeightStore<'a>,
+        batches: &[Range<usize>],
+    ) -> Result<(), EngineError> {
+        for range in batches {
+            self.super_batch(store, range.clone())?;
+            self.folder.progress_mut().records_done = range.end as u64;
+            self.folder.progress_mut().current = None;
+            if self.checked.elapsed() >= self.context.settings.checkpoint_interval {
+                self.checkpoint(None)?;
+            }
+        }
+        self.checkpoint(None)
+    }
+
+    pub(super) fn super_batch(
+        &mut self,
+        store: &'a WeightStore<'a>,
+        range: Range<usize>,
+    ) -> Result<(), EngineError> {
+        let (context, spec) = (self.context, self.spec());
+        let resumed = self.resumed(&range);
+        let mut ends = Ends::default();
+        if let (Some(current), Some(_)) = (&self.folder.progress().current, resumed) {
+            let spills = context.plan.spill || current.portions.len() > 1;
+            ends = Ends::load(&self.folder, &current.ends, spills)?;
+        }
+        for (stack, description) in spec.stacks.iter().enumerate() {
+            let first = match resumed {
+                Some((current, _)) if stack < current => description.layers.len(),
+                Some((current, boundary)) if stack == current => boundary,
+                _ => 0,
+            };
+            let mut parts = self.parts(&range, stack, ends)?;
+            self.token_layers_done += (parts.tokens * first) as u64;
+            match resumed {
+                Some((current, _)) if stack < current => {
+                    ends = parts.ends;
+                    continue;
+                }
+                Some((current, _)) if stack == current => self.resume(&mut parts)?,
+                _ => self.embed(store, stack, &mut parts)?,
+            }
+            for index in first..description.layers.len() {
+                self.tally.begin().map_err(ResultsError::from)?;
+                let rows = self.run_layer(store, stack, index, &mut parts)?;
+                let progress = self.folder.progress_mut();
+                progress.layer_passes += 1;
+                progress.token_layers += rows as u64;
+                self.token_layers_done += parts.tokens as u64;
+                self.report(stack, index + 1);
+                let interrupted = context.observer.interrupted();
+                if interrupted || self.checked.elapsed() >= context.settings.checkpoint_interval {
+                    self.checkpoint(Some((stack, index + 1, &mut parts)))?;
+                }
+                if interrupted {
+                    return Err(EngineError::Interrupted);
+                }
+            }
+            // The head needs the room.
+            let states = States::new(self.folder.disk(), self.folder.work_dir());
+            self.scratch = Scratch::new(states);
+            store.passage().clear();
+            let layer = context.layer(store, stack, Part::Head);
+            let is_read = spec.reads_end(stack);
+            for part in 0..parts.portions.len() {
+                let (batch, mut slots) = parts.take(context, part)?;
+                let normed =
+                    self.observation
+                        .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
+                if is_read {
+                    let end = normed.unwrap_or_else(|| std::mem::take(&mut slots.hidden));
+                    let spills = parts.file.is_some();
+                    parts.ends.push(&self.folder, stack, spills, end)?;
+                } else {
+                    parts.put_back(part, batch, slots);
+                }
+            }
+            store.passage().clear();
+            store.release(&end_keys(context.model, stack, Part::Head));
+            ends = parts.ends;
+        }
+        Ok(())
+    }
+
+    /// The parts of a super-batch, not yet filled.
+    pub(super) fn parts(
+        &self,
+        range: &Range<usize>,
+        stack: usize,
+        ends: Ends,
+    ) -> Result<Parts, EngineError> {
+        let Context { plan, division, .. } = self.context;
+        let portions = match &self.folder.progress().current {
+            Some(current) if current.records() == *range => current.portions.clone(),
+            _ if plan.spill => division.portions(range.clone(), plan.super_batch_tokens),
+            _ => vec![Portion::whole(range.clone())],
+        };
+        let file = if plan.spill || portions.len() > 1 {
+            Some(SpillFile::create(&self.folder, "spill").map_err(ResultsError::from)?)
+        } else {
+            None
+        };
+        let mut rows = 0;
+        let offsets = portions.iter().map(|portion| {
+            let offset = rows;
+            rows += division.rows_of(portion);
+            offset
+        });
+        let records = self.context.records.of(self.spec().stacks[stack].sequence);
+        Ok(Parts {
+            stack,
+            ends,
+            compares: self.observation.compares(),
+            offsets: offsets.collect(),
+            tokens: range.clone().map(|record| records.tokens_of(record)).sum(),
+            portions,
+            file,
+            held: None,
+            is_changed: false,
+        })
+    }
+
+    pub(super) fn report(&self, stack: usize, layer: usize) {
+        let records = self.context.records;
+        self.context.observer.event(&Event {
+            stack: self.spec().stacks[stack].name,
+            layer,
+            layers: self.spec().stacks[stack].layers.len(),
+            records_done: self.folder.progress().records_done as usize,
+            records: records.len(),
+            token_layers_done: self.token_layers_done,
+            token_layers: records.token_layers(self.spec()),
+            tokens: records.tokens_in_all(self.spec()),
+            bytes_read: self.context.model.checkpoint.bytes_read(),
+            bytes_planned: self.context.plan.bytes_read,
+        });
+    }
+}
