@@ -134,7 +134,7 @@ impl Kernels {
 }
 
 /// A function of an element and the element beside it.
-trait Elementwise: Copy {
+pub(crate) trait Elementwise: Copy {
     fn apply<S: Simd>(self, s: S, x: S::F, other: S::F) -> S::F;
 }
 
@@ -145,6 +145,17 @@ impl Elementwise for AddScaled {
     #[inline(always)]
     fn apply<S: Simd>(self, s: S, x: S::F, other: S::F) -> S::F {
         s.mul_add(s.splat(self.0), other, x)
+    }
+}
+
+/// The product is rounded before it is added.
+#[derive(Clone, Copy)]
+pub(crate) struct AddProduct(pub f32);
+
+impl Elementwise for AddProduct {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, x: S::F, other: S::F) -> S::F {
+        s.add(x, s.mul(s.splat(self.0), other))
     }
 }
 
@@ -159,7 +170,7 @@ impl Elementwise for Multiply {
 }
 
 #[derive(Clone, Copy)]
-struct Scale(f32);
+pub(crate) struct Scale(pub f32);
 
 impl Elementwise for Scale {
     #[inline(always)]
@@ -188,10 +199,10 @@ impl Elementwise for Softcap {
     }
 }
 
-struct Each<'a, E> {
-    row: &'a mut [f32],
-    other: Option<&'a [f32]>,
-    f: E,
+pub(crate) struct Each<'a, E> {
+    pub row: &'a mut [f32],
+    pub other: Option<&'a [f32]>,
+    pub f: E,
 }
 
 impl<E: Elementwise> SimdOp for Each<'_, E> {

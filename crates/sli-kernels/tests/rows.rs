@@ -4,8 +4,7 @@ mod reference;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits};
 use sli_kernels::{
-    Activation, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle, RotaryTable,
-    TopK,
+    Activation, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle, TopK,
 };
 
 const WIDTHS: [usize; 9] = [1, 3, 7, 8, 16, 33, 64, 100, 517];
@@ -375,8 +374,12 @@ fn one_value_that_is_not_finite_is_found() {
 #[test]
 fn rotary_rotates_the_chosen_part() {
     let inv_freq: Vec<f32> = (0..4).map(|i| 1.0 / 10_f32.powi(i)).collect();
-    let table = RotaryTable::new(&inv_freq, 100, 1.5);
-    assert_eq!((table.positions(), table.rotary_dim()), (100, 8));
+    let turn = |position: u32, of: fn(f64) -> f64| -> Vec<f32> {
+        let angles = inv_freq
+            .iter()
+            .map(|inverse| f64::from(inverse * position as f32));
+        angles.map(|angle| of(angle) as f32 * 1.5).collect()
+    };
     for kernels in all_kernels(Compute::F32) {
         let mut random = Random(9);
         for style in [RotaryStyle::Half, RotaryStyle::Interleaved] {
@@ -389,27 +392,22 @@ fn rotary_rotates_the_chosen_part() {
             };
             let positions: Vec<u32> = (0..50).map(|_| random.below(100) as u32).collect();
             let input = check_rows(&mut random, &kernels, 39, |kernels, row, x| {
-                kernels.rotary(shape, &table, &positions[row..row + x.rows()], x.view_mut());
+                let positions = &positions[row..row + x.rows()];
+                let table = |of: fn(f64) -> f64| {
+                    let turns = positions.iter().flat_map(|&position| turn(position, of));
+                    Mat::from_vec(positions.len(), 4, turns.collect())
+                };
+                let (cos, sin) = (table(f64::cos), table(f64::sin));
+                kernels.rotary_rows(shape, cos.view(), sin.view(), x.view_mut());
             });
-            let mut out = input.clone();
             let positions = &positions[..input.rows()];
-            kernels[0].rotary(shape, &table, positions, out.view_mut());
-            let pick = |table: sli_kernels::MatRef| {
-                let mut rows = Mat::new(positions.len(), 4);
-                for (row, &position) in positions.iter().enumerate() {
-                    rows.row_mut(row)
-                        .copy_from_slice(table.row(position as usize));
-                }
-                rows
+            let table = |of: fn(f64) -> f64| {
+                let turns = positions.iter().flat_map(|&position| turn(position, of));
+                Mat::from_vec(positions.len(), 4, turns.collect())
             };
-            let mut by_rows = input.clone();
-            kernels[1].rotary_rows(
-                shape,
-                pick(table.cos()).view(),
-                pick(table.sin()).view(),
-                by_rows.view_mut(),
-            );
-            assert_same_bits(&out, &by_rows, "from a table or by rows");
+            let (cos, sin) = (table(f64::cos), table(f64::sin));
+            let mut out = input.clone();
+            kernels[0].rotary_rows(shape, cos.view(), sin.view(), out.view_mut());
             for (row, &position) in positions.iter().enumerate() {
                 for head in 0..3 {
                     let x = &input.row(row)[head * 13..(head + 1) * 13];

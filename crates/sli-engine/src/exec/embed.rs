@@ -74,9 +74,8 @@ impl Layer<'_> {
     ) -> Result<(), EngineError> {
         for (linear, stream) in embedding.streams.iter().zip(&mut slots.stashes) {
             self.linear(slots.hidden.view(), linear, stream.view_mut())?;
-            for row in 0..stream.rows() {
-                rescale(stream.row_mut(row), slots.hidden.row(row));
-            }
+            self.kernels
+                .match_magnitudes(slots.hidden.view(), stream.view_mut());
         }
         let (Some(rule), Some(inputs)) = (&embedding.layer_inputs, &mut slots.kept.layer_inputs)
         else {
@@ -236,18 +235,6 @@ fn gather_block(leaf: &BoundLeaf, rows: &[usize], out: &mut [u8]) -> Result<(), 
         }
         Ok(())
     })
-}
-
-/// Gives `row` the root mean square of `like`.
-pub(crate) fn rescale(row: &mut [f32], like: &[f32]) {
-    let mean_square = |row: &[f32]| {
-        let squares = row.iter().map(|&value| f64::from(value).powi(2));
-        squares.sum::<f64>() / row.len().max(1) as f64
-    };
-    let factor = (mean_square(like).sqrt() / mean_square(row).max(1e-5).sqrt()) as f32;
-    for value in row {
-        *value *= factor;
-    }
 }
 
 /// Adds the sinusoidal embedding of one position.

@@ -9,7 +9,6 @@ use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK};
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
-use super::embed::rescale;
 use super::linear::{tile_rows, tiles};
 use super::{Layer, Slots};
 use crate::error::EngineError;
@@ -77,9 +76,8 @@ impl Layer<'_> {
         let mut projected = Mat::new(hidden.rows(), hidden.cols());
         for (linear, stream) in head.streams.iter().zip(&slots.stashes) {
             self.linear(stream.view(), linear, projected.view_mut())?;
-            for row in 0..projected.rows() {
-                rescale(projected.row_mut(row), hidden.row(row));
-            }
+            self.kernels
+                .match_magnitudes(hidden.view(), projected.view_mut());
             self.kernels.add(projected.view(), 1.0, sum.view_mut());
         }
         let factor = 1.0 / (head.streams.len() + 1) as f32;

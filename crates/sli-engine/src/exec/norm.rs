@@ -16,9 +16,7 @@ impl Layer<'_> {
             NormKind::Rms => self.kernels.rms_norm(x, weight, epsilon, out),
             NormKind::Layer => self.kernels.layer_norm(x, weight, bias, epsilon, out),
             NormKind::L2 => {
-                for row in 0..x.rows() {
-                    out.row_mut(row).copy_from_slice(x.row(row));
-                }
+                self.kernels.copy(x, out.reborrow());
                 self.kernels.l2_norm_in_place(epsilon, out);
             }
         }

@@ -137,17 +137,9 @@ impl Layer<'_> {
                 let Some(factors) = values(vector.as_ref()) else {
                     return Ok(());
                 };
-                for row in 0..x.rows() {
-                    let row = x.row_mut(row);
-                    if let [factor] = factors {
-                        for value in row {
-                            *value *= factor;
-                        }
-                    } else {
-                        for (value, factor) in row.iter_mut().zip(factors) {
-                            *value *= factor;
-                        }
-                    }
+                match factors {
+                    [factor] => self.kernels.scale_in_place(*factor, x.view_mut()),
+                    factors => self.kernels.scale_columns(factors, x.view_mut()),
                 }
             }
         }
@@ -173,10 +165,8 @@ impl Layer<'_> {
                 self.norm_in_place(norm, slots.hidden.rows_view_mut(range))?;
             }
             Write::Set(slot) => {
-                let target = slots.get_mut(*slot);
-                for (row, index) in range.enumerate() {
-                    target.row_mut(index).copy_from_slice(y.row(row));
-                }
+                let target = slots.get_mut(*slot).rows_view_mut(range);
+                self.kernels.copy(y.view(), target);
             }
             Write::AddTo(slot) => {
                 self.kernels
@@ -203,12 +193,8 @@ impl Layer<'_> {
             Gain::Vector(index) => {
                 let vector = self.vector(Some(*index))?;
                 let factors = values(vector.as_ref()).unwrap_or_default();
-                for row in range.clone() {
-                    let row = slots.hidden.row_mut(row);
-                    row.iter_mut()
-                        .zip(factors)
-                        .for_each(|(value, factor)| *value *= factor);
-                }
+                let hidden = slots.hidden.rows_view_mut(range.clone());
+                self.kernels.scale_columns(factors, hidden);
             }
         }
         self.kernels

@@ -46,7 +46,7 @@ impl Mix for Attention {
             keep(layer, rows, &mut at.kept.keys, scratch);
         }
         if let Some(temperature) = &self.query_temperature {
-            warm(*temperature, rows, &mut scratch.query);
+            warm(layer, *temperature, rows, &mut scratch.query);
         }
         attend(
             (self, at.mixer),
@@ -77,7 +77,8 @@ impl Mix for Attention {
         };
         let scratch = &mut *at.scratch;
         if self.differential.is_some() {
-            differential::pair_values(self.kv_heads, self.value_dim, scratch);
+            let kernels = at.layer.kernels;
+            differential::pair_values(kernels, self.kv_heads, self.value_dim, scratch);
         }
         let cut = keys::record(&mut scratch.states)?;
         keys::leave(cut, at.mixer, piece, &scratch.key, &scratch.value)
@@ -93,7 +94,7 @@ fn prepare<'a>(
     let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
     project(layer, attention, rows, x, (&at.kept.ends, scratch))?;
     normalise(layer, attention, false, scratch)?;
-    clip(attention, scratch);
+    clip(layer, attention, scratch);
     let addends = positions(layer, attention, rows, scratch)?;
     normalise(layer, attention, true, scratch)?;
     Ok(addends)
@@ -126,7 +127,7 @@ fn project(
             values.reset(x.rows(), kv_heads * attention.value_dim);
             match value {
                 Some(value) => layer.linear(x, value, values.view_mut())?,
-                None => values.as_mut_slice().copy_from_slice(keys.as_slice()),
+                None => layer.kernels.copy(keys.view(), values.view_mut()),
             }
         }
         // Finished when the other layer ran.
@@ -175,12 +176,11 @@ fn normalise(
     Ok(())
 }
 
-fn clip(attention: &Attention, scratch: &mut Scratch) {
+fn clip(layer: &Layer<'_>, attention: &Attention, scratch: &mut Scratch) {
     let Some(limit) = attention.clip else { return };
     let limit = limit as f32;
     for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
-        let values = mat.as_mut_slice().iter_mut();
-        values.for_each(|value| *value = value.clamp(-limit, limit));
+        layer.kernels.clamp_in_place(-limit, limit, mat.view_mut());
     }
 }
 
@@ -254,11 +254,14 @@ fn keep(layer: &Layer<'_>, rows: Rows<'_>, kept: &mut [KeptKeys], scratch: &Scra
         .iter_mut()
         .find(|kept| layer.part == Part::Layer(kept.layer));
     let Some(own) = own else { return };
-    for (row, token) in rows.chunk.rows.clone().enumerate() {
-        own.key.row_mut(token).copy_from_slice(scratch.key.row(row));
-        own.value
-            .row_mut(token)
-            .copy_from_slice(scratch.value.row(row));
+    let range = rows.chunk.rows.clone();
+    for (from, to) in [
+        (&scratch.key, &mut own.key),
+        (&scratch.value, &mut own.value),
+    ] {
+        layer
+            .kernels
+            .copy(from.view(), to.rows_view_mut(range.clone()));
     }
 }
 
@@ -309,7 +312,7 @@ fn attend(
         || addends.buckets.is_some();
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
-        differential::pair_values(kv_heads, value_dim, scratch);
+        differential::pair_values(layer.kernels, kv_heads, value_dim, scratch);
         value_dim *= 2;
     }
     scratch.heads.reset(scratch.query.rows(), heads * value_dim);
@@ -395,31 +398,18 @@ fn apply_gate(
     gates.reset(x.rows(), projection.out_features);
     layer.linear(x, projection, gates.view_mut())?;
     let bias = layer.vector(*head_bias)?;
+    let kernels = layer.kernels;
     if let Some(bias) = values(bias.as_ref()) {
-        for row in 0..x.rows() {
-            let heads = gates.row_mut(row).chunks_exact_mut(dim);
-            for (head, bias) in heads.zip(bias) {
-                for value in head {
-                    *value += bias;
-                }
-            }
-        }
+        let of_heads = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, dim));
+        let bias: Vec<f32> = of_heads.collect();
+        kernels.add_bias(&bias, gates.view_mut());
     }
-    let activation = kernel(*activation);
-    layer.kernels.activation(activation, gates.view_mut());
-    for row in 0..x.rows() {
-        let (heads, gates) = (scratch.heads.row_mut(row), gates.row(row));
-        if *per_head {
-            for (head, factor) in heads.chunks_exact_mut(dim).zip(gates) {
-                for value in head {
-                    *value *= factor;
-                }
-            }
-        } else {
-            for (value, factor) in heads.iter_mut().zip(gates) {
-                *value *= factor;
-            }
-        }
+    kernels.activation(kernel(*activation), gates.view_mut());
+    let heads = scratch.heads.view_mut();
+    if *per_head {
+        kernels.scale_heads(gates.view(), heads);
+    } else {
+        kernels.multiply(gates.view(), heads);
     }
     Ok(())
 }
@@ -489,10 +479,15 @@ pub(crate) fn rotate(
 }
 
 /// Multiplies queries by a factor that depends on their position.
-pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Mat) {
-    for (row, index) in (0..query.rows()).zip(rows.chunk.rows.clone()) {
+pub(crate) fn warm(
+    layer: &Layer<'_>,
+    temperature: QueryTemperature,
+    rows: Rows<'_>,
+    query: &mut Mat,
+) {
+    let factor = |index: usize| {
         let position = f64::from(rows.batch.positions[index]);
-        let factor = match temperature {
+        match temperature {
             QueryTemperature::Llama4 {
                 beta,
                 original,
@@ -502,12 +497,10 @@ pub(crate) fn warm(temperature: QueryTemperature, rows: Rows<'_>, query: &mut Ma
                 (1.0 + (position + 1.0) / original).powf(exponent)
             }
             QueryTemperature::LogN { trained } => ((position + 1.0).ln() / trained.ln()).max(1.0),
-        };
-        if factor != 1.0 {
-            query
-                .row_mut(row)
-                .iter_mut()
-                .for_each(|value| *value *= factor as f32);
         }
-    }
+    };
+    // A pass may leave the queries out.
+    let own = rows.chunk.rows.clone().take(query.rows());
+    let factors: Vec<f32> = own.map(|index| factor(index) as f32).collect();
+    layer.kernels.scale_rows(&factors, query.view_mut());
 }

@@ -1,5 +1,6 @@
 //! Differential attention: one half of the heads less the other, on pairs of value heads.
 
+use sli_kernels::{HeadParts, Kernels, MatRef};
 use sli_spec::Differential;
 
 use crate::error::EngineError;
@@ -7,18 +8,19 @@ use crate::exec::{Layer, Scratch, Vector, values};
 
 /// `scratch.value`: `[rows, kv_heads * dim]` becomes `[rows, kv_heads * 2 dim]`, where head `g` holds
 /// the heads `g` and `g + kv_heads / 2`, for `g` modulo `kv_heads / 2`.
-pub(super) fn pair_values(kv_heads: usize, dim: usize, scratch: &mut Scratch) {
-    let count = scratch.value.rows();
-    let half = kv_heads / 2 * dim;
-    scratch.inner.reset(count, 2 * kv_heads * dim);
-    for row in 0..count {
-        let single = scratch.value.row(row);
-        let (first, second) = single.split_at(half);
-        let pairs = scratch.inner.row_mut(row).chunks_exact_mut(2 * dim);
-        let heads = first.chunks_exact(dim).zip(second.chunks_exact(dim));
-        for (pair, (first, second)) in pairs.zip(heads.clone().chain(heads)) {
-            pair[..dim].copy_from_slice(first);
-            pair[dim..].copy_from_slice(second);
+pub(super) fn pair_values(kernels: &Kernels, kv_heads: usize, dim: usize, scratch: &mut Scratch) {
+    let heads = kv_heads / 2;
+    scratch
+        .inner
+        .reset(scratch.value.rows(), 2 * kv_heads * dim);
+    let single = scratch.value.view();
+    let parts = |first, stride| HeadParts { first, stride };
+    for again in 0..2 {
+        for second in 0..2 {
+            let from = (single, parts(second * heads * dim, dim));
+            let first = 2 * again * heads * dim + second * dim;
+            let to = (scratch.inner.view_mut(), parts(first, 2 * dim));
+            kernels.copy_heads(heads, dim, from, to);
         }
     }
     std::mem::swap(&mut scratch.value, &mut scratch.inner);
@@ -42,13 +44,13 @@ pub(super) fn subtract(
     let count = scratch.heads.rows();
     let half = heads / 2 * dim;
     scratch.query.reset(count, half);
-    for row in 0..count {
-        let (first, second) = scratch.heads.row(row).split_at(half);
-        let differences = scratch.query.row_mut(row).iter_mut();
-        for (difference, (first, second)) in differences.zip(first.iter().zip(second)) {
-            *difference = first - lambda * second;
-        }
-    }
+    let both = scratch.heads.view();
+    let difference = scratch.query.view_mut();
+    layer.kernels.copy(both.cols_range(0..half), difference);
+    let (second, lambdas) = (both.cols_range(half..2 * half), vec![-lambda; count]);
+    let lambdas = MatRef::from_slice(&lambdas, count, 1);
+    let difference = scratch.query.view_mut();
+    layer.kernels.add_scaled_rows(lambdas, second, difference);
     layer.head_norm(&differential.norm, heads / 2, scratch.query.view_mut())?;
     let gain = differential.gain as f32;
     layer.kernels.scale_in_place(gain, scratch.query.view_mut());

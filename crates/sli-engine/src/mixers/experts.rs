@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
-use sli_kernels::{Mat, PackedWeights};
+use sli_kernels::PackedWeights;
 use sli_spec::Linear;
 
 use crate::error::EngineError;
@@ -115,12 +115,4 @@ fn stages(layer: &Layer<'_>, leaves: &[&BoundLeaf], inputs: usize) -> Vec<Stage>
         last.last = true;
     }
     stages
-}
-
-/// Adds a vector to every row.
-pub(crate) fn add_to_rows(bias: &[f32], output: &mut Mat) {
-    for row in 0..output.rows() {
-        let row = output.row_mut(row).iter_mut();
-        row.zip(bias).for_each(|(value, bias)| *value += bias);
-    }
 }

@@ -1,7 +1,7 @@
 //! Feed-forward networks, gated or not.
 
-use sli_kernels::{Mat, MatRef};
-use sli_spec::{ClampedGate, FeedForward, Xielu};
+use sli_kernels::{Activation as Kernel, Mat, MatRef};
+use sli_spec::{FeedForward, Xielu};
 
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel, softplus};
@@ -82,13 +82,17 @@ pub(super) fn activate<'s>(
             gates
         }
         (Some(_), None, Some(clamped)) => {
-            clamp(*clamped, gates, up);
+            let (sharpness, limit) = (clamped.sharpness as f32, clamped.limit as f32);
+            let gated = gates.view_mut();
+            layer
+                .kernels
+                .gated_clamped(sharpness, limit, gated, up.view());
             gates
         }
         (Some(_), Some(learned), None) => {
-            xielu(layer, learned, gates.as_mut_slice())?;
-            let gated = gates.as_mut_slice().iter_mut();
-            gated.zip(up.as_slice()).for_each(|(gate, up)| *gate *= up);
+            let activation = xielu(layer, learned)?;
+            let kernels = layer.kernels;
+            kernels.gated(activation, gates.view_mut(), up.view());
             gates
         }
         (None, None, None) => {
@@ -96,7 +100,8 @@ pub(super) fn activate<'s>(
             up
         }
         (None, Some(learned), None) => {
-            xielu(layer, learned, up.as_mut_slice())?;
+            let activation = xielu(layer, learned)?;
+            layer.kernels.activation(activation, up.view_mut());
             up
         }
         (None, _, Some(_)) | (Some(_), Some(_), Some(_)) => {
@@ -110,28 +115,13 @@ pub(super) fn activate<'s>(
     Ok(inner)
 }
 
-/// `x = xielu(x)`, elementwise.
-fn xielu(layer: &Layer<'_>, learned: &Xielu, x: &mut [f32]) -> Result<(), EngineError> {
+/// The kernel of a learned activation.
+fn xielu(layer: &Layer<'_>, learned: &Xielu) -> Result<Kernel, EngineError> {
     let (beta, eps) = (layer.scalar(learned.beta)?, layer.scalar(learned.eps)?);
-    let positive = softplus(layer.scalar(learned.alpha_p)?);
-    let negative = beta + softplus(layer.scalar(learned.alpha_n)?);
-    for value in x {
-        *value = if *value > 0.0 {
-            positive * *value * *value + beta * *value
-        } else {
-            (value.min(eps).exp_m1() - *value) * negative + beta * *value
-        };
-    }
-    Ok(())
-}
-
-/// gpt-oss: `gate = min(gate, limit)`, `up` within `[-limit, limit]`, the result in `gate`.
-fn clamp(clamped: ClampedGate, gate: &mut Mat, up: &Mat) {
-    let (limit, sharpness) = (clamped.limit as f32, clamped.sharpness as f32);
-    for row in 0..gate.rows() {
-        for (gate, up) in gate.row_mut(row).iter_mut().zip(up.row(row)) {
-            let (g, u) = (gate.min(limit), up.clamp(-limit, limit));
-            *gate = g / (1.0 + (-sharpness * g).exp()) * (u + 1.0);
-        }
-    }
+    Ok(Kernel::Xielu {
+        alpha_p: softplus(layer.scalar(learned.alpha_p)?),
+        alpha_n: beta + softplus(layer.scalar(learned.alpha_n)?),
+        beta,
+        eps,
+    })
 }

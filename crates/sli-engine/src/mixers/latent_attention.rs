@@ -1,6 +1,6 @@
 //! Multi-head latent attention (DeepSeek-V2): keys and values are expanded from a shared latent.
 
-use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef};
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef};
 use sli_spec::{KeySelection, LatentAttention};
 
 use super::attention::{HeadSpan, mask, rotate, warm};
@@ -49,7 +49,7 @@ impl Mix for LatentAttention {
         };
         latents(layer, self, x.rows_range(0..own), scratch)?;
         turn(layer, self, rows, scratch);
-        expand(self, scratch);
+        expand(layer, self, scratch);
         attend((self, at.mixer), layer, rows, scratch)?;
         output.reset(x.rows(), self.output.out_features);
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())
@@ -62,7 +62,7 @@ impl Mix for LatentAttention {
             .reset(0, self.heads * (self.nope_dim + self.rope_dim));
         latents(layer, self, x, scratch)?;
         turn(layer, self, rows, scratch);
-        expand(self, scratch);
+        expand(layer, self, scratch);
         let Some(piece) = rows.batch.piece() else {
             return Ok(());
         };
@@ -138,28 +138,28 @@ fn turn(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratch:
         rotate(layer, rope, rows, span, shared);
     }
     if let Some(temperature) = &attention.query_temperature {
-        warm(*temperature, rows, &mut scratch.query);
+        warm(layer, *temperature, rows, &mut scratch.query);
     }
 }
 
 /// `scratch.key` and `scratch.value` of the expanded latents and the shared keys.
-fn expand(attention: &LatentAttention, scratch: &mut Scratch) {
+fn expand(layer: &Layer<'_>, attention: &LatentAttention, scratch: &mut Scratch) {
     let (heads, nope, value_dim) = (attention.heads, attention.nope_dim, attention.value_dim);
     let dim = nope + attention.rope_dim;
     let count = scratch.up.rows();
     scratch.key.reset(count, heads * dim);
     scratch.value.reset(count, heads * value_dim);
-    for row in 0..count {
-        let shared = &scratch.gate.row(row)[attention.kv_rank..];
-        let expanded = scratch.up.row(row).chunks_exact(nope + value_dim);
-        let keys = scratch.key.row_mut(row).chunks_exact_mut(dim);
-        let values = scratch.value.row_mut(row).chunks_exact_mut(value_dim);
-        for ((expanded, key), value) in expanded.zip(keys).zip(values) {
-            key[..nope].copy_from_slice(&expanded[..nope]);
-            key[nope..].copy_from_slice(shared);
-            value.copy_from_slice(&expanded[nope..]);
-        }
-    }
+    let parts = |first, stride| HeadParts { first, stride };
+    let (shared, expanded) = (scratch.gate.view(), scratch.up.view());
+    let kernels = layer.kernels;
+    let keys = (scratch.key.view_mut(), parts(0, dim));
+    kernels.copy_heads(heads, nope, (expanded, parts(0, nope + value_dim)), keys);
+    let keys = (scratch.key.view_mut(), parts(nope, dim));
+    let rope = (shared, parts(attention.kv_rank, 0));
+    kernels.copy_heads(heads, attention.rope_dim, rope, keys);
+    let values = (scratch.value.view_mut(), parts(0, value_dim));
+    let from = (expanded, parts(nope, nope + value_dim));
+    kernels.copy_heads(heads, value_dim, from, values);
 }
 
 /// `scratch.heads`; keys and values are kept for the next chunk.

@@ -24,14 +24,9 @@ impl Mix for LayerInput {
         layer.linear(x, &self.gate, gate.view_mut())?;
         let activation = kernel(self.activation);
         layer.kernels.activation(activation, gate.view_mut());
-        let columns = index * width..(index + 1) * width;
-        for (row, token) in at.rows.chunk.rows.clone().enumerate() {
-            let factors = &inputs.row(token)[columns.clone()];
-            let gates = gate.row_mut(row).iter_mut();
-            gates
-                .zip(factors)
-                .for_each(|(gate, factor)| *gate *= factor);
-        }
+        let inputs = inputs.rows_view(at.rows.chunk.rows.clone());
+        let own = inputs.cols_range(index * width..(index + 1) * width);
+        layer.kernels.multiply(own, gate.view_mut());
         output.reset(x.rows(), self.projection.out_features);
         layer.linear(gate.view(), &self.projection, output.view_mut())
     }

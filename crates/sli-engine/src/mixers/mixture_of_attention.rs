@@ -5,7 +5,8 @@ use sli_spec::MixtureOfAttention;
 
 use super::attention::{HeadSpan, mask, rotate};
 use super::buffers::{Buffer, Buffers};
-use super::{At, Mix, experts, router};
+use super::router::{self, Routes};
+use super::{At, Mix, experts};
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch, values};
 
@@ -30,8 +31,7 @@ impl Mix for MixtureOfAttention {
         let routes = router::route(layer, &self.router, x, rows, scratch)?;
         let chosen = Chosen {
             loads: routes.loads(self.experts),
-            weights: routes.weights,
-            top_k: self.router.top_k,
+            routes,
         };
         queries(layer, self, &chosen, x, scratch)?;
         keys(layer, self, x, rows, scratch)?;
@@ -39,7 +39,7 @@ impl Mix for MixtureOfAttention {
         outputs(layer, self, &chosen, scratch, output)?;
         let bias = layer.vector(Some(self.output_bias))?;
         if let Some(bias) = values(bias.as_ref()) {
-            experts::add_to_rows(bias, output);
+            layer.kernels.add_bias(bias, output.view_mut());
         }
         Ok(())
     }
@@ -49,9 +49,7 @@ impl Mix for MixtureOfAttention {
 struct Chosen {
     /// By expert: places (row times `top_k` plus rank).
     loads: Vec<Vec<u32>>,
-    /// By place.
-    weights: Vec<f32>,
-    top_k: usize,
+    routes: Routes,
 }
 
 /// Heads of all chosen experts that share a key head lie side by side: `scratch.query` is
@@ -63,7 +61,7 @@ fn queries(
     x: MatRef<'_>,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let (top_k, dim) = (chosen.top_k, attention.head_dim);
+    let (top_k, dim) = (chosen.routes.top_k, attention.head_dim);
     let mut query = std::mem::take(&mut scratch.query);
     query.reset(x.rows(), attention.heads * top_k * dim);
     experts::each(
@@ -74,10 +72,9 @@ fn queries(
         |expert, stage, packed| {
             let load = &chosen.loads[expert];
             scratch.normed.reset(load.len(), x.cols());
-            for (row, &place) in load.iter().enumerate() {
-                let source = x.row(place as usize / top_k);
-                scratch.normed.row_mut(row).copy_from_slice(source);
-            }
+            let rows = chosen.routes.rows_at(load);
+            let gathered = scratch.normed.view_mut();
+            layer.kernels.gather_rows(x, &rows, gathered);
             scratch.up.reset(load.len(), stage.inputs.len());
             let (input, target) = (scratch.normed.view(), scratch.up.view_mut());
             layer
@@ -175,7 +172,7 @@ fn outputs(
     scratch: &mut Scratch,
     output: &mut Mat,
 ) -> Result<(), EngineError> {
-    let (top_k, dim) = (chosen.top_k, attention.head_dim);
+    let (top_k, dim) = (chosen.routes.top_k, attention.head_dim);
     let found = std::mem::take(&mut scratch.heads);
     output.reset(found.rows(), attention.output.out_features);
     output.as_mut_slice().fill(0.0);
@@ -200,13 +197,11 @@ fn outputs(
             layer
                 .kernels
                 .gemm(input, &packed[0], None, Store::Set, target);
-            for (row, &place) in load.iter().enumerate() {
-                let weight = chosen.weights[place as usize];
-                let target = &mut output.row_mut(place as usize / top_k)[stage.outputs.clone()];
-                for (sum, value) in target.iter_mut().zip(scratch.up.row(row)) {
-                    *sum += weight * value;
-                }
-            }
+            let (rows, weights) = (chosen.routes.rows_at(load), chosen.routes.weights_at(load));
+            let target = output.view_mut().cols_range(stage.outputs.clone());
+            layer
+                .kernels
+                .scatter_add(scratch.up.view(), &weights, &rows, target);
             Ok(())
         },
     )?;

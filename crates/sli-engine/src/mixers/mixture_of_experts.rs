@@ -5,7 +5,7 @@ use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Store};
 use sli_spec::{FeedForward, Linear, MixtureOfExperts};
 
 use super::buffers::{Buffer, Buffers};
-use super::experts::{Stage, add_to_rows, each};
+use super::experts::{Stage, each};
 use super::{At, Mix, feed_forward, router};
 use crate::error::EngineError;
 use crate::exec::{Layer, Residency, Scratch, values};
@@ -44,7 +44,7 @@ impl Mix for MixtureOfExperts {
         output.reset(count, x.cols());
         output.as_mut_slice().fill(0.0);
         routed(layer, self, x, &routes, output, scratch)?;
-        add_identities(self, x, &routes, output);
+        add_identities(layer, self, x, &routes, output);
         if let Some(shared) = &self.shared {
             let mut always = std::mem::take(&mut scratch.inner);
             feed_forward::run(layer, shared, |_| {}, x, &mut always, scratch)?;
@@ -53,13 +53,8 @@ impl Mix for MixtureOfExperts {
                 layer.linear(x, gate, scratch.gate.view_mut())?;
                 let gates = scratch.gate.view_mut();
                 layer.kernels.activation(Kernel::Sigmoid, gates);
-                for row in 0..count {
-                    let factor = scratch.gate.row(row)[0];
-                    always
-                        .row_mut(row)
-                        .iter_mut()
-                        .for_each(|value| *value *= factor);
-                }
+                let gates = scratch.gate.view();
+                layer.kernels.scale_heads(gates, always.view_mut());
             }
             layer.kernels.add(always.view(), 1.0, output.view_mut());
             scratch.inner = always;
@@ -70,7 +65,7 @@ impl Mix for MixtureOfExperts {
         }
         let bias = layer.vector(self.output_bias)?;
         if let Some(bias) = values(bias.as_ref()) {
-            add_to_rows(bias, output);
+            layer.kernels.add_bias(bias, output.view_mut());
         }
         Ok(())
     }
@@ -78,6 +73,7 @@ impl Mix for MixtureOfExperts {
 
 /// Experts without weights return their input.
 fn add_identities(
+    layer: &Layer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
     routes: &router::Routes,
@@ -86,15 +82,19 @@ fn add_identities(
     if experts.identity_experts == 0 {
         return;
     }
-    let choices = routes.ids.iter().zip(&routes.weights).enumerate();
-    for (place, (&id, &weight)) in choices {
-        if id as usize >= experts.experts {
-            let row = place / routes.top_k;
-            let target = output.row_mut(row).iter_mut();
-            target
-                .zip(x.row(row))
-                .for_each(|(sum, value)| *sum += weight * value);
+    let mut factors = vec![0.0; x.rows()];
+    for rank in 0..routes.top_k {
+        for (row, factor) in factors.iter_mut().enumerate() {
+            let place = row * routes.top_k + rank;
+            let is_identity = routes.ids[place] as usize >= experts.experts;
+            *factor = if is_identity {
+                routes.weights[place]
+            } else {
+                0.0
+            };
         }
+        let factors = MatRef::from_slice(&factors, factors.len(), 1);
+        layer.kernels.add_scaled_rows(factors, x, output.view_mut());
     }
 }
 
@@ -107,7 +107,6 @@ fn routed(
     output: &mut Mat,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let top_k = routes.top_k;
     let loads = routes.loads(experts.experts);
     let network = &experts.expert;
     let addends = Addends::new(layer, network);
@@ -140,17 +139,14 @@ fn routed(
             if !stage.last {
                 continue;
             }
-            for (row, &place) in places.iter().enumerate() {
-                let weight = if experts.router.weighs_input {
-                    1.0
-                } else {
-                    routes.weights[place as usize]
-                };
-                let target = output.row_mut(place as usize / top_k).iter_mut();
-                target
-                    .zip(scratch.heads.row(row))
-                    .for_each(|(sum, value)| *sum += weight * value);
-            }
+            let weights = if experts.router.weighs_input {
+                vec![1.0; places.len()]
+            } else {
+                routes.weights_at(places)
+            };
+            let rows = routes.rows_at(places);
+            let (found, output) = (scratch.heads.view(), output.view_mut());
+            layer.kernels.scatter_add(found, &weights, &rows, output);
         }
         Ok(())
     })
@@ -166,19 +162,14 @@ fn gather(
     into: &mut Mat,
 ) -> Result<(), EngineError> {
     into.reset(places.len(), x.cols());
-    for (row, &place) in places.iter().enumerate() {
-        let source = x.row(place as usize / routes.top_k);
-        into.row_mut(row).copy_from_slice(source);
-    }
+    let rows = routes.rows_at(places);
+    layer.kernels.gather_rows(x, &rows, into.view_mut());
     if let Some(norm) = &experts.expert_norm {
         layer.norm_in_place(norm, into.view_mut())?;
     }
     if experts.router.weighs_input {
-        for (row, &place) in places.iter().enumerate() {
-            let weight = routes.weights[place as usize];
-            let row = into.row_mut(row).iter_mut();
-            row.for_each(|value| *value *= weight);
-        }
+        let weights = routes.weights_at(places);
+        layer.kernels.scale_rows(&weights, into.view_mut());
     }
     Ok(())
 }

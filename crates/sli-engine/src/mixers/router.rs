@@ -25,6 +25,18 @@ impl Routes {
         }
         loads
     }
+
+    /// The rows of some places.
+    pub fn rows_at(&self, places: &[u32]) -> Vec<u32> {
+        let top_k = self.top_k as u32;
+        places.iter().map(|place| place / top_k).collect()
+    }
+
+    /// The weights at some places.
+    pub fn weights_at(&self, places: &[u32]) -> Vec<f32> {
+        let places = places.iter();
+        places.map(|&place| self.weights[place as usize]).collect()
+    }
 }
 
 /// Routes the rows of x `[rows, hidden]`.

@@ -1,6 +1,6 @@
 //! AltUp: predicts all residual streams from all, and corrects them by what the layer computed.
 
-use sli_kernels::{Activation, Mat, MatRef};
+use sli_kernels::{Activation, Mat, MatMut, MatRef};
 use sli_spec::{Slot, StreamUpdate, Streams};
 
 use super::buffers::{Buffer, Buffers};
@@ -49,42 +49,35 @@ impl Mix for Streams {
             &self.update;
         scratch.up.reset(range.len(), coefficients.out_features);
         layer.linear(scratch.gate.view(), coefficients, scratch.up.view_mut())?;
-        let count = self.streams;
-        let mut before = vec![0.0; count * hidden];
-        for (row, token) in range.enumerate() {
-            let coefficients = scratch.up.row(row);
-            match &self.update {
-                StreamUpdate::Predict { .. } => {
-                    for (stream, values) in before.chunks_exact_mut(hidden).enumerate() {
-                        values.copy_from_slice(slots.get(slot(stream)).row(token));
-                    }
-                    for stream in 0..count {
-                        let own = &coefficients[stream * count..(stream + 1) * count];
-                        let target = slots.get_mut(slot(stream)).row_mut(token);
-                        for (factor, values) in own.iter().zip(before.chunks_exact(hidden)) {
-                            add(target, *factor, values);
-                        }
-                    }
-                }
-                StreamUpdate::Correct { computed, .. } => {
-                    let innovation = &mut before[..hidden];
-                    innovation.copy_from_slice(slots.get(*computed).row(token));
-                    add(innovation, -1.0, slots.get(slot(self.active)).row(token));
-                    for (stream, coefficient) in coefficients[..count].iter().enumerate() {
-                        let target = slots.get_mut(slot(stream)).row_mut(token);
-                        add(target, coefficient + 1.0, innovation);
-                    }
+        let coefficients = scratch.up.view();
+        match &self.update {
+            StreamUpdate::Predict { .. } => {
+                let all = std::iter::once(&mut slots.hidden).chain(&mut slots.stashes);
+                let streams = all.take(self.streams);
+                let mut streams: Vec<MatMut<'_>> = streams
+                    .map(|stream| stream.rows_view_mut(range.clone()))
+                    .collect();
+                layer.kernels.mix_streams(coefficients, &mut streams);
+            }
+            StreamUpdate::Correct { computed, .. } => {
+                let innovation = &mut scratch.normed;
+                let computed = slots.get(*computed).rows_view(range.clone());
+                layer.kernels.copy(computed, innovation.view_mut());
+                let active = slots.get(slot(self.active)).rows_view(range.clone());
+                layer.kernels.add(active, -1.0, innovation.view_mut());
+                for stream in 0..self.streams {
+                    let target = slots.get_mut(slot(stream)).rows_view_mut(range.clone());
+                    let factors: Vec<f32> = (0..range.len())
+                        .map(|row| coefficients.row(row)[stream] + 1.0)
+                        .collect();
+                    let factors = MatRef::from_slice(&factors, factors.len(), 1);
+                    layer
+                        .kernels
+                        .add_scaled_rows(factors, innovation.view(), target);
                 }
             }
         }
         Ok(())
-    }
-}
-
-/// `target += factor * values`.
-fn add(target: &mut [f32], factor: f32, values: &[f32]) {
-    for (target, value) in target.iter_mut().zip(values) {
-        *target += factor * value;
     }
 }
 
