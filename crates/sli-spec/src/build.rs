@@ -1,20 +1,25 @@
 //! Building descriptions: naming a tensor and recording its leaf are one act.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    Activation, Config, Convolution, FeedForward, Gain, Head, Layer, Leaf, Linear, LogitsHead,
-    Mask, Mixer, Norm, NormKind, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
+    Activation, Branch, Config, Convolution, FeedForward, Gain, Layer, Leaf, Linear, Mask, Mixer,
+    ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, Step, WeightIndex, Write,
 };
-use crate::{Branch, Class, HEAD, Slot, Task};
+
+/// What the full name of a tensor stands for, where that is not a tensor.
+pub type Stored = Rc<dyn Fn(&str) -> Source>;
 
 /// Collects the weights of one embedding, layer or head, in the order of their use.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Leaves {
     prefix: String,
     collected: Vec<Leaf>,
     optional: Option<&'static str>,
+    norm_factor: &'static str,
+    stored: Option<Stored>,
 }
 
 /// What the norms of a model have in common.
@@ -61,24 +66,24 @@ impl Leaves {
     pub fn new(prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
-            ..Self::default()
-        }
-    }
-
-    /// Goes on with the weights of a layer.
-    pub fn reopen(layer: &mut Layer) -> Self {
-        Self {
-            prefix: layer.prefix.clone(),
-            collected: std::mem::take(&mut layer.leaves),
+            collected: Vec::new(),
             optional: None,
+            norm_factor: "weight",
+            stored: None,
         }
     }
 
-    /// Goes on with the weights of a head; names are whole.
-    pub fn continued(collected: Vec<Leaf>) -> Self {
+    /// The same where files call the factor of a norm otherwise than `weight`, or hold something else than a tensor
+    /// of a name.
+    pub fn stored(
+        prefix: impl Into<String>,
+        norm_factor: &'static str,
+        stored: Option<Stored>,
+    ) -> Self {
         Self {
-            collected,
-            ..Self::default()
+            norm_factor,
+            stored,
+            ..Self::new(prefix)
         }
     }
 
@@ -89,7 +94,11 @@ impl Leaves {
 
     /// The tensor of this name under the prefix.
     pub fn tensor(&self, name: &str) -> Source {
-        Source::tensor(format!("{}{name}", self.prefix))
+        let name = format!("{}{name}", self.prefix);
+        match &self.stored {
+            Some(stored) => stored(&name),
+            None => Source::tensor(name),
+        }
     }
 
     /// Records a weight.
@@ -193,7 +202,7 @@ impl Leaves {
     /// `NAME.weight` and `NAME.bias`, as far as the style has them.
     pub fn norm(&mut self, name: &str, features: usize, style: NormStyle) -> Norm {
         let weight = style.weight.then(|| {
-            let stored = self.norm_tensor(name, "weight", "gamma");
+            let stored = self.norm_tensor(name, self.norm_factor, "gamma");
             let source = if style.plus_one {
                 stored.plus_one()
             } else {
@@ -255,15 +264,7 @@ impl Leaves {
     ) -> FeedForward {
         let up = self.linear(up, [intermediate_size, hidden_size], bias, Shard::Column);
         let down = self.linear(down, [hidden_size, intermediate_size], bias, Shard::Row);
-        FeedForward {
-            gate: None,
-            up,
-            down,
-            activation,
-            learned_activation: None,
-            inner_norm: None,
-            clamped: None,
-        }
+        FeedForward::plain(None, up, down, activation)
     }
 
     /// `down(activation(gate x) * up x)`, with biases as told.
@@ -305,15 +306,7 @@ impl Leaves {
         );
         let up = self.linear_of(both.part(split, 1), None, shape, Shard::Column);
         let down = self.linear(down, [hidden_size, intermediate_size], false, Shard::Row);
-        FeedForward {
-            gate: Some(gate),
-            up,
-            down,
-            activation,
-            learned_activation: None,
-            inner_norm: None,
-            clamped: None,
-        }
+        FeedForward::plain(Some(gate), up, down, activation)
     }
 
     /// The collected weights.
@@ -356,78 +349,18 @@ impl Step {
     }
 }
 
-/// Final norm and next-token head of a decoder.
-#[derive(Clone, Debug)]
-pub struct CausalHead<'a> {
-    /// Name of the final norm, without `.weight`.
-    pub norm: Option<(String, NormStyle)>,
-    /// Name of the projection, without `.weight`.
-    pub projection: &'a str,
-    /// The projection has a bias.
-    pub bias: bool,
-    /// Name of the token table, which a tied head shares.
-    pub tokens: String,
-    /// Factor on the logits.
-    pub scale: f64,
-    /// Limit of the logits.
-    pub softcap: Option<f64>,
+/// A model as a family describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Described {
+    /// The description.
+    pub spec: ModelSpec,
+    /// The same model with a head of its own, where the configuration says that its head is the token table.
+    pub untied: Option<Box<ModelSpec>>,
 }
 
-impl CausalHead<'_> {
-    /// The head; without logits if the checkpoint holds the bare base model.
-    pub fn build(
-        self,
-        config: &Config,
-        [vocab_size, hidden_size]: [usize; 2],
-    ) -> Result<Head, SpecError> {
-        let class = config.class()?;
-        let tied = config.flag("tie_word_embeddings")?;
-        let mut leaves = Leaves::new("");
-        let norm = self
-            .norm
-            .map(|(name, style)| leaves.norm(&name, hidden_size, style));
-        let logits = (class.task != Task::Base).then(|| {
-            leaves.optional(Some(HEAD));
-            let weight = if tied {
-                Source::tensor(self.tokens)
-            } else {
-                leaves.tensor(&format!("{}.weight", self.projection))
-            };
-            let bias = self
-                .bias
-                .then(|| leaves.tensor(&format!("{}.bias", self.projection)));
-            LogitsHead {
-                predicts: crate::Predicts::Next,
-                transform: None,
-                projection: leaves.linear_of(
-                    weight,
-                    bias,
-                    [vocab_size, hidden_size],
-                    Shard::Column,
-                ),
-                normalized_rows: false,
-                scale: self.scale,
-                softcap: self.softcap,
-            }
-        });
-        Ok(Head {
-            leaves: leaves.finish(),
-            streams: Vec::new(),
-            norm,
-            output: None,
-            logits,
-            pooler: None,
-        })
-    }
-}
-
-/// Tensors of a head that the description does not use: a tied projection that the file stores all
-/// the same, or any head where the class has none.
-pub fn unused_head<'a>(class: &Class, tied: bool, names: &[&'a str]) -> Vec<&'a str> {
-    if class.task == Task::Base || tied {
-        names.to_vec()
-    } else {
-        Vec::new()
+impl From<ModelSpec> for Described {
+    fn from(spec: ModelSpec) -> Self {
+        Self { spec, untied: None }
     }
 }
 

@@ -37,8 +37,6 @@ pub struct Config {
     /// Dotted path of the object with a trailing dot; empty for the outermost.
     path: String,
     row: Option<&'static Row>,
-    /// The model is to be described with a head of its own.
-    own_head: bool,
     log: Rc<RefCell<Log>>,
 }
 
@@ -48,8 +46,6 @@ struct Log {
     read: BTreeSet<String>,
     /// Dotted paths of objects that were opened: their keys count one by one.
     opened: BTreeSet<String>,
-    /// The class ties the head whatever the file says.
-    always_tied: bool,
 }
 
 impl Config {
@@ -97,7 +93,6 @@ impl Config {
             object: Rc::new(object),
             path,
             row,
-            own_head: false,
             log,
         }
     }
@@ -279,16 +274,10 @@ impl Config {
         }
     }
 
-    /// Allows `is_causal`: the attention of this family looks ahead where that says so.
-    pub(crate) fn may_look_ahead(&self) {
-        self.ignore(&[MASK_SWITCH]);
-    }
-
     /// Whether the tokens of a decoder that may look ahead do. The reference asks `not config.is_causal`,
     /// so `null` is not the same as nothing.
     pub(crate) fn looks_ahead(&self) -> Result<bool, SpecError> {
-        let allowed = self.log.borrow().read.contains(&self.path_of(MASK_SWITCH));
-        Ok(allowed && self.mentions(MASK_SWITCH) && !self.flag(MASK_SWITCH)?)
+        Ok(!self.flag(MASK_SWITCH)? && self.mentions(MASK_SWITCH))
     }
 
     /// Whether this window is as long as the longest record that the model was trained for. Does not log.
@@ -445,35 +434,9 @@ impl Config {
         self.required("model_type", self.optional_text("model_type")?)
     }
 
-    /// Whether the head is the token table, in a class that ties them whatever the file says.
-    pub(crate) fn always_tied(&self) -> bool {
-        self.log.borrow_mut().always_tied = true;
-        !self.own_head
-    }
-
     /// Whether the file says that the head is not the token table. Logs nothing.
     pub(crate) fn tells_own_head(&self) -> bool {
         self.object.get("tie_word_embeddings") == Some(&Value::Bool(false))
-    }
-
-    /// The configuration of the same model with a head of its own; `None` if this one has one. Logs
-    /// nothing.
-    pub fn untied(&self) -> Option<Self> {
-        const KEY: &str = "tie_word_embeddings";
-        if self.log.borrow().always_tied {
-            let own = Self::new(Map::clone(&self.object), self.path.clone(), Rc::default());
-            return Some(Self {
-                own_head: true,
-                ..own
-            });
-        }
-        let usual = || self.row.and_then(|row| row.defaults.get(KEY));
-        let tied = self.object.get(KEY).or_else(usual)?;
-        (*tied == Value::Bool(true)).then(|| {
-            let mut object = Map::clone(&self.object);
-            object.insert(KEY.to_owned(), Value::Bool(false));
-            Self::new(object, self.path.clone(), Rc::default())
-        })
     }
 }
 

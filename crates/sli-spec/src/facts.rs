@@ -67,7 +67,7 @@ impl Facts {
     /// Describes the type's default configuration.
     pub fn of(row: &ModelType) -> Result<Self, SpecError> {
         let config = Config::of_defaults(row.model_type);
-        let spec = (row.describe)(&config)?;
+        let spec = (row.describe)(&config)?.spec;
         let classes = config.row()?.classes.keys().cloned().collect();
         let verified_against = if crate::defaults::is_remote(row.model_type) {
             "the code published beside the weights"

@@ -23,6 +23,7 @@ pub mod source;
 mod spelling;
 mod weight_names;
 
+pub use build::Described;
 pub use class::{Class, HEAD, Instead};
 pub use config::{Config, Unread, quote_non_finite};
 pub use defaults::Task;

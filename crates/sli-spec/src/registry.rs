@@ -1,11 +1,12 @@
 //! The table of model types.
 
 use crate::families::{
-    bart, bert, chatglm, cohere, cpmant, deepseek, gemma, gemma4, gpt, granite, layer_norm, llama,
-    llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts, t5,
+    bart, bert, chatglm, cohere, cpmant, deepseek, doge, gemma, gemma4, gpt, granite, layer_norm,
+    llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
+    t5,
 };
 use crate::spelling::edit_distance;
-use crate::{Class, Config, Instead, ModelSpec, SpecError, Task, defaults};
+use crate::{Class, Config, Described, Instead, ModelSpec, SpecError, Task, defaults};
 use serde::Serialize;
 
 /// A description and what was noticed on the way.
@@ -60,12 +61,12 @@ pub struct ModelType {
     /// The name in `config.json`.
     pub model_type: &'static str,
     /// From a configuration of this type to its description.
-    pub describe: fn(&Config) -> Result<ModelSpec, SpecError>,
+    pub describe: fn(&Config) -> Result<Described, SpecError>,
 }
 
 const fn row(
     model_type: &'static str,
-    describe: fn(&Config) -> Result<ModelSpec, SpecError>,
+    describe: fn(&Config) -> Result<Described, SpecError>,
 ) -> ModelType {
     ModelType {
         model_type,
@@ -109,7 +110,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("deepseek_v32", deepseek::deepseek_v32),
     row("diffllama", llama::diffllama),
     row("distilbert", bert::distilbert),
-    row("doge", llama::doge),
+    row("doge", doge::doge),
     row("dots1", deepseek::dots1),
     row("emu3_text_model", llama::llama),
     row("ernie4_5", llama::ernie4_5),
@@ -246,24 +247,19 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
             closest,
         });
     };
-    let described = |config: &Config| {
-        let mut spec = (row.describe)(config)?;
-        let of_class = defaults::row(row.model_type).map(|row| &row.ignored);
-        let of_class = of_class.into_iter().flatten().map(String::as_str);
-        spec.ignored.extend(of_class);
-        if config.looks_ahead()? {
-            looking_ahead(config, spec)
-        } else {
-            Ok(spec)
-        }
-    };
     let storage = config.storage(&options.allow_unread);
-    let spec = described(config)?;
+    let Described {
+        mut spec,
+        mut untied,
+    } = (row.describe)(config)?;
+    let of_class = defaults::row(row.model_type).map(|row| &row.ignored);
+    let of_class = of_class.into_iter().flatten().map(String::as_str);
+    for spec in std::iter::once(&mut spec).chain(untied.as_deref_mut()) {
+        spec.ignored.extend(of_class.clone());
+    }
     let mut left = config.unread();
     let unread = left.allow(&options.allow_unread)?;
     let Class { task, instead } = config.class()?;
-    let untied = config.untied().and_then(|own| described(&own).ok());
-    let untied = untied.filter(|own| *own != spec).map(Box::new);
     Ok(Built {
         spec,
         own_head_is_told: untied.is_some() && config.tells_own_head(),
@@ -274,19 +270,6 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         instead,
         storage,
     })
-}
-
-/// The same model whose tokens see later ones.
-fn looking_ahead(config: &Config, mut spec: ModelSpec) -> Result<ModelSpec, SpecError> {
-    let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
-    let steps = layers.flat_map(|layer| &mut layer.steps);
-    for branch in steps.flat_map(|step| &mut step.branches) {
-        if !branch.mixer.facts_mut().look_ahead() {
-            let problem = "not every layer of this model can look ahead";
-            return Err(config.unsupported("is_causal", problem));
-        }
-    }
-    Ok(spec)
 }
 
 /// The registered type that is spelled most alike, if at most a third of it differs.

@@ -145,6 +145,18 @@ impl Source {
         Self::Transpose(Box::new(self))
     }
 
+    /// One of several spellings.
+    #[must_use]
+    pub fn one_of(mut spellings: Vec<Self>) -> Self {
+        match spellings.pop() {
+            Some(only) if spellings.is_empty() => only,
+            last => {
+                spellings.extend(last);
+                Self::OneOf(spellings)
+            }
+        }
+    }
+
     /// `1 +` this vector.
     #[must_use]
     pub fn plus_one(self) -> Self {

@@ -9,7 +9,7 @@ use crate::{Config, SpecError};
 /// expert's number, ` | ` separates spellings of one weight.
 pub fn weight_names(row: &ModelType) -> Result<Vec<String>, SpecError> {
     let config = Config::of_defaults(row.model_type);
-    let spec = (row.describe)(&config)?;
+    let spec = (row.describe)(&config)?.spec;
     let mut names = Vec::new();
     let mut seen = BTreeSet::new();
     let mut add = |pattern: String| {

@@ -1,31 +1,28 @@
 //! Cohere: attention and feed-forward network side by side behind one layer norm.
 
 use crate::build::{NormStyle, head_width, layer_types};
-use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::blocks::{Arrangement, Blocks};
 use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::{mix, sparse_layers};
 use crate::rope::{Rope, RopeOptions};
-use crate::{Config, ModelSpec, NormSpan, Renormalize, RouterScore, SpecError};
+use crate::{Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
 
-fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle {
         bias: false,
         ..NormStyle::layer(config.positive("layer_norm_eps")?)
     };
-    let mut decoder = Decoder::new(config, norm)?;
+    let mut decoder = Blocks::new(config, norm)?;
     decoder.family = "cohere";
     decoder.activation = config.activation("hidden_act")?;
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
-    decoder.arrangement = Arrangement::Parallel {
-        norm: "input_layernorm",
-    };
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.arrangement = Arrangement::parallel("input_layernorm");
     decoder.logit_scale = config.optional_number("logit_scale")?.unwrap_or(1.0);
     Ok(decoder)
 }
 
 /// Cohere: interleaved rope, norms of the heads as an option.
-pub fn cohere(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn cohere(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions {
         interleaved: true,
@@ -38,7 +35,7 @@ pub fn cohere(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// The second generation: the size of a head follows from the hidden size where the file has none.
-fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn second(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = plain(config)?;
     if !config.in_file("head_dim") {
         let (hidden, heads) = (decoder.hidden_size, decoder.heads);
@@ -49,7 +46,7 @@ fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
 }
 
 /// Cohere 2: windows and rope on three layers of four, the others without positions.
-pub fn cohere2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn cohere2(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = second(config)?;
     published_options(config)?;
     let interval = config.optional_size("sliding_window_pattern")?.unwrap_or(4);
@@ -71,10 +68,10 @@ pub fn cohere2(config: &Config) -> Result<ModelSpec, SpecError> {
 
 /// Cohere 2 with experts beside the attention: dense layers first, whose windows follow a pattern of
 /// their own, shared experts added or averaged in.
-pub fn cohere2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn cohere2_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     if let Some(epsilon) = config.optional_positive("rms_norm_eps")? {
-        decoder.norm = NormStyle::rms(epsilon);
+        decoder.set_norm(NormStyle::rms(epsilon));
     }
     let layers = decoder.layers();
     let first = config.optional_index("first_k_dense_replace")?.unwrap_or(0);
@@ -106,7 +103,7 @@ pub fn cohere2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-fn experts(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecError> {
+fn experts(config: &Config, decoder: &Blocks<'_>) -> Result<Experts, SpecError> {
     let inner = decoder.intermediate_size;
     let keys = ["num_experts", "num_experts_per_tok"];
     let mut experts = Experts::new(config, keys, inner, decoder.activation)?;
@@ -168,7 +165,7 @@ fn published_options(config: &Config) -> Result<(), SpecError> {
 
 /// The text model of Cohere Compass: rotations by kind of layer. Of text all axes of a position are
 /// equal, so that its three sections turn as one.
-pub fn cohere_compass(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn cohere_compass(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = second(config)?;
     let kinds = layer_types(config, decoder.layers(), |_| "full_attention")?;
     decoder.mask_by_kinds(&kinds, config.optional_size("sliding_window")?)?;

@@ -237,19 +237,8 @@ impl Experts {
             Shard::Replicate,
         );
         let choice_bias = (!self.choice_bias.is_empty()).then(|| {
-            let mut spellings: Vec<Source> = self
-                .choice_bias
-                .iter()
-                .map(|name| leaves.tensor(name))
-                .collect();
-            let source = match spellings.pop() {
-                Some(only) if spellings.is_empty() => only,
-                Some(last) => {
-                    spellings.push(last);
-                    Source::OneOf(spellings)
-                }
-                None => Source::OneOf(spellings),
-            };
+            let spellings = self.choice_bias.iter().map(|name| leaves.tensor(name));
+            let source = Source::one_of(spellings.collect());
             let source = Source::Reshape(Box::new(source));
             let bias = leaves.weight(source, &[all], Shard::Replicate);
             if !self.counted_bias {
@@ -341,14 +330,12 @@ impl Experts {
             out_features: rows,
             in_features: columns,
         };
+        let gate = linear(gate, gate_bias, [inner, hidden_size]);
+        let up = linear(up, up_bias, [inner, hidden_size]);
+        let down = linear(down, down_bias, [hidden_size, inner]);
         FeedForward {
-            gate: Some(linear(gate, gate_bias, [inner, hidden_size])),
-            up: linear(up, up_bias, [inner, hidden_size]),
-            down: linear(down, down_bias, [hidden_size, inner]),
-            activation: self.activation,
-            learned_activation: None,
-            inner_norm: None,
             clamped: self.clamped,
+            ..FeedForward::plain(Some(gate), up, down, self.activation)
         }
     }
 

@@ -1,20 +1,19 @@
 //! Gemma: RMS norms stored less one, embeddings times the root of their width.
 
 use crate::build::{NormStyle, layer_types};
-use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::blocks::{Arrangement, Blocks};
 use crate::rope::{Rope, RopeOptions};
-use crate::{Activation, Config, Mask, ModelSpec, NormSpan, SpecError};
+use crate::{Activation, Config, Described, Mask, NormSpan, SpecError};
 
 /// What all of them share.
-fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle {
         plus_one: true,
         ..NormStyle::rms(config.positive("rms_norm_eps")?)
     };
-    let mut decoder = Decoder::new(config, norm)?;
+    let mut decoder = Blocks::new(config, norm)?;
     decoder.family = "gemma";
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.embedding_scale = (decoder.hidden_size as f64).sqrt();
     Ok(decoder)
 }
@@ -27,7 +26,7 @@ fn causal_only(config: &Config) -> Result<(), SpecError> {
 }
 
 /// Gemma: the first one.
-pub fn gemma(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gemma(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     causal_only(config)?;
@@ -42,7 +41,7 @@ pub fn gemma(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Query scale, cap of the logits and activation of the second generation.
-fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn second(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = plain(config)?;
     // Published files carry these beside `hidden_activation` and `sliding_window`, which are read.
     config.ignore(&["hidden_act", "sliding_window_size"]);
@@ -52,12 +51,12 @@ fn second(config: &Config) -> Result<Decoder<'_>, SpecError> {
     Ok(decoder)
 }
 
-const SANDWICH: Arrangement = Arrangement::Sandwich {
-    attention: ["input_layernorm", "post_attention_layernorm"],
-    feed_forward: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
-};
+const SANDWICH: Arrangement = Arrangement::sandwich(
+    ["input_layernorm", "post_attention_layernorm"],
+    ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
+);
 
-fn alternating(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+fn alternating(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let window = config.optional_size("sliding_window")?;
@@ -71,7 +70,7 @@ fn alternating(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecErr
 }
 
 /// Gemma 2: norms around each sublayer, soft caps, every other layer with a window.
-pub fn gemma2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gemma2(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = second(config)?;
     causal_only(config)?;
     decoder.arrangement = SANDWICH;
@@ -80,20 +79,17 @@ pub fn gemma2(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// VaultGemma: Gemma 2 without the norms behind the sublayers.
-pub fn vaultgemma(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn vaultgemma(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = second(config)?;
     causal_only(config)?;
-    decoder.arrangement = Arrangement::Pre {
-        attention: "input_layernorm",
-        feed_forward: "pre_feedforward_layernorm",
-    };
+    decoder.arrangement = Arrangement::pre("input_layernorm", "pre_feedforward_layernorm");
     alternating(config, &mut decoder)?;
     decoder.build()
 }
 
 /// Gemma 3: norms of query and key heads, a rotation for each kind of layer; EmbeddingGemma sees
 /// both ways.
-pub fn gemma3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gemma3(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = second(config)?;
     decoder.arrangement = SANDWICH;
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));

@@ -1,15 +1,15 @@
-//! GPT-2 and its relatives: what each type changes of the plain [`Classic`].
+//! GPT-2 and its relatives: what each type changes of the plain [`Blocks`].
 
 use serde_json::Value;
 
 use crate::build::{NormStyle, divided, head_width};
-use crate::families::classic::{
-    Arrangement, Classic, Names, Projections, Table, alibi, alibi_slopes,
+use crate::families::blocks::{
+    Arrangement, Blocks, Form, Names, Projections, Table, alibi, alibi_slopes,
 };
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
-    Activation, Alibi, Config, LengthLimit, Mask, ModelSpec, NormKind, Position, Sinusoidal,
-    SpecError,
+    Activation, Alibi, Config, Described, LengthLimit, Mask, NormKind, NormSpan, Position,
+    Sinusoidal, SpecError,
 };
 
 /// Epsilon of a layer norm that no key sets.
@@ -18,33 +18,26 @@ const USUAL_EPSILON: f64 = 1e-5;
 pub(super) const GPT2: Names = Names {
     tokens: "wte",
     layers: "h",
-    attention_norm: "ln_1",
-    feed_forward_norm: "ln_2",
-    projections: Projections::Fused("attn.c_attn"),
+    projections: Projections::Rows("attn.c_attn"),
     output: "attn.c_proj",
     up: "mlp.c_fc",
     down: "mlp.c_proj",
     final_norm: "ln_f",
-    head: "lm_head",
+    ..Names::USUAL
 };
 
+const GPT2_NORMS: Arrangement = Arrangement::pre("ln_1", "ln_2");
+
 /// Bart's names, which OPT, XGLM and BioGPT share.
-const BART: Names = Names {
-    tokens: "embed_tokens",
-    layers: "layers",
-    attention_norm: "self_attn_layer_norm",
-    feed_forward_norm: "final_layer_norm",
-    projections: Projections::Separate([
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-    ]),
+pub(super) const BART: Names = Names {
     output: "self_attn.out_proj",
     up: "fc1",
     down: "fc2",
     final_norm: "layer_norm",
-    head: "lm_head",
+    ..Names::USUAL
 };
+
+const BART_NORMS: Arrangement = Arrangement::pre("self_attn_layer_norm", "final_layer_norm");
 
 const GPTJ: Names = Names {
     projections: Projections::Separate(["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
@@ -57,16 +50,15 @@ const GPTJ: Names = Names {
 /// GPT-NeoX's names; the fused projection goes head by head.
 const NEOX: Names = Names {
     tokens: "embed_in",
-    layers: "layers",
-    attention_norm: "input_layernorm",
-    feed_forward_norm: "post_attention_layernorm",
-    projections: Projections::Fused("attention.query_key_value"),
     output: "attention.dense",
     up: "mlp.dense_h_to_4h",
     down: "mlp.dense_4h_to_h",
     final_norm: "final_layer_norm",
     head: "embed_out",
+    ..Names::USUAL
 };
+
+const NEOX_NORMS: Arrangement = Arrangement::pre("input_layernorm", "post_attention_layernorm");
 
 /// Bloom's and Falcon's names.
 const BLOOM: Names = Names {
@@ -79,8 +71,8 @@ const BLOOM: Names = Names {
 };
 
 /// `n_inner`, a learned table of `n_positions`, `activation_function`.
-fn plain(config: &Config, names: Names, norm: NormStyle) -> Result<Classic<'_>, SpecError> {
-    let mut decoder = Classic::new(config, names, norm)?;
+fn plain<'c>(config: &'c Config, names: &Names, norm: NormStyle) -> Result<Blocks<'c>, SpecError> {
+    let mut decoder = Blocks::classic(config, *names, GPT2_NORMS, norm)?;
     decoder.learned_positions("wpe", 0, config.size("max_position_embeddings")?);
     if let Some(inner) = config.optional_size("n_inner")? {
         decoder.intermediate_size = inner;
@@ -90,20 +82,16 @@ fn plain(config: &Config, names: Names, norm: NormStyle) -> Result<Classic<'_>, 
     Ok(decoder)
 }
 
-fn gpt2_like(config: &Config, norm: NormStyle) -> Result<Classic<'_>, SpecError> {
+fn gpt2_like(config: &Config, norm: NormStyle) -> Result<Blocks<'_>, SpecError> {
     // Precision of the attention logits.
     config.ignore(&["reorder_and_upcast_attn"]);
-    let mut decoder = plain(config, GPT2, norm)?;
+    let mut decoder = plain(config, &GPT2, norm)?;
     decoder.transposed = true;
-    let usual = if config.flag("scale_attn_weights")? {
-        decoder.attention_scales[0]
-    } else {
-        1.0
-    };
-    let by_layer = config.flag("scale_attn_by_inverse_layer_idx")?;
-    for (layer, scale) in decoder.attention_scales.iter_mut().enumerate() {
-        let divisor = if by_layer { (layer + 1) as f64 } else { 1.0 };
-        *scale = usual / divisor;
+    if !config.flag("scale_attn_weights")? {
+        decoder.attention_scale = 1.0;
+    }
+    if config.flag("scale_attn_by_inverse_layer_idx")? {
+        decoder.differ(|own, layer| own.attention_scale /= (layer + 1) as f64);
     }
     Ok(decoder)
 }
@@ -113,14 +101,14 @@ fn layer_norm(config: &Config) -> Result<NormStyle, SpecError> {
 }
 
 /// GPT-2.
-pub fn gpt2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gpt2(config: &Config) -> Result<Described, SpecError> {
     // Keys that no code reads any more.
     config.ignore(&["n_ctx", "n_special", "predict_special_tokens"]);
     gpt2_like(config, layer_norm(config)?)?.build()
 }
 
 /// ImageGPT: RMS norms; its last token, the start of a sequence, is never predicted.
-pub fn imagegpt(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn imagegpt(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle {
         kind: NormKind::Rms,
         bias: false,
@@ -128,17 +116,16 @@ pub fn imagegpt(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let mut decoder = gpt2_like(config, norm)?;
     // The token that starts an image is never predicted, unless the head is the token table.
-    if !config.flag("tie_word_embeddings")? {
-        decoder.outputs = config.size("vocab_size")? - 1;
-        if decoder.outputs == 0 {
-            return Err(config.invalid("vocab_size", "at least 2"));
-        }
+    let outputs = config.size("vocab_size")? - 1;
+    if outputs == 0 && !config.flag("tie_word_embeddings")? {
+        return Err(config.invalid("vocab_size", "at least 2"));
     }
+    decoder.outputs = Some(outputs);
     decoder.build()
 }
 
 /// GPT-BigCode: one key/value head, or all of them fused head by head.
-pub fn gpt_bigcode(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gpt_bigcode(config: &Config) -> Result<Described, SpecError> {
     // Precision of the softmax; how it was computed once.
     config.ignore(&[
         "attention_softmax_in_fp32",
@@ -155,33 +142,24 @@ pub fn gpt_bigcode(config: &Config) -> Result<ModelSpec, SpecError> {
     let heads = config.heads("num_attention_heads")?;
     let names = Names {
         projections: if multi_query {
-            Projections::Fused("attn.c_attn")
+            Projections::Rows("attn.c_attn")
         } else {
-            per_head("attn.c_attn", heads)
+            Projections::per_head("attn.c_attn", heads)
         },
         ..GPT2
     };
-    let mut decoder = plain(config, names, layer_norm(config)?)?;
+    let mut decoder = plain(config, &names, layer_norm(config)?)?;
     if multi_query {
         decoder.kv_heads = 1;
     }
     if !config.flag("scale_attn_weights")? {
-        decoder.attention_scales.fill(1.0);
+        decoder.attention_scale = 1.0;
     }
     decoder.build()
 }
 
-/// `q, k, v` of every head in turn.
-fn per_head(name: &'static str, heads: usize) -> Projections {
-    Projections::Blocks {
-        name,
-        blocks: heads,
-        order: [0, 1, 2],
-    }
-}
-
 /// GPT-Neo: unscaled logits, windows on some layers.
-pub fn gpt_neo(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gpt_neo(config: &Config) -> Result<Described, SpecError> {
     let names = Names {
         projections: Projections::Separate([
             "attn.attention.q_proj",
@@ -192,12 +170,12 @@ pub fn gpt_neo(config: &Config) -> Result<ModelSpec, SpecError> {
         ..GPT2
     };
     config.ignore(&["embed_dropout", "resid_dropout"]);
-    let mut decoder = plain(config, names, layer_norm(config)?)?;
+    let mut decoder = plain(config, &names, layer_norm(config)?)?;
     decoder.query_key_value_bias = false;
     if let Some(inner) = config.optional_size("intermediate_size")? {
         decoder.intermediate_size = inner;
     }
-    decoder.attention_scales.fill(1.0);
+    decoder.attention_scale = 1.0;
     decoder.ignored = vec!["*.attn.attention.bias", "*.attn.attention.masked_bias"];
     let expanded = attention_types(config)?;
     let kinds = config.texts("attention_layers")?.unwrap_or(expanded);
@@ -245,20 +223,20 @@ fn attention_types(config: &Config) -> Result<Vec<String>, SpecError> {
 }
 
 /// The first GPT: norms behind the residual sums, none at the end.
-pub fn openai_gpt(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn openai_gpt(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["n_ctx", "n_special", "predict_special_tokens"]);
     let names = Names {
         tokens: "tokens_embed",
         ..GPT2
     };
-    let mut decoder = Classic::new(config, names, layer_norm(config)?)?;
+    let norms = Arrangement::after_sum("ln_1", "ln_2");
+    let mut decoder = Blocks::classic(config, names, norms, layer_norm(config)?)?;
     decoder.learned_positions(
         "positions_embed",
         0,
         config.size("max_position_embeddings")?,
     );
     decoder.transposed = true;
-    decoder.arrangement = Arrangement::Post;
     decoder.final_norm = None;
     decoder.activation = match config.activation("afn")? {
         Activation::Gelu => Activation::GeluTanh,
@@ -270,14 +248,14 @@ pub fn openai_gpt(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// BioGPT: Bart's decoder alone, pre-norm.
-pub fn biogpt(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn biogpt(config: &Config) -> Result<Described, SpecError> {
     // No norm of this type uses it.
     config.ignore(&["layer_norm_eps", "layerdrop"]);
     let names = Names {
         head: "output_projection",
         ..BART
     };
-    let mut decoder = Classic::new(config, names, NormStyle::layer(USUAL_EPSILON))?;
+    let mut decoder = Blocks::classic(config, names, BART_NORMS, NormStyle::layer(USUAL_EPSILON))?;
     decoder.learned_positions(
         "embed_positions",
         2,
@@ -289,7 +267,7 @@ pub fn biogpt(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-fn scale_embedding(config: &Config, decoder: &mut Classic<'_>) -> Result<(), SpecError> {
+fn scale_embedding(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     if config.flag("scale_embedding")? {
         decoder.embedding_scale = (decoder.hidden_size as f64).sqrt();
     }
@@ -297,9 +275,9 @@ fn scale_embedding(config: &Config, decoder: &mut Classic<'_>) -> Result<(), Spe
 }
 
 /// XGLM: sines and cosines, of which the row of the padding token is zero.
-pub fn xglm(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn xglm(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["layerdrop", "init_std"]);
-    let mut decoder = Classic::new(config, BART, NormStyle::layer(USUAL_EPSILON))?;
+    let mut decoder = Blocks::classic(config, BART, BART_NORMS, NormStyle::layer(USUAL_EPSILON))?;
     decoder.intermediate_size = config.size("ffn_dim")?;
     decoder.activation = config.activation("activation_function")?;
     scale_embedding(config, &mut decoder)?;
@@ -313,13 +291,15 @@ pub fn xglm(config: &Config) -> Result<ModelSpec, SpecError> {
         denominator: (half - 1) as f64,
         zero_row: config.token_id("pad_token_id")?.map(|id| id as usize),
     }));
-    decoder.length_limit = LengthLimit::Trained(config.size("max_position_embeddings")?);
+    decoder.length_limit = Some(LengthLimit::Trained(
+        config.size("max_position_embeddings")?,
+    ));
     decoder.ignored = vec!["*embed_positions.weights"];
     decoder.build()
 }
 
 /// OPT: pre-norm, or post-norm with a narrower token table (350m).
-pub fn opt(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn opt(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["layerdrop", "init_std"]);
     let affine = config.flag("layer_norm_elementwise_affine")?;
     let norm = NormStyle {
@@ -331,8 +311,8 @@ pub fn opt(config: &Config) -> Result<ModelSpec, SpecError> {
         final_norm: "final_layer_norm",
         ..BART
     };
-    let mut decoder = Classic::new(config, names, norm)?;
-    decoder.prefix = format!("{}decoder.", decoder.prefix);
+    let mut decoder = Blocks::classic(config, names, BART_NORMS, norm)?;
+    decoder.prefix.push_str("decoder.");
     decoder.learned_positions(
         "embed_positions",
         2,
@@ -341,11 +321,11 @@ pub fn opt(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.intermediate_size = config.size("ffn_dim")?;
     decoder.activation = config.activation("activation_function")?;
     if !config.flag("enable_bias")? {
-        decoder.without_biases();
+        decoder.set_biases(false);
     }
     let pre = config.flag("do_layer_norm_before")?;
     if !pre {
-        decoder.arrangement = Arrangement::Post;
+        decoder.arrangement = Arrangement::after_sum("self_attn_layer_norm", "final_layer_norm");
     }
     if config.flag("_remove_final_layer_norm")? || !pre {
         decoder.final_norm = None;
@@ -357,12 +337,10 @@ pub fn opt(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// CTRL: sines, then cosines; the layers' epsilon is fixed.
-pub fn ctrl(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn ctrl(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["n_ctx", "from_tf", "pruned_heads", "torchscript"]);
     let names = Names {
         tokens: "w",
-        attention_norm: "layernorm1",
-        feed_forward_norm: "layernorm2",
         projections: Projections::Separate([
             "multi_head_attention.Wq",
             "multi_head_attention.Wk",
@@ -374,7 +352,8 @@ pub fn ctrl(config: &Config) -> Result<ModelSpec, SpecError> {
         final_norm: "layernorm",
         ..GPT2
     };
-    let mut decoder = Classic::new(config, names, NormStyle::layer(1e-6))?;
+    let norms = Arrangement::pre("layernorm1", "layernorm2");
+    let mut decoder = Blocks::classic(config, names, norms, NormStyle::layer(1e-6))?;
     decoder.final_norm = Some(layer_norm(config)?);
     decoder.intermediate_size = config.size("dff")?;
     decoder.activation = Activation::Relu;
@@ -388,12 +367,14 @@ pub fn ctrl(config: &Config) -> Result<ModelSpec, SpecError> {
         denominator: (decoder.hidden_size / 2) as f64,
         zero_row: None,
     }));
-    decoder.length_limit = LengthLimit::Trained(config.size("max_position_embeddings")?);
+    decoder.length_limit = Some(LengthLimit::Trained(
+        config.size("max_position_embeddings")?,
+    ));
     decoder.head_bias = true;
     decoder.build()
 }
 
-fn gptj_like(config: &Config, names: Names) -> Result<Classic<'_>, SpecError> {
+fn gptj_like<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError> {
     config.ignore(&[
         "n_ctx",
         "rotary",
@@ -403,12 +384,12 @@ fn gptj_like(config: &Config, names: Names) -> Result<Classic<'_>, SpecError> {
     let mut decoder = plain(config, names, layer_norm(config)?)?;
     let positions = config.size("max_position_embeddings")?;
     decoder.table = None;
-    decoder.length_limit = LengthLimit::Trained(positions);
+    decoder.length_limit = Some(LengthLimit::Trained(positions));
     let dims = config.size("rotary_dim")?;
     if dims % 2 != 0 || dims > decoder.head_dim {
         return Err(config.invalid("rotary_dim", "even and at most the size of a head"));
     }
-    decoder.positions = Some(Position::Rope(Rope {
+    decoder.ropes.fill(Some(Rope {
         dims,
         span: dims,
         offset: 0,
@@ -418,21 +399,20 @@ fn gptj_like(config: &Config, names: Names) -> Result<Classic<'_>, SpecError> {
         theta: 10_000.0,
         scaling: RopeScaling::Default,
     }));
-    decoder.query_key_value_bias = false;
-    decoder.output_bias = false;
-    decoder.arrangement = Arrangement::Parallel;
+    decoder.set_attention_bias(false);
+    decoder.arrangement = Arrangement::parallel("ln_1");
     decoder.head_bias = true;
     decoder.ignored.push("*.attn.causal_mask");
     Ok(decoder)
 }
 
 /// GPT-J: attention and network side by side, interleaved rope on a part of each head.
-pub fn gptj(config: &Config) -> Result<ModelSpec, SpecError> {
-    gptj_like(config, GPTJ)?.build()
+pub fn gptj(config: &Config) -> Result<Described, SpecError> {
+    gptj_like(config, &GPTJ)?.build()
 }
 
 /// CodeGen: GPT-J whose fused projection has four blocks of queries, values and keys.
-pub fn codegen(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn codegen(config: &Config) -> Result<Described, SpecError> {
     let names = Names {
         projections: Projections::Blocks {
             name: "attn.qkv_proj",
@@ -441,15 +421,13 @@ pub fn codegen(config: &Config) -> Result<ModelSpec, SpecError> {
         },
         ..GPTJ
     };
-    gptj_like(config, names)?.build()
+    gptj_like(config, &names)?.build()
 }
 
-fn neox_like(config: &Config, usual_part: f64) -> Result<Classic<'_>, SpecError> {
+fn neox_like(config: &Config, usual_part: f64) -> Result<Blocks<'_>, SpecError> {
+    let heads = config.heads("num_attention_heads")?;
     let names = Names {
-        projections: per_head(
-            "attention.query_key_value",
-            config.heads("num_attention_heads")?,
-        ),
+        projections: Projections::per_head("attention.query_key_value", heads),
         ..NEOX
     };
     config.ignore(&["is_decoder"]);
@@ -464,11 +442,10 @@ fn neox_like(config: &Config, usual_part: f64) -> Result<Classic<'_>, SpecError>
         }
     }
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
-    let mut decoder = Classic::new(config, names, norm)?;
+    let mut decoder = Blocks::classic(config, names, NEOX_NORMS, norm)?;
     decoder.family = "gpt_neox";
     decoder.activation = config.activation("hidden_act")?;
     rotate(
-        config,
         &mut decoder,
         &RopeOptions {
             partial: true,
@@ -486,58 +463,52 @@ fn neox_like(config: &Config, usual_part: f64) -> Result<Classic<'_>, SpecError>
     Ok(decoder)
 }
 
-fn rotate(
-    config: &Config,
-    decoder: &mut Classic<'_>,
-    options: &RopeOptions<'_>,
-) -> Result<(), SpecError> {
-    let options = RopeOptions {
+/// Rope, and as long records as it was trained for.
+fn rotate(decoder: &mut Blocks<'_>, options: &RopeOptions<'_>) -> Result<(), SpecError> {
+    decoder.length_limit = None;
+    decoder.rotate(&RopeOptions {
         head_dim: decoder.head_dim,
         ..*options
-    };
-    let max = config.size("max_position_embeddings")?;
-    if let Some(rope) = Rope::from_config(config, &options)? {
-        decoder.length_limit = rope.length_limit(max);
-        decoder.positions = Some(Position::Rope(rope));
-    }
-    Ok(())
+    })
 }
 
 /// GPT-NeoX: two norms side by side, rope on a quarter of each head.
-pub fn gpt_neox(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gpt_neox(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = neox_like(config, 0.25)?;
     decoder.intermediate_size = config.size("intermediate_size")?;
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     if config.flag("use_parallel_residual")? {
-        decoder.arrangement = Arrangement::ParallelTwoNorms;
+        decoder.arrangement.form = Form::Parallel;
     }
     decoder.other_head = Some("lm_head");
     decoder.build()
 }
 
 /// GPT-NeoX Japanese: sequential, without addends but for the last attention's.
-pub fn gpt_neox_japanese(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gpt_neox_japanese(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = neox_like(config, 1.0)?;
     decoder.intermediate_size = decoder.hidden_size * config.size("intermediate_multiple_size")?;
-    decoder.without_biases();
-    decoder.last_output_bias = Some("attention.dense_bias");
+    decoder.set_biases(false);
+    let last = decoder.layers() - 1;
+    decoder.differ(move |own, layer| {
+        own.output_bias = layer == last;
+        own.names.output_bias = Some("attention.dense_bias");
+    });
     decoder.build()
 }
 
 /// Phi: attention and network side by side, addends everywhere.
-pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn phi(config: &Config) -> Result<Described, SpecError> {
     // Published files have these; the class has addends everywhere and rotates a part of each head.
     config.ignore(&["attention_bias", "rotary_dim"]);
     let names = Names {
-        tokens: "embed_tokens",
-        projections: BART.projections,
+        query_norm: "self_attn.q_layernorm",
+        key_norm: "self_attn.k_layernorm",
         output: "self_attn.dense",
         up: "mlp.fc1",
         down: "mlp.fc2",
         final_norm: "final_layernorm",
-        head: "lm_head",
-        ..NEOX
+        ..Names::USUAL
     };
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let hidden_size = config.size("hidden_size")?;
@@ -545,8 +516,8 @@ pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
     // The class does not list `head_dim`, its attention takes it from the file all the same.
     let usual_width = head_width(config, hidden_size, heads)?;
     let head_dim = config.optional_heads("head_dim")?.unwrap_or(usual_width);
-    let mut decoder = Classic::of_heads(config, names, norm, [hidden_size, heads, head_dim])?;
-    decoder.family = "phi";
+    let mut decoder = Blocks::classic_of(config, [hidden_size, heads, head_dim], norm)?;
+    (decoder.family, decoder.names) = ("phi", names);
     if let Some(heads) = config.optional_heads("num_key_value_heads")? {
         decoder.kv_heads = heads;
     }
@@ -559,7 +530,6 @@ pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.intermediate_size = config.size("intermediate_size")?;
     decoder.activation = config.activation("hidden_act")?;
     rotate(
-        config,
         &mut decoder,
         &RopeOptions {
             partial: true,
@@ -572,17 +542,16 @@ pub fn phi(config: &Config) -> Result<ModelSpec, SpecError> {
             let reason = "the norms of queries and keys have the width that the hidden size gives";
             return Err(config.unsupported("head_dim", reason));
         }
-        let names = ["self_attn.q_layernorm", "self_attn.k_layernorm"];
-        decoder.query_key_norm = Some((names, norm));
+        decoder.query_key_norm = Some((NormSpan::Head, norm));
     }
-    decoder.arrangement = Arrangement::Parallel;
+    decoder.arrangement = Arrangement::parallel("input_layernorm");
     decoder.head_bias = true;
     decoder.ignored = vec!["*.rotary_emb.inv_freq"];
     decoder.build()
 }
 
 /// Falcon: one key/value head (7b), groups of them (40b), or one for each query head with ALiBi (rw).
-pub fn falcon(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn falcon(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["apply_residual_connection_post_layernorm"]);
     let heads = config.heads("num_attention_heads")?;
     let kv_heads = config.optional_heads("num_kv_heads")?.unwrap_or(heads);
@@ -593,9 +562,9 @@ pub fn falcon(config: &Config) -> Result<ModelSpec, SpecError> {
     let (kv_heads, projections) = if grouped {
         (kv_heads, Projections::Grouped(fused))
     } else if one_key {
-        (1, Projections::Fused(fused))
+        (1, Projections::Rows(fused))
     } else if kv_heads == heads {
-        (heads, per_head(fused, heads))
+        (heads, Projections::per_head(fused, heads))
     } else {
         return Err(config.invalid("num_kv_heads", format!("{heads} without multi_query")));
     };
@@ -609,24 +578,18 @@ pub fn falcon(config: &Config) -> Result<ModelSpec, SpecError> {
         let reason = "the reference cannot run these norms with this architecture";
         return Err(config.unsupported("num_ln_in_parallel_attn", reason));
     }
-    let mut names = Names {
-        projections,
-        ..BLOOM
-    };
-    if two && parallel {
-        (names.attention_norm, names.feed_forward_norm) = ("ln_attn", "ln_mlp");
-    }
     let norm = layer_norm(config)?;
-    let mut decoder = Classic::of_size(config, names, norm, bloom_size(config)?)?;
+    let mut decoder = bloom_like(config, norm)?;
     decoder.family = "falcon";
+    decoder.names.projections = projections;
     decoder.kv_heads = kv_heads;
     decoder.arrangement = match (parallel, two) {
-        (false, _) => Arrangement::Pre,
-        (true, false) => Arrangement::Parallel,
-        (true, true) => Arrangement::ParallelTwoNorms,
+        (false, _) => NEOX_NORMS,
+        (true, false) => Arrangement::parallel("input_layernorm"),
+        (true, true) => Arrangement::pre("ln_attn", "ln_mlp").in_form(Form::Parallel),
     };
     if !config.flag("bias")? {
-        decoder.without_biases();
+        decoder.set_biases(false);
     }
     if let Some(inner) = config.optional_size("ffn_hidden_size")? {
         decoder.intermediate_size = inner;
@@ -639,25 +602,33 @@ pub fn falcon(config: &Config) -> Result<ModelSpec, SpecError> {
             "rope_scaling",
             "max_position_embeddings",
         ]);
-        decoder.positions = Some(Position::Alibi(Alibi {
+        decoder.positions = vec![Position::Alibi(Alibi {
             slopes: alibi_slopes(heads),
             rounded_to_bf16: true,
-        }));
+        })];
     } else {
-        rotate(config, &mut decoder, &RopeOptions::new(0))?;
+        rotate(&mut decoder, &RopeOptions::new(0))?;
     }
     decoder.ignored = vec!["*.rotary_emb.inv_freq"];
     decoder.build()
 }
 
-/// The oldest files say `n_embed`, which wins.
-fn bloom_size(config: &Config) -> Result<usize, SpecError> {
+/// Bloom's names. The oldest files say `n_embed`, which wins.
+fn bloom_like(config: &Config, norm: NormStyle) -> Result<Blocks<'_>, SpecError> {
     let usual = config.size("hidden_size")?;
-    Ok(config.optional_size("n_embed")?.unwrap_or(usual))
+    let hidden_size = config.optional_size("n_embed")?.unwrap_or(usual);
+    let heads = config.heads("num_attention_heads")?;
+    let head_dim = divided(config, "num_attention_heads", hidden_size, heads)?;
+    let mut decoder = Blocks::classic_of(config, [hidden_size, heads, head_dim], norm)?;
+    decoder.names = Names {
+        projections: Projections::per_head("self_attention.query_key_value", heads),
+        ..BLOOM
+    };
+    Ok(decoder)
 }
 
 /// Bloom: ALiBi, a norm on the token embedding.
-pub fn bloom(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn bloom(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&[
         "attention_softmax_in_fp32",
         "masked_softmax_fusion",
@@ -668,19 +639,14 @@ pub fn bloom(config: &Config) -> Result<ModelSpec, SpecError> {
         "skip_bias_add_qkv",
         "unk_token_id",
     ]);
-    let heads = config.heads("num_attention_heads")?;
-    let names = Names {
-        projections: per_head("self_attention.query_key_value", heads),
-        ..BLOOM
-    };
     let norm = layer_norm(config)?;
-    let mut decoder = Classic::of_size(config, names, norm, bloom_size(config)?)?;
+    let mut decoder = bloom_like(config, norm)?;
     decoder.family = "bloom";
     decoder.activation = Activation::GeluTanh;
-    decoder.positions = Some(alibi(alibi_slopes(heads)));
-    decoder.embedding_norm = Some(("word_embeddings_layernorm", norm));
+    decoder.positions = vec![alibi(alibi_slopes(decoder.heads))];
+    decoder.token_norm = Some(("word_embeddings_layernorm", norm));
     if config.flag("apply_residual_connection_post_layernorm")? {
-        decoder.arrangement = Arrangement::PreInStream;
+        decoder.arrangement.form = Form::InStream;
     }
     let slices = config.size("pretraining_tp")?;
     if config.flag("slow_but_exact")? && slices > 1 {

@@ -1,18 +1,18 @@
 //! Granite and its variations: Llama with multipliers.
 
-use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::blocks::{Arrangement, Blocks, Residual};
 use crate::families::llama;
-use crate::{Config, ModelSpec, SpecError};
+use crate::{Config, Described, SpecError};
 
 /// Granite: four multipliers.
-pub fn granite(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn granite(config: &Config) -> Result<Described, SpecError> {
     multiplied(config)?.build()
 }
 
-fn multiplied(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn multiplied(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = llama::with_biases(config)?;
     decoder.embedding_scale = config.number("embedding_multiplier")?;
-    decoder.residual_scale = config.number("residual_multiplier")?;
+    decoder.residual = Residual::Scaled(config.number("residual_multiplier")?);
     decoder.attention_scale = config.number("attention_multiplier")?;
     decoder.logit_scale = 1.0 / config.positive("logits_scaling")?;
     Ok(decoder)
@@ -20,9 +20,9 @@ fn multiplied(config: &Config) -> Result<Decoder<'_>, SpecError> {
 
 /// Granite SWA: windows in most layers, a learned logit per head in the denominator, a base of the
 /// rotation for every layer (0: none).
-pub fn granite_swa(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn granite_swa(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = multiplied(config)?;
-    decoder.sinks = true;
+    decoder.sinks = Some("self_attn.sinks");
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, |layer| {
         if layer % 4 == 0 {
@@ -48,19 +48,19 @@ pub fn granite_swa(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// HyperCLOVA X: norms on the sublayers' outputs too; logits are multiplied, not divided.
-pub fn hyperclovax(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn hyperclovax(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = llama::with_biases(config)?;
     decoder.embedding_scale = config.number("embedding_multiplier")?;
-    decoder.residual_scale = config.number("residual_multiplier")?;
+    decoder.residual = Residual::Scaled(config.number("residual_multiplier")?);
     if let Some(scale) = config.optional_number("attention_multiplier")? {
         decoder.attention_scale = scale;
     }
     decoder.logit_scale = config.number("logits_scaling")?;
     if config.flag("use_post_norm")? {
-        decoder.arrangement = Arrangement::Sandwich {
-            attention: ["input_layernorm", "post_norm1"],
-            feed_forward: ["post_attention_layernorm", "post_norm2"],
-        };
+        decoder.arrangement = Arrangement::sandwich(
+            ["input_layernorm", "post_norm1"],
+            ["post_attention_layernorm", "post_norm2"],
+        );
     }
     decoder.build()
 }

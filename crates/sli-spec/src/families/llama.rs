@@ -1,14 +1,14 @@
-//! Llama and its variations: what each type changes of the plain [`Decoder`].
+//! Llama and its variations: what each type changes of the plain [`Blocks`].
 
 use serde_json::{Value, json};
 
 use crate::build::NormStyle;
-use crate::families::decoder::{Arrangement, Decoder, Fusion, Names, ProductKeyExperts};
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
-use crate::{Config, Mask, ModelSpec, NormSpan, QueryTemperature, SpecError};
+use crate::{Config, Described, Mask, NormSpan, QueryTemperature, SpecError};
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
-fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     rotated(config, |options| options)
 }
 
@@ -16,15 +16,15 @@ fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
 fn rotated<'c, 'o>(
     config: &'c Config,
     options: impl FnOnce(RopeOptions<'o>) -> RopeOptions<'o>,
-) -> Result<Decoder<'c>, SpecError> {
-    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+) -> Result<Blocks<'c>, SpecError> {
+    let mut decoder = Blocks::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
     decoder.rotate(&options(RopeOptions::new(decoder.head_dim)))?;
     decoder.activation = config.activation("hidden_act")?;
     Ok(decoder)
 }
 
 /// [`plain`], but neighbouring features are pairs.
-fn interleaved(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn interleaved(config: &Config) -> Result<Blocks<'_>, SpecError> {
     rotated(config, |options| RopeOptions {
         interleaved: true,
         ..options
@@ -32,41 +32,35 @@ fn interleaved(config: &Config) -> Result<Decoder<'_>, SpecError> {
 }
 
 /// [`plain`] of a class that assumes these `rope_parameters`.
-fn assuming<'c>(config: &'c Config, parameters: &Value) -> Result<Decoder<'c>, SpecError> {
+fn assuming<'c>(config: &'c Config, parameters: &Value) -> Result<Blocks<'c>, SpecError> {
     rotated(config, |options| RopeOptions {
         assumed: Some(parameters),
         ..options
     })
 }
 
-/// The value of `key` on all four projections of the attention.
-fn set_attention_bias(decoder: &mut Decoder<'_>, bias: bool) {
-    decoder.query_key_value_bias = bias;
-    decoder.output_bias = bias;
-}
-
 /// `attention_bias` on all four projections.
-fn with_attention_bias(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn with_attention_bias(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = plain(config)?;
-    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     Ok(decoder)
 }
 
 /// `attention_bias` and `mlp_bias`.
-pub(super) fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
+pub(super) fn with_biases(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = with_attention_bias(config)?;
-    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.set_network_bias(config.flag("mlp_bias")?);
     Ok(decoder)
 }
 
 /// Llama.
-pub fn llama(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn llama(config: &Config) -> Result<Described, SpecError> {
     with_biases(config)?.build()
 }
 
 /// InternLM 3: Llama under other names of the keys. In the class published beside the weights `bias` is
 /// that of the output projection too; in the reference's own, `qkv_bias`.
-pub fn internlm3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn internlm3(config: &Config) -> Result<Described, SpecError> {
     let classes = config.texts("architectures")?.unwrap_or_default();
     if classes.iter().any(|class| class.starts_with("InternLM3")) {
         let mut decoder = with_biases(config)?;
@@ -80,14 +74,14 @@ pub fn internlm3(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// IQuest Coder: Llama; two options of the original code that no file uses.
-pub fn iquestcoder(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn iquestcoder(config: &Config) -> Result<Described, SpecError> {
     config.neutral("clip_qkv", &[], "the class refuses it")?;
     config.off("use_sliding_window", "the class refuses it")?;
     llama(config)
 }
 
 /// One window for all layers, if any.
-fn set_window(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+pub(super) fn set_window(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     if let Some(window) = config.optional_size("sliding_window")? {
         decoder.masks.fill(Mask::CausalWindow(window));
     }
@@ -95,14 +89,14 @@ fn set_window(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecErro
 }
 
 /// Mistral: one window for all layers, if any.
-pub fn mistral(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mistral(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     set_window(config, &mut decoder)?;
     decoder.build()
 }
 
 /// Ministral: windows by the kind of layer.
-pub fn ministral(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn ministral(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, |_| match window {
@@ -113,7 +107,7 @@ pub fn ministral(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Ministral 3: queries grow with the logarithm of their position.
-pub fn ministral3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn ministral3(config: &Config) -> Result<Described, SpecError> {
     let assumed = json!({
         "type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0,
         "original_max_position_embeddings": 16384, "mscale": 1.0, "mscale_all_dim": 1.0,
@@ -146,14 +140,14 @@ pub fn ministral3(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Seed-OSS: the output projection has a switch of its own.
-pub fn seed_oss(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn seed_oss(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_biases(config)?;
     decoder.output_bias = config.flag("attention_out_bias")?;
     decoder.build()
 }
 
 /// CWM: Llama 3 with windows in most layers.
-pub fn cwm(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn cwm(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = assuming(
         config,
         &json!({
@@ -165,7 +159,7 @@ pub fn cwm(config: &Config) -> Result<ModelSpec, SpecError> {
         "attention_bias",
         "the projections of this type have no addend",
     )?;
-    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.set_network_bias(config.flag("mlp_bias")?);
     let window = config.index("sliding_window")?;
     decoder.mask_by_layer_types((window > 0).then_some(window), |layer| {
         if layer % 4 == 0 {
@@ -178,12 +172,12 @@ pub fn cwm(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Apertus: a norm of each query and key head, and a learned activation without gate.
-pub fn apertus(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn apertus(config: &Config) -> Result<Described, SpecError> {
     let assumed = json!({
         "rope_type": "llama3", "rope_theta": 12e6, "factor": 8.0, "low_freq_factor": 1.0,
         "high_freq_factor": 4.0, "original_max_position_embeddings": 8192
     });
-    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+    let mut decoder = Blocks::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
     decoder.rotate(&RopeOptions {
         assumed: Some(&assumed),
         ..RopeOptions::new(decoder.head_dim)
@@ -192,12 +186,9 @@ pub fn apertus(config: &Config) -> Result<ModelSpec, SpecError> {
     config.off("mlp_bias", "the networks of this type have no addend")?;
     config.off("post_norm", "the norms of this type stand in front")?;
     config.neutral("qk_norm", &[true.into()], "this type has the norms")?;
-    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
-    decoder.arrangement = Arrangement::Pre {
-        attention: "attention_layernorm",
-        feed_forward: "feedforward_layernorm",
-    };
+    decoder.arrangement = Arrangement::pre("attention_layernorm", "feedforward_layernorm");
     decoder.gated = false;
     decoder.xielu = config.optional_text("hidden_act")?.as_deref() == Some("xielu");
     if !decoder.xielu {
@@ -207,7 +198,7 @@ pub fn apertus(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Differential Llama: the difference of two attentions.
-pub fn diffllama(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn diffllama(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_attention_bias(config)?;
     // How the vectors of lambda start.
     config.ignore(&["lambda_std_dev"]);
@@ -221,36 +212,9 @@ pub fn diffllama(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-/// Doge: keys are chosen by their values; learned factors on the residual.
-pub fn doge(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut decoder = with_biases(config)?;
-    set_window(config, &mut decoder)?;
-    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
-    decoder.dynamic_mask = Some(config.size("keep_window_size")?);
-    decoder.residual_gains = Some(["input_residual", "post_attention_residual"]);
-    let (experts, top_k) = (
-        config.heads("num_experts")?,
-        config.heads("num_experts_per_tok")?,
-    );
-    if config.flag("is_moe")? {
-        let keys = experts.isqrt();
-        if top_k > keys * keys {
-            return Err(config.invalid("num_experts_per_tok", format!("at most {}", keys * keys)));
-        }
-        decoder.product_keys = Some(ProductKeyExperts { experts, top_k });
-    }
-    // The weights of the chosen sum to 1 as they are.
-    config.ignore(&[
-        "norm_topk_prob",
-        "output_router_logits",
-        "router_aux_loss_coef",
-    ]);
-    decoder.build()
-}
-
 /// BitNet: norms in front of both downward projections. Its packed weights, and the activations
 /// that are rounded to eight bits along with them, are another computation.
-pub fn bitnet(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn bitnet(config: &Config) -> Result<Described, SpecError> {
     config.neutral(
         "quantization_config",
         &[],
@@ -260,16 +224,16 @@ pub fn bitnet(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.names = Names {
         output_norm: Some("self_attn.attn_sub_norm"),
         inner_norm: Some("mlp.ffn_sub_norm"),
-        ..Names::default()
+        ..Names::USUAL
     };
     decoder.build()
 }
 
 /// Helium: neighbouring features are pairs.
-pub fn helium(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn helium(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = interleaved(config)?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.set_network_bias(config.flag("mlp_bias")?);
     if decoder.heads * decoder.head_dim != decoder.hidden_size {
         return Err(config.invalid("head_dim", "hidden_size / num_attention_heads"));
     }
@@ -277,40 +241,38 @@ pub fn helium(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// ERNIE 4.5: neighbouring features are pairs; one switch for all addends.
-pub fn ernie4_5(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn ernie4_5(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = interleaved(config)?;
     let bias = config.flag("use_bias")?;
-    set_attention_bias(&mut decoder, bias);
-    decoder.feed_forward_bias = bias;
+    decoder.set_attention_bias(bias);
+    decoder.set_network_bias(bias);
     decoder.build()
 }
 
 /// Hunyuan: a norm of each query and key head after the rotation.
-pub fn hunyuan_v1_dense(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn hunyuan_v1_dense(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = rotated(config, |options| RopeOptions {
         alpha: true,
         ..options
     })?;
     config.ignore(&["eod_token_id"]);
-    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.norm_after_rotation = true;
     decoder.names = Names {
         query_norm: "self_attn.query_layernorm",
         key_norm: "self_attn.key_layernorm",
-        ..Names::default()
+        ..Names::USUAL
     };
     decoder.build()
 }
 
 /// EXAONE 4: norms on the sublayers' outputs and of each query and key head; where some layers have
 /// windows, the others do not rotate.
-pub fn exaone4(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn exaone4(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    decoder.arrangement = Arrangement::Post {
-        attention: "post_attention_layernorm",
-        feed_forward: "post_feedforward_layernorm",
-    };
+    decoder.arrangement =
+        Arrangement::post("post_attention_layernorm", "post_feedforward_layernorm");
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     let window = config.optional_size("sliding_window")?;
     if config.in_file("layer_types") {
@@ -338,14 +300,17 @@ pub fn exaone4(config: &Config) -> Result<ModelSpec, SpecError> {
 
 /// nanochat: norms without parameters, also of the token embedding and of queries and keys after the
 /// rotation, which turns backwards.
-pub fn nanochat(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn nanochat(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = rotated(config, |options| RopeOptions {
         reversed: true,
         ..options
     })?;
-    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
-    decoder.norm.weight = false;
-    decoder.embedding_norm = Some(decoder.norm);
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.set_norm(NormStyle {
+        weight: false,
+        ..decoder.norm
+    });
+    decoder.embedding_norm = Some(("embed_norm", decoder.norm));
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.norm_after_rotation = true;
     decoder.gated = false;
@@ -363,7 +328,7 @@ const PLAIN_NETWORK: Names = Names {
 
 /// The text side of Cosmos 3 Edge: a feed-forward network without gate. The three axes of a text
 /// position are equal, which makes the rotation the plain one.
-pub fn cosmos3_edge_text(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn cosmos3_edge_text(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_biases(config)?;
     if let Some(parameters) = Rope::parameters(config, &RopeOptions::new(decoder.head_dim))? {
         parameters.ignore(&["mrope_section"]);
@@ -375,14 +340,14 @@ pub fn cosmos3_edge_text(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Phi-3: fused projections, a part of the head may rotate, `longrope`.
-pub fn phi3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn phi3(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = rotated(config, |options| RopeOptions {
         partial: true,
         only_long: true,
         ..options
     })?;
-    decoder.fused_query_key_value = Some(Fusion::Rows("self_attn.qkv_proj"));
-    decoder.fused_gate_up = Some("mlp.gate_up_proj");
+    decoder.names.projections = Projections::Rows("self_attn.qkv_proj");
+    decoder.names.gate_up = Some("mlp.gate_up_proj");
     set_window(config, &mut decoder)?;
     for key in ["attention_bias", "mlp_bias", "lm_head_bias"] {
         config.off(key, "this type has no such addends")?;
@@ -391,7 +356,7 @@ pub fn phi3(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// GLM: half of every head rotates in neighbouring pairs; gate and upward projection are one tensor.
-fn glm_like(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn glm_like(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = rotated(config, |options| RopeOptions {
         interleaved: true,
         partial: true,
@@ -399,27 +364,27 @@ fn glm_like(config: &Config) -> Result<Decoder<'_>, SpecError> {
         ..options
     })?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.fused_gate_up = Some("mlp.gate_up_proj");
+    decoder.names.gate_up = Some("mlp.gate_up_proj");
     Ok(decoder)
 }
 
 /// GLM-4 as transformers first had it.
-pub fn glm(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn glm(config: &Config) -> Result<Described, SpecError> {
     glm_like(config)?.build()
 }
 
 /// GLM-4-0414: norms on both sides of each sublayer.
-pub fn glm4(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn glm4(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = glm_like(config)?;
-    decoder.arrangement = Arrangement::Sandwich {
-        attention: ["input_layernorm", "post_self_attn_layernorm"],
-        feed_forward: ["post_attention_layernorm", "post_mlp_layernorm"],
-    };
+    decoder.arrangement = Arrangement::sandwich(
+        ["input_layernorm", "post_self_attn_layernorm"],
+        ["post_attention_layernorm", "post_mlp_layernorm"],
+    );
     decoder.build()
 }
 
 /// Qwen2: addends on queries, keys and values; windows from `max_window_layers` on.
-pub fn qwen2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn qwen2(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.query_key_value_bias = true;
     qwen_windows(config, &mut decoder)?;
@@ -427,14 +392,14 @@ pub fn qwen2(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Qwen3: a norm of each query and key head.
-pub fn qwen3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn qwen3(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_attention_bias(config)?;
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     qwen_windows(config, &mut decoder)?;
     decoder.build()
 }
 
-fn qwen_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+fn qwen_windows(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     let (window, first) = (
         config.optional_size("sliding_window")?,
         config.index("max_window_layers")?,
@@ -452,7 +417,7 @@ fn qwen_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecEr
 }
 
 /// SmolLM3: some layers do not rotate; those may have windows.
-pub fn smollm3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn smollm3(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_biases(config)?;
     let layers = decoder.layers();
     // Left over from Qwen2's configuration, of which this one was made.
@@ -482,24 +447,24 @@ pub fn smollm3(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Arcee: a feed-forward network without gate.
-pub fn arcee(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn arcee(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_biases(config)?;
     decoder.gated = false;
     decoder.build()
 }
 
 /// OLMo 2: norms on the sublayers' outputs; queries and keys normalised over all heads at once.
-pub fn olmo2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn olmo2(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_attention_bias(config)?;
     set_olmo2(&mut decoder);
     decoder.build()
 }
 
 /// OLMo 3: windows in most layers, whose rotation is not scaled.
-pub fn olmo3(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+pub fn olmo3(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = Blocks::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
     decoder.activation = config.activation("hidden_act")?;
-    set_attention_bias(&mut decoder, config.flag("attention_bias")?);
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     set_olmo2(&mut decoder);
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, |layer| {
@@ -531,10 +496,8 @@ pub fn olmo3(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-fn set_olmo2(decoder: &mut Decoder<'_>) {
-    decoder.arrangement = Arrangement::Post {
-        attention: "post_attention_layernorm",
-        feed_forward: "post_feedforward_layernorm",
-    };
+fn set_olmo2(decoder: &mut Blocks<'_>) {
+    decoder.arrangement =
+        Arrangement::post("post_attention_layernorm", "post_feedforward_layernorm");
     decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
 }

@@ -1,44 +1,38 @@
 //! Variations of Llama whose code is published beside their weights, not in transformers.
 
 use crate::build::{NormStyle, divided};
-use crate::families::decoder::Decoder;
-use crate::families::spelling::{
-    Place, Spelling, add_vector, attentions, decoder, fused, fused_rows,
-};
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections, Residual, alibi};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
-use crate::{
-    Alibi, Config, Input, LengthLimit, ModelSpec, Norm, NormKind, Position, QueryTemperature,
-    SpecError, Split,
-};
+use crate::{Config, Described, LengthLimit, QueryTemperature, SpecError};
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
-fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = unrotated(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     Ok(decoder)
 }
 
-fn unrotated(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn unrotated(config: &Config) -> Result<Blocks<'_>, SpecError> {
     of_width(config, config.size("intermediate_size")?)
 }
 
 /// Without rotation, with this many features inside the feed-forward network.
-pub(super) fn of_width(config: &Config, width: usize) -> Result<Decoder<'_>, SpecError> {
+pub(super) fn of_width(config: &Config, width: usize) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
-    let mut decoder = Decoder::with_width(config, norm, width)?;
+    let mut decoder = Blocks::with_width(config, norm, width)?;
     decoder.activation = config.activation("hidden_act")?;
     Ok(decoder)
 }
 
 /// XVERSE, Skywork: Llama under another name.
-pub fn llama(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn llama(config: &Config) -> Result<Described, SpecError> {
     // What the tokenizer cuts at.
     config.ignore(&["max_tokenizer_truncation"]);
     plain(config)?.build()
 }
 
 /// InternLM: `bias` on the four projections of the attention, the rotation in `rotary`.
-pub fn internlm(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn internlm(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = unrotated(config)?;
     config.ignore(&["attn_implementation"]);
     let rotary = config.nested("rotary")?;
@@ -53,71 +47,49 @@ pub fn internlm(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     let rope = whole_heads(decoder.head_dim, rotary.positive("base")?, scaling);
     decoder.ropes.fill(Some(rope));
-    decoder.query_key_value_bias = config.flag("bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.set_attention_bias(config.flag("bias")?);
     decoder.build()
 }
 
 /// InternLM2: queries, keys and values in one tensor, a key head's group after another.
-pub fn internlm2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn internlm2(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     config.ignore(&["attn_implementation"]);
-    decoder.query_key_value_bias = config.flag("bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
-    let split = Split::Grouped {
-        groups: decoder.kv_heads,
-        queries: decoder.heads / decoder.kv_heads,
+    decoder.set_attention_bias(config.flag("bias")?);
+    decoder.names = Names {
+        tokens: "tok_embeddings",
+        projections: Projections::Grouped("attention.wqkv"),
+        output: "attention.wo",
+        gate: "feed_forward.w1",
+        down: "feed_forward.w2",
+        up: "feed_forward.w3",
+        head: "output",
+        ..Names::USUAL
     };
-    let mut in_layer = fused("attention.wqkv", &split);
-    in_layer.extend([
-        ("self_attn.o_proj", Place::As("attention.wo")),
-        ("mlp.gate_proj", Place::As("feed_forward.w1")),
-        ("mlp.down_proj", Place::As("feed_forward.w2")),
-        ("mlp.up_proj", Place::As("feed_forward.w3")),
-        ("input_layernorm", Place::As("attention_norm")),
-        ("post_attention_layernorm", Place::As("ffn_norm")),
-    ]);
-    let spelling = Spelling {
-        outside: vec![
-            ("embed_tokens", "model.tok_embeddings".into()),
-            ("lm_head", "output".into()),
-        ],
-        ..Spelling::of_layers(in_layer)
-    };
-    let mut spec = decoder.build()?;
-    spelling.apply(&mut spec);
-    Ok(spec)
+    decoder.arrangement = Arrangement::pre("attention_norm", "ffn_norm");
+    decoder.build()
 }
 
 /// Baichuan: the 7B models rotate and the 13B models have ALiBi; the second generation
 /// normalises the rows of its head.
-pub fn baichuan(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn baichuan(config: &Config) -> Result<Described, SpecError> {
     // Only the models that rotate have a trained length by this name.
     let rotates = config.in_file("max_position_embeddings");
-    let decoder = if rotates {
+    let mut decoder = if rotates {
         plain(config)?
     } else {
         unrotated(config)?
     };
+    // `null` would be neither.
+    config.size("max_position_embeddings")?;
     config.ignore(&["model_max_length", "z_loss_weight", "_from_model_config"]);
-    let normalized = normalizes_head(config, rotates)?;
-    let (heads, width) = (decoder.heads, decoder.heads * decoder.head_dim);
-    let mut spec = decoder.build()?;
+    decoder.normalized_head = normalizes_head(config, rotates)?;
     if !rotates {
-        let slopes = alibi_slopes(heads);
-        for attention in attentions(&mut spec) {
-            attention.positions = vec![Position::Alibi(Alibi {
-                slopes: slopes.clone(),
-                rounded_to_bf16: false,
-            })];
-        }
-        self::decoder(&mut spec).limit = LengthLimit::None;
+        decoder.positions = vec![alibi(alibi_slopes(decoder.heads))];
+        decoder.length_limit = Some(LengthLimit::None);
     }
-    if let Some(logits) = &mut self::decoder(&mut spec).head.logits {
-        logits.normalized_rows = normalized;
-    }
-    Spelling::of_layers(fused_rows("self_attn.W_pack", [width; 3])).apply(&mut spec);
-    Ok(spec)
+    decoder.names.projections = Projections::Rows("self_attn.W_pack");
+    decoder.build()
 }
 
 /// The published vocabularies tell the generations apart; for another one, the first 7B spells its
@@ -145,48 +117,41 @@ pub(super) fn alibi_slopes(heads: usize) -> Vec<f64> {
 }
 
 /// MiniCPM: factors on the embedding, the sublayers and the logits.
-pub fn minicpm(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn minicpm(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.embedding_scale = config.number("scale_emb")?;
-    decoder.residual_scale = config.number("scale_depth")? / (decoder.layers() as f64).sqrt();
+    decoder.residual =
+        Residual::Scaled(config.number("scale_depth")? / (decoder.layers() as f64).sqrt());
     decoder.logit_scale = config.positive("dim_model_base")? / decoder.hidden_size as f64;
     decoder.build()
 }
 
 /// Aquila: attention logits between -1024 and 1024.
-pub fn aquila(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut spec = plain(config)?.build()?;
-    for attention in attentions(&mut spec) {
-        attention.clamp = Some(1024.0);
-    }
-    Ok(spec)
+pub fn aquila(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.attention_clamp = Some(1024.0);
+    decoder.build()
 }
 
 /// Orion: layer norms, with `rms_norm_eps`.
-pub fn orion(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn orion(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    decoder.norm = NormStyle::layer(decoder.norm.epsilon);
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
+    decoder.set_norm(NormStyle::layer(decoder.norm.epsilon));
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.build()
 }
 
 /// Yi before it became Llama: two norms have other names.
-pub fn yi(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut spec = plain(config)?.build()?;
-    let spelling = Spelling::of_layers(vec![
-        ("input_layernorm", Place::As("ln1")),
-        ("post_attention_layernorm", Place::As("ln2")),
-    ]);
-    spelling.apply(&mut spec);
-    Ok(spec)
+pub fn yi(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.arrangement = Arrangement::pre("ln1", "ln2");
+    decoder.build()
 }
 
 /// Qwen 1: addends on queries, keys and values; the base of the rotation grows in steps with the
 /// record, and the queries' factor with their position.
-pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn qwen(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = unrotated(config)?;
     let seq_length = config.size("seq_length")?;
     let channels = config.size("kv_channels")?;
@@ -235,7 +200,7 @@ pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.intermediate_size = divided(config, "intermediate_size", decoder.intermediate_size, 2)?;
     decoder.query_key_value_bias = true;
     decoder.output_bias = !config.flag("no_bias")?;
-    decoder.feed_forward_bias = decoder.output_bias;
+    decoder.set_network_bias(decoder.output_bias);
     decoder.rotate(&RopeOptions {
         theta_keys: &["rotary_emb_base"],
         partial: true,
@@ -249,39 +214,29 @@ pub fn qwen(config: &Config) -> Result<ModelSpec, SpecError> {
             trained: None,
         };
     }
-    let width = decoder.heads * decoder.head_dim;
-    let mut in_layer = fused_rows("attn.c_attn", [width; 3]);
-    in_layer.extend([
-        ("self_attn.o_proj", Place::As("attn.c_proj")),
-        ("mlp.up_proj", Place::As("mlp.w1")),
-        ("mlp.gate_proj", Place::As("mlp.w2")),
-        ("mlp.down_proj", Place::As("mlp.c_proj")),
-        ("input_layernorm", Place::As("ln_1")),
-        ("post_attention_layernorm", Place::As("ln_2")),
-    ]);
-    let spelling = Spelling {
-        layers: "transformer.h.",
-        outside: vec![
-            ("embed_tokens", "transformer.wte".into()),
-            ("norm", "transformer.ln_f".into()),
-        ],
-        ..Spelling::of_layers(in_layer)
+    decoder.names = Names {
+        tokens: "wte",
+        layers: "h",
+        projections: Projections::Rows("attn.c_attn"),
+        output: "attn.c_proj",
+        up: "mlp.w1",
+        gate: "mlp.w2",
+        down: "mlp.c_proj",
+        final_norm: "ln_f",
+        ..Names::USUAL
     };
-    let mut spec = decoder.build()?;
+    decoder.arrangement = Arrangement::pre("ln_1", "ln_2");
     if config.flag("use_logn_attn")? {
-        for attention in attentions(&mut spec) {
-            attention.query_temperature = Some(QueryTemperature::LogN {
-                trained: seq_length as f64,
-            });
-        }
+        decoder.query_temperature = Some(QueryTemperature::LogN {
+            trained: seq_length as f64,
+        });
     }
-    spelling.apply(&mut spec);
-    Ok(spec)
+    decoder.build()
 }
 
 /// TeleChat: keys and values in one tensor, head by head; addends on the outputs of the sublayers;
 /// a rotation that is stretched in steps from the start.
-pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn telechat(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = unrotated(config)?;
     // Scheduling, and what the code does not read.
     config.ignore(&[
@@ -308,47 +263,24 @@ pub fn telechat(config: &Config) -> Result<ModelSpec, SpecError> {
         .fill(Some(whole_heads(decoder.head_dim, 10_000.0, scaling)));
     decoder.output_bias = true;
     decoder.down_bias = true;
-    let split = Split::PerHead {
-        heads: decoder.heads,
-        parts: 2,
+    decoder.names = Names {
+        tokens: "word_embeddings",
+        layers: "h",
+        projections: Projections::KeyValue {
+            query: "self_attention.query",
+            key_value: "self_attention.key_value",
+        },
+        output: "self_attention.dense",
+        final_norm: "ln_f",
+        ..Names::USUAL
     };
-    let spelling = Spelling {
-        layers: "transformer.h.",
-        outside: vec![
-            ("embed_tokens", "transformer.word_embeddings".into()),
-            ("norm", "transformer.ln_f".into()),
-        ],
-        ..Spelling::of_layers(vec![
-            ("self_attn.q_proj", Place::As("self_attention.query")),
-            (
-                "self_attn.k_proj",
-                Place::Part("self_attention.key_value", split.clone(), 0),
-            ),
-            (
-                "self_attn.v_proj",
-                Place::Part("self_attention.key_value", split, 1),
-            ),
-            ("self_attn.o_proj", Place::As("self_attention.dense")),
-        ])
-    };
-    let (hidden_size, epsilon) = (decoder.hidden_size, decoder.norm.epsilon);
     if decoder.kv_heads != decoder.heads {
         return Err(config.unsupported("num_key_value_heads", "TeleChat2 is another type"));
     }
-    let mut spec = decoder.build()?;
-    spelling.apply(&mut spec);
     if config.flag("embed_layernorm")? {
-        let Input::Tokens(embedding) = &mut self::decoder(&mut spec).input;
-        let name = "transformer.word_embeddings_layernorm.weight".to_owned();
-        let weight = add_vector(&mut embedding.leaves, name, hidden_size, None);
-        embedding.norm = Some(Norm {
-            kind: NormKind::Rms,
-            weight: Some(weight),
-            bias: None,
-            epsilon,
-        });
+        decoder.embedding_norm = Some(("word_embeddings_layernorm", decoder.norm));
     }
-    Ok(spec)
+    decoder.build()
 }
 
 /// Rotate-half rope on whole heads.

@@ -1,9 +1,10 @@
 //! Mamba and Mamba-2: one scan a layer around the residual stream, and nothing else.
 
-use crate::build::{CausalHead, Leaves, NormStyle, divided, unused_head};
+use crate::build::{NormStyle, divided};
+use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names};
 use crate::{
-    Activation, Config, Embedding, GatedNorm, Input, Layer, LengthLimit, Mixer, ModelSpec,
-    PositionIds, SelectiveScan, Shard, SpecError, Stack, StateSpaceDual, Step,
+    Activation, Config, Described, GatedNorm, LengthLimit, Mixer, SelectiveScan, Shard, SpecError,
+    StateSpaceDual,
 };
 
 /// Keys by which the classes set up new weights, choose among ways to the same sums, or keep sums in another type.
@@ -14,126 +15,92 @@ const IDLE: &[&str] = &[
     "time_step_min",
 ];
 
-/// What both have in common.
-struct Model<'c> {
-    config: &'c Config,
-    base: &'static str,
-    hidden_size: usize,
-    vocab_size: usize,
-    /// Values of the state of a feature.
-    state: usize,
-    kernel: usize,
-    /// Of the convolution.
-    activation: Activation,
-    bias: bool,
-    convolution_bias: bool,
-    norm: NormStyle,
+/// What both have in common: a norm in front of one mixer.
+fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
+    config.ignore(IDLE);
+    let problem = "the class has RMS norms only";
+    config.neutral("rms_norm", &[true.into()], problem)?;
+    // Meant for new weights, and transformers 5.23 does it to those of a file as well, whenever it loads one.
+    config.off(
+        "rescale_prenorm_residual",
+        "the reference divides the stored `out_proj` by the square root of the number of layers; \
+         where the weights are as they were trained, it must be false",
+    )?;
+    let norm = NormStyle::rms(config.positive("layer_norm_epsilon")?);
+    let layers = config.layers("num_hidden_layers")?;
+    // Neither heads nor a feed-forward network.
+    let sizes = [config.size("hidden_size")?, 0];
+    let mut model = Blocks::sized(config, norm, layers, sizes, [1; 3])?;
+    model.family = "mamba";
+    model.names = Names {
+        tokens: "embeddings",
+        final_norm: "norm_f",
+        ..Names::USUAL
+    };
+    model.arrangement = Arrangement::alone("norm");
+    model.activation = config.activation("hidden_act")?;
+    model.ignored.clear();
+    model.length_limit = Some(LengthLimit::None);
+    model.may_look_ahead = false;
+    Ok(model)
 }
 
-impl<'c> Model<'c> {
-    fn new(config: &'c Config) -> Result<Self, SpecError> {
-        config.ignore(IDLE);
-        let problem = "the class has RMS norms only";
-        config.neutral("rms_norm", &[true.into()], problem)?;
-        // Meant for new weights, and transformers 5.23 does it to those of a file as well, whenever it loads one.
-        config.off(
-            "rescale_prenorm_residual",
-            "the reference divides the stored `out_proj` by the square root of the number of layers; \
-             where the weights are as they were trained, it must be false",
-        )?;
+/// Sizes and switches that both have.
+struct Sizes {
+    hidden: usize,
+    /// `expand * hidden_size`.
+    expanded: usize,
+    /// Values of the state of a feature.
+    state: usize,
+    /// Rows of the convolution.
+    kernel: usize,
+    bias: bool,
+    convolution_bias: bool,
+    /// Of the convolution.
+    activation: Activation,
+}
+
+impl Sizes {
+    fn new(config: &Config, model: &Blocks<'_>) -> Result<Self, SpecError> {
+        let product = config.size("expand")?.checked_mul(model.hidden_size);
+        let expanded = product.filter(|&product| product <= 1 << 28);
         Ok(Self {
-            config,
-            base: config.row()?.base_prefix.as_str(),
-            hidden_size: config.size("hidden_size")?,
-            vocab_size: config.size("vocab_size")?,
+            hidden: model.hidden_size,
+            expanded: expanded.ok_or_else(|| config.invalid("expand", "a smaller number"))?,
             state: config.size("state_size")?,
             kernel: config.size("conv_kernel")?,
-            activation: config.activation("hidden_act")?,
             bias: config.flag("use_bias")?,
             convolution_bias: config.flag("use_conv_bias")?,
-            norm: NormStyle::rms(config.positive("layer_norm_epsilon")?),
-        })
-    }
-
-    /// `expand * hidden_size`.
-    fn expanded(&self) -> Result<usize, SpecError> {
-        let expand = self.config.size("expand")?;
-        let product = expand.checked_mul(self.hidden_size);
-        product
-            .filter(|&product| product <= 1 << 28)
-            .ok_or_else(|| self.config.invalid("expand", "a smaller number"))
-    }
-
-    /// Norm and mixer of every layer.
-    fn build(self, mixer: impl Fn(&mut Leaves) -> Mixer) -> Result<ModelSpec, SpecError> {
-        let (config, base) = (self.config, self.base);
-        let tied = config.flag("tie_word_embeddings")?;
-        let head = CausalHead {
-            norm: Some((format!("{base}norm_f"), self.norm)),
-            projection: "lm_head",
-            bias: false,
-            tokens: format!("{base}embeddings.weight"),
-            scale: 1.0,
-            softcap: None,
-        };
-        let mut embedding = Leaves::new(base);
-        let tokens = embedding.table("embeddings.weight", self.vocab_size, self.hidden_size);
-        let layer = |index: usize| {
-            let mut leaves = Leaves::new(format!("{base}layers.{index}."));
-            let pre = Some(leaves.norm("norm", self.hidden_size, self.norm));
-            let step = Step {
-                pre,
-                ..Step::residual(mixer(&mut leaves))
-            };
-            leaves.layer(vec![step])
-        };
-        let layers: Vec<Layer> = (0..config.layers("num_hidden_layers")?)
-            .map(layer)
-            .collect();
-        Ok(ModelSpec {
-            model_type: config.model_type()?,
-            family: "mamba",
-            base_prefix: base,
-            ignored: unused_head(&config.class()?, tied, &["lm_head.weight"]),
-            vocab_size: self.vocab_size,
-            stacks: vec![Stack {
-                name: "decoder",
-                hidden_size: self.hidden_size,
-                sequence: crate::Sequence::Record,
-                input: Input::Tokens(Embedding::of_tokens(
-                    tokens,
-                    self.hidden_size,
-                    embedding.finish(),
-                )),
-                positions: PositionIds::Sequential,
-                limit: LengthLimit::None,
-                prompt: Vec::new(),
-                layers,
-                head: head.build(config, [self.vocab_size, self.hidden_size])?,
-            }],
+            activation: model.activation,
         })
     }
 }
 
 /// Mamba.
-pub fn mamba(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mamba(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&[
         "time_step_init_scheme",
         "time_step_scale",
         "use_associative_scan",
         "use_mambapy",
     ]);
-    let model = Model::new(config)?;
-    let expanded = model.expanded()?;
+    let mut model = plain(config)?;
+    let Sizes {
+        hidden,
+        expanded,
+        state,
+        kernel,
+        bias,
+        convolution_bias,
+        activation,
+    } = Sizes::new(config, &model)?;
     // No field of the class, which keeps what the file says all the same.
     let channels = config
         .optional_size("intermediate_size")?
         .unwrap_or(expanded);
-    let (hidden, state, kernel) = (model.hidden_size, model.state, model.kernel);
-    let (activation, bias) = (model.activation, model.bias);
-    let (convolution_bias, rank) = (model.convolution_bias, time_step_rank(config, hidden)?);
-    model.build(|leaves| {
-        Mixer::SelectiveScan(Box::new(SelectiveScan {
+    let rank = time_step_rank(config, hidden)?;
+    model.attention_of = MixerOf::new(move |leaves, _| {
+        Some(Mixer::SelectiveScan(Box::new(SelectiveScan {
             channels,
             state,
             groups: 1,
@@ -157,8 +124,9 @@ pub fn mamba(config: &Config) -> Result<ModelSpec, SpecError> {
             skip: leaves.flat("mixer.D", channels),
             gate_activation: Activation::Silu,
             output: leaves.linear("mixer.out_proj", [hidden, channels], bias, Shard::Row),
-        }))
-    })
+        })))
+    });
+    model.build()
 }
 
 /// `auto`: a sixteenth of the hidden size, rounded up.
@@ -170,12 +138,20 @@ fn time_step_rank(config: &Config, hidden_size: usize) -> Result<usize, SpecErro
 }
 
 /// Mamba-2.
-pub fn mamba2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mamba2(config: &Config) -> Result<Described, SpecError> {
     // How many rows the class multiplies at a time, and the rank of a projection that it does not have.
     config.ignore(&["chunk_size", "time_step_rank"]);
-    let model = Model::new(config)?;
+    let mut model = plain(config)?;
+    let Sizes {
+        hidden,
+        expanded: features,
+        state,
+        kernel,
+        bias,
+        convolution_bias,
+        activation,
+    } = Sizes::new(config, &model)?;
     let (heads, head_dim) = (config.heads("num_heads")?, config.heads("head_dim")?);
-    let features = model.expanded()?;
     let problem = "the class takes hidden_size * expand instead";
     config.neutral("intermediate_size", &[features.into()], problem)?;
     if heads * head_dim != features {
@@ -188,12 +164,10 @@ pub fn mamba2(config: &Config) -> Result<ModelSpec, SpecError> {
         Some(&[least, most]) if !least.is_nan() && !most.is_nan() => [least, most],
         _ => return Err(config.invalid("time_step_limit", "two numbers")),
     };
-    let (hidden, state, kernel) = (model.hidden_size, model.state, model.kernel);
-    let (activation, bias) = (model.activation, model.bias);
-    let (convolution_bias, norm) = (model.convolution_bias, model.norm);
+    let norm = model.norm;
     let convolved = features + 2 * groups * state;
-    model.build(|leaves| {
-        Mixer::StateSpaceDual(Box::new(StateSpaceDual {
+    model.attention_of = MixerOf::new(move |leaves, _| {
+        Some(Mixer::StateSpaceDual(Box::new(StateSpaceDual {
             heads,
             head_dim,
             state,
@@ -221,6 +195,7 @@ pub fn mamba2(config: &Config) -> Result<ModelSpec, SpecError> {
                 before_gate: false,
             }),
             output: leaves.linear("mixer.out_proj", [hidden, features], bias, Shard::Row),
-        }))
-    })
+        })))
+    });
+    model.build()
 }

@@ -1,20 +1,20 @@
-//! The families: functions from a [`crate::Config`] to a [`crate::ModelSpec`]. The only place, with
+//! The families: functions from a [`crate::Config`] to a [`crate::Described`] model. The only place, with
 //! the [`crate::registry`], where a model type's name appears.
 //!
 //! A further type of a known shape is one row of [`crate::registry::MODEL_TYPES`], its class's
 //! defaults (`tools/defaults/generate.py`), a golden, and published configurations in
-//! `tests/corpus`. A variation of the plain [`decoder::Decoder`] is a function of a few lines that
+//! `tests/corpus`. A variation of the plain [`blocks::Blocks`] is a function of a few lines that
 //! sets what differs. Every key that the type's code reads must be read here, because one that is
 //! not refuses the file.
 
 pub mod bart;
 pub mod bert;
+pub mod blocks;
 pub mod chatglm;
-pub mod classic;
 pub mod cohere;
 pub mod cpmant;
-pub mod decoder;
 pub mod deepseek;
+pub mod doge;
 pub mod experts;
 pub mod gemma;
 pub mod gemma4;
@@ -31,5 +31,4 @@ pub mod nemotron_nas;
 pub mod original;
 pub mod phi_remote;
 pub mod remote_experts;
-pub mod spelling;
 pub mod t5;

@@ -2,15 +2,15 @@
 //! code that is published beside the weights, which reads them.
 
 use crate::build::NormStyle;
-use crate::families::classic::{Classic, Names, Projections, alibi};
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections, alibi};
 use crate::families::gpt::GPT2;
-use crate::{Config, ModelSpec, NormSpan, SpecError};
+use crate::{Config, Described, NormSpan, SpecError};
 
 const NAMES: Names = Names {
     layers: "blocks",
-    attention_norm: "norm_1",
-    feed_forward_norm: "norm_2",
-    projections: Projections::Fused("attn.Wqkv"),
+    projections: Projections::Rows("attn.Wqkv"),
+    query_norm: "attn.q_ln",
+    key_norm: "attn.k_ln",
     output: "attn.out_proj",
     up: "ffn.up_proj",
     down: "ffn.down_proj",
@@ -18,8 +18,10 @@ const NAMES: Names = Names {
     ..GPT2
 };
 
+const NORMS: Arrangement = Arrangement::pre("norm_1", "norm_2");
+
 /// The published code's classes begin with other letters than those of transformers.
-pub fn mpt(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mpt(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&[
         "emb_pdrop",
         "init_config",
@@ -36,7 +38,7 @@ pub fn mpt(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// ALiBi always, norms without addend.
-fn in_transformers(config: &Config) -> Result<ModelSpec, SpecError> {
+fn in_transformers(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&[
         "embedding_fraction",
         "expansion_ratio",
@@ -52,10 +54,10 @@ fn in_transformers(config: &Config) -> Result<ModelSpec, SpecError> {
         bias: false,
         ..NormStyle::layer(config.positive("layer_norm_epsilon")?)
     };
-    let mut decoder = Classic::new(config, NAMES, norm)?;
+    let mut decoder = Blocks::classic(config, NAMES, NORMS, norm)?;
     decoder.family = "mpt";
-    decoder.without_biases();
-    decoder.positions = Some(alibi(slopes(decoder.heads, 8.0)));
+    decoder.set_biases(false);
+    decoder.positions = vec![alibi(slopes(decoder.heads, 8.0))];
     if let Some(attention) = config.nested("attn_config")? {
         attention.ignore(&[
             "alibi",
@@ -70,14 +72,14 @@ fn in_transformers(config: &Config) -> Result<ModelSpec, SpecError> {
             .optional_number("clip_qkv")?
             .filter(|&clip| clip != 0.0);
         if let Some(scale) = attention.optional_number("softmax_scale")? {
-            decoder.attention_scales.fill(scale);
+            decoder.attention_scale = scale;
         }
     }
     decoder.build()
 }
 
 /// Addends, learned positions, fewer key heads, normalised queries and keys, scaled logits.
-fn published(config: &Config) -> Result<ModelSpec, SpecError> {
+fn published(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["embedding_fraction", "layer_norm_epsilon"]);
     let norms = ["low_precision_layernorm".into(), "layernorm".into()];
     config.neutral("norm_type", &norms, "norms of another kind")?;
@@ -100,10 +102,10 @@ fn published(config: &Config) -> Result<ModelSpec, SpecError> {
         bias,
         ..NormStyle::layer(1e-5)
     };
-    let mut model = Classic::new(config, NAMES, norm)?;
+    let mut model = Blocks::classic(config, NAMES, NORMS, norm)?;
     model.family = "mpt";
     if !bias {
-        model.without_biases();
+        model.set_biases(false);
     }
     model.intermediate_size =
         (config.positive("expansion_ratio")? * model.hidden_size as f64) as usize;
@@ -123,7 +125,7 @@ fn published(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// What `attn_config` says.
-fn attend(config: &Config, attention: &Config, model: &mut Classic<'_>) -> Result<(), SpecError> {
+fn attend(config: &Config, attention: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
     attention.ignore(&[
         "attn_impl",
         "attn_pdrop",
@@ -152,7 +154,7 @@ fn attend(config: &Config, attention: &Config, model: &mut Classic<'_>) -> Resul
     let most = attention.optional_positive("alibi_bias_max")?;
     let (table, length) = (config.flag("learned_pos_emb")?, config.size("max_seq_len")?);
     if attention.flag("alibi")? {
-        model.positions = Some(alibi(slopes(model.heads, most.unwrap_or(8.0))));
+        model.positions = vec![alibi(slopes(model.heads, most.unwrap_or(8.0)))];
     } else if table {
         model.learned_positions("wpe", 0, length);
     }
@@ -160,7 +162,7 @@ fn attend(config: &Config, attention: &Config, model: &mut Classic<'_>) -> Resul
         .optional_number("clip_qkv")?
         .filter(|&clip| clip != 0.0);
     if let Some(scale) = attention.optional_number("softmax_scale")? {
-        model.attention_scales.fill(scale);
+        model.attention_scale = scale;
     }
     if attention.flag("qk_ln")? {
         if model.clip.is_some() {
@@ -168,8 +170,7 @@ fn attend(config: &Config, attention: &Config, model: &mut Classic<'_>) -> Resul
                 attention.unsupported("clip_qkv", "a limit in front of the norms of `qk_ln`")
             );
         }
-        model.query_key_norm = Some((["attn.q_ln", "attn.k_ln"], model.norm));
-        model.query_key_norm_span = NormSpan::Full;
+        model.query_key_norm = Some((NormSpan::Full, model.norm));
     }
     Ok(())
 }

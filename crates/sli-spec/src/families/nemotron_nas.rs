@@ -1,13 +1,12 @@
 //! DeciLM and Nemotron-NAS: Llama whose layers a search has shrunk, each differently.
 
-use crate::build::{Leaves, divided};
-use crate::families::decoder::Decoder;
+use crate::build::divided;
+use crate::families::blocks::{Blocks, MixerOf};
 use crate::families::llama_remote::of_width;
-use crate::families::spelling::decoder;
 use crate::rope::RopeOptions;
-use crate::{Config, Layer, Mixer, ModelSpec, Shard, SpecError, Step};
+use crate::{Config, Described, Mixer, Shard, SpecError};
 
-fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn with_biases(config: &Config) -> Result<Blocks<'_>, SpecError> {
     // A search over layers leaves no common width.
     let width = config.optional_size("intermediate_size")?;
     let mut model = of_width(
@@ -15,14 +14,13 @@ fn with_biases(config: &Config) -> Result<Decoder<'_>, SpecError> {
         width.map_or_else(|| config.size("hidden_size"), Ok)?,
     )?;
     model.rotate(&RopeOptions::new(model.head_dim))?;
-    model.query_key_value_bias = config.flag("attention_bias")?;
-    model.output_bias = model.query_key_value_bias;
-    model.feed_forward_bias = config.flag("mlp_bias")?;
+    model.set_attention_bias(config.flag("attention_bias")?);
+    model.set_network_bias(config.flag("mlp_bias")?);
     Ok(model)
 }
 
 /// DeciLM: every layer has its own number of key heads.
-pub fn deci(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn deci(config: &Config) -> Result<Described, SpecError> {
     let model = with_biases(config)?;
     let key = "num_key_value_heads_per_layer";
     let Some(counts) = config.numbers(key)? else {
@@ -45,7 +43,7 @@ pub fn deci(config: &Config) -> Result<ModelSpec, SpecError> {
         .iter()
         .map(sublayer)
         .collect::<Result<Vec<_>, SpecError>>()?;
-    build(&model, &sublayers)
+    build(model, sublayers)
 }
 
 fn whole_heads(config: &Config, key: &str, count: f64, heads: usize) -> Result<usize, SpecError> {
@@ -68,7 +66,7 @@ enum Sublayer {
 }
 
 /// Nemotron-NAS: `block_configs` says for each layer what became of its attention and its network.
-pub fn nemotron_nas(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn nemotron_nas(config: &Config) -> Result<Described, SpecError> {
     let Some(blocks) = config.objects("block_configs")? else {
         return with_biases(config)?.build();
     };
@@ -81,10 +79,10 @@ pub fn nemotron_nas(config: &Config) -> Result<ModelSpec, SpecError> {
         .iter()
         .map(|block| Ok((attention(block, &model)?, network(block, &model)?)))
         .collect::<Result<Vec<_>, SpecError>>()?;
-    build(&model, &sublayers)
+    build(model, sublayers)
 }
 
-fn attention(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError> {
+fn attention(block: &Config, model: &Blocks<'_>) -> Result<Sublayer, SpecError> {
     let Some(own) = block.nested("attention")? else {
         return Err(block.missing("attention"));
     };
@@ -111,7 +109,7 @@ fn attention(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError>
     })
 }
 
-fn network(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError> {
+fn network(block: &Config, model: &Blocks<'_>) -> Result<Sublayer, SpecError> {
     let Some(own) = block.nested("ffn")? else {
         return Err(block.missing("ffn"));
     };
@@ -138,57 +136,34 @@ fn network(block: &Config, model: &Decoder<'_>) -> Result<Sublayer, SpecError> {
 }
 
 /// The decoder with these sublayers.
-fn build(model: &Decoder<'_>, sublayers: &[(Sublayer, Sublayer)]) -> Result<ModelSpec, SpecError> {
-    let mut spec = model.clone().build()?;
-    let layers = &mut decoder(&mut spec).layers;
-    for (number, (layer, &(attention, network))) in layers.iter_mut().zip(sublayers).enumerate() {
-        *layer = layer_of(model, number, &layer.prefix, attention, network);
-    }
-    Ok(spec)
-}
-
-fn layer_of(
-    model: &Decoder<'_>,
-    number: usize,
-    prefix: &str,
-    attention: Sublayer,
-    network: Sublayer,
-) -> Layer {
-    let mut leaves = Leaves::new(prefix);
+fn build(
+    mut model: Blocks<'_>,
+    sublayers: Vec<(Sublayer, Sublayer)>,
+) -> Result<Described, SpecError> {
     let hidden = model.hidden_size;
-    let linear = |leaves: &mut Leaves, name| {
-        Mixer::Linear(leaves.linear(name, [hidden, hidden], false, Shard::Column))
+    let linear = move |name| {
+        let shape = [hidden; 2];
+        MixerOf::new(move |leaves, _| {
+            Some(Mixer::Linear(leaves.linear(
+                name,
+                shape,
+                false,
+                Shard::Column,
+            )))
+        })
     };
-    let mut steps = Vec::new();
-    if attention != Sublayer::Absent {
-        let pre = Some(leaves.norm("input_layernorm", hidden, model.norm));
-        let mixer = match attention {
-            Sublayer::Full(kv_heads) => {
-                let mut own = model.clone();
-                own.kv_heads = kv_heads;
-                own.attention(&mut leaves, number)
-            }
-            _ => linear(&mut leaves, "self_attn.linear_attn"),
-        };
-        steps.push(Step {
-            pre,
-            ..Step::residual(mixer)
-        });
-    }
-    if network != Sublayer::Absent {
-        let pre = Some(leaves.norm("post_attention_layernorm", hidden, model.norm));
-        let mixer = match network {
-            Sublayer::Full(intermediate_size) => {
-                let mut own = model.clone();
-                own.intermediate_size = intermediate_size;
-                own.feed_forward(&mut leaves, number)
-            }
-            _ => linear(&mut leaves, "mlp.linear_mlp"),
-        };
-        steps.push(Step {
-            pre,
-            ..Step::residual(mixer)
-        });
-    }
-    leaves.layer(steps)
+    model.differ(move |own, layer| {
+        let (attention, network) = sublayers[layer];
+        match attention {
+            Sublayer::Absent => own.arrangement.attention = None,
+            Sublayer::Linear => own.attention_of = linear("self_attn.linear_attn"),
+            Sublayer::Full(kv_heads) => own.kv_heads = kv_heads,
+        }
+        match network {
+            Sublayer::Absent => own.arrangement.feed_forward = None,
+            Sublayer::Linear => own.feed_forward_of = linear("mlp.linear_mlp"),
+            Sublayer::Full(intermediate_size) => own.intermediate_size = intermediate_size,
+        }
+    });
+    model.build()
 }

@@ -1,16 +1,17 @@
 //! Llama and Mistral as their makers publish them: `params.json` and `consolidated` weights, several
 //! of which are the parts of a model that ran on several devices.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use crate::build::NormStyle;
 use crate::config::whole;
-use crate::families::decoder::Decoder;
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::families::mixture::mix;
-use crate::families::spelling::{Place, Spelling, respell};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
-use crate::{Config, LengthLimit, Mask, ModelSpec, RouterScore, Source, SpecError};
+use crate::{Config, Described, LengthLimit, Mask, RouterScore, Source, SpecError};
 
 /// The `model_type` that [`Config::of_params`] gives such a file, which has none itself.
 pub const MODEL_TYPE: &str = "original";
@@ -53,10 +54,10 @@ impl Config {
 }
 
 /// Llama and Mistral.
-pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn original(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle::rms(config.positive("norm_eps")?);
     let hidden_size = config.size("hidden_size")?;
-    let mut model = Decoder::with_width(config, norm, width(config, hidden_size)?)?;
+    let mut model = Blocks::with_width(config, norm, width(config, hidden_size)?)?;
     let theta = config.positive("rope_theta")?;
     // Llama 3.1, whose code has these numbers in it.
     let scaling = if config.flag("use_scaled_rope")? {
@@ -102,31 +103,18 @@ pub fn original(config: &Config) -> Result<ModelSpec, SpecError> {
         ]);
         mix(&mut model, experts, |_| true);
     }
-    let mut spec = model.build()?;
-    spec.family = "original";
-    spec.stacks[0].limit = limit.map_or(LengthLimit::None, LengthLimit::Trained);
-    spelling().apply(&mut spec);
-    spec.ignored.push("rope.freqs*");
+    model.family = "original";
+    model.length_limit = Some(limit.map_or(LengthLimit::None, LengthLimit::Trained));
+    model.names = NAMES;
+    model.arrangement = Arrangement::pre("attention_norm", "ffn_norm");
+    model.ignored.push("rope.freqs*");
     let by_columns = config.size("embedding_columns")? < hidden_size;
     if shards > 1 {
         // Every file has the norms.
-        spec.ignored.push("*norm.weight#*");
-        let leaves = spec.stacks.iter_mut().flat_map(|stack| {
-            let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
-            stack
-                .input
-                .leaves_mut()
-                .iter_mut()
-                .chain(layers)
-                .chain(&mut stack.head.leaves)
-        });
-        for leaf in leaves {
-            respell(&mut leaf.source, &|name| {
-                Some(merged(name, shards, by_columns))
-            });
-        }
+        model.ignored.push("*norm.weight#*");
+        model.stored = Some(Rc::new(move |name| merged(name, shards, by_columns)));
     }
-    Ok(spec)
+    model.build()
 }
 
 /// Two thirds of four times the hidden size, times a factor, rounded up.
@@ -143,26 +131,16 @@ fn width(config: &Config, hidden_size: usize) -> Result<usize, SpecError> {
     Ok(width.next_multiple_of(multiple.unwrap_or(256)))
 }
 
-fn spelling() -> Spelling {
-    Spelling {
-        layers: "layers.",
-        outside: vec![
-            ("embed_tokens", "tok_embeddings".into()),
-            ("lm_head", "output".into()),
-        ],
-        ..Spelling::of_layers(vec![
-            ("self_attn.q_proj", Place::As("attention.wq")),
-            ("self_attn.k_proj", Place::As("attention.wk")),
-            ("self_attn.v_proj", Place::As("attention.wv")),
-            ("self_attn.o_proj", Place::As("attention.wo")),
-            ("mlp.gate_proj", Place::As("feed_forward.w1")),
-            ("mlp.down_proj", Place::As("feed_forward.w2")),
-            ("mlp.up_proj", Place::As("feed_forward.w3")),
-            ("input_layernorm", Place::As("attention_norm")),
-            ("post_attention_layernorm", Place::As("ffn_norm")),
-        ])
-    }
-}
+const NAMES: Names = Names {
+    tokens: "tok_embeddings",
+    projections: Projections::Separate(["attention.wq", "attention.wk", "attention.wv"]),
+    output: "attention.wo",
+    gate: "feed_forward.w1",
+    down: "feed_forward.w2",
+    up: "feed_forward.w3",
+    head: "output",
+    ..Names::USUAL
+};
 
 /// One weight of all files.
 fn merged(name: &str, shards: usize, embedding_by_columns: bool) -> Source {

@@ -1,17 +1,16 @@
 //! Mixtures of experts whose code is published beside their weights, not in transformers.
 
 use crate::build::NormStyle;
-use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::experts::{ExpertTensors, Experts, SHARED_EXPERTS, Shared};
-use crate::families::mixture::{attention_bias, mix, plain};
-use crate::families::spelling::{Place, Spelling, respell};
+use crate::families::mixture::{mix, plain};
 use crate::rope::RopeOptions;
-use crate::{Activation, Config, ModelSpec, Renormalize, Source, SpecError};
+use crate::{Activation, Config, Described, Renormalize, SpecError};
 
 /// DeepSeek-MoE: Llama's attention, dense first layers, always-on experts.
-pub fn deepseek(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn deepseek(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     config.neutral(
         "scoring_func",
@@ -49,13 +48,13 @@ pub fn deepseek(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Grok-1: norms around each sublayer, capped logits without the usual scale, experts everywhere.
-pub fn grok(config: &Config) -> Result<ModelSpec, SpecError> {
-    let mut decoder = Decoder::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
+pub fn grok(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = Blocks::new(config, NormStyle::rms(config.positive("rms_norm_eps")?))?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
-    decoder.arrangement = Arrangement::Sandwich {
-        attention: ["pre_attn_norm", "post_attn_norm"],
-        feed_forward: ["pre_moe_norm", "post_moe_norm"],
-    };
+    decoder.arrangement = Arrangement::sandwich(
+        ["pre_attn_norm", "post_attn_norm"],
+        ["pre_moe_norm", "post_moe_norm"],
+    );
     decoder.attention_scale = config.number("attn_output_multiplier")?;
     decoder.attention_softcap = Some(config.positive("max_attn_value")?);
     decoder.embedding_scale = config.number("embedding_multiplier_scale")?;
@@ -69,22 +68,11 @@ pub fn grok(config: &Config) -> Result<ModelSpec, SpecError> {
         "moe_block.experts.{}.linear_1.weight",
     ]);
     mix(&mut decoder, experts, |_| true);
-    let mut spec = decoder.build()?;
-    let spelling = Spelling::of_layers(vec![
-        ("self_attn.q_proj", Place::As("attn.q_proj")),
-        ("self_attn.k_proj", Place::As("attn.k_proj")),
-        ("self_attn.v_proj", Place::As("attn.v_proj")),
-        ("self_attn.o_proj", Place::As("attn.o_proj")),
-    ]);
-    spelling.apply(&mut spec);
-    for stack in &mut spec.stacks {
-        let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
-        for leaf in layers.chain(&mut stack.head.leaves) {
-            respell(&mut leaf.source, &|name| {
-                let norm = name.strip_suffix("norm.weight")?;
-                Some(Source::tensor(format!("{norm}norm.scale")))
-            });
-        }
-    }
-    Ok(spec)
+    decoder.names = Names {
+        norm_factor: "scale",
+        projections: Projections::Separate(["attn.q_proj", "attn.k_proj", "attn.v_proj"]),
+        output: "attn.o_proj",
+        ..Names::USUAL
+    };
+    decoder.build()
 }

@@ -1,116 +1,140 @@
 //! T5 (Raffel et al. 2019), its version 1.1, FLAN-T5: an encoder and a decoder with relative buckets.
 
-use crate::build::{Leaves, NormStyle};
+use crate::build::NormStyle;
+use crate::families::blocks::{
+    Arrangement, Blocks, Buckets, Cross, Names, Norms, Projections, SharedTokens, Tie, UnusedHead,
+};
 use crate::{
-    Activation, Attention, Config, DecoderInput, Embedding, HEAD, Head, Input, KeyValue, Layer,
-    LengthLimit, LogitsHead, Mask, Mixer, ModelSpec, Position, PositionIds, Predicts,
-    RelativeBuckets, Sequence, Shard, Source, SpecError, Stack, Step, Task,
+    Activation, Config, DecoderInput, Described, LengthLimit, Mask, Sequence, SpecError, Task,
 };
 
-struct T5 {
-    base: &'static str,
-    vocab_size: usize,
-    hidden_size: usize,
-    heads: usize,
-    head_dim: usize,
-    intermediate_size: usize,
-    activation: Activation,
-    gated: bool,
-    norm: NormStyle,
-    buckets: usize,
-    max_distance: usize,
-    /// Both tables and the head are the one table.
-    tied: bool,
-}
-
-/// One of the two stacks.
-#[derive(Clone, Copy)]
-struct Half {
-    name: &'static str,
-    is_decoder: bool,
-}
-
-const ENCODER: Half = Half {
-    name: "encoder",
-    is_decoder: false,
+const SHARED: SharedTokens = SharedTokens {
+    name: "shared",
+    tied: &[
+        "*encoder.embed_tokens.weight",
+        "*decoder.embed_tokens.weight",
+    ],
+    own: &["*shared.weight"],
 };
-const DECODER: Half = Half {
-    name: "decoder",
-    is_decoder: true,
+
+const ENCODER: Names = Names {
+    layers: "block",
+    projections: Projections::Separate([
+        "layer.0.SelfAttention.q",
+        "layer.0.SelfAttention.k",
+        "layer.0.SelfAttention.v",
+    ]),
+    output: "layer.0.SelfAttention.o",
+    gate: "layer.1.DenseReluDense.wi_0",
+    up: "layer.1.DenseReluDense.wi_1",
+    down: "layer.1.DenseReluDense.wo",
+    final_norm: "final_layer_norm",
+    ..Names::USUAL
+};
+
+/// Behind the attention to the encoder.
+const DECODER: Names = Names {
+    gate: "layer.2.DenseReluDense.wi_0",
+    up: "layer.2.DenseReluDense.wi_1",
+    down: "layer.2.DenseReluDense.wo",
+    ..ENCODER
 };
 
 /// T5.
-pub fn t5(config: &Config) -> Result<ModelSpec, SpecError> {
-    let task = config.class()?.task;
-    let (activation, gated) = network(config)?;
-    let model = T5 {
-        base: config.row()?.base_prefix.as_str(),
-        vocab_size: config.size("vocab_size")?,
-        hidden_size: config.size("d_model")?,
-        heads: config.heads("num_heads")?,
-        head_dim: config.size("d_kv")?,
-        intermediate_size: config.size("d_ff")?,
-        activation,
-        gated,
-        norm: NormStyle::rms(config.positive("layer_norm_epsilon")?),
-        buckets: config.heads("relative_attention_num_buckets")?,
-        max_distance: config.size("relative_attention_max_distance")?,
-        tied: config.always_tied(),
-    };
-    model.check_buckets(config)?;
+pub fn t5(config: &Config) -> Result<Described, SpecError> {
     let layers = config.layers("num_layers")?;
     let decoder_layers = if config.in_file("num_decoder_layers") {
         config.layers("num_decoder_layers")?
     } else {
         layers
     };
-    let scale = scale(config, model.hidden_size)?;
+    let mut encoder = half(config, layers)?;
+    (encoder.stack, encoder.names) = ("encoder", ENCODER);
+    encoder.prefix.push_str("encoder.");
+    encoder.masks.fill(Mask::Full);
+    if !encoder.gated {
+        encoder.names.up = "layer.1.DenseReluDense.wi";
+    }
+    encoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.1.layer_norm");
     config.ignore(&["is_encoder_decoder", "num_decoder_layers"]);
     let start = config.token_id("decoder_start_token_id")?;
     let padding = config.token_id("pad_token_id")?;
-    let encoder = model.stack(ENCODER, layers, Sequence::Record);
-    let mut stacks = vec![encoder];
-    let mut ignored = Vec::new();
-    if task == Task::Encoder {
+    let scale = scale(config, encoder.hidden_size)?;
+    if config.class()?.task == Task::Encoder {
         config.off(
             "is_decoder",
             "an encoder whose tokens see no later ones is not known",
         )?;
-        ignored.extend(["*decoder.*", "lm_head.weight"]);
-    } else {
-        config.ignore(&["is_decoder"]);
-        // Shifting labels takes both tokens.
-        let input = DecoderInput {
-            start: padding.and(start),
-            repeats: false,
-        };
-        let mut decoder = model.stack(DECODER, decoder_layers, Sequence::Decoder(input));
-        if task == Task::Base {
-            ignored.push("lm_head.weight");
-        } else {
-            model.add_logits(&mut decoder.head, scale);
-            if model.tied {
-                ignored.push("lm_head.weight");
-            }
-        }
-        stacks.push(decoder);
+        encoder.unused_head = UnusedHead::projection(&["*decoder.*", "lm_head.weight"]);
+        return encoder.build();
     }
-    ignored.extend(if model.tied {
-        [
-            "*encoder.embed_tokens.weight",
-            "*decoder.embed_tokens.weight",
-        ]
-        .as_slice()
-    } else {
-        &["*shared.weight"]
+    config.ignore(&["is_decoder"]);
+    let mut decoder = half(config, decoder_layers)?;
+    decoder.names = DECODER;
+    decoder.prefix.push_str("decoder.");
+    decoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.2.layer_norm");
+    if !decoder.gated {
+        decoder.names.up = "layer.2.DenseReluDense.wi";
+    }
+    decoder.logit_scale = scale;
+    // Shifting labels takes both tokens.
+    decoder.sequence = Sequence::Decoder(DecoderInput {
+        start: padding.and(start),
+        repeats: false,
     });
-    Ok(ModelSpec {
-        model_type: config.model_type()?,
-        family: "t5",
-        base_prefix: model.base,
-        ignored,
-        vocab_size: model.vocab_size,
-        stacks,
+    decoder.cross = Some(Cross {
+        stack: 0,
+        norms: Norms::before("layer.1.layer_norm"),
+        projections: [
+            "layer.1.EncDecAttention.q",
+            "layer.1.EncDecAttention.k",
+            "layer.1.EncDecAttention.v",
+        ],
+        output: "layer.1.EncDecAttention.o",
+    });
+    if let Some(buckets) = &mut decoder.buckets {
+        buckets.looks_ahead = false;
+    }
+    decoder.build_behind(encoder)
+}
+
+/// One of the two stacks.
+fn half(config: &Config, layers: usize) -> Result<Blocks<'_>, SpecError> {
+    let heads = config.heads("num_heads")?;
+    let norm = NormStyle::rms(config.positive("layer_norm_epsilon")?);
+    let sizes = [config.size("d_model")?, config.size("d_ff")?];
+    let heads = [heads, heads, config.size("d_kv")?];
+    let mut half = Blocks::sized(config, norm, layers, sizes, heads)?;
+    half.family = "t5";
+    half.ignored.clear();
+    half.shared_tokens = Some(SHARED);
+    half.tie = Tie::UnlessStored;
+    (half.activation, half.gated) = network(config)?;
+    half.attention_scale = 1.0;
+    half.buckets = Some(buckets(config)?);
+    half.length_limit = Some(LengthLimit::None);
+    half.may_look_ahead = false;
+    Ok(half)
+}
+
+/// All layers look into the table of the first. The reference divides by the logarithm of what lies between the
+/// exact buckets and the longest distance.
+fn buckets(config: &Config) -> Result<Buckets, SpecError> {
+    let buckets = config.heads("relative_attention_num_buckets")?;
+    let max_distance = config.size("relative_attention_max_distance")?;
+    if buckets < 4 {
+        return Err(config.invalid("relative_attention_num_buckets", "at least 4"));
+    }
+    if max_distance <= buckets / 2 {
+        let expected = format!("more than {}", buckets / 2);
+        return Err(config.invalid("relative_attention_max_distance", expected));
+    }
+    Ok(Buckets {
+        name: "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        buckets,
+        looks_ahead: true,
+        max_distance,
+        types: 0,
     })
 }
 
@@ -154,175 +178,4 @@ fn scale(config: &Config, hidden_size: usize) -> Result<f64, SpecError> {
     } else {
         1.0
     })
-}
-
-impl T5 {
-    /// The reference divides by the logarithm of what lies between the exact buckets and the longest distance.
-    fn check_buckets(&self, config: &Config) -> Result<(), SpecError> {
-        if self.buckets < 4 {
-            return Err(config.invalid("relative_attention_num_buckets", "at least 4"));
-        }
-        if self.max_distance <= self.buckets / 2 {
-            let expected = format!("more than {}", self.buckets / 2);
-            return Err(config.invalid("relative_attention_max_distance", expected));
-        }
-        Ok(())
-    }
-
-    fn stack(&self, half: Half, layers: usize, sequence: Sequence) -> Stack {
-        let prefix = format!("{}{}.", self.base, half.name);
-        let mut leaves = Leaves::new(if self.tied { self.base } else { &prefix });
-        let table = if self.tied {
-            "shared.weight"
-        } else {
-            "embed_tokens.weight"
-        };
-        let tokens = leaves.table(table, self.vocab_size, self.hidden_size);
-        let mut end = Leaves::new(prefix.clone());
-        let norm = end.norm("final_layer_norm", self.hidden_size, self.norm);
-        Stack {
-            name: half.name,
-            hidden_size: self.hidden_size,
-            sequence,
-            input: Input::Tokens(Embedding::of_tokens(
-                tokens,
-                self.hidden_size,
-                leaves.finish(),
-            )),
-            positions: PositionIds::Sequential,
-            limit: LengthLimit::None,
-            prompt: Vec::new(),
-            layers: (0..layers)
-                .map(|layer| self.layer(half, &prefix, layer))
-                .collect(),
-            head: Head {
-                leaves: end.finish(),
-                norm: Some(norm),
-                ..Head::default()
-            },
-        }
-    }
-
-    fn layer(&self, half: Half, prefix: &str, layer: usize) -> Layer {
-        let mut leaves = Leaves::new(format!("{prefix}block.{layer}."));
-        // All layers look into the table of the first.
-        let table = format!("{prefix}block.0.layer.0.SelfAttention.relative_attention_bias.weight");
-        let mut steps = vec![self.residual(&mut leaves, 0, |model, leaves| {
-            model.self_attention(half, leaves, table)
-        })];
-        if half.is_decoder {
-            steps.push(self.residual(&mut leaves, 1, Self::cross_attention));
-        }
-        steps.push(self.residual(&mut leaves, steps.len(), |model, leaves| {
-            model.network(leaves, 1 + usize::from(half.is_decoder))
-        }));
-        leaves.layer(steps)
-    }
-
-    fn residual(
-        &self,
-        leaves: &mut Leaves,
-        number: usize,
-        mixer: impl FnOnce(&Self, &mut Leaves) -> Mixer,
-    ) -> Step {
-        let name = format!("layer.{number}.layer_norm");
-        Step {
-            pre: Some(leaves.norm(&name, self.hidden_size, self.norm)),
-            ..Step::residual(mixer(self, leaves))
-        }
-    }
-
-    fn self_attention(&self, half: Half, leaves: &mut Leaves, table: String) -> Mixer {
-        let [query, key, value] =
-            ["q", "k", "v"].map(|name| self.projection(leaves, "layer.0.SelfAttention", name));
-        let output = self.output(leaves, "layer.0.SelfAttention");
-        let source = Source::Reshape(Box::new(Source::tensor(table)));
-        let table = leaves.weight(source, &[self.buckets * self.heads], Shard::Replicate);
-        let key_value = KeyValue::Own {
-            key,
-            value: Some(value),
-        };
-        let mask = if half.is_decoder {
-            Mask::Causal
-        } else {
-            Mask::Full
-        };
-        let positions = vec![Position::Buckets(RelativeBuckets {
-            table,
-            buckets: self.buckets,
-            looks_ahead: !half.is_decoder,
-            max_distance: self.max_distance,
-            types: 0,
-        })];
-        Mixer::Attention(Box::new(Attention {
-            positions,
-            scale: 1.0,
-            ..Attention::plain(self.shape(), query, key_value, output, mask)
-        }))
-    }
-
-    fn cross_attention(&self, leaves: &mut Leaves) -> Mixer {
-        let [query, key, value] =
-            ["q", "k", "v"].map(|name| self.projection(leaves, "layer.1.EncDecAttention", name));
-        let output = self.output(leaves, "layer.1.EncDecAttention");
-        let key_value = KeyValue::OfStack {
-            stack: 0,
-            key,
-            value,
-        };
-        Mixer::Attention(Box::new(Attention {
-            scale: 1.0,
-            ..Attention::plain(self.shape(), query, key_value, output, Mask::Full)
-        }))
-    }
-
-    fn shape(&self) -> [usize; 3] {
-        [self.heads, self.heads, self.head_dim]
-    }
-
-    fn projection(&self, leaves: &mut Leaves, place: &str, name: &str) -> crate::Linear {
-        let shape = [self.heads * self.head_dim, self.hidden_size];
-        leaves.linear(&format!("{place}.{name}"), shape, false, Shard::Column)
-    }
-
-    fn output(&self, leaves: &mut Leaves, place: &str) -> crate::Linear {
-        let shape = [self.hidden_size, self.heads * self.head_dim];
-        leaves.linear(&format!("{place}.o"), shape, false, Shard::Row)
-    }
-
-    fn network(&self, leaves: &mut Leaves, number: usize) -> Mixer {
-        let name = |part: &str| format!("layer.{number}.DenseReluDense.{part}");
-        let sizes = [self.hidden_size, self.intermediate_size];
-        Mixer::FeedForward(if self.gated {
-            let [gate, up, down] = ["wi_0", "wi_1", "wo"].map(name);
-            leaves.gated_feed_forward([&gate, &up, &down], sizes, false, self.activation)
-        } else {
-            let [up, down] = ["wi", "wo"].map(name);
-            leaves.plain_feed_forward([&up, &down], sizes, false, self.activation)
-        })
-    }
-
-    fn add_logits(&self, head: &mut Head, scale: f64) {
-        let mut leaves = Leaves::continued(std::mem::take(&mut head.leaves));
-        leaves.optional(Some(HEAD));
-        let weight = if self.tied {
-            format!("{}shared.weight", self.base)
-        } else {
-            "lm_head.weight".to_owned()
-        };
-        head.logits = Some(LogitsHead {
-            predicts: Predicts::Next,
-            transform: None,
-            projection: leaves.linear_of(
-                Source::tensor(weight),
-                None,
-                [self.vocab_size, self.hidden_size],
-                Shard::Column,
-            ),
-            normalized_rows: false,
-            scale,
-            softcap: None,
-        });
-        head.leaves = leaves.finish();
-    }
 }

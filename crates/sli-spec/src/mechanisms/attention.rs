@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, Site, StackEnd, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
@@ -288,6 +289,58 @@ impl Mechanism for Attention {
                 KeyValue::Own { .. } | KeyValue::OfLayer(_) => self.mask.suffix(),
             }
         )
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let has_values = match &self.key_value {
+            KeyValue::Own { key: _, value } => value.is_some(),
+            KeyValue::OfLayer(_) | KeyValue::OfStack { .. } => true,
+        };
+        let of_layer = self.keys_of_layer().is_some();
+        let of_stack = self.stack_end().is_some();
+        let of_keys = self.key_norm.is_some() || self.value_norm.is_some();
+        let by_values = self.dynamic_mask.is_some() || self.differential.is_some();
+        let is_addend = |position: &&Position| !matches!(position, Position::Rope(_));
+        let addends = self.positions.iter().filter(is_addend).count();
+        let has_kinds = self.buckets().is_some_and(|buckets| buckets.types > 0);
+        let slopes_fit = self.positions.iter().all(|position| match position {
+            Position::Alibi(alibi) => alibi.slopes.len() == self.heads,
+            Position::Rope(_) | Position::Buckets(_) => true,
+        });
+        let uneven = !self.heads.is_multiple_of(2) || !self.kv_heads.is_multiple_of(2);
+        let gate_of_heads = self.gate.as_ref().is_some_and(|gate| {
+            // Added to all features of a head.
+            gate.per_head && gate.head_bias.is_some()
+        });
+        first_of(&[
+            (
+                of_layer && of_keys,
+                "norms of keys and values that are another layer's",
+            ),
+            (
+                (of_layer || of_stack) && by_values,
+                "a choice or pairs of values that are not the layer's own",
+            ),
+            (
+                !has_values && self.value_dim != self.head_dim,
+                "keys as values of another width",
+            ),
+            (
+                of_stack && (!self.positions.is_empty() || self.mask != Mask::Full),
+                "places of rows in the rows of another stack",
+            ),
+            (addends > 1, "several addends by distance"),
+            (!slopes_fit, "not a slope for each head"),
+            (self.mask.is_of_padding() && !has_kinds, PADDING),
+            (
+                self.differential.is_some() && (uneven || self.dynamic_mask.is_some()),
+                "differential attention of heads that make no pairs",
+            ),
+            (
+                gate_of_heads,
+                "an addend for each feature of a gate of heads",
+            ),
+        ])
     }
 
     fn site(&self) -> Option<Site> {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::contradiction::first_of;
 use super::{Mechanism, Site, Uses};
 use crate::parts::{Activation, Linear, Norm};
 use crate::source::WeightIndex;
@@ -51,6 +52,19 @@ pub struct Xielu {
 }
 
 impl FeedForward {
+    /// These projections around an activation, nothing else.
+    pub fn plain(gate: Option<Linear>, up: Linear, down: Linear, activation: Activation) -> Self {
+        Self {
+            gate,
+            up,
+            down,
+            activation,
+            learned_activation: None,
+            inner_norm: None,
+            clamped: None,
+        }
+    }
+
     /// Its activation, and whether it is gated.
     pub(super) fn kind(&self) -> String {
         if self.learned_activation.is_some() {
@@ -100,6 +114,18 @@ impl Mechanism for FeedForward {
     fn summary(&self) -> String {
         let gated = if self.gate.is_some() { "gated " } else { "" };
         format!("{gated}feed-forward ({})", self.up.out_features)
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let (is_gated, is_learned) = (self.gate.is_some(), self.learned_activation.is_some());
+        let is_clamped = self.clamped.is_some();
+        first_of(&[
+            (is_clamped && !is_gated, "a limited gate without a gate"),
+            (
+                is_clamped && is_learned,
+                "a limited gate with a learned activation",
+            ),
+        ])
     }
 
     fn site(&self) -> Option<Site> {

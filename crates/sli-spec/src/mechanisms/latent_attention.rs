@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, Site, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask, Norm, QueryTemperature};
@@ -137,6 +138,28 @@ impl Mechanism for LatentAttention {
             self.kv_rank,
             self.mask.suffix()
         )
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let has_latent = self.query_down.is_some();
+        let chooses = matches!(self.selection, Some(KeySelection::Indexer(_)));
+        let is_scaled = self.query_latent_scale != 1.0;
+        let is_offset = self.ropes().into_iter().any(|rope| rope.offset != 0);
+        first_of(&[
+            (
+                is_scaled && !has_latent,
+                "a factor on a latent of queries that have none",
+            ),
+            (
+                chooses && !has_latent,
+                "an indexer of a latent of queries that have none",
+            ),
+            (
+                is_offset,
+                "a rotation in the middle of the rotated features",
+            ),
+            (self.mask.is_of_padding(), PADDING),
+        ])
     }
 
     fn site(&self) -> Option<Site> {

@@ -20,6 +20,11 @@ pub trait Mechanism {
     /// What it is, with its sizes.
     fn summary(&self) -> String;
 
+    /// Why it cannot be computed as it stands: what would be left out of account. Such a description is refused.
+    fn contradiction(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Where its output is looked at, if it is.
     fn site(&self) -> Option<Site> {
         None

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, Router, Routing, Site, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask};
@@ -71,6 +72,20 @@ impl Mechanism for MixtureOfAttention {
             "{} attention experts ({} heads of {}), {} a token",
             self.experts, self.heads, self.head_dim, self.router.top_k
         )
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let is_added = self.query.bias.is_some() || self.output.bias.is_some();
+        self.router.contradiction().or_else(|| {
+            first_of(&[
+                (
+                    self.router.weighs_input,
+                    "attention experts that weigh their input",
+                ),
+                (is_added, "attention experts with addends of their own"),
+                (self.mask.is_of_padding(), PADDING),
+            ])
+        })
     }
 
     fn site(&self) -> Option<Site> {

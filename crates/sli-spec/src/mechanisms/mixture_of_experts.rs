@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::contradiction::first_of;
 use super::{FeedForward, Mechanism, Operations, Router, Routing, Site, Uses};
 use crate::parts::{Linear, Norm};
 use crate::source::WeightIndex;
@@ -29,6 +30,23 @@ pub struct MixtureOfExperts {
     pub output_scale: f64,
     /// Added to the sum `[hidden]` (JetMoe).
     pub output_bias: Option<WeightIndex>,
+}
+
+impl MixtureOfExperts {
+    /// So many experts like this one, nothing else.
+    pub fn plain(experts: usize, router: Router, expert: FeedForward) -> Self {
+        Self {
+            experts,
+            identity_experts: 0,
+            router,
+            expert_norm: None,
+            expert,
+            shared: None,
+            shared_gate: None,
+            output_scale: 1.0,
+            output_bias: None,
+        }
+    }
 }
 
 impl Mechanism for MixtureOfExperts {
@@ -70,6 +88,26 @@ impl Mechanism for MixtureOfExperts {
             "{} experts of {}, {} a token{shared}",
             self.experts, self.expert.up.out_features, self.router.top_k
         )
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let networks = [Some(&self.expert), self.shared.as_ref()];
+        let mut networks = networks.into_iter().flatten();
+        let of_parts = self.router.contradiction();
+        let of_parts = of_parts.or_else(|| networks.find_map(FeedForward::contradiction));
+        let has_identities = self.identity_experts > 0;
+        of_parts.or_else(|| {
+            first_of(&[
+                (
+                    self.shared_gate.is_some() && self.shared.is_none(),
+                    "a gate of always-on experts without such experts",
+                ),
+                (
+                    has_identities && self.expert_norm.is_some(),
+                    "experts that return their input behind a norm of it",
+                ),
+            ])
+        })
     }
 
     fn site(&self) -> Option<Site> {

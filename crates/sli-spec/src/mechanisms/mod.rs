@@ -6,6 +6,7 @@
 //! [`Mixer::facts_mut`], and a file in the engine's `mixers/`.
 
 mod attention;
+mod contradiction;
 mod feed_forward;
 mod identity;
 mod latent_attention;

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Uses;
+use super::contradiction::first_of;
 use crate::parts::{Linear, Norm};
 use crate::source::WeightIndex;
 
@@ -74,6 +75,41 @@ impl Router {
         uses.linear(projection);
         uses.optional(*choice_bias);
         uses.optional(*expert_scale);
+    }
+
+    /// Why it cannot be computed as it stands.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let Router {
+            norm: _,
+            projection: _,
+            logit_scale: _,
+            softcap,
+            score,
+            top_k: _,
+            choice_bias,
+            groups,
+            renormalize,
+            scale,
+            expert_scale,
+            weighs_input: _,
+        } = self;
+        let chooses_otherwise = choice_bias.is_some() || groups.is_some();
+        let weighs_otherwise = *renormalize != Renormalize::No || *scale != 1.0;
+        let own = chooses_otherwise || weighs_otherwise;
+        match score {
+            RouterScore::ProductKeys(_) => first_of(&[(
+                own || softcap.is_some() || expert_scale.is_some(),
+                "product keys with a choice or weights of another kind",
+            )]),
+            RouterScore::SparseMixer { .. } => first_of(&[(
+                own,
+                "a sparse mixer with a choice or weights of another kind",
+            )]),
+            RouterScore::Softmax
+            | RouterScore::Sigmoid
+            | RouterScore::SoftmaxOfTopK
+            | RouterScore::SigmoidOfTopK => None,
+        }
     }
 
     /// Why a choice depends on the length of the whole record.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::contradiction::first_of;
 use super::{FeedForward, Mechanism, Site, Uses};
 
 /// A gated network whose gates lose `mean + deviations * standard deviation` of their row and are cut
@@ -32,6 +33,14 @@ impl Mechanism for SparseFeedForward {
             "sparse feed-forward, inner {}",
             self.network.up.out_features
         )
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let own = (
+            self.network.gate.is_none(),
+            "the largest gates without a gate",
+        );
+        self.network.contradiction().or_else(|| first_of(&[own]))
     }
 
     fn site(&self) -> Option<Site> {

@@ -63,6 +63,11 @@ impl Mask {
         }
     }
 
+    /// Whether it hides a record's padding.
+    pub(crate) fn is_of_padding(self) -> bool {
+        matches!(self, Self::FullButPadding(_))
+    }
+
     /// Whether no query sees a later key.
     pub fn is_causal(self) -> bool {
         match self {

@@ -2,14 +2,14 @@
 
 use super::{from_first, ignore_layers_behind, shared, v3_experts, with_v3_experts};
 use crate::build::NormStyle;
-use crate::families::decoder::Decoder;
+use crate::families::blocks::Blocks;
 use crate::families::experts::{Experts, Shared, SharedTensors};
-use crate::families::mixture::{attention_bias, mix, plain, sparse_layers};
+use crate::families::mixture::{mix, plain, sparse_layers};
 use crate::rope::RopeOptions;
-use crate::{Config, Mask, ModelSpec, NormSpan, Renormalize, RouterScore, SpecError};
+use crate::{Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
 
 /// GLM-4.5 and its successors: half of a head rotates.
-pub fn glm4_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn glm4_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;
     if config.flag("use_qk_norm")? {
@@ -22,16 +22,14 @@ pub fn glm4_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     let sparse = from_first(config, decoder.layers())?;
     with_v3_experts(config, &mut decoder, sparse)?;
-    let layers = decoder.layers();
-    let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, config, layers)?;
-    Ok(spec)
+    ignore_layers_behind(&mut decoder, config)?;
+    decoder.build()
 }
 
 /// dots.llm1: Qwen3's attention.
-pub fn dots1(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn dots1(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let window = config.optional_size("sliding_window")?;
@@ -49,10 +47,10 @@ pub fn dots1(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Solar Open: Llama's attention, experts in every layer.
-pub fn solar_open(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn solar_open(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let inner = config.size("moe_intermediate_size")?;
-    let mut decoder = Decoder::with_width(config, norm, inner)?;
+    let mut decoder = Blocks::with_width(config, norm, inner)?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.query_key_value_bias = config.flag("attention_bias")?;
@@ -73,7 +71,7 @@ pub fn solar_open(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// K-EXAONE: windows with rotation, full layers without.
-pub fn exaone_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn exaone_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
@@ -86,13 +84,12 @@ pub fn exaone_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     };
     shared(&mut experts, config.heads("num_shared_experts")?);
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let mut spec = decoder.build()?;
-    spec.ignored.push("mtp.*");
-    Ok(spec)
+    decoder.ignored.push("mtp.*");
+    decoder.build()
 }
 
 /// `layer_types`, or `sliding_window_pattern` as a number or a string of `L` and `G`.
-fn exaone_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
+fn exaone_windows(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     let window = config.optional_size("sliding_window")?;
     let layers = decoder.layers();
     let pattern: Vec<bool> = match config.value("sliding_window_pattern").cloned() {
@@ -120,22 +117,17 @@ fn exaone_windows(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), Spec
         }
     })?;
     if window.is_some() {
-        let windows: Vec<bool> = decoder
-            .masks
-            .iter()
-            .map(|mask| matches!(mask, Mask::CausalWindow(_)))
-            .collect();
-        decoder.keep_rotation(|layer| windows[layer]);
+        decoder.rotate_windows_only();
     }
     Ok(())
 }
 
 /// Hunyuan 3.
-pub fn hy_v3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn hy_v3(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
-    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.set_network_bias(config.flag("mlp_bias")?);
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     // How the sum of two parts is rounded in half precision.
     config.ignore(&["enable_moe_fp32_combine"]);
@@ -165,13 +157,11 @@ pub fn hy_v3(config: &Config) -> Result<ModelSpec, SpecError> {
             0 => decoder.intermediate_size,
             shared => inner * shared,
         },
-        bias: decoder.feed_forward_bias,
+        bias: decoder.up_bias,
         activation: decoder.activation,
         gate: None,
     });
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let mut spec = decoder.build()?;
-    let layers = spec.stacks[0].layers.len();
-    ignore_layers_behind(&mut spec, config, layers)?;
-    Ok(spec)
+    ignore_layers_behind(&mut decoder, config)?;
+    decoder.build()
 }

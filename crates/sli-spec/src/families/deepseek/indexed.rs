@@ -2,14 +2,14 @@
 
 use super::latent::latent_decoder;
 use super::{ignore_layers_behind, with_counted_experts};
-use crate::families::decoder::MixerOf;
+use crate::families::blocks::MixerOf;
 use crate::families::latent::{IndexerSizes, Latent};
 use crate::families::mixture::sparse_layers;
 use crate::rope::Rope;
-use crate::{Config, KeySelection, ModelSpec, SpecError};
+use crate::{Config, Described, KeySelection, SpecError};
 
 /// DeepSeek-V3.2: a query attends to the keys that an indexer chooses.
-pub fn deepseek_v32(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn deepseek_v32(config: &Config) -> Result<Described, SpecError> {
     let first = config.index("first_k_dense_replace")?;
     config.ignore(&["mlp_bias", "moe_layer_freq"]);
     let own = |_: &Config, layers: usize| Ok(vec![true; layers]);
@@ -24,7 +24,7 @@ const SCHEDULE: [&str; 3] = [
 ];
 
 /// GLM-5: some layers use the choice of the layer before.
-pub fn glm_moe_dsa(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn glm_moe_dsa(config: &Config) -> Result<Described, SpecError> {
     let first = config.index("first_k_dense_replace")?;
     config.ignore(&["mlp_bias", "moe_layer_freq"]);
     // About the layers that predict further tokens.
@@ -82,7 +82,7 @@ fn sparse_attention(
     interleaved: bool,
     first: usize,
     own: impl Fn(&Config, usize) -> Result<Vec<bool>, SpecError>,
-) -> Result<ModelSpec, SpecError> {
+) -> Result<Described, SpecError> {
     let latent = Latent::new(config, true)?;
     let Some(q_rank) = latent.q_rank else {
         return Err(config.missing("q_lora_rank"));
@@ -129,7 +129,6 @@ fn sparse_attention(
         "n_routed_experts"
     };
     with_counted_experts(config, &mut decoder, sparse, count)?;
-    let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, config, layers)?;
-    Ok(spec)
+    ignore_layers_behind(&mut decoder, config)?;
+    decoder.build()
 }

@@ -2,23 +2,23 @@
 
 use super::{from_first, ignore_layers_behind, shared, with_v3_experts};
 use crate::build::NormStyle;
-use crate::families::decoder::{Decoder, MixerOf};
+use crate::families::blocks::{Blocks, MixerOf, Residual};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::families::latent::Latent;
 use crate::families::mixture::{mix, sparse_layers};
-use crate::{Config, Mixer, ModelSpec, QueryTemperature, Renormalize, SpecError};
+use crate::{Config, Described, QueryTemperature, Renormalize, SpecError};
 
 /// A decoder with latent attention in every layer.
 pub(super) fn latent_decoder<'c>(
     config: &'c Config,
     latent: &Latent,
-) -> Result<Decoder<'c>, SpecError> {
+) -> Result<Blocks<'c>, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let layers = config.layers("num_hidden_layers")?;
     let inner = config.size("intermediate_size")?;
     let head_dim = latent.nope_dim + latent.rope_dim;
-    let heads = [latent.heads; 2];
-    let mut decoder = Decoder::of_heads(config, norm, [layers, inner, head_dim], heads)?;
+    let heads = [latent.heads, latent.heads, head_dim];
+    let mut decoder = Blocks::sized(config, norm, layers, [latent.hidden_size, inner], heads)?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];
@@ -29,10 +29,10 @@ pub(super) fn latent_decoder<'c>(
 }
 
 /// DeepSeek-V2: softmax scores, groups by their best expert.
-pub fn deepseek_v2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn deepseek_v2(config: &Config) -> Result<Described, SpecError> {
     let latent = Latent::new(config, true)?;
     let mut decoder = latent_decoder(config, &latent)?;
-    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.set_network_bias(config.flag("mlp_bias")?);
     let sparse = from_first(config, decoder.layers())?;
     let inner = config.size("moe_intermediate_size")?;
     let mut experts = Experts {
@@ -58,39 +58,35 @@ pub fn deepseek_v2(config: &Config) -> Result<ModelSpec, SpecError> {
     }
     shared(&mut experts, config.heads("n_shared_experts")?);
     if let Some(shared) = &mut experts.shared {
-        shared.bias = decoder.feed_forward_bias;
+        shared.bias = decoder.up_bias;
     }
     mix(&mut decoder, experts, move |layer| sparse[layer]);
     decoder.build()
 }
 
 /// DeepSeek-V3, R1, Kimi K2.
-pub fn deepseek_v3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn deepseek_v3(config: &Config) -> Result<Described, SpecError> {
     let latent = Latent::new(config, config.flag("rope_interleave")?)?;
     let mut decoder = latent_decoder(config, &latent)?;
     let sparse = from_first(config, decoder.layers())?;
     with_v3_experts(config, &mut decoder, sparse)?;
-    let layers = decoder.layers();
-    let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, config, layers)?;
-    Ok(spec)
+    ignore_layers_behind(&mut decoder, config)?;
+    decoder.build()
 }
 
 /// GLM-4.7-Flash.
-pub fn glm4_moe_lite(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn glm4_moe_lite(config: &Config) -> Result<Described, SpecError> {
     let latent = Latent::new(config, config.flag("rope_interleave")?)?;
     let mut decoder = latent_decoder(config, &latent)?;
     config.ignore(&["first_k_dense_replace"]);
     let sparse = sparse_layers(config, decoder.layers(), |layer| layer > 0)?;
     with_v3_experts(config, &mut decoder, sparse)?;
-    let layers = decoder.layers();
-    let mut spec = decoder.build()?;
-    ignore_layers_behind(&mut spec, config, layers)?;
-    Ok(spec)
+    ignore_layers_behind(&mut decoder, config)?;
+    decoder.build()
 }
 
 /// A.X K1: one more norm, on the experts' output.
-pub fn axk1(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn axk1(config: &Config) -> Result<Described, SpecError> {
     let latent = Latent::new(config, config.flag("rope_interleave")?)?;
     if latent.q_rank.is_none() {
         return Err(config.missing("q_lora_rank"));
@@ -106,30 +102,24 @@ pub fn axk1(config: &Config) -> Result<ModelSpec, SpecError> {
     let sparse = sparse_layers(config, decoder.layers(), |layer| {
         layer >= first && layer % every == 0
     })?;
-    with_v3_experts(config, &mut decoder, sparse)?;
-    let (hidden_size, norm) = (decoder.hidden_size, decoder.norm);
-    let mut spec = decoder.build()?;
-    for layer in &mut spec.stacks[0].layers {
-        let mut leaves = crate::build::Leaves::reopen(layer);
-        for step in &mut layer.steps {
-            if matches!(step.branches[0].mixer, Mixer::MixtureOfExperts(_)) {
-                step.post = Some(leaves.norm("post_mlp_layernorm", hidden_size, norm));
-            }
+    with_v3_experts(config, &mut decoder, sparse.clone())?;
+    decoder.differ(move |own, layer| {
+        if let (true, Some(norms)) = (sparse[layer], &mut own.arrangement.feed_forward) {
+            norms.output = Some("post_mlp_layernorm");
         }
-        layer.leaves = leaves.finish();
-    }
-    Ok(spec)
+    });
+    decoder.build()
 }
 
 /// Youtu-LLM: latent attention, no experts.
-pub fn youtu(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn youtu(config: &Config) -> Result<Described, SpecError> {
     let latent = Latent::new(config, config.flag("rope_interleave")?)?;
     config.ignore(&["embedding_initializer_range"]);
     latent_decoder(config, &latent)?.build()
 }
 
 /// MiniCPM 3: latent attention, no experts, scaled residuals.
-pub fn minicpm3(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn minicpm3(config: &Config) -> Result<Described, SpecError> {
     let hidden_size = config.size("hidden_size")?;
     let mut latent = Latent::sized(config, false, |config| {
         match config.optional_size("v_head_dim")? {
@@ -139,13 +129,13 @@ pub fn minicpm3(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     latent.norm = NormStyle::rms(1e-6);
     let mut decoder = latent_decoder(config, &latent)?;
-    decoder.feed_forward_bias = config.flag("mlp_bias")?;
+    decoder.set_network_bias(config.flag("mlp_bias")?);
     decoder.embedding_scale = config.number("scale_emb")?;
     let layers = decoder.layers() as f64;
     let depth = config
         .optional_number("scale_depth")?
         .unwrap_or_else(|| layers.sqrt());
-    decoder.residual_scale = depth / layers.sqrt();
+    decoder.residual = Residual::Scaled(depth / layers.sqrt());
     let base = config
         .optional_size("dim_model_base")?
         .unwrap_or(hidden_size);
@@ -154,7 +144,7 @@ pub fn minicpm3(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Mistral Large 3: softmax scores with groups, queries scaled by their position.
-pub fn mistral4(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mistral4(config: &Config) -> Result<Described, SpecError> {
     let mut latent = Latent::partial(config, config.flag("rope_interleave")?)?;
     let object = match config.nested("rope_scaling")? {
         Some(older) => Some(older),

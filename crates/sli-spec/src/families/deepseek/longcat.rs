@@ -1,13 +1,15 @@
 //! LongCat-Flash: two sublayers of attention a layer, experts beside them.
 
+use std::rc::Rc;
+
 use crate::build::{NormStyle, pattern};
-use crate::families::decoder::Decoder;
+use crate::families::blocks::Blocks;
 use crate::families::experts::{Experts, ignore_training};
 use crate::families::latent::Latent;
-use crate::{Activation, Branch, Config, Identity, Mixer, ModelSpec, Slot, SpecError, Step, Write};
+use crate::{Activation, Branch, Config, Described, Identity, Mixer, Slot, SpecError, Step, Write};
 
 /// LongCat-Flash: two sublayers of attention and network in a layer, and experts beside them.
-pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn longcat_flash(config: &Config) -> Result<Described, SpecError> {
     let mut latent = Latent::new(config, true)?;
     let Some(q_rank) = latent.q_rank else {
         return Err(config.missing("q_lora_rank"));
@@ -26,7 +28,8 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let inner = config.size("ffn_hidden_size")?;
     let dim = latent.nope_dim + latent.rope_dim;
-    let mut decoder = Decoder::of_heads(config, norm, [layers, inner, dim], [latent.heads; 2])?;
+    let heads = [latent.heads, latent.heads, dim];
+    let mut decoder = Blocks::sized(config, norm, layers, [hidden_size, inner], heads)?;
     decoder.family = "deepseek";
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];
@@ -41,14 +44,11 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
     }
     let experts = longcat_experts(config, decoder.activation)?;
     let (routed, identities) = (experts.count, experts.identities);
-    let activation = decoder.activation;
-    let mut spec = decoder.build()?;
-    for (index, layer) in spec.stacks[0].layers.iter_mut().enumerate() {
-        let mut leaves = crate::build::Leaves::new(format!("model.layers.{index}."));
+    decoder.layer_of = Some(Rc::new(move |own, leaves, _| {
         let mut steps = Vec::new();
         for half in 0..2 {
             let pre = leaves.norm(&format!("input_layernorm.{half}"), hidden_size, norm);
-            let attention = latent.build(&mut leaves, &format!("self_attn.{half}"), |_| None);
+            let attention = latent.build(leaves, &format!("self_attn.{half}"), |_| None);
             steps.push(Step {
                 pre: Some(pre),
                 ..Step::residual(attention)
@@ -62,14 +62,14 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
                 steps.push(Step {
                     pre: Some(pre.clone()),
                     write: Write::Set(Slot::Stash(0)),
-                    ..Step::residual(experts.build(&mut leaves, hidden_size))
+                    ..Step::residual(experts.build(leaves, hidden_size))
                 });
             }
             let names =
                 ["gate_proj", "up_proj", "down_proj"].map(|part| format!("mlps.{half}.{part}"));
             let names = [&names[0], &names[1], &names[2]].map(String::as_str);
             let sizes = [hidden_size, inner];
-            let network = leaves.gated_feed_forward(names, sizes, false, activation);
+            let network = leaves.gated_feed_forward(names, sizes, false, own.activation);
             steps.push(Step {
                 pre: Some(pre),
                 ..Step::residual(Mixer::FeedForward(network))
@@ -82,15 +82,15 @@ pub fn longcat_flash(config: &Config) -> Result<ModelSpec, SpecError> {
             post: None,
             write: Write::Add,
         });
-        *layer = leaves.layer(steps);
-    }
-    spec.ignored.push("model.mtp.*");
+        steps
+    }));
+    decoder.ignored.push("model.mtp.*");
     // The reference writes gates for the experts without weights.
     for expert in routed..routed + identities {
         let gates = format!("model.layers.*.mlp.experts.{expert}.*");
-        spec.ignored.push(pattern(gates));
+        decoder.ignored.push(pattern(gates));
     }
-    Ok(spec)
+    decoder.build()
 }
 
 fn longcat_experts(config: &Config, activation: Activation) -> Result<Experts, SpecError> {

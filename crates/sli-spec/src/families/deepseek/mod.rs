@@ -8,10 +8,10 @@ mod longcat;
 mod uneven;
 
 use crate::build::pattern;
-use crate::families::decoder::Decoder;
+use crate::families::blocks::Blocks;
 use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::mix;
-use crate::{Activation, Config, ModelSpec, Renormalize, RouterScore, SpecError};
+use crate::{Activation, Config, Renormalize, RouterScore, SpecError};
 
 pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
 pub use self::indexed::{deepseek_v32, glm_moe_dsa};
@@ -64,7 +64,7 @@ fn shared(experts: &mut Experts, count: usize) {
 /// Queries, keys and values as in Llama, DeepSeek-V3's experts.
 fn with_v3_experts<'c>(
     config: &'c Config,
-    decoder: &mut Decoder<'c>,
+    decoder: &mut Blocks<'c>,
     sparse: Vec<bool>,
 ) -> Result<(), SpecError> {
     with_counted_experts(config, decoder, sparse, "n_routed_experts")
@@ -73,7 +73,7 @@ fn with_v3_experts<'c>(
 /// [`with_v3_experts`], as many as this key says.
 fn with_counted_experts<'c>(
     config: &'c Config,
-    decoder: &mut Decoder<'c>,
+    decoder: &mut Blocks<'c>,
     sparse: Vec<bool>,
     count: &str,
 ) -> Result<(), SpecError> {
@@ -90,17 +90,15 @@ fn from_first(config: &Config, layers: usize) -> Result<Vec<bool>, SpecError> {
 }
 
 /// Layers for the prediction of several tokens, which files carry behind the last layer.
-fn ignore_layers_behind(
-    spec: &mut ModelSpec,
-    config: &Config,
-    layers: usize,
-) -> Result<(), SpecError> {
+fn ignore_layers_behind(decoder: &mut Blocks<'_>, config: &Config) -> Result<(), SpecError> {
+    let layers = decoder.layers();
     let behind = match config.value("num_nextn_predict_layers") {
         Some(_) => config.index("num_nextn_predict_layers")?,
         None => 1,
     };
     for layer in layers..layers.saturating_add(behind.clamp(1, 16)) {
-        spec.ignored
+        decoder
+            .ignored
             .push(pattern(format!("model.layers.{layer}.*")));
     }
     Ok(())

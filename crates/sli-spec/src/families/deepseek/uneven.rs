@@ -3,57 +3,18 @@
 use super::v3_experts;
 use serde_json::json;
 
-use crate::families::decoder::{Arrangement, Decoder, MixerOf};
+use crate::build::{divided, layer_types};
+use crate::families::blocks::{Arrangement, Blocks, Gate, Residual};
 use crate::families::experts::{Experts, Shared};
-use crate::families::mixture::{amend, attention_bias, by_kind, mix, plain, sparse_layers};
+use crate::families::mixture::{by_kind, mix, plain, sparse_layers};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Attention, Config, Gain, KeyValue, Mask, Mixer, ModelSpec, NormSpan, OutputGate,
-    Position, QueryTemperature, Renormalize, RouterScore, Shard, SpecError, Write,
+    Activation, Config, Described, Mask, NormSpan, QueryTemperature, Renormalize, RouterScore,
+    SpecError,
 };
 
-/// Sizes of the attention of one layer, where layers differ.
-#[derive(Clone, Copy)]
-struct Sizes {
-    heads: usize,
-    kv_heads: usize,
-    head_dim: usize,
-    value_dim: usize,
-    bias: bool,
-    output_bias: bool,
-}
-
-impl Sizes {
-    fn build(self, leaves: &mut crate::build::Leaves, hidden_size: usize, mask: Mask) -> Attention {
-        let mut projection =
-            |name: &str, out| leaves.linear(name, [out, hidden_size], self.bias, Shard::Column);
-        let query = projection("self_attn.q_proj", self.heads * self.head_dim);
-        let key = projection("self_attn.k_proj", self.kv_heads * self.head_dim);
-        let value = projection("self_attn.v_proj", self.kv_heads * self.value_dim);
-        let shape = [hidden_size, self.heads * self.value_dim];
-        let output = leaves.linear("self_attn.o_proj", shape, self.output_bias, Shard::Row);
-        Attention {
-            value_dim: self.value_dim,
-            ..Attention::plain(
-                [self.heads, self.kv_heads, self.head_dim],
-                query,
-                KeyValue::Own {
-                    key,
-                    value: Some(value),
-                },
-                output,
-                mask,
-            )
-        }
-    }
-}
-
-fn is_window(mask: Mask) -> bool {
-    matches!(mask, Mask::CausalWindow(_))
-}
-
 /// MiMo-V2-Flash: layers with windows have twice the key heads, and sinks.
-pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mimo_v2_flash(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     let layers = decoder.layers();
     let window = match config.optional_size("sliding_window_size")? {
@@ -67,7 +28,7 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     };
-    let kinds = crate::build::layer_types(config, layers, otherwise)?;
+    let kinds = layer_types(config, layers, otherwise)?;
     decoder.mask_by_layer_types(Some(window), otherwise)?;
     published_mimo(config, &decoder, &kinds)?;
     let described = by_kind(config)?;
@@ -88,62 +49,31 @@ pub fn mimo_v2_flash(config: &Config) -> Result<ModelSpec, SpecError> {
             ))
         };
     }
-    let bias = config.flag("attention_bias")?;
-    let value_dim = config.size("v_head_dim")?;
-    let (hidden_size, heads, kv_heads, head_dim) = (
-        decoder.hidden_size,
-        decoder.heads,
-        decoder.kv_heads,
-        decoder.head_dim,
-    );
-    crate::build::divided(config, "num_key_value_heads", heads, 2 * kv_heads)?;
-    let (masks, ropes) = (decoder.masks.clone(), decoder.ropes.clone());
-    decoder.attention_of = MixerOf::new(move |leaves, layer| {
-        let windowed = is_window(masks[layer]);
-        let sizes = Sizes {
-            heads,
-            kv_heads: if windowed { 2 * kv_heads } else { kv_heads },
-            head_dim,
-            value_dim,
-            bias,
-            output_bias: false,
-        };
-        let mut attention = sizes.build(leaves, hidden_size, masks[layer]);
-        attention.positions = ropes[layer]
-            .clone()
-            .map(Position::Rope)
-            .into_iter()
-            .collect();
-        if windowed {
-            let name = leaves.tensor("self_attn.attention_sink_bias");
-            attention.sinks = Some(leaves.weight(name, &[heads], Shard::Column));
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    decoder.value_dim = Some(config.size("v_head_dim")?);
+    let (heads, kv_heads) = (decoder.heads, decoder.kv_heads);
+    divided(config, "num_key_value_heads", heads, 2 * kv_heads)?;
+    decoder.differ(move |own, layer| {
+        if matches!(own.masks[layer], Mask::CausalWindow(_)) {
+            own.kv_heads = 2 * kv_heads;
+            own.sinks = Some("self_attn.attention_sink_bias");
         }
-        Some(Mixer::Attention(Box::new(attention)))
     });
     let sparse = sparse_layers(config, layers, |layer| layer > 0)?;
     let experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let value_scale = config
-        .optional_number("attention_value_scale")?
-        .unwrap_or(1.0);
-    let mut spec = decoder.build()?;
     // A factor on the values is one on the output, which has no addend.
-    for layer in &mut spec.stacks[0].layers {
-        for branch in layer.steps.iter_mut().flat_map(|step| &mut step.branches) {
-            if value_scale != 1.0 && matches!(branch.mixer, Mixer::Attention(_)) {
-                branch.gain = Gain::Constant(value_scale);
-            }
-        }
-    }
-    spec.ignored.push("model.mtp.*");
-    Ok(spec)
+    let scale = config.optional_number("attention_value_scale")?;
+    decoder.attention_gain = scale.unwrap_or(1.0);
+    decoder.ignored.push("model.mtp.*");
+    decoder.build()
 }
 
 /// What published files of MiMo-V2-Flash say beside what the reference's class reads: it must be what
 /// that class has anyway.
 fn published_mimo(
     config: &Config,
-    decoder: &Decoder<'_>,
+    decoder: &Blocks<'_>,
     kinds: &[String],
 ) -> Result<(), SpecError> {
     let (value_dim, epsilon) = (config.size("v_head_dim")?, config.number("rms_norm_eps")?);
@@ -178,13 +108,13 @@ fn published_mimo(
 }
 
 /// Beam: norms around each sublayer, residuals scaled by depth, gated attention outputs.
-pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn beam(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
-    decoder.arrangement = Arrangement::Sandwich {
-        attention: ["input_layernorm", "post_attention_layernorm"],
-        feed_forward: ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
-    };
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.arrangement = Arrangement::sandwich(
+        ["input_layernorm", "post_attention_layernorm"],
+        ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
+    );
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     let layers = decoder.layers();
     let otherwise = |layer: usize| {
@@ -194,7 +124,7 @@ pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     };
-    let kinds = crate::build::layer_types(config, layers, otherwise)?;
+    let kinds = layer_types(config, layers, otherwise)?;
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, otherwise)?;
     let described = by_kind(config)?;
@@ -216,45 +146,30 @@ pub fn beam(config: &Config) -> Result<ModelSpec, SpecError> {
     let sparse = sparse_layers(config, layers, |layer| layer >= 3.min(layers))?;
     let experts = v3_experts(config, "num_experts", decoder.activation)?;
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let hidden_size = decoder.hidden_size;
-    let mut spec = decoder.build()?;
-    amend(&mut spec, |leaves, _, attention| {
-        let shape = [attention.heads * attention.value_dim, hidden_size];
-        let projection = leaves.linear("self_attn.gate_proj", shape, false, Shard::Column);
-        let bias = leaves.tensor("self_attn.gate_bias");
-        attention.gate = Some(OutputGate {
-            projection,
-            per_head: false,
-            activation: Activation::Sigmoid,
-            head_bias: Some(leaves.weight(bias, &[attention.heads], Shard::Column)),
-        });
-        if attention.positions.is_empty() {
-            attention.query_temperature = Some(QueryTemperature::Power {
+    decoder.gate = Some(Gate {
+        name: "self_attn.gate_proj",
+        per_head: false,
+        activation: Activation::Sigmoid,
+        head_bias: Some("self_attn.gate_bias"),
+    });
+    decoder.residual = Residual::ByDepth;
+    decoder.differ(|own, layer| {
+        if own.ropes[layer].is_none() {
+            own.query_temperature = Some(QueryTemperature::Power {
                 original: 2048.0,
                 exponent: 0.1,
             });
         }
     });
-    let steps = spec.stacks[0]
-        .layers
-        .iter_mut()
-        .flat_map(|layer| &mut layer.steps);
-    for (index, step) in steps.enumerate() {
-        let depth = (index + 2) as f64;
-        step.write = Write::AddScaled(Gain::Constant(((depth - 1.0) / depth).sqrt()));
-        for branch in &mut step.branches {
-            branch.gain = Gain::Constant(1.0 / depth.sqrt());
-        }
-    }
-    Ok(spec)
+    decoder.build()
 }
 
 /// Laguna: a number of heads for each layer, gated attention outputs.
-pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn laguna(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     let layers = decoder.layers();
     let window = config.optional_size("sliding_window")?;
-    let kinds = crate::build::layer_types(config, layers, |_| "full_attention")?;
+    let kinds = layer_types(config, layers, |_| "full_attention")?;
     decoder.mask_by_layer_types(window, |_| "full_attention")?;
     config.off(
         "use_bidirectional_attention",
@@ -301,44 +216,15 @@ pub fn laguna(config: &Config) -> Result<ModelSpec, SpecError> {
         Some(serde_json::Value::String(kind)) if kind == "per-element" => false,
         Some(_) => return Err(config.unsupported("gating", "unknown gate")),
     };
-    let bias = config.flag("attention_bias")?;
-    let (hidden_size, head_dim, norm) = (decoder.hidden_size, decoder.head_dim, decoder.norm);
-    let (masks, ropes) = (decoder.masks.clone(), decoder.ropes.clone());
-    decoder.attention_of = MixerOf::new(move |leaves, layer| {
-        let heads = counts[layer];
-        let sizes = Sizes {
-            heads,
-            kv_heads,
-            head_dim,
-            value_dim: head_dim,
-            bias,
-            output_bias: bias,
-        };
-        let mut attention = sizes.build(leaves, hidden_size, masks[layer]);
-        attention.positions = ropes[layer]
-            .clone()
-            .map(Position::Rope)
-            .into_iter()
-            .collect();
-        let mut head_norm = |name: &str| {
-            Some(crate::HeadNorm {
-                norm: leaves.norm(name, head_dim, norm),
-                span: NormSpan::Head,
-                after_rotation: false,
-            })
-        };
-        attention.query_norm = head_norm("self_attn.q_norm");
-        attention.key_norm = head_norm("self_attn.k_norm");
-        let out = if per_head { heads } else { heads * head_dim };
-        let shape = [out, hidden_size];
-        attention.gate = Some(OutputGate {
-            projection: leaves.linear("self_attn.g_proj", shape, false, Shard::Column),
-            per_head,
-            activation: Activation::Softplus,
-            head_bias: None,
-        });
-        Some(Mixer::Attention(Box::new(attention)))
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    decoder.gate = Some(Gate {
+        name: "self_attn.g_proj",
+        per_head,
+        activation: Activation::Softplus,
+        head_bias: None,
     });
+    decoder.differ(move |own, layer| own.heads = counts[layer]);
     config.off(
         "moe_apply_router_weight_on_input",
         "not implemented by the reference",

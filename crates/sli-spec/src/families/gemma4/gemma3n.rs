@@ -1,17 +1,20 @@
 //! Gemma 3n: AltUp's streams, LAuReL beside the attention, sparse networks.
 
+use std::rc::Rc;
+
 use super::quantile::normal_quantile;
 use super::scaled;
-use super::shared::Gemma;
+use super::shared::{layer_input, own_inputs, plain, set_inputs, sources};
 use crate::build::{Leaves, divided, layer_types};
+use crate::families::blocks::Blocks;
 use crate::families::gemma::rotations;
 use crate::{
-    Branch, Config, Gain, Identity, Layer, LowRank, Mixer, ModelSpec, Shard, Slot,
-    SparseFeedForward, SpecError, Step, StreamUpdate, Streams, Write,
+    Branch, Config, Described, Gain, Identity, LowRank, Mixer, Shard, Slot, SparseFeedForward,
+    SpecError, Step, StreamUpdate, Streams, Write,
 };
 
 /// Gemma 3n: AltUp's streams, LAuReL beside the attention, sparse networks in the first layers.
-pub fn gemma3n(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gemma3n(config: &Config) -> Result<Described, SpecError> {
     let layers = config.layers("num_hidden_layers")?;
     let kinds = layer_types(config, layers, |layer| {
         if (layer + 1) % 5 == 0 {
@@ -22,19 +25,21 @@ pub fn gemma3n(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     // For training only.
     config.ignore(&["altup_coef_clip"]);
-    let mut model = Gemma::new(config, kinds)?;
-    model.beyond_is_first = true;
-    if model.input_size == 0 {
+    let mut model = plain(config, &kinds)?;
+    let Some(mut inputs) = own_inputs(config)? else {
         return Err(config.invalid("hidden_size_per_layer_input", "at least 1"));
-    }
+    };
+    inputs.beyond_is_first = true;
     divided(
         config,
         "num_attention_heads",
         model.hidden_size,
         model.heads,
     )?;
-    model.ropes = rotations(config, model.sizes[0][0], &model.kinds)?;
-    model.intermediate_sizes = match config.sizes("intermediate_size")? {
+    divided(config, "num_key_value_heads", model.heads, model.kv_heads)?;
+    let sources = sources(config, &mut model, &kinds)?;
+    model.ropes = rotations(config, model.head_dim, &kinds)?;
+    let inner = match config.sizes("intermediate_size")? {
         sizes if sizes.len() == layers => sizes,
         sizes if sizes.len() == 1 => sizes.repeat(layers),
         _ => return Err(config.invalid("intermediate_size", format!("one or {layers} sizes"))),
@@ -59,34 +64,41 @@ pub fn gemma3n(config: &Config) -> Result<ModelSpec, SpecError> {
     }
     let laurel = config.size("laurel_rank")?;
     let scaled_output = config.flag("altup_correct_scale")?;
-    let layers = (0..layers)
-        .map(|layer| {
-            let block = Gemma3nLayer {
-                model: &model,
-                layer,
-                streams,
-                active,
-                laurel,
-                sparsity: sparsity[layer],
-                scaled_output,
-            };
-            block.build()
-        })
-        .collect::<Result<_, _>>()?;
-    model.model(streams, layers)
+    set_inputs(config, &mut model, Some(inputs), streams)?;
+    let same = config.flag("attention_k_eq_v")?;
+    model.differ(move |own, layer| {
+        own.intermediate_size = inner[layer];
+        own.keys_of_layer = sources[layer];
+        own.values_are_keys = same && kinds[layer] == "full_attention";
+    });
+    model.layer_of = Some(Rc::new(move |own, leaves, layer| {
+        let block = Gemma3nLayer {
+            model: own,
+            layer,
+            streams,
+            active,
+            laurel,
+            input_width: inputs.width,
+            sparsity: sparsity[layer],
+            scaled_output,
+        };
+        block.steps(leaves)
+    }));
+    model.build()
 }
 
-struct Gemma3nLayer<'a> {
-    model: &'a Gemma<'a>,
+struct Gemma3nLayer<'a, 'c> {
+    model: &'a Blocks<'c>,
     layer: usize,
     streams: usize,
     active: usize,
     laurel: usize,
+    input_width: usize,
     sparsity: f64,
     scaled_output: bool,
 }
 
-impl Gemma3nLayer<'_> {
+impl Gemma3nLayer<'_, '_> {
     /// The slot of a residual stream.
     fn stream(stream: usize) -> Slot {
         match stream {
@@ -95,12 +107,11 @@ impl Gemma3nLayer<'_> {
         }
     }
 
-    fn build(&self) -> Result<Layer, SpecError> {
+    fn steps(&self, leaves: &mut Leaves) -> Vec<Step> {
         let model = self.model;
         let hidden = model.hidden_size;
-        let mut leaves = Leaves::new(format!("{}layers.{}.", model.base, self.layer));
         let norm = |leaves: &mut Leaves, name: &str| leaves.norm(name, hidden, model.norm);
-        let router_norm = norm(&mut leaves, "altup.router_norm");
+        let router_norm = norm(leaves, "altup.router_norm");
         let shape = [self.streams, hidden];
         let router = leaves.linear("altup.modality_router", shape, false, Shard::Replicate);
         let shape = [self.streams * self.streams, self.streams];
@@ -121,14 +132,14 @@ impl Gemma3nLayer<'_> {
         // What the layer makes of the active stream.
         let own = Slot::Stash(self.streams as u8 - 1);
         let half = Gain::Constant(0.5_f64.sqrt());
-        let pre = norm(&mut leaves, "input_layernorm");
+        let pre = norm(leaves, "input_layernorm");
         let attention = Branch {
             gain: half.clone(),
             post: None,
-            ..Branch::plain(model.attention(&mut leaves, self.layer)?)
+            ..Branch::plain(model.attention(leaves, self.layer))
         };
         let attention = Branch {
-            post: Some(norm(&mut leaves, "post_attention_layernorm")),
+            post: Some(norm(leaves, "post_attention_layernorm")),
             ..attention
         };
         let low_rank = LowRank {
@@ -146,7 +157,7 @@ impl Gemma3nLayer<'_> {
             ),
         };
         let low_rank = Branch {
-            post: Some(norm(&mut leaves, "laurel.post_laurel_norm")),
+            post: Some(norm(leaves, "laurel.post_laurel_norm")),
             gain: half.clone(),
             ..Branch::plain(Mixer::LowRank(low_rank))
         };
@@ -165,12 +176,12 @@ impl Gemma3nLayer<'_> {
             write: Write::AddTo(own),
             ..scaled(Self::stream(self.active), half, own)
         });
-        let pre = norm(&mut leaves, "pre_feedforward_layernorm");
-        let network = model.feed_forward(&mut leaves, self.layer);
+        let pre = norm(leaves, "pre_feedforward_layernorm");
+        let network = model.network(leaves);
         steps.push(Step {
             read: own,
             pre: Some(pre),
-            post: Some(norm(&mut leaves, "post_feedforward_layernorm")),
+            post: Some(norm(leaves, "post_feedforward_layernorm")),
             write: Write::AddTo(own),
             ..Step::residual(if self.sparsity > 0.0 {
                 Mixer::SparseFeedForward(SparseFeedForward {
@@ -195,10 +206,10 @@ impl Gemma3nLayer<'_> {
             Gain::One
         };
         steps.push(scaled(Self::stream(self.active), gain, own));
-        let mixer = model.layer_input(&mut leaves);
+        let mixer = layer_input(model, leaves, self.input_width);
         steps.push(Step {
             read: own,
-            post: Some(norm(&mut leaves, "post_per_layer_input_norm")),
+            post: Some(norm(leaves, "post_per_layer_input_norm")),
             write: Write::Set(own),
             ..Step::residual(mixer)
         });
@@ -208,6 +219,6 @@ impl Gemma3nLayer<'_> {
                 ..scaled(own, Gain::One, own)
             });
         }
-        Ok(leaves.layer(steps))
+        steps
     }
 }

@@ -5,19 +5,22 @@ mod gemma3n;
 mod quantile;
 mod shared;
 
-use self::shared::Gemma;
-use crate::build::{Leaves, layer_types};
+use std::rc::Rc;
+
+use self::shared::{layer_input, own_inputs, plain, set_inputs, sources};
+use crate::build::{Leaves, divided, layer_types};
+use crate::families::blocks::Blocks;
 use crate::families::experts::{ExpertTensors, Experts, RouterExtras};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
-    Branch, Config, Gain, Identity, Layer, Mask, Mixer, ModelSpec, Renormalize, Shard, Slot,
-    SpecError, Step, Write,
+    Branch, Config, Described, Gain, Identity, Mask, Mixer, Renormalize, Shard, Slot, SpecError,
+    Step, Write,
 };
 
 pub use self::gemma3n::gemma3n;
 
 /// Gemma 4, with or without images beside it.
-pub fn gemma4(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gemma4(config: &Config) -> Result<Described, SpecError> {
     let mut kinds = layer_types(config, config.layers("num_hidden_layers")?, |layer| {
         if (layer + 1) % 6 == 0 {
             "full_attention"
@@ -29,13 +32,13 @@ pub fn gemma4(config: &Config) -> Result<ModelSpec, SpecError> {
     if let Some(last) = kinds.last_mut() {
         "full_attention".clone_into(last);
     }
-    config.may_look_ahead();
-    let mut model = Gemma::new(config, kinds)?;
-    if config.flag("enable_moe_block")? {
-        model.experts = Some(model.gemma4_experts()?);
+    let mut model = plain(config, &kinds)?;
+    let experts = if config.flag("enable_moe_block")? {
+        Some(gemma4_experts(config, &model)?)
     } else {
         config.ignore(&["moe_intermediate_size", "num_experts", "top_k_experts"]);
-    }
+        None
+    };
     match config
         .optional_text("use_bidirectional_attention")?
         .as_deref()
@@ -55,32 +58,63 @@ pub fn gemma4(config: &Config) -> Result<ModelSpec, SpecError> {
             return Err(config.unsupported(key, "neither all nor vision"));
         }
     }
-    layer_sizes(config, &mut model)?;
-    model.ropes = (0..model.layers())
-        .map(|layer| gemma4_rope(config, &model.kinds[layer], model.sizes[layer][0]))
-        .collect::<Result<_, _>>()?;
-    let size = config.size("intermediate_size")?;
-    let double = config.flag("use_double_wide_mlp")?;
-    let wide = |source: &Option<usize>| if double && source.is_some() { 2 } else { 1 };
-    model.intermediate_sizes = model
-        .sources
+    let sources = sources(config, &mut model, &kinds)?;
+    let sizes = layer_sizes(config, &model, &kinds)?;
+    check_sizes(config, model.heads, &sizes, &sources)?;
+    model.ropes = kinds
         .iter()
-        .map(|source| size * wide(source))
-        .collect();
-    let layers = (0..model.layers())
-        .map(|layer| gemma4_layer(&model, layer))
+        .zip(&sizes)
+        .map(|(kind, size)| gemma4_rope(config, kind, size[0]))
         .collect::<Result<_, _>>()?;
-    model.model(1, layers)
+    model.intermediate_size = config.size("intermediate_size")?;
+    let double = config.flag("use_double_wide_mlp")?;
+    let same = config.flag("attention_k_eq_v")?;
+    let inputs = own_inputs(config)?;
+    set_inputs(config, &mut model, inputs, 1)?;
+    model.differ(move |own, layer| {
+        [own.head_dim, own.kv_heads] = sizes[layer];
+        own.keys_of_layer = sources[layer];
+        own.values_are_keys = same && kinds[layer] == "full_attention";
+        if double && sources[layer].is_some() {
+            own.intermediate_size *= 2;
+        }
+    });
+    let input_width = inputs.map(|inputs| inputs.width);
+    model.layer_of = Some(Rc::new(move |own, leaves, layer| {
+        gemma4_layer(own, leaves, layer, (experts.as_ref(), input_width))
+    }));
+    model.build()
 }
 
-/// Sizes of the heads, which differ between kinds of layers.
-fn layer_sizes(config: &Config, model: &mut Gemma<'_>) -> Result<(), SpecError> {
+/// An error where heads cannot share keys.
+fn check_sizes(
+    config: &Config,
+    heads: usize,
+    sizes: &[[usize; 2]],
+    sources: &[Option<usize>],
+) -> Result<(), SpecError> {
+    for (size, source) in sizes.iter().zip(sources) {
+        divided(config, "num_key_value_heads", heads, size[1])?;
+        if source.is_some_and(|source| sizes[source] != *size) {
+            let reason = "layers that share keys have heads of other sizes";
+            return Err(config.unsupported("num_kv_shared_layers", reason));
+        }
+    }
+    Ok(())
+}
+
+/// Features of a head and key/value heads, which differ between kinds of layers.
+fn layer_sizes(
+    config: &Config,
+    model: &Blocks<'_>,
+    kinds: &[String],
+) -> Result<Vec<[usize; 2]>, SpecError> {
     let global = config.optional_heads("global_head_dim")?.unwrap_or(512);
     let global_heads = config.optional_heads("num_global_key_value_heads")?;
     let global_heads = global_heads.filter(|_| config.flag("attention_k_eq_v").unwrap_or(false));
     let overrides = config.nested("per_layer_config")?;
-    for layer in 0..model.layers() {
-        let size = &mut model.sizes[layer];
+    let size_of = |(layer, kind): (usize, &String)| {
+        let mut size = [model.head_dim, model.kv_heads];
         match &overrides {
             Some(overrides) => {
                 if let Some(own) = overrides.nested(&layer.to_string())? {
@@ -92,13 +126,14 @@ fn layer_sizes(config: &Config, model: &mut Gemma<'_>) -> Result<(), SpecError> 
                     }
                 }
             }
-            None if model.kinds[layer] == "full_attention" => {
-                *size = [global, global_heads.unwrap_or(size[1])];
+            None if kind == "full_attention" => {
+                size = [global, global_heads.unwrap_or(size[1])];
             }
             None => {}
         }
-    }
-    Ok(())
+        Ok(size)
+    };
+    kinds.iter().enumerate().map(size_of).collect()
 }
 
 fn gemma4_rope(config: &Config, kind: &str, head_dim: usize) -> Result<Option<Rope>, SpecError> {
@@ -129,57 +164,58 @@ fn gemma4_rope(config: &Config, kind: &str, head_dim: usize) -> Result<Option<Ro
     )
 }
 
-impl Gemma<'_> {
-    fn gemma4_experts(&self) -> Result<Experts, SpecError> {
-        let config = self.config;
-        let keys = ["num_experts", "top_k_experts"];
-        let inner = config.size("moe_intermediate_size")?;
-        let mut experts = Experts::new(config, keys, inner, self.activation)?;
-        experts.tensors = ExpertTensors::Stacked(["experts.gate_up_proj", "experts.down_proj"]);
-        experts.router = "router.proj";
-        experts.renormalize = Renormalize::Sum { plus: 0.0 };
-        experts.router_extras = Some(RouterExtras {
-            style: self.norm,
-            router_norm: "router.scale",
-            logit_scale: (self.hidden_size as f64).powf(-0.5),
-            expert_scale: "router.per_expert_scale",
-            expert_norm: "pre_feedforward_layernorm_2",
-        });
-        Ok(experts)
-    }
+fn gemma4_experts(config: &Config, model: &Blocks<'_>) -> Result<Experts, SpecError> {
+    let keys = ["num_experts", "top_k_experts"];
+    let inner = config.size("moe_intermediate_size")?;
+    let mut experts = Experts::new(config, keys, inner, model.activation)?;
+    experts.tensors = ExpertTensors::Stacked(["experts.gate_up_proj", "experts.down_proj"]);
+    experts.router = "router.proj";
+    experts.renormalize = Renormalize::Sum { plus: 0.0 };
+    experts.router_extras = Some(RouterExtras {
+        style: model.norm,
+        router_norm: "router.scale",
+        logit_scale: (model.hidden_size as f64).powf(-0.5),
+        expert_scale: "router.per_expert_scale",
+        expert_norm: "pre_feedforward_layernorm_2",
+    });
+    Ok(experts)
 }
 
-fn gemma4_layer(model: &Gemma<'_>, layer: usize) -> Result<Layer, SpecError> {
-    let mut leaves = Leaves::new(format!("{}layers.{layer}.", model.base));
+fn gemma4_layer(
+    model: &Blocks<'_>,
+    leaves: &mut Leaves,
+    layer: usize,
+    (experts, input_width): (Option<&Experts>, Option<usize>),
+) -> Vec<Step> {
     let norm = |leaves: &mut Leaves, name: &str| leaves.norm(name, model.hidden_size, model.norm);
-    let pre = norm(&mut leaves, "input_layernorm");
-    let attention = model.attention(&mut leaves, layer)?;
+    let pre = norm(leaves, "input_layernorm");
+    let attention = model.attention(leaves, layer);
     let mut steps = vec![Step {
         pre: Some(pre),
-        post: Some(norm(&mut leaves, "post_attention_layernorm")),
+        post: Some(norm(leaves, "post_attention_layernorm")),
         ..Step::residual(attention)
     }];
-    let pre = norm(&mut leaves, "pre_feedforward_layernorm");
-    let network = Mixer::FeedForward(model.feed_forward(&mut leaves, layer));
+    let pre = norm(leaves, "pre_feedforward_layernorm");
+    let network = model.feed_forward(leaves, layer);
     let mut step = Step::residual(network);
-    if let Some(experts) = &model.experts {
+    if let Some(experts) = experts {
         step.branches[0].pre = Some(pre);
-        step.branches[0].post = Some(norm(&mut leaves, "post_feedforward_layernorm_1"));
+        step.branches[0].post = Some(norm(leaves, "post_feedforward_layernorm_1"));
         // The experts and their router each normalise the hidden state in their own way.
-        let mixer = experts.build(&mut leaves, model.hidden_size);
+        let mixer = experts.build(leaves, model.hidden_size);
         step.branches.push(Branch {
-            post: Some(norm(&mut leaves, "post_feedforward_layernorm_2")),
+            post: Some(norm(leaves, "post_feedforward_layernorm_2")),
             ..Branch::plain(mixer)
         });
     } else {
         step.pre = Some(pre);
     }
-    step.post = Some(norm(&mut leaves, "post_feedforward_layernorm"));
+    step.post = Some(norm(leaves, "post_feedforward_layernorm"));
     steps.push(step);
-    if model.input_size > 0 {
-        let mixer = model.layer_input(&mut leaves);
+    if let Some(width) = input_width {
+        let mixer = layer_input(model, leaves, width);
         steps.push(Step {
-            post: Some(norm(&mut leaves, "post_per_layer_input_norm")),
+            post: Some(norm(leaves, "post_per_layer_input_norm")),
             ..Step::residual(mixer)
         });
     }
@@ -187,7 +223,7 @@ fn gemma4_layer(model: &Gemma<'_>, layer: usize) -> Result<Layer, SpecError> {
     let scalar = leaves.weight(scalar, &[1], Shard::Replicate);
     leaves.set_buffer(scalar);
     steps.push(scaled(Slot::Hidden, Gain::Vector(scalar), Slot::Hidden));
-    Ok(leaves.layer(steps))
+    steps
 }
 
 /// `target = gain * slot`.

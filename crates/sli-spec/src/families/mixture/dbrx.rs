@@ -1,16 +1,14 @@
 //! DBRX: fused projections that are clipped, layer norms, experts one below the other.
 
-use crate::build::{CausalHead, Leaves, NormStyle, unused_head};
-use crate::families::experts::{ExpertTensors, Experts};
+use super::mix;
+use crate::build::{NormStyle, divided};
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::families::experts::{ExpertTensors, Experts, ignore_training};
 use crate::rope::{Rope, RopeOptions};
-use crate::{
-    Activation, Attention, Config, Input, Mask, Mixer, ModelSpec, Renormalize, SpecError, Split,
-    Step,
-};
+use crate::{Activation, Config, Described, LengthLimit, Renormalize, SpecError};
 
 /// DBRX: layer norms without addend, weights divided by their p-norm.
-pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
-    let base = config.row()?.base_prefix.as_str();
+pub fn dbrx(config: &Config) -> Result<Described, SpecError> {
     let (attention, network) = (config.nested("attn_config")?, config.nested("ffn_config")?);
     for nested in [&attention, &network].into_iter().flatten() {
         nested.ignore(&[
@@ -34,8 +32,8 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
     let (heads, kv_heads) = (config.heads("n_heads")?, of(&attention, "kv_n_heads", 1)?);
     // Derived, or of training.
     config.ignore(&["num_key_value_heads", "emb_pdrop"]);
-    let head_dim = crate::build::divided(config, "n_heads", hidden_size, heads)?;
-    crate::build::divided(config, "n_heads", heads, kv_heads)?;
+    let head_dim = divided(config, "n_heads", hidden_size, heads)?;
+    divided(config, "n_heads", heads, kv_heads)?;
     let clip = match &attention {
         Some(attention) => attention.optional_positive("clip_qkv")?,
         None => None,
@@ -60,89 +58,28 @@ pub fn dbrx(config: &Config) -> Result<ModelSpec, SpecError> {
         bias: false,
         ..NormStyle::layer(1e-5)
     };
-    let tied = config.flag("tie_word_embeddings")?;
-    let vocab_size = config.size("vocab_size")?;
-    let layers = (0..config.layers("n_layers")?).map(|layer| {
-        let mut leaves = Leaves::new(format!("{base}blocks.{layer}."));
-        let first = leaves.norm("norm_attn_norm.norm_1", hidden_size, norm);
-        let wide = heads * head_dim;
-        let rows = [wide, kv_heads * head_dim, kv_heads * head_dim];
-        let fused = leaves.tensor("norm_attn_norm.attn.Wqkv.weight");
-        let [query, key, value] = [0, 1, 2].map(|part| {
-            let source = fused.clone().part(Split::Rows(rows.to_vec()), part);
-            leaves.linear_of(
-                source,
-                None,
-                [rows[part], hidden_size],
-                crate::Shard::Column,
-            )
-        });
-        let shape = [hidden_size, wide];
-        let output = leaves.linear(
-            "norm_attn_norm.attn.out_proj",
-            shape,
-            false,
-            crate::Shard::Row,
-        );
-        let key_value = crate::KeyValue::Own {
-            key,
-            value: Some(value),
-        };
-        let sizes = [heads, kv_heads, head_dim];
-        let attention = Attention {
-            clip,
-            positions: rope
-                .clone()
-                .map(crate::Position::Rope)
-                .into_iter()
-                .collect(),
-            ..Attention::plain(sizes, query, key_value, output, Mask::Causal)
-        };
-        let attention = Step {
-            pre: Some(first),
-            ..Step::residual(Mixer::Attention(Box::new(attention)))
-        };
-        let second = leaves.norm("norm_attn_norm.norm_2", hidden_size, norm);
-        let experts = Step {
-            pre: Some(second),
-            ..Step::residual(experts.build(&mut leaves, hidden_size))
-        };
-        leaves.layer(vec![attention, experts])
-    });
-    let layers = layers.collect();
-    let mut embedding = Leaves::new(base);
-    let tokens = embedding.table("wte.weight", vocab_size, hidden_size);
-    let head = CausalHead {
-        norm: Some((format!("{base}norm_f"), norm)),
-        projection: "lm_head",
-        bias: false,
-        tokens: format!("{base}wte.weight"),
-        scale: 1.0,
-        softcap: None,
+    let layers = config.layers("n_layers")?;
+    let sizes = [hidden_size, experts.intermediate_size];
+    let mut model = Blocks::sized(config, norm, layers, sizes, [heads, kv_heads, head_dim])?;
+    model.family = "mixture";
+    model.ignored.clear();
+    model.names = Names {
+        tokens: "wte",
+        layers: "blocks",
+        projections: Projections::Rows("norm_attn_norm.attn.Wqkv"),
+        output: "norm_attn_norm.attn.out_proj",
+        final_norm: "norm_f",
+        ..Names::USUAL
     };
+    model.arrangement = Arrangement::pre("norm_attn_norm.norm_1", "norm_attn_norm.norm_2");
+    model.clip = clip;
     let max = config.size("max_seq_len")?;
-    Ok(ModelSpec {
-        model_type: config.model_type()?,
-        family: "mixture",
-        base_prefix: base,
-        ignored: unused_head(&config.class()?, tied, &["lm_head.weight"]),
-        vocab_size,
-        stacks: vec![crate::Stack {
-            name: "decoder",
-            hidden_size,
-            sequence: crate::Sequence::Record,
-            input: Input::Tokens(crate::Embedding::of_tokens(
-                tokens,
-                hidden_size,
-                embedding.finish(),
-            )),
-            positions: crate::PositionIds::Sequential,
-            limit: rope.map_or(crate::LengthLimit::None, |rope| rope.length_limit(max)),
-            prompt: Vec::new(),
-            layers,
-            head: head.build(config, [vocab_size, hidden_size])?,
-        }],
-    })
+    let limit = rope.as_ref().map(|rope| rope.length_limit(max));
+    model.length_limit = Some(limit.unwrap_or(LengthLimit::None));
+    model.ropes.fill(rope);
+    model.may_look_ahead = false;
+    mix(&mut model, experts, |_| true);
+    model.build()
 }
 
 fn dbrx_experts(
@@ -174,7 +111,7 @@ fn dbrx_experts(
         }
         _ => Some(1.0),
     };
-    crate::families::experts::ignore_training(config);
+    ignore_training(config);
     Ok(Experts {
         tensors: ExpertTensors::Tall([
             "ffn.experts.mlp.w1",

@@ -1,17 +1,17 @@
 //! Experts stored transposed: Aria, gpt-oss with its limited activation.
 
-use super::{attention_bias, mix, plain, sinks};
+use super::{mix, plain};
 use crate::build::NormStyle;
-use crate::families::decoder::Decoder;
+use crate::families::blocks::Blocks;
 use crate::families::experts::{ExpertTensors, Experts, SHARED_EXPERTS, Shared};
 use crate::rope::{RopeOptions, RopeScaling};
-use crate::{Activation, ClampedGate, Config, Mask, ModelSpec, RouterScore, SpecError};
+use crate::{Activation, ClampedGate, Config, Described, Mask, RouterScore, SpecError};
 
 /// Aria's language model.
-pub fn aria_text(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn aria_text(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     let experts = Experts {
         tensors: ExpertTensors::Transposed {
             names: ["mlp.experts.fc1.weight", "mlp.experts.fc2.weight"],
@@ -42,7 +42,7 @@ pub fn aria_text(config: &Config) -> Result<ModelSpec, SpecError> {
 /// Experts with addends, gate and `up` fused, a limited activation (gpt-oss).
 fn clamped_experts(
     config: &Config,
-    decoder: &Decoder<'_>,
+    decoder: &Blocks<'_>,
     interleaved: bool,
 ) -> Result<Experts, SpecError> {
     Ok(Experts {
@@ -70,7 +70,7 @@ fn clamped_experts(
 /// The rotation of gpt-oss, which has an extension by default.
 fn gpt_oss_rope(
     config: &Config,
-    decoder: &mut Decoder<'_>,
+    decoder: &mut Blocks<'_>,
     interleaved: bool,
 ) -> Result<(), SpecError> {
     let options = RopeOptions {
@@ -94,13 +94,13 @@ fn gpt_oss_rope(
 }
 
 /// gpt-oss.
-pub fn gpt_oss(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn gpt_oss(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
-    let mut decoder = Decoder::new(config, norm)?;
+    let mut decoder = Blocks::new(config, norm)?;
     decoder.family = "mixture";
     config.ignore(&["hidden_act", "initial_context_length"]);
     gpt_oss_rope(config, &mut decoder, false)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     let window = config.optional_size("sliding_window")?;
     decoder.mask_by_layer_types(window, |layer| {
         if layer % 2 == 0 {
@@ -111,27 +111,25 @@ pub fn gpt_oss(config: &Config) -> Result<ModelSpec, SpecError> {
     })?;
     config.ignore(&["experts_per_token"]);
     let experts = clamped_experts(config, &decoder, true)?;
+    decoder.sinks = Some("self_attn.sinks");
     mix(&mut decoder, experts, |_| true);
-    let mut spec = decoder.build()?;
-    sinks(&mut spec, "self_attn.sinks", |_| true);
-    Ok(spec)
+    decoder.build()
 }
 
 /// OpenAI's privacy filter: gpt-oss that looks both ways.
-pub fn openai_privacy_filter(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn openai_privacy_filter(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
-    let mut decoder = Decoder::new(config, norm)?;
+    let mut decoder = Blocks::new(config, norm)?;
     decoder.family = "mixture";
     config.ignore(&["hidden_act", "initial_context_length", "classifier_dropout"]);
     gpt_oss_rope(config, &mut decoder, true)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder
         .masks
         .fill(Mask::Window(config.size("sliding_window")?));
     let experts = clamped_experts(config, &decoder, false)?;
+    decoder.stack = "encoder";
+    decoder.sinks = Some("self_attn.sinks");
     mix(&mut decoder, experts, |_| true);
-    let mut spec = decoder.build()?;
-    spec.stacks[0].name = "encoder";
-    sinks(&mut spec, "self_attn.sinks", |_| true);
-    Ok(spec)
+    decoder.build()
 }

@@ -1,21 +1,21 @@
 //! Granite: experts stacked in one tensor, scaled residuals.
 
-use super::{attention_bias, mix, plain, sinks};
-use crate::families::decoder::Decoder;
+use super::{mix, plain};
+use crate::families::blocks::{Blocks, Residual};
 use crate::families::experts::{ExpertTensors, Experts, Shared, SharedTensors};
 use crate::rope::RopeOptions;
-use crate::{Config, ModelSpec, RouterScore, SpecError};
+use crate::{Config, Described, RouterScore, SpecError};
 
 /// Granite's multipliers, a softmax over the chosen logits.
 fn granite<'c>(
     config: &'c Config,
     stacked: [&'static str; 2],
     router: &'static str,
-) -> Result<(Decoder<'c>, Experts), SpecError> {
+) -> Result<(Blocks<'c>, Experts), SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.embedding_scale = config.number("embedding_multiplier")?;
-    decoder.residual_scale = config.number("residual_multiplier")?;
+    decoder.residual = Residual::Scaled(config.number("residual_multiplier")?);
     decoder.attention_scale = config.number("attention_multiplier")?;
     decoder.logit_scale = 1.0 / config.positive("logits_scaling")?;
     let experts = Experts {
@@ -52,7 +52,7 @@ fn granite_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecErro
 }
 
 /// Granite 3 MoE.
-pub fn granitemoe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn granitemoe(config: &Config) -> Result<Described, SpecError> {
     let (mut decoder, experts) = granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     mix(&mut decoder, experts, |_| true);
@@ -60,7 +60,7 @@ pub fn granitemoe(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Granite MoE with an always-on network.
-pub fn granitemoeshared(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn granitemoeshared(config: &Config) -> Result<Described, SpecError> {
     let (mut decoder, mut experts) =
         granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
     granite_shared(config, &mut experts)?;
@@ -70,7 +70,7 @@ pub fn granitemoeshared(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Granite MoE with windows, sinks and a base of the rotation for each layer.
-pub fn granitemoe_swa(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn granitemoe_swa(config: &Config) -> Result<Described, SpecError> {
     const EXPERTS: [&str; 2] = [
         "block_sparse_moe.experts.gate_up_proj",
         "block_sparse_moe.experts.down_proj",
@@ -99,8 +99,7 @@ pub fn granitemoe_swa(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     })?;
+    decoder.sinks = Some("self_attn.sinks");
     mix(&mut decoder, experts, |_| true);
-    let mut spec = decoder.build()?;
-    sinks(&mut spec, "self_attn.sinks", |_| true);
-    Ok(spec)
+    decoder.build()
 }

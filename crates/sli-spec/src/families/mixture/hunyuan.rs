@@ -1,15 +1,15 @@
 //! Hunyuan V1: settings that may differ from layer to layer.
 
-use super::{attention_bias, plain};
-use crate::families::decoder::MixerOf;
+use super::plain;
+use crate::families::blocks::MixerOf;
 use crate::families::experts::{Experts, Shared, SharedTensors};
 use crate::rope::{RopeOptions, RopeScaling};
-use crate::{Config, ModelSpec, NormSpan, Renormalize, SpecError};
+use crate::{Config, Described, NormSpan, Renormalize, SpecError};
 
 /// Hunyuan A13B: norms of queries and keys behind the rotation, a shared network.
-pub fn hunyuan_v1_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn hunyuan_v1_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.norm_after_rotation = true;
     decoder.names.query_norm = "self_attn.query_layernorm";

@@ -2,16 +2,16 @@
 
 use super::mix;
 use crate::build::{Leaves, NormStyle};
-use crate::families::decoder::{Decoder, MixerOf};
+use crate::families::blocks::{Blocks, MixerOf};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Config, Linear, Mask, Mixer, MixtureOfAttention, ModelSpec, Router, RouterScore, SpecError,
+    Config, Described, Linear, Mask, Mixer, MixtureOfAttention, Router, RouterScore, SpecError,
     Split,
 };
 
 /// JetMoe: the projections of queries and outputs are experts too.
-pub fn jetmoe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn jetmoe(config: &Config) -> Result<Described, SpecError> {
     // The norms of the layers have an epsilon of their own.
     let norm = NormStyle::rms(1e-6);
     let (heads, head_dim) = (
@@ -37,11 +37,14 @@ pub fn jetmoe(config: &Config) -> Result<ModelSpec, SpecError> {
             activation,
         )?
     };
-    let mut decoder = Decoder::of_heads(
+    let sizes = [config.size("hidden_size")?, inner];
+    let heads_of_token = heads * experts.top_k;
+    let mut decoder = Blocks::sized(
         config,
         norm,
-        [layers, inner, head_dim],
-        [heads * experts.top_k, heads],
+        layers,
+        sizes,
+        [heads_of_token, heads, head_dim],
     )?;
     decoder.family = "mixture";
     decoder.rotate(&RopeOptions::new(head_dim))?;
@@ -56,14 +59,8 @@ pub fn jetmoe(config: &Config) -> Result<ModelSpec, SpecError> {
         ))
     });
     mix(&mut decoder, experts, |_| true);
-    let mut spec = decoder.build()?;
-    let epsilon = config.positive("rms_norm_eps")?;
-    for stack in &mut spec.stacks {
-        if let Some(norm) = &mut stack.head.norm {
-            norm.epsilon = epsilon;
-        }
-    }
-    Ok(spec)
+    decoder.final_norm = Some(NormStyle::rms(config.positive("rms_norm_eps")?));
+    decoder.build()
 }
 
 fn attention_experts(

@@ -1,25 +1,22 @@
 //! Layers of experts at intervals: ERNIE 4.5 and Llama 4.
 
-use super::{amend, attention_bias, mix, plain};
+use super::{mix, plain};
 use crate::build::NormStyle;
-use crate::families::decoder::{Decoder, MixerOf};
+use crate::families::blocks::{Blocks, Names};
 use crate::families::experts::{ExpertTensors, Experts, SHARED_EXPERTS, Shared, SharedTensors};
 use crate::rope::RopeOptions;
-use crate::{
-    Config, Mixer, ModelSpec, NormSpan, QueryTemperature, Renormalize, RouterScore, SpecError,
-};
+use crate::{Config, Described, NormSpan, QueryTemperature, Renormalize, RouterScore, SpecError};
 
 /// ERNIE 4.5 MoE.
-pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn ernie4_5_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions {
         interleaved: true,
         ..RopeOptions::new(decoder.head_dim)
     })?;
     let bias = config.flag("use_bias")?;
-    decoder.query_key_value_bias = bias;
-    decoder.output_bias = bias;
-    decoder.feed_forward_bias = bias;
+    decoder.set_attention_bias(bias);
+    decoder.set_network_bias(bias);
     decoder.head_bias = bias;
     config.neutral(
         "moe_gate",
@@ -63,25 +60,19 @@ pub fn ernie4_5_moe(config: &Config) -> Result<ModelSpec, SpecError> {
     mix(&mut decoder, experts, move |layer| {
         (layer + 1) % interval == 0 && (first..=last).contains(&layer)
     });
-    let mut spec = decoder.build()?;
-    spec.ignored.push("model.mtp*");
-    Ok(spec)
+    decoder.ignored.push("model.mtp*");
+    decoder.build()
 }
 
 /// Llama 4: windows of whole chunks, weights on the experts' inputs.
-pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
-    const NETWORK: [&str; 3] = [
-        "feed_forward.gate_proj",
-        "feed_forward.up_proj",
-        "feed_forward.down_proj",
-    ];
+pub fn llama4_text(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = {
         let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
-        Decoder::with_width(config, norm, config.size("intermediate_size_mlp")?)?
+        Blocks::with_width(config, norm, config.size("intermediate_size_mlp")?)?
     };
     decoder.family = "mixture";
     decoder.activation = config.activation("hidden_act")?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.rotate(&RopeOptions {
         interleaved: true,
         ..RopeOptions::new(decoder.head_dim)
@@ -145,43 +136,30 @@ pub fn llama4_text(config: &Config) -> Result<ModelSpec, SpecError> {
             decoder.activation,
         )?
     };
-    let (hidden_size, dense, activation) = (
-        decoder.hidden_size,
-        decoder.intermediate_size,
-        decoder.activation,
-    );
-    decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
-        Some(if sparse[layer] {
-            experts.build(leaves, hidden_size)
-        } else {
-            let sizes = [hidden_size, dense];
-            Mixer::FeedForward(leaves.gated_feed_forward(NETWORK, sizes, false, activation))
-        })
+    decoder.names = Names {
+        gate: "feed_forward.gate_proj",
+        up: "feed_forward.up_proj",
+        down: "feed_forward.down_proj",
+        ..Names::USUAL
+    };
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    let norm = config.flag("use_qk_norm")?.then_some(NormStyle {
+        weight: false,
+        ..decoder.norm
     });
-    let norm = config.flag("use_qk_norm")?.then_some(crate::HeadNorm {
-        norm: crate::Norm {
-            kind: crate::NormKind::Rms,
-            weight: None,
-            bias: None,
-            epsilon: decoder.norm.epsilon,
-        },
-        span: NormSpan::Head,
-        after_rotation: true,
-    });
+    decoder.norm_after_rotation = true;
     let temperature = QueryTemperature::Llama4 {
         beta: config.number("attn_scale")?,
         original: config.positive("floor_scale")?,
         shift: 1.0,
     };
     let tuned = config.flag("attn_temperature_tuning")?;
-    let mut spec = decoder.build()?;
-    amend(&mut spec, |_, layer, attention| {
+    decoder.differ(move |own, layer| {
         if rotated[layer] {
-            attention.query_norm.clone_from(&norm);
-            attention.key_norm.clone_from(&norm);
+            own.query_key_norm = norm.map(|norm| (NormSpan::Head, norm));
         } else if tuned {
-            attention.query_temperature = Some(temperature);
+            own.query_temperature = Some(temperature);
         }
     });
-    Ok(spec)
+    decoder.build()
 }

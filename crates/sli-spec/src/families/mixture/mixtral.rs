@@ -1,11 +1,11 @@
 //! Mixtral and its kin: experts under `block_sparse_moe`.
 
-use super::{attention_bias, mix, plain};
+use super::{mix, plain};
 use crate::build::NormStyle;
-use crate::families::decoder::Decoder;
+use crate::families::blocks::Blocks;
 use crate::families::experts::{ExpertTensors, Experts, ignore_training};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
-use crate::{Config, Mask, ModelSpec, NormSpan, Renormalize, RouterScore, SpecError};
+use crate::{Config, Described, Mask, NormSpan, Renormalize, RouterScore, SpecError};
 
 /// Mixtral's experts, under `block_sparse_moe`.
 const BLOCK_SPARSE: ExpertTensors = ExpertTensors::Each([
@@ -19,7 +19,7 @@ const BLOCK_SPARSE_ROUTER: &str = "block_sparse_moe.gate";
 const SPARSE_MIXER_CHOICES: usize = 2;
 
 /// Mixtral: the weights of the chosen experts sum to one.
-pub fn mixtral(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mixtral(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     if let Some(window) = config.optional_size("sliding_window")? {
@@ -31,7 +31,7 @@ pub fn mixtral(config: &Config) -> Result<ModelSpec, SpecError> {
     decoder.build()
 }
 
-fn block_sparse(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecError> {
+fn block_sparse(config: &Config, decoder: &Blocks<'_>) -> Result<Experts, SpecError> {
     Ok(Experts {
         tensors: BLOCK_SPARSE,
         router: BLOCK_SPARSE_ROUTER,
@@ -45,12 +45,12 @@ fn block_sparse(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecE
 }
 
 /// Phi-3.5-MoE: layer norms, a sparse mixer.
-pub fn phimoe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn phimoe(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle::layer(config.positive("rms_norm_eps")?);
-    let mut decoder = Decoder::new(config, norm)?;
+    let mut decoder = Blocks::new(config, norm)?;
     decoder.family = "mixture";
     decoder.activation = config.activation("hidden_act")?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.head_bias = config.flag("lm_head_bias")?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let magnitudes = match config.nested("rope_scaling")? {
@@ -115,7 +115,7 @@ fn phimoe_rope(
 }
 
 /// MiniMax-M2.
-pub fn minimax_m2(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn minimax_m2(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     config.ignore(&["rotary_dim"]);
     let default_partial = match config.optional_size("rotary_dim")? {

@@ -10,11 +10,11 @@ mod mixtral;
 mod qwen;
 mod windows;
 
-use crate::build::{Leaves, NormStyle};
-use crate::families::decoder::{Decoder, MixerOf};
+use crate::build::NormStyle;
+use crate::families::blocks::{Blocks, MixerOf};
 use crate::families::experts::Experts;
 use crate::rope::{Rope, RopeOptions};
-use crate::{Attention, Config, Mixer, ModelSpec, SpecError};
+use crate::{Config, SpecError};
 
 pub use self::dbrx::dbrx;
 pub use self::gpt_oss::{aria_text, gpt_oss, openai_privacy_filter};
@@ -27,24 +27,17 @@ pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
 pub use self::windows::{afmoe, flint, kolibri1};
 
 /// RMS norms, `hidden_act`, no rotation yet.
-pub(super) fn plain(config: &Config) -> Result<Decoder<'_>, SpecError> {
+pub(super) fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
-    let mut decoder = Decoder::new(config, norm)?;
+    let mut decoder = Blocks::new(config, norm)?;
     decoder.family = "mixture";
     decoder.activation = config.activation("hidden_act")?;
     Ok(decoder)
 }
 
-/// `attention_bias` on all four projections.
-pub(super) fn attention_bias(config: &Config, decoder: &mut Decoder<'_>) -> Result<(), SpecError> {
-    decoder.query_key_value_bias = config.flag("attention_bias")?;
-    decoder.output_bias = decoder.query_key_value_bias;
-    Ok(())
-}
-
 /// Experts instead of the feed-forward network in some layers.
 pub(super) fn mix<'c>(
-    decoder: &mut Decoder<'c>,
+    decoder: &mut Blocks<'c>,
     experts: Experts,
     sparse: impl Fn(usize) -> bool + 'c,
 ) {
@@ -52,21 +45,6 @@ pub(super) fn mix<'c>(
     decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
         sparse(layer).then(|| experts.build(leaves, hidden_size))
     });
-}
-
-/// Changes the attention of every layer, with weights behind the layer's others.
-pub(super) fn amend(spec: &mut ModelSpec, change: impl Fn(&mut Leaves, usize, &mut Attention)) {
-    for stack in &mut spec.stacks {
-        for (index, layer) in stack.layers.iter_mut().enumerate() {
-            let mut leaves = Leaves::reopen(layer);
-            for branch in layer.steps.iter_mut().flat_map(|step| &mut step.branches) {
-                if let Mixer::Attention(attention) = &mut branch.mixer {
-                    change(&mut leaves, index, attention);
-                }
-            }
-            layer.leaves = leaves.finish();
-        }
-    }
 }
 
 /// Which layers have experts, by `mlp_layer_types`.
@@ -90,17 +68,6 @@ pub(super) fn sparse_layers(
     types.iter().map(sparse).collect()
 }
 
-/// A learned logit per head in some layers.
-fn sinks(spec: &mut ModelSpec, name: &str, has: impl Fn(usize) -> bool) {
-    amend(spec, |leaves, layer, attention| {
-        if has(layer) {
-            let source = leaves.tensor(name);
-            let shape = [attention.heads];
-            attention.sinks = Some(leaves.weight(source, &shape, crate::Shard::Column));
-        }
-    });
-}
-
 /// Whether the file has rotations by kind of layer; a kind that no layer is counts as read.
 pub(super) fn by_kind(config: &Config) -> Result<bool, SpecError> {
     let Some(kinds) = config.nested("rope_parameters")? else {
@@ -113,7 +80,7 @@ pub(super) fn by_kind(config: &Config) -> Result<bool, SpecError> {
 /// A rotation for each kind of layer.
 fn rotate_by_kind(
     config: &Config,
-    decoder: &mut Decoder<'_>,
+    decoder: &mut Blocks<'_>,
     kinds: &[String],
     partial: Option<f64>,
     default: impl Fn(&str) -> (f64, f64),

@@ -1,10 +1,10 @@
 //! Qwen's experts, with those that took over their keys.
 
-use super::{amend, attention_bias, mix, plain, rotate_by_kind, sparse_layers};
-use crate::families::decoder::{Arrangement, Decoder};
+use super::{mix, plain, rotate_by_kind, sparse_layers};
+use crate::families::blocks::{Arrangement, Blocks};
 use crate::families::experts::{Experts, SHARED_EXPERT, Shared, SharedTensors};
 use crate::rope::RopeOptions;
-use crate::{Activation, Config, Mask, ModelSpec, NormSpan, Renormalize, SpecError};
+use crate::{Activation, Config, Described, Mask, NormSpan, Renormalize, SpecError};
 
 /// Qwen's `decoder_sparse_step` and `mlp_only_layers`.
 pub(super) fn qwen_layers(
@@ -23,7 +23,7 @@ pub(super) fn qwen_layers(
 }
 
 /// Softmax over all experts, `norm_topk_prob`.
-pub(super) fn qwen_experts(config: &Config, decoder: &Decoder<'_>) -> Result<Experts, SpecError> {
+pub(super) fn qwen_experts(config: &Config, decoder: &Blocks<'_>) -> Result<Experts, SpecError> {
     let mut experts = Experts::new(
         config,
         ["num_experts", "num_experts_per_tok"],
@@ -52,7 +52,7 @@ pub(super) fn shared_expert(
 }
 
 /// Qwen2-MoE: a shared expert with a gate.
-pub fn qwen2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn qwen2_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     decoder.query_key_value_bias = config.flag("qkv_bias")?;
@@ -86,10 +86,10 @@ pub fn qwen2_moe(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// Qwen3-MoE: a norm of each query and key head, no shared expert.
-pub fn qwen3_moe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn qwen3_moe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     // Left over from Qwen3's configuration: one window for all layers here.
     config.ignore(&["max_window_layers"]);
@@ -104,35 +104,31 @@ pub fn qwen3_moe(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// OLMoE: queries and keys are normalised over all heads at once, then limited.
-pub fn olmoe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn olmoe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = olmo_experts(config)?;
     decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
-    let clip = config.optional_positive("clip_qkv")?;
+    decoder.clip = config.optional_positive("clip_qkv")?;
     // Flash attention takes a window that no other of the reference's attentions looks at: then only
     // the caller knows what the model was trained with.
     if config.beyond_positions("sliding_window") {
         config.ignore(&["sliding_window"]);
     }
-    let mut spec = decoder.build()?;
-    amend(&mut spec, |_, _, attention| attention.clip = clip);
-    Ok(spec)
+    decoder.build()
 }
 
 /// FlexOlmo: OLMo 2 with experts.
-pub fn flex_olmo(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn flex_olmo(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = olmo_experts(config)?;
-    decoder.arrangement = Arrangement::Post {
-        attention: "post_attention_layernorm",
-        feed_forward: "post_feedforward_layernorm",
-    };
+    decoder.arrangement =
+        Arrangement::post("post_attention_layernorm", "post_feedforward_layernorm");
     decoder.query_key_norm = Some((NormSpan::Full, decoder.norm));
     decoder.build()
 }
 
-fn olmo_experts(config: &Config) -> Result<Decoder<'_>, SpecError> {
+fn olmo_experts(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = plain(config)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     let mut experts = Experts::new(
         config,
         ["num_experts", "num_experts_per_tok"],
@@ -147,9 +143,9 @@ fn olmo_experts(config: &Config) -> Result<Decoder<'_>, SpecError> {
 }
 
 /// Mellum.
-pub fn mellum(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn mellum(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     let window = config.optional_size("sliding_window")?;
     let kinds = crate::build::layer_types(config, decoder.layers(), |_| "full_attention")?;
@@ -172,7 +168,6 @@ pub fn mellum(config: &Config) -> Result<ModelSpec, SpecError> {
     let sparse = sparse_layers(config, decoder.layers(), |_| true)?;
     let experts = qwen_experts(config, &decoder)?;
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let mut spec = decoder.build()?;
-    spec.ignored.push("mtp.*");
-    Ok(spec)
+    decoder.ignored.push("mtp.*");
+    decoder.build()
 }

@@ -1,19 +1,17 @@
 //! Rotation in the layers with windows only.
 
 use super::qwen::{qwen_experts, qwen_layers, shared_expert};
-use super::{amend, attention_bias, mix, plain, sinks};
+use super::{mix, plain};
 use crate::build::NormStyle;
-use crate::families::decoder::{Arrangement, Decoder};
+use crate::families::blocks::{Arrangement, Blocks, Gate};
 use crate::families::experts::{Experts, SHARED_EXPERT, SHARED_EXPERTS, Shared};
 use crate::rope::RopeOptions;
-use crate::{
-    Activation, Config, Mask, ModelSpec, NormSpan, OutputGate, Renormalize, RouterScore, SpecError,
-};
+use crate::{Activation, Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
 
 /// Flint: windows with rotation, full layers without, sinks, sigmoid scores.
-pub fn flint(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn flint(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let (layers, window) = (decoder.layers(), config.size("sliding_window")?);
@@ -24,7 +22,7 @@ pub fn flint(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     })?;
-    rotate_windows_only(&mut decoder);
+    decoder.rotate_windows_only();
     let sparse = qwen_layers(config, layers, &[0, 1])?;
     let mut experts = qwen_experts(config, &decoder)?;
     experts.score = RouterScore::Sigmoid;
@@ -35,31 +33,21 @@ pub fn flint(config: &Config) -> Result<ModelSpec, SpecError> {
         decoder.activation,
     )?);
     mix(&mut decoder, experts, move |layer| sparse[layer]);
-    let mut spec = decoder.build()?;
-    sinks(&mut spec, "self_attn.softmax_offset", |_| true);
-    Ok(spec)
-}
-
-fn rotate_windows_only(decoder: &mut Decoder<'_>) {
-    let windows: Vec<bool> = decoder
-        .masks
-        .iter()
-        .map(|mask| matches!(mask, Mask::CausalWindow(_)))
-        .collect();
-    decoder.keep_rotation(|layer| windows[layer]);
+    decoder.sinks = Some("self_attn.softmax_offset");
+    decoder.build()
 }
 
 /// Kolibri 1: norms around each sublayer, logits choose, their sigmoid weighs.
-pub fn kolibri1(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn kolibri1(config: &Config) -> Result<Described, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let inner = config.size("moe_intermediate_size")?;
-    let mut decoder = Decoder::with_width(config, norm, inner)?;
+    let mut decoder = Blocks::with_width(config, norm, inner)?;
     decoder.family = "mixture";
     decoder.activation = config.activation("hidden_act")?;
-    decoder.arrangement = Arrangement::Sandwich {
-        attention: ["input_layernorm", "post_attn_norm"],
-        feed_forward: ["post_attention_layernorm", "post_ffn_norm"],
-    };
+    decoder.arrangement = Arrangement::sandwich(
+        ["input_layernorm", "post_attn_norm"],
+        ["post_attention_layernorm", "post_ffn_norm"],
+    );
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let window = config.optional_size("sliding_window")?;
@@ -70,7 +58,7 @@ pub fn kolibri1(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     })?;
-    rotate_windows_only(&mut decoder);
+    decoder.rotate_windows_only();
     let mut experts = qwen_experts(config, &decoder)?;
     experts.score = RouterScore::SigmoidOfTopK;
     experts.choice_bias = &["moe.router.expert_bias"];
@@ -85,13 +73,13 @@ pub fn kolibri1(config: &Config) -> Result<ModelSpec, SpecError> {
 }
 
 /// AFM (Arcee Trinity): norms around each sublayer, gated attention outputs.
-pub fn afmoe(config: &Config) -> Result<ModelSpec, SpecError> {
+pub fn afmoe(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
-    attention_bias(config, &mut decoder)?;
-    decoder.arrangement = Arrangement::Sandwich {
-        attention: ["input_layernorm", "post_attention_layernorm"],
-        feed_forward: ["pre_mlp_layernorm", "post_mlp_layernorm"],
-    };
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.arrangement = Arrangement::sandwich(
+        ["input_layernorm", "post_attention_layernorm"],
+        ["pre_mlp_layernorm", "post_mlp_layernorm"],
+    );
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     if config.flag("mup_enabled")? {
@@ -106,7 +94,7 @@ pub fn afmoe(config: &Config) -> Result<ModelSpec, SpecError> {
             "sliding_attention"
         }
     })?;
-    rotate_windows_only(&mut decoder);
+    decoder.rotate_windows_only();
     let dense = config.index("num_dense_layers")?;
     let mut experts = Experts {
         router: "mlp.router.gate",
@@ -130,16 +118,11 @@ pub fn afmoe(config: &Config) -> Result<ModelSpec, SpecError> {
         gate: None,
     });
     mix(&mut decoder, experts, move |layer| layer >= dense);
-    let hidden_size = decoder.hidden_size;
-    let mut spec = decoder.build()?;
-    amend(&mut spec, |leaves, _, attention| {
-        let shape = [attention.heads * attention.value_dim, hidden_size];
-        attention.gate = Some(OutputGate {
-            projection: leaves.linear("self_attn.gate_proj", shape, false, crate::Shard::Column),
-            per_head: false,
-            activation: Activation::Sigmoid,
-            head_bias: None,
-        });
+    decoder.gate = Some(Gate {
+        name: "self_attn.gate_proj",
+        per_head: false,
+        activation: Activation::Sigmoid,
+        head_bias: None,
     });
-    Ok(spec)
+    decoder.build()
 }

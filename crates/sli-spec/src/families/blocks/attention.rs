@@ -1,0 +1,331 @@
+//! The attention of a layer.
+
+use super::Blocks;
+use super::names::{Norms, Projections};
+use crate::build::{Leaves, divided};
+use crate::{
+    Activation, Alibi, Attention, Differential, DynamicMask, HeadNorm, KeyValue, Linear, Mask,
+    Mixer, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets, Shard, Source,
+    SpecError, Split,
+};
+
+/// A gate on the heads' outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Its projection, without `.weight`.
+    pub name: &'static str,
+    /// One a head instead of one a feature.
+    pub per_head: bool,
+    /// Applied to it.
+    pub activation: Activation,
+    /// An addend for every head, by its name.
+    pub head_bias: Option<&'static str>,
+}
+
+/// Learned addends by distance and by kind of token, in one table for all layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buckets {
+    /// The table, by its name in the stack.
+    pub name: &'static str,
+    /// Buckets of distances.
+    pub buckets: usize,
+    /// Half of them are for later keys.
+    pub looks_ahead: bool,
+    /// Distance from which all share a bucket.
+    pub max_distance: usize,
+    /// Kinds of tokens.
+    pub types: usize,
+}
+
+/// An attention to the end of an earlier stack, behind the layer's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cross {
+    /// Which stack (0-based).
+    pub stack: usize,
+    /// Norms around it.
+    pub norms: Norms,
+    /// Queries, keys and values.
+    pub projections: [&'static str; 3],
+    /// Its output projection.
+    pub output: &'static str,
+}
+
+impl Blocks<'_> {
+    /// An error where projections that are stored together cannot be told apart.
+    pub(super) fn check_projections(&self) -> Result<(), SpecError> {
+        let parts = match self.names.projections {
+            Projections::Blocks { blocks, .. } => blocks,
+            Projections::Grouped(_) => self.kv_heads,
+            Projections::Separate(_) | Projections::Rows(_) | Projections::KeyValue { .. } => {
+                return Ok(());
+            }
+        };
+        divided(self.config, "num_attention_heads", self.heads, parts).map(|_| ())
+    }
+
+    /// The attention of a layer, its names relative to the layer.
+    pub fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
+        if let Some(other) = self.attention_of.mixer(leaves, layer) {
+            return other;
+        }
+        let value_dim = self.value_dim.unwrap_or(self.head_dim);
+        let wide = self.heads * value_dim;
+        let (query, key_value) = self.query_key_value(leaves, value_dim);
+        let query_norm = self.head_norm(leaves, self.names.query_norm, self.heads);
+        let is_own = matches!(key_value, KeyValue::Own { .. });
+        let key_norm = is_own.then(|| self.head_norm(leaves, self.names.key_norm, self.kv_heads));
+        let value_norm = (is_own && self.value_norm).then(|| self.value_norm());
+        let sinks = self.sinks.map(|name| {
+            let source = leaves.tensor(name);
+            leaves.weight(source, &[self.heads], Shard::Column)
+        });
+        let differential = self.differential(leaves, layer);
+        let dynamic_mask = self.dynamic_mask(leaves);
+        let output_norm = self.names.output_norm;
+        let output_norm = output_norm.map(|name| leaves.norm(name, wide, self.norm));
+        let output = self.output(leaves, [self.hidden_size, wide]);
+        let gate = self.gate.map(|gate| self.output_gate(leaves, gate, wide));
+        let rope = self.ropes[layer].clone().map(Position::Rope);
+        let positions = rope.into_iter().chain(self.positions.clone());
+        let buckets = self.buckets.map(|buckets| self.buckets(leaves, buckets));
+        let sizes = [self.heads, self.kv_heads, self.head_dim];
+        Mixer::Attention(Box::new(Attention {
+            value_dim,
+            scale: self.attention_scale,
+            softcap: self.attention_softcap,
+            clamp: self.attention_clamp,
+            clip: self.clip,
+            query_norm,
+            key_norm: key_norm.flatten(),
+            value_norm,
+            sinks,
+            query_temperature: self.query_temperature,
+            gate,
+            differential,
+            dynamic_mask,
+            output_norm,
+            positions: positions.chain(buckets).collect(),
+            ..Attention::plain(sizes, query, key_value, output, self.masks[layer])
+        }))
+    }
+
+    /// The attention to another stack.
+    pub(super) fn cross_attention(&self, leaves: &mut Leaves, cross: Cross) -> Mixer {
+        let wide = self.heads * self.head_dim;
+        let shape = [wide, self.hidden_size];
+        let mut linear = |name: &str, shape, has_bias: bool, shard| {
+            let bias = has_bias.then(|| leaves.tensor(&format!("{name}.bias")));
+            self.linear(leaves, name, shape, bias, shard)
+        };
+        let [query, key, value] = cross
+            .projections
+            .map(|name| linear(name, shape, self.query_key_value_bias, Shard::Column));
+        let shape = [self.hidden_size, wide];
+        let output = linear(cross.output, shape, self.output_bias, Shard::Row);
+        let key_value = KeyValue::OfStack {
+            stack: cross.stack,
+            key,
+            value,
+        };
+        let sizes = [self.heads, self.heads, self.head_dim];
+        Mixer::Attention(Box::new(Attention {
+            scale: self.attention_scale,
+            ..Attention::plain(sizes, query, key_value, output, Mask::Full)
+        }))
+    }
+
+    /// A projection, which may be stored as `[in, out]`.
+    pub(super) fn linear(
+        &self,
+        leaves: &mut Leaves,
+        name: &str,
+        shape: [usize; 2],
+        bias: Option<Source>,
+        shard: Shard,
+    ) -> Linear {
+        let weight = self.weight(leaves, name);
+        leaves.linear_of(weight, bias, shape, shard)
+    }
+
+    fn weight(&self, leaves: &Leaves, name: &str) -> Source {
+        let weight = leaves.tensor(&format!("{name}.weight"));
+        if self.transposed {
+            weight.transpose()
+        } else {
+            weight
+        }
+    }
+
+    fn query_key_value(&self, leaves: &mut Leaves, value_dim: usize) -> (Linear, KeyValue) {
+        let rows = [
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+            self.kv_heads * value_dim,
+        ];
+        let mut projection = |part: usize| {
+            let (name, place) = self.place(rows, part);
+            let stored = |source: Source| match place.clone() {
+                Some((split, part)) => source.part(split, part),
+                None => source,
+            };
+            let bias = self.query_key_value_bias;
+            let bias = bias.then(|| stored(leaves.tensor(&format!("{name}.bias"))));
+            let weight = stored(self.weight(leaves, name));
+            leaves.linear_of(weight, bias, [rows[part], self.hidden_size], Shard::Column)
+        };
+        let query = projection(0);
+        let key_value = match self.keys_of_layer {
+            Some(layer) => KeyValue::OfLayer(layer),
+            None => KeyValue::Own {
+                key: projection(1),
+                value: (!self.values_are_keys).then(|| projection(2)),
+            },
+        };
+        (query, key_value)
+    }
+
+    /// The tensor that holds queries (0), keys (1) or values (2), and which part of it they are.
+    fn place(&self, rows: [usize; 3], part: usize) -> (&'static str, Option<(Split, usize)>) {
+        match self.names.projections {
+            Projections::Separate(names) => (names[part], None),
+            Projections::Rows(name) => (name, Some((Split::Rows(rows.to_vec()), part))),
+            Projections::Blocks {
+                name,
+                blocks: heads,
+                order,
+            } => (
+                name,
+                Some((Split::PerHead { heads, parts: 3 }, order[part])),
+            ),
+            Projections::Grouped(name) => {
+                let groups = self.kv_heads;
+                let queries = self.heads / groups;
+                (name, Some((Split::Grouped { groups, queries }, part)))
+            }
+            Projections::KeyValue { query, key_value } => {
+                let heads = self.kv_heads;
+                let split = |part| (Split::PerHead { heads, parts: 2 }, part);
+                match part {
+                    0 => (query, None),
+                    _ => (key_value, Some(split(part - 1))),
+                }
+            }
+        }
+    }
+
+    fn output(&self, leaves: &mut Leaves, shape: [usize; 2]) -> Linear {
+        let name = self.names.output;
+        let bias = match self.names.output_bias {
+            Some(bias) => bias.to_owned(),
+            None => format!("{name}.bias"),
+        };
+        let bias = self.output_bias.then(|| leaves.tensor(&bias));
+        self.linear(leaves, name, shape, bias, Shard::Row)
+    }
+
+    fn head_norm(&self, leaves: &mut Leaves, name: &str, heads: usize) -> Option<HeadNorm> {
+        let (span, style) = self.query_key_norm?;
+        let norm = match span {
+            NormSpan::Head => leaves.norm(name, self.head_dim, style),
+            NormSpan::HeadOwnWeight => leaves.norm_of_heads(name, [heads, self.head_dim], style),
+            NormSpan::Full => leaves.norm(name, heads * self.head_dim, style),
+        };
+        Some(HeadNorm {
+            norm,
+            span,
+            after_rotation: self.norm_after_rotation,
+        })
+    }
+
+    fn value_norm(&self) -> HeadNorm {
+        HeadNorm {
+            norm: Norm {
+                kind: NormKind::Rms,
+                weight: None,
+                bias: None,
+                epsilon: self.norm.epsilon,
+            },
+            span: NormSpan::Head,
+            after_rotation: false,
+        }
+    }
+
+    /// As deep layers differ more, the addend of lambda grows with the layer (Ye et al. 2024).
+    fn differential(&self, leaves: &mut Leaves, layer: usize) -> Option<Differential> {
+        let style = self.differential?;
+        let names = ["lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"];
+        let lambda = names.map(|name| {
+            let source = leaves.tensor(&format!("self_attn.{name}"));
+            leaves.weight(source, &[self.head_dim], Shard::Replicate)
+        });
+        let initial = 0.8 - 0.6 * (-0.3 * layer as f64).exp();
+        Some(Differential {
+            lambda,
+            initial,
+            norm: HeadNorm {
+                norm: leaves.norm("self_attn.groupnorm", 2 * self.head_dim, style),
+                span: NormSpan::Head,
+                after_rotation: false,
+            },
+            gain: 1.0 - initial,
+        })
+    }
+
+    fn dynamic_mask(&self, leaves: &mut Leaves) -> Option<DynamicMask> {
+        let kept = self.dynamic_mask?;
+        let shape = [self.kv_heads, self.kv_heads * self.head_dim];
+        let bias = self.query_key_value_bias;
+        let step = leaves.linear("self_attn.dt_proj", shape, bias, Shard::Replicate);
+        let source = leaves.tensor("self_attn.A");
+        let decay = leaves.weight(source, &[self.kv_heads], Shard::Replicate);
+        Some(DynamicMask { step, decay, kept })
+    }
+
+    fn output_gate(&self, leaves: &mut Leaves, gate: Gate, wide: usize) -> OutputGate {
+        let rows = if gate.per_head { self.heads } else { wide };
+        OutputGate {
+            projection: leaves.linear(gate.name, [rows, self.hidden_size], false, Shard::Column),
+            per_head: gate.per_head,
+            activation: gate.activation,
+            head_bias: gate.head_bias.map(|name| {
+                let source = leaves.tensor(name);
+                leaves.weight(source, &[self.heads], Shard::Column)
+            }),
+        }
+    }
+
+    fn buckets(&self, leaves: &mut Leaves, of: Buckets) -> Position {
+        let source = Source::tensor(format!("{}{}", self.prefix, of.name));
+        let rows = of.buckets + of.types * of.types;
+        let source = Source::Reshape(Box::new(source));
+        Position::Buckets(RelativeBuckets {
+            table: leaves.weight(source, &[rows * self.heads], Shard::Replicate),
+            buckets: of.buckets,
+            looks_ahead: of.looks_ahead,
+            max_distance: of.max_distance,
+            types: of.types,
+        })
+    }
+}
+
+/// Slopes of ALiBi where the number of heads may be no power of two: those of the next lower power,
+/// then every other one of the next higher (Bloom, Falcon).
+pub fn alibi_slopes(heads: usize) -> Vec<f64> {
+    let power = 1 << heads.ilog2();
+    let slope = |power: usize, number: usize| {
+        let exponent = -(3.0 - (power as f64).log2()).exp2();
+        f64::from(exponent.exp2() as f32).powi(number as i32)
+    };
+    (1..=power)
+        .map(|number| slope(power, number))
+        .chain((0..heads - power).map(|number| slope(2 * power, 2 * number + 1)))
+        .collect()
+}
+
+/// ALiBi in f32 with these slopes.
+pub fn alibi(slopes: Vec<f64>) -> Position {
+    Position::Alibi(Alibi {
+        slopes,
+        rounded_to_bf16: false,
+    })
+}
