@@ -252,6 +252,9 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         mut spec,
         mut untied,
     } = (row.describe)(config)?;
+    if let Some(contradiction) = spec.contradiction() {
+        return Err(config.unsupported("model_type", contradiction));
+    }
     let of_class = defaults::row(row.model_type).map(|row| &row.ignored);
     let of_class = of_class.into_iter().flatten().map(String::as_str);
     for spec in std::iter::once(&mut spec).chain(untied.as_deref_mut()) {

@@ -55,6 +55,19 @@ impl Step {
         self.branches.iter().map(|branch| branch.mixer.facts())
     }
 
+    /// Why it cannot be computed as it stands: what would be left out of account.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let in_place = self.mechanisms().any(Mechanism::is_in_place);
+        let is_bare = |branch: &Branch| {
+            branch.pre.is_none() && branch.post.is_none() && branch.gain == Gain::One
+        };
+        let alone = self.branches.len() == 1 && self.branches.iter().all(is_bare);
+        let has_norms = self.pre.is_some() || self.post.is_some();
+        let of_mechanisms = self.mechanisms().find_map(Mechanism::contradiction);
+        let own = "norms or factors around a change of all residual streams";
+        of_mechanisms.or((in_place && (has_norms || !alone)).then_some(own))
+    }
+
     /// Every weight that the step uses, in the order of use, without repetitions.
     pub fn weights(&self) -> Vec<WeightIndex> {
         let mut uses = Uses::default();

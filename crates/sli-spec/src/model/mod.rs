@@ -179,6 +179,13 @@ impl ModelSpec {
         &self.stacks[self.stacks.len() - 1]
     }
 
+    /// Why it cannot be computed as it stands: what would be left out of account.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let layers = self.stacks.iter().flat_map(|stack| &stack.layers);
+        let mut steps = layers.flat_map(|layer| &layer.steps);
+        steps.find_map(Step::contradiction)
+    }
+
     /// Number of parameters, a tied weight counted once. `present` tells whether an optional part
     /// (`pooler`, `lm_head`) is there.
     pub fn parameters(&self, present: impl Fn(&str) -> bool) -> u64 {
