@@ -1,6 +1,6 @@
 //! The interpreter: runs the steps of one layer on some rows of a batch.
 //!
-//! Every operation is row-wise or within one record, so a result does not depend on which rows
+//! Every operation is row-wise or within one record, of which earlier rows hand their states on, so a result does not depend on which rows
 //! run together. Weights come from [`Layer`], which knows whether they are resident or pass by.
 
 pub(crate) mod batch;

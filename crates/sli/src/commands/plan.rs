@@ -112,6 +112,18 @@ fn describe(job: &Job, planned: &Planned) -> String {
             ),
         ),
     ];
+    if let Some(most) = plan.cut_tokens {
+        let most = count(most as u64);
+        rows.insert(
+            2,
+            (
+                "cuts",
+                format!(
+                    "records of more than {most} tokens, into pieces that move to disk and back"
+                ),
+            ),
+        );
+    }
     if let Some(roofline) = &planned.roofline {
         let limit = limited_by(roofline);
         let least = seconds(roofline.seconds);
