@@ -190,6 +190,7 @@ CHOICES_OF = {
     # Meant for new weights, and the reference divides stored ones by it: `sli` refuses it.
     ("mamba", "rescale_prenorm_residual"): [False],
     ("mamba2", "rescale_prenorm_residual"): [False],
+    ("mamba2", "head_dim"): [6, 8, 16, 24, 32, 80],
 }
 
 
