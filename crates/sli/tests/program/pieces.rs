@@ -105,6 +105,58 @@ fn types_of_several_families() {
     }
 }
 
+/// A tiny Mamba or Mamba-2.
+fn scan(model_type: &str) -> Value {
+    let common = json!({
+        "model_type": model_type,
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "vocab_size": 20,
+        "state_size": 6,
+    });
+    match model_type {
+        "mamba2" => with(
+            common,
+            &json!({"num_heads": 4, "head_dim": 16, "n_groups": 2}),
+        ),
+        _ => common,
+    }
+}
+
+/// Convolution and recurrence go on behind a piece, behind a block of rows, and where records part.
+#[test]
+fn scans_hand_their_states_on() {
+    for (model_type, compute) in [("mamba", "f32"), ("mamba2", "bf16")] {
+        let place = Place::new();
+        place.write_model("model", &scan(model_type));
+        let mut random = Random::new(13);
+        let mut ids =
+            |length: usize| -> Vec<usize> { (0..length).map(|_| random.below(20)).collect() };
+        let beginning = ids(300);
+        let mut lines = records(&[5 * PIECE + 3, 0, 1, 3 * PIECE], 20);
+        for shared in [300, 12, 299, 300, 40, 300, 41] {
+            let record = [&beginning[..shared], &ids(7)].concat();
+            lines += &(json!({ "input_ids": record }).to_string() + "\n");
+        }
+        place.write("in.jsonl", lines);
+        let run = ["run", "model", "--input", "in.jsonl", "--compute", compute];
+        let run = [&run[..], &ALL].concat();
+        assert!(in_pieces_and_whole(&place, &run) > 0, "{model_type}");
+        let shared = [&run[..], &["--out", "shared"]].concat();
+        place.sli(&shared).success();
+        let alone = [
+            &run[..],
+            &["--no-share", "--threads", "1", "--out", "alone"],
+        ]
+        .concat();
+        place.sli(&alone).success();
+        assert!(
+            results(&place.path("alone")) == results(&place.path("shared")),
+            "{model_type}"
+        );
+    }
+}
+
 /// Whether a budget cut a record; nothing where the type has no place for long records.
 fn golden_in_pieces(name: &str) -> Option<bool> {
     let place = Place::new();
@@ -156,9 +208,15 @@ fn all_types() {
 
 #[test]
 fn kills_between_pieces_change_no_byte() {
-    let place = Place::new();
     let config = json!({"max_position_embeddings": 2000, "num_hidden_layers": 4});
-    place.write_model("model", &with(llama(), &config));
+    for config in [with(llama(), &config), scan("mamba2")] {
+        killed_between_pieces(&config);
+    }
+}
+
+fn killed_between_pieces(config: &Value) {
+    let place = Place::new();
+    place.write_model("model", config);
     place.write("in.jsonl", records(&[1500, 40, 900], 20));
     let base = [
         "run",
