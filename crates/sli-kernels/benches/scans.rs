@@ -1,26 +1,29 @@
-//! Prints how many rows a second the convolution and the scans pass, at the sizes of published models.
+//! Prints how many rows a second pass the parts of a layer of Mamba and of Mamba-2, at the sizes of published models.
 //!
 //! `cargo bench -p sli-kernels --bench scans [-- THREADS]`
 
 #![expect(clippy::print_stdout, reason = "a table is what this program is for")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sli_kernels::{Activation, Compute, Kernels, Mat, SelectiveScan, StateSpaceDual};
+use sli_kernels::{
+    Activation, Compute, Kernels, Mat, PackedKind, PackedWeights, SelectiveScan, StateSpaceDual,
+    Store,
+};
 
 const ROWS: usize = 1024;
 
-/// Rows a second, of the shortest call.
-fn rate(mut call: impl FnMut()) -> f64 {
-    call();
-    let mut shortest = f64::INFINITY;
+/// Seconds of the shortest call on `x`, which is the same before each.
+fn seconds(x: &Mat, mut call: impl FnMut(&mut Mat)) -> f64 {
+    let mut shortest = Duration::MAX;
     let begin = Instant::now();
     while begin.elapsed().as_secs_f64() < 0.5 {
+        let mut x = x.clone();
         let start = Instant::now();
-        call();
-        shortest = shortest.min(start.elapsed().as_secs_f64());
+        call(&mut x);
+        shortest = shortest.min(start.elapsed());
     }
-    ROWS as f64 / shortest
+    shortest.as_secs_f64()
 }
 
 /// Numbers from `low` to `high`.
@@ -34,14 +37,57 @@ fn filled(rows: usize, cols: usize, low: f32, high: f32) -> Mat {
     mat
 }
 
-/// The parts of a Mamba layer that are no products, of this many channels.
-fn selective(kernels: &Kernels, channels: usize, size: usize) {
+/// Products of the rows with matrices of these sizes.
+fn products(kernels: &Kernels, sizes: &[[usize; 2]]) -> f64 {
+    let kind = match kernels.compute() {
+        Compute::F32 => PackedKind::F32,
+        Compute::Bf16 => PackedKind::Bf16Dot,
+    };
+    let product = |&[columns, features]: &[usize; 2]| {
+        let mut weights = PackedWeights::new(columns, features, kind);
+        weights.pack_rows_f32(0, filled(columns, features, -0.1, 0.1).as_slice());
+        let mut out = Mat::new(ROWS, columns);
+        seconds(&filled(ROWS, features, -1.0, 1.0), |x| {
+            kernels.gemm(x.view(), &weights, None, Store::Set, out.view_mut());
+        })
+    };
+    sizes.iter().map(product).sum()
+}
+
+fn print(what: &str, parts: &[(&str, f64)]) {
+    let rate = |seconds: f64| format!("{:.0}", ROWS as f64 / seconds);
+    let listed = parts
+        .iter()
+        .map(|&(name, seconds)| format!("{name} {}", rate(seconds)));
+    let listed: Vec<String> = listed.collect();
+    let all = parts.iter().map(|&(_, seconds)| seconds).sum();
+    println!(
+        "{what}: {} rows/s; all of them {}",
+        listed.join(", "),
+        rate(all)
+    );
+}
+
+fn selective(kernels: &Kernels, hidden: usize, size: usize) {
+    let (channels, rank) = (2 * hidden, hidden.div_ceil(16));
+    let sizes = [
+        [2 * channels, hidden],
+        [rank + 2 * size, channels],
+        [channels, rank],
+        [hidden, channels],
+    ];
+    let x = filled(ROWS, channels, -1.0, 1.0);
     let (weight, mut window) = (vec![0.25; 4 * channels], vec![0.0; 3 * channels]);
-    let mut x = filled(ROWS, channels, -1.0, 1.0);
-    let convolution = rate(|| {
+    let convolution = seconds(&x, |x| {
         kernels.causal_convolution(&weight, None, &[0], &mut window, x.view_mut());
     });
-    let activation = rate(|| kernels.activation(Activation::Silu, x.view_mut()));
+    let silu = seconds(&x, |x| kernels.activation(Activation::Silu, x.view_mut()));
+    let softplus = seconds(&x, |x| {
+        kernels.activation(Activation::Softplus, x.view_mut());
+    });
+    let gate = seconds(&x, |gate| {
+        kernels.gated(Activation::Silu, gate.view_mut(), x.view());
+    });
     let steps = filled(ROWS, channels, 0.001, 0.1);
     let (b, c) = (filled(ROWS, size, -1.0, 1.0), filled(ROWS, size, -1.0, 1.0));
     let a_log = filled(1, channels * size, 0.0, 2.8);
@@ -55,21 +101,30 @@ fn selective(kernels: &Kernels, channels: usize, size: usize) {
         a_log: a_log.as_slice(),
         skip: &skip,
     };
-    let mut x = filled(ROWS, channels, -1.0, 1.0);
-    let scanned = rate(|| kernels.selective_scan(scan, &[0], &mut state, x.view_mut()));
-    println!(
-        "selective scan, {channels} channels, state {size}: convolution {convolution:.0}, its activation \
-         {activation:.0}, scan {scanned:.0} rows/s"
-    );
+    let scan = seconds(&x, |x| {
+        kernels.selective_scan(scan, &[0], &mut state, x.view_mut());
+    });
+    let parts = [
+        ("products", products(kernels, &sizes)),
+        ("convolution", convolution),
+        ("activations", silu + softplus + gate),
+        ("scan", scan),
+    ];
+    print(&format!("Mamba, width {hidden}, state {size}"), &parts);
 }
 
-/// The scan of a Mamba-2 layer.
-fn dual(kernels: &Kernels, heads: usize, dim: usize, size: usize) {
+fn dual(kernels: &Kernels, hidden: usize, size: usize) {
+    let (features, dim) = (2 * hidden, 64);
+    let heads = features / dim;
+    let sizes = [
+        [2 * features + 2 * size + heads, hidden],
+        [hidden, features],
+    ];
     let steps = filled(ROWS, heads, 0.001, 0.1);
     let (b, c) = (filled(ROWS, size, -1.0, 1.0), filled(ROWS, size, -1.0, 1.0));
     let a_log = filled(1, heads, 0.0, 2.8);
     let skip = vec![1.0; heads];
-    let mut state = vec![0.0; heads * dim * size];
+    let mut state = vec![0.0; features * size];
     let scan = StateSpaceDual {
         time_steps: steps.view(),
         b: b.view(),
@@ -78,21 +133,26 @@ fn dual(kernels: &Kernels, heads: usize, dim: usize, size: usize) {
         a_log: a_log.as_slice(),
         skip: &skip,
     };
-    let mut x = filled(ROWS, heads * dim, -1.0, 1.0);
-    let scanned = rate(|| kernels.state_space_dual(scan, &[0], &mut state, x.view_mut()));
-    println!("state-space dual, {heads} heads of {dim}, state {size}: scan {scanned:.0} rows/s");
+    let x = filled(ROWS, features, -1.0, 1.0);
+    let scan = seconds(&x, |x| {
+        kernels.state_space_dual(scan, &[0], &mut state, x.view_mut());
+    });
+    let parts = [("products", products(kernels, &sizes)), ("scan", scan)];
+    print(&format!("Mamba-2, width {hidden}, state {size}"), &parts);
 }
 
 fn main() {
     let threads = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let threads =
         threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let kernels = Kernels::new(threads, Compute::F32);
-    println!("{kernels:?}, records of {ROWS} rows");
-    for channels in [768, 1536, 5120] {
-        selective(&kernels, channels, 16);
-    }
-    for heads in [24, 80] {
-        dual(&kernels, heads, 64, 128);
+    for compute in [Compute::F32, Compute::Bf16] {
+        let kernels = Kernels::new(threads, compute);
+        println!("{kernels:?}, records of {ROWS} rows");
+        for hidden in [768, 1536, 2560] {
+            selective(&kernels, hidden, 16);
+        }
+        for hidden in [768, 2560] {
+            dual(&kernels, hidden, 128);
+        }
     }
 }
