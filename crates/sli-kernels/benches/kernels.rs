@@ -217,9 +217,6 @@ fn rows(kernels: &Kernels) {
             kernels.gated(activation, y.view_mut(), x.view());
         });
     }
-    line("softmax", 2.0, &mut |y| {
-        kernels.softmax_in_place(y.view_mut());
-    });
 }
 
 fn packing() {

@@ -165,14 +165,6 @@ impl Kernels {
             .unwrap_or_else(PoisonError::into_inner)
             .push(buffer);
     }
-
-    /// Frees the scratch memory that calls keep for the next ones.
-    pub fn release_scratch(&self) {
-        self.scratch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
 }
 
 /// A mutable slice whose elements several threads write, each its own.

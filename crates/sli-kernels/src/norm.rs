@@ -26,21 +26,6 @@ impl Kernels {
         );
     }
 
-    /// [`Kernels::rms_norm`] in place.
-    pub fn rms_norm_in_place(&self, weight: Option<&[f32]>, eps: f32, x: MatMut) {
-        let _lap = self.lap(Stage::Norm);
-        self.normalised_in_place(
-            1,
-            Scaling {
-                kind: Kind::Rms,
-                weight,
-                bias: None,
-                eps,
-            },
-            &x,
-        );
-    }
-
     /// RMS norm of each of the `heads` equal parts of each row, in place. `weight` has the elements
     /// of one head (shared by all) or of a whole row.
     pub fn rms_norm_heads(&self, heads: usize, weight: Option<&[f32]>, eps: f32, x: MatMut) {

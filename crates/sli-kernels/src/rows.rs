@@ -1,4 +1,4 @@
-//! Element-wise row operations: addition, scaling, bounding, softmax, and the row loop they share.
+//! Element-wise row operations: addition, scaling, bounding, and the row loop they share.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -125,12 +125,6 @@ impl Kernels {
         });
         finite.into_inner()
     }
-
-    /// The softmax of each row. A row of nothing but negative infinities becomes zeros.
-    pub fn softmax_in_place(&self, x: MatMut) {
-        let _lap = self.lap(Stage::Vocabulary);
-        self.each_row_mut(&x, |_, row| self.isa().run(Softmax { row }));
-    }
 }
 
 /// A function of an element and the element beside it.
@@ -228,41 +222,6 @@ impl<E: Elementwise> SimdOp for Each<'_, E> {
             }
             s.put_part(rest, self.f.apply(s, s.get_part(rest, 0.0), zero));
         }
-    }
-}
-
-struct Softmax<'a> {
-    row: &'a mut [f32],
-}
-
-impl SimdOp for Softmax<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let max = maximum(s, self.row);
-        if max == f32::NEG_INFINITY {
-            self.row.fill(0.0);
-            return;
-        }
-        let max = s.splat(max);
-        let mut sum = s.splat(0.0);
-        let mut chunks = self.row.chunks_exact_mut(S::LANES);
-        for chunk in &mut chunks {
-            let e = math::exp(s, s.sub(s.get(chunk), max));
-            sum = s.add(sum, e);
-            s.put(chunk, e);
-        }
-        let rest = chunks.into_remainder();
-        let e = math::exp(s, s.sub(s.get_part(rest, f32::NEG_INFINITY), max));
-        s.put_part(rest, e);
-        let total = s.sum(s.add(sum, e));
-        Each {
-            row: self.row,
-            other: None,
-            f: Scale(1.0 / total),
-        }
-        .run(s);
     }
 }
 

@@ -123,7 +123,7 @@ fn carried_columns(mechanism: &dyn Mechanism) -> usize {
 }
 
 /// Columns of what a stack keeps for later layers.
-fn kept_columns(stack: &Stack) -> usize {
+pub(super) fn kept_columns(stack: &Stack) -> usize {
     let Input::Tokens(embedding) = &stack.input;
     let inputs = embedding.layer_inputs.as_ref();
     let shared = stack.shared_keys();

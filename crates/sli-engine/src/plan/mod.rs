@@ -399,6 +399,7 @@ impl<'a> Planner<'a> {
         if let Some(expected) = self.expected_time(ways, &plan, bytes) {
             plan.seconds = Some(expected.seconds);
             plan.seconds_computing = Some(expected.computing);
+            plan.bytes_written += self.checkpoints(&plan, expected.seconds);
         }
         Ok(plan)
     }
@@ -683,17 +684,11 @@ impl<'a> Planner<'a> {
             return None;
         }
         let stacks = &self.model.spec.stacks;
-        let compares = usize::from(self.settings.takes.contains(&Take::Profile));
+        let compares = self.settings.takes.contains(&Take::Profile);
         let values = |stack: &sli_spec::Stack| {
-            let chosen = stack.chosen_keys().unwrap_or(0);
-            stack.hidden_size * (1 + stack.stashes() + compares) + chosen
+            boundary_values(stack) + if compares { stack.hidden_size } else { 0 }
         };
-        let ends = |stack: &sli_spec::Stack| -> usize {
-            let sources = stack.sources().into_iter();
-            sources.map(|source| stacks[source].hidden_size).sum()
-        };
-        let most = stacks.iter().map(|stack| values(stack) + ends(stack)).max();
-        let row = 4 * most.unwrap_or(0) as u64;
+        let row = 4 * stacks.iter().map(values).max().unwrap_or(0) as u64;
         // The weights of a phase stay while its parts pass by; experts and tiles do not, so every part would
         // read them again.
         let stay = plain.grain != Grain::Tile && !all.iter().any(|phase| phase.whole);
@@ -747,10 +742,28 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// Bytes of the activations that checkpoints write within super-batches, in a run of so many seconds.
+    fn checkpoints(&self, plan: &Plan, seconds: f64) -> u64 {
+        let stacks = self.model.spec.stacks.iter();
+        let layers: usize = stacks.map(|stack| stack.layers.len()).sum();
+        let most = (plan.super_batches * layers) as f64;
+        let interval = self.settings.checkpoint_interval.as_secs_f64();
+        let count = (seconds / interval.max(1e-9)).floor().min(most);
+        let rows = plan.pass_tokens.min(self.total);
+        let values = self.model.spec.stacks.iter().map(boundary_values).max();
+        count as u64 * (4 * rows * values.unwrap_or(0)) as u64
+    }
+
     /// Super-batches of at most `rows` tokens.
     fn passes(&self, rows: usize) -> u64 {
         self.division.starts(0..self.records.len(), rows).len() as u64
     }
+}
+
+/// Values of a row between two layers.
+fn boundary_values(stack: &sli_spec::Stack) -> usize {
+    let chosen = stack.chosen_keys().unwrap_or(0);
+    stack.hidden_size * (1 + stack.stashes()) + chosen + memory::kept_columns(stack)
 }
 
 /// What a reader holds in front of the largest of the matrices that are scheduled, bytes.

@@ -129,7 +129,13 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
                 let width = embedding_width(model, *asked).unwrap_or(input.hidden_size);
                 records.len() as u64 * width as u64 * 4
             }
-            Take::Router => tokens * stack.layers.len() as u64 * 16,
+            Take::Router => {
+                let routings = stack.mechanisms().filter_map(Mechanism::routing);
+                let shown = routings.filter(|routing| routing.is_shown);
+                // An id and a weight for each choice.
+                let chosen: u64 = shown.map(|routing| routing.router.top_k as u64 * 8).sum();
+                tokens * chosen
+            }
             Take::Profile => 0,
         })
         .sum()

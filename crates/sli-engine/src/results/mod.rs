@@ -64,6 +64,12 @@ pub enum ResultsError {
         /// The largest value of that type.
         largest: f32,
     },
+    /// Experts were chosen in a layer that the table of choices was not opened with.
+    #[error("internal error: layer {layer} chose experts, but the table was not made for it")]
+    UnknownLayer {
+        /// The layer, from 1.
+        layer: u32,
+    },
     /// The Parquet library refused.
     #[error("{name}: {source}")]
     Parquet {
@@ -93,6 +99,7 @@ impl ResultsError {
             }
             .into(),
             Self::Damaged { .. } | Self::Parquet { .. } => "give --fresh to start over".into(),
+            Self::UnknownLayer { .. } => "this is a defect of the program; please report it".into(),
             Self::Journal(error) => error.hint(),
             Self::Disk(error) => error.hint(),
         }
@@ -103,6 +110,7 @@ impl ResultsError {
         match self {
             Self::Id { .. } | Self::Overflow { .. } => 3,
             Self::Damaged { .. } | Self::Parquet { .. } => 5,
+            Self::UnknownLayer { .. } => 1,
             Self::Journal(error) => error.exit_code(),
             Self::Disk(error) => error.exit_code(),
         }

@@ -322,19 +322,17 @@ impl RouterSink {
         debug_assert_eq!(experts.len(), weights.len(), "a weight an expert");
         fits_a_list(record.id, experts.len())?;
         let spool = self.layers.iter().find(|&&(number, _)| number == layer);
-        debug_assert!(spool.is_some(), "a layer that the table was opened with");
-        spool.map_or(Ok(()), |(_, spool)| {
-            spool.push(|row| {
-                row.named(record);
-                row.u32(layer);
-                let count = experts.len();
-                row.matrix(top_k, count, experts.iter().map(|id| id.to_le_bytes()));
-                row.matrix(
-                    top_k,
-                    count,
-                    weights.iter().map(|weight| weight.to_le_bytes()),
-                );
-            })
+        let (_, spool) = spool.ok_or(ResultsError::UnknownLayer { layer })?;
+        spool.push(|row| {
+            row.named(record);
+            row.u32(layer);
+            let count = experts.len();
+            row.matrix(top_k, count, experts.iter().map(|id| id.to_le_bytes()));
+            row.matrix(
+                top_k,
+                count,
+                weights.iter().map(|weight| weight.to_le_bytes()),
+            );
         })
     }
 

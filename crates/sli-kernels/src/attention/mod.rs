@@ -21,12 +21,6 @@ use crate::kind::Compute;
 use crate::mat::MatMut;
 
 impl Kernels {
-    /// The most scratch memory in bytes that [`Kernels::attention`] takes (and keeps for later calls)
-    /// when no sequence has more than `keys` keys.
-    pub fn attention_scratch_bytes(&self, args: &AttentionArgs, keys: usize) -> usize {
-        schedule::scratch_words(self, args, keys) * 4
-    }
-
     /// Attention, `out` `[tokens_q, heads * v_dim]`. A query that sees no key gives zeros.
     ///
     /// With [`Compute::Bf16`](crate::Compute::Bf16) queries, keys, values and probabilities are

@@ -6,7 +6,6 @@ use super::arguments::AttentionArgs;
 use super::block::{QueryBlock, scratch_len};
 use super::pack::{Layout, PackHead};
 use crate::kernels::{Kernels, SharedSlice};
-use crate::kind::Compute;
 use crate::mat::MatMut;
 use crate::simd::Panel;
 
@@ -30,13 +29,6 @@ struct Task {
     item: usize,
     heads: Range<usize>,
     queries: Range<usize>,
-}
-
-/// The most words that [`run`] holds at once, besides its lists of tasks.
-pub(super) fn scratch_words(kernels: &Kernels, args: &AttentionArgs, keys: usize) -> usize {
-    let pairs = kernels.compute() == Compute::Bf16;
-    let layout = Layout::new(args, keys, pairs);
-    layout.words().max(PACKED_WORDS) + kernels.threads() * scratch_len(&layout, BLOCK_ROWS)
 }
 
 pub(super) fn run<B: Panel>(kernels: &Kernels, args: &AttentionArgs, out: &MatMut) {
