@@ -19,7 +19,7 @@ pub struct Demands {
 }
 
 impl Demands {
-    /// Those of a model.
+    /// Those of a model, of a record's own tokens.
     pub fn of(spec: &ModelSpec) -> Self {
         let types = |stack: &Stack| {
             let Input::Tokens(embedding) = &stack.input;
@@ -30,8 +30,16 @@ impl Demands {
         };
         let stack = spec.input_stack();
         Self {
+            token_types: types(stack),
+            ..Self::of_stack(spec, stack)
+        }
+    }
+
+    /// Those of one of its stacks, where it gets no token types.
+    pub fn of_stack(spec: &ModelSpec, stack: &Stack) -> Self {
+        Self {
             vocab_size: spec.usable_tokens(),
-            token_types: spec.stacks.iter().map(types).max().unwrap_or(0),
+            token_types: 0,
             limit: stack.limit,
             positions: stack.positions,
         }

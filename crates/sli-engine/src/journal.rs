@@ -1028,15 +1028,25 @@ fn clear_work(disk: &Disk, work: &Path) -> Result<(), JournalError> {
         let path = work.join(&name);
         if name == "lock" || name == CLEARING {
         } else if path.is_dir() {
-            for inner in names_in(&path)? {
-                disk.remove_file(&path.join(inner))?;
-            }
-            disk.remove_dir_if_empty(&path)?;
+            clear_folder(disk, &path)?;
         } else {
             disk.remove_file(&path)?;
         }
     }
     Ok(())
+}
+
+/// Removes a folder of the work folder and what is in it.
+fn clear_folder(disk: &Disk, folder: &Path) -> Result<(), JournalError> {
+    for name in names_in(folder)? {
+        let path = folder.join(name);
+        if path.is_dir() {
+            clear_folder(disk, &path)?;
+        } else {
+            disk.remove_file(&path)?;
+        }
+    }
+    Ok(disk.remove_dir_if_empty(folder)?)
 }
 
 /// The last step of a run; the lock goes last.

@@ -16,6 +16,7 @@ use crate::input::{InputError, Selection};
 use crate::memory::Allowance;
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
+use crate::seq2seq::DecoderRules;
 use crate::terminal::Plain;
 use crate::tokenizer::{ChatOptions, TokenizerError};
 use crate::{input, machine, terminal, tokenizer};
@@ -67,6 +68,14 @@ impl Job {
                 hint: "add --take scores".into(),
             });
         }
+        if arguments.score == ScoreArg::Assistant && model.spec.decoder_input().is_some() {
+            return Err(Error::Usage {
+                problem: "--score assistant is about conversations of a decoder alone; this model's decoder stands behind \
+                          an encoder"
+                    .into(),
+                hint: "give what is to be scored as `decoder_text`".into(),
+            });
+        }
         let texts = text_rules(arguments, model, takes)?;
         for note in &texts.notes {
             terminal::warn(note);
@@ -99,6 +108,10 @@ impl Job {
             rules: Rules {
                 scores: self.session.settings().takes.contains(&Take::Scores),
                 assistant: self.score == ScoreArg::Assistant,
+                decoder: DecoderRules::of(&model.spec).map(|decoder| DecoderRules {
+                    is_shown: !matches!(self.session.settings().takes[..], [Take::Embedding(_)]),
+                    ..decoder
+                }),
                 ..Rules::new(&model.spec, self.max_length, self.allow_long)
             },
             chat: &self.chat,
@@ -107,6 +120,9 @@ impl Job {
             allowance: self.allowance.clone(),
         };
         let mut writer = RecordSpoolWriter::create(folder)?;
+        if model.spec.decoder_input().is_some() {
+            writer = writer.with_decoder()?;
+        }
         let spinner = Spinner::new();
         let prepared = preparer.run(
             &mut writer,

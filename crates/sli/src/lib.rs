@@ -19,6 +19,7 @@ pub mod memory;
 pub mod prepare;
 mod progress;
 mod sentences;
+mod seq2seq;
 pub mod terminal;
 mod tokenise;
 pub mod tokenizer;

@@ -17,11 +17,14 @@ use sli_spec::{LengthLimit, ModelSpec};
 
 use crate::completion::labelled;
 use crate::error::Error;
-use crate::input::{self, BYTE_ORDER_MARK, Content, InputError, Place, RawRecord, Selection};
+use crate::input::{
+    self, BYTE_ORDER_MARK, Content, DecoderContent, InputError, Place, RawRecord, Selection,
+};
 use crate::memory::Allowance;
 use crate::sentences;
+use crate::seq2seq::{self, DecoderRules};
 use crate::tokenise::{Asked, Tokenised, tokenise};
-use crate::tokenizer::{ChatOptions, Tokenizer, TokenizerError};
+use crate::tokenizer::{ChatOptions, Encoded, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
 const BATCH_BYTES: usize = 128 << 10;
@@ -38,6 +41,8 @@ const NAMED_WARNINGS: u64 = 3;
 pub struct Rules {
     /// What the model demands.
     pub demands: Demands,
+    /// What the decoder behind an encoder demands, where there is one.
+    pub decoder: Option<DecoderRules>,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// Records may be longer than the model was trained for.
@@ -53,6 +58,7 @@ impl Rules {
     pub fn new(spec: &ModelSpec, max_length: Option<usize>, allow_long: bool) -> Self {
         Self {
             demands: Demands::of(spec),
+            decoder: DecoderRules::of(spec),
             max_length,
             allow_long,
             scores: false,
@@ -161,13 +167,22 @@ impl Preparer<'_> {
             }
             let longest = longest(&batch);
             let asked = Asked {
-                scores: self.rules.scores,
+                // Behind an encoder it is the decoder that is scored.
+                scores: self.rules.scores && self.rules.decoder.is_none(),
                 assistant: self.rules.assistant,
             };
             let tokenised = tokenise(&mut batch, tokenizer.as_mut(), self.pool, asked)
+                .map_err(|error| of_longest(error, longest.clone()))?;
+            let decoder_texts = self
+                .decoder_texts(&batch, tokenizer.as_ref())
                 .map_err(|error| of_longest(error, longest))?;
-            for ((raw, mut tokenised), is_text) in batch.drain(..).zip(tokenised).zip(texts) {
+            let batch = batch.drain(..).zip(decoder_texts);
+            for (((mut raw, decoder_text), mut tokenised), is_text) in
+                batch.zip(tokenised).zip(texts)
+            {
                 let place = raw.place.clone();
+                seq2seq::check(self.rules.decoder, &raw)?;
+                let decoder_content = raw.decoder.take();
                 if is_text {
                     let limit = self.rules.max_length.or(self.texts.limit);
                     let before = (!template_end.is_empty()).then(|| tokenised.encoded.ids.clone());
@@ -185,14 +200,32 @@ impl Preparer<'_> {
                 let cut = tokenised.encoded.cut || longer(self.rules.max_length);
                 counts.cut += u64::from(cut);
                 counts.long += u64::from(!cut && longer(self.texts.limit));
-                if tokenised.completion.is_none() && self.rules.scores {
+                if tokenised.completion.is_none() && asked.scores {
                     tokenised.completion = completion_by_labels(&raw, &tokenised, &mut notes)?;
                 }
                 if tokenised.diverges {
                     notes.diverging.get_or_insert_with(|| place.clone());
                 }
-                let (record, annotation) =
+                let (record, mut annotation) =
                     self.rules.prepare(raw, tokenised, tokenizer.as_ref())?;
+                let decoder = match self.rules.decoder {
+                    None => None,
+                    Some(rules) => {
+                        let own = (&record, &annotation);
+                        let most = self.rules.max_length;
+                        let content = decoder_content;
+                        let part =
+                            seq2seq::prepare(rules, own, content, decoder_text, &place, most)?;
+                        self.rules.check_decoder(rules, &part.record, &place)?;
+                        counts.tokens += part.record.tokens.len() as u64;
+                        if part.is_missing {
+                            notes.without_decoder.get_or_insert_with(|| place.clone());
+                        }
+                        // What is scored is the decoder's.
+                        annotation = Annotation::default();
+                        Some(part)
+                    }
+                };
                 counts.records += 1;
                 counts.tokens += record.tokens.len() as u64;
                 if record.tokens.is_empty() {
@@ -207,6 +240,9 @@ impl Preparer<'_> {
                 spool
                     .push_annotated(&record, &annotation)
                     .map_err(|error| self.placed(error, &record.id, &place))?;
+                if let Some(part) = decoder {
+                    spool.push_decoder(&part.record, &part.annotation)?;
+                }
                 if cut {
                     spool.count_cut();
                 }
@@ -233,7 +269,8 @@ impl Preparer<'_> {
         // Tables of a large vocabulary are millions of small blocks; the run needs their place.
         drop(tokenizer);
         sli_kernels::return_free_memory();
-        notes.say(&mut warn);
+        let shown = self.rules.decoder.is_some_and(|decoder| decoder.is_shown);
+        notes.say(&mut warn, shown);
         if counts.empty > NAMED_WARNINGS {
             warn(&format!("{} records have no tokens in all", counts.empty));
         }
@@ -248,6 +285,29 @@ impl Preparer<'_> {
             ));
         }
         Ok(counts)
+    }
+
+    /// Tokens of the texts for the decoder of a batch, in its order.
+    fn decoder_texts(
+        &self,
+        batch: &[RawRecord],
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<Vec<Option<Encoded>>, Error> {
+        let text = |record: &'_ RawRecord| match &record.decoder {
+            Some(DecoderContent::Text(text)) => Some(text.clone()),
+            Some(DecoderContent::Ids(_)) | None => None,
+        };
+        let texts: Vec<Option<String>> = batch.iter().map(text).collect();
+        let given: Vec<&str> = texts.iter().flatten().map(String::as_str).collect();
+        let Some(tokenizer) = tokenizer.filter(|_| !given.is_empty()) else {
+            return Ok(vec![None; batch.len()]);
+        };
+        let mut encoded = self
+            .pool
+            .install(|| tokenizer.encode_texts(given))?
+            .into_iter();
+        let of = |text: &Option<String>| text.as_ref().and_then(|_| encoded.next());
+        Ok(texts.iter().map(of).collect())
     }
 
     fn open(&self) -> Result<input::Records, InputError> {
@@ -332,14 +392,22 @@ struct Notes {
     diverging: Option<Place>,
     /// The first record with labels that are not those of its tokens.
     misfit: Option<Place>,
+    /// The first record of which the decoder gets nothing.
+    without_decoder: Option<Place>,
 }
 
 impl Notes {
-    fn say(&self, warn: &mut impl FnMut(&str)) {
+    fn say(&self, warn: &mut impl FnMut(&str), shows_decoder: bool) {
         if let Some(place) = &self.diverging {
             warn(&format!(
                 "the tokens of a prompt are not the first ones of prompt and completion together: the completion \
                  begins where they differ, as in TRL (first: {place})"
+            ));
+        }
+        if let Some(place) = self.without_decoder.as_ref().filter(|_| shows_decoder) {
+            warn(&format!(
+                "records have neither `decoder_text` nor `decoder_input_ids`: the decoder's results of them are empty \
+                 (first: {place})"
             ));
         }
         if let Some(place) = &self.misfit {
@@ -410,6 +478,11 @@ fn fill(
             Content::Prompted(prompted) => bytes += prompted.bytes().max(1),
             Content::Ids(ids) => tokens += ids.len(),
         }
+        match &record.decoder {
+            Some(DecoderContent::Text(text)) => bytes += text.len().max(1),
+            Some(DecoderContent::Ids(ids)) => tokens += ids.len(),
+            None => {}
+        }
         batch.push(record);
     }
     Ok(bytes)
@@ -475,7 +548,8 @@ impl Rules {
                 types.truncate(limit);
             }
         }
-        self.check_length(&id, &place, tokens.len())?;
+        let what = format!("record `{id}`");
+        self.check_length(&what, &place, tokens.len(), &self.demands)?;
         if let Err(problem) = self.demands.positions.blocks(&tokens) {
             let problem = format!("record `{id}`: {problem}");
             return Err(InputError::record(&place, problem)
@@ -516,13 +590,42 @@ impl Rules {
         self.demands.wrong_type(types).map_or(Ok(()), wrong)
     }
 
-    fn check_length(&self, id: &str, place: &Place, tokens: usize) -> Result<(), InputError> {
-        let Some((limit, what)) = self.demands.exceeded(tokens, self.allow_long) else {
+    /// What the model demands of the decoder's part of a record.
+    fn check_decoder(
+        &self,
+        rules: DecoderRules,
+        record: &Record,
+        place: &Place,
+    ) -> Result<(), InputError> {
+        let id = &record.id;
+        let labels = record.labels.as_deref().unwrap_or_default();
+        for tokens in [&record.tokens[..], labels] {
+            if let Some(index) = rules.demands.unknown_token(tokens) {
+                let problem = format!(
+                    "record `{id}`: token id {} for the decoder is beyond the vocabulary of {}",
+                    tokens[index], rules.demands.vocab_size
+                );
+                return Err(InputError::record(place, problem)
+                    .with_hint("the tokenizer must be the model's own"));
+            }
+        }
+        let what = format!("the decoder's part of record `{id}`");
+        self.check_length(&what, place, record.tokens.len(), &rules.demands)
+    }
+
+    fn check_length(
+        &self,
+        of: &str,
+        place: &Place,
+        tokens: usize,
+        demands: &Demands,
+    ) -> Result<(), InputError> {
+        let Some((limit, what)) = demands.exceeded(tokens, self.allow_long) else {
             return Ok(());
         };
-        let problem = format!("record `{id}` has {tokens} tokens, {what} {limit}");
+        let problem = format!("{of} has {tokens} tokens, {what} {limit}");
         let mut hint = format!("--max-length {limit} cuts such records");
-        if matches!(self.demands.limit, LengthLimit::Trained(_)) {
+        if matches!(demands.limit, LengthLimit::Trained(_)) {
             hint += ", --allow-long runs them as they are";
         }
         Err(InputError::record(place, problem).with_hint(hint))

@@ -14,6 +14,9 @@ use serde::Serialize;
 use sli_checkpoint::source::ReadChoice;
 use sli_kernels::Compute;
 
+use sli_spec::DecoderInput;
+
+use crate::annotation::Annotation;
 use crate::availability::available_takes;
 use crate::ceilings::{CeilingsCache, Limits, Roofline};
 use crate::demands::Demands;
@@ -212,7 +215,8 @@ impl Session {
         &self.precision
     }
 
-    /// Puts token sequences on disk in `folder`, named by their numbers from 0; what the model cannot run is refused.
+    /// Puts token sequences on disk in `folder`, named by their numbers from 0; what the model cannot run is refused. A
+    /// decoder behind an encoder gets of them what the model's class gives it: the sequence shifted right, or nothing.
     /// [`RecordSpoolWriter`] takes records with names, token types and texts.
     pub fn spool<T: Into<Vec<u32>>>(
         &self,
@@ -221,6 +225,10 @@ impl Session {
     ) -> Result<RecordSpool, EngineError> {
         let demands = Demands::of(&self.model.spec);
         let mut writer = RecordSpoolWriter::create(folder)?;
+        let decoder = self.model.spec.decoder_input();
+        if decoder.is_some() {
+            writer = writer.with_decoder()?;
+        }
         for (row, tokens) in (0..).zip(sequences) {
             let record = Record {
                 id: row.to_string(),
@@ -230,6 +238,10 @@ impl Session {
             };
             demands.check(&record, self.allow_long)?;
             writer.push(&record)?;
+            if let Some(decoder) = decoder {
+                let record = decoder_part(decoder, record)?;
+                writer.push_decoder(&record, &Annotation::default())?;
+            }
         }
         Ok(writer.finish()?)
     }
@@ -357,4 +369,26 @@ impl Session {
 /// All threads that the process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// What a decoder behind an encoder gets of a record that has nothing for it.
+fn decoder_part(decoder: DecoderInput, record: Record) -> Result<Record, EngineError> {
+    let labels = decoder.repeats.then_some(record.tokens);
+    let tokens = match &labels {
+        None => Vec::new(),
+        Some(labels) => {
+            let shifted = decoder.of_labels(labels);
+            shifted.ok_or_else(|| EngineError::Record {
+                id: record.id.clone(),
+                problem: "the configuration has no `decoder_start_token_id`".into(),
+            })?
+        }
+    };
+    Ok(Record {
+        tokens,
+        labels,
+        token_types: None,
+        id: record.id,
+        row: record.row,
+    })
 }

@@ -244,6 +244,10 @@ impl<'de> Deserialize<'de> for Fields {
                         "assistant_masks" => {
                             fields.assistant_masks = mask(&mut map).map_err(named)?;
                         }
+                        "decoder_text" => fields.decoder_text = map.next_value().map_err(named)?,
+                        "decoder_input_ids" => {
+                            fields.decoder_input_ids = ids(&mut map).map_err(named)?;
+                        }
                         "tools" => fields.tools = json(&mut map).map_err(named)?,
                         "documents" => fields.documents = json(&mut map).map_err(named)?,
                         "chat_template_kwargs" => {
@@ -550,9 +554,14 @@ mod tests {
                 "takes no `position_ids`",
             ),
             (
-                r#"{"text": "a", "decoder_text": "x"}"#,
-                "takes no `decoder_text`",
+                r#"{"text": "a", "decoder_text": "x", "decoder_input_ids": [1]}"#,
+                "both `decoder_text` and `decoder_input_ids`",
             ),
+            (
+                r#"{"text": "a", "decoder_input_ids": [-1]}"#,
+                "`decoder_input_ids`",
+            ),
+            (r#"{"text": "a", "decoder_text": ["x"]}"#, "`decoder_text`"),
         ] {
             let error = record(line).unwrap_err();
             assert!(error.contains(problem), "{line}: {error}");

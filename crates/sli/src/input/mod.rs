@@ -6,6 +6,7 @@
 
 mod columns;
 mod costs;
+mod decoder;
 mod error;
 mod jsonl;
 mod labels;
@@ -26,6 +27,7 @@ mod text;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use decoder::DecoderContent;
 pub use error::InputError;
 pub use labels::{Found, Labels};
 pub use lines::BYTE_ORDER_MARK;

@@ -238,6 +238,8 @@ struct Columns {
     labels: Option<ArrayRef>,
     completion_mask: Option<ArrayRef>,
     assistant_masks: Option<ArrayRef>,
+    decoder_text: Option<ArrayRef>,
+    decoder_input_ids: Option<ArrayRef>,
     rendering: Vec<(&'static str, ArrayRef)>,
     unsupported: Vec<(&'static str, ArrayRef)>,
 }
@@ -268,6 +270,8 @@ impl Columns {
                 "labels" => &mut columns.labels,
                 "completion_mask" => &mut columns.completion_mask,
                 "assistant_masks" => &mut columns.assistant_masks,
+                "decoder_text" => &mut columns.decoder_text,
+                "decoder_input_ids" => &mut columns.decoder_input_ids,
                 _ => {
                     let renders = RENDERING.iter().find(|&&known| known == name);
                     columns
@@ -295,11 +299,13 @@ impl Columns {
                     Some(Arc::clone(array))
                 }
                 // Decoded row by row.
-                ("id" | "text" | "text_pair" | "messages", _) if is_json => Some(Arc::clone(array)),
+                ("id" | "text" | "text_pair" | "decoder_text" | "messages", _) if is_json => {
+                    Some(Arc::clone(array))
+                }
                 (_, kind) if kind.is_floating() && array.null_count() == array.len() => {
                     Some(new_null_array(&DataType::Null, array.len()))
                 }
-                ("id" | "text" | "text_pair", kind) if is_binary(kind) => {
+                ("id" | "text" | "text_pair" | "decoder_text", kind) if is_binary(kind) => {
                     cast(array, &DataType::BinaryView).ok()
                 }
                 (_, DataType::Null)
@@ -310,10 +316,10 @@ impl Columns {
                     cast(array, &DataType::Utf8View).ok()
                 }
                 ("id", _) => return Err(wrong("strings or integers")),
-                ("text" | "text_pair", kind) if is_string(kind) => {
+                ("text" | "text_pair" | "decoder_text", kind) if is_string(kind) => {
                     cast(array, &DataType::Utf8View).ok()
                 }
-                ("text" | "text_pair", _) => return Err(wrong("strings")),
+                ("text" | "text_pair" | "decoder_text", _) => return Err(wrong("strings")),
                 ("messages", _) if item_type(array.data_type()).is_some() => {
                     Some(Arc::clone(array))
                 }
@@ -414,6 +420,10 @@ impl Columns {
                 .transpose()?,
             assistant_masks: present(&self.assistant_masks)
                 .map(|array| ids("assistant_masks", &array, row))
+                .transpose()?,
+            decoder_text: text("decoder_text", &self.decoder_text)?,
+            decoder_input_ids: present(&self.decoder_input_ids)
+                .map(|array| ids("decoder_input_ids", &array, row))
                 .transpose()?,
             rendering: self
                 .rendering

@@ -1,5 +1,6 @@
 //! A record as the input has it, before it becomes tokens.
 
+use super::decoder::DecoderContent;
 use super::error::InputError;
 use super::labels::Labels;
 use super::mask;
@@ -23,6 +24,8 @@ pub struct RawRecord {
     pub token_types: Option<Vec<u32>>,
     /// Which of its tokens count, where given.
     pub labels: TokenLabels,
+    /// What it has for the decoder behind an encoder.
+    pub decoder: Option<DecoderContent>,
     /// Contents that it has beside the one that is used, and what belongs to them.
     pub set_aside: Vec<&'static str>,
 }
@@ -160,6 +163,10 @@ pub struct Fields {
     pub token_type_ids: Option<Vec<u32>>,
     /// `attention_mask`: ones, and zeros for padding at the end.
     pub attention_mask: Option<Vec<u32>>,
+    /// `decoder_text`.
+    pub decoder_text: Option<String>,
+    /// `decoder_input_ids`.
+    pub decoder_input_ids: Option<Vec<u32>>,
     /// The first of [`UNSUPPORTED`] that is present.
     pub unsupported: Option<&'static str>,
     /// A key of another form of datasets.
@@ -179,7 +186,7 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 15] = [
+pub const KNOWN: [&str; 17] = [
     "id",
     "text",
     "text_pair",
@@ -195,6 +202,8 @@ pub const KNOWN: [&str; 15] = [
     "labels",
     "completion_mask",
     "assistant_masks",
+    "decoder_text",
+    "decoder_input_ids",
 ];
 
 /// Keys of [`KNOWN`] whose values a chat template may print.
@@ -215,11 +224,10 @@ pub const RENDERING: [&str; 3] = [
 ];
 
 /// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
-pub const UNSUPPORTED: [&str; 9] = [
+pub const UNSUPPORTED: [&str; 8] = [
     "pixel_values",
     "input_features",
-    "decoder_text",
-    "decoder_input_ids",
+    "decoder_attention_mask",
     "images",
     "tensors",
     "tensor_prefix",
@@ -337,6 +345,8 @@ impl Fields {
             Some(Use::Prompt) => self.prompted(&place)?.map(Content::Prompted),
             None => None,
         };
+        let (text, ids) = (self.decoder_text.take(), self.decoder_input_ids.take());
+        let decoder = DecoderContent::of(text, ids, &place)?;
         let content = match content {
             Some(content) => content,
             None => self.absent(selection, &place)?,
@@ -348,6 +358,7 @@ impl Fields {
             content,
             token_types: self.token_type_ids,
             labels,
+            decoder,
             set_aside,
         })
     }

@@ -42,6 +42,7 @@ impl Iterator for TextReader {
             content: Content::Text(line.to_owned()),
             token_types: None,
             labels: TokenLabels::default(),
+            decoder: None,
             set_aside: Vec::new(),
         }))
     }
