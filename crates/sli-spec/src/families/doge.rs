@@ -24,9 +24,8 @@ pub fn doge(config: &Config) -> Result<Described, SpecError> {
         if top_k > keys * keys {
             return Err(config.invalid("num_experts_per_tok", format!("at most {}", keys * keys)));
         }
-        let plain = decoder.clone();
         decoder.feed_forward_of =
-            MixerOf::new(move |leaves, _| Some(with_experts(&plain, leaves, [count, top_k])));
+            MixerOf::new(move |own, leaves, _| Some(with_experts(own, leaves, [count, top_k])));
     }
     // The weights of the chosen sum to 1 as they are.
     config.ignore(&[

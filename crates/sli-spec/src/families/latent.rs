@@ -143,6 +143,7 @@ impl Latent {
         &self,
         leaves: &mut Leaves,
         place: &str,
+        mask: Mask,
         selection: impl FnOnce(&mut Leaves) -> Option<KeySelection>,
     ) -> Mixer {
         let dim = self.nope_dim + self.rope_dim;
@@ -193,7 +194,7 @@ impl Latent {
             rope: self.rope.clone(),
             query_latent_scale: self.latent_scales[0],
             key_value_latent_scale: self.latent_scales[1],
-            mask: Mask::Causal,
+            mask,
             scale: self.scale,
             query_temperature: self.temperature,
             selection,

@@ -99,7 +99,7 @@ pub fn mamba(config: &Config) -> Result<Described, SpecError> {
         .optional_size("intermediate_size")?
         .unwrap_or(expanded);
     let rank = time_step_rank(config, hidden)?;
-    model.attention_of = MixerOf::new(move |leaves, _| {
+    model.attention_of = MixerOf::new(move |_, leaves, _| {
         Some(Mixer::SelectiveScan(Box::new(SelectiveScan {
             channels,
             state,
@@ -166,7 +166,7 @@ pub fn mamba2(config: &Config) -> Result<Described, SpecError> {
     };
     let norm = model.norm;
     let convolved = features + 2 * groups * state;
-    model.attention_of = MixerOf::new(move |leaves, _| {
+    model.attention_of = MixerOf::new(move |_, leaves, _| {
         Some(Mixer::StateSpaceDual(Box::new(StateSpaceDual {
             heads,
             head_dim,

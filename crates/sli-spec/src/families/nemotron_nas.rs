@@ -143,7 +143,7 @@ fn build(
     let hidden = model.hidden_size;
     let linear = move |name| {
         let shape = [hidden; 2];
-        MixerOf::new(move |leaves, _| {
+        MixerOf::new(move |_, leaves, _| {
             Some(Mixer::Linear(leaves.linear(
                 name,
                 shape,

@@ -98,8 +98,9 @@ fn describe(config: &Config, names: &Names) -> Result<Described, SpecError> {
             return Err(config.invalid("num_experts_per_tok", format!("at most {count}")));
         }
         let (sizes, activation) = ([model.hidden_size, width], model.activation);
-        model.feed_forward_of =
-            MixerOf::new(move |leaves, _| Some(experts(leaves, [count, top_k], sizes, activation)));
+        model.feed_forward_of = MixerOf::new(move |_, leaves, _| {
+            Some(experts(leaves, [count, top_k], sizes, activation))
+        });
     }
     model.build()
 }

@@ -355,10 +355,6 @@ impl Mechanism for Attention {
         self.stack_end().is_none().then_some(self.mask)
     }
 
-    fn look_ahead(&mut self) -> bool {
-        self.dynamic_mask.is_none() && self.mask.look_ahead()
-    }
-
     fn ropes(&self) -> Vec<&Rope> {
         let positions = self.positions.iter();
         positions

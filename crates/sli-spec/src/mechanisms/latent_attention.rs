@@ -177,10 +177,6 @@ impl Mechanism for LatentAttention {
         self.mask.cut()
     }
 
-    fn look_ahead(&mut self) -> bool {
-        self.selection.is_none() && self.mask.look_ahead()
-    }
-
     fn ropes(&self) -> Vec<&Rope> {
         let indexer = match &self.selection {
             Some(KeySelection::Indexer(indexer)) => indexer.rope.as_ref(),

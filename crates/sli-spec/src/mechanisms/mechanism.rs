@@ -35,11 +35,6 @@ pub trait Mechanism {
         None
     }
 
-    /// Has the rows see what comes after them too; `false`: that is not known to be right.
-    fn look_ahead(&mut self) -> bool {
-        true
-    }
-
     /// Its rotations, each as often as it is used.
     fn ropes(&self) -> Vec<&Rope> {
         Vec::new()

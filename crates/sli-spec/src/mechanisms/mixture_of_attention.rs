@@ -96,10 +96,6 @@ impl Mechanism for MixtureOfAttention {
         Some(self.mask)
     }
 
-    fn look_ahead(&mut self) -> bool {
-        false
-    }
-
     fn ropes(&self) -> Vec<&Rope> {
         self.rope.iter().collect()
     }

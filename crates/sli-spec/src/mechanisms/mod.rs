@@ -2,8 +2,7 @@
 //!
 //! Everything that is to be known of a mechanism without running it stands behind [`Mechanism`]: which weights it
 //! uses, what it sees, what it keeps, what it costs, what it is called. Plans, masks, sharing, tables and
-//! documents are loops over these facts. A further mechanism is a file here, an arm in [`Mixer::facts`] and
-//! [`Mixer::facts_mut`], and a file in the engine's `mixers/`.
+//! documents are loops over these facts. A further mechanism is a file here, an arm in [`Mixer::facts`], and a file in the engine's `mixers/`.
 
 mod attention;
 mod contradiction;
@@ -92,25 +91,6 @@ impl Mixer {
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),
             Self::StateSpaceDual(scan) => scan.as_ref(),
-            Self::Identity(identity) => identity,
-        }
-    }
-
-    /// The same, to change it.
-    pub fn facts_mut(&mut self) -> &mut dyn Mechanism {
-        match self {
-            Self::Attention(attention) => attention.as_mut(),
-            Self::LatentAttention(attention) => attention.as_mut(),
-            Self::FeedForward(network) => network,
-            Self::MixtureOfExperts(experts) => experts.as_mut(),
-            Self::MixtureOfAttention(attention) => attention.as_mut(),
-            Self::Linear(linear) => linear,
-            Self::SparseFeedForward(sparse) => sparse,
-            Self::LowRank(product) => product,
-            Self::LayerInput(input) => input,
-            Self::Streams(streams) => streams,
-            Self::SelectiveScan(scan) => scan.as_mut(),
-            Self::StateSpaceDual(scan) => scan.as_mut(),
             Self::Identity(identity) => identity,
         }
     }

@@ -97,10 +97,6 @@ impl Mechanism for SelectiveScan {
         Some(Site::Scan)
     }
 
-    fn look_ahead(&mut self) -> bool {
-        false
-    }
-
     fn positions(&self) -> Vec<&'static str> {
         vec!["recurrence"]
     }

@@ -107,10 +107,6 @@ impl Mechanism for StateSpaceDual {
         Some(Site::Scan)
     }
 
-    fn look_ahead(&mut self) -> bool {
-        false
-    }
-
     fn positions(&self) -> Vec<&'static str> {
         vec!["recurrence"]
     }

@@ -65,7 +65,7 @@ impl Blocks<'_> {
 
     /// The attention of a layer, its names relative to the layer.
     pub fn attention(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
-        if let Some(other) = self.attention_of.mixer(leaves, layer) {
+        if let Some(other) = self.attention_of.mixer(self, leaves, layer) {
             return other;
         }
         let value_dim = self.value_dim.unwrap_or(self.head_dim);

@@ -6,8 +6,8 @@ use crate::build::{Described, Leaves};
 use crate::defaults::is_remote;
 use crate::{
     Activation, Embedding, HEAD, Head, HeadTransform, Input, Layer, LengthLimit, Linear,
-    LogitsHead, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal, Source, SpecError,
-    Stack, Task, TokenTypes, TypeRule,
+    LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal, Source,
+    SpecError, Stack, Task, TokenTypes, TypeRule,
 };
 
 /// How positions enter the embedding.
@@ -54,7 +54,7 @@ fn describe<'s, 'c>(
         let heads = inputs.iter().map(|input| input.head(Task::Base, tied));
         let heads = heads.chain([output.head(task, tied)]);
         let parts = stacks().zip(heads).zip(layers.clone());
-        let mut spec = ModelSpec {
+        Ok(ModelSpec {
             model_type: config.model_type()?,
             family: output.family,
             base_prefix: config.row()?.base_prefix.as_str(),
@@ -63,11 +63,7 @@ fn describe<'s, 'c>(
             stacks: parts
                 .map(|((blocks, head), layers)| blocks.stack(head?, tied, layers))
                 .collect::<Result<_, SpecError>>()?,
-        };
-        if output.may_look_ahead && !is_remote(&spec.model_type) && config.looks_ahead()? {
-            output.look_ahead(&mut spec)?;
-        }
-        Ok(spec)
+        })
     };
     let (tied, may_be_own) = match output.tie {
         Tie::Configured => (asked, asked),
@@ -82,7 +78,8 @@ fn describe<'s, 'c>(
 
 impl Blocks<'_> {
     /// The description of this stack alone.
-    pub fn build(self) -> Result<Described, SpecError> {
+    pub fn build(mut self) -> Result<Described, SpecError> {
+        self.look_ahead()?;
         describe(&[], &self)
     }
 
@@ -109,15 +106,17 @@ impl Blocks<'_> {
         })
     }
 
-    /// Tokens see later ones too.
-    fn look_ahead(&self, spec: &mut ModelSpec) -> Result<(), SpecError> {
-        let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
-        let steps = layers.flat_map(|layer| &mut layer.steps);
-        for branch in steps.flat_map(|step| &mut step.branches) {
-            if !branch.mixer.facts_mut().look_ahead() {
-                let problem = "not every layer of this model can look ahead";
-                return Err(self.config.unsupported("is_causal", problem));
-            }
+    /// Tokens see later ones too, where the configuration says so.
+    fn look_ahead(&mut self) -> Result<(), SpecError> {
+        let config = self.config;
+        let is_known = self.may_look_ahead && !is_remote(&config.model_type()?);
+        if !is_known || !config.looks_ahead()? {
+            return Ok(());
+        }
+        let one_way = self.one_way || self.dynamic_mask.is_some();
+        if one_way || !self.masks.iter_mut().all(Mask::look_ahead) {
+            let problem = "not every layer of this model can look ahead";
+            return Err(config.unsupported("is_causal", problem));
         }
         Ok(())
     }

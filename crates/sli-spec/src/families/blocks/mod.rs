@@ -184,6 +184,8 @@ pub struct Blocks<'c> {
     pub further_head: Option<Further<'c, Head>>,
     /// `is_causal: false` is understood: the attentions of the reference agree on it.
     pub may_look_ahead: bool,
+    /// A mixer of another kind sees no later token, whatever the masks say.
+    pub one_way: bool,
 }
 
 /// A change of the blocks of one layer, by its number.
@@ -199,16 +201,17 @@ pub type Further<'c, End> = Rc<dyn Fn(&mut Leaves, &mut End) + 'c>;
 #[derive(Clone, Default)]
 pub struct MixerOf<'c>(Option<Rc<Describe<'c>>>);
 
-type Describe<'c> = dyn Fn(&mut Leaves, usize) -> Option<Mixer> + 'c;
+type Describe<'c> = dyn Fn(&Blocks<'c>, &mut Leaves, usize) -> Option<Mixer> + 'c;
 
 impl<'c> MixerOf<'c> {
     /// Described by this function of the layer.
-    pub fn new(describe: impl Fn(&mut Leaves, usize) -> Option<Mixer> + 'c) -> Self {
+    pub fn new(describe: impl Fn(&Blocks<'c>, &mut Leaves, usize) -> Option<Mixer> + 'c) -> Self {
         Self(Some(Rc::new(describe)))
     }
 
-    fn mixer(&self, leaves: &mut Leaves, layer: usize) -> Option<Mixer> {
-        self.0.as_ref().and_then(|describe| describe(leaves, layer))
+    fn mixer(&self, own: &Blocks<'c>, leaves: &mut Leaves, layer: usize) -> Option<Mixer> {
+        let describe = self.0.as_ref()?;
+        describe(own, leaves, layer)
     }
 }
 
@@ -325,6 +328,7 @@ impl<'c> Blocks<'c> {
             unused_head: UnusedHead::projection(&["lm_head.weight"]),
             further_head: None,
             may_look_ahead: true,
+            one_way: false,
         })
     }
 

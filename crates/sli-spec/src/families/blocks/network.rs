@@ -7,7 +7,7 @@ use crate::{FeedForward, Linear, Mixer, Shard, Split, Xielu};
 impl Blocks<'_> {
     /// What stands in the place of the feed-forward network of a layer, its names relative to the layer.
     pub fn feed_forward(&self, leaves: &mut Leaves, layer: usize) -> Mixer {
-        let other = self.feed_forward_of.mixer(leaves, layer);
+        let other = self.feed_forward_of.mixer(self, leaves, layer);
         other.unwrap_or_else(|| Mixer::FeedForward(self.network(leaves)))
     }
 

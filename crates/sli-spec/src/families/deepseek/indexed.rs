@@ -110,8 +110,9 @@ fn sparse_attention(
     }
     let hidden_size = decoder.hidden_size;
     let described = latent.clone();
-    decoder.attention_of = MixerOf::new(move |leaves, layer| {
-        Some(described.build(leaves, "self_attn", |leaves| {
+    decoder.attention_of = MixerOf::new(move |blocks, leaves, layer| {
+        let mask = blocks.masks[layer];
+        Some(described.build(leaves, "self_attn", mask, |leaves| {
             Some(if own[layer] {
                 let kept = own.get(layer + 1).is_some_and(|own| !own);
                 KeySelection::Indexer(Box::new(sizes.build(leaves, hidden_size, kept)))
@@ -120,6 +121,7 @@ fn sparse_attention(
             })
         }))
     });
+    decoder.one_way = true;
     let sparse = sparse_layers(config, layers, |layer| layer >= first)?;
     // An older name, which wins over the class's own.
     let count = if config.in_file("num_experts") {

@@ -23,8 +23,9 @@ pub(super) fn latent_decoder<'c>(
     decoder.activation = config.activation("hidden_act")?;
     decoder.ropes = vec![latent.rope.clone(); layers];
     let latent = latent.clone();
-    decoder.attention_of =
-        MixerOf::new(move |leaves, _| Some(latent.build(leaves, "self_attn", |_| None)));
+    decoder.attention_of = MixerOf::new(move |own, leaves, layer| {
+        Some(latent.build(leaves, "self_attn", own.masks[layer], |_| None))
+    });
     Ok(decoder)
 }
 

@@ -44,11 +44,16 @@ pub fn longcat_flash(config: &Config) -> Result<Described, SpecError> {
     }
     let experts = longcat_experts(config, decoder.activation)?;
     let (routed, identities) = (experts.count, experts.identities);
-    decoder.layer_of = Some(Rc::new(move |own, leaves, _| {
+    decoder.layer_of = Some(Rc::new(move |own, leaves, layer| {
         let mut steps = Vec::new();
         for half in 0..2 {
             let pre = leaves.norm(&format!("input_layernorm.{half}"), hidden_size, norm);
-            let attention = latent.build(leaves, &format!("self_attn.{half}"), |_| None);
+            let attention = latent.build(
+                leaves,
+                &format!("self_attn.{half}"),
+                own.masks[layer],
+                |_| None,
+            );
             steps.push(Step {
                 pre: Some(pre),
                 ..Step::residual(attention)

@@ -53,8 +53,13 @@ pub fn mimo_v2_flash(config: &Config) -> Result<Described, SpecError> {
     decoder.value_dim = Some(config.size("v_head_dim")?);
     let (heads, kv_heads) = (decoder.heads, decoder.kv_heads);
     divided(config, "num_key_value_heads", heads, 2 * kv_heads)?;
+    let windows: Vec<bool> = decoder
+        .masks
+        .iter()
+        .map(|&mask| mask != Mask::Causal)
+        .collect();
     decoder.differ(move |own, layer| {
-        if matches!(own.masks[layer], Mask::CausalWindow(_)) {
+        if windows[layer] {
             own.kv_heads = 2 * kv_heads;
             own.sinks = Some("self_attn.attention_sink_bias");
         }

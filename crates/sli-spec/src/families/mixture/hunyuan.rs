@@ -69,7 +69,7 @@ pub fn hunyuan_v1_moe(config: &Config) -> Result<Described, SpecError> {
         }),
         ..Experts::plain(count, 1, inner, decoder.activation)
     };
-    decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
+    decoder.feed_forward_of = MixerOf::new(move |_, leaves, layer| {
         let experts = Experts {
             top_k: top_ks[layer],
             ..experts.clone()

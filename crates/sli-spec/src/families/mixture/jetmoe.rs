@@ -50,7 +50,7 @@ pub fn jetmoe(config: &Config) -> Result<Described, SpecError> {
     decoder.rotate(&RopeOptions::new(head_dim))?;
     let hidden_size = decoder.hidden_size;
     let (ropes, router) = (decoder.ropes.clone(), experts.clone());
-    decoder.attention_of = MixerOf::new(move |leaves, layer| {
+    decoder.attention_of = MixerOf::new(move |_, leaves, layer| {
         Some(attention_experts(
             leaves,
             &router,
@@ -58,6 +58,7 @@ pub fn jetmoe(config: &Config) -> Result<Described, SpecError> {
             ropes[layer].clone(),
         ))
     });
+    decoder.one_way = true;
     mix(&mut decoder, experts, |_| true);
     decoder.final_norm = Some(NormStyle::rms(config.positive("rms_norm_eps")?));
     decoder.build()

@@ -42,7 +42,7 @@ pub(super) fn mix<'c>(
     sparse: impl Fn(usize) -> bool + 'c,
 ) {
     let hidden_size = decoder.hidden_size;
-    decoder.feed_forward_of = MixerOf::new(move |leaves, layer| {
+    decoder.feed_forward_of = MixerOf::new(move |_, leaves, layer| {
         sparse(layer).then(|| experts.build(leaves, hidden_size))
     });
 }
