@@ -7,16 +7,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::choice::{Choice, INDEX_FILE, SINGLE_FILE, Ways};
+use crate::choice::Ways;
 use crate::codes::{Coded, Codes};
 use crate::error::CheckpointError;
+use crate::formats::FORMATS;
+use crate::formats::format::Listing;
 use crate::identity::ModelIdentity;
 use crate::ledger::Ledger;
-use crate::opening::Opening;
 use crate::problem::LeafProblem;
 use crate::sample::Sample;
-use crate::source::{ByteSource, CacheUse, LocalSource, ReadChoice, ReadMode, SourceError, Stamp};
-use crate::tensors::{FileIndex, TensorInfo, WeightFile};
+use crate::source::{
+    ByteSource, CacheUse, LocalSource, RangeRead, ReadChoice, ReadMode, SourceError, Stamp,
+};
+use crate::tensors::{Choice, FileIndex, Index, TensorInfo, WeightFile};
 
 /// An opened checkpoint. Nothing but headers has been read.
 #[derive(Debug)]
@@ -80,30 +83,44 @@ impl Checkpoint {
 
     /// [`Self::open`] on a folder from anywhere.
     pub fn open_with(source: Box<dyn ByteSource>) -> Result<Self, CheckpointError> {
-        let mut opening = Opening::new(source);
-        let ways = Ways::of(&*opening.source)?;
-        let taken = if ways.single {
-            opening.add_file(SINGLE_FILE)?;
-            SINGLE_FILE
-        } else if let Some(index) = opening.usable_index(&ways)? {
-            opening.add_shards(&index)?;
-            INDEX_FILE
-        } else {
-            let Some(first) = ways.consolidated.first() else {
-                return Err(ways.none(opening.source.describe()));
-            };
-            opening.add_consolidated(&ways.consolidated)?;
-            first
-        };
-        opening.choice = ways.choice(taken);
-        opening.finish().map(Self::from)
+        let listing = Listing::of(&*source)?;
+        for format in FORMATS {
+            if format.claims(&listing)? {
+                let index = format.index(&listing)?;
+                return Ok(Self::of(source, index));
+            }
+        }
+        Err(Ways::of(&listing)?.none(source.describe()))
     }
 
     /// Opens one weight file of a source.
     pub fn open_file(source: Box<dyn ByteSource>, file: &str) -> Result<Self, CheckpointError> {
-        let mut opening = Opening::new(source);
-        opening.add_file(file)?;
-        opening.finish().map(Self::from)
+        let format = FORMATS.iter().find(|format| format.claims_file(file));
+        match format {
+            Some(format) => {
+                let index = format.index_of_file(&*source, file)?;
+                Ok(Self::of(source, index))
+            }
+            None => Err(Ways::default().none(source.describe())),
+        }
+    }
+
+    /// A checkpoint whose index is known.
+    pub fn of(source: Box<dyn ByteSource>, index: Index) -> Self {
+        Self {
+            opened: stamps(&*source, &index.files),
+            source,
+            files: index.files,
+            tensors: index.tensors,
+            stored_names: Vec::new(),
+            coded: BTreeMap::new(),
+            identity: index.identity,
+            choice: index.choice,
+            sample: OnceLock::new(),
+            ledger: OnceLock::new(),
+            bytes_read: index.bytes_read.into(),
+            reading: AtomicU64::new(0),
+        }
     }
 
     /// Every tensor, in order of names.
@@ -208,6 +225,26 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Reads ranges of a weight file together.
+    pub(crate) fn read_ranges(
+        &self,
+        file: FileIndex,
+        ranges: &mut [RangeRead<'_>],
+    ) -> Result<(), CheckpointError> {
+        let start = Instant::now();
+        self.source.read_ranges(self.file_name(file), ranges)?;
+        let elapsed = start.elapsed().as_nanos() as u64;
+        self.reading.fetch_add(elapsed, Ordering::Relaxed);
+        let bytes: usize = ranges.iter().map(|range| range.out.len()).sum();
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How far apart ranges may lie that are read as one.
+    pub(crate) fn gap(&self) -> u64 {
+        self.source.gap()
+    }
+
     /// Reads bytes of a weight file that are not part of the work.
     fn look_at(&self, file: FileIndex, offset: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
         Ok(self.source.read_at(self.file_name(file), offset, out)?)
@@ -286,25 +323,6 @@ impl Checkpoint {
     /// The tensor at a place in the order of names.
     pub(crate) fn tensor_at(&self, position: usize) -> Option<&TensorInfo> {
         self.tensors.get(position)
-    }
-}
-
-impl From<Opening> for Checkpoint {
-    fn from(opening: Opening) -> Self {
-        Self {
-            opened: stamps(&*opening.source, &opening.files),
-            source: opening.source,
-            files: opening.files,
-            tensors: opening.tensors,
-            stored_names: Vec::new(),
-            coded: BTreeMap::new(),
-            identity: opening.identity,
-            choice: opening.choice,
-            sample: OnceLock::new(),
-            ledger: OnceLock::new(),
-            bytes_read: opening.bytes_read.into(),
-            reading: AtomicU64::new(0),
-        }
     }
 }
 

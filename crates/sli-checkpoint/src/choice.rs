@@ -4,21 +4,14 @@
 //! `consolidated.safetensors`, then `consolidated*.safetensors`. Files of other names are not looked at.
 
 use crate::error::{CheckpointError, UNFINISHED};
-use crate::source::{ByteSource, SourceError};
+use crate::formats::format::Listing;
+use crate::source::SourceError;
+use crate::tensors::Choice;
 
 pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
 pub(crate) const SINGLE_FILE: &str = "model.safetensors";
 const CONSOLIDATED_FILE: &str = "consolidated.safetensors";
 const CONSOLIDATED: &str = "consolidated*.safetensors";
-
-/// What was taken where a folder has weights in more than one way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// The file of the weights, or the index of their shards.
-    pub taken: String,
-    /// What would have been taken without it.
-    pub left: Vec<String>,
-}
 
 /// The ways in which a folder has weights, in order of preference.
 #[derive(Debug, Default)]
@@ -32,11 +25,8 @@ pub(crate) struct Ways {
 
 impl Ways {
     /// Looks at the names in the folder.
-    pub fn of(source: &dyn ByteSource) -> Result<Self, SourceError> {
-        let names = match source.list() {
-            Err(SourceError::NotFound { .. }) => Vec::new(),
-            other => other?,
-        };
+    pub fn of(listing: &Listing<'_>) -> Result<Self, SourceError> {
+        let Listing { source, names } = listing;
         let mut consolidated: Vec<String> = names.clone();
         if source.exists(CONSOLIDATED_FILE)? {
             consolidated = vec![CONSOLIDATED_FILE.to_owned()];
@@ -47,7 +37,7 @@ impl Ways {
             single: source.exists(SINGLE_FILE)?,
             index: source.exists(INDEX_FILE)?,
             consolidated,
-            names,
+            names: names.clone(),
         })
     }
 

@@ -71,7 +71,7 @@ impl<'c> Batch<'c> {
             checkpoint,
             areas: Vec::new(),
             bytes: 0,
-            plan: Plan::default(),
+            plan: Plan::new(checkpoint),
         }
     }
 

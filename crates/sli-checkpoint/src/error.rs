@@ -1,8 +1,8 @@
 //! Errors of this crate.
 
 use crate::coverage::CoverageReport;
-use crate::formats::index::IndexError;
-use crate::formats::safetensors::{HeaderError, ReadError};
+use crate::formats::safetensors::header::{HeaderError, ReadError};
+use crate::formats::safetensors::shards::IndexError;
 use crate::naming::NamingProblem;
 use crate::problem::LeafProblem;
 use crate::source::SourceError;

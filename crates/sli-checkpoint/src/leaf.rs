@@ -190,7 +190,7 @@ impl BoundLeaf {
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
         first.check_buffer(wanted.iter().sum(), out)?;
         let mut scratch = Vec::new();
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(&first.checkpoint);
         let mut start = 0;
         for (leaf, bytes) in leaves.iter().zip(wanted) {
             if let Stored::Coded(_) = leaf.stored {
@@ -375,7 +375,7 @@ impl BoundLeaf {
         rows: &[usize],
         mut carry_out: impl FnMut(&mut Plan) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(&self.checkpoint);
         let wanted = self.in_order(slice, rows)?;
         let whole = self.matrix(slice);
         for (rows, target) in wanted {
@@ -413,7 +413,7 @@ impl BoundLeaf {
             })?;
             return Ok(reads);
         }
-        let mut plan = Plan::default();
+        let mut plan = Plan::new(&self.checkpoint);
         for piece in self.pieces(slice, rows) {
             plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
             if plan.is_full() {

@@ -231,6 +231,7 @@ mod tests {
             dtype,
             shape: shape.into(),
             offset: 0,
+            strides: None,
             bytes: 0,
         })
     }

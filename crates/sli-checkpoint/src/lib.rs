@@ -21,13 +21,12 @@ mod error;
 mod evaluate;
 mod examine;
 mod folder;
-pub mod formats;
+mod formats;
 mod identity;
 mod leaf;
 mod ledger;
 mod leftover;
 pub mod naming;
-mod opening;
 mod problem;
 mod read_plan;
 mod sample;
@@ -40,14 +39,13 @@ mod view;
 
 pub use binding::{Binding, BoundStack};
 pub use checkpoint::Checkpoint;
-pub use choice::Choice;
 pub use codes::{Codes, UnknownCode};
 pub use coverage::{CoverageReport, Ignored, Missing};
 pub use dtype::{Dtype, Float};
 pub use error::CheckpointError;
 pub use folder::{FolderError, Found, ModelFolder};
-pub use formats::index::IndexError;
-pub use formats::safetensors::HeaderError;
+pub use formats::safetensors::header::HeaderError;
+pub use formats::safetensors::shards::IndexError;
 pub use identity::{FileIdentity, ModelIdentity};
 pub use leaf::BoundLeaf;
 pub use ledger::{Changed, Ledger};
@@ -58,5 +56,5 @@ pub use source::{
     ByteSource, DIRECT_ALIGNMENT, LocalSource, ReadMode, SourceError, Stamp, is_wrong_path,
 };
 pub use suggest::without_numbers;
-pub use tensors::{FileIndex, TensorInfo, WeightFile};
+pub use tensors::{Choice, FileIndex, Index, TensorInfo, WeightFile};
 pub use ties::HeadOrigin;

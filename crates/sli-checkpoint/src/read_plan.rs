@@ -1,7 +1,7 @@
 //! From tiles to reads: few, in file order, without more bytes than pay.
 //!
 //! Tiles become [`Run`]s, pieces of a file with the places where their elements go. Runs are sorted
-//! by place in the file and joined to [`Slab`]s over gaps of at most [`MAX_GAP`]; a slab is one read.
+//! by place in the file and joined to [`Slab`]s over gaps that their source does not mind; a slab is one read.
 //! Large contiguous runs are read into the caller's buffer, others through a bounded scratch buffer.
 
 use std::ops::Range;
@@ -9,15 +9,15 @@ use std::ops::Range;
 use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;
 use crate::scatter::{Run, scatter};
+use crate::source::RangeRead;
 use crate::tensors::FileIndex;
 use crate::view::{Tile, View};
 
-/// Widest gap in bytes between wanted bytes that is read through rather than around: disks and caches
-/// work in such pages, so reading around it saves nothing.
-const MAX_GAP: u64 = 4 << 10;
-
 /// Largest slab in bytes that goes through scratch.
 const MAX_SLAB: u64 = 2 << 20;
+
+/// Bytes of slabs that go through scratch together, unless one has more.
+const TOGETHER: usize = 256 << 10;
 
 /// A contiguous run of at least this many bytes is read into place, not through scratch.
 const DIRECT: usize = 256 << 10;
@@ -64,12 +64,22 @@ pub(crate) fn join(mut ranges: Vec<FileRange>) -> Vec<FileRange> {
 }
 
 /// Reads that fill a buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Plan {
+    /// Widest gap between wanted bytes that is read through rather than around.
+    gap: u64,
     runs: Vec<Run>,
 }
 
 impl Plan {
+    /// Nothing yet.
+    pub fn new(checkpoint: &Checkpoint) -> Self {
+        Self {
+            gap: checkpoint.gap(),
+            runs: Vec::new(),
+        }
+    }
+
     /// Adds rows of a view, which go to `target` and on, rows of the view's columns side by side.
     pub fn add(&mut self, checkpoint: &Checkpoint, view: &View, rows: Range<usize>, target: usize) {
         let row_bytes = view.columns().saturating_mul(view.element);
@@ -170,7 +180,7 @@ impl Plan {
         let mut outer = outer;
         if run.count == 1
             && outer.count > 1
-            && outer.source.saturating_sub(run.unit) as u64 <= MAX_GAP
+            && outer.source.saturating_sub(run.unit) as u64 <= self.gap
         {
             let dense = outer.source == run.unit && outer.target == run.unit;
             if dense || run.unit < SMALL_PIECE {
@@ -221,7 +231,7 @@ impl Plan {
                 && let Some(slab) = slabs.last_mut()
                 && !is_direct(&self.runs[slab.runs.start])
                 && slab.file == run.file
-                && run.start.saturating_sub(slab.bytes.end) <= MAX_GAP
+                && run.start.saturating_sub(slab.bytes.end) <= self.gap
                 && run.end().max(slab.bytes.end) - slab.bytes.start <= MAX_SLAB
             {
                 slab.bytes.end = slab.bytes.end.max(run.end());
@@ -257,29 +267,102 @@ impl Plan {
         out: &mut [u8],
         scratch: &mut Vec<u8>,
     ) -> Result<(), CheckpointError> {
-        for slab in self.slabs() {
-            let runs = &self.runs[slab.runs.clone()];
-            if let &[
+        let slabs = self.slabs();
+        let mut rest = &slabs[..];
+        while let Some(first) = rest.first() {
+            let mut held = 0;
+            let together = rest.iter().take_while(|slab| {
+                let more = if self.direct(slab).is_some() {
+                    0
+                } else {
+                    slab.length()
+                };
+                let fits = slab.file == first.file && (held == 0 || held + more <= TOGETHER);
+                held += if fits { more } else { 0 };
+                fits
+            });
+            let (group, after) = rest.split_at(together.count());
+            if scratch.len() < held {
+                scratch.resize(held, 0);
+            }
+            self.read_together(checkpoint, group, out, scratch)?;
+            rest = after;
+        }
+        self.runs.clear();
+        Ok(())
+    }
+
+    /// Where a slab goes that is read into place.
+    fn direct(&self, slab: &Slab) -> Option<Range<usize>> {
+        match &self.runs[slab.runs.clone()] {
+            &[
                 Run {
                     count: 1,
                     target,
                     unit,
                     ..
                 },
-            ] = runs
-            {
-                checkpoint.read_at(slab.file, slab.bytes.start, &mut out[target..target + unit])?;
-                continue;
-            }
-            let length = (slab.bytes.end - slab.bytes.start) as usize;
-            if scratch.len() < length {
-                scratch.resize(length, 0);
-            }
-            checkpoint.read_at(slab.file, slab.bytes.start, &mut scratch[..length])?;
-            scatter(runs, slab.bytes.start, &scratch[..length], out);
+            ] => Some(target..target + unit),
+            _ => None,
         }
-        self.runs.clear();
+    }
+
+    /// Reads slabs of one file, into place or through scratch, which has room for all of those.
+    fn read_together(
+        &self,
+        checkpoint: &Checkpoint,
+        slabs: &[Slab],
+        out: &mut [u8],
+        scratch: &mut [u8],
+    ) -> Result<(), CheckpointError> {
+        let Some(file) = slabs.first().map(|slab| slab.file) else {
+            return Ok(());
+        };
+        let mut places: Vec<(Range<usize>, usize)> = slabs
+            .iter()
+            .enumerate()
+            .filter_map(|(at, slab)| Some((self.direct(slab)?, at)))
+            .collect();
+        places.sort_unstable_by_key(|(place, _)| place.start);
+        let mut reads: Vec<(usize, RangeRead<'_>)> = Vec::with_capacity(slabs.len());
+        let (mut rest, mut done) = (&mut *out, 0);
+        for (place, at) in places {
+            let (into, after) = rest
+                .get_mut(place.start - done..)
+                .unwrap_or_default()
+                .split_at_mut(place.len());
+            let offset = slabs[at].bytes.start;
+            reads.push((at, RangeRead { offset, out: into }));
+            (rest, done) = (after, place.end);
+        }
+        let mut rest = &mut *scratch;
+        for (at, slab) in slabs.iter().enumerate() {
+            if self.direct(slab).is_none() {
+                let (into, after) = rest.split_at_mut(slab.length());
+                let offset = slab.bytes.start;
+                reads.push((at, RangeRead { offset, out: into }));
+                rest = after;
+            }
+        }
+        // In file order.
+        reads.sort_unstable_by_key(|(at, _)| *at);
+        let mut ranges: Vec<RangeRead<'_>> = reads.into_iter().map(|(_, read)| read).collect();
+        checkpoint.read_ranges(file, &mut ranges)?;
+        let mut rest = &*scratch;
+        for slab in slabs {
+            if self.direct(slab).is_none() {
+                let (bytes, after) = rest.split_at(slab.length());
+                scatter(&self.runs[slab.runs.clone()], slab.bytes.start, bytes, out);
+                rest = after;
+            }
+        }
         Ok(())
+    }
+}
+
+impl Slab {
+    fn length(&self) -> usize {
+        (self.bytes.end - self.bytes.start) as usize
     }
 }
 

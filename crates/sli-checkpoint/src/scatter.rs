@@ -39,7 +39,7 @@ impl Run {
 
     /// Whether `next` is the same in the next column of the buffer.
     fn is_next_column(&self, next: &Self) -> bool {
-        let columns = self.count > 1 && self.source_stride < self.target_stride;
+        let columns = self.count > 1 && (1..self.target_stride).contains(&self.source_stride);
         let moved = Self {
             start: next.start,
             target: self.target + self.unit,

@@ -1,6 +1,7 @@
 //! What a checkpoint knows of its files and tensors.
 
 use crate::dtype::Dtype;
+use crate::identity::ModelIdentity;
 
 /// Number of a weight file within its checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,8 +32,34 @@ pub struct TensorInfo {
     pub shape: Box<[usize]>,
     /// First byte, from the start of the file.
     pub offset: u64,
-    /// Size in bytes; the file holds that many from `offset` on.
+    /// Bytes from one element to the next along every axis, where they are not those of row-major order.
+    pub strides: Option<Box<[u64]>>,
+    /// Size in bytes, from the first of its elements to the last; the file holds that many from `offset` on.
     pub bytes: u64,
+}
+
+/// What was taken where a folder has weights in more than one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The file of the weights, or the index of their shards.
+    pub taken: String,
+    /// What would have been taken without it.
+    pub left: Vec<String>,
+}
+
+/// What a format makes of the files of a checkpoint, from headers alone.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// The weight files.
+    pub files: Vec<WeightFile>,
+    /// The tensors, sorted by name; no name occurs twice.
+    pub tensors: Vec<TensorInfo>,
+    /// What makes these files the same model as others.
+    pub identity: ModelIdentity,
+    /// What was taken and what was left, where there was a choice.
+    pub choice: Option<Choice>,
+    /// Bytes that were read for it.
+    pub bytes_read: u64,
 }
 
 impl TensorInfo {

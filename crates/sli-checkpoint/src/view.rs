@@ -115,6 +115,35 @@ impl View {
         }
     }
 
+    /// Bytes from a slice, a row and a column to the next, where elements lie one behind the other.
+    pub fn row_major(&self) -> [u64; 3] {
+        let element = self.element as u64;
+        let row = self.columns() as u64 * element;
+        [self.rows() as u64 * row, row, element]
+    }
+
+    /// The same of a tensor with these strides; `None`: its slices are not evenly spaced.
+    pub fn strided(&self, strides: &[u64]) -> Option<[u64; 3]> {
+        let leading = self.leading().len();
+        let slices = strides.get(..leading)?;
+        let nested = slices.windows(2).zip(self.leading().iter().skip(1));
+        for (pair, &inner) in nested {
+            if let &[outer, stride] = pair
+                && stride.checked_mul(inner as u64) != Some(outer)
+            {
+                return None;
+            }
+        }
+        let own = strides.get(leading..)?;
+        let slice = slices.last().copied().unwrap_or(0);
+        match (self.core, own) {
+            (Core::Vector, []) => Some([slice, 0, 0]),
+            (Core::Vector, &[row]) => Some([slice, row, self.element as u64]),
+            (Core::Matrix, &[row, column]) => Some([slice, row, column]),
+            _ => None,
+        }
+    }
+
     /// The axes in front of a slice's own.
     pub fn leading(&self) -> &[usize] {
         let own = match self.core {

@@ -319,7 +319,7 @@ fn a_path_is_wrong_where_its_links_go_round_in_circles() {
     let error = fs_err::File::open(&link).expect_err("a circle");
     assert!(sli_checkpoint::is_wrong_path(&error), "{error}");
     for code in [5, 28, 24] {
-        let error = std::io::Error::from_raw_os_error(code);
+        let error = io::Error::from_raw_os_error(code);
         assert!(!sli_checkpoint::is_wrong_path(&error), "{error}");
     }
 }

@@ -154,6 +154,15 @@ impl Evaluator<'_> {
         if at.core == Core::Matrix && shape.len() < 2 {
             return Err(structure("a matrix is wanted".to_owned()));
         }
+        let is_strided = |&part: &u32| {
+            let part = self.checkpoint.tensor_at(part as usize);
+            part.is_some_and(|part| part.strides.is_some())
+        };
+        if coded.is_some_and(|coded| coded.parts.iter().any(is_strided)) {
+            return Err(structure(
+                "it is coded, and its parts do not lie one behind the other".to_owned(),
+            ));
+        }
         if coded.is_some() && (at.core == Core::Vector || !shape.ends_with(last_two(&info.shape))) {
             return Err(structure(
                 "it is coded, and its code holds for matrices of its own shape alone".to_owned(),
@@ -173,20 +182,29 @@ impl Evaluator<'_> {
             return Err(structure(format!("it has no slice {}", at.slice)));
         }
         let start = if view.coded { 0 } else { info.offset };
+        let [slice_stride, row_stride, column_stride] = match &info.strides {
+            None => view.row_major(),
+            Some(strides) if *shape == *info.shape && !view.coded => view
+                .strided(strides)
+                .ok_or_else(|| structure("its slices are not evenly spaced".to_owned()))?,
+            Some(_) => {
+                return Err(structure(
+                    "its elements do not lie one behind the other".to_owned(),
+                ));
+            }
+        };
         if info.bytes > 0 {
             // All products here are at most the tensor's own bytes.
-            let (rows, columns, element) = (view.rows(), view.columns(), element as u64);
-            let row = columns as u64 * element;
             view.tiles.push(Tile {
                 row: 0,
-                rows,
+                rows: view.rows(),
                 column: 0,
-                columns,
+                columns: view.columns(),
                 tensor: position as u32,
-                offset: start + at.slice as u64 * rows as u64 * row,
-                row_stride: row,
-                column_stride: element,
-                slice_stride: rows as u64 * row,
+                offset: start + at.slice as u64 * slice_stride,
+                row_stride,
+                column_stride,
+                slice_stride,
             });
         }
         Ok(view)

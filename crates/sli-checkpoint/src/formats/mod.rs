@@ -1,5 +1,13 @@
 //! File formats: what bytes mean, with every rule of a format as an error variant.
+//!
+//! A format is a file (or a folder) here and a row of [`FORMATS`]. What it makes of its files is an
+//! [`Index`](crate::tensors::Index), plain data: names, element types, shapes, places, strides.
 
-pub mod index;
+pub(crate) mod format;
 pub(crate) mod lookalike;
-pub mod safetensors;
+pub(crate) mod safetensors;
+
+use format::Format;
+
+/// Every format, in order of preference; the last takes any single file, to say what is wrong with it.
+pub(crate) const FORMATS: &[&dyn Format] = &[&safetensors::Safetensors];

@@ -1,6 +1,6 @@
 //! The contract of [`ByteSource`] as a program, to be run on every implementation and wrapper.
 
-use super::{ByteSource, SourceError};
+use super::{ByteSource, RangeRead, SourceError};
 
 /// Files that a source under test must hold.
 pub type Fixture = Vec<(String, Vec<u8>)>;
@@ -80,6 +80,7 @@ fn ranges(source: &dyn ByteSource, files: &Fixture) -> Result<(), String> {
                 )?;
             }
         }
+        together(source, file, content)?;
         source.advise_soon(file, 0..size as u64);
         source.advise_soon(file, 5..5);
         source.advise_done(file, 0..size as u64);
@@ -100,6 +101,48 @@ fn ranges(source: &dyn ByteSource, files: &Fixture) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Several ranges at once are the same as each by itself, in any order, overlapping or empty.
+fn together(source: &dyn ByteSource, file: &str, content: &[u8]) -> Result<(), String> {
+    let size = content.len();
+    let wanted = [size / 2..size, 0..size / 3, size / 4..size / 2, size..size];
+    let mut buffers: Vec<Vec<u8>> = wanted.iter().map(|range| vec![0; range.len()]).collect();
+    let mut ranges: Vec<RangeRead<'_>> = wanted
+        .iter()
+        .zip(&mut buffers)
+        .map(|(range, out)| RangeRead {
+            offset: range.start as u64,
+            out,
+        })
+        .collect();
+    let read = source.read_ranges(file, &mut ranges);
+    read.map_err(|error| format!("{file}: {error}"))?;
+    let alike = wanted.into_iter().zip(&buffers);
+    let alike = alike
+        .into_iter()
+        .all(|(range, found)| content[range] == **found);
+    holds(
+        alike,
+        &format!("{file}: ranges read together are as written"),
+    )?;
+    let (mut there, mut beyond) = ([], [0]);
+    let (first, last) = (0, size as u64);
+    let mut ranges = [
+        RangeRead {
+            offset: first,
+            out: &mut there,
+        },
+        RangeRead {
+            offset: last,
+            out: &mut beyond,
+        },
+    ];
+    let past = source.read_ranges(file, &mut ranges);
+    holds(
+        past.is_err(),
+        &format!("{file}: a range past the end is an error"),
+    )
 }
 
 fn names(source: &dyn ByteSource) -> Result<(), String> {

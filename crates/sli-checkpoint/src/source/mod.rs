@@ -110,6 +110,18 @@ pub struct Stamp {
     pub changed: i64,
 }
 
+/// Disks and caches work in such pages: reading around a narrower gap saves nothing.
+const PAGE: u64 = 4 << 10;
+
+/// A range of a file and where it goes.
+#[derive(Debug)]
+pub struct RangeRead<'b> {
+    /// Its first byte.
+    pub offset: u64,
+    /// As long as the range.
+    pub out: &'b mut [u8],
+}
+
 /// Named files, read by ranges. Names are relative and use `/`; those that leave the source's folder
 /// are refused by their spelling, so links inside the folder may point anywhere.
 ///
@@ -123,6 +135,19 @@ pub trait ByteSource: Debug + Send + Sync {
 
     /// Fills `out` with the bytes from `offset` on; an error if the file has fewer.
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError>;
+
+    /// Fills the buffer of every range: [`Self::read_at`] for each, in this order, unless the source knows better
+    /// how to fetch several at once.
+    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
+        let mut ranges = ranges.iter_mut();
+        ranges.try_for_each(|range| self.read_at(file, range.offset, range.out))
+    }
+
+    /// How many bytes two wanted ranges of a file may lie apart so that they are best read as one, with what lies
+    /// between them.
+    fn gap(&self) -> u64 {
+        PAGE
+    }
 
     /// These bytes are read next; a cache may begin to fetch them. Never fails.
     fn advise_soon(&self, _file: &str, _range: Range<u64>) {}
@@ -168,6 +193,12 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         (**self).read_at(file, offset, out)
     }
+    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
+        (**self).read_ranges(file, ranges)
+    }
+    fn gap(&self) -> u64 {
+        (**self).gap()
+    }
     fn advise_soon(&self, file: &str, range: Range<u64>) {
         (**self).advise_soon(file, range);
     }
@@ -197,6 +228,12 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
     }
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         (**self).read_at(file, offset, out)
+    }
+    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
+        (**self).read_ranges(file, ranges)
+    }
+    fn gap(&self) -> u64 {
+        (**self).gap()
     }
     fn advise_soon(&self, file: &str, range: Range<u64>) {
         (**self).advise_soon(file, range);

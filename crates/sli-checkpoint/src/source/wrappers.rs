@@ -76,6 +76,9 @@ impl<S: ByteSource> ByteSource for CountingSource<S> {
             .push(offset..offset.saturating_add(out.len() as u64));
         Ok(())
     }
+    fn gap(&self) -> u64 {
+        self.inner.gap()
+    }
     fn advise_soon(&self, file: &str, range: Range<u64>) {
         self.inner.advise_soon(file, range);
     }
@@ -133,6 +136,9 @@ impl<S: ByteSource> ByteSource for FailingSource<S> {
             *left = next;
         }
         self.inner.read_at(file, offset, out)
+    }
+    fn gap(&self) -> u64 {
+        self.inner.gap()
     }
     fn advise_soon(&self, file: &str, range: Range<u64>) {
         self.inner.advise_soon(file, range);
@@ -192,6 +198,9 @@ impl<S: ByteSource> ByteSource for ThrottledSource<S> {
         self.inner.read_at(file, offset, out)?;
         std::thread::sleep(done.saturating_duration_since(Instant::now()));
         Ok(())
+    }
+    fn gap(&self) -> u64 {
+        self.inner.gap()
     }
     fn advise_soon(&self, file: &str, range: Range<u64>) {
         self.inner.advise_soon(file, range);

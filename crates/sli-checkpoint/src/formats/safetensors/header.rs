@@ -11,8 +11,8 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::lookalike;
 use crate::dtype::Dtype;
+use crate::formats::lookalike;
 use crate::source::{ByteSource, SourceError};
 
 /// Largest header in bytes, as in the reference implementation.

@@ -64,26 +64,15 @@ pub enum IndexError {
 
 /// A parsed index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Index {
+pub struct ShardIndex {
     /// The shards, sorted by name.
     pub shards: Vec<String>,
     /// Tensor and the number of its shard, sorted by tensor.
     pub tensors: Vec<(Box<str>, u32)>,
 }
 
-impl Index {
-    /// Number of the shard that holds the tensor.
-    pub fn shard_of(&self, tensor: &str) -> Option<u32> {
-        let found = self
-            .tensors
-            .binary_search_by(|(name, _)| (**name).cmp(tensor))
-            .ok()?;
-        self.tensors.get(found).map(|(_, shard)| *shard)
-    }
-}
-
 /// Reads an index from its bytes.
-pub fn parse(bytes: &[u8]) -> Result<Index, IndexError> {
+pub fn parse(bytes: &[u8]) -> Result<ShardIndex, IndexError> {
     #[derive(serde::Deserialize)]
     struct Raw<'a> {
         #[serde(borrow)]
@@ -124,7 +113,7 @@ pub fn parse(bytes: &[u8]) -> Result<Index, IndexError> {
         .iter()
         .map(|(name, shard)| (Box::from(&**name), number(shard)))
         .collect();
-    Ok(Index { shards, tensors })
+    Ok(ShardIndex { shards, tensors })
 }
 
 /// Pairs of tensor and shard in the order of the text, repeated names included.

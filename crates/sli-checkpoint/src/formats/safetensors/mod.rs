@@ -1,33 +1,65 @@
-//! Collecting the weight files of a checkpoint: index, shards, consolidated files.
+//! Safetensors: one file, shards by an index, or Meta's consolidated files.
 
-use crate::choice::{Choice, INDEX_FILE, Ways};
+pub mod header;
+pub mod shards;
+
+use crate::choice::{INDEX_FILE, SINGLE_FILE, Ways};
 use crate::error::CheckpointError;
-use crate::formats::index::{self, Index, IndexError};
-use crate::formats::safetensors::{self, Header};
-use crate::identity::{FileIdentity, ModelIdentity};
+use crate::formats::format::{Format, Listing};
+use crate::identity::FileIdentity;
 use crate::source::{ByteSource, SourceError};
-use crate::tensors::{FileIndex, TensorInfo, WeightFile};
+use crate::tensors::{FileIndex, Index, TensorInfo, WeightFile};
+use header::Header;
+use shards::{IndexError, ShardIndex};
 
-/// A checkpoint that is being opened.
-pub(crate) struct Opening {
-    pub source: Box<dyn ByteSource>,
-    pub files: Vec<WeightFile>,
-    pub tensors: Vec<TensorInfo>,
-    pub identity: ModelIdentity,
-    pub choice: Option<Choice>,
-    pub bytes_read: u64,
+/// The format.
+#[derive(Debug)]
+pub(crate) struct Safetensors;
+
+impl Format for Safetensors {
+    fn claims(&self, listing: &Listing<'_>) -> Result<bool, SourceError> {
+        let ways = Ways::of(listing)?;
+        Ok(ways.single || ways.index || !ways.consolidated.is_empty())
+    }
+
+    fn index(&self, listing: &Listing<'_>) -> Result<Index, CheckpointError> {
+        let mut opening = Opening::new(listing.source);
+        let ways = Ways::of(listing)?;
+        let taken = if ways.single {
+            opening.add_file(SINGLE_FILE)?;
+            SINGLE_FILE
+        } else if let Some(index) = opening.usable_index(&ways)? {
+            opening.add_shards(&index)?;
+            INDEX_FILE
+        } else {
+            opening.add_consolidated(&ways.consolidated)?;
+            ways.consolidated.first().map_or("", String::as_str)
+        };
+        opening.index.choice = ways.choice(taken);
+        opening.finish()
+    }
+
+    fn claims_file(&self, _file: &str) -> bool {
+        true
+    }
+
+    fn index_of_file(&self, source: &dyn ByteSource, file: &str) -> Result<Index, CheckpointError> {
+        let mut opening = Opening::new(source);
+        opening.add_file(file)?;
+        opening.finish()
+    }
 }
 
-impl Opening {
-    pub fn new(source: Box<dyn ByteSource>) -> Self {
-        Self {
-            source,
-            files: Vec::new(),
-            tensors: Vec::new(),
-            identity: ModelIdentity::default(),
-            choice: None,
-            bytes_read: 0,
-        }
+/// An index that is being made.
+struct Opening<'s> {
+    source: &'s dyn ByteSource,
+    index: Index,
+}
+
+impl<'s> Opening<'s> {
+    fn new(source: &'s dyn ByteSource) -> Self {
+        let index = Index::default();
+        Self { source, index }
     }
 
     fn index_error(&self, problem: IndexError) -> CheckpointError {
@@ -40,45 +72,46 @@ impl Opening {
 
     /// The index, where there is one that counts: one whose shards are all gone does not, if there are
     /// other weights.
-    pub fn usable_index(&mut self, ways: &Ways) -> Result<Option<Index>, CheckpointError> {
+    fn usable_index(&mut self, ways: &Ways) -> Result<Option<ShardIndex>, CheckpointError> {
         if !ways.index {
             return Ok(None);
         }
-        let bytes = match read_limited(&*self.source, INDEX_FILE, index::MAX_INDEX) {
+        let bytes = match read_limited(self.source, INDEX_FILE, shards::MAX_INDEX) {
             Err(CheckpointError::TextTooLarge { size, .. }) => {
                 return Err(self.index_error(IndexError::TooLarge { size }));
             }
             other => other?,
         };
-        let index = index::parse(&bytes).map_err(|problem| self.index_error(problem))?;
+        let index = shards::parse(&bytes).map_err(|problem| self.index_error(problem))?;
         let mut shards = index.shards.iter().map(|shard| self.source.exists(shard));
         if !ways.consolidated.is_empty()
             && !shards.try_fold(false, |any, is| Ok::<_, SourceError>(any | is?))?
         {
             return Ok(None);
         }
-        self.bytes_read += bytes.len() as u64;
+        self.index.bytes_read += bytes.len() as u64;
         let digest = blake3::hash(&bytes).to_hex().to_string();
-        self.identity
+        self.index
+            .identity
             .files
             .insert(INDEX_FILE.to_owned(), FileIdentity::Content { digest });
         Ok(Some(index))
     }
 
     fn read_header(&mut self, file: &str) -> Result<Header, CheckpointError> {
-        let header = safetensors::read_header(&*self.source, file)
+        let header = header::read_header(self.source, file)
             .map_err(|error| CheckpointError::header(self.source.describe(), file, error))?;
         let start = header
             .entries
             .first()
             .map_or(header.file_size, |entry| entry.offset);
-        self.bytes_read += start;
+        self.index.bytes_read += start;
         let identity = FileIdentity::Weights {
             size: header.file_size,
             header: header.digest.clone(),
         };
-        self.identity.files.insert(file.to_owned(), identity);
-        self.files.push(WeightFile {
+        self.index.identity.files.insert(file.to_owned(), identity);
+        self.index.files.push(WeightFile {
             name: file.to_owned(),
             size: header.file_size,
             header_digest: header.digest.clone(),
@@ -88,19 +121,21 @@ impl Opening {
 
     /// Adds the tensors of a file.
     fn add(&mut self, header: Header) {
-        let file = FileIndex(self.files.len().saturating_sub(1) as u32);
-        self.tensors
+        let file = FileIndex(self.index.files.len().saturating_sub(1) as u32);
+        self.index
+            .tensors
             .extend(header.entries.into_iter().map(|entry| TensorInfo {
                 name: entry.name,
                 file,
                 dtype: entry.dtype,
                 shape: entry.shape,
                 offset: entry.offset,
+                strides: None,
                 bytes: entry.bytes,
             }));
     }
 
-    pub fn add_file(&mut self, file: &str) -> Result<(), CheckpointError> {
+    fn add_file(&mut self, file: &str) -> Result<(), CheckpointError> {
         let header = self.read_header(file)?;
         self.add(header);
         Ok(())
@@ -109,7 +144,7 @@ impl Opening {
     /// Adds all tensors of the shards of an index. As in the reference, the index says which files these
     /// are, not where a tensor is; of one that several shards hold the last counts. A tensor that the
     /// index names and no shard holds is an error.
-    pub fn add_shards(&mut self, index: &Index) -> Result<(), CheckpointError> {
+    fn add_shards(&mut self, index: &ShardIndex) -> Result<(), CheckpointError> {
         for (number, shard) in (0..).zip(&index.shards) {
             let header = match self.read_header(shard) {
                 Err(CheckpointError::Source(SourceError::NotFound { .. })) => {
@@ -119,13 +154,15 @@ impl Opening {
             };
             self.add(header);
         }
-        self.tensors
+        self.index
+            .tensors
             .sort_by(|a, b| (&a.name, b.file).cmp(&(&b.name, a.file)));
-        self.tensors
+        self.index
+            .tensors
             .dedup_by(|later, first| later.name == first.name);
         let holds = |name: &str| {
             let place = |tensor: &TensorInfo| (*tensor.name).cmp(name);
-            self.tensors.binary_search_by(place).is_ok()
+            self.index.tensors.binary_search_by(place).is_ok()
         };
         if let Some((tensor, shard)) = index.tensors.iter().find(|(name, _)| !holds(name)) {
             let shard = index.shards.get(*shard as usize);
@@ -137,7 +174,7 @@ impl Opening {
         Ok(())
     }
 
-    fn missing_shard(&self, index: &Index, number: u32, shard: &str) -> CheckpointError {
+    fn missing_shard(&self, index: &ShardIndex, number: u32, shard: &str) -> CheckpointError {
         let tensor = index.tensors.iter().find(|(_, of)| *of == number);
         let tensor = tensor.map(|(name, _)| name.to_string()).unwrap_or_default();
         self.index_error(IndexError::MissingShard {
@@ -148,15 +185,16 @@ impl Opening {
 
     /// Adds consolidated files. A name that several of them hold (Meta's tensor parallel files) becomes
     /// `name#0`, `name#1`, ..., by file.
-    pub fn add_consolidated(&mut self, names: &[String]) -> Result<(), CheckpointError> {
+    fn add_consolidated(&mut self, names: &[String]) -> Result<(), CheckpointError> {
         for name in names {
             self.add_file(name)?;
         }
-        self.tensors
+        self.index
+            .tensors
             .sort_by(|a, b| (&a.name, a.file).cmp(&(&b.name, b.file)));
         let mut start = 0;
-        while start < self.tensors.len() {
-            let rest = &mut self.tensors[start..];
+        while start < self.index.tensors.len() {
+            let rest = &mut self.index.tensors[start..];
             let same = rest
                 .iter()
                 .take_while(|tensor| tensor.name == rest[0].name)
@@ -171,16 +209,18 @@ impl Opening {
         Ok(())
     }
 
-    pub fn finish(mut self) -> Result<Self, CheckpointError> {
-        self.tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        self.tensors.shrink_to_fit();
+    fn finish(mut self) -> Result<Index, CheckpointError> {
+        self.index.tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        self.index.tensors.shrink_to_fit();
         if let Some(pair) = self
+            .index
             .tensors
             .windows(2)
             .find(|pair| pair[0].name == pair[1].name)
         {
             let file = |tensor: &TensorInfo| {
-                self.files
+                self.index
+                    .files
                     .get(tensor.file.0 as usize)
                     .map_or_else(String::new, |f| f.name.clone())
             };
@@ -191,7 +231,7 @@ impl Opening {
                 second: file(&pair[1]),
             });
         }
-        Ok(self)
+        Ok(self.index)
     }
 }
 
