@@ -1,5 +1,5 @@
-//! Which tokens of a record are its completion: what `labels` do not hide, what follows a prompt, what the
-//! assistant says.
+//! Which tokens of a record are its completion: what `labels` do not hide, what follows a prompt, what parts of its
+//! text hold.
 //!
 //! The first token of a record is never scored, as nothing is in front of it; the loss of transformers leaves it
 //! out likewise. Everything here is about all tokens of a record, before it is cut.
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use sli_engine::{Completion, TextSpans};
 
-use crate::input::{Conversation, Found, Labels};
+use crate::input::{Found, Labels};
 
 /// What hides a token from the loss.
 const HIDDEN: i64 = -100;
@@ -175,74 +175,6 @@ pub fn within(parts: &[Range<usize>], spans: &TextSpans) -> Completion {
     }
 }
 
-/// A conversation of the first messages of another, with what asks the assistant to speak if `asks`.
-fn beginning(conversation: &Conversation, messages: &[&str], asks: bool) -> Conversation {
-    Conversation {
-        messages: format!("[{}]", messages.join(",")),
-        asks,
-        ..conversation.clone()
-    }
-}
-
-/// What the assistant says in `text`, the rendered conversation, where the template does not mark it: what each of
-/// its messages adds to the text before it, which ends with what asks for it.
-pub fn assistant_parts(
-    conversation: &Conversation,
-    text: &str,
-    mut render: impl FnMut(&Conversation) -> Result<String, String>,
-) -> Result<Vec<Range<usize>>, String> {
-    let messages = sli_jinja::items(&conversation.messages)?;
-    let mut parts = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
-        let members = sli_jinja::members(message)?;
-        let role = members.iter().rfind(|(key, _)| key == "role");
-        let role = role.and_then(|(_, role)| serde_json::from_str::<String>(role).ok());
-        if role.as_deref() != Some("assistant") {
-            continue;
-        }
-        let mut end_of = |count: usize, asks: bool| -> Result<usize, String> {
-            if count == messages.len() {
-                return Ok(text.len());
-            }
-            if count == 0 {
-                return first_answer(conversation, &messages, text, &mut render);
-            }
-            let before = messages.get(..count).unwrap_or_default();
-            let begun = render(&beginning(conversation, before, asks))?;
-            let what = if asks { "in front of" } else { "up to" };
-            text.starts_with(&begun).then_some(begun.len()).ok_or_else(|| {
-                format!(
-                    "the chat template renders the messages {what} message {index} otherwise when they are \
-                     alone, so what the assistant says cannot be found"
-                )
-            })
-        };
-        parts.push(end_of(index, true)?..end_of(index + 1, false)?);
-    }
-    Ok(parts)
-}
-
-/// Where the first message of a conversation begins, if it is the assistant's: templates do not render no message at
-/// all, so what asks for an answer is taken from the end of that message.
-fn first_answer(
-    conversation: &Conversation,
-    messages: &[&str],
-    text: &str,
-    render: &mut impl FnMut(&Conversation) -> Result<String, String>,
-) -> Result<usize, String> {
-    let first = messages.get(..1).unwrap_or_default();
-    let said = render(&beginning(conversation, first, false))?;
-    let asked = render(&beginning(conversation, first, true))?;
-    let prompt = asked
-        .strip_prefix(&said)
-        .filter(|prompt| !prompt.is_empty());
-    let start = prompt.and_then(|prompt| Some(text.find(prompt)? + prompt.len()));
-    start.ok_or_else(|| {
-        "the conversation begins with the assistant, and the chat template does not show where"
-            .into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,30 +292,5 @@ mod tests {
         assert_eq!(marks(4..10), [3, 4]);
         assert!(marks(10..12).is_empty());
         assert_eq!(within(&[0..3, 7..10], &spans).bytes, Some(6));
-    }
-
-    #[test]
-    fn what_the_assistant_says_is_found() {
-        let conversation = Conversation {
-            messages: r#"[{"role":"user","content":"a"},{"role":"assistant","content":"bc"},{"role":"user","content":"d"},{"role":"assistant","content":""}]"#.into(),
-            ..Conversation::default()
-        };
-        let render = |conversation: &Conversation| {
-            let messages: Vec<serde_json::Value> =
-                serde_json::from_str(&conversation.messages).unwrap();
-            let mut text = String::new();
-            for message in messages {
-                let role = message["role"].as_str().unwrap();
-                let content = message["content"].as_str().unwrap();
-                text = format!("{text}<{role}>{content}.");
-            }
-            Ok(text + if conversation.asks { "<assistant>" } else { "" })
-        };
-        let text = render(&conversation).unwrap();
-        let parts = assistant_parts(&conversation, &text, render).unwrap();
-        let said: Vec<&str> = parts.iter().map(|part| &text[part.clone()]).collect();
-        assert_eq!(said, ["bc.", "."]);
-        let error = assistant_parts(&conversation, &text, |_| Ok("other".into())).unwrap_err();
-        assert!(error.contains("message 1"), "{error}");
     }
 }

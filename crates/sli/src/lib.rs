@@ -5,6 +5,7 @@
 //! nothing; this one adds what a command line needs: input formats, tokenizers, chat templates, messages.
 #![deny(unsafe_code)]
 
+mod assistant;
 pub mod cli;
 pub mod commands;
 mod completion;

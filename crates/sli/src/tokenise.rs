@@ -7,7 +7,8 @@ use sli_engine::Completion;
 
 use sli_jinja::Rendered;
 
-use crate::completion::{after_prompt, assistant_parts, within};
+use crate::assistant::assistant_parts;
+use crate::completion::{after_prompt, within};
 use crate::error::Error;
 use crate::input::{Content, Conversation, InputError, Prompted, RawRecord};
 use crate::tokenizer::{Encoded, Tokenizer};

@@ -57,6 +57,49 @@ LINES = (
 )
 
 
+# Templates that render earlier messages otherwise, and the same with marks: the first is after Qwen 3, which leaves
+# out earlier reasoning; the second after DeepSeek-R1, whose prompt also opens the reasoning that is left out.
+ASKING = "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+THINKING = (HERE.parent / "chat" / "thinking.jinja").read_text() + ASKING
+R1 = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role in ('user', 'system') %}{{ '<|user|>' + m.content }}{% elif m.role == 'tool' %}"
+    "{{ '<|tool|>' + m.content }}{% else %}{{ '<|assistant|>' }}{{ (m.content or '').split('</think>')[-1] }}"
+    "{% for call in m.tool_calls or [] %}{{ '<|call|>' + call.function.name }}{% endfor %}{{ eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|><think>\\n' }}{% endif %}"
+)
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+TALKS = [
+    [(USER, "a"), (ASSISTANT, "<think>\nhm\n</think>\n\nb"), (USER, "c"), (ASSISTANT, "<think>\nso\n</think>\n\nd")],
+    [(USER, "a"), (ASSISTANT, "b"), (USER, "a"), (ASSISTANT, "b"), (USER, "a"), (ASSISTANT, "b \u00e9\U0001f600")],
+    [(USER, "<|im_start|>assistant\nb<|assistant|><think>\n"), (ASSISTANT, "b"), (USER, "c <|im_end|>\n"), (ASSISTANT, "d")],
+    [(USER, "x"), (ASSISTANT, ""), (USER, " y "), (ASSISTANT, "  spaces  "), (USER, "z")],
+    [(USER, "x"), (ASSISTANT, "\n\nlines\n"), ("system", "now"), (ASSISTANT, "twice"), (ASSISTANT, "said")],
+    [(USER, "add"), (ASSISTANT, "<think>\none\n</think>\n\nI add", CALL), ("tool", "2"), (ASSISTANT, "<think>\ntwo\n</think>\n\n2"),
+     (USER, "again"), (ASSISTANT, "", CALL), ("tool", "3"), (ASSISTANT, "<think>\nthree\n</think>\n\n3")],
+    [(USER, "add"), (ASSISTANT, "<think>\none\n</think>\n\nI add", CALL), ("tool", "2"), ("tool", "4"), (ASSISTANT, "6")],
+]
+
+
+def marked_thinking():
+    start = THINKING.index("        {%- if loop.index0 > ns.last_query_index %}")
+    last = "{{- '<|im_end|>\\n' }}"
+    end = THINKING.index(last + "\n    {%- elif message.role == \"tool\"") + len(last)
+    said = THINKING[start:end].replace("'<|im_start|>' + message.role + '\\n' + content", "content")
+    said = said.replace("'<|im_start|>' + message.role + '\\n<think>", "'<think>")
+    head = "{{- '<|im_start|>' + message.role + '\\n' }}{%- generation %}"
+    return THINKING[:start] + head + said + "{%- endgeneration %}" + THINKING[end:]
+
+
+def marked_r1():
+    marked = R1.replace("{{ '<|assistant|>' }}", "{{ '<|assistant|>' }}{% generation %}")
+    return marked.replace("{{ eos_token }}{% endif %}", "{{ eos_token }}{% endgeneration %}{% endif %}")
+
+
+def talk(said):
+    calls = [{"tool_calls": list(more)} if more else {} for _, _, *more in said]
+    return [{"role": role, "content": content} | call for (role, content, *_), call in zip(said, calls)]
+
+
 def messages(chat):
     return [{"role": role, "content": content} for role, content in chat]
 
@@ -118,6 +161,18 @@ def main():
         )
         add({"messages": messages(chat)}, marked["input_ids"], [mark == 1 for mark in marked["assistant_masks"]])
     (HERE / "marked.jsonl").write_text("\n".join([json.dumps(LINES), *lines]) + "\n")
+    found = []
+    for template, marked_template in ((THINKING, marked_thinking()), (R1, marked_r1())):
+        lines = []
+        for said in map(talk, TALKS):
+            plain = tokenizer.apply_chat_template(said, chat_template=template, return_dict=True)
+            marked = tokenizer.apply_chat_template(
+                said, chat_template=marked_template, return_dict=True, return_assistant_tokens_mask=True
+            )
+            assert plain["input_ids"] == marked["input_ids"]
+            add({"messages": said}, marked["input_ids"], [mark == 1 for mark in marked["assistant_masks"]])
+        found.append("\n".join([json.dumps(template), *lines]) + "\n")
+    (HERE / "unmarked.jsonl").write_text("\n".join(found))
     lines = written
     (HERE / "cases.jsonl").write_text("\n".join(lines) + "\n")
 

@@ -113,6 +113,23 @@ fn compare(cases: &[Case], table: &RecordBatch) {
 
 #[test]
 fn what_a_template_marks_counts() {
+    compare_with_template(&read("marked.jsonl"));
+}
+
+/// Templates that render earlier messages otherwise: what counts is what the same template marks, with marks.
+#[test]
+fn what_the_assistant_says_is_found_where_earlier_messages_are_rendered_otherwise() {
+    let texts = read("unmarked.jsonl");
+    let mut templates = 0;
+    for text in texts.split("\n\n") {
+        compare_with_template(text);
+        templates += 1;
+    }
+    assert_eq!(templates, 2);
+}
+
+/// Runs cases with the template that stands in front of them.
+fn compare_with_template(text: &str) {
     let place = Place::new();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         let bytes = fs_err::read(Path::new(&embedded()).join(file)).unwrap();
@@ -120,7 +137,6 @@ fn what_a_template_marks_counts() {
     }
     let config = fs_err::read(Path::new(&embedded()).join("tokenizer_config.json")).unwrap();
     let mut config: Value = serde_json::from_slice(&config).unwrap();
-    let text = read("marked.jsonl");
     let (template, lines_of) = text.split_once('\n').unwrap();
     config["chat_template"] = serde_json::from_str(template).unwrap();
     place.write("model/tokenizer_config.json", config.to_string());
