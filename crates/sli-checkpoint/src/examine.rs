@@ -174,11 +174,31 @@ fn ignored_patterns<'p>(
         .tensors()
         .any(|tensor| tensor.name.starts_with(base_prefix));
     let strip = |pattern: &&'p str| pattern.strip_prefix(base_prefix).filter(|_| bare);
-    ignored
-        .iter()
-        .copied()
-        .chain(ignored.iter().filter_map(strip))
+    let all = ignored.iter().copied();
+    all.chain(ignored.iter().filter_map(strip))
+        .filter(|pattern| whole_layer(pattern).is_none_or(|layer| predicts(checkpoint, layer)))
         .collect()
+}
+
+/// The layer that a pattern is all of: `layers.61` of `model.layers.61.*`.
+fn whole_layer(pattern: &str) -> Option<&str> {
+    let inner = pattern.trim_matches(['*', '.']);
+    let layer = &inner[inner.rfind("layers.")?..];
+    let number = layer.strip_prefix("layers.")?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(layer)
+}
+
+/// Whether a layer behind the last one is for the prediction of several tokens: it joins two states. A plain one
+/// more than the configuration says is none.
+fn predicts(checkpoint: &Checkpoint, layer: &str) -> bool {
+    ["eh_proj", "enorm", "hnorm"].into_iter().all(|name| {
+        let tensor = format!("{layer}.{name}.weight");
+        let mut names = checkpoint.tensors().map(|tensor| &*tensor.name);
+        names.any(|name| {
+            name.strip_suffix(&*tensor)
+                .is_some_and(|front| front.is_empty() || front.ends_with('.'))
+        })
+    })
 }
 
 fn examine_leaf(

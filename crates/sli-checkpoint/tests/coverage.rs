@@ -109,6 +109,40 @@ fn nothing_but_headers_is_read() {
 }
 
 #[test]
+fn a_layer_too_many_is_only_ignored_where_it_predicts_several_tokens() {
+    let leaves = [plain("model.layers.0.a", &[2])];
+    let behind = |names: &[&str]| {
+        let mut tensors = vec![tensor("model.layers.0.a", &[2])];
+        tensors.extend(names.iter().map(|name| tensor(name, &[2])));
+        tensors
+    };
+    let joins = [
+        "model.layers.1.a",
+        "model.layers.1.eh_proj.weight",
+        "model.layers.1.enorm.weight",
+        "model.layers.1.hnorm.weight",
+    ];
+    for pattern in ["model.layers.1.*", "*model.layers.1*"] {
+        let report = examine(&behind(&joins), &leaves, &[pattern]);
+        assert!(report.is_complete(), "{report}");
+        assert_eq!(report.ignored.len(), 4);
+        let report = examine(&behind(&joins[..1]), &leaves, &[pattern]);
+        assert_eq!(report.unexpected, ["model.layers.1.a"]);
+        let report = examine(&behind(&joins[..3]), &leaves, &[pattern]);
+        assert_eq!(report.unexpected.len(), 3);
+        // Of another layer.
+        let other = [
+            "model.layers.1.a",
+            "model.layers.11.eh_proj.weight",
+            "model.layers.11.enorm.weight",
+            "model.layers.11.hnorm.weight",
+        ];
+        let report = examine(&behind(&other), &leaves, &["model.layers.1.*"]);
+        assert_eq!(report.unexpected.len(), 4);
+    }
+}
+
+#[test]
 fn a_bare_base_model_lacks_the_prefix() {
     let leaves = [plain("model.a", &[2]), optional("lm_head", "lm_head", &[3])];
     let ignored = ["model.*.inv_freq"];
