@@ -68,6 +68,7 @@ impl Binding {
         built: &mut Built,
         allowed: &[String],
     ) -> Result<(Self, CoverageReport), CheckpointError> {
+        ties::find_head(built, checkpoint);
         let head = ties::settle_head(built, checkpoint)?;
         let spec = &built.spec;
         let unneeded = Unneeded {

@@ -103,6 +103,22 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
     Ok(origin)
 }
 
+/// Makes the description one with a head, where the file names the base model and the checkpoint has the head: a
+/// tensor of its own, or the token table where the configuration ties it.
+pub(crate) fn find_head(built: &mut Built, checkpoint: &Arc<Checkpoint>) {
+    let Some(headed) = built.headed.take() else {
+        return;
+    };
+    let Some([Some(head), _]) = projection(&headed.spec) else {
+        return;
+    };
+    // What does not fit is the head of something else.
+    if let Ok(Some(_)) = stored(checkpoint, headed.spec.base_prefix, &head) {
+        built.spec = *headed.spec;
+        built.untied = headed.untied;
+    }
+}
+
 /// The weight in the checkpoint; `None` where it is not stored.
 fn stored(
     checkpoint: &Arc<Checkpoint>,

@@ -88,6 +88,28 @@ impl Config {
         understood.ok_or_else(|| self.unknown_class(row, &names))
     }
 
+    /// The configuration of the same model with the head for the next token, where the file names the base model of
+    /// a decoder; `None` for any other. Logs nothing.
+    pub(crate) fn with_head(&self) -> Option<Self> {
+        const KEY: &str = "architectures";
+        let row = self.row().ok()?;
+        let names = self.said(KEY)?.as_array()?;
+        let tasks = names
+            .iter()
+            .filter_map(|name| row.classes.get(name.as_str()?));
+        let tasks: Vec<Task> = tasks.copied().collect();
+        // The type has an encoder too.
+        let masks =
+            (row.classes.values()).any(|&task| matches!(task, Task::MaskedLm | Task::Seq2SeqLm));
+        if masks || tasks.is_empty() || tasks.iter().any(|&task| task != Task::Base) {
+            return None;
+        }
+        let of_next =
+            |(name, &task): (&String, &Task)| (task == Task::CausalLm).then(|| name.clone());
+        let class = row.classes.iter().find_map(of_next)?;
+        Some(self.saying(KEY, vec![class].into()))
+    }
+
     fn unknown_class(&self, row: &Row, names: &[String]) -> SpecError {
         let another = names.iter().find_map(|name| another_type(row, name));
         let known: Vec<&str> = row.classes.keys().map(String::as_str).collect();

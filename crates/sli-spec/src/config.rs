@@ -438,6 +438,18 @@ impl Config {
     pub(crate) fn tells_own_head(&self) -> bool {
         self.object.get("tie_word_embeddings") == Some(&Value::Bool(false))
     }
+
+    /// What the file says under a key. Logs nothing.
+    pub(crate) fn said(&self, key: &str) -> Option<&Value> {
+        self.object.get(key)
+    }
+
+    /// The same configuration with another value of a key, and a log of its own.
+    pub(crate) fn saying(&self, key: &str, value: Value) -> Self {
+        let mut object = Map::clone(&self.object);
+        object.insert(key.to_owned(), value);
+        Self::new(object, self.path.clone(), Rc::default())
+    }
 }
 
 /// Renames aliases (`hidden_size` in a GPT-2 file) to the spelling of the class. Where both occur,

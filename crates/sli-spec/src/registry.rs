@@ -19,6 +19,9 @@ pub struct Built {
     pub untied: Option<Box<ModelSpec>>,
     /// The file says that the head is not the token table, though its class starts from one that is.
     pub own_head_is_told: bool,
+    /// The same model as the class of its type that predicts the next token, where the file names the bare base
+    /// model: the reference's `AutoModelForCausalLM` takes the head that is stored, whatever the name.
+    pub headed: Option<Headed>,
     /// Keys that nothing read and that the caller allowed.
     pub unread: Vec<String>,
     /// Keys of other types and programs that no class of the reference reads for this one.
@@ -29,6 +32,15 @@ pub struct Built {
     pub instead: Option<Instead>,
     /// What the file says of how its weights are stored, key by key: whoever reads them reads this.
     pub storage: Vec<(String, serde_json::Value)>,
+}
+
+/// A description with a head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Headed {
+    /// The description.
+    pub spec: Box<ModelSpec>,
+    /// As [`Built::untied`].
+    pub untied: Option<Box<ModelSpec>>,
 }
 
 impl Built {
@@ -248,25 +260,33 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         });
     };
     let storage = config.storage(&options.allow_unread);
-    let Described {
-        mut spec,
-        mut untied,
-    } = (row.describe)(config)?;
-    if let Some(contradiction) = spec.contradiction() {
-        return Err(config.unsupported("model_type", contradiction));
-    }
-    let of_class = defaults::row(row.model_type).map(|row| &row.ignored);
-    let of_class = of_class.into_iter().flatten().map(String::as_str);
-    for spec in std::iter::once(&mut spec).chain(untied.as_deref_mut()) {
-        spec.ignored.extend(of_class.clone());
-    }
+    let described = |config: &Config| {
+        let mut described = (row.describe)(config)?;
+        if let Some(contradiction) = described.spec.contradiction() {
+            return Err(config.unsupported("model_type", contradiction));
+        }
+        let of_class = defaults::row(row.model_type).map(|row| &row.ignored);
+        let of_class = of_class.into_iter().flatten().map(String::as_str);
+        let untied = described.untied.as_deref_mut();
+        for spec in std::iter::once(&mut described.spec).chain(untied) {
+            spec.ignored.extend(of_class.clone());
+        }
+        Ok(described)
+    };
+    let Described { spec, untied } = described(config)?;
     let mut left = config.unread();
     let unread = left.allow(&options.allow_unread)?;
     let Class { task, instead } = config.class()?;
+    let headed = config.with_head().and_then(|own| described(&own).ok());
+    let headed = headed.map(|Described { spec, untied }| Headed {
+        spec: Box::new(spec),
+        untied,
+    });
     Ok(Built {
         spec,
         own_head_is_told: untied.is_some() && config.tells_own_head(),
         untied,
+        headed,
         unread,
         idle: left.idle,
         task,

@@ -563,3 +563,32 @@ fn a_random_prefix_changes_no_byte() {
         same_under(&place, |name| format!("{prefix}{name}"), "is taken off");
     }
 }
+
+/// The reference's `AutoModelForCausalLM` takes the head that a folder has, whatever class the file names.
+#[test]
+fn the_base_class_with_a_head_has_scores() {
+    let place = Place::new();
+    let scores = |name: &str, class: &str, tied: bool| {
+        let config = with(llama(), &json!({"tie_word_embeddings": tied}));
+        place.write_model(name, &config);
+        let config = with(config, &json!({"architectures": [class]}));
+        place.write(&format!("{name}/config.json"), config.to_string());
+        run(&place, name, &["--take", "scores", "--take", "topk:3"]).success();
+        results(&place, name)
+    };
+    for tied in [false, true] {
+        let causal = scores("causal", "LlamaForCausalLM", tied);
+        let base = scores("base", "LlamaModel", tied);
+        assert_eq!(base, causal, "{tied}");
+    }
+    // Neither a head nor a table that is one.
+    place.write_model("other", &llama());
+    let config = with(llama(), &json!({"architectures": ["LlamaModel"]}));
+    place.write("other/config.json", config.to_string());
+    remove(&place, "other", "lm_head.weight");
+    run(&place, "other", &["--take", "scores"]).failure(2, &["no head"]);
+    // The head of something else.
+    add(&place, "other", "lm_head.weight", "F32", &[2, 16]);
+    run(&place, "other", &["--take", "scores"]).failure(2, &["no head"]);
+    run(&place, "other", &["--take", "embedding:mean"]).success();
+}
