@@ -27,6 +27,7 @@ const PUBLISHED: &[Published] = &[
     published("fused_add_norm", &["mamba"]),
     published("interpolate_factor", &["phi3"]),
     published("is_llama_config", &["llama"]),
+    published("learned_embeddings", &["opt"]),
     published("max_sequence_length", &["llama", "orion"]),
     published("moe_router_dtype", &["glm_moe_dsa"]),
     published("norm_before_gate", &["mamba2"]),
@@ -34,6 +35,7 @@ const PUBLISHED: &[Published] = &[
     published("rope_interleaved", &["llama"]),
     published("rope_parameters.finetuned", &[]),
     published("rope_parameters.mrope_interleaved", &[]),
+    published("scale_embeddings", &["opt"]),
 ];
 
 #[derive(Deserialize)]

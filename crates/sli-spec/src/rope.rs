@@ -322,14 +322,8 @@ impl Keys<'_> {
     fn only_long(&self, rope_type: String) -> Result<String, SpecError> {
         match rope_type.as_str() {
             "default" | "longrope" => Ok(rope_type),
-            "su" | "yarn" => {
-                let key = "original_max_position_embeddings";
-                let inside = self.own().optional_size(key)?;
-                if inside.is_some_and(|inside| self.original().ok() != Some(inside)) {
-                    return Err(self.own().invalid(key, "the length beside the object"));
-                }
-                Ok("longrope".into())
-            }
+            // As for `longrope`, the original length inside does not count beside that of the class.
+            "su" | "yarn" => Ok("longrope".into()),
             _ => Err(self.unsupported_type("this type knows `longrope` only")),
         }
     }

@@ -141,6 +141,17 @@ fn keys_that_no_class_of_the_reference_reads_are_set_aside() {
         idle(with(with(small("phi3"), own), phi)).unwrap(),
         ["full_attn_mod", "interpolate_factor"]
     );
+    let galactica = json!({"model_type": "opt", "hidden_size": 64, "word_embed_proj_dim": 64, "ffn_dim": 96,
+                           "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 100,
+                           "learned_embeddings": true, "scale_embeddings": false});
+    assert_eq!(
+        idle(galactica).unwrap(),
+        ["learned_embeddings", "scale_embeddings"]
+    );
+    // What training and loading leave, in files of any type.
+    let left = json!({"use_flash_attention_2": true, "neftune_noise_alpha": 5.0, "loss_type": "ForCausalLMLoss",
+                      "padding_side": "left", "use_liger_kernel": true});
+    assert!(idle(with(small("llama"), left)).unwrap().is_empty());
     // No class of the reference knows this type.
     let orion = with(small("orion"), json!({"qk_layernorm": true}));
     assert!(idle(orion).is_err());
