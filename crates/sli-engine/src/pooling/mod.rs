@@ -4,12 +4,14 @@
 //! [`Recipe`], which [`run`] carries out. A pooling that is named (`--take embedding:mean`) is the
 //! transformer's part alone: no module of the folder counts.
 
+mod activation;
 mod modules;
 mod run;
 mod text;
 mod transformer;
 mod weights;
 
+use self::activation::DenseActivation;
 pub(crate) use self::modules::{columns, embedding_width, recipe};
 pub(crate) use self::run::{Embedder, Pool};
 pub use self::text::{Prompt, TextRules, text_rules};
@@ -17,7 +19,6 @@ pub use self::transformer::Message;
 use self::weights::Stored;
 use crate::take::Pooling;
 use sli_kernels::Compute;
-use sli_spec::Activation;
 
 /// What happens to the normed end of a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +65,7 @@ pub(crate) struct Dense {
     pub out_features: usize,
     pub weight: Stored,
     pub bias: Option<Stored>,
-    pub activation: Activation,
+    pub activation: DenseActivation,
     pub residual: Option<Residual>,
 }
 

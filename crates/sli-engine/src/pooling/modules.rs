@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
-use sli_spec::Activation;
+use sli_kernels::Activation;
 
+use super::activation::DenseActivation;
 use super::text::{Kind, is_causal, kind};
 use super::transformer::truthy;
 use super::weights::ModuleWeights;
@@ -218,6 +219,10 @@ impl<'a> Follower<'a> {
         match self.target(module, &config)? {
             Target::Rows => {
                 let dense = read(self.columns)?;
+                if dense.activation.depends_on_batch() {
+                    let problem = "in front of the pooling, the reference takes this activation over the texts that run together";
+                    return Err(unusable(path, problem.into(), TRANSFORMER_ALONE));
+                }
                 self.columns = dense.out_features;
                 self.recipe.rows.push(Step::Dense(dense));
             }
@@ -317,8 +322,8 @@ fn dense(
         )));
     }
     let activation = match config.get("activation_function") {
-        None => Activation::Tanh,
-        Some(name) => activation(name.as_str().unwrap_or_default())
+        None => DenseActivation::OfLayers(Activation::Tanh),
+        Some(name) => DenseActivation::of_class(name.as_str().unwrap_or_default())
             .ok_or_else(|| refuse(format!("the activation {name} is not known")))?,
     };
     let flag = |key: &str, usual: bool| config.get(key).map_or(usual, truthy);
@@ -344,36 +349,11 @@ fn dense(
     })
 }
 
-/// An activation by its class in torch, as it is without arguments.
-fn activation(class: &str) -> Option<Activation> {
-    let inside = class.strip_prefix("torch.nn.")?;
-    let inside = inside.strip_prefix("modules.").unwrap_or(inside);
-    let name = ["activation.", "linear."]
-        .into_iter()
-        .find_map(|module| inside.strip_prefix(module))
-        .unwrap_or(inside);
-    Some(match name {
-        "Identity" => Activation::Linear,
-        "Tanh" => Activation::Tanh,
-        "ReLU" => Activation::Relu,
-        "ReLU6" => Activation::Relu6,
-        "GELU" => Activation::Gelu,
-        "SiLU" => Activation::Silu,
-        "Sigmoid" => Activation::Sigmoid,
-        "Softplus" => Activation::Softplus,
-        "Mish" => Activation::Mish,
-        "LeakyReLU" => Activation::LeakyRelu,
-        "Hardswish" => Activation::HardSwish,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use sli_spec::Activation;
 
-    use super::{Mode, activation, modes};
+    use super::{Mode, modes};
 
     #[test]
     fn poolings_of_all_versions() {
@@ -405,29 +385,6 @@ mod tests {
             json!({"pooling_mode": 3}),
         ] {
             assert!(of(value.clone()).is_err(), "{value}");
-        }
-    }
-
-    #[test]
-    fn activations_by_their_class() {
-        for name in [
-            "torch.nn.modules.linear.Identity",
-            "torch.nn.Identity",
-            "torch.nn.modules.Identity",
-        ] {
-            assert_eq!(activation(name), Some(Activation::Linear), "{name}");
-        }
-        assert_eq!(
-            activation("torch.nn.modules.activation.Tanh"),
-            Some(Activation::Tanh)
-        );
-        for name in [
-            "torch.tanh",
-            "torch.nn.modules.activation.Softmax",
-            "mine.Tanh",
-            "",
-        ] {
-            assert_eq!(activation(name), None, "{name}");
         }
     }
 }

@@ -162,7 +162,7 @@ impl LoadedDense {
         let mut out = Mat::new(x.rows(), self.weight.n());
         let bias = self.bias.as_deref();
         kernels.gemm(x.view(), &self.weight, bias, Store::Set, out.view_mut());
-        kernels.activation(self.activation, out.view_mut());
+        self.activation.apply(kernels, &mut out);
         match &self.residual {
             LoadedResidual::None => {}
             LoadedResidual::Input => {
@@ -292,6 +292,7 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::activation::DenseActivation;
     use sli_kernels::{Activation, Compute, Kernels, Mat, MatRef, PackedKind, PackedWeights};
 
     use super::{LoadedDense, LoadedResidual, LoadedStep, Mode, Pool, normalize};
@@ -343,7 +344,7 @@ mod tests {
         let dense = LoadedStep::Dense(LoadedDense {
             weight,
             bias: Some(vec![0.5, 0.0]),
-            activation: Activation::Relu,
+            activation: DenseActivation::OfLayers(Activation::Relu),
             residual: LoadedResidual::Input,
         });
         let out = dense.run(&kernels, Mat::from_vec(1, 2, vec![1.0, 1.0]));

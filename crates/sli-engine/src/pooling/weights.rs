@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use sli_checkpoint::{Checkpoint, ModelFolder};
 use sli_kernels::{Compute, Element, PackedKind, PackedWeights};
 
+use super::activation::DenseActivation;
 use super::{Dense, Residual, Step};
 use crate::error::{AGAIN, EngineError};
 use crate::sentence_folder::{Module, TRANSFORMER_ALONE, unusable};
@@ -187,7 +188,7 @@ impl Dense {
         Ok(LoadedDense {
             weight: self.weight.matrix(compute)?,
             bias: self.bias.as_ref().map(Stored::vector).transpose()?,
-            activation: crate::mixers::kernel(self.activation),
+            activation: self.activation,
             residual: match &self.residual {
                 None => LoadedResidual::None,
                 Some(Residual::Input) => LoadedResidual::Input,
@@ -210,7 +211,7 @@ pub(crate) enum LoadedStep {
 pub(crate) struct LoadedDense {
     pub weight: PackedWeights,
     pub bias: Option<Vec<f32>>,
-    pub activation: sli_kernels::Activation,
+    pub activation: DenseActivation,
     pub residual: LoadedResidual,
 }
 
