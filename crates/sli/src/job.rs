@@ -224,6 +224,14 @@ fn text_rules(arguments: &JobArgs, model: &Model, takes: &[Take]) -> Result<Text
         };
     }
     let mut rules = sli_engine::text_rules(model, prompt)?;
+    // Where other results are taken too, they are about the same texts, and embeddings of a rendering are not expected.
+    if rules.has_template && takes.len() == 1 {
+        rules.notes.push(
+            "texts are embedded as they are; sentence-transformers 6 would have the chat template render them: \
+             for that, give `messages`"
+                .into(),
+        );
+    }
     if arguments.allow_long || arguments.max_length.is_some() {
         rules.limit = None;
     }

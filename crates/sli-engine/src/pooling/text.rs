@@ -28,6 +28,8 @@ pub struct TextRules {
     pub prompt: Option<Prompt>,
     /// Texts become messages of a user, which the chat template renders.
     pub as_message: Option<Message>,
+    /// A folder without modules has a chat template, by which sentence-transformers 6 would render the texts.
+    pub has_template: bool,
     /// What the user should know of the folder.
     pub notes: Vec<String>,
 }
@@ -92,12 +94,7 @@ pub fn text_rules(model: &Model, prompt: Option<&str>) -> Result<TextRules, Engi
     if let Some(prompt) = &mut rules.prompt {
         prompt.left_out = !recipe.include_prompt;
     }
-    if matches!(kind, Kind::Plain) && has_chat_template(&model.folder)? {
-        let note = "texts are embedded as they are; sentence-transformers 6 would have the chat template render them";
-        rules
-            .notes
-            .push(format!("{note}: for that, give `messages`"));
-    }
+    rules.has_template = matches!(kind, Kind::Plain) && has_chat_template(&model.folder)?;
     if let Kind::Other(class) = kind {
         rules.notes.push(format!(
             "{} is of a {class}: its modules are not followed, as sentence-transformers does where it is asked for embeddings",
