@@ -20,6 +20,8 @@ mod lower_case;
 mod mistral;
 mod offsets;
 mod pairs;
+mod patience;
+mod patterns;
 mod pieces;
 mod pipelines;
 mod settings;
@@ -46,6 +48,7 @@ use crate::guard::guarded;
 use crate::memory::{Allowance, WORKING_BYTES};
 use assemble::{Assembled, Folder};
 use offsets::{Places, bytes_left};
+use patience::{Patience, TooLong};
 use pieces::{Cuts, PIECE_BYTES, text_cost};
 use settings::TokenizerSettings;
 
@@ -245,7 +248,7 @@ impl Tokenizer {
             problem: error.to_string(),
         };
         self.backend.with_truncation(None).map_err(failed)?;
-        let encodings = self.encode_batch(vec![text], false);
+        let encodings = self.encode_batch(vec![text], false, &mut Patience::of(text.len()));
         self.truncate().map_err(failed)?;
         let encodings = encodings?;
         Ok(encodings
@@ -347,7 +350,8 @@ impl Tokenizer {
         special: bool,
         encoded: &mut [Encoded],
     ) -> Result<(), TokenizerError> {
-        let encodings = self.encode_batch(texts.clone(), special)?;
+        let bytes = texts.iter().map(|text| text.len()).sum();
+        let encodings = self.encode_batch(texts.clone(), special, &mut Patience::of(bytes))?;
         for ((index, encoding), text) in places.drain(..).zip(encodings).zip(texts.drain(..)) {
             encoded[index] = self.finish(&encoding, text);
         }
@@ -370,6 +374,7 @@ impl Tokenizer {
         &self,
         texts: Vec<&str>,
         special: bool,
+        patience: &mut Patience,
     ) -> Result<Vec<Encoding>, TokenizerError> {
         let failed = |problem| TokenizerError::Failed { problem };
         let encode = || {
@@ -381,7 +386,15 @@ impl Tokenizer {
                 self.backend.encode_batch_fast(texts, special)
             }
         };
-        guarded(encode)
+        let watched = patience.watch(encode).map_err(|TooLong| {
+            let patterns = patterns::of(&self.backend);
+            failed(format!(
+                "{} of text take it more than {} seconds; {patterns}",
+                human(patience.bytes()),
+                patience.seconds()
+            ))
+        });
+        watched?
             .map_err(failed)?
             .map_err(|error| failed(error.to_string()))
     }
@@ -410,8 +423,9 @@ impl Tokenizer {
                 given: self.allowance.given(),
                 needed,
             })?;
+        let mut patience = Patience::of(text.len());
         let (Some((_, frame)), 2..) = (&self.cuts, pieces.len()) else {
-            let encodings = self.encode_batch(vec![text], special)?;
+            let encodings = self.encode_batch(vec![text], special, &mut patience)?;
             return Ok(encodings
                 .first()
                 .map(|encoding| self.finish(encoding, text))
@@ -439,7 +453,8 @@ impl Tokenizer {
             });
             let (group, after) = rest.split_at(fitting.count().max(1));
             rest = after;
-            for (encoding, piece) in self.encode_batch(group.to_vec(), false)?.iter().zip(group) {
+            let encodings = self.encode_batch(group.to_vec(), false, &mut patience)?;
+            for (encoding, piece) in encodings.iter().zip(group) {
                 ids.extend_from_slice(encoding.get_ids());
                 if self.finds_places {
                     let base = piece.as_ptr().addr() - text.as_ptr().addr();

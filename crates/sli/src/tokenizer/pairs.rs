@@ -6,6 +6,7 @@ use ::tokenizers::{
 use sli_engine::bytes::human;
 
 use super::error::TokenizerError;
+use super::patience::Patience;
 use super::{Encoded, Tokenizer};
 use crate::guard::guarded;
 use crate::memory::WORKING_BYTES;
@@ -106,7 +107,9 @@ impl Tokenizer {
         } else {
             TruncationDirection::Right
         };
-        let mut encodings = self.encode_batch(std::mem::take(texts), false)?.into_iter();
+        let mut patience = Patience::of(texts.iter().map(|text| text.len()).sum());
+        let encodings = self.encode_batch(std::mem::take(texts), false, &mut patience)?;
+        let mut encodings = encodings.into_iter();
         for index in places.drain(..) {
             let (Some(mut first), Some(mut second)) = (encodings.next(), encodings.next()) else {
                 return Err(failed("it lost a text".into()));

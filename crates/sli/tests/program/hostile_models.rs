@@ -431,3 +431,28 @@ fn a_pooling_that_is_not_known_is_3_until_one_is_chosen() {
     place.write("model/modules.json", "{}");
     place.sli(&plan).failure(3, &["modules.json", "not a list"]);
 }
+
+/// A pattern that looks at the rest of the text again at each of its characters: no match has many steps.
+#[test]
+fn a_pattern_that_takes_ever_longer_is_stopped() {
+    let place = Place::with_llama();
+    let path = place.path("model/tokenizer.json");
+    let text = fs_err::read_to_string(&path).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&text).unwrap();
+    tokenizer["truncation"] = Value::Null;
+    tokenizer["padding"] = Value::Null;
+    tokenizer["pre_tokenizer"] = json!({
+        "type": "Split", "pattern": {"Regex": "a(?=a*b)|a"}, "behavior": "Isolated", "invert": false
+    });
+    place.write("model/tokenizer.json", tokenizer.to_string());
+    place.write("in.jsonl", json!({"text": "a".repeat(80_000)}).to_string());
+    let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+    let says = [
+        "more than 4 seconds",
+        "its pattern is `a(?=a*b)|a`",
+        "hint:",
+    ];
+    place.sli(&run).failure(3, &says);
+    place.write("in.jsonl", json!({"text": "a".repeat(9)}).to_string());
+    place.sli(&run).success();
+}
