@@ -100,18 +100,26 @@ impl<'a> Division<'a> {
 
     /// First records of ranges of at most `rows` rows each (or one longer record).
     pub fn starts(self, range: Range<usize>, rows: usize) -> Vec<usize> {
-        let mut starts = Vec::new();
-        let mut total = 0;
-        for record in range {
-            let mut cost = self.cost(record, starts.is_empty());
-            if starts.is_empty() || total + cost > rows {
-                starts.push(record);
-                total = 0;
-                cost = self.cost(record, true);
-            }
-            total += cost;
+        let (mut starts, mut start) = (Vec::new(), range.start);
+        while start < range.end {
+            starts.push(start);
+            start = self.end_of(start..range.end, rows);
         }
         starts
+    }
+
+    /// Where a range of at most `rows` rows (or one longer record) ends that begins as this one does.
+    pub fn end_of(self, range: Range<usize>, rows: usize) -> usize {
+        let mut total = 0;
+        let first = range.start;
+        for record in range.clone() {
+            let is_first = record == first;
+            total += self.cost(record, is_first);
+            if total > rows && !is_first {
+                return record;
+            }
+        }
+        range.end
     }
 
     /// Rows of a portion, at most.

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod context;
+mod driver;
 mod layers;
 mod parts;
 mod passes;
@@ -30,6 +31,7 @@ use crate::tally::Tally;
 use crate::weights::content;
 use crate::weights::store::WeightStore;
 use context::Context;
+use driver::Scoring;
 use passes::{RunClock, Sweep};
 use schedule::Schedule;
 
@@ -100,7 +102,11 @@ pub fn run(
             before,
         },
     };
-    let batches = sweep.batches()?;
+    let mut scoring = Scoring {
+        division,
+        records: records.len(),
+        rows: plan.pass_tokens,
+    };
     let resumed = sweep
         .folder
         .progress()
@@ -108,10 +114,6 @@ pub fn run(
         .as_ref()
         .map(|current| (current.stack, current.boundary));
     let start = schedule.position(resumed);
-    let end = match plan.grain {
-        Grain::Model => start + schedule.keys.len(),
-        _ => schedule.keys.len() * batches.len(),
-    };
     let keys = schedule.keys.clone();
     let keep = plan.grain == Grain::Model;
     let store = WeightStore::new(
@@ -120,7 +122,6 @@ pub fn run(
         plan.weight_budget,
         keys,
         start,
-        end,
         keep,
     )
     .keeping_head(plan.keeps_head);
@@ -129,7 +130,7 @@ pub fn run(
         for _ in 0..READERS {
             scope.spawn(|| store.read_ahead());
         }
-        let result = sweep.run(&store, &batches);
+        let result = sweep.run(&store, &mut scoring);
         store.stop();
         result
     })?;

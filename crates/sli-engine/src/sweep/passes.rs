@@ -6,6 +6,7 @@ use std::time::Instant;
 use sli_spec::ModelSpec;
 
 use super::context::Context;
+use super::driver::Driver;
 use super::parts::Parts;
 use crate::ends::Ends;
 use crate::error::EngineError;
@@ -48,36 +49,17 @@ impl<'a> Sweep<'a> {
         &self.context.model.spec
     }
 
-    /// The record ranges that are still to run; the first may be one that was interrupted.
-    pub(super) fn batches(&mut self) -> Result<Vec<Range<usize>>, EngineError> {
-        let progress = self.folder.progress();
-        let mut first = progress.records_done as usize;
-        let mut batches = Vec::new();
-        if let Some(current) = &progress.current {
-            first = current.records().end;
-            batches.push(current.records());
-        }
-        let all = first..self.context.records.len();
-        let pass_tokens = self.context.plan.pass_tokens;
-        batches.extend(self.context.division.ranges(all, pass_tokens));
-        let done = self.folder.progress().records_done as usize;
-        let stacks = self.spec().stacks.iter();
-        let token_layers = stacks.map(|stack| {
-            let records = self.context.records.of(stack.sequence);
-            records.token_start(done) * stack.layers.len() as u64
-        });
-        self.token_layers_done = token_layers.sum();
-        Ok(batches)
-    }
-
+    /// Runs what the driver says until it has no more.
     pub(super) fn run(
         &mut self,
         store: &'a WeightStore<'a>,
-        batches: &[Range<usize>],
+        driver: &mut dyn Driver,
     ) -> Result<(), EngineError> {
-        for range in batches {
-            self.super_batch(store, range.clone())?;
-            self.folder.progress_mut().records_done = range.end as u64;
+        self.token_layers_done = self.token_layers_before();
+        while let Some(pass) = driver.next(self.folder.progress()) {
+            store.begin_pass(pass.is_last);
+            self.super_batch(store, pass.records.clone())?;
+            self.folder.progress_mut().records_done = pass.records.end as u64;
             self.folder.progress_mut().current = None;
             if self.checked.elapsed() >= self.context.settings.checkpoint_interval {
                 self.checkpoint(None)?;
@@ -86,7 +68,18 @@ impl<'a> Sweep<'a> {
         self.checkpoint(None)
     }
 
-    pub(super) fn super_batch(
+    /// Token-layers of the records that earlier processes completed.
+    fn token_layers_before(&self) -> u64 {
+        let done = self.folder.progress().records_done as usize;
+        let stacks = self.spec().stacks.iter();
+        let token_layers = stacks.map(|stack| {
+            let records = self.context.records.of(stack.sequence);
+            records.token_start(done) * stack.layers.len() as u64
+        });
+        token_layers.sum()
+    }
+
+    fn super_batch(
         &mut self,
         store: &'a WeightStore<'a>,
         range: Range<usize>,
@@ -157,12 +150,7 @@ impl<'a> Sweep<'a> {
     }
 
     /// The parts of a super-batch, not yet filled.
-    pub(super) fn parts(
-        &self,
-        range: &Range<usize>,
-        stack: usize,
-        ends: Ends,
-    ) -> Result<Parts, EngineError> {
+    fn parts(&self, range: &Range<usize>, stack: usize, ends: Ends) -> Result<Parts, EngineError> {
         let Context { plan, division, .. } = self.context;
         let portions = match &self.folder.progress().current {
             Some(current) if current.records() == *range => current.portions.clone(),
@@ -194,7 +182,7 @@ impl<'a> Sweep<'a> {
         })
     }
 
-    pub(super) fn report(&self, stack: usize, layer: usize) {
+    fn report(&self, stack: usize, layer: usize) {
         let records = self.context.records;
         self.context.observer.event(&Event {
             stack: self.spec().stacks[stack].name,

@@ -22,8 +22,6 @@ pub(crate) struct WeightStore<'m> {
     budget: u64,
     schedule: Vec<LeafKey>,
     sizes: Vec<u64>,
-    /// First and one past the last position of the (cyclic) schedule that is run.
-    end: usize,
     /// Nothing is ever released: a leaf that is there already need not be read again.
     keep: bool,
     /// Tiles of the projection to logits, where they stay in memory.
@@ -44,7 +42,14 @@ enum Slot {
 }
 
 struct State {
+    /// Position in the schedule; positions count on through its repetitions.
     next: usize,
+    /// Passes that have begun.
+    passes: usize,
+    /// One past the last position that is read.
+    end: usize,
+    /// No further pass comes.
+    is_last: bool,
     live: u64,
     slots: HashMap<LeafKey, Slot>,
     /// How often leaves were released before a reader came to them: so often a reader passes over them.
@@ -73,16 +78,14 @@ impl State {
 }
 
 impl<'m> WeightStore<'m> {
-    /// A store that will read `schedule` over and over, from position `start` to `end` (positions
-    /// count on through the repetitions), holding at most `budget` bytes. With `keep` nothing is
-    /// released, so every leaf is read once.
+    /// A store that reads `schedule` for every pass, in the first one from position `start` on, holding at most `budget`
+    /// bytes. Nothing is read before [`Self::begin_pass`]. With `keep` nothing is released, so every leaf is read once.
     pub fn new(
         model: &'m Model,
         compute: Compute,
         budget: u64,
         schedule: Vec<LeafKey>,
         start: usize,
-        end: usize,
         keep: bool,
     ) -> Self {
         let sizes = schedule.iter();
@@ -90,6 +93,9 @@ impl<'m> WeightStore<'m> {
         let sizes = sizes.collect();
         let state = State {
             next: start,
+            passes: 0,
+            end: 0,
+            is_last: false,
             live: 0,
             slots: HashMap::new(),
             passed: HashMap::new(),
@@ -103,7 +109,6 @@ impl<'m> WeightStore<'m> {
             budget,
             schedule,
             sizes,
-            end,
             keep,
             head: None,
             passage: Passage::default(),
@@ -122,6 +127,15 @@ impl<'m> WeightStore<'m> {
     pub fn kept_head(&self) -> Option<MutexGuard<'_, Vec<PackedWeights>>> {
         let head = self.head.as_ref()?;
         Some(head.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A pass begins; unless it is the last one, weights are read ahead for the next.
+    pub fn begin_pass(&self, is_last: bool) {
+        let mut state = self.lock();
+        state.passes += 1;
+        state.is_last = is_last;
+        state.end = (state.passes + usize::from(!is_last)) * self.schedule.len();
+        self.changed.notify_all();
     }
 
     /// The buffers of weights that are not scheduled but pass by.
@@ -170,8 +184,13 @@ impl<'m> WeightStore<'m> {
     fn claim(&self) -> Option<(LeafKey, Option<PackedWeights>)> {
         let mut state = self.lock();
         loop {
-            if state.stop || state.next >= self.end || self.schedule.is_empty() {
+            let is_behind = state.next >= state.end;
+            if state.stop || self.schedule.is_empty() || is_behind && state.is_last {
                 return None;
+            }
+            if is_behind {
+                state = self.wait(state);
+                continue;
             }
             let slot = state.next % self.schedule.len();
             let (key, size) = (self.schedule[slot], self.sizes[slot]);
@@ -291,8 +310,9 @@ mod tests {
             .flat_map(|part| end_keys(&model, 0, part))
             .collect();
         assert!(keys.len() > 3);
-        let end = 2 * keys.len();
-        let store = WeightStore::new(&model, Compute::F32, 1, keys.clone(), 0, end, false);
+        let store = WeightStore::new(&model, Compute::F32, 1, keys.clone(), 0, false);
+        store.begin_pass(false);
+        store.begin_pass(true);
         check(&store, &keys);
     }
 
