@@ -4,7 +4,7 @@ use serde_json::Value;
 use sli_checkpoint::ModelFolder;
 
 use crate::error::{AGAIN, EngineError};
-use crate::model::OpenOptions;
+use crate::open_options::OpenOptions;
 
 /// What says that a folder has an adapter, and of which kind.
 const CONFIG: &str = "adapter_config.json";

@@ -2,9 +2,9 @@
 
 use sli_spec::{Mechanism, Predicts, Stack};
 
+use crate::boundaries::boundaries;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::observe::boundaries;
 use crate::take::{Pooling, Take, combine};
 
 /// The results of a run: those of `asked` (or the defaults) that the model can give, and a sentence for each

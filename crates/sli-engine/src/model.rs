@@ -11,8 +11,9 @@ use sli_spec::{Config, HEAD, Instead, ModelSpec, SpecError};
 
 use crate::adapter;
 use crate::error::{AGAIN, EngineError};
+use crate::open_options::OpenOptions;
 use crate::sentence_folder::model_folder;
-use crate::stages::WeightClock;
+use crate::weight_clock::WeightClock;
 
 /// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
 pub struct Model {
@@ -36,15 +37,6 @@ pub struct Model {
     /// not hold it.
     pub missing_head: Option<String>,
     pub(crate) clock: WeightClock,
-}
-
-/// How to open a model.
-#[derive(Clone, Debug, Default)]
-pub struct OpenOptions {
-    /// Configuration keys that may go unread.
-    pub allow_unread: Vec<String>,
-    /// Patterns of tensors that may be there though nothing is known of them.
-    pub allow_unused: Vec<String>,
 }
 
 /// The description of a model, and the one that Meta's own files have in its place.

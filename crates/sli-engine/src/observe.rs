@@ -7,6 +7,7 @@ use std::ops::Range;
 use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::{ModelSpec, Pooler, Site, Stack};
 
+use crate::boundaries::boundaries;
 use crate::error::EngineError;
 use crate::exec::batch::{Batch, BatchRecord};
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
@@ -25,7 +26,7 @@ use crate::results::{
 };
 use crate::settings::{HiddenDtype, Settings};
 use crate::summary::{Summary, peak_memory};
-use crate::take::{Boundary, BoundaryKind, LayerSelection, Take, TakeError};
+use crate::take::{Boundary, BoundaryKind, Take};
 
 /// All takes of a run.
 pub(crate) struct Observation<'a> {
@@ -71,19 +72,6 @@ struct Best {
 struct Routes {
     ids: Vec<u32>,
     weights: Vec<f32>,
-}
-
-/// The boundaries that a selection names in this model.
-pub(crate) fn boundaries(
-    spec: &ModelSpec,
-    selection: &LayerSelection,
-) -> Result<Vec<Boundary>, TakeError> {
-    let stacks: Vec<(&str, usize, bool)> = spec
-        .stacks
-        .iter()
-        .map(|stack| (stack.name, stack.layers.len(), stack.head.norm.is_some()))
-        .collect();
-    selection.resolve(&stacks)
 }
 
 /// Layers of a stack that route to experts, counted from 1.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sli_kernels::Compute;
 
-use crate::ceilings::Limits;
+use crate::limits::Limits;
 use crate::take::Take;
 
 /// What to compute and with which means.

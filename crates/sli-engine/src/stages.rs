@@ -8,32 +8,6 @@ use sli_kernels::{Kernels, Stage};
 use crate::model::Model;
 use crate::spent::Stages;
 
-/// Time that the weights of a model have cost so far.
-#[derive(Debug, Default)]
-pub(crate) struct WeightClock {
-    packing: AtomicU64,
-    waiting: AtomicU64,
-}
-
-impl WeightClock {
-    /// Times the packing of weights, on whichever thread.
-    pub fn packing<T>(&self, pack: impl FnOnce() -> T) -> T {
-        timed(&self.packing, pack)
-    }
-
-    /// Times how long the computation waits for weights.
-    pub fn waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
-        timed(&self.waiting, wait)
-    }
-}
-
-fn timed<T>(total: &AtomicU64, work: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = work();
-    total.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-    result
-}
-
 /// Reads the clocks when the computation begins.
 pub(crate) struct Stopwatch {
     start: Instant,

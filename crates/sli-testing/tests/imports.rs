@@ -28,7 +28,7 @@ struct Source {
 }
 
 /// The crates that are looked at.
-const CRATES: [&str; 3] = ["sli-spec", "sli-checkpoint", "sli-kernels"];
+const CRATES: [&str; 4] = ["sli-spec", "sli-checkpoint", "sli-kernels", "sli-engine"];
 
 #[test]
 fn no_crate_has_a_circle_of_modules() {

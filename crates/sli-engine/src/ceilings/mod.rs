@@ -7,50 +7,25 @@ mod cache;
 mod disk;
 mod processor;
 mod products;
+mod rates;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sli_kernels::Compute;
 
 pub use cache::{CacheNotice, CeilingsCache};
 pub use disk::DiskCeilings;
 pub use processor::ProcessorCeilings;
-pub use products::ProductRates;
+pub use rates::ProductRates;
 
+pub use crate::limits::{Limits, Origin};
 use crate::model::Model;
-use crate::plan::Work;
+use crate::work::Work;
 
 /// What a matrix product reaches of the peak, usually.
 const USUAL_PRODUCT: f64 = 0.9;
 
 /// Bytes a second that a thread reads from memory, usually.
 const USUAL_MEMORY: f64 = 8e9;
-
-/// Where a limit comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Origin {
-    /// `sli bench` measured it.
-    Bench,
-    /// A quick look just before the run.
-    Probe,
-}
-
-/// What limits a run.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Limits {
-    /// Operations a second on registers, of the threads and the compute type of the run.
-    pub operations_per_second: f64,
-    /// Where that comes from.
-    pub operations_from: Origin,
-    /// Operations a second of a matrix product; of a [`Origin::Probe`], a usual part of the above.
-    pub products_per_second: f64,
-    /// Bytes a second that the threads read from memory; of a [`Origin::Probe`], what is usual.
-    pub memory_per_second: f64,
-    /// Bytes a second that the storage delivers; `None` where there is too little to tell.
-    pub bytes_per_second: Option<f64>,
-    /// Where that comes from.
-    pub bytes_from: Origin,
-}
 
 impl Limits {
     /// As the cache remembers them, and a quick look for the rest. `notice` hears of what is damaged there.

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use sli_kernels::{Compute, Element, Kernels, Mat, PackedKind, PackedWeights, Store};
 
+use super::cache::{CacheNotice, CeilingsCache};
 use super::processor::{isa, name};
-use super::{CacheNotice, CeilingsCache};
+use super::rates::ProductRates;
 use crate::model::Model;
 
 /// Rows of the products that are timed.
@@ -17,23 +17,6 @@ const SIDE: [usize; 2] = [256, 8192];
 const ELEMENTS: usize = 4 << 20;
 /// Calls that are timed of each; the best counts.
 const CALLS: usize = 4;
-
-/// Operations a second of products of activations with bf16 weights, of the shape that most of a model's work has.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProductRates {
-    /// Name of the processor.
-    pub name: String,
-    /// Instruction set of the kernels.
-    pub isa: String,
-    /// Threads.
-    pub threads: usize,
-    /// Output and input features of the matrix.
-    pub shape: [usize; 2],
-    /// With both factors rounded to bf16.
-    pub bf16: f64,
-    /// With the weights widened to f32.
-    pub f32: f64,
-}
 
 impl ProductRates {
     /// As the cache remembers them; else they are measured, in some 50 ms, and remembered. `notice` hears of what is
@@ -78,11 +61,6 @@ impl ProductRates {
             bf16,
             f32,
         }
-    }
-
-    /// Whether both rates are some.
-    pub(super) fn is_sound(&self) -> bool {
-        [self.bf16, self.f32].into_iter().all(super::disk::is_rate)
     }
 }
 

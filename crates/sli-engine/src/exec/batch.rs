@@ -11,9 +11,9 @@ use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
 use sli_spec::{Blocks, Input, ModelSpec, PositionIds, Stack, TypeRule};
 
-use super::head::Target;
+use super::place::{Place, Start};
 use super::sources::Sources;
-use super::states::Place;
+use super::target::Target;
 use crate::error::EngineError;
 use crate::portion::Portion;
 use crate::prefix::{self, Branch, PrefixTree};
@@ -546,15 +546,6 @@ pub(crate) struct Run {
     pub start: Option<Start>,
     /// Rows of the chunk, in order, that others go on from.
     pub kept: Vec<(usize, Place)>,
-}
-
-/// What a run goes on from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Start {
-    /// The row before.
-    pub place: Place,
-    /// No other run goes on from there.
-    pub is_last: bool,
 }
 
 /// The rows that the next chunk goes on from.

@@ -10,11 +10,20 @@ use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::linear::{tile_rows, tiles};
+use super::target::Target;
 use super::{Layer, Slots};
 use crate::error::EngineError;
-use crate::plan::memory::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::weights::load;
 use crate::weights::stream::Piece;
+
+/// Rows of logits that are computed at a time.
+pub(crate) const HEAD_ROWS: usize = 512;
+
+/// Rows of the projection whose lengths are computed at a time, where they are normalised.
+pub(crate) const LENGTH_ROWS: usize = 128;
+
+/// Columns of logits that are computed at a time, at most: a multiple of 1024.
+pub(crate) const HEAD_COLUMNS: usize = 4096;
 
 /// Tiles of the vocabulary start at multiples of this many columns.
 const TILE: usize = 1024;
@@ -26,16 +35,6 @@ pub(crate) struct Wanted {
     pub targets: Option<Vec<Target>>,
     /// How many of the best.
     pub top_k: Option<usize>,
-}
-
-/// A token whose probability is asked for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Target {
-    /// The row of the logits.
-    pub row: u32,
-    pub token: u32,
-    /// Where in [`LogitResults::target`] the answer goes.
-    pub place: u32,
 }
 
 /// What was computed from the logits, a row each.

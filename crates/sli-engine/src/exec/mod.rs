@@ -8,10 +8,12 @@ pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
 pub(crate) mod norm;
+pub(crate) mod place;
 pub(crate) mod probe;
 mod sources;
 pub(crate) mod states;
 pub(crate) mod step;
+mod target;
 
 use std::sync::Arc;
 

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use sli_kernels::{Mat, MatRef};
 
-use super::batch::{Chunk, Start};
+use super::batch::Chunk;
+use super::place::{Place, Start};
 use crate::durable::{Disk, DiskError, DiskFile};
 use crate::floats;
 
@@ -25,15 +26,6 @@ pub(crate) struct MixerId {
     pub branch: usize,
     /// Which of the things that it hands on, where these are several.
     pub part: usize,
-}
-
-/// A row whose summary is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A row of the batch.
-    Row(usize),
-    /// The last row of a piece.
-    Piece,
 }
 
 /// Everything that is handed on, by the mechanism that made it.

@@ -9,8 +9,9 @@ use sli_spec::Convolution;
 use super::feed_forward::BLOCK_ROWS;
 use super::{At, kernel};
 use crate::error::EngineError;
-use crate::exec::batch::{Run, Start};
-use crate::exec::states::{MixerId, Place, States};
+use crate::exec::batch::Run;
+use crate::exec::place::{Place, Start};
+use crate::exec::states::{MixerId, States};
 use crate::exec::{Layer, Residency, values};
 use crate::results::ResultsError;
 

@@ -1,14 +1,13 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
 use half::bf16;
-use sli_kernels::{
-    AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle,
-};
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
 use sli_spec::rope::Rope;
-use sli_spec::{Alibi, Attention, KeyValue, Mask, OutputGate, Position, QueryTemperature};
+use sli_spec::{Alibi, Attention, KeyValue, OutputGate, Position, QueryTemperature};
 
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
+use super::mask::mask;
 use super::{At, Mix, differential, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -417,25 +416,6 @@ fn apply_gate(
 /// Falcon's `slope * position`, every number of it in bf16.
 fn rounded_alibi(slope: bf16, key: usize) -> f32 {
     bf16::from_f32(slope.to_f32() * bf16::from_f64(key as f64).to_f32()).to_f32()
-}
-
-/// The kernels' mask.
-pub(crate) fn mask(mask: Mask) -> AttentionMask {
-    match mask {
-        // The addends of a record mask its padding.
-        Mask::Full | Mask::FullButPadding(_) => AttentionMask::Full,
-        // The segments say where the context ends.
-        Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
-        Mask::CausalWindow(window) => AttentionMask::Window {
-            left: window,
-            right: None,
-        },
-        Mask::Window(distance) => AttentionMask::Window {
-            left: distance + 1,
-            right: Some(distance),
-        },
-        Mask::CausalChunk(length) => AttentionMask::Chunk(length),
-    }
 }
 
 /// Which features of `[rows, heads * dim]` rotate: in every head, from `offset` on.

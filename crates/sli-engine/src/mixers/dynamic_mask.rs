@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sli_kernels::{BiasSite, Mat, Segment};
 use sli_spec::{Attention, DynamicMask};
 
-use super::attention::mask;
+use super::mask::mask;
 use super::select::largest_first;
 use super::softplus;
 use crate::error::EngineError;

@@ -3,9 +3,10 @@
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef};
 use sli_spec::{KeySelection, LatentAttention};
 
-use super::attention::{HeadSpan, mask, rotate, warm};
+use super::attention::{HeadSpan, rotate, warm};
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
+use super::mask::mask;
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;

@@ -3,9 +3,11 @@
 use sli_kernels::{AttentionArgs, Mat, MatRef, Store};
 use sli_spec::MixtureOfAttention;
 
-use super::attention::{HeadSpan, mask, rotate};
+use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
-use super::router::{self, Routes};
+use super::mask::mask;
+use super::router;
+use super::routes::Routes;
 use super::{At, Mix, experts};
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch, values};

@@ -6,6 +6,7 @@ use sli_spec::{FeedForward, Linear, MixtureOfExperts};
 
 use super::buffers::{Buffer, Buffers};
 use super::experts::{Stage, each};
+use super::routes::Routes;
 use super::{At, Mix, feed_forward, router};
 use crate::error::EngineError;
 use crate::exec::{Layer, Residency, Scratch, values};
@@ -76,7 +77,7 @@ fn add_identities(
     layer: &Layer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
-    routes: &router::Routes,
+    routes: &Routes,
     output: &mut Mat,
 ) {
     if experts.identity_experts == 0 {
@@ -103,7 +104,7 @@ fn routed(
     layer: &Layer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
-    routes: &router::Routes,
+    routes: &Routes,
     output: &mut Mat,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
@@ -157,7 +158,7 @@ fn gather(
     layer: &Layer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
-    routes: &router::Routes,
+    routes: &Routes,
     places: &[u32],
     into: &mut Mat,
 ) -> Result<(), EngineError> {

@@ -2,7 +2,7 @@
 
 use sli_kernels::{Mat, Segment};
 
-use super::router::{Routes, softmax};
+use super::routes::{Routes, softmax};
 
 /// The experts of every row and their weights, from the logits
 /// `[rows, 2 * keys]` of whole records.

@@ -4,40 +4,9 @@ use sli_kernels::MatRef;
 use sli_spec::{Renormalize, Router, RouterGroups, RouterScore};
 
 use super::product_keys;
+use super::routes::{Routes, softmax};
 use crate::error::EngineError;
 use crate::exec::{Layer, Rows, Scratch, values};
-
-/// The choices of some rows: `top_k` ids and weights a row.
-pub(crate) struct Routes {
-    pub top_k: usize,
-    pub ids: Vec<u32>,
-    pub weights: Vec<f32>,
-}
-
-impl Routes {
-    /// For every expert, the places (row times `top_k` plus rank) that it was chosen at.
-    pub fn loads(&self, experts: usize) -> Vec<Vec<u32>> {
-        let mut loads = vec![Vec::new(); experts];
-        for (place, &id) in self.ids.iter().enumerate() {
-            if let Some(load) = loads.get_mut(id as usize) {
-                load.push(place as u32);
-            }
-        }
-        loads
-    }
-
-    /// The rows of some places.
-    pub fn rows_at(&self, places: &[u32]) -> Vec<u32> {
-        let top_k = self.top_k as u32;
-        places.iter().map(|place| place / top_k).collect()
-    }
-
-    /// The weights at some places.
-    pub fn weights_at(&self, places: &[u32]) -> Vec<f32> {
-        let places = places.iter();
-        places.map(|&place| self.weights[place as usize]).collect()
-    }
-}
 
 /// Routes the rows of x `[rows, hidden]`.
 pub(crate) fn route(
@@ -165,18 +134,6 @@ fn divisor(renormalize: Renormalize, weights: &[f32]) -> Option<f32> {
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
-}
-
-pub(super) fn softmax(values: &mut [f32]) {
-    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for value in values.iter_mut() {
-        *value = (*value - max).exp();
-        sum += *value;
-    }
-    for value in values {
-        *value /= sum;
-    }
 }
 
 /// One expert after another; `logits` of the chosen ones become negative infinity. What is near the

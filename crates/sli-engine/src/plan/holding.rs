@@ -1,11 +1,14 @@
 //! What a run is expected to hold at its peak: what its buffers will be for these records, on top of what the
-//! process holds already. [`Planner::bound`](super::Planner::bound) is what it cannot exceed.
+//! process holds already. `Planner::bound` is what it cannot exceed.
 
+use super::READERS;
 use super::division::Division;
+use super::ends::end_keys;
 use super::memory::{self, Choice, PROGRAM_BYTES};
+use super::phases::{Grain, scheduled_bytes};
+use super::planner::{Planner, staged, staging_of};
 use super::reading::{Ways, head_leaf};
 use super::work::needs_logits;
-use super::{Grain, Planner, READERS, end_keys, scheduled_bytes, staged, staging_of};
 use crate::exec::head::vocabulary_tiles;
 use crate::exec::linear::{TILE_COLUMNS, tile_rows};
 use crate::portion::Portion;

@@ -5,6 +5,7 @@ use sli_spec::{Input, Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
+use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::exec::step::outputs_shown;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
@@ -22,15 +23,6 @@ const PACKED_ROWS: u64 = 224;
 
 /// Keys and values that attention packs at a time, bytes, but for those of one head.
 const PACKED_KEYS: u64 = 4 << 20;
-
-/// Rows of logits that are computed at a time.
-pub(crate) const HEAD_ROWS: usize = 512;
-
-/// Rows of the projection whose lengths are computed at a time, where they are normalised.
-pub(crate) const LENGTH_ROWS: usize = 128;
-
-/// Columns of logits that are computed at a time, at most: a multiple of 1024.
-pub(crate) const HEAD_COLUMNS: usize = 4096;
 
 /// Ids, positions, log-sum-exp state, target of a row.
 const ROW_BYTES: u64 = 64;

@@ -2,33 +2,36 @@
 //! that reads, writes, holds and takes. Decided before the first weight is read.
 
 pub(crate) mod division;
+mod ends;
 mod holding;
 pub(crate) mod memory;
 pub(crate) mod phases;
 mod pieces;
+mod planner;
 mod reading;
 mod sharing;
 mod time;
 mod work;
 
 use serde::Serialize;
-use sli_checkpoint::{BoundLeaf, Ledger};
+use sli_checkpoint::BoundLeaf;
 
 use crate::error::EngineError;
-use crate::exec::linear::TILE_COLUMNS;
 use crate::model::Model;
-use crate::pooling::{columns, recipe};
+use crate::pooling::recipe;
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::take::Take;
-use crate::weights::load::{STAGING_BYTES, packed_bytes, step_rows};
-use crate::weights::{LeafKey, Part, of_layers};
-use division::Division;
+use crate::weights::load::{STAGING_BYTES, packed_bytes};
+use crate::weights::{Part, of_layers};
+use crate::work::Work;
+pub(crate) use ends::end_keys;
 pub use phases::Grain;
 use phases::{Phase, is_expert, phases, scheduled_bytes};
 use pieces::LEAST_PIECE;
-use reading::{Ways, head_leaf, logits_leaf};
-pub use work::Work;
+use planner::Planner;
+pub use planner::program_bytes;
+use reading::{Ways, head_leaf};
 pub(crate) use work::needs_logits;
 
 /// Rows that run together where memory does not ask for fewer.
@@ -197,134 +200,7 @@ fn check_recipes(model: &Model, settings: &Settings) -> Result<(), EngineError> 
     Ok(())
 }
 
-/// What the modules behind the transformer hold, bytes.
-fn recipe_bytes(model: &Model, settings: &Settings) -> Result<u64, EngineError> {
-    let bytes = settings.takes.iter().map(|take| match take {
-        Take::Embedding(asked) => {
-            Ok(recipe(model, *asked)?.bytes(columns(model), settings.compute))
-        }
-        _ => Ok(0),
-    });
-    bytes.sum()
-}
-
-/// What the program itself holds with this model open, bytes.
-pub fn program_bytes(model: &Model) -> u64 {
-    let tensors = model.checkpoint.tensors().len() as u64;
-    let ledger = Ledger::bytes(
-        model.checkpoint.stored_bytes(),
-        tensors,
-        model.spec.vocab_size as u64,
-    );
-    memory::PROGRAM_BYTES + tensors * 512 + ledger
-}
-
-struct Planner<'a> {
-    model: &'a Model,
-    records: &'a RecordSpool,
-    settings: &'a Settings,
-    fixed: u64,
-    row: u64,
-    longest: usize,
-    total: usize,
-    passing: Passing,
-    /// What a reader of scheduled weights holds in front of them, bytes: as whole matrices are
-    /// scheduled, and where they pass by in tiles.
-    staging: [u64; 2],
-    sharing: Result<usize, &'static str>,
-    division: Division<'a>,
-}
-
-/// What pieces of weights that pass by need at least, bytes.
-struct Passing {
-    /// All matrices of the largest expert.
-    expert: u64,
-    /// The narrowest tiles of them.
-    least_expert: u64,
-    /// The narrowest tile of the widest matrix.
-    least_tile: u64,
-    /// The narrowest tile of the projection to logits, where there is one.
-    least_head: Option<u64>,
-    /// What decoding takes beside the rows of a weight.
-    beside: u64,
-}
-
-impl Passing {
-    fn of(model: &Model, compute: sli_kernels::Compute) -> Self {
-        let (mut expert, mut least_expert, mut least_tile) = (0, 0, 0);
-        let head = logits_leaf(model);
-        let mut beside = head.map_or(0, decoding);
-        for layer in of_layers(model) {
-            let (mut experts, mut least_experts) = (0, 0);
-            for leaf in layer.map(|key| key.bound(model)) {
-                beside = beside.max(decoding(leaf));
-                match *leaf.shape() {
-                    [_, rows, _] => {
-                        experts += packed_bytes(leaf, rows, compute);
-                        least_experts += packed_bytes(leaf, TILE_COLUMNS.min(rows), compute);
-                    }
-                    [rows, _] => {
-                        let least = packed_bytes(leaf, TILE_COLUMNS.min(rows), compute);
-                        least_tile = least_tile.max(least);
-                    }
-                    _ => {}
-                }
-            }
-            expert = expert.max(experts);
-            least_expert = least_expert.max(least_experts);
-        }
-        let least_head = head.map(|leaf| packed_bytes(leaf, 1024.min(leaf.rows()), compute));
-        Self {
-            expert,
-            least_expert,
-            least_tile,
-            least_head,
-            beside,
-        }
-    }
-}
-
-/// What decoding takes beside the rows of a weight that are read at a time, bytes.
-fn decoding(leaf: &BoundLeaf) -> u64 {
-    leaf.beside(step_rows(leaf, 1).min(leaf.rows())) as u64
-}
-
-impl<'a> Planner<'a> {
-    fn new(
-        model: &'a Model,
-        records: &'a RecordSpool,
-        settings: &'a Settings,
-    ) -> Result<Self, EngineError> {
-        records.check(&model.spec)?;
-        let sharing = sharing::sharing(&model.spec, records, settings);
-        let division = Division::new(&model.spec, records, sharing.is_ok());
-        let longest = division.longest().max(1);
-        let fixed = program_bytes(model)
-            + records.bytes_in_memory() as u64
-            + memory::take_bytes(&model.spec, &settings.takes)
-            + recipe_bytes(model, settings)?;
-        let mut row = memory::row_bytes(&model.spec, &settings.takes);
-        if sharing.is_ok() {
-            row += memory::SHARING_ROW_BYTES;
-        }
-        Ok(Self {
-            model,
-            records,
-            settings,
-            fixed,
-            row,
-            longest,
-            total: division.rows(0..records.len()).max(1),
-            passing: Passing::of(model, settings.compute),
-            staging: [
-                staging(model, Grain::Layer, settings.compute),
-                staging(model, Grain::Tile, settings.compute),
-            ],
-            sharing,
-            division,
-        })
-    }
-
+impl Planner<'_> {
     fn plan(&self) -> Result<Plan, EngineError> {
         let smallest = self.fitting()?;
         let mut best: Option<Candidate> = None;
@@ -764,85 +640,4 @@ impl<'a> Planner<'a> {
 fn boundary_values(stack: &sli_spec::Stack) -> usize {
     let chosen = stack.chosen_keys().unwrap_or(0);
     stack.hidden_size * (1 + stack.stashes()) + chosen + memory::kept_columns(stack)
-}
-
-/// What a reader holds in front of the largest of the matrices that are scheduled, bytes.
-fn staging(model: &Model, grain: Grain, compute: sli_kernels::Compute) -> u64 {
-    let phases = phases(model, grain, compute);
-    let mut keys: Vec<LeafKey> = phases
-        .into_iter()
-        .flat_map(|phase| phase.scheduled)
-        .collect();
-    for stack in 0..model.spec.stacks.len() {
-        for part in [Part::Embedding, Part::Head] {
-            keys.extend(end_keys(model, stack, part));
-        }
-    }
-    staging_of(model, &keys)
-}
-
-/// What a reader holds in front of the largest of some matrices, bytes.
-fn staging_of(model: &Model, keys: &[LeafKey]) -> u64 {
-    let leaves = keys.iter().map(|key| key.bound(model));
-    let matrices = leaves.filter(|leaf| leaf.shape().len() > 1);
-    matrices
-        .map(|leaf| staged(leaf, leaf.rows()))
-        .max()
-        .unwrap_or(0)
-}
-
-/// What a reader holds in front of so many rows of a matrix, bytes.
-fn staged(leaf: &BoundLeaf, rows: usize) -> u64 {
-    let rows = step_rows(leaf, 1).min(rows);
-    (rows * leaf.row_bytes() + leaf.beside(rows)) as u64
-}
-
-/// What the store reads for an embedding or a head: all but the tables, whose rows are read one by
-/// one, and the projection to logits, which passes by.
-pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> {
-    let description = &model.spec.stacks[stack];
-    let mut keys = Vec::new();
-    let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
-    match part {
-        Part::Embedding => {
-            let sli_spec::Input::Tokens(embedding) = &description.input;
-            for norm in embedding.token_norm.iter().chain(&embedding.norm) {
-                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-            }
-            let inputs = embedding.layer_inputs.as_ref();
-            let projections = embedding.projection.iter().chain(&embedding.streams);
-            for projection in projections.chain(inputs.map(|inputs| &inputs.projection)) {
-                add(projection.weight);
-                projection.bias.into_iter().for_each(&mut add);
-            }
-            if let Some(norm) = inputs.map(|inputs| &inputs.norm) {
-                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-            }
-        }
-        Part::Head => {
-            let head = &description.head;
-            for projection in head.streams.iter().chain(&head.output) {
-                add(projection.weight);
-            }
-            if let Some(norm) = &head.norm {
-                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-            }
-            if let Some(pooler) = &head.pooler {
-                add(pooler.dense.weight);
-                pooler.dense.bias.into_iter().for_each(&mut add);
-            }
-            if let Some(logits) = &head.logits {
-                if let Some(transform) = &logits.transform {
-                    add(transform.dense.weight);
-                    transform.dense.bias.into_iter().for_each(&mut add);
-                    if let Some(norm) = &transform.norm {
-                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-                    }
-                }
-                logits.projection.bias.into_iter().for_each(&mut add);
-            }
-        }
-        Part::Layer(_) => {}
-    }
-    keys
 }

@@ -3,8 +3,8 @@
 use sli_kernels::Running;
 use sli_spec::{Cut, Mechanism, ModelSpec, Stack, StateSpec};
 
-use super::Planner;
 use super::division::Division;
+use super::planner::Planner;
 use crate::exec::states::{CROSSING, IN_MEMORY};
 use crate::settings::Spill;
 use crate::take::Take;

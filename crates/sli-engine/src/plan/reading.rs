@@ -7,11 +7,12 @@ use sli_checkpoint::BoundLeaf;
 use sli_spec::{Input, Leaf, PositionTable, Step};
 
 use super::division::Division;
-use super::memory::LENGTH_ROWS;
-use super::phases::{Phase, is_expert};
+use super::ends::{end_keys, logits_leaf};
+use super::phases::{Grain, Phase, is_expert};
+use super::planner::Planner;
 use super::work::{choice, needs_logits};
-use super::{Grain, Planner, end_keys};
 use crate::error::EngineError;
+use crate::exec::head::{LENGTH_ROWS, vocabulary_tiles};
 use crate::exec::linear::{tile_rows, tiles};
 use crate::model::Model;
 use crate::portion::Portion;
@@ -148,7 +149,7 @@ impl Planner<'_> {
         let Some(leaf) = head_leaf(self.model, self.settings) else {
             return 0;
         };
-        let tiles = crate::exec::head::vocabulary_tiles(leaf, self.settings.compute, tile);
+        let tiles = vocabulary_tiles(leaf, self.settings.compute, tile);
         let reads = tiles.into_iter().map(|rows| read_in_steps(leaf, rows));
         reads.sum()
     }
@@ -275,17 +276,6 @@ pub(super) fn share_hit(step: &Step, tokens: usize) -> f64 {
 /// The projection to logits, where results need it.
 pub(crate) fn head_leaf<'m>(model: &'m Model, settings: &Settings) -> Option<&'m BoundLeaf> {
     logits_leaf(model).filter(|_| needs_logits(&settings.takes))
-}
-
-/// The projection to logits, where there is one.
-pub(super) fn logits_leaf(model: &Model) -> Option<&BoundLeaf> {
-    let logits = model.spec.output_stack().head.logits.as_ref()?;
-    let key = LeafKey {
-        stack: model.spec.stacks.len() - 1,
-        part: Part::Head,
-        leaf: logits.projection.weight,
-    };
-    Some(key.bound(model))
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 //! the projection to logits) is read beside its own products alone, by one reader: when the slower of the two
 //! is done, what the reader copied and packed has cost its time besides.
 
-use super::memory::HEAD_ROWS;
+use super::Plan;
+use super::phases::Grain;
 use super::phases::is_expert;
+use super::planner::Planner;
 use super::reading::{Bytes, Ways, head_leaf, share_hit};
 use super::work::{choice, multiplied, needs_logits};
-use super::{Grain, Plan, Planner};
-use crate::ceilings::Limits;
+use crate::exec::head::HEAD_ROWS;
+use crate::limits::Limits;
 use crate::take::Take;
 use crate::weights::load::packed_bytes;
 use crate::weights::{LeafKey, Part};

@@ -1,23 +1,15 @@
 //! How much there is to compute and to write.
 
-use serde::Serialize;
 use sli_spec::{Layer, Mechanism, Shard, StackEnd, Step, WeightIndex};
 
 use super::division::Division;
+use crate::boundaries::boundaries;
 use crate::model::Model;
 use crate::pooling::embedding_width;
 use crate::records::RecordSpool;
 use crate::settings::{HiddenDtype, Settings};
 use crate::take::Take;
-
-/// Floating-point operations of a run: two for every multiply-add.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct Work {
-    /// Products with weights.
-    pub linear: f64,
-    /// Attention's two products.
-    pub attention: f64,
-}
+use crate::work::Work;
 
 impl Work {
     /// Of running every record once, at most `most` rows together, and the rows in every stack.
@@ -111,7 +103,7 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
         .map(|take| match take {
             Take::Hidden(selection) => {
                 // What is not there was refused before.
-                let boundaries = crate::observe::boundaries(&model.spec, selection);
+                let boundaries = boundaries(&model.spec, selection);
                 let boundaries = boundaries.unwrap_or_default().into_iter();
                 let values = boundaries.map(|boundary| {
                     let stack = &model.spec.stacks[boundary.stack];

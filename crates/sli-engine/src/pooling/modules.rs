@@ -7,10 +7,10 @@ use sli_checkpoint::ModelFolder;
 use sli_kernels::Activation;
 
 use super::activation::DenseActivation;
-use super::text::{Kind, is_causal, kind};
+use super::kind::{Kind, is_causal, kind};
+use super::recipe::{Dense, Mode, Recipe, Residual, Step};
 use super::transformer::truthy;
 use super::weights::ModuleWeights;
-use super::{Dense, Mode, Recipe, Residual, Step};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::sentence_folder::{

@@ -6,16 +6,14 @@
 use sli_kernels::{Compute, Kernels, Mat, MatRef, Store};
 use sli_spec::Pooler;
 
+use super::recipe::{BLOCK, Mode, Recipe, Step};
 use super::weights::{LoadedDense, LoadedResidual, LoadedStep};
-use super::{Mode, Recipe, Step};
+
 use crate::error::EngineError;
 use crate::exec::Layer;
 use crate::exec::batch::{Batch, BatchRecord};
 use crate::expansion;
 use crate::results::EmbeddingSink;
-
-/// Vectors, or rows before they are pooled, that go through the steps together.
-pub(super) const BLOCK: usize = 64;
 
 /// A recipe whose weights are in memory.
 pub(crate) struct Embedder {

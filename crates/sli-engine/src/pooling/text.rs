@@ -2,16 +2,13 @@
 
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
-use sli_spec::Config;
 
+use super::kind::{Kind, config, kind};
 use super::modules::recipe;
 use super::transformer::{self, Message, NO_LIMIT, TransformerSettings, limit};
 use crate::error::{AGAIN, EngineError};
-use crate::model::{Model, read_description};
-use crate::sentence_folder::{MODULES, SETTINGS, modules, read_object, unusable};
-
-/// The class of model that embeds texts.
-const EMBEDDER: &str = "SentenceTransformer";
+use crate::model::Model;
+use crate::sentence_folder::{MODULES, SETTINGS, read_object, unusable};
 
 /// What happens to a text before it becomes tokens, and where its tokens are cut.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,33 +40,6 @@ pub struct Prompt {
     pub text: String,
     /// Its tokens are not pooled.
     pub left_out: bool,
-}
-
-/// How the folder of a model is taken.
-pub(super) enum Kind {
-    /// Its modules are followed.
-    Modules,
-    /// It lists none.
-    Plain,
-    /// It lists those of another class, named here.
-    Other(String),
-}
-
-/// Whether the modules of a folder are those of a model that embeds texts.
-pub(super) fn kind(home: &ModelFolder) -> Result<Kind, EngineError> {
-    if modules(home)?.is_none() {
-        return Ok(Kind::Plain);
-    }
-    let settings = read_object(home, SETTINGS)?.unwrap_or_default();
-    match settings.get("model_type") {
-        None => Ok(Kind::Modules),
-        Some(Value::String(class)) if class == EMBEDDER => Ok(Kind::Modules),
-        Some(Value::String(class)) => Ok(Kind::Other(class.clone())),
-        Some(other) => {
-            let problem = format!("`model_type` is {other}, not a name");
-            Err(unusable(home.join(SETTINGS), problem, AGAIN))
-        }
-    }
 }
 
 /// What `--take embedding` does to the texts of this model; `prompt` is the name of the prompt that was asked for.
@@ -214,28 +184,4 @@ fn positions_of(model: &Model) -> Result<Option<usize>, EngineError> {
     Ok(value
         .and_then(|value| usize::try_from(value).ok())
         .filter(|&value| value > 0))
-}
-
-/// Whether the configuration is that of a model that writes on, from left to right.
-pub(super) fn is_causal(model: &Model) -> Result<bool, EngineError> {
-    let Some(config) = config(model)? else {
-        return Ok(false);
-    };
-    let named = config
-        .value("architectures")
-        .and_then(|names| names.get(0)?.as_str());
-    let causal =
-        !config.mentions("is_causal") || config.value("is_causal").is_some_and(transformer::truthy);
-    Ok(causal && named.is_some_and(|name| name.ends_with("ForCausalLM")))
-}
-
-fn config(model: &Model) -> Result<Option<Config>, EngineError> {
-    let Some(text) = read_description(&model.folder, "config.json")? else {
-        return Ok(None);
-    };
-    let wrong = |source| EngineError::Config {
-        path: model.folder.join("config.json"),
-        source,
-    };
-    Config::parse(&text).map(Some).map_err(wrong)
 }

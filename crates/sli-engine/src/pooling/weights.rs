@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use sli_checkpoint::{Checkpoint, ModelFolder};
-use sli_kernels::{Compute, Element, PackedKind, PackedWeights};
+use sli_kernels::{Compute, PackedKind, PackedWeights};
 
 use super::activation::DenseActivation;
-use super::{Dense, Residual, Step};
+use super::recipe::{Dense, Residual, Step};
+use super::stored::Stored;
 use crate::error::{AGAIN, EngineError};
 use crate::sentence_folder::{Module, TRANSFORMER_ALONE, unusable};
 use crate::weights::load::{decode, element};
@@ -14,15 +15,6 @@ use crate::weights::load::{decode, element};
 /// The file of the weights, and the one that older versions wrote.
 const FILE: &str = "model.safetensors";
 const TORCH_FILE: &str = "pytorch_model.bin";
-
-/// A tensor that is known to be in a file, with this shape.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Stored {
-    file: PathBuf,
-    name: &'static str,
-    shape: Vec<usize>,
-    element: Element,
-}
 
 /// The file of a module while its tensors are looked for.
 pub(super) struct ModuleWeights {

@@ -5,6 +5,7 @@
 //! same whatever the budget and however often the run was interrupted.
 
 mod columns;
+mod record_name;
 mod rows;
 mod safetensors;
 mod tables;
@@ -18,9 +19,10 @@ use parquet::errors::ParquetError;
 use crate::durable::DiskError;
 use crate::journal::JournalError;
 
+pub use self::record_name::RecordName;
 pub use self::safetensors::{TensorFile, TensorShape};
 pub use self::tables::{
-    BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RecordName, RouterSink, ScoresSink, TopKSink,
+    BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink, TopKSink,
     write_experts, write_profile, write_records,
 };
 

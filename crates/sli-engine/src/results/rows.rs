@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use fs_err::File;
 
 use super::ResultsError;
-use super::tables::RecordName;
+use super::record_name::RecordName;
 use crate::durable::{DiskError, DiskFile};
 use crate::journal::{Durable, OutputFolder};
 

@@ -2,19 +2,11 @@
 
 use super::ResultsError;
 use super::columns::{Columns, Kind, write_table};
+use super::record_name::RecordName;
 use super::rows::{RowEncoder, RowSpool};
 use crate::annotation::{Annotation, bits_per_byte};
 use crate::journal::OutputFolder;
 use crate::records::RecordSpool;
-
-/// What every row of a record begins with.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordName<'a> {
-    /// The record's row in the input, from 0.
-    pub row: u64,
-    /// Its id.
-    pub id: &'a str,
-}
 
 /// `scores.parquet`: how probable every token was.
 pub struct ScoresSink(RowSpool);

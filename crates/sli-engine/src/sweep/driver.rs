@@ -53,7 +53,8 @@ mod tests {
 
     use super::*;
     use crate::journal::SuperBatchProgress;
-    use crate::model::{Model, OpenOptions};
+    use crate::model::Model;
+    use crate::open_options::OpenOptions;
     use crate::portion::Portion;
     use crate::records::{Record, RecordSpoolWriter};
 

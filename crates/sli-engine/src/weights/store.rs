@@ -295,7 +295,7 @@ mod tests {
     use sli_testing::{Golden, Stored};
 
     use super::*;
-    use crate::model::OpenOptions;
+    use crate::open_options::OpenOptions;
     use crate::plan::end_keys;
     use crate::weights::Part;
 

@@ -1,0 +1,23 @@
+//! Which keys a row sees.
+
+use sli_kernels::AttentionMask;
+use sli_spec::Mask;
+
+/// The kernels' mask.
+pub(super) fn mask(mask: Mask) -> AttentionMask {
+    match mask {
+        // The addends of a record mask its padding.
+        Mask::Full | Mask::FullButPadding(_) => AttentionMask::Full,
+        // The segments say where the context ends.
+        Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
+        Mask::CausalWindow(window) => AttentionMask::Window {
+            left: window,
+            right: None,
+        },
+        Mask::Window(distance) => AttentionMask::Window {
+            left: distance + 1,
+            right: Some(distance),
+        },
+        Mask::CausalChunk(length) => AttentionMask::Chunk(length),
+    }
+}

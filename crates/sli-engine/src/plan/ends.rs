@@ -1,0 +1,67 @@
+//! Weights of embeddings and heads.
+
+use sli_checkpoint::BoundLeaf;
+
+use crate::model::Model;
+use crate::weights::{LeafKey, Part};
+
+/// What the store reads for an embedding or a head: all but the tables, whose rows are read one by
+/// one, and the projection to logits, which passes by.
+pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> {
+    let description = &model.spec.stacks[stack];
+    let mut keys = Vec::new();
+    let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
+    match part {
+        Part::Embedding => {
+            let sli_spec::Input::Tokens(embedding) = &description.input;
+            for norm in embedding.token_norm.iter().chain(&embedding.norm) {
+                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+            }
+            let inputs = embedding.layer_inputs.as_ref();
+            let projections = embedding.projection.iter().chain(&embedding.streams);
+            for projection in projections.chain(inputs.map(|inputs| &inputs.projection)) {
+                add(projection.weight);
+                projection.bias.into_iter().for_each(&mut add);
+            }
+            if let Some(norm) = inputs.map(|inputs| &inputs.norm) {
+                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+            }
+        }
+        Part::Head => {
+            let head = &description.head;
+            for projection in head.streams.iter().chain(&head.output) {
+                add(projection.weight);
+            }
+            if let Some(norm) = &head.norm {
+                norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+            }
+            if let Some(pooler) = &head.pooler {
+                add(pooler.dense.weight);
+                pooler.dense.bias.into_iter().for_each(&mut add);
+            }
+            if let Some(logits) = &head.logits {
+                if let Some(transform) = &logits.transform {
+                    add(transform.dense.weight);
+                    transform.dense.bias.into_iter().for_each(&mut add);
+                    if let Some(norm) = &transform.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                    }
+                }
+                logits.projection.bias.into_iter().for_each(&mut add);
+            }
+        }
+        Part::Layer(_) => {}
+    }
+    keys
+}
+
+/// The projection to logits, where there is one.
+pub(super) fn logits_leaf(model: &Model) -> Option<&BoundLeaf> {
+    let logits = model.spec.output_stack().head.logits.as_ref()?;
+    let key = LeafKey {
+        stack: model.spec.stacks.len() - 1,
+        part: Part::Head,
+        leaf: logits.projection.weight,
+    };
+    Some(key.bound(model))
+}
