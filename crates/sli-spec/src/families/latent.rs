@@ -219,7 +219,7 @@ pub struct IndexerSizes {
 
 impl IndexerSizes {
     /// The indexer of a layer.
-    pub fn build(&self, leaves: &mut Leaves, hidden_size: usize, kept: bool) -> Indexer {
+    pub fn build(&self, leaves: &mut Leaves, hidden_size: usize) -> Indexer {
         let place = |part: &str| format!("self_attn.indexer.{part}");
         let shape = [self.heads * self.head_dim, self.q_rank];
         let query = leaves.linear(&place("wq_b"), shape, false, Shard::Replicate);
@@ -237,7 +237,6 @@ impl IndexerSizes {
             weights,
             rope: self.rope.clone(),
             top_k: self.top_k,
-            kept,
         }
     }
 }

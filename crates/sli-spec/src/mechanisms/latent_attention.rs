@@ -80,8 +80,6 @@ pub struct Indexer {
     pub rope: Option<Rope>,
     /// Keys per query, at most.
     pub top_k: usize,
-    /// A later layer uses the choice as well.
-    pub kept: bool,
 }
 
 impl Mechanism for LatentAttention {
@@ -250,7 +248,6 @@ impl Indexer {
             weights,
             rope: _,
             top_k: _,
-            kept: _,
         } = self;
         uses.linear(query);
         uses.linear(key);

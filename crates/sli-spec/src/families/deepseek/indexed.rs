@@ -114,8 +114,7 @@ fn sparse_attention(
         let mask = blocks.masks[layer];
         Some(described.build(leaves, "self_attn", mask, |leaves| {
             Some(if own[layer] {
-                let kept = own.get(layer + 1).is_some_and(|own| !own);
-                KeySelection::Indexer(Box::new(sizes.build(leaves, hidden_size, kept)))
+                KeySelection::Indexer(Box::new(sizes.build(leaves, hidden_size)))
             } else {
                 KeySelection::Previous { top_k: sizes.top_k }
             })
