@@ -37,6 +37,7 @@ mod real_models;
 mod reports;
 mod selection;
 mod sentences;
+mod seq2seq;
 mod sharing;
 mod sizes;
 mod tensor_names;

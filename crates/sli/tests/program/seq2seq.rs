@@ -1,0 +1,187 @@
+//! Models of an encoder and a decoder: what records have for the second, budgets, and kills in either stack.
+
+use serde_json::{Value, json};
+
+use crate::budgets::within_every_budget;
+use crate::end_to_end::{ALL, results, start};
+use crate::exactness::read_parquet;
+use crate::place::Place;
+use crate::random::Random;
+
+fn t5() -> Value {
+    json!({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"], "vocab_size": 20, "d_model": 64,
+           "d_kv": 24, "d_ff": 96, "num_heads": 3, "num_layers": 3, "num_decoder_layers": 2, "decoder_start_token_id": 0,
+           "feed_forward_proj": "gated-gelu"})
+}
+
+fn bart() -> Value {
+    json!({"model_type": "bart", "architectures": ["BartForConditionalGeneration"], "vocab_size": 20, "d_model": 64,
+           "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 2,
+           "encoder_ffn_dim": 96, "decoder_ffn_dim": 80, "max_position_embeddings": 64})
+}
+
+/// Records of all kinds: with as many tokens on both sides, few on one of them, none, and nothing for the decoder.
+fn records(count: usize) -> String {
+    let mut random = Random::new(3);
+    let line = |number: usize| {
+        let mut ids = |most: usize| -> Vec<usize> {
+            (0..random.below(most)).map(|_| random.below(20)).collect()
+        };
+        let own = ids(if number % 5 == 0 { 2 } else { 60 });
+        let record = match number % 4 {
+            0 => json!({"input_ids": own}),
+            1 => json!({"input_ids": own, "decoder_input_ids": ids(3)}),
+            _ => json!({"input_ids": own, "decoder_input_ids": ids(60)}),
+        };
+        record.to_string() + "\n"
+    };
+    (0..count).map(line).collect()
+}
+
+#[test]
+fn any_budget_gives_the_same_bytes() {
+    for config in [t5(), bart()] {
+        let place = Place::new();
+        place.write_model("model", &config);
+        place.write("in.jsonl", records(60));
+        let run = [&["run", "model", "--input", "in.jsonl"][..], &ALL].concat();
+        let summary = within_every_budget(&place, &run);
+        let plan = &summary["plan"];
+        assert_eq!(plan["not_shared"], "the model has several stacks");
+        assert_eq!(plan["stacks"][0]["name"], "encoder");
+        assert_eq!(plan["stacks"][1]["name"], "decoder");
+    }
+}
+
+#[test]
+fn a_run_goes_on_in_the_stack_where_it_was_killed() {
+    let place = Place::new();
+    place.write_model("model", &t5());
+    place.write("in.jsonl", records(40));
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "in.jsonl",
+        "--checkpoint-interval",
+        "0",
+    ];
+    let run = [&run[..], &ALL, &["--spill", "never", "--out"]].concat();
+    place.sli(&[&run[..], &["undisturbed"]].concat()).success();
+    let out = place.path("out");
+    let run = [&run[..], &["out"]].concat();
+    // Five layer passes in all: killed after each of them.
+    for passes in 1..=5 {
+        let begun = || fs_err::metadata(out.join(".sli/passes")).map_or(0, |file| file.len());
+        let mut child = start(&place, &run);
+        while begun() < passes && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.sli(&run).success();
+    assert!(results(&out) == results(&place.path("undisturbed")));
+}
+
+#[test]
+fn what_the_decoder_says_is_scored() {
+    let place = Place::new();
+    place.write_model("model", &bart());
+    place.write_tokenizer("model");
+    let lines = [
+        json!({"id": "said", "text": "hello", "decoder_text": "world hello"}),
+        json!({"id": "given", "input_ids": [5, 6], "decoder_input_ids": [2, 7, 8]}),
+        json!({"id": "own", "input_ids": [5, 6, 7]}),
+    ];
+    place.write(
+        "in.jsonl",
+        lines.map(|line| line.to_string() + "\n").concat(),
+    );
+    let run = [
+        "run", "model", "--input", "in.jsonl", "--out", "out", "--take", "scores",
+    ];
+    place.sli(&run).success();
+    let scores = read_parquet(&place.path("out/scores.parquet"));
+    let shown = format!("{:?}", scores.column_by_name("token_ids").unwrap());
+    // Input as it is; the record's own tokens where it has nothing for the decoder.
+    assert!(shown.contains("2,\n  7,\n  8,"), "{shown}");
+    assert!(shown.contains("5,\n  6,\n  7,"), "{shown}");
+    let nulls: Vec<usize> = {
+        use arrow::array::{Array, AsArray};
+        let lists = scores.column_by_name("logprobs").unwrap();
+        let lists = lists.as_list::<i32>();
+        (0..lists.len())
+            .map(|row| lists.value(row).null_count())
+            .collect()
+    };
+    // Every label is scored; of input as it is the first token is not.
+    assert_eq!(nulls, [0, 1, 0]);
+}
+
+#[test]
+fn what_a_decoder_cannot_get_is_refused() {
+    let place = Place::with_llama();
+    place.write_model("bart", &bart());
+    place.write_model("t5", &{
+        let mut config = t5();
+        config
+            .as_object_mut()
+            .unwrap()
+            .remove("decoder_start_token_id");
+        config
+    });
+    place.write_tokenizer("bart");
+    place.write_tokenizer("t5");
+    let long: Vec<usize> = vec![5; 65];
+    for (model, line, says) in [
+        (
+            "model",
+            json!({"text": "hello", "decoder_text": "world"}),
+            "takes no `decoder_text`",
+        ),
+        (
+            "model",
+            json!({"input_ids": [5], "decoder_input_ids": [5]}),
+            "takes no `decoder_input_ids`",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "decoder_input_ids": long}),
+            "65 tokens, the model has positions for 64",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "decoder_input_ids": [20]}),
+            "beyond the vocabulary of 20",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "labels": [5]}),
+            "`labels` beside what the encoder reads",
+        ),
+        (
+            "bart",
+            json!({"prompt": "hello", "completion": " world"}),
+            "`prompt` and `completion`",
+        ),
+        (
+            "t5",
+            json!({"input_ids": [5], "decoder_text": "hello"}),
+            "no `decoder_start_token_id`",
+        ),
+    ] {
+        place.write("in.jsonl", line.to_string() + "\n");
+        let run = [
+            "run",
+            model,
+            "--input",
+            "in.jsonl",
+            "--out",
+            "out",
+            "--fresh",
+            "--tokenizer-file",
+        ];
+        place.sli(&run).failure(3, &[says, "hint: "]);
+    }
+}
