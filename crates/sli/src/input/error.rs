@@ -1,7 +1,7 @@
 //! What can be wrong with an input.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sli_checkpoint::is_wrong_path;
 use sli_engine::bytes::{flag, human};
@@ -95,5 +95,14 @@ impl InputError {
             Self::File { .. } | Self::Record { .. } => 3,
             Self::Budget { .. } => 4,
         }
+    }
+}
+
+/// An input file that is not what it should be.
+pub(super) fn wrong_file(path: &Path, problem: &str, hint: &str) -> InputError {
+    InputError::File {
+        path: path.to_path_buf(),
+        problem: problem.into(),
+        hint: hint.into(),
     }
 }

@@ -5,6 +5,7 @@
 //! has to say about it (vocabulary, length) is in [`crate::prepare`].
 
 mod columns;
+mod conversation;
 mod costs;
 mod decoder;
 mod error;
@@ -27,15 +28,17 @@ mod text;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use conversation::Conversation;
 pub use decoder::DecoderContent;
 pub use error::InputError;
 pub use labels::{Found, Labels};
 pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
 pub use prompted::Prompted;
-pub use raw::{Content, Conversation, RawRecord, Selection, Use};
+pub use raw::{Content, RawRecord, Selection, Use};
 
 use crate::memory::Allowance;
+use error::wrong_file;
 use jsonl::JsonlReader;
 use parquet::ParquetReader;
 use signature::Format;
@@ -80,12 +83,4 @@ pub fn open(
         Format::Text => Box::new(TextReader::open(shared, allowance)?),
         Format::Parquet => Box::new(ParquetReader::open(shared, allowance, selection)?),
     })
-}
-
-fn wrong_file(path: &Path, problem: &str, hint: &str) -> InputError {
-    InputError::File {
-        path: path.to_path_buf(),
-        problem: problem.into(),
-        hint: hint.into(),
-    }
 }

@@ -1,6 +1,6 @@
 //! A prompt and its completion, as TRL's data sets have them.
 
-use super::raw::Conversation;
+use super::conversation::Conversation;
 
 /// A prompt and its completion.
 #[derive(Clone, Debug, PartialEq, Eq)]

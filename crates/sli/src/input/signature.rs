@@ -5,8 +5,7 @@ use std::path::Path;
 
 use fs_err::File;
 
-use super::error::InputError;
-use super::wrong_file;
+use super::error::{InputError, wrong_file};
 
 /// A format of datasets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,14 +5,13 @@ use std::io::{BufReader, Seek};
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
 
-use super::FILE_LIMIT;
 use super::arguments::{Arguments, is_true};
 use super::auto::{self, CLASSES, Choice, GENERIC};
-use super::build::{Build, Built, Source};
-use super::class::{Class, REFUSED};
+use super::build::{Built, Source};
+use super::class::{Build, Class, REFUSED};
 use super::compare::{self, Pipeline};
 use super::error::TokenizerError;
-use super::files::read_object;
+use super::files::{FILE_LIMIT, read_object};
 use super::load::{Notes, Parts, load, load_parts};
 use super::mistral;
 use super::pipelines;

@@ -10,9 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
 
-use super::FILE_LIMIT;
 use super::error::TokenizerError;
-use super::files::read_object;
+use super::files::{FILE_LIMIT, read_object};
 
 /// The class that takes `tokenizer.json` as it is.
 pub const GENERIC: &str = "TokenizersBackend";

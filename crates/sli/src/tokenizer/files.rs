@@ -5,6 +5,9 @@ use sli_checkpoint::ModelFolder;
 
 use super::error::TokenizerError;
 
+/// Largest `tokenizer.json` that is read, bytes.
+pub(super) const FILE_LIMIT: u64 = 1 << 30;
+
 /// Largest settings file that is read, bytes.
 pub const SETTINGS_LIMIT: u64 = 64 << 20;
 

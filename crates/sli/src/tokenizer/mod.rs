@@ -52,8 +52,6 @@ use patience::{Patience, TooLong};
 use pieces::{Cuts, PIECE_BYTES, text_cost};
 use settings::TokenizerSettings;
 
-/// Largest `tokenizer.json` that is read, bytes.
-const FILE_LIMIT: u64 = 1 << 30;
 /// How much longer a text can become by normalisation that takes characters apart.
 const APART: u64 = 2;
 

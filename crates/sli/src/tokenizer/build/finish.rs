@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Build, set_normalizer};
+use super::set_normalizer;
 use crate::tokenizer::arguments::{Arguments, is_true};
 use crate::tokenizer::auto::CLASSES;
-use crate::tokenizer::class::Settings;
+use crate::tokenizer::class::{Build, Settings};
 use crate::tokenizer::load::Vocabulary;
 use crate::tokenizer::special_token::SpecialToken;
 

@@ -10,7 +10,7 @@ use ::tokenizers::{NormalizerWrapper, PostProcessorWrapper, PreTokenizerWrapper}
 use serde_json::Value;
 
 use super::arguments::{Arguments, NAMES, is_true, set};
-use super::class::{Class, Settings};
+use super::class::{Build, Class, Settings};
 use super::load::{Notes, Vocabulary};
 use super::special_token::SpecialToken;
 
@@ -24,34 +24,6 @@ pub struct Source {
     pub post_processor: Value,
     /// The map of characters of a SentencePiece model, as base64.
     pub characters: Option<String>,
-}
-
-/// A tokenizer under construction.
-pub struct Build<'a> {
-    /// The class, if it builds.
-    pub class: Option<&'static Class>,
-    /// Arguments of the constructor.
-    pub arguments: &'a Arguments,
-    /// What `tokenizer.json` says beside its pipeline.
-    notes: Notes,
-    /// The map of characters of a SentencePiece model, as base64.
-    characters: Option<String>,
-    /// The library's tokenizer.
-    pub backend: Backend,
-    /// Special tokens with a name.
-    pub named: Vec<(String, Option<SpecialToken>)>,
-    /// Special tokens without one.
-    pub extra: Vec<SpecialToken>,
-    /// `additional_special_tokens` of the constructor.
-    pub additional: Option<Vec<SpecialToken>>,
-    /// A text gets the token of its beginning.
-    pub add_bos: bool,
-    /// A text gets the token of its end.
-    pub add_eos: bool,
-    /// The post-processor follows from the two, not from a file.
-    pub by_settings: bool,
-    /// A text with this in it is not one text.
-    pub divider: Option<String>,
 }
 
 /// A finished tokenizer.

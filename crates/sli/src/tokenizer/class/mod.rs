@@ -6,11 +6,12 @@
 mod parts;
 mod table;
 
+use ::tokenizers::tokenizer::Tokenizer as Backend;
 use serde_json::{Map, Value};
 
 use super::arguments::{Arguments, is_true};
-use super::build::Build;
-use super::load::Vocabulary;
+use super::load::{Notes, Vocabulary};
+use super::special_token::SpecialToken;
 
 pub use parts::siglip2_normalizer;
 pub use table::{CLASSES, REFUSED};
@@ -43,6 +44,34 @@ pub struct Class {
     pub finish: Option<Step>,
     /// What the row's functions do, for the documentation.
     pub post_processor: &'static str,
+}
+
+/// A tokenizer under construction.
+pub struct Build<'a> {
+    /// The class, if it builds.
+    pub class: Option<&'static Class>,
+    /// Arguments of the constructor.
+    pub arguments: &'a Arguments,
+    /// What `tokenizer.json` says beside its pipeline.
+    pub(super) notes: Notes,
+    /// The map of characters of a SentencePiece model, as base64.
+    pub(super) characters: Option<String>,
+    /// The library's tokenizer.
+    pub backend: Backend,
+    /// Special tokens with a name.
+    pub named: Vec<(String, Option<SpecialToken>)>,
+    /// Special tokens without one.
+    pub extra: Vec<SpecialToken>,
+    /// `additional_special_tokens` of the constructor.
+    pub additional: Option<Vec<SpecialToken>>,
+    /// A text gets the token of its beginning.
+    pub add_bos: bool,
+    /// A text gets the token of its end.
+    pub add_eos: bool,
+    /// The post-processor follows from the two, not from a file.
+    pub by_settings: bool,
+    /// A text with this in it is not one text.
+    pub divider: Option<String>,
 }
 
 /// A special token of a class.
@@ -173,10 +202,5 @@ impl Class {
     /// Whether a SentencePiece model decides of which kind it is, which must be the class's.
     pub fn is_free(&self) -> bool {
         matches!(self.name, "BarthezTokenizer" | "CamembertTokenizer")
-    }
-
-    /// The row of a class that builds its pipeline.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        CLASSES.iter().find(|class| class.name == name)
     }
 }

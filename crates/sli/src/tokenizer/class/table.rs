@@ -751,3 +751,10 @@ pub static REFUSED: &[(&str, &str)] = &[
         "it puts languages and tasks in front of speech",
     ),
 ];
+
+impl Class {
+    /// The row of a class that builds its pipeline.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        CLASSES.iter().find(|class| class.name == name)
+    }
+}
