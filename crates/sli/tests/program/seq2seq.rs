@@ -27,7 +27,7 @@ fn records(count: usize) -> String {
         let mut ids = |most: usize| -> Vec<usize> {
             (0..random.below(most)).map(|_| random.below(20)).collect()
         };
-        let own = ids(if number % 5 == 0 { 2 } else { 60 });
+        let own = ids(if number.is_multiple_of(5) { 2 } else { 60 });
         let record = match number % 4 {
             0 => json!({"input_ids": own}),
             1 => json!({"input_ids": own, "decoder_input_ids": ids(3)}),
