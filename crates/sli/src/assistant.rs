@@ -58,9 +58,14 @@ fn role(message: &str) -> Result<Option<String>, String> {
 
 /// A word that none of the texts has, and that templates neither trim nor look into.
 fn filler(texts: &[&str]) -> String {
-    let word = |number: usize| format!("filler{number}filler");
-    let free = |word: &String| !texts.iter().any(|text| text.contains(word.as_str()));
-    (0..).map(word).find(free).unwrap_or_default()
+    let mut number = 0_u64;
+    loop {
+        let word = format!("filler{number}filler");
+        if !texts.iter().any(|text| text.contains(&word)) {
+            return word;
+        }
+        number += 1;
+    }
 }
 
 /// A message that says something else, its other members unchanged.
@@ -129,9 +134,10 @@ impl<R: FnMut(&Conversation) -> Result<String, String>> Whole<'_, R> {
     fn filled(&mut self, count: usize, places: &[usize]) -> Result<String, String> {
         let mut messages: Vec<String> = Vec::with_capacity(count);
         for (index, message) in self.messages[..count].iter().enumerate() {
-            messages.push(match places.contains(&index) {
-                true => saying(message, &self.filler)?,
-                false => (*message).to_owned(),
+            messages.push(if places.contains(&index) {
+                saying(message, &self.filler)?
+            } else {
+                (*message).to_owned()
             });
         }
         self.rendered(&messages, false)
@@ -192,7 +198,7 @@ impl<R: FnMut(&Conversation) -> Result<String, String>> Whole<'_, R> {
         let behind = between
             .rfind(asking)
             .map(|at| &between[at + asking.len()..]);
-        let start = behind.and_then(|behind| Some(before.len().checked_sub(behind.len())?));
+        let start = behind.and_then(|behind| before.len().checked_sub(behind.len()));
         Ok(start.filter(|&start| {
             before
                 .get(..start)

@@ -128,19 +128,21 @@ impl Own {
             }),
             Self::Softmax => {
                 let sum = log_sum(vector);
-                vector
-                    .iter_mut()
-                    .for_each(|x| *x = (f64::from(*x) - sum).exp() as f32);
+                for x in vector {
+                    *x = (f64::from(*x) - sum).exp() as f32;
+                }
             }
             Self::Softmin => {
-                vector.iter_mut().for_each(|x| *x = -*x);
+                for x in vector.iter_mut() {
+                    *x = -*x;
+                }
                 Self::Softmax.apply(vector);
             }
             Self::LogSoftmax => {
                 let sum = log_sum(vector);
-                vector
-                    .iter_mut()
-                    .for_each(|x| *x = (f64::from(*x) - sum) as f32);
+                for x in vector {
+                    *x = (f64::from(*x) - sum) as f32;
+                }
             }
         }
     }
