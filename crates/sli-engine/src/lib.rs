@@ -56,20 +56,19 @@ pub use availability::{available_takes, lacking};
 pub use demands::Demands;
 pub use error::EngineError;
 pub use leftovers::left_out;
-pub use model::{Model, StoredIn, codes_of, describe_folder, open_named};
+pub use model::{Model, StoredIn, describe_folder};
 pub use open_options::OpenOptions;
 pub use plan::{Grain, Plan, check, plan, program_bytes};
 pub use pooling::{Message, Prompt, TextRules, text_rules};
 pub use precision::{Precision, Reason, compute_name};
-pub use sentence_folder::model_folder;
 pub use session::{
-    Begun, Outcome, Planned, Run, Session, SessionOptions, Start, describe_choice, idle,
-    processors, shorten,
+    Begun, Examination, ExaminedWeights, Outcome, Planned, Run, Session, SessionOptions, Start,
+    examine, processors, shorten,
 };
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use sli_kernels::Compute;
 pub use spent::Stages;
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
-pub use sweep::{choose_reading, run};
-pub use weights::content::{WeightsRead, name_changed_tensors, recheck};
+pub use sweep::run;
+pub use weights::content::WeightsRead;
 pub use work::Work;

@@ -3,87 +3,36 @@
 //! A session prints nothing and ends no process: an [`Observer`] is told what people should know. Whatever decides a result
 //! is in the key of the run, so a folder is gone on with only by the same run, and ends with the same bytes.
 
+mod examination;
 mod key;
 mod notes;
+mod options;
 mod output;
+mod spooling;
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Serialize;
 use sli_checkpoint::source::ReadChoice;
-use sli_kernels::Compute;
 
-use sli_spec::DecoderInput;
-
-use crate::annotation::Annotation;
 use crate::availability::available_takes;
 use crate::ceilings::{CeilingsCache, Limits, Roofline};
-use crate::demands::Demands;
 use crate::error::EngineError;
 use crate::journal::{Manifest, Opened, OutputFolder, RunKey};
 use crate::model::Model;
-use crate::open_options::OpenOptions;
 use crate::plan::{self, Plan};
 use crate::precision::{Precision, Reason};
-use crate::records::{Record, RecordSpool, RecordSpoolWriter};
-use crate::settings::{HiddenDtype, Machine, Observer, Settings, Spill};
+use crate::records::RecordSpool;
+use crate::settings::{Machine, Observer, Settings};
 use crate::summary::Summary;
 use crate::sweep;
 use crate::system_memory;
-use crate::take::Take;
 use crate::weights::content::{name_changed_tensors, recheck};
 
+pub use examination::{Examination, ExaminedWeights, examine};
 pub use key::shorten;
-pub use notes::{describe_choice, idle};
+pub use options::SessionOptions;
 pub use output::{Begun, Run, Start};
-
-/// What is asked of a session. The default is what the program does without flags, except that nothing is remembered of
-/// the machine.
-#[derive(Clone, Debug)]
-pub struct SessionOptions {
-    /// How the model is opened.
-    pub open: OpenOptions,
-    /// The results that are wanted; empty: profile, scores and embedding, where the model can give them.
-    pub takes: Vec<Take>,
-    /// Budget of the whole process, bytes; `None`: most of what is free.
-    pub memory: Option<u64>,
-    /// Compute threads; `None`: all there are.
-    pub threads: Option<usize>,
-    /// Precision of the products; `None`: what suits processor and weights, and as it began for a run that goes on.
-    pub compute: Option<Compute>,
-    /// How hidden states are stored.
-    pub hidden_dtype: HiddenDtype,
-    /// Whether activations may leave memory.
-    pub spill: Spill,
-    /// Whether records that begin alike share the work on what they share.
-    pub share_prefixes: bool,
-    /// Work between two checkpoints of the activations.
-    pub checkpoint_interval: Duration,
-    /// Records may be longer than the model was trained for.
-    pub allow_long: bool,
-    /// Where measurements of this machine are remembered; `None`: nowhere.
-    pub cache: Option<CeilingsCache>,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        let settings = Settings::default();
-        Self {
-            open: OpenOptions::default(),
-            takes: Vec::new(),
-            memory: None,
-            threads: None,
-            compute: None,
-            hidden_dtype: settings.hidden_dtype,
-            spill: settings.spill,
-            share_prefixes: settings.share_prefixes,
-            checkpoint_interval: settings.checkpoint_interval,
-            allow_long: false,
-            cache: None,
-        }
-    }
-}
 
 /// A model that is open, and what is asked of it.
 ///
@@ -216,37 +165,6 @@ impl Session {
         &self.precision
     }
 
-    /// Puts token sequences on disk in `folder`, named by their numbers from 0; what the model cannot run is refused. A
-    /// decoder behind an encoder gets of them what the model's class gives it: the sequence shifted right, or nothing.
-    /// [`RecordSpoolWriter`] takes records with names, token types and texts.
-    pub fn spool<T: Into<Vec<u32>>>(
-        &self,
-        folder: &Path,
-        sequences: impl IntoIterator<Item = T>,
-    ) -> Result<RecordSpool, EngineError> {
-        let demands = Demands::of(&self.model.spec);
-        let mut writer = RecordSpoolWriter::create(folder)?;
-        let decoder = self.model.spec.decoder_input();
-        if decoder.is_some() {
-            writer = writer.with_decoder()?;
-        }
-        for (row, tokens) in (0..).zip(sequences) {
-            let record = Record {
-                id: row.to_string(),
-                row,
-                tokens: tokens.into(),
-                ..Record::default()
-            };
-            demands.check(&record, self.allow_long)?;
-            writer.push(&record)?;
-            if let Some(decoder) = decoder {
-                let record = decoder_part(decoder, record)?;
-                writer.push_decoder(&record, &Annotation::default())?;
-            }
-        }
-        Ok(writer.finish()?)
-    }
-
     /// What a run over these records would do, hold and take; nothing is run.
     pub fn plan(
         &self,
@@ -370,26 +288,4 @@ impl Session {
 /// All threads that the process may use.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// What a decoder behind an encoder gets of a record that has nothing for it.
-fn decoder_part(decoder: DecoderInput, record: Record) -> Result<Record, EngineError> {
-    let labels = decoder.repeats.then_some(record.tokens);
-    let tokens = match &labels {
-        None => Vec::new(),
-        Some(labels) => {
-            let shifted = decoder.of_labels(labels);
-            shifted.ok_or_else(|| EngineError::Record {
-                id: record.id.clone(),
-                problem: "the configuration has no `decoder_start_token_id`".into(),
-            })?
-        }
-    };
-    Ok(Record {
-        tokens,
-        labels,
-        token_types: None,
-        id: record.id,
-        row: record.row,
-    })
 }

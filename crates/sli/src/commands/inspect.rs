@@ -4,19 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport};
+use sli_checkpoint::CoverageReport;
 use sli_engine::bytes::human;
-use sli_engine::{
-    EngineError, OpenOptions, codes_of, describe_choice, describe_folder, idle, left_out,
-    model_folder, open_named,
-};
+use sli_engine::{ExaminedWeights, OpenOptions, examine, left_out};
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
 use crate::cli::InspectArgs;
 use crate::error::Error;
 use crate::progress::count;
-use crate::terminal;
+use crate::terminal::{self, Plain};
 
 /// What is known about a model before any weight is read.
 #[derive(Serialize)]
@@ -83,37 +80,14 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         allow_unread: arguments.allow_unread.clone(),
         allow_unused: arguments.allow_unused.clone(),
     };
-    let (_, folder) = model_folder(path)?;
-    let mut built = describe_folder(&folder, &options)?;
-    let codes = codes_of(&folder, &built).unwrap_or_else(|error| {
-        terminal::warn(&error);
-        Codes::default()
-    });
-    let weights = if path.is_file() { path } else { folder.path() };
-    let (checkpoint, naming) = match open_named(weights, &built, &codes, &options) {
-        Ok(opened) => opened,
-        Err(error @ CheckpointError::NoWeights { .. }) => {
-            terminal::warn(format!("{error}; only the configuration is shown"));
-            return Inspection::of_configuration(&built).show(path, arguments.json);
-        }
-        Err(error) => return Err(EngineError::from(error).into()),
+    let examination = examine(path, &options, &Plain)?;
+    let built = &examination.built;
+    let inspection = match &examination.weights {
+        None => Inspection::of_configuration(built),
+        Some(weights) => Inspection::of_model(built, weights),
     };
-    if let Some(choice) = checkpoint.choice() {
-        terminal::warn(describe_choice(choice));
-    }
-    let allowed = &options.allow_unused;
-    let report = Binding::examine(&checkpoint, &mut built, allowed).map_err(EngineError::from)?;
-    let mut inspection = Inspection::of_model(&built, &checkpoint, &report);
-    inspection.naming = naming.as_ref().map(ToString::to_string);
     inspection.show(path, arguments.json)?;
-    for pattern in report.idle(allowed) {
-        terminal::warn(idle(pattern));
-    }
-    if report.is_complete() {
-        return Ok(());
-    }
-    let (place, report) = (checkpoint.place(), Box::new(report));
-    Err(EngineError::from(CheckpointError::Coverage { place, report }).into())
+    Ok(examination.complete()?)
 }
 
 impl Inspection {
@@ -123,7 +97,12 @@ impl Inspection {
         Self::new(built, &absent)
     }
 
-    fn of_model(built: &Built, checkpoint: &Checkpoint, report: &CoverageReport) -> Self {
+    fn of_model(built: &Built, weights: &ExaminedWeights) -> Self {
+        let ExaminedWeights {
+            checkpoint,
+            naming,
+            report,
+        } = weights;
         let mut dtypes = BTreeMap::new();
         for tensor in checkpoint.tensors() {
             *dtypes.entry(tensor.dtype.to_string()).or_default() += tensor.bytes;
@@ -136,6 +115,7 @@ impl Inspection {
             files_left: checkpoint
                 .choice()
                 .map_or_else(Vec::new, |choice| choice.left.clone()),
+            naming: naming.as_ref().map(ToString::to_string),
             coverage: Some(Coverage::new(report)),
             ..Self::new(built, &report.absent_optional)
         }

@@ -1,0 +1,87 @@
+//! A model as far as its folder tells, complete or not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sli_checkpoint::naming::Naming;
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport};
+use sli_spec::Built;
+
+use super::notes;
+use crate::error::EngineError;
+use crate::model::{codes_of, describe_folder, open_named};
+use crate::open_options::OpenOptions;
+use crate::sentence_folder::model_folder;
+use crate::settings::Observer;
+
+/// What a folder says of its model.
+pub struct Examination {
+    /// The description.
+    pub built: Built,
+    /// The weights; `None`: there are none.
+    pub weights: Option<ExaminedWeights>,
+}
+
+/// Weights beside their description.
+pub struct ExaminedWeights {
+    /// The checkpoint.
+    pub checkpoint: Arc<Checkpoint>,
+    /// How the names in the files became those of the model, where they are others.
+    pub naming: Option<Naming>,
+    /// How the tensors of the checkpoint and the weights of the model meet.
+    pub report: CoverageReport,
+}
+
+/// Looks at the model in a folder, or at the one whose single weights file this is. A checkpoint that lacks something is no
+/// error here.
+pub fn examine(
+    path: &Path,
+    options: &OpenOptions,
+    observer: &dyn Observer,
+) -> Result<Examination, EngineError> {
+    let (_, folder) = model_folder(path)?;
+    let mut built = describe_folder(&folder, options)?;
+    let codes = codes_of(&folder, &built).unwrap_or_else(|error| {
+        observer.warning(&error.to_string());
+        Codes::default()
+    });
+    let place = if path.is_file() { path } else { folder.path() };
+    let (checkpoint, naming) = match open_named(place, &built, &codes, options) {
+        Ok(opened) => opened,
+        Err(error @ CheckpointError::NoWeights { .. }) => {
+            observer.warning(&format!("{error}; only the configuration is shown"));
+            let weights = None;
+            return Ok(Examination { built, weights });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(choice) = checkpoint.choice() {
+        observer.warning(&notes::describe_choice(choice));
+    }
+    let report = Binding::examine(&checkpoint, &mut built, &options.allow_unused)?;
+    for pattern in report.idle(&options.allow_unused) {
+        observer.warning(&notes::idle(pattern));
+    }
+    let weights = Some(ExaminedWeights {
+        checkpoint,
+        naming,
+        report,
+    });
+    Ok(Examination { built, weights })
+}
+
+impl Examination {
+    /// Refuses weights that are not those of the description.
+    pub fn complete(self) -> Result<(), EngineError> {
+        match self.weights {
+            Some(ExaminedWeights {
+                checkpoint, report, ..
+            }) if !report.is_complete() => Err(CheckpointError::Coverage {
+                place: checkpoint.place(),
+                report: Box::new(report),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+}
