@@ -33,7 +33,7 @@ impl Kernels {
             "gathered rows"
         );
         self.each_row_mut(&out, |row, out| {
-            out.copy_from_slice(x.row(rows[row] as usize))
+            out.copy_from_slice(x.row(rows[row] as usize));
         });
     }
 

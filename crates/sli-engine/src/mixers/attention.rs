@@ -359,7 +359,7 @@ fn attend(
             value,
             segments: &segments,
         };
-        attended.run(args, output.view_mut())?;
+        attended.run(&args, output.view_mut())?;
     } else {
         // All of them are there: none is carried.
         let none = (key.rows_view(0..0), value.rows_view(0..0));

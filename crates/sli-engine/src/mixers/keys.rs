@@ -24,7 +24,7 @@ pub(super) struct Attended<'a> {
 
 impl Attended<'_> {
     /// Fills `heads` with what the queries see, and hands the chunk's keys and values on.
-    pub fn run(self, args: AttentionArgs<'_>, heads: MatMut<'_>) -> Result<(), EngineError> {
+    pub fn run(self, args: &AttentionArgs<'_>, heads: MatMut<'_>) -> Result<(), EngineError> {
         if let Some(piece) = self.rows.batch.piece() {
             return self.run_piece(piece, args, heads);
         }
@@ -32,7 +32,7 @@ impl Attended<'_> {
         let earlier = self.states.carried(self.mixer, self.rows.chunk, columns);
         let args = AttentionArgs {
             common: self.segments.common(earlier),
-            ..args
+            ..*args
         };
         self.layer.kernels.attention(&args, heads);
         self.states
@@ -44,7 +44,7 @@ impl Attended<'_> {
     fn run_piece(
         self,
         piece: &Piece,
-        args: AttentionArgs<'_>,
+        args: &AttentionArgs<'_>,
         mut heads: MatMut<'_>,
     ) -> Result<(), EngineError> {
         let Self {
@@ -88,7 +88,7 @@ impl Attended<'_> {
                     begins,
                     ends: first + keys >= end,
                 }),
-                ..args
+                ..*args
             };
             layer.kernels.attention(&args, heads.reborrow());
             first += keys;

@@ -219,5 +219,5 @@ fn attend(
         value,
         segments: &segments,
     };
-    attended.run(args, output.view_mut())
+    attended.run(&args, output.view_mut())
 }

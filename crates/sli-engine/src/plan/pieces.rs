@@ -1,7 +1,7 @@
 //! What it takes to cut records into pieces: records that are longer than what memory has room for.
 
 use sli_kernels::Running;
-use sli_spec::{Cut, Mechanism, ModelSpec, Stack, StateSpec};
+use sli_spec::{Mask, Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::division::Division;
 use super::planner::Planner;
@@ -79,15 +79,25 @@ impl Planner<'_> {
                 continue;
             }
             for mechanism in mechanisms() {
-                let seen = match (mechanism.cut(), mechanism.mask()) {
-                    (Cut::KeysFirst, _) => pieces as f64,
-                    _ => (pieces as f64 + 1.0) / 2.0,
-                };
+                let seen = times_read(mechanism, rows as f64, pieces as f64);
                 // Written once, and read for every piece.
                 bytes += 4.0 * (rows * key_columns(mechanism)) as f64 * (1.0 + seen);
             }
         }
         bytes as u64
+    }
+}
+
+/// How often every key is read where a record of `rows` rows has so many pieces.
+fn times_read(mechanism: &dyn Mechanism, rows: f64, pieces: f64) -> f64 {
+    let near = |keys: usize| 1.0 + keys as f64 * pieces / rows;
+    let causal = f64::midpoint(pieces, 1.0);
+    match mechanism.mask() {
+        None => 0.0,
+        Some(Mask::CausalWindow(keys) | Mask::CausalChunk(keys)) => near(keys).min(causal),
+        Some(Mask::Window(distance)) => near(2 * distance).min(pieces),
+        Some(Mask::Causal) => causal,
+        Some(Mask::Full | Mask::FullButPadding(_) | Mask::CausalAfterContext) => pieces,
     }
 }
 

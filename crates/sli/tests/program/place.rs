@@ -387,7 +387,7 @@ fn fp8_tensors(plain: BTreeMap<String, Vec<usize>>) -> Vec<u8> {
             match dtype(name) {
                 // Between 1/16 and 1/8.
                 ("F32", _) => {
-                    file.extend((0.0625 + f32::from(bits) * 2.0_f32.powi(-20)).to_le_bytes())
+                    file.extend((0.0625 + f32::from(bits) * 2.0_f32.powi(-20)).to_le_bytes());
                 }
                 // Either sign, below 2.
                 ("F8_E4M3", _) => file.push(bits as u8 & 0xbf),
