@@ -12,7 +12,7 @@ pub enum Compute {
     Bf16,
 }
 
-/// How the elements of [`PackedWeights`] are stored.
+/// How the elements of [`PackedWeights`](crate::PackedWeights) are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PackedKind {
     /// `f32`, multiplied as `f32`.

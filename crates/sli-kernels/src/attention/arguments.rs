@@ -89,7 +89,7 @@ pub struct BiasSite {
 /// Adds to the logits of one query and some keys; negative infinity masks a key.
 pub type BiasFn<'a> = dyn Fn(&BiasSite, &mut [f32]) + Sync + 'a;
 
-/// What [`Kernels::attention`] computes:
+/// What [`Kernels::attention`](crate::Kernels::attention) computes:
 /// `softmax(cap(q k^T * scale) + alibi + bias, masked) v`, head by head.
 pub struct AttentionArgs<'a> {
     /// Queries `[tokens_q, heads * qk_dim]`.

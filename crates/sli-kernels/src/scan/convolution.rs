@@ -12,7 +12,7 @@ impl Kernels {
     /// `x[t] = bias + sum_j weight[j] x[t - (kernel - 1) + j]`, column by column, within each record.
     ///
     /// `x` is `[rows, columns]`, `weight` `[columns, kernel]`, `bias` `[columns]`. `window` is
-    /// `[kernel - 1, columns]`: the inputs of the last rows, the oldest first. `starts`: see [`super`].
+    /// `[kernel - 1, columns]`: the inputs of the last rows, the oldest first. `starts` are the rows with which records begin, whose state is zero.
     pub fn causal_convolution(
         &self,
         weight: &[f32],

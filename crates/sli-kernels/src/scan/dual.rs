@@ -31,7 +31,7 @@ impl Kernels {
     /// `A = -exp(a_log)`.
     ///
     /// `x` is `[rows, heads * head_dim]`, `state` `[heads, state, head_dim]`: what is behind a row.
-    /// `starts`: see [`super`].
+    /// `starts` are the rows with which records begin, whose state is zero.
     pub fn state_space_dual(
         &self,
         scan: StateSpaceDual,

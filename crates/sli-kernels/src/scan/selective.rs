@@ -31,7 +31,7 @@ impl Kernels {
     /// `A = -exp(a_log)`.
     ///
     /// `x` is `[rows, channels]`, `state` `[state, channels]`: the state behind a row, a row for each of its
-    /// values. `starts`: see [`super`].
+    /// values. `starts` are the rows with which records begin, whose state is zero.
     pub fn selective_scan(
         &self,
         scan: SelectiveScan,

@@ -193,7 +193,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
     pub memory: Option<u64>,
     /// Compute threads [default: all processors]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Precision of the matrix products of the pass, as in `sli run`
     #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
@@ -270,7 +270,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
     pub memory: Option<u64>,
     /// Compute threads [default: all processors]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
     pub threads: Option<usize>,
     /// Precision of the matrix products; auto is bf16 where the weights are bf16 and this processor was
     /// measured to be faster so, else f32
@@ -436,6 +436,15 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         Ok(0) => Err("must be at least 1".into()),
         Ok(number) => Ok(number),
         Err(_) => Err("expected a whole number".into()),
+    }
+}
+
+/// More threads than any machine has processors would only wait for one another.
+fn thread_count(text: &str) -> Result<usize, String> {
+    const MOST: usize = 512;
+    match at_least_one(text)? {
+        threads if threads > MOST => Err(format!("at most {MOST}")),
+        threads => Ok(threads),
     }
 }
 
