@@ -93,7 +93,9 @@ impl CoverageReport {
             "weight_packed",
             ".absmax",
         ]) {
-            return "these are quantised weights; use the unquantised checkpoint".to_owned();
+            return "these are quantised weights of another kind or shape than config.json's \
+                    `quantization_config` says: is the file damaged? Else use the unquantised checkpoint"
+                .to_owned();
         }
         if self.unexpected.is_empty() && self.mismatched.is_empty() && !self.missing.is_empty() {
             return "the checkpoint is incomplete: is every shard there?".to_owned();

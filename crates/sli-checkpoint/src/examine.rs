@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sli_spec::Leaf;
 
 use crate::checkpoint::Checkpoint;
+use crate::codes;
 use crate::coverage::{self, CoverageReport, Ignored, Missing};
 use crate::dtype::Dtype;
 use crate::evaluate::{Evaluator, adds_axis, first_name};
@@ -122,11 +123,16 @@ impl CoverageReport {
             let name = &*tensor.name;
             let stored = checkpoint.stored_name(at);
             let allowed = |pattern: &String| fits(pattern, name) || fits(pattern, stored);
+            // What a coded tensor that nothing needs has beside it is not needed either.
+            let owner = codes::owner(name).unwrap_or(name);
             let reason = if used {
                 self.used += 1;
                 statuses.push(Status::Used);
                 continue;
-            } else if of_family.iter().any(|pattern| fits(pattern, name)) {
+            } else if of_family
+                .iter()
+                .any(|pattern| fits(pattern, name) || fits(pattern, owner))
+            {
                 leftover::reason(tensor).or(Some(coverage::OF_FAMILY))
             } else if let Some(reason) = leftover::reason(tensor) {
                 Some(reason)

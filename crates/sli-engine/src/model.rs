@@ -101,13 +101,13 @@ impl Model {
         path.is_file().then_some((path, largest.size))
     }
 
-    /// The type in which most bytes of the weights are stored.
+    /// The type in which most bytes of the weights are stored. Coded ones say nothing: they take the type of the
+    /// others, as the reference decodes them.
     pub fn stored_in(&self) -> StoredIn {
         let (mut bf16, mut f16, mut full) = (0_u64, 0_u64, 0_u64);
         for tensor in self.checkpoint.tensors() {
             match tensor.dtype {
-                // Floats of 8 bits have their scales, and bf16 holds as many bits of each.
-                Dtype::Bf16 | Dtype::F8E4M3 => bf16 += tensor.bytes,
+                Dtype::Bf16 => bf16 += tensor.bytes,
                 Dtype::F16 => f16 += tensor.bytes,
                 Dtype::F32 | Dtype::F64 => full += tensor.bytes,
                 _ => {}

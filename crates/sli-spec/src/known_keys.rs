@@ -23,6 +23,11 @@ const fn published(key: &'static str, types: &'static [&'static str]) -> Publish
 
 /// Keys without effect in published files, sorted. Where they were found: `docs/decisions/015`.
 const PUBLISHED: &[Published] = &[
+    published("add_bias_logits", &["bart"]),
+    published("add_final_layer_norm", &["bart"]),
+    published("classif_dropout", &["bart"]),
+    published("extra_pos_embeddings", &["bart"]),
+    published("force_bos_token_to_be_generated", &["bart"]),
     published("full_attn_mod", &["phi3"]),
     published("fused_add_norm", &["mamba"]),
     published("interpolate_factor", &["phi3"]),
@@ -31,11 +36,14 @@ const PUBLISHED: &[Published] = &[
     published("max_sequence_length", &["llama", "orion"]),
     published("moe_router_dtype", &["glm_moe_dsa"]),
     published("norm_before_gate", &["mamba2"]),
+    published("normalize_embedding", &["bart"]),
     published("pad_vocab_size_multiple", &["mamba"]),
     published("rope_interleaved", &["llama"]),
     published("rope_parameters.finetuned", &[]),
     published("rope_parameters.mrope_interleaved", &[]),
+    published("save_step", &["bart"]),
     published("scale_embeddings", &["opt"]),
+    published("static_position_embeddings", &["bart"]),
 ];
 
 #[derive(Deserialize)]

@@ -21,6 +21,9 @@ use crate::tensors::TensorInfo;
 /// Blocks where the configuration does not name them.
 const BLOCK: [usize; 2] = [128, 128];
 
+/// Behind the name of a tensor: its scales.
+pub(super) const SCALES: &str = "_scale_inv";
+
 /// Keys of the configuration that are known; what is not checked says nothing of the numbers.
 const KEYS: &[&str] = &[
     "activation_scheme",
@@ -86,7 +89,7 @@ impl Declared {
         tensor: &TensorInfo,
         place: &dyn Fn(&str) -> Option<(u32, &'t TensorInfo)>,
     ) -> Result<Coded, LeafProblem> {
-        let name = format!("{}_scale_inv", tensor.name);
+        let name = format!("{}{SCALES}", tensor.name);
         let (Some((at, _)), Some((scales_at, scales))) = (place(&tensor.name), place(&name)) else {
             let (names, partly) = (vec![name], true);
             return Err(LeafProblem::Missing { names, partly });

@@ -18,6 +18,11 @@ pub(crate) use code::{Coded, Stored};
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
 
+/// The tensor that a tensor of this name is a part of, by its name.
+pub(crate) fn owner(name: &str) -> Option<&str> {
+    name.strip_suffix(fp8::SCALES)
+}
+
 /// The codes that a model's files say that their tensors have.
 #[derive(Clone, Debug, Default)]
 pub struct Codes(Option<fp8::Declared>);

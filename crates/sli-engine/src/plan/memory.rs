@@ -114,8 +114,14 @@ fn carried_columns(mechanism: &dyn Mechanism) -> usize {
     columns.sum()
 }
 
+/// Values of a row between two layers.
+pub(super) fn boundary_values(stack: &Stack) -> usize {
+    let chosen = stack.chosen_keys().unwrap_or(0);
+    stack.hidden_size * (1 + stack.stashes()) + chosen + kept_columns(stack)
+}
+
 /// Columns of what a stack keeps for later layers.
-pub(super) fn kept_columns(stack: &Stack) -> usize {
+fn kept_columns(stack: &Stack) -> usize {
     let Input::Tokens(embedding) = &stack.input;
     let inputs = embedding.layer_inputs.as_ref();
     let shared = stack.shared_keys();

@@ -562,7 +562,7 @@ impl Planner<'_> {
         let stacks = &self.model.spec.stacks;
         let compares = self.settings.takes.contains(&Take::Profile);
         let values = |stack: &sli_spec::Stack| {
-            boundary_values(stack) + if compares { stack.hidden_size } else { 0 }
+            memory::boundary_values(stack) + if compares { stack.hidden_size } else { 0 }
         };
         let row = 4 * stacks.iter().map(values).max().unwrap_or(0) as u64;
         // The weights of a phase stay while its parts pass by; experts and tiles do not, so every part would
@@ -626,7 +626,13 @@ impl Planner<'_> {
         let interval = self.settings.checkpoint_interval.as_secs_f64();
         let count = (seconds / interval.max(1e-9)).floor().min(most);
         let rows = plan.pass_tokens.min(self.total);
-        let values = self.model.spec.stacks.iter().map(boundary_values).max();
+        let values = self
+            .model
+            .spec
+            .stacks
+            .iter()
+            .map(memory::boundary_values)
+            .max();
         count as u64 * (4 * rows * values.unwrap_or(0)) as u64
     }
 
@@ -634,10 +640,4 @@ impl Planner<'_> {
     fn passes(&self, rows: usize) -> u64 {
         self.division.starts(0..self.records.len(), rows).len() as u64
     }
-}
-
-/// Values of a row between two layers.
-fn boundary_values(stack: &sli_spec::Stack) -> usize {
-    let chosen = stack.chosen_keys().unwrap_or(0);
-    stack.hidden_size * (1 + stack.stashes()) + chosen + memory::kept_columns(stack)
 }

@@ -4,6 +4,7 @@ use sli_kernels::Running;
 use sli_spec::{Mask, Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::division::Division;
+use super::memory::boundary_values;
 use super::planner::Planner;
 use crate::exec::states::{CROSSING, IN_MEMORY};
 use crate::settings::Spill;
@@ -23,7 +24,11 @@ impl Planner<'_> {
         let [stack] = &self.model.spec.stacks[..] else {
             return false;
         };
-        self.settings.spill != Spill::Never && self.longest > LEAST_PIECE && stack.uncut().is_none()
+        let on_disk = self.keys_on_disk() + (4 * self.longest * boundary_values(stack)) as u64;
+        self.settings.spill != Spill::Never
+            && self.longest > LEAST_PIECE
+            && stack.uncut().is_none()
+            && on_disk <= self.settings.spill_room
     }
 
     /// Bytes that cutting records into pieces of so many rows takes.
