@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::checkpoint::Checkpoint;
 use crate::codes::{Coded, Stored};
 use crate::error::CheckpointError;
-use crate::read_plan::{FileRange, Plan};
+use crate::read_plan::{FileRange, ReadPlan};
 use crate::tensors::TensorInfo;
 use crate::view::{Tile, View};
 
@@ -61,7 +61,7 @@ pub(crate) struct Batch<'c> {
     /// Each with where the first of its parts begins among the bytes; the others follow.
     areas: Vec<(Area<'c>, usize)>,
     bytes: usize,
-    plan: Plan,
+    plan: ReadPlan,
 }
 
 impl<'c> Batch<'c> {
@@ -71,7 +71,7 @@ impl<'c> Batch<'c> {
             checkpoint,
             areas: Vec::new(),
             bytes: 0,
-            plan: Plan::new(checkpoint),
+            plan: ReadPlan::new(checkpoint),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::decode::{BATCH, Batch, Buffers, LINES};
 use crate::dtype::Float;
 use crate::error::CheckpointError;
 use crate::ledger::{Changed, ReadRows};
-use crate::read_plan::{FileRange, Plan, join};
+use crate::read_plan::{FileRange, ReadPlan, join};
 use crate::sample::first_bytes;
 use crate::tensors::FileIndex;
 use crate::view::{Core, Slices, View};
@@ -190,7 +190,7 @@ impl BoundLeaf {
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
         first.check_buffer(wanted.iter().sum(), out)?;
         let mut scratch = Vec::new();
-        let mut plan = Plan::new(&first.checkpoint);
+        let mut plan = ReadPlan::new(&first.checkpoint);
         let mut start = 0;
         for (leaf, bytes) in leaves.iter().zip(wanted) {
             if let Stored::Coded(_) = leaf.stored {
@@ -373,9 +373,9 @@ impl BoundLeaf {
         &self,
         slice: usize,
         rows: &[usize],
-        mut carry_out: impl FnMut(&mut Plan) -> Result<(), CheckpointError>,
+        mut carry_out: impl FnMut(&mut ReadPlan) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let mut plan = Plan::new(&self.checkpoint);
+        let mut plan = ReadPlan::new(&self.checkpoint);
         let wanted = self.in_order(slice, rows)?;
         let whole = self.matrix(slice);
         for (rows, target) in wanted {
@@ -413,7 +413,7 @@ impl BoundLeaf {
             })?;
             return Ok(reads);
         }
-        let mut plan = Plan::new(&self.checkpoint);
+        let mut plan = ReadPlan::new(&self.checkpoint);
         for piece in self.pieces(slice, rows) {
             plan.add(&self.checkpoint, &piece.view, piece.rows, piece.target);
             if plan.is_full() {
@@ -542,7 +542,7 @@ impl BoundLeaf {
         let first = rows.start;
         let target = |row: usize| (row - first).saturating_mul(row_bytes);
         if let Some(view) = self.matrix(slice) {
-            let windows = Plan::windows(&view, rows).into_iter();
+            let windows = ReadPlan::windows(&view, rows).into_iter();
             return windows
                 .map(|rows| Piece {
                     view: view.clone(),

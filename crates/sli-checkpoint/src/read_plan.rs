@@ -65,13 +65,13 @@ pub(crate) fn join(mut ranges: Vec<FileRange>) -> Vec<FileRange> {
 
 /// Reads that fill a buffer.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ReadPlan {
     /// Widest gap between wanted bytes that is read through rather than around.
     gap: u64,
     runs: Vec<Run>,
 }
 
-impl Plan {
+impl ReadPlan {
     /// Nothing yet.
     pub fn new(checkpoint: &Checkpoint) -> Self {
         Self {

@@ -18,13 +18,13 @@ pub(crate) struct Ends(BTreeMap<usize, StackEnd>);
 /// The end of one stack.
 #[derive(Default)]
 struct StackEnd {
-    parts: Vec<Part>,
+    parts: Vec<EndPart>,
     file: Option<SpillFile>,
     /// Values in the file.
     written: usize,
 }
 
-enum Part {
+enum EndPart {
     Held(Arc<Mat>),
     /// Where it begins in the file, in values.
     Spilled {
@@ -45,7 +45,7 @@ impl Ends {
     ) -> Result<(), ResultsError> {
         let all = self.0.entry(stack).or_default();
         if !spills {
-            all.parts.push(Part::Held(Arc::new(end)));
+            all.parts.push(EndPart::Held(Arc::new(end)));
             return Ok(());
         }
         if all.file.is_none() {
@@ -55,7 +55,7 @@ impl Ends {
         if let Some(file) = &all.file {
             file.write(all.written, end.as_slice())?;
         }
-        all.parts.push(Part::Spilled {
+        all.parts.push(EndPart::Spilled {
             start: all.written,
             rows: end.rows(),
             cols: end.cols(),
@@ -114,10 +114,10 @@ fn loaded(folder: &OutputFolder, buffer: &BufferRef) -> Result<Mat, JournalError
 }
 
 impl StackEnd {
-    fn rows(&self, part: &Part) -> Result<Arc<Mat>, ResultsError> {
+    fn rows(&self, part: &EndPart) -> Result<Arc<Mat>, ResultsError> {
         match part {
-            Part::Held(rows) => Ok(Arc::clone(rows)),
-            Part::Spilled { start, rows, cols } => {
+            EndPart::Held(rows) => Ok(Arc::clone(rows)),
+            EndPart::Spilled { start, rows, cols } => {
                 let mut end = Mat::new(*rows, *cols);
                 if let Some(file) = &self.file {
                     file.read(*start, end.as_mut_slice())?;

@@ -12,7 +12,7 @@ use crate::error::EngineError;
 use crate::exec::batch::{Batch, BatchRecord};
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
 use crate::exec::probe::Probe;
-use crate::exec::{Layer, Rows, Slots};
+use crate::exec::{BoundLayer, Rows, Slots};
 use crate::expansion;
 use crate::journal::OutputFolder;
 use crate::model::Model;
@@ -241,7 +241,7 @@ impl<'a> Observation<'a> {
     /// Runs what follows the last layer of a stack, and takes its results; the normed end, where there is a norm.
     pub fn end(
         &mut self,
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         stack: usize,
         batch: &Batch,
         slots: &Slots,
@@ -298,7 +298,7 @@ impl<'a> Observation<'a> {
     /// Pools every record.
     fn embed(
         &mut self,
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         pooler: Option<&Pooler>,
         batch: &Batch,
         x: &Mat,

@@ -17,7 +17,7 @@ pub(crate) type Node = (u32, u32);
 #[derive(Default)]
 pub(crate) struct PrefixTree {
     nodes: Vec<Node>,
-    branches: Vec<Branch>,
+    branches: Vec<TreeBranch>,
     /// Branches of whole sequences, by their first nodes.
     roots: HashMap<[Node; LEAST], usize>,
     /// Other branches, by the row that they go on from and their first node.
@@ -26,7 +26,7 @@ pub(crate) struct PrefixTree {
 
 /// Consecutive rows, each the successor of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Branch {
+pub(crate) struct TreeBranch {
     /// The first row; the last is in front of the next branch.
     pub start: usize,
     /// The row that the first one follows, where it is not the first of its sequence.
@@ -66,7 +66,7 @@ impl PrefixTree {
             }
             _ => {}
         }
-        self.branches.push(Branch { start, parent });
+        self.branches.push(TreeBranch { start, parent });
         self.nodes.extend(rest);
         let last = Some(self.nodes.len() - 1);
         Inserted { shared, last }
@@ -98,7 +98,7 @@ impl PrefixTree {
 
     /// The nodes and branches in an order in which the successors of every row are consecutive (rows
     /// first, then what branches off, the latest first), and the new number of every old row.
-    pub fn depth_first(self) -> (Vec<Node>, Vec<Branch>, RowMap) {
+    pub fn depth_first(self) -> (Vec<Node>, Vec<TreeBranch>, RowMap) {
         let Self {
             nodes, branches, ..
         } = self;
@@ -116,7 +116,7 @@ impl PrefixTree {
             old: branches.iter().map(|branch| branch.start).collect(),
             new: starts,
         };
-        let moved = |&branch: &usize| Branch {
+        let moved = |&branch: &usize| TreeBranch {
             start: map.new[branch],
             parent: branches[branch].parent.map(|row| map.row(row)),
         };
@@ -126,7 +126,7 @@ impl PrefixTree {
 }
 
 /// Branches in depth-first order.
-fn order(branches: &[Branch]) -> Vec<usize> {
+fn order(branches: &[TreeBranch]) -> Vec<usize> {
     // By the branch they go on from; the ones from later rows first, else as they came.
     let mut children: Vec<(usize, std::cmp::Reverse<usize>, usize)> = Vec::new();
     let mut stack = Vec::new();
@@ -151,25 +151,25 @@ fn order(branches: &[Branch]) -> Vec<usize> {
 }
 
 /// The branch that a row belongs to.
-pub(crate) fn branch_of(branches: &[Branch], row: usize) -> usize {
+pub(crate) fn branch_of(branches: &[TreeBranch], row: usize) -> usize {
     branches.partition_point(|branch| branch.start <= row) - 1
 }
 
 /// The rows that branches go on from, in order, each with the last of those branches.
-pub(crate) fn forks(branches: &[Branch]) -> Vec<(usize, usize)> {
+pub(crate) fn forks(branches: &[TreeBranch]) -> Vec<(usize, usize)> {
     let parents = branches.iter().enumerate();
     let parents = parents.filter_map(|(index, branch)| Some((branch.parent?, index)));
     parents.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// The rows of a branch among `rows` in all.
-pub(crate) fn rows_of(branches: &[Branch], rows: usize, branch: usize) -> Range<usize> {
+pub(crate) fn rows_of(branches: &[TreeBranch], rows: usize, branch: usize) -> Range<usize> {
     let end = branches.get(branch + 1).map_or(rows, |next| next.start);
     branches[branch].start..end
 }
 
 /// The rows from the beginning of its sequence to `last`, in order.
-pub(crate) fn path(branches: &[Branch], last: Option<usize>) -> Vec<Range<usize>> {
+pub(crate) fn path(branches: &[TreeBranch], last: Option<usize>) -> Vec<Range<usize>> {
     let mut runs = Vec::new();
     let mut next = last;
     while let Some(row) = next {

@@ -16,7 +16,7 @@ use super::sources::Sources;
 use super::target::Target;
 use crate::error::EngineError;
 use crate::portion::Portion;
-use crate::prefix::{self, Branch, PrefixTree};
+use crate::prefix::{self, PrefixTree, TreeBranch};
 use crate::records::{NO_LABEL, Record, RecordSpool};
 use crate::results::RecordName;
 
@@ -36,7 +36,7 @@ pub(crate) struct Batch {
     pub positions: Vec<u32>,
     /// Position ids for learned tables.
     pub position_ids: Vec<u32>,
-    branches: Vec<Branch>,
+    branches: Vec<TreeBranch>,
     /// Rows that branches go on from, in order, each with the last such branch.
     forks: Vec<(usize, usize)>,
     /// Rows in front of every record, of which nothing is shown.
@@ -163,7 +163,7 @@ impl Batch {
             sources: Sources::default(),
             positions: (rows.start as u32..rows.end as u32).collect(),
             position_ids: ids[rows.clone()].to_vec(),
-            branches: vec![Branch {
+            branches: vec![TreeBranch {
                 start: 0,
                 parent: None,
             }],
@@ -311,7 +311,7 @@ impl Batch {
             rows: 0..self.rows(),
             branches: 0..self.branches.len(),
             carried: 0,
-            kept: Kept::default(),
+            kept: KeptRows::default(),
         }
     }
 
@@ -332,7 +332,7 @@ impl Batch {
                     carried: self.positions[rows.start] as usize,
                     rows,
                     branches: index..index + 1,
-                    kept: Kept::default(),
+                    kept: KeptRows::default(),
                 }),
             }
         }
@@ -345,8 +345,8 @@ impl Batch {
     }
 
     /// What the path to `parent` has before the row `start` and from it on.
-    fn kept(&self, start: usize, parent: Option<usize>) -> Kept {
-        let mut kept = Kept::default();
+    fn kept(&self, start: usize, parent: Option<usize>) -> KeptRows {
+        let mut kept = KeptRows::default();
         for run in prefix::path(&self.branches, parent) {
             let cut = start.clamp(run.start, run.end);
             kept.carried += cut - run.start;
@@ -534,7 +534,7 @@ pub(crate) struct Chunk {
     /// Earlier rows that the branches go on from: the path to the first one.
     pub carried: usize,
     /// What the next chunk goes on from.
-    pub kept: Kept,
+    pub kept: KeptRows,
 }
 
 /// Consecutive rows of a chunk, each the successor of the one before.
@@ -550,7 +550,7 @@ pub(crate) struct Run {
 
 /// The rows that the next chunk goes on from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptRows {
     /// That many of the rows that were carried already.
     pub carried: usize,
     /// Rows of this chunk.

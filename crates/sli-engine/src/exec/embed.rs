@@ -5,7 +5,7 @@ use sli_kernels::{Mat, MatMut};
 use sli_spec::{Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, WeightIndex};
 
 use super::batch::Batch;
-use super::{Layer, Slots, values};
+use super::{BoundLayer, Slots, values};
 use crate::error::EngineError;
 use crate::weights::load::{self, STAGING_BYTES};
 
@@ -18,7 +18,7 @@ const GATHER_ROWS: usize = 16;
 /// Rows whose inputs of the layers are computed together.
 pub(crate) const SPREAD_ROWS: usize = 256;
 
-impl Layer<'_> {
+impl BoundLayer<'_> {
     /// Fills `hidden`, `[tokens, hidden]`.
     pub fn embed(
         &self,

@@ -11,7 +11,7 @@ use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::linear::{tile_rows, tiles};
 use super::target::Target;
-use super::{Layer, Slots};
+use super::{BoundLayer, Slots};
 use crate::error::EngineError;
 use crate::weights::load;
 use crate::weights::stream::Piece;
@@ -63,7 +63,7 @@ pub(crate) fn vocabulary_tiles(
     tiles(vocab, (tile / TILE * TILE).clamp(TILE, HEAD_COLUMNS))
 }
 
-impl Layer<'_> {
+impl BoundLayer<'_> {
     /// The mean of the residual streams, where there are several.
     pub fn merge(&self, head: &Head, slots: &Slots) -> Result<Option<Mat>, EngineError> {
         if head.streams.is_empty() {

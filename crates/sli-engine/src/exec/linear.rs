@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::{MatMut, MatRef, PackedWeights, Store};
 use sli_spec::Linear;
 
-use super::{Layer, Residency, values};
+use super::{BoundLayer, Residency, values};
 use crate::error::EngineError;
 use crate::weights::Weight;
 use crate::weights::load;
@@ -14,7 +14,7 @@ use crate::weights::stream::{Piece, stream};
 /// Columns that every tile starts at a multiple of (the kernels' panel width).
 pub(crate) const TILE_COLUMNS: usize = 64;
 
-impl Layer<'_> {
+impl BoundLayer<'_> {
     /// Hands groups of pieces that are read one after the other to `consume`.
     pub fn stream(
         &self,

@@ -1,7 +1,7 @@
 //! The interpreter: runs the steps of one layer on some rows of a batch.
 //!
 //! Every operation is row-wise or within one record, of which earlier rows hand their states on, so a result does not depend on which rows
-//! run together. Weights come from [`Layer`], which knows whether they are resident or pass by.
+//! run together. Weights come from [`BoundLayer`], which knows whether they are resident or pass by.
 
 pub(crate) mod batch;
 pub(crate) mod embed;
@@ -24,7 +24,7 @@ use sli_spec::{Input, Leaf, Slot, Stack, WeightIndex};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::weights::store::WeightStore;
-use crate::weights::{LeafKey, Part, Weight, leaves};
+use crate::weights::{LeafKey, Section, Weight, leaves};
 use batch::{Batch, Chunk};
 use states::States;
 
@@ -39,16 +39,16 @@ pub(crate) enum Residency {
 
 /// One part of the model while it runs.
 #[derive(Clone, Copy)]
-pub(crate) struct Layer<'a> {
+pub(crate) struct BoundLayer<'a> {
     pub model: &'a Model,
     pub kernels: &'a Kernels,
     pub store: &'a WeightStore<'a>,
     pub stack: usize,
-    pub part: Part,
+    pub part: Section,
     pub residency: Residency,
 }
 
-impl Layer<'_> {
+impl BoundLayer<'_> {
     /// Names a leaf of this part.
     pub fn key(&self, leaf: WeightIndex) -> LeafKey {
         LeafKey {
@@ -316,12 +316,12 @@ impl Scratch {
 pub(crate) struct Rows<'a> {
     pub batch: &'a Batch,
     pub chunk: &'a Chunk,
-    pub pass: Pass,
+    pub pass: Computed,
 }
 
 /// What of a step is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub(crate) enum Computed {
     /// All of it.
     Whole,
     /// Keys and values alone: they are wanted of all pieces of a record before any query.

@@ -3,10 +3,10 @@
 use sli_kernels::{MatMut, MatRef};
 use sli_spec::{HeadNorm, Norm, NormKind, NormSpan};
 
-use super::{Layer, values};
+use super::{BoundLayer, values};
 use crate::error::EngineError;
 
-impl Layer<'_> {
+impl BoundLayer<'_> {
     /// `out = norm(x)`, row by row.
     pub fn norm(&self, norm: &Norm, x: MatRef<'_>, mut out: MatMut<'_>) -> Result<(), EngineError> {
         let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);

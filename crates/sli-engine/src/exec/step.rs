@@ -5,11 +5,11 @@ use sli_spec::{Branch, Gain, Mechanism, Site, Step, Write};
 
 use super::probe::Probe;
 use super::states::MixerId;
-use super::{Layer, Pass, Rows, Scratch, Slots, values};
+use super::{BoundLayer, Computed, Rows, Scratch, Slots, values};
 use crate::error::EngineError;
 use crate::mixers::{self, At};
 
-impl Layer<'_> {
+impl BoundLayer<'_> {
     /// Runs `step`, number `number` of its layer, on the rows of a chunk.
     pub fn step(
         &self,
@@ -56,7 +56,7 @@ impl Layer<'_> {
                 probe,
             };
             self.branch(branch, x, &mut output, &mut at)?;
-            if rows.pass == Pass::Keys {
+            if rows.pass == Computed::Keys {
                 scratch.output = output;
                 continue;
             }
@@ -76,7 +76,7 @@ impl Layer<'_> {
             }
             scratch.output = output;
         }
-        if rows.pass == Pass::Keys {
+        if rows.pass == Computed::Keys {
             slots.selection = std::mem::take(&mut scratch.selection);
             slots.kept = kept;
             scratch.normed = normed;
@@ -114,7 +114,7 @@ impl Layer<'_> {
             None => x,
         };
         let mixer = mixers::of(&branch.mixer);
-        if at.rows.pass == Pass::Keys {
+        if at.rows.pass == Computed::Keys {
             mixer.keys(at, x)?;
             at.scratch.branch_input = branch_input;
             return Ok(());

@@ -12,7 +12,7 @@ use crate::error::EngineError;
 use crate::exec::batch::Run;
 use crate::exec::place::{Place, Start};
 use crate::exec::states::{MixerId, States};
-use crate::exec::{Layer, Residency, values};
+use crate::exec::{BoundLayer, Residency, values};
 use crate::results::ResultsError;
 
 /// Rows of a chunk that run together.
@@ -132,7 +132,7 @@ pub(super) fn recurrence(mixer: MixerId) -> MixerId {
 
 /// `x = activation(convolution(x))` of the rows of a block; `window` are the inputs of the rows in front.
 pub(super) fn convolve(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     (convolution, mut x): (&Convolution, MatMut<'_>),
     stretches: &[Stretch],
     states: (&mut States, MixerId),

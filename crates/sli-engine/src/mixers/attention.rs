@@ -11,8 +11,8 @@ use super::mask::mask;
 use super::{At, Mix, differential, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{EndRows, KeptKeys, Layer, Pass, Rows, Scratch, values};
-use crate::weights::Part;
+use crate::exec::{BoundLayer, Computed, EndRows, KeptKeys, Rows, Scratch, values};
+use crate::weights::Section;
 
 impl Mix for Attention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -101,26 +101,26 @@ fn prepare<'a>(
 
 /// Queries, keys and values as projected; none of what a pass leaves out.
 fn project(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &Attention,
     rows: Rows<'_>,
     x: MatRef<'_>,
     (ends, scratch): (&[EndRows], &mut Scratch),
 ) -> Result<(), EngineError> {
     let kv_heads = attention.kv_heads;
-    let rows_of = |left_out: Pass| if rows.pass == left_out { 0 } else { x.rows() };
+    let rows_of = |left_out: Computed| if rows.pass == left_out { 0 } else { x.rows() };
     let Scratch {
         query,
         key: keys,
         value: values,
         ..
     } = scratch;
-    let own = x.rows_range(0..rows_of(Pass::Keys));
+    let own = x.rows_range(0..rows_of(Computed::Keys));
     query.reset(own.rows(), attention.heads * attention.head_dim);
     layer.linear(own, &attention.query, query.view_mut())?;
     match &attention.key_value {
         KeyValue::Own { key, value } => {
-            let x = x.rows_range(0..rows_of(Pass::Queries));
+            let x = x.rows_range(0..rows_of(Computed::Queries));
             keys.reset(x.rows(), kv_heads * attention.head_dim);
             layer.linear(x, key, keys.view_mut())?;
             values.reset(x.rows(), kv_heads * attention.value_dim);
@@ -155,7 +155,7 @@ fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
 
 /// The norms of queries, keys and values, in front of the rotation or after it.
 fn normalise(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &Attention,
     after_rotation: bool,
     scratch: &mut Scratch,
@@ -175,7 +175,7 @@ fn normalise(
     Ok(())
 }
 
-fn clip(layer: &Layer<'_>, attention: &Attention, scratch: &mut Scratch) {
+fn clip(layer: &BoundLayer<'_>, attention: &Attention, scratch: &mut Scratch) {
     let Some(limit) = attention.clip else { return };
     let limit = limit as f32;
     for mat in [&mut scratch.query, &mut scratch.key, &mut scratch.value] {
@@ -196,7 +196,7 @@ struct Addends<'a> {
 
 /// Enters the positions: rotates queries and keys, and says what is added to the logits.
 fn positions<'a>(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &Attention,
     rows: Rows<'a>,
     scratch: &mut Scratch,
@@ -228,7 +228,7 @@ fn positions<'a>(
 
 /// Rotates the queries, and the keys where they are the layer's own.
 fn rotate_both(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &Attention,
     rope: &Rope,
     rows: Rows<'_>,
@@ -248,10 +248,10 @@ fn rotate_both(
 }
 
 /// Keeps finished keys and values that later layers use.
-fn keep(layer: &Layer<'_>, rows: Rows<'_>, kept: &mut [KeptKeys], scratch: &Scratch) {
+fn keep(layer: &BoundLayer<'_>, rows: Rows<'_>, kept: &mut [KeptKeys], scratch: &Scratch) {
     let own = kept
         .iter_mut()
-        .find(|kept| layer.part == Part::Layer(kept.layer));
+        .find(|kept| layer.part == Section::Layer(kept.layer));
     let Some(own) = own else { return };
     let range = rows.chunk.rows.clone();
     for (from, to) in [
@@ -267,7 +267,7 @@ fn keep(layer: &Layer<'_>, rows: Rows<'_>, kept: &mut [KeptKeys], scratch: &Scra
 /// `scratch.heads` of the queries; own keys and values are kept for the next chunk.
 fn attend(
     (attention, mixer): (&Attention, MixerId),
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     rows: Rows<'_>,
     addends: &Addends<'_>,
     kept: &[KeptKeys],
@@ -381,7 +381,7 @@ fn of_layer(kept: &[KeptKeys], layer: usize) -> Result<&KeptKeys, EngineError> {
 
 /// Multiplies the heads' outputs by the gates of the layer's input.
 fn apply_gate(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     gate: &OutputGate,
     dim: usize,
     x: MatRef<'_>,
@@ -428,7 +428,7 @@ pub(crate) struct HeadSpan {
 
 /// Rotates queries or keys by the positions of the chunk's rows.
 pub(crate) fn rotate(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     rope: &Rope,
     rows: Rows<'_>,
     span: HeadSpan,
@@ -460,7 +460,7 @@ pub(crate) fn rotate(
 
 /// Multiplies queries by a factor that depends on their position.
 pub(crate) fn warm(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     temperature: QueryTemperature,
     rows: Rows<'_>,
     query: &mut Mat,

@@ -4,7 +4,7 @@ use sli_kernels::{HeadParts, Kernels, MatRef};
 use sli_spec::Differential;
 
 use crate::error::EngineError;
-use crate::exec::{Layer, Scratch, Vector, values};
+use crate::exec::{BoundLayer, Scratch, Vector, values};
 
 /// `scratch.value`: `[rows, kv_heads * dim]` becomes `[rows, kv_heads * 2 dim]`, where head `g` holds
 /// the heads `g` and `g + kv_heads / 2`, for `g` modulo `kv_heads / 2`.
@@ -28,7 +28,7 @@ pub(super) fn pair_values(kernels: &Kernels, kv_heads: usize, dim: usize, scratc
 
 /// `scratch.heads`: `[rows, heads * dim]` becomes `[rows, heads / 2 * dim]`.
 pub(super) fn subtract(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     differential: &Differential,
     heads: usize,
     dim: usize,

@@ -9,7 +9,7 @@ use super::mask::mask;
 use super::select::largest_first;
 use super::softplus;
 use crate::error::EngineError;
-use crate::exec::{Layer, Scratch, values};
+use crate::exec::{BoundLayer, Scratch, values};
 
 /// What the keys of a chunk add, and which of them a query keeps.
 pub(super) struct Chosen {
@@ -28,7 +28,7 @@ pub(super) struct Chosen {
 /// Chooses for all queries of a chunk; `scratch.value` holds the values. Takes `scratch.gate`, which
 /// [`Chosen::release`] gives back.
 pub(super) fn choose(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     dynamic: &DynamicMask,
     attention: &Attention,
     segments: &[Segment],

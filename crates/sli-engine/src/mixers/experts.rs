@@ -8,14 +8,14 @@ use sli_spec::Linear;
 
 use crate::error::EngineError;
 use crate::exec::linear::{tile_rows, tiles};
-use crate::exec::{Layer, Residency};
+use crate::exec::{BoundLayer, Residency};
 use crate::weights::load;
 use crate::weights::stream::Piece;
 
 /// Which part of an expert's work a group of pieces is for: rows of its input matrices, or rows of
 /// its output matrix, or all of both.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stage {
+pub(crate) struct ExpertPart {
     /// The expert's first group.
     pub first: bool,
     /// The expert's last group.
@@ -30,11 +30,11 @@ pub(crate) struct Stage {
 /// at once, or in tiles where the budget is small; then first tiles of the `inputs` first matrices,
 /// side by side, then tiles of the others.
 pub(crate) fn each(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     linears: &[&Linear],
     inputs: usize,
     loads: &[Vec<u32>],
-    mut consume: impl FnMut(usize, Stage, &[PackedWeights]) -> Result<(), EngineError>,
+    mut consume: impl FnMut(usize, ExpertPart, &[PackedWeights]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let leaves = linears.iter().map(|linear| layer.bound(linear.weight));
     let leaves: Vec<&BoundLeaf> = leaves.collect();
@@ -73,17 +73,17 @@ pub(crate) fn each(
 }
 
 /// The groups of one expert.
-fn stages(layer: &Layer<'_>, leaves: &[&BoundLeaf], inputs: usize) -> Vec<Stage> {
+fn stages(layer: &BoundLayer<'_>, leaves: &[&BoundLeaf], inputs: usize) -> Vec<ExpertPart> {
     let whole = |leaf: Option<&&BoundLeaf>| leaf.map_or(0, |leaf| leaf.rows());
     let (inner, outer) = (
         whole(leaves.first().filter(|_| inputs > 0)),
         whole(leaves.last().filter(|_| inputs < leaves.len())),
     );
     let mut stages = match layer.residency {
-        Residency::Resident => vec![Stage {
+        Residency::Resident => vec![ExpertPart {
             inputs: 0..inner,
             outputs: 0..outer,
-            ..Stage::default()
+            ..ExpertPart::default()
         }],
         Residency::Tiled(bytes) => {
             let compute = layer.kernels.compute();
@@ -97,13 +97,13 @@ fn stages(layer: &Layer<'_>, leaves: &[&BoundLeaf], inputs: usize) -> Vec<Stage>
             let inputs_tiles = split(&leaves[..inputs], inner).into_iter();
             let outputs_tiles = split(&leaves[inputs..], outer).into_iter();
             inputs_tiles
-                .map(|inputs| Stage {
+                .map(|inputs| ExpertPart {
                     inputs,
-                    ..Stage::default()
+                    ..ExpertPart::default()
                 })
-                .chain(outputs_tiles.map(|outputs| Stage {
+                .chain(outputs_tiles.map(|outputs| ExpertPart {
                     outputs,
-                    ..Stage::default()
+                    ..ExpertPart::default()
                 }))
                 .collect()
         }

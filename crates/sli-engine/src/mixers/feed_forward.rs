@@ -6,7 +6,7 @@ use sli_spec::{FeedForward, Xielu};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel, softplus};
 use crate::error::EngineError;
-use crate::exec::{Layer, Residency, Scratch};
+use crate::exec::{BoundLayer, Residency, Scratch};
 
 /// Rows that pass through the network at a time: bounds `[rows, intermediate]`.
 pub(crate) const BLOCK_ROWS: usize = 1024;
@@ -28,7 +28,7 @@ impl Mix for FeedForward {
 
 /// `output = network(x)`; `select` sees the gates before their activation.
 pub(super) fn run(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     network: &FeedForward,
     select: impl Fn(&mut Mat),
     x: MatRef<'_>,
@@ -60,7 +60,7 @@ pub(super) fn run(
 
 /// What enters `down`, of the products with `up` and `gate` in the buffers of those names; it is in one of them.
 pub(super) fn activate<'s>(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     network: &FeedForward,
     scratch: &'s mut Scratch,
 ) -> Result<&'s mut Mat, EngineError> {
@@ -116,7 +116,7 @@ pub(super) fn activate<'s>(
 }
 
 /// The kernel of a learned activation.
-fn xielu(layer: &Layer<'_>, learned: &Xielu) -> Result<Kernel, EngineError> {
+fn xielu(layer: &BoundLayer<'_>, learned: &Xielu) -> Result<Kernel, EngineError> {
     let (beta, eps) = (layer.scalar(learned.beta)?, layer.scalar(learned.eps)?);
     Ok(Kernel::Xielu {
         alpha_p: softplus(layer.scalar(learned.alpha_p)?),

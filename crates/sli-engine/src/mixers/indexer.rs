@@ -9,7 +9,7 @@ use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
 use super::top_keys::select;
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Scratch};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// Scores `[queries * heads, keys]` that are computed at a time, at most, in elements.
 const SCORES: usize = 1 << 20;
@@ -30,7 +30,7 @@ pub(crate) fn buffers(indexer: &Indexer) -> Buffers {
 /// Chooses keys for the chunk's queries. `latent` is the normed query latent `[rows, q_rank]`, x the
 /// layer's input `[rows, hidden]`; the choice goes to the rows of `scratch.selection`, ascending.
 pub(crate) fn choose(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     indexer: &Indexer,
     latent: MatRef<'_>,
     x: MatRef<'_>,
@@ -100,7 +100,7 @@ pub(crate) fn choose(
 
 /// `scratch.heads = q k` for some queries of a segment: `[queries * heads, keys]`.
 fn score(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     indexer: &Indexer,
     segment: &Segment,
     keys: &PackedWeights,

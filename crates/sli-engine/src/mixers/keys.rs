@@ -6,12 +6,12 @@ use sli_kernels::{AttentionArgs, Mat, MatMut, Running, Segment};
 use crate::error::EngineError;
 use crate::exec::batch::{Piece, Segments};
 use crate::exec::states::{CutRecord, MixerId, States};
-use crate::exec::{Layer, Pass, Rows};
+use crate::exec::{BoundLayer, Computed, Rows};
 use crate::results::ResultsError;
 
 /// What an attention runs with.
 pub(super) struct Attended<'a> {
-    pub layer: &'a Layer<'a>,
+    pub layer: &'a BoundLayer<'a>,
     pub rows: Rows<'a>,
     pub mixer: MixerId,
     pub states: &'a mut States,
@@ -56,7 +56,7 @@ impl Attended<'_> {
             ..
         } = self;
         let cut = record(states)?;
-        if rows.pass == Pass::Whole {
+        if rows.pass == Computed::Whole {
             leave(cut, mixer, piece, self.key, self.value)?;
         }
         let queries = args.q.rows();

@@ -10,7 +10,7 @@ use super::mask::mask;
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{Layer, Pass, Rows, Scratch};
+use crate::exec::{BoundLayer, Computed, Rows, Scratch};
 
 impl Mix for LatentAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -43,7 +43,7 @@ impl Mix for LatentAttention {
             }
             Some(KeySelection::Previous { .. }) | None => {}
         }
-        let own = if rows.pass == Pass::Queries {
+        let own = if rows.pass == Computed::Queries {
             0
         } else {
             x.rows()
@@ -74,7 +74,7 @@ impl Mix for LatentAttention {
 
 /// `scratch.query`, by way of the normed latent in `scratch.inner` where there is one.
 fn queries(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &LatentAttention,
     x: MatRef<'_>,
     scratch: &mut Scratch,
@@ -98,7 +98,7 @@ fn queries(
 /// `scratch.gate`: the latent and, behind it, the key part that all heads share; `scratch.up`: the latent
 /// expanded.
 fn latents(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &LatentAttention,
     x: MatRef<'_>,
     scratch: &mut Scratch,
@@ -120,7 +120,12 @@ fn latents(
 }
 
 /// Rotates the queries and the shared part of the keys, and warms the queries.
-fn turn(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratch: &mut Scratch) {
+fn turn(
+    layer: &BoundLayer<'_>,
+    attention: &LatentAttention,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+) {
     let (nope, rope_dim) = (attention.nope_dim, attention.rope_dim);
     if let Some(rope) = &attention.rope {
         let span = HeadSpan {
@@ -144,7 +149,7 @@ fn turn(layer: &Layer<'_>, attention: &LatentAttention, rows: Rows<'_>, scratch:
 }
 
 /// `scratch.key` and `scratch.value` of the expanded latents and the shared keys.
-fn expand(layer: &Layer<'_>, attention: &LatentAttention, scratch: &mut Scratch) {
+fn expand(layer: &BoundLayer<'_>, attention: &LatentAttention, scratch: &mut Scratch) {
     let (heads, nope, value_dim) = (attention.heads, attention.nope_dim, attention.value_dim);
     let dim = nope + attention.rope_dim;
     let count = scratch.up.rows();
@@ -166,7 +171,7 @@ fn expand(layer: &Layer<'_>, attention: &LatentAttention, scratch: &mut Scratch)
 /// `scratch.heads`; keys and values are kept for the next chunk.
 fn attend(
     (attention, mixer): (&LatentAttention, MixerId),
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     rows: Rows<'_>,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {

@@ -6,7 +6,7 @@ use sli_spec::LayerInput;
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::weights::Part;
+use crate::weights::Section;
 
 impl Mix for LayerInput {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -15,7 +15,7 @@ impl Mix for LayerInput {
 
     /// `output = projection(activation(gate x) * input)`.
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let (Some(inputs), Part::Layer(index)) = (&at.kept.layer_inputs, at.layer.part) else {
+        let (Some(inputs), Section::Layer(index)) = (&at.kept.layer_inputs, at.layer.part) else {
             return Err(EngineError::Internal("the layers have no inputs".into()));
         };
         let (layer, gate) = (at.layer, &mut at.scratch.gate);

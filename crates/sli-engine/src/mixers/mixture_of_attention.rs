@@ -10,7 +10,7 @@ use super::router;
 use super::routes::Routes;
 use super::{At, Mix, experts};
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch, values};
 
 impl Mix for MixtureOfAttention {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -57,7 +57,7 @@ struct Chosen {
 /// Heads of all chosen experts that share a key head lie side by side: `scratch.query` is
 /// `[rows, (head, rank, dim)]`.
 fn queries(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &MixtureOfAttention,
     chosen: &Chosen,
     x: MatRef<'_>,
@@ -98,7 +98,7 @@ fn queries(
 
 /// Keys and values of all rows, and the rotation of queries and keys.
 fn keys(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &MixtureOfAttention,
     x: MatRef<'_>,
     rows: Rows<'_>,
@@ -129,7 +129,7 @@ fn keys(
 
 /// `scratch.heads` of the queries, keys and values.
 fn attend(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &MixtureOfAttention,
     rows: Rows<'_>,
     scratch: &mut Scratch,
@@ -168,7 +168,7 @@ fn attend(
 
 /// The weighted sum of what the chosen experts make of their heads.
 fn outputs(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     attention: &MixtureOfAttention,
     chosen: &Chosen,
     scratch: &mut Scratch,

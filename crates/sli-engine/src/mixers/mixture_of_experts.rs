@@ -5,11 +5,11 @@ use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Store};
 use sli_spec::{FeedForward, Linear, MixtureOfExperts};
 
 use super::buffers::{Buffer, Buffers};
-use super::experts::{Stage, each};
+use super::experts::{ExpertPart, each};
 use super::routes::Routes;
 use super::{At, Mix, feed_forward, router};
 use crate::error::EngineError;
-use crate::exec::{Layer, Residency, Scratch, values};
+use crate::exec::{BoundLayer, Residency, Scratch, values};
 
 impl Mix for MixtureOfExperts {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -74,7 +74,7 @@ impl Mix for MixtureOfExperts {
 
 /// Experts without weights return their input.
 fn add_identities(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
     routes: &Routes,
@@ -101,7 +101,7 @@ fn add_identities(
 
 /// Adds the weighted outputs of the chosen experts to `output`.
 fn routed(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
     routes: &Routes,
@@ -155,7 +155,7 @@ fn routed(
 
 /// Copies the rows of these places, scaled where the weights belong to the input.
 fn gather(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     experts: &MixtureOfExperts,
     x: MatRef<'_>,
     routes: &Routes,
@@ -185,7 +185,7 @@ struct ExpertRun {
 struct Addends<'a>([Option<&'a BoundLeaf>; 3]);
 
 impl<'a> Addends<'a> {
-    fn new(layer: &'a Layer<'_>, network: &FeedForward) -> Self {
+    fn new(layer: &'a BoundLayer<'_>, network: &FeedForward) -> Self {
         let bound = |linear: Option<&Linear>| {
             let bias = linear.and_then(|linear| linear.bias);
             bias.map(|bias| layer.bound(bias))
@@ -211,9 +211,9 @@ impl<'a> Addends<'a> {
 /// `scratch.gate = activation(gate x) * up x`, or `scratch.up` without a gate, for the rows of the
 /// input matrices that are there; x is `scratch.normed`.
 fn inner_of(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     network: &FeedForward,
-    stage: &Stage,
+    stage: &ExpertPart,
     addends: &[Option<Vec<f32>>; 3],
     packed: &[PackedWeights],
     scratch: &mut Scratch,
@@ -250,8 +250,8 @@ fn inner_of(
 
 /// `scratch.heads = down(inner)` for the rows of the output matrix that are there.
 fn down(
-    layer: &Layer<'_>,
-    stage: &Stage,
+    layer: &BoundLayer<'_>,
+    stage: &ExpertPart,
     addends: &[Option<Vec<f32>>; 3],
     packed: &[PackedWeights],
     network: &FeedForward,

@@ -36,7 +36,7 @@ use sli_spec::{Activation, Mixer};
 use crate::error::EngineError;
 use crate::exec::probe::Probe;
 use crate::exec::states::MixerId;
-use crate::exec::{Kept, Layer, Rows, Scratch, Slots};
+use crate::exec::{BoundLayer, Kept, Rows, Scratch, Slots};
 use buffers::Buffers;
 
 /// How a mechanism runs.
@@ -57,7 +57,7 @@ pub(crate) trait Mix {
     /// ([`sli_spec::Mechanism::is_in_place`]).
     fn run_in_place(
         &self,
-        _layer: &Layer<'_>,
+        _layer: &BoundLayer<'_>,
         _rows: Rows<'_>,
         _slots: &mut Slots,
         _scratch: &mut Scratch,
@@ -70,7 +70,7 @@ pub(crate) trait Mix {
 /// Where a mechanism runs and what it runs with.
 pub(crate) struct At<'a> {
     /// The layer and its weights.
-    pub layer: &'a Layer<'a>,
+    pub layer: &'a BoundLayer<'a>,
     /// Which mechanism of the layer it is.
     pub mixer: MixerId,
     /// The rows of the batch that run.

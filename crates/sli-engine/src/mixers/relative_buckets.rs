@@ -6,7 +6,7 @@ use sli_kernels::BiasSite;
 use sli_spec::{Attention, Mask, RelativeBuckets};
 
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Vector, values};
+use crate::exec::{BoundLayer, Rows, Vector, values};
 
 /// The addends of a chunk whose records share no rows.
 pub(super) struct Addends<'a> {
@@ -32,7 +32,7 @@ struct Sequence {
 
 impl<'a> Addends<'a> {
     pub fn new(
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         rule: &RelativeBuckets,
         attention: &Attention,
         rows: Rows<'a>,

@@ -6,11 +6,11 @@ use sli_spec::{Renormalize, Router, RouterGroups, RouterScore};
 use super::product_keys;
 use super::routes::{Routes, softmax};
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch, values};
 
 /// Routes the rows of x `[rows, hidden]`.
 pub(crate) fn route(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     router: &Router,
     x: MatRef<'_>,
     rows: Rows<'_>,

@@ -7,7 +7,7 @@ use super::along::{Block, Stretch, along, blocks, convolve, recurrence};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{Layer, values};
+use crate::exec::{BoundLayer, values};
 
 impl Mix for SelectiveScan {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -85,7 +85,7 @@ fn block(
 
 /// `selected`: what the time steps come from, `B` and `C`; `steps`: the time steps.
 fn select(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     mixer: &SelectiveScan,
     x: MatRef<'_>,
     selected: &mut Mat,

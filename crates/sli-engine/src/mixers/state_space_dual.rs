@@ -7,7 +7,7 @@ use super::along::{Block, Stretch, along, blocks, convolve, recurrence};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{Layer, values};
+use crate::exec::{BoundLayer, values};
 
 impl Mix for StateSpaceDual {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -82,7 +82,7 @@ fn block(
 
 /// `steps`: the time steps, of what the projection gives of them.
 fn time_steps(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     mixer: &StateSpaceDual,
     mut steps: MatMut<'_>,
 ) -> Result<(), EngineError> {
@@ -99,7 +99,7 @@ fn time_steps(
 
 /// `gate`: what was scanned, gated and normalised.
 fn gated(
-    layer: &Layer<'_>,
+    layer: &BoundLayer<'_>,
     mixer: &StateSpaceDual,
     mut gate: MatMut<'_>,
     mut scanned: MatMut<'_>,

@@ -6,7 +6,7 @@ use sli_spec::{Slot, StreamUpdate, Streams};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
-use crate::exec::{Layer, Rows, Scratch, Slots};
+use crate::exec::{BoundLayer, Rows, Scratch, Slots};
 
 impl Mix for Streams {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -23,7 +23,7 @@ impl Mix for Streams {
     /// Updates the streams of the rows of a chunk.
     fn run_in_place(
         &self,
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         rows: Rows<'_>,
         slots: &mut Slots,
         scratch: &mut Scratch,

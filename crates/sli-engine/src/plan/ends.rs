@@ -3,16 +3,16 @@
 use sli_checkpoint::BoundLeaf;
 
 use crate::model::Model;
-use crate::weights::{LeafKey, Part};
+use crate::weights::{LeafKey, Section};
 
 /// What the store reads for an embedding or a head: all but the tables, whose rows are read one by
 /// one, and the projection to logits, which passes by.
-pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> {
+pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKey> {
     let description = &model.spec.stacks[stack];
     let mut keys = Vec::new();
     let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
     match part {
-        Part::Embedding => {
+        Section::Embedding => {
             let sli_spec::Input::Tokens(embedding) = &description.input;
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
@@ -27,7 +27,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> 
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }
         }
-        Part::Head => {
+        Section::Head => {
             let head = &description.head;
             for projection in head.streams.iter().chain(&head.output) {
                 add(projection.weight);
@@ -50,7 +50,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Part) -> Vec<LeafKey> 
                 logits.projection.bias.into_iter().for_each(&mut add);
             }
         }
-        Part::Layer(_) => {}
+        Section::Layer(_) => {}
     }
     keys
 }
@@ -60,7 +60,7 @@ pub(super) fn logits_leaf(model: &Model) -> Option<&BoundLeaf> {
     let logits = model.spec.output_stack().head.logits.as_ref()?;
     let key = LeafKey {
         stack: model.spec.stacks.len() - 1,
-        part: Part::Head,
+        part: Section::Head,
         leaf: logits.projection.weight,
     };
     Some(key.bound(model))

@@ -14,7 +14,7 @@ use crate::exec::linear::{TILE_COLUMNS, tile_rows};
 use crate::portion::Portion;
 use crate::summary::{peak_memory, resident_memory};
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
-use crate::weights::{LeafKey, Part, of_layers};
+use crate::weights::{LeafKey, Section, of_layers};
 
 /// Code and tables of the program that a run touches after it was planned, stacks of its threads.
 const TOUCHED_LATER: u64 = 1 << 20;
@@ -85,8 +85,8 @@ impl Planner<'_> {
         let mut bytes = 0;
         let mut keys: Vec<LeafKey> = Vec::new();
         for stack in 0..self.model.spec.stacks.len() {
-            keys.extend(end_keys(self.model, stack, Part::Embedding));
-            keys.extend(end_keys(self.model, stack, Part::Head));
+            keys.extend(end_keys(self.model, stack, Section::Embedding));
+            keys.extend(end_keys(self.model, stack, Section::Head));
         }
         let phases = ways.phases.iter().flat_map(|phase| &phase.scheduled);
         keys.extend(phases.copied());

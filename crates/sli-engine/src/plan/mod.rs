@@ -23,7 +23,7 @@ use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::take::Take;
 use crate::weights::load::{STAGING_BYTES, packed_bytes};
-use crate::weights::{Part, of_layers};
+use crate::weights::{Section, of_layers};
 use crate::work::Work;
 pub(crate) use ends::end_keys;
 pub use phases::Grain;
@@ -518,7 +518,7 @@ impl Planner<'_> {
     fn end_bytes(&self) -> Vec<u64> {
         let mut bytes = Vec::new();
         for stack in 0..self.model.spec.stacks.len() {
-            for part in [Part::Embedding, Part::Head] {
+            for part in [Section::Embedding, Section::Head] {
                 let keys = end_keys(self.model, stack, part);
                 bytes.push(scheduled_bytes(self.model, &keys, self.settings.compute));
             }

@@ -6,7 +6,7 @@ use sli_spec::{Layer, Leaf, Shard, Step, WeightIndex};
 
 use crate::model::Model;
 use crate::weights::load::resident_bytes;
-use crate::weights::{LeafKey, Part};
+use crate::weights::{LeafKey, Section};
 use sli_kernels::Compute;
 
 /// Some steps of one layer whose weights are in memory together.
@@ -103,7 +103,7 @@ fn phase(
         .into_iter()
         .map(|leaf| LeafKey {
             stack,
-            part: Part::Layer(index),
+            part: Section::Layer(index),
             leaf,
         })
         .collect();

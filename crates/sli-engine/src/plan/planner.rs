@@ -15,7 +15,7 @@ use crate::records::RecordSpool;
 use crate::settings::Settings;
 use crate::take::Take;
 use crate::weights::load::{packed_bytes, step_rows};
-use crate::weights::{LeafKey, Part, of_layers};
+use crate::weights::{LeafKey, Section, of_layers};
 
 pub(super) struct Planner<'a> {
     pub(super) model: &'a Model,
@@ -154,7 +154,7 @@ pub(super) fn staging(model: &Model, grain: Grain, compute: Compute) -> u64 {
         .flat_map(|phase| phase.scheduled)
         .collect();
     for stack in 0..model.spec.stacks.len() {
-        for part in [Part::Embedding, Part::Head] {
+        for part in [Section::Embedding, Section::Head] {
             keys.extend(end_keys(model, stack, part));
         }
     }

@@ -19,7 +19,7 @@ use crate::portion::Portion;
 use crate::records::RecordSpool;
 use crate::settings::Settings;
 use crate::weights::load::{self, STAGING_BYTES};
-use crate::weights::{LeafKey, Part};
+use crate::weights::{LeafKey, Section};
 
 /// Tokens whose rows of the tables are looked up one by one; what further ones need is extrapolated.
 const LOOKED_UP: u64 = 1 << 24;
@@ -83,7 +83,7 @@ impl Planner<'_> {
             self.passing_reads(phase, ways, &parts, &mut bytes);
         }
         for stack in 0..self.model.spec.stacks.len() {
-            for part in [Part::Embedding, Part::Head] {
+            for part in [Section::Embedding, Section::Head] {
                 let keys = end_keys(self.model, stack, part);
                 bytes.add(self.scheduled_reads(&keys), times);
             }
@@ -120,7 +120,7 @@ impl Planner<'_> {
                 }
                 let key = LeafKey {
                     stack: phase.stack,
-                    part: Part::Layer(phase.layer),
+                    part: Section::Layer(phase.layer),
                     leaf: weight,
                 };
                 let bound = key.bound(self.model);
@@ -160,7 +160,7 @@ impl Planner<'_> {
         for (stack, description) in self.model.spec.stacks.iter().enumerate() {
             let Input::Tokens(embedding) = &description.input;
             let leaf = |weight| {
-                let part = Part::Embedding;
+                let part = Section::Embedding;
                 let key = LeafKey {
                     stack,
                     part,

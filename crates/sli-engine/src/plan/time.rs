@@ -15,7 +15,7 @@ use crate::exec::head::HEAD_ROWS;
 use crate::limits::Limits;
 use crate::take::Take;
 use crate::weights::load::packed_bytes;
-use crate::weights::{LeafKey, Part};
+use crate::weights::{LeafKey, Section};
 
 /// Rows that a product takes the time of, at least.
 const LEAST_ROWS: f64 = 8.0;
@@ -126,7 +126,7 @@ impl Planner<'_> {
             layers.map(move |(index, layer)| (stack, index, layer))
         });
         for (stack, index, layer) in layers {
-            let part = Part::Layer(index);
+            let part = Section::Layer(index);
             for step in &layer.steps {
                 let pass = self.division.rows(0..self.records.len()) as f64 / passes;
                 let hit = share_hit(step, pass as usize);

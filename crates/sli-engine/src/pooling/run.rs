@@ -10,7 +10,7 @@ use super::recipe::{BLOCK, Mode, Recipe, Step};
 use super::weights::{LoadedDense, LoadedResidual, LoadedStep};
 
 use crate::error::EngineError;
-use crate::exec::Layer;
+use crate::exec::BoundLayer;
 use crate::exec::batch::{Batch, BatchRecord};
 use crate::expansion;
 use crate::results::EmbeddingSink;
@@ -44,7 +44,7 @@ impl Embedder {
     /// pieces come one by one.
     pub fn embed(
         &self,
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         pooler: Option<&Pooler>,
         (batch, x): (&Batch, &Mat),
         open: &mut Option<Pool>,
@@ -87,7 +87,7 @@ impl Embedder {
     /// The rows of a record that are in a batch, after those that came before.
     fn pool(
         &self,
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         batch: &Batch,
         record: &BatchRecord,
         x: &Mat,
@@ -117,7 +117,7 @@ impl Embedder {
     /// The pooled vector of a record that ends.
     fn pooled(
         &self,
-        layer: &Layer<'_>,
+        layer: &BoundLayer<'_>,
         pooler: Option<&Pooler>,
         record: &BatchRecord,
         pool: Pool,

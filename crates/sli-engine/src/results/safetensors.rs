@@ -89,7 +89,7 @@ pub struct TensorFile {
 
 /// One file.
 #[derive(Debug)]
-struct Part {
+struct FilePart {
     records: Range<usize>,
     /// Rows of all records before the part, and before its end.
     rows: Range<u64>,
@@ -106,7 +106,7 @@ struct Part {
 struct PartWriter {
     disk: Disk,
     shape: TensorShape,
-    parts: Vec<Part>,
+    parts: Vec<FilePart>,
     /// Parts written to since the last checkpoint.
     open: Mutex<BTreeMap<usize, Arc<DiskFile>>>,
 }
@@ -271,7 +271,7 @@ impl TensorFile {
 }
 
 impl PartWriter {
-    fn part(&self, row: u64) -> Result<(usize, &Part), ResultsError> {
+    fn part(&self, row: u64) -> Result<(usize, &FilePart), ResultsError> {
         let index = self.parts.partition_point(|part| part.rows.end <= row);
         match self.parts.get(index) {
             Some(part) if !part.published => Ok((index, part)),
@@ -362,9 +362,9 @@ fn layout(
     records: &RecordSpool,
     shape: &TensorShape,
     limits: Limits,
-) -> Result<Vec<Part>, ResultsError> {
+) -> Result<Vec<FilePart>, ResultsError> {
     let rows_before = |record: usize| records.token_start(record) * shape.rows_per_token as u64;
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<FilePart> = Vec::new();
     let mut first = 0;
     // Bytes of the header up to the record at hand, without the closing brace.
     let mut header = METADATA.len() as u64;
@@ -372,7 +372,7 @@ fn layout(
         let rows = rows_before(first)..rows_before(end);
         let data = 8 + (header + 1).next_multiple_of(8);
         let bytes = data + (rows.end - rows.start) * shape.row_bytes();
-        Part {
+        FilePart {
             records: first..end,
             rows,
             data,
@@ -441,7 +441,7 @@ fn write_entry(
     )
 }
 
-impl Part {
+impl FilePart {
     /// Makes the file at its full size, with its header.
     fn create(
         &self,

@@ -2,14 +2,14 @@
 
 use sli_kernels::Kernels;
 
-use crate::exec::{Layer, Residency};
+use crate::exec::{BoundLayer, Residency};
 use crate::model::Model;
 use crate::plan::division::Division;
 use crate::plan::phases::Phase;
 use crate::plan::{Grain, Plan};
 use crate::records::RecordSpool;
 use crate::settings::{Observer, Settings};
-use crate::weights::Part;
+use crate::weights::Section;
 use crate::weights::store::WeightStore;
 
 /// What does not change during a run.
@@ -26,12 +26,17 @@ pub(super) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn layer(self, store: &'a WeightStore<'a>, stack: usize, part: Part) -> Layer<'a> {
+    pub(super) fn layer(
+        self,
+        store: &'a WeightStore<'a>,
+        stack: usize,
+        part: Section,
+    ) -> BoundLayer<'a> {
         let residency = match (self.plan.grain, part) {
-            (Grain::Tile, Part::Layer(_)) => Residency::Tiled(self.plan.tile_bytes),
+            (Grain::Tile, Section::Layer(_)) => Residency::Tiled(self.plan.tile_bytes),
             _ => Residency::Resident,
         };
-        Layer {
+        BoundLayer {
             model: self.model,
             kernels: self.kernels,
             store,

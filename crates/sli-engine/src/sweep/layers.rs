@@ -10,11 +10,11 @@ use super::passes::Sweep;
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
 use crate::exec::step::outputs_shown;
-use crate::exec::{Pass, Rows, Slots};
+use crate::exec::{Computed, Rows, Slots};
 use crate::plan::end_keys;
 use crate::plan::phases::Phase;
 use crate::results::ResultsError;
-use crate::weights::Part;
+use crate::weights::Section;
 use crate::weights::store::WeightStore;
 
 impl<'a> Sweep<'a> {
@@ -25,7 +25,7 @@ impl<'a> Sweep<'a> {
         parts: &mut Parts,
     ) -> Result<(), EngineError> {
         let context = self.context;
-        let layer = context.layer(store, stack, Part::Embedding);
+        let layer = context.layer(store, stack, Section::Embedding);
         let description = &context.model.spec.stacks[stack];
         for part in 0..parts.portions.len() {
             let (batch, mut slots) = parts.create(context, part)?;
@@ -39,7 +39,7 @@ impl<'a> Sweep<'a> {
                 .boundary(context.kernels, stack, 0, &batch, &mut slots)?;
             parts.put(part, batch, slots);
         }
-        store.release(&end_keys(context.model, stack, Part::Embedding));
+        store.release(&end_keys(context.model, stack, Section::Embedding));
         Ok(())
     }
 
@@ -85,7 +85,7 @@ impl<'a> Sweep<'a> {
         let context = self.context;
         let Run { phase, group, .. } = run;
         self.scratch.states.clear();
-        let mut pass = Pass::Whole;
+        let mut pass = Computed::Whole;
         if let Some(rows) = parts.cut_rows(context, portions.start) {
             let window = context.plan.window_tokens();
             let begun = self.scratch.states.begin_record(rows, window);
@@ -93,10 +93,10 @@ impl<'a> Sweep<'a> {
             if group.keys_first {
                 for part in portions.clone() {
                     let (batch, mut slots) = parts.take(context, part)?;
-                    self.run_phase(run, Pass::Keys, &batch, &mut slots)?;
+                    self.run_phase(run, Computed::Keys, &batch, &mut slots)?;
                     parts.put_back(part, batch, slots);
                 }
-                pass = Pass::Queries;
+                pass = Computed::Queries;
             }
         }
         let mut rows = 0;
@@ -121,7 +121,7 @@ impl<'a> Sweep<'a> {
     fn run_phase(
         &mut self,
         run: Run<'a, '_>,
-        pass: Pass,
+        pass: Computed,
         batch: &Batch,
         slots: &mut Slots,
     ) -> Result<(), EngineError> {
@@ -133,7 +133,7 @@ impl<'a> Sweep<'a> {
         } else {
             batch.chunks(context.plan.chunk_tokens)
         };
-        let layer = context.layer(run.store, stack, Part::Layer(index));
+        let layer = context.layer(run.store, stack, Section::Layer(index));
         let steps = &spec.stacks[stack].layers[index].steps;
         let shown = outputs_shown(&steps[..group.steps.start]);
         let mut probe = self.observation.probe(context.kernels, stack, index, shown);

@@ -22,7 +22,7 @@ use crate::spent::Spent;
 use crate::spill::SpillFile;
 use crate::stages::Stopwatch;
 use crate::tally::Tally;
-use crate::weights::Part;
+use crate::weights::Section;
 use crate::weights::store::WeightStore;
 
 pub(super) struct Sweep<'a> {
@@ -127,7 +127,7 @@ impl<'a> Sweep<'a> {
             let states = States::new(self.folder.disk(), self.folder.work_dir());
             self.scratch = Scratch::new(states);
             store.passage().clear();
-            let layer = context.layer(store, stack, Part::Head);
+            let layer = context.layer(store, stack, Section::Head);
             let is_read = spec.reads_end(stack);
             for part in 0..parts.portions.len() {
                 let (batch, mut slots) = parts.take(context, part)?;
@@ -143,7 +143,7 @@ impl<'a> Sweep<'a> {
                 }
             }
             store.passage().clear();
-            store.release(&end_keys(context.model, stack, Part::Head));
+            store.release(&end_keys(context.model, stack, Section::Head));
             ends = parts.ends;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use crate::model::Model;
 use crate::plan::end_keys;
 use crate::plan::phases::Phase;
-use crate::weights::{LeafKey, Part};
+use crate::weights::{LeafKey, Section};
 
 /// The order in which one super-batch uses its scheduled weights.
 pub(super) struct Schedule {
@@ -16,7 +16,7 @@ impl Schedule {
     pub(super) fn new(model: &Model, phases: &[Phase]) -> Self {
         let (mut keys, mut layers) = (Vec::new(), Vec::new());
         for (stack, description) in model.spec.stacks.iter().enumerate() {
-            keys.extend(end_keys(model, stack, Part::Embedding));
+            keys.extend(end_keys(model, stack, Section::Embedding));
             let mut starts = Vec::with_capacity(description.layers.len() + 1);
             for layer in 0..description.layers.len() {
                 starts.push(keys.len());
@@ -27,7 +27,7 @@ impl Schedule {
             }
             starts.push(keys.len());
             layers.push(starts);
-            keys.extend(end_keys(model, stack, Part::Head));
+            keys.extend(end_keys(model, stack, Section::Head));
         }
         Self { keys, layers }
     }

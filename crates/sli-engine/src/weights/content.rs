@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sli_checkpoint::{BoundLeaf, CheckpointError, Sample, Stamp};
 
 use super::load::{STAGING_BYTES, step_rows};
-use super::{LeafKey, Part, leaves};
+use super::{LeafKey, Section, leaves};
 use crate::error::EngineError;
 use crate::journal::{self, Difference, JournalError, OutputFolder};
 use crate::model::Model;
@@ -248,11 +248,11 @@ fn read_again(leaf: &BoundLeaf) -> Result<(), EngineError> {
 fn all_keys(model: &Model) -> Vec<LeafKey> {
     let mut keys = Vec::new();
     for (stack, description) in model.spec.stacks.iter().enumerate() {
-        let layers = (0..description.layers.len()).map(Part::Layer);
-        for part in [Part::Embedding]
+        let layers = (0..description.layers.len()).map(Section::Layer);
+        for part in [Section::Embedding]
             .into_iter()
             .chain(layers)
-            .chain([Part::Head])
+            .chain([Section::Head])
         {
             let count = leaves(model, stack, part).len();
             keys.extend((0..count).map(|leaf| LeafKey {

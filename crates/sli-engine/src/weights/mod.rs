@@ -17,7 +17,7 @@ use crate::model::Model;
 
 /// Where a leaf belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Part {
+pub(crate) enum Section {
     /// The embedding of a stack.
     Embedding,
     /// A layer of a stack.
@@ -30,7 +30,7 @@ pub(crate) enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct LeafKey {
     pub stack: usize,
-    pub part: Part,
+    pub part: Section,
     pub leaf: WeightIndex,
 }
 
@@ -48,9 +48,9 @@ impl LeafKey {
     pub fn bound(self, model: &Model) -> &BoundLeaf {
         let stack = model.binding.stack(self.stack);
         let leaves = match self.part {
-            Part::Embedding => &stack.input,
-            Part::Layer(index) => &stack.layers[index],
-            Part::Head => &stack.head,
+            Section::Embedding => &stack.input,
+            Section::Layer(index) => &stack.layers[index],
+            Section::Head => &stack.head,
         };
         match &leaves[self.leaf.0 as usize] {
             Some(bound) => bound,
@@ -61,9 +61,9 @@ impl LeafKey {
     /// For messages.
     pub fn describe(self, model: &Model) -> String {
         let place = match self.part {
-            Part::Embedding => "embedding".to_owned(),
-            Part::Layer(index) => format!("layer {index}"),
-            Part::Head => "head".to_owned(),
+            Section::Embedding => "embedding".to_owned(),
+            Section::Layer(index) => format!("layer {index}"),
+            Section::Head => "head".to_owned(),
         };
         let names = self.leaf(model).source.names().join(" | ");
         format!("{} {place} ({names})", model.spec.stacks[self.stack].name)
@@ -71,12 +71,12 @@ impl LeafKey {
 }
 
 /// The leaves of one part of a stack.
-pub(crate) fn leaves(model: &Model, stack: usize, part: Part) -> &[Leaf] {
+pub(crate) fn leaves(model: &Model, stack: usize, part: Section) -> &[Leaf] {
     let stack = &model.spec.stacks[stack];
     match part {
-        Part::Embedding => stack.input.leaves(),
-        Part::Layer(index) => &stack.layers[index].leaves,
-        Part::Head => &stack.head.leaves,
+        Section::Embedding => stack.input.leaves(),
+        Section::Layer(index) => &stack.layers[index].leaves,
+        Section::Head => &stack.head.leaves,
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) fn of_layers(model: &Model) -> impl Iterator<Item = impl Iterator<Ite
         layers.map(move |(index, layer)| {
             (0..layer.leaves.len()).map(move |leaf| LeafKey {
                 stack,
-                part: Part::Layer(index),
+                part: Section::Layer(index),
                 leaf: WeightIndex(leaf as u32),
             })
         })

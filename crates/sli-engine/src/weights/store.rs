@@ -32,7 +32,7 @@ pub(crate) struct WeightStore<'m> {
 }
 
 /// A leaf that was claimed.
-enum Slot {
+enum Berth {
     /// A reader is at it.
     Reading,
     /// A reader is at it and nobody waits for it any more.
@@ -51,7 +51,7 @@ struct State {
     /// No further pass comes.
     is_last: bool,
     live: u64,
-    slots: HashMap<LeafKey, Slot>,
+    slots: HashMap<LeafKey, Berth>,
     /// How often leaves were released before a reader came to them: so often a reader passes over them.
     passed: HashMap<LeafKey, usize>,
     pool: Vec<PackedWeights>,
@@ -172,11 +172,11 @@ impl<'m> WeightStore<'m> {
     /// A reader has a leaf.
     fn arrived(&self, key: LeafKey, weight: Weight) {
         let mut state = self.lock();
-        if matches!(state.slots.get(&key), Some(Slot::Abandoned)) {
+        if matches!(state.slots.get(&key), Some(Berth::Abandoned)) {
             state.slots.remove(&key);
             state.live -= self.size_of(key);
         } else {
-            state.slots.insert(key, Slot::Ready(Arc::new(weight)));
+            state.slots.insert(key, Berth::Ready(Arc::new(weight)));
         }
     }
 
@@ -202,7 +202,7 @@ impl<'m> WeightStore<'m> {
             if fits && !state.slots.contains_key(&key) {
                 state.next += 1;
                 state.live += size;
-                state.slots.insert(key, Slot::Reading);
+                state.slots.insert(key, Berth::Reading);
                 let same = state
                     .pool
                     .iter()
@@ -222,7 +222,7 @@ impl<'m> WeightStore<'m> {
             if let Some(error) = state.failed.take() {
                 return Err(error);
             }
-            if let Some(Slot::Ready(weight)) = state.slots.get(&key) {
+            if let Some(Berth::Ready(weight)) = state.slots.get(&key) {
                 return Ok(Arc::clone(weight));
             }
             if state.stop {
@@ -243,14 +243,14 @@ impl<'m> WeightStore<'m> {
         let mut state = self.lock();
         for &key in keys {
             match state.slots.remove(&key) {
-                Some(Slot::Ready(weight)) => {
+                Some(Berth::Ready(weight)) => {
                     state.live -= self.size_of(key);
                     if let Some(Weight::Matrix(packed)) = Arc::into_inner(weight) {
                         state.pool.push(packed);
                     }
                 }
-                Some(Slot::Reading) => {
-                    state.slots.insert(key, Slot::Abandoned);
+                Some(Berth::Reading) => {
+                    state.slots.insert(key, Berth::Abandoned);
                 }
                 other => {
                     state.slots.extend(other.map(|slot| (key, slot)));
@@ -297,14 +297,14 @@ mod tests {
     use super::*;
     use crate::open_options::OpenOptions;
     use crate::plan::end_keys;
-    use crate::weights::Part;
+    use crate::weights::Section;
 
     /// The keys of the ends of a small encoder, twice over, read with the least budget.
     fn with_store(check: impl FnOnce(&WeightStore<'_>, &[LeafKey])) {
         let folder = tempfile::tempdir().unwrap();
         Golden::open("bert").write(folder.path(), Stored::F32);
         let model = Model::open(folder.path(), &OpenOptions::default()).unwrap();
-        let parts = [Part::Embedding, Part::Head];
+        let parts = [Section::Embedding, Section::Head];
         let keys: Vec<_> = parts
             .into_iter()
             .flat_map(|part| end_keys(&model, 0, part))
