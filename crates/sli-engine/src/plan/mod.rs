@@ -398,7 +398,7 @@ impl Planner<'_> {
                     }
                 }
                 let shape = self.shape(grain, low, cuts);
-                let passes = self.passes(low);
+                let passes = self.passes(low, shape.cut);
                 // Smaller pieces are worth their reads where they save a pass; where nothing is cut, cutting
                 // is no way of its own.
                 let is_new = !cuts || shape.cut.is_some_and(|cut| cut < self.longest);
@@ -574,8 +574,11 @@ impl Planner<'_> {
         if plain.cut.is_some() && room < self.longest {
             return None;
         }
+        // Records that are cut share nothing.
+        let division = self.division.cut(plain.cut);
+        let total = division.rows(0..self.records.len());
         let pass = if stay {
-            self.total.min(room).max(plain.rows)
+            total.min(room).max(plain.rows)
         } else {
             plain.rows
         };
@@ -585,13 +588,12 @@ impl Planner<'_> {
         {
             return None;
         }
-        let division = self.division.cut(plain.cut);
         // Written when they are embedded, read and written by every phase; the ends of earlier stacks are written once
         // and read in front of every phase.
         let moved = stacks.iter().enumerate().map(|(index, stack)| {
             let phases = all.iter().filter(|phase| phase.stack == index).count() as u64;
             let rows = |stack: usize| match stacks.len() {
-                1 => self.total as u64,
+                1 => total as u64,
                 _ => self.records.of(stacks[stack].sequence).total_tokens(),
             };
             let own = rows(index) * values(stack) as u64 * (2 * phases + 1);
@@ -601,7 +603,7 @@ impl Planner<'_> {
             4 * (own + sources.sum::<u64>())
         });
         let moved: u64 = moved.sum();
-        let passes = self.passes(pass);
+        let passes = self.passes(pass, plain.cut);
         let parts = self.parts(plain.rows, plain.cut);
         let read = self.bytes_read(plain.grain, plain.keeps_head, passes, parts);
         let crossing = if plain.cut.is_some() {
@@ -637,7 +639,8 @@ impl Planner<'_> {
     }
 
     /// Super-batches of at most `rows` tokens.
-    fn passes(&self, rows: usize) -> u64 {
-        self.division.starts(0..self.records.len(), rows).len() as u64
+    fn passes(&self, rows: usize, cut: Option<usize>) -> u64 {
+        let division = self.division.cut(cut);
+        division.starts(0..self.records.len(), rows).len() as u64
     }
 }
