@@ -26,6 +26,22 @@ fn changed(model_type: &str, change: impl Fn(&mut Step) -> Option<()>) -> &'stat
     spec.contradiction().unwrap_or("none")
 }
 
+#[test]
+fn what_depends_on_a_records_length_is_not_cut() {
+    let mut spec = model("mixtral");
+    assert_eq!(spec.stacks[0].uncut(), None);
+    let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
+    let branches = layers
+        .flat_map(|layer| &mut layer.steps)
+        .flat_map(|step| &mut step.branches);
+    for branch in branches {
+        if let Mixer::MixtureOfExperts(experts) = &mut branch.mixer {
+            experts.router.score = RouterScore::ProductKeys(64);
+        }
+    }
+    assert!(spec.stacks[0].uncut().is_some());
+}
+
 macro_rules! change {
     ($model_type:literal, $mixer:ident, $change:expr) => {
         changed($model_type, |step| match &mut step.branches[0].mixer {

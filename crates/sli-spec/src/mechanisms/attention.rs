@@ -395,7 +395,7 @@ impl Mechanism for Attention {
             return Cut::Nowhere("layers share keys and values");
         }
         if self.dynamic_mask.is_some() {
-            return Cut::Nowhere("queries choose among all keys of a record");
+            return Cut::Nowhere(super::mechanism::CHOICE_OF_KEYS);
         }
         if kinds > 0 {
             return Cut::Nowhere("the kinds of a record's tokens enter the attention");

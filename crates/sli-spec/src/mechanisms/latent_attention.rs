@@ -170,7 +170,7 @@ impl Mechanism for LatentAttention {
 
     fn cut(&self) -> Cut {
         if self.selection.is_some() {
-            return Cut::Nowhere("queries choose among all keys of a record");
+            return Cut::Nowhere(super::mechanism::CHOICE_OF_KEYS);
         }
         self.mask.cut()
     }

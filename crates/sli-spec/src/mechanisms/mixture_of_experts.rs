@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::contradiction::first_of;
 use super::{FeedForward, Mechanism, Operations, Router, Routing, Site, Uses};
-use crate::parts::{Linear, Norm};
+use crate::parts::{Cut, Linear, Norm};
 use crate::source::WeightIndex;
 
 /// Mixture of experts: every token goes to `top_k` of them. Expert weights are leaves of shape
@@ -136,6 +136,11 @@ impl Mechanism for MixtureOfExperts {
         let shared = self.shared.as_ref();
         let shared = shared.map_or(0, |shared| shared.up.out_features);
         2 * (self.router.top_k * (self.expert.up.out_features + hidden) + shared)
+    }
+
+    fn cut(&self) -> Cut {
+        let reason = self.router.depends_on_length();
+        reason.map_or(Cut::Anywhere, Cut::Nowhere)
     }
 
     fn depends_on_length(&self, _longest: usize) -> Option<&'static str> {
