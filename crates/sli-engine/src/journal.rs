@@ -25,6 +25,7 @@ use sli_checkpoint::Found;
 
 use crate::durable::{Disk, DiskError};
 use crate::fingerprint::{self, Fingerprinted};
+use crate::floats;
 use crate::portion::Portion;
 use crate::spent::Spent;
 
@@ -648,7 +649,8 @@ impl OutputFolder {
                 if cfg!(target_endian = "little") {
                     out(bytemuck::cast_slice(piece))?;
                 } else {
-                    let bytes: Vec<u8> = piece.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    let mut bytes = Vec::with_capacity(4 * piece.len());
+                    floats::write(piece, &mut bytes);
                     out(&bytes)?;
                 }
             }

@@ -17,11 +17,11 @@ use crate::results::ResultsError;
 
 /// Rows of a chunk that run together.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Block {
+struct Block {
     /// Rows of the chunk.
-    pub rows: Range<usize>,
+    rows: Range<usize>,
     /// Its rows, divided.
-    pub stretches: Vec<Stretch>,
+    stretches: Vec<Stretch>,
 }
 
 /// Rows over which a state changes without being looked at.
@@ -37,8 +37,26 @@ pub(super) struct Stretch {
     kept: Option<Place>,
 }
 
+/// Runs `block` on the rows of a chunk, some at a time; `scratch.key` and `scratch.value` are the states in front
+/// of them and then behind them: of the convolution, and of a scan whose state has this shape.
+pub(super) fn by_blocks(
+    at: &mut At<'_>,
+    convolution: &Convolution,
+    state: (usize, usize),
+    mut block: impl FnMut(&mut At<'_>, Range<usize>, &[Stretch]) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let scratch = &mut *at.scratch;
+    let window = convolution.kernel - 1;
+    scratch.key.reset(window, convolution.columns);
+    scratch.value.reset(state.0, state.1);
+    for Block { rows, stretches } in blocks(at) {
+        block(at, rows, &stretches)?;
+    }
+    Ok(())
+}
+
 /// The rows of a chunk in blocks: what is behind one is in front of the next.
-pub(super) fn blocks(at: &At<'_>) -> Vec<Block> {
+fn blocks(at: &At<'_>) -> Vec<Block> {
     let chunk = at.rows.chunk;
     // Weights that pass by are read again for every block, so then there is only one.
     let size = match at.layer.residency {

@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, SelectiveScan as Scan};
 use sli_spec::{SelectionNorms, SelectiveScan};
 
-use super::along::{Block, Stretch, along, blocks, convolve, recurrence};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -20,15 +20,12 @@ impl Mix for SelectiveScan {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let (window, scratch) = (self.convolution.kernel - 1, &mut *at.scratch);
-        scratch.key.reset(window, self.channels);
-        scratch.value.reset(self.state, self.channels);
         output.reset(x.rows(), self.output.out_features);
-        for Block { rows, stretches } in blocks(at) {
+        let state = (self.state, self.channels);
+        by_blocks(at, &self.convolution, state, |at, rows, stretches| {
             let x = x.rows_range(rows.clone());
-            block(self, at, &stretches, x, output.rows_view_mut(rows))?;
-        }
-        Ok(())
+            block(self, at, stretches, x, output.rows_view_mut(rows))
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, StateSpaceDual as Scan};
 use sli_spec::{GatedNorm, StateSpaceDual};
 
-use super::along::{Block, Stretch, along, blocks, convolve, recurrence};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -19,16 +19,12 @@ impl Mix for StateSpaceDual {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let (convolution, scratch) = (&self.convolution, &mut *at.scratch);
-        let window = convolution.kernel - 1;
-        scratch.key.reset(window, convolution.columns);
-        scratch.value.reset(self.state, self.features());
         output.reset(x.rows(), self.output.out_features);
-        for Block { rows, stretches } in blocks(at) {
+        let state = (self.state, self.features());
+        by_blocks(at, &self.convolution, state, |at, rows, stretches| {
             let x = x.rows_range(rows.clone());
-            block(self, at, &stretches, x, output.rows_view_mut(rows))?;
-        }
-        Ok(())
+            block(self, at, stretches, x, output.rows_view_mut(rows))
+        })
     }
 }
 

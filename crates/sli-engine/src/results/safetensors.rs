@@ -18,6 +18,7 @@ use half::{bf16, f16};
 
 use super::ResultsError;
 use crate::durable::{Disk, DiskError, DiskFile};
+use crate::floats;
 use crate::journal::{Durable, OutputFolder, partial_path};
 use crate::records::RecordSpool;
 use crate::settings::HiddenDtype;
@@ -317,7 +318,7 @@ impl PartWriter {
             bytes.clear();
             let halves = &mut halves[..piece.len()];
             match self.shape.dtype {
-                HiddenDtype::F32 => bytes.extend(piece.iter().flat_map(|v| v.to_le_bytes())),
+                HiddenDtype::F32 => floats::write(piece, &mut bytes),
                 HiddenDtype::Bf16 => {
                     bytemuck::cast_slice_mut::<u16, bf16>(halves).convert_from_f32_slice(piece);
                     bytes.extend(halves.iter().flat_map(|v| v.to_le_bytes()));
