@@ -42,27 +42,6 @@ pub struct Facts {
     pub limits: Vec<String>,
 }
 
-/// Limits that a description does not show.
-const LIMITS: &[(&str, &str)] = &[
-    (
-        "chatglm",
-        "a record of the first generation needs its mask and begin tokens",
-    ),
-    (
-        "cohere_compass_text",
-        "text only, where the three position axes are equal",
-    ),
-    ("emu3_text_model", "text only: images as their tokens"),
-    (
-        "mpt",
-        "`clip_qkv` together with `qk_ln`, prefix language models and windows are refused",
-    ),
-    (
-        "original",
-        "experts in several consolidated files are refused",
-    ),
-];
-
 impl Facts {
     /// Describes the type's default configuration.
     pub fn of(row: &ModelType) -> Result<Self, SpecError> {
@@ -74,10 +53,15 @@ impl Facts {
         } else {
             "transformers 5.23.0"
         };
-        Ok(Self::of_spec(&spec, classes, verified_against))
+        Ok(Self::of_spec(&spec, classes, verified_against, row.limit))
     }
 
-    fn of_spec(spec: &ModelSpec, classes: Vec<String>, verified_against: &'static str) -> Self {
+    fn of_spec(
+        spec: &ModelSpec,
+        classes: Vec<String>,
+        verified_against: &'static str,
+        limit: Option<&'static str>,
+    ) -> Self {
         let output = spec.output_stack();
         let Input::Tokens(embedding) = &output.input;
         let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
@@ -110,22 +94,17 @@ impl Facts {
                 .as_ref()
                 .map(|logits| tensor_name(&output.head.leaves, logits.projection.weight)),
             verified_against,
-            limits: limits(spec),
+            limits: limits(spec, limit),
         }
     }
 }
 
-fn limits(spec: &ModelSpec) -> Vec<String> {
+fn limits(spec: &ModelSpec, own: Option<&str>) -> Vec<String> {
     let length = match spec.input_stack().limit {
         LengthLimit::Table(_) => Some("no record is longer than the table of positions".to_owned()),
         LengthLimit::Trained(_) | LengthLimit::None => None,
     };
-    let listed = LIMITS.iter();
-    let own = listed.filter(|(model_type, _)| *model_type == spec.model_type);
-    length
-        .into_iter()
-        .chain(own.map(|(_, limit)| (*limit).to_owned()))
-        .collect()
+    length.into_iter().chain(own.map(str::to_owned)).collect()
 }
 
 fn tensor_name(leaves: &[Leaf], index: WeightIndex) -> String {

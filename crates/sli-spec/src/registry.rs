@@ -74,6 +74,8 @@ pub struct ModelType {
     pub model_type: &'static str,
     /// From a configuration of this type to its description.
     pub describe: fn(&Config) -> Result<Described, SpecError>,
+    /// What it cannot do here that its description does not show.
+    pub limit: Option<&'static str>,
 }
 
 const fn row(
@@ -83,6 +85,14 @@ const fn row(
     ModelType {
         model_type,
         describe,
+        limit: None,
+    }
+}
+
+const fn limited(row: ModelType, limit: &'static str) -> ModelType {
+    ModelType {
+        limit: Some(limit),
+        ..row
     }
 }
 
@@ -104,12 +114,18 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("biogpt", gpt::biogpt),
     row("bitnet", llama::bitnet),
     row("bloom", gpt::bloom),
-    row("chatglm", chatglm::chatglm),
+    limited(
+        row("chatglm", chatglm::chatglm),
+        "a record of the first generation needs its mask and begin tokens",
+    ),
     row("codegen", gpt::codegen),
     row("cohere", cohere::cohere),
     row("cohere2", cohere::cohere2),
     row("cohere2_moe", cohere::cohere2_moe),
-    row("cohere_compass_text", cohere::cohere_compass),
+    limited(
+        row("cohere_compass_text", cohere::cohere_compass),
+        "text only, where the three position axes are equal",
+    ),
     row("cosmos3_edge_text", llama::cosmos3_edge_text),
     row("cpmant", cpmant::cpmant),
     row("ctrl", gpt::ctrl),
@@ -124,7 +140,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("distilbert", bert::distilbert),
     row("doge", doge::doge),
     row("dots1", deepseek::dots1),
-    row("emu3_text_model", llama::llama),
+    limited(
+        row("emu3_text_model", llama::llama),
+        "text only: images as their tokens",
+    ),
     row("ernie4_5", llama::ernie4_5),
     row("ernie4_5_moe", mixture::ernie4_5_moe),
     row("exaone4", llama::exaone4),
@@ -189,7 +208,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("mistral4", deepseek::mistral4),
     row("mixformer-sequential", phi_remote::mixformer_sequential),
     row("mixtral", mixture::mixtral),
-    row("mpt", mpt::mpt),
+    limited(
+        row("mpt", mpt::mpt),
+        "`clip_qkv` together with `qk_ln`, prefix language models and windows are refused",
+    ),
     row("nanochat", llama::nanochat),
     row("nemotron", layer_norm::nemotron),
     row("nemotron-nas", nemotron_nas::nemotron_nas),
@@ -200,7 +222,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("openai-gpt", gpt::openai_gpt),
     row("openai_privacy_filter", mixture::openai_privacy_filter),
     row("opt", gpt::opt),
-    row("original", original::original),
+    limited(
+        row("original", original::original),
+        "experts in several consolidated files are refused",
+    ),
     row("orion", llama_remote::orion),
     row("persimmon", layer_norm::persimmon),
     row("phi", gpt::phi),
