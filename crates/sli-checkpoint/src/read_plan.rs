@@ -201,13 +201,16 @@ impl ReadPlan {
         }
     }
 
-    /// Adds a run, in pieces if it is a long pattern.
+    /// Adds a run, in pieces if it is a long pattern, one by one if its gaps are worth reading around.
     fn add_run(&mut self, run: Run) {
         if run.count == 1 {
             self.runs.push(run);
             return;
         }
-        let most = (MAX_PATTERN / run.source_stride.max(1)).max(1);
+        let most = match run.source_stride.saturating_sub(run.unit) as u64 > self.gap {
+            true => 1,
+            false => (MAX_PATTERN / run.source_stride.max(1)).max(1),
+        };
         let mut done = 0;
         while done < run.count {
             let count = most.min(run.count - done);

@@ -491,6 +491,16 @@ proptest! {
     }
 }
 
+/// One column of a tensor whose rows are longer than a page and a bit: each element is read by itself.
+#[test]
+fn one_column_of_long_rows_is_read_around_its_gaps() {
+    let stored = [40, 1124];
+    let checkpoint = support::checkpoint(&[Tensor::counting("w", &stored)]);
+    let turned = leaf(Source::tensor("w").transpose(), &[stored[1], stored[0]]);
+    let column = bind(&checkpoint, &turned).expect("there");
+    assert_eq!(column.stored_bytes(7..8), column.total_bytes() / 1124);
+}
+
 /// A window of a transposed weight takes little more than its own bytes, though its pieces are far
 /// apart: windows together do not read the weight several times.
 #[test]
