@@ -207,9 +207,10 @@ impl ReadPlan {
             self.runs.push(run);
             return;
         }
-        let most = match run.source_stride.saturating_sub(run.unit) as u64 > self.gap {
-            true => 1,
-            false => (MAX_PATTERN / run.source_stride.max(1)).max(1),
+        let most = if run.source_stride.saturating_sub(run.unit) as u64 > self.gap {
+            1
+        } else {
+            (MAX_PATTERN / run.source_stride.max(1)).max(1)
         };
         let mut done = 0;
         while done < run.count {

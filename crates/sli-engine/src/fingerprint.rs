@@ -28,7 +28,7 @@ impl Fingerprinted {
     /// The hash, once the content is durable.
     pub fn finish(self) -> Result<String, DiskError> {
         self.file.sync()?;
-        Ok(self.hasher.finalize().to_hex().to_string())
+        Ok(text_of(&self.hasher))
     }
 }
 
@@ -46,13 +46,36 @@ impl Write for Fingerprinted {
 
 /// blake3 of a file's content, in hexadecimal.
 pub(crate) fn of_file(path: &Path) -> Result<String, DiskError> {
-    let mut file = File::open(path)?;
+    hasher_of(path).map(|hasher| text_of(&hasher))
+}
+
+/// A hasher that has seen a file's content.
+pub(crate) fn hasher_of(path: &Path) -> Result<blake3::Hasher, DiskError> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; BUFFER];
+    each_piece(path, |_, piece| {
+        hasher.update(piece);
+    })?;
+    Ok(hasher)
+}
+
+/// The hash of what a hasher has seen, in hexadecimal.
+pub(crate) fn text_of(hasher: &blake3::Hasher) -> String {
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Shows a file's content from the first byte to the last, each piece with its place.
+pub(crate) fn each_piece(path: &Path, mut see: impl FnMut(u64, &[u8])) -> Result<(), DiskError> {
+    let file = File::open(path)?;
+    let mut buffer = Vec::with_capacity(BUFFER);
+    let mut at = 0;
     loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().to_hex().to_string()),
-            length => hasher.update(buffer.get(..length).unwrap_or_default()),
-        };
+        buffer.clear();
+        // In whole pieces, so that values are not torn.
+        (&file).take(BUFFER as u64).read_to_end(&mut buffer)?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        see(at, &buffer);
+        at += buffer.len() as u64;
     }
 }

@@ -32,7 +32,7 @@ use crate::spent::Spent;
 /// The folder for work in progress inside an output folder.
 const WORK: &str = ".sli";
 const MANIFEST: &str = "run.json";
-const FORMAT: u64 = 2;
+const FORMAT: u64 = 3;
 /// The blob of what was read of the weights: no accumulator, it stays where a super-batch starts again.
 pub(crate) const WEIGHTS: &str = "weights";
 /// How parts of a key begin that are files of the model's folder.
@@ -270,8 +270,17 @@ pub struct BufferRef {
 
 /// A file that a checkpoint has to make durable, registered with [`OutputFolder::register`].
 pub trait Durable: Send + Sync {
-    /// Writes out everything and returns, once it is on the device, the length that counts.
-    fn make_durable(&self) -> Result<u64, DiskError>;
+    /// Writes out everything and returns, once it is on the device, what counts of it.
+    fn make_durable(&self) -> Result<Mark, DiskError>;
+}
+
+/// What a checkpoint knows of a file that grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The length that counts.
+    pub length: u64,
+    /// A sum of what was written, so that it is known again: whose, the file's kind decides.
+    pub digest: String,
 }
 
 /// What `.sli/state.json` holds after its checksum.
@@ -281,8 +290,8 @@ struct State {
     key: RunKey,
     generation: u64,
     progress: Progress,
-    /// Length of every registered file.
-    sinks: BTreeMap<String, u64>,
+    /// What counts of every registered file.
+    sinks: BTreeMap<String, Mark>,
     /// The last checkpoint between two super-batches.
     whole: Whole,
     /// Names in the output folder that are, or will be, the run's.
@@ -294,7 +303,7 @@ struct State {
 struct Whole {
     records_done: u64,
     blobs: BTreeMap<String, BufferRef>,
-    sinks: BTreeMap<String, u64>,
+    sinks: BTreeMap<String, Mark>,
 }
 
 /// What [`OutputFolder::open`] found.
@@ -415,8 +424,8 @@ pub struct OutputFolder {
 #[derive(Default)]
 struct Shared {
     sinks: BTreeMap<String, Arc<dyn Durable>>,
-    /// Length of every sink at the last checkpoint.
-    lengths: BTreeMap<String, u64>,
+    /// What counted of every sink at the last checkpoint.
+    marks: BTreeMap<String, Mark>,
     results: BTreeSet<String>,
     /// Those of `results` that the state on the device lists.
     durable_results: BTreeSet<String>,
@@ -488,7 +497,7 @@ impl OutputFolder {
         output.whole = state.whole;
         output.shared = Mutex::new(Shared {
             sinks: BTreeMap::new(),
-            lengths: state.sinks,
+            marks: state.sinks,
             results: state.results.clone(),
             durable_results: state.results,
         });
@@ -547,7 +556,7 @@ impl OutputFolder {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         assert!(shared.sinks.is_empty(), "go back before results are opened");
-        shared.lengths.clone_from(&self.whole.sinks);
+        shared.marks.clone_from(&self.whole.sinks);
         self.progress.records_done = self.whole.records_done;
         let weights = self.progress.blobs.remove_entry(WEIGHTS);
         self.progress.blobs.clone_from(&self.whole.blobs);
@@ -560,12 +569,12 @@ impl OutputFolder {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The length at the last checkpoint of the file registered under `name`; `None` if it is new.
-    pub fn durable_length(&self, name: &str) -> Option<u64> {
-        self.shared().lengths.get(name).copied()
+    /// What counted at the last checkpoint of the file registered under `name`; `None` if it is new.
+    pub fn mark(&self, name: &str) -> Option<Mark> {
+        self.shared().marks.get(name).cloned()
     }
 
-    /// Lets checkpoints make `file` durable and remember its length. `results`: the names in the output
+    /// Lets checkpoints make `file` durable and remember what counts of it. `results`: the names in the output
     /// folder that it will get.
     pub fn register(
         &self,
@@ -585,14 +594,14 @@ impl OutputFolder {
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
         for (name, sink) in &shared.sinks {
-            let length = sink.make_durable()?;
-            shared.lengths.insert(name.clone(), length);
+            let mark = sink.make_durable()?;
+            shared.marks.insert(name.clone(), mark);
         }
         if self.progress.current.is_none() {
             self.whole = Whole {
                 records_done: self.progress.records_done,
                 blobs: self.progress.blobs.clone(),
-                sinks: shared.lengths.clone(),
+                sinks: shared.marks.clone(),
             };
         }
         let state = State {
@@ -600,7 +609,7 @@ impl OutputFolder {
             key: self.key.clone(),
             generation: self.generation + 1,
             progress: self.progress.clone(),
-            sinks: shared.lengths.clone(),
+            sinks: shared.marks.clone(),
             whole: self.whole.clone(),
             results: shared.results.clone(),
         };
@@ -746,17 +755,13 @@ impl OutputFolder {
 
     /// Moves a complete and durable file of the work folder to its name in the output folder.
     ///
-    /// A file that an earlier attempt has moved already is only entered in the manifest.
-    pub fn publish(&mut self, partial: &Path, name: &str) -> Result<(), JournalError> {
-        self.publish_hashed(partial, name, None)
-    }
-
-    /// [`Self::publish`] of a file whose hash may be known.
-    fn publish_hashed(
+    /// A file that an earlier attempt has moved already is only entered in the manifest. `hash`: blake3 of its
+    /// content.
+    pub fn publish(
         &mut self,
         partial: &Path,
         name: &str,
-        hash: Option<String>,
+        hash: String,
     ) -> Result<(), JournalError> {
         self.announce(name)?;
         let target = self.folder.join(name);
@@ -766,11 +771,6 @@ impl OutputFolder {
         if partial.exists() || !target.exists() {
             self.disk.rename(partial, &target)?;
         }
-        let hash = match hash {
-            Some(hash) => hash,
-            // Written in any order, perhaps by several processes.
-            None => fingerprint::of_file(&target)?,
-        };
         let bytes = fs_err::metadata(&target)?.len();
         self.published.push(ResultFile {
             name: name.to_owned(),
@@ -802,7 +802,7 @@ impl OutputFolder {
             file.finish()
         };
         let hash = close().map_err(JournalError::from)?;
-        Ok(self.publish_hashed(&partial, name, Some(hash))?)
+        Ok(self.publish(&partial, name, hash)?)
     }
 
     /// Makes sure that the state lists a name before a file of that name is in the output folder.
@@ -1355,7 +1355,10 @@ mod tests {
         let mut output = new(folder.path());
         let partial = output.work_dir().join("values");
         fs_err::write(&partial, b"written in any order").unwrap();
-        output.publish(&partial, "hidden.safetensors").unwrap();
+        let hash = fingerprint::of_file(&partial).unwrap();
+        output
+            .publish(&partial, "hidden.safetensors", hash)
+            .unwrap();
         publish(&mut output, "scores.parquet", b"scores");
         output.finish(Value::Null).unwrap();
         assert!(matches!(open(folder.path()), Ok(Opened::Finished(_))));

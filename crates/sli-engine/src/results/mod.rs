@@ -4,6 +4,7 @@
 //! checkpoints make it durable. What the finished files hold depends on the data alone, so their bytes are the
 //! same whatever the budget and however often the run was interrupted.
 
+mod cells;
 mod columns;
 mod record_name;
 mod rows;

@@ -1,5 +1,5 @@
-//! Rows of a table on their way to a Parquet file: appended to a flat file whose length the checkpoints
-//! remember, cut back to it after a kill, and read once when the run is complete.
+//! Rows of a table on their way to a Parquet file: appended to a flat file whose length and hash the checkpoints
+//! remember, cut back to it and compared after a kill, and read once when the run is complete.
 
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
@@ -10,7 +10,8 @@ use fs_err::File;
 use super::ResultsError;
 use super::record_name::RecordName;
 use crate::durable::{DiskError, DiskFile};
-use crate::journal::{Durable, OutputFolder};
+use crate::fingerprint;
+use crate::journal::{Durable, Mark, OutputFolder};
 
 /// Buffer of each spool; a router has one spool a layer.
 const BUFFER: usize = 1 << 14;
@@ -26,6 +27,8 @@ struct SpoolFile(Mutex<Appender>);
 struct Appender {
     writer: BufWriter<DiskFile>,
     length: u64,
+    /// Of everything appended.
+    hasher: blake3::Hasher,
     /// Whether anything was appended since it was last made durable.
     dirty: bool,
     row: Vec<u8>,
@@ -36,23 +39,32 @@ impl RowSpool {
     pub fn open(folder: &OutputFolder, name: &str, result: &str) -> Result<Self, ResultsError> {
         let name = format!("{name}.rows");
         let path = folder.work_dir().join(&name);
-        let durable = folder.durable_length(&name);
-        let file = match durable {
-            None => folder.disk().create(&path)?,
-            Some(length) => {
+        let (file, length, hasher) = match folder.mark(&name) {
+            None => (folder.disk().create(&path)?, 0, blake3::Hasher::new()),
+            Some(mark) => {
+                let damaged = |problem| ResultsError::Damaged {
+                    path: path.clone(),
+                    problem,
+                };
                 let mut file = folder.disk().open(&path)?;
+                let length = mark.length;
                 if file.length()? < length {
                     let problem = format!("it is shorter than the {length} bytes written to it");
-                    return Err(ResultsError::Damaged { path, problem });
+                    return Err(damaged(problem));
                 }
                 file.set_length(length)?;
+                let hasher = fingerprint::hasher_of(&path)?;
+                if fingerprint::text_of(&hasher) != mark.digest {
+                    return Err(damaged("its content is not what was written to it".into()));
+                }
                 file.set_position(length);
-                file
+                (file, length, hasher)
             }
         };
         let appender = Appender {
             writer: BufWriter::with_capacity(BUFFER, file),
-            length: durable.unwrap_or(0),
+            length,
+            hasher,
             dirty: true,
             row: Vec::new(),
         };
@@ -76,6 +88,8 @@ impl RowSpool {
             .write_all(&length.to_le_bytes())
             .and_then(|()| appender.writer.write_all(&appender.row));
         written.map_err(DiskError::from)?;
+        appender.hasher.update(&length.to_le_bytes());
+        appender.hasher.update(&appender.row);
         appender.length += 8 + length;
         appender.dirty = true;
         // A long row must not keep its memory for the rest of the run.
@@ -104,14 +118,17 @@ impl SpoolFile {
 }
 
 impl Durable for SpoolFile {
-    fn make_durable(&self) -> Result<u64, DiskError> {
+    fn make_durable(&self) -> Result<Mark, DiskError> {
         let mut appender = self.lock();
         if appender.dirty {
             appender.writer.flush()?;
             appender.writer.get_ref().sync()?;
             appender.dirty = false;
         }
-        Ok(appender.length)
+        Ok(Mark {
+            length: appender.length,
+            digest: fingerprint::text_of(&appender.hasher),
+        })
     }
 }
 

@@ -1,8 +1,9 @@
 //! One tensor a record, in safetensors files.
 //!
 //! The shapes are known before the run, so the header is written first and every value has its place from the
-//! start: values may come in any order, and twice, and the file is the same. Until the run is complete the file
-//! is `.sli/<name>.partial`, at its full size.
+//! start: values may come in any order, each once after the last checkpoint, and the file is the same. Until the
+//! run is complete the file is `.sli/<name>.partial`, at its full size; then its header and the sum of its values
+//! are compared with what was written, by this process and the interrupted ones before it.
 //!
 //! A file holds at most 100,000 records and 4 GiB; what is more goes on in the next part, and the parts are
 //! `<name>.part-<K>.safetensors` with K from 0. A single record of more than 4 GiB has a part to itself.
@@ -17,9 +18,11 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::ResultsError;
+use super::cells::CellSum;
 use crate::durable::{Disk, DiskError, DiskFile};
+use crate::fingerprint;
 use crate::floats;
-use crate::journal::{Durable, OutputFolder, partial_path};
+use crate::journal::{Durable, Mark, OutputFolder, partial_path};
 use crate::records::RecordSpool;
 use crate::settings::HiddenDtype;
 
@@ -56,12 +59,15 @@ impl TensorShape {
         }
     }
 
-    fn row_bytes(&self) -> u64 {
-        let element = match self.dtype {
+    fn element(&self) -> usize {
+        match self.dtype {
             HiddenDtype::F32 => 4,
             HiddenDtype::Bf16 | HiddenDtype::F16 => 2,
-        };
-        self.cols as u64 * element
+        }
+    }
+
+    fn row_bytes(&self) -> u64 {
+        (self.cols * self.element()) as u64
     }
 }
 
@@ -108,6 +114,8 @@ struct PartWriter {
     disk: Disk,
     shape: TensorShape,
     parts: Vec<FilePart>,
+    /// Of all values written so far.
+    sum: CellSum,
     /// Parts written to since the last checkpoint.
     open: Mutex<BTreeMap<usize, Arc<DiskFile>>>,
 }
@@ -141,9 +149,17 @@ impl TensorFile {
             };
             part.partial = partial_path(folder.work_dir(), &part.name);
         }
-        let resumed = folder.durable_length(name).is_some();
+        let mark = folder.mark(name);
+        let damaged = || ResultsError::Damaged {
+            path: partial_path(folder.work_dir(), name),
+            problem: "the state of the interrupted run has no sum of its values".into(),
+        };
+        let sum = match &mark {
+            Some(mark) => CellSum::resume(&mark.digest).ok_or_else(damaged)?,
+            None => CellSum::default(),
+        };
         for part in &mut parts {
-            if resumed {
+            if mark.is_some() {
                 part.published = part.find(folder)?;
             } else {
                 part.create(folder.disk(), records, &shape)?;
@@ -155,6 +171,7 @@ impl TensorFile {
             disk: folder.disk().clone(),
             shape,
             parts,
+            sum,
             open,
         });
         folder.register(name, Arc::clone(&writer) as Arc<dyn Durable>, names);
@@ -261,13 +278,22 @@ impl TensorFile {
         self.records.token_start(record) * per_token + row as u64
     }
 
-    /// Gives the files their names in the output folder.
+    /// Gives the files their names in the output folder, once they are known to hold what was written.
     pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
         self.writer.make_durable()?;
+        let found = CellSum::default();
         for part in &self.writer.parts {
-            folder.publish(&part.partial, &part.name)?;
+            let hash = part.read(&self.records, &self.writer.shape, folder, &found)?;
+            folder.publish(&part.partial, &part.name, hash)?;
         }
-        Ok(())
+        if found.digest() == self.writer.sum.digest() {
+            return Ok(());
+        }
+        Err(ResultsError::Damaged {
+            path: folder.path().join(format!("{}*.safetensors", self.name)),
+            problem: "values in it are not what was written: it was changed while the run was interrupted"
+                .into(),
+        })
     }
 }
 
@@ -309,8 +335,16 @@ impl PartWriter {
     fn write(&self, index: usize, mut offset: u64, values: &[f32]) -> Result<(), ResultsError> {
         const PIECE: usize = 1 << 14;
         let file = self.file(index)?;
+        let size = self.shape.element();
+        let mut element = self
+            .parts
+            .get(index)
+            .map_or(0, |part| part.element(offset, &self.shape));
         if self.shape.dtype == HiddenDtype::F32 && cfg!(target_endian = "little") {
-            return Ok(file.write_all_at(bytemuck::cast_slice(values), offset)?);
+            let bytes = bytemuck::cast_slice(values);
+            file.write_all_at(bytes, offset)?;
+            self.sum.add(element, size, bytes);
+            return Ok(());
         }
         let mut bytes = Vec::with_capacity(PIECE * 4);
         let mut halves = vec![0_u16; PIECE.min(values.len())];
@@ -329,6 +363,8 @@ impl PartWriter {
                 }
             }
             file.write_all_at(&bytes, offset)?;
+            self.sum.add(element, size, &bytes);
+            element += piece.len() as u64;
             offset += bytes.len() as u64;
         }
         Ok(())
@@ -336,13 +372,16 @@ impl PartWriter {
 }
 
 impl Durable for PartWriter {
-    fn make_durable(&self) -> Result<u64, DiskError> {
+    fn make_durable(&self) -> Result<Mark, DiskError> {
         let mut open = self.open();
         for file in open.values() {
             file.sync()?;
         }
         open.clear();
-        Ok(self.parts.iter().map(|part| part.bytes).sum())
+        Ok(Mark {
+            length: self.parts.iter().map(|part| part.bytes).sum(),
+            digest: self.sum.digest(),
+        })
     }
 }
 
@@ -457,24 +496,78 @@ impl FilePart {
             return Err(error.into());
         }
         let mut writer = BufWriter::with_capacity(1 << 16, file);
-        let header = self.data - 8;
-        let put = |outcome: std::io::Result<()>| outcome.map_err(DiskError::from);
-        put(writer.write_all(&header.to_le_bytes()))?;
-        put(writer.write_all(METADATA.as_bytes()))?;
-        let mut entry = Vec::new();
-        let mut written = METADATA.len() as u64;
-        records.for_each_id::<ResultsError>(self.records.clone(), |record, id| {
-            written += entry_length(&mut entry, id, shape, records, self.records.start, record)?;
-            Ok(put(writer.write_all(&entry))?)
-        })?;
-        put(writer.write_all(b"}"))?;
-        for _ in written + 1..header {
-            put(writer.write_all(b" "))?;
-        }
+        self.write_header(&mut writer, records, shape)?;
         let file = writer
             .into_inner()
             .map_err(|error| DiskError::from(error.into_error()))?;
         Ok(file.sync()?)
+    }
+
+    /// Everything before the values.
+    fn write_header(
+        &self,
+        out: &mut impl Write,
+        records: &RecordSpool,
+        shape: &TensorShape,
+    ) -> Result<(), ResultsError> {
+        let header = self.data - 8;
+        let put = |outcome: std::io::Result<()>| outcome.map_err(DiskError::from);
+        put(out.write_all(&header.to_le_bytes()))?;
+        put(out.write_all(METADATA.as_bytes()))?;
+        let mut entry = Vec::new();
+        let mut written = METADATA.len() as u64;
+        records.for_each_id::<ResultsError>(self.records.clone(), |record, id| {
+            written += entry_length(&mut entry, id, shape, records, self.records.start, record)?;
+            Ok(put(out.write_all(&entry))?)
+        })?;
+        put(out.write_all(b"}"))?;
+        for _ in written + 1..header {
+            put(out.write_all(b" "))?;
+        }
+        Ok(())
+    }
+
+    /// The number of the value at a place of the file among those of all files.
+    fn element(&self, offset: u64, shape: &TensorShape) -> u64 {
+        self.rows.start * shape.cols as u64
+            + offset.saturating_sub(self.data) / shape.element() as u64
+    }
+
+    /// Reads the complete file: its hash; its values are added to a sum.
+    fn read(
+        &self,
+        records: &RecordSpool,
+        shape: &TensorShape,
+        folder: &OutputFolder,
+        sum: &CellSum,
+    ) -> Result<String, ResultsError> {
+        let path = if self.published {
+            folder.path().join(&self.name)
+        } else {
+            self.partial.clone()
+        };
+        let mut wanted = blake3::Hasher::new();
+        self.write_header(&mut wanted, records, shape)?;
+        let (mut header, mut whole) = (blake3::Hasher::new(), blake3::Hasher::new());
+        fingerprint::each_piece(&path, |at, piece| {
+            whole.update(piece);
+            let end = self.data.saturating_sub(at).min(piece.len() as u64) as usize;
+            let (before, values) = piece.split_at(end);
+            header.update(before);
+            sum.add(
+                self.element(at + end as u64, shape),
+                shape.element(),
+                values,
+            );
+        })?;
+        if header.finalize() == wanted.finalize() {
+            Ok(fingerprint::text_of(&whole))
+        } else {
+            Err(ResultsError::Damaged {
+                path,
+                problem: "its header is not what was written to it".into(),
+            })
+        }
     }
 
     /// Finds the file of an interrupted run; whether it is in the output folder already.

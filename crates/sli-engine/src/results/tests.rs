@@ -436,6 +436,48 @@ fn a_stop_after_going_back_changes_no_byte() {
 }
 
 #[test]
+fn bytes_that_change_while_a_run_is_interrupted_are_noticed() {
+    let manner = Manner {
+        super_batch: 3,
+        interval: 1,
+        ..PLAIN
+    };
+    let stopped = || {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(run(&Disk::crashing_after(300), folder.path(), &manner).is_err());
+        folder
+    };
+    let first = stopped();
+    let names = contents(&first.path().join(".sli"));
+    let mut tried = 0;
+    for (name, bytes) in &names {
+        let places = if name.ends_with(".partial") {
+            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            vec![5, 30, 8 + header, 8 + header + COLS]
+        } else if Path::new(name).extension().is_some_and(|end| end == "rows") && !bytes.is_empty()
+        {
+            vec![0, 9, bytes.len() / 4]
+        } else {
+            continue;
+        };
+        for place in places {
+            tried += 1;
+            let folder = stopped();
+            let path = folder.path().join(".sli").join(name);
+            let mut bytes = fs_err::read(&path).unwrap();
+            bytes[place] ^= 4;
+            fs_err::write(&path, &bytes).unwrap();
+            let error = run(&quick(), folder.path(), &manner).unwrap_err();
+            assert_eq!(error.exit_code(), 5, "{name}, byte {place}: {error}");
+            assert!(error.to_string().contains("what was written"), "{error}");
+            // And so it stays.
+            run(&quick(), folder.path(), &manner).unwrap_err();
+        }
+    }
+    assert!(tried > 30, "{tried} places in {:?}", names.keys());
+}
+
+#[test]
 fn a_disk_that_is_full_anywhere_changes_no_byte() {
     let expected = undisturbed();
     let busy = Manner {
