@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::value::Value;
+use num_bigint::BigInt;
+use num_traits::ToPrimitive;
+
+use crate::operators::{Binary, Comparison};
 
 /// Where a name's value is: so many functions further out, and there in this slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,31 +46,6 @@ pub(crate) enum Load {
 /// The variables of a frame, by slot of its function.
 pub(crate) type Frame = Vec<(usize, Load)>;
 
-/// Arithmetic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Binary {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    FloorDiv,
-    Mod,
-    Pow,
-}
-
-/// Comparisons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    In,
-    NotIn,
-}
-
 /// Arguments of a call.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
@@ -94,11 +72,32 @@ pub(crate) struct Slice {
     pub step: Option<Expr>,
 }
 
+/// A value that a template spells out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Literal {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// An integer beyond 64 bits.
+    Big(Rc<BigInt>),
+    Float(f64),
+    Text(Rc<str>),
+}
+
+impl From<&BigInt> for Literal {
+    fn from(value: &BigInt) -> Self {
+        match value.to_i64() {
+            Some(value) => Self::Int(value),
+            None => Self::Big(Rc::new(value.clone())),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Expr {
     /// Text between tags.
     Data(Rc<str>),
-    Const(Value),
+    Literal(Literal),
     Name(Name),
     Tuple(Vec<Expr>),
     List(Vec<Expr>),

@@ -6,11 +6,13 @@ use std::rc::Rc;
 use crate::access;
 use crate::arguments::{Args, text};
 use crate::arithmetic;
-use crate::ast::{Applied, Arguments, Comparison, Expr};
+use crate::ast::{Applied, Arguments, Expr, Literal};
 use crate::compare::{equal, order};
 use crate::dict::Dict;
 use crate::error::{Kind, Outcome, fail, other, type_error};
 use crate::iterate::{collect, iterate};
+use crate::numbers;
+use crate::operators::Comparison;
 use crate::repr;
 use crate::run::{Activation, Run, check_attribute};
 use crate::strftime::strftime;
@@ -30,7 +32,7 @@ impl Run<'_> {
         self.pay(1)?;
         Ok(match expr {
             Expr::Data(text) => Value::Str(Rc::clone(text)),
-            Expr::Const(value) => value.clone(),
+            Expr::Literal(literal) => spelled(literal),
             Expr::Name(name) => match at.get(name.place) {
                 Some(value) => value,
                 None => Value::undefined(format!("`{}` is undefined", name.id)),
@@ -93,8 +95,8 @@ impl Run<'_> {
                 let right = self.eval(&pair.1, at)?;
                 return arithmetic::binary(*operator, &left, &right, self);
             }
-            Expr::Negative(node) => arithmetic::signed(&self.eval(node, at)?, true)?,
-            Expr::Positive(node) => arithmetic::signed(&self.eval(node, at)?, false)?,
+            Expr::Negative(node) => numbers::signed(&self.eval(node, at)?, true)?,
+            Expr::Positive(node) => numbers::signed(&self.eval(node, at)?, false)?,
             Expr::Not(node) => Value::Bool(!self.eval(node, at)?.is_true()?),
             Expr::And(pair) => {
                 let left = self.eval(&pair.0, at)?;
@@ -341,6 +343,17 @@ impl Run<'_> {
                 None => type_error(format!("a `{}` has no length", value.type_name())),
             },
         }
+    }
+}
+
+fn spelled(literal: &Literal) -> Value {
+    match literal {
+        Literal::None => Value::None,
+        Literal::Bool(value) => Value::Bool(*value),
+        Literal::Int(value) => Value::Int(*value),
+        Literal::Big(value) => Value::Big(Rc::clone(value)),
+        Literal::Float(value) => Value::Float(*value),
+        Literal::Text(text) => Value::Str(Rc::clone(text)),
     }
 }
 

@@ -26,6 +26,8 @@ mod literal;
 mod loops;
 mod methods;
 mod names;
+mod numbers;
+mod operators;
 mod parser;
 mod repr;
 mod run;

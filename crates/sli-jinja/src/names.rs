@@ -101,7 +101,7 @@ pub(crate) fn in_arguments(arguments: &Arguments, f: &mut dyn FnMut(&Name, Use))
 /// Calls `f` for every name of an expression.
 pub(crate) fn in_expr(expr: &Expr, f: &mut dyn FnMut(&Name, Use)) {
     match expr {
-        Expr::Data(_) | Expr::Const(_) => {}
+        Expr::Data(_) | Expr::Literal(_) => {}
         Expr::Name(name) => f(name, Use::Read),
         Expr::Tuple(items) | Expr::List(items) | Expr::Concat(items) => {
             for item in items {

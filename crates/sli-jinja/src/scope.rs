@@ -626,7 +626,7 @@ impl Resolver {
 
     fn expr(&mut self, expr: &mut Expr, scope: &Scope) -> Outcome<()> {
         match expr {
-            Expr::Data(_) | Expr::Const(_) => {}
+            Expr::Data(_) | Expr::Literal(_) => {}
             Expr::Name(name) => self.place(name, &scope.symbols),
             Expr::Tuple(items) | Expr::List(items) | Expr::Concat(items) => {
                 for item in items {

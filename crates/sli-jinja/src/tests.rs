@@ -2,13 +2,13 @@
 
 use crate::arguments::Args;
 use crate::arithmetic::binary;
-use crate::ast::{Binary, Comparison};
 use crate::compare::{equal, is_same};
 use crate::dict::hash;
 use crate::error::{Outcome, other, type_error};
 use crate::filters;
 use crate::iterate::iterate;
 use crate::methods::{is_lower_text, is_upper_text};
+use crate::operators::{Binary, Comparison};
 use crate::run::Run;
 use crate::value::Value;
 

@@ -140,10 +140,6 @@ impl Value {
         matches!(self, Self::None)
     }
 
-    pub fn is_false(&self) -> bool {
-        matches!(self, Self::Bool(false))
-    }
-
     /// The text of a string.
     pub fn as_str(&self) -> Option<&Rc<str>> {
         match self {

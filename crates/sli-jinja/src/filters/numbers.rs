@@ -3,8 +3,9 @@
 use num_bigint::BigInt;
 
 use crate::arguments::{Args, text};
-use crate::arithmetic::{absolute, as_float, binary_floats, round, truncated};
 use crate::error::{Kind, Outcome, other, type_error};
+use crate::format;
+use crate::numbers::{absolute, as_float, float_quotient, quotient, round, to_float, truncated};
 use crate::unicode::{decimal_value, is_space};
 use crate::value::Value;
 
@@ -193,19 +194,19 @@ fn rounded(value: &Value, precision: Option<Value>, method: Option<Value>) -> Ou
     if power >= 0 {
         let unit = BigInt::from(10).pow(power as u32);
         if let Some(int) = value.as_int() {
-            return crate::arithmetic::quotient(&(int * &unit), &unit).map(Value::Float);
+            return quotient(&(int * &unit), &unit).map(Value::Float);
         }
         let Some(float) = as_float(value)? else {
             return type_error("round takes a number");
         };
-        let scaled = float * crate::arithmetic::to_float(&unit)?;
+        let scaled = float * to_float(&unit)?;
         let whole = truncated(if upwards {
             scaled.ceil()
         } else {
             scaled.floor()
         })?;
         let whole = whole.as_int().unwrap_or_default();
-        return crate::arithmetic::quotient(&whole, &unit).map(Value::Float);
+        return quotient(&whole, &unit).map(Value::Float);
     }
     let Some(float) = as_float(value)? else {
         return type_error("round takes a number");
@@ -218,7 +219,7 @@ fn rounded(value: &Value, precision: Option<Value>, method: Option<Value>) -> Ou
         scaled.floor()
     };
     // Python's whole numbers have no negative zero.
-    binary_floats(whole + 0.0, unit).map(Value::Float)
+    float_quotient(whole + 0.0, unit).map(Value::Float)
 }
 
 fn file_size(bytes: f64, binary: bool) -> Outcome<String> {
@@ -240,8 +241,7 @@ fn file_size(bytes: f64, binary: bool) -> Outcome<String> {
     let mut unit = base * base;
     for (at, prefix) in prefixes.iter().enumerate() {
         if bytes < unit || at + 1 == prefixes.len() {
-            let shown =
-                crate::format::write(base * bytes / unit, crate::format::Style::Fixed, 1, false)?;
+            let shown = format::write(base * bytes / unit, format::Style::Fixed, 1, false)?;
             return Ok(format!("{shown} {prefix}"));
         }
         unit *= base;

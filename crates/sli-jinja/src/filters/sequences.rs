@@ -6,11 +6,12 @@ use std::rc::Rc;
 use super::{apply as apply_filter, attribute_parts, ignore_case};
 use crate::access;
 use crate::arguments::Args;
-use crate::arithmetic::sum;
+use crate::arithmetic::binary;
 use crate::compare::{equal, less, sort};
 use crate::error::{Outcome, other, type_error};
 use crate::iterate::{Iter, collect, iterate};
 use crate::methods::reversed;
+use crate::operators::Binary;
 use crate::run::Run;
 use crate::tests;
 use crate::value::{Value, View};
@@ -194,7 +195,7 @@ pub(super) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) ->
                     Some(key) => key.of(&item, run)?,
                     None => item,
                 };
-                total = sum(&total, &item, run)?;
+                total = binary(Binary::Add, &total, &item, run)?;
             }
             Ok(total)
         }

@@ -4,8 +4,8 @@ use num_bigint::BigInt;
 use num_traits::Signed;
 
 use super::float::{self, Style};
-use crate::arithmetic::{as_float, truncated};
 use crate::error::{Kind, Outcome, fail, other, type_error, value_error};
+use crate::numbers::{as_float, truncated};
 use crate::repr::{repr, write_escape};
 use crate::run::Run;
 use crate::text::{escape, length, part};

@@ -3,8 +3,8 @@
 use num_traits::Signed;
 
 use super::float::{self, MOST_DIGITS, Style};
-use crate::arithmetic::as_float;
 use crate::error::{Error, Outcome, type_error, value_error};
+use crate::numbers::as_float;
 use crate::repr;
 use crate::run::Run;
 use crate::text::{length, part};
