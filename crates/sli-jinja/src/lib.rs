@@ -25,7 +25,6 @@ mod lexer;
 mod literal;
 mod loops;
 mod methods;
-mod names;
 mod numbers;
 mod operators;
 mod parser;

@@ -4,13 +4,13 @@ use crate::ast::{Applied, Arguments, Body, Expr, Macro, Name, StatementKind, Tar
 
 /// What happens to a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(super) enum Use {
     Read,
     Set,
 }
 
 /// Calls `f` for every name of the statements, blocks left out.
-pub(crate) fn in_body(body: &Body, f: &mut dyn FnMut(&Name, Use)) {
+pub(super) fn in_body(body: &Body, f: &mut dyn FnMut(&Name, Use)) {
     for statement in body {
         match &statement.kind {
             StatementKind::Output(nodes) => nodes.iter().for_each(|node| in_expr(node, f)),
@@ -76,7 +76,7 @@ fn in_filters(filters: &[Applied], f: &mut dyn FnMut(&Name, Use)) {
     }
 }
 
-pub(crate) fn in_target(target: &Target, f: &mut dyn FnMut(&Name, Use)) {
+pub(super) fn in_target(target: &Target, f: &mut dyn FnMut(&Name, Use)) {
     match target {
         Target::Name(name) => f(name, Use::Set),
         // A namespace is a node of its own kind, not a name.
@@ -85,7 +85,7 @@ pub(crate) fn in_target(target: &Target, f: &mut dyn FnMut(&Name, Use)) {
     }
 }
 
-pub(crate) fn in_arguments(arguments: &Arguments, f: &mut dyn FnMut(&Name, Use)) {
+pub(super) fn in_arguments(arguments: &Arguments, f: &mut dyn FnMut(&Name, Use)) {
     for value in &arguments.positional {
         in_expr(value, f);
     }
@@ -99,7 +99,7 @@ pub(crate) fn in_arguments(arguments: &Arguments, f: &mut dyn FnMut(&Name, Use))
 }
 
 /// Calls `f` for every name of an expression.
-pub(crate) fn in_expr(expr: &Expr, f: &mut dyn FnMut(&Name, Use)) {
+pub(super) fn in_expr(expr: &Expr, f: &mut dyn FnMut(&Name, Use)) {
     match expr {
         Expr::Data(_) | Expr::Literal(_) => {}
         Expr::Name(name) => f(name, Use::Read),
@@ -170,7 +170,7 @@ pub(crate) fn in_expr(expr: &Expr, f: &mut dyn FnMut(&Name, Use)) {
 }
 
 /// Whether statements read a special name before they set it.
-pub(crate) fn reads(body: &Body, special: &str) -> bool {
+pub(super) fn reads(body: &Body, special: &str) -> bool {
     let (mut found, mut hidden) = (false, false);
     in_body(body, &mut |name, used| {
         if &*name.id == special {
@@ -185,7 +185,7 @@ pub(crate) fn reads(body: &Body, special: &str) -> bool {
 }
 
 /// Whether statements set a name anywhere.
-pub(crate) fn sets(body: &Body, special: &str) -> bool {
+pub(super) fn sets(body: &Body, special: &str) -> bool {
     let mut found = false;
     in_body(body, &mut |name, used| {
         found |= &*name.id == special && used == Use::Set;
