@@ -1,0 +1,115 @@
+//! What determines the bytes of a run's results.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sli_checkpoint::Found;
+
+/// How parts of a key begin that are files of the model's folder.
+pub(super) const FILE_PART: &str = "model ";
+
+/// The value of such a part where there is no such file.
+pub(super) const NO_FILE: &str = "not there";
+
+/// What determines the bytes of a run's results, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunKey {
+    parts: BTreeMap<String, String>,
+}
+
+impl RunKey {
+    /// A key without parts.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a part: `model.config`, `data`, `compute`, ...; the value is compared and shown, so hash long ones.
+    pub fn set(&mut self, name: impl Into<String>, value: impl fmt::Display) -> &mut Self {
+        self.parts.insert(name.into(), value.to_string());
+        self
+    }
+
+    /// The value of a part.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.parts.get(name).map(String::as_str)
+    }
+
+    /// All parts by name.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parts
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Adds what was read of a model's folder, as [`sli_checkpoint::ModelFolder::record`] has it.
+    pub fn add_files(&mut self, record: &BTreeMap<String, Found>) {
+        for (name, found) in record {
+            let found = found.as_deref().unwrap_or(NO_FILE);
+            self.set(format!("{FILE_PART}{name}"), found);
+        }
+    }
+
+    /// [`Self::add_files`], except that a part that is there stays as it is.
+    pub(super) fn add_new_files(&mut self, record: &BTreeMap<String, Found>) {
+        let mut read = Self::new();
+        read.add_files(record);
+        for (name, value) in read.parts {
+            self.parts.entry(name).or_insert(value);
+        }
+    }
+
+    /// Names of the files of the model's folder that the key knows.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.parts
+            .keys()
+            .filter_map(|name| name.strip_prefix(FILE_PART))
+    }
+
+    /// The parts in which `now` differs from this, earlier, key.
+    pub fn difference(&self, now: &Self) -> Vec<Difference> {
+        let names: BTreeSet<&String> = self.parts.keys().chain(now.parts.keys()).collect();
+        let changed = |name: &&String| self.parts.get(*name) != now.parts.get(*name);
+        let describe = |name: &String| Difference {
+            name: name.clone(),
+            was: self.parts.get(name).cloned(),
+            is: now.parts.get(name).cloned(),
+        };
+        names.into_iter().filter(changed).map(describe).collect()
+    }
+}
+
+/// One part of a key that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The part.
+    pub name: String,
+    /// Its value in the folder; `None` if it had none.
+    pub was: Option<String>,
+    /// Its value now; `None` if it has none.
+    pub is: Option<String>,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+        write!(
+            f,
+            "{} was {}, is {}",
+            self.name,
+            value(&self.was),
+            value(&self.is)
+        )
+    }
+}
+
+/// The hash of a text, for a part of a [`RunKey`] that is too long to show.
+pub fn short_hash(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(32);
+    for byte in &blake3::hash(bytes).as_bytes()[..16] {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
