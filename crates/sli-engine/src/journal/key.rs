@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sli_checkpoint::Found;
