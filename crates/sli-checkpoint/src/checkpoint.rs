@@ -7,10 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::choice::Ways;
+use crate::choice;
 use crate::codes::{Coded, Codes};
 use crate::error::CheckpointError;
-use crate::formats::FORMATS;
 use crate::formats::format::Listing;
 use crate::identity::ModelIdentity;
 use crate::ledger::Ledger;
@@ -45,9 +44,8 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder or a single `.safetensors` file. In a folder the weights are `model.safetensors`,
-    /// else the shards that `model.safetensors.index.json` names, else `consolidated.safetensors`, else
-    /// `consolidated*.safetensors`; other files are not looked at.
+    /// Opens a folder or a single weights file. Which files of a folder are its weights follows from their names
+    /// (`docs/formats.md`); other files are not looked at.
     pub fn open(folder_or_file: &Path) -> Result<Self, CheckpointError> {
         Self::open_with_mode(folder_or_file, ReadMode::Buffered)
     }
@@ -84,25 +82,18 @@ impl Checkpoint {
     /// [`Self::open`] on a folder from anywhere.
     pub fn open_with(source: Box<dyn ByteSource>) -> Result<Self, CheckpointError> {
         let listing = Listing::of(&*source)?;
-        for format in FORMATS {
-            if format.claims(&listing)? {
-                let index = format.index(&listing)?;
-                return Ok(Self::of(source, index));
-            }
-        }
-        Err(Ways::of(&listing)?.none(source.describe()))
+        let Some((format, choice, way)) = choice::choose(&listing)? else {
+            return Err(choice::none(&listing));
+        };
+        let mut index = format.index(&*source, &way)?;
+        index.choice = Some(choice);
+        Ok(Self::of(source, index))
     }
 
     /// Opens one weight file of a source.
     pub fn open_file(source: Box<dyn ByteSource>, file: &str) -> Result<Self, CheckpointError> {
-        let format = FORMATS.iter().find(|format| format.claims_file(file));
-        match format {
-            Some(format) => {
-                let index = format.index_of_file(&*source, file)?;
-                Ok(Self::of(source, index))
-            }
-            None => Err(Ways::default().none(source.describe())),
-        }
+        let index = choice::of_file(file).index_of_file(&*source, file)?;
+        Ok(Self::of(source, index))
     }
 
     /// A checkpoint whose index is known.
@@ -150,7 +141,7 @@ impl Checkpoint {
         self.tensors.iter().map(|tensor| tensor.bytes).sum()
     }
 
-    /// What was taken and what was left, where the folder has weights in more than one way.
+    /// What was taken of a folder and what was left; `None` where a file was named by itself.
     pub fn choice(&self) -> Option<&Choice> {
         self.choice.as_ref()
     }

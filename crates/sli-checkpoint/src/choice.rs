@@ -1,106 +1,78 @@
-//! Which files of a folder are its weights, as the reference chooses.
+//! Which files of a folder are its weights.
 //!
-//! `model.safetensors` goes first, then the shards that `model.safetensors.index.json` names, then
-//! `consolidated.safetensors`, then `consolidated*.safetensors`. Files of other names are not looked at.
+//! Every format knows the names under which its weights are published, and [`FORMATS`] which format goes first:
+//! safetensors, then torch's own files, as the reference. Files of other names are not looked at.
 
 use crate::error::{CheckpointError, UNFINISHED};
-use crate::formats::format::Listing;
-use crate::source::SourceError;
+use crate::formats::FORMATS;
+use crate::formats::format::{Format, Listing, Way};
+use crate::formats::safetensors::{INDEX_FILE, SINGLE_FILE, Safetensors};
+use crate::formats::torch;
 use crate::tensors::Choice;
 
-pub(crate) const INDEX_FILE: &str = "model.safetensors.index.json";
-pub(crate) const SINGLE_FILE: &str = "model.safetensors";
-const CONSOLIDATED_FILE: &str = "consolidated.safetensors";
-const CONSOLIDATED: &str = "consolidated*.safetensors";
+/// A format, what it takes of a folder, and how.
+type Chosen = (&'static dyn Format, Choice, Way);
 
-/// The ways in which a folder has weights, in order of preference.
-#[derive(Debug, Default)]
-pub(crate) struct Ways {
-    pub single: bool,
-    pub index: bool,
-    /// The one file, or the sorted parts.
-    pub consolidated: Vec<String>,
-    names: Vec<String>,
+/// The weights of a folder; `None` where there are none.
+pub(crate) fn choose(listing: &Listing<'_>) -> Result<Option<Chosen>, CheckpointError> {
+    let mut chosen: Option<Chosen> = None;
+    for format in FORMATS {
+        for way in format.ways(listing)? {
+            match &mut chosen {
+                Some((_, choice, _)) => choice.left.push(way.name),
+                None => {
+                    let choice = Choice {
+                        taken: way.name.clone(),
+                        rule: way.rule,
+                        left: Vec::new(),
+                    };
+                    chosen = Some((*format, choice, way));
+                }
+            }
+        }
+    }
+    Ok(chosen)
 }
 
-impl Ways {
-    /// Looks at the names in the folder.
-    pub fn of(listing: &Listing<'_>) -> Result<Self, SourceError> {
-        let Listing { source, names } = listing;
-        let mut consolidated: Vec<String> = names.clone();
-        if source.exists(CONSOLIDATED_FILE)? {
-            consolidated = vec![CONSOLIDATED_FILE.to_owned()];
-        }
-        consolidated.retain(|name| name.starts_with("consolidated") && is_safetensors(name));
-        consolidated.sort_unstable();
-        Ok(Self {
-            single: source.exists(SINGLE_FILE)?,
-            index: source.exists(INDEX_FILE)?,
-            consolidated,
-            names: names.clone(),
-        })
-    }
+/// The format of a file that is named by itself.
+pub(crate) fn of_file(file: &str) -> &'static dyn Format {
+    // The first takes any file, to say what is wrong with it.
+    let mut formats = FORMATS.iter().rev();
+    let format = formats.find(|format| format.claims_file(file));
+    format.map_or(&Safetensors as &dyn Format, |format| *format)
+}
 
-    /// The choice of `taken`, where there was one.
-    pub fn choice(&self, taken: &str) -> Option<Choice> {
-        let consolidated = match &self.consolidated[..] {
-            [] => None,
-            [one] => Some(one.as_str()),
-            _ => Some(CONSOLIDATED),
-        };
-        let taken = if self.consolidated.iter().any(|name| name == taken) {
-            consolidated.unwrap_or(taken)
-        } else {
-            taken
-        };
-        let all = [
-            self.single.then_some(SINGLE_FILE),
-            self.index.then_some(INDEX_FILE),
-            consolidated,
-        ];
-        let left = all.into_iter().flatten().filter(|name| *name != taken);
-        let left: Vec<String> = left.map(str::to_owned).collect();
-        (!left.is_empty()).then(|| Choice {
-            taken: taken.to_owned(),
-            left,
-        })
-    }
-
-    /// There are no weights; names what there is instead.
-    pub fn none(&self, place: String) -> CheckpointError {
-        let of = |kind: &dyn Fn(&str) -> bool| self.names.iter().find(|name| kind(name)).cloned();
-        let clauses = [
-            (
-                of(&|name| [SINGLE_FILE, INDEX_FILE].contains(&name)),
-                "a link to a file that is not there",
-            ),
-            (of(&is_unfinished), UNFINISHED),
-            (
-                of(&is_adapter),
-                "the weights of an adapter, which has to be merged into its model first",
-            ),
-            (of(&is_pickle), "PyTorch's own format, which is not read"),
-            (of(&is_other_format), "another format, which is not read"),
-            (
-                of(&|name| name != SINGLE_FILE && is_other_safetensors(name)),
-                "not a name that is looked for: a variant or a part without its index; give the file itself",
-            ),
-        ];
-        let clause = |(name, what): (Option<String>, &str)| Some(format!("`{}` is {what}", name?));
-        CheckpointError::NoWeights {
-            place,
-            looked_for: vec![SINGLE_FILE, INDEX_FILE, CONSOLIDATED],
-            others: clauses.into_iter().filter_map(clause).collect(),
-        }
+/// There are no weights; names what there is instead.
+pub(crate) fn none(listing: &Listing<'_>) -> CheckpointError {
+    let names = &listing.names;
+    let of = |kind: &dyn Fn(&str) -> bool| names.iter().find(|name| kind(name)).cloned();
+    let clauses = [
+        (
+            of(&|name| [SINGLE_FILE, INDEX_FILE].contains(&name)),
+            "a link to a file that is not there",
+        ),
+        (of(&is_unfinished), UNFINISHED),
+        (
+            of(&is_adapter),
+            "the weights of an adapter, which has to be merged into its model first",
+        ),
+        (of(&is_other_format), "another format, which is not read"),
+        (
+            of(&is_other_weights),
+            "not a name that is looked for: a variant or a part without its index; give the file itself",
+        ),
+    ];
+    let clause = |(name, what): (Option<String>, &str)| Some(format!("`{}` is {what}", name?));
+    let looked_for = FORMATS.iter().flat_map(|format| format.looked_for());
+    CheckpointError::NoWeights {
+        place: listing.source.describe(),
+        looked_for: looked_for.copied().collect(),
+        others: clauses.into_iter().filter_map(clause).collect(),
     }
 }
 
 fn ends(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.ends_with(ending))
-}
-
-fn is_safetensors(name: &str) -> bool {
-    ends(name, &[".safetensors"])
 }
 
 fn is_unfinished(name: &str) -> bool {
@@ -114,28 +86,14 @@ fn is_adapter(name: &str) -> bool {
     name.starts_with("adapter_model") || name.starts_with("adapter.")
 }
 
-fn is_pickle(name: &str) -> bool {
-    let training = [
-        "optimizer",
-        "scheduler",
-        "rng_state",
-        "training_args",
-        "scaler",
-    ];
-    ends(name, &[".bin", ".pt", ".pth", ".ckpt", ".bin.index.json"])
-        && !is_adapter(name)
-        && !training.iter().any(|begins| name.starts_with(begins))
-}
-
 fn is_other_format(name: &str) -> bool {
-    ends(
-        name,
-        &[
-            ".gguf", ".h5", ".msgpack", ".onnx", ".mlmodel", ".npz", ".tflite",
-        ],
-    )
+    let others = [
+        ".h5", ".msgpack", ".onnx", ".mlmodel", ".npz", ".tflite", ".gguf",
+    ];
+    ends(name, &others)
 }
 
-fn is_other_safetensors(name: &str) -> bool {
-    is_safetensors(name) && !is_adapter(name)
+fn is_other_weights(name: &str) -> bool {
+    let is_weights = ends(name, &[".safetensors"]) || torch::is_weights(name);
+    is_weights && name != SINGLE_FILE && !is_adapter(name)
 }

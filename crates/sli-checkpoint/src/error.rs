@@ -2,7 +2,8 @@
 
 use crate::coverage::CoverageReport;
 use crate::formats::safetensors::header::{HeaderError, ReadError};
-use crate::formats::safetensors::shards::IndexError;
+use crate::formats::shards::IndexError;
+use crate::formats::torch::TorchError;
 use crate::naming::NamingProblem;
 use crate::problem::LeafProblem;
 use crate::source::SourceError;
@@ -48,6 +49,17 @@ pub enum CheckpointError {
         /// The rule.
         #[source]
         problem: HeaderError,
+    },
+    /// A torch file that breaks a rule, or holds what is not read.
+    #[error("{place}: `{file}` is not read: {problem}")]
+    Torch {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+        /// The rule.
+        #[source]
+        problem: Box<TorchError>,
     },
     /// An index that breaks a rule.
     #[error("{place}: `{file}`: {problem}")]
@@ -169,11 +181,12 @@ impl CheckpointError {
                 "wait until the download ends, or start it again".to_owned()
             }
             Self::NoWeights { .. } => {
-                "give the folder of the .safetensors files, or one such file; other formats \
-                 (pytorch_model.bin) have to be converted: `save_pretrained` in transformers does it"
+                "give the folder of the weights, or one such file; other formats have to be converted: \
+                 `save_pretrained` in transformers does it"
                     .to_owned()
             }
             Self::Header { problem, .. } => header_hint(problem),
+            Self::Torch { problem, .. } => problem.hint().to_owned(),
             Self::Index { problem, .. } => match problem {
                 IndexError::MissingShard { shard, .. } => {
                     format!("the download is incomplete: fetch `{shard}` as well")

@@ -38,11 +38,13 @@ pub struct TensorInfo {
     pub bytes: u64,
 }
 
-/// What was taken where a folder has weights in more than one way.
+/// Which files of a folder are its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// The file of the weights, or the index of their shards.
+    /// The file of the weights, the index of their shards, or the pattern of their parts.
     pub taken: String,
+    /// Why.
+    pub rule: &'static str,
     /// What would have been taken without it.
     pub left: Vec<String>,
 }
@@ -56,7 +58,7 @@ pub struct Index {
     pub tensors: Vec<TensorInfo>,
     /// What makes these files the same model as others.
     pub identity: ModelIdentity,
-    /// What was taken and what was left, where there was a choice.
+    /// What was taken of a folder and what was left.
     pub choice: Option<Choice>,
     /// Bytes that were read for it.
     pub bytes_read: u64,

@@ -10,27 +10,55 @@ use crate::tensors::Index;
 #[derive(Debug)]
 pub(crate) struct Listing<'s> {
     pub source: &'s dyn ByteSource,
-    /// Names of the files directly in it; none where the source cannot say.
+    /// Names of the files directly in it, sorted; none where the source cannot say.
     pub names: Vec<String>,
 }
 
 impl<'s> Listing<'s> {
     pub fn of(source: &'s dyn ByteSource) -> Result<Self, SourceError> {
-        let names = match source.list() {
+        let mut names = match source.list() {
             Err(SourceError::NotFound { .. }) => Vec::new(),
             other => other?,
         };
+        names.sort_unstable();
         Ok(Self { source, names })
+    }
+}
+
+/// A way in which a folder has weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    /// The file, the index of its shards, or a pattern of parts.
+    pub name: String,
+    /// Why these files are weights.
+    pub rule: &'static str,
+    /// The files that it names by itself.
+    pub files: Vec<String>,
+}
+
+impl Way {
+    /// A file, or the index of its shards.
+    pub fn one(name: impl Into<String>, rule: &'static str) -> Self {
+        let name = name.into();
+        Self {
+            files: vec![name.clone()],
+            name,
+            rule,
+        }
     }
 }
 
 /// A way in which weights lie in files.
 pub(crate) trait Format: Debug + Send + Sync {
-    /// Whether a folder has weights of this format.
-    fn claims(&self, listing: &Listing<'_>) -> Result<bool, SourceError>;
+    /// How a folder has weights of this format, the way that counts first. Reads no more than the list of the folder
+    /// and indices.
+    fn ways(&self, listing: &Listing<'_>) -> Result<Vec<Way>, CheckpointError>;
 
     /// The tensors of these weights and where they are. Reads headers and indices alone.
-    fn index(&self, listing: &Listing<'_>) -> Result<Index, CheckpointError>;
+    fn index(&self, source: &dyn ByteSource, way: &Way) -> Result<Index, CheckpointError>;
+
+    /// Names by which [`Self::ways`] goes, for messages.
+    fn looked_for(&self) -> &'static [&'static str];
 
     /// Whether a file that is named by itself is of this format, by its name.
     fn claims_file(&self, file: &str) -> bool;

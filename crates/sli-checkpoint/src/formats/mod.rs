@@ -5,9 +5,12 @@
 
 pub(crate) mod format;
 pub(crate) mod lookalike;
+mod opening;
 pub(crate) mod safetensors;
+pub(crate) mod shards;
+pub(crate) mod torch;
 
 use format::Format;
 
-/// Every format, in order of preference; the last takes any single file, to say what is wrong with it.
-pub(crate) const FORMATS: &[&dyn Format] = &[&safetensors::Safetensors];
+/// Every format, in order of preference.
+pub(crate) const FORMATS: &[&dyn Format] = &[&safetensors::Safetensors, &torch::Torch];

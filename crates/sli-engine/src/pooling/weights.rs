@@ -1,4 +1,4 @@
-//! The weights of a module: a small safetensors file in its folder.
+//! The weights of a module: a small file in its folder.
 
 use std::path::PathBuf;
 
@@ -25,16 +25,15 @@ pub(super) struct ModuleWeights {
 
 impl ModuleWeights {
     pub fn open(home: &ModelFolder, module: &Module) -> Result<Self, EngineError> {
-        let (name, torch) = (module.file(FILE), module.file(TORCH_FILE));
-        let file = home.join(&name);
+        let (mut name, torch) = (module.file(FILE), module.file(TORCH_FILE));
         if !home.has(&name)? {
-            let (path, problem) = if home.has(&torch)? {
-                (home.join(torch), "weights in a torch file are not read")
-            } else {
-                (file, "the weights of the module are missing")
-            };
-            return Err(unusable(path, problem.into(), TRANSFORMER_ALONE));
+            if !home.has(&torch)? {
+                let problem = "the weights of the module are missing".into();
+                return Err(unusable(home.join(name), problem, TRANSFORMER_ALONE));
+            }
+            name = torch;
         }
+        let file = home.join(&name);
         home.look(&name)?;
         let checkpoint = Checkpoint::open(&file)?;
         Ok(Self {

@@ -55,8 +55,8 @@ pub fn examine(
         }
         Err(error) => return Err(error.into()),
     };
-    if let Some(choice) = checkpoint.choice() {
-        observer.warning(&notes::describe_choice(choice));
+    if let Some(choice) = checkpoint.choice().and_then(notes::describe_choice) {
+        observer.warning(&choice);
     }
     let report = Binding::examine(&checkpoint, &mut built, &options.allow_unused)?;
     for pattern in report.idle(&options.allow_unused) {

@@ -45,19 +45,21 @@ pub(super) fn say(model: &Model, allow_unused: &[String], observer: &dyn Observe
             "config.json ties the head to the token table, but the weights have another head: that one is used",
         );
     }
-    if let Some(choice) = model.checkpoint.choice() {
-        observer.warning(&describe_choice(choice));
+    if let Some(choice) = model.checkpoint.choice().and_then(describe_choice) {
+        observer.warning(&choice);
     }
 }
 
-/// Which weights were taken, and which were left.
-pub fn describe_choice(choice: &Choice) -> String {
+/// Which weights were taken, and which were left; `None` where there were no others.
+pub fn describe_choice(choice: &Choice) -> Option<String> {
     let left: Vec<String> = choice.left.iter().map(|file| format!("`{file}`")).collect();
-    format!(
-        "the weights are those of `{}`; {} in the same folder is not looked at",
-        choice.taken,
-        left.join(" and ")
-    )
+    (!left.is_empty()).then(|| {
+        format!(
+            "the weights are those of `{}`; {} in the same folder is not looked at",
+            choice.taken,
+            left.join(" and ")
+        )
+    })
 }
 
 /// That a pattern of `--allow-unused` does nothing.

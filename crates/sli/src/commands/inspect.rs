@@ -32,6 +32,8 @@ struct Inspection {
     /// Bytes of all tensors.
     bytes: u64,
     files: Vec<String>,
+    /// Why these files of the folder are its weights; `null` where a file was named.
+    files_rule: Option<&'static str>,
     /// Weights that the folder has in another way too, which are not looked at.
     files_left: Vec<String>,
     /// Keys of config.json that were allowed to go unread.
@@ -112,6 +114,7 @@ impl Inspection {
             dtypes,
             bytes: checkpoint.stored_bytes(),
             files: files.collect(),
+            files_rule: checkpoint.choice().map(|choice| choice.rule),
             files_left: checkpoint
                 .choice()
                 .map_or_else(Vec::new, |choice| choice.left.clone()),
@@ -139,6 +142,7 @@ impl Inspection {
             dtypes: BTreeMap::new(),
             bytes: 0,
             files: Vec::new(),
+            files_rule: None,
             files_left: Vec::new(),
             unread: built.unread.clone(),
             idle: built.idle.clone(),
@@ -219,6 +223,10 @@ impl Inspection {
         let files = match &self.files[..] {
             [one] => one.clone(),
             many => format!("{} files", many.len()),
+        };
+        let files = match self.files_rule {
+            Some(rule) => format!("{files} ({rule})"),
+            None => files,
         };
         rows.push(["files".to_owned(), files]);
         if !self.files_left.is_empty() {

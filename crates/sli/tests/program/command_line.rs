@@ -297,8 +297,9 @@ fn inspect_shows_a_model() {
     ] {
         assert!(shown.contains(says), "{says}: {shown}");
     }
-    let json: Value =
+    let mut json: Value =
         serde_json::from_str(&place.sli(&["inspect", "model", "--json"]).success().stdout).unwrap();
+    assert_eq!(json["files_rule"].take(), "one file of safetensors");
     assert_eq!(json["model_type"], "llama");
     assert_eq!(
         json["parameters"],

@@ -1,4 +1,4 @@
-//! `model.safetensors.index.json`: which shard holds which tensor.
+//! `model.safetensors.index.json` and the like: which shard holds which tensor.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
