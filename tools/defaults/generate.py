@@ -54,7 +54,7 @@ SEQUENCE_TASKS = [
 
 
 def registered_types():
-    return re.findall(r'^\s*row\("([^"]+)"', REGISTRY.read_text(), flags=re.MULTILINE)
+    return re.findall(r'\brow\("([^"]+)"', REGISTRY.read_text(), flags=re.MULTILINE)
 
 
 def names_of(mapping, model_type):

@@ -13,6 +13,7 @@ where noise as small as rounding changes what the reference chooses. Prints a li
 """
 
 import argparse
+import inspect
 import json
 import random
 import subprocess
@@ -91,8 +92,22 @@ def retied(rng, model, folder):
     return said
 
 
-def inputs_of(config, rng, longest):
+def inputs_of(model, rng, longest):
+    """The inputs of every record; a decoder behind an encoder gets tokens of its own, as many or fewer or more."""
+    config = model.config.get_text_config()
+    records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest)]
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+        others = tokens_of(config, rng, longest, of_decoder=True)
+        rng.shuffle(others)
+        for record, ids in zip(records, others):
+            record["decoder_input_ids"] = ids
+    return records
+
+
+def tokens_of(config, rng, longest, of_decoder=False):
     vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
+    if of_decoder:
+        vocabulary = getattr(config, "decoder_vocab_size", None) or vocabulary
     table = mutations.TABLES.match(config.model_type)
     if table:
         longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, longest)
@@ -125,7 +140,26 @@ def worst(found, expected):
     return units.nan_to_num(nan=float("inf")).max().item()  # a NaN is as wrong as can be
 
 
-def shaken(variant, folder, ids, wanted, stack):
+def tensors_in(inputs):
+    return {name: torch.tensor(values) for name, values in inputs.items()}
+
+
+def ends_of(capture, stack):
+    """What the stacks of a run hold, by the names of the files that `sli` writes; `stack`: the name of one that is alone."""
+    captures = capture.stacks if isinstance(capture, generate.Captures) else {stack: capture}
+    return {f"{name}.{boundary:03}": tensor for name, part in captures.items() for boundary, tensor in part.boundaries.items()}
+
+
+def norms_of(capture, stack, variant):
+    """The normed ends, likewise."""
+    captures = capture.stacks if isinstance(capture, generate.Captures) else {stack: capture}
+    for name, part in captures.items():
+        module, end = part.norm()
+        if end is not None and variant.get("norm") != "none" and not module.endswith("project_out"):
+            yield f"{name}.norm", end
+
+
+def shaken(variant, folder, records, wanted, stack):
     """How far the reference moves, in units of what is tolerated, when its weights get noise as small as rounding: a choice (of
     experts, of keys) that hangs on the last bit shows here."""
     largest = 0.0
@@ -135,34 +169,34 @@ def shaken(variant, folder, ids, wanted, stack):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(1 + 2e-7 * torch.randn(parameter.shape, generator=generator))
-        for index, record in enumerate(ids):
-            results, capture = generate.run(model, {"input_ids": torch.tensor(record)}, variant)
-            for boundary, tensor in capture.boundaries.items():
-                largest = max(largest, worst(tensor, wanted[f"{stack}.{boundary:03}", str(index)]))
+        for index, record in enumerate(records):
+            results, capture = generate.run(model, tensors_in(record), variant)
+            for name, tensor in ends_of(capture, stack).items():
+                largest = max(largest, worst(tensor, wanted[name, str(index)]))
             if "logits" in results:
                 largest = max(largest, worst(results["logits"], wanted["logits", str(index)]))
     return largest
 
 
-def exact(variant, folder, record):
-    """(boundaries, logits or None) of a record in float64, or None where the class does not compute in it."""
+def exact(variant, folder, record, stack):
+    """(ends, logits or None) of a record in float64, or None where the class does not compute in it."""
     try:
         model = generate.load({**variant, "name": "compare"}, folder).double()
-        results, capture = generate.run(model, {"input_ids": torch.tensor(record)}, variant)
+        results, capture = generate.run(model, tensors_in(record), variant)
     except Exception:
         return None
-    return capture.boundaries, results.get("logits")
+    return ends_of(capture, stack), results.get("logits")
 
 
-def against_exact(variant, folder, ids, found, wanted, stack):
+def against_exact(variant, folder, records, found, wanted, stack):
     """How far `sli` and the reference are from float64, in units of what is tolerated: (`sli`, the reference), or None."""
     ours, theirs = 0.0, 0.0
-    for index, record in enumerate(ids):
-        results = exact(variant, folder, record)
+    for index, record in enumerate(records):
+        results = exact(variant, folder, record, stack)
         if results is None:
             return None
-        boundaries, logits = results
-        keys = {(f"{stack}.{boundary:03}", str(index)): tensor for boundary, tensor in boundaries.items()}
+        ends, logits = results
+        keys = {(name, str(index)): tensor for name, tensor in ends.items()}
         if logits is not None:
             keys["logits", str(index)] = logits
         for key, tensor in keys.items():
@@ -177,19 +211,19 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=
         try:
             said = build(variant, config, place / "model", rng, respell, dtypes)
             model = generate.load({**variant, "name": "compare"}, place / "model")
-            ids = inputs_of(model.config.get_text_config(), rng, longest)
+            records = inputs_of(model, rng, longest)
             reference = []
-            for record in ids:
-                reference.append(generate.run(generate.load({**variant, "name": "compare"}, place / "model"), {"input_ids": torch.tensor(record)}, variant))
+            for record in records:
+                reference.append(generate.run(generate.load({**variant, "name": "compare"}, place / "model"), tensors_in(record), variant))
         except Exception as error:
             return "skipped", str(error).split("\n")[0][:120]
-        ends = [*(tensor for _, capture in reference for tensor in capture.boundaries.values()), *(results["logits"] for results, _ in reference if "logits" in results)]
+        ends = [*(tensor for _, capture in reference for tensor in ends_of(capture, "").values()), *(results["logits"] for results, _ in reference if "logits" in results)]
         if not all(torch.isfinite(tensor).all() for tensor in ends):
             return "skipped", "the reference is not finite"
         if alias:
             path = place / "model" / "config.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": alias}))
-        (place / "in.jsonl").write_text("".join(json.dumps({"id": str(index), "input_ids": record}) + "\n" for index, record in enumerate(ids)))
+        (place / "in.jsonl").write_text("".join(json.dumps({"id": str(index), **record}) + "\n" for index, record in enumerate(records)))
         takes = ["--take", "hidden"] + (["--take", "logits"] if "logits" in reference[0][0] else [])
         command = [sli, "run", place / "model", "--input", place / "in.jsonl", "--out", place / "out", "--compute", "f32", "--allow-long", *takes]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -199,11 +233,8 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=
         stack = "decoder" if any(name.startswith("decoder.") for name, _ in found) else "encoder"
         wanted = {}
         for index, (results, capture) in enumerate(reference):
-            for boundary, tensor in capture.boundaries.items():
-                wanted[f"{stack}.{boundary:03}", str(index)] = tensor
-            module, end = capture.norm()
-            if end is not None and variant.get("norm") != "none" and not module.endswith("project_out"):
-                wanted[f"{stack}.norm", str(index)] = end
+            for name, tensor in [*ends_of(capture, stack).items(), *norms_of(capture, stack, variant)]:
+                wanted[name, str(index)] = tensor
             if "logits" in results:
                 wanted["logits", str(index)] = results["logits"]
         missing = sorted(set(wanted) - set(found))
@@ -215,10 +246,10 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=
         units, key = max((worst(found[key], tensor), key) for key, tensor in wanted.items())
         if units <= 1.0:
             return "passed", f"{units:.3f}"
-        exactly = against_exact(variant, place / "model", ids, found, wanted, stack)
+        exactly = against_exact(variant, place / "model", records, found, wanted, stack)
         if exactly and exactly[0] <= max(1.0, 2 * exactly[1]):
             return "unstable", f"{units:.3g} x the tolerance, but as near to float64 ({exactly[0]:.3g} x) as the reference ({exactly[1]:.3g} x)"
-        moved = shaken(variant, place / "model", ids, wanted, stack)
+        moved = shaken(variant, place / "model", records, wanted, stack)
         if units <= AS_FAR * moved:
             return "unstable", f"{units:.3g} x the tolerance, but rounding alone moves the reference {moved:.3g} x"
         first = next((name for name in wanted if worst(found[name], wanted[name]) > 1.0), None)

@@ -196,15 +196,30 @@ def first_tensor(output):
     return first_tensor(next(iter(output.values())))
 
 
-def layer_stack(model, path=None):
-    """(path, list of layers): the outermost list of layers of the model."""
-    if path:
-        return path, model.get_submodule(path)
+def layer_lists(model):
+    """(path, list of layers) of every outermost list of layers of the model."""
     found = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.ModuleList) and name.rpartition(".")[2] in LAYER_LISTS and len(module):
             if not any(name.startswith(outer + ".") for outer, _ in found):
                 found.append((name, module))
+    return found
+
+
+def stacks_of(model, variant):
+    """Name -> (path of the layers, of the final norm) where the model has an encoder and a decoder, else nothing."""
+    if "stacks" in variant:
+        return variant["stacks"]
+    paths = [path for path, _ in layer_lists(model)]
+    named = {stack: [path for path in paths if stack in path.split(".")] for stack in ("encoder", "decoder")}
+    return {stack: (found[0], None) for stack, found in named.items()} if all(len(found) == 1 for found in named.values()) else {}
+
+
+def layer_stack(model, path=None):
+    """(path, list of layers): the outermost list of layers of the model."""
+    if path:
+        return path, model.get_submodule(path)
+    found = layer_lists(model)
     if len(found) != 1:
         raise ValueError(f"stacks of layers: {[name for name, _ in found]}; say which in the variant (layers)")
     return found[0]
@@ -218,7 +233,8 @@ def flat(tensor):
 class Capture:
     """What enters the first layer and what leaves every layer, by forward hooks."""
 
-    def __init__(self, model, path=None, norm_path=None, streams=1):
+    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None):
+        """`owner`: the module whose end is meant, where the outermost one has another stack's."""
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output, self.streams = norm_path, None, streams
         # Rows that the model puts in front of the tokens.
@@ -230,7 +246,7 @@ class Capture:
             self.handles.append(layer.register_forward_hook(self.leave))
         self.last_hidden, self.producers = None, []
         for name, module in model.named_modules():
-            self.handles.append(module.register_forward_hook(self.produced(name)))
+            self.handles.append(module.register_forward_hook(self.produced(name, owner)))
 
     def enter(self, module, arguments, named):
         if 0 not in self.boundaries:
@@ -248,11 +264,11 @@ class Capture:
         self.count += 1
         self.boundaries[self.count] = self.boundary(first_tensor(output))
 
-    def produced(self, name):
+    def produced(self, name, owner=None):
         def hook(module, arguments, output):
-            if getattr(output, "last_hidden_state", None) is not None:  # the outermost module that has one comes last
+            if owner in (None, name) and getattr(output, "last_hidden_state", None) is not None:  # the outermost module comes last
                 self.last_hidden = output.last_hidden_state
-            elif isinstance(output, torch.Tensor):
+            if isinstance(output, torch.Tensor):
                 self.producers.append((name, output))
             if name == self.norm_path:
                 self.norm_output = flat(output)[self.prompt :]
@@ -278,7 +294,7 @@ class Captures:
     """The captures of several stacks, by stack; the end of all is that of the last."""
 
     def __init__(self, model, stacks):
-        self.stacks = {name: Capture(model, layers, norm) for name, (layers, norm) in stacks.items()}
+        self.stacks = {name: Capture(model, layers, norm, owner=layers.rpartition(".")[0]) for name, (layers, norm) in stacks.items()}
         self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
         self.path = {name: capture.path for name, capture in self.stacks.items()}
         self.norm_path = None
@@ -291,8 +307,8 @@ class Captures:
 def run(model, inputs, variant):
     """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
     accepted = inspect.signature(model.forward).parameters
-    if "stacks" in variant:
-        capture = Captures(model, variant["stacks"])
+    if stacks := stacks_of(model, variant):
+        capture = Captures(model, stacks)
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
@@ -327,8 +343,9 @@ def records_of(variant, model):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
             inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)
         if "decoder" in record:
-            ids = formula.input_ids(f"decoder.{index}", record["decoder"], config.vocab_size, RESERVED)
-            for position, token in record.get("set_decoder", {"0": getattr(config, "decoder_start_token_id", 0)}).items():
+            ids = formula.input_ids(f"decoder.{index}", record["decoder"], getattr(config, "decoder_vocab_size", None) or config.vocab_size, RESERVED)
+            start = getattr(config, "decoder_start_token_id", 0)
+            for position, token in record.get("set_decoder", {} if start is None else {"0": start}).items():
                 ids[int(position)] = token
             inputs["decoder_input_ids"] = torch.tensor(ids, dtype=torch.int64)
         yield index, inputs
@@ -399,7 +416,7 @@ def golden(variant):
         model = load(variant, folder)
         check_round_trip(variant, model, folder)
         check_decoding(variant, folder, entries)
-        several = variant.get("stacks")
+        several = stacks_of(model, variant)
         stack = list(several) if several else variant.get("stack") or ("decoder" if is_causal(variant, folder) else "encoder")
         expected, reference, norm_name = {}, {}, None
         for index, inputs in records_of(variant, model):

@@ -26,7 +26,10 @@ LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length")
 # Position tables, which a record may not outgrow.
-TABLES = re.compile(r"^(bert|roberta|distilbert|gpt2|gpt-sw3|gpt_bigcode|gpt_neo|openai-gpt|imagegpt|biogpt|opt|xglm|ctrl|mpt|gptj|codegen)$")
+TABLES = re.compile(
+    r"^(bert|roberta|distilbert|gpt2|gpt-sw3|gpt_bigcode|gpt_neo|openai-gpt|imagegpt|biogpt|opt|xglm|ctrl|mpt|gptj|codegen|"
+    r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian)$"
+)
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 SIZES = re.compile(
     r"(intermediate_size|ffn_dim|d_ff|dim_ff|dff|n_inner|ffn_hidden_size|hidden_dim|intermediate_size_mlp|prefix_dense_intermediate_size|expert_ffn_hidden_size)$"
@@ -119,6 +122,13 @@ CHOICES = {
     **dict.fromkeys(("eps", "rms_norm_eps", "layer_norm_eps", "norm_eps", "layer_norm_epsilon", "norm_epsilon"), [1e-6, 1e-3, 0.02]),
     **dict.fromkeys(("partial_rotary_factor", "rotary_pct"), [0.25, 0.5, 0.75, 1.0]),
     **dict.fromkeys(LAYERS, [1, 2, 3, 5, 6, 7]),
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "num_encoder_layers", "num_decoder_layers"), [1, 2, 3, 5]),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads", "num_encoder_attention_heads", "num_decoder_attention_heads"), [1, 2, 4, 8]),
+    "d_kv": [8, 12, 24],
+    "relative_attention_num_buckets": [4, 10, 32, 33],
+    "relative_attention_max_distance": [20, 40, 128],
+    "feed_forward_proj": ["relu", "gelu", "gated-gelu", "gated-silu"],
+    "decoder_vocab_size": [131, 160],
     **dict.fromkeys(HEADS, [1, 2, 4, 8]),
     **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
 }
@@ -190,6 +200,8 @@ CHOICES_OF = {
     # Meant for new weights, and the reference divides stored ones by it: `sli` refuses it.
     ("mamba", "rescale_prenorm_residual"): [False],
     ("mamba2", "rescale_prenorm_residual"): [False],
+    # Prompts in front of keys: refused.
+    ("mvp", "use_prompt"): [False],
     ("mamba2", "head_dim"): [6, 8, 16, 24, 32, 80],
 }
 
@@ -414,6 +426,9 @@ def drawn(rng, base):
             config.pop("layer_types", None)
         if key in ("first_k_dense_replace", "num_dense_layers", "decoder_sparse_step"):
             config.pop("mlp_layer_types", None)
+        if key == "feed_forward_proj":  # the class derives them
+            config.pop("dense_act_fn", None)
+            config.pop("is_gated_act", None)
         if key == "no_rope_layer_interval":
             config["no_rope_layers"] = None
         if key == "sliding_window" and "use_sliding_window" in config:

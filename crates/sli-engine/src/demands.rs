@@ -31,14 +31,14 @@ impl Demands {
         let stack = spec.input_stack();
         Self {
             token_types: types(stack),
-            ..Self::of_stack(spec, stack)
+            ..Self::of_stack(stack)
         }
     }
 
     /// Those of one of its stacks, where it gets no token types.
-    pub fn of_stack(spec: &ModelSpec, stack: &Stack) -> Self {
+    pub fn of_stack(stack: &Stack) -> Self {
         Self {
-            vocab_size: spec.usable_tokens(),
+            vocab_size: stack.usable_tokens(),
             token_types: 0,
             limit: stack.limit,
             positions: stack.positions,

@@ -7,7 +7,7 @@ use sli_checkpoint::naming::{self, Naming};
 use sli_checkpoint::{
     Binding, Checkpoint, CheckpointError, Codes, Dtype, ModelFolder, UnknownCode,
 };
-use sli_spec::{Config, HEAD, Instead, ModelSpec, SpecError};
+use sli_spec::{Config, HEAD, Input, Instead, ModelSpec, PositionTable, SpecError};
 
 use crate::adapter;
 use crate::error::{AGAIN, EngineError};
@@ -290,10 +290,19 @@ fn missing_head(spec: &ModelSpec, binding: &Binding) -> Option<String> {
     Some((*names.first()?).to_owned())
 }
 
-/// Removes heads whose weights the checkpoint lacks as a whole.
+/// Removes heads whose weights the checkpoint lacks as a whole, and computes tables of positions that it lacks.
 fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
     let absent = &binding.report().absent_optional;
     for stack in &mut spec.stacks {
+        let Input::Tokens(embedding) = &mut stack.input;
+        if let Some(PositionTable::Learned {
+            weight, otherwise, ..
+        }) = &embedding.positions
+            && let part = embedding.leaves[weight.0 as usize].optional
+            && part.is_some_and(|part| absent.contains(part))
+        {
+            embedding.positions = otherwise.map(PositionTable::Sinusoidal);
+        }
         let head = &mut stack.head;
         let leaves = &head.leaves;
         let lacks = |index: sli_spec::WeightIndex| {

@@ -76,7 +76,11 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
         };
         writer.push(&own).unwrap();
         if let Some(decoder) = decoder {
-            let shifted = || decoder.of_labels(&own.tokens).unwrap();
+            let shifted = || {
+                decoder
+                    .of_labels(own.tokens.iter().copied().map(Some))
+                    .unwrap()
+            };
             let tokens = record.decoder_input_ids.unwrap_or_else(shifted);
             let record = Record { tokens, ..own };
             writer

@@ -21,13 +21,25 @@ const fn published(key: &'static str, types: &'static [&'static str]) -> Publish
     Published { key, types }
 }
 
+/// Types of BART's form, whose files were converted from fairseq's and Marian's.
+const BART_LIKE: &[&str] = &[
+    "bart",
+    "blenderbot",
+    "blenderbot-small",
+    "marian",
+    "mbart",
+    "mvp",
+    "pegasus",
+    "plbart",
+];
+
 /// Keys without effect in published files, sorted. Where they were found: `docs/decisions/015`.
 const PUBLISHED: &[Published] = &[
-    published("add_bias_logits", &["bart"]),
-    published("add_final_layer_norm", &["bart"]),
-    published("classif_dropout", &["bart"]),
-    published("extra_pos_embeddings", &["bart"]),
-    published("force_bos_token_to_be_generated", &["bart"]),
+    published("add_bias_logits", BART_LIKE),
+    published("add_final_layer_norm", BART_LIKE),
+    published("classif_dropout", BART_LIKE),
+    published("extra_pos_embeddings", BART_LIKE),
+    published("force_bos_token_to_be_generated", BART_LIKE),
     published("full_attn_mod", &["phi3"]),
     published("fused_add_norm", &["mamba"]),
     published("interpolate_factor", &["phi3"]),

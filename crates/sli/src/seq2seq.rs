@@ -27,7 +27,7 @@ impl DecoderRules {
     /// Those of a model that has a decoder behind an encoder.
     pub fn of(spec: &ModelSpec) -> Option<Self> {
         let input = spec.decoder_input()?;
-        let demands = Demands::of_stack(spec, spec.output_stack());
+        let demands = Demands::of_stack(spec.output_stack());
         Some(Self {
             input,
             demands,
@@ -104,7 +104,7 @@ pub fn prepare(
         text.offsets.truncate(labels.as_ref().map_or(0, Vec::len));
     }
     if let Some(labels) = &labels {
-        tokens = rules.input.of_labels(labels).ok_or_else(|| {
+        tokens = rules.input.of_labels(labels.iter().copied().map(Some)).ok_or_else(|| {
             let id = &record.id;
             let problem = format!(
                 "record `{id}`: the configuration has no `decoder_start_token_id` and `pad_token_id`, so that no decoder \

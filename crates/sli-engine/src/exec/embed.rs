@@ -123,6 +123,7 @@ impl BoundLayer<'_> {
                 weight,
                 offset,
                 rows,
+                otherwise: _,
             }) => {
                 let ids: Vec<u32> = batch
                     .position_ids

@@ -1,5 +1,7 @@
 //! Which experts a token goes to, and with what weight.
 
+use std::collections::BTreeMap;
+
 use sli_kernels::MatRef;
 use sli_spec::{Renormalize, Router, RouterGroups, RouterScore};
 
@@ -49,11 +51,29 @@ pub(crate) fn route(
             }
         }
     }
+    if let Some(capacity) = router.capacity {
+        for segment in &rows.batch.segments(rows.chunk).own {
+            let places = segment.q.start * top_k..segment.q.end * top_k;
+            limit_load(capacity, &ids[places.clone()], &mut weights[places]);
+        }
+    }
     Ok(Routes {
         top_k,
         ids,
         weights,
     })
+}
+
+/// Takes the weight from those tokens of a record that choose an expert which has enough already.
+fn limit_load(capacity: usize, ids: &[u32], weights: &mut [f32]) {
+    let mut loads: BTreeMap<u32, usize> = BTreeMap::new();
+    for (id, weight) in ids.iter().zip(weights) {
+        let load = loads.entry(*id).or_default();
+        *load += 1;
+        if *load > capacity {
+            *weight = 0.0;
+        }
+    }
 }
 
 /// Chooses `top_k` experts for one token from its router logits (changed in place), ties to the

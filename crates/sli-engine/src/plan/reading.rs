@@ -174,7 +174,7 @@ impl Planner<'_> {
             }
             let records = self.records.of(description.sequence);
             let lead = description.prompt.len();
-            bytes += self.reads_by_token((records, lead), &by_token, parts)?;
+            bytes += Self::reads_by_token((records, lead), &by_token, parts)?;
             if let Some(types) = &embedding.token_types {
                 let leaf = leaf(types.weight);
                 let kinds = if records.has_token_types() {
@@ -211,13 +211,19 @@ impl Planner<'_> {
 
     /// Rows of tables that are looked up by token id; of ids from a bound on, the first.
     fn reads_by_token(
-        &self,
         (records, lead): (&RecordSpool, usize),
         tables: &[(&BoundLeaf, usize)],
         parts: &[Portion],
     ) -> Result<f64, EngineError> {
         let (mut bytes, mut looked_up) = (0, 0);
-        let mut occurs = vec![false; self.model.spec.vocab_size];
+        let mut occurs = vec![
+            false;
+            tables
+                .iter()
+                .map(|(table, _)| table.rows())
+                .max()
+                .unwrap_or(0)
+        ];
         for (index, part) in parts.iter().enumerate() {
             if looked_up > LOOKED_UP {
                 return Ok(bytes as f64 * parts.len() as f64 / index as f64);

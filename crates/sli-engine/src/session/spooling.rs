@@ -49,7 +49,7 @@ fn decoder_part(decoder: DecoderInput, record: Record) -> Result<Record, EngineE
     let tokens = match &labels {
         None => Vec::new(),
         Some(labels) => {
-            let shifted = decoder.of_labels(labels);
+            let shifted = decoder.of_labels(labels.iter().copied().map(Some));
             shifted.ok_or_else(|| EngineError::Record {
                 id: record.id.clone(),
                 problem: "the configuration has no `decoder_start_token_id`".into(),

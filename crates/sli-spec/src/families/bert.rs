@@ -169,6 +169,7 @@ fn table(config: &Config, model: &mut Blocks<'_>, lead: usize) -> Result<(), Spe
         name: "embeddings.position_embeddings",
         offset: 0,
         rows,
+        otherwise: None,
     });
     model.length_limit = Some(LengthLimit::Table(usable));
     Ok(())

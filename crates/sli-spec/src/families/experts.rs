@@ -49,6 +49,8 @@ pub struct Experts {
     pub renormalize: Renormalize,
     /// Factor on the weights.
     pub scale: f64,
+    /// Tokens of a record that an expert takes.
+    pub capacity: Option<usize>,
     /// The weight multiplies the expert's input.
     pub weighs_input: bool,
     /// Always-on experts.
@@ -91,6 +93,8 @@ impl RouterExtras {
 pub enum ExpertTensors {
     /// A tensor each; `{}` is the expert: `[gate, up, down]`.
     Each([&'static str; 3]),
+    /// A tensor each, without a gate: `[up, down]`.
+    Ungated([&'static str; 2]),
     /// `[experts, 2 * intermediate, hidden]`, gate above `up`, and `[experts, hidden, intermediate]`.
     Stacked([&'static str; 2]),
     /// `[experts, hidden, 2 * intermediate]` and `[experts, intermediate, hidden]`.
@@ -192,6 +196,7 @@ impl Experts {
             groups: None,
             renormalize: Renormalize::No,
             scale: 1.0,
+            capacity: None,
             weighs_input: false,
             shared: None,
             output_scale: 1.0,
@@ -262,6 +267,7 @@ impl Experts {
                 let source = leaves.tensor(extras.expert_scale);
                 leaves.weight(source, &[self.count], Shard::Replicate)
             }),
+            capacity: self.capacity,
             weighs_input: self.weighs_input,
         };
         let expert_norm =
@@ -292,16 +298,17 @@ impl Experts {
         let inner = self.intermediate_size;
         let halves =
             |part: usize, source: Source| source.part(Split::Rows(vec![inner, inner]), part);
-        let sources: [Source; 3] = match self.tensors {
-            ExpertTensors::Each(names) => names.map(|name| Source::Each {
-                of: Box::new(leaves.tensor(name)),
-                count: self.count,
-            }),
-            ExpertTensors::Stacked([both, down]) => [
-                halves(0, leaves.tensor(both)),
-                halves(1, leaves.tensor(both)),
-                leaves.tensor(down),
-            ],
+        let each = |name: &str| Source::Each {
+            of: Box::new(leaves.tensor(name)),
+            count: self.count,
+        };
+        let (gate, [up, down]) = match self.tensors {
+            ExpertTensors::Each([gate, up, down]) => (Some(each(gate)), [each(up), each(down)]),
+            ExpertTensors::Ungated(names) => (None, names.map(each)),
+            ExpertTensors::Stacked([both, down]) => {
+                let [gate, up] = [0, 1].map(|part| halves(part, leaves.tensor(both)));
+                (Some(gate), [up, leaves.tensor(down)])
+            }
             ExpertTensors::Transposed {
                 names: [both, down],
                 interleaved,
@@ -314,15 +321,15 @@ impl Experts {
                         halves(part, both)
                     }
                 };
-                [part(0), part(1), leaves.tensor(down).transpose()]
+                (Some(part(0)), [part(1), leaves.tensor(down).transpose()])
             }
             ExpertTensors::Tall([gate, up, down]) => {
                 let reshaped = |name: &str| Source::Reshape(Box::new(leaves.tensor(name)));
-                [reshaped(gate), reshaped(up), reshaped(down).transpose()]
+                let down = reshaped(down).transpose();
+                (Some(reshaped(gate)), [reshaped(up), down])
             }
         };
         let biases = self.biases(leaves);
-        let [gate, up, down] = sources;
         let [gate_bias, up_bias, down_bias] = biases;
         let mut linear = |weight, bias: Option<Source>, [rows, columns]: [usize; 2]| Linear {
             weight: leaves.weight(weight, &[self.count, rows, columns], Shard::Expert),
@@ -330,12 +337,12 @@ impl Experts {
             out_features: rows,
             in_features: columns,
         };
-        let gate = linear(gate, gate_bias, [inner, hidden_size]);
+        let gate = gate.map(|gate| linear(gate, gate_bias, [inner, hidden_size]));
         let up = linear(up, up_bias, [inner, hidden_size]);
         let down = linear(down, down_bias, [hidden_size, inner]);
         FeedForward {
             clamped: self.clamped,
-            ..FeedForward::plain(Some(gate), up, down, self.activation)
+            ..FeedForward::plain(gate, up, down, self.activation)
         }
     }
 

@@ -274,6 +274,24 @@ fn scale_embedding(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), Spec
     Ok(())
 }
 
+/// Sines, then cosines, as tensor2tensor and fairseq have them; the row of the padding token is zero.
+pub(super) fn tensor2tensor(
+    config: &Config,
+    width: usize,
+    offset: usize,
+    padding: Option<u32>,
+) -> Result<Sinusoidal, SpecError> {
+    if width < 4 || !width.is_multiple_of(2) {
+        return Err(config.invalid("d_model", "an even number of at least 4"));
+    }
+    Ok(Sinusoidal {
+        offset,
+        interleaved: false,
+        denominator: (width / 2 - 1) as f64,
+        zero_row: padding.map(|id| id as usize),
+    })
+}
+
 /// XGLM: sines and cosines, of which the row of the padding token is zero.
 pub fn xglm(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["layerdrop", "init_std"]);
@@ -281,16 +299,9 @@ pub fn xglm(config: &Config) -> Result<Described, SpecError> {
     decoder.intermediate_size = config.size("ffn_dim")?;
     decoder.activation = config.activation("activation_function")?;
     scale_embedding(config, &mut decoder)?;
-    let half = decoder.hidden_size / 2;
-    if half < 2 || decoder.hidden_size % 2 != 0 {
-        return Err(config.invalid("hidden_size", "an even number of at least 4"));
-    }
-    decoder.table = Some(Table::Sinusoidal(Sinusoidal {
-        offset: 2,
-        interleaved: false,
-        denominator: (half - 1) as f64,
-        zero_row: config.token_id("pad_token_id")?.map(|id| id as usize),
-    }));
+    let padding = config.token_id("pad_token_id")?;
+    let table = tensor2tensor(config, decoder.hidden_size, 2, padding)?;
+    decoder.table = Some(Table::Sinusoidal(table));
     decoder.length_limit = Some(LengthLimit::Trained(
         config.size("max_position_embeddings")?,
     ));

@@ -1,11 +1,15 @@
-//! T5 (Raffel et al. 2019), its version 1.1, FLAN-T5: an encoder and a decoder with relative buckets.
+//! T5 (Raffel et al. 2019), its version 1.1, FLAN-T5 and what is built like them: an encoder and a decoder with relative
+//! buckets.
 
 use crate::build::NormStyle;
 use crate::families::blocks::{
-    Arrangement, Blocks, Buckets, Cross, Names, Norms, Projections, SharedTokens, Tie, UnusedHead,
+    Arrangement, Blocks, Buckets, Cross, MixerOf, Names, Norms, Projections, SharedTokens, Tie,
+    UnusedHead,
 };
+use crate::families::experts::{self, ExpertTensors, Experts};
 use crate::{
-    Activation, Config, DecoderInput, Described, LengthLimit, Mask, Sequence, SpecError, Task,
+    Activation, Config, DecoderInput, Described, LabelShift, LengthLimit, Mask, Sequence,
+    ShiftStart, SpecError, Task,
 };
 
 const SHARED: SharedTokens = SharedTokens {
@@ -40,46 +44,132 @@ const DECODER: Names = Names {
     ..ENCODER
 };
 
+/// What the types differ in.
+#[derive(Clone, Copy)]
+struct Style {
+    tie: Tie,
+    scale: Scale,
+    /// Every layer has a table of buckets.
+    has_own_buckets: bool,
+    network: Network,
+    encoder: Encoder,
+}
+
+/// When the logits are divided by the square root of the hidden size.
+#[derive(Clone, Copy)]
+enum Scale {
+    Never,
+    Always,
+    /// As `scale_decoder_outputs` says, or `tie_word_embeddings`, which says nothing else.
+    Told,
+    /// Where the head is the token table.
+    Tied,
+}
+
+/// The feed-forward networks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// As `feed_forward_proj` says.
+    Told,
+    /// Some layers have experts (Switch).
+    Experts,
+}
+
+/// The attention of the encoder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoder {
+    Full,
+    /// As `encoder_attention_type` says.
+    Local,
+}
+
+const T5: Style = Style {
+    tie: Tie::UnlessStored,
+    scale: Scale::Told,
+    has_own_buckets: false,
+    network: Network::Told,
+    encoder: Encoder::Full,
+};
+
 /// T5.
 pub fn t5(config: &Config) -> Result<Described, SpecError> {
+    describe(config, T5)
+}
+
+/// mT5 (Xue et al. 2020).
+pub fn mt5(config: &Config) -> Result<Described, SpecError> {
+    let style = Style {
+        scale: Scale::Never,
+        ..T5
+    };
+    describe(config, style)
+}
+
+/// umT5 (Chung et al. 2023).
+pub fn umt5(config: &Config) -> Result<Described, SpecError> {
+    let style = Style {
+        scale: Scale::Always,
+        has_own_buckets: true,
+        ..T5
+    };
+    describe(config, style)
+}
+
+/// LongT5 (Guo et al. 2021).
+pub fn longt5(config: &Config) -> Result<Described, SpecError> {
+    let style = Style {
+        encoder: Encoder::Local,
+        ..T5
+    };
+    describe(config, style)
+}
+
+/// Switch Transformers (Fedus et al. 2021).
+pub fn switch_transformers(config: &Config) -> Result<Described, SpecError> {
+    let style = Style {
+        tie: Tie::Configured,
+        scale: Scale::Tied,
+        network: Network::Experts,
+        ..T5
+    };
+    config.ignore(&["add_router_probs", "router_ignore_padding_tokens"]);
+    describe(config, style)
+}
+
+fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     let layers = config.layers("num_layers")?;
     let decoder_layers = if config.in_file("num_decoder_layers") {
         config.layers("num_decoder_layers")?
     } else {
         layers
     };
-    let mut encoder = half(config, layers)?;
-    (encoder.stack, encoder.names) = ("encoder", ENCODER);
-    encoder.prefix.push_str("encoder.");
-    encoder.masks.fill(Mask::Full);
-    if !encoder.gated {
-        encoder.names.up = "layer.1.DenseReluDense.wi";
+    let mut encoder = half(config, style, layers, "encoder")?;
+    match style.encoder {
+        Encoder::Full => encoder.masks.fill(Mask::Full),
+        Encoder::Local => look_around(config, &mut encoder)?,
     }
     encoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.1.layer_norm");
     config.ignore(&["is_encoder_decoder", "num_decoder_layers"]);
     let start = config.token_id("decoder_start_token_id")?;
     let padding = config.token_id("pad_token_id")?;
-    let scale = scale(config, encoder.hidden_size)?;
+    let scale = scale(config, style.scale, encoder.hidden_size)?;
     if config.class()?.task == Task::Encoder {
         config.off(
             "is_decoder",
             "an encoder whose tokens see no later ones is not known",
         )?;
+        config.ignore(&["decoder_sparse_step", "num_sparse_decoder_layers"]);
         encoder.unused_head = UnusedHead::projection(&["*decoder.*", "lm_head.weight"]);
         return encoder.build();
     }
     config.ignore(&["is_decoder"]);
-    let mut decoder = half(config, decoder_layers)?;
-    decoder.names = DECODER;
-    decoder.prefix.push_str("decoder.");
+    let mut decoder = half(config, style, decoder_layers, "decoder")?;
     decoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.2.layer_norm");
-    if !decoder.gated {
-        decoder.names.up = "layer.2.DenseReluDense.wi";
-    }
     decoder.logit_scale = scale;
     // Shifting labels takes both tokens.
+    let shift = start.map(ShiftStart::Token).zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        start: padding.and(start),
+        shift: shift.map(|(start, padding)| LabelShift { start, padding }),
         repeats: false,
     });
     decoder.cross = Some(Cross {
@@ -99,22 +189,130 @@ pub fn t5(config: &Config) -> Result<Described, SpecError> {
 }
 
 /// One of the two stacks.
-fn half(config: &Config, layers: usize) -> Result<Blocks<'_>, SpecError> {
+fn half<'c>(
+    config: &'c Config,
+    style: Style,
+    layers: usize,
+    name: &'static str,
+) -> Result<Blocks<'c>, SpecError> {
     let heads = config.heads("num_heads")?;
     let norm = NormStyle::rms(config.positive("layer_norm_epsilon")?);
     let sizes = [config.size("d_model")?, config.size("d_ff")?];
     let heads = [heads, heads, config.size("d_kv")?];
     let mut half = Blocks::sized(config, norm, layers, sizes, heads)?;
-    half.family = "t5";
+    (half.family, half.stack) = ("t5", name);
+    half.names = if name == "encoder" { ENCODER } else { DECODER };
+    half.prefix.push_str(name);
+    half.prefix.push('.');
     half.ignored.clear();
     half.shared_tokens = Some(SHARED);
-    half.tie = Tie::UnlessStored;
-    (half.activation, half.gated) = network(config)?;
+    half.tie = style.tie;
+    match style.network {
+        Network::Told => (half.activation, half.gated) = network(config)?,
+        Network::Experts => experts(config, &mut half)?,
+    }
+    if style.network == Network::Told && !half.gated {
+        half.names.up = match name {
+            "encoder" => "layer.1.DenseReluDense.wi",
+            _ => "layer.2.DenseReluDense.wi",
+        };
+    }
     half.attention_scale = 1.0;
     half.buckets = Some(buckets(config)?);
+    if style.has_own_buckets
+        && let Some(buckets) = &mut half.buckets
+    {
+        buckets.name = "block.{}.layer.0.SelfAttention.relative_attention_bias.weight";
+    }
     half.length_limit = Some(LengthLimit::None);
     half.may_look_ahead = false;
     Ok(half)
+}
+
+/// Tokens see those within a radius (`local`).
+fn look_around(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
+    const KEY: &str = "encoder_attention_type";
+    let radius = config.size("local_radius")?;
+    match config.optional_text(KEY)?.as_deref() {
+        Some("local") => {
+            config.ignore(&["global_block_size"]);
+            encoder.names.projections = Projections::Separate([
+                "layer.0.LocalSelfAttention.q",
+                "layer.0.LocalSelfAttention.k",
+                "layer.0.LocalSelfAttention.v",
+            ]);
+            encoder.names.output = "layer.0.LocalSelfAttention.o";
+            if let Some(buckets) = &mut encoder.buckets {
+                buckets.name = "block.0.layer.0.LocalSelfAttention.relative_attention_bias.weight";
+            }
+            encoder.masks.fill(Mask::Window(radius));
+            Ok(())
+        }
+        _ => Err(config.unsupported(KEY, "only `local` is known")),
+    }
+}
+
+/// Every so many layers have experts, of which a token gets one.
+fn experts(config: &Config, half: &mut Blocks<'_>) -> Result<(), SpecError> {
+    let [step, sparse] = match half.stack {
+        "encoder" => ["encoder_sparse_step", "num_sparse_encoder_layers"],
+        _ => ["decoder_sparse_step", "num_sparse_decoder_layers"],
+    };
+    let step = if config.in_file(step) {
+        config.ignore(&[sparse]);
+        config.index(step)?
+    } else {
+        let sparse = config.index(sparse)?;
+        half.layers().checked_div(sparse).unwrap_or(half.layers())
+    };
+    let (plain, tensors) = match half.stack {
+        "encoder" => (
+            [
+                "layer.1.mlp.wi",
+                "layer.1.mlp.wo",
+                "layer.1.mlp.router.classifier",
+            ],
+            [
+                "layer.1.mlp.experts.expert_{}.wi.weight",
+                "layer.1.mlp.experts.expert_{}.wo.weight",
+            ],
+        ),
+        _ => (
+            [
+                "layer.2.mlp.wi",
+                "layer.2.mlp.wo",
+                "layer.2.mlp.router.classifier",
+            ],
+            [
+                "layer.2.mlp.experts.expert_{}.wi.weight",
+                "layer.2.mlp.experts.expert_{}.wo.weight",
+            ],
+        ),
+    };
+    half.gated = false;
+    half.activation = config.activation("dense_act_fn")?;
+    (half.names.up, half.names.down) = (plain[0], plain[1]);
+    experts::ignore_training(config);
+    config.neutral(
+        "router_dtype",
+        &["float32".into()],
+        "routers compute in f32",
+    )?;
+    let mut experts = Experts::plain(
+        config.heads("num_experts")?,
+        1,
+        half.intermediate_size,
+        half.activation,
+    );
+    experts.tensors = ExpertTensors::Ungated(tensors);
+    experts.router = plain[2];
+    experts.router_bias = config.flag("router_bias")?;
+    experts.capacity = Some(config.size("expert_capacity")?);
+    half.feed_forward_of = MixerOf::new(move |blocks, leaves, layer| {
+        let is_sparse = step == 1 || step > 0 && layer % step == 1;
+        is_sparse.then(|| experts.build(leaves, blocks.hidden_size))
+    });
+    Ok(())
 }
 
 /// All layers look into the table of the first. The reference divides by the logarithm of what lies between the
@@ -156,7 +354,7 @@ fn network(config: &Config) -> Result<(Activation, bool), SpecError> {
         let known = Activation::from_name(name);
         known.ok_or_else(|| config.unsupported(KEY, "unknown activation"))?
     };
-    let gated = if config.in_file("is_gated_act") {
+    let gated = if config.mentions("is_gated_act") {
         config.flag("is_gated_act")?
     } else {
         gated
@@ -164,14 +362,20 @@ fn network(config: &Config) -> Result<(Activation, bool), SpecError> {
     Ok((activation, gated))
 }
 
-/// The factor on the logits. `tie_word_embeddings` says nothing but this: the head is tied unless the
-/// weights have another.
-fn scale(config: &Config, hidden_size: usize) -> Result<f64, SpecError> {
-    let tied = !config.in_file("tie_word_embeddings") || config.flag("tie_word_embeddings")?;
-    let scaled = if config.in_file("scale_decoder_outputs") {
-        config.flag("scale_decoder_outputs")?
-    } else {
-        tied
+/// The factor on the logits.
+fn scale(config: &Config, scale: Scale, hidden_size: usize) -> Result<f64, SpecError> {
+    const TIED: &str = "tie_word_embeddings";
+    let tied = || Ok(!config.in_file(TIED) || config.flag(TIED)?);
+    let scaled = match scale {
+        Scale::Told if config.mentions("scale_decoder_outputs") => {
+            config.ignore(&[TIED]);
+            config.flag("scale_decoder_outputs")?
+        }
+        Scale::Told | Scale::Tied => tied()?,
+        Scale::Never | Scale::Always => {
+            config.ignore(&[TIED]);
+            matches!(scale, Scale::Always)
+        }
     };
     Ok(if scaled {
         (hidden_size as f64).powf(-0.5)

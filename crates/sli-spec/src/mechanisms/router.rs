@@ -32,6 +32,8 @@ pub struct Router {
     pub scale: f64,
     /// Each expert's own factor on its weight `[experts]` (Gemma 4).
     pub expert_scale: Option<WeightIndex>,
+    /// Tokens of a record that an expert takes, the first that choose it; the others get nothing of it (Switch).
+    pub capacity: Option<usize>,
     /// The weight multiplies the expert's input instead of its output (Llama 4).
     pub weighs_input: bool,
 }
@@ -51,6 +53,7 @@ impl Router {
             renormalize: Renormalize::No,
             scale: 1.0,
             expert_scale: None,
+            capacity: None,
             weighs_input: false,
         }
     }
@@ -69,6 +72,7 @@ impl Router {
             renormalize: _,
             scale: _,
             expert_scale,
+            capacity: _,
             weighs_input: _,
         } = self;
         uses.norm(norm.as_ref());
@@ -85,14 +89,18 @@ impl Router {
             logit_scale: _,
             softcap,
             score,
-            top_k: _,
+            top_k,
             choice_bias,
             groups,
             renormalize,
             scale,
             expert_scale,
+            capacity,
             weighs_input: _,
         } = self;
+        if capacity.is_some() && *top_k != 1 {
+            return Some("a capacity of experts that share a token");
+        }
         let chooses_otherwise = choice_bias.is_some() || groups.is_some();
         let weighs_otherwise = *renormalize != Renormalize::No || *scale != 1.0;
         let own = chooses_otherwise || weighs_otherwise;
@@ -115,8 +123,11 @@ impl Router {
     /// Why a choice depends on the length of the whole record.
     pub(super) fn depends_on_length(&self) -> Option<&'static str> {
         // Computed on all logits of a record as they lie in the reference.
-        matches!(self.score, RouterScore::ProductKeys(_))
-            .then_some("the choice of experts depends on a record's length")
+        if matches!(self.score, RouterScore::ProductKeys(_)) {
+            return Some("the choice of experts depends on a record's length");
+        }
+        self.capacity
+            .map(|_| "experts take some of a record's tokens only")
     }
 
     /// What it is, for the table of architectures.

@@ -12,6 +12,8 @@ pub struct Embedding {
     pub leaves: Vec<Leaf>,
     /// Token table `[vocab, width]`.
     pub tokens: WeightIndex,
+    /// Number of token ids.
+    pub vocab_size: usize,
     /// Features of a row of the token table (differs from the hidden size with `projection`).
     pub width: usize,
     /// Factor on the token embedding alone.
@@ -98,6 +100,8 @@ pub enum PositionTable {
         offset: usize,
         /// Rows of the table.
         rows: usize,
+        /// In its place where the checkpoint lacks it.
+        otherwise: Option<Sinusoidal>,
     },
     /// Computed sines and cosines.
     Sinusoidal(Sinusoidal),
@@ -118,10 +122,15 @@ pub struct Sinusoidal {
 
 impl Embedding {
     /// A token table and nothing else.
-    pub fn of_tokens(tokens: WeightIndex, width: usize, leaves: Vec<Leaf>) -> Self {
+    pub fn of_tokens(
+        tokens: WeightIndex,
+        [vocab_size, width]: [usize; 2],
+        leaves: Vec<Leaf>,
+    ) -> Self {
         Self {
             leaves,
             tokens,
+            vocab_size,
             width,
             scale: 1.0,
             token_norm: None,

@@ -33,7 +33,7 @@ pub struct ModelSpec {
     pub base_prefix: &'static str,
     /// Tensors that files of this family carry and that nothing needs (`*` matches any run).
     pub ignored: Vec<&'static str>,
-    /// Number of token ids.
+    /// Number of token ids of the last stack, which the logits are of.
     pub vocab_size: usize,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
@@ -98,20 +98,52 @@ pub enum Sequence {
 /// What a decoder behind an encoder gets of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DecoderInput {
-    /// Stands in front of the labels, of which the last one is left out; `None`: the reference makes no
-    /// input of labels.
-    pub start: Option<u32>,
+    /// How labels become its input; `None`: the reference makes none of them.
+    pub shift: Option<LabelShift>,
     /// A record without decoder input has its own tokens as labels (BART); else the decoder gets nothing.
     pub repeats: bool,
 }
 
+/// Labels shifted right: one token in front, the last one left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LabelShift {
+    /// What stands in front.
+    pub start: ShiftStart,
+    /// In the place of labels that are none (-100).
+    pub padding: u32,
+}
+
+/// What stands in front of labels that are shifted right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ShiftStart {
+    /// This token.
+    Token(u32),
+    /// The last label, where padding is at the end (mBART: the language).
+    LastLabel,
+}
+
 impl DecoderInput {
-    /// The input that predicts these labels: them, shifted right.
-    pub fn of_labels(self, labels: &[u32]) -> Option<Vec<u32>> {
-        let start = labels.first().map(|_| self.start);
-        let start = start.into_iter().collect::<Option<Vec<u32>>>()?;
-        let kept = labels.len() - start.len();
-        Some([&start[..], &labels[..kept]].concat())
+    /// The input that predicts these labels (`None`: -100): them, shifted right. `None` where none follows from them.
+    pub fn of_labels(self, labels: impl Iterator<Item = Option<u32>>) -> Option<Vec<u32>> {
+        let labels: Vec<Option<u32>> = labels.collect();
+        if labels.is_empty() {
+            return Some(Vec::new());
+        }
+        let LabelShift { start, padding } = self.shift?;
+        let mut shifted: Vec<u32> = labels
+            .into_iter()
+            .map(|one| one.unwrap_or(padding))
+            .collect();
+        let start = match start {
+            ShiftStart::Token(token) => token,
+            ShiftStart::LastLabel => {
+                let count = shifted.iter().filter(|&&token| token != padding).count();
+                *shifted.get(count.checked_sub(1)?)?
+            }
+        };
+        shifted.rotate_right(1);
+        shifted[0] = start;
+        Some(shifted)
     }
 }
 
@@ -136,19 +168,19 @@ impl Input {
     }
 }
 
-impl ModelSpec {
-    /// Token ids from here on are not the model's: the vocabulary, or the shorter table of the
-    /// layers' own inputs.
+impl Stack {
+    /// Token ids from here on are not the stack's: the vocabulary, or the shorter table of the layers' own inputs.
     pub fn usable_tokens(&self) -> usize {
-        let inputs = self.stacks.iter().filter_map(|stack| {
-            let Input::Tokens(embedding) = &stack.input;
-            let inputs = embedding.layer_inputs.as_ref();
-            inputs.filter(|inputs| !inputs.beyond_is_first)
-        });
-        let rows = inputs.map(|inputs| inputs.rows);
-        rows.fold(self.vocab_size, usize::min)
+        let Input::Tokens(embedding) = &self.input;
+        let inputs = embedding.layer_inputs.as_ref();
+        let shorter = inputs.filter(|inputs| !inputs.beyond_is_first);
+        shorter.map_or(embedding.vocab_size, |inputs| {
+            inputs.rows.min(embedding.vocab_size)
+        })
     }
+}
 
+impl ModelSpec {
     /// The stack that a record's own tokens enter, and whose end is pooled to embeddings: the first one.
     ///
     /// # Panics

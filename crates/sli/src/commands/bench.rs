@@ -150,7 +150,7 @@ fn pass(arguments: &BenchArgs, session: &Session) -> Result<Summary, Error> {
         path: std::env::temp_dir(),
         source,
     })?;
-    let vocabulary = session.model().spec.usable_tokens();
+    let vocabulary = session.model().spec.input_stack().usable_tokens();
     let records = session.spool(
         &folder.path().join("records"),
         random(vocabulary, arguments),

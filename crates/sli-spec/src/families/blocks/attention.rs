@@ -25,7 +25,7 @@ pub struct Gate {
 /// Learned addends by distance and by kind of token, in one table for all layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buckets {
-    /// The table, by its name in the stack.
+    /// The table, by its name in the stack; `{}` where every layer has its own.
     pub name: &'static str,
     /// Buckets of distances.
     pub buckets: usize,
@@ -87,7 +87,9 @@ impl Blocks<'_> {
         let gate = self.gate.map(|gate| self.output_gate(leaves, gate, wide));
         let rope = self.ropes[layer].clone().map(Position::Rope);
         let positions = rope.into_iter().chain(self.positions.clone());
-        let buckets = self.buckets.map(|buckets| self.buckets(leaves, buckets));
+        let buckets = self
+            .buckets
+            .map(|buckets| self.buckets(leaves, buckets, layer));
         let sizes = [self.heads, self.kv_heads, self.head_dim];
         Mixer::Attention(Box::new(Attention {
             value_dim,
@@ -294,8 +296,12 @@ impl Blocks<'_> {
         }
     }
 
-    fn buckets(&self, leaves: &mut Leaves, of: Buckets) -> Position {
-        let source = Source::tensor(format!("{}{}", self.prefix, of.name));
+    fn buckets(&self, leaves: &mut Leaves, of: Buckets, layer: usize) -> Position {
+        let source = Source::tensor(format!(
+            "{}{}",
+            self.prefix,
+            of.name.replace("{}", &layer.to_string())
+        ));
         let rows = of.buckets + of.types * of.types;
         let source = Source::Reshape(Box::new(source));
         Position::Buckets(RelativeBuckets {

@@ -2,7 +2,7 @@
 
 use super::Blocks;
 use super::names::Tie;
-use crate::build::{Described, Leaves};
+use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
 use crate::{
     Activation, Embedding, HEAD, Head, HeadTransform, Input, Layer, LengthLimit, Linear,
@@ -21,6 +21,8 @@ pub enum Table {
         offset: usize,
         /// All rows.
         rows: usize,
+        /// In its place where the checkpoint lacks it.
+        otherwise: Option<Sinusoidal>,
     },
     /// A computed one.
     Sinusoidal(Sinusoidal),
@@ -59,7 +61,7 @@ fn describe<'s, 'c>(
             family: output.family,
             base_prefix: config.row()?.base_prefix.as_str(),
             ignored: output.ignored(task, tied),
-            vocab_size: config.size("vocab_size")?,
+            vocab_size: output.vocabulary()?,
             stacks: parts
                 .map(|((blocks, head), layers)| blocks.stack(head?, tied, layers))
                 .collect::<Result<_, SpecError>>()?,
@@ -139,6 +141,12 @@ impl Blocks<'_> {
         [&self.ignored, head, tokens].concat()
     }
 
+    /// Number of token ids.
+    pub fn vocabulary(&self) -> Result<usize, SpecError> {
+        self.vocab_size
+            .map_or_else(|| self.config.size("vocab_size"), Ok)
+    }
+
     /// The full name of the token table.
     fn tokens(&self, tied: bool) -> Result<String, SpecError> {
         Ok(match self.shared_tokens {
@@ -169,7 +177,8 @@ impl Blocks<'_> {
         let mut leaves = self.leaves(&self.prefix);
         let hidden = self.hidden_size;
         let width = self.embedding_width.unwrap_or(hidden);
-        let rows = self.config.size("vocab_size")? + self.further_rows;
+        let vocab_size = self.vocabulary()?;
+        let rows = vocab_size + self.further_rows;
         let table = self.leaves("").tensor(&self.tokens(tied)?);
         let tokens = leaves.weight(table, &[rows, width], Shard::Column);
         let norm_of = |leaves: &mut Leaves, norm: Option<(&str, _)>| {
@@ -186,11 +195,24 @@ impl Blocks<'_> {
             rule: types.rule,
         });
         let positions = self.table.map(|table| match table {
-            Table::Learned { name, offset, rows } => PositionTable::Learned {
-                weight: leaves.table(&format!("{name}.weight"), rows, hidden),
+            Table::Learned {
+                name,
                 offset,
                 rows,
-            },
+                otherwise,
+            } => {
+                // Each stack may lack its own.
+                let part = || pattern(format!("{}{name}", self.prefix));
+                leaves.optional(otherwise.map(|_| part()));
+                let weight = leaves.table(&format!("{name}.weight"), rows, hidden);
+                leaves.optional(None);
+                PositionTable::Learned {
+                    weight,
+                    offset,
+                    rows,
+                    otherwise,
+                }
+            }
             Table::Sinusoidal(sinusoidal) => PositionTable::Sinusoidal(sinusoidal),
         });
         let norm = norm_of(&mut leaves, self.embedding_norm);
@@ -202,7 +224,7 @@ impl Blocks<'_> {
             projection,
             token_types,
             norm,
-            ..Embedding::of_tokens(tokens, width, Vec::new())
+            ..Embedding::of_tokens(tokens, [vocab_size, width], Vec::new())
         };
         if let Some(further) = &self.further_input {
             further(&mut leaves, &mut embedding);
@@ -267,7 +289,7 @@ impl Blocks<'_> {
                 .head_bias
                 .then(|| leaves.tensor(&format!("{name}.bias"))),
         };
-        let vocab_size = self.config.size("vocab_size")?;
+        let vocab_size = self.vocabulary()?;
         let outputs = self.outputs.filter(|_| !tied).unwrap_or(vocab_size);
         let width = self.embedding_width.unwrap_or(self.hidden_size);
         Ok(LogitsHead {

@@ -131,6 +131,8 @@ pub struct Blocks<'c> {
     /// Steps of another arrangement than these.
     pub layer_of: Option<OwnSteps<'c>>,
 
+    /// Number of token ids, where it is not `vocab_size`.
+    pub vocab_size: Option<usize>,
     /// Which of a record's sequences it reads.
     pub sequence: Sequence,
     /// A token table that several stacks share.
@@ -302,6 +304,7 @@ impl<'c> Blocks<'c> {
             feed_forward_of: MixerOf::default(),
             by_layer: None,
             layer_of: None,
+            vocab_size: None,
             sequence: Sequence::Record,
             shared_tokens: None,
             further_rows: 0,
@@ -403,7 +406,12 @@ impl<'c> Blocks<'c> {
     /// A learned table for so many positions, behind `offset` rows.
     pub fn learned_positions(&mut self, name: &'static str, offset: usize, positions: usize) {
         let rows = positions + offset;
-        self.table = Some(Table::Learned { name, offset, rows });
+        self.table = Some(Table::Learned {
+            name,
+            offset,
+            rows,
+            otherwise: None,
+        });
         self.length_limit = Some(LengthLimit::Table(positions));
     }
 
