@@ -5,7 +5,9 @@ mod reference;
 use std::ops::Range;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits};
-use sli_kernels::{Compute, Kernels, Mat, SelectiveScan, StateSpaceDual};
+use sli_kernels::{
+    Compute, Decay, Forget, Kernels, LinearAttention, Mat, SelectiveScan, StateSpaceDual, Update,
+};
 
 /// A kernel along a record: changes the rows of a matrix that are given, of records that begin at the starts,
 /// and the state.
@@ -278,6 +280,201 @@ fn a_scan_of_heads_agrees_with_f64() {
                     }
                     for (value, expected) in expected.state.into_iter().enumerate() {
                         assert_close(behind[place(value)], expected, 2e-5, "its state");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers between 0 and 1.
+fn shares(random: &mut Random, rows: usize, cols: usize) -> Mat {
+    let mut shares = random.mat(rows, cols);
+    for share in shares.as_mut_slice() {
+        *share = 0.5 + 0.5 * *share;
+    }
+    shares
+}
+
+/// A head's state `[key_dim]` of one column of values, in f64.
+struct Column {
+    state: Vec<f64>,
+}
+
+impl Column {
+    fn row(
+        &mut self,
+        update: &Expected<'_>,
+        query: &[f32],
+        key: &[f32],
+        decay: &[f32],
+        v: f32,
+    ) -> f64 {
+        let dot =
+            |a: &[f32], b: &[f64]| -> f64 { a.iter().zip(b).map(|(&a, b)| f64::from(a) * b).sum() };
+        let before = self.state.clone();
+        for (state, &decay) in self.state.iter_mut().zip(decay) {
+            *state *= f64::from(decay);
+        }
+        let mut v = f64::from(v);
+        match update {
+            Expected::Add | Expected::Bonus(_) => {}
+            Expected::Delta(strength) => v = f64::from(*strength) * (v - dot(key, &self.state)),
+            Expected::LowRank(from, to) => {
+                let correction = dot(from, &before);
+                for (state, &to) in self.state.iter_mut().zip(*to) {
+                    *state += f64::from(to) * correction;
+                }
+            }
+        }
+        for (state, &key) in self.state.iter_mut().zip(key) {
+            *state += f64::from(key) * v;
+        }
+        match update {
+            Expected::Bonus(bonus) => {
+                let entered = bonus.iter().zip(key).zip(&before);
+                let seen = entered.map(|((&b, &k), s)| s + f64::from(b) * f64::from(k) * v);
+                dot(query, &seen.collect::<Vec<_>>())
+            }
+            Expected::Add | Expected::Delta(_) | Expected::LowRank(..) => dot(query, &self.state),
+        }
+    }
+}
+
+/// What [`Update`] is to one row of a head.
+enum Expected<'a> {
+    Add,
+    Delta(f32),
+    Bonus(&'a [f32]),
+    LowRank(&'a [f32], &'a [f32]),
+}
+
+#[test]
+fn linear_attention_agrees_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(17);
+        for (heads, key_heads, dim, value) in [
+            (1, 1, 1, 1),
+            (4, 2, 5, 16),
+            (2, 2, 16, 70),
+            (6, 2, 3, 24),
+            (1, 1, 9, 130),
+        ] {
+            for kind in 0..8 {
+                // More decays than kinds of updates, so that each meets two of them.
+                let (update, decay) = (kind % 4, (kind + kind / 4) % 4);
+                let key_heads = if update >= 2 { heads } else { key_heads };
+                let (rows, columns) = (1 + random.below(12), heads * value);
+                let [query, mut key] = [0; 2].map(|_| random.mat(rows, key_heads * dim));
+                kernels[1].l2_norm_heads(key_heads, 1e-6, key.view_mut());
+                let strength = shares(&mut random, rows, heads);
+                let of_heads = shares(&mut random, rows, heads);
+                let of_keys = shares(&mut random, rows, heads * dim);
+                let bonus = random.vec(heads * dim);
+                let mut from = random.mat(rows, heads * dim);
+                kernels[1].l2_norm_heads(heads, 1e-6, from.view_mut());
+                let to = random.mat(rows, heads * dim);
+                let (input, before, starts, out, behind) = check_cuts(
+                    &mut random,
+                    &kernels,
+                    [rows, columns, heads * dim * value],
+                    &|kernels, rows, starts, state, x| {
+                        let all = [&query, &key, &strength, &of_heads, &of_keys, &from, &to];
+                        let [query, key, strength, of_heads, of_keys, from, to] =
+                            all.map(|all| part(all, &rows));
+                        let attention = LinearAttention {
+                            query: query.view(),
+                            key: key.view(),
+                            key_heads,
+                            heads,
+                            decay: match decay {
+                                0 => Decay::Heads(of_heads.view()),
+                                1 => Decay::Keys(of_keys.view()),
+                                2 => Decay::FixedHeads(&bonus[..heads]),
+                                _ => Decay::FixedKeys(&bonus),
+                            },
+                            update: match update {
+                                0 => Update::Add,
+                                1 => Update::Delta(strength.view()),
+                                2 => Update::Bonus(&bonus),
+                                _ => Update::LowRank {
+                                    from: from.view(),
+                                    to: to.view(),
+                                },
+                            },
+                            scale: 0.5,
+                        };
+                        kernels.linear_attention(attention, starts, state, x.view_mut());
+                    },
+                );
+                for column in 0..columns {
+                    let head = column / value;
+                    let own = head * dim..(head + 1) * dim;
+                    let key_head = head / (heads / key_heads);
+                    let shared = key_head * dim..(key_head + 1) * dim;
+                    let place = |index: usize| (head * dim + index) * value + column % value;
+                    let mut expected = Column {
+                        state: (0..dim)
+                            .map(|index| f64::from(before[place(index)]))
+                            .collect(),
+                    };
+                    for row in 0..rows {
+                        if starts.contains(&row) {
+                            expected.state.fill(0.0);
+                        }
+                        let decays = match decay {
+                            0 => vec![of_heads.row(row)[head]; dim],
+                            1 => of_keys.row(row)[own.clone()].to_vec(),
+                            2 => vec![bonus[head]; dim],
+                            _ => bonus[own.clone()].to_vec(),
+                        };
+                        let update = match update {
+                            0 => Expected::Add,
+                            1 => Expected::Delta(strength.row(row)[head]),
+                            2 => Expected::Bonus(&bonus[own.clone()]),
+                            _ => Expected::LowRank(
+                                &from.row(row)[own.clone()],
+                                &to.row(row)[own.clone()],
+                            ),
+                        };
+                        let (query, key) = (
+                            &query.row(row)[shared.clone()],
+                            &key.row(row)[shared.clone()],
+                        );
+                        let sum =
+                            expected.row(&update, query, key, &decays, input.row(row)[column]);
+                        assert_close(out.row(row)[column], 0.5 * sum, 2e-5, "linear attention");
+                    }
+                    for (index, expected) in expected.state.into_iter().enumerate() {
+                        assert_close(behind[place(index)], expected, 2e-5, "its state");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_left_of_a_state_agrees_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(23);
+        for columns in [1, 16, 37] {
+            let (rates, bias) = (shares(&mut random, 1, columns), random.vec(columns));
+            let x = random.mat(5, columns);
+            for form in [Forget::Softplus, Forget::Bounded(-5.0)] {
+                let mut left = x.clone();
+                kernels[1].forget(form, rates.as_slice(), &bias, left.view_mut());
+                for row in 0..5 {
+                    for (column, &bias) in bias.iter().enumerate() {
+                        let rate = f64::from(rates.as_slice()[column]);
+                        let x = f64::from(x.row(row)[column] + bias);
+                        let expected = match form {
+                            Forget::Softplus => (-rate * x.exp().ln_1p()).exp(),
+                            Forget::Bounded(bound) => {
+                                (f64::from(bound) / (1.0 + (-rate * x).exp())).exp()
+                            }
+                        };
+                        assert_close(left.row(row)[column], expected, 2e-6, "forget gate");
                     }
                 }
             }

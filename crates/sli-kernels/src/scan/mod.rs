@@ -1,5 +1,5 @@
 //! What goes along a record row by row with a state: causal convolution, selective scan (Mamba), state-space
-//! dual (Mamba-2).
+//! dual (Mamba-2), linear attention.
 //!
 //! Every row is computed from its own inputs and the state behind the row before it, in one order, so that the
 //! bits are the same wherever a record is cut and its state handed on. Columns or heads are divided among
@@ -10,11 +10,15 @@
 
 mod convolution;
 mod dual;
+mod forget;
+mod linear_attention;
 mod selective;
 
 use std::ops::Range;
 
 pub use dual::StateSpaceDual;
+pub use forget::Forget;
+pub use linear_attention::{Decay, LinearAttention, Update};
 pub use selective::SelectiveScan;
 
 /// Columns of a task: the state of so many stays in the first-level cache.
