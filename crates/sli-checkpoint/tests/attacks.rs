@@ -290,6 +290,7 @@ fn absurd_descriptions_are_errors() {
     let huge = usize::MAX;
     let per_head = |heads, parts| m().part(Split::PerHead { heads, parts }, 0);
     let grouped = |groups, queries| m().part(Split::Grouped { groups, queries }, 0);
+    let unequal = |groups, rows| m().part(Split::Groups { groups, rows }, 0);
     let permuted = |head_dim| Source::RopePermute {
         of: Box::new(m()),
         head_dim,
@@ -327,6 +328,11 @@ fn absurd_descriptions_are_errors() {
             ),
             vec![2, 4],
         ),
+        (unequal(huge, vec![1, 2]), vec![2, 4]),
+        (unequal(0, vec![1, 2]), vec![2, 4]),
+        (unequal(2, vec![huge, huge]), vec![2, 4]),
+        (unequal(2, vec![]), vec![2, 4]),
+        (unequal(2, vec![1, 1]), vec![2, 4]),
         (m().part(Split::Strided { parts: 0 }, 0), vec![6, 4]),
         (m().part(Split::Strided { parts: 2 }, 2), vec![3, 4]),
         (permuted(0), vec![6, 4]),

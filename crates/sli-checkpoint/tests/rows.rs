@@ -59,7 +59,7 @@ impl Maker {
         }
         let rows = own[0];
         let with_rows = |rows: usize| [&[rows], &own[1..]].concat();
-        match self.dice.below(11) {
+        match self.dice.below(12) {
             0 => {
                 let (a, b) = (self.dice.below(3), self.dice.below(3));
                 let of = self.make(leading, &with_rows(a + rows + b), known, depth - 1);
@@ -89,6 +89,20 @@ impl Maker {
                 let part = self.dice.below(parts);
                 let of = self.make(leading, &with_rows(rows * parts), known, depth - 1);
                 of.part(Split::Strided { parts }, part)
+            }
+            11 => {
+                let groups = self.dice.divisor(rows);
+                let (a, b) = (self.dice.below(3), self.dice.below(3));
+                let parts = vec![a, rows / groups, b];
+                let total = groups * (a + b) + rows;
+                let of = self.make(leading, &with_rows(total), known, depth - 1);
+                of.part(
+                    Split::Groups {
+                        groups,
+                        rows: parts,
+                    },
+                    1,
+                )
             }
             4 if own.len() == 2 => self
                 .make(leading, &[own[1], own[0]], known, depth - 1)
@@ -233,6 +247,13 @@ fn part_of(split: &Split, rows: usize, row: usize) -> usize {
             } else {
                 member - queries + 1
             }
+        }
+        Split::Groups {
+            groups: _,
+            rows: parts,
+        } => {
+            let own = row % parts.iter().sum::<usize>();
+            part_of(&Split::Rows(parts.clone()), rows, own)
         }
         Split::Strided { parts } => row % parts,
     }

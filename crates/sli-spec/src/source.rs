@@ -74,6 +74,13 @@ pub enum Split {
         /// Query heads in every group.
         queries: usize,
     },
+    /// `[group][part]`, where the parts of a group have these numbers of rows (Qwen3-Next).
+    Groups {
+        /// Number of groups.
+        groups: usize,
+        /// Rows of the parts of a group.
+        rows: Vec<usize>,
+    },
     /// Row `part`, `part + parts`, ... (gpt-oss gate/up).
     Strided {
         /// Number of interleaved parts.

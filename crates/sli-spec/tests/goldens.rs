@@ -146,6 +146,7 @@ fn shape_of(
             let rows = shape.len() - if vector { 1 } else { 2 };
             shape[rows] = match split {
                 Split::Rows(sizes) => sizes[*part],
+                Split::Groups { groups, rows } => groups * rows[*part],
                 Split::PerHead { parts, .. } | Split::Strided { parts } => shape[rows] / parts,
                 Split::Grouped { groups, queries } => {
                     let head = shape[rows] / (groups * (queries + 2));

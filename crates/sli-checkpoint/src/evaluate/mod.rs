@@ -101,8 +101,12 @@ impl Evaluator<'_> {
             Source::Transpose(of) => self.transpose(of, at),
             Source::Each { of, count } => self.each(source, *count, at, |at| self.evaluate(of, at)),
             Source::Index { of, index } => self.index(of, *index, at),
-            Source::ConcatRows(all) => self.concat(source, all, at, true),
-            Source::ConcatColumns(all) => self.concat(source, all, at, false),
+            Source::ConcatRows(all) => {
+                self.concat(source, all, at, true, |one, at| self.evaluate(one, at))
+            }
+            Source::ConcatColumns(all) => {
+                self.concat(source, all, at, false, |one, at| self.evaluate(one, at))
+            }
             Source::PlusOne(of) => plus_one(self.evaluate(of, at)?, source),
             Source::RopePermute { of, head_dim } => self.rope_permute(of, *head_dim, at),
             Source::Reshape(of) => self.reshape(source, of, at),
@@ -380,7 +384,14 @@ impl Evaluator<'_> {
         Ok(view)
     }
 
-    fn concat(&self, source: &Source, all: &[Source], at: At<'_>, rows: bool) -> Evaluated {
+    fn concat(
+        &self,
+        source: &Source,
+        all: &[Source],
+        at: At<'_>,
+        rows: bool,
+        evaluate: impl Fn(&Source, At<'_>) -> Evaluated,
+    ) -> Evaluated {
         if !rows && at.core == Core::Vector {
             return Err(description(
                 source,
@@ -391,7 +402,7 @@ impl Evaluator<'_> {
         let mut missing = Vec::new();
         let mut present = false;
         for one in all {
-            let view = match self.evaluate(one, At { want: None, ..at }) {
+            let view = match evaluate(one, At { want: None, ..at }) {
                 Err(LeafProblem::Missing { names, partly }) => {
                     missing.extend(names);
                     present |= partly;

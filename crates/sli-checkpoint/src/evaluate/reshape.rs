@@ -20,8 +20,24 @@ impl Evaluator<'_> {
             Source::Each { of: inner, count } if want.first() == Some(count) => {
                 self.each(source, *count, at, |at| self.reshape(source, inner, at))
             }
+            // All elements of one tensor after those of another.
+            Source::ConcatRows(all) if want.len() == 1 && all.iter().all(is_tensor) => {
+                self.concat(of, all, at, true, |one, at| self.flat(one, at))
+            }
             _ => self.reshape_dense(of, want, at),
         }
+    }
+
+    /// All elements of a tensor as a vector.
+    fn flat(&self, source: &Source, at: At<'_>) -> Evaluated {
+        let Source::Tensor(name) = source else {
+            return Err(description(source, "no tensor to see as a vector"));
+        };
+        let position = self.lookup(name);
+        let found = position.and_then(|position| self.checkpoint.tensor_at(position));
+        let elements = found.map_or(0, |info| info.elements() as usize);
+        let want = Some(&[elements][..]);
+        self.tensor(name, At { want, ..at }, true)
     }
 
     /// A reshaped expression that is neither a tensor nor a choice of tensors: possible where its
@@ -102,4 +118,8 @@ impl Evaluator<'_> {
         }];
         Ok(view)
     }
+}
+
+fn is_tensor(source: &Source) -> bool {
+    matches!(source, Source::Tensor(_))
 }

@@ -12,9 +12,7 @@ pub(super) fn rows_of_part(
 ) -> Option<(Box<dyn Iterator<Item = RowRun> + '_>, usize)> {
     match split {
         Split::Rows(sizes) => {
-            let total = sizes
-                .iter()
-                .try_fold(0_usize, |sum, &n| sum.checked_add(n))?;
+            let total = sum(sizes)?;
             let count = *sizes.get(part)?;
             let start = sizes.iter().take(part).sum();
             let run = RowRun {
@@ -51,6 +49,21 @@ pub(super) fn rows_of_part(
             };
             Some((Box::new((0..groups).map(run)), groups * take * dim))
         }
+        Split::Groups {
+            groups,
+            rows: parts,
+        } => {
+            let (groups, count) = (*groups, *parts.get(part)?);
+            let size = sum(parts)?;
+            let skip: usize = parts.iter().take(part).sum();
+            let run = move |group| RowRun {
+                start: group * size + skip,
+                count,
+                step: 1,
+            };
+            let fits = groups.checked_mul(size)? == rows;
+            fits.then(|| (Box::new((0..groups).map(run)) as _, groups * count))
+        }
         Split::Strided { parts } => {
             let count = exact(rows, *parts)?;
             let run = RowRun {
@@ -61,6 +74,11 @@ pub(super) fn rows_of_part(
             (part < *parts).then(|| (Box::new(std::iter::once(run)) as _, count))
         }
     }
+}
+
+/// The sum of some sizes.
+fn sum(sizes: &[usize]) -> Option<usize> {
+    sizes.iter().try_fold(0_usize, |sum, &n| sum.checked_add(n))
 }
 
 /// `rows / by` where it divides.
@@ -83,9 +101,8 @@ pub(super) fn whole_of_part(
     let axis = whole.len().checked_sub(own)?;
     let rows = whole.get_mut(axis)?;
     *rows = match split {
-        Split::Rows(sizes) => sizes
-            .iter()
-            .try_fold(0_usize, |sum, &n| sum.checked_add(n))?,
+        Split::Rows(sizes) => sum(sizes)?,
+        Split::Groups { groups, rows } => groups.checked_mul(sum(rows)?)?,
         Split::PerHead { parts, .. } | Split::Strided { parts } => rows.checked_mul(*parts)?,
         Split::Grouped { groups, queries } => {
             let members = if part == 0 { *queries } else { 1 };
