@@ -92,19 +92,19 @@ def retied(rng, model, folder):
     return said
 
 
-def inputs_of(model, rng, longest):
+def inputs_of(model, rng, longest, lengths=None):
     """The inputs of every record; a decoder behind an encoder gets tokens of its own, as many or fewer or more."""
     config = model.config.get_text_config()
-    records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest)]
+    records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
-        others = tokens_of(config, rng, longest, of_decoder=True)
+        others = tokens_of(config, rng, longest, lengths, of_decoder=True)
         rng.shuffle(others)
         for record, ids in zip(records, others):
             record["decoder_input_ids"] = ids
     return records
 
 
-def tokens_of(config, rng, longest, of_decoder=False):
+def tokens_of(config, rng, longest, lengths=None, of_decoder=False):
     vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
     if of_decoder:
         vocabulary = getattr(config, "decoder_vocab_size", None) or vocabulary
@@ -114,7 +114,7 @@ def tokens_of(config, rng, longest, of_decoder=False):
     if config.model_type == "cpmant" and config.position_bias_max_distance <= config.position_bias_num_buckets // 4:
         longest = min(config.position_bias_num_buckets // 4 - config.prompt_length, longest)  # farther off is no bucket's
     lowest = rng.choice([5, 5, 0])  # special tokens too, now and then
-    ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in (1, 9, 41, longest)]
+    ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in lengths or (1, 9, 41, longest)]
     # One that begins like another, which `sli` computes once.
     shared = rng.choice([1, 8, 30])
     return [*ids, ids[-1][:shared] + [rng.randrange(lowest, vocabulary) for _ in range(7)]]
@@ -204,14 +204,14 @@ def against_exact(variant, folder, records, found, wanted, stack):
     return ours, theirs
 
 
-def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=DTYPES):
-    """(result, detail) of one model with records of up to `longest` tokens; `alias`: another name of its type; `dtypes`: of its weights."""
+def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=DTYPES, lengths=None):
+    """(result, detail) of one model with records of up to `longest` tokens, or of these `lengths`; `alias`: another name of its type; `dtypes`: of its weights."""
     with tempfile.TemporaryDirectory() as place:
         place = Path(place)
         try:
             said = build(variant, config, place / "model", rng, respell, dtypes)
             model = generate.load({**variant, "name": "compare"}, place / "model")
-            records = inputs_of(model, rng, longest)
+            records = inputs_of(model, rng, longest, lengths)
             reference = []
             for record in records:
                 reference.append(generate.run(generate.load({**variant, "name": "compare"}, place / "model"), tensors_in(record), variant))
@@ -264,6 +264,7 @@ def main():
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--goldens", action="store_true")
     arguments.add_argument("--longest", type=int, default=90, help="tokens of the longest record, where positions allow")
+    arguments.add_argument("--lengths", type=lambda text: [int(length) for length in text.split(",")], help="tokens of the records instead, like 1,2,700")
     arguments.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of all stored weights; otherwise drawn")
     arguments.add_argument("--verbose", action="store_true")
     options = arguments.parse_args()
@@ -297,7 +298,7 @@ def main():
                     tried = {**variant, "class": cls or generate.model_class(variant).__name__}
                     config["architectures"] = changes["architectures"] = [tried["class"]]
                 try:
-                    result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0, dtypes)
+                    result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0, dtypes, options.lengths)
                 except Exception:
                     result, detail = "ERROR", traceback.format_exc().strip().replace("\n", " ")[-300:]
                 if result != "skipped" or not options.variants:

@@ -39,7 +39,13 @@ KINDS = {
     "layer_types": ["full_attention", "sliding_attention"],
     "mlp_layer_types": ["dense", "sparse"],
 }
-CHUNKED = {"llama4_text": ["full_attention", "chunked_attention"]}
+KINDS_OF = {
+    "llama4_text": ["full_attention", "chunked_attention"],
+    **dict.fromkeys(
+        ("bailing_hybrid", "granitemoehybrid", "kimi_linear", "minimax", "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"),
+        ["full_attention", "linear_attention"],
+    ),
+}
 
 # What a key is drawn from. `None` in a list is the value null.
 CHOICES = {
@@ -70,6 +76,13 @@ CHOICES = {
     "kv_lora_rank": [8, 16, 24, 32],
     "laurel_rank": [4, 16],
     "logit_scale": [None, 0.25, 0.7],
+    "linear_conv_kernel_dim": [1, 2, 3, 4],
+    "linear_head_dim": [8, 12, 16, 20],
+    "linear_key_head_dim": [8, 12, 16, 33],
+    "linear_num_heads": [1, 2, 4, 6],
+    "linear_num_key_heads": [1, 2, 4],
+    "linear_num_value_heads": [4, 8, 12],
+    "linear_value_head_dim": [8, 16, 20, 70],
     "max_window_layers": [0, 1, 2, 28],
     "moe_layer_end_index": [-1, 1, 2, 122],
     "moe_layer_interval": [1, 2],
@@ -98,6 +111,7 @@ CHOICES = {
     "scale_emb": [1, 3, 12],
     "scoring_func": ["sigmoid", "softmax"],
     "segment_types": [3, 5],
+    "short_conv_kernel_size": [1, 2, 3, 4],
     "shared_expert_combination_strategy": ["average", "sum"],
     "sliding_window_pattern": [1, 2, 3, 4],
     "state_size": [1, 4, 6, 16, 17],
@@ -309,8 +323,9 @@ def other(rng, key, value, config):
     if key in LENGTHS:
         return rng.choice([48, 64, 200] if TABLES.match(model_type) else [16, 32, 64, 200])
     if key in ("layer_types", "mlp_layer_types") and isinstance(value, list):
-        kinds = CHUNKED.get(model_type, KINDS[key]) if key == "layer_types" else KINDS[key]
-        return pattern(rng, sorted({*kinds, *value}) if key == "mlp_layer_types" or len(set(value)) > 1 else kinds, len(value))
+        own = KINDS_OF.get(model_type) if key == "layer_types" else None
+        kinds = own or (sorted({*KINDS[key], *value}) if key == "mlp_layer_types" or len(set(value)) > 1 else KINDS[key])
+        return pattern(rng, kinds, len(value))
     count = layers_of(config)
     if key == "attention_types":
         kinds = rng.choice([[["global"], count], [["local"], count], [["global", "local"], count / 2], [["local", "global"], count / 2]])
