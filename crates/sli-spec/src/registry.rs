@@ -1,9 +1,9 @@
 //! The table of model types.
 
 use crate::families::{
-    bart, bert, chatglm, cohere, cpmant, deepseek, doge, gemma, gemma4, gpt, granite, layer_norm,
-    llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote, remote_experts,
-    t5,
+    bart, bert, chatglm, cohere, cpmant, deepseek, doge, gemma, gemma4, gpt, granite, hybrid,
+    layer_norm, llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote,
+    remote_experts, t5,
 };
 use crate::spelling::edit_distance;
 use crate::{Class, Config, Described, Instead, ModelSpec, SpecError, Task, defaults};
@@ -108,6 +108,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("aria_text", mixture::aria_text),
     row("axk1", deepseek::axk1),
     row("baichuan", llama_remote::baichuan),
+    row("bailing_hybrid", hybrid::bailing_hybrid),
     row("bart", bart::bart),
     row("beam", deepseek::beam),
     row("bert", bert::bert),
@@ -192,6 +193,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("jais2", layer_norm::jais2),
     row("jetmoe", mixture::jetmoe),
     row("kimi_k2", deepseek::deepseek_v3),
+    row("kimi_linear", hybrid::kimi_linear),
     row("kolibri1", mixture::kolibri1),
     row("laguna", deepseek::laguna),
     row("llama", llama::llama),
@@ -226,6 +228,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("olmo", layer_norm::olmo),
     row("olmo2", llama::olmo2),
     row("olmo3", llama::olmo3),
+    row("olmo_hybrid", hybrid::olmo_hybrid),
     row("olmoe", mixture::olmoe),
     row("openai-gpt", gpt::openai_gpt),
     row("openai_privacy_filter", mixture::openai_privacy_filter),
@@ -246,7 +249,16 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("qwen2", llama::qwen2),
     row("qwen2_moe", mixture::qwen2_moe),
     row("qwen3", llama::qwen3),
+    limited(
+        row("qwen3_5_moe_text", hybrid::qwen3_5_moe_text),
+        "text only, where the three position axes are equal",
+    ),
+    limited(
+        row("qwen3_5_text", hybrid::qwen3_5_text),
+        "text only, where the three position axes are equal",
+    ),
     row("qwen3_moe", mixture::qwen3_moe),
+    row("qwen3_next", hybrid::qwen3_next),
     row("roberta", bert::roberta),
     row("seed_oss", llama::seed_oss),
     row("skywork", llama_remote::llama),

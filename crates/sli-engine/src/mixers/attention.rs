@@ -380,7 +380,7 @@ fn of_layer(kept: &[KeptKeys], layer: usize) -> Result<&KeptKeys, EngineError> {
 }
 
 /// Multiplies the heads' outputs by the gates of the layer's input.
-fn apply_gate(
+pub(super) fn apply_gate(
     layer: &BoundLayer<'_>,
     gate: &OutputGate,
     dim: usize,

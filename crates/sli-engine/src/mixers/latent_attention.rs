@@ -3,7 +3,7 @@
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef};
 use sli_spec::{KeySelection, LatentAttention};
 
-use super::attention::{HeadSpan, rotate, warm};
+use super::attention::{HeadSpan, apply_gate, rotate, warm};
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
@@ -25,6 +25,9 @@ impl Mix for LatentAttention {
             .rows(Buffer::Up, heads * (nope + self.value_dim));
         if let Some(KeySelection::Indexer(indexer)) = &self.selection {
             buffers = buffers.or(indexer::buffers(indexer));
+        }
+        if let Some(gate) = &self.gate {
+            buffers = buffers.rows(Buffer::Gate, gate.projection.out_features);
         }
         if let Some((down, _)) = &self.query_down {
             buffers = buffers.rows(Buffer::Inner, down.out_features);
@@ -52,6 +55,9 @@ impl Mix for LatentAttention {
         turn(layer, self, rows, scratch);
         expand(layer, self, scratch);
         attend((self, at.mixer), layer, rows, scratch)?;
+        if let Some(gate) = &self.gate {
+            apply_gate(layer, gate, self.value_dim, x, scratch)?;
+        }
         output.reset(x.rows(), self.output.out_features);
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())
     }

@@ -9,6 +9,7 @@ mod differential;
 mod dynamic_mask;
 mod experts;
 pub(crate) mod feed_forward;
+mod gated_delta;
 mod identity;
 mod indexer;
 mod keys;
@@ -98,6 +99,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::Streams(streams) => streams,
         Mixer::SelectiveScan(scan) => scan.as_ref(),
         Mixer::StateSpaceDual(scan) => scan.as_ref(),
+        Mixer::GatedDelta(delta) => delta.as_ref(),
         Mixer::Identity(identity) => identity,
     }
 }

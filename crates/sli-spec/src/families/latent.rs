@@ -1,6 +1,7 @@
 //! Multi-head latent attention: how its weights are named.
 
 use crate::build::{Leaves, NormStyle};
+use crate::families::blocks::Gate;
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
     Config, Indexer, KeySelection, LatentAttention, Mask, Mixer, QueryTemperature, Shard, SpecError,
@@ -35,6 +36,8 @@ pub struct Latent {
     pub temperature: Option<QueryTemperature>,
     /// Factors on the latents of queries and of keys and values.
     pub latent_scales: [f64; 2],
+    /// Gate on the heads' outputs.
+    pub gate: Option<Gate>,
 }
 
 impl Latent {
@@ -56,6 +59,12 @@ impl Latent {
         };
         let rope = Rope::from_config(config, &options)?;
         Self::rotated(config, rope, rope_dim, value_dim(config)?)
+    }
+
+    /// [`Self::new`] without rotation.
+    pub fn unrotated(config: &Config) -> Result<Self, SpecError> {
+        let rope_dim = config.size("qk_rope_head_dim")?;
+        Self::rotated(config, None, rope_dim, config.size("v_head_dim")?)
     }
 
     /// [`Self::new`] where the rotation is described as one of a part of the head.
@@ -135,6 +144,7 @@ impl Latent {
             rope,
             temperature: None,
             latent_scales: [1.0, 1.0],
+            gate: None,
         })
     }
 
@@ -177,7 +187,11 @@ impl Latent {
         let shape = [self.heads * (self.nope_dim + self.value_dim), self.kv_rank];
         let key_value_up = leaves.linear(&name("kv_b_proj"), shape, false, Shard::Column);
         let selection = selection(leaves);
-        let shape = [hidden, self.heads * self.value_dim];
+        let wide = self.heads * self.value_dim;
+        let gate = self
+            .gate
+            .map(|gate| gate.build(leaves, hidden, [self.heads, wide]));
+        let shape = [hidden, wide];
         let output = leaves.linear(&name("o_proj"), shape, self.bias, Shard::Row);
         Mixer::LatentAttention(Box::new(LatentAttention {
             heads: self.heads,
@@ -198,6 +212,7 @@ impl Latent {
             scale: self.scale,
             query_temperature: self.temperature,
             selection,
+            gate,
         }))
     }
 }

@@ -20,6 +20,7 @@ pub mod gemma;
 pub mod gemma4;
 pub mod gpt;
 pub mod granite;
+pub mod hybrid;
 pub mod latent;
 pub mod layer_norm;
 pub mod llama;

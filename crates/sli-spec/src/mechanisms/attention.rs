@@ -96,6 +96,20 @@ pub struct OutputGate {
     pub head_bias: Option<WeightIndex>,
 }
 
+impl OutputGate {
+    /// Collects its weights.
+    pub(super) fn weights(&self, uses: &mut Uses) {
+        let OutputGate {
+            projection,
+            per_head: _,
+            activation: _,
+            head_bias,
+        } = self;
+        uses.linear(projection);
+        uses.optional(*head_bias);
+    }
+}
+
 /// Differential attention (Ye et al. 2024): every head sees two value heads side by side (`g` and
 /// `g + kv_heads / 2`, for `g` modulo `kv_heads / 2`), and head `h` becomes
 /// `gain * norm(head[h] - lambda * head[h + heads / 2])`, where
@@ -220,15 +234,8 @@ impl Mechanism for Attention {
             }
         }
         uses.optional(*sinks);
-        if let Some(OutputGate {
-            projection,
-            per_head: _,
-            activation: _,
-            head_bias,
-        }) = gate
-        {
-            uses.linear(projection);
-            uses.optional(*head_bias);
+        if let Some(gate) = gate {
+            gate.weights(uses);
         }
         if let Some(Differential {
             lambda,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::contradiction::{PADDING, first_of};
-use super::{Keys, Mechanism, Operations, Site, Uses};
+use super::{Keys, Mechanism, Operations, OutputGate, Site, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask, Norm, QueryTemperature};
 
@@ -46,6 +46,8 @@ pub struct LatentAttention {
     pub query_temperature: Option<QueryTemperature>,
     /// Which of the visible keys a query attends to, where not to all.
     pub selection: Option<KeySelection>,
+    /// Gate on the heads' outputs.
+    pub gate: Option<OutputGate>,
 }
 
 /// Sparse attention over the best keys of every query (DeepSeek-V3.2).
@@ -103,6 +105,7 @@ impl Mechanism for LatentAttention {
             scale: _,
             query_temperature: _,
             selection,
+            gate,
         } = self;
         if let Some((down, norm)) = query_down {
             uses.linear(down);
@@ -115,6 +118,9 @@ impl Mechanism for LatentAttention {
         match selection {
             Some(KeySelection::Indexer(indexer)) => indexer.weights(uses),
             Some(KeySelection::Previous { top_k: _ }) | None => {}
+        }
+        if let Some(gate) = gate {
+            gate.weights(uses);
         }
         uses.linear(output);
     }

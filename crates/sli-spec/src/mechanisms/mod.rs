@@ -7,6 +7,7 @@
 mod attention;
 mod contradiction;
 mod feed_forward;
+mod gated_delta;
 mod identity;
 mod latent_attention;
 mod layer_input;
@@ -29,6 +30,7 @@ use crate::parts::Linear;
 
 pub use self::attention::{Attention, Differential, DynamicMask, KeyValue, OutputGate};
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
+pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
 pub use self::identity::Identity;
 pub use self::latent_attention::{Indexer, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
@@ -71,6 +73,8 @@ pub enum Mixer {
     SelectiveScan(Box<SelectiveScan>),
     /// The scan of Mamba-2.
     StateSpaceDual(Box<StateSpaceDual>),
+    /// The gated delta rule (Gated DeltaNet, Kimi delta attention).
+    GatedDelta(Box<GatedDelta>),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -91,6 +95,7 @@ impl Mixer {
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),
             Self::StateSpaceDual(scan) => scan.as_ref(),
+            Self::GatedDelta(delta) => delta.as_ref(),
             Self::Identity(identity) => identity,
         }
     }

@@ -16,6 +16,8 @@ pub struct Gate {
     pub name: &'static str,
     /// One a head instead of one a feature.
     pub per_head: bool,
+    /// The projection has an addend.
+    pub bias: bool,
     /// Applied to it.
     pub activation: Activation,
     /// An addend for every head, by its name.
@@ -48,6 +50,27 @@ pub struct Cross {
     pub projections: [&'static str; 3],
     /// Its output projection.
     pub output: &'static str,
+}
+
+impl Gate {
+    /// The gate of so many heads, of so many features in all.
+    pub fn build(
+        self,
+        leaves: &mut Leaves,
+        hidden: usize,
+        [heads, wide]: [usize; 2],
+    ) -> OutputGate {
+        let rows = if self.per_head { heads } else { wide };
+        OutputGate {
+            projection: leaves.linear(self.name, [rows, hidden], self.bias, Shard::Column),
+            per_head: self.per_head,
+            activation: self.activation,
+            head_bias: self.head_bias.map(|name| {
+                let source = leaves.tensor(name);
+                leaves.weight(source, &[heads], Shard::Column)
+            }),
+        }
+    }
 }
 
 impl Blocks<'_> {
@@ -84,7 +107,9 @@ impl Blocks<'_> {
         let output_norm = self.names.output_norm;
         let output_norm = output_norm.map(|name| leaves.norm(name, wide, self.norm));
         let output = self.output(leaves, [self.hidden_size, wide]);
-        let gate = self.gate.map(|gate| self.output_gate(leaves, gate, wide));
+        let gate = self
+            .gate
+            .map(|gate| gate.build(leaves, self.hidden_size, [self.heads, wide]));
         let rope = self.ropes[layer].clone().map(Position::Rope);
         let positions = rope.into_iter().chain(self.positions.clone());
         let buckets = self
@@ -281,19 +306,6 @@ impl Blocks<'_> {
         let source = leaves.tensor("self_attn.A");
         let decay = leaves.weight(source, &[self.kv_heads], Shard::Replicate);
         Some(DynamicMask { step, decay, kept })
-    }
-
-    fn output_gate(&self, leaves: &mut Leaves, gate: Gate, wide: usize) -> OutputGate {
-        let rows = if gate.per_head { self.heads } else { wide };
-        OutputGate {
-            projection: leaves.linear(gate.name, [rows, self.hidden_size], false, Shard::Column),
-            per_head: gate.per_head,
-            activation: gate.activation,
-            head_bias: gate.head_bias.map(|name| {
-                let source = leaves.tensor(name);
-                leaves.weight(source, &[self.heads], Shard::Column)
-            }),
-        }
     }
 
     fn buckets(&self, leaves: &mut Leaves, of: Buckets, layer: usize) -> Position {

@@ -9,7 +9,7 @@ use crate::families::mixture::{mix, sparse_layers};
 use crate::{Config, Described, QueryTemperature, Renormalize, SpecError};
 
 /// A decoder with latent attention in every layer.
-pub(super) fn latent_decoder<'c>(
+pub(in crate::families) fn latent_decoder<'c>(
     config: &'c Config,
     latent: &Latent,
 ) -> Result<Blocks<'c>, SpecError> {

@@ -15,12 +15,17 @@ use crate::{Activation, Config, Renormalize, RouterScore, SpecError};
 
 pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
 pub use self::indexed::{deepseek_v32, glm_moe_dsa};
+pub(super) use self::latent::latent_decoder;
 pub use self::latent::{axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, youtu};
 pub use self::longcat::longcat_flash;
 pub use self::uneven::{beam, laguna, mimo_v2_flash};
 
 /// Sigmoid scores, a bias for the choice, groups by their two best, a shared network.
-fn v3_experts(config: &Config, count: &str, activation: Activation) -> Result<Experts, SpecError> {
+pub(super) fn v3_experts(
+    config: &Config,
+    count: &str,
+    activation: Activation,
+) -> Result<Experts, SpecError> {
     let inner = config.size("moe_intermediate_size")?;
     let mut experts = Experts {
         score: RouterScore::Sigmoid,
@@ -51,7 +56,7 @@ fn published_router(config: &Config, method: &str, score: &str) -> Result<(), Sp
     Ok(())
 }
 
-fn shared(experts: &mut Experts, count: usize) {
+pub(super) fn shared(experts: &mut Experts, count: usize) {
     experts.shared = Some(Shared {
         tensors: SHARED_EXPERTS,
         intermediate_size: experts.intermediate_size * count,
@@ -90,7 +95,10 @@ fn from_first(config: &Config, layers: usize) -> Result<Vec<bool>, SpecError> {
 }
 
 /// Layers for the prediction of several tokens, which files carry behind the last layer.
-fn ignore_layers_behind(decoder: &mut Blocks<'_>, config: &Config) -> Result<(), SpecError> {
+pub(super) fn ignore_layers_behind(
+    decoder: &mut Blocks<'_>,
+    config: &Config,
+) -> Result<(), SpecError> {
     let layers = decoder.layers();
     let behind = match config.value("num_nextn_predict_layers") {
         Some(_) => config.index("num_nextn_predict_layers")?,

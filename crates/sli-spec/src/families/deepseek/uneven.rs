@@ -154,6 +154,7 @@ pub fn beam(config: &Config) -> Result<Described, SpecError> {
     decoder.gate = Some(Gate {
         name: "self_attn.gate_proj",
         per_head: false,
+        bias: false,
         activation: Activation::Sigmoid,
         head_bias: Some("self_attn.gate_bias"),
     });
@@ -227,6 +228,7 @@ pub fn laguna(config: &Config) -> Result<Described, SpecError> {
         name: "self_attn.g_proj",
         per_head,
         activation: Activation::Softplus,
+        bias: false,
         head_bias: None,
     });
     decoder.differ(move |own, layer| own.heads = counts[layer]);

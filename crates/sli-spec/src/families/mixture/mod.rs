@@ -24,6 +24,7 @@ pub use self::jetmoe::jetmoe;
 pub use self::llama4::{ernie4_5_moe, llama4_text};
 pub use self::mixtral::{minimax_m2, mixtral, phimoe};
 pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
+pub(super) use self::qwen::{qwen_experts, qwen_layers, shared_expert};
 pub use self::windows::{afmoe, flint, kolibri1};
 
 /// RMS norms, `hidden_act`, no rotation yet.

@@ -7,7 +7,7 @@ use crate::rope::RopeOptions;
 use crate::{Activation, Config, Described, Mask, NormSpan, Renormalize, SpecError};
 
 /// Qwen's `decoder_sparse_step` and `mlp_only_layers`.
-pub(super) fn qwen_layers(
+pub(in crate::families) fn qwen_layers(
     config: &Config,
     layers: usize,
     dense: &[usize],
@@ -23,7 +23,10 @@ pub(super) fn qwen_layers(
 }
 
 /// Softmax over all experts, `norm_topk_prob`.
-pub(super) fn qwen_experts(config: &Config, decoder: &Blocks<'_>) -> Result<Experts, SpecError> {
+pub(in crate::families) fn qwen_experts(
+    config: &Config,
+    decoder: &Blocks<'_>,
+) -> Result<Experts, SpecError> {
     let mut experts = Experts::new(
         config,
         ["num_experts", "num_experts_per_tok"],
@@ -36,7 +39,7 @@ pub(super) fn qwen_experts(config: &Config, decoder: &Blocks<'_>) -> Result<Expe
     Ok(experts)
 }
 
-pub(super) fn shared_expert(
+pub(in crate::families) fn shared_expert(
     config: &Config,
     tensors: SharedTensors,
     key: &str,

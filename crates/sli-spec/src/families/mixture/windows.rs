@@ -122,6 +122,7 @@ pub fn afmoe(config: &Config) -> Result<Described, SpecError> {
         name: "self_attn.gate_proj",
         per_head: false,
         activation: Activation::Sigmoid,
+        bias: false,
         head_bias: None,
     });
     decoder.build()

@@ -1,0 +1,68 @@
+//! Models in which some layers go along the record with a state and others attend.
+
+mod delta;
+mod kimi;
+
+use std::rc::Rc;
+
+use crate::build::{NormStyle, Stored, layer_types};
+use crate::families::blocks::Blocks;
+use crate::{Config, Source, SpecError};
+
+pub use self::delta::{olmo_hybrid, qwen3_5_moe_text, qwen3_5_text, qwen3_next};
+pub use self::kimi::{bailing_hybrid, kimi_linear};
+
+/// Which layers have a state, by `layer_types`; the others attend to all earlier tokens.
+fn recurrent_layers(
+    config: &Config,
+    layers: usize,
+    otherwise: impl Fn(usize) -> bool,
+) -> Result<Vec<bool>, SpecError> {
+    let kinds = layer_types(config, layers, |layer| {
+        if otherwise(layer) {
+            "linear_attention"
+        } else {
+            "full_attention"
+        }
+    })?;
+    let is_recurrent = |kind: &String| match kind.as_str() {
+        // Older files say `mamba` and `attention`.
+        "linear_attention" | "mamba" => Ok(true),
+        "full_attention" | "attention" => Ok(false),
+        other => {
+            let reason = format!("`{other}` is no kind of layer of this type");
+            Err(config.unsupported("layer_types", reason))
+        }
+    };
+    kinds.iter().map(is_recurrent).collect()
+}
+
+/// RMS norms whose factor is stored less one (`plus_one`) or as it is, `hidden_act`.
+fn decoder(config: &Config, plus_one: bool, inner: usize) -> Result<Blocks<'_>, SpecError> {
+    let norm = NormStyle {
+        plus_one,
+        ..NormStyle::rms(config.positive("rms_norm_eps")?)
+    };
+    let mut decoder = Blocks::with_width(config, norm, inner)?;
+    decoder.family = "hybrid";
+    decoder.activation = config.activation("hidden_act")?;
+    decoder.may_look_ahead = false;
+    Ok(decoder)
+}
+
+/// Names of which a part may be spelled otherwise, and parts of fused tensors.
+fn spelled(parts: &'static [(&'static str, &'static str)]) -> Stored {
+    Rc::new(move |name: &str| {
+        let mut spellings = vec![name.to_owned()];
+        for &(part, other) in parts {
+            let others = spellings.clone().into_iter();
+            let others = others.filter(|name| name.contains(part));
+            spellings.extend(
+                others
+                    .map(|name| name.replace(part, other))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        Source::one_of(spellings.into_iter().map(Source::tensor).collect())
+    })
+}
