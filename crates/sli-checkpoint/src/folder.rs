@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::source::is_inside;
+use crate::source::{ByteSource, LocalSource, SourceError, Within, is_inside};
 
 /// A file of a model that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +35,14 @@ pub enum FolderError {
 /// What was found under a name: a hash of the content, or `None` where there is no such file.
 pub type Found = Option<String>;
 
-/// The folder of a model. Copies share the record.
+/// The folder of a model, wherever its files are. Copies share the record.
 #[derive(Clone, Debug)]
 pub struct ModelFolder {
+    source: Arc<dyn ByteSource>,
+    /// For messages.
     path: PathBuf,
-    /// What stands in front of its names in the record: where it lies in the folder that the record is of.
+    /// What stands in front of its names in the record and for the source: where it lies in the folder that
+    /// these are of.
     prefix: String,
     record: Arc<Mutex<BTreeMap<String, Found>>>,
 }
@@ -63,9 +66,16 @@ impl From<PathBuf> for ModelFolder {
 }
 
 impl ModelFolder {
-    /// A folder of which nothing has been read yet.
+    /// A folder of this machine, of which nothing has been read yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self::at(Arc::new(LocalSource::new(&path)), path)
+    }
+
+    /// The folder that a source is of; `path` stands for it in messages.
+    pub fn at(source: Arc<dyn ByteSource>, path: impl Into<PathBuf>) -> Self {
         Self {
+            source,
             path: path.into(),
             prefix: String::new(),
             record: Arc::default(),
@@ -76,13 +86,23 @@ impl ModelFolder {
     pub fn inner(&self, folder: &str) -> Result<Self, FolderError> {
         let mut inner = self.clone();
         if !folder.is_empty() {
-            inner.path = self.path_of(folder)?;
+            self.place(folder)?;
+            inner.path = self.path.join(folder);
             inner.prefix = format!("{}{folder}/", self.prefix);
         }
         Ok(inner)
     }
 
-    /// The folder itself. Read its files through this type, not by their paths.
+    /// What its weights are read from. Other files are read through this type.
+    pub fn source(&self) -> Arc<dyn ByteSource> {
+        if self.prefix.is_empty() {
+            Arc::clone(&self.source)
+        } else {
+            Arc::new(Within::new(Arc::clone(&self.source), &self.prefix))
+        }
+    }
+
+    /// The folder itself, for messages and for what is beside the model. Read its files through this type.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -95,47 +115,55 @@ impl ModelFolder {
     /// The content of a regular file of at most `limit` bytes, `None` if there is none. `name` is relative
     /// to the folder and uses `/`.
     pub fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, FolderError> {
-        let Some((path, file)) = self.regular(name, limit)? else {
+        let Some(mut reader) = self.regular(name, limit)? else {
             return Ok(None);
         };
-        let mut bytes = Vec::new();
-        file.take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|source| failed(&path, source))?;
-        if bytes.len() as u64 > limit {
-            return Err(too_large(&path, limit));
-        }
+        let mut bytes = vec![0; reader.length as usize];
+        reader
+            .read_exact(&mut bytes)
+            .map_err(|source| self.failed(name, source))?;
         self.note(name, Some(short(&blake3::hash(&bytes))))?;
         Ok(Some(bytes))
     }
 
     /// A regular file of at most `limit` bytes to read as a stream, `None` if there is none.
-    pub fn open(&self, name: &str, limit: u64) -> Result<Option<fs_err::File>, FolderError> {
-        let Some((path, file)) = self.regular(name, limit)? else {
+    pub fn open(&self, name: &str, limit: u64) -> Result<Option<FileReader>, FolderError> {
+        let Some(mut reader) = self.regular(name, limit)? else {
             return Ok(None);
         };
-        self.note(name, Some(hash_of(&path, &file)?))?;
-        Ok(Some(file))
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_reader(&mut reader)
+            .map_err(|source| self.failed(name, source))?;
+        self.note(name, Some(short(&hasher.finalize())))?;
+        reader.rewind();
+        Ok(Some(reader))
     }
 
     /// Whether there is a regular file of this name; what it holds is not looked at.
     pub fn has(&self, name: &str) -> Result<bool, FolderError> {
-        let path = self.path_of(name)?;
-        if path.is_file() {
-            return Ok(true);
+        let place = self.place(name)?;
+        match self.source.len(&place) {
+            Ok(_) => return Ok(true),
+            Err(SourceError::NotFound { .. } | SourceError::NotAFile { .. }) => {}
+            Err(error) => return Err(self.unreadable(name, error)),
         }
         self.note(name, None)?;
         Ok(false)
     }
 
-    /// The names in a folder of it (`""` for itself), sorted; empty where there is none.
+    /// The names of the files in a folder of it (`""` for itself), sorted; empty where there is none.
     pub fn list(&self, folder: &str) -> Result<Vec<String>, FolderError> {
-        let path = if folder.is_empty() {
-            self.path.clone()
+        let place = if folder.is_empty() {
+            self.prefix.trim_end_matches('/').to_owned()
         } else {
-            self.path_of(folder)?
+            self.place(folder)?
         };
-        let names = names_in(&path)?;
+        let mut names = match self.source.list(&place) {
+            Err(SourceError::NotFound { .. }) => Vec::new(),
+            other => other.map_err(|error| self.unreadable(folder, error))?,
+        };
+        names.sort_unstable();
         self.note(&format!("{folder}/"), Some(hash_of_names(&names)))?;
         Ok(names)
     }
@@ -163,7 +191,9 @@ impl ModelFolder {
         let mut record = self.lock();
         match record.get(&name) {
             Some(before) if *before != found => Err(FolderError::Unusable {
-                path: self.path.join(&name[self.prefix.len()..]),
+                path: self
+                    .path
+                    .join(name.strip_prefix(&self.prefix).unwrap_or(&name)),
                 problem: "it changed while it was in use".into(),
             }),
             Some(_) => Ok(()),
@@ -174,88 +204,89 @@ impl ModelFolder {
         }
     }
 
-    fn path_of(&self, name: &str) -> Result<PathBuf, FolderError> {
-        let path = self.path.join(name);
+    /// The name of a file for the source.
+    fn place(&self, name: &str) -> Result<String, FolderError> {
         if is_inside(name) {
-            return Ok(path);
+            return Ok(format!("{}{name}", self.prefix));
         }
-        Err(FolderError::Unusable {
-            path,
-            problem: "it is outside the folder of the model".into(),
-        })
+        Err(self.unusable(name, "it is outside the folder of the model".into()))
     }
 
-    /// Opens a regular file; that there is none goes into the record.
-    fn regular(
-        &self,
-        name: &str,
-        limit: u64,
-    ) -> Result<Option<(PathBuf, fs_err::File)>, FolderError> {
-        let path = self.path_of(name)?;
-        // Opening a pipe would wait for its other end.
-        match fs_err::metadata(&path) {
-            Ok(metadata) if !metadata.is_file() => Err(FolderError::Unusable {
-                path,
-                problem: "it is not a regular file".into(),
-            }),
-            Ok(metadata) if metadata.len() > limit => Err(too_large(&path, limit)),
-            Ok(_) => {
-                let file = fs_err::File::open(&path).map_err(|source| failed(&path, source))?;
-                Ok(Some((path, file)))
+    /// A regular file, from its beginning; that there is none goes into the record.
+    fn regular(&self, name: &str, limit: u64) -> Result<Option<FileReader>, FolderError> {
+        let file = self.place(name)?;
+        match self.source.len(&file) {
+            Ok(length) if length > limit => {
+                let problem = format!("it is larger than {} MiB", limit >> 20);
+                Err(self.unusable(name, problem))
             }
-            Err(error) if is_absence(&error) => {
+            Ok(length) => Ok(Some(FileReader {
+                source: Arc::clone(&self.source),
+                file,
+                at: 0,
+                length,
+            })),
+            Err(SourceError::NotFound { .. }) => {
                 self.note(name, None)?;
                 Ok(None)
             }
-            Err(source) => Err(failed(&path, source)),
+            Err(error) => Err(self.unreadable(name, error)),
+        }
+    }
+
+    fn unreadable(&self, name: &str, error: SourceError) -> FolderError {
+        match error {
+            SourceError::NotAFile { .. } => self.unusable(name, "it is not a regular file".into()),
+            SourceError::Io { error, .. } => self.failed(name, error),
+            other => self.failed(name, io::Error::other(other)),
+        }
+    }
+
+    fn failed(&self, name: &str, source: io::Error) -> FolderError {
+        FolderError::Io {
+            path: self.path.join(name),
+            source,
+        }
+    }
+
+    fn unusable(&self, name: &str, problem: String) -> FolderError {
+        FolderError::Unusable {
+            path: self.path.join(name),
+            problem,
         }
     }
 }
 
-/// Whether the error says that there is nothing at the path.
-fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename
-    )
+/// Reads a file of a model from its beginning to its end.
+#[derive(Debug)]
+pub struct FileReader {
+    source: Arc<dyn ByteSource>,
+    file: String,
+    at: u64,
+    length: u64,
 }
 
-fn failed(path: &Path, source: io::Error) -> FolderError {
-    FolderError::Io {
-        path: path.to_path_buf(),
-        source,
+impl FileReader {
+    /// Goes back to the beginning.
+    pub fn rewind(&mut self) {
+        self.at = 0;
     }
 }
 
-fn too_large(path: &Path, limit: u64) -> FolderError {
-    FolderError::Unusable {
-        path: path.to_path_buf(),
-        problem: format!("it is larger than {} MiB", limit >> 20),
+impl Read for FileReader {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = (self.length - self.at).min(out.len() as u64) as usize;
+        let (out, _) = out.split_at_mut(count);
+        if count > 0 {
+            let read = self.source.read_at(&self.file, self.at, out);
+            read.map_err(|error| match error {
+                SourceError::Io { error, .. } => error,
+                other => io::Error::other(other),
+            })?;
+        }
+        self.at += count as u64;
+        Ok(count)
     }
-}
-
-/// A hash of all of a file, which is then at its beginning again.
-fn hash_of(path: &Path, mut file: &fs_err::File) -> Result<String, FolderError> {
-    let mut hasher = blake3::Hasher::new();
-    hasher
-        .update_reader(file)
-        .and_then(|_| io::Seek::rewind(&mut file))
-        .map_err(|source| failed(path, source))?;
-    Ok(short(&hasher.finalize()))
-}
-
-fn names_in(path: &Path) -> Result<Vec<String>, FolderError> {
-    let entries = match fs_err::read_dir(path) {
-        Err(error) if is_absence(&error) => return Ok(Vec::new()),
-        other => other.map_err(|source| failed(path, source))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|source| failed(path, source))?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 fn hash_of_names(names: &[String]) -> String {
@@ -286,12 +317,16 @@ mod tests {
         let mut file = copy.open("1_Pooling/config.json", 9).unwrap().unwrap();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "[]");
-        assert_eq!(copy.list("").unwrap(), ["1_Pooling", "config.json"]);
+        assert_eq!(copy.list("").unwrap(), ["config.json"]);
+        assert_eq!(copy.list("1_Pooling").unwrap(), ["config.json"]);
+        assert_eq!(copy.list("2_Dense").unwrap(), [""; 0]);
         let record = folder.record();
         let names: Vec<&str> = record.keys().map(String::as_str).collect();
         let all = [
             "/",
+            "1_Pooling/",
             "1_Pooling/config.json",
+            "2_Dense/",
             "absent.json",
             "config.json",
             "config.json/x",

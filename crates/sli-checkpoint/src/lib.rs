@@ -43,7 +43,7 @@ pub use codes::{Codes, UnknownCode};
 pub use coverage::{CoverageReport, Ignored, Missing};
 pub use dtype::{Dtype, Float};
 pub use error::CheckpointError;
-pub use folder::{FolderError, Found, ModelFolder};
+pub use folder::{FileReader, FolderError, Found, ModelFolder};
 pub use formats::safetensors::header::HeaderError;
 pub use formats::shards::IndexError;
 pub use formats::torch::TorchError;

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sli_checkpoint::source::contract::{self, Fixture};
 use sli_checkpoint::source::{
     CacheUse, CountingSource, FailingSource, LocalSource, MemorySource, ReadMode, ThrottledSource,
+    Within,
 };
 use sli_checkpoint::{ByteSource, SourceError};
 
@@ -55,6 +57,14 @@ fn wrappers_keep_the_contract() {
         Box::new(FailingSource::new(memory(files), u64::MAX, kind))
     })
     .expect("failing");
+    contract::check(|files| {
+        let inside = files
+            .iter()
+            .map(|(name, content)| (format!("a/b/{name}"), content.clone()));
+        let inner = memory(&inside.collect()).with("outside.bin", [1]);
+        Box::new(Within::new(Arc::new(inner), "a/b/"))
+    })
+    .expect("within");
     contract::check(|files| Box::new(ThrottledSource::new(memory(files), Duration::ZERO, 1 << 40)))
         .expect("throttled");
 }
@@ -108,7 +118,7 @@ fn links_of_a_hub_cache_are_followed_and_pipes_are_not_opened() {
         .read_at("model.safetensors", 0, &mut out)
         .expect("read");
     assert_eq!(&out, b"weights");
-    assert_eq!(source.list().expect("listed"), ["model.safetensors"]);
+    assert_eq!(source.list("").expect("listed"), ["model.safetensors"]);
 
     let pipe = snapshot.join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();

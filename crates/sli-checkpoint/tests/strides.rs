@@ -109,8 +109,8 @@ fn another_shape_of_scattered_elements_is_refused() {
 struct Exact(MemorySource);
 
 impl ByteSource for Exact {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        self.0.list()
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        self.0.list(folder)
     }
     fn len(&self, file: &str) -> Result<u64, SourceError> {
         self.0.len(file)

@@ -29,6 +29,8 @@ pub struct Model {
     pub binding: Binding,
     /// Keys of `config.json` that were allowed to go unread.
     pub unread: Vec<String>,
+    /// What sentence-transformers reads of the configuration, [`sli_spec::BESIDE`].
+    pub beside: serde_json::Map<String, serde_json::Value>,
     /// How the names in the files became those of the model, where they are others.
     pub naming: Option<Naming>,
     /// The class that is run instead of the one that the configuration names, where that is another.
@@ -52,8 +54,8 @@ impl Model {
         let (home, folder) = model_folder(path)?;
         let built = describe_folder(&folder, options)?;
         let codes = codes_of(&folder, &built)?;
-        let weights = if path.is_file() { path } else { folder.path() };
-        let (checkpoint, naming) = open_named(weights, &built, &codes, options)?;
+        let weights = open_weights(path, &folder)?;
+        let (checkpoint, naming) = named(weights, &built, &codes, options)?;
         let model = Self::bind_with(folder, built, checkpoint, naming, options)?;
         Ok(Self { home, ..model })
     }
@@ -86,6 +88,7 @@ impl Model {
             checkpoint,
             binding,
             unread: built.unread,
+            beside: built.beside,
             naming,
             instead: built.instead,
             missing_head,
@@ -134,14 +137,22 @@ pub enum StoredIn {
     F32,
 }
 
-/// Opens the weights of a described model, its tensors named as the description names them.
-pub fn open_named(
-    path: &Path,
+/// Opens the weights of the model that the user named by its folder, or by its single weights file.
+pub fn open_weights(path: &Path, folder: &ModelFolder) -> Result<Checkpoint, CheckpointError> {
+    if path.is_file() {
+        Checkpoint::open(path)
+    } else {
+        Checkpoint::open_with(Box::new(folder.source()))
+    }
+}
+
+/// The weights of a described model, their tensors named as the description names them.
+pub fn named(
+    mut checkpoint: Checkpoint,
     built: &sli_spec::Built,
     codes: &Codes,
     options: &OpenOptions,
 ) -> Result<(Arc<Checkpoint>, Option<Naming>), CheckpointError> {
-    let mut checkpoint = Checkpoint::open(path)?;
     let (spec, untied) = (&built.spec, built.untied.as_deref());
     let naming = naming::settle(&mut checkpoint, spec, untied, &options.allow_unused)?;
     checkpoint.declare(codes);
@@ -213,7 +224,7 @@ fn describe_params(
     options: &OpenOptions,
 ) -> Result<sli_spec::Built, EngineError> {
     const TABLE: &str = "tok_embeddings.weight";
-    let checkpoint = Checkpoint::open(folder.path())?;
+    let checkpoint = Checkpoint::open_with(Box::new(folder.source()))?;
     let name_of = |shard: usize| format!("{TABLE}#{shard}");
     let mut shards = 0;
     while checkpoint.tensor(&name_of(shards)).is_some() {
@@ -242,10 +253,7 @@ fn describe_params(
 }
 
 /// The text of a `config.json` or `params.json`, `None` if there is none.
-pub(crate) fn read_description(
-    folder: &ModelFolder,
-    name: &str,
-) -> Result<Option<String>, EngineError> {
+fn read_description(folder: &ModelFolder, name: &str) -> Result<Option<String>, EngineError> {
     let Some(bytes) = folder.read(name, CONFIG_LIMIT)? else {
         return Ok(None);
     };

@@ -137,8 +137,7 @@ pub fn model_folder(path: &Path) -> Result<(ModelFolder, ModelFolder), EngineErr
 
 /// Where the transformer of a model is in its folder.
 fn transformer_folder(home: &ModelFolder) -> Result<String, EngineError> {
-    let has_config = home.path().join("config.json").exists();
-    let has_config = has_config || home.path().join("params.json").exists();
+    let has_config = home.has("config.json")? || home.has("params.json")?;
     let modules = match modules(home) {
         Ok(modules) => modules.unwrap_or_default(),
         // Who asks for an embedding is told.

@@ -35,6 +35,6 @@ pub use parts::{
     Activation, Alibi, Convolution, Cut, Gain, HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind,
     NormSpan, Position, QueryTemperature, RelativeBuckets, Slot,
 };
-pub use registry::{Built, Options, describe};
+pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};
 pub use weight_names::weight_names;

@@ -32,7 +32,14 @@ pub struct Built {
     pub instead: Option<Instead>,
     /// What the file says of how its weights are stored, key by key: whoever reads them reads this.
     pub storage: Vec<(String, serde_json::Value)>,
+    /// What other programs than the reference's models read of the file, by key: [`BESIDE`].
+    pub beside: serde_json::Map<String, serde_json::Value>,
 }
+
+/// Keys that decide nothing in the model itself: by them sentence-transformers takes a folder without modules for a
+/// causal one, and cuts texts. Each with its value in the file; the positions, where the file does not mention them, with
+/// that of the class.
+pub const BESIDE: [&str; 3] = ["architectures", "is_causal", "max_position_embeddings"];
 
 /// A description with a head.
 #[derive(Clone, Debug, PartialEq)]
@@ -347,7 +354,16 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         task,
         instead,
         storage,
+        beside: beside(config),
     })
+}
+
+fn beside(config: &Config) -> serde_json::Map<String, serde_json::Value> {
+    let null = serde_json::Value::Null;
+    let of_class = |key: &str| key == "max_position_embeddings" && config.value(key).is_some();
+    let known = |key: &&str| config.mentions(key) || of_class(key);
+    let entry = |key: &str| (key.to_owned(), config.value(key).unwrap_or(&null).clone());
+    BESIDE.into_iter().filter(known).map(entry).collect()
 }
 
 /// The registered type that is spelled most alike, if at most a third of it differs.

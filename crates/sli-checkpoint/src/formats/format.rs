@@ -16,7 +16,7 @@ pub(crate) struct Listing<'s> {
 
 impl<'s> Listing<'s> {
     pub fn of(source: &'s dyn ByteSource) -> Result<Self, SourceError> {
-        let mut names = match source.list() {
+        let mut names = match source.list("") {
             Err(SourceError::NotFound { .. }) => Vec::new(),
             other => other?,
         };

@@ -181,11 +181,24 @@ fn names(source: &dyn ByteSource) -> Result<(), String> {
 }
 
 fn listing(source: &dyn ByteSource) -> Result<(), String> {
-    let mut names = source.list().map_err(|error| error.to_string())?;
+    let mut names = source.list("").map_err(|error| error.to_string())?;
     names.sort();
     holds(
         names == ["empty.bin", "large.bin", "one.bin"],
         "list names the files of the folder",
+    )?;
+    holds(
+        matches!(source.list("nothing"), Err(SourceError::NotFound { .. })),
+        "a folder that is not there is NotFound",
+    )?;
+    holds(
+        matches!(source.list("../"), Err(SourceError::OutsideFolder { .. })),
+        "a folder outside is refused",
+    )?;
+    let inner = source.list("sub").map_err(|error| error.to_string())?;
+    holds(
+        !inner.is_empty() && inner.iter().all(|name| !name.contains('/')),
+        "list names the files of a folder inside",
     )
 }
 

@@ -195,10 +195,16 @@ impl LocalSource {
 }
 
 impl ByteSource for LocalSource {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        let (path, name) = if folder.is_empty() {
+            (self.folder.clone(), ".")
+        } else {
+            check_name(folder, || self.describe())?;
+            (self.folder.join(folder), folder)
+        };
         let mut names = Vec::new();
-        for entry in fs_err::read_dir(&self.folder).map_err(|error| self.error(".", error))? {
-            let entry = entry.map_err(|error| self.error(".", error))?;
+        for entry in fs_err::read_dir(path).map_err(|error| self.error(name, error))? {
+            let entry = entry.map_err(|error| self.error(name, error))?;
             // A name that is not UTF-8 cannot be asked for.
             let Ok(name) = entry.file_name().into_string() else {
                 continue;

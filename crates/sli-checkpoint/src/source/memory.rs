@@ -36,13 +36,26 @@ impl MemorySource {
 }
 
 impl ByteSource for MemorySource {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        Ok(self
-            .files
-            .keys()
-            .filter(|name| !name.contains('/'))
-            .cloned()
-            .collect())
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        let inside = |name: &&str| !name.contains('/');
+        if folder.is_empty() {
+            let names = self.files.keys().map(String::as_str).filter(inside);
+            return Ok(names.map(str::to_owned).collect());
+        }
+        check_name(folder, || self.describe())?;
+        let within = self.files.keys().filter_map(|name| {
+            let rest = name.strip_prefix(folder)?;
+            rest.strip_prefix('/')
+        });
+        let all: Vec<&str> = within.collect();
+        if all.is_empty() {
+            return Err(SourceError::NotFound {
+                file: folder.to_owned(),
+                place: self.describe(),
+            });
+        }
+        let names = all.into_iter().filter(inside);
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn len(&self, file: &str) -> Result<u64, SourceError> {

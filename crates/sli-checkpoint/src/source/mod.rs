@@ -9,6 +9,7 @@ mod memory;
 mod mode;
 mod sequential;
 mod speed;
+mod within;
 mod wrappers;
 
 use std::fmt::Debug;
@@ -22,6 +23,7 @@ pub use local::{DIRECT_ALIGNMENT, LocalSource};
 pub use memory::MemorySource;
 pub use mode::{CacheUse, ReadChoice, ReadMode};
 pub use sequential::sequential;
+pub use within::Within;
 pub use wrappers::{CountingSource, FailingSource, FileCount, ThrottledSource};
 
 /// A read that could not be done.
@@ -127,8 +129,9 @@ pub struct RangeRead<'b> {
 ///
 /// Reads from several threads at once are welcome. [`contract::check`] states the rest.
 pub trait ByteSource: Debug + Send + Sync {
-    /// Names of the files directly in the folder, in any order.
-    fn list(&self) -> Result<Vec<String>, SourceError>;
+    /// Names of the files directly in a folder of it, `""` for itself, in any order; [`SourceError::NotFound`] where
+    /// there is no such folder.
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError>;
 
     /// Size of a file in bytes.
     fn len(&self, file: &str) -> Result<u64, SourceError>;
@@ -184,8 +187,8 @@ pub trait ByteSource: Debug + Send + Sync {
 }
 
 impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        (**self).list()
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        (**self).list(folder)
     }
     fn len(&self, file: &str) -> Result<u64, SourceError> {
         (**self).len(file)
@@ -220,8 +223,8 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
 }
 
 impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        (**self).list()
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        (**self).list(folder)
     }
     fn len(&self, file: &str) -> Result<u64, SourceError> {
         (**self).len(file)

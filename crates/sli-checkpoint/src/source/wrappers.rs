@@ -59,8 +59,8 @@ impl<S> CountingSource<S> {
 }
 
 impl<S: ByteSource> ByteSource for CountingSource<S> {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        self.inner.list()
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        self.inner.list(folder)
     }
     fn len(&self, file: &str) -> Result<u64, SourceError> {
         self.inner.len(file)
@@ -117,8 +117,8 @@ impl<S> FailingSource<S> {
 }
 
 impl<S: ByteSource> ByteSource for FailingSource<S> {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        self.inner.list()
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        self.inner.list(folder)
     }
     fn len(&self, file: &str) -> Result<u64, SourceError> {
         self.inner.len(file)
@@ -180,8 +180,8 @@ impl<S> ThrottledSource<S> {
 }
 
 impl<S: ByteSource> ByteSource for ThrottledSource<S> {
-    fn list(&self) -> Result<Vec<String>, SourceError> {
-        self.inner.list()
+    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+        self.inner.list(folder)
     }
     fn len(&self, file: &str) -> Result<u64, SourceError> {
         self.inner.len(file)

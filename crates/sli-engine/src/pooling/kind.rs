@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 use sli_checkpoint::ModelFolder;
-use sli_spec::Config;
 
 use super::transformer::truthy;
 use crate::error::{AGAIN, EngineError};
-use crate::model::{Model, read_description};
+use crate::model::Model;
 use crate::sentence_folder::{SETTINGS, modules, read_object, unusable};
 
 /// The class of model that embeds texts.
@@ -40,25 +39,11 @@ pub(super) fn kind(home: &ModelFolder) -> Result<Kind, EngineError> {
 }
 
 /// Whether the configuration is that of a model that writes on, from left to right.
-pub(super) fn is_causal(model: &Model) -> Result<bool, EngineError> {
-    let Some(config) = config(model)? else {
-        return Ok(false);
-    };
-    let named = config
-        .value("architectures")
+pub(super) fn is_causal(model: &Model) -> bool {
+    let named = model
+        .beside
+        .get("architectures")
         .and_then(|names| names.get(0)?.as_str());
-    let causal = !config.mentions("is_causal") || config.value("is_causal").is_some_and(truthy);
-    Ok(causal && named.is_some_and(|name| name.ends_with("ForCausalLM")))
-}
-
-/// The configuration of the transformer.
-pub(super) fn config(model: &Model) -> Result<Option<Config>, EngineError> {
-    let Some(text) = read_description(&model.folder, "config.json")? else {
-        return Ok(None);
-    };
-    let wrong = |source| EngineError::Config {
-        path: model.folder.join("config.json"),
-        source,
-    };
-    Config::parse(&text).map(Some).map_err(wrong)
+    let causal = model.beside.get("is_causal").is_none_or(truthy);
+    causal && named.is_some_and(|name| name.ends_with("ForCausalLM"))
 }

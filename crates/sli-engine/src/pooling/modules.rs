@@ -48,7 +48,7 @@ pub(crate) fn recipe(model: &Model, asked: Option<Pooling>) -> Result<Recipe, En
         return Ok(Recipe::only(pooling.into()));
     }
     match kind(&model.home)? {
-        Kind::Plain | Kind::Other(_) if is_causal(model)? => Ok(Recipe::only(Mode::Last)),
+        Kind::Plain | Kind::Other(_) if is_causal(model) => Ok(Recipe::only(Mode::Last)),
         Kind::Plain | Kind::Other(_) => Ok(Recipe::only(Mode::Mean)),
         Kind::Modules => {
             let mut recipe = Follower::new(&model.home, columns(model)).follow()?;

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
 
-use super::kind::{Kind, config, kind};
+use super::kind::{Kind, kind};
 use super::modules::recipe;
 use super::transformer::{self, Message, NO_LIMIT, TransformerSettings, limit};
 use crate::error::{AGAIN, EngineError};
@@ -145,7 +145,7 @@ fn length(
         }
         _ => {
             let positions = "`max_position_embeddings` of config.json".to_owned();
-            let positions = positions_of(model)?.map(|tokens| (tokens, positions));
+            let positions = positions_of(model).map(|tokens| (tokens, positions));
             let least = tokenizer_length(model)?.into_iter().chain(positions);
             let least = least.min_by_key(|(tokens, _)| *tokens);
             least.unwrap_or((NO_LIMIT, String::new()))
@@ -174,14 +174,7 @@ fn tokenizer_length(model: &Model) -> Result<Option<(usize, String)>, EngineErro
 }
 
 /// `max_position_embeddings` of the configuration, or of its class.
-fn positions_of(model: &Model) -> Result<Option<usize>, EngineError> {
-    let Some(config) = config(model)? else {
-        return Ok(None);
-    };
-    let value = config
-        .value("max_position_embeddings")
-        .and_then(Value::as_u64);
-    Ok(value
-        .and_then(|value| usize::try_from(value).ok())
-        .filter(|&value| value > 0))
+fn positions_of(model: &Model) -> Option<usize> {
+    let value = model.beside.get("max_position_embeddings")?.as_u64()?;
+    usize::try_from(value).ok().filter(|&value| value > 0)
 }

@@ -9,7 +9,7 @@ use sli_spec::Built;
 
 use super::notes;
 use crate::error::EngineError;
-use crate::model::{codes_of, describe_folder, open_named};
+use crate::model::{codes_of, describe_folder, named, open_weights};
 use crate::open_options::OpenOptions;
 use crate::sentence_folder::model_folder;
 use crate::settings::Observer;
@@ -45,8 +45,9 @@ pub fn examine(
         observer.warning(&error.to_string());
         Codes::default()
     });
-    let place = if path.is_file() { path } else { folder.path() };
-    let (checkpoint, naming) = match open_named(place, &built, &codes, options) {
+    let opened = open_weights(path, &folder);
+    let opened = opened.and_then(|weights| named(weights, &built, &codes, options));
+    let (checkpoint, naming) = match opened {
         Ok(opened) => opened,
         Err(error @ CheckpointError::NoWeights { .. }) => {
             observer.warning(&format!("{error}; only the configuration is shown"));

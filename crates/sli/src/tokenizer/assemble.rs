@@ -1,6 +1,6 @@
 //! From the files of a folder to the tokenizer that `AutoTokenizer` of transformers 5.23 builds.
 
-use std::io::{BufReader, Seek};
+use std::io::BufReader;
 
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
@@ -133,15 +133,12 @@ impl<'a> Folder<'a> {
             folder: self.path.path().to_path_buf(),
         };
         let mut file = self.path.open(name, FILE_LIMIT)?.ok_or_else(absent)?;
-        let survey: Survey = serde_json::from_reader(BufReader::new(&file))
+        let survey: Survey = serde_json::from_reader(BufReader::new(&mut file))
             .map_err(|error| broken(error.to_string()))?;
         take(allowance, survey.bytes(), survey.vocabulary.values)?;
-        file.rewind().map_err(|source| TokenizerError::Read {
-            path: self.path.join(name),
-            source,
-        })?;
+        file.rewind();
         if !self.builds {
-            let (backend, notes) = guarded(|| load(BufReader::new(&file)))
+            let (backend, notes) = guarded(|| load(BufReader::new(&mut file)))
                 .and_then(|loaded| loaded)
                 .map_err(broken)?;
             let arguments = self.arguments(&notes, true)?;
@@ -150,7 +147,7 @@ impl<'a> Folder<'a> {
             let built = self.guarded(finish)?;
             return Ok(self.assembled(&arguments, &notes, built, survey, None));
         }
-        let parts = guarded(|| load_parts(BufReader::new(&file)))
+        let parts = guarded(|| load_parts(BufReader::new(&mut file)))
             .and_then(|loaded| loaded)
             .map_err(broken)?;
         let Some(class) = self.class else {
