@@ -2,17 +2,18 @@
 
 use std::rc::Rc;
 
+use crate::attributes;
 use crate::error::{Kind, Outcome, fail, type_error, value_error};
-use crate::loops;
-use crate::methods;
+use crate::iterate::length;
+use crate::range::Range;
 use crate::run::Run;
 use crate::text;
-use crate::value::{Range, Value};
+use crate::value::Value;
 
 /// `value.name`: the attribute, else the item.
-pub(crate) fn attribute(value: &Value, name: &str, run: &mut Run<'_>) -> Outcome<Value> {
+pub(crate) fn attribute(value: &Value, name: &str, run: &mut Run) -> Outcome<Value> {
     if let Value::Undefined(reason) = value
-        && !methods::is_hidden(value, name)
+        && !attributes::is_hidden(value, name)
     {
         return fail(Kind::Other, &**reason);
     }
@@ -24,7 +25,7 @@ pub(crate) fn attribute(value: &Value, name: &str, run: &mut Run<'_>) -> Outcome
 }
 
 /// `value[key]`: the item, else the attribute.
-pub(crate) fn item(value: &Value, key: &Value, run: &mut Run<'_>) -> Outcome<Value> {
+pub(crate) fn item(value: &Value, key: &Value, run: &mut Run) -> Outcome<Value> {
     if let Value::Undefined(reason) = value {
         return fail(Kind::Other, &**reason);
     }
@@ -49,27 +50,23 @@ fn missing(value: &Value, key: &Value) -> Value {
 }
 
 /// Python's attribute of a value; what the sandbox does not give is undefined.
-pub(crate) fn own_attribute(
-    value: &Value,
-    name: &str,
-    run: &mut Run<'_>,
-) -> Outcome<Option<Value>> {
+pub(crate) fn own_attribute(value: &Value, name: &str, run: &mut Run) -> Outcome<Option<Value>> {
     if let Value::Namespace(namespace) = value {
         return Ok(namespace.borrow().get_str(name).cloned());
     }
     if name.starts_with('_') {
-        let hidden = methods::is_hidden(value, name);
+        let hidden = attributes::is_hidden(value, name);
         return Ok(hidden.then(|| Value::undefined(format!("`{name}` is not for templates"))));
     }
-    if methods::is_refused(value, name) {
+    if attributes::is_refused(value, name) {
         let reason = format!("`{name}` would change a `{}`", value.type_name());
         return Ok(Some(Value::undefined(reason)));
     }
-    if methods::has(value, name) {
+    if attributes::has_method(value, name) {
         return Ok(Some(Value::Method(Rc::new((value.clone(), name.into())))));
     }
     Ok(match (value, name) {
-        (Value::Loop(state), name) => loops::attribute(state, name, run)?,
+        (Value::Object(object), name) => object.attribute(name, run)?,
         (Value::Bool(flag), "real" | "numerator") => Some(Value::Int(i64::from(*flag))),
         (Value::Int(_) | Value::Big(_), "real" | "numerator") | (Value::Float(_), "real") => {
             Some(value.clone())
@@ -82,24 +79,6 @@ pub(crate) fn own_attribute(
         (Value::Range(range), "step") => Some(Value::Int(range.step)),
         (Value::Group(items), "grouper") => items.first().cloned(),
         (Value::Group(items), "list") => items.get(1).cloned(),
-        (Value::Cycler(cycler), "current") => cycler.0.get(*cycler.1.borrow()).cloned(),
-        (Value::Cycler(cycler), "items") => Some(Value::tuple(cycler.0.clone())),
-        (Value::Cycler(cycler), "pos") => Some(Value::length(*cycler.1.borrow())),
-        (Value::Joiner(joiner), "sep") => Some(joiner.0.clone()),
-        (Value::Joiner(joiner), "used") => Some(Value::Bool(*joiner.1.borrow())),
-        (Value::Macro(closure), "name") => Some(match &closure.code.name {
-            Some(name) => Value::Str(Rc::clone(name)),
-            None => Value::None,
-        }),
-        (Value::Macro(closure), "arguments") => {
-            let names = closure.code.arguments.iter();
-            Some(Value::tuple(
-                names.map(|name| Value::Str(Rc::clone(&name.id))).collect(),
-            ))
-        }
-        (Value::Macro(closure), "catch_kwargs") => Some(closure.code.kwargs.is_some().into()),
-        (Value::Macro(closure), "catch_varargs") => Some(closure.code.varargs.is_some().into()),
-        (Value::Macro(closure), "caller") => Some(closure.code.caller.is_some().into()),
         _ => None,
     })
 }
@@ -121,8 +100,7 @@ fn subscript(value: &Value, key: &Value) -> Outcome<Option<Value>> {
             at(index, items.len()).and_then(|at| items.get(at).cloned())
         }
         Value::Str(whole) | Value::Markup(whole) => {
-            let length = text::length(whole);
-            at(index, length).map(|at| value.like(text::part(whole, at, at + 1)))
+            at(index, text::length(whole)).map(|at| value.like(text::part(whole, at, at + 1)))
         }
         Value::Bytes(bytes) => at(index, bytes.len())
             .and_then(|at| bytes.get(at))
@@ -130,7 +108,9 @@ fn subscript(value: &Value, key: &Value) -> Outcome<Option<Value>> {
         Value::Range(range) => {
             let length = range.len();
             let index = if index < 0 { index + length } else { index };
-            (0..length).contains(&index).then(|| range.get(index))
+            (0..length)
+                .contains(&index)
+                .then(|| Value::Int(range.get(index)))
         }
         _ => None,
     })
@@ -149,7 +129,7 @@ pub(crate) fn slice(
     start: &Value,
     stop: &Value,
     step: &Value,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<Value> {
     let length = match value {
         Value::Undefined(reason) => return fail(Kind::Other, &**reason),
@@ -159,7 +139,7 @@ pub(crate) fn slice(
         | Value::List(_)
         | Value::Tuple(_)
         | Value::Group(_)
-        | Value::Range(_) => run.length(value)?,
+        | Value::Range(_) => length(value, run)?,
         value => {
             return type_error(format!("a `{}` cannot be sliced", value.type_name()));
         }

@@ -3,14 +3,7 @@
 use std::rc::Rc;
 
 use crate::error::{Outcome, type_error};
-use crate::value::Value;
-
-/// Arguments of a call.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Args {
-    pub positional: Vec<Value>,
-    pub keyword: Vec<(Rc<str>, Value)>,
-}
+use crate::value::{Args, Value};
 
 impl Args {
     pub fn of(positional: Vec<Value>) -> Self {
@@ -63,6 +56,11 @@ impl Args {
         Ok(values)
     }
 
+    /// No arguments at all.
+    pub fn none(&self, what: &str) -> Outcome<()> {
+        self.only::<0>(what, 0).map(|_: [Option<Value>; 0]| ())
+    }
+
     /// Between `least` and `N` positional arguments and no others.
     pub fn only<const N: usize>(&self, what: &str, least: usize) -> Outcome<[Option<Value>; N]> {
         if !self.keyword.is_empty() {
@@ -94,4 +92,14 @@ pub(crate) fn text<'a>(value: &'a Value, what: &str) -> Outcome<&'a Rc<str>> {
             )),
         },
     }
+}
+
+/// An argument that must be an integer, or a default.
+pub(crate) fn int_or(value: Option<&Value>, default: i64, what: &str) -> Outcome<i64> {
+    value.map_or(Ok(default), |value| value.to_i64(what))
+}
+
+/// What cannot be right about the type of an argument.
+pub(crate) fn wrong_type<T>(what: &str, value: &Value) -> Outcome<T> {
+    type_error(format!("{what}() does not take a `{}`", value.type_name()))
 }

@@ -20,7 +20,7 @@ pub(crate) fn binary(
     operator: Binary,
     left: &Value,
     right: &Value,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<Value> {
     if let (Value::Int(one), Value::Int(other)) = (left, right)
         && let Some(value) = small(operator, *one, *other)
@@ -84,7 +84,7 @@ fn small(operator: Binary, one: i64, other: i64) -> Option<i64> {
     }
 }
 
-fn concatenated(left: &Value, right: &Value, run: &mut Run<'_>) -> Outcome<Option<Value>> {
+fn concatenated(left: &Value, right: &Value, run: &mut Run) -> Outcome<Option<Value>> {
     Ok(Some(match (left, right) {
         (Value::Str(one), Value::Str(other)) => {
             run.pay_bytes(one.len() + other.len())?;
@@ -118,7 +118,7 @@ fn concatenated(left: &Value, right: &Value, run: &mut Run<'_>) -> Outcome<Optio
     }))
 }
 
-fn repeated(left: &Value, right: &Value, run: &mut Run<'_>) -> Outcome<Option<Value>> {
+fn repeated(left: &Value, right: &Value, run: &mut Run) -> Outcome<Option<Value>> {
     let is_sequence = |value: &Value| {
         matches!(
             value,
@@ -145,7 +145,7 @@ fn repeated(left: &Value, right: &Value, run: &mut Run<'_>) -> Outcome<Option<Va
         ));
     }
     let times = usize::try_from(times.to_i64("times")?.max(0)).unwrap_or(usize::MAX);
-    let bytes = |length: usize, run: &mut Run<'_>| run.pay_bytes(length.saturating_mul(times));
+    let bytes = |length: usize, run: &mut Run| run.pay_bytes(length.saturating_mul(times));
     Ok(Some(match sequence {
         Value::Str(text) | Value::Markup(text) => {
             bytes(text.len(), run)?;
@@ -179,7 +179,7 @@ fn repeated(left: &Value, right: &Value, run: &mut Run<'_>) -> Outcome<Option<Va
     }))
 }
 
-fn integers(operator: Binary, one: &BigInt, other: &BigInt, run: &mut Run<'_>) -> Outcome<Value> {
+fn integers(operator: Binary, one: &BigInt, other: &BigInt, run: &mut Run) -> Outcome<Value> {
     let bits = one.bits() + other.bits();
     if bits > MOST_BITS {
         return fail(Kind::Other, "an integer is too large");

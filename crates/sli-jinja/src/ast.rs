@@ -261,5 +261,6 @@ pub(crate) struct Tree {
     pub body: Body,
     pub frame: Frame,
     pub slots: usize,
-    pub blocks: Vec<(Rc<str>, Block)>,
+    /// In the order in which they end.
+    pub blocks: Rc<Vec<(Rc<str>, Block)>>,
 }

@@ -1,11 +1,13 @@
 //! Python's comparisons.
 
 use std::cmp::Ordering;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use num_bigint::BigInt;
 use num_traits::FromPrimitive;
 
+use crate::dict::Key;
 use crate::error::{Kind, Outcome, fail, type_error};
 use crate::value::{Value, View};
 
@@ -67,11 +69,7 @@ fn equal_at(one: &Value, other: &Value, depth: usize) -> Outcome<bool> {
         }
         (Value::Iter(one), Value::Iter(other)) => Rc::ptr_eq(one, other),
         (Value::Namespace(one), Value::Namespace(other)) => Rc::ptr_eq(one, other),
-        (Value::Macro(one), Value::Macro(other)) => Rc::ptr_eq(one, other),
-        (Value::Loop(one), Value::Loop(other)) => Rc::ptr_eq(one, other),
-        (Value::Cycler(one), Value::Cycler(other)) => Rc::ptr_eq(one, other),
-        (Value::Joiner(one), Value::Joiner(other)) => Rc::ptr_eq(one, other),
-        (Value::Function(one), Value::Function(other)) => one == other,
+        (Value::Object(one), Value::Object(other)) => Rc::ptr_eq(one, other),
         (Value::Method(one), Value::Method(other)) => one.1 == other.1 && is_same(&one.0, &other.0),
         _ => numbers(one, other) == Some(Some(Ordering::Equal)),
     })
@@ -115,18 +113,59 @@ pub(crate) fn is_same(one: &Value, other: &Value) -> bool {
         (Value::Str(one), Value::Str(other)) => one == other,
         (Value::Tuple(one), Value::Tuple(other)) if one.is_empty() && other.is_empty() => true,
         (Value::Undefined(one), Value::Undefined(other)) => Rc::ptr_eq(one, other),
-        (
-            Value::Iter(_)
-            | Value::Namespace(_)
-            | Value::Macro(_)
-            | Value::Loop(_)
-            | Value::Cycler(_)
-            | Value::Joiner(_)
-            | Value::Function(_),
-            _,
-        ) => equal(one, other).unwrap_or(false),
+        (Value::Iter(_) | Value::Namespace(_) | Value::Object(_), _) => {
+            equal(one, other).unwrap_or(false)
+        }
         _ => is_identical(one, other),
     }
+}
+
+impl Key for Value {
+    fn hash(&self) -> Outcome<u64> {
+        let mut hasher = DefaultHasher::new();
+        add_to_hash(self, &mut hasher)?;
+        Ok(hasher.finish())
+    }
+
+    fn equals(&self, other: &Self) -> Outcome<bool> {
+        equal(self, other)
+    }
+
+    fn of_text(text: &str) -> Self {
+        Self::str(text)
+    }
+
+    fn text(&self) -> Option<&str> {
+        self.as_str().map(|text| &**text)
+    }
+}
+
+fn add_to_hash(value: &Value, hasher: &mut DefaultHasher) -> Outcome<()> {
+    match value {
+        Value::None => 1u8.hash(hasher),
+        Value::Bool(value) => BigInt::from(*value).hash(hasher),
+        Value::Int(value) => BigInt::from(*value).hash(hasher),
+        Value::Big(value) => value.hash(hasher),
+        Value::Float(value) => match BigInt::from_f64(*value) {
+            Some(whole) if value.fract() == 0.0 => whole.hash(hasher),
+            _ => value.to_bits().hash(hasher),
+        },
+        Value::Str(text) | Value::Markup(text) => text.hash(hasher),
+        Value::Bytes(bytes) => bytes.hash(hasher),
+        Value::Tuple(items) | Value::Group(items) => {
+            for item in &**items {
+                add_to_hash(item, hasher)?;
+            }
+        }
+        Value::Range(range) => range.len().hash(hasher),
+        Value::Undefined(_) => 2u8.hash(hasher),
+        Value::List(_) | Value::Dict(_) | Value::View(..) => {
+            return type_error(format!("unhashable type: `{}`", value.type_name()));
+        }
+        // All others are told apart when they are compared.
+        _ => 3u8.hash(hasher),
+    }
+    Ok(())
 }
 
 /// How two numbers compare: nothing if one is no number, nothing inside if one is NaN.

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::Variables;
-use crate::dict::Dict;
 use crate::json::{self, read};
-use crate::value::Value;
+use crate::value::{Dict, Value};
+use crate::variables::Variables;
 
 /// Names under which messages carry a model's reasoning; each is there under the first two.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];

@@ -1,26 +1,44 @@
 //! Mappings that keep their order.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use num_bigint::BigInt;
-use num_traits::FromPrimitive;
-
-use crate::compare::equal;
-use crate::error::{Outcome, type_error};
-use crate::value::Value;
+use crate::error::Outcome;
 
 /// Entries above which a table of hashes is kept.
 const FEW: usize = 8;
 
+/// What may be a key, and stands for texts too.
+pub(crate) trait Key: Sized {
+    /// A hash that is alike for what is equal; not everything has one.
+    fn hash(&self) -> Outcome<u64>;
+
+    /// Whether two keys are one: NaN is itself in Python too, where it is the same object.
+    fn equals(&self, other: &Self) -> Outcome<bool>;
+
+    /// The key that a text is.
+    fn of_text(text: &str) -> Self;
+
+    /// The text that a key is.
+    fn text(&self) -> Option<&str>;
+}
+
 /// A mapping. Its keys are what Python can hash.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Dict {
-    entries: Vec<(Value, Value)>,
+#[derive(Clone, Debug)]
+pub(crate) struct Dict<V> {
+    entries: Vec<(V, V)>,
     table: HashMap<u64, Vec<usize>>,
 }
 
-impl Dict {
+impl<V> Default for Dict<V> {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            table: HashMap::new(),
+        }
+    }
+}
+
+impl<V> Dict<V> {
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -29,17 +47,19 @@ impl Dict {
         self.entries.is_empty()
     }
 
-    pub fn iter(&self) -> std::slice::Iter<'_, (Value, Value)> {
+    pub fn iter(&self) -> std::slice::Iter<'_, (V, V)> {
         self.entries.iter()
     }
 
-    pub fn at(&self, index: usize) -> Option<&(Value, Value)> {
+    pub fn at(&self, index: usize) -> Option<&(V, V)> {
         self.entries.get(index)
     }
+}
 
+impl<V: Key> Dict<V> {
     /// Sets a key, at its place if it is there.
-    pub fn set(&mut self, key: Value, value: Value) -> Outcome<()> {
-        let hashed = hash(&key)?;
+    pub fn set(&mut self, key: V, value: V) -> Outcome<()> {
+        let hashed = key.hash()?;
         if let Some(at) = self.find(&key, hashed)? {
             self.entries[at].1 = value;
             return Ok(());
@@ -48,7 +68,7 @@ impl Dict {
         let count = self.entries.len();
         if count == FEW + 1 {
             for (at, (key, _)) in self.entries.iter().enumerate() {
-                self.table.entry(hash(key)?).or_default().push(at);
+                self.table.entry(key.hash()?).or_default().push(at);
             }
         } else if count > FEW {
             self.table.entry(hashed).or_default().push(count - 1);
@@ -56,82 +76,42 @@ impl Dict {
         Ok(())
     }
 
-    pub fn set_str(&mut self, key: &str, value: Value) {
+    pub fn set_str(&mut self, key: &str, value: V) {
         // A string can be hashed.
-        let _ = self.set(Value::str(key), value);
+        let _ = self.set(V::of_text(key), value);
     }
 
-    pub fn get(&self, key: &Value) -> Outcome<Option<&Value>> {
-        let at = self.find(key, hash(key)?)?;
+    pub fn get(&self, key: &V) -> Outcome<Option<&V>> {
+        let at = self.find(key, key.hash()?)?;
         Ok(at.map(|at| &self.entries[at].1))
     }
 
-    pub fn get_str(&self, key: &str) -> Option<&Value> {
+    pub fn get_str(&self, key: &str) -> Option<&V> {
         if self.entries.len() <= FEW {
             let found = self
                 .entries
                 .iter()
-                .find(|(known, _)| known.as_str().is_some_and(|known| **known == *key));
+                .find(|(known, _)| known.text() == Some(key));
             return found.map(|(_, value)| value);
         }
-        let key = Value::str(key);
+        let key = V::of_text(key);
         self.get(&key).ok().flatten()
     }
 
-    fn find(&self, key: &Value, hashed: u64) -> Outcome<Option<usize>> {
+    fn find(&self, key: &V, hashed: u64) -> Outcome<Option<usize>> {
         if self.entries.len() <= FEW {
             for (at, (known, _)) in self.entries.iter().enumerate() {
-                if is_same(known, key)? {
+                if known.equals(key)? {
                     return Ok(Some(at));
                 }
             }
             return Ok(None);
         }
         for &at in self.table.get(&hashed).into_iter().flatten() {
-            if is_same(&self.entries[at].0, key)? {
+            if self.entries[at].0.equals(key)? {
                 return Ok(Some(at));
             }
         }
         Ok(None)
     }
-}
-
-/// Whether two keys are one: NaN is itself in Python too, where it is the same object.
-fn is_same(one: &Value, other: &Value) -> Outcome<bool> {
-    equal(one, other)
-}
-
-/// A hash that is alike for what is equal; not everything has one.
-pub(crate) fn hash(value: &Value) -> Outcome<u64> {
-    let mut hasher = DefaultHasher::new();
-    add(value, &mut hasher)?;
-    Ok(hasher.finish())
-}
-
-fn add(value: &Value, hasher: &mut DefaultHasher) -> Outcome<()> {
-    match value {
-        Value::None => 1u8.hash(hasher),
-        Value::Bool(value) => BigInt::from(*value).hash(hasher),
-        Value::Int(value) => BigInt::from(*value).hash(hasher),
-        Value::Big(value) => value.hash(hasher),
-        Value::Float(value) => match BigInt::from_f64(*value) {
-            Some(whole) if value.fract() == 0.0 => whole.hash(hasher),
-            _ => value.to_bits().hash(hasher),
-        },
-        Value::Str(text) | Value::Markup(text) => text.hash(hasher),
-        Value::Bytes(bytes) => bytes.hash(hasher),
-        Value::Tuple(items) | Value::Group(items) => {
-            for item in &**items {
-                add(item, hasher)?;
-            }
-        }
-        Value::Range(range) => range.len().hash(hasher),
-        Value::Undefined(_) => 2u8.hash(hasher),
-        Value::List(_) | Value::Dict(_) | Value::View(..) => {
-            return type_error(format!("unhashable type: `{}`", value.type_name()));
-        }
-        // All others are told apart when they are compared.
-        _ => 3u8.hash(hasher),
-    }
-    Ok(())
 }

@@ -4,12 +4,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::compare::equal;
-use crate::dict::{Dict, hash};
 use crate::error::{Kind, Outcome, fail, type_error};
-use crate::filters::{Mapping, Selection};
-use crate::run::{LoopCondition, Run};
-use crate::value::{Range, Value, View};
+use crate::range::Range;
+use crate::run::Run;
+use crate::text;
+use crate::value::{Dict, Iterate, Value, View};
 
 /// An iterator.
 #[derive(Debug)]
@@ -23,12 +22,9 @@ pub(crate) enum Iter {
     Range(Range, i64),
     View(Rc<Dict>, View, usize),
     ReversedView(Rc<Dict>, View, usize),
-    Shared(Rc<RefCell<Iter>>),
-    Map(Box<Iter>, Rc<Mapping>),
-    Select(Box<Iter>, Rc<Selection>),
-    Unique(Box<Iter>, Rc<Mapping>, Vec<(u64, Value)>),
-    Batch(Box<Iter>, Option<i64>, Option<Value>, Option<Vec<Value>>),
-    Condition(Box<Iter>, Rc<LoopCondition>),
+    Shared(Rc<RefCell<dyn Iterate>>),
+    /// What is gone through in a way of its own.
+    Own(Box<dyn Iterate>),
 }
 
 /// `iter(value)`.
@@ -44,15 +40,52 @@ pub(crate) fn iterate(value: &Value) -> Outcome<Iter> {
         Value::View(dict, view) => Iter::View(Rc::clone(dict), *view, 0),
         Value::Range(range) => Iter::Range(*range, 0),
         Value::Iter(iter) => Iter::Shared(Rc::clone(iter)),
-        Value::Loop(_) => return fail(Kind::Other, "going through `loop` is not supported"),
+        Value::Object(object) => return Err(object.not_iterated()),
         value => {
             return type_error(format!("a `{}` cannot be gone through", value.type_name()));
         }
     })
 }
 
+/// Whether Python goes through a value.
+pub(crate) fn is_iterable(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => object.is_iterable(),
+        value => iterate(value).is_ok(),
+    }
+}
+
+/// `len` of what tells it without being gone through; nothing for all else.
+pub(crate) fn sized(value: &Value) -> Option<usize> {
+    match value {
+        Value::Undefined(_) => Some(0),
+        Value::Str(text) | Value::Markup(text) => Some(text::length(text)),
+        Value::Bytes(bytes) => Some(bytes.len()),
+        Value::List(items) | Value::Tuple(items) | Value::Group(items) => Some(items.len()),
+        Value::Dict(dict) | Value::View(dict, _) => Some(dict.len()),
+        Value::Range(range) => usize::try_from(range.len()).ok(),
+        _ => None,
+    }
+}
+
+/// `len(value)`.
+pub(crate) fn length(value: &Value, run: &mut Run) -> Outcome<i64> {
+    if let Value::Object(object) = value {
+        return object.length(run);
+    }
+    match sized(value) {
+        Some(length) => {
+            if let Some(text) = value.as_str() {
+                run.pay_bytes(text.len())?;
+            }
+            Ok(length as i64)
+        }
+        None => type_error(format!("a `{}` has no length", value.type_name())),
+    }
+}
+
 /// `list(value)`.
-pub(crate) fn collect(value: &Value, run: &mut Run<'_>) -> Outcome<Vec<Value>> {
+pub(crate) fn collect(value: &Value, run: &mut Run) -> Outcome<Vec<Value>> {
     let mut iter = iterate(value)?;
     let mut items = Vec::new();
     while let Some(item) = iter.next(run)? {
@@ -70,12 +103,41 @@ pub(crate) fn entry((key, value): &(Value, Value), view: View) -> Value {
     }
 }
 
-impl Iter {
-    /// The next item.
-    pub fn next(&mut self, run: &mut Run<'_>) -> Outcome<Option<Value>> {
+/// `reversed(value)`; nothing if it cannot be.
+pub(crate) fn reversed(value: &Value) -> Option<Value> {
+    Some(Value::iter(match value {
+        Value::List(items) | Value::Tuple(items) | Value::Group(items) => {
+            Iter::Reversed(Rc::clone(items), items.len())
+        }
+        Value::Dict(dict) => Iter::ReversedView(Rc::clone(dict), View::Keys, dict.len()),
+        Value::View(dict, view) => Iter::ReversedView(Rc::clone(dict), *view, dict.len()),
+        Value::Range(range) => {
+            let items: Vec<Value> = (0..range.len())
+                .rev()
+                .map(|at| Value::Int(range.get(at)))
+                .collect();
+            Iter::Items(Rc::new(items), 0)
+        }
+        Value::Str(text) | Value::Markup(text) => {
+            let chars = text.chars().rev();
+            Iter::Queue(chars.map(|c| Value::str(c.to_string())).collect())
+        }
+        Value::Bytes(bytes) => {
+            let items = bytes.iter().rev().map(|&byte| Value::Int(i64::from(byte)));
+            Iter::Queue(items.collect())
+        }
+        _ => return None,
+    }))
+}
+
+impl Iterate for Iter {
+    fn next(&mut self, run: &mut Run) -> Outcome<Option<Value>> {
+        if let Self::Own(iter) = self {
+            return iter.next(run);
+        }
         run.pay(1)?;
         Ok(match self {
-            Self::Done => None,
+            Self::Done | Self::Own(_) => None,
             Self::Items(items, at) => {
                 *at += 1;
                 items.get(*at - 1).cloned()
@@ -101,7 +163,7 @@ impl Iter {
             }
             Self::Range(range, at) => {
                 *at += 1;
-                (*at <= range.len()).then(|| range.get(*at - 1))
+                (*at <= range.len()).then(|| Value::Int(range.get(*at - 1)))
             }
             Self::View(dict, view, at) => {
                 *at += 1;
@@ -117,74 +179,6 @@ impl Iter {
             Self::Shared(iter) => match iter.try_borrow_mut() {
                 Ok(mut iter) => iter.next(run)?,
                 Err(_) => return fail(Kind::Value, "the generator is at work already"),
-            },
-            Self::Map(source, mapping) => match source.next(run)? {
-                Some(item) => Some(mapping.of(&item, run)?),
-                None => None,
-            },
-            Self::Select(source, selection) => loop {
-                match source.next(run)? {
-                    Some(item) if selection.takes(&item, run)? => break Some(item),
-                    Some(_) => {}
-                    None => break None,
-                }
-            },
-            Self::Unique(source, key, seen) => loop {
-                let Some(item) = source.next(run)? else {
-                    break None;
-                };
-                let key = key.of(&item, run)?;
-                let hashed = hash(&key)?;
-                let mut known = false;
-                for (other, value) in seen.iter() {
-                    known = known || (*other == hashed && equal(value, &key)?);
-                }
-                run.pay(seen.len() as u64 / 8)?;
-                if !known {
-                    seen.push((hashed, key));
-                    break Some(item);
-                }
-            },
-            Self::Batch(source, size, fill, held) => {
-                let Some(mut batch) = held.take() else {
-                    return Ok(None);
-                };
-                loop {
-                    match source.next(run)? {
-                        Some(item) => {
-                            if *size == Some(batch.len() as i64) {
-                                *held = Some(vec![item]);
-                                break Some(Value::list(batch));
-                            }
-                            batch.push(item);
-                        }
-                        None if batch.is_empty() => break None,
-                        None => {
-                            if let (Some(fill), Some(size)) = (fill, *size) {
-                                let more = size.saturating_sub(batch.len() as i64).max(0);
-                                run.pay_bytes(
-                                    usize::try_from(more)
-                                        .unwrap_or(usize::MAX)
-                                        .saturating_mul(64),
-                                )?;
-                                for _ in 0..more {
-                                    batch.push(fill.clone());
-                                }
-                            }
-                            break Some(Value::list(batch));
-                        }
-                    }
-                }
-            }
-            Self::Condition(source, condition) => loop {
-                match source.next(run)? {
-                    Some(item) => {
-                        if let Some(item) = run.loop_takes(condition, &item)? {
-                            break Some(item);
-                        }
-                    }
-                    None => break None,
-                }
             },
         })
     }

@@ -7,18 +7,26 @@
 //! Templates come with models and are not trusted. They compute text only; their steps and the bytes that they
 //! make are counted, and nesting is bounded. Values that hold each other are dropped as deeply as they are
 //! nested, so templates need a large stack.
+//!
+//! Modules stand on each other in this order: `error`, `text`, `unicode`; a rendering's state (`run`); values and their
+//! mappings (`value`, `dict`), which bring with them what they do where that needs more than they know; how values
+//! compare, are gone through, printed and counted with; attributes; methods; tests and filters. Beside them stand a
+//! template's text, tokens and tree; on both, the rules of scope and the `interpreter`.
 
 mod access;
 mod arguments;
 mod arithmetic;
 mod ast;
+mod attributes;
 mod compare;
+mod comparison;
 mod conversation;
 mod dict;
 mod error;
-mod eval;
 mod filters;
 mod format;
+mod globals;
+mod interpreter;
 mod iterate;
 mod json;
 mod lexer;
@@ -28,6 +36,7 @@ mod methods;
 mod numbers;
 mod operators;
 mod parser;
+mod range;
 mod repr;
 mod run;
 mod scope;
@@ -37,8 +46,8 @@ mod text;
 mod token;
 mod unicode;
 mod value;
+mod variables;
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -46,14 +55,16 @@ use chrono::NaiveDateTime;
 
 pub use conversation::{Conversation, check_argument, is_json, items, members};
 pub use error::Error;
+pub use variables::Variables;
 
-use run::{Context, Run};
-use value::{Function, Value};
+use run::Run;
+use value::Value;
 
 /// A compiled template.
 #[derive(Debug)]
 pub struct Template {
     tree: ast::Tree,
+    functions: [(Rc<str>, Value); 8],
 }
 
 /// What a template makes.
@@ -67,49 +78,15 @@ pub struct Rendered {
     pub generation: Vec<Range<usize>>,
 }
 
-/// Variables of a template.
-#[derive(Debug, Default)]
-pub struct Variables {
-    given: HashMap<Rc<str>, Value>,
-}
-
-impl Variables {
-    /// Sets a variable to a text.
-    pub fn set_text(&mut self, name: &str, text: &str) {
-        self.set(name, Value::str(text));
-    }
-
-    /// Sets a variable to the value of a JSON text, as Python reads it; an error says what is wrong with it.
-    pub fn set_json(&mut self, name: &str, text: &str) -> Result<(), String> {
-        let value = json::read(text)?;
-        self.set(name, value);
-        Ok(())
-    }
-
-    /// Sets the members of a JSON object.
-    pub fn set_object(&mut self, text: &str) -> Result<(), String> {
-        let Value::Dict(dict) = json::read(text)? else {
-            return Err("not an object".into());
-        };
-        for (name, value) in dict.iter() {
-            if let Some(name) = name.as_str() {
-                self.set(name, value.clone());
-            }
-        }
-        Ok(())
-    }
-
-    pub(crate) fn set(&mut self, name: &str, value: Value) {
-        self.given.insert(name.into(), value);
-    }
-}
-
 impl Template {
     /// Compiles a template; an error says on which line it is none.
     pub fn compile(source: &str) -> Result<Self, Error> {
         let mut tree = parser::parse(source)?;
         scope::resolve(&mut tree)?;
-        Ok(Self { tree })
+        Ok(Self {
+            tree,
+            functions: globals::functions(),
+        })
     }
 
     /// Renders the template at a time of the clock on the wall, in at most so many steps.
@@ -119,22 +96,10 @@ impl Template {
         now: NaiveDateTime,
         steps: u64,
     ) -> Result<Rendered, Error> {
-        let mut given = variables.given;
-        for (name, function) in [
-            ("range", Function::Range),
-            ("dict", Function::Dict),
-            ("lipsum", Function::Lipsum),
-            ("cycler", Function::Cycler),
-            ("joiner", Function::Joiner),
-            ("namespace", Function::Namespace),
-            ("raise_exception", Function::RaiseException),
-            ("strftime_now", Function::StrftimeNow),
-        ] {
-            let name: Rc<str> = name.into();
-            given.entry(name).or_insert(Value::Function(function));
-        }
-        let run = Run::new(&self.tree, steps, Context::new(given), now);
-        let (text, generation) = run.template()?;
+        let mut run = Run::new(steps, now);
+        let given = variables.or(&self.functions);
+        interpreter::render(&self.tree, given, &mut run)?;
+        let (text, generation) = run.end();
         Ok(Rendered { text, generation })
     }
 }

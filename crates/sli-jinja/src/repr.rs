@@ -9,7 +9,7 @@ use crate::unicode::is_printable;
 use crate::value::{Value, View};
 
 /// `str(value)`.
-pub(crate) fn to_str(value: &Value, run: &mut Run<'_>) -> Outcome<std::rc::Rc<str>> {
+pub(crate) fn to_str(value: &Value, run: &mut Run) -> Outcome<std::rc::Rc<str>> {
     match value {
         Value::Str(text) | Value::Markup(text) => Ok(text.clone()),
         Value::Undefined(_) => Ok("".into()),
@@ -18,13 +18,13 @@ pub(crate) fn to_str(value: &Value, run: &mut Run<'_>) -> Outcome<std::rc::Rc<st
 }
 
 /// `repr(value)`.
-pub(crate) fn repr(value: &Value, run: &mut Run<'_>) -> Outcome<String> {
+pub(crate) fn repr(value: &Value, run: &mut Run) -> Outcome<String> {
     let mut text = String::new();
     write_repr(&mut text, value, run, 0)?;
     Ok(text)
 }
 
-fn write_repr(text: &mut String, value: &Value, run: &mut Run<'_>, depth: usize) -> Outcome<()> {
+fn write_repr(text: &mut String, value: &Value, run: &mut Run, depth: usize) -> Outcome<()> {
     if depth > DEEPEST {
         return fail(Kind::Other, "values hold each other too deeply");
     }
@@ -104,24 +104,8 @@ fn write_repr(text: &mut String, value: &Value, run: &mut Run<'_>, depth: usize)
             write_repr(text, &dict, run, depth + 1)?;
             text.push('>');
         }
-        Value::Macro(closure) => match &closure.code.name {
-            Some(name) => {
-                text.push_str("<Macro ");
-                write_str(text, name);
-                text.push('>');
-            }
-            None => text.push_str("<Macro anonymous>"),
-        },
-        Value::Loop(state) => {
-            let index = state.borrow().index();
-            let length = crate::loops::length(state, run)?;
-            let _ = write!(text, "<LoopContext {index}/{length}>");
-        }
-        Value::Iter(_)
-        | Value::Cycler(_)
-        | Value::Joiner(_)
-        | Value::Method(_)
-        | Value::Function(_) => {
+        Value::Object(object) => text.push_str(&object.repr(run)?),
+        Value::Iter(_) | Value::Method(_) => {
             return fail(
                 Kind::Other,
                 format!(
@@ -137,7 +121,7 @@ fn write_repr(text: &mut String, value: &Value, run: &mut Run<'_>, depth: usize)
 fn write_items<'a>(
     text: &mut String,
     items: impl Iterator<Item = &'a Value>,
-    run: &mut Run<'_>,
+    run: &mut Run,
     depth: usize,
 ) -> Outcome<()> {
     for (at, item) in items.enumerate() {

@@ -30,7 +30,7 @@ const DAYS: [&str; 7] = [
 ];
 
 /// `now.strftime(format)`.
-pub(crate) fn strftime(format: &str, run: &mut Run<'_>) -> Outcome<String> {
+pub(crate) fn strftime(format: &str, run: &mut Run) -> Outcome<String> {
     let now = run.now;
     let mut text = String::new();
     let mut rest = format;

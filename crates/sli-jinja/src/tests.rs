@@ -1,16 +1,17 @@
 //! Jinja2's tests: what may follow `is`.
 
-use crate::arguments::Args;
 use crate::arithmetic::binary;
 use crate::compare::{equal, is_same};
-use crate::dict::hash;
+use crate::comparison::{compare, contains};
+use crate::dict::Key;
 use crate::error::{Outcome, other, type_error};
-use crate::filters;
-use crate::iterate::iterate;
+use crate::filters::is_known as is_filter;
+use crate::iterate::is_iterable;
 use crate::methods::{is_lower_text, is_upper_text};
 use crate::operators::{Binary, Comparison};
+use crate::repr::to_str;
 use crate::run::Run;
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 const NAMES: [&str; 39] = [
     "!=",
@@ -59,13 +60,8 @@ pub(crate) fn is_known(name: &str) -> bool {
     NAMES.binary_search(&name).is_ok()
 }
 
-/// `is iterable`.
-pub(crate) fn is_iterable(value: &Value) -> bool {
-    matches!(value, Value::Loop(_)) || iterate(value).is_ok()
-}
-
 /// Applies a test.
-pub(crate) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<bool> {
+pub(crate) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run) -> Outcome<bool> {
     run.pay(1)?;
     let comparison = match name {
         "==" | "eq" | "equalto" => Some(Comparison::Eq),
@@ -78,12 +74,12 @@ pub(crate) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
     };
     if let Some(comparison) = comparison {
         let [with] = args.only(name, 1)?;
-        return run.compare(comparison, value, &with.unwrap_or(Value::None));
+        return compare(comparison, value, &with.unwrap_or(Value::None), run);
     }
     match name {
         "in" => {
             let [container] = args.bind(name, ["seq"], 1)?;
-            return run.contains(&container.unwrap_or(Value::None), value);
+            return contains(&container.unwrap_or(Value::None), value, run);
         }
         "sameas" => {
             let [with] = args.bind(name, ["other"], 1)?;
@@ -128,27 +124,23 @@ pub(crate) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
                 | Value::Range(_)
         ),
         "iterable" => is_iterable(value),
-        "callable" => matches!(
-            value,
-            Value::Undefined(_)
-                | Value::Macro(_)
-                | Value::Joiner(_)
-                | Value::Loop(_)
-                | Value::Method(_)
-                | Value::Function(_)
-        ),
+        "callable" => match value {
+            Value::Undefined(_) | Value::Method(_) => true,
+            Value::Object(object) => object.is_callable(),
+            _ => false,
+        },
         "escaped" => matches!(value, Value::Markup(_)),
         "even" | "odd" => {
             let rest = binary(Binary::Mod, value, &Value::Int(2), run)?;
             equal(&rest, &Value::Int(i64::from(name == "odd")))?
         }
-        "lower" => is_lower_text(&run.string(value)?),
-        "upper" => is_upper_text(&run.string(value)?),
+        "lower" => is_lower_text(&to_str(value, run)?),
+        "upper" => is_upper_text(&to_str(value, run)?),
         "filter" | "test" => match value.as_str() {
-            Some(text) if name == "filter" => filters::is_known(text),
+            Some(text) if name == "filter" => is_filter(text),
             Some(text) => is_known(text),
             None => {
-                hash(value)?;
+                value.hash()?;
                 false
             }
         },

@@ -1,16 +1,19 @@
 //! Python's values, as far as templates meet them.
+//!
+//! What a value does stands above, by what it is for. Two kinds of values bring what they do with them, so that
+//! nothing here knows a template: [`Object`]s and what is [`Iterate`]d.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 
-use crate::dict::Dict;
-use crate::error::{Outcome, type_error};
-use crate::iterate::Iter;
-use crate::loops::Loop;
-use crate::run::Closure;
+use crate::dict;
+use crate::error::{Error, Kind, Outcome, fail, other, type_error};
+use crate::range::Range;
+use crate::run::Run;
 
 /// A value. Lists and mappings never change: the sandbox refuses what would change them.
 #[derive(Clone, Debug)]
@@ -35,16 +38,15 @@ pub(crate) enum Value {
     View(Rc<Dict>, View),
     Range(Range),
     /// Something that is iterated once.
-    Iter(Rc<RefCell<Iter>>),
+    Iter(Rc<RefCell<dyn Iterate>>),
     Namespace(Rc<RefCell<Dict>>),
-    Macro(Rc<Closure>),
-    Loop(Rc<RefCell<Loop>>),
-    Cycler(Rc<(Vec<Value>, RefCell<usize>)>),
-    Joiner(Rc<(Value, RefCell<bool>)>),
     /// A method of a value.
     Method(Rc<(Value, Rc<str>)>),
-    Function(Function),
+    Object(Rc<dyn Object>),
 }
+
+/// A mapping of values.
+pub(crate) type Dict = dict::Dict<Value>;
 
 /// What a view of a mapping shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,44 +56,72 @@ pub(crate) enum View {
     Items,
 }
 
-/// Functions that every template has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Function {
-    Range,
-    Dict,
-    Namespace,
-    Cycler,
-    Joiner,
-    Lipsum,
-    RaiseException,
-    StrftimeNow,
+/// Arguments of a call.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Args {
+    pub positional: Vec<Value>,
+    pub keyword: Vec<(Rc<str>, Value)>,
 }
 
-/// `range(start, stop, step)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Range {
-    pub start: i64,
-    pub stop: i64,
-    pub step: i64,
+/// What is gone through once, and lazily.
+pub(crate) trait Iterate: fmt::Debug {
+    /// The next item, for a step at least.
+    fn next(&mut self, run: &mut Run) -> Outcome<Option<Value>>;
 }
 
-impl Range {
-    pub fn len(self) -> i64 {
-        let (start, stop, step) = (
-            i128::from(self.start),
-            i128::from(self.stop),
-            i128::from(self.step),
-        );
-        let length = if step > 0 {
-            (stop - start + step - 1).div_euclid(step)
-        } else {
-            (start - stop - step - 1).div_euclid(-step)
-        };
-        i64::try_from(length.max(0)).unwrap_or(i64::MAX)
+/// A value that says itself what it can do: a macro, `loop`, a function and the like. One is equal to itself only.
+pub(crate) trait Object: fmt::Debug {
+    /// The name of its type.
+    fn type_name(&self) -> &'static str;
+
+    /// An attribute that is no method; nothing if it has none of this name.
+    fn attribute(&self, _name: &str, _run: &mut Run) -> Outcome<Option<Value>> {
+        Ok(None)
     }
 
-    pub fn get(self, index: i64) -> Value {
-        Value::Int(self.start + index * self.step)
+    /// The names of its methods.
+    fn methods(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Calls a method.
+    fn call_method(&self, name: &str, _args: Args, _run: &mut Run) -> Outcome<Value> {
+        other(format!("a `{}` has no method `{name}`", self.type_name()))
+    }
+
+    /// Whether it can be called itself.
+    fn is_callable(&self) -> bool {
+        false
+    }
+
+    /// Calls it.
+    fn call(&self, _args: Args, _run: &mut Run) -> Outcome<Value> {
+        type_error(format!("a `{}` cannot be called", self.type_name()))
+    }
+
+    /// `repr`.
+    fn repr(&self, _run: &mut Run) -> Outcome<String> {
+        let name = self.type_name();
+        fail(
+            Kind::Other,
+            format!("a {name} is printed with its place in memory"),
+        )
+    }
+
+    /// `len`.
+    fn length(&self, _run: &mut Run) -> Outcome<i64> {
+        type_error(format!("a `{}` has no length", self.type_name()))
+    }
+
+    /// Whether Python goes through it.
+    fn is_iterable(&self) -> bool {
+        false
+    }
+
+    /// Why nothing here goes through it.
+    fn not_iterated(&self) -> Error {
+        let name = self.type_name();
+        Error::new(Kind::Type, format!("a `{name}` cannot be gone through"))
     }
 }
 
@@ -124,8 +154,12 @@ impl Value {
         Self::Dict(Rc::new(dict))
     }
 
-    pub fn iter(iter: Iter) -> Self {
+    pub fn iter(iter: impl Iterate + 'static) -> Self {
         Self::Iter(Rc::new(RefCell::new(iter)))
+    }
+
+    pub fn object(object: impl Object + 'static) -> Self {
+        Self::Object(Rc::new(object))
     }
 
     pub fn length(length: usize) -> Self {
@@ -170,15 +204,11 @@ impl Value {
                 !dict.is_empty()
             }
             Self::Range(range) => range.len() > 0,
-            Self::Loop(_)
-            | Self::Big(_)
+            Self::Big(_)
             | Self::Iter(_)
             | Self::Namespace(_)
-            | Self::Macro(_)
-            | Self::Cycler(_)
-            | Self::Joiner(_)
             | Self::Method(_)
-            | Self::Function(_) => true,
+            | Self::Object(_) => true,
         })
     }
 
@@ -203,12 +233,8 @@ impl Value {
             Self::Range(_) => "range",
             Self::Iter(_) => "generator",
             Self::Namespace(_) => "Namespace",
-            Self::Macro(_) => "Macro",
-            Self::Loop(_) => "LoopContext",
-            Self::Cycler(_) => "Cycler",
-            Self::Joiner(_) => "Joiner",
             Self::Method(_) => "method",
-            Self::Function(_) => "function",
+            Self::Object(object) => object.type_name(),
         }
     }
 

@@ -2,16 +2,16 @@
 
 use std::fmt::Write;
 
-use super::soft_str;
-use crate::arguments::{Args, text};
+use crate::arguments::text;
 use crate::error::{Outcome, other, type_error, value_error};
-use crate::iterate::collect;
+use crate::iterate::{collect, is_iterable};
+use crate::repr::to_str;
 use crate::run::Run;
 use crate::text::escape;
 use crate::unicode::is_space;
-use crate::value::Value;
+use crate::value::{Args, Value};
 
-pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     if name == "xmlattr" {
         let [space] = args.bind(name, ["autospace"], 0)?;
         let space = space.map_or(Ok(true), |space| space.is_true())?;
@@ -22,27 +22,27 @@ pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
     }
     args.only::<0>(name, 0)?;
     match name {
-        "safe" => Ok(Value::Markup(soft_str(value, run)?)),
+        "safe" => Ok(Value::Markup(to_str(value, run)?)),
         "urlencode" => url_encode(value, run).map(Value::from),
         "striptags" => {
-            let text = soft_str(value, run)?;
+            let text = to_str(value, run)?;
             strip_tags(&text).map(Value::from)
         }
-        "forceescape" => escaped(&Value::Str(soft_str(value, run)?), run),
+        "forceescape" => escaped(&Value::Str(to_str(value, run)?), run),
         _ => escaped(value, run),
     }
 }
 
-fn escaped(value: &Value, run: &mut Run<'_>) -> Outcome<Value> {
+fn escaped(value: &Value, run: &mut Run) -> Outcome<Value> {
     if let Value::Markup(_) = value {
         return Ok(value.clone());
     }
-    let text = soft_str(value, run)?;
+    let text = to_str(value, run)?;
     run.pay_bytes(text.len() * 6)?;
     Ok(Value::Markup(escape(&text).into()))
 }
 
-fn attributes(value: &Value, space: bool, run: &mut Run<'_>) -> Outcome<String> {
+fn attributes(value: &Value, space: bool, run: &mut Run) -> Outcome<String> {
     let Value::Dict(dict) = value else {
         return type_error("xmlattr takes a mapping");
     };
@@ -67,11 +67,11 @@ fn attributes(value: &Value, space: bool, run: &mut Run<'_>) -> Outcome<String> 
     Ok(all)
 }
 
-fn url_encode(value: &Value, run: &mut Run<'_>) -> Outcome<String> {
+fn url_encode(value: &Value, run: &mut Run) -> Outcome<String> {
     let pairs = match value {
         Value::Dict(dict) => dict.iter().cloned().collect(),
         Value::Str(_) | Value::Markup(_) => Vec::new(),
-        value if crate::tests::is_iterable(value) => {
+        value if is_iterable(value) => {
             let mut pairs = Vec::new();
             for pair in collect(value, run)? {
                 let pair = collect(&pair, run)?;
@@ -85,8 +85,7 @@ fn url_encode(value: &Value, run: &mut Run<'_>) -> Outcome<String> {
         _ => Vec::new(),
     };
     if pairs.is_empty()
-        && !(matches!(value, Value::Dict(_))
-            || crate::tests::is_iterable(value) && value.as_str().is_none())
+        && !(matches!(value, Value::Dict(_)) || is_iterable(value) && value.as_str().is_none())
     {
         return quoted(value, false, run);
     }
@@ -102,10 +101,10 @@ fn url_encode(value: &Value, run: &mut Run<'_>) -> Outcome<String> {
     Ok(query)
 }
 
-fn quoted(value: &Value, query: bool, run: &mut Run<'_>) -> Outcome<String> {
+fn quoted(value: &Value, query: bool, run: &mut Run) -> Outcome<String> {
     let bytes = match value {
         Value::Bytes(bytes) => bytes.to_vec(),
-        value => soft_str(value, run)?.as_bytes().to_vec(),
+        value => to_str(value, run)?.as_bytes().to_vec(),
     };
     run.pay_bytes(bytes.len() * 3)?;
     let mut text = String::new();

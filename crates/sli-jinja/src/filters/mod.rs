@@ -1,87 +1,25 @@
 //! Jinja2's filters.
 
+mod groups;
 mod html;
+mod lazy;
+mod mapping;
+mod names;
 mod numbers;
 mod sequences;
 mod strings;
 mod wrap;
 
-use std::rc::Rc;
-
 use crate::access;
-use crate::arguments::Args;
 use crate::error::{Outcome, other, type_error};
 use crate::json;
 use crate::run::Run;
-use crate::unicode::{is_digit, lower};
-use crate::value::Value;
+use crate::value::{Args, Value};
 
-pub(crate) use sequences::{Mapping, Selection};
-
-const NAMES: [&str; 54] = [
-    "abs",
-    "attr",
-    "batch",
-    "capitalize",
-    "center",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "filesizeformat",
-    "first",
-    "float",
-    "forceescape",
-    "format",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "pprint",
-    "random",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "slice",
-    "sort",
-    "string",
-    "striptags",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "truncate",
-    "unique",
-    "upper",
-    "urlencode",
-    "urlize",
-    "wordcount",
-    "wordwrap",
-    "xmlattr",
-];
-
-/// Whether there is a filter of this name.
-pub(crate) fn is_known(name: &str) -> bool {
-    NAMES.binary_search(&name).is_ok()
-}
+pub(crate) use names::is_known;
 
 /// Applies a filter.
-pub(crate) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) -> Outcome<Value> {
+pub(crate) fn apply(name: &str, value: &Value, args: Args, run: &mut Run) -> Outcome<Value> {
     match name {
         "default" | "d" => {
             let [default, boolean] = args.bind(name, ["default_value", "boolean"], 0)?;
@@ -100,10 +38,13 @@ pub(crate) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) ->
         "abs" | "int" | "float" | "round" | "filesizeformat" => numbers::apply(name, value, &args),
         "e" | "escape" | "forceescape" | "safe" | "striptags" | "urlencode" | "urlize"
         | "xmlattr" => html::apply(name, value, &args, run),
-        "batch" | "count" | "dictsort" | "first" | "groupby" | "items" | "join" | "last"
-        | "length" | "list" | "map" | "max" | "min" | "reject" | "rejectattr" | "reverse"
-        | "select" | "selectattr" | "slice" | "sort" | "sum" | "unique" => {
-            sequences::apply(name, value, args, run)
+        "count" | "first" | "items" | "join" | "last" | "length" | "list" | "reverse" | "slice"
+        | "sum" => sequences::apply(name, value, &args, run),
+        "dictsort" | "groupby" | "max" | "min" | "sort" => groups::apply(name, value, &args, run),
+        // What is mapped by a filter comes back to here, for each item.
+        "map" => lazy::map(value, args, apply, run),
+        "batch" | "reject" | "rejectattr" | "select" | "selectattr" | "unique" => {
+            lazy::apply(name, value, args)
         }
         "capitalize" | "center" | "format" | "indent" | "lower" | "pprint" | "replace"
         | "string" | "title" | "trim" | "truncate" | "upper" | "wordcount" | "wordwrap" => {
@@ -114,7 +55,7 @@ pub(crate) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) ->
 }
 
 /// `value.name` without looking for an item.
-fn attribute_only(value: &Value, name: &Value, run: &mut Run<'_>) -> Outcome<Value> {
+fn attribute_only(value: &Value, name: &Value, run: &mut Run) -> Outcome<Value> {
     let Some(text) = name.as_str() else {
         return type_error("an attribute has a name");
     };
@@ -128,40 +69,4 @@ fn attribute_only(value: &Value, name: &Value, run: &mut Run<'_>) -> Outcome<Val
             value.type_name()
         ))
     }))
-}
-
-/// The steps of an attribute such as `a.b.0`.
-pub(crate) fn attribute_parts(attribute: &Value) -> Vec<Value> {
-    match attribute {
-        Value::None => Vec::new(),
-        Value::Str(path) | Value::Markup(path) => path
-            .split('.')
-            .map(|part| match part.parse::<i64>() {
-                Ok(index) if !part.is_empty() && part.chars().all(is_digit) => Value::Int(index),
-                _ => Value::str(part),
-            })
-            .collect(),
-        other => vec![other.clone()],
-    }
-}
-
-/// Small letters for strings.
-pub(crate) fn ignore_case(value: Value) -> Value {
-    match &value {
-        Value::Str(text) | Value::Markup(text) => Value::from(lower(text)),
-        _ => value,
-    }
-}
-
-/// A string as it is, everything else as its text.
-pub(crate) fn soft_str(value: &Value, run: &mut Run<'_>) -> Outcome<Rc<str>> {
-    run.string(value)
-}
-
-/// The text of a value that must be a string.
-pub(crate) fn must_be_text<'a>(value: &'a Value, name: &str) -> Outcome<&'a Rc<str>> {
-    match value {
-        Value::Undefined(reason) => other(&**reason),
-        value => crate::arguments::text(value, name),
-    }
 }

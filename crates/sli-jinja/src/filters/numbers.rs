@@ -2,12 +2,12 @@
 
 use num_bigint::BigInt;
 
-use crate::arguments::{Args, text};
+use crate::arguments::text;
 use crate::error::{Kind, Outcome, other, type_error};
 use crate::format;
 use crate::numbers::{absolute, as_float, float_quotient, quotient, round, to_float, truncated};
 use crate::unicode::{decimal_value, is_space};
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 pub(super) fn apply(name: &str, value: &Value, args: &Args) -> Outcome<Value> {
     match name {

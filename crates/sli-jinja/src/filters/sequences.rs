@@ -3,89 +3,20 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::{apply as apply_filter, attribute_parts, ignore_case};
-use crate::access;
-use crate::arguments::Args;
+use super::mapping::Mapping;
 use crate::arithmetic::binary;
-use crate::compare::{equal, less, sort};
 use crate::error::{Outcome, other, type_error};
-use crate::iterate::{Iter, collect, iterate};
-use crate::methods::reversed;
+use crate::iterate::{self, Iter, collect, iterate, reversed};
 use crate::operators::Binary;
+use crate::repr::to_str;
 use crate::run::Run;
-use crate::tests;
-use crate::value::{Value, View};
+use crate::value::{Args, Iterate, Value, View};
 
-/// What is made of each item.
-#[derive(Debug)]
-pub(crate) enum Mapping {
-    Attribute {
-        parts: Vec<Value>,
-        default: Option<Value>,
-        ignore_case: bool,
-    },
-    Filter(Rc<str>, Args),
-}
-
-impl Mapping {
-    fn attribute(attribute: &Value, default: Option<Value>, ignore_case: bool) -> Self {
-        Self::Attribute {
-            parts: attribute_parts(attribute),
-            default: default.filter(|default| !default.is_none()),
-            ignore_case,
-        }
-    }
-
-    pub fn of(&self, item: &Value, run: &mut Run<'_>) -> Outcome<Value> {
-        match self {
-            Self::Attribute {
-                parts,
-                default,
-                ignore_case: ignoring,
-            } => {
-                let mut found = item.clone();
-                for part in parts {
-                    found = access::item(&found, part, run)?;
-                    if let Some(default) = default
-                        && found.is_undefined()
-                    {
-                        found = default.clone();
-                    }
-                }
-                Ok(if *ignoring { ignore_case(found) } else { found })
-            }
-            Self::Filter(name, args) => apply_filter(name, item, args.clone(), run),
-        }
-    }
-}
-
-/// Which items are kept.
-#[derive(Debug)]
-pub(crate) struct Selection {
-    attribute: Option<Mapping>,
-    test: Option<(Rc<str>, Args)>,
-    rejects: bool,
-}
-
-impl Selection {
-    pub fn takes(&self, item: &Value, run: &mut Run<'_>) -> Outcome<bool> {
-        let value = match &self.attribute {
-            Some(attribute) => attribute.of(item, run)?,
-            None => item.clone(),
-        };
-        let holds = match &self.test {
-            Some((name, args)) => tests::apply(name, &value, args, run)?,
-            None => value.is_true()?,
-        };
-        Ok(holds != self.rejects)
-    }
-}
-
-pub(super) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) -> Outcome<Value> {
+pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     match name {
         "length" | "count" => {
             args.only::<0>(name, 0)?;
-            run.length(value).map(Value::Int)
+            iterate::length(value, run).map(Value::Int)
         }
         "list" => {
             args.only::<0>(name, 0)?;
@@ -133,53 +64,8 @@ pub(super) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) ->
                 _ => type_error("items takes a mapping"),
             }
         }
-        "join" => join(value, &args, run),
-        "map" => map(value, args, run),
-        "select" | "selectattr" | "reject" | "rejectattr" => select(name, value, args),
-        "batch" => {
-            let [count, fill] = args.bind(name, ["linecount", "fill_with"], 1)?;
-            let count = count.and_then(|count| match count {
-                Value::Float(float) if float.fract() == 0.0 => Some(float as i64),
-                count => count.as_i64(),
-            });
-            let fill = fill.filter(|fill| !fill.is_none());
-            Ok(Value::iter(Iter::Batch(
-                Box::new(iterate(value)?),
-                count,
-                fill,
-                Some(Vec::new()),
-            )))
-        }
-        "slice" => slices(value, &args, run),
-        "unique" => {
-            let [sensitive, attribute] = args.bind(name, ["case_sensitive", "attribute"], 0)?;
-            let key = key_of(attribute.as_ref(), sensitive.as_ref())?;
-            Ok(Value::iter(Iter::Unique(
-                Box::new(iterate(value)?),
-                Rc::new(key),
-                Vec::new(),
-            )))
-        }
-        "sort" => {
-            let names = ["reverse", "case_sensitive", "attribute"];
-            let [reverse, sensitive, attribute] = args.bind(name, names, 0)?;
-            let reverse = reverse.map_or(Ok(false), |reverse| reverse.is_true())?;
-            let sensitive = sensitive.map_or(Ok(false), |sensitive| sensitive.is_true())?;
-            let keys = sort_keys(attribute.as_ref(), sensitive);
-            let mut keyed = Vec::new();
-            for item in collect(value, run)? {
-                let key = keys.iter().map(|key| key.of(&item, run));
-                keyed.push((Value::list(key.collect::<Outcome<_>>()?), item));
-            }
-            sorted(keyed, reverse, run).map(Value::list)
-        }
-        "dictsort" => dict_sort(value, &args, run),
-        "groupby" => group_by(value, &args, run),
-        "min" | "max" => {
-            let [sensitive, attribute] = args.bind(name, ["case_sensitive", "attribute"], 0)?;
-            let key = key_of(attribute.as_ref(), sensitive.as_ref())?;
-            extreme(name == "max", value, &key, run)
-        }
+        "join" => join(value, args, run),
+        "slice" => slices(value, args, run),
         _ => {
             let [attribute, start] = args.bind(name, ["attribute", "start"], 0)?;
             let key = attribute
@@ -202,37 +88,10 @@ pub(super) fn apply(name: &str, value: &Value, args: Args, run: &mut Run<'_>) ->
     }
 }
 
-fn key_of(attribute: Option<&Value>, sensitive: Option<&Value>) -> Outcome<Mapping> {
-    let sensitive = sensitive.map_or(Ok(false), Value::is_true)?;
-    let attribute = attribute.unwrap_or(&Value::None);
-    Ok(Mapping::attribute(attribute, None, !sensitive))
-}
-
-/// Keys of a sort by several attributes: `a,b.c`.
-fn sort_keys(attribute: Option<&Value>, sensitive: bool) -> Vec<Mapping> {
-    match attribute {
-        Some(Value::Str(names) | Value::Markup(names)) => names
-            .split(',')
-            .map(|name| Mapping::attribute(&Value::str(name), None, !sensitive))
-            .collect(),
-        other => {
-            let attribute = other.unwrap_or(&Value::None);
-            vec![Mapping::attribute(attribute, None, !sensitive)]
-        }
-    }
-}
-
-fn sorted(mut keyed: Vec<(Value, Value)>, reverse: bool, run: &mut Run<'_>) -> Outcome<Vec<Value>> {
-    let count = keyed.len() as u64;
-    run.pay(count * u64::from(64 - count.leading_zeros()))?;
-    sort(&mut keyed, reverse)?;
-    Ok(keyed.into_iter().map(|(_, item)| item).collect())
-}
-
-fn join(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+fn join(value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     let [separator, attribute] = args.bind("join", ["d", "attribute"], 0)?;
     let separator = match &separator {
-        Some(separator) => run.string(separator)?,
+        Some(separator) => to_str(separator, run)?,
         None => "".into(),
     };
     let key = attribute
@@ -246,7 +105,7 @@ fn join(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
             Some(key) => key.of(&item, run)?,
             None => item,
         };
-        let part = run.string(&item)?;
+        let part = to_str(&item, run)?;
         run.pay_bytes(part.len() + separator.len())?;
         if !first {
             joined.push_str(&separator);
@@ -257,73 +116,7 @@ fn join(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
     Ok(Value::from(joined))
 }
 
-fn map(value: &Value, mut args: Args, run: &mut Run<'_>) -> Outcome<Value> {
-    if !value.is_true()? {
-        return Ok(Value::iter(Iter::Done));
-    }
-    let mapping = if args.positional.is_empty()
-        && let Some(attribute) = args.take("attribute")
-    {
-        let default = args.take("default");
-        if let Some((name, _)) = args.keyword.first() {
-            return other(format!("map has no argument `{name}`"));
-        }
-        Mapping::attribute(&attribute, default, false)
-    } else {
-        if args.positional.is_empty() {
-            return other("map needs a filter");
-        }
-        let name = args.positional.remove(0);
-        let name = match &name {
-            Value::Undefined(reason) => return other(&**reason),
-            name => match name.as_str() {
-                Some(name) => Rc::clone(name),
-                None => return other("map needs the name of a filter"),
-            },
-        };
-        Mapping::Filter(name, args)
-    };
-    run.pay(1)?;
-    Ok(Value::iter(Iter::Map(
-        Box::new(iterate(value)?),
-        Rc::new(mapping),
-    )))
-}
-
-fn select(name: &str, value: &Value, mut args: Args) -> Outcome<Value> {
-    if !value.is_true()? {
-        return Ok(Value::iter(Iter::Done));
-    }
-    let attribute = if name.ends_with("attr") {
-        if args.positional.is_empty() {
-            return other(format!("{name} needs an attribute"));
-        }
-        let attribute = args.positional.remove(0);
-        Some(Mapping::attribute(&attribute, None, false))
-    } else {
-        None
-    };
-    let test = if args.positional.is_empty() {
-        None
-    } else {
-        let test = args.positional.remove(0);
-        match test.as_str() {
-            Some(test) => Some((Rc::clone(test), args)),
-            None => return other(format!("{name} needs the name of a test")),
-        }
-    };
-    let selection = Selection {
-        attribute,
-        test,
-        rejects: name.starts_with("reject"),
-    };
-    Ok(Value::iter(Iter::Select(
-        Box::new(iterate(value)?),
-        Rc::new(selection),
-    )))
-}
-
-fn slices(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+fn slices(value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     let [count, fill] = args.bind("slice", ["slices", "fill_with"], 1)?;
     let count = count.unwrap_or(Value::None).to_i64("slice")?;
     let fill = fill.filter(|fill| !fill.is_none());
@@ -350,82 +143,4 @@ fn slices(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
         start = end;
     }
     Ok(Value::iter(Iter::Queue(slices)))
-}
-
-fn dict_sort(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
-    let names = ["case_sensitive", "by", "reverse"];
-    let [sensitive, by, reverse] = args.bind("dictsort", names, 0)?;
-    let sensitive = sensitive.map_or(Ok(false), |sensitive| sensitive.is_true())?;
-    let reverse = reverse.map_or(Ok(false), |reverse| reverse.is_true())?;
-    let by_value = match &by {
-        None => false,
-        Some(by) => match by.as_str().map(|by| &**by) {
-            Some("key") => false,
-            Some("value") => true,
-            _ => return other("dictsort sorts by `key` or `value`"),
-        },
-    };
-    let dict = match value {
-        Value::Dict(dict) => dict,
-        Value::Undefined(reason) => return other(&**reason),
-        _ => return type_error("dictsort takes a mapping"),
-    };
-    let keyed = dict.iter().map(|(key, value)| {
-        let by = if by_value { value } else { key }.clone();
-        let by = if sensitive { by } else { ignore_case(by) };
-        (by, Value::tuple(vec![key.clone(), value.clone()]))
-    });
-    sorted(keyed.collect(), reverse, run).map(Value::list)
-}
-
-fn group_by(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
-    let names = ["attribute", "default", "case_sensitive"];
-    let [attribute, default, sensitive] = args.bind("groupby", names, 1)?;
-    let attribute = attribute.unwrap_or(Value::None);
-    let sensitive = sensitive.map_or(Ok(false), |sensitive| sensitive.is_true())?;
-    let key = Mapping::attribute(&attribute, default.clone(), !sensitive);
-    let shown = Mapping::attribute(&attribute, default, false);
-    let mut keyed = Vec::new();
-    for item in collect(value, run)? {
-        keyed.push((key.of(&item, run)?, item));
-    }
-    let count = keyed.len() as u64;
-    run.pay(count * u64::from(64 - count.leading_zeros()))?;
-    sort(&mut keyed, false)?;
-    let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
-    for (key, item) in keyed {
-        match groups.last_mut() {
-            Some((last, items)) if equal(last, &key)? => items.push(item),
-            _ => groups.push((key, vec![item])),
-        }
-    }
-    let mut tuples = Vec::new();
-    for (key, items) in groups {
-        let shown = match items.first() {
-            Some(first) if !sensitive => shown.of(first, run)?,
-            _ => key,
-        };
-        tuples.push(Value::Group(Rc::new(vec![shown, Value::list(items)])));
-    }
-    Ok(Value::list(tuples))
-}
-
-fn extreme(largest: bool, value: &Value, key: &Mapping, run: &mut Run<'_>) -> Outcome<Value> {
-    let mut iter = iterate(value)?;
-    let Some(mut best) = iter.next(run)? else {
-        return Ok(Value::undefined("the sequence was empty"));
-    };
-    let mut best_key = key.of(&best, run)?;
-    while let Some(item) = iter.next(run)? {
-        let item_key = key.of(&item, run)?;
-        let better = if largest {
-            less(&best_key, &item_key)?
-        } else {
-            less(&item_key, &best_key)?
-        };
-        if better {
-            (best, best_key) = (item, item_key);
-        }
-    }
-    Ok(best)
 }

@@ -1,30 +1,32 @@
 //! Filters for strings.
 
-use super::{must_be_text, soft_str, wrap};
-use crate::arguments::{Args, text};
+use std::rc::Rc;
+
+use super::wrap;
+use crate::arguments::text;
 use crate::compare::{DEEPEST, sort};
-use crate::dict::Dict;
 use crate::error::{Outcome, other};
 use crate::format::percent;
+use crate::iterate;
 use crate::methods::{padded, replaced, strip};
-use crate::repr::repr;
+use crate::repr::{repr, to_str};
 use crate::run::Run;
 use crate::text::{length, lines, part};
 use crate::unicode::{self, is_space, is_word};
-use crate::value::Value;
+use crate::value::{Args, Dict, Value};
 
-pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     match name {
         "string" => {
             args.only::<0>(name, 0)?;
             Ok(match value {
                 Value::Markup(_) => value.clone(),
-                value => Value::Str(soft_str(value, run)?),
+                value => Value::Str(to_str(value, run)?),
             })
         }
         "capitalize" | "lower" | "upper" | "title" => {
             args.only::<0>(name, 0)?;
-            let whole = soft_str(value, run)?;
+            let whole = to_str(value, run)?;
             run.pay_bytes(whole.len())?;
             if name == "title" {
                 return Ok(Value::from(title(&whole)));
@@ -37,13 +39,13 @@ pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
         }
         "trim" => {
             let [chars] = args.bind(name, ["chars"], 0)?;
-            let whole = soft_str(value, run)?;
+            let whole = to_str(value, run)?;
             Ok(value.like(strip(&whole, "strip", chars.as_ref())?))
         }
         "center" => {
             let [width] = args.bind(name, ["width"], 0)?;
             let width = width.map_or(Ok(80), |width| width.to_i64(name))?;
-            let whole = soft_str(value, run)?;
+            let whole = to_str(value, run)?;
             padded(value, &whole, "center", width, ' ', run)
         }
         "replace" => {
@@ -52,9 +54,9 @@ pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
                 Some(most) => most.to_i64(name)?,
                 None => -1,
             };
-            let whole = run.string(value)?;
-            let from = run.string(&from.unwrap_or(Value::None))?;
-            let to = run.string(&to.unwrap_or(Value::None))?;
+            let whole = to_str(value, run)?;
+            let from = to_str(&from.unwrap_or(Value::None), run)?;
+            let to = to_str(&to.unwrap_or(Value::None), run)?;
             replaced(&whole, &from, &to, most, run).map(Value::from)
         }
         "format" => {
@@ -63,7 +65,7 @@ pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
             }
             let whole = match value {
                 Value::Markup(_) => value.clone(),
-                value => Value::Str(soft_str(value, run)?),
+                value => Value::Str(to_str(value, run)?),
             };
             let values = if args.keyword.is_empty() {
                 Value::tuple(args.positional.clone())
@@ -78,7 +80,7 @@ pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
         }
         "wordcount" => {
             args.only::<0>(name, 0)?;
-            let whole = soft_str(value, run)?;
+            let whole = to_str(value, run)?;
             run.pay_bytes(whole.len())?;
             let words = whole.split(|c| !is_word(c)).filter(|word| !word.is_empty());
             Ok(Value::length(words.count()))
@@ -90,6 +92,14 @@ pub(super) fn apply(name: &str, value: &Value, args: &Args, run: &mut Run<'_>) -
             args.only::<0>(name, 0)?;
             pretty(value, run).map(Value::from)
         }
+    }
+}
+
+/// The text of a value that must be a string.
+fn must_be_text<'a>(value: &'a Value, name: &str) -> Outcome<&'a Rc<str>> {
+    match value {
+        Value::Undefined(reason) => other(&**reason),
+        value => text(value, name),
     }
 }
 
@@ -111,7 +121,7 @@ fn title(whole: &str) -> String {
     titled
 }
 
-fn wrapped(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+fn wrapped(value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     let names = [
         "width",
         "break_long_words",
@@ -139,7 +149,7 @@ fn wrapped(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
     Ok(Value::from(all.join(&between)))
 }
 
-fn truncated(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+fn truncated(value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     let names = ["length", "killwords", "end", "leeway"];
     let [most, kill, end, leeway] = args.bind("truncate", names, 0)?;
     let most = most.map_or(Ok(255), |most| most.to_i64("truncate"))?;
@@ -154,7 +164,7 @@ fn truncated(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
     if most < end_length || leeway < 0 {
         return other("truncate keeps as many characters as it adds, at least");
     }
-    if value.as_str().is_none() && run.length(value)? <= most.saturating_add(leeway) {
+    if value.as_str().is_none() && iterate::length(value, run)? <= most.saturating_add(leeway) {
         return Ok(value.clone());
     }
     let whole = must_be_text(value, "truncate")?;
@@ -169,7 +179,7 @@ fn truncated(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
     Ok(value.like(format!("{kept}{end}")))
 }
 
-fn indented(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+fn indented(value: &Value, args: &Args, run: &mut Run) -> Outcome<Value> {
     let [width, first, blank] = args.bind("indent", ["width", "first", "blank"], 0)?;
     let first = first.map_or(Ok(false), |first| first.is_true())?;
     let blank = blank.map_or(Ok(false), |blank| blank.is_true())?;
@@ -202,7 +212,7 @@ fn indented(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
 }
 
 /// `pprint`, where it fits on a line.
-fn pretty(value: &Value, run: &mut Run<'_>) -> Outcome<String> {
+fn pretty(value: &Value, run: &mut Run) -> Outcome<String> {
     let text = repr(&with_sorted_keys(value, 0)?, run)?;
     if length(&text) > 80 {
         return other("pprint of more than a line is not supported");

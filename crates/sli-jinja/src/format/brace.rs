@@ -2,13 +2,11 @@
 
 use super::{percent::ascii, spec};
 use crate::access;
-use crate::arguments::Args;
-use crate::dict::Dict;
 use crate::error::{Kind, Outcome, fail, value_error};
-use crate::repr::repr;
+use crate::repr::{repr, to_str};
 use crate::run::Run;
 use crate::text::escape;
-use crate::value::Value;
+use crate::value::{Args, Dict, Value};
 
 /// Where fields find their values.
 struct Source<'a> {
@@ -21,7 +19,7 @@ struct Source<'a> {
 }
 
 /// `whole.format(..)`.
-pub(crate) fn format(whole: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<String> {
+pub(crate) fn format(whole: &Value, args: &Args, run: &mut Run) -> Outcome<String> {
     let mut named = Dict::default();
     for (name, value) in &args.keyword {
         named.set_str(name, value.clone());
@@ -30,11 +28,11 @@ pub(crate) fn format(whole: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<S
 }
 
 /// `whole.format_map(mapping)`.
-pub(crate) fn format_map(whole: &Value, mapping: &Dict, run: &mut Run<'_>) -> Outcome<String> {
+pub(crate) fn format_map(whole: &Value, mapping: &Dict, run: &mut Run) -> Outcome<String> {
     filled(whole, &[], mapping, run)
 }
 
-fn filled(whole: &Value, positional: &[Value], named: &Dict, run: &mut Run<'_>) -> Outcome<String> {
+fn filled(whole: &Value, positional: &[Value], named: &Dict, run: &mut Run) -> Outcome<String> {
     let mut source = Source {
         positional,
         named,
@@ -47,7 +45,7 @@ fn filled(whole: &Value, positional: &[Value], named: &Dict, run: &mut Run<'_>) 
     }
 }
 
-fn expand(text: &str, source: &mut Source<'_>, depth: usize, run: &mut Run<'_>) -> Outcome<String> {
+fn expand(text: &str, source: &mut Source<'_>, depth: usize, run: &mut Run) -> Outcome<String> {
     if depth == 0 {
         return value_error("formats hold each other too deeply");
     }
@@ -97,7 +95,7 @@ fn field_end(after: &str) -> Outcome<usize> {
     value_error("a field of the format string has no end")
 }
 
-fn field(inner: &str, source: &mut Source<'_>, depth: usize, run: &mut Run<'_>) -> Outcome<String> {
+fn field(inner: &str, source: &mut Source<'_>, depth: usize, run: &mut Run) -> Outcome<String> {
     // Name, conversion, format; brackets may hold what parts them.
     let mut in_item = false;
     let parting = inner.char_indices().find(|&(_, c)| {
@@ -133,7 +131,7 @@ fn field(inner: &str, source: &mut Source<'_>, depth: usize, run: &mut Run<'_>) 
     let value = value_of(name, source, run)?;
     let value = match conversion {
         None => value,
-        Some('s') => Value::Str(run.string(&value)?),
+        Some('s') => Value::Str(to_str(&value, run)?),
         Some('r') => Value::from(repr(&value, run)?),
         Some('a') => Value::from(ascii(&repr(&value, run)?)),
         Some(conversion) => {
@@ -149,7 +147,7 @@ fn field(inner: &str, source: &mut Source<'_>, depth: usize, run: &mut Run<'_>) 
     })
 }
 
-fn value_of(name: &str, source: &mut Source<'_>, run: &mut Run<'_>) -> Outcome<Value> {
+fn value_of(name: &str, source: &mut Source<'_>, run: &mut Run) -> Outcome<Value> {
     let end = name.find(['.', '[']).unwrap_or(name.len());
     let (first, mut rest) = name.split_at(end);
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());

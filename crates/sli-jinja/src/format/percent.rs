@@ -4,9 +4,9 @@ use num_bigint::BigInt;
 use num_traits::Signed;
 
 use super::float::{self, Style};
-use crate::error::{Kind, Outcome, fail, other, type_error, value_error};
+use crate::error::{Error, Kind, Outcome, fail, other, type_error, value_error};
 use crate::numbers::{as_float, truncated};
-use crate::repr::{repr, write_escape};
+use crate::repr::{repr, to_str, write_escape};
 use crate::run::Run;
 use crate::text::{escape, length, part};
 use crate::value::Value;
@@ -43,7 +43,7 @@ struct Conversion {
 }
 
 /// `left % right`, where `left` is a string.
-pub(crate) fn format(left: &Value, right: &Value, run: &mut Run<'_>) -> Outcome<Value> {
+pub(crate) fn format(left: &Value, right: &Value, run: &mut Run) -> Outcome<Value> {
     let Some(source) = left.as_str() else {
         return type_error("% takes a string here");
     };
@@ -99,7 +99,7 @@ fn conversion(
     rest: &str,
     values: &mut Values<'_>,
     escaped: bool,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<(usize, String)> {
     let all: Vec<char> = rest.chars().collect();
     let mut at = 0;
@@ -191,22 +191,16 @@ fn digits(all: &[char], at: &mut usize) -> Outcome<usize> {
         *at += 1;
     }
     if number > i32::MAX as usize {
-        return Err(crate::error::Error::steps());
+        return Err(Error::steps());
     }
     Ok(number)
 }
 
-fn one(
-    kind: char,
-    value: &Value,
-    c: &Conversion,
-    escaped: bool,
-    run: &mut Run<'_>,
-) -> Outcome<String> {
+fn one(kind: char, value: &Value, c: &Conversion, escaped: bool, run: &mut Run) -> Outcome<String> {
     let (sign, prefix, body, numeric) = match kind {
         's' | 'r' | 'a' => {
             let mut text = match kind {
-                's' => run.string(value)?.to_string(),
+                's' => to_str(value, run)?.to_string(),
                 _ => repr(value, run)?,
             };
             if escaped && !(kind == 's' && matches!(value, Value::Markup(_))) {

@@ -89,9 +89,9 @@ fn number(all: &[char], at: &mut usize) -> Outcome<Option<usize>> {
 }
 
 /// `format(value, spec)`.
-pub(super) fn format(value: &Value, text: &str, run: &mut Run<'_>) -> Outcome<String> {
+pub(super) fn format(value: &Value, text: &str, run: &mut Run) -> Outcome<String> {
     if text.is_empty() {
-        return Ok(run.string(value)?.to_string());
+        return Ok(repr::to_str(value, run)?.to_string());
     }
     match value {
         Value::Str(whole) | Value::Markup(whole) => string(whole, &parse(text)?, run),
@@ -104,7 +104,7 @@ pub(super) fn format(value: &Value, text: &str, run: &mut Run<'_>) -> Outcome<St
     }
 }
 
-fn string(whole: &str, spec: &Spec, run: &mut Run<'_>) -> Outcome<String> {
+fn string(whole: &str, spec: &Spec, run: &mut Run) -> Outcome<String> {
     let wrong = !matches!(spec.kind, None | Some('s'))
         || spec.sign.is_some()
         || spec.no_negative_zero
@@ -122,13 +122,7 @@ fn string(whole: &str, spec: &Spec, run: &mut Run<'_>) -> Outcome<String> {
 }
 
 /// Fills up to the width.
-fn aligned(
-    sign: &str,
-    body: &str,
-    spec: &Spec,
-    default: char,
-    run: &mut Run<'_>,
-) -> Outcome<String> {
+fn aligned(sign: &str, body: &str, spec: &Spec, default: char, run: &mut Run) -> Outcome<String> {
     let missing = spec.width.saturating_sub(length(sign) + length(body));
     run.pay_bytes(missing.saturating_mul(4))?;
     let fill = spec.fill.unwrap_or(if spec.zero { '0' } else { ' ' });
@@ -155,7 +149,7 @@ fn sign_text(negative: bool, spec: &Spec) -> &'static str {
     }
 }
 
-fn int(value: &Value, spec: &Spec, run: &mut Run<'_>) -> Outcome<String> {
+fn int(value: &Value, spec: &Spec, run: &mut Run) -> Outcome<String> {
     let Some(int) = value.as_int() else {
         return type_error("not an integer");
     };
@@ -200,7 +194,7 @@ fn grouped(
     rest: &str,
     group: usize,
     spec: &Spec,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<String> {
     let default = if spec.zero { '=' } else { '>' };
     let Some(separator) = spec.grouping else {
@@ -227,7 +221,7 @@ fn grouped(
     aligned(sign, &format!("{text}{rest}"), spec, default, run)
 }
 
-fn float_text(value: f64, spec: &Spec, run: &mut Run<'_>) -> Outcome<String> {
+fn float_text(value: f64, spec: &Spec, run: &mut Run) -> Outcome<String> {
     let kind = spec.kind.unwrap_or(' ');
     let precision = spec.precision.unwrap_or(6);
     run.pay_bytes(precision)?;

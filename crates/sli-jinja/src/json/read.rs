@@ -2,8 +2,7 @@
 
 use num_bigint::BigInt;
 
-use crate::dict::Dict;
-use crate::value::Value;
+use crate::value::{Dict, Value};
 
 /// How deeply lists and objects may hold each other.
 const DEEPEST: usize = 500;

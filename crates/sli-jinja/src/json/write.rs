@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::arguments::{Args, text};
+use crate::arguments::text;
 use crate::compare::{DEEPEST, sort};
 use crate::error::{Kind, Outcome, fail, other, type_error, value_error};
 use crate::iterate::collect;
 use crate::repr;
 use crate::run::Run;
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 /// Longest indentation or separator, bytes.
 const LONGEST_SEPARATOR: usize = 64;
@@ -24,7 +24,7 @@ struct Style {
 }
 
 /// `value|tojson(..)`.
-pub(crate) fn filter(value: &Value, args: &Args, run: &mut Run<'_>) -> Outcome<String> {
+pub(crate) fn filter(value: &Value, args: &Args, run: &mut Run) -> Outcome<String> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
     let [ascii, indent, separators, sort_keys] = args.bind("tojson", names, 0)?;
     let given = |value: Option<Value>| value.filter(|value| !value.is_none());
@@ -81,7 +81,7 @@ fn write_value(
     value: &Value,
     style: &Style,
     depth: usize,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<()> {
     if depth > DEEPEST {
         return fail(Kind::Other, "values hold each other too deeply");
@@ -137,7 +137,7 @@ fn write_value(
 }
 
 /// The text of a value that is neither string nor container.
-fn scalar(value: &Value, run: &mut Run<'_>) -> Outcome<Option<String>> {
+fn scalar(value: &Value, run: &mut Run) -> Outcome<Option<String>> {
     Ok(Some(match value {
         Value::None => "null".into(),
         Value::Bool(value) => if *value { "true" } else { "false" }.into(),
@@ -159,7 +159,7 @@ fn begin_item(
     style: &Style,
     at: usize,
     depth: usize,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<()> {
     if at > 0 {
         output.push_str(&style.item_separator);

@@ -3,10 +3,9 @@
 use std::fmt::Write;
 use std::rc::Rc;
 
-use super::wrong;
-use crate::arguments::{Args, text};
+use crate::arguments::{text, wrong_type};
 use crate::error::{Outcome, other, value_error};
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 pub(super) fn call(bytes: &Rc<[u8]>, name: &str, args: &Args) -> Outcome<Value> {
     match name {
@@ -33,7 +32,7 @@ pub(super) fn call(bytes: &Rc<[u8]>, name: &str, args: &Args) -> Outcome<Value> 
             let [part] = args.only(name, 1)?;
             let part = part.unwrap_or(Value::None);
             let Value::Bytes(part) = &part else {
-                return wrong(name, &part);
+                return wrong_type(name, &part);
             };
             Ok(match name {
                 "startswith" => Value::Bool(bytes.starts_with(part)),

@@ -2,23 +2,21 @@
 
 use num_bigint::BigInt;
 
-use super::none;
-use crate::arguments::Args;
 use crate::error::{Kind, Outcome, fail, other};
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 pub(super) fn call(value: &Value, name: &str, args: &Args) -> Outcome<Value> {
     match (value, name) {
         (Value::Float(float), "is_integer") => {
-            none(args, name)?;
+            args.none(name)?;
             Ok(Value::Bool(float.is_finite() && float.fract() == 0.0))
         }
         (Value::Float(float), "as_integer_ratio") => {
-            none(args, name)?;
+            args.none(name)?;
             ratio(*float)
         }
         (_, "conjugate") => {
-            none(args, name)?;
+            args.none(name)?;
             Ok(match value.as_int() {
                 Some(int) => Value::from(int),
                 None => value.clone(),
@@ -30,16 +28,16 @@ pub(super) fn call(value: &Value, name: &str, args: &Args) -> Outcome<Value> {
             };
             match name {
                 "bit_length" => {
-                    none(args, name)?;
+                    args.none(name)?;
                     Ok(Value::Int(int.bits() as i64))
                 }
                 "bit_count" => {
-                    none(args, name)?;
+                    args.none(name)?;
                     let ones: u32 = int.iter_u64_digits().map(u64::count_ones).sum();
                     Ok(Value::Int(i64::from(ones)))
                 }
                 "as_integer_ratio" => {
-                    none(args, name)?;
+                    args.none(name)?;
                     Ok(Value::tuple(vec![Value::from(int), Value::Int(1)]))
                 }
                 _ => other(format!("`{name}` of an integer is not supported")),

@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use super::{int_or, wrong};
-use crate::arguments::{Args, text};
+use crate::arguments::{int_or, text, wrong_type};
 use crate::error::{Outcome, value_error};
 use crate::run::Run;
 use crate::text::{length, part};
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 /// The part of a text between two optional indices, and the first of them; nothing if they cross.
 fn between<'a>(
@@ -33,7 +32,7 @@ fn between<'a>(
 }
 
 /// `find`, `rfind`, `index`, `rindex`, `count`.
-pub(super) fn find(whole: &str, name: &str, args: &Args, run: &mut Run<'_>) -> Outcome<Value> {
+pub(super) fn find(whole: &str, name: &str, args: &Args, run: &mut Run) -> Outcome<Value> {
     let [wanted, start, stop] = args.only(name, 1)?;
     let wanted = wanted.unwrap_or(Value::None);
     let wanted = text(&wanted, name)?;
@@ -68,7 +67,7 @@ pub(super) fn at_end(whole: &str, name: &str, args: &Args) -> Outcome<Value> {
             .map(|item| text(item, name).cloned())
             .collect::<Outcome<_>>()?,
         wanted if wanted.as_str().is_some() => vec![Rc::clone(text(wanted, name)?)],
-        wanted => return wrong(name, wanted),
+        wanted => return wrong_type(name, wanted),
     };
     let Some((range, _)) = between(whole, start.as_ref(), stop.as_ref())? else {
         return Ok(Value::Bool(false));

@@ -1,12 +1,11 @@
 //! Strings that are taken apart.
 
-use super::int_or;
-use crate::arguments::{Args, text};
+use crate::arguments::{int_or, text};
 use crate::error::{Outcome, value_error};
 use crate::run::Run;
 use crate::text::lines;
 use crate::unicode::is_space;
-use crate::value::Value;
+use crate::value::{Args, Value};
 
 /// `split`, `rsplit`.
 pub(super) fn split(
@@ -14,7 +13,7 @@ pub(super) fn split(
     whole: &str,
     name: &str,
     args: &Args,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<Value> {
     let [separator, most] = args.bind(name, ["sep", "maxsplit"], 0)?;
     let most = int_or(most.as_ref(), -1, name)?;

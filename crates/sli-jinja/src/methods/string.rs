@@ -1,15 +1,14 @@
 //! Methods of strings.
 
-use super::{bytes, int_or, none, predicates, search, split, wrong};
-use crate::arguments::{Args, text};
-use crate::dict::Dict;
+use super::{bytes, predicates, search, split};
+use crate::arguments::{int_or, text, wrong_type};
 use crate::error::{Outcome, other, type_error, value_error};
 use crate::format::brace;
 use crate::iterate::iterate;
 use crate::run::Run;
 use crate::text::{escape, length};
 use crate::unicode;
-use crate::value::Value;
+use crate::value::{Args, Dict, Iterate, Value};
 
 /// Calls a method of `value`, whose text is `whole`.
 pub(super) fn call(
@@ -17,11 +16,11 @@ pub(super) fn call(
     whole: &str,
     name: &str,
     args: &Args,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<Value> {
     run.pay_bytes(whole.len())?;
     if let Some(answer) = predicates::answer(whole, name) {
-        none(args, name)?;
+        args.none(name)?;
         return Ok(Value::Bool(answer));
     }
     let changed: fn(&str) -> String = match name {
@@ -33,17 +32,11 @@ pub(super) fn call(
         "upper" => unicode::upper,
         _ => return call_with(value, whole, name, args, run),
     };
-    none(args, name)?;
+    args.none(name)?;
     Ok(value.like(changed(whole)))
 }
 
-fn call_with(
-    value: &Value,
-    whole: &str,
-    name: &str,
-    args: &Args,
-    run: &mut Run<'_>,
-) -> Outcome<Value> {
+fn call_with(value: &Value, whole: &str, name: &str, args: &Args, run: &mut Run) -> Outcome<Value> {
     match name {
         "find" | "rfind" | "index" | "rindex" | "count" => search::find(whole, name, args, run),
         "startswith" | "endswith" => search::at_end(whole, name, args),
@@ -132,7 +125,7 @@ fn like_argument(value: &Value, text: &str, argument: &Value) -> String {
 }
 
 /// Characters that a text lacks to a width.
-fn missing(whole: &str, width: i64, run: &mut Run<'_>) -> Outcome<usize> {
+fn missing(whole: &str, width: i64, run: &mut Run) -> Outcome<usize> {
     let width = usize::try_from(width).unwrap_or(0);
     let missing = width.saturating_sub(length(whole));
     run.pay_bytes(missing.saturating_mul(4))?;
@@ -146,7 +139,7 @@ pub(crate) fn padded(
     name: &str,
     width: i64,
     fill: char,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<Value> {
     let missing = missing(whole, width, run)?;
     let left = match name {
@@ -159,7 +152,7 @@ pub(crate) fn padded(
     Ok(value.like(format!("{}{whole}{}", fill(left), fill(missing - left))))
 }
 
-fn expand_tabs(whole: &str, size: i64, run: &mut Run<'_>) -> Outcome<String> {
+fn expand_tabs(whole: &str, size: i64, run: &mut Run) -> Outcome<String> {
     let mut expanded = String::new();
     let mut column = 0;
     for c in whole.chars() {
@@ -190,7 +183,7 @@ pub(crate) fn replaced(
     from: &str,
     to: &str,
     most: i64,
-    run: &mut Run<'_>,
+    run: &mut Run,
 ) -> Outcome<String> {
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let count = if from.is_empty() {
@@ -204,13 +197,13 @@ pub(crate) fn replaced(
 }
 
 /// `separator.join(items)`.
-fn join(value: &Value, separator: &str, items: &Value, run: &mut Run<'_>) -> Outcome<Value> {
+fn join(value: &Value, separator: &str, items: &Value, run: &mut Run) -> Outcome<Value> {
     let mut joined = String::new();
     let mut iter = iterate(items)?;
     let mut first = true;
     while let Some(item) = iter.next(run)? {
         let Some(part) = item.as_str() else {
-            return wrong("join", &item);
+            return wrong_type("join", &item);
         };
         let part = like_argument(value, part, &item);
         run.pay_bytes(separator.len() + part.len())?;
@@ -238,7 +231,7 @@ fn translate(whole: &str, table: &Value) -> Outcome<String> {
                     Some(c) => translated.push(c),
                     None => return value_error("a table leads to no character"),
                 },
-                None => return wrong("translate", value),
+                None => return wrong_type("translate", value),
             },
         }
     }
@@ -265,7 +258,7 @@ fn make_table(args: &Args) -> Outcome<Value> {
                     }
                 }
                 None if key.as_i64().is_some() => key.clone(),
-                None => return wrong("maketrans", key),
+                None => return wrong_type("maketrans", key),
             };
             table.set(key, value.clone())?;
         }

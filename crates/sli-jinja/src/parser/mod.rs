@@ -9,6 +9,8 @@ mod operand;
 mod statement;
 mod target;
 
+use std::rc::Rc;
+
 use crate::ast::Tree;
 use crate::error::Outcome;
 
@@ -20,6 +22,6 @@ pub(crate) fn parse(source: &str) -> Outcome<Tree> {
         body,
         frame: Vec::new(),
         slots: 0,
-        blocks: parser.blocks,
+        blocks: Rc::new(parser.blocks),
     })
 }

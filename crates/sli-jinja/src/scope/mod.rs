@@ -38,7 +38,7 @@ pub(crate) fn resolve(tree: &mut Tree) -> Outcome<()> {
     };
     resolver.body(&mut tree.body, &scope)?;
     tree.slots = resolver.slots.close();
-    for (_, block) in &mut tree.blocks {
+    for (_, block) in Rc::get_mut(&mut tree.blocks).into_iter().flatten() {
         resolver.block(block)?;
     }
     match resolver.lost {
