@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::problem::TorchError;
+use super::problem::{MAX_PICKLE, TorchError};
 use crate::source::{ByteSource, SourceError};
 
 /// Largest directory in bytes.
@@ -294,6 +294,21 @@ fn content(
         return Err(refused("its header is another's").into());
     }
     Ok(header_end + extra)
+}
+
+/// The bytes of a pickle.
+pub(super) fn read_pickle(
+    source: &dyn ByteSource,
+    file: &str,
+    start: u64,
+    size: u64,
+) -> Result<Vec<u8>, Problem> {
+    if size > MAX_PICKLE {
+        return Err(TorchError::TooLarge { size }.into());
+    }
+    let mut bytes = vec![0; size as usize];
+    source.read_at(file, start, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// A little-endian number of `N` bytes.

@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::archive::Problem;
+use super::archive::{Problem, read_pickle};
 use super::pickle::{CUT_OFF, Object, Pickle};
-use super::problem::TorchError;
+use super::problem::{MAX_PICKLE, TorchError};
 use super::tensors::{Storages, digest, named};
-use super::{MAX_PICKLE, read_pickle};
 use crate::formats::opening::Contents;
 use crate::source::ByteSource;
 

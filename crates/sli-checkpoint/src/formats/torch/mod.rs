@@ -11,7 +11,7 @@ mod tensors;
 
 pub use problem::TorchError;
 
-use archive::{Archive, Problem};
+use archive::{Archive, Problem, read_pickle};
 use pickle::Pickle;
 use tensors::Storages;
 
@@ -21,9 +21,6 @@ use crate::formats::lookalike;
 use crate::formats::opening::{Contents, Opening};
 use crate::source::ByteSource;
 use crate::tensors::Index;
-
-/// Largest pickle in bytes.
-pub(super) const MAX_PICKLE: u64 = 64 << 20;
 
 const SINGLE_FILE: &str = "pytorch_model.bin";
 const INDEX_FILE: &str = "pytorch_model.bin.index.json";
@@ -182,19 +179,4 @@ fn of_archive(source: &dyn ByteSource, file: &str, size: u64) -> Result<Contents
         read: archive.read,
         tensors,
     })
-}
-
-/// The bytes of a pickle.
-fn read_pickle(
-    source: &dyn ByteSource,
-    file: &str,
-    start: u64,
-    size: u64,
-) -> Result<Vec<u8>, Problem> {
-    if size > MAX_PICKLE {
-        return Err(TorchError::TooLarge { size }.into());
-    }
-    let mut bytes = vec![0; size as usize];
-    source.read_at(file, start, &mut bytes)?;
-    Ok(bytes)
 }

@@ -1,5 +1,8 @@
 //! Rules that a torch file can break, and what it can hold that is not read.
 
+/// Largest pickle in bytes.
+pub(super) const MAX_PICKLE: u64 = 64 << 20;
+
 /// Why a torch file is not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -37,7 +40,7 @@ pub enum TorchError {
         order: String,
     },
     /// The pickle is larger than any real one.
-    #[error("its pickle has {size} bytes; the most is {}", super::MAX_PICKLE)]
+    #[error("its pickle has {size} bytes; the most is {}", MAX_PICKLE)]
     TooLarge {
         /// Size in bytes.
         size: u64,
