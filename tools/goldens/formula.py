@@ -82,6 +82,10 @@ def decoded(codes, scales, block):
 def tensor_of(entry, round_to):
     if entry["dtype"] == "F8_E4M3":
         return decoded(*fp8_parts(entry, round_to), entry["block"])
+    if "raw" in entry or entry.get("kept"):
+        import coded  # which needs this module
+
+        return coded.stored(entry)
     if "values" in entry:
         return torch.tensor(entry["values"], dtype=DTYPES[entry["dtype"]]).reshape(entry["shape"])
     tensor = values(entry.get("same_as", entry["name"]), entry["shape"], entry["scale"], entry["offset"])

@@ -25,6 +25,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save, save_file
 
+import coded
 import formula
 import weights
 
@@ -122,11 +123,18 @@ def write_checkpoint(variant, folder):
             entry["values"] = tensor.flatten().tolist()
         else:
             entry["scale"], entry["offset"] = rule
+        codes = variant.get("coded", {})
+        if codes and re.search(codes["tensors"], name):
+            more, tensors[name] = coded.coded(codes, name, list(tensor.shape))
+            entries += more
+            continue
         fp8 = variant.get("fp8", {})
         if fp8 and re.search(fp8["tensors"], name):
             entry.update(dtype="F8_E4M3", block=fp8["config"]["weight_block_size"], scales=fp8["scales"])
         entries.append(entry)
         tensors[name] = formula.tensor_of(entry, "bf16")
+    entries.sort(key=lambda entry: entry["name"])
+    coded.share(entries)
     save_file(tensors, path, metadata={"format": "pt"})
     if variant.get("config_as_given"):
         given.pop("dtype", None)
@@ -136,6 +144,9 @@ def write_checkpoint(variant, folder):
 
 def coded_config(variant, text):
     """The configuration with what it says of the coded tensors."""
+    if "coded" in variant:
+        config = {**json.loads(text), **variant["coded"]["config"]}
+        return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
     if "fp8" not in variant:
         return text
     config = {**json.loads(text), "quantization_config": {"quant_method": "fp8", **variant["fp8"]["config"]}}
@@ -144,7 +155,7 @@ def coded_config(variant, text):
 
 def check_decoding(variant, folder, entries):
     """Where the reference itself can decode the files (its blocks must divide the shapes) it has the same numbers."""
-    fp8 = [entry for entry in entries if entry["dtype"] == "F8_E4M3"]
+    fp8 = [entry for entry in entries if entry["dtype"] == "F8_E4M3" and "block" in entry]
     blocks = [(entry["shape"], entry["block"] or entry["shape"]) for entry in fp8]
     if not fp8 or any(size % side for shape, block in blocks for size, side in zip(shape, block)):
         return

@@ -1,6 +1,6 @@
 //! The index of a checkpoint: which tensors there are and where, from headers alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::choice;
-use crate::codes::{Coded, Codes};
+use crate::codes::{Coded, Codes, Fault, Tensors};
 use crate::error::CheckpointError;
 use crate::formats::format::Listing;
 use crate::identity::ModelIdentity;
@@ -237,7 +237,12 @@ impl Checkpoint {
     }
 
     /// Reads bytes of a weight file that are not part of the work.
-    fn look_at(&self, file: FileIndex, offset: u64, out: &mut [u8]) -> Result<(), CheckpointError> {
+    pub(crate) fn look_at(
+        &self,
+        file: FileIndex,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), CheckpointError> {
         Ok(self.source.read_at(self.file_name(file), offset, out)?)
     }
 
@@ -269,27 +274,94 @@ impl Checkpoint {
     pub(crate) fn rename(&mut self, names: Vec<Box<str>>) {
         debug_assert_eq!(names.len(), self.tensors.len(), "a name for every tensor");
         let tensors = std::mem::take(&mut self.tensors);
-        let mut renamed: Vec<(TensorInfo, Box<str>)> = tensors
-            .into_iter()
-            .zip(names)
-            .map(|(mut tensor, name)| {
-                let stored = std::mem::replace(&mut tensor.name, name);
-                (tensor, stored)
+        let mut known = std::mem::take(&mut self.stored_names).into_iter();
+        let renamed = (0_u32..).zip(tensors).zip(names);
+        let mut renamed: Vec<(u32, TensorInfo, Box<str>)> = renamed
+            .map(|((at, mut tensor), name)| {
+                let before = std::mem::replace(&mut tensor.name, name);
+                (at, tensor, known.next().unwrap_or(before))
             })
             .collect();
-        renamed.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-        (self.tensors, self.stored_names) = renamed.into_iter().unzip();
+        renamed.sort_by(|(_, one, _), (_, other, _)| one.name.cmp(&other.name));
+        let mut moved = vec![0; renamed.len()];
+        for (to, (from, ..)) in (0..).zip(&renamed) {
+            moved[*from as usize] = to;
+        }
+        let pairs = renamed.into_iter().map(|(_, tensor, name)| (tensor, name));
+        (self.tensors, self.stored_names) = pairs.unzip();
+        let coded = std::mem::take(&mut self.coded).into_iter();
+        let coded = coded.filter_map(|(at, mut coded)| {
+            if let Ok(coded) = &mut coded {
+                coded.relocate(&moved);
+            }
+            Some((*moved.get(at as usize)?, coded))
+        });
+        self.coded = coded.collect();
     }
 
-    /// Says which codes the tensors have. They have their final names.
-    pub fn declare(&mut self, codes: &Codes) {
-        let place = |name: &str| {
-            let at = self.position(name)?;
-            Some((at as u32, self.tensors.get(at)?))
+    /// Says which codes the tensors have. They have the names of the files; a coded one gets the name that the model
+    /// has for it.
+    pub fn declare(&mut self, codes: &Codes) -> Result<(), CheckpointError> {
+        let tensors = Tensors(self);
+        let mut names: Vec<Box<str>> = Vec::with_capacity(self.tensors.len());
+        let (mut coded, mut given) = (BTreeMap::new(), BTreeSet::new());
+        for (at, tensor) in (0..).zip(&self.tensors) {
+            names.push(tensor.name.clone());
+            let Some(found) = codes.find(tensor, tensors)? else {
+                continue;
+            };
+            if *found.name != *tensor.name {
+                if let Some((other, _)) = tensors.get(&found.name) {
+                    let names = vec![found.name, tensor.name.to_string()];
+                    coded.insert(other, Err(LeafProblem::Ambiguous { names }));
+                    continue;
+                }
+                if !given.insert(found.name.clone()) {
+                    continue;
+                }
+                names[at as usize] = found.name.into();
+            }
+            coded.entry(at).or_insert(found.coded);
+        }
+        self.coded = coded;
+        if !given.is_empty() {
+            self.rename(names);
+        }
+        Ok(())
+    }
+
+    /// Bytes that so many numbers of a coded tensor take in the first of its parts, rounded up.
+    pub(crate) fn bytes_of_numbers(&self, at: u32, numbers: usize) -> u64 {
+        let known = self.tensor_at(at as usize).zip(self.coded(at as usize));
+        let Some((info, Ok(coded))) = known else {
+            return 0;
         };
-        let tensors = (0..).zip(&self.tensors);
-        let coded = tensors.filter_map(|(at, tensor)| Some((at, codes.of(tensor, &place)?)));
-        self.coded = coded.collect();
+        let all = coded.shape.iter().map(|&side| side as u128);
+        let all: u128 = all.product::<u128>().max(1);
+        (u128::from(info.bytes) * numbers as u128).div_ceil(all) as u64
+    }
+
+    /// A coded tensor whose parts cannot be decoded.
+    pub(crate) fn undecodable(&self, coded: &Coded, fault: Fault) -> CheckpointError {
+        let part = coded.parts.get(fault.part);
+        let at = part.map_or(0, |part| part.tensor as usize);
+        let file = self.tensor_at(at).map(|tensor| tensor.file);
+        CheckpointError::Undecodable {
+            place: self.place(),
+            file: file.map_or("", |file| self.file_name(file)).to_owned(),
+            tensor: self.stored_name(at).to_owned(),
+            reason: fault.reason,
+        }
+    }
+
+    /// The places of tensors that decode the coded ones, each with that of the one that it decodes.
+    pub(crate) fn owners(&self) -> BTreeMap<u32, u32> {
+        let coded = self.coded.iter();
+        let parts = coded.filter_map(|(&at, coded)| Some((at, coded.as_ref().ok()?)));
+        parts
+            .flat_map(|(at, coded)| coded.tensors().map(move |part| (part, at)))
+            .filter(|(part, at)| part != at)
+            .collect()
     }
 
     /// How the tensor at a place is coded; `None` where it is stored plainly.

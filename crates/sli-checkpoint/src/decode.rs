@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::checkpoint::Checkpoint;
-use crate::codes::{Coded, Stored};
+use crate::codes::{Coded, Fault, Stored};
 use crate::error::CheckpointError;
 use crate::read_plan::{FileRange, ReadPlan};
 use crate::tensors::TensorInfo;
@@ -17,6 +17,15 @@ pub(crate) const BATCH: usize = 1 << 20;
 
 /// Numbers that are decoded at a time, unless a single row has more.
 pub(crate) const LINES: usize = 16 << 10;
+
+/// Side of the blocks in which numbers change places.
+const TURNED: usize = 16;
+
+/// A code or what decodes it is NaN or infinite.
+const NO_NUMBER: Fault = Fault {
+    part: 0,
+    reason: "a code, or what decodes it, is NaN, infinite or zero where it divides",
+};
 
 /// Bytes of a decoded number.
 const NUMBER: usize = size_of::<f32>();
@@ -41,8 +50,8 @@ struct Area<'c> {
 #[derive(Clone, Copy, Debug)]
 struct PartArea<'c> {
     info: &'c TensorInfo,
-    /// First row of the part.
-    first_row: usize,
+    /// First row and column of the part.
+    first: [usize; 2],
     rows: usize,
     /// Bytes of a row of the area.
     row_bytes: usize,
@@ -89,11 +98,11 @@ impl<'c> Batch<'c> {
             let end = (tile.row + tile.rows).min(rows.end);
             let at = tile.tensor as usize;
             let known = self.checkpoint.tensor_at(at).zip(self.checkpoint.coded(at));
-            let (true, Some((info, Ok(coded)))) = (first < end, known) else {
+            let (true, Some((_, Ok(coded)))) = (first < end, known) else {
                 continue;
             };
             let target = target / NUMBER + (first - rows.start) * view.columns() + tile.column;
-            for area in areas(info, coded, tile, first..end, target, view.columns()) {
+            for area in areas(coded, tile, first..end, target, view.columns()) {
                 self.add_area(&area, carry_out)?;
             }
         }
@@ -106,15 +115,13 @@ impl<'c> Batch<'c> {
         area: &Area<'c>,
         carry_out: &mut dyn FnMut(&mut Self) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
+        if let Some((left, right)) = self.halves(area) {
+            self.add_area(&left, carry_out)?;
+            return self.add_area(&right, carry_out);
+        }
         let mut start = area.rows.start;
         while start < area.rows.end {
-            let row: usize = self.bytes_of(area, start..start + 1);
-            let end = (start + (BATCH / row.max(1)).max(1)).min(area.rows.end);
-            let block = area.coded.code.block_rows().max(1);
-            let end = match end / block * block {
-                whole if whole > start && end < area.rows.end => whole,
-                _ => end,
-            };
+            let end = start + self.rows_that_fit(area, start);
             let bytes = self.bytes_of(area, start..end);
             if self.bytes > 0 && (self.bytes + bytes > BATCH || self.plan.is_full()) {
                 carry_out(self)?;
@@ -136,6 +143,57 @@ impl<'c> Batch<'c> {
             start = end;
         }
         Ok(())
+    }
+
+    /// How many rows from `start` on a batch can hold: whole blocks, or one row at least.
+    fn rows_that_fit(&self, area: &Area<'_>, start: usize) -> usize {
+        let most = area.rows.end - start;
+        let fits = |rows: usize| self.bytes_of(area, start..start + rows) <= BATCH;
+        let (mut rows, mut step) = (1, 1);
+        while rows < most && fits((rows + step).min(most)) {
+            rows = (rows + step).min(most);
+            step *= 2;
+        }
+        while step > 1 {
+            step /= 2;
+            if rows + step <= most && fits(rows + step) {
+                rows += step;
+            }
+        }
+        let [block, _] = area.coded.code.block();
+        match (start + rows) / block.max(1) * block.max(1) {
+            whole if whole > start && rows < most => whole - start,
+            _ => rows,
+        }
+    }
+
+    /// The left and the right of an area, whose rows are too long to be read or written a few at a time.
+    fn halves(&self, area: &Area<'c>) -> Option<(Area<'c>, Area<'c>)> {
+        let [high, wide] = area.coded.code.block().map(|side| side.max(1));
+        let is_turned = area.column_stride > 1 && area.columns.len() > LINES;
+        let rows = area.rows.start..(area.rows.start + high).min(area.rows.end);
+        if !is_turned && self.bytes_of(area, rows) <= BATCH {
+            return None;
+        }
+        // The left half ends with a block and before a column that is wanted.
+        let step = area.column_step;
+        let middle = area.columns.start + area.columns.len() / 2;
+        let middle = middle / wide * wide;
+        let before = middle.checked_sub(area.columns.start)? / step * step;
+        if before == 0 {
+            return None;
+        }
+        let middle = area.columns.start + before;
+        let left = Area {
+            columns: area.columns.start..middle - step + 1,
+            ..area.clone()
+        };
+        let right = Area {
+            columns: middle..area.columns.end,
+            target: area.target + before / step * area.column_stride,
+            ..area.clone()
+        };
+        Some((left, right))
     }
 
     fn bytes_of(&self, area: &Area<'_>, rows: Range<usize>) -> usize {
@@ -162,10 +220,11 @@ impl<'c> Batch<'c> {
         }
         self.plan.read(self.checkpoint, raw, scratch)?;
         let (numbers, _) = out.as_chunks_mut::<NUMBER>();
-        for (area, begins) in self.areas.drain(..) {
-            area.decode(self.checkpoint, &raw[begins..], lines, numbers);
-        }
         self.bytes = 0;
+        for (area, begins) in self.areas.drain(..) {
+            let decoded = area.decode(self.checkpoint, &raw[begins..], lines, numbers);
+            decoded.map_err(|fault| self.checkpoint.undecodable(area.coded, fault))?;
+        }
         Ok(())
     }
 }
@@ -180,14 +239,13 @@ pub(crate) struct Buffers {
 
 /// The rectangles of a tensor that some rows of a tile are.
 fn areas<'c>(
-    info: &'c TensorInfo,
     coded: &'c Coded,
     tile: &Tile,
     rows: Range<usize>,
     target: usize,
     out_columns: usize,
 ) -> Vec<Area<'c>> {
-    let [height, width] = sides(info).map(|side| side as u64);
+    let [height, width] = coded.sides().map(|side| side as u64);
     let start = tile.offset + (rows.start - tile.row) as u64 * tile.row_stride;
     let (slice, within) = (start / (height * width), start % (height * width));
     let (row, column) = ((within / width) as usize, (within % width) as usize);
@@ -230,15 +288,6 @@ fn areas<'c>(
     runs.collect()
 }
 
-/// Rows and columns of a tensor's matrices; a line and a single number are matrices of one row.
-fn sides(info: &TensorInfo) -> [usize; 2] {
-    match info.shape[..] {
-        [.., rows, columns] => [rows, columns],
-        [columns] => [1, columns],
-        [] => [1, 1],
-    }
-}
-
 impl<'c> Area<'c> {
     /// What some of its rows need of every part.
     fn parts(
@@ -247,15 +296,14 @@ impl<'c> Area<'c> {
         rows: &Range<usize>,
     ) -> impl Iterator<Item = PartArea<'c>> {
         let parts = self.coded.parts.iter().enumerate();
-        parts.filter_map(move |(index, &tensor)| {
-            let info = checkpoint.tensor_at(tensor as usize)?;
-            let element = info.dtype.size_bytes()?;
-            let [height, width] = sides(info);
+        parts.filter_map(move |(index, part)| {
+            let info = checkpoint.tensor_at(part.tensor as usize)?;
+            let (element, [height, width]) = (part.element, part.sides);
             let [rows, columns] = self.coded.code.area(index, rows, &self.columns);
             let first = (self.slice * height + rows.start) * width + columns.start;
             Some(PartArea {
                 info,
-                first_row: rows.start,
+                first: [rows.start, columns.start],
                 rows: rows.len(),
                 row_bytes: columns.len() * element,
                 offset: info.offset + (first * element) as u64,
@@ -272,7 +320,7 @@ impl<'c> Area<'c> {
         raw: &[u8],
         lines: &mut Vec<f32>,
         out: &mut [[u8; NUMBER]],
-    ) {
+    ) -> Result<(), Fault> {
         let columns = self.columns.len();
         let mut begins = 0;
         let whole: Vec<(PartArea<'_>, usize)> = self
@@ -289,22 +337,55 @@ impl<'c> Area<'c> {
             let end = (start + together).min(self.rows.end);
             let rows = start..end;
             let some = self.parts(checkpoint, &rows).zip(&whole);
-            let stored = some.map(|(some, (part, at))| Stored {
-                bytes: &raw[at + (some.first_row - part.first_row) * part.row_bytes..],
-                stride: part.row_bytes,
+            let stored = some.map(|(some, (part, at))| {
+                let [down, right] = [0, 1].map(|axis| some.first[axis] - part.first[axis]);
+                Stored {
+                    bytes: &raw[at + down * part.row_bytes + right * part.element..],
+                    stride: part.row_bytes,
+                }
             });
             let stored: Vec<Stored<'_>> = stored.collect();
             lines.resize((end - start) * columns, 0.0);
             let code = &self.coded.code;
-            code.decode(start..end, self.columns.clone(), &stored, lines);
-            for (line, row) in lines.chunks_exact(columns.max(1)).zip(start..end) {
-                let to = &mut out[self.target + (row - self.rows.start) * self.row_stride..];
-                let wanted = line.iter().step_by(self.column_step);
-                let to = to.iter_mut().step_by(self.column_stride);
-                to.zip(wanted)
-                    .for_each(|(to, number)| *to = number.to_le_bytes());
+            code.decode(start..end, self.columns.clone(), &stored, lines)?;
+            if !lines
+                .iter()
+                .fold(true, |all, number| all & number.is_finite())
+            {
+                return Err(NO_NUMBER);
             }
+            let first = self.target + (start - self.rows.start) * self.row_stride;
+            self.put(lines, &mut out[first..]);
             start = end;
+        }
+        Ok(())
+    }
+
+    /// Puts decoded lines to their places; the first number goes to the first one.
+    fn put(&self, lines: &[f32], out: &mut [[u8; NUMBER]]) {
+        let columns = self.columns.len().max(1);
+        if self.column_step == 1 && self.column_stride == 1 {
+            for (line, to) in lines
+                .chunks_exact(columns)
+                .zip((0..).step_by(self.row_stride))
+            {
+                let pairs = out[to..to + columns].iter_mut().zip(line);
+                pairs.for_each(|(to, number)| *to = number.to_le_bytes());
+            }
+            return;
+        }
+        // In blocks: what is written together lies together on either side.
+        let wanted = self.columns.len().div_ceil(self.column_step);
+        for (block, lines) in lines.chunks(TURNED * columns).enumerate() {
+            for left in (0..wanted).step_by(TURNED) {
+                for column in left..(left + TURNED).min(wanted) {
+                    let to = block * TURNED * self.row_stride + column * self.column_stride;
+                    let to = out[to..].iter_mut().step_by(self.row_stride);
+                    let from = lines[column * self.column_step..].iter().step_by(columns);
+                    to.zip(from)
+                        .for_each(|(to, number)| *to = number.to_le_bytes());
+                }
+            }
         }
     }
 }

@@ -133,6 +133,18 @@ pub enum CheckpointError {
         /// Why.
         problem: LeafProblem,
     },
+    /// What a coded tensor holds is no number.
+    #[error("{place}: tensor `{tensor}` in `{file}` cannot be decoded: {reason}")]
+    Undecodable {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+        /// Name of the tensor in the file.
+        tensor: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
     /// A slice or rows that the weight does not have. A mistake of the caller.
     #[error("{weight}: slice {slice}, rows {start}..{end} of {slices} slices of {rows} rows")]
     OutOfRange {
@@ -203,6 +215,9 @@ impl CheckpointError {
                 "put the weights back that were there, then the same command goes on; for the new ones choose \
                  another --out, or give --fresh to discard what is there"
                     .to_owned()
+            }
+            Self::Undecodable { file, .. } => {
+                format!("the weights are damaged: download `{file}` again")
             }
             Self::TextTooLarge { file, .. } => {
                 format!("download `{file}` again")

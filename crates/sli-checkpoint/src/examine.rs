@@ -7,7 +7,6 @@ use std::sync::Arc;
 use sli_spec::Leaf;
 
 use crate::checkpoint::Checkpoint;
-use crate::codes;
 use crate::coverage::{self, CoverageReport, Ignored, Missing};
 use crate::dtype::Dtype;
 use crate::evaluate::{Evaluator, adds_axis, first_name};
@@ -119,12 +118,15 @@ impl CoverageReport {
         let of_family = ignored_patterns(checkpoint, base_prefix, unneeded.ignored);
         let fits = |pattern: &str, name: &str| coverage::matches(pattern, name);
         let mut statuses = Vec::with_capacity(used.len());
+        let owners = checkpoint.owners();
         for (at, (tensor, &used)) in checkpoint.tensors().zip(used).enumerate() {
             let name = &*tensor.name;
             let stored = checkpoint.stored_name(at);
             let allowed = |pattern: &String| fits(pattern, name) || fits(pattern, stored);
             // What a coded tensor that nothing needs has beside it is not needed either.
-            let owner = codes::owner(name).unwrap_or(name);
+            let owner = owners.get(&(at as u32));
+            let owner = owner.and_then(|&owner| checkpoint.tensor_at(owner as usize));
+            let owner = owner.map_or(name, |owner| &owner.name);
             let reason = if used {
                 self.used += 1;
                 statuses.push(Status::Used);
@@ -259,6 +261,7 @@ fn examine_leaf(
             Err(LeafProblem::Missing { names, partly }) => {
                 findings.present |= partly;
                 if partly {
+                    mark_named(evaluator, leaf, slice, used);
                     findings
                         .missing
                         .extend(names.into_iter().map(|name| vec![name]));
@@ -287,8 +290,22 @@ fn examine_leaf(
 fn mark_named(evaluator: Evaluator<'_>, leaf: &Leaf, slice: usize, used: &mut [bool]) {
     for name in leaf.source.names() {
         let name = name.replace("{}", &slice.to_string());
-        if let Some(used) = evaluator.lookup(&name).and_then(|at| used.get_mut(at)) {
+        let Some(at) = evaluator.lookup(&name) else {
+            continue;
+        };
+        if let Some(used) = used.get_mut(at) {
             *used = true;
+        }
+        if let Some(Err(_)) = evaluator.checkpoint.coded(at) {
+            // What stands beside it would decode it.
+            let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+            let beside = |other: &str| {
+                let rest = other.strip_prefix(module);
+                rest.is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
+            };
+            let tensors = evaluator.checkpoint.tensors().zip(&mut *used);
+            let parts = tensors.filter(|(tensor, _)| !module.is_empty() && beside(&tensor.name));
+            parts.for_each(|(_, used)| *used = true);
         }
     }
 }

@@ -123,8 +123,11 @@ impl BoundLeaf {
         match &self.stored {
             Stored::Plain(_) => self.row_bytes(),
             Stored::Coded(slices) => {
-                let bits = slices.first.dtype.size_bits() as usize;
-                self.columns().saturating_mul(bits).div_ceil(8)
+                let first = slices.first.tensors.first();
+                let bytes = first.map_or(0, |&at| {
+                    self.checkpoint.bytes_of_numbers(at, self.columns())
+                });
+                bytes as usize
             }
         }
     }
@@ -441,9 +444,10 @@ impl BoundLeaf {
             let info = self.checkpoint.tensor_at(tile.tensor as usize)?;
             let offset = match &self.stored {
                 Stored::Plain(_) => tile.offset,
-                // Its place in the tensor.
+                // Its place in the tensor, about.
                 Stored::Coded(_) => {
-                    info.offset + tile.offset * u64::from(info.dtype.size_bits()) / 8
+                    let numbers = usize::try_from(tile.offset).unwrap_or(usize::MAX);
+                    info.offset + self.checkpoint.bytes_of_numbers(tile.tensor, numbers)
                 }
             };
             Some((info.file, offset))

@@ -105,7 +105,7 @@ impl Maker {
         let source = MemorySource::new().with("model.safetensors", file);
         let counting = Arc::new(CountingSource::new(source));
         let mut coded = Checkpoint::open_with(Box::new(Arc::clone(&counting))).expect("sound");
-        coded.declare(&self.codes());
+        coded.declare(&self.codes()).expect("sound");
         (Arc::new(coded), counting, checkpoint(&self.plain))
     }
 
@@ -246,7 +246,7 @@ fn large_weights_are_read_in_pieces() {
 fn problem(maker: &Maker, codes: &Codes, wanted: &Leaf) -> LeafProblem {
     let source = MemorySource::new().with("model.safetensors", safetensors(&maker.coded));
     let mut checkpoint = Checkpoint::open_with(Box::new(source)).expect("sound");
-    checkpoint.declare(codes);
+    checkpoint.declare(codes).expect("sound");
     match bind(&Arc::new(checkpoint), wanted).expect_err("it does not fit") {
         CheckpointError::Leaf { problem, .. } => problem,
         other => panic!("{other}"),
@@ -286,9 +286,9 @@ fn what_the_code_cannot_mean_is_refused() {
     // Nothing is declared.
     let text = problem(&maker, &Codes::default(), &plain).to_string();
     assert!(text.contains("F8_E4M3"), "{text}");
-    let awq = serde_json::json!({ "quant_method": "awq", "bits": 4 });
+    let other = serde_json::json!({ "quant_method": "unheard of", "bits": 4 });
     assert!(
-        Codes::declared(&awq)
+        Codes::declared(&other)
             .unwrap_err()
             .reason
             .contains("not read yet")
@@ -305,7 +305,7 @@ fn one_scale_for_all() {
         maker.coded[1].shape = shape;
         let source = MemorySource::new().with("model.safetensors", safetensors(&maker.coded));
         let mut coded = Checkpoint::open_with(Box::new(source)).expect("sound");
-        coded.declare(&codes);
+        coded.declare(&codes).expect("sound");
         let wanted = leaf(tensor("w"), &[20, 30]);
         let [coded, plain] = [Arc::new(coded), checkpoint(&maker.plain)]
             .map(|from| bind(&from, &wanted).expect("there"));

@@ -12,6 +12,7 @@ mod availability;
 mod boundaries;
 pub mod bytes;
 pub mod ceilings;
+mod coded;
 mod demands;
 pub mod durable;
 mod ends;

@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
-use sli_checkpoint::{
-    Binding, Checkpoint, CheckpointError, Codes, Dtype, ModelFolder, UnknownCode,
-};
-use sli_spec::{Config, HEAD, Input, Instead, ModelSpec, PositionTable, SpecError};
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, Dtype, ModelFolder};
+use sli_spec::{Config, HEAD, Input, Instead, ModelSpec, PositionTable};
 
 use crate::adapter;
+use crate::coded::codes_of;
 use crate::error::{AGAIN, EngineError};
 use crate::open_options::OpenOptions;
 use crate::sentence_folder::model_folder;
@@ -42,7 +41,7 @@ pub struct Model {
 }
 
 /// The description of a model, and the one that Meta's own files have in its place.
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 const PARAMS: &str = "params.json";
 
 /// Largest `config.json` that is read, bytes.
@@ -53,7 +52,7 @@ impl Model {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
         let (home, folder) = model_folder(path)?;
         let built = describe_folder(&folder, options)?;
-        let codes = codes_of(&folder, &built)?;
+        let codes = codes_of(&folder, CONFIG, &built)?;
         let weights = open_weights(path, &folder)?;
         let (checkpoint, naming) = named(weights, &built, &codes, options)?;
         let model = Self::bind_with(folder, built, checkpoint, naming, options)?;
@@ -154,8 +153,8 @@ pub fn named(
     options: &OpenOptions,
 ) -> Result<(Arc<Checkpoint>, Option<Naming>), CheckpointError> {
     let (spec, untied) = (&built.spec, built.untied.as_deref());
+    checkpoint.declare(codes)?;
     let naming = naming::settle(&mut checkpoint, spec, untied, &options.allow_unused)?;
-    checkpoint.declare(codes);
     Ok((Arc::new(checkpoint), naming))
 }
 
@@ -181,40 +180,6 @@ pub fn describe_folder(
         allow_unread: options.allow_unread.clone(),
     };
     sli_spec::describe(&config, &options).map_err(wrong)
-}
-
-/// The codes that the configuration says that the weights have.
-///
-/// # Errors
-/// They are coded in a way that is not known.
-pub fn codes_of(folder: &ModelFolder, built: &sli_spec::Built) -> Result<Codes, EngineError> {
-    let mut codes = Codes::default();
-    for (key, value) in &built.storage {
-        let unknown = match key.as_str() {
-            "quantization_config" => match Codes::declared(value) {
-                Ok(declared) => {
-                    codes = declared;
-                    continue;
-                }
-                Err(unknown) => unknown,
-            },
-            _ => UnknownCode {
-                key: String::new(),
-                found: value.to_string(),
-                reason: "packed and quantised weights are not read yet, only plain floating point",
-            },
-        };
-        let inner = if unknown.key.is_empty() { "" } else { "." };
-        return Err(EngineError::Config {
-            path: folder.join(CONFIG),
-            source: SpecError::Unsupported {
-                key: format!("{key}{inner}{}", unknown.key),
-                found: unknown.found,
-                reason: unknown.reason.to_owned(),
-            },
-        });
-    }
-    Ok(codes)
 }
 
 /// Describes the model whose `params.json` says `text`; its weights tell the rest.

@@ -63,6 +63,17 @@ struct TensorEntry {
     block: Option<[usize; 2]>,
     /// Type of the scales of a coded tensor.
     scales: Option<String>,
+    /// Its bytes follow from the formula, each with the bits of one of `and` and then of one of `or`.
+    raw: Option<Raw>,
+    /// It is stored as its type says, however the others are.
+    #[serde(default)]
+    kept: bool,
+}
+
+#[derive(Clone, Deserialize)]
+struct Raw {
+    and: Vec<u8>,
+    or: Vec<u8>,
 }
 
 /// One record of a golden.
@@ -139,7 +150,7 @@ impl Golden {
     fn write_file(&self, path: &Path, stored: Stored, shard: Option<(usize, usize)>) {
         let mut tensors: Vec<(String, Vec<usize>, Dtype, Vec<u8>)> = Vec::new();
         for entry in &self.tensors {
-            if entry.dtype == "F8_E4M3" {
+            if entry.dtype == "F8_E4M3" && entry.scales.is_some() {
                 tensors.extend(self.fp8(entry));
                 continue;
             }
@@ -161,7 +172,18 @@ impl Golden {
     }
 
     fn bytes(&self, entry: &TensorEntry, stored: Stored) -> (Dtype, Vec<u8>) {
+        if let Some(raw) = &entry.raw {
+            let dtype = dtype_of(&entry.dtype);
+            let count = entry.shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            let bytes =
+                bits_of(&entry.name, count).zip(raw.and.iter().cycle().zip(raw.or.iter().cycle()));
+            let bytes = bytes.map(|(bits, (and, or))| (bits >> 40) as u8 & and | or);
+            return (dtype, bytes.collect());
+        }
         let values = self.values(entry);
+        if entry.kept {
+            return kept(&entry.dtype, &values);
+        }
         match entry.dtype.as_str() {
             "F32" => match stored {
                 Stored::F32 => (
@@ -273,10 +295,8 @@ impl Golden {
         }
         let (scale, offset) = (entry.scale.unwrap(), entry.offset.unwrap());
         let count: usize = entry.shape.iter().product();
-        let hash = fnv1a(&entry.name);
-        (0..count as u64)
-            .map(|index| {
-                let x = splitmix64(hash.wrapping_add(index));
+        bits_of(&entry.name, count)
+            .map(|x| {
                 let u = (x >> 40) as f64 / 16_777_216.0;
                 let value = (offset + scale * (2.0 * u - 1.0)) as f32;
                 f64::from(if self.rounded {
@@ -359,6 +379,33 @@ impl Golden {
         }
         lines
     }
+}
+
+/// The formula's bits of a tensor.
+fn bits_of(name: &str, count: usize) -> impl Iterator<Item = u64> {
+    let hash = fnv1a(name);
+    (0..count as u64).map(move |index| splitmix64(hash.wrapping_add(index)))
+}
+
+fn dtype_of(name: &str) -> Dtype {
+    serde_json::from_value(serde_json::json!(name)).unwrap()
+}
+
+/// Values as a type stores them.
+fn kept(dtype: &str, values: &[f64]) -> (Dtype, Vec<u8>) {
+    let each = |bytes: &dyn Fn(f64) -> Vec<u8>| values.iter().flat_map(|v| bytes(*v)).collect();
+    let bytes = match dtype {
+        "F32" => each(&|v| (v as f32).to_le_bytes().into()),
+        "F16" => each(&|v| half::f16::from_f32(v as f32).to_le_bytes().into()),
+        "BF16" => each(&|v| bf16::from_f32(v as f32).to_le_bytes().into()),
+        "F8_E4M3" => each(&|v| vec![fp8_of(v as f32)]),
+        "I64" => each(&|v| (v as i64).to_le_bytes().into()),
+        "I32" => each(&|v| (v as i32).to_le_bytes().into()),
+        "I8" => each(&|v| (v as i8).to_le_bytes().into()),
+        "U8" => each(&|v| vec![v as u8]),
+        other => panic!("dtype {other}"),
+    };
+    (dtype_of(dtype), bytes)
 }
 
 /// The largest number of E4M3.

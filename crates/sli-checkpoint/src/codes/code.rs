@@ -6,22 +6,35 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-/// What turns stored bytes into numbers.
-pub(crate) trait Code: Debug + Send + Sync {
-    /// Rows of a block: those of one block are best read together.
-    fn block_rows(&self) -> usize;
+use crate::problem::LeafProblem;
 
-    /// Rows and columns of a part that these rows and columns of the tensor need.
+/// What turns stored bytes into numbers: of a matrix, or of each of a stack of them.
+pub(crate) trait Code: Debug + Send + Sync {
+    /// Rows and columns of a block: those of one block are best read together.
+    fn block(&self) -> [usize; 2];
+
+    /// Rows and columns of a part that these rows and columns of the matrix need.
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
 
-    /// Decodes rows and columns of the tensor into `out`, row-major. `parts` are the areas that they need.
+    /// Decodes rows and columns of the matrix into `out`, row-major. `parts` are the areas that they need.
+    ///
+    /// # Errors
+    /// What is stored cannot be decoded.
     fn decode(
         &self,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
         out: &mut [f32],
-    );
+    ) -> Result<(), Fault>;
+}
+
+/// Why stored bytes are no numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// Which part is wrong.
+    pub part: usize,
+    pub reason: &'static str,
 }
 
 /// An area of a part, as stored.
@@ -40,12 +53,68 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// A tensor, what else is needed to decode it, and how.
+/// A stored tensor as a code sees it: matrices of elements that are whole bytes, one for each matrix of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Its place in the checkpoint.
+    pub tensor: u32,
+    /// Rows and columns of a matrix.
+    pub sides: [usize; 2],
+    /// Bytes of an element.
+    pub element: usize,
+}
+
+/// Numbers that several tensors hold together.
 #[derive(Clone, Debug)]
 pub(crate) struct Coded {
-    /// Places in the checkpoint; the tensor itself is the first.
-    pub parts: Box<[u32]>,
+    /// Shape of the numbers, as the model knows the tensor.
+    pub shape: Box<[usize]>,
+    /// The code's matrices are the transposes of the tensor's.
+    pub turned: bool,
+    /// It is the weight of a linear module, `[out, in]`, also where the model's own module stores the transpose
+    /// (`Conv1D` of GPT-2): quantisers put linear ones in place of those.
+    pub linear: bool,
+    /// What it takes to decode it. The first has the codes and bears the tensor's name.
+    pub parts: Box<[Part]>,
+    /// Tensors that belong to it and that decoding does not read.
+    pub beside: Box<[u32]>,
     pub code: Arc<dyn Code>,
+}
+
+impl Coded {
+    /// Rows and columns of the code's matrices.
+    pub fn sides(&self) -> [usize; 2] {
+        match (self.shape.split_last_chunk(), self.turned) {
+            (Some((_, &[rows, columns])), false) => [rows, columns],
+            (Some((_, &[rows, columns])), true) => [columns, rows],
+            (None, _) => [1, self.shape.first().copied().unwrap_or(1)],
+        }
+    }
+
+    /// The places of all its tensors.
+    pub fn tensors(&self) -> impl Iterator<Item = u32> {
+        let parts = self.parts.iter().map(|part| part.tensor);
+        parts.chain(self.beside.iter().copied())
+    }
+
+    /// Gives every tensor the place that `moved` has for its present one.
+    pub fn relocate(&mut self, moved: &[u32]) {
+        let to = |place: &mut u32| {
+            if let Some(moved) = moved.get(*place as usize) {
+                *place = *moved;
+            }
+        };
+        self.parts.iter_mut().for_each(|part| to(&mut part.tensor));
+        self.beside.iter_mut().for_each(to);
+    }
+}
+
+/// A coded tensor that was found by the first of its parts.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// The name that the model has for it.
+    pub name: String,
+    pub coded: Result<Coded, LeafProblem>,
 }
 
 /// What files say of themselves and what is not known here.
@@ -108,6 +177,49 @@ impl Keys<'_> {
             None | Some(Value::Null) => Ok(()),
             Some(Value::Array(names)) if names.iter().all(Value::is_string) => Ok(()),
             Some(other) => Err(Self::unknown(key, other, "a list of names is wanted")),
+        }
+    }
+
+    /// A key that is absent, `null` or one of some numbers.
+    pub fn number(
+        &self,
+        key: &str,
+        numbers: &[u64],
+        reason: &'static str,
+    ) -> Result<(), UnknownCode> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(()),
+            Some(value)
+                if value
+                    .as_u64()
+                    .is_some_and(|number| numbers.contains(&number)) =>
+            {
+                Ok(())
+            }
+            Some(other) => Err(Self::unknown(key, other, reason)),
+        }
+    }
+
+    /// A switch that is off, if it is there.
+    pub fn off(&self, key: &str, reason: &'static str) -> Result<(), UnknownCode> {
+        match self.0.get(key) {
+            None | Some(Value::Null | Value::Bool(false)) => Ok(()),
+            Some(other) => Err(Self::unknown(key, other, reason)),
+        }
+    }
+
+    /// How many share a scale; `None`: all, which the file says as −1, `null` or nothing.
+    pub fn group(&self, key: &str) -> Result<Option<usize>, UnknownCode> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) if value.as_i64() == Some(-1) => Ok(None),
+            Some(value) => {
+                let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
+                let size = size.filter(|&size| size > 0);
+                let reason = "a size of at least 1 is wanted, or -1";
+                size.map(Some)
+                    .ok_or_else(|| Self::unknown(key, value, reason))
+            }
         }
     }
 }

@@ -7,25 +7,49 @@
 //! What is decoded is the number that the file means: scales are widened to f32 first, the product is an f32, and
 //! nothing is rounded in between. How products round activations is a matter of kernels and no part of the weights.
 
+mod awq;
+mod bits;
+mod bitsandbytes;
+mod bytes;
 mod code;
+mod compressed;
+mod fp4;
 mod fp8;
+mod gptq;
+mod grouped;
+mod mlx;
+mod modelopt;
+mod numbers;
+mod packed;
+mod scale;
+mod tensors;
 
-use serde_json::Value;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 pub use code::UnknownCode;
-pub(crate) use code::{Coded, Stored};
+pub(crate) use code::{Coded, Fault, Found, Part, Stored};
+pub(crate) use tensors::Tensors;
 
+use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
 
-/// The tensor that a tensor of this name is a part of, by its name.
-pub(crate) fn owner(name: &str) -> Option<&str> {
-    name.strip_suffix(fp8::SCALES)
+/// What files say of the code of their tensors.
+trait Declared: Debug + Send + Sync {
+    /// The coded tensor of which a stored one is the first part; `None`: it is something else.
+    fn find(
+        &self,
+        tensor: &TensorInfo,
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError>;
 }
 
 /// The codes that a model's files say that their tensors have.
 #[derive(Clone, Debug, Default)]
-pub struct Codes(Option<fp8::Declared>);
+pub struct Codes(Option<Arc<dyn Declared>>);
 
 impl Codes {
     /// Reads a `quantization_config`.
@@ -33,25 +57,101 @@ impl Codes {
     /// # Errors
     /// It says something of which it is not known what it means for the numbers.
     pub fn declared(config: &Value) -> Result<Self, UnknownCode> {
-        let unknown = || UnknownCode {
+        let unknown = |reason| UnknownCode {
             key: String::new(),
             found: config.to_string(),
-            reason: "weights that are packed or quantised so are not read yet, only plain floating point and \
-                     `quant_method: fp8`",
+            reason,
         };
-        let config = config.as_object().ok_or_else(unknown)?;
-        match config.get("quant_method").and_then(Value::as_str) {
-            Some("fp8") => fp8::Declared::read(config).map(|declared| Self(Some(declared))),
-            _ => Err(unknown()),
-        }
+        let config = config
+            .as_object()
+            .ok_or_else(|| unknown("an object is wanted"))?;
+        let method = config.get("quant_method").and_then(Value::as_str);
+        let declared: Arc<dyn Declared> = match method {
+            Some("awq") => Arc::new(awq::Awq::read(config)?),
+            Some("bitsandbytes") => Arc::new(bitsandbytes::BitsAndBytes::read(config)?),
+            Some("compressed-tensors") => Arc::new(compressed::CompressedTensors::read(config)?),
+            Some("fp8" | "fbgemm_fp8") => Arc::new(fp8::Fp8::read(config)?),
+            Some("gptq") => Arc::new(gptq::Gptq::read(config)?),
+            Some("auto-round" | "intel/auto-round") => auto_round(config)?,
+            Some("modelopt" | "modelopt_fp4") => Arc::new(modelopt::ModelOpt::read(config)?),
+            Some("mxfp4") => Arc::new(fp4::Mxfp4::read(config)?),
+            // What MLX writes names no method.
+            None | Some("mlx")
+                if config.contains_key("group_size") && config.contains_key("bits") =>
+            {
+                Arc::new(mlx::Mlx::read(config)?)
+            }
+            Some("eetq" | "fp_quant" | "four_over_six" | "higgs" | "sinq" | "spqr" | "vptq") => {
+                return Err(unknown(
+                    "only its makers' code for graphics processors knows the order of these codes: \
+                     take another form of the model",
+                ));
+            }
+            _ => {
+                return Err(unknown(
+                    "weights that are quantised so are not read yet; `docs/formats.md` lists what is",
+                ));
+            }
+        };
+        Ok(Self(Some(declared)))
     }
 
-    /// How a tensor is coded; `None` where it is stored plainly. `place` finds a tensor by its name.
-    pub(crate) fn of<'t>(
+    /// How a tensor is coded of which a stored one is the first part; `None` where it is no part or stored plainly.
+    pub(crate) fn find(
         &self,
         tensor: &TensorInfo,
-        place: &dyn Fn(&str) -> Option<(u32, &'t TensorInfo)>,
-    ) -> Option<Result<Coded, LeafProblem>> {
-        self.0.as_ref()?.of(tensor, place)
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError> {
+        match &self.0 {
+            Some(declared) => declared.find(tensor, tensors),
+            None => fp8::Cast.find(tensor, tensors),
+        }
     }
+}
+
+/// auto-round writes in the layouts of others.
+fn auto_round(config: &Map<String, Value>) -> Result<Arc<dyn Declared>, UnknownCode> {
+    let packing = config.get("packing_format").and_then(Value::as_str);
+    if packing.is_some_and(|packing| packing.ends_with("awq")) {
+        Ok(Arc::new(awq::Awq::read(config)?))
+    } else {
+        Ok(Arc::new(gptq::Gptq::read(config)?))
+    }
+}
+
+/// A scale of zero has lost what it scales.
+const ZERO_SCALE: Fault = Fault {
+    part: 1,
+    reason: "a scale is zero where the numbers that it scales are not",
+};
+
+/// Why a coded tensor cannot be had.
+enum Trouble {
+    /// It does not fit.
+    Problem(LeafProblem),
+    /// What says how it is coded cannot be read.
+    Unread(CheckpointError),
+}
+
+impl From<LeafProblem> for Trouble {
+    fn from(problem: LeafProblem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<CheckpointError> for Trouble {
+    fn from(error: CheckpointError) -> Self {
+        Self::Unread(error)
+    }
+}
+
+/// A coded tensor that the model knows by this name.
+fn found(name: &str, coded: Result<Coded, Trouble>) -> Result<Option<Found>, CheckpointError> {
+    let coded = match coded {
+        Ok(coded) => Ok(coded),
+        Err(Trouble::Problem(problem)) => Err(problem),
+        Err(Trouble::Unread(error)) => return Err(error),
+    };
+    let name = name.to_owned();
+    Ok(Some(Found { name, coded }))
 }

@@ -10,6 +10,8 @@ mod split;
 use sli_spec::{Source, Split};
 
 use crate::checkpoint::Checkpoint;
+use crate::codes::Part;
+use crate::dtype::Dtype;
 use crate::problem::LeafProblem;
 use crate::view::{Core, RowRun, Tile, View};
 
@@ -141,16 +143,17 @@ impl Evaluator<'_> {
                 wanted: "elements of whole bytes".to_owned(),
             });
         };
+        let own = coded.map_or(&info.shape, |coded| &coded.shape);
         let shape = match at.want {
             Some(want) if reshape => want,
-            _ => &info.shape,
+            _ => own,
         };
         let structure = |reason: String| LeafProblem::Structure {
             name: info.name.to_string(),
-            shape: info.shape.to_vec(),
+            shape: own.to_vec(),
             reason,
         };
-        if reshape && elements(shape) != Some(info.elements()) {
+        if reshape && elements(shape) != elements(own) {
             return Err(structure(format!(
                 "it has not as many elements as {shape:?}"
             )));
@@ -158,8 +161,8 @@ impl Evaluator<'_> {
         if at.core == Core::Matrix && shape.len() < 2 {
             return Err(structure("a matrix is wanted".to_owned()));
         }
-        let is_strided = |&part: &u32| {
-            let part = self.checkpoint.tensor_at(part as usize);
+        let is_strided = |part: &Part| {
+            let part = self.checkpoint.tensor_at(part.tensor as usize);
             part.is_some_and(|part| part.strides.is_some())
         };
         if coded.is_some_and(|coded| coded.parts.iter().any(is_strided)) {
@@ -167,7 +170,7 @@ impl Evaluator<'_> {
                 "it is coded, and its parts do not lie one behind the other".to_owned(),
             ));
         }
-        if coded.is_some() && (at.core == Core::Vector || !shape.ends_with(last_two(&info.shape))) {
+        if coded.is_some() && (at.core == Core::Vector || !shape.ends_with(last_two(own))) {
             return Err(structure(
                 "it is coded, and its code holds for matrices of its own shape alone".to_owned(),
             ));
@@ -175,11 +178,11 @@ impl Evaluator<'_> {
         let mut view = View {
             shape: shape.to_vec(),
             core: at.core,
-            dtype: info.dtype,
+            dtype: coded.map_or(info.dtype, |_| Dtype::F32),
             coded: coded.is_some(),
             element,
             plus_one: false,
-            tensors: coded.map_or_else(|| vec![position as u32], |coded| coded.parts.to_vec()),
+            tensors: coded.map_or_else(|| vec![position as u32], |coded| coded.tensors().collect()),
             tiles: Vec::new(),
         };
         if at.slice >= view.slices() && info.bytes > 0 {
@@ -187,6 +190,9 @@ impl Evaluator<'_> {
         }
         let start = if view.coded { 0 } else { info.offset };
         let [slice_stride, row_stride, column_stride] = match &info.strides {
+            _ if coded.is_some_and(|coded| coded.turned) => {
+                [view.row_major()[0], 1, view.rows() as u64]
+            }
             None => view.row_major(),
             Some(strides) if *shape == *info.shape && !view.coded => view
                 .strided(strides)
@@ -290,6 +296,11 @@ impl Evaluator<'_> {
         if at.core == Core::Vector {
             return Err(description(of, "a vector has no transpose"));
         }
+        if let Source::Tensor(name) = of
+            && self.is_linear(name)
+        {
+            return self.evaluate(of, at);
+        }
         let want = at.want.map(|want| {
             let mut want = want.to_vec();
             let rank = want.len();
@@ -307,6 +318,15 @@ impl Evaluator<'_> {
         )?;
         view.transpose();
         Ok(view)
+    }
+
+    /// Whether a tensor is stored as the weight of a linear module.
+    fn is_linear(&self, name: &str) -> bool {
+        let coded = self.lookup(name).and_then(|at| self.checkpoint.coded(at));
+        coded.is_some_and(|coded| {
+            let coded = coded.as_ref();
+            coded.is_ok_and(|coded| coded.linear && coded.shape.len() == 2)
+        })
     }
 
     fn each(

@@ -8,8 +8,9 @@ use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport
 use sli_spec::Built;
 
 use super::notes;
+use crate::coded::codes_of;
 use crate::error::EngineError;
-use crate::model::{codes_of, describe_folder, named, open_weights};
+use crate::model::{CONFIG, describe_folder, named, open_weights};
 use crate::open_options::OpenOptions;
 use crate::sentence_folder::model_folder;
 use crate::settings::Observer;
@@ -41,7 +42,7 @@ pub fn examine(
 ) -> Result<Examination, EngineError> {
     let (_, folder) = model_folder(path)?;
     let mut built = describe_folder(&folder, options)?;
-    let codes = codes_of(&folder, &built).unwrap_or_else(|error| {
+    let codes = codes_of(&folder, CONFIG, &built).unwrap_or_else(|error| {
         observer.warning(&error.to_string());
         Codes::default()
     });

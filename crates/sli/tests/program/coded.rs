@@ -65,7 +65,7 @@ fn a_configuration_that_says_more_is_3() {
     place.write("in.jsonl", golden.jsonl());
     let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
     for (key, value, said) in [
-        ("fmt", json!("e5m2"), "quantization_config.fmt"),
+        ("fmt", json!("e3m4"), "quantization_config.fmt"),
         (
             "weight_block_size",
             json!([0, 1]),
@@ -73,7 +73,7 @@ fn a_configuration_that_says_more_is_3() {
         ),
         ("weight_block_size", json!([16, 16]), "weight_scale_inv"),
         ("rotation", json!(true), "quantization_config.rotation"),
-        ("quant_method", json!("awq"), "not read yet"),
+        ("quant_method", json!("unheard of"), "not read yet"),
     ] {
         golden.write(&place.path("model"), Stored::F32);
         let path = place.path("model/config.json");

@@ -1,0 +1,128 @@
+//! `quant_method: awq`, version `gemm`: integers of 4 bits with a scale and a zero point for a group of input features.
+//!
+//! `M.qweight` `[in, out / 8]` holds eight columns a word, from the lowest half byte on columns 0, 2, 4, 6, 1, 3, 5 and
+//! 7; `M.qzeros` `[groups, out / 8]` likewise, `M.scales` `[groups, out]`. A number is `(code - zero point) * scale`.
+//! Other versions are other layouts.
+
+use serde_json::{Map, Value};
+
+use super::code::{Coded, Found, Keys, UnknownCode};
+use super::gptq;
+use super::grouped::{Grouped, Layout};
+use super::scale::Scale;
+use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::{Declared, Trouble, found};
+use crate::dtype::Dtype;
+use crate::error::CheckpointError;
+use crate::tensors::TensorInfo;
+
+/// Keys that are known; what is not read says how the codes were found or how they are run.
+const KEYS: &[&str] = &[
+    "autoround_version",
+    "backend",
+    "batch_size",
+    "bits",
+    "block_name_to_quantize",
+    "data_type",
+    "dataset",
+    "desc_act",
+    "do_fuse",
+    "exllama_config",
+    "extra_config",
+    "format",
+    "fuse_max_seq_len",
+    "group_size",
+    "iters",
+    "low_gpu_mem_usage",
+    "modules_to_fuse",
+    "modules_to_not_convert",
+    "nsamples",
+    "packing_format",
+    "q_group_size",
+    "quant_method",
+    "seqlen",
+    "sym",
+    "version",
+    "w_bit",
+    "zero_point",
+];
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awq {
+    /// Input features that share a scale; `None`: all.
+    group: Option<usize>,
+}
+
+impl Awq {
+    pub fn read(config: &Map<String, Value>) -> Result<Self, UnknownCode> {
+        let keys = Keys(config);
+        keys.only(KEYS)?;
+        keys.names("modules_to_not_convert")?;
+        // `auto-round` writes its own version.
+        if config.get("quant_method").and_then(Value::as_str) == Some("awq") {
+            let reason = "`gemm` is read, the other versions are other layouts";
+            keys.one_of("version", &["gemm", "GEMM"], reason)?;
+        }
+        for key in ["bits", "w_bit"] {
+            keys.number(key, &[4], "4 bits are read")?;
+        }
+        let key = if config.contains_key("q_group_size") {
+            "q_group_size"
+        } else {
+            "group_size"
+        };
+        Ok(Self {
+            group: keys.group(key)?,
+        })
+    }
+
+    fn coded(
+        self,
+        module: &str,
+        words: Placed<'_>,
+        tensors: Tensors<'_>,
+    ) -> Result<Coded, Trouble> {
+        let beside = |end: &str| tensors.need(&format!("{module}.{end}"));
+        let (scales, zeros) = (beside("scales")?, beside("qzeros")?);
+        let &[rows, along] = &*words.1.shape else {
+            return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
+        };
+        let (out, group) = (along.saturating_mul(8), self.group.unwrap_or(rows).max(1));
+        let groups = rows.div_ceil(group);
+        for (_, words) in [words, zeros] {
+            if words.dtype != Dtype::I32 {
+                return Err(mistyped(words, "I32").into());
+            }
+        }
+        let scale = Scale::of(scales.1.dtype).ok_or_else(|| mistyped(scales.1, Scale::TYPES))?;
+        let parts = vec![
+            part(words, &[], &[rows, along], [rows, along])?,
+            part(scales, &[], &[groups, out], [groups, out])?,
+            part(zeros, &[], &[groups, along], [groups, along])?,
+        ];
+        let code = Grouped {
+            bits: 4,
+            group,
+            groups,
+            scale,
+            layout: Layout::Awq,
+            has_order: false,
+        };
+        Ok(gptq::of([rows, out], parts, Vec::new(), code))
+    }
+}
+
+impl Declared for Awq {
+    fn find(
+        &self,
+        tensor: &TensorInfo,
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError> {
+        let Some(module) = tensor.name.strip_suffix(".qweight") else {
+            return Ok(None);
+        };
+        let words = || Ok(tensors.need(&tensor.name)?);
+        let coded = words().and_then(|words| self.coded(module, words, tensors));
+        found(&format!("{module}.weight"), coded)
+    }
+}

@@ -1,0 +1,240 @@
+//! Numbers of 8 bits (E4M3, E5M2, integers) times a scale for every block, row, column or matrix.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::code::{Code, Coded, Fault, Part, Stored};
+use super::numbers::{E4M3, E5M2, INT8, Table};
+use super::scale::Scale;
+use super::tensors::{Placed, mistyped, structure};
+use crate::dtype::Dtype;
+use crate::problem::LeafProblem;
+
+/// A number is `(code - zero point) * scale * factor`.
+#[derive(Debug)]
+struct Bytes {
+    table: &'static Table,
+    /// Rows and columns that share a scale.
+    block: [usize; 2],
+    /// `None`: there are none.
+    scale: Option<Scale>,
+    /// Whether every scale has a zero point, of the type of the codes.
+    has_zeros: bool,
+    factor: f32,
+}
+
+/// Where the scales of a matrix stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Blocks {
+    /// One for every so many rows and columns.
+    Of([usize; 2]),
+    /// One for all, for each row or for each column, as their shape says.
+    ByShape,
+}
+
+/// What decodes a tensor of 8-bit numbers, beside its codes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scales<'c> {
+    /// Where they are.
+    pub tensor: Placed<'c>,
+    pub zeros: Option<Placed<'c>>,
+    pub blocks: Blocks,
+    pub factor: f32,
+}
+
+/// The numbers of a type of 8 bits.
+pub(super) fn table_of(dtype: Dtype) -> Option<&'static Table> {
+    match dtype {
+        Dtype::F8E4M3 => Some(&E4M3),
+        Dtype::F8E5M2 => Some(&E5M2),
+        Dtype::I8 => Some(&INT8),
+        _ => None,
+    }
+}
+
+/// The coded tensor of these codes.
+pub(super) fn coded(codes: Placed<'_>, scales: Option<Scales<'_>>) -> Result<Coded, LeafProblem> {
+    let (at, tensor) = codes;
+    let table = table_of(tensor.dtype).ok_or_else(|| mistyped(tensor, "a number of 8 bits"))?;
+    let Some((leading, &[rows, columns])) = tensor.shape.split_last_chunk() else {
+        return Err(structure(tensor, "a coded weight is a matrix".to_owned()));
+    };
+    let sides = [rows, columns];
+    let mut parts = vec![part(at, sides)];
+    let mut code = Bytes {
+        table,
+        block: sides.map(|side| side.max(1)),
+        scale: None,
+        has_zeros: false,
+        factor: 1.0,
+    };
+    if let Some(scales) = scales {
+        let (at, info) = scales.tensor;
+        let scale = Scale::of(info.dtype).filter(|scale| *scale != Scale::E4m3);
+        code.scale = Some(scale.ok_or_else(|| mistyped(info, Scale::TYPES))?);
+        code.factor = scales.factor;
+        let grid = grid(
+            &mut code.block,
+            scales,
+            tensor.name.as_ref(),
+            leading,
+            sides,
+        )?;
+        parts.push(Part {
+            tensor: at,
+            sides: grid,
+            element: super::tensors::element(info.dtype),
+        });
+        if let Some((at, zeros)) = scales.zeros {
+            if zeros.dtype != tensor.dtype {
+                return Err(mistyped(zeros, tensor.dtype.name()));
+            }
+            if zeros.shape != info.shape {
+                let reason = format!("the scales have shape {:?}", info.shape);
+                return Err(structure(zeros, reason));
+            }
+            code.has_zeros = true;
+            parts.push(part(at, grid));
+        }
+    }
+    Ok(Coded {
+        shape: tensor.shape.clone(),
+        turned: false,
+        linear: false,
+        parts: parts.into(),
+        beside: [].into(),
+        code: Arc::new(code),
+    })
+}
+
+fn part(tensor: u32, sides: [usize; 2]) -> Part {
+    Part {
+        tensor,
+        sides,
+        element: 1,
+    }
+}
+
+/// Rows and columns of scales; sets the block of each.
+fn grid(
+    block: &mut [usize; 2],
+    scales: Scales<'_>,
+    name: &str,
+    leading: &[usize],
+    sides: [usize; 2],
+) -> Result<[usize; 2], LeafProblem> {
+    let (_, info) = scales.tensor;
+    let [rows, columns] = sides;
+    match scales.blocks {
+        Blocks::Of([high, wide]) => {
+            let grid = [rows.div_ceil(high), columns.div_ceil(wide)];
+            if *info.shape != *[leading, &grid].concat() {
+                let reason = format!(
+                    "the {rows} x {columns} numbers of `{name}` in blocks of {high} x {wide} have {} x {} scales",
+                    grid[0], grid[1]
+                );
+                return Err(structure(info, reason));
+            }
+            *block = [high, wide];
+            Ok(grid)
+        }
+        Blocks::ByShape => {
+            let own = info.shape.strip_prefix(leading);
+            let grid = match own {
+                Some([] | [1] | [1, 1]) => Some([1, 1]),
+                Some(&[count] | &[count, 1]) if count == rows => Some([rows, 1]),
+                Some(&[1, count]) if count == columns => Some([1, columns]),
+                _ => None,
+            };
+            let grid = grid.ok_or_else(|| {
+                let reason = format!(
+                    "`{name}` has one scale where no blocks are configured, or one a row of {rows}"
+                );
+                structure(info, reason)
+            })?;
+            for axis in 0..2 {
+                block[axis] = if grid[axis] == 1 {
+                    sides[axis].max(1)
+                } else {
+                    1
+                };
+            }
+            Ok(grid)
+        }
+    }
+}
+
+impl Code for Bytes {
+    fn block(&self) -> [usize; 2] {
+        self.block
+    }
+
+    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
+        if part == 0 {
+            return [rows.clone(), columns.clone()];
+        }
+        let [high, wide] = self.block;
+        [
+            rows.start / high..rows.end.div_ceil(high),
+            columns.start / wide..columns.end.div_ceil(wide),
+        ]
+    }
+
+    fn decode(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        parts: &[Stored<'_>],
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        let [high, wide] = self.block;
+        let first = [rows.start / high, columns.start / wide];
+        for (line, row) in out.chunks_exact_mut(columns.len()).zip(rows.clone()) {
+            let codes = parts[0].row(row - rows.start);
+            let mut column = columns.start;
+            while column < columns.end {
+                let block = column / wide;
+                let end = ((block + 1) * wide).min(columns.end);
+                let within = column - columns.start..end - columns.start;
+                let (codes, line) = (&codes[within.clone()], &mut line[within]);
+                let place = [row / high - first[0], block - first[1]];
+                self.segment(codes, parts, place, line)?;
+                column = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Bytes {
+    /// Decodes numbers that share a scale, which has a place.
+    fn segment(
+        &self,
+        codes: &[u8],
+        parts: &[Stored<'_>],
+        [row, column]: [usize; 2],
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        let table = self.table;
+        let pairs = out.iter_mut().zip(codes);
+        let Some(scale) = self.scale else {
+            pairs.for_each(|(out, &code)| *out = table[usize::from(code)]);
+            return Ok(());
+        };
+        let scale = scale.at(parts[1].row(row), column) * self.factor;
+        let zero = if self.has_zeros {
+            table[usize::from(parts[2].row(row)[column])]
+        } else {
+            0.0
+        };
+        if scale == 0.0 && codes.iter().any(|&code| table[usize::from(code)] != zero) {
+            return Err(super::ZERO_SCALE);
+        }
+        if self.has_zeros {
+            pairs.for_each(|(out, &code)| *out = (table[usize::from(code)] - zero) * scale);
+        } else {
+            pairs.for_each(|(out, &code)| *out = table[usize::from(code)] * scale);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,310 @@
+//! Floats of 4 bits (E2M1), two in a byte, the low half first, with a scale for a run of columns: MXFP4 (E8M0 scales
+//! of 32 columns) and NVFP4 (E4M3 scales of 16, and one scale for all).
+//!
+//! `quant_method: mxfp4` is how gpt-oss is published: `NAME_blocks` `[experts, out, in / 32, 16]` and `NAME_scales`
+//! `[experts, out, in / 32]`, where the model knows `NAME` as `[experts, in, out]`. Which of the scales of NVFP4
+//! multiplies and which divides is a matter of the writer: the same bytes mean reciprocal numbers.
+
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+use serde_json::{Map, Value};
+
+use super::code::{Code, Coded, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::numbers::e2m1;
+use super::scale::Scale;
+use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::{Declared, found};
+use crate::dtype::Dtype;
+use crate::error::CheckpointError;
+use crate::problem::LeafProblem;
+use crate::tensors::TensorInfo;
+
+/// Both numbers of every byte.
+static PAIRS: LazyLock<[[f32; 2]; 256]> =
+    LazyLock::new(|| std::array::from_fn(|byte| [e2m1(byte as u8 & 15), e2m1(byte as u8 >> 4)]));
+
+/// What one scale for a whole matrix does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Global {
+    Multiplies,
+    Divides,
+}
+
+/// The tensors of a matrix of such numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fp4Parts<'c> {
+    pub codes: Placed<'c>,
+    pub scales: Placed<'c>,
+    pub global: Option<(Placed<'c>, Global)>,
+    /// Columns that share a scale.
+    pub run: usize,
+}
+
+/// The coded tensor `[.., rows, columns]` of codes `[.., rows, columns / 2]`.
+pub(super) fn coded(parts: &Fp4Parts<'_>) -> Result<Coded, LeafProblem> {
+    let (_, codes) = parts.codes;
+    let Some((leading, &[rows, bytes])) = codes.shape.split_last_chunk() else {
+        return Err(structure(codes, "a coded weight is a matrix".to_owned()));
+    };
+    let columns = bytes.saturating_mul(2);
+    let shape = [leading, &[rows, columns]].concat();
+    of_rows(
+        parts,
+        leading,
+        [rows, columns],
+        &[rows, bytes],
+        &shape,
+        false,
+    )
+}
+
+/// The same from words of eight codes, as MLX stores them, with scales that are bytes whatever they mean.
+pub(super) fn of_words(
+    words: Placed<'_>,
+    scales: Placed<'_>,
+    run: usize,
+    shape: &[usize],
+) -> Result<Coded, LeafProblem> {
+    let Some((leading, &[rows, columns])) = shape.split_last_chunk() else {
+        return Err(structure(words.1, "a coded weight is a matrix".to_owned()));
+    };
+    if scales.1.dtype != Dtype::U8 {
+        return Err(mistyped(scales.1, "U8"));
+    }
+    let runs = columns.div_ceil(run);
+    let codes = Part {
+        element: 1,
+        sides: [rows, columns / 2],
+        ..part(words, leading, &[rows, columns / 8], [rows, columns / 8])?
+    };
+    let scales = part(scales, leading, &[rows, runs], [rows, runs])?;
+    Ok(Coded {
+        shape: shape.into(),
+        turned: false,
+        linear: true,
+        parts: [codes, scales].into(),
+        beside: [].into(),
+        code: Arc::new(Fp4 {
+            run,
+            scale: if run == 16 {
+                Scale::E4m3
+            } else {
+                Scale::PowerOfTwo
+            },
+            global: None,
+        }),
+    })
+}
+
+fn of_rows(
+    parts: &Fp4Parts<'_>,
+    leading: &[usize],
+    [rows, columns]: [usize; 2],
+    stored: &[usize],
+    shape: &[usize],
+    turned: bool,
+) -> Result<Coded, LeafProblem> {
+    let (_, codes) = parts.codes;
+    if !matches!(codes.dtype, Dtype::U8 | Dtype::I8 | Dtype::F4) {
+        return Err(mistyped(codes, "U8: two numbers of 4 bits"));
+    }
+    let runs = columns.div_ceil(parts.run);
+    let (_, scales) = parts.scales;
+    let scale = match (Scale::of(scales.dtype), parts.run) {
+        (Some(scale @ Scale::PowerOfTwo), 32) | (Some(scale @ Scale::E4m3), 16) => scale,
+        (_, 32) => return Err(mistyped(scales, "U8 or F8_E8M0")),
+        _ => return Err(mistyped(scales, "F8_E4M3")),
+    };
+    let mut all = vec![
+        part(parts.codes, leading, stored, [rows, columns / 2])?,
+        part(parts.scales, leading, &[rows, runs], [rows, runs])?,
+    ];
+    if let Some((global, _)) = parts.global {
+        all.push(single(global, leading)?);
+    }
+    Ok(Coded {
+        shape: shape.into(),
+        turned,
+        linear: false,
+        parts: all.into(),
+        beside: [].into(),
+        code: Arc::new(Fp4 {
+            run: parts.run,
+            scale,
+            global: parts.global.map(|(_, global)| global),
+        }),
+    })
+}
+
+/// One number for every matrix.
+fn single((tensor, info): Placed<'_>, leading: &[usize]) -> Result<Part, LeafProblem> {
+    if info.dtype != Dtype::F32 {
+        return Err(mistyped(info, "F32"));
+    }
+    let count: usize = leading.iter().product();
+    if info.elements() != count as u64 {
+        return Err(structure(info, "one scale for all is wanted".to_owned()));
+    }
+    Ok(Part {
+        tensor,
+        sides: [1, 1],
+        element: 4,
+    })
+}
+
+#[derive(Debug)]
+struct Fp4 {
+    run: usize,
+    scale: Scale,
+    global: Option<Global>,
+}
+
+impl Code for Fp4 {
+    fn block(&self) -> [usize; 2] {
+        [1, self.run]
+    }
+
+    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
+        match part {
+            0 => [rows.clone(), columns.start / 2..columns.end.div_ceil(2)],
+            1 => [
+                rows.clone(),
+                columns.start / self.run..columns.end.div_ceil(self.run),
+            ],
+            _ => [0..1, 0..1],
+        }
+    }
+
+    fn decode(
+        &self,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        parts: &[Stored<'_>],
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        let whole = self.global.map(|_| Scale::F32.at(parts[2].bytes, 0));
+        if whole == Some(0.0) {
+            let reason = "the scale of a whole matrix is zero";
+            return Err(Fault { part: 2, reason });
+        }
+        let whole = whole.unwrap_or(1.0);
+        for (row, line) in out
+            .chunks_exact_mut(columns.len())
+            .take(rows.len())
+            .enumerate()
+        {
+            let (codes, scales) = (parts[0].row(row), parts[1].row(row));
+            let mut column = columns.start;
+            while column < columns.end {
+                let run = column / self.run;
+                let end = ((run + 1) * self.run).min(columns.end);
+                let scale = self.scale.at(scales, run - columns.start / self.run);
+                let scale = match self.global {
+                    Some(Global::Divides) => scale / whole,
+                    Some(Global::Multiplies) | None => scale * whole,
+                };
+                let codes = &codes[column / 2 - columns.start / 2..];
+                let line = &mut line[column - columns.start..end - columns.start];
+                scaled(&PAIRS, codes, column % 2, scale, line);
+                column = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of 4 bits times a scale; `skipped` halves of the first byte are not wanted.
+pub(super) fn scaled(
+    pairs: &[[f32; 2]; 256],
+    codes: &[u8],
+    skipped: usize,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let (head, out) = out.split_at_mut(skipped.min(out.len()));
+    let codes = if let Some(number) = head.first_mut() {
+        *number = pairs[usize::from(codes[0])][1] * scale;
+        &codes[1..]
+    } else {
+        codes
+    };
+    let (whole, tail) = out.as_chunks_mut::<2>();
+    for (out, &byte) in whole.iter_mut().zip(codes) {
+        *out = pairs[usize::from(byte)].map(|number| number * scale);
+    }
+    if let Some(number) = tail.first_mut() {
+        *number = pairs[usize::from(codes[whole.len()])][0] * scale;
+    }
+}
+
+/// `quant_method: mxfp4`: experts of gpt-oss.
+#[derive(Debug)]
+pub(super) struct Mxfp4;
+
+impl Mxfp4 {
+    pub fn read(config: &Map<String, Value>) -> Result<Self, UnknownCode> {
+        let keys = Keys(config);
+        keys.only(&["dequantize", "modules_to_not_convert", "quant_method"])?;
+        keys.names("modules_to_not_convert")?;
+        Ok(Self)
+    }
+}
+
+impl Declared for Mxfp4 {
+    fn find(
+        &self,
+        tensor: &TensorInfo,
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError> {
+        let Some(name) = tensor.name.strip_suffix("_blocks") else {
+            return Ok(None);
+        };
+        let coded = || {
+            let Some((leading, &[rows, runs, 16])) = tensor.shape.split_last_chunk() else {
+                let reason = "blocks of 16 bytes are wanted".to_owned();
+                return Err(structure(tensor, reason).into());
+            };
+            let parts = Fp4Parts {
+                codes: tensors.need(&tensor.name)?,
+                scales: tensors.need(&format!("{name}_scales"))?,
+                global: None,
+                run: 32,
+            };
+            let columns = runs.saturating_mul(32);
+            let shape = [leading, &[columns, rows]].concat();
+            let stored = [rows, runs, 16];
+            Ok(of_rows(
+                &parts,
+                leading,
+                [rows, columns],
+                &stored,
+                &shape,
+                true,
+            )?)
+        };
+        found(name, coded())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_low_half_comes_first_and_any_half_may() {
+        let codes = [0x21, 0x43, 0x65];
+        for (skipped, wanted) in [
+            (0, &[0.5, 1.0, 1.5, 2.0, 3.0, 4.0][..]),
+            (0, &[0.5, 1.0, 1.5]),
+            (1, &[1.0]),
+            (1, &[1.0, 1.5, 2.0, 3.0]),
+            (1, &[1.0, 1.5, 2.0]),
+        ] {
+            let mut out = vec![0.0; wanted.len()];
+            scaled(&PAIRS, &codes, skipped, 2.0, &mut out);
+            let doubled: Vec<f32> = wanted.iter().map(|number| 2.0 * number).collect();
+            assert_eq!(out, doubled);
+        }
+    }
+}

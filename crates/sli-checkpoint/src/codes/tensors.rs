@@ -1,0 +1,89 @@
+//! The tensors of a checkpoint, as those see them who look for the parts of a coded one.
+
+use crate::checkpoint::Checkpoint;
+use crate::codes::code::Part;
+use crate::dtype::Dtype;
+use crate::error::CheckpointError;
+use crate::problem::LeafProblem;
+use crate::tensors::TensorInfo;
+
+/// The tensors of a checkpoint by the names in its files.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tensors<'c>(pub &'c Checkpoint);
+
+/// A tensor and its place.
+pub(super) type Placed<'c> = (u32, &'c TensorInfo);
+
+impl<'c> Tensors<'c> {
+    /// The tensor of this name.
+    pub fn get(self, name: &str) -> Option<Placed<'c>> {
+        let at = self.0.position(name)?;
+        Some((at as u32, self.0.tensor_at(at)?))
+    }
+
+    /// The tensor of this name, without which another one cannot be decoded.
+    pub fn need(self, name: &str) -> Result<Placed<'c>, LeafProblem> {
+        self.get(name).ok_or_else(|| LeafProblem::Missing {
+            names: vec![name.to_owned()],
+            partly: true,
+        })
+    }
+
+    /// The bytes of a small tensor that says how others are coded.
+    pub fn read(self, tensor: &TensorInfo) -> Result<Vec<u8>, CheckpointError> {
+        const LIMIT: u64 = 64 << 10;
+        if tensor.bytes > LIMIT || tensor.strides.is_some() {
+            let problem = structure(tensor, format!("at most {LIMIT} bytes in a row are wanted"));
+            let place = self.0.place();
+            return Err(CheckpointError::Leaf { place, problem });
+        }
+        let mut bytes = vec![0; tensor.bytes as usize];
+        self.0.look_at(tensor.file, tensor.offset, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// A tensor whose shape is not what it is to be.
+pub(super) fn structure(tensor: &TensorInfo, reason: String) -> LeafProblem {
+    LeafProblem::Structure {
+        name: tensor.name.to_string(),
+        shape: tensor.shape.to_vec(),
+        reason,
+    }
+}
+
+/// A tensor of a type that it cannot have.
+pub(super) fn mistyped(tensor: &TensorInfo, wanted: &str) -> LeafProblem {
+    LeafProblem::Dtype {
+        name: tensor.name.to_string(),
+        found: tensor.dtype,
+        wanted: wanted.to_owned(),
+    }
+}
+
+/// A tensor as a part, seen as matrices of these sides, if its shape is `leading` and then `shape`.
+pub(super) fn part(
+    (tensor, info): Placed<'_>,
+    leading: &[usize],
+    shape: &[usize],
+    sides: [usize; 2],
+) -> Result<Part, LeafProblem> {
+    let wanted = [leading, shape].concat();
+    if *info.shape != *wanted {
+        return Err(LeafProblem::Shape {
+            name: info.name.to_string(),
+            found: info.shape.to_vec(),
+            wanted,
+        });
+    }
+    Ok(Part {
+        tensor,
+        sides,
+        element: element(info.dtype),
+    })
+}
+
+/// Bytes of an element; where several share a byte, the byte is the element.
+pub(super) fn element(dtype: Dtype) -> usize {
+    dtype.size_bytes().unwrap_or(1)
+}

@@ -1,0 +1,413 @@
+"""Weights in the codes that quantisers write, drawn by formula and decoded by the libraries that define them.
+
+A variant says `"coded": {"scheme": NAME, "tensors": PATTERN, "config": {...}, ...}`: every tensor that the pattern fits is
+replaced by the stored tensors of the scheme (bytes by formula, `raw`), and the model of the reference gets what `decode` makes
+of them. `decode` is a library's own function where it runs on a processor of this kind; the others are written out from the
+format's own specification, and say so.
+
+    python coded.py --all        every scheme against its library, more sizes and bits than the goldens have
+"""
+
+import importlib.util
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import formula
+
+NUMPY = {"U8": np.uint8, "I8": np.int8, "I32": np.int32, "U32": np.uint32, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8}
+TORCH = {
+    **{"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32, "U32": torch.uint32},
+    **{"I8": torch.int8, "U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu},
+}
+
+
+def raw(name, shape, dtype, mask=255, bits=0):
+    """A tensor whose bytes are drawn: `mask` and `bits` for each byte of an element, or one for all."""
+    return {"name": name, "shape": list(shape), "dtype": dtype, "raw": {"and": np.atleast_1d(mask).tolist(), "or": np.atleast_1d(bits).tolist()}}
+
+
+def drawn(name, shape, dtype, scale, offset):
+    return {"name": name, "shape": list(shape), "dtype": dtype, "scale": scale, "offset": offset, "kept": True}
+
+
+def listed(name, shape, dtype, values):
+    return {"name": name, "shape": list(shape), "dtype": dtype, "values": np.asarray(values).flatten().tolist(), "kept": True}
+
+
+def stored(entry):
+    """The tensor of an entry, as the file has it."""
+    shape, dtype = entry["shape"], entry["dtype"]
+    if "raw" in entry:
+        size = np.dtype(NUMPY[dtype]).itemsize
+        count = int(np.prod(shape, dtype=np.int64)) * size
+        bits = (formula.stream(entry["name"], count) >> np.uint64(40)).astype(np.uint8)
+        cycle = lambda values: np.resize(np.array(values, dtype=np.uint8), count)
+        data = torch.from_numpy(((bits & cycle(entry["raw"]["and"])) | cycle(entry["raw"]["or"])).view(NUMPY[dtype]).reshape(shape).copy())
+        return data.view(TORCH[dtype]) if dtype.startswith("F8") else data
+    if "values" in entry:
+        return torch.tensor(entry["values"], dtype=TORCH[dtype]).reshape(shape)
+    # Other plain values are exact in bf16.
+    return formula.round_to_bf16(formula.values(entry["name"], shape, entry["scale"], entry["offset"])).to(TORCH[dtype])
+
+
+def module_of(package, path):
+    """One module of a package that does not import as a whole."""
+    name = f"{package}_{Path(path).stem}"
+    if name not in sys.modules:
+        folder = list(importlib.util.find_spec(package).submodule_search_locations)[0]
+        spec = importlib.util.spec_from_file_location(name, f"{folder}/{path}")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def share(entries):
+    """Lists that are the same are listed once."""
+    first = {}
+    for entry in entries:
+        values = tuple(entry.get("values", ()))
+        if entry.get("kept") and len(values) >= 16:
+            other = first.setdefault((entry["dtype"], *entry["shape"], values), entry["name"])
+            if other != entry["name"]:
+                del entry["values"]
+                entry["same_as"] = other
+
+
+SCHEMES = {}
+
+
+def scheme(function):
+    SCHEMES[function.__name__] = function
+    return function
+
+
+# A scheme gets the module's name, the shape of its weight and options, and returns entries and a function from their tensors (by the
+# end of the name behind the module) to the decoded weight.
+
+
+def floats_of_8_bits(name, shape, options, ends=("weight", "weight_scale"), dtype=None):
+    rows, columns = shape[-2:]
+    block = options.get("scales")
+    if isinstance(block, str):
+        block = {"channel": (1, columns), "column": (rows, 1), "single": None}[block]
+    grid = list(shape[:-2]) + [math.ceil(rows / block[0]), math.ceil(columns / block[1])] if block else options.get("scale_shape", [])
+    kind = options.get("scale_dtype", "F32")
+    dtype = dtype or options.get("dtype", "F8_E4M3")
+    mask = {"F8_E4M3": 0xBF, "F8_E5M2": 0xBF, "I8": 0xFF}[dtype]  # no NaN, below 2
+    size = {"F8_E4M3": 0.15, "F8_E5M2": 0.15, "I8": 0.002}[dtype]
+    scale = f"{name}.{ends[1]}"
+    scales = raw(scale, grid, kind, 3, 120) if kind in ("F8_E8M0", "U8") else drawn(scale, grid, kind, size / 2, size)
+    entries = [raw(f"{name}.{ends[0]}", shape, dtype, mask), scales]
+    if options.get("zeros"):
+        entries.append(raw(f"{name}.weight_zero_point", grid, dtype, 7))
+
+    def decode(tensors):
+        # From the formats' specification: a code times the scale of its block, in f32.
+        codes, scales = tensors[ends[0]].float(), tensors[ends[1]]
+        scales = torch.ldexp(torch.ones(()), scales.int() - 127) if scales.dtype == torch.uint8 else scales.float()
+        spread = lambda grid: grid.reshape([-1, 1] if grid.numel() == 1 else list(grid.shape))
+        if block:
+            wide = lambda grid: grid.repeat_interleave(block[0], -2)[..., :rows, :].repeat_interleave(block[1], -1)[..., :columns]
+        else:
+            wide = spread
+        zeros = wide(tensors["weight_zero_point"].float()) if options.get("zeros") else 0.0
+        return (codes - zeros) * wide(scales)
+
+    return entries, decode
+
+
+@scheme
+def fp8(name, shape, options):
+    return floats_of_8_bits(name, shape, options, ends=("weight", options.get("end", "weight_scale_inv")))
+
+
+@scheme
+def compressed_bytes(name, shape, options):
+    """int-quantized and float-quantized of compressed-tensors, by its own `dequantize`."""
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    entries, ours = floats_of_8_bits(name, shape, options)
+
+    def decode(tensors):
+        args = QuantizationArgs(**options["weights"])
+        zeros = tensors.get("weight_zero_point")
+        scale = tensors["weight_scale"].float()
+        found = dequantize(tensors["weight"], scale, None if zeros is None else zeros, args=args, dtype=torch.float32)
+        assert torch.allclose(found, ours(tensors), rtol=1e-6, atol=0), name
+        return found
+
+    return entries, decode
+
+
+@scheme
+def compressed_packed(name, shape, options):
+    """pack-quantized of compressed-tensors, by its own `unpack_from_int32` and `dequantize`."""
+    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import dequantize
+
+    rows, columns = shape
+    weights = options["weights"]
+    bits, group = weights["num_bits"], weights.get("group_size") or columns
+    groups = math.ceil(columns / group)
+    entries = [
+        raw(f"{name}.weight_packed", [rows, math.ceil(columns * bits / 32)], "I32"),
+        drawn(f"{name}.weight_scale", [rows, groups], options.get("scale_dtype", "BF16"), 0.1 / 2**bits, 0.5 / 2**bits),
+        listed(f"{name}.weight_shape", [2], "I64", shape),
+    ]
+    if not weights.get("symmetric", True):
+        entries.append(raw(f"{name}.weight_zero_point", [math.ceil(rows * bits / 32), groups], "I32"))
+    if "order" in options:
+        order = [-1] * columns if options["order"] == "none" else (np.random.default_rng(columns).permutation(columns) // group).tolist()
+        entries.append(listed(f"{name}.weight_g_idx", [columns], "I32", order))
+
+    def decode(tensors):
+        codes = unpack_from_int32(tensors["weight_packed"], bits, torch.Size(shape))
+        zeros = tensors.get("weight_zero_point")
+        zeros = None if zeros is None else unpack_from_int32(zeros, bits, torch.Size([rows, groups]), packed_dim=0)
+        scale = tensors["weight_scale"].float()
+        order = tensors.get("weight_g_idx")
+        if order is not None and (order >= 0).all():
+            # The library has dropped this: its own formula, with a column's group in place of its place.
+            offset = 0 if zeros is None else zeros.float()[:, order.long()]
+            return (codes.float() - offset) * scale[:, order.long()]
+        return dequantize(codes, scale, zeros, args=QuantizationArgs(**weights), dtype=torch.float32)
+
+    return entries, decode
+
+
+def e2m1(codes):
+    """From the OCP MX specification: two numbers of a byte, the low half first."""
+    table = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    table = torch.cat([table, -table])
+    codes = codes.view(torch.uint8).long()
+    return torch.stack([table[codes & 15], table[codes >> 4]], dim=-1).flatten(-2)
+
+
+@scheme
+def mxfp4_experts(name, shape, options):
+    """gpt-oss: by transformers' own conversion, which rounds to bf16; the numbers are exact in it."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    experts, columns, rows = shape
+    entries = [raw(f"{name}_blocks", [experts, rows, columns // 32, 16], "U8"), raw(f"{name}_scales", [experts, rows, columns // 32], "U8", 3, 120)]
+
+    def decode(tensors):
+        found = convert_moe_packed_tensors(tensors["_blocks"], tensors["_scales"], dtype=torch.bfloat16).float()
+        return found if list(found.shape) == list(shape) else found.transpose(1, 2)
+
+    return entries, decode
+
+
+@scheme
+def nvfp4(name, shape, options):
+    """From the formats' specification: NVFP4 of Model Optimizer (`weight_scale_2` multiplies) and of compressed-tensors
+    (`weight_global_scale` divides), whose own unpacking is compared."""
+    from compressed_tensors.compressors.nvfp4.helpers import unpack_fp4_from_uint8
+
+    rows, columns = shape
+    divides = options["writer"] == "compressed-tensors"
+    codes, whole = ("weight_packed", "weight_global_scale") if divides else ("weight", "weight_scale_2")
+    entries = [
+        raw(f"{name}.{codes}", [rows, columns // 2], "U8"),
+        raw(f"{name}.weight_scale", [rows, columns // 16], "F8_E4M3", 0x3F, 0x20),
+        listed(f"{name}.{whole}", [1] if divides else [], "F32", [12.5] if divides else [0.09375]),
+    ]
+
+    def decode(tensors):
+        numbers = e2m1(tensors[codes])
+        assert torch.equal(numbers, unpack_fp4_from_uint8(tensors[codes], rows, columns, dtype=torch.float32))
+        scale = tensors["weight_scale"].float()
+        scale = scale / tensors[whole] if divides else scale * tensors[whole]
+        return numbers * scale.repeat_interleave(16, -1)
+
+    return entries, decode
+
+
+@scheme
+def mxfp4(name, shape, options):
+    """mxfp4-pack-quantized of compressed-tensors, from the OCP MX specification."""
+    rows, columns = shape
+    entries = [raw(f"{name}.weight_packed", [rows, columns // 2], "U8"), raw(f"{name}.weight_scale", [rows, columns // 32], "U8", 3, 120)]
+
+    def decode(tensors):
+        scale = torch.ldexp(torch.ones(()), tensors["weight_scale"].int() - 127)
+        return e2m1(tensors["weight_packed"]) * scale.repeat_interleave(32, -1)
+
+    return entries, decode
+
+
+@scheme
+def gptq(name, shape, options):
+    """By auto-gptq's torch path, which multiplies the identity."""
+    rows, columns = shape
+    bits, group = options["bits"], options.get("group") or columns
+    groups = math.ceil(columns / group)
+    middle = 2 ** (bits - 1)
+    words = sum(1 << (bits * at) for at in range(32 // bits))
+    entries = [
+        raw(f"{name}.qweight", [columns * bits // 32, rows], "I32"),
+        drawn(f"{name}.scales", [groups, rows], "F16", 0.1 / 2**bits, 0.5 / 2**bits),
+    ]
+    if "zeros" in options:  # every zero point is this
+        word = words * options["zeros"]
+        word -= (word >> 31) << 32
+        entries.append(listed(f"{name}.qzeros", [groups, rows * bits // 32], "I32", [word] * (groups * rows * bits // 32)))
+    else:
+        entries.append(raw(f"{name}.qzeros", [groups, rows * bits // 32], "I32", options.get("zero_mask", 255)))
+    order = np.arange(columns) // group
+    if options.get("order") == "act":
+        order = np.random.default_rng(columns).permutation(columns) // group
+    if options.get("order") != "absent":
+        entries.append(listed(f"{name}.g_idx", [columns], "I32", order))
+
+    def decode(tensors):
+        layer = module_of("auto_gptq", "nn_modules/qlinear/qlinear_cuda.py").QuantLinear(bits, group, columns, rows, bias=False)
+        layer.autogptq_cuda_available = False
+        for end in ("qweight", "scales", "qzeros"):
+            setattr(layer, end, tensors[end].clone())
+        layer.scales = layer.scales.float()
+        layer.g_idx = torch.from_numpy(order).int()
+        ours = by_hand(tensors)
+        wraps = options.get("version") != "gptq_v2" and (unpacked(tensors["qzeros"], bits, 1) == 2**bits - 1).any()
+        if options.get("version") != "gptq_v2" and "stored_as_is" not in options and not wraps:
+            found = layer(torch.eye(columns)).float().T
+            assert torch.allclose(found, ours, rtol=1e-6, atol=1e-9), name
+        return ours
+
+    def unpacked(tensor, bits, axis):
+        """A little-endian stream of bits along an axis."""
+        words = tensor.numpy().view(np.uint32)
+        words = words if axis else words.T
+        stream = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=1, bitorder="little")
+        codes = stream.reshape(words.shape[0], -1, bits) @ (1 << np.arange(bits))
+        return torch.from_numpy((codes if axis else codes.T).copy())
+
+    def by_hand(tensors):
+        zeros = unpacked(tensors["qzeros"], bits, 1)
+        if options.get("version") != "gptq_v2" and "stored_as_is" not in options:
+            zeros = (zeros + 1) % 2**bits
+        codes = unpacked(tensors["qweight"], bits, 0)
+        place = torch.from_numpy(order)
+        return ((codes - zeros[place]).float() * tensors["scales"].float()[place]).T
+
+    return entries, decode
+
+
+@scheme
+def awq(name, shape, options):
+    """By autoawq's `dequantize_gemm`."""
+    module = module_of("awq", "utils/packing_utils.py")
+    rows, columns = shape
+    group = options["group"]
+    entries = [
+        raw(f"{name}.qweight", [columns, rows // 8], "I32"),
+        raw(f"{name}.qzeros", [columns // group, rows // 8], "I32"),
+        drawn(f"{name}.scales", [columns // group, rows], "F16", 0.006, 0.03),
+    ]
+
+    def decode(tensors):
+        return module.dequantize_gemm(tensors["qweight"], tensors["qzeros"], tensors["scales"].float(), 4, group).T
+
+    return entries, decode
+
+
+@scheme
+def bitsandbytes_4bit(name, shape, options):
+    """By bitsandbytes' plain implementation. Its fast one for processors is wrong where blocks cross rows: there its own quantisation
+    does not come back either."""
+    from bitsandbytes import functional
+    from bitsandbytes.backends.default.ops import _dequantize_4bit_compute
+
+    kind, block = options["kind"], options.get("block", 64)
+    count = math.prod(shape)
+    blocks = math.ceil(count / block)
+    table = functional.get_4bit_type(kind, device="cpu")
+    state = {"quant_type": kind, "blocksize": block, "dtype": "float32", "shape": list(shape)}
+    entries = [raw(f"{name}.weight", [count // 2, 1], "U8"), listed(f"{name}.weight.quant_map", [16], "F32", table.tolist())]
+    if options.get("double"):
+        nested = functional.create_dynamic_map()
+        state |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.171875}
+        entries += [
+            raw(f"{name}.weight.absmax", [blocks], "U8"),
+            drawn(f"{name}.weight.nested_absmax", [math.ceil(blocks / 256)], "F32", 0.02, 0.1),
+            listed(f"{name}.weight.nested_quant_map", [256], "F32", nested.tolist()),
+        ]
+    else:
+        entries.append(drawn(f"{name}.weight.absmax", [blocks], "F32", 0.1, 0.25))
+    text = json.dumps(state).encode()
+    entries.append(listed(f"{name}.weight.quant_state.bitsandbytes__{kind}", [len(text)], "U8", list(text)))
+
+    def decode(tensors):
+        absmax = tensors["weight.absmax"]
+        if options.get("double"):
+            nested = functional.QuantState(tensors["weight.nested_absmax"], blocksize=256, code=tensors["weight.nested_quant_map"], dtype=torch.float32)
+            absmax = functional.dequantize_blockwise(absmax, nested) + state["nested_offset"]
+        found = _dequantize_4bit_compute(tensors["weight"].reshape(-1), absmax, tensors["weight.quant_map"], block, shape, torch.float32)
+        if shape[1] % block == 0:
+            quantised = functional.QuantState(absmax, shape=torch.Size(shape), code=tensors["weight.quant_map"], blocksize=block, quant_type=kind, dtype=torch.float32)
+            assert torch.allclose(functional.dequantize_4bit(tensors["weight"], quantised), found, rtol=1e-6, atol=0), name
+        return found
+
+    return entries, decode
+
+
+@scheme
+def bitsandbytes_8bit(name, shape, options):
+    """By bitsandbytes' `int8_vectorwise_dequant` on the processor."""
+    from bitsandbytes import functional
+
+    entries = [
+        raw(f"{name}.weight", shape, "I8"),
+        drawn(f"{name}.SCB", [shape[0]], "F32", 0.1, 0.3),
+        listed(f"{name}.weight_format", [], "U8", [0]),
+    ]
+    return entries, lambda tensors: functional.int8_vectorwise_dequant(tensors["weight"], tensors["SCB"])
+
+
+@scheme
+def mlx(name, shape, options):
+    """By mlx's `dequantize` on the processor."""
+    import mlx.core as mx
+
+    *leading, rows, columns = shape
+    mode, bits, group = options.get("mode", "affine"), options.get("bits", 4), options.get("group", 64)
+    scales = [*leading, rows, columns // group]
+    entries = [raw(f"{name}.weight", [*leading, rows, columns * bits // 32], "U32")]
+    if mode == "affine":
+        entries += [drawn(f"{name}.scales", scales, "BF16", 0.1 / 2**bits, 0.5 / 2**bits), drawn(f"{name}.biases", scales, "BF16", 0.05, -0.25)]
+    else:
+        entries.append(raw(f"{name}.scales", scales, "U8", *((3, 120) if mode == "mxfp4" else (0x07, 0x10))))
+
+    def decode(tensors):
+        array = lambda tensor: mx.array(tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy())
+        biases = array(tensors["biases"]) if "biases" in tensors else None
+        options = {"group_size": group, "bits": bits, "mode": mode}
+        if mode != "affine":
+            options["dtype"] = mx.float32
+        found = mx.dequantize(array(tensors["weight"]), array(tensors["scales"]), biases, **options)
+        return torch.from_numpy(np.array(found.astype(mx.float32)))
+
+    return entries, decode
+
+
+def coded(options, name, shape):
+    """Entries in place of a tensor, and what they decode to."""
+    own = options
+    for pattern, more in options.get("also", {}).items():
+        if re.search(pattern, name):
+            own = {**options, **more}
+    module = name if own["scheme"] == "mxfp4_experts" else name.removesuffix(".weight")
+    shape = shape[::-1] if own.get("upright") else shape
+    entries, decode = SCHEMES[own["scheme"]](module, shape, own)
+    tensors = {entry["name"].removeprefix(module).removeprefix("."): stored(entry) for entry in entries}
+    numbers = decode(tensors).to(torch.float32)
+    assert list(numbers.shape) == list(shape), (name, numbers.shape, shape)
+    return entries, (numbers.T if own.get("upright") else numbers).contiguous()
