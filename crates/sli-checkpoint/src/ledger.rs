@@ -4,11 +4,18 @@
 //! much is read at a time. The first time a group is whole its hash is kept, later it is compared: in another
 //! super-batch, and in another process, which has the ledger from the journal. Rows that are looked up singly
 //! have hashes of their own.
+//!
+//! The hash is XXH3 with 64 bits: it is there for files that are swapped, copied half or flipped, not against
+//! somebody who forges them, and costs a fourth of BLAKE3.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
+use std::hash::Hasher as _;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use twox_hash::XxHash3_64;
 
 use crate::sample::first_bytes;
 
@@ -19,7 +26,7 @@ const GROUPS: u64 = 1 << 15;
 /// Groups that are read in part at a time, at most; beyond, some go unseen.
 const MOST_OPEN: usize = 64;
 /// How a saved ledger begins.
-const FORMAT: u64 = u64::from_le_bytes(*b"ledger 1");
+const FORMAT: u64 = u64::from_le_bytes(*b"ledger 2");
 
 /// A weight was read that is not what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +64,18 @@ struct State {
     is_new: bool,
 }
 
-#[derive(Debug)]
 struct Open {
     /// The row that comes next.
     next: usize,
-    hasher: blake3::Hasher,
+    hasher: XxHash3_64,
+}
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Ledger {
@@ -100,21 +114,21 @@ impl Ledger {
                 [(row - read.rows.start) * row_bytes..(stop - read.rows.start) * row_bytes];
             let begins = row == group * group_rows;
             if begins && stop == end {
-                self.whole(group_key(read.weight, group), &blake3::hash(bytes))?;
+                self.whole(group_key(read.weight, group), XxHash3_64::oneshot(bytes))?;
             } else {
                 let open = self.lock().open.remove(&read.weight);
                 let open = if begins {
-                    let hasher = blake3::Hasher::new();
+                    let hasher = XxHash3_64::new();
                     Some(Open { next: row, hasher })
                 } else {
                     open.filter(|open| open.next == row)
                 };
                 if let Some(mut open) = open {
-                    open.hasher.update(bytes);
+                    open.hasher.write(bytes);
                     open.next = stop;
                     if stop == end {
                         let key = group_key(read.weight, group);
-                        self.whole(key, &open.hasher.finalize())?;
+                        self.whole(key, open.hasher.finish())?;
                     } else {
                         let mut state = self.lock();
                         if state.open.len() >= MOST_OPEN {
@@ -129,8 +143,8 @@ impl Ledger {
         Ok(())
     }
 
-    fn whole(&self, key: u64, hash: &blake3::Hash) -> Result<(), Changed> {
-        let (mut state, digest) = (self.lock(), first_bytes(hash));
+    fn whole(&self, key: u64, digest: u64) -> Result<(), Changed> {
+        let mut state = self.lock();
         match state.groups.entry(key) {
             Entry::Occupied(known) if *known.get() != digest => return Err(Changed),
             Entry::Occupied(_) => {}
@@ -151,7 +165,7 @@ impl Ledger {
         bytes: &[u8],
     ) -> Result<(), Changed> {
         let row_bytes = (bytes.len() / rows.len().max(1)).max(1);
-        let digest = |bytes: &[u8]| (first_bytes(&blake3::hash(bytes)) as u32).max(1);
+        let digest = |bytes: &[u8]| (XxHash3_64::oneshot(bytes) as u32).max(1);
         let digests: Vec<u32> = bytes.chunks_exact(row_bytes).map(digest).collect();
         let mut state = self.lock();
         let state = &mut *state;
