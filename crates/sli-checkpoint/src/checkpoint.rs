@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::choice;
-use crate::codes::{Coded, Codes, Fault, Tensors};
+use crate::codes::{Coded, Codes, Fault, Holder, Tensors};
 use crate::error::CheckpointError;
 use crate::formats::format::Listing;
 use crate::identity::ModelIdentity;
@@ -392,4 +392,22 @@ impl Checkpoint {
 fn stamps(source: &dyn ByteSource, files: &[WeightFile]) -> BTreeMap<String, Stamp> {
     let stamp = |file: &WeightFile| Some((file.name.clone(), source.stamp(&file.name)?));
     files.iter().filter_map(stamp).collect()
+}
+
+impl Holder for Checkpoint {
+    fn position_of(&self, name: &str) -> Option<usize> {
+        self.position(name)
+    }
+
+    fn tensor_in(&self, place: usize) -> Option<&TensorInfo> {
+        self.tensor_at(place)
+    }
+
+    fn look(&self, tensor: &TensorInfo, out: &mut [u8]) -> Result<(), CheckpointError> {
+        self.look_at(tensor.file, tensor.offset, out)
+    }
+
+    fn description(&self) -> String {
+        self.place()
+    }
 }

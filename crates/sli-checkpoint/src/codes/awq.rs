@@ -7,11 +7,11 @@
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, UnknownCode};
+use super::declared::{Declared, Trouble, found};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
-use super::{Declared, Trouble, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;

@@ -14,10 +14,10 @@ use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Code, Coded, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::declared::{Declared, Trouble, found};
 use super::fp4::scaled;
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, structure};
-use super::{Declared, Trouble, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;

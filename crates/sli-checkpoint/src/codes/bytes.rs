@@ -228,7 +228,7 @@ impl Bytes {
             0.0
         };
         if scale == 0.0 && codes.iter().any(|&code| table[usize::from(code)] != zero) {
-            return Err(super::ZERO_SCALE);
+            return Err(super::code::ZERO_SCALE);
         }
         if self.has_zeros {
             pairs.for_each(|(out, &code)| *out = (table[usize::from(code)] - zero) * scale);

@@ -223,3 +223,9 @@ impl Keys<'_> {
         }
     }
 }
+
+/// A scale of zero has lost what it scales.
+pub(super) const ZERO_SCALE: Fault = Fault {
+    part: 1,
+    reason: "a scale is zero where the numbers that it scales are not",
+};

@@ -16,11 +16,11 @@ use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Coded, Found, Keys, Part, UnknownCode};
+use super::declared::{Declared, Trouble, found};
 use super::fp4::{self, Fp4Parts, Global};
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, element, mistyped, part, structure};
-use super::{Declared, Trouble, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;

@@ -11,10 +11,10 @@ use std::sync::{Arc, LazyLock};
 use serde_json::{Map, Value};
 
 use super::code::{Code, Coded, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::declared::{Declared, found};
 use super::numbers::e2m1;
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
-use super::{Declared, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Found, Keys, UnknownCode};
+use super::declared::{Declared, found};
 use super::tensors::Tensors;
-use super::{Declared, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, Part, UnknownCode};
+use super::declared::{Declared, Trouble, found};
 use super::grouped::{Grouped, Layout, ZeroPoint};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
-use super::{Declared, Trouble, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;

@@ -146,7 +146,7 @@ impl Code for Grouped {
                 *scale == 0.0 && f32::from(*code) != *zero
             };
             if has_zero_scale && all.any(is_lost) {
-                return Err(super::ZERO_SCALE);
+                return Err(super::code::ZERO_SCALE);
             }
         }
         Ok(())

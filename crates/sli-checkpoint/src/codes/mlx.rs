@@ -10,11 +10,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, UnknownCode};
+use super::declared::{Declared, Trouble, found};
 use super::fp4;
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
-use super::{Declared, Trouble, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;

@@ -13,6 +13,7 @@ mod bitsandbytes;
 mod bytes;
 mod code;
 mod compressed;
+mod declared;
 mod fp4;
 mod fp8;
 mod gptq;
@@ -24,28 +25,17 @@ mod packed;
 mod scale;
 mod tensors;
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 pub use code::UnknownCode;
 pub(crate) use code::{Coded, Fault, Found, Part, Stored};
-pub(crate) use tensors::Tensors;
+pub(crate) use tensors::{Holder, Tensors};
 
+use self::declared::Declared;
 use crate::error::CheckpointError;
-use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
-
-/// What files say of the code of their tensors.
-trait Declared: Debug + Send + Sync {
-    /// The coded tensor of which a stored one is the first part; `None`: it is something else.
-    fn find(
-        &self,
-        tensor: &TensorInfo,
-        tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError>;
-}
 
 /// The codes that a model's files say that their tensors have.
 #[derive(Clone, Debug, Default)]
@@ -117,41 +107,4 @@ fn auto_round(config: &Map<String, Value>) -> Result<Arc<dyn Declared>, UnknownC
     } else {
         Ok(Arc::new(gptq::Gptq::read(config)?))
     }
-}
-
-/// A scale of zero has lost what it scales.
-const ZERO_SCALE: Fault = Fault {
-    part: 1,
-    reason: "a scale is zero where the numbers that it scales are not",
-};
-
-/// Why a coded tensor cannot be had.
-enum Trouble {
-    /// It does not fit.
-    Problem(LeafProblem),
-    /// What says how it is coded cannot be read.
-    Unread(CheckpointError),
-}
-
-impl From<LeafProblem> for Trouble {
-    fn from(problem: LeafProblem) -> Self {
-        Self::Problem(problem)
-    }
-}
-
-impl From<CheckpointError> for Trouble {
-    fn from(error: CheckpointError) -> Self {
-        Self::Unread(error)
-    }
-}
-
-/// A coded tensor that the model knows by this name.
-fn found(name: &str, coded: Result<Coded, Trouble>) -> Result<Option<Found>, CheckpointError> {
-    let coded = match coded {
-        Ok(coded) => Ok(coded),
-        Err(Trouble::Problem(problem)) => Err(problem),
-        Err(Trouble::Unread(error)) => return Err(error),
-    };
-    let name = name.to_owned();
-    Ok(Some(Found { name, coded }))
 }

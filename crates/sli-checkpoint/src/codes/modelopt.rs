@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Coded, Found, Keys, UnknownCode};
+use super::declared::{Declared, Trouble, found};
 use super::fp4::{self, Fp4Parts, Global};
 use super::tensors::Tensors;
-use super::{Declared, Trouble, found};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;

@@ -137,7 +137,7 @@ fn zeros_alone<'n>(
 ) -> Result<(), Fault> {
     for (out, &code) in pairs {
         if f32::from(code) != zero {
-            return Err(super::ZERO_SCALE);
+            return Err(super::code::ZERO_SCALE);
         }
         *out = 0.0;
     }

@@ -1,15 +1,31 @@
 //! The tensors of a checkpoint, as those see them who look for the parts of a coded one.
 
-use crate::checkpoint::Checkpoint;
+use std::fmt::Debug;
+
 use crate::codes::code::Part;
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
 
+/// What has tensors by the names in its files: a checkpoint, which itself is told what its tensors' codes are.
+pub(crate) trait Holder: Debug {
+    /// The place of a tensor.
+    fn position_of(&self, name: &str) -> Option<usize>;
+
+    /// The tensor at a place.
+    fn tensor_in(&self, place: usize) -> Option<&TensorInfo>;
+
+    /// Reads bytes of a tensor that is no weight.
+    fn look(&self, tensor: &TensorInfo, out: &mut [u8]) -> Result<(), CheckpointError>;
+
+    /// For messages.
+    fn description(&self) -> String;
+}
+
 /// The tensors of a checkpoint by the names in its files.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tensors<'c>(pub &'c Checkpoint);
+pub(crate) struct Tensors<'c>(pub &'c dyn Holder);
 
 /// A tensor and its place.
 pub(super) type Placed<'c> = (u32, &'c TensorInfo);
@@ -17,8 +33,8 @@ pub(super) type Placed<'c> = (u32, &'c TensorInfo);
 impl<'c> Tensors<'c> {
     /// The tensor of this name.
     pub fn get(self, name: &str) -> Option<Placed<'c>> {
-        let at = self.0.position(name)?;
-        Some((at as u32, self.0.tensor_at(at)?))
+        let at = self.0.position_of(name)?;
+        Some((at as u32, self.0.tensor_in(at)?))
     }
 
     /// The tensor of this name, without which another one cannot be decoded.
@@ -34,11 +50,11 @@ impl<'c> Tensors<'c> {
         const LIMIT: u64 = 64 << 10;
         if tensor.bytes > LIMIT || tensor.strides.is_some() {
             let problem = structure(tensor, format!("at most {LIMIT} bytes in a row are wanted"));
-            let place = self.0.place();
+            let place = self.0.description();
             return Err(CheckpointError::Leaf { place, problem });
         }
         let mut bytes = vec![0; tensor.bytes as usize];
-        self.0.look_at(tensor.file, tensor.offset, &mut bytes)?;
+        self.0.look(tensor, &mut bytes)?;
         Ok(bytes)
     }
 }

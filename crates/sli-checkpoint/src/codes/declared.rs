@@ -1,0 +1,53 @@
+//! What a file's words say of its coded tensors, and what can be wrong with them.
+
+use std::fmt::Debug;
+
+use super::code::{Coded, Found};
+use super::tensors::Tensors;
+use crate::error::CheckpointError;
+use crate::problem::LeafProblem;
+use crate::tensors::TensorInfo;
+
+/// What files say of the code of their tensors.
+pub(super) trait Declared: Debug + Send + Sync {
+    /// The coded tensor of which a stored one is the first part; `None`: it is something else.
+    fn find(
+        &self,
+        tensor: &TensorInfo,
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError>;
+}
+
+/// Why a coded tensor cannot be had.
+pub(super) enum Trouble {
+    /// It does not fit.
+    Problem(LeafProblem),
+    /// What says how it is coded cannot be read.
+    Unread(CheckpointError),
+}
+
+impl From<LeafProblem> for Trouble {
+    fn from(problem: LeafProblem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<CheckpointError> for Trouble {
+    fn from(error: CheckpointError) -> Self {
+        Self::Unread(error)
+    }
+}
+
+/// A coded tensor that the model knows by this name.
+pub(super) fn found(
+    name: &str,
+    coded: Result<Coded, Trouble>,
+) -> Result<Option<Found>, CheckpointError> {
+    let coded = match coded {
+        Ok(coded) => Ok(coded),
+        Err(Trouble::Problem(problem)) => Err(problem),
+        Err(Trouble::Unread(error)) => return Err(error),
+    };
+    let name = name.to_owned();
+    Ok(Some(Found { name, coded }))
+}
