@@ -300,8 +300,8 @@ fn mark_named(evaluator: Evaluator<'_>, leaf: &Leaf, slice: usize, used: &mut [b
             // What stands beside it would decode it.
             let module = name.rsplit_once('.').map_or("", |(module, _)| module);
             let beside = |other: &str| {
-                let rest = other.strip_prefix(module);
-                rest.is_some_and(|rest| rest.starts_with('.') && !rest[1..].contains('.'))
+                let within = |front: &str| other.strip_prefix(front)?.strip_prefix('.');
+                within(module).is_some_and(|rest| !rest.contains('.')) || within(&name).is_some()
             };
             let tensors = evaluator.checkpoint.tensors().zip(&mut *used);
             let parts = tensors.filter(|(tensor, _)| !module.is_empty() && beside(&tensor.name));

@@ -79,7 +79,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         reason: "scales of rounded activations, which kernels use",
-        names: &["*.activation_scale", "*_activation_scale"],
+        names: &[
+            "*.activation_scale",
+            "*_activation_scale",
+            "*.input_scale",
+            "*.input_scale_ub",
+            "*.input_global_scale",
+            "*.input_zero_point",
+            "*.output_global_scale",
+        ],
         looks: is_line,
     },
     Rule {
@@ -260,6 +268,12 @@ mod tests {
                 &[1],
             ),
             ("model.rotary_emb.long_inv_freq", Dtype::F32, &[4]),
+            ("model.layers.0.mlp.up_proj.input_scale", Dtype::F32, &[]),
+            (
+                "model.layers.0.mlp.up_proj.input_global_scale",
+                Dtype::F32,
+                &[1],
+            ),
             (
                 "model.layers.1.self_attn.rotary_emb.scaling_factor",
                 Dtype::F32,

@@ -458,6 +458,29 @@ fn integers(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<u32>> {
     )
 }
 
+/// Stores tensors of a safetensors file once more under other names, with bits of their first byte turned over.
+pub fn store_again(path: &Path, copies: &[(&str, &str, u8)]) {
+    let data = fs_err::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&data).unwrap();
+    let owned = tensors.iter().map(|(name, tensor)| {
+        let (dtype, shape) = (tensor.dtype(), tensor.shape().to_vec());
+        (name.to_owned(), dtype, shape, tensor.data().to_vec())
+    });
+    let mut all: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = owned.collect();
+    for (from, to, bits) in copies {
+        let tensor = tensors.tensor(from).unwrap();
+        let mut bytes = tensor.data().to_vec();
+        bytes[0] ^= bits;
+        let shape = tensor.shape().to_vec();
+        all.push(((*to).to_owned(), tensor.dtype(), shape, bytes));
+    }
+    let views = all.iter().map(|(name, dtype, shape, bytes)| {
+        let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
+        (name.clone(), view)
+    });
+    fs_err::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
 /// Reads every tensor of a safetensors file as f32 rows.
 pub fn read_tensors(path: &Path) -> BTreeMap<String, Expected> {
     let data = fs_err::read(path).unwrap();

@@ -1,7 +1,7 @@
 //! Coded weights through the program: within every budget the same bytes, and what is planned is what is read.
 
 use serde_json::{Value, json};
-use sli_testing::{Golden, Stored};
+use sli_testing::{Golden, Stored, store_again};
 
 use crate::budgets::within_every_budget;
 use crate::end_to_end::ALL;
@@ -84,4 +84,31 @@ fn a_configuration_that_says_more_is_3() {
         fs_err::write(&path, config.to_string()).unwrap();
         place.sli(&run).failure(3, &[said, "hint: "]);
     }
+}
+
+#[test]
+fn a_coded_head_that_is_stored_beside_its_table_is_compared() {
+    let place = Place::new();
+    let golden = Golden::open("qwen3-fp8-one-scale");
+    place.write("in.jsonl", golden.jsonl());
+    let table = "model.embed_tokens.weight";
+    let scale = format!("{table}_scale_inv");
+    let run = |bits: Option<u8>, out: &str| {
+        golden.write(&place.path("model"), Stored::F32);
+        if let Some(bits) = bits {
+            let scales = (&*scale, "lm_head.weight_scale_inv", 0);
+            let copies = [(table, "lm_head.weight", bits), scales];
+            store_again(&place.path("model/model.safetensors"), &copies);
+        }
+        let run = [
+            "run", "model", "--input", "in.jsonl", "--out", out, "--take", "logits",
+        ];
+        let said = place.sli(&run).success().stderr;
+        let logits = fs_err::read(place.path(&format!("{out}/logits.safetensors"))).unwrap();
+        (said.contains("another head"), logits)
+    };
+    let (_, tied) = run(None, "tied");
+    assert_eq!(run(Some(0), "again"), (false, tied.clone()));
+    let (said, other) = run(Some(1), "other");
+    assert!(said && other != tied);
 }
