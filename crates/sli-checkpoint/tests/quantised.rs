@@ -510,7 +510,7 @@ fn symmetric_files_may_store_the_middle_either_way() {
         all_of(&bind(&stored.open(), &wanted).expect("there"))
     };
     let symmetric = ("sym", json!(true));
-    let wanted = middle(0x77, &[symmetric.clone()]);
+    let wanted = middle(0x77, std::slice::from_ref(&symmetric));
     assert_eq!(middle(0x88, &[symmetric]), wanted);
     assert_eq!(
         middle(0x88, &[("checkpoint_format", json!("gptq_v2"))]),
