@@ -35,6 +35,8 @@ ALIASES = {"kimi_k2": "deepseek_v3"}
 EXAMPLES = {
     "deepseek_v2": {"num_experts_per_tok": 6},
     "glm4_moe": {"head_dim": 128},
+    "esm": {"mask_token_id": 32, "pad_token_id": 1, "position_embedding_type": "rotary", "vocab_size": 33},
+    "xmod": {"default_language": "en_XX"},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
 }
 
@@ -62,8 +64,11 @@ def names_of(mapping, model_type):
     return [names] if isinstance(names, str) else list(names)
 
 
-# Text configurations whose classes the reference maps from the type of the whole model.
-TEXT_CLASSES = {"emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"}}
+# Classes that the reference maps from the type of the whole model, or from none.
+TEXT_CLASSES = {
+    "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
+    "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
+}
 
 
 def classes_of(model_type):
@@ -152,10 +157,15 @@ def ignored_of(model_type):
     return sorted(patterns)
 
 
+# Prefixes of published files that the reference gives other names while it reads them.
+PUBLISHED_PREFIXES = {"ultrabert": "ultrabert"}
+
+
 def row_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
     base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type) or list(TEXT_CLASSES.get(model_type, ()))
     prefix = getattr(transformers, base[0]).base_model_prefix if base else ""
+    prefix = PUBLISHED_PREFIXES.get(model_type, prefix)
     return {
         "base_prefix": f"{prefix}." if prefix else "",
         "classes": classes_of(model_type),

@@ -244,7 +244,7 @@ def flat(tensor):
 class Capture:
     """What enters the first layer and what leaves every layer, by forward hooks."""
 
-    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None):
+    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None, boundary_of=()):
         """`owner`: the module whose end is meant, where the outermost one has another stack's."""
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output, self.streams = norm_path, None, streams
@@ -257,7 +257,7 @@ class Capture:
             self.handles.append(layer.register_forward_hook(self.leave))
         self.last_hidden, self.producers = None, []
         for name, module in model.named_modules():
-            self.handles.append(module.register_forward_hook(self.produced(name, owner)))
+            self.handles.append(module.register_forward_hook(self.produced(name, owner, dict(boundary_of))))
 
     def enter(self, module, arguments, named):
         if 0 not in self.boundaries:
@@ -275,7 +275,7 @@ class Capture:
         self.count += 1
         self.boundaries[self.count] = self.boundary(first_tensor(output))
 
-    def produced(self, name, owner=None):
+    def produced(self, name, owner, boundary_of):
         def hook(module, arguments, output):
             if owner in (None, name) and getattr(output, "last_hidden_state", None) is not None:  # the outermost module comes last
                 self.last_hidden = output.last_hidden_state
@@ -283,6 +283,8 @@ class Capture:
                 self.producers.append((name, output))
             if name == self.norm_path:
                 self.norm_output = flat(output)[self.prompt :]
+            if name in boundary_of:
+                self.boundaries[boundary_of[name]] = self.boundary(first_tensor(output))
 
         return hook
 
@@ -321,12 +323,15 @@ def run(model, inputs, variant):
     if stacks := stacks_of(model, variant):
         capture = Captures(model, stacks)
     else:
-        capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1))
+        capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
     with torch.no_grad():
         output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
     for handle in capture.handles:
         handle.remove()
+    if variant.get("padded"):  # rows that the model itself puts behind the tokens
+        length = len(inputs["input_ids"])
+        capture.boundaries = {boundary: tensor[:length] for boundary, tensor in capture.boundaries.items()}
     results = {}
     if getattr(output, "logits", None) is not None:
         results["logits"] = flat(output.logits)
@@ -349,7 +354,7 @@ def records_of(variant, model):
         for position, token in record.get("set", {}).items():
             ids[int(position)] = token
         inputs = {"input_ids": torch.tensor(ids, dtype=torch.int64)}
-        kinds = getattr(config, "type_vocab_size", 0) or 0
+        kinds = record.get("token_types_of", getattr(config, "type_vocab_size", 0) or 0)
         if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
             inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)

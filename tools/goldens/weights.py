@@ -52,7 +52,7 @@ def scale_and_offset(model, name, initial, rules=()):
     for pattern, scale, offset in [*rules, *SPECIAL]:
         if re.search(pattern, name):
             return scale, offset
-    if not initial.is_floating_point():
+    if not initial.is_floating_point() or type(find_module(model, name)).__name__ == "RoFormerSinusoidalPositionalEmbedding":
         return None
     if is_buffer(model, name) or name.endswith("inv_freq"):
         value = initial.flatten()[0]

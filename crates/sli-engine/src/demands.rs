@@ -1,6 +1,6 @@
 //! What a model demands of a record's tokens.
 
-use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds, Stack, TypeRule};
+use sli_spec::{Input, LengthLimit, Mechanism, ModelSpec, PositionIds, Stack, TypeRule};
 
 use crate::error::EngineError;
 use crate::records::Record;
@@ -16,6 +16,8 @@ pub struct Demands {
     pub limit: LengthLimit,
     /// How its tokens are placed.
     pub positions: PositionIds,
+    /// A token that the reference takes for padding and hides by itself.
+    pub refused_token: Option<u32>,
 }
 
 impl Demands {
@@ -24,9 +26,14 @@ impl Demands {
         let types = |stack: &Stack| {
             let Input::Tokens(embedding) = &stack.input;
             let table = embedding.token_types.as_ref();
-            table
-                .filter(|table| table.rule == TypeRule::Given)
-                .map_or(0, |table| table.types)
+            let of_table = table.filter(|table| table.rule == TypeRule::Given);
+            let mut mechanisms = stack.mechanisms();
+            match of_table {
+                Some(table) => table.types,
+                // Whether they are equal is all that counts.
+                None if mechanisms.any(Mechanism::reads_kinds) => u32::MAX as usize,
+                None => 0,
+            }
         };
         let stack = spec.input_stack();
         Self {
@@ -37,7 +44,9 @@ impl Demands {
 
     /// Those of one of its stacks, where it gets no token types.
     pub fn of_stack(stack: &Stack) -> Self {
+        let Input::Tokens(embedding) = &stack.input;
         Self {
+            refused_token: embedding.refused_token,
             vocab_size: stack.usable_tokens(),
             token_types: 0,
             limit: stack.limit,
@@ -49,6 +58,15 @@ impl Demands {
     pub fn unknown_token(&self, tokens: &[u32]) -> Option<usize> {
         let mut tokens = tokens.iter();
         tokens.position(|&token| token as usize >= self.vocab_size)
+    }
+
+    /// Why the model does not take a token that it knows, if there is one.
+    pub fn refused(&self, tokens: &[u32]) -> Option<String> {
+        let refused = self.refused_token?;
+        let index = tokens.iter().position(|&token| token == refused)?;
+        Some(format!(
+            "token id {refused} at position {index} is padding, which this type hides by itself"
+        ))
     }
 
     /// What is wrong with the types of tokens, if anything is.
@@ -96,6 +114,7 @@ impl Demands {
         } else {
             types
                 .and_then(|types| self.wrong_type(types))
+                .or_else(|| self.refused(tokens))
                 .or_else(|| self.positions.blocks(tokens).err())
         };
         problem.map_or(Ok(()), |problem| {

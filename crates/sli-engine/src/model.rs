@@ -293,7 +293,7 @@ fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
         if head
             .logits
             .as_ref()
-            .and_then(|logits| logits.transform.as_ref())
+            .and_then(|logits| logits.transforms.first())
             .is_some_and(|transform| lacks(transform.dense.weight))
         {
             head.logits = None;

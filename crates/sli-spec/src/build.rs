@@ -101,6 +101,19 @@ impl Leaves {
         }
     }
 
+    /// What is described under a longer prefix.
+    pub fn nested<T>(&mut self, below: &str, describe: impl FnOnce(&mut Self) -> T) -> T {
+        self.under(format!("{}{below}", self.prefix), describe)
+    }
+
+    /// What is described under another prefix.
+    pub fn under<T>(&mut self, prefix: String, describe: impl FnOnce(&mut Self) -> T) -> T {
+        let own = std::mem::replace(&mut self.prefix, prefix);
+        let described = describe(self);
+        self.prefix = own;
+        described
+    }
+
     /// Records a weight.
     pub fn weight(&mut self, source: Source, shape: &[usize], shard: Shard) -> WeightIndex {
         let index = WeightIndex(self.collected.len() as u32);

@@ -32,8 +32,9 @@ pub use facts::Facts;
 pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
-    Activation, Alibi, Convolution, Cut, Gain, HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind,
-    NormSpan, Position, QueryTemperature, RelativeBuckets, Slot,
+    Activation, Alibi, Convolution, Cut, DistanceRule, DistanceTable, DistanceVectors, Gain,
+    HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryTemperature,
+    RelativeBuckets, Segments, Slot,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};

@@ -357,10 +357,11 @@ fn rotations_by_kind_are_not_taken_from_keys_that_their_class_does_not_look_at()
 fn remote_code_under_a_known_type_is_refused() {
     let jina = with(
         json!({"model_type": "bert", "architectures": ["JinaBertForMaskedLM"]}),
-        json!({"position_embedding_type": "alibi", "feed_forward_type": "geglu"}),
+        json!({"position_embedding_type": "alibi", "feed_forward_type": "original"}),
     );
-    assert!(error(&jina).contains("position_embedding_type"));
-    let renamed = with(jina, json!({"position_embedding_type": "absolute"}));
+    assert!(error(&jina).contains("feed_forward_type"));
+    let plain = json!({"position_embedding_type": "absolute", "feed_forward_type": "geglu"});
+    let renamed = with(jina, plain);
     assert_eq!(
         error(&renamed),
         "config.json: `architectures` = [\"JinaBertForMaskedLM\"] is not supported: classes of \

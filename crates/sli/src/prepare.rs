@@ -527,6 +527,11 @@ impl Rules {
             return Err(InputError::record(&place, problem)
                 .with_hint("the tokenizer must be the model's own"));
         }
+        if let Some(problem) = self.demands.refused(&tokens) {
+            let problem = format!("record `{id}`: {problem}");
+            return Err(InputError::record(&place, problem)
+                .with_hint("leave padding out: records have their own lengths"));
+        }
         let given = token_types.is_some();
         let mut types = token_types.or(if self.demands.token_types > 0 {
             encoded.types

@@ -2,7 +2,9 @@
 
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, MatMut};
-use sli_spec::{Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, WeightIndex};
+use sli_spec::{
+    Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, TokenDropout, WeightIndex,
+};
 
 use super::batch::Batch;
 use super::{BoundLayer, Slots, values};
@@ -39,6 +41,9 @@ impl BoundLayer<'_> {
             self.kernels
                 .scale_in_place(embedding.scale as f32, x.view_mut());
         }
+        if let Some(rule) = &embedding.token_dropout {
+            self.drop_tokens(rule, batch, x);
+        }
         if let Some(norm) = &embedding.token_norm {
             self.norm_in_place(norm, x.view_mut())?;
         }
@@ -50,6 +55,9 @@ impl BoundLayer<'_> {
                 Some(given) => self.gather(types.weight, given, x, true)?,
                 None => self.gather(types.weight, &vec![0; rows], x, true)?,
             }
+        }
+        for constant in &embedding.constant_rows {
+            self.gather(constant.weight, &vec![constant.row as u32; rows], x, true)?;
         }
         if let Some(norm) = &embedding.norm {
             self.norm_in_place(norm, x.view_mut())?;
@@ -109,6 +117,22 @@ impl BoundLayer<'_> {
             self.kernels.scale_in_place(rule.scale as f32, target);
         }
         Ok(())
+    }
+
+    fn drop_tokens(&self, rule: &TokenDropout, batch: &Batch, x: &mut Mat) {
+        for rows in batch.branches_of(&batch.whole()) {
+            let is_mask = |row: &usize| batch.tokens[*row] == rule.mask;
+            let masked = rows.clone().filter(is_mask).count() as f32 / rows.len() as f32;
+            let factor = |row: usize| {
+                if is_mask(&row) {
+                    0.0
+                } else {
+                    rule.kept as f32 / (1.0 - masked)
+                }
+            };
+            let factors: Vec<f32> = rows.clone().map(factor).collect();
+            self.kernels.scale_rows(&factors, x.rows_view_mut(rows));
+        }
     }
 
     fn add_positions(

@@ -134,19 +134,18 @@ impl BoundLayer<'_> {
         mut sink: Option<&mut LogitSink<'_>>,
     ) -> Result<LogitResults, EngineError> {
         let rows = x.rows();
-        let mut transformed = Mat::default();
-        let x = match &logits.transform {
-            None => x,
-            Some(transform) => {
-                transformed.reset(rows, transform.dense.out_features);
-                let out = transformed.view_mut();
-                self.dense(&transform.dense, transform.activation, x.view(), out)?;
-                if let Some(norm) = &transform.norm {
-                    self.norm_in_place(norm, transformed.view_mut())?;
-                }
-                &transformed
+        let mut transformed: Option<Mat> = None;
+        for transform in &logits.transforms {
+            let x = transformed.as_ref().unwrap_or(x);
+            let mut next = Mat::new(rows, transform.dense.out_features);
+            let out = next.view_mut();
+            self.dense(&transform.dense, transform.activation, x.view(), out)?;
+            if let Some(norm) = &transform.norm {
+                self.norm_in_place(norm, next.view_mut())?;
             }
-        };
+            transformed = Some(next);
+        }
+        let x = transformed.as_ref().unwrap_or(x);
         let mut results = LogitResults {
             target: vec![0.0; wanted.targets.as_ref().map_or(0, |_| rows + 1)],
             log_sum_exp: Vec::new(),

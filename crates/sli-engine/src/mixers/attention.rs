@@ -8,7 +8,7 @@ use sli_spec::{Alibi, Attention, KeyValue, OutputGate, Position, QueryTemperatur
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
-use super::{At, Mix, differential, dynamic_mask, kernel, relative_buckets};
+use super::{At, Mix, differential, distance_vectors, dynamic_mask, kernel, relative_buckets};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
 use crate::exec::{BoundLayer, Computed, EndRows, KeptKeys, Rows, Scratch, values};
@@ -29,6 +29,9 @@ impl Mix for Attention {
             for buffer in [Buffer::Query, Buffer::Value, Buffer::Heads, Buffer::Inner] {
                 buffers = buffers.rows(buffer, 2 * self.heads * self.value_dim);
             }
+        }
+        if let Some(vectors) = self.vectors() {
+            buffers = buffers.or(distance_vectors::buffers(vectors, self));
         }
         if self.dynamic_mask.is_some() {
             buffers = buffers
@@ -55,6 +58,9 @@ impl Mix for Attention {
             &at.kept.keys,
             scratch,
         )?;
+        if let Some(vectors) = addends.vectors {
+            vectors.release(scratch);
+        }
         if let Some(differential) = &self.differential {
             let value_dim = 2 * self.value_dim;
             differential::subtract(layer, differential, self.heads, value_dim, scratch)?;
@@ -188,10 +194,14 @@ fn clip(layer: &BoundLayer<'_>, attention: &Attention, scratch: &mut Scratch) {
 struct Addends<'a> {
     /// Slopes of ALiBi.
     slopes: Option<Vec<f32>>,
+    /// The same in both directions.
+    both_ways: Option<Vec<f32>>,
     /// The same where every number is one of bf16.
     rounded: Option<Vec<bf16>>,
     /// By distance.
     buckets: Option<relative_buckets::Addends<'a>>,
+    /// Products with vectors of distances.
+    vectors: Option<distance_vectors::Addends<'a>>,
 }
 
 /// Enters the positions: rotates queries and keys, and says what is added to the logits.
@@ -208,9 +218,12 @@ fn positions<'a>(
             Position::Alibi(Alibi {
                 slopes,
                 rounded_to_bf16,
+                both_ways,
             }) => {
                 let slopes = slopes.iter();
-                if *rounded_to_bf16 {
+                if *both_ways {
+                    addends.both_ways = Some(slopes.map(|&slope| slope as f32).collect());
+                } else if *rounded_to_bf16 {
                     let slopes = slopes.map(|&slope| bf16::from_f64(slope));
                     addends.rounded = Some(slopes.collect());
                 } else {
@@ -221,12 +234,16 @@ fn positions<'a>(
                 let own = relative_buckets::Addends::new(layer, rule, attention, rows)?;
                 addends.buckets = Some(own);
             }
+            Position::Vectors(vectors) => {
+                let own = distance_vectors::Addends::new(layer, vectors, attention, rows, scratch)?;
+                addends.vectors = Some(own);
+            }
         }
     }
     Ok(addends)
 }
 
-/// Rotates the queries, and the keys where they are the layer's own.
+/// Rotates the queries, and keys and values where they are the layer's own and rotate.
 fn rotate_both(
     layer: &BoundLayer<'_>,
     attention: &Attention,
@@ -234,10 +251,13 @@ fn rotate_both(
     rows: Rows<'_>,
     scratch: &mut Scratch,
 ) {
-    for (heads, mat) in [
+    let values = attention.values_rotate.then_some(&mut scratch.value);
+    let rotated = [
         (attention.heads, &mut scratch.query),
         (attention.kv_heads, &mut scratch.key),
-    ] {
+    ];
+    let values = values.map(|value| (attention.kv_heads, value));
+    for (heads, mat) in rotated.into_iter().chain(values) {
         let span = HeadSpan {
             heads,
             dim: attention.head_dim,
@@ -299,6 +319,14 @@ fn attend(
         if let Some(buckets) = &addends.buckets {
             buckets.add(site, logits);
         }
+        if let Some(vectors) = &addends.vectors {
+            vectors.add(site, logits);
+        }
+        if let Some(slopes) = &addends.both_ways {
+            for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
+                *logit -= slopes[site.head] * key.abs_diff(site.query) as f32;
+            }
+        }
         if let Some(slopes) = &addends.rounded {
             for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
                 *logit += rounded_alibi(slopes[site.head], key) * scale;
@@ -308,7 +336,9 @@ fn attend(
     let changes = limit.is_some()
         || dynamic.is_some()
         || addends.rounded.is_some()
-        || addends.buckets.is_some();
+        || addends.both_ways.is_some()
+        || addends.buckets.is_some()
+        || addends.vectors.is_some();
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
         differential::pair_values(layer.kernels, kv_heads, value_dim, scratch);

@@ -6,6 +6,7 @@ mod along;
 mod attention;
 pub(crate) mod buffers;
 mod differential;
+mod distance_vectors;
 mod dynamic_mask;
 mod experts;
 pub(crate) mod feed_forward;
@@ -20,6 +21,7 @@ mod low_rank;
 mod mask;
 mod mixture_of_attention;
 mod mixture_of_experts;
+mod neighbourhood;
 mod product_keys;
 mod relative_buckets;
 mod router;
@@ -100,6 +102,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::SelectiveScan(scan) => scan.as_ref(),
         Mixer::StateSpaceDual(scan) => scan.as_ref(),
         Mixer::GatedDelta(delta) => delta.as_ref(),
+        Mixer::Neighbourhood(convolution) => convolution,
         Mixer::Identity(identity) => identity,
     }
 }

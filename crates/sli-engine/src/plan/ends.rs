@@ -40,7 +40,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                 pooler.dense.bias.into_iter().for_each(&mut add);
             }
             if let Some(logits) = &head.logits {
-                if let Some(transform) = &logits.transform {
+                for transform in &logits.transforms {
                     add(transform.dense.weight);
                     transform.dense.bias.into_iter().for_each(&mut add);
                     if let Some(norm) = &transform.norm {

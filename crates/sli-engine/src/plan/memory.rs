@@ -292,8 +292,10 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
         .head
         .logits
         .as_ref()
-        .and_then(|logits| logits.transform.as_ref())
-        .map_or(0, |t| rows * t.dense.out_features);
+        .iter()
+        .flat_map(|logits| &logits.transforms)
+        .map(|transform| rows * transform.dense.out_features)
+        .sum::<usize>();
     let logits = rows.min(HEAD_ROWS) * HEAD_COLUMNS.min(spec.vocab_size.next_multiple_of(1024));
     let normalized = stack
         .head

@@ -184,6 +184,9 @@ impl Planner<'_> {
                 };
                 bytes += (kinds * leaf.row_bytes() * parts.len()) as f64;
             }
+            for constant in &embedding.constant_rows {
+                bytes += (leaf(constant.weight).row_bytes() * parts.len()) as f64;
+            }
             if let Some(PositionTable::Learned { weight, rows, .. }) = &embedding.positions {
                 let leaf = leaf(*weight);
                 for part in parts {

@@ -1,6 +1,6 @@
 //! Whether records that begin alike can share the rows of what they have in common.
 
-use sli_spec::{ModelSpec, PositionIds};
+use sli_spec::{Input, ModelSpec, PositionIds};
 
 use crate::records::RecordSpool;
 use crate::settings::Settings;
@@ -32,6 +32,8 @@ fn obstacle(spec: &ModelSpec, longest: usize) -> Option<&'static str> {
     if matches!(stack.positions, PositionIds::Blocks { .. }) || !stack.is_causal() {
         return Some("tokens see later ones");
     }
+    let Input::Tokens(embedding) = &stack.input;
     let mut mechanisms = stack.mechanisms();
-    mechanisms.find_map(|mechanism| mechanism.depends_on_length(longest))
+    let of_embedding = embedding.depends_on_record();
+    of_embedding.or_else(|| mechanisms.find_map(|mechanism| mechanism.depends_on_length(longest)))
 }

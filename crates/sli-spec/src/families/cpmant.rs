@@ -54,6 +54,7 @@ pub fn cpmant(config: &Config) -> Result<Described, SpecError> {
         looks_ahead: true,
         max_distance: config.size("position_bias_max_distance")?,
         types: config.heads("segment_types")?,
+        further_rows: 0,
     };
     if buckets.buckets < 4 {
         return Err(config.invalid("position_bias_num_buckets", "at least 4"));

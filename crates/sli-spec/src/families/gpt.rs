@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::build::{NormStyle, divided, head_width};
 use crate::families::blocks::{
-    Arrangement, Blocks, Form, Names, Projections, Table, alibi, alibi_slopes,
+    Arrangement, Blocks, Form, Names, Narrow, Projections, Table, alibi, alibi_slopes,
 };
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
@@ -341,9 +341,16 @@ pub fn opt(config: &Config) -> Result<Described, SpecError> {
     if config.flag("_remove_final_layer_norm")? || !pre {
         decoder.final_norm = None;
     }
-    decoder.embedding_width = config
+    let width = config
         .optional_size("word_embed_proj_dim")?
         .filter(|&width| width != decoder.hidden_size);
+    decoder.narrow = width.map(|width| Narrow {
+        width,
+        inward: "project_in",
+        bias: false,
+        sum_is_narrow: false,
+        outward: Some("project_out"),
+    });
     decoder.build()
 }
 
@@ -616,6 +623,7 @@ pub fn falcon(config: &Config) -> Result<Described, SpecError> {
         decoder.positions = vec![Position::Alibi(Alibi {
             slopes: alibi_slopes(heads),
             rounded_to_bf16: true,
+            both_ways: false,
         })];
     } else {
         rotate(&mut decoder, &RopeOptions::new(0))?;

@@ -333,6 +333,7 @@ fn buckets(config: &Config) -> Result<Buckets, SpecError> {
         looks_ahead: true,
         max_distance,
         types: 0,
+        further_rows: 0,
     })
 }
 

@@ -6,8 +6,8 @@ use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, Site, StackEnd, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
-    Activation, Cut, HeadNorm, Linear, Mask, Norm, NormSpan, Position, QueryTemperature,
-    RelativeBuckets,
+    Activation, Cut, DistanceTable, DistanceVectors, HeadNorm, Linear, Mask, Norm, NormSpan,
+    Position, QueryTemperature, RelativeBuckets, Segments,
 };
 use crate::source::WeightIndex;
 
@@ -36,6 +36,8 @@ pub struct Attention {
     pub key_norm: Option<HeadNorm>,
     /// Norm of the values.
     pub value_norm: Option<HeadNorm>,
+    /// Values rotate as keys do (RoFormer).
+    pub values_rotate: bool,
     /// How positions enter; empty: not at all.
     pub positions: Vec<Position>,
     /// Which keys a query sees.
@@ -159,6 +161,7 @@ impl Attention {
             query_norm: None,
             key_norm: None,
             value_norm: None,
+            values_rotate: false,
             positions: Vec::new(),
             mask,
             scale: (head_dim as f64).powf(-0.5),
@@ -171,6 +174,60 @@ impl Attention {
             dynamic_mask: None,
             output_norm: None,
         }
+    }
+}
+
+fn is_rounded_both_ways(position: &Position) -> bool {
+    matches!(position, Position::Alibi(alibi) if alibi.both_ways && alibi.rounded_to_bf16)
+}
+
+/// A usual length of records, where nothing else says how many distances there are.
+const USUAL: usize = 512;
+
+fn may_have_vectors(mask: Mask) -> bool {
+    matches!(mask, Mask::Full | Mask::Causal)
+}
+
+/// Why records are not cut.
+const OF_WHOLE_RECORDS: &str =
+    "queries and keys of whole records are multiplied with vectors of distances";
+
+fn vectors_uses(vectors: &DistanceVectors, uses: &mut Uses) {
+    let DistanceVectors {
+        table,
+        width: _,
+        norm,
+        keys,
+        queries,
+        query_biases,
+        segments,
+        scale: _,
+        rule: _,
+    } = vectors;
+    match table {
+        DistanceTable::Learned { weight, span: _ } => uses.weight(*weight),
+        DistanceTable::Sines { farthest: _ } => {}
+    }
+    for &bias in query_biases.iter().flatten() {
+        uses.weight(bias);
+    }
+    if let Some(Segments { vectors, bias }) = segments {
+        uses.weight(*vectors);
+        uses.weight(*bias);
+    }
+    uses.norm(norm.as_ref());
+    for linear in keys.iter().chain(queries) {
+        uses.linear(linear);
+    }
+}
+
+impl Attention {
+    /// Vectors of distances that its queries or keys are multiplied with.
+    pub fn vectors(&self) -> Option<&DistanceVectors> {
+        self.positions.iter().find_map(|position| match position {
+            Position::Vectors(vectors) => Some(vectors.as_ref()),
+            Position::Rope(_) | Position::Alibi(_) | Position::Buckets(_) => None,
+        })
     }
 }
 
@@ -188,6 +245,7 @@ impl Mechanism for Attention {
             query_norm,
             key_norm,
             value_norm,
+            values_rotate: _,
             positions,
             mask: _,
             scale: _,
@@ -230,6 +288,7 @@ impl Mechanism for Attention {
                     max_distance: _,
                     types: _,
                 }) => uses.weight(*table),
+                Position::Vectors(vectors) => vectors_uses(vectors, uses),
                 Position::Rope(_) | Position::Alibi(_) => {}
             }
         }
@@ -312,7 +371,13 @@ impl Mechanism for Attention {
         let has_kinds = self.buckets().is_some_and(|buckets| buckets.types > 0);
         let slopes_fit = self.positions.iter().all(|position| match position {
             Position::Alibi(alibi) => alibi.slopes.len() == self.heads,
-            Position::Rope(_) | Position::Buckets(_) => true,
+            Position::Rope(_) | Position::Buckets(_) | Position::Vectors(_) => true,
+        });
+        let vectors = self.vectors();
+        let fit = |linear: &Linear| linear.out_features == self.heads * self.head_dim;
+        let vectors_fit = vectors.is_none_or(|vectors| {
+            let projections = vectors.keys.iter().chain(&vectors.queries);
+            self.heads == self.kv_heads && projections.clone().all(fit)
         });
         let uneven = !self.heads.is_multiple_of(2) || !self.kv_heads.is_multiple_of(2);
         let gate_of_heads = self.gate.as_ref().is_some_and(|gate| {
@@ -336,8 +401,20 @@ impl Mechanism for Attention {
                 of_stack && (!self.positions.is_empty() || self.mask != Mask::Full),
                 "places of rows in the rows of another stack",
             ),
+            (
+                self.values_rotate && (of_layer || of_stack || self.value_dim != self.head_dim),
+                "a rotation of values that are not the layer's own, or of another width",
+            ),
             (addends > 1, "several addends by distance"),
+            (
+                self.positions.iter().any(is_rounded_both_ways),
+                "slopes in both directions that are rounded",
+            ),
             (!slopes_fit, "not a slope for each head"),
+            (
+                !vectors_fit || (vectors.is_some() && (of_layer || !may_have_vectors(self.mask))),
+                "vectors of distances for other heads or keys than these",
+            ),
             (self.mask.is_of_padding() && !has_kinds, PADDING),
             (
                 self.differential.is_some() && (uneven || self.dynamic_mask.is_some()),
@@ -367,7 +444,7 @@ impl Mechanism for Attention {
         positions
             .filter_map(|position| match position {
                 Position::Rope(rope) => Some(rope),
-                Position::Alibi(_) | Position::Buckets(_) => None,
+                Position::Alibi(_) | Position::Buckets(_) | Position::Vectors(_) => None,
             })
             .collect()
     }
@@ -379,7 +456,7 @@ impl Mechanism for Attention {
     fn buckets(&self) -> Option<&RelativeBuckets> {
         self.positions.iter().find_map(|position| match position {
             Position::Buckets(buckets) => Some(buckets),
-            Position::Rope(_) | Position::Alibi(_) => None,
+            Position::Rope(_) | Position::Alibi(_) | Position::Vectors(_) => None,
         })
     }
 
@@ -404,6 +481,9 @@ impl Mechanism for Attention {
         if self.dynamic_mask.is_some() {
             return Cut::Nowhere(super::mechanism::CHOICE_OF_KEYS);
         }
+        if self.vectors().is_some() {
+            return Cut::Nowhere(OF_WHOLE_RECORDS);
+        }
         if kinds > 0 {
             return Cut::Nowhere("the kinds of a record's tokens enter the attention");
         }
@@ -411,6 +491,11 @@ impl Mechanism for Attention {
             return Cut::Anywhere;
         }
         self.mask.cut()
+    }
+
+    fn reads_kinds(&self) -> bool {
+        self.vectors()
+            .is_some_and(|vectors| vectors.segments.is_some())
     }
 
     fn keys(&self) -> Option<Keys> {
@@ -442,8 +527,10 @@ impl Mechanism for Attention {
 
     fn operations(&self) -> Operations {
         let pairs = 1 + usize::from(self.differential.is_some());
+        let with_vectors = |vectors: &DistanceVectors| vectors.vectors(USUAL) * vectors.products();
+        let vectors = self.vectors().map_or(0, with_vectors);
         Operations {
-            of_row: 0.0,
+            of_row: (2 * self.heads * self.head_dim * vectors) as f64,
             of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim)) as f64,
         }
     }
@@ -461,6 +548,7 @@ impl Mechanism for Attention {
             Position::Rope(rope) => rope.turns_by_length(longest),
             Position::Alibi(_) => None,
             Position::Buckets(_) => Some("addends are looked up record by record"),
+            Position::Vectors(_) => Some(OF_WHOLE_RECORDS),
         })
     }
 }

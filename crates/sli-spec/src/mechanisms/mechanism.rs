@@ -51,6 +51,11 @@ pub trait Mechanism {
         None
     }
 
+    /// Whether the kinds of a record's tokens enter it.
+    fn reads_kinds(&self) -> bool {
+        false
+    }
+
     /// Norms inside of it, and of what they are.
     fn norms(&self) -> Vec<(&Norm, &'static str)> {
         Vec::new()

@@ -16,6 +16,7 @@ mod low_rank;
 mod mechanism;
 mod mixture_of_attention;
 mod mixture_of_experts;
+mod neighbourhood;
 mod router;
 mod selective_scan;
 mod sparse_feed_forward;
@@ -38,6 +39,7 @@ pub use self::low_rank::LowRank;
 pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site, StackEnd};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::MixtureOfExperts;
+pub use self::neighbourhood::Neighbourhood;
 pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};
 pub use self::selective_scan::{SelectionNorms, SelectiveScan};
 pub use self::sparse_feed_forward::SparseFeedForward;
@@ -75,6 +77,8 @@ pub enum Mixer {
     StateSpaceDual(Box<StateSpaceDual>),
     /// The gated delta rule (Gated DeltaNet, Kimi delta attention).
     GatedDelta(Box<GatedDelta>),
+    /// A convolution over a row and its neighbours on both sides.
+    Neighbourhood(Neighbourhood),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -96,6 +100,7 @@ impl Mixer {
             Self::SelectiveScan(scan) => scan.as_ref(),
             Self::StateSpaceDual(scan) => scan.as_ref(),
             Self::GatedDelta(delta) => delta.as_ref(),
+            Self::Neighbourhood(convolution) => convolution,
             Self::Identity(identity) => identity,
         }
     }

@@ -18,18 +18,24 @@ pub struct Embedding {
     pub width: usize,
     /// Factor on the token embedding alone.
     pub scale: f64,
+    /// What stands for masked tokens, and by what the others are multiplied.
+    pub token_dropout: Option<TokenDropout>,
     /// Norm of the token embedding alone, before anything is added.
     pub token_norm: Option<Norm>,
     /// Added position embedding.
     pub positions: Option<PositionTable>,
     /// Token-type table `[types, width]`; type 0 where the record gives none.
     pub token_types: Option<TokenTypes>,
+    /// Rows that every token gets.
+    pub constant_rows: Vec<ConstantRow>,
     /// Norm of the sum.
     pub norm: Option<Norm>,
     /// `[hidden, width]` after the norm (ALBERT, ELECTRA) .
     pub projection: Option<Linear>,
     /// `true`: positions are added after the projection (OPT-350m).
     pub positions_after_projection: bool,
+    /// A token that records may not have: the reference takes it for padding and hides it.
+    pub refused_token: Option<u32>,
     /// Further residual streams: `[hidden, hidden]` each, of the embedding, scaled to its magnitude
     /// (AltUp).
     pub streams: Vec<Linear>,
@@ -73,6 +79,26 @@ pub struct TokenTypes {
     pub types: usize,
     /// Where a token's type comes from.
     pub rule: TypeRule,
+}
+
+/// As if masked tokens were dropped (ESM): they are zero, and the others times `kept / (1 - masked)`, where `masked` is
+/// the part of a record's tokens that are masks.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TokenDropout {
+    /// The mask.
+    pub mask: u32,
+    /// The part of tokens that were no masks in training.
+    pub kept: f64,
+}
+
+/// A row of a table that is added to every token's embedding: what stands for an input that records do not have (the
+/// task of ERNIE).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ConstantRow {
+    /// `[rows, width]`.
+    pub weight: WeightIndex,
+    /// The row.
+    pub row: usize,
 }
 
 /// Where token types come from.
@@ -121,6 +147,12 @@ pub struct Sinusoidal {
 }
 
 impl Embedding {
+    /// Why it depends on more of a record than a row's own token.
+    pub fn depends_on_record(&self) -> Option<&'static str> {
+        self.token_dropout
+            .map(|_| "what embeds a token depends on all masks of its record")
+    }
+
     /// A token table and nothing else.
     pub fn of_tokens(
         tokens: WeightIndex,
@@ -133,12 +165,15 @@ impl Embedding {
             vocab_size,
             width,
             scale: 1.0,
+            token_dropout: None,
             token_norm: None,
             positions: None,
             token_types: None,
+            constant_rows: Vec::new(),
             norm: None,
             projection: None,
             positions_after_projection: false,
+            refused_token: None,
             streams: Vec::new(),
             layer_inputs: None,
         }

@@ -29,8 +29,8 @@ pub struct Head {
 pub struct LogitsHead {
     /// What the logits at a position predict.
     pub predicts: Predicts,
-    /// Dense layer, activation and norm in front of the projection (masked LM).
-    pub transform: Option<HeadTransform>,
+    /// Dense layers with activations and norms in front of the projection (masked LM).
+    pub transforms: Vec<HeadTransform>,
     /// `[vocab, hidden]`.
     pub projection: Linear,
     /// Every row of the projection is divided by its Euclidean length (Baichuan 2).

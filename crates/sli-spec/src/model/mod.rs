@@ -16,7 +16,8 @@ use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::Leaf;
 
 pub use self::embedding::{
-    Embedding, LayerInputs, PositionTable, Sinusoidal, TokenTypes, TypeRule,
+    ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, TokenDropout, TokenTypes,
+    TypeRule,
 };
 pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
 pub use self::layer::{Branch, Layer, Step, Write};
@@ -318,11 +319,15 @@ impl Stack {
         if matches!(self.positions, PositionIds::Blocks { .. }) {
             return Some("positions follow from the whole record");
         }
-        self.mechanisms()
-            .find_map(|mechanism| match mechanism.cut() {
+        let Input::Tokens(embedding) = &self.input;
+        let of_embedding = embedding.depends_on_record();
+        let mut mechanisms = self.mechanisms();
+        of_embedding.or_else(|| {
+            mechanisms.find_map(|mechanism| match mechanism.cut() {
                 Cut::Nowhere(reason) => Some(reason),
                 Cut::Anywhere | Cut::KeysFirst => None,
             })
+        })
     }
 
     /// Keys that a query of its layers may choose, where queries choose.

@@ -2,6 +2,7 @@
 
 mod activation;
 mod convolution;
+mod distance;
 mod length;
 mod linear;
 mod mask;
@@ -12,6 +13,7 @@ pub mod rope;
 
 pub use self::activation::Activation;
 pub use self::convolution::Convolution;
+pub use self::distance::{DistanceRule, DistanceTable, DistanceVectors, Segments};
 pub use self::length::LengthLimit;
 pub use self::linear::Linear;
 pub use self::mask::{Cut, Mask};

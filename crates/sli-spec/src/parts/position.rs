@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::distance::DistanceVectors;
 use super::rope::Rope;
 use crate::source::WeightIndex;
 
@@ -14,6 +15,8 @@ pub enum Position {
     Alibi(Alibi),
     /// A learned addend per head and bucket of distances (Raffel et al. 2019).
     Buckets(RelativeBuckets),
+    /// Products with vectors of distances (He et al. 2021).
+    Vectors(Box<DistanceVectors>),
 }
 
 impl Position {
@@ -23,6 +26,7 @@ impl Position {
             Self::Rope(rope) => rope.label(),
             Self::Alibi(_) => "alibi",
             Self::Buckets(_) => "relative buckets",
+            Self::Vectors(_) => "products with vectors of distances",
         }
     }
 }
@@ -77,6 +81,8 @@ pub struct Alibi {
     /// Falcon's: `bias = scale * slope * key position` with the attention's own scale, where the
     /// slope, the position and their product are rounded to bf16.
     pub rounded_to_bf16: bool,
+    /// `bias = -slope * |key position - query position|` (Jina).
+    pub both_ways: bool,
 }
 
 /// A factor on the query that depends on its position.

@@ -37,6 +37,8 @@ pub struct Buckets {
     pub max_distance: usize,
     /// Kinds of tokens.
     pub types: usize,
+    /// Rows of the table behind these, which nothing reads.
+    pub further_rows: usize,
 }
 
 /// An attention to the end of an earlier stack, behind the layer's own.
@@ -91,6 +93,11 @@ impl Blocks<'_> {
         if let Some(other) = self.attention_of.mixer(self, leaves, layer) {
             return other;
         }
+        Mixer::Attention(Box::new(self.usual_attention(leaves, layer)))
+    }
+
+    /// The attention that these blocks say, whatever stands in its place.
+    pub fn usual_attention(&self, leaves: &mut Leaves, layer: usize) -> Attention {
         let value_dim = self.value_dim.unwrap_or(self.head_dim);
         let wide = self.heads * value_dim;
         let (query, key_value) = self.query_key_value(leaves, value_dim);
@@ -116,7 +123,7 @@ impl Blocks<'_> {
             .buckets
             .map(|buckets| self.buckets(leaves, buckets, layer));
         let sizes = [self.heads, self.kv_heads, self.head_dim];
-        Mixer::Attention(Box::new(Attention {
+        Attention {
             value_dim,
             scale: self.attention_scale,
             softcap: self.attention_softcap,
@@ -125,6 +132,7 @@ impl Blocks<'_> {
             query_norm,
             key_norm: key_norm.flatten(),
             value_norm,
+            values_rotate: self.values_rotate,
             sinks,
             query_temperature: self.query_temperature,
             gate,
@@ -133,7 +141,7 @@ impl Blocks<'_> {
             output_norm,
             positions: positions.chain(buckets).collect(),
             ..Attention::plain(sizes, query, key_value, output, self.masks[layer])
-        }))
+        }
     }
 
     /// The attention to another stack.
@@ -314,7 +322,7 @@ impl Blocks<'_> {
             self.prefix,
             of.name.replace("{}", &layer.to_string())
         ));
-        let rows = of.buckets + of.types * of.types;
+        let rows = of.buckets + of.types * of.types + of.further_rows;
         let source = Source::Reshape(Box::new(source));
         Position::Buckets(RelativeBuckets {
             table: leaves.weight(source, &[rows * self.heads], Shard::Replicate),
@@ -345,5 +353,6 @@ pub fn alibi(slopes: Vec<f64>) -> Position {
     Position::Alibi(Alibi {
         slopes,
         rounded_to_bf16: false,
+        both_ways: false,
     })
 }

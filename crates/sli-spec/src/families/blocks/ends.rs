@@ -1,11 +1,11 @@
 //! What is in front of the first layer and behind the last one, and the whole description.
 
 use super::Blocks;
-use super::names::Tie;
+use super::names::{Tie, Transform};
 use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
 use crate::{
-    Activation, Embedding, HEAD, Head, HeadTransform, Input, Layer, LengthLimit, Linear,
+    Activation, ConstantRow, Embedding, HEAD, Head, HeadTransform, Input, Layer, LengthLimit,
     LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal, Source,
     SpecError, Stack, Task, TokenTypes, TypeRule,
 };
@@ -26,6 +26,32 @@ pub enum Table {
     },
     /// A computed one.
     Sinusoidal(Sinusoidal),
+}
+
+/// A token table of another width than the hidden state, and the projection between them.
+#[derive(Clone, Copy, Debug)]
+pub struct Narrow {
+    /// Features of the table.
+    pub width: usize,
+    /// Projection to the hidden size, by its name in the stack.
+    pub inward: &'static str,
+    /// It has an addend.
+    pub bias: bool,
+    /// Kinds and positions are added in front of it, as narrow as the tokens (ELECTRA); else behind it (OPT).
+    pub sum_is_narrow: bool,
+    /// Projection back, behind the final norm.
+    pub outward: Option<&'static str>,
+}
+
+/// A table of which every token gets the same row.
+#[derive(Clone, Copy, Debug)]
+pub struct ConstantTable {
+    /// Its name, without `.weight`.
+    pub name: &'static str,
+    /// Its rows.
+    pub rows: usize,
+    /// The row.
+    pub row: usize,
 }
 
 /// Kinds of tokens.
@@ -176,7 +202,7 @@ impl Blocks<'_> {
     fn embedding(&self, tied: bool) -> Result<Embedding, SpecError> {
         let mut leaves = self.leaves(&self.prefix);
         let hidden = self.hidden_size;
-        let width = self.embedding_width.unwrap_or(hidden);
+        let width = self.narrow.map_or(hidden, |narrow| narrow.width);
         let vocab_size = self.vocabulary()?;
         let rows = vocab_size + self.further_rows;
         let table = self.leaves("").tensor(&self.tokens(tied)?);
@@ -186,11 +212,17 @@ impl Blocks<'_> {
         };
         let token_norm = norm_of(&mut leaves, self.token_norm);
         let shape = [hidden, width];
-        let is_narrow = self.embedding_width.is_some();
-        let projection =
-            is_narrow.then(|| leaves.linear("project_in", shape, false, Shard::Column));
+        let projection = self
+            .narrow
+            .map(|narrow| leaves.linear(narrow.inward, shape, narrow.bias, Shard::Column));
+        let positions_after_projection = self.narrow.is_some_and(|narrow| !narrow.sum_is_narrow);
+        let sum_width = if positions_after_projection {
+            hidden
+        } else {
+            width
+        };
         let token_types = self.types.map(|types| TokenTypes {
-            weight: leaves.table(&format!("{}.weight", types.name), types.count, hidden),
+            weight: leaves.table(&format!("{}.weight", types.name), types.count, sum_width),
             types: types.count,
             rule: types.rule,
         });
@@ -204,7 +236,7 @@ impl Blocks<'_> {
                 // Each stack may lack its own.
                 let part = || pattern(format!("{}{name}", self.prefix));
                 leaves.optional(otherwise.map(|_| part()));
-                let weight = leaves.table(&format!("{name}.weight"), rows, hidden);
+                let weight = leaves.table(&format!("{name}.weight"), rows, sum_width);
                 leaves.optional(None);
                 PositionTable::Learned {
                     weight,
@@ -215,14 +247,21 @@ impl Blocks<'_> {
             }
             Table::Sinusoidal(sinusoidal) => PositionTable::Sinusoidal(sinusoidal),
         });
+        let constant_rows = self.constant_rows.iter().map(|table| ConstantRow {
+            weight: leaves.table(&format!("{}.weight", table.name), table.rows, sum_width),
+            row: table.row,
+        });
+        let constant_rows: Vec<ConstantRow> = constant_rows.collect();
         let norm = norm_of(&mut leaves, self.embedding_norm);
         let mut embedding = Embedding {
             scale: self.embedding_scale,
             token_norm,
             positions,
-            positions_after_projection: is_narrow,
+            positions_after_projection,
+            refused_token: self.refused_token,
             projection,
             token_types,
+            constant_rows,
             norm,
             ..Embedding::of_tokens(tokens, [vocab_size, width], Vec::new())
         };
@@ -237,8 +276,8 @@ impl Blocks<'_> {
         let mut leaves = self.leaves("");
         let full = |name: &str| format!("{}{name}", self.prefix);
         leaves.optional(Some("pooler"));
-        let pooler = self.pooler.then(|| Pooler {
-            dense: self.square(&mut leaves, &full("pooler.dense")),
+        let pooler = self.pooler.map(|name| Pooler {
+            dense: leaves.linear(&full(name), [self.hidden_size; 2], true, Shard::Replicate),
             activation: Activation::Tanh,
         });
         leaves.optional(None);
@@ -251,9 +290,10 @@ impl Blocks<'_> {
         let logits = logits.transpose()?;
         leaves.optional(None);
         // A part of the stack, so it is there without a head too.
-        let output = self.embedding_width.map(|width| {
-            let shape = [width, self.hidden_size];
-            leaves.linear(&full("project_out"), shape, false, Shard::Replicate)
+        let output = self.narrow.and_then(|narrow| {
+            let shape = [narrow.width, self.hidden_size];
+            let name = full(narrow.outward?);
+            Some(leaves.linear(&name, shape, false, Shard::Replicate))
         });
         let mut head = Head {
             norm,
@@ -270,11 +310,18 @@ impl Blocks<'_> {
     }
 
     fn logits(&self, leaves: &mut Leaves, task: Task, tied: bool) -> Result<LogitsHead, SpecError> {
-        let transform = self.transform.map(|transform| HeadTransform {
-            dense: self.square(leaves, transform.dense),
-            activation: transform.activation,
-            norm: Some(leaves.norm(transform.norm, self.hidden_size, self.norm)),
-        });
+        let outward = self.narrow.filter(|narrow| narrow.outward.is_some());
+        let mut width = outward.map_or(self.hidden_size, |narrow| narrow.width);
+        let transform = |transform: &Transform| {
+            let shape = [transform.width, width];
+            width = transform.width;
+            HeadTransform {
+                dense: leaves.linear(transform.dense, shape, transform.bias, Shard::Replicate),
+                activation: transform.activation,
+                norm: (transform.norm).map(|name| leaves.norm(name, width, self.norm)),
+            }
+        };
+        let transforms: Vec<_> = self.transforms.iter().map(transform).collect();
         let name = self.names.head;
         let weight = if tied {
             leaves.tensor(&self.tokens(true)?)
@@ -283,29 +330,22 @@ impl Blocks<'_> {
             let spelled = names.map(|name| leaves.tensor(&format!("{name}.weight")));
             Source::one_of(spelled.collect())
         };
-        let bias = match self.transform {
-            Some(transform) if tied => Some(leaves.tensor(transform.tied_bias)),
-            _ => self
-                .head_bias
-                .then(|| leaves.tensor(&format!("{name}.bias"))),
-        };
+        let bias = self.head_bias.then(|| match self.tied_bias {
+            Some(bias) if tied => leaves.tensor(bias),
+            _ => leaves.tensor(&format!("{name}.bias")),
+        });
         let vocab_size = self.vocabulary()?;
         let outputs = self.outputs.filter(|_| !tied).unwrap_or(vocab_size);
-        let width = self.embedding_width.unwrap_or(self.hidden_size);
         Ok(LogitsHead {
             predicts: match task {
                 Task::MaskedLm => Predicts::Masked,
                 Task::Base | Task::Encoder | Task::CausalLm | Task::Seq2SeqLm => Predicts::Next,
             },
-            transform,
+            transforms,
             projection: leaves.linear_of(weight, bias, [outputs, width], Shard::Column),
             normalized_rows: self.normalized_head,
             scale: self.logit_scale,
             softcap: self.logit_softcap,
         })
-    }
-
-    fn square(&self, leaves: &mut Leaves, name: &str) -> Linear {
-        leaves.linear(name, [self.hidden_size; 2], true, Shard::Replicate)
     }
 }

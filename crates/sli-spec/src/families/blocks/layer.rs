@@ -62,7 +62,8 @@ impl Sublayer {
 impl Blocks<'_> {
     pub(super) fn layer(&self, number: usize) -> Layer {
         let name = self.names.layers;
-        let place = number + self.names.first_layer;
+        let place = self.places.as_ref().map_or(number, |places| places[number]);
+        let place = place + self.names.first_layer;
         let mut leaves = self.leaves(format!("{}{name}.{place}.", self.prefix));
         let own = self.by_layer.as_ref().map(|change| {
             let mut own = self.clone();
@@ -77,7 +78,8 @@ impl Blocks<'_> {
         leaves.layer(steps)
     }
 
-    fn steps(&self, leaves: &mut Leaves, number: usize) -> Vec<Step> {
+    /// The usual steps of a layer, their names relative to it.
+    pub fn steps(&self, leaves: &mut Leaves, number: usize) -> Vec<Step> {
         let mut sublayers = Vec::new();
         if let Some(norms) = self.arrangement.attention {
             let attention = |leaves: &mut Leaves| self.attention(leaves, number);

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
-pub use self::ends::{Table, Types};
+pub use self::ends::{ConstantTable, Narrow, Table, Types};
 pub use self::layer::Residual;
 pub use self::names::{
     Arrangement, Form, Names, Norms, Projections, SharedTokens, Tie, Transform, UnusedHead,
@@ -78,6 +78,8 @@ pub struct Blocks<'c> {
     pub norm_after_rotation: bool,
     /// Values are normalised by head, without a factor.
     pub value_norm: bool,
+    /// Values rotate as keys do.
+    pub values_rotate: bool,
     /// Values are the keys as projected.
     pub values_are_keys: bool,
     /// The layer whose keys and values are used.
@@ -126,6 +128,8 @@ pub struct Blocks<'c> {
     pub attention_of: MixerOf<'c>,
     /// Something other than the feed-forward network, by layer; `None`: the usual.
     pub feed_forward_of: MixerOf<'c>,
+    /// Number of each layer in the names of its tensors, where layers share theirs (ALBERT).
+    pub places: Option<Vec<usize>>,
     /// What is different in a layer.
     pub by_layer: Option<Change<'c>>,
     /// Steps of another arrangement than these.
@@ -143,16 +147,20 @@ pub struct Blocks<'c> {
     pub embedding_scale: f64,
     /// Norm of the token embedding, by its name.
     pub token_norm: Option<(&'static str, NormStyle)>,
-    /// Width of the token table, where it is projected to the hidden size and back (OPT-350m).
-    pub embedding_width: Option<usize>,
+    /// The token table has another width than the hidden state.
+    pub narrow: Option<Narrow>,
     /// Kinds of tokens.
     pub types: Option<Types>,
+    /// Rows of further tables that every token gets.
+    pub constant_rows: Vec<ConstantTable>,
     /// How positions enter the embedding.
     pub table: Option<Table>,
     /// Norm of the sum of embeddings, by its name.
     pub embedding_norm: Option<(&'static str, NormStyle)>,
     /// What else is in front of the first layer.
     pub further_input: Option<Further<'c, Embedding>>,
+    /// A token that the classes of the type take for padding and hide by themselves; records may not have it.
+    pub refused_token: Option<u32>,
     /// How position ids follow from tokens.
     pub position_ids: PositionIds,
     /// How long a record may be; `None`: as the rotations were trained for.
@@ -162,14 +170,16 @@ pub struct Blocks<'c> {
 
     /// Norm behind the last layer.
     pub final_norm: Option<NormStyle>,
-    /// The first token is pooled.
-    pub pooler: bool,
+    /// What pools the first token, by its name in the stack.
+    pub pooler: Option<&'static str>,
     /// Whether the head is the token table.
     pub tie: Tie,
     /// What stands in front of the head's projection.
-    pub transform: Option<Transform>,
+    pub transforms: Vec<Transform>,
     /// The head has an addend.
     pub head_bias: bool,
+    /// Its name where the head is tied and it is another one.
+    pub tied_bias: Option<&'static str>,
     /// Another name of the projection to logits, which the reference's class has given it.
     pub other_head: Option<&'static str>,
     /// Number of logits of a head of its own, where it is not the vocabulary.
@@ -279,6 +289,7 @@ impl<'c> Blocks<'c> {
             query_key_norm: None,
             norm_after_rotation: false,
             value_norm: false,
+            values_rotate: false,
             values_are_keys: false,
             keys_of_layer: None,
             clip: None,
@@ -302,6 +313,7 @@ impl<'c> Blocks<'c> {
             xielu: false,
             attention_of: MixerOf::default(),
             feed_forward_of: MixerOf::default(),
+            places: None,
             by_layer: None,
             layer_of: None,
             vocab_size: None,
@@ -310,19 +322,22 @@ impl<'c> Blocks<'c> {
             further_rows: 0,
             embedding_scale: 1.0,
             token_norm: None,
-            embedding_width: None,
+            narrow: None,
             types: None,
+            constant_rows: Vec::new(),
             table: None,
             embedding_norm: None,
             further_input: None,
+            refused_token: None,
             position_ids: PositionIds::Sequential,
             length_limit: None,
             prompt: Vec::new(),
             final_norm: Some(norm),
-            pooler: false,
+            pooler: None,
             tie: Tie::Configured,
-            transform: None,
+            transforms: Vec::new(),
             head_bias: false,
+            tied_bias: None,
             other_head: None,
             outputs: None,
             normalized_head: false,

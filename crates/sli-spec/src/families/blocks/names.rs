@@ -31,6 +31,8 @@ pub struct Names {
     pub up: &'static str,
     /// Both as the halves of one tensor.
     pub gate_up: Option<&'static str>,
+    /// Its first half is the upward projection.
+    pub up_first: bool,
     /// Norm in front of its downward projection, where there is one.
     pub inner_norm: Option<&'static str>,
     /// Its downward projection.
@@ -61,6 +63,7 @@ impl Names {
         gate: "mlp.gate_proj",
         up: "mlp.up_proj",
         gate_up: None,
+        up_first: false,
         inner_norm: None,
         down: "mlp.down_proj",
         final_norm: "norm",
@@ -157,6 +160,11 @@ impl Arrangement {
         )
     }
 
+    /// In front of the second one alone.
+    pub const fn pre_second(feed_forward: &'static str) -> Self {
+        Self::new(Norms::NONE, Norms::before(feed_forward), Form::Sequential)
+    }
+
     /// On the output of each sublayer (OLMo 2).
     pub const fn post(attention: &'static str, feed_forward: &'static str) -> Self {
         Self::new(
@@ -244,17 +252,37 @@ impl Norms {
     }
 }
 
-/// What stands between the last layer and the projection to logits (BERT), by full names.
+/// A dense layer between the last layer and the projection to logits (BERT), by full names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transform {
     /// Dense layer.
     pub dense: &'static str,
-    /// Norm.
-    pub norm: &'static str,
+    /// It has an addend.
+    pub bias: bool,
+    /// What comes out of it.
+    pub width: usize,
     /// After the dense layer.
     pub activation: Activation,
-    /// Addend of the projection where the projection is tied.
-    pub tied_bias: &'static str,
+    /// Norm behind that.
+    pub norm: Option<&'static str>,
+}
+
+impl Transform {
+    /// With an addend and a norm.
+    pub const fn normed(
+        dense: &'static str,
+        norm: &'static str,
+        width: usize,
+        activation: Activation,
+    ) -> Self {
+        Self {
+            dense,
+            bias: true,
+            width,
+            activation,
+            norm: Some(norm),
+        }
+    }
 }
 
 /// Whether the head is the token table.

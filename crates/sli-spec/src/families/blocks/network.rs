@@ -16,7 +16,8 @@ impl Blocks<'_> {
         let [hidden, inner] = [self.hidden_size, self.intermediate_size];
         let (gate, up) = match self.names.gate_up {
             Some(name) => {
-                let [gate, up] = [0, 1].map(|part| self.half(leaves, name, part));
+                let parts = if self.names.up_first { [1, 0] } else { [0, 1] };
+                let [gate, up] = parts.map(|part| self.half(leaves, name, part));
                 (Some(gate), up)
             }
             None => {

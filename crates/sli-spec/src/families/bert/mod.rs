@@ -1,10 +1,35 @@
 //! BERT and its relatives: post-norm encoders with learned positions and a masked-LM head.
 
+mod deberta;
+mod jina;
+mod modern;
+mod narrow;
+mod pairs;
+mod protein;
+mod relatives;
+mod roberta;
+mod xlm;
+mod xlnet;
+mod xmod;
+
+pub use self::deberta::{deberta, deberta_v2};
+pub use self::modern::{
+    eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, nomic_bert, ultrabert,
+};
+pub use self::narrow::{albert, electra, rembert, roformer};
+pub use self::pairs::{clip_text, dpr, tipsv2_text};
+pub use self::protein::{esm, esmc};
+pub use self::relatives::{bert, bert_generation, ernie, layoutlm, megatron_bert, mpnet, splinter};
+pub use self::roberta::{ibert, longformer, luke, roberta, roberta_prelayernorm, xlm_roberta_xl};
+pub use self::xlm::{flaubert, xlm};
+pub use self::xlnet::xlnet;
+pub use self::xmod::xmod;
+
 use crate::build::NormStyle;
 use crate::families::blocks::{
     Arrangement, Blocks, Names, Projections, Table, Transform, Types, UnusedHead,
 };
-use crate::{Activation, Config, Described, LengthLimit, Mask, PositionIds, SpecError, TypeRule};
+use crate::{Config, Described, LengthLimit, Mask, SpecError, TypeRule};
 
 const BERT: Names = Names {
     tokens: "embeddings.word_embeddings",
@@ -21,51 +46,36 @@ const BERT: Names = Names {
     ..Names::USUAL
 };
 
-/// BERT, as encoder or (`is_decoder`) with a causal mask.
-pub fn bert(config: &Config) -> Result<Described, SpecError> {
+/// Without the head of BERT's masked language model.
+const UNUSED: UnusedHead = UnusedHead {
+    without: &["cls.predictions.*"],
+    tied: &[
+        "cls.predictions.decoder.weight",
+        "cls.predictions.decoder.bias",
+    ],
+    own: &["cls.predictions.bias"],
+};
+
+/// BERT's keys, its head and its table of positions.
+fn masked(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut model = usual(config, &BERT)?;
-    model.transform = Some(Transform {
-        dense: "cls.predictions.transform.dense",
-        norm: "cls.predictions.transform.LayerNorm",
-        activation: model.activation,
-        tied_bias: "cls.predictions.bias",
-    });
-    model.unused_head = UnusedHead {
-        without: &["cls.predictions.*"],
-        tied: &[
-            "cls.predictions.decoder.weight",
-            "cls.predictions.decoder.bias",
-        ],
-        own: &["cls.predictions.bias"],
-    };
-    model.ignored.push("cls.seq_relationship.*");
+    let width = model.hidden_size;
+    set_head(&mut model, width);
     table(config, &mut model, 0)?;
-    model.build()
+    Ok(model)
 }
 
-/// RoBERTa: positions are counted from behind the padding token's id.
-pub fn roberta(config: &Config) -> Result<Described, SpecError> {
-    let padding = config.token_id("pad_token_id")?;
-    let padding = padding.ok_or_else(|| config.missing("pad_token_id"))?;
-    let names = Names {
-        head: "lm_head.decoder",
-        ..BERT
-    };
-    let mut model = usual(config, &names)?;
-    model.position_ids = PositionIds::AfterPadding { padding };
-    model.transform = Some(Transform {
-        dense: "lm_head.dense",
-        norm: "lm_head.layer_norm",
-        activation: Activation::Gelu,
-        tied_bias: "lm_head.bias",
-    });
-    model.unused_head = UnusedHead {
-        without: &["lm_head.*"],
-        tied: &["lm_head.decoder.weight", "lm_head.decoder.bias"],
-        own: &["lm_head.bias"],
-    };
-    table(config, &mut model, padding as usize + 1)?;
-    model.build()
+/// The head of BERT's masked language model.
+fn set_head(model: &mut Blocks<'_>, width: usize) {
+    model.transforms = vec![Transform::normed(
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+        width,
+        model.activation,
+    )];
+    model.tied_bias = Some("cls.predictions.bias");
+    model.unused_head = UNUSED;
+    model.ignored.push("cls.seq_relationship.*");
 }
 
 /// DistilBERT: no token types, no pooler, a fixed epsilon.
@@ -90,12 +100,13 @@ pub fn distilbert(config: &Config) -> Result<Described, SpecError> {
     let mut model = encoder(config, &DISTILBERT, arrangement, norm)?;
     model.intermediate_size = config.size("hidden_dim")?;
     model.activation = config.activation("activation")?;
-    model.transform = Some(Transform {
-        dense: "vocab_transform",
-        norm: "vocab_layer_norm",
-        activation: model.activation,
-        tied_bias: "vocab_projector.bias",
-    });
+    model.transforms = vec![Transform::normed(
+        "vocab_transform",
+        "vocab_layer_norm",
+        model.hidden_size,
+        model.activation,
+    )];
+    model.tied_bias = Some("vocab_projector.bias");
     model.unused_head = UnusedHead {
         without: &[
             "vocab_transform.*",
@@ -125,13 +136,18 @@ fn encoder<'c>(
     Ok(model)
 }
 
-/// The keys as BERT spells them.
+/// The keys as BERT spells them, and positions that are none of attention's.
 fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError> {
     config.neutral(
         "position_embedding_type",
         &["absolute".into()],
         "relative positions were dropped from the reference",
     )?;
+    usual_keys(config, names)
+}
+
+/// The keys as BERT spells them.
+fn usual_keys<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError> {
     // Left over from the original TensorFlow files; no version of the reference reads them.
     config.ignore(&[
         "directionality",
@@ -146,7 +162,7 @@ fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError>
     let mut model = encoder(config, names, arrangement, norm)?;
     model.intermediate_size = config.size("intermediate_size")?;
     model.activation = config.activation("hidden_act")?;
-    model.pooler = true;
+    model.pooler = Some("pooler.dense");
     model.types = Some(Types {
         name: "embeddings.token_type_embeddings",
         count: config.size("type_vocab_size")?,

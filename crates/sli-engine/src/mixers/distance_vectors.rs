@@ -1,0 +1,271 @@
+//! Addends of the logits that are products of queries and keys with vectors of distances (DeBERTa, XLNet).
+
+use std::ops::RangeInclusive;
+
+use sli_kernels::{BiasSite, Kernels, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
+use sli_spec::{Attention, DistanceTable, DistanceVectors, Linear, WeightIndex};
+
+use super::buffers::{Buffer, Buffers};
+use crate::error::EngineError;
+use crate::exec::{BoundLayer, Rows, Scratch, values};
+
+/// Where nothing bounds the distances, room for those of records of this many tokens is planned.
+const LONGEST: usize = 4096;
+
+/// What the products need: a column for each head and vector, and the vectors.
+pub(super) fn buffers(vectors: &DistanceVectors, attention: &Attention) -> Buffers {
+    let count = vectors.vectors(LONGEST);
+    let projected = attention.heads * attention.head_dim;
+    // The vectors, projected, and a head's of them packed.
+    let fixed = count * (vectors.width + projected + attention.head_dim);
+    let mut buffers = Buffers::default().fixed(Buffer::Gate, fixed);
+    if vectors.keys.is_some() {
+        buffers = buffers.rows(Buffer::Up, attention.heads * count);
+    }
+    if vectors.queries.is_some() {
+        buffers = buffers.rows(Buffer::Inner, attention.heads * count);
+    }
+    if vectors.segments.is_some() {
+        buffers = buffers.rows(Buffer::Gate, 2 * attention.heads);
+    }
+    buffers
+}
+
+/// The addends of a chunk of whole records.
+pub(super) struct Addends<'a> {
+    /// Of every query `[rows, heads * vectors]`.
+    of_queries: Option<Mat>,
+    /// Of every key.
+    of_keys: Option<Mat>,
+    /// Of every query `[rows, heads * 2]`, where tokens are of several kinds.
+    of_segments: Option<Mat>,
+    /// The kinds of the chunk's tokens.
+    kinds: &'a [u32],
+    /// Vectors that distances of these records have.
+    vectors: usize,
+    /// The vector of every distance `query - key`, from `-longest` on.
+    vector_of: Vec<usize>,
+    longest: usize,
+    segments: Vec<Segment>,
+    scale: f32,
+}
+
+impl<'a> Addends<'a> {
+    pub fn new(
+        layer: &BoundLayer<'_>,
+        vectors: &DistanceVectors,
+        attention: &Attention,
+        rows: Rows<'a>,
+        scratch: &mut Scratch,
+    ) -> Result<Self, EngineError> {
+        let segments = rows.batch.segments(rows.chunk).own;
+        let longest = segments.iter().map(|segment| segment.k.len()).max();
+        let longest = longest.unwrap_or(0);
+        let distances = -(longest as i64)..=longest as i64;
+        let places: Vec<i64> = distances.map(|distance| vectors.place(distance)).collect();
+        let first = places.iter().copied().min().unwrap_or(0);
+        let last = places.iter().copied().max().unwrap_or(0);
+        let vector_of = places.into_iter().map(|place| (place - first) as usize);
+        let table = table(layer, vectors, first..=last)?;
+        let kinds = rows.batch.token_types.as_deref();
+        let kinds = kinds.map(|kinds| &kinds[rows.chunk.rows.clone()]);
+        Ok(Self {
+            of_queries: of_queries(layer, vectors, attention, &table, scratch)?,
+            of_keys: of_keys(layer, vectors, attention, &table, scratch)?,
+            of_segments: match kinds {
+                Some(_) => of_segments(layer, vectors, attention, scratch)?,
+                None => None,
+            },
+            kinds: kinds.unwrap_or_default(),
+            vectors: table.rows(),
+            vector_of: vector_of.collect(),
+            longest,
+            segments,
+            scale: vectors.scale as f32,
+        })
+    }
+
+    /// Adds to the logits of one query and some keys.
+    pub fn add(&self, site: &BiasSite, logits: &mut [f32]) {
+        let segment = &self.segments[site.segment];
+        let query = segment.q.start + site.query - segment.q_start;
+        let columns = site.head * self.vectors..(site.head + 1) * self.vectors;
+        let of_query = self.of_queries.as_ref();
+        let of_query = of_query.map(|products| &products.row(query)[columns.clone()]);
+        let of_pair = self.of_segments.as_ref();
+        let of_pair = of_pair.map(|products| &products.row(query)[2 * site.head..]);
+        for (key, logit) in site.keys.clone().zip(logits) {
+            let vector = self.vector_of[self.longest + site.query - key];
+            let mut sum = of_query.map_or(0.0, |products| products[vector]);
+            if let Some(products) = &self.of_keys {
+                sum += products.row(segment.k.start + key)[columns.start + vector];
+            }
+            if let Some(products) = of_pair {
+                let differ = self.kinds[query] != self.kinds[segment.k.start + key];
+                sum += products[usize::from(differ)];
+            }
+            *logit += sum * self.scale;
+        }
+    }
+
+    /// Gives the buffers back.
+    pub fn release(self, scratch: &mut Scratch) {
+        let buffers = [
+            (self.of_queries, &mut scratch.up),
+            (self.of_keys, &mut scratch.inner),
+            (self.of_segments, &mut scratch.gate),
+        ];
+        for (products, buffer) in buffers {
+            if let Some(products) = products {
+                *buffer = products;
+            }
+        }
+    }
+}
+
+/// What the queries make of the vectors.
+fn of_queries(
+    layer: &BoundLayer<'_>,
+    vectors: &DistanceVectors,
+    attention: &Attention,
+    table: &Mat,
+    scratch: &mut Scratch,
+) -> Result<Option<Mat>, EngineError> {
+    let Some(keys) = &vectors.keys else {
+        return Ok(None);
+    };
+    let projected = project(layer, keys, table)?;
+    let bias = vectors.query_biases.map(|[_, bias]| bias);
+    shift(layer, vectors, bias, scratch)?;
+    let Scratch { heads, up, .. } = scratch;
+    multiply(layer.kernels, heads.view(), &projected, attention.heads, up);
+    Ok(Some(std::mem::take(up)))
+}
+
+/// What the keys make of the vectors.
+fn of_keys(
+    layer: &BoundLayer<'_>,
+    vectors: &DistanceVectors,
+    attention: &Attention,
+    table: &Mat,
+    scratch: &mut Scratch,
+) -> Result<Option<Mat>, EngineError> {
+    let Some(queries) = &vectors.queries else {
+        return Ok(None);
+    };
+    let projected = project(layer, queries, table)?;
+    let Scratch { key, inner, .. } = scratch;
+    multiply(
+        layer.kernels,
+        key.view(),
+        &projected,
+        attention.heads,
+        inner,
+    );
+    Ok(Some(std::mem::take(inner)))
+}
+
+/// What the queries make of equal and of other kinds.
+fn of_segments(
+    layer: &BoundLayer<'_>,
+    vectors: &DistanceVectors,
+    attention: &Attention,
+    scratch: &mut Scratch,
+) -> Result<Option<Mat>, EngineError> {
+    let Some(rule) = &vectors.segments else {
+        return Ok(None);
+    };
+    let pair = layer.vector(Some(rule.vectors))?;
+    let pair = values(pair.as_ref()).unwrap_or_default();
+    let pair = Mat::from_vec(2, attention.heads * attention.head_dim, pair.to_vec());
+    shift(layer, vectors, Some(rule.bias), scratch)?;
+    let Scratch { heads, gate, .. } = scratch;
+    multiply(layer.kernels, heads.view(), &pair, attention.heads, gate);
+    Ok(Some(std::mem::take(gate)))
+}
+
+/// The vectors of some places `[places, width]`.
+fn table(
+    layer: &BoundLayer<'_>,
+    vectors: &DistanceVectors,
+    places: RangeInclusive<i64>,
+) -> Result<Mat, EngineError> {
+    let width = vectors.width;
+    let count = (places.end() - places.start() + 1) as usize;
+    let mut table = match vectors.table {
+        DistanceTable::Learned { weight, span } => {
+            let all = layer.vector(Some(weight))?;
+            let all = values(all.as_ref()).unwrap_or_default();
+            let first = (places.start() + span as i64) as usize;
+            let used = first * width..(first + count) * width;
+            Mat::from_vec(count, width, all[used].to_vec())
+        }
+        DistanceTable::Sines { farthest: _ } => {
+            let mut sines = Mat::new(count, width);
+            for (row, place) in places.enumerate() {
+                set_sines(place, sines.row_mut(row));
+            }
+            sines
+        }
+    };
+    if let Some(norm) = &vectors.norm {
+        layer.norm_in_place(norm, table.view_mut())?;
+    }
+    Ok(table)
+}
+
+/// In f32 up to the angle, as the reference has it.
+fn set_sines(place: i64, row: &mut [f32]) {
+    let half = row.len() / 2;
+    for index in 0..half {
+        let power = (2 * index) as f32 / row.len() as f32;
+        let angle = place as f32 * (1.0 / 10_000_f32.powf(power));
+        let (sine, cosine) = f64::from(angle).sin_cos();
+        row[index] = sine as f32;
+        row[half + index] = cosine as f32;
+    }
+}
+
+fn project(layer: &BoundLayer<'_>, linear: &Linear, table: &Mat) -> Result<Mat, EngineError> {
+    let mut projected = Mat::new(table.rows(), linear.out_features);
+    layer.linear(table.view(), linear, projected.view_mut())?;
+    Ok(projected)
+}
+
+/// The queries with another bias than their own, in the buffer of the heads' outputs.
+fn shift(
+    layer: &BoundLayer<'_>,
+    vectors: &DistanceVectors,
+    bias: Option<WeightIndex>,
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let Scratch { query, heads, .. } = scratch;
+    heads.reset(query.rows(), query.cols());
+    layer.kernels.copy(query.view(), heads.view_mut());
+    let own = vectors.query_biases.map(|[own, _]| own);
+    let (own, bias) = (layer.vector(own)?, layer.vector(bias)?);
+    if let (Some(own), Some(bias)) = (values(own.as_ref()), values(bias.as_ref())) {
+        let difference: Vec<f32> = bias.iter().zip(own).map(|(bias, own)| bias - own).collect();
+        layer.kernels.add_bias(&difference, heads.view_mut());
+    }
+    Ok(())
+}
+
+/// `out[row, head * vectors + v] = x[row, head] * vectors[v, head]`.
+fn multiply(kernels: &Kernels, x: MatRef<'_>, vectors: &Mat, heads: usize, out: &mut Mat) {
+    let (count, dim) = (vectors.rows(), vectors.cols() / heads);
+    out.reset(x.rows(), heads * count);
+    let mut own = Vec::with_capacity(count * dim);
+    let mut packed = PackedWeights::new(count, dim, PackedKind::F32);
+    for head in 0..heads {
+        let columns = head * dim..(head + 1) * dim;
+        own.clear();
+        for vector in 0..count {
+            own.extend_from_slice(&vectors.row(vector)[columns.clone()]);
+        }
+        packed.reset(count, dim, PackedKind::F32);
+        packed.pack_rows_f32(0, &own);
+        let out = out.view_mut().cols_range(head * count..(head + 1) * count);
+        kernels.gemm(x.cols_range(columns), &packed, None, Store::Set, out);
+    }
+}

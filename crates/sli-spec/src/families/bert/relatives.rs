@@ -1,0 +1,154 @@
+//! BERT and its nearest relatives.
+
+use super::jina::jina;
+use super::{BERT, encoder, masked, table, usual};
+use crate::build::NormStyle;
+use crate::families::blocks::{
+    Arrangement, Buckets, ConstantTable, Names, Projections, Transform, UnusedHead,
+};
+use crate::{Activation, Config, Described, Mask, PositionIds, SpecError};
+
+/// BERT, as encoder or (`is_decoder`) with a causal mask.
+pub fn bert(config: &Config) -> Result<Described, SpecError> {
+    if config.optional_text("position_embedding_type")?.as_deref() == Some("alibi") {
+        return jina(config);
+    }
+    masked(config)?.build()
+}
+
+/// Megatron-BERT (Shoeybi et al. 2019): norms in front of the sublayers.
+pub fn megatron_bert(config: &Config) -> Result<Described, SpecError> {
+    let mut model = masked(config)?;
+    model.names.final_norm = "encoder.ln";
+    model.arrangement = Arrangement::pre("attention.ln", "ln");
+    (model.embedding_norm, model.final_norm) = (None, Some(model.norm));
+    model.build()
+}
+
+/// ERNIE (Sun et al. 2020): an embedding of the task, which is the first one.
+pub fn ernie(config: &Config) -> Result<Described, SpecError> {
+    let mut model = masked(config)?;
+    if config.flag("use_task_id")? {
+        model.constant_rows.push(ConstantTable {
+            name: "embeddings.task_type_embeddings",
+            rows: config.size("task_type_vocab_size")?,
+            row: 0,
+        });
+    } else {
+        config.ignore(&["task_type_vocab_size"]);
+    }
+    model.build()
+}
+
+/// Splinter (Ram et al. 2021), whose head of questions is not used.
+pub fn splinter(config: &Config) -> Result<Described, SpecError> {
+    // They are an encoder and have no pooler, whatever the file says.
+    config.ignore(&["question_token_id", "is_decoder", "add_cross_attention"]);
+    let mut model = usual(config, &BERT)?;
+    model.stack = "encoder";
+    model.masks.fill(Mask::Full);
+    model.pooler = None;
+    model.ignored.push("*splinter_qass.*");
+    table(config, &mut model, 0)?;
+    model.build()
+}
+
+/// LayoutLM (Xu et al. 2020) without a layout: every box is that of zeros.
+pub fn layoutlm(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["is_decoder", "add_cross_attention"]);
+    let mut model = masked(config)?;
+    model.stack = "encoder";
+    model.masks.fill(Mask::Full);
+    let rows = config.size("max_2d_position_embeddings")?;
+    let tables = [
+        "embeddings.x_position_embeddings",
+        "embeddings.y_position_embeddings",
+        "embeddings.x_position_embeddings",
+        "embeddings.y_position_embeddings",
+        "embeddings.h_position_embeddings",
+        "embeddings.w_position_embeddings",
+    ];
+    let zeros = tables.map(|name| ConstantTable { name, rows, row: 0 });
+    model.constant_rows.extend(zeros);
+    model.build()
+}
+
+/// MPNet (Song et al. 2020): RoBERTa's positions, and addends by distance as T5's.
+pub fn mpnet(config: &Config) -> Result<Described, SpecError> {
+    /// Whatever the file says.
+    const PADDING: u32 = 1;
+    const BUCKETS: usize = 32;
+    let names = Names {
+        projections: Projections::Separate([
+            "attention.attn.q",
+            "attention.attn.k",
+            "attention.attn.v",
+        ]),
+        output: "attention.attn.o",
+        head: "lm_head.decoder",
+        ..BERT
+    };
+    // It is an encoder, whatever the file says.
+    config.ignore(&["is_decoder", "add_cross_attention"]);
+    let arrangement = Arrangement::after_sum("attention.LayerNorm", "output.LayerNorm");
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut model = encoder(config, &names, arrangement, norm)?;
+    model.intermediate_size = config.size("intermediate_size")?;
+    model.activation = config.activation("hidden_act")?;
+    model.pooler = Some("pooler.dense");
+    model.position_ids = PositionIds::AfterPadding { padding: PADDING };
+    let rows = config.size("relative_attention_num_buckets")?;
+    if rows < BUCKETS {
+        let expected = format!("at least {BUCKETS}, which the class uses");
+        return Err(config.invalid("relative_attention_num_buckets", expected));
+    }
+    model.buckets = Some(Buckets {
+        name: "encoder.relative_attention_bias.weight",
+        buckets: BUCKETS,
+        looks_ahead: true,
+        max_distance: 128,
+        types: 0,
+        further_rows: rows - BUCKETS,
+    });
+    let width = model.hidden_size;
+    let transform = Transform::normed(
+        "lm_head.dense",
+        "lm_head.layer_norm",
+        width,
+        Activation::Gelu,
+    );
+    model.transforms = vec![transform];
+    model.tied_bias = Some("lm_head.bias");
+    model.unused_head = UnusedHead {
+        without: &["lm_head.*"],
+        tied: &["lm_head.decoder.weight", "lm_head.decoder.bias"],
+        own: &["lm_head.bias"],
+    };
+    table(config, &mut model, PADDING as usize + 1)?;
+    model.build()
+}
+
+/// The BERT of Rothe et al. (2020): no kinds of tokens, a plain head.
+pub fn bert_generation(config: &Config) -> Result<Described, SpecError> {
+    let names = Names {
+        head: "lm_head.decoder",
+        ..BERT
+    };
+    let arrangement = Arrangement::after_sum("attention.output.LayerNorm", "output.LayerNorm");
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut model = encoder(config, &names, arrangement, norm)?;
+    model.intermediate_size = config.size("intermediate_size")?;
+    model.activation = config.activation("hidden_act")?;
+    if config.flag("is_decoder")? {
+        model.stack = "decoder";
+        model.masks.fill(Mask::Causal);
+    }
+    model.tied_bias = Some("lm_head.bias");
+    model.unused_head = UnusedHead {
+        without: &["lm_head.*"],
+        tied: &["lm_head.decoder.weight", "lm_head.decoder.bias"],
+        own: &["lm_head.bias"],
+    };
+    table(config, &mut model, 0)?;
+    model.build()
+}

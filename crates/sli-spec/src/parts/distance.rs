@@ -1,0 +1,119 @@
+//! Products of queries and keys with vectors of distances: disentangled attention (He et al. 2021), and the relative
+//! attention of Transformer-XL (Dai et al. 2019).
+
+use serde::Serialize;
+
+use super::{Linear, Norm};
+use crate::source::WeightIndex;
+
+/// Addends of the logits of query `i` and key `j`: `scale * (q_i * keys(r) + k_j * queries(r))`, where `r` is the vector of
+/// the distance `i - j`, and either product may be left out. A bias of the query may be another one in each product.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DistanceVectors {
+    /// The vectors.
+    pub table: DistanceTable,
+    /// Features of a vector.
+    pub width: usize,
+    /// Norm of the vectors.
+    pub norm: Option<Norm>,
+    /// What the queries meet `[heads * head_dim, width]`.
+    pub keys: Option<Linear>,
+    /// What the keys meet `[heads * head_dim, width]`.
+    pub queries: Option<Linear>,
+    /// The bias that a query has, and the one that it has in its product with `keys` instead.
+    pub query_biases: Option<[WeightIndex; 2]>,
+    /// Products with vectors of two kinds of pairs of tokens.
+    pub segments: Option<Segments>,
+    /// Factor on the products.
+    pub scale: f64,
+    /// Which distances share a vector.
+    pub rule: DistanceRule,
+}
+
+/// Where the vectors of distances come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum DistanceTable {
+    /// Learned, `[2 * span * width]`: row `span` is that of distance 0.
+    Learned {
+        /// The table.
+        weight: WeightIndex,
+        /// Distances in each direction.
+        span: usize,
+    },
+    /// Sines, then cosines, of the distance times `10000^(-2 i / width)`.
+    Sines {
+        /// Distances beyond this are it.
+        farthest: Option<usize>,
+    },
+}
+
+/// Products of a query with one of two vectors: whether the key is of the same segment, or of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Segments {
+    /// `[2 * heads * head_dim]`: of the same, of another.
+    pub vectors: WeightIndex,
+    /// The bias that a query has in these products instead of its own ([`DistanceVectors::query_biases`]).
+    pub bias: WeightIndex,
+}
+
+/// Which distances share a vector, beside all those that are beyond the table.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum DistanceRule {
+    /// None.
+    Each,
+    /// One each up to `middle`, then growing with the logarithm.
+    Log {
+        /// Half of the vectors of a direction.
+        middle: usize,
+        /// `(longest - 1) / middle`.
+        ratio: f64,
+    },
+}
+
+impl DistanceRule {
+    /// The vector of a distance `query - key`, counted from that of distance 0. Computed in f32, as the reference does.
+    fn place(self, distance: i64) -> i64 {
+        match self {
+            Self::Each => distance,
+            Self::Log { middle, ratio } => {
+                let far = distance.unsigned_abs();
+                if far <= middle as u64 {
+                    return distance;
+                }
+                let steps = (far as f32 / middle as f32).ln() / (ratio as f32).ln();
+                let place = (steps * (middle - 1) as f32).ceil() as i64 + middle as i64;
+                place * distance.signum()
+            }
+        }
+    }
+}
+
+impl DistanceVectors {
+    /// The vector of a distance `query - key`, counted from that of distance 0.
+    pub fn place(&self, distance: i64) -> i64 {
+        let place = self.rule.place(distance);
+        match self.table {
+            DistanceTable::Learned { weight: _, span } => {
+                let span = span as i64;
+                place.clamp(-span, span - 1)
+            }
+            DistanceTable::Sines { farthest } => {
+                let farthest = farthest.map_or(i64::MAX, |farthest| farthest as i64);
+                place.clamp(-farthest, farthest)
+            }
+        }
+    }
+
+    /// Vectors that records of at most `longest` tokens may need.
+    pub fn vectors(&self, longest: usize) -> usize {
+        match self.table {
+            DistanceTable::Learned { weight: _, span } => 2 * span,
+            DistanceTable::Sines { farthest } => 2 * farthest.unwrap_or(longest).min(longest) + 1,
+        }
+    }
+
+    /// Products that a query and a key enter.
+    pub(crate) fn products(&self) -> usize {
+        usize::from(self.keys.is_some()) + usize::from(self.queries.is_some())
+    }
+}
