@@ -50,7 +50,7 @@ pub use kind::{Compute, PackedKind};
 pub use mat::{Mat, MatMut, MatRef};
 pub use moves::HeadParts;
 pub use rotary::{RotaryShape, RotaryStyle};
-pub use scan::{Decay, Forget, LinearAttention, SelectiveScan, StateSpaceDual, Update};
+pub use scan::{Decay, Forget, GatedLru, LinearAttention, SelectiveScan, StateSpaceDual, Update};
 pub use signals::survive_file_size_limit;
 pub use top_k::TopK;
 pub use weights::PackedWeights;

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits};
 use sli_kernels::{
-    Compute, Decay, Forget, Kernels, LinearAttention, Mat, SelectiveScan, StateSpaceDual, Update,
+    Compute, Decay, Forget, GatedLru, Kernels, LinearAttention, Mat, SelectiveScan, StateSpaceDual,
+    Update,
 };
 
 /// A kernel along a record: changes the rows of a matrix that are given, of records that begin at the starts,
@@ -476,6 +477,100 @@ fn what_is_left_of_a_state_agrees_with_f64() {
                         };
                         assert_close(left.row(row)[column], expected, 2e-6, "forget gate");
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gated_linear_recurrent_unit_agrees_with_f64() {
+    let sigmoid = |x: f32| 1.0 / (1.0 + (-f64::from(x)).exp());
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(29);
+        for channels in [1, 16, 37, 70] {
+            let rows = 1 + random.below(20);
+            let [input_gate, state_gate] = [0; 2].map(|_| random.mat(rows, channels));
+            let rates = shares(&mut random, 1, channels);
+            let (input, before, starts, out, behind) = check_cuts(
+                &mut random,
+                &kernels,
+                [rows, channels, channels],
+                &|kernels, rows, starts, state, x| {
+                    let [input_gate, state_gate] =
+                        [&input_gate, &state_gate].map(|all| part(all, &rows));
+                    let unit = GatedLru {
+                        input_gate: input_gate.view(),
+                        state_gate: state_gate.view(),
+                        rates: rates.as_slice(),
+                    };
+                    kernels.gated_lru(unit, starts, state, x.view_mut());
+                },
+            );
+            for channel in 0..channels {
+                let mut state = f64::from(before[channel]);
+                for row in 0..rows {
+                    let entered =
+                        sigmoid(input_gate.row(row)[channel]) * f64::from(input.row(row)[channel]);
+                    let forgotten = f64::from(rates.as_slice()[channel])
+                        * sigmoid(state_gate.row(row)[channel]);
+                    let left = (-forgotten).exp();
+                    state = if starts.contains(&row) {
+                        entered
+                    } else {
+                        left * state + (1.0 - left * left).sqrt() * entered
+                    };
+                    assert_close(out.row(row)[channel], state, 2e-5, "gated unit");
+                }
+                assert_close(behind[channel], state, 2e-5, "its state");
+            }
+        }
+    }
+}
+
+#[test]
+fn weighted_means_agree_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(31);
+        for channels in [1, 16, 37, 70] {
+            let rows = 1 + random.below(20);
+            let mut key = random.mat(rows, channels);
+            kernels[1].scale_in_place(20.0, key.view_mut());
+            let decay = shares(&mut random, 1, channels);
+            let decay: Vec<f32> = decay.as_slice().iter().map(|decay| -decay).collect();
+            let first = random.vec(channels);
+            let (input, before, starts, out, _) = check_cuts(
+                &mut random,
+                &kernels,
+                [rows, channels, 3 * channels],
+                &|kernels, rows, starts, state, x| {
+                    let key = part(&key, &rows);
+                    // The sum of weights is one of exponentials.
+                    for weight in &mut state[channels..2 * channels] {
+                        *weight = weight.abs();
+                    }
+                    let rates = [&decay[..], &first[..]];
+                    kernels.weighted_key_values(rates, key.view(), starts, state, x.view_mut());
+                },
+            );
+            for channel in 0..channels {
+                let [sum, weight, exponent] =
+                    [0, 1, 2].map(|part| f64::from(before[part * channels + channel]));
+                let mut sums = [sum * exponent.exp(), weight.abs() * exponent.exp()];
+                for row in 0..rows {
+                    if starts.contains(&row) {
+                        sums = [0.0; 2];
+                    }
+                    let key = f64::from(key.row(row)[channel]);
+                    let value = f64::from(input.row(row)[channel]);
+                    let own = (key + f64::from(first[channel])).exp();
+                    let mean = (sums[0] + own * value) / (sums[1] + own);
+                    assert_close(out.row(row)[channel], mean, 2e-4, "weighted mean");
+                    let left = f64::from(decay[channel]).exp();
+                    sums = [
+                        left * sums[0] + key.exp() * value,
+                        left * sums[1] + key.exp(),
+                    ];
                 }
             }
         }

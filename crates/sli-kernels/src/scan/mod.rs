@@ -11,13 +11,16 @@
 mod convolution;
 mod dual;
 mod forget;
+mod gated_lru;
 mod linear_attention;
 mod selective;
+mod wkv;
 
 use std::ops::Range;
 
 pub use dual::StateSpaceDual;
 pub use forget::Forget;
+pub use gated_lru::GatedLru;
 pub use linear_attention::{Decay, LinearAttention, Update};
 pub use selective::SelectiveScan;
 

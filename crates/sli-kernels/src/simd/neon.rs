@@ -5,8 +5,8 @@ use std::arch::aarch64::{
     vbslq_f32, vbslq_u32, vceqq_f32, vcgtq_f32, vcltq_f32, vcvtq_s32_f32, vdivq_f32, vdupq_n_f32,
     vdupq_n_s32, vdupq_n_u32, vfmaq_f32, vld1_u16, vld1q_f32, vld1q_u32, vmaxvq_f32, vmulq_f32,
     vorrq_u32, vreinterpretq_f32_s32, vreinterpretq_f32_u32, vreinterpretq_u32_f32, vrndnq_f32,
-    vshll_n_u16, vshlq_n_s32, vshlq_n_u32, vshrn_n_u32, vshrq_n_s32, vshrq_n_u32, vst1_u16,
-    vst1q_f32, vst1q_u32, vsubq_f32, vsubq_s32,
+    vshll_n_u16, vshlq_n_s32, vshlq_n_u32, vshrn_n_u32, vshrq_n_s32, vshrq_n_u32, vsqrtq_f32,
+    vst1_u16, vst1q_f32, vst1q_u32, vsubq_f32, vsubq_s32,
 };
 
 use super::{Panel, Simd, SimdOp, Tile};
@@ -163,6 +163,12 @@ impl Simd for Neon {
     fn div(self, a: Self::F, b: Self::F) -> Self::F {
         // SAFETY: NEON is part of every 64-bit Arm.
         unsafe { vdivq_f32(a, b) }
+    }
+
+    #[inline(always)]
+    fn sqrt(self, a: Self::F) -> Self::F {
+        // SAFETY: NEON is part of every 64-bit Arm.
+        unsafe { vsqrtq_f32(a) }
     }
 
     #[inline(always)]
