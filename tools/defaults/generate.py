@@ -37,6 +37,7 @@ EXAMPLES = {
     "glm4_moe": {"head_dim": 128},
     "esm": {"mask_token_id": 32, "pad_token_id": 1, "position_embedding_type": "rotary", "vocab_size": 33},
     "xmod": {"default_language": "en_XX"},
+    "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
 }
 
