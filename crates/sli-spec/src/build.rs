@@ -342,6 +342,7 @@ impl Branch {
     pub fn plain(mixer: Mixer) -> Self {
         Self {
             pre: None,
+            scale: 1.0,
             mixer,
             post: None,
             gain: Gain::One,

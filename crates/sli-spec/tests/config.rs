@@ -761,7 +761,7 @@ fn scans_are_sized_as_by_their_classes() {
             json!({"intermediate_size": 64}),
             "the class takes hidden_size * expand instead",
         ),
-        (json!({"rms_norm": false}), "the class has RMS norms only"),
+        (json!({"chunk_size": 0}), "`chunk_size` is 0, expected"),
         (
             json!({"rescale_prenorm_residual": true}),
             "divides the stored `out_proj`",

@@ -181,6 +181,11 @@ fn shape_of(
         Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {
             shape_of(of, vector, lookup)
         }
+        Source::Index { of, index: _ } => {
+            let mut shape = shape_of(of, vector, lookup)?;
+            shape.remove(0);
+            Some(shape)
+        }
         other => panic!("no registered type uses {other:?}"),
     }
 }

@@ -105,14 +105,20 @@ impl BoundLayer<'_> {
         at: &mut At<'_>,
     ) -> Result<(), EngineError> {
         let mut branch_input = std::mem::take(&mut at.scratch.branch_input);
-        let x = match &branch.pre {
-            Some(norm) => {
-                branch_input.reset(x.rows(), x.cols());
-                self.norm(norm, x, branch_input.view_mut())?;
-                branch_input.view()
+        let is_own = branch.pre.is_some() || branch.scale != 1.0;
+        if is_own {
+            branch_input.reset(x.rows(), x.cols());
+            let input = branch_input.view_mut();
+            match &branch.pre {
+                Some(norm) => self.norm(norm, x, input)?,
+                None => self.kernels.copy(x, input),
             }
-            None => x,
-        };
+        }
+        if branch.scale != 1.0 {
+            let scale = branch.scale as f32;
+            self.kernels.scale_in_place(scale, branch_input.view_mut());
+        }
+        let x = if is_own { branch_input.view() } else { x };
         let mixer = mixers::of(&branch.mixer);
         if at.rows.pass == Computed::Keys {
             mixer.keys(at, x)?;

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use sli_kernels::MatMut;
-use sli_spec::Convolution;
+use sli_kernels::{Kernels, MatMut};
+use sli_spec::{Activation, Convolution};
 
 use super::feed_forward::BLOCK_ROWS;
 use super::{At, kernel};
@@ -38,16 +38,15 @@ pub(super) struct Stretch {
 }
 
 /// Runs `block` on the rows of a chunk, some at a time; `scratch.key` and `scratch.value` are the states in front
-/// of them and then behind them: of the convolution, and of a scan whose state has this shape.
+/// of them and then behind them: a window of rows, and the state of a scan, of these shapes.
 pub(super) fn by_blocks(
     at: &mut At<'_>,
-    convolution: &Convolution,
+    window: (usize, usize),
     state: (usize, usize),
     mut block: impl FnMut(&mut At<'_>, Range<usize>, &[Stretch]) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let scratch = &mut *at.scratch;
-    let window = convolution.kernel - 1;
-    scratch.key.reset(window, convolution.columns);
+    scratch.key.reset(window.0, window.1);
     scratch.value.reset(state.0, state.1);
     for Block { rows, stretches } in blocks(at) {
         block(at, rows, &stretches)?;
@@ -164,15 +163,35 @@ pub(super) fn convolve(
         activation,
     } = convolution;
     let (weight, bias) = (layer.vector(Some(*weight))?, layer.vector(*bias)?);
-    let weight = values(weight.as_ref()).unwrap_or_default();
-    let bias = values(bias.as_ref());
+    let taps = (
+        values(weight.as_ref()).unwrap_or_default(),
+        values(bias.as_ref()),
+    );
     let kernels = layer.kernels;
+    slide(kernels, taps, x.reborrow(), stretches, (states, window))?;
+    if *activation != Activation::Linear {
+        kernels.activation(kernel(*activation), x);
+    }
+    Ok(())
+}
+
+/// `x = convolution(x)` of these weights and addends; `window` are the inputs of the rows in front.
+pub(super) fn slide(
+    kernels: &Kernels,
+    (weight, bias): (&[f32], Option<&[f32]>),
+    mut x: MatMut<'_>,
+    stretches: &[Stretch],
+    (states, window): ((&mut States, MixerId), &mut [f32]),
+) -> Result<(), EngineError> {
     along(stretches, states, window, |stretch, window| {
         let x = x.reborrow().rows_range(stretch.rows.clone());
         kernels.causal_convolution(weight, bias, &stretch.starts, window, x);
-    })?;
-    kernels.activation(kernel(*activation), x);
-    Ok(())
+    })
+}
+
+/// The shape of the window of a convolution.
+pub(super) fn window(convolution: &Convolution) -> (usize, usize) {
+    (convolution.kernel - 1, convolution.columns)
 }
 
 #[cfg(test)]

@@ -69,12 +69,17 @@ pub(super) fn activate<'s>(
         up: _,
         down: _,
         activation,
+        gate_scale,
         learned_activation,
         inner_norm,
         clamped,
     } = network;
     let activation = kernel(*activation);
     let (gates, up) = (&mut scratch.gate, &mut scratch.up);
+    if *gate_scale != 1.0 {
+        let kernels = layer.kernels;
+        kernels.scale_in_place(*gate_scale as f32, gates.view_mut());
+    }
     let inner = match (gate, learned_activation, clamped) {
         (Some(_), None, None) => {
             let kernels = layer.kernels;

@@ -2,7 +2,7 @@
 
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Store};
-use sli_spec::{FeedForward, Linear, MixtureOfExperts};
+use sli_spec::{FeedForward, LatentExperts, Linear, MixtureOfExperts};
 
 use super::buffers::{Buffer, Buffers};
 use super::experts::{ExpertPart, each};
@@ -24,6 +24,10 @@ impl Mix for MixtureOfExperts {
         if router.norm.is_some() {
             buffers = buffers.rows(Buffer::Query, hidden);
         }
+        if let Some(latent) = &self.latent {
+            let width = latent.down.out_features;
+            buffers = buffers.rows(Buffer::Key, width).rows(Buffer::Value, width);
+        }
         if let Some(shared) = &self.shared {
             let inner = shared.up.out_features;
             buffers = buffers
@@ -44,7 +48,10 @@ impl Mix for MixtureOfExperts {
             .routed(rows, routes.top_k, all, &routes.ids, &routes.weights);
         output.reset(count, x.cols());
         output.as_mut_slice().fill(0.0);
-        routed(layer, self, x, &routes, output, scratch)?;
+        match &self.latent {
+            Some(latent) => in_latent(layer, self, latent, x, (&routes, output), scratch)?,
+            None => routed(layer, self, x, &routes, output, scratch)?,
+        }
         add_identities(layer, self, x, &routes, output);
         if let Some(shared) = &self.shared {
             let mut always = std::mem::take(&mut scratch.inner);
@@ -70,6 +77,27 @@ impl Mix for MixtureOfExperts {
         }
         Ok(())
     }
+}
+
+/// `output = up(experts(down(x)))`.
+fn in_latent(
+    layer: &BoundLayer<'_>,
+    experts: &MixtureOfExperts,
+    LatentExperts { down, up }: &LatentExperts,
+    x: MatRef<'_>,
+    (routes, output): (&Routes, &mut Mat),
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let mut input = std::mem::take(&mut scratch.key);
+    let mut sum = std::mem::take(&mut scratch.value);
+    input.reset(x.rows(), down.out_features);
+    layer.linear(x, down, input.view_mut())?;
+    sum.reset(x.rows(), down.out_features);
+    sum.as_mut_slice().fill(0.0);
+    routed(layer, experts, input.view(), routes, &mut sum, scratch)?;
+    layer.linear(sum.view(), up, output.view_mut())?;
+    (scratch.key, scratch.value) = (input, sum);
+    Ok(())
 }
 
 /// Experts without weights return their input.

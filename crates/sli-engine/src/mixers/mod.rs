@@ -11,11 +11,13 @@ mod dynamic_mask;
 mod experts;
 pub(crate) mod feed_forward;
 mod gated_delta;
+mod gated_lru;
 mod identity;
 mod indexer;
 mod keys;
 mod latent_attention;
 mod layer_input;
+mod lightning_attention;
 mod linear;
 mod low_rank;
 mod mask;
@@ -28,9 +30,11 @@ mod router;
 mod routes;
 mod select;
 mod selective_scan;
+mod short_convolution;
 mod sparse_feed_forward;
 mod state_space_dual;
 pub(crate) mod streams;
+mod time_mix;
 mod top_keys;
 
 use sli_kernels::{Activation as Kernel, Mat, MatRef};
@@ -103,6 +107,11 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::StateSpaceDual(scan) => scan.as_ref(),
         Mixer::GatedDelta(delta) => delta.as_ref(),
         Mixer::Neighbourhood(convolution) => convolution,
+        Mixer::LightningAttention(attention) => attention.as_ref(),
+        Mixer::GatedLru(unit) => unit.as_ref(),
+        Mixer::ShortConvolution(convolution) => convolution,
+        Mixer::TimeMix(mix) => mix.as_ref(),
+        Mixer::ChannelMix(mix) => mix,
         Mixer::Identity(identity) => identity,
     }
 }

@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, SelectiveScan as Scan};
 use sli_spec::{SelectionNorms, SelectiveScan};
 
-use super::along::{Stretch, along, by_blocks, convolve, recurrence};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -22,10 +22,15 @@ impl Mix for SelectiveScan {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
         let state = (self.state, self.channels);
-        by_blocks(at, &self.convolution, state, |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            block(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            window(&self.convolution),
+            state,
+            |at, rows, stretches| {
+                let x = x.rows_range(rows.clone());
+                block(self, at, stretches, x, output.rows_view_mut(rows))
+            },
+        )
     }
 }
 

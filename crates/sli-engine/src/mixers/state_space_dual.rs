@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, StateSpaceDual as Scan};
 use sli_spec::{GatedNorm, StateSpaceDual};
 
-use super::along::{Stretch, along, by_blocks, convolve, recurrence};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -21,10 +21,15 @@ impl Mix for StateSpaceDual {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
         let state = (self.state, self.features());
-        by_blocks(at, &self.convolution, state, |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            block(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            window(&self.convolution),
+            state,
+            |at, rows, stretches| {
+                let x = x.rows_range(rows.clone());
+                block(self, at, stretches, x, output.rows_view_mut(rows))
+            },
+        )
     }
 }
 
@@ -40,6 +45,7 @@ fn block(
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     scratch.up.reset(x.rows(), mixer.input.out_features);
     layer.linear(x, &mixer.input, scratch.up.view_mut())?;
+    multiply(layer, mixer, scratch.up.view_mut());
     let (mut gate, rest) = scratch.up.view_mut().split_cols(mixer.features());
     let (mut convolved, mut steps) = rest.split_cols(mixer.convolution.columns);
     let (window, states) = (scratch.key.as_mut_slice(), &mut scratch.states);
@@ -74,6 +80,27 @@ fn block(
     )?;
     gated(layer, mixer, gate.reborrow(), scanned)?;
     layer.linear(gate.as_ref(), &mixer.output, output)
+}
+
+/// The factors on the parts of what is projected.
+fn multiply(layer: &BoundLayer<'_>, mixer: &StateSpaceDual, projected: MatMut<'_>) {
+    let Some(multipliers) = mixer.multipliers else {
+        return;
+    };
+    let selects = mixer.groups * mixer.state;
+    let widths = [
+        mixer.features(),
+        mixer.features(),
+        selects,
+        selects,
+        mixer.heads,
+    ];
+    let mut rest = projected;
+    for (factor, width) in multipliers.into_iter().zip(widths) {
+        let (part, others) = rest.split_cols(width);
+        layer.kernels.scale_in_place(factor as f32, part);
+        rest = others;
+    }
 }
 
 /// `steps`: the time steps, of what the projection gives of them.

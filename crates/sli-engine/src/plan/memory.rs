@@ -189,7 +189,11 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; STEP_BUFFERS 
     let mut all = [Columns::default(); STEP_BUFFERS + Buffers::COUNT];
     // The buffers of output and sum change places, also where there is one branch.
     (all[0], all[2], all[3]) = (rows, rows, rows);
-    if step.branches.iter().any(|branch| branch.pre.is_some()) {
+    if step
+        .branches
+        .iter()
+        .any(|branch| branch.pre.is_some() || branch.scale != 1.0)
+    {
         all[1] = rows;
     }
     let mixers = step.branches.iter().map(|branch| &branch.mixer);

@@ -2,8 +2,8 @@
 
 use crate::build::{Leaves, NormStyle};
 use crate::{
-    Activation, ClampedGate, Config, FeedForward, Linear, Mixer, MixtureOfExperts, Norm,
-    Renormalize, Router, RouterGroups, RouterScore, Shard, Source, SpecError, Split,
+    Activation, ClampedGate, Config, FeedForward, LatentExperts, Linear, Mixer, MixtureOfExperts,
+    Norm, Renormalize, Router, RouterGroups, RouterScore, Shard, Source, SpecError, Split,
 };
 
 /// A mixture of experts as data. Names are relative to the layer.
@@ -59,6 +59,19 @@ pub struct Experts {
     pub output_scale: f64,
     /// A tensor that is added to the sum.
     pub output_bias: Option<&'static str>,
+    /// The chosen experts work on fewer features.
+    pub latent: Option<LatentSpace>,
+}
+
+/// Fewer features, which the chosen experts work on (Nemotron-H).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LatentSpace {
+    /// How many.
+    pub size: usize,
+    /// The projections to them and back, without `.weight`.
+    pub names: [&'static str; 2],
+    /// These have addends.
+    pub bias: bool,
 }
 
 /// A router with an input of its own (Gemma 4). Names are relative to the layer.
@@ -130,6 +143,8 @@ pub enum SharedTensors {
     Plain([&'static str; 3]),
     /// `[gate above up, down]`.
     Fused([&'static str; 2]),
+    /// `[up, down]`, without gate.
+    Ungated([&'static str; 2]),
 }
 
 /// Names under `mlp.experts`, one tensor an expert.
@@ -201,6 +216,7 @@ impl Experts {
             shared: None,
             output_scale: 1.0,
             output_bias: None,
+            latent: None,
         }
     }
 
@@ -272,7 +288,9 @@ impl Experts {
         };
         let expert_norm =
             extras.map(|extras| leaves.norm(extras.expert_norm, hidden_size, extras.style));
-        let expert = self.expert(leaves, hidden_size);
+        let latent = self.latent.map(|latent| latent.build(leaves, hidden_size));
+        let width = self.latent.map_or(hidden_size, |latent| latent.size);
+        let expert = self.expert(leaves, width);
         let shared = self.shared.map(|shared| shared.build(leaves, hidden_size));
         let shared_gate = self
             .shared
@@ -286,6 +304,7 @@ impl Experts {
             identity_experts: self.identities,
             router,
             expert_norm,
+            latent,
             expert,
             shared,
             shared_gate,
@@ -374,6 +393,16 @@ impl Experts {
     }
 }
 
+impl LatentSpace {
+    fn build(self, leaves: &mut Leaves, hidden: usize) -> LatentExperts {
+        let [down, up] = self.names;
+        LatentExperts {
+            down: leaves.linear(down, [self.size, hidden], self.bias, Shard::Replicate),
+            up: leaves.linear(up, [hidden, self.size], self.bias, Shard::Replicate),
+        }
+    }
+}
+
 impl Shared {
     fn build(self, leaves: &mut Leaves, hidden_size: usize) -> FeedForward {
         let sizes = [hidden_size, self.intermediate_size];
@@ -383,6 +412,9 @@ impl Shared {
             }
             SharedTensors::Fused([both, down]) => {
                 leaves.fused_feed_forward([both, down], sizes, self.activation)
+            }
+            SharedTensors::Ungated(names) => {
+                leaves.plain_feed_forward(names, sizes, self.bias, self.activation)
             }
         }
     }

@@ -1,25 +1,27 @@
-//! Mamba and Mamba-2: one scan a layer around the residual stream, and nothing else.
+//! Mamba, Falcon Mamba and Mamba-2: one scan a layer around the residual stream, and nothing else. The scans
+//! themselves stand in hybrids too.
 
-use crate::build::{NormStyle, divided};
+use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names};
 use crate::{
-    Activation, Config, Described, GatedNorm, LengthLimit, Mixer, SelectiveScan, Shard, SpecError,
-    StateSpaceDual,
+    Activation, Config, Described, GatedNorm, LengthLimit, Mixer, Norm, NormKind, SelectionNorms,
+    SelectiveScan, Shard, SpecError, StateSpaceDual,
 };
 
-/// Keys by which the classes set up new weights, choose among ways to the same sums, or keep sums in another type.
+/// Keys that the classes do not read, or by which they set up new weights, choose among ways to the same sums, or keep
+/// sums in another type.
 const IDLE: &[&str] = &[
     "residual_in_fp32",
+    // The classes have RMS norms, whatever a file says.
+    "rms_norm",
     "time_step_floor",
     "time_step_max",
     "time_step_min",
 ];
 
-/// What both have in common: a norm in front of one mixer.
+/// What all have in common: a norm in front of one mixer.
 fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     config.ignore(IDLE);
-    let problem = "the class has RMS norms only";
-    config.neutral("rms_norm", &[true.into()], problem)?;
     // Meant for new weights, and transformers 5.23 does it to those of a file as well, whenever it loads one.
     config.off(
         "rescale_prenorm_residual",
@@ -45,39 +47,208 @@ fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     Ok(model)
 }
 
-/// Sizes and switches that both have.
-struct Sizes {
-    hidden: usize,
-    /// `expand * hidden_size`.
-    expanded: usize,
-    /// Values of the state of a feature.
-    state: usize,
-    /// Rows of the convolution.
-    kernel: usize,
-    bias: bool,
-    convolution_bias: bool,
-    /// Of the convolution.
-    activation: Activation,
+/// `expand * hidden_size`.
+pub fn expanded(config: &Config, expand: &str, hidden: usize) -> Result<usize, SpecError> {
+    let product = config.size(expand)?.checked_mul(hidden);
+    let expanded = product.filter(|&product| product <= 1 << 28);
+    expanded.ok_or_else(|| config.invalid(expand, "a smaller number"))
 }
 
-impl Sizes {
-    fn new(config: &Config, model: &Blocks<'_>) -> Result<Self, SpecError> {
-        let product = config.size("expand")?.checked_mul(model.hidden_size);
-        let expanded = product.filter(|&product| product <= 1 << 28);
-        Ok(Self {
-            hidden: model.hidden_size,
-            expanded: expanded.ok_or_else(|| config.invalid("expand", "a smaller number"))?,
-            state: config.size("state_size")?,
-            kernel: config.size("conv_kernel")?,
-            bias: config.flag("use_bias")?,
-            convolution_bias: config.flag("use_conv_bias")?,
-            activation: model.activation,
-        })
+/// A selective scan as data.
+#[derive(Clone, Copy, Debug)]
+pub struct Selective {
+    /// Features of the hidden state.
+    pub hidden: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Values of a channel's state.
+    pub state: usize,
+    /// Features that the time steps come from.
+    pub rank: usize,
+    /// Rows of the convolution.
+    pub kernel: usize,
+    /// The projections from and to the hidden state have addends.
+    pub bias: bool,
+    /// The convolution has one.
+    pub convolution_bias: bool,
+    /// Of the convolution.
+    pub activation: Activation,
+    /// Norms of what is selected.
+    pub norms: Selected,
+}
+
+/// Norms of what the time steps come from, of `B` and of `C`.
+#[derive(Clone, Copy, Debug)]
+pub enum Selected {
+    /// None.
+    Plain,
+    /// Without factors.
+    Weightless(f64),
+    /// With factors, by the names of their tensors.
+    Named(NormStyle, [&'static str; 3]),
+}
+
+impl Selective {
+    /// The mixer, its weights under `place`.
+    pub fn build(&self, leaves: &mut Leaves, place: &str) -> Mixer {
+        let name = |part: &str| format!("{place}.{part}");
+        let (hidden, channels, state, rank) = (self.hidden, self.channels, self.state, self.rank);
+        let shape = [2 * channels, hidden];
+        let input = leaves.linear(&name("in_proj"), shape, self.bias, Shard::Column);
+        let shape = [channels, self.kernel];
+        let bias = self.convolution_bias;
+        let convolution = leaves.convolution(&name("conv1d"), shape, bias, self.activation);
+        let shape = [rank + 2 * state, channels];
+        let selection = leaves.linear(&name("x_proj"), shape, false, Shard::Row);
+        let norms = match self.norms {
+            Selected::Plain => None,
+            Selected::Weightless(epsilon) => Some([(); 3].map(|()| weightless(epsilon))),
+            Selected::Named(style, names) => {
+                let sizes = [rank, state, state];
+                let mut norm = |index: usize| leaves.norm(&name(names[index]), sizes[index], style);
+                Some([norm(0), norm(1), norm(2)])
+            }
+        };
+        let norms = norms.map(|[time_step, b, c]| SelectionNorms { time_step, b, c });
+        Mixer::SelectiveScan(Box::new(SelectiveScan {
+            channels,
+            state,
+            groups: 1,
+            time_step_rank: rank,
+            input,
+            convolution,
+            selection,
+            norms,
+            time_step: leaves.linear(&name("dt_proj"), [channels, rank], true, Shard::Column),
+            a_log: leaves.flat(&name("A_log"), channels * state),
+            skip: leaves.flat(&name("D"), channels),
+            gate_activation: Activation::Silu,
+            output: leaves.linear(&name("out_proj"), [hidden, channels], self.bias, Shard::Row),
+        }))
+    }
+}
+
+fn weightless(epsilon: f64) -> Norm {
+    Norm {
+        kind: NormKind::Rms,
+        weight: None,
+        bias: None,
+        epsilon,
+    }
+}
+
+/// The scan of Mamba-2 as data.
+#[derive(Clone, Copy, Debug)]
+pub struct Dual {
+    /// Features of the hidden state.
+    pub hidden: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Values of a feature's state.
+    pub state: usize,
+    /// Groups of heads that share `B` and `C`.
+    pub groups: usize,
+    /// Rows of the convolution.
+    pub kernel: usize,
+    /// The projection from the hidden state has an addend.
+    pub input_bias: bool,
+    /// The one to it has one.
+    pub output_bias: bool,
+    /// The convolution has one.
+    pub convolution_bias: bool,
+    /// Of the convolution.
+    pub activation: Activation,
+    /// Least and most of the time steps, where they are limited.
+    pub limits: Option<[f64; 2]>,
+    /// In front of the output: the norm, and whether it stands in front of the gate.
+    pub norm: Option<(NormStyle, bool)>,
+    /// Factors on the parts of the input.
+    pub multipliers: Option<[f64; 5]>,
+}
+
+impl Dual {
+    /// An error about `keys` of heads and groups where the sizes do not fit `features`.
+    pub fn check(
+        &self,
+        config: &Config,
+        [heads, groups]: [&str; 2],
+        features: usize,
+    ) -> Result<(), SpecError> {
+        if self.heads * self.head_dim != features {
+            let expected = format!("{features} / head_dim");
+            return Err(config.invalid(heads, expected));
+        }
+        divided(config, groups, self.heads, self.groups).map(|_| ())
+    }
+
+    /// The mixer, its weights under `place`.
+    pub fn build(&self, leaves: &mut Leaves, place: &str) -> Mixer {
+        let name = |part: &str| format!("{place}.{part}");
+        let features = self.heads * self.head_dim;
+        let convolved = features + 2 * self.groups * self.state;
+        let shape = [features + convolved + self.heads, self.hidden];
+        let input = leaves.linear(&name("in_proj"), shape, self.input_bias, Shard::Column);
+        let shape = [convolved, self.kernel];
+        let bias = self.convolution_bias;
+        let convolution = leaves.convolution(&name("conv1d"), shape, bias, self.activation);
+        let shape = [self.hidden, features];
+        Mixer::StateSpaceDual(Box::new(StateSpaceDual {
+            heads: self.heads,
+            head_dim: self.head_dim,
+            state: self.state,
+            groups: self.groups,
+            input,
+            multipliers: self.multipliers,
+            convolution,
+            time_step_bias: leaves.flat(&name("dt_bias"), self.heads),
+            time_step_limits: self.limits,
+            a_log: leaves.flat(&name("A_log"), self.heads),
+            skip: leaves.flat(&name("D"), self.heads),
+            gate_activation: Activation::Silu,
+            norm: self.norm.map(|(style, before_gate)| GatedNorm {
+                norm: leaves.norm(&name("norm"), features, style),
+                groups: self.groups,
+                before_gate,
+            }),
+            output: leaves.linear(&name("out_proj"), shape, self.output_bias, Shard::Row),
+        }))
+    }
+}
+
+/// Least and most of the time steps, where they are limited.
+pub fn time_step_limits(config: &Config, key: &str) -> Result<Option<[f64; 2]>, SpecError> {
+    match config.numbers(key)?.as_deref() {
+        Some(&[least, most]) if !least.is_nan() && !most.is_nan() => {
+            let limits = [least, most];
+            Ok((limits != [0.0, f64::INFINITY]).then_some(limits))
+        }
+        _ => Err(config.invalid(key, "two numbers")),
+    }
+}
+
+/// `auto`: a sixteenth of the hidden size, rounded up.
+pub fn time_step_rank(config: &Config, key: &str, hidden_size: usize) -> Result<usize, SpecError> {
+    match config.value(key) {
+        Some(value) if value == "auto" => Ok(hidden_size.div_ceil(16)),
+        _ => config.size(key),
     }
 }
 
 /// Mamba.
 pub fn mamba(config: &Config) -> Result<Described, SpecError> {
+    selective(config, Selected::Plain)
+}
+
+/// Falcon Mamba: what is selected is normalised, without factors.
+pub fn falcon_mamba(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["use_falcon_mambapy"]);
+    let epsilon = config.positive("mixer_rms_eps")?;
+    selective(config, Selected::Weightless(epsilon))
+}
+
+fn selective(config: &Config, norms: Selected) -> Result<Described, SpecError> {
     config.ignore(&[
         "time_step_init_scheme",
         "time_step_scale",
@@ -85,117 +256,52 @@ pub fn mamba(config: &Config) -> Result<Described, SpecError> {
         "use_mambapy",
     ]);
     let mut model = plain(config)?;
-    let Sizes {
-        hidden,
-        expanded,
-        state,
-        kernel,
-        bias,
-        convolution_bias,
-        activation,
-    } = Sizes::new(config, &model)?;
+    let hidden = model.hidden_size;
+    let expanded = expanded(config, "expand", hidden)?;
     // No field of the class, which keeps what the file says all the same.
-    let channels = config
-        .optional_size("intermediate_size")?
-        .unwrap_or(expanded);
-    let rank = time_step_rank(config, hidden)?;
-    model.attention_of = MixerOf::new(move |_, leaves, _| {
-        Some(Mixer::SelectiveScan(Box::new(SelectiveScan {
-            channels,
-            state,
-            groups: 1,
-            time_step_rank: rank,
-            input: leaves.linear("mixer.in_proj", [2 * channels, hidden], bias, Shard::Column),
-            convolution: leaves.convolution(
-                "mixer.conv1d",
-                [channels, kernel],
-                convolution_bias,
-                activation,
-            ),
-            selection: leaves.linear(
-                "mixer.x_proj",
-                [rank + 2 * state, channels],
-                false,
-                Shard::Row,
-            ),
-            norms: None,
-            time_step: leaves.linear("mixer.dt_proj", [channels, rank], true, Shard::Column),
-            a_log: leaves.flat("mixer.A_log", channels * state),
-            skip: leaves.flat("mixer.D", channels),
-            gate_activation: Activation::Silu,
-            output: leaves.linear("mixer.out_proj", [hidden, channels], bias, Shard::Row),
-        })))
-    });
+    let channels = config.optional_size("intermediate_size")?;
+    let scan = Selective {
+        hidden,
+        channels: channels.unwrap_or(expanded),
+        state: config.size("state_size")?,
+        rank: time_step_rank(config, "time_step_rank", hidden)?,
+        kernel: config.size("conv_kernel")?,
+        bias: config.flag("use_bias")?,
+        convolution_bias: config.flag("use_conv_bias")?,
+        activation: model.activation,
+        norms,
+    };
+    model.attention_of = MixerOf::new(move |_, leaves, _| Some(scan.build(leaves, "mixer")));
     model.build()
-}
-
-/// `auto`: a sixteenth of the hidden size, rounded up.
-fn time_step_rank(config: &Config, hidden_size: usize) -> Result<usize, SpecError> {
-    match config.value("time_step_rank") {
-        Some(value) if value == "auto" => Ok(hidden_size.div_ceil(16)),
-        _ => config.size("time_step_rank"),
-    }
 }
 
 /// Mamba-2.
 pub fn mamba2(config: &Config) -> Result<Described, SpecError> {
-    // How many rows the class multiplies at a time, and the rank of a projection that it does not have.
-    config.ignore(&["chunk_size", "time_step_rank"]);
+    // How many rows the class multiplies at a time: none would be divided by.
+    config.size("chunk_size")?;
+    // About new weights, and the rank of a projection that the class does not have.
+    config.ignore(&["A_initializer_range", "time_step_rank"]);
     let mut model = plain(config)?;
-    let Sizes {
-        hidden,
-        expanded: features,
-        state,
-        kernel,
-        bias,
-        convolution_bias,
-        activation,
-    } = Sizes::new(config, &model)?;
-    let (heads, head_dim) = (config.heads("num_heads")?, config.heads("head_dim")?);
+    let features = expanded(config, "expand", model.hidden_size)?;
     let problem = "the class takes hidden_size * expand instead";
     config.neutral("intermediate_size", &[features.into()], problem)?;
-    if heads * head_dim != features {
-        let expected = format!("{features} / head_dim, for hidden_size * expand = {features}");
-        return Err(config.invalid("num_heads", expected));
-    }
-    let groups = config.heads("n_groups")?;
-    divided(config, "n_groups", heads, groups)?;
-    let limits = match config.numbers("time_step_limit")?.as_deref() {
-        Some(&[least, most]) if !least.is_nan() && !most.is_nan() => [least, most],
-        _ => return Err(config.invalid("time_step_limit", "two numbers")),
+    let bias = config.flag("use_bias")?;
+    let scan = Dual {
+        hidden: model.hidden_size,
+        heads: config.heads("num_heads")?,
+        head_dim: config.heads("head_dim")?,
+        state: config.size("state_size")?,
+        groups: config.heads("n_groups")?,
+        kernel: config.size("conv_kernel")?,
+        input_bias: bias,
+        output_bias: bias,
+        convolution_bias: config.flag("use_conv_bias")?,
+        activation: model.activation,
+        limits: time_step_limits(config, "time_step_limit")?,
+        norm: Some((model.norm, false)),
+        multipliers: None,
     };
-    let norm = model.norm;
-    let convolved = features + 2 * groups * state;
-    model.attention_of = MixerOf::new(move |_, leaves, _| {
-        Some(Mixer::StateSpaceDual(Box::new(StateSpaceDual {
-            heads,
-            head_dim,
-            state,
-            groups,
-            input: leaves.linear(
-                "mixer.in_proj",
-                [features + convolved + heads, hidden],
-                bias,
-                Shard::Column,
-            ),
-            convolution: leaves.convolution(
-                "mixer.conv1d",
-                [convolved, kernel],
-                convolution_bias,
-                activation,
-            ),
-            time_step_bias: leaves.flat("mixer.dt_bias", heads),
-            time_step_limits: (limits != [0.0, f64::INFINITY]).then_some(limits),
-            a_log: leaves.flat("mixer.A_log", heads),
-            skip: leaves.flat("mixer.D", heads),
-            gate_activation: Activation::Silu,
-            norm: Some(GatedNorm {
-                norm: leaves.norm("mixer.norm", features, norm),
-                groups,
-                before_gate: false,
-            }),
-            output: leaves.linear("mixer.out_proj", [hidden, features], bias, Shard::Row),
-        })))
-    });
+    scan.check(config, ["num_heads", "n_groups"], features)?;
+    model.attention_of = MixerOf::new(move |_, leaves, _| Some(scan.build(leaves, "mixer")));
     model.build()
 }

@@ -32,4 +32,5 @@ pub mod nemotron_nas;
 pub mod original;
 pub mod phi_remote;
 pub mod remote_experts;
+pub mod rwkv;
 pub mod t5;

@@ -20,6 +20,8 @@ pub struct FeedForward {
     pub activation: Activation,
     /// Takes the place of `activation`, where there is one.
     pub learned_activation: Option<Xielu>,
+    /// Factor on the gate, in front of its activation (Falcon H1).
+    pub gate_scale: f64,
     /// Norm in front of `down` (BitNet).
     pub inner_norm: Option<Norm>,
     /// Replaces the gated activation (gpt-oss).
@@ -59,6 +61,7 @@ impl FeedForward {
             up,
             down,
             activation,
+            gate_scale: 1.0,
             learned_activation: None,
             inner_norm: None,
             clamped: None,
@@ -84,6 +87,7 @@ impl Mechanism for FeedForward {
             up,
             down,
             activation: _,
+            gate_scale: _,
             learned_activation,
             inner_norm,
             clamped: _,
@@ -121,6 +125,10 @@ impl Mechanism for FeedForward {
         let is_clamped = self.clamped.is_some();
         first_of(&[
             (is_clamped && !is_gated, "a limited gate without a gate"),
+            (
+                self.gate_scale != 1.0 && !is_gated,
+                "a factor on a gate that is not there",
+            ),
             (
                 is_clamped && is_learned,
                 "a limited gate with a learned activation",

@@ -182,14 +182,10 @@ impl Mechanism for GatedDelta {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        let window = StateSpec::Window {
-            rows: self.convolution.kernel - 1,
-            columns: self.convolution.columns,
-        };
         let recurrence = StateSpec::Fixed {
             values: self.key_dim * self.values(),
         };
-        vec![window, recurrence]
+        vec![self.convolution.state(), recurrence]
     }
 
     fn operations(&self) -> Operations {

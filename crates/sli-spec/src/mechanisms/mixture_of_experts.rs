@@ -20,6 +20,8 @@ pub struct MixtureOfExperts {
     pub router: Router,
     /// Norm of the experts' input, which the router does not see (Gemma 4).
     pub expert_norm: Option<Norm>,
+    /// The chosen experts work on fewer features (Nemotron-H).
+    pub latent: Option<LatentExperts>,
     /// The experts' network; its weights have a leading expert axis.
     pub expert: FeedForward,
     /// Always-on experts as one network.
@@ -32,6 +34,15 @@ pub struct MixtureOfExperts {
     pub output_bias: Option<WeightIndex>,
 }
 
+/// What leads to the features that the chosen experts work on, and back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LatentExperts {
+    /// `[fewer, hidden]`.
+    pub down: Linear,
+    /// `[hidden, fewer]`, of the sum of the chosen experts.
+    pub up: Linear,
+}
+
 impl MixtureOfExperts {
     /// So many experts like this one, nothing else.
     pub fn plain(experts: usize, router: Router, expert: FeedForward) -> Self {
@@ -40,6 +51,7 @@ impl MixtureOfExperts {
             identity_experts: 0,
             router,
             expert_norm: None,
+            latent: None,
             expert,
             shared: None,
             shared_gate: None,
@@ -56,6 +68,7 @@ impl Mechanism for MixtureOfExperts {
             identity_experts: _,
             router,
             expert_norm,
+            latent,
             expert,
             shared,
             shared_gate,
@@ -64,6 +77,10 @@ impl Mechanism for MixtureOfExperts {
         } = self;
         router.weights(uses);
         uses.norm(expert_norm.as_ref());
+        if let Some(LatentExperts { down, up }) = latent {
+            uses.linear(down);
+            uses.linear(up);
+        }
         expert.weights(uses);
         if let Some(shared) = shared {
             shared.weights(uses);
@@ -105,6 +122,10 @@ impl Mechanism for MixtureOfExperts {
                 (
                     has_identities && self.expert_norm.is_some(),
                     "experts that return their input behind a norm of it",
+                ),
+                (
+                    self.latent.is_some() && (has_identities || self.expert_norm.is_some()),
+                    "experts on fewer features that return their input, or behind a norm of it",
                 ),
             ])
         })

@@ -8,9 +8,11 @@ mod attention;
 mod contradiction;
 mod feed_forward;
 mod gated_delta;
+mod gated_lru;
 mod identity;
 mod latent_attention;
 mod layer_input;
+mod lightning_attention;
 mod linear;
 mod low_rank;
 mod mechanism;
@@ -19,10 +21,12 @@ mod mixture_of_experts;
 mod neighbourhood;
 mod router;
 mod selective_scan;
+mod short_convolution;
 mod sparse_feed_forward;
 mod state;
 mod state_space_dual;
 mod streams;
+mod time_mix;
 mod uses;
 
 use serde::Serialize;
@@ -32,20 +36,24 @@ use crate::parts::Linear;
 pub use self::attention::{Attention, Differential, DynamicMask, KeyValue, OutputGate};
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
+pub use self::gated_lru::GatedLru;
 pub use self::identity::Identity;
 pub use self::latent_attention::{Indexer, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
+pub use self::lightning_attention::LightningAttention;
 pub use self::low_rank::LowRank;
 pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site, StackEnd};
 pub use self::mixture_of_attention::MixtureOfAttention;
-pub use self::mixture_of_experts::MixtureOfExperts;
+pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
 pub use self::neighbourhood::Neighbourhood;
 pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};
 pub use self::selective_scan::{SelectionNorms, SelectiveScan};
+pub use self::short_convolution::ShortConvolution;
 pub use self::sparse_feed_forward::SparseFeedForward;
 pub use self::state::StateSpec;
 pub use self::state_space_dual::{GatedNorm, StateSpaceDual};
 pub use self::streams::{StreamUpdate, Streams};
+pub use self::time_mix::{ChannelMix, TimeMix};
 pub use self::uses::Uses;
 
 /// What a branch computes.
@@ -79,6 +87,16 @@ pub enum Mixer {
     GatedDelta(Box<GatedDelta>),
     /// A convolution over a row and its neighbours on both sides.
     Neighbourhood(Neighbourhood),
+    /// Lightning attention (MiniMax-01).
+    LightningAttention(Box<LightningAttention>),
+    /// The gated linear recurrent unit of Griffin.
+    GatedLru(Box<GatedLru>),
+    /// The short convolution of LFM2.
+    ShortConvolution(ShortConvolution),
+    /// The weighted mean of RWKV 4.
+    TimeMix(Box<TimeMix>),
+    /// The network of RWKV 4.
+    ChannelMix(ChannelMix),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -101,6 +119,11 @@ impl Mixer {
             Self::StateSpaceDual(scan) => scan.as_ref(),
             Self::GatedDelta(delta) => delta.as_ref(),
             Self::Neighbourhood(convolution) => convolution,
+            Self::LightningAttention(attention) => attention.as_ref(),
+            Self::GatedLru(unit) => unit.as_ref(),
+            Self::ShortConvolution(convolution) => convolution,
+            Self::TimeMix(mix) => mix.as_ref(),
+            Self::ChannelMix(mix) => mix,
             Self::Identity(identity) => identity,
         }
     }

@@ -112,14 +112,10 @@ impl Mechanism for SelectiveScan {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        let window = StateSpec::Window {
-            rows: self.convolution.kernel - 1,
-            columns: self.channels,
-        };
         let recurrence = StateSpec::Fixed {
             values: self.channels * self.state,
         };
-        vec![window, recurrence]
+        vec![self.convolution.state(), recurrence]
     }
 
     fn operations(&self) -> Operations {

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::parts::Convolution;
+
 /// One thing that a row needs of the rows of its record before it. Who runs a record in pieces hands it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum StateSpec {
@@ -22,4 +24,14 @@ pub enum StateSpec {
         /// Its values.
         values: usize,
     },
+}
+
+impl Convolution {
+    /// The inputs that it needs of earlier rows.
+    pub fn state(&self) -> StateSpec {
+        StateSpec::Window {
+            rows: self.kernel - 1,
+            columns: self.columns,
+        }
+    }
 }

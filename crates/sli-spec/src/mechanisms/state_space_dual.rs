@@ -23,6 +23,8 @@ pub struct StateSpaceDual {
     /// `[2 * heads * head_dim + 2 * groups * state + heads, hidden]`: the gate; what is scanned, `B` and `C`; time
     /// steps.
     pub input: Linear,
+    /// Factors on what the input gives: gate, scanned features, `B`, `C`, time steps (Falcon H1).
+    pub multipliers: Option<[f64; 5]>,
     /// Of what is scanned, `B` and `C`.
     pub convolution: Convolution,
     /// `[heads]`.
@@ -67,6 +69,7 @@ impl Mechanism for StateSpaceDual {
             state: _,
             groups: _,
             input,
+            multipliers: _,
             convolution,
             time_step_bias,
             time_step_limits: _,
@@ -118,14 +121,10 @@ impl Mechanism for StateSpaceDual {
     }
 
     fn states(&self) -> Vec<StateSpec> {
-        let window = StateSpec::Window {
-            rows: self.convolution.kernel - 1,
-            columns: self.convolution.columns,
-        };
         let recurrence = StateSpec::Fixed {
             values: self.features() * self.state,
         };
-        vec![window, recurrence]
+        vec![self.convolution.state(), recurrence]
     }
 
     fn operations(&self) -> Operations {

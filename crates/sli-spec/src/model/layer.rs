@@ -25,7 +25,7 @@ impl Layer {
 }
 
 /// One residual step:
-/// `y = post(sum_b gain_b * post_b(mixer_b(pre_b(pre(read)))))`, then `write`.
+/// `y = post(sum_b gain_b * post_b(mixer_b(scale_b * pre_b(pre(read)))))`, then `write`.
 ///
 /// One branch with `pre` is pre-norm; [`Write::AddNorm`] is post-norm (BERT); `pre` and `post` is a
 /// sandwich (Gemma 2); two branches are a parallel residual (Cohere, GPT-NeoX).
@@ -59,7 +59,10 @@ impl Step {
     pub fn contradiction(&self) -> Option<&'static str> {
         let in_place = self.mechanisms().any(Mechanism::is_in_place);
         let is_bare = |branch: &Branch| {
-            branch.pre.is_none() && branch.post.is_none() && branch.gain == Gain::One
+            branch.pre.is_none()
+                && branch.scale == 1.0
+                && branch.post.is_none()
+                && branch.gain == Gain::One
         };
         let alone = self.branches.len() == 1 && self.branches.iter().all(is_bare);
         let has_norms = self.pre.is_some() || self.post.is_some();
@@ -81,6 +84,7 @@ impl Step {
         uses.norm(pre.as_ref());
         for Branch {
             pre,
+            scale: _,
             mixer,
             post,
             gain,
@@ -109,6 +113,8 @@ impl Step {
 pub struct Branch {
     /// Norm of its input, after the step's own.
     pub pre: Option<Norm>,
+    /// Factor on its input (Falcon H1).
+    pub scale: f64,
     /// The mixer.
     pub mixer: Mixer,
     /// Norm of its output.

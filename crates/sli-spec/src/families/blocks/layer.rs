@@ -17,6 +17,9 @@ pub enum Residual {
     /// The residual stream times learned factors per feature, in front of the attention's and of the feed-forward
     /// network's sum.
     Learned([&'static str; 2]),
+    /// `[the residual stream, what is added]` times factors, in the attention's and in the feed-forward network's sum
+    /// (MiniMax-01).
+    Weighed([[f64; 2]; 2]),
     /// The mean square stays what it is: in sublayer `n` of all, counted from 2, the stream times
     /// `sqrt((n - 1) / n)` and the addend divided by `sqrt(n)` (Beam).
     ByDepth,
@@ -146,6 +149,11 @@ impl Blocks<'_> {
                     let source = leaves.tensor(names[index]);
                     let weight = leaves.weight(source, &[self.hidden_size], Shard::Replicate);
                     step.write = Write::AddScaled(Gain::Vector(weight));
+                }
+                Residual::Weighed(factors) => {
+                    let [stream, output] = factors[index];
+                    step.write = Write::AddScaled(Gain::Constant(stream));
+                    multiply(step, output);
                 }
                 Residual::ByDepth => {
                     let depth = (2 * number + index + 2) as f64;

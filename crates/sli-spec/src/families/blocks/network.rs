@@ -46,6 +46,7 @@ impl Blocks<'_> {
             up,
             down: self.linear(leaves, name, [hidden, inner], bias, Shard::Row),
             activation: self.activation,
+            gate_scale: 1.0,
             learned_activation,
             inner_norm,
             clamped: None,

@@ -1,7 +1,12 @@
 //! Models in which some layers go along the record with a state and others attend.
 
+mod convolutions;
 mod delta;
+mod griffin;
 mod kimi;
+mod lightning;
+mod nemotron;
+mod scans;
 
 use std::rc::Rc;
 
@@ -9,8 +14,13 @@ use crate::build::{NormStyle, Stored, layer_types};
 use crate::families::blocks::Blocks;
 use crate::{Config, Source, SpecError};
 
+pub use self::convolutions::{lfm2, lfm2_moe};
 pub use self::delta::{olmo_hybrid, qwen3_5_moe_text, qwen3_5_text, qwen3_next};
+pub use self::griffin::recurrent_gemma;
 pub use self::kimi::{bailing_hybrid, kimi_linear};
+pub use self::lightning::minimax;
+pub use self::nemotron::nemotron_h;
+pub use self::scans::{bamba, falcon_h1, granitemoehybrid, jamba};
 
 /// Which layers have a state, by `layer_types`; the others attend to all earlier tokens.
 fn recurrent_layers(
@@ -37,7 +47,7 @@ fn recurrent_layers(
     kinds.iter().map(is_recurrent).collect()
 }
 
-/// RMS norms whose factor is stored less one (`plus_one`) or as it is, `hidden_act`.
+/// RMS norms whose factor is stored less one (`plus_one`) or as it is, an activation.
 fn decoder(config: &Config, plus_one: bool, inner: usize) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle {
         plus_one,
@@ -45,7 +55,11 @@ fn decoder(config: &Config, plus_one: bool, inner: usize) -> Result<Blocks<'_>, 
     };
     let mut decoder = Blocks::with_width(config, norm, inner)?;
     decoder.family = "hybrid";
-    decoder.activation = config.activation("hidden_act")?;
+    // In generation only.
+    config.ignore(&["num_logits_to_keep"]);
+    let key = ["hidden_act", "hidden_activation"];
+    let key = key[usize::from(config.declares(key[1]))];
+    decoder.activation = config.activation(key)?;
     decoder.may_look_ahead = false;
     Ok(decoder)
 }

@@ -6,19 +6,25 @@ use crate::families::experts::{ExpertTensors, Experts, Shared, SharedTensors};
 use crate::rope::RopeOptions;
 use crate::{Config, Described, RouterScore, SpecError};
 
-/// Granite's multipliers, a softmax over the chosen logits.
-fn granite<'c>(
-    config: &'c Config,
-    stacked: [&'static str; 2],
-    router: &'static str,
-) -> Result<(Blocks<'c>, Experts), SpecError> {
+/// Granite's multipliers.
+pub(in crate::families) fn granite(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = plain(config)?;
     decoder.set_attention_bias(config.flag("attention_bias")?);
     decoder.embedding_scale = config.number("embedding_multiplier")?;
     decoder.residual = Residual::Scaled(config.number("residual_multiplier")?);
     decoder.attention_scale = config.number("attention_multiplier")?;
     decoder.logit_scale = 1.0 / config.positive("logits_scaling")?;
-    let experts = Experts {
+    Ok(decoder)
+}
+
+/// A softmax over the chosen logits.
+fn stacked_experts(
+    config: &Config,
+    decoder: &Blocks<'_>,
+    stacked: [&'static str; 2],
+    router: &'static str,
+) -> Result<Experts, SpecError> {
+    Ok(Experts {
         tensors: ExpertTensors::Stacked(stacked),
         router,
         score: RouterScore::SoftmaxOfTopK,
@@ -28,8 +34,20 @@ fn granite<'c>(
             decoder.intermediate_size,
             decoder.activation,
         )?
-    };
-    Ok((decoder, experts))
+    })
+}
+
+/// [`stacked_experts`] under their usual names.
+pub(in crate::families) fn granite_experts(
+    config: &Config,
+    decoder: &Blocks<'_>,
+) -> Result<Experts, SpecError> {
+    stacked_experts(
+        config,
+        decoder,
+        GRANITE_EXPERTS,
+        "block_sparse_moe.router.layer",
+    )
 }
 
 const GRANITE_EXPERTS: [&str; 2] = [
@@ -37,7 +55,10 @@ const GRANITE_EXPERTS: [&str; 2] = [
     "block_sparse_moe.output_linear.weight",
 ];
 
-fn granite_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecError> {
+pub(in crate::families) fn granite_shared(
+    config: &Config,
+    experts: &mut Experts,
+) -> Result<(), SpecError> {
     let size = config.index("shared_intermediate_size")?;
     if size > 0 {
         experts.shared = Some(Shared {
@@ -53,7 +74,8 @@ fn granite_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecErro
 
 /// Granite 3 MoE.
 pub fn granitemoe(config: &Config) -> Result<Described, SpecError> {
-    let (mut decoder, experts) = granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
+    let mut decoder = granite(config)?;
+    let experts = granite_experts(config, &decoder)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     mix(&mut decoder, experts, |_| true);
     decoder.build()
@@ -61,8 +83,8 @@ pub fn granitemoe(config: &Config) -> Result<Described, SpecError> {
 
 /// Granite MoE with an always-on network.
 pub fn granitemoeshared(config: &Config) -> Result<Described, SpecError> {
-    let (mut decoder, mut experts) =
-        granite(config, GRANITE_EXPERTS, "block_sparse_moe.router.layer")?;
+    let mut decoder = granite(config)?;
+    let mut experts = granite_experts(config, &decoder)?;
     granite_shared(config, &mut experts)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     mix(&mut decoder, experts, |_| true);
@@ -75,7 +97,8 @@ pub fn granitemoe_swa(config: &Config) -> Result<Described, SpecError> {
         "block_sparse_moe.experts.gate_up_proj",
         "block_sparse_moe.experts.down_proj",
     ];
-    let (mut decoder, mut experts) = granite(config, EXPERTS, "block_sparse_moe.router")?;
+    let mut decoder = granite(config)?;
+    let mut experts = stacked_experts(config, &decoder, EXPERTS, "block_sparse_moe.router")?;
     granite_shared(config, &mut experts)?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     if let Some(bases) = config.numbers("layer_rope_theta")? {

@@ -31,7 +31,10 @@ pub fn mixtral(config: &Config) -> Result<Described, SpecError> {
     decoder.build()
 }
 
-fn block_sparse(config: &Config, decoder: &Blocks<'_>) -> Result<Experts, SpecError> {
+pub(in crate::families) fn block_sparse(
+    config: &Config,
+    decoder: &Blocks<'_>,
+) -> Result<Experts, SpecError> {
     Ok(Experts {
         tensors: BLOCK_SPARSE,
         router: BLOCK_SPARSE_ROUTER,

@@ -18,10 +18,12 @@ use crate::{Config, SpecError};
 
 pub use self::dbrx::dbrx;
 pub use self::gpt_oss::{aria_text, gpt_oss, openai_privacy_filter};
+pub(super) use self::granite::{granite, granite_experts, granite_shared};
 pub use self::granite::{granitemoe, granitemoe_swa, granitemoeshared};
 pub use self::hunyuan::hunyuan_v1_moe;
 pub use self::jetmoe::jetmoe;
 pub use self::llama4::{ernie4_5_moe, llama4_text};
+pub(super) use self::mixtral::block_sparse;
 pub use self::mixtral::{minimax_m2, mixtral, phimoe};
 pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
 pub(super) use self::qwen::{qwen_experts, qwen_layers, shared_expert};

@@ -1,0 +1,49 @@
+//! The short convolution of LFM2.
+
+use sli_kernels::{Mat, MatMut, MatRef};
+use sli_spec::ShortConvolution;
+
+use super::along::{Stretch, by_blocks, convolve, window};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix};
+use crate::error::EngineError;
+
+impl Mix for ShortConvolution {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let (rows, columns) = window(&self.convolution);
+        Buffers::default()
+            .block(Buffer::Up, self.input.out_features)
+            .fixed(Buffer::Key, rows * columns)
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        output.reset(x.rows(), self.output.out_features);
+        let window = window(&self.convolution);
+        by_blocks(at, window, (0, 0), |at, rows, stretches| {
+            let x = x.rows_range(rows.clone());
+            block(self, at, stretches, x, output.rows_view_mut(rows))
+        })
+    }
+}
+
+/// `output = mixer(x)` of the rows of a block; `scratch.key` is the window in front of it and then behind it.
+fn block(
+    mixer: &ShortConvolution,
+    at: &mut At<'_>,
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+    output: MatMut<'_>,
+) -> Result<(), EngineError> {
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    scratch.up.reset(x.rows(), mixer.input.out_features);
+    layer.linear(x, &mixer.input, scratch.up.view_mut())?;
+    let columns = mixer.convolution.columns;
+    let (entering, rest) = scratch.up.view_mut().split_cols(columns);
+    let (leaving, mut values) = rest.split_cols(columns);
+    layer.kernels.multiply(entering.as_ref(), values.reborrow());
+    let (window, states) = (scratch.key.as_mut_slice(), &mut scratch.states);
+    let convolved = (&mixer.convolution, values.reborrow());
+    convolve(layer, convolved, stretches, (states, at.mixer), window)?;
+    layer.kernels.multiply(leaving.as_ref(), values.reborrow());
+    layer.linear(values.as_ref(), &mixer.output, output)
+}

@@ -1,0 +1,151 @@
+//! RWKV 4: the weighted mean, and the network behind it.
+
+use sli_kernels::{Activation, Kernels, Mat, MatMut, MatRef};
+use sli_spec::{ChannelMix, Linear, TimeMix, WeightIndex};
+
+use super::along::{Stretch, along, by_blocks, recurrence, slide};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix};
+use crate::error::EngineError;
+use crate::exec::{BoundLayer, Scratch, values};
+
+impl Mix for TimeMix {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let (hidden, channels) = (self.hidden(), self.channels());
+        Buffers::default()
+            .block(Buffer::Up, 3 * hidden)
+            .block(Buffer::Inner, channels)
+            .block(Buffer::Heads, channels)
+            .block(Buffer::Gate, channels)
+            .fixed(Buffer::Key, 3 * hidden)
+            .fixed(Buffer::Value, 3 * channels)
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        output.reset(x.rows(), self.output.out_features);
+        let (before, state) = ((1, 3 * self.hidden()), (3, self.channels()));
+        by_blocks(at, before, state, |at, rows, stretches| {
+            let x = x.rows_range(rows.clone());
+            mean(self, at, stretches, x, output.rows_view_mut(rows))
+        })
+    }
+}
+
+impl Mix for ChannelMix {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let hidden = self.receptance.in_features;
+        Buffers::default()
+            .block(Buffer::Up, 2 * hidden)
+            .block(Buffer::Inner, self.key.out_features)
+            .block(Buffer::Gate, hidden)
+            .fixed(Buffer::Key, 2 * hidden)
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        output.reset(x.rows(), self.value.out_features);
+        let before = (1, 2 * self.receptance.in_features);
+        by_blocks(at, before, (0, 0), |at, rows, stretches| {
+            let x = x.rows_range(rows.clone());
+            network(self, at, stretches, x, output.rows_view_mut(rows))
+        })
+    }
+}
+
+/// `output = mixer(x)` of the rows of a block; `scratch.key` is the row in front of it, `scratch.value` what the means
+/// are made of, and then those behind it.
+fn mean(
+    mixer: &TimeMix,
+    at: &mut At<'_>,
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+    output: MatMut<'_>,
+) -> Result<(), EngineError> {
+    mixed(at, &mixer.mix, stretches, x)?;
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let kernels = layer.kernels;
+    let targets = [&mut scratch.inner, &mut scratch.heads, &mut scratch.gate];
+    for (index, (linear, out)) in mixer.projections.iter().zip(targets).enumerate() {
+        project(layer, linear, (&scratch.up, index), out)?;
+    }
+    let decay = layer.vector(Some(mixer.decay))?;
+    let decay = values(decay.as_ref()).unwrap_or_default().iter();
+    let decay: Vec<f32> = decay.map(|decay| -decay.exp()).collect();
+    let first = layer.vector(Some(mixer.first))?;
+    let first = values(first.as_ref()).unwrap_or_default();
+    let (keys, means) = (&scratch.inner, &mut scratch.heads);
+    let states = (&mut scratch.states, recurrence(at.mixer));
+    let state = scratch.value.as_mut_slice();
+    along(stretches, states, state, |stretch, state| {
+        let key = keys.rows_view(stretch.rows.clone());
+        let values = means.rows_view_mut(stretch.rows.clone());
+        kernels.weighted_key_values([&decay, first], key, &stretch.starts, state, values);
+    })?;
+    kernels.gated(
+        Activation::Sigmoid,
+        scratch.gate.view_mut(),
+        scratch.heads.view(),
+    );
+    layer.linear(scratch.gate.view(), &mixer.output, output)
+}
+
+fn network(
+    mixer: &ChannelMix,
+    at: &mut At<'_>,
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+    mut output: MatMut<'_>,
+) -> Result<(), EngineError> {
+    mixed(at, &mixer.mix, stretches, x)?;
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let kernels = layer.kernels;
+    project(layer, &mixer.key, (&scratch.up, 0), &mut scratch.inner)?;
+    kernels.activation(Activation::Relu2, scratch.inner.view_mut());
+    project(
+        layer,
+        &mixer.receptance,
+        (&scratch.up, 1),
+        &mut scratch.gate,
+    )?;
+    kernels.activation(Activation::Sigmoid, scratch.gate.view_mut());
+    layer.linear(scratch.inner.view(), &mixer.value, output.reborrow())?;
+    kernels.multiply(scratch.gate.view(), output);
+    Ok(())
+}
+
+/// `scratch.up`: for each of `mix`, `mix * x + (1 - mix) * (the row before)`, side by side.
+fn mixed(
+    at: &mut At<'_>,
+    mix: &[WeightIndex],
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+) -> Result<(), EngineError> {
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let kernels: &Kernels = layer.kernels;
+    let hidden = x.cols();
+    scratch.up.reset(x.rows(), mix.len() * hidden);
+    let mut taps = Vec::with_capacity(2 * mix.len() * hidden);
+    for (index, &mix) in mix.iter().enumerate() {
+        let own = index * hidden..(index + 1) * hidden;
+        kernels.copy(x, scratch.up.view_mut().cols_range(own));
+        let mix = layer.vector(Some(mix))?;
+        let mix = values(mix.as_ref()).unwrap_or_default();
+        taps.extend(mix.iter().flat_map(|mix| [1.0 - mix, *mix]));
+    }
+    let Scratch {
+        up, key, states, ..
+    } = scratch;
+    let before = ((states, at.mixer), key.as_mut_slice());
+    slide(kernels, (&taps, None), up.view_mut(), stretches, before)
+}
+
+/// `out = linear(x)` of one of the mixtures.
+fn project(
+    layer: &BoundLayer<'_>,
+    linear: &Linear,
+    (mixtures, index): (&Mat, usize),
+    out: &mut Mat,
+) -> Result<(), EngineError> {
+    let own = index * linear.in_features..(index + 1) * linear.in_features;
+    out.reset(mixtures.rows(), linear.out_features);
+    layer.linear(mixtures.view().cols_range(own), linear, out.view_mut())
+}

@@ -1,0 +1,82 @@
+//! MiniMax-01: lightning attention beside softmax attention, Mixtral's experts.
+
+use super::{decoder, recurrent_layers};
+use crate::build::{NormStyle, pattern};
+use crate::families::blocks::{Arrangement, Form, MixerOf, Residual};
+use crate::families::mixture::{block_sparse, mix};
+use crate::rope::RopeOptions;
+use crate::{
+    Config, Described, LightningAttention, Mask, Mixer, Renormalize, Shard, Source, SpecError,
+    Split,
+};
+
+/// MiniMax-01. The residual stream goes on from the norms in front of the sublayers.
+pub fn minimax(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = decoder(config, false, config.size("intermediate_size")?)?;
+    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    decoder.arrangement =
+        Arrangement::pre("input_layernorm", "post_attention_layernorm").in_form(Form::InStream);
+    if let Some(window) = config.optional_size("sliding_window")? {
+        decoder.masks.fill(Mask::CausalWindow(window));
+    }
+    // Tables of decays, which follow from the number of heads and layers, and how many rows they are for.
+    config.size("block_size")?;
+    for table in ["slope_rate", "query_decay", "key_decay", "diagonal_decay"] {
+        let pattern = pattern(format!("*.self_attn.{table}"));
+        decoder.ignored.push(pattern);
+    }
+    let layers = decoder.layers();
+    let recurrent = recurrent_layers(config, layers, |layer| layer % 2 == 1)?;
+    let factors = |kind: &str| {
+        let [stream, output] = ["alpha", "beta"].map(|part| format!("{kind}_{part}_factor"));
+        Ok::<_, SpecError>([config.number(&stream)?, config.number(&output)?])
+    };
+    let network = factors("mlp")?;
+    let (full, linear) = (factors("full_attn")?, factors("linear_attn")?);
+    let of_layer = recurrent.clone();
+    decoder.differ(move |own, layer| {
+        let attention = if of_layer[layer] { linear } else { full };
+        own.residual = Residual::Weighed([attention, network]);
+    });
+    let activation = decoder.activation;
+    decoder.attention_of = MixerOf::new(move |own, leaves, layer| {
+        if !recurrent[layer] {
+            return None;
+        }
+        let (heads, hidden) = (own.heads, own.hidden_size);
+        let wide = heads * own.head_dim;
+        let both = leaves.tensor("self_attn.qkv_proj.weight");
+        let parts =
+            [0, 1, 2].map(|part| both.clone().part(Split::PerHead { heads, parts: 3 }, part));
+        let input = Source::ConcatRows(parts.to_vec());
+        // The class leaves the norm's epsilon as it is.
+        let norm = NormStyle::rms(1e-6);
+        Some(Mixer::LightningAttention(Box::new(LightningAttention {
+            heads,
+            head_dim: own.head_dim,
+            input: leaves.linear_of(input, None, [3 * wide, hidden], Shard::Column),
+            activation,
+            rates: rates(heads, layer, layers),
+            gate: leaves.linear(
+                "self_attn.output_gate",
+                [wide, hidden],
+                false,
+                Shard::Column,
+            ),
+            norm: leaves.norm("self_attn.norm", wide, norm),
+            output: leaves.linear("self_attn.out_proj", [hidden, wide], false, Shard::Row),
+        })))
+    });
+    let mut experts = block_sparse(config, &decoder)?;
+    experts.renormalize = Renormalize::Sum { plus: 0.0 };
+    mix(&mut decoder, experts, |_| true);
+    decoder.build()
+}
+
+/// How fast the states of a layer's heads decay: the slopes of `ALiBi`, less in later layers.
+fn rates(heads: usize, layer: usize, layers: usize) -> Vec<f64> {
+    let base = (-8.0 / heads as f64).exp2();
+    let factor = 1.0 - layer as f64 / (layers as f64 - 1.0 + 1e-5) + 1e-5;
+    let rate = |head: usize| base.powi(head as i32) * factor;
+    (1..=heads).map(rate).collect()
+}
