@@ -12,6 +12,7 @@ mod defaults;
 mod error;
 pub mod facts;
 pub mod families;
+pub mod gguf;
 mod ignorable;
 mod known_keys;
 pub mod mechanisms;

@@ -1,0 +1,289 @@
+//! Mixtures of experts.
+
+use serde_json::{Value, json};
+
+use super::architecture::{Change, Row, changed, row};
+use super::llama::{multipliers, rms};
+use super::reader::{Read, Reader};
+use crate::SpecError;
+
+/// Experts in every layer, under the keys of Qwen's classes.
+pub(super) fn qwen_experts(reader: &mut Reader<'_>) -> Read {
+    reader.copy("expert_count", "num_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    let width = reader.number("expert_feed_forward_length")?;
+    // Older files do not say it.
+    let width = match width {
+        Some(width) => width as usize,
+        None => reader
+            .shape("blk.0.ffn_gate_exps.weight")?
+            .get(1)
+            .copied()
+            .unwrap_or(0),
+    };
+    reader.set("moe_intermediate_size", width);
+    reader.set("decoder_sparse_step", 1);
+    reader.set("mlp_only_layers", json!([]));
+    reader.set("use_sliding_window", false);
+    Ok(())
+}
+
+pub(super) fn qwen2moe(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "qwen2_moe")?;
+    qwen_experts(reader)?;
+    let shared = reader.number("expert_shared_feed_forward_length")?;
+    let shared = match shared {
+        Some(width) => width as usize,
+        None => reader
+            .shape("blk.0.ffn_gate_shexp.weight")?
+            .first()
+            .copied()
+            .unwrap_or(0),
+    };
+    reader.set("shared_expert_intermediate_size", shared);
+    reader.set("norm_topk_prob", false);
+    Ok(())
+}
+
+pub(super) fn qwen3moe(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "qwen3_moe")?;
+    qwen_experts(reader)?;
+    reader.set("norm_topk_prob", true);
+    Ok(())
+}
+
+pub(super) const GRANITE_EXPERTS: &[Row] = &[
+    changed(
+        "model.layers.*.self_attn.q_proj",
+        "blk.*.attn_q",
+        Change::Permuted,
+    ),
+    changed(
+        "model.layers.*.self_attn.k_proj",
+        "blk.*.attn_k",
+        Change::Permuted,
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.router.layer",
+        "blk.*.ffn_gate_inp",
+    ),
+    changed(
+        "model.layers.*.block_sparse_moe.input_linear",
+        "blk.*.ffn_gate_exps",
+        Change::Divided,
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.output_linear",
+        "blk.*.ffn_down_exps",
+    ),
+    changed(
+        "model.layers.*.shared_mlp.input_linear",
+        "blk.*.ffn_gate_shexp",
+        Change::Divided,
+    ),
+    row(
+        "model.layers.*.shared_mlp.output_linear",
+        "blk.*.ffn_down_shexp",
+    ),
+];
+
+pub(super) const GPT_OSS: &[Row] = &[
+    row(
+        "model.layers.*.post_attention_layernorm",
+        "blk.*.post_attention_norm",
+    ),
+    row("model.layers.*.mlp.router", "blk.*.ffn_gate_inp"),
+    changed(
+        "model.layers.*.mlp.experts.gate_up_proj",
+        "blk.*.ffn_gate_exps.weight",
+        Change::Divided,
+    ),
+    changed(
+        "model.layers.*.mlp.experts.gate_up_proj_bias",
+        "blk.*.ffn_gate_exps.bias",
+        Change::Divided,
+    ),
+    changed(
+        "model.layers.*.mlp.experts.down_proj",
+        "blk.*.ffn_down_exps.weight",
+        Change::Transposed,
+    ),
+    row(
+        "model.layers.*.mlp.experts.down_proj_bias",
+        "blk.*.ffn_down_exps.bias",
+    ),
+];
+
+pub(super) const LATENT: &[Row] = &[
+    row("model.layers.*.self_attn.q_a_proj", "blk.*.attn_q_a"),
+    row(
+        "model.layers.*.self_attn.q_a_layernorm",
+        "blk.*.attn_q_a_norm",
+    ),
+    row("model.layers.*.self_attn.q_b_proj", "blk.*.attn_q_b"),
+    row(
+        "model.layers.*.self_attn.kv_a_proj_with_mqa",
+        "blk.*.attn_kv_a_mqa",
+    ),
+    row(
+        "model.layers.*.self_attn.kv_a_layernorm",
+        "blk.*.attn_kv_a_norm",
+    ),
+    changed(
+        "model.layers.*.self_attn.kv_b_proj",
+        "blk.*.attn_k_b",
+        Change::Latent,
+    ),
+];
+
+pub(super) fn olmoe(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "olmoe")?;
+    reader.unset("head_dim");
+    reader.copy("expert_count", "num_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    reader.copy_if("attention.clamp_kqv", "clip_qkv");
+    reader.set("norm_topk_prob", false);
+    Ok(())
+}
+
+pub(super) fn granitemoe(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "granitemoe")?;
+    reader.unset("head_dim");
+    reader.copy("expert_count", "num_local_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    let shared = reader.number("expert_shared_feed_forward_length")?;
+    if let Some(width) = shared.filter(|width| *width > 0) {
+        reader.set("model_type", "granitemoeshared");
+        reader.set("shared_intermediate_size", width);
+    }
+    multipliers(reader);
+    Ok(())
+}
+
+pub(super) fn gpt_oss(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "gpt_oss")?;
+    reader.copy("expert_count", "num_local_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    reader.copy("expert_feed_forward_length", "intermediate_size")?;
+    reader.copy("attention.sliding_window", "sliding_window")?;
+    reader.set("attention_bias", true);
+    if let Some(Value::Object(mut scaling)) = reader.get("rope_scaling").cloned() {
+        // The reference's model is so; ggml rounds the ends of the ramp.
+        scaling.insert("truncate".to_owned(), false.into());
+        reader.set("rope_scaling", scaling);
+    }
+    let layers = reader.size("block_count")?;
+    let kind = |layer: u64| ["sliding_attention", "full_attention"][usize::from(layer % 2 == 1)];
+    let kinds: Vec<&str> = (0..layers.min(10_000)).map(kind).collect();
+    reader.set("layer_types", json!(kinds));
+    Ok(())
+}
+
+/// Experts behind some plain layers, with others that are always on, under the keys of DeepSeek's classes.
+pub(super) fn routed(reader: &mut Reader<'_>) -> Read {
+    reader.copy("expert_count", "n_routed_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.copy("expert_shared_count", "n_shared_experts")?;
+    reader.copy("leading_dense_block_count", "first_k_dense_replace")?;
+    let scale = reader.float("expert_weights_scale");
+    reader.set("routed_scaling_factor", scale.unwrap_or(1.0));
+    let norm = reader.value("expert_weights_norm");
+    reader.set("norm_topk_prob", norm.unwrap_or(false.into()));
+    let groups = reader.number("expert_group_count")?;
+    reader.set("n_group", groups.unwrap_or(1));
+    let chosen = reader.number("expert_group_used_count")?;
+    reader.set("topk_group", chosen.unwrap_or(1));
+    Ok(())
+}
+
+/// The function that makes scores of the router's logits: 1 or absent is softmax, 2 sigmoid.
+pub(super) fn gating(reader: &mut Reader<'_>) -> Result<u64, SpecError> {
+    let names = reader.stored.tensors.keys();
+    // Older files do not say it; only what scores with sigmoids has biases for the choice.
+    let biased = names
+        .clone()
+        .any(|name| name.ends_with(".exp_probs_b.bias"));
+    let kind = reader.number("expert_gating_func")?;
+    let kind = kind.unwrap_or(if biased { 2 } else { 1 });
+    match kind {
+        1 | 2 => Ok(kind),
+        _ => {
+            let reason = "softmax (1) and sigmoid (2) are known";
+            Err(reader.unsupported("expert_gating_func", &kind.into(), reason))
+        }
+    }
+}
+
+pub(super) fn dots1(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "dots1")?;
+    reader.ignore(&["expert_gating_func"]);
+    reader.set("sliding_window", Value::Null);
+    routed(reader)
+}
+
+pub(super) fn glm4moe(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "glm4_moe");
+    reader.sizes()?;
+    // The last blocks draft tokens.
+    let drafts = reader.number("nextn_predict_layers")?.unwrap_or(0);
+    let layers = reader.size("block_count")?;
+    reader.set("num_hidden_layers", layers.saturating_sub(drafts));
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    let head_dim = reader.head_dim()?;
+    reader.set("head_dim", head_dim);
+    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
+    reader.set("use_qk_norm", reader.has("blk.0.attn_q_norm.weight"));
+    reader.ignore(&["expert_gating_func"]);
+    routed(reader)?;
+    reader.rotation(head_dim, true)
+}
+
+pub(super) fn deepseek2(reader: &mut Reader<'_>) -> Read {
+    let sigmoid = gating(reader)? == 2;
+    let model_type = if sigmoid {
+        "deepseek_v3"
+    } else {
+        "deepseek_v2"
+    };
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    let heads = reader.size("attention.head_count")?;
+    reader.set("num_key_value_heads", heads);
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    reader.copy("attention.kv_lora_rank", "kv_lora_rank")?;
+    let rank = reader.value("attention.q_lora_rank");
+    reader.set("q_lora_rank", rank.unwrap_or(Value::Null));
+    let rotated = reader.size("rope.dimension_count")?;
+    let [keys, values] = ["key_length", "value_length"].map(|key| {
+        let own = reader.number(&format!("attention.{key}"));
+        let of_heads = reader.number(&format!("attention.{key}_mla"));
+        of_heads.and_then(|of_heads| Ok(of_heads.or(own?)))
+    });
+    let missing = || SpecError::Missing {
+        key: "attention.key_length_mla".to_owned(),
+    };
+    let (keys, values) = (keys?.ok_or_else(missing)?, values?.ok_or_else(missing)?);
+    reader.set("qk_rope_head_dim", rotated);
+    reader.set("qk_nope_head_dim", keys.saturating_sub(rotated));
+    reader.set("v_head_dim", values);
+    routed(reader)?;
+    if !sigmoid {
+        let groups = reader.get("n_group").and_then(Value::as_u64).unwrap_or(1);
+        let method = if groups > 1 {
+            "group_limited_greedy"
+        } else {
+            "greedy"
+        };
+        reader.set("topk_method", method);
+    }
+    if reader
+        .value("rope.scaling.type")
+        .is_some_and(|kind| kind == "yarn")
+    {
+        let found = Value::from("yarn");
+        let reason = "what it does to the scale of the attention is not read of these files yet";
+        return Err(reader.unsupported("rope.scaling.type", &found, reason));
+    }
+    reader.rotation(rotated, false)
+}

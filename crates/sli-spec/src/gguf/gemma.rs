@@ -1,0 +1,110 @@
+//! Gemma.
+
+use serde_json::{Value, json};
+
+use super::architecture::{Change, Row, changed};
+use super::llama::rms;
+use super::reader::{Read, Reader};
+
+pub(super) const GEMMA: &[Row] = &[
+    changed("model.norm", "output_norm", Change::PlusOne),
+    changed(
+        "model.layers.*.input_layernorm",
+        "blk.*.attn_norm",
+        Change::PlusOne,
+    ),
+    changed(
+        "model.layers.*.post_attention_layernorm",
+        "blk.*.ffn_norm",
+        Change::PlusOne,
+    ),
+];
+
+pub(super) const GEMMA2: &[Row] = &[
+    changed("model.norm", "output_norm", Change::PlusOne),
+    changed(
+        "model.layers.*.input_layernorm",
+        "blk.*.attn_norm",
+        Change::PlusOne,
+    ),
+    changed(
+        "model.layers.*.post_attention_layernorm",
+        "blk.*.post_attention_norm",
+        Change::PlusOne,
+    ),
+    changed(
+        "model.layers.*.pre_feedforward_layernorm",
+        "blk.*.ffn_norm",
+        Change::PlusOne,
+    ),
+    changed(
+        "model.layers.*.post_feedforward_layernorm",
+        "blk.*.post_ffw_norm",
+        Change::PlusOne,
+    ),
+    changed(
+        "model.layers.*.self_attn.q_norm",
+        "blk.*.attn_q_norm",
+        Change::PlusOne,
+    ),
+    changed(
+        "model.layers.*.self_attn.k_norm",
+        "blk.*.attn_k_norm",
+        Change::PlusOne,
+    ),
+];
+
+pub(super) fn gemma(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "gemma")?;
+    reader.set("hidden_activation", "gelu_pytorch_tanh");
+    Ok(())
+}
+
+/// The scale of the attention's logits, which no key says: that of heads of this width, but for the largest model of
+/// so many layers.
+pub(super) fn query_scale(reader: &mut Reader<'_>, head_dim: u64, largest: u64) -> Read {
+    let (layers, heads) = (
+        reader.size("block_count")?,
+        reader.size("attention.head_count")?,
+    );
+    let width = reader.size("embedding_length")?;
+    let scale = if layers == largest {
+        width / heads.max(1)
+    } else {
+        head_dim
+    };
+    reader.set("query_pre_attn_scalar", scale);
+    Ok(())
+}
+
+pub(super) fn gemma2(reader: &mut Reader<'_>) -> Read {
+    let head_dim = rms(reader, "gemma2")?;
+    reader.set("hidden_activation", "gelu_pytorch_tanh");
+    reader.copy("attn_logit_softcapping", "attn_logit_softcapping")?;
+    reader.copy("final_logit_softcapping", "final_logit_softcapping")?;
+    reader.copy("attention.sliding_window", "sliding_window")?;
+    query_scale(reader, head_dim, 46)
+}
+
+pub(super) fn gemma3(reader: &mut Reader<'_>) -> Read {
+    let head_dim = rms(reader, "gemma3_text")?;
+    reader.set("hidden_activation", "gelu_pytorch_tanh");
+    if reader.get("rope_theta").is_none() {
+        reader.set("rope_theta", 1e6);
+    }
+    reader.copy("attention.sliding_window", "sliding_window")?;
+    let local = reader.value("rope.freq_base_swa");
+    reader.set("rope_local_base_freq", local.unwrap_or(Value::from(1e4)));
+    let layers = reader.size("block_count")?;
+    let pattern = reader
+        .number("attention.sliding_window_pattern")?
+        .unwrap_or(6);
+    let kind = |layer: u64| match (layer + 1) % pattern.max(1) {
+        0 => "full_attention",
+        _ => "sliding_attention",
+    };
+    let kinds: Vec<&str> = (0..layers.min(10_000)).map(kind).collect();
+    reader.set("layer_types", json!(kinds));
+    reader.copy_if("final_logit_softcapping", "final_logit_softcapping");
+    query_scale(reader, head_dim, 62)
+}

@@ -1,0 +1,298 @@
+//! Llama and what is built like it.
+
+use serde_json::{Value, json};
+
+use super::architecture::{Change, Row, changed, row};
+use super::reader::{Read, Reader};
+use crate::SpecError;
+
+/// Rows of queries and keys in pairs; experts as Mixtral names them.
+pub(super) const LLAMA: &[Row] = &[
+    changed(
+        "model.layers.*.self_attn.q_proj",
+        "blk.*.attn_q",
+        Change::Permuted,
+    ),
+    changed(
+        "model.layers.*.self_attn.k_proj",
+        "blk.*.attn_k",
+        Change::Permuted,
+    ),
+    row("model.layers.*.block_sparse_moe.gate", "blk.*.ffn_gate_inp"),
+    row(
+        "model.layers.*.block_sparse_moe.experts.{}.w1",
+        "blk.*.ffn_gate_exps",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.experts.{}.w2",
+        "blk.*.ffn_down_exps",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.experts.{}.w3",
+        "blk.*.ffn_up_exps",
+    ),
+];
+
+/// What has an RMS norm, a rotation and no biases but those that are there.
+pub(super) fn rms(reader: &mut Reader<'_>, model_type: &str) -> Result<u64, SpecError> {
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    let head_dim = reader.head_dim()?;
+    reader.set("head_dim", head_dim);
+    reader.rotation(head_dim, false)?;
+    Ok(head_dim)
+}
+
+pub(super) fn llama(reader: &mut Reader<'_>) -> Read {
+    let experts = reader.number("expert_count")?.unwrap_or(0);
+    let chosen = reader.number("expert_used_count")?;
+    if experts > 0 {
+        rms(reader, "mixtral")?;
+        reader.set("num_local_experts", experts);
+        reader.set("num_experts_per_tok", chosen.unwrap_or(2));
+        return Ok(());
+    }
+    rms(reader, "llama")?;
+    let bias = reader.has("blk.0.attn_q.bias");
+    reader.set("attention_bias", bias);
+    let bias = reader.has("blk.0.ffn_up.bias");
+    reader.set("mlp_bias", bias);
+    Ok(())
+}
+
+pub(super) fn qwen2(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "qwen2")?;
+    reader.set("use_sliding_window", false);
+    Ok(())
+}
+
+pub(super) fn qwen3(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "qwen3")?;
+    reader.set("use_sliding_window", false);
+    Ok(())
+}
+
+/// Rows of queries and keys in pairs.
+pub(super) const PAIRS: &[Row] = &[
+    changed(
+        "model.layers.*.self_attn.q_proj",
+        "blk.*.attn_q",
+        Change::Permuted,
+    ),
+    changed(
+        "model.layers.*.self_attn.k_proj",
+        "blk.*.attn_k",
+        Change::Permuted,
+    ),
+];
+
+/// Norms on the outputs of the sublayers.
+pub(super) const POST_NORMS: &[Row] = &[
+    row(
+        "model.layers.*.post_attention_layernorm",
+        "blk.*.post_attention_norm",
+    ),
+    row(
+        "model.layers.*.post_feedforward_layernorm",
+        "blk.*.post_ffw_norm",
+    ),
+];
+
+/// The second norm bears the name of where it stands.
+pub(super) const AFTER_ATTENTION: &[Row] = &[row(
+    "model.layers.*.post_attention_layernorm",
+    "blk.*.post_attention_norm",
+)];
+
+pub(super) const GLM4: &[Row] = &[
+    row(
+        "model.layers.*.post_self_attn_layernorm",
+        "blk.*.post_attention_norm",
+    ),
+    row("model.layers.*.post_mlp_layernorm", "blk.*.post_ffw_norm"),
+    row("model.layers.*.mlp.gate_up_proj", "blk.*.ffn_up"),
+];
+
+pub(super) const PHI3: &[Row] = &[
+    row("model.layers.*.self_attn.qkv_proj", "blk.*.attn_qkv"),
+    row("model.layers.*.mlp.gate_up_proj", "blk.*.ffn_up"),
+];
+
+/// What has a layer norm, a rotation of a part of the head and biases where they are.
+pub(super) fn layer_norm(
+    reader: &mut Reader<'_>,
+    model_type: &str,
+    epsilon: &str,
+    partial: bool,
+) -> Result<u64, SpecError> {
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_epsilon", epsilon)?;
+    let head_dim = reader.head_dim()?;
+    reader.rotation(head_dim, partial)?;
+    Ok(head_dim)
+}
+
+pub(super) fn arcee(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "arcee")?;
+    let bias = reader.has("blk.0.attn_q.bias");
+    reader.set("attention_bias", bias);
+    let bias = reader.has("blk.0.ffn_up.bias");
+    reader.set("mlp_bias", bias);
+    Ok(())
+}
+
+pub(super) fn smollm3(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "smollm3")?;
+    reader.unset("head_dim");
+    reader.set("no_rope_layer_interval", 4);
+    reader.set("use_sliding_window", false);
+    Ok(())
+}
+
+pub(super) fn seed_oss(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "seed_oss")?;
+    let bias = reader.has("blk.0.attn_q.bias");
+    reader.set("attention_bias", bias);
+    let bias = reader.has("blk.0.attn_output.bias");
+    reader.set("attention_out_bias", bias);
+    Ok(())
+}
+
+pub(super) fn ernie4_5(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "ernie4_5")?;
+    reader.set("use_bias", reader.has("blk.0.attn_q.bias"));
+    Ok(())
+}
+
+/// The multipliers of Granite.
+pub(super) fn multipliers(reader: &mut Reader<'_>) {
+    for (key, to) in [
+        ("attention.scale", "attention_multiplier"),
+        ("embedding_scale", "embedding_multiplier"),
+        ("residual_scale", "residual_multiplier"),
+        ("logit_scale", "logits_scaling"),
+    ] {
+        reader.copy_if(key, to);
+    }
+}
+
+pub(super) fn granite(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "granite")?;
+    reader.unset("head_dim");
+    let bias = reader.has("blk.0.attn_q.bias");
+    reader.set("attention_bias", bias);
+    let bias = reader.has("blk.0.ffn_up.bias");
+    reader.set("mlp_bias", bias);
+    multipliers(reader);
+    Ok(())
+}
+
+/// Kinds of layers where every so many-th sees everything.
+pub(super) fn pattern(reader: &mut Reader<'_>, usual: u64) -> Read {
+    let layers = reader.size("block_count")?;
+    let kinds: Vec<&str> = match reader.value("attention.sliding_window_pattern") {
+        Some(Value::Array(windows)) => {
+            let kind = |window: &Value| match window.as_bool() {
+                Some(true) => "sliding_attention",
+                _ => "full_attention",
+            };
+            windows.iter().map(kind).collect()
+        }
+        value => {
+            let every = value.and_then(|value| value.as_u64()).unwrap_or(usual);
+            let kind = |layer: u64| match (layer + 1) % every.max(1) {
+                0 => "full_attention",
+                _ => "sliding_attention",
+            };
+            (0..layers.min(10_000)).map(kind).collect()
+        }
+    };
+    reader.set("layer_types", json!(kinds));
+    Ok(())
+}
+
+pub(super) fn exaone4(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "exaone4")?;
+    match reader
+        .number("attention.sliding_window")?
+        .filter(|window| *window > 0)
+    {
+        Some(window) => {
+            reader.set("sliding_window", window);
+            pattern(reader, 4)
+        }
+        None => {
+            reader.set("sliding_window", Value::Null);
+            pattern(reader, 1)
+        }
+    }
+}
+
+pub(super) fn olmo(reader: &mut Reader<'_>) -> Read {
+    layer_norm(reader, "olmo", "layer_norm_eps", false)?;
+    reader.unset("layer_norm_eps");
+    reader.copy_if("attention.clamp_kqv", "clip_qkv");
+    Ok(())
+}
+
+pub(super) fn olmo2(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "olmo2")?;
+    reader.unset("head_dim");
+    if let Some(window) = reader.number("attention.sliding_window")? {
+        reader.set("model_type", "olmo3");
+        reader.set("sliding_window", window);
+        pattern(reader, 4)?;
+    }
+    Ok(())
+}
+
+pub(super) fn glm4(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "glm4");
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    let head_dim = reader.head_dim()?;
+    reader.set("head_dim", head_dim);
+    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
+    reader.rotation(head_dim, true)
+}
+
+pub(super) fn phi3(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "phi3");
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    let head_dim = reader.head_dim()?;
+    reader.rotation(head_dim, true)?;
+    reader.copy_if(
+        "rope.scaling.original_context_length",
+        "original_max_position_embeddings",
+    );
+    let window = reader
+        .number("attention.sliding_window")?
+        .filter(|window| *window > 0);
+    reader.set("sliding_window", window.map_or(Value::Null, Value::from));
+    // The class wants it within the vocabulary.
+    reader.set("pad_token_id", Value::Null);
+    Ok(())
+}
+
+/// What Cohere's models have.
+pub(super) fn cohere(reader: &mut Reader<'_>, model_type: &str) -> Read {
+    layer_norm(reader, model_type, "layer_norm_eps", false)?;
+    reader.copy("logit_scale", "logit_scale")?;
+    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
+    Ok(())
+}
+
+pub(super) fn command_r(reader: &mut Reader<'_>) -> Read {
+    cohere(reader, "cohere")?;
+    reader.set("use_qk_norm", reader.has("blk.0.attn_q_norm.weight"));
+    Ok(())
+}
+
+pub(super) fn cohere2(reader: &mut Reader<'_>) -> Read {
+    cohere(reader, "cohere2")?;
+    reader.copy("attention.sliding_window", "sliding_window")?;
+    pattern(reader, 4)
+}

@@ -1,0 +1,285 @@
+//! Keys of a file, read as keys of a configuration.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::stored::{FACTORS, Stored};
+use crate::SpecError;
+
+/// What reading keys gives.
+pub(super) type Read = Result<(), SpecError>;
+
+/// Keys of an architecture that change no number.
+const IDLE: &[&str] = &[
+    // The converter writes it for every type of vocabulary; the table of tokens says it too.
+    "vocab_size",
+    // Of drafts and of how others run the model.
+    "nextn_predict_layers",
+    "leading_dense_block_count",
+];
+
+/// Reads keys of a file and makes a configuration of them.
+pub(super) struct Reader<'s> {
+    pub stored: &'s Stored,
+    /// The architecture, which the keys begin with.
+    prefix: &'s str,
+    read: BTreeSet<String>,
+    config: Map<String, Value>,
+}
+
+impl<'s> Reader<'s> {
+    pub fn new(stored: &'s Stored, prefix: &'s str) -> Self {
+        Self {
+            stored,
+            prefix,
+            read: BTreeSet::new(),
+            config: Map::new(),
+        }
+    }
+
+    fn path(&self, key: &str) -> String {
+        format!("{}.{key}", self.prefix)
+    }
+
+    /// The value of a key of the architecture.
+    pub fn value(&mut self, key: &str) -> Option<Value> {
+        let path = self.path(key);
+        let value = self.stored.values.get(&path).cloned();
+        self.read.insert(path);
+        value
+    }
+
+    /// The same, which has to be there.
+    pub fn needed(&mut self, key: &str) -> Result<Value, SpecError> {
+        let path = self.path(key);
+        self.value(key).ok_or(SpecError::Missing { key: path })
+    }
+
+    /// A whole number; a list of one number again and again is that number.
+    pub fn number(&mut self, key: &str) -> Result<Option<u64>, SpecError> {
+        let Some(value) = self.value(key) else {
+            return Ok(None);
+        };
+        let number = match &value {
+            Value::Array(values) => {
+                let first = values.first().and_then(Value::as_u64);
+                let same = |value: &Value| value.as_u64() == first;
+                first.filter(|_| values.iter().all(same))
+            }
+            value => value.as_u64(),
+        };
+        match number {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.unsupported(key, &value, "one whole number for all layers is read")),
+        }
+    }
+
+    /// A whole number that has to be there.
+    pub fn size(&mut self, key: &str) -> Result<u64, SpecError> {
+        let path = self.path(key);
+        self.number(key)?.ok_or(SpecError::Missing { key: path })
+    }
+
+    /// A number.
+    pub fn float(&mut self, key: &str) -> Option<f64> {
+        self.value(key)?.as_f64()
+    }
+
+    /// A value that cannot be what it is.
+    pub fn unsupported(&self, key: &str, found: &Value, reason: &str) -> SpecError {
+        SpecError::Unsupported {
+            key: self.path(key),
+            found: found.to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// These keys change no number here.
+    pub fn ignore(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.read.insert(self.path(key));
+        }
+    }
+
+    /// Sets a key of the configuration.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.config.insert(key.to_owned(), value.into());
+    }
+
+    /// Takes a key of the configuration back, which the class does not have.
+    pub fn unset(&mut self, key: &str) {
+        self.config.remove(key);
+    }
+
+    /// What was set.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.config.get(key)
+    }
+
+    /// Sets a key of the configuration to the value of a key of the file, which has to be there.
+    pub fn copy(&mut self, key: &str, to: &str) -> Result<(), SpecError> {
+        let value = self.needed(key)?;
+        self.set(to, value);
+        Ok(())
+    }
+
+    /// The same where the key is there.
+    pub fn copy_if(&mut self, key: &str, to: &str) {
+        if let Some(value) = self.value(key) {
+            self.set(to, value);
+        }
+    }
+
+    /// Whether there is a tensor.
+    pub fn has(&self, tensor: &str) -> bool {
+        self.stored.tensors.contains_key(tensor)
+    }
+
+    /// The shape of a tensor that has to be there.
+    pub fn shape(&self, tensor: &str) -> Result<&'s [usize], SpecError> {
+        let shape = self.stored.tensors.get(tensor).map(Vec::as_slice);
+        shape.ok_or_else(|| SpecError::Missing {
+            key: format!("the tensor {tensor}"),
+        })
+    }
+
+    /// What most models have: layers, width, heads, vocabulary, ties. `names` are the reference's for the first four.
+    pub fn sizes(&mut self) -> Result<(), SpecError> {
+        self.copy("block_count", "num_hidden_layers")?;
+        self.copy("context_length", "max_position_embeddings")?;
+        self.copy("embedding_length", "hidden_size")?;
+        if let Some(width) = self.number("feed_forward_length")? {
+            self.set("intermediate_size", width);
+        }
+        let heads = self.size("attention.head_count")?;
+        let kv_heads = self.number("attention.head_count_kv")?;
+        self.set("num_attention_heads", heads);
+        self.set("num_key_value_heads", kv_heads.unwrap_or(heads));
+        let table = self.shape("token_embd.weight")?;
+        self.set("vocab_size", table.first().copied().unwrap_or(0));
+        let is_tied = !self.has("output.weight");
+        self.set("tie_word_embeddings", is_tied);
+        Ok(())
+    }
+
+    /// Features of a head: of a key of the file, else what the width leaves for each.
+    pub fn head_dim(&mut self) -> Result<u64, SpecError> {
+        let own = self.number("attention.key_length")?;
+        let of_values = self.number("attention.value_length")?;
+        let (width, heads) = (
+            self.size("embedding_length")?,
+            self.size("attention.head_count")?,
+        );
+        let dim = own.unwrap_or(width / heads.max(1));
+        match of_values {
+            Some(of_values) if of_values != dim => {
+                let found = Value::from(of_values);
+                let reason = "values of another width than keys are not read";
+                Err(self.unsupported("attention.value_length", &found, reason))
+            }
+            _ => Ok(dim),
+        }
+    }
+
+    /// The rotation, of all features of a head or, where `partial`, of some.
+    pub fn rotation(&mut self, head_dim: u64, partial: bool) -> Result<(), SpecError> {
+        self.copy_if("rope.freq_base", "rope_theta");
+        let rotated = self.number("rope.dimension_count")?.unwrap_or(head_dim);
+        if rotated != head_dim && !partial {
+            let found = Value::from(rotated);
+            let reason = "the whole head is rotated";
+            return Err(self.unsupported("rope.dimension_count", &found, reason));
+        }
+        if partial {
+            self.set("partial_rotary_factor", rotated as f64 / head_dim as f64);
+        }
+        self.scaling(rotated)
+    }
+
+    /// What stretches the rotation.
+    fn scaling(&mut self, rotated: u64) -> Result<(), SpecError> {
+        let kind = self.value("rope.scaling.type");
+        let factor = self.float("rope.scaling.factor");
+        let original = self.value("rope.scaling.original_context_length");
+        self.ignore(&["rope.scaling.finetuned"]);
+        // The older spelling of a linear factor.
+        let linear = self
+            .float("rope.scale_linear")
+            .filter(|scale| *scale != 1.0);
+        let longest = self.value("context_length");
+        let factors = |name: &str| self.stored.factors.get(name).cloned();
+        let [all, long, short] = FACTORS.map(factors);
+        let check = |factors: &[f64]| factors.len() as u64 == rotated / 2;
+        if [&all, &long, &short]
+            .into_iter()
+            .flatten()
+            .any(|list| !check(list))
+        {
+            return Err(SpecError::Unsupported {
+                key: "the tensor of factors of the rotation".to_owned(),
+                found: "another length".to_owned(),
+                reason: format!("{} pairs are rotated", rotated / 2),
+            });
+        }
+        let mut scaling = match kind.as_ref().and_then(Value::as_str) {
+            _ if all.is_some() => {
+                // Llama 3 and what else divides each frequency by a number.
+                let factors = all.unwrap_or_default();
+                json!({
+                    "rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0,
+                    "factor": 1.0, "original_max_position_embeddings": longest
+                })
+            }
+            Some("longrope") | None if long.is_some() || short.is_some() => {
+                let attention = self.float("rope.scaling.attn_factor");
+                json!({
+                    "rope_type": "longrope", "short_factor": short, "long_factor": long,
+                    "attention_factor": attention.unwrap_or(1.0), "original_max_position_embeddings": original
+                })
+            }
+            None | Some("none") => match linear {
+                Some(factor) => json!({"rope_type": "linear", "factor": factor}),
+                None => return Ok(()),
+            },
+            Some("linear") => json!({"rope_type": "linear", "factor": factor}),
+            Some("yarn") => json!({
+                "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original
+            }),
+            Some(_) => {
+                let found = kind.unwrap_or_default();
+                return Err(self.unsupported("rope.scaling.type", &found, "it is not known"));
+            }
+        };
+        if scaling["rope_type"] == "yarn" {
+            for (key, to) in [
+                ("yarn_beta_fast", "beta_fast"),
+                ("yarn_beta_slow", "beta_slow"),
+                ("yarn_attn_factor", "attention_factor"),
+            ] {
+                if let Some(value) = self.value(&format!("rope.scaling.{key}")) {
+                    scaling[to] = value;
+                }
+            }
+        }
+        self.set("rope_scaling", scaling);
+        Ok(())
+    }
+
+    /// The configuration, where no key of the architecture was left.
+    pub fn finish(self) -> Result<Map<String, Value>, SpecError> {
+        let begins = format!("{}.", self.prefix);
+        let unread = |(key, _): &(&String, &Value)| {
+            let own = key.strip_prefix(&begins);
+            !self.read.contains(*key) && own.is_some_and(|own| !IDLE.contains(&own))
+        };
+        match self.stored.values.iter().find(unread) {
+            Some((key, value)) => Err(SpecError::Unsupported {
+                key: key.clone(),
+                found: value.to_string(),
+                reason: "nothing is known of this key for this architecture".to_owned(),
+            }),
+            None => Ok(self.config),
+        }
+    }
+}
