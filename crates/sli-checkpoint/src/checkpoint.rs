@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use crate::choice;
 use crate::codes::{Coded, Codes, Fault, Holder, Tensors};
 use crate::error::CheckpointError;
 use crate::formats::format::Listing;
+use crate::formats::gguf::{self, Metadata};
 use crate::identity::ModelIdentity;
 use crate::ledger::Ledger;
 use crate::problem::LeafProblem;
@@ -33,6 +34,7 @@ pub struct Checkpoint {
     coded: BTreeMap<u32, Result<Coded, LeafProblem>>,
     identity: ModelIdentity,
     choice: Option<Choice>,
+    metadata: Option<Metadata>,
     /// When the files were changed last before they were opened.
     opened: BTreeMap<String, Stamp>,
     sample: OnceLock<Sample>,
@@ -79,6 +81,22 @@ impl Checkpoint {
         Self::open_with(Box::new(LocalSource::with_mode(folder_or_file, mode)))
     }
 
+    /// The GGUF file that [`Self::open`] takes, where it takes one: it holds all that a model consists of.
+    pub fn gguf_file(folder_or_file: &Path) -> Option<PathBuf> {
+        if folder_or_file.is_file() {
+            let name = folder_or_file.file_name()?.to_str()?;
+            return gguf::is_gguf(name).then(|| folder_or_file.to_path_buf());
+        }
+        let source = LocalSource::new(folder_or_file);
+        let listing = Listing::of(&source).ok()?;
+        if !listing.names.iter().any(|name| gguf::is_gguf(name)) {
+            return None;
+        }
+        // What is wrong with the folder is said by who opens it.
+        let (_, choice, _) = choice::choose(&listing).ok()??;
+        gguf::is_gguf(&choice.taken).then(|| folder_or_file.join(choice.taken))
+    }
+
     /// [`Self::open`] on a folder from anywhere.
     pub fn open_with(source: Box<dyn ByteSource>) -> Result<Self, CheckpointError> {
         let listing = Listing::of(&*source)?;
@@ -107,6 +125,7 @@ impl Checkpoint {
             coded: BTreeMap::new(),
             identity: index.identity,
             choice: index.choice,
+            metadata: index.metadata,
             sample: OnceLock::new(),
             ledger: OnceLock::new(),
             bytes_read: index.bytes_read.into(),
@@ -144,6 +163,11 @@ impl Checkpoint {
     /// What was taken of a folder and what was left; `None` where a file was named by itself.
     pub fn choice(&self) -> Option<&Choice> {
         self.choice.as_ref()
+    }
+
+    /// What the files themselves say of the model, where their format has a place for that.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
     }
 
     /// What makes this the same model as another.

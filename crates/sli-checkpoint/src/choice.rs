@@ -4,10 +4,9 @@
 //! safetensors, then torch's own files, as the reference. Files of other names are not looked at.
 
 use crate::error::{CheckpointError, UNFINISHED};
-use crate::formats::FORMATS;
 use crate::formats::format::{Format, Listing, Way};
 use crate::formats::safetensors::{INDEX_FILE, SINGLE_FILE, Safetensors};
-use crate::formats::torch;
+use crate::formats::{FORMATS, gguf, torch};
 use crate::tensors::Choice;
 
 /// A format, what it takes of a folder, and how.
@@ -34,6 +33,13 @@ pub(crate) fn choose(listing: &Listing<'_>) -> Result<Option<Chosen>, Checkpoint
     Ok(chosen)
 }
 
+/// Every format that is read with the names by which a folder's weights are found, in order of preference.
+pub fn formats() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    FORMATS
+        .iter()
+        .map(|format| (format.name(), format.looked_for()))
+}
+
 /// The format of a file that is named by itself.
 pub(crate) fn of_file(file: &str) -> &'static dyn Format {
     // The first takes any file, to say what is wrong with it.
@@ -55,6 +61,10 @@ pub(crate) fn none(listing: &Listing<'_>) -> CheckpointError {
         (
             of(&is_adapter),
             "the weights of an adapter, which has to be merged into its model first",
+        ),
+        (
+            of(&gguf::is_gguf),
+            "one of several GGUF files: give the one itself",
         ),
         (of(&is_other_format), "another format, which is not read"),
         (
@@ -87,9 +97,7 @@ fn is_adapter(name: &str) -> bool {
 }
 
 fn is_other_format(name: &str) -> bool {
-    let others = [
-        ".h5", ".msgpack", ".onnx", ".mlmodel", ".npz", ".tflite", ".gguf",
-    ];
+    let others = [".h5", ".msgpack", ".onnx", ".mlmodel", ".npz", ".tflite"];
     ends(name, &others)
 }
 

@@ -1,6 +1,7 @@
 //! Errors of this crate.
 
 use crate::coverage::CoverageReport;
+use crate::formats::gguf::GgufError;
 use crate::formats::safetensors::header::{HeaderError, ReadError};
 use crate::formats::shards::IndexError;
 use crate::formats::torch::TorchError;
@@ -60,6 +61,17 @@ pub enum CheckpointError {
         /// The rule.
         #[source]
         problem: Box<TorchError>,
+    },
+    /// A GGUF file that breaks a rule.
+    #[error("{place}: `{file}` is not a sound GGUF file: {problem}")]
+    Gguf {
+        /// The folder.
+        place: String,
+        /// The file.
+        file: String,
+        /// The rule.
+        #[source]
+        problem: Box<GgufError>,
     },
     /// An index that breaks a rule.
     #[error("{place}: `{file}`: {problem}")]
@@ -198,6 +210,7 @@ impl CheckpointError {
                     .to_owned()
             }
             Self::Header { problem, .. } => header_hint(problem),
+            Self::Gguf { problem, .. } => problem.hint().to_owned(),
             Self::Torch { problem, .. } => problem.hint().to_owned(),
             Self::Index { problem, .. } => match problem {
                 IndexError::MissingShard { shard, .. } => {

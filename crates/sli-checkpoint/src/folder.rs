@@ -238,6 +238,7 @@ impl ModelFolder {
         match error {
             SourceError::NotAFile { .. } => self.unusable(name, "it is not a regular file".into()),
             SourceError::Io { error, .. } => self.failed(name, error),
+            SourceError::Unmade { problem, .. } => self.unusable(name, problem),
             other => self.failed(name, io::Error::other(other)),
         }
     }

@@ -39,11 +39,13 @@ mod view;
 
 pub use binding::{Binding, BoundStack};
 pub use checkpoint::Checkpoint;
-pub use codes::{Codes, UnknownCode};
+pub use choice::formats;
+pub use codes::{CODED_FORMS, Codes, UnknownCode};
 pub use coverage::{CoverageReport, Ignored, Missing};
 pub use dtype::{Dtype, Float};
 pub use error::CheckpointError;
 pub use folder::{FileReader, FolderError, Found, ModelFolder};
+pub use formats::gguf::{GgufError, GgufFiles, List, Metadata};
 pub use formats::safetensors::header::HeaderError;
 pub use formats::shards::IndexError;
 pub use formats::torch::TorchError;

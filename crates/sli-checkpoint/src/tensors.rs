@@ -1,6 +1,7 @@
 //! What a checkpoint knows of its files and tensors.
 
 use crate::dtype::Dtype;
+use crate::formats::gguf::Metadata;
 use crate::identity::ModelIdentity;
 
 /// Number of a weight file within its checkpoint.
@@ -60,6 +61,8 @@ pub struct Index {
     pub identity: ModelIdentity,
     /// What was taken of a folder and what was left.
     pub choice: Option<Choice>,
+    /// What the files themselves say of the model, where their format has a place for that.
+    pub metadata: Option<Metadata>,
     /// Bytes that were read for it.
     pub bytes_read: u64,
 }

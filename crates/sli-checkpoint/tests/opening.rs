@@ -158,7 +158,7 @@ fn other_weights_are_named() {
         ("adapter_model.safetensors", "adapter"),
         ("model.fp16.safetensors", "variant"),
         ("model.safetensors.incomplete", "unfinished"),
-        ("ggml-model-q4_0.gguf", "another format"),
+        ("tf_model.h5", "another format"),
     ] {
         let source = MemorySource::new().with(file, *b"x");
         let error = Checkpoint::open_with(Box::new(source)).expect_err("no weights");

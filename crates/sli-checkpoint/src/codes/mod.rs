@@ -16,6 +16,7 @@ mod compressed;
 mod declared;
 mod fp4;
 mod fp8;
+mod ggml;
 mod gptq;
 mod grouped;
 mod mlx;
@@ -36,6 +37,23 @@ pub(crate) use tensors::{Holder, Tensors};
 use self::declared::Declared;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
+
+/// The quantised forms that are read: `quant_method`, and what it covers.
+pub const CODED_FORMS: &[(&str, &str)] = &[
+    ("auto-round", "in the layout of GPTQ or of AWQ"),
+    ("awq", "gemm layout, 4 bits"),
+    ("bitsandbytes", "int8, nf4, fp4, double quantised too"),
+    (
+        "compressed-tensors",
+        "packed integers, integers, fp8, NVFP4, MXFP4, and mixtures",
+    ),
+    ("fbgemm_fp8", "fp8 with a scale a row"),
+    ("fp8", "E4M3 and E5M2, scales a block, a row or a tensor"),
+    ("gptq", "v1 and v2, act-order, 2, 3, 4 and 8 bits"),
+    ("mlx", "groups of 2 to 8 bits"),
+    ("modelopt", "fp8 and NVFP4"),
+    ("mxfp4", "gpt-oss"),
+];
 
 /// The codes that a model's files say that their tensors have.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +110,13 @@ impl Codes {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
+        if tensor.dtype.is_block() {
+            // The file says it, whatever else is said.
+            let name = tensor.name.to_string();
+            let at = tensors.get(&name).map(|(at, _)| at);
+            let coded = at.and_then(|at| ggml::coded(at, tensor)).map(Ok);
+            return Ok(coded.map(|coded| Found { name, coded }));
+        }
         match &self.0 {
             Some(declared) => declared.find(tensor, tensors),
             None => fp8::Cast.find(tensor, tensors),

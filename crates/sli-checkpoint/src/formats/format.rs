@@ -50,6 +50,9 @@ impl Way {
 
 /// A way in which weights lie in files.
 pub(crate) trait Format: Debug + Send + Sync {
+    /// What it is called.
+    fn name(&self) -> &'static str;
+
     /// How a folder has weights of this format, the way that counts first. Reads no more than the list of the folder
     /// and indices.
     fn ways(&self, listing: &Listing<'_>) -> Result<Vec<Way>, CheckpointError>;

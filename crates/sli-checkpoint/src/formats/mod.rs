@@ -4,6 +4,7 @@
 //! [`Index`](crate::tensors::Index), plain data: names, element types, shapes, places, strides.
 
 pub(crate) mod format;
+pub(crate) mod gguf;
 pub(crate) mod lookalike;
 mod opening;
 pub(crate) mod safetensors;
@@ -13,4 +14,4 @@ pub(crate) mod torch;
 use format::Format;
 
 /// Every format, in order of preference.
-pub(crate) const FORMATS: &[&dyn Format] = &[&safetensors::Safetensors, &torch::Torch];
+pub(crate) const FORMATS: &[&dyn Format] = &[&safetensors::Safetensors, &torch::Torch, &gguf::Gguf];

@@ -1,6 +1,7 @@
 //! An index that is being made of one file or several.
 
 use crate::error::CheckpointError;
+use crate::formats::gguf::Metadata;
 use crate::formats::shards::{self, IndexError, ShardIndex};
 use crate::identity::FileIdentity;
 use crate::source::{ByteSource, SourceError};
@@ -16,6 +17,8 @@ pub(crate) struct Contents {
     pub read: u64,
     /// The tensors; their file is set by [`Opening::add`].
     pub tensors: Vec<TensorInfo>,
+    /// What it says of the model; that of the first file counts.
+    pub metadata: Option<Metadata>,
 }
 
 /// Reads the header of a file.
@@ -59,7 +62,9 @@ impl<'s> Opening<'s> {
             digest,
             read,
             tensors,
+            metadata,
         } = contents;
+        self.index.metadata = self.index.metadata.take().or(metadata);
         self.index.bytes_read += read;
         let header = digest.clone();
         let identity = FileIdentity::Weights { size, header };

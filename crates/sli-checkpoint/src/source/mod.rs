@@ -71,6 +71,16 @@ pub enum SourceError {
         /// Size of the file in bytes.
         size: u64,
     },
+    /// A file that is made of another, which does not say what it takes.
+    #[error("{place}: `{file}` cannot be made: {problem}")]
+    Unmade {
+        /// Name of the file.
+        file: String,
+        /// The source.
+        place: String,
+        /// What is wrong with the other.
+        problem: String,
+    },
     /// The system refused or failed.
     #[error("{place}: `{file}`: {error}")]
     Io {
@@ -93,6 +103,7 @@ impl SourceError {
                 "the files of a model are in its folder: put them there, or download the index again"
             }
             Self::NotAFile { .. } => "download the file again",
+            Self::Unmade { .. } => "give `input_ids`, which need no tokenizer",
             Self::PastEnd { .. } => {
                 "the file became shorter since it was opened: wait until its download ends, or fetch it again"
             }

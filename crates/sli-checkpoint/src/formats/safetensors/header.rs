@@ -380,25 +380,29 @@ fn check_size(name: &str, entry: RawEntry<'_>) -> Result<(Dtype, Box<[usize]>), 
             dtype: dtype.into_owned(),
         });
     };
-    let bits = shape
+    let [piece, bytes] = dtype.piece().map(|n| n as u64);
+    let elements = shape
         .iter()
-        .try_fold(1_u64, |product, &n| product.checked_mul(n))
-        .and_then(|elements| elements.checked_mul(u64::from(dtype.size_bits())));
+        .try_fold(1_u64, |product, &n| product.checked_mul(n));
+    // Their bits can be counted too.
+    let countable = |bytes: &u64| bytes.checked_mul(8).is_some();
+    let needed = elements.and_then(|elements| elements.div_ceil(piece).checked_mul(bytes));
+    let needed = needed.filter(countable);
     let sizes: Option<Box<[usize]>> = shape.iter().map(|&n| usize::try_from(n).ok()).collect();
-    let (Some(bits), Some(sizes)) = (bits, sizes) else {
+    let (Some(elements), Some(needed), Some(sizes)) = (elements, needed, sizes) else {
         return Err(HeaderError::ShapeOverflow {
             tensor: tensor(),
             shape,
         });
     };
-    if !bits.is_multiple_of(8) {
+    if !elements.is_multiple_of(piece) {
         return Err(HeaderError::SplitByte {
             tensor: tensor(),
             dtype,
             shape,
         });
     }
-    let (needed, spanned) = (bits / 8, end - start);
+    let spanned = end - start;
     if needed != spanned {
         return Err(HeaderError::SizeMismatch {
             tensor: tensor(),

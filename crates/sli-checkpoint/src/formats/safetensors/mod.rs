@@ -18,6 +18,10 @@ const CONSOLIDATED: &str = "consolidated*.safetensors";
 pub(crate) struct Safetensors;
 
 impl Format for Safetensors {
+    fn name(&self) -> &'static str {
+        "safetensors"
+    }
+
     fn ways(&self, listing: &Listing<'_>) -> Result<Vec<Way>, CheckpointError> {
         let Listing { source, names } = listing;
         let mut ways = Vec::new();
@@ -110,5 +114,6 @@ fn contents(source: &dyn ByteSource, file: &str) -> Result<Contents, CheckpointE
         read: first.map_or(header.file_size, |entry| entry.offset),
         tensors: tensors.collect(),
         digest: header.digest,
+        metadata: None,
     })
 }

@@ -49,6 +49,7 @@ pub(super) fn read(source: &dyn ByteSource, file: &str, size: u64) -> Result<Con
         digest: digest(hasher, &tensors),
         read: (header + 8 * places.len()) as u64,
         tensors,
+        metadata: None,
     })
 }
 

@@ -53,6 +53,10 @@ pub(crate) fn is_weights(name: &str) -> bool {
 pub(crate) struct Torch;
 
 impl Format for Torch {
+    fn name(&self) -> &'static str {
+        "torch"
+    }
+
     fn ways(&self, listing: &Listing<'_>) -> Result<Vec<Way>, CheckpointError> {
         let Listing { source, names } = listing;
         let mut ways = Vec::new();
@@ -178,5 +182,6 @@ fn of_archive(source: &dyn ByteSource, file: &str, size: u64) -> Result<Contents
         digest: tensors::digest(hasher, &tensors),
         read: archive.read,
         tensors,
+        metadata: None,
     })
 }
