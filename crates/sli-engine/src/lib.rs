@@ -21,6 +21,7 @@ mod exec;
 mod expansion;
 mod fingerprint;
 mod floats;
+mod gguf;
 pub mod journal;
 mod leftovers;
 mod limits;

@@ -10,6 +10,7 @@ use sli_spec::{Config, HEAD, Input, Instead, ModelSpec, PositionTable};
 use crate::adapter;
 use crate::coded::codes_of;
 use crate::error::{AGAIN, EngineError};
+use crate::gguf;
 use crate::open_options::OpenOptions;
 use crate::sentence_folder::model_folder;
 use crate::weight_clock::WeightClock;
@@ -50,6 +51,10 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 impl Model {
     /// Opens the model in a folder, or the one whose single weights file this is.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
+        if let Some(opened) = gguf::open(path, options)? {
+            let (folder, checkpoint) = (opened.folder, Arc::new(opened.checkpoint));
+            return Self::bind_with(folder, opened.built, checkpoint, None, options);
+        }
         let (home, folder) = model_folder(path)?;
         let built = describe_folder(&folder, options)?;
         let codes = codes_of(&folder, CONFIG, &built)?;
@@ -99,7 +104,10 @@ impl Model {
     pub fn largest_file(&self) -> Option<(PathBuf, u64)> {
         let files = self.checkpoint.files().iter();
         let largest = files.max_by_key(|file| file.size)?;
-        let path = self.folder.join(&largest.name);
+        let own = self.folder.path();
+        // A GGUF file stands for its folder.
+        let folder = own.parent().filter(|_| own.is_file()).unwrap_or(own);
+        let path = folder.join(&largest.name);
         path.is_file().then_some((path, largest.size))
     }
 

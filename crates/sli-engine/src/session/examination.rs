@@ -10,6 +10,7 @@ use sli_spec::Built;
 use super::notes;
 use crate::coded::codes_of;
 use crate::error::EngineError;
+use crate::gguf;
 use crate::model::{CONFIG, describe_folder, named, open_weights};
 use crate::open_options::OpenOptions;
 use crate::sentence_folder::model_folder;
@@ -40,8 +41,17 @@ pub fn examine(
     options: &OpenOptions,
     observer: &dyn Observer,
 ) -> Result<Examination, EngineError> {
+    if let Some(opened) = gguf::open(path, options)? {
+        return examined(
+            opened.built,
+            Arc::new(opened.checkpoint),
+            None,
+            options,
+            observer,
+        );
+    }
     let (_, folder) = model_folder(path)?;
-    let mut built = describe_folder(&folder, options)?;
+    let built = describe_folder(&folder, options)?;
     let codes = codes_of(&folder, CONFIG, &built).unwrap_or_else(|error| {
         observer.warning(&error.to_string());
         Codes::default()
@@ -57,6 +67,17 @@ pub fn examine(
         }
         Err(error) => return Err(error.into()),
     };
+    examined(built, checkpoint, naming, options, observer)
+}
+
+/// Looks at weights beside their description.
+fn examined(
+    mut built: Built,
+    checkpoint: Arc<Checkpoint>,
+    naming: Option<Naming>,
+    options: &OpenOptions,
+    observer: &dyn Observer,
+) -> Result<Examination, EngineError> {
     if let Some(choice) = checkpoint.choice().and_then(notes::describe_choice) {
         observer.warning(&choice);
     }
