@@ -32,6 +32,8 @@ pub struct Checkpoint {
     stored_names: Vec<Box<str>>,
     /// How tensors are coded that are not stored plainly, by place.
     coded: BTreeMap<u32, Result<Coded, LeafProblem>>,
+    /// The kernels that the codes were made for round the inputs of products too.
+    rounds_inputs: bool,
     identity: ModelIdentity,
     choice: Option<Choice>,
     metadata: Option<Metadata>,
@@ -123,6 +125,7 @@ impl Checkpoint {
             tensors: index.tensors,
             stored_names: Vec::new(),
             coded: BTreeMap::new(),
+            rounds_inputs: false,
             identity: index.identity,
             choice: index.choice,
             metadata: index.metadata,
@@ -347,6 +350,7 @@ impl Checkpoint {
             }
             coded.entry(at).or_insert(found.coded);
         }
+        self.rounds_inputs = codes.rounds_inputs() && !coded.is_empty();
         self.coded = coded;
         if !given.is_empty() {
             self.rename(names);
@@ -386,6 +390,12 @@ impl Checkpoint {
             .flat_map(|(at, coded)| coded.tensors().map(move |part| (part, at)))
             .filter(|(part, at)| part != at)
             .collect()
+    }
+
+    /// Whether kernels made for the codes of these weights round the inputs of products too, which is no matter of the
+    /// weights and is not done here.
+    pub fn rounds_inputs(&self) -> bool {
+        self.rounds_inputs
     }
 
     /// How the tensor at a place is coded; `None` where it is stored plainly.

@@ -47,21 +47,29 @@ pub(super) fn down<'a>(bits: u32, at: usize, row: impl Fn(usize) -> &'a [u8], ou
     }
 }
 
-/// The columns of the halves of the bytes of a word, as AWQ orders them.
-const AWQ: [usize; 8] = [0, 2, 4, 6, 1, 3, 5, 7];
+/// The eight columns of a word of AWQ: from its lowest half byte on it has columns 0, 2, 4, 6, 1, 3, 5 and 7.
+fn eight([a, b, c, d]: [u8; 4]) -> [u8; 8] {
+    let low = [a, b, c, d].map(|byte| byte & 15);
+    let high = [a, b, c, d].map(|byte| byte >> 4);
+    [
+        low[0], low[2], high[0], high[2], low[1], low[3], high[1], high[3],
+    ]
+}
 
-/// Codes of 4 bits in words of eight columns, as AWQ orders them; the first `skipped` are not wanted.
+/// Codes of 4 bits in words of eight columns, as AWQ orders them; the first `skipped`, less than eight, are not wanted.
 pub(super) fn awq(bytes: &[u8], skipped: usize, out: &mut [u8]) {
-    let mut left = skipped;
-    let mut rest = out;
-    for word in bytes.chunks_exact(4) {
-        let mut eight = [0; 8];
-        for (half, column) in AWQ.into_iter().enumerate() {
-            eight[column] = word[half / 2] >> (4 * (half % 2)) & 15;
-        }
-        let (now, after) = rest.split_at_mut(rest.len().min(8 - left));
-        now.copy_from_slice(&eight[left..left + now.len()]);
-        (rest, left) = (after, 0);
+    let (words, _) = bytes.as_chunks::<4>();
+    let (head, out) = out.split_at_mut(out.len().min((8 - skipped) % 8));
+    if let Some(word) = words.first().filter(|_| !head.is_empty()) {
+        head.copy_from_slice(&eight(*word)[skipped..][..head.len()]);
+    }
+    let words = &words[usize::from(skipped > 0).min(words.len())..];
+    let (whole, tail) = out.as_chunks_mut::<8>();
+    for (out, word) in whole.iter_mut().zip(words) {
+        *out = eight(*word);
+    }
+    if let Some(word) = words.get(whole.len()).filter(|_| !tail.is_empty()) {
+        tail.copy_from_slice(&eight(*word)[..tail.len()]);
     }
 }
 

@@ -40,7 +40,9 @@ const KEYS: &[&str] = &[
 ];
 
 #[derive(Debug)]
-pub(super) struct BitsAndBytes;
+pub(super) struct BitsAndBytes {
+    eight_bits: bool,
+}
 
 impl BitsAndBytes {
     pub fn read(config: &Map<String, Value>) -> Result<Self, UnknownCode> {
@@ -52,7 +54,8 @@ impl BitsAndBytes {
             &["nf4", "fp4"],
             "`nf4` and `fp4` are read",
         )?;
-        Ok(Self)
+        let eight_bits = config.get("load_in_8bit") == Some(&Value::Bool(true));
+        Ok(Self { eight_bits })
     }
 }
 
@@ -82,6 +85,10 @@ impl Declared for BitsAndBytes {
             }
             _ => Ok(None),
         }
+    }
+
+    fn rounds_inputs(&self) -> bool {
+        self.eight_bits
     }
 }
 

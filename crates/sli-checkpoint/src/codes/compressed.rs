@@ -64,6 +64,7 @@ struct Scheme {
 #[derive(Debug)]
 pub(super) struct CompressedTensors {
     schemes: Vec<Scheme>,
+    rounds_inputs: bool,
 }
 
 impl CompressedTensors {
@@ -96,6 +97,11 @@ impl CompressedTensors {
         }
         let groups = config.get("config_groups").and_then(Value::as_object);
         let mut schemes = Vec::new();
+        let rounds = |group: &Value| {
+            let inputs = group.get("input_activations");
+            inputs.is_some_and(|inputs| !inputs.is_null())
+        };
+        let rounds_inputs = groups.is_some_and(|groups| groups.values().any(rounds));
         for (name, group) in groups.into_iter().flatten() {
             if let Some(format) = group.get("format").filter(|format| !format.is_null())
                 && !format
@@ -117,7 +123,10 @@ impl CompressedTensors {
                 }
             }
         }
-        Ok(Self { schemes })
+        Ok(Self {
+            schemes,
+            rounds_inputs,
+        })
     }
 
     /// The one scheme that fits.
@@ -317,6 +326,10 @@ impl Declared for CompressedTensors {
         }
         let coded = need().and_then(|codes| self.eight_bits(codes, tensors));
         found(&tensor.name, coded)
+    }
+
+    fn rounds_inputs(&self) -> bool {
+        self.rounds_inputs
     }
 }
 

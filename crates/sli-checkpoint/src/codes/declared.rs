@@ -16,6 +16,11 @@ pub(super) trait Declared: Debug + Send + Sync {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError>;
+
+    /// Whether the kernels that it was made for round the inputs of products too.
+    fn rounds_inputs(&self) -> bool {
+        false
+    }
 }
 
 /// Why a coded tensor cannot be had.

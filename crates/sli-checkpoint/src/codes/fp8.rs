@@ -117,6 +117,10 @@ impl Declared for Fp8 {
         };
         found(&tensor.name, coded())
     }
+
+    fn rounds_inputs(&self) -> bool {
+        true
+    }
 }
 
 /// Floats of 8 bits that were cast, with no scales beside them and no word of them in the configuration.

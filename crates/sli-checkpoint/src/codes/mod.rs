@@ -104,6 +104,13 @@ impl Codes {
         Ok(Self(Some(declared)))
     }
 
+    /// Whether the kernels that they were made for round the inputs of products too.
+    pub(crate) fn rounds_inputs(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|declared| declared.rounds_inputs())
+    }
+
     /// How a tensor is coded of which a stored one is the first part; `None` where it is no part or stored plainly.
     pub(crate) fn find(
         &self,

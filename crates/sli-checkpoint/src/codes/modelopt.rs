@@ -90,4 +90,8 @@ impl Declared for ModelOpt {
             Ok(None)
         }
     }
+
+    fn rounds_inputs(&self) -> bool {
+        true
+    }
 }

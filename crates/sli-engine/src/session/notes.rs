@@ -28,6 +28,11 @@ pub(super) fn say(model: &Model, allow_unused: &[String], observer: &dyn Observe
             naming.renamed
         ));
     }
+    if model.checkpoint.rounds_inputs() {
+        observer.note(
+            "the weights are decoded exactly; the inputs of products, which kernels for such weights round as well, are not rounded",
+        );
+    }
     let report = model.binding.report();
     for (reason, names) in left_out(report) {
         let more = match names.len().saturating_sub(NAMES_SAID) {

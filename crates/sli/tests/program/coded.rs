@@ -112,3 +112,16 @@ fn a_coded_head_that_is_stored_beside_its_table_is_compared() {
     let (said, other) = run(Some(1), "other");
     assert!(said && other != tied);
 }
+
+#[test]
+fn rounded_inputs_are_spoken_of_where_kernels_round_them() {
+    let place = Place::new();
+    for (name, rounds) in [("llama-ct-int8", true), ("llama-awq", false)] {
+        let golden = Golden::open(name);
+        golden.write(&place.path(name), Stored::Bf16);
+        place.write("in.jsonl", golden.jsonl());
+        let run = ["run", name, "--input", "in.jsonl", "--out", "out", "--fresh"];
+        let said = place.sli(&run).success().stderr;
+        assert_eq!(said.contains("are not rounded"), rounds, "{said}");
+    }
+}
