@@ -120,7 +120,9 @@ fn rounded_inputs_are_spoken_of_where_kernels_round_them() {
         let golden = Golden::open(name);
         golden.write(&place.path(name), Stored::Bf16);
         place.write("in.jsonl", golden.jsonl());
-        let run = ["run", name, "--input", "in.jsonl", "--out", "out", "--fresh"];
+        let run = [
+            "run", name, "--input", "in.jsonl", "--out", "out", "--fresh",
+        ];
         let said = place.sli(&run).success().stderr;
         assert_eq!(said.contains("are not rounded"), rounds, "{said}");
     }
