@@ -28,6 +28,9 @@ REGISTRY = ROOT / "crates/sli-spec/src/registry.rs"
 # Fields that every configuration class inherits; none reaches the forward pass through its default.
 INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
 
+# Types of parts of models.
+PARTS = ["t5_gemma_module"]
+
 # Types that files name and transformers reads as another one.
 ALIASES = {"kimi_k2": "deepseek_v3"}
 
@@ -52,6 +55,7 @@ TASKS = [
 # Types of an encoder and a decoder: what has both, and the encoder alone.
 SEQUENCE_TASKS = [
     ("seq2seq_lm", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    ("seq2seq_lm", modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES),
     ("encoder", modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES),
 ]
 
@@ -83,7 +87,7 @@ def classes_of(model_type):
             ):
                 continue
             classes[name] = task
-    if model_type in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+    if any(model_type in mapping for task, mapping in SEQUENCE_TASKS if task == "seq2seq_lm"):
         classes |= {name: task for task, mapping in SEQUENCE_TASKS for name in names_of(mapping, model_type)}
     # A few causal models are in no table.
     for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
@@ -165,6 +169,7 @@ PUBLISHED_PREFIXES = {"ultrabert": "ultrabert"}
 def row_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
     base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type) or list(TEXT_CLASSES.get(model_type, ()))
+    base = base or [name for name, task in classes_of(model_type).items() if task == "causal_lm"]  # a decoder alone has no base class
     prefix = getattr(transformers, base[0]).base_model_prefix if base else ""
     prefix = PUBLISHED_PREFIXES.get(model_type, prefix)
     return {
@@ -180,7 +185,7 @@ def row_of(model_type):
 
 def table():
     known = configuration_auto.CONFIG_MAPPING_NAMES
-    types = {model_type: ALIASES.get(model_type, model_type) for model_type in sorted(registered_types())}
+    types = {model_type: ALIASES.get(model_type, model_type) for model_type in sorted([*registered_types(), *PARTS])}
     rows = {model_type: row_of(actual) for model_type, actual in types.items() if actual in known}
     return json.dumps(rows, indent=1, sort_keys=False) + "\n"
 

@@ -94,26 +94,30 @@ def retied(rng, model, folder):
 
 def inputs_of(model, rng, longest, lengths=None):
     """The inputs of every record; a decoder behind an encoder gets tokens of its own, as many or fewer or more."""
-    config = model.config.get_text_config()
-    records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
+    config, own = generate.texts_of(model)
+    if features := generate.features_of(model):
+        drawn = torch.Generator().manual_seed(rng.randrange(1 << 30))
+        records = [{"input_features": torch.rand(features, generator=drawn) * 2 - 1} for _ in range(3)]
+    else:
+        records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
-        others = tokens_of(config, rng, longest, lengths, of_decoder=True)
+        decoder = getattr(model.config, "decoder", None)
+        others = tokens_of(decoder if hasattr(decoder, "vocab_size") else config, rng, longest, lengths, own)
         rng.shuffle(others)
         for record, ids in zip(records, others):
             record["decoder_input_ids"] = ids
     return records
 
 
-def tokens_of(config, rng, longest, lengths=None, of_decoder=False):
-    vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
-    if of_decoder:
-        vocabulary = getattr(config, "decoder_vocab_size", None) or vocabulary
+def tokens_of(config, rng, longest, lengths=None, vocabulary=None):
+    if vocabulary is None:
+        vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
     table = mutations.TABLES.match(config.model_type)
     if table:
-        longest = min(next(getattr(config, key) for key in mutations.LENGTHS if hasattr(config, key)) - 2, longest)
+        longest = min(longest, *(getattr(config, key) - 2 for key in mutations.LENGTHS if isinstance(getattr(config, key, None), int)))
     if config.model_type == "cpmant" and config.position_bias_max_distance <= config.position_bias_num_buckets // 4:
         longest = min(config.position_bias_num_buckets // 4 - config.prompt_length, longest)  # farther off is no bucket's
-    lowest = rng.choice([5, 5, 0])  # special tokens too, now and then
+    lowest = rng.choice([5, 5, 0]) if config.model_type not in mutations.HIDING else 5  # special tokens too, now and then
     ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in lengths or (1, 9, 41, longest)]
     # One that begins like another, which `sli` computes once.
     shared = rng.choice([1, 8, 30])
@@ -141,7 +145,17 @@ def worst(found, expected):
 
 
 def tensors_in(inputs):
-    return {name: torch.tensor(values) for name, values in inputs.items()}
+    return {name: torch.as_tensor(values) for name, values in inputs.items()}
+
+
+def line_of(index, inputs, folder):
+    """A record as `sli` reads it; features are in a file beside."""
+    line = {"id": str(index), **{name: values for name, values in inputs.items() if not isinstance(values, torch.Tensor)}}
+    features = {f"{index}.{name}": values for name, values in inputs.items() if isinstance(values, torch.Tensor)}
+    if features:
+        save_file(features, folder / f"{index}.safetensors")
+        line |= {"tensors": f"{index}.safetensors", "tensor_prefix": f"{index}."}
+    return json.dumps(line) + "\n"
 
 
 def ends_of(capture, stack):
@@ -223,7 +237,7 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=
         if alias:
             path = place / "model" / "config.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": alias}))
-        (place / "in.jsonl").write_text("".join(json.dumps({"id": str(index), **record}) + "\n" for index, record in enumerate(records)))
+        (place / "in.jsonl").write_text("".join(line_of(index, record, place) for index, record in enumerate(records)))
         takes = ["--take", "hidden"] + (["--take", "logits"] if "logits" in reference[0][0] else [])
         command = [sli, "run", place / "model", "--input", place / "in.jsonl", "--out", place / "out", "--compute", "f32", "--allow-long", *takes]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

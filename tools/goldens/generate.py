@@ -222,7 +222,8 @@ def stacks_of(model, variant):
     if "stacks" in variant:
         return variant["stacks"]
     paths = [path for path, _ in layer_lists(model)]
-    named = {stack: [path for path in paths if stack in path.split(".")] for stack in ("encoder", "decoder")}
+    side = {path: next((part for part in path.split(".") if part in ("encoder", "decoder")), None) for path in paths}
+    named = {stack: [path for path in paths if side[path] == stack] for stack in ("encoder", "decoder")}
     return {stack: (found[0], None) for stack, found in named.items()} if all(len(found) == 1 for found in named.values()) else {}
 
 
@@ -244,8 +245,9 @@ def flat(tensor):
 class Capture:
     """What enters the first layer and what leaves every layer, by forward hooks."""
 
-    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None, boundary_of=()):
-        """`owner`: the module whose end is meant, where the outermost one has another stack's."""
+    def __init__(self, model, path=None, norm_path=None, streams=1, owner=None, boundary_of=(), rows=None):
+        """`owner`: the module whose end is meant, where the outermost one has another stack's; `rows`: without padding behind them."""
+        self.owner, self.rows = owner, rows
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output, self.streams = norm_path, None, streams
         # Rows that the model puts in front of the tokens.
@@ -266,7 +268,7 @@ class Capture:
 
     def boundary(self, hidden):
         """[tokens, hidden]; streams side by side in the last dimension become [streams * tokens, hidden], stream-major."""
-        hidden = flat(hidden)[self.prompt :]
+        hidden = flat(hidden)[self.prompt :][: self.rows]
         if self.streams == 1:
             return hidden
         return hidden.unflatten(-1, (self.streams, -1)).transpose(0, 1).flatten(0, 1).contiguous()
@@ -298,6 +300,8 @@ class Capture:
         last = self.boundaries[self.count]
         if end.shape == last.shape and torch.equal(end, last):
             return None, None
+        if self.owner and end.shape[-1] != last.shape[-1]:  # the logits
+            return None, None
         place = (self.last_hidden.data_ptr(), self.last_hidden.numel())
         names = [name for name, tensor in self.producers if (tensor.data_ptr(), tensor.numel()) == place]
         return (names[-1] if names else "?"), end
@@ -306,8 +310,8 @@ class Capture:
 class Captures:
     """The captures of several stacks, by stack; the end of all is that of the last."""
 
-    def __init__(self, model, stacks):
-        self.stacks = {name: Capture(model, layers, norm, owner=layers.rpartition(".")[0]) for name, (layers, norm) in stacks.items()}
+    def __init__(self, model, stacks, rows):
+        self.stacks = {name: Capture(model, layers, norm, owner=layers.rpartition(".")[0], rows=rows.get(name)) for name, (layers, norm) in stacks.items()}
         self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
         self.path = {name: capture.path for name, capture in self.stacks.items()}
         self.norm_path = None
@@ -321,7 +325,7 @@ def run(model, inputs, variant):
     """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
     accepted = inspect.signature(model.forward).parameters
     if stacks := stacks_of(model, variant):
-        capture = Captures(model, stacks)
+        capture = Captures(model, stacks, {"encoder": len(inputs["input_ids"])} if "input_ids" in inputs else {})
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
@@ -344,23 +348,42 @@ def run(model, inputs, variant):
     return results, capture
 
 
+def texts_of(model):
+    """(configuration of the stack that reads `input_ids`, size of the vocabulary of the one that reads `decoder_input_ids`)."""
+    config = model.config
+    if getattr(config, "encoder", None) is not None and hasattr(config.encoder, "vocab_size"):
+        return config.encoder, getattr(config.decoder, "vocab_size", None)
+    text = config.get_text_config()
+    return text, next((size for size in (getattr(text, key, None) for key in ("decoder_vocab_size", "tgt_vocab_size", "vocab_size")) if size), None)
+
+
+def features_of(model):
+    """[channels, frames] of the features that the encoder reads, nothing where it reads tokens."""
+    if model.config.model_type == "whisper" and "input_features" in inspect.signature(model.forward).parameters:
+        return [model.config.num_mel_bins, 2 * model.config.max_source_positions]
+    return None
+
+
 def records_of(variant, model):
     """The inputs of every record."""
-    config = model.config.get_text_config()
+    config, own = texts_of(model)
     accepted = inspect.signature(model.forward).parameters
     for index, record in enumerate(variant.get("records", [7, 19])):
         record = record if isinstance(record, dict) else {"tokens": record}
-        ids = formula.input_ids(index, record["tokens"], config.vocab_size, RESERVED)
-        for position, token in record.get("set", {}).items():
-            ids[int(position)] = token
-        inputs = {"input_ids": torch.tensor(ids, dtype=torch.int64)}
+        if features := features_of(model):
+            inputs = {"input_features": formula.values(f"input_features.{index}", features, 1.0, 0.0)}
+        else:
+            ids = formula.input_ids(index, record["tokens"], config.vocab_size, RESERVED)
+            for position, token in record.get("set", {}).items():
+                ids[int(position)] = token
+            inputs = {"input_ids": torch.tensor(ids, dtype=torch.int64)}
         kinds = record.get("token_types_of", getattr(config, "type_vocab_size", 0) or 0)
         if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
             inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)
         if "decoder" in record:
-            ids = formula.input_ids(f"decoder.{index}", record["decoder"], getattr(config, "decoder_vocab_size", None) or config.vocab_size, RESERVED)
-            start = getattr(config, "decoder_start_token_id", 0)
+            ids = formula.input_ids(f"decoder.{index}", record["decoder"], own, RESERVED)
+            start = getattr(model.config, "decoder_start_token_id", 0)
             for position, token in record.get("set_decoder", {} if start is None else {"0": start}).items():
                 ids[int(position)] = token
             inputs["decoder_input_ids"] = torch.tensor(ids, dtype=torch.int64)

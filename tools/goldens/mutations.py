@@ -24,12 +24,14 @@ INERT = re.compile(
 )
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
-LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx", "seq_length")
+LENGTHS = ("max_position_embeddings", "max_decoder_position_embeddings", "max_encoder_position_embeddings", "max_target_positions", "n_positions", "max_seq_len", "n_ctx", "seq_length")
 # Position tables, which a record may not outgrow.
 TABLES = re.compile(
     r"^(bert|roberta|distilbert|gpt2|gpt-sw3|gpt_bigcode|gpt_neo|openai-gpt|imagegpt|biogpt|opt|xglm|ctrl|mpt|gptj|codegen|"
-    r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian)$"
+    r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian|led|bigbird_pegasus|trocr|whisper|fsmt)$"
 )
+# Types that hide padding tokens: `sli` refuses them.
+HIDING = ("fsmt", "t5_gemma_module")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 SIZES = re.compile(
     r"(intermediate_size|ffn_dim|d_ff|dim_ff|dff|n_inner|ffn_hidden_size|hidden_dim|intermediate_size_mlp|prefix_dense_intermediate_size|expert_ffn_hidden_size)$"
@@ -166,6 +168,13 @@ CHOICES = {
     "relative_attention_max_distance": [20, 40, 128],
     "feed_forward_proj": ["relu", "gelu", "gated-gelu", "gated-silu"],
     "decoder_vocab_size": [131, 160],
+    "src_vocab_size": [131, 160],
+    "tgt_vocab_size": [131, 160],
+    "num_random_blocks": [1, 3],
+    "num_mel_bins": [5, 16, 80],
+    "max_source_positions": [7, 64],
+    "block_size": [16, 64],
+    "local_radius": [1, 3, 7],
     **dict.fromkeys(HEADS, [1, 2, 4, 8]),
     **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
 }
@@ -240,6 +249,8 @@ CHOICES_OF = {
     ("falcon_mamba", "rescale_prenorm_residual"): [False],
     # Prompts in front of keys: refused.
     ("mvp", "use_prompt"): [False],
+    # The reference cannot load it.
+    ("trocr", "use_learned_position_embeddings"): [True],
     ("mamba2", "head_dim"): [6, 8, 16, 24, 32, 80],
 }
 
@@ -368,6 +379,10 @@ def other(rng, key, value, config):
         return {str(layer): {"head_dim": rng.choice([8, 16, 24, 32]), **rng.choice([{}, {"num_key_value_heads": rng.choice([1, 2, 4])}])} for layer in range(count) if rng.random() < 0.5}
     if key in ("attn_config", "ffn_config"):
         return nested(rng, model_type, value)
+    if key in ("encoder", "decoder") and isinstance(value, dict):
+        return mutated(rng, value)[0]
+    if key == "attention_window":
+        return rng.choice([4, 8]) if rng.random() < 0.3 else [rng.choice([4, 8, 16]) for _ in range(config["encoder_layers"])]
     if isinstance(value, list) and value and all(isinstance(rest, int) for rest in value) and SIZES.search(key):
         return [rng.choice([40, 72, 100]) for _ in value]
     edge = rng.random() < AT_THE_EDGE
@@ -476,6 +491,8 @@ def drawn(rng, base):
         undrawn = key not in changes if key == "is_causal" else config.get(key) is None  # null is not causal
         if undrawn and key not in base:
             config.pop(key, None)
+    if config["model_type"] == "encoder-decoder":  # `sli` refuses parts of other widths
+        config["decoder"]["hidden_size"] = config["encoder"]["hidden_size"]
     if config["model_type"] == "mamba2" and config["hidden_size"] * config["expand"] % config["head_dim"] == 0:
         config["num_heads"] = changes["num_heads"] = config["hidden_size"] * config["expand"] // config["head_dim"]
     if config["model_type"] == "qwen2_moe" and "sliding_attention" in (config.get("layer_types") or []):

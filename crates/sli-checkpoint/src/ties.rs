@@ -48,14 +48,19 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
     let base_prefix = built.spec.base_prefix;
     let stored = |leaf: &Leaf| stored(checkpoint, base_prefix, leaf);
     for stack in 0..built.spec.stacks.len() {
-        let (table, own) = (tokens(&mut built.spec, stack), tokens(&mut untied, stack));
+        let (Some(table), Some(own)) = (tokens(&mut built.spec, stack), tokens(&mut untied, stack))
+        else {
+            continue;
+        };
         if table.source == own.source {
             continue;
         }
         let (table, own) = (table.clone(), own.clone());
         match (stored(&table)?, stored(&own)?) {
             (Some(one), Some(other)) if differ(&one, &other)? => {
-                tokens(&mut built.spec, stack).source = own.source;
+                if let Some(table) = tokens(&mut built.spec, stack) {
+                    table.source = own.source;
+                }
             }
             (None, Some(_)) => respell(&mut built.spec, &table.source, &own.source),
             _ => {}
@@ -135,11 +140,12 @@ fn stored(
     }
 }
 
-/// The token table of a stack.
-fn tokens(spec: &mut ModelSpec, stack: usize) -> &mut Leaf {
-    let Input::Tokens(embedding) = &mut spec.stacks[stack].input;
-    let index = embedding.tokens.0 as usize;
-    &mut embedding.leaves[index]
+/// The token table of a stack, where it has one.
+fn tokens(spec: &mut ModelSpec, stack: usize) -> Option<&mut Leaf> {
+    match &mut spec.stacks[stack].input {
+        Input::Tokens(embedding) => embedding.leaves.get_mut(embedding.tokens.0 as usize),
+        Input::Features(_) => None,
+    }
 }
 
 /// The weight that gives the logits, and its addend.

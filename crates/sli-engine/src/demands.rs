@@ -1,6 +1,6 @@
 //! What a model demands of a record's tokens.
 
-use sli_spec::{Input, LengthLimit, Mechanism, ModelSpec, PositionIds, Stack, TypeRule};
+use sli_spec::{LengthLimit, Mechanism, ModelSpec, PositionIds, Stack, TypeRule};
 
 use crate::error::EngineError;
 use crate::records::Record;
@@ -24,8 +24,8 @@ impl Demands {
     /// Those of a model, of a record's own tokens.
     pub fn of(spec: &ModelSpec) -> Self {
         let types = |stack: &Stack| {
-            let Input::Tokens(embedding) = &stack.input;
-            let table = embedding.token_types.as_ref();
+            let embedding = stack.input.embedding();
+            let table = embedding.and_then(|embedding| embedding.token_types.as_ref());
             let of_table = table.filter(|table| table.rule == TypeRule::Given);
             let mut mechanisms = stack.mechanisms();
             match of_table {
@@ -44,9 +44,9 @@ impl Demands {
 
     /// Those of one of its stacks, where it gets no token types.
     pub fn of_stack(stack: &Stack) -> Self {
-        let Input::Tokens(embedding) = &stack.input;
+        let embedding = stack.input.embedding();
         Self {
-            refused_token: embedding.refused_token,
+            refused_token: embedding.and_then(|embedding| embedding.refused_token),
             vocab_size: stack.usable_tokens(),
             token_types: 0,
             limit: stack.limit,

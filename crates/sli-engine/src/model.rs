@@ -275,10 +275,10 @@ fn missing_head(spec: &ModelSpec, binding: &Binding) -> Option<String> {
 fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
     let absent = &binding.report().absent_optional;
     for stack in &mut spec.stacks {
-        let Input::Tokens(embedding) = &mut stack.input;
-        if let Some(PositionTable::Learned {
-            weight, otherwise, ..
-        }) = &embedding.positions
+        if let Input::Tokens(embedding) = &mut stack.input
+            && let Some(PositionTable::Learned {
+                weight, otherwise, ..
+            }) = &embedding.positions
             && let part = embedding.leaves[weight.0 as usize].optional
             && part.is_some_and(|part| absent.contains(part))
         {

@@ -29,7 +29,7 @@ use crate::results::ResultsError;
 use sli_spec::{ModelSpec, Sequence};
 
 /// One input of the dataset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// Unique within the dataset; the name of the record's results.
     pub id: String,
@@ -41,6 +41,9 @@ pub struct Record {
     pub token_types: Option<Vec<u32>>,
     /// What every token's row is to predict, as many as tokens; `None`: the token that follows.
     pub labels: Option<Vec<u32>>,
+    /// The numbers of which the rows are made where they are of no tokens: then all of these are 0. Only written;
+    /// [`RecordSpool::features`] reads them.
+    pub features: Option<Vec<f32>>,
 }
 
 /// No label of a row.
@@ -68,18 +71,19 @@ const ENTRY: usize = 32;
 const ID_STRIDE: usize = 64;
 /// Longest id, bytes.
 const LONGEST_ID: usize = 1 << 16;
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// Tokens of records that a later one is compared with.
 const WINDOW: usize = 1 << 17;
 
-const FILES: [&str; 7] = [
-    "tokens", "types", "ids", "index", "offsets", "marks", "labels",
+const FILES: [&str; 8] = [
+    "tokens", "types", "ids", "index", "offsets", "marks", "labels", "features",
 ];
 /// What an index entry says of a record: it has a text; a completion; whose bytes are known; labels.
 const HAS_TEXT: u32 = 1;
 const HAS_COMPLETION: u32 = 2;
 const HAS_COMPLETION_BYTES: u32 = 4;
 const HAS_LABELS: u32 = 8;
+const HAS_FEATURES: u32 = 16;
 const HEADER: &str = "spool.json";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +106,7 @@ struct Header {
     /// The smallest budget, bytes, with which the dataset became tokens.
     needed: u64,
     /// Length in bytes and blake3 of each of [`FILES`].
-    files: [(u64, String); 7],
+    files: [(u64, String); 8],
     /// Hash of the second sequence, where there is one.
     #[serde(default)]
     decoder: Option<String>,
@@ -112,7 +116,7 @@ struct Header {
 pub struct RecordSpoolWriter {
     folder: PathBuf,
     disk: Disk,
-    files: [HashedFile; 7],
+    files: [HashedFile; 8],
     /// Token types that would be zero are not written before the first record that has some.
     typed: bool,
     /// The same for places in texts, and for completions.
@@ -144,12 +148,14 @@ impl RecordSpoolWriter {
         disk.create_dir_all(folder)?;
         disk.remove_file(&folder.join(HEADER))?;
         disk.sync_dir(folder)?;
-        let [tokens, types, ids, index, offsets, marks, labels] =
+        let [tokens, types, ids, index, offsets, marks, labels, features] =
             FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
         Ok(Self {
             folder: folder.to_owned(),
             disk: disk.clone(),
-            files: [tokens?, types?, ids?, index?, offsets?, marks?, labels?],
+            files: [
+                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?,
+            ],
             typed: false,
             placed: false,
             marked: false,
@@ -237,7 +243,11 @@ impl RecordSpoolWriter {
             return Err(refuse("the record has not as many annotations as tokens"));
         }
         let mut notes = self.annotate(annotation, length as u64)?;
-        let [tokens, types, ids, index, _, _, labels] = &mut self.files;
+        let [tokens, types, ids, index, _, _, labels, features] = &mut self.files;
+        if let Some(values) = &record.features {
+            notes = [HAS_FEATURES, values.len() as u32, 0];
+            features.write_u32s(bytemuck::cast_slice(values))?;
+        }
         if record.labels.is_some() && labels.length == 0 {
             labels.write_zeros(self.tokens * 4)?;
         }
@@ -295,7 +305,7 @@ impl RecordSpoolWriter {
     /// Writes what is known of a record of `length` tokens; what its index entry says of it.
     fn annotate(&mut self, annotation: &Annotation, length: u64) -> Result<[u32; 3], ResultsError> {
         let before = self.tokens;
-        let [.., offsets, marks, _] = &mut self.files;
+        let [.., offsets, marks, _, _] = &mut self.files;
         let mut notes = [0; 3];
         if let Some(text) = &annotation.text {
             notes[0] |= HAS_TEXT;
@@ -350,7 +360,7 @@ impl RecordSpoolWriter {
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
         let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
-        let [tokens, types, ids, index, offsets, marks, labels] =
+        let [tokens, types, ids, index, offsets, marks, labels, features] =
             self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
@@ -363,7 +373,9 @@ impl RecordSpoolWriter {
             prompt_tokens: self.prompt_tokens,
             annotated: self.annotated > 0,
             needed: self.needed,
-            files: [tokens?, types?, ids?, index?, offsets?, marks?, labels?],
+            files: [
+                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?,
+            ],
             decoder: decoder.as_ref().map(RecordSpool::content_hash),
         };
         // The memory of the ids is free before the index is read.
@@ -390,6 +402,7 @@ struct Spool {
     offsets: File,
     marks: File,
     labels: File,
+    features: File,
     header: Header,
     /// The second sequence.
     decoder: Option<RecordSpool>,
@@ -401,6 +414,8 @@ struct Spool {
     id_starts: Vec<u64>,
     /// A bit a record: whether it has token types.
     typed: Vec<u64>,
+    /// Number of values before each record and in all, where any has features.
+    feature_starts: Vec<u64>,
 }
 
 impl RecordSpool {
@@ -446,6 +461,8 @@ impl RecordSpool {
             offsets: open("offsets")?,
             marks: open("marks")?,
             labels: open("labels")?,
+            features: open("features")?,
+            feature_starts: Vec::new(),
             header,
             decoder,
             starts: Vec::with_capacity(records + 1),
@@ -453,7 +470,8 @@ impl RecordSpool {
             id_starts: Vec::with_capacity(records.div_ceil(ID_STRIDE)),
             typed: vec![0; records.div_ceil(64)],
         };
-        let (mut tokens, mut id_bytes) = (0, 0);
+        let (mut tokens, mut id_bytes, mut values) = (0, 0, 0);
+        let has_features = spool.header.files[7].0 > 0;
         for first in (0..records).step_by(BUFFER / ENTRY) {
             let range = first..(first + BUFFER / ENTRY).min(records);
             for (record, entry) in range.clone().zip(spool.entries(range)?) {
@@ -463,11 +481,18 @@ impl RecordSpool {
                 spool.typed[record / 64] |= u64::from(entry.typed) << (record % 64);
                 spool.starts.push(tokens);
                 spool.shared.push(entry.shared);
+                if has_features {
+                    spool.feature_starts.push(values);
+                    values += entry.features();
+                }
                 tokens += u64::from(entry.tokens);
                 id_bytes += entry.id_bytes as u64;
             }
         }
         spool.starts.push(tokens);
+        if has_features {
+            spool.feature_starts.push(values);
+        }
         Ok(spool)
     }
 
@@ -683,9 +708,20 @@ impl RecordSpool {
                 tokens: tokens[rows.clone()].to_vec(),
                 token_types: typed(record).then(|| types[rows.clone()].to_vec()),
                 labels: (entry.notes & HAS_LABELS != 0).then(|| labels[rows].to_vec()),
+                features: None,
             });
         }
         Ok(records)
+    }
+
+    /// The numbers that a record brought along; none where it has no features.
+    pub fn features(&self, record: usize) -> Result<Vec<f32>, ResultsError> {
+        let starts = &self.0.feature_starts;
+        let (Some(&start), Some(&end)) = (starts.get(record), starts.get(record + 1)) else {
+            return Ok(Vec::new());
+        };
+        let bits = read_u32s(&self.0.features, start..end)?;
+        Ok(bits.into_iter().map(f32::from_bits).collect())
     }
 
     /// The ids of a range.
@@ -723,6 +759,17 @@ struct IndexEntry {
     notes: u32,
     text_bytes: u32,
     completion_bytes: u32,
+}
+
+impl IndexEntry {
+    /// Numbers that the record brought along.
+    fn features(&self) -> u64 {
+        if self.notes & HAS_FEATURES == 0 {
+            return 0;
+        }
+        // In the place of a text.
+        u64::from(self.text_bytes)
+    }
 }
 
 impl Spool {
@@ -943,6 +990,7 @@ mod tests {
             tokens: tokens.into(),
             token_types: None,
             labels: None,
+            features: None,
         }
     }
 

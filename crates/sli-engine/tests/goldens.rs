@@ -68,9 +68,12 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
         writer = writer.with_decoder().unwrap();
     }
     for record in golden.records() {
+        let features = model.spec.input_stack().input.features();
+        let rows = features.map(|features| vec![0; features.rows()]);
         let own = Record {
             id: record.id,
-            tokens: record.input_ids,
+            tokens: rows.unwrap_or(record.input_ids),
+            features: record.input_features,
             token_types: record.token_type_ids,
             ..Record::default()
         };

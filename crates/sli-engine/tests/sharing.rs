@@ -61,7 +61,9 @@ impl Random {
 
 /// Records that go on from parts of earlier ones, or begin anew; some have no tokens, some occur twice.
 fn tree(random: &mut Random, spec: &ModelSpec, count: usize) -> Vec<Record> {
-    let Input::Tokens(embedding) = &spec.output_stack().input;
+    let Input::Tokens(embedding) = &spec.output_stack().input else {
+        panic!("a decoder of tokens");
+    };
     let longest = match spec.output_stack().limit {
         LengthLimit::Table(limit) => limit.min(60),
         LengthLimit::Trained(_) | LengthLimit::None => 60,

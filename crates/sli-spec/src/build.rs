@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::{
     Activation, Branch, Config, Convolution, FeedForward, Gain, Layer, Leaf, Linear, Mask, Mixer,
-    ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, Step, WeightIndex, Write,
+    ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, StemConvolution, Step,
+    WeightIndex, Write,
 };
 
 /// What the full name of a tensor stands for, where that is not a tensor.
@@ -202,6 +203,27 @@ impl Leaves {
             bias,
             columns,
             kernel,
+            activation,
+        }
+    }
+
+    /// A convolution of a stem along frames, `NAME.weight` `[out, in, kernel]` and `NAME.bias`, with half its kernel of
+    /// zeros on either side.
+    pub fn stem_convolution(
+        &mut self,
+        name: &str,
+        [in_features, out_features]: [usize; 2],
+        [kernel, stride]: [usize; 2],
+        activation: Activation,
+    ) -> StemConvolution {
+        let weight = Source::Reshape(Box::new(self.tensor(&format!("{name}.weight"))));
+        let bias = self.tensor(&format!("{name}.bias"));
+        let shape = [out_features, in_features * kernel];
+        StemConvolution {
+            projection: self.linear_of(weight, Some(bias), shape, Shard::Replicate),
+            kernel,
+            stride,
+            padding: kernel / 2,
             activation,
         }
     }

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 pub use self::json::quote_non_finite;
 use self::json::shown;
 pub use self::unread::Unread;
-use crate::defaults::{self, Row};
+use crate::defaults::{self, Row, Task};
 use crate::error::SpecError;
 use crate::ignorable::MASK_SWITCH;
 use crate::parts::Activation;
@@ -370,6 +370,48 @@ impl Config {
             }
             Some(_) => Err(self.invalid(key, "an object")),
         }
+    }
+
+    /// The configuration of a part of the model: the object under `key`, or the defaults of its class; of the type `usual`
+    /// unless it names another; of the class that is for `task`, whatever class it names. `assumed`: what it is
+    /// where there is no such key.
+    pub(crate) fn part(
+        &self,
+        key: &str,
+        usual: &str,
+        task: Option<Task>,
+        assumed: &[(&str, Value)],
+    ) -> Result<Self, SpecError> {
+        let path = self.path_of(key);
+        let mut object = match self.value(key) {
+            None => assumed
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone()))
+                .collect(),
+            Some(Value::Object(object)) => {
+                self.log.borrow_mut().opened.insert(path.clone());
+                object.clone()
+            }
+            Some(_) => return Err(self.invalid(key, "an object")),
+        };
+        object
+            .entry("model_type")
+            .or_insert_with(|| Value::from(usual));
+        let mut part = Self::new(object, format!("{path}."), Rc::clone(&self.log));
+        if let (Some(row), Some(task)) = (part.row, task) {
+            let mut classes = row.classes.iter();
+            let class = classes.find_map(|(name, of)| (*of == task).then(|| name.clone()));
+            let class = class.ok_or_else(|| {
+                part.unsupported("model_type", "it has no class for this part of a model")
+            })?;
+            Rc::make_mut(&mut part.object).insert("architectures".to_owned(), vec![class].into());
+        }
+        Ok(part)
+    }
+
+    /// Whether it describes a part of a model.
+    pub(crate) fn is_part(&self) -> bool {
+        !self.path.is_empty()
     }
 
     /// An object that the class assumes for a key that the file does not have.

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::registry::ModelType;
 use crate::{
-    Config, Input, Leaf, LengthLimit, Mechanism, ModelSpec, NormKind, PositionTable, Source,
-    SpecError, Stack, Step, WeightIndex, Write,
+    Config, Leaf, LengthLimit, Mechanism, ModelSpec, NormKind, PositionTable, Source, SpecError,
+    Stack, Step, WeightIndex, Write,
 };
 
 /// Facts about one supported type.
@@ -63,7 +63,6 @@ impl Facts {
         limit: Option<&'static str>,
     ) -> Self {
         let output = spec.output_stack();
-        let Input::Tokens(embedding) = &output.input;
         let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
         Self {
             model_type: spec.model_type.clone(),
@@ -87,7 +86,12 @@ impl Facts {
                 let head = layer.prefix.strip_suffix("0.").unwrap_or(&layer.prefix);
                 format!("{head}{{}}.")
             }),
-            embedding: tensor_name(&embedding.leaves, embedding.tokens),
+            embedding: output
+                .input
+                .embedding()
+                .map_or_else(String::new, |embedding| {
+                    tensor_name(&embedding.leaves, embedding.tokens)
+                }),
             head: output
                 .head
                 .logits
@@ -115,8 +119,7 @@ fn tensor_name(leaves: &[Leaf], index: WeightIndex) -> String {
 }
 
 fn table_name(stack: &Stack) -> Option<&'static str> {
-    let Input::Tokens(embedding) = &stack.input;
-    Some(match embedding.positions.as_ref()? {
+    Some(match stack.input.positions()? {
         PositionTable::Learned { .. } => "learned table",
         PositionTable::Sinusoidal(_) => "sinusoidal table",
     })

@@ -1,9 +1,9 @@
 //! The table of model types.
 
 use crate::families::{
-    bart, bert, chatglm, cohere, cpmant, deepseek, doge, gemma, gemma4, gpt, granite, hybrid,
-    layer_norm, llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original, phi_remote,
-    remote_experts, rwkv, t5,
+    bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
+    hybrid, layer_norm, llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original,
+    phi_remote, remote_experts, rwkv, t5, t5gemma,
 };
 use crate::spelling::edit_distance;
 use crate::{Class, Config, Described, Instead, ModelSpec, SpecError, Task, defaults};
@@ -103,6 +103,16 @@ const fn limited(row: ModelType, limit: &'static str) -> ModelType {
     }
 }
 
+/// A model whose parts are types of this table.
+fn encoder_decoder(config: &Config) -> Result<Described, SpecError> {
+    composite::encoder_decoder(config, |part| {
+        let name = part.model_type()?;
+        let row = MODEL_TYPES.iter().find(|row| row.model_type == name);
+        let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
+        (row.ok_or_else(unknown)?.describe)(part)
+    })
+}
+
 /// Every supported type, sorted by name.
 pub const MODEL_TYPES: &[ModelType] = &[
     row("RefinedWeb", gpt::falcon),
@@ -122,6 +132,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("beam", deepseek::beam),
     row("bert", bert::bert),
     row("bert-generation", bert::bert_generation),
+    limited(
+        row("bigbird_pegasus", bart::bigbird_pegasus),
+        "records whose encoder would look at some blocks only (`block_sparse`) are refused",
+    ),
     row("biogpt", gpt::biogpt),
     row("bitnet", llama::bitnet),
     row("blenderbot", bart::blenderbot),
@@ -163,6 +177,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
         row("emu3_text_model", llama::llama),
         "text only: images as their tokens",
     ),
+    row("encoder-decoder", encoder_decoder),
     row("ernie", bert::ernie),
     row("ernie4_5", llama::ernie4_5),
     row("ernie4_5_moe", mixture::ernie4_5_moe),
@@ -180,6 +195,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     ),
     row("flex_olmo", mixture::flex_olmo),
     row("flint", mixture::flint),
+    row("fsmt", bart::fsmt),
     row("gemma", gemma::gemma),
     row("gemma2", gemma::gemma2),
     row("gemma3_text", gemma::gemma3),
@@ -230,6 +246,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     limited(
         row("layoutlm", bert::layoutlm),
         "without a layout: every box is that of zeros",
+    ),
+    limited(
+        row("led", bart::led),
+        "no token of the encoder sees all (`global_attention_mask`)",
     ),
     row("lfm2", hybrid::lfm2),
     row("lfm2_moe", hybrid::lfm2_moe),
@@ -317,11 +337,20 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("starcoder2", layer_norm::starcoder2),
     row("switch_transformers", t5::switch_transformers),
     row("t5", t5::t5),
+    row("t5gemma", t5gemma::t5gemma),
     row("telechat", llama_remote::telechat),
     row("tipsv2_text_model", bert::tipsv2_text),
+    limited(
+        row("trocr", bart::trocr),
+        "the decoder alone, without pictures",
+    ),
     row("ultrabert", bert::ultrabert),
     row("umt5", t5::umt5),
     row("vaultgemma", gemma::vaultgemma),
+    limited(
+        row("whisper", bart::whisper),
+        "the decoder alone (`WhisperForCausalLM`), without sound",
+    ),
     row("xglm", gpt::xglm),
     limited(
         row("xlm", bert::xlm),

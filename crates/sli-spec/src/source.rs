@@ -170,6 +170,39 @@ impl Source {
         Self::PlusOne(Box::new(self))
     }
 
+    /// The same expression over tensors of other names.
+    #[must_use]
+    pub fn renamed(&self, name: &dyn Fn(&str) -> String) -> Self {
+        let one = |of: &Self| Box::new(of.renamed(name));
+        let all = |all: &[Self]| all.iter().map(|of| of.renamed(name)).collect();
+        match self {
+            Self::Tensor(own) => Self::Tensor(name(own)),
+            Self::OneOf(of) => Self::OneOf(all(of)),
+            Self::ConcatRows(of) => Self::ConcatRows(all(of)),
+            Self::ConcatColumns(of) => Self::ConcatColumns(all(of)),
+            Self::Part { of, split, part } => Self::Part {
+                of: one(of),
+                split: split.clone(),
+                part: *part,
+            },
+            Self::Transpose(of) => Self::Transpose(one(of)),
+            Self::Each { of, count } => Self::Each {
+                of: one(of),
+                count: *count,
+            },
+            Self::Index { of, index } => Self::Index {
+                of: one(of),
+                index: *index,
+            },
+            Self::PlusOne(of) => Self::PlusOne(one(of)),
+            Self::RopePermute { of, head_dim } => Self::RopePermute {
+                of: one(of),
+                head_dim: *head_dim,
+            },
+            Self::Reshape(of) => Self::Reshape(one(of)),
+        }
+    }
+
     /// Every tensor name that may be read, with `{}` left in place.
     pub fn names(&self) -> Vec<&str> {
         match self {

@@ -80,8 +80,10 @@ struct Raw {
 pub struct GoldenRecord {
     /// `0`, `1`, ...
     pub id: String,
-    /// As fed.
+    /// As fed; none where the encoder gets features.
     pub input_ids: Vec<u32>,
+    /// As fed: `[channels, frames]`.
+    pub input_features: Option<Vec<f32>>,
     /// As fed.
     pub token_type_ids: Option<Vec<u32>>,
     /// As fed to the decoder behind an encoder.
@@ -318,12 +320,16 @@ impl Golden {
         let ids: BTreeSet<String> = expected
             .names()
             .iter()
-            .filter_map(|name| name.strip_suffix(".input_ids"))
+            .filter_map(|name| {
+                let suffixes = [".input_ids", ".input_features"];
+                suffixes.iter().find_map(|suffix| name.strip_suffix(suffix))
+            })
             .map(str::to_owned)
             .collect();
         ids.into_iter()
             .map(|id| GoldenRecord {
-                input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap(),
+                input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap_or_default(),
+                input_features: floats(&expected, &format!("{id}.input_features")),
                 token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 id,
@@ -445,6 +451,16 @@ fn part(
     let mut shape = shape.to_vec();
     shape[axis] /= shards;
     (shape, bytes)
+}
+
+fn floats(file: &SafeTensors<'_>, name: &str) -> Option<Vec<f32>> {
+    let tensor = file.tensor(name).ok()?;
+    let values = tensor.data().chunks_exact(4);
+    Some(
+        values
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect(),
+    )
 }
 
 fn integers(tensors: &SafeTensors<'_>, name: &str) -> Option<Vec<u32>> {

@@ -11,7 +11,7 @@ use sli_engine::{Completion, TextSpans};
 use crate::input::{Found, Labels};
 
 /// What hides a token from the loss.
-const HIDDEN: i64 = -100;
+pub const HIDDEN: i64 = -100;
 
 /// Lists beside the tokens of a record that say which of them count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

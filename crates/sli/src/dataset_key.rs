@@ -11,7 +11,10 @@ use sli_engine::shorten;
 
 use crate::cli::ScoreArg;
 use crate::error::Error;
+use crate::input;
 use crate::job::Job;
+use crate::memory::Allowance;
+use crate::tensors;
 use crate::tokenizer::Choice;
 
 /// The dataset, and what decides how a record becomes tokens and which of them are scored.
@@ -51,6 +54,22 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
     }
     if let Some(prompt) = &job.texts.prompt {
         key.set("prompt", &prompt.text);
+    }
+    if job
+        .session
+        .model()
+        .spec
+        .input_stack()
+        .input
+        .features()
+        .is_some()
+    {
+        let records = input::open(&job.input, &Allowance::unlimited(), job.selection)?;
+        let mut all = Hasher::new();
+        for file in tensors::files(&job.input, records)? {
+            all.update(digest(&file)?.as_bytes());
+        }
+        key.set("tensors", shorten(&all.finalize().to_hex()));
     }
     if job.tokenizer_file {
         key.set("tokenizer", "tokenizer.json as it is");

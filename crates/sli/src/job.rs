@@ -51,6 +51,7 @@ impl Job {
         let selection = Selection {
             content: arguments.use_.map(UseArg::content),
             null_is_empty: arguments.skip_empty,
+            labels_of_decoder: false,
         };
         drop(input::open(
             &arguments.input,
@@ -101,7 +102,10 @@ impl Job {
         let model = self.session.model();
         let preparer = Preparer {
             input: &self.input,
-            selection: self.selection,
+            selection: Selection {
+                labels_of_decoder: model.spec.decoder_input().is_some(),
+                ..self.selection
+            },
             skip_empty: self.selection.null_is_empty,
             tokenizer_folder: model.folder.clone(),
             tokenizer_file: self.tokenizer_file,

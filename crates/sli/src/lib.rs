@@ -21,6 +21,7 @@ pub mod prepare;
 mod progress;
 mod sentences;
 mod seq2seq;
+mod tensors;
 pub mod terminal;
 mod tokenise;
 pub mod tokenizer;

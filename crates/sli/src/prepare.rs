@@ -13,7 +13,7 @@ use sli_engine::TextRules;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_engine::{Annotation, Completion, Demands};
-use sli_spec::{LengthLimit, ModelSpec};
+use sli_spec::{Features, LengthLimit, ModelSpec};
 
 use crate::completion::labelled;
 use crate::error::Error;
@@ -23,6 +23,7 @@ use crate::input::{
 use crate::memory::Allowance;
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
+use crate::tensors::TensorReader;
 use crate::tokenise::{Asked, Tokenised, tokenise};
 use crate::tokenizer::{ChatOptions, Encoded, Tokenizer, TokenizerError};
 
@@ -38,11 +39,13 @@ const NAMED_WARNINGS: u64 = 3;
 
 /// What the model and the command line demand of a record.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// What the model demands.
     pub demands: Demands,
     /// What the decoder behind an encoder demands, where there is one.
     pub decoder: Option<DecoderRules>,
+    /// What a record brings along in place of tokens, where the model reads such.
+    pub features: Option<&'a Features>,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// Records may be longer than the model was trained for.
@@ -53,12 +56,13 @@ pub struct Rules {
     pub assistant: bool,
 }
 
-impl Rules {
+impl<'a> Rules<'a> {
     /// The rules of a model.
-    pub fn new(spec: &ModelSpec, max_length: Option<usize>, allow_long: bool) -> Self {
+    pub fn new(spec: &'a ModelSpec, max_length: Option<usize>, allow_long: bool) -> Self {
         Self {
             demands: Demands::of(spec),
             decoder: DecoderRules::of(spec),
+            features: spec.input_stack().input.features(),
             max_length,
             allow_long,
             scores: false,
@@ -99,7 +103,7 @@ pub struct Preparer<'a> {
     /// What the command line says of chat templates.
     pub chat: &'a ChatOptions,
     /// What records must fulfil.
-    pub rules: Rules,
+    pub rules: Rules<'a>,
     /// What happens to texts before.
     pub texts: &'a TextRules,
     /// Where the tokenizer runs.
@@ -120,6 +124,7 @@ impl Preparer<'_> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
         let mut template_end = Vec::new();
+        let mut tensors = TensorReader::of(self.input);
         let mut records = self.open()?;
         let mut batch = Vec::new();
         let mut notes = Notes::default();
@@ -145,6 +150,9 @@ impl Preparer<'_> {
                 && text.starts_with(BYTE_ORDER_MARK)
             {
                 warn(MARKED);
+            }
+            if self.rules.decoder.is_some() {
+                batch.iter_mut().for_each(seq2seq::divide);
             }
             let texts = sentences::prepare(self.texts, &mut batch)?;
             if bytes > 0 && tokenizer.is_none() {
@@ -182,7 +190,9 @@ impl Preparer<'_> {
             {
                 let place = raw.place.clone();
                 seq2seq::check(self.rules.decoder, &raw)?;
-                let decoder_content = raw.decoder.take();
+                let values = self.features(&mut tensors, &raw)?;
+                let said = self.rules.decoder.map(|_| seq2seq::Said::take(&mut raw));
+                let said = said.transpose()?;
                 if is_text {
                     let limit = self.rules.max_length.or(self.texts.limit);
                     let before = (!template_end.is_empty()).then(|| tokenised.encoded.ids.clone());
@@ -206,16 +216,18 @@ impl Preparer<'_> {
                 if tokenised.diverges {
                     notes.diverging.get_or_insert_with(|| place.clone());
                 }
-                let (record, mut annotation) =
+                if let Some((_, rows)) = &values {
+                    tokenised.encoded.ids = vec![0; *rows];
+                }
+                let (mut record, mut annotation) =
                     self.rules.prepare(raw, tokenised, tokenizer.as_ref())?;
-                let decoder = match self.rules.decoder {
+                record.features = values.map(|(values, _)| values);
+                let decoder = match self.rules.decoder.zip(said) {
                     None => None,
-                    Some(rules) => {
+                    Some((rules, said)) => {
                         let own = (&record, &annotation);
                         let most = self.rules.max_length;
-                        let content = decoder_content;
-                        let part =
-                            seq2seq::prepare(rules, own, content, decoder_text, &place, most)?;
+                        let part = seq2seq::prepare(rules, own, said, decoder_text, most)?;
                         self.rules.check_decoder(rules, &part.record, &place)?;
                         counts.tokens += part.record.tokens.len() as u64;
                         if part.is_missing {
@@ -310,6 +322,36 @@ impl Preparer<'_> {
         Ok(texts.iter().map(of).collect())
     }
 
+    /// The numbers that a record brings along, and the rows that they become.
+    fn features(
+        &self,
+        tensors: &mut TensorReader,
+        record: &RawRecord,
+    ) -> Result<Option<(Vec<f32>, usize)>, InputError> {
+        let refused = |problem: &str, hint: &str| {
+            let problem = format!("record `{}`: {problem}", record.id);
+            Err(InputError::record(&record.place, problem).with_hint(hint))
+        };
+        let Some(features) = self.rules.features else {
+            return match record.tensors {
+                None => Ok(None),
+                Some(_) => refused("the model takes no `tensors`", "remove the key"),
+            };
+        };
+        if record.content != Content::None && record.tensors.is_some() {
+            let problem = format!(
+                "its encoder reads `tensors`, not `{}`",
+                record.content.key()
+            );
+            return refused(
+                &problem,
+                "what the decoder is to say is `decoder_text` or `labels`",
+            );
+        }
+        let values = tensors.read(features, record)?;
+        Ok(Some((values, features.rows())))
+    }
+
     fn open(&self) -> Result<input::Records, InputError> {
         input::open(self.input, &self.allowance, self.selection)
     }
@@ -379,7 +421,7 @@ fn longest(batch: &[RawRecord]) -> Option<Place> {
         Content::Pair(text, pair) => text.len() + pair.len(),
         Content::Prompted(prompted) => prompted.bytes(),
         Content::Messages(_) => 1,
-        Content::Ids(_) => 0,
+        Content::Ids(_) | Content::None => 0,
     };
     let record = batch.iter().max_by_key(length)?;
     Some(record.place.clone())
@@ -438,7 +480,7 @@ fn completion_by_labels(
     }
     match (&record.content, marks) {
         (_, Ok(marks)) => Ok(marks.map(labelled)),
-        (Content::Ids(_), Err(problem)) => {
+        (Content::Ids(_) | Content::None, Err(problem)) => {
             let problem = format!("record `{}`: {problem}", record.id);
             let hint = "labels are the record's own tokens, or -100 where one does not count; rename the key if it is \
                         something else";
@@ -477,6 +519,8 @@ fn fill(
             Content::Messages(conversation) => bytes += conversation.bytes().max(1),
             Content::Prompted(prompted) => bytes += prompted.bytes().max(1),
             Content::Ids(ids) => tokens += ids.len(),
+            // The features of one are as large as a batch of texts.
+            Content::None => tokens += BATCH_BYTES / 64,
         }
         match &record.decoder {
             Some(DecoderContent::Text(text)) => bytes += text.len().max(1),
@@ -488,7 +532,7 @@ fn fill(
     Ok(bytes)
 }
 
-impl Rules {
+impl Rules<'_> {
     fn prepare(
         &self,
         record: RawRecord,
@@ -513,7 +557,7 @@ impl Rules {
         if let Some(index) = self.demands.unknown_token(&tokens) {
             let token = tokens[index];
             let name = match content {
-                Content::Ids(_) => None,
+                Content::Ids(_) | Content::None => None,
                 Content::Text(_)
                 | Content::Pair(..)
                 | Content::Messages(_)
@@ -527,11 +571,7 @@ impl Rules {
             return Err(InputError::record(&place, problem)
                 .with_hint("the tokenizer must be the model's own"));
         }
-        if let Some(problem) = self.demands.refused(&tokens) {
-            let problem = format!("record `{id}`: {problem}");
-            return Err(InputError::record(&place, problem)
-                .with_hint("leave padding out: records have their own lengths"));
-        }
+        check_tokens(&format!("record `{id}`"), &place, &tokens, &self.demands)?;
         let given = token_types.is_some();
         let mut types = token_types.or(if self.demands.token_types > 0 {
             encoded.types
@@ -541,7 +581,7 @@ impl Rules {
         if let Some(types) = &types {
             self.check_types(&id, &place, types, tokens.len(), given)?;
         }
-        if let Some(limit) = self.max_length {
+        if let Some(limit) = self.max_length.filter(|_| self.features.is_none()) {
             if let Some(text) = text.as_mut().filter(|text| limit < text.offsets.len()) {
                 text.offsets.truncate(limit);
             }
@@ -567,6 +607,7 @@ impl Rules {
             tokens,
             token_types,
             labels: None,
+            features: None,
         };
         let annotation = Annotation { text, completion };
         Ok((record, annotation))
@@ -615,6 +656,7 @@ impl Rules {
             }
         }
         let what = format!("the decoder's part of record `{id}`");
+        check_tokens(&what, place, &record.tokens, &rules.demands)?;
         self.check_length(&what, place, record.tokens.len(), &rules.demands)
     }
 
@@ -635,6 +677,19 @@ impl Rules {
         }
         Err(InputError::record(place, problem).with_hint(hint))
     }
+}
+
+/// Refuses tokens that would be hidden.
+fn check_tokens(
+    of: &str,
+    place: &Place,
+    tokens: &[u32],
+    demands: &Demands,
+) -> Result<(), InputError> {
+    demands.refused(tokens).map_or(Ok(()), |problem| {
+        let error = InputError::record(place, format!("{of}: {problem}"));
+        Err(error.with_hint("leave padding out: records have their own lengths"))
+    })
 }
 
 /// An id in a message.

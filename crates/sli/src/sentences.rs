@@ -29,6 +29,7 @@ pub fn prepare(rules: &TextRules, batch: &mut [RawRecord]) -> Result<Vec<bool>, 
             Content::Ids(_) if !rules.prompt.as_ref().is_some_and(|prompt| prompt.left_out) => {
                 continue;
             }
+            Content::None => continue,
             Content::Ids(_) => "`input_ids`",
             Content::Messages(_) => "`messages`",
             Content::Prompted(_) => "`prompt` and `completion`",

@@ -143,7 +143,7 @@ impl Work {
             content,
         };
         match &mut record.content {
-            Content::Ids(_) => {}
+            Content::Ids(_) | Content::None => {}
             Content::Text(whole) => self.texts.push(text(std::mem::take(whole), false)),
             Content::Pair(text, pair) => {
                 let both = (std::mem::take(text), std::mem::take(pair));

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
 use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
-use sli_spec::{Blocks, Input, ModelSpec, PositionIds, Stack, TypeRule};
+use sli_spec::{Blocks, ModelSpec, PositionIds, Stack, TypeRule};
 
 use super::place::{Place, Start};
 use super::sources::Sources;
@@ -666,8 +666,8 @@ fn lead_in(stack: &Stack, record: &mut Record) {
     if record.tokens.is_empty() {
         return;
     }
-    let Input::Tokens(embedding) = &stack.input;
-    let types = embedding.token_types.as_ref();
+    let embedding = stack.input.embedding();
+    let types = embedding.and_then(|embedding| embedding.token_types.as_ref());
     if let Some(TypeRule::OfToken { padding, other }) = types.map(|types| types.rule) {
         let own = record.tokens.iter();
         let own = own.map(|&token| if token == padding { 0 } else { other });

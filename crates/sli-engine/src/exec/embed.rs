@@ -48,7 +48,7 @@ impl BoundLayer<'_> {
             self.norm_in_place(norm, x.view_mut())?;
         }
         if !embedding.positions_after_projection {
-            self.add_positions(embedding, batch, x)?;
+            self.add_positions(embedding.positions.as_ref(), batch, x)?;
         }
         if let Some(types) = &embedding.token_types {
             match &batch.token_types {
@@ -67,7 +67,7 @@ impl BoundLayer<'_> {
             self.linear(narrow.view(), projection, hidden.view_mut())?;
         }
         if embedding.positions_after_projection {
-            self.add_positions(embedding, batch, hidden)?;
+            self.add_positions(embedding.positions.as_ref(), batch, hidden)?;
         }
         Ok(())
     }
@@ -135,13 +135,14 @@ impl BoundLayer<'_> {
         }
     }
 
-    fn add_positions(
+    /// Adds what positions have to the rows of a batch.
+    pub(super) fn add_positions(
         &self,
-        embedding: &Embedding,
+        positions: Option<&PositionTable>,
         batch: &Batch,
         x: &mut Mat,
     ) -> Result<(), EngineError> {
-        match &embedding.positions {
+        match positions {
             None => Ok(()),
             Some(PositionTable::Learned {
                 weight,

@@ -12,6 +12,7 @@ pub(crate) mod place;
 pub(crate) mod probe;
 mod sources;
 pub(crate) mod states;
+pub(crate) mod stem;
 pub(crate) mod step;
 mod target;
 
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Kernels, Mat};
-use sli_spec::{Input, Leaf, Slot, Stack, WeightIndex};
+use sli_spec::{Leaf, Slot, Stack, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -147,8 +148,8 @@ impl Slots {
     /// Zeroed buffers of `rows` tokens for a stack; with the boundary before, where it `compares` with it.
     pub fn new(rows: usize, stack: &Stack, compares: bool) -> Self {
         let mat = || Mat::new(rows, stack.hidden_size);
-        let Input::Tokens(embedding) = &stack.input;
-        let inputs = embedding.layer_inputs.as_ref();
+        let embedding = stack.input.embedding();
+        let inputs = embedding.and_then(|embedding| embedding.layer_inputs.as_ref());
         let keys = stack.shared_keys().into_iter().map(|shared| KeptKeys {
             layer: shared.layer,
             key: Mat::new(rows, shared.keys),

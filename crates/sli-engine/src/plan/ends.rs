@@ -1,6 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
+use sli_spec::Input;
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -13,7 +14,16 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
     let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
     match part {
         Section::Embedding => {
-            let sli_spec::Input::Tokens(embedding) = &description.input;
+            let embedding = match &description.input {
+                Input::Tokens(embedding) => embedding,
+                Input::Features(features) => {
+                    for convolution in &features.stem {
+                        add(convolution.projection.weight);
+                        convolution.projection.bias.into_iter().for_each(&mut add);
+                    }
+                    return keys;
+                }
+            };
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }

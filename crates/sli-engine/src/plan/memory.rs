@@ -1,11 +1,12 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Input, Mechanism, ModelSpec, Stack, StateSpec};
+use sli_spec::{Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::exec::batch::distinct_ropes;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
+use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
@@ -122,8 +123,8 @@ pub(super) fn boundary_values(stack: &Stack) -> usize {
 
 /// Columns of what a stack keeps for later layers.
 fn kept_columns(stack: &Stack) -> usize {
-    let Input::Tokens(embedding) = &stack.input;
-    let inputs = embedding.layer_inputs.as_ref();
+    let embedding = stack.input.embedding();
+    let inputs = embedding.and_then(|embedding| embedding.layer_inputs.as_ref());
     let shared = stack.shared_keys();
     let keys = shared.iter().map(|shared| shared.keys + shared.values);
     inputs.map_or(0, |inputs| inputs.layers * inputs.width) + keys.sum::<usize>()
@@ -312,6 +313,15 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
         0
     };
     (merged + normed + projected + transformed + logits + lengths) as u64 * 4
+}
+
+/// What a record holds while its features pass through their stem, bytes.
+pub(crate) fn stem_bytes(spec: &ModelSpec) -> u64 {
+    let features = spec
+        .stacks
+        .iter()
+        .filter_map(|stack| stack.input.features());
+    4 * features.map(stem_values).max().unwrap_or(0) as u64
 }
 
 /// What encoding the row of a record of `longest` tokens for a table of lists takes, bytes, beyond what its tokens

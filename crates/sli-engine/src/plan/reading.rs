@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Input, Leaf, PositionTable, Step};
+use sli_spec::{Leaf, PositionTable, Step};
 
 use super::division::Division;
 use super::ends::{end_keys, logits_leaf};
@@ -158,7 +158,6 @@ impl Planner<'_> {
     fn table_reads(&self, parts: &[Portion]) -> Result<f64, EngineError> {
         let mut bytes = 0.0;
         for (stack, description) in self.model.spec.stacks.iter().enumerate() {
-            let Input::Tokens(embedding) = &description.input;
             let leaf = |weight| {
                 let part = Section::Embedding;
                 let key = LeafKey {
@@ -168,14 +167,17 @@ impl Planner<'_> {
                 };
                 key.bound(self.model)
             };
-            let mut by_token = vec![(leaf(embedding.tokens), usize::MAX)];
-            if let Some(inputs) = &embedding.layer_inputs {
-                by_token.push((leaf(inputs.table), inputs.rows));
-            }
             let records = self.records.of(description.sequence);
-            let lead = description.prompt.len();
-            bytes += Self::reads_by_token((records, lead), &by_token, parts)?;
-            if let Some(types) = &embedding.token_types {
+            let embedding = description.input.embedding();
+            if let Some(embedding) = embedding {
+                let mut by_token = vec![(leaf(embedding.tokens), usize::MAX)];
+                if let Some(inputs) = &embedding.layer_inputs {
+                    by_token.push((leaf(inputs.table), inputs.rows));
+                }
+                let lead = description.prompt.len();
+                bytes += Self::reads_by_token((records, lead), &by_token, parts)?;
+            }
+            if let Some(types) = embedding.and_then(|embedding| embedding.token_types.as_ref()) {
                 let leaf = leaf(types.weight);
                 let kinds = if records.has_token_types() {
                     leaf.rows()
@@ -184,10 +186,14 @@ impl Planner<'_> {
                 };
                 bytes += (kinds * leaf.row_bytes() * parts.len()) as f64;
             }
-            for constant in &embedding.constant_rows {
+            for constant in embedding
+                .iter()
+                .flat_map(|embedding| &embedding.constant_rows)
+            {
                 bytes += (leaf(constant.weight).row_bytes() * parts.len()) as f64;
             }
-            if let Some(PositionTable::Learned { weight, rows, .. }) = &embedding.positions {
+            if let Some(PositionTable::Learned { weight, rows, .. }) = description.input.positions()
+            {
                 let leaf = leaf(*weight);
                 for part in parts {
                     let range = part.records.clone();

@@ -1,6 +1,6 @@
 //! Whether records that begin alike can share the rows of what they have in common.
 
-use sli_spec::{Input, ModelSpec, PositionIds};
+use sli_spec::{Embedding, ModelSpec, PositionIds};
 
 use crate::records::RecordSpool;
 use crate::settings::Settings;
@@ -32,8 +32,8 @@ fn obstacle(spec: &ModelSpec, longest: usize) -> Option<&'static str> {
     if matches!(stack.positions, PositionIds::Blocks { .. }) || !stack.is_causal() {
         return Some("tokens see later ones");
     }
-    let Input::Tokens(embedding) = &stack.input;
+    let embedding = stack.input.embedding();
     let mut mechanisms = stack.mechanisms();
-    let of_embedding = embedding.depends_on_record();
+    let of_embedding = embedding.and_then(Embedding::depends_on_record);
     of_embedding.or_else(|| mechanisms.find_map(|mechanism| mechanism.depends_on_length(longest)))
 }

@@ -59,6 +59,7 @@ fn decoder_part(decoder: DecoderInput, record: Record) -> Result<Record, EngineE
     Ok(Record {
         tokens,
         labels,
+        features: None,
         token_types: None,
         id: record.id,
         row: record.row,

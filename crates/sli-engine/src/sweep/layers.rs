@@ -29,9 +29,16 @@ impl<'a> Sweep<'a> {
         let description = &context.model.spec.stacks[stack];
         for part in 0..parts.portions.len() {
             let (batch, mut slots) = parts.create(context, part)?;
-            let Input::Tokens(embedding) = &description.input;
-            layer.embed(embedding, &batch, &mut slots.hidden)?;
-            layer.spread(embedding, &batch, &mut slots)?;
+            match &description.input {
+                Input::Tokens(embedding) => {
+                    layer.embed(embedding, &batch, &mut slots.hidden)?;
+                    layer.spread(embedding, &batch, &mut slots)?;
+                }
+                Input::Features(features) => {
+                    let records = context.records.of(description.sequence);
+                    layer.embed_features(features, &batch, records, &mut slots.hidden)?;
+                }
+            }
             refuse_overflow(context.kernels, &slots.hidden, || {
                 format!("{} embedding", description.name)
             })?;

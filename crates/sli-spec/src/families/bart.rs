@@ -2,12 +2,16 @@
 
 use std::rc::Rc;
 
+use serde_json::Value;
+
 use crate::build::{Leaves, NormStyle, divided};
-use crate::families::blocks::{Arrangement, Blocks, Cross, Norms, SharedTokens, Table, UnusedHead};
+use crate::families::blocks::{
+    Arrangement, Blocks, Cross, Norms, Projections, SharedTokens, Table, UnusedHead,
+};
 use crate::families::gpt::{BART, tensor2tensor};
 use crate::{
-    Config, DecoderInput, Described, Head, LabelShift, LengthLimit, Mask, PositionIds, Sequence,
-    Shard, ShiftStart, Sinusoidal, Source, SpecError, Task,
+    Activation, Config, DecoderInput, Described, Features, Head, LabelShift, LengthLimit, Mask,
+    PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, Task,
 };
 
 /// The addend of the logits, which a checkpoint may lack: then it is zero.
@@ -18,6 +22,8 @@ const SHARED: SharedTokens = SharedTokens {
     tied: &[
         "*encoder.embed_tokens.weight",
         "*decoder.embed_tokens.weight",
+        // Where both stacks have tables of their own.
+        "*shared.weight",
     ],
     own: &["*shared.weight"],
 };
@@ -31,7 +37,11 @@ struct Style {
     places: Places,
     /// The logits have an addend.
     has_logits_bias: bool,
+    /// What else a stack differs in.
+    differ: fn(&Config, &mut Blocks<'_>) -> Result<(), SpecError>,
     labels: Labels,
+    /// The token table of both stacks, where the head is tied.
+    shared: Option<SharedTokens>,
 }
 
 /// What a decoder gets where a record does not say it.
@@ -62,6 +72,8 @@ enum Places {
     Learned(usize),
     /// Sines and cosines, which a file may hold as a table.
     Table,
+    /// The same of fairseq's.
+    TableBesidePadding,
     /// fairseq's sines and cosines, of positions that leave padding out.
     BesidePadding,
 }
@@ -71,7 +83,9 @@ const PLAIN: Style = Style {
     embedding_norm: EmbeddingNorm::Sum,
     places: Places::Learned(2),
     has_logits_bias: true,
+    differ: |_, _| Ok(()),
     labels: Labels::Repeated,
+    shared: Some(SHARED),
 };
 
 const LANGUAGES: Style = Style {
@@ -162,18 +176,223 @@ pub fn m2m_100(config: &Config) -> Result<Described, SpecError> {
     describe(config, style)
 }
 
+/// FSMT (Ng et al. 2019): each language has a vocabulary of its own.
+pub fn fsmt(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&[
+        "langs",
+        "early_stopping",
+        "length_penalty",
+        "max_length",
+        "num_beams",
+    ]);
+    let style = Style {
+        embedding_norm: EmbeddingNorm::None,
+        places: Places::TableBesidePadding,
+        has_logits_bias: false,
+        labels: Labels::RepeatedBehindLast,
+        shared: Some(SHARED_OF_DECODER),
+        differ: |config, half| {
+            let tied = half.stack == "decoder";
+            let key = if tied {
+                "tgt_vocab_size"
+            } else {
+                "src_vocab_size"
+            };
+            half.vocab_size = Some(config.size(key)?);
+            if tied {
+                half.names.head = "model.decoder.output_projection";
+                half.unused_head = UnusedHead::projection(&["*decoder.output_projection.weight"]);
+                // The reference hides them from the decoder's other tokens.
+                half.refused_token = config.token_id("pad_token_id")?;
+            }
+            Ok(())
+        },
+        ..PLAIN
+    };
+    describe(config, style)
+}
+
+/// LED (Beltagy et al. 2020): an encoder that looks around, as far in each layer as that says.
+pub fn led(config: &Config) -> Result<Described, SpecError> {
+    let style = Style {
+        places: Places::Learned(0),
+        differ: |config, half| {
+            if half.stack == "encoder" {
+                windows(config, half)?;
+            }
+            // Those of tokens that all others see.
+            half.ignored.push("*.longformer_self_attn.*_global.*");
+            Ok(())
+        },
+        ..PLAIN
+    };
+    describe(config, style)
+}
+
+fn windows(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
+    const KEY: &str = "attention_window";
+    let layers = encoder.layers();
+    let mut windows = config.sizes(KEY)?;
+    if config.value(KEY).is_some_and(Value::is_number) {
+        windows = windows.repeat(layers);
+    }
+    if windows.len() != layers || windows.iter().any(|window| window % 2 != 0) {
+        let expected = format!("an even number, or one for each of {layers} layers");
+        return Err(config.invalid(KEY, expected));
+    }
+    encoder.masks = windows
+        .iter()
+        .map(|window| Mask::Window(window / 2))
+        .collect();
+    encoder.names.projections = Projections::Separate([
+        "self_attn.longformer_self_attn.query",
+        "self_attn.longformer_self_attn.key",
+        "self_attn.longformer_self_attn.value",
+    ]);
+    encoder.names.output = "self_attn.output";
+    Ok(())
+}
+
+/// BigBird-Pegasus (Zaheer et al. 2020), as far as its encoder looks at everything.
+pub fn bigbird_pegasus(config: &Config) -> Result<Described, SpecError> {
+    let style = Style {
+        places: Places::Learned(0),
+        labels: Labels::Repeated,
+        differ: |config, half| {
+            half.set_attention_bias(config.flag("use_bias")?);
+            half.names.final_norm = "layernorm_embedding";
+            if half.stack == "encoder" {
+                half.names.projections = Projections::Separate([
+                    "self_attn.self.query",
+                    "self_attn.self.key",
+                    "self_attn.self.value",
+                ]);
+                half.names.output = "self_attn.output";
+            }
+            few_blocks(config, half)
+        },
+        ..PRE_NORM
+    };
+    describe(config, style)
+}
+
+/// So many tokens that the encoder still looks at all of them.
+fn few_blocks(config: &Config, half: &mut Blocks<'_>) -> Result<(), SpecError> {
+    const KEY: &str = "attention_type";
+    let sizes = [
+        config.size("block_size")?,
+        config.index("num_random_blocks")?,
+    ];
+    match config.optional_text(KEY)?.as_deref() {
+        Some("original_full") => {}
+        Some("block_sparse") => {
+            let most = (5 + 2 * sizes[1]) * sizes[0];
+            if let (Some(LengthLimit::Table(limit)), "encoder") =
+                (&mut half.length_limit, half.stack)
+            {
+                *limit = most.min(*limit);
+            }
+        }
+        _ => return Err(config.unsupported(KEY, "unknown kind of attention")),
+    }
+    Ok(())
+}
+
+/// TrOCR (Li et al. 2021): the decoder alone.
+pub fn trocr(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["cross_attention_hidden_size"]);
+    config.neutral(
+        "use_learned_position_embeddings",
+        &[Value::Bool(true)],
+        "computed positions are not known: transformers 5.23 cannot load such a model",
+    )?;
+    let is_normed = config.flag("layernorm_embedding")?;
+    let style = Style {
+        embedding_norm: if is_normed {
+            EmbeddingNorm::Sum
+        } else {
+            EmbeddingNorm::None
+        },
+        differ: |_, half| {
+            half.names.head = "output_projection";
+            half.unused_head = UnusedHead::projection(&["output_projection.weight"]);
+            Ok(())
+        },
+        ..PLAIN
+    };
+    describe(config, style)
+}
+
+/// Whisper (Radford et al. 2022): mel frames through two convolutions to an encoder, and a decoder, which may be alone.
+pub fn whisper(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["scale_embedding", "num_mel_bins", "max_source_positions"]);
+    // Of sound, of training, of generation, of classification.
+    config.ignore(&[
+        "apply_spec_augment",
+        "begin_suppress_tokens",
+        "classifier_proj_size",
+        "mask_feature_length",
+        "mask_feature_min_masks",
+        "mask_feature_prob",
+        "mask_time_length",
+        "mask_time_min_masks",
+        "mask_time_prob",
+        "median_filter_width",
+        "suppress_tokens",
+        "use_weighted_layer_sum",
+    ]);
+    let style = Style {
+        places: Places::Learned(0),
+        has_logits_bias: false,
+        labels: Labels::Given,
+        shared: None,
+        differ: |config, half| {
+            if half.stack == "encoder" {
+                hear(config, half)?;
+            }
+            half.names.head = "proj_out";
+            half.unused_head = UnusedHead::projection(&["proj_out.weight"]);
+            half.keys_without_bias = true;
+            half.embedding_scale = 1.0;
+            Ok(())
+        },
+        ..PRE_NORM
+    };
+    describe(config, style)
+}
+
+/// Frames through convolutions, of which the second takes every other one.
+fn hear(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
+    let (channels, width) = (config.size("num_mel_bins")?, encoder.hidden_size);
+    let rows = config.size("max_source_positions")?;
+    encoder.length_limit = Some(LengthLimit::None);
+    encoder.features = Some(Rc::new(move |leaves| Features {
+        leaves: Vec::new(),
+        name: "input_features",
+        channels,
+        frames: 2 * rows,
+        stem: vec![
+            leaves.stem_convolution("conv1", [channels, width], [3, 1], Activation::Gelu),
+            leaves.stem_convolution("conv2", [width; 2], [3, 2], Activation::Gelu),
+        ],
+        positions: Some(PositionTable::Learned {
+            weight: leaves.table("embed_positions.weight", rows, width),
+            offset: 0,
+            rows,
+            otherwise: None,
+        }),
+    }));
+    Ok(())
+}
+
 fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     // None changes which stacks a class has, or what they compute.
     config.ignore(&["is_encoder_decoder", "is_decoder", "forced_eos_token_id"]);
     config.ignore(&["encoder_no_repeat_ngram_size"]);
     let mut decoder = half(config, "decoder", style)?;
     let has_decoder_alone = config.class()?.task == Task::CausalLm;
-    let shares = vocabularies(config, &mut decoder, has_decoder_alone)?;
-    decoder.unused_head = UnusedHead {
-        without: &["lm_head.weight", LOGITS_BIAS],
-        tied: &["lm_head.weight"],
-        own: &[],
-    };
+    let shared = vocabularies(config, style, &mut decoder)?;
+
     if has_decoder_alone {
         config.ignore(&[
             "encoder_layers",
@@ -186,7 +405,6 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
         return decoder.build();
     }
     let mut encoder = half(config, "encoder", style)?;
-    encoder.masks.fill(Mask::Full);
     let padding = config.token_id("pad_token_id")?;
     let start = if style.labels == Labels::RepeatedBehindLast {
         config.ignore(&["decoder_start_token_id"]);
@@ -198,12 +416,13 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     };
     let shift = start.zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift { start, padding }),
+        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: style.labels != Labels::Given,
     });
     let norm = "encoder_attn_layer_norm";
     decoder.cross = Some(Cross {
         stack: 0,
+        width: None,
         norms: if style.pre_norm {
             Norms::before(norm)
         } else {
@@ -220,35 +439,41 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
         let outputs = decoder.vocabulary()?;
         decoder.further_head = Some(Rc::new(move |leaves, head| add_bias(leaves, head, outputs)));
     }
-    if shares {
-        for half in [&mut encoder, &mut decoder] {
-            half.shared_tokens = Some(SHARED);
-        }
+    for half in [&mut encoder, &mut decoder] {
+        half.shared_tokens = shared;
     }
     decoder.build_behind(encoder)
 }
 
-/// Whether both stacks have one token table where the head is tied; else the decoder's vocabulary is its own (Marian).
+/// FSMT's, which is named after the decoder.
+const SHARED_OF_DECODER: SharedTokens = SharedTokens {
+    name: "decoder.embed_tokens",
+    tied: &["*encoder.embed_tokens.weight"],
+    own: &[],
+};
+
+/// The token table that both stacks have where the head is tied; none: the decoder's vocabulary is its own (Marian).
 fn vocabularies(
     config: &Config,
+    style: Style,
     decoder: &mut Blocks<'_>,
-    is_alone: bool,
-) -> Result<bool, SpecError> {
+) -> Result<Option<SharedTokens>, SpecError> {
     const KEY: &str = "share_encoder_decoder_embeddings";
     const OWN: &str = "decoder_vocab_size";
     if !config.declares(KEY) {
-        return Ok(true);
+        return Ok(style.shared);
     }
+    let is_alone = config.class()?.task == Task::CausalLm;
     let shares = config.flag(KEY)?;
     if shares && !is_alone {
         config.ignore(&[OWN]);
-        return Ok(true);
+        return Ok(style.shared);
     }
     decoder.vocab_size = config.optional_size(OWN)?;
     if is_alone {
         decoder.outputs = Some(config.size("vocab_size")?);
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// One of the two stacks.
@@ -287,13 +512,27 @@ fn half<'c>(config: &'c Config, name: &'static str, style: Style) -> Result<Bloc
         EmbeddingNorm::SumAndTokens if of_tokens => half.token_norm = embedding_norm,
         EmbeddingNorm::Sum | EmbeddingNorm::SumAndTokens => half.embedding_norm = embedding_norm,
     }
+    half.unused_head = UnusedHead {
+        without: &["lm_head.weight", LOGITS_BIAS],
+        tied: &["lm_head.weight"],
+        own: &[],
+    };
+    if name == "encoder" {
+        half.masks.fill(Mask::Full);
+    }
+    (style.differ)(config, &mut half)?;
     Ok(half)
 }
 
 /// How positions enter.
 fn place(half: &mut Blocks<'_>, config: &Config, places: Places) -> Result<(), SpecError> {
     const NAME: &str = "embed_positions";
-    let positions = config.size("max_position_embeddings")?;
+    let of_stack = match half.stack {
+        "encoder" => ["max_encoder_position_embeddings", "max_source_positions"],
+        _ => ["max_decoder_position_embeddings", "max_target_positions"],
+    };
+    let mut keys = of_stack.into_iter().filter(|key| config.declares(key));
+    let positions = config.size(keys.next().unwrap_or("max_position_embeddings"))?;
     match places {
         Places::Learned(offset) => half.learned_positions(NAME, offset, positions),
         Places::Table => {
@@ -310,16 +549,22 @@ fn place(half: &mut Blocks<'_>, config: &Config, places: Places) -> Result<(), S
                 });
             }
         }
-        Places::BesidePadding => {
+        Places::BesidePadding | Places::TableBesidePadding => {
             let padding = config.token_id("pad_token_id")?;
             let padding = padding.ok_or_else(|| config.missing("pad_token_id"))?;
-            half.table = Some(Table::Sinusoidal(tensor2tensor(
-                config,
-                half.hidden_size,
-                0,
-                Some(padding),
-            )?));
+            let sines = tensor2tensor(config, half.hidden_size, 0, Some(padding))?;
             half.position_ids = PositionIds::AfterPadding { padding };
+            if places == Places::TableBesidePadding {
+                half.table = Some(Table::Learned {
+                    name: NAME,
+                    offset: 0,
+                    rows: positions + padding as usize + 1,
+                    otherwise: Some(sines),
+                });
+                half.length_limit = Some(LengthLimit::Table(positions));
+                return Ok(());
+            }
+            half.table = Some(Table::Sinusoidal(sines));
             half.length_limit = Some(LengthLimit::Trained(positions));
             half.ignored = vec!["*embed_positions.weights", "*embed_positions._float_tensor"];
         }

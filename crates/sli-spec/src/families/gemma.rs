@@ -41,7 +41,7 @@ pub fn gemma(config: &Config) -> Result<Described, SpecError> {
 }
 
 /// Query scale, cap of the logits and activation of the second generation.
-fn second(config: &Config) -> Result<Blocks<'_>, SpecError> {
+pub(super) fn second(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = plain(config)?;
     // Published files carry these beside `hidden_activation` and `sliding_window`, which are read.
     config.ignore(&["hidden_act", "sliding_window_size"]);
@@ -56,7 +56,7 @@ const SANDWICH: Arrangement = Arrangement::sandwich(
     ["pre_feedforward_layernorm", "post_feedforward_layernorm"],
 );
 
-fn alternating(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
+pub(super) fn alternating(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     decoder.attention_softcap = config.optional_positive("attn_logit_softcapping")?;
     decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
     let window = config.optional_size("sliding_window")?;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::build::{NormStyle, divided, head_width};
 use crate::families::blocks::{
-    Arrangement, Blocks, Form, Names, Narrow, Projections, Table, alibi, alibi_slopes,
+    Arrangement, Blocks, Cross, Form, Names, Narrow, Norms, Projections, Table, alibi, alibi_slopes,
 };
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
@@ -104,7 +104,21 @@ fn layer_norm(config: &Config) -> Result<NormStyle, SpecError> {
 pub fn gpt2(config: &Config) -> Result<Described, SpecError> {
     // Keys that no code reads any more.
     config.ignore(&["n_ctx", "n_special", "predict_special_tokens"]);
-    gpt2_like(config, layer_norm(config)?)?.build()
+    let mut decoder = gpt2_like(config, layer_norm(config)?)?;
+    if config.flag("add_cross_attention")? {
+        decoder.cross = Some(Cross {
+            stack: 0,
+            width: None,
+            norms: Norms::before("ln_cross_attn"),
+            projections: [
+                "crossattention.q_attn",
+                "crossattention.c_attn",
+                "crossattention.c_attn",
+            ],
+            output: "crossattention.c_proj",
+        });
+    }
+    decoder.build()
 }
 
 /// ImageGPT: RMS norms; its last token, the start of a sequence, is never predicted.

@@ -17,6 +17,8 @@ const SHARED: SharedTokens = SharedTokens {
     tied: &[
         "*encoder.embed_tokens.weight",
         "*decoder.embed_tokens.weight",
+        // Where both stacks have tables of their own.
+        "*shared.weight",
     ],
     own: &["*shared.weight"],
 };
@@ -169,11 +171,12 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     // Shifting labels takes both tokens.
     let shift = start.map(ShiftStart::Token).zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift { start, padding }),
+        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: false,
     });
     decoder.cross = Some(Cross {
         stack: 0,
+        width: None,
         norms: Norms::before("layer.1.layer_norm"),
         projections: [
             "layer.1.EncDecAttention.q",

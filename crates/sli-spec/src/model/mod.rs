@@ -4,6 +4,7 @@
 //! holds [`crate::WeightIndex`]es into that list. Shapes are `[out, in]`; activations are `[tokens, features]`.
 
 mod embedding;
+mod features;
 mod head;
 mod layer;
 
@@ -19,6 +20,7 @@ pub use self::embedding::{
     ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, TokenDropout, TokenTypes,
     TypeRule,
 };
+pub use self::features::{Features, StemConvolution};
 pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
 pub use self::layer::{Branch, Layer, Step, Write};
 
@@ -112,6 +114,19 @@ pub struct LabelShift {
     pub start: ShiftStart,
     /// In the place of labels that are none (-100).
     pub padding: u32,
+    /// The decoder's other tokens do not see padding that labels became.
+    pub hides_padding: bool,
+}
+
+impl LabelShift {
+    /// Behind this token; padding is a token like any other.
+    pub fn new(start: ShiftStart, padding: u32) -> Self {
+        Self {
+            start,
+            padding,
+            hides_padding: false,
+        }
+    }
 }
 
 /// What stands in front of labels that are shifted right.
@@ -124,13 +139,22 @@ pub enum ShiftStart {
 }
 
 impl DecoderInput {
+    /// Whether this input, which labels became, has padding in front of other tokens that the reference hides from them.
+    pub fn hides(self, shifted: &[u32]) -> bool {
+        let Some(shift) = self.shift.filter(|shift| shift.hides_padding) else {
+            return false;
+        };
+        let first = shifted.iter().position(|&token| token == shift.padding);
+        first.is_some_and(|first| shifted[first..].iter().any(|&token| token != shift.padding))
+    }
+
     /// The input that predicts these labels (`None`: -100): them, shifted right. `None` where none follows from them.
     pub fn of_labels(self, labels: impl Iterator<Item = Option<u32>>) -> Option<Vec<u32>> {
         let labels: Vec<Option<u32>> = labels.collect();
         if labels.is_empty() {
             return Some(Vec::new());
         }
-        let LabelShift { start, padding } = self.shift?;
+        let LabelShift { start, padding, .. } = self.shift?;
         let mut shifted: Vec<u32> = labels
             .into_iter()
             .map(|one| one.unwrap_or(padding))
@@ -153,26 +177,59 @@ impl DecoderInput {
 pub enum Input {
     /// A row for each token.
     Tokens(Embedding),
+    /// Rows of a tensor that the record brings along.
+    Features(Features),
 }
 
 impl Input {
     /// Weights in front of the first layer, in order of use.
     pub fn leaves(&self) -> &[Leaf] {
-        let Self::Tokens(embedding) = self;
-        &embedding.leaves
+        match self {
+            Self::Tokens(embedding) => &embedding.leaves,
+            Self::Features(features) => &features.leaves,
+        }
     }
 
     /// The same, to change them.
     pub fn leaves_mut(&mut self) -> &mut Vec<Leaf> {
-        let Self::Tokens(embedding) = self;
-        &mut embedding.leaves
+        match self {
+            Self::Tokens(embedding) => &mut embedding.leaves,
+            Self::Features(features) => &mut features.leaves,
+        }
+    }
+
+    /// What tokens become rows by, where rows are of tokens.
+    pub fn embedding(&self) -> Option<&Embedding> {
+        match self {
+            Self::Tokens(embedding) => Some(embedding),
+            Self::Features(_) => None,
+        }
+    }
+
+    /// What features become rows by, where rows are of features.
+    pub fn features(&self) -> Option<&Features> {
+        match self {
+            Self::Tokens(_) => None,
+            Self::Features(features) => Some(features),
+        }
+    }
+
+    /// What is added by position.
+    pub fn positions(&self) -> Option<&PositionTable> {
+        match self {
+            Self::Tokens(embedding) => embedding.positions.as_ref(),
+            Self::Features(features) => features.positions.as_ref(),
+        }
     }
 }
 
 impl Stack {
     /// Token ids from here on are not the stack's: the vocabulary, or the shorter table of the layers' own inputs.
     pub fn usable_tokens(&self) -> usize {
-        let Input::Tokens(embedding) = &self.input;
+        let Some(embedding) = self.input.embedding() else {
+            // Rows of features stand where tokens would: they all have id 0.
+            return 1;
+        };
         let inputs = embedding.layer_inputs.as_ref();
         let shorter = inputs.filter(|inputs| !inputs.beyond_is_first);
         shorter.map_or(embedding.vocab_size, |inputs| {
@@ -285,8 +342,8 @@ pub struct SharedKeys {
 impl Stack {
     /// Residual streams: the hidden state and the stashes that go beside it.
     pub fn streams(&self) -> usize {
-        let Input::Tokens(embedding) = &self.input;
-        1 + embedding.streams.len()
+        let embedding = self.input.embedding();
+        1 + embedding.map_or(0, |embedding| embedding.streams.len())
     }
 
     /// The mechanisms of all layers, in order.
@@ -319,8 +376,8 @@ impl Stack {
         if matches!(self.positions, PositionIds::Blocks { .. }) {
             return Some("positions follow from the whole record");
         }
-        let Input::Tokens(embedding) = &self.input;
-        let of_embedding = embedding.depends_on_record();
+        let embedding = self.input.embedding();
+        let of_embedding = embedding.and_then(Embedding::depends_on_record);
         let mut mechanisms = self.mechanisms();
         of_embedding.or_else(|| {
             mechanisms.find_map(|mechanism| match mechanism.cut() {

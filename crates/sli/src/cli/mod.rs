@@ -74,6 +74,10 @@ Input, by extension:
             beside \"messages\", the chat template gets \"tools\", \"documents\" and the members of
             \"chat_template_kwargs\"
             beside \"text\", \"text_pair\" is the second text of a pair, as for cross-encoders
+            for a decoder behind an encoder: \"decoder_text\" or \"labels\" (what it is to say), \"decoder_input_ids\"
+            (what it gets); the encoder reads a \"prompt\", and the \"completion\" is what the decoder is to say
+            for an encoder of sound: \"tensors\" (a safetensors file, from the folder of the dataset) and perhaps
+            \"tensor_prefix\", in front of the name of the input
   .txt      one text a line; lines end at \\n, \\r\\n and \\r
   .parquet  the columns of .jsonl
   Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.

@@ -248,6 +248,10 @@ impl<'de> Deserialize<'de> for Fields {
                         "decoder_input_ids" => {
                             fields.decoder_input_ids = ids(&mut map).map_err(named)?;
                         }
+                        "tensors" => fields.tensors = map.next_value().map_err(named)?,
+                        "tensor_prefix" => {
+                            fields.tensor_prefix = map.next_value().map_err(named)?;
+                        }
                         "tools" => fields.tools = json(&mut map).map_err(named)?,
                         "documents" => fields.documents = json(&mut map).map_err(named)?,
                         "chat_template_kwargs" => {

@@ -35,7 +35,7 @@ pub use labels::{Found, Labels};
 pub use lines::BYTE_ORDER_MARK;
 pub use place::{Place, Position};
 pub use prompted::Prompted;
-pub use raw::{Content, RawRecord, Selection, Use};
+pub use raw::{Content, RawRecord, Selection, Tensors, Use};
 
 use crate::memory::Allowance;
 use error::wrong_file;

@@ -240,6 +240,8 @@ struct Columns {
     assistant_masks: Option<ArrayRef>,
     decoder_text: Option<ArrayRef>,
     decoder_input_ids: Option<ArrayRef>,
+    tensors: Option<ArrayRef>,
+    tensor_prefix: Option<ArrayRef>,
     rendering: Vec<(&'static str, ArrayRef)>,
     unsupported: Vec<(&'static str, ArrayRef)>,
 }
@@ -272,6 +274,8 @@ impl Columns {
                 "assistant_masks" => &mut columns.assistant_masks,
                 "decoder_text" => &mut columns.decoder_text,
                 "decoder_input_ids" => &mut columns.decoder_input_ids,
+                "tensors" => &mut columns.tensors,
+                "tensor_prefix" => &mut columns.tensor_prefix,
                 _ => {
                     let renders = RENDERING.iter().find(|&&known| known == name);
                     columns
@@ -422,6 +426,8 @@ impl Columns {
                 .map(|array| ids("assistant_masks", &array, row))
                 .transpose()?,
             decoder_text: text("decoder_text", &self.decoder_text)?,
+            tensors: text("tensors", &self.tensors)?,
+            tensor_prefix: text("tensor_prefix", &self.tensor_prefix)?,
             decoder_input_ids: present(&self.decoder_input_ids)
                 .map(|array| ids("decoder_input_ids", &array, row))
                 .transpose()?,

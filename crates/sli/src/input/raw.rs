@@ -27,13 +27,26 @@ pub struct RawRecord {
     pub labels: TokenLabels,
     /// What it has for the decoder behind an encoder.
     pub decoder: Option<DecoderContent>,
+    /// What it brings along that somebody has prepared.
+    pub tensors: Option<Tensors>,
     /// Contents that it has beside the one that is used, and what belongs to them.
     pub set_aside: Vec<&'static str>,
+}
+
+/// Tensors that a record brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tensors {
+    /// A safetensors file: its path as written, from the folder of the dataset.
+    pub file: String,
+    /// What stands in front of the names of inputs in it.
+    pub prefix: String,
 }
 
 /// What becomes tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
+    /// Nothing: it brings tensors along.
+    None,
     /// For the tokenizer, with the special tokens that it adds.
     Text(String),
     /// Two texts for the tokenizer, as one record.
@@ -50,6 +63,7 @@ impl Content {
     /// The key that it is from.
     pub fn key(&self) -> &'static str {
         match self {
+            Self::None => "tensors",
             Self::Text(_) | Self::Pair(..) => Use::Text.key(),
             Self::Ids(_) => Use::InputIds.key(),
             Self::Messages(_) => Use::Messages.key(),
@@ -60,6 +74,7 @@ impl Content {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         match self {
+            Self::None => false,
             Self::Text(text) => text.is_empty(),
             Self::Pair(..) => false,
             Self::Ids(ids) => ids.is_empty(),
@@ -107,6 +122,8 @@ pub struct Selection {
     pub content: Option<Use>,
     /// Records whose content is null are empty ones, no error.
     pub null_is_empty: bool,
+    /// `labels` are what a decoder is to say, not those of the tokens.
+    pub labels_of_decoder: bool,
 }
 
 /// The columns or keys of a record; a null is an absence.
@@ -138,6 +155,10 @@ pub struct Fields {
     pub decoder_text: Option<String>,
     /// `decoder_input_ids`.
     pub decoder_input_ids: Option<Vec<u32>>,
+    /// `tensors`.
+    pub tensors: Option<String>,
+    /// `tensor_prefix`.
+    pub tensor_prefix: Option<String>,
     /// The first of [`UNSUPPORTED`] that is present.
     pub unsupported: Option<&'static str>,
     /// A key of another form of datasets.
@@ -157,7 +178,7 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 17] = [
+pub const KNOWN: [&str; 19] = [
     "id",
     "text",
     "text_pair",
@@ -175,6 +196,8 @@ pub const KNOWN: [&str; 17] = [
     "assistant_masks",
     "decoder_text",
     "decoder_input_ids",
+    "tensors",
+    "tensor_prefix",
 ];
 
 /// Keys of [`KNOWN`] whose values a chat template may print.
@@ -195,13 +218,11 @@ pub const RENDERING: [&str; 3] = [
 ];
 
 /// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
-pub const UNSUPPORTED: [&str; 8] = [
+pub const UNSUPPORTED: [&str; 6] = [
     "pixel_values",
     "input_features",
     "decoder_attention_mask",
     "images",
-    "tensors",
-    "tensor_prefix",
     "position_ids",
     "inputs_embeds",
 ];
@@ -290,8 +311,10 @@ impl Fields {
             let types = self.token_type_ids.take().map(|_| "token_type_ids");
             let mask = self.attention_mask.take().map(|_| "attention_mask");
             set_aside.extend(types.into_iter().chain(mask));
-            let labels = self.token_labels();
-            set_aside.extend((!labels.is_empty()).then_some("labels"));
+            if !selection.labels_of_decoder {
+                let labels = self.token_labels();
+                set_aside.extend((!labels.is_empty()).then_some("labels"));
+            }
         }
         let mut labels = self.token_labels();
         if let Some(mask) = self.attention_mask.take() {
@@ -303,7 +326,9 @@ impl Fields {
             };
             self.input_ids.iter_mut().for_each(cut);
             self.token_type_ids.iter_mut().for_each(cut);
-            labels.cut(mask.len(), kept);
+            if !selection.labels_of_decoder {
+                labels.cut(mask.len(), kept);
+            }
         }
         let content = match chosen {
             // An empty second text is none, as for `tokenizer(text, text_pair)`.
@@ -318,8 +343,12 @@ impl Fields {
         };
         let (text, ids) = (self.decoder_text.take(), self.decoder_input_ids.take());
         let decoder = DecoderContent::of(text, ids, &place)?;
+        let prefix = self.tensor_prefix.take().unwrap_or_default();
+        let tensors = self.tensors.take();
+        let tensors = tensors.map(|file| Tensors { file, prefix });
         let content = match content {
             Some(content) => content,
+            None if tensors.is_some() => Content::None,
             None => self.absent(selection, &place)?,
         };
         Ok(RawRecord {
@@ -330,6 +359,7 @@ impl Fields {
             token_types: self.token_type_ids,
             labels,
             decoder,
+            tensors,
             set_aside,
         })
     }

@@ -43,6 +43,7 @@ impl Iterator for TextReader {
             token_types: None,
             labels: TokenLabels::default(),
             decoder: None,
+            tensors: None,
             set_aside: Vec::new(),
         }))
     }

@@ -157,13 +157,38 @@ fn what_a_decoder_cannot_get_is_refused() {
         ),
         (
             "bart",
-            json!({"input_ids": [5], "labels": [5]}),
-            "`labels` beside what the encoder reads",
+            json!({"input_ids": [5], "labels": [5.5]}),
+            "`labels` holds 5.5 at position 0",
         ),
         (
             "bart",
-            json!({"prompt": "hello", "completion": " world"}),
-            "`prompt` and `completion`",
+            json!({"input_ids": [5], "labels": [20]}),
+            "beyond the vocabulary of 20",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "labels": [-3]}),
+            "`labels` is -3 at position 0",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "labels": [5], "decoder_text": "hello"}),
+            "both `labels` and a text",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "labels": [5], "decoder_input_ids": [2, 5]}),
+            "1 `labels` for 2 `decoder_input_ids`",
+        ),
+        (
+            "bart",
+            json!({"input_ids": [5], "completion_mask": [1]}),
+            "`completion_mask` is of the encoder's tokens",
+        ),
+        (
+            "bart",
+            json!({"prompt": "hello", "completion": " world", "decoder_text": "hello"}),
+            "more for the decoder beside them",
         ),
         (
             "t5",
@@ -184,4 +209,55 @@ fn what_a_decoder_cannot_get_is_refused() {
         ];
         place.sli(&run).failure(3, &[says, "hint: "]);
     }
+}
+
+#[test]
+fn labels_and_completions_are_what_the_decoder_is_to_say() {
+    use arrow::array::{Array, AsArray};
+    use arrow::datatypes::{Float64Type, UInt32Type};
+    let place = Place::new();
+    place.write_model("model", &bart());
+    place.write_tokenizer("model");
+    let lines = [
+        // What follows has the same labels as the first three; one of the last two does not count.
+        json!({"id": "text", "text": "hello", "decoder_text": "world hello"}),
+        json!({"id": "prompted", "prompt": "hello", "completion": "world hello"}),
+        json!({"id": "labelled", "input_ids": [5, 6, 7], "labels": [8, 9, 10]}),
+        json!({"id": "beside", "input_ids": [5, 6, 7], "labels": [8, 9, 10], "decoder_input_ids": [2, 8, 9]}),
+        json!({"id": "masked", "input_ids": [5, 6, 7], "labels": [8, -100, 10], "decoder_input_ids": [2, 8, 9],
+               "attention_mask": [1, 1, 1]}),
+        json!({"id": "padded", "input_ids": [5, 6, 7, 1], "labels": [8, 9, -100, -100], "attention_mask": [1, 1, 1, 0]}),
+    ];
+    place.write(
+        "in.jsonl",
+        lines.map(|line| line.to_string() + "\n").concat(),
+    );
+    let run = [
+        "run", "model", "--input", "in.jsonl", "--out", "out", "--take", "scores",
+    ];
+    place.sli(&run).success();
+    let scores = read_parquet(&place.path("out/scores.parquet"));
+    let column = |name: &str| scores.column_by_name(name).unwrap();
+    let sums = column("sum_logprob").as_primitive::<Float64Type>().values();
+    let own = column("completion_sum_logprob").as_primitive::<Float64Type>();
+    let counts = column("completion_tokens").as_primitive::<UInt32Type>();
+    assert_eq!(sums[0].to_bits(), sums[1].to_bits());
+    assert_eq!(sums[2].to_bits(), sums[3].to_bits());
+    assert!(own.is_null(0) && own.is_null(1));
+    assert_eq!(own.value(2).to_bits(), sums[2].to_bits());
+    assert_eq!([2, 3, 4, 5].map(|row| counts.value(row)), [3, 3, 2, 2]);
+    let logprobs = column("logprobs").as_list::<i32>();
+    let of = |row: usize| {
+        let values = logprobs.value(row);
+        values
+            .as_primitive::<arrow::datatypes::Float32Type>()
+            .values()
+            .to_vec()
+    };
+    let [whole, masked, padded] = [of(3), of(4), of(5)];
+    assert_eq!(own.value(4), f64::from(whole[0]) + f64::from(whole[2]));
+    assert_eq!([masked[0], masked[2]], [whole[0], whole[2]]);
+    // The padding behind the labels is not there for the tokens in front of it.
+    assert_eq!(padded[..2], of(2)[..2]);
+    assert_eq!(own.value(5), f64::from(padded[0]) + f64::from(padded[1]));
 }

@@ -27,7 +27,7 @@ pub use self::xmod::xmod;
 
 use crate::build::NormStyle;
 use crate::families::blocks::{
-    Arrangement, Blocks, Names, Projections, Table, Transform, Types, UnusedHead,
+    Arrangement, Blocks, Cross, Names, Norms, Projections, Table, Transform, Types, UnusedHead,
 };
 use crate::{Config, Described, LengthLimit, Mask, SpecError, TypeRule};
 
@@ -171,6 +171,19 @@ fn usual_keys<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecE
     if config.flag("is_decoder")? {
         model.stack = "decoder";
         model.masks.fill(Mask::Causal);
+        if config.flag("add_cross_attention")? {
+            model.cross = Some(Cross {
+                stack: 0,
+                width: None,
+                norms: Norms::sum("crossattention.output.LayerNorm"),
+                projections: [
+                    "crossattention.self.query",
+                    "crossattention.self.key",
+                    "crossattention.self.value",
+                ],
+                output: "crossattention.output.dense",
+            });
+        }
     }
     Ok(model)
 }

@@ -46,9 +46,11 @@ pub struct Buckets {
 pub struct Cross {
     /// Which stack (0-based).
     pub stack: usize,
+    /// Features of that stack, where they are others than this one's.
+    pub width: Option<usize>,
     /// Norms around it.
     pub norms: Norms,
-    /// Queries, keys and values.
+    /// Queries, keys and values; keys and values of one name are its halves.
     pub projections: [&'static str; 3],
     /// Its output projection.
     pub output: &'static str,
@@ -146,25 +148,40 @@ impl Blocks<'_> {
 
     /// The attention to another stack.
     pub(super) fn cross_attention(&self, leaves: &mut Leaves, cross: Cross) -> Mixer {
-        let wide = self.heads * self.head_dim;
-        let shape = [wide, self.hidden_size];
-        let mut linear = |name: &str, shape, has_bias: bool, shard| {
-            let bias = has_bias.then(|| leaves.tensor(&format!("{name}.bias")));
-            self.linear(leaves, name, shape, bias, shard)
+        let [wide, rows] = [self.heads, self.kv_heads].map(|heads| heads * self.head_dim);
+        let width = cross.width.unwrap_or(self.hidden_size);
+        let [query, key, value] = cross.projections;
+        let mut linear = |name: &str, half: Option<usize>, shape, has_bias: bool, shard| {
+            let stored = |source: Source| match half {
+                Some(half) => source.part(Split::Rows(vec![rows; 2]), half),
+                None => source,
+            };
+            let bias = has_bias.then(|| stored(leaves.tensor(&format!("{name}.bias"))));
+            let weight = stored(self.weight(leaves, name));
+            leaves.linear_of(weight, bias, shape, shard)
         };
-        let [query, key, value] = cross
-            .projections
-            .map(|name| linear(name, shape, self.query_key_value_bias, Shard::Column));
+        let halves = if key == value {
+            [Some(0), Some(1)]
+        } else {
+            [None; 2]
+        };
+        let bias = self.query_key_value_bias;
+        let shape = [wide, self.hidden_size];
+        let query = linear(query, None, shape, bias, Shard::Column);
+        let of_keys = bias && !self.keys_without_bias;
+        let key = linear(key, halves[0], [rows, width], of_keys, Shard::Column);
+        let value = linear(value, halves[1], [rows, width], bias, Shard::Column);
         let shape = [self.hidden_size, wide];
-        let output = linear(cross.output, shape, self.output_bias, Shard::Row);
+        let output = linear(cross.output, None, shape, self.output_bias, Shard::Row);
         let key_value = KeyValue::OfStack {
             stack: cross.stack,
             key,
             value,
         };
-        let sizes = [self.heads, self.heads, self.head_dim];
+        let sizes = [self.heads, self.kv_heads, self.head_dim];
         Mixer::Attention(Box::new(Attention {
             scale: self.attention_scale,
+            softcap: self.attention_softcap,
             ..Attention::plain(sizes, query, key_value, output, Mask::Full)
         }))
     }
@@ -203,7 +220,7 @@ impl Blocks<'_> {
                 Some((split, part)) => source.part(split, part),
                 None => source,
             };
-            let bias = self.query_key_value_bias;
+            let bias = self.query_key_value_bias && !(self.keys_without_bias && part == 1);
             let bias = bias.then(|| stored(leaves.tensor(&format!("{name}.bias"))));
             let weight = stored(self.weight(leaves, name));
             leaves.linear_of(weight, bias, [rows[part], self.hidden_size], Shard::Column)

@@ -1,13 +1,14 @@
 //! What is in front of the first layer and behind the last one, and the whole description.
 
 use super::Blocks;
+use super::Stem;
 use super::names::{Tie, Transform};
 use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
 use crate::{
-    Activation, ConstantRow, Embedding, HEAD, Head, HeadTransform, Input, Layer, LengthLimit,
-    LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal, Source,
-    SpecError, Stack, Task, TokenTypes, TypeRule,
+    Activation, ConstantRow, Embedding, Features, HEAD, Head, HeadTransform, Input, Layer,
+    LengthLimit, LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal,
+    Source, SpecError, Stack, Task, TokenTypes, TypeRule,
 };
 
 /// How positions enter the embedding.
@@ -70,7 +71,7 @@ fn describe<'s, 'c>(
     inputs: &'s [Blocks<'c>],
     output: &'s Blocks<'c>,
 ) -> Result<Described, SpecError> {
-    let config = output.config;
+    let config = output.whole.unwrap_or(output.config);
     let stacks = || inputs.iter().chain([output]);
     let task = config.class()?.task;
     let asked = config.flag("tie_word_embeddings")?;
@@ -125,7 +126,10 @@ impl Blocks<'_> {
             name: self.stack,
             hidden_size: self.hidden_size,
             sequence: self.sequence,
-            input: Input::Tokens(self.embedding(tied)?),
+            input: match &self.features {
+                Some(features) => Input::Features(self.stem(&**features)),
+                None => Input::Tokens(self.embedding(tied)?),
+            },
             positions: self.position_ids,
             limit: self.length_limit()?,
             prompt: self.prompt.clone(),
@@ -177,7 +181,8 @@ impl Blocks<'_> {
     fn tokens(&self, tied: bool) -> Result<String, SpecError> {
         Ok(match self.shared_tokens {
             Some(shared) if tied => {
-                format!("{}{}.weight", self.config.row()?.base_prefix, shared.name)
+                let whole = self.whole.unwrap_or(self.config);
+                format!("{}{}.weight", whole.row()?.base_prefix, shared.name)
             }
             _ => format!("{}{}.weight", self.prefix, self.names.tokens),
         })
@@ -197,6 +202,13 @@ impl Blocks<'_> {
         Ok(trained
             .min()
             .map_or(LengthLimit::None, LengthLimit::Trained))
+    }
+
+    fn stem(&self, describe: &Stem<'_>) -> Features {
+        let mut leaves = self.leaves(&self.prefix);
+        let mut features = describe(&mut leaves);
+        features.leaves = leaves.finish();
+        features
     }
 
     fn embedding(&self, tied: bool) -> Result<Embedding, SpecError> {

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use crate::build::{Leaves, NormStyle, Stored, divided, head_width, layer_types, mask_of};
 use crate::rope::{Rope, RopeOptions};
 use crate::{
-    Activation, Config, Embedding, Head, LengthLimit, Mask, Mixer, NormSpan, Position, PositionIds,
-    QueryTemperature, Sequence, SpecError, Step,
+    Activation, Config, Embedding, Features, Head, LengthLimit, Mask, Mixer, NormSpan, Position,
+    PositionIds, QueryTemperature, Sequence, SpecError, Step,
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
@@ -32,6 +32,8 @@ pub use self::names::{
 #[derive(Clone)]
 pub struct Blocks<'c> {
     config: &'c Config,
+    /// The configuration of the whole model, where this stack's is a part of it.
+    pub whole: Option<&'c Config>,
     /// The family's name.
     pub family: &'static str,
     /// The stack's name.
@@ -70,6 +72,8 @@ pub struct Blocks<'c> {
 
     /// Queries, keys and values have an addend.
     pub query_key_value_bias: bool,
+    /// All but the keys (Whisper).
+    pub keys_without_bias: bool,
     /// The attention's output projection has an addend.
     pub output_bias: bool,
     /// Norm of queries and keys.
@@ -137,6 +141,8 @@ pub struct Blocks<'c> {
 
     /// Number of token ids, where it is not `vocab_size`.
     pub vocab_size: Option<usize>,
+    /// What a record brings along in place of tokens.
+    pub features: Option<Rc<Stem<'c>>>,
     /// Which of a record's sequences it reads.
     pub sequence: Sequence,
     /// A token table that several stacks share.
@@ -199,6 +205,9 @@ pub struct Blocks<'c> {
     /// A mixer of another kind sees no later token, whatever the masks say.
     pub one_way: bool,
 }
+
+/// Features and their stem, whose weights it takes.
+pub type Stem<'c> = dyn Fn(&mut Leaves) -> Features + 'c;
 
 /// A change of the blocks of one layer, by its number.
 pub type Change<'c> = Rc<dyn Fn(&mut Blocks<'c>, usize) + 'c>;
@@ -267,6 +276,7 @@ impl<'c> Blocks<'c> {
     ) -> Result<Self, SpecError> {
         Ok(Self {
             config,
+            whole: None,
             family: "llama",
             stack: "decoder",
             prefix: config.row()?.base_prefix.clone(),
@@ -285,6 +295,7 @@ impl<'c> Blocks<'c> {
             residual: Residual::Plain,
             attention_gain: 1.0,
             query_key_value_bias: false,
+            keys_without_bias: false,
             output_bias: false,
             query_key_norm: None,
             norm_after_rotation: false,
@@ -317,6 +328,7 @@ impl<'c> Blocks<'c> {
             by_layer: None,
             layer_of: None,
             vocab_size: None,
+            features: None,
             sequence: Sequence::Record,
             shared_tokens: None,
             further_rows: 0,
@@ -372,7 +384,9 @@ impl<'c> Blocks<'c> {
         [hidden_size, heads, head_dim]: [usize; 3],
         norm: NormStyle,
     ) -> Result<Self, SpecError> {
-        config.off("add_cross_attention", "there is no encoder to attend to")?;
+        if !config.is_part() {
+            config.off("add_cross_attention", "there is no encoder to attend to")?;
+        }
         let layers = config.layers("num_hidden_layers")?;
         let sizes = [hidden_size, 4 * hidden_size];
         let mut blocks = Self::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;

@@ -243,7 +243,8 @@ impl Norms {
         }
     }
 
-    const fn around([before, output]: [&'static str; 2]) -> Self {
+    /// In front of it and on its output.
+    pub const fn around([before, output]: [&'static str; 2]) -> Self {
         Self {
             before: Some(before),
             output: Some(output),

@@ -1,0 +1,143 @@
+//! Inputs that somebody has prepared: tensors of files that records name.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sli_checkpoint::{BoundLeaf, Checkpoint};
+use sli_spec::{Features, Leaf, Shard, Source};
+
+use crate::input::{InputError, Place, RawRecord, Tensors};
+
+/// Reads the tensors of records; the file of the one before stays open.
+pub struct TensorReader {
+    folder: PathBuf,
+    open: Option<(PathBuf, Arc<Checkpoint>)>,
+}
+
+impl TensorReader {
+    /// Of the records of this dataset.
+    pub fn of(dataset: &Path) -> Self {
+        let folder = dataset.parent().unwrap_or(Path::new(""));
+        Self {
+            folder: folder.to_owned(),
+            open: None,
+        }
+    }
+
+    /// The numbers of a record's features, `[channels, frames]` row by row.
+    pub fn read(
+        &mut self,
+        features: &Features,
+        record: &RawRecord,
+    ) -> Result<Vec<f32>, InputError> {
+        let id = &record.id;
+        let refused = |problem: String, hint: &str| {
+            let problem = format!("record `{id}`: {problem}");
+            Err(InputError::record(&record.place, problem).with_hint(hint))
+        };
+        let Some(tensors) = &record.tensors else {
+            return refused(
+                format!(
+                    "the encoder reads `{}`, and the record has no `tensors`",
+                    features.name
+                ),
+                "name a safetensors file that holds it: {\"tensors\": \"FILE\", \"tensor_prefix\": \"...\"}",
+            );
+        };
+        let path = self.path(tensors);
+        let name = format!("{}{}", tensors.prefix, features.name);
+        let file = || path.display();
+        let checkpoint = self.checkpoint(&path, &record.place, id)?;
+        let Some(found) = checkpoint.tensor(&name) else {
+            let problem = format!("{} has no tensor `{name}`", file());
+            return refused(
+                problem,
+                "a tensor's name is `tensor_prefix` and the name of the input",
+            );
+        };
+        let wanted = [features.channels, features.frames];
+        let shape: &[usize] = match &found.shape[..] {
+            [1, rest @ ..] if rest.len() == 2 => rest,
+            all => all,
+        };
+        if shape != wanted {
+            let problem = format!(
+                "`{name}` of {} has shape {:?}, the model wants {wanted:?}",
+                file(),
+                found.shape
+            );
+            return refused(
+                problem,
+                "prepare it as the model's processor does, padding included",
+            );
+        }
+        let leaf = Leaf {
+            source: Source::Reshape(Box::new(Source::tensor(name.as_str()))),
+            shape: wanted.to_vec(),
+            shard: Shard::Replicate,
+            optional: None,
+            constant: false,
+        };
+        let values = BoundLeaf::bind(&checkpoint, "", &leaf)
+            .and_then(|bound| bound.read_f32(0, 0..features.channels));
+        let values = match values {
+            Ok(values) => values,
+            Err(error) => {
+                return refused(
+                    format!("`{name}` of {}: {error}", file()),
+                    "is the file whole?",
+                );
+            }
+        };
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(place) => refused(
+                format!(
+                    "`{name}` of {} is {} at place {place}",
+                    file(),
+                    values[place]
+                ),
+                "every number must be finite",
+            ),
+            None => Ok(values),
+        }
+    }
+
+    fn path(&self, tensors: &Tensors) -> PathBuf {
+        self.folder.join(&tensors.file)
+    }
+
+    fn checkpoint(
+        &mut self,
+        path: &Path,
+        place: &Place,
+        id: &str,
+    ) -> Result<Arc<Checkpoint>, InputError> {
+        if let Some((open, checkpoint)) = &self.open
+            && open == path
+        {
+            return Ok(Arc::clone(checkpoint));
+        }
+        let opened = Checkpoint::open(path).map_err(|error| {
+            let problem = format!("record `{id}`: cannot read its `tensors`: {error}");
+            InputError::record(place, problem)
+                .with_hint("the path of a safetensors file, from the folder of the dataset")
+        })?;
+        let opened = Arc::new(opened);
+        self.open = Some((path.to_owned(), Arc::clone(&opened)));
+        Ok(opened)
+    }
+}
+
+/// The files that records name, in the order of their paths.
+pub fn files(
+    dataset: &Path,
+    records: impl Iterator<Item = Result<RawRecord, InputError>>,
+) -> Result<BTreeSet<PathBuf>, InputError> {
+    let reader = TensorReader::of(dataset);
+    let mut files = BTreeSet::new();
+    for record in records {
+        files.extend(record?.tensors.map(|tensors| reader.path(&tensors)));
+    }
+    Ok(files)
+}
