@@ -5,7 +5,7 @@ replaced by the stored tensors of the scheme (bytes by formula, `raw`), and the 
 of them. `decode` is a library's own function where it runs on a processor of this kind; the others are written out from the
 format's own specification, and say so.
 
-    python coded.py --all        every scheme against its library, more sizes and bits than the goldens have
+`compare_codes.py` runs all of them, in more sizes than the goldens have.
 """
 
 import importlib.util
