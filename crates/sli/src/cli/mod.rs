@@ -217,8 +217,8 @@ pub struct BenchArgs {
 /// `sli inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Folder of the model (a config.json alone will do), or a single weights file beside its
-    /// config.json
+    /// Folder of the model (a config.json alone will do), a single weights file beside its
+    /// config.json, or a GGUF file
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
     /// Accept a configuration key that SLI does not know; repeatable
@@ -248,7 +248,7 @@ pub struct ArchitecturesArgs {
     reason = "each is a flag of the command line"
 )]
 pub struct JobArgs {
-    /// Folder of the model, or a single weights file beside its config.json
+    /// Folder of the model, a single weights file beside its config.json, or a GGUF file
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
     /// Dataset: .jsonl, .txt or .parquet

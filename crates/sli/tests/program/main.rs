@@ -17,6 +17,7 @@ mod end_to_end;
 mod exactness;
 mod experts;
 mod folders;
+mod gguf;
 mod hostile_models;
 mod hostile_templates;
 mod inputs;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use arrow::array::AsArray;
+use arrow::datatypes::Float64Type;
+use serde_json::{Value, json};
 
+use super::exactness::read_parquet;
 use super::place::Place;
 use super::sentences::embeddings;
 
@@ -55,6 +58,67 @@ fn minilm_embeds_sentences_as_the_reference_does() {
             }
         }
     }
+}
+
+/// Texts, and their perplexities by transformers 5.23 from the same file.
+const TEXTS: [(&str, f64); 3] = [
+    (
+        "The capital of France is Paris. It lies on the river Seine, and is known for its museums and architecture.",
+        9.006_34,
+    ),
+    (
+        "def add(a, b):\n    return a + b\n\nprint(add(\"x\", \"y\"))\n",
+        4.009_04,
+    ),
+    (
+        "It was the best of times, it was the worst of times: don't you think so?",
+        20.896_9,
+    ),
+];
+
+#[test]
+#[ignore = "needs SLI_SMOLLM2, the GGUF file of SmolLM2-135M-Instruct"]
+fn smollm2_scores_texts_from_its_file_alone() {
+    let model = std::env::var("SLI_SMOLLM2").expect("SLI_SMOLLM2 names the file");
+    let place = Place::new();
+    let records = TEXTS.map(|(text, _)| json!({"text": text}).to_string());
+    place.write("in.jsonl", records.join("\n"));
+    let run = ["run", &model, "--input", "in.jsonl", "--out", "out"];
+    let take = ["--take", "scores", "--compute", "f32"];
+    place.sli(&[&run[..], &take].concat()).success();
+    let table = read_parquet(&place.path("out/scores.parquet"));
+    let found = table["perplexity"].as_primitive::<Float64Type>();
+    for (row, (text, expected)) in TEXTS.iter().enumerate() {
+        let found = found.value(row);
+        assert!(
+            (found / expected - 1.0).abs() < 1e-4,
+            "{text}: {found}, not {expected}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs SLI_ANTIBERTY, the folder of AntiBERTy with a torch file"]
+fn antiberty_runs_from_its_torch_file() {
+    let model = std::env::var("SLI_ANTIBERTY").expect("SLI_ANTIBERTY names the folder");
+    let place = Place::new();
+    place.write("in.jsonl", "{\"input_ids\": [2, 5, 6, 7, 8, 9, 3]}\n");
+    let run = [
+        "run",
+        &model,
+        "--input",
+        "in.jsonl",
+        "--out",
+        "out",
+        "--take",
+        "embedding:mean",
+    ];
+    let heads = ["chain", "graft", "species"].map(|head| format!("cls.{head}.*"));
+    let unused: Vec<&str> = heads
+        .iter()
+        .flat_map(|head| ["--allow-unused", head])
+        .collect();
+    place.sli(&[&run[..], &unused].concat()).success();
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
