@@ -337,7 +337,7 @@ def run(model, inputs, variant):
         length = len(inputs["input_ids"])
         capture.boundaries = {boundary: tensor[:length] for boundary, tensor in capture.boundaries.items()}
     results = {}
-    if getattr(output, "logits", None) is not None:
+    if getattr(output, "logits", None) is not None and output.logits.ndim == 3:
         results["logits"] = flat(output.logits)
     elif getattr(output, "prediction_logits", None) is not None:
         results["logits"] = flat(output.prediction_logits)

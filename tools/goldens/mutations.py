@@ -28,10 +28,13 @@ LENGTHS = ("max_position_embeddings", "max_decoder_position_embeddings", "max_en
 # Position tables, which a record may not outgrow.
 TABLES = re.compile(
     r"^(bert|roberta|distilbert|gpt2|gpt-sw3|gpt_bigcode|gpt_neo|openai-gpt|imagegpt|biogpt|opt|xglm|ctrl|mpt|gptj|codegen|"
-    r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian|led|bigbird_pegasus|trocr|whisper|fsmt)$"
+    r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian|led|bigbird_pegasus|trocr|whisper|fsmt|"
+    r"albert|bert-generation|camembert|clip_text_model|data2vec-text|deberta|deberta-v2|dpr|electra|ernie|esm|flaubert|ibert|layoutlm|"
+    r"longformer|luke|megatron-bert|mpnet|rembert|roberta-prelayernorm|roformer|splinter|tipsv2_text_model|xlm|xlm-roberta|xlm-roberta-xl|xmod|"
+    r"big_bird|fnet|tapas)$"
 )
 # Types that hide padding tokens: `sli` refuses them.
-HIDING = ("fsmt", "t5_gemma_module")
+HIDING = ("dpr", "flaubert", "fsmt", "t5_gemma_module", "xlm")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
 SIZES = re.compile(
     r"(intermediate_size|ffn_dim|d_ff|dim_ff|dff|n_inner|ffn_hidden_size|hidden_dim|intermediate_size_mlp|prefix_dense_intermediate_size|expert_ffn_hidden_size)$"
@@ -178,6 +181,24 @@ CHOICES = {
     **dict.fromkeys(HEADS, [1, 2, 4, 8]),
     **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
 }
+CHOICES |= {
+    "adapter_reduction_factor": [1, 2, 8],
+    "attention_window": [4, 8, 32],
+    "clamp_len": [-1, 3, 100],
+    "embedding_size": [16, 40, 64],
+    "inner_group_num": [1, 2],
+    "input_embedding_size": [16, 40, 64],
+    "local_attention": [2, 7, 128],
+    "max_2d_position_embeddings": [8, 100],
+    "max_relative_positions": [-1, 5, 40],
+    "num_hidden_groups": [1, 2],
+    "output_embedding_size": [24, 64, 100],
+    "pos_att_type": [["c2p"], ["p2c"], ["p2c", "c2p"], "c2p|p2c"],
+    "position_embedding_type": ["absolute", "rotary"],
+    "prediction_head_size": [24, 100],
+    "projection_dim": [0, 24],
+    "relative_attention_num_buckets": [32, 40],
+}
 # Values at the edges, tried now and then for the same keys: null, nothing, everything, odd sizes, whole numbers for fractions.
 EDGES = {
     "attention_chunk_size": [2, 7, 4096],
@@ -224,6 +245,21 @@ ODD_SIZES = [1, 7, 33, 101]
 AT_THE_EDGE = 0.3
 # Where a type reads a key in another way.
 CHOICES_OF = {
+    # No other activation, or no part in integers.
+    ("ibert", "hidden_act"): ["gelu"],
+    ("ibert", "quant_mode"): [False],
+    # `sli` refuses what no published model has, and what fails in the reference.
+    ("esmc", "num_key_value_heads"): [4],
+    ("esm", "is_folding_model"): [False],
+    ("xlnet", "bi_data"): [False],
+    ("xlnet", "same_length"): [False],
+    ("xlnet", "attn_type"): ["bi", "uni"],
+    ("flaubert", "pre_norm"): [False],
+    ("flaubert", "asm"): [False],
+    ("flaubert", "is_encoder"): [True],
+    ("xlm", "asm"): [False],
+    ("xlm", "is_encoder"): [True],
+    ("bert-generation", "is_decoder"): [True, False],
     ("gemma3_text", "use_bidirectional_attention"): [None, False, True],
     ("gemma4_text", "use_bidirectional_attention"): [None, "vision", "all"],
     ("gemma4_unified_text", "use_bidirectional_attention"): [None, "vision", "all"],

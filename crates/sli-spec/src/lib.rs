@@ -35,7 +35,7 @@ pub use model::*;
 pub use parts::{
     Activation, Alibi, Convolution, Cut, DistanceRule, DistanceTable, DistanceVectors, Gain,
     HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryTemperature,
-    RelativeBuckets, Segments, Slot,
+    RelativeBuckets, Segments, Slot, SparseBlocks,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};

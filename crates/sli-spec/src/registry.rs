@@ -132,6 +132,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("beam", deepseek::beam),
     row("bert", bert::bert),
     row("bert-generation", bert::bert_generation),
+    row("big_bird", bert::big_bird),
     limited(
         row("bigbird_pegasus", bart::bigbird_pegasus),
         "records whose encoder would look at some blocks only (`block_sparse`) are refused",
@@ -173,6 +174,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("doge", doge::doge),
     row("dots1", deepseek::dots1),
     row("electra", bert::electra),
+    row("embedding_gemma2_text", gemma4::embedding_gemma2),
     limited(
         row("emu3_text_model", llama::llama),
         "text only: images as their tokens",
@@ -195,6 +197,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     ),
     row("flex_olmo", mixture::flex_olmo),
     row("flint", mixture::flint),
+    row("fnet", bert::fnet),
     row("fsmt", bart::fsmt),
     row("gemma", gemma::gemma),
     row("gemma2", gemma::gemma2),
@@ -326,7 +329,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("rembert", bert::rembert),
     row("roberta", bert::roberta),
     row("roberta-prelayernorm", bert::roberta_prelayernorm),
-    row("roformer", bert::roformer),
+    limited(
+        row("roformer", bert::roformer),
+        "its table of sines is computed, not read",
+    ),
     row("rwkv", rwkv::rwkv),
     row("seed_oss", llama::seed_oss),
     row("skywork", llama_remote::llama),
@@ -338,6 +344,10 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("switch_transformers", t5::switch_transformers),
     row("t5", t5::t5),
     row("t5gemma", t5gemma::t5gemma),
+    limited(
+        row("tapas", bert::tapas),
+        "without tables: every token is of the kinds 0",
+    ),
     row("telechat", llama_remote::telechat),
     row("tipsv2_text_model", bert::tipsv2_text),
     limited(
@@ -381,6 +391,10 @@ pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
         model_type: "nllb-moe",
         reason: "transformers 5.23 gives every token to the first two experts whatever the router chose, so there are no right numbers to compare with",
+    },
+    RefusedType {
+        model_type: "reformer",
+        reason: "its attention sorts tokens by hashes that are drawn anew from torch's generator in every run, so there are no numbers to compare with",
     },
     RefusedType {
         model_type: "voxtral_realtime_text",

@@ -95,7 +95,10 @@ impl BoundLayer<'_> {
             // Where a token needs a row of its own, the dataset was checked for it.
             .map(|&id| if (id as usize) < rule.rows { id } else { 0 })
             .collect();
-        self.gather(rule.table, &ids, inputs, false)?;
+        match rule.table {
+            Some(table) => self.gather(table, &ids, inputs, false)?,
+            None => inputs.as_mut_slice().fill(0.0),
+        }
         self.kernels
             .scale_in_place(rule.table_scale as f32, inputs.view_mut());
         let norm = HeadNorm {

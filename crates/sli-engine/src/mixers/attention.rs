@@ -8,7 +8,9 @@ use sli_spec::{Alibi, Attention, KeyValue, OutputGate, Position, QueryTemperatur
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
-use super::{At, Mix, differential, distance_vectors, dynamic_mask, kernel, relative_buckets};
+use super::{
+    At, Mix, differential, distance_vectors, dynamic_mask, kernel, relative_buckets, sparse_blocks,
+};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
 use crate::exec::{BoundLayer, Computed, EndRows, KeptKeys, Rows, Scratch, values};
@@ -200,6 +202,8 @@ struct Addends<'a> {
     rounded: Option<Vec<bf16>>,
     /// By distance.
     buckets: Option<relative_buckets::Addends<'a>>,
+    /// Blocks of keys that are not seen.
+    sparse: Option<sparse_blocks::Addends>,
     /// Products with vectors of distances.
     vectors: Option<distance_vectors::Addends<'a>>,
 }
@@ -237,6 +241,9 @@ fn positions<'a>(
             Position::Vectors(vectors) => {
                 let own = distance_vectors::Addends::new(layer, vectors, attention, rows, scratch)?;
                 addends.vectors = Some(own);
+            }
+            Position::SparseBlocks(blocks) => {
+                addends.sparse = Some(sparse_blocks::Addends::new(*blocks, rows));
             }
         }
     }
@@ -322,6 +329,9 @@ fn attend(
         if let Some(vectors) = &addends.vectors {
             vectors.add(site, logits);
         }
+        if let Some(sparse) = &addends.sparse {
+            sparse.add(site, logits);
+        }
         if let Some(slopes) = &addends.both_ways {
             for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
                 *logit -= slopes[site.head] * key.abs_diff(site.query) as f32;
@@ -338,7 +348,8 @@ fn attend(
         || addends.rounded.is_some()
         || addends.both_ways.is_some()
         || addends.buckets.is_some()
-        || addends.vectors.is_some();
+        || addends.vectors.is_some()
+        || addends.sparse.is_some();
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
         differential::pair_values(layer.kernels, kv_heads, value_dim, scratch);

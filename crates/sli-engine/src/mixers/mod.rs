@@ -10,6 +10,7 @@ mod distance_vectors;
 mod dynamic_mask;
 mod experts;
 pub(crate) mod feed_forward;
+mod fourier;
 mod gated_delta;
 mod gated_lru;
 mod identity;
@@ -31,6 +32,7 @@ mod routes;
 mod select;
 mod selective_scan;
 mod short_convolution;
+mod sparse_blocks;
 mod sparse_feed_forward;
 mod state_space_dual;
 pub(crate) mod streams;
@@ -106,6 +108,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::SelectiveScan(scan) => scan.as_ref(),
         Mixer::StateSpaceDual(scan) => scan.as_ref(),
         Mixer::GatedDelta(delta) => delta.as_ref(),
+        Mixer::Fourier(transform) => transform,
         Mixer::Neighbourhood(convolution) => convolution,
         Mixer::LightningAttention(attention) => attention.as_ref(),
         Mixer::GatedLru(unit) => unit.as_ref(),

@@ -172,7 +172,7 @@ impl Planner<'_> {
             if let Some(embedding) = embedding {
                 let mut by_token = vec![(leaf(embedding.tokens), usize::MAX)];
                 if let Some(inputs) = &embedding.layer_inputs {
-                    by_token.push((leaf(inputs.table), inputs.rows));
+                    by_token.extend(inputs.table.map(|table| (leaf(table), inputs.rows)));
                 }
                 let lead = description.prompt.len();
                 bytes += Self::reads_by_token((records, lead), &by_token, parts)?;

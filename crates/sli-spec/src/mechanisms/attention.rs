@@ -192,6 +192,12 @@ fn may_have_vectors(mask: Mask) -> bool {
 const OF_WHOLE_RECORDS: &str =
     "queries and keys of whole records are multiplied with vectors of distances";
 
+const BLOCKS_OF_WHOLE_RECORDS: &str = "the last block of a record's keys is seen by all of it";
+
+fn is_sparse(position: &Position) -> bool {
+    matches!(position, Position::SparseBlocks(_))
+}
+
 fn vectors_uses(vectors: &DistanceVectors, uses: &mut Uses) {
     let DistanceVectors {
         table,
@@ -226,7 +232,10 @@ impl Attention {
     pub fn vectors(&self) -> Option<&DistanceVectors> {
         self.positions.iter().find_map(|position| match position {
             Position::Vectors(vectors) => Some(vectors.as_ref()),
-            Position::Rope(_) | Position::Alibi(_) | Position::Buckets(_) => None,
+            Position::Rope(_)
+            | Position::Alibi(_)
+            | Position::Buckets(_)
+            | Position::SparseBlocks(_) => None,
         })
     }
 }
@@ -289,7 +298,7 @@ impl Mechanism for Attention {
                     types: _,
                 }) => uses.weight(*table),
                 Position::Vectors(vectors) => vectors_uses(vectors, uses),
-                Position::Rope(_) | Position::Alibi(_) => {}
+                Position::Rope(_) | Position::Alibi(_) | Position::SparseBlocks(_) => {}
             }
         }
         uses.optional(*sinks);
@@ -371,7 +380,10 @@ impl Mechanism for Attention {
         let has_kinds = self.buckets().is_some_and(|buckets| buckets.types > 0);
         let slopes_fit = self.positions.iter().all(|position| match position {
             Position::Alibi(alibi) => alibi.slopes.len() == self.heads,
-            Position::Rope(_) | Position::Buckets(_) | Position::Vectors(_) => true,
+            Position::Rope(_)
+            | Position::Buckets(_)
+            | Position::Vectors(_)
+            | Position::SparseBlocks(_) => true,
         });
         let vectors = self.vectors();
         let fit = |linear: &Linear| linear.out_features == self.heads * self.head_dim;
@@ -406,6 +418,10 @@ impl Mechanism for Attention {
                 "a rotation of values that are not the layer's own, or of another width",
             ),
             (addends > 1, "several addends by distance"),
+            (
+                self.positions.iter().any(is_sparse) && self.mask != Mask::Full,
+                "sparse blocks where not all keys are seen",
+            ),
             (
                 self.positions.iter().any(is_rounded_both_ways),
                 "slopes in both directions that are rounded",
@@ -444,7 +460,10 @@ impl Mechanism for Attention {
         positions
             .filter_map(|position| match position {
                 Position::Rope(rope) => Some(rope),
-                Position::Alibi(_) | Position::Buckets(_) | Position::Vectors(_) => None,
+                Position::Alibi(_)
+                | Position::Buckets(_)
+                | Position::Vectors(_)
+                | Position::SparseBlocks(_) => None,
             })
             .collect()
     }
@@ -456,7 +475,10 @@ impl Mechanism for Attention {
     fn buckets(&self) -> Option<&RelativeBuckets> {
         self.positions.iter().find_map(|position| match position {
             Position::Buckets(buckets) => Some(buckets),
-            Position::Rope(_) | Position::Alibi(_) | Position::Vectors(_) => None,
+            Position::Rope(_)
+            | Position::Alibi(_)
+            | Position::Vectors(_)
+            | Position::SparseBlocks(_) => None,
         })
     }
 
@@ -483,6 +505,9 @@ impl Mechanism for Attention {
         }
         if self.vectors().is_some() {
             return Cut::Nowhere(OF_WHOLE_RECORDS);
+        }
+        if self.positions.iter().any(is_sparse) {
+            return Cut::Nowhere(BLOCKS_OF_WHOLE_RECORDS);
         }
         if kinds > 0 {
             return Cut::Nowhere("the kinds of a record's tokens enter the attention");
@@ -549,6 +574,7 @@ impl Mechanism for Attention {
             Position::Alibi(_) => None,
             Position::Buckets(_) => Some("addends are looked up record by record"),
             Position::Vectors(_) => Some(OF_WHOLE_RECORDS),
+            Position::SparseBlocks(_) => Some(BLOCKS_OF_WHOLE_RECORDS),
         })
     }
 }

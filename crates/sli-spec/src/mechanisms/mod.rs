@@ -7,6 +7,7 @@
 mod attention;
 mod contradiction;
 mod feed_forward;
+mod fourier;
 mod gated_delta;
 mod gated_lru;
 mod identity;
@@ -35,6 +36,7 @@ use crate::parts::Linear;
 
 pub use self::attention::{Attention, Differential, DynamicMask, KeyValue, OutputGate};
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
+pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
 pub use self::gated_lru::GatedLru;
 pub use self::identity::Identity;
@@ -85,6 +87,8 @@ pub enum Mixer {
     StateSpaceDual(Box<StateSpaceDual>),
     /// The gated delta rule (Gated DeltaNet, Kimi delta attention).
     GatedDelta(Box<GatedDelta>),
+    /// The Fourier transform in the place of attention.
+    Fourier(Fourier),
     /// A convolution over a row and its neighbours on both sides.
     Neighbourhood(Neighbourhood),
     /// Lightning attention (MiniMax-01).
@@ -118,6 +122,7 @@ impl Mixer {
             Self::SelectiveScan(scan) => scan.as_ref(),
             Self::StateSpaceDual(scan) => scan.as_ref(),
             Self::GatedDelta(delta) => delta.as_ref(),
+            Self::Fourier(transform) => transform,
             Self::Neighbourhood(convolution) => convolution,
             Self::LightningAttention(attention) => attention.as_ref(),
             Self::GatedLru(unit) => unit.as_ref(),

@@ -48,8 +48,8 @@ pub struct Embedding {
 /// one layer each.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerInputs {
-    /// `[rows, layers * width]`.
-    pub table: WeightIndex,
+    /// `[rows, layers * width]`; absent: the inputs are of the embedding alone.
+    pub table: Option<WeightIndex>,
     /// Rows of the table.
     pub rows: usize,
     /// A token beyond the rows reads row 0 (Gemma 3n); else it is no token of the model (Gemma 4).

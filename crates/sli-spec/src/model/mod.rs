@@ -231,7 +231,7 @@ impl Stack {
             return 1;
         };
         let inputs = embedding.layer_inputs.as_ref();
-        let shorter = inputs.filter(|inputs| !inputs.beyond_is_first);
+        let shorter = inputs.filter(|inputs| inputs.table.is_some() && !inputs.beyond_is_first);
         shorter.map_or(embedding.vocab_size, |inputs| {
             inputs.rows.min(embedding.vocab_size)
         })

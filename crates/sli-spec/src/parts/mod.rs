@@ -18,5 +18,5 @@ pub use self::length::LengthLimit;
 pub use self::linear::Linear;
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
-pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets};
+pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets, SparseBlocks};
 pub use self::residual::{Gain, Slot};

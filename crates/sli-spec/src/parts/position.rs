@@ -17,6 +17,8 @@ pub enum Position {
     Buckets(RelativeBuckets),
     /// Products with vectors of distances (He et al. 2021).
     Vectors(Box<DistanceVectors>),
+    /// Few blocks of keys, in longer records (Zaheer et al. 2020).
+    SparseBlocks(SparseBlocks),
 }
 
 impl Position {
@@ -27,6 +29,7 @@ impl Position {
             Self::Alibi(_) => "alibi",
             Self::Buckets(_) => "relative buckets",
             Self::Vectors(_) => "products with vectors of distances",
+            Self::SparseBlocks(_) => "none in attention, which is sparse in longer records",
         }
     }
 }
@@ -83,6 +86,24 @@ pub struct Alibi {
     pub rounded_to_bf16: bool,
     /// `bias = -slope * |key position - query position|` (Jina).
     pub both_ways: bool,
+}
+
+/// Which blocks of keys a query sees in records of more than [`Self::from`] tokens: its own, the ones beside it, the first and the
+/// last one; queries of these two see all. The keys of the first one count `1 + random` times: its random blocks are all
+/// that one, where the reference draws none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SparseBlocks {
+    /// Tokens of a block.
+    pub block: usize,
+    /// Random blocks.
+    pub random: usize,
+}
+
+impl SparseBlocks {
+    /// Records of up to so many tokens see all of themselves.
+    pub fn from(self) -> usize {
+        (5 + 2 * self.random).saturating_mul(self.block)
+    }
 }
 
 /// A factor on the query that depends on its position.

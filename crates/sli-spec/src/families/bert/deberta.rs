@@ -161,6 +161,10 @@ fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError>
 fn finish(config: &Config, mut model: Blocks<'_>) -> Result<Described, SpecError> {
     let width = model.hidden_size;
     model.ignored.extend(["*mask_predictions.*", "*pooler.*"]);
+    // Stored where no term reads them, too.
+    model
+        .ignored
+        .extend(["*encoder.rel_embeddings.weight", "*encoder.LayerNorm.*"]);
     if config.flag("legacy")? {
         set_head(&mut model, width);
         model.unused_head.own = &["cls.predictions.bias"];

@@ -1,6 +1,8 @@
 //! BERT and its relatives: post-norm encoders with learned positions and a masked-LM head.
 
+mod big_bird;
 mod deberta;
+mod fnet;
 mod jina;
 mod modern;
 mod narrow;
@@ -12,14 +14,18 @@ mod xlm;
 mod xlnet;
 mod xmod;
 
+pub use self::big_bird::big_bird;
 pub use self::deberta::{deberta, deberta_v2};
+pub use self::fnet::fnet;
 pub use self::modern::{
     eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, nomic_bert, ultrabert,
 };
 pub use self::narrow::{albert, electra, rembert, roformer};
 pub use self::pairs::{clip_text, dpr, tipsv2_text};
 pub use self::protein::{esm, esmc};
-pub use self::relatives::{bert, bert_generation, ernie, layoutlm, megatron_bert, mpnet, splinter};
+pub use self::relatives::{
+    bert, bert_generation, ernie, layoutlm, megatron_bert, mpnet, splinter, tapas,
+};
 pub use self::roberta::{ibert, longformer, luke, roberta, roberta_prelayernorm, xlm_roberta_xl};
 pub use self::xlm::{flaubert, xlm};
 pub use self::xlnet::xlnet;
@@ -126,14 +132,19 @@ fn encoder<'c>(
     arrangement: Arrangement,
     norm: NormStyle,
 ) -> Result<Blocks<'c>, SpecError> {
-    let mut model = Blocks::classic(config, *names, arrangement, norm)?;
+    let model = Blocks::classic(config, *names, arrangement, norm)?;
+    Ok(as_encoder(model, norm))
+}
+
+/// What sets an encoder apart from a decoder.
+fn as_encoder(mut model: Blocks<'_>, norm: NormStyle) -> Blocks<'_> {
     (model.family, model.stack) = ("bert", "encoder");
     model.masks.fill(Mask::Full);
     model.embedding_norm = Some(("embeddings.LayerNorm", norm));
     model.final_norm = None;
     model.head_bias = true;
     model.ignored = vec!["*embeddings.position_ids", "*embeddings.token_type_ids"];
-    Ok(model)
+    model
 }
 
 /// The keys as BERT spells them, and positions that are none of attention's.

@@ -1,7 +1,7 @@
 //! BERT and its nearest relatives.
 
 use super::jina::jina;
-use super::{BERT, encoder, masked, table, usual};
+use super::{BERT, encoder, masked, set_head, table, usual};
 use crate::build::NormStyle;
 use crate::families::blocks::{
     Arrangement, Buckets, ConstantTable, Names, Projections, Transform, UnusedHead,
@@ -70,6 +70,71 @@ pub fn layoutlm(config: &Config) -> Result<Described, SpecError> {
     ];
     let zeros = tables.map(|name| ConstantTable { name, rows, row: 0 });
     model.constant_rows.extend(zeros);
+    model.build()
+}
+
+/// TAPAS (Herzig et al. 2020) without tables: every token is of the kinds 0.
+pub fn tapas(config: &Config) -> Result<Described, SpecError> {
+    const TABLES: [&str; 7] = [
+        "embeddings.token_type_embeddings_0",
+        "embeddings.token_type_embeddings_1",
+        "embeddings.token_type_embeddings_2",
+        "embeddings.token_type_embeddings_3",
+        "embeddings.token_type_embeddings_4",
+        "embeddings.token_type_embeddings_5",
+        "embeddings.token_type_embeddings_6",
+    ];
+    // Of heads that are not used; without cells none begins anew.
+    config.ignore(&[
+        "aggregation_labels",
+        "aggregation_loss_weight",
+        "aggregation_temperature",
+        "allow_empty_column_selection",
+        "answer_loss_cutoff",
+        "answer_loss_importance",
+        "average_approximation_function",
+        "average_logits_per_cell",
+        "cell_selection_preference",
+        "disable_per_token_loss",
+        "huber_loss_delta",
+        "init_cell_selection_weights_to_zero",
+        "max_num_columns",
+        "max_num_rows",
+        "no_aggregation_label_index",
+        "num_aggregation_labels",
+        "positive_label_weight",
+        "reset_position_index_per_cell",
+        "select_one_column",
+        "temperature",
+        "use_answer_as_supervision",
+        "use_gumbel_for_aggregation",
+        "use_gumbel_for_cells",
+        "use_normalized_answer_loss",
+        "type_vocab_size",
+    ]);
+    config.ignore(&["is_decoder", "add_cross_attention"]);
+    let arrangement = Arrangement::after_sum("attention.output.LayerNorm", "output.LayerNorm");
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut model = encoder(config, &BERT, arrangement, norm)?;
+    model.intermediate_size = config.size("intermediate_size")?;
+    model.activation = config.activation("hidden_act")?;
+    model.pooler = Some("pooler.dense");
+    let kinds = config.sizes("type_vocab_sizes")?;
+    if kinds.len() > TABLES.len() {
+        return Err(config.unsupported("type_vocab_sizes", "more than seven tables of kinds"));
+    }
+    let zeros = TABLES.into_iter().zip(kinds);
+    let zeros = zeros.map(|(name, rows)| ConstantTable { name, rows, row: 0 });
+    model.constant_rows.extend(zeros);
+    model.ignored.extend([
+        "output_weights",
+        "output_bias",
+        "column_output_*",
+        "aggregation_classifier.*",
+    ]);
+    let width = model.hidden_size;
+    set_head(&mut model, width);
+    table(config, &mut model, 0)?;
     model.build()
 }
 

@@ -1,6 +1,7 @@
 //! Gemma 3n and Gemma 4: inputs of its own for every layer, and last layers that use the keys and values
 //! of earlier ones. Gemma 3n carries several residual streams.
 
+mod embedding;
 mod gemma3n;
 mod quantile;
 mod shared;
@@ -17,6 +18,7 @@ use crate::{
     Step, Write,
 };
 
+pub use self::embedding::embedding_gemma2;
 pub use self::gemma3n::gemma3n;
 
 /// Gemma 4, with or without images beside it.
@@ -59,7 +61,9 @@ pub fn gemma4(config: &Config) -> Result<Described, SpecError> {
         }
     }
     let sources = sources(config, &mut model, &kinds)?;
-    let sizes = layer_sizes(config, &model, &kinds)?;
+    let global_heads = config.optional_heads("num_global_key_value_heads")?;
+    let global_heads = global_heads.filter(|_| config.flag("attention_k_eq_v").unwrap_or(false));
+    let sizes = layer_sizes(config, &model, &kinds, global_heads)?;
     check_sizes(config, model.heads, &sizes, &sources)?;
     model.ropes = kinds
         .iter()
@@ -81,7 +85,7 @@ pub fn gemma4(config: &Config) -> Result<Described, SpecError> {
     });
     let input_width = inputs.map(|inputs| inputs.width);
     model.layer_of = Some(Rc::new(move |own, leaves, layer| {
-        gemma4_layer(own, leaves, layer, (experts.as_ref(), input_width))
+        gemma4_layer(own, leaves, layer, (experts.as_ref(), input_width), "")
     }));
     model.build()
 }
@@ -108,10 +112,9 @@ fn layer_sizes(
     config: &Config,
     model: &Blocks<'_>,
     kinds: &[String],
+    global_heads: Option<usize>,
 ) -> Result<Vec<[usize; 2]>, SpecError> {
     let global = config.optional_heads("global_head_dim")?.unwrap_or(512);
-    let global_heads = config.optional_heads("num_global_key_value_heads")?;
-    let global_heads = global_heads.filter(|_| config.flag("attention_k_eq_v").unwrap_or(false));
     let overrides = config.nested("per_layer_config")?;
     let size_of = |(layer, kind): (usize, &String)| {
         let mut size = [model.head_dim, model.kv_heads];
@@ -186,6 +189,7 @@ fn gemma4_layer(
     leaves: &mut Leaves,
     layer: usize,
     (experts, input_width): (Option<&Experts>, Option<usize>),
+    input_place: &str,
 ) -> Vec<Step> {
     let norm = |leaves: &mut Leaves, name: &str| leaves.norm(name, model.hidden_size, model.norm);
     let pre = norm(leaves, "input_layernorm");
@@ -213,11 +217,13 @@ fn gemma4_layer(
     step.post = Some(norm(leaves, "post_feedforward_layernorm"));
     steps.push(step);
     if let Some(width) = input_width {
-        let mixer = layer_input(model, leaves, width);
-        steps.push(Step {
-            post: Some(norm(leaves, "post_per_layer_input_norm")),
-            ..Step::residual(mixer)
-        });
+        steps.push(leaves.nested(input_place, |leaves| {
+            let mixer = layer_input(model, leaves, width);
+            Step {
+                post: Some(norm(leaves, "post_per_layer_input_norm")),
+                ..Step::residual(mixer)
+            }
+        }));
     }
     let scalar = leaves.tensor("layer_scalar");
     let scalar = leaves.weight(scalar, &[1], Shard::Replicate);

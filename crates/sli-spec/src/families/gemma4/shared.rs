@@ -20,6 +20,20 @@ pub(super) struct OwnInputs {
 
 /// Everything but rotations and what differs between layers; `kinds` are those of the layers.
 pub(super) fn plain<'c>(config: &'c Config, kinds: &[String]) -> Result<Blocks<'c>, SpecError> {
+    let mut model = plain_norms(config, kinds)?;
+    let both_ways = config
+        .value("use_bidirectional_attention")
+        .is_some_and(|value| value == "all");
+    model.mask_by_kinds(kinds, both_ways_window(config, both_ways)?)?;
+    model.logit_softcap = config.optional_positive("final_logit_softcapping")?;
+    Ok(model)
+}
+
+/// The same without masks and head.
+pub(super) fn plain_norms<'c>(
+    config: &'c Config,
+    kinds: &[String],
+) -> Result<Blocks<'c>, SpecError> {
     let sizes = [
         config.heads("num_attention_heads")?,
         config.heads("num_key_value_heads")?,
@@ -32,15 +46,10 @@ pub(super) fn plain<'c>(config: &'c Config, kinds: &[String]) -> Result<Blocks<'
     model.ignored.clear();
     model.set_attention_bias(config.flag("attention_bias")?);
     model.activation = config.activation("hidden_activation")?;
-    let both_ways = config
-        .value("use_bidirectional_attention")
-        .is_some_and(|value| value == "all");
-    model.mask_by_kinds(kinds, both_ways_window(config, both_ways)?)?;
     model.query_key_norm = Some((NormSpan::Head, norm));
     model.value_norm = true;
     model.attention_scale = 1.0;
     model.embedding_scale = (hidden_size as f64).sqrt();
-    model.logit_softcap = config.optional_positive("final_logit_softcapping")?;
     Ok(model)
 }
 
@@ -76,7 +85,7 @@ pub(super) fn set_inputs(
             .map(|stream| stream_projection(leaves, "altup_projections", stream, hidden))
             .collect();
         embedding.layer_inputs = inputs.map(|inputs| LayerInputs {
-            table: leaves.table("embed_tokens_per_layer.weight", inputs.rows, columns),
+            table: Some(leaves.table("embed_tokens_per_layer.weight", inputs.rows, columns)),
             rows: inputs.rows,
             beyond_is_first: inputs.beyond_is_first,
             table_scale: (inputs.width as f64).sqrt(),
