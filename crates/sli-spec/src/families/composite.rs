@@ -114,9 +114,12 @@ impl Part {
     fn ignored(self, spec: &ModelSpec) -> Vec<&'static str> {
         let patterns = spec.ignored.iter();
         patterns
-            .map(|ignored| match ignored.starts_with('*') {
-                true => pattern(format!("{}.{ignored}", self.key)),
-                false => pattern(self.name(spec.base_prefix, ignored)),
+            .map(|ignored| {
+                pattern(if ignored.starts_with('*') {
+                    format!("{}.{ignored}", self.key)
+                } else {
+                    self.name(spec.base_prefix, ignored)
+                })
             })
             .collect()
     }

@@ -174,6 +174,7 @@ impl DecoderInput {
 
 /// What a stack's rows are made of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[expect(clippy::large_enum_variant, reason = "a model has a few of them")]
 pub enum Input {
     /// A row for each token.
     Tokens(Embedding),
