@@ -126,19 +126,21 @@ impl Block for Q6K {
     const BYTES: usize = 210;
 
     fn decode(block: &[u8], out: &mut [f32]) {
-        let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
+        let (lows, highs, scales) = (&block[..128], &block[128..192], &block[192..208]);
         let scale = half(block, 208);
         // Groups of 32 numbers: two of the low halves and two of the high ones in 64 bytes.
         for (group, out) in out.chunks_exact_mut(32).enumerate() {
             let (of_half, within) = (group / 4, group % 4);
             let first = of_half * 64 + within % 2 * 32;
             let (shift, upper) = (within / 2 * 4, within * 2);
-            let codes = low[first..first + 32].iter();
-            let codes = codes.zip(&high[of_half * 32..of_half * 32 + 32]);
-            let wide = [0, 1].map(|half| scale * f32::from(scales[2 * group + half] as i8));
-            for (at, (out, (code, high))) in out.iter_mut().zip(codes).enumerate() {
-                let code = code >> shift & 15 | (high >> upper & 3) << 4;
-                *out = wide[at / 16] * f32::from(code as i8 - 32);
+            for (at, out) in out.chunks_exact_mut(16).enumerate() {
+                let wide = scale * f32::from(scales[2 * group + at] as i8);
+                let (low, high) = (first + 16 * at, of_half * 32 + 16 * at);
+                let codes = lows[low..low + 16].iter().zip(&highs[high..high + 16]);
+                for (out, (low, high)) in out.iter_mut().zip(codes) {
+                    let code = low >> shift & 15 | (high >> upper & 3) << 4;
+                    *out = wide * f32::from(code as i8 - 32);
+                }
             }
         }
     }
