@@ -462,7 +462,7 @@ fn what_is_left_of_a_state_agrees_with_f64() {
         for columns in [1, 16, 37] {
             let (rates, bias) = (shares(&mut random, 1, columns), random.vec(columns));
             let x = random.mat(5, columns);
-            for form in [Forget::Softplus, Forget::Bounded(-5.0)] {
+            for form in [Forget::Softplus, Forget::Exponential, Forget::Bounded(-5.0)] {
                 let mut left = x.clone();
                 kernels[1].forget(form, rates.as_slice(), &bias, left.view_mut());
                 for row in 0..5 {
@@ -471,6 +471,7 @@ fn what_is_left_of_a_state_agrees_with_f64() {
                         let x = f64::from(x.row(row)[column] + bias);
                         let expected = match form {
                             Forget::Softplus => (-rate * x.exp().ln_1p()).exp(),
+                            Forget::Exponential => (-rate * x.exp()).exp(),
                             Forget::Bounded(bound) => {
                                 (f64::from(bound) / (1.0 + (-rate * x).exp())).exp()
                             }

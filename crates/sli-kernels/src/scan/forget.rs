@@ -12,6 +12,8 @@ use super::convolution::{get, put};
 pub enum Forget {
     /// `exp(-rate softplus(x + bias))`.
     Softplus,
+    /// `exp(-rate exp(x + bias))`.
+    Exponential,
     /// `exp(bound sigmoid(rate (x + bias)))`.
     Bounded(f32),
 }
@@ -52,6 +54,7 @@ impl SimdOp for Row<'_> {
             let rate = get(s, &self.rates[at..end]);
             let logarithm = match self.form {
                 Forget::Softplus => s.mul(s.sub(s.splat(0.0), rate), math::softplus(s, x)),
+                Forget::Exponential => s.mul(s.sub(s.splat(0.0), rate), math::exp(s, x)),
                 Forget::Bounded(bound) => s.mul(s.splat(bound), math::sigmoid(s, s.mul(rate, x))),
             };
             put(s, &mut self.x[at..end], math::exp(s, logarithm));
