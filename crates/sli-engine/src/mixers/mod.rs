@@ -22,6 +22,7 @@ mod lightning_attention;
 mod linear;
 mod low_rank;
 mod mask;
+mod matrix_mix;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
@@ -114,6 +115,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::GatedLru(unit) => unit.as_ref(),
         Mixer::ShortConvolution(convolution) => convolution,
         Mixer::TimeMix(mix) => mix.as_ref(),
+        Mixer::MatrixMix(mix) => mix.as_ref(),
         Mixer::ChannelMix(mix) => mix,
         Mixer::Identity(identity) => identity,
     }

@@ -60,7 +60,7 @@ fn mean(
     x: MatRef<'_>,
     output: MatMut<'_>,
 ) -> Result<(), EngineError> {
-    mixed(at, &mixer.mix, stretches, x)?;
+    mixed(at, &mixer.mix, false, stretches, x)?;
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     let kernels = layer.kernels;
     let targets = [&mut scratch.inner, &mut scratch.heads, &mut scratch.gate];
@@ -95,7 +95,7 @@ fn network(
     x: MatRef<'_>,
     mut output: MatMut<'_>,
 ) -> Result<(), EngineError> {
-    mixed(at, &mixer.mix, stretches, x)?;
+    mixed(at, &mixer.mix, mixer.of_before, stretches, x)?;
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     let kernels = layer.kernels;
     project(layer, &mixer.key, (&scratch.up, 0), &mut scratch.inner)?;
@@ -112,10 +112,11 @@ fn network(
     Ok(())
 }
 
-/// `scratch.up`: for each of `mix`, `mix * x + (1 - mix) * (the row before)`, side by side.
-fn mixed(
+/// `scratch.up`: for each of `mix`, `mix * x + (1 - mix) * (the row before)`, or the other way round, side by side.
+pub(super) fn mixed(
     at: &mut At<'_>,
     mix: &[WeightIndex],
+    of_before: bool,
     stretches: &[Stretch],
     x: MatRef<'_>,
 ) -> Result<(), EngineError> {
@@ -129,7 +130,13 @@ fn mixed(
         kernels.copy(x, scratch.up.view_mut().cols_range(own));
         let mix = layer.vector(Some(mix))?;
         let mix = values(mix.as_ref()).unwrap_or_default();
-        taps.extend(mix.iter().flat_map(|mix| [1.0 - mix, *mix]));
+        taps.extend(mix.iter().flat_map(|&mix| {
+            if of_before {
+                [mix, 1.0 - mix]
+            } else {
+                [1.0 - mix, mix]
+            }
+        }));
     }
     let Scratch {
         up, key, states, ..

@@ -1,10 +1,13 @@
-//! RWKV 4: no attention; what goes along the record is a weighted mean of each channel.
+//! RWKV 4 to 6: no attention; what goes along the record is a weighted mean of each channel, or a matrix of each head.
 
-use crate::build::{Leaves, NormStyle};
-use crate::families::blocks::{Blocks, Names, Tie};
+use std::rc::Rc;
+
+use crate::build::{Leaves, NormStyle, divided};
+use crate::families::blocks::{Blocks, Names};
 use crate::{
-    Activation, Branch, ChannelMix, Config, Described, Gain, Identity, LengthLimit, Mixer, Shard,
-    Slot, SpecError, Step, TimeMix, Write,
+    Activation, Branch, ChannelMix, Config, Described, Gain, Identity, LengthLimit, MatrixMix,
+    Mixer, Mixtures, RowMixtures, Shard, Slot, Source, SpecError, Split, Step, TimeMix,
+    WeightIndex, Write,
 };
 
 /// RWKV 4.
@@ -20,26 +23,14 @@ pub fn rwkv(config: &Config) -> Result<Described, SpecError> {
     let mut model = Blocks::sized(config, norm, layers, sizes, [1; 3])?;
     // Only a kernel of another device goes by it.
     config.ignore(&["context_length"]);
-    model.family = "rwkv";
-    model.names = Names {
-        tokens: "embeddings",
-        layers: "blocks",
-        final_norm: "ln_out",
-        head: "head",
-        ..Names::USUAL
-    };
-    model.activation = Activation::Relu2;
-    model.tie = Tie::Configured;
-    model.ignored.clear();
-    model.length_limit = Some(LengthLimit::None);
-    model.may_look_ahead = false;
+    usual(&mut model);
     let halved = config.index("rescale_every")?;
     let halves = move |layer: usize| halved > 0 && layer > 0 && layer.is_multiple_of(halved);
     // The class leaves the epsilon of the last norm as it is; half of the stream and a quarter of it are the same to a
     // norm as both whole.
     let epsilon = if halves(layers) { 4e-5 } else { 1e-5 };
     model.final_norm = Some(NormStyle::layer(epsilon));
-    model.layer_of = Some(std::rc::Rc::new(move |own, leaves, layer| {
+    model.layer_of = Some(Rc::new(move |own, leaves, layer| {
         let mut steps = Vec::new();
         if halves(layer) {
             steps.push(Step {
@@ -70,6 +61,181 @@ pub fn rwkv(config: &Config) -> Result<Described, SpecError> {
         steps
     }));
     model.build()
+}
+
+/// Names and ends of all generations.
+fn usual(model: &mut Blocks<'_>) {
+    model.family = "rwkv";
+    model.names = Names {
+        tokens: "embeddings",
+        layers: "blocks",
+        final_norm: "ln_out",
+        head: "head",
+        ..Names::USUAL
+    };
+    model.activation = Activation::Relu2;
+    model.ignored.clear();
+    model.length_limit = Some(LengthLimit::None);
+    model.may_look_ahead = false;
+}
+
+/// RWKV 5 (Eagle).
+pub fn rwkv5(config: &Config) -> Result<Described, SpecError> {
+    matrices(config, Generation::Eagle)
+}
+
+/// RWKV 6 (Finch): mixtures and decays follow from the rows.
+pub fn rwkv6(config: &Config) -> Result<Described, SpecError> {
+    matrices(config, Generation::Finch)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Generation {
+    Eagle,
+    Finch,
+}
+
+fn matrices(config: &Config, generation: Generation) -> Result<Described, SpecError> {
+    let norm = NormStyle::layer(config.positive("layer_norm_epsilon")?);
+    let layers = config.layers("num_hidden_layers")?;
+    let hidden = config.size("hidden_size")?;
+    let channels = config
+        .optional_size("attention_hidden_size")?
+        .unwrap_or(hidden);
+    let head_dim = config.heads("head_size")?;
+    let heads = divided(config, "head_size", channels, head_dim)?;
+    // What a file says of the width, the code does not read; nor that late layers are halved, which it undoes.
+    config.ignore(&[
+        "context_length",
+        "intermediate_size",
+        "num_attention_heads",
+        "rescale_every",
+    ]);
+    let inner = 7 * hidden / 2 / 32 * 32;
+    let mut model = Blocks::sized(config, norm, layers, [hidden, inner], [1; 3])?;
+    usual(&mut model);
+    model.final_norm = Some(NormStyle::layer(1e-5));
+    let divisor = config.positive("head_size_divisor")?;
+    let head_norm = NormStyle::layer(1e-5 * divisor * divisor);
+    model.layer_of = Some(Rc::new(move |own, leaves, layer| {
+        let mut steps = Vec::new();
+        if layer == 0 {
+            steps.push(Step {
+                pre: Some(leaves.norm("pre_ln", own.hidden_size, own.norm)),
+                write: Write::Set(Slot::Hidden),
+                ..Step::residual(Mixer::Identity(Identity))
+            });
+        }
+        let norm = leaves.norm("ln1", own.hidden_size, own.norm);
+        let mixer = matrix_mix(leaves, generation, [hidden, heads, head_dim], head_norm);
+        steps.push(Step {
+            pre: Some(norm),
+            ..Step::residual(mixer)
+        });
+        let norm = leaves.norm("ln2", own.hidden_size, own.norm);
+        let mixer = channel_mix(leaves, generation, [hidden, inner]);
+        steps.push(Step {
+            pre: Some(norm),
+            ..Step::residual(mixer)
+        });
+        steps
+    }));
+    model.build()
+}
+
+/// The attention.
+fn matrix_mix(
+    leaves: &mut Leaves,
+    generation: Generation,
+    [hidden, heads, head_dim]: [usize; 3],
+    norm: NormStyle,
+) -> Mixer {
+    let channels = heads * head_dim;
+    let name = |part: &str| format!("attention.{part}");
+    let vector = |leaves: &mut Leaves, part: &str| leaves.flat(&name(part), hidden);
+    let mixtures = match generation {
+        Generation::Eagle => Mixtures::Fixed(
+            ["receptance", "key", "value", "gate"]
+                .map(|part| vector(leaves, &format!("time_mix_{part}"))),
+        ),
+        Generation::Finch => {
+            let large = hidden == 4096;
+            let sizes = [
+                hidden,
+                channels,
+                if large { 64 } else { 32 },
+                if large { 128 } else { 64 },
+            ];
+            Mixtures::OfRows(Box::new(row_mixtures(leaves, sizes)))
+        }
+    };
+    let projections = ["receptance", "key", "value", "gate"]
+        .map(|part| leaves.linear(&name(part), [channels, hidden], false, Shard::Column));
+    Mixer::MatrixMix(Box::new(MatrixMix {
+        heads,
+        head_dim,
+        mixtures,
+        projections,
+        decay: leaves.flat(&name("time_decay"), channels),
+        bonus: leaves.flat(&name("time_faaaa"), channels),
+        norm: leaves.norm(&name("ln_x"), channels, norm),
+        output: leaves.linear(&name("output"), [hidden, channels], false, Shard::Row),
+    }))
+}
+
+/// Mixtures by rows. In the file the parts are in the order decay, key, value, receptance, gate.
+fn row_mixtures(
+    leaves: &mut Leaves,
+    [hidden, channels, rank, decay_rank]: [usize; 4],
+) -> RowMixtures {
+    const ORDER: [(&str, usize); 5] = [("r", 3), ("k", 1), ("v", 2), ("g", 4), ("w", 0)];
+    let tensor = |leaves: &Leaves, part: &str| leaves.tensor(&format!("attention.{part}"));
+    let mix = leaves.flat("attention.time_maa_x", hidden);
+    let down = tensor(leaves, "time_maa_w1").transpose();
+    // The projections behind are in the order of `ORDER`, and so are the rows of this one.
+    let parts = ORDER.map(|(_, part)| down.clone().part(Split::Rows(vec![rank; 5]), part));
+    let down = Source::ConcatRows(parts.to_vec());
+    let down = leaves.linear_of(down, None, [5 * rank, hidden], Shard::Replicate);
+    let up = ORDER.map(|(_, index)| {
+        let of = Box::new(tensor(leaves, "time_maa_w2"));
+        let source = Source::Index { of, index }.transpose();
+        leaves.linear_of(source, None, [hidden, rank], Shard::Replicate)
+    });
+    let shares = ORDER.map(|(name, _)| leaves.flat(&format!("attention.time_maa_{name}"), hidden));
+    let decay = [
+        ("time_decay_w1", [decay_rank, hidden]),
+        ("time_decay_w2", [channels, decay_rank]),
+    ];
+    let decay = decay.map(|(name, shape)| {
+        let source = tensor(leaves, name).transpose();
+        leaves.linear_of(source, None, shape, Shard::Replicate)
+    });
+    RowMixtures {
+        mix,
+        down,
+        up,
+        shares,
+        decay,
+    }
+}
+
+/// The network.
+fn channel_mix(leaves: &mut Leaves, generation: Generation, [hidden, inner]: [usize; 2]) -> Mixer {
+    let name = |part: &str| format!("feed_forward.{part}");
+    let names = match generation {
+        Generation::Eagle => ["time_mix_key", "time_mix_receptance"],
+        Generation::Finch => ["time_maa_k", "time_maa_r"],
+    };
+    let mix: [WeightIndex; 2] = names.map(|part| leaves.flat(&name(part), hidden));
+    let key = leaves.linear(&name("key"), [inner, hidden], false, Shard::Column);
+    let receptance = leaves.linear(&name("receptance"), [hidden; 2], false, Shard::Column);
+    Mixer::ChannelMix(ChannelMix {
+        mix,
+        of_before: generation == Generation::Finch,
+        key,
+        receptance,
+        value: leaves.linear(&name("value"), [hidden, inner], false, Shard::Row),
+    })
 }
 
 /// A step that adds so much of a mixer's output.
@@ -119,6 +285,7 @@ impl Half {
                 let receptance = leaves.linear(&name("receptance"), shape, false, Shard::Column);
                 Mixer::ChannelMix(ChannelMix {
                     mix,
+                    of_before: false,
                     key,
                     receptance,
                     value: leaves.linear(&name("value"), [hidden, inner], false, Shard::Row),

@@ -16,6 +16,7 @@ mod layer_input;
 mod lightning_attention;
 mod linear;
 mod low_rank;
+mod matrix_mix;
 mod mechanism;
 mod mixture_of_attention;
 mod mixture_of_experts;
@@ -44,6 +45,7 @@ pub use self::latent_attention::{Indexer, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
 pub use self::lightning_attention::LightningAttention;
 pub use self::low_rank::LowRank;
+pub use self::matrix_mix::{MatrixMix, Mixtures, RowMixtures};
 pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site, StackEnd};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
@@ -99,7 +101,9 @@ pub enum Mixer {
     ShortConvolution(ShortConvolution),
     /// The weighted mean of RWKV 4.
     TimeMix(Box<TimeMix>),
-    /// The network of RWKV 4.
+    /// The attention of RWKV 5 and 6.
+    MatrixMix(Box<MatrixMix>),
+    /// The network of RWKV 4 to 6.
     ChannelMix(ChannelMix),
     /// The slot's content, unchanged.
     Identity(Identity),
@@ -128,6 +132,7 @@ impl Mixer {
             Self::GatedLru(unit) => unit.as_ref(),
             Self::ShortConvolution(convolution) => convolution,
             Self::TimeMix(mix) => mix.as_ref(),
+            Self::MatrixMix(mix) => mix.as_ref(),
             Self::ChannelMix(mix) => mix,
             Self::Identity(identity) => identity,
         }

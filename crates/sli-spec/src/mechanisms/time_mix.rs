@@ -24,12 +24,14 @@ pub struct TimeMix {
     pub output: Linear,
 }
 
-/// The network of RWKV 4: `sigmoid(receptance) * value(relu(key)^2)`, where key and receptance are projections of
+/// The network of RWKV 4 to 6: `sigmoid(receptance) * value(relu(key)^2)`, where key and receptance are projections of
 /// `mix * x + (1 - mix) * (the row before)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChannelMix {
     /// Shares of the row itself for key and receptance `[hidden]` each.
     pub mix: [WeightIndex; 2],
+    /// They are shares of the row before (RWKV 6).
+    pub of_before: bool,
     /// `[intermediate, hidden]`.
     pub key: Linear,
     /// `[hidden, hidden]`.
@@ -114,6 +116,7 @@ impl Mechanism for ChannelMix {
     fn weights(&self, uses: &mut Uses) {
         let Self {
             mix,
+            of_before: _,
             key,
             receptance,
             value,

@@ -1,10 +1,10 @@
-//! LFM2: short convolutions beside attention.
+//! LFM2 and LFM3: short convolutions beside attention.
 
 use crate::build::{NormStyle, layer_types, mask_of};
-use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names, Projections, Tie};
+use crate::families::blocks::{Arrangement, Blocks, Gate, MixerOf, Names, Projections, Tie};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::families::mixture::mix;
-use crate::rope::RopeOptions;
+use crate::rope::{Rope, RopeOptions};
 use crate::{
     Activation, Config, Described, Mask, Mixer, NormSpan, Renormalize, RouterScore, Shard,
     ShortConvolution, SpecError,
@@ -46,9 +46,14 @@ fn lfm<'c>(config: &'c Config, inner: usize, kinds: &[String]) -> Result<Blocks<
         };
     }
     let convolves: Vec<bool> = kinds.iter().map(|kind| kind == "conv").collect();
+    let window = if config.declares("sliding_window") {
+        config.optional_size("sliding_window")?
+    } else {
+        None
+    };
     let mask = |kind: &String| match kind.as_str() {
         "conv" => Ok(Mask::Causal),
-        kind => mask_of(config, kind, None),
+        kind => mask_of(config, kind, window),
     };
     decoder.masks = kinds.iter().map(mask).collect::<Result<_, _>>()?;
     let (hidden, kernel) = (decoder.hidden_size, config.size("conv_L_cache")?);
@@ -147,5 +152,57 @@ pub fn lfm2_moe(config: &Config) -> Result<Described, SpecError> {
     }
     let dense = config.index("num_dense_layers")?;
     mix(&mut decoder, experts, move |layer| layer >= dense);
+    decoder.build()
+}
+
+/// LFM3: norms around the sublayers, a gate for every head, windows in some layers.
+pub fn lfm3(config: &Config) -> Result<Described, SpecError> {
+    let layers = config.layers("num_hidden_layers")?;
+    let kinds = layer_types(config, layers, |layer| match layer % 4 {
+        2 => "full_attention",
+        0 if layer > 0 => "sliding_attention",
+        _ => "conv",
+    })?;
+    let mut decoder = lfm(config, config.size("intermediate_size")?, &kinds)?;
+    decoder.names = Names {
+        query_norm: "self_attn.q_norm",
+        key_norm: "self_attn.k_norm",
+        output: "self_attn.o_proj",
+        ..NAMES
+    };
+    if config.flag("use_sandwich_norm")? {
+        decoder.arrangement = Arrangement::sandwich(
+            ["operator_norm", "post_operator_norm"],
+            ["ffn_norm", "post_ffn_norm"],
+        );
+    }
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.gate = config.flag("use_attention_gate")?.then_some(Gate {
+        name: "self_attn.gate_proj",
+        per_head: true,
+        bias: false,
+        activation: Activation::Sigmoid,
+        head_bias: None,
+    });
+    let assumed = serde_json::json!({
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+        "full_attention": {
+            "rope_type": "proportional",
+            "rope_theta": 1_000_000.0,
+            "partial_rotary_factor": 0.5
+        }
+    });
+    if let Some(parameters) = config.nested("rope_parameters")? {
+        // A kind that no layer is counts as read.
+        parameters.ignore(&["full_attention", "sliding_attention"]);
+    }
+    for (layer, kind) in kinds.iter().enumerate().filter(|(_, kind)| *kind != "conv") {
+        let options = RopeOptions {
+            layer_type: Some(kind),
+            assumed: Some(&assumed),
+            ..RopeOptions::new(decoder.head_dim)
+        };
+        decoder.ropes[layer] = Rope::from_config(config, &options)?;
+    }
     decoder.build()
 }

@@ -14,7 +14,7 @@ use crate::build::{NormStyle, Stored, layer_types};
 use crate::families::blocks::Blocks;
 use crate::{Config, Source, SpecError};
 
-pub use self::convolutions::{lfm2, lfm2_moe};
+pub use self::convolutions::{lfm2, lfm2_moe, lfm3};
 pub use self::delta::{olmo_hybrid, qwen3_5_moe_text, qwen3_5_text, qwen3_next};
 pub use self::griffin::recurrent_gemma;
 pub use self::kimi::{bailing_hybrid, kimi_linear};

@@ -1,0 +1,177 @@
+//! The attention of RWKV 5 and 6.
+
+use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
+use sli_spec::{MatrixMix, Mixtures, RowMixtures};
+
+use super::along::{Stretch, along, by_blocks, recurrence, slide};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix, time_mix};
+use crate::error::EngineError;
+use crate::exec::{BoundLayer, Scratch, values};
+
+impl Mix for MatrixMix {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let (hidden, channels) = (self.hidden(), self.channels());
+        let buffers = Buffers::default()
+            .block(Buffer::Up, self.shifted())
+            .block(Buffer::Heads, 5 * channels)
+            .fixed(Buffer::Key, self.shifted())
+            .fixed(Buffer::Value, self.head_dim * channels);
+        match &self.mixtures {
+            Mixtures::Fixed(_) => buffers,
+            Mixtures::OfRows(mixtures) => buffers
+                .block(Buffer::Gate, mixtures.down.out_features)
+                .block(Buffer::Inner, hidden)
+                .block(Buffer::Query, mixtures.decay[0].out_features),
+        }
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        output.reset(x.rows(), self.output.out_features);
+        let (before, state) = ((1, self.shifted()), (self.head_dim, self.channels()));
+        by_blocks(at, before, state, |at, rows, stretches| {
+            let x = x.rows_range(rows.clone());
+            block(self, at, stretches, x, output.rows_view_mut(rows))
+        })
+    }
+}
+
+/// `output = mixer(x)` of the rows of a block; `scratch.key` is the row in front of it, `scratch.value` the state, and
+/// then those behind it.
+fn block(
+    mixer: &MatrixMix,
+    at: &mut At<'_>,
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+    output: MatMut<'_>,
+) -> Result<(), EngineError> {
+    let channels = mixer.channels();
+    at.scratch.heads.reset(x.rows(), 5 * channels);
+    match &mixer.mixtures {
+        Mixtures::Fixed(mix) => {
+            time_mix::mixed(at, mix, false, stretches, x)?;
+            for (index, projection) in mixer.projections.iter().enumerate() {
+                let Scratch { up, heads, .. } = &mut *at.scratch;
+                let own = index * x.cols()..(index + 1) * x.cols();
+                let out = index * channels..(index + 1) * channels;
+                let (mixture, out) = (up.view().cols_range(own), heads.view_mut().cols_range(out));
+                at.layer.linear(mixture, projection, out)?;
+            }
+        }
+        Mixtures::OfRows(mixtures) => by_rows(mixer, mixtures, at, stretches, x)?,
+    }
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let kernels = layer.kernels;
+    let decay = layer.vector(Some(mixer.decay))?;
+    let decay = values(decay.as_ref()).unwrap_or_default();
+    let fixed: Vec<f32> = decay.iter().map(|decay| (-decay.exp()).exp()).collect();
+    let bonus = layer.vector(Some(mixer.bonus))?;
+    let bonus = values(bonus.as_ref()).unwrap_or_default();
+    let (keys, rest) = scratch.heads.view_mut().split_cols(2 * channels);
+    let (mut read, rest) = rest.split_cols(channels);
+    let (mut gate, mut left) = rest.split_cols(channels);
+    if matches!(mixer.mixtures, Mixtures::OfRows(_)) {
+        let rates = vec![1.0; channels];
+        kernels.forget(Forget::Exponential, &rates, decay, left.reborrow());
+    }
+    let states = (&mut scratch.states, recurrence(at.mixer));
+    let state = scratch.value.as_mut_slice();
+    along(stretches, states, state, |stretch, state| {
+        let keys = keys.as_ref().rows_range(stretch.rows.clone());
+        let attention = LinearAttention {
+            query: keys.cols_range(0..channels),
+            key: keys.cols_range(channels..2 * channels),
+            key_heads: mixer.heads,
+            heads: mixer.heads,
+            decay: match mixer.mixtures {
+                Mixtures::Fixed(_) => Decay::FixedKeys(&fixed),
+                Mixtures::OfRows(_) => Decay::Keys(left.as_ref().rows_range(stretch.rows.clone())),
+            },
+            update: Update::Bonus(bonus),
+            scale: 1.0,
+        };
+        let values = read.reborrow().rows_range(stretch.rows.clone());
+        kernels.linear_attention(attention, &stretch.starts, state, values);
+    })?;
+    layer.norm_parts(&mixer.norm, mixer.heads, read.reborrow())?;
+    kernels.gated(Activation::Silu, gate.reborrow(), read.as_ref());
+    layer.linear(gate.as_ref(), &mixer.output, output)
+}
+
+/// `scratch.heads`: receptance, key, value, gate and what is added to the decay, of mixtures by rows.
+fn by_rows(
+    mixer: &MatrixMix,
+    mixtures: &RowMixtures,
+    at: &mut At<'_>,
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+) -> Result<(), EngineError> {
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let (kernels, channels) = (layer.kernels, mixer.channels());
+    let Scratch {
+        up: difference,
+        key,
+        states,
+        gate: shares,
+        inner: mixture,
+        query: latent,
+        heads,
+        ..
+    } = scratch;
+    difference.reset(x.rows(), x.cols());
+    kernels.copy(x, difference.view_mut());
+    let taps = [1.0, -1.0].repeat(x.cols());
+    let before = ((states, at.mixer), key.as_mut_slice());
+    slide(
+        kernels,
+        (&taps, None),
+        difference.view_mut(),
+        stretches,
+        before,
+    )?;
+    mixture.reset(x.rows(), x.cols());
+    kernels.copy(difference.view(), mixture.view_mut());
+    let mix = layer.vector(Some(mixtures.mix))?;
+    kernels.scale_columns(values(mix.as_ref()).unwrap_or_default(), mixture.view_mut());
+    kernels.add(x, 1.0, mixture.view_mut());
+    shares.reset(x.rows(), mixtures.down.out_features);
+    layer.linear(mixture.view(), &mixtures.down, shares.view_mut())?;
+    kernels.activation(Activation::Tanh, shares.view_mut());
+    let mut first = 0;
+    for (index, (up, share)) in mixtures.up.iter().zip(mixtures.shares).enumerate() {
+        let own = first..first + up.in_features;
+        first = own.end;
+        mixture.reset(x.rows(), x.cols());
+        layer.linear(shares.view().cols_range(own), up, mixture.view_mut())?;
+        let share = layer.vector(Some(share))?;
+        kernels.add_bias(
+            values(share.as_ref()).unwrap_or_default(),
+            mixture.view_mut(),
+        );
+        kernels.multiply(difference.view(), mixture.view_mut());
+        kernels.add(x, 1.0, mixture.view_mut());
+        let out = heads
+            .view_mut()
+            .cols_range(index * channels..(index + 1) * channels);
+        match mixer.projections.get(index) {
+            Some(projection) => layer.linear(mixture.view(), projection, out)?,
+            None => of_latent(layer, &mixtures.decay, mixture.view(), (latent, out))?,
+        }
+    }
+    Ok(())
+}
+
+/// `out = up(tanh(down(x)))`.
+fn of_latent(
+    layer: &BoundLayer<'_>,
+    [down, up]: &[sli_spec::Linear; 2],
+    x: MatRef<'_>,
+    (latent, out): (&mut Mat, MatMut<'_>),
+) -> Result<(), EngineError> {
+    latent.reset(x.rows(), down.out_features);
+    layer.linear(x, down, latent.view_mut())?;
+    layer
+        .kernels
+        .activation(Activation::Tanh, latent.view_mut());
+    layer.linear(latent.view(), up, out)
+}
