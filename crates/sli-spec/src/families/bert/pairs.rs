@@ -22,7 +22,7 @@ pub fn clip_text(config: &Config) -> Result<Described, SpecError> {
     };
     // Of a projection that another class has, and of what it pools.
     config.ignore(&["projection_dim"]);
-    let mut model = pre_normed(config, names, ["layer_norm1", "layer_norm2"])?;
+    let mut model = pre_normed(config, &names, ["layer_norm1", "layer_norm2"])?;
     model.prefix = String::new();
     let rows = config.size("max_position_embeddings")?;
     model.learned_positions("embeddings.position_embedding", 0, rows);
@@ -45,7 +45,7 @@ pub fn tipsv2_text(config: &Config) -> Result<Described, SpecError> {
         ..Names::USUAL
     };
     config.ignore(&["pooling_epsilon"]);
-    let mut model = pre_normed(config, names, ["ln_1", "ln_2"])?;
+    let mut model = pre_normed(config, &names, ["ln_1", "ln_2"])?;
     model.prefix = String::new();
     model.stored = Some(Rc::new(|name: &str| {
         Source::tensor(name.replace("attn.in_proj.", "attn.in_proj_"))
@@ -72,12 +72,12 @@ pub fn tipsv2_text(config: &Config) -> Result<Described, SpecError> {
 
 fn pre_normed<'c>(
     config: &'c Config,
-    names: Names,
+    names: &Names,
     [attention, network]: [&'static str; 2],
 ) -> Result<Blocks<'c>, SpecError> {
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let arrangement = Arrangement::pre(attention, network);
-    let mut model = Blocks::classic(config, names, arrangement, norm)?;
+    let mut model = Blocks::classic(config, *names, arrangement, norm)?;
     model.family = "clip";
     model.intermediate_size = config.size("intermediate_size")?;
     model.activation = config.activation("hidden_act")?;

@@ -85,7 +85,7 @@ fn set_positions(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecErro
         Some("rotary") => {
             let theta = config.positive("rope_theta")?;
             let dims = model.head_dim;
-            if dims % 2 != 0 {
+            if !dims.is_multiple_of(2) {
                 let expected = "a number that gives heads an even number of features";
                 return Err(config.invalid("num_attention_heads", expected));
             }
