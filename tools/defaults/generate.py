@@ -52,6 +52,12 @@ TASKS = [
     ("base", modeling_auto.MODEL_MAPPING_NAMES),
 ]
 
+# Heads for classes.
+CLASS_TASKS = [
+    ("sequence_classification", modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    ("token_classification", modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
+]
+
 # Types of an encoder and a decoder: what has both, and the encoder alone.
 SEQUENCE_TASKS = [
     ("seq2seq_lm", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
@@ -91,6 +97,7 @@ def classes_of(model_type):
         classes |= {name: task for task, mapping in SEQUENCE_TASKS for name in names_of(mapping, model_type)}
     if "ElectraForPreTraining" in classes:  # tells tokens that were replaced, and predicts none
         classes["ElectraForPreTraining"] = "base"
+    classes |= {name: task for task, mapping in CLASS_TASKS for name in names_of(mapping, model_type)}
     # A few causal models are in no table.
     for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
         sibling = name.removesuffix("Model") + "ForCausalLM"
@@ -156,7 +163,7 @@ def ignored_of(model_type):
     """What the classes of the type leave out of a checkpoint without a word."""
     patterns = set()
     for name, task in classes_of(model_type).items():
-        if task == "encoder":  # leaves out the decoder, which the others need
+        if task in ("encoder", "token_classification"):  # leaves out the decoder, which the others need
             continue
         expressions = getattr(getattr(transformers, name, None), "_keys_to_ignore_on_load_unexpected", None)
         for expression in expressions or ():

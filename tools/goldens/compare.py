@@ -16,12 +16,14 @@ import argparse
 import inspect
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
+import pyarrow.parquet
 import torch
 import transformers
 from safetensors import safe_open
@@ -33,6 +35,9 @@ import weights
 
 # Types of the reference's that share a class with another: the same files under another `model_type`.
 ALIASES = {"gpt-sw3": "gpt2", "kimi_k2": "deepseek_v3"}
+
+# Classes whose logits are those of classes.
+CLASSIFIER = re.compile("For(Sequence|Token)Classification$")
 
 # Where a difference is up to this many times what rounding does to the reference, it is rounding's.
 AS_FAR = 4.0
@@ -100,7 +105,11 @@ def inputs_of(model, rng, longest, lengths=None):
         records = [{"input_features": torch.rand(features, generator=drawn) * 2 - 1} for _ in range(3)]
     else:
         records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
-    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+    if CLASSIFIER.search(type(model).__name__) and config.is_encoder_decoder:
+        # What is classified is where the decoder ends the record's own tokens.
+        for record in records:
+            record["input_ids"][-1] = config.eos_token_id
+    elif "decoder_input_ids" in inspect.signature(model.forward).parameters:
         decoder = getattr(model.config, "decoder", None)
         others = tokens_of(decoder if hasattr(decoder, "vocab_size") else config, rng, longest, lengths, own)
         rng.shuffle(others)
@@ -132,6 +141,9 @@ def tensors_of(folder):
             with safe_open(path, "pt") as file:
                 for name in file.keys():
                     found[path.name.removesuffix(".safetensors"), name] = file.get_tensor(name)
+    if (folder / "classes.parquet").exists():
+        for row in pyarrow.parquet.read_table(folder / "classes.parquet").to_pylist():
+            found["logits", row["id"]] = torch.tensor(row["logits"]).reshape(-1, len(row["labels"]))
     return found
 
 
@@ -238,7 +250,8 @@ def check(variant, config, sli, rng, longest, alias=None, respell=False, dtypes=
             path = place / "model" / "config.json"
             path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": alias}))
         (place / "in.jsonl").write_text("".join(line_of(index, record, place) for index, record in enumerate(records)))
-        takes = ["--take", "hidden"] + (["--take", "logits"] if "logits" in reference[0][0] else [])
+        logits = "classes" if CLASSIFIER.search(type(model).__name__) else "logits"
+        takes = ["--take", "hidden"] + (["--take", logits] if "logits" in reference[0][0] else [])
         command = [sli, "run", place / "model", "--input", place / "in.jsonl", "--out", place / "out", "--compute", "f32", "--allow-long", *takes]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -279,6 +292,7 @@ def main():
     arguments.add_argument("--goldens", action="store_true")
     arguments.add_argument("--longest", type=int, default=90, help="tokens of the longest record, where positions allow")
     arguments.add_argument("--lengths", type=lambda text: [int(length) for length in text.split(",")], help="tokens of the records instead, like 1,2,700")
+    arguments.add_argument("--class", dest="named", help="of the variants: those whose name has this in it")
     arguments.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of all stored weights; otherwise drawn")
     arguments.add_argument("--verbose", action="store_true")
     options = arguments.parse_args()
@@ -307,10 +321,15 @@ def main():
             for _ in range(12):
                 if options.variants:
                     config, changes = mutations.mutated(rng, base)
-                    cls = rng.choice([variant.get("class"), variant.get("class"), *supported[model_type]])
+                    named = [name for name in supported[model_type] if options.named and options.named in name]
+                    cls = rng.choice(named or [variant.get("class"), variant.get("class"), *supported[model_type]])
+                    if options.named and not named:
+                        break
                     cls = cls if hasattr(transformers, cls or "") else None
                     tried = {**variant, "class": cls or generate.model_class(variant).__name__}
                     config["architectures"] = changes["architectures"] = [tried["class"]]
+                    if CLASSIFIER.search(tried["class"]):
+                        config["id2label"] = changes["id2label"] = {number: f"class {number}" for number in range(rng.choice([1, 2, 3, 70]))}
                 try:
                     result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0, dtypes, options.lengths)
                 except Exception:

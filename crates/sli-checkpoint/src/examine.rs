@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sli_spec::Leaf;
+use sli_spec::{CLASSIFIER, Leaf};
 
 use crate::checkpoint::Checkpoint;
 use crate::coverage::{self, CoverageReport, Ignored, Missing};
@@ -63,14 +63,22 @@ pub(crate) fn examine<'s>(
         }
     }
     for (part, leaves) in parts {
+        let mut used_so = used.clone();
         let examined = leaves.iter();
         let examined: Vec<LeafFindings> = examined
-            .map(|(_, leaf)| examine_leaf(checkpoint, evaluator, leaf, &mut used))
+            .map(|(_, leaf)| examine_leaf(checkpoint, evaluator, leaf, &mut used_so))
             .collect();
         let lacks = examined.iter().any(|leaf| !leaf.missing.is_empty());
-        let is_absent = lacks && !examined.iter().any(|leaf| leaf.present);
+        let is_absent = if part == CLASSIFIER {
+            // What does not fit is the head of something else, which nothing needs.
+            lacks || examined.iter().any(|leaf| !leaf.problems.is_empty())
+        } else {
+            lacks && !examined.iter().any(|leaf| leaf.present)
+        };
         if is_absent {
             report.absent_optional.insert(part);
+        } else {
+            used = used_so;
         }
         for (findings, (at, _)) in examined.into_iter().zip(leaves) {
             bound[at] = if is_absent {

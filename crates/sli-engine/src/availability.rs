@@ -4,6 +4,7 @@ use sli_spec::{Mechanism, Predicts, Stack};
 
 use crate::boundaries::boundaries;
 use crate::error::EngineError;
+use crate::lexical;
 use crate::model::Model;
 use crate::take::{Pooling, Take, combine};
 
@@ -23,7 +24,8 @@ pub fn available_takes(
         if let Take::Hidden(selection) = &take {
             boundaries(&model.spec, selection)?;
         }
-        match lacking(model, &take) {
+        let is_lexical = take == Take::Sparse && lexical::is_there(model)?;
+        match lacking(model, &take).filter(|_| !is_lexical) {
             None => chosen.push(take),
             Some(reason) => problems.push(format!("no `{take}`: {reason}")),
         }
@@ -31,7 +33,9 @@ pub fn available_takes(
     if chosen.is_empty() {
         let problem = problems.join("; ");
         // The model should have it: its file is to blame, not what was asked for.
-        if model.missing_head.is_some() {
+        let classes = model.missing_classifier.as_ref();
+        let classes = classes.filter(|_| asked.contains(&Take::Classes));
+        if model.missing_head.is_some() || classes.is_some() {
             return Err(EngineError::Unusable {
                 path: model.folder.path().to_path_buf(),
                 problem,
@@ -68,6 +72,20 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
                 }
             },
         },
+        Take::Sparse => match &head.logits {
+            None => Some(no_head(model)),
+            Some(logits) => (logits.predicts != Predicts::Masked)
+                .then(|| "the model predicts the next token, not masked ones".into()),
+        },
+        Take::Classes => head
+            .classes
+            .is_none()
+            .then(|| match &model.missing_classifier {
+                Some(tensor) => {
+                    format!("the checkpoint lacks the head that gives classes, or has another: `{tensor}`")
+                }
+                None => "the model's class has no head that gives classes".to_owned(),
+            }),
         Take::Router => {
             let mechanisms = model.spec.stacks.iter().flat_map(Stack::mechanisms);
             let mut routings = mechanisms.filter_map(Mechanism::routing);

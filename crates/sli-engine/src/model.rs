@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
 use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, Dtype, ModelFolder};
-use sli_spec::{Config, HEAD, Input, Instead, ModelSpec, PositionTable};
+use sli_spec::{CLASSIFIER, Config, HEAD, Input, Instead, ModelSpec, PositionTable};
 
 use crate::adapter;
 use crate::coded::codes_of;
@@ -38,6 +38,8 @@ pub struct Model {
     /// The first tensor of the head that gives logits, where the model has one and the checkpoint does
     /// not hold it.
     pub missing_head: Option<String>,
+    /// The same of the head that gives classes.
+    pub missing_classifier: Option<String>,
     pub(crate) clock: WeightClock,
 }
 
@@ -83,7 +85,8 @@ impl Model {
         let folder = folder.into();
         let binding = Binding::new(&checkpoint, &mut built, &options.allow_unused)?;
         let mut spec = built.spec;
-        let missing_head = missing_head(&spec, &binding);
+        let missing_head = missing_part(&spec, &binding, HEAD);
+        let missing_classifier = missing_part(&spec, &binding, CLASSIFIER);
         drop_absent_parts(&mut spec, &binding);
         Ok(Self {
             home: folder.clone(),
@@ -96,6 +99,7 @@ impl Model {
             naming,
             instead: built.instead,
             missing_head,
+            missing_classifier,
             clock: WeightClock::default(),
         })
     }
@@ -258,15 +262,15 @@ fn no_description(folder: &Path) -> EngineError {
     }
 }
 
-/// The first tensor of the head for logits that the checkpoint lacks, where it lacks the head.
-fn missing_head(spec: &ModelSpec, binding: &Binding) -> Option<String> {
-    if !binding.report().absent_optional.contains(HEAD) {
+/// The first tensor of a part of the head that the checkpoint lacks, where it lacks the part.
+fn missing_part(spec: &ModelSpec, binding: &Binding, part: &'static str) -> Option<String> {
+    if !binding.report().absent_optional.contains(part) {
         return None;
     }
     let stack = spec.stacks.len().checked_sub(1)?;
     let leaves = &spec.stacks[stack].head.leaves;
     let mut bound = leaves.iter().zip(&binding.stack(stack).head);
-    let lacking = bound.find(|(leaf, bound)| leaf.optional == Some(HEAD) && bound.is_none());
+    let lacking = bound.find(|(leaf, bound)| leaf.optional == Some(part) && bound.is_none());
     let names = lacking.map(|(leaf, _)| leaf.source.names())?;
     Some((*names.first()?).to_owned())
 }
@@ -308,6 +312,14 @@ fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
         }
         if let Some(logits) = &mut head.logits {
             logits.projection.bias.take_if(|index| lacks(*index));
+        }
+        let front = head.classes.as_ref().map(|classes| {
+            let transform = classes.transform.as_ref();
+            let front = transform.map(|transform| transform.dense.weight);
+            [Some(classes.projection.weight), front]
+        });
+        if front.is_some_and(|leaves| leaves.into_iter().flatten().any(lacks)) {
+            head.classes = None;
         }
         if head
             .pooler

@@ -8,6 +8,7 @@ use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::{ModelSpec, Pooler, Site, Stack};
 
 use crate::boundaries::boundaries;
+use crate::classes::Classes;
 use crate::error::EngineError;
 use crate::exec::batch::{Batch, BatchRecord};
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
@@ -15,6 +16,7 @@ use crate::exec::probe::Probe;
 use crate::exec::{BoundLayer, Rows, Slots};
 use crate::expansion;
 use crate::journal::OutputFolder;
+use crate::lexical::{self, Lexical};
 use crate::model::Model;
 use crate::plan::needs_logits;
 use crate::pooling::{Embedder, Pool, embedding_width, recipe};
@@ -25,6 +27,7 @@ use crate::results::{
     write_records,
 };
 use crate::settings::{HiddenDtype, Settings};
+use crate::sparse::Sparse;
 use crate::summary::{Summary, peak_memory};
 use crate::take::{Boundary, BoundaryKind, Take};
 
@@ -38,6 +41,9 @@ pub(crate) struct Observation<'a> {
     embedding: Option<(Embedder, EmbeddingSink)>,
     router: Option<RouterSink>,
     profile: Option<Profile>,
+    classes: Option<Classes<'a>>,
+    sparse: Option<Sparse>,
+    lexical: Option<Lexical>,
     wants_logits: bool,
     records: RecordSpool,
     /// Of a record whose pieces come one by one.
@@ -106,6 +112,9 @@ impl<'a> Observation<'a> {
             embedding: None,
             router: None,
             profile: None,
+            classes: None,
+            sparse: None,
+            lexical: None,
             wants_logits: needs_logits(&settings.takes),
             records: records.clone(),
             open: Open::default(),
@@ -158,6 +167,15 @@ impl<'a> Observation<'a> {
                 }
                 Take::Profile => {
                     observation.profile = Some(Profile::open(folder)?);
+                }
+                Take::Sparse if lexical::is_there(model)? => {
+                    observation.lexical = Some(Lexical::open(model, settings.compute, folder)?);
+                }
+                Take::Sparse => observation.sparse = Some(Sparse::open(model, folder)?),
+                Take::Classes => {
+                    if let Some(head) = &output.head.classes {
+                        observation.classes = Some(Classes::open(head, folder)?);
+                    }
                 }
             }
         }
@@ -269,6 +287,12 @@ impl<'a> Observation<'a> {
             self.embed(layer, head.pooler.as_ref(), batch, x)?;
         }
         let is_last = stack + 1 == self.spec.stacks.len();
+        if let Some(lexical) = self.lexical.as_mut().filter(|_| is_last) {
+            lexical.weigh(layer, batch, x)?;
+        }
+        if let Some(classes) = self.classes.as_mut().filter(|_| is_last) {
+            classes.classify(layer, batch, x)?;
+        }
         let Some(logits) = head
             .logits
             .as_ref()
@@ -276,7 +300,14 @@ impl<'a> Observation<'a> {
         else {
             return Ok(normed);
         };
+        if let Some(sparse) = &self.sparse {
+            sparse.fold(layer, logits, (batch, x), tile_bytes)?;
+            if self.logits.is_none() && self.scores.is_none() && self.top_k.is_none() {
+                return Ok(normed);
+            }
+        }
         let wanted = Wanted {
+            log_sum_exp: true,
             targets: self.scores.as_ref().map(|_| batch.targets()),
             top_k: self.top_k.as_ref().map(|(k, _)| *k),
         };
@@ -290,7 +321,7 @@ impl<'a> Observation<'a> {
         } else {
             None
         };
-        let results = layer.logits(logits, x, &wanted, tile_bytes, sink)?;
+        let results = layer.logits(logits, x.view(), &wanted, tile_bytes, sink)?;
         self.score(batch, &results)?;
         Ok(normed)
     }
@@ -367,6 +398,15 @@ impl<'a> Observation<'a> {
         }
         if let Some(sink) = self.router {
             sink.finish(&mut folder)?;
+        }
+        if let Some(lexical) = self.lexical {
+            lexical.finish(&mut folder)?;
+        }
+        if let Some(sparse) = self.sparse {
+            sparse.finish(&mut folder)?;
+        }
+        if let Some(classes) = self.classes {
+            classes.finish(&mut folder)?;
         }
         if let Some(profile) = self.profile {
             profile.finish(self.spec, &mut folder)?;

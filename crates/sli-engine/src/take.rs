@@ -24,6 +24,10 @@ pub enum Take {
     Router,
     /// Statistics of the activations: `profile`.
     Profile,
+    /// Of which class a record, or every token, is: `classes`.
+    Classes,
+    /// Weights of the vocabulary's tokens for a record: `sparse`.
+    Sparse,
 }
 
 /// How the hidden states of a record become one vector.
@@ -171,7 +175,7 @@ impl TakeError {
 
 impl Take {
     /// Every spelling, as a user may write it.
-    pub const SPELLINGS: [&'static str; 7] = [
+    pub const SPELLINGS: [&'static str; 9] = [
         "hidden[:LAYERS]",
         "logits",
         "scores",
@@ -179,6 +183,8 @@ impl Take {
         "embedding[:mean|cls|last|pooler]",
         "router",
         "profile",
+        "classes",
+        "sparse",
     ];
 
     /// What a run takes if it is not told: statistics and scores.
@@ -196,6 +202,8 @@ impl Take {
             Self::Embedding(_) => "embedding",
             Self::Router => "router",
             Self::Profile => "profile",
+            Self::Classes => "classes",
+            Self::Sparse => "sparse",
         }
     }
 }
@@ -246,6 +254,8 @@ impl FromStr for Take {
             "scores" => plain(Self::Scores),
             "router" => plain(Self::Router),
             "profile" => plain(Self::Profile),
+            "classes" => plain(Self::Classes),
+            "sparse" => plain(Self::Sparse),
             "topk" => match argument.map(number) {
                 Some(Some(k)) if k > 0 => Ok(Self::TopK(k)),
                 _ => Err(wrong(
@@ -280,9 +290,13 @@ impl fmt::Display for Take {
             Self::Hidden(layers) => write!(f, ":{layers}"),
             Self::TopK(k) => write!(f, ":{k}"),
             Self::Embedding(Some(pooling)) => write!(f, ":{}", pooling.name()),
-            Self::Embedding(None) | Self::Logits | Self::Scores | Self::Router | Self::Profile => {
-                Ok(())
-            }
+            Self::Embedding(None)
+            | Self::Logits
+            | Self::Scores
+            | Self::Router
+            | Self::Profile
+            | Self::Classes
+            | Self::Sparse => Ok(()),
         }
     }
 }
@@ -459,6 +473,8 @@ mod tests {
             "hidden:last",
             "hidden:0,encoder.4,encoder.norm",
             "logits",
+            "classes",
+            "sparse",
             "scores",
             "topk:64",
             "embedding",

@@ -32,6 +32,9 @@ pub struct Instead {
 /// The optional part that a head's weights belong to: the results of the layers need none.
 pub const HEAD: &str = "lm_head";
 
+/// The optional part that the weights of a head for classes belong to.
+pub const CLASSIFIER: &str = "classifier";
+
 /// Endings of class names, after the name of the type, and what such a class has besides the base
 /// model that is run here.
 const ENDINGS: &[(&str, Task)] = &[
@@ -249,20 +252,6 @@ mod tests {
         for (model_type, name, more, task, run) in [
             (
                 "llama",
-                "LlamaForSequenceClassification",
-                "",
-                Task::Base,
-                "LlamaModel",
-            ),
-            (
-                "llama",
-                "LlamaForTokenClassification",
-                "",
-                Task::Base,
-                "LlamaModel",
-            ),
-            (
-                "llama",
                 "LlamaForQuestionAnswering",
                 "",
                 Task::Base,
@@ -309,8 +298,8 @@ mod tests {
                 "llama",
                 "FSDPLlamaForSequenceClassification",
                 "",
-                Task::Base,
-                "LlamaModel",
+                Task::SequenceClassification,
+                "LlamaForSequenceClassification",
             ),
             (
                 "llama",
@@ -329,25 +318,11 @@ mod tests {
             ("llama", "LlamaRewardModel", "", Task::Base, "LlamaModel"),
             ("bert", "BertForMultipleChoice", "", Task::Base, "BertModel"),
             (
-                "roberta",
-                "RobertaForSequenceClassification",
-                "",
-                Task::Base,
-                "RobertaModel",
-            ),
-            (
                 "gpt2",
                 "GPT2DoubleHeadsModel",
                 "",
                 Task::CausalLm,
                 "GPT2LMHeadModel",
-            ),
-            (
-                "gpt2",
-                "GPT2ForTokenClassification",
-                "",
-                Task::Base,
-                "GPT2Model",
             ),
         ] {
             let found = class(model_type, &format!("[\"{name}\"]"), more).expect(name);
@@ -360,6 +335,9 @@ mod tests {
             instead: None,
         };
         assert_eq!(several, Ok(plain.clone()));
+        let classes =
+            class("llama", "[\"LlamaForSequenceClassification\"]", "").map(|class| class.task);
+        assert_eq!(classes, Ok(Task::SequenceClassification));
         assert_eq!(class("llama", "[]", ""), Ok(plain.clone()));
         assert_eq!(class("llama", "null", ""), Ok(plain));
     }

@@ -47,6 +47,23 @@ pub enum Task {
     Seq2SeqLm,
     /// The encoder of an encoder-decoder alone.
     Encoder,
+    /// Says of which class a record is.
+    SequenceClassification,
+    /// Says of which class every token is.
+    TokenClassification,
+}
+
+impl Task {
+    /// Whether a class for it gives logits of tokens.
+    pub fn has_logits(self) -> bool {
+        match self {
+            Self::CausalLm | Self::MaskedLm | Self::Seq2SeqLm => true,
+            Self::Base
+            | Self::Encoder
+            | Self::SequenceClassification
+            | Self::TokenClassification => false,
+        }
+    }
 }
 
 impl Row {

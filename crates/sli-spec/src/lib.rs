@@ -25,7 +25,7 @@ mod spelling;
 mod weight_names;
 
 pub use build::Described;
-pub use class::{Class, HEAD, Instead};
+pub use class::{CLASSIFIER, Class, HEAD, Instead};
 pub use config::{Config, Unread, quote_non_finite};
 pub use defaults::Task;
 pub use error::{SpecError, UnreadKey};

@@ -56,8 +56,26 @@ impl Built {
     pub fn parts_of_other_classes(&self) -> &'static [&'static str] {
         match self.task {
             Task::Base | Task::Encoder => &[],
-            Task::CausalLm | Task::MaskedLm | Task::Seq2SeqLm => &["pooler"],
+            Task::SequenceClassification if self.classifies_pooled() => &[],
+            Task::CausalLm
+            | Task::MaskedLm
+            | Task::Seq2SeqLm
+            | Task::SequenceClassification
+            | Task::TokenClassification => &["pooler"],
         }
+    }
+
+    /// Whether classes are those of the pooled first token.
+    fn classifies_pooled(&self) -> bool {
+        let head = &self.spec.output_stack().head;
+        let transform = head
+            .classes
+            .as_ref()
+            .and_then(|head| head.transform.as_ref());
+        let pooler = head.pooler.as_ref();
+        transform
+            .zip(pooler)
+            .is_some_and(|(front, pooler)| front.dense == pooler.dense)
     }
 
     /// Number of parameters of the reference's class, a tied weight counted once.

@@ -365,8 +365,8 @@ fn remote_code_under_a_known_type_is_refused() {
     assert_eq!(
         error(&renamed),
         "config.json: `architectures` = [\"JinaBertForMaskedLM\"] is not supported: classes of \
-         `bert` that are implemented: BertForMaskedLM, BertForPreTraining, BertLMHeadModel, \
-         BertModel"
+         `bert` that are implemented: BertForMaskedLM, BertForPreTraining, \
+         BertForSequenceClassification, BertForTokenClassification, BertLMHeadModel, BertModel"
     );
     let anonymous = with(renamed, json!({"architectures": null}));
     assert_eq!(

@@ -215,19 +215,22 @@ fn options(arguments: &JobArgs) -> SessionOptions {
 }
 
 /// What happens to the texts of a run: as sentence-transformers has it where the run takes the embeddings that it
-/// gives, nothing where it does not. A length that the user gives wins, and so does the wish to run long records.
+/// gives, dense or sparse, nothing where it does not. A length that the user gives wins, and so does the wish to run long records.
 fn text_rules(arguments: &JobArgs, model: &Model, takes: &[Take]) -> Result<TextRules, Error> {
     let prompt = arguments.prompt.as_deref();
-    if !takes.contains(&Take::Embedding(None)) {
+    let embeds = takes.contains(&Take::Embedding(None));
+    let sparse = takes.contains(&Take::Sparse) && !embeds;
+    if !embeds && !sparse {
         return match prompt {
             None => Ok(TextRules::default()),
             Some(_) => Err(Error::Usage {
                 problem: "--prompt is for the embeddings of a model's own files".into(),
-                hint: "add `--take embedding`, or write the prompt into the texts".into(),
+                hint: "add `--take embedding` or `sparse`, or write the prompt into the texts"
+                    .into(),
             }),
         };
     }
-    let mut rules = sli_engine::text_rules(model, prompt)?;
+    let mut rules = sli_engine::text_rules(model, prompt, sparse)?;
     // Where other results are taken too, they are about the same texts, and embeddings of a rendering are not expected.
     if rules.has_template && takes.len() == 1 {
         rules.notes.push(

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
-use sli_kernels::{Compute, LseState, Mat, PackedKind, PackedWeights, Store, TopK};
+use sli_kernels::{Compute, LseState, Mat, MatRef, PackedKind, PackedWeights, Store, TopK};
 use sli_spec::{Head, LogitsHead, WeightIndex};
 
 use super::linear::{tile_rows, tiles};
@@ -35,6 +35,8 @@ pub(crate) struct Wanted {
     pub targets: Option<Vec<Target>>,
     /// How many of the best.
     pub top_k: Option<usize>,
+    /// The logarithm of the sum of their exponentials.
+    pub log_sum_exp: bool,
 }
 
 /// What was computed from the logits, a row each.
@@ -49,8 +51,7 @@ pub(crate) struct LogitResults {
 }
 
 /// Receives the logits themselves: columns `first..` of some rows.
-pub(crate) type LogitSink<'a> =
-    dyn FnMut(usize, usize, sli_kernels::MatRef<'_>) -> Result<(), EngineError> + 'a;
+pub(crate) type LogitSink<'a> = dyn FnMut(usize, usize, MatRef<'_>) -> Result<(), EngineError> + 'a;
 
 /// The tiles that the projection to logits passes by in.
 pub(crate) fn vocabulary_tiles(
@@ -128,7 +129,7 @@ impl BoundLayer<'_> {
     pub fn logits(
         &self,
         logits: &LogitsHead,
-        x: &Mat,
+        x: MatRef<'_>,
         wanted: &Wanted,
         tile_bytes: u64,
         mut sink: Option<&mut LogitSink<'_>>,
@@ -136,22 +137,23 @@ impl BoundLayer<'_> {
         let rows = x.rows();
         let mut transformed: Option<Mat> = None;
         for transform in &logits.transforms {
-            let x = transformed.as_ref().unwrap_or(x);
+            let x = transformed.as_ref().map_or(x, Mat::view);
             let mut next = Mat::new(rows, transform.dense.out_features);
             let out = next.view_mut();
-            self.dense(&transform.dense, transform.activation, x.view(), out)?;
+            self.dense(&transform.dense, transform.activation, x, out)?;
             if let Some(norm) = &transform.norm {
                 self.norm_in_place(norm, next.view_mut())?;
             }
             transformed = Some(next);
         }
-        let x = transformed.as_ref().unwrap_or(x);
+        let x = transformed.as_ref().map_or(x, Mat::view);
         let mut results = LogitResults {
             target: vec![0.0; wanted.targets.as_ref().map_or(0, |_| rows + 1)],
             log_sum_exp: Vec::new(),
             top: wanted.top_k.map(|k| TopK::new(rows, k)),
         };
-        let mut states = vec![LseState::default(); rows];
+        let states = if wanted.log_sum_exp { rows } else { 0 };
+        let mut states = vec![LseState::default(); states];
         let bias = self.owned(logits.projection.bias)?;
         let compute = self.kernels.compute();
         let leaf = self.bound(logits.projection.weight);
@@ -180,7 +182,7 @@ impl BoundLayer<'_> {
             for start in (0..rows).step_by(HEAD_ROWS) {
                 let range = start..(start + HEAD_ROWS).min(rows);
                 block.reset(range.len(), columns.len());
-                let x = x.rows_view(range.clone());
+                let x = x.rows_range(range.clone());
                 self.kernels
                     .gemm(x, packed, bias, Store::Set, block.view_mut());
                 if !self.kernels.all_finite(block.view()) {
@@ -202,8 +204,10 @@ impl BoundLayer<'_> {
                 if let Some(cap) = logits.softcap {
                     self.kernels.softcap_in_place(cap as f32, block.view_mut());
                 }
-                self.kernels
-                    .update_lse(block.view(), &mut states[range.clone()]);
+                if wanted.log_sum_exp {
+                    self.kernels
+                        .update_lse(block.view(), &mut states[range.clone()]);
+                }
                 if let Some(top) = &mut results.top {
                     self.kernels
                         .top_k(block.view(), range.start, columns.start, top);

@@ -49,6 +49,23 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                 add(pooler.dense.weight);
                 pooler.dense.bias.into_iter().for_each(&mut add);
             }
+            if let Some(classes) = &head.classes {
+                let transform = classes.transform.as_ref();
+                // A pooler is among them already.
+                let transform = transform.filter(|transform| {
+                    let pooler = head.pooler.as_ref();
+                    pooler.is_none_or(|pooler| pooler.dense.weight != transform.dense.weight)
+                });
+                if let Some(transform) = transform {
+                    add(transform.dense.weight);
+                    transform.dense.bias.into_iter().for_each(&mut add);
+                    if let Some(norm) = &transform.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                    }
+                }
+                add(classes.projection.weight);
+                classes.projection.bias.into_iter().for_each(&mut add);
+            }
             if let Some(logits) = &head.logits {
                 for transform in &logits.transforms {
                     add(transform.dense.weight);

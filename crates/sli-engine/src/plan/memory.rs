@@ -4,6 +4,7 @@ use sli_kernels::Compute;
 use sli_spec::{Mechanism, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
+use crate::classes::{buffer_bytes, classes_of_token};
 use crate::exec::batch::distinct_ropes;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::exec::stem::stem_values;
@@ -11,6 +12,7 @@ use crate::exec::step::outputs_shown;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
 use crate::mixers::feed_forward::BLOCK_ROWS;
+use crate::sparse::sparse_bytes;
 use crate::stats::RowStats;
 use crate::take::Take;
 
@@ -72,7 +74,12 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
             Take::Router => 64,
             // The row before for the cosine, and statistics of the rows before they are folded.
             Take::Profile => widest * 4 + (sites(spec) + 1) * size_of::<RowStats>() as u64,
-            Take::Hidden(_) | Take::Logits | Take::Scores | Take::Embedding(_) => 0,
+            Take::Hidden(_)
+            | Take::Logits
+            | Take::Scores
+            | Take::Embedding(_)
+            | Take::Classes
+            | Take::Sparse => 0,
         };
     }
     bytes
@@ -343,15 +350,25 @@ fn values(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let values = takes.iter().map(|take| match take {
         Take::TopK(k) => best(spec, *k),
         Take::Scores => 2,
+        Take::Classes => classes_of_token(spec),
+        Take::Sparse => 2,
         _ => 0,
     });
     values.max().unwrap_or(0)
 }
 
-/// Accumulators of the results: 64 KiB of counts a site where the profile is asked for.
+/// Accumulators and buffers of the results: 64 KiB of counts a site where the profile is asked for.
 pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
+    let output = spec.output_stack();
+    let classes = output.head.classes.as_ref();
+    let classes = classes.filter(|_| takes.contains(&Take::Classes));
+    let classes = classes.map_or(0, |head| buffer_bytes(head, output.hidden_size));
+    let vocabulary = output.head.logits.as_ref();
+    let vocabulary = vocabulary.filter(|_| takes.contains(&Take::Sparse));
+    let sparse = vocabulary.map_or(0, |logits| sparse_bytes(logits.projection.out_features));
+    let own = classes + sparse;
     if !takes.contains(&Take::Profile) {
-        return 0;
+        return own;
     }
     let sites: usize = spec
         .stacks
@@ -362,5 +379,5 @@ pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
             sites.sum::<usize>() + 2
         })
         .sum();
-    sites as u64 * (80 << 10)
+    own + sites as u64 * (80 << 10)
 }

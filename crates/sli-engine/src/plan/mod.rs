@@ -17,8 +17,9 @@ use serde::Serialize;
 use sli_checkpoint::BoundLeaf;
 
 use crate::error::EngineError;
+use crate::lexical::{self, LexicalLayer};
 use crate::model::Model;
-use crate::pooling::recipe;
+use crate::pooling::{recipe, sparse_recipe};
 use crate::records::RecordSpool;
 use crate::settings::{Settings, Spill};
 use crate::take::Take;
@@ -190,11 +191,14 @@ pub fn check(model: &Model, records: &RecordSpool, settings: &Settings) -> Resul
         .map(|_| ())
 }
 
-/// Looks at what embeddings need of the model's folder.
+/// Looks at what embeddings and sparse ones need of the model's folder.
 fn check_recipes(model: &Model, settings: &Settings) -> Result<(), EngineError> {
     for take in &settings.takes {
-        if let Take::Embedding(asked) = take {
-            recipe(model, *asked)?;
+        match take {
+            Take::Embedding(asked) => drop(recipe(model, *asked)?),
+            Take::Sparse if lexical::is_there(model)? => drop(LexicalLayer::of(model)?),
+            Take::Sparse => drop(sparse_recipe(model)?),
+            _ => {}
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use sli_spec::{Mask, Mechanism, ModelSpec, Stack, StateSpec};
 use super::division::Division;
 use super::memory::boundary_values;
 use super::planner::Planner;
+use crate::classes::classes_of_token;
 use crate::exec::states::{CROSSING, IN_MEMORY};
 use crate::settings::Spill;
 use crate::take::Take;
@@ -39,12 +40,16 @@ impl Planner<'_> {
         const SCORE: usize = 8;
         /// Experts and their weights.
         const ROUTES: usize = 64;
+        /// A token and its weight, in a tree.
+        const WEIGHT: usize = 48;
         /// One of the best tokens.
         const BEST: usize = 8;
         let of_row = self.settings.takes.iter().map(|take| match take {
             Take::Scores => SCORE,
             Take::Router => ROUTES,
             Take::TopK(k) => BEST * (k + 4),
+            Take::Sparse => WEIGHT,
+            Take::Classes => 8 * classes_of_token(&self.model.spec) as usize,
             Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile => 0,
         });
         let of_row = RECORD_ROW + of_row.sum::<usize>();

@@ -4,6 +4,7 @@ use sli_spec::{Layer, Mechanism, Shard, StackEnd, Step, WeightIndex};
 
 use super::division::Division;
 use crate::boundaries::boundaries;
+use crate::classes::classes_of_token;
 use crate::model::Model;
 use crate::pooling::embedding_width;
 use crate::records::RecordSpool;
@@ -84,9 +85,12 @@ pub(super) fn choice(step: &Step) -> Option<(usize, usize)> {
 
 /// Whether any result needs the logits.
 pub(crate) fn needs_logits(takes: &[Take]) -> bool {
-    takes
-        .iter()
-        .any(|take| matches!(take, Take::Logits | Take::Scores | Take::TopK(_)))
+    takes.iter().any(|take| {
+        matches!(
+            take,
+            Take::Logits | Take::Scores | Take::TopK(_) | Take::Sparse
+        )
+    })
 }
 
 /// Bytes of the results, before compression.
@@ -129,6 +133,19 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
                 tokens * chosen
             }
             Take::Profile => 0,
+            // A small part of the vocabulary.
+            Take::Sparse => records.len() as u64 * 256 * 8,
+            Take::Classes => {
+                let classes = stack.head.classes.as_ref();
+                let classes = classes.map_or(0, |head| head.projection.out_features as u64);
+                let of_tokens = classes_of_token(&model.spec) > 0;
+                let judged = if of_tokens {
+                    tokens
+                } else {
+                    records.len() as u64
+                };
+                judged * classes * 8
+            }
         })
         .sum()
 }

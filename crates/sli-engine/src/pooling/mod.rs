@@ -9,6 +9,7 @@ mod kind;
 mod modules;
 mod recipe;
 mod run;
+mod sparse;
 mod stored;
 mod text;
 mod transformer;
@@ -16,5 +17,8 @@ mod weights;
 
 pub(crate) use self::modules::{columns, embedding_width, recipe};
 pub(crate) use self::run::{Embedder, Pool};
+pub(crate) use self::sparse::{Fold, SparseRecipe, sparse_recipe};
+pub(crate) use self::stored::Stored;
 pub use self::text::{Prompt, TextRules, text_rules};
 pub use self::transformer::Message;
+pub(crate) use self::weights::ModuleWeights;

@@ -5,7 +5,8 @@ use sli_checkpoint::ModelFolder;
 
 use super::kind::{Kind, kind};
 use super::modules::recipe;
-use super::transformer::{self, Message, NO_LIMIT, TransformerSettings, limit};
+use super::sparse::is_sparse;
+use super::transformer::{self, Message, NO_LIMIT, Output, TransformerSettings, limit};
 use crate::error::{AGAIN, EngineError};
 use crate::model::Model;
 use crate::sentence_folder::{MODULES, SETTINGS, read_object, unusable};
@@ -42,13 +43,23 @@ pub struct Prompt {
     pub left_out: bool,
 }
 
-/// What `--take embedding` does to the texts of this model; `prompt` is the name of the prompt that was asked for.
-pub fn text_rules(model: &Model, prompt: Option<&str>) -> Result<TextRules, EngineError> {
+/// What `--take embedding` (or `sparse`) does to the texts of this model; `prompt` is the name of the prompt that was
+/// asked for.
+pub fn text_rules(
+    model: &Model,
+    prompt: Option<&str>,
+    sparse: bool,
+) -> Result<TextRules, EngineError> {
     let home = &model.home;
-    let kind = kind(home)?;
+    // Its modules are followed for what they are for.
+    let (kind, output) = match kind(home)? {
+        Kind::Plain => (Kind::Plain, Output::Hidden),
+        _ if sparse && is_sparse(home)? => (Kind::Modules, Output::Logits),
+        kind => (kind, Output::Hidden),
+    };
     let (settings, prompts) = match kind {
         Kind::Modules => (
-            transformer::settings(&model.folder)?,
+            transformer::settings(&model.folder, output)?,
             read_object(home, SETTINGS)?.unwrap_or_default(),
         ),
         Kind::Plain | Kind::Other(_) => (TransformerSettings::default(), Map::new()),
@@ -60,9 +71,11 @@ pub fn text_rules(model: &Model, prompt: Option<&str>) -> Result<TextRules, Engi
         prompt: choose_prompt(home, &prompts, prompt)?,
         ..TextRules::default()
     };
-    let recipe = recipe(model, None)?;
-    if let Some(prompt) = &mut rules.prompt {
-        prompt.left_out = !recipe.include_prompt;
+    if !sparse {
+        let recipe = recipe(model, None)?;
+        if let Some(prompt) = &mut rules.prompt {
+            prompt.left_out = !recipe.include_prompt;
+        }
     }
     rules.has_template = matches!(kind, Kind::Plain) && has_chat_template(&model.folder)?;
     if let Kind::Other(class) = kind {

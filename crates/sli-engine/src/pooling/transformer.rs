@@ -93,13 +93,36 @@ pub enum Message {
     Structured,
 }
 
-/// The settings of the transformer in `folder`.
-pub(super) fn settings(folder: &ModelFolder) -> Result<TransformerSettings, EngineError> {
+/// What the modules behind the transformer take of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// The end of its layers.
+    Hidden,
+    /// Logits of masked tokens.
+    Logits,
+}
+
+impl Output {
+    /// What sentence-transformers calls the task of such a transformer, and what it gives.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Self::Hidden => ["feature-extraction", "last_hidden_state"],
+            Self::Logits => ["fill-mask", "logits"],
+        }
+    }
+}
+
+/// The settings of the transformer in `folder`, of which this is wanted.
+pub(super) fn settings(
+    folder: &ModelFolder,
+    output: Output,
+) -> Result<TransformerSettings, EngineError> {
     for name in TRANSFORMER_SETTINGS {
         let path = folder.join(name);
         // As in the reference, an empty one is none.
         if let Some(object) = read_object(folder, name)?.filter(|object| !object.is_empty()) {
-            return Reader { path: &path }.read(&object);
+            let path = &path;
+            return Reader { path, output }.read(&object);
         }
     }
     Ok(TransformerSettings::default())
@@ -108,6 +131,7 @@ pub(super) fn settings(folder: &ModelFolder) -> Result<TransformerSettings, Engi
 /// Reads one file.
 struct Reader<'a> {
     path: &'a Path,
+    output: Output,
 }
 
 impl Reader<'_> {
@@ -127,7 +151,7 @@ impl Reader<'_> {
                     settings.length.get_or_insert(length);
                 }
                 "do_lower_case" => settings.lower_case = truthy(value),
-                "transformer_task" if value == "feature-extraction" => {}
+                "transformer_task" if value == self.output.names()[0] => {}
                 "module_output_name" if value == "token_embeddings" => {}
                 "modality_config" => settings.as_message = self.modalities(value)?,
                 "processing_kwargs" => self.processing(value, &mut settings)?,
@@ -150,7 +174,7 @@ impl Reader<'_> {
         Ok(Length { tokens, key })
     }
 
-    /// Only the last hidden state of texts is known; messages go through the chat template.
+    /// Only what is wanted of texts is known; messages go through the chat template.
     fn modalities(&self, value: &Value) -> Result<Option<Message>, EngineError> {
         let refuse =
             |part: &str| self.refuse(format!("`modality_config`: `{part}` is not followed"));
@@ -161,7 +185,7 @@ impl Reader<'_> {
                 Value::Array(parts) if parts.len() == 1 => &parts[0],
                 other => other,
             };
-            entry["method"] == "forward" && output == "last_hidden_state"
+            entry["method"] == "forward" && output == self.output.names()[1]
         };
         if let Some(message) = of("message") {
             if !known(message) {
@@ -278,12 +302,13 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{Length, Message, NO_LIMIT, Reader, TransformerSettings};
+    use super::{Length, Message, NO_LIMIT, Output, Reader, TransformerSettings};
     use crate::error::EngineError;
 
     fn read(value: &Value) -> Result<TransformerSettings, EngineError> {
         let path = Path::new("sentence_bert_config.json");
-        Reader { path }.read(value.as_object().unwrap())
+        let output = Output::Hidden;
+        Reader { path, output }.read(value.as_object().unwrap())
     }
 
     #[test]

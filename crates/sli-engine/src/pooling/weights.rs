@@ -17,7 +17,7 @@ const FILE: &str = "model.safetensors";
 const TORCH_FILE: &str = "pytorch_model.bin";
 
 /// The file of a module while its tensors are looked for.
-pub(super) struct ModuleWeights {
+pub(crate) struct ModuleWeights {
     file: PathBuf,
     checkpoint: Checkpoint,
     taken: Vec<&'static str>,
@@ -33,8 +33,13 @@ impl ModuleWeights {
             }
             name = torch;
         }
-        let file = home.join(&name);
-        home.look(&name)?;
+        Self::of_file(home, &name)
+    }
+
+    /// A file of a folder.
+    pub fn of_file(folder: &ModelFolder, name: &str) -> Result<Self, EngineError> {
+        let file = folder.join(name);
+        folder.look(name)?;
         let checkpoint = Checkpoint::open(&file)?;
         Ok(Self {
             file,
@@ -117,14 +122,16 @@ impl Stored {
         Ok(raw)
     }
 
-    fn vector(&self) -> Result<Vec<f32>, EngineError> {
+    /// As numbers.
+    pub fn vector(&self) -> Result<Vec<f32>, EngineError> {
         let raw = self.raw()?;
         let mut values = vec![0.0; raw.len() / self.element.size()];
         decode(&raw, self.element, &mut values);
         Ok(values)
     }
 
-    fn matrix(&self, compute: Compute) -> Result<PackedWeights, EngineError> {
+    /// As a packed matrix.
+    pub fn matrix(&self, compute: Compute) -> Result<PackedWeights, EngineError> {
         let raw = self.raw()?;
         let [rows, columns] = self.shape[..] else {
             let problem = format!("`{}` is no matrix", self.name);

@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Text,
     /// Text of which few values occur.
     Name,
+    /// A list of such texts.
+    Names,
     U32,
     OptionalU32,
     /// A count that fits 63 bits.
@@ -56,6 +58,7 @@ impl Kind {
         let list = |inner| DataType::List(Arc::new(Field::new_list_field(inner, true)));
         match self {
             Self::Text | Self::Name => DataType::Utf8,
+            Self::Names => list(DataType::Utf8),
             Self::U32 | Self::OptionalU32 => DataType::UInt32,
             Self::I64 => DataType::Int64,
             Self::U64 => DataType::UInt64,
@@ -82,6 +85,7 @@ impl Kind {
 /// The cells of a column in the batch at hand.
 enum Builder {
     Text(StringBuilder),
+    Names(ListBuilder<StringBuilder>),
     U32(UInt32Builder),
     OptionalU32(UInt32Builder),
     I64(Int64Builder),
@@ -102,6 +106,7 @@ impl Builder {
         let f32s = Float32Builder::new;
         match kind {
             Kind::Text | Kind::Name => Self::Text(StringBuilder::new()),
+            Kind::Names => Self::Names(ListBuilder::new(StringBuilder::new())),
             Kind::U32 => Self::U32(u32s()),
             Kind::OptionalU32 => Self::OptionalU32(u32s()),
             Kind::I64 => Self::I64(Int64Builder::new()),
@@ -123,6 +128,12 @@ impl Builder {
         let f32_of = |value: &[u8; 4]| Some(f32::from_le_bytes(*value));
         match self {
             Self::Text(builder) => builder.append_value(row.text()?),
+            Self::Names(builder) => {
+                for _ in 0..row.u32()? {
+                    builder.values().append_value(row.text()?);
+                }
+                builder.append(true);
+            }
             Self::U32(builder) => builder.append_value(row.u32()?),
             Self::OptionalU32(builder) => {
                 let there = row.u32()? != 0;
@@ -185,6 +196,7 @@ impl Builder {
     fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Names(builder) => Arc::new(builder.finish()),
             Self::U32(builder) | Self::OptionalU32(builder) => Arc::new(builder.finish()),
             Self::I64(builder) => Arc::new(builder.finish()),
             Self::U64(builder) => Arc::new(builder.finish()),
@@ -251,9 +263,12 @@ impl<'a> TableWriter<'a> {
             .set_dictionary_enabled(false)
             .set_max_row_group_row_count(None);
         for &(name, kind) in columns {
-            if matches!(kind, Kind::Name) {
-                properties = properties.set_column_dictionary_enabled(name.into(), true);
-            }
+            let column = match kind {
+                Kind::Name => name.into(),
+                Kind::Names => vec![name.to_owned(), "list".to_owned(), "item".to_owned()].into(),
+                _ => continue,
+            };
+            properties = properties.set_column_dictionary_enabled(column, true);
         }
         let writer = ArrowWriter::try_new(writer, Arc::clone(&schema), Some(properties.build()));
         let kinds: Vec<Kind> = columns.iter().map(|&(_, kind)| kind).collect();

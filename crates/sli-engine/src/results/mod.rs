@@ -5,10 +5,12 @@
 //! same whatever the budget and however often the run was interrupted.
 
 mod cells;
+mod classes;
 mod columns;
 mod record_name;
 mod rows;
 mod safetensors;
+mod sparse;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -20,8 +22,10 @@ use parquet::errors::ParquetError;
 use crate::durable::DiskError;
 use crate::journal::JournalError;
 
+pub use self::classes::ClassesSink;
 pub use self::record_name::RecordName;
 pub use self::safetensors::{TensorFile, TensorShape};
+pub use self::sparse::SparseSink;
 pub use self::tables::{
     BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink, TopKSink,
     write_experts, write_profile, write_records,

@@ -240,6 +240,19 @@ impl<'a> RowEncoder<'a> {
             .extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 
+    /// A vector, or null.
+    pub fn vector(&mut self, values: Option<&[f32]>) {
+        match values {
+            Some(values) => self.list_f32(values),
+            None => self.list_f32_after_null(&[]),
+        }
+    }
+
+    pub fn names(&mut self, names: &[String]) {
+        self.u32(names.len() as u32);
+        names.iter().for_each(|name| self.text(name));
+    }
+
     /// A list of lists of two values each, or null.
     pub fn optional_pairs(&mut self, pairs: Option<&[[u32; 2]]>) {
         self.u32(u32::from(pairs.is_some()));

@@ -251,10 +251,7 @@ impl EmbeddingSink {
         );
         self.spool.push(|row| {
             row.named(record);
-            match vector {
-                Some(vector) => row.list_f32(vector),
-                None => row.list_f32_after_null(&[]),
-            }
+            row.vector(vector);
         })
     }
 
@@ -423,7 +420,7 @@ pub fn write_experts<'a>(
     })
 }
 
-fn from_spool(
+pub(super) fn from_spool(
     folder: &mut OutputFolder,
     name: &str,
     columns: &Columns,
@@ -451,7 +448,7 @@ fn from_rows<T>(
 }
 
 /// A Parquet list counts its values in 31 bits.
-fn fits_a_list(id: &str, values: usize) -> Result<(), ResultsError> {
+pub(super) fn fits_a_list(id: &str, values: usize) -> Result<(), ResultsError> {
     if i32::try_from(values).is_ok() {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{
-    Arrangement, Blocks, Cross, Norms, Projections, SharedTokens, Table, UnusedHead,
+    Arrangement, Blocks, Classifier, Cross, Norms, Projections, SharedTokens, Table, UnusedHead,
 };
 use crate::families::gpt::{BART, tensor2tensor};
 use crate::{
@@ -390,6 +390,7 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     config.ignore(&["is_encoder_decoder", "is_decoder", "forced_eos_token_id"]);
     config.ignore(&["encoder_no_repeat_ngram_size"]);
     let mut decoder = half(config, "decoder", style)?;
+    decoder.sequence_classifier = Some(Classifier::LAST_LABEL);
     let has_decoder_alone = config.class()?.task == Task::CausalLm;
     let shared = vocabularies(config, style, &mut decoder)?;
 

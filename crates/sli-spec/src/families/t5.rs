@@ -3,8 +3,8 @@
 
 use crate::build::NormStyle;
 use crate::families::blocks::{
-    Arrangement, Blocks, Buckets, Cross, MixerOf, Names, Norms, Projections, SharedTokens, Tie,
-    UnusedHead,
+    Arrangement, Blocks, Buckets, Classifier, Cross, MixerOf, Names, Norms, Projections,
+    SharedTokens, Tie, UnusedHead,
 };
 use crate::families::experts::{self, ExpertTensors, Experts};
 use crate::{
@@ -155,7 +155,8 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     let start = config.token_id("decoder_start_token_id")?;
     let padding = config.token_id("pad_token_id")?;
     let scale = scale(config, style.scale, encoder.hidden_size)?;
-    if config.class()?.task == Task::Encoder {
+    let task = config.class()?.task;
+    if matches!(task, Task::Encoder | Task::TokenClassification) {
         config.off(
             "is_decoder",
             "an encoder whose tokens see no later ones is not known",
@@ -168,11 +169,12 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     let mut decoder = half(config, style, decoder_layers, "decoder")?;
     decoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.2.layer_norm");
     decoder.logit_scale = scale;
+    decoder.sequence_classifier = Some(Classifier::LAST_LABEL);
     // Shifting labels takes both tokens.
     let shift = start.map(ShiftStart::Token).zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
         shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
-        repeats: false,
+        repeats: task == Task::SequenceClassification,
     });
     decoder.cross = Some(Cross {
         stack: 0,

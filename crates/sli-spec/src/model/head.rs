@@ -22,6 +22,53 @@ pub struct Head {
     pub logits: Option<LogitsHead>,
     /// The pooled first token, where the model has it.
     pub pooler: Option<Pooler>,
+    /// Logits of classes, where the model has them.
+    pub classes: Option<ClassesHead>,
+}
+
+/// Hidden state to logits of classes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassesHead {
+    /// What is classified.
+    pub classified: Classified,
+    /// In front of the projection.
+    pub transform: Option<HeadTransform>,
+    /// `[classes, hidden]`.
+    pub projection: Linear,
+    /// Names of the classes.
+    pub labels: Vec<String>,
+    /// What makes probabilities of the logits, where they are logits of probabilities.
+    pub probabilities: Option<Probabilities>,
+}
+
+/// What is classified: which row of a record stands for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Classified {
+    /// Every token by itself.
+    Tokens,
+    /// The record: its first token.
+    First,
+    /// The record: the mean of its tokens.
+    Mean,
+    /// The record: its last token that is not this one, or its first where all are.
+    Last {
+        /// The id of padding, where there is one.
+        padding: Option<u32>,
+    },
+    /// The record: where its decoder is to say this token for the last time.
+    Label {
+        /// The token.
+        token: u32,
+    },
+}
+
+/// What makes probabilities of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Probabilities {
+    /// Each by itself.
+    Sigmoid,
+    /// All together.
+    Softmax,
 }
 
 /// Hidden state to logits.

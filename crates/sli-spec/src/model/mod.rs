@@ -21,7 +21,9 @@ pub use self::embedding::{
     TypeRule,
 };
 pub use self::features::{Features, StemConvolution};
-pub use self::head::{Head, HeadTransform, LogitsHead, Pooler, Predicts};
+pub use self::head::{
+    ClassesHead, Classified, Head, HeadTransform, LogitsHead, Pooler, Predicts, Probabilities,
+};
 pub use self::layer::{Branch, Layer, Step, Write};
 
 /// A whole model.

@@ -267,6 +267,9 @@ pub struct JobArgs {
     ///                          of the model's folder; a named pooling is the transformer's part
     ///                          alone, without the modules of the folder, never normalised
     /// router                   the experts of every token
+    /// classes                  of which class a record, or every token, is: logits and probabilities
+    /// sparse                   weights of the vocabulary's tokens, of models that predict masked ones (SPLADE)
+    ///                          or have a sparse_linear.pt (BGE-M3)
     #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
     pub takes: Vec<Take>,
     /// Memory the whole process may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is
@@ -309,7 +312,7 @@ pub struct JobArgs {
     /// tokenizer_config.json over it
     #[arg(long)]
     pub tokenizer_file: bool,
-    /// Prompt that `--take embedding` puts in front of every text, by its name in
+    /// Prompt that `--take embedding` (or `sparse`) puts in front of every text, by its name in
     /// config_sentence_transformers.json; '' is none [default: the one that the file names, if any]
     #[arg(long, value_name = "NAME")]
     pub prompt: Option<String>,

@@ -7,6 +7,7 @@
 mod bench;
 mod budgets;
 mod chat_templates;
+mod classes;
 mod coded;
 mod command_line;
 mod completions;
@@ -41,6 +42,7 @@ mod sentences;
 mod seq2seq;
 mod sharing;
 mod sizes;
+mod sparse;
 mod tensor_names;
 mod tokenizers;
 mod troubleshooting;

@@ -28,7 +28,7 @@ fn summary(place: &Place, out: &str) -> Value {
 }
 
 /// Runs with ample memory and with budgets from the least on; returns how many of the latter cut records.
-fn in_pieces_and_whole(place: &Place, run: &[&str]) -> usize {
+pub fn in_pieces_and_whole(place: &Place, run: &[&str]) -> usize {
     let ample = [run, &["--memory", "4GiB", "--out", "ample"]].concat();
     place.sli(&ample).success();
     assert!(summary(place, "ample")["plan"]["cut_tokens"].is_null());

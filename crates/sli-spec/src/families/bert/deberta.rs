@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::{BERT, set_head, table};
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{
-    Arrangement, Blocks, MixerOf, Names, Projections, Tie, Transform, Types, UnusedHead,
+    Arrangement, Blocks, Classifier, InFront, MixerOf, Names, Projections, Tie, Transform, Types,
+    UnusedHead,
 };
 use crate::{
     Activation, Config, Described, DistanceRule, DistanceTable, DistanceVectors, Gain, Identity,
@@ -127,12 +128,14 @@ fn at_least_one(config: &Config, key: &str) -> Result<Option<usize>, SpecError> 
 }
 
 fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError> {
-    config.ignore(&["pooler_dropout", "pooler_hidden_act", "pooler_hidden_size"]);
+    config.ignore(&["pooler_dropout", "pooler_hidden_size"]);
     // It is an encoder, whatever the file says.
     config.ignore(&["is_decoder", "add_cross_attention"]);
     let arrangement = Arrangement::after_sum("attention.output.LayerNorm", "output.LayerNorm");
     let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
     let mut model = super::encoder(config, names, arrangement, norm)?;
+    let pooled = InFront::dense("pooler.dense", config.activation("pooler_hidden_act")?);
+    model.sequence_classifier = Some(Classifier::first_token(pooled, &["classifier"]));
     model.family = "deberta";
     if let Some(width) = config.optional_size("embedding_size")?
         && width != model.hidden_size

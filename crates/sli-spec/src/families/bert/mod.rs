@@ -33,9 +33,10 @@ pub use self::xmod::xmod;
 
 use crate::build::NormStyle;
 use crate::families::blocks::{
-    Arrangement, Blocks, Cross, Names, Norms, Projections, Table, Transform, Types, UnusedHead,
+    Arrangement, Blocks, Classifier, Cross, InFront, Names, Norms, Projections, Table, Transform,
+    Types, UnusedHead,
 };
-use crate::{Config, Described, LengthLimit, Mask, SpecError, TypeRule};
+use crate::{Activation, Config, Described, LengthLimit, Mask, SpecError, TypeRule};
 
 const BERT: Names = Names {
     tokens: "embeddings.word_embeddings",
@@ -67,8 +68,15 @@ fn masked(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut model = usual(config, &BERT)?;
     let width = model.hidden_size;
     set_head(&mut model, width);
+    model.sequence_classifier = Some(Classifier::first_token(InFront::Pooler, &["classifier"]));
     table(config, &mut model, 0)?;
     Ok(model)
+}
+
+/// Classes as RoBERTa has them: a layer of the head's own on the first token.
+fn dense_classifier(activation: Activation) -> Classifier {
+    let dense = InFront::dense("classifier.dense", activation);
+    Classifier::first_token(dense, &["classifier.out_proj"])
 }
 
 /// The head of BERT's masked language model.
@@ -112,6 +120,8 @@ pub fn distilbert(config: &Config) -> Result<Described, SpecError> {
         model.hidden_size,
         model.activation,
     )];
+    let dense = InFront::dense("pre_classifier", Activation::Relu);
+    model.sequence_classifier = Some(Classifier::first_token(dense, &["classifier"]));
     model.tied_bias = Some("vocab_projector.bias");
     model.unused_head = UnusedHead {
         without: &[
@@ -143,6 +153,8 @@ fn as_encoder(mut model: Blocks<'_>, norm: NormStyle) -> Blocks<'_> {
     model.embedding_norm = Some(("embeddings.LayerNorm", norm));
     model.final_norm = None;
     model.head_bias = true;
+    // Each type says its own.
+    model.sequence_classifier = None;
     model.ignored = vec!["*embeddings.position_ids", "*embeddings.token_type_ids"];
     model
 }

@@ -2,10 +2,10 @@
 
 use crate::build::{NormStyle, layer_types};
 use crate::families::blocks::{
-    Arrangement, Blocks, Names, Projections, Tie, Transform, Types, UnusedHead,
+    Arrangement, Blocks, Classifier, InFront, Names, Projections, Tie, Transform, Types, UnusedHead,
 };
 use crate::rope::{Rope, RopeOptions};
-use crate::{Activation, Config, Described, Mask, SpecError, TypeRule};
+use crate::{Activation, Classified, Config, Described, Mask, SpecError, TypeRule};
 
 const MODERN: Names = Names {
     tokens: "embeddings.tok_embeddings",
@@ -21,12 +21,12 @@ const MODERN: Names = Names {
 /// `ModernBERT` (Warner et al. 2024).
 pub fn modernbert(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&[
-        "classifier_pooling",
         "deterministic_flash_attn",
         "sparse_prediction",
         "sparse_pred_ignore_index",
     ]);
     let window = window(config)?;
+    let classifier_activation = config.activation("classifier_activation")?;
     let mut model = modern(config, &MODERN, ["head.dense", "head.norm"])?;
     model.stack = "encoder";
     kinds_of_layers(config, &mut model, |kind| match kind {
@@ -34,6 +34,29 @@ pub fn modernbert(config: &Config) -> Result<Described, SpecError> {
         "sliding_attention" => Some(Mask::Window(window)),
         _ => None,
     })?;
+    let mean = match config.optional_text("classifier_pooling")?.as_deref() {
+        Some("cls") => false,
+        Some("mean") => true,
+        _ => return Err(config.invalid("classifier_pooling", "cls or mean")),
+    };
+    let classified = if mean {
+        Classified::Mean
+    } else {
+        Classified::First
+    };
+    let of = |classified| Classifier {
+        classified,
+        front: InFront::Dense {
+            name: "head.dense",
+            bias: model.transforms.iter().any(|transform| transform.bias),
+            activation: classifier_activation,
+            norm: Some(("head.norm", model.norm)),
+        },
+        names: &["classifier"],
+        bias: true,
+    };
+    (model.sequence_classifier, model.token_classifier) =
+        (Some(of(classified)), of(Classified::Tokens));
     model.unused_head.without = &["head.*", "decoder.*"];
     model.build()
 }
@@ -81,6 +104,7 @@ fn modern<'c>(
         style,
     )?;
     model.family = "modernbert";
+    model.sequence_classifier = None;
     model.intermediate_size = config.size("intermediate_size")?;
     model.gated = true;
     model.activation = config.activation("hidden_activation")?;

@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{BERT, masked, set_head, table, usual};
+use super::{BERT, dense_classifier, masked, set_head, table, usual};
 use crate::families::blocks::{
-    Arrangement, Blocks, Names, Narrow, Projections, Tie, Transform, UnusedHead,
+    Arrangement, Blocks, Classifier, InFront, Names, Narrow, Projections, Tie, Transform,
+    UnusedHead,
 };
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{Activation, Config, Described, LengthLimit, Mask, SpecError};
@@ -31,6 +32,7 @@ pub fn electra(config: &Config) -> Result<Described, SpecError> {
         width,
         Activation::Gelu,
     )];
+    model.sequence_classifier = Some(dense_classifier(Activation::Gelu));
     model.tied_bias = Some("generator_lm_head.bias");
     model.unused_head = UnusedHead {
         without: &["generator_predictions.*", "generator_lm_head.*"],
@@ -68,6 +70,7 @@ pub fn albert(config: &Config) -> Result<Described, SpecError> {
         width,
         model.activation,
     )];
+    model.sequence_classifier = Some(Classifier::first_token(InFront::Pooler, &["classifier"]));
     model.tied_bias = Some("predictions.bias");
     model.unused_head = UnusedHead {
         without: &["predictions.*"],

@@ -1,7 +1,7 @@
 //! BERT and its nearest relatives.
 
 use super::jina::jina;
-use super::{BERT, encoder, masked, set_head, table, usual};
+use super::{BERT, dense_classifier, encoder, masked, set_head, table, usual};
 use crate::build::NormStyle;
 use crate::families::blocks::{
     Arrangement, Buckets, ConstantTable, Names, Projections, Transform, UnusedHead,
@@ -182,6 +182,7 @@ pub fn mpnet(config: &Config) -> Result<Described, SpecError> {
         width,
         Activation::Gelu,
     );
+    model.sequence_classifier = Some(dense_classifier(Activation::Tanh));
     model.transforms = vec![transform];
     model.tied_bias = Some("lm_head.bias");
     model.unused_head = UnusedHead {

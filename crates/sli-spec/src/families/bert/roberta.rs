@@ -1,7 +1,9 @@
 //! RoBERTa and its relatives: positions are counted from behind the padding token's id.
 
-use super::{BERT, table, usual};
-use crate::families::blocks::{Arrangement, Blocks, Names, Tie, Transform, UnusedHead};
+use super::{BERT, dense_classifier, table, usual};
+use crate::families::blocks::{
+    Arrangement, Blocks, Classifier, InFront, Names, Tie, Transform, UnusedHead,
+};
 use crate::{Activation, Config, Described, Mask, PositionIds, SpecError};
 
 /// RoBERTa, CamemBERT, XLM-RoBERTa, data2vec.
@@ -102,6 +104,7 @@ pub fn luke(config: &Config) -> Result<Described, SpecError> {
     model.stack = "encoder";
     model.masks.fill(Mask::Full);
     model.tie = Tie::Always(false);
+    model.sequence_classifier = Some(Classifier::first_token(InFront::Pooler, &["classifier"]));
     model.ignored.extend([
         "*.w2e_query.*",
         "*.e2w_query.*",
@@ -126,6 +129,7 @@ pub(super) fn of_names<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'
         model.hidden_size,
         Activation::Gelu,
     )];
+    model.sequence_classifier = Some(dense_classifier(Activation::Tanh));
     model.tied_bias = Some("lm_head.bias");
     model.unused_head = UnusedHead {
         without: &["lm_head.*"],

@@ -159,7 +159,7 @@ impl Blocks<'_> {
 
     fn ignored(&self, task: Task, tied: bool) -> Vec<&'static str> {
         let head = match (task, tied) {
-            (Task::Base | Task::Encoder, _) => self.unused_head.without,
+            _ if !task.has_logits() => self.unused_head.without,
             (_, true) => self.unused_head.tied,
             (_, false) => self.unused_head.own,
         };
@@ -297,8 +297,9 @@ impl Blocks<'_> {
             .final_norm
             .map(|style| leaves.norm(&full(self.names.final_norm), self.hidden_size, style));
         leaves.optional(Some(HEAD));
-        let has_logits = !matches!(task, Task::Base | Task::Encoder);
-        let logits = has_logits.then(|| self.logits(&mut leaves, task, tied));
+        let logits = task
+            .has_logits()
+            .then(|| self.logits(&mut leaves, task, tied));
         let logits = logits.transpose()?;
         leaves.optional(None);
         // A part of the stack, so it is there without a head too.
@@ -314,6 +315,7 @@ impl Blocks<'_> {
             pooler,
             ..Head::default()
         };
+        head.classes = self.classes(&mut leaves, &head, task)?;
         if let Some(further) = &self.further_head {
             further(&mut leaves, &mut head);
         }
@@ -351,7 +353,7 @@ impl Blocks<'_> {
         Ok(LogitsHead {
             predicts: match task {
                 Task::MaskedLm => Predicts::Masked,
-                Task::Base | Task::Encoder | Task::CausalLm | Task::Seq2SeqLm => Predicts::Next,
+                _ => Predicts::Next,
             },
             transforms,
             projection: leaves.linear_of(weight, bias, [outputs, width], Shard::Column),

@@ -3,6 +3,7 @@
 //! one place ([`Blocks::build`]).
 
 mod attention;
+mod classes;
 mod ends;
 mod layer;
 mod names;
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
+pub use self::classes::{Classifier, InFront};
 pub use self::ends::{ConstantTable, Narrow, Table, Types};
 pub use self::layer::Residual;
 pub use self::names::{
@@ -178,6 +180,10 @@ pub struct Blocks<'c> {
     pub final_norm: Option<NormStyle>,
     /// What pools the first token, by its name in the stack.
     pub pooler: Option<&'static str>,
+    /// What says of which class a record is, in the class for it.
+    pub sequence_classifier: Option<Classifier>,
+    /// What says of which class a token is, in the class for it.
+    pub token_classifier: Classifier,
     /// Whether the head is the token table.
     pub tie: Tie,
     /// What stands in front of the head's projection.
@@ -346,6 +352,8 @@ impl<'c> Blocks<'c> {
             prompt: Vec::new(),
             final_norm: Some(norm),
             pooler: None,
+            sequence_classifier: Some(Classifier::LAST_TOKEN),
+            token_classifier: Classifier::TOKENS,
             tie: Tie::Configured,
             transforms: Vec::new(),
             head_bias: false,

@@ -1,0 +1,242 @@
+//! Heads that say of which class a record or a token is.
+
+use serde_json::Value;
+
+use super::Blocks;
+use crate::build::{Leaves, NormStyle};
+use crate::{
+    Activation, CLASSIFIER, ClassesHead, Classified, Config, Head, HeadTransform, Probabilities,
+    Sequence, Shard, Source, SpecError, Task,
+};
+
+/// A head for classes of a type.
+#[derive(Clone, Copy, Debug)]
+pub struct Classifier {
+    /// What is classified. Ids of tokens come from the configuration.
+    pub classified: Classified,
+    /// What stands in front of the projection.
+    pub front: InFront,
+    /// Names of the projection, of which a file has one.
+    pub names: &'static [&'static str],
+    /// The projection has an addend.
+    pub bias: bool,
+}
+
+/// What stands in front of a projection to classes.
+#[derive(Clone, Copy, Debug)]
+pub enum InFront {
+    /// Nothing.
+    Nothing,
+    /// The pooler of the model.
+    Pooler,
+    /// A layer of the head's own.
+    Dense {
+        /// Its name.
+        name: &'static str,
+        /// It has an addend.
+        bias: bool,
+        /// Behind it.
+        activation: Activation,
+        /// Norm behind the activation.
+        norm: Option<(&'static str, NormStyle)>,
+    },
+}
+
+impl InFront {
+    /// A layer with an addend and no norm.
+    pub const fn dense(name: &'static str, activation: Activation) -> Self {
+        Self::Dense {
+            name,
+            bias: true,
+            activation,
+            norm: None,
+        }
+    }
+}
+
+impl Classifier {
+    /// Of decoders: the last token.
+    pub const LAST_TOKEN: Self = Self {
+        classified: Classified::Last { padding: None },
+        front: InFront::Nothing,
+        names: &["score", "classifier"],
+        bias: false,
+    };
+
+    /// Of all: every token.
+    pub const TOKENS: Self = Self {
+        classified: Classified::Tokens,
+        front: InFront::Nothing,
+        names: &["score", "classifier"],
+        bias: true,
+    };
+
+    /// Behind an encoder: where the decoder is to say the end of the record.
+    pub const LAST_LABEL: Self = Self {
+        classified: Classified::Label { token: 0 },
+        front: InFront::dense("classification_head.dense", Activation::Tanh),
+        names: &["classification_head.out_proj"],
+        bias: true,
+    };
+
+    /// Of encoders: the first token.
+    pub const fn first_token(front: InFront, names: &'static [&'static str]) -> Self {
+        Self {
+            classified: Classified::First,
+            front,
+            names,
+            bias: true,
+        }
+    }
+}
+
+impl Blocks<'_> {
+    /// The head for classes of the class that the file names, where that has one.
+    pub(super) fn classes(
+        &self,
+        leaves: &mut Leaves,
+        head: &Head,
+        task: Task,
+    ) -> Result<Option<ClassesHead>, SpecError> {
+        let config = self.config;
+        let (classifier, labels, probabilities) = match task {
+            Task::SequenceClassification => {
+                // Those of types that are not described are not used.
+                let encodes = self.stack == "encoder" || self.sequence != Sequence::Record;
+                let last = |classifier: &Classifier| {
+                    matches!(classifier.classified, Classified::Last { .. })
+                };
+                let described = self.sequence_classifier;
+                let described = described.filter(|classifier| !(encodes && last(classifier)));
+                let Some(classifier) = described else {
+                    return Ok(None);
+                };
+                let labels = labels(config)?;
+                let probabilities = probabilities(config, labels.len())?;
+                (classifier, labels, probabilities)
+            }
+            Task::TokenClassification => {
+                let each = Some(Probabilities::Softmax);
+                (self.token_classifier, labels(config)?, each)
+            }
+            Task::Base | Task::Encoder | Task::CausalLm | Task::MaskedLm | Task::Seq2SeqLm => {
+                return Ok(None);
+            }
+        };
+        let projected = head.output.as_ref();
+        let width = projected.map_or(self.hidden_size, |output| output.out_features);
+        leaves.optional(Some(CLASSIFIER));
+        let transform = match classifier.front {
+            InFront::Nothing => None,
+            InFront::Pooler => head.pooler.as_ref().map(|pooler| HeadTransform {
+                dense: pooler.dense.clone(),
+                activation: pooler.activation,
+                norm: None,
+            }),
+            InFront::Dense {
+                name,
+                bias,
+                activation,
+                norm,
+            } => Some(HeadTransform {
+                dense: leaves.linear(name, [width; 2], bias, Shard::Replicate),
+                activation,
+                norm: norm.map(|(name, style)| leaves.norm(name, width, style)),
+            }),
+        };
+        let spelled = |part: &str| {
+            let names = classifier.names.iter();
+            let names = names.map(|name| leaves.tensor(&format!("{name}.{part}")));
+            Source::one_of(names.collect())
+        };
+        let (weight, bias) = (spelled("weight"), classifier.bias.then(|| spelled("bias")));
+        let shape = [labels.len(), width];
+        let projection = leaves.linear_of(weight, bias, shape, Shard::Column);
+        leaves.optional(None);
+        Ok(Some(ClassesHead {
+            classified: match classifier.classified {
+                Classified::Last { .. } => Classified::Last {
+                    padding: config.token_id("pad_token_id")?,
+                },
+                Classified::Label { .. } => Classified::Label {
+                    token: config
+                        .token_id("eos_token_id")?
+                        .ok_or_else(|| config.missing("eos_token_id"))?,
+                },
+                other => other,
+            },
+            transform,
+            projection,
+            labels,
+            probabilities,
+        }))
+    }
+}
+
+/// The names of the classes, as the reference's configuration reads and counts them.
+fn labels(config: &Config) -> Result<Vec<String>, SpecError> {
+    const KEY: &str = "id2label";
+    let count = config.optional_size("num_labels")?;
+    let Some(names) = config.value(KEY) else {
+        let count = count.unwrap_or(2);
+        return Ok((0..count).map(|id| format!("LABEL_{id}")).collect());
+    };
+    let expected = || config.invalid(KEY, "names of the numbers from 0 on");
+    let names = names.as_object().filter(|names| !names.is_empty());
+    let names = names.ok_or_else(expected)?;
+    let name = |id: usize| match names.get(&id.to_string()) {
+        Some(Value::String(name)) => Some(name.clone()),
+        Some(other) => Some(other.to_string()),
+        None => None,
+    };
+    let labels = (0..names.len()).map(name).collect::<Option<_>>();
+    labels.ok_or_else(expected)
+}
+
+/// What makes probabilities of the logits of a record: what sentence-transformers wrote of its cross-encoder, else
+/// what the kind of problem says, else as the reference's pipeline.
+fn probabilities(config: &Config, labels: usize) -> Result<Option<Probabilities>, SpecError> {
+    const OLDER: &str = "sbert_ce_default_activation_function";
+    const NEWER: &str = "activation_fn";
+    let older = config.optional_text(OLDER)?;
+    let settings = config.nested("sentence_transformers")?;
+    let newer = settings
+        .as_ref()
+        .map(|settings| {
+            // Who wrote the file.
+            settings.ignore(&["version"]);
+            settings.optional_text(NEWER)
+        })
+        .transpose()?
+        .flatten();
+    // Where a file has both, the reference takes the older one.
+    let said = match (&older, &newer, &settings) {
+        (Some(name), ..) => Some((name, config, OLDER)),
+        (None, Some(name), Some(settings)) => Some((name, settings, NEWER)),
+        _ => None,
+    };
+    let usual = if labels == 1 {
+        Probabilities::Sigmoid
+    } else {
+        Probabilities::Softmax
+    };
+    if let Some((name, place, key)) = said {
+        return match name.rsplit('.').next() {
+            _ if !name.starts_with("torch.") => Ok(Some(usual)),
+            Some("Sigmoid") => Ok(Some(Probabilities::Sigmoid)),
+            Some("Softmax") => Ok(Some(Probabilities::Softmax)),
+            Some("Identity") => Ok(None),
+            _ => Err(place.unsupported(key, "known are Sigmoid, Softmax and Identity")),
+        };
+    }
+    match config.optional_text("problem_type")?.as_deref() {
+        None => Ok(Some(usual)),
+        Some("regression") => Ok(None),
+        Some("single_label_classification") if labels > 1 => Ok(Some(Probabilities::Softmax)),
+        Some("multi_label_classification") => Ok(Some(Probabilities::Sigmoid)),
+        Some(_) => Err(config.invalid(
+            "problem_type",
+            "regression, multi_label_classification or, of several labels, single_label_classification",
+        )),
+    }
+}
