@@ -41,6 +41,7 @@ def main():
             if seed % 3 == 0:
                 folder = Path(place) / "again"
                 model.save(str(folder), create_model_card=False)
+                wanted, _ = reference(folder, TEXTS, prompt)
             got, said = ours(sli, folder, TEXTS, prompt)
             if got is None:
                 wrong += 1
