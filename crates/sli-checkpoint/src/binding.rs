@@ -73,6 +73,7 @@ impl Binding {
         let spec = &built.spec;
         let unneeded = Unneeded {
             ignored: &spec.ignored,
+            computed: &spec.computed,
             allowed,
         };
         let (report, bound) = examine(checkpoint, spec.base_prefix, spec.leaves(), &unneeded);
@@ -130,7 +131,11 @@ impl CoverageReport {
         ignored: &[&str],
     ) -> Self {
         let allowed = &[];
-        let unneeded = Unneeded { ignored, allowed };
+        let unneeded = Unneeded {
+            ignored,
+            computed: &[],
+            allowed,
+        };
         examine(checkpoint, base_prefix, leaves.into_iter(), &unneeded).0
     }
 }

@@ -127,14 +127,14 @@ impl<'a> Classes<'a> {
             Classified::Last { padding } => {
                 let first = rows.clone().next().filter(|_| is_first);
                 let shown = |row: &usize| Some(batch.tokens[*row]) != padding;
-                rows.filter(shown).last().or(first)
+                rows.rfind(shown).or(first)
             }
             Classified::Label { token } => {
                 let is_token = |row: &usize| {
                     let label = batch.labels_of(*row..*row + 1);
                     label.is_some_and(|label| label == [token])
                 };
-                rows.filter(is_token).last()
+                rows.rfind(is_token)
             }
             Classified::Mean => {
                 open.sum.resize(x.cols(), 0.0);

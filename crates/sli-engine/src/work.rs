@@ -9,4 +9,6 @@ pub struct Work {
     pub linear: f64,
     /// Attention's two products.
     pub attention: f64,
+    /// Weights of attention, each an exponential: no operations of these.
+    pub attention_weights: f64,
 }

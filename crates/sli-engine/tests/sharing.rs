@@ -19,7 +19,7 @@ use sli_engine::{
     available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
-use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds};
+use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds, Stack};
 use sli_testing::{Golden, Stored, golden_names};
 
 /// Goldens that are checked at a time.
@@ -226,6 +226,10 @@ fn check(golden: &Golden) -> Result<Option<&'static str>, String> {
     let spec = &subject.model.spec;
     if matches!(spec.output_stack().positions, PositionIds::Blocks { .. }) {
         return Ok(Some("not any tokens"));
+    }
+    let of_tokens = |stack: &Stack| matches!(stack.input, Input::Tokens(_));
+    if !spec.stacks.iter().all(of_tokens) {
+        return Ok(Some("it reads more than tokens"));
     }
     let work = tempfile::tempdir().unwrap();
     let records = tree(&mut Random(7), spec, 14);

@@ -191,6 +191,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("distilbert", bert::distilbert),
     row("doge", doge::doge),
     row("dots1", deepseek::dots1),
+    limited(row("dpr", bert::dpr), "records have no padding"),
     row("electra", bert::electra),
     row("embedding_gemma2_text", gemma4::embedding_gemma2),
     limited(
@@ -278,7 +279,9 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("llama", llama::llama),
     row("llama4_text", mixture::llama4_text),
     row("longcat_flash", deepseek::longcat_flash),
+    limited(row("longformer", bert::longformer), "no token is global"),
     row("longt5", t5::longt5),
+    limited(row("luke", bert::luke), "without entities"),
     row("m2m_100", bart::m2m_100),
     row("mamba", mamba::mamba),
     row("mamba2", mamba::mamba2),
@@ -291,7 +294,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("minicpm3", deepseek::minicpm3),
     limited(
         row("minimax", hybrid::minimax),
-        "decays follow from the configuration: tables of them in the file, which bf16 rounds, are not read",
+        "decays follow from the configuration: files whose tables of them are rounded (bf16, f16) are refused",
     ),
     row("minimax_m2", mixture::minimax_m2),
     row("ministral", llama::ministral),
@@ -308,6 +311,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
         "`clip_qkv` together with `qk_ln`, prefix language models and windows are refused",
     ),
     row("mt5", t5::mt5),
+    limited(row("mvp", bart::mvp), "without its prompts (`use_prompt`)"),
     row("nanochat", llama::nanochat),
     row("nemotron", layer_norm::nemotron),
     row("nemotron-nas", nemotron_nas::nemotron_nas),
@@ -353,7 +357,7 @@ pub const MODEL_TYPES: &[ModelType] = &[
     row("roberta-prelayernorm", bert::roberta_prelayernorm),
     limited(
         row("roformer", bert::roformer),
-        "its table of sines is computed, not read",
+        "its table of sines is computed: files in which it is rounded (bf16, f16) are refused",
     ),
     row("rwkv", rwkv::rwkv),
     row("rwkv5", rwkv::rwkv5),

@@ -9,11 +9,27 @@ use serde_json::Value;
 use sli_spec::registry::MODEL_TYPES;
 use sli_spec::{Config, ModelSpec, Options, Source, Split, describe};
 
+/// Types that have goldens and are not described yet.
+const AWAITED: [&str; 12] = [
+    "convbert",
+    "inkling2_text",
+    "inkling_text",
+    "mobilebert",
+    "muse_glimmer_text",
+    "muse_spark_text",
+    "neomme",
+    "qwen4_exp_text",
+    "xlstm",
+    "zamba",
+    "zamba2",
+    "zaya",
+];
+
 type Shapes = BTreeMap<String, Vec<usize>>;
 
 #[test]
 fn descriptions_cover_the_saved_tensors() {
-    let mut checked = 0;
+    let (mut checked, mut coded) = (0, 0);
     let mut failures = Vec::new();
     for folder in golden_folders() {
         let text = fs_err::read_to_string(folder.join("config.json")).unwrap();
@@ -22,6 +38,10 @@ fn descriptions_cover_the_saved_tensors() {
             .iter()
             .any(|row| Some(row.model_type) == value["model_type"].as_str());
         if !registered {
+            let model_type = value["model_type"].as_str().unwrap();
+            if !AWAITED.contains(&model_type) {
+                failures.push(format!("{}: no type {model_type}", folder.display()));
+            }
             continue;
         }
         checked += 1;
@@ -29,6 +49,8 @@ fn descriptions_cover_the_saved_tensors() {
         let built = Config::parse(&text).and_then(|config| describe(&config, &Options::default()));
         match built {
             Err(error) => failures.push(format!("{name}: {error}")),
+            // Coded tensors have other names and shapes, which those who decode them know.
+            Ok(built) if !built.storage.is_empty() => coded += 1,
             Ok(built) => {
                 failures.extend(
                     difference(&built.spec, &shapes(&folder)).map(|line| format!("{name}: {line}")),
@@ -37,7 +59,10 @@ fn descriptions_cover_the_saved_tensors() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(checked >= 14, "only {checked} goldens found");
+    assert!(
+        checked - coded >= 400 && coded < 60,
+        "{checked} goldens were found, {coded} of them coded"
+    );
 }
 
 fn golden_folders() -> Vec<PathBuf> {
@@ -186,7 +211,7 @@ fn shape_of(
             shape.remove(0);
             Some(shape)
         }
-        other => panic!("no registered type uses {other:?}"),
+        Source::ConcatColumns(_) => panic!("no registered type uses {source:?}"),
     }
 }
 

@@ -140,6 +140,7 @@ mod tests {
         let work = Work {
             linear: 150.0,
             attention: 50.0,
+            attention_weights: 0.0,
         };
         let slow = Roofline::new(limits(Some(10.0)), work, 50, None);
         assert_eq!((slow.seconds, slow.is_reading()), (5.0, true));

@@ -349,9 +349,8 @@ pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: usize) -> u
 fn values(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let values = takes.iter().map(|take| match take {
         Take::TopK(k) => best(spec, *k),
-        Take::Scores => 2,
+        Take::Scores | Take::Sparse => 2,
         Take::Classes => classes_of_token(spec),
-        Take::Sparse => 2,
         _ => 0,
     });
     values.max().unwrap_or(0)

@@ -250,7 +250,9 @@ impl<'a> RowEncoder<'a> {
 
     pub fn names(&mut self, names: &[String]) {
         self.u32(names.len() as u32);
-        names.iter().for_each(|name| self.text(name));
+        for name in names {
+            self.text(name);
+        }
     }
 
     /// A list of lists of two values each, or null.

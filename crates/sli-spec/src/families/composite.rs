@@ -74,8 +74,13 @@ pub fn encoder_decoder(
     };
     let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
         let vocab_size = decoder.vocab_size;
-        let mut ignored = ENCODER.ignored(&encoder.spec);
-        ignored.extend(DECODER.ignored(&decoder));
+        let patterns = |of: fn(&ModelSpec) -> &[&'static str]| {
+            let mut patterns = ENCODER.patterns(&encoder.spec, of(&encoder.spec));
+            patterns.extend(DECODER.patterns(&decoder, of(&decoder)));
+            patterns
+        };
+        let ignored = patterns(|spec| &spec.ignored);
+        let computed = patterns(|spec| &spec.computed);
         let mut stacks = ENCODER.stacks(encoder.spec.clone());
         let mut behind = DECODER.stacks(decoder);
         if let [_, _, ..] = stacks[..] {
@@ -90,6 +95,7 @@ pub fn encoder_decoder(
             family: "composite",
             base_prefix: "",
             ignored,
+            computed,
             vocab_size,
             stacks,
         })
@@ -111,9 +117,9 @@ impl Part {
         format!("{}.{own}", self.key)
     }
 
-    fn ignored(self, spec: &ModelSpec) -> Vec<&'static str> {
-        let patterns = spec.ignored.iter();
+    fn patterns(self, spec: &ModelSpec, patterns: &[&'static str]) -> Vec<&'static str> {
         patterns
+            .iter()
             .map(|ignored| {
                 pattern(if ignored.starts_with('*') {
                     format!("{}.{ignored}", self.key)

@@ -550,6 +550,10 @@ impl Mechanism for Attention {
         }
     }
 
+    fn weights_of_pair(&self) -> usize {
+        self.heads * (1 + usize::from(self.differential.is_some()))
+    }
+
     fn operations(&self) -> Operations {
         let pairs = 1 + usize::from(self.differential.is_some());
         let with_vectors = |vectors: &DistanceVectors| vectors.vectors(USUAL) * vectors.products();

@@ -207,6 +207,10 @@ impl Mechanism for LatentAttention {
         self.selection.as_ref().map(KeySelection::top_k)
     }
 
+    fn weights_of_pair(&self) -> usize {
+        self.heads
+    }
+
     fn operations(&self) -> Operations {
         let chosen = match &self.selection {
             Some(KeySelection::Indexer(indexer)) => 2 * indexer.heads * indexer.head_dim,

@@ -107,6 +107,11 @@ pub trait Mechanism {
         Operations::default()
     }
 
+    /// Weights of attention, each an exponential, for each pair of a row and a row that it sees.
+    fn weights_of_pair(&self) -> usize {
+        0
+    }
+
     /// Columns that lie between its products; `hidden`: features of its input.
     fn columns_between(&self, hidden: usize) -> usize {
         hidden

@@ -122,6 +122,10 @@ impl Mechanism for MixtureOfAttention {
         })
     }
 
+    fn weights_of_pair(&self) -> usize {
+        self.heads * self.router.top_k
+    }
+
     fn operations(&self) -> Operations {
         let one = 2 * self.query.out_features * self.query.in_features;
         Operations {

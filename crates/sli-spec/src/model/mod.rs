@@ -38,6 +38,10 @@ pub struct ModelSpec {
     pub base_prefix: &'static str,
     /// Tensors that files of this family carry and that nothing needs (`*` matches any run).
     pub ignored: Vec<&'static str>,
+    /// Those of them that are tables which the reference takes from the file and which are computed here: they have to
+    /// be stored in full, or they would be rounded there and not here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub computed: Vec<&'static str>,
     /// Number of token ids of the last stack, which the logits are of.
     pub vocab_size: usize,
     /// Vision tower, projector, encoder, decoder: in order of execution.

@@ -74,9 +74,8 @@ impl Content {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         match self {
-            Self::None => false,
+            Self::None | Self::Pair(..) => false,
             Self::Text(text) => text.is_empty(),
-            Self::Pair(..) => false,
             Self::Ids(ids) => ids.is_empty(),
             Self::Messages(conversation) => conversation.is_empty(),
             Self::Prompted(prompted) => prompted.is_empty(),

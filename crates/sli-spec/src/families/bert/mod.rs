@@ -169,6 +169,24 @@ fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError>
     usual_keys(config, names)
 }
 
+/// Types whose classes have no decoder: `is_decoder` changes nothing in them.
+const ENCODERS_ONLY: [&str; 14] = [
+    "albert",
+    "deberta",
+    "deberta-v2",
+    "dpr",
+    "fnet",
+    "gte",
+    "ibert",
+    "jina_embeddings_v3",
+    "layoutlm",
+    "longformer",
+    "luke",
+    "mpnet",
+    "nomic_bert",
+    "splinter",
+];
+
 /// The keys as BERT spells them.
 fn usual_keys<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError> {
     // Left over from the original TensorFlow files; no version of the reference reads them.
@@ -191,7 +209,9 @@ fn usual_keys<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecE
         count: config.size("type_vocab_size")?,
         rule: TypeRule::Given,
     });
-    if config.flag("is_decoder")? {
+    if ENCODERS_ONLY.contains(&config.model_type()?.as_str()) {
+        config.ignore(&["is_decoder", "add_cross_attention"]);
+    } else if config.flag("is_decoder")? {
         model.stack = "decoder";
         model.masks.fill(Mask::Causal);
         if config.flag("add_cross_attention")? {

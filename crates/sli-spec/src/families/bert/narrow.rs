@@ -133,7 +133,7 @@ pub fn roformer(config: &Config) -> Result<Described, SpecError> {
     let width = width.unwrap_or(model.hidden_size);
     set_head(&mut model, width);
     model.narrow = narrow(width, "embeddings_project").filter(|_| width != model.hidden_size);
-    model.ignored.push("*encoder.embed_positions.weight");
+    model.computed.push("*encoder.embed_positions.weight");
     // Beyond it the reference's table of sines has no rows.
     let rows = config.size("max_position_embeddings")?;
     model.length_limit = Some(LengthLimit::Table(rows));

@@ -59,9 +59,8 @@ pub fn esm(config: &Config) -> Result<Described, SpecError> {
 
 fn set_positions(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
     const KEY: &str = "position_embedding_type";
-    model
-        .ignored
-        .extend(["*embeddings.position_ids", "*rotary_embeddings.inv_freq"]);
+    model.ignored.push("*embeddings.position_ids");
+    model.computed.push("*rotary_embeddings.inv_freq");
     match config.optional_text(KEY)?.as_deref() {
         Some("absolute") => {
             let padding = after_padding(config, model)?;

@@ -88,6 +88,7 @@ fn describe<'s, 'c>(
             family: output.family,
             base_prefix: config.row()?.base_prefix.as_str(),
             ignored: output.ignored(task, tied),
+            computed: output.computed.clone(),
             vocab_size: output.vocabulary()?,
             stacks: parts
                 .map(|((blocks, head), layers)| blocks.stack(head?, tied, layers))
@@ -168,7 +169,7 @@ impl Blocks<'_> {
                 &[][..],
                 |shared| if tied { shared.tied } else { shared.own },
             );
-        [&self.ignored, head, tokens].concat()
+        [&self.ignored[..], &self.computed, head, tokens].concat()
     }
 
     /// Number of token ids.

@@ -23,7 +23,7 @@ pub fn minimax(config: &Config) -> Result<Described, SpecError> {
     config.size("block_size")?;
     for table in ["slope_rate", "query_decay", "key_decay", "diagonal_decay"] {
         let pattern = pattern(format!("*.self_attn.{table}"));
-        decoder.ignored.push(pattern);
+        decoder.computed.push(pattern);
     }
     let layers = decoder.layers();
     let recurrent = recurrent_layers(config, layers, |layer| layer % 2 == 1)?;
