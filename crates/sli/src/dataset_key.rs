@@ -90,6 +90,11 @@ fn digest(path: &Path) -> Result<String, Error> {
         path: path.into(),
         source,
     };
+    // A device may have no end, a pipe no other end.
+    if !fs_err::metadata(path).map_err(failed)?.is_file() {
+        let kind = io::ErrorKind::InvalidInput;
+        return Err(failed(io::Error::new(kind, "it is not a regular file")));
+    }
     let mut hasher = Hasher::new();
     hasher
         .update_reader(fs_err::File::open(path).map_err(failed)?)

@@ -16,17 +16,17 @@ use super::progress::{Mark, Progress, WEIGHTS};
 use super::state::{FORMAT, State, Whole};
 use crate::durable::{Disk, DiskError};
 
-/// What [`OutputFolder::open`] found.
+/// What [`OutputFolder::open`](super::OutputFolder::open) found.
 pub enum Opened {
     /// Nothing was there; the run starts.
     New(OutputFolder),
-    /// A run that ended early; it continues after [`OutputFolder::progress`].
+    /// A run that ended early; it continues after [`OutputFolder::progress`](super::OutputFolder::progress).
     Resumed(OutputFolder),
     /// The same run, complete.
     Finished(Manifest),
 }
 
-/// A file that a checkpoint has to make durable, registered with [`OutputFolder::register`].
+/// A file that a checkpoint has to make durable, registered with [`OutputFolder::register`](super::OutputFolder::register).
 pub trait Durable: Send + Sync {
     /// Writes out everything and returns, once it is on the device, what counts of it.
     fn make_durable(&self) -> Result<Mark, DiskError>;

@@ -26,7 +26,7 @@ pub struct Progress {
     /// What it cost so far, over all processes.
     #[serde(default)]
     pub spent: Spent,
-    /// Saved accumulators by name; [`OutputFolder::save_blob`] enters them.
+    /// Saved accumulators by name; [`OutputFolder::save_blob`](super::OutputFolder::save_blob) enters them.
     pub blobs: BTreeMap<String, BufferRef>,
 }
 

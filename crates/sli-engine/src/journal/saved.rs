@@ -60,7 +60,7 @@ impl OutputFolder {
         Ok(())
     }
 
-    /// Saves an accumulator for the next checkpoint, which will list it in [`Progress::blobs`].
+    /// Saves an accumulator for the next checkpoint, which will list it in [`Progress::blobs`](super::Progress::blobs).
     pub fn save_blob(&mut self, name: &str, bytes: &[u8]) -> Result<(), JournalError> {
         let (file, blake3) = self.save(name, |out| bytes.chunks(PIECE).try_for_each(out))?;
         let blob = BufferRef {

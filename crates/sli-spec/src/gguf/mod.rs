@@ -2,7 +2,7 @@
 //! the names of the reference.
 //!
 //! llama.cpp's converter makes a file of a published model; what it did is undone here. Its keys become those of a
-//! `config.json` ([`Architecture::config`]), which is described like any other, and every tensor of the description is
+//! `config.json` (`Architecture::config`), which is described like any other, and every tensor of the description is
 //! then looked for under the converter's name for it ([`describe`]), with what the converter did to its elements: rows in
 //! another order, one added to norms, a transpose. A key of the architecture that nothing reads is refused.
 

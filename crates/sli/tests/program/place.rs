@@ -349,7 +349,7 @@ fn header(
 }
 
 /// A file with f32 tensors of small numbers.
-fn safetensors(tensors: &BTreeMap<String, Vec<usize>>) -> Vec<u8> {
+pub fn safetensors(tensors: &BTreeMap<String, Vec<usize>>) -> Vec<u8> {
     let (mut file, _) = header(tensors, |_| ("F32", 4));
     let mut state = 1_u32;
     for shape in tensors.values() {

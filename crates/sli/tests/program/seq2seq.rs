@@ -1,11 +1,13 @@
 //! Models of an encoder and a decoder: what records have for the second, budgets, and kills in either stack.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::budgets::within_every_budget;
 use crate::end_to_end::{ALL, results, start};
 use crate::exactness::read_parquet;
-use crate::place::Place;
+use crate::place::{Place, safetensors};
 use crate::random::Random;
 
 fn t5() -> Value {
@@ -260,4 +262,94 @@ fn labels_and_completions_are_what_the_decoder_is_to_say() {
     // The padding behind the labels is not there for the tokens in front of it.
     assert_eq!(padded[..2], of(2)[..2]);
     assert_eq!(own.value(5), f64::from(padded[0]) + f64::from(padded[1]));
+}
+
+fn whisper() -> Value {
+    json!({"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"], "vocab_size": 20, "d_model": 64,
+           "num_mel_bins": 8, "max_source_positions": 30, "max_target_positions": 64, "encoder_layers": 2,
+           "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 96,
+           "decoder_ffn_dim": 80, "decoder_start_token_id": 1, "pad_token_id": 0})
+}
+
+#[test]
+fn an_encoder_of_sound_reads_tensors_that_records_name() {
+    let place = Place::new();
+    place.write_model("model", &whisper());
+    let features =
+        |prefix: &str, count: usize, shape: [usize; 2]| -> BTreeMap<String, Vec<usize>> {
+            let name = |number| format!("{prefix}{number}.input_features");
+            (0..count)
+                .map(|number| (name(number), shape.to_vec()))
+                .collect()
+        };
+    place.write(
+        "data/mel.safetensors",
+        safetensors(&features("", 12, [8, 60])),
+    );
+    place.write(
+        "data/short.safetensors",
+        safetensors(&features("", 1, [8, 59])),
+    );
+    let line = |number: usize| {
+        let ids: Vec<usize> = (0..number * 5 % 17).map(|id| 3 + id).collect();
+        let record = json!({"tensors": "mel.safetensors", "tensor_prefix": format!("{number}."), "labels": ids});
+        record.to_string() + "\n"
+    };
+    place.write("data/in.jsonl", (0..12).map(line).collect::<String>());
+    let run = [&["run", "model", "--input", "data/in.jsonl"][..], &ALL].concat();
+    let summary = within_every_budget(&place, &run);
+    assert_eq!(summary["records"], 12);
+    for (line, says) in [
+        (
+            json!({"tensors": "none.safetensors"}),
+            "cannot read (data/none.safetensors)",
+        ),
+        (
+            json!({"tensors": "mel.safetensors"}),
+            "has no tensor `input_features`",
+        ),
+        (
+            json!({"tensors": "short.safetensors", "tensor_prefix": "0."}),
+            "has shape [8, 59], the model wants [8, 60]",
+        ),
+        (json!({"input_ids": [5]}), "the record has no `tensors`"),
+        (
+            json!({"tensors": "mel.safetensors", "tensor_prefix": "0.", "input_ids": [5]}),
+            "its encoder reads `tensors`, not `input_ids`",
+        ),
+    ] {
+        place.write("data/wrong.jsonl", line.to_string() + "\n");
+        let run = [
+            "run",
+            "model",
+            "--input",
+            "data/wrong.jsonl",
+            "--out",
+            "wrong",
+        ];
+        let code = if says.starts_with("cannot read") {
+            5
+        } else {
+            3
+        };
+        place.sli(&run).failure(code, &[says, "hint: "]);
+    }
+    place.write("data/wrong.jsonl", "{\"tensors\": \"/dev/zero\"}\n");
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "data/wrong.jsonl",
+        "--out",
+        "wrong",
+    ];
+    place
+        .sli(&run)
+        .failure(5, &["not a regular file", "hint: "]);
+    place.write_model("t5", &t5());
+    place.write("data/t5.jsonl", line(1));
+    let run = ["run", "t5", "--input", "data/t5.jsonl", "--out", "wrong"];
+    place
+        .sli(&run)
+        .failure(3, &["the model takes no `tensors`", "hint: "]);
 }
