@@ -196,6 +196,19 @@ impl<'a, T> SharedSlice<'a, T> {
         self.data.wrapping_add(range.start)
     }
 
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    ///
+    /// While the result lives nobody else may access these elements.
+    #[expect(clippy::mut_from_ref, reason = "threads write disjoint elements")]
+    #[inline(always)]
+    pub(crate) unsafe fn part_mut(&self, range: Range<usize>) -> &mut [T] {
+        let length = range.len();
+        // SAFETY: in bounds; exclusivity is the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start_of(range), length) }
+    }
+
     /// # Safety
     ///
     /// While the result lives nobody else may access that element.

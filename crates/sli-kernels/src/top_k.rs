@@ -91,11 +91,10 @@ impl Kernels {
         let counts = SharedSlice::new(&mut state.counts[rows]);
         self.parallel_rows(logits.rows(), (1 << 14) / logits.cols().max(1), |rows| {
             for row in rows {
-                let start = entries.start_of(row * k..(row + 1) * k);
-                // SAFETY: in bounds, and pieces of the row loop are disjoint.
+                // SAFETY: pieces of the row loop are disjoint.
                 let (entries, count) = unsafe {
                     (
-                        std::slice::from_raw_parts_mut(start, k),
+                        entries.part_mut(row * k..(row + 1) * k),
                         counts.get_mut(row),
                     )
                 };

@@ -164,9 +164,8 @@ impl Kernels {
             let from = (part.start * PANEL).saturating_sub(first_lane);
             let to = rows.min(part.end * PANEL - first_lane);
             let bytes = part.start * panel_bytes..part.end * panel_bytes;
-            let len = bytes.len();
             // SAFETY: tasks have different panels.
-            let panels = unsafe { std::slice::from_raw_parts_mut(shared.start_of(bytes), len) };
+            let panels = unsafe { shared.part_mut(bytes) };
             let first_lane = if task == 0 { first_lane } else { 0 };
             let raw = &raw[from * row_bytes..to * row_bytes];
             PackRows {

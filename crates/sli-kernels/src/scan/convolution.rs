@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{blocks, runs};
+use super::runs;
 use crate::clock::Stage;
 use crate::kernels::{Kernels, SharedSlice};
 use crate::mat::MatMut;
@@ -37,9 +37,7 @@ impl Kernels {
             "an addend a column"
         );
         let window = SharedSlice::new(window);
-        let tasks: Vec<Range<usize>> = blocks(0..columns).collect();
-        self.tasks(tasks.len(), |task| {
-            let block = tasks[task].clone();
+        self.column_tasks(columns, |block| {
             self.with_scratch(2 * kernel * block.len(), |scratch| {
                 let (taps, last) =
                     scratch[..2 * kernel * block.len()].split_at_mut(kernel * block.len());
@@ -94,7 +92,7 @@ impl SimdOp for Convolve<'_> {
         // SAFETY: tasks have different columns.
         let kept = |row: usize| unsafe {
             let start = row * columns + block.start;
-            std::slice::from_raw_parts_mut(window.start_of(start..start + width), width)
+            window.part_mut(start..start + width)
         };
         // Inputs of the row `t` are at the place `t mod kernel` of `last`.
         let mut next = kernel - 1;

@@ -69,9 +69,7 @@ impl Kernels {
         self.tasks(heads, |head| {
             let values = head * size * dim..(head + 1) * size * dim;
             // SAFETY: tasks have different heads.
-            let state = unsafe {
-                std::slice::from_raw_parts_mut(state.start_of(values.clone()), values.len())
-            };
+            let state = unsafe { state.part_mut(values) };
             let group = head / (heads / scan.groups);
             self.isa().run(OneHead {
                 scan,

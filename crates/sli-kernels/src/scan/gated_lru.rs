@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::convolution::{get, put};
-use super::{blocks, runs};
+use super::runs;
 use crate::clock::Stage;
 use crate::kernels::{Kernels, SharedSlice};
 use crate::mat::{MatMut, MatRef};
@@ -39,14 +39,13 @@ impl Kernels {
             assert_eq!((gate.rows(), gate.cols()), (rows, channels), "gates");
         }
         let state = SharedSlice::new(state);
-        let tasks: Vec<Range<usize>> = blocks(0..channels).collect();
-        self.tasks(tasks.len(), |task| {
+        self.column_tasks(channels, |block| {
             self.isa().run(SomeChannels {
                 unit,
                 starts,
                 state: &state,
                 x: &x,
-                block: tasks[task].clone(),
+                block,
             });
         });
     }
@@ -74,8 +73,7 @@ impl SimdOp for SomeChannels<'_> {
             block,
         } = self;
         // SAFETY: tasks have different channels.
-        let state =
-            unsafe { std::slice::from_raw_parts_mut(state.start_of(block.clone()), block.len()) };
+        let state = unsafe { state.part_mut(block.clone()) };
         let one = s.splat(1.0);
         for (rows, begins) in runs(starts, x.rows()) {
             for row in rows.clone() {

@@ -185,15 +185,15 @@ impl SimdOp for Columns<'_> {
     fn run<S: Simd>(mut self, s: S) {
         let Sizes { key, value } = self.sizes;
         let (head, part, width) = (self.head, self.part.clone(), self.width);
+        let state = self.state;
         // SAFETY: tasks have different heads or columns.
-        let kept = |state: &SharedSlice<'_, f32>, row: usize| unsafe {
+        let kept = |row: usize| unsafe {
             let start = (head * key + row) * value + part.start;
-            let place = state.start_of(start..start + part.len());
-            std::slice::from_raw_parts_mut(place, part.len())
+            state.part_mut(start..start + part.len())
         };
         self.own.fill(0.0);
         for row in 0..key {
-            self.own[row * width..][..part.len()].copy_from_slice(kept(self.state, row));
+            self.own[row * width..][..part.len()].copy_from_slice(kept(row));
         }
         for (rows, begins) in runs(self.starts, self.x.rows()) {
             if begins {
@@ -210,7 +210,7 @@ impl SimdOp for Columns<'_> {
             }
         }
         for row in 0..key {
-            kept(self.state, row).copy_from_slice(&self.own[row * width..][..part.len()]);
+            kept(row).copy_from_slice(&self.own[row * width..][..part.len()]);
         }
     }
 }

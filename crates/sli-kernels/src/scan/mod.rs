@@ -24,6 +24,8 @@ pub use gated_lru::GatedLru;
 pub use linear_attention::{Decay, LinearAttention, Update};
 pub use selective::SelectiveScan;
 
+use crate::kernels::Kernels;
+
 /// Columns of a task: the state of so many stays in the first-level cache.
 const BLOCK: usize = 64;
 
@@ -40,6 +42,14 @@ fn runs(starts: &[usize], rows: usize) -> impl Iterator<Item = (Range<usize>, bo
     begins
         .zip(ends.chain([rows]))
         .map(|((start, begins), end)| (start..end, begins))
+}
+
+impl Kernels {
+    /// Runs a task for every few columns.
+    fn column_tasks(&self, columns: usize, run: impl Fn(Range<usize>) + Sync) {
+        let tasks: Vec<Range<usize>> = blocks(0..columns).collect();
+        self.tasks(tasks.len(), |task| run(tasks[task].clone()));
+    }
 }
 
 /// The columns of each task.

@@ -128,8 +128,7 @@ impl SimdOp for SomeChannels<'_> {
         // SAFETY: tasks have different channels.
         let kept = |value: usize| unsafe {
             let start = value * x.cols() + block.start;
-            let place = state.start_of(start..start + block.len());
-            std::slice::from_raw_parts_mut(place, block.len())
+            state.part_mut(start..start + block.len())
         };
         decays.fill(0.0);
         own.fill(0.0);

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::convolution::{get, put};
-use super::{blocks, runs};
+use super::runs;
 use crate::clock::Stage;
 use crate::kernels::{Kernels, SharedSlice};
 use crate::mat::{MatMut, MatRef};
@@ -36,9 +36,7 @@ impl Kernels {
         assert_eq!((decay.len(), first.len()), (channels, channels), "decays");
         assert_eq!((key.rows(), key.cols()), (rows, channels), "keys");
         let state = SharedSlice::new(state);
-        let tasks: Vec<Range<usize>> = blocks(0..channels).collect();
-        self.tasks(tasks.len(), |task| {
-            let block = tasks[task].clone();
+        self.column_tasks(channels, |block| {
             self.isa().run(SomeChannels {
                 decay: &decay[block.clone()],
                 first: &first[block.clone()],
@@ -81,8 +79,7 @@ impl SimdOp for SomeChannels<'_> {
         // SAFETY: tasks have different channels.
         let [values, weights, exponents] = [0, 1, 2].map(|part| unsafe {
             let start = part * channels + block.start;
-            let place = state.start_of(start..start + block.len());
-            std::slice::from_raw_parts_mut(place, block.len())
+            state.part_mut(start..start + block.len())
         });
         for (rows, begins) in runs(starts, x.rows()) {
             if begins {
