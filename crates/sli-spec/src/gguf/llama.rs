@@ -54,10 +54,8 @@ pub(super) fn llama(reader: &mut Reader<'_>) -> Read {
         return Ok(());
     }
     rms(reader, "llama")?;
-    let bias = reader.has("blk.0.attn_q.bias");
-    reader.set("attention_bias", bias);
-    let bias = reader.has("blk.0.ffn_up.bias");
-    reader.set("mlp_bias", bias);
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
+    reader.set_where("mlp_bias", "blk.0.ffn_up.bias");
     Ok(())
 }
 
@@ -136,10 +134,8 @@ pub(super) fn layer_norm(
 
 pub(super) fn arcee(reader: &mut Reader<'_>) -> Read {
     rms(reader, "arcee")?;
-    let bias = reader.has("blk.0.attn_q.bias");
-    reader.set("attention_bias", bias);
-    let bias = reader.has("blk.0.ffn_up.bias");
-    reader.set("mlp_bias", bias);
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
+    reader.set_where("mlp_bias", "blk.0.ffn_up.bias");
     Ok(())
 }
 
@@ -153,16 +149,14 @@ pub(super) fn smollm3(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn seed_oss(reader: &mut Reader<'_>) -> Read {
     rms(reader, "seed_oss")?;
-    let bias = reader.has("blk.0.attn_q.bias");
-    reader.set("attention_bias", bias);
-    let bias = reader.has("blk.0.attn_output.bias");
-    reader.set("attention_out_bias", bias);
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
+    reader.set_where("attention_out_bias", "blk.0.attn_output.bias");
     Ok(())
 }
 
 pub(super) fn ernie4_5(reader: &mut Reader<'_>) -> Read {
     rms(reader, "ernie4_5")?;
-    reader.set("use_bias", reader.has("blk.0.attn_q.bias"));
+    reader.set_where("use_bias", "blk.0.attn_q.bias");
     Ok(())
 }
 
@@ -181,10 +175,8 @@ pub(super) fn multipliers(reader: &mut Reader<'_>) {
 pub(super) fn granite(reader: &mut Reader<'_>) -> Read {
     rms(reader, "granite")?;
     reader.unset("head_dim");
-    let bias = reader.has("blk.0.attn_q.bias");
-    reader.set("attention_bias", bias);
-    let bias = reader.has("blk.0.ffn_up.bias");
-    reader.set("mlp_bias", bias);
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
+    reader.set_where("mlp_bias", "blk.0.ffn_up.bias");
     multipliers(reader);
     Ok(())
 }
@@ -254,7 +246,7 @@ pub(super) fn glm4(reader: &mut Reader<'_>) -> Read {
     reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
     let head_dim = reader.head_dim()?;
     reader.set("head_dim", head_dim);
-    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
     reader.rotation(head_dim, true)
 }
 
@@ -281,13 +273,13 @@ pub(super) fn phi3(reader: &mut Reader<'_>) -> Read {
 pub(super) fn cohere(reader: &mut Reader<'_>, model_type: &str) -> Read {
     layer_norm(reader, model_type, "layer_norm_eps", false)?;
     reader.copy("logit_scale", "logit_scale")?;
-    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
     Ok(())
 }
 
 pub(super) fn command_r(reader: &mut Reader<'_>) -> Read {
     cohere(reader, "cohere")?;
-    reader.set("use_qk_norm", reader.has("blk.0.attn_q_norm.weight"));
+    reader.set_where("use_qk_norm", "blk.0.attn_q_norm.weight");
     Ok(())
 }
 

@@ -136,6 +136,12 @@ impl<'s> Reader<'s> {
         self.stored.tensors.contains_key(tensor)
     }
 
+    /// Sets a flag that says whether there is a tensor.
+    pub fn set_where(&mut self, key: &str, tensor: &str) {
+        let there = self.has(tensor);
+        self.set(key, there);
+    }
+
     /// The shape of a tensor that has to be there.
     pub fn shape(&self, tensor: &str) -> Result<&'s [usize], SpecError> {
         let shape = self.stored.tensors.get(tensor).map(Vec::as_slice);
