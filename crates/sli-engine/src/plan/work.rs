@@ -49,8 +49,7 @@ impl Work {
                     let operations = mechanism.operations();
                     let seen = mechanism.stack_end().map_or(index, |end| end.stack);
                     work.attention += pairs[index][seen] * operations.of_pair;
-                    work.attention_weights +=
-                        pairs[index][seen] * mechanism.weights_of_pair() as f64;
+                    work.attention_weights += pairs[index][seen] * operations.weights_of_pair;
                     work.linear += tokens * operations.of_row;
                 }
                 for (weight, leaf) in (0..).map(WeightIndex).zip(&layer.leaves) {

@@ -550,10 +550,6 @@ impl Mechanism for Attention {
         }
     }
 
-    fn weights_of_pair(&self) -> usize {
-        self.heads * (1 + usize::from(self.differential.is_some()))
-    }
-
     fn operations(&self) -> Operations {
         let pairs = 1 + usize::from(self.differential.is_some());
         let with_vectors = |vectors: &DistanceVectors| vectors.vectors(USUAL) * vectors.products();
@@ -561,6 +557,7 @@ impl Mechanism for Attention {
         Operations {
             of_row: (2 * self.heads * self.head_dim * vectors) as f64,
             of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim)) as f64,
+            weights_of_pair: (self.heads * pairs) as f64,
         }
     }
 

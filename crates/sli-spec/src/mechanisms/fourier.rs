@@ -39,6 +39,7 @@ impl Mechanism for Fourier {
         Operations {
             of_row: (4 * self.columns * self.columns) as f64,
             of_pair: (4 * self.columns) as f64,
+            ..Operations::default()
         }
     }
 

@@ -194,7 +194,7 @@ impl Mechanism for GatedDelta {
         let convolution = 2 * self.convolution.columns * self.convolution.kernel;
         Operations {
             of_row: (scan + convolution) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

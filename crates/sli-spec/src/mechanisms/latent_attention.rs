@@ -207,10 +207,6 @@ impl Mechanism for LatentAttention {
         self.selection.as_ref().map(KeySelection::top_k)
     }
 
-    fn weights_of_pair(&self) -> usize {
-        self.heads
-    }
-
     fn operations(&self) -> Operations {
         let chosen = match &self.selection {
             Some(KeySelection::Indexer(indexer)) => 2 * indexer.heads * indexer.head_dim,
@@ -220,6 +216,7 @@ impl Mechanism for LatentAttention {
         Operations {
             of_row: 0.0,
             of_pair: (2 * self.heads * features + chosen) as f64,
+            weights_of_pair: self.heads as f64,
         }
     }
 

@@ -90,7 +90,7 @@ impl Mechanism for LightningAttention {
         // Decay, entry and output.
         Operations {
             of_row: (5 * self.head_dim * self.features()) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

@@ -139,7 +139,7 @@ impl Mechanism for MatrixMix {
         // Decay, entry, bonus and output.
         Operations {
             of_row: (7 * self.head_dim * self.channels() + 20 * self.hidden()) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

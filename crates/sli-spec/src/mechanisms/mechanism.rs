@@ -107,11 +107,6 @@ pub trait Mechanism {
         Operations::default()
     }
 
-    /// Weights of attention, each an exponential, for each pair of a row and a row that it sees.
-    fn weights_of_pair(&self) -> usize {
-        0
-    }
-
     /// Columns that lie between its products; `hidden`: features of its input.
     fn columns_between(&self, hidden: usize) -> usize {
         hidden
@@ -215,4 +210,6 @@ pub struct Operations {
     pub of_row: f64,
     /// For each pair of a row and a row that it sees.
     pub of_pair: f64,
+    /// Weights of attention, each an exponential and none of the operations, for each such pair.
+    pub weights_of_pair: f64,
 }

@@ -122,15 +122,12 @@ impl Mechanism for MixtureOfAttention {
         })
     }
 
-    fn weights_of_pair(&self) -> usize {
-        self.heads * self.router.top_k
-    }
-
     fn operations(&self) -> Operations {
         let one = 2 * self.query.out_features * self.query.in_features;
         Operations {
             of_row: (2 * one * self.router.top_k) as f64,
             of_pair: (4 * self.heads * self.router.top_k * self.head_dim) as f64,
+            weights_of_pair: (self.heads * self.router.top_k) as f64,
         }
     }
 

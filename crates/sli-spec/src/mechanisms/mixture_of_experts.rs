@@ -149,7 +149,7 @@ impl Mechanism for MixtureOfExperts {
         let one = up.out_features * up.in_features * matrices;
         Operations {
             of_row: (2 * one * self.router.top_k) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

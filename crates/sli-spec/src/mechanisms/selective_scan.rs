@@ -124,7 +124,7 @@ impl Mechanism for SelectiveScan {
         let convolution = 2 * self.channels * self.convolution.kernel;
         Operations {
             of_row: (scan + convolution) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

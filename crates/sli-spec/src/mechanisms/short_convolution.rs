@@ -54,7 +54,7 @@ impl Mechanism for ShortConvolution {
     fn operations(&self) -> Operations {
         Operations {
             of_row: (2 * self.convolution.columns * self.convolution.kernel) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

@@ -133,7 +133,7 @@ impl Mechanism for StateSpaceDual {
         let convolution = 2 * self.convolution.columns * self.convolution.kernel;
         Operations {
             of_row: (scan + convolution) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 

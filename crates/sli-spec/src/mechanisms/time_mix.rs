@@ -103,7 +103,7 @@ impl Mechanism for TimeMix {
         // Exponentials count as one.
         Operations {
             of_row: (24 * self.channels() + 12 * self.hidden()) as f64,
-            of_pair: 0.0,
+            ..Operations::default()
         }
     }
 
