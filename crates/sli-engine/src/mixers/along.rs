@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use sli_kernels::{Kernels, MatMut};
+use sli_kernels::{Kernels, Mat, MatMut, MatRef};
 use sli_spec::{Activation, Convolution};
 
 use super::feed_forward::BLOCK_ROWS;
@@ -37,19 +37,20 @@ pub(super) struct Stretch {
     kept: Option<Place>,
 }
 
-/// Runs `block` on the rows of a chunk, some at a time; `scratch.key` and `scratch.value` are the states in front
-/// of them and then behind them: a window of rows, and the state of a scan, of these shapes.
+/// Runs `block` from x to the output on the rows of a chunk, some at a time; `scratch.key` and `scratch.value` are the
+/// states in front of them and then behind them: a window of rows, and the state of a scan, of these shapes.
 pub(super) fn by_blocks(
     at: &mut At<'_>,
-    window: (usize, usize),
-    state: (usize, usize),
-    mut block: impl FnMut(&mut At<'_>, Range<usize>, &[Stretch]) -> Result<(), EngineError>,
+    [window, state]: [(usize, usize); 2],
+    (x, output): (MatRef<'_>, &mut Mat),
+    mut block: impl FnMut(&mut At<'_>, &[Stretch], MatRef<'_>, MatMut<'_>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let scratch = &mut *at.scratch;
     scratch.key.reset(window.0, window.1);
     scratch.value.reset(state.0, state.1);
     for Block { rows, stretches } in blocks(at) {
-        block(at, rows, &stretches)?;
+        let x = x.rows_range(rows.clone());
+        block(at, &stretches, x, output.rows_view_mut(rows))?;
     }
     Ok(())
 }

@@ -28,12 +28,9 @@ impl Mix for GatedDelta {
         let state = (self.key_dim, self.values());
         by_blocks(
             at,
-            window(&self.convolution),
-            state,
-            |at, rows, stretches| {
-                let x = x.rows_range(rows.clone());
-                block(self, at, stretches, x, output.rows_view_mut(rows))
-            },
+            [window(&self.convolution), state],
+            (x, output),
+            |at, stretches, x, output| block(self, at, stretches, x, output),
         )
     }
 }

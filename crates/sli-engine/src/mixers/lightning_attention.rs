@@ -19,10 +19,12 @@ impl Mix for LightningAttention {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
         let state = (self.head_dim, self.features());
-        by_blocks(at, (0, 0), state, |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            block(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            [(0, 0), state],
+            (x, output),
+            |at, stretches, x, output| block(self, at, stretches, x, output),
+        )
     }
 }
 

@@ -29,10 +29,12 @@ impl Mix for MatrixMix {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
         let (before, state) = ((1, self.shifted()), (self.head_dim, self.channels()));
-        by_blocks(at, before, state, |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            block(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            [before, state],
+            (x, output),
+            |at, stretches, x, output| block(self, at, stretches, x, output),
+        )
     }
 }
 

@@ -24,12 +24,9 @@ impl Mix for SelectiveScan {
         let state = (self.state, self.channels);
         by_blocks(
             at,
-            window(&self.convolution),
-            state,
-            |at, rows, stretches| {
-                let x = x.rows_range(rows.clone());
-                block(self, at, stretches, x, output.rows_view_mut(rows))
-            },
+            [window(&self.convolution), state],
+            (x, output),
+            |at, stretches, x, output| block(self, at, stretches, x, output),
         )
     }
 }

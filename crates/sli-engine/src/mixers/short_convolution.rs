@@ -19,10 +19,12 @@ impl Mix for ShortConvolution {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
         let window = window(&self.convolution);
-        by_blocks(at, window, (0, 0), |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            block(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            [window, (0, 0)],
+            (x, output),
+            |at, stretches, x, output| block(self, at, stretches, x, output),
+        )
     }
 }
 

@@ -24,10 +24,12 @@ impl Mix for TimeMix {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
         let (before, state) = ((1, 3 * self.hidden()), (3, self.channels()));
-        by_blocks(at, before, state, |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            mean(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            [before, state],
+            (x, output),
+            |at, stretches, x, output| mean(self, at, stretches, x, output),
+        )
     }
 }
 
@@ -44,10 +46,12 @@ impl Mix for ChannelMix {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.value.out_features);
         let before = (1, 2 * self.receptance.in_features);
-        by_blocks(at, before, (0, 0), |at, rows, stretches| {
-            let x = x.rows_range(rows.clone());
-            network(self, at, stretches, x, output.rows_view_mut(rows))
-        })
+        by_blocks(
+            at,
+            [before, (0, 0)],
+            (x, output),
+            |at, stretches, x, output| network(self, at, stretches, x, output),
+        )
     }
 }
 
