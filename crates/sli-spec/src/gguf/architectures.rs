@@ -6,10 +6,10 @@ use super::experts::{
     GPT_OSS, GRANITE_EXPERTS, LATENT, deepseek2, dots1, glm4moe, gpt_oss, granitemoe, olmoe,
     qwen2moe, qwen3moe,
 };
-use super::gemma::{GEMMA, GEMMA2, gemma, gemma2, gemma3};
+use super::gemma::{GEMMA2, PLUS_ONE, gemma, gemma2, gemma3};
 use super::gpt::{
-    BERT, BLOOM, FALCON, GPT2, MPT, NEMOTRON, NEOX, PHI2, STABLELM, STARCODER2, bert, bloom,
-    falcon, gpt2, gptneox, mpt, nemotron, phi2, stablelm, starcoder2,
+    BERT, BLOOM, FALCON, GPT2, MPT, NEOX, PHI2, STABLELM, STARCODER2, bert, bloom, falcon, gpt2,
+    gptneox, mpt, nemotron, phi2, stablelm, starcoder2,
 };
 use super::llama::{
     AFTER_ATTENTION, GLM4, LLAMA, PAIRS, PHI3, POST_NORMS, arcee, cohere2, command_r, ernie4_5,
@@ -34,7 +34,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("ernie4_5", &["ernie4_5"], ernie4_5, &[]),
     row_of("exaone4", &["exaone4"], exaone4, POST_NORMS),
     row_of("falcon", &["falcon"], falcon, FALCON),
-    row_of("gemma", &["gemma"], gemma, GEMMA),
+    row_of("gemma", &["gemma"], gemma, PLUS_ONE),
     row_of("gemma2", &["gemma2"], gemma2, GEMMA2),
     row_of("gemma3", &["gemma3_text"], gemma3, GEMMA2),
     row_of("glm4", &["glm4"], glm4, GLM4),
@@ -51,7 +51,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     ),
     row_of("llama", &["llama", "mistral", "mixtral"], llama, LLAMA),
     row_of("mpt", &["mpt"], mpt, MPT),
-    row_of("nemotron", &["nemotron"], nemotron, NEMOTRON),
+    row_of("nemotron", &["nemotron"], nemotron, PLUS_ONE),
     row_of("olmo", &["olmo"], olmo, PAIRS),
     row_of("olmo2", &["olmo2", "olmo3"], olmo2, POST_NORMS),
     row_of("olmoe", &["olmoe"], olmoe, &[]),

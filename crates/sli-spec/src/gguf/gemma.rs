@@ -6,7 +6,8 @@ use super::architecture::{Change, Row, changed};
 use super::llama::rms;
 use super::reader::{Read, Reader};
 
-pub(super) const GEMMA: &[Row] = &[
+/// Norms that are stored with their one.
+pub(super) const PLUS_ONE: &[Row] = &[
     changed("model.norm", "output_norm", Change::PlusOne),
     changed(
         "model.layers.*.input_layernorm",

@@ -123,20 +123,6 @@ pub(super) const STABLELM: &[Row] = &[
     ),
 ];
 
-pub(super) const NEMOTRON: &[Row] = &[
-    changed("model.norm", "output_norm", Change::PlusOne),
-    changed(
-        "model.layers.*.input_layernorm",
-        "blk.*.attn_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.ffn_norm",
-        Change::PlusOne,
-    ),
-];
-
 pub(super) const BERT: &[Row] = &[
     row("bert.embeddings.word_embeddings", "token_embd"),
     row("bert.embeddings.position_embeddings", "position_embd"),

@@ -3,26 +3,16 @@
 
 use std::rc::Rc;
 
-use super::shared::plain_norms;
+use super::shared::{kinds, plain_norms};
 use super::{gemma4_layer, layer_sizes};
-use crate::build::{divided, layer_types};
+use crate::build::divided;
 use crate::rope::{Rope, RopeOptions};
 use crate::{Config, Described, LayerInputs, Mask, Shard, SpecError};
 
 /// Its text half.
 pub fn embedding_gemma2(config: &Config) -> Result<Described, SpecError> {
     let pattern = config.optional_size("sliding_window_pattern")?.unwrap_or(6);
-    let mut kinds = layer_types(config, config.layers("num_hidden_layers")?, |layer| {
-        if (layer + 1).is_multiple_of(pattern) {
-            "full_attention"
-        } else {
-            "sliding_attention"
-        }
-    })?;
-    // The reference makes it so.
-    if let Some(last) = kinds.last_mut() {
-        "full_attention".clone_into(last);
-    }
+    let kinds = kinds(config, pattern)?;
     let mut model = plain_norms(config, &kinds)?;
     (model.stack, model.may_look_ahead) = ("encoder", false);
     model.intermediate_size = config.size("intermediate_size")?;

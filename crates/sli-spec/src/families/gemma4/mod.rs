@@ -8,8 +8,8 @@ mod shared;
 
 use std::rc::Rc;
 
-use self::shared::{layer_input, own_inputs, plain, set_inputs, sources};
-use crate::build::{Leaves, divided, layer_types};
+use self::shared::{kinds, layer_input, own_inputs, plain, set_inputs, sources};
+use crate::build::{Leaves, divided};
 use crate::families::blocks::Blocks;
 use crate::families::experts::{ExpertTensors, Experts, RouterExtras};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
@@ -23,17 +23,7 @@ pub use self::gemma3n::gemma3n;
 
 /// Gemma 4, with or without images beside it.
 pub fn gemma4(config: &Config) -> Result<Described, SpecError> {
-    let mut kinds = layer_types(config, config.layers("num_hidden_layers")?, |layer| {
-        if (layer + 1) % 6 == 0 {
-            "full_attention"
-        } else {
-            "sliding_attention"
-        }
-    })?;
-    // The reference makes it so.
-    if let Some(last) = kinds.last_mut() {
-        "full_attention".clone_into(last);
-    }
+    let kinds = kinds(config, 6)?;
     let mut model = plain(config, &kinds)?;
     let experts = if config.flag("enable_moe_block")? {
         Some(gemma4_experts(config, &model)?)

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::build::{Leaves, NormStyle};
+use crate::build::{Leaves, NormStyle, layer_types};
 use crate::families::blocks::Blocks;
 use crate::families::gemma::both_ways_window;
 use crate::{Config, LayerInput, LayerInputs, Linear, Mixer, NormSpan, Shard, SpecError};
@@ -159,4 +159,20 @@ pub(super) fn sources(
             })
         })
         .collect()
+}
+
+/// The kinds of the layers, where every so many-th usually sees everything; the last one always does.
+pub(super) fn kinds(config: &Config, interval: usize) -> Result<Vec<String>, SpecError> {
+    let mut kinds = layer_types(config, config.layers("num_hidden_layers")?, |layer| {
+        if (layer + 1).is_multiple_of(interval) {
+            "full_attention"
+        } else {
+            "sliding_attention"
+        }
+    })?;
+    // The reference makes it so.
+    if let Some(last) = kinds.last_mut() {
+        "full_attention".clone_into(last);
+    }
+    Ok(kinds)
 }
