@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
 use super::scale::Scale;
@@ -118,11 +118,8 @@ impl Declared for Awq {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let Some(module) = tensor.name.strip_suffix(".qweight") else {
-            return Ok(None);
-        };
-        let words = || Ok(tensors.need(&tensor.name)?);
-        let coded = words().and_then(|words| self.coded(module, words, tensors));
-        found(&format!("{module}.weight"), coded)
+        gptq::of_words(tensor, tensors, |module, words| {
+            self.coded(module, words, tensors)
+        })
     }
 }

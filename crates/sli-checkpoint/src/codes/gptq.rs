@@ -223,17 +223,28 @@ fn is_plain(order: &[u8], group: usize) -> bool {
     numbers.all(|(at, number)| usize::try_from(i32::from_le_bytes(*number)) == Ok(at / group))
 }
 
+/// What is coded in the words of a module (`.qweight`).
+pub(super) fn of_words<'t>(
+    tensor: &TensorInfo,
+    tensors: Tensors<'t>,
+    coded: impl FnOnce(&str, Placed<'t>) -> Result<Coded, Trouble>,
+) -> Result<Option<Found>, CheckpointError> {
+    let Some(module) = tensor.name.strip_suffix(".qweight") else {
+        return Ok(None);
+    };
+    let words = tensors.need(&tensor.name).map_err(Trouble::from);
+    let coded = words.and_then(|words| coded(module, words));
+    found(&format!("{module}.weight"), coded)
+}
+
 impl Declared for Gptq {
     fn find(
         &self,
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let Some(module) = tensor.name.strip_suffix(".qweight") else {
-            return Ok(None);
-        };
-        let words = || Ok(tensors.need(&tensor.name)?);
-        let coded = words().and_then(|words| self.coded(module, words, tensors));
-        found(&format!("{module}.weight"), coded)
+        of_words(tensor, tensors, |module, words| {
+            self.coded(module, words, tensors)
+        })
     }
 }
