@@ -302,6 +302,7 @@ pub(crate) fn short(hash: &blake3::Hash) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::MemorySource;
 
     #[test]
     fn what_is_asked_for_is_on_record() {
@@ -354,6 +355,28 @@ mod tests {
         let names: Vec<&str> = record.keys().map(String::as_str).collect();
         assert_eq!(names, ["0_Transformer/config.json", "config.json"]);
         assert!(home.inner("../elsewhere").is_err());
+    }
+
+    #[test]
+    fn a_folder_is_wherever_its_source_is() {
+        let source = MemorySource::new()
+            .with("config.json", *b"{}")
+            .with("0_Transformer/config.json", *b"[]")
+            .with("0_Transformer/model.safetensors", *b"weights");
+        let home = ModelFolder::at(Arc::new(source), "memory");
+        assert_eq!(home.read("config.json", 9).unwrap().unwrap(), b"{}");
+        let inner = home.inner("0_Transformer").unwrap();
+        assert_eq!(inner.read("config.json", 9).unwrap().unwrap(), b"[]");
+        assert_eq!(
+            inner.list("").unwrap(),
+            ["config.json", "model.safetensors"]
+        );
+        assert_eq!(inner.source().len("model.safetensors").unwrap(), 7);
+        let error = inner.read("model.safetensors", 3).unwrap_err();
+        assert!(
+            error.to_string().starts_with("memory/0_Transformer/"),
+            "{error}"
+        );
     }
 
     #[test]
