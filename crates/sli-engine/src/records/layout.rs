@@ -1,0 +1,86 @@
+//! How a spool lies in its files.
+
+use serde::{Deserialize, Serialize};
+
+/// Set in an index entry's token count when the record has token types.
+pub(super) const TYPED: u32 = 1 << 31;
+
+/// Bytes of an index entry.
+pub(super) const ENTRY: usize = 32;
+
+/// Records between two remembered positions in `ids`.
+pub(super) const ID_STRIDE: usize = 64;
+
+pub(super) const FORMAT: u32 = 6;
+
+pub(super) const FILES: [&str; 8] = [
+    "tokens", "types", "ids", "index", "offsets", "marks", "labels", "features",
+];
+
+/// What an index entry says of a record: it has a text; a completion; whose bytes are known; labels.
+pub(super) const HAS_TEXT: u32 = 1;
+
+pub(super) const HAS_COMPLETION: u32 = 2;
+
+pub(super) const HAS_COMPLETION_BYTES: u32 = 4;
+
+pub(super) const HAS_LABELS: u32 = 8;
+
+pub(super) const HAS_FEATURES: u32 = 16;
+
+pub(super) const HEADER: &str = "spool.json";
+
+/// The folder of the second sequence.
+pub(super) const DECODER: &str = "decoder";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Header {
+    pub(super) format: u32,
+    pub(super) records: u64,
+    /// Records of the input that were left out.
+    pub(super) skipped: u64,
+    pub(super) tokens: u64,
+    pub(super) longest: u64,
+    pub(super) longest_shared: u64,
+    /// Records that are shorter than their texts.
+    #[serde(default)]
+    pub(super) cut: u64,
+    /// Tokens at the beginning of every record that are a prompt which is not pooled.
+    #[serde(default)]
+    pub(super) prompt_tokens: u64,
+    /// Whether any record has an annotation.
+    pub(super) annotated: bool,
+    /// The smallest budget, bytes, with which the dataset became tokens.
+    pub(super) needed: u64,
+    /// Length in bytes and blake3 of each of [`FILES`].
+    pub(super) files: [(u64, String); 8],
+    /// Hash of the second sequence, where there is one.
+    #[serde(default)]
+    pub(super) decoder: Option<String>,
+}
+
+/// What the index says of a record.
+pub(super) struct IndexEntry {
+    pub(super) tokens: u32,
+    pub(super) typed: bool,
+    pub(super) id_bytes: usize,
+    /// Tokens with which it begins as the record before does.
+    pub(super) shared: u32,
+    /// Its row in the input.
+    pub(super) row: u64,
+    /// [`HAS_TEXT`] and the others.
+    pub(super) notes: u32,
+    pub(super) text_bytes: u32,
+    pub(super) completion_bytes: u32,
+}
+
+impl IndexEntry {
+    /// Numbers that the record brought along.
+    pub(super) fn features(&self) -> u64 {
+        if self.notes & HAS_FEATURES == 0 {
+            return 0;
+        }
+        // In the place of a text.
+        u64::from(self.text_bytes)
+    }
+}

@@ -1,0 +1,35 @@
+//! One input of the dataset.
+
+use crate::prefix::Node;
+
+/// One input of the dataset.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Unique within the dataset; the name of the record's results.
+    pub id: String,
+    /// Its row in the input, from 0, counting those that are left out.
+    pub row: u64,
+    /// Token ids, special tokens included; may be empty.
+    pub tokens: Vec<u32>,
+    /// Token type (segment) ids, as many as tokens; `None` means the model's default.
+    pub token_types: Option<Vec<u32>>,
+    /// What every token's row is to predict, as many as tokens; `None`: the token that follows.
+    pub labels: Option<Vec<u32>>,
+    /// The numbers of which the rows are made where they are of no tokens: then all of these are 0. Only written;
+    /// [`RecordSpool::features`](super::RecordSpool::features) reads them.
+    pub features: Option<Vec<f32>>,
+}
+
+/// No label of a row.
+pub(crate) const NO_LABEL: u32 = u32::MAX;
+
+impl Record {
+    /// Its tokens with their types.
+    pub(crate) fn nodes(&self) -> Vec<Node> {
+        let tokens = self.tokens.iter().copied();
+        match &self.token_types {
+            Some(types) => tokens.zip(types.iter().copied()).collect(),
+            None => tokens.map(|token| (token, 0)).collect(),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Writing a spool.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::beginnings::{Beginnings, WINDOW};
+use super::hashed::{BUFFER, HashedFile};
+use super::ids::{LONGEST_ID, SeenIds, shortened};
+use super::layout::{
+    DECODER, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_FEATURES, HAS_LABELS,
+    HAS_TEXT, HEADER, Header, TYPED,
+};
+use super::record::{NO_LABEL, Record};
+use super::spool::RecordSpool;
+use crate::annotation::Annotation;
+use crate::durable::Disk;
+use crate::prefix::Node;
+use crate::results::ResultsError;
+
+/// Writes a spool, record by record.
+pub struct RecordSpoolWriter {
+    pub(super) folder: PathBuf,
+    pub(super) disk: Disk,
+    pub(super) files: [HashedFile; 8],
+    /// Token types that would be zero are not written before the first record that has some.
+    pub(super) typed: bool,
+    /// The same for places in texts, and for completions.
+    pub(super) placed: bool,
+    pub(super) marked: bool,
+    /// Records with an annotation.
+    pub(super) annotated: u64,
+    pub(super) needed: u64,
+    pub(super) records: u64,
+    pub(super) skipped: u64,
+    pub(super) tokens: u64,
+    pub(super) longest: u64,
+    pub(super) cut: u64,
+    pub(super) prompt_tokens: u64,
+    pub(super) beginnings: Beginnings,
+    /// None: they were looked at with the first sequence.
+    pub(super) ids: Option<SeenIds>,
+    pub(super) decoder: Option<Box<RecordSpoolWriter>>,
+}
+
+impl RecordSpoolWriter {
+    /// Starts an empty spool in `folder`, which is created; what a half-written one left is overwritten.
+    pub fn create(folder: &Path) -> Result<Self, ResultsError> {
+        Self::create_on(&Disk::real(), folder)
+    }
+
+    /// [`Self::create`] on a given disk.
+    pub fn create_on(disk: &Disk, folder: &Path) -> Result<Self, ResultsError> {
+        disk.create_dir_all(folder)?;
+        disk.remove_file(&folder.join(HEADER))?;
+        disk.sync_dir(folder)?;
+        let [tokens, types, ids, index, offsets, marks, labels, features] =
+            FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
+        Ok(Self {
+            folder: folder.to_owned(),
+            disk: disk.clone(),
+            files: [
+                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?,
+            ],
+            typed: false,
+            placed: false,
+            marked: false,
+            annotated: 0,
+            needed: 0,
+            records: 0,
+            skipped: 0,
+            tokens: 0,
+            longest: 0,
+            cut: 0,
+            prompt_tokens: 0,
+            beginnings: Beginnings::default(),
+            ids: Some(SeenIds::default()),
+            decoder: None,
+        })
+    }
+
+    /// Gives the records a second sequence, [`Self::push_decoder`].
+    pub fn with_decoder(mut self) -> Result<Self, ResultsError> {
+        let mut decoder = Self::create_on(&self.disk, &self.folder.join(DECODER))?;
+        decoder.ids = None;
+        self.decoder = Some(Box::new(decoder));
+        Ok(self)
+    }
+
+    /// Appends the second sequence of the record that was just appended, under its id and row.
+    ///
+    /// # Panics
+    /// If the records have none.
+    pub fn push_decoder(
+        &mut self,
+        record: &Record,
+        annotation: &Annotation,
+    ) -> Result<(), ResultsError> {
+        let decoder = self.decoder.as_mut();
+        decoder
+            .expect("the records have a second sequence")
+            .push_annotated(record, annotation)
+    }
+
+    /// Appends a record. An id that occurred before, or that a result file cannot hold, is an error.
+    pub fn push(&mut self, record: &Record) -> Result<(), ResultsError> {
+        self.push_annotated(record, &Annotation::default())
+    }
+
+    /// Appends a record of which more is known; else as [`Self::push`].
+    pub fn push_annotated(
+        &mut self,
+        record: &Record,
+        annotation: &Annotation,
+    ) -> Result<(), ResultsError> {
+        let refuse = |problem| ResultsError::Id {
+            id: shortened(&record.id),
+            problem,
+        };
+        if record.id == "__metadata__" {
+            return Err(refuse("this name is reserved in safetensors files"));
+        }
+        if record.id.len() > LONGEST_ID {
+            return Err(refuse("an id has at most 65536 bytes"));
+        }
+        let seen = self.ids.as_mut();
+        if seen.is_some_and(|seen| !seen.insert(&record.id)) {
+            return Err(refuse("an earlier record has the same id"));
+        }
+        let length = record.tokens.len();
+        if length >= TYPED as usize {
+            return Err(refuse("the record has more than 2^31 tokens"));
+        }
+        if record
+            .token_types
+            .as_ref()
+            .is_some_and(|types| types.len() != length)
+        {
+            return Err(refuse("the record has not as many token types as tokens"));
+        }
+        if record
+            .labels
+            .as_ref()
+            .is_some_and(|labels| labels.len() != length || labels.contains(&NO_LABEL))
+        {
+            return Err(refuse("the record has not as many labels as tokens"));
+        }
+        if !annotation.fits(length) {
+            return Err(refuse("the record has not as many annotations as tokens"));
+        }
+        let mut notes = self.annotate(annotation, length as u64)?;
+        let [tokens, types, ids, index, _, _, labels, features] = &mut self.files;
+        if let Some(values) = &record.features {
+            notes = [HAS_FEATURES, values.len() as u32, 0];
+            features.write_u32s(bytemuck::cast_slice(values))?;
+        }
+        if record.labels.is_some() && labels.length == 0 {
+            labels.write_zeros(self.tokens * 4)?;
+        }
+        match &record.labels {
+            Some(values) => {
+                notes[0] |= HAS_LABELS;
+                labels.write_u32s(values)?;
+            }
+            None if labels.length > 0 => labels.write_zeros(length as u64 * 4)?,
+            None => {}
+        }
+        if record.token_types.is_some() && !self.typed {
+            self.typed = true;
+            types.write_zeros(self.tokens * 4)?;
+        }
+        tokens.write_u32s(&record.tokens)?;
+        match &record.token_types {
+            Some(values) => types.write_u32s(values)?,
+            None if self.typed => types.write_zeros(length as u64 * 4)?,
+            None => {}
+        }
+        ids.write(record.id.as_bytes())?;
+        let flag = if record.token_types.is_some() {
+            TYPED
+        } else {
+            0
+        };
+        let shared = self.beginnings.of(record.nodes());
+        index.write_u32s(&[
+            length as u32 | flag,
+            record.id.len() as u32,
+            shared as u32,
+            record.row as u32,
+            (record.row >> 32) as u32,
+            notes[0],
+            notes[1],
+            notes[2],
+        ])?;
+        self.records += 1;
+        self.tokens += length as u64;
+        self.longest = self.longest.max(length as u64);
+        Ok(())
+    }
+
+    /// Notes that the record just appended is shorter than its text.
+    pub fn count_cut(&mut self) {
+        self.cut += 1;
+    }
+
+    /// Says that every record begins with so many tokens that are a prompt which is not pooled.
+    pub fn set_prompt_tokens(&mut self, tokens: usize) {
+        self.prompt_tokens = tokens as u64;
+    }
+
+    /// Writes what is known of a record of `length` tokens; what its index entry says of it.
+    fn annotate(&mut self, annotation: &Annotation, length: u64) -> Result<[u32; 3], ResultsError> {
+        let before = self.tokens;
+        let [.., offsets, marks, _, _] = &mut self.files;
+        let mut notes = [0; 3];
+        if let Some(text) = &annotation.text {
+            notes[0] |= HAS_TEXT;
+            notes[1] = text.bytes;
+            if !self.placed {
+                self.placed = true;
+                offsets.write_zeros(before * 8)?;
+            }
+            offsets.write_u32s(text.offsets.as_flattened())?;
+        } else if self.placed {
+            offsets.write_zeros(length * 8)?;
+        }
+        if let Some(completion) = &annotation.completion {
+            notes[0] |= HAS_COMPLETION;
+            if let Some(bytes) = completion.bytes {
+                notes[0] |= HAS_COMPLETION_BYTES;
+                notes[2] = bytes;
+            }
+            if !self.marked {
+                self.marked = true;
+                marks.write_zeros(before)?;
+            }
+            let bytes: Vec<u8> = completion.tokens.iter().copied().map(u8::from).collect();
+            marks.write(&bytes)?;
+        } else if self.marked {
+            marks.write_zeros(length)?;
+        }
+        self.annotated += u64::from(notes[0] != 0);
+        Ok(notes)
+    }
+
+    /// The smallest budget, bytes, with which the dataset became tokens.
+    pub fn set_needed(&mut self, bytes: u64) {
+        self.needed = bytes;
+    }
+
+    /// Bytes that the search for repeated ids and common beginnings holds in memory; ids that are their
+    /// record's number are free.
+    pub fn bytes_in_memory(&self) -> usize {
+        let ids = self.ids.as_ref().map_or(0, SeenIds::bytes_in_memory);
+        let decoder = self.decoder.as_ref();
+        ids + FILES.len() * BUFFER
+            + 2 * WINDOW * size_of::<Node>()
+            + decoder.map_or(0, |decoder| decoder.bytes_in_memory())
+    }
+
+    /// How many records of the input were left out.
+    pub fn set_skipped(&mut self, records: u64) {
+        self.skipped = records;
+    }
+
+    /// Makes the spool durable and complete.
+    pub fn finish(self) -> Result<RecordSpool, ResultsError> {
+        let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
+        let [tokens, types, ids, index, offsets, marks, labels, features] =
+            self.files.map(HashedFile::finish);
+        let header = Header {
+            format: FORMAT,
+            records: self.records,
+            skipped: self.skipped,
+            tokens: self.tokens,
+            longest: self.longest,
+            longest_shared: self.beginnings.longest as u64,
+            cut: self.cut,
+            prompt_tokens: self.prompt_tokens,
+            annotated: self.annotated > 0,
+            needed: self.needed,
+            files: [
+                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?,
+            ],
+            decoder: decoder.as_ref().map(RecordSpool::content_hash),
+        };
+        // The memory of the ids is free before the index is read.
+        drop(self.ids);
+        let json = serde_json::to_vec(&header).unwrap_or_default();
+        self.disk
+            .write_atomic(&self.folder.join(HEADER), |w| w.write_all(&json))?;
+        let spool = RecordSpool::load(&self.folder, header, decoder)?;
+        Ok(RecordSpool(Arc::new(spool)))
+    }
+}
