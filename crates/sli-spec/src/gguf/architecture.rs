@@ -9,6 +9,8 @@ pub struct Architecture {
     pub name: &'static str,
     /// Types of the reference that it stands for, for documents.
     pub model_types: &'static [&'static str],
+    /// The reference's class of tokenizer where tokens are pieces with scores.
+    pub of_pieces: &'static str,
     /// What its metadata say, as keys of a configuration.
     pub(super) config: fn(&mut Reader<'_>) -> Read,
     /// Names of tensors.

@@ -17,6 +17,9 @@ use super::llama::{
 };
 use super::reader::{Read, Reader};
 
+/// The class of the tokenizers that most models of pieces have.
+pub(super) const USUAL: &str = "LlamaTokenizer";
+
 /// Every architecture, sorted by name.
 pub const ARCHITECTURES: &[Architecture] = &[
     row_of("arcee", &["arcee"], arcee, PAIRS),
@@ -34,9 +37,18 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("ernie4_5", &["ernie4_5"], ernie4_5, &[]),
     row_of("exaone4", &["exaone4"], exaone4, POST_NORMS),
     row_of("falcon", &["falcon"], falcon, FALCON),
-    row_of("gemma", &["gemma"], gemma, PLUS_ONE),
-    row_of("gemma2", &["gemma2"], gemma2, GEMMA2),
-    row_of("gemma3", &["gemma3_text"], gemma3, GEMMA2),
+    Architecture {
+        of_pieces: "GemmaTokenizer",
+        ..row_of("gemma", &["gemma"], gemma, PLUS_ONE)
+    },
+    Architecture {
+        of_pieces: "GemmaTokenizer",
+        ..row_of("gemma2", &["gemma2"], gemma2, GEMMA2)
+    },
+    Architecture {
+        of_pieces: "GemmaTokenizer",
+        ..row_of("gemma3", &["gemma3_text"], gemma3, GEMMA2)
+    },
     row_of("glm4", &["glm4"], glm4, GLM4),
     row_of("glm4moe", &["glm4_moe"], glm4moe, AFTER_ATTENTION),
     row_of("gpt-oss", &["gpt_oss"], gpt_oss, GPT_OSS),
@@ -76,6 +88,7 @@ const fn row_of(
     Architecture {
         name,
         model_types,
+        of_pieces: USUAL,
         config,
         names,
     }

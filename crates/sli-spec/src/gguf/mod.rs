@@ -28,6 +28,14 @@ use crate::{Config, SpecError};
 /// The key of the architecture.
 const ARCHITECTURE: &str = "general.architecture";
 
+/// The reference's class of tokenizer of a file whose tokens are pieces with scores.
+pub fn tokenizer_of_pieces(architecture: &str) -> &'static str {
+    let known = ARCHITECTURES
+        .iter()
+        .find(|known| known.name == architecture);
+    known.map_or(architectures::USUAL, |known| known.of_pieces)
+}
+
 /// The configuration of a file as text, and how its tensors are named.
 pub fn configuration(stored: &Stored) -> Result<(String, &'static Architecture), SpecError> {
     let name = stored.values.get(ARCHITECTURE).and_then(Value::as_str);

@@ -191,11 +191,10 @@ impl Described<'_> {
             .metadata
             .text("general.architecture")
             .unwrap_or_default();
-        let gemma = architecture.starts_with("gemma");
-        let class = match unigram {
-            true => "T5Tokenizer",
-            false if gemma => "GemmaTokenizer",
-            false => "LlamaTokenizer",
+        let class = if unigram {
+            "T5Tokenizer"
+        } else {
+            sli_spec::gguf::tokenizer_of_pieces(architecture)
         };
         let bos = self.flag("add_bos_token").unwrap_or(!unigram);
         let eos = self.flag("add_eos_token").unwrap_or(unigram);
@@ -211,7 +210,10 @@ impl Described<'_> {
             })
             .collect();
         more.insert("added_tokens_decoder".to_owned(), decoder.into());
-        if let Some(prefix) = self.flag("add_space_prefix").filter(|_| !gemma) {
+        if let Some(prefix) = self
+            .flag("add_space_prefix")
+            .filter(|_| class != "GemmaTokenizer")
+        {
             more.insert("add_prefix_space".to_owned(), prefix.into());
         }
         vec![
