@@ -1,11 +1,15 @@
-"""Writes crates/sli-spec/src/defaults.json: what transformers assumes for keys a config.json omits.
+"""Writes what the types of the project need to know of the reference's configuration classes.
 
 Run from the root of the repository with the pinned transformers:
 
-    python tools/defaults/generate.py            # write
-    python tools/defaults/generate.py --check    # exit 1 if the committed file is stale
+    python tools/defaults/generate.py            # write what differs
+    python tools/defaults/generate.py --check    # exit 1 if a committed file is stale
 
-The types are those of the table in crates/sli-spec/src/registry.rs; types whose code lives outside
+Each type has a file crates/sli-spec/src/types/NAME.json: what transformers assumes for keys that a config.json
+omits, and which keys of other classes its sources mention (reads.py). crates/sli-spec/src/known_keys.json has the keys of all
+configuration classes.
+
+The types are those of the lists `TYPES` in crates/sli-spec/src/families; types whose code lives outside
 transformers are skipped. Field defaults are the raw ones of the class, before `__post_init__`
 derives one from another: deriving is the families' business, because the file may set either.
 """
@@ -16,23 +20,12 @@ import json
 import math
 import re
 import sys
-from pathlib import Path
 
 import transformers
 from transformers.models.auto import configuration_auto, modeling_auto
 
-ROOT = Path(__file__).resolve().parents[2]
-TARGET = ROOT / "crates/sli-spec/src/defaults.json"
-REGISTRY = ROOT / "crates/sli-spec/src/registry.rs"
-
-# Fields that every configuration class inherits; none reaches the forward pass through its default.
-INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
-
-# Types of parts of models.
-PARTS = ["t5_gemma_module"]
-
-# Types that files name and transformers reads as another one.
-ALIASES = {"kimi_k2": "deepseek_v3"}
+import reads
+from classes import ALIASES, INHERITED, PARTS, SOURCES, TEXT_CLASSES, classes_of, names_of, registered_types
 
 # Keys without which the class's own defaults describe no model, with values of a published one.
 EXAMPLES = {
@@ -43,67 +36,6 @@ EXAMPLES = {
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"] * 8},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
 }
-
-TASKS = [
-    ("masked_lm", modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES),
-    ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
-    ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_IMAGE_MODELING_MAPPING_NAMES),
-    ("masked_lm", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
-    ("base", modeling_auto.MODEL_MAPPING_NAMES),
-]
-
-# Heads for classes.
-CLASS_TASKS = [
-    ("sequence_classification", modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
-    ("token_classification", modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
-]
-
-# Types of an encoder and a decoder: what has both, and the encoder alone.
-SEQUENCE_TASKS = [
-    ("seq2seq_lm", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
-    ("seq2seq_lm", modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES),
-    ("encoder", modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES),
-]
-
-
-def registered_types():
-    return re.findall(r'\brow\("([^"]+)"', REGISTRY.read_text(), flags=re.MULTILINE)
-
-
-def names_of(mapping, model_type):
-    names = mapping.get(model_type, ())
-    return [names] if isinstance(names, str) else list(names)
-
-
-# Classes that the reference maps from the type of the whole model, or from none.
-TEXT_CLASSES = {
-    "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
-    "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
-}
-
-
-def classes_of(model_type):
-    """Class name -> task. A type's own language-model class overrides its pre-training class."""
-    classes = dict(TEXT_CLASSES.get(model_type, {}))
-    for task, mapping in TASKS:
-        for name in names_of(mapping, model_type):
-            # A pre-training class is of use only where it is a masked LM with one more head.
-            if mapping is modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES and not (
-                name.endswith("ForPreTraining") and model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-            ):
-                continue
-            classes[name] = task
-    if any(model_type in mapping for task, mapping in SEQUENCE_TASKS if task == "seq2seq_lm"):
-        classes |= {name: task for task, mapping in SEQUENCE_TASKS for name in names_of(mapping, model_type)}
-    if "ElectraForPreTraining" in classes:  # tells tokens that were replaced, and predicts none
-        classes["ElectraForPreTraining"] = "base"
-    classes |= {name: task for task, mapping in CLASS_TASKS for name in names_of(mapping, model_type)}
-    # A few causal models are in no table.
-    for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
-        sibling = name.removesuffix("Model") + "ForCausalLM"
-        if hasattr(transformers, sibling):
-            classes.setdefault(sibling, "causal_lm")
-    return dict(sorted(classes.items()))
 
 
 def field_defaults(config_class):
@@ -192,23 +124,35 @@ def row_of(model_type):
     }
 
 
-def table():
+def files():
+    """Path -> text of every file that this script writes."""
     known = configuration_auto.CONFIG_MAPPING_NAMES
-    types = {model_type: ALIASES.get(model_type, model_type) for model_type in sorted([*registered_types(), *PARTS])}
-    rows = {model_type: row_of(actual) for model_type, actual in types.items() if actual in known}
-    return json.dumps(rows, indent=1, sort_keys=False) + "\n"
+    found = {SOURCES / "known_keys.json": {"known": reads.KNOWN, "shared": reads.SHARED}}
+    for model_type in sorted([*registered_types(), *PARTS]):
+        actual = ALIASES.get(model_type, model_type)
+        if actual in known:
+            row = row_of(actual)
+            if model_type not in PARTS:
+                row["reads"] = reads.of(actual)
+            found[SOURCES / f"types/{model_type}.json"] = row
+    return {path: json.dumps(content, indent=1) + "\n" for path, content in found.items()}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     arguments = parser.parse_args()
-    text = table()
+    wanted = files()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    dropped = [path for path in (SOURCES / "types").glob("*.json") if path not in wanted]
     if arguments.check:
-        if TARGET.read_text() != text:
-            sys.exit(f"{TARGET} is stale: run tools/defaults/generate.py")
-    else:
-        TARGET.write_text(text)
+        if stale or dropped:
+            sys.exit(f"stale: {', '.join(path.name for path in stale + dropped)}; run tools/defaults/generate.py")
+        return
+    for path in stale:
+        path.write_text(wanted[path])
+    for path in dropped:
+        path.unlink()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools/goldens"))
 import generate as goldens  # tools/goldens
 
-KNOWN = json.loads((ROOT / "crates/sli-spec/src/known_keys.json").read_text())
+SOURCES = ROOT / "crates/sli-spec/src"
+KNOWN = json.loads((SOURCES / "known_keys.json").read_text())
+READS = {path.stem: row["reads"] for path in sorted((SOURCES / "types").glob("*.json")) if "reads" in (row := json.loads(path.read_text()))}
 SPEC = ROOT / "crates/sli-spec/src/known_keys.rs"
 # Modes of the reference: attention, cache.
 MODES = [("eager", False), ("sdpa", False), ("sdpa", True)]
@@ -189,7 +191,7 @@ def examine(model_type, variant, sli, rounds, seed, elsewhere):
         flat = "rope_type" in (config.get("rope_parameters") or {})
         for number in range(rounds):
             rng = random.Random(f"{seed}.{model_type}.{number}")
-            foreign = set(KNOWN["known"]) - set(KNOWN["shared"]) - set(KNOWN["types"][model_type]) - own - set(config)
+            foreign = set(KNOWN["known"]) - set(KNOWN["shared"]) - set(READS[model_type]) - own - set(config)
             keys = {key: drawn(rng, key, elsewhere) for key in sorted(foreign) if "." not in key or flat}
             keys |= {key: drawn(rng, key, elsewhere) for key, types in published() if not types or model_type in types}
             keys = set_aside(sli, bare, {**config, "model_type": model_type}, keys)
@@ -220,7 +222,7 @@ def main():
     for variant in goldens.variants().values():
         variants.setdefault(goldens.base_of(variant)["config"]["model_type"], {"base": variant["base"], "class": variant.get("class"), "name": "idle"})
     pairs, types, findings = 0, 0, []
-    for model_type in arguments.types or KNOWN["types"]:
+    for model_type in arguments.types or READS:
         variant = variants.get(ALIASES.get(model_type, model_type))
         try:
             found, tried = examine(model_type, variant, arguments.sli, arguments.rounds, arguments.seed, elsewhere)

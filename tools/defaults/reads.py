@@ -1,40 +1,30 @@
-"""Writes crates/sli-spec/src/known_keys.json: which keys of a config.json the reference's classes read.
+"""Which keys of a config.json the reference's classes read; `generate.py` writes them down.
 
-Run from the root of the repository with the pinned transformers:
-
-    python tools/defaults/reads.py            # write
-    python tools/defaults/reads.py --check    # exit 1 if the committed file is stale
-
-`known` are the fields and aliases of every configuration class of the reference: keys that published files
+`KNOWN` are the fields and aliases of every configuration class of the reference: keys that published files
 are known to carry; keys of the object that describes rotations are written as `rope_parameters.KEY`. Of these,
 
-- `shared` are fields of the base class, or looked at by modules that every type uses (the base configuration,
+- `SHARED` are fields of the base class, or looked at by modules that every type uses (the base configuration,
   rotations, masks, caches, attention interfaces, loading);
-- `types` has, for each supported type, those that the sources of its configuration and its model mention
+- `of(model_type)` are those that the sources of its configuration and its model mention
   anywhere, whether or not it is the configuration that is asked: as an attribute, a name, an argument or a whole
   string, in the files of the type and in every file of another type that these import. Fields and aliases of
-  the type's own class stand in defaults.json and are left out here.
+  the type's own class stand among its defaults and are left out here.
 
-So a key that is in none of the three is read by no class of the type. `types` has only types with a class in
-transformers; what the code published beside the weights of others reads is not known here.
+So a key that is in none of the three is read by no class of the type. What the code published beside the weights of
+types without a class in transformers reads is not known here.
 """
 
-import argparse
 import ast
 import dataclasses
 import functools
-import json
 import re
-import sys
-import textwrap
 from pathlib import Path
 
 import transformers
 from transformers.models.auto import configuration_auto
 
-import generate
+import classes
 
-TARGET = generate.ROOT / "crates/sli-spec/src/known_keys.json"
 SOURCES = Path(transformers.__file__).parent
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
@@ -134,8 +124,8 @@ def imports(path):
 
 def files_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
-    classes = [getattr(transformers, name) for name in generate.classes_of(model_type)]
-    modules = {cls.__module__ for cls in [config_class, *classes]}
+    models = [getattr(transformers, name) for name in classes.classes_of(model_type)]
+    modules = {cls.__module__ for cls in [config_class, *models]}
     waiting = [module.removeprefix("transformers.").replace(".", "/") + ".py" for module in modules]
     found = set()
     while waiting:
@@ -185,43 +175,15 @@ def known_rotation_keys():
     return {key for path in models for key in rotation_keys(path)} - every - kinds
 
 
-def wrapped(keys, indent):
-    """A list in lines that can be read."""
-    lines = textwrap.wrap(", ".join(json.dumps(key) for key in keys), 118 - indent, break_on_hyphens=False)
-    return "[" + "".join(f"\n{' ' * indent}{line}" for line in lines) + "]"
+ROTATION = known_rotation_keys()
+ALL = known_keys()
+KNOWN = sorted(ALL | {f"rope_parameters.{key}" for key in ROTATION})
+SHARED = sorted({key for path in ABOUT_CONFIGURATIONS + ON_THE_WAY for key in asked(path)} & ALL | classes.INHERITED)
 
 
-def table():
-    known = known_keys()
-    shared = {key for path in ABOUT_CONFIGURATIONS + ON_THE_WAY for key in asked(path)} & known
-    shared |= generate.INHERITED
-    rotation = known_rotation_keys()
-    types = {}
-    for model_type in sorted(generate.registered_types()):
-        actual = generate.ALIASES.get(model_type, model_type)
-        if actual not in configuration_auto.CONFIG_MAPPING_NAMES:
-            continue
-        own = fields_of(configuration_auto.CONFIG_MAPPING[actual])
-        found = {key for path in files_of(actual) for key in mentioned(path)}
-        turning = {f"rope_parameters.{key}" for key in found & rotation}
-        types[model_type] = sorted((found & known) - shared - own | turning)
-    lists = {"known": sorted(known | {f"rope_parameters.{key}" for key in rotation}), "shared": sorted(shared)}
-    head = "".join(f' "{name}": {wrapped(keys, 2)},\n' for name, keys in lists.items())
-    rows = ",\n".join(f'  "{name}": {wrapped(keys, 3)}' for name, keys in types.items())
-    return f'{{\n{head} "types": {{\n{rows}\n }}\n}}\n'
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    arguments = parser.parse_args()
-    text = table()
-    if arguments.check:
-        if TARGET.read_text() != text:
-            sys.exit(f"{TARGET} is stale: run tools/defaults/reads.py")
-    else:
-        TARGET.write_text(text)
-
-
-if __name__ == "__main__":
-    main()
+def of(model_type):
+    """What the sources of the type mention of other classes' keys."""
+    own = fields_of(configuration_auto.CONFIG_MAPPING[model_type])
+    found = {key for path in files_of(model_type) for key in mentioned(path)}
+    turning = {f"rope_parameters.{key}" for key in found & ROTATION}
+    return sorted((found & ALL) - set(SHARED) - own | turning)

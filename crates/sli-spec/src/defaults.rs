@@ -1,11 +1,11 @@
 //! What the configuration classes of the reference assume for keys that a file omits.
 //!
-//! `defaults.json` is written by `tools/defaults/generate.py` from the pinned transformers; nothing
-//! in it is typed by hand. `remote.json` has the same form for types whose code is published beside
-//! their weights: it is kept by hand, after that code.
+//! The files of `types` are written by `tools/defaults/generate.py` from the pinned transformers; nothing
+//! in them is typed by hand. Those of `remote` have the same form, for types whose code is published beside
+//! their weights: they are kept by hand, after that code.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -30,6 +30,9 @@ pub(crate) struct Row {
     /// Keys without which the defaults describe no model, with values of a published one.
     #[serde(default)]
     pub(crate) example: Map<String, Value>,
+    /// Keys of other classes that the sources of the type mention; none for code beside the weights.
+    #[serde(default)]
+    pub(crate) reads: Option<BTreeSet<String>>,
 }
 
 /// What a model class is for.
@@ -82,12 +85,24 @@ impl Row {
     }
 }
 
+/// Names of types and their rows as JSON.
+type Files = &'static [(&'static str, &'static str)];
+
+const TYPES: Files = include!(concat!(env!("OUT_DIR"), "/types.rs"));
+const REMOTE: Files = include!(concat!(env!("OUT_DIR"), "/remote.rs"));
+
+fn parse(files: Files) -> BTreeMap<String, Row> {
+    let row = |&(name, text): &(&str, &str)| {
+        let row = serde_json::from_str(text).expect("the embedded row is valid");
+        (name.to_owned(), row)
+    };
+    files.iter().map(row).collect()
+}
+
 /// Rows of the code that is published beside the weights.
 fn remote() -> &'static BTreeMap<String, Row> {
-    static REMOTE: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
-    REMOTE.get_or_init(|| {
-        serde_json::from_str(include_str!("remote.json")).expect("the embedded table is valid")
-    })
+    static REMOTE_ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
+    REMOTE_ROWS.get_or_init(|| parse(REMOTE))
 }
 
 /// Whether only the code published beside the weights knows the type.
@@ -113,8 +128,7 @@ pub(crate) fn row(model_type: &str) -> Option<&'static Row> {
 pub(crate) fn rows() -> &'static BTreeMap<String, Row> {
     static ROWS: OnceLock<BTreeMap<String, Row>> = OnceLock::new();
     ROWS.get_or_init(|| {
-        let mut rows: BTreeMap<String, Row> = serde_json::from_str(include_str!("defaults.json"))
-            .expect("the embedded table is valid");
+        let mut rows = parse(TYPES);
         for (model_type, remote) in remote().clone() {
             match rows.entry(model_type) {
                 Entry::Vacant(place) => {

@@ -1,9 +1,9 @@
 //! Which keys of a `config.json` the reference's classes read.
 //!
-//! `known_keys.json` is written by `tools/defaults/reads.py` from the sources of the pinned
-//! transformers; [`PUBLISHED`] is kept by hand, each entry after a published file.
+//! `known_keys.json` and `reads` in the files of the types are written by `tools/defaults/generate.py` from the
+//! sources of the pinned transformers; [`PUBLISHED`] is kept by hand, each entry after a published file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
@@ -62,7 +62,6 @@ const PUBLISHED: &[Published] = &[
 struct Table {
     known: BTreeSet<String>,
     shared: BTreeSet<String>,
-    types: BTreeMap<String, BTreeSet<String>>,
 }
 
 fn table() -> &'static Table {
@@ -92,7 +91,7 @@ pub(crate) fn standing(model_type: &str, key: &str) -> Standing {
         return Standing::Published;
     }
     let (table, row) = (table(), defaults::row(model_type));
-    let (Some(of_type), Some(row)) = (table.types.get(model_type), row) else {
+    let Some((row, of_type)) = row.and_then(|row| Some((row, row.reads.as_ref()?))) else {
         return Standing::Unknown;
     };
     let declared = row.defaults.contains_key(key) || row.attribute_map.contains_key(key);
@@ -109,18 +108,15 @@ pub(crate) fn standing(model_type: &str, key: &str) -> Standing {
 
 #[cfg(test)]
 mod tests {
-    use super::{PUBLISHED, table};
-    use crate::defaults::is_remote;
+    use super::PUBLISHED;
+    use crate::defaults::{self, is_remote};
     use crate::registry::MODEL_TYPES;
 
     #[test]
     fn the_reads_of_every_type_of_the_reference_are_known() {
         for row in MODEL_TYPES.iter().filter(|row| !is_remote(row.model_type)) {
-            assert!(
-                table().types.contains_key(row.model_type),
-                "{}",
-                row.model_type
-            );
+            let reads = defaults::row(row.model_type).and_then(|row| row.reads.as_ref());
+            assert!(reads.is_some(), "{}", row.model_type);
         }
         assert!(PUBLISHED.windows(2).all(|pair| pair[0].key < pair[1].key));
     }

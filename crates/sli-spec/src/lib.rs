@@ -17,6 +17,7 @@ mod ignorable;
 mod known_keys;
 pub mod mechanisms;
 pub mod model;
+mod model_type;
 pub mod parts;
 pub mod registry;
 pub mod rope;

@@ -1,10 +1,14 @@
 //! The table of model types.
 
+use std::sync::LazyLock;
+
 use crate::families::{
     bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
     hybrid, layer_norm, llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original,
     phi_remote, remote_experts, rwkv, t5, t5gemma,
 };
+pub use crate::model_type::ModelType;
+use crate::model_type::row;
 use crate::spelling::edit_distance;
 use crate::{Class, Config, Described, Instead, ModelSpec, SpecError, Task, defaults};
 use serde::Serialize;
@@ -92,35 +96,6 @@ pub struct Options {
     pub allow_unread: Vec<String>,
 }
 
-/// A supported `model_type`.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelType {
-    /// The name in `config.json`.
-    pub model_type: &'static str,
-    /// From a configuration of this type to its description.
-    pub describe: fn(&Config) -> Result<Described, SpecError>,
-    /// What it cannot do here that its description does not show.
-    pub limit: Option<&'static str>,
-}
-
-const fn row(
-    model_type: &'static str,
-    describe: fn(&Config) -> Result<Described, SpecError>,
-) -> ModelType {
-    ModelType {
-        model_type,
-        describe,
-        limit: None,
-    }
-}
-
-const fn limited(row: ModelType, limit: &'static str) -> ModelType {
-    ModelType {
-        limit: Some(limit),
-        ..row
-    }
-}
-
 /// A model whose parts are types of this table.
 fn encoder_decoder(config: &Config) -> Result<Described, SpecError> {
     composite::encoder_decoder(config, |part| {
@@ -131,279 +106,42 @@ fn encoder_decoder(config: &Config) -> Result<Described, SpecError> {
     })
 }
 
-/// Every supported type, sorted by name.
-pub const MODEL_TYPES: &[ModelType] = &[
-    row("RefinedWeb", gpt::falcon),
-    row("RefinedWebModel", gpt::falcon),
-    row("Yi", llama_remote::yi),
-    row("afmoe", mixture::afmoe),
-    row("albert", bert::albert),
-    row("apertus", llama::apertus),
-    row("aquila", llama_remote::aquila),
-    row("arcee", llama::arcee),
-    row("aria_text", mixture::aria_text),
-    row("axk1", deepseek::axk1),
-    row("baichuan", llama_remote::baichuan),
-    row("bailing_hybrid", hybrid::bailing_hybrid),
-    row("bamba", hybrid::bamba),
-    row("bart", bart::bart),
-    row("beam", deepseek::beam),
-    row("bert", bert::bert),
-    row("bert-generation", bert::bert_generation),
-    row("big_bird", bert::big_bird),
-    limited(
-        row("bigbird_pegasus", bart::bigbird_pegasus),
-        "records whose encoder would look at some blocks only (`block_sparse`) are refused",
-    ),
-    row("biogpt", gpt::biogpt),
-    row("bitnet", llama::bitnet),
-    row("blenderbot", bart::blenderbot),
-    row("blenderbot-small", bart::blenderbot_small),
-    row("bloom", gpt::bloom),
-    row("camembert", bert::roberta),
-    limited(
-        row("chatglm", chatglm::chatglm),
-        "a record of the first generation needs its mask and begin tokens",
-    ),
-    row("clip_text_model", bert::clip_text),
-    row("codegen", gpt::codegen),
-    row("cohere", cohere::cohere),
-    row("cohere2", cohere::cohere2),
-    row("cohere2_moe", cohere::cohere2_moe),
-    limited(
-        row("cohere_compass_text", cohere::cohere_compass),
-        "text only, where the three position axes are equal",
-    ),
-    row("cosmos3_edge_text", llama::cosmos3_edge_text),
-    row("cpmant", cpmant::cpmant),
-    row("ctrl", gpt::ctrl),
-    row("cwm", llama::cwm),
-    row("data2vec-text", bert::roberta),
-    row("dbrx", mixture::dbrx),
-    row("deberta", bert::deberta),
-    row("deberta-v2", bert::deberta_v2),
-    row("deci", nemotron_nas::deci),
-    row("deepseek", remote_experts::deepseek),
-    row("deepseek_v2", deepseek::deepseek_v2),
-    row("deepseek_v3", deepseek::deepseek_v3),
-    row("deepseek_v32", deepseek::deepseek_v32),
-    row("diffllama", llama::diffllama),
-    row("distilbert", bert::distilbert),
-    row("doge", doge::doge),
-    row("dots1", deepseek::dots1),
-    limited(row("dpr", bert::dpr), "records have no padding"),
-    row("electra", bert::electra),
-    row("embedding_gemma2_text", gemma4::embedding_gemma2),
-    limited(
-        row("emu3_text_model", llama::llama),
-        "text only: images as their tokens",
-    ),
-    row("encoder-decoder", encoder_decoder),
-    row("ernie", bert::ernie),
-    row("ernie4_5", llama::ernie4_5),
-    row("ernie4_5_moe", mixture::ernie4_5_moe),
-    row("esm", bert::esm),
-    row("esmc", bert::esmc),
-    row("eurobert", bert::eurobert),
-    row("exaone4", llama::exaone4),
-    row("exaone_moe", deepseek::exaone_moe),
-    row("falcon", gpt::falcon),
-    row("falcon_h1", hybrid::falcon_h1),
-    row("falcon_mamba", mamba::falcon_mamba),
-    limited(
-        row("flaubert", bert::flaubert),
-        "without embeddings of languages; records have no padding",
-    ),
-    row("flex_olmo", mixture::flex_olmo),
-    row("flint", mixture::flint),
-    row("fnet", bert::fnet),
-    row("fsmt", bart::fsmt),
-    row("gemma", gemma::gemma),
-    row("gemma2", gemma::gemma2),
-    row("gemma3_text", gemma::gemma3),
-    row("gemma3n_text", gemma4::gemma3n),
-    row("gemma4_text", gemma4::gemma4),
-    row("gemma4_unified_text", gemma4::gemma4),
-    row("glm", llama::glm),
-    row("glm4", llama::glm4),
-    row("glm4_moe", deepseek::glm4_moe),
-    row("glm4_moe_lite", deepseek::glm4_moe_lite),
-    row("glm_moe_dsa", deepseek::glm_moe_dsa),
-    row("gpt-sw3", gpt::gpt2),
-    row("gpt2", gpt::gpt2),
-    row("gpt_bigcode", gpt::gpt_bigcode),
-    row("gpt_neo", gpt::gpt_neo),
-    row("gpt_neox", gpt::gpt_neox),
-    row("gpt_neox_japanese", gpt::gpt_neox_japanese),
-    row("gpt_oss", mixture::gpt_oss),
-    row("gptj", gpt::gptj),
-    row("granite", granite::granite),
-    row("granite_docling_text", granite::granite),
-    row("granite_swa", granite::granite_swa),
-    row("granitemoe", mixture::granitemoe),
-    row("granitemoe_swa", mixture::granitemoe_swa),
-    row("granitemoehybrid", hybrid::granitemoehybrid),
-    row("granitemoeshared", mixture::granitemoeshared),
-    row("grok-1", remote_experts::grok),
-    row("gte", bert::gte),
-    row("helium", llama::helium),
-    row("hunyuan_v1_dense", llama::hunyuan_v1_dense),
-    row("hunyuan_v1_moe", mixture::hunyuan_v1_moe),
-    row("hy_v3", deepseek::hy_v3),
-    row("hyperclovax", granite::hyperclovax),
-    row("ibert", bert::ibert),
-    row("imagegpt", gpt::imagegpt),
-    row("internlm", llama_remote::internlm),
-    row("internlm2", llama_remote::internlm2),
-    row("internlm3", llama::internlm3),
-    row("iquestcoder", llama::iquestcoder),
-    row("jais2", layer_norm::jais2),
-    row("jamba", hybrid::jamba),
-    row("jetmoe", mixture::jetmoe),
-    row("jina_embeddings_v3", bert::jina_embeddings_v3),
-    row("kimi_k2", deepseek::deepseek_v3),
-    row("kimi_linear", hybrid::kimi_linear),
-    row("kolibri1", mixture::kolibri1),
-    row("laguna", deepseek::laguna),
-    limited(
-        row("layoutlm", bert::layoutlm),
-        "without a layout: every box is that of zeros",
-    ),
-    limited(
-        row("led", bart::led),
-        "no token of the encoder sees all (`global_attention_mask`)",
-    ),
-    row("lfm2", hybrid::lfm2),
-    row("lfm2_moe", hybrid::lfm2_moe),
-    row("lfm3", hybrid::lfm3),
-    row("llama", llama::llama),
-    row("llama4_text", mixture::llama4_text),
-    row("longcat_flash", deepseek::longcat_flash),
-    limited(row("longformer", bert::longformer), "no token is global"),
-    row("longt5", t5::longt5),
-    limited(row("luke", bert::luke), "without entities"),
-    row("m2m_100", bart::m2m_100),
-    row("mamba", mamba::mamba),
-    row("mamba2", mamba::mamba2),
-    row("marian", bart::marian),
-    row("mbart", bart::mbart),
-    row("megatron-bert", bert::megatron_bert),
-    row("mellum", mixture::mellum),
-    row("mimo_v2_flash", deepseek::mimo_v2_flash),
-    row("minicpm", llama_remote::minicpm),
-    row("minicpm3", deepseek::minicpm3),
-    limited(
-        row("minimax", hybrid::minimax),
-        "decays follow from the configuration: files whose tables of them are rounded (bf16, f16) are refused",
-    ),
-    row("minimax_m2", mixture::minimax_m2),
-    row("ministral", llama::ministral),
-    row("ministral3", llama::ministral3),
-    row("mistral", llama::mistral),
-    row("mistral4", deepseek::mistral4),
-    row("mixformer-sequential", phi_remote::mixformer_sequential),
-    row("mixtral", mixture::mixtral),
-    row("modernbert", bert::modernbert),
-    row("modernbert-decoder", bert::modernbert_decoder),
-    row("mpnet", bert::mpnet),
-    limited(
-        row("mpt", mpt::mpt),
-        "`clip_qkv` together with `qk_ln`, prefix language models and windows are refused",
-    ),
-    row("mt5", t5::mt5),
-    limited(row("mvp", bart::mvp), "without its prompts (`use_prompt`)"),
-    row("nanochat", llama::nanochat),
-    row("nemotron", layer_norm::nemotron),
-    row("nemotron-nas", nemotron_nas::nemotron_nas),
-    row("nemotron_h", hybrid::nemotron_h),
-    row("nomic_bert", bert::nomic_bert),
-    row("olmo", layer_norm::olmo),
-    row("olmo2", llama::olmo2),
-    row("olmo3", llama::olmo3),
-    row("olmo_hybrid", hybrid::olmo_hybrid),
-    row("olmoe", mixture::olmoe),
-    row("openai-gpt", gpt::openai_gpt),
-    row("openai_privacy_filter", mixture::openai_privacy_filter),
-    row("opt", gpt::opt),
-    limited(
-        row("original", original::original),
-        "experts in several consolidated files are refused",
-    ),
-    row("orion", llama_remote::orion),
-    row("pegasus", bart::pegasus),
-    row("persimmon", layer_norm::persimmon),
-    row("phi", gpt::phi),
-    row("phi-msft", phi_remote::phi_msft),
-    row("phi3", llama::phi3),
-    row("phimoe", mixture::phimoe),
-    row("plbart", bart::plbart),
-    row("qwen", llama_remote::qwen),
-    row("qwen2", llama::qwen2),
-    row("qwen2_moe", mixture::qwen2_moe),
-    row("qwen3", llama::qwen3),
-    limited(
-        row("qwen3_5_moe_text", hybrid::qwen3_5_moe_text),
-        "text only, where the three position axes are equal",
-    ),
-    limited(
-        row("qwen3_5_text", hybrid::qwen3_5_text),
-        "text only, where the three position axes are equal",
-    ),
-    row("qwen3_moe", mixture::qwen3_moe),
-    row("qwen3_next", hybrid::qwen3_next),
-    row("recurrent_gemma", hybrid::recurrent_gemma),
-    row("rembert", bert::rembert),
-    row("roberta", bert::roberta),
-    row("roberta-prelayernorm", bert::roberta_prelayernorm),
-    limited(
-        row("roformer", bert::roformer),
-        "its table of sines is computed: files in which it is rounded (bf16, f16) are refused",
-    ),
-    row("rwkv", rwkv::rwkv),
-    row("rwkv5", rwkv::rwkv5),
-    row("rwkv6", rwkv::rwkv6),
-    row("seed_oss", llama::seed_oss),
-    row("skywork", llama_remote::llama),
-    row("smollm3", llama::smollm3),
-    row("solar_open", deepseek::solar_open),
-    row("splinter", bert::splinter),
-    row("stablelm", layer_norm::stablelm),
-    row("starcoder2", layer_norm::starcoder2),
-    row("switch_transformers", t5::switch_transformers),
-    row("t5", t5::t5),
-    row("t5gemma", t5gemma::t5gemma),
-    limited(
-        row("tapas", bert::tapas),
-        "without tables: every token is of the kinds 0",
-    ),
-    row("telechat", llama_remote::telechat),
-    row("tipsv2_text_model", bert::tipsv2_text),
-    limited(
-        row("trocr", bart::trocr),
-        "the decoder alone, without pictures",
-    ),
-    row("ultrabert", bert::ultrabert),
-    row("umt5", t5::umt5),
-    row("vaultgemma", gemma::vaultgemma),
-    limited(
-        row("whisper", bart::whisper),
-        "the decoder alone (`WhisperForCausalLM`), without sound",
-    ),
-    row("xglm", gpt::xglm),
-    limited(
-        row("xlm", bert::xlm),
-        "without embeddings of languages; records have no padding",
-    ),
-    row("xlm-roberta", bert::roberta),
-    row("xlm-roberta-xl", bert::xlm_roberta_xl),
-    limited(
-        row("xlnet", bert::xlnet),
-        "without memories of earlier texts, and without permutations",
-    ),
-    row("xmod", bert::xmod),
-    row("xverse", llama_remote::llama),
-    row("youtu", deepseek::youtu),
+/// The lists of the families.
+const FAMILIES: &[&[ModelType]] = &[
+    bart::TYPES,
+    bert::TYPES,
+    chatglm::TYPES,
+    cohere::TYPES,
+    cpmant::TYPES,
+    deepseek::TYPES,
+    doge::TYPES,
+    gemma::TYPES,
+    gemma4::TYPES,
+    gpt::TYPES,
+    granite::TYPES,
+    hybrid::TYPES,
+    layer_norm::TYPES,
+    llama::TYPES,
+    llama_remote::TYPES,
+    mamba::TYPES,
+    mixture::TYPES,
+    mpt::TYPES,
+    nemotron_nas::TYPES,
+    original::TYPES,
+    phi_remote::TYPES,
+    remote_experts::TYPES,
+    rwkv::TYPES,
+    t5::TYPES,
+    t5gemma::TYPES,
+    &[row("encoder-decoder", encoder_decoder)],
 ];
+
+/// Every supported type, sorted by name.
+pub static MODEL_TYPES: LazyLock<Vec<ModelType>> = LazyLock::new(|| {
+    let mut types = FAMILIES.concat();
+    types.sort_unstable_by_key(|row| row.model_type);
+    types
+});
 
 /// A type that is known and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -423,7 +423,7 @@ fn the_table_is_sorted_and_every_type_has_facts() {
             .windows(2)
             .all(|pair| pair[0].model_type < pair[1].model_type)
     );
-    for row in MODEL_TYPES {
+    for row in MODEL_TYPES.iter() {
         let facts = Facts::of(row).unwrap_or_else(|error| panic!("{}: {error}", row.model_type));
         assert!(
             !facts.classes.is_empty() && !facts.mixers.is_empty(),

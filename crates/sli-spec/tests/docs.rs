@@ -92,7 +92,7 @@ fn weight_naming() -> String {
          Types with the same names are listed together.\n",
     );
     let mut groups: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
-    for row in MODEL_TYPES {
+    for row in MODEL_TYPES.iter() {
         let names = weight_names(row).unwrap();
         match groups.iter_mut().find(|(other, _)| *other == names) {
             Some((_, types)) => types.push(row.model_type),

@@ -51,9 +51,12 @@ fn roberta() {
 
 #[test]
 fn facts() {
-    let facts: Vec<_> = MODEL_TYPES
-        .iter()
-        .map(|row| Facts::of(row).unwrap())
-        .collect();
-    insta::assert_snapshot!("facts", serde_json::to_string_pretty(&facts).unwrap());
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("snapshots/facts");
+    settings.set_prepend_module_to_snapshot(false);
+    let _bound = settings.bind_to_scope();
+    for row in MODEL_TYPES.iter() {
+        let facts = serde_json::to_string_pretty(&Facts::of(row).unwrap()).unwrap();
+        insta::assert_snapshot!(row.model_type, facts);
+    }
 }

@@ -9,10 +9,38 @@ use crate::families::blocks::{
     Arrangement, Blocks, Classifier, Cross, Norms, Projections, SharedTokens, Table, UnusedHead,
 };
 use crate::families::gpt::{BART, tensor2tensor};
+use crate::model_type::{ModelType, limited, row};
 use crate::{
     Activation, Config, DecoderInput, Described, Features, Head, LabelShift, LengthLimit, Mask,
     PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, Task,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("bart", bart),
+    limited(
+        row("bigbird_pegasus", bigbird_pegasus),
+        "records whose encoder would look at some blocks only (`block_sparse`) are refused",
+    ),
+    row("blenderbot", blenderbot),
+    row("blenderbot-small", blenderbot_small),
+    row("fsmt", fsmt),
+    limited(
+        row("led", led),
+        "no token of the encoder sees all (`global_attention_mask`)",
+    ),
+    row("m2m_100", m2m_100),
+    row("marian", marian),
+    row("mbart", mbart),
+    limited(row("mvp", mvp), "without its prompts (`use_prompt`)"),
+    row("pegasus", pegasus),
+    row("plbart", plbart),
+    limited(row("trocr", trocr), "the decoder alone, without pictures"),
+    limited(
+        row("whisper", whisper),
+        "the decoder alone (`WhisperForCausalLM`), without sound",
+    ),
+];
 
 /// The addend of the logits, which a checkpoint may lack: then it is zero.
 pub const LOGITS_BIAS: &str = "final_logits_bias";

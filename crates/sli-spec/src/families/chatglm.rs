@@ -5,8 +5,15 @@ use crate::build::{NormStyle, divided};
 use crate::families::blocks::{
     Arrangement, Blocks, Form, Names, Projections, Residual, Tie, UnusedHead,
 };
+use crate::model_type::{ModelType, limited, row};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{Activation, Config, Described, LengthLimit, Mask, Position, PositionIds, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[limited(
+    row("chatglm", chatglm),
+    "a record of the first generation needs its mask and begin tokens",
+)];
 
 /// Any generation: only the first has two-dimensional positions.
 pub fn chatglm(config: &Config) -> Result<Described, SpecError> {

@@ -4,8 +4,20 @@ use crate::build::{NormStyle, head_width, layer_types};
 use crate::families::blocks::{Arrangement, Blocks};
 use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::{mix, sparse_layers};
+use crate::model_type::{ModelType, limited, row};
 use crate::rope::{Rope, RopeOptions};
 use crate::{Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("cohere", cohere),
+    row("cohere2", cohere2),
+    row("cohere2_moe", cohere2_moe),
+    limited(
+        row("cohere_compass_text", cohere_compass),
+        "text only, where the three position axes are equal",
+    ),
+];
 
 fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle {

@@ -5,7 +5,11 @@ use crate::build::NormStyle;
 use crate::families::blocks::{
     Arrangement, Blocks, Buckets, Names, Projections, Tie, Types, UnusedHead,
 };
+use crate::model_type::{ModelType, row};
 use crate::{Activation, Config, Described, LengthLimit, Mask, SpecError, TypeRule};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[row("cpmant", cpmant)];
 
 /// The token that pads a batch on the left.
 const PADDING: u32 = 0;

@@ -3,10 +3,14 @@
 use crate::build::Leaves;
 use crate::families::blocks::{Blocks, MixerOf, Residual};
 use crate::families::llama::{set_window, with_biases};
+use crate::model_type::{ModelType, row};
 use crate::{
     Config, Described, FeedForward, Linear, Mixer, MixtureOfExperts, NormSpan, Router, RouterScore,
     Shard, Source, SpecError,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[row("doge", doge)];
 
 /// Doge.
 pub fn doge(config: &Config) -> Result<Described, SpecError> {

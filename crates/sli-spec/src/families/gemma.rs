@@ -2,8 +2,17 @@
 
 use crate::build::{NormStyle, layer_types};
 use crate::families::blocks::{Arrangement, Blocks};
+use crate::model_type::{ModelType, row};
 use crate::rope::{Rope, RopeOptions};
 use crate::{Activation, Config, Described, Mask, NormSpan, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("gemma", gemma),
+    row("gemma2", gemma2),
+    row("gemma3_text", gemma3),
+    row("vaultgemma", vaultgemma),
+];
 
 /// What all of them share.
 fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {

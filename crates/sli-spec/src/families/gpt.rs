@@ -6,11 +6,35 @@ use crate::build::{NormStyle, divided, head_width};
 use crate::families::blocks::{
     Arrangement, Blocks, Cross, Form, Names, Narrow, Norms, Projections, Table, alibi, alibi_slopes,
 };
+use crate::model_type::{ModelType, row};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{
     Activation, Alibi, Config, Described, LengthLimit, Mask, NormKind, NormSpan, Position,
     Sinusoidal, SpecError,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("RefinedWeb", falcon),
+    row("RefinedWebModel", falcon),
+    row("biogpt", biogpt),
+    row("bloom", bloom),
+    row("codegen", codegen),
+    row("ctrl", ctrl),
+    row("falcon", falcon),
+    row("gpt-sw3", gpt2),
+    row("gpt2", gpt2),
+    row("gpt_bigcode", gpt_bigcode),
+    row("gpt_neo", gpt_neo),
+    row("gpt_neox", gpt_neox),
+    row("gpt_neox_japanese", gpt_neox_japanese),
+    row("gptj", gptj),
+    row("imagegpt", imagegpt),
+    row("openai-gpt", openai_gpt),
+    row("opt", opt),
+    row("phi", phi),
+    row("xglm", xglm),
+];
 
 /// Epsilon of a layer norm that no key sets.
 const USUAL_EPSILON: f64 = 1e-5;

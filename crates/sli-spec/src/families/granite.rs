@@ -2,7 +2,16 @@
 
 use crate::families::blocks::{Arrangement, Blocks, Residual};
 use crate::families::llama;
+use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("granite", granite),
+    row("granite_docling_text", granite),
+    row("granite_swa", granite_swa),
+    row("hyperclovax", hyperclovax),
+];
 
 /// Granite: four multipliers.
 pub fn granite(config: &Config) -> Result<Described, SpecError> {

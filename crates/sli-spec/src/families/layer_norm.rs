@@ -4,8 +4,19 @@ use serde_json::Value;
 
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
 use crate::{Config, Described, Mask, NormSpan, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("jais2", jais2),
+    row("nemotron", nemotron),
+    row("olmo", olmo),
+    row("persimmon", persimmon),
+    row("stablelm", stablelm),
+    row("starcoder2", starcoder2),
+];
 
 /// Rotate-half rope of the whole head in all layers, `hidden_act`.
 fn plain(config: &Config, norm: NormStyle) -> Result<Blocks<'_>, SpecError> {

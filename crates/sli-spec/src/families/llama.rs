@@ -4,8 +4,43 @@ use serde_json::{Value, json};
 
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::model_type::{ModelType, limited, row};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{Config, Described, Mask, NormSpan, QueryTemperature, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("apertus", apertus),
+    row("arcee", arcee),
+    row("bitnet", bitnet),
+    row("cosmos3_edge_text", cosmos3_edge_text),
+    row("cwm", cwm),
+    row("diffllama", diffllama),
+    limited(
+        row("emu3_text_model", llama),
+        "text only: images as their tokens",
+    ),
+    row("ernie4_5", ernie4_5),
+    row("exaone4", exaone4),
+    row("glm", glm),
+    row("glm4", glm4),
+    row("helium", helium),
+    row("hunyuan_v1_dense", hunyuan_v1_dense),
+    row("internlm3", internlm3),
+    row("iquestcoder", iquestcoder),
+    row("llama", llama),
+    row("ministral", ministral),
+    row("ministral3", ministral3),
+    row("mistral", mistral),
+    row("nanochat", nanochat),
+    row("olmo2", olmo2),
+    row("olmo3", olmo3),
+    row("phi3", phi3),
+    row("qwen2", qwen2),
+    row("qwen3", qwen3),
+    row("seed_oss", seed_oss),
+    row("smollm3", smollm3),
+];
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
 fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {

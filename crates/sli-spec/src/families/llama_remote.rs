@@ -2,8 +2,24 @@
 
 use crate::build::{NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections, Residual, alibi};
+use crate::model_type::{ModelType, row};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{Config, Described, LengthLimit, QueryTemperature, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("Yi", yi),
+    row("aquila", aquila),
+    row("baichuan", baichuan),
+    row("internlm", internlm),
+    row("internlm2", internlm2),
+    row("minicpm", minicpm),
+    row("orion", orion),
+    row("qwen", qwen),
+    row("skywork", llama),
+    row("telechat", telechat),
+    row("xverse", llama),
+];
 
 /// RMS norms, rotate-half rope in all layers, `hidden_act`.
 fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {

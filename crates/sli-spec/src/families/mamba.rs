@@ -3,10 +3,18 @@
 
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names};
+use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Config, Described, GatedNorm, LengthLimit, Mixer, Norm, NormKind, SelectionNorms,
     SelectiveScan, Shard, SpecError, StateSpaceDual,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("falcon_mamba", falcon_mamba),
+    row("mamba", mamba),
+    row("mamba2", mamba2),
+];
 
 /// Keys that the classes do not read, or by which they set up new weights, choose among ways to the same sums, or keep
 /// sums in another type.

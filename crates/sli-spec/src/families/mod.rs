@@ -1,7 +1,7 @@
 //! The families: functions from a [`crate::Config`] to a [`crate::Described`] model. The only place, with
 //! the [`crate::registry`], where a model type's name appears.
 //!
-//! A further type of a known shape is one row of [`crate::registry::MODEL_TYPES`], its class's
+//! A further type of a known shape is one row of its family's `TYPES`, its class's
 //! defaults (`tools/defaults/generate.py`), a golden, and published configurations in
 //! `tests/corpus`. A variation of the plain [`blocks::Blocks`] is a function of a few lines that
 //! sets what differs. Every key that the type's code reads must be read here, because one that is

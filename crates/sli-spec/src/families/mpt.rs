@@ -4,7 +4,14 @@
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections, alibi};
 use crate::families::gpt::GPT2;
+use crate::model_type::{ModelType, limited, row};
 use crate::{Config, Described, NormSpan, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[limited(
+    row("mpt", mpt),
+    "`clip_qkv` together with `qk_ln`, prefix language models and windows are refused",
+)];
 
 const NAMES: Names = Names {
     layers: "blocks",

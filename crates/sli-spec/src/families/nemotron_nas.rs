@@ -3,8 +3,12 @@
 use crate::build::divided;
 use crate::families::blocks::{Blocks, MixerOf};
 use crate::families::llama_remote::of_width;
+use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
 use crate::{Config, Described, Mixer, Shard, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[row("deci", deci), row("nemotron-nas", nemotron_nas)];
 
 fn with_biases(config: &Config) -> Result<Blocks<'_>, SpecError> {
     // A search over layers leaves no common width.

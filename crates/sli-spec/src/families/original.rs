@@ -10,8 +10,15 @@ use crate::config::whole;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::families::mixture::mix;
+use crate::model_type::{ModelType, limited, row};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{Config, Described, LengthLimit, Mask, RouterScore, Source, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[limited(
+    row("original", original),
+    "experts in several consolidated files are refused",
+)];
 
 /// The `model_type` that [`Config::of_params`] gives such a file, which has none itself.
 pub const MODEL_TYPE: &str = "original";

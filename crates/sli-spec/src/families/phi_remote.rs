@@ -2,11 +2,18 @@
 
 use crate::build::{Leaves, NormStyle, divided, pattern};
 use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names, Projections};
+use crate::model_type::{ModelType, row};
 use crate::rope::{PositionAxis, Rope, RopeScaling};
 use crate::{
     Activation, Config, Described, FeedForward, Linear, Mixer, MixtureOfExperts, Router,
     RouterScore, Shard, Source, SpecError,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("mixformer-sequential", mixformer_sequential),
+    row("phi-msft", phi_msft),
+];
 
 /// The first revision: a list of modules, the embedding first and the head last.
 pub fn mixformer_sequential(config: &Config) -> Result<Described, SpecError> {

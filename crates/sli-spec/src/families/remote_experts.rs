@@ -4,8 +4,12 @@ use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::experts::{ExpertTensors, Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::{mix, plain};
+use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
 use crate::{Activation, Config, Described, Renormalize, SpecError};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[row("deepseek", deepseek), row("grok-1", grok)];
 
 /// DeepSeek-MoE: Llama's attention, dense first layers, always-on experts.
 pub fn deepseek(config: &Config) -> Result<Described, SpecError> {

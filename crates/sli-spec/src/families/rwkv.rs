@@ -4,11 +4,15 @@ use std::rc::Rc;
 
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Blocks, Names};
+use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Branch, ChannelMix, Config, Described, Gain, Identity, LengthLimit, MatrixMix,
     Mixer, Mixtures, RowMixtures, Shard, Slot, Source, SpecError, Split, Step, TimeMix,
     WeightIndex, Write,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[row("rwkv", rwkv), row("rwkv5", rwkv5), row("rwkv6", rwkv6)];
 
 /// RWKV 4.
 pub fn rwkv(config: &Config) -> Result<Described, SpecError> {

@@ -7,10 +7,20 @@ use crate::families::blocks::{
     SharedTokens, Tie, UnusedHead,
 };
 use crate::families::experts::{self, ExpertTensors, Experts};
+use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Config, DecoderInput, Described, LabelShift, LengthLimit, Mask, Sequence,
     ShiftStart, SpecError, Task,
 };
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("longt5", longt5),
+    row("mt5", mt5),
+    row("switch_transformers", switch_transformers),
+    row("t5", t5),
+    row("umt5", umt5),
+];
 
 const SHARED: SharedTokens = SharedTokens {
     name: "shared",

@@ -2,7 +2,11 @@
 
 use crate::families::blocks::{Arrangement, Blocks, Cross, Norms, UnusedHead};
 use crate::families::gemma;
+use crate::model_type::{ModelType, row};
 use crate::{Config, DecoderInput, Described, LabelShift, Sequence, ShiftStart, SpecError, Task};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[row("t5gemma", t5gemma)];
 
 /// The type of both parts.
 const MODULE: &str = "t5_gemma_module";

@@ -36,7 +36,72 @@ use crate::families::blocks::{
     Arrangement, Blocks, Classifier, Cross, InFront, Names, Norms, Projections, Table, Transform,
     Types, UnusedHead,
 };
+use crate::model_type::{ModelType, limited, row};
 use crate::{Activation, Config, Described, LengthLimit, Mask, SpecError, TypeRule};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("albert", albert),
+    row("bert", bert),
+    row("bert-generation", bert_generation),
+    row("big_bird", big_bird),
+    row("camembert", roberta),
+    row("clip_text_model", clip_text),
+    row("data2vec-text", roberta),
+    row("deberta", deberta),
+    row("deberta-v2", deberta_v2),
+    row("distilbert", distilbert),
+    limited(row("dpr", dpr), "records have no padding"),
+    row("electra", electra),
+    row("ernie", ernie),
+    row("esm", esm),
+    row("esmc", esmc),
+    row("eurobert", eurobert),
+    limited(
+        row("flaubert", flaubert),
+        "without embeddings of languages; records have no padding",
+    ),
+    row("fnet", fnet),
+    row("gte", gte),
+    row("ibert", ibert),
+    row("jina_embeddings_v3", jina_embeddings_v3),
+    limited(
+        row("layoutlm", layoutlm),
+        "without a layout: every box is that of zeros",
+    ),
+    limited(row("longformer", longformer), "no token is global"),
+    limited(row("luke", luke), "without entities"),
+    row("megatron-bert", megatron_bert),
+    row("modernbert", modernbert),
+    row("modernbert-decoder", modernbert_decoder),
+    row("mpnet", mpnet),
+    row("nomic_bert", nomic_bert),
+    row("rembert", rembert),
+    row("roberta", roberta),
+    row("roberta-prelayernorm", roberta_prelayernorm),
+    limited(
+        row("roformer", roformer),
+        "its table of sines is computed: files in which it is rounded (bf16, f16) are refused",
+    ),
+    row("splinter", splinter),
+    limited(
+        row("tapas", tapas),
+        "without tables: every token is of the kinds 0",
+    ),
+    row("tipsv2_text_model", tipsv2_text),
+    row("ultrabert", ultrabert),
+    limited(
+        row("xlm", xlm),
+        "without embeddings of languages; records have no padding",
+    ),
+    row("xlm-roberta", roberta),
+    row("xlm-roberta-xl", xlm_roberta_xl),
+    limited(
+        row("xlnet", xlnet),
+        "without memories of earlier texts, and without permutations",
+    ),
+    row("xmod", xmod),
+];
 
 const BERT: Names = Names {
     tokens: "embeddings.word_embeddings",

@@ -19,6 +19,30 @@ pub(super) use self::latent::latent_decoder;
 pub use self::latent::{axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, youtu};
 pub use self::longcat::longcat_flash;
 pub use self::uneven::{beam, laguna, mimo_v2_flash};
+use crate::model_type::{ModelType, row};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("axk1", axk1),
+    row("beam", beam),
+    row("deepseek_v2", deepseek_v2),
+    row("deepseek_v3", deepseek_v3),
+    row("deepseek_v32", deepseek_v32),
+    row("dots1", dots1),
+    row("exaone_moe", exaone_moe),
+    row("glm4_moe", glm4_moe),
+    row("glm4_moe_lite", glm4_moe_lite),
+    row("glm_moe_dsa", glm_moe_dsa),
+    row("hy_v3", hy_v3),
+    row("kimi_k2", deepseek_v3),
+    row("laguna", laguna),
+    row("longcat_flash", longcat_flash),
+    row("mimo_v2_flash", mimo_v2_flash),
+    row("minicpm3", minicpm3),
+    row("mistral4", mistral4),
+    row("solar_open", solar_open),
+    row("youtu", youtu),
+];
 
 /// Sigmoid scores, a bias for the choice, groups by their two best, a shared network.
 pub(super) fn v3_experts(

@@ -20,6 +20,15 @@ use crate::{
 
 pub use self::embedding::embedding_gemma2;
 pub use self::gemma3n::gemma3n;
+use crate::model_type::{ModelType, row};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("embedding_gemma2_text", embedding_gemma2),
+    row("gemma3n_text", gemma3n),
+    row("gemma4_text", gemma4),
+    row("gemma4_unified_text", gemma4),
+];
 
 /// Gemma 4, with or without images beside it.
 pub fn gemma4(config: &Config) -> Result<Described, SpecError> {

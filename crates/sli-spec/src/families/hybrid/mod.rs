@@ -21,6 +21,36 @@ pub use self::kimi::{bailing_hybrid, kimi_linear};
 pub use self::lightning::minimax;
 pub use self::nemotron::nemotron_h;
 pub use self::scans::{bamba, falcon_h1, granitemoehybrid, jamba};
+use crate::model_type::{ModelType, limited, row};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("bailing_hybrid", bailing_hybrid),
+    row("bamba", bamba),
+    row("falcon_h1", falcon_h1),
+    row("granitemoehybrid", granitemoehybrid),
+    row("jamba", jamba),
+    row("kimi_linear", kimi_linear),
+    row("lfm2", lfm2),
+    row("lfm2_moe", lfm2_moe),
+    row("lfm3", lfm3),
+    limited(
+        row("minimax", minimax),
+        "decays follow from the configuration: files whose tables of them are rounded (bf16, f16) are refused",
+    ),
+    row("nemotron_h", nemotron_h),
+    row("olmo_hybrid", olmo_hybrid),
+    limited(
+        row("qwen3_5_moe_text", qwen3_5_moe_text),
+        "text only, where the three position axes are equal",
+    ),
+    limited(
+        row("qwen3_5_text", qwen3_5_text),
+        "text only, where the three position axes are equal",
+    ),
+    row("qwen3_next", qwen3_next),
+    row("recurrent_gemma", recurrent_gemma),
+];
 
 /// Which layers have a state, by `layer_types`; the others attend to all earlier tokens.
 fn recurrent_layers(

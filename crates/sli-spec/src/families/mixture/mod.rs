@@ -28,6 +28,33 @@ pub use self::mixtral::{minimax_m2, mixtral, phimoe};
 pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
 pub(super) use self::qwen::{qwen_experts, qwen_layers, shared_expert};
 pub use self::windows::{afmoe, flint, kolibri1};
+use crate::model_type::{ModelType, row};
+
+/// The registered types.
+pub const TYPES: &[ModelType] = &[
+    row("afmoe", afmoe),
+    row("aria_text", aria_text),
+    row("dbrx", dbrx),
+    row("ernie4_5_moe", ernie4_5_moe),
+    row("flex_olmo", flex_olmo),
+    row("flint", flint),
+    row("gpt_oss", gpt_oss),
+    row("granitemoe", granitemoe),
+    row("granitemoe_swa", granitemoe_swa),
+    row("granitemoeshared", granitemoeshared),
+    row("hunyuan_v1_moe", hunyuan_v1_moe),
+    row("jetmoe", jetmoe),
+    row("kolibri1", kolibri1),
+    row("llama4_text", llama4_text),
+    row("mellum", mellum),
+    row("minimax_m2", minimax_m2),
+    row("mixtral", mixtral),
+    row("olmoe", olmoe),
+    row("openai_privacy_filter", openai_privacy_filter),
+    row("phimoe", phimoe),
+    row("qwen2_moe", qwen2_moe),
+    row("qwen3_moe", qwen3_moe),
+];
 
 /// RMS norms, `hidden_act`, no rotation yet.
 pub(super) fn plain(config: &Config) -> Result<Blocks<'_>, SpecError> {

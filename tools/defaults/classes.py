@@ -1,0 +1,84 @@
+"""The model types of the project, and the reference's classes of each."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import transformers
+from transformers.models.auto import configuration_auto, modeling_auto
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "crates/sli-spec/src"
+
+# Fields that every configuration class inherits; none reaches the forward pass through its default.
+INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
+
+# Types of parts of models.
+PARTS = ["t5_gemma_module"]
+
+# Types that files name and transformers reads as another one.
+ALIASES = {"kimi_k2": "deepseek_v3"}
+
+TASKS = [
+    ("masked_lm", modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES),
+    ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+    ("causal_lm", modeling_auto.MODEL_FOR_CAUSAL_IMAGE_MODELING_MAPPING_NAMES),
+    ("masked_lm", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    ("base", modeling_auto.MODEL_MAPPING_NAMES),
+]
+
+# Heads for classes.
+CLASS_TASKS = [
+    ("sequence_classification", modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    ("token_classification", modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
+]
+
+# Types of an encoder and a decoder: what has both, and the encoder alone.
+SEQUENCE_TASKS = [
+    ("seq2seq_lm", modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+    ("seq2seq_lm", modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES),
+    ("encoder", modeling_auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES),
+]
+
+
+def registered_types():
+    tables = [SOURCES / "registry.rs", *(SOURCES / "families").glob("**/*.rs")]
+    return {name for table in tables for name in re.findall(r'\brow\(\s*"([^"]+)",', table.read_text())}
+
+
+def names_of(mapping, model_type):
+    names = mapping.get(model_type, ())
+    return [names] if isinstance(names, str) else list(names)
+
+
+# Classes that the reference maps from the type of the whole model, or from none.
+TEXT_CLASSES = {
+    "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
+    "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
+}
+
+
+def classes_of(model_type):
+    """Class name -> task. A type's own language-model class overrides its pre-training class."""
+    classes = dict(TEXT_CLASSES.get(model_type, {}))
+    for task, mapping in TASKS:
+        for name in names_of(mapping, model_type):
+            # A pre-training class is of use only where it is a masked LM with one more head.
+            if mapping is modeling_auto.MODEL_FOR_PRETRAINING_MAPPING_NAMES and not (
+                name.endswith("ForPreTraining") and model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+            ):
+                continue
+            classes[name] = task
+    if any(model_type in mapping for task, mapping in SEQUENCE_TASKS if task == "seq2seq_lm"):
+        classes |= {name: task for task, mapping in SEQUENCE_TASKS for name in names_of(mapping, model_type)}
+    if "ElectraForPreTraining" in classes:  # tells tokens that were replaced, and predicts none
+        classes["ElectraForPreTraining"] = "base"
+    classes |= {name: task for task, mapping in CLASS_TASKS for name in names_of(mapping, model_type)}
+    # A few causal models are in no table.
+    for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):
+        sibling = name.removesuffix("Model") + "ForCausalLM"
+        if hasattr(transformers, sibling):
+            classes.setdefault(sibling, "causal_lm")
+    return dict(sorted(classes.items()))
+
+
