@@ -55,6 +55,7 @@ def names_of(mapping, model_type):
 TEXT_CLASSES = {
     "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
     "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
+    "step3p5": {"Step3p7TextModel": "base"},
 }
 
 

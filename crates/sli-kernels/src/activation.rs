@@ -187,6 +187,21 @@ impl Kernels {
             });
         });
     }
+
+    /// The gate of Inkling 2, whose factor beside the sigmoid is softly limited:
+    /// `gate = limit tanh(gate / limit) sigmoid(gate) up`.
+    pub fn gated_soft(&self, limit: f32, gate: MatMut, up: MatRef) {
+        let _lap = self.lap(Stage::Activation);
+        let (from, to) = ((up.rows(), up.cols()), (gate.rows(), gate.cols()));
+        assert_eq!(from, to, "gate and up");
+        self.each_row_mut(&gate, |index, gate| {
+            self.isa().run(SoftGate {
+                limit,
+                gate,
+                up: up.row(index),
+            });
+        });
+    }
 }
 
 struct Apply<'a> {
@@ -267,5 +282,32 @@ impl SimdOp for ClampedGate<'_> {
                 s.put_part(gate, out);
             }
         }
+    }
+}
+
+struct SoftGate<'a> {
+    limit: f32,
+    gate: &'a mut [f32],
+    up: &'a [f32],
+}
+
+impl SimdOp for SoftGate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let limit = s.splat(self.limit);
+        let apply = |g: S::F, u: S::F| {
+            let soft = s.mul(limit, math::tanh(s, s.div(g, limit)));
+            s.mul(s.mul(soft, math::sigmoid(s, g)), u)
+        };
+        let mut gates = self.gate.chunks_exact_mut(S::LANES);
+        let mut ups = self.up.chunks_exact(S::LANES);
+        for (gate, up) in (&mut gates).zip(&mut ups) {
+            s.put(gate, apply(s.get(gate), s.get(up)));
+        }
+        let (gate, up) = (gates.into_remainder(), ups.remainder());
+        let x = apply(s.get_part(gate, 0.0), s.get_part(up, 0.0));
+        s.put_part(gate, x);
     }
 }

@@ -129,6 +129,44 @@ impl Kernels {
         );
     }
 
+    /// RMS norm of `weight * x`, row by row, in place. `weight` has `x.cols()` elements.
+    pub fn rms_norm_of_scaled(&self, weight: Option<&[f32]>, eps: f32, x: MatMut) {
+        let _lap = self.lap(Stage::Norm);
+        self.normalised_in_place(
+            1,
+            Scaling {
+                kind: Kind::RmsOfScaled,
+                weight,
+                bias: None,
+                eps,
+            },
+            &x,
+        );
+    }
+
+    /// `y * min(longest / (|y| + eps), 1)` of each of the `heads` equal parts of each row, in place, where
+    /// `y = weight * x`: no part is longer than `longest`. `weight` has the elements of one head (shared by all)
+    /// or of a whole row.
+    pub fn shorten_heads(
+        &self,
+        heads: usize,
+        weight: Option<&[f32]>,
+        (longest, eps): (f32, f32),
+        x: MatMut,
+    ) {
+        let _lap = self.lap(Stage::Norm);
+        self.normalised_in_place(
+            heads,
+            Scaling {
+                kind: Kind::AtMost(longest),
+                weight,
+                bias: None,
+                eps,
+            },
+            &x,
+        );
+    }
+
     fn normalised(&self, x: MatRef, heads: usize, scaling: Scaling, out: &MatMut) {
         assert_eq!(
             (x.rows(), x.cols()),
@@ -161,6 +199,10 @@ enum Kind {
     Rms,
     Layer,
     L2,
+    /// The factors come first.
+    RmsOfScaled,
+    /// The factors come first, and no part is longer than this.
+    AtMost(f32),
 }
 
 #[derive(Clone, Copy)]
@@ -208,8 +250,20 @@ impl SimdOp for Normalise<'_> {
             })
         };
         for (head, row) in self.row.chunks_exact_mut(dim).enumerate() {
+            let weight = part(weight, head).and_then(|(a, b)| weight.map(|w| &w[a..b]));
+            let weight = match kind {
+                Kind::RmsOfScaled | Kind::AtMost(_) => {
+                    rescale(s, row, 0.0, 1.0, weight, None);
+                    None
+                }
+                Kind::Rms | Kind::Layer | Kind::L2 => weight,
+            };
             let (shift, scale) = match kind {
-                Kind::Rms => (
+                Kind::AtMost(longest) => {
+                    let length = moment(s, row, 0.0, true).sqrt();
+                    (0.0, (longest / (length + eps)).min(1.0))
+                }
+                Kind::Rms | Kind::RmsOfScaled => (
                     0.0,
                     1.0 / (moment(s, row, 0.0, true) / dim as f32 + eps).sqrt(),
                 ),
@@ -222,7 +276,6 @@ impl SimdOp for Normalise<'_> {
                     )
                 }
             };
-            let weight = part(weight, head).and_then(|(a, b)| weight.map(|w| &w[a..b]));
             let bias = part(bias, head).and_then(|(a, b)| bias.map(|w| &w[a..b]));
             rescale(s, row, shift, scale, weight, bias);
         }

@@ -309,6 +309,8 @@ fn gates_and_sums_agree_with_their_formulas() {
             kernels[1].add(of(&input).view(), 0.5, sum.view_mut());
             let mut clamped = input.clone();
             kernels[1].gated_clamped(1.702, 0.5, clamped.view_mut(), of(&input).view());
+            let mut soft = input.clone();
+            kernels[1].gated_soft(0.7, soft.view_mut(), of(&input).view());
             let mut capped = input.clone();
             kernels[1].softcap_in_place(0.3, capped.view_mut());
             let mut scaled = input.clone();
@@ -333,6 +335,9 @@ fn gates_and_sums_agree_with_their_formulas() {
                         1e-6,
                         "gated_clamped",
                     );
+                    let limit = f64::from(0.7_f32);
+                    let gate = limit * (x / limit).tanh() / (1.0 + (-x).exp());
+                    assert_close(at(&soft), gate * u, 1e-6, "gated_soft");
                     let cap = f64::from(0.3_f32);
                     assert_close(at(&capped), cap * (x / cap).tanh(), 1e-6, "softcap");
                     assert_close(at(&scaled), x * 3.0, 1e-6, "scale");
@@ -345,6 +350,51 @@ fn gates_and_sums_agree_with_their_formulas() {
                     assert_close(at(&product), x * u, 1e-6, "multiply");
                     let (w, b) = (f64::from(up.row(0)[col]), f64::from(up.row(1)[col]));
                     assert_close(at(&columns), x * w + b, 1e-6, "columns");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn factors_in_front_of_a_norm_count_in_it() {
+    const LONGEST: f32 = 1.5;
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(17);
+        for dim in WIDTHS {
+            let (heads, eps) = (2, 1e-3);
+            let weight = random.vec(heads * dim);
+            let scaled = |x: &[f32], at: usize| -> Vec<f64> {
+                let pairs = x.iter().zip(&weight[at..]);
+                pairs.map(|(x, w)| f64::from(x * w)).collect()
+            };
+            let squares = |y: &[f64]| y.iter().map(|y| y * y).sum::<f64>();
+            let norm = |kernels: &Kernels, _: usize, x: &mut Mat| {
+                kernels.rms_norm_of_scaled(Some(&weight), eps, x.view_mut());
+            };
+            let input = check_rows(&mut random, &kernels, heads * dim, norm);
+            let mut normed = input.clone();
+            norm(&kernels[0], 0, &mut normed);
+            let shorten = |kernels: &Kernels, _: usize, x: &mut Mat| {
+                kernels.shorten_heads(heads, Some(&weight), (LONGEST, eps), x.view_mut());
+            };
+            check_rows(&mut random, &kernels, heads * dim, shorten);
+            let mut short = input.clone();
+            shorten(&kernels[0], 0, &mut short);
+            let eps = f64::from(eps);
+            for row in 0..input.rows() {
+                let y = scaled(input.row(row), 0);
+                let root = (squares(&y) / y.len() as f64 + eps).sqrt();
+                for (y, &got) in y.iter().zip(normed.row(row)) {
+                    assert_close(got, y / root, 4e-6, "norm of what is scaled");
+                }
+                for head in 0..heads {
+                    let own = head * dim..(head + 1) * dim;
+                    let y = scaled(&input.row(row)[own.clone()], head * dim);
+                    let factor = (f64::from(LONGEST) / (squares(&y).sqrt() + eps)).min(1.0);
+                    for (y, &got) in y.iter().zip(&short.row(row)[own]) {
+                        assert_close(got, y * factor, 4e-6, "at most so long");
+                    }
                 }
             }
         }

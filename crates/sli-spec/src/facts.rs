@@ -135,6 +135,8 @@ fn step_norms(step: &Step) -> Vec<String> {
         NormKind::Rms => "RMS",
         NormKind::Layer => "layer",
         NormKind::L2 => "L2",
+        NormKind::RmsOfScaled => "RMS (of what is scaled)",
+        NormKind::AtMost(_) => "length",
     };
     let mut names = Vec::new();
     let mut add = |norm: Option<&crate::Norm>, place: &str| {

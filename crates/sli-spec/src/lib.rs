@@ -36,7 +36,7 @@ pub use model::*;
 pub use parts::{
     Activation, Alibi, Convolution, Cut, DistanceRule, DistanceTable, DistanceVectors, Gain,
     HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryTemperature,
-    RelativeBuckets, Segments, Slot, SparseBlocks,
+    RelativeBuckets, ResidualGate, Segments, Slot, SparseBlocks,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Leaf, Shard, Source, Split, WeightIndex};

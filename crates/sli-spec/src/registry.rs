@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use crate::families::{
     bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
-    hybrid, layer_norm, llama, llama_remote, mamba, mixture, mpt, nemotron_nas, original,
-    phi_remote, remote_experts, rwkv, t5, t5gemma,
+    hybrid, layer_norm, llama, llama_remote, mamba, mixture, mpt, muse, nemotron_nas, original,
+    phi_remote, remote_experts, rwkv, step, t5, t5gemma,
 };
 pub use crate::model_type::ModelType;
 use crate::model_type::row;
@@ -126,11 +126,13 @@ const FAMILIES: &[&[ModelType]] = &[
     mamba::TYPES,
     mixture::TYPES,
     mpt::TYPES,
+    muse::TYPES,
     nemotron_nas::TYPES,
     original::TYPES,
     phi_remote::TYPES,
     remote_experts::TYPES,
     rwkv::TYPES,
+    step::TYPES,
     t5::TYPES,
     t5gemma::TYPES,
     &[row("encoder-decoder", encoder_decoder)],

@@ -19,6 +19,15 @@ impl BoundLayer<'_> {
                 self.kernels.copy(x, out.reborrow());
                 self.kernels.l2_norm_in_place(epsilon, out);
             }
+            NormKind::RmsOfScaled => {
+                self.kernels.copy(x, out.reborrow());
+                self.kernels.rms_norm_of_scaled(weight, epsilon, out);
+            }
+            NormKind::AtMost(longest) => {
+                self.kernels.copy(x, out.reborrow());
+                let bounds = (longest as f32, epsilon);
+                self.kernels.shorten_heads(1, weight, bounds, out);
+            }
         }
         Ok(())
     }
@@ -53,6 +62,11 @@ impl BoundLayer<'_> {
                 .kernels
                 .layer_norm_heads(parts, weight, bias, epsilon, x),
             NormKind::L2 => self.kernels.l2_norm_heads(parts, epsilon, x),
+            NormKind::RmsOfScaled => self.kernels.rms_norm_of_scaled(weight, epsilon, x),
+            NormKind::AtMost(longest) => {
+                let bounds = (longest as f32, epsilon);
+                self.kernels.shorten_heads(parts, weight, bounds, x);
+            }
         }
         Ok(())
     }

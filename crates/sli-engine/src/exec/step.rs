@@ -1,7 +1,7 @@
 //! One residual step on the rows of one chunk.
 
 use sli_kernels::{Mat, MatRef};
-use sli_spec::{Branch, Gain, Mechanism, Site, Step, Write};
+use sli_spec::{Branch, Gain, Mechanism, ResidualGate, Site, Step, Write};
 
 use super::probe::Probe;
 use super::states::MixerId;
@@ -148,8 +148,19 @@ impl BoundLayer<'_> {
                     factors => self.kernels.scale_columns(factors, x.view_mut()),
                 }
             }
+            Gain::Gate(gate) => {
+                let factors = self.gates(gate)?;
+                self.kernels.scale_columns(&factors, x.view_mut());
+            }
         }
         Ok(())
+    }
+
+    /// The factors of a side of a gate.
+    fn gates(&self, gate: &ResidualGate) -> Result<Vec<f32>, EngineError> {
+        let vector = self.vector(Some(gate.gate))?;
+        let gates = values(vector.as_ref()).unwrap_or_default();
+        Ok(gates.iter().map(|&one| gate.factor(one)).collect())
     }
 
     fn write(
@@ -201,6 +212,11 @@ impl BoundLayer<'_> {
                 let factors = values(vector.as_ref()).unwrap_or_default();
                 let hidden = slots.hidden.rows_view_mut(range.clone());
                 self.kernels.scale_columns(factors, hidden);
+            }
+            Gain::Gate(gate) => {
+                let factors = self.gates(gate)?;
+                let hidden = slots.hidden.rows_view_mut(range.clone());
+                self.kernels.scale_columns(&factors, hidden);
             }
         }
         self.kernels

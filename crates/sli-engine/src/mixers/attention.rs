@@ -67,6 +67,9 @@ impl Mix for Attention {
             let value_dim = 2 * self.value_dim;
             differential::subtract(layer, differential, self.heads, value_dim, scratch)?;
         }
+        if let Some(norm) = &self.heads_norm {
+            layer.head_norm(norm, self.heads, scratch.heads.view_mut())?;
+        }
         if let Some(gate) = &self.gate {
             apply_gate(layer, gate, self.value_dim, x, scratch)?;
         }

@@ -1,7 +1,7 @@
 //! Feed-forward networks, gated or not.
 
 use sli_kernels::{Activation as Kernel, Mat, MatRef};
-use sli_spec::{FeedForward, Xielu};
+use sli_spec::{ClampedGate, FeedForward, Xielu};
 
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel, softplus};
@@ -87,11 +87,24 @@ pub(super) fn activate<'s>(
             gates
         }
         (Some(_), None, Some(clamped)) => {
-            let (sharpness, limit) = (clamped.sharpness as f32, clamped.limit as f32);
-            let gated = gates.view_mut();
-            layer
-                .kernels
-                .gated_clamped(sharpness, limit, gated, up.view());
+            let (kernels, gated) = (layer.kernels, gates.view_mut());
+            match *clamped {
+                ClampedGate::Sharp { limit, sharpness } => {
+                    let (sharpness, limit) = (sharpness as f32, limit as f32);
+                    kernels.gated_clamped(sharpness, limit, gated, up.view());
+                }
+                ClampedGate::Activated { limit } => {
+                    let limit = limit as f32;
+                    kernels.clamp_in_place(-limit, limit, up.view_mut());
+                    kernels.activation(activation, gates.view_mut());
+                    kernels.clamp_in_place(f32::NEG_INFINITY, limit, gates.view_mut());
+                    kernels.multiply(up.view(), gates.view_mut());
+                }
+                ClampedGate::Soft { gate, up: limit } => {
+                    kernels.softcap_in_place(limit as f32, up.view_mut());
+                    kernels.gated_soft(gate as f32, gated, up.view());
+                }
+            }
             gates
         }
         (Some(_), Some(learned), None) => {

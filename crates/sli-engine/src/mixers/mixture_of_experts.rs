@@ -83,7 +83,7 @@ impl Mix for MixtureOfExperts {
 fn in_latent(
     layer: &BoundLayer<'_>,
     experts: &MixtureOfExperts,
-    LatentExperts { down, up }: &LatentExperts,
+    LatentExperts { down, norm, up }: &LatentExperts,
     x: MatRef<'_>,
     (routes, output): (&Routes, &mut Mat),
     scratch: &mut Scratch,
@@ -92,6 +92,9 @@ fn in_latent(
     let mut sum = std::mem::take(&mut scratch.value);
     input.reset(x.rows(), down.out_features);
     layer.linear(x, down, input.view_mut())?;
+    if let Some(norm) = norm {
+        layer.norm_in_place(norm, input.view_mut())?;
+    }
     sum.reset(x.rows(), down.out_features);
     sum.as_mut_slice().fill(0.0);
     routed(layer, experts, input.view(), routes, &mut sum, scratch)?;
@@ -167,6 +170,9 @@ fn routed(
             down(layer, &stage, &run.addends, packed, network, scratch);
             if !stage.last {
                 continue;
+            }
+            if let Some(norm) = &experts.expert_output_norm {
+                layer.norm_in_place(norm, scratch.heads.view_mut())?;
             }
             let weights = if experts.router.weighs_input {
                 vec![1.0; places.len()]

@@ -33,6 +33,8 @@ pub struct Experts {
     pub router: &'static str,
     /// The router has an addend.
     pub router_bias: bool,
+    /// Factor on the router's logits, where there are no [`RouterExtras`].
+    pub logit_scale: f64,
     /// Limit of the router's logits.
     pub softcap: Option<f64>,
     /// Logits to scores.
@@ -61,6 +63,10 @@ pub struct Experts {
     pub output_bias: Option<&'static str>,
     /// The chosen experts work on fewer features.
     pub latent: Option<LatentSpace>,
+    /// Norm of these, by its name.
+    pub latent_norm: Option<(&'static str, NormStyle)>,
+    /// Norm of every chosen expert's output, by its name.
+    pub output_norm: Option<(&'static str, NormStyle)>,
 }
 
 /// Fewer features, which the chosen experts work on (Nemotron-H).
@@ -203,6 +209,7 @@ impl Experts {
             router_extras: None,
             router: "mlp.gate",
             router_bias: false,
+            logit_scale: 1.0,
             softcap: None,
             score: RouterScore::Softmax,
             top_k,
@@ -217,6 +224,8 @@ impl Experts {
             output_scale: 1.0,
             output_bias: None,
             latent: None,
+            latent_norm: None,
+            output_norm: None,
         }
     }
 
@@ -271,7 +280,7 @@ impl Experts {
         let router = Router {
             norm: extras.map(|extras| extras.norm(leaves, hidden_size)),
             projection,
-            logit_scale: extras.map_or(1.0, |extras| extras.logit_scale),
+            logit_scale: extras.map_or(self.logit_scale, |extras| extras.logit_scale),
             softcap: self.softcap,
             score: self.score,
             top_k: self.top_k,
@@ -288,9 +297,14 @@ impl Experts {
         };
         let expert_norm =
             extras.map(|extras| leaves.norm(extras.expert_norm, hidden_size, extras.style));
-        let latent = self.latent.map(|latent| latent.build(leaves, hidden_size));
+        let latent = self
+            .latent
+            .map(|latent| latent.build(leaves, hidden_size, self.latent_norm));
         let width = self.latent.map_or(hidden_size, |latent| latent.size);
         let expert = self.expert(leaves, width);
+        let expert_output_norm = self
+            .output_norm
+            .map(|(name, style)| leaves.norm(name, width, style));
         let shared = self.shared.map(|shared| shared.build(leaves, hidden_size));
         let shared_gate = self
             .shared
@@ -306,6 +320,7 @@ impl Experts {
             expert_norm,
             latent,
             expert,
+            expert_output_norm,
             shared,
             shared_gate,
             output_scale: self.output_scale,
@@ -394,10 +409,16 @@ impl Experts {
 }
 
 impl LatentSpace {
-    fn build(self, leaves: &mut Leaves, hidden: usize) -> LatentExperts {
+    fn build(
+        self,
+        leaves: &mut Leaves,
+        hidden: usize,
+        norm: Option<(&'static str, NormStyle)>,
+    ) -> LatentExperts {
         let [down, up] = self.names;
         LatentExperts {
             down: leaves.linear(down, [self.size, hidden], self.bias, Shard::Replicate),
+            norm: norm.map(|(name, style)| leaves.norm(name, self.size, style)),
             up: leaves.linear(up, [hidden, self.size], self.bias, Shard::Replicate),
         }
     }

@@ -58,6 +58,8 @@ pub struct Attention {
     pub differential: Option<Differential>,
     /// A learned addend for every key, of which only the largest stay visible.
     pub dynamic_mask: Option<DynamicMask>,
+    /// Norm of every head's output, in front of the gate (Muse Spark).
+    pub heads_norm: Option<HeadNorm>,
     /// Norm of the concatenated heads in front of the output projection (BitNet).
     pub output_norm: Option<Norm>,
 }
@@ -172,6 +174,7 @@ impl Attention {
             gate: None,
             differential: None,
             dynamic_mask: None,
+            heads_norm: None,
             output_norm: None,
         }
     }
@@ -265,6 +268,7 @@ impl Mechanism for Attention {
             gate,
             differential,
             dynamic_mask,
+            heads_norm,
             output_norm,
         } = self;
         uses.linear(query);
@@ -326,6 +330,7 @@ impl Mechanism for Attention {
             uses.linear(step);
             uses.weight(*decay);
         }
+        uses.head_norm(heads_norm.as_ref());
         uses.norm(output_norm.as_ref());
         uses.linear(output);
     }
@@ -435,6 +440,10 @@ impl Mechanism for Attention {
             (
                 self.differential.is_some() && (uneven || self.dynamic_mask.is_some()),
                 "differential attention of heads that make no pairs",
+            ),
+            (
+                self.heads_norm.is_some() && self.differential.is_some(),
+                "a norm of single heads that make pairs",
             ),
             (
                 gate_of_heads,

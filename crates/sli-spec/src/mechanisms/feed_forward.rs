@@ -24,18 +24,33 @@ pub struct FeedForward {
     pub gate_scale: f64,
     /// Norm in front of `down` (BitNet).
     pub inner_norm: Option<Norm>,
-    /// Replaces the gated activation (gpt-oss).
+    /// Replaces the gated activation.
     pub clamped: Option<ClampedGate>,
 }
 
-/// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
-/// `[-limit, limit]` (gpt-oss).
+/// A gated activation within limits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ClampedGate {
-    /// Limit of gate and `up`.
-    pub limit: f64,
-    /// Factor inside the sigmoid.
-    pub sharpness: f64,
+pub enum ClampedGate {
+    /// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
+    /// `[-limit, limit]` (gpt-oss).
+    Sharp {
+        /// Limit of gate and `up`.
+        limit: f64,
+        /// Factor inside the sigmoid.
+        sharpness: f64,
+    },
+    /// `min(activation(gate x), limit) * u` with `u = up x` limited to `[-limit, limit]` (Step 3).
+    Activated {
+        /// Limit of the activated gate and of `up`.
+        limit: f64,
+    },
+    /// `soft(g, gate) * sigmoid(g) * soft(up x, up)` with `g = gate x` and `soft(x, c) = c * tanh(x / c)` (Inkling 2).
+    Soft {
+        /// Limit of the gate beside its sigmoid.
+        gate: f64,
+        /// Limit of `up`.
+        up: f64,
+    },
 }
 
 /// The activation xIELU (Huang and Schlag 2024), by the reference's names of its scalars `[1]`: with

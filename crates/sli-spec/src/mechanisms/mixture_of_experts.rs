@@ -24,6 +24,8 @@ pub struct MixtureOfExperts {
     pub latent: Option<LatentExperts>,
     /// The experts' network; its weights have a leading expert axis.
     pub expert: FeedForward,
+    /// Norm of every chosen expert's output, the same for all, in front of its weight (Muse Spark).
+    pub expert_output_norm: Option<Norm>,
     /// Always-on experts as one network.
     pub shared: Option<FeedForward>,
     /// `[1, hidden]`: sigmoid gate on the shared network's output.
@@ -39,6 +41,8 @@ pub struct MixtureOfExperts {
 pub struct LatentExperts {
     /// `[fewer, hidden]`.
     pub down: Linear,
+    /// Norm of the fewer features.
+    pub norm: Option<Norm>,
     /// `[hidden, fewer]`, of the sum of the chosen experts.
     pub up: Linear,
 }
@@ -53,6 +57,7 @@ impl MixtureOfExperts {
             expert_norm: None,
             latent: None,
             expert,
+            expert_output_norm: None,
             shared: None,
             shared_gate: None,
             output_scale: 1.0,
@@ -70,6 +75,7 @@ impl Mechanism for MixtureOfExperts {
             expert_norm,
             latent,
             expert,
+            expert_output_norm,
             shared,
             shared_gate,
             output_scale: _,
@@ -77,11 +83,13 @@ impl Mechanism for MixtureOfExperts {
         } = self;
         router.weights(uses);
         uses.norm(expert_norm.as_ref());
-        if let Some(LatentExperts { down, up }) = latent {
+        if let Some(LatentExperts { down, norm, up }) = latent {
             uses.linear(down);
+            uses.norm(norm.as_ref());
             uses.linear(up);
         }
         expert.weights(uses);
+        uses.norm(expert_output_norm.as_ref());
         if let Some(shared) = shared {
             shared.weights(uses);
         }

@@ -84,6 +84,7 @@ impl Uses {
         match gain {
             Gain::One | Gain::Constant(_) => {}
             Gain::Vector(index) => self.weight(*index),
+            Gain::Gate(gate) => self.weight(gate.gate),
         }
     }
 }

@@ -19,4 +19,4 @@ pub use self::linear::Linear;
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
 pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets, SparseBlocks};
-pub use self::residual::{Gain, Slot};
+pub use self::residual::{Gain, ResidualGate, Slot};

@@ -18,7 +18,7 @@ pub struct Norm {
 }
 
 /// The kinds of [`Norm`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum NormKind {
     /// `x / sqrt(mean(x^2) + eps)`.
     Rms,
@@ -26,6 +26,10 @@ pub enum NormKind {
     Layer,
     /// `x / sqrt(sum(x^2) + eps)`.
     L2,
+    /// [`NormKind::Rms`] of the factors times x (Muse Spark); of whole rows.
+    RmsOfScaled,
+    /// Of `y`, the factors times x: `y * min(this / (sqrt(sum(y^2)) + eps), 1)`, which is at most so long (Inkling 2).
+    AtMost(f64),
 }
 
 /// A norm of queries, keys or values.

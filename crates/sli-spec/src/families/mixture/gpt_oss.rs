@@ -51,7 +51,7 @@ fn clamped_experts(
             interleaved,
         },
         bias: true,
-        clamped: Some(ClampedGate {
+        clamped: Some(ClampedGate::Sharp {
             limit: config.positive("swiglu_limit")?,
             sharpness: config.number("swiglu_alpha")?,
         }),
