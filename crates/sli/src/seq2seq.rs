@@ -19,6 +19,10 @@ const NO_SHIFT: &str = "the configuration has no `decoder_start_token_id` and `p
                         follows from what it is to say";
 const HIDING: &str =
     "labels that do not count, or are padding, stand before others: the decoder would not see them";
+const NO_LAST: &str =
+    "none of its labels counts, and the last one that does is what the decoder reads first";
+const NO_PADDING: &str =
+    "remove such labels from the end, or give what the decoder reads as `decoder_input_ids`";
 const GIVE_IDS: &str = "give what the decoder reads as `decoder_input_ids`";
 
 /// What a model's decoder demands.
@@ -144,6 +148,19 @@ impl Said {
     }
 }
 
+/// The first label in whose place the decoder would read a token that the reference hides from it.
+fn hidden(rules: DecoderRules, labels: &[Option<u32>]) -> Option<String> {
+    let padding = rules.demands.refused_token?;
+    let read = labels.iter().take(labels.len().saturating_sub(1));
+    let in_place = rules.input.shift.map(|shift| shift.padding);
+    let is_hidden = |label: &Option<u32>| label.or(in_place) == Some(padding);
+    let at = read.clone().position(is_hidden)?;
+    let label = labels[at].map_or("-100".to_owned(), |label| label.to_string());
+    Some(format!(
+        "label {at} is {label}: the decoder would read padding (token {padding}) in its place, which the reference hides"
+    ))
+}
+
 /// The decoder's part of a record whose own tokens are `own`, with `own_annotation`; `text`: its labels, where it has a
 /// text for them.
 pub fn prepare(
@@ -208,9 +225,13 @@ pub fn prepare(
         }
         (None, Some(labels)) => {
             let shifted = rules.input.of_labels(labels.iter().copied());
-            let shifted = shifted.ok_or_else(|| refused(NO_SHIFT.to_owned(), GIVE_IDS))?;
+            let problem = rules.input.shift.map_or(NO_SHIFT, |_| NO_LAST);
+            let shifted = shifted.ok_or_else(|| refused(problem.to_owned(), GIVE_IDS))?;
             if rules.input.hides(&shifted) {
                 return Err(refused(HIDING.to_owned(), GIVE_IDS));
+            }
+            if let Some(problem) = hidden(rules, labels) {
+                return Err(refused(problem, NO_PADDING));
             }
             shifted
         }

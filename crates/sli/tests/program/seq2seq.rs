@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::budgets::within_every_budget;
 use crate::end_to_end::{ALL, results, start};
 use crate::exactness::read_parquet;
-use crate::place::{Place, safetensors};
+use crate::place::{Place, safetensors, with};
 use crate::random::Random;
 
 fn t5() -> Value {
@@ -20,6 +20,19 @@ fn bart() -> Value {
     json!({"model_type": "bart", "architectures": ["BartForConditionalGeneration"], "vocab_size": 20, "d_model": 64,
            "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 2,
            "encoder_ffn_dim": 96, "decoder_ffn_dim": 80, "max_position_embeddings": 64})
+}
+
+fn mbart() -> Value {
+    let named = json!({"model_type": "mbart", "architectures": ["MBartForConditionalGeneration"]});
+    with(bart(), &named)
+}
+
+fn t5gemma() -> Value {
+    let part = json!({"model_type": "t5_gemma_module", "vocab_size": 20, "hidden_size": 64, "num_hidden_layers": 1,
+                      "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 96,
+                      "layer_types": ["full_attention"]});
+    json!({"model_type": "t5gemma", "architectures": ["T5GemmaForConditionalGeneration"], "encoder": part,
+           "decoder": part})
 }
 
 /// Records of all kinds: with as many tokens on both sides, few on one of them, none, and nothing for the decoder.
@@ -133,6 +146,8 @@ fn what_a_decoder_cannot_get_is_refused() {
             .remove("decoder_start_token_id");
         config
     });
+    place.write_model("mbart", &mbart());
+    place.write_model("t5gemma", &t5gemma());
     place.write_tokenizer("bart");
     place.write_tokenizer("t5");
     let long: Vec<usize> = vec![5; 65];
@@ -196,6 +211,16 @@ fn what_a_decoder_cannot_get_is_refused() {
             "t5",
             json!({"input_ids": [5], "decoder_text": "hello"}),
             "no `decoder_start_token_id`",
+        ),
+        (
+            "mbart",
+            json!({"input_ids": [5], "labels": [-100, -100]}),
+            "none of its labels counts",
+        ),
+        (
+            "t5gemma",
+            json!({"input_ids": [5], "labels": [5, -100, 6]}),
+            "label 1 is -100: the decoder would read padding (token 0)",
         ),
     ] {
         place.write("in.jsonl", line.to_string() + "\n");
