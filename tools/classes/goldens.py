@@ -31,6 +31,18 @@ MODELS = [
     ("bert-tokens", "bert", TOKEN, 5, 0, {}),
     ("gpt2-tokens", "gpt2", TOKEN, 2, 5, {}),
     ("mistral-tokens", "mistral", TOKEN, 3, 5, {}),
+    ("eurobert-late", "eurobert", SEQUENCE, 3, 5, {}),
+    ("eurobert-mean", "eurobert", SEQUENCE, 1, 5, {"classifier_pooling": "mean"}),
+    ("ultrabert-mean", "ultrabert", SEQUENCE, 2, 5, {"classifier_pooling": "mean"}),
+    ("nomic-records", "nomic_bert", SEQUENCE, 2, 5, {}),
+    ("esmc-records", "esmc", SEQUENCE, 2, 5, {}),
+    ("roformer-records", "roformer", SEQUENCE, 2, 5, {}),
+    ("modernbert-decoder-records", "modernbert-decoder", SEQUENCE, 3, 5, {"classifier_bias": True}),
+    ("xlm-tanh", "xlm", SEQUENCE, 3, 5, {"summary_type": "mean", "summary_activation": "tanh"}),
+    ("xlnet-records", "xlnet", SEQUENCE, 2, 7, {}),
+    ("t5gemma-records", "t5gemma", SEQUENCE, 3, 7, {}),
+    ("t5gemma-encoder", "t5gemma", SEQUENCE, 3, 7, {"is_encoder_decoder": False}),
+    ("t5gemma-tokens", "t5gemma", TOKEN, 3, 7, {}),
 ]
 CROSS_ENCODERS = range(4)
 

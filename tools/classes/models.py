@@ -24,6 +24,15 @@ CONFIGS = {
     "llama": lambda: transformers.LlamaConfig(**SIZES, num_key_value_heads=1, **NARROW),
     "mistral": lambda: transformers.MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=4, **NARROW),
     "qwen3": lambda: transformers.Qwen3Config(**SIZES, num_key_value_heads=1, head_dim=4, **NARROW),
+    "eurobert": lambda: transformers.EuroBertConfig(**SIZES, num_key_value_heads=1, pad_token_id=0, **NARROW),
+    "ultrabert": lambda: transformers.UltrabertConfig(**SIZES, num_key_value_heads=1, prediction_head_size=12, sliding_window=4, pad_token_id=0, **NARROW),
+    "nomic_bert": lambda: transformers.NomicBertConfig(**SIZES, pad_token_id=0),
+    "esmc": lambda: transformers.EsmcConfig(**SIZES, pad_token_id=0),
+    "roformer": lambda: transformers.RoFormerConfig(**SIZES, embedding_size=8, pad_token_id=0),
+    "modernbert-decoder": lambda: transformers.ModernBertDecoderConfig(**SIZES, local_attention=6, pad_token_id=5, cls_token_id=1, sep_token_id=2, **NARROW),
+    "xlm": lambda: transformers.XLMConfig(emb_dim=8, n_layers=1, n_heads=2, max_position_embeddings=40, vocab_size=48, n_langs=1),
+    "xlnet": lambda: transformers.XLNetConfig(d_model=8, n_layer=1, n_head=2, d_inner=12, vocab_size=48),
+    "t5gemma": lambda: transformers.T5GemmaConfig(**{part: transformers.models.t5gemma.configuration_t5gemma.T5GemmaModuleConfig(**SIZES, num_key_value_heads=1, head_dim=4, query_pre_attn_scalar=4, sliding_window=4, pad_token_id=0, **NARROW) for part in ("encoder", "decoder")}),
     "gemma": lambda: transformers.GemmaConfig(**SIZES, num_key_value_heads=1, head_dim=4),
 }
 SEQUENCE, TOKEN = transformers.AutoModelForSequenceClassification, transformers.AutoModelForTokenClassification

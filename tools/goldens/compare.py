@@ -105,10 +105,11 @@ def inputs_of(model, rng, longest, lengths=None):
         records = [{"input_features": torch.rand(features, generator=drawn) * 2 - 1} for _ in range(3)]
     else:
         records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
-    if CLASSIFIER.search(type(model).__name__) and config.is_encoder_decoder:
-        # What is classified is where the decoder ends the record's own tokens.
-        for record in records:
-            record["input_ids"][-1] = config.eos_token_id
+    if CLASSIFIER.search(type(model).__name__):
+        # What is classified is where the decoder ends the record's own tokens; what it reads follows from them.
+        if config.is_encoder_decoder and isinstance(config.eos_token_id, int):
+            for record in records:
+                record["input_ids"][-1] = config.eos_token_id
     elif "decoder_input_ids" in inspect.signature(model.forward).parameters:
         decoder = getattr(model.config, "decoder", None)
         others = tokens_of(decoder if hasattr(decoder, "vocab_size") else config, rng, longest, lengths, own)
@@ -329,6 +330,7 @@ def main():
                     tried = {**variant, "class": cls or generate.model_class(variant).__name__}
                     config["architectures"] = changes["architectures"] = [tried["class"]]
                     if CLASSIFIER.search(tried["class"]):
+                        tried.pop("stacks", None)  # those of another class
                         config["id2label"] = changes["id2label"] = {number: f"class {number}" for number in range(rng.choice([1, 2, 3, 70]))}
                 try:
                     result, detail = check(tried, config, options.sli, rng, options.longest, key if key in ALIASES else None, options.variants > 0, dtypes, options.lengths)

@@ -18,7 +18,7 @@ ACTIVATIONS = ["silu", "gelu", "gelu_new", "relu", "gelu_pytorch_tanh", "relu2",
 # Read by nothing in the forward pass, or only by training, generation and other tasks.
 INERT = re.compile(
     r"^(.*dropout.*|.*pdrop|.*initializer.*|init_.*|.*_init|.*token_id|use_cache|output_(attentions|hidden_states|router_logits)|return_.*|dtype|architectures|"
-    r"problem_type|is_encoder.*|chunk_size_feed_forward|.*aux_loss.*|.*jitter.*|z_loss.*|layerdrop|classifier.*|summary.*|mtp.*|.*nextn.*|_name_or_path|"
+    r"problem_type|is_encoder.*|chunk_size_feed_forward|.*aux_loss.*|.*jitter.*|z_loss.*|layerdrop|mtp.*|.*nextn.*|_name_or_path|"
     r"model_type|is_decoder|add_cross_attention|.*gradient.*|.*label.*|.*loss.*|finetuning.*|prune.*|transformers_version|pretraining_tp|init_device|"
     r"qk_head_dim|attn_pdrop|moe_loss_weight|pooling|rope_scaling|rope_theta|learned_pos_emb|embedding_fraction|logit_scale_init|use_mem)$"
 )
@@ -252,6 +252,12 @@ CHOICES_OF = {
     ("esmc", "num_key_value_heads"): [4],
     ("esm", "is_folding_model"): [False],
     ("xlnet", "bi_data"): [False],
+    ("eurobert", "classifier_pooling"): ["bos", "mean", "late"],
+    **{(name, "classifier_pooling"): ["cls", "mean"] for name in ("modernbert", "ultrabert")},
+    **{(name, "summary_type"): ["first", "last", "mean", "cls_index"] for name in ("flaubert", "xlm", "xlnet")},
+    **{(name, "summary_activation"): [None, "tanh", "relu"] for name in ("flaubert", "xlm")},
+    ("xlnet", "summary_activation"): ["tanh", "relu"],
+    **{(name, key): [True] for name in ("flaubert", "xlm", "xlnet") for key in ("summary_use_proj", "summary_proj_to_labels")},
     ("xlnet", "same_length"): [False],
     ("xlnet", "attn_type"): ["bi", "uni"],
     ("flaubert", "pre_norm"): [False],
@@ -415,7 +421,7 @@ def other(rng, key, value, config):
         return {str(layer): {"head_dim": rng.choice([8, 16, 24, 32]), **rng.choice([{}, {"num_key_value_heads": rng.choice([1, 2, 4])}])} for layer in range(count) if rng.random() < 0.5}
     if key in ("attn_config", "ffn_config"):
         return nested(rng, model_type, value)
-    if key in ("encoder", "decoder") and isinstance(value, dict):
+    if key in ("encoder", "decoder", "text_config") and isinstance(value, dict):
         return mutated(rng, value)[0]
     if key == "attention_window":
         return rng.choice([4, 8]) if rng.random() < 0.3 else [rng.choice([4, 8, 16]) for _ in range(config["encoder_layers"])]
@@ -527,6 +533,9 @@ def drawn(rng, base):
         undrawn = key not in changes if key == "is_causal" else config.get(key) is None  # null is not causal
         if undrawn and key not in base:
             config.pop(key, None)
+    if config["model_type"] == "t5gemma2":  # the reference takes no others
+        for key in ("hidden_size", "vocab_size"):
+            config["decoder"][key] = config["encoder"]["text_config"][key]
     if config["model_type"] == "encoder-decoder":  # `sli` refuses parts of other widths
         config["decoder"]["hidden_size"] = config["encoder"]["hidden_size"]
     if config["model_type"] == "mamba2" and config["hidden_size"] * config["expand"] % config["head_dim"] == 0:

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use sli_spec::{Built, Input, Leaf, ModelSpec, Source, WeightIndex};
+use sli_spec::{Built, Input, Leaf, ModelSpec, Source, TieOrder, WeightIndex};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::CheckpointError;
@@ -47,6 +47,21 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
     };
     let base_prefix = built.spec.base_prefix;
     let stored = |leaf: &Leaf| stored(checkpoint, base_prefix, leaf);
+    for tied in in_order(built.spec.ties, built.spec.stacks.len()) {
+        let pair = match tied {
+            Tied::Tokens(stack) => tokens(&mut built.spec, stack)
+                .cloned()
+                .zip(tokens(&mut untied, stack).cloned()),
+            Tied::Head => head(&built.spec).zip(head(&untied)),
+        };
+        if let Some((shared, own)) = pair
+            && shared.source != own.source
+            && stored(&shared)?.is_none()
+            && stored(&own)?.is_some()
+        {
+            respell(&mut built.spec, &shared.source, &own.source);
+        }
+    }
     for stack in 0..built.spec.stacks.len() {
         let (Some(table), Some(own)) = (tokens(&mut built.spec, stack), tokens(&mut untied, stack))
         else {
@@ -62,7 +77,6 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
                     table.source = own.source;
                 }
             }
-            (None, Some(_)) => respell(&mut built.spec, &table.source, &own.source),
             _ => {}
         }
     }
@@ -95,10 +109,6 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
             } else {
                 HeadOrigin::Stored
             }
-        }
-        (None, Some(_)) => {
-            respell(&mut built.spec, &table.source, &head.source);
-            HeadOrigin::Configured
         }
         _ => HeadOrigin::Configured,
     };
@@ -146,6 +156,30 @@ fn tokens(spec: &mut ModelSpec, stack: usize) -> Option<&mut Leaf> {
         Input::Tokens(embedding) => embedding.leaves.get_mut(embedding.tokens.0 as usize),
         Input::Features(_) => None,
     }
+}
+
+/// A weight that may stand for what it is tied to.
+#[derive(Clone, Copy)]
+enum Tied {
+    /// The token table of a stack.
+    Tokens(usize),
+    Head,
+}
+
+/// The weights of a model of so many stacks, as the reference looks through them.
+fn in_order(order: TieOrder, stacks: usize) -> Vec<Tied> {
+    let tables = (0..stacks).map(Tied::Tokens);
+    let head = std::iter::once(Tied::Head);
+    match order {
+        TieOrder::HeadLast => tables.chain(head).collect(),
+        TieOrder::HeadFirst => head.chain(tables).collect(),
+        TieOrder::Backwards => head.chain(tables.rev()).collect(),
+    }
+}
+
+/// The weight that gives the logits.
+fn head(spec: &ModelSpec) -> Option<Leaf> {
+    projection(spec)?[0].clone()
 }
 
 /// The weight that gives the logits, and its addend.

@@ -58,6 +58,7 @@ impl<'a> Classes<'a> {
             Classified::Tokens => ClassesSink::of_tokens(folder, &head.labels)?,
             Classified::First
             | Classified::Mean
+            | Classified::Each
             | Classified::Last { .. }
             | Classified::Label { .. } => ClassesSink::of_records(folder, &head.labels)?,
         };
@@ -75,8 +76,13 @@ impl<'a> Classes<'a> {
         batch: &Batch,
         x: &Mat,
     ) -> Result<(), EngineError> {
-        if self.head.classified == Classified::Tokens {
-            return self.tokens(layer, batch, x);
+        match self.head.classified {
+            Classified::Tokens => return self.tokens(layer, batch, x),
+            Classified::Each => return self.mean_of_tokens(layer, batch, x),
+            Classified::First
+            | Classified::Mean
+            | Classified::Last { .. }
+            | Classified::Label { .. } => {}
         }
         for records in batch.records.chunks(BLOCK) {
             let mut rows = Vec::new();
@@ -122,7 +128,7 @@ impl<'a> Classes<'a> {
         let is_first = open.rows == 0;
         open.rows += record.tokens;
         let chosen = match self.head.classified {
-            Classified::Tokens => None,
+            Classified::Tokens | Classified::Each => None,
             Classified::First => rows.next().filter(|_| is_first),
             Classified::Last { padding } => {
                 let first = rows.clone().next().filter(|_| is_first);
@@ -137,11 +143,7 @@ impl<'a> Classes<'a> {
                 rows.rfind(is_token)
             }
             Classified::Mean => {
-                open.sum.resize(x.cols(), 0.0);
-                for row in rows {
-                    let parts = open.sum.iter_mut().zip(x.row(row));
-                    parts.for_each(|(sum, &value)| *sum += f64::from(value));
-                }
+                rows.for_each(|row| add_to(&mut open.sum, x.row(row)));
                 None
             }
         };
@@ -191,6 +193,34 @@ impl<'a> Classes<'a> {
         Ok(())
     }
 
+    /// Classifies records by the mean of what is said of their tokens.
+    fn mean_of_tokens(
+        &mut self,
+        layer: &BoundLayer<'_>,
+        batch: &Batch,
+        x: &Mat,
+    ) -> Result<(), EngineError> {
+        for record in &batch.records {
+            let mut copy = Mat::default();
+            let rows = expansion::rows(x, &batch.path(record), &mut copy);
+            for start in (0..rows.rows()).step_by(BLOCK) {
+                let block = rows.rows_range(start..(start + BLOCK).min(rows.rows()));
+                let logits = self.logits(layer, block)?;
+                for row in 0..logits.rows() {
+                    add_to(&mut self.open.sum, logits.row(row));
+                }
+                self.open.rows += logits.rows();
+            }
+            if record.ends() {
+                let mean = std::mem::take(&mut self.open).representative();
+                let probabilities = mean.as_deref().and_then(|mean| self.probabilities(mean));
+                let values = mean.as_deref().map(|mean| (mean, probabilities.as_deref()));
+                self.sink.push_record(record.name(), values)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The head on some rows.
     fn logits(&self, layer: &BoundLayer<'_>, x: MatRef<'_>) -> Result<Mat, EngineError> {
         let mut transformed = Mat::default();
@@ -207,7 +237,8 @@ impl<'a> Classes<'a> {
             }
         };
         let mut logits = Mat::new(x.rows(), self.head.projection.out_features);
-        layer.linear(x, &self.head.projection, logits.view_mut())?;
+        let out = logits.view_mut();
+        layer.dense(&self.head.projection, self.head.activation, x, out)?;
         if layer.kernels.all_finite(logits.view()) {
             return Ok(logits);
         }
@@ -231,6 +262,13 @@ impl Open {
         let count = self.rows as f64;
         Some(self.sum.iter().map(|sum| (sum / count) as f32).collect())
     }
+}
+
+/// Adds a row to a sum of rows, which begins as none.
+fn add_to(sum: &mut Vec<f64>, row: &[f32]) {
+    sum.resize(row.len(), 0.0);
+    let parts = sum.iter_mut().zip(row);
+    parts.for_each(|(sum, &value)| *sum += f64::from(value));
 }
 
 fn probabilities(kind: Probabilities, logits: &[f32]) -> Vec<f32> {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, Dtype, ModelFolder};
+use sli_checkpoint::{
+    Binding, BoundLeaf, Checkpoint, CheckpointError, Codes, Dtype, LeafProblem, ModelFolder,
+};
 use sli_spec::{CLASSIFIER, Config, HEAD, Input, Instead, ModelSpec, PositionTable};
 
 use crate::adapter;
@@ -85,6 +87,7 @@ impl Model {
         let folder = folder.into();
         let binding = Binding::new(&checkpoint, &mut built, &options.allow_unused)?;
         let mut spec = built.spec;
+        read_turns(&mut spec, &checkpoint)?;
         let missing_head = missing_part(&spec, &binding, HEAD);
         let missing_classifier = missing_part(&spec, &binding, CLASSIFIER);
         drop_absent_parts(&mut spec, &binding);
@@ -273,6 +276,25 @@ fn missing_part(spec: &ModelSpec, binding: &Binding, part: &'static str) -> Opti
     let lacking = bound.find(|(leaf, bound)| leaf.optional == Some(part) && bound.is_none());
     let names = lacking.map(|(leaf, _)| leaf.source.names())?;
     Some((*names.first()?).to_owned())
+}
+
+/// Takes what the checkpoint has of rotations, where it has it.
+fn read_turns(spec: &mut ModelSpec, checkpoint: &Arc<Checkpoint>) -> Result<(), EngineError> {
+    let base_prefix = spec.base_prefix;
+    for stack in &mut spec.stacks {
+        let Some(turns) = &mut stack.turns else {
+            continue;
+        };
+        match BoundLeaf::bind(checkpoint, base_prefix, &turns.leaf) {
+            Ok(leaf) => turns.values = leaf.read_f32(0, 0..leaf.rows())?,
+            Err(CheckpointError::Leaf {
+                problem: LeafProblem::Missing { .. },
+                ..
+            }) => stack.turns = None,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Removes heads whose weights the checkpoint lacks as a whole, and computes tables of positions that it lacks.

@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::error::SpecError;
-pub use crate::parts::rope::{PositionAxis, Rope, RopeFrequencies, RopeScaling};
+pub use crate::parts::rope::{
+    PositionAxis, Rope, RopeFrequencies, RopeScaling, StoredTurns, TurnsForm,
+};
 
 /// Keys that files carry beside `alpha` and that have no effect with it.
 const ALPHA_LEFTOVERS: [&str; 5] = [

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use sli_kernels::{CommonKeys, Mat, MatRef, Segment};
-use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies};
+use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies, StoredTurns, TurnsForm};
 use sli_spec::{Blocks, ModelSpec, PositionIds, Stack, TypeRule};
 
 use super::place::{Place, Start};
@@ -711,7 +711,7 @@ pub(crate) fn distinct_ropes(stack: &Stack) -> Vec<Rope> {
 impl Batch {
     fn make_ropes(&mut self, stack: &Stack) {
         let tables = distinct_ropes(stack).into_iter().map(|rope| {
-            let (cos, sin) = self.turns(&rope);
+            let (cos, sin) = self.turns(&rope, stack.turns.as_ref());
             RopeTable { rope, cos, sin }
         });
         self.ropes = tables.collect();
@@ -719,7 +719,7 @@ impl Batch {
 
     /// Cosines and sines of every row. Angles are products in f32, as the reference computes them;
     /// records of one length class share the angles of a position.
-    fn turns(&self, rope: &Rope) -> (Mat, Mat) {
+    fn turns(&self, rope: &Rope, stored: Option<&StoredTurns>) -> (Mat, Mat) {
         let (rows, half) = (self.rows(), rope.dims / 2);
         let (mut cos, mut sin) = (Mat::new(rows, half), Mat::new(rows, half));
         // First row of every position that some record of the class already has.
@@ -736,16 +736,16 @@ impl Batch {
                     known.push((class, Vec::new()));
                     known.len() - 1
                 });
-            let frequencies = rope.frequencies(length);
+            let turn = turns_of(rope, stored, length);
             for row in rows {
                 let position = self.positions[row] as usize;
                 if let Some(blocks) = *blocks {
                     let position = axis_position(rope.axis, blocks, position);
-                    turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
+                    turn(position, cos.row_mut(row), sin.row_mut(row));
                     continue;
                 }
                 if self.piece.is_some() {
-                    turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
+                    turn(position, cos.row_mut(row), sin.row_mut(row));
                     continue;
                 }
                 if let Some(&source) = known[slot].1.get(position) {
@@ -756,11 +756,37 @@ impl Batch {
                     continue;
                 }
                 known[slot].1.push(row);
-                turn(&frequencies, position, cos.row_mut(row), sin.row_mut(row));
+                turn(position, cos.row_mut(row), sin.row_mut(row));
             }
         }
         (cos, sin)
     }
+}
+
+/// What gives cosines and sines of a position in a record of this length: what the checkpoint has, or the rotation's frequencies.
+fn turns_of<'t>(
+    rope: &Rope,
+    stored: Option<&'t StoredTurns>,
+    length: usize,
+) -> Box<dyn Fn(usize, &mut [f32], &mut [f32]) + 't> {
+    let frequencies = match stored {
+        None => rope.frequencies(length),
+        Some(turns) => match turns.form {
+            TurnsForm::Frequencies => RopeFrequencies {
+                inverse: turns.values.clone(),
+                attention_factor: 1.0,
+            },
+            TurnsForm::SinesThenCosines => {
+                return Box::new(move |position, cos, sin| {
+                    let pairs = sin.len();
+                    let row = &turns.values[position * 2 * pairs..(position + 1) * 2 * pairs];
+                    sin.copy_from_slice(&row[..pairs]);
+                    cos.copy_from_slice(&row[pairs..]);
+                });
+            }
+        },
+    };
+    Box::new(move |position, cos, sin| turn(&frequencies, position, cos, sin))
 }
 
 /// Cosines and sines of one position.

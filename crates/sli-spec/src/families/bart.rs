@@ -13,6 +13,7 @@ use crate::model_type::{ModelType, limited, row};
 use crate::{
     Activation, Config, DecoderInput, Described, Features, Head, LabelShift, LengthLimit, Mask,
     PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, Task,
+    TieOrder,
 };
 
 /// The registered types.
@@ -47,6 +48,7 @@ pub const LOGITS_BIAS: &str = "final_logits_bias";
 
 const SHARED: SharedTokens = SharedTokens {
     name: "shared",
+    order: TieOrder::HeadFirst,
     tied: &[
         "*encoder.embed_tokens.weight",
         "*decoder.embed_tokens.weight",
@@ -54,6 +56,11 @@ const SHARED: SharedTokens = SharedTokens {
         "*shared.weight",
     ],
     own: &["*shared.weight"],
+};
+
+const BACKWARDS: SharedTokens = SharedTokens {
+    order: TieOrder::Backwards,
+    ..SHARED
 };
 
 /// What the types differ in.
@@ -130,13 +137,18 @@ const PRE_NORM: Style = Style {
 
 /// BART.
 pub fn bart(config: &Config) -> Result<Described, SpecError> {
-    describe(config, PLAIN)
+    let style = Style {
+        shared: Some(BACKWARDS),
+        ..PLAIN
+    };
+    describe(config, style)
 }
 
 /// mBART (Liu et al. 2020).
 pub fn mbart(config: &Config) -> Result<Described, SpecError> {
     let style = Style {
         pre_norm: true,
+        shared: Some(BACKWARDS),
         ..LANGUAGES
     };
     describe(config, style)
@@ -178,6 +190,7 @@ pub fn blenderbot_small(config: &Config) -> Result<Described, SpecError> {
 pub fn pegasus(config: &Config) -> Result<Described, SpecError> {
     let style = Style {
         places: Places::Table,
+        shared: Some(BACKWARDS),
         ..PRE_NORM
     };
     describe(config, style)
@@ -189,6 +202,7 @@ pub fn marian(config: &Config) -> Result<Described, SpecError> {
         embedding_norm: EmbeddingNorm::None,
         places: Places::Table,
         labels: Labels::Given,
+        shared: Some(BACKWARDS),
         ..PLAIN
     };
     describe(config, style)
@@ -199,6 +213,7 @@ pub fn m2m_100(config: &Config) -> Result<Described, SpecError> {
     let style = Style {
         places: Places::BesidePadding,
         has_logits_bias: false,
+        shared: Some(BACKWARDS),
         ..PRE_NORM
     };
     describe(config, style)
@@ -477,6 +492,7 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
 /// FSMT's, which is named after the decoder.
 const SHARED_OF_DECODER: SharedTokens = SharedTokens {
     name: "decoder.embed_tokens",
+    order: TieOrder::HeadLast,
     tied: &["*encoder.embed_tokens.weight"],
     own: &[],
 };

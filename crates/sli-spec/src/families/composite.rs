@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::build::pattern;
 use crate::{
     Config, DecoderInput, Described, LabelShift, Layer, Leaf, ModelSpec, Sequence, ShiftStart,
-    SpecError, Stack, Task,
+    SpecError, Stack, Task, TieOrder,
 };
 
 /// The optional part that a bare base model has, which a decoder lacks.
@@ -97,6 +97,7 @@ pub fn encoder_decoder(
             ignored,
             computed,
             vocab_size,
+            ties: TieOrder::HeadLast,
             stacks,
         })
     };
@@ -147,6 +148,10 @@ impl Part {
         for stack in &mut stacks {
             stack.name = self.key;
             renamed(stack.input.leaves_mut());
+            if let Some(turns) = &mut stack.turns {
+                let own = &turns.leaf.source;
+                turns.leaf.source = own.renamed(&|name| self.name(base_prefix, name));
+            }
             for Layer { leaves, prefix, .. } in &mut stack.layers {
                 renamed(leaves);
                 *prefix = self.name(base_prefix, prefix);

@@ -10,7 +10,7 @@ use crate::families::experts::{self, ExpertTensors, Experts};
 use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Config, DecoderInput, Described, LabelShift, LengthLimit, Mask, Sequence,
-    ShiftStart, SpecError, Task,
+    ShiftStart, SpecError, Task, TieOrder,
 };
 
 /// The registered types.
@@ -24,6 +24,7 @@ pub const TYPES: &[ModelType] = &[
 
 const SHARED: SharedTokens = SharedTokens {
     name: "shared",
+    order: TieOrder::HeadLast,
     tied: &[
         "*encoder.embed_tokens.weight",
         "*decoder.embed_tokens.weight",

@@ -1,6 +1,8 @@
 //! T5Gemma (Zhang et al. 2025): two stacks of Gemma 2's layers, the second with an attention to the first.
 
-use crate::families::blocks::{Arrangement, Blocks, Cross, Norms, UnusedHead};
+use crate::families::blocks::{
+    Arrangement, Blocks, Classifier, Cross, InFront, Judged, Norms, UnusedHead,
+};
 use crate::families::gemma;
 use crate::model_type::{ModelType, row};
 use crate::{Config, DecoderInput, Described, LabelShift, Sequence, ShiftStart, SpecError, Task};
@@ -19,11 +21,18 @@ const ARRANGEMENT: Arrangement = Arrangement::sandwich(
 /// T5Gemma.
 pub fn t5gemma(config: &Config) -> Result<Described, SpecError> {
     // What it says again of its parts.
-    config.ignore(&[
-        "classifier_dropout_rate",
-        "is_encoder_decoder",
-        "vocab_size",
-    ]);
+    config.ignore(&["classifier_dropout_rate", "vocab_size"]);
+    let task = config.class()?.task;
+    let classifies = matches!(
+        task,
+        Task::SequenceClassification | Task::TokenClassification
+    );
+    let is_encoder = if classifies {
+        !config.flag("is_encoder_decoder")?
+    } else {
+        config.ignore(&["is_encoder_decoder"]);
+        task == Task::Encoder
+    };
     let parts = ["encoder", "decoder"].map(|part| config.part(part, MODULE, None, &[]));
     let [encoder_config, decoder_config] = parts;
     let (encoder_config, decoder_config) = (encoder_config?, decoder_config?);
@@ -32,7 +41,14 @@ pub fn t5gemma(config: &Config) -> Result<Described, SpecError> {
         mask.look_ahead();
     }
     let mut decoder = half(config, &decoder_config, "decoder")?;
-    if config.class()?.task == Task::Encoder {
+    if classifies {
+        let padding = config.token_id("pad_token_id")?;
+        if padding.is_some() && padding != encoder.refused_token {
+            let reason = "the padding of the classes is another than that of the encoder";
+            return Err(config.unsupported("pad_token_id", reason));
+        }
+    }
+    if is_encoder {
         decoder_config.ignore(&["max_position_embeddings", "vocab_size"]);
         encoder.unused_head = UnusedHead::projection(&["*decoder.*", "lm_head.*"]);
         return encoder.build();
@@ -43,7 +59,7 @@ pub fn t5gemma(config: &Config) -> Result<Described, SpecError> {
     let shift = start.map(ShiftStart::Token).zip(decoder.refused_token);
     decoder.sequence = Sequence::Decoder(DecoderInput {
         shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
-        repeats: false,
+        repeats: classifies,
     });
     decoder.cross = Some(Cross {
         stack: 0,
@@ -77,6 +93,10 @@ fn half<'c>(
     half.arrangement = ARRANGEMENT;
     gemma::alternating(config, &mut half)?;
     half.refused_token = config.token_id("pad_token_id")?;
+    // Records have no padding. What the decoder reads is them, shifted, so its last row stands for them.
+    let of = |judged| Classifier::with_bias(judged, InFront::Nothing, &["score.out_proj"]);
+    (half.sequence_classifier, half.token_classifier) =
+        (Some(of(Judged::Last)), of(Judged::Tokens));
     half.may_look_ahead = false;
     Ok(half)
 }

@@ -35,6 +35,8 @@ pub struct ClassesHead {
     pub transform: Option<HeadTransform>,
     /// `[classes, hidden]`.
     pub projection: Linear,
+    /// Behind the projection.
+    pub activation: Activation,
     /// Names of the classes.
     pub labels: Vec<String>,
     /// What makes probabilities of the logits, where they are logits of probabilities.
@@ -50,6 +52,8 @@ pub enum Classified {
     First,
     /// The record: the mean of its tokens.
     Mean,
+    /// The record: the mean of the logits of its tokens.
+    Each,
     /// The record: its last token that is not this one, or its first where all are.
     Last {
         /// The id of padding, where there is one.

@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde::Serialize;
 
 use crate::mechanisms::Mechanism;
+use crate::parts::rope::StoredTurns;
 use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::Leaf;
 
@@ -44,8 +45,21 @@ pub struct ModelSpec {
     pub computed: Vec<&'static str>,
     /// Number of token ids of the last stack, which the logits are of.
     pub vocab_size: usize,
+    /// Which of the weights that are tied is the others' where the first of them is not stored.
+    pub ties: TieOrder,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
+}
+
+/// In which order the reference looks for a weight to tie others to, where the one that they are tied to is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum TieOrder {
+    /// The token table of each stack, then the head.
+    HeadLast,
+    /// The head, then the token table of each stack.
+    HeadFirst,
+    /// The head, then the token tables from the last stack to the first.
+    Backwards,
 }
 
 /// How position ids follow from a record's tokens.
@@ -86,6 +100,8 @@ pub struct Stack {
     pub positions: PositionIds,
     /// How long a record may be.
     pub limit: LengthLimit,
+    /// What the checkpoint may have of its rotations.
+    pub turns: Option<StoredTurns>,
     /// Rows of the token table that run in front of every record (CPM-Ant). Results are of the
     /// record's own tokens only.
     pub prompt: Vec<u32>,

@@ -9,6 +9,7 @@ use half::f16;
 use serde::Serialize;
 
 use super::LengthLimit;
+use crate::source::Leaf;
 
 /// Rotation of queries and keys of one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -30,6 +31,27 @@ pub struct Rope {
     pub scaling: RopeScaling,
     /// What it turns by.
     pub axis: PositionAxis,
+}
+
+/// Numbers of the rotations of a stack that a checkpoint may have, in place of those that follow from the configuration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StoredTurns {
+    /// Where they are stored, if they are.
+    pub leaf: Leaf,
+    /// What they are.
+    pub form: TurnsForm,
+    /// Them, as read of the checkpoint; of a description alone none.
+    #[serde(skip)]
+    pub values: Vec<f32>,
+}
+
+/// What is stored of rotations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum TurnsForm {
+    /// An angle of each pair of features (ESM).
+    Frequencies,
+    /// A row for each position: sines of all pairs, then cosines (RoFormer).
+    SinesThenCosines,
 }
 
 /// One of the numbers that place a token.

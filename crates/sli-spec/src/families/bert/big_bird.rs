@@ -1,6 +1,6 @@
 //! `BigBird` (Zaheer et al. 2020): BERT that sees few blocks of a longer record.
 
-use super::{masked, table};
+use super::{dense_classifier, masked, table};
 use crate::families::blocks::Blocks;
 use crate::{Config, Described, Position, SparseBlocks, SpecError};
 
@@ -9,6 +9,7 @@ pub fn big_bird(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["sep_token_id"]);
     let mut model = masked(config)?;
     model.pooler = Some("pooler");
+    model.sequence_classifier = Some(dense_classifier(model.activation));
     model.query_key_value_bias = config.flag("use_bias")?;
     if config.flag("rescale_embeddings")? {
         model.embedding_scale = (model.hidden_size as f64).sqrt();

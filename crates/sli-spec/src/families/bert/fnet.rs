@@ -2,7 +2,7 @@
 
 use super::{BERT, as_encoder, set_head, table};
 use crate::build::NormStyle;
-use crate::families::blocks::{Arrangement, Blocks, MixerOf, Narrow, Types};
+use crate::families::blocks::{Arrangement, Blocks, Classifier, MixerOf, Narrow, Types};
 use crate::{Config, Described, Fourier, Mixer, SpecError, TypeRule};
 
 /// FNet.
@@ -26,6 +26,7 @@ pub fn fnet(config: &Config) -> Result<Described, SpecError> {
         count: config.size("type_vocab_size")?,
         rule: TypeRule::Given,
     });
+    model.sequence_classifier = Some(Classifier::POOLED);
     let width = model.hidden_size;
     model.narrow = Some(Narrow {
         width,

@@ -10,6 +10,7 @@ mod pairs;
 mod protein;
 mod relatives;
 mod roberta;
+mod summary;
 mod xlm;
 mod xlnet;
 mod xmod;
@@ -79,10 +80,7 @@ pub const TYPES: &[ModelType] = &[
     row("rembert", rembert),
     row("roberta", roberta),
     row("roberta-prelayernorm", roberta_prelayernorm),
-    limited(
-        row("roformer", roformer),
-        "its table of sines is computed: files in which it is rounded (bf16, f16) are refused",
-    ),
+    row("roformer", roformer),
     row("splinter", splinter),
     limited(
         row("tapas", tapas),
@@ -133,7 +131,7 @@ fn masked(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let mut model = usual(config, &BERT)?;
     let width = model.hidden_size;
     set_head(&mut model, width);
-    model.sequence_classifier = Some(Classifier::first_token(InFront::Pooler, &["classifier"]));
+    model.sequence_classifier = Some(Classifier::POOLED);
     table(config, &mut model, 0)?;
     Ok(model)
 }

@@ -1,11 +1,13 @@
 //! Encoders with rotations: what became of BERT.
 
+use super::dense_classifier;
 use crate::build::{NormStyle, layer_types};
 use crate::families::blocks::{
-    Arrangement, Blocks, Classifier, InFront, Names, Projections, Tie, Transform, Types, UnusedHead,
+    Arrangement, Blocks, Classifier, InFront, Judged, Names, Projections, Tie, Transform, Types,
+    UnusedHead,
 };
 use crate::rope::{Rope, RopeOptions};
-use crate::{Activation, Classified, Config, Described, Mask, SpecError, TypeRule};
+use crate::{Activation, Config, Described, Mask, SpecError, Task, TypeRule};
 
 const MODERN: Names = Names {
     tokens: "embeddings.tok_embeddings",
@@ -26,7 +28,6 @@ pub fn modernbert(config: &Config) -> Result<Described, SpecError> {
         "sparse_pred_ignore_index",
     ]);
     let window = window(config)?;
-    let classifier_activation = config.activation("classifier_activation")?;
     let mut model = modern(config, &MODERN, ["head.dense", "head.norm"])?;
     model.stack = "encoder";
     kinds_of_layers(config, &mut model, |kind| match kind {
@@ -39,26 +40,22 @@ pub fn modernbert(config: &Config) -> Result<Described, SpecError> {
         Some("mean") => true,
         _ => return Err(config.invalid("classifier_pooling", "cls or mean")),
     };
-    let classified = if mean {
-        Classified::Mean
-    } else {
-        Classified::First
-    };
-    let of = |classified| Classifier {
-        classified,
-        front: InFront::Dense {
-            name: "head.dense",
-            bias: model.transforms.iter().any(|transform| transform.bias),
-            activation: classifier_activation,
-            norm: Some(("head.norm", model.norm)),
-        },
-        names: &["classifier"],
-        bias: true,
-    };
-    (model.sequence_classifier, model.token_classifier) =
-        (Some(of(classified)), of(Classified::Tokens));
+    let front = front(config, &model)?;
+    let of = |judged| Classifier::with_bias(judged, front, &["classifier"]);
+    let judged = if mean { Judged::Mean } else { Judged::First };
+    (model.sequence_classifier, model.token_classifier) = (Some(of(judged)), of(Judged::Tokens));
     model.unused_head.without = &["head.*", "decoder.*"];
     model.build()
+}
+
+/// What stands in front of the projection to classes.
+fn front(config: &Config, model: &Blocks<'_>) -> Result<InFront, SpecError> {
+    Ok(InFront::Dense {
+        name: "head.dense",
+        bias: config.flag("classifier_bias")?,
+        activation: config.activation("classifier_activation")?,
+        norm: Some(("head.norm", model.norm)),
+    })
 }
 
 /// Its decoder.
@@ -74,6 +71,12 @@ pub fn modernbert_decoder(config: &Config) -> Result<Described, SpecError> {
         "sliding_attention" => Some(Mask::CausalWindow(window)),
         _ => None,
     })?;
+    model.sequence_classifier = Some(Classifier {
+        front: front(config, &model)?,
+        names: &["classifier"],
+        bias: config.flag("classifier_bias")?,
+        ..Classifier::LAST_TOKEN
+    });
     model.unused_head.without = &["lm_head.*", "decoder.*"];
     model.build()
 }
@@ -216,7 +219,7 @@ pub fn nomic_bert(config: &Config) -> Result<Described, SpecError> {
     if !config.in_file("tie_word_embeddings") {
         model.tie = Tie::UnlessStored;
     }
-    model.ignored.push("*pooler.*");
+    pool_for_classes(config, &mut model)?;
     model.build()
 }
 
@@ -234,6 +237,7 @@ pub fn jina_embeddings_v3(config: &Config) -> Result<Described, SpecError> {
     let mut model = rotated(config, &names, ["norm1", "norm2"], "emb_ln")?;
     model.gated = false;
     model.pooler = Some("pooler.dense");
+    model.sequence_classifier = Some(dense_classifier(Activation::Tanh));
     set_lm_head(&mut model, "lm_head.layer_norm");
     model.tied_bias = Some("lm_head.bias");
     model.unused_head = UnusedHead {
@@ -265,8 +269,19 @@ pub fn gte(config: &Config) -> Result<Described, SpecError> {
         tied: &["lm_head.decoder.weight"],
         own: &[],
     };
-    model.ignored.push("*pooler.*");
+    pool_for_classes(config, &mut model)?;
     model.build()
+}
+
+/// Only the class for records has a pooler.
+fn pool_for_classes(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
+    if config.class()?.task == Task::SequenceClassification {
+        model.pooler = Some("pooler.dense");
+        model.sequence_classifier = Some(Classifier::POOLED);
+    } else {
+        model.ignored.push("*pooler.*");
+    }
+    Ok(())
 }
 
 fn set_lm_head(model: &mut Blocks<'_>, norm: &'static str) {
@@ -316,8 +331,19 @@ fn rotated<'c>(
 
 /// `EuroBERT` (Boizard et al. 2025): Llama that looks both ways.
 pub fn eurobert(config: &Config) -> Result<Described, SpecError> {
-    config.ignore(&["classifier_pooling", "mask_token_id"]);
+    config.ignore(&["mask_token_id"]);
     let mut model = looking_both_ways(config)?;
+    let judged = pooling(
+        config,
+        &[
+            ("bos", Judged::First),
+            ("mean", Judged::Mean),
+            ("late", Judged::Each),
+        ],
+    )?;
+    let dense = InFront::dense("dense", Activation::Gelu);
+    model.sequence_classifier =
+        judged.map(|judged| Classifier::with_bias(judged, dense, &["classifier"]));
     model.rotate(&RopeOptions::new(model.head_dim))?;
     model.head_bias = config.flag("mlp_bias")?;
     model.unused_head = UnusedHead {
@@ -330,8 +356,10 @@ pub fn eurobert(config: &Config) -> Result<Described, SpecError> {
 
 /// The same with windows, and two layers in front of the head.
 pub fn ultrabert(config: &Config) -> Result<Described, SpecError> {
-    config.ignore(&["classifier_pooling"]);
     let mut model = looking_both_ways(config)?;
+    let judged = pooling(config, &[("cls", Judged::First), ("mean", Judged::Mean)])?;
+    let of = |judged| Classifier::with_bias(judged, InFront::Nothing, &["classifier"]);
+    model.sequence_classifier = judged.map(of);
     let kinds = layer_types(config, model.layers(), |layer| {
         if (layer + 1).is_multiple_of(3) {
             "full_attention"
@@ -382,6 +410,20 @@ pub fn ultrabert(config: &Config) -> Result<Described, SpecError> {
         own: &[],
     };
     model.build()
+}
+
+/// What stands for a record in the class for records: `classifier_pooling`, which no other class reads.
+fn pooling(config: &Config, known: &[(&str, Judged)]) -> Result<Option<Judged>, SpecError> {
+    const KEY: &str = "classifier_pooling";
+    if config.class()?.task != Task::SequenceClassification {
+        config.ignore(&[KEY]);
+        return Ok(None);
+    }
+    let told = config.optional_text(KEY)?;
+    let found = known.iter().find(|(name, _)| told.as_deref() == Some(name));
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let unknown = || config.invalid(KEY, format!("one of {}", names.join(", ")));
+    Ok(Some(found.ok_or_else(unknown)?.1))
 }
 
 fn looking_both_ways(config: &Config) -> Result<Blocks<'_>, SpecError> {

@@ -4,10 +4,9 @@ use std::rc::Rc;
 
 use super::{BERT, dense_classifier, masked, set_head, table, usual};
 use crate::families::blocks::{
-    Arrangement, Blocks, Classifier, InFront, Names, Narrow, Projections, Tie, Transform,
-    UnusedHead,
+    Arrangement, Blocks, Classifier, Names, Narrow, Projections, Tie, Transform, UnusedHead,
 };
-use crate::rope::{PositionAxis, Rope, RopeScaling};
+use crate::rope::{PositionAxis, Rope, RopeScaling, TurnsForm};
 use crate::{Activation, Config, Described, LengthLimit, Mask, SpecError};
 
 /// ELECTRA (Clark et al. 2020): its generator has the head, the discriminator's is of another kind.
@@ -70,7 +69,7 @@ pub fn albert(config: &Config) -> Result<Described, SpecError> {
         width,
         model.activation,
     )];
-    model.sequence_classifier = Some(Classifier::first_token(InFront::Pooler, &["classifier"]));
+    model.sequence_classifier = Some(Classifier::POOLED);
     model.tied_bias = Some("predictions.bias");
     model.unused_head = UnusedHead {
         without: &["predictions.*"],
@@ -132,8 +131,11 @@ pub fn roformer(config: &Config) -> Result<Described, SpecError> {
     let width = config.optional_size("embedding_size")?;
     let width = width.unwrap_or(model.hidden_size);
     set_head(&mut model, width);
+    model.sequence_classifier = Some(dense_classifier(model.activation));
     model.narrow = narrow(width, "embeddings_project").filter(|_| width != model.hidden_size);
-    model.computed.push("*encoder.embed_positions.weight");
+    let names = &["encoder.embed_positions.weight"];
+    model.stored_turns = Some((TurnsForm::SinesThenCosines, names));
+    model.ignored.push("*encoder.embed_positions.weight");
     // Beyond it the reference's table of sines has no rows.
     let rows = config.size("max_position_embeddings")?;
     model.length_limit = Some(LengthLimit::Table(rows));

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use super::BERT;
 use super::roberta::after_padding;
+use super::{BERT, dense_classifier};
 use crate::build::{NormStyle, divided};
 use crate::families::blocks::{
     Arrangement, Blocks, Names, Residual, Table, Tie, Transform, UnusedHead,
 };
-use crate::rope::{Rope, RopeOptions};
+use crate::rope::{Rope, RopeOptions, TurnsForm};
 use crate::{
     Activation, Config, Described, HEAD, LengthLimit, Mask, NormSpan, Shard, SpecError,
     TokenDropout,
@@ -16,6 +16,13 @@ use crate::{
 
 /// Masked tokens in training, as a part of all: `0.15 * 0.8`.
 const MASKED_IN_TRAINING: f64 = 0.15 * 0.8;
+
+/// Older files have them in every layer, of which the reference takes the first; what it saves has a star for the layer.
+const STORED_FREQUENCIES: &[&str] = &[
+    "encoder.layer.0.attention.self.rotary_embeddings.inv_freq",
+    "encoder.layer.*.attention.self.rotary_embeddings.inv_freq",
+    "rotary_embeddings.inv_freq",
+];
 
 /// ESM-1 and ESM-2 (Rives et al. 2021, Lin et al. 2023).
 pub fn esm(config: &Config) -> Result<Described, SpecError> {
@@ -53,6 +60,7 @@ pub fn esm(config: &Config) -> Result<Described, SpecError> {
     } else {
         config.ignore(&["mask_token_id"]);
     }
+    model.sequence_classifier = Some(dense_classifier(Activation::Tanh));
     set_head(&mut model, config.size("vocab_size")?);
     model.build()
 }
@@ -60,7 +68,7 @@ pub fn esm(config: &Config) -> Result<Described, SpecError> {
 fn set_positions(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
     const KEY: &str = "position_embedding_type";
     model.ignored.push("*embeddings.position_ids");
-    model.computed.push("*rotary_embeddings.inv_freq");
+    model.ignored.push("*rotary_embeddings.inv_freq");
     match config.optional_text(KEY)?.as_deref() {
         Some("absolute") => {
             let padding = after_padding(config, model)?;
@@ -89,6 +97,7 @@ fn set_positions(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecErro
                 return Err(config.invalid("num_attention_heads", expected));
             }
             model.ropes.fill(Some(Rope::plain(dims, theta)));
+            model.stored_turns = Some((TurnsForm::Frequencies, STORED_FREQUENCIES));
             model.length_limit = Some(LengthLimit::Trained(
                 config.size("max_position_embeddings")?,
             ));
@@ -161,6 +170,7 @@ pub fn esmc(config: &Config) -> Result<Described, SpecError> {
         model.hidden_size,
         Activation::Gelu,
     )];
+    model.sequence_classifier = Some(dense_classifier(Activation::Tanh));
     model.names.head = "lm_head.decoder";
     model.head_bias = true;
     model.tie = Tie::Always(false);

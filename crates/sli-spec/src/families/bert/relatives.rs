@@ -4,7 +4,7 @@ use super::jina::jina;
 use super::{BERT, dense_classifier, encoder, masked, set_head, table, usual};
 use crate::build::NormStyle;
 use crate::families::blocks::{
-    Arrangement, Buckets, ConstantTable, Names, Projections, Transform, UnusedHead,
+    Arrangement, Buckets, Classifier, ConstantTable, Names, Projections, Transform, UnusedHead,
 };
 use crate::{Activation, Config, Described, Mask, PositionIds, SpecError};
 
@@ -119,6 +119,7 @@ pub fn tapas(config: &Config) -> Result<Described, SpecError> {
     model.intermediate_size = config.size("intermediate_size")?;
     model.activation = config.activation("hidden_act")?;
     model.pooler = Some("pooler.dense");
+    model.sequence_classifier = Some(Classifier::POOLED);
     let kinds = config.sizes("type_vocab_sizes")?;
     if kinds.len() > TABLES.len() {
         return Err(config.unsupported("type_vocab_sizes", "more than seven tables of kinds"));

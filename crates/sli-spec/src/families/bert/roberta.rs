@@ -1,9 +1,7 @@
 //! RoBERTa and its relatives: positions are counted from behind the padding token's id.
 
 use super::{BERT, dense_classifier, table, usual};
-use crate::families::blocks::{
-    Arrangement, Blocks, Classifier, InFront, Names, Tie, Transform, UnusedHead,
-};
+use crate::families::blocks::{Arrangement, Blocks, Classifier, Names, Tie, Transform, UnusedHead};
 use crate::{Activation, Config, Described, Mask, PositionIds, SpecError};
 
 /// RoBERTa, CamemBERT, XLM-RoBERTa, data2vec.
@@ -104,7 +102,7 @@ pub fn luke(config: &Config) -> Result<Described, SpecError> {
     model.stack = "encoder";
     model.masks.fill(Mask::Full);
     model.tie = Tie::Always(false);
-    model.sequence_classifier = Some(Classifier::first_token(InFront::Pooler, &["classifier"]));
+    model.sequence_classifier = Some(Classifier::POOLED);
     model.ignored.extend([
         "*.w2e_query.*",
         "*.e2w_query.*",

@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 
+use super::summary;
 use crate::build::{NormStyle, divided};
-use crate::families::blocks::{Arrangement, Blocks, Names, Projections, UnusedHead};
-use crate::{Activation, Config, Described, Mask, Source, SpecError};
+use crate::families::blocks::{
+    Arrangement, Blocks, Classifier, InFront, Names, Projections, UnusedHead,
+};
+use crate::{Activation, Config, Described, Mask, Source, SpecError, Task};
 
 const XLM: Names = Names {
     tokens: "embeddings",
@@ -58,13 +61,7 @@ fn model(config: &Config) -> Result<Described, SpecError> {
         "is_decoder",
     ]);
     config.ignore(&["asm_cutoffs", "asm_div_value", "bos_index", "eos_index"]);
-    config.ignore(&[
-        "start_n_top",
-        "end_n_top",
-        "summary_activation",
-        "summary_first_dropout",
-    ]);
-    config.ignore(&["summary_proj_to_labels", "summary_type", "summary_use_proj"]);
+    config.ignore(&["start_n_top", "end_n_top", "summary_first_dropout"]);
     config.ignore(&["id2lang", "lang2id"]);
     let hidden = config.size("emb_dim")?;
     let heads = config.heads("n_heads")?;
@@ -105,12 +102,32 @@ fn model(config: &Config) -> Result<Described, SpecError> {
     model.learned_positions("position_embeddings", 0, rows);
     // Its place decides what is hidden, and a row without it is zero.
     model.refused_token = config.token_id("pad_token_id")?;
+    model.sequence_classifier = classifier(config)?;
     model.unused_head = UnusedHead {
         without: &["pred_layer.*"],
         tied: &["pred_layer.proj.weight"],
         own: &[],
     };
     model.build()
+}
+
+/// The class for records has one projection, the summary.
+fn classifier(config: &Config) -> Result<Option<Classifier>, SpecError> {
+    let summary_keys = ["summary_proj_to_labels", "summary_use_proj"];
+    if config.class()?.task != Task::SequenceClassification {
+        config.ignore(&summary_keys);
+        config.ignore(&["summary_activation", "summary_type"]);
+        return Ok(None);
+    }
+    for key in summary_keys {
+        let reason = "the logits would be features of the model";
+        config.neutral(key, &[true.into()], reason)?;
+    }
+    let names = &["sequence_summary.summary"];
+    Ok(Some(Classifier {
+        activation: summary::activation(config)?,
+        ..Classifier::with_bias(summary::judged(config)?, InFront::Nothing, names)
+    }))
 }
 
 /// `layer.3.attentions.q_lin` is `attentions.3.q_lin`.

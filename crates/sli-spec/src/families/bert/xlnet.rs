@@ -3,11 +3,14 @@
 
 use std::rc::Rc;
 
+use super::summary;
 use crate::build::{NormStyle, divided};
-use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names, UnusedHead};
+use crate::families::blocks::{
+    Arrangement, Blocks, Classifier, InFront, MixerOf, Names, UnusedHead,
+};
 use crate::{
     Attention, Config, Described, DistanceRule, DistanceTable, DistanceVectors, KeyValue,
-    LengthLimit, Linear, Mask, Mixer, Position, Predicts, Segments, Shard, Source, SpecError,
+    LengthLimit, Linear, Mask, Mixer, Position, Predicts, Segments, Shard, Source, SpecError, Task,
 };
 
 /// `XLNet`, without memories of earlier texts.
@@ -28,13 +31,8 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
         "use_mems_train",
         "use_mems",
     ]);
-    config.ignore(&[
-        "start_n_top",
-        "end_n_top",
-        "summary_activation",
-        "summary_last_dropout",
-    ]);
-    config.ignore(&["summary_type", "summary_use_proj", "untie_r", "is_decoder"]);
+    config.ignore(&["start_n_top", "end_n_top", "summary_last_dropout"]);
+    config.ignore(&["untie_r", "is_decoder"]);
     let hidden = config.size("d_model")?;
     let heads = config.heads("n_head")?;
     let head_dim = divided(config, "n_head", hidden, heads)?;
@@ -107,6 +105,7 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
         Some(Mixer::Attention(Box::new(attention)))
     });
     model.final_norm = None;
+    model.sequence_classifier = classifier(config)?;
     model.head_bias = true;
     model.length_limit = Some(LengthLimit::None);
     model.may_look_ahead = false;
@@ -116,6 +115,23 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
         own: &[],
     };
     model.build()
+}
+
+/// The class for records sums one up in a layer in front of its projection.
+fn classifier(config: &Config) -> Result<Option<Classifier>, SpecError> {
+    if config.class()?.task != Task::SequenceClassification {
+        config.ignore(&["summary_activation", "summary_type", "summary_use_proj"]);
+        return Ok(None);
+    }
+    config.off(
+        "summary_proj_to_labels",
+        "the projection would not fit behind it",
+    )?;
+    let reason = "a summary without a layer is not known";
+    config.neutral("summary_use_proj", &[true.into()], reason)?;
+    let dense = InFront::dense("sequence_summary.summary", summary::activation(config)?);
+    let judged = summary::judged(config)?;
+    Ok(Some(Classifier::with_bias(judged, dense, &["logits_proj"])))
 }
 
 /// Whether tokens see later ones. Where they do, logits are not of the next token.

@@ -6,20 +6,41 @@ use super::Blocks;
 use crate::build::{Leaves, NormStyle};
 use crate::{
     Activation, CLASSIFIER, ClassesHead, Classified, Config, Head, HeadTransform, Probabilities,
-    Sequence, Shard, Source, SpecError, Task,
+    Shard, Source, SpecError, Task,
 };
 
 /// A head for classes of a type.
 #[derive(Clone, Copy, Debug)]
 pub struct Classifier {
-    /// What is classified. Ids of tokens come from the configuration.
-    pub classified: Classified,
+    /// What is classified.
+    pub judged: Judged,
     /// What stands in front of the projection.
     pub front: InFront,
     /// Names of the projection, of which a file has one.
     pub names: &'static [&'static str],
     /// The projection has an addend.
     pub bias: bool,
+    /// Behind the projection.
+    pub activation: Activation,
+}
+
+/// What is classified: [`Classified`] without the ids of tokens, which come from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub enum Judged {
+    /// Every token by itself.
+    Tokens,
+    /// The first token.
+    First,
+    /// The mean of the tokens.
+    Mean,
+    /// Every token; the logits of the record are the mean of theirs.
+    Each,
+    /// The last token, whichever it is.
+    Last,
+    /// The last token that is no padding.
+    LastShown,
+    /// Where the decoder is to say the end of the record.
+    Label,
 }
 
 /// What stands in front of a projection to classes.
@@ -57,37 +78,49 @@ impl InFront {
 impl Classifier {
     /// Of decoders: the last token.
     pub const LAST_TOKEN: Self = Self {
-        classified: Classified::Last { padding: None },
+        judged: Judged::LastShown,
         front: InFront::Nothing,
         names: &["score", "classifier"],
         bias: false,
+        activation: Activation::Linear,
     };
 
     /// Of all: every token.
     pub const TOKENS: Self = Self {
-        classified: Classified::Tokens,
+        judged: Judged::Tokens,
         front: InFront::Nothing,
         names: &["score", "classifier"],
         bias: true,
+        activation: Activation::Linear,
     };
 
     /// Behind an encoder: where the decoder is to say the end of the record.
     pub const LAST_LABEL: Self = Self {
-        classified: Classified::Label { token: 0 },
+        judged: Judged::Label,
         front: InFront::dense("classification_head.dense", Activation::Tanh),
         names: &["classification_head.out_proj"],
         bias: true,
+        activation: Activation::Linear,
     };
 
     /// Of encoders: the first token.
     pub const fn first_token(front: InFront, names: &'static [&'static str]) -> Self {
+        Self::with_bias(Judged::First, front, names)
+    }
+
+    /// Whose projection has an addend.
+    pub const fn with_bias(judged: Judged, front: InFront, names: &'static [&'static str]) -> Self {
         Self {
-            classified: Classified::First,
+            judged,
             front,
             names,
             bias: true,
+            activation: Activation::Linear,
         }
     }
+
+    /// Of encoders: the first token through the pooler of the model.
+    pub const POOLED: Self = Self::first_token(InFront::Pooler, &["classifier"]);
 }
 
 impl Blocks<'_> {
@@ -98,17 +131,10 @@ impl Blocks<'_> {
         head: &Head,
         task: Task,
     ) -> Result<Option<ClassesHead>, SpecError> {
-        let config = self.config;
+        let config = self.whole.unwrap_or(self.config);
         let (classifier, labels, probabilities) = match task {
             Task::SequenceClassification => {
-                // Those of types that are not described are not used.
-                let encodes = self.stack == "encoder" || self.sequence != Sequence::Record;
-                let last = |classifier: &Classifier| {
-                    matches!(classifier.classified, Classified::Last { .. })
-                };
-                let described = self.sequence_classifier;
-                let described = described.filter(|classifier| !(encodes && last(classifier)));
-                let Some(classifier) = described else {
+                let Some(classifier) = self.sequence_classifier else {
                     return Ok(None);
                 };
                 let labels = labels(config)?;
@@ -154,22 +180,33 @@ impl Blocks<'_> {
         let projection = leaves.linear_of(weight, bias, shape, Shard::Column);
         leaves.optional(None);
         Ok(Some(ClassesHead {
-            classified: match classifier.classified {
-                Classified::Last { .. } => Classified::Last {
-                    padding: config.token_id("pad_token_id")?,
-                },
-                Classified::Label { .. } => Classified::Label {
-                    token: config
-                        .token_id("eos_token_id")?
-                        .ok_or_else(|| config.missing("eos_token_id"))?,
-                },
-                other => other,
-            },
+            classified: classifier.judged.classified(config)?,
             transform,
             projection,
+            activation: classifier.activation,
             labels,
             probabilities,
         }))
+    }
+}
+
+impl Judged {
+    fn classified(self, config: &Config) -> Result<Classified, SpecError> {
+        Ok(match self {
+            Self::Tokens => Classified::Tokens,
+            Self::First => Classified::First,
+            Self::Mean => Classified::Mean,
+            Self::Each => Classified::Each,
+            Self::Last => Classified::Last { padding: None },
+            Self::LastShown => Classified::Last {
+                padding: config.token_id("pad_token_id")?,
+            },
+            Self::Label => Classified::Label {
+                token: config
+                    .token_id("eos_token_id")?
+                    .ok_or_else(|| config.missing("eos_token_id"))?,
+            },
+        })
     }
 }
 

@@ -5,10 +5,11 @@ use super::Stem;
 use super::names::{Tie, Transform};
 use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
+use crate::rope::{StoredTurns, TurnsForm};
 use crate::{
     Activation, ConstantRow, Embedding, Features, HEAD, Head, HeadTransform, Input, Layer,
     LengthLimit, LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal,
-    Source, SpecError, Stack, Task, TokenTypes, TypeRule,
+    Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
 };
 
 /// How positions enter the embedding.
@@ -90,6 +91,9 @@ fn describe<'s, 'c>(
             ignored: output.ignored(task, tied),
             computed: output.computed.clone(),
             vocab_size: output.vocabulary()?,
+            ties: output
+                .shared_tokens
+                .map_or(TieOrder::HeadLast, |shared| shared.order),
             stacks: parts
                 .map(|((blocks, head), layers)| blocks.stack(head?, tied, layers))
                 .collect::<Result<_, SpecError>>()?,
@@ -133,6 +137,7 @@ impl Blocks<'_> {
             },
             positions: self.position_ids,
             limit: self.length_limit()?,
+            turns: self.turns()?,
             prompt: self.prompt.clone(),
             layers,
             head,
@@ -203,6 +208,29 @@ impl Blocks<'_> {
         Ok(trained
             .min()
             .map_or(LengthLimit::None, LengthLimit::Trained))
+    }
+
+    /// Where numbers of the rotations may be stored.
+    fn turns(&self) -> Result<Option<StoredTurns>, SpecError> {
+        let Some((form, names)) = self.stored_turns else {
+            return Ok(None);
+        };
+        let mut leaves = self.leaves(&self.prefix);
+        let spelled = names.iter().map(|name| leaves.tensor(name)).collect();
+        let width = self.head_dim;
+        let shape = match form {
+            TurnsForm::Frequencies => vec![width / 2],
+            TurnsForm::SinesThenCosines => {
+                vec![self.config.size("max_position_embeddings")?, width]
+            }
+        };
+        leaves.weight(Source::one_of(spelled), &shape, Shard::Replicate);
+        let leaf = leaves.finish().pop();
+        Ok(leaf.map(|leaf| StoredTurns {
+            leaf,
+            form,
+            values: Vec::new(),
+        }))
     }
 
     fn stem(&self, describe: &Stem<'_>) -> Features {

@@ -12,14 +12,14 @@ mod network;
 use std::rc::Rc;
 
 use crate::build::{Leaves, NormStyle, Stored, divided, head_width, layer_types, mask_of};
-use crate::rope::{Rope, RopeOptions};
+use crate::rope::{Rope, RopeOptions, TurnsForm};
 use crate::{
     Activation, Config, Embedding, Features, Head, LengthLimit, Mask, Mixer, NormSpan, Position,
     PositionIds, QueryTemperature, Sequence, SpecError, Step,
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
-pub use self::classes::{Classifier, InFront};
+pub use self::classes::{Classifier, InFront, Judged};
 pub use self::ends::{ConstantTable, Narrow, Table, Types};
 pub use self::layer::Residual;
 pub use self::names::{
@@ -108,6 +108,8 @@ pub struct Blocks<'c> {
     pub masks: Vec<Mask>,
     /// Rotation of every layer.
     pub ropes: Vec<Option<Rope>>,
+    /// What the checkpoint may have of the rotations, by the names of the tensor.
+    pub stored_turns: Option<(TurnsForm, &'static [&'static str])>,
     /// Other ways in which positions enter attention.
     pub positions: Vec<Position>,
     /// Learned addends by distance.
@@ -320,6 +322,7 @@ impl<'c> Blocks<'c> {
             dynamic_mask: None,
             masks: vec![Mask::Causal; layers],
             ropes: vec![None; layers],
+            stored_turns: None,
             positions: Vec::new(),
             buckets: None,
             attention_scale: (head_dim as f64).powf(-0.5),

@@ -1,6 +1,6 @@
 //! What a type calls the tensors of its blocks, and where the norms of a layer stand.
 
-use crate::Activation;
+use crate::{Activation, TieOrder};
 
 /// Names of a stack's tensors without `.weight` and `.bias`: in the stack, and in a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,6 +303,8 @@ pub enum Tie {
 pub struct SharedTokens {
     /// Its name below the base prefix, without `.weight`.
     pub name: &'static str,
+    /// Which of the tables, or the head, stands for it where it is not stored.
+    pub order: TieOrder,
     /// Unused where it is shared.
     pub tied: &'static [&'static str],
     /// Unused where every stack has its own.
