@@ -27,12 +27,10 @@ fn mbart() -> Value {
     with(bart(), &named)
 }
 
-fn t5gemma() -> Value {
-    let part = json!({"model_type": "t5_gemma_module", "vocab_size": 20, "hidden_size": 64, "num_hidden_layers": 1,
-                      "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 96,
-                      "layer_types": ["full_attention"]});
-    json!({"model_type": "t5gemma", "architectures": ["T5GemmaForConditionalGeneration"], "encoder": part,
-           "decoder": part})
+fn fsmt() -> Value {
+    json!({"model_type": "fsmt", "architectures": ["FSMTForConditionalGeneration"], "src_vocab_size": 20,
+           "tgt_vocab_size": 20, "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 4,
+           "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 80, "max_position_embeddings": 64})
 }
 
 /// Records of all kinds: with as many tokens on both sides, few on one of them, none, and nothing for the decoder.
@@ -147,7 +145,7 @@ fn what_a_decoder_cannot_get_is_refused() {
         config
     });
     place.write_model("mbart", &mbart());
-    place.write_model("t5gemma", &t5gemma());
+    place.write_model("fsmt", &fsmt());
     place.write_tokenizer("bart");
     place.write_tokenizer("t5");
     let long: Vec<usize> = vec![5; 65];
@@ -218,9 +216,9 @@ fn what_a_decoder_cannot_get_is_refused() {
             "none of its labels counts",
         ),
         (
-            "t5gemma",
+            "fsmt",
             json!({"input_ids": [5], "labels": [5, -100, 6]}),
-            "label 1 is -100: the decoder would read padding (token 0)",
+            "label 1 is -100: the decoder would read padding (token 1)",
         ),
     ] {
         place.write("in.jsonl", line.to_string() + "\n");
