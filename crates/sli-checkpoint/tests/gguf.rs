@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use sli_checkpoint::source::MemorySource;
 use sli_checkpoint::{ByteSource, Checkpoint, CheckpointError, Codes, Dtype, GgufError, GgufFiles};
 use sli_spec::{Source, Split};
+use support::made::{Made, list};
 use support::{bind, leaf};
 
 const FILE: &str = "model.gguf";
@@ -114,59 +115,6 @@ fn tensors_of_several_types_are_read_side_by_side() {
     );
 }
 
-/// A file that is put together piece by piece.
-struct Made {
-    tensors: u64,
-    keys: u64,
-    body: Vec<u8>,
-    data: usize,
-}
-
-impl Made {
-    fn new() -> Self {
-        Self {
-            tensors: 0,
-            keys: 0,
-            body: Vec::new(),
-            data: 64,
-        }
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        self.body.extend((text.len() as u64).to_le_bytes());
-        self.body.extend(text);
-    }
-
-    /// A key of a type with the bytes of its value.
-    fn key(mut self, key: &str, kind: u32, value: &[u8]) -> Self {
-        self.keys += 1;
-        self.text(key.as_bytes());
-        self.body.extend(kind.to_le_bytes());
-        self.body.extend(value);
-        self
-    }
-
-    fn tensor(mut self, name: &str, shape: &[u64], kind: u32, offset: u64) -> Self {
-        self.tensors += 1;
-        self.text(name.as_bytes());
-        self.body.extend((shape.len() as u32).to_le_bytes());
-        self.body
-            .extend(shape.iter().flat_map(|side| side.to_le_bytes()));
-        self.body.extend(kind.to_le_bytes());
-        self.body.extend(offset.to_le_bytes());
-        self
-    }
-
-    fn file(self) -> Vec<u8> {
-        let mut file = b"GGUF\x03\0\0\0".to_vec();
-        file.extend(self.tensors.to_le_bytes());
-        file.extend(self.keys.to_le_bytes());
-        file.extend(self.body);
-        file.resize(file.len().next_multiple_of(32) + self.data, 0);
-        file
-    }
-}
-
 fn small() -> Made {
     Made::new().tensor("a", &[8], 0, 0)
 }
@@ -202,11 +150,6 @@ fn changed(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut file = small().file();
     file[at..at + bytes.len()].copy_from_slice(bytes);
     file
-}
-
-/// A list of a type that claims so many entries.
-fn list(kind: u32, count: u64) -> Vec<u8> {
-    [&kind.to_le_bytes()[..], &count.to_le_bytes()].concat()
 }
 
 refused! {
@@ -447,6 +390,38 @@ fn a_tokenizer_of_pairs_of_bytes() {
         .expect_err("not known")
         .to_string();
     assert!(error.contains("`unknown`"), "{error}");
+}
+
+#[test]
+fn a_tokenizer_of_pairs_of_pieces() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let merge = "\u{2581} a";
+    let merges = [
+        list(8, 1),
+        (merge.len() as u64).to_le_bytes().to_vec(),
+        merge.into(),
+    ];
+    let made = Made::new()
+        .key("tokenizer.ggml.merges", 9, &merges.concat())
+        .key("tokenizer.ggml.bos_token_id", 4, &1_u32.to_le_bytes());
+    let tokens = [
+        ("<unk>", 0.0, 2),
+        ("<bos>", 0.0, 3),
+        ("\u{2581}", 0.0, 1),
+        ("a", 0.0, 1),
+        ("\u{2581}a", 0.0, 1),
+        ("<0x0A>", 0.0, 6),
+    ];
+    let files = with_tokens(folder.path(), "gemma4", &tokens, made);
+    let tokenizer = json(&files, "tokenizer.json");
+    assert_eq!(tokenizer["model"]["vocab"]["\u{2581}a"], 4);
+    assert_eq!(tokenizer["model"]["unk_token"], "<unk>");
+    assert_eq!(tokenizer["model"]["byte_fallback"], true);
+    assert_eq!(tokenizer["normalizer"]["content"], "\u{2581}");
+    let first = &tokenizer["post_processor"]["single"][0];
+    assert_eq!(first["SpecialToken"]["id"], "<bos>");
+    let config = json(&files, "tokenizer_config.json");
+    assert_eq!(config["tokenizer_class"], "GemmaTokenizer");
 }
 
 #[test]

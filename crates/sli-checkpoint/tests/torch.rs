@@ -9,6 +9,7 @@ use serde_json::Value;
 use sli_checkpoint::source::MemorySource;
 use sli_checkpoint::{Checkpoint, CheckpointError, Dtype, TorchError};
 use sli_spec::Source;
+use support::made::{archive, pickled, pickled_tensor as tensor};
 use support::{bind, leaf};
 
 const FILE: &str = "pytorch_model.bin";
@@ -151,88 +152,6 @@ fn shards_and_parts() {
     );
 }
 
-/// An archive of these members.
-fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::new(), Vec::new());
-    for (name, content) in members {
-        let (at, size) = (
-            (file.len() as u32).to_le_bytes(),
-            (content.len() as u32).to_le_bytes(),
-        );
-        let length = (name.len() as u16).to_le_bytes();
-        let middle = [&[0; 12][..], &size, &size, &length, &[0; 2]].concat();
-        file.extend([b"PK\x03\x04\0\0", &middle[..], name.as_bytes(), content].concat());
-        directory.extend(
-            [
-                b"PK\x01\x02\0\0\0\0",
-                &middle[..],
-                &[0; 10],
-                &at,
-                name.as_bytes(),
-            ]
-            .concat(),
-        );
-    }
-    let count = (members.len() as u16).to_le_bytes();
-    let places = [directory.len(), file.len()].map(|n| (n as u32).to_le_bytes());
-    file.extend(&directory);
-    file.extend(
-        [
-            b"PK\x05\x06\0\0\0\0",
-            &count[..],
-            &count,
-            &places[0],
-            &places[1],
-            &[0; 2],
-        ]
-        .concat(),
-    );
-    file
-}
-
-/// A file of one pickle and a storage of eight numbers under the key `0`.
-fn pickled(pickle: &[u8]) -> Vec<u8> {
-    archive(&[("x/data.pkl", pickle), ("x/data/0", &[0; 32])])
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [
-        b"X",
-        &(text.len() as u32).to_le_bytes()[..],
-        text.as_bytes(),
-    ]
-    .concat()
-}
-
-fn int(number: i64) -> Vec<u8> {
-    [&[0x8a, 8][..], &number.to_le_bytes()].concat()
-}
-
-fn tuple(items: &[i64]) -> Vec<u8> {
-    let items: Vec<u8> = items.iter().flat_map(|&item| int(item)).collect();
-    [b"(", &items[..], b"t"].concat()
-}
-
-/// `{"w": tensor}`, whose storage claims so many elements of a class.
-fn tensor(class: &str, elements: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
-    [
-        b"\x80\x02}".to_vec(),
-        text("w"),
-        b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
-        text("storage"),
-        format!("ctorch\n{class}\n").into_bytes(),
-        text("0"),
-        text("cpu"),
-        int(elements),
-        b"tQ".to_vec(),
-        int(offset),
-        tuple(shape),
-        tuple(strides),
-        b"\x89NtRs.".to_vec(),
-    ]
-    .concat()
-}
-
 fn float(elements: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
     pickled(&tensor("FloatStorage", elements, offset, shape, strides))
 }
@@ -241,6 +160,15 @@ fn float(elements: i64, offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> 
 fn the_archives_of_these_tests_are_sound() {
     let checkpoint = open(float(8, 1, &[2, 3], &[3, 1])).expect("sound");
     assert_eq!(*checkpoint.tensor("w").expect("there").shape, [2, 3]);
+}
+
+#[test]
+fn a_checksum_that_was_left_out_is_none() {
+    open(changed(|file| {
+        let at = entry(file);
+        file[at + 16..at + 20].fill(0);
+    }))
+    .expect("as torch");
 }
 
 macro_rules! refused {
@@ -290,6 +218,7 @@ refused! {
     compressed: changed(|file| { let at = entry(file); file[at + 10] = 8; }) => TorchError::Member { .. },
     encrypted: changed(|file| { let at = entry(file); file[at + 8] = 1; }) => TorchError::Member { .. },
     two_sizes: changed(|file| { let at = entry(file); file[at + 20] ^= 1; }) => TorchError::Member { .. },
+    pickle_of_another_checksum: changed(|file| { let at = entry(file); file[at + 16] ^= 1; }) => TorchError::Member { .. },
     members_overlap: changed(|file| {
         let at = entry(file);
         for size in [20, 24] { file[at + size + 1] = 1; }

@@ -5,6 +5,8 @@
     reason = "whether code is dead differs by test file"
 )]
 
+pub mod made;
+
 use std::fmt::Write;
 use std::sync::Arc;
 

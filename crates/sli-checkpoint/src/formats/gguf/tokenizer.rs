@@ -1,6 +1,6 @@
 //! The tokenizer of a GGUF file, as the files that the reference's tokenizers are published in.
 //!
-//! `tokenizer.ggml.model` says what it is: `gpt2` merges pairs of bytes (`tokenizer.json`), `llama` merges pieces by their
+//! `tokenizer.ggml.model` says what it is: `gpt2` merges pairs of bytes and `gemma4` pieces (`tokenizer.json`), `llama` merges pieces by their
 //! scores and `t5` takes the likeliest ones (`tokenizer.model`), `bert` takes the longest pieces of words (`vocab.txt`).
 //! What is to be added to texts, and the chat template, stand in `tokenizer_config.json`.
 
@@ -73,6 +73,7 @@ impl Described<'_> {
     pub fn files(&self) -> Result<Vec<File>, GgufError> {
         match self.metadata.text(MODEL) {
             Some("gpt2") => self.of_bytes(),
+            Some("gemma4") => Ok(self.of_merged_pieces()),
             Some("llama") => Ok(self.of_pieces(false)),
             Some("t5") => Ok(self.of_pieces(true)),
             Some("bert") => Ok(self.of_words()),
@@ -124,19 +125,9 @@ impl Described<'_> {
         })?;
         let bos = self.flag("add_bos_token").unwrap_or(pre.add_bos);
         let eos = self.flag("add_eos_token").unwrap_or(false);
-        let vocabulary = self.tokens.iter().zip(0_u64..);
-        let vocabulary: Map<String, Value> = vocabulary
-            .map(|(token, id)| (token.clone(), id.into()))
-            .collect();
-        let added = self.added().map(|(id, token, special)| {
-            json!({
-                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": special
-            })
-        });
         let tokenizer = json!({
             "version": "1.0", "truncation": null, "padding": null,
-            "added_tokens": added.collect::<Vec<_>>(),
+            "added_tokens": self.added_tokens(),
             "normalizer": null,
             "pre_tokenizer": pre.steps(name),
             "post_processor": self.post_processor(bos, eos),
@@ -144,13 +135,60 @@ impl Described<'_> {
             "model": {
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                "ignore_merges": pre.ignore_merges, "vocab": vocabulary, "merges": self.merges
+                "ignore_merges": pre.ignore_merges, "vocab": self.vocabulary(), "merges": self.merges
             }
         });
         Ok(vec![
             ("tokenizer.json", tokenizer.to_string().into()),
             self.config("TokenizersBackend", Map::new(), [bos, eos]),
         ])
+    }
+
+    /// The ids of all tokens.
+    fn vocabulary(&self) -> Map<String, Value> {
+        let tokens = self.tokens.iter().zip(0_u64..);
+        tokens
+            .map(|(token, id)| (token.clone(), id.into()))
+            .collect()
+    }
+
+    /// The tokens that are looked for before anything else.
+    fn added_tokens(&self) -> Vec<Value> {
+        let described = self.added().map(|(id, token, special)| {
+            json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": special
+            })
+        });
+        described.collect()
+    }
+
+    /// Pairs of pieces: spaces are marks, and what is no piece is bytes.
+    fn of_merged_pieces(&self) -> Vec<File> {
+        let bos = self.flag("add_bos_token").unwrap_or(true);
+        let eos = self.flag("add_eos_token").unwrap_or(false);
+        let unknown = (0..self.tokens.len()).find(|id| self.kind(*id) == UNKNOWN);
+        let unknown = unknown.and_then(|id| self.tokens.get(id));
+        let mark = MARK.to_string();
+        let tokenizer = json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": self.added_tokens(),
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": mark},
+            "pre_tokenizer": null,
+            "post_processor": self.post_processor(bos, eos),
+            "decoder": {"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": mark}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}
+            ]},
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true,
+                "ignore_merges": false, "vocab": self.vocabulary(), "merges": self.merges
+            }
+        });
+        vec![
+            ("tokenizer.json", tokenizer.to_string().into()),
+            self.config("GemmaTokenizer", Map::new(), [bos, eos]),
+        ]
     }
 
     /// Puts the tokens of the beginning and the end around texts.

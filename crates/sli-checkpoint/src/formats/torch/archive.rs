@@ -1,7 +1,8 @@
 //! The zip archives that `torch.save` writes: members that are stored, not compressed, one behind the other.
 //!
 //! Of the format what torch writes is read: no compression, no encryption, one disk, the same name in both headers.
-//! Members do not overlap and end before the directory.
+//! Members do not overlap and end before the directory. What is read when the file is opened is compared with its
+//! checksum; numbers are not, of which a run reads what it needs, in any order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -31,6 +32,8 @@ const ELSEWHERE: u64 = 0xffff_ffff;
 pub(super) struct Archive {
     /// Where their content is, by name.
     pub members: BTreeMap<String, Range<u64>>,
+    /// Their checksums; torch leaves them out where it is told to, as 0.
+    checksums: BTreeMap<String, u32>,
     /// Bytes that were read for it.
     pub read: u64,
 }
@@ -38,6 +41,7 @@ pub(super) struct Archive {
 /// An entry of the directory.
 struct Entry {
     name: String,
+    checksum: u32,
     size: u64,
     /// Where its own header begins.
     header: u64,
@@ -55,6 +59,7 @@ impl Archive {
         entries.sort_by_key(|entry| entry.header);
         let mut archive = Self {
             members: BTreeMap::new(),
+            checksums: BTreeMap::new(),
             read: bytes.len() as u64 + END as u64,
         };
         let mut end = 0;
@@ -73,6 +78,7 @@ impl Archive {
                 .filter(|&end| end <= directory.start)
                 .ok_or_else(|| member("it reaches into the directory"))?;
             let name = entry.name.clone();
+            archive.checksums.insert(name.clone(), entry.checksum);
             if archive.members.insert(name, start..end).is_some() {
                 return Err(member("there are two of this name").into());
             }
@@ -84,6 +90,26 @@ impl Archive {
         self.members.get(name).ok_or_else(|| TorchError::NoMember {
             member: name.to_owned(),
         })
+    }
+}
+
+impl Archive {
+    /// The content of a small member, which has to be what its checksum is of.
+    pub fn content(
+        &self,
+        source: &dyn ByteSource,
+        file: &str,
+        name: &str,
+    ) -> Result<Vec<u8>, Problem> {
+        let place = self.member(name)?;
+        let bytes = read_pickle(source, file, place.start, place.end - place.start)?;
+        let checksum = self.checksums.get(name).copied().unwrap_or(0);
+        if checksum != 0 && crc32fast::hash(&bytes) != checksum {
+            let member = name.to_owned();
+            let rule = "its bytes are not those that its checksum is of";
+            return Err(TorchError::Member { member, rule }.into());
+        }
+        Ok(bytes)
     }
 }
 
@@ -244,6 +270,7 @@ fn entry(header: &[u8], name: &str, extra: &[u8]) -> Result<Entry, TorchError> {
     }
     Ok(Entry {
         name: name.to_owned(),
+        checksum: field(16) as u32,
         size,
         header: at,
     })

@@ -11,7 +11,7 @@ mod tensors;
 
 pub use problem::TorchError;
 
-use archive::{Archive, Problem, read_pickle};
+use archive::{Archive, Problem};
 use pickle::Pickle;
 use tensors::Storages;
 
@@ -160,16 +160,16 @@ fn of_archive(source: &dyn ByteSource, file: &str, size: u64) -> Result<Contents
             return Err(TorchError::Archive { rule }.into());
         }
     };
-    if let Some(order) = archive.members.get(&format!("{folder}/byteorder")).cloned() {
-        let mut bytes = vec![0; (order.end - order.start).min(16) as usize];
-        source.read_at(file, order.start, &mut bytes)?;
+    let order = format!("{folder}/byteorder");
+    if archive.members.contains_key(&order) {
+        let bytes = archive.content(source, file, &order)?;
         if bytes != b"little" {
-            let order = String::from_utf8_lossy(&bytes).into_owned();
+            let bytes = bytes.get(..16).unwrap_or(&bytes);
+            let order = String::from_utf8_lossy(bytes).into_owned();
             return Err(TorchError::ByteOrder { order }.into());
         }
     }
-    let place = archive.member(&format!("{folder}/{PICKLE}"))?.clone();
-    let bytes = read_pickle(source, file, place.start, place.end - place.start)?;
+    let bytes = archive.content(source, file, &format!("{folder}/{PICKLE}"))?;
     archive.read += bytes.len() as u64;
     let pickle = Pickle::read(&bytes)?;
     let mut hasher = blake3::Hasher::new();
