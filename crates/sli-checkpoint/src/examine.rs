@@ -360,14 +360,21 @@ fn problem_of(
     if !view.coded && view.dtype.float().is_none() {
         return problem(view.dtype, "F64, F32, F16 or BF16".to_owned());
     }
+    if view.elementwise.is_some() && leaf.shape.len() > 1 {
+        return Some(LeafProblem::Description {
+            name: name(),
+            reason: "a function of the numbers of a matrix, whose bytes are used as they are"
+                .to_owned(),
+        });
+    }
     match first {
         Some(first) if (first.dtype, first.coded) != (view.dtype, view.coded) => problem(
             view.dtype,
             format!("{}, as the tensors stacked with it", first.dtype),
         ),
-        Some(first) if first.plus_one != view.plus_one => Some(LeafProblem::Description {
+        Some(first) if first.elementwise != view.elementwise => Some(LeafProblem::Description {
             name: name(),
-            reason: "`PlusOne` in some slices only".to_owned(),
+            reason: "a function of some slices only".to_owned(),
         }),
         _ => None,
     }

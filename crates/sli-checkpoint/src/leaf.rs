@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sli_spec::Source;
+use sli_spec::{Elementwise, Source};
 
 use crate::checkpoint::Checkpoint;
 use crate::decode::{BATCH, Batch, Buffers, LINES};
@@ -90,9 +90,9 @@ impl BoundLeaf {
         self.float
     }
 
-    /// Whether one is to be added to every element. [`Self::read_f32`] does it, raw reads do not.
-    pub fn plus_one(&self) -> bool {
-        self.views().first.plus_one
+    /// What is to be made of every element. [`Self::read_f32`] does it, raw reads do not.
+    pub fn elementwise(&self) -> Option<Elementwise> {
+        self.views().first.elementwise
     }
 
     /// Product of the axes in front of the last two.
@@ -455,7 +455,7 @@ impl BoundLeaf {
         Ok(places.min().unwrap_or((FileIndex(0), 0)))
     }
 
-    /// Rows of a slice as `f32`, with one added where the weight is `1 + w`. Floats of 64 bits are
+    /// Rows of a slice as `f32`, after what the weight's source makes of every number. Floats of 64 bits are
     /// rounded.
     pub fn read_f32(&self, slice: usize, rows: Range<usize>) -> Result<Vec<f32>, CheckpointError> {
         let wanted = self.check(slice, &rows)?;
@@ -464,9 +464,9 @@ impl BoundLeaf {
         let mut bytes = vec![0; wanted];
         self.read_rows(slice, rows, &mut bytes)?;
         let mut values = self.float.to_f32(&bytes);
-        if self.plus_one() {
+        if let Some(by) = self.elementwise() {
             for value in &mut values {
-                *value += 1.0;
+                *value = by.of(*value);
             }
         }
         Ok(values)

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use sli_spec::Elementwise;
+
 use crate::dtype::Dtype;
 
 /// How many of a shape's last axes one slice has.
@@ -54,8 +56,8 @@ pub(crate) struct View {
     pub coded: bool,
     /// Bytes of an element.
     pub element: usize,
-    /// One is added to every element.
-    pub plus_one: bool,
+    /// What is made of every element.
+    pub elementwise: Option<Elementwise>,
     /// The tensors of this slice, by place in the checkpoint.
     pub tensors: Vec<u32>,
     /// The rectangles of this slice, sorted by row; none where it has no elements.

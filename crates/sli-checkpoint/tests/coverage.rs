@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::source::{CountingSource, MemorySource};
 use sli_checkpoint::{Checkpoint, CoverageReport, Dtype, LeafProblem};
-use sli_spec::{Leaf, Source, Split};
+use sli_spec::{Elementwise, Leaf, Source, Split};
 use support::{Tensor, bind, checkpoint, leaf, safetensors};
 
 fn examine(tensors: &[Tensor], leaves: &[Leaf], ignored: &[&str]) -> CoverageReport {
@@ -299,11 +299,39 @@ fn weights_of_two_axes_may_be_stacks_of_vectors() {
 fn plus_one_is_added_to_numbers_and_not_to_bytes() {
     let norm = leaf(Source::tensor("w").plus_one(), &[3]);
     let norm = bind(&checkpoint(&[tensor("w", &[3])]), &norm).expect("there");
-    assert!(norm.plus_one());
+    assert_eq!(norm.elementwise(), Some(Elementwise::PlusOne));
     assert_eq!(norm.read_f32(0, 0..1).expect("read"), [1.0, 2.0, 3.0]);
     let mut raw = [0xff; 12];
     norm.read_rows(0, 0..1, &mut raw).expect("read");
     assert_eq!(raw[..8], [0, 0, 0, 0, 0, 0, 0x80, 0x3f]);
+}
+
+#[test]
+fn functions_of_numbers_are_for_vectors() {
+    let stored = |name: &str, values: [f32; 2]| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+        Tensor::new(name, Dtype::F32, &[2], bytes.collect())
+    };
+    let made = checkpoint(&[
+        stored("decay", [-1.0, -0.5]),
+        stored("norm", [1.25, 0.5]),
+        tensor("matrix", &[2, 2]),
+    ]);
+    let read = |source: Source, shape: &[usize]| {
+        let bound = bind(&made, &leaf(source, shape))?;
+        bound.read_all_f32()
+    };
+    let decay = Source::tensor("decay").by(Elementwise::LogOfNegated);
+    assert_eq!(read(decay, &[2]).expect("read"), [0.0, 0.5_f32.ln()]);
+    let norm = Source::tensor("norm").by(Elementwise::MinusOne);
+    assert_eq!(read(norm, &[2]).expect("read"), [0.25, -0.5]);
+    let matrix = Source::tensor("matrix");
+    let error = read(matrix.clone().plus_one(), &[2, 2]).expect_err("a matrix");
+    assert!(error.to_string().contains("matrix"), "{error}");
+    // Rows in another order, seen as one list of numbers.
+    let row = |at| matrix.clone().part(Split::Rows(vec![1, 1]), at);
+    let turned = Source::Reshape(Box::new(Source::ConcatRows(vec![row(1), row(0)])));
+    assert_eq!(read(turned, &[4]).expect("read"), [2.0, 3.0, 0.0, 1.0]);
 }
 
 #[test]

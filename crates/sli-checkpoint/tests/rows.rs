@@ -174,7 +174,7 @@ fn naive(
             tensors[&name].clone()
         }
         Source::OneOf(all) => recurse(&all[1]),
-        Source::PlusOne(of) => recurse(of),
+        Source::Elementwise { of, .. } => recurse(of),
         Source::Reshape(of) => {
             // The maker only inserts an axis of 1 into shapes that have none.
             let (shape, elements) = recurse(of);

@@ -14,7 +14,9 @@ use serde_json::Value;
 use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::take::{LayerSelection, Take};
-use sli_engine::{EngineError, Model, OpenOptions, Quiet, Settings, available_takes, run};
+use sli_engine::{
+    Annotation, EngineError, Model, OpenOptions, Quiet, Settings, available_takes, run,
+};
 use sli_testing::read_tensors;
 
 const TOLERANCE: f64 = 1e-4;
@@ -30,12 +32,21 @@ fn difference(file: &Path, expected: &Value) -> Result<f64, String> {
     let said = |error: EngineError| format!("{error}: {:?}", std::error::Error::source(&error));
     let model = Model::open(file, &OpenOptions::default()).map_err(said)?;
     let mut spool = RecordSpoolWriter::create(&home.path().join("spool")).unwrap();
+    let tokens = |key: &str| serde_json::from_value::<Vec<u32>>(expected[key].clone());
     let record = Record {
         id: "0".into(),
-        tokens: serde_json::from_value(expected["ids"].clone()).unwrap(),
+        tokens: tokens("ids").unwrap(),
         ..Record::default()
     };
+    let decoder = tokens("decoder_ids").ok();
+    if decoder.is_some() {
+        spool = spool.with_decoder().unwrap();
+    }
     spool.push(&record).unwrap();
+    if let Some(tokens) = decoder {
+        let record = Record { tokens, ..record };
+        spool.push_decoder(&record, &Annotation::default()).unwrap();
+    }
     let spool = spool.finish().unwrap();
     let mut settings = Settings {
         memory: 1 << 30,

@@ -39,5 +39,5 @@ pub use parts::{
     RelativeBuckets, ResidualGate, Segments, Slot, SparseBlocks,
 };
 pub use registry::{BESIDE, Built, Options, describe};
-pub use source::{Leaf, Shard, Source, Split, WeightIndex};
+pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};
 pub use weight_names::weight_names;

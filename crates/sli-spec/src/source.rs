@@ -42,8 +42,13 @@ pub enum Source {
     ConcatRows(Vec<Source>),
     /// Columns of one tensor after another (shards split along the second axis).
     ConcatColumns(Vec<Source>),
-    /// `1 + w` (Gemma's RMSNorm). Vectors only.
-    PlusOne(Box<Source>),
+    /// The same function of every number.
+    Elementwise {
+        /// The numbers that are stored.
+        of: Box<Source>,
+        /// What is made of each.
+        by: Elementwise,
+    },
     /// Rows of every head reordered from interleaved pairs (Meta's files) to halves (rotate-half).
     RopePermute {
         /// The projection `[heads * head_dim, in]`.
@@ -53,6 +58,30 @@ pub enum Source {
     },
     /// The same bytes seen with another shape of equal size (`[1, 1, n]` stored for `[n]`).
     Reshape(Box<Source>),
+}
+
+/// A function of one number, computed in f32 when numbers are read. It is for what is read whole as f32 (norms, decays),
+/// not for matrices of products, whose bytes are used as they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum Elementwise {
+    /// `1 + x`: the factors of Gemma's norms, which are stored less one.
+    PlusOne,
+    /// `x - 1`: factors that are stored with their one where the model adds it.
+    MinusOne,
+    /// `ln(-x)`: the logarithm of a decay that is stored as `-exp(x)` (llama.cpp's files).
+    LogOfNegated,
+}
+
+impl Elementwise {
+    /// The function's value.
+    #[must_use]
+    pub fn of(self, stored: f32) -> f32 {
+        match self {
+            Self::PlusOne => stored + 1.0,
+            Self::MinusOne => stored - 1.0,
+            Self::LogOfNegated => (-stored).ln(),
+        }
+    }
 }
 
 /// How the rows of a fused tensor are divided among the logical weights it holds.
@@ -167,7 +196,16 @@ impl Source {
     /// `1 +` this vector.
     #[must_use]
     pub fn plus_one(self) -> Self {
-        Self::PlusOne(Box::new(self))
+        self.by(Elementwise::PlusOne)
+    }
+
+    /// A function of every number of this.
+    #[must_use]
+    pub fn by(self, by: Elementwise) -> Self {
+        Self::Elementwise {
+            of: Box::new(self),
+            by,
+        }
     }
 
     /// The same expression over tensors of other names.
@@ -194,7 +232,7 @@ impl Source {
                 of: one(of),
                 index: *index,
             },
-            Self::PlusOne(of) => Self::PlusOne(one(of)),
+            Self::Elementwise { of, by } => one(of).by(*by),
             Self::RopePermute { of, head_dim } => Self::RopePermute {
                 of: one(of),
                 head_dim: *head_dim,
@@ -214,7 +252,7 @@ impl Source {
             | Self::Transpose(of)
             | Self::Each { of, .. }
             | Self::Index { of, .. }
-            | Self::PlusOne(of)
+            | Self::Elementwise { of, .. }
             | Self::RopePermute { of, .. }
             | Self::Reshape(of) => of.names(),
         }

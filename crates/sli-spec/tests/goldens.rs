@@ -148,7 +148,7 @@ fn difference(spec: &ModelSpec, stored: &Shapes) -> impl Iterator<Item = String>
 fn is_reshaped(source: &Source) -> bool {
     match source {
         Source::Reshape(_) => true,
-        Source::Transpose(of) | Source::PlusOne(of) => is_reshaped(of),
+        Source::Transpose(of) | Source::Elementwise { of, .. } => is_reshaped(of),
         _ => false,
     }
 }
@@ -201,7 +201,7 @@ fn shape_of(
             shape.insert(0, *count);
             Some(shape)
         }
-        Source::PlusOne(of) | Source::RopePermute { of, .. } | Source::Reshape(of) => {
+        Source::Elementwise { of, .. } | Source::RopePermute { of, .. } | Source::Reshape(of) => {
             shape_of(of, vector, lookup)
         }
         Source::Index { of, index: _ } => {

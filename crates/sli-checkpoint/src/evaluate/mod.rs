@@ -7,7 +7,7 @@
 mod reshape;
 mod split;
 
-use sli_spec::{Source, Split};
+use sli_spec::{Elementwise, Source, Split};
 
 use crate::checkpoint::Checkpoint;
 use crate::codes::Part;
@@ -109,7 +109,7 @@ impl Evaluator<'_> {
             Source::ConcatColumns(all) => {
                 self.concat(source, all, at, false, |one, at| self.evaluate(one, at))
             }
-            Source::PlusOne(of) => plus_one(self.evaluate(of, at)?, source),
+            Source::Elementwise { of, by } => elementwise(self.evaluate(of, at)?, *by, source),
             Source::RopePermute { of, head_dim } => self.rope_permute(of, *head_dim, at),
             Source::Reshape(of) => self.reshape(source, of, at),
         }
@@ -181,7 +181,7 @@ impl Evaluator<'_> {
             dtype: coded.map_or(info.dtype, |_| Dtype::F32),
             coded: coded.is_some(),
             element,
-            plus_one: false,
+            elementwise: None,
             tensors: coded.map_or_else(|| vec![position as u32], |coded| coded.tensors().collect()),
             tiles: Vec::new(),
         };
@@ -448,7 +448,7 @@ impl Evaluator<'_> {
     /// Puts a second view below the first or to the right of it.
     fn join(&self, mut first: View, second: View, of: &Source, rows: bool) -> Evaluated {
         let fits = first.leading() == second.leading()
-            && first.plus_one == second.plus_one
+            && first.elementwise == second.elementwise
             && if rows {
                 first.columns() == second.columns()
             } else {
@@ -534,7 +534,7 @@ pub(crate) fn adds_axis(source: &Source) -> bool {
         Source::Part { of, .. }
         | Source::Transpose(of)
         | Source::Index { of, .. }
-        | Source::PlusOne(of)
+        | Source::Elementwise { of, .. }
         | Source::RopePermute { of, .. }
         | Source::Reshape(of) => adds_axis(of),
     }
@@ -547,11 +547,11 @@ fn description(source: &Source, reason: &str) -> LeafProblem {
     }
 }
 
-fn plus_one(mut view: View, source: &Source) -> Evaluated {
-    if view.plus_one {
-        return Err(description(source, "`PlusOne` within `PlusOne`"));
+fn elementwise(mut view: View, by: Elementwise, source: &Source) -> Evaluated {
+    if view.elementwise.is_some() {
+        return Err(description(source, "a function within a function"));
     }
-    view.plus_one = true;
+    view.elementwise = Some(by);
     Ok(view)
 }
 

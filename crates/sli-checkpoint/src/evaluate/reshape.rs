@@ -2,7 +2,7 @@
 
 use sli_spec::Source;
 
-use super::{At, Evaluated, Evaluator, description, elements, plus_one};
+use super::{At, Evaluated, Evaluator, description, elements, elementwise};
 use crate::problem::LeafProblem;
 use crate::view::{Core, Tile, View};
 
@@ -16,7 +16,9 @@ impl Evaluator<'_> {
             Source::Tensor(name) => self.tensor(name, at, true),
             Source::Reshape(inner) => self.reshape(of, inner, at),
             Source::OneOf(all) => self.one_of(all, at.want, |one| self.reshape(source, one, at)),
-            Source::PlusOne(inner) => plus_one(self.reshape(source, inner, at)?, of),
+            Source::Elementwise { of: inner, by } => {
+                elementwise(self.reshape(source, inner, at)?, *by, of)
+            }
             Source::Each { of: inner, count } if want.first() == Some(count) => {
                 self.each(source, *count, at, |at| self.reshape(source, inner, at))
             }
@@ -82,6 +84,11 @@ impl Evaluator<'_> {
                 "it is coded, and its code holds for its own shape alone".to_owned(),
             ));
         }
+        if let [_] = want
+            && let Some(vector) = as_vector(&view)
+        {
+            return Ok(vector);
+        }
         let dense = view.dense();
         let empty = elements(want) == Some(0);
         view.core = at.core;
@@ -118,6 +125,33 @@ impl Evaluator<'_> {
         }];
         Ok(view)
     }
+}
+
+/// The numbers of whole rows one after the other; `None`: of some only a part.
+fn as_vector(view: &View) -> Option<View> {
+    if view.core == Core::Vector {
+        return (view.shape.len() == 1).then(|| view.clone());
+    }
+    let (columns, element) = (view.columns(), view.element as u64);
+    let row = columns as u64 * element;
+    let flat = |tile: &Tile| {
+        let is_whole = tile.columns == columns && tile.column_stride == element;
+        (is_whole && (tile.row_stride == row || tile.rows == 1)).then(|| Tile {
+            row: tile.row * columns,
+            rows: tile.rows * columns,
+            column: 0,
+            columns: 1,
+            row_stride: element,
+            ..*tile
+        })
+    };
+    let tiles = view.tiles.iter().map(flat).collect::<Option<_>>()?;
+    (view.shape.len() == 2).then(|| View {
+        shape: vec![view.rows() * columns],
+        core: Core::Vector,
+        tiles,
+        ..view.clone()
+    })
 }
 
 fn is_tensor(source: &Source) -> bool {

@@ -315,7 +315,7 @@ fn present(source: &Source, has: &mut dyn FnMut(&str) -> bool) -> bool {
         Source::Part { of, .. }
         | Source::Transpose(of)
         | Source::Index { of, .. }
-        | Source::PlusOne(of)
+        | Source::Elementwise { of, .. }
         | Source::RopePermute { of, .. }
         | Source::Reshape(of) => present(of, has),
     }

@@ -25,6 +25,8 @@ pub(super) struct Row {
     /// The file's; where it has an ending, that is always the whole name.
     pub file: &'static str,
     pub change: Change,
+    /// The file's name has no ending.
+    pub exact: bool,
 }
 
 /// What the converter did to a tensor.
@@ -40,10 +42,35 @@ pub(super) enum Change {
     Transposed,
     /// Queries, keys and values, whose rows were mixed, stand one behind the other.
     Unmixed,
+    /// Queries, keys and values, which were one tensor, are three, the rows of the first two in pairs.
+    Separated,
     /// Gate and upward projection, which were one tensor, are two.
     Divided,
     /// What makes keys and values of a latent vector is two tensors, head by head, that of the keys transposed.
     Latent,
+    /// Its numbers have further axes.
+    Flat,
+    /// It is one of several, which are stacked.
+    Stacked,
+    /// It is the negated exponential.
+    Decay,
+    /// Queries, keys, values and gates of groups of heads, which were one tensor, are two: the gates' is `attn_gate`.
+    Ungrouped,
+    /// Heads of values of one group, which stood together, alternate with those of the other groups.
+    Tiled(Tiled),
+}
+
+/// Where heads of values are in a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tiled {
+    /// They are its rows.
+    Rows,
+    /// They are its rows behind those of queries and keys.
+    Behind,
+    /// They are its columns.
+    Columns,
+    /// Each is a number, the negated exponential.
+    Decays,
 }
 
 /// A tensor that is only named otherwise.
@@ -57,5 +84,14 @@ pub(super) const fn changed(reference: &'static str, file: &'static str, change:
         reference,
         file,
         change,
+        exact: false,
+    }
+}
+
+/// A tensor whose name in the file has no ending.
+pub(super) const fn exactly(reference: &'static str, file: &'static str, change: Change) -> Row {
+    Row {
+        exact: true,
+        ..changed(reference, file, change)
     }
 }

@@ -185,7 +185,8 @@ pub(super) fn routed(reader: &mut Reader<'_>) -> Read {
     reader.copy("expert_used_count", "num_experts_per_tok")?;
     reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
     reader.copy("expert_shared_count", "n_shared_experts")?;
-    reader.copy("leading_dense_block_count", "first_k_dense_replace")?;
+    let dense = reader.number("leading_dense_block_count")?;
+    reader.set("first_k_dense_replace", dense.unwrap_or(0));
     let scale = reader.float("expert_weights_scale");
     reader.set("routed_scaling_factor", scale.unwrap_or(1.0));
     let norm = reader.value("expert_weights_norm");
@@ -239,21 +240,8 @@ pub(super) fn glm4moe(reader: &mut Reader<'_>) -> Read {
     reader.rotation(head_dim, true)
 }
 
-pub(super) fn deepseek2(reader: &mut Reader<'_>) -> Read {
-    let sigmoid = gating(reader)? == 2;
-    let model_type = if sigmoid {
-        "deepseek_v3"
-    } else {
-        "deepseek_v2"
-    };
-    reader.set("model_type", model_type);
-    reader.sizes()?;
-    let heads = reader.size("attention.head_count")?;
-    reader.set("num_key_value_heads", heads);
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    reader.copy("attention.kv_lora_rank", "kv_lora_rank")?;
-    let rank = reader.value("attention.q_lora_rank");
-    reader.set("q_lora_rank", rank.unwrap_or(Value::Null));
+/// Widths of heads whose keys and values come from a latent vector.
+pub(super) fn latent_heads(reader: &mut Reader<'_>) -> Result<u64, SpecError> {
     let rotated = reader.size("rope.dimension_count")?;
     let [keys, values] = ["key_length", "value_length"].map(|key| {
         let own = reader.number(&format!("attention.{key}"));
@@ -267,6 +255,33 @@ pub(super) fn deepseek2(reader: &mut Reader<'_>) -> Read {
     reader.set("qk_rope_head_dim", rotated);
     reader.set("qk_nope_head_dim", keys.saturating_sub(rotated));
     reader.set("v_head_dim", values);
+    Ok(rotated)
+}
+
+/// Heads of a latent vector and their rotation.
+pub(super) fn latent(reader: &mut Reader<'_>, model_type: &str) -> Read {
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    let heads = reader.size("attention.head_count")?;
+    reader.set("num_key_value_heads", heads);
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    reader.copy("attention.kv_lora_rank", "kv_lora_rank")?;
+    let rank = reader.value("attention.q_lora_rank");
+    reader.set("q_lora_rank", rank.unwrap_or(Value::Null));
+    let rotated = latent_heads(reader)?;
+    reader.rotation(rotated, false)
+}
+
+pub(super) fn deepseek2(reader: &mut Reader<'_>) -> Read {
+    if reader.number("expert_count")?.unwrap_or(0) == 0 {
+        // Youtu.
+        reader.ignore(&["expert_feed_forward_length", "expert_shared_count"]);
+        latent(reader, "youtu")?;
+        return plain_yarn(reader);
+    }
+    let sigmoid = gating(reader)? == 2;
+    let model_type = ["deepseek_v2", "deepseek_v3"][usize::from(sigmoid)];
+    latent(reader, model_type)?;
     routed(reader)?;
     if !sigmoid {
         let groups = reader.get("n_group").and_then(Value::as_u64).unwrap_or(1);
@@ -277,13 +292,21 @@ pub(super) fn deepseek2(reader: &mut Reader<'_>) -> Read {
         };
         reader.set("topk_method", method);
     }
-    if reader
-        .value("rope.scaling.type")
-        .is_some_and(|kind| kind == "yarn")
-    {
-        let found = Value::from("yarn");
-        let reason = "what it does to the scale of the attention is not read of these files yet";
-        return Err(reader.unsupported("rope.scaling.type", &found, reason));
+    plain_yarn(reader)
+}
+
+/// What yarn does to the scale of the attention's logits: these files have a tenth of it, and it is that of the rotated
+/// features as well.
+fn plain_yarn(reader: &mut Reader<'_>) -> Read {
+    let Some(Value::Object(mut scaling)) = reader.get("rope_scaling").cloned() else {
+        return Ok(());
+    };
+    if let Some(tenth) = scaling.get("mscale_all_dim").and_then(Value::as_f64) {
+        // As many digits as a number of 32 bits has.
+        let factor = (tenth * 1e8).round() / 1e7;
+        scaling.insert("mscale".to_owned(), factor.into());
+        scaling.insert("mscale_all_dim".to_owned(), factor.into());
+        reader.set("rope_scaling", scaling);
     }
-    reader.rotation(rotated, false)
+    Ok(())
 }

@@ -8,13 +8,19 @@
 
 mod architecture;
 mod architectures;
+mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
+mod layer_inputs;
 mod llama;
+mod mixtures;
 mod names;
+mod published;
 mod reader;
+mod states;
 mod stored;
+mod undo;
 
 use serde_json::{Map, Value};
 

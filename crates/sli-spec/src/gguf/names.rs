@@ -1,11 +1,10 @@
 //! The reference's names of tensors in llama.cpp's files, and what the converter did to their elements.
 
-use serde_json::Value;
-
 use super::architecture::{Architecture, Change, Row, row};
 use super::stored::{FACTORS, Stored};
+use super::undo::{Found, Sizes};
 use crate::registry::{Built, Headed};
-use crate::{Leaf, ModelSpec, Source, Split};
+use crate::{Elementwise, Leaf, ModelSpec, Source};
 
 /// Llama's names.
 pub(super) const USUAL: &[Row] = &[
@@ -83,38 +82,19 @@ pub(super) fn rename(built: &mut Built, architecture: &Architecture, stored: &St
     }
 }
 
-struct Renaming<'a> {
-    stored: &'a Stored,
-    heads: usize,
-    rows: &'a [Row],
-    /// Rows of queries, and of keys.
-    widths: [usize; 2],
-    head_dim: usize,
-}
+/// The endings of names.
+const ENDINGS: [&str; 2] = [".weight", ".bias"];
 
-/// A tensor of a file and what was done to it.
-struct Found {
-    name: String,
-    change: Change,
+struct Renaming<'a> {
+    rows: &'a [Row],
+    sizes: Sizes<'a>,
 }
 
 impl<'a> Renaming<'a> {
     fn new(architecture: &'a Architecture, stored: &'a Stored) -> Self {
-        let number = |key: &str| {
-            let key = format!("{}.{key}", architecture.name);
-            let value = stored.values.get(&key);
-            value.and_then(Value::as_u64).map(|number| number as usize)
-        };
-        let heads = number("attention.head_count").unwrap_or(1);
-        let kv_heads = number("attention.head_count_kv").unwrap_or(heads);
-        let width = number("embedding_length").unwrap_or(0);
-        let head_dim = number("attention.key_length").unwrap_or(width / heads.max(1));
         Self {
-            stored,
-            heads,
             rows: architecture.names,
-            widths: [heads, kv_heads].map(|heads| heads.saturating_mul(head_dim)),
-            head_dim,
+            sizes: Sizes::new(architecture.name, stored),
         }
     }
 
@@ -136,9 +116,7 @@ impl<'a> Renaming<'a> {
 
     /// The tensor of a file for one of the reference.
     fn find(&self, name: &str) -> Option<Found> {
-        let ending = [".weight", ".bias"]
-            .into_iter()
-            .find(|ending| name.ends_with(ending));
+        let ending = ENDINGS.into_iter().find(|ending| name.ends_with(ending));
         let module = name.strip_suffix(ending.unwrap_or(""))?;
         let layer = module.split('.').find(|part| is_number(part));
         let pattern = |text: &str| match layer {
@@ -146,57 +124,82 @@ impl<'a> Renaming<'a> {
             None => text.to_owned(),
         };
         let own = [self.rows, USUAL].into_iter().flatten();
-        let row = own
-            .into_iter()
-            .find(|row| pattern(row.reference) == module)?;
-        let whole = [".weight", ".bias"]
-            .iter()
-            .any(|ending| row.file.ends_with(ending));
-        let name = match ending {
-            Some(ending) if !whole => format!("{}{ending}", pattern(row.file)),
-            None if !whole => format!("{}.weight", pattern(row.file)),
-            _ => pattern(row.file),
+        let mut named = own
+            .filter(|row| pattern(row.reference) == module)
+            .map(|row| {
+                let whole = row.exact || ENDINGS.iter().any(|ending| row.file.ends_with(ending));
+                let name = match ending {
+                    Some(ending) if !whole => format!("{}{ending}", pattern(row.file)),
+                    None if !whole => format!("{}.weight", pattern(row.file)),
+                    _ => pattern(row.file),
+                };
+                (row, name)
+            });
+        let first = named.next()?;
+        // Of several names the one that the file has.
+        let (row, name) = if self.sizes.has(&first.1) {
+            first
+        } else {
+            named
+                .find(|(_, name)| self.sizes.has(name))
+                .unwrap_or(first)
         };
         let change = match row.change {
             // Only weights were changed so.
             Change::PlusOne | Change::Transposed if ending == Some(".bias") => Change::None,
             change => change,
         };
-        Some(Found { name, change })
+        let number = layer.and_then(|layer| layer.parse().ok()).unwrap_or(0);
+        Some(Found {
+            name,
+            change,
+            number,
+        })
+    }
+
+    fn found(&self, of: &Source) -> Option<Found> {
+        match of {
+            Source::Tensor(name) => self.find(name),
+            _ => None,
+        }
     }
 
     fn source(&self, source: &Source) -> Source {
-        let found = |of: &Source| match of {
-            Source::Tensor(name) => self.find(name),
-            _ => None,
-        };
         let boxed = |of: &Source| Box::new(self.source(of));
+        let all = |all: &[Source]| all.iter().map(|one| self.source(one)).collect();
         match source {
             Source::Tensor(name) => match self.find(name) {
-                Some(found) => self.undone(found),
+                Some(found) => self.sizes.undone(found),
                 None => source.clone(),
             },
-            Source::PlusOne(of) => match found(of) {
-                Some(found) if found.change == Change::PlusOne => Source::Tensor(found.name),
-                _ => Source::PlusOne(boxed(of)),
+            Source::Elementwise { of, by } => match (by, self.source(of)) {
+                // The file has the sum.
+                (
+                    Elementwise::PlusOne,
+                    Source::Elementwise {
+                        of,
+                        by: Elementwise::MinusOne,
+                    },
+                ) => *of,
+                (by, of) => of.by(*by),
             },
-            Source::Transpose(of) => match found(of) {
-                Some(found) if found.change == Change::Transposed => Source::Tensor(found.name),
-                _ => Source::Transpose(boxed(of)),
+            Source::Transpose(of) => match self.source(of) {
+                Source::Transpose(of) => *of,
+                of => of.transpose(),
             },
-            Source::Part { of, split, part } => match found(of) {
-                Some(found) if found.change == Change::Unmixed => {
-                    let [queries, keys] = self.widths;
-                    let split = Split::Rows(vec![queries, keys, keys]);
-                    Source::Tensor(found.name).part(split, *part)
-                }
-                _ if let Some(half) = self.half(of, *part) => half,
-                _ => Source::Part {
+            Source::Part { of, split, part } => {
+                let inner = match &**of {
+                    Source::Transpose(inner) => inner,
+                    inner => inner,
+                };
+                let found = self.found(inner);
+                let own = found.and_then(|found| self.sizes.part(&found, split, *part));
+                own.unwrap_or_else(|| Source::Part {
                     of: boxed(of),
                     split: split.clone(),
                     part: *part,
-                },
-            },
+                })
+            }
             Source::Each { of, count } => {
                 let of = self.source(of);
                 if of.names().iter().any(|name| name.contains("{}")) {
@@ -205,99 +208,39 @@ impl<'a> Renaming<'a> {
                 }
                 of
             }
-            Source::OneOf(all) => {
-                let is_known =
-                    |one: &&Source| one.names().iter().any(|name| self.find(name).is_some());
-                let known: Vec<Source> = all
-                    .iter()
-                    .filter(is_known)
-                    .map(|one| self.source(one))
-                    .collect();
-                let mut distinct: Vec<Source> = Vec::new();
-                for one in known {
-                    if !distinct.contains(&one) {
-                        distinct.push(one);
-                    }
-                }
-                if distinct.is_empty() {
-                    source.clone()
-                } else {
-                    Source::one_of(distinct)
-                }
-            }
+            Source::OneOf(all) => self.one_of(source, all),
             Source::Index { of, index } => Source::Index {
                 of: boxed(of),
                 index: *index,
             },
-            Source::ConcatRows(all) => {
-                Source::ConcatRows(all.iter().map(|one| self.source(one)).collect())
-            }
-            Source::ConcatColumns(all) => {
-                Source::ConcatColumns(all.iter().map(|one| self.source(one)).collect())
-            }
+            Source::ConcatRows(parts) => Source::ConcatRows(all(parts)),
+            Source::ConcatColumns(parts) => Source::ConcatColumns(all(parts)),
             Source::RopePermute { of, head_dim } => Source::RopePermute {
                 of: boxed(of),
                 head_dim: *head_dim,
             },
-            Source::Reshape(of) => Source::Reshape(boxed(of)),
-        }
-    }
-
-    /// The reference's tensor as an expression over the file's.
-    fn undone(&self, found: Found) -> Source {
-        let tensor = Source::Tensor(found.name);
-        match found.change {
-            Change::None => tensor,
-            Change::Permuted => Source::RopePermute {
-                of: Box::new(tensor),
-                head_dim: self.head_dim,
+            Source::Reshape(of) => match (&**of, self.source(of)) {
+                // It was transposed as what it is seen as.
+                (Source::Tensor(_), of @ Source::Transpose(_)) => of,
+                (_, of) => Source::Reshape(Box::new(of)),
             },
-            Change::Transposed => tensor.transpose(),
-            // Nothing takes one off, and nothing mixes rows again: it counts as missing.
-            Change::PlusOne | Change::Unmixed | Change::Divided => {
-                Source::Tensor(format!("{:?} of {tensor:?}", found.change))
+        }
+    }
+
+    /// The spellings that are known, each once.
+    fn one_of(&self, source: &Source, all: &[Source]) -> Source {
+        let is_known = |one: &&Source| one.names().iter().any(|name| self.find(name).is_some());
+        let mut distinct: Vec<Source> = Vec::new();
+        for one in all.iter().filter(is_known).map(|one| self.source(one)) {
+            if !distinct.contains(&one) {
+                distinct.push(one);
             }
-            Change::Latent => self.latent(tensor),
         }
-    }
-}
-
-impl Renaming<'_> {
-    /// A half of a tensor of gate and upward projection; `None`: it is something else.
-    fn half(&self, of: &Source, part: usize) -> Option<Source> {
-        let of = match of {
-            Source::Transpose(of) => of,
-            of => of,
-        };
-        let Source::Tensor(name) = of else {
-            return None;
-        };
-        let found = self
-            .find(name)
-            .filter(|found| found.change == Change::Divided)?;
-        let name = match part {
-            0 => found.name,
-            _ => found.name.replacen("_gate", "_up", 1),
-        };
-        Some(Source::Tensor(name))
-    }
-
-    /// The one tensor of older files, or the two of newer ones, head by head.
-    fn latent(&self, keys: Source) -> Source {
-        let Source::Tensor(name) = &keys else {
-            return keys;
-        };
-        let whole = name.replacen("attn_k_b", "attn_kv_b", 1);
-        if self.stored.tensors.contains_key(&whole) {
-            return Source::Tensor(whole);
+        if distinct.is_empty() {
+            source.clone()
+        } else {
+            Source::one_of(distinct)
         }
-        let values = Source::Tensor(name.replacen("attn_k_b", "attn_v_b", 1));
-        let head = |of: &Source, index: usize| Source::Index {
-            of: Box::new(of.clone()),
-            index,
-        };
-        let heads = (0..self.heads).flat_map(|at| [head(&keys, at).transpose(), head(&values, at)]);
-        Source::ConcatRows(heads.collect())
     }
 }
 

@@ -19,12 +19,17 @@ const IDLE: &[&str] = &[
     "leading_dense_block_count",
 ];
 
+/// Most layers of a model, as in the configurations of other files.
+const MOST_LAYERS: u64 = 10_000;
+
 /// Reads keys of a file and makes a configuration of them.
 pub(super) struct Reader<'s> {
     pub stored: &'s Stored,
     /// The architecture, which the keys begin with.
     prefix: &'s str,
     read: BTreeSet<String>,
+    /// Keys whose lists are read by who knows what they mean.
+    by_layer: BTreeSet<String>,
     config: Map<String, Value>,
 }
 
@@ -34,6 +39,7 @@ impl<'s> Reader<'s> {
             stored,
             prefix,
             read: BTreeSet::new(),
+            by_layer: BTreeSet::new(),
             config: Map::new(),
         }
     }
@@ -75,6 +81,28 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// A whole number; of a list of one for every layer the one that is in it beside 0, which is that of layers of
+    /// another kind.
+    pub fn count(&mut self, key: &str) -> Result<Option<u64>, SpecError> {
+        let Some(Value::Array(values)) = self.value(key) else {
+            return self.number(key);
+        };
+        let mut some = values.iter().filter(|value| value.as_u64() != Some(0));
+        let first = some.next().map_or(Some(0), Value::as_u64);
+        match first {
+            Some(first)
+                if self.by_layer.contains(&self.path(key))
+                    || some.all(|value| value.as_u64() == Some(first)) =>
+            {
+                Ok(Some(first))
+            }
+            _ => {
+                let reason = "one whole number for all layers that have any is read";
+                Err(self.unsupported(key, &Value::Array(values), reason))
+            }
+        }
+    }
+
     /// A whole number that has to be there.
     pub fn size(&mut self, key: &str) -> Result<u64, SpecError> {
         let path = self.path(key);
@@ -95,6 +123,13 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// Lists of these keys may differ from layer to layer; [`Self::count`] is that of the first.
+    pub fn by_layer(&mut self, keys: &[&str]) {
+        for key in keys {
+            self.by_layer.insert(self.path(key));
+        }
+    }
+
     /// These keys change no number here.
     pub fn ignore(&mut self, keys: &[&str]) {
         for key in keys {
@@ -110,6 +145,13 @@ impl<'s> Reader<'s> {
     /// Takes a key of the configuration back, which the class does not have.
     pub fn unset(&mut self, key: &str) {
         self.config.remove(key);
+    }
+
+    /// Calls a key of the configuration otherwise.
+    pub fn rename(&mut self, key: &str, to: &str) {
+        if let Some(value) = self.config.remove(key) {
+            self.config.insert(to.to_owned(), value);
+        }
     }
 
     /// What was set.
@@ -155,18 +197,31 @@ impl<'s> Reader<'s> {
         self.copy("block_count", "num_hidden_layers")?;
         self.copy("context_length", "max_position_embeddings")?;
         self.copy("embedding_length", "hidden_size")?;
-        if let Some(width) = self.number("feed_forward_length")? {
+        if let Some(width) = self.count("feed_forward_length")? {
             self.set("intermediate_size", width);
         }
         let heads = self.size("attention.head_count")?;
-        let kv_heads = self.number("attention.head_count_kv")?;
+        let kv_heads = self.count("attention.head_count_kv")?;
         self.set("num_attention_heads", heads);
         self.set("num_key_value_heads", kv_heads.unwrap_or(heads));
+        self.table()
+    }
+
+    /// How many tokens there are, and whether their table is the head as well.
+    pub fn table(&mut self) -> Result<(), SpecError> {
         let table = self.shape("token_embd.weight")?;
         self.set("vocab_size", table.first().copied().unwrap_or(0));
         let is_tied = !self.has("output.weight");
         self.set("tie_word_embeddings", is_tied);
         Ok(())
+    }
+
+    /// Which layers have a tensor.
+    pub fn layers_with(&mut self, ending: &str) -> Result<Vec<bool>, SpecError> {
+        let read = self.get("num_hidden_layers").and_then(Value::as_u64);
+        let layers = read.map_or_else(|| self.size("block_count"), Ok)?;
+        let has = |layer| self.has(&format!("blk.{layer}.{ending}"));
+        Ok((0..layers.min(MOST_LAYERS)).map(has).collect())
     }
 
     /// Features of a head: of a key of the file, else what the width leaves for each.
@@ -262,10 +317,15 @@ impl<'s> Reader<'s> {
                 ("yarn_beta_fast", "beta_fast"),
                 ("yarn_beta_slow", "beta_slow"),
                 ("yarn_attn_factor", "attention_factor"),
+                // Beside the attention's own, which is 1.
+                ("yarn_log_multiplier", "mscale_all_dim"),
             ] {
                 if let Some(value) = self.value(&format!("rope.scaling.{key}")) {
                     scaling[to] = value;
                 }
+            }
+            if scaling.get("mscale_all_dim").is_some() {
+                scaling["mscale"] = 1.0.into();
             }
         }
         self.set("rope_scaling", scaling);

@@ -6,6 +6,8 @@ mod gemma3n;
 mod quantile;
 mod shared;
 
+pub(crate) use quantile::normal_quantile;
+
 use std::rc::Rc;
 
 use self::shared::{kinds, layer_input, own_inputs, plain, set_inputs, sources};

@@ -6,7 +6,7 @@
     clippy::excessive_precision,
     reason = "the published constants"
 )]
-pub(super) fn normal_quantile(p: f64) -> f64 {
+pub(crate) fn normal_quantile(p: f64) -> f64 {
     let polynomial = |coefficients: [f64; 8], r: f64| {
         coefficients
             .into_iter()

@@ -1,0 +1,722 @@
+//! Layers that carry a state: Mamba's relatives, gated delta rules and short convolutions.
+
+use serde_json::{Value, json};
+
+use super::architecture::{Change, Row, Tiled, changed, exactly, row};
+use super::experts::{LATENT, latent_heads, qwen_experts};
+use super::llama::{multipliers, rms};
+use super::reader::{Read, Reader};
+use crate::SpecError;
+
+const fn state(reference: &'static str, file: &'static str) -> Row {
+    exactly(reference, file, Change::Decay)
+}
+
+pub(super) const MAMBA: &[Row] = &[
+    row("backbone.embeddings", "token_embd"),
+    row("backbone.norm_f", "output_norm"),
+    row("backbone.layers.*.norm", "blk.*.attn_norm"),
+    row("backbone.layers.*.mixer.in_proj", "blk.*.ssm_in"),
+    row("backbone.layers.*.mixer.conv1d", "blk.*.ssm_conv1d"),
+    row("backbone.layers.*.mixer.x_proj", "blk.*.ssm_x"),
+    row("backbone.layers.*.mixer.dt_proj", "blk.*.ssm_dt"),
+    row("backbone.layers.*.mixer.dt_bias", "blk.*.ssm_dt.bias"),
+    state("backbone.layers.*.mixer.A_log", "blk.*.ssm_a"),
+    exactly("backbone.layers.*.mixer.D", "blk.*.ssm_d", Change::None),
+    changed(
+        "backbone.layers.*.mixer.norm",
+        "blk.*.ssm_norm",
+        Change::Flat,
+    ),
+    row("backbone.layers.*.mixer.out_proj", "blk.*.ssm_out"),
+];
+
+/// Layers of Mamba under the name of Jamba, Bamba, Granite and Falcon.
+pub(super) const BESIDE: &[Row] = &[
+    row("model.final_layernorm", "output_norm"),
+    row("model.layers.*.pre_ff_layernorm", "blk.*.ffn_norm"),
+    exactly(
+        "model.layers.*.pre_ff_layernorm",
+        "blk.*.ffn_norm",
+        Change::None,
+    ),
+    row("model.layers.*.mamba.in_proj", "blk.*.ssm_in"),
+    row("model.layers.*.mamba.conv1d", "blk.*.ssm_conv1d"),
+    row("model.layers.*.mamba.x_proj", "blk.*.ssm_x"),
+    row("model.layers.*.mamba.dt_proj", "blk.*.ssm_dt"),
+    row("model.layers.*.mamba.dt_bias", "blk.*.ssm_dt.bias"),
+    state("model.layers.*.mamba.A_log", "blk.*.ssm_a"),
+    exactly("model.layers.*.mamba.D", "blk.*.ssm_d", Change::None),
+    row("model.layers.*.mamba.dt_layernorm", "blk.*.ssm_dt_norm"),
+    row("model.layers.*.mamba.b_layernorm", "blk.*.ssm_b_norm"),
+    row("model.layers.*.mamba.c_layernorm", "blk.*.ssm_c_norm"),
+    changed("model.layers.*.mamba.norm", "blk.*.ssm_norm", Change::Flat),
+    row("model.layers.*.mamba.out_proj", "blk.*.ssm_out"),
+    row("model.layers.*.feed_forward.gate_proj", "blk.*.ffn_gate"),
+    row("model.layers.*.feed_forward.up_proj", "blk.*.ffn_up"),
+    row("model.layers.*.feed_forward.down_proj", "blk.*.ffn_down"),
+    row("model.layers.*.feed_forward.router", "blk.*.ffn_gate_inp"),
+    row(
+        "model.layers.*.feed_forward.experts.{}.gate_proj",
+        "blk.*.ffn_gate_exps",
+    ),
+    row(
+        "model.layers.*.feed_forward.experts.{}.up_proj",
+        "blk.*.ffn_up_exps",
+    ),
+    row(
+        "model.layers.*.feed_forward.experts.{}.down_proj",
+        "blk.*.ffn_down_exps",
+    ),
+];
+
+/// The same with rows of queries and keys in pairs, and Granite's experts.
+pub(super) const GRANITE_HYBRID: &[Row] = &[
+    row("model.layers.*.mamba.in_proj", "blk.*.ssm_in"),
+    row("model.layers.*.mamba.conv1d", "blk.*.ssm_conv1d"),
+    row("model.layers.*.mamba.dt_bias", "blk.*.ssm_dt.bias"),
+    state("model.layers.*.mamba.A_log", "blk.*.ssm_a"),
+    exactly("model.layers.*.mamba.D", "blk.*.ssm_d", Change::None),
+    changed("model.layers.*.mamba.norm", "blk.*.ssm_norm", Change::Flat),
+    row("model.layers.*.mamba.out_proj", "blk.*.ssm_out"),
+    changed(
+        "model.layers.*.self_attn.q_proj",
+        "blk.*.attn_q",
+        Change::Permuted,
+    ),
+    changed(
+        "model.layers.*.self_attn.k_proj",
+        "blk.*.attn_k",
+        Change::Permuted,
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.router.layer",
+        "blk.*.ffn_gate_inp",
+    ),
+    changed(
+        "model.layers.*.block_sparse_moe.input_linear",
+        "blk.*.ffn_gate_exps",
+        Change::Divided,
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.output_linear",
+        "blk.*.ffn_down_exps",
+    ),
+    changed(
+        "model.layers.*.shared_mlp.input_linear",
+        "blk.*.ffn_gate_shexp",
+        Change::Divided,
+    ),
+    changed(
+        "model.layers.*.shared_mlp.input_linear",
+        "blk.*.ffn_gate",
+        Change::Divided,
+    ),
+    row(
+        "model.layers.*.shared_mlp.output_linear",
+        "blk.*.ffn_down_shexp",
+    ),
+    row("model.layers.*.shared_mlp.output_linear", "blk.*.ffn_down"),
+    // Bamba's.
+    row("model.final_layernorm", "output_norm"),
+    row("model.layers.*.pre_ff_layernorm", "blk.*.ffn_norm"),
+    row("model.layers.*.feed_forward.gate_proj", "blk.*.ffn_gate"),
+    row("model.layers.*.feed_forward.up_proj", "blk.*.ffn_up"),
+    row("model.layers.*.feed_forward.down_proj", "blk.*.ffn_down"),
+];
+
+pub(super) const NEMOTRON_H: &[Row] = &[
+    row("backbone.embeddings", "token_embd"),
+    row("backbone.norm_f", "output_norm"),
+    row("backbone.layers.*.norm", "blk.*.attn_norm"),
+    row("backbone.layers.*.mixer.in_proj", "blk.*.ssm_in"),
+    row("backbone.layers.*.mixer.conv1d", "blk.*.ssm_conv1d"),
+    row("backbone.layers.*.mixer.dt_bias", "blk.*.ssm_dt.bias"),
+    state("backbone.layers.*.mixer.A_log", "blk.*.ssm_a"),
+    exactly("backbone.layers.*.mixer.D", "blk.*.ssm_d", Change::None),
+    changed(
+        "backbone.layers.*.mixer.norm",
+        "blk.*.ssm_norm",
+        Change::Flat,
+    ),
+    row("backbone.layers.*.mixer.out_proj", "blk.*.ssm_out"),
+    row("backbone.layers.*.mixer.q_proj", "blk.*.attn_q"),
+    row("backbone.layers.*.mixer.k_proj", "blk.*.attn_k"),
+    row("backbone.layers.*.mixer.v_proj", "blk.*.attn_v"),
+    row("backbone.layers.*.mixer.o_proj", "blk.*.attn_output"),
+    row("backbone.layers.*.mixer.up_proj", "blk.*.ffn_up"),
+    row("backbone.layers.*.mixer.down_proj", "blk.*.ffn_down"),
+    row("backbone.layers.*.mixer.gate", "blk.*.ffn_gate_inp"),
+    row(
+        "backbone.layers.*.mixer.gate.e_score_correction_bias",
+        "blk.*.exp_probs_b.bias",
+    ),
+    row(
+        "backbone.layers.*.mixer.experts.{}.up_proj",
+        "blk.*.ffn_up_exps",
+    ),
+    row(
+        "backbone.layers.*.mixer.experts.{}.down_proj",
+        "blk.*.ffn_down_exps",
+    ),
+    row(
+        "backbone.layers.*.mixer.shared_experts.up_proj",
+        "blk.*.ffn_up_shexp",
+    ),
+    row(
+        "backbone.layers.*.mixer.shared_experts.down_proj",
+        "blk.*.ffn_down_shexp",
+    ),
+];
+
+const fn tiled(reference: &'static str, file: &'static str, tiled: Tiled) -> Row {
+    changed(reference, file, Change::Tiled(tiled))
+}
+
+const fn one_more(reference: &'static str, file: &'static str) -> Row {
+    changed(reference, file, Change::PlusOne)
+}
+
+pub(super) const QWEN3_NEXT: &[Row] = &[
+    one_more("model.norm", "output_norm"),
+    one_more("model.layers.*.input_layernorm", "blk.*.attn_norm"),
+    one_more(
+        "model.layers.*.post_attention_layernorm",
+        "blk.*.post_attention_norm",
+    ),
+    one_more("model.layers.*.self_attn.q_norm", "blk.*.attn_q_norm"),
+    one_more("model.layers.*.self_attn.k_norm", "blk.*.attn_k_norm"),
+    changed(
+        "model.layers.*.linear_attn.in_proj_qkvz",
+        "blk.*.attn_qkv",
+        Change::Ungrouped,
+    ),
+    row("model.layers.*.linear_attn.in_proj_ba", "blk.*.ssm_ba"),
+    row("model.layers.*.linear_attn.conv1d", "blk.*.ssm_conv1d"),
+    row("model.layers.*.linear_attn.dt_bias", "blk.*.ssm_dt.bias"),
+    state("model.layers.*.linear_attn.A_log", "blk.*.ssm_a"),
+    row("model.layers.*.linear_attn.norm", "blk.*.ssm_norm"),
+    row("model.layers.*.linear_attn.out_proj", "blk.*.ssm_out"),
+];
+
+pub(super) const QWEN3_5: &[Row] = &[
+    one_more("model.norm", "output_norm"),
+    one_more("model.layers.*.input_layernorm", "blk.*.attn_norm"),
+    one_more(
+        "model.layers.*.post_attention_layernorm",
+        "blk.*.post_attention_norm",
+    ),
+    one_more("model.layers.*.self_attn.q_norm", "blk.*.attn_q_norm"),
+    one_more("model.layers.*.self_attn.k_norm", "blk.*.attn_k_norm"),
+    tiled(
+        "model.layers.*.linear_attn.in_proj_qkv",
+        "blk.*.attn_qkv",
+        Tiled::Behind,
+    ),
+    tiled(
+        "model.layers.*.linear_attn.in_proj_z",
+        "blk.*.attn_gate",
+        Tiled::Rows,
+    ),
+    tiled(
+        "model.layers.*.linear_attn.in_proj_a",
+        "blk.*.ssm_alpha",
+        Tiled::Rows,
+    ),
+    tiled(
+        "model.layers.*.linear_attn.in_proj_b",
+        "blk.*.ssm_beta",
+        Tiled::Rows,
+    ),
+    tiled(
+        "model.layers.*.linear_attn.conv1d",
+        "blk.*.ssm_conv1d",
+        Tiled::Behind,
+    ),
+    tiled(
+        "model.layers.*.linear_attn.dt_bias",
+        "blk.*.ssm_dt.bias",
+        Tiled::Rows,
+    ),
+    exactly(
+        "model.layers.*.linear_attn.A_log",
+        "blk.*.ssm_a",
+        Change::Tiled(Tiled::Decays),
+    ),
+    row("model.layers.*.linear_attn.norm", "blk.*.ssm_norm"),
+    tiled(
+        "model.layers.*.linear_attn.out_proj",
+        "blk.*.ssm_out",
+        Tiled::Columns,
+    ),
+    changed(
+        "model.layers.*.mlp.experts.gate_up_proj",
+        "blk.*.ffn_gate_exps.weight",
+        Change::Divided,
+    ),
+    row(
+        "model.layers.*.mlp.experts.down_proj",
+        "blk.*.ffn_down_exps.weight",
+    ),
+];
+
+pub(super) const LFM2: &[Row] = &[
+    row("model.embedding_norm", "token_embd_norm"),
+    row("model.embedding_norm", "output_norm"),
+    row("model.layers.*.operator_norm", "blk.*.attn_norm"),
+    row("model.layers.*.ffn_norm", "blk.*.ffn_norm"),
+    row("model.layers.*.conv.conv", "blk.*.shortconv.conv"),
+    row("model.layers.*.conv.in_proj", "blk.*.shortconv.in_proj"),
+    row("model.layers.*.conv.out_proj", "blk.*.shortconv.out_proj"),
+    row("model.layers.*.self_attn.out_proj", "blk.*.attn_output"),
+    row("model.layers.*.self_attn.q_layernorm", "blk.*.attn_q_norm"),
+    row("model.layers.*.self_attn.k_layernorm", "blk.*.attn_k_norm"),
+    row("model.layers.*.feed_forward.w1", "blk.*.ffn_gate"),
+    row("model.layers.*.feed_forward.w2", "blk.*.ffn_down"),
+    row("model.layers.*.feed_forward.w3", "blk.*.ffn_up"),
+    row("model.layers.*.feed_forward.gate", "blk.*.ffn_gate_inp"),
+    row(
+        "model.layers.*.feed_forward.expert_bias",
+        "blk.*.exp_probs_b.bias",
+    ),
+    row(
+        "model.layers.*.feed_forward.experts.{}.w1",
+        "blk.*.ffn_gate_exps",
+    ),
+    row(
+        "model.layers.*.feed_forward.experts.{}.w2",
+        "blk.*.ffn_down_exps",
+    ),
+    row(
+        "model.layers.*.feed_forward.experts.{}.w3",
+        "blk.*.ffn_up_exps",
+    ),
+];
+
+/// Sizes of what has no attention anywhere.
+fn without_heads(reader: &mut Reader<'_>, model_type: &str) -> Read {
+    reader.set("model_type", model_type);
+    reader.copy("block_count", "num_hidden_layers")?;
+    reader.copy("embedding_length", "hidden_size")?;
+    reader.copy("ssm.conv_kernel", "conv_kernel")?;
+    reader.copy("ssm.state_size", "state_size")?;
+    reader.copy("attention.layer_norm_rms_epsilon", "layer_norm_epsilon")?;
+    reader.ignore(&[
+        "context_length",
+        "feed_forward_length",
+        "attention.head_count",
+    ]);
+    reader.table()
+}
+
+/// How many times the hidden size the inner one is.
+fn expansion(reader: &mut Reader<'_>, key: &str) -> Result<u64, SpecError> {
+    let (inner, hidden) = (
+        reader.size("ssm.inner_size")?,
+        reader.size("embedding_length")?,
+    );
+    if hidden == 0 || inner % hidden != 0 {
+        let reason = "it is no multiple of the hidden size";
+        return Err(reader.unsupported("ssm.inner_size", &inner.into(), reason));
+    }
+    reader.set(key, inner / hidden);
+    Ok(inner)
+}
+
+pub(super) fn mamba(reader: &mut Reader<'_>) -> Read {
+    let is_normed = reader
+        .value("ssm.dt_b_c_rms")
+        .is_some_and(|value| value == true);
+    without_heads(reader, if is_normed { "falcon_mamba" } else { "mamba" })?;
+    reader.copy("ssm.inner_size", "intermediate_size")?;
+    reader.copy("ssm.time_step_rank", "time_step_rank")?;
+    reader.set_where("use_bias", "blk.0.ssm_in.bias");
+    reader.set_where("use_conv_bias", "blk.0.ssm_conv1d.bias");
+    Ok(())
+}
+
+pub(super) fn mamba2(reader: &mut Reader<'_>) -> Read {
+    without_heads(reader, "mamba2")?;
+    let inner = expansion(reader, "expand")?;
+    let heads = reader.size("ssm.time_step_rank")?;
+    reader.set("num_heads", heads);
+    reader.set("head_dim", inner / heads.max(1));
+    reader.copy("ssm.group_count", "n_groups")?;
+    reader.set_where("use_bias", "blk.0.ssm_in.bias");
+    reader.set_where("use_conv_bias", "blk.0.ssm_conv1d.bias");
+    Ok(())
+}
+
+/// Where `has` holds, from one layer on at equal distances: first layer and distance.
+fn period(reader: &Reader<'_>, has: &[bool], key: &str) -> Result<[u64; 2], SpecError> {
+    let at: Vec<usize> = (0..has.len()).filter(|layer| has[*layer]).collect();
+    let first = at.first().copied().unwrap_or(0);
+    let period = at.get(1).map_or(has.len().max(1), |second| second - first);
+    let expected = |layer: usize| !at.is_empty() && layer % period == first % period;
+    if first >= period || (0..has.len()).any(|layer| has[layer] != expected(layer)) {
+        let reason = "its layers do not repeat";
+        return Err(reader.unsupported(key, &json!(has), reason));
+    }
+    Ok([first as u64, period as u64])
+}
+
+/// What the layers of Mamba-2 beside attention have in common.
+fn beside_attention(reader: &mut Reader<'_>, heads: bool) -> Read {
+    let inner = expansion(reader, "mamba_expand")?;
+    reader.copy("ssm.conv_kernel", "mamba_d_conv")?;
+    reader.copy("ssm.state_size", "mamba_d_state")?;
+    let rank = reader.size("ssm.time_step_rank")?;
+    if heads {
+        reader.set("mamba_n_heads", rank);
+        reader.set("mamba_d_head", inner / rank.max(1));
+        reader.copy("ssm.group_count", "mamba_n_groups")?;
+    } else {
+        reader.set("mamba_dt_rank", rank);
+    }
+    let has = |reader: &Reader<'_>, ending: &str| {
+        let mut names = reader.stored.tensors.keys();
+        names.any(|name| name.ends_with(ending))
+    };
+    let conv_bias = has(reader, ".ssm_conv1d.bias");
+    reader.set("mamba_conv_bias", conv_bias);
+    let bias = has(reader, ".ssm_in.bias");
+    reader.set("mamba_proj_bias", bias);
+    Ok(())
+}
+
+pub(super) fn jamba(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "jamba");
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    beside_attention(reader, false)?;
+    let attends = reader.layers_with("attn_q.weight")?;
+    let [offset, distance] = period(reader, &attends, "attention.head_count_kv")?;
+    reader.set("attn_layer_offset", offset);
+    reader.set("attn_layer_period", distance);
+    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
+    let [offset, distance] = period(reader, &sparse, "expert_count")?;
+    reader.set("expert_layer_offset", offset);
+    reader.set("expert_layer_period", distance);
+    reader.copy("expert_count", "num_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")
+}
+
+pub(super) fn granite_hybrid(reader: &mut Reader<'_>) -> Read {
+    // Bamba has none of Granite's factors.
+    let is_granite = reader.value("attention.scale").is_some();
+    let model_type = ["bamba", "granitemoehybrid"][usize::from(is_granite)];
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    beside_attention(reader, true)?;
+    let rotates = reader.value("rope.scaling.finetuned");
+    if is_granite && rotates == Some(false.into()) {
+        reader.ignore(&["rope.freq_base", "rope.dimension_count"]);
+        reader.set("position_embedding_type", "nope");
+    } else {
+        let head_dim = reader.head_dim()?;
+        reader.rotation(head_dim, !is_granite)?;
+    }
+    let attends = reader.layers_with("attn_q.weight")?;
+    if is_granite {
+        let kind = |attends: &bool| ["mamba", "attention"][usize::from(*attends)];
+        let kinds: Vec<&str> = attends.iter().map(kind).collect();
+        reader.set("layer_types", json!(kinds));
+        let experts = reader.number("expert_count")?.unwrap_or(0);
+        reader.set("num_local_experts", experts);
+        reader.copy_if("expert_used_count", "num_experts_per_tok");
+        let shared = reader.number("expert_shared_feed_forward_length")?;
+        let own = reader.get("intermediate_size").cloned();
+        let shared = shared.map(Value::from).or(own).unwrap_or_default();
+        reader.set("shared_intermediate_size", shared);
+        multipliers(reader);
+    } else {
+        let at: Vec<usize> = (0..attends.len()).filter(|at| attends[*at]).collect();
+        reader.set("attn_layer_indices", json!(at));
+        reader.ignore(&["expert_used_count", "expert_count"]);
+    }
+    Ok(())
+}
+
+pub(super) fn falcon_h1(reader: &mut Reader<'_>) -> Read {
+    rms(reader, "falcon_h1")?;
+    let inner = reader.size("ssm.inner_size")?;
+    let heads = reader.size("ssm.time_step_rank")?;
+    reader.set("mamba_d_ssm", inner);
+    reader.set("mamba_n_heads", heads);
+    reader.set("mamba_d_head", inner / heads.max(1));
+    reader.copy("ssm.conv_kernel", "mamba_d_conv")?;
+    reader.copy("ssm.state_size", "mamba_d_state")?;
+    reader.copy("ssm.group_count", "mamba_n_groups")?;
+    reader.set_where("mamba_conv_bias", "blk.0.ssm_conv1d.bias");
+    reader.set_where("mamba_rms_norm", "blk.0.ssm_norm.weight");
+    // They are in the weights.
+    for key in [
+        "attention_in_multiplier",
+        "attention_out_multiplier",
+        "embedding_multiplier",
+        "key_multiplier",
+        "lm_head_multiplier",
+        "ssm_in_multiplier",
+        "ssm_out_multiplier",
+    ] {
+        reader.set(key, 1.0);
+    }
+    reader.set("mlp_multipliers", json!([1.0, 1.0]));
+    reader.set("ssm_multipliers", json!([1.0, 1.0, 1.0, 1.0, 1.0]));
+    Ok(())
+}
+
+pub(super) fn nemotron_h(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "nemotron_h");
+    reader.sizes()?;
+    for key in ["max_position_embeddings", "num_hidden_layers"] {
+        reader.unset(key);
+    }
+    for key in [
+        "attention.layer_norm_rms_epsilon",
+        "attention.layer_norm_epsilon",
+    ] {
+        reader.copy_if(key, "layer_norm_epsilon");
+    }
+    reader.ignore(&["rope.dimension_count", "rope.scaling.finetuned"]);
+    let head_dim = reader.head_dim()?;
+    reader.set("head_dim", head_dim);
+    let tensors = ["ssm_in", "attn_q", "ffn_gate_inp", "ffn_up"];
+    let mut kinds = Vec::new();
+    let layers = tensors.map(|tensor| reader.layers_with(&format!("{tensor}.weight")));
+    let [scans, attends, sparse, dense] = layers;
+    let (scans, attends, sparse, dense) = (scans?, attends?, sparse?, dense?);
+    for layer in 0..scans.len() {
+        kinds.push(match () {
+            () if scans[layer] => "mamba",
+            () if attends[layer] => "attention",
+            () if sparse[layer] => "moe",
+            () => "mlp",
+        });
+    }
+    reader.set("layers_block_type", json!(kinds));
+    if let Some(layer) = dense.iter().position(|has| *has) {
+        let shape = reader.shape(&format!("blk.{layer}.ffn_up.weight"))?;
+        reader.set("intermediate_size", shape.first().copied().unwrap_or(0));
+    }
+    let inner = reader.size("ssm.inner_size")?;
+    let heads = reader.size("ssm.time_step_rank")?;
+    reader.set("mamba_num_heads", heads);
+    reader.set("mamba_head_dim", inner / heads.max(1));
+    reader.copy("ssm.conv_kernel", "conv_kernel")?;
+    reader.copy("ssm.state_size", "ssm_state_size")?;
+    reader.copy("ssm.group_count", "n_groups")?;
+    if sparse.contains(&true) {
+        reader.copy("expert_count", "n_routed_experts")?;
+        reader.copy("expert_used_count", "num_experts_per_tok")?;
+        reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+        reader.copy(
+            "expert_shared_feed_forward_length",
+            "moe_shared_expert_intermediate_size",
+        )?;
+        reader.copy("expert_shared_count", "n_shared_experts")?;
+        reader.copy_if("expert_weights_norm", "norm_topk_prob");
+        reader.copy_if("expert_weights_scale", "routed_scaling_factor");
+        reader.copy_if("expert_group_count", "n_group");
+        reader.copy_if("expert_group_used_count", "topk_group");
+        reader.copy_if("moe_latent_size", "moe_latent_size");
+    } else {
+        // The converter writes what the class would have by default.
+        reader.ignore(&[
+            "expert_count",
+            "expert_used_count",
+            "expert_feed_forward_length",
+            "expert_shared_feed_forward_length",
+            "expert_shared_count",
+            "expert_weights_norm",
+            "expert_weights_scale",
+            "expert_group_count",
+            "expert_group_used_count",
+        ]);
+    }
+    Ok(())
+}
+
+/// Sizes and kinds of layers of the gated delta rule.
+fn delta(reader: &mut Reader<'_>) -> Read {
+    reader.copy("ssm.conv_kernel", "linear_conv_kernel_dim")?;
+    reader.copy("ssm.state_size", "linear_key_head_dim")?;
+    reader.copy("ssm.group_count", "linear_num_key_heads")?;
+    let heads = reader.size("ssm.time_step_rank")?;
+    let inner = reader.size("ssm.inner_size")?;
+    reader.set("linear_num_value_heads", heads);
+    reader.set("linear_value_head_dim", inner / heads.max(1));
+    reader.ignore(&["full_attention_interval", "attention.recurrent_layers"]);
+    let kind = |recurrent: &bool| ["full_attention", "linear_attention"][usize::from(*recurrent)];
+    let recurrent = reader.layers_with("ssm_out.weight")?;
+    let kinds: Vec<&str> = recurrent.iter().map(kind).collect();
+    reader.set("layer_types", json!(kinds));
+    Ok(())
+}
+
+/// What has an attention whose heads are rotated in part.
+fn qwen(reader: &mut Reader<'_>, model_type: &str) -> Read {
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    // The last blocks draft tokens.
+    let drafts = reader.number("nextn_predict_layers")?.unwrap_or(0);
+    let layers = reader.size("block_count")?;
+    reader.set("num_hidden_layers", layers.saturating_sub(drafts));
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    let head_dim = reader.head_dim()?;
+    reader.set("head_dim", head_dim);
+    // Of text all three axes are the same.
+    reader.ignore(&["rope.dimension_sections"]);
+    reader.rotation(head_dim, true)?;
+    delta(reader)
+}
+
+pub(super) fn qwen3next(reader: &mut Reader<'_>) -> Read {
+    qwen(reader, "qwen3_next")?;
+    qwen_experts(reader)?;
+    reader.unset("use_sliding_window");
+    reader.copy(
+        "expert_shared_feed_forward_length",
+        "shared_expert_intermediate_size",
+    )?;
+    reader.set("norm_topk_prob", true);
+    Ok(())
+}
+
+pub(super) fn qwen35(reader: &mut Reader<'_>) -> Read {
+    qwen(reader, "qwen3_5_text")
+}
+
+pub(super) fn qwen35moe(reader: &mut Reader<'_>) -> Read {
+    qwen(reader, "qwen3_5_moe_text")?;
+    qwen_experts(reader)?;
+    for key in [
+        "use_sliding_window",
+        "decoder_sparse_step",
+        "mlp_only_layers",
+    ] {
+        reader.unset(key);
+    }
+    reader.copy(
+        "expert_shared_feed_forward_length",
+        "shared_expert_intermediate_size",
+    )
+}
+
+/// Short convolutions beside attention.
+fn convolutions(reader: &mut Reader<'_>, model_type: &str) -> Read {
+    reader.set("model_type", model_type);
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "norm_eps")?;
+    reader.copy("shortconv.l_cache", "conv_L_cache")?;
+    let head_dim = reader.head_dim()?;
+    reader.rotation(head_dim, false)?;
+    let attends = reader.layers_with("attn_q.weight")?;
+    let kind = |attends: &bool| ["conv", "full_attention"][usize::from(*attends)];
+    let kinds: Vec<&str> = attends.iter().map(kind).collect();
+    reader.set("layer_types", json!(kinds));
+    let mut names = reader.stored.tensors.keys();
+    let bias = names.any(|name| name.ends_with(".shortconv.conv.bias"));
+    reader.set("conv_bias", bias);
+    Ok(())
+}
+
+pub(super) fn lfm2(reader: &mut Reader<'_>) -> Read {
+    convolutions(reader, "lfm2")?;
+    reader.set("block_auto_adjust_ff_dim", false);
+    Ok(())
+}
+
+pub(super) fn lfm2moe(reader: &mut Reader<'_>) -> Read {
+    convolutions(reader, "lfm2_moe")?;
+    reader.copy("expert_count", "num_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.copy("leading_dense_block_count", "num_dense_layers")?;
+    reader.ignore(&["expert_gating_func"]);
+    let mut names = reader.stored.tensors.keys();
+    let biased = names.any(|name| name.ends_with(".exp_probs_b.bias"));
+    reader.set("use_expert_bias", biased);
+    reader.set("norm_topk_prob", true);
+    Ok(())
+}
+
+pub(super) const KIMI_LINEAR: &[Row] = &[
+    LATENT[3],
+    LATENT[4],
+    LATENT[5],
+    row("model.layers.*.self_attn.q_conv1d", "blk.*.ssm_conv1d_q"),
+    row("model.layers.*.self_attn.k_conv1d", "blk.*.ssm_conv1d_k"),
+    row("model.layers.*.self_attn.v_conv1d", "blk.*.ssm_conv1d_v"),
+    row("model.layers.*.self_attn.f_a_proj", "blk.*.ssm_f_a"),
+    row("model.layers.*.self_attn.f_b_proj", "blk.*.ssm_f_b"),
+    row("model.layers.*.self_attn.g_a_proj", "blk.*.ssm_g_a"),
+    row("model.layers.*.self_attn.g_b_proj", "blk.*.ssm_g_b"),
+    row("model.layers.*.self_attn.b_proj", "blk.*.ssm_beta"),
+    row("model.layers.*.self_attn.dt_bias", "blk.*.ssm_dt.bias"),
+    state("model.layers.*.self_attn.A_log", "blk.*.ssm_a"),
+    row("model.layers.*.self_attn.o_norm", "blk.*.ssm_norm"),
+    row("model.layers.*.block_sparse_moe.gate", "blk.*.ffn_gate_inp"),
+    row(
+        "model.layers.*.block_sparse_moe.gate.e_score_correction_bias",
+        "blk.*.exp_probs_b.bias",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.experts.{}.w1",
+        "blk.*.ffn_gate_exps",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.experts.{}.w2",
+        "blk.*.ffn_down_exps",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.experts.{}.w3",
+        "blk.*.ffn_up_exps",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.shared_experts.gate_proj",
+        "blk.*.ffn_gate_shexp",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.shared_experts.up_proj",
+        "blk.*.ffn_up_shexp",
+    ),
+    row(
+        "model.layers.*.block_sparse_moe.shared_experts.down_proj",
+        "blk.*.ffn_down_shexp",
+    ),
+];
+
+pub(super) fn kimi_linear(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "kimi_linear");
+    reader.sizes()?;
+    let heads = reader.size("attention.head_count")?;
+    reader.set("num_key_value_heads", heads);
+    reader.unset("max_position_embeddings");
+    reader.copy("context_length", "model_max_length")?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    reader.copy("attention.kv_lora_rank", "kv_lora_rank")?;
+    latent_heads(reader)?;
+    reader.copy("ssm.conv_kernel", "linear_conv_kernel_dim")?;
+    reader.copy("kda.head_dim", "linear_head_dim")?;
+    reader.set("linear_num_heads", heads);
+    let states = reader.layers_with("ssm_beta.weight")?;
+    let kind = |state: &bool| ["full_attention", "linear_attention"][usize::from(*state)];
+    let kinds: Vec<&str> = states.iter().map(kind).collect();
+    reader.set("layer_types", json!(kinds));
+    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
+    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
+    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
+    reader.set("mlp_layer_types", json!(kinds));
+    reader.copy("expert_count", "num_experts")?;
+    reader.copy("expert_used_count", "num_experts_per_token")?;
+    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.copy("expert_shared_count", "num_shared_experts")?;
+    reader.copy("expert_weights_scale", "routed_scaling_factor")?;
+    reader.copy_if("expert_group_count", "num_expert_group");
+    reader.copy_if("expert_group_used_count", "topk_group");
+    reader.ignore(&["expert_gating_func"]);
+    reader.set("moe_renormalize", true);
+    Ok(())
+}
