@@ -10,6 +10,7 @@ from pathlib import Path
 import transformers
 from transformers import PythonBackend, TokenizersBackend
 from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
+from transformers.models.whisper import tokenization_whisper as whisper
 from transformers.models.auto import configuration_auto, tokenization_auto
 
 TARGET = Path(__file__).parents[2] / "crates/sli/src/tokenizer/classes.json"
@@ -79,7 +80,9 @@ def main():
         "classes": classes,
         "kinds": dict(sorted(kinds.items())),
         "languages": {
-            name: __import__(module, fromlist=["x"]).FAIRSEQ_LANGUAGE_CODES for name, module in LANGUAGES.items()
+            **{name: __import__(module, fromlist=["x"]).FAIRSEQ_LANGUAGE_CODES for name, module in LANGUAGES.items()},
+            # In the order of their tokens; after them other names as NAME=CODE.
+            "whisper": [*whisper.LANGUAGES, *(f"{name}={code}" for name, code in whisper.TO_LANGUAGE_CODE.items())],
         },
     }
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in table.items()]

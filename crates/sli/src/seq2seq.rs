@@ -8,7 +8,7 @@
 
 use sli_engine::records::Record;
 use sli_engine::{Annotation, Demands};
-use sli_spec::{DecoderInput, ModelSpec};
+use sli_spec::{DecoderInput, ModelSpec, ShiftStart};
 
 use crate::completion::{HIDDEN, labelled};
 use crate::input::{Content, DecoderContent, InputError, Labels, Place, Prompted, RawRecord};
@@ -161,6 +161,20 @@ fn hidden(rules: DecoderRules, labels: &[Option<u32>]) -> Option<String> {
     ))
 }
 
+/// Leaves out the token that shifting puts in front where the tokenizer has put it there already, as Whisper's does.
+fn without_start(input: DecoderInput, encoded: &mut Encoded) {
+    let start = input.shift.map(|shift| shift.start);
+    if start.is_none() || start != encoded.ids.first().map(|&id| ShiftStart::Token(id)) {
+        return;
+    }
+    encoded.ids.remove(0);
+    if let Some(text) = &mut encoded.text
+        && !text.offsets.is_empty()
+    {
+        text.offsets.remove(0);
+    }
+}
+
 /// The decoder's part of a record whose own tokens are `own`, with `own_annotation`; `text`: its labels, where it has a
 /// text for them.
 pub fn prepare(
@@ -183,7 +197,8 @@ pub fn prepare(
     let (mut labels, given, is_missing): (Option<Vec<Option<u32>>>, _, _) =
         match (content, labels, text) {
             (Some(DecoderContent::Ids(ids)), labels, _) => (labels, Some(ids), false),
-            (Some(DecoderContent::Text(_)), _, Some(encoded)) => {
+            (Some(DecoderContent::Text(_)), _, Some(mut encoded)) => {
+                without_start(rules.input, &mut encoded);
                 annotation.text = encoded.text;
                 (Some(all_count(&encoded.ids)), None, false)
             }

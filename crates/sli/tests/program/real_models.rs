@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use arrow::array::AsArray;
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float32Type, Float64Type};
 use serde_json::{Value, json};
 
 use super::exactness::read_parquet;
-use super::place::Place;
+use super::place::{Place, safetensors};
 use super::sentences::embeddings;
 
 /// Sentences, and what transformers makes of them (`tools/goldens/sentences.py`).
@@ -119,6 +119,34 @@ fn antiberty_runs_from_its_torch_file() {
         .flat_map(|head| ["--allow-unused", head])
         .collect();
     place.sli(&[&run[..], &unused].concat()).success();
+}
+
+/// What Whisper tiny.en is to say of noise, and what transformers 5.23 gives its tokens behind the start.
+const SAID: &str = " The quick brown fox jumps over the lazy dog.";
+const SAID_LOGPROBS: [f32; 12] = [
+    -3.921_97, -4.947_31, -9.283_14, -8.943_02, -8.177_17, -8.481_44, -3.785_07, -0.594_69, -11.747_27, -4.966_85,
+    -2.077_48, -0.545_51,
+];
+
+#[test]
+#[ignore = "needs SLI_WHISPER, the folder that tools/whisper/convert.py wrote of tiny.en"]
+fn whisper_scores_what_it_is_to_say() {
+    let model = std::env::var("SLI_WHISPER").expect("SLI_WHISPER names the folder");
+    let place = Place::new();
+    let frames = BTreeMap::from([("input_features".to_owned(), vec![80, 3000])]);
+    place.write("frames.safetensors", safetensors(&frames));
+    let record = json!({"tensors": "frames.safetensors", "decoder_text": SAID});
+    place.write("in.jsonl", record.to_string());
+    let run = ["run", &model, "--input", "in.jsonl", "--out", "out"];
+    let take = ["--take", "scores", "--compute", "f32"];
+    place.sli(&[&run[..], &take].concat()).success();
+    let table = read_parquet(&place.path("out/scores.parquet"));
+    let found = table["logprobs"].as_list::<i32>().value(0);
+    let found: Vec<f32> = found.as_primitive::<Float32Type>().values().to_vec();
+    assert_eq!(found.len(), SAID_LOGPROBS.len(), "{found:?}");
+    for (found, expected) in found.iter().zip(SAID_LOGPROBS) {
+        assert!((found - expected).abs() < 1e-3, "{found}, not {expected}");
+    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -432,6 +432,62 @@ pub fn seamless(build: &mut Build) -> Done {
     build.template(&single, &pair, vec![eos, (spelled, id)])
 }
 
+/// `start (language) (task) (no timestamps) A (B) end`.
+pub fn whisper(build: &mut Build) -> Done {
+    let text = |key: &str| match build.value(key) {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        _ => Err(format!("`{key}` is no text")),
+    };
+    let id = |token: &str| {
+        let id = build.id(token);
+        id.ok_or_else(|| format!("`{token}` has no id"))
+    };
+    let start = id("<|startoftranscript|>")?;
+    let mut front = vec![start];
+    if let Some(language) = text("language")? {
+        front.push(start + 1 + number_of_language(&language)?);
+    }
+    match text("task")?.as_deref() {
+        None => {}
+        Some("transcribe") => front.push(id("<|transcribe|>")?),
+        Some("translate") => front.push(id("<|translate|>")?),
+        Some(other) => return Err(format!("`task` is `{other}`, not transcribe or translate")),
+    }
+    if !is_true(&build.value("predict_timestamps")) {
+        front.push(id("<|notimestamps|>")?);
+    }
+    let token = |id: u32| {
+        let token = build.backend.id_to_token(id);
+        token.map(|token| (token, id)).ok_or_else(|| format!("no token has the id {id}"))
+    };
+    let mut tokens: Vec<(String, u32)> = front.into_iter().map(token).collect::<Result<_, _>>()?;
+    let names: Vec<&str> = tokens.iter().map(|(name, _)| name.as_str()).collect();
+    let front = names.join(" ");
+    let eos = build.pair("eos_token")?;
+    let end = eos.0.clone();
+    tokens.push(eos);
+    build.template(
+        &format!("{front} $A {end}"),
+        &format!("{front} $A:0 $B:1 {end}:1"),
+        tokens,
+    )
+}
+
+/// The place of a language among Whisper's, by its code or one of its names.
+fn number_of_language(text: &str) -> Result<u32, String> {
+    let wanted = text.to_lowercase();
+    let all = CLASSES.languages.get("whisper").into_iter().flatten();
+    let named = |entry: &&String| {
+        let name = entry.split_once('=').map(|(name, _)| name);
+        name == Some(wanted.as_str())
+    };
+    let named = all.clone().find(named).and_then(|entry| entry.split_once('='));
+    let code = named.map_or(wanted.as_str(), |(_, code)| code);
+    let place = all.zip(0..).find(|(entry, _)| *entry == code && !code.contains('='));
+    place.map(|(_, place)| place).ok_or_else(|| format!("`language` is `{text}`, which Whisper does not know"))
+}
+
 /// `<mask_1>` and unused entries.
 pub fn pegasus_extra(build: &mut Build) -> Done {
     let offset = build
@@ -511,4 +567,19 @@ pub fn splinter(build: &mut Build) -> Done {
         )
     };
     build.template(&single, &pair, vec![cls, sep, question, dot])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_of_language;
+
+    #[test]
+    fn whisper_s_languages_have_codes_and_names() {
+        // `<|en|>` stands right behind the start, `<|yue|>` is the last.
+        for (text, place) in [("en", 0), ("French", 6), ("castilian", 3), ("yue", 99), ("Burmese", 67)] {
+            assert_eq!(number_of_language(text), Ok(place), "{text}");
+        }
+        assert!(number_of_language("french=fr").is_err());
+        assert!(number_of_language("klingon").is_err());
+    }
 }

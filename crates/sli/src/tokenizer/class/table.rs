@@ -698,6 +698,18 @@ pub static CLASSES: &[Class] = &[
         ..T5
     },
     Class {
+        name: "WhisperTokenizer",
+        settings: &[
+            NO_PREFIX,
+            setting("language", "null", "post-processor"),
+            setting("task", "null", "post-processor"),
+            setting("predict_timestamps", "false", "post-processor"),
+        ],
+        finish: Some(finish::whisper),
+        post_processor: "start language task no-timestamps A (B) end",
+        ..GPT2
+    },
+    Class {
         name: "XGLMTokenizer",
         vocabulary: None,
         tokens: UNMASKED_TOKENS,
@@ -746,10 +758,6 @@ pub static REFUSED: &[(&str, &str)] = &[
         "it splits Chinese words with a dictionary of its own",
     ),
     ("UdopTokenizer", "it reads words with boxes"),
-    (
-        "WhisperTokenizer",
-        "it puts languages and tasks in front of speech",
-    ),
 ];
 
 impl Class {
