@@ -459,7 +459,9 @@ pub fn whisper(build: &mut Build) -> Done {
     }
     let token = |id: u32| {
         let token = build.backend.id_to_token(id);
-        token.map(|token| (token, id)).ok_or_else(|| format!("no token has the id {id}"))
+        token
+            .map(|token| (token, id))
+            .ok_or_else(|| format!("no token has the id {id}"))
     };
     let mut tokens: Vec<(String, u32)> = front.into_iter().map(token).collect::<Result<_, _>>()?;
     let names: Vec<&str> = tokens.iter().map(|(name, _)| name.as_str()).collect();
@@ -482,10 +484,17 @@ fn number_of_language(text: &str) -> Result<u32, String> {
         let name = entry.split_once('=').map(|(name, _)| name);
         name == Some(wanted.as_str())
     };
-    let named = all.clone().find(named).and_then(|entry| entry.split_once('='));
+    let named = all
+        .clone()
+        .find(named)
+        .and_then(|entry| entry.split_once('='));
     let code = named.map_or(wanted.as_str(), |(_, code)| code);
-    let place = all.zip(0..).find(|(entry, _)| *entry == code && !code.contains('='));
-    place.map(|(_, place)| place).ok_or_else(|| format!("`language` is `{text}`, which Whisper does not know"))
+    let place = all
+        .zip(0..)
+        .find(|(entry, _)| *entry == code && !code.contains('='));
+    place
+        .map(|(_, place)| place)
+        .ok_or_else(|| format!("`language` is `{text}`, which Whisper does not know"))
 }
 
 /// `<mask_1>` and unused entries.
@@ -576,7 +585,13 @@ mod tests {
     #[test]
     fn whisper_s_languages_have_codes_and_names() {
         // `<|en|>` stands right behind the start, `<|yue|>` is the last.
-        for (text, place) in [("en", 0), ("French", 6), ("castilian", 3), ("yue", 99), ("Burmese", 67)] {
+        for (text, place) in [
+            ("en", 0),
+            ("French", 6),
+            ("castilian", 3),
+            ("yue", 99),
+            ("Burmese", 87),
+        ] {
             assert_eq!(number_of_language(text), Ok(place), "{text}");
         }
         assert!(number_of_language("french=fr").is_err());
