@@ -71,7 +71,10 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
         }
         key.set("tensors", shorten(&all.finalize().to_hex()));
     }
-    if job.tokenizer_file {
+    for (name, value) in &job.reading.arguments {
+        key.set(format!("tokenizer argument {name}"), value);
+    }
+    if job.reading.literal {
         key.set("tokenizer", "tokenizer.json as it is");
     }
     match job.score {

@@ -18,7 +18,7 @@ use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
 use crate::seq2seq::DecoderRules;
 use crate::terminal::Plain;
-use crate::tokenizer::{ChatOptions, TokenizerError};
+use crate::tokenizer::{ChatOptions, Reading, TokenizerError};
 use crate::{input, machine, terminal, tokenizer};
 
 /// What to run on what.
@@ -36,8 +36,8 @@ pub struct Job {
     /// What the command line says of chat templates.
     pub chat: ChatOptions,
     allow_long: bool,
-    /// `tokenizer.json` is taken as it is.
-    pub tokenizer_file: bool,
+    /// How the tokenizer is read.
+    pub reading: Reading,
     /// What of a conversation is its completion.
     pub score: ScoreArg,
     /// What the tokenizer and the records at hand may hold.
@@ -91,7 +91,10 @@ impl Job {
             allow_long: arguments.allow_long,
             score: arguments.score,
             selection,
-            tokenizer_file: arguments.tokenizer_file,
+            reading: Reading {
+                literal: arguments.tokenizer_file,
+                arguments: arguments.tokenizer_arguments.clone(),
+            },
             chat,
         })
     }
@@ -108,7 +111,7 @@ impl Job {
             },
             skip_empty: self.selection.null_is_empty,
             tokenizer_folder: model.folder.clone(),
-            tokenizer_file: self.tokenizer_file,
+            reading: &self.reading,
             rules: Rules {
                 scores: self.session.settings().takes.contains(&Take::Scores),
                 assistant: self.score == ScoreArg::Assistant,
@@ -159,8 +162,7 @@ impl Job {
             ..
         }) = &mut error
         {
-            *needed +=
-                tokenizer::bytes(&self.session.model().folder, self.tokenizer_file).unwrap_or(0);
+            *needed += tokenizer::bytes(&self.session.model().folder, &self.reading).unwrap_or(0);
         }
         if let Error::Tokenizer(TokenizerError::Budget { needed, .. })
         | Error::Input(InputError::Budget { needed, .. }) = &mut error

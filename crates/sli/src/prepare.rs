@@ -25,7 +25,7 @@ use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
 use crate::tensors::TensorReader;
 use crate::tokenise::{Asked, Tokenised, tokenise};
-use crate::tokenizer::{ChatOptions, Encoded, Tokenizer, TokenizerError};
+use crate::tokenizer::{ChatOptions, Encoded, Reading, Tokenizer, TokenizerError};
 
 /// Bytes of text that are tokenised together.
 const BATCH_BYTES: usize = 128 << 10;
@@ -98,8 +98,8 @@ pub struct Preparer<'a> {
     pub skip_empty: bool,
     /// The folder with the tokenizer; it is loaded when a record needs it.
     pub tokenizer_folder: ModelFolder,
-    /// Its `tokenizer.json` is taken as it is, whatever its class.
-    pub tokenizer_file: bool,
+    /// How its files are read.
+    pub reading: &'a Reading,
     /// What the command line says of chat templates.
     pub chat: &'a ChatOptions,
     /// What records must fulfil.
@@ -159,7 +159,7 @@ impl Preparer<'_> {
                 let mut loaded = sentences::load_tokenizer(
                     &self.tokenizer_folder,
                     self.rules.max_length,
-                    self.tokenizer_file,
+                    self.reading,
                     self.texts,
                     self.allowance.clone(),
                 )?;
@@ -182,7 +182,7 @@ impl Preparer<'_> {
             let tokenised = tokenise(&mut batch, tokenizer.as_mut(), self.pool, asked)
                 .map_err(|error| of_longest(error, longest.clone()))?;
             let decoder_texts = self
-                .decoder_texts(&batch, tokenizer.as_ref())
+                .decoder_texts(&batch, tokenizer.as_mut())
                 .map_err(|error| of_longest(error, longest))?;
             let batch = batch.drain(..).zip(decoder_texts);
             for (((mut raw, decoder_text), mut tokenised), is_text) in
@@ -303,7 +303,7 @@ impl Preparer<'_> {
     fn decoder_texts(
         &self,
         batch: &[RawRecord],
-        tokenizer: Option<&Tokenizer>,
+        tokenizer: Option<&mut Tokenizer>,
     ) -> Result<Vec<Option<Encoded>>, Error> {
         let text = |record: &'_ RawRecord| match &record.decoder {
             Some(DecoderContent::Text(text)) => Some(text.clone()),
@@ -316,7 +316,7 @@ impl Preparer<'_> {
         };
         let mut encoded = self
             .pool
-            .install(|| tokenizer.encode_texts(given))?
+            .install(|| tokenizer.encode_labels(given))?
             .into_iter();
         let of = |text: &Option<String>| text.as_ref().and_then(|_| encoded.next());
         Ok(texts.iter().map(of).collect())

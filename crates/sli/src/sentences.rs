@@ -8,7 +8,7 @@ use sli_engine::{Message, TextRules};
 use crate::error::Error;
 use crate::input::{Content, Conversation, InputError, RawRecord};
 use crate::memory::Allowance;
-use crate::tokenizer::{Encoded, Tokenizer};
+use crate::tokenizer::{Encoded, Reading, Tokenizer};
 
 /// Makes of the texts of a batch what the model gets: with the prompt in front, or as messages for the chat
 /// template. A record that is no text cannot have a prompt. The result says which records were texts.
@@ -125,11 +125,16 @@ pub fn end_rendered(end: &[u32], limit: Option<usize>, encoded: &mut Encoded) {
 pub fn load_tokenizer(
     folder: &ModelFolder,
     max_length: Option<usize>,
-    literal: bool,
+    reading: &Reading,
     rules: &TextRules,
     allowance: Allowance,
 ) -> Result<Tokenizer, Error> {
-    let mut tokenizer = Tokenizer::load(folder, max_length.or(rules.limit), literal, allowance)?;
+    let mut tokenizer = Tokenizer::load(
+        folder,
+        max_length.or(rules.limit),
+        reading.clone(),
+        allowance,
+    )?;
     if let Some(limit) = rules
         .limit
         .filter(|&limit| limit < tokenizer.special_tokens())

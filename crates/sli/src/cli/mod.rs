@@ -312,6 +312,10 @@ pub struct JobArgs {
     /// tokenizer_config.json over it
     #[arg(long)]
     pub tokenizer_file: bool,
+    /// A setting of the tokenizer that wins over tokenizer_config.json, as from_pretrained takes them; repeatable. VALUE is
+    /// JSON, or a text: tgt_lang=deu_Latn
+    #[arg(long = "tokenizer-arg", value_name = "KEY=VALUE", value_parser = tokenizer_argument, conflicts_with = "tokenizer_file")]
+    pub tokenizer_arguments: Vec<(String, serde_json::Value)>,
     /// Prompt that `--take embedding` (or `sparse`) puts in front of every text, by its name in
     /// config_sentence_transformers.json; '' is none [default: the one that the file names, if any]
     #[arg(long, value_name = "NAME")]
@@ -422,6 +426,17 @@ fn take(text: &str) -> Result<Take, String> {
 }
 
 /// A name and a value as JSON text.
+fn tokenizer_argument(text: &str) -> Result<(String, serde_json::Value), String> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err("expected KEY=VALUE".into());
+    };
+    if name.is_empty() {
+        return Err("the key is empty".into());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
 fn chat_argument(text: &str) -> Result<(String, String), String> {
     let Some((name, value)) = text.split_once('=') else {
         return Err("expected KEY=VALUE".into());

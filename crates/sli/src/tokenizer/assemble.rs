@@ -5,7 +5,7 @@ use std::io::BufReader;
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
 
-use super::arguments::{Arguments, is_true};
+use super::arguments::{Arguments, NAMES, is_true};
 use super::auto::{self, CLASSES, Choice, GENERIC};
 use super::build::{Built, Source};
 use super::class::{Build, Class, REFUSED};
@@ -15,11 +15,45 @@ use super::files::{FILE_LIMIT, read_object};
 use super::load::{Notes, Parts, load, load_parts};
 use super::mistral;
 use super::pipelines;
+use super::reading::Reading;
 use super::special_token::SpecialToken;
 use super::survey::Survey;
 use super::vocabulary::{Merges, Ranks, SentencePiece, json_entries, merge_lines, word_lines};
 use crate::guard::guarded;
 use crate::memory::Allowance;
+
+/// Refuses an argument that nothing would read.
+fn check_argument(
+    folder: &ModelFolder,
+    name: &str,
+    class: Option<&Class>,
+    argument: &str,
+) -> Result<(), TokenizerError> {
+    const EVERYWHERE: [&str; 4] = [
+        "add_bos_token",
+        "add_eos_token",
+        "split_special_tokens",
+        "truncation_side",
+    ];
+    let settings: Vec<&str> = class.map_or_else(Vec::new, |class| {
+        class.settings.iter().map(|setting| setting.key).collect()
+    });
+    let of_class = class.map_or(&[][..], |class| class.tokens);
+    if settings.contains(&argument)
+        || NAMES.contains(&argument)
+        || EVERYWHERE.contains(&argument)
+        || of_class.iter().any(|token| token.name == argument)
+    {
+        return Ok(());
+    }
+    let known = [&settings[..], &EVERYWHERE, &NAMES].concat().join(", ");
+    Err(TokenizerError::Argument {
+        folder: folder.path().to_path_buf(),
+        class: name.to_owned(),
+        argument: argument.to_owned(),
+        known,
+    })
+}
 
 /// A folder's tokenizer.
 pub struct Assembled {
@@ -50,9 +84,11 @@ pub struct Folder<'a> {
 }
 
 impl<'a> Folder<'a> {
-    /// Looks at a model folder; `literal`: `tokenizer.json` is taken as it is.
-    pub fn open(path: &'a ModelFolder, literal: bool) -> Result<Self, TokenizerError> {
-        let config = read_object(path, "tokenizer_config.json")?.unwrap_or_default();
+    /// Looks at a model folder.
+    pub fn open(path: &'a ModelFolder, reading: &Reading) -> Result<Self, TokenizerError> {
+        let literal = reading.literal;
+        let mut config = read_object(path, "tokenizer_config.json")?.unwrap_or_default();
+        config.extend(reading.arguments.iter().cloned());
         let file = tokenizer_file_name(&config);
         let tokenizer_file = path.has(&file)?.then_some(file);
         if literal && tokenizer_file.is_none() {
@@ -97,6 +133,9 @@ impl<'a> Folder<'a> {
             "builds" => Class::find(&choice.class),
             parent => Class::find(parent),
         };
+        for (name, _) in &reading.arguments {
+            check_argument(path, &choice.class, class, name)?;
+        }
         Ok(Self {
             path,
             config,

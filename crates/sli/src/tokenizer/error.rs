@@ -67,6 +67,18 @@ pub enum TokenizerError {
         /// The smallest budget that holds it, bytes.
         needed: u64,
     },
+    /// A setting on the command line that the class does not have.
+    #[error("the tokenizer's class `{class}` has no setting `{argument}` ({})", folder.display())]
+    Argument {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The class.
+        class: String,
+        /// The setting.
+        argument: String,
+        /// Those that it has.
+        known: String,
+    },
     /// The tokenizer gave up on a text.
     #[error("the tokenizer failed: {problem}")]
     Failed {
@@ -111,6 +123,7 @@ impl TokenizerError {
                 "--chat-template takes the path of a file, or one of: {}",
                 names.join(", ")
             ),
+            Self::Argument { known, .. } => format!("--tokenizer-arg takes one of: {known}"),
             Self::Budget { needed, .. } => format!("--memory {}", flag(*needed)),
             Self::Read { source, .. } if is_wrong_path(source) => {
                 "check the path and its permissions".into()
@@ -128,7 +141,7 @@ impl TokenizerError {
             Self::Read { source, .. } if is_wrong_path(source) => 3,
             Self::Read { .. } => 5,
             Self::Budget { .. } => 4,
-            Self::UnknownTemplate { .. } => 2,
+            Self::UnknownTemplate { .. } | Self::Argument { .. } => 2,
             Self::Absent { .. }
             | Self::Class { .. }
             | Self::Broken { .. }

@@ -24,6 +24,7 @@ mod patience;
 mod patterns;
 mod pieces;
 mod pipelines;
+mod reading;
 mod settings;
 mod special_token;
 mod survey;
@@ -31,13 +32,14 @@ mod templates;
 mod vocabulary;
 
 use ::tokenizers::{
-    Encoding, Token, TruncationDirection, TruncationParams, TruncationStrategy,
-    tokenizer::Tokenizer as Backend,
+    Encoding, PostProcessorWrapper, Token, TruncationDirection, TruncationParams,
+    TruncationStrategy, tokenizer::Tokenizer as Backend,
 };
 
 pub use chat::{Source, Sources};
 pub use chat_worker::ChatTemplate;
 pub use error::TokenizerError;
+pub use reading::Reading;
 pub use templates::{ChatOptions, Choice};
 
 use sli_checkpoint::ModelFolder;
@@ -79,6 +81,8 @@ pub struct Tokenizer {
     types: bool,
     /// A text with this in it is not one text.
     divider: Option<String>,
+    /// What is put around texts that a decoder is to say, where that is something else.
+    of_labels: Option<PostProcessorWrapper>,
     /// What the user should know.
     warnings: Vec<String>,
     /// Whether tokens come with their places in the text.
@@ -115,18 +119,24 @@ pub struct Encoded {
 
 /// Memory that the tokenizer of a model folder takes, bytes at most; `None` if that cannot be said before it
 /// is loaded.
-pub fn bytes(folder: &ModelFolder, literal: bool) -> Option<u64> {
-    Folder::open(folder, literal).ok()?.bytes()
+pub fn bytes(folder: &ModelFolder, reading: &Reading) -> Option<u64> {
+    Folder::open(folder, reading).ok()?.bytes()
+}
+
+/// Special tokens that a text gets.
+fn added_to(backend: &Backend) -> usize {
+    let added = |processor| ::tokenizers::PostProcessor::added_tokens(processor, false);
+    backend.get_post_processor().map_or(0, added)
 }
 
 impl Tokenizer {
-    /// Loads the tokenizer of a model folder; `literal`: the one that `tokenizer.json` describes, whatever its
+    /// Loads the tokenizer of a model folder; `true` as `reading`: the one that `tokenizer.json` describes, whatever its
     /// class. Longer texts will be cut to `max_length` tokens, and what it and its texts take stays within the
     /// allowance.
     pub fn load(
         folder: impl Into<ModelFolder>,
         max_length: Option<usize>,
-        literal: bool,
+        reading: impl Into<Reading>,
         mut allowance: Allowance,
     ) -> Result<Self, TokenizerError> {
         let folder = folder.into();
@@ -136,16 +146,14 @@ impl Tokenizer {
             truncates_left,
             types,
             warnings,
-        } = Folder::open(&folder, literal)?.assemble(&mut allowance)?;
+        } = Folder::open(&folder, &reading.into())?.assemble(&mut allowance)?;
         let settings = TokenizerSettings::read(&folder, &built.named)?;
         let backend = built.backend;
         let broken = |problem: String| TokenizerError::Broken {
             path: folder.join("tokenizer.json"),
             problem,
         };
-        let added = backend.get_post_processor().map_or(0, |processor| {
-            ::tokenizers::PostProcessor::added_tokens(processor, false)
-        });
+        let added = added_to(&backend);
         let cuts = guarded(|| Cuts::of(&backend, &survey)).map_err(broken)?;
         let takes_apart = backend.get_normalizer().is_some_and(pieces::takes_apart);
         let frame = guarded(|| Frame::of(&backend)).map_err(broken)?;
@@ -161,6 +169,7 @@ impl Tokenizer {
             truncates_left,
             types,
             divider: built.divider,
+            of_labels: built.of_labels,
             warnings,
             finds_places: false,
             trims_characters: false,
@@ -233,6 +242,36 @@ impl Tokenizer {
     /// Tokens of texts, each with the special tokens of the tokenizer, in parallel on the current thread pool.
     pub fn encode_texts(&self, texts: Vec<&str>) -> Result<Vec<Encoded>, TokenizerError> {
         self.encode(texts, true)
+    }
+
+    /// Tokens of texts that a decoder is to say: as those of others, but for the language where the tokenizer's class has
+    /// one for each side.
+    pub fn encode_labels(&mut self, texts: Vec<&str>) -> Result<Vec<Encoded>, TokenizerError> {
+        let Some(of_labels) = self.of_labels.clone() else {
+            return self.encode_texts(texts);
+        };
+        let of_texts = self.around(Some(of_labels))?;
+        let encoded = self.encode_texts(texts);
+        self.around(of_texts)?;
+        encoded
+    }
+
+    /// Puts something else around texts; what was there before.
+    fn around(
+        &mut self,
+        processor: Option<PostProcessorWrapper>,
+    ) -> Result<Option<PostProcessorWrapper>, TokenizerError> {
+        let before = self.backend.get_post_processor().cloned();
+        self.backend.with_post_processor(processor);
+        self.added = added_to(&self.backend);
+        let frame = guarded(|| Frame::of(&self.backend));
+        let frame = frame.map_err(|problem| TokenizerError::Failed { problem })?;
+        let cuts = self.cuts.take();
+        self.cuts = cuts.map(|(cuts, _)| cuts).zip(frame);
+        self.truncate().map_err(|error| TokenizerError::Failed {
+            problem: error.to_string(),
+        })?;
+        Ok(before)
     }
 
     /// Tokens of rendered conversations, which hold their special tokens already.

@@ -364,72 +364,96 @@ fn language(build: &Build, key: &str, default: &str) -> Result<(String, u32), St
     Ok((build.backend.id_to_token(id).unwrap_or(text), id))
 }
 
-/// `A (B) </s> language`.
+/// `A (B) </s> language`; labels are of the language that is translated into.
 pub fn mbart(build: &mut Build) -> Done {
-    let language = language(build, "src_lang", "en_XX")?;
     let eos = build.pair("eos_token")?;
-    let end = format!("{} {}", eos.0, language.0);
-    build.template(
-        &format!("$A {end}"),
-        &format!("$A $B {end}"),
-        vec![eos, language],
-    )
+    let template = |language: (String, u32)| {
+        let end = format!("{} {}", eos.0, language.0);
+        let both = vec![eos.clone(), language];
+        (format!("$A {end}"), format!("$A $B {end}"), both)
+    };
+    let source = language(build, "src_lang", "en_XX")?;
+    let target = language(build, "tgt_lang", &source.0)?;
+    both_ways(build, template(source), template(target))
 }
 
 /// `language A (B) </s>`.
 pub fn mbart50(build: &mut Build) -> Done {
-    let language = language(build, "src_lang", "en_XX")?;
     let eos = build.pair("eos_token")?;
-    let (start, end) = (language.0.clone(), eos.0.clone());
-    let tokens = vec![language, eos];
-    build.template(
-        &format!("{start} $A {end}"),
-        &format!("{start} $A $B {end}"),
-        tokens,
+    let source = language(build, "src_lang", "en_XX")?;
+    let target = language(build, "tgt_lang", &source.0)?;
+    let (source, target) = (in_front(source, &eos), in_front(target, &eos));
+    both_ways(build, source, target)
+}
+
+/// What stands around one text, around two, and its tokens.
+type Around = (String, String, Vec<(String, u32)>);
+
+fn both_ways(build: &mut Build, source: Around, target: Around) -> Done {
+    build.template_of_labels(&target.0, &target.1, target.2)?;
+    build.template(&source.0, &source.1, source.2)
+}
+
+/// `language A (B) </s>`.
+fn in_front(language: (String, u32), eos: &(String, u32)) -> Around {
+    let (start, end) = (language.0.clone(), &eos.0);
+    let both = vec![language, eos.clone()];
+    (
+        format!("{start} $A {end}"),
+        format!("{start} $A $B {end}"),
+        both,
     )
 }
 
 /// As MBart-50's, or as MBart's where `legacy_behaviour` says so.
 pub fn nllb(build: &mut Build) -> Done {
-    let text = match build.value("src_lang") {
-        Value::Null => "eng_Latn".to_owned(),
-        Value::String(text) => text,
-        _ => return Err("`src_lang` is no text".into()),
-    };
-    let id = build
-        .id(&text)
-        .ok_or_else(|| format!("`{text}` has no id"))?;
     let eos = build.pair("eos_token")?;
-    let (single, pair) = if is_true(&build.value("legacy_behaviour")) {
-        (
-            format!("$A {} {text}", eos.0),
-            format!("$A $B {} {text}", eos.0),
-        )
-    } else {
-        (
-            format!("{text} $A {}", eos.0),
-            format!("{text} $A $B {}", eos.0),
-        )
+    let is_legacy = is_true(&build.value("legacy_behaviour"));
+    let language = |key: &str, default: &str| {
+        let text = match build.value(key) {
+            Value::Null => default.to_owned(),
+            Value::String(text) => text,
+            _ => return Err(format!("`{key}` is no text")),
+        };
+        let id = build.id(&text);
+        id.map(|id| (text.clone(), id))
+            .ok_or_else(|| format!("`{text}` has no id"))
     };
-    build.template(&single, &pair, vec![eos, (text, id)])
+    let template = |language: (String, u32)| {
+        if !is_legacy {
+            return in_front(language, &eos);
+        }
+        let end = format!("{} {}", eos.0, language.0);
+        let both = vec![eos.clone(), language];
+        (format!("$A {end}"), format!("$A $B {end}"), both)
+    };
+    let source = language("src_lang", "eng_Latn")?;
+    let target = language("tgt_lang", &source.0)?;
+    both_ways(build, template(source), template(target))
 }
 
-/// `language A (B) </s>`.
+/// `language A (B) </s>`; labels: `</s> language A (B) </s>`.
 pub fn seamless(build: &mut Build) -> Done {
-    let text = |key: &str| match build.value(key) {
-        Value::String(text) if text.contains("__") => Ok(text),
-        Value::String(text) => Ok(format!("__{text}__")),
-        _ => Err(format!("`{key}` is no text")),
+    let language = |key: &str| {
+        let text = match build.value(key) {
+            Value::String(text) if text.contains("__") => text,
+            Value::String(text) => format!("__{text}__"),
+            _ => return Err(format!("`{key}` is no text")),
+        };
+        let id = build
+            .id(&text)
+            .ok_or_else(|| format!("`{text}` has no id"))?;
+        Ok((build.backend.id_to_token(id).unwrap_or(text), id))
     };
-    let (source, _) = (text("src_lang")?, text("tgt_lang")?);
-    let id = build
-        .id(&source)
-        .ok_or_else(|| format!("`{source}` has no id"))?;
-    let spelled = build.backend.id_to_token(id).unwrap_or(source);
     let eos = build.pair("eos_token")?;
-    let single = format!("{spelled} $A {}", eos.0);
-    let pair = format!("{spelled} $A $B {}", eos.0);
-    build.template(&single, &pair, vec![eos, (spelled, id)])
+    let (source, target) = (language("src_lang")?, language("tgt_lang")?);
+    let (single, pair, tokens) = in_front(target, &eos);
+    let target = (
+        format!("{} {single}", eos.0),
+        format!("{} {pair}", eos.0),
+        tokens,
+    );
+    both_ways(build, in_front(source, &eos), target)
 }
 
 /// `start (language) (task) (no timestamps) A (B) end`.

@@ -34,6 +34,8 @@ pub struct Built {
     pub named: Vec<(String, SpecialToken)>,
     /// A text with this in it is not one text.
     pub divider: Option<String>,
+    /// What is put around texts that a decoder is to say, where that is something else.
+    pub of_labels: Option<PostProcessorWrapper>,
 }
 
 impl<'a> Build<'a> {
@@ -113,6 +115,7 @@ impl<'a> Build<'a> {
             by_settings: values.contains_key("add_bos_token")
                 || values.contains_key("add_eos_token"),
             divider: None,
+            of_labels: None,
         })
     }
 
@@ -149,6 +152,7 @@ impl<'a> Build<'a> {
                 .filter_map(|(name, token)| Some((name, token?)))
                 .collect(),
             divider: self.divider,
+            of_labels: self.of_labels,
         })
     }
 
@@ -348,14 +352,19 @@ impl<'a> Build<'a> {
         pair: &str,
         tokens: Vec<(String, u32)>,
     ) -> Result<(), String> {
-        let template = TemplateProcessing::builder()
-            .try_single(single)
-            .and_then(|builder| builder.try_pair(pair))
-            .map_err(|error| format!("its special tokens make no template: {error}"))?
-            .special_tokens(tokens)
-            .build()
-            .map_err(|error| format!("its special tokens make no template: {error}"))?;
-        self.backend.with_post_processor(Some(template));
+        self.backend
+            .with_post_processor(Some(around(single, pair, tokens)?));
+        Ok(())
+    }
+
+    /// Puts special tokens around texts that a decoder is to say.
+    pub fn template_of_labels(
+        &mut self,
+        single: &str,
+        pair: &str,
+        tokens: Vec<(String, u32)>,
+    ) -> Result<(), String> {
+        self.of_labels = Some(around(single, pair, tokens)?.into());
         Ok(())
     }
 
@@ -366,6 +375,20 @@ impl<'a> Build<'a> {
         self.backend.with_post_processor(Some(post));
         Ok(())
     }
+}
+
+fn around(
+    single: &str,
+    pair: &str,
+    tokens: Vec<(String, u32)>,
+) -> Result<TemplateProcessing, String> {
+    TemplateProcessing::builder()
+        .try_single(single)
+        .and_then(|builder| builder.try_pair(pair))
+        .map_err(|error| format!("its special tokens make no template: {error}"))?
+        .special_tokens(tokens)
+        .build()
+        .map_err(|error| format!("its special tokens make no template: {error}"))
 }
 
 /// A special token as the constructor of a class sees it: `None` where a file says null.

@@ -6,6 +6,7 @@
 mod parts;
 mod table;
 
+use ::tokenizers::PostProcessorWrapper;
 use ::tokenizers::tokenizer::Tokenizer as Backend;
 use serde_json::{Map, Value};
 
@@ -72,6 +73,8 @@ pub struct Build<'a> {
     pub by_settings: bool,
     /// A text with this in it is not one text.
     pub divider: Option<String>,
+    /// What is put around texts that a decoder is to say, where that is something else.
+    pub of_labels: Option<PostProcessorWrapper>,
 }
 
 /// A special token of a class.

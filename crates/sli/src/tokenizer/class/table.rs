@@ -492,7 +492,10 @@ pub static CLASSES: &[Class] = &[
             token("pad_token", "<pad>"),
             wide("mask_token", "<mask>"),
         ],
-        settings: &[setting("src_lang", "\"en_XX\"", "post-processor")],
+        settings: &[
+            setting("src_lang", "\"en_XX\"", "post-processor"),
+            setting("tgt_lang", "null", "post-processor of labels"),
+        ],
         normalizer: single_spaces,
         pre_tokenizer: always_marked,
         entries: Some(finish::mbart50_entries),
@@ -504,7 +507,10 @@ pub static CLASSES: &[Class] = &[
     Class {
         name: "MBartTokenizer",
         tokens: MASK_TOKENS,
-        settings: &[setting("src_lang", "\"en_XX\"", "post-processor")],
+        settings: &[
+            setting("src_lang", "\"en_XX\"", "post-processor"),
+            setting("tgt_lang", "null", "post-processor of labels"),
+        ],
         normalizer: none,
         pre_tokenizer: always_marked_words,
         extra: Some(finish::mbart_extra),
@@ -532,6 +538,7 @@ pub static CLASSES: &[Class] = &[
         tokens: MASK_TOKENS,
         settings: &[
             setting("src_lang", "\"eng_Latn\"", "post-processor"),
+            setting("tgt_lang", "null", "post-processor of labels"),
             setting("legacy_behaviour", "false", "post-processor"),
         ],
         model: PIECES,
@@ -645,7 +652,7 @@ pub static CLASSES: &[Class] = &[
         tokens: UNMASKED_TOKENS,
         settings: &[
             setting("src_lang", "\"eng\"", "post-processor"),
-            setting("tgt_lang", "\"fra\"", "checked only"),
+            setting("tgt_lang", "\"fra\"", "post-processor of labels"),
         ],
         model: PIECES,
         normalizer: seamless_normalizer,

@@ -1,6 +1,7 @@
 //! Long texts in pieces; the classes; tokens with names.
 
 mod classes;
+mod labels;
 mod named;
 
 use std::path::{Path, PathBuf};

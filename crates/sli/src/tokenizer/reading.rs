@@ -1,0 +1,21 @@
+//! How the files of a tokenizer are read.
+
+use serde_json::Value;
+
+/// How the files of a tokenizer are read.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// `tokenizer.json` is taken as it is, whatever its class.
+    pub literal: bool,
+    /// Settings that win over those of `tokenizer_config.json`.
+    pub arguments: Vec<(String, Value)>,
+}
+
+impl From<bool> for Reading {
+    fn from(literal: bool) -> Self {
+        Self {
+            literal,
+            ..Self::default()
+        }
+    }
+}
