@@ -5,6 +5,8 @@
 
 use std::ops::Range;
 
+use sli_kernels::{Isa, Vectorized, Vectors};
+
 use crate::checkpoint::Checkpoint;
 use crate::codes::{Coded, Fault, Stored};
 use crate::error::CheckpointError;
@@ -16,10 +18,10 @@ use crate::view::{Tile, View};
 pub(crate) const BATCH: usize = 1 << 20;
 
 /// Numbers that are decoded at a time, unless a single row has more.
-pub(crate) const LINES: usize = 16 << 10;
+pub(crate) const LINES: usize = 8 << 10;
 
-/// Side of the blocks in which numbers change places.
-const TURNED: usize = 16;
+/// Columns that are decoded together where they become rows.
+const STRIP: usize = 64;
 
 /// A code or what decodes it is NaN or infinite.
 const NO_NUMBER: Fault = Fault {
@@ -321,22 +323,48 @@ impl<'c> Area<'c> {
         lines: &mut Vec<f32>,
         out: &mut [[u8; NUMBER]],
     ) -> Result<(), Fault> {
-        let columns = self.columns.len();
         let mut begins = 0;
-        let whole: Vec<(PartArea<'_>, usize)> = self
-            .parts(checkpoint, &self.rows)
-            .map(|part| {
-                let at = begins;
-                begins += part.bytes();
-                (part, at)
-            })
-            .collect();
+        let parts = self.parts(checkpoint, &self.rows).map(|part| {
+            let at = begins;
+            begins += part.bytes();
+            (part, at)
+        });
+        let parts: Vec<(PartArea<'_>, usize)> = parts.collect();
+        if !self.is_turned() {
+            return self.decode_lines(checkpoint, raw, &parts, lines, out);
+        }
+        // A strip at a time: what is written together lies together.
+        let mut start = self.columns.start;
+        while start < self.columns.end {
+            let end = ((start / STRIP + 1) * STRIP).min(self.columns.end);
+            let strip = Area {
+                columns: start..end,
+                target: self.target + (start - self.columns.start) * self.column_stride,
+                ..self.clone()
+            };
+            strip.decode_lines(checkpoint, raw, &parts, lines, out)?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Decodes rows from the bytes of larger areas of its parts, each of which begins somewhere.
+    fn decode_lines(
+        &self,
+        checkpoint: &Checkpoint,
+        raw: &[u8],
+        whole: &[(PartArea<'_>, usize)],
+        lines: &mut Vec<f32>,
+        out: &mut [[u8; NUMBER]],
+    ) -> Result<(), Fault> {
+        let columns = self.columns.len();
         let together = (LINES / columns.max(1)).max(1);
+        let isa = Isa::detect();
         let mut start = self.rows.start;
         while start < self.rows.end {
             let end = (start + together).min(self.rows.end);
             let rows = start..end;
-            let some = self.parts(checkpoint, &rows).zip(&whole);
+            let some = self.parts(checkpoint, &rows).zip(whole);
             let stored = some.map(|(some, (part, at))| {
                 let [down, right] = [0, 1].map(|axis| some.first[axis] - part.first[axis]);
                 Stored {
@@ -345,24 +373,40 @@ impl<'c> Area<'c> {
                 }
             });
             let stored: Vec<Stored<'_>> = stored.collect();
-            lines.resize((end - start) * columns, 0.0);
             let code = &self.coded.code;
-            code.decode(start..end, self.columns.clone(), &stored, lines)?;
-            if !lines
-                .iter()
-                .fold(true, |all, number| all & number.is_finite())
-            {
-                return Err(NO_NUMBER);
-            }
             let first = self.target + (start - self.rows.start) * self.row_stride;
-            self.put(lines, &mut out[first..]);
+            let out = &mut out[first..];
+            if let Some(numbers) = self.in_place(rows.len(), out) {
+                code.decode(isa, rows, self.columns.clone(), &stored, numbers)?;
+                isa.vectorize(Finite(numbers))?;
+            } else {
+                lines.resize(rows.len() * columns, 0.0);
+                code.decode(isa, rows, self.columns.clone(), &stored, lines)?;
+                isa.vectorize(Finite(lines))?;
+                self.put(isa, lines, out);
+            }
             start = end;
         }
         Ok(())
     }
 
+    /// Whether its columns are rows of the outcome, one behind the other.
+    fn is_turned(&self) -> bool {
+        self.column_step == 1 && self.row_stride == 1 && self.column_stride > 1
+    }
+
+    /// The places of some rows as numbers, where they are those of decoded rows one behind the other.
+    fn in_place<'o>(&self, rows: usize, out: &'o mut [[u8; NUMBER]]) -> Option<&'o mut [f32]> {
+        let columns = self.columns.len();
+        let is_whole = self.column_step == 1 && self.column_stride == 1;
+        if !is_whole || self.row_stride != columns || cfg!(target_endian = "big") {
+            return None;
+        }
+        bytemuck::try_cast_slice_mut(out.get_mut(..rows * columns)?).ok()
+    }
+
     /// Puts decoded lines to their places; the first number goes to the first one.
-    fn put(&self, lines: &[f32], out: &mut [[u8; NUMBER]]) {
+    fn put(&self, isa: Isa, lines: &[f32], out: &mut [[u8; NUMBER]]) {
         let columns = self.columns.len().max(1);
         if self.column_step == 1 && self.column_stride == 1 {
             for (line, to) in lines
@@ -374,18 +418,37 @@ impl<'c> Area<'c> {
             }
             return;
         }
-        // In blocks: what is written together lies together on either side.
-        let wanted = self.columns.len().div_ceil(self.column_step);
-        for (block, lines) in lines.chunks(TURNED * columns).enumerate() {
-            for left in (0..wanted).step_by(TURNED) {
-                for column in left..(left + TURNED).min(wanted) {
-                    let to = block * TURNED * self.row_stride + column * self.column_stride;
-                    let to = out[to..].iter_mut().step_by(self.row_stride);
-                    let from = lines[column * self.column_step..].iter().step_by(columns);
-                    to.zip(from)
-                        .for_each(|(to, number)| *to = number.to_le_bytes());
-                }
-            }
+        if self.is_turned() {
+            isa.turn(lines, columns, out, self.column_stride);
+            return;
+        }
+        for (line, to) in lines
+            .chunks_exact(columns)
+            .zip((0..).step_by(self.row_stride))
+        {
+            let to = out[to..].iter_mut().step_by(self.column_stride);
+            let wanted = line.iter().step_by(self.column_step);
+            to.zip(wanted)
+                .for_each(|(to, number)| *to = number.to_le_bytes());
+        }
+    }
+}
+
+/// Whether all numbers are such.
+struct Finite<'a>(&'a [f32]);
+
+impl Vectorized for Finite<'_> {
+    type Output = Result<(), Fault>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, _: V) -> Result<(), Fault> {
+        // An exponent of ones becomes a carry into the sign.
+        let carry = |number: &f32| (number.to_bits() & 0x7f80_0000) + 0x0080_0000;
+        let all = self.0.iter().fold(0, |all, number| all | carry(number));
+        if all >> 31 == 0 {
+            Ok(())
+        } else {
+            Err(NO_NUMBER)
         }
     }
 }

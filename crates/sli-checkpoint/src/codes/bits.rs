@@ -2,6 +2,7 @@
 
 /// Codes that follow one another in bytes, `bits` each, the low bits first, from bit `first` on. Codes of 3, 5 and 6
 /// bits cross bytes and words; what the words of a file are does not matter, they are little-endian.
+#[inline(always)]
 pub(super) fn stream(bits: u32, bytes: &[u8], first: usize, out: &mut [u8]) {
     let (bits, mask) = (bits as usize, ((1_u32 << bits) - 1) as u8);
     match bits {
@@ -18,6 +19,7 @@ pub(super) fn stream(bits: u32, bytes: &[u8], first: usize, out: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 fn nibbles(bytes: &[u8], out: &mut [u8]) {
     let (pairs, tail) = out.as_chunks_mut::<2>();
     for (pair, &byte) in pairs.iter_mut().zip(bytes) {
@@ -30,6 +32,7 @@ fn nibbles(bytes: &[u8], out: &mut [u8]) {
 
 /// Codes that follow one another down columns of words: the code of row `at / bits` in each column, whose first bit is
 /// bit `at` of the words below one another. `row` gives the bytes of a row of words.
+#[inline(always)]
 pub(super) fn down<'a>(bits: u32, at: usize, row: impl Fn(usize) -> &'a [u8], out: &mut [u8]) {
     let (word, shift) = (at / 32, (at % 32) as u32);
     let mask = (1_u32 << bits) - 1;
@@ -48,15 +51,19 @@ pub(super) fn down<'a>(bits: u32, at: usize, row: impl Fn(usize) -> &'a [u8], ou
 }
 
 /// The eight columns of a word of AWQ: from its lowest half byte on it has columns 0, 2, 4, 6, 1, 3, 5 and 7.
-fn eight([a, b, c, d]: [u8; 4]) -> [u8; 8] {
-    let low = [a, b, c, d].map(|byte| byte & 15);
-    let high = [a, b, c, d].map(|byte| byte >> 4);
-    [
-        low[0], low[2], high[0], high[2], low[1], low[3], high[1], high[3],
-    ]
+#[inline(always)]
+fn eight(word: [u8; 4]) -> [u8; 8] {
+    // The four half bytes of 16 bits, each in 16 bits of its own.
+    let apart = |four: u32| {
+        let two = (u64::from(four) | u64::from(four) << 24) & 0x0000_00ff_0000_00ff;
+        (two | two << 12) & 0x000f_000f_000f_000f
+    };
+    let word = u32::from_le_bytes(word);
+    (apart(word & 0xffff) | apart(word >> 16) << 8).to_le_bytes()
 }
 
 /// Codes of 4 bits in words of eight columns, as AWQ orders them; the first `skipped`, less than eight, are not wanted.
+#[inline(always)]
 pub(super) fn awq(bytes: &[u8], skipped: usize, out: &mut [u8]) {
     let (words, _) = bytes.as_chunks::<4>();
     let (head, out) = out.split_at_mut(out.len().min((8 - skipped) % 8));

@@ -11,9 +11,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sli_kernels::Vectors;
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Code, Coded, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::code::{Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode};
 use super::declared::{Declared, Trouble, found};
 use super::fp4::scaled;
 use super::scale::Scale;
@@ -123,8 +124,8 @@ fn eight_bits(
 struct Small {
     shape: [usize; 2],
     block: usize,
-    /// Both numbers of every byte.
-    pairs: Box<[[f32; 2]; 256]>,
+    /// The number of every code.
+    table: [f32; 16],
     nested: Option<Nested>,
     beside: Vec<u32>,
 }
@@ -166,7 +167,6 @@ impl Small {
         };
         let (map_at, map) = floats("quant_map", 16)?;
         let mut beside = vec![state.0, map_at];
-        let pair = |byte: usize| [map[byte >> 4], map[byte & 15]];
         let offset = said
             .as_ref()
             .and_then(|said| said.get("nested_offset")?.as_f64());
@@ -184,7 +184,7 @@ impl Small {
         Ok(Self {
             shape: [rows as usize, columns as usize],
             block,
-            pairs: Box::new(std::array::from_fn(pair)),
+            table: std::array::from_fn(|code| map[code]),
             nested,
             beside,
         })
@@ -239,7 +239,7 @@ fn four_bits(tensor: &TensorInfo, small: Small, tensors: Tensors<'_>) -> Result<
         code: Arc::new(FourBits {
             columns,
             block: small.block,
-            pairs: small.pairs,
+            table: small.table,
             nested: small.nested,
         }),
     })
@@ -250,7 +250,7 @@ struct FourBits {
     columns: usize,
     /// Numbers that share a scale, one behind the other in the flat weight.
     block: usize,
-    pairs: Box<[[f32; 2]; 256]>,
+    table: [f32; 16],
     nested: Option<Nested>,
 }
 
@@ -269,6 +269,7 @@ impl FourBits {
     }
 
     /// The scale of a block, in areas that begin with some blocks.
+    #[inline(always)]
     fn scale(&self, block: usize, parts: &[Stored<'_>], first: [usize; 2]) -> f32 {
         let at = block - first[0];
         match &self.nested {
@@ -281,7 +282,7 @@ impl FourBits {
     }
 }
 
-impl Code for FourBits {
+impl Decode for FourBits {
     fn block(&self) -> [usize; 2] {
         [1, 1]
     }
@@ -290,8 +291,10 @@ impl Code for FourBits {
         [0..1, self.within(part, &self.span(rows, columns))]
     }
 
-    fn decode(
+    #[inline(always)]
+    fn decode<V: Vectors>(
         &self,
+        vectors: V,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
@@ -310,8 +313,9 @@ impl Code for FourBits {
                 let stop = ((block + 1) * self.block).min(end);
                 let (line, after) = rest.split_at_mut(stop - at);
                 let codes = &parts[0].bytes[at / 2 - span.start / 2..];
-                scaled(
-                    &self.pairs,
+                scaled::<V, true>(
+                    vectors,
+                    &self.table,
                     codes,
                     at % 2,
                     self.scale(block, parts, first),
@@ -321,5 +325,29 @@ impl Code for FourBits {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::assert_alike;
+    use super::*;
+
+    #[test]
+    fn four_bits_are_the_same_numbers_on_every_instruction_set() {
+        let nested = || Nested {
+            table: (0..256).map(|at| at as f32 * 0.01).collect(),
+            block: 4,
+            offset: 0.3,
+        };
+        for (nested, sizes) in [(None, &[1, 4][..]), (Some(nested()), &[1, 1, 4])] {
+            let code = FourBits {
+                columns: 131,
+                block: 64,
+                table: std::array::from_fn(|at| at as f32 * 0.11 - 0.9),
+                nested,
+            };
+            assert_alike(&code, [5, 131], sizes);
+        }
     }
 }

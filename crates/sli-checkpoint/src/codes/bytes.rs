@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::code::{Code, Coded, Fault, Part, Stored};
-use super::numbers::{E4M3, E5M2, INT8, Table};
+use sli_kernels::Vectors;
+
+use super::code::{Coded, Decode, Fault, Part, Stored};
+use super::numbers::{e4m3, e5m2, int8};
 use super::scale::Scale;
 use super::tensors::{Placed, mistyped, structure};
 use crate::dtype::Dtype;
@@ -13,7 +15,7 @@ use crate::problem::LeafProblem;
 /// A number is `(code - zero point) * scale * factor`.
 #[derive(Debug)]
 struct Bytes {
-    table: &'static Table,
+    number: Number,
     /// Rows and columns that share a scale.
     block: [usize; 2],
     /// `None`: there are none.
@@ -42,27 +44,37 @@ pub(super) struct Scales<'c> {
     pub factor: f32,
 }
 
-/// The numbers of a type of 8 bits.
-pub(super) fn table_of(dtype: Dtype) -> Option<&'static Table> {
-    match dtype {
-        Dtype::F8E4M3 => Some(&E4M3),
-        Dtype::F8E5M2 => Some(&E5M2),
-        Dtype::I8 => Some(&INT8),
-        _ => None,
+/// What 8 bits are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Number {
+    E4m3,
+    E5m2,
+    Integer,
+}
+
+impl Number {
+    /// The numbers of a type of 8 bits.
+    fn of(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F8E4M3 => Some(Self::E4m3),
+            Dtype::F8E5M2 => Some(Self::E5m2),
+            Dtype::I8 => Some(Self::Integer),
+            _ => None,
+        }
     }
 }
 
 /// The coded tensor of these codes.
 pub(super) fn coded(codes: Placed<'_>, scales: Option<Scales<'_>>) -> Result<Coded, LeafProblem> {
     let (at, tensor) = codes;
-    let table = table_of(tensor.dtype).ok_or_else(|| mistyped(tensor, "a number of 8 bits"))?;
+    let number = Number::of(tensor.dtype).ok_or_else(|| mistyped(tensor, "a number of 8 bits"))?;
     let Some((leading, &[rows, columns])) = tensor.shape.split_last_chunk() else {
         return Err(structure(tensor, "a coded weight is a matrix".to_owned()));
     };
     let sides = [rows, columns];
     let mut parts = vec![part(at, sides)];
     let mut code = Bytes {
-        table,
+        number,
         block: sides.map(|side| side.max(1)),
         scale: None,
         has_zeros: false,
@@ -164,7 +176,7 @@ fn grid(
     }
 }
 
-impl Code for Bytes {
+impl Decode for Bytes {
     fn block(&self) -> [usize; 2] {
         self.block
     }
@@ -180,8 +192,29 @@ impl Code for Bytes {
         ]
     }
 
-    fn decode(
+    #[inline(always)]
+    fn decode<V: Vectors>(
         &self,
+        _: V,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        parts: &[Stored<'_>],
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        match self.number {
+            Number::E4m3 => self.lines(e4m3, rows, columns, parts, out),
+            Number::E5m2 => self.lines(e5m2, rows, columns, parts, out),
+            Number::Integer => self.lines(int8, rows, columns, parts, out),
+        }
+    }
+}
+
+impl Bytes {
+    /// Decodes rows of codes, each of which is a number.
+    #[inline(always)]
+    fn lines(
+        &self,
+        number: impl Fn(u8) -> f32 + Copy,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
@@ -198,43 +231,66 @@ impl Code for Bytes {
                 let within = column - columns.start..end - columns.start;
                 let (codes, line) = (&codes[within.clone()], &mut line[within]);
                 let place = [row / high - first[0], block - first[1]];
-                self.segment(codes, parts, place, line)?;
+                self.segment(number, codes, parts, place, line)?;
                 column = end;
             }
         }
         Ok(())
     }
-}
 
-impl Bytes {
     /// Decodes numbers that share a scale, which has a place.
+    #[inline(always)]
     fn segment(
         &self,
+        number: impl Fn(u8) -> f32 + Copy,
         codes: &[u8],
         parts: &[Stored<'_>],
         [row, column]: [usize; 2],
         out: &mut [f32],
     ) -> Result<(), Fault> {
-        let table = self.table;
         let pairs = out.iter_mut().zip(codes);
         let Some(scale) = self.scale else {
-            pairs.for_each(|(out, &code)| *out = table[usize::from(code)]);
+            pairs.for_each(|(out, &code)| *out = number(code));
             return Ok(());
         };
         let scale = scale.at(parts[1].row(row), column) * self.factor;
         let zero = if self.has_zeros {
-            table[usize::from(parts[2].row(row)[column])]
+            number(parts[2].row(row)[column])
         } else {
             0.0
         };
-        if scale == 0.0 && codes.iter().any(|&code| table[usize::from(code)] != zero) {
+        if scale == 0.0 && codes.iter().any(|&code| number(code) != zero) {
             return Err(super::code::ZERO_SCALE);
         }
         if self.has_zeros {
-            pairs.for_each(|(out, &code)| *out = (table[usize::from(code)] - zero) * scale);
+            pairs.for_each(|(out, &code)| *out = (number(code) - zero) * scale);
         } else {
-            pairs.for_each(|(out, &code)| *out = table[usize::from(code)] * scale);
+            pairs.for_each(|(out, &code)| *out = number(code) * scale);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::assert_alike;
+    use super::*;
+
+    #[test]
+    fn bytes_are_the_same_numbers_on_every_instruction_set() {
+        for number in [Number::E4m3, Number::E5m2, Number::Integer] {
+            for (scale, size) in [(Some(Scale::F32), 4), (Some(Scale::Bf16), 2), (None, 1)] {
+                for has_zeros in [false, true] {
+                    let code = Bytes {
+                        number,
+                        block: [2, 40],
+                        scale,
+                        has_zeros: has_zeros && scale.is_some(),
+                        factor: 0.37,
+                    };
+                    assert_alike(&code, [5, 131], &[1, size, 1]);
+                }
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sli_kernels::{Isa, Vectorized, Vectors};
 
 use crate::problem::LeafProblem;
 
@@ -16,17 +17,84 @@ pub(crate) trait Code: Debug + Send + Sync {
     /// Rows and columns of a part that these rows and columns of the matrix need.
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
 
-    /// Decodes rows and columns of the matrix into `out`, row-major. `parts` are the areas that they need.
+    /// Decodes rows and columns of the matrix into `out`, row-major. `parts` are the areas that they need. The numbers
+    /// are the same on every instruction set.
     ///
     /// # Errors
     /// What is stored cannot be decoded.
     fn decode(
         &self,
+        isa: Isa,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
         out: &mut [f32],
     ) -> Result<(), Fault>;
+}
+
+/// A [`Code`] as it is written: decoding is compiled for every instruction set.
+pub(super) trait Decode: Debug + Send + Sync {
+    /// As [`Code::block`].
+    fn block(&self) -> [usize; 2];
+
+    /// As [`Code::area`].
+    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
+
+    /// As [`Code::decode`]. Implementations are `#[inline(always)]`, as is all in them that runs for every number.
+    fn decode<V: Vectors>(
+        &self,
+        vectors: V,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        parts: &[Stored<'_>],
+        out: &mut [f32],
+    ) -> Result<(), Fault>;
+}
+
+impl<D: Decode> Code for D {
+    fn block(&self) -> [usize; 2] {
+        Decode::block(self)
+    }
+
+    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
+        Decode::area(self, part, rows, columns)
+    }
+
+    fn decode(
+        &self,
+        isa: Isa,
+        rows: Range<usize>,
+        columns: Range<usize>,
+        parts: &[Stored<'_>],
+        out: &mut [f32],
+    ) -> Result<(), Fault> {
+        isa.vectorize(Decoding {
+            code: self,
+            rows,
+            columns,
+            parts,
+            out,
+        })
+    }
+}
+
+struct Decoding<'a, D> {
+    code: &'a D,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    parts: &'a [Stored<'a>],
+    out: &'a mut [f32],
+}
+
+impl<D: Decode> Vectorized for Decoding<'_, D> {
+    type Output = Result<(), Fault>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self, vectors: V) -> Result<(), Fault> {
+        let (rows, columns) = (self.rows, self.columns);
+        self.code
+            .decode(vectors, rows, columns, self.parts, self.out)
+    }
 }
 
 /// Why stored bytes are no numbers.
@@ -229,3 +297,39 @@ pub(super) const ZERO_SCALE: Fault = Fault {
     part: 1,
     reason: "a scale is zero where the numbers that it scales are not",
 };
+
+/// Whether drawn bytes are the same numbers on every instruction set: all of a matrix of these sides, and some of it.
+/// Parts have elements of so many bytes.
+#[cfg(test)]
+pub(super) fn assert_alike(code: &dyn Code, [height, width]: [usize; 2], elements: &[usize]) {
+    let some = (1..height, 3..width - 2);
+    for (rows, columns) in [(0..height, 0..width), some] {
+        let parts = elements.iter().enumerate().map(|(part, &element)| {
+            let [down, along] = code.area(part, &rows, &columns);
+            let stride = along.len() * element;
+            let dice = |at: usize| (part + 1 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+            let bytes = (0..stride * down.len()).map(|at| dice(at) as u8);
+            (bytes.collect::<Vec<u8>>(), stride)
+        });
+        let parts: Vec<(Vec<u8>, usize)> = parts.collect();
+        let stored = parts.iter().map(|(bytes, stride)| Stored {
+            bytes,
+            stride: *stride,
+        });
+        let stored: Vec<Stored<'_>> = stored.collect();
+        let on = |isa: Isa| {
+            let mut out = vec![0.0_f32; rows.len() * columns.len()];
+            let done = code.decode(isa, rows.clone(), columns.clone(), &stored, &mut out);
+            let bits = out.into_iter().map(|number| {
+                let number = if number.is_nan() { f32::NAN } else { number };
+                number.to_bits()
+            });
+            (done, bits.collect::<Vec<u32>>())
+        };
+        let plain = on(Isa::Plain);
+        assert!(plain.1.iter().any(|&bits| bits != 0), "{code:?}");
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            assert!(on(isa) == plain, "{code:?} on {isa}");
+        }
+    }
+}

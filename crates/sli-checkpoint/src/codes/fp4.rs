@@ -6,23 +6,20 @@
 //! multiplies and which divides is a matter of the writer: the same bytes mean reciprocal numbers.
 
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sli_kernels::Vectors;
 
-use super::code::{Code, Coded, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::code::{Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode};
 use super::declared::{Declared, found};
-use super::numbers::e2m1;
+use super::numbers::E2M1;
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
-
-/// Both numbers of every byte.
-static PAIRS: LazyLock<[[f32; 2]; 256]> =
-    LazyLock::new(|| std::array::from_fn(|byte| [e2m1(byte as u8 & 15), e2m1(byte as u8 >> 4)]));
 
 /// What one scale for a whole matrix does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +157,7 @@ struct Fp4 {
     global: Option<Global>,
 }
 
-impl Code for Fp4 {
+impl Decode for Fp4 {
     fn block(&self) -> [usize; 2] {
         [1, self.run]
     }
@@ -176,8 +173,10 @@ impl Code for Fp4 {
         }
     }
 
-    fn decode(
+    #[inline(always)]
+    fn decode<V: Vectors>(
         &self,
+        vectors: V,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
@@ -206,7 +205,7 @@ impl Code for Fp4 {
                 };
                 let codes = &codes[column / 2 - columns.start / 2..];
                 let line = &mut line[column - columns.start..end - columns.start];
-                scaled(&PAIRS, codes, column % 2, scale, line);
+                scaled::<V, false>(vectors, &E2M1, codes, column % 2, scale, line);
                 column = end;
             }
         }
@@ -214,27 +213,44 @@ impl Code for Fp4 {
     }
 }
 
-/// Numbers of 4 bits times a scale; `skipped` halves of the first byte are not wanted.
-pub(super) fn scaled(
-    pairs: &[[f32; 2]; 256],
+/// Numbers of 4 bits times a scale; `skipped` halves of the first byte are not wanted. Which half of a byte comes first
+/// is a matter of the writer.
+#[inline(always)]
+pub(super) fn scaled<V: Vectors, const HIGH_FIRST: bool>(
+    vectors: V,
+    table: &[f32; 16],
     codes: &[u8],
     skipped: usize,
     scale: f32,
     out: &mut [f32],
 ) {
+    // In that order; only the low half of either counts.
+    let both = |byte: u8| {
+        if HIGH_FIRST {
+            [byte >> 4, byte]
+        } else {
+            [byte, byte >> 4]
+        }
+    };
+    let number = |code: u8| table[usize::from(code & 15)] * scale;
     let (head, out) = out.split_at_mut(skipped.min(out.len()));
-    let codes = if let Some(number) = head.first_mut() {
-        *number = pairs[usize::from(codes[0])][1] * scale;
+    let codes = if let Some(first) = head.first_mut() {
+        *first = number(both(codes[0])[1]);
         &codes[1..]
     } else {
         codes
     };
-    let (whole, tail) = out.as_chunks_mut::<2>();
-    for (out, &byte) in whole.iter_mut().zip(codes) {
-        *out = pairs[usize::from(byte)].map(|number| number * scale);
+    let (whole, tail) = out.as_chunks_mut::<16>();
+    let (eights, _) = codes.as_chunks::<8>();
+    for (out, eight) in whole.iter_mut().zip(eights) {
+        let mut sixteen = [0; 16];
+        let pairs = sixteen.as_chunks_mut().0.iter_mut().zip(eight);
+        pairs.for_each(|(pair, &byte)| *pair = both(byte));
+        vectors.look_up(table, sixteen, scale, out);
     }
-    if let Some(number) = tail.first_mut() {
-        *number = pairs[usize::from(codes[whole.len()])][0] * scale;
+    for (out, &byte) in tail.chunks_mut(2).zip(&codes[8 * whole.len()..]) {
+        let pairs = out.iter_mut().zip(both(byte));
+        pairs.for_each(|(out, code)| *out = number(code));
     }
 }
 
@@ -289,22 +305,50 @@ impl Declared for Mxfp4 {
 
 #[cfg(test)]
 mod tests {
+    use sli_kernels::{Isa, Vectorized};
+
     use super::*;
 
+    struct Scaled<'a, const HIGH_FIRST: bool> {
+        codes: &'a [u8],
+        skipped: usize,
+        out: &'a mut [f32],
+    }
+
+    impl<const HIGH_FIRST: bool> Vectorized for Scaled<'_, HIGH_FIRST> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<V: Vectors>(self, vectors: V) {
+            scaled::<V, HIGH_FIRST>(vectors, &E2M1, self.codes, self.skipped, 2.0, self.out);
+        }
+    }
+
     #[test]
-    fn the_low_half_comes_first_and_any_half_may() {
-        let codes = [0x21, 0x43, 0x65];
-        for (skipped, wanted) in [
-            (0, &[0.5, 1.0, 1.5, 2.0, 3.0, 4.0][..]),
-            (0, &[0.5, 1.0, 1.5]),
-            (1, &[1.0]),
-            (1, &[1.0, 1.5, 2.0, 3.0]),
-            (1, &[1.0, 1.5, 2.0]),
-        ] {
-            let mut out = vec![0.0; wanted.len()];
-            scaled(&PAIRS, &codes, skipped, 2.0, &mut out);
-            let doubled: Vec<f32> = wanted.iter().map(|number| 2.0 * number).collect();
-            assert_eq!(out, doubled);
+    fn either_half_may_come_first_and_be_skipped() {
+        let codes: Vec<u8> = (0..40).map(|at: u8| at.wrapping_mul(37)).collect();
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            for skipped in [0, 1] {
+                for count in 0..70 {
+                    let (mut low, mut high) = (vec![0.0; count], vec![0.0; count]);
+                    isa.vectorize(Scaled::<false> {
+                        codes: &codes,
+                        skipped,
+                        out: &mut low,
+                    });
+                    isa.vectorize(Scaled::<true> {
+                        codes: &codes,
+                        skipped,
+                        out: &mut high,
+                    });
+                    for (at, pair) in low.iter().zip(&high).enumerate() {
+                        let (byte, half) = ((skipped + at) / 2, (skipped + at) % 2);
+                        let number =
+                            |half: usize| 2.0 * E2M1[usize::from(codes[byte] >> (4 * half) & 15)];
+                        assert_eq!(pair, (&number(half), &number(1 - half)), "{isa}");
+                    }
+                }
+            }
         }
     }
 }

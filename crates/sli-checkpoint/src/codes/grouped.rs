@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use sli_kernels::Vectors;
+
 use super::bits;
-use super::code::{Code, Fault, Stored};
+use super::code::{Decode, Fault, Stored};
 use super::packed::order_of;
 use super::scale::Scale;
 
@@ -61,6 +63,7 @@ impl Grouped {
     }
 
     /// The zero points of some columns, from a row of words.
+    #[inline(always)]
     fn zeros(&self, words: &[u8], columns: &Range<usize>, codes: &mut [u8], out: &mut [f32]) {
         let first = self.words(columns).start * 32;
         match self.layout {
@@ -84,7 +87,7 @@ impl Grouped {
     }
 }
 
-impl Code for Grouped {
+impl Decode for Grouped {
     fn block(&self) -> [usize; 2] {
         match self.layout {
             Layout::Gptq(_) => [32, 32],
@@ -102,8 +105,10 @@ impl Code for Grouped {
         }
     }
 
-    fn decode(
+    #[inline(always)]
+    fn decode<V: Vectors>(
         &self,
+        _: V,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
@@ -150,5 +155,28 @@ impl Code for Grouped {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::assert_alike;
+    use super::*;
+
+    #[test]
+    fn grouped_codes_are_the_same_numbers_on_every_instruction_set() {
+        let zero = ZeroPoint::OneLessOrMiddle;
+        let layouts = [2, 3, 4, 8].map(|bits| (bits, Layout::Gptq(zero)));
+        for (bits, layout) in layouts.into_iter().chain([(4, Layout::Awq)]) {
+            let code = Grouped {
+                bits,
+                group: 32,
+                groups: 3,
+                scale: Scale::F16,
+                layout,
+                has_order: false,
+            };
+            assert_alike(&code, [96, 160], &[4, 2, 4]);
+        }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use sli_kernels::Vectors;
+
 use super::bits;
-use super::code::{Code, Fault, Stored};
+use super::code::{Decode, Fault, Stored};
 use super::scale::Scale;
 
 /// A matrix of such numbers. Its parts: the words, the scales, zero points or addends, and which run a column is of.
@@ -56,7 +58,7 @@ impl Packed {
     }
 }
 
-impl Code for Packed {
+impl Decode for Packed {
     fn block(&self) -> [usize; 2] {
         let rows = if self.zero == Zero::Down { 32 } else { 1 };
         [rows, 32.max(self.run)]
@@ -72,8 +74,10 @@ impl Code for Packed {
         }
     }
 
-    fn decode(
+    #[inline(always)]
+    fn decode<V: Vectors>(
         &self,
+        _: V,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
@@ -131,6 +135,7 @@ impl Code for Packed {
 }
 
 /// Numbers whose scale is zero have to be zero themselves.
+#[inline(always)]
 fn zeros_alone<'n>(
     pairs: impl Iterator<Item = (&'n mut f32, &'n u8)>,
     zero: f32,
@@ -175,4 +180,32 @@ pub(super) fn order_of(
     let reason = "a column is of a group that there is not";
     let numbers: Option<Vec<usize>> = numbers.collect();
     numbers.ok_or(Fault { part, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::assert_alike;
+    use super::*;
+
+    #[test]
+    fn packed_codes_are_the_same_numbers_on_every_instruction_set() {
+        for bits in 1..=8 {
+            for (zero, size) in [
+                (Zero::Middle, 1),
+                (Zero::Down, 4),
+                (Zero::Bytes, 1),
+                (Zero::Addend, 2),
+            ] {
+                let code = Packed {
+                    bits,
+                    run: 48,
+                    runs: 3,
+                    scale: Scale::F16,
+                    zero,
+                    has_order: false,
+                };
+                assert_alike(&code, [5, 131], &[4, 2, size]);
+            }
+        }
+    }
 }

@@ -1,8 +1,6 @@
 //! Scales: floats of any type, widened before they multiply.
 
-use half::{bf16, f16};
-
-use super::numbers::E4M3;
+use super::numbers::{e4m3, half};
 use crate::dtype::Dtype;
 
 /// The type of the scales.
@@ -32,22 +30,24 @@ impl Scale {
     }
 
     /// The scale at a place of a row of them.
+    #[inline(always)]
     pub fn at(self, row: &[u8], at: usize) -> f32 {
         match self {
             Self::F32 => f32::from_le_bytes(element(row, at)),
-            Self::F16 => f16::from_le_bytes(element(row, at)).to_f32(),
-            Self::Bf16 => bf16::from_le_bytes(element(row, at)).to_f32(),
-            Self::E4m3 => E4M3[usize::from(row[at])],
+            Self::F16 => half(u16::from_le_bytes(element(row, at))),
+            Self::Bf16 => bf16(element(row, at)),
+            Self::E4m3 => e4m3(row[at]),
             Self::PowerOfTwo => power_of_two(row[at]),
         }
     }
 
     /// The first scales of a row, as many as `out` has.
+    #[inline(always)]
     pub fn line(self, row: &[u8], out: &mut [f32]) {
         match self {
             Self::F32 => each(row, out, f32::from_le_bytes),
-            Self::F16 => each(row, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
-            Self::Bf16 => each(row, out, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+            Self::F16 => each(row, out, |bytes| half(u16::from_le_bytes(bytes))),
+            Self::Bf16 => each(row, out, bf16),
             Self::E4m3 | Self::PowerOfTwo => {
                 let pairs = out.iter_mut().enumerate();
                 pairs.for_each(|(at, out)| *out = self.at(row, at));
@@ -56,6 +56,13 @@ impl Scale {
     }
 }
 
+/// The upper half of an `f32`.
+#[inline(always)]
+fn bf16([low, high]: [u8; 2]) -> f32 {
+    f32::from_le_bytes([0, 0, low, high])
+}
+
+#[inline(always)]
 fn power_of_two(bits: u8) -> f32 {
     match bits {
         255 => f32::NAN,
@@ -65,11 +72,13 @@ fn power_of_two(bits: u8) -> f32 {
     }
 }
 
+#[inline(always)]
 fn each<const N: usize>(row: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
     let pairs = out.iter_mut().zip(row.as_chunks().0);
     pairs.for_each(|(out, bytes)| *out = number(*bytes));
 }
 
+#[inline(always)]
 fn element<const N: usize>(row: &[u8], at: usize) -> [u8; N] {
     row.as_chunks().0[at]
 }

@@ -2,14 +2,16 @@
 
 use std::arch::x86_64::{
     __m256, __m256i, _CMP_LT_OQ, _CMP_UNORD_Q, _MM_FROUND_NO_EXC, _MM_FROUND_TO_NEAREST_INT,
-    _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_max_ps,
-    _mm_max_ss, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_epi32,
-    _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps, _mm256_blendv_epi8, _mm256_blendv_ps,
-    _mm256_castps_si256, _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_castsi256_si128,
-    _mm256_cmp_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_cvtps_epi32, _mm256_div_ps,
-    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_max_ps,
-    _mm256_min_ps, _mm256_mul_ps, _mm256_or_si256, _mm256_packus_epi32, _mm256_permute2x128_si256,
-    _mm256_permute4x64_epi64, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
+    _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadl_epi64,
+    _mm_loadu_si128, _mm_max_ps, _mm_max_ss, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps,
+    _mm_storeu_si128, _mm256_add_epi32, _mm256_add_ps, _mm256_and_si256, _mm256_andnot_ps,
+    _mm256_blendv_epi8, _mm256_blendv_ps, _mm256_castps_si256, _mm256_castps256_ps128,
+    _mm256_castsi256_ps, _mm256_castsi256_si128, _mm256_cmp_ps, _mm256_cvtepi8_epi32,
+    _mm256_cvtepi32_ps, _mm256_cvtepu8_epi32, _mm256_cvtepu16_epi32, _mm256_cvtph_ps,
+    _mm256_cvtps_epi32, _mm256_div_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_max_ps, _mm256_min_ps, _mm256_mul_ps, _mm256_or_si256,
+    _mm256_packus_epi32, _mm256_permute2x128_si256, _mm256_permute4x64_epi64,
+    _mm256_permutevar8x32_ps, _mm256_round_ps, _mm256_set1_epi32, _mm256_set1_ps,
     _mm256_setzero_si256, _mm256_slli_epi32, _mm256_sqrt_ps, _mm256_srai_epi32, _mm256_srli_epi32,
     _mm256_storeu_ps, _mm256_storeu_si256, _mm256_sub_epi32, _mm256_sub_ps, _mm256_unpackhi_epi32,
     _mm256_unpackhi_epi64, _mm256_unpacklo_epi32, _mm256_unpacklo_epi64,
@@ -318,6 +320,34 @@ impl Simd for Avx2 {
                 _mm256_storeu_si256(to.add(column * to_stride).cast(), low);
                 _mm256_storeu_si256(to.add((4 + column) * to_stride).cast(), high);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 16], codes: &[u8; 16], first: usize) -> Self::F {
+        let codes = &codes[first..first + 8];
+        // SAFETY: the token proves that the instructions exist; the slice has eight bytes, the table two vectors.
+        unsafe {
+            let codes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(codes.as_ptr().cast()));
+            let half = |at: usize| _mm256_loadu_ps(table.as_ptr().add(at));
+            // The permutation reads three bits; the fourth, brought to the top, chooses between the halves.
+            let low = _mm256_permutevar8x32_ps(half(0), codes);
+            let high = _mm256_permutevar8x32_ps(half(8), codes);
+            _mm256_blendv_ps(
+                low,
+                high,
+                _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn widen(self, integers: &[i8; 16], first: usize) -> Self::F {
+        let integers = &integers[first..first + 8];
+        // SAFETY: the token proves that the instructions exist; the slice has eight bytes.
+        unsafe {
+            let integers = _mm_loadl_epi64(integers.as_ptr().cast());
+            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(integers))
         }
     }
 

@@ -185,6 +185,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
         }
     }
 
+    /// `table[code & 15]` of as many of sixteen codes as there are lanes, from code `first` on.
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 16], codes: &[u8; 16], first: usize) -> Self::F {
+        let mut numbers = [0.0; MAX_LANES];
+        for (number, code) in numbers.iter_mut().zip(&codes[first..]) {
+            *number = table[usize::from(code & 15)];
+        }
+        self.get(&numbers)
+    }
+
+    /// As many of sixteen integers as there are lanes, from integer `first` on.
+    #[inline(always)]
+    fn widen(self, integers: &[i8; 16], first: usize) -> Self::F {
+        let mut numbers = [0.0; MAX_LANES];
+        for (number, &integer) in numbers.iter_mut().zip(&integers[first..]) {
+            *number = f32::from(integer);
+        }
+        self.get(&numbers)
+    }
+
     /// Asks for the cache line at `at`, which need not be a valid address, in the first-level cache.
     #[inline(always)]
     fn prefetch_near(self, at: *const u8) {

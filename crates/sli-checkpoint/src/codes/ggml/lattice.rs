@@ -4,6 +4,8 @@
 
 use std::sync::LazyLock;
 
+use sli_kernels::Vectors;
+
 use super::block::{Block, half, long, word};
 
 pub(super) struct Iq2Xxs;
@@ -50,12 +52,14 @@ fn points<const N: usize>(bytes: &mut &[u8], count: usize) -> Points<N> {
 }
 
 /// Eight signs: seven bits, and an eighth that makes the number of minus signs even.
+#[inline(always)]
 fn signs(seven: u32) -> u8 {
     let seven = seven & 127;
     (seven | (seven.count_ones() & 1) << 7) as u8
 }
 
 /// Numbers of a point with signs, from the bit on that `first` says.
+#[inline(always)]
 fn place<const N: usize>(scale: f32, point: &[i8; N], signs: u8, out: &mut [f32]) {
     for (at, (out, coordinate)) in out.iter_mut().zip(point).enumerate() {
         let sign = if signs >> at & 1 == 0 { 1.0 } else { -1.0 };
@@ -68,7 +72,8 @@ impl Block for Iq2Xxs {
     const NUMBERS: usize = 256;
     const BYTES: usize = 66;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, points) = (half(block, 0), &TABLES.two_xxs);
         for (group, out) in out.chunks_exact_mut(32).enumerate() {
             let at = 2 + 8 * group;
@@ -87,7 +92,8 @@ impl Block for Iq2Xs {
     const NUMBERS: usize = 256;
     const BYTES: usize = 74;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, points) = (half(block, 0), &TABLES.two_xs);
         for (eight, out) in out.chunks_exact_mut(8).enumerate() {
             let bits = word(block, 2 + 2 * eight);
@@ -105,7 +111,8 @@ impl Block for Iq2S {
     const NUMBERS: usize = 256;
     const BYTES: usize = 82;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, points) = (half(block, 0), &TABLES.two_s);
         for (eight, out) in out.chunks_exact_mut(8).enumerate() {
             let upper = block[66 + eight / 4] >> (eight % 4 * 2) & 3;
@@ -123,7 +130,8 @@ impl Block for Iq3Xxs {
     const NUMBERS: usize = 256;
     const BYTES: usize = 98;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, points) = (half(block, 0), &TABLES.three_xxs);
         for (group, out) in out.chunks_exact_mut(32).enumerate() {
             let bits = long(block, 66 + 4 * group);
@@ -142,7 +150,8 @@ impl Block for Iq3S {
     const NUMBERS: usize = 256;
     const BYTES: usize = 110;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, points) = (half(block, 0), &TABLES.three_s);
         for (four, out) in out.chunks_exact_mut(4).enumerate() {
             let ninth = block[66 + four / 8] >> (four % 8) & 1;
@@ -159,6 +168,7 @@ impl Block for Iq3S {
 /// How far all numbers of a group lie beside their points.
 const ASIDE: f32 = 0.125;
 
+#[inline(always)]
 fn beside(scale: f32, point: [i8; 8], minus: bool, out: &mut [f32]) {
     let aside = if minus { -ASIDE } else { ASIDE };
     let pairs = out.iter_mut().zip(point);
@@ -170,7 +180,8 @@ impl Block for Iq1S {
     const NUMBERS: usize = 256;
     const BYTES: usize = 50;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, points) = (half(block, 0), &TABLES.one);
         for (group, out) in out.chunks_exact_mut(32).enumerate() {
             let bits = word(block, 34 + 2 * group);
@@ -189,7 +200,8 @@ impl Block for Iq1M {
     const NUMBERS: usize = 256;
     const BYTES: usize = 56;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let points = &TABLES.one;
         let words = [48, 50, 52, 54].map(|at| word(block, at));
         // The upper four bits of each make the scale of all.

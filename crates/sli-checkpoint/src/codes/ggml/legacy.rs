@@ -1,6 +1,8 @@
 //! Blocks of 32 numbers with one scale.
 
-use super::block::{Block, half, long};
+use sli_kernels::Vectors;
+
+use super::block::{Block, NOTHING, below, each, half, long, sixteen};
 
 pub(super) struct Q4_0;
 pub(super) struct Q4_1;
@@ -9,21 +11,37 @@ pub(super) struct Q5_1;
 pub(super) struct Q8_0;
 pub(super) struct Iq4Nl;
 
-/// The sixteen values of IQ4.
-pub(super) const UNEVEN: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
+/// Codes of four bits less eight.
+const CENTRED: [f32; 16] = [
+    -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0,
 ];
 
-/// Sixteen bytes: the low halves are the first sixteen numbers, the high halves the others.
-fn nibbles(codes: &[u8], out: &mut [f32], number: impl Fn(u8) -> f32) {
-    let (low, high) = out.split_at_mut(16);
-    for ((low, high), code) in low.iter_mut().zip(high).zip(codes) {
-        *low = number(code & 15);
-        *high = number(code >> 4);
+/// The sixteen values of IQ4.
+pub(super) const UNEVEN: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
+    89.0, 113.0,
+];
+
+/// Sixteen bytes: the low halves are the codes of the first sixteen numbers, the high halves those of the others.
+#[inline(always)]
+pub(super) fn look_up<V: Vectors>(
+    vectors: V,
+    table: &[f32; 16],
+    codes: &[u8],
+    scale: f32,
+    out: &mut [f32],
+) {
+    let (Some(codes), (first, second)) = (codes.first_chunk::<16>(), out.split_at_mut(16)) else {
+        return;
+    };
+    if let (Some(first), Some(second)) = (first.first_chunk_mut(), second.first_chunk_mut()) {
+        vectors.look_up(table, *codes, scale, first);
+        vectors.look_up(table, codes.map(|code| code >> 4), scale, second);
     }
 }
 
-/// The same with a fifth bit for each number.
+/// Sixteen bytes: the low halves are the first sixteen numbers, the high halves the others, with a fifth bit for each.
+#[inline(always)]
 fn five_bits(codes: &[u8], fifth: u32, out: &mut [f32], number: impl Fn(u8) -> f32) {
     let (low, high) = out.split_at_mut(16);
     let pairs = low.iter_mut().zip(high);
@@ -39,9 +57,9 @@ impl Block for Q4_0 {
     const NUMBERS: usize = 32;
     const BYTES: usize = 18;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
-        let scale = half(block, 0);
-        nibbles(&block[2..18], out, |code| scale * f32::from(code as i8 - 8));
+    #[inline(always)]
+    fn decode<V: Vectors>(vectors: V, block: &[u8], out: &mut [f32]) {
+        look_up(vectors, &CENTRED, &block[2..18], half(block, 0), out);
     }
 }
 
@@ -50,9 +68,13 @@ impl Block for Q4_1 {
     const NUMBERS: usize = 32;
     const BYTES: usize = 20;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(vectors: V, block: &[u8], out: &mut [f32]) {
         let (scale, least) = (half(block, 0), half(block, 2));
-        nibbles(&block[4..20], out, |code| scale * f32::from(code) + least);
+        let codes = sixteen(block, 4);
+        for (out, codes) in out.as_chunks_mut().0.iter_mut().zip([codes, codes >> 4]) {
+            vectors.scaled(below(codes & each(15), 0), scale, least, out);
+        }
     }
 }
 
@@ -61,7 +83,8 @@ impl Block for Q5_0 {
     const NUMBERS: usize = 32;
     const BYTES: usize = 22;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let scale = half(block, 0);
         five_bits(&block[6..22], long(block, 2), out, |code| {
             scale * f32::from(code as i8 - 16)
@@ -74,7 +97,8 @@ impl Block for Q5_1 {
     const NUMBERS: usize = 32;
     const BYTES: usize = 24;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let (scale, least) = (half(block, 0), half(block, 2));
         five_bits(&block[8..24], long(block, 4), out, |code| {
             scale * f32::from(code) + least
@@ -87,10 +111,13 @@ impl Block for Q8_0 {
     const NUMBERS: usize = 32;
     const BYTES: usize = 34;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(vectors: V, block: &[u8], out: &mut [f32]) {
         let scale = half(block, 0);
-        let pairs = out.iter_mut().zip(&block[2..34]);
-        pairs.for_each(|(out, code)| *out = scale * f32::from(*code as i8));
+        let (codes, _) = block[2..34].as_chunks::<16>();
+        for (out, codes) in out.as_chunks_mut().0.iter_mut().zip(codes) {
+            vectors.scaled(codes.map(|code| code as i8), scale, NOTHING, out);
+        }
     }
 }
 
@@ -99,10 +126,9 @@ impl Block for Iq4Nl {
     const NUMBERS: usize = 32;
     const BYTES: usize = 18;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(vectors: V, block: &[u8], out: &mut [f32]) {
         let scale = half(block, 0);
-        nibbles(&block[2..18], out, |code| {
-            scale * f32::from(UNEVEN[usize::from(code & 15)])
-        });
+        look_up(vectors, &UNEVEN, &block[2..18], scale, out);
     }
 }

@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use block::Block;
 
-use super::code::{Code, Coded, Fault, Part, Stored};
+use sli_kernels::Vectors;
+
+use super::code::{Code, Coded, Decode, Fault, Part, Stored};
 use crate::dtype::Dtype;
 use crate::tensors::TensorInfo;
 
@@ -33,7 +35,7 @@ impl<B: Block> fmt::Debug for Blocks<B> {
     }
 }
 
-impl<B: Block> Code for Blocks<B> {
+impl<B: Block> Decode for Blocks<B> {
     fn block(&self) -> [usize; 2] {
         [1, B::NUMBERS]
     }
@@ -43,8 +45,10 @@ impl<B: Block> Code for Blocks<B> {
         [rows.clone(), blocks]
     }
 
-    fn decode(
+    #[inline(always)]
+    fn decode<V: Vectors>(
         &self,
+        vectors: V,
         rows: Range<usize>,
         columns: Range<usize>,
         parts: &[Stored<'_>],
@@ -57,15 +61,15 @@ impl<B: Block> Code for Blocks<B> {
             let mut blocks = codes.row(row).chunks_exact(B::BYTES);
             let mut rest = line;
             if skipped > 0 {
-                rest = part_of_block::<B>(blocks.next(), skipped, rest);
+                rest = part_of_block::<B, V>(vectors, blocks.next(), skipped, rest);
             }
             let mut whole = rest.chunks_exact_mut(B::NUMBERS);
             for (out, block) in whole.by_ref().zip(blocks.by_ref()) {
-                B::decode(block, out);
+                B::decode(vectors, block, out);
             }
             let rest = whole.into_remainder();
             if !rest.is_empty() {
-                part_of_block::<B>(blocks.next(), 0, rest);
+                part_of_block::<B, V>(vectors, blocks.next(), 0, rest);
             }
         }
         Ok(())
@@ -73,7 +77,9 @@ impl<B: Block> Code for Blocks<B> {
 }
 
 /// Decodes numbers of a block from one on, as many as there is room for; what room is left.
-fn part_of_block<'o, B: Block>(
+#[inline(always)]
+fn part_of_block<'o, B: Block, V: Vectors>(
+    vectors: V,
     block: Option<&[u8]>,
     first: usize,
     out: &'o mut [f32],
@@ -81,7 +87,7 @@ fn part_of_block<'o, B: Block>(
     let mut numbers = [0.0; LONGEST];
     let numbers = &mut numbers[..B::NUMBERS];
     if let Some(block) = block {
-        B::decode(block, numbers);
+        B::decode(vectors, block, numbers);
     }
     let count = (B::NUMBERS - first).min(out.len());
     let (some, rest) = out.split_at_mut(count);
@@ -140,4 +146,41 @@ pub(super) fn coded(at: u32, tensor: &TensorInfo) -> Option<Coded> {
         beside: [].into(),
         code,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::assert_alike;
+    use super::*;
+
+    fn alike<B: Block>() {
+        assert_alike(&*blocks::<B>(), [3, 2 * B::NUMBERS], &[B::BYTES]);
+    }
+
+    #[test]
+    fn blocks_are_the_same_numbers_on_every_instruction_set() {
+        alike::<legacy::Q4_0>();
+        alike::<legacy::Q4_1>();
+        alike::<legacy::Q5_0>();
+        alike::<legacy::Q5_1>();
+        alike::<legacy::Q8_0>();
+        alike::<legacy::Iq4Nl>();
+        alike::<super_block::Q2K>();
+        alike::<super_block::Q3K>();
+        alike::<super_block::Q4K>();
+        alike::<super_block::Q5K>();
+        alike::<super_block::Q6K>();
+        alike::<super_block::Iq4Xs>();
+        alike::<lattice::Iq2Xxs>();
+        alike::<lattice::Iq2Xs>();
+        alike::<lattice::Iq2S>();
+        alike::<lattice::Iq3Xxs>();
+        alike::<lattice::Iq3S>();
+        alike::<lattice::Iq1S>();
+        alike::<lattice::Iq1M>();
+        alike::<ternary::Tq1>();
+        alike::<ternary::Tq2>();
+        alike::<fp4::Mxfp4>();
+        alike::<fp4::Nvfp4>();
+    }
 }

@@ -1,5 +1,7 @@
 //! Blocks of 256 numbers that are -1, 0 or 1 times a scale.
 
+use sli_kernels::Vectors;
+
 use super::block::{Block, half};
 
 pub(super) struct Tq1;
@@ -14,7 +16,8 @@ impl Block for Tq1 {
     const BYTES: usize = 54;
 
     /// A byte is a fraction in base three of five numbers.
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let scale = half(block, 52);
         let (first, rest) = out.split_at_mut(160);
         let (second, third) = rest.split_at_mut(80);
@@ -39,7 +42,8 @@ impl Block for Tq2 {
     const NUMBERS: usize = 256;
     const BYTES: usize = 66;
 
-    fn decode(block: &[u8], out: &mut [f32]) {
+    #[inline(always)]
+    fn decode<V: Vectors>(_: V, block: &[u8], out: &mut [f32]) {
         let scale = half(block, 64);
         for (of_half, out) in out.chunks_exact_mut(128).enumerate() {
             let codes = &block[of_half * 32..of_half * 32 + 32];
