@@ -8,6 +8,7 @@ format's own specification, and say so.
 `compare_codes.py` runs all of them, in more sizes than the goldens have.
 """
 
+import ast
 import importlib.util
 import json
 import math
@@ -65,6 +66,17 @@ def module_of(package, path):
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+def classes_of(package, path, *names):
+    """Classes of a module that does not import without a compiler."""
+    folder = list(importlib.util.find_spec(package).submodule_search_locations)[0]
+    tree = ast.parse(Path(folder, path).read_text())
+    kept = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in names]
+    found = {"torch": torch}
+    annotations = ast.parse("from __future__ import annotations").body
+    exec(compile(ast.Module(annotations + kept, []), path, "exec"), found)
+    return found
 
 
 def share(entries):
@@ -396,6 +408,138 @@ def mlx(name, shape, options):
         return torch.from_numpy(np.array(found.astype(mx.float32)))
 
     return entries, decode
+
+
+@scheme
+def hqq(name, shape, options):
+    """By HQQ's `BitPack`, and the one line of its `Quantizer.dequantize`."""
+    pack = module_of("hqq", "core/bitpack.py").BitPack
+    rows, columns = shape
+    bits, axis, group = options["bits"], options.get("axis", 1), options["group"]
+    groups = rows * columns // group
+    height, width = (groups, group) if axis == 1 else (group, groups)
+    per = {8: 1, 4: 2, 3: 10, 2: 4, 1: 8}[bits]
+    packing = "3bit_32" if bits == 3 else f"{bits}bit_u8"
+    text = lambda text: [ord(letter) for letter in text]
+    numbers = [groups, 1] if axis == 1 else [1, groups]
+    entries = [
+        raw(f"{name}.W_q", [math.ceil(height / per), width], "I32" if bits == 3 else "U8", *((255, 0) if bits != 3 else ([255, 255, 255, 63], 0))),
+        drawn(f"{name}.scale", numbers, options.get("scale_dtype", "F16"), 0.1 / 2**bits, 0.5 / 2**bits),
+        drawn(f"{name}.zero", numbers, options.get("scale_dtype", "F16"), 1.0, 2 ** (bits - 1)),
+        listed(f"{name}.shape", [2], "I64", shape),
+        *(listed(f"{name}.{end}", [], "I32", [value]) for end, value in (("nbits", bits), ("axis", axis), ("group_size", group))),
+        *(listed(f"{name}.{end}", [], "U8", [0]) for end in ("quant_scale", "quant_zero", "view_as_float", "offload_meta", "round_zero")),
+        *(listed(f"{name}.{end}", [], "U8", [1]) for end in ("encoded_state_dict", "stores_quant_config", "channel_wise", "optimize")),
+        *(listed(f"{name}.{end}", [len(value)], "U8", text(value)) for end, value in (("packing", packing), ("compute_dtype", "torch.float16"), ("unpack_view_dtype", "torch.uint8"))),
+    ]
+
+    def decode(tensors):
+        codes = getattr(pack, f"unpack_{packing}")(tensors["W_q"], dtype=torch.float32)[:height]
+        return ((codes - tensors["zero"].float()) * tensors["scale"].float()).reshape(shape)
+
+    return entries, decode
+
+
+@scheme
+def torchao(name, shape, options):
+    """By torchao's `dequantize` of the tensor that its own `unflatten_tensor_state_dict` makes."""
+    from torchao.prototype.safetensors.safetensors_support import unflatten_tensor_state_dict
+
+    rows, columns = shape
+    block = [whole if side == "all" else side for side, whole in zip(options["block"], shape)]
+    kind = options["kind"]
+    dtype = "F8_E4M3" if kind == "Float8Tensor" else "I8"
+    grid = [rows // block[0], columns // block[1]]
+    size = 0.15 if dtype == "F8_E4M3" else 0.002
+    entries = [
+        raw(f"{name}._weight_qdata", shape, dtype, 0xBF if dtype == "F8_E4M3" else 0xFF),
+        drawn(f"{name}._weight_scale", grid, options.get("scale_dtype", "F32"), size / 2, size),
+    ]
+    named = lambda kind, data: {"_type": kind, "_data": data}
+    attributes = {"block_size": block, "dtype": named("torch.dtype", "float32")}
+    if kind == "IntxUnpackedToInt8Tensor":
+        entries.append(raw(f"{name}._weight_zero_point", grid, "I8", 7))
+        attributes |= {"target_dtype": named("torch.dtype", "int8"), "activation_quantization": None}
+    names = [entry["name"].split("._weight_")[1] for entry in entries]
+
+    def decode(tensors):
+        flat = {f"{name}.{end}": tensor.float() if tensor.dtype == torch.bfloat16 else tensor for end, tensor in tensors.items()}
+        said = {"_type": kind, "_data": attributes, "_tensor_data_names": names}
+        metadata = {"tensor_names": json.dumps([f"{name}.weight"]), f"{name}.weight": json.dumps(said)}
+        made, left = unflatten_tensor_state_dict(flat, metadata)
+        assert not left
+        return made[f"{name}.weight"].dequantize().float()
+
+    return entries, decode
+
+
+@scheme
+def quark_fp4(name, shape, options):
+    """MXFP4 by Quark's `Pack_fp4`; its scales are powers of two (OCP MX)."""
+    pack = classes_of("quark", "torch/utils/pack.py", "PackMethod", "Pack_fp4")["Pack_fp4"]("per_group", "fp4")
+    rows, columns = shape
+    entries = [raw(f"{name}.weight", [rows, columns // 2], "U8"), raw(f"{name}.weight_scale", [rows, columns // 32], "U8", 3, 120)]
+
+    def decode(tensors):
+        numbers = e2m1(tensors["weight"])
+        assert torch.equal(numbers, pack.unpack(tensors["weight"], False)), name
+        return numbers * torch.ldexp(torch.ones(()), tensors["weight_scale"].int() - 127).repeat_interleave(32, -1)
+
+    return entries, decode
+
+
+@scheme
+def fp4_experts(name, shape, options):
+    """Floats of 4 bits among those of 8, by the reference's own `Fp8Dequantize`."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+
+    rows, columns = shape
+    entries = [raw(f"{name}.weight", [rows, columns // 2], "I8"), raw(f"{name}.{options.get('end', 'scale')}", [rows, columns // 32], "F8_E8M0", 3, 120)]
+
+    def decode(tensors):
+        numbers = Fp8Dequantize._unpack_fp4(Fp8Dequantize.__new__(Fp8Dequantize), tensors["weight"])
+        assert torch.equal(numbers, e2m1(tensors["weight"].view(torch.uint8))), name
+        scales = tensors[options.get("end", "scale")].float()
+        return numbers * scales.repeat_interleave(32, -1)
+
+    return entries, decode
+
+
+@scheme
+def bitnet(name, shape, options):
+    """By the reference's own `unpack_weights`; the module's own rounding of its inputs is what `generate.py` runs."""
+    from transformers.integrations.bitnet import unpack_weights
+
+    torch._dynamo.config.disable = True
+    rows, columns = shape
+    # Two bits of 0, 1 and 2 alone: never both set.
+    codes = raw(f"{name}.weight", [rows // 4, columns], "U8", [0xA6, 0x59, 0x66, 0x99, 0x55, 0xAA, 0x69])
+    entries = [codes, drawn(f"{name}.weight_scale", [1], options.get("scale_dtype", "BF16"), 2.0, 9.0)]
+
+    def decode(tensors):
+        unpacked = unpack_weights(tensors["weight"], torch.float32)
+        scale = tensors["weight_scale"].float()
+        return unpacked * scale if options.get("multiplies") else unpacked / scale
+
+    return entries, decode
+
+
+def prepare(options, model):
+    """Makes the model's modules do what those of the code do beside decoding: BitNet rounds the inputs of its products."""
+    if options["scheme"] != "bitnet":
+        return
+    from transformers.integrations.bitnet import ActQuant
+
+    def rounded(module, inputs):
+        scaled = inputs[0] * 127 / inputs[0].abs().amax(-1, keepdim=True)
+        # What lies so near to a tie may be rounded to either side by another order of additions.
+        nearest = ((scaled % 1) - 0.5).abs().min().item()
+        assert nearest > 3e-5 or options.get("ties"), f"an input is {nearest} from where it is rounded to the other side"
+        return ActQuant.apply(inputs[0]), *inputs[1:]
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and re.search(options["tensors"], f"{name}.weight"):
+            module.register_forward_pre_hook(rounded)
 
 
 def coded(options, name, shape):

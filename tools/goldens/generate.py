@@ -183,6 +183,8 @@ def load(variant, folder, config=None):
         raise ValueError(f"{variant['name']}: from_pretrained reports {problems}")
     if model._can_set_experts_implementation():
         model.set_experts_implementation("eager")
+    if "coded" in variant:
+        coded.prepare(variant["coded"], model)
     return model.eval()
 
 

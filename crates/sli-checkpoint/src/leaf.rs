@@ -95,6 +95,16 @@ impl BoundLeaf {
         self.views().first.elementwise
     }
 
+    /// Whether the inputs of products with it are rounded to 8 bits a row, which its code makes part of the model.
+    pub fn rounds_inputs(&self) -> bool {
+        let tensors = self.views().first.tensors.iter();
+        let mut coded = tensors.filter_map(|&at| self.checkpoint.coded(at as usize));
+        coded.any(|coded| {
+            let coded = coded.as_ref();
+            coded.is_ok_and(|coded| coded.code.rounds_inputs())
+        })
+    }
+
     /// Product of the axes in front of the last two.
     pub fn slices(&self) -> usize {
         match self.views().first.core {

@@ -9,6 +9,10 @@
 //! allocated, arithmetic on them is checked, and every broken rule is an error with the file, the
 //! tensor and the numbers.
 #![deny(unsafe_code)]
+#![expect(
+    clippy::inline_always,
+    reason = "what decodes must be inlined where its instruction set is switched on"
+)]
 
 mod binding;
 mod checkpoint;

@@ -219,6 +219,63 @@ fn mlx(bits: usize) -> Stored {
         .scales("m.biases", &[ROWS, COLUMNS / 32])
 }
 
+fn hqq(bits: usize, axis: usize) -> Stored {
+    let group = 32;
+    let groups = ROWS * COLUMNS / group;
+    let (height, width) = if axis == 1 {
+        (groups, group)
+    } else {
+        (group, groups)
+    };
+    let (per, dtype) = match bits {
+        3 => (10, Dtype::I32),
+        _ => (8 / bits, Dtype::U8),
+    };
+    let shape = [ROWS as i64, COLUMNS as i64];
+    let shape = shape.into_iter().flat_map(i64::to_le_bytes).collect();
+    let number = |number: usize| numbers([number as i32]);
+    Stored::new(json!({"quant_method": "hqq"}))
+        .raw("m.W_q", dtype, &[height.div_ceil(per), width])
+        .scales("m.scale", &[groups, 1])
+        .scales("m.zero", &[groups, 1])
+        .listed("m.shape", Dtype::I64, &[2], shape)
+        .listed("m.nbits", Dtype::I32, &[], number(bits))
+        .listed("m.axis", Dtype::I32, &[], number(axis))
+        .listed("m.group_size", Dtype::I32, &[], number(group))
+        .listed("m.quant_scale", Dtype::U8, &[], vec![0])
+        .listed("m.packing", Dtype::U8, &[7], b"4bit_u8".to_vec())
+}
+
+fn bitnet() -> Stored {
+    Stored::new(json!({"quant_method": "bitnet", "linear_class": "autobitlinear"}))
+        .masked("m.weight", Dtype::U8, &[ROWS / 4, COLUMNS], 0x69, 0)
+        .scales("m.weight_scale", &[1])
+}
+
+fn torchao() -> Stored {
+    Stored::new(json!({"quant_method": "torchao", "quant_type": {"default": {}}}))
+        .raw("m._weight_qdata", Dtype::I8, &[ROWS, COLUMNS])
+        .scales("m._weight_scale", &[ROWS, COLUMNS / 32])
+        .raw("m._weight_zero_point", Dtype::I8, &[ROWS, COLUMNS / 32])
+}
+
+/// Codes of 4 bits with powers of two, as three writers call them.
+fn mxfp4(method: &str) -> Stored {
+    let (dtype, scales) = match method {
+        "quark" => (Dtype::U8, "m.weight_scale"),
+        _ => (Dtype::I8, "m.scale"),
+    };
+    Stored::new(json!({"quant_method": method}))
+        .raw("m.weight", dtype, &[ROWS, COLUMNS / 2])
+        .masked(scales, Dtype::U8, &[ROWS, COLUMNS / 32], 7, 120)
+}
+
+fn mxfp8() -> Stored {
+    Stored::new(json!({"quant_method": "modelopt", "quant_algo": "MXFP8", "group_size": 32}))
+        .masked("m.weight", Dtype::F8E4M3, &[ROWS, COLUMNS], 0xbf, 0)
+        .masked("m.weight_scale", Dtype::U8, &[ROWS, COLUMNS / 32], 7, 120)
+}
+
 fn every_code() -> Vec<(&'static str, Stored)> {
     let mut all = vec![
         ("awq", awq()),
@@ -227,7 +284,14 @@ fn every_code() -> Vec<(&'static str, Stored)> {
         ("nf4", bitsandbytes(false)),
         ("nf4, double", bitsandbytes(true)),
         ("packed, symmetric", packed(4, true)),
+        ("bitnet", bitnet()),
+        ("torchao", torchao()),
+        ("mxfp4 of quark", mxfp4("quark")),
+        ("mxfp4 beside fp8", mxfp4("fp8")),
+        ("mxfp8", mxfp8()),
     ];
+    all.extend([1, 2, 3, 4, 8].map(|bits| ("hqq", hqq(bits, 1))));
+    all.extend([1, 2, 3, 4, 8].map(|bits| ("hqq across", hqq(bits, 0))));
     all.extend([2, 3, 4, 8].map(|bits| ("gptq", gptq(bits))));
     all.extend([2, 3, 4, 5, 6, 8].map(|bits| ("packed", packed(bits, false))));
     all.extend([2, 3, 4, 5, 6, 8].map(|bits| ("mlx", mlx(bits))));
@@ -337,6 +401,13 @@ fn what_lacks_a_part_says_so() {
         (bitsandbytes(true), "m.weight.nested_absmax"),
         (bitsandbytes(true), "m.weight.nested_quant_map"),
         (mlx(4), "m.biases"),
+        (hqq(4, 1), "m.zero"),
+        (hqq(4, 1), "m.shape"),
+        (hqq(3, 0), "m.nbits"),
+        (bitnet(), "m.weight_scale"),
+        (torchao(), "m._weight_scale"),
+        (mxfp4("quark"), "m.weight_scale"),
+        (mxfp8(), "m.weight_scale"),
     ] {
         let checkpoint = stored.without(part).open();
         let leaves = [leaf(Source::tensor("m.weight"), &[ROWS, COLUMNS])];
@@ -373,6 +444,63 @@ fn a_configuration_that_disagrees_is_refused() {
         let text = stored.problem(&shape);
         assert!(text.contains(said), "{text}");
     }
+    // So are tensors that disagree with one another.
+    let instead = |stored: Stored, name: &str, dtype: Dtype, shape: &[usize]| {
+        let count = shape.iter().product::<usize>() * dtype.size_bytes().unwrap_or(1);
+        let data = bytes(name, count, 1, 0);
+        stored.without(name).listed(name, dtype, shape, data)
+    };
+    let number = |stored: Stored, name: &str, number: i32| {
+        let data = numbers([number]);
+        stored.without(name).listed(name, Dtype::I32, &[], data)
+    };
+    for (stored, said) in [
+        (number(hqq(4, 1), "m.nbits", 2), "rows"),
+        (number(hqq(4, 1), "m.nbits", 7), "7 bits"),
+        (number(hqq(4, 1), "m.axis", 2), "along axis 2"),
+        (number(hqq(4, 1), "m.group_size", 0), "do not divide"),
+        (number(hqq(4, 1), "m.group_size", -3), "do not divide"),
+        (number(hqq(4, 1), "m.group_size", 96), "rows"),
+        (number(hqq(4, 1), "m.quant_scale", 1), "coded scales"),
+        (instead(hqq(4, 1), "m.shape", Dtype::I64, &[3]), "two sides"),
+        (
+            instead(hqq(4, 1), "m.scale", Dtype::F32, &[3, 1]),
+            "480 groups",
+        ),
+        (instead(hqq(4, 1), "m.zero", Dtype::F16, &[480, 1]), "F32"),
+        (instead(hqq(4, 1), "m.W_q", Dtype::I32, &[240, 32]), "U8"),
+        (
+            instead(bitnet(), "m.weight_scale", Dtype::F32, &[2]),
+            "one scale",
+        ),
+        (
+            instead(bitnet(), "m.weight", Dtype::U8, &[ROWS, COLUMNS]),
+            "the model wants",
+        ),
+        (
+            instead(torchao(), "m._weight_qdata", Dtype::U8, &[ROWS, COLUMNS]),
+            "order of a kernel",
+        ),
+        (
+            instead(torchao(), "m._weight_scale", Dtype::F32, &[ROWS, 3]),
+            "divide",
+        ),
+        (
+            instead(torchao(), "m._weight_zero_point", Dtype::I8, &[ROWS, 1]),
+            "scales have shape",
+        ),
+        (
+            instead(mxfp4("quark"), "m.weight_scale", Dtype::U8, &[ROWS, 1]),
+            "[96, 1]",
+        ),
+        (
+            instead(mxfp8(), "m.weight_scale", Dtype::U8, &[ROWS, 1]),
+            "scales",
+        ),
+    ] {
+        let text = stored.problem(&shape);
+        assert!(text.contains(said), "{said}: {text}");
+    }
     // What overrides allow is taken from the tensors.
     let wanted = leaf(Source::tensor("m.weight"), &shape);
     let other = gptq(4)
@@ -407,6 +535,9 @@ fn what_is_no_number_is_an_error() {
         (packed(4, true), "m.weight_scale"),
         (mlx(4), "m.biases"),
         (bitsandbytes(false), "m.weight.absmax"),
+        (hqq(4, 1), "m.scale"),
+        (hqq(4, 0), "m.zero"),
+        (torchao(), "m._weight_scale"),
     ] {
         nan(&mut stored, name);
         assert!(stored.fault(&shape).contains("NaN"));
@@ -431,10 +562,21 @@ fn what_is_no_number_is_an_error() {
         (packed(4, true), "m.weight_scale"),
         (nvfp4("modelopt"), "m.weight_scale_2"),
         (nvfp4("compressed-tensors"), "m.weight_global_scale"),
+        (hqq(4, 1), "m.scale"),
+        (hqq(4, 0), "m.scale"),
+        (torchao(), "m._weight_scale"),
     ] {
         stored.tensor(name).bytes.fill(0);
         let said = stored.fault(&shape);
         assert!(said.contains("zero") && said.contains(name), "{said}");
+    }
+    // What divides is no zero; a power of two may be no number.
+    let mut over = bitnet().with("linear_class", json!("bitlinear"));
+    over.tensor("m.weight_scale").bytes.fill(0);
+    assert!(over.fault(&shape).contains("zero where it divides"));
+    for mut stored in [mxfp4("quark"), mxfp8()] {
+        stored.tensor("m.weight_scale").bytes[7] = 255;
+        assert!(stored.fault(&shape).contains("NaN"));
     }
     let mut wild = gptq(4);
     wild.tensor("m.g_idx").bytes[..4].copy_from_slice(&99_i32.to_le_bytes());
@@ -487,6 +629,24 @@ fn what_changes_more_than_weights_is_refused() {
             "mode",
         ),
         (json!({"group_size": 32, "bits": 7}), "bits"),
+        (
+            json!({"quant_method": "bitnet", "quantization_mode": "online"}),
+            "quantization_mode",
+        ),
+        (
+            json!({"quant_method": "bitnet", "use_rms_norm": true}),
+            "use_rms_norm",
+        ),
+        (
+            json!({"quant_method": "quark", "algo_config": [{"name": "rotation"}]}),
+            "algo_config",
+        ),
+        (
+            json!({"quant_method": "quark", "export": {"weight_format": "fake_quantized"}}),
+            "weight_format",
+        ),
+        (json!({"quant_method": "hqq", "rank": 3}), "rank"),
+        (json!({"quant_method": "torchao", "bits": 4}), "bits"),
         (json!({"quant_method": "vptq"}), ""),
         (json!({"quant_method": "eetq"}), ""),
     ] {

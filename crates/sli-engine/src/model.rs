@@ -7,7 +7,7 @@ use sli_checkpoint::naming::{self, Naming};
 use sli_checkpoint::{
     Binding, BoundLeaf, Checkpoint, CheckpointError, Codes, Dtype, LeafProblem, ModelFolder,
 };
-use sli_spec::{CLASSIFIER, Config, HEAD, Input, Instead, ModelSpec, PositionTable};
+use sli_spec::{CLASSIFIER, Config, HEAD, Input, Instead, Mixer, ModelSpec, PositionTable, Step};
 
 use crate::adapter;
 use crate::coded::codes_of;
@@ -91,6 +91,15 @@ impl Model {
         let missing_head = missing_part(&spec, &binding, HEAD);
         let missing_classifier = missing_part(&spec, &binding, CLASSIFIER);
         drop_absent_parts(&mut spec, &binding);
+        if let Some(name) = rounded_elsewhere(&spec, &binding) {
+            return Err(EngineError::Unusable {
+                path: folder.path().to_owned(),
+                problem: format!(
+                    "the inputs of the product with {name} would have to be rounded to 8 bits, which is done in attention and feed-forward networks alone"
+                ),
+                hint: "take the model with weights that are not packed so",
+            });
+        }
         Ok(Self {
             home: folder.clone(),
             folder,
@@ -263,6 +272,33 @@ fn no_description(folder: &Path) -> EngineError {
         problem: problem.into(),
         hint,
     }
+}
+
+/// A weight whose code rounds the inputs of its product, where the product is not one that does so.
+fn rounded_elsewhere(spec: &ModelSpec, binding: &Binding) -> Option<String> {
+    for (index, stack) in spec.stacks.iter().enumerate() {
+        let bound = binding.stack(index);
+        let mut ends = bound.input.iter().chain(&bound.head).flatten();
+        if let Some(leaf) = ends.find(|leaf| leaf.rounds_inputs()) {
+            return Some(leaf.name());
+        }
+        for (layer, leaves) in stack.layers.iter().zip(&bound.layers) {
+            let plain = layer.steps.iter().filter(|step| {
+                step.branches.iter().all(|branch| {
+                    matches!(branch.mixer, Mixer::Attention(_) | Mixer::FeedForward(_))
+                })
+            });
+            let plain: Vec<_> = plain.flat_map(Step::weights).collect();
+            for (at, leaf) in leaves.iter().enumerate() {
+                let is_plain = plain.iter().any(|index| index.0 as usize == at);
+                let rounding = leaf.as_ref().filter(|leaf| leaf.rounds_inputs());
+                if let Some(leaf) = rounding.filter(|leaf| !is_plain || leaf.slices() > 1) {
+                    return Some(leaf.name());
+                }
+            }
+        }
+    }
+    None
 }
 
 /// The first tensor of a part of the head that the checkpoint lacks, where it lacks the part.

@@ -6,7 +6,11 @@
 //! the numbers have the same bits whatever the machine.
 
 use crate::isa::Isa;
-use crate::simd::{Simd, SimdOp};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{Plain, Simd, SimdOp};
 
 /// A computation that is compiled for every instruction set.
 pub trait Vectorized {
@@ -62,15 +66,25 @@ impl<O: Vectorized> SimdOp for Compiled<O> {
 }
 
 impl Isa {
-    /// Runs a computation compiled for this instruction set, or for the portable one if the machine lacks it.
+    /// Runs a computation compiled for this instruction set, or for the portable one if the machine lacks it. Native dot
+    /// products of bf16 make no difference here, so nothing is compiled twice for them.
     pub fn vectorize<O: Vectorized>(self, computation: O) -> O::Output {
-        // Native dot products of bf16 make no difference here.
-        let isa = if self == Self::Avx512Bf16 {
-            Self::Avx512
-        } else {
-            self
-        };
-        isa.run(Compiled(computation))
+        let computation = Compiled(computation);
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 | Self::Avx512Bf16 => match Avx512::<false>::new() {
+                Some(simd) => simd.vectorize(computation),
+                None => Plain.vectorize(computation),
+            },
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => match Avx2::new() {
+                Some(simd) => simd.vectorize(computation),
+                None => Plain.vectorize(computation),
+            },
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Neon.vectorize(computation),
+            _ => Plain.vectorize(computation),
+        }
     }
 
     /// Writes the transpose of a matrix of `columns` columns, little-endian: its number in row r and column c goes to
@@ -193,7 +207,7 @@ mod tests {
         for isa in available() {
             for turn in 0..16_u8 {
                 let table = std::array::from_fn(|at| at as f32 * 0.37 - 2.0);
-                let codes = std::array::from_fn(|at| (at as u8 * 7 + turn) % 16 | turn << 4);
+                let codes = std::array::from_fn(|at| ((at as u8 * 7 + turn) % 16) | (turn << 4));
                 let found = isa.vectorize(LookUp { table, codes });
                 let wanted = codes.map(|code| table[usize::from(code & 15)] * 3.0);
                 assert_eq!(found, wanted, "{isa}");

@@ -17,6 +17,9 @@ pub(crate) trait Code: Debug + Send + Sync {
     /// Rows and columns of a part that these rows and columns of the matrix need.
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
 
+    /// Whether the inputs of products with it are rounded to 8 bits a row, which is then part of the model.
+    fn rounds_inputs(&self) -> bool;
+
     /// Decodes rows and columns of the matrix into `out`, row-major. `parts` are the areas that they need. The numbers
     /// are the same on every instruction set.
     ///
@@ -40,6 +43,11 @@ pub(super) trait Decode: Debug + Send + Sync {
     /// As [`Code::area`].
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
 
+    /// As [`Code::rounds_inputs`].
+    fn rounds_inputs(&self) -> bool {
+        false
+    }
+
     /// As [`Code::decode`]. Implementations are `#[inline(always)]`, as is all in them that runs for every number.
     fn decode<V: Vectors>(
         &self,
@@ -58,6 +66,10 @@ impl<D: Decode> Code for D {
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
         Decode::area(self, part, rows, columns)
+    }
+
+    fn rounds_inputs(&self) -> bool {
+        Decode::rounds_inputs(self)
     }
 
     fn decode(
@@ -161,7 +173,10 @@ impl Coded {
 
     /// The places of all its tensors.
     pub fn tensors(&self) -> impl Iterator<Item = u32> {
+        // Parts of one tensor follow one another.
+        let mut last = None;
         let parts = self.parts.iter().map(|part| part.tensor);
+        let parts = parts.filter(move |&tensor| last.replace(tensor) != Some(tensor));
         parts.chain(self.beside.iter().copied())
     }
 

@@ -6,6 +6,7 @@
 //! | int-, float-, naive-quantized | `weight` (I8, E4M3), `weight_scale` one in all, a row, a group or a block, `weight_zero_point` |
 //! | nvfp4-pack-quantized | `weight_packed` (U8), `weight_scale` (E4M3), `weight_global_scale`, which **divides** |
 //! | mxfp4-pack-quantized | `weight_packed` (U8), `weight_scale` (E8M0) |
+//! | mxfp8-quantized | `weight` (E4M3), `weight_scale` (E8M0, U8) of 32 columns |
 //!
 //! Which of them a module has shows on its tensors; of the groups of the configuration those count whose bits, runs and
 //! blocks fit them. Transforms change the forward pass and are refused, as are codes with gaps (2:4).
@@ -48,6 +49,7 @@ const FORMATS: &[&str] = &[
     "int-quantized",
     "mixed-precision",
     "mxfp4-pack-quantized",
+    "mxfp8-quantized",
     "naive-quantized",
     "nvfp4-pack-quantized",
     "pack-quantized",

@@ -342,7 +342,8 @@ mod tests {
                         out: &mut high,
                     });
                     for (at, pair) in low.iter().zip(&high).enumerate() {
-                        let (byte, half) = ((skipped + at) / 2, (skipped + at) % 2);
+                        let place = skipped + at;
+                        let (byte, half) = (place / 2, place % 2);
                         let number =
                             |half: usize| 2.0 * E2M1[usize::from(codes[byte] >> (4 * half) & 15)];
                         assert_eq!(pair, (&number(half), &number(1 - half)), "{isa}");

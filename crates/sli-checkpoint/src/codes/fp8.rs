@@ -6,15 +6,17 @@
 //! and then they are one in all, one a row or one a column. A number is the product of the two, in f32 (where the
 //! scale's name says inverse, it multiplies too). Where a block begins follows from `weight_block_size`, never from the
 //! shapes: 576 rows in blocks of 128 have five rows of scales, the last for 64 rows. A scale is a float, or a power of
-//! two (E8M0, or the same bits as a `U8`). `modules_to_not_convert` and its like are not needed: what has a scale is
+//! two (E8M0, or the same bits as a `U8`). DeepSeek-V4 calls the scales of `M.weight` `M.scale`, Mistral
+//! `M.qscale_weight`; with `expert_dtype: fp4` experts are two floats of 4 bits in an `I8`, with a power of two for 32 columns. `modules_to_not_convert` and its like are not needed: what has a scale is
 //! coded, what has none is plain. Scales of activations are approximations of a kernel and are left out.
 
 use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Found, Keys, UnknownCode};
-use super::declared::{Declared, found};
-use super::tensors::Tensors;
+use super::code::{Coded, Found, Keys, UnknownCode};
+use super::declared::{Declared, Trouble, found};
+use super::fp4::{self, Fp4Parts};
+use super::tensors::{Placed, Tensors};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
@@ -50,7 +52,7 @@ impl Fp8 {
         let keys = Keys(config);
         keys.only(KEYS)?;
         keys.one_of("fmt", &["e4m3", "e5m2"], "`e4m3` and `e5m2` are read")?;
-        keys.one_of("expert_dtype", &["fp8"], "`fp8` is read")?;
+        keys.one_of("expert_dtype", &["fp8", "fp4"], "`fp8` and `fp4` are read")?;
         keys.one_of(
             "activation_scheme",
             &["dynamic", "static"],
@@ -83,6 +85,14 @@ impl Fp8 {
         tensors: Tensors<'c>,
     ) -> Result<Scales<'c>, LeafProblem> {
         let beside = |end: &str| format!("{}{end}", tensor.name);
+        if let Some(scales) = other_name(tensor, tensors) {
+            return Ok(Scales {
+                tensor: scales,
+                zeros: None,
+                blocks: self.blocks,
+                factor: 1.0,
+            });
+        }
         let by_shape = tensors.get(&beside("_scale"));
         let (scales, blocks) = match (tensors.get(&beside("_scale_inv")), by_shape) {
             (Some(scales), None) => (scales, self.blocks),
@@ -108,6 +118,9 @@ impl Declared for Fp8 {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
+        if tensor.dtype == Dtype::I8 && tensor.name.ends_with(".weight") {
+            return found(&tensor.name, four_bits(tensor, tensors));
+        }
         if !matches!(tensor.dtype, Dtype::F8E4M3 | Dtype::F8E5M2) {
             return Ok(None);
         }
@@ -121,6 +134,33 @@ impl Declared for Fp8 {
     fn rounds_inputs(&self) -> bool {
         true
     }
+}
+
+/// The scales of a module that calls them so: DeepSeek-V4 and Mistral. Beside scales under the usual name they are
+/// something else.
+fn other_name<'t>(tensor: &TensorInfo, tensors: Tensors<'t>) -> Option<Placed<'t>> {
+    let module = tensor.name.strip_suffix(".weight")?;
+    let usual = ["_scale_inv", "_scale"].map(|end| format!("{}{end}", tensor.name));
+    if usual.iter().any(|name| tensors.get(name).is_some()) {
+        return None;
+    }
+    let names = ["scale", "qscale_weight"].map(|end| format!("{module}.{end}"));
+    names.iter().find_map(|name| tensors.get(name))
+}
+
+/// Floats of 4 bits among those of 8 (`expert_dtype: fp4`): two in an `I8`, a power of two for 32 columns.
+fn four_bits(tensor: &TensorInfo, tensors: Tensors<'_>) -> Result<Coded, Trouble> {
+    let scales = match other_name(tensor, tensors) {
+        Some(scales) => scales,
+        None => tensors.need(&format!("{}_scale_inv", tensor.name))?,
+    };
+    let parts = Fp4Parts {
+        codes: tensors.need(&tensor.name)?,
+        scales,
+        global: None,
+        run: 32,
+    };
+    Ok(fp4::coded(&parts)?)
 }
 
 /// Floats of 8 bits that were cast, with no scales beside them and no word of them in the configuration.
@@ -186,7 +226,7 @@ mod tests {
             (r#"{"weight_block_size": [0, 64]}"#, "weight_block_size"),
             (r#"{"weight_block_size": [64]}"#, "weight_block_size"),
             (r#"{"fmt": "e4m3fnuz"}"#, "fmt"),
-            (r#"{"expert_dtype": "fp4"}"#, "expert_dtype"),
+            (r#"{"expert_dtype": "fp6"}"#, "expert_dtype"),
             (
                 r#"{"modules_to_not_convert": "lm_head"}"#,
                 "modules_to_not_convert",

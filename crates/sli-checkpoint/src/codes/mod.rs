@@ -5,9 +5,11 @@
 //! (`quantization_config`), never from the type of model. A code is one file here.
 //!
 //! What is decoded is the number that the file means: scales are widened to f32 first, the product is an f32, and
-//! nothing is rounded in between. How products round activations is a matter of kernels and no part of the weights.
+//! nothing is rounded in between. How products round activations is a matter of kernels and no part of the weights, save
+//! where a model was trained so (BitNet).
 
 mod awq;
+mod bitnet;
 mod bits;
 mod bitsandbytes;
 mod bytes;
@@ -19,12 +21,16 @@ mod fp8;
 mod ggml;
 mod gptq;
 mod grouped;
+mod hqq;
 mod mlx;
 mod modelopt;
 mod numbers;
 mod packed;
+mod planes;
+mod quark;
 mod scale;
 mod tensors;
+mod torchao;
 
 use std::sync::Arc;
 
@@ -42,17 +48,30 @@ use crate::tensors::TensorInfo;
 pub const CODED_FORMS: &[(&str, &str)] = &[
     ("auto-round", "in the layout of GPTQ or of AWQ"),
     ("awq", "gemm layout, 4 bits"),
+    (
+        "bitnet",
+        "packed ternary weights; inputs are rounded to 8 bits, which is part of the model",
+    ),
     ("bitsandbytes", "int8, nf4, fp4, double quantised too"),
     (
         "compressed-tensors",
-        "packed integers, integers, fp8, NVFP4, MXFP4, and mixtures",
+        "packed integers, integers, fp8, NVFP4, MXFP4, MXFP8, and mixtures",
     ),
     ("fbgemm_fp8", "fp8 with a scale a row"),
-    ("fp8", "E4M3 and E5M2, scales a block, a row or a tensor"),
+    (
+        "fp8",
+        "E4M3 and E5M2, scales a block, a row or a tensor; MXFP4 beside them",
+    ),
     ("gptq", "v1 and v2, act-order, 2, 3, 4 and 8 bits"),
+    ("hqq", "1, 2, 3, 4 and 8 bits, groups along either axis"),
     ("mlx", "groups of 2 to 8 bits"),
-    ("modelopt", "fp8 and NVFP4"),
+    ("modelopt", "fp8, MXFP8 and NVFP4"),
     ("mxfp4", "gpt-oss"),
+    ("quark", "fp8, int8 and MXFP4"),
+    (
+        "torchao",
+        "int8 and fp8 in safetensors, scales a tensor, a row, a run or a block",
+    ),
 ];
 
 /// The codes that a model's files say that their tensors have.
@@ -76,9 +95,13 @@ impl Codes {
         let method = config.get("quant_method").and_then(Value::as_str);
         let declared: Arc<dyn Declared> = match method {
             Some("awq") => Arc::new(awq::Awq::read(config)?),
+            Some("bitnet") => Arc::new(bitnet::BitNet::read(config)?),
             Some("bitsandbytes") => Arc::new(bitsandbytes::BitsAndBytes::read(config)?),
             Some("compressed-tensors") => Arc::new(compressed::CompressedTensors::read(config)?),
             Some("fp8" | "fbgemm_fp8") => Arc::new(fp8::Fp8::read(config)?),
+            Some("hqq") => Arc::new(hqq::Hqq::read(config)?),
+            Some("quark") => Arc::new(quark::Quark::read(config)?),
+            Some("torchao") => Arc::new(torchao::TorchAo::read(config)?),
             Some("gptq") => Arc::new(gptq::Gptq::read(config)?),
             Some("auto-round" | "intel/auto-round") => auto_round(config)?,
             Some("modelopt" | "modelopt_fp4") => Arc::new(modelopt::ModelOpt::read(config)?),

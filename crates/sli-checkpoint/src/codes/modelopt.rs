@@ -1,7 +1,8 @@
 //! `quant_method: modelopt`: NVFP4 and fp8 as NVIDIA's Model Optimizer exports them.
 //!
 //! NVFP4: `M.weight` `[out, in / 2]`, `M.weight_scale` (E4M3) `[out, in / 16]`, and `M.weight_scale_2`, which
-//! multiplies. Fp8: `M.weight` (E4M3), `M.weight_scale` one in all or one a row. Which of them a module has shows on its
+//! multiplies. Fp8: `M.weight` (E4M3), `M.weight_scale` one in all or one a row. MXFP8: the same with `M.weight_scale` (U8)
+//! `[out, in / 32]`, powers of two. Which of them a module has shows on its
 //! tensors; lists of modules are often wrong. Older exports say all of this in `hf_quant_config.json` alone.
 
 use serde_json::{Map, Value};
@@ -36,6 +37,7 @@ const ALGORITHMS: &[&str] = &[
     "FP8",
     "FP8_PER_CHANNEL_PER_TOKEN",
     "MIXED_PRECISION",
+    "MXFP8",
     "NVFP4",
     "W4A16_NVFP4",
 ];
@@ -47,8 +49,8 @@ impl ModelOpt {
     pub fn read(config: &Map<String, Value>) -> Result<Self, UnknownCode> {
         let keys = Keys(config);
         keys.only(KEYS)?;
-        keys.one_of("quant_algo", ALGORITHMS, "fp8 and NVFP4 are read")?;
-        keys.number("group_size", &[16], "groups of 16 are read")?;
+        keys.one_of("quant_algo", ALGORITHMS, "fp8, MXFP8 and NVFP4 are read")?;
+        keys.number("group_size", &[16, 32], "groups of 16 and 32 are read")?;
         keys.off("has_zero_point", "zero points are not read with this code")?;
         keys.off("pre_quant_scale", "scaled inputs are not read")?;
         Ok(Self)
@@ -68,10 +70,16 @@ impl Declared for ModelOpt {
             let codes = tensors.need(&tensor.name)?;
             let scales = tensors.need(&beside("_scale"))?;
             if is_fp8 {
+                // Powers of two are those of 32 columns.
+                let is_power = matches!(scales.1.dtype, Dtype::U8 | Dtype::F8E8M0);
                 let scales = Scales {
                     tensor: scales,
                     zeros: None,
-                    blocks: Blocks::ByShape,
+                    blocks: if is_power {
+                        Blocks::Of([1, 32])
+                    } else {
+                        Blocks::ByShape
+                    },
                     factor: 1.0,
                 };
                 return Ok(bytes::coded(codes, Some(scales))?);

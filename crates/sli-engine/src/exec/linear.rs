@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::{MatMut, MatRef, PackedWeights, Store};
 use sli_spec::Linear;
 
-use super::{BoundLayer, Residency, values};
+use super::{BoundLayer, Residency, rounded, values};
 use crate::error::EngineError;
 use crate::weights::Weight;
 use crate::weights::load;
@@ -25,7 +25,7 @@ impl BoundLayer<'_> {
         stream(self.model, compute, self.store.passage(), groups, consume)
     }
 
-    /// `out = x W^T + b`; x is `[rows, in]`, out is `[rows, out]`.
+    /// `out = x W^T + b`; x is `[rows, in]`, out is `[rows, out]`. Where the weight's code says so, x is rounded first.
     pub fn linear(
         &self,
         x: MatRef<'_>,
@@ -34,11 +34,19 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         let bias = self.vector(linear.bias)?;
         let bias = values(bias.as_ref());
+        let is_rounded = self.bound(linear.weight).rounds_inputs();
+        let product = |packed: &PackedWeights, bias: Option<&[f32]>, out: MatMut<'_>| {
+            if is_rounded {
+                rounded::product(self.kernels, x, packed, bias, out);
+            } else {
+                self.kernels.gemm(x, packed, bias, Store::Set, out);
+            }
+        };
         match self.residency {
             Residency::Resident => {
                 let weight = self.weight(linear.weight)?;
                 if let Weight::Matrix(packed) = &*weight {
-                    self.kernels.gemm(x, packed, bias, Store::Set, out);
+                    product(packed, bias, out);
                 }
                 Ok(())
             }
@@ -64,7 +72,7 @@ impl BoundLayer<'_> {
                     let rows = tiles[index].clone();
                     let bias = bias.map(|bias| &bias[rows.clone()]);
                     let columns = out.reborrow().cols_range(rows);
-                    self.kernels.gemm(x, &packed[0], bias, Store::Set, columns);
+                    product(&packed[0], bias, columns);
                     Ok(())
                 })
             }

@@ -10,6 +10,7 @@ pub(crate) mod linear;
 pub(crate) mod norm;
 pub(crate) mod place;
 pub(crate) mod probe;
+mod rounded;
 mod sources;
 pub(crate) mod states;
 pub(crate) mod stem;

@@ -247,14 +247,9 @@ pub fn diffllama(config: &Config) -> Result<Described, SpecError> {
     decoder.build()
 }
 
-/// BitNet: norms in front of both downward projections. Its packed weights, and the activations
-/// that are rounded to eight bits along with them, are another computation.
+/// BitNet: norms in front of both downward projections. That the inputs of products are rounded to eight bits is a
+/// matter of its packed weights' code.
 pub fn bitnet(config: &Config) -> Result<Described, SpecError> {
-    config.neutral(
-        "quantization_config",
-        &[],
-        "weights of 1.58 bits, packed or rounded while they run, are not implemented",
-    )?;
     let mut decoder = with_attention_bias(config)?;
     decoder.names = Names {
         output_norm: Some("self_attn.attn_sub_norm"),

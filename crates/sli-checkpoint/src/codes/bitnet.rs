@@ -1,0 +1,113 @@
+//! `quant_method: bitnet`: weights of -1, 0 and 1.
+//!
+//! `M.weight` (U8) `[out / 4, in]` has four rows in the bits of one, a quarter of the matrix apart, the first in the
+//! lowest; a number is the code less one. `M.weight_scale` is one number, by which the outcome of the product is divided
+//! (`linear_class: bitlinear`) or multiplied (`autobitlinear`). That the inputs of the product are rounded to 8 bits is
+//! part of the model, not of a kernel: the weight was trained so.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::code::{Coded, Found, Keys, Part, UnknownCode};
+use super::declared::{Declared, Trouble, found};
+use super::planes::{Meaning, Planes, Sharing};
+use super::scale::Scale;
+use super::tensors::{Placed, Tensors, element, mistyped, structure};
+use crate::dtype::Dtype;
+use crate::error::CheckpointError;
+use crate::tensors::TensorInfo;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BitNet {
+    meaning: Meaning,
+}
+
+impl BitNet {
+    pub fn read(config: &Map<String, Value>) -> Result<Self, UnknownCode> {
+        let keys = Keys(config);
+        keys.only(&[
+            "linear_class",
+            "modules_to_not_convert",
+            "quant_method",
+            "quantization_mode",
+            "rms_norm_eps",
+            "use_rms_norm",
+        ])?;
+        keys.names("modules_to_not_convert")?;
+        let reason = "`bitlinear` and `autobitlinear` are read";
+        keys.one_of("linear_class", &["bitlinear", "autobitlinear"], reason)?;
+        let reason = "weights that are rounded while the model runs are not read, packed ones are (`offline`)";
+        keys.one_of("quantization_mode", &["offline"], reason)?;
+        keys.off("use_rms_norm", "norms within linear modules are not read")?;
+        let is_auto = config.get("linear_class").and_then(Value::as_str) == Some("autobitlinear");
+        Ok(Self {
+            meaning: if is_auto {
+                Meaning::Ternary
+            } else {
+                Meaning::TernaryOver
+            },
+        })
+    }
+
+    fn coded(
+        self,
+        module: &str,
+        codes: Placed<'_>,
+        tensors: Tensors<'_>,
+    ) -> Result<Coded, Trouble> {
+        let &[stored, columns] = &*codes.1.shape else {
+            return Err(structure(codes.1, "a matrix is wanted".to_owned()).into());
+        };
+        let (at, info) = tensors.need(&format!("{module}.weight_scale"))?;
+        let scale = Scale::of(info.dtype)
+            .filter(|scale| matches!(scale, Scale::F32 | Scale::F16 | Scale::Bf16));
+        let scale = scale.ok_or_else(|| mistyped(info, "F32, F16 or BF16"))?;
+        if info.elements() != 1 {
+            return Err(structure(info, "one scale for all is wanted".to_owned()).into());
+        }
+        let plane = Part {
+            tensor: codes.0,
+            sides: [1, stored.saturating_mul(columns)],
+            element: 1,
+        };
+        let scales = Part {
+            tensor: at,
+            sides: [1, 1],
+            element: element(info.dtype),
+        };
+        Ok(Coded {
+            shape: [stored.saturating_mul(4), columns].into(),
+            turned: false,
+            linear: true,
+            parts: [plane, plane, plane, plane, scales].into(),
+            beside: [].into(),
+            code: Arc::new(Planes {
+                columns,
+                plane: stored.saturating_mul(columns).max(1),
+                bits: 2,
+                shifts: [0, 2, 4, 6].into(),
+                word: 1,
+                scale,
+                sharing: Sharing::All,
+                meaning: self.meaning,
+            }),
+        })
+    }
+}
+
+impl Declared for BitNet {
+    fn find(
+        &self,
+        tensor: &TensorInfo,
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError> {
+        let module = tensor.name.strip_suffix(".weight");
+        let Some(module) = module.filter(|_| tensor.dtype == Dtype::U8) else {
+            return Ok(None);
+        };
+        let codes = || Ok(tensors.need(&tensor.name)?);
+        let coded = codes().and_then(|codes| self.coded(module, codes, tensors));
+        found(&tensor.name, coded)
+    }
+}
