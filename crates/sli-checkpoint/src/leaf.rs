@@ -202,6 +202,9 @@ impl BoundLeaf {
         let wanted = leaves.iter().map(|leaf| leaf.check(slice, &rows));
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
         first.check_buffer(wanted.iter().sum(), out)?;
+        if leaves.iter().any(|leaf| leaf.views().first.has_holes) {
+            out.fill(0);
+        }
         let mut scratch = Vec::new();
         let mut plan = ReadPlan::new(&first.checkpoint);
         let mut start = 0;
@@ -324,6 +327,9 @@ impl BoundLeaf {
         out: &mut [u8],
     ) -> Result<(), CheckpointError> {
         self.check_buffer(rows.len().saturating_mul(self.row_bytes()), out)?;
+        if self.views().first.has_holes {
+            out.fill(0);
+        }
         match &self.stored {
             Stored::Plain(_) => {
                 let mut scratch = Vec::new();

@@ -58,6 +58,8 @@ pub(crate) struct View {
     pub element: usize,
     /// What is made of every element.
     pub elementwise: Option<Elementwise>,
+    /// The rectangles do not cover everything: zeros are between them.
+    pub has_holes: bool,
     /// The tensors of this slice, by place in the checkpoint.
     pub tensors: Vec<u32>,
     /// The rectangles of this slice, sorted by row; none where it has no elements.
@@ -231,6 +233,7 @@ impl View {
     /// Adds the tiles and tensors of another slice, moved down and to the right.
     pub fn place(&mut self, other: Self, row: usize, column: usize) {
         self.tensors.extend(other.tensors);
+        self.has_holes |= other.has_holes;
         let moved = other.tiles.into_iter();
         self.tiles.extend(moved.map(|tile| Tile {
             row: tile.row + row,

@@ -197,6 +197,7 @@ fn naive(
             };
             pick_rows(&whole, own, &(0..rows).map(from).collect::<Vec<_>>())
         }
+        Source::BlockDiagonal { .. } => panic!("the maker makes none"),
         Source::Transpose(of) => transposed(&recurse(of)),
         Source::Each { of, count } => {
             let slices: Vec<Whole> = (0..*count)
@@ -568,5 +569,47 @@ fn weights_between_one_another_are_read_together() {
         let mut alone = vec![0; bytes];
         leaf.read_rows(1, 0..100, &mut alone).expect("read");
         assert!(alone == together);
+    }
+}
+
+#[test]
+fn blocks_on_a_diagonal_have_zeros_around_them() {
+    let stored: Vec<f32> = (1..=24).map(|n| n as f32).collect();
+    let bytes = stored
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let tensor = Tensor::new("w", Dtype::F32, &[2, 3, 4], bytes);
+    let checkpoint = support::checkpoint(&[tensor]);
+    let blocks = Source::Reshape(Box::new(Source::tensor("w"))).block_diagonal(2);
+    let at = |row: usize, column: usize| {
+        if row / 3 == column / 4 {
+            stored[row * 4 + column % 4]
+        } else {
+            0.0
+        }
+    };
+    let whole = bind(&checkpoint, &leaf(blocks.clone(), &[6, 8])).expect("is there");
+    let turned = bind(&checkpoint, &leaf(blocks.clone().transpose(), &[8, 6])).expect("is there");
+    for row in 0..6 {
+        let expected: Vec<f32> = (0..8).map(|column| at(row, column)).collect();
+        assert_eq!(whole.read_f32(0, row..row + 1).expect("is there"), expected);
+        let mut dirty = vec![0xff; 32];
+        whole
+            .read_rows(0, row..row + 1, &mut dirty)
+            .expect("is there");
+        let values = dirty.as_chunks().0.iter().copied().map(f32::from_le_bytes);
+        assert_eq!(values.collect::<Vec<_>>(), expected);
+    }
+    for column in 0..8 {
+        let expected: Vec<f32> = (0..6).map(|row| at(row, column)).collect();
+        assert_eq!(
+            turned.read_f32(0, column..column + 1).expect("is there"),
+            expected
+        );
+    }
+    for groups in [4, 5, usize::MAX] {
+        let uneven = Source::Reshape(Box::new(Source::tensor("w"))).block_diagonal(groups);
+        assert!(bind(&checkpoint, &leaf(uneven, &[6, 8])).is_err());
     }
 }

@@ -58,6 +58,14 @@ pub enum Source {
     },
     /// The same bytes seen with another shape of equal size (`[1, 1, n]` stored for `[n]`).
     Reshape(Box<Source>),
+    /// Blocks on a diagonal, zeros around them: of the rows, in as many equal groups, each meets columns of its own
+    /// (convolutions of groups with a kernel of 1, `[rows, columns / groups]`). Matrices only.
+    BlockDiagonal {
+        /// The blocks, one below the other.
+        of: Box<Source>,
+        /// How many.
+        groups: usize,
+    },
 }
 
 /// A function of one number, computed in f32 when numbers are read. It is for what is read whole as f32 (norms, decays),
@@ -193,6 +201,18 @@ impl Source {
         }
     }
 
+    /// These blocks, one below the other, on a diagonal.
+    #[must_use]
+    pub fn block_diagonal(self, groups: usize) -> Self {
+        if groups == 1 {
+            return self;
+        }
+        Self::BlockDiagonal {
+            of: Box::new(self),
+            groups,
+        }
+    }
+
     /// `1 +` this vector.
     #[must_use]
     pub fn plus_one(self) -> Self {
@@ -238,6 +258,10 @@ impl Source {
                 head_dim: *head_dim,
             },
             Self::Reshape(of) => Self::Reshape(one(of)),
+            Self::BlockDiagonal { of, groups } => Self::BlockDiagonal {
+                of: one(of),
+                groups: *groups,
+            },
         }
     }
 
@@ -254,6 +278,7 @@ impl Source {
             | Self::Index { of, .. }
             | Self::Elementwise { of, .. }
             | Self::RopePermute { of, .. }
+            | Self::BlockDiagonal { of, .. }
             | Self::Reshape(of) => of.names(),
         }
     }

@@ -112,6 +112,7 @@ impl Evaluator<'_> {
             Source::Elementwise { of, by } => elementwise(self.evaluate(of, at)?, *by, source),
             Source::RopePermute { of, head_dim } => self.rope_permute(of, *head_dim, at),
             Source::Reshape(of) => self.reshape(source, of, at),
+            Source::BlockDiagonal { of, groups } => self.block_diagonal(of, *groups, at),
         }
     }
 
@@ -182,6 +183,7 @@ impl Evaluator<'_> {
             coded: coded.is_some(),
             element,
             elementwise: None,
+            has_holes: false,
             tensors: coded.map_or_else(|| vec![position as u32], |coded| coded.tensors().collect()),
             tiles: Vec::new(),
         };
@@ -505,6 +507,57 @@ impl Evaluator<'_> {
         Ok(view)
     }
 
+    /// Every group of rows in columns of its own.
+    fn block_diagonal(&self, of: &Source, groups: usize, at: At<'_>) -> Evaluated {
+        let narrow = at.want.map(|want| {
+            let mut want = want.to_vec();
+            if let Some(columns) = want.last_mut() {
+                *columns /= groups.max(1);
+            }
+            want
+        });
+        let inner = At {
+            want: narrow.as_deref(),
+            ..at
+        };
+        let mut blocks = self.evaluate(of, inner)?;
+        let (rows, width) = (blocks.rows(), blocks.columns());
+        let columns = width.checked_mul(groups);
+        let (Core::Matrix, Some(columns), true) = (
+            at.core,
+            columns,
+            (1..=rows).contains(&groups) && rows % groups == 0,
+        ) else {
+            return Err(LeafProblem::Structure {
+                name: self.view_name(&blocks, of),
+                reason: format!("its rows do not divide into {groups} blocks"),
+                shape: blocks.shape,
+            });
+        };
+        let height = rows / groups;
+        let mut whole = View {
+            tiles: Vec::new(),
+            tensors: std::mem::take(&mut blocks.tensors),
+            has_holes: true,
+            ..blocks.clone()
+        };
+        if let Some(last) = whole.shape.last_mut() {
+            *last = columns;
+        }
+        // As many blocks as rows at most, which are stored.
+        for group in 0..groups {
+            let mut block = blocks.clone();
+            let run = RowRun {
+                start: group * height,
+                count: height,
+                step: 1,
+            };
+            block.select_rows(std::iter::once(run), height);
+            whole.place(block, group * height, group * width);
+        }
+        Ok(whole)
+    }
+
     /// A name for messages: the first tensor of the view.
     pub fn view_name(&self, view: &View, source: &Source) -> String {
         let first = view
@@ -536,6 +589,7 @@ pub(crate) fn adds_axis(source: &Source) -> bool {
         | Source::Index { of, .. }
         | Source::Elementwise { of, .. }
         | Source::RopePermute { of, .. }
+        | Source::BlockDiagonal { of, .. }
         | Source::Reshape(of) => adds_axis(of),
     }
 }

@@ -317,6 +317,7 @@ fn present(source: &Source, has: &mut dyn FnMut(&str) -> bool) -> bool {
         | Source::Index { of, .. }
         | Source::Elementwise { of, .. }
         | Source::RopePermute { of, .. }
+        | Source::BlockDiagonal { of, .. }
         | Source::Reshape(of) => present(of, has),
     }
 }

@@ -224,6 +224,10 @@ impl<'a> Renaming<'a> {
                 (Source::Tensor(_), of @ Source::Transpose(_)) => of,
                 (_, of) => Source::Reshape(Box::new(of)),
             },
+            Source::BlockDiagonal { of, groups } => Source::BlockDiagonal {
+                of: boxed(of),
+                groups: *groups,
+            },
         }
     }
 
