@@ -105,6 +105,11 @@ def inputs_of(model, rng, longest, lengths=None):
         records = [{"input_features": torch.rand(features, generator=drawn) * 2 - 1} for _ in range(3)]
     else:
         records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
+    for number, record in enumerate(records):
+        # One without, where the class runs without.
+        if number != 1 or config.model_type == "bros":
+            drawn = generate.beside_of(model, len(record.get("input_ids", ())), lambda name, count, below: [rng.randrange(below) for _ in range(count)])
+            record.update(drawn)
     if CLASSIFIER.search(type(model).__name__):
         # What is classified is where the decoder ends the record's own tokens; what it reads follows from them.
         if config.is_encoder_decoder and isinstance(config.eos_token_id, int):

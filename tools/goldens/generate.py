@@ -259,6 +259,8 @@ class Capture:
         self.handles.append(layers[0].register_forward_pre_hook(self.enter, with_kwargs=True))
         for layer in layers:
             self.handles.append(layer.register_forward_hook(self.leave))
+            if type(layer).__name__ == "SqueezeBertModule":
+                layer.forward = self.past_hooks(layer.forward)
         self.last_hidden, self.producers = None, []
         for name, module in model.named_modules():
             self.handles.append(module.register_forward_hook(self.produced(name, owner, dict(boundary_of))))
@@ -267,6 +269,17 @@ class Capture:
         if 0 not in self.boundaries:
             hidden = arguments[0] if arguments else named["hidden_states"]
             self.boundaries[0] = self.boundary(hidden)
+
+    def past_hooks(self, forward):
+        """A layer whose encoder calls it past all hooks, with features in front of tokens."""
+
+        def watched(hidden, *arguments):
+            self.enter(None, (hidden.transpose(1, 2),), {})
+            output = forward(hidden, *arguments)
+            self.leave(None, (), output["feature_map"].transpose(1, 2))
+            return output
+
+        return watched
 
     def boundary(self, hidden):
         """[tokens, hidden]; streams side by side in the last dimension become [streams * tokens, hidden], stream-major."""
@@ -366,6 +379,36 @@ def features_of(model):
     return None
 
 
+def beside_of(model, tokens, draw):
+    """What a record has beside its tokens, by name; `draw(name, count, below)`: so many whole numbers."""
+    config = model.config
+
+    def table(name, columns, below):
+        numbers = draw(name, tokens * columns, below)
+        return [numbers[start : start + columns] for start in range(0, tokens * columns, columns)]
+
+    if config.model_type in ("layoutlm", "lilt"):  # boxes that end where they begin or behind
+        boxes = table("bbox", 4, config.max_2d_position_embeddings)
+        return {"bbox": [[min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)] for x0, y0, x1, y1 in boxes]}
+    if config.model_type == "layoutlmv3":
+        return {"bbox": table("bbox", 4, config.max_2d_position_embeddings)}
+    if config.model_type == "bros":
+        return {"bbox": [[number / 1024 for number in box] for box in table("bbox", 8 if tokens % 2 else 4, 1025)]}
+    if config.model_type == "roc_bert":
+        return {
+            "input_shape_ids": draw("input_shape_ids", tokens, config.shape_vocab_size),
+            "input_pronunciation_ids": draw("input_pronunciation_ids", tokens, config.pronunciation_vocab_size),
+        }
+    if config.model_type == "markuplm":
+        return {
+            "xpath_tags_seq": table("xpath_tags_seq", config.max_depth, config.max_xpath_tag_unit_embeddings),
+            "xpath_subs_seq": table("xpath_subs_seq", config.max_depth, config.max_xpath_subs_unit_embeddings),
+        }
+    if config.model_type == "longformer":
+        return {"global_attention_mask": [int(number == 0) for number in draw("global_attention_mask", tokens, 5)]}
+    return {}
+
+
 def records_of(variant, model):
     """The inputs of every record."""
     config, own = texts_of(model)
@@ -383,6 +426,10 @@ def records_of(variant, model):
         if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
             inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)
+        beside = beside_of(model, record["tokens"], lambda name, count, below: [(x >> 33) % below for x in formula.stream(f"{name}.{index}", count).tolist()])
+        for name, numbers in beside.items():
+            if variant.get("beside") and (index > 0 or config.model_type == "bros"):
+                inputs[name] = torch.tensor(numbers)
         if "decoder" in record:
             ids = formula.input_ids(f"decoder.{index}", record["decoder"], own, RESERVED)
             start = getattr(model.config, "decoder_start_token_id", 0)

@@ -31,7 +31,7 @@ TABLES = re.compile(
     r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian|led|bigbird_pegasus|trocr|whisper|fsmt|"
     r"albert|bert-generation|camembert|clip_text_model|data2vec-text|deberta|deberta-v2|dpr|electra|ernie|esm|flaubert|ibert|layoutlm|"
     r"longformer|luke|megatron-bert|mpnet|rembert|roberta-prelayernorm|roformer|splinter|tipsv2_text_model|xlm|xlm-roberta|xlm-roberta-xl|xmod|"
-    r"big_bird|fnet|tapas)$"
+    r"big_bird|fnet|tapas|squeezebert|mobilebert|convbert|nystromformer|yoso|roc_bert|markuplm|lilt|bros|layoutlmv3)$"
 )
 # Types that hide padding tokens: `sli` refuses them.
 HIDING = ("dpr", "flaubert", "fsmt", "t5_gemma_module", "xlm")
@@ -182,6 +182,33 @@ CHOICES = {
     **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
 }
 CHOICES |= {
+    **dict.fromkeys(("q_groups", "k_groups", "v_groups", "post_attention_groups", "intermediate_groups", "output_groups", "num_groups"), [1, 2, 4]),
+    "num_feedforward_networks": [1, 2, 4],
+    "intra_bottleneck_size": [32],
+    "true_hidden_size": [32],
+    "use_bottleneck": [True],
+    "key_query_shared_bottleneck": [True],
+    "normalization_type": ["no_norm", "layer_norm"],
+    "conv_kernel_size": [1, 3, 9, 65],
+    "conv_window": [None, 3, 33],
+    "head_ratio": [1, 2, 8],
+    "hash_code_len": [1, 4, 12],
+    "use_expectation": [True],
+    "inv_coeff_init_option": [False],
+    "num_landmarks": [64],
+    "segment_means_seq_len": [64],
+    "channel_shrink_ratio": [2, 4],
+    "coordinate_size": [8, 12],
+    "max_depth": [1, 4, 7],
+    "xpath_unit_hidden_size": [4, 8],
+    "concat_input": [True],
+    "pronunciation_embed_dim": [5, 64],
+    "shape_embed_dim": [7, 64],
+    "rel_pos_bins": [8, 32],
+    "rel_2d_pos_bins": [8, 64],
+    "max_rel_pos": [20, 128],
+    "max_rel_2d_pos": [60, 256],
+    "bbox_scale": [1.0, 30.0, 100.0],
     "adapter_reduction_factor": [1, 2, 8],
     "attention_window": [4, 8, 32],
     "clamp_len": [-1, 3, 100],

@@ -4,7 +4,7 @@ mod reference;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits};
 use sli_kernels::{
-    Activation, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle, TopK,
+    Activation, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle, Taps, TopK,
 };
 
 const WIDTHS: [usize; 9] = [1, 3, 7, 8, 16, 33, 64, 100, 517];
@@ -572,6 +572,87 @@ fn top_k_orders_by_value_then_index() {
             };
             assert_eq!(bits(state.row(row)), bits(&all[..k]));
             assert_eq!(bits(halves.row(row)), bits(&all[..k]));
+        }
+    }
+}
+
+#[test]
+fn neighbours_count_within_their_record() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(11);
+        for (kernel, heads, dim) in [(1, 1, 3), (3, 2, 5), (9, 4, 16), (4, 3, 7)] {
+            let lengths = [1, 2 + random.below(30), kernel, 1];
+            let mut records = Vec::new();
+            for length in lengths {
+                let start = records
+                    .last()
+                    .map_or(0, |last: &std::ops::Range<usize>| last.end);
+                records.push(start..start + length);
+            }
+            let (rows, columns) = (lengths.iter().sum(), heads * dim);
+            let (x, before) = (random.mat(rows, columns), random.mat(rows, columns));
+            let of_rows = random.mat(rows, heads * kernel);
+            let of_columns = random.vec(kernel * columns);
+            for own in [true, false] {
+                let taps = if own {
+                    Taps::OfRows {
+                        factors: of_rows.view(),
+                        heads,
+                    }
+                } else {
+                    Taps::OfColumns(&of_columns)
+                };
+                let [one, two] = [0, 1].map(|which: usize| {
+                    let mut out = before.clone();
+                    let (x, out_rows) = (x.view(), out.view_mut());
+                    kernels[which].add_neighbours(kernel, taps, &records, x, out_rows);
+                    out
+                });
+                assert_same_bits(&one, &two, "threads");
+                for record in &records {
+                    for row in record.clone() {
+                        for column in 0..columns {
+                            let mut sum = f64::from(before.row(row)[column]);
+                            for tap in 0..kernel {
+                                let factor = if own {
+                                    of_rows.row(row)[column / dim * kernel + tap]
+                                } else {
+                                    of_columns[tap * columns + column]
+                                };
+                                let place = (row + tap).wrapping_sub((kernel - 1) / 2);
+                                if record.contains(&place) {
+                                    sum += f64::from(factor) * f64::from(x.row(place)[column]);
+                                }
+                            }
+                            let found = f64::from(one.row(row)[column]);
+                            assert!((found - sum).abs() < 1e-4, "{found} for {sum}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn softmax_of_parts_sums_to_one() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(12);
+        let parts = 3;
+        let input = check_rows(&mut random, &kernels, 3 * 7, |kernels, _, x| {
+            kernels.softmax_parts(parts, x.view_mut());
+        });
+        let mut out = input.clone();
+        kernels[0].softmax_parts(parts, out.view_mut());
+        for row in 0..out.rows() {
+            let given = input.row(row).chunks_exact(7);
+            for (given, found) in given.zip(out.row(row).chunks_exact(7)) {
+                let total: f64 = given.iter().map(|&x| f64::from(x).exp()).sum();
+                for (&given, &found) in given.iter().zip(found) {
+                    let expected = f64::from(given).exp() / total;
+                    assert!((f64::from(found) - expected).abs() < 1e-6);
+                }
+            }
         }
     }
 }

@@ -137,6 +137,7 @@ fn step_norms(step: &Step) -> Vec<String> {
         NormKind::L2 => "L2",
         NormKind::RmsOfScaled => "RMS (of what is scaled)",
         NormKind::AtMost(_) => "length",
+        NormKind::Affine => "no (factor and addend)",
     };
     let mut names = Vec::new();
     let mut add = |norm: Option<&crate::Norm>, place: &str| {

@@ -157,6 +157,10 @@ pub struct RefusedType {
 /// Types that are known and refused, sorted by name.
 pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
+        model_type: "mra",
+        reason: "its attention is a CUDA kernel; without it transformers 5.23 adds zeros in the place of every attention, so there are no right numbers to compare with",
+    },
+    RefusedType {
         model_type: "nllb-moe",
         reason: "transformers 5.23 gives every token to the first two experts whatever the router chose, so there are no right numbers to compare with",
     },

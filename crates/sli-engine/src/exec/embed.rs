@@ -3,7 +3,7 @@
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, MatMut};
 use sli_spec::{
-    Embedding, HeadNorm, NormSpan, PositionTable, Sinusoidal, TokenDropout, WeightIndex,
+    Embedding, HeadNorm, Linear, NormSpan, PositionTable, Sinusoidal, TokenDropout, WeightIndex,
 };
 
 use super::batch::Batch;
@@ -47,9 +47,24 @@ impl BoundLayer<'_> {
         if let Some(norm) = &embedding.token_norm {
             self.norm_in_place(norm, x.view_mut())?;
         }
-        if !embedding.positions_after_projection {
-            self.add_positions(embedding.positions.as_ref(), batch, x)?;
+        let mut projected = false;
+        if let Some(projection) = &embedding.projection
+            && embedding.projection_first
+        {
+            hidden.reset(rows, projection.out_features);
+            if embedding.trigrams {
+                self.project_trigrams(projection, batch, &narrow, hidden)?;
+            } else {
+                self.linear(narrow.view(), projection, hidden.view_mut())?;
+            }
+            projected = true;
         }
+        let x = if embedding.projection.is_some() && !projected {
+            &mut narrow
+        } else {
+            &mut *hidden
+        };
+        self.add_positions(embedding.positions.as_ref(), batch, x)?;
         if let Some(types) = &embedding.token_types {
             match &batch.token_types {
                 Some(given) => self.gather(types.weight, given, x, true)?,
@@ -62,12 +77,41 @@ impl BoundLayer<'_> {
         if let Some(norm) = &embedding.norm {
             self.norm_in_place(norm, x.view_mut())?;
         }
-        if let Some(projection) = &embedding.projection {
+        if let Some(projection) = &embedding.projection
+            && !projected
+        {
             hidden.reset(rows, projection.out_features);
             self.linear(narrow.view(), projection, hidden.view_mut())?;
         }
-        if embedding.positions_after_projection {
-            self.add_positions(embedding.positions.as_ref(), batch, hidden)?;
+        Ok(())
+    }
+
+    /// The projection of every token's embedding between those of the next token and of the one before.
+    fn project_trigrams(
+        &self,
+        projection: &Linear,
+        batch: &Batch,
+        tokens: &Mat,
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let width = tokens.cols();
+        let mut unfolded = Mat::default();
+        for record in batch.branches_of(&batch.whole()) {
+            for start in record.clone().step_by(SPREAD_ROWS) {
+                let block = start..record.end.min(start + SPREAD_ROWS);
+                unfolded.reset(block.len(), 3 * width);
+                for (place, row) in block.clone().enumerate() {
+                    let neighbours = [Some(row + 1), Some(row), row.checked_sub(1)];
+                    let parts = unfolded.row_mut(place).chunks_exact_mut(width);
+                    for (part, neighbour) in parts.zip(neighbours) {
+                        match neighbour.filter(|row| record.contains(row)) {
+                            Some(row) => part.copy_from_slice(tokens.row(row)),
+                            None => part.fill(0.0),
+                        }
+                    }
+                }
+                self.linear(unfolded.view(), projection, hidden.rows_view_mut(block))?;
+            }
         }
         Ok(())
     }
@@ -225,7 +269,7 @@ impl BoundLayer<'_> {
     /// `y = activation(dense(x))` of a few rows.
     pub fn dense(
         &self,
-        dense: &sli_spec::Linear,
+        dense: &Linear,
         activation: sli_spec::Activation,
         x: sli_kernels::MatRef<'_>,
         mut out: MatMut<'_>,

@@ -158,7 +158,9 @@ impl Slots {
         });
         Self {
             hidden: mat(),
-            stashes: (0..stack.stashes()).map(|_| mat()).collect(),
+            stashes: (0..stack.stashes())
+                .map(|_| Mat::new(rows, stack.stash_size))
+                .collect(),
             selection: Mat::new(rows, stack.chosen_keys().unwrap_or(0)),
             kept: Kept {
                 layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),

@@ -28,6 +28,10 @@ impl BoundLayer<'_> {
                 let bounds = (longest as f32, epsilon);
                 self.kernels.shorten_heads(1, weight, bounds, out);
             }
+            NormKind::Affine => {
+                self.kernels.copy(x, out.reborrow());
+                self.affine(weight, bias, out);
+            }
         }
         Ok(())
     }
@@ -67,7 +71,21 @@ impl BoundLayer<'_> {
                 let bounds = (longest as f32, epsilon);
                 self.kernels.shorten_heads(parts, weight, bounds, x);
             }
+            NormKind::Affine => {
+                let of_row = |own: Option<&[f32]>| own.map(|own| own.repeat(x.cols() / own.len()));
+                let (weight, bias) = (of_row(weight), of_row(bias));
+                self.affine(weight.as_deref(), bias.as_deref(), x);
+            }
         }
         Ok(())
+    }
+
+    fn affine(&self, weight: Option<&[f32]>, bias: Option<&[f32]>, mut x: MatMut<'_>) {
+        if let Some(weight) = weight {
+            self.kernels.scale_columns(weight, x.reborrow());
+        }
+        if let Some(bias) = bias {
+            self.kernels.add_bias(bias, x);
+        }
     }
 }

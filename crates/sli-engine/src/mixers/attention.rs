@@ -3,13 +3,14 @@
 use half::bf16;
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
 use sli_spec::rope::Rope;
-use sli_spec::{Alibi, Attention, KeyValue, OutputGate, Position, QueryTemperature};
+use sli_spec::{Alibi, Attention, Bottleneck, KeyValue, OutputGate, Position, QueryTemperature};
 
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
 use super::{
-    At, Mix, differential, distance_vectors, dynamic_mask, kernel, relative_buckets, sparse_blocks,
+    At, Mix, beside, differential, distance_vectors, dynamic_mask, kernel, relative_buckets,
+    sparse_blocks,
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -39,6 +40,12 @@ impl Mix for Attention {
             buffers = buffers
                 .rows(Buffer::Gate, 3 * self.kv_heads)
                 .rows(Buffer::Inner, self.kv_heads);
+        }
+        if let Some(bottleneck) = &self.bottleneck {
+            buffers = buffers.rows(Buffer::Up, bottleneck.projection.out_features);
+        }
+        if let Some(beside) = &self.beside {
+            buffers = buffers.or(beside::buffers(beside, self));
         }
         buffers
     }
@@ -72,6 +79,9 @@ impl Mix for Attention {
         }
         if let Some(gate) = &self.gate {
             apply_gate(layer, gate, self.value_dim, x, scratch)?;
+        }
+        if let Some(beside) = &self.beside {
+            beside::apply(beside, self, (layer, rows), x, scratch)?;
         }
         if let Some(norm) = &self.output_norm {
             layer.norm_in_place(norm, scratch.heads.view_mut())?;
@@ -124,16 +134,27 @@ fn project(
         query,
         key: keys,
         value: values,
+        up: narrow,
         ..
     } = scratch;
-    let own = x.rows_range(0..rows_of(Computed::Keys));
+    let narrow = match &attention.bottleneck {
+        Some(Bottleneck { projection, norm }) => {
+            narrow.reset(x.rows(), projection.out_features);
+            layer.linear(x, projection, narrow.view_mut())?;
+            layer.norm_in_place(norm, narrow.view_mut())?;
+            narrow.view()
+        }
+        None => x,
+    };
+    let own = narrow.rows_range(0..rows_of(Computed::Keys));
     query.reset(own.rows(), attention.heads * attention.head_dim);
     layer.linear(own, &attention.query, query.view_mut())?;
     match &attention.key_value {
         KeyValue::Own { key, value } => {
-            let x = x.rows_range(0..rows_of(Computed::Queries));
+            let own = narrow.rows_range(0..rows_of(Computed::Queries));
+            let x = x.rows_range(0..own.rows());
             keys.reset(x.rows(), kv_heads * attention.head_dim);
-            layer.linear(x, key, keys.view_mut())?;
+            layer.linear(own, key, keys.view_mut())?;
             values.reset(x.rows(), kv_heads * attention.value_dim);
             match value {
                 Some(value) => layer.linear(x, value, values.view_mut())?,

@@ -4,6 +4,8 @@
 
 mod along;
 mod attention;
+mod bernoulli_attention;
+mod beside;
 pub(crate) mod buffers;
 mod differential;
 mod distance_vectors;
@@ -117,6 +119,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::TimeMix(mix) => mix.as_ref(),
         Mixer::MatrixMix(mix) => mix.as_ref(),
         Mixer::ChannelMix(mix) => mix,
+        Mixer::BernoulliAttention(attention) => attention.as_ref(),
         Mixer::Identity(identity) => identity,
     }
 }

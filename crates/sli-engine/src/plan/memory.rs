@@ -62,12 +62,12 @@ pub(crate) fn end_bytes(spec: &ModelSpec, stack: usize) -> u64 {
 pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u64 {
     let stack = &spec.stacks[stack];
     let widest = stack.hidden_size as u64;
-    let stashes = stack.stashes() as u64;
+    let stashes = (stack.stashes() * stack.stash_size) as u64;
     let ropes = distinct_ropes(stack);
     let ropes: u64 = ropes.iter().map(|rope| rope.dims as u64 * 4).sum();
     let kept = kept_columns(stack) as u64;
     let chosen = stack.chosen_keys().unwrap_or(0) as u64;
-    let mut bytes = (widest * (1 + stashes) + chosen + kept) * 4 + ropes + ROW_BYTES;
+    let mut bytes = (widest + stashes + chosen + kept) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
             Take::TopK(k) => best(spec, *k) * TOP_BYTES + 48,
@@ -125,7 +125,7 @@ fn carried_columns(mechanism: &dyn Mechanism) -> usize {
 /// Values of a row between two layers.
 pub(super) fn boundary_values(stack: &Stack) -> usize {
     let chosen = stack.chosen_keys().unwrap_or(0);
-    stack.hidden_size * (1 + stack.stashes()) + chosen + kept_columns(stack)
+    stack.hidden_size + stack.stashes() * stack.stash_size + chosen + kept_columns(stack)
 }
 
 /// Columns of what a stack keeps for later layers.

@@ -387,6 +387,7 @@ pub fn opt(config: &Config) -> Result<Described, SpecError> {
         inward: "project_in",
         bias: false,
         sum_is_narrow: false,
+        trigrams: false,
         outward: Some("project_out"),
     });
     decoder.build()

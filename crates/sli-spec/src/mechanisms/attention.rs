@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::beside::Beside;
 use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, Site, StackEnd, Uses};
 use crate::parts::rope::Rope;
@@ -62,6 +63,19 @@ pub struct Attention {
     pub heads_norm: Option<HeadNorm>,
     /// Norm of the concatenated heads in front of the output projection (BitNet).
     pub output_norm: Option<Norm>,
+    /// What queries and keys are projections of in the place of the input.
+    pub bottleneck: Option<Bottleneck>,
+    /// What is added to the heads' outputs, or stands beside them, in front of the output projection.
+    pub beside: Option<Box<Beside>>,
+}
+
+/// `norm(projection(x))`: what the queries and keys of MobileBERT are projections of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bottleneck {
+    /// `[width, hidden]`.
+    pub projection: Linear,
+    /// Of its output.
+    pub norm: Norm,
 }
 
 /// Where keys and values come from.
@@ -176,6 +190,8 @@ impl Attention {
             dynamic_mask: None,
             heads_norm: None,
             output_norm: None,
+            bottleneck: None,
+            beside: None,
         }
     }
 }
@@ -270,7 +286,13 @@ impl Mechanism for Attention {
             dynamic_mask,
             heads_norm,
             output_norm,
+            bottleneck,
+            beside,
         } = self;
+        if let Some(Bottleneck { projection, norm }) = bottleneck {
+            uses.linear(projection);
+            uses.norm(Some(norm));
+        }
         uses.linear(query);
         match key_value {
             KeyValue::Own { key, value } => {
@@ -331,6 +353,9 @@ impl Mechanism for Attention {
             uses.weight(*decay);
         }
         uses.head_norm(heads_norm.as_ref());
+        if let Some(beside) = beside {
+            beside.weights(uses);
+        }
         uses.norm(output_norm.as_ref());
         uses.linear(output);
     }
@@ -355,7 +380,8 @@ impl Mechanism for Attention {
             Some(_) => ", dynamic mask",
             None => "",
         };
-        format!("attention: {heads}, {mask}{shared}{differential}{dynamic}")
+        let beside = self.beside.as_ref().map_or("", |beside| beside.label());
+        format!("attention: {heads}, {mask}{shared}{differential}{dynamic}{beside}")
     }
 
     fn summary(&self) -> String {
@@ -421,6 +447,16 @@ impl Mechanism for Attention {
             (
                 self.values_rotate && (of_layer || of_stack || self.value_dim != self.head_dim),
                 "a rotation of values that are not the layer's own, or of another width",
+            ),
+            (
+                self.bottleneck.is_some() && (of_layer || of_stack || !has_values),
+                "a bottleneck of queries and keys that are not both the layer's own",
+            ),
+            (
+                self.beside.as_ref().is_some_and(|beside| {
+                    of_layer || of_stack || by_values || !has_values || !beside.fits(self)
+                }),
+                "something beside heads that are not as it needs them",
             ),
             (addends > 1, "several addends by distance"),
             (
@@ -515,6 +551,9 @@ impl Mechanism for Attention {
         if self.vectors().is_some() {
             return Cut::Nowhere(OF_WHOLE_RECORDS);
         }
+        if let Some(beside) = &self.beside {
+            return Cut::Nowhere(beside.of_whole_records());
+        }
         if self.positions.iter().any(is_sparse) {
             return Cut::Nowhere(BLOCKS_OF_WHOLE_RECORDS);
         }
@@ -563,8 +602,12 @@ impl Mechanism for Attention {
         let pairs = 1 + usize::from(self.differential.is_some());
         let with_vectors = |vectors: &DistanceVectors| vectors.vectors(USUAL) * vectors.products();
         let vectors = self.vectors().map_or(0, with_vectors);
+        let beside = self
+            .beside
+            .as_ref()
+            .map_or(0, |beside| beside.operations(self));
         Operations {
-            of_row: (2 * self.heads * self.head_dim * vectors) as f64,
+            of_row: (2 * self.heads * self.head_dim * vectors + beside) as f64,
             of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim)) as f64,
             weights_of_pair: (self.heads * pairs) as f64,
         }

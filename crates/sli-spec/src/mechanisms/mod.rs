@@ -5,6 +5,8 @@
 //! documents are loops over these facts. A further mechanism is a file here, an arm in [`Mixer::facts`], and a file in the engine's `mixers/`.
 
 mod attention;
+mod bernoulli_attention;
+mod beside;
 mod contradiction;
 mod feed_forward;
 mod fourier;
@@ -35,7 +37,9 @@ use serde::Serialize;
 
 use crate::parts::Linear;
 
-pub use self::attention::{Attention, Differential, DynamicMask, KeyValue, OutputGate};
+pub use self::attention::{Attention, Bottleneck, Differential, DynamicMask, KeyValue, OutputGate};
+pub use self::bernoulli_attention::BernoulliAttention;
+pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
@@ -105,6 +109,8 @@ pub enum Mixer {
     MatrixMix(Box<MatrixMix>),
     /// The network of RWKV 4 to 6.
     ChannelMix(ChannelMix),
+    /// Attention by how likely hashes are the same (YOSO).
+    BernoulliAttention(Box<BernoulliAttention>),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -134,6 +140,7 @@ impl Mixer {
             Self::TimeMix(mix) => mix.as_ref(),
             Self::MatrixMix(mix) => mix.as_ref(),
             Self::ChannelMix(mix) => mix,
+            Self::BernoulliAttention(attention) => attention.as_ref(),
             Self::Identity(identity) => identity,
         }
     }

@@ -30,10 +30,14 @@ pub struct Embedding {
     pub constant_rows: Vec<ConstantRow>,
     /// Norm of the sum.
     pub norm: Option<Norm>,
-    /// `[hidden, width]` after the norm (ALBERT, ELECTRA) .
+    /// `[hidden, width]` after the norm (ALBERT, ELECTRA).
     pub projection: Option<Linear>,
-    /// `true`: positions are added after the projection (OPT-350m).
-    pub positions_after_projection: bool,
+    /// `true`: the projection is of the token embedding alone, in front of everything that is added and the norm
+    /// (OPT-350m, MobileBERT).
+    pub projection_first: bool,
+    /// The projection `[hidden, 3 * width]` is of the embeddings of the next token, the token itself and the one before
+    /// it, zeros beyond the ends of a record (MobileBERT).
+    pub trigrams: bool,
     /// A token that records may not have: the reference takes it for padding and hides it.
     pub refused_token: Option<u32>,
     /// Further residual streams: `[hidden, hidden]` each, of the embedding, scaled to its magnitude
@@ -149,8 +153,10 @@ pub struct Sinusoidal {
 impl Embedding {
     /// Why it depends on more of a record than a row's own token.
     pub fn depends_on_record(&self) -> Option<&'static str> {
+        let neighbours = self.trigrams;
         self.token_dropout
             .map(|_| "what embeds a token depends on all masks of its record")
+            .or(neighbours.then_some("what embeds a token depends on the tokens beside it"))
     }
 
     /// A token table and nothing else.
@@ -172,7 +178,8 @@ impl Embedding {
             constant_rows: Vec::new(),
             norm: None,
             projection: None,
-            positions_after_projection: false,
+            projection_first: false,
+            trigrams: false,
             refused_token: None,
             streams: Vec::new(),
             layer_inputs: None,

@@ -92,6 +92,8 @@ pub struct Stack {
     pub name: &'static str,
     /// Features of the hidden state.
     pub hidden_size: usize,
+    /// Features of the buffers beside it.
+    pub stash_size: usize,
     /// Which of a record's sequences it reads.
     pub sequence: Sequence,
     /// What enters the first layer.

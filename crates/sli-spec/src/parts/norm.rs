@@ -30,6 +30,8 @@ pub enum NormKind {
     RmsOfScaled,
     /// Of `y`, the factors times x: `y * min(this / (sqrt(sum(y^2)) + eps), 1)`, which is at most so long (Inkling 2).
     AtMost(f64),
+    /// `x` itself: a factor and an addend in the place of a norm (MobileBERT).
+    Affine,
 }
 
 /// A norm of queries, keys or values.

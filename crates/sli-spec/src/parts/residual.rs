@@ -4,12 +4,12 @@ use serde::Serialize;
 
 use crate::source::WeightIndex;
 
-/// A buffer of `[tokens, hidden]` that outlives a step.
+/// A buffer that outlives a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub enum Slot {
-    /// The hidden state.
+    /// The hidden state `[tokens, hidden]`.
     Hidden,
-    /// A further buffer, by number.
+    /// A further buffer, by number `[tokens, stash]`.
     Stash(u8),
 }
 

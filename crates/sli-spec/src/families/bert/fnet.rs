@@ -33,6 +33,7 @@ pub fn fnet(config: &Config) -> Result<Described, SpecError> {
         inward: "embeddings.projection",
         bias: true,
         sum_is_narrow: true,
+        trigrams: false,
         outward: None,
     });
     model.attention_of =

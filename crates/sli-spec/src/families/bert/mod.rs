@@ -1,9 +1,12 @@
 //! BERT and its relatives: post-norm encoders with learned positions and a masked-LM head.
 
 mod big_bird;
+mod bottleneck;
 mod deberta;
 mod fnet;
+mod grouped;
 mod jina;
+mod linear;
 mod modern;
 mod narrow;
 mod pairs;
@@ -16,8 +19,11 @@ mod xlnet;
 mod xmod;
 
 pub use self::big_bird::big_bird;
+pub use self::bottleneck::mobilebert;
 pub use self::deberta::{deberta, deberta_v2};
 pub use self::fnet::fnet;
+pub use self::grouped::{convbert, squeezebert};
+pub use self::linear::{nystromformer, yoso};
 pub use self::modern::{
     eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, nomic_bert, ultrabert,
 };
@@ -48,6 +54,7 @@ pub const TYPES: &[ModelType] = &[
     row("big_bird", big_bird),
     row("camembert", roberta),
     row("clip_text_model", clip_text),
+    row("convbert", convbert),
     row("data2vec-text", roberta),
     row("deberta", deberta),
     row("deberta-v2", deberta_v2),
@@ -73,15 +80,18 @@ pub const TYPES: &[ModelType] = &[
     limited(row("longformer", longformer), "no token is global"),
     limited(row("luke", luke), "without entities"),
     row("megatron-bert", megatron_bert),
+    row("mobilebert", mobilebert),
     row("modernbert", modernbert),
     row("modernbert-decoder", modernbert_decoder),
     row("mpnet", mpnet),
     row("nomic_bert", nomic_bert),
+    row("nystromformer", nystromformer),
     row("rembert", rembert),
     row("roberta", roberta),
     row("roberta-prelayernorm", roberta_prelayernorm),
     row("roformer", roformer),
     row("splinter", splinter),
+    row("squeezebert", squeezebert),
     limited(
         row("tapas", tapas),
         "without tables: every token is of the kinds 0",
@@ -99,6 +109,7 @@ pub const TYPES: &[ModelType] = &[
         "without memories of earlier texts, and without permutations",
     ),
     row("xmod", xmod),
+    row("yoso", yoso),
 ];
 
 const BERT: Names = Names {
@@ -233,8 +244,9 @@ fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError>
 }
 
 /// Types whose classes have no decoder: `is_decoder` changes nothing in them.
-const ENCODERS_ONLY: [&str; 14] = [
+const ENCODERS_ONLY: [&str; 19] = [
     "albert",
+    "convbert",
     "deberta",
     "deberta-v2",
     "dpr",
@@ -245,9 +257,13 @@ const ENCODERS_ONLY: [&str; 14] = [
     "layoutlm",
     "longformer",
     "luke",
+    "mobilebert",
     "mpnet",
     "nomic_bert",
+    "nystromformer",
     "splinter",
+    "squeezebert",
+    "yoso",
 ];
 
 /// The keys as BERT spells them.

@@ -25,22 +25,27 @@ pub fn electra(config: &Config) -> Result<Described, SpecError> {
     model.pooler = None;
     let width = config.size("embedding_size")?;
     model.narrow = narrow(width, "embeddings_project").filter(|_| width != model.hidden_size);
+    electra_head(&mut model, width);
+    model.sequence_classifier = Some(dense_classifier(Activation::Gelu));
+    model.ignored.push("discriminator_predictions.*");
+    table(config, &mut model, 0)?;
+    model.build()
+}
+
+/// The head of ELECTRA's generator, of a token table so wide.
+pub(super) fn electra_head(model: &mut Blocks<'_>, width: usize) {
     model.transforms = vec![Transform::normed(
         "generator_predictions.dense",
         "generator_predictions.LayerNorm",
         width,
         Activation::Gelu,
     )];
-    model.sequence_classifier = Some(dense_classifier(Activation::Gelu));
     model.tied_bias = Some("generator_lm_head.bias");
     model.unused_head = UnusedHead {
         without: &["generator_predictions.*", "generator_lm_head.*"],
         tied: &["generator_lm_head.weight"],
         own: &[],
     };
-    model.ignored.push("discriminator_predictions.*");
-    table(config, &mut model, 0)?;
-    model.build()
 }
 
 /// ALBERT (Lan et al. 2020): layers share their weights in groups.
@@ -155,12 +160,13 @@ pub fn roformer(config: &Config) -> Result<Described, SpecError> {
 }
 
 /// A projection with an addend behind the sum of embeddings.
-fn narrow(width: usize, inward: &'static str) -> Option<Narrow> {
+pub(super) fn narrow(width: usize, inward: &'static str) -> Option<Narrow> {
     Some(Narrow {
         width,
         inward,
         bias: true,
         sum_is_narrow: true,
+        trigrams: false,
         outward: None,
     })
 }

@@ -41,6 +41,8 @@ pub struct Narrow {
     pub bias: bool,
     /// Kinds and positions are added in front of it, as narrow as the tokens (ELECTRA); else behind it (OPT).
     pub sum_is_narrow: bool,
+    /// It is of a token and both of its neighbours (MobileBERT).
+    pub trigrams: bool,
     /// Projection back, behind the final norm.
     pub outward: Option<&'static str>,
 }
@@ -130,6 +132,7 @@ impl Blocks<'_> {
         Ok(Stack {
             name: self.stack,
             hidden_size: self.hidden_size,
+            stash_size: self.stash_size.unwrap_or(self.hidden_size),
             sequence: self.sequence,
             input: match &self.features {
                 Some(features) => Input::Features(self.stem(&**features)),
@@ -248,20 +251,17 @@ impl Blocks<'_> {
         let rows = vocab_size + self.further_rows;
         let table = self.leaves("").tensor(&self.tokens(tied)?);
         let tokens = leaves.weight(table, &[rows, width], Shard::Column);
-        let norm_of = |leaves: &mut Leaves, norm: Option<(&str, _)>| {
+        let norm_of = |leaves: &mut Leaves, norm: Option<(&str, _)>, width: usize| {
             norm.map(|(name, style)| leaves.norm(name, width, style))
         };
-        let token_norm = norm_of(&mut leaves, self.token_norm);
-        let shape = [hidden, width];
+        let token_norm = norm_of(&mut leaves, self.token_norm, width);
+        let trigrams = self.narrow.is_some_and(|narrow| narrow.trigrams);
+        let shape = [hidden, if trigrams { 3 * width } else { width }];
         let projection = self
             .narrow
             .map(|narrow| leaves.linear(narrow.inward, shape, narrow.bias, Shard::Column));
-        let positions_after_projection = self.narrow.is_some_and(|narrow| !narrow.sum_is_narrow);
-        let sum_width = if positions_after_projection {
-            hidden
-        } else {
-            width
-        };
+        let projection_first = self.narrow.is_some_and(|narrow| !narrow.sum_is_narrow);
+        let sum_width = if projection_first { hidden } else { width };
         let token_types = self.types.map(|types| TokenTypes {
             weight: leaves.table(&format!("{}.weight", types.name), types.count, sum_width),
             types: types.count,
@@ -293,12 +293,13 @@ impl Blocks<'_> {
             row: table.row,
         });
         let constant_rows: Vec<ConstantRow> = constant_rows.collect();
-        let norm = norm_of(&mut leaves, self.embedding_norm);
+        let norm = norm_of(&mut leaves, self.embedding_norm, sum_width);
         let mut embedding = Embedding {
             scale: self.embedding_scale,
             token_norm,
             positions,
-            positions_after_projection,
+            projection_first,
+            trigrams,
             refused_token: self.refused_token,
             projection,
             token_types,
@@ -366,13 +367,17 @@ impl Blocks<'_> {
         };
         let transforms: Vec<_> = self.transforms.iter().map(transform).collect();
         let name = self.names.head;
-        let weight = if tied {
+        let mut weight = if tied {
             leaves.tensor(&self.tokens(true)?)
         } else {
             let names = std::iter::once(name).chain(self.other_head);
             let spelled = names.map(|name| leaves.tensor(&format!("{name}.weight")));
             Source::one_of(spelled.collect())
         };
+        if let Some(further) = self.further_columns {
+            let further = leaves.tensor(&format!("{further}.weight")).transpose();
+            weight = Source::ConcatColumns(vec![weight, further]);
+        }
         let bias = self.head_bias.then(|| match self.tied_bias {
             Some(bias) if tied => leaves.tensor(bias),
             _ => leaves.tensor(&format!("{name}.bias")),

@@ -55,6 +55,8 @@ pub struct Blocks<'c> {
 
     /// Features of the hidden state.
     pub hidden_size: usize,
+    /// Features of the buffers beside it, where they are others.
+    pub stash_size: Option<usize>,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
@@ -198,6 +200,8 @@ pub struct Blocks<'c> {
     pub tied_bias: Option<&'static str>,
     /// Another name of the projection to logits, which the reference's class has given it.
     pub other_head: Option<&'static str>,
+    /// Columns of the head's projection behind those of the token table, stored `[in, out]` (MobileBERT).
+    pub further_columns: Option<&'static str>,
     /// Number of logits of a head of its own, where it is not the vocabulary.
     pub outputs: Option<usize>,
     /// Rows of the head's projection are normalised.
@@ -296,6 +300,7 @@ impl<'c> Blocks<'c> {
             ignored: vec!["*.rotary_emb.inv_freq"],
             computed: Vec::new(),
             hidden_size,
+            stash_size: None,
             heads,
             kv_heads,
             head_dim,
@@ -365,6 +370,7 @@ impl<'c> Blocks<'c> {
             head_bias: false,
             tied_bias: None,
             other_head: None,
+            further_columns: None,
             outputs: None,
             normalized_head: false,
             logit_scale: 1.0,
