@@ -454,7 +454,17 @@ impl Mechanism for Attention {
             ),
             (
                 self.beside.as_ref().is_some_and(|beside| {
-                    of_layer || of_stack || by_values || !has_values || !beside.fits(self)
+                    let has_positions = !self.positions.is_empty();
+                    of_layer
+                        || of_stack
+                        || by_values
+                        || !has_values
+                        || self.heads != self.kv_heads
+                        || self.head_dim != self.value_dim
+                        || self.gate.is_some()
+                        || self.output_norm.is_some()
+                        || self.heads_norm.is_some()
+                        || !beside.fits(self.mask, has_positions)
                 }),
                 "something beside heads that are not as it needs them",
             ),
@@ -605,7 +615,7 @@ impl Mechanism for Attention {
         let beside = self
             .beside
             .as_ref()
-            .map_or(0, |beside| beside.operations(self));
+            .map_or(0, |beside| beside.operations(self.heads * self.head_dim));
         Operations {
             of_row: (2 * self.heads * self.head_dim * vectors + beside) as f64,
             of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim)) as f64,

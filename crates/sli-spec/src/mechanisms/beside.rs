@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Attention, Uses};
+use super::Uses;
 use crate::parts::{Linear, Mask};
 use crate::source::WeightIndex;
 
@@ -68,19 +68,14 @@ impl Beside {
         }
     }
 
-    /// Whether an attention is one that it can stand beside.
-    pub(super) fn fits(&self, attention: &Attention) -> bool {
-        let plain = attention.mask == Mask::Full
-            && attention.heads == attention.kv_heads
-            && attention.head_dim == attention.value_dim
-            && attention.gate.is_none()
-            && attention.heads_norm.is_none()
-            && attention.output_norm.is_none();
-        plain
-            && match self {
-                Self::SpanConvolution(own) => own.kernel % 2 == 1 && attention.positions.is_empty(),
-                Self::ValueConvolution(own) => own.kernel % 2 == 1,
+    /// Whether it can stand beside heads that see so, with positions or without.
+    pub(super) fn fits(&self, mask: Mask, has_positions: bool) -> bool {
+        match self {
+            Self::SpanConvolution(own) => {
+                mask == Mask::Full && own.kernel % 2 == 1 && !has_positions
             }
+            Self::ValueConvolution(own) => mask == Mask::Full && own.kernel % 2 == 1,
+        }
     }
 
     /// Why records are not cut.
@@ -92,9 +87,8 @@ impl Beside {
         }
     }
 
-    /// Operations of a row beside the products with matrices.
-    pub(super) fn operations(&self, attention: &Attention) -> usize {
-        let wide = attention.heads * attention.head_dim;
+    /// Operations of a row of so many columns in all heads, beside the products with matrices.
+    pub(super) fn operations(&self, wide: usize) -> usize {
         match self {
             Self::SpanConvolution(own) => 2 * own.kernel * (own.pointwise.in_features + wide),
             Self::ValueConvolution(own) => 2 * own.kernel * wide,
