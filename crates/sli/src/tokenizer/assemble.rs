@@ -8,6 +8,7 @@ use sli_checkpoint::ModelFolder;
 use super::arguments::{Arguments, NAMES, is_true};
 use super::auto::{self, CLASSES, Choice, GENERIC};
 use super::build::{Built, Source};
+use super::byte_vocabulary::ByteClass;
 use super::class::{Build, Class, REFUSED};
 use super::compare::{self, Pipeline};
 use super::error::TokenizerError;
@@ -81,6 +82,8 @@ pub struct Folder<'a> {
     of_types: String,
     /// The class builds its pipeline, rather than taking it from the file.
     builds: bool,
+    /// The class has bytes as its vocabulary, and no file.
+    bytes: Option<&'static ByteClass>,
 }
 
 impl<'a> Folder<'a> {
@@ -116,7 +119,9 @@ impl<'a> Folder<'a> {
             .get(&choice.class)
             .map_or("python", String::as_str);
         let refused = REFUSED.iter().find(|(name, _)| *name == choice.class);
+        let bytes = ByteClass::find(&choice.class).filter(|_| !literal);
         let why = match (kind, refused) {
+            _ if bytes.is_some() => None,
             ("python", _) => Some("the reference runs it as Python code"),
             (_, Some((_, why))) => Some(*why),
             _ => None,
@@ -134,7 +139,9 @@ impl<'a> Folder<'a> {
             parent => Class::find(parent),
         };
         for (name, _) in &reading.arguments {
-            check_argument(path, &choice.class, class, name)?;
+            if !bytes.is_some_and(|bytes| bytes.reads(name)) {
+                check_argument(path, &choice.class, class, name)?;
+            }
         }
         Ok(Self {
             path,
@@ -144,6 +151,7 @@ impl<'a> Folder<'a> {
             class,
             of_types,
             builds: kind == "builds",
+            bytes,
         })
     }
 
@@ -157,6 +165,17 @@ impl<'a> Folder<'a> {
 
     /// Builds the tokenizer.
     pub fn assemble(self, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
+        if let Some(class) = self.bytes {
+            let mut arguments = self.arguments(&Notes::default(), false)?;
+            let built = self.guarded(|| class.build(&mut arguments))?;
+            return Ok(self.assembled(
+                &arguments,
+                &Notes::default(),
+                built,
+                Survey::default(),
+                None,
+            ));
+        }
         match &self.tokenizer_file {
             Some(file) => self.of_file(file, allowance),
             None => self.of_vocabulary(allowance),

@@ -9,6 +9,7 @@ mod arguments;
 mod assemble;
 mod auto;
 mod build;
+mod byte_vocabulary;
 mod chat;
 mod chat_worker;
 pub mod class;
@@ -83,6 +84,8 @@ pub struct Tokenizer {
     divider: Option<String>,
     /// What is put around texts that a decoder is to say, where that is something else.
     of_labels: Option<PostProcessorWrapper>,
+    /// The token that ends a text, where a text that ends with it already gets no other.
+    ends_once: Option<u32>,
     /// What the user should know.
     warnings: Vec<String>,
     /// Whether tokens come with their places in the text.
@@ -170,6 +173,7 @@ impl Tokenizer {
             types,
             divider: built.divider,
             of_labels: built.of_labels,
+            ends_once: built.ends_once,
             warnings,
             finds_places: false,
             trims_characters: false,
@@ -241,7 +245,24 @@ impl Tokenizer {
 
     /// Tokens of texts, each with the special tokens of the tokenizer, in parallel on the current thread pool.
     pub fn encode_texts(&self, texts: Vec<&str>) -> Result<Vec<Encoded>, TokenizerError> {
-        self.encode(texts, true)
+        let mut encoded = self.encode(texts, true)?;
+        encoded
+            .iter_mut()
+            .for_each(|encoded| self.end_once(encoded));
+        Ok(encoded)
+    }
+
+    /// Takes off the end of a text that had one before.
+    fn end_once(&self, encoded: &mut Encoded) {
+        if let (Some(end), [.., before, last]) = (self.ends_once, &encoded.ids[..])
+            && *before == end
+            && *last == end
+        {
+            encoded.ids.pop();
+            if let Some(text) = &mut encoded.text {
+                text.offsets.pop();
+            }
+        }
     }
 
     /// Tokens of texts that a decoder is to say: as those of others, but for the language where the tokenizer's class has
@@ -339,6 +360,23 @@ impl Tokenizer {
     /// The text of a token, for messages.
     pub fn token(&self, id: u32) -> Option<String> {
         self.backend.id_to_token(id)
+    }
+
+    /// Refuses texts of a pair that end with the token that would end them.
+    fn refuse_ends(&self, texts: &[&str]) -> Result<(), TokenizerError> {
+        let end = self.ends_once.and_then(|end| self.token(end));
+        match end.filter(|end| {
+            texts
+                .iter()
+                .any(|text| text.trim_end().ends_with(end.as_str()))
+        }) {
+            None => Ok(()),
+            Some(end) => Err(TokenizerError::Failed {
+                problem: format!(
+                    "one text of a pair ends with `{end}`, which the tokenizer puts there"
+                ),
+            }),
+        }
     }
 
     fn refuse_infilling(&self, texts: &[&str]) -> Result<(), TokenizerError> {

@@ -66,6 +66,7 @@ impl Tokenizer {
     ) -> Result<Vec<Encoded>, TokenizerError> {
         for (text, pair) in pairs {
             self.refuse_infilling(&[text, pair])?;
+            self.refuse_ends(&[text, pair])?;
         }
         let frame = guarded(|| PairFrame::of(&self.backend)).ok().flatten();
         let frame = frame.filter(|_| self.cuts.is_some());

@@ -36,6 +36,8 @@ pub struct Built {
     pub divider: Option<String>,
     /// What is put around texts that a decoder is to say, where that is something else.
     pub of_labels: Option<PostProcessorWrapper>,
+    /// The token that ends a text, where a text that ends with it already gets no other.
+    pub ends_once: Option<u32>,
 }
 
 impl<'a> Build<'a> {
@@ -153,6 +155,7 @@ impl<'a> Build<'a> {
                 .collect(),
             divider: self.divider,
             of_labels: self.of_labels,
+            ends_once: None,
         })
     }
 

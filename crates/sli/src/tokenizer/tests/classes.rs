@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::super::auto::CLASSES as KNOWN;
+use super::super::byte_vocabulary::{BYTE_CLASSES, ByteClass};
 use super::super::class::{CLASSES, Class, REFUSED};
 use super::super::{Tokenizer, TokenizerError};
 use super::texts;
@@ -233,6 +234,16 @@ fn documentation() -> String {
         let row = [files.join(", "), settings.join("; "), post];
         writeln!(text, "| {} | {} |", class.name, row.join(" | ")).unwrap();
     }
+    let bytes: Vec<String> = BYTE_CLASSES
+        .iter()
+        .map(|class| format!("`{}`", class.name))
+        .collect();
+    writeln!(
+        text,
+        "\nTokens are the bytes of a text, and there is no file: {}.",
+        bytes.join(", ")
+    )
+    .unwrap();
     text.push_str("\nRefused:\n\n");
     for (name, why) in REFUSED {
         writeln!(text, "- `{name}`: {why}.").unwrap();
@@ -240,7 +251,7 @@ fn documentation() -> String {
     let python: Vec<String> = KNOWN
         .kinds
         .iter()
-        .filter(|(_, kind)| *kind == "python")
+        .filter(|(name, kind)| *kind == "python" && ByteClass::find(name).is_none())
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     writeln!(

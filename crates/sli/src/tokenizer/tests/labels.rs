@@ -93,6 +93,45 @@ fn labels_are_of_the_language_that_is_translated_into() {
     assert!(differ > 0);
 }
 
+/// The byte classes' cases have no vocabulary.
+#[test]
+fn bytes_are_tokens() {
+    let text = include_str!("../../../tests/tokenizers/bytes.json");
+    let Cases { texts, cases } = serde_json::from_str(text).unwrap();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for case in &cases {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = case.settings.clone();
+        config.insert("tokenizer_class".into(), case.class.as_str().into());
+        let config = Value::Object(config).to_string();
+        fs_err::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        let loaded = Tokenizer::load(folder.path(), None, false, Allowance::unlimited());
+        let mut tokenizer = loaded.unwrap();
+        let read = tokenizer.encode_texts(texts.clone()).unwrap();
+        for (read, (text, expected)) in read.iter().zip(texts.iter().zip(&case.read)) {
+            assert_eq!(
+                &read.ids, expected,
+                "{} {:?} {text}",
+                case.class, case.settings
+            );
+        }
+        let pairs = [("ab", "c"), ("", "x y")];
+        for (pair, expected) in tokenizer
+            .encode_pairs(&pairs)
+            .unwrap()
+            .iter()
+            .zip(&case.said)
+        {
+            assert_eq!(&pair.ids, expected, "{} {:?}", case.class, case.settings);
+        }
+        // In pieces as in one.
+        let long = "naïve words and \u{65e5} ".repeat(4000);
+        let whole = tokenizer.encode_texts(vec![&long]).unwrap();
+        let added = tokenizer.special_tokens();
+        assert_eq!(whole[0].ids.len(), long.len() + added);
+    }
+}
+
 #[test]
 fn a_setting_that_nothing_reads_is_refused() {
     let all = cases().cases;

@@ -1,0 +1,55 @@
+"""Writes crates/sli/tests/tokenizers/bytes.json: what the reference's tokenizers without a vocabulary make of texts and of pairs.
+
+Run with transformers 5.23.0: python tools/tokenizers/bytes.py
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parents[2] / "crates/sli/tests/tokenizers/bytes.json"
+TEXTS = [
+    "hello", "", "a</s> b  <extra_id_0> c<pad>é😀", "ends</s>", "ends </s></s>", "<unk> </s> x", " [MASK] x[SEP]", "[CLS]", "<x> y<end>",
+    "tab\tand\nline\u0000 <0x41>", "<extra_id_124><extra_id_2>",
+]
+PAIRS = [("ab", "c"), ("", "x y")]
+
+
+def token(content, lstrip=False, rstrip=False, special=True):
+    return {"content": content, "lstrip": lstrip, "rstrip": rstrip, "single_word": False, "normalized": False, "special": special}
+
+
+MARKED = {"__type": "AddedToken", "content": "<end>", "lstrip": False, "rstrip": True, "single_word": False, "normalized": False, "special": True}
+CASES = [
+    *(("ByT5Tokenizer", settings) for settings in (
+        {}, {"extra_ids": 3}, {"eos_token": "<end>"}, {"extra_ids": 0, "additional_special_tokens": ["<x>"]}, {"eos_token": MARKED},
+        {"extra_ids": 2, "additional_special_tokens": ["<x>", "<extra_id_1>", "<extra_id_0>"]}, {"extra_ids": 0},
+        {"added_tokens_decoder": {"0": token("<pad>"), "259": token("<x>", lstrip=True, special=False)}, "extra_ids": 0},
+        {"added_tokens_decoder": {"1": token("</s>"), "259": token("<x>", rstrip=True)}, "additional_special_tokens": ["<x>"], "extra_ids": 0},
+    )),
+    *(("PerceiverTokenizer", settings) for settings in (
+        {}, {"cls_token": "<x>"}, {"additional_special_tokens": ["<x>"]}, {"sep_token": MARKED}, {"added_tokens_decoder": {"5": token("[SEP]", True, True), "262": token("<x>")}})),
+]
+
+
+def main():
+    from transformers import AutoTokenizer
+
+    cases = []
+    for name, settings in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name, **settings}))
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(folder)
+                read = [tokenizer(text).input_ids for text in TEXTS]
+                said = [tokenizer(*pair).input_ids for pair in PAIRS]
+            except Exception as error:
+                print(f"the reference refuses {name} {settings}: {error}")
+                continue
+        cases.append({"class": name, "vocabulary": "", "settings": settings, "read": read, "said": said})
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    TARGET.write_text(f'{{"texts": {json.dumps(TEXTS)}, "cases": [\n{lines}\n]}}\n')
+    print(len(cases), "cases")
+
+
+main()
