@@ -69,11 +69,11 @@ def module_of(package, path):
 
 
 def classes_of(package, path, *names):
-    """Classes of a module that does not import without a compiler."""
+    """Classes and functions of a module that does not import without a compiler."""
     folder = list(importlib.util.find_spec(package).submodule_search_locations)[0]
     tree = ast.parse(Path(folder, path).read_text())
-    kept = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in names]
-    found = {"torch": torch}
+    kept = [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in names]
+    found = {"torch": torch, "nn": torch.nn}
     annotations = ast.parse("from __future__ import annotations").body
     exec(compile(ast.Module(annotations + kept, []), path, "exec"), found)
     return found
@@ -327,6 +327,34 @@ def awq(name, shape, options):
 
     def decode(tensors):
         return module.dequantize_gemm(tensors["qweight"], tensors["qzeros"], tensors["scales"].float(), 4, group).T
+
+    return entries, decode
+
+
+@scheme
+def awq_gemv(name, shape, options):
+    """By hand; autoawq's `WQLinear_GEMV.from_linear` packs the numbers to the same words."""
+    library = classes_of("awq", "modules/linear/gemv.py", "make_divisible", "calculate_zeros_width", "WQLinear_GEMV")
+    rows, columns = shape
+    group = options["group"]
+    width = library["calculate_zeros_width"](columns, group)
+    entries = [
+        raw(f"{name}.qweight", [rows, columns // 8], "I32"),
+        raw(f"{name}.qzeros", [rows, width], "I32"),
+        drawn(f"{name}.scales", [rows, width * 8], "F16", 0.006, 0.03),
+    ]
+
+    def decode(tensors):
+        halves = lambda words: torch.stack([words >> (4 * at) & 15 for at in range(8)], -1).flatten(-2)
+        codes, zeros = halves(tensors["qweight"]), halves(tensors["qzeros"])[:, : columns // group]
+        scales = tensors["scales"][:, : columns // group]
+        spread = lambda numbers: numbers.float().repeat_interleave(group, -1)
+        found = (codes.float() - spread(zeros)) * spread(scales)
+        linear = torch.nn.Linear(columns, rows, bias=False)
+        linear.weight.data = found
+        packed = library["WQLinear_GEMV"].from_linear(linear, 4, group, scales=scales.float(), zeros=zeros)
+        assert torch.equal(packed.qweight, tensors["qweight"]), name
+        return found
 
     return entries, decode
 

@@ -143,6 +143,14 @@ fn awq() -> Stored {
         .scales("m.scales", &[COLUMNS / 32, ROWS])
 }
 
+fn gemv() -> Stored {
+    let config = json!({"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemv"});
+    Stored::new(config)
+        .raw("m.qweight", Dtype::I32, &[ROWS, COLUMNS / 8])
+        .raw("m.qzeros", Dtype::I32, &[ROWS, 4])
+        .scales("m.scales", &[ROWS, 32])
+}
+
 fn packed(bits: usize, symmetric: bool) -> Stored {
     let weights = json!({"num_bits": bits, "strategy": "group", "group_size": 32});
     let config = json!({
@@ -279,6 +287,7 @@ fn mxfp8() -> Stored {
 fn every_code() -> Vec<(&'static str, Stored)> {
     let mut all = vec![
         ("awq", awq()),
+        ("awq, gemv", gemv()),
         ("nvfp4 of modelopt", nvfp4("modelopt")),
         ("nvfp4 of compressed-tensors", nvfp4("compressed-tensors")),
         ("nf4", bitsandbytes(false)),
@@ -394,6 +403,7 @@ fn what_lacks_a_part_says_so() {
         (gptq(4), "m.scales"),
         (gptq(4), "m.qzeros"),
         (awq(), "m.qzeros"),
+        (gemv(), "m.scales"),
         (packed(4, false), "m.weight_scale"),
         (packed(4, false), "m.weight_shape"),
         (nvfp4("modelopt"), "m.weight_scale_2"),
@@ -470,6 +480,14 @@ fn a_configuration_that_disagrees_is_refused() {
         (instead(hqq(4, 1), "m.zero", Dtype::F16, &[480, 1]), "F32"),
         (instead(hqq(4, 1), "m.W_q", Dtype::I32, &[240, 32]), "U8"),
         (
+            instead(gemv(), "m.scales", Dtype::F32, &[ROWS, 4]),
+            "have 5 scales",
+        ),
+        (
+            instead(gemv(), "m.qweight", Dtype::I32, &[ROWS, 8]),
+            "the model wants",
+        ),
+        (
             instead(bitnet(), "m.weight_scale", Dtype::F32, &[2]),
             "one scale",
         ),
@@ -532,6 +550,7 @@ fn what_is_no_number_is_an_error() {
     };
     for (mut stored, name) in [
         (gptq(4), "m.scales"),
+        (gemv(), "m.scales"),
         (packed(4, true), "m.weight_scale"),
         (mlx(4), "m.biases"),
         (bitsandbytes(false), "m.weight.absmax"),
@@ -559,6 +578,7 @@ fn what_is_no_number_is_an_error() {
     for (mut stored, name) in [
         (gptq(4), "m.scales"),
         (awq(), "m.scales"),
+        (gemv(), "m.scales"),
         (packed(4, true), "m.weight_scale"),
         (nvfp4("modelopt"), "m.weight_scale_2"),
         (nvfp4("compressed-tensors"), "m.weight_global_scale"),
@@ -586,7 +606,10 @@ fn what_is_no_number_is_an_error() {
 #[test]
 fn what_changes_more_than_weights_is_refused() {
     for (config, key) in [
-        (json!({"quant_method": "awq", "version": "gemv"}), "version"),
+        (
+            json!({"quant_method": "awq", "version": "gemv_fast"}),
+            "version",
+        ),
         (json!({"quant_method": "awq", "bits": 3}), "bits"),
         (
             json!({"quant_method": "gptq", "checkpoint_format": "marlin"}),

@@ -1,8 +1,14 @@
-//! `quant_method: awq`, version `gemm`: integers of 4 bits with a scale and a zero point for a group of input features.
+//! `quant_method: awq`, versions `gemm` and `gemv`: integers of 4 bits with a scale and a zero point for a group of input
+//! features.
 //!
 //! `M.qweight` `[in, out / 8]` holds eight columns a word, from the lowest half byte on columns 0, 2, 4, 6, 1, 3, 5 and
 //! 7; `M.qzeros` `[groups, out / 8]` likewise, `M.scales` `[groups, out]`. A number is `(code - zero point) * scale`.
-//! Other versions are other layouts.
+//!
+//! Version `gemv` stores what the product reads: `M.qweight` `[out, in / 8]` in the order of the columns, `M.scales`
+//! `[out, groups]` and `M.qzeros` `[out, groups / 8]`, both with rows that are longer than there are groups. Other
+//! versions are other layouts.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -10,6 +16,7 @@ use super::code::{Coded, Found, Keys, UnknownCode};
 use super::declared::{Declared, Trouble};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
+use super::packed::{Packed, Zero};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
 use crate::dtype::Dtype;
@@ -51,6 +58,8 @@ const KEYS: &[&str] = &[
 pub(super) struct Awq {
     /// Input features that share a scale; `None`: all.
     group: Option<usize>,
+    /// Version `gemv`.
+    upright: bool,
 }
 
 impl Awq {
@@ -60,9 +69,10 @@ impl Awq {
         keys.names("modules_to_not_convert")?;
         // `auto-round` writes its own version.
         if config.get("quant_method").and_then(Value::as_str) == Some("awq") {
-            let reason = "`gemm` is read, the other versions are other layouts";
-            keys.one_of("version", &["gemm", "GEMM"], reason)?;
+            let reason = "`gemm` and `gemv` are read, the other versions are other layouts";
+            keys.one_of("version", &["gemm", "GEMM", "gemv", "GEMV"], reason)?;
         }
+        let version = config.get("version").and_then(Value::as_str);
         for key in ["bits", "w_bit"] {
             keys.number(key, &[4], "4 bits are read")?;
         }
@@ -73,6 +83,7 @@ impl Awq {
         };
         Ok(Self {
             group: keys.group(key)?,
+            upright: version.is_some_and(|version| version.eq_ignore_ascii_case("gemv")),
         })
     }
 
@@ -87,6 +98,9 @@ impl Awq {
         let &[rows, along] = &*words.1.shape else {
             return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
         };
+        if self.upright {
+            return upright(words, scales, zeros, self.group);
+        }
         let (out, group) = (along.saturating_mul(8), self.group.unwrap_or(rows).max(1));
         let groups = rows.div_ceil(group);
         for (_, words) in [words, zeros] {
@@ -110,6 +124,53 @@ impl Awq {
         };
         Ok(gptq::of([rows, out], parts, Vec::new(), code))
     }
+}
+
+/// Version `gemv`.
+fn upright(
+    words: Placed<'_>,
+    scales: Placed<'_>,
+    zeros: Placed<'_>,
+    group: Option<usize>,
+) -> Result<Coded, Trouble> {
+    let (&[rows, along], &[_, wide], &[_, packed]) =
+        (&*words.1.shape, &*scales.1.shape, &*zeros.1.shape)
+    else {
+        return Err(structure(words.1, "matrices are wanted".to_owned()).into());
+    };
+    let columns = along.saturating_mul(8);
+    let group = group.unwrap_or(columns).max(1);
+    let runs = columns.div_ceil(group);
+    if wide < runs || packed.saturating_mul(8) < runs {
+        let reason = format!("{columns} input features in groups of {group} have {runs} scales");
+        return Err(structure(scales.1, reason).into());
+    }
+    for (_, words) in [words, zeros] {
+        if words.dtype != Dtype::I32 {
+            return Err(mistyped(words, "I32").into());
+        }
+    }
+    let scale = Scale::of(scales.1.dtype).ok_or_else(|| mistyped(scales.1, Scale::TYPES))?;
+    Ok(Coded {
+        shape: [rows, columns].into(),
+        turned: false,
+        linear: true,
+        parts: [
+            part(words, &[], &[rows, along], [rows, along])?,
+            part(scales, &[], &[rows, wide], [rows, wide])?,
+            part(zeros, &[], &[rows, packed], [rows, packed])?,
+        ]
+        .into(),
+        beside: [].into(),
+        code: Arc::new(Packed {
+            bits: 4,
+            run: group,
+            runs,
+            scale,
+            zero: Zero::Along,
+            has_order: false,
+        }),
+    })
 }
 
 impl Declared for Awq {

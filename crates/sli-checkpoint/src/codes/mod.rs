@@ -47,7 +47,7 @@ use crate::tensors::TensorInfo;
 /// The quantised forms that are read: `quant_method`, and what it covers.
 pub const CODED_FORMS: &[(&str, &str)] = &[
     ("auto-round", "in the layout of GPTQ or of AWQ"),
-    ("awq", "gemm layout, 4 bits"),
+    ("awq", "gemm and gemv layouts, 4 bits"),
     (
         "bitnet",
         "packed ternary weights; inputs are rounded to 8 bits, which is part of the model",

@@ -1,4 +1,5 @@
-//! Integers of a few bits in words along the rows, with a scale for a run of columns: compressed-tensors and MLX.
+//! Integers of a few bits in words along the rows, with a scale for a run of columns: compressed-tensors, MLX and AWQ's
+//! gemv.
 
 use std::ops::Range;
 
@@ -29,6 +30,8 @@ pub(super) enum Zero {
     Middle,
     /// Codes for every scale, packed down the rows.
     Down,
+    /// Codes for every scale, packed along the rows.
+    Along,
     /// Signed bytes for every scale, added to the middle.
     Bytes,
     /// Nothing; a number of the scales' type for every scale is added.
@@ -51,7 +54,7 @@ impl Packed {
         columns.start / self.run..columns.end.div_ceil(self.run)
     }
 
-    /// Rows and columns of words that these codes down the rows are in.
+    /// Words that codes one behind the other are in.
     fn words(&self, codes: &Range<usize>) -> Range<usize> {
         let bits = self.bits as usize;
         codes.start * bits / 32..(codes.end * bits).div_ceil(32)
@@ -69,6 +72,7 @@ impl Decode for Packed {
             0 => [rows.clone(), self.words(columns)],
             SCALES => [rows.clone(), self.runs_of(columns)],
             ZEROS if self.zero == Zero::Down => [self.words(rows), self.runs_of(columns)],
+            ZEROS if self.zero == Zero::Along => [rows.clone(), self.words(&self.runs_of(columns))],
             ZEROS if self.has_zeros() => [rows.clone(), self.runs_of(columns)],
             _ => [0..1, columns.clone()],
         }
@@ -100,6 +104,12 @@ impl Decode for Packed {
                 Zero::Bytes => {
                     let pairs = zeros.iter_mut().zip(parts[ZEROS].row(at));
                     pairs.for_each(|(zero, &byte)| *zero = middle + f32::from(byte as i8));
+                }
+                Zero::Along => {
+                    let bit = runs.start * self.bits as usize - self.words(&runs).start * 32;
+                    bits::stream(self.bits, parts[ZEROS].row(at), bit, &mut packed);
+                    let pairs = zeros.iter_mut().zip(&packed);
+                    pairs.for_each(|(zero, &code)| *zero = f32::from(code));
                 }
                 Zero::Down => {
                     let bit = row * self.bits as usize - self.words(&rows).start * 32;
@@ -193,6 +203,7 @@ mod tests {
             for (zero, size) in [
                 (Zero::Middle, 1),
                 (Zero::Down, 4),
+                (Zero::Along, 4),
                 (Zero::Bytes, 1),
                 (Zero::Addend, 2),
             ] {
