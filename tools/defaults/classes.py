@@ -59,6 +59,15 @@ TEXT_CLASSES = {
 }
 
 
+# Classes of several inputs, as far as they read text; none: they read none.
+OF_TEXT = {
+    "SeamlessM4TForSpeechToText": None,
+    "SeamlessM4TModel": "seq2seq_lm",
+    "SeamlessM4Tv2ForSpeechToText": None,
+    "SeamlessM4Tv2Model": "seq2seq_lm",
+}
+
+
 def classes_of(model_type):
     """Class name -> task. A type's own language-model class overrides its pre-training class."""
     classes = dict(TEXT_CLASSES.get(model_type, {}))
@@ -80,6 +89,7 @@ def classes_of(model_type):
         sibling = name.removesuffix("Model") + "ForCausalLM"
         if hasattr(transformers, sibling):
             classes.setdefault(sibling, "causal_lm")
-    return dict(sorted(classes.items()))
+    classes = {name: OF_TEXT.get(name, task) for name, task in classes.items()}
+    return dict(sorted((name, task) for name, task in classes.items() if task))
 
 

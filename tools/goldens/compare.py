@@ -39,6 +39,10 @@ ALIASES = {"gpt-sw3": "gpt2", "kimi_k2": "deepseek_v3"}
 # Classes whose logits are those of classes.
 CLASSIFIER = re.compile("For(Sequence|Token)Classification$")
 
+# Frames of the records of types that read as many as there are.
+FRAMES = {"speech_to_text": [1, 30, 77], "moonshine": [895, 4000, 9001]}
+# Types whose records may mark global tokens.
+GLOBAL = ("led",)
 # Where a difference is up to this many times what rounding does to the reference, it is rounding's.
 AS_FAR = 4.0
 # How weights are stored, as often as they stand here.
@@ -100,9 +104,10 @@ def retied(rng, model, folder):
 def inputs_of(model, rng, longest, lengths=None):
     """The inputs of every record; a decoder behind an encoder gets tokens of its own, as many or fewer or more."""
     config, own = generate.texts_of(model)
-    if features := generate.features_of(model):
+    if generate.features_of(model, 1):
         drawn = torch.Generator().manual_seed(rng.randrange(1 << 30))
-        records = [{"input_features": torch.rand(features, generator=drawn) * 2 - 1} for _ in range(3)]
+        features = [generate.features_of(model, frames) for frames in FRAMES.get(model.config.model_type, [None] * 3)]
+        records = [{name: torch.rand(shape, generator=drawn) * 2 - 1} for name, shape in features]
     else:
         records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
     for number, record in enumerate(records):
@@ -110,6 +115,10 @@ def inputs_of(model, rng, longest, lengths=None):
         if number != 1 or config.model_type == "bros":
             drawn = generate.beside_of(model, len(record.get("input_ids", ())), lambda name, count, below: [rng.randrange(below) for _ in range(count)])
             record.update(drawn)
+    if model.config.model_type in GLOBAL and rng.random() < 0.8:
+        for record in records:
+            share = rng.choice([0.0, 0.1, 0.5, 1.0])
+            record["global_attention_mask"] = [int(rng.random() < share) for _ in record["input_ids"]]
     if CLASSIFIER.search(type(model).__name__):
         # What is classified is where the decoder ends the record's own tokens; what it reads follows from them.
         if config.is_encoder_decoder and isinstance(config.eos_token_id, int):

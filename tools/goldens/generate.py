@@ -372,11 +372,16 @@ def texts_of(model):
     return text, next((size for size in (getattr(text, key, None) for key in ("decoder_vocab_size", "tgt_vocab_size", "vocab_size")) if size), None)
 
 
-def features_of(model):
-    """[channels, frames] of the features that the encoder reads, nothing where it reads tokens."""
-    if model.config.model_type == "whisper" and "input_features" in inspect.signature(model.forward).parameters:
-        return [model.config.num_mel_bins, 2 * model.config.max_source_positions]
-    return None
+def features_of(model, frames):
+    """(name, shape) of the features that the encoder reads of so many frames, nothing where it reads tokens."""
+    config, accepted = model.config, inspect.signature(model.forward).parameters
+    shapes = {
+        "whisper": lambda: ("input_features", [config.num_mel_bins, 2 * config.max_source_positions]),
+        "speech_to_text": lambda: ("input_features", [frames, config.input_feat_per_channel * config.input_channels]),
+        "moonshine": lambda: ("input_values", [frames]),
+    }
+    name, shape = shapes.get(config.model_type, lambda: (None, None))()
+    return (name, shape) if name in accepted else None
 
 
 def beside_of(model, tokens, draw):
@@ -415,13 +420,16 @@ def records_of(variant, model):
     accepted = inspect.signature(model.forward).parameters
     for index, record in enumerate(variant.get("records", [7, 19])):
         record = record if isinstance(record, dict) else {"tokens": record}
-        if features := features_of(model):
-            inputs = {"input_features": formula.values(f"input_features.{index}", features, 1.0, 0.0)}
+        if features := features_of(model, record.get("frames")):
+            name, shape = features
+            inputs = {name: formula.values(f"{name}.{index}", shape, 1.0, 0.0)}
         else:
             ids = formula.input_ids(index, record["tokens"], config.vocab_size, RESERVED)
             for position, token in record.get("set", {}).items():
                 ids[int(position)] = token
             inputs = {"input_ids": torch.tensor(ids, dtype=torch.int64)}
+        if "global" in record:
+            inputs["global_attention_mask"] = torch.tensor([int(place in record["global"]) for place in range(record["tokens"])], dtype=torch.int64)
         kinds = record.get("token_types_of", getattr(config, "type_vocab_size", 0) or 0)
         if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()

@@ -12,6 +12,8 @@ pub struct Demands {
     pub vocab_size: usize,
     /// Number of token types that a record may give, 0 where the model has none.
     pub token_types: usize,
+    /// A record may mark global tokens, in the place of types.
+    pub global_tokens: bool,
     /// How long a record may be.
     pub limit: LengthLimit,
     /// How its tokens are placed.
@@ -31,13 +33,16 @@ impl Demands {
             match of_table {
                 Some(table) => table.types,
                 // Whether they are equal is all that counts.
-                None if mechanisms.any(Mechanism::reads_kinds) => u32::MAX as usize,
+                None if mechanisms.clone().any(Mechanism::reads_kinds) => u32::MAX as usize,
+                None if mechanisms.any(Mechanism::reads_global_tokens) => 2,
                 None => 0,
             }
         };
         let stack = spec.input_stack();
+        let mut mechanisms = stack.mechanisms();
         Self {
             token_types: types(stack),
+            global_tokens: mechanisms.any(Mechanism::reads_global_tokens),
             ..Self::of_stack(stack)
         }
     }
@@ -49,6 +54,7 @@ impl Demands {
             refused_token: embedding.and_then(|embedding| embedding.refused_token),
             vocab_size: stack.usable_tokens(),
             token_types: 0,
+            global_tokens: false,
             limit: stack.limit,
             positions: stack.positions,
         }

@@ -69,7 +69,10 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
     }
     for record in golden.records() {
         let features = model.spec.input_stack().input.features();
-        let rows = features.map(|features| vec![0; features.rows()]);
+        let rows = features.map(|features| {
+            let values = record.input_features.as_ref().map_or(0, Vec::len);
+            vec![0; features.rows(values / features.channels)]
+        });
         let own = Record {
             id: record.id,
             tokens: rows.unwrap_or(record.input_ids),
@@ -85,7 +88,11 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
                     .unwrap()
             };
             let tokens = record.decoder_input_ids.unwrap_or_else(shifted);
-            let record = Record { tokens, ..own };
+            let record = Record {
+                tokens,
+                token_types: None,
+                ..own
+            };
             writer
                 .push_decoder(&record, &Annotation::default())
                 .unwrap();

@@ -90,6 +90,11 @@ impl Case {
                     right: Some(9),
                 },
                 AttentionMask::Chunk(48),
+                AttentionMask::Block { size: 6, shift: 0 },
+                AttentionMask::Block {
+                    size: 300,
+                    shift: 150,
+                },
             ]),
             scale: random.one_of(&[0.1, 1.0, 5.0]),
             softcap: random.one_of(&[None, None, Some(2.0)]),

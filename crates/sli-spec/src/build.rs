@@ -207,24 +207,27 @@ impl Leaves {
         }
     }
 
-    /// A convolution of a stem along frames, `NAME.weight` `[out, in, kernel]` and `NAME.bias`, with half its kernel of
-    /// zeros on either side.
+    /// A convolution of a stem along frames, `NAME.weight` `[out, in, kernel]` and `NAME.bias` if there is one, with half its
+    /// kernel of zeros on either side.
     pub fn stem_convolution(
         &mut self,
         name: &str,
         [in_features, out_features]: [usize; 2],
         [kernel, stride]: [usize; 2],
         activation: Activation,
+        has_bias: bool,
     ) -> StemConvolution {
         let weight = Source::Reshape(Box::new(self.tensor(&format!("{name}.weight"))));
-        let bias = self.tensor(&format!("{name}.bias"));
+        let bias = has_bias.then(|| self.tensor(&format!("{name}.bias")));
         let shape = [out_features, in_features * kernel];
         StemConvolution {
-            projection: self.linear_of(weight, Some(bias), shape, Shard::Replicate),
+            projection: self.linear_of(weight, bias, shape, Shard::Replicate),
             kernel,
             stride,
             padding: kernel / 2,
+            gated: false,
             activation,
+            norm: None,
         }
     }
 

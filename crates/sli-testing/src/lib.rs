@@ -321,7 +321,7 @@ impl Golden {
             .names()
             .iter()
             .filter_map(|name| {
-                let suffixes = [".input_ids", ".input_features"];
+                let suffixes = [".input_ids", ".input_features", ".input_values"];
                 suffixes.iter().find_map(|suffix| name.strip_suffix(suffix))
             })
             .map(str::to_owned)
@@ -329,8 +329,10 @@ impl Golden {
         ids.into_iter()
             .map(|id| GoldenRecord {
                 input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap_or_default(),
-                input_features: floats(&expected, &format!("{id}.input_features")),
-                token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
+                input_features: floats(&expected, &format!("{id}.input_features"))
+                    .or_else(|| floats(&expected, &format!("{id}.input_values"))),
+                token_type_ids: integers(&expected, &format!("{id}.token_type_ids"))
+                    .or_else(|| integers(&expected, &format!("{id}.global_attention_mask"))),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 id,
             })

@@ -348,8 +348,8 @@ impl Preparer<'_> {
                 "what the decoder is to say is `decoder_text` or `labels`",
             );
         }
-        let values = tensors.read(features, record)?;
-        Ok(Some((values, features.rows())))
+        let (values, frames) = tensors.read(features, record)?;
+        Ok(Some((values, features.rows(frames))))
     }
 
     fn open(&self) -> Result<input::Records, InputError> {
@@ -545,6 +545,7 @@ impl Rules<'_> {
             place,
             content,
             token_types,
+            global_tokens,
             ..
         } = record;
         let Tokenised {
@@ -573,13 +574,14 @@ impl Rules<'_> {
         }
         check_tokens(&format!("record `{id}`"), &place, &tokens, &self.demands)?;
         let given = token_types.is_some();
-        let mut types = token_types.or(if self.demands.token_types > 0 {
-            encoded.types
-        } else {
-            None
-        });
+        let has_types = self.demands.token_types > 0 && !self.demands.global_tokens;
+        let mut types = token_types.or(if has_types { encoded.types } else { None });
         if let Some(types) = &types {
             self.check_types(&id, &place, types, tokens.len(), given)?;
+        }
+        if let Some(marks) = global_tokens {
+            self.check_marks(&id, &place, &marks, tokens.len())?;
+            types = Some(marks);
         }
         if let Some(limit) = self.max_length.filter(|_| self.features.is_none()) {
             if let Some(text) = text.as_mut().filter(|text| limit < text.offsets.len()) {
@@ -633,7 +635,36 @@ impl Rules<'_> {
                 types.len()
             ));
         }
+        let with_types = self.demands.global_tokens && types.iter().any(|&kind| kind != 0);
+        if with_types {
+            return wrong("`token_type_ids`, but the model has no token types".into());
+        }
         self.demands.wrong_type(types).map_or(Ok(()), wrong)
+    }
+
+    /// Whether the model takes these marks of global tokens.
+    fn check_marks(
+        &self,
+        id: &str,
+        place: &Place,
+        marks: &[u32],
+        tokens: usize,
+    ) -> Result<(), InputError> {
+        let wrong = |problem: String, hint: &str| {
+            let problem = format!("record `{id}`: {problem}");
+            Err(InputError::record(place, problem).with_hint(hint))
+        };
+        if !self.demands.global_tokens {
+            let problem = "`global_attention_mask`, but the model has no global tokens".into();
+            return wrong(problem, "remove the key");
+        }
+        if marks.len() != tokens || marks.iter().any(|&mark| mark > 1) {
+            let problem =
+                format!("`global_attention_mask` is no 0 or 1 for each of {tokens} tokens");
+            let hint = "the mask is about the tokens with the special ones that the tokenizer adds";
+            return wrong(problem, hint);
+        }
+        Ok(())
     }
 
     /// What the model demands of the decoder's part of a record.

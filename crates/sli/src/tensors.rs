@@ -25,12 +25,12 @@ impl TensorReader {
         }
     }
 
-    /// The numbers of a record's features, `[channels, frames]` row by row.
+    /// The numbers of a record's features, row by row, and how many frames they are.
     pub fn read(
         &mut self,
         features: &Features,
         record: &RawRecord,
-    ) -> Result<Vec<f32>, InputError> {
+    ) -> Result<(Vec<f32>, usize), InputError> {
         let id = &record.id;
         let refused = |problem: String, hint: &str| {
             let problem = format!("record `{id}`: {problem}");
@@ -56,31 +56,33 @@ impl TensorReader {
                 "a tensor's name is `tensor_prefix` and the name of the input",
             );
         };
-        let wanted = [features.channels, features.frames];
+        let axes = features.shape(1).len();
         let shape: &[usize] = match &found.shape[..] {
-            [1, rest @ ..] if rest.len() == 2 => rest,
+            [1, rest @ ..] if rest.len() == axes => rest,
             all => all,
         };
-        if shape != wanted {
+        let Some(frames) = features.frames_in(shape) else {
             let problem = format!(
-                "`{name}` of {} has shape {:?}, the model wants {wanted:?}",
+                "`{name}` of {} has shape {:?}, the model wants {}",
                 file(),
-                found.shape
+                found.shape,
+                features.wanted()
             );
             return refused(
                 problem,
                 "prepare it as the model's processor does, padding included",
             );
-        }
+        };
+        let rows = shape[0];
         let leaf = Leaf {
             source: Source::Reshape(Box::new(Source::tensor(name.as_str()))),
-            shape: wanted.to_vec(),
+            shape: vec![rows, shape.iter().skip(1).product()],
             shard: Shard::Replicate,
             optional: None,
             constant: false,
         };
-        let values = BoundLeaf::bind(&checkpoint, "", &leaf)
-            .and_then(|bound| bound.read_f32(0, 0..features.channels));
+        let values =
+            BoundLeaf::bind(&checkpoint, "", &leaf).and_then(|bound| bound.read_f32(0, 0..rows));
         let values = match values {
             Ok(values) => values,
             Err(error) => {
@@ -99,7 +101,7 @@ impl TensorReader {
                 ),
                 "every number must be finite",
             ),
-            None => Ok(values),
+            None => Ok((values, frames)),
         }
     }
 

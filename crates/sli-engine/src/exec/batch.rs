@@ -680,6 +680,9 @@ fn lead_in(stack: &Stack, record: &mut Record) {
 fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
     match rule {
         PositionIds::Sequential | PositionIds::Blocks { .. } => (0..tokens.len() as u32).collect(),
+        PositionIds::BehindPrompt(rows) => (0..tokens.len())
+            .map(|row| row.saturating_sub(rows) as u32)
+            .collect(),
         PositionIds::AfterPadding { padding } => {
             let mut seen = 0;
             tokens

@@ -83,7 +83,10 @@ impl BoundLayer<'_> {
             hidden.reset(rows, projection.out_features);
             self.linear(narrow.view(), projection, hidden.view_mut())?;
         }
-        Ok(())
+        match embedding.prompt {
+            Some(table) => self.lead_in(table, batch, hidden),
+            None => Ok(()),
+        }
     }
 
     /// The projection of every token's embedding between those of the next token and of the one before.
@@ -112,6 +115,24 @@ impl BoundLayer<'_> {
                 }
                 self.linear(unfolded.view(), projection, hidden.rows_view_mut(block))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Puts the rows of a prompt that has a table of its own in front of every record.
+    fn lead_in(
+        &self,
+        table: WeightIndex,
+        batch: &Batch,
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let ids: Vec<u32> = (0..batch.lead() as u32).collect();
+        let mut prompt = Mat::new(ids.len(), hidden.cols());
+        self.gather(table, &ids, &mut prompt, false)?;
+        for record in batch.branches_of(&batch.whole()) {
+            let front = record.start..record.start + ids.len();
+            self.kernels
+                .copy(prompt.view(), hidden.rows_view_mut(front));
         }
         Ok(())
     }

@@ -21,12 +21,14 @@ impl Sources {
     /// For the records of a range; a record without rows in `stack` has no branch.
     pub fn of(spec: &ModelSpec, stack: &Stack, records: &RecordSpool, range: Range<usize>) -> Self {
         let source = |source: usize| {
+            let lead = spec.stacks[source].prompt.len();
             let mut start = 0;
             let mut rows = Vec::new();
             for record in range.clone() {
                 let length = rows_in(&spec.stacks[source], records, record);
                 if rows_in(stack, records, record) > 0 {
-                    rows.push(start..start + length);
+                    // Nothing is shown of the rows in front.
+                    rows.push((start + lead).min(start + length)..start + length);
                 }
                 start += length;
             }

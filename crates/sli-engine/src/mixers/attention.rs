@@ -121,7 +121,7 @@ fn prepare<'a>(
 }
 
 /// Queries, keys and values as projected; none of what a pass leaves out.
-fn project(
+pub(super) fn project(
     layer: &BoundLayer<'_>,
     attention: &Attention,
     rows: Rows<'_>,
@@ -230,6 +230,17 @@ struct Addends<'a> {
     sparse: Option<sparse_blocks::Addends>,
     /// Products with vectors of distances.
     vectors: Option<distance_vectors::Addends<'a>>,
+}
+
+/// The addends by distance of a chunk of whole records.
+pub(super) fn buckets<'a>(
+    layer: &BoundLayer<'_>,
+    attention: &Attention,
+    rows: Rows<'a>,
+) -> Result<Option<relative_buckets::Addends<'a>>, EngineError> {
+    let rule = sli_spec::Mechanism::buckets(attention);
+    rule.map(|rule| relative_buckets::Addends::new(layer, rule, attention, rows))
+        .transpose()
 }
 
 /// Enters the positions: rotates queries and keys, and says what is added to the logits.

@@ -15,6 +15,8 @@ pub(crate) mod feed_forward;
 mod fourier;
 mod gated_delta;
 mod gated_lru;
+mod global_local;
+mod global_tokens;
 mod identity;
 mod indexer;
 mod keys;
@@ -41,6 +43,8 @@ mod state_space_dual;
 pub(crate) mod streams;
 mod time_mix;
 mod top_keys;
+mod transient_global;
+mod two_parts;
 
 use sli_kernels::{Activation as Kernel, Mat, MatRef};
 use sli_spec::{Activation, Mixer};
@@ -99,6 +103,9 @@ pub(crate) struct At<'a> {
 pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
     match mixer {
         Mixer::Attention(attention) => attention.as_ref(),
+        Mixer::TransientGlobal(attention) => attention.as_ref(),
+        Mixer::GlobalLocal(attention) => attention.as_ref(),
+        Mixer::GlobalTokens(attention) => attention.as_ref(),
         Mixer::LatentAttention(attention) => attention.as_ref(),
         Mixer::FeedForward(network) => network,
         Mixer::MixtureOfExperts(experts) => experts.as_ref(),

@@ -20,6 +20,9 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     for convolution in &features.stem {
                         add(convolution.projection.weight);
                         convolution.projection.bias.into_iter().for_each(&mut add);
+                        if let Some(norm) = &convolution.norm {
+                            norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                        }
                     }
                     return keys;
                 }

@@ -322,13 +322,14 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
     (merged + normed + projected + transformed + logits + lengths) as u64 * 4
 }
 
-/// What a record holds while its features pass through their stem, bytes.
-pub(crate) fn stem_bytes(spec: &ModelSpec) -> u64 {
+/// What a record of up to `longest` rows holds while its features pass through their stem, bytes.
+pub(crate) fn stem_bytes(spec: &ModelSpec, longest: usize) -> u64 {
     let features = spec
         .stacks
         .iter()
         .filter_map(|stack| stack.input.features());
-    4 * features.map(stem_values).max().unwrap_or(0) as u64
+    let values = features.map(|features| stem_values(features, longest));
+    4 * values.max().unwrap_or(0) as u64
 }
 
 /// What encoding the row of a record of `longest` tokens for a table of lists takes, bytes, beyond what its tokens

@@ -493,7 +493,7 @@ impl Planner<'_> {
             rows,
             needs_logits(&self.settings.takes),
         ));
-        let work = work.max(memory::stem_bytes(spec));
+        let work = work.max(memory::stem_bytes(spec, self.longest));
         let encoded = memory::encoded_bytes(spec, &self.settings.takes, self.longest);
         let running = rows_bytes + work + weights + passing + kernels + staging + encoded;
         // The tables are written when the run is over.

@@ -18,6 +18,13 @@ pub enum AttentionMask {
     },
     /// Keys up to its own position in the same chunk of so many positions (Llama 4).
     Chunk(usize),
+    /// Keys of the same block, earlier and later ones.
+    Block {
+        /// Positions of a block.
+        size: usize,
+        /// The first block begins so many positions before the first key, fewer than `size`.
+        shift: usize,
+    },
 }
 
 impl AttentionMask {
@@ -37,6 +44,10 @@ impl AttentionMask {
             Self::Chunk(size) => {
                 let start = query / size * size;
                 start..causal.min(start + size)
+            }
+            Self::Block { size, shift } => {
+                let start = (query + shift) / size * size;
+                start.saturating_sub(shift)..start + size - shift
             }
         }
     }
@@ -69,6 +80,10 @@ mod tests {
         );
         assert_eq!(AttentionMask::Chunk(4).visible(6, 0), 4..7);
         assert_eq!(AttentionMask::Chunk(4).visible(4, 100), 4..8);
+        let blocks = AttentionMask::Block { size: 4, shift: 2 };
+        assert_eq!(blocks.visible(1, 0), 0..2);
+        assert_eq!(blocks.visible(2, 0), 2..6);
+        assert_eq!(blocks.visible(5, 9), 2..6);
         assert!(AttentionMask::Causal.sees(1, 6, 7) && !AttentionMask::Causal.sees(1, 7, 7));
     }
 }

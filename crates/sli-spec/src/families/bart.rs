@@ -5,36 +5,33 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use crate::build::{Leaves, NormStyle, divided};
+use crate::families::bert::sparse_blocks;
 use crate::families::blocks::{
-    Arrangement, Blocks, Classifier, Cross, Norms, Projections, SharedTokens, Table, UnusedHead,
+    Arrangement, Blocks, Classifier, Cross, MixerOf, Norms, Projections, SharedTokens, Table,
+    UnusedHead,
 };
 use crate::families::gpt::{BART, tensor2tensor};
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, Features, Head, LabelShift, LengthLimit, Mask,
-    PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, Task,
-    TieOrder,
+    Activation, Config, DecoderInput, Described, Features, GlobalLocal, GlobalTokens, Head,
+    LabelShift, Layout, LengthLimit, Mask, Mixer, PositionIds, PositionTable, Sequence, Shard,
+    ShiftStart, Sinusoidal, Source, SpecError, Task, TieOrder,
 };
 
 /// The registered types.
 pub const TYPES: &[ModelType] = &[
     row("bart", bart),
-    limited(
-        row("bigbird_pegasus", bigbird_pegasus),
-        "records whose encoder would look at some blocks only (`block_sparse`) are refused",
-    ),
+    row("bigbird_pegasus", bigbird_pegasus),
     row("blenderbot", blenderbot),
     row("blenderbot-small", blenderbot_small),
     row("fsmt", fsmt),
-    limited(
-        row("led", led),
-        "no token of the encoder sees all (`global_attention_mask`)",
-    ),
+    row("led", led),
     row("m2m_100", m2m_100),
     row("marian", marian),
     row("mbart", mbart),
     limited(row("mvp", mvp), "without its prompts (`use_prompt`)"),
     row("pegasus", pegasus),
+    row("pegasus_x", pegasus_x),
     row("plbart", plbart),
     limited(row("trocr", trocr), "the decoder alone, without pictures"),
     limited(
@@ -46,7 +43,8 @@ pub const TYPES: &[ModelType] = &[
 /// The addend of the logits, which a checkpoint may lack: then it is zero.
 pub const LOGITS_BIAS: &str = "final_logits_bias";
 
-const SHARED: SharedTokens = SharedTokens {
+/// The table of both stacks.
+pub(super) const SHARED: SharedTokens = SharedTokens {
     name: "shared",
     order: TieOrder::HeadFirst,
     tied: &[
@@ -65,23 +63,28 @@ const BACKWARDS: SharedTokens = SharedTokens {
 
 /// What the types differ in.
 #[derive(Clone, Copy)]
-struct Style {
+pub(super) struct Style {
     /// Norms stand in front of the sublayers and behind the last layer; else behind the sums.
-    pre_norm: bool,
-    embedding_norm: EmbeddingNorm,
-    places: Places,
+    pub pre_norm: bool,
+    /// Of the embedding.
+    pub embedding_norm: EmbeddingNorm,
+    /// How positions enter.
+    pub places: Places,
     /// The logits have an addend.
-    has_logits_bias: bool,
+    pub has_logits_bias: bool,
     /// What else a stack differs in.
-    differ: fn(&Config, &mut Blocks<'_>) -> Result<(), SpecError>,
-    labels: Labels,
+    pub differ: fn(&Config, &mut Blocks<'_>) -> Result<(), SpecError>,
+    /// What the decoder gets.
+    pub labels: Labels,
     /// The token table of both stacks, where the head is tied.
-    shared: Option<SharedTokens>,
+    pub shared: Option<SharedTokens>,
+    /// The attention to the encoder: norm, queries, keys, values, output.
+    pub cross: [&'static str; 5],
 }
 
 /// What a decoder gets where a record does not say it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Labels {
+pub(super) enum Labels {
     /// Nothing.
     Given,
     /// The encoder's tokens are its labels.
@@ -92,7 +95,7 @@ enum Labels {
 
 /// The norm of the embedding.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum EmbeddingNorm {
+pub(super) enum EmbeddingNorm {
     None,
     /// Of the sum.
     Sum,
@@ -102,12 +105,14 @@ enum EmbeddingNorm {
 
 /// How positions enter the embedding.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Places {
+pub(super) enum Places {
     /// A learned table, behind so many rows.
     Learned(usize),
     /// Sines and cosines, which a file may hold as a table.
     Table,
-    /// The same of fairseq's.
+    /// tensor2tensor's, which no file holds.
+    Computed,
+    /// fairseq's, which a file may hold as a table.
     TableBesidePadding,
     /// fairseq's sines and cosines, of positions that leave padding out.
     BesidePadding,
@@ -121,6 +126,13 @@ const PLAIN: Style = Style {
     differ: |_, _| Ok(()),
     labels: Labels::Repeated,
     shared: Some(SHARED),
+    cross: [
+        "encoder_attn_layer_norm",
+        "encoder_attn.q_proj",
+        "encoder_attn.k_proj",
+        "encoder_attn.v_proj",
+        "encoder_attn.out_proj",
+    ],
 };
 
 const LANGUAGES: Style = Style {
@@ -128,7 +140,8 @@ const LANGUAGES: Style = Style {
     ..PLAIN
 };
 
-const PRE_NORM: Style = Style {
+/// With norms in front.
+pub(super) const PRE_NORM: Style = Style {
     pre_norm: true,
     embedding_norm: EmbeddingNorm::None,
     labels: Labels::Given,
@@ -263,8 +276,6 @@ pub fn led(config: &Config) -> Result<Described, SpecError> {
             if half.stack == "encoder" {
                 windows(config, half)?;
             }
-            // Those of tokens that all others see.
-            half.ignored.push("*.longformer_self_attn.*_global.*");
             Ok(())
         },
         ..PLAIN
@@ -293,10 +304,23 @@ fn windows(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
         "self_attn.longformer_self_attn.value",
     ]);
     encoder.names.output = "self_attn.output";
+    encoder.attention_of = MixerOf::new(|blocks, leaves, layer| {
+        let names = [
+            "self_attn.longformer_self_attn.query_global",
+            "self_attn.longformer_self_attn.key_global",
+            "self_attn.longformer_self_attn.value_global",
+        ];
+        let shape = [blocks.heads * blocks.head_dim, blocks.hidden_size];
+        let projections = names.map(|name| leaves.linear(name, shape, true, Shard::Column));
+        Some(Mixer::GlobalTokens(Box::new(GlobalTokens {
+            attention: blocks.usual_attention(leaves, layer),
+            projections,
+        })))
+    });
     Ok(())
 }
 
-/// BigBird-Pegasus (Zaheer et al. 2020), as far as its encoder looks at everything.
+/// BigBird-Pegasus (Zaheer et al. 2020).
 pub fn bigbird_pegasus(config: &Config) -> Result<Described, SpecError> {
     let style = Style {
         places: Places::Learned(0),
@@ -304,40 +328,76 @@ pub fn bigbird_pegasus(config: &Config) -> Result<Described, SpecError> {
         differ: |config, half| {
             half.set_attention_bias(config.flag("use_bias")?);
             half.names.final_norm = "layernorm_embedding";
-            if half.stack == "encoder" {
-                half.names.projections = Projections::Separate([
-                    "self_attn.self.query",
-                    "self_attn.self.key",
-                    "self_attn.self.value",
-                ]);
-                half.names.output = "self_attn.output";
+            if half.stack == "decoder" {
+                config.ignore(&["attention_type", "block_size", "num_random_blocks"]);
+                return Ok(());
             }
-            few_blocks(config, half)
+            half.names.projections = Projections::Separate([
+                "self_attn.self.query",
+                "self_attn.self.key",
+                "self_attn.self.value",
+            ]);
+            half.names.output = "self_attn.output";
+            sparse_blocks(config, half)
         },
         ..PRE_NORM
     };
     describe(config, style)
 }
 
-/// So many tokens that the encoder still looks at all of them.
-fn few_blocks(config: &Config, half: &mut Blocks<'_>) -> Result<(), SpecError> {
-    const KEY: &str = "attention_type";
-    let sizes = [
-        config.size("block_size")?,
-        config.index("num_random_blocks")?,
-    ];
-    match config.optional_text(KEY)?.as_deref() {
-        Some("original_full") => {}
-        Some("block_sparse") => {
-            let most = (5 + 2 * sizes[1]) * sizes[0];
-            if let (Some(LengthLimit::Table(limit)), "encoder") =
-                (&mut half.length_limit, half.stack)
-            {
-                *limit = most.min(*limit);
+/// PEGASUS-X (Phang et al. 2022): an encoder that sees blocks, and rows in front of a record.
+pub fn pegasus_x(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["encoder_layerdrop", "decoder_layerdrop"]);
+    let style = Style {
+        places: Places::Computed,
+        has_logits_bias: false,
+        differ: |config, half| {
+            half.set_attention_bias(false);
+            if half.stack == "encoder" {
+                blocks_and_front(config, half)?;
             }
-        }
-        _ => return Err(config.unsupported(KEY, "unknown kind of attention")),
+            Ok(())
+        },
+        ..PRE_NORM
+    };
+    describe(config, style)
+}
+
+/// Rows of a table of their own in front, and blocks that every other layer shifts by half of one.
+fn blocks_and_front(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
+    let (rows, block) = (
+        config.size("num_global_tokens")?,
+        config.size("block_size")?,
+    );
+    let shifts = config.flag("stagger_local_blocks")?;
+    if shifts && block % 2 != 0 {
+        return Err(config.invalid(
+            "block_size",
+            "an even number, as blocks shift by half of one",
+        ));
     }
+    // They stand in for tokens, whose rows they replace.
+    encoder.prompt = vec![0; rows];
+    encoder.position_ids = PositionIds::BehindPrompt(rows);
+    let hidden = encoder.hidden_size;
+    encoder.further_input = Some(Rc::new(move |leaves, embedding| {
+        embedding.prompt = Some(leaves.table("embed_global.weight", rows, hidden));
+    }));
+    encoder.arrangement.attention = Some(Norms::default());
+    encoder.attention_of = MixerOf::new(move |blocks, leaves, layer| {
+        let names = ["global_self_attn_layer_norm", "self_attn_layer_norm"];
+        let norms = names.map(|name| leaves.norm(name, blocks.hidden_size, blocks.norm));
+        Some(Mixer::GlobalLocal(Box::new(GlobalLocal {
+            attention: blocks.usual_attention(leaves, layer),
+            norms,
+            block,
+            shift: if shifts && layer % 2 == 1 {
+                block / 2
+            } else {
+                0
+            },
+        })))
+    });
     Ok(())
 }
 
@@ -412,12 +472,14 @@ fn hear(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     encoder.features = Some(Rc::new(move |leaves| Features {
         leaves: Vec::new(),
         name: "input_features",
+        layout: Layout::Channels,
         channels,
-        frames: 2 * rows,
+        frames: Some(2 * rows),
         stem: vec![
-            leaves.stem_convolution("conv1", [channels, width], [3, 1], Activation::Gelu),
-            leaves.stem_convolution("conv2", [width; 2], [3, 2], Activation::Gelu),
+            leaves.stem_convolution("conv1", [channels, width], [3, 1], Activation::Gelu, true),
+            leaves.stem_convolution("conv2", [width; 2], [3, 2], Activation::Gelu, true),
         ],
+        scale: 1.0,
         positions: Some(PositionTable::Learned {
             weight: leaves.table("embed_positions.weight", rows, width),
             offset: 0,
@@ -428,7 +490,8 @@ fn hear(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
+/// What such a type is.
+pub(super) fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     // None changes which stacks a class has, or what they compute.
     config.ignore(&["is_encoder_decoder", "is_decoder", "forced_eos_token_id"]);
     config.ignore(&["encoder_no_repeat_ngram_size"]);
@@ -463,7 +526,7 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
         shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: style.labels != Labels::Given,
     });
-    let norm = "encoder_attn_layer_norm";
+    let [norm, query, key, value, output] = style.cross;
     decoder.cross = Some(Cross {
         stack: 0,
         width: None,
@@ -472,12 +535,8 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
         } else {
             Norms::sum(norm)
         },
-        projections: [
-            "encoder_attn.q_proj",
-            "encoder_attn.k_proj",
-            "encoder_attn.v_proj",
-        ],
-        output: "encoder_attn.out_proj",
+        projections: [query, key, value],
+        output,
     });
     if style.has_logits_bias {
         let outputs = decoder.vocabulary()?;
@@ -523,7 +582,9 @@ fn vocabularies(
 
 /// One of the two stacks.
 fn half<'c>(config: &'c Config, name: &'static str, style: Style) -> Result<Blocks<'c>, SpecError> {
-    let hidden_size = config.size("d_model")?;
+    let width = ["d_model", "hidden_size"];
+    let width = width.into_iter().find(|key| config.declares(key));
+    let hidden_size = config.size(width.unwrap_or("d_model"))?;
     let key = format!("{name}_attention_heads");
     let heads = config.heads(&key)?;
     let head_dim = divided(config, &key, hidden_size, heads)?;
@@ -593,6 +654,11 @@ fn place(half: &mut Blocks<'_>, config: &Config, places: Places) -> Result<(), S
                     zero_row: None,
                 });
             }
+        }
+        Places::Computed => {
+            let sines = tensor2tensor(config, half.hidden_size, 0, None)?;
+            half.table = Some(Table::Sinusoidal(sines));
+            half.length_limit = Some(LengthLimit::Trained(positions));
         }
         Places::BesidePadding | Places::TableBesidePadding => {
             let padding = config.token_id("pad_token_id")?;

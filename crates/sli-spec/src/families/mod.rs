@@ -35,6 +35,7 @@ pub mod original;
 pub mod phi_remote;
 pub mod remote_experts;
 pub mod rwkv;
+pub mod speech;
 pub mod step;
 pub mod t5;
 pub mod t5gemma;

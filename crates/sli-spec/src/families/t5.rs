@@ -9,8 +9,8 @@ use crate::families::blocks::{
 use crate::families::experts::{self, ExpertTensors, Experts};
 use crate::model_type::{ModelType, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, LabelShift, LengthLimit, Mask, Sequence,
-    ShiftStart, SpecError, Task, TieOrder,
+    Activation, Config, DecoderInput, Described, LabelShift, LengthLimit, Mask, Mixer, Sequence,
+    ShiftStart, SpecError, Task, TieOrder, TransientGlobal,
 };
 
 /// The registered types.
@@ -92,7 +92,7 @@ enum Network {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Encoder {
     Full,
-    /// As `encoder_attention_type` says.
+    /// Rows around, and what `encoder_attention_type` says.
     Local,
 }
 
@@ -245,27 +245,66 @@ fn half<'c>(
     Ok(half)
 }
 
-/// Tokens see those within a radius (`local`).
+/// Tokens see those within a radius (`local`), and sums of all blocks (`transient-global`).
 fn look_around(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     const KEY: &str = "encoder_attention_type";
     let radius = config.size("local_radius")?;
-    match config.optional_text(KEY)?.as_deref() {
+    encoder.masks.fill(Mask::Window(radius));
+    let names = match config.optional_text(KEY)?.as_deref() {
         Some("local") => {
             config.ignore(&["global_block_size"]);
-            encoder.names.projections = Projections::Separate([
-                "layer.0.LocalSelfAttention.q",
-                "layer.0.LocalSelfAttention.k",
-                "layer.0.LocalSelfAttention.v",
-            ]);
-            encoder.names.output = "layer.0.LocalSelfAttention.o";
-            if let Some(buckets) = &mut encoder.buckets {
-                buckets.name = "block.0.layer.0.LocalSelfAttention.relative_attention_bias.weight";
-            }
-            encoder.masks.fill(Mask::Window(radius));
-            Ok(())
+            LOCAL
         }
-        _ => Err(config.unsupported(KEY, "only `local` is known")),
+        Some("transient-global") => {
+            sum_blocks(config, encoder)?;
+            TRANSIENT_GLOBAL
+        }
+        _ => return Err(config.unsupported(KEY, "`local` and `transient-global` are known")),
+    };
+    let [query, key, value, output, buckets] = names;
+    encoder.names.projections = Projections::Separate([query, key, value]);
+    encoder.names.output = output;
+    if let Some(own) = &mut encoder.buckets {
+        own.name = buckets;
     }
+    Ok(())
+}
+
+const LOCAL: [&str; 5] = [
+    "layer.0.LocalSelfAttention.q",
+    "layer.0.LocalSelfAttention.k",
+    "layer.0.LocalSelfAttention.v",
+    "layer.0.LocalSelfAttention.o",
+    "block.0.layer.0.LocalSelfAttention.relative_attention_bias.weight",
+];
+
+const TRANSIENT_GLOBAL: [&str; 5] = [
+    "layer.0.TransientGlobalSelfAttention.q",
+    "layer.0.TransientGlobalSelfAttention.k",
+    "layer.0.TransientGlobalSelfAttention.v",
+    "layer.0.TransientGlobalSelfAttention.o",
+    "block.0.layer.0.TransientGlobalSelfAttention.relative_attention_bias.weight",
+];
+
+/// Sums of blocks stand beside the keys around.
+fn sum_blocks(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
+    let block = config.size("global_block_size")?;
+    let buckets = Buckets {
+        name: "block.0.layer.0.TransientGlobalSelfAttention.global_relative_attention_bias.weight",
+        ..buckets(config)?
+    };
+    encoder.attention_of = MixerOf::new(move |blocks, leaves, layer| {
+        let name = "layer.0.TransientGlobalSelfAttention.global_input_layer_norm";
+        let norm = leaves.norm(name, blocks.hidden_size, blocks.norm);
+        let buckets = blocks.buckets(leaves, buckets, layer);
+        Some(Mixer::TransientGlobal(Box::new(TransientGlobal {
+            attention: blocks.usual_attention(leaves, layer),
+            block,
+            norm,
+            buckets,
+        })))
+    });
+    Ok(())
 }
 
 /// Every so many layers have experts, of which a token gets one.

@@ -194,6 +194,26 @@ impl Attention {
             beside: None,
         }
     }
+
+    /// Whether it is projections of its own input, a mask and positions, and nothing else.
+    pub(super) fn is_plain(&self) -> bool {
+        let sizes = [self.heads, self.kv_heads, self.head_dim];
+        let (query, output) = (self.query.clone(), self.output.clone());
+        let plain = Self {
+            positions: self.positions.clone(),
+            scale: self.scale,
+            ..Self::plain(sizes, query, self.key_value.clone(), output, self.mask)
+        };
+        self.own_key_value().is_some() && *self == plain
+    }
+
+    /// The projections of keys and values, where both are the layer's own.
+    pub(super) fn own_key_value(&self) -> Option<(&Linear, &Linear)> {
+        match &self.key_value {
+            KeyValue::Own { key, value } => Some((key, value.as_ref()?)),
+            KeyValue::OfLayer(_) | KeyValue::OfStack { .. } => None,
+        }
+    }
 }
 
 fn is_rounded_both_ways(position: &Position) -> bool {

@@ -12,6 +12,8 @@ mod feed_forward;
 mod fourier;
 mod gated_delta;
 mod gated_lru;
+mod global_local;
+mod global_tokens;
 mod identity;
 mod latent_attention;
 mod layer_input;
@@ -31,6 +33,7 @@ mod state;
 mod state_space_dual;
 mod streams;
 mod time_mix;
+mod transient_global;
 mod uses;
 
 use serde::Serialize;
@@ -44,6 +47,8 @@ pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
 pub use self::gated_lru::GatedLru;
+pub use self::global_local::GlobalLocal;
+pub use self::global_tokens::GlobalTokens;
 pub use self::identity::Identity;
 pub use self::latent_attention::{Indexer, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
@@ -62,6 +67,7 @@ pub use self::state::StateSpec;
 pub use self::state_space_dual::{GatedNorm, StateSpaceDual};
 pub use self::streams::{StreamUpdate, Streams};
 pub use self::time_mix::{ChannelMix, TimeMix};
+pub use self::transient_global::TransientGlobal;
 pub use self::uses::Uses;
 
 /// What a branch computes.
@@ -69,6 +75,12 @@ pub use self::uses::Uses;
 pub enum Mixer {
     /// Multi-head attention.
     Attention(Box<Attention>),
+    /// Attention to a window and to sums of blocks (LongT5).
+    TransientGlobal(Box<TransientGlobal>),
+    /// Attention within blocks, and through rows in front (PEGASUS-X).
+    GlobalLocal(Box<GlobalLocal>),
+    /// Attention to a window, and to and from tokens that a record marks (Longformer).
+    GlobalTokens(Box<GlobalTokens>),
     /// Multi-head latent attention (DeepSeek-V2).
     LatentAttention(Box<LatentAttention>),
     /// Feed-forward network.
@@ -120,6 +132,9 @@ impl Mixer {
     pub fn facts(&self) -> &dyn Mechanism {
         match self {
             Self::Attention(attention) => attention.as_ref(),
+            Self::TransientGlobal(attention) => attention.as_ref(),
+            Self::GlobalLocal(attention) => attention.as_ref(),
+            Self::GlobalTokens(attention) => attention.as_ref(),
             Self::LatentAttention(attention) => attention.as_ref(),
             Self::FeedForward(network) => network,
             Self::MixtureOfExperts(experts) => experts.as_ref(),

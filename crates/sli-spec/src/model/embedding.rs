@@ -40,6 +40,8 @@ pub struct Embedding {
     pub trigrams: bool,
     /// A token that records may not have: the reference takes it for padding and hides it.
     pub refused_token: Option<u32>,
+    /// Rows of the stack's prompt `[prompt, hidden]`, where they are no rows of the token table; nothing is added to them.
+    pub prompt: Option<WeightIndex>,
     /// Further residual streams: `[hidden, hidden]` each, of the embedding, scaled to its magnitude
     /// (AltUp).
     pub streams: Vec<Linear>,
@@ -181,6 +183,7 @@ impl Embedding {
             projection_first: false,
             trigrams: false,
             refused_token: None,
+            prompt: None,
             streams: Vec::new(),
             layer_inputs: None,
         }

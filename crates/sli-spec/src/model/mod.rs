@@ -21,7 +21,7 @@ pub use self::embedding::{
     ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, TokenDropout, TokenTypes,
     TypeRule,
 };
-pub use self::features::{Features, StemConvolution};
+pub use self::features::{Features, Layout, StemConvolution};
 pub use self::head::{
     ClassesHead, Classified, Head, HeadTransform, LogitsHead, Pooler, Predicts, Probabilities,
 };
@@ -67,6 +67,8 @@ pub enum TieOrder {
 pub enum PositionIds {
     /// 0, 1, 2, ...
     Sequential,
+    /// 0 for so many rows of a prompt, and then 0, 1, 2, ...
+    BehindPrompt(usize),
     /// RoBERTa: `padding + 1 +` the number of non-padding tokens before; a padding token has
     /// position `padding`.
     AfterPadding {
@@ -104,7 +106,7 @@ pub struct Stack {
     pub limit: LengthLimit,
     /// What the checkpoint may have of its rotations.
     pub turns: Option<StoredTurns>,
-    /// Rows of the token table that run in front of every record (CPM-Ant). Results are of the
+    /// Rows of the token table, or of one of the embedding's, that run in front of every record. Results are of the
     /// record's own tokens only.
     pub prompt: Vec<u32>,
     /// The layers, in order of execution.

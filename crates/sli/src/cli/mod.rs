@@ -76,6 +76,7 @@ Input, by extension:
             beside \"text\", \"text_pair\" is the second text of a pair, as for cross-encoders
             for a decoder behind an encoder: \"decoder_text\" or \"labels\" (what it is to say), \"decoder_input_ids\"
             (what it gets); the encoder reads a \"prompt\", and the \"completion\" is what the decoder is to say
+            \"global_attention_mask\" marks the tokens of an encoder (LED) that see, and are seen by, all others
             for an encoder of sound: \"tensors\" (a safetensors file, from the folder of the dataset) and perhaps
             \"tensor_prefix\", in front of the name of the input
   .txt      one text a line; lines end at \\n, \\r\\n and \\r

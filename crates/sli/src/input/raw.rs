@@ -23,6 +23,8 @@ pub struct RawRecord {
     pub content: Content,
     /// A token type per token, where given.
     pub token_types: Option<Vec<u32>>,
+    /// Which tokens are global, a number for each.
+    pub global_tokens: Option<Vec<u32>>,
     /// Which of its tokens count, where given.
     pub labels: TokenLabels,
     /// What it has for the decoder behind an encoder.
@@ -148,6 +150,8 @@ pub struct Fields {
     pub rendering: Option<&'static str>,
     /// `token_type_ids`.
     pub token_type_ids: Option<Vec<u32>>,
+    /// `global_attention_mask`: ones for tokens that see, and are seen by, all.
+    pub global_attention_mask: Option<Vec<u32>>,
     /// `attention_mask`: ones, and zeros for padding at the end.
     pub attention_mask: Option<Vec<u32>>,
     /// `decoder_text`.
@@ -177,12 +181,13 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 19] = [
+pub const KNOWN: [&str; 20] = [
     "id",
     "text",
     "text_pair",
     "input_ids",
     "token_type_ids",
+    "global_attention_mask",
     "attention_mask",
     "messages",
     "tools",
@@ -308,8 +313,10 @@ impl Fields {
         if self.has(Use::InputIds) && chosen != Some(Use::InputIds) {
             // They are about these tokens.
             let types = self.token_type_ids.take().map(|_| "token_type_ids");
+            let global = self.global_attention_mask.take();
+            let global = global.map(|_| "global_attention_mask");
             let mask = self.attention_mask.take().map(|_| "attention_mask");
-            set_aside.extend(types.into_iter().chain(mask));
+            set_aside.extend(types.into_iter().chain(global).chain(mask));
             if !selection.labels_of_decoder {
                 let labels = self.token_labels();
                 set_aside.extend((!labels.is_empty()).then_some("labels"));
@@ -325,6 +332,7 @@ impl Fields {
             };
             self.input_ids.iter_mut().for_each(cut);
             self.token_type_ids.iter_mut().for_each(cut);
+            self.global_attention_mask.iter_mut().for_each(cut);
             if !selection.labels_of_decoder {
                 labels.cut(mask.len(), kept);
             }
@@ -356,6 +364,7 @@ impl Fields {
             place,
             content,
             token_types: self.token_type_ids,
+            global_tokens: self.global_attention_mask,
             labels,
             decoder,
             tensors,

@@ -41,6 +41,7 @@ impl Iterator for TextReader {
             place,
             content: Content::Text(line.to_owned()),
             token_types: None,
+            global_tokens: None,
             labels: TokenLabels::default(),
             decoder: None,
             tensors: None,

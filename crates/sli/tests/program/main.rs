@@ -17,6 +17,7 @@ mod embedded;
 mod end_to_end;
 mod exactness;
 mod experts;
+mod far_sight;
 mod folders;
 mod gguf;
 mod hostile_models;

@@ -14,13 +14,19 @@ pub fn big_bird(config: &Config) -> Result<Described, SpecError> {
     if config.flag("rescale_embeddings")? {
         model.embedding_scale = (model.hidden_size as f64).sqrt();
     }
-    set_blocks(config, &mut model)?;
+    sparse_blocks(config, &mut model)?;
+    if !model.positions.is_empty() {
+        config.off(
+            "is_decoder",
+            "a decoder needs `attention_type: original_full`",
+        )?;
+    }
     table(config, &mut model, 0)?;
     model.build()
 }
 
-/// What is seen.
-fn set_blocks(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
+/// Which blocks a stack sees, of which the reference draws none where it does not train.
+pub fn sparse_blocks(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
     const KEY: &str = "attention_type";
     match config.optional_text(KEY)?.as_deref() {
         Some("original_full") => {
@@ -28,10 +34,6 @@ fn set_blocks(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> 
             Ok(())
         }
         Some("block_sparse") => {
-            config.off(
-                "is_decoder",
-                "a decoder needs `attention_type: original_full`",
-            )?;
             let blocks = SparseBlocks {
                 block: config.size("block_size")?,
                 random: config.index("num_random_blocks")?,

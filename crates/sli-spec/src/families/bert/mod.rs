@@ -18,7 +18,7 @@ mod xlm;
 mod xlnet;
 mod xmod;
 
-pub use self::big_bird::big_bird;
+pub use self::big_bird::{big_bird, sparse_blocks};
 pub use self::bottleneck::mobilebert;
 pub use self::deberta::{deberta, deberta_v2};
 pub use self::fnet::fnet;

@@ -123,7 +123,7 @@ impl Blocks<'_> {
         let positions = rope.into_iter().chain(self.positions.clone());
         let buckets = self
             .buckets
-            .map(|buckets| self.buckets(leaves, buckets, layer));
+            .map(|buckets| Position::Buckets(self.buckets(leaves, buckets, layer)));
         let sizes = [self.heads, self.kv_heads, self.head_dim];
         Attention {
             value_dim,
@@ -333,7 +333,8 @@ impl Blocks<'_> {
         Some(DynamicMask { step, decay, kept })
     }
 
-    fn buckets(&self, leaves: &mut Leaves, of: Buckets, layer: usize) -> Position {
+    /// A table of addends by distance.
+    pub fn buckets(&self, leaves: &mut Leaves, of: Buckets, layer: usize) -> RelativeBuckets {
         let source = Source::tensor(format!(
             "{}{}",
             self.prefix,
@@ -341,13 +342,13 @@ impl Blocks<'_> {
         ));
         let rows = of.buckets + of.types * of.types + of.further_rows;
         let source = Source::Reshape(Box::new(source));
-        Position::Buckets(RelativeBuckets {
+        RelativeBuckets {
             table: leaves.weight(source, &[rows * self.heads], Shard::Replicate),
             buckets: of.buckets,
             looks_ahead: of.looks_ahead,
             max_distance: of.max_distance,
             types: of.types,
-        })
+        }
     }
 }
 
