@@ -31,7 +31,7 @@ pub use self::narrow::{albert, electra, rembert, roformer};
 pub use self::pairs::{clip_text, dpr, tipsv2_text};
 pub use self::protein::{esm, esmc};
 pub use self::relatives::{
-    bert, bert_generation, ernie, layoutlm, megatron_bert, mpnet, splinter, tapas,
+    bert, bert_generation, ernie, git, layoutlm, megatron_bert, mpnet, splinter, tapas,
 };
 pub use self::roberta::{ibert, longformer, luke, roberta, roberta_prelayernorm, xlm_roberta_xl};
 pub use self::xlm::{flaubert, xlm};
@@ -70,6 +70,7 @@ pub const TYPES: &[ModelType] = &[
         "without embeddings of languages; records have no padding",
     ),
     row("fnet", fnet),
+    limited(row("git", git), "without pictures"),
     row("gte", gte),
     row("ibert", ibert),
     row("jina_embeddings_v3", jina_embeddings_v3),

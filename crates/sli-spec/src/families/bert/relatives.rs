@@ -40,6 +40,34 @@ pub fn ernie(config: &Config) -> Result<Described, SpecError> {
     model.build()
 }
 
+/// GIT (Wang et al. 2022) without pictures: BERT's layers, in which tokens see no later ones.
+pub fn git(config: &Config) -> Result<Described, SpecError> {
+    const GIT: Names = Names {
+        head: "output",
+        ..BERT
+    };
+    config.ignore(&["num_image_with_embedding", "vision_config"]);
+    let arrangement = Arrangement::after_sum("attention.output.LayerNorm", "output.LayerNorm");
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let mut model = encoder(config, &GIT, arrangement, norm)?;
+    model.stack = "decoder";
+    model.masks.fill(Mask::Causal);
+    model.intermediate_size = config.size("intermediate_size")?;
+    model.activation = config.activation("hidden_act")?;
+    model.ignored.extend([
+        "*image_encoder.*",
+        "*visual_projection.*",
+        "*img_temporal_embedding.*",
+    ]);
+    model.unused_head = UnusedHead {
+        without: &["output.weight", "output.bias"],
+        tied: &["output.weight"],
+        own: &[],
+    };
+    table(config, &mut model, 0)?;
+    model.build()
+}
+
 /// Splinter (Ram et al. 2021), whose head of questions is not used.
 pub fn splinter(config: &Config) -> Result<Described, SpecError> {
     // They are an encoder and have no pooler, whatever the file says.
