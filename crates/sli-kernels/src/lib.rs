@@ -18,6 +18,7 @@ mod activation;
 mod allocation;
 mod attention;
 mod clock;
+mod connection;
 mod decoding;
 mod element;
 mod gemm;
@@ -43,6 +44,7 @@ pub use activation::Activation;
 pub use allocation::{return_free_memory, return_large_blocks};
 pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Running, Segment};
 pub use clock::Stage;
+pub use connection::{Connection, Expand};
 pub use decoding::{Vectorized, Vectors};
 pub use element::{Element, first_non_finite};
 pub use gemm::{PackedActivations, Store};
@@ -54,7 +56,9 @@ pub use mat::{Mat, MatMut, MatRef};
 pub use moves::HeadParts;
 pub use neighbours::Taps;
 pub use rotary::{RotaryShape, RotaryStyle};
-pub use scan::{Decay, Forget, GatedLru, LinearAttention, SelectiveScan, StateSpaceDual, Update};
+pub use scan::{
+    Decay, Forget, GatedLru, LinearAttention, SelectiveScan, StateSpaceDual, Update, Windows,
+};
 pub use signals::survive_file_size_limit;
 pub use top_k::TopK;
 pub use weights::PackedWeights;

@@ -95,6 +95,7 @@ impl Case {
                     size: 300,
                     shift: 150,
                 },
+                AttentionMask::Summaries(3),
             ]),
             scale: random.one_of(&[0.1, 1.0, 5.0]),
             softcap: random.one_of(&[None, None, Some(2.0)]),

@@ -25,6 +25,8 @@ pub enum AttentionMask {
         /// The first block begins so many positions before the first key, fewer than `size`.
         shift: usize,
     },
+    /// Keys that stand for so many positions each: those whose last position is not ahead (DeepSeek-V4).
+    Summaries(usize),
 }
 
 impl AttentionMask {
@@ -49,6 +51,7 @@ impl AttentionMask {
                 let start = (query + shift) / size * size;
                 start.saturating_sub(shift)..start + size - shift
             }
+            Self::Summaries(rate) => 0..(query + 1) / rate,
         }
     }
 
@@ -84,6 +87,8 @@ mod tests {
         assert_eq!(blocks.visible(1, 0), 0..2);
         assert_eq!(blocks.visible(2, 0), 2..6);
         assert_eq!(blocks.visible(5, 9), 2..6);
+        assert_eq!(AttentionMask::Summaries(4).visible(6, 0), 0..1);
+        assert_eq!(AttentionMask::Summaries(4).visible(7, 0), 0..2);
         assert!(AttentionMask::Causal.sees(1, 6, 7) && !AttentionMask::Causal.sees(1, 7, 7));
     }
 }

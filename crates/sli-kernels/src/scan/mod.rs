@@ -14,6 +14,7 @@ mod forget;
 mod gated_lru;
 mod linear_attention;
 mod selective;
+mod windows;
 mod wkv;
 
 use std::ops::Range;
@@ -23,6 +24,7 @@ pub use forget::Forget;
 pub use gated_lru::GatedLru;
 pub use linear_attention::{Decay, LinearAttention, Update};
 pub use selective::SelectiveScan;
+pub use windows::Windows;
 
 use crate::kernels::Kernels;
 
