@@ -72,7 +72,7 @@ def is_plain(value):
 def alternatives_of(expression):
     """The regular expression without groups, once for each choice of what its groups may be."""
     expression = re.sub(r"\[(\w+)\]", lambda letters: f"(?:{'|'.join(letters[1])})", expression)
-    group = re.search(r"\(\?:([^()]*)\)(\??)", expression)
+    group = re.search(r"\((?:\?:)?([^()]*)\)(\??)", expression)
     if not group:
         return [expression]
     choices = group[1].split("|") + ([""] if group[2] else [])

@@ -61,7 +61,9 @@ def build(variant, config, folder, rng, respell, dtypes=DTYPES):
         rules = [tuple(rule) for rule in variant.get("weights", [])]
         for name, tensor in tensors.items():
             rule = weights.scale_and_offset(model, name, tensor, rules)
-            if rule is not None:
+            if name.endswith(".tid2eid"):  # experts of token ids, which no initialisation gives
+                tensors[name] = torch.randint(0, model.config.n_routed_experts, tensor.shape)
+            elif rule is not None:
                 scale, offset = rule
                 tensors[name] = (offset + scale * (2 * torch.rand(tensor.shape, dtype=torch.float64) - 1)).bfloat16().to(tensor.dtype)
         save_file(tensors, first / "model.safetensors", metadata={"format": "pt"})

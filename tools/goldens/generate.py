@@ -282,7 +282,9 @@ class Capture:
         return watched
 
     def boundary(self, hidden):
-        """[tokens, hidden]; streams side by side in the last dimension become [streams * tokens, hidden], stream-major."""
+        """[tokens, hidden]; streams side by side, in a dimension of their own or in the last one, become [streams * tokens, hidden], stream-major."""
+        if hidden.ndim == 4 and hidden.shape[0] == 1:  # [1, tokens, streams, width]
+            return hidden[0].transpose(0, 1).flatten(0, 1).contiguous()
         hidden = flat(hidden)[self.prompt :][: self.rows]
         if self.streams == 1:
             return hidden

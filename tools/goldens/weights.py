@@ -26,6 +26,8 @@ SPECIAL = [
     (r"residual_gate\.gate$", 0.5, 0.0),  # muse_spark
     (r"layers\.\d+\.lambdas$", 0.3, 0.6),  # neomme
     (r"(attention|attn)\.alpha$", 0.3, 0.2),  # neomme
+    (r"hc_pre\..*hc_(head_)?base$", 0.5, -0.5),  # hy_v4
+    (r"hc_pre\..*hc_(head_)?scale$", 0.3, 1.0),
 ]
 EMBEDDING = re.compile(r"(^|[._])(wte|wpe|shared|embeddings?|embed_tokens|embed_positions|tokens_embed|positions_embed|embed_in)\.weight$")
 

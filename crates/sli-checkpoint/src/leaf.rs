@@ -251,10 +251,19 @@ impl BoundLeaf {
         wanted: impl IntoIterator<Item = (Range<usize>, usize)>,
         mut carry_out: impl FnMut(&mut Batch<'_>) -> Result<(), CheckpointError>,
     ) -> Result<(), CheckpointError> {
-        let view = self.views().get(slice);
+        let whole = self.matrix(slice);
         let mut batch = Batch::new(&self.checkpoint);
         for (rows, target) in wanted {
-            batch.add(&view, rows, target, &mut carry_out)?;
+            if let Some(view) = &whole {
+                batch.add(view, rows, target, &mut carry_out)?;
+                continue;
+            }
+            // A vector is seen as a single row, and is a column.
+            for (place, row) in rows.enumerate() {
+                let view = self.views().get(row);
+                let (elements, target) = (0..view.rows(), target + place * self.row_bytes());
+                batch.add(&view, elements, target, &mut carry_out)?;
+            }
         }
         carry_out(&mut batch)
     }

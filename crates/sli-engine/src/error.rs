@@ -52,6 +52,18 @@ pub enum EngineError {
         /// Index of the first such element within the rows that were read.
         index: usize,
     },
+    /// A table of experts names one that is not there.
+    #[error("tensor for {leaf}: token {token} has expert {expert}, of {count}")]
+    NoExpert {
+        /// The layer and the source expression.
+        leaf: String,
+        /// The token id.
+        token: u32,
+        /// What its row names.
+        expert: i64,
+        /// Number of experts.
+        count: usize,
+    },
     /// Finite weights made a value that is not finite; it would spread through every later layer.
     #[error("values of {place} are not finite")]
     Overflow {
@@ -117,6 +129,7 @@ impl EngineError {
             Self::Config { .. }
             | Self::Unusable { .. }
             | Self::NonFinite { .. }
+            | Self::NoExpert { .. }
             | Self::Overflow { .. }
             | Self::Record { .. }
             | Self::Internal(_) => 3,
@@ -148,6 +161,7 @@ impl EngineError {
             Self::Config { source, .. } => source.hint(),
             Self::Unusable { hint, .. } => (*hint).to_owned(),
             Self::Checkpoint(error) => error.hint(),
+            Self::NoExpert { .. } => AGAIN.to_owned(),
             Self::NonFinite { .. } => {
                 "the file is damaged or the model diverged; download it again".into()
             }

@@ -170,8 +170,8 @@ impl Kernels {
     }
 
     /// The clamped gate of GPT-OSS: with `g = min(gate, limit)` and `u` = `up` clamped to
-    /// `-limit..=limit`, `gate = g sigmoid(alpha g) (u + 1)`.
-    pub fn gated_clamped(&self, alpha: f32, limit: f32, gate: MatMut, up: MatRef) {
+    /// `-limit..=limit`, `gate = g sigmoid(alpha g) (u + addend)`.
+    pub fn gated_clamped(&self, form: Clamped, gate: MatMut, up: MatRef) {
         let _lap = self.lap(Stage::Activation);
         assert_eq!(
             (gate.rows(), gate.cols()),
@@ -180,8 +180,7 @@ impl Kernels {
         );
         self.each_row_mut(&gate, |index, gate| {
             self.isa().run(ClampedGate {
-                alpha,
-                limit,
+                form,
                 gate,
                 up: up.row(index),
             });
@@ -202,6 +201,17 @@ impl Kernels {
             });
         });
     }
+}
+
+/// The numbers of a clamped gate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clamped {
+    /// Factor inside the sigmoid.
+    pub alpha: f32,
+    /// Of gate and `up`.
+    pub limit: f32,
+    /// Added to `up`.
+    pub addend: f32,
 }
 
 struct Apply<'a> {
@@ -249,8 +259,7 @@ impl SimdOp for Gate<'_> {
 }
 
 struct ClampedGate<'a> {
-    alpha: f32,
-    limit: f32,
+    form: Clamped,
     gate: &'a mut [f32],
     up: &'a [f32],
 }
@@ -260,8 +269,13 @@ impl SimdOp for ClampedGate<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let (alpha, limit, one) = (s.splat(self.alpha), s.splat(self.limit), s.splat(1.0));
-        let lower = s.splat(-self.limit);
+        let Clamped {
+            alpha,
+            limit,
+            addend,
+        } = self.form;
+        let (lower, alpha, addend) = (s.splat(-limit), s.splat(alpha), s.splat(addend));
+        let limit = s.splat(limit);
         let (whole, len) = (self.up.len() / S::LANES * S::LANES, self.up.len());
         for at in (0..len).step_by(S::LANES) {
             let end = len.min(at + S::LANES);
@@ -275,7 +289,10 @@ impl SimdOp for ClampedGate<'_> {
             let u = if full { s.get(up) } else { s.get_part(up, 0.0) };
             let g = s.min(limit, g);
             let u = s.min(limit, s.max(lower, u));
-            let out = s.mul(s.mul(g, math::sigmoid(s, s.mul(alpha, g))), s.add(u, one));
+            let out = s.mul(
+                s.mul(g, math::sigmoid(s, s.mul(alpha, g))),
+                s.add(u, addend),
+            );
             if full {
                 s.put(gate, out);
             } else {

@@ -40,7 +40,7 @@ mod simd;
 mod top_k;
 mod weights;
 
-pub use activation::Activation;
+pub use activation::{Activation, Clamped};
 pub use allocation::{return_free_memory, return_large_blocks};
 pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Running, Segment};
 pub use clock::Stage;

@@ -4,7 +4,8 @@ mod reference;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits};
 use sli_kernels::{
-    Activation, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle, Taps, TopK,
+    Activation, Clamped, Compute, Kernels, LSE_BLOCK, LseState, Mat, RotaryShape, RotaryStyle,
+    Taps, TopK,
 };
 
 const WIDTHS: [usize; 9] = [1, 3, 7, 8, 16, 33, 64, 100, 517];
@@ -308,7 +309,12 @@ fn gates_and_sums_agree_with_their_formulas() {
             let mut sum = input.clone();
             kernels[1].add(of(&input).view(), 0.5, sum.view_mut());
             let mut clamped = input.clone();
-            kernels[1].gated_clamped(1.702, 0.5, clamped.view_mut(), of(&input).view());
+            let form = Clamped {
+                alpha: 1.702,
+                limit: 0.5,
+                addend: 0.25,
+            };
+            kernels[1].gated_clamped(form, clamped.view_mut(), of(&input).view());
             let mut soft = input.clone();
             kernels[1].gated_soft(0.7, soft.view_mut(), of(&input).view());
             let mut capped = input.clone();
@@ -331,7 +337,7 @@ fn gates_and_sums_agree_with_their_formulas() {
                     let (g, u2) = (x.min(0.5), u.clamp(-0.5, 0.5));
                     assert_close(
                         at(&clamped),
-                        g / (1.0 + (-1.702 * g).exp()) * (u2 + 1.0),
+                        g / (1.0 + (-1.702 * g).exp()) * (u2 + 0.25),
                         1e-6,
                         "gated_clamped",
                     );

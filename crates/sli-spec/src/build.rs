@@ -380,6 +380,7 @@ impl Step {
     pub fn residual(mixer: Mixer) -> Self {
         Self {
             read: Slot::Hidden,
+            connection: None,
             pre: None,
             branches: vec![Branch::plain(mixer)],
             post: None,

@@ -35,8 +35,8 @@ pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
     Activation, Alibi, Convolution, Cut, DistanceRule, DistanceTable, DistanceVectors, Gain,
-    HeadNorm, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position, QueryTemperature,
-    RelativeBuckets, ResidualGate, Segments, Slot, SparseBlocks,
+    HeadNorm, HyperConnection, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position,
+    QueryTemperature, RelativeBuckets, ResidualGate, Segments, Slot, SparseBlocks, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

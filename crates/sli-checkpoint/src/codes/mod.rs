@@ -22,6 +22,7 @@ mod ggml;
 mod gptq;
 mod grouped;
 mod hqq;
+mod integers;
 mod mlx;
 mod modelopt;
 mod numbers;
@@ -147,10 +148,12 @@ impl Codes {
             let coded = at.and_then(|at| ggml::coded(at, tensor)).map(Ok);
             return Ok(coded.map(|coded| Found { name, coded }));
         }
-        match &self.0 {
-            Some(declared) => declared.find(tensor, tensors),
-            None => fp8::Cast.find(tensor, tensors),
-        }
+        let found = match &self.0 {
+            Some(declared) => declared.find(tensor, tensors)?,
+            None => fp8::Cast.find(tensor, tensors)?,
+        };
+        let own = || tensors.get(&tensor.name).and_then(integers::find);
+        Ok(found.or_else(own))
     }
 }
 

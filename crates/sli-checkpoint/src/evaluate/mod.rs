@@ -171,7 +171,8 @@ impl Evaluator<'_> {
                 "it is coded, and its parts do not lie one behind the other".to_owned(),
             ));
         }
-        if coded.is_some() && (at.core == Core::Vector || !shape.ends_with(last_two(own))) {
+        let is_vector = at.core == Core::Vector && own.len() > 1;
+        if coded.is_some() && (is_vector || !shape.ends_with(last_two(own))) {
             return Err(structure(
                 "it is coded, and its code holds for matrices of its own shape alone".to_owned(),
             ));

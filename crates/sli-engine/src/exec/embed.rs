@@ -150,6 +150,9 @@ impl BoundLayer<'_> {
             self.kernels
                 .match_magnitudes(slots.hidden.view(), stream.view_mut());
         }
+        for stream in slots.stashes.iter_mut().take(embedding.copies) {
+            self.kernels.copy(slots.hidden.view(), stream.view_mut());
+        }
         let (Some(rule), Some(inputs)) = (&embedding.layer_inputs, &mut slots.kept.layer_inputs)
         else {
             return Ok(());

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Compute, LseState, Mat, MatRef, PackedKind, PackedWeights, Store, TopK};
-use sli_spec::{Head, LogitsHead, WeightIndex};
+use sli_spec::{Head, LogitsHead, Merge, WeightIndex};
 
 use super::linear::{tile_rows, tiles};
 use super::target::Target;
@@ -65,24 +65,41 @@ pub(crate) fn vocabulary_tiles(
 }
 
 impl BoundLayer<'_> {
-    /// The mean of the residual streams, where there are several.
+    /// One of the residual streams, where there are several.
     pub fn merge(&self, head: &Head, slots: &Slots) -> Result<Option<Mat>, EngineError> {
-        if head.streams.is_empty() {
-            return Ok(None);
-        }
         let hidden = &slots.hidden;
-        let mut sum = Mat::new(hidden.rows(), hidden.cols());
-        self.kernels.add(hidden.view(), 1.0, sum.view_mut());
-        let mut projected = Mat::new(hidden.rows(), hidden.cols());
-        for (linear, stream) in head.streams.iter().zip(&slots.stashes) {
-            self.linear(stream.view(), linear, projected.view_mut())?;
-            self.kernels
-                .match_magnitudes(hidden.view(), projected.view_mut());
-            self.kernels.add(projected.view(), 1.0, sum.view_mut());
+        let first = || {
+            let mut sum = Mat::new(hidden.rows(), hidden.cols());
+            self.kernels.add(hidden.view(), 1.0, sum.view_mut());
+            sum
+        };
+        let mean = |mut sum: Mat, count: usize| {
+            let factor = 1.0 / count as f32;
+            self.kernels.scale_in_place(factor, sum.view_mut());
+            Some(sum)
+        };
+        match &head.streams {
+            Merge::One => Ok(None),
+            Merge::Mean(count) => {
+                let mut sum = first();
+                for stream in slots.streams(*count).into_iter().skip(1) {
+                    self.kernels.add(stream.view(), 1.0, sum.view_mut());
+                }
+                Ok(mean(sum, *count))
+            }
+            Merge::Weighed(weights) => self.mixture(weights, slots).map(Some),
+            Merge::Projected(others) => {
+                let mut sum = first();
+                let mut projected = Mat::new(hidden.rows(), hidden.cols());
+                for (linear, stream) in others.iter().zip(&slots.stashes) {
+                    self.linear(stream.view(), linear, projected.view_mut())?;
+                    self.kernels
+                        .match_magnitudes(hidden.view(), projected.view_mut());
+                    self.kernels.add(projected.view(), 1.0, sum.view_mut());
+                }
+                Ok(mean(sum, others.len() + 1))
+            }
         }
-        let factor = 1.0 / (head.streams.len() + 1) as f32;
-        self.kernels.scale_in_place(factor, sum.view_mut());
-        Ok(Some(sum))
     }
 
     /// The normed end of the stack, where there is a final norm.

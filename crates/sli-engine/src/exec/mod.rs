@@ -4,6 +4,7 @@
 //! run together. Weights come from [`BoundLayer`], which knows whether they are resident or pass by.
 
 pub(crate) mod batch;
+pub(crate) mod connection;
 pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
@@ -284,6 +285,8 @@ pub(crate) struct Scratch {
     pub gate: Mat,
     pub up: Mat,
     pub inner: Mat,
+    /// Weights of residual streams, from where a step reads them to where it writes them.
+    pub connection: Mat,
     /// [`Slots::selection`] while a step runs.
     pub selection: Mat,
     /// Keys and values of other rows than the chunk's, and sums of the queries over them.
@@ -295,7 +298,7 @@ impl Scratch {
     /// Empty buffers.
     pub fn new(states: States) -> Self {
         let [normed, branch_input, output, sum, query, key, value] = Default::default();
-        let [heads, gate, up, inner, selection] = Default::default();
+        let [heads, gate, up, inner, connection, selection] = Default::default();
         Self {
             normed,
             branch_input,
@@ -308,6 +311,7 @@ impl Scratch {
             gate,
             up,
             inner,
+            connection,
             selection,
             window: Default::default(),
             states,

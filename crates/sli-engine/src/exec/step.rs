@@ -28,14 +28,24 @@ impl BoundLayer<'_> {
         scratch.selection = std::mem::take(&mut slots.selection);
         let mut normed = std::mem::take(&mut scratch.normed);
         let mut kept = std::mem::take(&mut slots.kept);
+        let mut weights = std::mem::take(&mut scratch.connection);
         let input = slots.get(step.read).rows_view(range.clone());
-        let x = match &step.pre {
-            Some(norm) => {
+        let x = match (&step.connection, &step.pre) {
+            (Some(connection), norm) => {
+                let buffers = (&mut weights, &mut scratch.gate);
+                let streams = (&*slots, range.clone());
+                self.collapse(connection, streams, buffers, &mut normed)?;
+                if let Some(norm) = norm {
+                    self.norm_in_place(norm, normed.view_mut())?;
+                }
+                normed.view()
+            }
+            (None, Some(norm)) => {
                 normed.reset(range.len(), input.cols());
                 self.norm(norm, input, normed.view_mut())?;
                 normed.view()
             }
-            None => input,
+            (None, None) => input,
         };
         let mut sum = std::mem::take(&mut scratch.sum);
         let alone = step.branches.len() == 1;
@@ -81,6 +91,7 @@ impl BoundLayer<'_> {
             slots.kept = kept;
             scratch.normed = normed;
             scratch.sum = sum;
+            scratch.connection = weights;
             return Ok(());
         }
         if !alone && let Some(norm) = &step.post {
@@ -91,7 +102,11 @@ impl BoundLayer<'_> {
         }
         slots.selection = std::mem::take(&mut scratch.selection);
         slots.kept = kept;
-        self.write(&step.write, &sum, rows, slots)?;
+        match &step.connection {
+            Some(connection) => self.expand(connection, &weights, sum.view(), (slots, range)),
+            None => self.write(&step.write, &sum, rows, slots)?,
+        }
+        scratch.connection = weights;
         scratch.normed = normed;
         scratch.sum = sum;
         Ok(())

@@ -9,8 +9,8 @@ use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
 use super::{
-    At, Mix, beside, differential, distance_vectors, dynamic_mask, kernel, relative_buckets,
-    sparse_blocks,
+    At, Mix, beside, block_choice, differential, distance_vectors, dynamic_mask, kernel,
+    relative_buckets, sparse_blocks,
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -32,6 +32,9 @@ impl Mix for Attention {
             for buffer in [Buffer::Query, Buffer::Value, Buffer::Heads, Buffer::Inner] {
                 buffers = buffers.rows(buffer, 2 * self.heads * self.value_dim);
             }
+        }
+        if let Some(choice) = &self.block_choice {
+            buffers = buffers.or(block_choice::buffers(choice));
         }
         if let Some(vectors) = self.vectors() {
             buffers = buffers.or(distance_vectors::buffers(vectors, self));
@@ -59,14 +62,21 @@ impl Mix for Attention {
         if let Some(temperature) = &self.query_temperature {
             warm(layer, *temperature, rows, &mut scratch.query);
         }
+        let chosen = match &self.block_choice {
+            Some(choice) => block_choice::choose(layer, choice, self.heads, x, rows, scratch)?,
+            None => None,
+        };
         attend(
             (self, at.mixer),
             layer,
             rows,
-            &addends,
+            (&addends, chosen.as_ref()),
             &at.kept.keys,
             scratch,
         )?;
+        if let Some(chosen) = chosen {
+            chosen.release(scratch);
+        }
         if let Some(vectors) = addends.vectors {
             vectors.release(scratch);
         }
@@ -331,7 +341,7 @@ fn attend(
     (attention, mixer): (&Attention, MixerId),
     layer: &BoundLayer<'_>,
     rows: Rows<'_>,
-    addends: &Addends<'_>,
+    (addends, blocks): (&Addends<'_>, Option<&block_choice::Chosen<'_>>),
     kept: &[KeptKeys],
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
@@ -358,6 +368,9 @@ fn attend(
         if let Some(chosen) = &dynamic {
             chosen.add(site, logits);
         }
+        if let Some(chosen) = blocks {
+            chosen.mask(site, logits);
+        }
         if let Some(buckets) = &addends.buckets {
             buckets.add(site, logits);
         }
@@ -380,6 +393,7 @@ fn attend(
     };
     let changes = limit.is_some()
         || dynamic.is_some()
+        || blocks.is_some()
         || addends.rounded.is_some()
         || addends.both_ways.is_some()
         || addends.buckets.is_some()
@@ -465,6 +479,7 @@ pub(super) fn apply_gate(
 ) -> Result<(), EngineError> {
     let OutputGate {
         projection,
+        of_latent: _,
         per_head,
         activation,
         head_bias,
@@ -518,20 +533,24 @@ pub(crate) fn rotate(
         return;
     }
     let range = rows.chunk.rows.clone();
-    let style = if rope.interleaved {
-        RotaryStyle::Interleaved
-    } else {
-        RotaryStyle::Half
-    };
     let (cos, sin) = (cos.rows_view(range.clone()), sin.rows_view(range));
-    let shape = RotaryShape {
+    let shape = rotary_shape(rope, span);
+    layer.kernels.rotary_rows(shape, cos, sin, x);
+}
+
+/// What of some heads rotates, and how.
+pub(super) fn rotary_shape(rope: &Rope, span: HeadSpan) -> RotaryShape {
+    RotaryShape {
         heads: span.heads,
         head_dim: span.dim,
         rotary_dim: rope.dims,
         offset: span.offset,
-        style,
-    };
-    layer.kernels.rotary_rows(shape, cos, sin, x);
+        style: if rope.interleaved {
+            RotaryStyle::Interleaved
+        } else {
+            RotaryStyle::Half
+        },
+    }
 }
 
 /// Multiplies queries by a factor that depends on their position.

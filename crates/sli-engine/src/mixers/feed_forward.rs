@@ -1,6 +1,6 @@
 //! Feed-forward networks, gated or not.
 
-use sli_kernels::{Activation as Kernel, Mat, MatRef};
+use sli_kernels::{Activation as Kernel, Clamped, Mat, MatRef};
 use sli_spec::{ClampedGate, FeedForward, Xielu};
 
 use super::buffers::{Buffer, Buffers};
@@ -89,9 +89,17 @@ pub(super) fn activate<'s>(
         (Some(_), None, Some(clamped)) => {
             let (kernels, gated) = (layer.kernels, gates.view_mut());
             match *clamped {
-                ClampedGate::Sharp { limit, sharpness } => {
-                    let (sharpness, limit) = (sharpness as f32, limit as f32);
-                    kernels.gated_clamped(sharpness, limit, gated, up.view());
+                ClampedGate::Sharp {
+                    limit,
+                    sharpness,
+                    addend,
+                } => {
+                    let form = Clamped {
+                        alpha: sharpness as f32,
+                        limit: limit as f32,
+                        addend: addend as f32,
+                    };
+                    kernels.gated_clamped(form, gated, up.view());
                 }
                 ClampedGate::Activated { limit } => {
                     let limit = limit as f32;

@@ -2,29 +2,29 @@
 
 use std::ops::Range;
 
-use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
-use sli_spec::Indexer;
+use sli_kernels::{BiasSite, Mat, MatRef, Segment, Windows};
+use sli_spec::{Indexer, KeyPool, KeySelection};
 
 use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
-use super::top_keys::select;
+use super::choice::{Choice, SCORES, Scored, mask_tokens};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch};
-
-/// Scores `[queries * heads, keys]` that are computed at a time, at most, in elements.
-const SCORES: usize = 1 << 20;
-
-/// In the first place of a row: the query attends to all keys it sees.
-const ALL: f32 = -1.0;
+use crate::exec::{BoundLayer, Rows, Scratch, values};
 
 /// The buffers of a choice: the packed keys and the scored keys of a query lie beside the keys.
 pub(crate) fn buffers(indexer: &Indexer) -> Buffers {
-    Buffers::default()
+    let buffers = Buffers::default()
         .rows(Buffer::Key, 2 * indexer.head_dim + 2)
         .rows(Buffer::Value, indexer.heads)
         .rows(Buffer::Heads, indexer.heads)
         .fixed(Buffer::Heads, SCORES)
-        .rows(Buffer::Up, indexer.heads * indexer.head_dim)
+        .rows(Buffer::Up, indexer.heads * indexer.head_dim);
+    match indexer.pool {
+        Some(_) => buffers
+            .rows(Buffer::Value, indexer.head_dim)
+            .rows(Buffer::Gate, indexer.head_dim),
+        None => buffers,
+    }
 }
 
 /// Chooses keys for the chunk's queries. `latent` is the normed query latent `[rows, q_rank]`, x the
@@ -37,20 +37,18 @@ pub(crate) fn choose(
     rows: Rows<'_>,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let first = rows.chunk.rows.start;
+    let (count, heads, dim) = (x.rows(), indexer.heads, indexer.head_dim);
+    let choice = Choice {
+        heads,
+        dim,
+        top_k: indexer.top_k,
+        rate: indexer.pooled(),
+    };
     let segments = rows.batch.segments(rows.chunk).own;
-    for row in rows.chunk.rows.clone() {
-        if let Some(place) = scratch.selection.row_mut(row).first_mut() {
-            *place = ALL;
-        }
-    }
-    if segments
-        .iter()
-        .all(|segment| segment.k.len() <= indexer.top_k)
-    {
+    Choice::clear(&mut scratch.selection, rows.chunk.rows.clone());
+    if choice.is_idle(&segments) {
         return Ok(());
     }
-    let (count, heads, dim) = (x.rows(), indexer.heads, indexer.head_dim);
     scratch.up.reset(count, heads * dim);
     layer.linear(latent, &indexer.query, scratch.up.view_mut())?;
     scratch.key.reset(count, dim);
@@ -60,10 +58,13 @@ pub(crate) fn choose(
         let span = |heads| HeadSpan {
             heads,
             dim,
-            offset: 0,
+            offset: rope.offset,
         };
         rotate(layer, rope, rows, span(heads), scratch.up.view_mut());
         rotate(layer, rope, rows, span(1), scratch.key.view_mut());
+    }
+    if let Some(pool) = &indexer.pool {
+        pool_keys(layer, pool, x, &segments, scratch)?;
     }
     scratch.value.reset(count, heads);
     layer.linear(x, &indexer.weights, scratch.value.view_mut())?;
@@ -71,110 +72,59 @@ pub(crate) fn choose(
     layer
         .kernels
         .scale_in_place(share, scratch.value.view_mut());
-
-    let kind = PackedKind::for_weights(sli_kernels::Element::F32, layer.kernels.compute());
-    let mut keys = PackedWeights::new(0, 0, kind);
-    for segment in &segments {
-        let length = segment.k.len();
-        if length <= indexer.top_k {
-            continue;
-        }
-        keys.reset(length, dim, kind);
-        let range = segment.k.start * dim..segment.k.end * dim;
-        keys.pack_rows_f32(0, &scratch.key.as_slice()[range]);
-        let block = (SCORES / (heads * length)).max(1);
-        // A query that sees no more keys than it may choose attends to all of them.
-        let mut query = indexer.top_k;
-        while query < length {
-            let queries = query..(query + block).min(length);
-            score(layer, indexer, segment, &keys, queries.clone(), scratch);
-            for query in queries {
-                let base = first + segment.q.start + query;
-                choose_for(indexer, segment, query, base, block, scratch);
-            }
-            query += block;
-        }
-    }
+    let scored = Scored {
+        segments: &segments,
+        queries: scratch.up.as_slice(),
+        weights: scratch.value.view(),
+        keys: scratch.key.as_slice(),
+    };
+    let chosen = (&mut scratch.selection, rows.chunk.rows.start);
+    choice.choose(layer.kernels, scored, &mut scratch.heads, chosen);
     Ok(())
 }
 
-/// `scratch.heads = q k` for some queries of a segment: `[queries * heads, keys]`.
-fn score(
+/// `scratch.key` becomes the keys that stand for pools.
+fn pool_keys(
     layer: &BoundLayer<'_>,
-    indexer: &Indexer,
-    segment: &Segment,
-    keys: &PackedWeights,
-    queries: Range<usize>,
+    pool: &KeyPool,
+    x: MatRef<'_>,
+    segments: &[Segment],
     scratch: &mut Scratch,
-) {
-    let (heads, dim) = (indexer.heads, indexer.head_dim);
-    let start = (segment.q.start + queries.start) * heads * dim;
-    let rows = queries.len() * heads;
-    let values = &scratch.up.as_slice()[start..start + rows * dim];
-    scratch.heads.reset(rows, keys.n());
-    layer.kernels.gemm(
-        MatRef::from_slice(values, rows, dim),
-        keys,
-        None,
-        Store::Set,
-        scratch.heads.view_mut(),
-    );
-}
-
-/// Chooses the keys of one query, whose scores are in `scratch.heads`; its row of the choice is `row`.
-fn choose_for(
-    indexer: &Indexer,
-    segment: &Segment,
-    query: usize,
-    row: usize,
-    block: usize,
-    scratch: &mut Scratch,
-) {
-    let (heads, length) = (indexer.heads, segment.k.len());
-    let scale = (indexer.head_dim as f32).powf(-0.5);
-    let place = (query - indexer.top_k) % block;
-    let weights = scratch.value.row(segment.q.start + query);
-    // What lies ahead takes part, as the worst there is: it decides about the order among equals.
-    let mut scored: Vec<(f32, u32)> = (0..length)
-        .map(|key| (f32::NEG_INFINITY, key as u32))
-        .collect();
-    for scored in &mut scored[..=query] {
-        scored.0 = 0.0;
-    }
-    for (head, &weight) in weights.iter().enumerate() {
-        let products = scratch.heads.row(place * heads + head);
-        for (scored, product) in scored[..=query].iter_mut().zip(products) {
-            scored.0 += weight * (product * scale).max(0.0);
-        }
-    }
-    select(&mut scored, indexer.top_k);
-    let chosen = scratch.selection.row_mut(row);
-    for (chosen, scored) in chosen.iter_mut().zip(&scored[..indexer.top_k]) {
-        *chosen = scored.1 as f32;
-    }
-    chosen.sort_unstable_by(f32::total_cmp);
+) -> Result<(), EngineError> {
+    let gates = &mut scratch.gate;
+    gates.reset(x.rows(), pool.gate.out_features);
+    layer.linear(x, &pool.gate, gates.view_mut())?;
+    let records: Vec<Range<usize>> = segments.iter().map(|segment| segment.k.clone()).collect();
+    let bias = layer.vector(Some(pool.bias))?;
+    let form = Windows {
+        rate: pool.size,
+        overlaps: false,
+        bias: values(bias.as_ref()).unwrap_or_default(),
+        records: &records,
+    };
+    scratch.value.reset(form.count(), pool.gate.out_features);
+    let pooled = scratch.value.view_mut();
+    layer
+        .kernels
+        .pool_windows(form, scratch.key.view(), gates.view(), pooled);
+    // Not swapped: buffers are counted by what each of them holds at most.
+    scratch
+        .key
+        .reset(scratch.value.rows(), pool.gate.out_features);
+    layer
+        .kernels
+        .copy(scratch.value.view(), scratch.key.view_mut());
+    Ok(())
 }
 
 /// Masks the keys that a query did not choose. `first` is the row of the batch that the segments'
 /// row 0 is.
 pub(crate) fn mask(
-    selection: &Mat,
+    selection: &KeySelection,
+    chosen: (&Mat, usize),
     segments: &[Segment],
-    first: usize,
     site: &BiasSite,
     logits: &mut [f32],
 ) {
-    let segment = &segments[site.segment];
-    let row = first + segment.q.start + site.query - segment.q_start;
-    let chosen = selection.row(row);
-    if chosen.first().is_none_or(|&key| key == ALL) {
-        return;
-    }
-    let start = chosen.partition_point(|&key| (key as usize) < site.keys.start);
-    let mut chosen = chosen[start..].iter().map(|&key| key as usize).peekable();
-    for (key, logit) in site.keys.clone().zip(logits) {
-        if chosen.next_if_eq(&key).is_none() {
-            *logit = f32::NEG_INFINITY;
-        }
-    }
+    mask_tokens(chosen, segments, selection.pool(), site, logits);
 }

@@ -10,7 +10,7 @@ use super::mask::mask;
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{BoundLayer, Computed, Rows, Scratch};
+use crate::exec::{BoundLayer, Computed, Rows, Scratch, values};
 
 impl Mix for LatentAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -30,7 +30,10 @@ impl Mix for LatentAttention {
             buffers = buffers.rows(Buffer::Gate, gate.projection.out_features);
         }
         if let Some((down, _)) = &self.query_down {
-            buffers = buffers.rows(Buffer::Inner, down.out_features);
+            let seen = 1 + usize::from(self.sees_raw_latent);
+            buffers = buffers
+                .rows(Buffer::Inner, seen * down.out_features)
+                .rows(Buffer::Value, down.out_features);
         }
         buffers
     }
@@ -41,7 +44,9 @@ impl Mix for LatentAttention {
         match &self.selection {
             Some(KeySelection::Indexer(indexer)) => {
                 let latent = std::mem::take(&mut scratch.inner);
-                indexer::choose(layer, indexer, latent.view(), x, rows, scratch)?;
+                // What stands behind the normed latent is none of the indexer's.
+                let normed = latent.view().cols_range(0..indexer.query.in_features);
+                indexer::choose(layer, indexer, normed, x, rows, scratch)?;
                 scratch.inner = latent;
             }
             Some(KeySelection::Previous { .. }) | None => {}
@@ -56,7 +61,10 @@ impl Mix for LatentAttention {
         expand(layer, self, scratch);
         attend((self, at.mixer), layer, rows, scratch)?;
         if let Some(gate) = &self.gate {
-            apply_gate(layer, gate, self.value_dim, x, scratch)?;
+            let latent = std::mem::take(&mut scratch.inner);
+            let input = if gate.of_latent { latent.view() } else { x };
+            apply_gate(layer, gate, self.value_dim, input, scratch)?;
+            scratch.inner = latent;
         }
         output.reset(x.rows(), self.output.out_features);
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())
@@ -90,8 +98,18 @@ fn queries(
     let Some((down, norm)) = &attention.query_down else {
         return layer.linear(x, &attention.query, scratch.query.view_mut());
     };
-    let latent = &mut scratch.inner;
-    latent.reset(x.rows(), down.out_features);
+    let (latent, rank) = (&mut scratch.inner, down.out_features);
+    if attention.sees_raw_latent {
+        let raw = &mut scratch.value;
+        raw.reset(x.rows(), rank);
+        layer.linear(x, down, raw.view_mut())?;
+        latent.reset(x.rows(), 2 * rank);
+        let (mut normed, behind) = latent.view_mut().split_cols(rank);
+        layer.norm(norm, raw.view(), normed.reborrow())?;
+        layer.kernels.copy(raw.view(), behind);
+        return layer.linear(latent.view(), &attention.query, scratch.query.view_mut());
+    }
+    latent.reset(x.rows(), rank);
     layer.linear(x, down, latent.view_mut())?;
     layer.norm_in_place(norm, latent.view_mut())?;
     if attention.query_latent_scale != 1.0 {
@@ -118,6 +136,11 @@ fn latents(
         let latent = scratch.gate.view_mut().cols_range(0..rank);
         let scale = attention.key_value_latent_scale as f32;
         layer.kernels.scale_in_place(scale, latent);
+    }
+    if let Some(norm) = &attention.shared_key_norm {
+        let shared = scratch.gate.view_mut();
+        let shared = shared.cols_range(rank..rank + attention.rope_dim);
+        layer.norm_in_place(norm, shared)?;
     }
     let expanded = attention.heads * (attention.nope_dim + attention.value_dim);
     scratch.up.reset(x.rows(), expanded);
@@ -184,6 +207,7 @@ fn attend(
     let (heads, value_dim) = (attention.heads, attention.value_dim);
     let dim = attention.nope_dim + attention.rope_dim;
     let segments = rows.batch.segments(rows.chunk);
+    let sinks = layer.vector(attention.sinks)?;
     let Scratch {
         query,
         key,
@@ -196,7 +220,9 @@ fn attend(
     } = scratch;
     let first = rows.chunk.rows.start;
     let masked = |site: &BiasSite, logits: &mut [f32]| {
-        indexer::mask(selection, &segments.own, first, site, logits);
+        if let Some(own) = &attention.selection {
+            indexer::mask(own, (selection, first), &segments.own, site, logits);
+        }
     };
     output.reset(query.rows(), heads * value_dim);
     let args = AttentionArgs {
@@ -212,7 +238,7 @@ fn attend(
         mask: mask(attention.mask),
         scale: attention.scale as f32,
         softcap: None,
-        sinks: None,
+        sinks: values(sinks.as_ref()),
         alibi: None,
         bias: attention
             .selection

@@ -6,7 +6,10 @@ mod along;
 mod attention;
 mod bernoulli_attention;
 mod beside;
+mod block_choice;
 pub(crate) mod buffers;
+mod choice;
+mod compressed_attention;
 mod differential;
 mod distance_vectors;
 mod dynamic_mask;
@@ -25,6 +28,7 @@ mod layer_input;
 mod lightning_attention;
 mod linear;
 mod low_rank;
+mod low_rank_gate;
 mod mask;
 mod matrix_mix;
 mod mixture_of_attention;
@@ -107,12 +111,14 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::GlobalLocal(attention) => attention.as_ref(),
         Mixer::GlobalTokens(attention) => attention.as_ref(),
         Mixer::LatentAttention(attention) => attention.as_ref(),
+        Mixer::CompressedAttention(attention) => attention.as_ref(),
         Mixer::FeedForward(network) => network,
         Mixer::MixtureOfExperts(experts) => experts.as_ref(),
         Mixer::MixtureOfAttention(attention) => attention.as_ref(),
         Mixer::Linear(linear) => linear,
         Mixer::SparseFeedForward(sparse) => sparse,
         Mixer::LowRank(product) => product,
+        Mixer::LowRankGate(gate) => gate,
         Mixer::LayerInput(input) => input,
         Mixer::Streams(streams) => streams,
         Mixer::SelectiveScan(scan) => scan.as_ref(),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use sli_kernels::MatRef;
-use sli_spec::{Renormalize, Router, RouterGroups, RouterScore};
+use sli_spec::{Renormalize, Router, RouterGroups, RouterScore, WeightIndex};
 
-use super::product_keys;
 use super::routes::{Routes, softmax};
+use super::{product_keys, softplus};
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Rows, Scratch, values};
 
@@ -39,11 +39,22 @@ pub(crate) fn route(
     let bias = layer.vector(router.choice_bias)?;
     let bias = values(bias.as_ref());
     let scales = layer.vector(router.expert_scale)?;
+    let table = router.table.as_ref().map(|table| table.experts);
+    let named = layer.vector(table)?;
+    let named = named.as_ref().zip(table).map(|(named, table)| Named {
+        table,
+        experts: named.values(),
+        tokens: &rows.batch.tokens[rows.chunk.rows.clone()],
+        count: router.projection.out_features,
+    });
     let (mut ids, mut weights) = (vec![0; count * top_k], vec![0.0; count * top_k]);
     let places = ids
         .chunks_exact_mut(top_k)
         .zip(weights.chunks_exact_mut(top_k));
     for (row, (ids, weights)) in places.enumerate() {
+        if let Some(named) = &named {
+            named.write(layer, row, ids)?;
+        }
         choose(router, bias, logits.row_mut(row), ids, weights);
         if let Some(scales) = values(scales.as_ref()) {
             for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
@@ -76,8 +87,45 @@ fn limit_load(capacity: usize, ids: &[u32], weights: &mut [f32]) {
     }
 }
 
+/// The experts of token ids.
+struct Named<'a> {
+    table: WeightIndex,
+    /// `[token ids * top_k]`.
+    experts: &'a [f32],
+    /// Of the rows.
+    tokens: &'a [u32],
+    /// Number of experts.
+    count: usize,
+}
+
+impl Named<'_> {
+    /// The experts of a row.
+    fn write(
+        &self,
+        layer: &BoundLayer<'_>,
+        row: usize,
+        ids: &mut [u32],
+    ) -> Result<(), EngineError> {
+        let token = self.tokens[row] as usize;
+        let named = self.experts.chunks_exact(ids.len()).nth(token);
+        let named = named.unwrap_or_default();
+        for (id, &expert) in ids.iter_mut().zip(named) {
+            if expert < 0.0 || expert as usize >= self.count {
+                return Err(EngineError::NoExpert {
+                    leaf: layer.key(self.table).describe(layer.model),
+                    token: self.tokens[row],
+                    expert: expert as i64,
+                    count: self.count,
+                });
+            }
+            *id = expert as u32;
+        }
+        Ok(())
+    }
+}
+
 /// Chooses `top_k` experts for one token from its router logits (changed in place), ties to the
-/// smaller index. `ids` and `weights` have `top_k` places.
+/// smaller index; a table has named them before. `ids` and `weights` have `top_k` places.
 pub(crate) fn choose(
     router: &Router,
     bias: Option<&[f32]>,
@@ -94,24 +142,31 @@ pub(crate) fn choose(
     match router.score {
         RouterScore::Softmax => softmax(logits),
         RouterScore::Sigmoid => logits.iter_mut().for_each(|logit| *logit = sigmoid(*logit)),
+        RouterScore::SqrtSoftplus => {
+            for logit in logits.iter_mut() {
+                *logit = softplus(*logit).sqrt();
+            }
+        }
         RouterScore::SoftmaxOfTopK | RouterScore::SigmoidOfTopK | RouterScore::ProductKeys(_) => {}
         RouterScore::SparseMixer { jitter } => {
             sparse_mixer(jitter as f32, logits, ids, weights);
             return;
         }
     }
-    let mut choice: Vec<f32> = match bias {
-        Some(bias) => logits
-            .iter()
-            .zip(bias)
-            .map(|(score, bias)| score + bias)
-            .collect(),
-        None => logits.to_vec(),
-    };
-    if let Some(groups) = router.groups {
-        limit_to_groups(groups, &mut choice);
+    if router.table.is_none() {
+        let mut choice: Vec<f32> = match bias {
+            Some(bias) => logits
+                .iter()
+                .zip(bias)
+                .map(|(score, bias)| score + bias)
+                .collect(),
+            None => logits.to_vec(),
+        };
+        if let Some(groups) = router.groups {
+            limit_to_groups(groups, &mut choice);
+        }
+        best(&choice, ids);
     }
-    best(&choice, ids);
     for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
         *weight = logits[id as usize];
     }
@@ -123,6 +178,7 @@ pub(crate) fn choose(
         RouterScore::ProductKeys(_)
         | RouterScore::Softmax
         | RouterScore::Sigmoid
+        | RouterScore::SqrtSoftplus
         | RouterScore::SparseMixer { .. } => {}
     }
     if let Some(divisor) = divisor(router.renormalize, weights) {

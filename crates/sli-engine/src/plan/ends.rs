@@ -1,7 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::Input;
+use sli_spec::{Input, Merge};
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -42,7 +42,22 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
         }
         Section::Head => {
             let head = &description.head;
-            for projection in head.streams.iter().chain(&head.output) {
+            match &head.streams {
+                Merge::One | Merge::Mean(_) => {}
+                Merge::Projected(others) => {
+                    for projection in others {
+                        add(projection.weight);
+                    }
+                }
+                Merge::Weighed(weights) => {
+                    for projection in &weights.projections {
+                        add(projection.weight);
+                    }
+                    add(weights.base);
+                    add(weights.scale);
+                }
+            }
+            if let Some(projection) = &head.output {
                 add(projection.weight);
             }
             if let Some(norm) = &head.norm {

@@ -1,11 +1,12 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Mechanism, ModelSpec, Stack, StateSpec};
+use sli_spec::{Mechanism, Merge, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::classes::{buffer_bytes, classes_of_token};
 use crate::exec::batch::distinct_ropes;
+use crate::exec::connection;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
@@ -188,8 +189,8 @@ pub(crate) fn scratch_bytes(
     most.iter().sum()
 }
 
-/// Buffers of a step beside those of its mechanisms: normed, branch input, output, sum.
-const STEP_BUFFERS: usize = 4;
+/// Buffers of a step beside those of its mechanisms: normed, branch input, output, sum, weights of streams.
+const STEP_BUFFERS: usize = 5;
 
 fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; STEP_BUFFERS + Buffers::COUNT] {
     let hidden = stack.hidden_size;
@@ -206,7 +207,11 @@ fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; STEP_BUFFERS 
     }
     let mixers = step.branches.iter().map(|branch| &branch.mixer);
     let buffers = mixers.map(|mixer| mixers::of(mixer).buffers(hidden));
-    let buffers = buffers.fold(Buffers::default(), Buffers::or);
+    let mut buffers = buffers.fold(Buffers::default(), Buffers::or);
+    if let Some(connection) = &step.connection {
+        all[4] = Columns::of_rows(connection::columns(connection));
+        buffers = buffers.or(connection::buffers(connection));
+    }
     all[STEP_BUFFERS..].copy_from_slice(&buffers.columns());
     all
 }
@@ -296,7 +301,13 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
     let projected = stack.head.output.as_ref();
     let projected = projected.map_or(0, |linear| rows * linear.out_features);
-    let merged = 2 * rows * stack.hidden_size * usize::from(!stack.head.streams.is_empty());
+    let merged = match &stack.head.streams {
+        Merge::One => 0,
+        Merge::Mean(_) => stack.hidden_size,
+        Merge::Projected(_) => 2 * stack.hidden_size,
+        Merge::Weighed(weights) => stack.hidden_size + 2 * weights.outputs(),
+    };
+    let merged = rows * merged;
     if !computes_logits {
         return (merged + normed + projected) as u64 * 4;
     }

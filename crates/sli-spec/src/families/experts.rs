@@ -2,8 +2,9 @@
 
 use crate::build::{Leaves, NormStyle};
 use crate::{
-    Activation, ClampedGate, Config, FeedForward, LatentExperts, Linear, Mixer, MixtureOfExperts,
-    Norm, Renormalize, Router, RouterGroups, RouterScore, Shard, Source, SpecError, Split,
+    Activation, ClampedGate, Config, ExpertTable, FeedForward, LatentExperts, Linear, Mixer,
+    MixtureOfExperts, Norm, Renormalize, Router, RouterGroups, RouterScore, Shard, Source,
+    SpecError, Split,
 };
 
 /// A mixture of experts as data. Names are relative to the layer.
@@ -27,6 +28,8 @@ pub struct Experts {
     pub activation: Activation,
     /// Replaces the gated activation.
     pub clamped: Option<ClampedGate>,
+    /// That of the always-on experts too.
+    pub clamps_shared: bool,
     /// Norm of the router's own input, factor on the logits, factors on the experts' weights.
     pub router_extras: Option<RouterExtras>,
     /// The router's projection, without `.weight`.
@@ -43,6 +46,8 @@ pub struct Experts {
     pub top_k: usize,
     /// The tensor that is added to the scores for the choice, by its spellings.
     pub choice_bias: &'static [&'static str],
+    /// The tensor that names every token id's experts, in the place of a choice, and the number of token ids.
+    pub table: Option<(&'static str, usize)>,
     /// The reference counts it among the parameters; most classes hold it in a buffer.
     pub counted_bias: bool,
     /// Limits the choice to some groups.
@@ -206,6 +211,7 @@ impl Experts {
             bias: false,
             activation,
             clamped: None,
+            clamps_shared: false,
             router_extras: None,
             router: "mlp.gate",
             router_bias: false,
@@ -214,6 +220,7 @@ impl Experts {
             score: RouterScore::Softmax,
             top_k,
             choice_bias: &[],
+            table: None,
             counted_bias: false,
             groups: None,
             renormalize: Renormalize::No,
@@ -285,6 +292,11 @@ impl Experts {
             score: self.score,
             top_k: self.top_k,
             choice_bias,
+            table: self.table.map(|(name, tokens)| {
+                let experts = leaves.flat(name, tokens * self.top_k);
+                leaves.set_buffer(experts);
+                ExpertTable { experts, tokens }
+            }),
             groups: self.groups,
             renormalize: self.renormalize,
             scale: self.scale,
@@ -305,7 +317,10 @@ impl Experts {
         let expert_output_norm = self
             .output_norm
             .map(|(name, style)| leaves.norm(name, width, style));
-        let shared = self.shared.map(|shared| shared.build(leaves, hidden_size));
+        let shared = self.shared.map(|shared| FeedForward {
+            clamped: self.clamped.filter(|_| self.clamps_shared),
+            ..shared.build(leaves, hidden_size)
+        });
         let shared_gate = self
             .shared
             .and_then(|shared| shared.gate)

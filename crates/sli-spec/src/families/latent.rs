@@ -4,7 +4,8 @@ use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::Gate;
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
-    Config, Indexer, KeySelection, LatentAttention, Mask, Mixer, QueryTemperature, Shard, SpecError,
+    Activation, Config, Indexer, KeyPool, KeySelection, LatentAttention, Linear, Mask, Mixer,
+    OutputGate, QueryTemperature, Shard, SpecError, Split,
 };
 
 /// What all layers of a model have in common.
@@ -38,6 +39,12 @@ pub struct Latent {
     pub latent_scales: [f64; 2],
     /// Gate on the heads' outputs.
     pub gate: Option<Gate>,
+    /// Queries and a sigmoid gate of every feature are one projection, of the latent with and without its norm.
+    pub gated_queries: bool,
+    /// Norm of the shared rotated part of the keys, by its name.
+    pub shared_key_norm: Option<&'static str>,
+    /// Learned logits, one a head, by their name.
+    pub sinks: Option<&'static str>,
 }
 
 impl Latent {
@@ -112,7 +119,8 @@ impl Latent {
         Ok(latent)
     }
 
-    fn rotated(
+    /// [`Self::new`] with the rotation and the sizes of a rotated part and of a value head from elsewhere.
+    pub fn rotated(
         config: &Config,
         rope: Option<Rope>,
         rope_dim: usize,
@@ -145,6 +153,9 @@ impl Latent {
             temperature: None,
             latent_scales: [1.0, 1.0],
             gate: None,
+            gated_queries: false,
+            shared_key_norm: None,
+            sinks: None,
         })
     }
 
@@ -159,6 +170,8 @@ impl Latent {
         let dim = self.nope_dim + self.rope_dim;
         let hidden = self.hidden_size;
         let name = |part: &str| format!("{place}.{part}");
+        let wide = self.heads * self.value_dim;
+        let mut gate = None;
         let (query_down, query) = match self.q_rank {
             Some(rank) => {
                 let down = leaves.linear(
@@ -168,8 +181,14 @@ impl Latent {
                     Shard::Replicate,
                 );
                 let norm = leaves.norm(&name("q_a_layernorm"), rank, self.norm);
-                let shape = [self.heads * dim, rank];
-                let up = leaves.linear(&name("q_b_proj"), shape, false, Shard::Column);
+                let up = if self.gated_queries {
+                    let [up, own] = self.gated(leaves, &name("q_b_proj.weight"), rank);
+                    gate = Some(own);
+                    up
+                } else {
+                    let shape = [self.heads * dim, rank];
+                    leaves.linear(&name("q_b_proj"), shape, false, Shard::Column)
+                };
                 (Some((down, norm)), up)
             }
             None => {
@@ -184,13 +203,27 @@ impl Latent {
         let down = name("kv_a_proj_with_mqa");
         let key_value_down = leaves.linear(&down, shape, self.bias, Shard::Replicate);
         let key_value_norm = leaves.norm(&name("kv_a_layernorm"), self.kv_rank, self.norm);
+        let shared_key_norm = self
+            .shared_key_norm
+            .map(|part| leaves.norm(&name(part), self.rope_dim, self.norm));
         let shape = [self.heads * (self.nope_dim + self.value_dim), self.kv_rank];
         let key_value_up = leaves.linear(&name("kv_b_proj"), shape, false, Shard::Column);
         let selection = selection(leaves);
-        let wide = self.heads * self.value_dim;
-        let gate = self
-            .gate
-            .map(|gate| gate.build(leaves, hidden, [self.heads, wide]));
+        let sinks = self.sinks.map(|part| {
+            let source = leaves.tensor(&name(part));
+            leaves.weight(source, &[self.heads], Shard::Column)
+        });
+        let own = gate.map(|projection| OutputGate {
+            projection,
+            of_latent: true,
+            per_head: false,
+            activation: Activation::Sigmoid,
+            head_bias: None,
+        });
+        let gate = own.or_else(|| {
+            let gate = self.gate?;
+            Some(gate.build(leaves, hidden, [self.heads, wide]))
+        });
         let shape = [hidden, wide];
         let output = leaves.linear(&name("o_proj"), shape, self.bias, Shard::Row);
         Mixer::LatentAttention(Box::new(LatentAttention {
@@ -201,8 +234,10 @@ impl Latent {
             kv_rank: self.kv_rank,
             query_down,
             query,
+            sees_raw_latent: self.gated_queries,
             key_value_down,
             key_value_norm,
+            shared_key_norm,
             key_value_up,
             output,
             rope: self.rope.clone(),
@@ -211,9 +246,27 @@ impl Latent {
             mask,
             scale: self.scale,
             query_temperature: self.temperature,
+            sinks,
             selection,
             gate,
         }))
+    }
+}
+
+impl Latent {
+    /// The projections to queries and gate, which stand head by head in one tensor and see the latent twice.
+    fn gated(&self, leaves: &mut Leaves, name: &str, rank: usize) -> [Linear; 2] {
+        let dim = self.nope_dim + self.rope_dim;
+        let both = leaves.tensor(name);
+        let split = Split::Groups {
+            groups: self.heads,
+            rows: vec![dim, self.value_dim],
+        };
+        [(0, dim), (1, self.value_dim)].map(|(part, rows)| {
+            let source = both.clone().part(split.clone(), part);
+            let shape = [self.heads * rows, 2 * rank];
+            leaves.linear_of(source, None, shape, Shard::Column)
+        })
     }
 }
 
@@ -224,15 +277,50 @@ pub struct IndexerSizes {
     pub heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Keys per query, at most.
+    /// Keys or pools per query, at most.
     pub top_k: usize,
     /// Rank of the queries' latent.
     pub q_rank: usize,
-    /// Rotation of the first features.
+    /// Rotation of some features.
     pub rope: Option<Rope>,
+    /// Norm of the keys.
+    pub key_norm: NormStyle,
+    /// Keys that are chosen together, where they are.
+    pub pool: Option<usize>,
 }
 
 impl IndexerSizes {
+    /// The usual keys; the first features rotate as those of the attention do.
+    pub fn read(config: &Config, latent: &Latent) -> Result<Self, SpecError> {
+        let Some(q_rank) = latent.q_rank else {
+            return Err(config.missing("q_lora_rank"));
+        };
+        let sizes = Self {
+            heads: config.heads("index_n_heads")?,
+            head_dim: config.size("index_head_dim")?,
+            top_k: config.size("index_topk")?,
+            q_rank,
+            rope: latent.rope.clone(),
+            key_norm: NormStyle::layer(1e-6),
+            pool: None,
+        };
+        if sizes.head_dim < latent.rope_dim {
+            return Err(config.invalid("index_head_dim", format!("at least {}", latent.rope_dim)));
+        }
+        Ok(sizes)
+    }
+
+    /// The choice of a layer, which is its own or that of an earlier one.
+    pub fn selection(&self, leaves: &mut Leaves, hidden: usize, is_own: bool) -> KeySelection {
+        if is_own {
+            return KeySelection::Indexer(Box::new(self.build(leaves, hidden)));
+        }
+        KeySelection::Previous {
+            top_k: self.top_k,
+            pool: self.pool.unwrap_or(1),
+        }
+    }
+
     /// The indexer of a layer.
     pub fn build(&self, leaves: &mut Leaves, hidden_size: usize) -> Indexer {
         let place = |part: &str| format!("self_attn.indexer.{part}");
@@ -240,7 +328,16 @@ impl IndexerSizes {
         let query = leaves.linear(&place("wq_b"), shape, false, Shard::Replicate);
         let shape = [self.head_dim, hidden_size];
         let key = leaves.linear(&place("wk"), shape, false, Shard::Replicate);
-        let key_norm = leaves.norm(&place("k_norm"), self.head_dim, NormStyle::layer(1e-6));
+        let key_norm = leaves.norm(&place("k_norm"), self.head_dim, self.key_norm);
+        let pool = self.pool.map(|size| {
+            let gate = leaves.tensor(&place("index_kpool_compress_gate"));
+            let shape = [self.head_dim, hidden_size];
+            KeyPool {
+                size,
+                gate: leaves.linear_of(gate, None, shape, Shard::Replicate),
+                bias: leaves.flat(&place("index_kpool_compress_ape"), size * self.head_dim),
+            }
+        });
         let shape = [self.heads, hidden_size];
         let weights = leaves.linear(&place("weights_proj"), shape, false, Shard::Replicate);
         Indexer {
@@ -252,6 +349,7 @@ impl IndexerSizes {
             weights,
             rope: self.rope.clone(),
             top_k: self.top_k,
+            pool,
         }
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::beside::Beside;
 use super::contradiction::{PADDING, first_of};
-use super::{Keys, Mechanism, Operations, Site, StackEnd, Uses};
+use super::{BlockChoice, Keys, Mechanism, Operations, Site, StackEnd, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
     Activation, Cut, DistanceTable, DistanceVectors, HeadNorm, Linear, Mask, Norm, NormSpan,
@@ -59,6 +59,8 @@ pub struct Attention {
     pub differential: Option<Differential>,
     /// A learned addend for every key, of which only the largest stay visible.
     pub dynamic_mask: Option<DynamicMask>,
+    /// Blocks of keys that a query attends to, where not to all.
+    pub block_choice: Option<Box<BlockChoice>>,
     /// Norm of every head's output, in front of the gate (Muse Spark).
     pub heads_norm: Option<HeadNorm>,
     /// Norm of the concatenated heads in front of the output projection (BitNet).
@@ -106,6 +108,8 @@ pub enum KeyValue {
 pub struct OutputGate {
     /// `[heads, hidden]` or `[heads * value_dim, hidden]`, of the layer's (normed) input.
     pub projection: Linear,
+    /// It is one of the latent that queries are projected from (A.X K2).
+    pub of_latent: bool,
     /// One gate a head instead of one a feature.
     pub per_head: bool,
     /// Applied to the gate.
@@ -119,6 +123,7 @@ impl OutputGate {
     pub(super) fn weights(&self, uses: &mut Uses) {
         let OutputGate {
             projection,
+            of_latent: _,
             per_head: _,
             activation: _,
             head_bias,
@@ -188,6 +193,7 @@ impl Attention {
             gate: None,
             differential: None,
             dynamic_mask: None,
+            block_choice: None,
             heads_norm: None,
             output_norm: None,
             bottleneck: None,
@@ -304,6 +310,7 @@ impl Mechanism for Attention {
             gate,
             differential,
             dynamic_mask,
+            block_choice,
             heads_norm,
             output_norm,
             bottleneck,
@@ -372,6 +379,9 @@ impl Mechanism for Attention {
             uses.linear(step);
             uses.weight(*decay);
         }
+        if let Some(choice) = block_choice {
+            choice.weights(uses);
+        }
         uses.head_norm(heads_norm.as_ref());
         if let Some(beside) = beside {
             beside.weights(uses);
@@ -401,7 +411,11 @@ impl Mechanism for Attention {
             None => "",
         };
         let beside = self.beside.as_ref().map_or("", |beside| beside.label());
-        format!("attention: {heads}, {mask}{shared}{differential}{dynamic}{beside}")
+        let chosen = match self.block_choice {
+            Some(_) => ", blocks of keys chosen by an indexer",
+            None => "",
+        };
+        format!("attention: {heads}, {mask}{shared}{differential}{dynamic}{beside}{chosen}")
     }
 
     fn summary(&self) -> String {
@@ -447,6 +461,13 @@ impl Mechanism for Attention {
             // Added to all features of a head.
             gate.per_head && gate.head_bias.is_some()
         });
+        let choice = self.block_choice.as_ref();
+        let odd_choice = choice.is_some_and(|choice| {
+            let is_own = !of_layer && !of_stack && self.dynamic_mask.is_none();
+            let causal = self.mask == Mask::Causal && is_own;
+            !causal || !self.heads.is_multiple_of(choice.heads.max(1))
+        });
+        let gate_of_latent = self.gate.as_ref().is_some_and(|gate| gate.of_latent);
         first_of(&[
             (
                 of_layer && of_keys,
@@ -515,6 +536,14 @@ impl Mechanism for Attention {
                 gate_of_heads,
                 "an addend for each feature of a gate of heads",
             ),
+            (
+                odd_choice,
+                "a choice of blocks among keys that are not the layer's own and earlier ones",
+            ),
+            (
+                gate_of_latent,
+                "a gate of a latent of queries that have none",
+            ),
         ])
     }
 
@@ -532,6 +561,7 @@ impl Mechanism for Attention {
 
     fn ropes(&self) -> Vec<&Rope> {
         let positions = self.positions.iter();
+        let choice = self.block_choice.iter();
         positions
             .filter_map(|position| match position {
                 Position::Rope(rope) => Some(rope),
@@ -540,6 +570,7 @@ impl Mechanism for Attention {
                 | Position::Vectors(_)
                 | Position::SparseBlocks(_) => None,
             })
+            .chain(choice.filter_map(|choice| choice.rope.as_ref()))
             .collect()
     }
 
@@ -575,7 +606,7 @@ impl Mechanism for Attention {
         if self.keys_of_layer().is_some() {
             return Cut::Nowhere("layers share keys and values");
         }
-        if self.dynamic_mask.is_some() {
+        if self.dynamic_mask.is_some() || self.block_choice.is_some() {
             return Cut::Nowhere(super::mechanism::CHOICE_OF_KEYS);
         }
         if self.vectors().is_some() {
@@ -636,9 +667,11 @@ impl Mechanism for Attention {
             .beside
             .as_ref()
             .map_or(0, |beside| beside.operations(self.heads * self.head_dim));
+        let choice = self.block_choice.as_ref();
+        let scores = choice.map_or(0, |choice| 2 * choice.heads * choice.head_dim);
         Operations {
             of_row: (2 * self.heads * self.head_dim * vectors + beside) as f64,
-            of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim)) as f64,
+            of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim) + scores) as f64,
             weights_of_pair: (self.heads * pairs) as f64,
         }
     }
@@ -649,6 +682,10 @@ impl Mechanism for Attention {
 
     fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
         if self.dynamic_mask.is_some() {
+            return Some(super::mechanism::CHOICE_OF_KEYS);
+        }
+        let choice = self.block_choice.as_ref();
+        if choice.is_some_and(|choice| choice.size.saturating_mul(choice.top_k) < longest) {
             return Some(super::mechanism::CHOICE_OF_KEYS);
         }
         let mut positions = self.positions.iter();

@@ -31,13 +31,15 @@ pub struct FeedForward {
 /// A gated activation within limits.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub enum ClampedGate {
-    /// `g * sigmoid(sharpness * g) * (u + 1)` with `g = min(gate x, limit)` and `u = up x` limited to
-    /// `[-limit, limit]` (gpt-oss).
+    /// `g * sigmoid(sharpness * g) * (u + addend)` with `g = min(gate x, limit)` and `u = up x` limited to
+    /// `[-limit, limit]` (gpt-oss; with a sharpness of 1 and no addend: SwiGLU of limited inputs).
     Sharp {
         /// Limit of gate and `up`.
         limit: f64,
         /// Factor inside the sigmoid.
         sharpness: f64,
+        /// Added to `up`.
+        addend: f64,
     },
     /// `min(activation(gate x), limit) * u` with `u = up x` limited to `[-limit, limit]` (Step 3).
     Activated {
@@ -51,6 +53,17 @@ pub enum ClampedGate {
         /// Limit of `up`.
         up: f64,
     },
+}
+
+impl ClampedGate {
+    /// SwiGLU of limited inputs (DeepSeek-V4).
+    pub fn silu(limit: f64) -> Self {
+        Self::Sharp {
+            limit,
+            sharpness: 1.0,
+            addend: 0.0,
+        }
+    }
 }
 
 /// The activation xIELU (Huang and Schlag 2024), by the reference's names of its scalars `[1]`: with

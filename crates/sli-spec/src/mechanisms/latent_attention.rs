@@ -6,6 +6,7 @@ use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, OutputGate, Site, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask, Norm, QueryTemperature};
+use crate::source::WeightIndex;
 
 /// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -24,10 +25,14 @@ pub struct LatentAttention {
     pub query_down: Option<(Linear, Norm)>,
     /// `[heads * (nope_dim + rope_dim), q_rank or hidden]`.
     pub query: Linear,
+    /// Queries, and a gate of their latent, see it in front of its norm too, behind the normed one (A.X K2).
+    pub sees_raw_latent: bool,
     /// `[kv_rank + rope_dim, hidden]`.
     pub key_value_down: Linear,
     /// Norm of the latent.
     pub key_value_norm: Norm,
+    /// Norm of the shared rotated part of the keys, in front of the rotation (dots.note).
+    pub shared_key_norm: Option<Norm>,
     /// `[heads * (nope_dim + value_dim), kv_rank]`, per head `[nope; value]`.
     pub key_value_up: Linear,
     /// `[hidden, heads * value_dim]`.
@@ -44,6 +49,8 @@ pub struct LatentAttention {
     pub scale: f64,
     /// Factor on the query by its position.
     pub query_temperature: Option<QueryTemperature>,
+    /// A learned logit per head that only enters the denominator `[heads]`.
+    pub sinks: Option<WeightIndex>,
     /// Which of the visible keys a query attends to, where not to all.
     pub selection: Option<KeySelection>,
     /// Gate on the heads' outputs.
@@ -57,18 +64,21 @@ pub enum KeySelection {
     Indexer(Box<Indexer>),
     /// The choice of the last layer before that has an indexer.
     Previous {
-        /// Keys per query, at most.
+        /// Keys or pools per query, at most.
         top_k: usize,
+        /// Keys of a pool.
+        pool: usize,
     },
 }
 
 /// The lightning indexer: `score(i, j) = sum_h weight_h(i) * relu(q_h(i) k(j) / sqrt(head_dim)) /
-/// sqrt(heads)`; the `top_k` best visible keys stay.
+/// sqrt(heads)`; the `top_k` best visible keys stay. With pools, `k(j)` stands for that many keys, of which a query sees all
+/// or none; it sees the keys behind the last whole pool in any case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Indexer {
     /// Query heads.
     pub heads: usize,
-    /// Features of a head; the rotated ones come first.
+    /// Features of a head.
     pub head_dim: usize,
     /// `[heads * head_dim, q_rank]`, of the normed query latent.
     pub query: Linear,
@@ -78,10 +88,24 @@ pub struct Indexer {
     pub key_norm: Norm,
     /// `[heads, hidden]`.
     pub weights: Linear,
-    /// Rotation of the first features of queries and key.
+    /// Rotation of some features of queries and key.
     pub rope: Option<Rope>,
-    /// Keys per query, at most.
+    /// Keys or pools per query, at most.
     pub top_k: usize,
+    /// Keys that are chosen together.
+    pub pool: Option<KeyPool>,
+}
+
+/// Keys that are chosen together, and the key that stands for them: their mean, weighted feature by feature by the softmax
+/// over the pool of `gate x + bias` (GLM-5.3).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KeyPool {
+    /// How many.
+    pub size: usize,
+    /// `[head_dim, hidden]`.
+    pub gate: Linear,
+    /// `[size * head_dim]`: an addend for each place in the pool.
+    pub bias: WeightIndex,
 }
 
 impl Mechanism for LatentAttention {
@@ -94,8 +118,10 @@ impl Mechanism for LatentAttention {
             kv_rank: _,
             query_down,
             query,
+            sees_raw_latent: _,
             key_value_down,
             key_value_norm,
+            shared_key_norm,
             key_value_up,
             output,
             rope: _,
@@ -104,6 +130,7 @@ impl Mechanism for LatentAttention {
             mask: _,
             scale: _,
             query_temperature: _,
+            sinks,
             selection,
             gate,
         } = self;
@@ -114,11 +141,13 @@ impl Mechanism for LatentAttention {
         uses.linear(query);
         uses.linear(key_value_down);
         uses.norm(Some(key_value_norm));
+        uses.norm(shared_key_norm.as_ref());
         uses.linear(key_value_up);
         match selection {
             Some(KeySelection::Indexer(indexer)) => indexer.weights(uses),
-            Some(KeySelection::Previous { top_k: _ }) | None => {}
+            Some(KeySelection::Previous { top_k: _, pool: _ }) | None => {}
         }
+        uses.optional(*sinks);
         if let Some(gate) = gate {
             gate.weights(uses);
         }
@@ -126,8 +155,11 @@ impl Mechanism for LatentAttention {
     }
 
     fn label(&self) -> String {
-        match self.selection {
+        match &self.selection {
             None => "latent attention".into(),
+            Some(KeySelection::Indexer(indexer)) if indexer.pool.is_some() => {
+                "latent attention, pools of keys chosen by an indexer".into()
+            }
             Some(KeySelection::Indexer(_)) => "latent attention, keys chosen by an indexer".into(),
             Some(KeySelection::Previous { .. }) => {
                 "latent attention, keys of an earlier choice".into()
@@ -148,8 +180,13 @@ impl Mechanism for LatentAttention {
         let has_latent = self.query_down.is_some();
         let chooses = matches!(self.selection, Some(KeySelection::Indexer(_)));
         let is_scaled = self.query_latent_scale != 1.0;
-        let is_offset = self.ropes().into_iter().any(|rope| rope.offset != 0);
+        let is_offset = self.rope.as_ref().is_some_and(|rope| rope.offset != 0);
+        let of_latent = self.gate.as_ref().is_some_and(|gate| gate.of_latent);
         first_of(&[
+            (
+                is_scaled && self.sees_raw_latent,
+                "a factor on one of two forms of a latent",
+            ),
             (
                 is_scaled && !has_latent,
                 "a factor on a latent of queries that have none",
@@ -157,6 +194,10 @@ impl Mechanism for LatentAttention {
             (
                 chooses && !has_latent,
                 "an indexer of a latent of queries that have none",
+            ),
+            (
+                (of_latent || self.sees_raw_latent) && !has_latent,
+                "a gate of a latent of queries that have none",
             ),
             (
                 is_offset,
@@ -209,7 +250,9 @@ impl Mechanism for LatentAttention {
 
     fn operations(&self) -> Operations {
         let chosen = match &self.selection {
-            Some(KeySelection::Indexer(indexer)) => 2 * indexer.heads * indexer.head_dim,
+            Some(KeySelection::Indexer(indexer)) => {
+                2 * indexer.heads * indexer.head_dim / indexer.pooled()
+            }
             Some(KeySelection::Previous { .. }) | None => 0,
         };
         let features = self.nope_dim + self.rope_dim + self.value_dim;
@@ -226,7 +269,12 @@ impl Mechanism for LatentAttention {
 
     fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
         // Where there are no more keys than may be chosen, nothing is.
-        if self.chosen_keys().is_some_and(|chosen| chosen < longest) {
+        let reach = |selection: &KeySelection| selection.top_k().saturating_mul(selection.pool());
+        if self
+            .selection
+            .as_ref()
+            .is_some_and(|own| reach(own) < longest)
+        {
             return Some(super::mechanism::CHOICE_OF_KEYS);
         }
         let rope = self.rope.as_ref();
@@ -235,11 +283,19 @@ impl Mechanism for LatentAttention {
 }
 
 impl KeySelection {
-    /// Keys that a query may choose.
+    /// Keys or pools that a query may choose.
     pub fn top_k(&self) -> usize {
         match self {
             Self::Indexer(indexer) => indexer.top_k,
-            Self::Previous { top_k } => *top_k,
+            Self::Previous { top_k, pool: _ } => *top_k,
+        }
+    }
+
+    /// Keys that are chosen together.
+    pub fn pool(&self) -> usize {
+        match self {
+            Self::Indexer(indexer) => indexer.pooled(),
+            Self::Previous { top_k: _, pool } => *pool,
         }
     }
 }
@@ -255,10 +311,25 @@ impl Indexer {
             weights,
             rope: _,
             top_k: _,
+            pool,
         } = self;
         uses.linear(query);
         uses.linear(key);
         uses.norm(Some(key_norm));
+        if let Some(KeyPool {
+            size: _,
+            gate,
+            bias,
+        }) = pool
+        {
+            uses.linear(gate);
+            uses.weight(*bias);
+        }
         uses.linear(weights);
+    }
+
+    /// Keys that are chosen together.
+    pub fn pooled(&self) -> usize {
+        self.pool.as_ref().map_or(1, |pool| pool.size)
     }
 }

@@ -7,6 +7,8 @@
 mod attention;
 mod bernoulli_attention;
 mod beside;
+mod block_choice;
+mod compressed_attention;
 mod contradiction;
 mod feed_forward;
 mod fourier;
@@ -20,6 +22,7 @@ mod layer_input;
 mod lightning_attention;
 mod linear;
 mod low_rank;
+mod low_rank_gate;
 mod matrix_mix;
 mod mechanism;
 mod mixture_of_attention;
@@ -43,6 +46,8 @@ use crate::parts::Linear;
 pub use self::attention::{Attention, Bottleneck, Differential, DynamicMask, KeyValue, OutputGate};
 pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
+pub use self::block_choice::BlockChoice;
+pub use self::compressed_attention::{CompressedAttention, Compressor, SummaryChoice};
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
@@ -50,16 +55,17 @@ pub use self::gated_lru::GatedLru;
 pub use self::global_local::GlobalLocal;
 pub use self::global_tokens::GlobalTokens;
 pub use self::identity::Identity;
-pub use self::latent_attention::{Indexer, KeySelection, LatentAttention};
+pub use self::latent_attention::{Indexer, KeyPool, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
 pub use self::lightning_attention::LightningAttention;
 pub use self::low_rank::LowRank;
+pub use self::low_rank_gate::LowRankGate;
 pub use self::matrix_mix::{MatrixMix, Mixtures, RowMixtures};
 pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site, StackEnd};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
 pub use self::neighbourhood::Neighbourhood;
-pub use self::router::{Renormalize, Router, RouterGroups, RouterScore};
+pub use self::router::{ExpertTable, Renormalize, Router, RouterGroups, RouterScore};
 pub use self::selective_scan::{SelectionNorms, SelectiveScan};
 pub use self::short_convolution::ShortConvolution;
 pub use self::sparse_feed_forward::SparseFeedForward;
@@ -83,6 +89,8 @@ pub enum Mixer {
     GlobalTokens(Box<GlobalTokens>),
     /// Multi-head latent attention (DeepSeek-V2).
     LatentAttention(Box<LatentAttention>),
+    /// Attention to a window and to summaries (DeepSeek-V4).
+    CompressedAttention(Box<CompressedAttention>),
     /// Feed-forward network.
     FeedForward(FeedForward),
     /// Mixture of experts.
@@ -95,6 +103,8 @@ pub enum Mixer {
     SparseFeedForward(SparseFeedForward),
     /// `up(down(x))`.
     LowRank(LowRank),
+    /// `x * sigmoid(up(activation(down(x))))`.
+    LowRankGate(LowRankGate),
     /// The layer's own input enters.
     LayerInput(LayerInput),
     /// All residual streams from all (AltUp); what it computes is no output but the streams.
@@ -136,12 +146,14 @@ impl Mixer {
             Self::GlobalLocal(attention) => attention.as_ref(),
             Self::GlobalTokens(attention) => attention.as_ref(),
             Self::LatentAttention(attention) => attention.as_ref(),
+            Self::CompressedAttention(attention) => attention.as_ref(),
             Self::FeedForward(network) => network,
             Self::MixtureOfExperts(experts) => experts.as_ref(),
             Self::MixtureOfAttention(attention) => attention.as_ref(),
             Self::Linear(linear) => linear,
             Self::SparseFeedForward(sparse) => sparse,
             Self::LowRank(product) => product,
+            Self::LowRankGate(gate) => gate,
             Self::LayerInput(input) => input,
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),

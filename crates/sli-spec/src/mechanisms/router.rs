@@ -24,6 +24,8 @@ pub struct Router {
     pub top_k: usize,
     /// Added to the scores for the choice only `[experts]`.
     pub choice_bias: Option<WeightIndex>,
+    /// The experts of every token id, in the place of a choice (DeepSeek-V4).
+    pub table: Option<ExpertTable>,
     /// Limits the choice to some groups of experts.
     pub groups: Option<RouterGroups>,
     /// What the chosen scores are divided by.
@@ -49,6 +51,7 @@ impl Router {
             score,
             top_k,
             choice_bias: None,
+            table: None,
             groups: None,
             renormalize: Renormalize::No,
             scale: 1.0,
@@ -68,6 +71,7 @@ impl Router {
             score: _,
             top_k: _,
             choice_bias,
+            table,
             groups: _,
             renormalize: _,
             scale: _,
@@ -78,6 +82,7 @@ impl Router {
         uses.norm(norm.as_ref());
         uses.linear(projection);
         uses.optional(*choice_bias);
+        uses.optional(table.as_ref().map(|table| table.experts));
         uses.optional(*expert_scale);
     }
 
@@ -91,6 +96,7 @@ impl Router {
             score,
             top_k,
             choice_bias,
+            table,
             groups,
             renormalize,
             scale,
@@ -98,10 +104,13 @@ impl Router {
             capacity,
             weighs_input: _,
         } = self;
+        if table.is_some() && (choice_bias.is_some() || groups.is_some()) {
+            return Some("a choice among experts that a table names");
+        }
         if capacity.is_some() && *top_k != 1 {
             return Some("a capacity of experts that share a token");
         }
-        let chooses_otherwise = choice_bias.is_some() || groups.is_some();
+        let chooses_otherwise = choice_bias.is_some() || groups.is_some() || table.is_some();
         let weighs_otherwise = *renormalize != Renormalize::No || *scale != 1.0;
         let own = chooses_otherwise || weighs_otherwise;
         match score {
@@ -115,6 +124,7 @@ impl Router {
             )]),
             RouterScore::Softmax
             | RouterScore::Sigmoid
+            | RouterScore::SqrtSoftplus
             | RouterScore::SoftmaxOfTopK
             | RouterScore::SigmoidOfTopK => None,
         }
@@ -135,12 +145,22 @@ impl Router {
         match self.score {
             RouterScore::Softmax => "softmax over all experts",
             RouterScore::Sigmoid => "sigmoid of each expert",
+            RouterScore::SqrtSoftplus => "square root of the softplus of each expert",
             RouterScore::SoftmaxOfTopK => "softmax over the chosen experts",
             RouterScore::ProductKeys(_) => "softmax over the chosen pairs of keys",
             RouterScore::SigmoidOfTopK => "sigmoid of the chosen logits",
             RouterScore::SparseMixer { .. } => "sparse mixer",
         }
     }
+}
+
+/// Experts by token id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpertTable {
+    /// `[tokens * top_k]`: whole numbers, a row a token id.
+    pub experts: WeightIndex,
+    /// Token ids.
+    pub tokens: usize,
 }
 
 /// Logits to scores.
@@ -150,6 +170,8 @@ pub enum RouterScore {
     Softmax,
     /// Sigmoid of each.
     Sigmoid,
+    /// `sqrt(softplus(x))` of each (DeepSeek-V4).
+    SqrtSoftplus,
     /// Logits choose; softmax over the chosen ones.
     SoftmaxOfTopK,
     /// Product keys (Doge, after Lample et al. 2019): expert `i * keys + j` has the sum of logit `i` of

@@ -1,7 +1,7 @@
 //! Which weights are used. Mechanisms destructure themselves when they tell, so that a new field cannot be
 //! forgotten.
 
-use crate::parts::{Convolution, Gain, HeadNorm, Linear, Norm};
+use crate::parts::{Convolution, Gain, HeadNorm, Linear, Norm, StreamWeights};
 use crate::source::WeightIndex;
 
 /// Collects weights in the order of use, each once.
@@ -77,6 +77,22 @@ impl Uses {
         } = convolution;
         self.weight(*weight);
         self.optional(*bias);
+    }
+
+    /// What weights of residual streams follow from.
+    pub fn streams(&mut self, weights: &StreamWeights) {
+        let StreamWeights {
+            projections,
+            base,
+            scale,
+            norm_epsilon: _,
+            epsilon: _,
+        } = weights;
+        for projection in projections {
+            self.linear(projection);
+        }
+        self.weight(*base);
+        self.weight(*scale);
     }
 
     /// A learned factor.

@@ -45,6 +45,8 @@ pub struct Embedding {
     /// Further residual streams: `[hidden, hidden]` each, of the embedding, scaled to its magnitude
     /// (AltUp).
     pub streams: Vec<Linear>,
+    /// Further residual streams that begin as the hidden state itself (hyper-connections).
+    pub copies: usize,
     /// Inputs of the layers beside the hidden state.
     pub layer_inputs: Option<LayerInputs>,
 }
@@ -185,6 +187,7 @@ impl Embedding {
             refused_token: None,
             prompt: None,
             streams: Vec::new(),
+            copies: 0,
             layer_inputs: None,
         }
     }

@@ -2,17 +2,31 @@
 
 use serde::Serialize;
 
-use crate::parts::{Activation, Linear, Norm};
+use crate::parts::{Activation, Linear, Norm, StreamWeights};
 use crate::source::Leaf;
+
+/// How residual streams become one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub enum Merge {
+    /// There is one.
+    #[default]
+    One,
+    /// Projections of the further ones `[hidden, hidden]`, scaled to the magnitude of the first; their mean with it
+    /// (AltUp).
+    Projected(Vec<Linear>),
+    /// The mean of so many.
+    Mean(usize),
+    /// A mixture, by weights of reading (hyper-connections).
+    Weighed(StreamWeights),
+}
 
 /// What follows the last layer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Head {
     /// Weights, in order of use.
     pub leaves: Vec<Leaf>,
-    /// Projections of the further residual streams `[hidden, hidden]`, scaled to the magnitude of the
-    /// first; their mean with it enters the final norm.
-    pub streams: Vec<Linear>,
+    /// How several residual streams become what enters the final norm.
+    pub streams: Merge,
     /// Final norm.
     pub norm: Option<Norm>,
     /// Projection behind the norm that is a part of the stack itself: logits, pooler and pooled

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::mechanisms::{Mechanism, Mixer, Uses};
-use crate::parts::{Cut, Gain, Norm, Slot};
+use crate::parts::{Cut, Gain, HyperConnection, Norm, Slot};
 use crate::source::{Leaf, WeightIndex};
 
 /// One layer.
@@ -33,6 +33,9 @@ impl Layer {
 pub struct Step {
     /// Where the input comes from.
     pub read: Slot,
+    /// The input is a mixture of all residual streams, and the sum is written to all of them; then `read` is the hidden
+    /// state and `write` a sum.
+    pub connection: Option<Box<HyperConnection>>,
     /// Norm in front of all branches.
     pub pre: Option<Norm>,
     /// The mixers; their outputs are summed.
@@ -68,7 +71,11 @@ impl Step {
         let has_norms = self.pre.is_some() || self.post.is_some();
         let of_mechanisms = self.mechanisms().find_map(Mechanism::contradiction);
         let own = "norms or factors around a change of all residual streams";
-        of_mechanisms.or((in_place && (has_norms || !alone)).then_some(own))
+        let connected = self.connection.is_some();
+        let is_plain = self.read == Slot::Hidden && self.write == Write::Add && !in_place;
+        of_mechanisms
+            .or((in_place && (has_norms || !alone)).then_some(own))
+            .or((connected && !is_plain).then_some("streams that are read or written in two ways"))
     }
 
     /// Every weight that the step uses, in the order of use, without repetitions.
@@ -76,11 +83,20 @@ impl Step {
         let mut uses = Uses::default();
         let Self {
             read: _,
+            connection,
             pre,
             branches,
             post,
             write,
         } = self;
+        if let Some(HyperConnection {
+            weights,
+            write: _,
+            rounds: _,
+        }) = connection.as_deref()
+        {
+            uses.streams(weights);
+        }
         uses.norm(pre.as_ref());
         for Branch {
             pre,

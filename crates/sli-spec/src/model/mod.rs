@@ -23,7 +23,8 @@ pub use self::embedding::{
 };
 pub use self::features::{Features, Layout, StemConvolution};
 pub use self::head::{
-    ClassesHead, Classified, Head, HeadTransform, LogitsHead, Pooler, Predicts, Probabilities,
+    ClassesHead, Classified, Head, HeadTransform, LogitsHead, Merge, Pooler, Predicts,
+    Probabilities,
 };
 pub use self::layer::{Branch, Layer, Step, Write};
 
@@ -300,7 +301,8 @@ impl ModelSpec {
     pub fn contradiction(&self) -> Option<&'static str> {
         let layers = self.stacks.iter().flat_map(|stack| &stack.layers);
         let mut steps = layers.flat_map(|layer| &layer.steps);
-        steps.find_map(Step::contradiction)
+        let of_steps = steps.find_map(Step::contradiction);
+        of_steps.or_else(|| self.stacks.iter().find_map(Stack::contradiction))
     }
 
     /// Number of parameters, a tied weight counted once. `present` tells whether an optional part
@@ -370,7 +372,26 @@ impl Stack {
     /// Residual streams: the hidden state and the stashes that go beside it.
     pub fn streams(&self) -> usize {
         let embedding = self.input.embedding();
-        1 + embedding.map_or(0, |embedding| embedding.streams.len())
+        1 + embedding.map_or(0, |embedding| embedding.streams.len() + embedding.copies)
+    }
+
+    /// Why its residual streams cannot be computed as they stand.
+    fn contradiction(&self) -> Option<&'static str> {
+        let streams = self.streams();
+        let steps = self.layers.iter().flat_map(|layer| &layer.steps);
+        let mut connections = steps.filter_map(|step| step.connection.as_ref());
+        let other = connections.any(|connection| connection.streams() != streams);
+        let merged = match &self.head.streams {
+            Merge::One => streams,
+            Merge::Projected(others) => others.len() + 1,
+            Merge::Mean(merged) => *merged,
+            Merge::Weighed(weights) => weights.streams(),
+        };
+        let both = self.input.embedding().is_some_and(|embedding| {
+            // Copies stand in the first stashes, and so do projections.
+            embedding.copies > 0 && !embedding.streams.is_empty()
+        });
+        (other || both || merged != streams).then_some("residual streams that are not there")
     }
 
     /// The mechanisms of all layers, in order.
@@ -430,7 +451,9 @@ impl Stack {
                 Write::Set(slot) | Write::AddTo(slot) => number(slot),
                 Write::Add | Write::AddScaled(_) | Write::AddNorm(..) => 0,
             };
-            number(step.read).max(written)
+            let connection = step.connection.as_ref();
+            let streams = connection.map_or(0, |of| of.streams().saturating_sub(1));
+            number(step.read).max(written).max(streams)
         };
         let steps = self.layers.iter().flat_map(|layer| &layer.steps);
         steps.map(used).max().unwrap_or(0)

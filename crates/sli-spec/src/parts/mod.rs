@@ -1,6 +1,7 @@
 //! What mechanisms and models are described with: plain data that knows nothing of either.
 
 mod activation;
+mod connection;
 mod convolution;
 mod distance;
 mod length;
@@ -12,6 +13,7 @@ mod residual;
 pub mod rope;
 
 pub use self::activation::Activation;
+pub use self::connection::{HyperConnection, StreamWeights};
 pub use self::convolution::Convolution;
 pub use self::distance::{DistanceRule, DistanceTable, DistanceVectors, Segments};
 pub use self::length::LengthLimit;

@@ -67,6 +67,7 @@ impl Gate {
         let rows = if self.per_head { heads } else { wide };
         OutputGate {
             projection: leaves.linear(self.name, [rows, hidden], self.bias, Shard::Column),
+            of_latent: false,
             per_head: self.per_head,
             activation: self.activation,
             head_bias: self.head_bias.map(|name| {
@@ -113,6 +114,8 @@ impl Blocks<'_> {
         });
         let differential = self.differential(leaves, layer);
         let dynamic_mask = self.dynamic_mask(leaves);
+        let block_choice = self.block_choice.as_ref();
+        let block_choice = block_choice.map(|sizes| sizes.build(leaves, self.hidden_size));
         let output_norm = self.names.output_norm;
         let output_norm = output_norm.map(|name| leaves.norm(name, wide, self.norm));
         let output = self.output(leaves, [self.hidden_size, wide]);
@@ -140,6 +143,7 @@ impl Blocks<'_> {
             gate,
             differential,
             dynamic_mask,
+            block_choice: block_choice.map(Box::new),
             output_norm,
             positions: positions.chain(buckets).collect(),
             ..Attention::plain(sizes, query, key_value, output, self.masks[layer])

@@ -1,8 +1,8 @@
 //! What is in front of the first layer and behind the last one, and the whole description.
 
 use super::Blocks;
-use super::Stem;
 use super::names::{Tie, Transform};
+use super::{Residual, Stem};
 use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
 use crate::rope::{StoredTurns, TurnsForm};
@@ -305,6 +305,10 @@ impl Blocks<'_> {
             token_types,
             constant_rows,
             norm,
+            copies: match self.residual {
+                Residual::Hyper(hyper) => hyper.streams - 1,
+                _ => 0,
+            },
             ..Embedding::of_tokens(tokens, [vocab_size, width], Vec::new())
         };
         if let Some(further) = &self.further_input {
@@ -346,6 +350,9 @@ impl Blocks<'_> {
             ..Head::default()
         };
         head.classes = self.classes(&mut leaves, &head, task)?;
+        if let Residual::Hyper(hyper) = self.residual {
+            head.streams = hyper.merge(&mut leaves, self);
+        }
         if let Some(further) = &self.further_head {
             further(&mut leaves, &mut head);
         }

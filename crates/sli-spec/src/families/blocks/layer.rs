@@ -2,6 +2,7 @@
 
 use super::Blocks;
 use super::names::{Form, Norms};
+use super::streams::Hyper;
 use crate::build::Leaves;
 use crate::{Branch, Gain, Identity, Layer, Mixer, Norm, Shard, Slot, Step, Write};
 
@@ -20,6 +21,8 @@ pub enum Residual {
     /// `[the residual stream, what is added]` times factors, in the attention's and in the feed-forward network's sum
     /// (MiniMax-01).
     Weighed([[f64; 2]; 2]),
+    /// There are several streams, of which every sublayer reads a mixture and to all of which it writes.
+    Hyper(Hyper),
     /// The mean square stays what it is: in sublayer `n` of all, counted from 2, the stream times
     /// `sqrt((n - 1) / n)` and the addend divided by `sqrt(n)` (Beam).
     ByDepth,
@@ -131,10 +134,14 @@ impl Blocks<'_> {
 
     /// Sets the factors on what is added, and on what it is added to.
     fn add_up(&self, leaves: &mut Leaves, number: usize, steps: &mut [Step]) {
+        if let Residual::Hyper(hyper) = self.residual {
+            hyper.connect(leaves, self.hidden_size, steps);
+            return;
+        }
         let is_added = |step: &&mut Step| matches!(step.write, Write::Add);
         for (index, step) in steps.iter_mut().filter(is_added).enumerate() {
             match self.residual {
-                Residual::Plain | Residual::Scaled(1.0) => {}
+                Residual::Plain | Residual::Scaled(1.0) | Residual::Hyper(_) => {}
                 Residual::Scaled(factor) => {
                     // The factor is on what is added, after the norm.
                     if let [branch] = step.branches.as_mut_slice() {

@@ -3,28 +3,33 @@
 //! one place ([`Blocks::build`]).
 
 mod attention;
+mod block_choice;
 mod classes;
 mod ends;
 mod layer;
 mod names;
 mod network;
+mod streams;
 
 use std::rc::Rc;
 
 use crate::build::{Leaves, NormStyle, Stored, divided, head_width, layer_types, mask_of};
 use crate::rope::{Rope, RopeOptions, TurnsForm};
 use crate::{
-    Activation, Config, Embedding, Features, Head, LengthLimit, Mask, Mixer, NormSpan, Position,
-    PositionIds, QueryTemperature, Sequence, SpecError, Step,
+    Activation, ClampedGate, Config, Embedding, Features, Head, LengthLimit, Mask, Mixer, NormSpan,
+    Position, PositionIds, QueryTemperature, Sequence, SpecError, Step,
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
+pub use self::block_choice::BlockSizes;
 pub use self::classes::{Classifier, InFront, Judged};
 pub use self::ends::{ConstantTable, Narrow, Table, Types};
 pub use self::layer::Residual;
 pub use self::names::{
     Arrangement, Form, Names, Norms, Projections, SharedTokens, Tie, Transform, UnusedHead,
 };
+
+pub use self::streams::Hyper;
 
 /// A stack of blocks as data: public fields are what a type may set before [`Blocks::build`].
 #[expect(
@@ -106,6 +111,8 @@ pub struct Blocks<'c> {
     pub differential: Option<NormStyle>,
     /// Keys that dynamic mask attention keeps.
     pub dynamic_mask: Option<usize>,
+    /// Blocks of keys that queries choose.
+    pub block_choice: Option<BlockSizes>,
     /// Mask of every layer.
     pub masks: Vec<Mask>,
     /// Rotation of every layer.
@@ -135,6 +142,8 @@ pub struct Blocks<'c> {
     pub activation: Activation,
     /// Its activation is xIELU, whose scalars are learned.
     pub xielu: bool,
+    /// Replaces its gated activation.
+    pub clamped: Option<ClampedGate>,
 
     /// Attention of another kind, by layer; `None`: the usual.
     pub attention_of: MixerOf<'c>,
@@ -325,6 +334,7 @@ impl<'c> Blocks<'c> {
             query_temperature: None,
             differential: None,
             dynamic_mask: None,
+            block_choice: None,
             masks: vec![Mask::Causal; layers],
             ropes: vec![None; layers],
             stored_turns: None,
@@ -339,6 +349,7 @@ impl<'c> Blocks<'c> {
             down_bias: false,
             activation: Activation::Silu,
             xielu: false,
+            clamped: None,
             attention_of: MixerOf::default(),
             feed_forward_of: MixerOf::default(),
             places: None,

@@ -49,7 +49,7 @@ impl Blocks<'_> {
             gate_scale: 1.0,
             learned_activation,
             inner_norm,
-            clamped: None,
+            clamped: self.clamped,
         }
     }
 

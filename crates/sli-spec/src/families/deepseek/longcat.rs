@@ -6,7 +6,7 @@ use crate::build::{NormStyle, pattern};
 use crate::families::blocks::Blocks;
 use crate::families::experts::{Experts, ignore_training};
 use crate::families::latent::Latent;
-use crate::{Activation, Branch, Config, Described, Identity, Mixer, Slot, SpecError, Step, Write};
+use crate::{Activation, Config, Described, Identity, Mixer, Slot, SpecError, Step, Write};
 
 /// LongCat-Flash: two sublayers of attention and network in a layer, and experts beside them.
 pub fn longcat_flash(config: &Config) -> Result<Described, SpecError> {
@@ -82,10 +82,7 @@ pub fn longcat_flash(config: &Config) -> Result<Described, SpecError> {
         }
         steps.push(Step {
             read: Slot::Stash(0),
-            pre: None,
-            branches: vec![Branch::plain(Mixer::Identity(Identity))],
-            post: None,
-            write: Write::Add,
+            ..Step::residual(Mixer::Identity(Identity))
         });
         steps
     }));

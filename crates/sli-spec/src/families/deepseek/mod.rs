@@ -1,10 +1,12 @@
 //! DeepSeek's experts (sigmoid scores, a bias for the choice, groups) and latent attention, with
 //! the types that took over the one or the other.
 
+mod compressed;
 mod grouped;
 mod indexed;
 mod latent;
 mod longcat;
+mod note;
 mod uneven;
 
 use crate::build::pattern;
@@ -13,27 +15,35 @@ use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::mix;
 use crate::{Activation, Config, Renormalize, RouterScore, SpecError};
 
+pub use self::compressed::deepseek_v4;
+pub(super) use self::compressed::{hyper, swiglu};
 pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
-pub use self::indexed::{deepseek_v32, glm_moe_dsa};
+pub(super) use self::indexed::own_indexers;
+pub use self::indexed::{axk2, deepseek_v32, glm_moe_dsa, hy_v4};
 pub(super) use self::latent::latent_decoder;
 pub use self::latent::{axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, youtu};
 pub use self::longcat::longcat_flash;
+pub use self::note::dots3_note_text;
 pub use self::uneven::{beam, laguna, mimo_v2_flash};
 use crate::model_type::{ModelType, row};
 
 /// The registered types.
 pub const TYPES: &[ModelType] = &[
     row("axk1", axk1),
+    row("axk2", axk2),
     row("beam", beam),
     row("deepseek_v2", deepseek_v2),
     row("deepseek_v3", deepseek_v3),
     row("deepseek_v32", deepseek_v32),
+    row("deepseek_v4", deepseek_v4),
     row("dots1", dots1),
+    row("dots3_note_text", dots3_note_text),
     row("exaone_moe", exaone_moe),
     row("glm4_moe", glm4_moe),
     row("glm4_moe_lite", glm4_moe_lite),
     row("glm_moe_dsa", glm_moe_dsa),
     row("hy_v3", hy_v3),
+    row("hy_v4", hy_v4),
     row("kimi_k2", deepseek_v3),
     row("laguna", laguna),
     row("longcat_flash", longcat_flash),

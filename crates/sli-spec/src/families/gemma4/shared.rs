@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::build::{Leaves, NormStyle, layer_types};
 use crate::families::blocks::Blocks;
 use crate::families::gemma::both_ways_window;
-use crate::{Config, LayerInput, LayerInputs, Linear, Mixer, NormSpan, Shard, SpecError};
+use crate::{Config, LayerInput, LayerInputs, Linear, Merge, Mixer, NormSpan, Shard, SpecError};
 
 /// The inputs that every layer has of its own.
 #[derive(Clone, Copy)]
@@ -104,9 +104,11 @@ pub(super) fn set_inputs(
     }));
     let place = format!("{}altup_unembed_projections", model.prefix);
     model.further_head = Some(Rc::new(move |leaves, head| {
-        head.streams = (1..streams)
-            .map(|stream| stream_projection(leaves, &place, stream, hidden))
-            .collect();
+        let others = (1..streams).map(|stream| stream_projection(leaves, &place, stream, hidden));
+        let others: Vec<Linear> = others.collect();
+        if !others.is_empty() {
+            head.streams = Merge::Projected(others);
+        }
     }));
     Ok(())
 }

@@ -1,18 +1,20 @@
-//! Kimi delta attention beside latent attention: Kimi Linear, Ling 3.
+//! Kimi delta attention beside latent attention: Kimi Linear, Ling 3, GLM-5.3-Flash.
 
 use std::rc::Rc;
 
 use super::delta::{Delta, KEY_NORM, concatenated};
 use super::{recurrent_layers, spelled};
-use crate::build::{Leaves, NormStyle};
-use crate::families::blocks::{Blocks, Gate, MixerOf};
-use crate::families::deepseek::{ignore_layers_behind, latent_decoder, shared, v3_experts};
+use crate::build::{Leaves, NormStyle, divided, layer_types};
+use crate::families::blocks::{Blocks, Gate, MixerOf, Residual};
+use crate::families::deepseek::{
+    hyper, ignore_layers_behind, latent_decoder, own_indexers, shared, swiglu, v3_experts,
+};
 use crate::families::experts::ExpertTensors;
-use crate::families::latent::Latent;
+use crate::families::latent::{IndexerSizes, Latent};
 use crate::families::mixture::{mix, sparse_layers};
 use crate::{
-    Activation, Config, Described, Factored, ForgetGate, GatedDelta, Mixer, Shard, Source,
-    SpecError,
+    Activation, ClampedGate, Config, Described, Factored, ForgetGate, GatedDelta, Mixer, Shard,
+    Source, SpecError,
 };
 
 /// What differs between the types.
@@ -246,4 +248,115 @@ pub fn bailing_hybrid(config: &Config) -> Result<Described, SpecError> {
         concatenated(&name).unwrap_or_else(|| spellings(&name))
     }));
     decoder.build()
+}
+
+/// GLM-5.3-Flash: hyper-connections; latent attention to pools of keys in the layers without a state.
+pub fn glm5_next_text(config: &Config) -> Result<Described, SpecError> {
+    let none = [0.into()];
+    config.neutral("qk_rope_head_dim", &none, "attention without rotation")?;
+    let mut latent = Latent::rotated(config, None, 0, config.size("v_head_dim")?)?;
+    let epsilon = config.positive("rms_norm_eps")?;
+    latent.norm = NormStyle::rms(epsilon);
+    let mut decoder = latent_decoder(config, &latent)?;
+    swiglu(config, decoder.activation)?;
+    let layers = decoder.layers();
+    let indexers = indexers(config, &latent)?;
+    let kinds = layer_types(config, layers, |layer| {
+        if layer % 4 == 3 {
+            "indexed_attention"
+        } else {
+            "linear_attention"
+        }
+    })?;
+    let is_recurrent = |kind: &String| match kind.as_str() {
+        "linear_attention" => Ok(true),
+        "indexed_attention" | "full_attention" => Ok(false),
+        other => {
+            let reason = format!("`{other}` is no kind of layer of this type");
+            Err(config.unsupported("layer_types", reason))
+        }
+    };
+    let recurrent: Vec<bool> = kinds.iter().map(is_recurrent).collect::<Result<_, _>>()?;
+    let own = own_indexers(config, layers)?;
+    for layer in 0..layers {
+        let before = layer.checked_sub(1);
+        let follows = before.is_some_and(|before| !recurrent[before] && own[before]);
+        if !recurrent[layer] && !own[layer] && !follows {
+            let expected = "an indexer in the layer in front of one that shares its choice";
+            return Err(config.invalid("indexer_types", expected));
+        }
+    }
+    let (sizes, style) = linear(config, &decoder)?;
+    let (hidden, norm) = (decoder.hidden_size, decoder.norm);
+    decoder.family = "hybrid";
+    decoder.may_look_ahead = false;
+    decoder.attention_of = MixerOf::new(move |blocks, leaves, layer| {
+        Some(if recurrent[layer] {
+            Mixer::GatedDelta(Box::new(delta(&sizes, style, leaves, norm)))
+        } else {
+            let mask = blocks.masks[layer];
+            latent.build(leaves, "self_attn", mask, |leaves| {
+                Some(indexers.selection(leaves, hidden, own[layer]))
+            })
+        })
+    });
+    let clamped = ClampedGate::silu(config.positive("swiglu_limit")?);
+    let sparse = sparse_layers(config, layers, |layer| layer >= 3)?;
+    let mut experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
+    shared(&mut experts, config.heads("n_shared_experts")?);
+    experts.clamped = Some(clamped);
+    experts.clamps_shared = true;
+    decoder.clamped = Some(clamped);
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    decoder.residual = Residual::Hyper(hyper(config, epsilon)?);
+    decoder.stored = Some(Rc::new(|name: &str| {
+        concatenated(name).unwrap_or_else(|| Source::tensor(name))
+    }));
+    decoder.build()
+}
+
+/// The indexers of GLM-5.3-Flash, which choose whole pools.
+fn indexers(config: &Config, latent: &Latent) -> Result<IndexerSizes, SpecError> {
+    let mut sizes = IndexerSizes::read(config, latent)?;
+    let pool = config.size("index_kpool")?;
+    let tail = "index_kpool_always_select_tail";
+    config.neutral(
+        tail,
+        &[true.into()],
+        "queries in front of the first whole pool see no key",
+    )?;
+    sizes.top_k = divided(config, "index_kpool", sizes.top_k, pool)?;
+    sizes.pool = Some(pool);
+    Ok(sizes)
+}
+
+/// Sizes of the layers with a state; the published file may have them in an object of their own.
+fn linear(config: &Config, decoder: &Blocks<'_>) -> Result<(Delta, Style), SpecError> {
+    let own = config.nested("linear_attn_config")?;
+    let size = |name: &str, key: &str| {
+        let inside = own.as_ref().map(|own| own.optional_heads(name));
+        let beside = config.heads(key)?;
+        Ok::<_, SpecError>(inside.transpose()?.flatten().unwrap_or(beside))
+    };
+    let heads = size("num_heads", "linear_num_heads")?;
+    let dim = size("head_dim", "linear_head_dim")?;
+    let mut bound = config.optional_number("linear_lower_bound")?;
+    if let Some(own) = &own {
+        if own.mentions("gate_lower_bound") {
+            bound = own.optional_number("gate_lower_bound")?;
+        }
+        let is_safe = !own.mentions("safe_gate") || own.flag("safe_gate")?;
+        bound = bound.or(is_safe.then_some(-5.0));
+    }
+    let sizes = Delta {
+        hidden: decoder.hidden_size,
+        heads,
+        key_heads: heads,
+        key_dim: dim,
+        value_dim: dim,
+        kernel: size("short_conv_kernel_size", "linear_conv_kernel_dim")?,
+        activation: decoder.activation,
+    };
+    let rank = Some(dim);
+    Ok((sizes, Style { rank, bound }))
 }

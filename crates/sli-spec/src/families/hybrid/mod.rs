@@ -17,7 +17,7 @@ use crate::{Config, Source, SpecError};
 pub use self::convolutions::{lfm2, lfm2_moe, lfm3};
 pub use self::delta::{olmo_hybrid, qwen3_5_moe_text, qwen3_5_text, qwen3_next};
 pub use self::griffin::recurrent_gemma;
-pub use self::kimi::{bailing_hybrid, kimi_linear};
+pub use self::kimi::{bailing_hybrid, glm5_next_text, kimi_linear};
 pub use self::lightning::minimax;
 pub use self::nemotron::nemotron_h;
 pub use self::scans::{bamba, falcon_h1, granitemoehybrid, jamba};
@@ -28,6 +28,7 @@ pub const TYPES: &[ModelType] = &[
     row("bailing_hybrid", bailing_hybrid),
     row("bamba", bamba),
     row("falcon_h1", falcon_h1),
+    row("glm5_next_text", glm5_next_text),
     row("granitemoehybrid", granitemoehybrid),
     row("jamba", jamba),
     row("kimi_linear", kimi_linear),

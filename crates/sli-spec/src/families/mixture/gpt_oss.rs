@@ -54,6 +54,7 @@ fn clamped_experts(
         clamped: Some(ClampedGate::Sharp {
             limit: config.positive("swiglu_limit")?,
             sharpness: config.number("swiglu_alpha")?,
+            addend: 1.0,
         }),
         router: "mlp.router",
         router_bias: true,

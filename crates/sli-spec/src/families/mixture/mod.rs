@@ -6,6 +6,7 @@ mod granite;
 mod hunyuan;
 mod jetmoe;
 mod llama4;
+mod minimax_m3;
 mod mixtral;
 mod qwen;
 mod windows;
@@ -23,6 +24,7 @@ pub use self::granite::{granitemoe, granitemoe_swa, granitemoeshared};
 pub use self::hunyuan::hunyuan_v1_moe;
 pub use self::jetmoe::jetmoe;
 pub use self::llama4::{ernie4_5_moe, llama4_text};
+pub use self::minimax_m3::minimax_m3_vl_text;
 pub(super) use self::mixtral::block_sparse;
 pub use self::mixtral::{minimax_m2, mixtral, phimoe};
 pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
@@ -48,6 +50,7 @@ pub const TYPES: &[ModelType] = &[
     row("llama4_text", llama4_text),
     row("mellum", mellum),
     row("minimax_m2", minimax_m2),
+    row("minimax_m3_vl_text", minimax_m3_vl_text),
     row("mixtral", mixtral),
     row("olmoe", olmoe),
     row("openai_privacy_filter", openai_privacy_filter),
