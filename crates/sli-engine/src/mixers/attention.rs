@@ -1,13 +1,14 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
 use half::bf16;
-use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatMut, MatRef, RotaryShape, RotaryStyle};
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, Bottleneck, KeyValue, OutputGate, Position, QueryTemperature};
 
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
+use super::rotation::{HeadSpan, rotate};
 use super::{
     At, Mix, beside, block_choice, differential, distance_vectors, dynamic_mask, kernel,
     relative_buckets, sparse_blocks,
@@ -507,50 +508,6 @@ pub(super) fn apply_gate(
 /// Falcon's `slope * position`, every number of it in bf16.
 fn rounded_alibi(slope: bf16, key: usize) -> f32 {
     bf16::from_f32(slope.to_f32() * bf16::from_f64(key as f64).to_f32()).to_f32()
-}
-
-/// Which features of `[rows, heads * dim]` rotate: in every head, from `offset` on.
-#[derive(Clone, Copy)]
-pub(crate) struct HeadSpan {
-    pub heads: usize,
-    pub dim: usize,
-    pub offset: usize,
-}
-
-/// Rotates queries or keys by the positions of the chunk's rows.
-pub(crate) fn rotate(
-    layer: &BoundLayer<'_>,
-    rope: &Rope,
-    rows: Rows<'_>,
-    span: HeadSpan,
-    x: MatMut<'_>,
-) {
-    let Some((cos, sin)) = rows.batch.rotation(rope) else {
-        return;
-    };
-    // A pass may leave queries or keys out.
-    if x.rows() == 0 {
-        return;
-    }
-    let range = rows.chunk.rows.clone();
-    let (cos, sin) = (cos.rows_view(range.clone()), sin.rows_view(range));
-    let shape = rotary_shape(rope, span);
-    layer.kernels.rotary_rows(shape, cos, sin, x);
-}
-
-/// What of some heads rotates, and how.
-pub(super) fn rotary_shape(rope: &Rope, span: HeadSpan) -> RotaryShape {
-    RotaryShape {
-        heads: span.heads,
-        head_dim: span.dim,
-        rotary_dim: rope.dims,
-        offset: span.offset,
-        style: if rope.interleaved {
-            RotaryStyle::Interleaved
-        } else {
-            RotaryStyle::Half
-        },
-    }
 }
 
 /// Multiplies queries by a factor that depends on their position.

@@ -3,9 +3,9 @@
 use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
 use sli_spec::BlockChoice;
 
-use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
 use super::choice::{ALL, NONE, SCORES, mask_row};
+use super::rotation::{HeadSpan, rotate};
 use super::top_keys::select;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Rows, Scratch};

@@ -8,10 +8,10 @@ use sli_kernels::{
 use sli_spec::rope::Rope;
 use sli_spec::{CompressedAttention, Compressor, SummaryChoice};
 
-use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
 use super::choice::{Choice, SCORES, Scored, mask_tokens};
 use super::keys::Attended;
+use super::rotation::{HeadSpan, rotate};
 use super::{At, Mix};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -222,7 +222,7 @@ fn rotate_entries(
         angles.cols_range(0..half),
         angles.cols_range(half..2 * half),
     );
-    let shape = super::attention::rotary_shape(
+    let shape = super::rotation::rotary_shape(
         rope,
         HeadSpan {
             heads: 1,

@@ -5,9 +5,9 @@ use std::ops::Range;
 use sli_kernels::{BiasSite, Mat, MatRef, Segment, Windows};
 use sli_spec::{Indexer, KeyPool, KeySelection};
 
-use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
 use super::choice::{Choice, SCORES, Scored, mask_tokens};
+use super::rotation::{HeadSpan, rotate};
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Rows, Scratch, values};
 

@@ -3,10 +3,11 @@
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef};
 use sli_spec::{KeySelection, LatentAttention};
 
-use super::attention::{HeadSpan, apply_gate, rotate, warm};
+use super::attention::{apply_gate, warm};
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
+use super::rotation::{HeadSpan, rotate};
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;

@@ -3,9 +3,9 @@
 use sli_kernels::{AttentionArgs, Mat, MatRef, Store};
 use sli_spec::MixtureOfAttention;
 
-use super::attention::{HeadSpan, rotate};
 use super::buffers::{Buffer, Buffers};
 use super::mask::mask;
+use super::rotation::{HeadSpan, rotate};
 use super::router;
 use super::routes::Routes;
 use super::{At, Mix, experts};

@@ -36,6 +36,7 @@ mod mixture_of_experts;
 mod neighbourhood;
 mod product_keys;
 mod relative_buckets;
+mod rotation;
 mod router;
 mod routes;
 mod select;
