@@ -10,6 +10,7 @@ from pathlib import Path
 import transformers
 from transformers import PythonBackend, TokenizersBackend
 from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
+from transformers.models.m2m_100 import tokenization_m2m_100 as m2m_100
 from transformers.models.whisper import tokenization_whisper as whisper
 from transformers.models.auto import configuration_auto, tokenization_auto
 
@@ -81,6 +82,7 @@ def main():
         "kinds": dict(sorted(kinds.items())),
         "languages": {
             **{name: __import__(module, fromlist=["x"]).FAIRSEQ_LANGUAGE_CODES for name, module in LANGUAGES.items()},
+            **m2m_100.FAIRSEQ_LANGUAGE_CODES,
             # In the order of their tokens; after them other names as NAME=CODE.
             "whisper": [*whisper.LANGUAGES, *(f"{name}={code}" for name, code in whisper.TO_LANGUAGE_CODE.items())],
         },

@@ -94,6 +94,7 @@ impl Job {
             reading: Reading {
                 literal: arguments.tokenizer_file,
                 arguments: arguments.tokenizer_arguments.clone(),
+                said: false,
             },
             chat,
         })

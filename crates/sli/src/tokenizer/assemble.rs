@@ -15,6 +15,7 @@ use super::error::TokenizerError;
 use super::files::{FILE_LIMIT, read_object};
 use super::load::{Notes, Parts, load, load_parts};
 use super::mistral;
+use super::numbered_pieces::NumberedClass;
 use super::pipelines;
 use super::reading::Reading;
 use super::special_token::SpecialToken;
@@ -84,6 +85,10 @@ pub struct Folder<'a> {
     builds: bool,
     /// The class has bytes as its vocabulary, and no file.
     bytes: Option<&'static ByteClass>,
+    /// The class numbers the pieces of a model by a vocabulary.
+    numbered: Option<&'static NumberedClass>,
+    /// Of two tokenizers it is that of texts that are to be said.
+    said: bool,
 }
 
 impl<'a> Folder<'a> {
@@ -120,8 +125,9 @@ impl<'a> Folder<'a> {
             .map_or("python", String::as_str);
         let refused = REFUSED.iter().find(|(name, _)| *name == choice.class);
         let bytes = ByteClass::find(&choice.class).filter(|_| !literal);
+        let numbered = NumberedClass::find(&choice.class).filter(|_| !literal);
         let why = match (kind, refused) {
-            _ if bytes.is_some() => None,
+            _ if bytes.is_some() || numbered.is_some() => None,
             ("python", _) => Some("the reference runs it as Python code"),
             (_, Some((_, why))) => Some(*why),
             _ => None,
@@ -139,7 +145,9 @@ impl<'a> Folder<'a> {
             parent => Class::find(parent),
         };
         for (name, _) in &reading.arguments {
-            if !bytes.is_some_and(|bytes| bytes.reads(name)) {
+            if !bytes.is_some_and(|bytes| bytes.reads(name))
+                && !numbered.is_some_and(|numbered| numbered.reads(name))
+            {
                 check_argument(path, &choice.class, class, name)?;
             }
         }
@@ -152,6 +160,8 @@ impl<'a> Folder<'a> {
             of_types,
             builds: kind == "builds",
             bytes,
+            numbered,
+            said: reading.said,
         })
     }
 
@@ -175,6 +185,9 @@ impl<'a> Folder<'a> {
                 Survey::default(),
                 None,
             ));
+        }
+        if let Some(class) = self.numbered {
+            return self.of_numbered(class, allowance);
         }
         match &self.tokenizer_file {
             Some(file) => self.of_file(file, allowance),
@@ -218,6 +231,59 @@ impl<'a> Folder<'a> {
         let finish = || Build::of_class(class, &arguments, source, notes.clone())?.finish();
         let built = self.guarded(finish)?;
         Ok(self.assembled(&arguments, &notes, built, survey, Some(of_file)))
+    }
+
+    /// Whether texts that are to be said have a tokenizer of their own.
+    pub fn has_two_sides(&self) -> bool {
+        self.numbered.is_some_and(|class| class.said.is_some())
+    }
+
+    /// A model, and the vocabulary that numbers its pieces.
+    fn of_numbered(
+        &self,
+        class: &'static NumberedClass,
+        allowance: &mut Allowance,
+    ) -> Result<Assembled, TokenizerError> {
+        const VOCABULARY: &str = "vocab.json";
+        let name = class.said.filter(|_| self.said).unwrap_or(class.read);
+        let absent = |name: &str| TokenizerError::Class {
+            folder: self.path.path().to_path_buf(),
+            class: format!("`{}`", self.choice.class),
+            problem: format!("it needs `{name}`, which is not there"),
+        };
+        let broken = |name: &str, problem| TokenizerError::Broken {
+            path: self.path.join(name),
+            problem,
+        };
+        let bytes = self
+            .path
+            .read(name, FILE_LIMIT)?
+            .ok_or_else(|| absent(name))?;
+        let vocabulary = self.path.read(VOCABULARY, FILE_LIMIT)?;
+        let vocabulary = vocabulary.ok_or_else(|| absent(VOCABULARY))?;
+        take(allowance, (bytes.len() + vocabulary.len()) as u64, 0)?;
+        let model = SentencePiece::read(&bytes).map_err(|problem| broken(name, problem))?;
+        let vocabulary =
+            json_entries(&vocabulary).map_err(|problem| broken(VOCABULARY, problem))?;
+        let mut survey = Survey::default();
+        for piece in &model.pieces {
+            survey.count_entry(&piece.text, model.unigram);
+        }
+        for entry in vocabulary.keys() {
+            survey.count_entry(entry, false);
+        }
+        if !model.unigram {
+            survey.count_merges(
+                model
+                    .count_merges()
+                    .map_err(|problem| broken(name, problem))?,
+            );
+        }
+        take(allowance, survey.bytes(), survey.vocabulary.values)?;
+        let mut arguments = self.arguments(&Notes::default(), false)?;
+        let built =
+            self.guarded(|| class.build(&mut arguments, &model, vocabulary.into_iter().collect()))?;
+        Ok(self.assembled(&arguments, &Notes::default(), built, survey, None))
     }
 
     /// Without a `tokenizer.json`.

@@ -19,6 +19,8 @@ mod files;
 mod load;
 mod lower_case;
 mod mistral;
+mod numbered_pieces;
+mod numbers;
 mod offsets;
 mod pairs;
 mod patience;
@@ -50,6 +52,7 @@ use sli_engine::bytes::human;
 use crate::guard::guarded;
 use crate::memory::{Allowance, WORKING_BYTES};
 use assemble::{Assembled, Folder};
+use numbers::{Numbers, OUTSIDE};
 use offsets::{Places, bytes_left};
 use patience::{Patience, TooLong};
 use pieces::{Cuts, PIECE_BYTES, text_cost};
@@ -86,6 +89,10 @@ pub struct Tokenizer {
     of_labels: Option<PostProcessorWrapper>,
     /// The token that ends a text, where a text that ends with it already gets no other.
     ends_once: Option<u32>,
+    /// What numbers the pieces, where that is not the library's model.
+    numbers: Option<Numbers>,
+    /// The tokenizer of texts that a decoder is to say, where that is another one.
+    said: Option<Box<Self>>,
     /// What the user should know.
     warnings: Vec<String>,
     /// Whether tokens come with their places in the text.
@@ -143,13 +150,16 @@ impl Tokenizer {
         mut allowance: Allowance,
     ) -> Result<Self, TokenizerError> {
         let folder = folder.into();
+        let reading = reading.into();
+        let opened = Folder::open(&folder, &reading)?;
+        let has_two_sides = opened.has_two_sides() && !reading.said;
         let Assembled {
             built,
             survey,
             truncates_left,
             types,
             warnings,
-        } = Folder::open(&folder, &reading.into())?.assemble(&mut allowance)?;
+        } = opened.assemble(&mut allowance)?;
         let settings = TokenizerSettings::read(&folder, &built.named)?;
         let backend = built.backend;
         let broken = |problem: String| TokenizerError::Broken {
@@ -174,6 +184,8 @@ impl Tokenizer {
             divider: built.divider,
             of_labels: built.of_labels,
             ends_once: built.ends_once,
+            numbers: built.numbers,
+            said: None,
             warnings,
             finds_places: false,
             trims_characters: false,
@@ -184,6 +196,16 @@ impl Tokenizer {
         tokenizer
             .truncate()
             .map_err(|error| broken(error.to_string()))?;
+        if has_two_sides {
+            let said = Reading {
+                said: true,
+                ..reading
+            };
+            let allowance = tokenizer.allowance.clone();
+            let said = Self::load(folder, max_length, said, allowance)?;
+            tokenizer.allowance = said.allowance.clone();
+            tokenizer.said = Some(Box::new(said));
+        }
         Ok(tokenizer)
     }
 
@@ -268,6 +290,20 @@ impl Tokenizer {
     /// Tokens of texts that a decoder is to say: as those of others, but for the language where the tokenizer's class has
     /// one for each side.
     pub fn encode_labels(&mut self, texts: Vec<&str>) -> Result<Vec<Encoded>, TokenizerError> {
+        if let Some(said) = &self.said {
+            return said.encode_texts(texts);
+        }
+        if self
+            .numbers
+            .as_ref()
+            .is_some_and(|numbers| numbers.lacks_target)
+        {
+            return Err(TokenizerError::Class {
+                folder: self.folder.path().to_path_buf(),
+                class: "`M2M100Tokenizer`".into(),
+                problem: "it is not told the language of what is to be said: --tokenizer-arg tgt_lang=de, for instance".into(),
+            });
+        }
         let Some(of_labels) = self.of_labels.clone() else {
             return self.encode_texts(texts);
         };
@@ -311,13 +347,14 @@ impl Tokenizer {
         let encodings = encodings?;
         Ok(encodings
             .first()
-            .map_or_else(Vec::new, |encoding| encoding.get_ids().to_vec()))
+            .map_or_else(Vec::new, |encoding| self.ids(encoding)))
     }
 
     /// The same, that also says where the tokens of a text are.
     #[must_use]
     pub fn with_places(mut self) -> Self {
         self.finds_places = true;
+        self.said = self.said.map(|said| Box::new(said.with_places()));
         self.trims_characters = offsets::trims_characters(&self.backend);
         self
     }
@@ -359,7 +396,18 @@ impl Tokenizer {
 
     /// The text of a token, for messages.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.backend.id_to_token(id)
+        match &self.numbers {
+            Some(numbers) => numbers.text(id),
+            None => self.backend.id_to_token(id),
+        }
+    }
+
+    /// The tokens of a text.
+    fn ids(&self, encoding: &Encoding) -> Vec<u32> {
+        match &self.numbers {
+            Some(numbers) => numbers.of(encoding),
+            None => encoding.get_ids().to_vec(),
+        }
     }
 
     /// Refuses texts of a pair that end with the token that would end them.
@@ -394,6 +442,10 @@ impl Tokenizer {
 
     fn encode(&self, texts: Vec<&str>, special: bool) -> Result<Vec<Encoded>, TokenizerError> {
         self.refuse_infilling(&texts)?;
+        let refuses = |numbers: &Numbers| texts.iter().find_map(|text| numbers.refuses(text));
+        if let Some(problem) = self.numbers.as_ref().and_then(refuses) {
+            return Err(TokenizerError::Failed { problem });
+        }
         let mut encoded = vec![Encoded::default(); texts.len()];
         let (mut short, mut places, mut cost) = (Vec::new(), Vec::new(), 0);
         for (index, text) in texts.into_iter().enumerate() {
@@ -455,7 +507,7 @@ impl Tokenizer {
         let encode = || {
             if self.finds_places && self.trims_characters {
                 self.backend.encode_batch_char_offsets(texts, special)
-            } else if self.finds_places {
+            } else if self.finds_places || self.numbers.is_some() {
                 self.backend.encode_batch(texts, special)
             } else {
                 self.backend.encode_batch_fast(texts, special)
@@ -511,7 +563,11 @@ impl Tokenizer {
             after: Vec::new(),
             kind: 0,
         };
-        let frame = if special { frame } else { &bare };
+        let frame = if special {
+            &self.numbered(frame)
+        } else {
+            &bare
+        };
         let limit = self.max_length.filter(|&length| length >= self.added);
         let room =
             limit.map(|length| length.saturating_sub(frame.before.len() + frame.after.len()));
@@ -530,7 +586,7 @@ impl Tokenizer {
             rest = after;
             let encodings = self.encode_batch(group.to_vec(), false, &mut patience)?;
             for (encoding, piece) in encodings.iter().zip(group) {
-                ids.extend_from_slice(encoding.get_ids());
+                ids.extend(self.ids(encoding));
                 if self.finds_places {
                     let base = piece.as_ptr().addr() - text.as_ptr().addr();
                     // At the end of the piece before, in this one or in none.
@@ -566,11 +622,30 @@ impl Tokenizer {
         Ok(self.short(encoded))
     }
 
+    /// Its special tokens by their numbers.
+    fn numbered(&self, frame: &Frame) -> Frame {
+        let Some(numbers) = &self.numbers else {
+            return frame.clone();
+        };
+        let number = |(id, kind): &(u32, u32)| {
+            if *id >= OUTSIDE {
+                return (*id - OUTSIDE, *kind);
+            }
+            let text = self.backend.id_to_token(*id).unwrap_or_default();
+            (numbers.number(&text), *kind)
+        };
+        Frame {
+            before: frame.before.iter().map(number).collect(),
+            after: frame.after.iter().map(number).collect(),
+            kind: frame.kind,
+        }
+    }
+
     fn finish(&self, encoding: &Encoding, text: &str) -> Encoded {
         let types = encoding.get_type_ids();
         let types = (self.types && types.iter().any(|&kind| kind != 0)).then(|| types.to_vec());
         self.short(Encoded {
-            ids: encoding.get_ids().to_vec(),
+            ids: self.ids(encoding),
             types,
             cut: !encoding.get_overflowing().is_empty(),
             text: self.finds_places.then(|| {

@@ -125,7 +125,7 @@ impl Tokenizer {
                 .map_err(|error| failed(error.to_string()))?;
             let types = whole.get_type_ids();
             encoded[index] = Encoded {
-                ids: whole.get_ids().to_vec(),
+                ids: self.ids(&whole),
                 types: (self.types && types.iter().any(|&kind| kind != 0)).then(|| types.to_vec()),
                 cut: kept != lengths,
                 // Places are those of one text.

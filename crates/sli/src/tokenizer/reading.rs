@@ -9,6 +9,8 @@ pub struct Reading {
     pub literal: bool,
     /// Settings that win over those of `tokenizer_config.json`.
     pub arguments: Vec<(String, Value)>,
+    /// Of two tokenizers it is that of texts that are to be said.
+    pub said: bool,
 }
 
 impl From<bool> for Reading {

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::arguments::{Arguments, NAMES, is_true, set};
 use super::class::{Build, Class, Settings};
 use super::load::{Notes, Vocabulary};
+use super::numbers::Numbers;
 use super::special_token::SpecialToken;
 
 /// Where the entries of a tokenizer come from.
@@ -38,6 +39,8 @@ pub struct Built {
     pub of_labels: Option<PostProcessorWrapper>,
     /// The token that ends a text, where a text that ends with it already gets no other.
     pub ends_once: Option<u32>,
+    /// What numbers the pieces, where that is not the library's model.
+    pub numbers: Option<Numbers>,
 }
 
 impl<'a> Build<'a> {
@@ -156,6 +159,7 @@ impl<'a> Build<'a> {
             divider: self.divider,
             of_labels: self.of_labels,
             ends_once: None,
+            numbers: None,
         })
     }
 
@@ -305,6 +309,13 @@ impl<'a> Build<'a> {
             .id(&text)
             .ok_or_else(|| format!("`{text}` has no id"))?;
         Ok((text, id))
+    }
+
+    /// A text with its id.
+    pub fn pair_of(&self, text: &str) -> Result<(String, u32), String> {
+        let id = self.backend.token_to_id(text);
+        id.map(|id| (text.to_owned(), id))
+            .ok_or_else(|| format!("`{text}` has no id"))
     }
 
     /// The settings of the class; null ones without a class.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::auto::CLASSES as KNOWN;
 use super::super::byte_vocabulary::{BYTE_CLASSES, ByteClass};
 use super::super::class::{CLASSES, Class, REFUSED};
+use super::super::numbered_pieces::{NUMBERED_CLASSES, NumberedClass};
 use super::super::{Tokenizer, TokenizerError};
 use super::texts;
 use crate::memory::Allowance;
@@ -244,6 +245,24 @@ fn documentation() -> String {
         bytes.join(", ")
     )
     .unwrap();
+    text.push_str("\nPieces of a SentencePiece model that `vocab.json` numbers:\n\n");
+    for class in NUMBERED_CLASSES {
+        let said = class
+            .said
+            .map_or(String::new(), |said| format!(", of labels `{said}`"));
+        let settings: Vec<String> = class
+            .settings
+            .iter()
+            .map(|key| format!("`{key}`"))
+            .collect();
+        let (name, read) = (class.name, class.read);
+        writeln!(
+            text,
+            "- {name}: `{read}`{said}; it reads {}.",
+            settings.join(", ")
+        )
+        .unwrap();
+    }
     text.push_str("\nRefused:\n\n");
     for (name, why) in REFUSED {
         writeln!(text, "- `{name}`: {why}.").unwrap();
@@ -252,6 +271,7 @@ fn documentation() -> String {
         .kinds
         .iter()
         .filter(|(name, kind)| *kind == "python" && ByteClass::find(name).is_none())
+        .filter(|(name, _)| NumberedClass::find(name).is_none())
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     writeln!(

@@ -132,6 +132,74 @@ fn bytes_are_tokens() {
     }
 }
 
+/// The models and vocabularies of `tools/tokenizers/numbered.py`.
+#[test]
+fn pieces_have_the_numbers_of_their_vocabulary() {
+    let models = std::env::var_os("SLI_NUMBERED");
+    let models = models.map_or_else(|| super::folder("numbered"), Into::into);
+    let text = fs_err::read_to_string(models.join("cases.json")).unwrap();
+    let Cases { texts, cases } = serde_json::from_str(&text).unwrap();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for case in &cases {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["source.spm", "target.spm", "sentencepiece.bpe.model"] {
+            fs_err::copy(models.join(name), folder.path().join(name)).unwrap();
+        }
+        fs_err::copy(
+            models.join(&case.vocabulary),
+            folder.path().join("vocab.json"),
+        )
+        .unwrap();
+        let mut config = case.settings.clone();
+        config.insert("tokenizer_class".into(), case.class.as_str().into());
+        let config = Value::Object(config).to_string();
+        fs_err::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        for places in [false, true] {
+            let loaded = Tokenizer::load(folder.path(), None, false, Allowance::unlimited());
+            let mut tokenizer = loaded.unwrap();
+            if places {
+                tokenizer = tokenizer.with_places();
+            }
+            let read = tokenizer.encode_texts(texts.clone()).unwrap();
+            let said = tokenizer.encode_labels(texts.clone()).unwrap();
+            for (index, text) in texts.iter().enumerate() {
+                let what = format!("{} {:?} {text:?}", case.class, case.settings);
+                assert_eq!(read[index].ids, case.read[index], "{what}");
+                assert_eq!(said[index].ids, case.said[index], "{what}, said");
+            }
+        }
+    }
+}
+
+#[test]
+fn languages_that_nobody_knows_are_refused() {
+    let models = super::folder("numbered");
+    let folder = tempfile::tempdir().unwrap();
+    for (from, to) in [
+        ("source.spm", "source.spm"),
+        ("target.spm", "target.spm"),
+        ("sentencepiece.bpe.model", "sentencepiece.bpe.model"),
+        ("marian.json", "vocab.json"),
+    ] {
+        fs_err::copy(models.join(from), folder.path().join(to)).unwrap();
+    }
+    let load = |config: &str| {
+        fs_err::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        Tokenizer::load(folder.path(), None, false, Allowance::unlimited())
+    };
+    let marian = load(r#"{"tokenizer_class": "MarianTokenizer"}"#).unwrap();
+    for text in [">>xx<< hello", "hello >>de<< world"] {
+        let error = marian.encode_texts(vec![text]).unwrap_err().to_string();
+        assert!(error.contains("the language `>>"), "{error}");
+    }
+    let wrong = load(r#"{"tokenizer_class": "M2M100Tokenizer", "src_lang": "klingon"}"#);
+    assert!(wrong.err().unwrap().to_string().contains("klingon"));
+    let mut untold = load(r#"{"tokenizer_class": "M2M100Tokenizer"}"#).unwrap();
+    assert!(untold.encode_texts(vec!["hello"]).is_ok());
+    let error = untold.encode_labels(vec!["hello"]).unwrap_err().to_string();
+    assert!(error.contains("tgt_lang"), "{error}");
+}
+
 #[test]
 fn a_setting_that_nothing_reads_is_refused() {
     let all = cases().cases;

@@ -33,6 +33,10 @@ pub struct SentencePiece {
     pub eos: (i32, String),
     /// The map of characters that normalises; empty: none.
     pub characters: Vec<u8>,
+    /// A mark for a space is put in front of a text.
+    pub marks_beginning: bool,
+    /// Runs of spaces are one, and those around a text none.
+    pub collapses_spaces: bool,
 }
 
 impl SentencePiece {
@@ -46,6 +50,8 @@ impl SentencePiece {
             bos: (1, "<s>".into()),
             eos: (2, "</s>".into()),
             characters: Vec::new(),
+            marks_beginning: true,
+            collapses_spaces: true,
         };
         let mut fields = Fields::new(bytes);
         while let Some(field) = fields.next()? {
@@ -80,8 +86,11 @@ impl SentencePiece {
     fn read_normalizer(&mut self, bytes: &[u8]) -> Result<(), String> {
         let mut fields = Fields::new(bytes);
         while let Some(field) = fields.next()? {
-            if let (2, Content::Bytes(map)) = field {
-                self.characters = map.to_vec();
+            match field {
+                (2, Content::Bytes(map)) => self.characters = map.to_vec(),
+                (3, Content::Number(flag)) => self.marks_beginning = flag != 0,
+                (4, Content::Number(flag)) => self.collapses_spaces = flag != 0,
+                _ => {}
             }
         }
         Ok(())

@@ -1,0 +1,286 @@
+//! SentencePiece models whose pieces are numbered by a `vocab.json` beside them: classes that the reference runs as Python
+//! code. The library cuts a text into pieces; what they are called decides their numbers, also of those that the model
+//! does not know and the vocabulary does.
+
+use std::collections::HashMap;
+
+use ::tokenizers::models::bpe::{BpeBuilder, Vocab};
+use ::tokenizers::models::unigram::Unigram;
+use ::tokenizers::tokenizer::Tokenizer as Backend;
+use ::tokenizers::{AddedToken, ModelWrapper};
+use serde_json::{Value, json};
+
+use super::arguments::Arguments;
+use super::auto::CLASSES;
+use super::build::{Built, set_normalizer, set_pre_tokenizer};
+use super::class::Build;
+use super::load::{Notes, REMEMBERED_WORDS};
+use super::numbers::{Numbers, OUTSIDE};
+use super::special_token::SpecialToken;
+use super::vocabulary::{SentencePiece, base64};
+
+/// A class.
+#[derive(Debug)]
+pub struct NumberedClass {
+    /// Its name in the reference.
+    pub name: &'static str,
+    /// The model of texts that are read.
+    pub read: &'static str,
+    /// The model of texts that are to be said, where it is another one.
+    pub said: Option<&'static str>,
+    /// Settings that it reads.
+    pub settings: &'static [&'static str],
+    /// Special tokens besides those of both, where no file names them.
+    tokens: &'static [(&'static str, &'static str)],
+    /// Texts may begin with the language that they are translated into, `>>fr<<`; else languages stand in front of texts as
+    /// special tokens.
+    codes: bool,
+}
+
+/// The classes.
+pub const NUMBERED_CLASSES: &[NumberedClass] = &[
+    NumberedClass {
+        name: "MarianTokenizer",
+        read: "source.spm",
+        said: Some("target.spm"),
+        settings: &["source_lang", "target_lang", "separate_vocabs"],
+        tokens: &[],
+        codes: true,
+    },
+    NumberedClass {
+        name: "M2M100Tokenizer",
+        read: "sentencepiece.bpe.model",
+        said: None,
+        settings: &["src_lang", "tgt_lang", "language_codes"],
+        tokens: &[("bos_token", "<s>"), ("sep_token", "</s>")],
+        codes: false,
+    },
+];
+
+/// The special tokens of both, where no file names them.
+const TOKENS: [(&str, &str); 3] = [
+    ("eos_token", "</s>"),
+    ("unk_token", "<unk>"),
+    ("pad_token", "<pad>"),
+];
+
+impl NumberedClass {
+    /// The class of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        NUMBERED_CLASSES.iter().find(|class| class.name == name)
+    }
+
+    /// Whether `tokenizer_config.json` may set it.
+    pub fn reads(&self, key: &str) -> bool {
+        self.settings.contains(&key)
+            || TOKENS
+                .iter()
+                .chain(self.tokens)
+                .any(|(name, _)| *name == key)
+    }
+
+    /// The tokenizer over a model.
+    pub fn build(
+        &self,
+        arguments: &mut Arguments,
+        model: &SentencePiece,
+        vocabulary: HashMap<String, u32>,
+    ) -> Result<Built, String> {
+        if arguments
+            .values
+            .get("separate_vocabs")
+            .is_some_and(|value| *value != false)
+        {
+            return Err(
+                "it has a vocabulary for each side (`separate_vocabs`), which is not supported"
+                    .into(),
+            );
+        }
+        let options = arguments.values.get("sp_model_kwargs");
+        if options.is_some_and(|options| *options != json!({})) {
+            return Err("its pieces are drawn (`sp_model_kwargs`), which is not supported".into());
+        }
+        let mut texts = Vec::new();
+        for (name, default) in TOKENS.iter().chain(self.tokens) {
+            let value = arguments
+                .values
+                .entry(*name)
+                .or_insert_with(|| (*default).into());
+            let token =
+                SpecialToken::of_value(value).ok_or_else(|| format!("`{name}` is no token"))?;
+            texts.push(token.content);
+        }
+        let mut numbers = Numbers {
+            unknown: *vocabulary
+                .get(&texts[1])
+                .ok_or_else(|| format!("`{}` is not in vocab.json", texts[1]))?,
+            by_text: vocabulary,
+            codes: None,
+            lacks_target: false,
+        };
+        for (id, token) in &arguments.added {
+            let id = u32::try_from(*id)
+                .map_err(|_| "`added_tokens_decoder` has a negative id".to_owned())?;
+            numbers.by_text.insert(token.content.clone(), id);
+        }
+        let mut backend = Backend::new(self.model(model)?);
+        let mut steps = Vec::new();
+        if !model.characters.is_empty() {
+            steps.push(
+                json!({"type": "Precompiled", "precompiled_charsmap": base64(&model.characters)}),
+            );
+        }
+        for (pattern, content) in [(" {2,}", " "), ("^ +| +$", "")] {
+            steps.push(
+                json!({"type": "Replace", "pattern": {"Regex": pattern}, "content": content}),
+            );
+        }
+        set_normalizer(
+            &mut backend,
+            json!({"type": "Sequence", "normalizers": steps}),
+        )?;
+        let marks = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false});
+        set_pre_tokenizer(&mut backend, marks)?;
+        let languages = self.languages(arguments, &mut numbers)?;
+        let special = |text: &String| AddedToken::from(text.clone(), true).normalized(false);
+        backend
+            .add_special_tokens(texts.iter().chain(&languages.all).map(special))
+            .map_err(|error| error.to_string())?;
+        let further = arguments.values.get("extra_special_tokens");
+        for token in further.and_then(Value::as_array).into_iter().flatten() {
+            let token = SpecialToken::of_value(token);
+            let known = |token: &SpecialToken| numbers.by_text.contains_key(&token.content);
+            if !token.as_ref().is_some_and(known) {
+                return Err("an additional special token has no id in its files".into());
+            }
+        }
+        let mut build = Build::of_backend(None, arguments, backend, Notes::default())?;
+        let eos = build.pair_of(&texts[0])?;
+        let end = &texts[0];
+        match &languages.sides {
+            None => build.template(&format!("$A {end}"), &format!("$A $B {end}"), vec![eos])?,
+            Some((source, target)) => {
+                let around = |language: &String| {
+                    let number = OUTSIDE + numbers.number(language);
+                    let tokens = vec![(language.clone(), number), eos.clone()];
+                    (
+                        format!("{language} $A {end}"),
+                        format!("{language} $A $B {end}"),
+                        tokens,
+                    )
+                };
+                let (single, pair, tokens) = around(source);
+                build.template(&single, &pair, tokens)?;
+                if let Some(target) = target {
+                    let (single, pair, tokens) = around(target);
+                    build.template_of_labels(&single, &pair, tokens)?;
+                }
+            }
+        }
+        numbers.lacks_target = matches!(languages.sides, Some((_, None)));
+        let built = build.finish()?;
+        Ok(Built {
+            numbers: Some(numbers),
+            ..built
+        })
+    }
+
+    fn model(&self, model: &SentencePiece) -> Result<ModelWrapper, String> {
+        const NORMAL: u64 = 1;
+        const UNKNOWN: u64 = 2;
+        const CONTROL: u64 = 3;
+        if model.byte_fallback || !model.collapses_spaces || !model.marks_beginning {
+            return Err("its model keeps spaces, or knows bytes, which is not supported".into());
+        }
+        if let Some(piece) = model
+            .pieces
+            .iter()
+            .find(|piece| !matches!(piece.kind, NORMAL | UNKNOWN | CONTROL))
+        {
+            return Err(format!(
+                "its model has `{}` of kind {}, which is not supported",
+                piece.text, piece.kind
+            ));
+        }
+        // What no text becomes is called otherwise.
+        let text = |piece: &super::vocabulary::Piece| match piece.kind {
+            NORMAL => piece.text.clone(),
+            _ => format!("\u{10FFFF}{}", piece.text),
+        };
+        if model.unigram {
+            let entries = model
+                .pieces
+                .iter()
+                .map(|piece| (text(piece), f64::from(piece.score)));
+            let unknown = model.pieces.iter().position(|piece| piece.kind == UNKNOWN);
+            let built = Unigram::from(entries.collect(), unknown, false);
+            return Ok(built.map_err(|error| error.to_string())?.into());
+        }
+        let mut ids = Vocab::default();
+        for (id, piece) in (0..).zip(&model.pieces) {
+            ids.insert(text(piece), id);
+        }
+        let built = BpeBuilder::new()
+            .cache_capacity(REMEMBERED_WORDS)
+            .vocab_and_merges(ids, model.merges())
+            .unk_token(format!("\u{10FFFF}{}", model.unknown.1))
+            .fuse_unk(true)
+            .build();
+        Ok(built.map_err(|error| error.to_string())?.into())
+    }
+
+    /// The tokens of languages, and which of them stand in front of texts.
+    fn languages(&self, arguments: &Arguments, numbers: &mut Numbers) -> Result<Languages, String> {
+        if self.codes {
+            let is_code =
+                |text: &&String| text.starts_with(">>") && text.ends_with("<<") && text.len() > 4;
+            let mut all: Vec<String> = numbers.by_text.keys().filter(is_code).cloned().collect();
+            all.sort();
+            numbers.codes = Some(all.clone());
+            return Ok(Languages { all, sides: None });
+        }
+        let text = |key: &str| match arguments.values.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("`{key}` is no text")),
+        };
+        let family = text("language_codes")?.unwrap_or_else(|| "m2m100".into());
+        let codes = CLASSES
+            .languages
+            .get(&family)
+            .ok_or_else(|| format!("`language_codes` is `{family}`"))?;
+        let first = numbers.by_text.values().max().map_or(0, |last| last + 1);
+        let first = first.min(numbers.by_text.len() as u32);
+        // Texts do not hold them: only their numbers stand around.
+        let mut all = Vec::new();
+        for (id, code) in (first..).zip(codes) {
+            let token = format!("__{code}__");
+            numbers.by_text.entry(token.clone()).or_insert(id);
+            all.push(token);
+        }
+        let token = |key: &str, code: &str| {
+            let token = format!("__{code}__");
+            let known = all.contains(&token);
+            known
+                .then_some(token)
+                .ok_or_else(|| format!("`{key}` is `{code}`, which is no language of `{family}`"))
+        };
+        let source = token(
+            "src_lang",
+            &text("src_lang")?.unwrap_or_else(|| "en".into()),
+        )?;
+        let target = text("tgt_lang")?;
+        let target = target.map(|code| token("tgt_lang", &code)).transpose()?;
+        Ok(Languages {
+            all: Vec::new(),
+            sides: Some((source, target)),
+        })
+    }
+}
+
+struct Languages {
+    /// Tokens that texts may hold.
+    all: Vec<String>,
+    /// Of texts that are read, and of those that are to be said.
+    sides: Option<(String, Option<String>)>,
+}

@@ -1,0 +1,61 @@
+//! Numbers of pieces that a vocabulary beside their model gives.
+
+use std::collections::HashMap;
+
+use ::tokenizers::Encoding;
+
+/// The library's ids of tokens that only stand around texts are this and their numbers.
+pub const OUTSIDE: u32 = 1 << 30;
+
+/// Numbers of pieces by what they are called.
+#[derive(Debug)]
+pub struct Numbers {
+    /// The numbers.
+    pub by_text: HashMap<String, u32>,
+    /// That of what has none.
+    pub unknown: u32,
+    /// Languages that may stand at the beginning of a text; none: nothing of the kind.
+    pub codes: Option<Vec<String>>,
+    /// Texts that are to be said need a language that nobody named.
+    pub lacks_target: bool,
+}
+
+impl Numbers {
+    /// The tokens of a text.
+    pub fn of(&self, encoding: &Encoding) -> Vec<u32> {
+        let tokens = encoding.get_tokens().iter();
+        tokens.map(|token| self.number(token)).collect()
+    }
+
+    /// The number of a piece.
+    pub fn number(&self, text: &str) -> u32 {
+        self.by_text.get(text).copied().unwrap_or(self.unknown)
+    }
+
+    /// What a number is called.
+    pub fn text(&self, number: u32) -> Option<String> {
+        let mut all = self.by_text.iter();
+        all.find(|(_, of)| **of == number)
+            .map(|(text, _)| text.clone())
+    }
+
+    /// Why a text is not read as the reference reads it.
+    pub fn refuses(&self, text: &str) -> Option<String> {
+        let codes = self.codes.as_ref()?;
+        if let Some(rest) = text.strip_prefix(">>")
+            && let Some(end) = rest.find("<<")
+        {
+            let code = &text[..end + 4];
+            if !codes.iter().any(|known| known == code) {
+                return Some(format!(
+                    "a text begins with the language `{code}`, which the vocabulary does not have"
+                ));
+            }
+        }
+        let inside = codes
+            .iter()
+            .find(|code| text.match_indices(code.as_str()).any(|(at, _)| at > 0));
+        inside
+            .map(|code| format!("a text has the language `{code}` elsewhere than at its beginning"))
+    }
+}
