@@ -439,6 +439,21 @@ def mlx(name, shape, options):
 
 
 @scheme
+def mlx_experts(name, shape, options):
+    """Experts as mlx-lm stacks them: what is in `switch_mlp` is written for the first one."""
+    expert = int(re.search(r"experts\.(\d+)\.", name)[1])
+    stacked = re.sub(r"experts\.\d+\.", "switch_mlp.", name)
+    for own, other in (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")):
+        stacked = re.sub(rf"\.{own}$", f".{other}", stacked)
+    entries, decode = mlx(stacked, [options["experts"], *shape], options)
+
+    def own(_):
+        return decode({entry["name"].removeprefix(f"{stacked}."): stored(entry) for entry in entries})[expert]
+
+    return entries if expert == 0 else [], own
+
+
+@scheme
 def hqq(name, shape, options):
     """By HQQ's `BitPack`, and the one line of its `Quantizer.dequantize`."""
     pack = module_of("hqq", "core/bitpack.py").BitPack

@@ -16,6 +16,7 @@ pub mod gguf;
 mod ignorable;
 mod known_keys;
 pub mod mechanisms;
+mod mlx;
 pub mod model;
 mod model_type;
 pub mod parts;

@@ -7,6 +7,7 @@ use crate::families::{
     hybrid, layer_norm, llama, llama_remote, mamba, mixture, mpt, muse, nemotron_nas, original,
     phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma,
 };
+use crate::mlx;
 pub use crate::model_type::ModelType;
 use crate::model_type::row;
 use crate::spelling::edit_distance;
@@ -197,6 +198,8 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         });
     };
     let storage = config.storage(&options.allow_unread);
+    // No other writer has this key.
+    let is_mlx = storage.iter().any(|(key, _)| key == "quantization");
     let described = |config: &Config| {
         let mut described = (row.describe)(config)?;
         if let Some(contradiction) = described.spec.contradiction() {
@@ -207,6 +210,9 @@ pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> 
         let untied = described.untied.as_deref_mut();
         for spec in std::iter::once(&mut described.spec).chain(untied) {
             spec.ignored.extend(of_class.clone());
+            if is_mlx {
+                mlx::stack_experts(spec);
+            }
         }
         Ok(described)
     };

@@ -65,7 +65,10 @@ pub const CODED_FORMS: &[(&str, &str)] = &[
     ),
     ("gptq", "v1 and v2, act-order, 2, 3, 4 and 8 bits"),
     ("hqq", "1, 2, 3, 4 and 8 bits, groups along either axis"),
-    ("mlx", "groups of 2 to 8 bits"),
+    (
+        "mlx",
+        "groups of 2 to 8 bits, MXFP4, NVFP4; experts stacked",
+    ),
     ("modelopt", "fp8, MXFP8 and NVFP4"),
     ("mxfp4", "gpt-oss"),
     ("quark", "fp8, int8 and MXFP4"),
