@@ -188,7 +188,8 @@ def merged_pieces(path):
     write(path, "gemma4", tokens, kinds, [0.0] * len(tokens), [" ".join(merge) for merge in merges], bos_token_id=2, eos_token_id=1,
           unk_token_id=3, pad_token_id=0, mask_token_id=4, add_bos_token=True, add_space_prefix=False)
     tokenizer = transformers.GemmaTokenizer(vocab=model["vocab"], merges=merges)
-    return lambda text: tokenizer(text)["input_ids"]
+    # The class made of a vocabulary alone does not add it.
+    return lambda text: [2] + tokenizer(text)["input_ids"]
 
 
 def compare(sli, out, name, encode):
