@@ -14,7 +14,7 @@ SOURCES = ROOT / "crates/sli-spec/src"
 INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
 
 # Types of parts of models.
-PARTS = ["t5_gemma_module"]
+PARTS = ["t5_gemma_module", "t5gemma2_decoder", "t5gemma2_text"]
 
 # Types that files name and transformers reads as another one.
 ALIASES = {"kimi_k2": "deepseek_v3"}
@@ -54,6 +54,7 @@ def names_of(mapping, model_type):
 # Classes that the reference maps from the type of the whole model, or from none.
 TEXT_CLASSES = {
     "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
+    "visual_bert": {"VisualBertForPreTraining": "masked_lm"},
     "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
     "step3p5": {"Step3p7TextModel": "base"},
 }

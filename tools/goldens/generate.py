@@ -345,7 +345,7 @@ def run(model, inputs, variant):
         capture = Captures(model, stacks, {"encoder": len(inputs["input_ids"])} if "input_ids" in inputs else {})
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
-    extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or "kwargs" in accepted}
+    extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
     with torch.no_grad():
         output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
     for handle in capture.handles:

@@ -41,6 +41,13 @@ impl BoundLayer<'_> {
             self.kernels
                 .scale_in_place(embedding.scale as f32, x.view_mut());
         }
+        if let Some((token, vector)) = embedding.own_vector {
+            let vector = self.owned(Some(vector))?;
+            for (row, _) in (batch.tokens.iter().enumerate()).filter(|(_, id)| **id == token) {
+                x.row_mut(row)
+                    .copy_from_slice(vector.as_deref().unwrap_or_default());
+            }
+        }
         if let Some(rule) = &embedding.token_dropout {
             self.drop_tokens(rule, batch, x);
         }

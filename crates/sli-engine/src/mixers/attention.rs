@@ -1,7 +1,7 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
 use half::bf16;
-use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef};
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, Bottleneck, KeyValue, OutputGate, Position, QueryTemperature};
 
@@ -10,7 +10,7 @@ use super::keys::{self, Attended};
 use super::mask::mask;
 use super::rotation::{HeadSpan, rotate};
 use super::{
-    At, Mix, beside, block_choice, differential, distance_vectors, dynamic_mask, kernel,
+    At, Mix, beside, block_choice, differential, distance_vectors, dynamic_mask, kernel, merged,
     relative_buckets, sparse_blocks,
 };
 use crate::error::EngineError;
@@ -27,6 +27,9 @@ impl Mix for Attention {
             .rows(Buffer::Heads, self.heads * self.value_dim);
         if let Some(gate) = &self.gate {
             buffers = buffers.rows(Buffer::Gate, gate.projection.out_features);
+        }
+        if self.merged.is_some() {
+            buffers = buffers.rows(Buffer::Gate, Running::columns(self.heads, self.value_dim));
         }
         if self.differential.is_some() {
             // Buffers of pairs and of single heads change places.
@@ -77,6 +80,9 @@ impl Mix for Attention {
         )?;
         if let Some(chosen) = chosen {
             chosen.release(scratch);
+        }
+        if let Some(stack) = self.merged {
+            merged::attend(self, stack, layer, rows, &at.kept.ends, scratch)?;
         }
         if let Some(vectors) = addends.vectors {
             vectors.release(scratch);
@@ -190,7 +196,7 @@ pub(super) fn project(
 }
 
 /// What a stack left.
-fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
+pub(super) fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
     let end = ends.iter().find(|end| end.stack == stack);
     let end = end.ok_or_else(|| EngineError::Internal(format!("stack {stack} left no end")));
     Ok(&end?.rows)
@@ -418,8 +424,20 @@ fn attend(
         heads: output,
         states,
         window,
+        gate,
         ..
     } = scratch;
+    if attention.merged.is_some() {
+        gate.reset(query.rows(), Running::columns(heads, value_dim));
+    }
+    // What is seen beside the own keys comes behind them.
+    let sums = gate.view_mut();
+    let running = attention.merged.map(|_| Running {
+        sums: &sums,
+        first_key: 0,
+        begins: true,
+        ends: false,
+    });
     let (key, value) = shared.map_or((&*key, &*value), |kept| (&kept.key, &kept.value));
     let args = AttentionArgs {
         q: query.view(),
@@ -437,7 +455,7 @@ fn attend(
         sinks: values(sinks.as_ref()),
         alibi: addends.slopes.as_deref(),
         bias: changes.then_some(&change as &BiasFn<'_>),
-        running: None,
+        running,
     };
     if is_own {
         let attended = Attended {

@@ -18,6 +18,10 @@ pub(super) fn mask(mask: Mask) -> AttentionMask {
             left: distance + 1,
             right: Some(distance),
         },
+        Mask::Around { back, ahead } => AttentionMask::Window {
+            left: back + 1,
+            right: Some(ahead),
+        },
         Mask::CausalChunk(length) => AttentionMask::Chunk(length),
     }
 }

@@ -31,6 +31,7 @@ mod low_rank;
 mod low_rank_gate;
 mod mask;
 mod matrix_mix;
+mod merged;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;

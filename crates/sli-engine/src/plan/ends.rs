@@ -27,6 +27,9 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     return keys;
                 }
             };
+            if let Some((_, vector)) = embedding.own_vector {
+                add(vector);
+            }
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }

@@ -106,6 +106,7 @@ fn times_read(mechanism: &dyn Mechanism, rows: f64, pieces: f64) -> f64 {
         None => 0.0,
         Some(Mask::CausalWindow(keys) | Mask::CausalChunk(keys)) => near(keys).min(causal),
         Some(Mask::Window(distance)) => near(2 * distance).min(pieces),
+        Some(Mask::Around { back, ahead }) => near(back + ahead).min(pieces),
         Some(Mask::Causal) => causal,
         Some(Mask::Full | Mask::FullButPadding(_) | Mask::CausalAfterContext) => pieces,
     }

@@ -47,9 +47,13 @@ impl Work {
             for layer in &stack.layers {
                 for mechanism in layer.mechanisms() {
                     let operations = mechanism.operations();
-                    let seen = mechanism.stack_end().map_or(index, |end| end.stack);
-                    work.attention += pairs[index][seen] * operations.of_pair;
-                    work.attention_weights += pairs[index][seen] * operations.weights_of_pair;
+                    let end = mechanism.stack_end();
+                    let mut seen = end.map_or(pairs[index][index], |end| pairs[index][end.stack]);
+                    if end.is_some_and(|end| end.beside_own) {
+                        seen += pairs[index][index];
+                    }
+                    work.attention += seen * operations.of_pair;
+                    work.attention_weights += seen * operations.weights_of_pair;
                     work.linear += tokens * operations.of_row;
                 }
                 for (weight, leaf) in (0..).map(WeightIndex).zip(&layer.leaves) {
@@ -73,7 +77,9 @@ impl Work {
 /// The stack whose rows a weight of a layer of `stack` is multiplied with.
 pub(super) fn multiplied(layer: &Layer, stack: usize, weight: WeightIndex) -> usize {
     let mut ends = layer.mechanisms().filter_map(Mechanism::stack_end);
-    let of = |end: &StackEnd<'_>| end.projections.iter().any(|linear| linear.weight == weight);
+    let of = |end: &StackEnd<'_>| {
+        !end.beside_own && end.projections.iter().any(|linear| linear.weight == weight)
+    };
     ends.find(of).map_or(stack, |end| end.stack)
 }
 

@@ -96,11 +96,9 @@ pub fn vaultgemma(config: &Config) -> Result<Described, SpecError> {
     decoder.build()
 }
 
-/// Gemma 3: norms of query and key heads, a rotation for each kind of layer; EmbeddingGemma sees
-/// both ways.
-pub fn gemma3(config: &Config) -> Result<Described, SpecError> {
+/// Gemma 3's layers without masks, and the kinds of them.
+pub(super) fn third(config: &Config) -> Result<(Blocks<'_>, Vec<String>), SpecError> {
     let mut decoder = second(config)?;
-    decoder.arrangement = SANDWICH;
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     // The reference reads the cap of the attention's logits and does not apply it.
     config.ignore(&["_sliding_window_pattern", "attn_logit_softcapping"]);
@@ -112,6 +110,15 @@ pub fn gemma3(config: &Config) -> Result<Described, SpecError> {
             "sliding_attention"
         }
     })?;
+    decoder.ropes = rotations(config, decoder.head_dim, &kinds)?;
+    Ok((decoder, kinds))
+}
+
+/// Gemma 3: norms of query and key heads, a rotation for each kind of layer; EmbeddingGemma sees
+/// both ways.
+pub fn gemma3(config: &Config) -> Result<Described, SpecError> {
+    let (mut decoder, kinds) = third(config)?;
+    decoder.arrangement = SANDWICH;
     let both_ways = config.flag("use_bidirectional_attention")?;
     let window = both_ways_window(config, both_ways)?;
     decoder.mask_by_kinds(&kinds, window)?;
@@ -124,7 +131,6 @@ pub fn gemma3(config: &Config) -> Result<Described, SpecError> {
             };
         }
     }
-    decoder.ropes = rotations(config, decoder.head_dim, &kinds)?;
     decoder.build()
 }
 

@@ -27,6 +27,9 @@ pub struct Attention {
     pub query: Linear,
     /// Where keys and values come from.
     pub key_value: KeyValue,
+    /// A stack whose end has keys and values too, by the same projections and norms and without positions: all are seen
+    /// beside the own ones, in one softmax (T5Gemma 2).
+    pub merged: Option<usize>,
     /// `[hidden, heads * value_dim]`.
     pub output: Linear,
     /// Limits q, k and v to `[-clip, clip]`, after the norms in front of the rotation.
@@ -177,6 +180,7 @@ impl Attention {
             value_dim: head_dim,
             query,
             key_value,
+            merged: None,
             output,
             clip: None,
             query_norm: None,
@@ -285,6 +289,11 @@ impl Attention {
     }
 }
 
+/// Whether a position adds to logits.
+fn is_addend_of(position: &Position) -> bool {
+    !matches!(position, Position::Rope(_))
+}
+
 impl Mechanism for Attention {
     fn weights(&self, uses: &mut Uses) {
         let Attention {
@@ -294,6 +303,7 @@ impl Mechanism for Attention {
             value_dim: _,
             query,
             key_value,
+            merged: _,
             output,
             clip: _,
             query_norm,
@@ -398,6 +408,7 @@ impl Mechanism for Attention {
         };
         let mask = self.mask.label();
         let shared = match self.key_value {
+            KeyValue::Own { .. } if self.merged.is_some() => ", beside those of an earlier stack",
             KeyValue::Own { .. } => "",
             KeyValue::OfLayer(_) => ", keys and values of an earlier layer",
             KeyValue::OfStack { .. } => ", keys and values of an earlier stack",
@@ -437,7 +448,19 @@ impl Mechanism for Attention {
             KeyValue::OfLayer(_) | KeyValue::OfStack { .. } => true,
         };
         let of_layer = self.keys_of_layer().is_some();
-        let of_stack = self.stack_end().is_some();
+        let of_stack = matches!(self.key_value, KeyValue::OfStack { .. });
+        let plain_merged = matches!(&self.key_value, KeyValue::Own { value: Some(_), .. })
+            && self.gate.is_none()
+            && self.beside.is_none()
+            && self.differential.is_none()
+            && self.dynamic_mask.is_none()
+            && self.clip.is_none()
+            && self.clamp.is_none()
+            && self.value_norm.is_none()
+            && self
+                .positions
+                .iter()
+                .all(|position| !is_addend_of(position));
         let of_keys = self.key_norm.is_some() || self.value_norm.is_some();
         let by_values = self.dynamic_mask.is_some() || self.differential.is_some();
         let is_addend = |position: &&Position| !matches!(position, Position::Rope(_));
@@ -476,6 +499,10 @@ impl Mechanism for Attention {
             (
                 (of_layer || of_stack) && by_values,
                 "a choice or pairs of values that are not the layer's own",
+            ),
+            (
+                self.merged.is_some() && !plain_merged,
+                "what is only of a layer's own keys, beside those of another stack",
             ),
             (
                 !has_values && self.value_dim != self.head_dim,
@@ -556,7 +583,8 @@ impl Mechanism for Attention {
 
     fn mask(&self) -> Option<Mask> {
         // What a row sees of another stack says nothing of the rows of its own.
-        self.stack_end().is_none().then_some(self.mask)
+        let is_of_stack = matches!(self.key_value, KeyValue::OfStack { .. });
+        (!is_of_stack).then_some(self.mask)
     }
 
     fn ropes(&self) -> Vec<&Rope> {
@@ -621,7 +649,7 @@ impl Mechanism for Attention {
         if kinds > 0 {
             return Cut::Nowhere("the kinds of a record's tokens enter the attention");
         }
-        if self.stack_end().is_some() {
+        if matches!(self.key_value, KeyValue::OfStack { .. }) {
             return Cut::Anywhere;
         }
         self.mask.cut()
@@ -650,12 +678,24 @@ impl Mechanism for Attention {
     }
 
     fn stack_end(&self) -> Option<StackEnd<'_>> {
-        match &self.key_value {
-            KeyValue::Own { .. } | KeyValue::OfLayer(_) => None,
-            KeyValue::OfStack { stack, key, value } => Some(StackEnd {
+        match (&self.key_value, self.merged) {
+            (KeyValue::OfStack { stack, key, value }, _) => Some(StackEnd {
                 stack: *stack,
                 projections: [key, value],
+                beside_own: false,
             }),
+            (
+                KeyValue::Own {
+                    key,
+                    value: Some(value),
+                },
+                Some(stack),
+            ) => Some(StackEnd {
+                stack,
+                projections: [key, value],
+                beside_own: true,
+            }),
+            (KeyValue::Own { .. } | KeyValue::OfLayer(_), _) => None,
         }
     }
 

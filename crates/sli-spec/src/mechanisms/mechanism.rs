@@ -89,7 +89,8 @@ pub trait Mechanism {
     /// What it must know of the rows of its record before the first one that it is given. Those whose keys and
     /// values are another layer's, or another stack's, leave none.
     fn states(&self) -> Vec<StateSpec> {
-        let is_own = self.keys_of_layer().is_none() && self.stack_end().is_none();
+        let is_own =
+            self.keys_of_layer().is_none() && self.stack_end().is_none_or(|end| end.beside_own);
         let keys = self.keys().filter(|_| is_own);
         let rows = keys.map(|keys| StateSpec::Rows {
             columns: keys.heads * keys.seen(),
@@ -173,6 +174,8 @@ pub struct StackEnd<'a> {
     pub stack: usize,
     /// Of keys and values.
     pub projections: [&'a Linear; 2],
+    /// They are seen beside the layer's own, which the same projections make.
+    pub beside_own: bool,
 }
 
 /// How the rows of a mechanism choose among experts.

@@ -18,6 +18,8 @@ pub struct Embedding {
     pub width: usize,
     /// Factor on the token embedding alone.
     pub scale: f64,
+    /// A token whose input is a vector of its own `[width]`, not scaled (T5Gemma 2: the end of a picture).
+    pub own_vector: Option<(u32, WeightIndex)>,
     /// What stands for masked tokens, and by what the others are multiplied.
     pub token_dropout: Option<TokenDropout>,
     /// Norm of the token embedding alone, before anything is added.
@@ -186,6 +188,7 @@ impl Embedding {
             trigrams: false,
             refused_token: None,
             prompt: None,
+            own_vector: None,
             streams: Vec::new(),
             copies: 0,
             layer_inputs: None,

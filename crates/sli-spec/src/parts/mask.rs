@@ -18,6 +18,13 @@ pub enum Mask {
     CausalWindow(usize),
     /// `|i - j| <= distance`.
     Window(usize),
+    /// `i - back <= j <= i + ahead`.
+    Around {
+        /// Positions before its own.
+        back: usize,
+        /// Positions after its own.
+        ahead: usize,
+    },
     /// `j <= i` within the same block of this many positions.
     CausalChunk(usize),
 }
@@ -41,7 +48,7 @@ impl Mask {
             Self::Causal => Self::Full,
             // The reference's windows of decoders do not count the last position, these do.
             Self::CausalWindow(window) => Self::Window(*window),
-            Self::Full | Self::Window(_) => *self,
+            Self::Full | Self::Window(_) | Self::Around { .. } => *self,
             Self::FullButPadding(_) | Self::CausalAfterContext | Self::CausalChunk(_) => {
                 return false;
             }
@@ -53,7 +60,7 @@ impl Mask {
     pub(crate) fn cut(self) -> Cut {
         match self {
             Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => Cut::Anywhere,
-            Self::Full | Self::Window(_) => Cut::KeysFirst,
+            Self::Full | Self::Window(_) | Self::Around { .. } => Cut::KeysFirst,
             Self::FullButPadding(_) => {
                 Cut::Nowhere("padding of a record masks others of its tokens")
             }
@@ -72,9 +79,11 @@ impl Mask {
     pub fn is_causal(self) -> bool {
         match self {
             Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => true,
-            Self::Full | Self::FullButPadding(_) | Self::Window(_) | Self::CausalAfterContext => {
-                false
-            }
+            Self::Full
+            | Self::FullButPadding(_)
+            | Self::Window(_)
+            | Self::Around { .. }
+            | Self::CausalAfterContext => false,
         }
     }
 
@@ -85,7 +94,7 @@ impl Mask {
             Self::Causal => "causal",
             Self::CausalAfterContext => "causal after a context",
             Self::CausalWindow(_) => "causal window",
-            Self::Window(_) => "window",
+            Self::Window(_) | Self::Around { .. } => "window",
             Self::CausalChunk(_) => "causal chunks",
         }
     }
@@ -98,6 +107,9 @@ impl Mask {
             Self::CausalAfterContext => ", both directions in the context".to_owned(),
             Self::CausalWindow(window) => format!(", window {window}"),
             Self::Window(distance) => format!(", both directions, window {distance}"),
+            Self::Around { back, ahead } => {
+                format!(", both directions, window {back} back and {ahead} ahead")
+            }
             Self::CausalChunk(length) => format!(", chunks of {length}"),
         }
     }

@@ -31,7 +31,7 @@ pub use self::narrow::{albert, electra, rembert, roformer};
 pub use self::pairs::{clip_text, dpr, tipsv2_text};
 pub use self::protein::{esm, esmc};
 pub use self::relatives::{
-    bert, bert_generation, ernie, git, layoutlm, megatron_bert, mpnet, splinter, tapas,
+    bert, bert_generation, ernie, git, layoutlm, megatron_bert, mpnet, splinter, tapas, visual_bert,
 };
 pub use self::roberta::{ibert, longformer, luke, roberta, roberta_prelayernorm, xlm_roberta_xl};
 pub use self::xlm::{flaubert, xlm};
@@ -99,6 +99,7 @@ pub const TYPES: &[ModelType] = &[
     ),
     row("tipsv2_text_model", tipsv2_text),
     row("ultrabert", ultrabert),
+    limited(row("visual_bert", visual_bert), "without visual embeddings"),
     limited(
         row("xlm", xlm),
         "without embeddings of languages; records have no padding",
@@ -245,7 +246,7 @@ fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError>
 }
 
 /// Types whose classes have no decoder: `is_decoder` changes nothing in them.
-const ENCODERS_ONLY: [&str; 19] = [
+const ENCODERS_ONLY: [&str; 20] = [
     "albert",
     "convbert",
     "deberta",
@@ -264,6 +265,7 @@ const ENCODERS_ONLY: [&str; 19] = [
     "nystromformer",
     "splinter",
     "squeezebert",
+    "visual_bert",
     "yoso",
 ];
 

@@ -81,6 +81,20 @@ pub fn splinter(config: &Config) -> Result<Described, SpecError> {
     model.build()
 }
 
+/// `VisualBERT` (Li et al. 2019) without anything to see.
+pub fn visual_bert(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&[
+        "visual_embedding_dim",
+        "special_visual_initialize",
+        "bypass_transformer",
+    ]);
+    let mut model = masked(config)?;
+    model
+        .ignored
+        .extend(["*embeddings.visual_*", "*additional_layer.*"]);
+    model.build()
+}
+
 /// LayoutLM (Xu et al. 2020) without a layout: every box is that of zeros.
 pub fn layoutlm(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["is_decoder", "add_cross_attention"]);

@@ -130,6 +130,7 @@ impl Blocks<'_> {
         let sizes = [self.heads, self.kv_heads, self.head_dim];
         Attention {
             value_dim,
+            merged: self.merged,
             scale: self.attention_scale,
             softcap: self.attention_softcap,
             clamp: self.attention_clamp,

@@ -130,6 +130,8 @@ pub struct Blocks<'c> {
     /// The attention logits are cut off there.
     pub attention_clamp: Option<f64>,
 
+    /// A stack whose end is seen beside the layer's own keys.
+    pub merged: Option<usize>,
     /// An attention to an earlier stack.
     pub cross: Option<Cross>,
     /// The feed-forward network is gated.
@@ -343,6 +345,7 @@ impl<'c> Blocks<'c> {
             attention_scale: (head_dim as f64).powf(-0.5),
             attention_softcap: None,
             attention_clamp: None,
+            merged: None,
             cross: None,
             gated: true,
             up_bias: false,

@@ -1,0 +1,73 @@
+//! Keys of an earlier stack's end in one softmax with a layer's own (T5Gemma 2): the own ones have been summed up, these
+//! are what the sums go on with.
+
+use sli_kernels::{AttentionArgs, AttentionMask, Running};
+use sli_spec::{Attention, KeyValue};
+
+use super::attention::end_of;
+use crate::error::EngineError;
+use crate::exec::{BoundLayer, EndRows, Rows, Scratch};
+
+/// Goes on with the sums in `scratch.gate` over the rows of `stack`, and leaves the heads' outputs.
+pub(super) fn attend(
+    attention: &Attention,
+    stack: usize,
+    layer: &BoundLayer<'_>,
+    rows: Rows<'_>,
+    ends: &[EndRows],
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let KeyValue::Own {
+        key: of_keys,
+        value: Some(of_values),
+    } = &attention.key_value
+    else {
+        let problem = "keys beside those of another layer";
+        return Err(EngineError::Internal(problem.into()));
+    };
+    let Scratch {
+        query,
+        key,
+        value,
+        heads: output,
+        gate,
+        ..
+    } = scratch;
+    let (heads, kv_heads) = (attention.heads, attention.kv_heads);
+    let end = end_of(ends, stack)?;
+    let seen = rows.batch.source_rows(stack, rows.chunk);
+    key.reset(seen.len(), kv_heads * attention.head_dim);
+    layer.linear(end.rows_view(seen.clone()), of_keys, key.view_mut())?;
+    if let Some(norm) = &attention.key_norm {
+        layer.head_norm(norm, kv_heads, key.view_mut())?;
+    }
+    value.reset(seen.len(), kv_heads * attention.value_dim);
+    layer.linear(end.rows_view(seen), of_values, value.view_mut())?;
+    let segments = rows.batch.segments_of_source(stack, rows.chunk);
+    let sums = gate.view_mut();
+    let args = AttentionArgs {
+        q: query.view(),
+        k: key.view(),
+        v: value.view(),
+        heads,
+        kv_heads,
+        qk_dim: attention.head_dim,
+        v_dim: attention.value_dim,
+        segments: &segments.own,
+        common: None,
+        mask: AttentionMask::Full,
+        scale: attention.scale as f32,
+        softcap: attention.softcap.map(|cap| cap as f32),
+        sinks: None,
+        alibi: None,
+        bias: None,
+        running: Some(Running {
+            sums: &sums,
+            first_key: 0,
+            begins: false,
+            ends: true,
+        }),
+    };
+    layer.kernels.attention(&args, output.view_mut());
+    Ok(())
+}
