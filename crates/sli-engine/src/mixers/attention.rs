@@ -184,7 +184,7 @@ pub(super) fn project(
             values.reset(0, kv_heads * attention.value_dim);
         }
         KeyValue::OfStack { stack, key, value } => {
-            let end = end_of(ends, *stack)?;
+            let end = merged::end_of(ends, *stack)?;
             let seen = rows.batch.source_rows(*stack, rows.chunk);
             keys.reset(seen.len(), kv_heads * attention.head_dim);
             layer.linear(end.rows_view(seen.clone()), key, keys.view_mut())?;
@@ -193,13 +193,6 @@ pub(super) fn project(
         }
     }
     Ok(())
-}
-
-/// What a stack left.
-pub(super) fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
-    let end = ends.iter().find(|end| end.stack == stack);
-    let end = end.ok_or_else(|| EngineError::Internal(format!("stack {stack} left no end")));
-    Ok(&end?.rows)
 }
 
 /// The norms of queries, keys and values, in front of the rotation or after it.

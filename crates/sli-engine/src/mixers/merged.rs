@@ -1,10 +1,9 @@
 //! Keys of an earlier stack's end in one softmax with a layer's own (T5Gemma 2): the own ones have been summed up, these
 //! are what the sums go on with.
 
-use sli_kernels::{AttentionArgs, AttentionMask, Running};
+use sli_kernels::{AttentionArgs, AttentionMask, Mat, Running};
 use sli_spec::{Attention, KeyValue};
 
-use super::attention::end_of;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, EndRows, Rows, Scratch};
 
@@ -70,4 +69,11 @@ pub(super) fn attend(
     };
     layer.kernels.attention(&args, output.view_mut());
     Ok(())
+}
+
+/// What a stack left.
+pub(super) fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
+    let end = ends.iter().find(|end| end.stack == stack);
+    let end = end.ok_or_else(|| EngineError::Internal(format!("stack {stack} left no end")));
+    Ok(&end?.rows)
 }
