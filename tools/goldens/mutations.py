@@ -51,7 +51,14 @@ KINDS_OF = {
         ["full_attention", "linear_attention"],
     ),
     **dict.fromkeys(("lfm2", "lfm2_moe"), ["conv", "full_attention"]),
+    "zaya": ["hybrid", "hybrid_sliding"],
 }
+# Patterns of Zamba's layers, as many as the bases have.
+HYBRIDS = [
+    ["linear_attention", "hybrid", "hybrid", "linear_attention", "hybrid"],
+    ["hybrid", "mamba", "hybrid", "mamba", "hybrid"],
+    ["linear_attention", "linear_attention", "hybrid", "hybrid", "linear_attention"],
+]
 
 # What a key is drawn from. `None` in a list is the value null.
 CHOICES = {
@@ -326,6 +333,24 @@ CHOICES_OF = {
     # The reference cannot load it.
     ("trocr", "use_learned_position_embeddings"): [True],
     ("mamba2", "head_dim"): [6, 8, 16, 24, 32, 80],
+    # The reference goes by `attention_hidden_size` nowhere but in a norm, which then does not fit.
+    ("zamba", "attention_hidden_size"): [None],
+    ("zamba", "layers_block_type"): HYBRIDS,
+    ("zamba", "mamba_dt_rank"): ["auto", 1, 5, 8],
+    ("zamba2", "layers_block_type"): HYBRIDS,
+    ("zamba2", "num_mem_blocks"): [1, 2],
+    ("zamba2", "use_long_context"): [False],
+    ("xlstm", "inference_state_dtype"): ["float32"],
+    ("xlstm", "mode"): ["inference"],
+    # The class cannot be built with the other.
+    ("xlstm", "weight_mode"): ["single"],
+    ("xlstm", "num_heads"): [1, 2, 4, 8],
+    ("xlstm", "qk_dim_factor"): [0.5, 0.75, 1.0],
+    ("xlstm", "v_dim_factor"): [0.5, 1.0, 1.5],
+    ("xlstm", "ffn_round_up_to_multiple_of"): [1, 24, 64],
+    ("zaya", "cca_time0"): [1, 2, 3],
+    ("zaya", "cca_time1"): [1, 2, 4],
+    ("zaya", "num_experts_per_tok"): [1],
 }
 
 

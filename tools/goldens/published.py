@@ -1,13 +1,15 @@
 """Writes the goldens of published forms whose own code transformers does not have, from the class that computes the same.
 
-    python published.py            goldens/remote-{falcon-RefinedWebModel-alibi, mixtral-consolidated, mpt-remote-mqa-qkln}
+    python published.py [NAME...]  goldens/remote-{falcon-RefinedWebModel-alibi, mixtral-consolidated, mpt-remote-mqa-qkln, mamba2-attention}
 
-The folders hold the configuration already. The first two run through transformers' Falcon and Mixtral with the tensors renamed; the third, which
-transformers' MPT cannot express (one head for keys and values, norms of queries and keys, learned positions), through the few lines below.
+The folders hold the configuration already. The first two run through transformers' Falcon and Mixtral with the tensors renamed; the others, which
+transformers cannot express (MPT with one head for keys and values, norms of queries and keys, learned positions; attention among Mamba-2's scans
+as state-spaces/mamba has it), through the few lines below.
 """
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -161,7 +163,88 @@ def mpt(config):
     return entries, [], config["vocab_size"], forward
 
 
+def mamba2(config):
+    width, layers, ssm, attn = config["d_model"], config["n_layer"], config["ssm_cfg"], config["attn_cfg"]
+    inner, state, groups = 2 * width, ssm["d_state"], ssm["ngroups"]
+    heads, multiple = inner // ssm["headdim"], config["pad_vocab_size_multiple"]
+    vocabulary = -(-config["vocab_size"] // multiple) * multiple
+    head, queries, keys = attn["head_dim"], attn["num_heads"], attn["num_heads_kv"]
+    network = -(-config["d_intermediate"] // 128) * 128
+    rows = head * (queries + 2 * keys)
+    table = entry("backbone.embedding.weight", vocabulary, width) | {"scale": 0.5}
+    entries = [table] + norm("backbone.norm_f", width)
+    special = {"A_log": (1.4, 1.4), "D": (0.3, 1.0), "dt_bias": (1.5, -3.0)}
+    for i in range(layers):
+        at = f"backbone.layers.{i}"
+        entries += norm(f"{at}.norm", width) + norm(f"{at}.norm2", width)
+        entries += [entry(f"{at}.mlp.fc1.weight", 2 * network, width), entry(f"{at}.mlp.fc2.weight", width, network)]
+        columns = rows if i in config["attn_layer_idx"] else inner + 2 * groups * state
+        entries += [entry(f"{at}.mixer.conv1d.weight", columns, 1, 4), entry(f"{at}.mixer.conv1d.bias", columns)]
+        if i in config["attn_layer_idx"]:
+            entries += linear(f"{at}.mixer.in_proj", rows, width) + [entry(f"{at}.mixer.out_proj.weight", width, queries * head)]
+            continue
+        entries += [entry(f"{at}.mixer.in_proj.weight", inner + columns + heads, width), entry(f"{at}.mixer.out_proj.weight", width, inner)]
+        entries += [entry(f"{at}.mixer.{name}", heads) | dict(zip(("scale", "offset"), special[name])) for name in special]
+        entries.append(entry(f"{at}.mixer.norm.weight", inner))
+
+    def forward(tensors, ids):
+        tokens = len(ids)
+        layer_norm = lambda x, name: F.layer_norm(x, x.shape[-1:], tensors[f"{name}.weight"], tensors[f"{name}.bias"], eps=1e-5)
+        project = lambda x, name: F.linear(x, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
+
+        def convolve(x, at):
+            weight, bias = tensors[f"{at}.conv1d.weight"], tensors[f"{at}.conv1d.bias"]
+            return F.conv1d(F.pad(x.T[None], (3, 0)), weight, bias, groups=x.shape[1])[0].T
+
+        def scan(x, at):
+            z, x, steps = project(x, f"{at}.in_proj").split([inner, inner + 2 * groups * state, heads], dim=-1)
+            x, b, c = F.silu(convolve(x, at)).split([inner, groups * state, groups * state], dim=-1)
+            steps = F.softplus(steps + tensors[f"{at}.dt_bias"])
+            x = x.reshape(tokens, heads, -1)
+            b, c = (part.reshape(tokens, groups, state).repeat_interleave(heads // groups, dim=1) for part in (b, c))
+            h, out = torch.zeros(heads, x.shape[-1], state), []
+            for t in range(tokens):
+                decay = (-tensors[f"{at}.A_log"].exp() * steps[t]).exp()[:, None, None]
+                h = decay * h + (steps[t][:, None] * x[t])[..., None] * b[t][:, None]
+                out.append((h * c[t][:, None]).sum(-1) + tensors[f"{at}.D"][:, None] * x[t])
+            y = (torch.stack(out).reshape(tokens, inner) * F.silu(z)).reshape(tokens, groups, -1)
+            y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-5)
+            return project(y.reshape(tokens, inner) * tensors[f"{at}.norm.weight"], f"{at}.out_proj")
+
+        def attend(x, at):
+            q, k, v = convolve(project(x, f"{at}.in_proj"), at).split([queries * head, keys * head, keys * head], dim=-1)
+            dims = attn["rotary_emb_dim"]
+            angles = torch.arange(tokens)[:, None] / 10000.0 ** (torch.arange(0, dims, 2) / dims)
+            cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+
+            def turned(x):
+                first, second, rest = x.split([dims // 2, dims // 2, head - dims], dim=-1)
+                return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+            q, k, v = turned(q.reshape(tokens, queries, head)), turned(k.reshape(tokens, keys, head)), v.reshape(tokens, keys, head)
+            k, v = (part.repeat_interleave(queries // keys, dim=1).transpose(0, 1) for part in (k, v))
+            mixed = F.scaled_dot_product_attention(q.transpose(0, 1), k, v, is_causal=True)
+            return project(mixed.transpose(0, 1).reshape(tokens, queries * head), f"{at}.out_proj")
+
+        x = tensors["backbone.embedding.weight"][ids]
+        hidden = [x]
+        for i in range(layers):
+            at = f"backbone.layers.{i}"
+            mixer = attend if i in config["attn_layer_idx"] else scan
+            x = x + mixer(layer_norm(x, f"{at}.norm"), f"{at}.mixer")
+            inside, gate = project(layer_norm(x, f"{at}.norm2"), f"{at}.mlp.fc1").chunk(2, dim=-1)
+            x = x + project(inside * F.silu(gate), f"{at}.mlp.fc2")
+            hidden.append(x)
+        hidden.append(layer_norm(x, "backbone.norm_f"))
+        return hidden, F.linear(hidden[-1], tensors["backbone.embedding.weight"])
+
+    tied = {"name": "lm_head.weight", "shape": table["shape"], "dtype": "F32", "same_as": table["name"]}
+    return entries, [tied], config["vocab_size"], forward
+
+
 def write(name, build):
+    if sys.argv[1:] and name not in sys.argv[1:]:
+        return
     folder = GOLDENS / name
     config = json.loads(next(folder.glob("[cp]*.json")).read_text())
     entries, tied, vocabulary, forward = build(config)
@@ -182,3 +265,4 @@ def write(name, build):
 write("remote-falcon-RefinedWebModel-alibi", falcon)
 write("remote-mixtral-consolidated", mixtral)
 write("remote-mpt-remote-mqa-qkln", mpt)
+write("remote-mamba2-attention", mamba2)

@@ -47,8 +47,7 @@ fn model_type(golden: &Golden) -> Option<String> {
         return Some(sli_spec::families::original::MODEL_TYPE.to_owned());
     }
     let text = fs_err::read_to_string(golden.folder.join("config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(config["model_type"].as_str()?.to_owned())
+    sli_spec::Config::parse(&text).ok()?.model_type().ok()
 }
 
 fn settings(memory: u64, spill: Spill) -> Settings {

@@ -209,8 +209,8 @@ fn goldens() -> Vec<Golden> {
             return true;
         }
         let text = fs_err::read_to_string(golden.folder.join("config.json")).unwrap();
-        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
-        known.contains(config["model_type"].as_str().unwrap_or_default())
+        let model_type = sli_spec::Config::parse(&text).and_then(|config| config.model_type());
+        known.contains(model_type.unwrap().as_str())
     };
     golden_names()
         .into_iter()
@@ -343,8 +343,9 @@ fn least(model: &Model, records: &RecordSpool, settings: &Settings) -> u64 {
     }
 }
 
-/// Types with windows, chunks, carried state, experts, latents, slopes, tables, pairs of heads.
-const THOROUGHLY: [&str; 16] = [
+/// Types with windows, chunks, carried state, experts, latents, slopes, tables, pairs of heads, and every mechanism that
+/// goes along a record with a state.
+const THOROUGHLY: [&str; 29] = [
     "llama",
     "mistral-window-5",
     "llama4_text-temperature",
@@ -361,6 +362,19 @@ const THOROUGHLY: [&str; 16] = [
     "diffllama",
     "mamba",
     "mamba2-flags",
+    "lfm2",
+    "minimax",
+    "qwen3_next",
+    "recurrent_gemma",
+    "remote-mamba2-attention",
+    "remote-rwkv5",
+    "remote-rwkv6",
+    "remote-rwkv7",
+    "rwkv",
+    "xlstm-flags",
+    "zamba-flags",
+    "zamba2-adapters",
+    "zaya-flags",
 ];
 
 fn check_thoroughly(name: &str, seed: u64) {
@@ -452,6 +466,25 @@ fn check_interruptions(name: &str, seed: u64) {
     }
 }
 
+/// Every way in which layers or rows hand something on.
+const INTERRUPTED: [&str; 15] = [
+    "llama",
+    "gemma3n_text",
+    "qwen2_moe-window",
+    "mamba",
+    "mamba2",
+    "lfm2",
+    "minimax",
+    "qwen3_next",
+    "recurrent_gemma",
+    "remote-rwkv6",
+    "remote-rwkv7",
+    "rwkv",
+    "xlstm-flags",
+    "zamba2-adapters",
+    "zaya-flags",
+];
+
 /// Seeds to try: `SEEDS=10` in the environment for more than one.
 fn seeds() -> std::ops::Range<u64> {
     0..std::env::var("SEEDS").map_or(1, |text| text.parse().unwrap())
@@ -477,7 +510,7 @@ fn trees_of_records_in_any_manner() {
 #[test]
 fn interruptions_change_no_byte() {
     for seed in seeds() {
-        for name in ["llama", "gemma3n_text", "qwen2_moe-window", "mamba2"] {
+        for name in INTERRUPTED {
             check_interruptions(name, seed);
         }
     }

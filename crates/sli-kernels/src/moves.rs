@@ -130,6 +130,51 @@ impl Kernels {
         });
     }
 
+    /// Every column of x so many times one after the other.
+    pub fn repeat_columns(&self, times: usize, x: MatRef, out: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
+        let shape = (x.rows(), x.cols() * times);
+        assert_eq!((out.rows(), out.cols()), shape, "repeated columns");
+        if times == 0 {
+            return;
+        }
+        self.each_row_mut(&out, |row, out| {
+            for (to, &value) in out.chunks_exact_mut(times).zip(x.row(row)) {
+                to.fill(value);
+            }
+        });
+    }
+
+    /// Multiplies every head of every row of x by the sum of `a b factors` over its columns: `a` and `b` are as wide as x,
+    /// `factors` has an element for each column.
+    pub fn weigh_heads(&self, heads: usize, [a, b]: [MatRef; 2], factors: &[f32], x: MatMut) {
+        let _lap = self.lap(Stage::Elementwise);
+        same_shape(&a, &x);
+        same_shape(&b, &x);
+        assert_eq!(factors.len(), x.cols(), "a factor a column");
+        assert!(heads > 0 && x.cols().is_multiple_of(heads), "equal heads");
+        let dim = x.cols() / heads;
+        if dim == 0 {
+            return;
+        }
+        self.each_row_mut(&x, |index, row| {
+            let own = row.chunks_exact_mut(dim).zip(factors.chunks_exact(dim));
+            let weighed = a
+                .row(index)
+                .chunks_exact(dim)
+                .zip(b.row(index).chunks_exact(dim));
+            for ((head, factors), (a, b)) in own.zip(weighed) {
+                let products = a.iter().zip(b).zip(factors);
+                let sum: f32 = products.map(|((a, b), factor)| a * b * factor).sum();
+                self.isa().run(Each {
+                    row: head,
+                    other: None,
+                    f: Scale(sum),
+                });
+            }
+        });
+    }
+
     /// Gives every row the root mean square of the same row of `like`, whose mean square counts as at least
     /// 1e-5 where it is x's own.
     pub fn match_magnitudes(&self, like: MatRef, x: MatMut) {

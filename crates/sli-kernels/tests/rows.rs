@@ -662,3 +662,59 @@ fn softmax_of_parts_sums_to_one() {
         }
     }
 }
+
+#[test]
+fn heads_are_weighed_by_products_and_divided_by_weights() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(41);
+        for (heads, dim) in [(1, 1), (3, 5), (2, 33)] {
+            let cols = heads * dim;
+            let [a, b] = [0; 2].map(|_| random.mat(40, cols));
+            let factors = random.vec(cols);
+            let one = |mat: &Mat, row: usize| Mat::from_vec(1, cols, mat.row(row).to_vec());
+            let input = random.mat(1, cols);
+            let weighed = |kernels: &Kernels, row: usize| {
+                let (a, b) = (one(&a, row), one(&b, row));
+                let mut x = input.clone();
+                kernels.weigh_heads(heads, [a.view(), b.view()], &factors, x.view_mut());
+                x
+            };
+            let x = weighed(&kernels[0], 7);
+            assert_same_bits(&x, &weighed(&kernels[1], 7), "two threads");
+            for column in 0..cols {
+                let own = column / dim * dim..(column / dim + 1) * dim;
+                let product = |at: usize| {
+                    f64::from(a.row(7)[at]) * f64::from(b.row(7)[at]) * f64::from(factors[at])
+                };
+                let sum: f64 = own.map(product).sum();
+                let expected = sum * f64::from(input.row(0)[column]);
+                assert_close(x.row(0)[column], expected, 2e-5, "weighed heads");
+            }
+            let (read, floor) = (random.mat(3, cols + heads), random.mat(3, heads));
+            let mut quotient = Mat::new(3, cols);
+            kernels[1].divide_by_weights(0.5, read.view(), floor.view(), quotient.view_mut());
+            for row in 0..3 {
+                for column in 0..cols {
+                    let (head, at) = (column / dim, column % dim);
+                    let own = &read.row(row)[head * (dim + 1)..][..=dim];
+                    let weight = f64::from(own[dim])
+                        .abs()
+                        .max(f64::from(floor.row(row)[head]));
+                    let expected = f64::from(own[at]) / (weight + 0.5);
+                    assert_close(quotient.row(row)[column], expected, 2e-5, "quotients");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn columns_repeat() {
+    for kernels in all_kernels(Compute::F32) {
+        let x = Mat::from_vec(2, 2, vec![1.0, 2.0, 3.0, 4.0]);
+        let mut out = Mat::new(2, 6);
+        kernels[1].repeat_columns(3, x.view(), out.view_mut());
+        assert_eq!(out.row(0), [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(out.row(1), [3.0, 3.0, 3.0, 4.0, 4.0, 4.0]);
+    }
+}

@@ -577,3 +577,40 @@ fn weighted_means_agree_with_f64() {
         }
     }
 }
+
+#[test]
+fn exponential_gates_agree_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(37);
+        for heads in [1, 5, 16, 23] {
+            let rows = 1 + random.below(12);
+            let (input, before, starts, out, behind) = check_cuts(
+                &mut random,
+                &kernels,
+                [rows, 3 * heads, heads],
+                &|kernels, _, starts, state, x| {
+                    kernels.scale_in_place(4.0, x.view_mut());
+                    let (entered, rest) = x.view_mut().split_cols(heads);
+                    let (left, floor) = rest.split_cols(heads);
+                    kernels.exponential_gates(starts, state, [entered, left, floor]);
+                },
+            );
+            for head in 0..heads {
+                let mut most = f64::from(before[head]);
+                for row in 0..rows {
+                    if starts.contains(&row) {
+                        most = 0.0;
+                    }
+                    let given = |part: usize| 4.0 * f64::from(input.row(row)[part * heads + head]);
+                    let found = |part: usize| out.row(row)[part * heads + head];
+                    let left = most - (-given(1)).exp().ln_1p();
+                    most = left.max(given(0));
+                    assert_close(found(0), (given(0) - most).exp(), 2e-5, "what enters");
+                    assert_close(found(1), (left - most).exp(), 2e-5, "what is left");
+                    assert_close(found(2), (-most).exp(), 2e-5, "the floor");
+                }
+                assert_close(behind[head], most, 2e-5, "the exponent");
+            }
+        }
+    }
+}

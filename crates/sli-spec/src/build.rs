@@ -182,6 +182,7 @@ impl Leaves {
             bias,
             out_features,
             in_features,
+            adapter: None,
         }
     }
 
@@ -381,6 +382,7 @@ impl Step {
         Self {
             read: Slot::Hidden,
             connection: None,
+            beside: None,
             pre: None,
             branches: vec![Branch::plain(mixer)],
             post: None,

@@ -29,6 +29,9 @@ const MAX_COUNT: usize = 65_536;
 /// Longest axis of a weight.
 const MAX_SIZE: usize = 1 << 28;
 
+/// What files without a `model_type` are told by: keys that stand together in no others, and the type.
+const UNTYPED: [([&str; 3], &str); 1] = [(["d_model", "n_layer", "ssm_cfg"], "mamba_ssm")];
+
 /// One JSON object of a configuration; nested ones share the log of the outermost.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -55,7 +58,7 @@ impl Config {
     /// `NaN` (and `{"__float__": "Infinity"}`, which transformers 5 writes for them).
     pub fn parse(text: &str) -> Result<Self, SpecError> {
         match json::parse(text)? {
-            Value::Object(object) => Ok(Self::of_object(object)),
+            Value::Object(object) => Ok(Self::of_object(typed(object))),
             other => Err(SpecError::Syntax(format!("it holds {}", shown(&other)))),
         }
     }
@@ -492,6 +495,16 @@ impl Config {
         object.insert(key.to_owned(), value);
         Self::new(object, self.path.clone(), Rc::default())
     }
+}
+
+/// Names the type of a file that is told by its keys alone.
+fn typed(mut object: Map<String, Value>) -> Map<String, Value> {
+    let is_told = |keys: &[&str]| keys.iter().all(|key| object.contains_key(*key));
+    let told = UNTYPED.iter().find(|(keys, _)| is_told(keys));
+    if let Some(&(_, model_type)) = told.filter(|_| !object.contains_key("model_type")) {
+        object.insert("model_type".to_owned(), model_type.into());
+    }
+    object
 }
 
 /// Renames aliases (`hidden_size` in a GPT-2 file) to the spelling of the class. Where both occur,

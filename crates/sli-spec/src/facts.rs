@@ -138,6 +138,7 @@ fn step_norms(step: &Step) -> Vec<String> {
         NormKind::RmsOfScaled => "RMS (of what is scaled)",
         NormKind::AtMost(_) => "length",
         NormKind::Affine => "no (factor and addend)",
+        NormKind::Shifted => "no (addend and factor)",
     };
     let mut names = Vec::new();
     let mut add = |norm: Option<&crate::Norm>, place: &str| {

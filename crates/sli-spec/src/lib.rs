@@ -35,8 +35,8 @@ pub use facts::Facts;
 pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
-    Activation, Alibi, Convolution, Cut, DistanceRule, DistanceTable, DistanceVectors, Gain,
-    HeadNorm, HyperConnection, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position,
+    Activation, Adapter, Alibi, Convolution, Cut, DistanceRule, DistanceTable, DistanceVectors,
+    Gain, HeadNorm, HyperConnection, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position,
     QueryTemperature, RelativeBuckets, ResidualGate, Segments, Slot, SparseBlocks, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};

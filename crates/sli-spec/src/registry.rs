@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use crate::families::{
     bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
-    hybrid, layer_norm, llama, llama_remote, mamba, mixture, mpt, muse, nemotron_nas, original,
-    phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma,
+    hybrid, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture, mpt, muse, nemotron_nas,
+    original, phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma, xlstm, zaya,
 };
 use crate::mlx;
 pub use crate::model_type::ModelType;
@@ -125,6 +125,7 @@ const FAMILIES: &[&[ModelType]] = &[
     llama::TYPES,
     llama_remote::TYPES,
     mamba::TYPES,
+    mamba_ssm::TYPES,
     mixture::TYPES,
     mpt::TYPES,
     muse::TYPES,
@@ -137,6 +138,8 @@ const FAMILIES: &[&[ModelType]] = &[
     step::TYPES,
     t5::TYPES,
     t5gemma::TYPES,
+    xlstm::TYPES,
+    zaya::TYPES,
     &[row("encoder-decoder", encoder_decoder)],
 ];
 

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sli_spec::registry::{MODEL_TYPES, REFUSED_TYPES};
-use sli_spec::{Facts, weight_names};
+use sli_spec::{Config, Facts, weight_names};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -28,9 +28,9 @@ fn goldens() -> BTreeMap<String, usize> {
         let Ok(text) = fs::read_to_string(path) else {
             continue;
         };
-        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
-        if let Some(name) = config["model_type"].as_str() {
-            *counts.entry(name.to_owned()).or_default() += 1;
+        let name = Config::parse(&text).and_then(|config| config.model_type());
+        if let Ok(name) = name {
+            *counts.entry(name).or_default() += 1;
         }
     }
     counts

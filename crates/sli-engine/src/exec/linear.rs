@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use sli_kernels::{MatMut, MatRef, PackedWeights, Store};
-use sli_spec::Linear;
+use sli_kernels::{Mat, MatMut, MatRef, PackedWeights, Store};
+use sli_spec::{Adapter, Linear, WeightIndex};
 
 use super::{BoundLayer, Residency, rounded, values};
 use crate::error::EngineError;
@@ -34,17 +34,38 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         let bias = self.vector(linear.bias)?;
         let bias = values(bias.as_ref());
-        let is_rounded = self.bound(linear.weight).rounds_inputs();
+        self.product(x, (linear.weight, bias), Store::Set, out.reborrow())?;
+        let Some(Adapter { down, up, rank }) = linear.adapter else {
+            return Ok(());
+        };
+        let mut between = Mat::new(x.rows(), rank);
+        self.product(x, (down, None), Store::Set, between.view_mut())?;
+        self.product(between.view(), (up, None), Store::Add, out)
+    }
+
+    /// `x W^T + b` to `out`.
+    fn product(
+        &self,
+        x: MatRef<'_>,
+        (weight, bias): (WeightIndex, Option<&[f32]>),
+        store: Store,
+        mut out: MatMut<'_>,
+    ) -> Result<(), EngineError> {
+        let is_rounded = self.bound(weight).rounds_inputs();
+        if is_rounded && matches!(store, Store::Add) {
+            let problem = "an adapter whose inputs are rounded";
+            return Err(EngineError::Internal(problem.into()));
+        }
         let product = |packed: &PackedWeights, bias: Option<&[f32]>, out: MatMut<'_>| {
             if is_rounded {
                 rounded::product(self.kernels, x, packed, bias, out);
             } else {
-                self.kernels.gemm(x, packed, bias, Store::Set, out);
+                self.kernels.gemm(x, packed, bias, store, out);
             }
         };
         match self.residency {
             Residency::Resident => {
-                let weight = self.weight(linear.weight)?;
+                let weight = self.weight(weight)?;
                 if let Weight::Matrix(packed) = &*weight {
                     product(packed, bias, out);
                 }
@@ -52,14 +73,14 @@ impl BoundLayer<'_> {
             }
             Residency::Tiled(tile_bytes) => {
                 let compute = self.kernels.compute();
-                let leaf = self.bound(linear.weight);
+                let leaf = self.bound(weight);
                 let rows = leaf.rows();
                 let tile = tile_rows(load::packed_bytes(leaf, rows, compute), rows, tile_bytes);
                 let tiles = tiles(rows, tile);
                 let groups: Vec<_> = tiles
                     .iter()
                     .map(|rows| {
-                        let key = self.key(linear.weight);
+                        let key = self.key(weight);
                         vec![Piece {
                             key,
                             leaf,

@@ -18,10 +18,11 @@ pub(crate) mod stem;
 pub(crate) mod step;
 mod target;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sli_checkpoint::BoundLeaf;
-use sli_kernels::{Kernels, Mat};
+use sli_kernels::{Kernels, Mat, MatMut};
 use sli_spec::{Leaf, Slot, Stack, WeightIndex};
 
 use crate::error::EngineError;
@@ -127,6 +128,8 @@ pub(crate) struct Kept {
     pub layer_inputs: Option<Mat>,
     /// Keys and values of the layers whose later ones use them.
     pub keys: Vec<KeptKeys>,
+    /// What layers hand on to later ones beside the hidden state `[tokens, columns]`, where there is anything.
+    pub handed_on: Option<Mat>,
     /// Ends of the earlier stacks that the layers read. They do not change, and are no part of [`Slots::all`].
     pub ends: Vec<EndRows>,
 }
@@ -137,6 +140,16 @@ pub(crate) struct EndRows {
     pub stack: usize,
     /// `[rows of that stack, its hidden size]`, for the same records.
     pub rows: Arc<Mat>,
+}
+
+impl Kept {
+    /// What layers hand on, of some rows.
+    pub fn handed_on(&mut self, rows: Range<usize>) -> Result<MatMut<'_>, EngineError> {
+        let problem = "there is no room for what layers hand on";
+        let kept = self.handed_on.as_mut();
+        let kept = kept.ok_or_else(|| EngineError::Internal(problem.into()))?;
+        Ok(kept.rows_view_mut(rows))
+    }
 }
 
 /// Finished keys and values of one layer, `[tokens, heads * features]`.
@@ -166,6 +179,9 @@ impl Slots {
             kept: Kept {
                 layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),
                 keys: keys.collect(),
+                handed_on: Some(stack.handed_on())
+                    .filter(|&columns| columns > 0)
+                    .map(|columns| Mat::new(rows, columns)),
                 ends: Vec::new(),
             },
             before: compares.then(mat),
@@ -202,6 +218,7 @@ impl Slots {
             .chain(selection)
             .chain(&self.kept.layer_inputs)
             .chain(keys)
+            .chain(&self.kept.handed_on)
     }
 
     /// Every buffer, in the order of [`Slots::all`].
@@ -270,6 +287,7 @@ fn all_mut<'a>(
         .chain(selection)
         .chain(&mut kept.layer_inputs)
         .chain(keys)
+        .chain(&mut kept.handed_on)
 }
 
 /// Buffers that every chunk uses again.

@@ -13,7 +13,10 @@ impl BoundLayer<'_> {
         let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
         let epsilon = norm.epsilon as f32;
         match norm.kind {
-            NormKind::Rms => self.kernels.rms_norm(x, weight, epsilon, out),
+            NormKind::Rms => {
+                self.kernels.rms_norm(x, weight, epsilon, out.reborrow());
+                self.add(bias, out);
+            }
             NormKind::Layer => self.kernels.layer_norm(x, weight, bias, epsilon, out),
             NormKind::L2 => {
                 self.kernels.copy(x, out.reborrow());
@@ -31,6 +34,10 @@ impl BoundLayer<'_> {
             NormKind::Affine => {
                 self.kernels.copy(x, out.reborrow());
                 self.affine(weight, bias, out);
+            }
+            NormKind::Shifted => {
+                self.kernels.copy(x, out.reborrow());
+                self.shifted([weight, bias], out);
             }
         }
         Ok(())
@@ -56,12 +63,21 @@ impl BoundLayer<'_> {
     }
 
     /// Normalises each of `parts` equal parts of every row.
-    pub fn norm_parts(&self, norm: &Norm, parts: usize, x: MatMut<'_>) -> Result<(), EngineError> {
+    pub fn norm_parts(
+        &self,
+        norm: &Norm,
+        parts: usize,
+        mut x: MatMut<'_>,
+    ) -> Result<(), EngineError> {
         let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
         let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
         let epsilon = norm.epsilon as f32;
         match norm.kind {
-            NormKind::Rms => self.kernels.rms_norm_heads(parts, weight, epsilon, x),
+            NormKind::Rms => {
+                let kernels = self.kernels;
+                kernels.rms_norm_heads(parts, weight, epsilon, x.reborrow());
+                self.add(bias, x);
+            }
             NormKind::Layer => self
                 .kernels
                 .layer_norm_heads(parts, weight, bias, epsilon, x),
@@ -76,6 +92,7 @@ impl BoundLayer<'_> {
                 let (weight, bias) = (of_row(weight), of_row(bias));
                 self.affine(weight.as_deref(), bias.as_deref(), x);
             }
+            NormKind::Shifted => self.shifted([weight, bias], x),
         }
         Ok(())
     }
@@ -84,8 +101,21 @@ impl BoundLayer<'_> {
         if let Some(weight) = weight {
             self.kernels.scale_columns(weight, x.reborrow());
         }
+        self.add(bias, x);
+    }
+
+    /// `x + bias`, where there is one.
+    fn add(&self, bias: Option<&[f32]>, x: MatMut<'_>) {
         if let Some(bias) = bias {
             self.kernels.add_bias(bias, x);
+        }
+    }
+
+    /// `weight (x + bias)`.
+    fn shifted(&self, [weight, bias]: [Option<&[f32]>; 2], mut x: MatMut<'_>) {
+        self.add(bias, x.reborrow());
+        if let Some(weight) = weight {
+            self.kernels.scale_columns(weight, x);
         }
     }
 }

@@ -30,8 +30,10 @@ impl BoundLayer<'_> {
         let mut kept = std::mem::take(&mut slots.kept);
         let mut weights = std::mem::take(&mut scratch.connection);
         let input = slots.get(step.read).rows_view(range.clone());
-        let x = match (&step.connection, &step.pre) {
-            (Some(connection), norm) => {
+        let beside = step.beside.map(|slot| slots.get(slot));
+        let beside = beside.map(|mat| mat.rows_view(range.clone()));
+        let x = match (&step.connection, beside, &step.pre) {
+            (Some(connection), _, norm) => {
                 let buffers = (&mut weights, &mut scratch.gate);
                 let streams = (&*slots, range.clone());
                 self.collapse(connection, streams, buffers, &mut normed)?;
@@ -40,12 +42,22 @@ impl BoundLayer<'_> {
                 }
                 normed.view()
             }
-            (None, Some(norm)) => {
+            (None, Some(beside), norm) => {
+                normed.reset(range.len(), input.cols() + beside.cols());
+                let (first, second) = normed.view_mut().split_cols(input.cols());
+                self.kernels.copy(input, first);
+                self.kernels.copy(beside, second);
+                if let Some(norm) = norm {
+                    self.norm_in_place(norm, normed.view_mut())?;
+                }
+                normed.view()
+            }
+            (None, None, Some(norm)) => {
                 normed.reset(range.len(), input.cols());
                 self.norm(norm, input, normed.view_mut())?;
                 normed.view()
             }
-            (None, None) => input,
+            (None, None, None) => input,
         };
         let mut sum = std::mem::take(&mut scratch.sum);
         let alone = step.branches.len() == 1;
@@ -192,6 +204,11 @@ impl BoundLayer<'_> {
                     .add(y.view(), 1.0, slots.hidden.rows_view_mut(range));
             }
             Write::AddScaled(gain) => self.residual(gain, y, range, slots)?,
+            Write::AddToNormed(norm) => {
+                let mut hidden = slots.hidden.rows_view_mut(range);
+                self.norm_in_place(norm, hidden.reborrow())?;
+                self.kernels.add(y.view(), 1.0, hidden);
+            }
             Write::AddNorm(norm, gain) => {
                 self.residual(gain, y, range.clone(), slots)?;
                 self.norm_in_place(norm, slots.hidden.rows_view_mut(range))?;

@@ -66,6 +66,14 @@ fn blocks(at: &At<'_>) -> Vec<Block> {
     divided(&at.rows.batch.runs(chunk), chunk.rows.len(), size)
 }
 
+/// All rows of a chunk, divided.
+pub(super) fn whole(at: &At<'_>) -> Vec<Stretch> {
+    let chunk = at.rows.chunk;
+    let (runs, rows) = (at.rows.batch.runs(chunk), chunk.rows.len());
+    let blocks = divided(&runs, rows, rows.max(1)).into_iter();
+    blocks.flat_map(|block| block.stretches).collect()
+}
+
 /// Rows of these runs in blocks of `size`.
 fn divided(runs: &[Run], rows: usize, size: usize) -> Vec<Block> {
     let firsts = (0..rows).step_by(size);

@@ -11,7 +11,7 @@ use super::mask::mask;
 use super::rotation::{HeadSpan, rotate};
 use super::{
     At, Mix, beside, block_choice, differential, distance_vectors, dynamic_mask, kernel, merged,
-    relative_buckets, sparse_blocks,
+    mixing, relative_buckets, sparse_blocks,
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -42,6 +42,9 @@ impl Mix for Attention {
         }
         if let Some(vectors) = self.vectors() {
             buffers = buffers.or(distance_vectors::buffers(vectors, self));
+        }
+        if let Some(mixing) = &self.mixing {
+            buffers = mixing::buffers(mixing, self, buffers);
         }
         if self.dynamic_mask.is_some() {
             buffers = buffers
@@ -128,8 +131,11 @@ fn prepare<'a>(
     at: &mut At<'a>,
     x: MatRef<'_>,
 ) -> Result<Addends<'a>, EngineError> {
+    project(at.layer, attention, at.rows, x, (&at.kept.ends, at.scratch))?;
+    if let Some(mixing) = &attention.mixing {
+        mixing::mix(attention, mixing, at)?;
+    }
     let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
-    project(layer, attention, rows, x, (&at.kept.ends, scratch))?;
     normalise(layer, attention, false, scratch)?;
     clip(layer, attention, scratch);
     let addends = positions(layer, attention, rows, scratch)?;

@@ -30,7 +30,7 @@ impl Mix for MixtureOfAttention {
     /// `output = attention(x)`; x is `[rows, hidden]`, the rows of a whole super-batch.
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
-        let routes = router::route(layer, &self.router, x, rows, scratch)?;
+        let routes = router::route(layer, &self.router, x, rows, (at.kept, scratch))?;
         let chosen = Chosen {
             loads: routes.loads(self.experts),
             routes,

@@ -21,6 +21,10 @@ impl Mix for MixtureOfExperts {
             .rows(Buffer::Gate, router.projection.out_features + 4 * router.top_k)
             .expert(Buffer::Gate, inner)
             .expert(Buffer::Up, inner);
+        if let Some(network) = &router.network {
+            let width = network.down.out_features;
+            buffers = buffers.rows(Buffer::Key, width).rows(Buffer::Value, width);
+        }
         if router.norm.is_some() {
             buffers = buffers.rows(Buffer::Query, hidden);
         }
@@ -42,8 +46,8 @@ impl Mix for MixtureOfExperts {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
         let count = x.rows();
-        let routes = router::route(layer, &self.router, x, rows, scratch)?;
-        let all = self.experts + self.identity_experts;
+        let routes = router::route(layer, &self.router, x, rows, (at.kept, scratch))?;
+        let all = self.choices();
         at.probe
             .routed(rows, routes.top_k, all, &routes.ids, &routes.weights);
         output.reset(count, x.cols());

@@ -10,6 +10,7 @@ mod block_choice;
 pub(crate) mod buffers;
 mod choice;
 mod compressed_attention;
+mod delta_mix;
 mod differential;
 mod distance_vectors;
 mod dynamic_mask;
@@ -30,8 +31,10 @@ mod linear;
 mod low_rank;
 mod low_rank_gate;
 mod mask;
+mod matrix_memory;
 mod matrix_mix;
 mod merged;
+mod mixing;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
@@ -133,6 +136,8 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::ShortConvolution(convolution) => convolution,
         Mixer::TimeMix(mix) => mix.as_ref(),
         Mixer::MatrixMix(mix) => mix.as_ref(),
+        Mixer::DeltaMix(mix) => mix.as_ref(),
+        Mixer::MatrixMemory(memory) => memory.as_ref(),
         Mixer::ChannelMix(mix) => mix,
         Mixer::BernoulliAttention(attention) => attention.as_ref(),
         Mixer::Identity(identity) => identity,

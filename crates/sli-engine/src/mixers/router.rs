@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use sli_kernels::MatRef;
-use sli_spec::{Renormalize, Router, RouterGroups, RouterScore, WeightIndex};
+use sli_spec::{Renormalize, Router, RouterGroups, RouterNetwork, RouterScore, WeightIndex};
 
 use super::routes::{Routes, softmax};
-use super::{product_keys, softplus};
+use super::{kernel, product_keys, softplus};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Kept, Rows, Scratch, values};
 
 /// Routes the rows of x `[rows, hidden]`.
 pub(crate) fn route(
@@ -16,12 +16,17 @@ pub(crate) fn route(
     router: &Router,
     x: MatRef<'_>,
     rows: Rows<'_>,
-    scratch: &mut Scratch,
+    (kept, scratch): (&mut Kept, &mut Scratch),
 ) -> Result<Routes, EngineError> {
     let (count, top_k) = (x.rows(), router.top_k);
+    if let Some(network) = &router.network {
+        in_front(layer, network, x, rows, (kept, scratch))?;
+    }
     let logits = &mut scratch.gate;
     logits.reset(count, router.projection.out_features);
-    if let Some(norm) = &router.norm {
+    if router.network.is_some() {
+        layer.linear(scratch.key.view(), &router.projection, logits.view_mut())?;
+    } else if let Some(norm) = &router.norm {
         scratch.normed.reset(count, x.cols());
         layer.norm(norm, x, scratch.normed.view_mut())?;
         layer.linear(scratch.normed.view(), &router.projection, logits.view_mut())?;
@@ -37,7 +42,14 @@ pub(crate) fn route(
         return Ok(product_keys::choose(keys, top_k, &segments.own, logits));
     }
     let bias = layer.vector(router.choice_bias)?;
-    let bias = values(bias.as_ref());
+    let mut bias = values(bias.as_ref()).map(<[f32]>::to_vec);
+    if let (Some(last), Some(own)) = (
+        bias.as_mut().and_then(|bias| bias.last_mut()),
+        router.last_choice_bias,
+    ) {
+        *last = own as f32;
+    }
+    let bias = bias.as_deref();
     let scales = layer.vector(router.expert_scale)?;
     let table = router.table.as_ref().map(|table| table.experts);
     let named = layer.vector(table)?;
@@ -73,6 +85,43 @@ pub(crate) fn route(
         ids,
         weights,
     })
+}
+
+/// `scratch.key`: what the router's projection sees; what the next layer's router adds to its own is kept.
+fn in_front(
+    layer: &BoundLayer<'_>,
+    network: &RouterNetwork,
+    x: MatRef<'_>,
+    rows: Rows<'_>,
+    (kept, scratch): (&mut Kept, &mut Scratch),
+) -> Result<(), EngineError> {
+    let kernels = layer.kernels;
+    let RouterNetwork {
+        down,
+        earlier,
+        norm,
+        layers: [first, second],
+        activation,
+    } = network;
+    let Scratch { key, value, .. } = scratch;
+    for mat in [&mut *key, &mut *value] {
+        mat.reset(x.rows(), down.out_features);
+    }
+    layer.linear(x, down, key.view_mut())?;
+    let mut handed_on = kept.handed_on(rows.chunk.rows.clone())?;
+    let factors = layer.vector(*earlier)?;
+    if let Some(factors) = values(factors.as_ref()) {
+        kernels.copy(handed_on.as_ref(), value.view_mut());
+        kernels.scale_columns(factors, value.view_mut());
+        kernels.add(value.view(), 1.0, key.view_mut());
+    }
+    kernels.copy(key.view(), handed_on.reborrow());
+    layer.norm_in_place(norm, key.view_mut())?;
+    layer.linear(key.view(), first, value.view_mut())?;
+    kernels.activation(kernel(*activation), value.view_mut());
+    layer.linear(value.view(), second, key.view_mut())?;
+    kernels.activation(kernel(*activation), key.view_mut());
+    Ok(())
 }
 
 /// Takes the weight from those tokens of a record that choose an expert which has enough already.

@@ -1,7 +1,7 @@
 //! The selective scan of Mamba.
 
 use sli_kernels::{Activation, Mat, MatMut, MatRef, SelectiveScan as Scan};
-use sli_spec::{SelectionNorms, SelectiveScan};
+use sli_spec::{Selection, SelectionNorms, SelectiveScan};
 
 use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
@@ -13,7 +13,7 @@ impl Mix for SelectiveScan {
     fn buffers(&self, _hidden: usize) -> Buffers {
         Buffers::default()
             .block(Buffer::Up, self.input.out_features)
-            .block(Buffer::Inner, self.selection.out_features)
+            .block(Buffer::Inner, self.selected())
             .block(Buffer::Gate, self.channels)
             .fixed(Buffer::Key, (self.convolution.kernel - 1) * self.channels)
             .fixed(Buffer::Value, self.state * self.channels)
@@ -52,7 +52,8 @@ fn block(
     select(layer, mixer, scanned.as_ref(), selected, steps)?;
     let a_log = layer.vector(Some(mixer.a_log))?;
     let skip = layer.vector(Some(mixer.skip))?;
-    let (rank, selects) = (mixer.time_step_rank, mixer.groups * mixer.state);
+    let selects = mixer.groups * mixer.state;
+    let rank = mixer.groups * mixer.time_step_rank;
     let states = (&mut scratch.states, recurrence(at.mixer));
     along(
         stretches,
@@ -90,9 +91,22 @@ fn select(
     selected: &mut Mat,
     steps: &mut Mat,
 ) -> Result<(), EngineError> {
-    selected.reset(x.rows(), mixer.selection.out_features);
-    layer.linear(x, &mixer.selection, selected.view_mut())?;
-    let (rank, selects) = (mixer.time_step_rank, mixer.groups * mixer.state);
+    let (groups, each) = (mixer.groups, mixer.channels / mixer.groups);
+    let (rank, selects) = (groups * mixer.time_step_rank, groups * mixer.state);
+    selected.reset(x.rows(), mixer.selected());
+    match &mixer.selection {
+        Selection::Whole(linear) => layer.linear(x, linear, selected.view_mut())?,
+        Selection::OfGroups(of_groups) => {
+            for (group, linears) in of_groups.iter().enumerate() {
+                let x = x.cols_range(group * each..(group + 1) * each);
+                for (linear, first) in linears.iter().zip([0, rank, rank + selects]) {
+                    let first = first + group * linear.out_features;
+                    let own = first..first + linear.out_features;
+                    layer.linear(x, linear, selected.view_mut().cols_range(own))?;
+                }
+            }
+        }
+    }
     if let Some(SelectionNorms { time_step, b, c }) = &mixer.norms {
         let (of_steps, rest) = selected.view_mut().split_cols(rank);
         let (of_b, of_c) = rest.split_cols(selects);
@@ -101,8 +115,14 @@ fn select(
         }
     }
     steps.reset(x.rows(), mixer.channels);
-    let latent = selected.view().cols_range(0..rank);
-    layer.linear(latent, &mixer.time_step, steps.view_mut())?;
+    for (group, linear) in mixer.time_steps.iter().enumerate() {
+        let first = group * mixer.time_step_rank;
+        let latent = selected
+            .view()
+            .cols_range(first..first + mixer.time_step_rank);
+        let own = group * each..(group + 1) * each;
+        layer.linear(latent, linear, steps.view_mut().cols_range(own))?;
+    }
     layer
         .kernels
         .activation(Activation::Softplus, steps.view_mut());

@@ -1,4 +1,4 @@
-//! RWKV 4: the weighted mean, and the network behind it.
+//! The weighted mean of RWKV 4, and the network of all generations.
 
 use sli_kernels::{Activation, Kernels, Mat, MatMut, MatRef};
 use sli_spec::{ChannelMix, Linear, TimeMix, WeightIndex};
@@ -35,17 +35,18 @@ impl Mix for TimeMix {
 
 impl Mix for ChannelMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        let hidden = self.receptance.in_features;
+        let gate = self.receptance.as_ref();
+        let gate = gate.map_or(0, |receptance| receptance.out_features);
         Buffers::default()
-            .block(Buffer::Up, 2 * hidden)
+            .block(Buffer::Up, self.shifted())
             .block(Buffer::Inner, self.key.out_features)
-            .block(Buffer::Gate, hidden)
-            .fixed(Buffer::Key, 2 * hidden)
+            .block(Buffer::Gate, gate)
+            .fixed(Buffer::Key, self.shifted())
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.value.out_features);
-        let before = (1, 2 * self.receptance.in_features);
+        let before = (1, self.shifted());
         by_blocks(
             at,
             [before, (0, 0)],
@@ -104,15 +105,12 @@ fn network(
     let kernels = layer.kernels;
     project(layer, &mixer.key, (&scratch.up, 0), &mut scratch.inner)?;
     kernels.activation(Activation::Relu2, scratch.inner.view_mut());
-    project(
-        layer,
-        &mixer.receptance,
-        (&scratch.up, 1),
-        &mut scratch.gate,
-    )?;
-    kernels.activation(Activation::Sigmoid, scratch.gate.view_mut());
     layer.linear(scratch.inner.view(), &mixer.value, output.reborrow())?;
-    kernels.multiply(scratch.gate.view(), output);
+    if let Some(receptance) = &mixer.receptance {
+        project(layer, receptance, (&scratch.up, 1), &mut scratch.gate)?;
+        kernels.activation(Activation::Sigmoid, scratch.gate.view_mut());
+        kernels.multiply(scratch.gate.view(), output);
+    }
     Ok(())
 }
 

@@ -135,7 +135,8 @@ fn kept_columns(stack: &Stack) -> usize {
     let inputs = embedding.and_then(|embedding| embedding.layer_inputs.as_ref());
     let shared = stack.shared_keys();
     let keys = shared.iter().map(|shared| shared.keys + shared.values);
-    inputs.map_or(0, |inputs| inputs.layers * inputs.width) + keys.sum::<usize>()
+    let inputs = inputs.map_or(0, |inputs| inputs.layers * inputs.width);
+    inputs + keys.sum::<usize>() + stack.handed_on()
 }
 
 /// How the rows of a block choose their experts.
@@ -189,24 +190,27 @@ pub(crate) fn scratch_bytes(
     most.iter().sum()
 }
 
-/// Buffers of a step beside those of its mechanisms: normed, branch input, output, sum, weights of streams.
-const STEP_BUFFERS: usize = 5;
+/// Buffers of a step beside those of its mechanisms: normed, branch input, output, sum, weights of streams, inside of
+/// adapters.
+const STEP_BUFFERS: usize = 6;
 
 fn step_columns(stack: &Stack, step: &sli_spec::Step) -> [Columns; STEP_BUFFERS + Buffers::COUNT] {
     let hidden = stack.hidden_size;
+    let input = step.input_columns(hidden);
     let rows = Columns::of_rows(hidden);
     let mut all = [Columns::default(); STEP_BUFFERS + Buffers::COUNT];
     // The buffers of output and sum change places, also where there is one branch.
-    (all[0], all[2], all[3]) = (rows, rows, rows);
+    (all[0], all[2], all[3]) = (Columns::of_rows(input), rows, rows);
+    all[5] = Columns::of_rows(step.rank());
     if step
         .branches
         .iter()
         .any(|branch| branch.pre.is_some() || branch.scale != 1.0)
     {
-        all[1] = rows;
+        all[1] = Columns::of_rows(input);
     }
     let mixers = step.branches.iter().map(|branch| &branch.mixer);
-    let buffers = mixers.map(|mixer| mixers::of(mixer).buffers(hidden));
+    let buffers = mixers.map(|mixer| mixers::of(mixer).buffers(input));
     let mut buffers = buffers.fold(Buffers::default(), Buffers::or);
     if let Some(connection) = &step.connection {
         all[4] = Columns::of_rows(connection::columns(connection));

@@ -10,6 +10,7 @@
 
 mod convolution;
 mod dual;
+mod exponential;
 mod forget;
 mod gated_lru;
 mod linear_attention;

@@ -55,6 +55,7 @@ fn with_experts(blocks: &Blocks<'_>, leaves: &mut Leaves, [experts, top_k]: [usi
             bias: None,
             out_features,
             in_features,
+            adapter: None,
         }
     };
     // Named after what the rows do in memory layers: the first table is multiplied with the input.

@@ -3,8 +3,8 @@
 use crate::build::{Leaves, NormStyle};
 use crate::{
     Activation, ClampedGate, Config, ExpertTable, FeedForward, LatentExperts, Linear, Mixer,
-    MixtureOfExperts, Norm, Renormalize, Router, RouterGroups, RouterScore, Shard, Source,
-    SpecError, Split,
+    MixtureOfExperts, Norm, Renormalize, Router, RouterGroups, RouterNetwork, RouterScore, Shard,
+    Source, SpecError, Split,
 };
 
 /// A mixture of experts as data. Names are relative to the layer.
@@ -18,6 +18,8 @@ pub struct Experts {
     pub count: usize,
     /// Experts behind them that return their input.
     pub identities: usize,
+    /// Experts behind them that give nothing.
+    pub empties: usize,
     /// Features inside an expert.
     pub intermediate_size: usize,
     /// The experts' weights.
@@ -32,6 +34,8 @@ pub struct Experts {
     pub clamps_shared: bool,
     /// Norm of the router's own input, factor on the logits, factors on the experts' weights.
     pub router_extras: Option<RouterExtras>,
+    /// What is in front of the router's projection.
+    pub router_network: Option<InFrontOfRouter>,
     /// The router's projection, without `.weight`.
     pub router: &'static str,
     /// The router has an addend.
@@ -48,6 +52,8 @@ pub struct Experts {
     pub choice_bias: &'static [&'static str],
     /// The tensor that names every token id's experts, in the place of a choice, and the number of token ids.
     pub table: Option<(&'static str, usize)>,
+    /// What the last one is, whatever is stored.
+    pub last_choice_bias: Option<f64>,
     /// The reference counts it among the parameters; most classes hold it in a buffer.
     pub counted_bias: bool,
     /// Limits the choice to some groups.
@@ -98,6 +104,46 @@ pub struct RouterExtras {
     pub expert_scale: &'static str,
     /// Norm of the experts' input, without `.weight`.
     pub expert_norm: &'static str,
+}
+
+/// A network in front of a router's projection, which hands its input on to the next layer's (ZAYA). Names are relative
+/// to the layer.
+#[derive(Clone, Copy, Debug)]
+pub struct InFrontOfRouter {
+    /// Features inside.
+    pub width: usize,
+    /// Of its norm.
+    pub style: NormStyle,
+    /// Projection to it, with an addend.
+    pub down: &'static str,
+    /// Factors on what the layer before hands on, if there is one.
+    pub earlier: Option<&'static str>,
+    /// The norm.
+    pub norm: &'static str,
+    /// The layers, with addends.
+    pub layers: [&'static str; 2],
+}
+
+impl InFrontOfRouter {
+    fn build(self, leaves: &mut Leaves, hidden: usize) -> RouterNetwork {
+        let width = self.width;
+        let down = leaves.linear(self.down, [width, hidden], true, Shard::Replicate);
+        let earlier = self.earlier.map(|name| {
+            let source = leaves.tensor(name);
+            leaves.weight(source, &[width], Shard::Replicate)
+        });
+        let norm = leaves.norm(self.norm, width, self.style);
+        let layers = self
+            .layers
+            .map(|name| leaves.linear(name, [width; 2], true, Shard::Replicate));
+        RouterNetwork {
+            down,
+            earlier,
+            norm,
+            layers,
+            activation: Activation::Gelu,
+        }
+    }
 }
 
 impl RouterExtras {
@@ -206,6 +252,7 @@ impl Experts {
         Self {
             count,
             identities: 0,
+            empties: 0,
             intermediate_size,
             tensors: USUAL_EXPERTS,
             bias: false,
@@ -213,6 +260,7 @@ impl Experts {
             clamped: None,
             clamps_shared: false,
             router_extras: None,
+            router_network: None,
             router: "mlp.gate",
             router_bias: false,
             logit_scale: 1.0,
@@ -221,6 +269,7 @@ impl Experts {
             top_k,
             choice_bias: &[],
             table: None,
+            last_choice_bias: None,
             counted_bias: false,
             groups: None,
             renormalize: Renormalize::No,
@@ -266,10 +315,16 @@ impl Experts {
 
     /// The mixer, and its weights after those of `leaves`.
     pub fn build(&self, leaves: &mut Leaves, hidden_size: usize) -> Mixer {
-        let all = self.count + self.identities;
+        let all = self.count + self.identities + self.empties;
+        let network = self
+            .router_network
+            .map(|network| network.build(leaves, hidden_size));
+        let width = self
+            .router_network
+            .map_or(hidden_size, |network| network.width);
         let projection = leaves.linear(
             self.router,
-            [all, hidden_size],
+            [all, width],
             self.router_bias,
             Shard::Replicate,
         );
@@ -286,6 +341,7 @@ impl Experts {
         let extras = self.router_extras;
         let router = Router {
             norm: extras.map(|extras| extras.norm(leaves, hidden_size)),
+            network,
             projection,
             logit_scale: extras.map_or(self.logit_scale, |extras| extras.logit_scale),
             softcap: self.softcap,
@@ -297,6 +353,7 @@ impl Experts {
                 leaves.set_buffer(experts);
                 ExpertTable { experts, tokens }
             }),
+            last_choice_bias: self.last_choice_bias,
             groups: self.groups,
             renormalize: self.renormalize,
             scale: self.scale,
@@ -331,6 +388,7 @@ impl Experts {
         Mixer::MixtureOfExperts(Box::new(MixtureOfExperts {
             experts: self.count,
             identity_experts: self.identities,
+            empty_experts: self.empties,
             router,
             expert_norm,
             latent,
@@ -385,6 +443,7 @@ impl Experts {
             bias: bias.map(|bias| leaves.weight(bias, &[self.count, rows], Shard::Expert)),
             out_features: rows,
             in_features: columns,
+            adapter: None,
         };
         let gate = gate.map(|gate| linear(gate, gate_bias, [inner, hidden_size]));
         let up = linear(up, up_bias, [inner, hidden_size]);

@@ -5,8 +5,8 @@ use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, MixerOf, Names};
 use crate::model_type::{ModelType, row};
 use crate::{
-    Activation, Config, Described, GatedNorm, LengthLimit, Mixer, Norm, NormKind, SelectionNorms,
-    SelectiveScan, Shard, SpecError, StateSpaceDual,
+    Activation, Config, Described, GatedNorm, LengthLimit, Mixer, Norm, NormKind, Selection,
+    SelectionNorms, SelectiveScan, Shard, SpecError, StateSpaceDual,
 };
 
 /// The registered types.
@@ -125,9 +125,14 @@ impl Selective {
             time_step_rank: rank,
             input,
             convolution,
-            selection,
+            selection: Selection::Whole(selection),
             norms,
-            time_step: leaves.linear(&name("dt_proj"), [channels, rank], true, Shard::Column),
+            time_steps: vec![leaves.linear(
+                &name("dt_proj"),
+                [channels, rank],
+                true,
+                Shard::Column,
+            )],
             a_log: leaves.flat(&name("A_log"), channels * state),
             skip: leaves.flat(&name("D"), channels),
             gate_activation: Activation::Silu,

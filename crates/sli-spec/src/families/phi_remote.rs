@@ -131,6 +131,7 @@ fn experts(
             bias: Some(leaves.weight(bias, &[count, rows], Shard::Expert)),
             out_features: rows,
             in_features: columns,
+            adapter: None,
         }
     };
     let up = linear("fc1", [inner, hidden]);

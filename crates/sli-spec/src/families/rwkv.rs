@@ -1,4 +1,6 @@
-//! RWKV 4 to 6: no attention; what goes along the record is a weighted mean of each channel, or a matrix of each head.
+//! RWKV 4 to 7: no attention; what goes along the record is a weighted mean of each channel, or a matrix of each head.
+
+mod goose;
 
 use std::rc::Rc;
 
@@ -7,12 +9,16 @@ use crate::families::blocks::{Blocks, Names};
 use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Branch, ChannelMix, Config, Described, Gain, Identity, LengthLimit, MatrixMix,
-    Mixer, Mixtures, RowMixtures, Shard, Slot, Source, SpecError, Split, Step, TimeMix,
-    WeightIndex, Write,
+    Mixer, Mixtures, RowMixtures, Shard, Slot, Source, SpecError, Split, Step, TimeMix, Write,
 };
 
 /// The registered types.
-pub const TYPES: &[ModelType] = &[row("rwkv", rwkv), row("rwkv5", rwkv5), row("rwkv6", rwkv6)];
+pub const TYPES: &[ModelType] = &[
+    row("rwkv", rwkv),
+    row("rwkv5", rwkv5),
+    row("rwkv6", rwkv6),
+    row("rwkv7", goose::rwkv7),
+];
 
 /// RWKV 4.
 pub fn rwkv(config: &Config) -> Result<Described, SpecError> {
@@ -230,14 +236,14 @@ fn channel_mix(leaves: &mut Leaves, generation: Generation, [hidden, inner]: [us
         Generation::Eagle => ["time_mix_key", "time_mix_receptance"],
         Generation::Finch => ["time_maa_k", "time_maa_r"],
     };
-    let mix: [WeightIndex; 2] = names.map(|part| leaves.flat(&name(part), hidden));
+    let mix = names.map(|part| leaves.flat(&name(part), hidden));
     let key = leaves.linear(&name("key"), [inner, hidden], false, Shard::Column);
     let receptance = leaves.linear(&name("receptance"), [hidden; 2], false, Shard::Column);
     Mixer::ChannelMix(ChannelMix {
-        mix,
+        mix: mix.to_vec(),
         of_before: generation == Generation::Finch,
         key,
-        receptance,
+        receptance: Some(receptance),
         value: leaves.linear(&name("value"), [hidden, inner], false, Shard::Row),
     })
 }
@@ -288,10 +294,10 @@ impl Half {
                 let shape = [hidden; 2];
                 let receptance = leaves.linear(&name("receptance"), shape, false, Shard::Column);
                 Mixer::ChannelMix(ChannelMix {
-                    mix,
+                    mix: mix.to_vec(),
                     of_before: false,
                     key,
-                    receptance,
+                    receptance: Some(receptance),
                     value: leaves.linear(&name("value"), [hidden, inner], false, Shard::Row),
                 })
             }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::beside::Beside;
 use super::contradiction::{PADDING, first_of};
-use super::{BlockChoice, Keys, Mechanism, Operations, Site, StackEnd, Uses};
+use super::{BlockChoice, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
     Activation, Cut, DistanceTable, DistanceVectors, HeadNorm, Linear, Mask, Norm, NormSpan,
@@ -32,6 +32,8 @@ pub struct Attention {
     pub merged: Option<usize>,
     /// `[hidden, heads * value_dim]`.
     pub output: Linear,
+    /// What they take of earlier rows, as projected.
+    pub mixing: Option<Mixing>,
     /// Limits q, k and v to `[-clip, clip]`, after the norms in front of the rotation.
     pub clip: Option<f64>,
     /// Norm of the queries.
@@ -182,6 +184,7 @@ impl Attention {
             key_value,
             merged: None,
             output,
+            mixing: None,
             clip: None,
             query_norm: None,
             key_norm: None,
@@ -277,6 +280,28 @@ fn vectors_uses(vectors: &DistanceVectors, uses: &mut Uses) {
 }
 
 impl Attention {
+    /// Columns of queries, keys and values.
+    pub fn projected(&self) -> [usize; 3] {
+        [
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+            self.kv_heads * self.value_dim,
+        ]
+    }
+
+    fn mixing_fits(&self) -> bool {
+        let [query, key, value] = self.projected();
+        match &self.mixing {
+            None => true,
+            Some(Mixing::Convolution(convolution)) => convolution.columns == query + key + value,
+            Some(Mixing::Compressed(compressed)) => {
+                compressed.columns.columns == query + key
+                    && compressed.heads.len() == self.heads + self.kv_heads
+                    && value % 2 == 0
+            }
+        }
+    }
+
     /// Vectors of distances that its queries or keys are multiplied with.
     pub fn vectors(&self) -> Option<&DistanceVectors> {
         self.positions.iter().find_map(|position| match position {
@@ -305,6 +330,7 @@ impl Mechanism for Attention {
             key_value,
             merged: _,
             output,
+            mixing,
             clip: _,
             query_norm,
             key_norm,
@@ -347,6 +373,9 @@ impl Mechanism for Attention {
                 uses.linear(key);
                 uses.linear(value);
             }
+        }
+        if let Some(mixing) = mixing {
+            mixing.weights(uses);
         }
         uses.head_norm(query_norm.as_ref());
         uses.head_norm(key_norm.as_ref());
@@ -426,7 +455,8 @@ impl Mechanism for Attention {
             Some(_) => ", blocks of keys chosen by an indexer",
             None => "",
         };
-        format!("attention: {heads}, {mask}{shared}{differential}{dynamic}{beside}{chosen}")
+        let mixing = self.mixing.as_ref().map_or("", Mixing::label);
+        format!("attention: {heads}, {mask}{mixing}{shared}{differential}{dynamic}{beside}{chosen}")
     }
 
     fn summary(&self) -> String {
@@ -491,7 +521,18 @@ impl Mechanism for Attention {
             !causal || !self.heads.is_multiple_of(choice.heads.max(1))
         });
         let gate_of_latent = self.gate.as_ref().is_some_and(|gate| gate.of_latent);
+        let is_mixed = self.mixing.is_some();
+        let looks_back = self.mask.cut() == Cut::Anywhere;
         first_of(&[
+            (
+                is_mixed && (of_layer || of_stack || !has_values || !looks_back),
+                "a convolution of keys that are not the layer's own, or of rows that see later ones",
+            ),
+            (
+                is_mixed && (self.dynamic_mask.is_some() || self.differential.is_some()),
+                "a convolution in front of a choice or pairs of values",
+            ),
+            (!self.mixing_fits(), "a convolution of other columns"),
             (
                 of_layer && of_keys,
                 "norms of keys and values that are another layer's",
@@ -627,6 +668,17 @@ impl Mechanism for Attention {
                 (&norm.norm, of)
             })
             .collect()
+    }
+
+    fn states(&self) -> Vec<StateSpec> {
+        let is_own = matches!(self.key_value, KeyValue::Own { .. });
+        let rows = self.keys().filter(|_| is_own).map(|keys| StateSpec::Rows {
+            columns: keys.heads * keys.seen(),
+        });
+        let values = self.kv_heads * self.value_dim;
+        let mixing = self.mixing.iter();
+        let mixing = mixing.flat_map(|mixing| mixing.states(values));
+        rows.into_iter().chain(mixing).collect()
     }
 
     fn cut(&self) -> Cut {

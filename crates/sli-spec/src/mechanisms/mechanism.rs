@@ -86,6 +86,11 @@ pub trait Mechanism {
         None
     }
 
+    /// Columns of what every row hands on to the same mechanism of later layers, and has of earlier ones.
+    fn hands_on(&self) -> usize {
+        0
+    }
+
     /// What it must know of the rows of its record before the first one that it is given. Those whose keys and
     /// values are another layer's, or another stack's, leave none.
     fn states(&self) -> Vec<StateSpec> {

@@ -16,6 +16,8 @@ pub struct MixtureOfExperts {
     pub experts: usize,
     /// Experts behind those that return their input (LongCat).
     pub identity_experts: usize,
+    /// Experts behind those that give nothing (ZAYA).
+    pub empty_experts: usize,
     /// How tokens choose.
     pub router: Router,
     /// Norm of the experts' input, which the router does not see (Gemma 4).
@@ -48,11 +50,17 @@ pub struct LatentExperts {
 }
 
 impl MixtureOfExperts {
+    /// Experts that a router chooses from.
+    pub fn choices(&self) -> usize {
+        self.experts + self.identity_experts + self.empty_experts
+    }
+
     /// So many experts like this one, nothing else.
     pub fn plain(experts: usize, router: Router, expert: FeedForward) -> Self {
         Self {
             experts,
             identity_experts: 0,
+            empty_experts: 0,
             router,
             expert_norm: None,
             latent: None,
@@ -71,6 +79,7 @@ impl Mechanism for MixtureOfExperts {
         let MixtureOfExperts {
             experts: _,
             identity_experts: _,
+            empty_experts: _,
             router,
             expert_norm,
             latent,
@@ -135,6 +144,10 @@ impl Mechanism for MixtureOfExperts {
                     self.latent.is_some() && (has_identities || self.expert_norm.is_some()),
                     "experts on fewer features that return their input, or behind a norm of it",
                 ),
+                (
+                    has_identities && self.empty_experts > 0,
+                    "experts that give nothing behind those that return their input",
+                ),
             ])
         })
     }
@@ -146,9 +159,14 @@ impl Mechanism for MixtureOfExperts {
     fn routing(&self) -> Option<Routing<'_>> {
         Some(Routing {
             router: &self.router,
-            experts: self.experts + self.identity_experts,
+            experts: self.choices(),
             is_shown: true,
         })
+    }
+
+    fn hands_on(&self) -> usize {
+        let network = self.router.network.as_ref();
+        network.map_or(0, |network| network.down.out_features)
     }
 
     fn operations(&self) -> Operations {

@@ -10,6 +10,7 @@ mod beside;
 mod block_choice;
 mod compressed_attention;
 mod contradiction;
+mod delta_mix;
 mod feed_forward;
 mod fourier;
 mod gated_delta;
@@ -23,8 +24,10 @@ mod lightning_attention;
 mod linear;
 mod low_rank;
 mod low_rank_gate;
+mod matrix_memory;
 mod matrix_mix;
 mod mechanism;
+mod mixing;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
@@ -48,6 +51,7 @@ pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
 pub use self::block_choice::BlockChoice;
 pub use self::compressed_attention::{CompressedAttention, Compressor, SummaryChoice};
+pub use self::delta_mix::DeltaMix;
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
@@ -60,13 +64,17 @@ pub use self::layer_input::LayerInput;
 pub use self::lightning_attention::LightningAttention;
 pub use self::low_rank::LowRank;
 pub use self::low_rank_gate::LowRankGate;
+pub use self::matrix_memory::MatrixMemory;
 pub use self::matrix_mix::{MatrixMix, Mixtures, RowMixtures};
 pub use self::mechanism::{Keys, Mechanism, Operations, Routing, Site, StackEnd};
+pub use self::mixing::{CompressedMixing, Mixing};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
 pub use self::neighbourhood::Neighbourhood;
-pub use self::router::{ExpertTable, Renormalize, Router, RouterGroups, RouterScore};
-pub use self::selective_scan::{SelectionNorms, SelectiveScan};
+pub use self::router::{
+    ExpertTable, Renormalize, Router, RouterGroups, RouterNetwork, RouterScore,
+};
+pub use self::selective_scan::{Selection, SelectionNorms, SelectiveScan};
 pub use self::short_convolution::ShortConvolution;
 pub use self::sparse_feed_forward::SparseFeedForward;
 pub use self::state::StateSpec;
@@ -129,7 +137,11 @@ pub enum Mixer {
     TimeMix(Box<TimeMix>),
     /// The attention of RWKV 5 and 6.
     MatrixMix(Box<MatrixMix>),
-    /// The network of RWKV 4 to 6.
+    /// The attention of RWKV 7.
+    DeltaMix(Box<DeltaMix>),
+    /// The matrix memory of xLSTM.
+    MatrixMemory(Box<MatrixMemory>),
+    /// The network of RWKV 4 to 7.
     ChannelMix(ChannelMix),
     /// Attention by how likely hashes are the same (YOSO).
     BernoulliAttention(Box<BernoulliAttention>),
@@ -166,6 +178,8 @@ impl Mixer {
             Self::ShortConvolution(convolution) => convolution,
             Self::TimeMix(mix) => mix.as_ref(),
             Self::MatrixMix(mix) => mix.as_ref(),
+            Self::DeltaMix(mix) => mix.as_ref(),
+            Self::MatrixMemory(memory) => memory.as_ref(),
             Self::ChannelMix(mix) => mix,
             Self::BernoulliAttention(attention) => attention.as_ref(),
             Self::Identity(identity) => identity,

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Uses;
 use super::contradiction::first_of;
-use crate::parts::{Linear, Norm};
+use crate::parts::{Activation, Linear, Norm};
 use crate::source::WeightIndex;
 
 /// How a token chooses its experts.
@@ -12,6 +12,8 @@ use crate::source::WeightIndex;
 pub struct Router {
     /// Norm of the router's own input (Gemma 4).
     pub norm: Option<Norm>,
+    /// What the projection sees in place of the hidden state.
+    pub network: Option<RouterNetwork>,
     /// `[experts, hidden]`; `[2 * keys, hidden]` with product keys.
     pub projection: Linear,
     /// Factor on the logits.
@@ -26,6 +28,8 @@ pub struct Router {
     pub choice_bias: Option<WeightIndex>,
     /// The experts of every token id, in the place of a choice (DeepSeek-V4).
     pub table: Option<ExpertTable>,
+    /// What is added to the last of them instead, whatever is stored (ZAYA).
+    pub last_choice_bias: Option<f64>,
     /// Limits the choice to some groups of experts.
     pub groups: Option<RouterGroups>,
     /// What the chosen scores are divided by.
@@ -40,11 +44,46 @@ pub struct Router {
     pub weighs_input: bool,
 }
 
+/// A network in front of a router's projection, whose first rows the next layer's router adds to its own (ZAYA):
+/// `s = down x + earlier s_before`, `activation(second activation(first norm(s)))`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RouterNetwork {
+    /// `[width, hidden]`.
+    pub down: Linear,
+    /// Factors on what the layer before hands on `[width]`; the first layer has none.
+    pub earlier: Option<WeightIndex>,
+    /// Of `s`.
+    pub norm: Norm,
+    /// `[width, width]` each.
+    pub layers: [Linear; 2],
+    /// Behind each.
+    pub activation: Activation,
+}
+
+impl RouterNetwork {
+    fn weights(&self, uses: &mut Uses) {
+        let Self {
+            down,
+            earlier,
+            norm,
+            layers,
+            activation: _,
+        } = self;
+        uses.linear(down);
+        uses.optional(*earlier);
+        uses.norm(Some(norm));
+        for linear in layers {
+            uses.linear(linear);
+        }
+    }
+}
+
 impl Router {
     /// The `top_k` best of these scores, nothing else.
     pub fn plain(projection: Linear, score: RouterScore, top_k: usize) -> Self {
         Self {
             norm: None,
+            network: None,
             projection,
             logit_scale: 1.0,
             softcap: None,
@@ -52,6 +91,7 @@ impl Router {
             top_k,
             choice_bias: None,
             table: None,
+            last_choice_bias: None,
             groups: None,
             renormalize: Renormalize::No,
             scale: 1.0,
@@ -65,6 +105,7 @@ impl Router {
     pub(super) fn weights(&self, uses: &mut Uses) {
         let Router {
             norm,
+            network,
             projection,
             logit_scale: _,
             softcap: _,
@@ -72,6 +113,7 @@ impl Router {
             top_k: _,
             choice_bias,
             table,
+            last_choice_bias: _,
             groups: _,
             renormalize: _,
             scale: _,
@@ -80,6 +122,9 @@ impl Router {
             weighs_input: _,
         } = self;
         uses.norm(norm.as_ref());
+        if let Some(network) = network {
+            network.weights(uses);
+        }
         uses.linear(projection);
         uses.optional(*choice_bias);
         uses.optional(table.as_ref().map(|table| table.experts));
@@ -89,7 +134,8 @@ impl Router {
     /// Why it cannot be computed as it stands.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let Router {
-            norm: _,
+            norm,
+            network,
             projection: _,
             logit_scale: _,
             softcap,
@@ -97,6 +143,7 @@ impl Router {
             top_k,
             choice_bias,
             table,
+            last_choice_bias,
             groups,
             renormalize,
             scale,
@@ -109,6 +156,12 @@ impl Router {
         }
         if capacity.is_some() && *top_k != 1 {
             return Some("a capacity of experts that share a token");
+        }
+        if network.is_some() && norm.is_some() {
+            return Some("a router with a norm and a network in front");
+        }
+        if last_choice_bias.is_some() && choice_bias.is_none() {
+            return Some("a fixed addend of the last choice, and no others");
         }
         let chooses_otherwise = choice_bias.is_some() || groups.is_some() || table.is_some();
         let weighs_otherwise = *renormalize != Renormalize::No || *scale != 1.0;

@@ -24,12 +24,12 @@ pub struct SelectiveScan {
     pub input: Linear,
     /// Of what is scanned.
     pub convolution: Convolution,
-    /// `[time_step_rank + 2 * groups * state, channels]`: for the time steps, then `B`, then `C`.
-    pub selection: Linear,
+    /// Of what is scanned: for the time steps, `B` and `C`.
+    pub selection: Selection,
     /// Norms of the three parts of the selection (Falcon Mamba, Jamba).
     pub norms: Option<SelectionNorms>,
-    /// `[channels, time_step_rank]`.
-    pub time_step: Linear,
+    /// Of every group: `[channels / groups, time_step_rank]`.
+    pub time_steps: Vec<Linear>,
     /// `[channels * state]`, channel by channel.
     pub a_log: WeightIndex,
     /// `D` `[channels]`.
@@ -38,6 +38,16 @@ pub struct SelectiveScan {
     pub gate_activation: Activation,
     /// `[hidden, channels]`.
     pub output: Linear,
+}
+
+/// The projections that select.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Selection {
+    /// `[time_step_rank + 2 * state, channels]`, of one group.
+    Whole(Linear),
+    /// Of the channels of each group: `[time_step_rank, channels / groups]` for the time steps, `[state, channels / groups]`
+    /// for `B` and `C` (Zamba).
+    OfGroups(Vec<[Linear; 3]>),
 }
 
 /// Norms of what is selected.
@@ -51,6 +61,13 @@ pub struct SelectionNorms {
     pub c: Norm,
 }
 
+impl SelectiveScan {
+    /// Columns of what is selected: what the time steps of all groups come from, then `B`, then `C`.
+    pub fn selected(&self) -> usize {
+        self.groups * (self.time_step_rank + 2 * self.state)
+    }
+}
+
 impl Mechanism for SelectiveScan {
     fn weights(&self, uses: &mut Uses) {
         let SelectiveScan {
@@ -62,7 +79,7 @@ impl Mechanism for SelectiveScan {
             convolution,
             selection,
             norms,
-            time_step,
+            time_steps,
             a_log,
             skip,
             gate_activation: _,
@@ -70,13 +87,22 @@ impl Mechanism for SelectiveScan {
         } = self;
         uses.linear(input);
         uses.convolution(convolution);
-        uses.linear(selection);
+        match selection {
+            Selection::Whole(linear) => uses.linear(linear),
+            Selection::OfGroups(groups) => {
+                for linear in groups.iter().flatten() {
+                    uses.linear(linear);
+                }
+            }
+        }
         if let Some(SelectionNorms { time_step, b, c }) = norms {
             for norm in [time_step, b, c] {
                 uses.norm(Some(norm));
             }
         }
-        uses.linear(time_step);
+        for linear in time_steps {
+            uses.linear(linear);
+        }
         uses.weight(*a_log);
         uses.weight(*skip);
         uses.linear(output);
@@ -91,6 +117,19 @@ impl Mechanism for SelectiveScan {
             "selective scan ({} channels, state {})",
             self.channels, self.state
         )
+    }
+
+    fn contradiction(&self) -> Option<&'static str> {
+        let selections = match &self.selection {
+            Selection::Whole(_) => 1,
+            Selection::OfGroups(groups) => groups.len(),
+        };
+        let differ = selections != self.groups || self.time_steps.len() != self.groups;
+        let normed = self.norms.is_some() && self.groups > 1;
+        super::contradiction::first_of(&[
+            (differ, "not a selection for each group of channels"),
+            (normed, "norms of what several groups select"),
+        ])
     }
 
     fn site(&self) -> Option<Site> {
@@ -129,6 +168,6 @@ impl Mechanism for SelectiveScan {
     }
 
     fn columns_between(&self, _hidden: usize) -> usize {
-        self.input.out_features + self.selection.out_features + self.channels
+        self.input.out_features + self.selected() + self.channels
     }
 }

@@ -24,20 +24,27 @@ pub struct TimeMix {
     pub output: Linear,
 }
 
-/// The network of RWKV 4 to 6: `sigmoid(receptance) * value(relu(key)^2)`, where key and receptance are projections of
+/// The network of RWKV 4 to 7: `sigmoid(receptance) * value(relu(key)^2)`, where key and receptance are projections of
 /// `mix * x + (1 - mix) * (the row before)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ChannelMix {
-    /// Shares of the row itself for key and receptance `[hidden]` each.
-    pub mix: [WeightIndex; 2],
-    /// They are shares of the row before (RWKV 6).
+    /// Shares of the row itself for key and, where there is one, receptance `[hidden]` each.
+    pub mix: Vec<WeightIndex>,
+    /// They are shares of the row before (RWKV 6 and 7).
     pub of_before: bool,
     /// `[intermediate, hidden]`.
     pub key: Linear,
-    /// `[hidden, hidden]`.
-    pub receptance: Linear,
+    /// `[hidden, hidden]`; RWKV 7 has none.
+    pub receptance: Option<Linear>,
     /// `[hidden, intermediate]`.
     pub value: Linear,
+}
+
+impl ChannelMix {
+    /// Columns of the rows that the next one needs.
+    pub fn shifted(&self) -> usize {
+        self.mix.len() * self.key.in_features
+    }
 }
 
 impl TimeMix {
@@ -124,7 +131,7 @@ impl Mechanism for ChannelMix {
         for &index in mix {
             uses.weight(index);
         }
-        for linear in [key, receptance, value] {
+        for linear in std::iter::once(key).chain(receptance).chain([value]) {
             uses.linear(linear);
         }
     }
@@ -137,6 +144,11 @@ impl Mechanism for ChannelMix {
         format!("feed-forward of two rows ({})", self.key.out_features)
     }
 
+    fn contradiction(&self) -> Option<&'static str> {
+        let mixtures = 1 + usize::from(self.receptance.is_some());
+        (self.mix.len() != mixtures).then_some("not a mixture for each projection")
+    }
+
     fn site(&self) -> Option<Site> {
         Some(Site::Mlp)
     }
@@ -144,7 +156,7 @@ impl Mechanism for ChannelMix {
     fn states(&self) -> Vec<StateSpec> {
         vec![StateSpec::Window {
             rows: 1,
-            columns: 2 * self.receptance.in_features,
+            columns: self.shifted(),
         }]
     }
 

@@ -1,23 +1,32 @@
 //! Which weights are used. Mechanisms destructure themselves when they tell, so that a new field cannot be
 //! forgotten.
 
-use crate::parts::{Convolution, Gain, HeadNorm, Linear, Norm, StreamWeights};
+use crate::parts::{Adapter, Convolution, Gain, HeadNorm, Linear, Norm, StreamWeights};
 use crate::source::WeightIndex;
 
 /// Collects weights in the order of use, each once.
 #[derive(Debug, Default)]
-pub struct Uses(Vec<WeightIndex>);
+pub struct Uses {
+    weights: Vec<WeightIndex>,
+    /// Features inside the widest adapter.
+    rank: usize,
+}
 
 impl Uses {
     /// What was collected.
     pub(crate) fn collected(self) -> Vec<WeightIndex> {
-        self.0
+        self.weights
+    }
+
+    /// Features inside the widest adapter that was used.
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
     }
 
     /// One weight.
     pub fn weight(&mut self, index: WeightIndex) {
-        if !self.0.contains(&index) {
-            self.0.push(index);
+        if !self.weights.contains(&index) {
+            self.weights.push(index);
         }
     }
 
@@ -35,9 +44,15 @@ impl Uses {
             bias,
             out_features: _,
             in_features: _,
+            adapter,
         } = linear;
         self.weight(*weight);
         self.optional(*bias);
+        if let Some(Adapter { down, up, rank }) = adapter {
+            self.weight(*down);
+            self.weight(*up);
+            self.rank = self.rank.max(*rank);
+        }
     }
 
     /// Factor and addend of a norm, where there is one.

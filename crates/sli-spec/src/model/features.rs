@@ -147,6 +147,7 @@ mod tests {
                 weight: WeightIndex(0),
                 bias: None,
                 in_features: kernel,
+                adapter: None,
                 out_features: 1,
             },
             kernel,

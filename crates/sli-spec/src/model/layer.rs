@@ -36,6 +36,8 @@ pub struct Step {
     /// The input is a mixture of all residual streams, and the sum is written to all of them; then `read` is the hidden
     /// state and `write` a sum.
     pub connection: Option<Box<HyperConnection>>,
+    /// Where columns come from that stand beside those of the input (Zamba).
+    pub beside: Option<Slot>,
     /// Norm in front of all branches.
     pub pre: Option<Norm>,
     /// The mixers; their outputs are summed.
@@ -73,17 +75,34 @@ impl Step {
         let own = "norms or factors around a change of all residual streams";
         let connected = self.connection.is_some();
         let is_plain = self.read == Slot::Hidden && self.write == Write::Add && !in_place;
+        let is_plain = is_plain && self.beside.is_none();
+        let is_more = has_norms || !alone || self.beside.is_some();
         of_mechanisms
-            .or((in_place && (has_norms || !alone)).then_some(own))
+            .or((in_place && is_more).then_some(own))
             .or((connected && !is_plain).then_some("streams that are read or written in two ways"))
     }
 
     /// Every weight that the step uses, in the order of use, without repetitions.
     pub fn weights(&self) -> Vec<WeightIndex> {
+        self.uses().collected()
+    }
+
+    /// Features inside the widest adapter of its linear maps.
+    pub fn rank(&self) -> usize {
+        self.uses().rank()
+    }
+
+    /// Columns of its input, of slots of `hidden` features.
+    pub fn input_columns(&self, hidden: usize) -> usize {
+        hidden * (1 + usize::from(self.beside.is_some()))
+    }
+
+    fn uses(&self) -> Uses {
         let mut uses = Uses::default();
         let Self {
             read: _,
             connection,
+            beside: _,
             pre,
             branches,
             post,
@@ -115,12 +134,13 @@ impl Step {
         match write {
             Write::Add | Write::Set(_) | Write::AddTo(_) => {}
             Write::AddScaled(gain) => uses.gain(gain),
+            Write::AddToNormed(norm) => uses.norm(Some(norm)),
             Write::AddNorm(norm, gain) => {
                 uses.gain(gain);
                 uses.norm(Some(norm));
             }
         }
-        uses.collected()
+        uses
     }
 }
 
@@ -146,6 +166,8 @@ pub enum Write {
     Add,
     /// `h = gain * r + y`.
     AddScaled(Gain),
+    /// `h = norm(r) + y` (ZAYA).
+    AddToNormed(Norm),
     /// `h = norm(gain * r + y)` (post-norm: BERT, openai-gpt).
     AddNorm(Norm, Gain),
     /// The slot becomes `y`.

@@ -449,14 +449,21 @@ impl Stack {
         let used = |step: &Step| {
             let written = match step.write {
                 Write::Set(slot) | Write::AddTo(slot) => number(slot),
-                Write::Add | Write::AddScaled(_) | Write::AddNorm(..) => 0,
+                Write::Add | Write::AddScaled(_) | Write::AddToNormed(_) | Write::AddNorm(..) => 0,
             };
+            let beside = step.beside.map_or(0, number);
             let connection = step.connection.as_ref();
             let streams = connection.map_or(0, |of| of.streams().saturating_sub(1));
-            number(step.read).max(written).max(streams)
+            number(step.read).max(beside).max(written).max(streams)
         };
         let steps = self.layers.iter().flat_map(|layer| &layer.steps);
         steps.map(used).max().unwrap_or(0)
+    }
+
+    /// Columns of what layers hand on to later ones beside the hidden state.
+    pub fn handed_on(&self) -> usize {
+        let columns = self.mechanisms().map(Mechanism::hands_on);
+        columns.max().unwrap_or(0)
     }
 
     /// Earlier stacks whose ends the layers read, in order.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::source::WeightIndex;
 
-/// `y = W x + b`.
+/// `y = W x + b`, with an adapter `y = (W + up down) x + b`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Linear {
     /// `[out, in]`.
@@ -15,4 +15,17 @@ pub struct Linear {
     pub out_features: usize,
     /// Input features.
     pub in_features: usize,
+    /// What is added to the weight, where other maps share it.
+    pub adapter: Option<Adapter>,
+}
+
+/// A product of two small matrices that is added to a shared weight (Zamba 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Adapter {
+    /// `[rank, in]`.
+    pub down: WeightIndex,
+    /// `[out, rank]`.
+    pub up: WeightIndex,
+    /// Features between the two.
+    pub rank: usize,
 }

@@ -17,7 +17,7 @@ pub use self::connection::{HyperConnection, StreamWeights};
 pub use self::convolution::Convolution;
 pub use self::distance::{DistanceRule, DistanceTable, DistanceVectors, Segments};
 pub use self::length::LengthLimit;
-pub use self::linear::Linear;
+pub use self::linear::{Adapter, Linear};
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
 pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets, SparseBlocks};

@@ -32,6 +32,8 @@ pub enum NormKind {
     AtMost(f64),
     /// `x` itself: a factor and an addend in the place of a norm (MobileBERT).
     Affine,
+    /// The same with the addend in front of the factor: `weight (x + bias)` (ZAYA).
+    Shifted,
 }
 
 /// A norm of queries, keys or values.

@@ -5,7 +5,7 @@ use super::names::{Norms, Projections};
 use crate::build::{Leaves, divided};
 use crate::{
     Activation, Alibi, Attention, Differential, DynamicMask, HeadNorm, KeyValue, Linear, Mask,
-    Mixer, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets, Shard, Source,
+    Mixer, Mixing, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets, Shard, Source,
     SpecError, Split,
 };
 
@@ -104,6 +104,11 @@ impl Blocks<'_> {
         let value_dim = self.value_dim.unwrap_or(self.head_dim);
         let wide = self.heads * value_dim;
         let (query, key_value) = self.query_key_value(leaves, value_dim);
+        let mixing = self.convolution.map(|(name, kernel)| {
+            let columns = self.heads * self.head_dim + self.kv_heads * (self.head_dim + value_dim);
+            let shape = [columns, kernel];
+            Mixing::Convolution(leaves.convolution(name, shape, true, Activation::Linear))
+        });
         let query_norm = self.head_norm(leaves, self.names.query_norm, self.heads);
         let is_own = matches!(key_value, KeyValue::Own { .. });
         let key_norm = is_own.then(|| self.head_norm(leaves, self.names.key_norm, self.kv_heads));
@@ -134,6 +139,7 @@ impl Blocks<'_> {
             scale: self.attention_scale,
             softcap: self.attention_softcap,
             clamp: self.attention_clamp,
+            mixing,
             clip: self.clip,
             query_norm,
             key_norm: key_norm.flatten(),

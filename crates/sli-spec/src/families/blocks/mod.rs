@@ -91,6 +91,8 @@ pub struct Blocks<'c> {
     pub query_key_norm: Option<(NormSpan, NormStyle)>,
     /// They are normalised after the rotation.
     pub norm_after_rotation: bool,
+    /// A convolution of queries, keys and values: its name, and its rows.
+    pub convolution: Option<(&'static str, usize)>,
     /// Values are normalised by head, without a factor.
     pub value_norm: bool,
     /// Values rotate as keys do.
@@ -326,6 +328,7 @@ impl<'c> Blocks<'c> {
             output_bias: false,
             query_key_norm: None,
             norm_after_rotation: false,
+            convolution: None,
             value_norm: false,
             values_rotate: false,
             values_are_keys: false,

@@ -168,6 +168,7 @@ impl Gemma3nLayer<'_, '_> {
         steps.push(Step {
             read: Self::stream(self.active),
             connection: None,
+            beside: None,
             pre: Some(pre),
             branches: vec![attention, low_rank, normed],
             post: None,

@@ -7,6 +7,7 @@ mod kimi;
 mod lightning;
 mod nemotron;
 mod scans;
+mod zamba;
 
 use std::rc::Rc;
 
@@ -21,6 +22,7 @@ pub use self::kimi::{bailing_hybrid, glm5_next_text, kimi_linear};
 pub use self::lightning::minimax;
 pub use self::nemotron::nemotron_h;
 pub use self::scans::{bamba, falcon_h1, granitemoehybrid, jamba};
+pub use self::zamba::{zamba, zamba2};
 use crate::model_type::{ModelType, limited, row};
 
 /// The registered types.
@@ -51,6 +53,8 @@ pub const TYPES: &[ModelType] = &[
     ),
     row("qwen3_next", qwen3_next),
     row("recurrent_gemma", recurrent_gemma),
+    row("zamba", zamba),
+    row("zamba2", zamba2),
 ];
 
 /// Which layers have a state, by `layer_types`; the others attend to all earlier tokens.

@@ -84,6 +84,7 @@ fn attention_experts(
             bias: None,
             out_features: rows,
             in_features: columns,
+            adapter: None,
         }
     };
     let query = stacked(

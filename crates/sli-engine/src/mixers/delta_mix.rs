@@ -1,0 +1,233 @@
+//! The attention of RWKV 7.
+
+use std::ops::Range;
+
+use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
+use sli_spec::{DeltaMix, Linear};
+
+use super::along::{Stretch, along, by_blocks, recurrence, slide};
+use super::buffers::{Buffer, Buffers};
+use super::{At, Mix};
+use crate::error::EngineError;
+use crate::exec::{BoundLayer, Scratch, values};
+
+/// The square of what a length counts as at least where something is divided by it.
+const LEAST_SQUARE: f32 = 1e-24;
+
+/// `exp(-1/2)`: the most that a state's logarithm loses in a row.
+const MOST_FORGOTTEN: f32 = 0.606_530_7;
+
+/// Parts of `scratch.heads`, a column for each feature of all heads.
+const PARTS: usize = 7;
+
+impl Mix for DeltaMix {
+    fn buffers(&self, _hidden: usize) -> Buffers {
+        let (hidden, channels) = (self.hidden(), self.channels());
+        Buffers::default()
+            .block(Buffer::Up, hidden)
+            .block(Buffer::Inner, hidden.max(channels))
+            .block(Buffer::Heads, PARTS * channels)
+            .block(Buffer::Query, self.rank())
+            .fixed(Buffer::Key, hidden)
+            .fixed(Buffer::Value, self.head_dim * channels)
+    }
+
+    fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
+        output.reset(x.rows(), self.output.out_features);
+        let (before, state) = ((1, self.hidden()), (self.head_dim, self.channels()));
+        let mut first = at.rows.chunk.rows.start;
+        by_blocks(
+            at,
+            [before, state],
+            (x, output),
+            |at, stretches, x, output| {
+                let rows = first..first + x.rows();
+                first = rows.end;
+                block(self, at, (stretches, rows), x, output)
+            },
+        )
+    }
+}
+
+/// `output = mixer(x)` of the rows of a block, `rows` of the batch; `scratch.key` is the row in front of it, `scratch.value`
+/// the state, and then those behind it.
+fn block(
+    mixer: &DeltaMix,
+    at: &mut At<'_>,
+    (stretches, rows): (&[Stretch], Range<usize>),
+    x: MatRef<'_>,
+    output: MatMut<'_>,
+) -> Result<(), EngineError> {
+    project(mixer, at, (stretches, rows), x)?;
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let (kernels, channels) = (layer.kernels, mixer.channels());
+    let vector = |index| layer.vector(Some(index));
+    let Scratch {
+        heads,
+        inner: other,
+        states,
+        value: state,
+        ..
+    } = scratch;
+    let parts = heads.view_mut();
+    let (receptance, rest) = parts.split_cols(channels);
+    let (left, rest) = rest.split_cols(channels);
+    let (mut key, rest) = rest.split_cols(channels);
+    let (mut read, rest) = rest.split_cols(channels);
+    let (mut strength, rest) = rest.split_cols(channels);
+    let (mut gate, mut direction) = rest.split_cols(channels);
+
+    // What is taken away, and from where.
+    let removal = vector(mixer.removal)?;
+    kernels.copy(key.as_ref(), direction.reborrow());
+    kernels.scale_columns(
+        values(removal.as_ref()).unwrap_or_default(),
+        direction.reborrow(),
+    );
+    kernels.l2_norm_heads(mixer.heads, LEAST_SQUARE, direction.reborrow());
+    // What enters.
+    let entry = vector(mixer.entry)?;
+    other.reset(x.rows(), channels);
+    kernels.copy(strength.as_ref(), other.view_mut());
+    kernels.add_bias(&vec![-1.0; channels], other.view_mut());
+    kernels.scale_columns(values(entry.as_ref()).unwrap_or_default(), other.view_mut());
+    kernels.multiply(key.as_ref(), other.view_mut());
+    kernels.add(other.view(), 1.0, key.reborrow());
+    kernels.multiply(direction.as_ref(), strength.reborrow());
+    kernels.scale_in_place(-1.0, direction.reborrow());
+    // What a row reads of itself.
+    let bonus = vector(mixer.bonus)?;
+    kernels.copy(read.as_ref(), other.view_mut());
+    let products = [receptance.as_ref(), key.as_ref()];
+    let factors = values(bonus.as_ref()).unwrap_or_default();
+    kernels.weigh_heads(mixer.heads, products, factors, other.view_mut());
+
+    let states = (states, recurrence(at.mixer));
+    along(stretches, states, state.as_mut_slice(), |stretch, state| {
+        let attention = LinearAttention {
+            query: receptance.as_ref().rows_range(stretch.rows.clone()),
+            key: key.as_ref().rows_range(stretch.rows.clone()),
+            key_heads: mixer.heads,
+            heads: mixer.heads,
+            decay: Decay::Keys(left.as_ref().rows_range(stretch.rows.clone())),
+            update: Update::LowRank {
+                from: direction.as_ref().rows_range(stretch.rows.clone()),
+                to: strength.as_ref().rows_range(stretch.rows.clone()),
+            },
+            scale: 1.0,
+        };
+        let values = read.reborrow().rows_range(stretch.rows.clone());
+        kernels.linear_attention(attention, &stretch.starts, state, values);
+    })?;
+    layer.norm_parts(&mixer.norm, mixer.heads, read.reborrow())?;
+    kernels.add(other.view(), 1.0, read.reborrow());
+    kernels.multiply(read.as_ref(), gate.reborrow());
+    layer.linear(gate.as_ref(), &mixer.output, output)
+}
+
+/// `scratch.heads`: receptance, what is left of the state, key, value, strength and gate, a part each.
+fn project(
+    mixer: &DeltaMix,
+    at: &mut At<'_>,
+    (stretches, rows): (&[Stretch], Range<usize>),
+    x: MatRef<'_>,
+) -> Result<(), EngineError> {
+    let (layer, scratch) = (at.layer, &mut *at.scratch);
+    let (kernels, channels) = (layer.kernels, mixer.channels());
+    let Scratch {
+        up: difference,
+        key,
+        states,
+        inner: mixture,
+        query: latent,
+        heads,
+        ..
+    } = scratch;
+    difference.reset(x.rows(), x.cols());
+    kernels.copy(x, difference.view_mut());
+    let taps = [1.0, -1.0].repeat(x.cols());
+    let before = ((states, at.mixer), key.as_mut_slice());
+    let shifted = difference.view_mut();
+    slide(kernels, (&taps, None), shifted, stretches, before)?;
+    heads.reset(x.rows(), PARTS * channels);
+    for (index, &share) in mixer.shares.iter().enumerate() {
+        mixture.reset(x.rows(), x.cols());
+        kernels.copy(difference.view(), mixture.view_mut());
+        let share = layer.vector(Some(share))?;
+        let share = values(share.as_ref()).unwrap_or_default();
+        kernels.scale_columns(share, mixture.view_mut());
+        kernels.add(x, 1.0, mixture.view_mut());
+        let x = mixture.view();
+        let own = index * channels..(index + 1) * channels;
+        let mut out = heads.view_mut().cols_range(own);
+        let [receptance, key, value] = &mixer.projections;
+        match index {
+            0 => layer.linear(x, receptance, out)?,
+            1 => {
+                let inside = Some(Activation::Tanh);
+                of_pair(layer, &mixer.decay, inside, x, (latent, out.reborrow()))?;
+                let (rates, bias) = (vec![1.0; channels], vec![0.0; channels]);
+                let form = Forget::Bounded(-MOST_FORGOTTEN);
+                kernels.forget(form, &rates, &bias, out);
+            }
+            2 => layer.linear(x, key, out)?,
+            3 => {
+                layer.linear(x, value, out)?;
+                let (_, parts) = heads.view_mut().split_cols(index * channels);
+                let first = at.kept.handed_on(rows.clone())?;
+                mix_first(layer, mixer, x, (latent, parts), first)?;
+            }
+            4 => {
+                of_pair(layer, &mixer.strength, None, x, (latent, out.reborrow()))?;
+                kernels.activation(Activation::Sigmoid, out);
+            }
+            _ => {
+                let inside = Some(Activation::Sigmoid);
+                of_pair(layer, &mixer.gate, inside, x, (latent, out))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Hands the first layer's values on, or mixes them into those of a later one, the first of `parts`; two behind it are
+/// free.
+fn mix_first(
+    layer: &BoundLayer<'_>,
+    mixer: &DeltaMix,
+    x: MatRef<'_>,
+    (latent, parts): (&mut Mat, MatMut<'_>),
+    first: MatMut<'_>,
+) -> Result<(), EngineError> {
+    let (kernels, channels) = (layer.kernels, mixer.channels());
+    let (value, rest) = parts.split_cols(channels);
+    let Some(pair) = &mixer.first_value else {
+        kernels.copy(value.as_ref(), first);
+        return Ok(());
+    };
+    let (mut share, rest) = rest.split_cols(channels);
+    let mut difference = rest.cols_range(0..channels);
+    of_pair(layer, pair, None, x, (latent, share.reborrow()))?;
+    kernels.activation(Activation::Sigmoid, share.reborrow());
+    kernels.copy(first.as_ref(), difference.reborrow());
+    kernels.add(value.as_ref(), -1.0, difference.reborrow());
+    kernels.multiply(share.as_ref(), difference.reborrow());
+    kernels.add(difference.as_ref(), 1.0, value);
+    Ok(())
+}
+
+/// `out = up(activation(down(x)))`.
+fn of_pair(
+    layer: &BoundLayer<'_>,
+    [down, up]: &[Linear; 2],
+    activation: Option<Activation>,
+    x: MatRef<'_>,
+    (latent, out): (&mut Mat, MatMut<'_>),
+) -> Result<(), EngineError> {
+    latent.reset(x.rows(), down.out_features);
+    layer.linear(x, down, latent.view_mut())?;
+    if let Some(activation) = activation {
+        layer.kernels.activation(activation, latent.view_mut());
+    }
+    layer.linear(latent.view(), up, out)
+}
