@@ -1,4 +1,5 @@
-"""Writes crates/sli/tests/tokenizers/bytes.json: what the reference's tokenizers without a vocabulary make of texts and of pairs.
+"""Writes crates/sli/tests/tokenizers/bytes.json: what the reference's tokenizers without a vocabulary, and ESM's with its list, make of texts and
+of pairs.
 
 Run with transformers 5.23.0: python tools/tokenizers/bytes.py
 """
@@ -11,6 +12,7 @@ TARGET = Path(__file__).resolve().parents[2] / "crates/sli/tests/tokenizers/byte
 TEXTS = [
     "hello", "", "a</s> b  <extra_id_0> c<pad>é😀", "ends</s>", "ends </s></s>", "<unk> </s> x", " [MASK] x[SEP]", "[CLS]", "<x> y<end>",
     "tab\tand\nline\u0000 <0x41>", "<extra_id_124><extra_id_2>",
+    "MKTAYIAKQR QISFVKSHFS<mask>RQ", "mk L  V\u001cA\u2028 G<null_1>. -",
 ]
 PAIRS = [("ab", "c"), ("", "x y")]
 
@@ -27,9 +29,14 @@ CASES = [
         {"added_tokens_decoder": {"0": token("<pad>"), "259": token("<x>", lstrip=True, special=False)}, "extra_ids": 0},
         {"added_tokens_decoder": {"1": token("</s>"), "259": token("<x>", rstrip=True)}, "additional_special_tokens": ["<x>"], "extra_ids": 0},
     )),
+    *(("EsmTokenizer", settings) for settings in ({}, {"mask_token": "X"}, {"additional_special_tokens": ["<x>"]}, {"added_tokens_decoder": {"32": token("<mask>", True)}})),
     *(("PerceiverTokenizer", settings) for settings in (
         {}, {"cls_token": "<x>"}, {"additional_special_tokens": ["<x>"]}, {"sep_token": MARKED}, {"added_tokens_decoder": {"5": token("[SEP]", True, True), "262": token("<x>")}})),
 ]
+
+
+# The list of the published models.
+RESIDUES = "<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>".split()
 
 
 def main():
@@ -38,6 +45,7 @@ def main():
     cases = []
     for name, settings in CASES:
         with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "vocab.txt").write_text("\n".join(RESIDUES))
             (Path(folder) / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name, **settings}))
             try:
                 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -48,7 +56,7 @@ def main():
                 continue
         cases.append({"class": name, "vocabulary": "", "settings": settings, "read": read, "said": said})
     lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-    TARGET.write_text(f'{{"texts": {json.dumps(TEXTS)}, "cases": [\n{lines}\n]}}\n')
+    TARGET.write_text(f'{{"texts": {json.dumps(TEXTS)}, "list": {json.dumps(RESIDUES)}, "cases": [\n{lines}\n]}}\n')
     print(len(cases), "cases")
 
 

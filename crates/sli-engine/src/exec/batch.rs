@@ -766,12 +766,11 @@ impl Batch {
     }
 }
 
+/// Writes the cosines and sines of a position.
+type Turn<'t> = Box<dyn Fn(usize, &mut [f32], &mut [f32]) + 't>;
+
 /// What gives cosines and sines of a position in a record of this length: what the checkpoint has, or the rotation's frequencies.
-fn turns_of<'t>(
-    rope: &Rope,
-    stored: Option<&'t StoredTurns>,
-    length: usize,
-) -> Box<dyn Fn(usize, &mut [f32], &mut [f32]) + 't> {
+fn turns_of<'t>(rope: &Rope, stored: Option<&'t StoredTurns>, length: usize) -> Turn<'t> {
     let frequencies = match stored {
         None => rope.frequencies(length),
         Some(turns) => match turns.form {

@@ -13,6 +13,7 @@ use super::class::{Build, Class, REFUSED};
 use super::compare::{self, Pipeline};
 use super::error::TokenizerError;
 use super::files::{FILE_LIMIT, read_object};
+use super::listed_words;
 use super::load::{Notes, Parts, load, load_parts};
 use super::mistral;
 use super::numbered_pieces::NumberedClass;
@@ -87,6 +88,8 @@ pub struct Folder<'a> {
     bytes: Option<&'static ByteClass>,
     /// The class numbers the pieces of a model by a vocabulary.
     numbered: Option<&'static NumberedClass>,
+    /// The class finds the entries of a list.
+    listed: bool,
     /// Of two tokenizers it is that of texts that are to be said.
     said: bool,
 }
@@ -126,8 +129,9 @@ impl<'a> Folder<'a> {
         let refused = REFUSED.iter().find(|(name, _)| *name == choice.class);
         let bytes = ByteClass::find(&choice.class).filter(|_| !literal);
         let numbered = NumberedClass::find(&choice.class).filter(|_| !literal);
+        let listed = choice.class == listed_words::NAME && !literal;
         let why = match (kind, refused) {
-            _ if bytes.is_some() || numbered.is_some() => None,
+            _ if bytes.is_some() || numbered.is_some() || listed => None,
             ("python", _) => Some("the reference runs it as Python code"),
             (_, Some((_, why))) => Some(*why),
             _ => None,
@@ -145,9 +149,10 @@ impl<'a> Folder<'a> {
             parent => Class::find(parent),
         };
         for (name, _) in &reading.arguments {
-            if !bytes.is_some_and(|bytes| bytes.reads(name))
-                && !numbered.is_some_and(|numbered| numbered.reads(name))
-            {
+            let is_read = bytes.is_some_and(|bytes| bytes.reads(name))
+                || numbered.is_some_and(|numbered| numbered.reads(name))
+                || listed && NAMES.contains(&name.as_str());
+            if !is_read {
                 check_argument(path, &choice.class, class, name)?;
             }
         }
@@ -161,6 +166,7 @@ impl<'a> Folder<'a> {
             builds: kind == "builds",
             bytes,
             numbered,
+            listed,
             said: reading.said,
         })
     }
@@ -188,6 +194,9 @@ impl<'a> Folder<'a> {
         }
         if let Some(class) = self.numbered {
             return self.of_numbered(class, allowance);
+        }
+        if self.listed {
+            return self.of_list(allowance);
         }
         match &self.tokenizer_file {
             Some(file) => self.of_file(file, allowance),
@@ -283,6 +292,29 @@ impl<'a> Folder<'a> {
         let mut arguments = self.arguments(&Notes::default(), false)?;
         let built =
             self.guarded(|| class.build(&mut arguments, &model, vocabulary.into_iter().collect()))?;
+        Ok(self.assembled(&arguments, &Notes::default(), built, survey, None))
+    }
+
+    /// A list whose entries are found.
+    fn of_list(&self, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
+        let name = listed_words::FILE;
+        let broken = |problem| TokenizerError::Broken {
+            path: self.path.join(name),
+            problem,
+        };
+        let absent = || TokenizerError::Absent {
+            folder: self.path.path().to_path_buf(),
+        };
+        let bytes = self.path.read(name, FILE_LIMIT)?.ok_or_else(absent)?;
+        take(allowance, bytes.len() as u64, 0)?;
+        let entries = listed_words::entries(&bytes).map_err(broken)?;
+        let mut survey = Survey::default();
+        for entry in &entries {
+            survey.count_entry(entry, false);
+        }
+        take(allowance, survey.bytes(), survey.vocabulary.values)?;
+        let mut arguments = self.arguments(&Notes::default(), false)?;
+        let built = self.guarded(|| listed_words::build(&mut arguments, &entries))?;
         Ok(self.assembled(&arguments, &Notes::default(), built, survey, None))
     }
 

@@ -16,6 +16,7 @@ pub mod class;
 mod compare;
 mod error;
 mod files;
+mod listed_words;
 mod load;
 mod lower_case;
 mod mistral;
@@ -268,9 +269,9 @@ impl Tokenizer {
     /// Tokens of texts, each with the special tokens of the tokenizer, in parallel on the current thread pool.
     pub fn encode_texts(&self, texts: Vec<&str>) -> Result<Vec<Encoded>, TokenizerError> {
         let mut encoded = self.encode(texts, true)?;
-        encoded
-            .iter_mut()
-            .for_each(|encoded| self.end_once(encoded));
+        for encoded in &mut encoded {
+            self.end_once(encoded);
+        }
         Ok(encoded)
     }
 

@@ -123,7 +123,7 @@ impl NumberedClass {
                 .map_err(|_| "`added_tokens_decoder` has a negative id".to_owned())?;
             numbers.by_text.insert(token.content.clone(), id);
         }
-        let mut backend = Backend::new(self.model(model)?);
+        let mut backend = Backend::new(Self::model(model)?);
         let mut steps = Vec::new();
         if !model.characters.is_empty() {
             steps.push(
@@ -185,11 +185,11 @@ impl NumberedClass {
         })
     }
 
-    fn model(&self, model: &SentencePiece) -> Result<ModelWrapper, String> {
+    fn model(model: &SentencePiece) -> Result<ModelWrapper, String> {
         const NORMAL: u64 = 1;
         const UNKNOWN: u64 = 2;
         const CONTROL: u64 = 3;
-        if model.byte_fallback || !model.collapses_spaces || !model.marks_beginning {
+        if model.byte_fallback || !model.usual_spaces {
             return Err("its model keeps spaces, or knows bytes, which is not supported".into());
         }
         if let Some(piece) = model

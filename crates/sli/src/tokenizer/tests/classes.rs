@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::auto::CLASSES as KNOWN;
 use super::super::byte_vocabulary::{BYTE_CLASSES, ByteClass};
 use super::super::class::{CLASSES, Class, REFUSED};
+use super::super::listed_words;
 use super::super::numbered_pieces::{NUMBERED_CLASSES, NumberedClass};
 use super::super::{Tokenizer, TokenizerError};
 use super::texts;
@@ -263,6 +264,12 @@ fn documentation() -> String {
         )
         .unwrap();
     }
+    let (name, file) = (listed_words::NAME, listed_words::FILE);
+    writeln!(
+        text,
+        "\nEntries of `{file}`, wherever they stand in a text: `{name}`."
+    )
+    .unwrap();
     text.push_str("\nRefused:\n\n");
     for (name, why) in REFUSED {
         writeln!(text, "- `{name}`: {why}.").unwrap();
@@ -271,7 +278,7 @@ fn documentation() -> String {
         .kinds
         .iter()
         .filter(|(name, kind)| *kind == "python" && ByteClass::find(name).is_none())
-        .filter(|(name, _)| NumberedClass::find(name).is_none())
+        .filter(|(name, _)| NumberedClass::find(name).is_none() && *name != listed_words::NAME)
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     writeln!(

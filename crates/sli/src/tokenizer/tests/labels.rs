@@ -7,8 +7,10 @@ use super::super::{Reading, Tokenizer, TokenizerError};
 use crate::memory::Allowance;
 
 #[derive(Deserialize)]
-struct Cases {
+struct Stored {
     texts: Vec<String>,
+    #[serde(default)]
+    list: Vec<String>,
     cases: Vec<Case>,
 }
 
@@ -49,14 +51,14 @@ fn load(
     (folder, loaded)
 }
 
-fn cases() -> Cases {
+fn stored() -> Stored {
     let text = include_str!("../../../tests/tokenizers/labels.json");
     serde_json::from_str(text).unwrap()
 }
 
 #[test]
 fn labels_are_of_the_language_that_is_translated_into() {
-    let Cases { texts, cases } = cases();
+    let Stored { texts, cases, .. } = stored();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let mut differ = 0;
     for case in &cases {
@@ -97,7 +99,7 @@ fn labels_are_of_the_language_that_is_translated_into() {
 #[test]
 fn bytes_are_tokens() {
     let text = include_str!("../../../tests/tokenizers/bytes.json");
-    let Cases { texts, cases } = serde_json::from_str(text).unwrap();
+    let Stored { texts, list, cases } = serde_json::from_str(text).unwrap();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     for case in &cases {
         let folder = tempfile::tempdir().unwrap();
@@ -105,6 +107,7 @@ fn bytes_are_tokens() {
         config.insert("tokenizer_class".into(), case.class.as_str().into());
         let config = Value::Object(config).to_string();
         fs_err::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        fs_err::write(folder.path().join("vocab.txt"), list.join("\n")).unwrap();
         let loaded = Tokenizer::load(folder.path(), None, false, Allowance::unlimited());
         let mut tokenizer = loaded.unwrap();
         let read = tokenizer.encode_texts(texts.clone()).unwrap();
@@ -124,6 +127,9 @@ fn bytes_are_tokens() {
         {
             assert_eq!(&pair.ids, expected, "{} {:?}", case.class, case.settings);
         }
+        if case.class == "EsmTokenizer" {
+            continue;
+        }
         // In pieces as in one.
         let long = "naïve words and \u{65e5} ".repeat(4000);
         let whole = tokenizer.encode_texts(vec![&long]).unwrap();
@@ -138,7 +144,7 @@ fn pieces_have_the_numbers_of_their_vocabulary() {
     let models = std::env::var_os("SLI_NUMBERED");
     let models = models.map_or_else(|| super::folder("numbered"), Into::into);
     let text = fs_err::read_to_string(models.join("cases.json")).unwrap();
-    let Cases { texts, cases } = serde_json::from_str(&text).unwrap();
+    let Stored { texts, cases, .. } = serde_json::from_str(&text).unwrap();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     for case in &cases {
         let folder = tempfile::tempdir().unwrap();
@@ -202,7 +208,7 @@ fn languages_that_nobody_knows_are_refused() {
 
 #[test]
 fn a_setting_that_nothing_reads_is_refused() {
-    let all = cases().cases;
+    let all = stored().cases;
     let case = all
         .iter()
         .find(|case| case.class == "NllbTokenizer")

@@ -33,10 +33,8 @@ pub struct SentencePiece {
     pub eos: (i32, String),
     /// The map of characters that normalises; empty: none.
     pub characters: Vec<u8>,
-    /// A mark for a space is put in front of a text.
-    pub marks_beginning: bool,
-    /// Runs of spaces are one, and those around a text none.
-    pub collapses_spaces: bool,
+    /// A mark for a space is put in front of a text, runs of spaces are one, and those around a text none.
+    pub usual_spaces: bool,
 }
 
 impl SentencePiece {
@@ -50,8 +48,7 @@ impl SentencePiece {
             bos: (1, "<s>".into()),
             eos: (2, "</s>".into()),
             characters: Vec::new(),
-            marks_beginning: true,
-            collapses_spaces: true,
+            usual_spaces: true,
         };
         let mut fields = Fields::new(bytes);
         while let Some(field) = fields.next()? {
@@ -88,8 +85,7 @@ impl SentencePiece {
         while let Some(field) = fields.next()? {
             match field {
                 (2, Content::Bytes(map)) => self.characters = map.to_vec(),
-                (3, Content::Number(flag)) => self.marks_beginning = flag != 0,
-                (4, Content::Number(flag)) => self.collapses_spaces = flag != 0,
+                (3 | 4, Content::Number(flag)) => self.usual_spaces &= flag != 0,
                 _ => {}
             }
         }
