@@ -43,6 +43,7 @@ MODELS = [
     ("t5gemma-records", "t5gemma", SEQUENCE, 3, 7, {}),
     ("t5gemma-encoder", "t5gemma", SEQUENCE, 3, 7, {"is_encoder_decoder": False}),
     ("t5gemma-tokens", "t5gemma", TOKEN, 3, 7, {}),
+    ("longformer-records", "longformer", SEQUENCE, 3, 1, {}),
 ]
 CROSS_ENCODERS = range(4)
 

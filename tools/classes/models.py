@@ -33,6 +33,7 @@ CONFIGS = {
     "xlm": lambda: transformers.XLMConfig(emb_dim=8, n_layers=1, n_heads=2, max_position_embeddings=40, vocab_size=48, n_langs=1),
     "xlnet": lambda: transformers.XLNetConfig(d_model=8, n_layer=1, n_head=2, d_inner=12, vocab_size=48),
     "t5gemma": lambda: transformers.T5GemmaConfig(**{part: transformers.models.t5gemma.configuration_t5gemma.T5GemmaModuleConfig(**SIZES, num_key_value_heads=1, head_dim=4, query_pre_attn_scalar=4, sliding_window=4, pad_token_id=0, **NARROW) for part in ("encoder", "decoder")}),
+    "longformer": lambda: transformers.LongformerConfig(**{**SIZES, "num_hidden_layers": 2}, attention_window=4, pad_token_id=1),
     "gemma": lambda: transformers.GemmaConfig(**SIZES, num_key_value_heads=1, head_dim=4),
 }
 SEQUENCE, TOKEN = transformers.AutoModelForSequenceClassification, transformers.AutoModelForTokenClassification

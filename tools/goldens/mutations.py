@@ -481,7 +481,7 @@ def other(rng, key, value, config):
     if key in ("encoder", "decoder", "text_config") and isinstance(value, dict):
         return mutated(rng, value)[0]
     if key == "attention_window":
-        return rng.choice([4, 8]) if rng.random() < 0.3 else [rng.choice([4, 8, 16]) for _ in range(config["encoder_layers"])]
+        return rng.choice([4, 8]) if rng.random() < 0.3 else [rng.choice([4, 8, 16]) for _ in range(config.get("encoder_layers") or config["num_hidden_layers"])]
     if isinstance(value, list) and value and all(isinstance(rest, int) for rest in value) and SIZES.search(key):
         return [rng.choice([40, 72, 100]) for _ in value]
     edge = rng.random() < AT_THE_EDGE

@@ -1,9 +1,9 @@
-//! Attention to a window, and to and from tokens that a record marks (Longformer, LED).
+//! Attention to a window, and to and from tokens that are marked (Longformer, LED).
 
 use std::ops::Range;
 
 use sli_kernels::{AttentionMask, BiasFn, BiasSite, Mat, MatRef, Segment};
-use sli_spec::GlobalTokens;
+use sli_spec::{GlobalTokens, Marked};
 
 use super::buffers::{Buffer, Buffers};
 use super::mask::mask;
@@ -24,7 +24,7 @@ impl Mix for GlobalTokens {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, own) = (at.layer, &self.attention);
-        let records = records(at.rows);
+        let records = records(self.marked, at.rows);
         attention::project(layer, own, at.rows, x, (&at.kept.ends, &mut *at.scratch))?;
         let Scratch {
             query,
@@ -145,14 +145,17 @@ impl Record {
 }
 
 /// The records of a chunk, in its rows.
-fn records(rows: Rows<'_>) -> Vec<Record> {
+fn records(marked: Marked, rows: Rows<'_>) -> Vec<Record> {
     let first = rows.chunk.rows.start;
     let marks = rows.batch.token_types.as_deref();
     let records = rows.batch.branches_of(rows.chunk).into_iter();
     let record = |own: Range<usize>| Record {
-        is_global: match marks {
-            Some(marks) => marks[own.clone()].iter().map(|&mark| mark != 0).collect(),
-            None => vec![false; own.len()],
+        is_global: match (marked, marks) {
+            (Marked::First, _) => own.clone().map(|row| row == own.start).collect(),
+            (Marked::ByRecord, Some(marks)) => {
+                marks[own.clone()].iter().map(|&mark| mark != 0).collect()
+            }
+            (Marked::ByRecord, None) => vec![false; own.len()],
         },
         rows: own.start - first..own.end - first,
     };

@@ -14,8 +14,8 @@ use crate::families::gpt::{BART, tensor2tensor};
 use crate::model_type::{ModelType, limited, row};
 use crate::{
     Activation, Config, DecoderInput, Described, Features, GlobalLocal, GlobalTokens, Head,
-    LabelShift, Layout, LengthLimit, Mask, Mixer, PositionIds, PositionTable, Sequence, Shard,
-    ShiftStart, Sinusoidal, Source, SpecError, Task, TieOrder,
+    LabelShift, Layout, LengthLimit, Marked, Mask, Mixer, PositionIds, PositionTable, Sequence,
+    Shard, ShiftStart, Sinusoidal, Source, SpecError, Task, TieOrder,
 };
 
 /// The registered types.
@@ -315,6 +315,7 @@ fn windows(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
         Some(Mixer::GlobalTokens(Box::new(GlobalTokens {
             attention: blocks.usual_attention(leaves, layer),
             projections,
+            marked: Marked::ByRecord,
         })))
     });
     Ok(())

@@ -1,4 +1,4 @@
-//! Attention to a window, and to and from tokens that a record marks.
+//! Attention to a window, and to and from tokens that are marked.
 
 use serde::Serialize;
 
@@ -8,22 +8,34 @@ use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask, Norm};
 
 /// Longformer's attention (Beltagy et al. 2020). A row sees the rows around it and all global ones; a global row sees
-/// everything, with projections of its own. Which rows are global, a record says (`global_attention_mask`).
+/// everything, with projections of its own. Which rows are global, `marked` says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GlobalTokens {
     /// Of every row: projections, and the window.
     pub attention: Attention,
     /// Queries of global rows, and the keys and values that they see: `[heads * head_dim, hidden]` each.
     pub projections: [Linear; 3],
+    /// What makes a row global.
+    pub marked: Marked,
 }
 
-const OF_WHOLE_RECORDS: &str = "tokens that a record marks see all of it";
+/// What makes rows global.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Marked {
+    /// The record says so of each of its tokens (`global_attention_mask`); none where it says nothing.
+    ByRecord,
+    /// The first of every record is, no other.
+    First,
+}
+
+const OF_WHOLE_RECORDS: &str = "tokens that are marked see all of it";
 
 impl Mechanism for GlobalTokens {
     fn weights(&self, uses: &mut Uses) {
         let Self {
             attention,
             projections,
+            marked: _,
         } = self;
         for linear in projections {
             uses.linear(linear);
@@ -81,7 +93,7 @@ impl Mechanism for GlobalTokens {
     }
 
     fn reads_global_tokens(&self) -> bool {
-        true
+        self.marked == Marked::ByRecord
     }
 
     fn keys(&self) -> Option<Keys> {

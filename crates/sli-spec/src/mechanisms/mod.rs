@@ -57,7 +57,7 @@ pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
 pub use self::gated_lru::GatedLru;
 pub use self::global_local::GlobalLocal;
-pub use self::global_tokens::GlobalTokens;
+pub use self::global_tokens::{GlobalTokens, Marked};
 pub use self::identity::Identity;
 pub use self::latent_attention::{Indexer, KeyPool, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;

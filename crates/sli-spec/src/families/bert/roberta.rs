@@ -1,8 +1,13 @@
 //! RoBERTa and its relatives: positions are counted from behind the padding token's id.
 
 use super::{BERT, dense_classifier, table, usual};
-use crate::families::blocks::{Arrangement, Blocks, Classifier, Names, Tie, Transform, UnusedHead};
-use crate::{Activation, Config, Described, Mask, PositionIds, SpecError};
+use crate::families::blocks::{
+    Arrangement, Blocks, Classifier, MixerOf, Names, Tie, Transform, UnusedHead,
+};
+use crate::{
+    Activation, Config, Described, GlobalTokens, Marked, Mask, Mixer, PositionIds, Shard,
+    SpecError, Task,
+};
 
 /// RoBERTa, CamemBERT, XLM-RoBERTa, data2vec.
 pub fn roberta(config: &Config) -> Result<Described, SpecError> {
@@ -59,7 +64,7 @@ pub fn xlm_roberta_xl(config: &Config) -> Result<Described, SpecError> {
     model.build()
 }
 
-/// Longformer (Beltagy et al. 2020) without global tokens: windows.
+/// Longformer (Beltagy et al. 2020): windows, without global tokens but the first where a record is classified.
 pub fn longformer(config: &Config) -> Result<Described, SpecError> {
     const KEY: &str = "attention_window";
     // They are an encoder, whatever the file says.
@@ -83,9 +88,26 @@ pub fn longformer(config: &Config) -> Result<Described, SpecError> {
     }
     let masks = windows.into_iter().map(|window| Mask::Window(window / 2));
     model.masks = masks.collect();
-    model
-        .ignored
-        .extend(["*.query_global.*", "*.key_global.*", "*.value_global.*"]);
+    if config.class()?.task != Task::SequenceClassification {
+        // No record marks global tokens.
+        model
+            .ignored
+            .extend(["*.query_global.*", "*.key_global.*", "*.value_global.*"]);
+        return model.build();
+    }
+    // The class for records makes the first token global by itself.
+    model.attention_of = MixerOf::new(|own, leaves, layer| {
+        let shape = [own.heads * own.head_dim, own.hidden_size];
+        let projections = ["query", "key", "value"].map(|name| {
+            let name = format!("attention.self.{name}_global");
+            leaves.linear(&name, shape, true, Shard::Column)
+        });
+        Some(Mixer::GlobalTokens(Box::new(GlobalTokens {
+            attention: own.usual_attention(leaves, layer),
+            projections,
+            marked: Marked::First,
+        })))
+    });
     model.build()
 }
 
