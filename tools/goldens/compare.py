@@ -116,6 +116,10 @@ def inputs_of(model, rng, longest, lengths=None):
         for record in records:
             share = rng.choice([0.0, 0.1, 0.5, 1.0])
             record["global_attention_mask"] = [int(rng.random() < share) for _ in record["input_ids"]]
+    if getattr(config, "prefix_lm", False):  # some records begin with tokens that see all of each other
+        for record in records[1:]:
+            context = rng.choice([0, 1, 7, len(record["input_ids"])])
+            record["token_type_ids"] = [int(place < context) for place in range(len(record["input_ids"]))]
     if CLASSIFIER.search(type(model).__name__):
         # What is classified is where the decoder ends the record's own tokens; what it reads follows from them.
         if config.is_encoder_decoder and isinstance(config.eos_token_id, int):

@@ -230,7 +230,9 @@ def stacks_of(model, variant):
 
 
 def layer_stack(model, path=None):
-    """(path, list of layers): the outermost list of layers of the model."""
+    """(path, list of layers): the outermost list of layers of the model, or several one after the other."""
+    if isinstance(path, list):
+        return ", ".join(path), [layer for one in path for layer in model.get_submodule(one)]
     if path:
         return path, model.get_submodule(path)
     found = layer_lists(model)
@@ -440,6 +442,8 @@ def records_of(variant, model):
         for name, numbers in beside.items():
             if variant.get("beside") and (index > 0 or config.model_type == "bros"):
                 inputs[name] = torch.tensor(numbers)
+        if "context" in record:
+            inputs["token_type_ids"] = torch.tensor([int(place < record["context"]) for place in range(record["tokens"])])
         if "decoder" in record:
             ids = formula.input_ids(f"decoder.{index}", record["decoder"], own, RESERVED)
             start = getattr(model.config, "decoder_start_token_id", 0)

@@ -34,6 +34,7 @@ impl Demands {
                 Some(table) => table.types,
                 // Whether they are equal is all that counts.
                 None if mechanisms.clone().any(Mechanism::reads_kinds) => u32::MAX as usize,
+                None if stack.positions == PositionIds::OfKinds => u32::MAX as usize,
                 None if mechanisms.any(Mechanism::reads_global_tokens) => 2,
                 None => 0,
             }
@@ -121,7 +122,7 @@ impl Demands {
             types
                 .and_then(|types| self.wrong_type(types))
                 .or_else(|| self.refused(tokens))
-                .or_else(|| self.positions.blocks(tokens).err())
+                .or_else(|| self.positions.blocks(tokens, types).err())
         };
         problem.map_or(Ok(()), |problem| {
             Err(EngineError::Record {

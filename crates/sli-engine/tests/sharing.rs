@@ -19,7 +19,7 @@ use sli_engine::{
     available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
-use sli_spec::{Input, LengthLimit, ModelSpec, PositionIds, Stack};
+use sli_spec::{Input, LengthLimit, ModelSpec, Stack};
 use sli_testing::{Golden, Stored, golden_names};
 
 /// Goldens that are checked at a time.
@@ -224,7 +224,7 @@ fn goldens() -> Vec<Golden> {
 fn check(golden: &Golden) -> Result<Option<&'static str>, String> {
     let subject = Subject::of(golden);
     let spec = &subject.model.spec;
-    if matches!(spec.output_stack().positions, PositionIds::Blocks { .. }) {
+    if spec.output_stack().positions.divides() {
         return Ok(Some("not any tokens"));
     }
     let of_tokens = |stack: &Stack| matches!(stack.input, Input::Tokens(_));

@@ -42,7 +42,9 @@ mod weights;
 
 pub use activation::{Activation, Clamped};
 pub use allocation::{return_free_memory, return_large_blocks};
-pub use attention::{AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Running, Segment};
+pub use attention::{
+    AttentionArgs, AttentionMask, BiasFn, BiasSite, CommonKeys, Running, Segment, Sinks,
+};
 pub use clock::Stage;
 pub use connection::{Connection, Expand};
 pub use decoding::{Vectorized, Vectors};

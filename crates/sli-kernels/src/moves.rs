@@ -250,6 +250,79 @@ impl Kernels {
     }
 }
 
+impl Kernels {
+    /// `targets[q] = sum_s softmax_s(queries[q] n_s / sqrt(cols)) n_s`, row by row, where `n_s` is the row of stream `s`
+    /// divided by the root of its mean square (and `eps`). `queries` is `[targets, cols]`.
+    pub fn attend_streams(
+        &self,
+        queries: &[f32],
+        eps: f32,
+        streams: &[MatRef],
+        targets: &mut [MatMut],
+    ) {
+        let _lap = self.lap(Stage::Elementwise);
+        let Some((rows, cols)) = targets.first().map(|first| (first.rows(), first.cols())) else {
+            return;
+        };
+        let shapes = streams.iter().map(|one| (one.rows(), one.cols()));
+        let shapes = shapes.chain(targets.iter().map(|one| (one.rows(), one.cols())));
+        assert!(
+            shapes.into_iter().all(|shape| shape == (rows, cols)),
+            "streams of one shape"
+        );
+        assert_eq!(queries.len(), targets.len() * cols, "a query a target");
+        let targets = &*targets;
+        let scale = (cols as f32).sqrt().recip();
+        let work = streams.len() * cols * (1 + targets.len());
+        self.parallel_rows(rows, (1 << 14) / work.max(1), |range| {
+            let mut inverse = vec![0.0; streams.len()];
+            let mut weights = vec![0.0; streams.len()];
+            for row in range {
+                for (inverse, stream) in inverse.iter_mut().zip(streams) {
+                    let stream = stream.row(row);
+                    *inverse = (product(stream, stream) / cols as f32 + eps).sqrt().recip();
+                }
+                for (target, query) in targets.iter().zip(queries.chunks_exact(cols.max(1))) {
+                    for ((weight, inverse), stream) in weights.iter_mut().zip(&inverse).zip(streams)
+                    {
+                        *weight = product(query, stream.row(row)) * inverse * scale;
+                    }
+                    let most = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    for weight in &mut weights {
+                        *weight = (*weight - most).exp();
+                    }
+                    let sum: f32 = weights.iter().sum();
+                    // SAFETY: pieces of the row loop are disjoint, and one row is borrowed at a time.
+                    let out = unsafe { target.shared_row(row) };
+                    out.fill(0.0);
+                    for ((weight, inverse), stream) in weights.iter().zip(&inverse).zip(streams) {
+                        self.isa().run(Each {
+                            row: &mut *out,
+                            other: Some(stream.row(row)),
+                            f: AddProduct(weight / sum * inverse),
+                        });
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The sum of the products of two rows, in an order that depends on their length only.
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    const SUMS: usize = 16;
+    let mut sums = [0.0_f32; SUMS];
+    let (whole, rest) = (a.chunks_exact(SUMS), b.chunks_exact(SUMS));
+    let tail = whole.remainder().iter().zip(rest.remainder());
+    let tail: f32 = tail.map(|(a, b)| a * b).sum();
+    for (a, b) in whole.zip(rest) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    sums.iter().sum::<f32>() + tail
+}
+
 fn same_shape(x: &MatRef, out: &MatMut) {
     let (from, to) = ((x.rows(), x.cols()), (out.rows(), out.cols()));
     assert_eq!(from, to, "matrices of one shape");

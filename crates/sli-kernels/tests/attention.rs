@@ -5,6 +5,7 @@ mod reference;
 use reference::{Random, all_kernels, assert_close, assert_same_bits, to_bf16};
 use sli_kernels::{
     AttentionArgs, AttentionMask, BiasSite, CommonKeys, Compute, Kernels, Mat, Running, Segment,
+    Sinks,
 };
 
 /// A random problem.
@@ -125,7 +126,7 @@ impl Case {
             mask: self.mask,
             scale: self.scale,
             softcap: self.softcap,
-            sinks: self.sinks.as_deref(),
+            sinks: self.sinks.as_deref().map(Sinks::OfHeads),
             alibi: self.alibi.as_deref(),
             bias: if self.with_bias { Some(&bias) } else { None },
             running: None,
@@ -455,4 +456,30 @@ fn no_segments_and_no_keys() {
         &mut out,
     );
     assert_eq!(out.as_slice(), [0.0; 8]);
+}
+
+#[test]
+fn a_query_has_sinks_of_its_own() {
+    for kernels in all_kernels(Compute::F32).into_iter().flatten() {
+        let mut random = Random(29);
+        let case = Case {
+            sinks: None,
+            ..Case::random(&mut random, 40)
+        };
+        let sinks = random.mat(case.q.rows(), case.heads);
+        let run = |sinks| {
+            let mut out = Mat::new(case.q.rows(), case.heads * case.v_dim);
+            let args = AttentionArgs {
+                sinks: Some(sinks),
+                ..case.args(&case.q, &case.k, &case.v, &case.segments)
+            };
+            kernels.attention(&args, out.view_mut());
+            out
+        };
+        let of_rows = run(Sinks::OfRows(sinks.view()));
+        for row in 0..sinks.rows() {
+            let of_heads = run(Sinks::OfHeads(sinks.row(row)));
+            assert_eq!(of_rows.row(row), of_heads.row(row), "row {row}");
+        }
+    }
 }

@@ -709,6 +709,60 @@ fn heads_are_weighed_by_products_and_divided_by_weights() {
 }
 
 #[test]
+fn queries_attend_to_streams() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(31);
+        for cols in WIDTHS {
+            let others = [random.mat(50, cols), random.mat(50, cols)];
+            let queries = random.vec(2 * cols);
+            let attend = |kernels: &Kernels, first: usize, x: &mut Mat| {
+                let rows = first..first + x.rows();
+                let streams: Vec<_> = others
+                    .iter()
+                    .map(|other| other.rows_view(rows.clone()))
+                    .chain([x.view()])
+                    .collect();
+                let mut targets = [0, 1].map(|_| Mat::new(x.rows(), cols));
+                let views = targets.iter_mut().map(Mat::view_mut);
+                kernels.attend_streams(&queries, 1e-3, &streams, &mut views.collect::<Vec<_>>());
+                let [first, second] = targets;
+                kernels.add(second.view(), 10.0, x.view_mut());
+                kernels.add(first.view(), 1.0, x.view_mut());
+            };
+            let input = check_rows(&mut random, &kernels, cols, attend);
+            let mut out = input.clone();
+            attend(&kernels[0], 0, &mut out);
+            for row in 0..input.rows() {
+                let streams = [others[0].row(row), others[1].row(row), input.row(row)];
+                let normed = streams.map(|stream| {
+                    let values: Vec<f64> = stream.iter().map(|&x| f64::from(x)).collect();
+                    let square = values.iter().map(|x| x * x).sum::<f64>() / cols as f64;
+                    let root = (square + f64::from(1e-3_f32)).sqrt();
+                    values.iter().map(|x| x / root).collect::<Vec<f64>>()
+                });
+                let mut expected: Vec<f64> = input.row(row).iter().map(|&x| f64::from(x)).collect();
+                for (query, factor) in queries.chunks_exact(cols).zip([1.0, 10.0]) {
+                    let logit = |normed: &Vec<f64>| {
+                        let products = normed.iter().zip(query).map(|(x, &q)| x * f64::from(q));
+                        (products.sum::<f64>() / (cols as f64).sqrt()).exp()
+                    };
+                    let weights: Vec<f64> = normed.iter().map(logit).collect();
+                    let sum: f64 = weights.iter().sum();
+                    for (weight, normed) in weights.iter().zip(&normed) {
+                        for (expected, x) in expected.iter_mut().zip(normed) {
+                            *expected += factor * weight / sum * x;
+                        }
+                    }
+                }
+                for (&got, expected) in out.row(row).iter().zip(expected) {
+                    assert_close(got, expected, 2e-5, "attention to streams");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn columns_repeat() {
     for kernels in all_kernels(Compute::F32) {
         let x = Mat::from_vec(2, 2, vec![1.0, 2.0, 3.0, 4.0]);

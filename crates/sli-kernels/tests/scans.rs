@@ -110,6 +110,50 @@ fn a_convolution_agrees_with_f64() {
     }
 }
 
+#[test]
+fn weights_of_rows_are_added_to_those_of_columns() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(41);
+        for (heads, dim) in [(1, 1), (2, 5), (3, 16), (2, 40)] {
+            for kernel in [1, 2, 4] {
+                let (rows, columns) = (1 + random.below(12), heads * dim);
+                let weight = random.vec(kernel * columns);
+                let own = random.mat(rows, heads * kernel);
+                let (input, before, starts, out, _) = check_cuts(
+                    &mut random,
+                    &kernels,
+                    [rows, columns, (kernel - 1) * columns],
+                    &|kernels, range, starts, window, x| {
+                        let own = part(&own, &range);
+                        let own = (own.view(), heads);
+                        let x = x.view_mut();
+                        kernels.convolution_of_rows(&weight, own, 0.6, starts, window, x);
+                    },
+                );
+                for row in 0..rows {
+                    let start = starts.iter().rfind(|&&start| start <= row);
+                    for column in 0..columns {
+                        let mut sum = f64::from(input.row(row)[column]);
+                        for lag in 0..kernel {
+                            let of_row = own.row(row)[column / dim * kernel + lag];
+                            let weight = f64::from(weight[lag * columns + column] + of_row);
+                            let x = match (start, row.checked_sub(lag)) {
+                                (Some(&start), Some(row)) if row >= start => input.row(row)[column],
+                                (None, Some(row)) => input.row(row)[column],
+                                (None, None) => before[(kernel - 1 + row - lag) * columns + column],
+                                (Some(_), _) => 0.0,
+                            };
+                            sum += weight * f64::from(x);
+                        }
+                        let expected = sum * f64::from(0.6_f32);
+                        assert_close(out.row(row)[column], expected, 4e-6, "weights of rows");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// `h = exp(dt A) h + dt x B` and `C h + D x` in f64, of one channel.
 struct Channel<'a> {
     state: Vec<f64>,

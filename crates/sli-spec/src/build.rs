@@ -204,6 +204,7 @@ impl Leaves {
             bias,
             columns,
             kernel,
+            with_row: None,
             activation,
         }
     }

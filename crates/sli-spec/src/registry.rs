@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use crate::families::{
     bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
-    hybrid, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture, mpt, muse, nemotron_nas,
-    original, phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma, xlstm, zaya,
+    hrm, hybrid, inkling, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture, mpt, muse,
+    nemotron_nas, original, phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma, xlstm,
+    zaya,
 };
 use crate::mlx;
 pub use crate::model_type::ModelType;
@@ -120,7 +121,9 @@ const FAMILIES: &[&[ModelType]] = &[
     gemma4::TYPES,
     gpt::TYPES,
     granite::TYPES,
+    hrm::TYPES,
     hybrid::TYPES,
+    inkling::TYPES,
     layer_norm::TYPES,
     llama::TYPES,
     llama_remote::TYPES,
@@ -159,11 +162,30 @@ pub struct RefusedType {
     pub reason: &'static str,
 }
 
+/// Why assistants cannot be run.
+const DRAFTS: &str = "it drafts tokens for another model, whose hidden states are its inputs; of tokens alone the reference's class fails as well";
+
 /// Types that are known and refused, sorted by name.
 pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
+        model_type: "diffusion_gemma",
+        reason: "of a record's tokens alone nothing follows: the canvas that its decoder refines is drawn from torch's generator in every run",
+    },
+    RefusedType {
+        model_type: "gemma4_assistant",
+        reason: DRAFTS,
+    },
+    RefusedType {
+        model_type: "gemma4_unified_assistant",
+        reason: DRAFTS,
+    },
+    RefusedType {
         model_type: "mra",
         reason: "its attention is a CUDA kernel; without it transformers 5.23 adds zeros in the place of every attention, so there are no right numbers to compare with",
+    },
+    RefusedType {
+        model_type: "muse_glimmer_assistant",
+        reason: DRAFTS,
     },
     RefusedType {
         model_type: "nllb-moe",

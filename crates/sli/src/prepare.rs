@@ -13,7 +13,7 @@ use sli_engine::TextRules;
 use sli_engine::records::{Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_engine::{Annotation, Completion, Demands};
-use sli_spec::{Features, LengthLimit, ModelSpec};
+use sli_spec::{Features, LengthLimit, ModelSpec, PositionIds};
 
 use crate::completion::labelled;
 use crate::error::Error;
@@ -597,10 +597,14 @@ impl Rules<'_> {
         }
         let what = format!("record `{id}`");
         self.check_length(&what, &place, tokens.len(), &self.demands)?;
-        if let Err(problem) = self.demands.positions.blocks(&tokens) {
+        let positions = self.demands.positions;
+        if let Err(problem) = positions.blocks(&tokens, types.as_deref()) {
             let problem = format!("record `{id}`: {problem}");
-            return Err(InputError::record(&place, problem)
-                .with_hint("the tokens that divide a record come with the model's own tokenizer"));
+            let hint = match positions {
+                PositionIds::OfKinds => "give the first tokens type 1, and the others type 0",
+                _ => "the tokens that divide a record come with the model's own tokenizer",
+            };
+            return Err(InputError::record(&place, problem).with_hint(hint));
         }
         let token_types = types.filter(|types| types.iter().any(|&kind| kind != 0));
         let record = Record {

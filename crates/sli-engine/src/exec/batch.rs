@@ -588,14 +588,13 @@ impl BatchBuilder {
     fn push(&mut self, stack: &Stack, mut record: Record) -> Result<(), EngineError> {
         let tokens = record.tokens.len();
         lead_in(stack, &mut record);
-        let blocks =
-            stack
-                .positions
-                .blocks(&record.tokens)
-                .map_err(|problem| EngineError::Record {
-                    id: record.id.clone(),
-                    problem,
-                })?;
+        let blocks = stack
+            .positions
+            .blocks(&record.tokens, record.token_types.as_deref())
+            .map_err(|problem| EngineError::Record {
+                id: record.id.clone(),
+                problem,
+            })?;
         let length = record.tokens.len();
         let inserted = self.tree.insert(&record.nodes(), self.shared);
         self.positions.extend(inserted.shared as u32..length as u32);
@@ -679,7 +678,9 @@ fn lead_in(stack: &Stack, record: &mut Record) {
 /// Position ids of a record for a learned table.
 fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
     match rule {
-        PositionIds::Sequential | PositionIds::Blocks { .. } => (0..tokens.len() as u32).collect(),
+        PositionIds::Sequential | PositionIds::OfKinds | PositionIds::Blocks { .. } => {
+            (0..tokens.len() as u32).collect()
+        }
         PositionIds::BehindPrompt(rows) => (0..tokens.len())
             .map(|row| row.saturating_sub(rows) as u32)
             .collect(),

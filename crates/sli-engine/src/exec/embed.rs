@@ -160,6 +160,14 @@ impl BoundLayer<'_> {
         for stream in slots.stashes.iter_mut().take(embedding.copies) {
             self.kernels.copy(slots.hidden.view(), stream.view_mut());
         }
+        if let Some(start) = &embedding.start {
+            let mut kept = std::mem::take(slots.get_mut(start.kept));
+            self.kernels.copy(slots.hidden.view(), kept.view_mut());
+            *slots.get_mut(start.kept) = kept;
+            let addend = self.vector(Some(start.addend))?;
+            let addend = values(addend.as_ref()).unwrap_or_default();
+            self.kernels.add_bias(addend, slots.hidden.view_mut());
+        }
         let (Some(rule), Some(inputs)) = (&embedding.layer_inputs, &mut slots.kept.layer_inputs)
         else {
             return Ok(());

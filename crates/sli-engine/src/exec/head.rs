@@ -13,6 +13,7 @@ use super::linear::{tile_rows, tiles};
 use super::target::Target;
 use super::{BoundLayer, Slots};
 use crate::error::EngineError;
+use crate::mixers::stream_attention;
 use crate::weights::load;
 use crate::weights::stream::Piece;
 
@@ -86,6 +87,13 @@ impl BoundLayer<'_> {
                     self.kernels.add(stream.view(), 1.0, sum.view_mut());
                 }
                 Ok(mean(sum, *count))
+            }
+            Merge::Attended(attention) => {
+                let mut merged = Mat::new(hidden.rows(), hidden.cols());
+                let streams = attention.streams.iter();
+                let streams: Vec<_> = streams.map(|&slot| slots.get(slot).view()).collect();
+                stream_attention::attend(attention, self, &streams, vec![merged.view_mut()])?;
+                Ok(Some(merged))
             }
             Merge::Weighed(weights) => self.mixture(weights, slots).map(Some),
             Merge::Projected(others) => {

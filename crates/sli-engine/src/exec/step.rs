@@ -73,6 +73,7 @@ impl BoundLayer<'_> {
                     part: 0,
                 },
                 rows,
+                slots,
                 kept: &mut kept,
                 scratch,
                 probe,

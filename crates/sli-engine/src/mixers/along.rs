@@ -12,7 +12,7 @@ use crate::error::EngineError;
 use crate::exec::batch::Run;
 use crate::exec::place::{Place, Start};
 use crate::exec::states::{MixerId, States};
-use crate::exec::{BoundLayer, Residency, values};
+use crate::exec::{BoundLayer, Residency, Rows, values};
 use crate::results::ResultsError;
 
 /// Rows of a chunk that run together.
@@ -129,6 +129,14 @@ impl Block {
     }
 }
 
+/// The rows of a chunk, divided as if they were one block.
+pub(super) fn stretches(rows: Rows<'_>) -> Vec<Stretch> {
+    let count = rows.chunk.rows.len();
+    let blocks = divided(&rows.batch.runs(rows.chunk), count, count.max(1));
+    let stretches = blocks.into_iter().map(|block| block.stretches);
+    stretches.flatten().collect()
+}
+
 /// Runs `over` on every stretch with the state in front of it, which it turns into the one behind; `state` is
 /// the one in front of the first and then behind the last.
 pub(super) fn along(
@@ -168,20 +176,29 @@ pub(super) fn convolve(
         weight,
         bias,
         columns: _,
-        kernel: _,
+        kernel: taps,
+        with_row,
         activation,
     } = convolution;
     let (weight, bias) = (layer.vector(Some(*weight))?, layer.vector(*bias)?);
-    let taps = (
-        values(weight.as_ref()).unwrap_or_default(),
-        values(bias.as_ref()),
-    );
+    let weight = values(weight.as_ref()).unwrap_or_default();
+    let with_row = with_row.map(|scale| with_row_itself(weight, *taps, scale as f32));
+    let taps = (with_row.as_deref().unwrap_or(weight), values(bias.as_ref()));
     let kernels = layer.kernels;
     slide(kernels, taps, x.reborrow(), stretches, (states, window))?;
     if *activation != Activation::Linear {
         kernels.activation(kernel(*activation), x);
     }
     Ok(())
+}
+
+/// The weights of a convolution to whose sums the row itself is added, which are then multiplied by `scale`.
+fn with_row_itself(weight: &[f32], kernel: usize, scale: f32) -> Vec<f32> {
+    let own = |(at, weight): (usize, &f32)| {
+        let is_last = (at + 1).is_multiple_of(kernel);
+        (weight + f32::from(u8::from(is_last))) * scale
+    };
+    weight.iter().enumerate().map(own).collect()
 }
 
 /// `x = convolution(x)` of these weights and addends; `window` are the inputs of the rows in front.

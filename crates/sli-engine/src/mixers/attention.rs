@@ -1,7 +1,7 @@
 //! Multi-head, grouped-query and multi-query attention over packed records.
 
 use half::bf16;
-use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running};
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running, Sinks};
 use sli_spec::rope::Rope;
 use sli_spec::{Alibi, Attention, Bottleneck, KeyValue, OutputGate, Position, QueryTemperature};
 
@@ -10,8 +10,8 @@ use super::keys::{self, Attended};
 use super::mask::mask;
 use super::rotation::{HeadSpan, rotate};
 use super::{
-    At, Mix, beside, block_choice, differential, distance_vectors, dynamic_mask, kernel, merged,
-    mixing, relative_buckets, sparse_blocks,
+    At, Mix, beside, block_choice, differential, distance_profiles, distance_vectors, dynamic_mask,
+    kernel, key_convolution, merged, mixing, relative_buckets, sparse_blocks,
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -46,6 +46,15 @@ impl Mix for Attention {
         if let Some(mixing) = &self.mixing {
             buffers = mixing::buffers(mixing, self, buffers);
         }
+        if let Some(convolutions) = &self.convolutions {
+            buffers = buffers.or(key_convolution::buffers(convolutions));
+        }
+        if let Some(profiles) = self.profiles() {
+            buffers = buffers.or(distance_profiles::buffers(profiles));
+        }
+        if self.row_sinks.is_some() {
+            buffers = buffers.rows(Buffer::Gate, self.heads);
+        }
         if self.dynamic_mask.is_some() {
             buffers = buffers
                 .rows(Buffer::Gate, 3 * self.kv_heads)
@@ -61,13 +70,22 @@ impl Mix for Attention {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let addends = prepare(self, at, x)?;
+        let mut addends = prepare(self, at, x)?;
         let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
         if matches!(self.key_value, KeyValue::Own { .. }) {
             keep(layer, rows, &mut at.kept.keys, scratch);
         }
         if let Some(temperature) = &self.query_temperature {
             warm(layer, *temperature, rows, &mut scratch.query);
+            if let Some(profiles) = &mut addends.profiles {
+                warm(layer, *temperature, rows, &mut profiles.mix);
+            }
+        }
+        if let Some(linear) = &self.row_sinks {
+            let mut sinks = std::mem::take(&mut scratch.gate);
+            sinks.reset(x.rows(), self.heads);
+            layer.linear(x, linear, sinks.view_mut())?;
+            addends.sinks = Some(sinks);
         }
         let chosen = match &self.block_choice {
             Some(choice) => block_choice::choose(layer, choice, self.heads, x, rows, scratch)?,
@@ -89,6 +107,12 @@ impl Mix for Attention {
         }
         if let Some(vectors) = addends.vectors {
             vectors.release(scratch);
+        }
+        if let Some(profiles) = addends.profiles {
+            profiles.release(scratch);
+        }
+        if let Some(sinks) = addends.sinks {
+            scratch.gate = sinks;
         }
         if let Some(differential) = &self.differential {
             let value_dim = 2 * self.value_dim;
@@ -131,24 +155,41 @@ fn prepare<'a>(
     at: &mut At<'a>,
     x: MatRef<'_>,
 ) -> Result<Addends<'a>, EngineError> {
-    project(at.layer, attention, at.rows, x, (&at.kept.ends, at.scratch))?;
+    let (layer, rows) = (at.layer, at.rows);
+    let of_slot = |slot| at.slots.get(slot).rows_view(rows.chunk.rows.clone());
+    let inputs = attention.key_value_inputs;
+    let inputs = inputs.map_or([x; 2], |slots| slots.map(of_slot));
+    let kept = (&at.kept.ends[..], &mut *at.scratch);
+    project_each(layer, attention, rows, (x, inputs), kept)?;
     if let Some(mixing) = &attention.mixing {
         mixing::mix(attention, mixing, at)?;
     }
-    let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+    let scratch = &mut *at.scratch;
+    key_convolution::apply(layer, attention, (rows, at.mixer), inputs, scratch)?;
     normalise(layer, attention, false, scratch)?;
     clip(layer, attention, scratch);
-    let addends = positions(layer, attention, rows, scratch)?;
+    let addends = positions(layer, attention, rows, x, scratch)?;
     normalise(layer, attention, true, scratch)?;
     Ok(addends)
 }
 
-/// Queries, keys and values as projected; none of what a pass leaves out.
+/// Queries, keys and values of the same rows as projected; none of what a pass leaves out.
 pub(super) fn project(
     layer: &BoundLayer<'_>,
     attention: &Attention,
     rows: Rows<'_>,
     x: MatRef<'_>,
+    kept: (&[EndRows], &mut Scratch),
+) -> Result<(), EngineError> {
+    project_each(layer, attention, rows, (x, [x; 2]), kept)
+}
+
+/// The same of queries, and of keys and values of rows of their own.
+fn project_each(
+    layer: &BoundLayer<'_>,
+    attention: &Attention,
+    rows: Rows<'_>,
+    (x, [of_key, of_value]): (MatRef<'_>, [MatRef<'_>; 2]),
     (ends, scratch): (&[EndRows], &mut Scratch),
 ) -> Result<(), EngineError> {
     let kv_heads = attention.kv_heads;
@@ -174,13 +215,16 @@ pub(super) fn project(
     layer.linear(own, &attention.query, query.view_mut())?;
     match &attention.key_value {
         KeyValue::Own { key, value } => {
-            let own = narrow.rows_range(0..rows_of(Computed::Queries));
-            let x = x.rows_range(0..own.rows());
-            keys.reset(x.rows(), kv_heads * attention.head_dim);
-            layer.linear(own, key, keys.view_mut())?;
-            values.reset(x.rows(), kv_heads * attention.value_dim);
+            let of_key = match attention.bottleneck {
+                Some(_) => narrow,
+                None => of_key,
+            };
+            let own = 0..rows_of(Computed::Queries);
+            keys.reset(own.len(), kv_heads * attention.head_dim);
+            layer.linear(of_key.rows_range(own.clone()), key, keys.view_mut())?;
+            values.reset(own.len(), kv_heads * attention.value_dim);
             match value {
-                Some(value) => layer.linear(x, value, values.view_mut())?,
+                Some(value) => layer.linear(of_value.rows_range(own), value, values.view_mut())?,
                 None => layer.kernels.copy(keys.view(), values.view_mut()),
             }
         }
@@ -246,6 +290,10 @@ struct Addends<'a> {
     sparse: Option<sparse_blocks::Addends>,
     /// Products with vectors of distances.
     vectors: Option<distance_vectors::Addends<'a>>,
+    /// Mixtures of profiles over the distance.
+    profiles: Option<distance_profiles::Addends>,
+    /// Logits that only enter the denominator, of every query and head.
+    sinks: Option<Mat>,
 }
 
 /// The addends by distance of a chunk of whole records.
@@ -264,6 +312,7 @@ fn positions<'a>(
     layer: &BoundLayer<'_>,
     attention: &Attention,
     rows: Rows<'a>,
+    x: MatRef<'_>,
     scratch: &mut Scratch,
 ) -> Result<Addends<'a>, EngineError> {
     let mut addends = Addends::default();
@@ -292,6 +341,11 @@ fn positions<'a>(
             Position::Vectors(vectors) => {
                 let own = distance_vectors::Addends::new(layer, vectors, attention, rows, scratch)?;
                 addends.vectors = Some(own);
+            }
+            Position::Profiles(rule) => {
+                let of = (attention, rows);
+                let own = distance_profiles::Addends::new(layer, rule, of, x, scratch)?;
+                addends.profiles = Some(own);
             }
             Position::SparseBlocks(blocks) => {
                 addends.sparse = Some(sparse_blocks::Addends::new(*blocks, rows));
@@ -383,6 +437,9 @@ fn attend(
         if let Some(vectors) = &addends.vectors {
             vectors.add(site, logits);
         }
+        if let Some(profiles) = &addends.profiles {
+            profiles.add(site, logits);
+        }
         if let Some(sparse) = &addends.sparse {
             sparse.add(site, logits);
         }
@@ -404,6 +461,7 @@ fn attend(
         || addends.both_ways.is_some()
         || addends.buckets.is_some()
         || addends.vectors.is_some()
+        || addends.profiles.is_some()
         || addends.sparse.is_some();
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
@@ -451,7 +509,10 @@ fn attend(
         mask: mask(attention.mask),
         scale,
         softcap: attention.softcap.map(|cap| cap as f32),
-        sinks: values(sinks.as_ref()),
+        sinks: match &addends.sinks {
+            Some(sinks) => Some(Sinks::OfRows(sinks.view())),
+            None => values(sinks.as_ref()).map(Sinks::OfHeads),
+        },
         alibi: addends.slopes.as_deref(),
         bias: changes.then_some(&change as &BiasFn<'_>),
         running,
@@ -542,6 +603,9 @@ pub(crate) fn warm(
                 original,
                 shift,
             } => 1.0 + beta * (1.0 + ((position + shift) / original).floor()).ln(),
+            QueryTemperature::Log { alpha, floor } => {
+                1.0 + alpha * ((position + 1.0) / floor).max(1.0).ln()
+            }
             QueryTemperature::Power { original, exponent } => {
                 (1.0 + (position + 1.0) / original).powf(exponent)
             }

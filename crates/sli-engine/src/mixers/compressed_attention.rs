@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use sli_kernels::{
-    AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, Running, Segment, Windows,
+    AttentionArgs, AttentionMask, BiasFn, BiasSite, Mat, MatMut, MatRef, Running, Segment, Sinks,
+    Windows,
 };
 use sli_spec::rope::Rope;
 use sli_spec::{CompressedAttention, Compressor, SummaryChoice};
@@ -334,7 +335,7 @@ fn attend_window(
     heads.reset(query.rows(), query.cols());
     let args = AttentionArgs {
         segments: &segments.own,
-        sinks: values(sinks.as_ref()),
+        sinks: values(sinks.as_ref()).map(Sinks::OfHeads),
         ..args(attention, query, (key.view(), key.view()))
     };
     let attended = Attended {
@@ -379,7 +380,7 @@ fn attend(
     };
     let nearest = AttentionArgs {
         segments: &records.segments,
-        sinks: values(sinks.as_ref()),
+        sinks: values(sinks.as_ref()).map(Sinks::OfHeads),
         running: Some(running(true)),
         ..args(attention, query, (key.view(), key.view()))
     };

@@ -1,6 +1,6 @@
 //! Multi-head latent attention (DeepSeek-V2): keys and values are expanded from a shared latent.
 
-use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef};
+use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef, Sinks};
 use sli_spec::{KeySelection, LatentAttention};
 
 use super::attention::{apply_gate, warm};
@@ -239,7 +239,7 @@ fn attend(
         mask: mask(attention.mask),
         scale: attention.scale as f32,
         softcap: None,
-        sinks: values(sinks.as_ref()),
+        sinks: values(sinks.as_ref()).map(Sinks::OfHeads),
         alibi: None,
         bias: attention
             .selection

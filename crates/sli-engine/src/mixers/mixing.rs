@@ -161,6 +161,7 @@ fn spread(
         bias,
         columns,
         kernel,
+        with_row: _,
         activation: _,
     } = mixing.columns;
     let times = mixing.kernel;

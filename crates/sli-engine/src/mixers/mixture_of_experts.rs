@@ -32,7 +32,7 @@ impl Mix for MixtureOfExperts {
             let width = latent.down.out_features;
             buffers = buffers.rows(Buffer::Key, width).rows(Buffer::Value, width);
         }
-        if let Some(shared) = &self.shared {
+        for shared in self.shared.iter().chain(&self.weighed) {
             let inner = shared.up.out_features;
             buffers = buffers
                 .block(Buffer::Up, inner)
@@ -57,6 +57,7 @@ impl Mix for MixtureOfExperts {
             None => routed(layer, self, x, &routes, output, scratch)?,
         }
         add_identities(layer, self, x, &routes, output);
+        add_weighed(layer, self, x, (&routes, &mut *output), scratch)?;
         if let Some(shared) = &self.shared {
             let mut always = std::mem::take(&mut scratch.inner);
             feed_forward::run(layer, shared, |_| {}, x, &mut always, scratch)?;
@@ -107,6 +108,28 @@ fn in_latent(
     Ok(())
 }
 
+/// Experts of every token, whose weights are the last of its choice.
+fn add_weighed(
+    layer: &BoundLayer<'_>,
+    experts: &MixtureOfExperts,
+    x: MatRef<'_>,
+    (routes, output): (&Routes, &mut Mat),
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    let first = routes.top_k - experts.weighed.len();
+    for (network, rank) in experts.weighed.iter().zip(first..) {
+        let mut always = std::mem::take(&mut scratch.inner);
+        feed_forward::run(layer, network, |_| {}, x, &mut always, scratch)?;
+        let weights = routes.weights.iter().skip(rank).step_by(routes.top_k);
+        let factors: Vec<f32> = weights.copied().collect();
+        let factors = MatRef::from_slice(&factors, factors.len(), 1);
+        let (found, output) = (always.view(), output.view_mut());
+        layer.kernels.add_scaled_rows(factors, found, output);
+        scratch.inner = always;
+    }
+    Ok(())
+}
+
 /// Experts without weights return their input.
 fn add_identities(
     layer: &BoundLayer<'_>,
@@ -122,7 +145,8 @@ fn add_identities(
     for rank in 0..routes.top_k {
         for (row, factor) in factors.iter_mut().enumerate() {
             let place = row * routes.top_k + rank;
-            let is_identity = routes.ids[place] as usize >= experts.experts;
+            let beyond = (routes.ids[place] as usize).checked_sub(experts.experts);
+            let is_identity = beyond.is_some_and(|beyond| beyond < experts.identity_experts);
             *factor = if is_identity {
                 routes.weights[place]
             } else {

@@ -12,6 +12,7 @@ mod choice;
 mod compressed_attention;
 mod delta_mix;
 mod differential;
+mod distance_profiles;
 mod distance_vectors;
 mod dynamic_mask;
 mod experts;
@@ -23,6 +24,7 @@ mod global_local;
 mod global_tokens;
 mod identity;
 mod indexer;
+mod key_convolution;
 mod keys;
 mod latent_attention;
 mod layer_input;
@@ -43,12 +45,14 @@ mod relative_buckets;
 mod rotation;
 mod router;
 mod routes;
+mod row_convolution;
 mod select;
 mod selective_scan;
 mod short_convolution;
 mod sparse_blocks;
 mod sparse_feed_forward;
 mod state_space_dual;
+pub(crate) mod stream_attention;
 pub(crate) mod streams;
 mod time_mix;
 mod top_keys;
@@ -100,6 +104,8 @@ pub(crate) struct At<'a> {
     pub mixer: MixerId,
     /// The rows of the batch that run.
     pub rows: Rows<'a>,
+    /// All buffers of the batch, as they are in front of the step.
+    pub slots: &'a Slots,
     /// What outlives the layer.
     pub kept: &'a mut Kept,
     /// Buffers to use again.
@@ -134,6 +140,8 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::LightningAttention(attention) => attention.as_ref(),
         Mixer::GatedLru(unit) => unit.as_ref(),
         Mixer::ShortConvolution(convolution) => convolution,
+        Mixer::RowConvolution(convolution) => convolution,
+        Mixer::StreamAttention(attention) => attention,
         Mixer::TimeMix(mix) => mix.as_ref(),
         Mixer::MatrixMix(mix) => mix.as_ref(),
         Mixer::DeltaMix(mix) => mix.as_ref(),

@@ -70,7 +70,7 @@ pub(crate) fn route(
         choose(router, bias, logits.row_mut(row), ids, weights);
         if let Some(scales) = values(scales.as_ref()) {
             for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
-                *weight *= scales[id as usize];
+                *weight *= scales[if scales.len() == 1 { 0 } else { id as usize }];
             }
         }
     }
@@ -188,12 +188,20 @@ pub(crate) fn choose(
             *logit = (*logit / cap).tanh() * cap;
         }
     }
+    let raw = match router.score {
+        RouterScore::ShareOfSigmoids => logits.to_vec(),
+        _ => Vec::new(),
+    };
     match router.score {
         RouterScore::Softmax => softmax(logits),
-        RouterScore::Sigmoid => logits.iter_mut().for_each(|logit| *logit = sigmoid(*logit)),
         RouterScore::SqrtSoftplus => {
             for logit in logits.iter_mut() {
                 *logit = softplus(*logit).sqrt();
+            }
+        }
+        RouterScore::Sigmoid | RouterScore::ShareOfSigmoids => {
+            for logit in logits.iter_mut() {
+                *logit = sigmoid(*logit);
             }
         }
         RouterScore::SoftmaxOfTopK | RouterScore::SigmoidOfTopK | RouterScore::ProductKeys(_) => {}
@@ -214,7 +222,13 @@ pub(crate) fn choose(
         if let Some(groups) = router.groups {
             limit_to_groups(groups, &mut choice);
         }
-        best(&choice, ids);
+        let among = logits.len() - router.always;
+        choice.truncate(among);
+        let (chosen, always) = ids.split_at_mut(router.top_k - router.always);
+        best(&choice, chosen);
+        for (id, number) in always.iter_mut().zip(among..) {
+            *id = number as u32;
+        }
     }
     for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
         *weight = logits[id as usize];
@@ -224,6 +238,12 @@ pub(crate) fn choose(
         RouterScore::SigmoidOfTopK => weights
             .iter_mut()
             .for_each(|weight| *weight = sigmoid(*weight)),
+        RouterScore::ShareOfSigmoids => {
+            for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
+                *weight = log_sigmoid(raw[id as usize]);
+            }
+            softmax(weights);
+        }
         RouterScore::ProductKeys(_)
         | RouterScore::Softmax
         | RouterScore::Sigmoid
@@ -255,6 +275,11 @@ fn divisor(renormalize: Renormalize, weights: &[f32]) -> Option<f32> {
             Some(powers.powf(1.0 / p))
         }
     }
+}
+
+/// The logarithm of the sigmoid, where that itself would be nothing.
+fn log_sigmoid(x: f32) -> f32 {
+    x.min(0.0) - (-x.abs()).exp().ln_1p()
 }
 
 fn sigmoid(x: f32) -> f32 {
@@ -313,8 +338,8 @@ fn best(values: &[f32], ids: &mut [u32]) {
 
 #[cfg(test)]
 mod tests {
-    use super::{best, limit_to_groups, sparse_mixer};
-    use sli_spec::RouterGroups;
+    use super::{best, choose, limit_to_groups, sparse_mixer};
+    use sli_spec::{Linear, Router, RouterGroups, RouterScore, WeightIndex};
 
     #[test]
     fn ties_go_to_the_smaller_index() {
@@ -336,6 +361,29 @@ mod tests {
         );
         assert_eq!(choice[2..4], [0.5, 0.5]);
         assert!(choice[0].is_infinite() && choice[5].is_infinite());
+    }
+
+    #[test]
+    fn experts_of_every_token_share_the_weight_with_the_chosen_ones() {
+        let projection = Linear {
+            weight: WeightIndex(0),
+            bias: None,
+            out_features: 4,
+            in_features: 1,
+            adapter: None,
+        };
+        let router = Router {
+            always: 1,
+            ..Router::plain(projection, RouterScore::ShareOfSigmoids, 2)
+        };
+        let (mut ids, mut weights) = ([0; 2], [0.0; 2]);
+        // The bias chooses; sigmoids that are nothing in f32 have shares all the same.
+        let bias = [0.0, 0.5, 0.0];
+        let mut logits = [-150.0, -150.0, -150.0, -149.0];
+        choose(&router, Some(&bias), &mut logits, &mut ids, &mut weights);
+        assert_eq!(ids, [1, 3]);
+        assert!((weights[1] - 1.0 / (1.0 + (-1.0_f32).exp())).abs() < 1e-6);
+        assert!((weights[0] + weights[1] - 1.0).abs() < 1e-6);
     }
 
     #[test]

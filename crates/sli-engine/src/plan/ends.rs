@@ -33,6 +33,9 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
             for norm in embedding.token_norm.iter().chain(&embedding.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }
+            if let Some(start) = &embedding.start {
+                add(start.addend);
+            }
             let inputs = embedding.layer_inputs.as_ref();
             let projections = embedding.projection.iter().chain(&embedding.streams);
             for projection in projections.chain(inputs.map(|inputs| &inputs.projection)) {
@@ -47,6 +50,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
             let head = &description.head;
             match &head.streams {
                 Merge::One | Merge::Mean(_) => {}
+                Merge::Attended(attention) => add(attention.queries),
                 Merge::Projected(others) => {
                     for projection in others {
                         add(projection.weight);

@@ -307,7 +307,7 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
     let projected = projected.map_or(0, |linear| rows * linear.out_features);
     let merged = match &stack.head.streams {
         Merge::One => 0,
-        Merge::Mean(_) => stack.hidden_size,
+        Merge::Mean(_) | Merge::Attended(_) => stack.hidden_size,
         Merge::Projected(_) => 2 * stack.hidden_size,
         Merge::Weighed(weights) => stack.hidden_size + 2 * weights.outputs(),
     };

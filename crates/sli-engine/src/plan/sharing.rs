@@ -1,6 +1,6 @@
 //! Whether records that begin alike can share the rows of what they have in common.
 
-use sli_spec::{Embedding, ModelSpec, PositionIds};
+use sli_spec::{Embedding, ModelSpec};
 
 use crate::records::RecordSpool;
 use crate::settings::Settings;
@@ -29,7 +29,7 @@ fn obstacle(spec: &ModelSpec, longest: usize) -> Option<&'static str> {
     let [stack] = &spec.stacks[..] else {
         return Some("the model has several stacks");
     };
-    if matches!(stack.positions, PositionIds::Blocks { .. }) || !stack.is_causal() {
+    if stack.positions.divides() || !stack.is_causal() {
         return Some("tokens see later ones");
     }
     let embedding = stack.input.embedding();

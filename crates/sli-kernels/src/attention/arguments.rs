@@ -73,6 +73,26 @@ impl Running<'_> {
     }
 }
 
+/// Logits that take part in the denominator only.
+#[derive(Clone, Copy)]
+pub enum Sinks<'a> {
+    /// One for each head (GPT-OSS).
+    OfHeads(&'a [f32]),
+    /// One for each query and head `[tokens_q, heads]` (Inkling 2).
+    OfRows(MatRef<'a>),
+}
+
+impl Sinks<'_> {
+    /// That of a query of one head.
+    #[inline(always)]
+    pub(super) fn of(self, query: usize, head: usize) -> f32 {
+        match self {
+            Self::OfHeads(sinks) => sinks[head],
+            Self::OfRows(sinks) => sinks.row(query)[head],
+        }
+    }
+}
+
 /// Where a bias callback is asked for its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BiasSite {
@@ -116,8 +136,8 @@ pub struct AttentionArgs<'a> {
     pub scale: f32,
     /// `logit = cap * tanh(logit / cap)`, after the scale.
     pub softcap: Option<f32>,
-    /// A logit for each head that takes part in the denominator only (GPT-OSS).
-    pub sinks: Option<&'a [f32]>,
+    /// Logits that take part in the denominator only.
+    pub sinks: Option<Sinks<'a>>,
     /// A slope for each head: adds `slope * (key position - query position)`, which gives the same
     /// softmax as Bloom's `slope * key position`.
     pub alibi: Option<&'a [f32]>,
@@ -152,7 +172,11 @@ impl AttentionArgs<'_> {
             (q.rows(), heads * v_dim),
             "output of attention"
         );
-        assert!(self.sinks.is_none_or(|s| s.len() == heads), "a sink a head");
+        let sinks_fit = self.sinks.is_none_or(|sinks| match sinks {
+            Sinks::OfHeads(sinks) => sinks.len() == heads,
+            Sinks::OfRows(sinks) => (sinks.rows(), sinks.cols()) == (q.rows(), heads),
+        });
+        assert!(sinks_fit, "a sink a head");
         assert!(
             self.alibi.is_none_or(|s| s.len() == heads),
             "a slope a head"

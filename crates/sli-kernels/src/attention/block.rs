@@ -87,7 +87,8 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
             None => {
                 sums.fill(0.0);
                 for row in 0..rows {
-                    let sink = args.sinks.map(|sinks| sinks[place(row).1]);
+                    let (query, head) = place(row);
+                    let sink = args.sinks.map(|sinks| sinks.of(query, head));
                     maxima[row] = sink.unwrap_or(f32::NEG_INFINITY);
                     totals[row] = if sink.is_some() { 1.0 } else { 0.0 };
                 }

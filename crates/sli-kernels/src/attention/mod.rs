@@ -11,7 +11,7 @@ mod pack;
 mod schedule;
 mod softmax;
 
-pub use arguments::{AttentionArgs, BiasFn, BiasSite, CommonKeys, Running, Segment};
+pub use arguments::{AttentionArgs, BiasFn, BiasSite, CommonKeys, Running, Segment, Sinks};
 pub use mask::AttentionMask;
 
 use crate::clock::Stage;

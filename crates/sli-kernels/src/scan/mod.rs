@@ -14,6 +14,7 @@ mod exponential;
 mod forget;
 mod gated_lru;
 mod linear_attention;
+mod row_weights;
 mod selective;
 mod windows;
 mod wkv;

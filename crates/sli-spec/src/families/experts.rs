@@ -62,6 +62,12 @@ pub struct Experts {
     pub renormalize: Renormalize,
     /// Factor on the weights.
     pub scale: f64,
+    /// A learned factor on them, by its name.
+    pub weight_scale: Option<&'static str>,
+    /// Experts of every token that the router weighs, behind the others.
+    pub weighed: usize,
+    /// Their tensors `[weighed, out, in]`: `[gate, up, down]`.
+    pub weighed_names: [&'static str; 3],
     /// Tokens of a record that an expert takes.
     pub capacity: Option<usize>,
     /// The weight multiplies the expert's input.
@@ -167,6 +173,8 @@ pub enum ExpertTensors {
     Ungated([&'static str; 2]),
     /// `[experts, 2 * intermediate, hidden]`, gate above `up`, and `[experts, hidden, intermediate]`.
     Stacked([&'static str; 2]),
+    /// As [`Self::Stacked`], rows of gate and `up` alternate.
+    Alternating([&'static str; 2]),
     /// `[experts, hidden, 2 * intermediate]` and `[experts, intermediate, hidden]`.
     Transposed {
         /// `[gate and up, down]`; addends have `_bias` behind.
@@ -274,6 +282,9 @@ impl Experts {
             groups: None,
             renormalize: Renormalize::No,
             scale: 1.0,
+            weight_scale: None,
+            weighed: 0,
+            weighed_names: [""; 3],
             capacity: None,
             weighs_input: false,
             shared: None,
@@ -315,7 +326,8 @@ impl Experts {
 
     /// The mixer, and its weights after those of `leaves`.
     pub fn build(&self, leaves: &mut Leaves, hidden_size: usize) -> Mixer {
-        let all = self.count + self.identities + self.empties;
+        let chosen = self.count + self.identities + self.empties;
+        let all = chosen + self.weighed;
         let network = self
             .router_network
             .map(|network| network.build(leaves, hidden_size));
@@ -332,7 +344,7 @@ impl Experts {
             let spellings = self.choice_bias.iter().map(|name| leaves.tensor(name));
             let source = Source::one_of(spellings.collect());
             let source = Source::Reshape(Box::new(source));
-            let bias = leaves.weight(source, &[all], Shard::Replicate);
+            let bias = leaves.weight(source, &[chosen], Shard::Replicate);
             if !self.counted_bias {
                 leaves.set_buffer(bias);
             }
@@ -346,7 +358,8 @@ impl Experts {
             logit_scale: extras.map_or(self.logit_scale, |extras| extras.logit_scale),
             softcap: self.softcap,
             score: self.score,
-            top_k: self.top_k,
+            top_k: self.top_k + self.weighed,
+            always: self.weighed,
             choice_bias,
             table: self.table.map(|(name, tokens)| {
                 let experts = leaves.flat(name, tokens * self.top_k);
@@ -357,10 +370,14 @@ impl Experts {
             groups: self.groups,
             renormalize: self.renormalize,
             scale: self.scale,
-            expert_scale: extras.map(|extras| {
-                let source = leaves.tensor(extras.expert_scale);
-                leaves.weight(source, &[self.count], Shard::Replicate)
-            }),
+            expert_scale: match (extras, self.weight_scale) {
+                (Some(extras), _) => {
+                    let source = leaves.tensor(extras.expert_scale);
+                    Some(leaves.weight(source, &[self.count], Shard::Replicate))
+                }
+                (None, Some(name)) => Some(leaves.scalar(name, false)),
+                (None, None) => None,
+            },
             capacity: self.capacity,
             weighs_input: self.weighs_input,
         };
@@ -374,6 +391,8 @@ impl Experts {
         let expert_output_norm = self
             .output_norm
             .map(|(name, style)| leaves.norm(name, width, style));
+        let weighed = (0..self.weighed).map(|index| self.weighed(leaves, hidden_size, index));
+        let weighed = weighed.collect();
         let shared = self.shared.map(|shared| FeedForward {
             clamped: self.clamped.filter(|_| self.clamps_shared),
             ..shared.build(leaves, hidden_size)
@@ -394,11 +413,26 @@ impl Experts {
             latent,
             expert,
             expert_output_norm,
+            weighed,
             shared,
             shared_gate,
             output_scale: self.output_scale,
             output_bias,
         }))
+    }
+
+    /// One of the experts of every token that the router weighs.
+    fn weighed(&self, leaves: &mut Leaves, hidden_size: usize, index: usize) -> FeedForward {
+        let inner = self.intermediate_size;
+        let mut linear = |name: &str, shape, shard| {
+            let of = Box::new(leaves.tensor(name));
+            leaves.linear_of(Source::Index { of, index }, None, shape, shard)
+        };
+        let [gate, up, down] = self.weighed_names;
+        let gate = linear(gate, [inner, hidden_size], Shard::Column);
+        let up = linear(up, [inner, hidden_size], Shard::Column);
+        let down = linear(down, [hidden_size, inner], Shard::Row);
+        FeedForward::plain(Some(gate), up, down, self.activation)
     }
 
     fn expert(&self, leaves: &mut Leaves, hidden_size: usize) -> FeedForward {
@@ -412,6 +446,11 @@ impl Experts {
         let (gate, [up, down]) = match self.tensors {
             ExpertTensors::Each([gate, up, down]) => (Some(each(gate)), [each(up), each(down)]),
             ExpertTensors::Ungated(names) => (None, names.map(each)),
+            ExpertTensors::Alternating([both, down]) => {
+                let strided = |part| leaves.tensor(both).part(Split::Strided { parts: 2 }, part);
+                let [gate, up] = [0, 1].map(strided);
+                (Some(gate), [up, leaves.tensor(down)])
+            }
             ExpertTensors::Stacked([both, down]) => {
                 let [gate, up] = [0, 1].map(|part| halves(part, leaves.tensor(both)));
                 (Some(gate), [up, leaves.tensor(down)])

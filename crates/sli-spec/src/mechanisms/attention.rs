@@ -7,8 +7,8 @@ use super::contradiction::{PADDING, first_of};
 use super::{BlockChoice, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
-    Activation, Cut, DistanceTable, DistanceVectors, HeadNorm, Linear, Mask, Norm, NormSpan,
-    Position, QueryTemperature, RelativeBuckets, Segments,
+    Activation, Cut, DistanceProfiles, DistanceTable, DistanceVectors, HeadNorm, KeyConvolution,
+    Linear, Mask, Norm, NormSpan, Position, QueryTemperature, RelativeBuckets, Segments, Slot,
 };
 use crate::source::WeightIndex;
 
@@ -34,6 +34,10 @@ pub struct Attention {
     pub output: Linear,
     /// What they take of earlier rows, as projected.
     pub mixing: Option<Mixing>,
+    /// The rows of these slots are what keys and values are projections of, instead of the input (Inkling 2).
+    pub key_value_inputs: Option<[Slot; 2]>,
+    /// Convolutions of keys and values as projected.
+    pub convolutions: Option<Box<[KeyConvolution; 2]>>,
     /// Limits q, k and v to `[-clip, clip]`, after the norms in front of the rotation.
     pub clip: Option<f64>,
     /// Norm of the queries.
@@ -56,6 +60,8 @@ pub struct Attention {
     pub clamp: Option<f64>,
     /// A learned logit per head that only enters the denominator `[heads]`.
     pub sinks: Option<WeightIndex>,
+    /// The same for every query of its own `[heads, hidden]` (Inkling 2).
+    pub row_sinks: Option<Linear>,
     /// Factor on the query by its position.
     pub query_temperature: Option<QueryTemperature>,
     /// Gate on the heads' outputs.
@@ -185,6 +191,8 @@ impl Attention {
             merged: None,
             output,
             mixing: None,
+            key_value_inputs: None,
+            convolutions: None,
             clip: None,
             query_norm: None,
             key_norm: None,
@@ -196,6 +204,7 @@ impl Attention {
             softcap: None,
             clamp: None,
             sinks: None,
+            row_sinks: None,
             query_temperature: None,
             gate: None,
             differential: None,
@@ -309,6 +318,19 @@ impl Attention {
             Position::Rope(_)
             | Position::Alibi(_)
             | Position::Buckets(_)
+            | Position::Profiles(_)
+            | Position::SparseBlocks(_) => None,
+        })
+    }
+
+    /// Profiles over the distance that its queries mix.
+    pub fn profiles(&self) -> Option<&DistanceProfiles> {
+        self.positions.iter().find_map(|position| match position {
+            Position::Profiles(profiles) => Some(profiles.as_ref()),
+            Position::Rope(_)
+            | Position::Alibi(_)
+            | Position::Buckets(_)
+            | Position::Vectors(_)
             | Position::SparseBlocks(_) => None,
         })
     }
@@ -331,6 +353,8 @@ impl Mechanism for Attention {
             merged: _,
             output,
             mixing,
+            key_value_inputs: _,
+            convolutions,
             clip: _,
             query_norm,
             key_norm,
@@ -342,6 +366,7 @@ impl Mechanism for Attention {
             softcap: _,
             clamp: _,
             sinks,
+            row_sinks,
             query_temperature: _,
             gate,
             differential,
@@ -377,6 +402,15 @@ impl Mechanism for Attention {
         if let Some(mixing) = mixing {
             mixing.weights(uses);
         }
+        for convolution in convolutions.iter().flat_map(|both| both.iter()) {
+            match convolution {
+                KeyConvolution::Fixed(fixed) => uses.convolution(fixed),
+                KeyConvolution::OfRows(rule) => {
+                    uses.weight(rule.weight);
+                    uses.linear(&rule.own);
+                }
+            }
+        }
         uses.head_norm(query_norm.as_ref());
         uses.head_norm(key_norm.as_ref());
         uses.head_norm(value_norm.as_ref());
@@ -390,10 +424,18 @@ impl Mechanism for Attention {
                     types: _,
                 }) => uses.weight(*table),
                 Position::Vectors(vectors) => vectors_uses(vectors, uses),
+                Position::Profiles(rule) => {
+                    uses.linear(&rule.mix);
+                    uses.head_norm(rule.norm.as_ref());
+                    uses.weight(rule.profiles);
+                }
                 Position::Rope(_) | Position::Alibi(_) | Position::SparseBlocks(_) => {}
             }
         }
         uses.optional(*sinks);
+        if let Some(sinks) = row_sinks {
+            uses.linear(sinks);
+        }
         if let Some(gate) = gate {
             gate.weights(uses);
         }
@@ -501,6 +543,7 @@ impl Mechanism for Attention {
             Position::Rope(_)
             | Position::Buckets(_)
             | Position::Vectors(_)
+            | Position::Profiles(_)
             | Position::SparseBlocks(_) => true,
         });
         let vectors = self.vectors();
@@ -533,6 +576,14 @@ impl Mechanism for Attention {
                 "a convolution in front of a choice or pairs of values",
             ),
             (!self.mixing_fits(), "a convolution of other columns"),
+            (
+                self.mixing.as_ref().is_some_and(Mixing::adds_rows),
+                "the row itself in a convolution of queries, keys and values",
+            ),
+            (
+                is_mixed && self.convolutions.is_some(),
+                "two kinds of convolutions of keys and values",
+            ),
             (
                 of_layer && of_keys,
                 "norms of keys and values that are another layer's",
@@ -597,6 +648,23 @@ impl Mechanism for Attention {
                 "differential attention of heads that make no pairs",
             ),
             (
+                self.convolutions.is_some() && (of_layer || of_stack || !self.mask.is_causal()),
+                "convolutions of keys that are not the layer's own, or of later rows",
+            ),
+            (
+                self.key_value_inputs.is_some()
+                    && (of_layer || of_stack || !has_values || self.bottleneck.is_some()),
+                "other inputs of keys and values that are not projected",
+            ),
+            (
+                self.profiles().is_some() && !self.mask.is_causal(),
+                "profiles of distances where later keys are seen",
+            ),
+            (
+                self.row_sinks.is_some() && self.sinks.is_some(),
+                "sinks of heads and of rows",
+            ),
+            (
                 self.heads_norm.is_some() && self.differential.is_some(),
                 "a norm of single heads that make pairs",
             ),
@@ -637,6 +705,7 @@ impl Mechanism for Attention {
                 Position::Alibi(_)
                 | Position::Buckets(_)
                 | Position::Vectors(_)
+                | Position::Profiles(_)
                 | Position::SparseBlocks(_) => None,
             })
             .chain(choice.filter_map(|choice| choice.rope.as_ref()))
@@ -644,7 +713,9 @@ impl Mechanism for Attention {
     }
 
     fn positions(&self) -> Vec<&'static str> {
-        self.positions.iter().map(Position::label).collect()
+        let convolved = self.convolutions.iter().map(|_| "convolution");
+        let positions = self.positions.iter().map(Position::label);
+        positions.chain(convolved).collect()
     }
 
     fn buckets(&self) -> Option<&RelativeBuckets> {
@@ -653,6 +724,7 @@ impl Mechanism for Attention {
             Position::Rope(_)
             | Position::Alibi(_)
             | Position::Vectors(_)
+            | Position::Profiles(_)
             | Position::SparseBlocks(_) => None,
         })
     }
@@ -678,7 +750,15 @@ impl Mechanism for Attention {
         let values = self.kv_heads * self.value_dim;
         let mixing = self.mixing.iter();
         let mixing = mixing.flat_map(|mixing| mixing.states(values));
-        rows.into_iter().chain(mixing).collect()
+        let convolutions = self.convolutions.iter().flat_map(|both| both.iter());
+        let windows = convolutions.map(|convolution| {
+            let (columns, kernel) = convolution.shape();
+            StateSpec::Window {
+                rows: kernel - 1,
+                columns,
+            }
+        });
+        rows.into_iter().chain(mixing).chain(windows).collect()
     }
 
     fn cut(&self) -> Cut {
@@ -722,6 +802,10 @@ impl Mechanism for Attention {
         })
     }
 
+    fn slots(&self) -> Vec<Slot> {
+        self.key_value_inputs.into_iter().flatten().collect()
+    }
+
     fn keys_of_layer(&self) -> Option<usize> {
         match self.key_value {
             KeyValue::Own { .. } | KeyValue::OfStack { .. } => None,
@@ -761,9 +845,11 @@ impl Mechanism for Attention {
             .map_or(0, |beside| beside.operations(self.heads * self.head_dim));
         let choice = self.block_choice.as_ref();
         let scores = choice.map_or(0, |choice| 2 * choice.heads * choice.head_dim);
+        let mixed = self.profiles().map_or(0, |profiles| profiles.rank);
         Operations {
             of_row: (2 * self.heads * self.head_dim * vectors + beside) as f64,
-            of_pair: (2 * self.heads * (self.head_dim + pairs * self.value_dim) + scores) as f64,
+            of_pair: (2 * self.heads * (self.head_dim + mixed + pairs * self.value_dim) + scores)
+                as f64,
             weights_of_pair: (self.heads * pairs) as f64,
         }
     }
@@ -783,7 +869,7 @@ impl Mechanism for Attention {
         let mut positions = self.positions.iter();
         positions.find_map(|position| match position {
             Position::Rope(rope) => rope.turns_by_length(longest),
-            Position::Alibi(_) => None,
+            Position::Alibi(_) | Position::Profiles(_) => None,
             Position::Buckets(_) => Some("addends are looked up record by record"),
             Position::Vectors(_) => Some(OF_WHOLE_RECORDS),
             Position::SparseBlocks(_) => Some(BLOCKS_OF_WHOLE_RECORDS),

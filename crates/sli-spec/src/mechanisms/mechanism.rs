@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Router, StateSpec, Uses};
 use crate::parts::rope::Rope;
-use crate::parts::{Cut, Linear, Mask, Norm, RelativeBuckets};
+use crate::parts::{Cut, Linear, Mask, Norm, RelativeBuckets, Slot};
 
 /// Which of several equal keys are chosen follows from how many there are in all.
 pub(super) const CHOICE_OF_KEYS: &str = "the choice of keys depends on a record's length";
@@ -127,6 +127,11 @@ pub trait Mechanism {
     fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
         let mut ropes = self.ropes().into_iter();
         ropes.find_map(|rope| rope.turns_by_length(longest))
+    }
+
+    /// Buffers that it uses beside the one that its step reads.
+    fn slots(&self) -> Vec<Slot> {
+        Vec::new()
     }
 
     /// Whether it changes the residual streams itself, as a step of its own, and has no output.

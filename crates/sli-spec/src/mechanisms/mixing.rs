@@ -69,6 +69,15 @@ impl Mixing {
         }
     }
 
+    /// Whether the row itself is to be added to the sums.
+    pub(super) fn adds_rows(&self) -> bool {
+        let convolution = match self {
+            Self::Convolution(convolution) => convolution,
+            Self::Compressed(compressed) => &compressed.columns,
+        };
+        convolution.with_row.is_some()
+    }
+
     /// What it is called.
     pub(super) fn label(&self) -> &'static str {
         match self {

@@ -28,6 +28,9 @@ pub struct MixtureOfExperts {
     pub expert: FeedForward,
     /// Norm of every chosen expert's output, the same for all, in front of its weight (Muse Spark).
     pub expert_output_norm: Option<Norm>,
+    /// Experts of every token that the router weighs as well, behind those that return their input: as many as
+    /// [`Router::always`].
+    pub weighed: Vec<FeedForward>,
     /// Always-on experts as one network.
     pub shared: Option<FeedForward>,
     /// `[1, hidden]`: sigmoid gate on the shared network's output.
@@ -52,7 +55,7 @@ pub struct LatentExperts {
 impl MixtureOfExperts {
     /// Experts that a router chooses from.
     pub fn choices(&self) -> usize {
-        self.experts + self.identity_experts + self.empty_experts
+        self.experts + self.identity_experts + self.empty_experts + self.weighed.len()
     }
 
     /// So many experts like this one, nothing else.
@@ -66,6 +69,7 @@ impl MixtureOfExperts {
             latent: None,
             expert,
             expert_output_norm: None,
+            weighed: Vec::new(),
             shared: None,
             shared_gate: None,
             output_scale: 1.0,
@@ -85,6 +89,7 @@ impl Mechanism for MixtureOfExperts {
             latent,
             expert,
             expert_output_norm,
+            weighed,
             shared,
             shared_gate,
             output_scale: _,
@@ -99,6 +104,9 @@ impl Mechanism for MixtureOfExperts {
         }
         expert.weights(uses);
         uses.norm(expert_output_norm.as_ref());
+        for network in weighed {
+            network.weights(uses);
+        }
         if let Some(shared) = shared {
             shared.weights(uses);
         }
@@ -126,7 +134,7 @@ impl Mechanism for MixtureOfExperts {
 
     fn contradiction(&self) -> Option<&'static str> {
         let networks = [Some(&self.expert), self.shared.as_ref()];
-        let mut networks = networks.into_iter().flatten();
+        let mut networks = networks.into_iter().flatten().chain(&self.weighed);
         let of_parts = self.router.contradiction();
         let of_parts = of_parts.or_else(|| networks.find_map(FeedForward::contradiction));
         let has_identities = self.identity_experts > 0;
@@ -135,6 +143,10 @@ impl Mechanism for MixtureOfExperts {
                 (
                     self.shared_gate.is_some() && self.shared.is_none(),
                     "a gate of always-on experts without such experts",
+                ),
+                (
+                    self.weighed.len() != self.router.always,
+                    "not a network for each expert of every token",
                 ),
                 (
                     has_identities && self.expert_norm.is_some(),
@@ -180,8 +192,9 @@ impl Mechanism for MixtureOfExperts {
     }
 
     fn columns_between(&self, hidden: usize) -> usize {
-        let shared = self.shared.as_ref();
-        let shared = shared.map_or(0, |shared| shared.up.out_features);
+        let always = self.shared.iter().chain(&self.weighed);
+        let shared = always.map(|network| network.up.out_features).max();
+        let shared = shared.unwrap_or(0);
         2 * (self.router.top_k * (self.expert.up.out_features + hidden) + shared)
     }
 

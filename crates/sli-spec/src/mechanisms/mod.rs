@@ -32,11 +32,13 @@ mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
 mod router;
+mod row_convolution;
 mod selective_scan;
 mod short_convolution;
 mod sparse_feed_forward;
 mod state;
 mod state_space_dual;
+mod stream_attention;
 mod streams;
 mod time_mix;
 mod transient_global;
@@ -74,11 +76,13 @@ pub use self::neighbourhood::Neighbourhood;
 pub use self::router::{
     ExpertTable, Renormalize, Router, RouterGroups, RouterNetwork, RouterScore,
 };
+pub use self::row_convolution::RowConvolution;
 pub use self::selective_scan::{Selection, SelectionNorms, SelectiveScan};
 pub use self::short_convolution::ShortConvolution;
 pub use self::sparse_feed_forward::SparseFeedForward;
 pub use self::state::StateSpec;
 pub use self::state_space_dual::{GatedNorm, StateSpaceDual};
+pub use self::stream_attention::StreamAttention;
 pub use self::streams::{StreamUpdate, Streams};
 pub use self::time_mix::{ChannelMix, TimeMix};
 pub use self::transient_global::TransientGlobal;
@@ -133,6 +137,10 @@ pub enum Mixer {
     GatedLru(Box<GatedLru>),
     /// The short convolution of LFM2.
     ShortConvolution(ShortConvolution),
+    /// A convolution over the last rows, by itself.
+    RowConvolution(RowConvolution),
+    /// Residual streams of a row from its earlier ones.
+    StreamAttention(StreamAttention),
     /// The weighted mean of RWKV 4.
     TimeMix(Box<TimeMix>),
     /// The attention of RWKV 5 and 6.
@@ -176,6 +184,8 @@ impl Mixer {
             Self::LightningAttention(attention) => attention.as_ref(),
             Self::GatedLru(unit) => unit.as_ref(),
             Self::ShortConvolution(convolution) => convolution,
+            Self::RowConvolution(convolution) => convolution,
+            Self::StreamAttention(attention) => attention,
             Self::TimeMix(mix) => mix.as_ref(),
             Self::MatrixMix(mix) => mix.as_ref(),
             Self::DeltaMix(mix) => mix.as_ref(),

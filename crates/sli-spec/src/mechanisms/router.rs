@@ -24,6 +24,8 @@ pub struct Router {
     pub score: RouterScore,
     /// Experts per token.
     pub top_k: usize,
+    /// So many of them are the last ones for every token; the choice is among the others (Inkling).
+    pub always: usize,
     /// Added to the scores for the choice only `[experts]`.
     pub choice_bias: Option<WeightIndex>,
     /// The experts of every token id, in the place of a choice (DeepSeek-V4).
@@ -36,7 +38,7 @@ pub struct Router {
     pub renormalize: Renormalize,
     /// Factor on the weights.
     pub scale: f64,
-    /// Each expert's own factor on its weight `[experts]` (Gemma 4).
+    /// Each expert's own factor on its weight `[experts]` (Gemma 4), or one for all `[1]`.
     pub expert_scale: Option<WeightIndex>,
     /// Tokens of a record that an expert takes, the first that choose it; the others get nothing of it (Switch).
     pub capacity: Option<usize>,
@@ -89,6 +91,7 @@ impl Router {
             softcap: None,
             score,
             top_k,
+            always: 0,
             choice_bias: None,
             table: None,
             last_choice_bias: None,
@@ -111,6 +114,7 @@ impl Router {
             softcap: _,
             score: _,
             top_k: _,
+            always: _,
             choice_bias,
             table,
             last_choice_bias: _,
@@ -141,6 +145,7 @@ impl Router {
             softcap,
             score,
             top_k,
+            always,
             choice_bias,
             table,
             last_choice_bias,
@@ -163,7 +168,11 @@ impl Router {
         if last_choice_bias.is_some() && choice_bias.is_none() {
             return Some("a fixed addend of the last choice, and no others");
         }
-        let chooses_otherwise = choice_bias.is_some() || groups.is_some() || table.is_some();
+        if *always > 0 && (*always >= *top_k || groups.is_some() || table.is_some()) {
+            return Some("experts of every token beside groups, or without a choice");
+        }
+        let chooses_otherwise =
+            choice_bias.is_some() || groups.is_some() || table.is_some() || *always > 0;
         let weighs_otherwise = *renormalize != Renormalize::No || *scale != 1.0;
         let own = chooses_otherwise || weighs_otherwise;
         match score {
@@ -174,6 +183,10 @@ impl Router {
             RouterScore::SparseMixer { .. } => first_of(&[(
                 own,
                 "a sparse mixer with a choice or weights of another kind",
+            )]),
+            RouterScore::ShareOfSigmoids => first_of(&[(
+                *renormalize != Renormalize::No,
+                "shares that are divided by something",
             )]),
             RouterScore::Softmax
             | RouterScore::Sigmoid
@@ -199,6 +212,7 @@ impl Router {
             RouterScore::Softmax => "softmax over all experts",
             RouterScore::Sigmoid => "sigmoid of each expert",
             RouterScore::SqrtSoftplus => "square root of the softplus of each expert",
+            RouterScore::ShareOfSigmoids => "shares of the chosen experts' sigmoids",
             RouterScore::SoftmaxOfTopK => "softmax over the chosen experts",
             RouterScore::ProductKeys(_) => "softmax over the chosen pairs of keys",
             RouterScore::SigmoidOfTopK => "sigmoid of the chosen logits",
@@ -225,6 +239,8 @@ pub enum RouterScore {
     Sigmoid,
     /// `sqrt(softplus(x))` of each (DeepSeek-V4).
     SqrtSoftplus,
+    /// Sigmoids choose; those of the chosen ones, divided by their sum, are their weights (Inkling).
+    ShareOfSigmoids,
     /// Logits choose; softmax over the chosen ones.
     SoftmaxOfTopK,
     /// Product keys (Doge, after Lample et al. 2019): expert `i * keys + j` has the sum of logit `i` of

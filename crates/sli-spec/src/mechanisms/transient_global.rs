@@ -62,6 +62,7 @@ impl Mechanism for TransientGlobal {
             Position::Rope(_)
             | Position::Alibi(_)
             | Position::Vectors(_)
+            | Position::Profiles(_)
             | Position::SparseBlocks(_) => false,
         };
         let own = first_of(&[

@@ -88,6 +88,7 @@ impl Uses {
             bias,
             columns: _,
             kernel: _,
+            with_row: _,
             activation: _,
         } = convolution;
         self.weight(*weight);

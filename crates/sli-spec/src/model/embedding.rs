@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::parts::{Linear, Norm};
+use crate::parts::{Linear, Norm, Slot};
 use crate::source::{Leaf, WeightIndex};
 
 /// Token ids to the input of the first layer.
@@ -51,6 +51,17 @@ pub struct Embedding {
     pub copies: usize,
     /// Inputs of the layers beside the hidden state.
     pub layer_inputs: Option<LayerInputs>,
+    /// The layers start from something else than the embedding.
+    pub start: Option<StartState>,
+}
+
+/// The embedding goes to a slot, and the layers start from its sum with a vector (HRM).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct StartState {
+    /// Where the embedding goes.
+    pub kept: Slot,
+    /// `[hidden]`.
+    pub addend: WeightIndex,
 }
 
 /// An input of its own for every layer, of the token and of its embedding (Gemma 3n):
@@ -192,6 +203,7 @@ impl Embedding {
             streams: Vec::new(),
             copies: 0,
             layer_inputs: None,
+            start: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::mechanisms::StreamAttention;
 use crate::parts::{Activation, Linear, Norm, StreamWeights};
 use crate::source::Leaf;
 
@@ -16,6 +17,8 @@ pub enum Merge {
     Projected(Vec<Linear>),
     /// The mean of so many.
     Mean(usize),
+    /// Attention to them, which has no targets (Inkling 2).
+    Attended(StreamAttention),
     /// A mixture, by weights of reading (hyper-connections).
     Weighed(StreamWeights),
 }

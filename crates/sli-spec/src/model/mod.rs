@@ -18,8 +18,8 @@ use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::Leaf;
 
 pub use self::embedding::{
-    ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, TokenDropout, TokenTypes,
-    TypeRule,
+    ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, StartState, TokenDropout,
+    TokenTypes, TypeRule,
 };
 pub use self::features::{Features, Layout, StemConvolution};
 pub use self::head::{
@@ -76,6 +76,8 @@ pub enum PositionIds {
         /// `pad_token_id`.
         padding: u32,
     },
+    /// 0, 1, 2, ...; the tokens of kind 1 with which a record begins are its context, which sees all of itself (HRM).
+    OfKinds,
     /// ChatGLM: what stands in front of the first `begin` is the context, which sees all of itself;
     /// the rest fills one mask of the context. Learned tables are not used; a rotation names its
     /// [`PositionAxis`](crate::rope::PositionAxis). A record without `begin`, or without a mask, has
@@ -328,20 +330,32 @@ impl ModelSpec {
     }
 }
 
-/// How a record divides under [`PositionIds::Blocks`].
+/// How a record divides under [`PositionIds::Blocks`] and [`PositionIds::OfKinds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocks {
     /// Tokens in front of the generated part.
     pub context: usize,
-    /// Position of the mask that the generated part fills.
+    /// Position of the mask that the generated part fills; 0 where there is none.
     pub mask: usize,
 }
 
 impl PositionIds {
+    /// Whether a record has a context that sees all of itself.
+    pub fn divides(self) -> bool {
+        match self {
+            Self::Blocks { .. } | Self::OfKinds => true,
+            Self::Sequential | Self::BehindPrompt(_) | Self::AfterPadding { .. } => false,
+        }
+    }
+
     /// How a record divides; an error says what it lacks.
-    pub fn blocks(self, tokens: &[u32]) -> Result<Option<Blocks>, String> {
-        let Self::Blocks { begin, masks } = self else {
-            return Ok(None);
+    pub fn blocks(self, tokens: &[u32], types: Option<&[u32]>) -> Result<Option<Blocks>, String> {
+        let (begin, masks) = match self {
+            Self::Blocks { begin, masks } => (begin, masks),
+            Self::OfKinds => return context_of(types.unwrap_or_default()).map(Some),
+            Self::Sequential | Self::BehindPrompt(_) | Self::AfterPadding { .. } => {
+                return Ok(None);
+            }
         };
         if tokens.is_empty() {
             return Ok(None);
@@ -354,6 +368,19 @@ impl PositionIds {
             .find_map(place)
             .ok_or_else(|| format!("neither mask token ({} or {}) is there", masks[0], masks[1]))?;
         Ok(Some(Blocks { context, mask }))
+    }
+}
+
+/// The tokens of kind 1 in front of all others.
+fn context_of(types: &[u32]) -> Result<Blocks, String> {
+    let context = types.iter().take_while(|&&kind| kind == 1).count();
+    let later = types[context..].iter().position(|&kind| kind == 1);
+    match later {
+        None => Ok(Blocks { context, mask: 0 }),
+        Some(later) => Err(format!(
+            "token type 1 at position {} follows other types, and only a beginning that sees all of itself is known",
+            context + later
+        )),
     }
 }
 
@@ -382,7 +409,7 @@ impl Stack {
         let mut connections = steps.filter_map(|step| step.connection.as_ref());
         let other = connections.any(|connection| connection.streams() != streams);
         let merged = match &self.head.streams {
-            Merge::One => streams,
+            Merge::One | Merge::Attended(_) => streams,
             Merge::Projected(others) => others.len() + 1,
             Merge::Mean(merged) => *merged,
             Merge::Weighed(weights) => weights.streams(),
@@ -421,7 +448,7 @@ impl Stack {
 
     /// Why the rows of a record cannot run in pieces, where they cannot.
     pub fn uncut(&self) -> Option<&'static str> {
-        if matches!(self.positions, PositionIds::Blocks { .. }) {
+        if self.positions.divides() {
             return Some("positions follow from the whole record");
         }
         let embedding = self.input.embedding();
@@ -454,7 +481,9 @@ impl Stack {
             let beside = step.beside.map_or(0, number);
             let connection = step.connection.as_ref();
             let streams = connection.map_or(0, |of| of.streams().saturating_sub(1));
-            number(step.read).max(beside).max(written).max(streams)
+            let inside = step.mechanisms().flat_map(Mechanism::slots).map(number);
+            let own = number(step.read).max(beside).max(written).max(streams);
+            inside.fold(own, usize::max)
         };
         let steps = self.layers.iter().flat_map(|layer| &layer.steps);
         steps.map(used).max().unwrap_or(0)
@@ -477,5 +506,21 @@ impl Stack {
     pub fn is_causal(&self) -> bool {
         let masks = self.mechanisms().filter_map(Mechanism::mask);
         masks.into_iter().all(Mask::is_causal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Blocks, PositionIds};
+
+    #[test]
+    fn a_context_of_kinds_is_a_beginning() {
+        let context = |types: Option<&[u32]>| PositionIds::OfKinds.blocks(&[5, 6, 7, 8], types);
+        let of = |context| Ok(Some(Blocks { context, mask: 0 }));
+        assert_eq!(context(None), of(0));
+        assert_eq!(context(Some(&[1, 1, 0, 2])), of(2));
+        assert_eq!(context(Some(&[1; 4])), of(4));
+        let later = context(Some(&[1, 0, 0, 1])).expect_err("a context in two parts");
+        assert!(later.starts_with("token type 1 at position 3"), "{later}");
     }
 }

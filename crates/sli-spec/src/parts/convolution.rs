@@ -16,6 +16,8 @@ pub struct Convolution {
     pub columns: usize,
     /// Rows that count, the row itself among them.
     pub kernel: usize,
+    /// The row itself is added to every sum, and both are multiplied by this (Inkling).
+    pub with_row: Option<f64>,
     /// Of the sums.
     pub activation: Activation,
 }

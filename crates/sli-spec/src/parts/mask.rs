@@ -12,7 +12,7 @@ pub enum Mask {
     FullButPadding(u32),
     /// `j <= i`.
     Causal,
-    /// `j <= i`, and all of the record's context ([`crate::PositionIds::Blocks`]).
+    /// `j <= i`, and all of the record's context ([`crate::PositionIds::divides`]).
     CausalAfterContext,
     /// `i - window < j <= i`.
     CausalWindow(usize),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::distance::DistanceVectors;
+use super::profiles::DistanceProfiles;
 use super::rope::Rope;
 use crate::source::WeightIndex;
 
@@ -17,6 +18,8 @@ pub enum Position {
     Buckets(RelativeBuckets),
     /// Products with vectors of distances (He et al. 2021).
     Vectors(Box<DistanceVectors>),
+    /// Mixtures of learned profiles over the distance.
+    Profiles(Box<DistanceProfiles>),
     /// Few blocks of keys, in longer records (Zaheer et al. 2020).
     SparseBlocks(SparseBlocks),
 }
@@ -29,6 +32,7 @@ impl Position {
             Self::Alibi(_) => "alibi",
             Self::Buckets(_) => "relative buckets",
             Self::Vectors(_) => "products with vectors of distances",
+            Self::Profiles(_) => "learned profiles over the distance",
             Self::SparseBlocks(_) => "none in attention, which is sparse in longer records",
         }
     }
@@ -122,6 +126,13 @@ pub enum QueryTemperature {
     LogN {
         /// Trained length.
         trained: f64,
+    },
+    /// `1 + alpha * max(0, ln((position + 1) / floor))` (Inkling).
+    Log {
+        /// Factor on the logarithm.
+        alpha: f64,
+        /// Positions up to here have none.
+        floor: f64,
     },
     /// `(1 + (position + 1) / original)^exponent` (Beam).
     Power {

@@ -98,7 +98,9 @@ fn share_layers(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError
     }
     // As the reference divides, in f64.
     let group = |layer: usize| (layer as f64 / (layers as f64 / groups as f64)) as usize;
-    model.places = Some((0..layers).map(group).collect());
+    let name = model.names.layers;
+    let place = |layer| format!("{name}.{}", group(layer));
+    model.places = Some((0..layers).map(place).collect());
     model.layer_of = Some(Rc::new(move |blocks, leaves, layer| {
         let steps = (0..inner).map(|number| {
             let name = format!("albert_layers.{number}.");

@@ -68,9 +68,11 @@ impl Sublayer {
 impl Blocks<'_> {
     pub(super) fn layer(&self, number: usize) -> Layer {
         let name = self.names.layers;
-        let place = self.places.as_ref().map_or(number, |places| places[number]);
-        let place = place + self.names.first_layer;
-        let mut leaves = self.leaves(format!("{}{name}.{place}.", self.prefix));
+        let place = match &self.places {
+            Some(places) => places[number].clone(),
+            None => format!("{name}.{}", number + self.names.first_layer),
+        };
+        let mut leaves = self.leaves(format!("{}{place}.", self.prefix));
         let own = self.by_layer.as_ref().map(|change| {
             let mut own = self.clone();
             change(&mut own, number);

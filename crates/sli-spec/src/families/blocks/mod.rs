@@ -153,8 +153,8 @@ pub struct Blocks<'c> {
     pub attention_of: MixerOf<'c>,
     /// Something other than the feed-forward network, by layer; `None`: the usual.
     pub feed_forward_of: MixerOf<'c>,
-    /// Number of each layer in the names of its tensors, where layers share theirs (ALBERT).
-    pub places: Option<Vec<usize>>,
+    /// Where the tensors of each layer are, where layers share theirs (ALBERT).
+    pub places: Option<Vec<String>>,
     /// What is different in a layer.
     pub by_layer: Option<Change<'c>>,
     /// Steps of another arrangement than these.
