@@ -30,7 +30,7 @@ impl Kernels {
             self.isa().run(Gates {
                 starts,
                 state,
-                gates: [input, forget, floor],
+                of_rows: [input, forget, floor],
             });
         }
     }
@@ -64,7 +64,7 @@ impl Kernels {
 struct Gates<'a> {
     starts: &'a [usize],
     state: &'a mut [f32],
-    gates: [MatMut<'a>; 3],
+    of_rows: [MatMut<'a>; 3],
 }
 
 impl SimdOp for Gates<'_> {
@@ -75,7 +75,7 @@ impl SimdOp for Gates<'_> {
         let Self {
             starts,
             state,
-            gates: [mut input, mut forget, mut floor],
+            of_rows: [mut input, mut forget, mut floor],
         } = self;
         let zero = s.splat(0.0);
         for (rows, begins) in runs(starts, input.rows()) {

@@ -13,6 +13,9 @@ use crate::{
     Mixing, Norm, NormKind, Position, Shard, Source, SpecError, Split, Step, WeightIndex, Write,
 };
 
+/// Names of a norm and of the factors of a sublayer, and its mixer.
+type Sublayer<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Leaves) -> Mixer);
+
 /// The registered types.
 pub const TYPES: &[ModelType] = &[row("zaya", zaya)];
 
@@ -58,7 +61,7 @@ pub fn zaya(config: &Config) -> Result<Described, SpecError> {
         Some(experts.build(leaves, own.hidden_size))
     });
     model.layer_of = Some(Rc::new(|own, leaves, layer| {
-        let sublayers: [(&str, &str, &dyn Fn(&mut Leaves) -> Mixer); 2] = [
+        let sublayers: [Sublayer<'_>; 2] = [
             (
                 "input_layernorm",
                 "post_attention_residual_scale",
@@ -70,7 +73,7 @@ pub fn zaya(config: &Config) -> Result<Described, SpecError> {
                 &|leaves| own.feed_forward(leaves, layer),
             ),
         ];
-        let step = |(norm, scales, mixer): (&str, &str, &dyn Fn(&mut Leaves) -> Mixer)| {
+        let step = |(norm, scales, mixer): Sublayer<'_>| {
             let norm = leaves.norm(norm, own.hidden_size, own.norm);
             let mixer = mixer(leaves);
             let mut scaled = |what: &str| {
