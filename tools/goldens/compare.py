@@ -112,6 +112,11 @@ def inputs_of(model, rng, longest, lengths=None):
         records = [{name: torch.rand(shape, generator=drawn) * 2 - 1} for name, shape in features]
     else:
         records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
+    for number, record in enumerate(records):
+        # One without, where the class runs without.
+        if number != 1 or config.model_type == "bros":
+            drawn = generate.beside_of(model, len(record.get("input_ids", ())), lambda name, count, below: [rng.randrange(below) for _ in range(count)])
+            record.update(drawn)
     if model.config.model_type in GLOBAL and rng.random() < 0.8:
         for record in records:
             share = rng.choice([0.0, 0.1, 0.5, 1.0])

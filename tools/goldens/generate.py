@@ -413,8 +413,6 @@ def beside_of(model, tokens, draw):
             "xpath_tags_seq": table("xpath_tags_seq", config.max_depth, config.max_xpath_tag_unit_embeddings),
             "xpath_subs_seq": table("xpath_subs_seq", config.max_depth, config.max_xpath_subs_unit_embeddings),
         }
-    if config.model_type == "longformer":
-        return {"global_attention_mask": [int(number == 0) for number in draw("global_attention_mask", tokens, 5)]}
     return {}
 
 

@@ -1,6 +1,6 @@
 //! What a model demands of a record's tokens.
 
-use sli_spec::{LengthLimit, Mechanism, ModelSpec, PositionIds, Stack, TypeRule};
+use sli_spec::{LengthLimit, Mechanism, ModelSpec, PositionIds, Stack, TokenInput, TypeRule};
 
 use crate::error::EngineError;
 use crate::records::Record;
@@ -20,6 +20,8 @@ pub struct Demands {
     pub positions: PositionIds,
     /// A token that the reference takes for padding and hides by itself.
     pub refused_token: Option<u32>,
+    /// What records may have beside their tokens, in the order of their numbers.
+    pub inputs: [Option<TokenInput>; 2],
 }
 
 impl Demands {
@@ -53,6 +55,7 @@ impl Demands {
         let embedding = stack.input.embedding();
         Self {
             refused_token: embedding.and_then(|embedding| embedding.refused_token),
+            inputs: [0, 1].map(|index| embedding?.inputs.get(index).copied()),
             vocab_size: stack.usable_tokens(),
             token_types: 0,
             global_tokens: false,
@@ -90,6 +93,43 @@ impl Demands {
         })
     }
 
+    /// What is wrong with what a record has beside its tokens, or has not.
+    pub fn wrong_inputs(&self, tokens: usize, inputs: Option<&[u32]>) -> Option<String> {
+        let known = self.inputs.iter().flatten();
+        let columns: usize = known.clone().map(|input| input.columns).sum();
+        let Some(numbers) = inputs else {
+            let required = known.clone().find(|input| input.kind.is_required());
+            let required = required.filter(|_| tokens > 0)?;
+            return Some(format!(
+                "it has no `{}`, without which the reference's class does not run",
+                required.name
+            ));
+        };
+        if numbers.len() != tokens * columns {
+            return Some(format!(
+                "{} numbers beside {tokens} tokens, {columns} for each are read",
+                numbers.len()
+            ));
+        }
+        if columns == 0 {
+            return None;
+        }
+        let mut first = 0;
+        for input in known {
+            let rows = numbers.chunks_exact(columns).enumerate();
+            for (position, row) in rows {
+                if let Some(problem) = input.wrong(&row[first..first + input.columns]) {
+                    return Some(format!(
+                        "`{}` of the token at position {position} has {problem}",
+                        input.name
+                    ));
+                }
+            }
+            first += input.columns;
+        }
+        None
+    }
+
     /// The limit that a record of so many tokens exceeds, and what it is about. A model can run records that are longer
     /// than those that it was trained with, where that is wanted.
     pub fn exceeded(&self, tokens: usize, allow_long: bool) -> Option<(usize, &'static str)> {
@@ -122,6 +162,7 @@ impl Demands {
             types
                 .and_then(|types| self.wrong_type(types))
                 .or_else(|| self.refused(tokens))
+                .or_else(|| self.wrong_inputs(tokens.len(), record.inputs.as_deref()))
                 .or_else(|| self.positions.blocks(tokens, types).err())
         };
         problem.map_or(Ok(()), |problem| {

@@ -23,7 +23,7 @@ use sli_engine::{
     Annotation, EngineError, Model, OpenOptions, Quiet, Settings, Spill, available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
-use sli_testing::{Expected, Golden, Stored, compare, golden_names, read_tensors};
+use sli_testing::{Expected, Golden, GoldenRecord, Stored, compare, golden_names, read_tensors};
 
 const TOLERANCE: f64 = 1e-4;
 
@@ -73,6 +73,7 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
             vec![0; features.rows(values / features.channels)]
         });
         let own = Record {
+            inputs: inputs_of(&record, model),
             id: record.id,
             tokens: rows.unwrap_or(record.input_ids),
             features: record.input_features,
@@ -98,6 +99,34 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
         }
     }
     writer.finish().unwrap()
+}
+
+/// What stands beside the tokens of a record, as the model reads it.
+fn inputs_of(record: &GoldenRecord, model: &Model) -> Option<Vec<u32>> {
+    let embedding = model.spec.input_stack().input.embedding()?;
+    if record.beside.is_empty() {
+        return None;
+    }
+    let mut numbers = Vec::new();
+    for position in 0..record.input_ids.len() {
+        for input in &embedding.inputs {
+            match record.beside.get(input.name) {
+                Some(beside) => {
+                    let own = &beside.numbers[position * beside.columns..][..beside.columns];
+                    if let (&[x0, y0, x1, y1], 8) = (own, input.columns) {
+                        numbers.extend([x0, y0, x1, y0, x1, y1, x0, y1]);
+                    } else {
+                        numbers.extend(own);
+                    }
+                }
+                None => {
+                    let value = input.otherwise();
+                    numbers.extend(std::iter::repeat_n(value, input.columns));
+                }
+            }
+        }
+    }
+    Some(numbers)
 }
 
 /// Runs a golden and returns its results by `record.name`.

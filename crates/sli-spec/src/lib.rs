@@ -35,10 +35,11 @@ pub use facts::Facts;
 pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
-    Activation, Adapter, Alibi, Convolution, Cut, DistanceProfiles, DistanceRule, DistanceTable,
-    DistanceVectors, Gain, HeadNorm, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask,
-    Norm, NormKind, NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate,
-    RowWeights, Segments, Slot, SparseBlocks, StreamWeights,
+    Activation, Adapter, Alibi, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
+    DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, HeadNorm,
+    HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position,
+    QueryTemperature, RelativeBuckets, ResidualGate, RowWeights, Segments, Slot, SparseBlocks,
+    StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

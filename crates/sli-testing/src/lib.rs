@@ -88,6 +88,58 @@ pub struct GoldenRecord {
     pub token_type_ids: Option<Vec<u32>>,
     /// As fed to the decoder behind an encoder.
     pub decoder_input_ids: Option<Vec<u32>>,
+    /// As fed beside the tokens, by name.
+    pub beside: BTreeMap<String, Beside>,
+}
+
+/// Numbers beside the tokens of a record, `[tokens, columns]`.
+pub struct Beside {
+    /// Numbers of a token.
+    pub columns: usize,
+    /// Whole numbers, or bits of f32.
+    pub numbers: Vec<u32>,
+    /// They are bits of f32.
+    pub is_real: bool,
+}
+
+/// What may stand beside the tokens.
+const BESIDE: [&str; 5] = [
+    "bbox",
+    "input_pronunciation_ids",
+    "input_shape_ids",
+    "xpath_subs_seq",
+    "xpath_tags_seq",
+];
+
+impl Beside {
+    fn of(expected: &SafeTensors<'_>, name: &str) -> Option<Self> {
+        let tensor = expected.tensor(name).ok()?;
+        let is_real = tensor.dtype() == Dtype::F32;
+        let numbers = if is_real {
+            let values = floats(expected, name)?.into_iter();
+            values.map(f32::to_bits).collect()
+        } else {
+            integers(expected, name)?
+        };
+        Some(Self {
+            columns: tensor.shape().get(1).copied().unwrap_or(1),
+            numbers,
+            is_real,
+        })
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let number = |&number: &u32| {
+            if self.is_real {
+                serde_json::json!(f32::from_bits(number))
+            } else {
+                serde_json::json!(number)
+            }
+        };
+        let rows = self.numbers.chunks(self.columns);
+        let rows = rows.map(|row| row.iter().map(number).collect::<Vec<_>>());
+        serde_json::json!(rows.collect::<Vec<_>>())
+    }
 }
 
 /// A matrix that the reference computed.
@@ -334,6 +386,13 @@ impl Golden {
                 token_type_ids: integers(&expected, &format!("{id}.token_type_ids"))
                     .or_else(|| integers(&expected, &format!("{id}.global_attention_mask"))),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
+                beside: BESIDE
+                    .iter()
+                    .filter_map(|&name| {
+                        let found = Beside::of(&expected, &format!("{id}.{name}"))?;
+                        Some((name.to_owned(), found))
+                    })
+                    .collect(),
                 id,
             })
             .collect()
@@ -381,6 +440,9 @@ impl Golden {
             }
             if let Some(ids) = &record.decoder_input_ids {
                 line["decoder_input_ids"] = serde_json::json!(ids);
+            }
+            for (name, beside) in &record.beside {
+                line[name] = beside.json();
             }
             lines += &line.to_string();
             lines.push('\n');

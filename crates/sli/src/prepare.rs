@@ -546,6 +546,7 @@ impl Rules<'_> {
             content,
             token_types,
             global_tokens,
+            inputs,
             ..
         } = record;
         let Tokenised {
@@ -583,7 +584,16 @@ impl Rules<'_> {
             self.check_marks(&id, &place, &marks, tokens.len())?;
             types = Some(marks);
         }
+        let mut inputs = inputs.numbers(&self.demands.inputs, tokens.len(), &place)?;
+        if let Some(problem) = self.demands.wrong_inputs(tokens.len(), inputs.as_deref()) {
+            let problem = format!("record `{id}`: {problem}");
+            return Err(InputError::record(&place, problem)
+                .with_hint("the model's own processor makes what stands beside the tokens"));
+        }
         if let Some(limit) = self.max_length.filter(|_| self.features.is_none()) {
+            if let Some(inputs) = inputs.as_mut().filter(|_| limit < tokens.len()) {
+                inputs.truncate(inputs.len() / tokens.len() * limit);
+            }
             if let Some(text) = text.as_mut().filter(|text| limit < text.offsets.len()) {
                 text.offsets.truncate(limit);
             }
@@ -613,6 +623,7 @@ impl Rules<'_> {
             tokens,
             token_types,
             labels: None,
+            inputs,
             features: None,
         };
         let annotation = Annotation { text, completion };

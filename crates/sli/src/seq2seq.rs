@@ -267,6 +267,7 @@ pub fn prepare(
         row: record.row,
         tokens,
         token_types: None,
+        inputs: None,
         labels,
         features: None,
     };

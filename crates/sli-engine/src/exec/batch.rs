@@ -30,6 +30,8 @@ pub(crate) struct Batch {
     pub records: Vec<BatchRecord>,
     pub tokens: Vec<u32>,
     pub token_types: Option<Vec<u32>>,
+    /// What tokens have beside them, in rows; no columns where the stack reads no such.
+    pub inputs: Inputs,
     /// What every row is to predict, where records say so; [`NO_LABEL`] where they do not.
     labels: Option<Vec<u32>>,
     /// Position within the record.
@@ -48,6 +50,45 @@ pub(crate) struct Batch {
     piece: Option<Piece>,
     /// Where the same records are in the earlier stacks that this one reads.
     sources: Sources,
+}
+
+/// What tokens have beside them: integers, or bits of f32.
+#[derive(Default)]
+pub(crate) struct Inputs {
+    values: Vec<u32>,
+    columns: usize,
+}
+
+impl Inputs {
+    /// Those of a row.
+    pub fn of(&self, row: usize) -> &[u32] {
+        &self.values[row * self.columns..(row + 1) * self.columns]
+    }
+
+    /// Those of a record whose first row is `lead`, or what stands for them where it has none.
+    fn push(&mut self, stack: &Stack, record: &Record) {
+        let Some(embedding) = stack.input.embedding() else {
+            return;
+        };
+        self.columns = embedding.input_columns();
+        let given = record.inputs.iter().flatten();
+        let tokens = record.tokens.len();
+        if record
+            .inputs
+            .as_ref()
+            .is_some_and(|given| given.len() == tokens * self.columns)
+        {
+            self.values.extend(given);
+            return;
+        }
+        for _ in 0..tokens {
+            for input in &embedding.inputs {
+                let value = input.otherwise();
+                self.values
+                    .extend(std::iter::repeat_n(value, input.columns));
+            }
+        }
+    }
 }
 
 /// A piece of a record that is cut, whose rows a batch has.
@@ -158,6 +199,8 @@ impl Batch {
             }],
             tokens: record.tokens[rows.clone()].to_vec(),
             token_types: types.map(|types| types[rows.clone()].to_vec()),
+            // Records whose tokens have any are not cut.
+            inputs: Inputs::default(),
             // Only where there are several stacks, whose records are not cut.
             labels: None,
             sources: Sources::default(),
@@ -562,6 +605,7 @@ struct BatchBuilder {
     tree: PrefixTree,
     shared: usize,
     typed: bool,
+    inputs: Inputs,
     labels: Vec<u32>,
     labelled: bool,
     records: Vec<BatchRecord>,
@@ -576,6 +620,7 @@ impl BatchBuilder {
             tree: PrefixTree::default(),
             shared,
             typed: false,
+            inputs: Inputs::default(),
             labels: Vec::new(),
             labelled: false,
             records: Vec::new(),
@@ -604,6 +649,8 @@ impl BatchBuilder {
             self.blocks.push(blocks);
         }
         self.typed |= record.token_types.is_some();
+        // They come with stacks whose records share no rows, and that have no prompt.
+        self.inputs.push(stack, &record);
         // Labels come with stacks whose records share no rows, and that have no prompt.
         match &record.labels {
             Some(labels) => self.labels.extend(labels),
@@ -627,6 +674,7 @@ impl BatchBuilder {
         let Self {
             tree,
             typed,
+            inputs,
             labels,
             labelled,
             mut records,
@@ -644,6 +692,7 @@ impl BatchBuilder {
             records,
             tokens: nodes.iter().map(|node| node.0).collect(),
             token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
+            inputs,
             labels: labelled.then(|| map.moved(labels)),
             positions: map.moved(positions),
             position_ids: map.moved(position_ids),

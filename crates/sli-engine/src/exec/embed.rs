@@ -3,7 +3,8 @@
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, MatMut};
 use sli_spec::{
-    Embedding, HeadNorm, Linear, NormSpan, PositionTable, Sinusoidal, TokenDropout, WeightIndex,
+    Becomes, Embedding, HeadNorm, Linear, NormSpan, PositionTable, Sinusoidal, TokenDropout,
+    WeightIndex,
 };
 
 use super::batch::Batch;
@@ -61,6 +62,8 @@ impl BoundLayer<'_> {
             hidden.reset(rows, projection.out_features);
             if embedding.trigrams {
                 self.project_trigrams(projection, batch, &narrow, hidden)?;
+            } else if let Some(beside) = self.beside(embedding) {
+                self.project_beside((projection, beside), batch, &narrow, hidden)?;
             } else {
                 self.linear(narrow.view(), projection, hidden.view_mut())?;
             }
@@ -77,6 +80,11 @@ impl BoundLayer<'_> {
                 Some(given) => self.gather(types.weight, given, x, true)?,
                 None => self.gather(types.weight, &vec![0; rows], x, true)?,
             }
+        }
+        if let Some(looked_up) = &embedding.looked_up
+            && looked_up.becomes == Becomes::Added
+        {
+            self.add_looked_up(looked_up, batch, x)?;
         }
         for constant in &embedding.constant_rows {
             self.gather(constant.weight, &vec![constant.row as u32; rows], x, true)?;
@@ -167,6 +175,12 @@ impl BoundLayer<'_> {
             let addend = self.vector(Some(start.addend))?;
             let addend = values(addend.as_ref()).unwrap_or_default();
             self.kernels.add_bias(addend, slots.hidden.view_mut());
+        }
+        if let Some(looked_up) = &embedding.looked_up
+            && let Becomes::Stream { positions, norm } = &looked_up.becomes
+            && let Some(stream) = slots.stashes.first_mut()
+        {
+            self.layout_stream(looked_up, (*positions, norm), batch, stream)?;
         }
         let (Some(rule), Some(inputs)) = (&embedding.layer_inputs, &mut slots.kept.layer_inputs)
         else {
@@ -263,6 +277,17 @@ impl BoundLayer<'_> {
         table: WeightIndex,
         ids: &[u32],
         out: &mut Mat,
+        add: bool,
+    ) -> Result<(), EngineError> {
+        self.gather_at(table, ids, out.view_mut(), add)
+    }
+
+    /// The same to some columns.
+    pub(super) fn gather_at(
+        &self,
+        table: WeightIndex,
+        ids: &[u32],
+        mut out: MatMut<'_>,
         add: bool,
     ) -> Result<(), EngineError> {
         let key = self.key(table);

@@ -8,6 +8,7 @@ pub(crate) mod connection;
 pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
+mod look_up;
 pub(crate) mod norm;
 pub(crate) mod place;
 pub(crate) mod probe;

@@ -11,7 +11,7 @@ use super::mask::mask;
 use super::rotation::{HeadSpan, rotate};
 use super::{
     At, Mix, beside, block_choice, differential, distance_profiles, distance_vectors, dynamic_mask,
-    kernel, key_convolution, merged, mixing, relative_buckets, sparse_blocks,
+    kernel, key_convolution, merged, mixing, page, relative_buckets, sparse_blocks,
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
@@ -66,6 +66,9 @@ impl Mix for Attention {
         if let Some(beside) = &self.beside {
             buffers = buffers.or(beside::buffers(beside, self));
         }
+        if let Some(corners) = self.corners() {
+            buffers = buffers.or(page::buffers(&corners, self));
+        }
         buffers
     }
 
@@ -113,6 +116,9 @@ impl Mix for Attention {
         }
         if let Some(sinks) = addends.sinks {
             scratch.gate = sinks;
+        }
+        if let Some([query, key]) = addends.widened {
+            (scratch.up, scratch.inner) = (query, key);
         }
         if let Some(differential) = &self.differential {
             let value_dim = 2 * self.value_dim;
@@ -294,6 +300,10 @@ struct Addends<'a> {
     profiles: Option<distance_profiles::Addends>,
     /// Logits that only enter the denominator, of every query and head.
     sinks: Option<Mat>,
+    /// By distance on the page.
+    page: Option<page::Addends<'a>>,
+    /// Queries and keys that are wider by sines of places on the page.
+    widened: Option<[Mat; 2]>,
 }
 
 /// The addends by distance of a chunk of whole records.
@@ -349,6 +359,12 @@ fn positions<'a>(
             }
             Position::SparseBlocks(blocks) => {
                 addends.sparse = Some(sparse_blocks::Addends::new(*blocks, rows));
+            }
+            Position::Boxes(boxes) => {
+                addends.page = Some(page::Addends::new(layer, boxes, rows)?);
+            }
+            Position::Corners(corners) => {
+                addends.widened = Some(page::widen(layer, corners, attention, rows, scratch)?);
             }
         }
     }
@@ -443,6 +459,9 @@ fn attend(
         if let Some(sparse) = &addends.sparse {
             sparse.add(site, logits);
         }
+        if let Some(page) = &addends.page {
+            page.add(site, logits);
+        }
         if let Some(slopes) = &addends.both_ways {
             for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
                 *logit -= slopes[site.head] * key.abs_diff(site.query) as f32;
@@ -462,6 +481,7 @@ fn attend(
         || addends.buckets.is_some()
         || addends.vectors.is_some()
         || addends.profiles.is_some()
+        || addends.page.is_some()
         || addends.sparse.is_some();
     let mut value_dim = attention.value_dim;
     if attention.differential.is_some() {
@@ -496,13 +516,15 @@ fn attend(
         ends: false,
     });
     let (key, value) = shared.map_or((&*key, &*value), |kept| (&kept.key, &kept.value));
+    let widened = addends.widened.as_ref();
+    let (query, key) = widened.map_or((&*query, key), |[query, key]| (query, key));
     let args = AttentionArgs {
         q: query.view(),
         k: key.view(),
         v: value.view(),
         heads,
         kv_heads,
-        qk_dim: attention.head_dim,
+        qk_dim: query.cols() / heads,
         v_dim: value_dim,
         segments: &segments.own,
         common: None,

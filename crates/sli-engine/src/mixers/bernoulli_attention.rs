@@ -5,8 +5,9 @@ use std::f64::consts::PI;
 use sli_kernels::{Kernels, Mat, MatRef, PackedKind, PackedWeights, Store};
 use sli_spec::BernoulliAttention;
 
-use super::beside::{records_of, value_convolution};
+use super::beside::value_convolution;
 use super::buffers::{Buffer, Buffers};
+use super::records::records_of;
 use super::{At, Mix};
 use crate::error::EngineError;
 

@@ -1,11 +1,10 @@
 //! What stands beside the heads of an attention: convolutions of whole records.
 
-use std::ops::Range;
-
 use sli_kernels::{Mat, MatMut, MatRef, Taps};
 use sli_spec::{Attention, Beside, SpanConvolution, ValueConvolution};
 
 use super::buffers::{Buffer, Buffers};
+use super::records::records_of;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Rows, Scratch, values};
 
@@ -45,14 +44,6 @@ pub(super) fn apply(
             value_convolution(layer, own, shape, rows, value.view(), heads.view_mut())
         }
     }
-}
-
-/// The records of a chunk, by its own rows.
-pub(super) fn records_of(rows: Rows<'_>) -> Vec<Range<usize>> {
-    let first = rows.chunk.rows.start;
-    let records = rows.batch.branches_of(rows.chunk).into_iter();
-    let own = records.map(|record| record.start - first..record.end - first);
-    own.collect()
 }
 
 /// `heads += convolution(value)`.

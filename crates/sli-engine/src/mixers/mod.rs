@@ -28,6 +28,7 @@ mod key_convolution;
 mod keys;
 mod latent_attention;
 mod layer_input;
+mod layout_attention;
 mod lightning_attention;
 mod linear;
 mod low_rank;
@@ -40,7 +41,9 @@ mod mixing;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
+mod page;
 mod product_keys;
+mod records;
 mod relative_buckets;
 mod rotation;
 mod router;
@@ -148,6 +151,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::MatrixMemory(memory) => memory.as_ref(),
         Mixer::ChannelMix(mix) => mix,
         Mixer::BernoulliAttention(attention) => attention.as_ref(),
+        Mixer::LayoutAttention(attention) => attention.as_ref(),
         Mixer::Identity(identity) => identity,
     }
 }

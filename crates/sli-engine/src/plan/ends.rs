@@ -1,7 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Input, Merge};
+use sli_spec::{Becomes, Input, Merge};
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -41,6 +41,18 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
             for projection in projections.chain(inputs.map(|inputs| &inputs.projection)) {
                 add(projection.weight);
                 projection.bias.into_iter().for_each(&mut add);
+            }
+            if let Some(looked_up) = &embedding.looked_up {
+                for layer in &looked_up.layers {
+                    add(layer.dense.weight);
+                    layer.dense.bias.into_iter().for_each(&mut add);
+                    if let Some(norm) = &layer.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                    }
+                }
+                if let Becomes::Stream { positions: _, norm } = &looked_up.becomes {
+                    norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                }
             }
             if let Some(norm) = inputs.map(|inputs| &inputs.norm) {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);

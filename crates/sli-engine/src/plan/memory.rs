@@ -1,7 +1,7 @@
 //! What a run holds in memory, in bytes, as a function of how many rows run together.
 
 use sli_kernels::Compute;
-use sli_spec::{Mechanism, Merge, ModelSpec, Stack, StateSpec};
+use sli_spec::{Embedding, Mechanism, Merge, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::classes::{buffer_bytes, classes_of_token};
@@ -68,7 +68,9 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
     let ropes: u64 = ropes.iter().map(|rope| rope.dims as u64 * 4).sum();
     let kept = kept_columns(stack) as u64;
     let chosen = stack.chosen_keys().unwrap_or(0) as u64;
-    let mut bytes = (widest + stashes + chosen + kept) * 4 + ropes + ROW_BYTES;
+    let embedding = stack.input.embedding();
+    let inputs = embedding.map_or(0, Embedding::input_columns) as u64;
+    let mut bytes = (widest + stashes + chosen + kept + inputs) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
             Take::TopK(k) => best(spec, *k) * TOP_BYTES + 48,

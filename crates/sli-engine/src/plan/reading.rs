@@ -186,6 +186,13 @@ impl Planner<'_> {
                 };
                 bytes += (kinds * leaf.row_bytes() * parts.len()) as f64;
             }
+            if let Some(looked_up) = embedding.and_then(|embedding| embedding.looked_up.as_ref()) {
+                for table in &looked_up.tables {
+                    let leaf = leaf(table.weight);
+                    let rows = if records.has_inputs() { leaf.rows() } else { 1 };
+                    bytes += (rows * leaf.row_bytes() * parts.len()) as f64;
+                }
+            }
             for constant in embedding
                 .iter()
                 .flat_map(|embedding| &embedding.constant_rows)

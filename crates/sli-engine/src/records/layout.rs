@@ -11,13 +11,13 @@ pub(super) const ENTRY: usize = 32;
 /// Records between two remembered positions in `ids`.
 pub(super) const ID_STRIDE: usize = 64;
 
-pub(super) const FORMAT: u32 = 6;
+pub(super) const FORMAT: u32 = 7;
 
-pub(super) const FILES: [&str; 8] = [
-    "tokens", "types", "ids", "index", "offsets", "marks", "labels", "features",
+pub(super) const FILES: [&str; 9] = [
+    "tokens", "types", "ids", "index", "offsets", "marks", "labels", "features", "inputs",
 ];
 
-/// What an index entry says of a record: it has a text; a completion; whose bytes are known; labels.
+/// What an index entry says of a record: it has a text; a completion; whose bytes are known; labels; features; inputs.
 pub(super) const HAS_TEXT: u32 = 1;
 
 pub(super) const HAS_COMPLETION: u32 = 2;
@@ -27,6 +27,8 @@ pub(super) const HAS_COMPLETION_BYTES: u32 = 4;
 pub(super) const HAS_LABELS: u32 = 8;
 
 pub(super) const HAS_FEATURES: u32 = 16;
+
+pub(super) const HAS_INPUTS: u32 = 32;
 
 pub(super) const HEADER: &str = "spool.json";
 
@@ -53,7 +55,10 @@ pub(super) struct Header {
     /// The smallest budget, bytes, with which the dataset became tokens.
     pub(super) needed: u64,
     /// Length in bytes and blake3 of each of [`FILES`].
-    pub(super) files: [(u64, String); 8],
+    pub(super) files: [(u64, String); 9],
+    /// Numbers of a token in the file `inputs`.
+    #[serde(default)]
+    pub(super) input_columns: u64,
     /// Hash of the second sequence, where there is one.
     #[serde(default)]
     pub(super) decoder: Option<String>,

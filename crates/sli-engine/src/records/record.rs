@@ -15,6 +15,8 @@ pub struct Record {
     pub token_types: Option<Vec<u32>>,
     /// What every token's row is to predict, as many as tokens; `None`: the token that follows.
     pub labels: Option<Vec<u32>>,
+    /// What its tokens have beside them, as many numbers a token as the model reads; `None`: what stands for none.
+    pub inputs: Option<Vec<u32>>,
     /// The numbers of which the rows are made where they are of no tokens: then all of these are 0. Only written;
     /// [`RecordSpool::features`](super::RecordSpool::features) reads them.
     pub features: Option<Vec<f32>>,

@@ -11,8 +11,8 @@ use sli_spec::{ModelSpec, Sequence};
 
 use super::hashed::BUFFER;
 use super::layout::{
-    DECODER, ENTRY, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_LABELS, HAS_TEXT,
-    HEADER, Header, ID_STRIDE, IndexEntry, TYPED,
+    DECODER, ENTRY, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_INPUTS, HAS_LABELS,
+    HAS_TEXT, HEADER, Header, ID_STRIDE, IndexEntry, TYPED,
 };
 use super::record::Record;
 use crate::annotation::{Annotation, Completion, TextSpans};
@@ -39,6 +39,7 @@ pub(super) struct Spool {
     pub(super) marks: File,
     pub(super) labels: File,
     pub(super) features: File,
+    pub(super) inputs: File,
     pub(super) header: Header,
     /// The second sequence.
     pub(super) decoder: Option<RecordSpool>,
@@ -102,6 +103,7 @@ impl RecordSpool {
             marks: open("marks")?,
             labels: open("labels")?,
             features: open("features")?,
+            inputs: open("inputs")?,
             feature_starts: Vec::new(),
             header,
             decoder,
@@ -283,6 +285,11 @@ impl RecordSpool {
         self.0.header.files[1].0 > 0
     }
 
+    /// Whether any record has something beside its tokens.
+    pub fn has_inputs(&self) -> bool {
+        self.0.header.input_columns > 0
+    }
+
     /// A hash of everything in the spool, for the key of a run.
     pub fn content_hash(&self) -> String {
         let mut text = String::new();
@@ -338,6 +345,16 @@ impl RecordSpool {
         } else {
             Vec::new()
         };
+        let columns = spool.header.input_columns;
+        let inputs = if entries.iter().any(|entry| entry.notes & HAS_INPUTS != 0) {
+            read_u32s(&spool.inputs, span.start * columns..span.end * columns)?
+        } else {
+            Vec::new()
+        };
+        let own_inputs = |rows: &Range<usize>| {
+            let columns = columns as usize;
+            inputs[rows.start * columns..rows.end * columns].to_vec()
+        };
         let mut records = Vec::with_capacity(range.len());
         for ((record, id), entry) in range.zip(ids).zip(entries) {
             let rows = (spool.starts[record] - span.start) as usize
@@ -347,6 +364,7 @@ impl RecordSpool {
                 row: entry.row,
                 tokens: tokens[rows.clone()].to_vec(),
                 token_types: typed(record).then(|| types[rows.clone()].to_vec()),
+                inputs: (entry.notes & HAS_INPUTS != 0).then(|| own_inputs(&rows)),
                 labels: (entry.notes & HAS_LABELS != 0).then(|| labels[rows].to_vec()),
                 features: None,
             });

@@ -18,6 +18,7 @@ fn record(id: &str, tokens: &[u32]) -> Record {
         tokens: tokens.into(),
         token_types: None,
         labels: None,
+        inputs: None,
         features: None,
     }
 }

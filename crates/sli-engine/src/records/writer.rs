@@ -8,8 +8,8 @@ use super::beginnings::{Beginnings, WINDOW};
 use super::hashed::{BUFFER, HashedFile};
 use super::ids::{LONGEST_ID, SeenIds, shortened};
 use super::layout::{
-    DECODER, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_FEATURES, HAS_LABELS,
-    HAS_TEXT, HEADER, Header, TYPED,
+    DECODER, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_FEATURES, HAS_INPUTS,
+    HAS_LABELS, HAS_TEXT, HEADER, Header, TYPED,
 };
 use super::record::{NO_LABEL, Record};
 use super::spool::RecordSpool;
@@ -22,7 +22,9 @@ use crate::results::ResultsError;
 pub struct RecordSpoolWriter {
     pub(super) folder: PathBuf,
     pub(super) disk: Disk,
-    pub(super) files: [HashedFile; 8],
+    pub(super) files: [HashedFile; 9],
+    /// Numbers of a token among the inputs; 0: no record had any so far.
+    pub(super) input_columns: usize,
     /// Token types that would be zero are not written before the first record that has some.
     pub(super) typed: bool,
     /// The same for places in texts, and for completions.
@@ -54,14 +56,24 @@ impl RecordSpoolWriter {
         disk.create_dir_all(folder)?;
         disk.remove_file(&folder.join(HEADER))?;
         disk.sync_dir(folder)?;
-        let [tokens, types, ids, index, offsets, marks, labels, features] =
-            FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
+        let [
+            tokens,
+            types,
+            ids,
+            index,
+            offsets,
+            marks,
+            labels,
+            features,
+            inputs,
+        ] = FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
         Ok(Self {
             folder: folder.to_owned(),
             disk: disk.clone(),
             files: [
-                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?,
+                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?, inputs?,
             ],
+            input_columns: 0,
             typed: false,
             placed: false,
             marked: false,
@@ -149,7 +161,18 @@ impl RecordSpoolWriter {
             return Err(refuse("the record has not as many annotations as tokens"));
         }
         let mut notes = self.annotate(annotation, length as u64)?;
-        let [tokens, types, ids, index, _, _, labels, features] = &mut self.files;
+        if let Some(values) = &record.inputs {
+            self.write_inputs(values, length)
+                .map_err(|problem| match problem {
+                    None => refuse("the record has not as many inputs as tokens"),
+                    Some(error) => error,
+                })?;
+            notes[0] |= HAS_INPUTS;
+        } else if self.input_columns > 0 {
+            let [.., inputs] = &mut self.files;
+            inputs.write_zeros((length * self.input_columns) as u64 * 4)?;
+        }
+        let [tokens, types, ids, index, _, _, labels, features, _] = &mut self.files;
         if let Some(values) = &record.features {
             notes = [HAS_FEATURES, values.len() as u32, 0];
             features.write_u32s(bytemuck::cast_slice(values))?;
@@ -198,6 +221,23 @@ impl RecordSpoolWriter {
         Ok(())
     }
 
+    /// Appends what the tokens of a record have beside them; `None`: not as many for every token of all records.
+    fn write_inputs(&mut self, values: &[u32], tokens: usize) -> Result<(), Option<ResultsError>> {
+        if tokens == 0 || !values.len().is_multiple_of(tokens) {
+            return Err(None);
+        }
+        let columns = values.len() / tokens;
+        let [.., inputs] = &mut self.files;
+        if self.input_columns == 0 && columns > 0 {
+            self.input_columns = columns;
+            inputs.write_zeros(self.tokens * columns as u64 * 4)?;
+        }
+        if columns != self.input_columns {
+            return Err(None);
+        }
+        Ok(inputs.write_u32s(values)?)
+    }
+
     /// Notes that the record just appended is shorter than its text.
     pub fn count_cut(&mut self) {
         self.cut += 1;
@@ -211,7 +251,7 @@ impl RecordSpoolWriter {
     /// Writes what is known of a record of `length` tokens; what its index entry says of it.
     fn annotate(&mut self, annotation: &Annotation, length: u64) -> Result<[u32; 3], ResultsError> {
         let before = self.tokens;
-        let [.., offsets, marks, _, _] = &mut self.files;
+        let [.., offsets, marks, _, _, _] = &mut self.files;
         let mut notes = [0; 3];
         if let Some(text) = &annotation.text {
             notes[0] |= HAS_TEXT;
@@ -266,8 +306,17 @@ impl RecordSpoolWriter {
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
         let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
-        let [tokens, types, ids, index, offsets, marks, labels, features] =
-            self.files.map(HashedFile::finish);
+        let [
+            tokens,
+            types,
+            ids,
+            index,
+            offsets,
+            marks,
+            labels,
+            features,
+            inputs,
+        ] = self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
             records: self.records,
@@ -280,8 +329,9 @@ impl RecordSpoolWriter {
             annotated: self.annotated > 0,
             needed: self.needed,
             files: [
-                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?,
+                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?, inputs?,
             ],
+            input_columns: self.input_columns as u64,
             decoder: decoder.as_ref().map(RecordSpool::content_hash),
         };
         // The memory of the ids is free before the index is read.

@@ -60,6 +60,7 @@ fn decoder_part(decoder: DecoderInput, record: Record) -> Result<Record, EngineE
         tokens,
         labels,
         features: None,
+        inputs: None,
         token_types: None,
         id: record.id,
         row: record.row,

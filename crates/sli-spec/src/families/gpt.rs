@@ -388,6 +388,7 @@ pub fn opt(config: &Config) -> Result<Described, SpecError> {
         bias: false,
         sum_is_narrow: false,
         trigrams: false,
+        beside: 0,
         outward: Some("project_out"),
     });
     decoder.build()

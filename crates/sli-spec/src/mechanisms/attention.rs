@@ -7,8 +7,9 @@ use super::contradiction::{PADDING, first_of};
 use super::{BlockChoice, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
-    Activation, Cut, DistanceProfiles, DistanceTable, DistanceVectors, HeadNorm, KeyConvolution,
-    Linear, Mask, Norm, NormSpan, Position, QueryTemperature, RelativeBuckets, Segments, Slot,
+    Activation, BoxBuckets, CornerSines, Cut, DistanceProfiles, DistanceTable, DistanceVectors,
+    HeadNorm, KeyConvolution, Linear, Mask, Norm, NormSpan, Position, QueryTemperature,
+    RelativeBuckets, Segments, Slot,
 };
 use crate::source::WeightIndex;
 
@@ -253,6 +254,8 @@ fn may_have_vectors(mask: Mask) -> bool {
 const OF_WHOLE_RECORDS: &str =
     "queries and keys of whole records are multiplied with vectors of distances";
 
+const ON_A_PAGE: &str = "where tokens are on a page is known of whole records";
+
 const BLOCKS_OF_WHOLE_RECORDS: &str = "the last block of a record's keys is seen by all of it";
 
 fn is_sparse(position: &Position) -> bool {
@@ -319,6 +322,8 @@ impl Attention {
             | Position::Alibi(_)
             | Position::Buckets(_)
             | Position::Profiles(_)
+            | Position::Boxes(_)
+            | Position::Corners(_)
             | Position::SparseBlocks(_) => None,
         })
     }
@@ -331,8 +336,35 @@ impl Attention {
             | Position::Alibi(_)
             | Position::Buckets(_)
             | Position::Vectors(_)
+            | Position::Boxes(_)
+            | Position::Corners(_)
             | Position::SparseBlocks(_) => None,
         })
+    }
+
+    /// Sines of corners that its queries are multiplied with.
+    pub fn corners(&self) -> Option<CornerSines> {
+        self.positions.iter().find_map(|position| match position {
+            Position::Corners(corners) => Some(*corners),
+            Position::Rope(_)
+            | Position::Profiles(_)
+            | Position::Alibi(_)
+            | Position::Buckets(_)
+            | Position::SparseBlocks(_)
+            | Position::Boxes(_)
+            | Position::Vectors(_) => None,
+        })
+    }
+
+    /// Features of a key as queries meet it.
+    fn seen_key(&self) -> usize {
+        self.head_dim + self.corners().map_or(0, |corners| corners.features())
+    }
+
+    fn is_of_page(&self) -> bool {
+        let on_page =
+            |position: &Position| matches!(position, Position::Boxes(_) | Position::Corners(_));
+        self.positions.iter().any(on_page)
     }
 }
 
@@ -429,6 +461,12 @@ impl Mechanism for Attention {
                     uses.head_norm(rule.norm.as_ref());
                     uses.weight(rule.profiles);
                 }
+                Position::Boxes(BoxBuckets { terms, scale: _ }) => {
+                    for term in terms {
+                        uses.weight(term.table);
+                    }
+                }
+                Position::Corners(corners) => uses.weight(corners.projection),
                 Position::Rope(_) | Position::Alibi(_) | Position::SparseBlocks(_) => {}
             }
         }
@@ -544,6 +582,8 @@ impl Mechanism for Attention {
             | Position::Buckets(_)
             | Position::Vectors(_)
             | Position::Profiles(_)
+            | Position::Boxes(_)
+            | Position::Corners(_)
             | Position::SparseBlocks(_) => true,
         });
         let vectors = self.vectors();
@@ -630,6 +670,11 @@ impl Mechanism for Attention {
             ),
             (addends > 1, "several addends by distance"),
             (
+                self.is_of_page()
+                    && (of_layer || self.mask != Mask::Full || self.heads != self.kv_heads),
+                "distances on a page for other heads or keys than these",
+            ),
+            (
                 self.positions.iter().any(is_sparse) && self.mask != Mask::Full,
                 "sparse blocks where not all keys are seen",
             ),
@@ -706,6 +751,8 @@ impl Mechanism for Attention {
                 | Position::Buckets(_)
                 | Position::Vectors(_)
                 | Position::Profiles(_)
+                | Position::Boxes(_)
+                | Position::Corners(_)
                 | Position::SparseBlocks(_) => None,
             })
             .chain(choice.filter_map(|choice| choice.rope.as_ref()))
@@ -725,6 +772,8 @@ impl Mechanism for Attention {
             | Position::Alibi(_)
             | Position::Vectors(_)
             | Position::Profiles(_)
+            | Position::Boxes(_)
+            | Position::Corners(_)
             | Position::SparseBlocks(_) => None,
         })
     }
@@ -775,6 +824,9 @@ impl Mechanism for Attention {
         if let Some(beside) = &self.beside {
             return Cut::Nowhere(beside.of_whole_records());
         }
+        if self.is_of_page() {
+            return Cut::Nowhere(ON_A_PAGE);
+        }
         if self.positions.iter().any(is_sparse) {
             return Cut::Nowhere(BLOCKS_OF_WHOLE_RECORDS);
         }
@@ -796,7 +848,7 @@ impl Mechanism for Attention {
         Some(Keys {
             queries: self.heads,
             heads: self.kv_heads,
-            key: self.head_dim,
+            key: self.seen_key(),
             value: self.value_dim,
             is_paired: self.differential.is_some(),
         })
@@ -848,7 +900,7 @@ impl Mechanism for Attention {
         let mixed = self.profiles().map_or(0, |profiles| profiles.rank);
         Operations {
             of_row: (2 * self.heads * self.head_dim * vectors + beside) as f64,
-            of_pair: (2 * self.heads * (self.head_dim + mixed + pairs * self.value_dim) + scores)
+            of_pair: (2 * self.heads * (self.seen_key() + mixed + pairs * self.value_dim) + scores)
                 as f64,
             weights_of_pair: (self.heads * pairs) as f64,
         }
@@ -873,6 +925,7 @@ impl Mechanism for Attention {
             Position::Buckets(_) => Some("addends are looked up record by record"),
             Position::Vectors(_) => Some(OF_WHOLE_RECORDS),
             Position::SparseBlocks(_) => Some(BLOCKS_OF_WHOLE_RECORDS),
+            Position::Boxes(_) | Position::Corners(_) => Some(ON_A_PAGE),
         })
     }
 }

@@ -20,6 +20,7 @@ mod global_tokens;
 mod identity;
 mod latent_attention;
 mod layer_input;
+mod layout_attention;
 mod lightning_attention;
 mod linear;
 mod low_rank;
@@ -63,6 +64,7 @@ pub use self::global_tokens::{GlobalTokens, Marked};
 pub use self::identity::Identity;
 pub use self::latent_attention::{Indexer, KeyPool, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
+pub use self::layout_attention::{LayoutAttention, LayoutStream};
 pub use self::lightning_attention::LightningAttention;
 pub use self::low_rank::LowRank;
 pub use self::low_rank_gate::LowRankGate;
@@ -153,6 +155,8 @@ pub enum Mixer {
     ChannelMix(ChannelMix),
     /// Attention by how likely hashes are the same (YOSO).
     BernoulliAttention(Box<BernoulliAttention>),
+    /// Attention of text and layout together (LiLT); what it computes is no output but both streams.
+    LayoutAttention(Box<LayoutAttention>),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -192,6 +196,7 @@ impl Mixer {
             Self::MatrixMemory(memory) => memory.as_ref(),
             Self::ChannelMix(mix) => mix,
             Self::BernoulliAttention(attention) => attention.as_ref(),
+            Self::LayoutAttention(attention) => attention.as_ref(),
             Self::Identity(identity) => identity,
         }
     }

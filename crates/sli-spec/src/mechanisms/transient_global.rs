@@ -63,6 +63,8 @@ impl Mechanism for TransientGlobal {
             | Position::Alibi(_)
             | Position::Vectors(_)
             | Position::Profiles(_)
+            | Position::Boxes(_)
+            | Position::Corners(_)
             | Position::SparseBlocks(_) => false,
         };
         let own = first_of(&[

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::{LookedUp, TokenInput};
 use crate::parts::{Linear, Norm, Slot};
 use crate::source::{Leaf, WeightIndex};
 
@@ -28,6 +29,10 @@ pub struct Embedding {
     pub positions: Option<PositionTable>,
     /// Token-type table `[types, width]`; type 0 where the record gives none.
     pub token_types: Option<TokenTypes>,
+    /// What records may bring along for each of their tokens.
+    pub inputs: Vec<TokenInput>,
+    /// Rows of tables by those numbers.
+    pub looked_up: Option<LookedUp>,
     /// Rows that every token gets.
     pub constant_rows: Vec<ConstantRow>,
     /// Norm of the sum.
@@ -171,9 +176,16 @@ impl Embedding {
     /// Why it depends on more of a record than a row's own token.
     pub fn depends_on_record(&self) -> Option<&'static str> {
         let neighbours = self.trigrams;
+        let brought = !self.inputs.is_empty();
         self.token_dropout
             .map(|_| "what embeds a token depends on all masks of its record")
             .or(neighbours.then_some("what embeds a token depends on the tokens beside it"))
+            .or(brought.then_some("tokens have more than their ids"))
+    }
+
+    /// Numbers that a token brings along.
+    pub fn input_columns(&self) -> usize {
+        self.inputs.iter().map(|input| input.columns).sum()
     }
 
     /// A token table and nothing else.
@@ -192,6 +204,8 @@ impl Embedding {
             token_norm: None,
             positions: None,
             token_types: None,
+            inputs: Vec::new(),
+            looked_up: None,
             constant_rows: Vec::new(),
             norm: None,
             projection: None,

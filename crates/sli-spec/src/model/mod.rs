@@ -6,6 +6,7 @@
 mod embedding;
 mod features;
 mod head;
+mod inputs;
 mod layer;
 
 use std::collections::{BTreeSet, HashSet};
@@ -26,6 +27,7 @@ pub use self::head::{
     ClassesHead, Classified, Head, HeadTransform, LogitsHead, Merge, Pooler, Predicts,
     Probabilities,
 };
+pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 
 /// A whole model.

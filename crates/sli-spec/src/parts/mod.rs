@@ -23,6 +23,9 @@ pub use self::length::LengthLimit;
 pub use self::linear::{Adapter, Linear};
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
-pub use self::position::{Alibi, Position, QueryTemperature, RelativeBuckets, SparseBlocks};
+pub use self::position::{
+    Alibi, BoxBuckets, BoxTerm, CornerSines, Position, QueryTemperature, RelativeBuckets,
+    SparseBlocks,
+};
 pub use self::profiles::DistanceProfiles;
 pub use self::residual::{Gain, ResidualGate, Slot};

@@ -22,6 +22,10 @@ pub enum Position {
     Profiles(Box<DistanceProfiles>),
     /// Few blocks of keys, in longer records (Zaheer et al. 2020).
     SparseBlocks(SparseBlocks),
+    /// Learned addends by how far tokens, and their boxes on a page, are apart (LayoutLMv3).
+    Boxes(BoxBuckets),
+    /// Products of queries with projected sines of how far corners of boxes are apart (BROS).
+    Corners(CornerSines),
 }
 
 impl Position {
@@ -34,6 +38,8 @@ impl Position {
             Self::Vectors(_) => "products with vectors of distances",
             Self::Profiles(_) => "learned profiles over the distance",
             Self::SparseBlocks(_) => "none in attention, which is sparse in longer records",
+            Self::Boxes(_) => "buckets of distances on a page",
+            Self::Corners(_) => "sines of distances on a page",
         }
     }
 }
@@ -58,25 +64,83 @@ impl RelativeBuckets {
     /// The bucket of a distance `key - query`: one each up to half of a direction's, then growing with
     /// the logarithm. Computed in f32, as the reference does.
     pub fn bucket(&self, distance: i64) -> usize {
-        let half = if self.looks_ahead {
-            self.buckets / 2
-        } else {
-            self.buckets
-        };
-        let exact = half / 2;
-        let direction = match (distance > 0, self.looks_ahead) {
-            (true, true) => half,
-            (true, false) => return 0,
-            (false, _) => 0,
-        };
-        let distance = distance.unsigned_abs() as usize;
-        if distance < exact {
-            return direction + distance;
+        if self.looks_ahead {
+            return both_ways(distance, self.buckets, self.max_distance);
         }
-        let ratio = (distance as f32 / exact as f32).ln();
-        let range = (self.max_distance as f64 / exact as f64).ln() as f32;
-        let step = (ratio / range * (half - exact) as f32) as usize;
-        direction + (exact + step).min(half - 1)
+        if distance > 0 {
+            return 0;
+        }
+        one_way(distance, self.buckets, self.max_distance)
+    }
+}
+
+/// One of `buckets`, of which half are for distances above 0.
+fn both_ways(distance: i64, buckets: usize, max_distance: usize) -> usize {
+    let half = buckets / 2;
+    let direction = if distance > 0 { half } else { 0 };
+    direction + one_way(distance, half, max_distance)
+}
+
+/// One of `buckets`, whatever the sign.
+fn one_way(distance: i64, buckets: usize, max_distance: usize) -> usize {
+    let exact = buckets / 2;
+    let distance = distance.unsigned_abs() as usize;
+    if distance < exact {
+        return distance;
+    }
+    let ratio = (distance as f32 / exact as f32).ln();
+    let range = (max_distance as f64 / exact as f64).ln() as f32;
+    let step = (ratio / range * (buckets - exact) as f32) as usize;
+    (exact + step).min(buckets - 1)
+}
+
+/// Addends of the logits: `scale` times the sum of the terms.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BoxBuckets {
+    /// What is summed.
+    pub terms: Vec<BoxTerm>,
+    /// Factor on the sum.
+    pub scale: f64,
+}
+
+/// A learned addend per head and bucket of the distance `key - query`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct BoxTerm {
+    /// `[heads * buckets]`, a row of buckets a head.
+    pub table: WeightIndex,
+    /// The column of the inputs whose numbers are apart; none: the tokens themselves.
+    pub column: Option<usize>,
+    /// Buckets of distances.
+    pub buckets: usize,
+    /// Distance from which all share a bucket.
+    pub max_distance: usize,
+}
+
+impl BoxTerm {
+    /// The bucket of a distance `key - query`.
+    pub fn bucket(&self, distance: i64) -> usize {
+        both_ways(distance, self.buckets, self.max_distance)
+    }
+}
+
+/// Addends of the logits of query `i` and key `j`: `q_i * projection(s)`, where `s` has, for each coordinate in turn, the
+/// sines and then the cosines of `(b_j - b_i) * 10000^(-2 f / width)`; added in front of the attention's scale.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct CornerSines {
+    /// `[head_dim * coordinates * 2 * frequencies]`: a row of sines and cosines for each feature of a head.
+    pub projection: WeightIndex,
+    /// Coordinates, from the first column of the inputs on.
+    pub coordinates: usize,
+    /// Frequencies.
+    pub frequencies: usize,
+    /// Factor on the coordinates.
+    pub scale: f64,
+}
+
+impl CornerSines {
+    /// Sines and cosines of a pair.
+    pub fn features(&self) -> usize {
+        2 * self.coordinates * self.frequencies
     }
 }
 

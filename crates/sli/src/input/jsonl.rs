@@ -16,7 +16,9 @@ use super::lines::{BYTE_ORDER_MARK, Lines};
 use super::nonfinite::{self, NonFinite};
 use super::numbering::Numbering;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, PRINTED, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
+use super::raw::{
+    Fields, INPUTS, KNOWN, PRINTED, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere,
+};
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
@@ -254,6 +256,10 @@ impl<'de> Deserialize<'de> for Fields {
                         "tensors" => fields.tensors = map.next_value().map_err(named)?,
                         "tensor_prefix" => {
                             fields.tensor_prefix = map.next_value().map_err(named)?;
+                        }
+                        key if INPUTS.contains(&key) => {
+                            let text = json(&mut map).map_err(named)?;
+                            fields.inputs.extend(text.map(|text| (key, text)));
                         }
                         "tools" => fields.tools = json(&mut map).map_err(named)?,
                         "documents" => fields.documents = json(&mut map).map_err(named)?,

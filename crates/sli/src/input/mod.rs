@@ -24,6 +24,7 @@ mod rows;
 mod shape;
 mod signature;
 mod text;
+mod token_inputs;
 
 use std::path::Path;
 use std::sync::Arc;

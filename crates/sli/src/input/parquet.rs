@@ -23,7 +23,7 @@ use super::error::InputError;
 use super::labels::{Found, Labels};
 use super::numbering::Numbering;
 use super::place::{Place, Position};
-use super::raw::{Fields, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
+use super::raw::{Fields, INPUTS, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
 use super::shape::Shape;
 use crate::guard::guarded;
 use crate::memory::Allowance;
@@ -243,6 +243,7 @@ struct Columns {
     decoder_input_ids: Option<ArrayRef>,
     tensors: Option<ArrayRef>,
     tensor_prefix: Option<ArrayRef>,
+    inputs: Vec<(&'static str, ArrayRef)>,
     rendering: Vec<(&'static str, ArrayRef)>,
     unsupported: Vec<(&'static str, ArrayRef)>,
 }
@@ -279,6 +280,10 @@ impl Columns {
                 "tensors" => &mut columns.tensors,
                 "tensor_prefix" => &mut columns.tensor_prefix,
                 _ => {
+                    let input = INPUTS.iter().find(|&&known| known == name);
+                    columns
+                        .inputs
+                        .extend(input.map(|&known| (known, Arc::clone(array))));
                     let renders = RENDERING.iter().find(|&&known| known == name);
                     columns
                         .rendering
@@ -399,8 +404,14 @@ impl Columns {
         let nulls = contents
             .into_iter()
             .filter(|(_, array, is_null)| array.is_some() && *is_null);
+        let mut inputs = Vec::new();
+        for (name, array) in &self.inputs {
+            let own = Some(Arc::clone(array));
+            inputs.extend(json(name, &own)?.map(|text| (*name, text)));
+        }
         Ok(Fields {
             elsewhere: None,
+            inputs,
             nulls: nulls.map(|(name, ..)| name).collect(),
             id,
             text: own_text,

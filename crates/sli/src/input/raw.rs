@@ -8,6 +8,7 @@ use super::mask;
 use super::numbering::Numbering;
 use super::place::Place;
 use super::prompted::Prompted;
+use super::token_inputs::TokenInputs;
 use crate::completion::TokenLabels;
 
 /// A record of the input.
@@ -31,6 +32,8 @@ pub struct RawRecord {
     pub decoder: Option<DecoderContent>,
     /// What it brings along that somebody has prepared.
     pub tensors: Option<Tensors>,
+    /// What it has beside its tokens.
+    pub inputs: TokenInputs,
     /// Contents that it has beside the one that is used, and what belongs to them.
     pub set_aside: Vec<&'static str>,
 }
@@ -162,6 +165,8 @@ pub struct Fields {
     pub tensors: Option<String>,
     /// `tensor_prefix`.
     pub tensor_prefix: Option<String>,
+    /// Those of [`INPUTS`] that are there, JSON text.
+    pub inputs: Vec<(&'static str, String)>,
     /// The first of [`UNSUPPORTED`] that is present.
     pub unsupported: Option<&'static str>,
     /// A key of another form of datasets.
@@ -181,7 +186,7 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 20] = [
+pub const KNOWN: [&str; 25] = [
     "id",
     "text",
     "text_pair",
@@ -202,6 +207,20 @@ pub const KNOWN: [&str; 20] = [
     "decoder_input_ids",
     "tensors",
     "tensor_prefix",
+    "bbox",
+    "input_pronunciation_ids",
+    "input_shape_ids",
+    "xpath_subs_seq",
+    "xpath_tags_seq",
+];
+
+/// Keys of [`KNOWN`] that some models read beside the tokens; the others do not look at them.
+pub const INPUTS: [&str; 5] = [
+    "bbox",
+    "input_pronunciation_ids",
+    "input_shape_ids",
+    "xpath_subs_seq",
+    "xpath_tags_seq",
 ];
 
 /// Keys of [`KNOWN`] whose values a chat template may print.
@@ -323,7 +342,12 @@ impl Fields {
             }
         }
         let mut labels = self.token_labels();
+        let mut inputs = TokenInputs {
+            given: std::mem::take(&mut self.inputs),
+            padded: None,
+        };
         if let Some(mask) = self.attention_mask.take() {
+            inputs.padded = Some(mask.len());
             let kept = mask::kept(&mask, self.input_ids.as_deref(), &place)?;
             let cut = |list: &mut Vec<u32>| {
                 if list.len() == mask.len() {
@@ -368,6 +392,7 @@ impl Fields {
             labels,
             decoder,
             tensors,
+            inputs,
             set_aside,
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::InputError;
 use super::lines::Lines;
 use super::raw::{Content, RawRecord};
+use super::token_inputs::TokenInputs;
 use crate::completion::TokenLabels;
 use crate::memory::Allowance;
 
@@ -42,6 +43,7 @@ impl Iterator for TextReader {
             content: Content::Text(line.to_owned()),
             token_types: None,
             global_tokens: None,
+            inputs: TokenInputs::default(),
             labels: TokenLabels::default(),
             decoder: None,
             tensors: None,

@@ -50,6 +50,7 @@ fn set_ends(config: &Config, model: &mut Blocks<'_>) -> Result<(), SpecError> {
             bias: true,
             sum_is_narrow: false,
             trigrams,
+            beside: 0,
             outward: None,
         });
     } else {

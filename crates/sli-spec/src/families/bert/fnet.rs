@@ -34,6 +34,7 @@ pub fn fnet(config: &Config) -> Result<Described, SpecError> {
         bias: true,
         sum_is_narrow: true,
         trigrams: false,
+        beside: 0,
         outward: None,
     });
     model.attention_of =

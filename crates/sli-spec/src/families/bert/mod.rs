@@ -1,5 +1,6 @@
 //! BERT and its relatives: post-norm encoders with learned positions and a masked-LM head.
 
+mod beside;
 mod big_bird;
 mod bottleneck;
 mod deberta;
@@ -9,6 +10,7 @@ mod jina;
 mod linear;
 mod modern;
 mod narrow;
+mod page;
 mod pairs;
 mod protein;
 mod relatives;
@@ -18,6 +20,7 @@ mod xlm;
 mod xlnet;
 mod xmod;
 
+pub use self::beside::{markuplm, roc_bert};
 pub use self::big_bird::{big_bird, sparse_blocks};
 pub use self::bottleneck::mobilebert;
 pub use self::deberta::{deberta, deberta_v2};
@@ -28,10 +31,11 @@ pub use self::modern::{
     eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, nomic_bert, ultrabert,
 };
 pub use self::narrow::{albert, electra, rembert, roformer};
+pub use self::page::{bros, layoutlm, layoutlmv3, lilt};
 pub use self::pairs::{clip_text, dpr, tipsv2_text};
 pub use self::protein::{esm, esmc};
 pub use self::relatives::{
-    bert, bert_generation, ernie, git, layoutlm, megatron_bert, mpnet, splinter, tapas, visual_bert,
+    bert, bert_generation, ernie, git, megatron_bert, mpnet, splinter, tapas, visual_bert,
 };
 pub use self::roberta::{ibert, longformer, luke, roberta, roberta_prelayernorm, xlm_roberta_xl};
 pub use self::xlm::{flaubert, xlm};
@@ -52,6 +56,7 @@ pub const TYPES: &[ModelType] = &[
     row("bert", bert),
     row("bert-generation", bert_generation),
     row("big_bird", big_bird),
+    row("bros", bros),
     row("camembert", roberta),
     row("clip_text_model", clip_text),
     row("convbert", convbert),
@@ -74,12 +79,15 @@ pub const TYPES: &[ModelType] = &[
     row("gte", gte),
     row("ibert", ibert),
     row("jina_embeddings_v3", jina_embeddings_v3),
+    row("layoutlm", layoutlm),
+    limited(row("layoutlmv3", layoutlmv3), "without pictures"),
+    row("lilt", lilt),
     limited(
-        row("layoutlm", layoutlm),
-        "without a layout: every box is that of zeros",
+        row("longformer", longformer),
+        "no token is global but the first where a record is classified",
     ),
-    limited(row("longformer", longformer), "no token is global"),
     limited(row("luke", luke), "without entities"),
+    row("markuplm", markuplm),
     row("megatron-bert", megatron_bert),
     row("mobilebert", mobilebert),
     row("modernbert", modernbert),
@@ -90,6 +98,7 @@ pub const TYPES: &[ModelType] = &[
     row("rembert", rembert),
     row("roberta", roberta),
     row("roberta-prelayernorm", roberta_prelayernorm),
+    row("roc_bert", roc_bert),
     row("roformer", roformer),
     row("splinter", splinter),
     row("squeezebert", squeezebert),
@@ -246,8 +255,9 @@ fn usual<'c>(config: &'c Config, names: &Names) -> Result<Blocks<'c>, SpecError>
 }
 
 /// Types whose classes have no decoder: `is_decoder` changes nothing in them.
-const ENCODERS_ONLY: [&str; 20] = [
+const ENCODERS_ONLY: [&str; 24] = [
     "albert",
+    "bros",
     "convbert",
     "deberta",
     "deberta-v2",
@@ -257,8 +267,11 @@ const ENCODERS_ONLY: [&str; 20] = [
     "ibert",
     "jina_embeddings_v3",
     "layoutlm",
+    "layoutlmv3",
+    "lilt",
     "longformer",
     "luke",
+    "markuplm",
     "mobilebert",
     "mpnet",
     "nomic_bert",

@@ -169,6 +169,7 @@ pub(super) fn narrow(width: usize, inward: &'static str) -> Option<Narrow> {
         bias: true,
         sum_is_narrow: true,
         trigrams: false,
+        beside: 0,
         outward: None,
     })
 }

@@ -95,26 +95,6 @@ pub fn visual_bert(config: &Config) -> Result<Described, SpecError> {
     model.build()
 }
 
-/// LayoutLM (Xu et al. 2020) without a layout: every box is that of zeros.
-pub fn layoutlm(config: &Config) -> Result<Described, SpecError> {
-    config.ignore(&["is_decoder", "add_cross_attention"]);
-    let mut model = masked(config)?;
-    model.stack = "encoder";
-    model.masks.fill(Mask::Full);
-    let rows = config.size("max_2d_position_embeddings")?;
-    let tables = [
-        "embeddings.x_position_embeddings",
-        "embeddings.y_position_embeddings",
-        "embeddings.x_position_embeddings",
-        "embeddings.y_position_embeddings",
-        "embeddings.h_position_embeddings",
-        "embeddings.w_position_embeddings",
-    ];
-    let zeros = tables.map(|name| ConstantTable { name, rows, row: 0 });
-    model.constant_rows.extend(zeros);
-    model.build()
-}
-
 /// TAPAS (Herzig et al. 2020) without tables: every token is of the kinds 0.
 pub fn tapas(config: &Config) -> Result<Described, SpecError> {
     const TABLES: [&str; 7] = [

@@ -43,6 +43,8 @@ pub struct Narrow {
     pub sum_is_narrow: bool,
     /// It is of a token and both of its neighbours (MobileBERT).
     pub trigrams: bool,
+    /// Columns of what is looked up beside the token (RoCBERT).
+    pub beside: usize,
     /// Projection back, behind the final norm.
     pub outward: Option<&'static str>,
 }
@@ -256,7 +258,9 @@ impl Blocks<'_> {
         };
         let token_norm = norm_of(&mut leaves, self.token_norm, width);
         let trigrams = self.narrow.is_some_and(|narrow| narrow.trigrams);
-        let shape = [hidden, if trigrams { 3 * width } else { width }];
+        let beside = self.narrow.map_or(0, |narrow| narrow.beside);
+        let tokens_wide = if trigrams { 3 * width } else { width };
+        let shape = [hidden, tokens_wide + beside];
         let projection = self
             .narrow
             .map(|narrow| leaves.linear(narrow.inward, shape, narrow.bias, Shard::Column));
