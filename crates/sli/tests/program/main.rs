@@ -45,6 +45,7 @@ mod sharing;
 mod sizes;
 mod sparse;
 mod tensor_names;
+mod token_inputs;
 mod tokenizers;
 mod troubleshooting;
 mod weights;
