@@ -3,8 +3,8 @@
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, MatMut};
 use sli_spec::{
-    Becomes, Embedding, HeadNorm, Linear, NormSpan, PositionTable, Sinusoidal, TokenDropout,
-    WeightIndex,
+    Becomes, Embedding, HeadNorm, Linear, LookedUp, NormSpan, PositionTable, Sinusoidal,
+    TokenDropout, WeightIndex,
 };
 
 use super::batch::Batch;
@@ -20,6 +20,12 @@ const GATHER_ROWS: usize = 16;
 
 /// Rows whose inputs of the layers are computed together.
 pub(crate) const SPREAD_ROWS: usize = 256;
+
+/// What stands beside the tokens' own rows, if anything does.
+fn beside(embedding: &Embedding) -> Option<&LookedUp> {
+    let looked_up = embedding.looked_up.as_ref();
+    looked_up.filter(|looked_up| looked_up.becomes == Becomes::Beside)
+}
 
 impl BoundLayer<'_> {
     /// Fills `hidden`, `[tokens, hidden]`.
@@ -62,7 +68,7 @@ impl BoundLayer<'_> {
             hidden.reset(rows, projection.out_features);
             if embedding.trigrams {
                 self.project_trigrams(projection, batch, &narrow, hidden)?;
-            } else if let Some(beside) = self.beside(embedding) {
+            } else if let Some(beside) = beside(embedding) {
                 self.project_beside((projection, beside), batch, &narrow, hidden)?;
             } else {
                 self.linear(narrow.view(), projection, hidden.view_mut())?;

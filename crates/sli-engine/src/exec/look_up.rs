@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut};
-use sli_spec::{Becomes, Embedding, InputRow, InputTable, Linear, LookedUp, Norm, WeightIndex};
+use sli_spec::{InputRow, InputTable, Linear, LookedUp, Norm, WeightIndex};
 
 use super::BoundLayer;
 use super::batch::Batch;
@@ -11,12 +11,6 @@ use super::embed::SPREAD_ROWS;
 use crate::error::EngineError;
 
 impl BoundLayer<'_> {
-    /// What stands beside the tokens' own rows, if anything does.
-    pub(super) fn beside<'e>(&self, embedding: &'e Embedding) -> Option<&'e LookedUp> {
-        let looked_up = embedding.looked_up.as_ref();
-        looked_up.filter(|looked_up| looked_up.becomes == Becomes::Beside)
-    }
-
     /// Adds what is looked up to the embedding of all rows.
     pub(super) fn add_looked_up(
         &self,

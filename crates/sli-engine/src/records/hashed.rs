@@ -11,7 +11,7 @@ pub(super) const BUFFER: usize = 1 << 16;
 /// A file that is hashed as it is written.
 pub(super) struct HashedFile {
     pub(super) writer: BufWriter<DiskFile>,
-    pub(super) hasher: blake3::Hasher,
+    pub(super) hasher: Box<blake3::Hasher>,
     pub(super) length: u64,
 }
 
@@ -20,7 +20,7 @@ impl HashedFile {
         let writer = BufWriter::with_capacity(BUFFER, disk.create(path)?);
         Ok(Self {
             writer,
-            hasher: blake3::Hasher::new(),
+            hasher: Box::new(blake3::Hasher::new()),
             length: 0,
         })
     }
