@@ -24,12 +24,12 @@ def token(content, lstrip=False, rstrip=False, special=True):
 MARKED = {"__type": "AddedToken", "content": "<end>", "lstrip": False, "rstrip": True, "single_word": False, "normalized": False, "special": True}
 CASES = [
     *(("ByT5Tokenizer", settings) for settings in (
-        {}, {"extra_ids": 3}, {"eos_token": "<end>"}, {"extra_ids": 0, "additional_special_tokens": ["<x>"]}, {"eos_token": MARKED},
+        {}, {"add_eos_token": False, "add_bos_token": True}, {"extra_ids": 3}, {"eos_token": "<end>"}, {"extra_ids": 0, "additional_special_tokens": ["<x>"]}, {"eos_token": MARKED},
         {"extra_ids": 2, "additional_special_tokens": ["<x>", "<extra_id_1>", "<extra_id_0>"]}, {"extra_ids": 0},
         {"added_tokens_decoder": {"0": token("<pad>"), "259": token("<x>", lstrip=True, special=False)}, "extra_ids": 0},
         {"added_tokens_decoder": {"1": token("</s>"), "259": token("<x>", rstrip=True)}, "additional_special_tokens": ["<x>"], "extra_ids": 0},
     )),
-    *(("EsmTokenizer", settings) for settings in ({}, {"mask_token": "X"}, {"additional_special_tokens": ["<x>"]}, {"added_tokens_decoder": {"32": token("<mask>", True)}})),
+    *(("EsmTokenizer", settings) for settings in ({}, {"add_eos_token": False}, {"mask_token": "X"}, {"additional_special_tokens": ["<x>"]}, {"added_tokens_decoder": {"32": token("<mask>", True)}})),
     *(("PerceiverTokenizer", settings) for settings in (
         {}, {"cls_token": "<x>"}, {"additional_special_tokens": ["<x>"]}, {"sep_token": MARKED}, {"added_tokens_decoder": {"5": token("[SEP]", True, True), "262": token("<x>")}})),
 ]

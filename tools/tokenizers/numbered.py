@@ -2,7 +2,7 @@
 
 Run with transformers 5.23.0 and sentencepiece: python tools/tokenizers/numbered.py [FOLDER] [NORMALISATION]
 
-The models are trained on the project's own documents with the normalisation `identity`, which is small; with `nmt_nfkc` and another
+The models are trained on the embedded model's passages with the normalisation `identity`, which is small; with `nmt_nfkc` and another
 folder the same cases are those of published models (SLI_NUMBERED=FOLDER for the test).
 """
 
@@ -22,8 +22,10 @@ TEXTS = [
 ]
 LANGUAGES = [">>fr<<", ">>de<<"]
 CASES = [
-    *(("MarianTokenizer", settings) for settings in ({}, {"source_lang": "en"}, {"eos_token": "</s>", "pad_token": "<pad>"})),
-    *(("M2M100Tokenizer", settings) for settings in ({"tgt_lang": "de"}, {"src_lang": "fr", "tgt_lang": "en"}, {"language_codes": "wmt21", "tgt_lang": "de"})),
+    *(("MarianTokenizer", settings) for settings in ({}, {"source_lang": "en", "add_eos_token": False}, {"eos_token": "</s>", "pad_token": "<pad>"},
+        {"additional_special_tokens": ["<s>", ">>fr<<", "weights"]})),
+    *(("M2M100Tokenizer", settings) for settings in ({"tgt_lang": "de"}, {"src_lang": "fr", "tgt_lang": "en"}, {"language_codes": "wmt21", "tgt_lang": "de"},
+        {"tgt_lang": "de", "additional_special_tokens": ["__fr__", "__de__"]}, {"tgt_lang": "de", "add_bos_token": True})),
 ]
 
 
@@ -46,7 +48,8 @@ def main():
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "crates/sli/tests/tokenizers/numbered"
     normalisation = sys.argv[2] if len(sys.argv) > 2 else "identity"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = [line for file in ("README.md", "ARCHITECTURE.md", "docs/results.md") for line in (ROOT / file).read_text().splitlines() if line.strip()]
+    lines = (ROOT / "models/embedded/sample.jsonl").read_text().splitlines()
+    texts = [sentence for line in lines for sentence in json.loads(line)["text"].split(". ") if sentence.strip()]
     said = [text.replace("th", "ß").replace("e", "ä").replace("a", "ы") for text in texts]
     source = train(folder, "source", texts, "unigram", normalisation).rename(folder / "source.spm")
     target = train(folder, "target", said, "unigram", normalisation).rename(folder / "target.spm")

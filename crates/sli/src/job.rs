@@ -91,11 +91,10 @@ impl Job {
             allow_long: arguments.allow_long,
             score: arguments.score,
             selection,
-            reading: Reading {
-                literal: arguments.tokenizer_file,
-                arguments: arguments.tokenizer_arguments.clone(),
-                said: false,
-            },
+            reading: Reading::new(
+                arguments.tokenizer_file,
+                arguments.tokenizer_arguments.clone(),
+            ),
             chat,
         })
     }

@@ -8,15 +8,13 @@ use sli_checkpoint::ModelFolder;
 use super::arguments::{Arguments, NAMES, is_true};
 use super::auto::{self, CLASSES, Choice, GENERIC};
 use super::build::{Built, Source};
-use super::byte_vocabulary::ByteClass;
 use super::class::{Build, Class, REFUSED};
 use super::compare::{self, Pipeline};
 use super::error::TokenizerError;
 use super::files::{FILE_LIMIT, read_object};
-use super::listed_words;
 use super::load::{Notes, Parts, load, load_parts};
 use super::mistral;
-use super::numbered_pieces::NumberedClass;
+use super::own::Own;
 use super::pipelines;
 use super::reading::Reading;
 use super::special_token::SpecialToken;
@@ -24,39 +22,6 @@ use super::survey::Survey;
 use super::vocabulary::{Merges, Ranks, SentencePiece, json_entries, merge_lines, word_lines};
 use crate::guard::guarded;
 use crate::memory::Allowance;
-
-/// Refuses an argument that nothing would read.
-fn check_argument(
-    folder: &ModelFolder,
-    name: &str,
-    class: Option<&Class>,
-    argument: &str,
-) -> Result<(), TokenizerError> {
-    const EVERYWHERE: [&str; 4] = [
-        "add_bos_token",
-        "add_eos_token",
-        "split_special_tokens",
-        "truncation_side",
-    ];
-    let settings: Vec<&str> = class.map_or_else(Vec::new, |class| {
-        class.settings.iter().map(|setting| setting.key).collect()
-    });
-    let of_class = class.map_or(&[][..], |class| class.tokens);
-    if settings.contains(&argument)
-        || NAMES.contains(&argument)
-        || EVERYWHERE.contains(&argument)
-        || of_class.iter().any(|token| token.name == argument)
-    {
-        return Ok(());
-    }
-    let known = [&settings[..], &EVERYWHERE, &NAMES].concat().join(", ");
-    Err(TokenizerError::Argument {
-        folder: folder.path().to_path_buf(),
-        class: name.to_owned(),
-        argument: argument.to_owned(),
-        known,
-    })
-}
 
 /// A folder's tokenizer.
 pub struct Assembled {
@@ -84,12 +49,8 @@ pub struct Folder<'a> {
     of_types: String,
     /// The class builds its pipeline, rather than taking it from the file.
     builds: bool,
-    /// The class has bytes as its vocabulary, and no file.
-    bytes: Option<&'static ByteClass>,
-    /// The class numbers the pieces of a model by a vocabulary.
-    numbered: Option<&'static NumberedClass>,
-    /// The class finds the entries of a list.
-    listed: bool,
+    /// The class is Python code in the reference.
+    own: Option<Own>,
     /// Of two tokenizers it is that of texts that are to be said.
     said: bool,
 }
@@ -127,11 +88,9 @@ impl<'a> Folder<'a> {
             .get(&choice.class)
             .map_or("python", String::as_str);
         let refused = REFUSED.iter().find(|(name, _)| *name == choice.class);
-        let bytes = ByteClass::find(&choice.class).filter(|_| !literal);
-        let numbered = NumberedClass::find(&choice.class).filter(|_| !literal);
-        let listed = choice.class == listed_words::NAME && !literal;
+        let own = Own::find(&choice.class);
         let why = match (kind, refused) {
-            _ if bytes.is_some() || numbered.is_some() || listed => None,
+            ("python", _) if own.is_some() => None,
             ("python", _) => Some("the reference runs it as Python code"),
             (_, Some((_, why))) => Some(*why),
             _ => None,
@@ -148,15 +107,7 @@ impl<'a> Folder<'a> {
             "builds" => Class::find(&choice.class),
             parent => Class::find(parent),
         };
-        for (name, _) in &reading.arguments {
-            let is_read = bytes.is_some_and(|bytes| bytes.reads(name))
-                || numbered.is_some_and(|numbered| numbered.reads(name))
-                || listed && NAMES.contains(&name.as_str());
-            if !is_read {
-                check_argument(path, &choice.class, class, name)?;
-            }
-        }
-        Ok(Self {
+        let folder = Self {
             path,
             config,
             tokenizer_file,
@@ -164,10 +115,42 @@ impl<'a> Folder<'a> {
             class,
             of_types,
             builds: kind == "builds",
-            bytes,
-            numbered,
-            listed,
+            own,
             said: reading.said,
+        };
+        let named = reading.arguments.iter().map(|(name, _)| name);
+        named
+            .into_iter()
+            .try_for_each(|name| folder.check_argument(name))?;
+        Ok(folder)
+    }
+
+    /// Refuses an argument that nothing would read.
+    fn check_argument(&self, argument: &str) -> Result<(), TokenizerError> {
+        const EVERYWHERE: [&str; 2] = ["split_special_tokens", "truncation_side"];
+        const BUILT: [&str; 2] = ["add_bos_token", "add_eos_token"];
+        let known = match (self.own, self.class) {
+            (Some(own), _) => [&own.settings(), &EVERYWHERE[..]].concat(),
+            (None, class) => {
+                let settings = class.map_or(&[][..], |class| class.settings);
+                let tokens = class.map_or(&[][..], |class| class.tokens);
+                let settings = settings.iter().map(|setting| setting.key);
+                let of_class = settings.chain(tokens.iter().map(|token| token.name));
+                let others = [&BUILT[..], &EVERYWHERE, &NAMES].concat();
+                of_class.chain(others).collect()
+            }
+        };
+        if known.contains(&argument) {
+            return Ok(());
+        }
+        let mut known = known;
+        known.sort_unstable();
+        known.dedup();
+        Err(TokenizerError::Argument {
+            folder: self.path.path().to_path_buf(),
+            class: self.choice.class.clone(),
+            argument: argument.to_owned(),
+            known: known.join(", "),
         })
     }
 
@@ -181,22 +164,8 @@ impl<'a> Folder<'a> {
 
     /// Builds the tokenizer.
     pub fn assemble(self, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
-        if let Some(class) = self.bytes {
-            let mut arguments = self.arguments(&Notes::default(), false)?;
-            let built = self.guarded(|| class.build(&mut arguments))?;
-            return Ok(self.assembled(
-                &arguments,
-                &Notes::default(),
-                built,
-                Survey::default(),
-                None,
-            ));
-        }
-        if let Some(class) = self.numbered {
-            return self.of_numbered(class, allowance);
-        }
-        if self.listed {
-            return self.of_list(allowance);
+        if let Some(own) = self.own {
+            return self.of_own(own, allowance);
         }
         match &self.tokenizer_file {
             Some(file) => self.of_file(file, allowance),
@@ -244,78 +213,43 @@ impl<'a> Folder<'a> {
 
     /// Whether texts that are to be said have a tokenizer of their own.
     pub fn has_two_sides(&self) -> bool {
-        self.numbered.is_some_and(|class| class.said.is_some())
+        self.own.is_some_and(Own::has_two_sides)
     }
 
-    /// A model, and the vocabulary that numbers its pieces.
-    fn of_numbered(
-        &self,
-        class: &'static NumberedClass,
-        allowance: &mut Allowance,
-    ) -> Result<Assembled, TokenizerError> {
-        const VOCABULARY: &str = "vocab.json";
-        let name = class.said.filter(|_| self.said).unwrap_or(class.read);
-        let absent = |name: &str| TokenizerError::Class {
-            folder: self.path.path().to_path_buf(),
-            class: format!("`{}`", self.choice.class),
-            problem: format!("it needs `{name}`, which is not there"),
-        };
-        let broken = |name: &str, problem| TokenizerError::Broken {
-            path: self.path.join(name),
-            problem,
-        };
-        let bytes = self
-            .path
-            .read(name, FILE_LIMIT)?
-            .ok_or_else(|| absent(name))?;
-        let vocabulary = self.path.read(VOCABULARY, FILE_LIMIT)?;
-        let vocabulary = vocabulary.ok_or_else(|| absent(VOCABULARY))?;
-        take(allowance, (bytes.len() + vocabulary.len()) as u64, 0)?;
-        let model = SentencePiece::read(&bytes).map_err(|problem| broken(name, problem))?;
-        let vocabulary =
-            json_entries(&vocabulary).map_err(|problem| broken(VOCABULARY, problem))?;
-        let mut survey = Survey::default();
-        for piece in &model.pieces {
-            survey.count_entry(&piece.text, model.unigram);
-        }
-        for entry in vocabulary.keys() {
-            survey.count_entry(entry, false);
-        }
-        if !model.unigram {
-            survey.count_merges(
-                model
-                    .count_merges()
-                    .map_err(|problem| broken(name, problem))?,
+    /// Of a class that the reference runs as Python code.
+    fn of_own(&self, own: Own, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
+        let names = own.files(self.said);
+        let mut files = Vec::new();
+        for name in &names {
+            let file = self.path.read(name, FILE_LIMIT)?;
+            files.push(
+                file.ok_or_else(|| self.refused(format!("it needs `{name}`, which is not there")))?,
             );
         }
-        take(allowance, survey.bytes(), survey.vocabulary.values)?;
-        let mut arguments = self.arguments(&Notes::default(), false)?;
-        let built =
-            self.guarded(|| class.build(&mut arguments, &model, vocabulary.into_iter().collect()))?;
-        Ok(self.assembled(&arguments, &Notes::default(), built, survey, None))
-    }
-
-    /// A list whose entries are found.
-    fn of_list(&self, allowance: &mut Allowance) -> Result<Assembled, TokenizerError> {
-        let name = listed_words::FILE;
-        let broken = |problem| TokenizerError::Broken {
-            path: self.path.join(name),
-            problem,
-        };
-        let absent = || TokenizerError::Absent {
-            folder: self.path.path().to_path_buf(),
-        };
-        let bytes = self.path.read(name, FILE_LIMIT)?.ok_or_else(absent)?;
-        take(allowance, bytes.len() as u64, 0)?;
-        let entries = listed_words::entries(&bytes).map_err(broken)?;
+        let bytes = files.iter().map(|file| file.len() as u64).sum();
+        take(allowance, bytes, 0)?;
         let mut survey = Survey::default();
-        for entry in &entries {
-            survey.count_entry(entry, false);
-        }
+        let read = own.read(&files, &mut survey);
+        let build = read.map_err(|(place, problem)| TokenizerError::Broken {
+            path: self.path.join(names[place]),
+            problem,
+        })?;
+        drop(files);
         take(allowance, survey.bytes(), survey.vocabulary.values)?;
-        let mut arguments = self.arguments(&Notes::default(), false)?;
-        let built = self.guarded(|| listed_words::build(&mut arguments, &entries))?;
-        Ok(self.assembled(&arguments, &Notes::default(), built, survey, None))
+        let notes = Notes::default();
+        let mut arguments = self.arguments(&notes, false)?;
+        // What their constructors do not know.
+        for key in ["add_bos_token", "add_eos_token"] {
+            arguments.values.shift_remove(key);
+        }
+        if let Some(token) = arguments.added.values().find(|token| token.single_word) {
+            let text = &token.content;
+            return Err(self.refused(format!(
+                "`{text}` is to be found as a word of its own (`single_word`), which is not supported"
+            )));
+        }
+        let built = self.guarded(|| build(&mut arguments))?;
+        Ok(self.assembled(&arguments, &notes, built, survey, None))
     }
 
     /// Without a `tokenizer.json`.
@@ -436,11 +370,7 @@ impl<'a> Folder<'a> {
             None => None,
         };
         let Some(lines) = lines else {
-            return Err(TokenizerError::Class {
-                folder: self.path.path().to_path_buf(),
-                class: format!("`{}`", self.choice.class),
-                problem: "its vocabulary comes without merges.txt".into(),
-            });
+            return Err(self.refused("its vocabulary comes without merges.txt".into()));
         };
         let vocabulary = json_entries(bytes).map_err(|problem| broken(name, problem))?;
         let merges_of = merge_lines(&lines).map_err(|problem| broken(merges, problem))?;
@@ -479,11 +409,6 @@ impl<'a> Folder<'a> {
                 others.push(name);
             }
         }
-        let refused = |problem: String| TokenizerError::Class {
-            folder: self.path.path().to_path_buf(),
-            class: format!("`{}`", self.choice.class),
-            problem,
-        };
         let own = self
             .class
             .map_or(Some("tokenizer.model"), |class| class.vocabulary);
@@ -492,13 +417,13 @@ impl<'a> Folder<'a> {
             [other] => Some(other),
             _ => {
                 let several = others.join(", ");
-                return Err(refused(format!("its vocabulary could be any of {several}")));
+                return Err(self.refused(format!("its vocabulary could be any of {several}")));
             }
         };
         if name == Some("tekken.json") {
-            return Err(refused(
-                "its vocabulary is in tekken.json, which is not supported".into(),
-            ));
+            return Err(
+                self.refused("its vocabulary is in tekken.json, which is not supported".into())
+            );
         }
         let Some(name) = name else {
             return Ok(None);
@@ -515,11 +440,16 @@ impl<'a> Folder<'a> {
     fn guarded<T>(&self, f: impl FnOnce() -> Result<T, String>) -> Result<T, TokenizerError> {
         guarded(f)
             .and_then(|result| result)
-            .map_err(|problem| TokenizerError::Class {
-                folder: self.path.path().to_path_buf(),
-                class: format!("`{}`", self.choice.class),
-                problem,
-            })
+            .map_err(|problem| self.refused(problem))
+    }
+
+    /// What the class does not do here.
+    fn refused(&self, problem: String) -> TokenizerError {
+        TokenizerError::Class {
+            folder: self.path.path().to_path_buf(),
+            class: format!("`{}`", self.choice.class),
+            problem,
+        }
     }
 
     fn assembled(

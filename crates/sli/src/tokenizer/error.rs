@@ -79,6 +79,14 @@ pub enum TokenizerError {
         /// Those that it has.
         known: String,
     },
+    /// A text that would not become the tokens that the reference makes of it.
+    #[error("{problem}")]
+    Text {
+        /// Which text, and why.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
     /// The tokenizer gave up on a text.
     #[error("the tokenizer failed: {problem}")]
     Failed {
@@ -124,6 +132,7 @@ impl TokenizerError {
                 names.join(", ")
             ),
             Self::Argument { known, .. } => format!("--tokenizer-arg takes one of: {known}"),
+            Self::Text { hint, .. } => (*hint).into(),
             Self::Budget { needed, .. } => format!("--memory {}", flag(*needed)),
             Self::Read { source, .. } if is_wrong_path(source) => {
                 "check the path and its permissions".into()
@@ -146,6 +155,7 @@ impl TokenizerError {
             | Self::Class { .. }
             | Self::Broken { .. }
             | Self::NoTemplate { .. }
+            | Self::Text { .. }
             | Self::Failed { .. } => 3,
         }
     }

@@ -14,8 +14,8 @@ pub struct Numbers {
     pub by_text: HashMap<String, u32>,
     /// That of what has none.
     pub unknown: u32,
-    /// Languages that may stand at the beginning of a text; none: nothing of the kind.
-    pub codes: Option<Vec<String>>,
+    /// Languages that may stand at the beginning of a text, and nowhere else.
+    pub codes: Vec<String>,
     /// Texts that are to be said need a language that nobody named.
     pub lacks_target: bool,
 }
@@ -23,13 +23,16 @@ pub struct Numbers {
 impl Numbers {
     /// The tokens of a text.
     pub fn of(&self, encoding: &Encoding) -> Vec<u32> {
-        let tokens = encoding.get_tokens().iter();
-        tokens.map(|token| self.number(token)).collect()
+        let tokens = encoding.get_ids().iter().zip(encoding.get_tokens());
+        tokens.map(|(id, text)| self.number(*id, text)).collect()
     }
 
-    /// The number of a piece.
-    pub fn number(&self, text: &str) -> u32 {
-        self.by_text.get(text).copied().unwrap_or(self.unknown)
+    /// The number of a token of the library's.
+    pub fn number(&self, id: u32, text: &str) -> u32 {
+        match id.checked_sub(OUTSIDE) {
+            Some(number) => number,
+            None => self.by_text.get(text).copied().unwrap_or(self.unknown),
+        }
     }
 
     /// What a number is called.
@@ -39,23 +42,26 @@ impl Numbers {
             .map(|(text, _)| text.clone())
     }
 
-    /// Why a text is not read as the reference reads it.
+    /// Why a text is not read as the reference reads it: it takes whatever stands between `>>` and `<<` at the beginning of a
+    /// text for a language, and elsewhere for text.
     pub fn refuses(&self, text: &str) -> Option<String> {
-        let codes = self.codes.as_ref()?;
+        if self.codes.is_empty() || !text.contains("<<") {
+            return None;
+        }
         if let Some(rest) = text.strip_prefix(">>")
             && let Some(end) = rest.find("<<")
         {
             let code = &text[..end + 4];
-            if !codes.iter().any(|known| known == code) {
+            if !self.codes.iter().any(|known| known == code) {
                 return Some(format!(
                     "a text begins with the language `{code}`, which the vocabulary does not have"
                 ));
             }
         }
-        let inside = codes
-            .iter()
-            .find(|code| text.match_indices(code.as_str()).any(|(at, _)| at > 0));
-        inside
-            .map(|code| format!("a text has the language `{code}` elsewhere than at its beginning"))
+        let elsewhere = |code: &&String| text.match_indices(code.as_str()).any(|(at, _)| at > 0);
+        let inside = self.codes.iter().find(elsewhere)?;
+        Some(format!(
+            "a text has the language `{inside}` elsewhere than at its beginning"
+        ))
     }
 }

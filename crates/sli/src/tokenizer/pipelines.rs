@@ -13,12 +13,7 @@ use super::build::{Source, set_normalizer, set_pre_tokenizer};
 use super::class::{Class, Model};
 use super::load::{REMEMBERED_WORDS, Vocabulary};
 use super::special_token::SpecialToken;
-use super::vocabulary::{Ranks, SentencePiece, base64};
-
-/// Kind of a control piece.
-const CONTROL: u64 = 3;
-/// Kind of a piece that users defined.
-const DEFINED: u64 = 4;
+use super::vocabulary::{CONTROL, DEFINED, Ranks, SentencePiece, base64};
 
 /// The pattern of words where ranks come without one.
 const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";

@@ -10,14 +10,22 @@ pub struct Reading {
     /// Settings that win over those of `tokenizer_config.json`.
     pub arguments: Vec<(String, Value)>,
     /// Of two tokenizers it is that of texts that are to be said.
-    pub said: bool,
+    pub(super) said: bool,
+}
+
+impl Reading {
+    /// By the class, with settings that win over the file's; or `literal`.
+    pub fn new(literal: bool, arguments: Vec<(String, Value)>) -> Self {
+        Self {
+            literal,
+            arguments,
+            said: false,
+        }
+    }
 }
 
 impl From<bool> for Reading {
     fn from(literal: bool) -> Self {
-        Self {
-            literal,
-            ..Self::default()
-        }
+        Self::new(literal, Vec::new())
     }
 }

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::super::auto::CLASSES as KNOWN;
-use super::super::byte_vocabulary::{BYTE_CLASSES, ByteClass};
 use super::super::class::{CLASSES, Class, REFUSED};
-use super::super::listed_words;
-use super::super::numbered_pieces::{NUMBERED_CLASSES, NumberedClass};
+use super::super::own::Own;
 use super::super::{Tokenizer, TokenizerError};
 use super::texts;
 use crate::memory::Allowance;
@@ -236,40 +234,27 @@ fn documentation() -> String {
         let row = [files.join(", "), settings.join("; "), post];
         writeln!(text, "| {} | {} |", class.name, row.join(" | ")).unwrap();
     }
-    let bytes: Vec<String> = BYTE_CLASSES
-        .iter()
-        .map(|class| format!("`{}`", class.name))
-        .collect();
-    writeln!(
-        text,
-        "\nTokens are the bytes of a text, and there is no file: {}.",
-        bytes.join(", ")
-    )
-    .unwrap();
-    text.push_str("\nPieces of a SentencePiece model that `vocab.json` numbers:\n\n");
-    for class in NUMBERED_CLASSES {
-        let said = class
-            .said
-            .map_or(String::new(), |said| format!(", of labels `{said}`"));
-        let settings: Vec<String> = class
-            .settings
-            .iter()
-            .map(|key| format!("`{key}`"))
-            .collect();
-        let (name, read) = (class.name, class.read);
-        writeln!(
-            text,
-            "- {name}: `{read}`{said}; it reads {}.",
-            settings.join(", ")
-        )
-        .unwrap();
+    text.push_str("\nClasses that the reference runs as Python code, built here:\n\n");
+    for name in KNOWN.kinds.keys() {
+        let Some(own) = Own::find(name) else { continue };
+        let files = |said| {
+            let files = own.files(said).into_iter().map(|file| format!("`{file}`"));
+            files.collect::<Vec<_>>().join(", ")
+        };
+        let read = if own.files(false).is_empty() {
+            "the bytes of a text, no file".to_owned()
+        } else {
+            files(false)
+        };
+        let said = if own.has_two_sides() {
+            format!(", of labels {}", files(true))
+        } else {
+            String::new()
+        };
+        let settings = own.settings().into_iter().map(|key| format!("`{key}`"));
+        let settings = settings.collect::<Vec<_>>().join(", ");
+        writeln!(text, "- `{name}`: {read}{said}; it reads {settings}.").unwrap();
     }
-    let (name, file) = (listed_words::NAME, listed_words::FILE);
-    writeln!(
-        text,
-        "\nEntries of `{file}`, wherever they stand in a text: `{name}`."
-    )
-    .unwrap();
     text.push_str("\nRefused:\n\n");
     for (name, why) in REFUSED {
         writeln!(text, "- `{name}`: {why}.").unwrap();
@@ -277,8 +262,7 @@ fn documentation() -> String {
     let python: Vec<String> = KNOWN
         .kinds
         .iter()
-        .filter(|(name, kind)| *kind == "python" && ByteClass::find(name).is_none())
-        .filter(|(name, _)| NumberedClass::find(name).is_none() && *name != listed_words::NAME)
+        .filter(|(name, kind)| *kind == "python" && Own::find(name).is_none())
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     writeln!(

@@ -3,6 +3,7 @@
 mod classes;
 mod labels;
 mod named;
+mod own;
 
 use std::path::{Path, PathBuf};
 

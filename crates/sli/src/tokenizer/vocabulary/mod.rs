@@ -8,7 +8,7 @@ mod sentencepiece;
 mod tiktoken;
 
 pub use entries::{json_entries, merge_lines, word_lines};
-pub use sentencepiece::{Piece, SentencePiece};
+pub use sentencepiece::{CONTROL, DEFINED, NORMAL, Piece, SentencePiece, UNKNOWN};
 pub use tiktoken::{Ranks, byte_characters};
 
 /// Pairs by which longer entries are built of shorter ones.

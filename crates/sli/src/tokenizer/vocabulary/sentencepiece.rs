@@ -5,6 +5,15 @@ use std::collections::HashMap;
 use super::protobuf::{Content, Fields};
 use super::{MOST_PARTS, Merges};
 
+/// Kind of a piece that texts are divided into.
+pub const NORMAL: u64 = 1;
+/// Kind of the piece of what no other is.
+pub const UNKNOWN: u64 = 2;
+/// Kind of a control piece.
+pub const CONTROL: u64 = 3;
+/// Kind of a piece that users defined.
+pub const DEFINED: u64 = 4;
+
 /// A piece of text with its score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
@@ -12,7 +21,7 @@ pub struct Piece {
     pub text: String,
     /// Its logarithmic likelihood, or the order of its merge.
     pub score: f32,
-    /// 3: a control token, 4: one that users defined.
+    /// [`NORMAL`], [`UNKNOWN`], [`CONTROL`], [`DEFINED`] or another.
     pub kind: u64,
 }
 
@@ -149,7 +158,7 @@ fn read_piece(bytes: &[u8]) -> Result<Piece, String> {
     let mut piece = Piece {
         text: String::new(),
         score: 0.0,
-        kind: 1,
+        kind: NORMAL,
     };
     let mut fields = Fields::new(bytes);
     while let Some(field) = fields.next()? {

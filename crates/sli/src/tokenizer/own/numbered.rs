@@ -1,5 +1,4 @@
-//! SentencePiece models whose pieces are numbered by a `vocab.json` beside them: classes that the reference runs as Python
-//! code. The library cuts a text into pieces; what they are called decides their numbers, also of those that the model
+//! SentencePiece models whose pieces are numbered by a `vocab.json` beside them. The library cuts a text into pieces; what they are called decides their numbers, also of those that the model
 //! does not know and the vocabulary does.
 
 use std::collections::HashMap;
@@ -10,14 +9,18 @@ use ::tokenizers::tokenizer::Tokenizer as Backend;
 use ::tokenizers::{AddedToken, ModelWrapper};
 use serde_json::{Value, json};
 
-use super::arguments::Arguments;
-use super::auto::CLASSES;
-use super::build::{Built, set_normalizer, set_pre_tokenizer};
-use super::class::Build;
-use super::load::{Notes, REMEMBERED_WORDS};
-use super::numbers::{Numbers, OUTSIDE};
-use super::special_token::SpecialToken;
-use super::vocabulary::{SentencePiece, base64};
+use super::super::arguments::Arguments;
+use super::super::auto::CLASSES;
+use super::super::build::{Built, set_normalizer, set_pre_tokenizer};
+use super::super::class::Build;
+use super::super::load::{Notes, REMEMBERED_WORDS};
+use super::super::numbers::{Numbers, OUTSIDE};
+use super::super::special_token::SpecialToken;
+use super::super::survey::Survey;
+use super::super::vocabulary::{
+    CONTROL, NORMAL, Piece, SentencePiece, UNKNOWN, base64, json_entries,
+};
+use super::parts::{Broken, Builder, special};
 
 /// A class.
 #[derive(Debug)]
@@ -58,29 +61,50 @@ pub const NUMBERED_CLASSES: &[NumberedClass] = &[
 ];
 
 /// The special tokens of both, where no file names them.
-const TOKENS: [(&str, &str); 3] = [
-    ("eos_token", "</s>"),
-    ("unk_token", "<unk>"),
-    ("pad_token", "<pad>"),
-];
+const END: (&str, &str) = ("eos_token", "</s>");
+const UNKNOWN_TOKEN: (&str, &str) = ("unk_token", "<unk>");
+const PADDING: (&str, &str) = ("pad_token", "<pad>");
+
+/// The numbers.
+const VOCABULARY: &str = "vocab.json";
 
 impl NumberedClass {
-    /// The class of this name.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        NUMBERED_CLASSES.iter().find(|class| class.name == name)
+    /// Its special tokens, where no file names them.
+    pub fn tokens(&self) -> Vec<(&'static str, &'static str)> {
+        [&[END, UNKNOWN_TOKEN, PADDING], self.tokens].concat()
     }
 
-    /// Whether `tokenizer_config.json` may set it.
-    pub fn reads(&self, key: &str) -> bool {
-        self.settings.contains(&key)
-            || TOKENS
-                .iter()
-                .chain(self.tokens)
-                .any(|(name, _)| *name == key)
+    /// The files that it needs; `said`: for texts that a decoder is to say.
+    pub fn files(&self, said: bool) -> [&'static str; 2] {
+        [self.said.filter(|_| said).unwrap_or(self.read), VOCABULARY]
+    }
+
+    /// Reads a model and the numbers of its pieces.
+    pub fn read(
+        &'static self,
+        model: &[u8],
+        vocabulary: &[u8],
+        survey: &mut Survey,
+    ) -> Result<Builder, Broken> {
+        let in_model = |problem| (0, problem);
+        let model = SentencePiece::read(model).map_err(in_model)?;
+        let vocabulary = json_entries(vocabulary).map_err(|problem| (1, problem))?;
+        for piece in &model.pieces {
+            survey.count_entry(&piece.text, model.unigram);
+        }
+        for entry in vocabulary.keys() {
+            survey.count_entry(entry, false);
+        }
+        if !model.unigram {
+            survey.count_merges(model.count_merges().map_err(in_model)?);
+        }
+        Ok(Box::new(move |arguments| {
+            self.build(arguments, &model, vocabulary.into_iter().collect())
+        }))
     }
 
     /// The tokenizer over a model.
-    pub fn build(
+    fn build(
         &self,
         arguments: &mut Arguments,
         model: &SentencePiece,
@@ -100,28 +124,38 @@ impl NumberedClass {
         if options.is_some_and(|options| *options != json!({})) {
             return Err("its pieces are drawn (`sp_model_kwargs`), which is not supported".into());
         }
-        let mut texts = Vec::new();
-        for (name, default) in TOKENS.iter().chain(self.tokens) {
-            let value = arguments
-                .values
-                .entry(*name)
-                .or_insert_with(|| (*default).into());
-            let token =
-                SpecialToken::of_value(value).ok_or_else(|| format!("`{name}` is no token"))?;
-            texts.push(token.content);
+        let unknown = special(arguments, UNKNOWN_TOKEN, false)?;
+        let end = special(arguments, END, false)?;
+        let mut texts = vec![end.clone(), unknown.clone()];
+        for token in [&[PADDING], self.tokens].concat() {
+            texts.push(special(arguments, token, false)?);
         }
+        let in_vocabulary = vocabulary.get(&unknown).copied();
+        let first_language = vocabulary.len() as u32;
         let mut numbers = Numbers {
-            unknown: *vocabulary
-                .get(&texts[1])
-                .ok_or_else(|| format!("`{}` is not in vocab.json", texts[1]))?,
+            unknown: in_vocabulary.ok_or_else(|| format!("`{unknown}` is not in {VOCABULARY}"))?,
             by_text: vocabulary,
-            codes: None,
+            codes: Vec::new(),
             lacks_target: false,
         };
         for (id, token) in &arguments.added {
             let id = u32::try_from(*id)
                 .map_err(|_| "`added_tokens_decoder` has a negative id".to_owned())?;
             numbers.by_text.insert(token.content.clone(), id);
+        }
+        if let Some(text) = texts
+            .iter()
+            .find(|text| !numbers.by_text.contains_key(*text))
+        {
+            return Err(format!("`{text}` is not in {VOCABULARY}"));
+        }
+        // Further tokens come behind all others, in their order.
+        let further = arguments.values.get("extra_special_tokens");
+        for token in further.and_then(Value::as_array).into_iter().flatten() {
+            let token =
+                SpecialToken::of_value(token).ok_or("an additional special token is none")?;
+            let next = numbers.by_text.len() as u32;
+            numbers.by_text.entry(token.content).or_insert(next);
         }
         let mut backend = Backend::new(Self::model(model)?);
         let mut steps = Vec::new();
@@ -141,31 +175,22 @@ impl NumberedClass {
         )?;
         let marks = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false});
         set_pre_tokenizer(&mut backend, marks)?;
-        let languages = self.languages(arguments, &mut numbers)?;
+        let languages = self.languages(arguments, &mut numbers, first_language)?;
         let special = |text: &String| AddedToken::from(text.clone(), true).normalized(false);
         backend
             .add_special_tokens(texts.iter().chain(&languages.all).map(special))
             .map_err(|error| error.to_string())?;
-        let further = arguments.values.get("extra_special_tokens");
-        for token in further.and_then(Value::as_array).into_iter().flatten() {
-            let token = SpecialToken::of_value(token);
-            let known = |token: &SpecialToken| numbers.by_text.contains_key(&token.content);
-            if !token.as_ref().is_some_and(known) {
-                return Err("an additional special token has no id in its files".into());
-            }
-        }
         let mut build = Build::of_backend(None, arguments, backend, Notes::default())?;
-        let eos = build.pair_of(&texts[0])?;
-        let end = &texts[0];
+        let eos = build.pair_of(&end)?;
         match &languages.sides {
             None => build.template(&format!("$A {end}"), &format!("$A $B {end}"), vec![eos])?,
             Some((source, target)) => {
-                let around = |language: &String| {
-                    let number = OUTSIDE + numbers.number(language);
-                    let tokens = vec![(language.clone(), number), eos.clone()];
+                let around = |language: &Token| {
+                    let start = &language.0;
+                    let tokens = vec![language.clone(), eos.clone()];
                     (
-                        format!("{language} $A {end}"),
-                        format!("{language} $A $B {end}"),
+                        format!("{start} $A {end}"),
+                        format!("{start} $A $B {end}"),
                         tokens,
                     )
                 };
@@ -186,9 +211,6 @@ impl NumberedClass {
     }
 
     fn model(model: &SentencePiece) -> Result<ModelWrapper, String> {
-        const NORMAL: u64 = 1;
-        const UNKNOWN: u64 = 2;
-        const CONTROL: u64 = 3;
         if model.byte_fallback || !model.usual_spaces {
             return Err("its model keeps spaces, or knows bytes, which is not supported".into());
         }
@@ -203,7 +225,7 @@ impl NumberedClass {
             ));
         }
         // What no text becomes is called otherwise.
-        let text = |piece: &super::vocabulary::Piece| match piece.kind {
+        let text = |piece: &Piece| match piece.kind {
             NORMAL => piece.text.clone(),
             _ => format!("\u{10FFFF}{}", piece.text),
         };
@@ -229,14 +251,19 @@ impl NumberedClass {
         Ok(built.map_err(|error| error.to_string())?.into())
     }
 
-    /// The tokens of languages, and which of them stand in front of texts.
-    fn languages(&self, arguments: &Arguments, numbers: &mut Numbers) -> Result<Languages, String> {
+    /// The tokens of languages, whose numbers begin at `first`, and which of them stand in front of texts.
+    fn languages(
+        &self,
+        arguments: &Arguments,
+        numbers: &mut Numbers,
+        first: u32,
+    ) -> Result<Languages, String> {
         if self.codes {
             let is_code =
                 |text: &&String| text.starts_with(">>") && text.ends_with("<<") && text.len() > 4;
             let mut all: Vec<String> = numbers.by_text.keys().filter(is_code).cloned().collect();
             all.sort();
-            numbers.codes = Some(all.clone());
+            numbers.codes.clone_from(&all);
             return Ok(Languages { all, sides: None });
         }
         let text = |key: &str| match arguments.values.get(key) {
@@ -249,21 +276,12 @@ impl NumberedClass {
             .languages
             .get(&family)
             .ok_or_else(|| format!("`language_codes` is `{family}`"))?;
-        let first = numbers.by_text.values().max().map_or(0, |last| last + 1);
-        let first = first.min(numbers.by_text.len() as u32);
-        // Texts do not hold them: only their numbers stand around.
-        let mut all = Vec::new();
-        for (id, code) in (first..).zip(codes) {
-            let token = format!("__{code}__");
-            numbers.by_text.entry(token.clone()).or_insert(id);
-            all.push(token);
-        }
         let token = |key: &str, code: &str| {
-            let token = format!("__{code}__");
-            let known = all.contains(&token);
-            known
-                .then_some(token)
-                .ok_or_else(|| format!("`{key}` is `{code}`, which is no language of `{family}`"))
+            let place = codes.iter().zip(first..).find(|(known, _)| *known == code);
+            let (_, number) = place.ok_or_else(|| {
+                format!("`{key}` is `{code}`, which is no language of `{family}`")
+            })?;
+            Ok::<_, String>((format!("__{code}__"), OUTSIDE + number))
         };
         let source = token(
             "src_lang",
@@ -278,9 +296,12 @@ impl NumberedClass {
     }
 }
 
+/// A token and its id.
+type Token = (String, u32);
+
 struct Languages {
     /// Tokens that texts may hold.
     all: Vec<String>,
     /// Of texts that are read, and of those that are to be said.
-    sides: Option<(String, Option<String>)>,
+    sides: Option<(Token, Option<Token>)>,
 }

@@ -1,4 +1,4 @@
-//! Tokenizers whose vocabulary is the bytes: classes that the reference runs as Python code and that have no file.
+//! Tokenizers whose vocabulary is the bytes, and that have no file.
 //!
 //! An unknown character of a BPE model is its bytes, and here every character is unknown; so the library does what it does
 //! for others: added tokens, places in the text, cutting.
@@ -7,19 +7,20 @@ use ::tokenizers::models::bpe::{BpeBuilder, Vocab};
 use ::tokenizers::tokenizer::Tokenizer as Backend;
 use serde_json::{Value, json};
 
-use super::arguments::Arguments;
-use super::build::Built;
-use super::class::Build;
-use super::load::Notes;
-use super::special_token::SpecialToken;
+use super::super::arguments::Arguments;
+use super::super::build::Built;
+use super::super::class::Build;
+use super::super::load::Notes;
+use super::parts::special;
 
 /// A class.
 #[derive(Debug)]
 pub struct ByteClass {
     /// Its name in the reference.
     pub name: &'static str,
-    /// Its special tokens with the texts that they have where no file says it, whose ids are their places; the bytes come after them.
-    tokens: &'static [(&'static str, &'static str)],
+    /// Its special tokens with the texts that they have where no file says it, whose ids are their places; the bytes come after
+    /// them.
+    pub tokens: &'static [(&'static str, &'static str)],
     /// They take the space around them, if the file gives only their texts.
     strips: bool,
     /// What stands in front of a text.
@@ -28,9 +29,14 @@ pub struct ByteClass {
     end: &'static str,
     /// A text that ends with that already gets no other.
     ends_once: bool,
-    /// How many tokens `<extra_id_0>`, ... it has where `extra_ids` does not say it; none: it does not know the setting.
-    extra_ids: Option<usize>,
+    /// Settings that it reads.
+    pub settings: &'static [&'static str],
 }
+
+/// How many tokens `<extra_id_0>`, ... there are.
+const EXTRA_IDS: &str = "extra_ids";
+/// Where the file does not say it.
+const USUAL_EXTRA_IDS: usize = 125;
 
 /// The classes.
 pub const BYTE_CLASSES: &[ByteClass] = &[
@@ -45,7 +51,7 @@ pub const BYTE_CLASSES: &[ByteClass] = &[
         start: None,
         end: "eos_token",
         ends_once: true,
-        extra_ids: Some(125),
+        settings: &[EXTRA_IDS],
     },
     ByteClass {
         name: "PerceiverTokenizer",
@@ -61,28 +67,17 @@ pub const BYTE_CLASSES: &[ByteClass] = &[
         start: Some("cls_token"),
         end: "sep_token",
         ends_once: false,
-        extra_ids: None,
+        settings: &[],
     },
 ];
 
 impl ByteClass {
-    /// The class of this name.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        BYTE_CLASSES.iter().find(|class| class.name == name)
-    }
-
-    /// Whether `tokenizer_config.json` may set it.
-    pub fn reads(&self, key: &str) -> bool {
-        key == "extra_ids" && self.extra_ids.is_some()
-            || self.tokens.iter().any(|(name, _)| *name == key)
-    }
-
     /// The tokenizer.
     pub fn build(&self, arguments: &mut Arguments) -> Result<Built, String> {
         let mut vocabulary = Vocab::default();
         for (id, (name, default)) in (0..).zip(self.tokens) {
-            let token = self.token(arguments, name, default)?;
-            vocabulary.insert(token.content.clone(), id);
+            let text = special(arguments, (name, default), self.strips)?;
+            vocabulary.insert(text, id);
         }
         if vocabulary.len() < self.tokens.len() {
             return Err("two of its special tokens are the same text".into());
@@ -97,22 +92,12 @@ impl ByteClass {
             .byte_fallback(true)
             .build()
             .map_err(|error| error.to_string())?;
-        if let Some(token) = arguments.added.values().find(|token| token.single_word) {
-            let text = &token.content;
-            return Err(format!(
-                "`{text}` is to be found as a word of its own (`single_word`)"
-            ));
-        }
         let mut build = Build::of_backend(None, arguments, Backend::new(model), Notes::default())?;
-        let text = |name: &str| match arguments.values.get(name).and_then(SpecialToken::of_value) {
-            Some(token) => Ok(token.content),
-            None => Err(format!("it needs a `{name}`")),
-        };
         let pair = |name: &str| {
-            let text = text(name)?;
-            let id = build.backend.token_to_id(&text);
-            let id = id.ok_or_else(|| format!("`{text}` has no id"))?;
-            Ok::<_, String>((text, id))
+            let place = self.tokens.iter().position(|(known, _)| *known == name);
+            let id = place.ok_or_else(|| format!("it has no `{name}`"))? as u32;
+            let text = build.backend.id_to_token(id);
+            Ok::<_, String>((text.unwrap_or_default(), id))
         };
         let (start, end) = (self.start.map(pair).transpose()?, pair(self.end)?);
         let front = start
@@ -138,36 +123,14 @@ impl ByteClass {
         })
     }
 
-    /// A special token, which is written back among the arguments.
-    fn token(
-        &self,
-        arguments: &mut Arguments,
-        name: &str,
-        default: &str,
-    ) -> Result<SpecialToken, String> {
-        let given = arguments.values.get(name).cloned();
-        let given = given.unwrap_or_else(|| default.into());
-        let value = match given {
-            Value::String(content) => {
-                json!({"__type": "AddedToken", "content": content, "lstrip": self.strips,
-                "rstrip": self.strips, "single_word": false, "normalized": false, "special": true})
-            }
-            other => other,
-        };
-        let token =
-            SpecialToken::of_value(&value).ok_or_else(|| format!("`{name}` is no token"))?;
-        arguments.values.insert(name.to_owned(), value);
-        Ok(token)
-    }
-
     /// Adds the tokens that stand for what a text leaves out.
     fn add_extra_ids(&self, arguments: &mut Arguments) -> Result<(), String> {
         const LISTS: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
-        let Some(usual) = self.extra_ids else {
+        if !self.settings.contains(&EXTRA_IDS) {
             return Ok(());
-        };
-        let count = match arguments.values.get("extra_ids") {
-            None => usual,
+        }
+        let count = match arguments.values.get(EXTRA_IDS) {
+            None => USUAL_EXTRA_IDS,
             Some(value) => value
                 .as_u64()
                 .and_then(|count| usize::try_from(count).ok())
