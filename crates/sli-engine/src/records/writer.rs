@@ -45,6 +45,18 @@ pub struct RecordSpoolWriter {
     pub(super) decoder: Option<Box<RecordSpoolWriter>>,
 }
 
+/// What every one of them gave, or the first error.
+fn all<T, E, const N: usize>(results: [Result<T, E>; N]) -> Result<[T; N], E> {
+    let mut values = Vec::with_capacity(N);
+    for result in results {
+        values.push(result?);
+    }
+    match <[T; N]>::try_from(values) {
+        Ok(values) => Ok(values),
+        Err(_) => unreachable!("each of {N} gave a value"),
+    }
+}
+
 impl RecordSpoolWriter {
     /// Starts an empty spool in `folder`, which is created; what a half-written one left is overwritten.
     pub fn create(folder: &Path) -> Result<Self, ResultsError> {
@@ -56,23 +68,11 @@ impl RecordSpoolWriter {
         disk.create_dir_all(folder)?;
         disk.remove_file(&folder.join(HEADER))?;
         disk.sync_dir(folder)?;
-        let [
-            tokens,
-            types,
-            ids,
-            index,
-            offsets,
-            marks,
-            labels,
-            features,
-            inputs,
-        ] = FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
+        let files = FILES.map(|name| HashedFile::create(disk, &folder.join(name)));
         Ok(Self {
             folder: folder.to_owned(),
             disk: disk.clone(),
-            files: [
-                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?, inputs?,
-            ],
+            files: all(files)?,
             input_columns: 0,
             typed: false,
             placed: false,
@@ -306,17 +306,7 @@ impl RecordSpoolWriter {
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
         let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
-        let [
-            tokens,
-            types,
-            ids,
-            index,
-            offsets,
-            marks,
-            labels,
-            features,
-            inputs,
-        ] = self.files.map(HashedFile::finish);
+        let files = self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
             records: self.records,
@@ -328,9 +318,7 @@ impl RecordSpoolWriter {
             prompt_tokens: self.prompt_tokens,
             annotated: self.annotated > 0,
             needed: self.needed,
-            files: [
-                tokens?, types?, ids?, index?, offsets?, marks?, labels?, features?, inputs?,
-            ],
+            files: all(files)?,
             input_columns: self.input_columns as u64,
             decoder: decoder.as_ref().map(RecordSpool::content_hash),
         };
