@@ -15,6 +15,12 @@ use crate::results::{ClassesSink, ResultsError};
 /// Rows that go through the head together.
 const BLOCK: usize = 64;
 
+fn blocks(rows: MatRef<'_>) -> impl Iterator<Item = MatRef<'_>> {
+    let all = rows.rows();
+    let starts = (0..all).step_by(BLOCK);
+    starts.map(move |start| rows.rows_range(start..all.min(start + BLOCK)))
+}
+
 /// The head for classes and what it has said.
 pub(crate) struct Classes<'a> {
     head: &'a ClassesHead,
@@ -176,8 +182,7 @@ impl<'a> Classes<'a> {
         for record in &batch.records {
             let mut copy = Mat::default();
             let rows = expansion::rows(x, &batch.path(record), &mut copy);
-            for start in (0..rows.rows()).step_by(BLOCK) {
-                let block = rows.rows_range(start..(start + BLOCK).min(rows.rows()));
+            for block in blocks(rows) {
                 let logits = self.logits(layer, block)?;
                 self.open.logits.extend_from_slice(logits.as_slice());
             }
@@ -203,8 +208,7 @@ impl<'a> Classes<'a> {
         for record in &batch.records {
             let mut copy = Mat::default();
             let rows = expansion::rows(x, &batch.path(record), &mut copy);
-            for start in (0..rows.rows()).step_by(BLOCK) {
-                let block = rows.rows_range(start..(start + BLOCK).min(rows.rows()));
+            for block in blocks(rows) {
                 let logits = self.logits(layer, block)?;
                 for row in 0..logits.rows() {
                     add_to(&mut self.open.sum, logits.row(row));
