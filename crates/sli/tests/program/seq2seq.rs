@@ -322,6 +322,8 @@ fn an_encoder_of_sound_reads_tensors_that_records_name() {
     let run = [&["run", "model", "--input", "data/in.jsonl"][..], &ALL].concat();
     let summary = within_every_budget(&place, &run);
     assert_eq!(summary["records"], 12);
+    let wrong = ["--input", "data/wrong.jsonl", "--out", "wrong"];
+    let run = [&["run", "model"][..], &wrong].concat();
     for (line, says) in [
         (
             json!({"tensors": "none.safetensors"}),
@@ -342,14 +344,6 @@ fn an_encoder_of_sound_reads_tensors_that_records_name() {
         ),
     ] {
         place.write("data/wrong.jsonl", line.to_string() + "\n");
-        let run = [
-            "run",
-            "model",
-            "--input",
-            "data/wrong.jsonl",
-            "--out",
-            "wrong",
-        ];
         let code = if says.starts_with("cannot read") {
             5
         } else {
@@ -358,14 +352,6 @@ fn an_encoder_of_sound_reads_tensors_that_records_name() {
         place.sli(&run).failure(code, &[says, "hint: "]);
     }
     place.write("data/wrong.jsonl", "{\"tensors\": \"/dev/zero\"}\n");
-    let run = [
-        "run",
-        "model",
-        "--input",
-        "data/wrong.jsonl",
-        "--out",
-        "wrong",
-    ];
     place
         .sli(&run)
         .failure(5, &["not a regular file", "hint: "]);
