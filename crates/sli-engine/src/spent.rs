@@ -17,10 +17,14 @@ pub struct Spent {
 
 /// Where the time of a run went, seconds.
 ///
-/// `read` and `pack` are summed over the threads that do them, beside the computation. The others follow
-/// one another on the computing thread, kernels with all their threads, and add up to `total`.
+/// `prepare` is over before the computation begins. `read` and `pack` are summed over the threads that do them,
+/// beside the computation. The others follow one another on the computing thread, kernels with all their threads,
+/// and add up to `total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stages {
+    /// Reading the records and turning them into tokens.
+    #[serde(default)]
+    pub prepare: f64,
     /// Reading the checkpoint.
     pub read: f64,
     /// Packing weights for the kernels.
@@ -53,6 +57,7 @@ impl Stages {
     /// Those of two parts of a run.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
+            prepare: self.prepare + other.prepare,
             read: self.read + other.read,
             pack: self.pack + other.pack,
             wait: self.wait + other.wait,

@@ -36,6 +36,7 @@ impl Stopwatch {
         let wait = since(&model.clock.waiting, self.waiting);
         let known = wait + Stage::ALL.into_iter().map(of).sum::<f64>();
         Stages {
+            prepare: 0.0,
             read: model
                 .checkpoint
                 .time_reading()

@@ -77,7 +77,10 @@ impl Job {
                 hint: "give what is to be scored as `decoder_text`".into(),
             });
         }
-        let texts = text_rules(arguments, model, takes)?;
+        let mut texts = text_rules(arguments.prompt.as_deref(), model, takes)?;
+        if arguments.allow_long || arguments.max_length.is_some() {
+            texts.limit = None;
+        }
         for note in &texts.notes {
             terminal::warn(note);
         }
@@ -96,6 +99,26 @@ impl Job {
                 arguments.tokenizer_arguments.clone(),
             ),
             chat,
+        })
+    }
+
+    /// The dataset for a model that is open already, read as `sli run` reads it by default.
+    pub fn of(session: Session, input: &Path) -> Result<Self, Error> {
+        let selection = Selection::default();
+        drop(input::open(input, &Allowance::unlimited(), selection)?);
+        let settings = session.settings();
+        let texts = text_rules(None, session.model(), &settings.takes)?;
+        Ok(Self {
+            allowance: Allowance::new(settings.memory, program_bytes(session.model())),
+            session,
+            input: input.to_owned(),
+            max_length: None,
+            selection,
+            texts,
+            chat: ChatOptions::default(),
+            allow_long: false,
+            reading: Reading::default(),
+            score: ScoreArg::All,
         })
     }
 
@@ -217,9 +240,8 @@ fn options(arguments: &JobArgs) -> SessionOptions {
 }
 
 /// What happens to the texts of a run: as sentence-transformers has it where the run takes the embeddings that it
-/// gives, dense or sparse, nothing where it does not. A length that the user gives wins, and so does the wish to run long records.
-fn text_rules(arguments: &JobArgs, model: &Model, takes: &[Take]) -> Result<TextRules, Error> {
-    let prompt = arguments.prompt.as_deref();
+/// gives, dense or sparse, nothing where it does not.
+fn text_rules(prompt: Option<&str>, model: &Model, takes: &[Take]) -> Result<TextRules, Error> {
     let embeds = takes.contains(&Take::Embedding(None));
     let sparse = takes.contains(&Take::Sparse) && !embeds;
     if !embeds && !sparse {
@@ -240,9 +262,6 @@ fn text_rules(arguments: &JobArgs, model: &Model, takes: &[Take]) -> Result<Text
              for that, give `messages`"
                 .into(),
         );
-    }
-    if arguments.allow_long || arguments.max_length.is_some() {
-        rules.limit = None;
     }
     Ok(rules)
 }

@@ -123,6 +123,19 @@ impl CeilingsCache {
         self.save(&self.processor_path(ceilings.threads), ceilings)
     }
 
+    /// Forgets a processor, and how fast products of any are.
+    pub fn forget_processor(&self, threads: usize) -> std::io::Result<()> {
+        let own = self.processor_path(threads);
+        for file in fs_err::read_dir(&self.folder)? {
+            let path = file?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            if path == own || name.is_some_and(|name| name.starts_with("products-")) {
+                fs_err::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Remembers a disk.
     pub fn save_disk(&self, ceilings: &DiskCeilings) -> Result<(), DiskError> {
         self.save(&self.disk_path(ceilings.device), ceilings)
@@ -243,6 +256,10 @@ mod tests {
             })
             .unwrap();
         assert!(cache.products(2, [512, 256]).is_err());
+        cache.forget_processor(2).unwrap();
+        assert!(cache.products(2, [512, 256]).unwrap().is_none());
+        assert!(cache.processor(2).unwrap().is_none());
+        assert!(cache.disk(folder.path()).unwrap().is_some());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde::Serialize;
 use sli_checkpoint::source::ReadChoice;
 
 use crate::availability::available_takes;
-use crate::ceilings::{CeilingsCache, Limits, Roofline};
+use crate::ceilings::{CeilingsCache, Limits, Origin, Roofline};
 use crate::error::EngineError;
 use crate::journal::{Manifest, Opened, OutputFolder, RunKey};
 use crate::model::Model;
@@ -261,6 +261,25 @@ impl Session {
     }
 
     /// What is known of this machine for a run.
+    /// A run cannot beat the peak of the processor: one that does shows that what is remembered of it was measured
+    /// while the machine was busy, and it is forgotten.
+    fn doubt(&self, summary: &Summary, observer: &dyn Observer) {
+        let Some((cache, roofline)) = self.cache.as_ref().zip(summary.roofline) else {
+            return;
+        };
+        let is_beaten = summary
+            .roofline_fraction
+            .is_some_and(|fraction| fraction > 1.0);
+        if !is_beaten || roofline.is_reading() || roofline.limits.operations_from != Origin::Bench {
+            return;
+        }
+        let said = "this run is faster than what `sli bench` measured as the peak of the processor, on a busy machine, it seems";
+        observer.warning(&match cache.forget_processor(self.settings.threads) {
+            Ok(()) => format!("{said}: it is forgotten, and `sli bench` measures it anew"),
+            Err(error) => format!("{said}: `sli bench` measures it anew ({error})"),
+        });
+    }
+
     fn machine(&self, observer: &dyn Observer) -> Machine {
         let Settings {
             threads,

@@ -1,6 +1,7 @@
 //! A run and its folder: begun, gone on with, or finished before.
 
 use std::path::Path;
+use std::time::Instant;
 
 use super::Session;
 use crate::error::EngineError;
@@ -74,7 +75,9 @@ impl<'a> Begun<'a> {
         if let Some(records) = RecordSpool::open(&path).map_err(EngineError::from)? {
             return Ok(records);
         }
+        let began = Instant::now();
         let records = spool(&path)?;
+        self.folder.progress_mut().spent.stages.prepare += began.elapsed().as_secs_f64();
         // From here on a kill does not cost the tokens again.
         self.folder.add_files(&self.session.model.home.record());
         self.folder.checkpoint().map_err(EngineError::from)?;
@@ -119,12 +122,14 @@ impl Run<'_> {
             machine: session.machine(observer),
             ..session.settings.clone()
         };
-        sweep::run(
+        let summary = sweep::run(
             &session.model,
             &self.records,
             &settings,
             self.folder,
             observer,
-        )
+        )?;
+        session.doubt(&summary, observer);
+        Ok(summary)
     }
 }

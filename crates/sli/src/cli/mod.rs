@@ -97,11 +97,12 @@ const BENCH_EXAMPLES: &str = "\
 Examples:
   sli bench
   sli bench models/llama --records 8 --tokens 256 --memory 1GiB
+  sli bench models/minilm --input sentences.jsonl
 
 Peak arithmetic, memory bandwidth and the disk are measured in some seconds and remembered below
 XDG_CACHE_HOME (or ~/.cache), where `sli plan` and `sli run` look for them. With a model, its weight
-file leaves the page cache to be read from the disk, then a pass over records of random tokens is
-timed; its results are thrown away.";
+file leaves the page cache to be read from the disk, then a pass over records of random tokens, or
+over those of a dataset, is timed; its results are thrown away.";
 
 const INSPECT_EXAMPLES: &str = "\
 Examples:
@@ -187,6 +188,9 @@ pub struct BenchArgs {
     /// Model to time a pass with; without one only the machine is measured
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: Option<PathBuf>,
+    /// Dataset to run over in place of random tokens: .jsonl, .parquet or .txt, as in `sli run`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "model", conflicts_with_all = ["records", "tokens"])]
+    pub input: Option<PathBuf>,
     /// Records of the pass
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub records: usize,

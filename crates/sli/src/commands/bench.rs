@@ -7,16 +7,18 @@ use sli_engine::bytes::human;
 use sli_engine::ceilings::{CeilingsCache, DiskCeilings, ProcessorCeilings};
 use sli_engine::durable::DiskError;
 use sli_engine::journal::RunKey;
+use sli_engine::records::RecordSpool;
 use sli_engine::take::Take;
 use sli_engine::{
-    EngineError, Model, OpenOptions, Quiet, Session, SessionOptions, Stages, Start, Summary,
-    forget_peak_memory, lacking, processors,
+    Model, OpenOptions, Quiet, Session, SessionOptions, Stages, Start, Summary, forget_peak_memory,
+    lacking, processors,
 };
 use sli_spec::LengthLimit;
 
 use super::table::table;
 use crate::cli::BenchArgs;
 use crate::error::Error;
+use crate::job::Job;
 use crate::machine::{self, limited_by};
 use crate::progress::count;
 use crate::terminal::{self, Plain};
@@ -35,11 +37,11 @@ struct Report<'a> {
 pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
     let threads = arguments.threads.unwrap_or_else(processors);
     let cache = machine::cache();
-    let session = match &arguments.model {
-        Some(path) => Some(open(arguments, path, cache.clone())?),
+    let work = match &arguments.model {
+        Some(path) => Some(Work::new(arguments, open(arguments, path, cache.clone())?)?),
         None => None,
     };
-    let model = session.as_ref().map(Session::model);
+    let model = work.as_ref().map(|work| work.session().model());
     let processor = ProcessorCeilings::measure(threads);
     let disk = disk(model, cache.as_ref())?;
     let cache = cache.filter(|cache| {
@@ -49,10 +51,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
         }
         saved.is_ok()
     });
-    let pass = match &session {
-        Some(session) => Some(pass(arguments, session)?),
-        None => None,
-    };
+    let pass = work.as_ref().map(Work::pass).transpose()?;
     if arguments.json {
         return terminal::print_json(&Report {
             processor: &processor,
@@ -67,6 +66,80 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
         text += &describe_pass(arguments, pass);
     }
     terminal::print(&text)
+}
+
+/// What a pass is over.
+enum Work {
+    /// Records of random tokens.
+    Random {
+        session: Session,
+        records: usize,
+        tokens: usize,
+    },
+    /// A dataset.
+    Dataset(Box<Job>),
+}
+
+impl Work {
+    fn new(arguments: &BenchArgs, session: Session) -> Result<Self, Error> {
+        if let Some(input) = &arguments.input {
+            return Ok(Self::Dataset(Box::new(Job::of(session, input)?)));
+        }
+        let (records, tokens) = (arguments.records, arguments.tokens);
+        if let LengthLimit::Table(limit) = session.model().spec.input_stack().limit
+            && tokens > limit
+        {
+            return Err(Error::Usage {
+                problem: format!("the model has positions for {limit} tokens"),
+                hint: format!("--tokens {limit} is the most"),
+            });
+        }
+        Ok(Self::Random {
+            session,
+            records,
+            tokens,
+        })
+    }
+
+    fn session(&self) -> &Session {
+        match self {
+            Self::Random { session, .. } => session,
+            Self::Dataset(job) => &job.session,
+        }
+    }
+
+    fn spool(&self, folder: &Path) -> Result<RecordSpool, Error> {
+        match self {
+            Self::Dataset(job) => job.spool(folder),
+            Self::Random {
+                session,
+                records,
+                tokens,
+            } => {
+                let vocabulary = session.model().spec.input_stack().usable_tokens();
+                Ok(session.spool(folder, random(vocabulary, *records, *tokens))?)
+            }
+        }
+    }
+
+    /// Runs a pass; the results are thrown away.
+    fn pass(&self) -> Result<Summary, Error> {
+        let folder = tempfile::tempdir().map_err(|source| Error::File {
+            what: "cannot make a temporary folder",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        let results = folder.path().join("results");
+        let Start::Begun(begun) = self.session().begin(&results, RunKey::new(), false)? else {
+            return Err(Error::Usage {
+                problem: "the temporary folder is not empty".into(),
+                hint: "another program writes there; set TMPDIR to a folder of your own".into(),
+            });
+        };
+        let run = begun.read(|folder| self.spool(folder))?;
+        forget_peak_memory();
+        Ok(run.finish(&Quiet)?)
+    }
 }
 
 /// The disk of the model, or of the cache.
@@ -132,46 +205,14 @@ fn open(
             Some(_) => Take::Embedding(None),
         }];
     }
-    if let LengthLimit::Table(limit) = model.spec.input_stack().limit
-        && arguments.tokens > limit
-    {
-        return Err(Error::Usage {
-            problem: format!("the model has positions for {limit} tokens"),
-            hint: format!("--tokens {limit} is the most"),
-        });
-    }
     Ok(Session::new(model, &options, &Plain)?)
 }
 
-/// Runs a pass over records of random tokens; the results are thrown away.
-fn pass(arguments: &BenchArgs, session: &Session) -> Result<Summary, Error> {
-    let folder = tempfile::tempdir().map_err(|source| Error::File {
-        what: "cannot make a temporary folder",
-        path: std::env::temp_dir(),
-        source,
-    })?;
-    let vocabulary = session.model().spec.input_stack().usable_tokens();
-    let records = session.spool(
-        &folder.path().join("records"),
-        random(vocabulary, arguments),
-    )?;
-    let results = folder.path().join("results");
-    let Start::Begun(begun) = session.begin(&results, RunKey::new(), false)? else {
-        return Err(Error::Usage {
-            problem: "the temporary folder is not empty".into(),
-            hint: "another program writes there; set TMPDIR to a folder of your own".into(),
-        });
-    };
-    let run = begun.read(|_| Ok::<_, EngineError>(records))?;
-    forget_peak_memory();
-    Ok(run.finish(&Quiet)?)
-}
-
 /// Records of random tokens that have no beginnings in common.
-fn random(vocabulary: usize, arguments: &BenchArgs) -> impl Iterator<Item = Vec<u32>> {
-    let (tokens, vocabulary) = (arguments.tokens, vocabulary.max(1) as u64);
+fn random(vocabulary: usize, records: usize, tokens: usize) -> impl Iterator<Item = Vec<u32>> {
+    let vocabulary = vocabulary.max(1) as u64;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..arguments.records).map(move |_| {
+    (0..records).map(move |_| {
         let mut next = || {
             state = state
                 .wrapping_mul(6_364_136_223_846_793_005)
@@ -227,10 +268,13 @@ fn describe(processor: &ProcessorCeilings, disk: Option<&DiskCeilings>) -> Strin
 
 fn describe_pass(arguments: &BenchArgs, pass: &Summary) -> String {
     let plan = &pass.plan;
+    let tokens = match arguments.input {
+        None => format!("of {} tokens", count(arguments.tokens as u64)),
+        Some(_) => format!("with {} tokens", count(pass.tokens)),
+    };
     let mut text = format!(
-        "{} records of {} tokens, {} passes, {} of {} read, {} at most in memory\n",
+        "{} records {tokens}, {} passes, {} of {} read, {} at most in memory\n",
         count(pass.records as u64),
-        count(arguments.tokens as u64),
         count(plan.super_batches as u64),
         pass.compute,
         human(pass.bytes_read),
@@ -275,6 +319,11 @@ fn stages(stages: &Stages) -> String {
     ];
     let other: f64 = others.iter().map(|(_, seconds)| seconds).sum();
     let mut rows = vec![
+        row(
+            "tokenise",
+            stages.prepare,
+            "before the rest, records read and spooled",
+        ),
         row("GEMM", stages.gemm, ""),
         row("attention", stages.attention, ""),
         row("other", other, ""),
