@@ -72,7 +72,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
 enum Work {
     /// Records of random tokens.
     Random {
-        session: Session,
+        session: Box<Session>,
         records: usize,
         tokens: usize,
     },
@@ -95,7 +95,7 @@ impl Work {
             });
         }
         Ok(Self::Random {
-            session,
+            session: Box::new(session),
             records,
             tokens,
         })
