@@ -1,4 +1,4 @@
-"""Prints which of equal values torch's topk selects: the cases of the test in sli-engine's mixers/select.rs."""
+"""Prints which of equal values torch's topk selects: the cases of the test in sli-engine's mixers/top_keys.rs."""
 
 import math
 

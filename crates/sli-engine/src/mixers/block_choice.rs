@@ -1,12 +1,12 @@
 //! Blocks of keys that queries choose (MiniMax-M3): those whose largest score is largest.
 
-use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
+use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment};
 use sli_spec::BlockChoice;
 
 use super::buffers::{Buffer, Buffers};
-use super::choice::{ALL, NONE, SCORES, mask_row};
+use super::choice::{ALL, SCORES, candidates, choose_best, mask_row, products};
 use super::rotation::{HeadSpan, rotate};
-use super::top_keys::select;
+use super::top_keys::Entry;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Rows, Scratch};
 
@@ -62,8 +62,8 @@ pub(super) fn choose<'a>(
     }
     let mut blocks = std::mem::take(&mut scratch.gate);
     blocks.reset(count, heads * choice.top_k);
-    let kind = PackedKind::for_weights(sli_kernels::Element::F32, layer.kernels.compute());
-    let mut packed = PackedWeights::new(0, 0, kind);
+    let mut packed = PackedWeights::new(0, 0, PackedKind::F32);
+    let mut scored = Vec::new();
     for segment in &segments {
         let tokens = segment.k.len();
         for row in segment.q.clone() {
@@ -74,32 +74,27 @@ pub(super) fn choose<'a>(
         if tokens <= reach {
             continue;
         }
-        packed.reset(tokens, dim, kind);
-        let range = segment.k.start * dim..segment.k.end * dim;
-        packed.pack_rows_f32(0, &keys.as_slice()[range]);
-        let step = (SCORES / (heads * tokens)).max(1);
+        let own = segment.k.start * dim..segment.k.end * dim;
+        let keys = &keys.as_slice()[own];
         // Earlier queries see no more blocks than they may choose.
-        let mut query = reach;
-        while query < tokens {
-            let some = query..(query + step).min(tokens);
-            let from = (segment.q.start + some.start) * heads * dim;
-            let products = some.len() * heads;
-            let values = &queries.as_slice()[from..from + products * dim];
-            let values = MatRef::from_slice(values, products, dim);
-            scratch.heads.reset(products, tokens);
-            layer
-                .kernels
-                .gemm(values, &packed, None, Store::Set, scratch.heads.view_mut());
-            for query in some.clone() {
+        let some = reach..tokens;
+        let of = (&queries.as_slice()[segment.q.start * heads * dim..], some);
+        let room = (&mut packed, &mut scratch.heads);
+        products(
+            layer.kernels,
+            [heads, dim],
+            of,
+            keys,
+            room,
+            |query, products| {
                 let row = blocks.row_mut(segment.q.start + query);
-                let first = (query - some.start) * heads;
                 for (head, chosen) in row.chunks_exact_mut(choice.top_k).enumerate() {
-                    let scores = scratch.heads.row(first + head);
-                    choose_for(choice, &scores[..=query], tokens, chosen);
+                    candidates(&mut scored, tokens.div_ceil(choice.size));
+                    score(choice, &products.row(head)[..=query], &mut scored);
+                    choose_best(&mut scored, choice.top_k, chosen);
                 }
-            }
-            query += step;
-        }
+            },
+        );
     }
     Ok(Some(Chosen {
         choice,
@@ -109,29 +104,16 @@ pub(super) fn choose<'a>(
     }))
 }
 
-/// Chooses for a query and a head of the indexer, of the scores of the keys that the query sees.
-fn choose_for(choice: &BlockChoice, scores: &[f32], tokens: usize, chosen: &mut [f32]) {
-    let count = tokens.div_ceil(choice.size);
-    // What lies ahead takes part, as the worst there is: it decides about the order among equals.
-    let mut scored: Vec<(f32, u32)> = (0..count)
-        .map(|block| (f32::NEG_INFINITY, block as u32))
-        .collect();
-    for (scored, block) in scored.iter_mut().zip(scores.chunks(choice.size)) {
-        scored.0 = block.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+/// Scores the blocks of the keys that a query sees, by the scores of these: a block as its best, those around the query above
+/// all.
+fn score(choice: &BlockChoice, keys: &[f32], blocks: &mut [Entry]) {
+    for (scored, keys) in blocks.iter_mut().zip(keys.chunks(choice.size)) {
+        scored.0 = keys.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     }
-    let own = (scores.len() - 1) / choice.size;
+    let own = (keys.len() - 1) / choice.size;
     for back in 0..choice.local {
-        scored[own.saturating_sub(back)].0 = f32::INFINITY;
+        blocks[own.saturating_sub(back)].0 = f32::INFINITY;
     }
-    select(&mut scored, choice.top_k);
-    chosen.fill(NONE);
-    let seen = scored[..choice.top_k.min(count)]
-        .iter()
-        .filter(|scored| scored.0 > f32::NEG_INFINITY);
-    for (chosen, scored) in chosen.iter_mut().zip(seen) {
-        *chosen = scored.1 as f32;
-    }
-    chosen.sort_unstable_by(f32::total_cmp);
 }
 
 impl Chosen<'_> {

@@ -3,9 +3,11 @@
 
 use std::ops::Range;
 
-use sli_kernels::{BiasSite, Kernels, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
+use sli_kernels::{
+    BiasSite, Element, Kernels, Mat, MatRef, PackedKind, PackedWeights, Segment, Store,
+};
 
-use super::top_keys::select;
+use super::top_keys::{Entry, largest_first};
 
 /// Scores `[queries * heads, keys]` that are computed at a time, at most, in elements.
 pub(super) const SCORES: usize = 1 << 20;
@@ -78,8 +80,8 @@ impl Choice {
             top_k,
             rate,
         } = self;
-        let kind = PackedKind::for_weights(sli_kernels::Element::F32, kernels.compute());
-        let mut packed = PackedWeights::new(0, 0, kind);
+        let mut packed = PackedWeights::new(0, 0, PackedKind::F32);
+        let mut scored = Vec::new();
         let mut start = 0;
         for segment in of.segments {
             let tokens = segment.k.len();
@@ -89,66 +91,89 @@ impl Choice {
             if count <= top_k {
                 continue;
             }
-            packed.reset(count, dim, kind);
-            packed.pack_rows_f32(0, keys);
-            let block = (SCORES / (heads * count)).max(1);
             // A query that sees no more keys than it may choose attends to all of them.
-            let mut query = (top_k + 1) * rate - 1;
-            while query < tokens {
-                let queries = query..(query + block).min(tokens);
-                let from = (segment.q.start + queries.start) * heads * dim;
-                let rows = queries.len() * heads;
-                let values = &of.queries[from..from + rows * dim];
-                let values = MatRef::from_slice(values, rows, dim);
-                scores.reset(rows, count);
-                kernels.gemm(values, &packed, None, Store::Set, scores.view_mut());
-                for query in queries.clone() {
-                    let row = segment.q.start + query;
-                    let place = query - queries.start;
+            let some = (top_k + 1) * rate - 1..tokens;
+            let first_row = segment.q.start;
+            let queries = (&of.queries[first_row * heads * dim..], some);
+            let room = (&mut packed, &mut *scores);
+            products(
+                kernels,
+                [heads, dim],
+                queries,
+                keys,
+                room,
+                |query, products| {
+                    let row = first_row + query;
+                    candidates(&mut scored, count);
                     let visible = (query + 1) / rate;
-                    let products = (&*scores, place * heads);
-                    let weights = of.weights.row(row);
-                    self.choose_for(
-                        products,
-                        weights,
-                        (visible, count),
-                        chosen.row_mut(first + row),
-                    );
-                }
-                query += block;
-            }
+                    self.score(products, of.weights.row(row), &mut scored[..visible]);
+                    choose_best(&mut scored, top_k, chosen.row_mut(first + row));
+                },
+            );
         }
     }
 
-    /// Chooses among the first `visible` of `count` keys.
-    fn choose_for(
-        self,
-        (scores, first): (&Mat, usize),
-        weights: &[f32],
-        (visible, count): (usize, usize),
-        chosen: &mut [f32],
-    ) {
+    /// Scores the keys that a query sees.
+    fn score(self, products: MatRef<'_>, weights: &[f32], scored: &mut [Entry]) {
         let scale = (self.dim as f32).powf(-0.5);
-        // What lies ahead takes part, as the worst there is: it decides about the order among equals.
-        let mut scored: Vec<(f32, u32)> = (0..count)
-            .map(|key| (f32::NEG_INFINITY, key as u32))
-            .collect();
-        for scored in &mut scored[..visible] {
+        for scored in &mut *scored {
             scored.0 = 0.0;
         }
         for (head, &weight) in weights.iter().enumerate() {
-            let products = scores.row(first + head);
-            for (scored, product) in scored[..visible].iter_mut().zip(products) {
+            let products = products.row(head);
+            for (scored, product) in scored.iter_mut().zip(products) {
                 scored.0 += weight * (product * scale).max(0.0);
             }
         }
-        select(&mut scored, self.top_k);
-        chosen.fill(NONE);
-        for (chosen, scored) in chosen.iter_mut().zip(&scored[..self.top_k]) {
-            *chosen = scored.1 as f32;
-        }
-        chosen.sort_unstable_by(f32::total_cmp);
     }
+}
+
+/// Hands on the products `[heads, keys]` of some queries of a record with its keys; `queries` `[tokens, heads * dim]`, `keys`
+/// `[keys, dim]`. They are computed some at a time, in `scores`.
+pub(super) fn products(
+    kernels: &Kernels,
+    [heads, dim]: [usize; 2],
+    (queries, some): (&[f32], Range<usize>),
+    keys: &[f32],
+    (packed, scores): (&mut PackedWeights, &mut Mat),
+    mut each: impl FnMut(usize, MatRef<'_>),
+) {
+    let count = keys.len() / dim;
+    let kind = PackedKind::for_weights(Element::F32, kernels.compute());
+    packed.reset(count, dim, kind);
+    packed.pack_rows_f32(0, keys);
+    let block = (SCORES / (heads * count)).max(1);
+    for first in some.clone().step_by(block) {
+        let block = first..some.end.min(first + block);
+        let rows = block.len() * heads;
+        let values = &queries[first * heads * dim..][..rows * dim];
+        let values = MatRef::from_slice(values, rows, dim);
+        scores.reset(rows, count);
+        kernels.gemm(values, packed, None, Store::Set, scores.view_mut());
+        for query in block {
+            let own = (query - first) * heads;
+            each(query, scores.rows_view(own..own + heads));
+        }
+    }
+}
+
+/// All that a query could choose. What lies ahead of it takes part, as the worst there is: it decides about the order among
+/// equals.
+pub(super) fn candidates(scored: &mut Vec<Entry>, count: usize) {
+    scored.clear();
+    scored.extend((0..count).map(|place| (f32::NEG_INFINITY, place as u32)));
+}
+
+/// Writes the places of the best `top_k`, ascending. What lies ahead is never among them.
+pub(super) fn choose_best(scored: &mut [Entry], top_k: usize, chosen: &mut [f32]) {
+    largest_first(scored, top_k);
+    chosen.fill(NONE);
+    let best = scored.iter().take(top_k);
+    let seen = best.filter(|scored| scored.0 > f32::NEG_INFINITY);
+    for (chosen, scored) in chosen.iter_mut().zip(seen) {
+        *chosen = scored.1 as f32;
+    }
+    chosen.sort_unstable_by(f32::total_cmp);
 }
 
 /// The row of a query in what was chosen. `first` is the row that the segments' row 0 is.

@@ -6,8 +6,8 @@ use sli_kernels::{BiasSite, Mat, Segment};
 use sli_spec::{Attention, DynamicMask};
 
 use super::mask::mask;
-use super::select::largest_first;
 use super::softplus;
+use super::top_keys::largest_first;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Scratch, values};
 

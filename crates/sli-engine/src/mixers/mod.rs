@@ -49,7 +49,6 @@ mod rotation;
 mod router;
 mod routes;
 mod row_convolution;
-mod select;
 mod selective_scan;
 mod short_convolution;
 mod sparse_blocks;
