@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::{Connection, Expand, Mat, MatMut, MatRef};
 use sli_spec::{HyperConnection, StreamWeights};
 
-use super::{BoundLayer, Slots, values};
+use super::{BoundLayer, Slots};
 use crate::error::EngineError;
 use crate::mixers::buffers::{Buffer, Buffers};
 
@@ -94,11 +94,11 @@ impl BoundLayer<'_> {
             self.linear(*stream, projection, projected.view_mut())?;
             self.kernels.add(projected.view(), 1.0, weights.view_mut());
         }
-        let (base, scale) = (self.vector(Some(of.base))?, self.vector(Some(of.scale))?);
+        let (base, scale) = (self.vector(of.base)?, self.vector(of.scale)?);
         let form = Connection {
             streams: of.streams(),
-            base: values(base.as_ref()).unwrap_or_default(),
-            scale: values(scale.as_ref()).unwrap_or_default(),
+            base: &base,
+            scale: &scale,
             epsilon: of.epsilon as f32,
             write,
             rounds,

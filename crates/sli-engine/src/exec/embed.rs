@@ -8,7 +8,7 @@ use sli_spec::{
 };
 
 use super::batch::Batch;
-use super::{BoundLayer, Slots, values};
+use super::{BoundLayer, Slots};
 use crate::error::EngineError;
 use crate::weights::load::{self, STAGING_BYTES};
 
@@ -178,8 +178,7 @@ impl BoundLayer<'_> {
             let mut kept = std::mem::take(slots.get_mut(start.kept));
             self.kernels.copy(slots.hidden.view(), kept.view_mut());
             *slots.get_mut(start.kept) = kept;
-            let addend = self.vector(Some(start.addend))?;
-            let addend = values(addend.as_ref()).unwrap_or_default();
+            let addend = &*self.vector(start.addend)?;
             self.kernels.add_bias(addend, slots.hidden.view_mut());
         }
         if let Some(looked_up) = &embedding.looked_up
@@ -352,8 +351,8 @@ impl BoundLayer<'_> {
 
     /// The numbers of an optional vector, owned.
     pub fn owned(&self, index: Option<WeightIndex>) -> Result<Option<Vec<f32>>, EngineError> {
-        let vector = self.vector(index)?;
-        Ok(values(vector.as_ref()).map(<[f32]>::to_vec))
+        let vector = self.optional(index)?;
+        Ok(vector.as_deref().map(<[f32]>::to_vec))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::{Mat, MatMut, MatRef, PackedWeights, Store};
 use sli_spec::{Adapter, Linear, WeightIndex};
 
-use super::{BoundLayer, Residency, rounded, values};
+use super::{BoundLayer, Residency, rounded};
 use crate::error::EngineError;
 use crate::weights::Weight;
 use crate::weights::load;
@@ -32,8 +32,8 @@ impl BoundLayer<'_> {
         linear: &Linear,
         mut out: MatMut<'_>,
     ) -> Result<(), EngineError> {
-        let bias = self.vector(linear.bias)?;
-        let bias = values(bias.as_ref());
+        let bias = self.optional(linear.bias)?;
+        let bias = bias.as_deref();
         self.product(x, (linear.weight, bias), Store::Set, out.reborrow())?;
         let Some(Adapter { down, up, rank }) = linear.adapter else {
             return Ok(());

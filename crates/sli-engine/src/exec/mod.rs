@@ -19,7 +19,7 @@ pub(crate) mod stem;
 pub(crate) mod step;
 mod target;
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use sli_checkpoint::BoundLeaf;
@@ -80,34 +80,32 @@ impl BoundLayer<'_> {
 
     /// The only number of a vector.
     pub fn scalar(&self, index: WeightIndex) -> Result<f32, EngineError> {
-        let weight = self.weight(index)?;
-        Ok(Vector(weight).values().first().copied().unwrap_or_default())
+        Ok(self.vector(index)?.first().copied().unwrap_or_default())
     }
 
-    /// A vector, or nothing.
-    pub fn vector(&self, index: Option<WeightIndex>) -> Result<Option<Vector>, EngineError> {
-        index
-            .map(|index| self.weight(index).map(Vector))
-            .transpose()
+    /// A vector.
+    pub fn vector(&self, index: WeightIndex) -> Result<Vector, EngineError> {
+        self.weight(index).map(Vector)
+    }
+
+    /// A vector, where there is one.
+    pub fn optional(&self, index: Option<WeightIndex>) -> Result<Option<Vector>, EngineError> {
+        index.map(|index| self.vector(index)).transpose()
     }
 }
 
 /// A weight that is used as a plain list of numbers.
 pub(crate) struct Vector(Arc<Weight>);
 
-impl Vector {
-    /// The numbers.
-    pub fn values(&self) -> &[f32] {
+impl Deref for Vector {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
         match &*self.0 {
             Weight::Vector(values) => values,
             Weight::Matrix(_) => &[],
         }
     }
-}
-
-/// Numbers of an optional vector.
-pub(crate) fn values(vector: Option<&Vector>) -> Option<&[f32]> {
-    vector.map(Vector::values)
 }
 
 /// The buffers of a batch that outlive a layer: `[tokens, hidden]` each, and what is kept for later

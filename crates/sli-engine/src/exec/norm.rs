@@ -3,14 +3,14 @@
 use sli_kernels::{MatMut, MatRef};
 use sli_spec::{HeadNorm, Norm, NormKind, NormSpan};
 
-use super::{BoundLayer, values};
+use super::BoundLayer;
 use crate::error::EngineError;
 
 impl BoundLayer<'_> {
     /// `out = norm(x)`, row by row.
     pub fn norm(&self, norm: &Norm, x: MatRef<'_>, mut out: MatMut<'_>) -> Result<(), EngineError> {
-        let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
-        let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
+        let (weight, bias) = (self.optional(norm.weight)?, self.optional(norm.bias)?);
+        let (weight, bias) = (weight.as_deref(), bias.as_deref());
         let epsilon = norm.epsilon as f32;
         match norm.kind {
             NormKind::Rms => {
@@ -69,8 +69,8 @@ impl BoundLayer<'_> {
         parts: usize,
         mut x: MatMut<'_>,
     ) -> Result<(), EngineError> {
-        let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
-        let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
+        let (weight, bias) = (self.optional(norm.weight)?, self.optional(norm.bias)?);
+        let (weight, bias) = (weight.as_deref(), bias.as_deref());
         let epsilon = norm.epsilon as f32;
         match norm.kind {
             NormKind::Rms => {

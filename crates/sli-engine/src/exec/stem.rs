@@ -3,8 +3,8 @@
 use sli_kernels::{Mat, MatRef};
 use sli_spec::{Features, Layout, Norm, StemConvolution};
 
+use super::BoundLayer;
 use super::batch::Batch;
-use super::{BoundLayer, values};
 use crate::error::EngineError;
 use crate::records::RecordSpool;
 
@@ -138,8 +138,8 @@ impl BoundLayer<'_> {
 
     /// A norm of all numbers together, with a factor and an addend for each column. Sums in f64, row by row.
     fn norm_of_record(&self, norm: &Norm, x: &mut Mat) -> Result<(), EngineError> {
-        let (weight, bias) = (self.vector(norm.weight)?, self.vector(norm.bias)?);
-        let (weight, bias) = (values(weight.as_ref()), values(bias.as_ref()));
+        let (weight, bias) = (self.optional(norm.weight)?, self.optional(norm.bias)?);
+        let (weight, bias) = (weight.as_deref(), bias.as_deref());
         let all = x.as_mut_slice();
         let count = all.len().max(1) as f64;
         let mean = all.iter().map(|&value| f64::from(value)).sum::<f64>() / count;

@@ -5,7 +5,7 @@ use sli_spec::{Branch, Gain, Mechanism, ResidualGate, Site, Step, Write};
 
 use super::probe::Probe;
 use super::states::MixerId;
-use super::{BoundLayer, Computed, Rows, Scratch, Slots, values};
+use super::{BoundLayer, Computed, Rows, Scratch, Slots};
 use crate::error::EngineError;
 use crate::mixers::{self, At};
 
@@ -167,11 +167,8 @@ impl BoundLayer<'_> {
             Gain::One => {}
             Gain::Constant(factor) => self.kernels.scale_in_place(*factor as f32, x.view_mut()),
             Gain::Vector(index) => {
-                let vector = self.vector(Some(*index))?;
-                let Some(factors) = values(vector.as_ref()) else {
-                    return Ok(());
-                };
-                match factors {
+                let factors = self.vector(*index)?;
+                match &*factors {
                     [factor] => self.kernels.scale_in_place(*factor, x.view_mut()),
                     factors => self.kernels.scale_columns(factors, x.view_mut()),
                 }
@@ -186,8 +183,7 @@ impl BoundLayer<'_> {
 
     /// The factors of a side of a gate.
     fn gates(&self, gate: &ResidualGate) -> Result<Vec<f32>, EngineError> {
-        let vector = self.vector(Some(gate.gate))?;
-        let gates = values(vector.as_ref()).unwrap_or_default();
+        let gates = &*self.vector(gate.gate)?;
         Ok(gates.iter().map(|&one| gate.factor(one)).collect())
     }
 
@@ -241,8 +237,7 @@ impl BoundLayer<'_> {
                     .scale_in_place(*factor as f32, slots.hidden.rows_view_mut(range.clone()));
             }
             Gain::Vector(index) => {
-                let vector = self.vector(Some(*index))?;
-                let factors = values(vector.as_ref()).unwrap_or_default();
+                let factors = &*self.vector(*index)?;
                 let hidden = slots.hidden.rows_view_mut(range.clone());
                 self.kernels.scale_columns(factors, hidden);
             }

@@ -12,7 +12,7 @@ use crate::error::EngineError;
 use crate::exec::batch::Run;
 use crate::exec::place::{Place, Start};
 use crate::exec::states::{MixerId, States};
-use crate::exec::{BoundLayer, Residency, Rows, values};
+use crate::exec::{BoundLayer, Residency, Rows};
 use crate::results::ResultsError;
 
 /// Rows of a chunk that run together.
@@ -180,10 +180,9 @@ pub(super) fn convolve(
         with_row,
         activation,
     } = convolution;
-    let (weight, bias) = (layer.vector(Some(*weight))?, layer.vector(*bias)?);
-    let weight = values(weight.as_ref()).unwrap_or_default();
-    let with_row = with_row.map(|scale| with_row_itself(weight, *taps, scale as f32));
-    let taps = (with_row.as_deref().unwrap_or(weight), values(bias.as_ref()));
+    let (weight, bias) = (layer.vector(*weight)?, layer.optional(*bias)?);
+    let with_row = with_row.map(|scale| with_row_itself(&weight, *taps, scale as f32));
+    let taps = (with_row.as_deref().unwrap_or(&weight), bias.as_deref());
     let kernels = layer.kernels;
     slide(kernels, taps, x.reborrow(), stretches, (states, window))?;
     if *activation != Activation::Linear {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{BoundLayer, Computed, EndRows, KeptKeys, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Computed, EndRows, KeptKeys, Rows, Scratch};
 use crate::weights::Section;
 
 impl Mix for Attention {
@@ -422,7 +422,7 @@ fn attend(
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let (heads, kv_heads) = (attention.heads, attention.kv_heads);
-    let sinks = layer.vector(attention.sinks)?;
+    let sinks = layer.optional(attention.sinks)?;
     let segments = match attention.key_value {
         KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
         KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
@@ -533,7 +533,7 @@ fn attend(
         softcap: attention.softcap.map(|cap| cap as f32),
         sinks: match &addends.sinks {
             Some(sinks) => Some(Sinks::OfRows(sinks.view())),
-            None => values(sinks.as_ref()).map(Sinks::OfHeads),
+            None => sinks.as_deref().map(Sinks::OfHeads),
         },
         alibi: addends.slopes.as_deref(),
         bias: changes.then_some(&change as &BiasFn<'_>),
@@ -588,9 +588,9 @@ pub(super) fn apply_gate(
     let gates = &mut scratch.gate;
     gates.reset(x.rows(), projection.out_features);
     layer.linear(x, projection, gates.view_mut())?;
-    let bias = layer.vector(*head_bias)?;
+    let bias = layer.optional(*head_bias)?;
     let kernels = layer.kernels;
-    if let Some(bias) = values(bias.as_ref()) {
+    if let Some(bias) = bias.as_deref() {
         let of_heads = bias.iter().flat_map(|&bias| std::iter::repeat_n(bias, dim));
         let bias: Vec<f32> = of_heads.collect();
         kernels.add_bias(&bias, gates.view_mut());

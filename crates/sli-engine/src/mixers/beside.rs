@@ -6,7 +6,7 @@ use sli_spec::{Attention, Beside, SpanConvolution, ValueConvolution};
 use super::buffers::{Buffer, Buffers};
 use super::records::records_of;
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// What it needs beside the buffers of the attention.
 pub(super) fn buffers(beside: &Beside, attention: &Attention) -> Buffers {
@@ -55,8 +55,7 @@ pub(super) fn value_convolution(
     value: MatRef<'_>,
     out: MatMut<'_>,
 ) -> Result<(), EngineError> {
-    let weight = layer.vector(Some(own.weight))?;
-    let weight = values(weight.as_ref()).unwrap_or_default();
+    let weight = &*layer.vector(own.weight)?;
     let columns = heads * dim;
     let taps = turned(own.kernel, columns, |tap, column| {
         weight[column / dim * own.kernel + tap]
@@ -95,8 +94,7 @@ fn span_convolution(
         ..
     } = scratch;
     let hidden = own.pointwise.in_features;
-    let weight = layer.vector(Some(own.depthwise))?;
-    let weight = values(weight.as_ref()).unwrap_or_default();
+    let weight = &*layer.vector(own.depthwise)?;
     let depthwise = turned(own.kernel, hidden, |tap, column| {
         weight[column * own.kernel + tap]
     });

@@ -16,7 +16,7 @@ use super::rotation::{HeadSpan, rotate};
 use super::{At, Mix};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 impl Mix for CompressedAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -184,11 +184,11 @@ fn compress(
     layer.linear(x, &compressor.value, values_of.view_mut())?;
     gates.reset(x.rows(), compressor.columns());
     layer.linear(x, &compressor.gate, gates.view_mut())?;
-    let bias = layer.vector(Some(compressor.bias))?;
+    let bias = layer.vector(compressor.bias)?;
     let form = Windows {
         rate: compressor.rate,
         overlaps: compressor.overlaps,
-        bias: values(bias.as_ref()).unwrap_or_default(),
+        bias: &bias,
         records: &records.rows,
     };
     layer
@@ -323,7 +323,7 @@ fn attend_window(
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let segments = rows.batch.segments(rows.chunk);
-    let sinks = layer.vector(Some(attention.sinks))?;
+    let sinks = layer.vector(attention.sinks)?;
     let Scratch {
         query,
         key,
@@ -335,7 +335,7 @@ fn attend_window(
     heads.reset(query.rows(), query.cols());
     let args = AttentionArgs {
         segments: &segments.own,
-        sinks: values(sinks.as_ref()).map(Sinks::OfHeads),
+        sinks: Some(Sinks::OfHeads(&sinks)),
         ..args(attention, query, (key.view(), key.view()))
     };
     let attended = Attended {
@@ -358,7 +358,7 @@ fn attend(
     records: &Records,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let sinks = layer.vector(Some(attention.sinks))?;
+    let sinks = layer.vector(attention.sinks)?;
     let Scratch {
         query,
         key,
@@ -380,7 +380,7 @@ fn attend(
     };
     let nearest = AttentionArgs {
         segments: &records.segments,
-        sinks: values(sinks.as_ref()).map(Sinks::OfHeads),
+        sinks: Some(Sinks::OfHeads(&sinks)),
         running: Some(running(true)),
         ..args(attention, query, (key.view(), key.view()))
     };

@@ -9,7 +9,7 @@ use super::along::{Stretch, along, by_blocks, recurrence, slide};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Scratch, values};
+use crate::exec::{BoundLayer, Scratch};
 
 /// The square of what a length counts as at least where something is divided by it.
 const LEAST_SQUARE: f32 = 1e-24;
@@ -61,7 +61,6 @@ fn block(
     project(mixer, at, (stretches, rows), x)?;
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     let (kernels, channels) = (layer.kernels, mixer.channels());
-    let vector = |index| layer.vector(Some(index));
     let Scratch {
         heads,
         inner: other,
@@ -78,29 +77,25 @@ fn block(
     let (mut gate, mut direction) = rest.split_cols(channels);
 
     // What is taken away, and from where.
-    let removal = vector(mixer.removal)?;
+    let removal = layer.vector(mixer.removal)?;
     kernels.copy(key.as_ref(), direction.reborrow());
-    kernels.scale_columns(
-        values(removal.as_ref()).unwrap_or_default(),
-        direction.reborrow(),
-    );
+    kernels.scale_columns(&removal, direction.reborrow());
     kernels.l2_norm_heads(mixer.heads, LEAST_SQUARE, direction.reborrow());
     // What enters.
-    let entry = vector(mixer.entry)?;
+    let entry = layer.vector(mixer.entry)?;
     other.reset(x.rows(), channels);
     kernels.copy(strength.as_ref(), other.view_mut());
     kernels.add_bias(&vec![-1.0; channels], other.view_mut());
-    kernels.scale_columns(values(entry.as_ref()).unwrap_or_default(), other.view_mut());
+    kernels.scale_columns(&entry, other.view_mut());
     kernels.multiply(key.as_ref(), other.view_mut());
     kernels.add(other.view(), 1.0, key.reborrow());
     kernels.multiply(direction.as_ref(), strength.reborrow());
     kernels.scale_in_place(-1.0, direction.reborrow());
     // What a row reads of itself.
-    let bonus = vector(mixer.bonus)?;
+    let bonus = layer.vector(mixer.bonus)?;
     kernels.copy(read.as_ref(), other.view_mut());
     let products = [receptance.as_ref(), key.as_ref()];
-    let factors = values(bonus.as_ref()).unwrap_or_default();
-    kernels.weigh_heads(mixer.heads, products, factors, other.view_mut());
+    kernels.weigh_heads(mixer.heads, products, &bonus, other.view_mut());
 
     let states = (states, recurrence(at.mixer));
     along(stretches, states, state.as_mut_slice(), |stretch, state| {
@@ -153,8 +148,7 @@ fn project(
     for (index, &share) in mixer.shares.iter().enumerate() {
         mixture.reset(x.rows(), x.cols());
         kernels.copy(difference.view(), mixture.view_mut());
-        let share = layer.vector(Some(share))?;
-        let share = values(share.as_ref()).unwrap_or_default();
+        let share = &*layer.vector(share)?;
         kernels.scale_columns(share, mixture.view_mut());
         kernels.add(x, 1.0, mixture.view_mut());
         let x = mixture.view();

@@ -4,7 +4,7 @@ use sli_kernels::{HeadParts, Kernels, MatRef};
 use sli_spec::Differential;
 
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Scratch, Vector, values};
+use crate::exec::{BoundLayer, Scratch, Vector};
 
 /// `scratch.value`: `[rows, kv_heads * dim]` becomes `[rows, kv_heads * 2 dim]`, where head `g` holds
 /// the heads `g` and `g + kv_heads / 2`, for `g` modulo `kv_heads / 2`.
@@ -34,12 +34,8 @@ pub(super) fn subtract(
     dim: usize,
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
-    let [q1, k1, q2, k2] = differential.lambda.map(|index| layer.vector(Some(index)));
-    let dot = |q: Option<Vector>, k: Option<Vector>| {
-        let (q, k) = (values(q.as_ref()), values(k.as_ref()));
-        let pairs = q.unwrap_or_default().iter().zip(k.unwrap_or_default());
-        pairs.map(|(q, k)| q * k).sum::<f32>()
-    };
+    let [q1, k1, q2, k2] = differential.lambda.map(|index| layer.vector(index));
+    let dot = |q: Vector, k: Vector| q.iter().zip(&*k).map(|(q, k)| q * k).sum::<f32>();
     let lambda = dot(q1?, k1?).exp() - dot(q2?, k2?).exp() + differential.initial as f32;
     let count = scratch.heads.rows();
     let half = heads / 2 * dim;

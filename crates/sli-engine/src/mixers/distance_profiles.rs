@@ -5,7 +5,7 @@ use sli_spec::{Attention, DistanceProfiles};
 
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// What the queries mix by, and the profiles.
 pub(super) fn buffers(rule: &DistanceProfiles) -> Buffers {
@@ -37,8 +37,7 @@ impl Addends {
         if let Some(norm) = &rule.norm {
             layer.head_norm(norm, attention.heads, mix.view_mut())?;
         }
-        let stored = layer.vector(Some(rule.profiles))?;
-        let stored = values(stored.as_ref()).unwrap_or_default();
+        let stored = &*layer.vector(rule.profiles)?;
         let mut profiles = std::mem::take(&mut scratch.up);
         profiles.reset(rule.rank, rule.extent);
         for (row, stored) in stored.chunks_exact(rule.extent).enumerate() {

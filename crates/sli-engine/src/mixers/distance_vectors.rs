@@ -7,7 +7,7 @@ use sli_spec::{Attention, DistanceTable, DistanceVectors, Linear, WeightIndex};
 
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// Where nothing bounds the distances, room for those of records of this many tokens is planned.
 const LONGEST: usize = 4096;
@@ -175,8 +175,7 @@ fn of_segments(
     let Some(rule) = &vectors.segments else {
         return Ok(None);
     };
-    let pair = layer.vector(Some(rule.vectors))?;
-    let pair = values(pair.as_ref()).unwrap_or_default();
+    let pair = &*layer.vector(rule.vectors)?;
     let pair = Mat::from_vec(2, attention.heads * attention.head_dim, pair.to_vec());
     shift(layer, vectors, Some(rule.bias), scratch)?;
     let Scratch { heads, gate, .. } = scratch;
@@ -194,8 +193,7 @@ fn table(
     let count = (places.end() - places.start() + 1) as usize;
     let mut table = match vectors.table {
         DistanceTable::Learned { weight, span } => {
-            let all = layer.vector(Some(weight))?;
-            let all = values(all.as_ref()).unwrap_or_default();
+            let all = &*layer.vector(weight)?;
             let first = (places.start() + span as i64) as usize;
             let used = first * width..(first + count) * width;
             Mat::from_vec(count, width, all[used].to_vec())
@@ -243,8 +241,8 @@ fn shift(
     heads.reset(query.rows(), query.cols());
     layer.kernels.copy(query.view(), heads.view_mut());
     let own = vectors.query_biases.map(|[own, _]| own);
-    let (own, bias) = (layer.vector(own)?, layer.vector(bias)?);
-    if let (Some(own), Some(bias)) = (values(own.as_ref()), values(bias.as_ref())) {
+    let (own, bias) = (layer.optional(own)?, layer.optional(bias)?);
+    if let (Some(own), Some(bias)) = (own.as_deref(), bias.as_deref()) {
         let difference: Vec<f32> = bias.iter().zip(own).map(|(bias, own)| bias - own).collect();
         layer.kernels.add_bias(&difference, heads.view_mut());
     }

@@ -9,7 +9,7 @@ use super::mask::mask;
 use super::softplus;
 use super::top_keys::largest_first;
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Scratch, values};
+use crate::exec::{BoundLayer, Scratch};
 
 /// What the keys of a chunk add, and which of them a query keeps.
 pub(super) struct Chosen {
@@ -42,8 +42,7 @@ pub(super) fn choose(
         &dynamic.step,
         scratch.inner.view_mut(),
     )?;
-    let decay = layer.vector(Some(dynamic.decay))?;
-    let decay = values(decay.as_ref()).unwrap_or_default();
+    let decay = &*layer.vector(dynamic.decay)?;
     let mut of = std::mem::take(&mut scratch.gate);
     of.reset(count, 2 * kv_heads);
     for row in 0..count {

@@ -7,7 +7,7 @@ use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, values};
+use crate::exec::BoundLayer;
 
 impl Mix for GatedDelta {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -120,9 +120,8 @@ fn forget(
 ) -> Result<(), EngineError> {
     let gate = &mixer.forget;
     factored(layer, x, &gate.projection, (between, left))?;
-    let bias = layer.vector(Some(gate.bias))?;
-    let a_log = layer.vector(Some(gate.a_log))?;
-    let a_log = values(a_log.as_ref()).unwrap_or_default();
+    let bias = layer.vector(gate.bias)?;
+    let a_log = &*layer.vector(gate.a_log)?;
     let each = left.cols() / a_log.len().max(1);
     let rates = a_log.iter().map(|a_log| a_log.exp());
     let rates: Vec<f32> = rates
@@ -132,7 +131,6 @@ fn forget(
         Some(bound) => Forget::Bounded(bound as f32),
         None => Forget::Softplus,
     };
-    let bias = values(bias.as_ref()).unwrap_or_default();
-    layer.kernels.forget(form, &rates, bias, left.view_mut());
+    layer.kernels.forget(form, &rates, &bias, left.view_mut());
     Ok(())
 }

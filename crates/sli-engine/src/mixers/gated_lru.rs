@@ -7,7 +7,7 @@ use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel, softplus};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, values};
+use crate::exec::BoundLayer;
 
 /// What the reference multiplies the logarithms of decays with.
 const SHARPNESS: f32 = 8.0;
@@ -57,8 +57,8 @@ fn block(
     let (input_gate, state_gate) = (&mut scratch.inner, &mut scratch.heads);
     by_heads(layer, &mixer.input_gates, scratch.up.view(), input_gate)?;
     by_heads(layer, &mixer.state_gates, scratch.up.view(), state_gate)?;
-    let rate = layer.vector(Some(mixer.rate))?;
-    let rates = values(rate.as_ref()).unwrap_or_default().iter();
+    let rates = layer.vector(mixer.rate)?;
+    let rates = rates.iter();
     let rates: Vec<f32> = rates.map(|&rate| SHARPNESS * softplus(rate)).collect();
     let states = (&mut scratch.states, recurrence(at.mixer));
     let (state, up) = (scratch.value.as_mut_slice(), &mut scratch.up);

@@ -9,7 +9,7 @@ use super::buffers::{Buffer, Buffers};
 use super::choice::{Choice, SCORES, Scored, mask_tokens};
 use super::rotation::{HeadSpan, rotate};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// The buffers of a choice: the packed keys and the scored keys of a query lie beside the keys.
 pub(crate) fn buffers(indexer: &Indexer) -> Buffers {
@@ -95,11 +95,11 @@ fn pool_keys(
     gates.reset(x.rows(), pool.gate.out_features);
     layer.linear(x, &pool.gate, gates.view_mut())?;
     let records: Vec<Range<usize>> = segments.iter().map(|segment| segment.k.clone()).collect();
-    let bias = layer.vector(Some(pool.bias))?;
+    let bias = layer.vector(pool.bias)?;
     let form = Windows {
         rate: pool.size,
         overlaps: false,
-        bias: values(bias.as_ref()).unwrap_or_default(),
+        bias: &bias,
         records: &records,
     };
     scratch.value.reset(form.count(), pool.gate.out_features);

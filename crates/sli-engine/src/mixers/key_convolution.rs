@@ -7,7 +7,7 @@ use super::along::{Stretch, along, convolve, stretches};
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
 use crate::exec::states::{MixerId, States};
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// Where the states of the convolutions stand beside keys and values.
 const PARTS: [usize; 2] = [1, 2];
@@ -71,8 +71,7 @@ fn by_rows(
     states: (&mut States, MixerId),
     window: &mut Mat,
 ) -> Result<(), EngineError> {
-    let weight = layer.vector(Some(rule.weight))?;
-    let weight = values(weight.as_ref()).unwrap_or_default();
+    let weight = &*layer.vector(rule.weight)?;
     along(
         stretches,
         states,

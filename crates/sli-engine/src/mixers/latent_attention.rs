@@ -11,7 +11,7 @@ use super::rotation::{HeadSpan, rotate};
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{BoundLayer, Computed, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Computed, Rows, Scratch};
 
 impl Mix for LatentAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -208,7 +208,7 @@ fn attend(
     let (heads, value_dim) = (attention.heads, attention.value_dim);
     let dim = attention.nope_dim + attention.rope_dim;
     let segments = rows.batch.segments(rows.chunk);
-    let sinks = layer.vector(attention.sinks)?;
+    let sinks = layer.optional(attention.sinks)?;
     let Scratch {
         query,
         key,
@@ -239,7 +239,7 @@ fn attend(
         mask: mask(attention.mask),
         scale: attention.scale as f32,
         softcap: None,
-        sinks: values(sinks.as_ref()).map(Sinks::OfHeads),
+        sinks: sinks.as_deref().map(Sinks::OfHeads),
         alibi: None,
         bias: attention
             .selection

@@ -7,7 +7,7 @@ use super::along::{Stretch, along, by_blocks, recurrence, slide};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, time_mix};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Scratch, values};
+use crate::exec::{BoundLayer, Scratch};
 
 impl Mix for MatrixMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -64,11 +64,9 @@ fn block(
     }
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     let kernels = layer.kernels;
-    let decay = layer.vector(Some(mixer.decay))?;
-    let decay = values(decay.as_ref()).unwrap_or_default();
+    let decay = &*layer.vector(mixer.decay)?;
     let fixed: Vec<f32> = decay.iter().map(|decay| (-decay.exp()).exp()).collect();
-    let bonus = layer.vector(Some(mixer.bonus))?;
-    let bonus = values(bonus.as_ref()).unwrap_or_default();
+    let bonus = &*layer.vector(mixer.bonus)?;
     let (keys, rest) = scratch.heads.view_mut().split_cols(2 * channels);
     let (mut read, rest) = rest.split_cols(channels);
     let (mut gate, mut left) = rest.split_cols(channels);
@@ -133,8 +131,8 @@ fn by_rows(
     )?;
     mixture.reset(x.rows(), x.cols());
     kernels.copy(difference.view(), mixture.view_mut());
-    let mix = layer.vector(Some(mixtures.mix))?;
-    kernels.scale_columns(values(mix.as_ref()).unwrap_or_default(), mixture.view_mut());
+    let mix = layer.vector(mixtures.mix)?;
+    kernels.scale_columns(&mix, mixture.view_mut());
     kernels.add(x, 1.0, mixture.view_mut());
     shares.reset(x.rows(), mixtures.down.out_features);
     layer.linear(mixture.view(), &mixtures.down, shares.view_mut())?;
@@ -145,11 +143,8 @@ fn by_rows(
         first = own.end;
         mixture.reset(x.rows(), x.cols());
         layer.linear(shares.view().cols_range(own), up, mixture.view_mut())?;
-        let share = layer.vector(Some(share))?;
-        kernels.add_bias(
-            values(share.as_ref()).unwrap_or_default(),
-            mixture.view_mut(),
-        );
+        let share = layer.vector(share)?;
+        kernels.add_bias(&share, mixture.view_mut());
         kernels.multiply(difference.view(), mixture.view_mut());
         kernels.add(x, 1.0, mixture.view_mut());
         let out = heads

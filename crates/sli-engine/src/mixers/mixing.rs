@@ -6,8 +6,8 @@ use super::At;
 use super::along::{Stretch, slide, whole};
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
+use crate::exec::Scratch;
 use crate::exec::states::MixerId;
-use crate::exec::{Scratch, values};
 
 /// The square of what a length counts as at least where something is divided by it.
 const LEAST_SQUARE: f32 = 1.4e-14;
@@ -58,10 +58,9 @@ fn convolve(
     stretches: &[Stretch],
 ) -> Result<(), EngineError> {
     let kernel = convolution.kernel;
-    let weight = at.layer.vector(Some(convolution.weight))?;
-    let weight = values(weight.as_ref()).unwrap_or_default();
-    let bias = at.layer.vector(convolution.bias)?;
-    let bias = values(bias.as_ref());
+    let weight = &*at.layer.vector(convolution.weight)?;
+    let bias = at.layer.optional(convolution.bias)?;
+    let bias = bias.as_deref();
     let Scratch {
         query,
         key,
@@ -141,9 +140,10 @@ fn compress(
     kernels.add(of_keys, 1.0, key.view_mut());
     kernels.l2_norm_heads(heads, LEAST_SQUARE, query.view_mut());
     kernels.l2_norm_heads(kv_heads, LEAST_SQUARE, key.view_mut());
-    let factors = layer.vector(Some(mixing.key_scale))?;
-    let factors = values(factors.as_ref()).unwrap_or_default().iter();
-    let factors = factors.flat_map(|&factor| std::iter::repeat_n(factor, dim));
+    let factors = layer.vector(mixing.key_scale)?;
+    let factors = factors
+        .iter()
+        .flat_map(|&factor| std::iter::repeat_n(factor, dim));
     kernels.scale_columns(&factors.collect::<Vec<_>>(), key.view_mut());
     Ok(())
 }
@@ -178,16 +178,15 @@ fn spread(
     let (of_queries, of_keys) = spread.view_mut().split_cols(query.cols() * times);
     kernels.repeat_columns(times, query.view(), of_queries);
     kernels.repeat_columns(times, key.view(), of_keys);
-    let weight = at.layer.vector(Some(weight))?;
-    let weight = values(weight.as_ref()).unwrap_or_default();
+    let weight = &*at.layer.vector(weight)?;
     let rows = mixing.rows();
     let mut taps = vec![0.0; columns * times * rows];
     for (index, taps) in taps.chunks_exact_mut(rows).enumerate() {
         let (column, later) = (index / times, index % times);
         taps[later..later + kernel].copy_from_slice(&weight[column * kernel..][..kernel]);
     }
-    let bias = at.layer.vector(bias)?;
-    let bias = values(bias.as_ref()).unwrap_or_default().iter();
+    let bias = at.layer.optional(bias)?;
+    let bias = bias.as_deref().unwrap_or_default().iter();
     let bias = bias.flat_map(|&bias| std::iter::repeat_n(bias, times));
     let bias: Vec<f32> = bias.collect();
     window.reset(rows - 1, columns * times);
@@ -201,7 +200,7 @@ fn spread(
         (own, window.as_mut_slice()),
     )?;
 
-    let bias = at.layer.vector(mixing.value_bias)?;
+    let bias = at.layer.optional(mixing.value_bias)?;
     let half = value.cols() / 2;
     let taps: Vec<f32> = (0..value.cols())
         .flat_map(|column| {
@@ -214,7 +213,7 @@ fn spread(
         .collect();
     window.reset(1, value.cols());
     let own = (states, part(at.mixer, 1));
-    let taps = (&taps[..], values(bias.as_ref()));
+    let taps = (&taps[..], bias.as_deref());
     slide(
         kernels,
         taps,

@@ -10,7 +10,7 @@ use super::router;
 use super::routes::Routes;
 use super::{At, Mix, experts};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Rows, Scratch};
 
 impl Mix for MixtureOfAttention {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -39,10 +39,8 @@ impl Mix for MixtureOfAttention {
         keys(layer, self, x, rows, scratch)?;
         attend(layer, self, rows, scratch);
         outputs(layer, self, &chosen, scratch, output)?;
-        let bias = layer.vector(Some(self.output_bias))?;
-        if let Some(bias) = values(bias.as_ref()) {
-            layer.kernels.add_bias(bias, output.view_mut());
-        }
+        let bias = layer.vector(self.output_bias)?;
+        layer.kernels.add_bias(&bias, output.view_mut());
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::experts::{ExpertPart, each};
 use super::routes::Routes;
 use super::{At, Mix, feed_forward, router};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Residency, Scratch, values};
+use crate::exec::{BoundLayer, Residency, Scratch};
 
 impl Mix for MixtureOfExperts {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -76,8 +76,8 @@ impl Mix for MixtureOfExperts {
             let scale = self.output_scale as f32;
             layer.kernels.scale_in_place(scale, output.view_mut());
         }
-        let bias = layer.vector(self.output_bias)?;
-        if let Some(bias) = values(bias.as_ref()) {
+        let bias = layer.optional(self.output_bias)?;
+        if let Some(bias) = bias.as_deref() {
             layer.kernels.add_bias(bias, output.view_mut());
         }
         Ok(())

@@ -5,13 +5,13 @@ use sli_spec::{Attention, BoxBuckets, CornerSines};
 
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, Vector, values};
+use crate::exec::{BoundLayer, Rows, Scratch, Vector};
 
 /// The addends of a chunk of whole records.
 pub(super) struct Addends<'a> {
     rule: BoxBuckets,
     /// The table of every term.
-    tables: Vec<Option<Vector>>,
+    tables: Vec<Vector>,
     /// First row of every record.
     starts: Vec<usize>,
     rows: Rows<'a>,
@@ -23,7 +23,7 @@ impl<'a> Addends<'a> {
         rule: &BoxBuckets,
         rows: Rows<'a>,
     ) -> Result<Self, EngineError> {
-        let tables = rule.terms.iter().map(|term| layer.vector(Some(term.table)));
+        let tables = rule.terms.iter().map(|term| layer.vector(term.table));
         let records = rows.batch.branches_of(rows.chunk).into_iter();
         Ok(Self {
             rule: rule.clone(),
@@ -45,7 +45,6 @@ impl<'a> Addends<'a> {
                     None => position as i64,
                 };
                 let bucket = term.bucket(place(key) - place(site.query));
-                let table = values(table.as_ref()).unwrap_or_default();
                 sum += table[site.head * term.buckets + bucket];
             }
             *logit += sum * scale;
@@ -75,8 +74,7 @@ pub(super) fn widen(
 ) -> Result<[Mat; 2], EngineError> {
     let (kernels, heads, dim) = (layer.kernels, attention.heads, attention.head_dim);
     let (features, wide) = (corners.features(), dim + corners.features());
-    let weight = layer.vector(Some(corners.projection))?;
-    let weight = values(weight.as_ref()).unwrap_or_default();
+    let weight = &*layer.vector(corners.projection)?;
     let mut packed = PackedWeights::new(features, dim, PackedKind::F32);
     let mut line = vec![0.0; dim];
     for feature in 0..features {

@@ -6,12 +6,12 @@ use sli_kernels::BiasSite;
 use sli_spec::{Attention, Mask, RelativeBuckets};
 
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Vector, values};
+use crate::exec::{BoundLayer, Rows, Vector};
 
 /// The addends of a chunk whose records share no rows.
 pub(super) struct Addends<'a> {
     /// `[buckets + types * types, heads]`.
-    table: Option<Vector>,
+    table: Vector,
     heads: usize,
     buckets: usize,
     kinds: usize,
@@ -58,7 +58,7 @@ impl<'a> Addends<'a> {
             }
         };
         Ok(Self {
-            table: layer.vector(Some(rule.table))?,
+            table: layer.vector(rule.table)?,
             heads: attention.heads,
             buckets: rule.buckets,
             kinds: rule.types,
@@ -71,7 +71,7 @@ impl<'a> Addends<'a> {
 
     /// Adds to the logits of one query and some keys.
     pub fn add(&self, site: &BiasSite, logits: &mut [f32]) {
-        let table = values(self.table.as_ref()).unwrap_or_default();
+        let table = &*self.table;
         let sequence = &self.sequences[site.segment];
         let kind = |position: usize| {
             let types = self.types;

@@ -8,7 +8,7 @@ use sli_spec::{Renormalize, Router, RouterGroups, RouterNetwork, RouterScore, We
 use super::routes::{Routes, softmax};
 use super::{kernel, product_keys, softplus};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Kept, Rows, Scratch, values};
+use crate::exec::{BoundLayer, Kept, Rows, Scratch};
 
 /// Routes the rows of x `[rows, hidden]`.
 pub(crate) fn route(
@@ -41,8 +41,7 @@ pub(crate) fn route(
         let segments = rows.batch.segments(rows.chunk);
         return Ok(product_keys::choose(keys, top_k, &segments.own, logits));
     }
-    let bias = layer.vector(router.choice_bias)?;
-    let mut bias = values(bias.as_ref()).map(<[f32]>::to_vec);
+    let mut bias = layer.owned(router.choice_bias)?;
     if let (Some(last), Some(own)) = (
         bias.as_mut().and_then(|bias| bias.last_mut()),
         router.last_choice_bias,
@@ -50,12 +49,12 @@ pub(crate) fn route(
         *last = own as f32;
     }
     let bias = bias.as_deref();
-    let scales = layer.vector(router.expert_scale)?;
+    let scales = layer.optional(router.expert_scale)?;
     let table = router.table.as_ref().map(|table| table.experts);
-    let named = layer.vector(table)?;
+    let named = layer.optional(table)?;
     let named = named.as_ref().zip(table).map(|(named, table)| Named {
         table,
-        experts: named.values(),
+        experts: named,
         tokens: &rows.batch.tokens[rows.chunk.rows.clone()],
         count: router.projection.out_features,
     });
@@ -68,7 +67,7 @@ pub(crate) fn route(
             named.write(layer, row, ids)?;
         }
         choose(router, bias, logits.row_mut(row), ids, weights);
-        if let Some(scales) = values(scales.as_ref()) {
+        if let Some(scales) = scales.as_deref() {
             for (weight, &id) in weights.iter_mut().zip(ids.iter()) {
                 *weight *= scales[if scales.len() == 1 { 0 } else { id as usize }];
             }
@@ -109,8 +108,8 @@ fn in_front(
     }
     layer.linear(x, down, key.view_mut())?;
     let mut handed_on = kept.handed_on(rows.chunk.rows.clone())?;
-    let factors = layer.vector(*earlier)?;
-    if let Some(factors) = values(factors.as_ref()) {
+    let factors = layer.optional(*earlier)?;
+    if let Some(factors) = factors.as_deref() {
         kernels.copy(handed_on.as_ref(), value.view_mut());
         kernels.scale_columns(factors, value.view_mut());
         kernels.add(value.view(), 1.0, key.view_mut());

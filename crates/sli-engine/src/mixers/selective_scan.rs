@@ -7,7 +7,7 @@ use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, values};
+use crate::exec::BoundLayer;
 
 impl Mix for SelectiveScan {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -50,8 +50,8 @@ fn block(
 
     let (selected, steps) = (&mut scratch.inner, &mut scratch.gate);
     select(layer, mixer, scanned.as_ref(), selected, steps)?;
-    let a_log = layer.vector(Some(mixer.a_log))?;
-    let skip = layer.vector(Some(mixer.skip))?;
+    let a_log = layer.vector(mixer.a_log)?;
+    let skip = layer.vector(mixer.skip)?;
     let selects = mixer.groups * mixer.state;
     let rank = mixer.groups * mixer.time_step_rank;
     let states = (&mut scratch.states, recurrence(at.mixer));
@@ -66,8 +66,8 @@ fn block(
                 b: selected.cols_range(rank..rank + selects),
                 c: selected.cols_range(rank + selects..rank + 2 * selects),
                 groups: mixer.groups,
-                a_log: values(a_log.as_ref()).unwrap_or_default(),
-                skip: values(skip.as_ref()).unwrap_or_default(),
+                a_log: &a_log,
+                skip: &skip,
             };
             let x = scanned.reborrow().rows_range(stretch.rows.clone());
             layer

@@ -7,7 +7,7 @@ use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, values};
+use crate::exec::BoundLayer;
 
 impl Mix for StateSpaceDual {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -51,8 +51,8 @@ fn block(
     time_steps(layer, mixer, steps.reborrow())?;
 
     let (mut scanned, selected) = convolved.split_cols(mixer.features());
-    let a_log = layer.vector(Some(mixer.a_log))?;
-    let skip = layer.vector(Some(mixer.skip))?;
+    let a_log = layer.vector(mixer.a_log)?;
+    let skip = layer.vector(mixer.skip)?;
     let selects = mixer.groups * mixer.state;
     let states = (&mut scratch.states, recurrence(at.mixer));
     along(
@@ -66,8 +66,8 @@ fn block(
                 b: selected.cols_range(0..selects),
                 c: selected.cols_range(selects..2 * selects),
                 groups: mixer.groups,
-                a_log: values(a_log.as_ref()).unwrap_or_default(),
-                skip: values(skip.as_ref()).unwrap_or_default(),
+                a_log: &a_log,
+                skip: &skip,
             };
             let x = scanned.reborrow().rows_range(stretch.rows.clone());
             layer
@@ -107,8 +107,7 @@ fn time_steps(
     mut steps: MatMut<'_>,
 ) -> Result<(), EngineError> {
     let kernels = layer.kernels;
-    let bias = layer.vector(Some(mixer.time_step_bias))?;
-    let bias = values(bias.as_ref()).unwrap_or_default();
+    let bias = &*layer.vector(mixer.time_step_bias)?;
     kernels.add_bias(bias, steps.reborrow());
     kernels.activation(Activation::Softplus, steps.reborrow());
     if let Some([least, most]) = mixer.time_step_limits {

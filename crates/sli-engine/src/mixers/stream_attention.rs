@@ -6,7 +6,7 @@ use sli_spec::StreamAttention;
 use super::buffers::Buffers;
 use super::{At, Mix};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch, Slots, values};
+use crate::exec::{BoundLayer, Rows, Scratch, Slots};
 
 impl Mix for StreamAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -49,8 +49,7 @@ pub(crate) fn attend(
     streams: &[MatRef<'_>],
     mut targets: Vec<MatMut<'_>>,
 ) -> Result<(), EngineError> {
-    let queries = layer.vector(Some(rule.queries))?;
-    let queries = values(queries.as_ref()).unwrap_or_default();
+    let queries = &*layer.vector(rule.queries)?;
     let kernels = layer.kernels;
     kernels.attend_streams(queries, rule.epsilon as f32, streams, &mut targets);
     Ok(())

@@ -7,7 +7,7 @@ use super::along::{Stretch, along, by_blocks, recurrence, slide};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Scratch, values};
+use crate::exec::{BoundLayer, Scratch};
 
 impl Mix for TimeMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -72,11 +72,9 @@ fn mean(
     for (index, (linear, out)) in mixer.projections.iter().zip(targets).enumerate() {
         project(layer, linear, (&scratch.up, index), out)?;
     }
-    let decay = layer.vector(Some(mixer.decay))?;
-    let decay = values(decay.as_ref()).unwrap_or_default().iter();
-    let decay: Vec<f32> = decay.map(|decay| -decay.exp()).collect();
-    let first = layer.vector(Some(mixer.first))?;
-    let first = values(first.as_ref()).unwrap_or_default();
+    let decay = layer.vector(mixer.decay)?;
+    let decay: Vec<f32> = decay.iter().map(|decay| -decay.exp()).collect();
+    let first = &*layer.vector(mixer.first)?;
     let (keys, means) = (&scratch.inner, &mut scratch.heads);
     let states = (&mut scratch.states, recurrence(at.mixer));
     let state = scratch.value.as_mut_slice();
@@ -130,8 +128,7 @@ pub(super) fn mixed(
     for (index, &mix) in mix.iter().enumerate() {
         let own = index * hidden..(index + 1) * hidden;
         kernels.copy(x, scratch.up.view_mut().cols_range(own));
-        let mix = layer.vector(Some(mix))?;
-        let mix = values(mix.as_ref()).unwrap_or_default();
+        let mix = &*layer.vector(mix)?;
         taps.extend(mix.iter().flat_map(|&mix| {
             if of_before {
                 [mix, 1.0 - mix]

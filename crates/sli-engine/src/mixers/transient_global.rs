@@ -10,7 +10,7 @@ use super::mask::mask;
 use super::two_parts::{Part, attend};
 use super::{At, Mix, attention, two_parts};
 use crate::error::EngineError;
-use crate::exec::{Scratch, values};
+use crate::exec::Scratch;
 
 impl Mix for TransientGlobal {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -36,8 +36,7 @@ impl Mix for TransientGlobal {
         sum(self, at, &records, x)?;
         attention::project(layer, own, rows, x, (&at.kept.ends, &mut *at.scratch))?;
 
-        let table = layer.vector(Some(self.buckets.table))?;
-        let table = values(table.as_ref()).unwrap_or_default();
+        let table = &*layer.vector(self.buckets.table)?;
         let of_sums = |site: &BiasSite, logits: &mut [f32]| {
             let block = records[site.segment].blocks[site.query];
             for (sum, logit) in site.keys.clone().zip(logits) {
