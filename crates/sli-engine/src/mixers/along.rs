@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use sli_kernels::{Kernels, Mat, MatMut, MatRef};
-use sli_spec::{Activation, Convolution};
+use sli_spec::{Activation, Convolution, Mechanism};
 
+use super::buffers::{Buffer, Buffers};
 use super::feed_forward::BLOCK_ROWS;
 use super::{At, kernel};
 use crate::error::EngineError;
@@ -37,20 +38,39 @@ pub(super) struct Stretch {
     kept: Option<Place>,
 }
 
+/// The buffers of what a mechanism knows of earlier rows, which [`by_blocks`] fills.
+pub(super) fn state_buffers(mixer: &dyn Mechanism) -> Buffers {
+    let states = mixer.states().into_iter().zip(STATES);
+    states.fold(Buffers::default(), |all, (state, buffer)| {
+        all.fixed(buffer, state.values())
+    })
+}
+
+/// Where the states of a mechanism are, in order.
+const STATES: [Buffer; 2] = [Buffer::Key, Buffer::Value];
+
 /// Runs `block` from x to the output on the rows of a chunk, some at a time; `scratch.key` and `scratch.value` are the
-/// states in front of them and then behind them: a window of rows, and the state of a scan, of these shapes.
-pub(super) fn by_blocks(
+/// first and the second state of the mechanism in front of them and then behind them.
+pub(super) fn by_blocks<M: Mechanism>(
+    mixer: &M,
     at: &mut At<'_>,
-    [window, state]: [(usize, usize); 2],
     (x, output): (MatRef<'_>, &mut Mat),
-    mut block: impl FnMut(&mut At<'_>, &[Stretch], MatRef<'_>, MatMut<'_>) -> Result<(), EngineError>,
+    mut block: impl FnMut(
+        &M,
+        &mut At<'_>,
+        &[Stretch],
+        MatRef<'_>,
+        MatMut<'_>,
+    ) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let scratch = &mut *at.scratch;
-    scratch.key.reset(window.0, window.1);
-    scratch.value.reset(state.0, state.1);
+    let buffers = [&mut scratch.key, &mut scratch.value];
+    for (state, buffer) in mixer.states().into_iter().zip(buffers) {
+        buffer.reset(1, state.values());
+    }
     for Block { rows, stretches } in blocks(at) {
         let x = x.rows_range(rows.clone());
-        block(at, &stretches, x, output.rows_view_mut(rows))?;
+        block(mixer, at, &stretches, x, output.rows_view_mut(rows))?;
     }
     Ok(())
 }
@@ -64,14 +84,6 @@ fn blocks(at: &At<'_>) -> Vec<Block> {
         Residency::Tiled(_) => chunk.rows.len().max(1),
     };
     divided(&at.rows.batch.runs(chunk), chunk.rows.len(), size)
-}
-
-/// All rows of a chunk, divided.
-pub(super) fn whole(at: &At<'_>) -> Vec<Stretch> {
-    let chunk = at.rows.chunk;
-    let (runs, rows) = (at.rows.batch.runs(chunk), chunk.rows.len());
-    let blocks = divided(&runs, rows, rows.max(1)).into_iter();
-    blocks.flat_map(|block| block.stretches).collect()
 }
 
 /// Rows of these runs in blocks of `size`.
@@ -212,11 +224,6 @@ pub(super) fn slide(
         let x = x.reborrow().rows_range(stretch.rows.clone());
         kernels.causal_convolution(weight, bias, &stretch.starts, window, x);
     })
-}
-
-/// The shape of the window of a convolution.
-pub(super) fn window(convolution: &Convolution) -> (usize, usize) {
-    (convolution.kernel - 1, convolution.columns)
 }
 
 #[cfg(test)]

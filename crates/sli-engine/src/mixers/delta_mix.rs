@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
 use sli_spec::{DeltaMix, Linear};
 
-use super::along::{Stretch, along, by_blocks, recurrence, slide};
+use super::along::{Stretch, along, by_blocks, recurrence, slide, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
@@ -23,29 +23,21 @@ const PARTS: usize = 7;
 impl Mix for DeltaMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
         let (hidden, channels) = (self.hidden(), self.channels());
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, hidden)
             .block(Buffer::Inner, hidden.max(channels))
             .block(Buffer::Heads, PARTS * channels)
             .block(Buffer::Query, self.rank())
-            .fixed(Buffer::Key, hidden)
-            .fixed(Buffer::Value, self.head_dim * channels)
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let (before, state) = ((1, self.hidden()), (self.head_dim, self.channels()));
         let mut first = at.rows.chunk.rows.start;
-        by_blocks(
-            at,
-            [before, state],
-            (x, output),
-            |at, stretches, x, output| {
-                let rows = first..first + x.rows();
-                first = rows.end;
-                block(self, at, (stretches, rows), x, output)
-            },
-        )
+        by_blocks(self, at, (x, output), |mixer, at, stretches, x, output| {
+            let rows = first..first + x.rows();
+            first = rows.end;
+            block(mixer, at, (stretches, rows), x, output)
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
 use sli_spec::{Factored, GatedDelta};
 
-use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -11,27 +11,18 @@ use crate::exec::BoundLayer;
 
 impl Mix for GatedDelta {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        let window = (self.convolution.kernel - 1) * self.convolution.columns;
         let rank = self.forget.projection.rank().max(self.gate.rank());
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, self.input.out_features)
             .block(Buffer::Gate, self.values())
             .block(Buffer::Inner, self.forget.projection.up.out_features)
             .block(Buffer::Heads, self.heads)
             .block(Buffer::Query, rank)
-            .fixed(Buffer::Key, window)
-            .fixed(Buffer::Value, self.key_dim * self.values())
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let state = (self.key_dim, self.values());
-        by_blocks(
-            at,
-            [window(&self.convolution), state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

@@ -3,7 +3,7 @@
 use sli_kernels::{GatedLru as Unit, Mat, MatMut, MatRef};
 use sli_spec::{GatedLru, Linear};
 
-use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel, softplus};
 use crate::error::EngineError;
@@ -14,25 +14,17 @@ const SHARPNESS: f32 = 8.0;
 
 impl Mix for GatedLru {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        let (rows, columns) = window(&self.convolution);
-        Buffers::default()
+        let columns = self.convolution.columns;
+        state_buffers(self)
             .block(Buffer::Up, columns)
             .block(Buffer::Gate, columns)
             .block(Buffer::Inner, columns)
             .block(Buffer::Heads, columns)
-            .fixed(Buffer::Key, rows * columns)
-            .fixed(Buffer::Value, columns)
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let state = (1, self.channels());
-        by_blocks(
-            at,
-            [window(&self.convolution), state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

@@ -3,32 +3,25 @@
 use sli_kernels::{Activation, Decay, LinearAttention, Mat, MatMut, MatRef, Update};
 use sli_spec::LightningAttention;
 
-use super::along::{Stretch, along, by_blocks, recurrence};
+use super::along::{Stretch, along, by_blocks, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
 
 impl Mix for LightningAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, self.input.out_features)
             .block(Buffer::Gate, self.features())
-            .fixed(Buffer::Value, self.head_dim * self.features())
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let state = (self.head_dim, self.features());
-        by_blocks(
-            at,
-            [(0, 0), state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 
-/// `output = mixer(x)` of the rows of a block; `scratch.value` is the state in front of it and then behind it.
+/// `output = mixer(x)` of the rows of a block; `scratch.key` is the state in front of it and then behind it.
 fn block(
     mixer: &LightningAttention,
     at: &mut At<'_>,
@@ -46,8 +39,8 @@ fn block(
     let decays = mixer.rates.iter().map(|rate| (-rate).exp() as f32);
     let decays: Vec<f32> = decays.collect();
     let (keys, mut values) = scratch.up.view_mut().split_cols(2 * features);
-    let states = (&mut scratch.states, recurrence(at.mixer));
-    let state = scratch.value.as_mut_slice();
+    let states = (&mut scratch.states, at.mixer);
+    let state = scratch.key.as_mut_slice();
     along(stretches, states, state, |stretch, state| {
         let keys = keys.as_ref().rows_range(stretch.rows.clone());
         let attention = LinearAttention {

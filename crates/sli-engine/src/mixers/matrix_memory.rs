@@ -4,30 +4,22 @@
 use sli_kernels::{Activation, Decay, HeadParts, LinearAttention, Mat, MatMut, MatRef, Update};
 use sli_spec::MatrixMemory;
 
-use super::along::{Stretch, along, by_blocks, recurrence};
+use super::along::{Stretch, along, by_blocks, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
 
 impl Mix for MatrixMemory {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, self.input.out_features)
             .block(Buffer::Gate, 3 * self.heads)
             .block(Buffer::Heads, self.counted_values())
-            .fixed(Buffer::Key, self.heads)
-            .fixed(Buffer::Value, self.key_dim * self.counted_values())
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let (exponents, state) = ((1, self.heads), (self.key_dim, self.counted_values()));
-        by_blocks(
-            at,
-            [exponents, state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

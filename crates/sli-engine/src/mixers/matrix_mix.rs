@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
 use sli_spec::{MatrixMix, Mixtures, RowMixtures};
 
-use super::along::{Stretch, along, by_blocks, recurrence, slide};
+use super::along::{Stretch, along, by_blocks, recurrence, slide, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, time_mix};
 use crate::error::EngineError;
@@ -12,11 +12,9 @@ use crate::exec::{BoundLayer, Scratch};
 impl Mix for MatrixMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
         let (hidden, channels) = (self.hidden(), self.channels());
-        let buffers = Buffers::default()
+        let buffers = state_buffers(self)
             .block(Buffer::Up, self.shifted())
-            .block(Buffer::Heads, 5 * channels)
-            .fixed(Buffer::Key, self.shifted())
-            .fixed(Buffer::Value, self.head_dim * channels);
+            .block(Buffer::Heads, 5 * channels);
         match &self.mixtures {
             Mixtures::Fixed(_) => buffers,
             Mixtures::OfRows(mixtures) => buffers
@@ -28,13 +26,7 @@ impl Mix for MatrixMix {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let (before, state) = ((1, self.shifted()), (self.head_dim, self.channels()));
-        by_blocks(
-            at,
-            [before, state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

@@ -3,7 +3,7 @@
 use sli_spec::{Attention, CompressedMixing, Convolution, Mixing};
 
 use super::At;
-use super::along::{Stretch, slide, whole};
+use super::along::{Stretch, slide, stretches};
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
 use crate::exec::Scratch;
@@ -36,7 +36,7 @@ pub(super) fn mix(
     mixing: &Mixing,
     at: &mut At<'_>,
 ) -> Result<(), EngineError> {
-    let stretches = whole(at);
+    let stretches = stretches(at.rows);
     match mixing {
         Mixing::Convolution(convolution) => convolve(convolution, at, &stretches),
         Mixing::Compressed(compressed) => compress(attention, compressed, at, &stretches),

@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, SelectiveScan as Scan};
 use sli_spec::{Selection, SelectionNorms, SelectiveScan};
 
-use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -11,23 +11,15 @@ use crate::exec::BoundLayer;
 
 impl Mix for SelectiveScan {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, self.input.out_features)
             .block(Buffer::Inner, self.selected())
             .block(Buffer::Gate, self.channels)
-            .fixed(Buffer::Key, (self.convolution.kernel - 1) * self.channels)
-            .fixed(Buffer::Value, self.state * self.channels)
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let state = (self.state, self.channels);
-        by_blocks(
-            at,
-            [window(&self.convolution), state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

@@ -3,28 +3,19 @@
 use sli_kernels::{Mat, MatMut, MatRef};
 use sli_spec::ShortConvolution;
 
-use super::along::{Stretch, by_blocks, convolve, window};
+use super::along::{Stretch, by_blocks, convolve, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
 
 impl Mix for ShortConvolution {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        let (rows, columns) = window(&self.convolution);
-        Buffers::default()
-            .block(Buffer::Up, self.input.out_features)
-            .fixed(Buffer::Key, rows * columns)
+        state_buffers(self).block(Buffer::Up, self.input.out_features)
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let window = window(&self.convolution);
-        by_blocks(
-            at,
-            [window, (0, 0)],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

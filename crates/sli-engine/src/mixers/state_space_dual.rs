@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatMut, MatRef, StateSpaceDual as Scan};
 use sli_spec::{GatedNorm, StateSpaceDual};
 
-use super::along::{Stretch, along, by_blocks, convolve, recurrence, window};
+use super::along::{Stretch, along, by_blocks, convolve, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
@@ -11,22 +11,12 @@ use crate::exec::BoundLayer;
 
 impl Mix for StateSpaceDual {
     fn buffers(&self, _hidden: usize) -> Buffers {
-        let window = (self.convolution.kernel - 1) * self.convolution.columns;
-        Buffers::default()
-            .block(Buffer::Up, self.input.out_features)
-            .fixed(Buffer::Key, window)
-            .fixed(Buffer::Value, self.state * self.features())
+        state_buffers(self).block(Buffer::Up, self.input.out_features)
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let state = (self.state, self.features());
-        by_blocks(
-            at,
-            [window(&self.convolution), state],
-            (x, output),
-            |at, stretches, x, output| block(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), block)
     }
 }
 

@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Kernels, Mat, MatMut, MatRef};
 use sli_spec::{ChannelMix, Linear, TimeMix, WeightIndex};
 
-use super::along::{Stretch, along, by_blocks, recurrence, slide};
+use super::along::{Stretch, along, by_blocks, recurrence, slide, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
@@ -12,24 +12,16 @@ use crate::exec::{BoundLayer, Scratch};
 impl Mix for TimeMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
         let (hidden, channels) = (self.hidden(), self.channels());
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, 3 * hidden)
             .block(Buffer::Inner, channels)
             .block(Buffer::Heads, channels)
             .block(Buffer::Gate, channels)
-            .fixed(Buffer::Key, 3 * hidden)
-            .fixed(Buffer::Value, 3 * channels)
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.output.out_features);
-        let (before, state) = ((1, 3 * self.hidden()), (3, self.channels()));
-        by_blocks(
-            at,
-            [before, state],
-            (x, output),
-            |at, stretches, x, output| mean(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), mean)
     }
 }
 
@@ -37,22 +29,15 @@ impl Mix for ChannelMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
         let gate = self.receptance.as_ref();
         let gate = gate.map_or(0, |receptance| receptance.out_features);
-        Buffers::default()
+        state_buffers(self)
             .block(Buffer::Up, self.shifted())
             .block(Buffer::Inner, self.key.out_features)
             .block(Buffer::Gate, gate)
-            .fixed(Buffer::Key, self.shifted())
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), self.value.out_features);
-        let before = (1, self.shifted());
-        by_blocks(
-            at,
-            [before, (0, 0)],
-            (x, output),
-            |at, stretches, x, output| network(self, at, stretches, x, output),
-        )
+        by_blocks(self, at, (x, output), network)
     }
 }
 

@@ -122,12 +122,8 @@ pub(super) fn summary_bytes(spec: &ModelSpec) -> u64 {
 
 /// Values of a summary of all rows so far.
 fn summary_values(mechanism: &dyn Mechanism) -> usize {
-    let values = mechanism.states().into_iter().map(|state| match state {
-        StateSpec::Rows { .. } => 0,
-        StateSpec::Window { rows, columns } => rows * columns,
-        StateSpec::Fixed { values } => values,
-    });
-    values.sum()
+    let states = mechanism.states().into_iter();
+    states.map(StateSpec::values).sum()
 }
 
 /// Columns of the keys and values that a row leaves.

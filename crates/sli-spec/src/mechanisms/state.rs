@@ -26,6 +26,17 @@ pub enum StateSpec {
     },
 }
 
+impl StateSpec {
+    /// Its values, where they are as many whatever the record.
+    pub fn values(self) -> usize {
+        match self {
+            Self::Rows { .. } => 0,
+            Self::Window { rows, columns } => rows * columns,
+            Self::Fixed { values } => values,
+        }
+    }
+}
+
 impl Convolution {
     /// The inputs that it needs of earlier rows.
     pub fn state(&self) -> StateSpec {
