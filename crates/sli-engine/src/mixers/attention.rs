@@ -386,11 +386,7 @@ fn rotate_both(
     ];
     let values = values.map(|value| (attention.kv_heads, value));
     for (heads, mat) in rotated.into_iter().chain(values) {
-        let span = HeadSpan {
-            heads,
-            dim: attention.head_dim,
-            offset: rope.offset,
-        };
+        let span = HeadSpan::of(rope, heads, attention.head_dim);
         rotate(layer, rope, rows, span, mat.view_mut());
     }
 }
@@ -519,17 +515,6 @@ fn attend(
     let widened = addends.widened.as_ref();
     let (query, key) = widened.map_or((&*query, key), |[query, key]| (query, key));
     let args = AttentionArgs {
-        q: query.view(),
-        k: key.view(),
-        v: value.view(),
-        heads,
-        kv_heads,
-        qk_dim: query.cols() / heads,
-        v_dim: value_dim,
-        segments: &segments.own,
-        common: None,
-        mask: mask(attention.mask),
-        scale,
         softcap: attention.softcap.map(|cap| cap as f32),
         sinks: match &addends.sinks {
             Some(sinks) => Some(Sinks::OfRows(sinks.view())),
@@ -538,6 +523,13 @@ fn attend(
         alibi: addends.slopes.as_deref(),
         bias: changes.then_some(&change as &BiasFn<'_>),
         running,
+        ..AttentionArgs::plain(
+            [query.view(), key.view(), value.view()],
+            [heads, kv_heads],
+            &segments.own,
+            mask(attention.mask),
+            scale,
+        )
     };
     if is_own {
         let attended = Attended {

@@ -52,11 +52,7 @@ pub(super) fn choose<'a>(
     layer.linear(x, &choice.key, keys.view_mut())?;
     layer.norm_in_place(&choice.key_norm, keys.view_mut())?;
     if let Some(rope) = &choice.rope {
-        let span = |heads| HeadSpan {
-            heads,
-            dim,
-            offset: rope.offset,
-        };
+        let span = |heads| HeadSpan::of(rope, heads, dim);
         rotate(layer, rope, rows, span(heads), queries.view_mut());
         rotate(layer, rope, rows, span(1), keys.view_mut());
     }

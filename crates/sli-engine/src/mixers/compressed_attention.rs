@@ -66,11 +66,7 @@ impl Mix for CompressedAttention {
                 attend((self, summaries, chooses), layer, &records, scratch)?;
             }
         }
-        let span = HeadSpan {
-            heads: self.heads,
-            dim: self.head_dim,
-            offset: self.output_rope.offset,
-        };
+        let span = HeadSpan::of(&self.output_rope, self.heads, self.head_dim);
         rotate(
             layer,
             &self.output_rope,
@@ -141,11 +137,7 @@ fn queries(
     query.reset(x.rows(), attention.query.out_features);
     layer.linear(latent.view(), &attention.query, query.view_mut())?;
     layer.norm_parts(&attention.query_norm, attention.heads, query.view_mut())?;
-    let span = HeadSpan {
-        heads: attention.heads,
-        dim: attention.head_dim,
-        offset: attention.rope.offset,
-    };
+    let span = HeadSpan::of(&attention.rope, attention.heads, attention.head_dim);
     rotate(layer, &attention.rope, rows, span, query.view_mut());
     Ok(())
 }
@@ -162,11 +154,7 @@ fn keys(
     key.reset(x.rows(), attention.head_dim);
     layer.linear(x, &attention.key, key.view_mut())?;
     layer.norm_in_place(&attention.key_norm, key.view_mut())?;
-    let span = HeadSpan {
-        heads: 1,
-        dim: attention.head_dim,
-        offset: attention.rope.offset,
-    };
+    let span = HeadSpan::of(&attention.rope, 1, attention.head_dim);
     rotate(layer, &attention.rope, rows, span, key.view_mut());
     Ok(())
 }
@@ -223,14 +211,7 @@ fn rotate_entries(
         angles.cols_range(0..half),
         angles.cols_range(half..2 * half),
     );
-    let shape = super::rotation::rotary_shape(
-        rope,
-        HeadSpan {
-            heads: 1,
-            dim: entries.cols(),
-            offset: rope.offset,
-        },
-    );
+    let shape = super::rotation::rotary_shape(rope, HeadSpan::of(rope, 1, entries.cols()));
     layer.kernels.rotary_rows(shape, cos, sin, entries);
 }
 
@@ -290,11 +271,7 @@ fn choose(
     scratch.up.reset(count, choice.heads * width);
     let latent = scratch.inner.view();
     layer.linear(latent, &choice.query, scratch.up.view_mut())?;
-    let span = HeadSpan {
-        heads: choice.heads,
-        dim: width,
-        offset: choice.rope.offset,
-    };
+    let span = HeadSpan::of(&choice.rope, choice.heads, width);
     rotate(layer, &choice.rope, rows, span, scratch.up.view_mut());
     scratch.heads.reset(count, choice.heads);
     layer.linear(x, &choice.weights, scratch.heads.view_mut())?;
@@ -334,9 +311,8 @@ fn attend_window(
     } = scratch;
     heads.reset(query.rows(), query.cols());
     let args = AttentionArgs {
-        segments: &segments.own,
         sinks: Some(Sinks::OfHeads(&sinks)),
-        ..args(attention, query, (key.view(), key.view()))
+        ..args(attention, query, key.view(), &segments.own)
     };
     let attended = Attended {
         layer,
@@ -379,10 +355,9 @@ fn attend(
         ends: !begins,
     };
     let nearest = AttentionArgs {
-        segments: &records.segments,
         sinks: Some(Sinks::OfHeads(&sinks)),
         running: Some(running(true)),
-        ..args(attention, query, (key.view(), key.view()))
+        ..args(attention, query, key.view(), &records.segments)
     };
     layer.kernels.attention(&nearest, heads.view_mut());
     let count = records.firsts.len();
@@ -393,43 +368,28 @@ fn attend(
         mask_tokens((chosen, 0), &records.entries, 1, site, logits);
     };
     let farther = AttentionArgs {
-        segments: &records.entries,
         mask: AttentionMask::Summaries(summaries.rate),
         bias: chooses.then_some(&masked as &BiasFn<'_>),
         running: Some(running(false)),
-        ..args(attention, query, (entries, entries))
+        ..args(attention, query, entries, &records.entries)
     };
     layer.kernels.attention(&farther, heads.view_mut());
     Ok(())
 }
 
-/// What both calls have in common.
+/// An attention to the only head of keys, which are values, of a window.
 fn args<'a>(
     attention: &CompressedAttention,
     query: &'a Mat,
-    (k, v): (MatRef<'a>, MatRef<'a>),
+    keys: MatRef<'a>,
+    segments: &'a [Segment],
 ) -> AttentionArgs<'a> {
-    AttentionArgs {
-        q: query.view(),
-        k,
-        v,
-        heads: attention.heads,
-        kv_heads: 1,
-        qk_dim: attention.head_dim,
-        v_dim: attention.head_dim,
-        segments: &[],
-        common: None,
-        mask: AttentionMask::Window {
-            left: attention.window,
-            right: None,
-        },
-        scale: attention.scale as f32,
-        softcap: None,
-        sinks: None,
-        alibi: None,
-        bias: None,
-        running: None,
-    }
+    let mask = AttentionMask::Window {
+        left: attention.window,
+        right: None,
+    };
+    let (heads, scale) = ([attention.heads, 1], attention.scale as f32);
+    AttentionArgs::plain([query.view(), keys, keys], heads, segments, mask, scale)
 }
 
 /// `scratch.inner`: the heads' outputs, projected group by group.

@@ -55,11 +55,7 @@ pub(crate) fn choose(
     layer.linear(x, &indexer.key, scratch.key.view_mut())?;
     layer.norm_in_place(&indexer.key_norm, scratch.key.view_mut())?;
     if let Some(rope) = &indexer.rope {
-        let span = |heads| HeadSpan {
-            heads,
-            dim,
-            offset: rope.offset,
-        };
+        let span = |heads| HeadSpan::of(rope, heads, dim);
         rotate(layer, rope, rows, span(heads), scratch.up.view_mut());
         rotate(layer, rope, rows, span(1), scratch.key.view_mut());
     }

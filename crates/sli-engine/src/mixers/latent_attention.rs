@@ -206,7 +206,6 @@ fn attend(
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let (heads, value_dim) = (attention.heads, attention.value_dim);
-    let dim = attention.nope_dim + attention.rope_dim;
     let segments = rows.batch.segments(rows.chunk);
     let sinks = layer.optional(attention.sinks)?;
     let Scratch {
@@ -227,25 +226,18 @@ fn attend(
     };
     output.reset(query.rows(), heads * value_dim);
     let args = AttentionArgs {
-        q: query.view(),
-        k: key.view(),
-        v: value.view(),
-        heads,
-        kv_heads: heads,
-        qk_dim: dim,
-        v_dim: value_dim,
-        segments: &segments.own,
-        common: None,
-        mask: mask(attention.mask),
-        scale: attention.scale as f32,
-        softcap: None,
         sinks: sinks.as_deref().map(Sinks::OfHeads),
-        alibi: None,
         bias: attention
             .selection
             .is_some()
             .then_some(&masked as &BiasFn<'_>),
-        running: None,
+        ..AttentionArgs::plain(
+            [query.view(), key.view(), value.view()],
+            [heads; 2],
+            &segments.own,
+            mask(attention.mask),
+            attention.scale as f32,
+        )
     };
     let attended = Attended {
         layer,

@@ -78,24 +78,13 @@ impl Mix for LayoutAttention {
         let [query, key, value] = joined;
         seen.reset(range.len(), heads * wide);
         let segments = rows.batch.segments(rows.chunk);
-        let args = AttentionArgs {
-            q: query.view(),
-            k: key.view(),
-            v: value.view(),
-            heads,
-            kv_heads: heads,
-            qk_dim: wide,
-            v_dim: wide,
-            segments: &segments.own,
-            common: None,
-            mask: AttentionMask::Full,
-            scale: 1.0,
-            softcap: None,
-            sinks: None,
-            alibi: None,
-            bias: None,
-            running: None,
-        };
+        let args = AttentionArgs::plain(
+            [query.view(), key.view(), value.view()],
+            [heads; 2],
+            &segments.own,
+            AttentionMask::Full,
+            1.0,
+        );
         layer.kernels.attention(&args, seen.view_mut());
         first = 0;
         for (stream, slot) in self.streams.iter().zip(SLOTS) {

@@ -45,27 +45,20 @@ pub(super) fn attend(
     let segments = rows.batch.segments_of_source(stack, rows.chunk);
     let sums = gate.view_mut();
     let args = AttentionArgs {
-        q: query.view(),
-        k: key.view(),
-        v: value.view(),
-        heads,
-        kv_heads,
-        qk_dim: attention.head_dim,
-        v_dim: attention.value_dim,
-        segments: &segments.own,
-        common: None,
-        mask: AttentionMask::Full,
-        scale: attention.scale as f32,
         softcap: attention.softcap.map(|cap| cap as f32),
-        sinks: None,
-        alibi: None,
-        bias: None,
         running: Some(Running {
             sums: &sums,
             first_key: 0,
             begins: false,
             ends: true,
         }),
+        ..AttentionArgs::plain(
+            [query.view(), key.view(), value.view()],
+            [heads, kv_heads],
+            &segments.own,
+            AttentionMask::Full,
+            attention.scale as f32,
+        )
     };
     layer.kernels.attention(&args, output.view_mut());
     Ok(())

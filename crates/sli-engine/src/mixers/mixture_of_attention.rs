@@ -115,11 +115,7 @@ fn keys(
         (heads * top_k, &mut scratch.query),
         (heads, &mut scratch.key),
     ] {
-        let span = HeadSpan {
-            heads,
-            dim,
-            offset: rope.offset,
-        };
+        let span = HeadSpan::of(rope, heads, dim);
         rotate(layer, rope, rows, span, mat.view_mut());
     }
     Ok(())
@@ -143,22 +139,14 @@ fn attend(
     scratch.heads.reset(scratch.query.rows(), queries * dim);
     layer.kernels.attention(
         &AttentionArgs {
-            q: scratch.query.view(),
-            k: scratch.key.view(),
-            v: scratch.value.view(),
-            heads: queries,
-            kv_heads: heads,
-            qk_dim: dim,
-            v_dim: dim,
-            segments: &segments.own,
             common: segments.common(earlier),
-            mask: mask(attention.mask),
-            scale: attention.scale as f32,
-            softcap: None,
-            sinks: None,
-            alibi: None,
-            bias: None,
-            running: None,
+            ..AttentionArgs::plain(
+                [&scratch.query, &scratch.key, &scratch.value].map(Mat::view),
+                [queries, heads],
+                &segments.own,
+                mask(attention.mask),
+                attention.scale as f32,
+            )
         },
         scratch.heads.view_mut(),
     );

@@ -13,6 +13,17 @@ pub(crate) struct HeadSpan {
     pub offset: usize,
 }
 
+impl HeadSpan {
+    /// As the rotation says.
+    pub fn of(rope: &Rope, heads: usize, dim: usize) -> Self {
+        Self {
+            heads,
+            dim,
+            offset: rope.offset,
+        }
+    }
+}
+
 /// Rotates queries or keys by the positions of the chunk's rows.
 pub(crate) fn rotate(
     layer: &BoundLayer<'_>,

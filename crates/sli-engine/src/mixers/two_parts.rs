@@ -53,21 +53,13 @@ pub(super) fn args<'a>(
     part: &Part<'a>,
 ) -> AttentionArgs<'a> {
     AttentionArgs {
-        q: query,
-        k: part.keys,
-        v: part.values,
-        heads: attention.heads,
-        kv_heads: attention.kv_heads,
-        qk_dim: attention.head_dim,
-        v_dim: attention.value_dim,
-        segments: part.segments,
-        common: None,
-        mask: part.mask,
-        scale: attention.scale as f32,
-        softcap: None,
-        sinks: None,
-        alibi: None,
         bias: part.bias,
-        running: None,
+        ..AttentionArgs::plain(
+            [query, part.keys, part.values],
+            [attention.heads, attention.kv_heads],
+            part.segments,
+            part.mask,
+            attention.scale as f32,
+        )
     }
 }

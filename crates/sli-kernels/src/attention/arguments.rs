@@ -147,7 +147,35 @@ pub struct AttentionArgs<'a> {
     pub running: Option<Running<'a>>,
 }
 
-impl AttentionArgs<'_> {
+impl<'a> AttentionArgs<'a> {
+    /// An attention of these heads of queries to these of keys and values, and nothing else.
+    pub fn plain(
+        [q, k, v]: [MatRef<'a>; 3],
+        [heads, kv_heads]: [usize; 2],
+        segments: &'a [Segment],
+        mask: AttentionMask,
+        scale: f32,
+    ) -> Self {
+        Self {
+            q,
+            k,
+            v,
+            heads,
+            kv_heads,
+            qk_dim: q.cols() / heads,
+            v_dim: v.cols() / kv_heads,
+            segments,
+            common: None,
+            mask,
+            scale,
+            softcap: None,
+            sinks: None,
+            alibi: None,
+            bias: None,
+            running: None,
+        }
+    }
+
     pub(super) fn check(&self, out: &MatMut) {
         let Self {
             q,
