@@ -8,6 +8,7 @@ use sli_kernels::{Mat, MatRef, PackedKind, PackedWeights, Store};
 use sli_spec::Fourier;
 
 use super::buffers::{Buffer, Buffers};
+use super::records::records_of;
 use super::{At, Mix};
 use crate::error::EngineError;
 
@@ -25,8 +26,7 @@ impl Mix for Fourier {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let kernels = at.layer.kernels;
-        let first = at.rows.chunk.rows.start;
-        let records = at.rows.batch.branches_of(at.rows.chunk);
+        let records = records_of(at.rows);
         output.reset(x.rows(), self.columns);
         for (wave, sign, store) in [
             (f64::cos as Wave, 1.0, Store::Set),
@@ -36,8 +36,7 @@ impl Mix for Fourier {
             let product = &mut at.scratch.up;
             product.reset(x.rows(), self.columns);
             kernels.gemm(x, &of_features, None, Store::Set, product.view_mut());
-            for record in &records {
-                let rows = record.start - first..record.end - first;
+            for rows in &records {
                 let part = packed(&turned(product.rows_view(rows.clone())));
                 for start in (0..rows.len()).step_by(BLOCK) {
                     let block = start..(start + BLOCK).min(rows.len());

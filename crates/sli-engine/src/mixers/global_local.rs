@@ -6,6 +6,7 @@ use sli_kernels::{AttentionMask, Mat, MatRef, Segment};
 use sli_spec::GlobalLocal;
 
 use super::buffers::{Buffer, Buffers};
+use super::records::records_of;
 use super::two_parts::{Part, args, attend};
 use super::{At, Mix, attention, two_parts};
 use crate::error::EngineError;
@@ -21,12 +22,7 @@ impl Mix for GlobalLocal {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, rows, lead) = (at.layer, at.rows, at.rows.batch.lead());
-        let first = rows.chunk.rows.start;
-        let records = rows.batch.branches_of(rows.chunk);
-        let records: Vec<Range<usize>> = records
-            .into_iter()
-            .map(|record| record.start - first..record.end - first)
-            .collect();
+        let records = records_of(rows);
         let of = |q: fn(&Range<usize>, usize) -> Range<usize>,
                   k: fn(&Range<usize>, usize) -> Range<usize>| {
             let segment = |record| Segment {

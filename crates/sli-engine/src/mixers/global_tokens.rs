@@ -7,7 +7,8 @@ use sli_spec::{GlobalTokens, Marked};
 
 use super::buffers::{Buffer, Buffers};
 use super::mask::mask;
-use super::two_parts::{Part, args, attend};
+use super::records::records_of;
+use super::two_parts::{Part, args, attend, segments};
 use super::{At, Mix, attention, two_parts};
 use crate::error::EngineError;
 use crate::exec::{Rows, Scratch};
@@ -48,7 +49,9 @@ impl Mix for GlobalTokens {
                 }
             }
         };
-        let (to_global, around) = segments(&records);
+        let globals = records.iter();
+        let (to_global, around) =
+            segments(globals.map(|record| (record.rows.clone(), record.globals())));
         let parts = [
             Part {
                 keys: global_keys.view(),
@@ -146,9 +149,8 @@ impl Record {
 
 /// The records of a chunk, in its rows.
 fn records(marked: Marked, rows: Rows<'_>) -> Vec<Record> {
-    let first = rows.chunk.rows.start;
     let marks = rows.batch.token_types.as_deref();
-    let records = rows.batch.branches_of(rows.chunk).into_iter();
+    let marks = marks.map(|marks| &marks[rows.chunk.rows.clone()]);
     let record = |own: Range<usize>| Record {
         is_global: match (marked, marks) {
             (Marked::First, _) => own.clone().map(|row| row == own.start).collect(),
@@ -157,9 +159,9 @@ fn records(marked: Marked, rows: Rows<'_>) -> Vec<Record> {
             }
             (Marked::ByRecord, None) => vec![false; own.len()],
         },
-        rows: own.start - first..own.end - first,
+        rows: own,
     };
-    records.map(record).collect()
+    records_of(rows).into_iter().map(record).collect()
 }
 
 /// The global rows of all records, one after the other.
@@ -169,22 +171,4 @@ fn gather(records: &[Record], from: MatRef<'_>, to: &mut Mat) {
     for (index, row) in rows.into_iter().enumerate() {
         to.row_mut(index).copy_from_slice(from.row(row));
     }
-}
-
-/// The queries of every record, with its global rows and with all of its rows.
-fn segments(records: &[Record]) -> (Vec<Segment>, Vec<Segment>) {
-    let mut first = 0;
-    let to_global = records.iter().map(|record| {
-        let k = first..first + record.globals();
-        first = k.end;
-        Segment {
-            k,
-            ..Segment::whole(record.rows.clone())
-        }
-    });
-    let to_global = to_global.collect();
-    let around = records
-        .iter()
-        .map(|record| Segment::whole(record.rows.clone()));
-    (to_global, around.collect())
 }

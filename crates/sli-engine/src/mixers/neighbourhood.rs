@@ -7,6 +7,7 @@ use sli_spec::Neighbourhood;
 
 use super::buffers::{Buffer, Buffers};
 use super::feed_forward::BLOCK_ROWS;
+use super::records::records_of;
 use super::{At, Mix};
 use crate::error::EngineError;
 use crate::exec::Residency;
@@ -18,8 +19,7 @@ impl Mix for Neighbourhood {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, rows) = (at.layer, at.rows);
-        let first = rows.chunk.rows.start;
-        let records = rows.batch.branches_of(rows.chunk);
+        let records = records_of(rows);
         let unfolded = &mut at.scratch.gate;
         output.reset(x.rows(), self.projection.out_features);
         // Weights that pass by are read again for every block, so then there is only one.
@@ -31,8 +31,7 @@ impl Mix for Neighbourhood {
             let range = start..(start + block).min(x.rows());
             unfolded.reset(range.len(), self.projection.in_features);
             for record in &records {
-                let own = record.start - first..record.end - first;
-                unfold(self.reach, x, own, range.clone(), unfolded);
+                unfold(self.reach, x, record.clone(), range.clone(), unfolded);
             }
             let out = output.rows_view_mut(range);
             layer.dense(&self.projection, self.activation, unfolded.view(), out)?;

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use sli_kernels::{AttentionMask, BiasFn, BiasSite, Mat, MatRef, Segment};
+use sli_kernels::{AttentionMask, BiasFn, BiasSite, Mat, MatRef};
 use sli_spec::{KeyValue, TransientGlobal};
 
 use super::buffers::{Buffer, Buffers};
 use super::mask::mask;
-use super::two_parts::{Part, attend};
+use super::records::records_of;
+use super::two_parts::{Part, attend, segments};
 use super::{At, Mix, attention, two_parts};
 use crate::error::EngineError;
 use crate::exec::Scratch;
@@ -27,12 +28,10 @@ impl Mix for TransientGlobal {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, rows, own) = (at.layer, at.rows, &self.attention);
-        let first = rows.chunk.rows.start;
-        let records = rows.batch.branches_of(rows.chunk);
-        let records = records
-            .into_iter()
-            .map(|record| Record::new(record.start - first..record.end - first, self.block));
-        let records: Vec<Record> = records.collect();
+        let records = records_of(rows).into_iter();
+        let records: Vec<Record> = records
+            .map(|record| Record::new(record, self.block))
+            .collect();
         sum(self, at, &records, x)?;
         attention::project(layer, own, rows, x, (&at.kept.ends, &mut *at.scratch))?;
 
@@ -61,7 +60,8 @@ impl Mix for TransientGlobal {
             ..
         } = &mut *at.scratch;
         heads.reset(x.rows(), own.heads * own.value_dim);
-        let (to_sums, to_rows) = segments(&records);
+        let sums_of = records.iter();
+        let (to_sums, to_rows) = segments(sums_of.map(|record| (record.rows.clone(), record.sums)));
         let parts = [
             Part {
                 keys: sum_keys.view(),
@@ -157,24 +157,6 @@ fn sum(
         at.layer.linear(inputs.view(), linear, out.view_mut())?;
     }
     Ok(())
-}
-
-/// The queries of every record, with its sums and with its rows.
-fn segments(records: &[Record]) -> (Vec<Segment>, Vec<Segment>) {
-    let mut first = 0;
-    let to_sums = records.iter().map(|record| {
-        let own = first..first + record.sums;
-        first = own.end;
-        Segment {
-            k: own,
-            ..Segment::whole(record.rows.clone())
-        }
-    });
-    let to_sums = to_sums.collect();
-    let to_rows = records
-        .iter()
-        .map(|record| Segment::whole(record.rows.clone()));
-    (to_sums, to_rows.collect())
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Attention whose keys are of two kinds: some that all queries see, then those that the mask shows.
 
+use std::ops::Range;
+
 use sli_kernels::{AttentionArgs, AttentionMask, BiasFn, Mat, MatMut, MatRef, Running, Segment};
 use sli_spec::Attention;
 
@@ -44,6 +46,20 @@ pub(super) fn attend(
         };
         layer.kernels.attention(&args, heads.reborrow());
     }
+}
+
+/// The queries of every record, with so many keys of its own that stand one record's after the other's, and with its rows.
+pub(super) fn segments(
+    records: impl Iterator<Item = (Range<usize>, usize)>,
+) -> (Vec<Segment>, Vec<Segment>) {
+    let mut first = 0;
+    let both = records.map(|(rows, keys)| {
+        let k = first..first + keys;
+        first = k.end;
+        let own = Segment::whole(rows);
+        (Segment { k, ..own.clone() }, own)
+    });
+    both.unzip()
 }
 
 /// An attention to keys of one kind.
