@@ -1,0 +1,287 @@
+//! Packs records, or a piece of one, to a batch.
+
+use std::ops::Range;
+
+use sli_spec::{Blocks, ModelSpec, PositionIds, Stack, TypeRule};
+
+use super::{Batch, BatchRecord, Inputs, Piece};
+use crate::error::EngineError;
+use crate::exec::sources::Sources;
+use crate::portion::Portion;
+use crate::prefix::{self, PrefixTree, TreeBranch};
+use crate::records::{NO_LABEL, Record, RecordSpool};
+
+/// Tokens of records that are read at a time.
+const READ_TOKENS: u64 = 1 << 16;
+
+impl Batch {
+    /// Packs the rows of a portion for a stack of a model and computes the rotations of all their positions.
+    /// `shared`: tokens that a record may have in common with others, at most.
+    pub fn read(
+        (spec, stack): (&ModelSpec, usize),
+        all: &RecordSpool,
+        portion: &Portion,
+        shared: usize,
+    ) -> Result<Self, EngineError> {
+        let stack = &spec.stacks[stack];
+        let records = all.of(stack.sequence);
+        let range = portion.records.clone();
+        if let Some(piece) = &portion.piece {
+            let record = records.read(range.clone())?.into_iter().next();
+            let record = record.unwrap_or_default();
+            return Ok(Self::of_piece(stack, record, range.start, piece.clone()));
+        }
+        let mut builder = BatchBuilder::new(shared);
+        let mut next = range.start;
+        while next < range.end {
+            let limit = records.token_start(next) + READ_TOKENS;
+            let full = |&end: &usize| records.token_start(end + 1) > limit;
+            let end = (next + 1..range.end).find(full).unwrap_or(range.end);
+            for record in records.read(next..end)? {
+                builder.push(stack, record)?;
+            }
+            next = end;
+        }
+        let first = range.start;
+        let sources = Sources::of(spec, stack, all, range);
+        Ok(Self {
+            sources,
+            ..builder.finish(stack, first)
+        })
+    }
+
+    /// The rows `rows` of a record, counting those in front of its tokens.
+    fn of_piece(stack: &Stack, mut record: Record, index: usize, rows: Range<usize>) -> Self {
+        let tokens = record.tokens.len();
+        lead_in(stack, &mut record);
+        let (lead, length) = (stack.prompt.len(), record.tokens.len());
+        let ids = position_ids(stack.positions, &record.tokens);
+        let types = record.token_types.as_ref();
+        let first = rows.start.saturating_sub(lead);
+        let mut batch = Self {
+            first_record: index,
+            records: vec![BatchRecord {
+                id: record.id,
+                row: record.row,
+                tokens: rows.end.saturating_sub(lead) - first,
+                first,
+                length: tokens,
+                last: Some(rows.len() - 1),
+            }],
+            tokens: record.tokens[rows.clone()].to_vec(),
+            token_types: types.map(|types| types[rows.clone()].to_vec()),
+            // Records whose tokens have any are not cut.
+            inputs: Inputs::default(),
+            // Only where there are several stacks, whose records are not cut.
+            labels: None,
+            sources: Sources::default(),
+            positions: (rows.start as u32..rows.end as u32).collect(),
+            position_ids: ids[rows.clone()].to_vec(),
+            branches: vec![TreeBranch {
+                start: 0,
+                parent: None,
+            }],
+            forks: Vec::new(),
+            lead,
+            blocks: vec![None],
+            ropes: Vec::new(),
+            piece: Some(Piece {
+                before: rows.start,
+                length,
+                next: record.tokens.get(rows.end).copied(),
+            }),
+        };
+        batch.make_ropes(stack);
+        batch
+    }
+}
+
+impl Inputs {
+    /// Those of a record whose first row is `lead`, or what stands for them where it has none.
+    fn push(&mut self, stack: &Stack, record: &Record) {
+        let Some(embedding) = stack.input.embedding() else {
+            return;
+        };
+        self.columns = embedding.input_columns();
+        let given = record.inputs.iter().flatten();
+        let tokens = record.tokens.len();
+        if record
+            .inputs
+            .as_ref()
+            .is_some_and(|given| given.len() == tokens * self.columns)
+        {
+            self.values.extend(given);
+            return;
+        }
+        for _ in 0..tokens {
+            for input in &embedding.inputs {
+                let value = input.otherwise();
+                self.values
+                    .extend(std::iter::repeat_n(value, input.columns));
+            }
+        }
+    }
+}
+
+/// Collects the records of a batch.
+struct BatchBuilder {
+    tree: PrefixTree,
+    shared: usize,
+    typed: bool,
+    inputs: Inputs,
+    labels: Vec<u32>,
+    labelled: bool,
+    records: Vec<BatchRecord>,
+    positions: Vec<u32>,
+    position_ids: Vec<u32>,
+    blocks: Vec<Option<Blocks>>,
+}
+
+impl BatchBuilder {
+    fn new(shared: usize) -> Self {
+        Self {
+            tree: PrefixTree::default(),
+            shared,
+            typed: false,
+            inputs: Inputs::default(),
+            labels: Vec::new(),
+            labelled: false,
+            records: Vec::new(),
+            positions: Vec::new(),
+            position_ids: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, stack: &Stack, mut record: Record) -> Result<(), EngineError> {
+        let tokens = record.tokens.len();
+        lead_in(stack, &mut record);
+        let blocks = stack
+            .positions
+            .blocks(&record.tokens, record.token_types.as_deref())
+            .map_err(|problem| EngineError::Record {
+                id: record.id.clone(),
+                problem,
+            })?;
+        let length = record.tokens.len();
+        let inserted = self.tree.insert(&record.nodes(), self.shared);
+        self.positions.extend(inserted.shared as u32..length as u32);
+        let ids = position_ids(stack.positions, &record.tokens);
+        self.position_ids.extend(&ids[inserted.shared..]);
+        if inserted.shared < length {
+            self.blocks.push(blocks);
+        }
+        self.typed |= record.token_types.is_some();
+        // They come with stacks whose records share no rows, and that have no prompt.
+        self.inputs.push(stack, &record);
+        // Labels come with stacks whose records share no rows, and that have no prompt.
+        match &record.labels {
+            Some(labels) => self.labels.extend(labels),
+            None => self
+                .labels
+                .extend((inserted.shared..length).map(|_| NO_LABEL)),
+        }
+        self.labelled |= record.labels.is_some();
+        self.records.push(BatchRecord {
+            id: record.id,
+            row: record.row,
+            tokens,
+            first: 0,
+            length: tokens,
+            last: inserted.last,
+        });
+        Ok(())
+    }
+
+    fn finish(self, stack: &Stack, first_record: usize) -> Batch {
+        let Self {
+            tree,
+            typed,
+            inputs,
+            labels,
+            labelled,
+            mut records,
+            positions,
+            position_ids,
+            blocks,
+            ..
+        } = self;
+        let (nodes, branches, map) = tree.depth_first();
+        for record in &mut records {
+            record.last = record.last.map(|row| map.row(row));
+        }
+        let mut batch = Batch {
+            first_record,
+            records,
+            tokens: nodes.iter().map(|node| node.0).collect(),
+            token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
+            inputs,
+            labels: labelled.then(|| map.moved(labels)),
+            positions: map.moved(positions),
+            position_ids: map.moved(position_ids),
+            lead: stack.prompt.len(),
+            blocks,
+            forks: prefix::forks(&branches),
+            branches,
+            ropes: Vec::new(),
+            piece: None,
+            sources: Sources::default(),
+        };
+        batch.make_ropes(stack);
+        batch
+    }
+}
+
+/// Puts the stack's prompt in front of a record, and gives its tokens the types that follow from them.
+fn lead_in(stack: &Stack, record: &mut Record) {
+    if record.tokens.is_empty() {
+        return;
+    }
+    let embedding = stack.input.embedding();
+    let types = embedding.and_then(|embedding| embedding.token_types.as_ref());
+    if let Some(TypeRule::OfToken { padding, other }) = types.map(|types| types.rule) {
+        let own = record.tokens.iter();
+        let own = own.map(|&token| if token == padding { 0 } else { other });
+        record.token_types = Some(stack.prompt.iter().map(|_| 0).chain(own).collect());
+    }
+    record.tokens.splice(0..0, stack.prompt.iter().copied());
+}
+
+/// Position ids of a record for a learned table.
+fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
+    match rule {
+        PositionIds::Sequential | PositionIds::OfKinds | PositionIds::Blocks { .. } => {
+            (0..tokens.len() as u32).collect()
+        }
+        PositionIds::BehindPrompt(rows) => (0..tokens.len())
+            .map(|row| row.saturating_sub(rows) as u32)
+            .collect(),
+        PositionIds::AfterPadding { padding } => {
+            let mut seen = 0;
+            tokens
+                .iter()
+                .map(|&token| {
+                    if token == padding {
+                        padding
+                    } else {
+                        seen += 1;
+                        padding + seen
+                    }
+                })
+                .collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::position_ids;
+    use sli_spec::PositionIds;
+
+    #[test]
+    fn padding_tokens_do_not_count() {
+        let rule = PositionIds::AfterPadding { padding: 1 };
+        assert_eq!(position_ids(rule, &[5, 1, 6, 7]), [2, 1, 3, 4]);
+        assert_eq!(position_ids(PositionIds::Sequential, &[5, 1]), [0, 1]);
+    }
+}
