@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
-use sli_spec::{DeltaMix, Linear};
+use sli_spec::DeltaMix;
 
-use super::along::{Stretch, along, by_blocks, recurrence, slide, state_buffers};
+use super::along::{Stretch, along, by_blocks, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
-use super::{At, Mix};
+use super::low_rank::through;
+use super::{At, Mix, time_mix};
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Scratch};
 
@@ -119,30 +120,19 @@ fn project(
     (stretches, rows): (&[Stretch], Range<usize>),
     x: MatRef<'_>,
 ) -> Result<(), EngineError> {
+    time_mix::differences(at, stretches, x)?;
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     let (kernels, channels) = (layer.kernels, mixer.channels());
     let Scratch {
         up: difference,
-        key,
-        states,
         inner: mixture,
         query: latent,
         heads,
         ..
     } = scratch;
-    difference.reset(x.rows(), x.cols());
-    kernels.copy(x, difference.view_mut());
-    let taps = [1.0, -1.0].repeat(x.cols());
-    let before = ((states, at.mixer), key.as_mut_slice());
-    let shifted = difference.view_mut();
-    slide(kernels, (&taps, None), shifted, stretches, before)?;
     heads.reset(x.rows(), PARTS * channels);
     for (index, &share) in mixer.shares.iter().enumerate() {
-        mixture.reset(x.rows(), x.cols());
-        kernels.copy(difference.view(), mixture.view_mut());
-        let share = &*layer.vector(share)?;
-        kernels.scale_columns(share, mixture.view_mut());
-        kernels.add(x, 1.0, mixture.view_mut());
+        time_mix::moved(layer, share, (x, difference), mixture)?;
         let x = mixture.view();
         let own = index * channels..(index + 1) * channels;
         let mut out = heads.view_mut().cols_range(own);
@@ -151,7 +141,13 @@ fn project(
             0 => layer.linear(x, receptance, out)?,
             1 => {
                 let inside = Some(Activation::Tanh);
-                of_pair(layer, &mixer.decay, inside, x, (latent, out.reborrow()))?;
+                through(
+                    layer,
+                    mixer.decay.each_ref(),
+                    inside,
+                    x,
+                    (latent, out.reborrow()),
+                )?;
                 let (rates, bias) = (vec![1.0; channels], vec![0.0; channels]);
                 let form = Forget::Bounded(-MOST_FORGOTTEN);
                 kernels.forget(form, &rates, &bias, out);
@@ -164,12 +160,18 @@ fn project(
                 mix_first(layer, mixer, x, (latent, parts), first)?;
             }
             4 => {
-                of_pair(layer, &mixer.strength, None, x, (latent, out.reborrow()))?;
+                through(
+                    layer,
+                    mixer.strength.each_ref(),
+                    None,
+                    x,
+                    (latent, out.reborrow()),
+                )?;
                 kernels.activation(Activation::Sigmoid, out);
             }
             _ => {
                 let inside = Some(Activation::Sigmoid);
-                of_pair(layer, &mixer.gate, inside, x, (latent, out))?;
+                through(layer, mixer.gate.each_ref(), inside, x, (latent, out))?;
             }
         }
     }
@@ -193,27 +195,11 @@ fn mix_first(
     };
     let (mut share, rest) = rest.split_cols(channels);
     let mut difference = rest.cols_range(0..channels);
-    of_pair(layer, pair, None, x, (latent, share.reborrow()))?;
+    through(layer, pair.each_ref(), None, x, (latent, share.reborrow()))?;
     kernels.activation(Activation::Sigmoid, share.reborrow());
     kernels.copy(first.as_ref(), difference.reborrow());
     kernels.add(value.as_ref(), -1.0, difference.reborrow());
     kernels.multiply(share.as_ref(), difference.reborrow());
     kernels.add(difference.as_ref(), 1.0, value);
     Ok(())
-}
-
-/// `out = up(activation(down(x)))`.
-fn of_pair(
-    layer: &BoundLayer<'_>,
-    [down, up]: &[Linear; 2],
-    activation: Option<Activation>,
-    x: MatRef<'_>,
-    (latent, out): (&mut Mat, MatMut<'_>),
-) -> Result<(), EngineError> {
-    latent.reset(x.rows(), down.out_features);
-    layer.linear(x, down, latent.view_mut())?;
-    if let Some(activation) = activation {
-        layer.kernels.activation(activation, latent.view_mut());
-    }
-    layer.linear(latent.view(), up, out)
 }

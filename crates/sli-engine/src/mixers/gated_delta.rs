@@ -5,6 +5,7 @@ use sli_spec::{Factored, GatedDelta};
 
 use super::along::{Stretch, along, by_blocks, convolve, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
+use super::low_rank::through;
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
 use crate::exec::BoundLayer;
@@ -87,7 +88,7 @@ fn block(
 }
 
 /// `out = up(down(x))`, with `between` in between.
-pub(super) fn factored(
+fn factored(
     layer: &BoundLayer<'_>,
     x: MatRef<'_>,
     map: &Factored,
@@ -97,9 +98,7 @@ pub(super) fn factored(
     let Some(down) = &map.down else {
         return layer.linear(x, &map.up, out.view_mut());
     };
-    between.reset(x.rows(), down.out_features);
-    layer.linear(x, down, between.view_mut())?;
-    layer.linear(between.view(), &map.up, out.view_mut())
+    through(layer, [down, &map.up], None, x, (between, out.view_mut()))
 }
 
 /// What is left of the state.

@@ -1,11 +1,12 @@
 //! A product of two small matrices.
 
-use sli_kernels::{Mat, MatRef};
-use sli_spec::LowRank;
+use sli_kernels::{Activation, Mat, MatMut, MatRef};
+use sli_spec::{Linear, LowRank};
 
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
+use crate::exec::BoundLayer;
 
 impl Mix for LowRank {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -14,10 +15,24 @@ impl Mix for LowRank {
 
     /// `output = up(down(x))`.
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let inner = &mut at.scratch.gate;
-        inner.reset(x.rows(), self.down.out_features);
-        at.layer.linear(x, &self.down, inner.view_mut())?;
         output.reset(x.rows(), self.up.out_features);
-        at.layer.linear(inner.view(), &self.up, output.view_mut())
+        let target = (&mut at.scratch.gate, output.view_mut());
+        through(at.layer, [&self.down, &self.up], None, x, target)
     }
+}
+
+/// `out = up(activation(down x))`, with `between` in between.
+pub(super) fn through(
+    layer: &BoundLayer<'_>,
+    [down, up]: [&Linear; 2],
+    activation: Option<Activation>,
+    x: MatRef<'_>,
+    (between, out): (&mut Mat, MatMut<'_>),
+) -> Result<(), EngineError> {
+    between.reset(x.rows(), down.out_features);
+    layer.linear(x, down, between.view_mut())?;
+    if let Some(activation) = activation {
+        layer.kernels.activation(activation, between.view_mut());
+    }
+    layer.linear(between.view(), up, out)
 }

@@ -4,6 +4,7 @@ use sli_kernels::{Activation as Kernel, Mat, MatRef};
 use sli_spec::LowRankGate;
 
 use super::buffers::{Buffer, Buffers};
+use super::low_rank::through;
 use super::{At, Mix, kernel};
 use crate::error::EngineError;
 
@@ -13,13 +14,11 @@ impl Mix for LowRankGate {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let (layer, between) = (at.layer, &mut at.scratch.inner);
-        between.reset(x.rows(), self.down.out_features);
-        layer.linear(x, &self.down, between.view_mut())?;
-        let activation = kernel(self.activation);
-        layer.kernels.activation(activation, between.view_mut());
+        let layer = at.layer;
         output.reset(x.rows(), self.up.out_features);
-        layer.linear(between.view(), &self.up, output.view_mut())?;
+        let target = (&mut at.scratch.inner, output.view_mut());
+        let activation = Some(kernel(self.activation));
+        through(layer, [&self.down, &self.up], activation, x, target)?;
         layer.kernels.activation(Kernel::Sigmoid, output.view_mut());
         layer.kernels.multiply(x, output.view_mut());
         Ok(())

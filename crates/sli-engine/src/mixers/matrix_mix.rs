@@ -3,11 +3,12 @@
 use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
 use sli_spec::{MatrixMix, Mixtures, RowMixtures};
 
-use super::along::{Stretch, along, by_blocks, recurrence, slide, state_buffers};
+use super::along::{Stretch, along, by_blocks, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
+use super::low_rank::through;
 use super::{At, Mix, time_mix};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Scratch};
+use crate::exec::Scratch;
 
 impl Mix for MatrixMix {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -98,34 +99,18 @@ fn by_rows(
     stretches: &[Stretch],
     x: MatRef<'_>,
 ) -> Result<(), EngineError> {
+    time_mix::differences(at, stretches, x)?;
     let (layer, scratch) = (at.layer, &mut *at.scratch);
     let (kernels, channels) = (layer.kernels, mixer.channels());
     let Scratch {
         up: difference,
-        key,
-        states,
         gate: shares,
         inner: mixture,
         query: latent,
         heads,
         ..
     } = scratch;
-    difference.reset(x.rows(), x.cols());
-    kernels.copy(x, difference.view_mut());
-    let taps = [1.0, -1.0].repeat(x.cols());
-    let before = ((states, at.mixer), key.as_mut_slice());
-    slide(
-        kernels,
-        (&taps, None),
-        difference.view_mut(),
-        stretches,
-        before,
-    )?;
-    mixture.reset(x.rows(), x.cols());
-    kernels.copy(difference.view(), mixture.view_mut());
-    let mix = layer.vector(mixtures.mix)?;
-    kernels.scale_columns(&mix, mixture.view_mut());
-    kernels.add(x, 1.0, mixture.view_mut());
+    time_mix::moved(layer, mixtures.mix, (x, difference), mixture)?;
     shares.reset(x.rows(), mixtures.down.out_features);
     layer.linear(mixture.view(), &mixtures.down, shares.view_mut())?;
     kernels.activation(Activation::Tanh, shares.view_mut());
@@ -144,23 +129,11 @@ fn by_rows(
             .cols_range(index * channels..(index + 1) * channels);
         match mixer.projections.get(index) {
             Some(projection) => layer.linear(mixture.view(), projection, out)?,
-            None => of_latent(layer, &mixtures.decay, mixture.view(), (latent, out))?,
+            None => {
+                let (pair, tanh) = (mixtures.decay.each_ref(), Some(Activation::Tanh));
+                through(layer, pair, tanh, mixture.view(), (latent, out))?;
+            }
         }
     }
     Ok(())
-}
-
-/// `out = up(tanh(down(x)))`.
-fn of_latent(
-    layer: &BoundLayer<'_>,
-    [down, up]: &[sli_spec::Linear; 2],
-    x: MatRef<'_>,
-    (latent, out): (&mut Mat, MatMut<'_>),
-) -> Result<(), EngineError> {
-    latent.reset(x.rows(), down.out_features);
-    layer.linear(x, down, latent.view_mut())?;
-    layer
-        .kernels
-        .activation(Activation::Tanh, latent.view_mut());
-    layer.linear(latent.view(), up, out)
 }

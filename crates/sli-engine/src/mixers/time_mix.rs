@@ -129,6 +129,38 @@ pub(super) fn mixed(
     slide(kernels, (&taps, None), up.view_mut(), stretches, before)
 }
 
+/// `scratch.up`: the row before less the row.
+pub(super) fn differences(
+    at: &mut At<'_>,
+    stretches: &[Stretch],
+    x: MatRef<'_>,
+) -> Result<(), EngineError> {
+    let Scratch {
+        up, key, states, ..
+    } = &mut *at.scratch;
+    let kernels = at.layer.kernels;
+    up.reset(x.rows(), x.cols());
+    kernels.copy(x, up.view_mut());
+    let taps = [1.0, -1.0].repeat(x.cols());
+    let before = ((states, at.mixer), key.as_mut_slice());
+    slide(kernels, (&taps, None), up.view_mut(), stretches, before)
+}
+
+/// `mixture = x + share * difference`.
+pub(super) fn moved(
+    layer: &BoundLayer<'_>,
+    share: WeightIndex,
+    (x, difference): (MatRef<'_>, &Mat),
+    mixture: &mut Mat,
+) -> Result<(), EngineError> {
+    let share = layer.vector(share)?;
+    mixture.reset(x.rows(), x.cols());
+    layer.kernels.copy(difference.view(), mixture.view_mut());
+    layer.kernels.scale_columns(&share, mixture.view_mut());
+    layer.kernels.add(x, 1.0, mixture.view_mut());
+    Ok(())
+}
+
 /// `out = linear(x)` of one of the mixtures.
 fn project(
     layer: &BoundLayer<'_>,
