@@ -1,5 +1,6 @@
 //! Rows and parts of rows that move: copied, gathered, scattered, and scaled each by its own factor.
 
+use std::f64::consts::PI;
 use std::ops::Range;
 
 use crate::clock::Stage;
@@ -192,6 +193,36 @@ impl Kernels {
                 other: None,
                 f: Scale(factor),
             });
+        });
+    }
+
+    /// Divides each of the `heads` equal parts of each row by its length, which counts as at least `shortest`; lengths in f64.
+    pub fn unit_heads(&self, heads: usize, shortest: f64, x: MatMut) {
+        let _lap = self.lap(Stage::Norm);
+        let dim = x.cols() / heads;
+        self.each_row_mut(&x, |_, row| {
+            for head in row.chunks_exact_mut(dim) {
+                let squares = head.iter().map(|&value| f64::from(value).powi(2));
+                let length = squares.sum::<f64>().sqrt().max(shortest);
+                self.isa().run(Each {
+                    row: head,
+                    other: None,
+                    f: Scale((1.0 / length) as f32),
+                });
+            }
+        });
+    }
+
+    /// How likely hashes of so many bits of two vectors with this cosine are the same, in f64: `(1 - acos(x) / pi)^bits` of each
+    /// element.
+    pub fn equal_hashes(&self, bits: usize, x: MatMut) {
+        let _lap = self.lap(Stage::Attention);
+        self.each_row_mut(&x, |_, row| {
+            for value in row {
+                // Rounding makes some of equal vectors a little more than 1.
+                let angle = f64::from(value.clamp(-1.0, 1.0)).acos();
+                *value = (1.0 - angle / PI).powi(bits as i32) as f32;
+            }
         });
     }
 

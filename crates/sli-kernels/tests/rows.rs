@@ -664,6 +664,34 @@ fn softmax_of_parts_sums_to_one() {
 }
 
 #[test]
+fn heads_become_of_length_one_and_cosines_chances_of_equal_hashes() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(14);
+        let (heads, dim) = (3, 7);
+        let input = check_rows(&mut random, &kernels, heads * dim, |kernels, _, x| {
+            kernels.unit_heads(heads, 1e-12, x.view_mut());
+        });
+        let mut unit = input.clone();
+        unit.row_mut(0)[..dim].fill(0.0);
+        kernels[1].unit_heads(heads, 1e-12, unit.view_mut());
+        assert_eq!(unit.row(0)[..dim], [0.0; 7], "no length");
+        for (index, head) in unit.as_slice().chunks_exact(dim).enumerate().skip(1) {
+            let given = &input.as_slice()[index * dim..(index + 1) * dim];
+            let squares = given.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
+            for (&given, &found) in given.iter().zip(head) {
+                let expected = f64::from(given) / squares.sqrt();
+                assert_close(found, expected, 1e-6, "heads of length one");
+            }
+        }
+        let mut chances = Mat::from_vec(1, 4, vec![1.000_001, 0.0, 0.5, -1.0]);
+        kernels[0].equal_hashes(2, chances.view_mut());
+        for (&found, expected) in chances.row(0).iter().zip([1.0, 0.25, 4.0 / 9.0, 0.0]) {
+            assert_close(found, expected, 1e-6, "chances");
+        }
+    }
+}
+
+#[test]
 fn heads_are_weighed_by_products_and_divided_by_weights() {
     for kernels in all_kernels(Compute::F32) {
         let mut random = Random(41);

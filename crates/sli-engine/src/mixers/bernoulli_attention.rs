@@ -1,8 +1,6 @@
 //! Attention by the expectation of equal hashes (YOSO), as products of matrices, a block of queries of a head at a time.
 
-use std::f64::consts::PI;
-
-use sli_kernels::{Kernels, Mat, MatRef, PackedKind, PackedWeights, Store};
+use sli_kernels::{Mat, MatRef, PackedKind, PackedWeights, Store};
 use sli_spec::BernoulliAttention;
 
 use super::beside::value_convolution;
@@ -38,7 +36,9 @@ impl Mix for BernoulliAttention {
             layer.linear(x, projection, buffer.view_mut())?;
         }
         for buffer in [&mut scratch.query, &mut scratch.key] {
-            shorten(layer.kernels, self.heads, buffer);
+            layer
+                .kernels
+                .unit_heads(self.heads, SHORTEST, buffer.view_mut());
         }
         scratch.heads.reset(x.rows(), wide);
         for record in records_of(at.rows) {
@@ -61,10 +61,7 @@ impl Mix for BernoulliAttention {
                     let query = query.cols_range(columns.clone());
                     let kernels = layer.kernels;
                     kernels.gemm(query, &keys, None, Store::Set, weights.view_mut());
-                    let all = weights.as_mut_slice();
-                    for weight in all {
-                        *weight = likely(*weight, self.exponent);
-                    }
+                    kernels.equal_hashes(self.exponent, weights.view_mut());
                     let out = scratch
                         .heads
                         .rows_view_mut(rows)
@@ -73,7 +70,8 @@ impl Mix for BernoulliAttention {
                 }
             }
         }
-        shorten(layer.kernels, self.heads, &mut scratch.heads);
+        let heads = scratch.heads.view_mut();
+        layer.kernels.unit_heads(self.heads, SHORTEST, heads);
         if let Some(own) = &self.convolution {
             let shape = [self.heads, self.head_dim];
             let (value, heads) = (scratch.value.view(), scratch.heads.view_mut());
@@ -82,24 +80,6 @@ impl Mix for BernoulliAttention {
         output.reset(x.rows(), self.output.out_features);
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())
     }
-}
-
-/// How likely hashes of so many bits of two vectors with this cosine are the same.
-fn likely(cosine: f32, bits: usize) -> f32 {
-    // Rounding makes some of equal vectors a little more than 1.
-    let angle = f64::from(cosine.clamp(-1.0, 1.0)).acos();
-    (1.0 - angle / PI).powi(bits as i32) as f32
-}
-
-/// Divides every head by its length.
-fn shorten(kernels: &Kernels, heads: usize, x: &mut Mat) {
-    let dim = x.cols() / heads;
-    let lengths = x.as_slice().chunks_exact(dim).map(|head| {
-        let squares = head.iter().map(|&value| f64::from(value).powi(2));
-        (1.0 / squares.sum::<f64>().sqrt().max(SHORTEST)) as f32
-    });
-    let factors = Mat::from_vec(x.rows(), heads, lengths.collect());
-    kernels.scale_heads(factors.view(), x.view_mut());
 }
 
 /// Rows as they are, or columns as rows.
