@@ -7,9 +7,8 @@ use super::contradiction::{PADDING, first_of};
 use super::{BlockChoice, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{
-    Activation, BoxBuckets, CornerSines, Cut, DistanceProfiles, DistanceTable, DistanceVectors,
-    HeadNorm, KeyConvolution, Linear, Mask, Norm, NormSpan, Position, QueryTemperature,
-    RelativeBuckets, Segments, Slot,
+    Activation, CornerSines, Cut, DistanceProfiles, DistanceVectors, HeadNorm, KeyConvolution,
+    Linear, Mask, Norm, NormSpan, Position, QueryTemperature, RelativeBuckets, Slot,
 };
 use crate::source::WeightIndex;
 
@@ -239,56 +238,11 @@ impl Attention {
     }
 }
 
-fn is_rounded_both_ways(position: &Position) -> bool {
-    matches!(position, Position::Alibi(alibi) if alibi.both_ways && alibi.rounded_to_bf16)
-}
-
 /// A usual length of records, where nothing else says how many distances there are.
 const USUAL: usize = 512;
 
 fn may_have_vectors(mask: Mask) -> bool {
     matches!(mask, Mask::Full | Mask::Causal)
-}
-
-/// Why records are not cut.
-const OF_WHOLE_RECORDS: &str =
-    "queries and keys of whole records are multiplied with vectors of distances";
-
-const ON_A_PAGE: &str = "where tokens are on a page is known of whole records";
-
-const BLOCKS_OF_WHOLE_RECORDS: &str = "the last block of a record's keys is seen by all of it";
-
-fn is_sparse(position: &Position) -> bool {
-    matches!(position, Position::SparseBlocks(_))
-}
-
-fn vectors_uses(vectors: &DistanceVectors, uses: &mut Uses) {
-    let DistanceVectors {
-        table,
-        width: _,
-        norm,
-        keys,
-        queries,
-        query_biases,
-        segments,
-        scale: _,
-        rule: _,
-    } = vectors;
-    match table {
-        DistanceTable::Learned { weight, span: _ } => uses.weight(*weight),
-        DistanceTable::Sines { farthest: _ } => {}
-    }
-    for &bias in query_biases.iter().flatten() {
-        uses.weight(bias);
-    }
-    if let Some(Segments { vectors, bias }) = segments {
-        uses.weight(*vectors);
-        uses.weight(*bias);
-    }
-    uses.norm(norm.as_ref());
-    for linear in keys.iter().chain(queries) {
-        uses.linear(linear);
-    }
 }
 
 impl Attention {
@@ -316,61 +270,23 @@ impl Attention {
 
     /// Vectors of distances that its queries or keys are multiplied with.
     pub fn vectors(&self) -> Option<&DistanceVectors> {
-        self.positions.iter().find_map(|position| match position {
-            Position::Vectors(vectors) => Some(vectors.as_ref()),
-            Position::Rope(_)
-            | Position::Alibi(_)
-            | Position::Buckets(_)
-            | Position::Profiles(_)
-            | Position::Boxes(_)
-            | Position::Corners(_)
-            | Position::SparseBlocks(_) => None,
-        })
+        self.positions.iter().find_map(Position::vectors)
     }
 
     /// Profiles over the distance that its queries mix.
     pub fn profiles(&self) -> Option<&DistanceProfiles> {
-        self.positions.iter().find_map(|position| match position {
-            Position::Profiles(profiles) => Some(profiles.as_ref()),
-            Position::Rope(_)
-            | Position::Alibi(_)
-            | Position::Buckets(_)
-            | Position::Vectors(_)
-            | Position::Boxes(_)
-            | Position::Corners(_)
-            | Position::SparseBlocks(_) => None,
-        })
+        self.positions.iter().find_map(Position::profiles)
     }
 
     /// Sines of corners that its queries are multiplied with.
     pub fn corners(&self) -> Option<CornerSines> {
-        self.positions.iter().find_map(|position| match position {
-            Position::Corners(corners) => Some(*corners),
-            Position::Rope(_)
-            | Position::Profiles(_)
-            | Position::Alibi(_)
-            | Position::Buckets(_)
-            | Position::SparseBlocks(_)
-            | Position::Boxes(_)
-            | Position::Vectors(_) => None,
-        })
+        self.positions.iter().find_map(Position::corners)
     }
 
     /// Features of a key as queries meet it.
     fn seen_key(&self) -> usize {
         self.head_dim + self.corners().map_or(0, |corners| corners.features())
     }
-
-    fn is_of_page(&self) -> bool {
-        let on_page =
-            |position: &Position| matches!(position, Position::Boxes(_) | Position::Corners(_));
-        self.positions.iter().any(on_page)
-    }
-}
-
-/// Whether a position adds to logits.
-fn is_addend_of(position: &Position) -> bool {
-    !matches!(position, Position::Rope(_))
 }
 
 impl Mechanism for Attention {
@@ -435,40 +351,13 @@ impl Mechanism for Attention {
             mixing.weights(uses);
         }
         for convolution in convolutions.iter().flat_map(|both| both.iter()) {
-            match convolution {
-                KeyConvolution::Fixed(fixed) => uses.convolution(fixed),
-                KeyConvolution::OfRows(rule) => {
-                    uses.weight(rule.weight);
-                    uses.linear(&rule.own);
-                }
-            }
+            uses.key_convolution(convolution);
         }
         uses.head_norm(query_norm.as_ref());
         uses.head_norm(key_norm.as_ref());
         uses.head_norm(value_norm.as_ref());
         for position in positions {
-            match position {
-                Position::Buckets(RelativeBuckets {
-                    table,
-                    buckets: _,
-                    looks_ahead: _,
-                    max_distance: _,
-                    types: _,
-                }) => uses.weight(*table),
-                Position::Vectors(vectors) => vectors_uses(vectors, uses),
-                Position::Profiles(rule) => {
-                    uses.linear(&rule.mix);
-                    uses.head_norm(rule.norm.as_ref());
-                    uses.weight(rule.profiles);
-                }
-                Position::Boxes(BoxBuckets { terms, scale: _ }) => {
-                    for term in terms {
-                        uses.weight(term.table);
-                    }
-                }
-                Position::Corners(corners) => uses.weight(corners.projection),
-                Position::Rope(_) | Position::Alibi(_) | Position::SparseBlocks(_) => {}
-            }
+            uses.position(position);
         }
         uses.optional(*sinks);
         if let Some(sinks) = row_sinks {
@@ -567,25 +456,19 @@ impl Mechanism for Attention {
             && self.clip.is_none()
             && self.clamp.is_none()
             && self.value_norm.is_none()
-            && self
-                .positions
-                .iter()
-                .all(|position| !is_addend_of(position));
+            && !self.positions.iter().any(Position::is_addend);
         let of_keys = self.key_norm.is_some() || self.value_norm.is_some();
         let by_values = self.dynamic_mask.is_some() || self.differential.is_some();
-        let is_addend = |position: &&Position| !matches!(position, Position::Rope(_));
-        let addends = self.positions.iter().filter(is_addend).count();
+        let addends = self
+            .positions
+            .iter()
+            .filter(|position| position.is_addend());
         let has_kinds = self.buckets().is_some_and(|buckets| buckets.types > 0);
-        let slopes_fit = self.positions.iter().all(|position| match position {
-            Position::Alibi(alibi) => alibi.slopes.len() == self.heads,
-            Position::Rope(_)
-            | Position::Buckets(_)
-            | Position::Vectors(_)
-            | Position::Profiles(_)
-            | Position::Boxes(_)
-            | Position::Corners(_)
-            | Position::SparseBlocks(_) => true,
-        });
+        let mut slopes = self.positions.iter().filter_map(Position::alibi);
+        let rounded_both_ways = slopes
+            .clone()
+            .any(|alibi| alibi.both_ways && alibi.rounded_to_bf16);
+        let slopes_fit = slopes.all(|alibi| alibi.slopes.len() == self.heads);
         let vectors = self.vectors();
         let fit = |linear: &Linear| linear.out_features == self.heads * self.head_dim;
         let vectors_fit = vectors.is_none_or(|vectors| {
@@ -668,18 +551,21 @@ impl Mechanism for Attention {
                 }),
                 "something beside heads that are not as it needs them",
             ),
-            (addends > 1, "several addends by distance"),
+            (addends.count() > 1, "several addends by distance"),
             (
-                self.is_of_page()
+                self.positions.iter().any(Position::is_of_page)
                     && (of_layer || self.mask != Mask::Full || self.heads != self.kv_heads),
                 "distances on a page for other heads or keys than these",
             ),
             (
-                self.positions.iter().any(is_sparse) && self.mask != Mask::Full,
+                self.positions
+                    .iter()
+                    .any(|position| matches!(position, Position::SparseBlocks(_)))
+                    && self.mask != Mask::Full,
                 "sparse blocks where not all keys are seen",
             ),
             (
-                self.positions.iter().any(is_rounded_both_ways),
+                rounded_both_ways,
                 "slopes in both directions that are rounded",
             ),
             (!slopes_fit, "not a slope for each head"),
@@ -745,16 +631,7 @@ impl Mechanism for Attention {
         let positions = self.positions.iter();
         let choice = self.block_choice.iter();
         positions
-            .filter_map(|position| match position {
-                Position::Rope(rope) => Some(rope),
-                Position::Alibi(_)
-                | Position::Buckets(_)
-                | Position::Vectors(_)
-                | Position::Profiles(_)
-                | Position::Boxes(_)
-                | Position::Corners(_)
-                | Position::SparseBlocks(_) => None,
-            })
+            .filter_map(Position::rope)
             .chain(choice.filter_map(|choice| choice.rope.as_ref()))
             .collect()
     }
@@ -766,16 +643,7 @@ impl Mechanism for Attention {
     }
 
     fn buckets(&self) -> Option<&RelativeBuckets> {
-        self.positions.iter().find_map(|position| match position {
-            Position::Buckets(buckets) => Some(buckets),
-            Position::Rope(_)
-            | Position::Alibi(_)
-            | Position::Vectors(_)
-            | Position::Profiles(_)
-            | Position::Boxes(_)
-            | Position::Corners(_)
-            | Position::SparseBlocks(_) => None,
-        })
+        self.positions.iter().find_map(Position::buckets)
     }
 
     fn norms(&self) -> Vec<(&Norm, &'static str)> {
@@ -818,17 +686,12 @@ impl Mechanism for Attention {
         if self.dynamic_mask.is_some() || self.block_choice.is_some() {
             return Cut::Nowhere(super::mechanism::CHOICE_OF_KEYS);
         }
-        if self.vectors().is_some() {
-            return Cut::Nowhere(OF_WHOLE_RECORDS);
+        let mut positions = self.positions.iter();
+        if let Some(reason) = positions.find_map(Position::of_whole_records) {
+            return Cut::Nowhere(reason);
         }
         if let Some(beside) = &self.beside {
             return Cut::Nowhere(beside.of_whole_records());
-        }
-        if self.is_of_page() {
-            return Cut::Nowhere(ON_A_PAGE);
-        }
-        if self.positions.iter().any(is_sparse) {
-            return Cut::Nowhere(BLOCKS_OF_WHOLE_RECORDS);
         }
         if kinds > 0 {
             return Cut::Nowhere("the kinds of a record's tokens enter the attention");
@@ -919,13 +782,6 @@ impl Mechanism for Attention {
             return Some(super::mechanism::CHOICE_OF_KEYS);
         }
         let mut positions = self.positions.iter();
-        positions.find_map(|position| match position {
-            Position::Rope(rope) => rope.turns_by_length(longest),
-            Position::Alibi(_) | Position::Profiles(_) => None,
-            Position::Buckets(_) => Some("addends are looked up record by record"),
-            Position::Vectors(_) => Some(OF_WHOLE_RECORDS),
-            Position::SparseBlocks(_) => Some(BLOCKS_OF_WHOLE_RECORDS),
-            Position::Boxes(_) | Position::Corners(_) => Some(ON_A_PAGE),
-        })
+        positions.find_map(|position| position.depends_on_length(longest))
     }
 }

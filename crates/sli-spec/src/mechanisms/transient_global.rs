@@ -56,25 +56,14 @@ impl Mechanism for TransientGlobal {
     }
 
     fn contradiction(&self) -> Option<&'static str> {
-        let kinds = |buckets: &RelativeBuckets| buckets.types > 0;
-        let is_known = |position: &Position| match position {
-            Position::Buckets(buckets) => !kinds(buckets),
-            Position::Rope(_)
-            | Position::Alibi(_)
-            | Position::Vectors(_)
-            | Position::Profiles(_)
-            | Position::Boxes(_)
-            | Position::Corners(_)
-            | Position::SparseBlocks(_) => false,
-        };
         let own = first_of(&[
             (
                 !self.attention.is_plain(),
                 "more of an attention to sums than projections",
             ),
             (
-                !matches!(self.attention.positions[..], [ref own] if is_known(own))
-                    || kinds(&self.buckets),
+                !matches!(&self.attention.positions[..], [Position::Buckets(own)] if own.types == 0)
+                    || self.buckets.types > 0,
                 "other positions of sums than addends by distance",
             ),
             (self.block == 0, "sums of no rows"),

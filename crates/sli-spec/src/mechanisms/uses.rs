@@ -1,7 +1,10 @@
 //! Which weights are used. Mechanisms destructure themselves when they tell, so that a new field cannot be
 //! forgotten.
 
-use crate::parts::{Adapter, Convolution, Gain, HeadNorm, Linear, Norm, StreamWeights};
+use crate::parts::{
+    Adapter, BoxBuckets, Convolution, DistanceTable, DistanceVectors, Gain, HeadNorm,
+    KeyConvolution, Linear, Norm, Position, RelativeBuckets, RowWeights, Segments, StreamWeights,
+};
 use crate::source::WeightIndex;
 
 /// Collects weights in the order of use, each once.
@@ -93,6 +96,79 @@ impl Uses {
         } = convolution;
         self.weight(*weight);
         self.optional(*bias);
+    }
+
+    /// Weights of a convolution of keys or values.
+    pub fn key_convolution(&mut self, convolution: &KeyConvolution) {
+        match convolution {
+            KeyConvolution::Fixed(fixed) => self.convolution(fixed),
+            KeyConvolution::OfRows(RowWeights {
+                weight,
+                own,
+                heads: _,
+                columns: _,
+                kernel: _,
+                scale: _,
+            }) => {
+                self.weight(*weight);
+                self.linear(own);
+            }
+        }
+    }
+
+    /// How positions enter an attention.
+    pub fn position(&mut self, position: &Position) {
+        match position {
+            Position::Buckets(RelativeBuckets {
+                table,
+                buckets: _,
+                looks_ahead: _,
+                max_distance: _,
+                types: _,
+            }) => self.weight(*table),
+            Position::Vectors(vectors) => self.distance_vectors(vectors),
+            Position::Profiles(rule) => {
+                self.linear(&rule.mix);
+                self.head_norm(rule.norm.as_ref());
+                self.weight(rule.profiles);
+            }
+            Position::Boxes(BoxBuckets { terms, scale: _ }) => {
+                for term in terms {
+                    self.weight(term.table);
+                }
+            }
+            Position::Corners(corners) => self.weight(corners.projection),
+            Position::Rope(_) | Position::Alibi(_) | Position::SparseBlocks(_) => {}
+        }
+    }
+
+    fn distance_vectors(&mut self, vectors: &DistanceVectors) {
+        let DistanceVectors {
+            table,
+            width: _,
+            norm,
+            keys,
+            queries,
+            query_biases,
+            segments,
+            scale: _,
+            rule: _,
+        } = vectors;
+        match table {
+            DistanceTable::Learned { weight, span: _ } => self.weight(*weight),
+            DistanceTable::Sines { farthest: _ } => {}
+        }
+        for &bias in query_biases.iter().flatten() {
+            self.weight(bias);
+        }
+        if let Some(Segments { vectors, bias }) = segments {
+            self.weight(*vectors);
+            self.weight(*bias);
+        }
+        self.norm(norm.as_ref());
+        for linear in keys.iter().chain(queries) {
+            self.linear(linear);
+        }
     }
 
     /// What weights of residual streams follow from.

@@ -42,6 +42,90 @@ impl Position {
             Self::Corners(_) => "sines of distances on a page",
         }
     }
+
+    /// Why a record's rows run as a whole, where they must.
+    pub(crate) fn of_whole_records(&self) -> Option<&'static str> {
+        match self {
+            Self::Rope(_) | Self::Alibi(_) | Self::Buckets(_) | Self::Profiles(_) => None,
+            Self::Vectors(_) => {
+                Some("queries and keys of whole records are multiplied with vectors of distances")
+            }
+            Self::SparseBlocks(_) => Some("the last block of a record's keys is seen by all of it"),
+            Self::Boxes(_) | Self::Corners(_) => {
+                Some("where tokens are on a page is known of whole records")
+            }
+        }
+    }
+
+    /// Why results depend on the length of a record, in records of at most `longest` tokens.
+    pub(crate) fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
+        match self {
+            Self::Rope(rope) => rope.turns_by_length(longest),
+            Self::Buckets(_) => Some("addends are looked up record by record"),
+            Self::Alibi(_)
+            | Self::Vectors(_)
+            | Self::Profiles(_)
+            | Self::SparseBlocks(_)
+            | Self::Boxes(_)
+            | Self::Corners(_) => self.of_whole_records(),
+        }
+    }
+
+    /// Whether it adds to the logits.
+    pub(crate) fn is_addend(&self) -> bool {
+        self.rope().is_none()
+    }
+
+    /// Whether it is one of places on a page.
+    pub(crate) fn is_of_page(&self) -> bool {
+        matches!(self, Self::Boxes(_) | Self::Corners(_))
+    }
+
+    /// The rotation that it is.
+    pub fn rope(&self) -> Option<&Rope> {
+        let Self::Rope(rope) = self else { return None };
+        Some(rope)
+    }
+
+    /// The slopes that it is.
+    pub fn alibi(&self) -> Option<&Alibi> {
+        let Self::Alibi(alibi) = self else {
+            return None;
+        };
+        Some(alibi)
+    }
+
+    /// The addends by distance that it is.
+    pub fn buckets(&self) -> Option<&RelativeBuckets> {
+        let Self::Buckets(buckets) = self else {
+            return None;
+        };
+        Some(buckets)
+    }
+
+    /// The vectors of distances that it is products with.
+    pub fn vectors(&self) -> Option<&DistanceVectors> {
+        let Self::Vectors(vectors) = self else {
+            return None;
+        };
+        Some(vectors)
+    }
+
+    /// The profiles over the distance that it mixes.
+    pub fn profiles(&self) -> Option<&DistanceProfiles> {
+        let Self::Profiles(profiles) = self else {
+            return None;
+        };
+        Some(profiles)
+    }
+
+    /// The sines of corners that it is products with.
+    pub fn corners(&self) -> Option<CornerSines> {
+        let Self::Corners(corners) = self else {
+            return None;
+        };
+        Some(*corners)
+    }
 }
 
 /// Learned addends of the logits: of the bucket of the distance `key - query`, or, between tokens of
