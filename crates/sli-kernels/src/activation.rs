@@ -154,51 +154,29 @@ impl Kernels {
 
     /// `gate = activation(gate) * up`, element by element.
     pub fn gated(&self, activation: Activation, gate: MatMut, up: MatRef) {
-        let _lap = self.lap(Stage::Activation);
-        assert_eq!(
-            (gate.rows(), gate.cols()),
-            (up.rows(), up.cols()),
-            "gate and up"
-        );
-        self.each_row_mut(&gate, |index, gate| {
-            self.isa().run(Gate {
-                activation,
-                row: gate,
-                up: up.row(index),
-            });
-        });
+        self.gate(activation, gate, up);
     }
 
     /// The clamped gate of GPT-OSS: with `g = min(gate, limit)` and `u` = `up` clamped to
     /// `-limit..=limit`, `gate = g sigmoid(alpha g) (u + addend)`.
     pub fn gated_clamped(&self, form: Clamped, gate: MatMut, up: MatRef) {
-        let _lap = self.lap(Stage::Activation);
-        assert_eq!(
-            (gate.rows(), gate.cols()),
-            (up.rows(), up.cols()),
-            "gate and up"
-        );
-        self.each_row_mut(&gate, |index, gate| {
-            self.isa().run(ClampedGate {
-                form,
-                gate,
-                up: up.row(index),
-            });
-        });
+        self.gate(form, gate, up);
     }
 
     /// The gate of Inkling 2, whose factor beside the sigmoid is softly limited:
     /// `gate = limit tanh(gate / limit) sigmoid(gate) up`.
     pub fn gated_soft(&self, limit: f32, gate: MatMut, up: MatRef) {
+        self.gate(Soft { limit }, gate, up);
+    }
+
+    /// `gate = form(gate, up)`, element by element.
+    fn gate(&self, form: impl Gate, gate: MatMut, up: MatRef) {
         let _lap = self.lap(Stage::Activation);
         let (from, to) = ((up.rows(), up.cols()), (gate.rows(), gate.cols()));
         assert_eq!(from, to, "gate and up");
-        self.each_row_mut(&gate, |index, gate| {
-            self.isa().run(SoftGate {
-                limit,
-                gate,
-                up: up.row(index),
-            });
+        self.each_row_mut(&gate, |index, row| {
+            let up = up.row(index);
+            self.isa().run(Gated { form, row, up });
         });
     }
 }
@@ -233,13 +211,51 @@ impl SimdOp for Apply<'_> {
     }
 }
 
-struct Gate<'a> {
-    activation: Activation,
+/// A gate: a function of two variables.
+trait Gate: Copy + Sync {
+    fn apply<S: Simd>(self, s: S, gate: S::F, up: S::F) -> S::F;
+}
+
+impl Gate for Activation {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, gate: S::F, up: S::F) -> S::F {
+        s.mul(Self::apply(self, s, gate), up)
+    }
+}
+
+impl Gate for Clamped {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, gate: S::F, up: S::F) -> S::F {
+        let limit = s.splat(self.limit);
+        let gate = s.min(limit, gate);
+        let up = s.min(limit, s.max(s.splat(-self.limit), up));
+        let share = math::sigmoid(s, s.mul(s.splat(self.alpha), gate));
+        s.mul(s.mul(gate, share), s.add(up, s.splat(self.addend)))
+    }
+}
+
+/// See [`Kernels::gated_soft`].
+#[derive(Clone, Copy)]
+struct Soft {
+    limit: f32,
+}
+
+impl Gate for Soft {
+    #[inline(always)]
+    fn apply<S: Simd>(self, s: S, gate: S::F, up: S::F) -> S::F {
+        let limit = s.splat(self.limit);
+        let soft = s.mul(limit, math::tanh(s, s.div(gate, limit)));
+        s.mul(s.mul(soft, math::sigmoid(s, gate)), up)
+    }
+}
+
+struct Gated<'a, G> {
+    form: G,
     row: &'a mut [f32],
     up: &'a [f32],
 }
 
-impl SimdOp for Gate<'_> {
+impl<G: Gate> SimdOp for Gated<'_, G> {
     type Output = ();
 
     #[inline(always)]
@@ -247,84 +263,10 @@ impl SimdOp for Gate<'_> {
         let mut gates = self.row.chunks_exact_mut(S::LANES);
         let mut ups = self.up.chunks_exact(S::LANES);
         for (gate, up) in (&mut gates).zip(&mut ups) {
-            s.put(
-                gate,
-                s.mul(self.activation.apply(s, s.get(gate)), s.get(up)),
-            );
+            s.put(gate, self.form.apply(s, s.get(gate), s.get(up)));
         }
         let (gate, up) = (gates.into_remainder(), ups.remainder());
-        let x = self.activation.apply(s, s.get_part(gate, 0.0));
-        s.put_part(gate, s.mul(x, s.get_part(up, 0.0)));
-    }
-}
-
-struct ClampedGate<'a> {
-    form: Clamped,
-    gate: &'a mut [f32],
-    up: &'a [f32],
-}
-
-impl SimdOp for ClampedGate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Clamped {
-            alpha,
-            limit,
-            addend,
-        } = self.form;
-        let (lower, alpha, addend) = (s.splat(-limit), s.splat(alpha), s.splat(addend));
-        let limit = s.splat(limit);
-        let (whole, len) = (self.up.len() / S::LANES * S::LANES, self.up.len());
-        for at in (0..len).step_by(S::LANES) {
-            let end = len.min(at + S::LANES);
-            let (gate, up) = (&mut self.gate[at..end], &self.up[at..end]);
-            let full = at < whole;
-            let g = if full {
-                s.get(gate)
-            } else {
-                s.get_part(gate, 0.0)
-            };
-            let u = if full { s.get(up) } else { s.get_part(up, 0.0) };
-            let g = s.min(limit, g);
-            let u = s.min(limit, s.max(lower, u));
-            let out = s.mul(
-                s.mul(g, math::sigmoid(s, s.mul(alpha, g))),
-                s.add(u, addend),
-            );
-            if full {
-                s.put(gate, out);
-            } else {
-                s.put_part(gate, out);
-            }
-        }
-    }
-}
-
-struct SoftGate<'a> {
-    limit: f32,
-    gate: &'a mut [f32],
-    up: &'a [f32],
-}
-
-impl SimdOp for SoftGate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let limit = s.splat(self.limit);
-        let apply = |g: S::F, u: S::F| {
-            let soft = s.mul(limit, math::tanh(s, s.div(g, limit)));
-            s.mul(s.mul(soft, math::sigmoid(s, g)), u)
-        };
-        let mut gates = self.gate.chunks_exact_mut(S::LANES);
-        let mut ups = self.up.chunks_exact(S::LANES);
-        for (gate, up) in (&mut gates).zip(&mut ups) {
-            s.put(gate, apply(s.get(gate), s.get(up)));
-        }
-        let (gate, up) = (gates.into_remainder(), ups.remainder());
-        let x = apply(s.get_part(gate, 0.0), s.get_part(up, 0.0));
-        s.put_part(gate, x);
+        let (x, up) = (s.get_part(gate, 0.0), s.get_part(up, 0.0));
+        s.put_part(gate, self.form.apply(s, x, up));
     }
 }
