@@ -6,7 +6,7 @@
 use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
-use crate::rows::{AddProduct, Each};
+use crate::rows::{AddProduct, Each, softmax};
 
 /// How a row's weights follow from what its normed streams are projected to: `n` for reading, then, where the
 /// streams are written, `n` for writing, then, where they are mixed, `n * n` for mixing.
@@ -197,18 +197,6 @@ fn columns_to_one(mix: &mut [f32], count: usize, epsilon: f32) {
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
-}
-
-fn softmax(values: &mut [f32]) {
-    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for value in values.iter_mut() {
-        *value = (*value - max).exp();
-        sum += *value;
-    }
-    for value in values {
-        *value /= sum;
-    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub use mat::{Mat, MatMut, MatRef};
 pub use moves::HeadParts;
 pub use neighbours::Taps;
 pub use rotary::{RotaryShape, RotaryStyle};
+pub use rows::softmax;
 pub use scan::{
     Decay, Forget, GatedLru, LinearAttention, SelectiveScan, StateSpaceDual, Update, Windows,
 };

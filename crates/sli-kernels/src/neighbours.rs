@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::clock::Stage;
 use crate::kernels::Kernels;
 use crate::mat::{MatMut, MatRef};
-use crate::rows::{AddProduct, Each};
+use crate::rows::{AddProduct, Each, softmax};
 
 /// The factors of the rows beside a row.
 #[derive(Clone, Copy)]
@@ -92,15 +92,7 @@ impl Kernels {
         }
         self.each_row_mut(&x, |_, row| {
             for part in row.chunks_exact_mut(width) {
-                let most = part.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let mut total = 0.0;
-                for value in &mut *part {
-                    *value = (*value - most).exp();
-                    total += *value;
-                }
-                for value in part {
-                    *value /= total;
-                }
+                softmax(part);
             }
         });
     }

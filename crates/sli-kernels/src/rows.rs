@@ -238,3 +238,16 @@ pub(crate) fn maximum<S: Simd>(s: S, row: &[f32]) -> f32 {
 }
 
 const _: () = assert!(MAX_LANES >= 16);
+
+/// The softmax of a few numbers, in place: sums in their order.
+pub fn softmax(values: &mut [f32]) {
+    let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for value in values.iter_mut() {
+        *value = (*value - most).exp();
+        sum += *value;
+    }
+    for value in values {
+        *value /= sum;
+    }
+}

@@ -1,8 +1,8 @@
 //! The choice of experts by product keys: an expert is a pair of keys.
 
-use sli_kernels::{Mat, Segment};
+use sli_kernels::{Mat, Segment, softmax};
 
-use super::routes::{Routes, softmax};
+use super::routes::Routes;
 
 /// The experts of every row and their weights, from the logits
 /// `[rows, 2 * keys]` of whole records.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use sli_kernels::MatRef;
+use sli_kernels::{MatRef, softmax};
 use sli_spec::{Renormalize, Router, RouterGroups, RouterNetwork, RouterScore, WeightIndex};
 
-use super::routes::{Routes, softmax};
+use super::routes::Routes;
 use super::{kernel, product_keys, softplus};
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Kept, Rows, Scratch};

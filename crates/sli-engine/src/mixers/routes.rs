@@ -31,15 +31,3 @@ impl Routes {
         places.map(|&place| self.weights[place as usize]).collect()
     }
 }
-
-pub(super) fn softmax(values: &mut [f32]) {
-    let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for value in values.iter_mut() {
-        *value = (*value - max).exp();
-        sum += *value;
-    }
-    for value in values {
-        *value /= sum;
-    }
-}
