@@ -12,7 +12,7 @@ mod look_up;
 pub(crate) mod norm;
 pub(crate) mod place;
 pub(crate) mod probe;
-mod rounded;
+pub(crate) mod rounded;
 mod sources;
 pub(crate) mod states;
 pub(crate) mod stem;

@@ -11,6 +11,17 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// Below this magnitude a row counts as if its largest number were so large.
 const LEAST: f32 = 1e-5;
 
+/// Rows that are rounded at a time.
+fn together(columns: usize) -> usize {
+    (BLOCK_BYTES / (columns.max(1) * size_of::<f32>())).max(1)
+}
+
+/// Bytes that a product of so many input features holds, at most.
+pub(crate) fn bytes(columns: usize) -> u64 {
+    let row = columns.saturating_add(1).saturating_mul(size_of::<f32>());
+    together(columns).saturating_mul(row) as u64
+}
+
 /// `out = round(x) W^T + b`.
 pub(super) fn product(
     kernels: &Kernels,
@@ -20,9 +31,9 @@ pub(super) fn product(
     mut out: MatMut<'_>,
 ) {
     let (rows, columns) = (x.rows(), x.cols());
-    let together = (BLOCK_BYTES / (columns.max(1) * size_of::<f32>())).max(1);
+    let together = together(columns);
     let mut rounded = Mat::new(0, 0);
-    let mut worth = Vec::new();
+    let mut worth = Vec::with_capacity(rows.min(together));
     for first in (0..rows).step_by(together) {
         let block = first..rows.min(first + together);
         rounded.reset(block.len(), columns);

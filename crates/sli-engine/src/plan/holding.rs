@@ -53,6 +53,7 @@ impl Planner<'_> {
             + held.unwrap_or(0)
             + layers.max(head).max(memory::stem_bytes(spec, self.longest))
             + memory::kernel_scratch_bytes(spec, chunk, settings.threads, settings.compute)
+            + self.rounding
             + memory::encoded_bytes(spec, &settings.takes, self.longest);
         let written = memory::table_bytes(spec, &settings.takes, self.longest);
         let expected =

@@ -481,7 +481,7 @@ impl Planner<'_> {
             self.longest.min(cut.map_or(usize::MAX, pieces::window)),
             self.settings.threads,
             self.settings.compute,
-        );
+        ) + self.rounding;
         // Of the readers, and in front of what passes by.
         let staging = READERS as u64 * self.staging[usize::from(tiled)]
             + STAGING_BYTES as u64

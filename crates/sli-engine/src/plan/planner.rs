@@ -9,6 +9,7 @@ use super::phases::{Grain, phases};
 use super::{memory, sharing};
 use crate::error::EngineError;
 use crate::exec::linear::TILE_COLUMNS;
+use crate::exec::rounded;
 use crate::model::Model;
 use crate::pooling::{columns, recipe};
 use crate::records::RecordSpool;
@@ -26,6 +27,8 @@ pub(super) struct Planner<'a> {
     pub(super) longest: usize,
     pub(super) total: usize,
     pub(super) passing: Passing,
+    /// What products whose inputs are rounded hold, bytes.
+    pub(super) rounding: u64,
     /// What a reader of scheduled weights holds in front of them, bytes: as whole matrices are
     /// scheduled, and where they pass by in tiles.
     pub(super) staging: [u64; 2],
@@ -74,6 +77,7 @@ impl<'a> Planner<'a> {
             longest,
             total: division.rows(0..records.len()).max(1),
             passing: Passing::of(model, settings.compute),
+            rounding: rounding(model),
             staging: [
                 staging(model, Grain::Layer, settings.compute),
                 staging(model, Grain::Tile, settings.compute),
@@ -117,6 +121,14 @@ impl Passing {
             beside,
         }
     }
+}
+
+/// What products whose inputs are rounded hold, bytes: one runs at a time.
+fn rounding(model: &Model) -> u64 {
+    let leaves = of_layers(model).flatten().map(|key| key.bound(model));
+    let rounding = leaves.filter(|leaf| leaf.rounds_inputs());
+    let bytes = rounding.map(|leaf| rounded::bytes(leaf.columns()));
+    bytes.max().unwrap_or(0)
 }
 
 /// What decoding takes beside the rows of a weight that are read at a time, bytes.
