@@ -267,6 +267,14 @@ fn torchao() -> Stored {
         .raw("m._weight_zero_point", Dtype::I8, &[ROWS, COLUMNS / 32])
 }
 
+/// Integers with a scale and what they count from, for every row.
+fn quark() -> Stored {
+    Stored::new(json!({"quant_method": "quark", "export": {"weight_format": "real_quantized"}}))
+        .raw("m.weight", Dtype::I8, &[ROWS, COLUMNS])
+        .scales("m.weight_scale", &[ROWS])
+        .raw("m.weight_zero_point", Dtype::I8, &[ROWS])
+}
+
 /// Codes of 4 bits with powers of two, as three writers call them.
 fn mxfp4(method: &str) -> Stored {
     let (dtype, scales) = match method {
@@ -295,6 +303,7 @@ fn every_code() -> Vec<(&'static str, Stored)> {
         ("packed, symmetric", packed(4, true)),
         ("bitnet", bitnet()),
         ("torchao", torchao()),
+        ("int8 of quark", quark()),
         ("mxfp4 of quark", mxfp4("quark")),
         ("mxfp4 beside fp8", mxfp4("fp8")),
         ("mxfp8", mxfp8()),
@@ -601,6 +610,50 @@ fn what_is_no_number_is_an_error() {
     let mut wild = gptq(4);
     wild.tensor("m.g_idx").bytes[..4].copy_from_slice(&99_i32.to_le_bytes());
     assert!(wild.fault(&shape).contains("a group that there is not"));
+}
+
+/// Quark's `(code - zero point) * scale`, where no golden says it.
+#[test]
+fn integers_of_quark_are_their_formula() {
+    let in_all = |stored: Stored| {
+        let stored = stored.without("m.weight_scale");
+        stored.scales("m.weight_quantizer.scale", &[])
+    };
+    for (stored, scale, zero, step) in [
+        (quark(), "m.weight_scale", Some("m.weight_zero_point"), 1),
+        (
+            quark().without("m.weight_zero_point"),
+            "m.weight_scale",
+            None,
+            1,
+        ),
+        (
+            in_all(quark().without("m.weight_zero_point")),
+            "m.weight_quantizer.scale",
+            None,
+            0,
+        ),
+    ] {
+        let bytes = |name: &str| {
+            let tensor = stored.tensors.iter().find(|tensor| tensor.name == name);
+            tensor.expect("there").bytes.clone()
+        };
+        let (codes, scales, zeros) = (bytes("m.weight"), bytes(scale), zero.map(bytes));
+        let wanted = codes.iter().enumerate().map(|(at, &code)| {
+            let own = at / COLUMNS * step;
+            let scale = [0, 1, 2, 3].map(|byte| scales[4 * own + byte]);
+            let zero = zeros.as_ref().map_or(0, |zeros| zeros[own] as i8);
+            (i32::from(code as i8) - i32::from(zero)) as f32 * f32::from_le_bytes(scale)
+        });
+        let wanted: Vec<f32> = wanted.collect();
+        let whole = leaf(Source::tensor("m.weight"), &[ROWS, COLUMNS]);
+        assert_eq!(all_of(&bind(&stored.open(), &whole).unwrap()), wanted);
+    }
+    // Neither groups of columns nor integers of fewer bits.
+    let grouped = quark().without("m.weight_scale");
+    let grouped = grouped.scales("m.weight_scale", &[ROWS, COLUMNS / 32]);
+    let said = grouped.problem(&[ROWS, COLUMNS]);
+    assert!(said.contains("m.weight_scale"), "{said}");
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! `quant_method: quark`: what AMD's Quark exports.
 //!
-//! Fp8 and int8: `M.weight` and `M.weight_scale` (`M.weight_quantizer.scale` in older files) one in all, a row, or a run
-//! of columns, `M.weight_zero_point` (I8). MXFP4: `M.weight` (U8) `[out, in / 2]`, the low half first, and
-//! `M.weight_scale` (U8) `[out, in / 32]`, powers of two. Which of them a module has shows on its tensors. Integers of
-//! fewer bits are in one of several orders that the tensors do not tell apart, and are not read. Scales of inputs,
-//! outputs and of keys and values round activations and are left out.
+//! Fp8 and int8: `M.weight` and `M.weight_scale` (`M.weight_quantizer.scale` in older files), one in all or one a row,
+//! and `M.weight_zero_point` (I8) where integers count from one; a number is `(code - zero point) * scale`. MXFP4:
+//! `M.weight` (U8) `[out, in / 2]`, the low half first, and `M.weight_scale` (U8) `[out, in / 32]`, powers of two. Which
+//! of them a module has shows on its tensors. Integers of fewer bits are in one of several orders that the tensors do not
+//! tell apart, and are not read. Scales of inputs, outputs and of keys and values round activations and are left out.
 
 use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble, of_module};
 use super::fp4::{self, Fp4Parts};
 use super::tensors::{Placed, Tensors, mistyped};
 use crate::dtype::Dtype;
