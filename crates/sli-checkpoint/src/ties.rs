@@ -47,37 +47,33 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
     };
     let base_prefix = built.spec.base_prefix;
     let stored = |leaf: &Leaf| stored(checkpoint, base_prefix, leaf);
-    for tied in in_order(built.spec.ties, built.spec.stacks.len()) {
-        let pair = match tied {
-            Tied::Tokens(stack) => tokens(&mut built.spec, stack)
-                .cloned()
-                .zip(tokens(&mut untied, stack).cloned()),
-            Tied::Head => head(&built.spec).zip(head(&untied)),
-        };
+    // Whether both are stored and are not the same.
+    let differ = |shared: &Leaf, own: &Leaf| match (stored(shared)?, stored(own)?) {
+        (Some(shared), Some(own)) => differ(&shared, &own),
+        _ => Ok(false),
+    };
+    let stands_in = |shared: &Leaf, own: &Leaf| -> Result<bool, CheckpointError> {
+        Ok(stored(shared)?.is_none() && stored(own)?.is_some())
+    };
+    let stacks = built.spec.stacks.len();
+    for tied in in_order(built.spec.ties, stacks) {
+        let pair = weight(&mut built.spec, tied).zip(weight(&mut untied, tied));
         if let Some((shared, own)) = pair
             && shared.source != own.source
-            && stored(&shared)?.is_none()
-            && stored(&own)?.is_some()
+            && stands_in(&shared, &own)?
         {
             respell(&mut built.spec, &shared.source, &own.source);
         }
     }
-    for stack in 0..built.spec.stacks.len() {
-        let (Some(table), Some(own)) = (tokens(&mut built.spec, stack), tokens(&mut untied, stack))
-        else {
-            continue;
-        };
-        if table.source == own.source {
-            continue;
-        }
-        let (table, own) = (table.clone(), own.clone());
-        match (stored(&table)?, stored(&own)?) {
-            (Some(one), Some(other)) if differ(&one, &other)? => {
-                if let Some(table) = tokens(&mut built.spec, stack) {
-                    table.source = own.source;
-                }
-            }
-            _ => {}
+    for stack in 0..stacks {
+        let tied = Tied::Tokens(stack);
+        let pair = weight(&mut built.spec, tied).zip(weight(&mut untied, tied));
+        if let Some((shared, own)) = pair
+            && shared.source != own.source
+            && differ(&shared, &own)?
+            && let Some(table) = tokens(&mut built.spec, stack)
+        {
+            table.source = own.source;
         }
     }
     let (Some([table, addend]), Some([head, own_addend])) =
@@ -86,32 +82,27 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
         return Ok(HeadOrigin::Configured);
     };
     // Addends are tied one by one, whatever the weights are.
-    let addends = match (addend, own_addend) {
-        (Some(shared), Some(own)) => match (stored(&shared)?, stored(&own)?) {
-            (Some(one), Some(other)) if differ(&one, &other)? => Some((shared, own)),
-            (None, Some(_)) => Some((shared, own)),
-            _ => Some((own, shared)),
-        },
-        _ => None,
+    let addends = match addend.zip(own_addend) {
+        Some((shared, own)) if differ(&shared, &own)? || stands_in(&shared, &own)? => {
+            Some((shared, own))
+        }
+        Some((shared, own)) => Some((own, shared)),
+        None => None,
     };
     let (Some(table), Some(head)) = (table, head) else {
         return Ok(HeadOrigin::Configured);
     };
-    let origin = match (stored(&table)?, stored(&head)?) {
-        (Some(one), Some(other)) if differ(&one, &other)? => {
-            for (stack, own) in built.spec.stacks.iter_mut().zip(untied.stacks) {
-                if own.head.logits.is_some() {
-                    stack.head = own.head;
-                }
-            }
-            if built.own_head_is_told {
-                HeadOrigin::Configured
-            } else {
-                HeadOrigin::Stored
+    let mut origin = HeadOrigin::Configured;
+    if differ(&table, &head)? {
+        for (stack, own) in built.spec.stacks.iter_mut().zip(untied.stacks) {
+            if own.head.logits.is_some() {
+                stack.head = own.head;
             }
         }
-        _ => HeadOrigin::Configured,
-    };
+        if !built.own_head_is_told {
+            origin = HeadOrigin::Stored;
+        }
+    }
     if let Some((unused, used)) = addends {
         respell(&mut built.spec, &unused.source, &used.source);
     }
@@ -177,9 +168,12 @@ fn in_order(order: TieOrder, stacks: usize) -> Vec<Tied> {
     }
 }
 
-/// The weight that gives the logits.
-fn head(spec: &ModelSpec) -> Option<Leaf> {
-    projection(spec)?[0].clone()
+/// A weight of the model, where it has it.
+fn weight(spec: &mut ModelSpec, tied: Tied) -> Option<Leaf> {
+    match tied {
+        Tied::Tokens(stack) => tokens(spec, stack).cloned(),
+        Tied::Head => projection(spec)?[0].clone(),
+    }
 }
 
 /// The weight that gives the logits, and its addend.
