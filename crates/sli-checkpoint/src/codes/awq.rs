@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble};
+use super::declared::{Declared, Trouble, of_module};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
 use super::packed::{Packed, Zero};
@@ -108,7 +108,7 @@ impl Awq {
                 return Err(mistyped(words, "I32").into());
             }
         }
-        let scale = Scale::of(scales.1.dtype).ok_or_else(|| mistyped(scales.1, Scale::TYPES))?;
+        let scale = Scale::of_tensor(scales.1)?;
         let parts = vec![
             part(words, &[], &[rows, along], [rows, along])?,
             part(scales, &[], &[groups, out], [groups, out])?,
@@ -150,7 +150,7 @@ fn upright(
             return Err(mistyped(words, "I32").into());
         }
     }
-    let scale = Scale::of(scales.1.dtype).ok_or_else(|| mistyped(scales.1, Scale::TYPES))?;
+    let scale = Scale::of_tensor(scales.1)?;
     Ok(Coded {
         shape: [rows, columns].into(),
         turned: false,
@@ -179,7 +179,7 @@ impl Declared for Awq {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        gptq::of_words(tensor, tensors, |module, words| {
+        of_module(tensor, gptq::WORDS, tensors, |module, words| {
             self.coded(module, words, tensors)
         })
     }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble, of_module};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, mistyped, structure};
+use super::tensors::{Placed, Tensors, element, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
@@ -60,9 +60,7 @@ impl BitNet {
             return Err(structure(codes.1, "a matrix is wanted".to_owned()).into());
         };
         let (at, info) = tensors.need(&format!("{module}.weight_scale"))?;
-        let scale = Scale::of(info.dtype)
-            .filter(|scale| matches!(scale, Scale::F32 | Scale::F16 | Scale::Bf16));
-        let scale = scale.ok_or_else(|| mistyped(info, "F32, F16 or BF16"))?;
+        let scale = Scale::of_floats(info)?;
         if info.elements() != 1 {
             return Err(structure(info, "one scale for all is wanted".to_owned()).into());
         }
@@ -102,12 +100,11 @@ impl Declared for BitNet {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let module = tensor.name.strip_suffix(".weight");
-        let Some(module) = module.filter(|_| tensor.dtype == Dtype::U8) else {
+        if tensor.dtype != Dtype::U8 {
             return Ok(None);
-        };
-        let codes = || Ok(tensors.need(&tensor.name)?);
-        let coded = codes().and_then(|codes| self.coded(module, codes, tensors));
-        found(&tensor.name, coded)
+        }
+        of_module(tensor, ".weight", tensors, |module, codes| {
+            self.coded(module, codes, tensors)
+        })
     }
 }

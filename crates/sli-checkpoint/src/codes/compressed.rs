@@ -173,7 +173,7 @@ impl CompressedTensors {
         };
         let fits = |scheme: &Scheme| width(scheme.bits) == along && runs_of(scheme) == runs;
         let scheme = self.scheme(words.1, fits)?;
-        let scale = Scale::of(scales.1.dtype).ok_or_else(|| mistyped(scales.1, Scale::TYPES))?;
+        let scale = Scale::of_tensor(scales.1)?;
         let mut parts = vec![part(words, leading, &[rows, along], [rows, along])?];
         let mut ignored = vec![shape_at];
         // One scale for a whole matrix stands in a single row.

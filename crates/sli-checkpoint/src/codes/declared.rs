@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::code::{Coded, Found};
-use super::tensors::Tensors;
+use super::tensors::{Placed, Tensors};
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
@@ -41,6 +41,21 @@ impl From<CheckpointError> for Trouble {
     fn from(error: CheckpointError) -> Self {
         Self::Unread(error)
     }
+}
+
+/// The coded weight of a module whose codes have the module's name and this end.
+pub(super) fn of_module<'t>(
+    tensor: &TensorInfo,
+    end: &str,
+    tensors: Tensors<'t>,
+    coded: impl FnOnce(&str, Placed<'t>) -> Result<Coded, Trouble>,
+) -> Result<Option<Found>, CheckpointError> {
+    let Some(module) = tensor.name.strip_suffix(end) else {
+        return Ok(None);
+    };
+    let codes = tensors.need(&tensor.name).map_err(Trouble::from);
+    let coded = codes.and_then(|codes| coded(module, codes));
+    found(&format!("{module}.weight"), coded)
 }
 
 /// A coded tensor that the model knows by this name.

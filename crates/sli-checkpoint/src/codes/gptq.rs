@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble, of_module};
 use super::grouped::{Grouped, Layout, ZeroPoint};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
@@ -163,7 +163,7 @@ impl Gptq {
                 return Err(mistyped(words, "I32").into());
             }
         }
-        let scale = Scale::of(scales.1.dtype).ok_or_else(|| mistyped(scales.1, Scale::TYPES))?;
+        let scale = Scale::of_tensor(scales.1)?;
         let mut parts = vec![
             part(words, &[], &[down, out], [down, out])?,
             part(scales, &[], &[groups, out], [groups, out])?,
@@ -223,19 +223,8 @@ fn is_plain(order: &[u8], group: usize) -> bool {
     numbers.all(|(at, number)| usize::try_from(i32::from_le_bytes(*number)) == Ok(at / group))
 }
 
-/// What is coded in the words of a module (`.qweight`).
-pub(super) fn of_words<'t>(
-    tensor: &TensorInfo,
-    tensors: Tensors<'t>,
-    coded: impl FnOnce(&str, Placed<'t>) -> Result<Coded, Trouble>,
-) -> Result<Option<Found>, CheckpointError> {
-    let Some(module) = tensor.name.strip_suffix(".qweight") else {
-        return Ok(None);
-    };
-    let words = tensors.need(&tensor.name).map_err(Trouble::from);
-    let coded = words.and_then(|words| coded(module, words));
-    found(&format!("{module}.weight"), coded)
-}
+/// How the name of words ends.
+pub(super) const WORDS: &str = ".qweight";
 
 impl Declared for Gptq {
     fn find(
@@ -243,7 +232,7 @@ impl Declared for Gptq {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        of_words(tensor, tensors, |module, words| {
+        of_module(tensor, WORDS, tensors, |module, words| {
             self.coded(module, words, tensors)
         })
     }

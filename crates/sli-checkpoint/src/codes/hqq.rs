@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble, of_module};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, element, mistyped, structure};
@@ -139,17 +139,15 @@ fn coded(module: &str, words: Placed<'_>, tensors: Tensors<'_>) -> Result<Coded,
         return Err(structure(words.1, reason).into());
     }
     let size = element(word);
-    let plane = |(): ()| Part {
+    let plane = Part {
         tensor: words.0,
         sides: [1, stored * width],
         element: size,
     };
-    let mut parts = vec![plane(()); shifts.len()];
+    let mut parts = vec![plane; shifts.len()];
     let scales = tensors.need(&format!("{module}.scale"))?;
     let zeros = tensors.need(&format!("{module}.zero"))?;
-    let scale = Scale::of(scales.1.dtype)
-        .filter(|scale| matches!(scale, Scale::F32 | Scale::F16 | Scale::Bf16));
-    let scale = scale.ok_or_else(|| mistyped(scales.1, "F32, F16 or BF16"))?;
+    let scale = Scale::of_floats(scales.1)?;
     for (tensor, info) in [scales, zeros] {
         if info.dtype != scales.1.dtype {
             return Err(mistyped(info, scales.1.dtype.name()).into());
@@ -195,11 +193,8 @@ impl Declared for Hqq {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let Some(module) = tensor.name.strip_suffix(".W_q") else {
-            return Ok(None);
-        };
-        let words = || Ok(tensors.need(&tensor.name)?);
-        let coded = words().and_then(|words| coded(module, words, tensors));
-        found(&format!("{module}.weight"), coded)
+        of_module(tensor, ".W_q", tensors, |module, words| {
+            coded(module, words, tensors)
+        })
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble, of_module};
 use super::fp4;
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
@@ -130,8 +130,7 @@ impl Mlx {
             let run = if mode.kind == Kind::Mxfp4 { 32 } else { 16 };
             return Ok(fp4::of_words(words, scales, run, &shape)?);
         }
-        let scale = Scale::of(scales.1.dtype).filter(|scale| *scale != Scale::PowerOfTwo);
-        let scale = scale.ok_or_else(|| mistyped(scales.1, "F32, F16 or BF16"))?;
+        let scale = Scale::of_floats(scales.1)?;
         let addends = tensors.need(&format!("{module}.biases"))?;
         if addends.1.dtype != scales.1.dtype {
             return Err(mistyped(addends.1, scales.1.dtype.name()).into());
@@ -166,12 +165,11 @@ impl Declared for Mlx {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let module = tensor.name.strip_suffix(".weight");
-        let Some(module) = module.filter(|_| tensor.dtype == Dtype::U32) else {
+        if tensor.dtype != Dtype::U32 {
             return Ok(None);
-        };
-        let words = || Ok(tensors.need(&tensor.name)?);
-        let coded = words().and_then(|words| self.coded(module, words, tensors));
-        found(&tensor.name, coded)
+        }
+        of_module(tensor, ".weight", tensors, |module, words| {
+            self.coded(module, words, tensors)
+        })
     }
 }

@@ -97,15 +97,12 @@ impl Declared for Quark {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let Some(module) = tensor.name.strip_suffix(".weight") else {
-            return Ok(None);
-        };
         if tensor.dtype.float().is_some() {
             return Ok(None);
         }
-        let codes = || Ok(tensors.need(&tensor.name)?);
-        let coded = codes().and_then(|codes| coded(module, codes, tensors));
-        found(&tensor.name, coded)
+        of_module(tensor, ".weight", tensors, |module, codes| {
+            coded(module, codes, tensors)
+        })
     }
 
     fn rounds_inputs(&self) -> bool {

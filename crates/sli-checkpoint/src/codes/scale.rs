@@ -1,7 +1,10 @@
 //! Scales: floats of any type, widened before they multiply.
 
 use super::numbers::{e4m3, half};
+use super::tensors::mistyped;
 use crate::dtype::Dtype;
+use crate::problem::LeafProblem;
+use crate::tensors::TensorInfo;
 
 /// The type of the scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +20,19 @@ pub(super) enum Scale {
 impl Scale {
     /// What types scales of any code have.
     pub const TYPES: &'static str = "F32, F16, BF16, F8_E8M0 or U8";
+
+    /// The type that a tensor of scales has.
+    pub fn of_tensor(info: &TensorInfo) -> Result<Self, LeafProblem> {
+        Self::of(info.dtype).ok_or_else(|| mistyped(info, Self::TYPES))
+    }
+
+    /// The same where they are floats of 16 or 32 bits.
+    pub fn of_floats(info: &TensorInfo) -> Result<Self, LeafProblem> {
+        match Self::of(info.dtype) {
+            Some(scale @ (Self::F32 | Self::F16 | Self::Bf16)) => Ok(scale),
+            _ => Err(mistyped(info, "F32, F16 or BF16")),
+        }
+    }
 
     pub fn of(dtype: Dtype) -> Option<Self> {
         match dtype {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble, found};
+use super::declared::{Declared, Trouble, of_module};
 use super::tensors::{Placed, Tensors, mistyped, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
@@ -87,12 +87,9 @@ impl Declared for TorchAo {
         tensor: &TensorInfo,
         tensors: Tensors<'_>,
     ) -> Result<Option<Found>, CheckpointError> {
-        let Some(module) = tensor.name.strip_suffix(CODES) else {
-            return Ok(None);
-        };
-        let codes = || Ok(tensors.need(&tensor.name)?);
-        let coded = codes().and_then(|codes| coded(module, codes, tensors));
-        found(&format!("{module}.weight"), coded)
+        of_module(tensor, CODES, tensors, |module, codes| {
+            coded(module, codes, tensors)
+        })
     }
 
     fn rounds_inputs(&self) -> bool {
