@@ -8,7 +8,7 @@ use std::ops::Range;
 use sli_kernels::{Isa, Vectorized, Vectors};
 
 use crate::checkpoint::Checkpoint;
-use crate::codes::{Coded, Fault, Stored};
+use crate::codes::{Coded, Fault, Stored, Wanted};
 use crate::error::CheckpointError;
 use crate::read_plan::{FileRange, ReadPlan};
 use crate::tensors::TensorInfo;
@@ -376,13 +376,21 @@ impl<'c> Area<'c> {
             let code = &self.coded.code;
             let first = self.target + (start - self.rows.start) * self.row_stride;
             let out = &mut out[first..];
+            let decode = |out: &mut [f32]| -> Result<(), Fault> {
+                let wanted = Wanted {
+                    rows: rows.clone(),
+                    columns: self.columns.clone(),
+                    parts: &stored,
+                    out: &mut *out,
+                };
+                code.decode(isa, wanted)?;
+                isa.vectorize(Finite(out))
+            };
             if let Some(numbers) = self.in_place(rows.len(), out) {
-                code.decode(isa, rows, self.columns.clone(), &stored, numbers)?;
-                isa.vectorize(Finite(numbers))?;
+                decode(numbers)?;
             } else {
                 lines.resize(rows.len() * columns, 0.0);
-                code.decode(isa, rows, self.columns.clone(), &stored, lines)?;
-                isa.vectorize(Finite(lines))?;
+                decode(lines)?;
                 self.put(isa, lines, out);
             }
             start = end;

@@ -1,5 +1,13 @@
 //! Codes of a few bits in words.
 
+use std::ops::Range;
+
+/// The words of 32 bits that codes one behind the other are in.
+pub(super) fn words(bits: u32, codes: &Range<usize>) -> Range<usize> {
+    let bits = bits as usize;
+    codes.start * bits / 32..(codes.end * bits).div_ceil(32)
+}
+
 /// Codes that follow one another in bytes, `bits` each, the low bits first, from bit `first` on. Codes of 3, 5 and 6
 /// bits cross bytes and words; what the words of a file are does not matter, they are little-endian.
 #[inline(always)]

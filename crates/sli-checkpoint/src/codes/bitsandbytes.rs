@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::code::{
+    Areas, Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode, Wanted, flat,
+};
 use super::declared::{Declared, Trouble, found};
 use super::fp4::scaled;
 use super::scale::Scale;
@@ -255,12 +257,6 @@ struct FourBits {
 }
 
 impl FourBits {
-    /// Where rows and columns begin and end in the flat weight.
-    fn span(&self, rows: &Range<usize>, columns: &Range<usize>) -> Range<usize> {
-        let last = rows.end.saturating_sub(1) * self.columns;
-        rows.start * self.columns + columns.start..last + columns.end
-    }
-
     /// Where the numbers of a part begin and end that a span needs.
     fn within(&self, part: usize, span: &Range<usize>) -> Range<usize> {
         let nested = self.nested.as_ref().map_or(1, |nested| nested.block);
@@ -282,25 +278,26 @@ impl FourBits {
     }
 }
 
-impl Decode for FourBits {
+impl Areas for FourBits {
     fn block(&self) -> [usize; 2] {
         [1, 1]
     }
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
-        [0..1, self.within(part, &self.span(rows, columns))]
+        [0..1, self.within(part, &flat(self.columns, rows, columns))]
     }
+}
 
+impl Decode for FourBits {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        vectors: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
-        let span = self.span(&rows, &columns);
+    fn decode<V: Vectors>(&self, vectors: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
+        let span = flat(self.columns, &rows, &columns);
         let first = [1, 2].map(|part| self.within(part, &span).start);
         for (row, line) in rows.zip(out.chunks_exact_mut(columns.len())) {
             let (mut at, end) = (

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use sli_kernels::Vectors;
 
-use super::code::{Coded, Decode, Fault, Part, Stored};
+use super::code::{Areas, Coded, Decode, Fault, Part, Stored, Wanted};
 use super::numbers::{e4m3, e5m2, int8};
 use super::scale::Scale;
 use super::tensors::{Placed, mistyped, structure};
@@ -176,7 +176,7 @@ fn grid(
     }
 }
 
-impl Decode for Bytes {
+impl Areas for Bytes {
     fn block(&self) -> [usize; 2] {
         self.block
     }
@@ -191,16 +191,17 @@ impl Decode for Bytes {
             columns.start / wide..columns.end.div_ceil(wide),
         ]
     }
+}
 
+impl Decode for Bytes {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        _: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
+    fn decode<V: Vectors>(&self, _: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
         match self.number {
             Number::E4m3 => self.lines(e4m3, rows, columns, parts, out),
             Number::E5m2 => self.lines(e5m2, rows, columns, parts, out),

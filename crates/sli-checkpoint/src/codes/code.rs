@@ -9,8 +9,8 @@ use sli_kernels::{Isa, Vectorized, Vectors};
 
 use crate::problem::LeafProblem;
 
-/// What turns stored bytes into numbers: of a matrix, or of each of a stack of them.
-pub(crate) trait Code: Debug + Send + Sync {
+/// How a code's matrix and its parts lie.
+pub(crate) trait Areas: Debug + Send + Sync {
     /// Rows and columns of a block: those of one block are best read together.
     fn block(&self) -> [usize; 2];
 
@@ -18,84 +18,52 @@ pub(crate) trait Code: Debug + Send + Sync {
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
 
     /// Whether the inputs of products with it are rounded to 8 bits a row, which is then part of the model.
-    fn rounds_inputs(&self) -> bool;
-
-    /// Decodes rows and columns of the matrix into `out`, row-major. `parts` are the areas that they need. The numbers
-    /// are the same on every instruction set.
-    ///
-    /// # Errors
-    /// What is stored cannot be decoded.
-    fn decode(
-        &self,
-        isa: Isa,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault>;
-}
-
-/// A [`Code`] as it is written: decoding is compiled for every instruction set.
-pub(super) trait Decode: Debug + Send + Sync {
-    /// As [`Code::block`].
-    fn block(&self) -> [usize; 2];
-
-    /// As [`Code::area`].
-    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
-
-    /// As [`Code::rounds_inputs`].
     fn rounds_inputs(&self) -> bool {
         false
     }
+}
 
+/// What turns stored bytes into numbers: of a matrix, or of each of a stack of them.
+pub(crate) trait Code: Areas {
+    /// Decodes rows and columns of the matrix. The numbers are the same on every instruction set.
+    ///
+    /// # Errors
+    /// What is stored cannot be decoded.
+    fn decode(&self, isa: Isa, wanted: Wanted<'_>) -> Result<(), Fault>;
+}
+
+/// A [`Code`] as it is written: decoding is compiled for every instruction set.
+pub(super) trait Decode: Areas {
     /// As [`Code::decode`]. Implementations are `#[inline(always)]`, as is all in them that runs for every number.
-    fn decode<V: Vectors>(
-        &self,
-        vectors: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault>;
+    fn decode<V: Vectors>(&self, vectors: V, wanted: Wanted<'_>) -> Result<(), Fault>;
+}
+
+/// Where rows and columns begin and end in a matrix of some width that is seen flat, row after row.
+pub(super) fn flat(width: usize, rows: &Range<usize>, columns: &Range<usize>) -> Range<usize> {
+    let last = rows.end.saturating_sub(1) * width;
+    rows.start * width + columns.start..last + columns.end
+}
+
+/// Rows and columns that are to be decoded.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
+    /// The areas that they need, of every part.
+    pub parts: &'a [Stored<'a>],
+    /// Where their numbers go, row-major.
+    pub out: &'a mut [f32],
 }
 
 impl<D: Decode> Code for D {
-    fn block(&self) -> [usize; 2] {
-        Decode::block(self)
-    }
-
-    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
-        Decode::area(self, part, rows, columns)
-    }
-
-    fn rounds_inputs(&self) -> bool {
-        Decode::rounds_inputs(self)
-    }
-
-    fn decode(
-        &self,
-        isa: Isa,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
-        isa.vectorize(Decoding {
-            code: self,
-            rows,
-            columns,
-            parts,
-            out,
-        })
+    fn decode(&self, isa: Isa, wanted: Wanted<'_>) -> Result<(), Fault> {
+        isa.vectorize(Decoding { code: self, wanted })
     }
 }
 
 struct Decoding<'a, D> {
     code: &'a D,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    parts: &'a [Stored<'a>],
-    out: &'a mut [f32],
+    wanted: Wanted<'a>,
 }
 
 impl<D: Decode> Vectorized for Decoding<'_, D> {
@@ -103,9 +71,7 @@ impl<D: Decode> Vectorized for Decoding<'_, D> {
 
     #[inline(always)]
     fn run<V: Vectors>(self, vectors: V) -> Result<(), Fault> {
-        let (rows, columns) = (self.rows, self.columns);
-        self.code
-            .decode(vectors, rows, columns, self.parts, self.out)
+        self.code.decode(vectors, self.wanted)
     }
 }
 
@@ -334,7 +300,13 @@ pub(super) fn assert_alike(code: &dyn Code, [height, width]: [usize; 2], element
         let stored: Vec<Stored<'_>> = stored.collect();
         let on = |isa: Isa| {
             let mut out = vec![0.0_f32; rows.len() * columns.len()];
-            let done = code.decode(isa, rows.clone(), columns.clone(), &stored, &mut out);
+            let wanted = Wanted {
+                rows: rows.clone(),
+                columns: columns.clone(),
+                parts: &stored,
+                out: &mut out,
+            };
+            let done = code.decode(isa, wanted);
             let bits = out.into_iter().map(|number| {
                 let number = if number.is_nan() { f32::NAN } else { number };
                 number.to_bits()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
-use super::code::{Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode};
+use super::code::{Areas, Coded, Decode, Fault, Found, Keys, Part, UnknownCode, Wanted};
 use super::declared::{Declared, found};
 use super::numbers::E2M1;
 use super::scale::Scale;
@@ -157,7 +157,7 @@ struct Fp4 {
     global: Option<Global>,
 }
 
-impl Decode for Fp4 {
+impl Areas for Fp4 {
     fn block(&self) -> [usize; 2] {
         [1, self.run]
     }
@@ -172,16 +172,17 @@ impl Decode for Fp4 {
             _ => [0..1, 0..1],
         }
     }
+}
 
+impl Decode for Fp4 {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        vectors: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
+    fn decode<V: Vectors>(&self, vectors: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
         let whole = self.global.map(|_| Scale::F32.at(parts[2].bytes, 0));
         if whole == Some(0.0) {
             let reason = "the scale of a whole matrix is zero";

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::Vectors;
 
 use super::bits;
-use super::code::{Decode, Fault, Stored};
+use super::code::{Areas, Decode, Fault, Wanted};
 use super::packed::order_of;
 use super::scale::Scale;
 
@@ -49,12 +49,6 @@ const ZEROS: usize = 2;
 const ORDER: usize = 3;
 
 impl Grouped {
-    /// Words of so many codes one behind the other.
-    fn words(&self, codes: &Range<usize>) -> Range<usize> {
-        let bits = self.bits as usize;
-        codes.start * bits / 32..(codes.end * bits).div_ceil(32)
-    }
-
     fn groups_of(&self, rows: &Range<usize>) -> Range<usize> {
         if self.has_order {
             return 0..self.groups;
@@ -65,7 +59,7 @@ impl Grouped {
     /// The zero points of some columns, from a row of words.
     #[inline(always)]
     fn zeros(&self, words: &[u8], columns: &Range<usize>, codes: &mut [u8], out: &mut [f32]) {
-        let first = self.words(columns).start * 32;
+        let first = bits::words(self.bits, columns).start * 32;
         match self.layout {
             Layout::Awq => bits::awq(words, columns.start % 8, codes),
             Layout::Gptq(_) => {
@@ -87,7 +81,7 @@ impl Grouped {
     }
 }
 
-impl Decode for Grouped {
+impl Areas for Grouped {
     fn block(&self) -> [usize; 2] {
         match self.layout {
             Layout::Gptq(_) => [32, 32],
@@ -97,23 +91,24 @@ impl Decode for Grouped {
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
         match (part, self.layout) {
-            (0, Layout::Gptq(_)) => [self.words(rows), columns.clone()],
-            (0, Layout::Awq) => [rows.clone(), self.words(columns)],
+            (0, Layout::Gptq(_)) => [bits::words(self.bits, rows), columns.clone()],
+            (0, Layout::Awq) => [rows.clone(), bits::words(self.bits, columns)],
             (SCALES, _) => [self.groups_of(rows), columns.clone()],
-            (ZEROS, _) => [self.groups_of(rows), self.words(columns)],
+            (ZEROS, _) => [self.groups_of(rows), bits::words(self.bits, columns)],
             _ => [0..1, rows.clone()],
         }
     }
+}
 
+impl Decode for Grouped {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        _: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
+    fn decode<V: Vectors>(&self, _: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
         let groups = self.groups_of(&rows);
         let order = match parts.get(ORDER) {
             Some(stored) if self.has_order => {
@@ -124,7 +119,7 @@ impl Decode for Grouped {
         let mut codes = vec![0; columns.len()];
         let (mut scales, mut zeros) = (vec![0.0; columns.len()], vec![0.0; columns.len()]);
         let (mut known, mut has_zero_scale) = (None, false);
-        let first_bit = self.words(&rows).start * 32;
+        let first_bit = bits::words(self.bits, &rows).start * 32;
         for (row, line) in rows.clone().zip(out.chunks_exact_mut(columns.len())) {
             let at = row - rows.start;
             let group = order.as_ref().map_or(row / self.group, |order| order[at]);

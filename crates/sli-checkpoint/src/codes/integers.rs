@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sli_kernels::Vectors;
 
-use super::code::{Coded, Decode, Fault, Found, Part, Stored};
+use super::code::{Areas, Coded, Decode, Fault, Found, Part, Wanted};
 use super::tensors::{Placed, element};
 use crate::dtype::Dtype;
 
@@ -47,7 +47,7 @@ pub(super) fn find((at, tensor): Placed<'_>) -> Option<Found> {
     })
 }
 
-impl Decode for Integers {
+impl Areas for Integers {
     fn block(&self) -> [usize; 2] {
         [1, 1]
     }
@@ -55,16 +55,17 @@ impl Decode for Integers {
     fn area(&self, _part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
         [rows.clone(), columns.clone()]
     }
+}
 
+impl Decode for Integers {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        _vectors: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
+    fn decode<V: Vectors>(&self, _vectors: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
         let lines = out.chunks_exact_mut(columns.len().max(1));
         for (line, row) in lines.zip(0..rows.len()) {
             let stored = parts[0].row(row).chunks_exact(self.0);
@@ -90,8 +91,8 @@ impl Decode for Integers {
 mod tests {
     use sli_kernels::Isa;
 
-    use super::super::code::Code;
-    use super::{Integers, Stored};
+    use super::super::code::{Code, Stored};
+    use super::{Integers, Wanted};
 
     /// The first row of some stored numbers.
     fn decoded(bytes: &[u8], size: usize) -> Result<Vec<f32>, &'static str> {
@@ -99,7 +100,13 @@ mod tests {
         let mut out = vec![0.0; count];
         let stored = Stored { bytes, stride: 0 };
         let code: &dyn Code = &Integers(size);
-        let found = code.decode(Isa::detect(), 0..1, 0..count, &[stored], &mut out);
+        let wanted = Wanted {
+            rows: 0..1,
+            columns: 0..count,
+            parts: &[stored],
+            out: &mut out,
+        };
+        let found = code.decode(Isa::detect(), wanted);
         found.map(|()| out).map_err(|fault| fault.reason)
     }
 

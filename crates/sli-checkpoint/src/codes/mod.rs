@@ -38,7 +38,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 pub use code::UnknownCode;
-pub(crate) use code::{Coded, Fault, Found, Part, Stored};
+pub(crate) use code::{Coded, Fault, Found, Part, Stored, Wanted};
 pub(crate) use tensors::{Holder, Tensors};
 
 use self::declared::Declared;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use sli_kernels::Vectors;
 
 use super::bits;
-use super::code::{Decode, Fault, Stored};
+use super::code::{Areas, Decode, Fault, Stored, Wanted};
 use super::scale::Scale;
 
 /// A matrix of such numbers. Its parts: the words, the scales, zero points or addends, and which run a column is of.
@@ -53,41 +53,38 @@ impl Packed {
         }
         columns.start / self.run..columns.end.div_ceil(self.run)
     }
-
-    /// Words that codes one behind the other are in.
-    fn words(&self, codes: &Range<usize>) -> Range<usize> {
-        let bits = self.bits as usize;
-        codes.start * bits / 32..(codes.end * bits).div_ceil(32)
-    }
 }
 
-impl Decode for Packed {
+impl Areas for Packed {
     fn block(&self) -> [usize; 2] {
         let rows = if self.zero == Zero::Down { 32 } else { 1 };
         [rows, 32.max(self.run)]
     }
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
+        let words = |codes: &Range<usize>| bits::words(self.bits, codes);
         match part {
-            0 => [rows.clone(), self.words(columns)],
+            0 => [rows.clone(), words(columns)],
             SCALES => [rows.clone(), self.runs_of(columns)],
-            ZEROS if self.zero == Zero::Down => [self.words(rows), self.runs_of(columns)],
-            ZEROS if self.zero == Zero::Along => [rows.clone(), self.words(&self.runs_of(columns))],
+            ZEROS if self.zero == Zero::Down => [words(rows), self.runs_of(columns)],
+            ZEROS if self.zero == Zero::Along => [rows.clone(), words(&self.runs_of(columns))],
             ZEROS if self.has_zeros() => [rows.clone(), self.runs_of(columns)],
             _ => [0..1, columns.clone()],
         }
     }
+}
 
+impl Decode for Packed {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        _: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
-        let first = self.words(&columns).start * 32;
+    fn decode<V: Vectors>(&self, _: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
+        let words = |codes: &Range<usize>| bits::words(self.bits, codes);
+        let first = words(&columns).start * 32;
         let runs = self.runs_of(&columns);
         let order = self.order(&runs, &columns, parts)?;
         let (mut codes, mut zeros) = (vec![0; columns.len()], vec![0.0; runs.len()]);
@@ -106,13 +103,13 @@ impl Decode for Packed {
                     pairs.for_each(|(zero, &byte)| *zero = middle + f32::from(byte as i8));
                 }
                 Zero::Along => {
-                    let bit = runs.start * self.bits as usize - self.words(&runs).start * 32;
+                    let bit = runs.start * self.bits as usize - words(&runs).start * 32;
                     bits::stream(self.bits, parts[ZEROS].row(at), bit, &mut packed);
                     let pairs = zeros.iter_mut().zip(&packed);
                     pairs.for_each(|(zero, &code)| *zero = f32::from(code));
                 }
                 Zero::Down => {
-                    let bit = row * self.bits as usize - self.words(&rows).start * 32;
+                    let bit = row * self.bits as usize - words(&rows).start * 32;
                     let words = |word: usize| parts[ZEROS].row(word);
                     bits::down(self.bits, bit, words, &mut packed);
                     let pairs = zeros.iter_mut().zip(&packed);

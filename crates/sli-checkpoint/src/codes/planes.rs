@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use sli_kernels::Vectors;
 
-use super::code::{Decode, Fault, Stored, ZERO_SCALE};
+use super::code::{Areas, Decode, Fault, Wanted, ZERO_SCALE, flat};
 use super::scale::Scale;
 
 /// A matrix of such codes. Its parts: the planes, the scales, and the numbers that codes count from, where there are some.
@@ -51,12 +51,6 @@ pub(super) enum Meaning {
 }
 
 impl Planes {
-    /// Where rows and columns begin and end in the flat matrix.
-    fn span(&self, rows: &Range<usize>, columns: &Range<usize>) -> Range<usize> {
-        let last = rows.end.saturating_sub(1) * self.columns;
-        rows.start * self.columns + columns.start..last + columns.end
-    }
-
     /// The codes of a plane that a span needs. No part is empty: where it needs none it gets the one that is nearest, which
     /// larger spans have as well.
     fn of_plane(&self, plane: usize, span: &Range<usize>) -> Range<usize> {
@@ -106,13 +100,13 @@ impl Planes {
     }
 }
 
-impl Decode for Planes {
+impl Areas for Planes {
     fn block(&self) -> [usize; 2] {
         [1, 1]
     }
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
-        let span = self.span(rows, columns);
+        let span = flat(self.columns, rows, columns);
         if part < self.shifts.len() {
             [0..1, self.of_plane(part, &span)]
         } else {
@@ -123,17 +117,18 @@ impl Decode for Planes {
     fn rounds_inputs(&self) -> bool {
         matches!(self.meaning, Meaning::Ternary | Meaning::TernaryOver)
     }
+}
 
+impl Decode for Planes {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        _: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
-        let span = self.span(&rows, &columns);
+    fn decode<V: Vectors>(&self, _: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
+        let span = flat(self.columns, &rows, &columns);
         let first = self.of_scales(&span);
         let planes = self.shifts.len();
         let mut scales = vec![0.0; first.len()];

@@ -19,7 +19,7 @@ use block::Block;
 
 use sli_kernels::Vectors;
 
-use super::code::{Code, Coded, Decode, Fault, Part, Stored};
+use super::code::{Areas, Code, Coded, Decode, Fault, Part, Wanted};
 use crate::dtype::Dtype;
 use crate::tensors::TensorInfo;
 
@@ -35,7 +35,7 @@ impl<B: Block> fmt::Debug for Blocks<B> {
     }
 }
 
-impl<B: Block> Decode for Blocks<B> {
+impl<B: Block> Areas for Blocks<B> {
     fn block(&self) -> [usize; 2] {
         [1, B::NUMBERS]
     }
@@ -44,16 +44,17 @@ impl<B: Block> Decode for Blocks<B> {
         let blocks = columns.start / B::NUMBERS..columns.end.div_ceil(B::NUMBERS);
         [rows.clone(), blocks]
     }
+}
 
+impl<B: Block> Decode for Blocks<B> {
     #[inline(always)]
-    fn decode<V: Vectors>(
-        &self,
-        vectors: V,
-        rows: Range<usize>,
-        columns: Range<usize>,
-        parts: &[Stored<'_>],
-        out: &mut [f32],
-    ) -> Result<(), Fault> {
+    fn decode<V: Vectors>(&self, vectors: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
         let &[codes] = parts else { return Ok(()) };
         let skipped = columns.start % B::NUMBERS;
         let lines = out.chunks_exact_mut(columns.len().max(1));
