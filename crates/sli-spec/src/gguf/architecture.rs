@@ -14,15 +14,25 @@ pub struct Architecture {
     /// What its metadata say, as keys of a configuration.
     pub(super) config: fn(&mut Reader<'_>) -> Read,
     /// Names of tensors.
-    pub(super) names: &'static [Row],
+    pub(super) names: &'static [Names],
+}
+
+/// Tensors whose names begin alike, in the reference and in a file; `*` is the number of a layer, `{}` that of an expert.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names {
+    /// What the reference's begin with.
+    pub reference: &'static str,
+    /// What the file's begin with.
+    pub file: &'static str,
+    pub rows: &'static [Row],
 }
 
 /// A tensor of the reference and the one of a file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
-    /// The reference's name without `.weight` and `.bias`; `*` is the number of a layer, `{}` that of an expert.
+    /// The rest of the reference's name without `.weight` and `.bias`.
     pub reference: &'static str,
-    /// The file's; where it has an ending, that is always the whole name.
+    /// The rest of the file's; an ending that it has is that of every tensor of the row.
     pub file: &'static str,
     pub change: Change,
     /// The file's name has no ending.
@@ -73,6 +83,23 @@ pub(super) enum Tiled {
     Decays,
 }
 
+pub(super) const fn under(
+    reference: &'static str,
+    file: &'static str,
+    rows: &'static [Row],
+) -> Names {
+    Names {
+        reference,
+        file,
+        rows,
+    }
+}
+
+/// Tensors of layers, where most files have them.
+pub(super) const fn layers(reference: &'static str, rows: &'static [Row]) -> Names {
+    under(reference, "blk.*.", rows)
+}
+
 /// A tensor that is only named otherwise.
 pub(super) const fn row(reference: &'static str, file: &'static str) -> Row {
     changed(reference, file, Change::None)
@@ -94,4 +121,9 @@ pub(super) const fn exactly(reference: &'static str, file: &'static str, change:
         exact: true,
         ..changed(reference, file, change)
     }
+}
+
+/// A norm that is stored with its one.
+pub(super) const fn plus_one(reference: &'static str, file: &'static str) -> Row {
+    changed(reference, file, Change::PlusOne)
 }

@@ -1,28 +1,28 @@
 //! The architectures of llama.cpp, each a row of [`ARCHITECTURES`].
 
-use super::architecture::Architecture;
-use super::architecture::Row;
+use super::architecture::{Architecture, Names};
 use super::encoders::{
-    JINA, MODERN_BERT, NOMIC_BERT, T5, eurobert, jina2, modern_bert, nomic_bert, t5, t5encoder,
+    BERT, JINA, MODERN_BERT, NOMIC_BERT, T5, bert, eurobert, jina2, modern_bert, nomic_bert, t5,
+    t5encoder,
 };
 use super::experts::{
     GPT_OSS, GRANITE_EXPERTS, LATENT, deepseek2, dots1, glm4moe, gpt_oss, granitemoe, olmoe,
     qwen2moe, qwen3moe,
 };
-use super::gemma::{GEMMA2, PLUS_ONE, gemma, gemma2, gemma3};
+use super::gemma::{GEMMA, GEMMA2, gemma, gemma2, gemma3};
 use super::gpt::{
-    BERT, BLOOM, FALCON, GPT2, MPT, NEOX, PHI2, STABLELM, STARCODER2, bert, bloom, falcon, gpt2,
-    gptneox, mpt, nemotron, phi2, stablelm, starcoder2,
+    BLOOM, FALCON, GPT2, MPT, NEOX, PHI2, STABLELM, STARCODER2, bloom, falcon, gpt2, gptneox, mpt,
+    nemotron, phi2, stablelm, starcoder2,
 };
 use super::layer_inputs::{GEMMA3N, gemma3n, gemma4};
 use super::llama::{
-    AFTER_ATTENTION, GLM4, LLAMA, PAIRS, PHI3, POST_NORMS, arcee, cohere2, command_r, ernie4_5,
-    exaone4, glm4, granite, llama, olmo, olmo2, phi3, qwen2, qwen3, seed_oss, smollm3,
+    GLM4, LLAMA, MIXTRAL, PAIRS, PHI3, POST_NORMS, arcee, cohere2, command_r, ernie4_5, exaone4,
+    glm4, granite, llama, olmo, olmo2, phi3, qwen2, qwen3, seed_oss, smollm3,
 };
 use super::mixtures::{
-    AFMOE, DBRX, ERNIE_EXPERTS, EXAONE_EXPERTS, HUNYUAN, INDEXED, LLAMA4, MINIMAX, STARCODER,
-    afmoe, cohere2_moe, dbrx, deepseek32, ernie4_5_moe, exaone_moe, glm_dsa, hunyuan_dense,
-    hunyuan_moe, jais2, llama4, minicpm3, minimax_m2, starcoder,
+    AFMOE, DBRX, ERNIE_EXPERTS, EXAONE_EXPERTS, HUNYUAN, INDEXED, LLAMA4, STARCODER, afmoe,
+    cohere2_moe, dbrx, deepseek32, ernie4_5_moe, exaone_moe, glm_dsa, hunyuan_dense, hunyuan_moe,
+    jais2, llama4, minicpm3, minimax_m2, starcoder,
 };
 use super::published::{
     BAICHUAN, CHATGLM, INTERNLM2, baichuan, chatglm, deepseek, granite_swa, internlm2, mellum,
@@ -41,21 +41,21 @@ pub(super) const USUAL: &str = "LlamaTokenizer";
 /// Every architecture, sorted by name.
 pub const ARCHITECTURES: &[Architecture] = &[
     row_of("afmoe", &["afmoe"], afmoe, AFMOE),
-    row_of("arcee", &["arcee"], arcee, PAIRS),
-    row_of("baichuan", &["baichuan"], baichuan, BAICHUAN),
+    row_of("arcee", &["arcee"], arcee, &[PAIRS]),
+    row_of("baichuan", &["baichuan"], baichuan, &[BAICHUAN]),
     row_of("bert", &["bert"], bert, BERT),
     row_of("bloom", &["bloom"], bloom, BLOOM),
-    row_of("chatglm", &["glm"], chatglm, CHATGLM),
+    row_of("chatglm", &["glm"], chatglm, &[CHATGLM]),
     row_of("cohere2", &["cohere2"], cohere2, &[]),
     row_of("cohere2moe", &["cohere2_moe"], cohere2_moe, &[]),
     row_of("command-r", &["cohere"], command_r, &[]),
     row_of("dbrx", &["dbrx"], dbrx, DBRX),
-    row_of("deepseek", &["deepseek"], deepseek, PAIRS),
+    row_of("deepseek", &["deepseek"], deepseek, &[PAIRS]),
     row_of(
         "deepseek2",
         &["deepseek_v2", "deepseek_v3", "glm4_moe_lite", "youtu"],
         deepseek2,
-        LATENT,
+        &[LATENT],
     ),
     row_of("deepseek32", &["deepseek_v32"], deepseek32, INDEXED),
     row_of("dots1", &["dots1"], dots1, &[]),
@@ -64,16 +64,16 @@ pub const ARCHITECTURES: &[Architecture] = &[
         "ernie4_5-moe",
         &["ernie4_5_moe"],
         ernie4_5_moe,
-        ERNIE_EXPERTS,
+        &[ERNIE_EXPERTS],
     ),
     row_of("eurobert", &["eurobert"], eurobert, &[]),
-    row_of("exaone-moe", &["exaone_moe"], exaone_moe, EXAONE_EXPERTS),
-    row_of("exaone4", &["exaone4"], exaone4, POST_NORMS),
+    row_of("exaone-moe", &["exaone_moe"], exaone_moe, &[EXAONE_EXPERTS]),
+    row_of("exaone4", &["exaone4"], exaone4, &[POST_NORMS]),
     row_of("falcon", &["falcon"], falcon, FALCON),
     row_of("falcon-h1", &["falcon_h1"], falcon_h1, BESIDE),
     Architecture {
         of_pieces: "GemmaTokenizer",
-        ..row_of("gemma", &["gemma"], gemma, PLUS_ONE)
+        ..row_of("gemma", &["gemma"], gemma, GEMMA)
     },
     Architecture {
         of_pieces: "GemmaTokenizer",
@@ -92,13 +92,13 @@ pub const ARCHITECTURES: &[Architecture] = &[
         ..row_of("gemma4", &["gemma4_text"], gemma4, GEMMA3N)
     },
     row_of("glm-dsa", &["glm_moe_dsa"], glm_dsa, INDEXED),
-    row_of("glm4", &["glm4"], glm4, GLM4),
-    row_of("glm4moe", &["glm4_moe"], glm4moe, AFTER_ATTENTION),
+    row_of("glm4", &["glm4"], glm4, &[GLM4]),
+    row_of("glm4moe", &["glm4_moe"], glm4moe, &[POST_NORMS]),
     row_of("gpt-oss", &["gpt_oss"], gpt_oss, GPT_OSS),
     row_of("gpt2", &["gpt2"], gpt2, GPT2),
     row_of("gptneox", &["gpt_neox"], gptneox, NEOX),
-    row_of("granite", &["granite"], granite, PAIRS),
-    row_of("granite_swa", &["granite_swa"], granite_swa, PAIRS),
+    row_of("granite", &["granite"], granite, &[PAIRS]),
+    row_of("granite_swa", &["granite_swa"], granite_swa, &[PAIRS]),
     row_of(
         "granitehybrid",
         &["granitemoehybrid", "bamba"],
@@ -130,22 +130,22 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("mamba", &["mamba", "falcon_mamba"], mamba, MAMBA),
     row_of("mamba2", &["mamba2"], mamba2, MAMBA),
     row_of("mellum", &["mellum"], mellum, &[]),
-    row_of("minicpm", &["minicpm"], minicpm, PAIRS),
-    row_of("minicpm3", &["minicpm3"], minicpm3, LATENT),
-    row_of("minimax-m2", &["minimax_m2"], minimax_m2, MINIMAX),
-    row_of("mistral3", &["ministral3"], mistral3, PAIRS),
+    row_of("minicpm", &["minicpm"], minicpm, &[PAIRS]),
+    row_of("minicpm3", &["minicpm3"], minicpm3, &[LATENT]),
+    row_of("minimax-m2", &["minimax_m2"], minimax_m2, &[MIXTRAL]),
+    row_of("mistral3", &["ministral3"], mistral3, &[PAIRS]),
     row_of("modern-bert", &["modernbert"], modern_bert, MODERN_BERT),
     row_of("mpt", &["mpt"], mpt, MPT),
-    row_of("nemotron", &["nemotron"], nemotron, PLUS_ONE),
+    row_of("nemotron", &["nemotron"], nemotron, GEMMA),
     row_of("nemotron_h", &["nemotron_h"], nemotron_h, NEMOTRON_H),
     row_of("nemotron_h_moe", &["nemotron_h"], nemotron_h, NEMOTRON_H),
     row_of("nomic-bert", &["nomic_bert"], nomic_bert, NOMIC_BERT),
-    row_of("olmo", &["olmo"], olmo, PAIRS),
-    row_of("olmo2", &["olmo2", "olmo3"], olmo2, POST_NORMS),
+    row_of("olmo", &["olmo"], olmo, &[PAIRS]),
+    row_of("olmo2", &["olmo2", "olmo3"], olmo2, &[POST_NORMS]),
     row_of("olmoe", &["olmoe"], olmoe, &[]),
     row_of("orion", &["orion"], orion, &[]),
     row_of("phi2", &["phi"], phi2, PHI2),
-    row_of("phi3", &["phi3"], phi3, PHI3),
+    row_of("phi3", &["phi3"], phi3, &[PHI3]),
     row_of("qwen2", &["qwen2"], qwen2, &[]),
     row_of("qwen2moe", &["qwen2_moe"], qwen2moe, &[]),
     row_of("qwen3", &["qwen3"], qwen3, &[]),
@@ -153,21 +153,21 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("qwen35moe", &["qwen3_5_moe_text"], qwen35moe, QWEN3_5),
     row_of("qwen3moe", &["qwen3_moe"], qwen3moe, &[]),
     row_of("qwen3next", &["qwen3_next"], qwen3next, QWEN3_NEXT),
-    row_of("seed_oss", &["seed_oss"], seed_oss, AFTER_ATTENTION),
-    row_of("smollm3", &["smollm3"], smollm3, PAIRS),
-    row_of("stablelm", &["stablelm"], stablelm, STABLELM),
+    row_of("seed_oss", &["seed_oss"], seed_oss, &[POST_NORMS]),
+    row_of("smollm3", &["smollm3"], smollm3, &[PAIRS]),
+    row_of("stablelm", &["stablelm"], stablelm, &[STABLELM]),
     row_of("starcoder", &["gpt_bigcode"], starcoder, STARCODER),
-    row_of("starcoder2", &["starcoder2"], starcoder2, STARCODER2),
+    row_of("starcoder2", &["starcoder2"], starcoder2, &[STARCODER2]),
     row_of("t5", &["t5", "umt5"], t5, T5),
     row_of("t5encoder", &["t5", "umt5"], t5encoder, T5),
-    row_of("xverse", &["xverse"], xverse, PAIRS),
+    row_of("xverse", &["xverse"], xverse, &[PAIRS]),
 ];
 
 const fn row_of(
     name: &'static str,
     model_types: &'static [&'static str],
     config: fn(&mut Reader<'_>) -> Read,
-    names: &'static [Row],
+    names: &'static [Names],
 ) -> Architecture {
     Architecture {
         name,

@@ -1,21 +1,32 @@
-//! Encoders, and T5.
+//! BERT and other encoders, and T5.
 
 use serde_json::{Value, json};
 
-use super::architecture::{Row, row};
+use super::architecture::{Names, Row, layers, row, under};
 use super::llama::{layer_norm, rms};
 use super::reader::{Read, Reader};
 
-pub(super) const MODERN_BERT: &[Row] = &[
-    row("model.embeddings.tok_embeddings", "token_embd"),
-    row("model.embeddings.norm", "token_embd_norm"),
-    row("model.final_norm", "output_norm"),
-    row("model.layers.*.attn_norm", "blk.*.attn_norm"),
-    row("model.layers.*.mlp_norm", "blk.*.ffn_norm"),
-    row("model.layers.*.attn.Wqkv", "blk.*.attn_qkv"),
-    row("model.layers.*.attn.Wo", "blk.*.attn_output"),
-    row("model.layers.*.mlp.Wi", "blk.*.ffn_up"),
-    row("model.layers.*.mlp.Wo", "blk.*.ffn_down"),
+pub(super) const MODERN_BERT: &[Names] = &[
+    under(
+        "model.",
+        "",
+        &[
+            row("embeddings.tok_embeddings", "token_embd"),
+            row("embeddings.norm", "token_embd_norm"),
+            row("final_norm", "output_norm"),
+        ],
+    ),
+    layers(
+        "model.layers.*.",
+        &[
+            row("attn_norm", "attn_norm"),
+            row("mlp_norm", "ffn_norm"),
+            row("attn.Wqkv", "attn_qkv"),
+            row("attn.Wo", "attn_output"),
+            row("mlp.Wi", "ffn_up"),
+            row("mlp.Wo", "ffn_down"),
+        ],
+    ),
 ];
 
 /// An encoder: how sentences are made of tokens is said by who asks for it.
@@ -72,119 +83,55 @@ pub(super) fn eurobert(reader: &mut Reader<'_>) -> Read {
     encoder(reader, "EuroBertModel")
 }
 
-pub(super) const T5: &[Row] = &[
-    row("transformer.shared", "token_embd"),
-    row("transformer.encoder.final_layer_norm", "enc.output_norm"),
-    row(
-        "transformer.encoder.block.*.layer.0.layer_norm",
-        "enc.blk.*.attn_norm",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.0.SelfAttention.q",
-        "enc.blk.*.attn_q",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.0.SelfAttention.k",
-        "enc.blk.*.attn_k",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.0.SelfAttention.v",
-        "enc.blk.*.attn_v",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.0.SelfAttention.o",
-        "enc.blk.*.attn_o",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.0.SelfAttention.relative_attention_bias",
-        "enc.blk.*.attn_rel_b",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.1.layer_norm",
-        "enc.blk.*.ffn_norm",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.1.DenseReluDense.wi",
-        "enc.blk.*.ffn_up",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.1.DenseReluDense.wi_0",
-        "enc.blk.*.ffn_gate",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.1.DenseReluDense.wi_1",
-        "enc.blk.*.ffn_up",
-    ),
-    row(
-        "transformer.encoder.block.*.layer.1.DenseReluDense.wo",
-        "enc.blk.*.ffn_down",
-    ),
-    row("transformer.decoder.final_layer_norm", "dec.output_norm"),
-    row(
-        "transformer.decoder.block.*.layer.0.layer_norm",
-        "dec.blk.*.attn_norm",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.0.SelfAttention.q",
-        "dec.blk.*.attn_q",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.0.SelfAttention.k",
-        "dec.blk.*.attn_k",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.0.SelfAttention.v",
-        "dec.blk.*.attn_v",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.0.SelfAttention.o",
-        "dec.blk.*.attn_o",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.0.SelfAttention.relative_attention_bias",
-        "dec.blk.*.attn_rel_b",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.1.layer_norm",
-        "dec.blk.*.cross_attn_norm",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.1.EncDecAttention.q",
-        "dec.blk.*.cross_attn_q",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.1.EncDecAttention.k",
-        "dec.blk.*.cross_attn_k",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.1.EncDecAttention.v",
-        "dec.blk.*.cross_attn_v",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.1.EncDecAttention.o",
-        "dec.blk.*.cross_attn_o",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.2.layer_norm",
-        "dec.blk.*.ffn_norm",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.2.DenseReluDense.wi",
-        "dec.blk.*.ffn_up",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.2.DenseReluDense.wi_0",
-        "dec.blk.*.ffn_gate",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.2.DenseReluDense.wi_1",
-        "dec.blk.*.ffn_up",
-    ),
-    row(
-        "transformer.decoder.block.*.layer.2.DenseReluDense.wo",
-        "dec.blk.*.ffn_down",
-    ),
+const SELF_ATTENTION: &[Row] = &[
+    row("layer_norm", "attn_norm"),
+    row("SelfAttention.q", "attn_q"),
+    row("SelfAttention.k", "attn_k"),
+    row("SelfAttention.v", "attn_v"),
+    row("SelfAttention.o", "attn_o"),
+    row("SelfAttention.relative_attention_bias", "attn_rel_b"),
 ];
+
+const CROSS_ATTENTION: &[Row] = &[
+    row("layer_norm", "cross_attn_norm"),
+    row("EncDecAttention.q", "cross_attn_q"),
+    row("EncDecAttention.k", "cross_attn_k"),
+    row("EncDecAttention.v", "cross_attn_v"),
+    row("EncDecAttention.o", "cross_attn_o"),
+];
+
+const FEED_FORWARD: &[Row] = &[
+    row("layer_norm", "ffn_norm"),
+    row("DenseReluDense.wi", "ffn_up"),
+    row("DenseReluDense.wi_0", "ffn_gate"),
+    row("DenseReluDense.wi_1", "ffn_up"),
+    row("DenseReluDense.wo", "ffn_down"),
+];
+
+pub(super) const T5: &[Names] = &[
+    under(
+        "transformer.",
+        "",
+        &[
+            row("shared", "token_embd"),
+            row("encoder.final_layer_norm", "enc.output_norm"),
+            row("decoder.final_layer_norm", "dec.output_norm"),
+        ],
+    ),
+    encoder_layers("transformer.encoder.block.*.layer.0.", SELF_ATTENTION),
+    encoder_layers("transformer.encoder.block.*.layer.1.", FEED_FORWARD),
+    decoder_layers("transformer.decoder.block.*.layer.0.", SELF_ATTENTION),
+    decoder_layers("transformer.decoder.block.*.layer.1.", CROSS_ATTENTION),
+    decoder_layers("transformer.decoder.block.*.layer.2.", FEED_FORWARD),
+];
+
+const fn encoder_layers(reference: &'static str, rows: &'static [Row]) -> Names {
+    under(reference, "enc.blk.*.", rows)
+}
+
+const fn decoder_layers(reference: &'static str, rows: &'static [Row]) -> Names {
+    under(reference, "dec.blk.*.", rows)
+}
 
 /// T5, and what has a table of distances in every layer, UMT5.
 fn t5_of(reader: &mut Reader<'_>, class: &str) -> Read {
@@ -223,51 +170,99 @@ pub(super) fn t5encoder(reader: &mut Reader<'_>) -> Read {
     t5_of(reader, "EncoderModel")
 }
 
-pub(super) const NOMIC_BERT: &[Row] = &[
-    row("nomic_bert.embeddings.word_embeddings", "token_embd"),
-    row("nomic_bert.embeddings.token_type_embeddings", "token_types"),
-    row("nomic_bert.emb_ln", "token_embd_norm"),
-    row("nomic_bert.encoder.layers.*.attn.Wqkv", "blk.*.attn_qkv"),
-    row(
-        "nomic_bert.encoder.layers.*.attn.out_proj",
-        "blk.*.attn_output",
+pub(super) const NOMIC_BERT: &[Names] = &[
+    under(
+        "nomic_bert.",
+        "",
+        &[
+            row("embeddings.word_embeddings", "token_embd"),
+            row("embeddings.token_type_embeddings", "token_types"),
+            row("emb_ln", "token_embd_norm"),
+        ],
     ),
-    row("nomic_bert.encoder.layers.*.mlp.fc11", "blk.*.ffn_up"),
-    row("nomic_bert.encoder.layers.*.mlp.fc12", "blk.*.ffn_gate"),
-    row("nomic_bert.encoder.layers.*.mlp.fc2", "blk.*.ffn_down"),
-    row(
-        "nomic_bert.encoder.layers.*.norm1",
-        "blk.*.attn_output_norm",
-    ),
-    row(
-        "nomic_bert.encoder.layers.*.norm2",
-        "blk.*.layer_output_norm",
+    layers(
+        "nomic_bert.encoder.layers.*.",
+        &[
+            row("attn.Wqkv", "attn_qkv"),
+            row("attn.out_proj", "attn_output"),
+            row("mlp.fc11", "ffn_up"),
+            row("mlp.fc12", "ffn_gate"),
+            row("mlp.fc2", "ffn_down"),
+            row("norm1", "attn_output_norm"),
+            row("norm2", "layer_output_norm"),
+        ],
     ),
 ];
 
 pub(super) fn nomic_bert(reader: &mut Reader<'_>) -> Read {
     layer_norm(reader, "nomic_bert", "layer_norm_eps", false)?;
     reader.unset("num_key_value_heads");
-    let types = reader.shape("token_types.weight")?;
-    reader.set("type_vocab_size", types.first().copied());
+    token_types(reader)?;
     encoder(reader, "NomicBertModel")
 }
 
-pub(super) const JINA: &[Row] = &[
-    row("bert.encoder.layer.*.mlp.gated_layers", "blk.*.ffn_up"),
-    row("bert.encoder.layer.*.mlp.wo", "blk.*.ffn_down"),
-    row(
-        "bert.encoder.layer.*.mlp.layernorm",
-        "blk.*.layer_output_norm",
+const BERT_EMBEDDINGS: Names = under(
+    "bert.embeddings.",
+    "",
+    &[
+        row("word_embeddings", "token_embd"),
+        row("position_embeddings", "position_embd"),
+        row("token_type_embeddings", "token_types"),
+        row("LayerNorm", "token_embd_norm"),
+    ],
+);
+
+const BERT_ATTENTION: Names = layers(
+    "bert.encoder.layer.*.attention.",
+    &[
+        row("self.query", "attn_q"),
+        row("self.key", "attn_k"),
+        row("self.value", "attn_v"),
+        row("output.dense", "attn_output"),
+        row("output.LayerNorm", "attn_output_norm"),
+    ],
+);
+
+pub(super) const BERT: &[Names] = &[
+    BERT_EMBEDDINGS,
+    BERT_ATTENTION,
+    layers(
+        "bert.encoder.layer.*.",
+        &[
+            row("intermediate.dense", "ffn_up"),
+            row("output.dense", "ffn_down"),
+            row("output.LayerNorm", "layer_output_norm"),
+        ],
     ),
-    super::gpt::BERT[0],
-    super::gpt::BERT[2],
-    super::gpt::BERT[3],
-    super::gpt::BERT[4],
-    super::gpt::BERT[5],
-    super::gpt::BERT[6],
-    super::gpt::BERT[7],
-    super::gpt::BERT[8],
+];
+
+pub(super) fn bert(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "bert");
+    reader.sizes()?;
+    reader.unset("num_key_value_heads");
+    reader.copy("attention.layer_norm_epsilon", "layer_norm_eps")?;
+    token_types(reader)?;
+    encoder(reader, "BertModel")
+}
+
+/// How many types of tokens there are.
+fn token_types(reader: &mut Reader<'_>) -> Read {
+    let types = reader.shape("token_types.weight")?;
+    reader.set("type_vocab_size", types.first().copied());
+    Ok(())
+}
+
+pub(super) const JINA: &[Names] = &[
+    layers(
+        "bert.encoder.layer.*.mlp.",
+        &[
+            row("gated_layers", "ffn_up"),
+            row("wo", "ffn_down"),
+            row("layernorm", "layer_output_norm"),
+        ],
+    ),
+    BERT_EMBEDDINGS,
+    BERT_ATTENTION,
 ];
 
 /// Jina's second version, in the form without norms of queries and keys.
@@ -279,7 +274,7 @@ pub(super) fn jina2(reader: &mut Reader<'_>) -> Read {
             return Err(reader.unsupported("tensors", &found, reason));
         }
     }
-    super::gpt::bert(reader)?;
+    bert(reader)?;
     reader.set("position_embedding_type", "alibi");
     reader.set("feed_forward_type", "geglu");
     Ok(())

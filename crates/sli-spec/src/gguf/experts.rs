@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed, row};
-use super::llama::{multipliers, rms};
+use super::architecture::{Change, Names, changed, layers, row};
+use super::llama::{PAIRS, POST_NORMS, multipliers, rms};
 use super::reader::{Read, Reader};
 use crate::SpecError;
 
@@ -52,89 +52,62 @@ pub(super) fn qwen3moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const GRANITE_EXPERTS: &[Row] = &[
-    changed(
-        "model.layers.*.self_attn.q_proj",
-        "blk.*.attn_q",
-        Change::Permuted,
-    ),
-    changed(
-        "model.layers.*.self_attn.k_proj",
-        "blk.*.attn_k",
-        Change::Permuted,
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.router.layer",
-        "blk.*.ffn_gate_inp",
-    ),
-    changed(
-        "model.layers.*.block_sparse_moe.input_linear",
-        "blk.*.ffn_gate_exps",
-        Change::Divided,
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.output_linear",
-        "blk.*.ffn_down_exps",
-    ),
-    changed(
-        "model.layers.*.shared_mlp.input_linear",
-        "blk.*.ffn_gate_shexp",
-        Change::Divided,
-    ),
-    row(
-        "model.layers.*.shared_mlp.output_linear",
-        "blk.*.ffn_down_shexp",
+pub(super) const GRANITE_ROUTED: Names = layers(
+    "model.layers.*.block_sparse_moe.",
+    &[
+        row("router.layer", "ffn_gate_inp"),
+        changed("input_linear", "ffn_gate_exps", Change::Divided),
+        row("output_linear", "ffn_down_exps"),
+    ],
+);
+
+pub(super) const GRANITE_SHARED: Names = layers(
+    "model.layers.*.shared_mlp.",
+    &[
+        changed("input_linear", "ffn_gate_shexp", Change::Divided),
+        row("output_linear", "ffn_down_shexp"),
+    ],
+);
+
+pub(super) const GRANITE_EXPERTS: &[Names] = &[PAIRS, GRANITE_ROUTED, GRANITE_SHARED];
+
+pub(super) const GPT_OSS: &[Names] = &[
+    POST_NORMS,
+    layers(
+        "model.layers.*.mlp.",
+        &[
+            row("router", "ffn_gate_inp"),
+            changed(
+                "experts.gate_up_proj",
+                "ffn_gate_exps.weight",
+                Change::Divided,
+            ),
+            changed(
+                "experts.gate_up_proj_bias",
+                "ffn_gate_exps.bias",
+                Change::Divided,
+            ),
+            changed(
+                "experts.down_proj",
+                "ffn_down_exps.weight",
+                Change::Transposed,
+            ),
+            row("experts.down_proj_bias", "ffn_down_exps.bias"),
+        ],
     ),
 ];
 
-pub(super) const GPT_OSS: &[Row] = &[
-    row(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
-    ),
-    row("model.layers.*.mlp.router", "blk.*.ffn_gate_inp"),
-    changed(
-        "model.layers.*.mlp.experts.gate_up_proj",
-        "blk.*.ffn_gate_exps.weight",
-        Change::Divided,
-    ),
-    changed(
-        "model.layers.*.mlp.experts.gate_up_proj_bias",
-        "blk.*.ffn_gate_exps.bias",
-        Change::Divided,
-    ),
-    changed(
-        "model.layers.*.mlp.experts.down_proj",
-        "blk.*.ffn_down_exps.weight",
-        Change::Transposed,
-    ),
-    row(
-        "model.layers.*.mlp.experts.down_proj_bias",
-        "blk.*.ffn_down_exps.bias",
-    ),
-];
-
-pub(super) const LATENT: &[Row] = &[
-    row("model.layers.*.self_attn.q_a_proj", "blk.*.attn_q_a"),
-    row(
-        "model.layers.*.self_attn.q_a_layernorm",
-        "blk.*.attn_q_a_norm",
-    ),
-    row("model.layers.*.self_attn.q_b_proj", "blk.*.attn_q_b"),
-    row(
-        "model.layers.*.self_attn.kv_a_proj_with_mqa",
-        "blk.*.attn_kv_a_mqa",
-    ),
-    row(
-        "model.layers.*.self_attn.kv_a_layernorm",
-        "blk.*.attn_kv_a_norm",
-    ),
-    changed(
-        "model.layers.*.self_attn.kv_b_proj",
-        "blk.*.attn_k_b",
-        Change::Latent,
-    ),
-];
+pub(super) const LATENT: Names = layers(
+    "model.layers.*.self_attn.",
+    &[
+        row("q_a_proj", "attn_q_a"),
+        row("q_a_layernorm", "attn_q_a_norm"),
+        row("q_b_proj", "attn_q_b"),
+        row("kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+        row("kv_a_layernorm", "attn_kv_a_norm"),
+        changed("kv_b_proj", "attn_k_b", Change::Latent),
+    ],
+);
 
 pub(super) fn olmoe(reader: &mut Reader<'_>) -> Read {
     rms(reader, "olmoe")?;

@@ -2,56 +2,40 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed};
+use super::architecture::{Names, layers, plus_one, under};
 use super::llama::rms;
 use super::reader::{Read, Reader};
 
 /// Norms that are stored with their one.
-pub(super) const PLUS_ONE: &[Row] = &[
-    changed("model.norm", "output_norm", Change::PlusOne),
-    changed(
-        "model.layers.*.input_layernorm",
-        "blk.*.attn_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.ffn_norm",
-        Change::PlusOne,
+pub(super) const PLUS_ONE: Names = under(
+    "model.",
+    "",
+    &[
+        plus_one("norm", "output_norm"),
+        plus_one("layers.*.input_layernorm", "blk.*.attn_norm"),
+        plus_one("layers.*.self_attn.q_norm", "blk.*.attn_q_norm"),
+        plus_one("layers.*.self_attn.k_norm", "blk.*.attn_k_norm"),
+    ],
+);
+
+/// The same, and one in front of the network.
+pub(super) const GEMMA: &[Names] = &[
+    PLUS_ONE,
+    layers(
+        "model.layers.*.",
+        &[plus_one("post_attention_layernorm", "ffn_norm")],
     ),
 ];
 
-pub(super) const GEMMA2: &[Row] = &[
-    changed("model.norm", "output_norm", Change::PlusOne),
-    changed(
-        "model.layers.*.input_layernorm",
-        "blk.*.attn_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.pre_feedforward_layernorm",
-        "blk.*.ffn_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.post_feedforward_layernorm",
-        "blk.*.post_ffw_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.self_attn.q_norm",
-        "blk.*.attn_q_norm",
-        Change::PlusOne,
-    ),
-    changed(
-        "model.layers.*.self_attn.k_norm",
-        "blk.*.attn_k_norm",
-        Change::PlusOne,
+pub(super) const GEMMA2: &[Names] = &[
+    PLUS_ONE,
+    layers(
+        "model.layers.*.",
+        &[
+            plus_one("post_attention_layernorm", "post_attention_norm"),
+            plus_one("pre_feedforward_layernorm", "ffn_norm"),
+            plus_one("post_feedforward_layernorm", "post_ffw_norm"),
+        ],
     ),
 ];
 

@@ -2,150 +2,129 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed, row};
+use super::architecture::{Change, Names, Row, changed, layers, row, under};
 use super::llama::layer_norm;
 use super::reader::{Read, Reader};
+use super::usual::NORMS;
 
-/// GPT-2's.
-pub(super) const GPT2: &[Row] = &[
-    row("transformer.wte", "token_embd"),
-    row("transformer.wpe", "position_embd"),
-    row("transformer.ln_f", "output_norm"),
-    row("transformer.h.*.ln_1", "blk.*.attn_norm"),
-    row("transformer.h.*.ln_2", "blk.*.ffn_norm"),
-    changed(
-        "transformer.h.*.attn.c_attn",
-        "blk.*.attn_qkv",
-        Change::Transposed,
-    ),
-    changed(
-        "transformer.h.*.attn.c_proj",
-        "blk.*.attn_output",
-        Change::Transposed,
-    ),
-    changed(
-        "transformer.h.*.mlp.c_fc",
-        "blk.*.ffn_up",
-        Change::Transposed,
-    ),
-    changed(
-        "transformer.h.*.mlp.c_proj",
-        "blk.*.ffn_down",
-        Change::Transposed,
+/// What stands in front of and behind the layers of GPT-2's relatives.
+pub(super) const ENDS: Names = under(
+    "transformer.",
+    "",
+    &[
+        row("wte", "token_embd"),
+        row("wpe", "position_embd"),
+        row("word_embeddings", "token_embd"),
+        row("word_embeddings_layernorm", "token_embd_norm"),
+        row("ln_f", "output_norm"),
+        row("norm_f", "output_norm"),
+    ],
+);
+
+pub(super) const GPT2: &[Names] = &[
+    ENDS,
+    layers(
+        "transformer.h.*.",
+        &[
+            row("ln_1", "attn_norm"),
+            row("ln_2", "ffn_norm"),
+            changed("attn.c_attn", "attn_qkv", Change::Transposed),
+            changed("attn.c_proj", "attn_output", Change::Transposed),
+            changed("mlp.c_fc", "ffn_up", Change::Transposed),
+            changed("mlp.c_proj", "ffn_down", Change::Transposed),
+        ],
     ),
 ];
 
-pub(super) const NEOX: &[Row] = &[
-    row("gpt_neox.embed_in", "token_embd"),
-    row("embed_out", "output"),
-    row("gpt_neox.final_layer_norm", "output_norm"),
-    row("gpt_neox.layers.*.input_layernorm", "blk.*.attn_norm"),
-    row(
-        "gpt_neox.layers.*.post_attention_layernorm",
-        "blk.*.ffn_norm",
+/// Fused queries, keys and values.
+const FUSED: &[Row] = &[
+    changed("query_key_value", "attn_qkv", Change::Unmixed),
+    row("dense", "attn_output"),
+];
+
+/// A network four times as wide inside.
+const WIDE: &[Row] = &[
+    row("dense_h_to_4h", "ffn_up"),
+    row("dense_4h_to_h", "ffn_down"),
+];
+
+pub(super) const NEOX: &[Names] = &[
+    under(
+        "",
+        "",
+        &[
+            row("gpt_neox.embed_in", "token_embd"),
+            row("embed_out", "output"),
+            row("gpt_neox.final_layer_norm", "output_norm"),
+        ],
     ),
-    changed(
-        "gpt_neox.layers.*.attention.query_key_value",
-        "blk.*.attn_qkv",
-        Change::Unmixed,
+    layers("gpt_neox.layers.*.", NORMS),
+    layers("gpt_neox.layers.*.attention.", FUSED),
+    layers("gpt_neox.layers.*.mlp.", WIDE),
+];
+
+pub(super) const BLOOM: &[Names] = &[
+    ENDS,
+    layers("transformer.h.*.", NORMS),
+    layers("transformer.h.*.self_attention.", FUSED),
+    layers("transformer.h.*.mlp.", WIDE),
+];
+
+pub(super) const FALCON: &[Names] = &[
+    ENDS,
+    layers(
+        "transformer.h.*.",
+        &[
+            row("input_layernorm", "attn_norm"),
+            row("ln_attn", "attn_norm_2"),
+            row("ln_mlp", "attn_norm"),
+        ],
     ),
-    row("gpt_neox.layers.*.attention.dense", "blk.*.attn_output"),
-    row("gpt_neox.layers.*.mlp.dense_h_to_4h", "blk.*.ffn_up"),
-    row("gpt_neox.layers.*.mlp.dense_4h_to_h", "blk.*.ffn_down"),
+    layers("transformer.h.*.self_attention.", FUSED),
+    layers("transformer.h.*.mlp.", WIDE),
 ];
 
-pub(super) const BLOOM: &[Row] = &[
-    row("transformer.word_embeddings", "token_embd"),
-    row("transformer.word_embeddings_layernorm", "token_embd_norm"),
-    row("transformer.ln_f", "output_norm"),
-    row("transformer.h.*.input_layernorm", "blk.*.attn_norm"),
-    row("transformer.h.*.post_attention_layernorm", "blk.*.ffn_norm"),
-    changed(
-        "transformer.h.*.self_attention.query_key_value",
-        "blk.*.attn_qkv",
-        Change::Unmixed,
-    ),
-    row("transformer.h.*.self_attention.dense", "blk.*.attn_output"),
-    row("transformer.h.*.mlp.dense_h_to_4h", "blk.*.ffn_up"),
-    row("transformer.h.*.mlp.dense_4h_to_h", "blk.*.ffn_down"),
-];
-
-pub(super) const FALCON: &[Row] = &[
-    row("transformer.word_embeddings", "token_embd"),
-    row("transformer.ln_f", "output_norm"),
-    row("transformer.h.*.input_layernorm", "blk.*.attn_norm"),
-    row("transformer.h.*.ln_attn", "blk.*.attn_norm_2"),
-    row("transformer.h.*.ln_mlp", "blk.*.attn_norm"),
-    changed(
-        "transformer.h.*.self_attention.query_key_value",
-        "blk.*.attn_qkv",
-        Change::Unmixed,
-    ),
-    row("transformer.h.*.self_attention.dense", "blk.*.attn_output"),
-    row("transformer.h.*.mlp.dense_h_to_4h", "blk.*.ffn_up"),
-    row("transformer.h.*.mlp.dense_4h_to_h", "blk.*.ffn_down"),
-];
-
-pub(super) const MPT: &[Row] = &[
-    row("transformer.wte", "token_embd"),
-    row("transformer.wpe", "position_embd"),
-    row("transformer.norm_f", "output_norm"),
-    row("transformer.blocks.*.norm_1", "blk.*.attn_norm"),
-    row("transformer.blocks.*.norm_2", "blk.*.ffn_norm"),
-    row("transformer.blocks.*.attn.Wqkv", "blk.*.attn_qkv"),
-    row("transformer.blocks.*.attn.out_proj", "blk.*.attn_output"),
-    row("transformer.blocks.*.attn.q_ln", "blk.*.attn_q_norm"),
-    row("transformer.blocks.*.attn.k_ln", "blk.*.attn_k_norm"),
-    row("transformer.blocks.*.ffn.up_proj", "blk.*.ffn_up"),
-    row("transformer.blocks.*.ffn.down_proj", "blk.*.ffn_down"),
-];
-
-pub(super) const PHI2: &[Row] = &[
-    row("model.final_layernorm", "output_norm"),
-    row("model.layers.*.self_attn.dense", "blk.*.attn_output"),
-    row("model.layers.*.mlp.fc1", "blk.*.ffn_up"),
-    row("model.layers.*.mlp.fc2", "blk.*.ffn_down"),
-];
-
-pub(super) const STARCODER2: &[Row] = &[
-    row("model.layers.*.mlp.c_fc", "blk.*.ffn_up"),
-    row("model.layers.*.mlp.c_proj", "blk.*.ffn_down"),
-];
-
-pub(super) const STABLELM: &[Row] = &[
-    row(
-        "model.layers.*.self_attn.q_layernorm.norms.{}",
-        "blk.*.attn_q_norm",
-    ),
-    row(
-        "model.layers.*.self_attn.k_layernorm.norms.{}",
-        "blk.*.attn_k_norm",
+pub(super) const MPT: &[Names] = &[
+    ENDS,
+    layers(
+        "transformer.blocks.*.",
+        &[
+            row("norm_1", "attn_norm"),
+            row("norm_2", "ffn_norm"),
+            row("attn.Wqkv", "attn_qkv"),
+            row("attn.out_proj", "attn_output"),
+            row("attn.q_ln", "attn_q_norm"),
+            row("attn.k_ln", "attn_k_norm"),
+            row("ffn.up_proj", "ffn_up"),
+            row("ffn.down_proj", "ffn_down"),
+        ],
     ),
 ];
 
-pub(super) const BERT: &[Row] = &[
-    row("bert.embeddings.word_embeddings", "token_embd"),
-    row("bert.embeddings.position_embeddings", "position_embd"),
-    row("bert.embeddings.token_type_embeddings", "token_types"),
-    row("bert.embeddings.LayerNorm", "token_embd_norm"),
-    row("bert.encoder.layer.*.attention.self.query", "blk.*.attn_q"),
-    row("bert.encoder.layer.*.attention.self.key", "blk.*.attn_k"),
-    row("bert.encoder.layer.*.attention.self.value", "blk.*.attn_v"),
-    row(
-        "bert.encoder.layer.*.attention.output.dense",
-        "blk.*.attn_output",
-    ),
-    row(
-        "bert.encoder.layer.*.attention.output.LayerNorm",
-        "blk.*.attn_output_norm",
-    ),
-    row("bert.encoder.layer.*.intermediate.dense", "blk.*.ffn_up"),
-    row("bert.encoder.layer.*.output.dense", "blk.*.ffn_down"),
-    row(
-        "bert.encoder.layer.*.output.LayerNorm",
-        "blk.*.layer_output_norm",
+pub(super) const PHI2: &[Names] = &[
+    under("model.", "", &[row("final_layernorm", "output_norm")]),
+    layers(
+        "model.layers.*.",
+        &[
+            row("self_attn.dense", "attn_output"),
+            row("mlp.fc1", "ffn_up"),
+            row("mlp.fc2", "ffn_down"),
+        ],
     ),
 ];
+
+pub(super) const STARCODER2: Names = layers(
+    "model.layers.*.mlp.",
+    &[row("c_fc", "ffn_up"), row("c_proj", "ffn_down")],
+);
+
+pub(super) const STABLELM: Names = layers(
+    "model.layers.*.self_attn.",
+    &[
+        row("q_layernorm.norms.{}", "attn_q_norm"),
+        row("k_layernorm.norms.{}", "attn_k_norm"),
+    ],
+);
 
 /// Sizes of a model whose heads all have keys and values of their own, and no rotation.
 pub(super) fn classic(reader: &mut Reader<'_>, model_type: &str, epsilon: &str) -> Read {
@@ -263,25 +242,4 @@ pub(super) fn nemotron(reader: &mut Reader<'_>) -> Read {
     reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
     reader.set("mlp_bias", reader.has("blk.0.ffn_up.bias"));
     Ok(())
-}
-
-pub(super) fn bert(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "bert");
-    reader.set("architectures", json!(["BertModel"]));
-    reader.sizes()?;
-    for key in ["num_key_value_heads", "tie_word_embeddings"] {
-        reader.unset(key);
-    }
-    reader.copy("attention.layer_norm_epsilon", "layer_norm_eps")?;
-    // How sentences are made of tokens is said by who asks for it.
-    reader.ignore(&["pooling_type"]);
-    let types = reader.shape("token_types.weight")?;
-    reader.set("type_vocab_size", types.first().copied().unwrap_or(0));
-    match reader.value("attention.causal") {
-        Some(Value::Bool(true)) => {
-            let reason = "an encoder sees everything";
-            Err(reader.unsupported("attention.causal", &true.into(), reason))
-        }
-        _ => Ok(()),
-    }
 }

@@ -2,100 +2,79 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed, exactly, row};
-use super::llama::pattern;
+use super::architecture::{Change, Names, changed, exactly, layers, row, under};
+use super::llama::{POST_NORMS, pattern};
 use super::reader::{Read, Reader};
 use crate::SpecError;
 use crate::families::gemma4::normal_quantile;
 
-pub(super) const GEMMA3N: &[Row] = &[
-    row("model.embed_tokens_per_layer", "per_layer_token_embd"),
-    row("model.per_layer_model_projection", "per_layer_model_proj"),
-    row("model.per_layer_projection_norm", "per_layer_proj_norm"),
-    changed("model.altup_projections.*", "altup_proj", Change::Stacked),
-    changed(
-        "model.altup_unembed_projections.*",
-        "altup_unembd_proj",
-        Change::Stacked,
+pub(super) const GEMMA3N: &[Names] = &[
+    under(
+        "model.",
+        "",
+        &[
+            row("embed_tokens_per_layer", "per_layer_token_embd"),
+            row("per_layer_model_projection", "per_layer_model_proj"),
+            row("per_layer_projection_norm", "per_layer_proj_norm"),
+            changed("altup_projections.*", "altup_proj", Change::Stacked),
+            changed(
+                "altup_unembed_projections.*",
+                "altup_unembd_proj",
+                Change::Stacked,
+            ),
+        ],
     ),
-    row(
-        "model.layers.*.altup.correction_coefs",
-        "blk.*.altup_correct_coef",
+    POST_NORMS,
+    layers(
+        "model.layers.*.",
+        &[
+            row("pre_feedforward_layernorm", "ffn_norm"),
+            row("per_layer_input_gate", "inp_gate"),
+            row("per_layer_projection", "proj"),
+            row("post_per_layer_input_norm", "post_norm"),
+        ],
     ),
-    row(
-        "model.layers.*.altup.correct_output_scale",
-        "blk.*.altup_correct_scale.weight",
+    layers(
+        "model.layers.*.altup.",
+        &[
+            row("correction_coefs", "altup_correct_coef"),
+            row("correct_output_scale", "altup_correct_scale.weight"),
+            row("modality_router", "altup_router"),
+            row("prediction_coefs", "altup_predict_coef"),
+            row("router_norm", "altup_router_norm"),
+        ],
     ),
-    row("model.layers.*.altup.modality_router", "blk.*.altup_router"),
-    row(
-        "model.layers.*.altup.prediction_coefs",
-        "blk.*.altup_predict_coef",
-    ),
-    row(
-        "model.layers.*.altup.router_norm",
-        "blk.*.altup_router_norm",
-    ),
-    row("model.layers.*.laurel.linear_left", "blk.*.laurel_l"),
-    row("model.layers.*.laurel.linear_right", "blk.*.laurel_r"),
-    row(
-        "model.layers.*.laurel.post_laurel_norm",
-        "blk.*.laurel_post_norm",
-    ),
-    row("model.layers.*.per_layer_input_gate", "blk.*.inp_gate"),
-    row("model.layers.*.per_layer_projection", "blk.*.proj"),
-    row(
-        "model.layers.*.post_per_layer_input_norm",
-        "blk.*.post_norm",
-    ),
-    row(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
-    ),
-    row("model.layers.*.pre_feedforward_layernorm", "blk.*.ffn_norm"),
-    row(
-        "model.layers.*.post_feedforward_layernorm",
-        "blk.*.post_ffw_norm",
+    layers(
+        "model.layers.*.laurel.",
+        &[
+            row("linear_left", "laurel_l"),
+            row("linear_right", "laurel_r"),
+            row("post_laurel_norm", "laurel_post_norm"),
+        ],
     ),
     // Gemma 4's.
-    row(
-        "model.layers.*.layer_scalar",
-        "blk.*.layer_output_scale.weight",
-    ),
-    row(
-        "model.layers.*.post_feedforward_layernorm_1",
-        "blk.*.post_ffw_norm_1",
-    ),
-    row(
-        "model.layers.*.pre_feedforward_layernorm_2",
-        "blk.*.pre_ffw_norm_2",
-    ),
-    row(
-        "model.layers.*.post_feedforward_layernorm_2",
-        "blk.*.post_ffw_norm_2",
-    ),
-    row("model.layers.*.router.proj", "blk.*.ffn_gate_inp"),
-    exactly(
-        "model.layers.*.router.scale",
-        "blk.*.ffn_gate_inp.scale",
-        Change::None,
-    ),
-    exactly(
-        "model.layers.*.router.per_expert_scale",
-        "blk.*.ffn_down_exps.scale",
-        Change::None,
-    ),
-    row(
-        "model.layers.*.experts.gate_up_proj",
-        "blk.*.ffn_gate_up_exps.weight",
-    ),
-    changed(
-        "model.layers.*.experts.gate_up_proj",
-        "blk.*.ffn_gate_exps.weight",
-        Change::Divided,
-    ),
-    row(
-        "model.layers.*.experts.down_proj",
-        "blk.*.ffn_down_exps.weight",
+    layers(
+        "model.layers.*.",
+        &[
+            row("layer_scalar", "layer_output_scale.weight"),
+            row("post_feedforward_layernorm_1", "post_ffw_norm_1"),
+            row("pre_feedforward_layernorm_2", "pre_ffw_norm_2"),
+            row("post_feedforward_layernorm_2", "post_ffw_norm_2"),
+            row("router.proj", "ffn_gate_inp"),
+            exactly("router.scale", "ffn_gate_inp.scale", Change::None),
+            exactly(
+                "router.per_expert_scale",
+                "ffn_down_exps.scale",
+                Change::None,
+            ),
+            row("experts.gate_up_proj", "ffn_gate_up_exps.weight"),
+            changed(
+                "experts.gate_up_proj",
+                "ffn_gate_exps.weight",
+                Change::Divided,
+            ),
+            row("experts.down_proj", "ffn_down_exps.weight"),
+        ],
     ),
 ];
 

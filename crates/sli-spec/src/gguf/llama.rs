@@ -2,36 +2,24 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed, row};
+use super::architecture::{Change, Names, changed, layers, row};
 use super::reader::{Read, Reader};
 use crate::SpecError;
 
-/// Rows of queries and keys in pairs; experts as Mixtral names them.
-pub(super) const LLAMA: &[Row] = &[
-    changed(
-        "model.layers.*.self_attn.q_proj",
-        "blk.*.attn_q",
-        Change::Permuted,
-    ),
-    changed(
-        "model.layers.*.self_attn.k_proj",
-        "blk.*.attn_k",
-        Change::Permuted,
-    ),
-    row("model.layers.*.block_sparse_moe.gate", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w1",
-        "blk.*.ffn_gate_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w2",
-        "blk.*.ffn_down_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w3",
-        "blk.*.ffn_up_exps",
-    ),
-];
+/// Experts as Mixtral names them.
+pub(super) const MIXTRAL: Names = layers(
+    "model.layers.*.block_sparse_moe.",
+    &[
+        row("gate", "ffn_gate_inp"),
+        row("experts.{}.w1", "ffn_gate_exps"),
+        row("experts.{}.w2", "ffn_down_exps"),
+        row("experts.{}.w3", "ffn_up_exps"),
+        row("e_score_correction_bias", "exp_probs_b.bias"),
+        row("gate.e_score_correction_bias", "exp_probs_b.bias"),
+    ],
+);
+
+pub(super) const LLAMA: &[Names] = &[PAIRS, MIXTRAL];
 
 /// What has an RMS norm, a rotation and no biases but those that are there.
 pub(super) fn rms(reader: &mut Reader<'_>, model_type: &str) -> Result<u64, SpecError> {
@@ -72,50 +60,39 @@ pub(super) fn qwen3(reader: &mut Reader<'_>) -> Read {
 }
 
 /// Rows of queries and keys in pairs.
-pub(super) const PAIRS: &[Row] = &[
-    changed(
-        "model.layers.*.self_attn.q_proj",
-        "blk.*.attn_q",
-        Change::Permuted,
-    ),
-    changed(
-        "model.layers.*.self_attn.k_proj",
-        "blk.*.attn_k",
-        Change::Permuted,
-    ),
-];
+pub(super) const PAIRS: Names = layers(
+    "model.layers.*.self_attn.",
+    &[
+        changed("q_proj", "attn_q", Change::Permuted),
+        changed("k_proj", "attn_k", Change::Permuted),
+    ],
+);
 
-/// Norms on the outputs of the sublayers.
-pub(super) const POST_NORMS: &[Row] = &[
-    row(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
-    ),
-    row(
-        "model.layers.*.post_feedforward_layernorm",
-        "blk.*.post_ffw_norm",
-    ),
-];
+/// Norms that bear the names of where they stand.
+pub(super) const POST_NORMS: Names = layers(
+    "model.layers.*.",
+    &[
+        row("post_attention_layernorm", "post_attention_norm"),
+        row("post_feedforward_layernorm", "post_ffw_norm"),
+    ],
+);
 
-/// The second norm bears the name of where it stands.
-pub(super) const AFTER_ATTENTION: &[Row] = &[row(
-    "model.layers.*.post_attention_layernorm",
-    "blk.*.post_attention_norm",
-)];
+pub(super) const GLM4: Names = layers(
+    "model.layers.*.",
+    &[
+        row("post_self_attn_layernorm", "post_attention_norm"),
+        row("post_mlp_layernorm", "post_ffw_norm"),
+        row("mlp.gate_up_proj", "ffn_up"),
+    ],
+);
 
-pub(super) const GLM4: &[Row] = &[
-    row(
-        "model.layers.*.post_self_attn_layernorm",
-        "blk.*.post_attention_norm",
-    ),
-    row("model.layers.*.post_mlp_layernorm", "blk.*.post_ffw_norm"),
-    row("model.layers.*.mlp.gate_up_proj", "blk.*.ffn_up"),
-];
-
-pub(super) const PHI3: &[Row] = &[
-    row("model.layers.*.self_attn.qkv_proj", "blk.*.attn_qkv"),
-    row("model.layers.*.mlp.gate_up_proj", "blk.*.ffn_up"),
-];
+pub(super) const PHI3: Names = layers(
+    "model.layers.*.",
+    &[
+        row("self_attn.qkv_proj", "attn_qkv"),
+        row("mlp.gate_up_proj", "ffn_up"),
+    ],
+);
 
 /// What has a layer norm, a rotation of a part of the head and biases where they are.
 pub(super) fn layer_norm(

@@ -2,38 +2,31 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed, row};
-use super::experts::{latent_heads, routed};
-use super::gpt::classic;
-use super::llama::{cohere, layer_norm, pattern, rms};
+use super::architecture::{Change, Names, changed, layers, row};
+use super::experts::{LATENT, latent_heads, routed};
+use super::gpt::{ENDS, classic};
+use super::llama::{POST_NORMS, cohere, layer_norm, pattern, rms};
 use super::reader::{Read, Reader};
+use super::usual::{DENSE, SHARED};
 
-pub(super) const LLAMA4: &[Row] = &[
-    row("model.layers.*.feed_forward.gate_proj", "blk.*.ffn_gate"),
-    row("model.layers.*.feed_forward.up_proj", "blk.*.ffn_up"),
-    row("model.layers.*.feed_forward.down_proj", "blk.*.ffn_down"),
-    row("model.layers.*.feed_forward.router", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.feed_forward.shared_expert.gate_proj",
-        "blk.*.ffn_gate_shexp",
-    ),
-    row(
-        "model.layers.*.feed_forward.shared_expert.up_proj",
-        "blk.*.ffn_up_shexp",
-    ),
-    row(
-        "model.layers.*.feed_forward.shared_expert.down_proj",
-        "blk.*.ffn_down_shexp",
-    ),
-    changed(
-        "model.layers.*.feed_forward.experts.gate_up_proj",
-        "blk.*.ffn_gate_exps.weight",
-        Change::Divided,
-    ),
-    changed(
-        "model.layers.*.feed_forward.experts.down_proj",
-        "blk.*.ffn_down_exps.weight",
-        Change::Transposed,
+pub(super) const LLAMA4: &[Names] = &[
+    layers("model.layers.*.feed_forward.", DENSE),
+    layers("model.layers.*.feed_forward.shared_expert.", SHARED),
+    layers(
+        "model.layers.*.feed_forward.",
+        &[
+            row("router", "ffn_gate_inp"),
+            changed(
+                "experts.gate_up_proj",
+                "ffn_gate_exps.weight",
+                Change::Divided,
+            ),
+            changed(
+                "experts.down_proj",
+                "ffn_down_exps.weight",
+                Change::Transposed,
+            ),
+        ],
     ),
 ];
 
@@ -57,10 +50,10 @@ pub(super) fn llama4(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const ERNIE_EXPERTS: &[Row] = &[row(
-    "model.layers.*.mlp.moe_statics.e_score_correction_bias",
-    "blk.*.exp_probs_b.bias",
-)];
+pub(super) const ERNIE_EXPERTS: Names = layers(
+    "model.layers.*.mlp.moe_statics.",
+    &[row("e_score_correction_bias", "exp_probs_b.bias")],
+);
 
 pub(super) fn ernie4_5_moe(reader: &mut Reader<'_>) -> Read {
     rms(reader, "ernie4_5_moe")?;
@@ -77,28 +70,16 @@ pub(super) fn ernie4_5_moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const HUNYUAN: &[Row] = &[
-    row(
-        "model.layers.*.self_attn.query_layernorm",
-        "blk.*.attn_q_norm",
+pub(super) const HUNYUAN: &[Names] = &[
+    layers(
+        "model.layers.*.",
+        &[
+            row("self_attn.query_layernorm", "attn_q_norm"),
+            row("self_attn.key_layernorm", "attn_k_norm"),
+            row("mlp.gate.wg", "ffn_gate_inp"),
+        ],
     ),
-    row(
-        "model.layers.*.self_attn.key_layernorm",
-        "blk.*.attn_k_norm",
-    ),
-    row("model.layers.*.mlp.gate.wg", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.mlp.shared_mlp.gate_proj",
-        "blk.*.ffn_gate_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_mlp.up_proj",
-        "blk.*.ffn_up_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_mlp.down_proj",
-        "blk.*.ffn_down_shexp",
-    ),
+    layers("model.layers.*.mlp.shared_mlp.", SHARED),
 ];
 
 /// Hunyuan, whose rotation is stretched by its base alone.
@@ -118,26 +99,6 @@ pub(super) fn hunyuan_moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const MINIMAX: &[Row] = &[
-    row("model.layers.*.block_sparse_moe.gate", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.block_sparse_moe.e_score_correction_bias",
-        "blk.*.exp_probs_b.bias",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w1",
-        "blk.*.ffn_gate_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w2",
-        "blk.*.ffn_down_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w3",
-        "blk.*.ffn_up_exps",
-    ),
-];
-
 pub(super) fn minimax_m2(reader: &mut Reader<'_>) -> Read {
     reader.set("model_type", "minimax_m2");
     reader.sizes()?;
@@ -155,16 +116,19 @@ pub(super) fn minimax_m2(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const STARCODER: &[Row] = &[
-    row("transformer.wte", "token_embd"),
-    row("transformer.wpe", "position_embd"),
-    row("transformer.ln_f", "output_norm"),
-    row("transformer.h.*.ln_1", "blk.*.attn_norm"),
-    row("transformer.h.*.ln_2", "blk.*.ffn_norm"),
-    row("transformer.h.*.attn.c_attn", "blk.*.attn_qkv"),
-    row("transformer.h.*.attn.c_proj", "blk.*.attn_output"),
-    row("transformer.h.*.mlp.c_fc", "blk.*.ffn_up"),
-    row("transformer.h.*.mlp.c_proj", "blk.*.ffn_down"),
+pub(super) const STARCODER: &[Names] = &[
+    ENDS,
+    layers(
+        "transformer.h.*.",
+        &[
+            row("ln_1", "attn_norm"),
+            row("ln_2", "ffn_norm"),
+            row("attn.c_attn", "attn_qkv"),
+            row("attn.c_proj", "attn_output"),
+            row("mlp.c_fc", "ffn_up"),
+            row("mlp.c_proj", "ffn_down"),
+        ],
+    ),
 ];
 
 pub(super) fn starcoder(reader: &mut Reader<'_>) -> Read {
@@ -177,41 +141,25 @@ pub(super) fn starcoder(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const DBRX: &[Row] = &[
-    row("transformer.wte", "token_embd"),
-    row("transformer.norm_f", "output_norm"),
-    row(
-        "transformer.blocks.*.norm_attn_norm.norm_1",
-        "blk.*.attn_norm",
+pub(super) const DBRX: &[Names] = &[
+    ENDS,
+    layers(
+        "transformer.blocks.*.norm_attn_norm.",
+        &[
+            row("norm_1", "attn_norm"),
+            row("norm_2", "attn_output_norm"),
+            row("attn.Wqkv", "attn_qkv"),
+            row("attn.out_proj", "attn_output"),
+        ],
     ),
-    row(
-        "transformer.blocks.*.norm_attn_norm.norm_2",
-        "blk.*.attn_output_norm",
-    ),
-    row(
-        "transformer.blocks.*.norm_attn_norm.attn.Wqkv",
-        "blk.*.attn_qkv",
-    ),
-    row(
-        "transformer.blocks.*.norm_attn_norm.attn.out_proj",
-        "blk.*.attn_output",
-    ),
-    row(
-        "transformer.blocks.*.ffn.router.layer",
-        "blk.*.ffn_gate_inp",
-    ),
-    row(
-        "transformer.blocks.*.ffn.experts.mlp.w1",
-        "blk.*.ffn_gate_exps",
-    ),
-    row(
-        "transformer.blocks.*.ffn.experts.mlp.v1",
-        "blk.*.ffn_up_exps",
-    ),
-    changed(
-        "transformer.blocks.*.ffn.experts.mlp.w2",
-        "blk.*.ffn_down_exps",
-        Change::Transposed,
+    layers(
+        "transformer.blocks.*.ffn.",
+        &[
+            row("router.layer", "ffn_gate_inp"),
+            row("experts.mlp.w1", "ffn_gate_exps"),
+            row("experts.mlp.v1", "ffn_up_exps"),
+            changed("experts.mlp.w2", "ffn_down_exps", Change::Transposed),
+        ],
     ),
 ];
 
@@ -282,10 +230,10 @@ pub(super) fn minicpm3(reader: &mut Reader<'_>) -> Read {
     reader.rotation(rotated, false)
 }
 
-pub(super) const EXAONE_EXPERTS: &[Row] = &[row(
-    "model.layers.*.mlp.e_score_correction_bias",
-    "blk.*.exp_probs_b.bias",
-)];
+pub(super) const EXAONE_EXPERTS: Names = layers(
+    "model.layers.*.mlp.",
+    &[row("e_score_correction_bias", "exp_probs_b.bias")],
+);
 
 pub(super) fn exaone_moe(reader: &mut Reader<'_>) -> Read {
     rms(reader, "exaone_moe")?;
@@ -302,16 +250,18 @@ pub(super) fn exaone_moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const AFMOE: &[Row] = &[
-    row(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
+pub(super) const AFMOE: &[Names] = &[
+    POST_NORMS,
+    layers(
+        "model.layers.*.",
+        &[
+            row("pre_mlp_layernorm", "ffn_norm"),
+            row("post_mlp_layernorm", "post_ffw_norm"),
+            row("self_attn.gate_proj", "attn_gate"),
+            row("mlp.router.gate", "ffn_gate_inp"),
+            row("mlp.expert_bias", "exp_probs_b.bias"),
+        ],
     ),
-    row("model.layers.*.pre_mlp_layernorm", "blk.*.ffn_norm"),
-    row("model.layers.*.post_mlp_layernorm", "blk.*.post_ffw_norm"),
-    row("model.layers.*.self_attn.gate_proj", "blk.*.attn_gate"),
-    row("model.layers.*.mlp.router.gate", "blk.*.ffn_gate_inp"),
-    row("model.layers.*.mlp.expert_bias", "blk.*.exp_probs_b.bias"),
 ];
 
 pub(super) fn afmoe(reader: &mut Reader<'_>) -> Read {
@@ -367,28 +317,16 @@ pub(super) fn cohere2_moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const INDEXED: &[Row] = &[
-    super::experts::LATENT[0],
-    super::experts::LATENT[1],
-    super::experts::LATENT[2],
-    super::experts::LATENT[3],
-    super::experts::LATENT[4],
-    super::experts::LATENT[5],
-    row(
-        "model.layers.*.self_attn.indexer.wk",
-        "blk.*.indexer.attn_k",
-    ),
-    row(
-        "model.layers.*.self_attn.indexer.wq_b",
-        "blk.*.indexer.attn_q_b",
-    ),
-    row(
-        "model.layers.*.self_attn.indexer.k_norm",
-        "blk.*.indexer.k_norm",
-    ),
-    row(
-        "model.layers.*.self_attn.indexer.weights_proj",
-        "blk.*.indexer.proj",
+pub(super) const INDEXED: &[Names] = &[
+    LATENT,
+    layers(
+        "model.layers.*.self_attn.indexer.",
+        &[
+            row("wk", "indexer.attn_k"),
+            row("wq_b", "indexer.attn_q_b"),
+            row("k_norm", "indexer.k_norm"),
+            row("weights_proj", "indexer.proj"),
+        ],
     ),
 ];
 

@@ -21,6 +21,7 @@ mod reader;
 mod states;
 mod stored;
 mod undo;
+mod usual;
 
 use serde_json::{Map, Value};
 

@@ -1,71 +1,11 @@
 //! The reference's names of tensors in llama.cpp's files, and what the converter did to their elements.
 
-use super::architecture::{Architecture, Change, Row, row};
+use super::architecture::{Architecture, Change, Names};
 use super::stored::{FACTORS, Stored};
 use super::undo::{Found, Sizes};
+use super::usual::USUAL;
 use crate::registry::{Built, Headed};
 use crate::{Elementwise, Leaf, ModelSpec, Source};
-
-/// Llama's names.
-pub(super) const USUAL: &[Row] = &[
-    row("model.embed_tokens", "token_embd"),
-    row("model.norm", "output_norm"),
-    row("lm_head", "output"),
-    row("model.layers.*.input_layernorm", "blk.*.attn_norm"),
-    row("model.layers.*.self_attn.q_proj", "blk.*.attn_q"),
-    row("model.layers.*.self_attn.k_proj", "blk.*.attn_k"),
-    row("model.layers.*.self_attn.v_proj", "blk.*.attn_v"),
-    row("model.layers.*.self_attn.o_proj", "blk.*.attn_output"),
-    row("model.layers.*.self_attn.q_norm", "blk.*.attn_q_norm"),
-    row("model.layers.*.self_attn.k_norm", "blk.*.attn_k_norm"),
-    row("model.layers.*.self_attn.sinks", "blk.*.attn_sinks.weight"),
-    row("model.layers.*.post_attention_layernorm", "blk.*.ffn_norm"),
-    row("model.layers.*.mlp.gate_proj", "blk.*.ffn_gate"),
-    row("model.layers.*.mlp.up_proj", "blk.*.ffn_up"),
-    row("model.layers.*.mlp.down_proj", "blk.*.ffn_down"),
-    row("model.layers.*.mlp.gate", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.mlp.experts.{}.gate_proj",
-        "blk.*.ffn_gate_exps",
-    ),
-    row("model.layers.*.mlp.experts.{}.up_proj", "blk.*.ffn_up_exps"),
-    row(
-        "model.layers.*.mlp.experts.{}.down_proj",
-        "blk.*.ffn_down_exps",
-    ),
-    row(
-        "model.layers.*.mlp.shared_expert.gate_proj",
-        "blk.*.ffn_gate_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_expert.up_proj",
-        "blk.*.ffn_up_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_expert.down_proj",
-        "blk.*.ffn_down_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_expert_gate",
-        "blk.*.ffn_gate_inp_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_experts.gate_proj",
-        "blk.*.ffn_gate_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_experts.up_proj",
-        "blk.*.ffn_up_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.shared_experts.down_proj",
-        "blk.*.ffn_down_shexp",
-    ),
-    row(
-        "model.layers.*.mlp.gate.e_score_correction_bias",
-        "blk.*.exp_probs_b.bias",
-    ),
-];
 
 /// Has a description look for its weights under the names of a file.
 pub(super) fn rename(built: &mut Built, architecture: &Architecture, stored: &Stored) {
@@ -86,14 +26,14 @@ pub(super) fn rename(built: &mut Built, architecture: &Architecture, stored: &St
 const ENDINGS: [&str; 2] = [".weight", ".bias"];
 
 struct Renaming<'a> {
-    rows: &'a [Row],
+    names: &'static [Names],
     sizes: Sizes<'a>,
 }
 
 impl<'a> Renaming<'a> {
     fn new(architecture: &'a Architecture, stored: &'a Stored) -> Self {
         Self {
-            rows: architecture.names,
+            names: architecture.names,
             sizes: Sizes::new(architecture.name, stored),
         }
     }
@@ -118,23 +58,24 @@ impl<'a> Renaming<'a> {
     fn find(&self, name: &str) -> Option<Found> {
         let ending = ENDINGS.into_iter().find(|ending| name.ends_with(ending));
         let module = name.strip_suffix(ending.unwrap_or(""))?;
-        let layer = module.split('.').find(|part| is_number(part));
-        let pattern = |text: &str| match layer {
-            Some(layer) => text.replacen('*', layer, 1),
-            None => text.to_owned(),
+        let (pattern, layer) = without_number(module);
+        let within = |names: &'static Names| {
+            let rest = pattern.strip_prefix(names.reference);
+            let rows = names.rows.iter();
+            rows.filter(move |row| rest == Some(row.reference))
+                .map(|row| (names.file, row))
         };
-        let own = [self.rows, USUAL].into_iter().flatten();
-        let mut named = own
-            .filter(|row| pattern(row.reference) == module)
-            .map(|row| {
-                let whole = row.exact || ENDINGS.iter().any(|ending| row.file.ends_with(ending));
-                let name = match ending {
-                    Some(ending) if !whole => format!("{}{ending}", pattern(row.file)),
-                    None if !whole => format!("{}.weight", pattern(row.file)),
-                    _ => pattern(row.file),
-                };
-                (row, name)
-            });
+        let own = self.names.iter().chain(USUAL);
+        let mut named = own.flat_map(within).map(|(begins, row)| {
+            let whole = row.exact || ENDINGS.iter().any(|ending| row.file.ends_with(ending));
+            let ending = if whole {
+                ""
+            } else {
+                ending.unwrap_or(".weight")
+            };
+            let name = format!("{begins}{}{ending}", row.file);
+            (row, name.replacen('*', layer.unwrap_or("*"), 1))
+        });
         let first = named.next()?;
         // Of several names the one that the file has.
         let (row, name) = if self.sizes.has(&first.1) {
@@ -246,6 +187,20 @@ impl<'a> Renaming<'a> {
             Source::one_of(distinct)
         }
     }
+}
+
+/// A name with `*` in the place of its first number, and that number.
+fn without_number(name: &str) -> (String, Option<&str>) {
+    let mut number = None;
+    let parts = name.split('.').map(|part| {
+        if number.is_none() && is_number(part) {
+            number = Some(part);
+            return "*";
+        }
+        part
+    });
+    let parts: Vec<&str> = parts.collect();
+    (parts.join("."), number)
 }
 
 fn is_number(part: &str) -> bool {

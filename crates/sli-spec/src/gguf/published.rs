@@ -2,25 +2,31 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, changed, row};
+use super::architecture::{Change, Names, changed, layers, row, under};
 use super::experts::routed;
 use super::llama::{layer_norm, multipliers, pattern, rms};
 use super::reader::{Read, Reader};
+use super::usual::NUMBERED;
 
-pub(super) const INTERNLM2: &[Row] = &[
-    row("model.tok_embeddings", "token_embd"),
-    row("output", "output"),
-    row("model.layers.*.attention_norm", "blk.*.attn_norm"),
-    row("model.layers.*.ffn_norm", "blk.*.ffn_norm"),
-    changed(
-        "model.layers.*.attention.wqkv",
-        "blk.*.attn_qkv",
-        Change::Separated,
+pub(super) const INTERNLM2: &[Names] = &[
+    under(
+        "",
+        "",
+        &[
+            row("model.tok_embeddings", "token_embd"),
+            row("output", "output"),
+        ],
     ),
-    row("model.layers.*.attention.wo", "blk.*.attn_output"),
-    row("model.layers.*.feed_forward.w1", "blk.*.ffn_gate"),
-    row("model.layers.*.feed_forward.w2", "blk.*.ffn_down"),
-    row("model.layers.*.feed_forward.w3", "blk.*.ffn_up"),
+    layers(
+        "model.layers.*.",
+        &[
+            row("attention_norm", "attn_norm"),
+            row("ffn_norm", "ffn_norm"),
+            changed("attention.wqkv", "attn_qkv", Change::Separated),
+            row("attention.wo", "attn_output"),
+        ],
+    ),
+    layers("model.layers.*.feed_forward.", NUMBERED),
 ];
 
 pub(super) fn internlm2(reader: &mut Reader<'_>) -> Read {
@@ -67,11 +73,10 @@ pub(super) fn xverse(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const BAICHUAN: &[Row] = &[changed(
-    "model.layers.*.self_attn.W_pack",
-    "blk.*.attn_qkv",
-    Change::Separated,
-)];
+pub(super) const BAICHUAN: Names = layers(
+    "model.layers.*.self_attn.",
+    &[changed("W_pack", "attn_qkv", Change::Separated)],
+);
 
 /// Baichuan: the larger models, of 40 layers, have ALiBi, and the second generation, with its own vocabulary, a head whose
 /// rows are normalised; that changes nothing where they were before.
@@ -117,7 +122,7 @@ pub(super) fn deepseek(reader: &mut Reader<'_>) -> Read {
     }
 }
 
-pub(super) const CHATGLM: &[Row] = &[row("model.layers.*.mlp.gate_up_proj", "blk.*.ffn_up")];
+pub(super) const CHATGLM: Names = layers("model.layers.*.mlp.", &[row("gate_up_proj", "ffn_up")]);
 
 /// ChatGLM 2, 3 and GLM-4, which are the reference's GLM under other names.
 pub(super) fn chatglm(reader: &mut Reader<'_>) -> Read {

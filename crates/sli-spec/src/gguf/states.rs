@@ -2,295 +2,188 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Row, Tiled, changed, exactly, row};
-use super::experts::{LATENT, latent_heads, qwen_experts};
-use super::llama::{multipliers, rms};
+use super::architecture::{
+    Change, Names, Row, Tiled, changed, exactly, layers, plus_one, row, under,
+};
+use super::experts::{GRANITE_ROUTED, GRANITE_SHARED, LATENT, latent_heads, qwen_experts};
+use super::gemma::PLUS_ONE;
+use super::llama::{MIXTRAL, PAIRS, multipliers, rms};
 use super::reader::{Read, Reader};
+use super::usual::{DENSE, EXPERTS, NUMBERED, PROJECTIONS, ROUTER, SHARED};
 use crate::SpecError;
 
-const fn state(reference: &'static str, file: &'static str) -> Row {
+const fn decay(reference: &'static str, file: &'static str) -> Row {
     exactly(reference, file, Change::Decay)
 }
 
-pub(super) const MAMBA: &[Row] = &[
-    row("backbone.embeddings", "token_embd"),
-    row("backbone.norm_f", "output_norm"),
-    row("backbone.layers.*.norm", "blk.*.attn_norm"),
-    row("backbone.layers.*.mixer.in_proj", "blk.*.ssm_in"),
-    row("backbone.layers.*.mixer.conv1d", "blk.*.ssm_conv1d"),
-    row("backbone.layers.*.mixer.x_proj", "blk.*.ssm_x"),
-    row("backbone.layers.*.mixer.dt_proj", "blk.*.ssm_dt"),
-    row("backbone.layers.*.mixer.dt_bias", "blk.*.ssm_dt.bias"),
-    state("backbone.layers.*.mixer.A_log", "blk.*.ssm_a"),
-    exactly("backbone.layers.*.mixer.D", "blk.*.ssm_d", Change::None),
-    changed(
-        "backbone.layers.*.mixer.norm",
-        "blk.*.ssm_norm",
-        Change::Flat,
+/// A selective scan.
+const SCAN: &[Row] = &[
+    row("in_proj", "ssm_in"),
+    row("conv1d", "ssm_conv1d"),
+    row("x_proj", "ssm_x"),
+    row("dt_proj", "ssm_dt"),
+    row("dt_bias", "ssm_dt.bias"),
+    decay("A_log", "ssm_a"),
+    exactly("D", "ssm_d", Change::None),
+    row("dt_layernorm", "ssm_dt_norm"),
+    row("b_layernorm", "ssm_b_norm"),
+    row("c_layernorm", "ssm_c_norm"),
+    changed("norm", "ssm_norm", Change::Flat),
+    row("out_proj", "ssm_out"),
+];
+
+pub(super) const MAMBA: &[Names] = &[
+    under(
+        "backbone.",
+        "",
+        &[
+            row("embeddings", "token_embd"),
+            row("norm_f", "output_norm"),
+            row("layers.*.norm", "blk.*.attn_norm"),
+        ],
     ),
-    row("backbone.layers.*.mixer.out_proj", "blk.*.ssm_out"),
+    layers("backbone.layers.*.mixer.", SCAN),
 ];
 
 /// Layers of Mamba under the name of Jamba, Bamba, Granite and Falcon.
-pub(super) const BESIDE: &[Row] = &[
-    row("model.final_layernorm", "output_norm"),
-    row("model.layers.*.pre_ff_layernorm", "blk.*.ffn_norm"),
-    exactly(
-        "model.layers.*.pre_ff_layernorm",
-        "blk.*.ffn_norm",
-        Change::None,
+pub(super) const BESIDE: &[Names] = &[
+    under("model.", "", &[row("final_layernorm", "output_norm")]),
+    layers(
+        "model.layers.*.",
+        &[
+            row("pre_ff_layernorm", "ffn_norm"),
+            exactly("pre_ff_layernorm", "ffn_norm", Change::None),
+            row("feed_forward.router", "ffn_gate_inp"),
+        ],
     ),
-    row("model.layers.*.mamba.in_proj", "blk.*.ssm_in"),
-    row("model.layers.*.mamba.conv1d", "blk.*.ssm_conv1d"),
-    row("model.layers.*.mamba.x_proj", "blk.*.ssm_x"),
-    row("model.layers.*.mamba.dt_proj", "blk.*.ssm_dt"),
-    row("model.layers.*.mamba.dt_bias", "blk.*.ssm_dt.bias"),
-    state("model.layers.*.mamba.A_log", "blk.*.ssm_a"),
-    exactly("model.layers.*.mamba.D", "blk.*.ssm_d", Change::None),
-    row("model.layers.*.mamba.dt_layernorm", "blk.*.ssm_dt_norm"),
-    row("model.layers.*.mamba.b_layernorm", "blk.*.ssm_b_norm"),
-    row("model.layers.*.mamba.c_layernorm", "blk.*.ssm_c_norm"),
-    changed("model.layers.*.mamba.norm", "blk.*.ssm_norm", Change::Flat),
-    row("model.layers.*.mamba.out_proj", "blk.*.ssm_out"),
-    row("model.layers.*.feed_forward.gate_proj", "blk.*.ffn_gate"),
-    row("model.layers.*.feed_forward.up_proj", "blk.*.ffn_up"),
-    row("model.layers.*.feed_forward.down_proj", "blk.*.ffn_down"),
-    row("model.layers.*.feed_forward.router", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.feed_forward.experts.{}.gate_proj",
-        "blk.*.ffn_gate_exps",
-    ),
-    row(
-        "model.layers.*.feed_forward.experts.{}.up_proj",
-        "blk.*.ffn_up_exps",
-    ),
-    row(
-        "model.layers.*.feed_forward.experts.{}.down_proj",
-        "blk.*.ffn_down_exps",
-    ),
+    layers("model.layers.*.mamba.", SCAN),
+    layers("model.layers.*.feed_forward.", DENSE),
+    layers("model.layers.*.feed_forward.experts.{}.", EXPERTS),
 ];
 
 /// The same with rows of queries and keys in pairs, and Granite's experts.
-pub(super) const GRANITE_HYBRID: &[Row] = &[
-    row("model.layers.*.mamba.in_proj", "blk.*.ssm_in"),
-    row("model.layers.*.mamba.conv1d", "blk.*.ssm_conv1d"),
-    row("model.layers.*.mamba.dt_bias", "blk.*.ssm_dt.bias"),
-    state("model.layers.*.mamba.A_log", "blk.*.ssm_a"),
-    exactly("model.layers.*.mamba.D", "blk.*.ssm_d", Change::None),
-    changed("model.layers.*.mamba.norm", "blk.*.ssm_norm", Change::Flat),
-    row("model.layers.*.mamba.out_proj", "blk.*.ssm_out"),
-    changed(
-        "model.layers.*.self_attn.q_proj",
-        "blk.*.attn_q",
-        Change::Permuted,
+pub(super) const GRANITE_HYBRID: &[Names] = &[
+    PAIRS,
+    layers("model.layers.*.mamba.", SCAN),
+    GRANITE_ROUTED,
+    GRANITE_SHARED,
+    layers(
+        "model.layers.*.shared_mlp.",
+        &[
+            changed("input_linear", "ffn_gate", Change::Divided),
+            row("output_linear", "ffn_down"),
+        ],
     ),
-    changed(
-        "model.layers.*.self_attn.k_proj",
-        "blk.*.attn_k",
-        Change::Permuted,
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.router.layer",
-        "blk.*.ffn_gate_inp",
-    ),
-    changed(
-        "model.layers.*.block_sparse_moe.input_linear",
-        "blk.*.ffn_gate_exps",
-        Change::Divided,
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.output_linear",
-        "blk.*.ffn_down_exps",
-    ),
-    changed(
-        "model.layers.*.shared_mlp.input_linear",
-        "blk.*.ffn_gate_shexp",
-        Change::Divided,
-    ),
-    changed(
-        "model.layers.*.shared_mlp.input_linear",
-        "blk.*.ffn_gate",
-        Change::Divided,
-    ),
-    row(
-        "model.layers.*.shared_mlp.output_linear",
-        "blk.*.ffn_down_shexp",
-    ),
-    row("model.layers.*.shared_mlp.output_linear", "blk.*.ffn_down"),
     // Bamba's.
-    row("model.final_layernorm", "output_norm"),
-    row("model.layers.*.pre_ff_layernorm", "blk.*.ffn_norm"),
-    row("model.layers.*.feed_forward.gate_proj", "blk.*.ffn_gate"),
-    row("model.layers.*.feed_forward.up_proj", "blk.*.ffn_up"),
-    row("model.layers.*.feed_forward.down_proj", "blk.*.ffn_down"),
+    under("model.", "", &[row("final_layernorm", "output_norm")]),
+    layers("model.layers.*.", &[row("pre_ff_layernorm", "ffn_norm")]),
+    layers("model.layers.*.feed_forward.", DENSE),
 ];
 
-pub(super) const NEMOTRON_H: &[Row] = &[
-    row("backbone.embeddings", "token_embd"),
-    row("backbone.norm_f", "output_norm"),
-    row("backbone.layers.*.norm", "blk.*.attn_norm"),
-    row("backbone.layers.*.mixer.in_proj", "blk.*.ssm_in"),
-    row("backbone.layers.*.mixer.conv1d", "blk.*.ssm_conv1d"),
-    row("backbone.layers.*.mixer.dt_bias", "blk.*.ssm_dt.bias"),
-    state("backbone.layers.*.mixer.A_log", "blk.*.ssm_a"),
-    exactly("backbone.layers.*.mixer.D", "blk.*.ssm_d", Change::None),
-    changed(
-        "backbone.layers.*.mixer.norm",
-        "blk.*.ssm_norm",
-        Change::Flat,
+pub(super) const NEMOTRON_H: &[Names] = &[
+    under(
+        "backbone.",
+        "",
+        &[
+            row("embeddings", "token_embd"),
+            row("norm_f", "output_norm"),
+            row("layers.*.norm", "blk.*.attn_norm"),
+        ],
     ),
-    row("backbone.layers.*.mixer.out_proj", "blk.*.ssm_out"),
-    row("backbone.layers.*.mixer.q_proj", "blk.*.attn_q"),
-    row("backbone.layers.*.mixer.k_proj", "blk.*.attn_k"),
-    row("backbone.layers.*.mixer.v_proj", "blk.*.attn_v"),
-    row("backbone.layers.*.mixer.o_proj", "blk.*.attn_output"),
-    row("backbone.layers.*.mixer.up_proj", "blk.*.ffn_up"),
-    row("backbone.layers.*.mixer.down_proj", "blk.*.ffn_down"),
-    row("backbone.layers.*.mixer.gate", "blk.*.ffn_gate_inp"),
-    row(
-        "backbone.layers.*.mixer.gate.e_score_correction_bias",
-        "blk.*.exp_probs_b.bias",
-    ),
-    row(
-        "backbone.layers.*.mixer.experts.{}.up_proj",
-        "blk.*.ffn_up_exps",
-    ),
-    row(
-        "backbone.layers.*.mixer.experts.{}.down_proj",
-        "blk.*.ffn_down_exps",
-    ),
-    row(
-        "backbone.layers.*.mixer.shared_experts.up_proj",
-        "blk.*.ffn_up_shexp",
-    ),
-    row(
-        "backbone.layers.*.mixer.shared_experts.down_proj",
-        "blk.*.ffn_down_shexp",
-    ),
+    layers("backbone.layers.*.mixer.", SCAN),
+    layers("backbone.layers.*.mixer.", PROJECTIONS),
+    layers("backbone.layers.*.mixer.", ROUTER),
+    layers("backbone.layers.*.mixer.", DENSE),
+    layers("backbone.layers.*.mixer.experts.{}.", EXPERTS),
+    layers("backbone.layers.*.mixer.shared_experts.", SHARED),
 ];
 
 const fn tiled(reference: &'static str, file: &'static str, tiled: Tiled) -> Row {
     changed(reference, file, Change::Tiled(tiled))
 }
 
-const fn one_more(reference: &'static str, file: &'static str) -> Row {
-    changed(reference, file, Change::PlusOne)
-}
+/// Norms of the Qwen models whose layers carry states.
+const QWEN_NORMS: Names = layers(
+    "model.layers.*.",
+    &[plus_one("post_attention_layernorm", "post_attention_norm")],
+);
 
-pub(super) const QWEN3_NEXT: &[Row] = &[
-    one_more("model.norm", "output_norm"),
-    one_more("model.layers.*.input_layernorm", "blk.*.attn_norm"),
-    one_more(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
-    ),
-    one_more("model.layers.*.self_attn.q_norm", "blk.*.attn_q_norm"),
-    one_more("model.layers.*.self_attn.k_norm", "blk.*.attn_k_norm"),
-    changed(
-        "model.layers.*.linear_attn.in_proj_qkvz",
-        "blk.*.attn_qkv",
-        Change::Ungrouped,
-    ),
-    row("model.layers.*.linear_attn.in_proj_ba", "blk.*.ssm_ba"),
-    row("model.layers.*.linear_attn.conv1d", "blk.*.ssm_conv1d"),
-    row("model.layers.*.linear_attn.dt_bias", "blk.*.ssm_dt.bias"),
-    state("model.layers.*.linear_attn.A_log", "blk.*.ssm_a"),
-    row("model.layers.*.linear_attn.norm", "blk.*.ssm_norm"),
-    row("model.layers.*.linear_attn.out_proj", "blk.*.ssm_out"),
-];
-
-pub(super) const QWEN3_5: &[Row] = &[
-    one_more("model.norm", "output_norm"),
-    one_more("model.layers.*.input_layernorm", "blk.*.attn_norm"),
-    one_more(
-        "model.layers.*.post_attention_layernorm",
-        "blk.*.post_attention_norm",
-    ),
-    one_more("model.layers.*.self_attn.q_norm", "blk.*.attn_q_norm"),
-    one_more("model.layers.*.self_attn.k_norm", "blk.*.attn_k_norm"),
-    tiled(
-        "model.layers.*.linear_attn.in_proj_qkv",
-        "blk.*.attn_qkv",
-        Tiled::Behind,
-    ),
-    tiled(
-        "model.layers.*.linear_attn.in_proj_z",
-        "blk.*.attn_gate",
-        Tiled::Rows,
-    ),
-    tiled(
-        "model.layers.*.linear_attn.in_proj_a",
-        "blk.*.ssm_alpha",
-        Tiled::Rows,
-    ),
-    tiled(
-        "model.layers.*.linear_attn.in_proj_b",
-        "blk.*.ssm_beta",
-        Tiled::Rows,
-    ),
-    tiled(
-        "model.layers.*.linear_attn.conv1d",
-        "blk.*.ssm_conv1d",
-        Tiled::Behind,
-    ),
-    tiled(
-        "model.layers.*.linear_attn.dt_bias",
-        "blk.*.ssm_dt.bias",
-        Tiled::Rows,
-    ),
-    exactly(
-        "model.layers.*.linear_attn.A_log",
-        "blk.*.ssm_a",
-        Change::Tiled(Tiled::Decays),
-    ),
-    row("model.layers.*.linear_attn.norm", "blk.*.ssm_norm"),
-    tiled(
-        "model.layers.*.linear_attn.out_proj",
-        "blk.*.ssm_out",
-        Tiled::Columns,
-    ),
-    changed(
-        "model.layers.*.mlp.experts.gate_up_proj",
-        "blk.*.ffn_gate_exps.weight",
-        Change::Divided,
-    ),
-    row(
-        "model.layers.*.mlp.experts.down_proj",
-        "blk.*.ffn_down_exps.weight",
+pub(super) const QWEN3_NEXT: &[Names] = &[
+    PLUS_ONE,
+    QWEN_NORMS,
+    layers(
+        "model.layers.*.linear_attn.",
+        &[
+            changed("in_proj_qkvz", "attn_qkv", Change::Ungrouped),
+            row("in_proj_ba", "ssm_ba"),
+            row("conv1d", "ssm_conv1d"),
+            row("dt_bias", "ssm_dt.bias"),
+            decay("A_log", "ssm_a"),
+            row("norm", "ssm_norm"),
+            row("out_proj", "ssm_out"),
+        ],
     ),
 ];
 
-pub(super) const LFM2: &[Row] = &[
-    row("model.embedding_norm", "token_embd_norm"),
-    row("model.embedding_norm", "output_norm"),
-    row("model.layers.*.operator_norm", "blk.*.attn_norm"),
-    row("model.layers.*.ffn_norm", "blk.*.ffn_norm"),
-    row("model.layers.*.conv.conv", "blk.*.shortconv.conv"),
-    row("model.layers.*.conv.in_proj", "blk.*.shortconv.in_proj"),
-    row("model.layers.*.conv.out_proj", "blk.*.shortconv.out_proj"),
-    row("model.layers.*.self_attn.out_proj", "blk.*.attn_output"),
-    row("model.layers.*.self_attn.q_layernorm", "blk.*.attn_q_norm"),
-    row("model.layers.*.self_attn.k_layernorm", "blk.*.attn_k_norm"),
-    row("model.layers.*.feed_forward.w1", "blk.*.ffn_gate"),
-    row("model.layers.*.feed_forward.w2", "blk.*.ffn_down"),
-    row("model.layers.*.feed_forward.w3", "blk.*.ffn_up"),
-    row("model.layers.*.feed_forward.gate", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.feed_forward.expert_bias",
-        "blk.*.exp_probs_b.bias",
+pub(super) const QWEN3_5: &[Names] = &[
+    PLUS_ONE,
+    QWEN_NORMS,
+    layers(
+        "model.layers.*.linear_attn.",
+        &[
+            tiled("in_proj_qkv", "attn_qkv", Tiled::Behind),
+            tiled("in_proj_z", "attn_gate", Tiled::Rows),
+            tiled("in_proj_a", "ssm_alpha", Tiled::Rows),
+            tiled("in_proj_b", "ssm_beta", Tiled::Rows),
+            tiled("conv1d", "ssm_conv1d", Tiled::Behind),
+            tiled("dt_bias", "ssm_dt.bias", Tiled::Rows),
+            exactly("A_log", "ssm_a", Change::Tiled(Tiled::Decays)),
+            row("norm", "ssm_norm"),
+            tiled("out_proj", "ssm_out", Tiled::Columns),
+        ],
     ),
-    row(
-        "model.layers.*.feed_forward.experts.{}.w1",
-        "blk.*.ffn_gate_exps",
+    layers(
+        "model.layers.*.mlp.experts.",
+        &[
+            changed("gate_up_proj", "ffn_gate_exps.weight", Change::Divided),
+            row("down_proj", "ffn_down_exps.weight"),
+        ],
     ),
-    row(
-        "model.layers.*.feed_forward.experts.{}.w2",
-        "blk.*.ffn_down_exps",
+];
+
+pub(super) const LFM2: &[Names] = &[
+    under(
+        "model.",
+        "",
+        &[
+            row("embedding_norm", "token_embd_norm"),
+            row("embedding_norm", "output_norm"),
+        ],
     ),
-    row(
-        "model.layers.*.feed_forward.experts.{}.w3",
-        "blk.*.ffn_up_exps",
+    layers(
+        "model.layers.*.",
+        &[
+            row("operator_norm", "attn_norm"),
+            row("ffn_norm", "ffn_norm"),
+            row("conv.conv", "shortconv.conv"),
+            row("conv.in_proj", "shortconv.in_proj"),
+            row("conv.out_proj", "shortconv.out_proj"),
+            row("self_attn.out_proj", "attn_output"),
+            row("self_attn.q_layernorm", "attn_q_norm"),
+            row("self_attn.k_layernorm", "attn_k_norm"),
+        ],
     ),
+    layers(
+        "model.layers.*.feed_forward.",
+        &[
+            row("gate", "ffn_gate_inp"),
+            row("expert_bias", "exp_probs_b.bias"),
+            row("experts.{}.w1", "ffn_gate_exps"),
+            row("experts.{}.w2", "ffn_down_exps"),
+            row("experts.{}.w3", "ffn_up_exps"),
+        ],
+    ),
+    layers("model.layers.*.feed_forward.", NUMBERED),
 ];
 
 /// Sizes of what has no attention anywhere.
@@ -642,50 +535,26 @@ pub(super) fn lfm2moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const KIMI_LINEAR: &[Row] = &[
-    LATENT[3],
-    LATENT[4],
-    LATENT[5],
-    row("model.layers.*.self_attn.q_conv1d", "blk.*.ssm_conv1d_q"),
-    row("model.layers.*.self_attn.k_conv1d", "blk.*.ssm_conv1d_k"),
-    row("model.layers.*.self_attn.v_conv1d", "blk.*.ssm_conv1d_v"),
-    row("model.layers.*.self_attn.f_a_proj", "blk.*.ssm_f_a"),
-    row("model.layers.*.self_attn.f_b_proj", "blk.*.ssm_f_b"),
-    row("model.layers.*.self_attn.g_a_proj", "blk.*.ssm_g_a"),
-    row("model.layers.*.self_attn.g_b_proj", "blk.*.ssm_g_b"),
-    row("model.layers.*.self_attn.b_proj", "blk.*.ssm_beta"),
-    row("model.layers.*.self_attn.dt_bias", "blk.*.ssm_dt.bias"),
-    state("model.layers.*.self_attn.A_log", "blk.*.ssm_a"),
-    row("model.layers.*.self_attn.o_norm", "blk.*.ssm_norm"),
-    row("model.layers.*.block_sparse_moe.gate", "blk.*.ffn_gate_inp"),
-    row(
-        "model.layers.*.block_sparse_moe.gate.e_score_correction_bias",
-        "blk.*.exp_probs_b.bias",
+pub(super) const KIMI_LINEAR: &[Names] = &[
+    LATENT,
+    layers(
+        "model.layers.*.self_attn.",
+        &[
+            row("q_conv1d", "ssm_conv1d_q"),
+            row("k_conv1d", "ssm_conv1d_k"),
+            row("v_conv1d", "ssm_conv1d_v"),
+            row("f_a_proj", "ssm_f_a"),
+            row("f_b_proj", "ssm_f_b"),
+            row("g_a_proj", "ssm_g_a"),
+            row("g_b_proj", "ssm_g_b"),
+            row("b_proj", "ssm_beta"),
+            row("dt_bias", "ssm_dt.bias"),
+            decay("A_log", "ssm_a"),
+            row("o_norm", "ssm_norm"),
+        ],
     ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w1",
-        "blk.*.ffn_gate_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w2",
-        "blk.*.ffn_down_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.experts.{}.w3",
-        "blk.*.ffn_up_exps",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.shared_experts.gate_proj",
-        "blk.*.ffn_gate_shexp",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.shared_experts.up_proj",
-        "blk.*.ffn_up_shexp",
-    ),
-    row(
-        "model.layers.*.block_sparse_moe.shared_experts.down_proj",
-        "blk.*.ffn_down_shexp",
-    ),
+    MIXTRAL,
+    layers("model.layers.*.block_sparse_moe.shared_experts.", SHARED),
 ];
 
 pub(super) fn kimi_linear(reader: &mut Reader<'_>) -> Read {
