@@ -51,8 +51,13 @@ pub(super) const fn each(byte: u8) -> u128 {
 #[inline(always)]
 pub(super) fn below(codes: u128, less: u128) -> [i8; 16] {
     // The top bit of every byte is lent, so that nothing is borrowed from the next one.
-    let differences = ((codes | each(0x80)) - less) ^ each(0x80);
-    bytemuck::cast(differences.to_le())
+    integers(((codes | each(0x80)) - less) ^ each(0x80))
+}
+
+/// The bytes of sixteen, with their signs.
+#[inline(always)]
+pub(super) fn integers(bytes: u128) -> [i8; 16] {
+    bytemuck::cast(bytes.to_le())
 }
 
 /// What is added to nothing: numbers stay as they are, negative zeros too.
