@@ -26,12 +26,7 @@ impl Kernels {
         if columns == 0 || x.rows() == 0 {
             return;
         }
-        let kernel = weight.len() / columns;
-        assert!(
-            kernel > 0 && weight.len() == kernel * columns,
-            "as many weights for every one of {columns} columns"
-        );
-        assert_eq!(window.len(), (kernel - 1) * columns, "a window of rows");
+        let kernel = kernel_of(weight, window, columns);
         assert!(
             bias.is_none_or(|bias| bias.len() == columns),
             "an addend a column"
@@ -58,6 +53,17 @@ impl Kernels {
             });
         });
     }
+}
+
+/// How many rows a convolution looks at: its weights and the window of the rows before have to be for so many.
+pub(super) fn kernel_of(weight: &[f32], window: &[f32], columns: usize) -> usize {
+    let kernel = weight.len() / columns;
+    assert!(
+        kernel > 0 && weight.len() == kernel * columns,
+        "as many weights for every one of {columns} columns"
+    );
+    assert_eq!(window.len(), (kernel - 1) * columns, "a window of rows");
+    kernel
 }
 
 /// The columns of one block.

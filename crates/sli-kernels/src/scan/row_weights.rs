@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::convolution::kernel_of;
 use super::runs;
 use crate::clock::Stage;
 use crate::kernels::{Kernels, SharedSlice};
@@ -28,12 +29,7 @@ impl Kernels {
         if columns == 0 || x.rows() == 0 {
             return;
         }
-        let kernel = weight.len() / columns;
-        assert!(
-            kernel > 0 && weight.len() == kernel * columns,
-            "as many weights for every one of {columns} columns"
-        );
-        assert_eq!(window.len(), (kernel - 1) * columns, "a window of rows");
+        let kernel = kernel_of(weight, window, columns);
         assert!(
             heads > 0 && columns.is_multiple_of(heads) && own.rows() == x.rows(),
             "columns in {heads} heads, and weights for every row"
