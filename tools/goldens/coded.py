@@ -21,9 +21,9 @@ import torch
 
 import formula
 
-NUMPY = {"U8": np.uint8, "I8": np.int8, "I32": np.int32, "U32": np.uint32, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8}
+NUMPY = {"U8": np.uint8, "I8": np.int8, "I16": np.int16, "I32": np.int32, "U32": np.uint32, "F8_E4M3": np.uint8, "F8_E5M2": np.uint8, "F8_E8M0": np.uint8}
 TORCH = {
-    **{"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32, "U32": torch.uint32},
+    **{"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I16": torch.int16, "I32": torch.int32, "U32": torch.uint32},
     **{"I8": torch.int8, "U8": torch.uint8, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu},
 }
 
@@ -323,12 +323,21 @@ def awq(name, shape, options):
         raw(f"{name}.qweight", [columns, rows // 8], "I32"),
         raw(f"{name}.qzeros", [columns // group, rows // 8], "I32"),
         drawn(f"{name}.scales", [columns // group, rows], "F16", 0.006, 0.03),
+        *scales_of_activation(name, columns, options),
     ]
 
     def decode(tensors):
         return module.dequantize_gemm(tensors["qweight"], tensors["qzeros"], tensors["scales"].float(), 4, group).T
 
     return entries, decode
+
+
+def scales_of_activation(name, columns, options):
+    """Those of the activation in front of a module, where there are some: `prepare` puts autoawq's own module into the model."""
+    place, _, own = name.rpartition(".")
+    if own != options.get("behind"):
+        return []
+    return [drawn(f"{place}.{options['activation']}.scales", [columns], "F16", 0.3, 1.0)]
 
 
 @scheme
@@ -342,6 +351,7 @@ def awq_gemv(name, shape, options):
         raw(f"{name}.qweight", [rows, columns // 8], "I32"),
         raw(f"{name}.qzeros", [rows, width], "I32"),
         drawn(f"{name}.scales", [rows, width * 8], "F16", 0.006, 0.03),
+        *scales_of_activation(name, columns, options),
     ]
 
     def decode(tensors):
@@ -517,6 +527,85 @@ def torchao(name, shape, options):
 
 
 @scheme
+def torchao_int4(name, shape, options):
+    """`Int4Tensor` of torchao, which has no way back on a processor. Written out from what makes its parts (`int4_row_quantize_zp` and
+    `pack_int4` of fbgemm's gen_ai): codes with signs, the lower half of a byte first, times the scale, plus the zero point."""
+    rows, columns = shape
+    groups = columns // options["group"]
+    kind = options.get("scale_dtype", "BF16")
+    entries = [
+        raw(f"{name}._weight_qdata", [rows, columns // 2], "I8"),
+        drawn(f"{name}._weight_scale", [groups, rows], kind, 0.01, 0.03),
+        drawn(f"{name}._weight_zero_point", [groups, rows], kind, 0.05, 0.0),
+    ]
+
+    def decode(tensors):
+        bytes = tensors["_weight_qdata"].int()
+        codes = torch.stack([((bytes & 15) ^ 8) - 8, bytes >> 4], dim=-1).flatten(-2)
+        spread = lambda numbers: numbers.float().T.repeat_interleave(options["group"], -1)
+        return codes.float() * spread(tensors["_weight_scale"]) + spread(tensors["_weight_zero_point"])
+
+    return entries, decode
+
+
+@scheme
+def quanto(name, shape, options):
+    """By the `dequantize` of optimum-quanto's own tensors, in f32."""
+    from optimum.quanto import tensor as library
+
+    rows, columns = shape
+    kind, size = options["kind"], options.get("scale_dtype", "BF16")
+    beside = [listed(f"{name}.{end}_scale", [], "F32", [1.0]) for end in ("input", "output")]
+    if kind in ("qint8", "qfloat8_e4m3fn", "qfloat8_e5m2"):
+        dtype = {"qint8": "I8", "qfloat8_e4m3fn": "F8_E4M3", "qfloat8_e5m2": "F8_E5M2"}[kind]
+        scale = 0.002 if kind == "qint8" else 0.15
+        entries = [raw(f"{name}.weight._data", shape, dtype, 0xFF if kind == "qint8" else 0xBF), drawn(f"{name}.weight._scale", [rows, 1], size, scale / 2, scale)]
+
+        def decode(tensors):
+            parts = tensors["weight._data"], tensors["weight._scale"].float()
+            return library.WeightQBytesTensor(library.qtypes[kind], 0, torch.Size(shape), (columns, 1), *parts, None).dequantize()
+
+        return entries + beside, decode
+
+    bits = int(kind[-1])
+    # As the library's modules choose it.
+    group = next((size for size in (128, 96, 64, 32) if columns > 128 and columns % size == 0), None)
+    width = group or columns
+    groups = rows * columns // width
+    numbers = [groups, 1]
+    entries = [
+        raw(f"{name}.weight._data._data", [math.ceil(groups * bits / 8), width], "U8"),
+        drawn(f"{name}.weight._scale", numbers, size, 0.1 / 2**bits, 0.5 / 2**bits),
+        drawn(f"{name}.weight._shift", numbers, size, 0.05, 0.25),
+    ]
+
+    def decode(tensors):
+        packed = library.packed.PackedTensor(tensors["weight._data._data"], bits, torch.Size([groups, width]), (width, 1))
+        parts = tensors["weight._scale"].float(), tensors["weight._shift"].float()
+        return library.WeightQBitsTensor(library.qtypes[kind], 0, group, torch.Size(shape), (columns, 1), packed, *parts).dequantize()
+
+    return entries + beside, decode
+
+
+@scheme
+def aqlm(name, shape, options):
+    """By aqlm's `_dequantize_weight`, in f32."""
+    unpack, dequantize = (getattr(module_of("aqlm", "utils.py"), name) for name in ("unpack_int_data", "_dequantize_weight"))
+    rows, columns = shape
+    (high, wide), books, bits = options.get("group", (1, 8)), options["books"], options["bits"]
+    entries = [
+        raw(f"{name}.codes", [rows // high, columns // wide, books], "I16" if bits > 8 else "I8"),
+        drawn(f"{name}.codebooks", [books, 2**bits, high, wide], "F16", 0.2, 0.0),
+        drawn(f"{name}.scales", [rows // high, 1, 1, 1], "F16", 0.3, 0.9),
+    ]
+
+    def decode(tensors):
+        return dequantize(unpack(tensors["codes"], bits), tensors["codebooks"].float(), tensors["scales"].float())
+
+    return entries, decode
+
+
+@scheme
 def quark_fp4(name, shape, options):
     """MXFP4 by Quark's `Pack_fp4`; its scales are powers of two (OCP MX)."""
     pack = classes_of("quark", "torch/utils/pack.py", "PackMethod", "Pack_fp4")["Pack_fp4"]("per_group", "fp4")
@@ -568,7 +657,18 @@ def bitnet(name, shape, options):
 
 
 def prepare(options, model):
-    """Makes the model's modules do what those of the code do beside decoding: BitNet rounds the inputs of its products."""
+    """Makes the model's modules do what those of the code do beside decoding: BitNet rounds the inputs of its products, AWQ scales
+    activations."""
+    if "behind" in options:
+        scaled = module_of("awq", "modules/act.py").ScaledActivation
+        for name, module in list(model.named_modules()):
+            if hasattr(module, options["behind"]) and hasattr(module, options["activation"]):
+                columns = getattr(module, options["behind"]).in_features
+                (entry,) = scales_of_activation(f"{name}.{options['behind']}", columns, options)
+                activation = scaled(getattr(module, options["activation"]), stored(entry).float())
+                # No parameter of the reference's class.
+                activation.scales = activation._parameters.pop("scales").data
+                setattr(module, options["activation"], activation)
     if options["scheme"] != "bitnet":
         return
     from transformers.integrations.bitnet import ActQuant

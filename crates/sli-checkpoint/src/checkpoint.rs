@@ -329,7 +329,10 @@ impl Checkpoint {
     /// Says which codes the tensors have. They have the names of the files; a coded one gets the name that the model
     /// has for it.
     pub fn declare(&mut self, codes: &Codes) -> Result<(), CheckpointError> {
-        let tensors = Tensors(self);
+        let tensors = Tensors {
+            holder: self,
+            widths: codes.widths(),
+        };
         let mut names: Vec<Box<str>> = Vec::with_capacity(self.tensors.len());
         let (mut coded, mut given) = (BTreeMap::new(), BTreeSet::new());
         for (at, tensor) in (0..).zip(&self.tensors) {

@@ -14,7 +14,8 @@ use crate::read_plan::{FileRange, ReadPlan};
 use crate::tensors::TensorInfo;
 use crate::view::{Tile, View};
 
-/// Bytes of parts that are in memory together, unless a single row has more.
+/// Bytes of parts that are in memory together, unless a single row has more; a part that all numbers need whole is beside
+/// them.
 pub(crate) const BATCH: usize = 1 << 20;
 
 /// Numbers that are decoded at a time, unless a single row has more.
@@ -125,7 +126,8 @@ impl<'c> Batch<'c> {
         while start < area.rows.end {
             let end = start + self.rows_that_fit(area, start);
             let bytes = self.bytes_of(area, start..end);
-            if self.bytes > 0 && (self.bytes + bytes > BATCH || self.plan.is_full()) {
+            let most = BATCH + area.coded.whole_bytes();
+            if self.bytes > 0 && (self.bytes + bytes > most || self.plan.is_full()) {
                 carry_out(self)?;
             }
             let begins = self.bytes;
@@ -150,7 +152,8 @@ impl<'c> Batch<'c> {
     /// How many rows from `start` on a batch can hold: whole blocks, or one row at least.
     fn rows_that_fit(&self, area: &Area<'_>, start: usize) -> usize {
         let most = area.rows.end - start;
-        let fits = |rows: usize| self.bytes_of(area, start..start + rows) <= BATCH;
+        let limit = BATCH + area.coded.whole_bytes();
+        let fits = |rows: usize| self.bytes_of(area, start..start + rows) <= limit;
         let (mut rows, mut step) = (1, 1);
         while rows < most && fits((rows + step).min(most)) {
             rows = (rows + step).min(most);
@@ -174,7 +177,8 @@ impl<'c> Batch<'c> {
         let [high, wide] = area.coded.code.block().map(|side| side.max(1));
         let is_turned = area.column_stride > 1 && area.columns.len() > LINES;
         let rows = area.rows.start..(area.rows.start + high).min(area.rows.end);
-        if !is_turned && self.bytes_of(area, rows) <= BATCH {
+        let limit = BATCH + area.coded.whole_bytes();
+        if !is_turned && self.bytes_of(area, rows) <= limit {
             return None;
         }
         // The left half ends with a block and before a column that is wanted.

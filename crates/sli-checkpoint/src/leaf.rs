@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sli_spec::{Elementwise, Source};
 
 use crate::checkpoint::Checkpoint;
+use crate::codes::Coded;
 use crate::decode::{BATCH, Batch, Buffers, LINES};
 use crate::dtype::Float;
 use crate::error::CheckpointError;
@@ -151,6 +152,21 @@ impl BoundLeaf {
         slice.saturating_mul(self.slices() as u64)
     }
 
+    /// Bytes of what all its numbers need, of the tensor that has most of it.
+    fn whole_bytes(&self) -> usize {
+        let Stored::Coded(slices) = &self.stored else {
+            return 0;
+        };
+        let coded = |&at: &u32| self.checkpoint.coded(at as usize)?.as_ref().ok();
+        let whole = slices
+            .first
+            .tensors
+            .iter()
+            .filter_map(coded)
+            .map(Coded::whole_bytes);
+        whole.max().unwrap_or(0)
+    }
+
     /// Bytes of memory that reading so many rows takes beside them.
     pub fn beside(&self, rows: usize) -> usize {
         match &self.stored {
@@ -158,7 +174,7 @@ impl BoundLeaf {
             Stored::Coded(_) => {
                 let row = self.columns().max(1);
                 let lines = LINES.max(row).min(rows * row) * size_of::<f32>();
-                BATCH.max(2 * row).min(2 * rows * row) + lines
+                BATCH.max(2 * row).min(2 * rows * row) + lines + self.whole_bytes()
             }
         }
     }

@@ -87,6 +87,7 @@ const RULES: &[Rule] = &[
             "*.input_global_scale",
             "*.input_zero_point",
             "*.output_global_scale",
+            "*.output_scale",
         ],
         looks: is_line,
     },

@@ -81,7 +81,9 @@ impl Stored {
     }
 
     fn codes(&self) -> Codes {
-        Codes::declared(&self.config).expect("known")
+        let weight = leaf(Source::tensor("m.weight"), &[ROWS, COLUMNS]);
+        let codes = Codes::declared(&self.config).expect("known");
+        codes.of_leaves([&weight], "")
     }
 
     fn open(&self) -> Arc<Checkpoint> {
@@ -267,6 +269,39 @@ fn torchao() -> Stored {
         .raw("m._weight_zero_point", Dtype::I8, &[ROWS, COLUMNS / 32])
 }
 
+/// An `Int4Tensor`.
+fn int4() -> Stored {
+    Stored::new(json!({"quant_method": "torchao", "quant_type": {"default": {}}}))
+        .raw("m._weight_qdata", Dtype::I8, &[ROWS, COLUMNS / 2])
+        .scales("m._weight_scale", &[COLUMNS / 32, ROWS])
+        .scales("m._weight_zero_point", &[COLUMNS / 32, ROWS])
+}
+
+fn quanto(bits: usize) -> Stored {
+    let config = json!({"quant_method": "quanto", "m": {"weights": format!("qint{bits}"), "activations": "none"}});
+    let stored = Stored::new(config);
+    if bits == 8 {
+        return stored
+            .raw("m.weight._data", Dtype::I8, &[ROWS, COLUMNS])
+            .scales("m.weight._scale", &[ROWS, 1]);
+    }
+    let groups = ROWS * COLUMNS / 32;
+    stored
+        .raw("m.weight._data._data", Dtype::U8, &[groups * bits / 8, 32])
+        .scales("m.weight._scale", &[groups, 1])
+        .scales("m.weight._shift", &[groups, 1])
+}
+
+fn aqlm(books: usize, bits: usize) -> Stored {
+    let config =
+        json!({"quant_method": "aqlm", "num_codebooks": books, "nbits_per_codebook": bits});
+    let dtype = if bits > 8 { Dtype::I16 } else { Dtype::I8 };
+    Stored::new(config)
+        .raw("m.codes", dtype, &[ROWS, COLUMNS / 8, books])
+        .scales("m.codebooks", &[books, 1 << bits, 1, 8])
+        .scales("m.scales", &[ROWS, 1, 1, 1])
+}
+
 /// Integers with a scale and what they count from, for every row.
 fn quark() -> Stored {
     Stored::new(json!({"quant_method": "quark", "export": {"weight_format": "real_quantized"}}))
@@ -303,6 +338,13 @@ fn every_code() -> Vec<(&'static str, Stored)> {
         ("packed, symmetric", packed(4, true)),
         ("bitnet", bitnet()),
         ("torchao", torchao()),
+        ("torchao, 4 bits", int4()),
+        ("quanto, 8 bits", quanto(8)),
+        ("quanto, 4 bits", quanto(4)),
+        ("quanto, 2 bits", quanto(2)),
+        ("aqlm", aqlm(2, 8)),
+        // A codebook of more bytes than are read together.
+        ("aqlm, 16 bits", aqlm(1, 16)),
         ("int8 of quark", quark()),
         ("mxfp4 of quark", mxfp4("quark")),
         ("mxfp4 beside fp8", mxfp4("fp8")),
@@ -425,6 +467,10 @@ fn what_lacks_a_part_says_so() {
         (hqq(3, 0), "m.nbits"),
         (bitnet(), "m.weight_scale"),
         (torchao(), "m._weight_scale"),
+        (int4(), "m._weight_scale"),
+        (quanto(8), "m.weight._scale"),
+        (quanto(4), "m.weight._shift"),
+        (aqlm(2, 8), "m.codebooks"),
         (mxfp4("quark"), "m.weight_scale"),
         (mxfp8(), "m.weight_scale"),
     ] {
@@ -459,6 +505,23 @@ fn a_configuration_that_disagrees_is_refused() {
             ),
             "no group of `config_groups`",
         ),
+        (
+            quanto(4).with("m", json!({"weights": "qint2"})),
+            "groups of codes of 2 bits",
+        ),
+        (
+            quanto(4).with("m", json!({"weights": "qint8"})),
+            "no weights of 2 or 4 bits",
+        ),
+        (
+            quanto(8).with("m", json!({"weights": "none"})),
+            "no weights of 8 bits",
+        ),
+        (
+            aqlm(2, 8).with("num_codebooks", json!(1)),
+            "has 1 codebooks",
+        ),
+        (aqlm(2, 8).with("nbits_per_codebook", json!(9)), "I16"),
     ] {
         let text = stored.problem(&shape);
         assert!(text.contains(said), "{text}");
@@ -507,6 +570,42 @@ fn a_configuration_that_disagrees_is_refused() {
         (
             instead(torchao(), "m._weight_qdata", Dtype::U8, &[ROWS, COLUMNS]),
             "order of a kernel",
+        ),
+        (
+            instead(torchao(), "m._weight_scale", Dtype::U8, &[ROWS, 5]),
+            "order of a kernel",
+        ),
+        (
+            instead(int4(), "m._weight_qdata", Dtype::I32, &[ROWS, 20]),
+            "`Int4PlainInt32Tensor`",
+        ),
+        (
+            int4().scales("m._weight_scale_and_zero", &[1]),
+            "`Int4TilePackedTo4dTensor`",
+        ),
+        (
+            int4().scales("m._weight_group_scale", &[1]),
+            "`Int4PreshuffledTensor`",
+        ),
+        (
+            int4().scales("m._weight_act_pre_scale", &[1]),
+            "inputs are multiplied",
+        ),
+        (
+            instead(int4(), "m._weight_scale", Dtype::F32, &[3, ROWS]),
+            "groups that divide",
+        ),
+        (
+            instead(quanto(4), "m.weight._shift", Dtype::F32, &[3, 1]),
+            "480 scales",
+        ),
+        (
+            instead(aqlm(2, 8), "m.scales", Dtype::F32, &[ROWS]),
+            "a scale for each of 96",
+        ),
+        (
+            instead(aqlm(2, 8), "m.codebooks", Dtype::F32, &[2, 255, 1, 8]),
+            "2 codebooks of 256 vectors",
         ),
         (
             instead(torchao(), "m._weight_scale", Dtype::F32, &[ROWS, 3]),
@@ -723,6 +822,22 @@ fn what_changes_more_than_weights_is_refused() {
         ),
         (json!({"quant_method": "hqq", "rank": 3}), "rank"),
         (json!({"quant_method": "torchao", "bits": 4}), "bits"),
+        (
+            json!({"quant_method": "quanto", "weights": "int8"}),
+            "weights",
+        ),
+        (
+            json!({"quant_method": "quanto", "m": {"weights": "qint3"}}),
+            "m",
+        ),
+        (
+            json!({"quant_method": "aqlm", "nbits_per_codebook": 17}),
+            "nbits_per_codebook",
+        ),
+        (
+            json!({"quant_method": "aqlm", "in_group_size": 0}),
+            "in_group_size",
+        ),
         (json!({"quant_method": "vptq"}), ""),
         (json!({"quant_method": "eetq"}), ""),
     ] {
@@ -759,4 +874,58 @@ fn symmetric_files_may_store_the_middle_either_way() {
         wrapped,
         middle(0x00, &[("checkpoint_format", json!("gptq_v2"))])
     );
+}
+
+#[test]
+fn columns_that_are_not_in_the_files_are_those_of_the_model() {
+    let stored = quanto(4);
+    let source = MemorySource::new().with("model.safetensors", safetensors(&stored.tensors));
+    let mut checkpoint = Checkpoint::open_with(Box::new(source)).expect("sound");
+    let codes = Codes::declared(&stored.config).expect("known");
+    let other = leaf(Source::tensor("m.weight"), &[ROWS, 31]);
+    let codes = codes.of_leaves([&other], "");
+    checkpoint.declare(&codes).expect("readable");
+    let wanted = leaf(Source::tensor("m.weight"), &[ROWS, COLUMNS]);
+    let error = bind(&Arc::new(checkpoint), &wanted).expect_err("they do not fit");
+    let text = error.to_string();
+    assert!(text.contains("480 groups of 32"), "{text}");
+}
+
+#[test]
+fn weights_behind_a_scaled_activation_are_divided() {
+    for plain in [awq(), gemv()] {
+        let renamed = |name: &str| name.replace("m.", "m.c_proj.");
+        let mut stored = plain.clone().scales("m.act.scales", &[COLUMNS]);
+        for tensor in stored
+            .tensors
+            .iter_mut()
+            .filter(|tensor| tensor.name != "m.act.scales")
+        {
+            tensor.name = renamed(&tensor.name);
+        }
+        // The same bytes, under their other names.
+        let divisors = bytes("m.act.scales", COLUMNS, 127, 0);
+        let divisor = |column: usize| 1.0 + f32::from(divisors[column]) / 128.0;
+        let weight = |name: &str| leaf(Source::tensor(name), &[ROWS, COLUMNS]);
+        let [found, whole] = [(&stored, "m.c_proj.weight"), (&plain, "m.weight")]
+            .map(|(stored, name)| bind(&stored.open(), &weight(name)).expect("there"));
+        let wanted = all_of(&whole).into_iter().enumerate();
+        let wanted: Vec<f32> = wanted
+            .map(|(at, number)| number / divisor(at % COLUMNS))
+            .collect();
+        assert_eq!(all_of(&found), wanted);
+        let rows = found.read_f32(0, 5..41).expect("read");
+        assert_eq!(rows, wanted[5 * COLUMNS..41 * COLUMNS]);
+        let leaves = [weight("m.c_proj.weight")];
+        let report = CoverageReport::of(&stored.open(), "", &leaves, &[]);
+        assert!(report.is_complete(), "{report}");
+        // Of no scale is anything left.
+        let mut lost = stored.clone();
+        lost.tensor("m.act.scales").bytes[..4].fill(0);
+        let lost = bind(&lost.open(), &weight("m.c_proj.weight")).expect("there");
+        assert!(matches!(
+            lost.read_all_f32(),
+            Err(CheckpointError::Undecodable { .. })
+        ));
+    }
 }

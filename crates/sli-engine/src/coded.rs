@@ -8,9 +8,10 @@ use crate::error::EngineError;
 
 /// Where it is said beside `config.json`, by those who do not say it there: the file, the key within it, and the
 /// method where the file does not name it.
-const BESIDE: [(&str, Option<&str>, &str); 2] = [
+const BESIDE: [(&str, Option<&str>, &str); 3] = [
     ("hf_quant_config.json", Some("quantization"), "modelopt"),
     ("quantize_config.json", None, "gptq"),
+    ("quanto_qmap.json", None, "quanto"),
 ];
 
 /// Largest of these files that is read, bytes.

@@ -177,7 +177,7 @@ pub fn named(
     options: &OpenOptions,
 ) -> Result<(Arc<Checkpoint>, Option<Naming>), CheckpointError> {
     let (spec, untied) = (&built.spec, built.untied.as_deref());
-    checkpoint.declare(codes)?;
+    checkpoint.declare(&codes.of_leaves(spec.leaves(), spec.base_prefix))?;
     let naming = naming::settle(&mut checkpoint, spec, untied, &options.allow_unused)?;
     Ok((Arc::new(checkpoint), naming))
 }

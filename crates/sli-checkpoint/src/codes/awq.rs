@@ -7,18 +7,22 @@
 //! Version `gemv` stores what the product reads: `M.qweight` `[out, in / 8]` in the order of the columns, `M.scales`
 //! `[out, groups]` and `M.qzeros` `[out, groups / 8]`, both with rows that are longer than there are groups. Other
 //! versions are other layouts.
+//!
+//! Where the product behind an activation could not be scaled through a norm, the activation is divided by
+//! `ACT.scales`. The weight that it meets is divided here, column by column, which is the same product.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Found, Keys, UnknownCode};
+use super::code::{Code, Coded, Found, Keys, Part, UnknownCode};
 use super::declared::{Declared, Trouble, of_module};
+use super::divided::{Axis, Divided};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::tensors::{Placed, Tensors, element, mistyped, part, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
@@ -53,6 +57,17 @@ const KEYS: &[&str] = &[
     "w_bit",
     "zero_point",
 ];
+
+/// Modules whose input an activation beside them gives, and what that is called there.
+const BEHIND: &[&str] = &["c_proj", "dense_4h_to_h", "down_proj", "fc_out"];
+const ACTIVATIONS: &[&str] = &["act", "gelu_impl"];
+
+/// The scales of the activation whose outcome a module gets, if it is scaled.
+fn of_activation<'t>(module: &str, tensors: Tensors<'t>) -> Option<Placed<'t>> {
+    let (place, own) = module.rsplit_once('.')?;
+    let mut names = ACTIVATIONS.iter().filter(|_| BEHIND.contains(&own));
+    names.find_map(|activation| tensors.get(&format!("{place}.{activation}.scales")))
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Awq {
@@ -98,8 +113,9 @@ impl Awq {
         let &[rows, along] = &*words.1.shape else {
             return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
         };
+        let divisors = of_activation(module, tensors);
         if self.upright {
-            return upright(words, scales, zeros, self.group);
+            return upright(words, scales, zeros, self.group, divisors);
         }
         let (out, group) = (along.saturating_mul(8), self.group.unwrap_or(rows).max(1));
         let groups = rows.div_ceil(group);
@@ -122,8 +138,37 @@ impl Awq {
             layout: Layout::Awq,
             has_order: false,
         };
-        Ok(gptq::of([rows, out], parts, Vec::new(), code))
+        Ok(match divisors {
+            None => gptq::of([rows, out], parts, Vec::new(), code),
+            Some(divisors) => {
+                let (parts, scale) = with_divisors(parts, rows, divisors)?;
+                let axis = Axis::Rows;
+                gptq::of(
+                    [rows, out],
+                    parts,
+                    Vec::new(),
+                    Divided { code, scale, axis },
+                )
+            }
+        })
     }
+}
+
+/// Parts with divisors of the input features behind them, and the type of these.
+fn with_divisors(
+    mut parts: Vec<Part>,
+    features: usize,
+    (tensor, info): Placed<'_>,
+) -> Result<(Vec<Part>, Scale), Trouble> {
+    if info.elements() != features as u64 {
+        return Err(structure(info, format!("a scale for each of {features} numbers")).into());
+    }
+    parts.push(Part {
+        tensor,
+        sides: [1, features],
+        element: element(info.dtype),
+    });
+    Ok((parts, Scale::of_floats(info)?))
 }
 
 /// Version `gemv`.
@@ -132,6 +177,7 @@ fn upright(
     scales: Placed<'_>,
     zeros: Placed<'_>,
     group: Option<usize>,
+    divisors: Option<Placed<'_>>,
 ) -> Result<Coded, Trouble> {
     let (&[rows, along], &[_, wide], &[_, packed]) =
         (&*words.1.shape, &*scales.1.shape, &*zeros.1.shape)
@@ -150,26 +196,35 @@ fn upright(
             return Err(mistyped(words, "I32").into());
         }
     }
-    let scale = Scale::of_tensor(scales.1)?;
+    let mut parts = vec![
+        part(words, &[], &[rows, along], [rows, along])?,
+        part(scales, &[], &[rows, wide], [rows, wide])?,
+        part(zeros, &[], &[rows, packed], [rows, packed])?,
+    ];
+    let code = Packed {
+        bits: 4,
+        run: group,
+        runs,
+        scale: Scale::of_tensor(scales.1)?,
+        zero: Zero::Along,
+        has_order: false,
+    };
+    let code: Arc<dyn Code> = match divisors {
+        None => Arc::new(code),
+        Some(divisors) => {
+            let scale;
+            (parts, scale) = with_divisors(parts, columns, divisors)?;
+            let axis = Axis::Columns;
+            Arc::new(Divided { code, scale, axis })
+        }
+    };
     Ok(Coded {
         shape: [rows, columns].into(),
         turned: false,
         linear: true,
-        parts: [
-            part(words, &[], &[rows, along], [rows, along])?,
-            part(scales, &[], &[rows, wide], [rows, wide])?,
-            part(zeros, &[], &[rows, packed], [rows, packed])?,
-        ]
-        .into(),
+        parts: parts.into(),
         beside: [].into(),
-        code: Arc::new(Packed {
-            bits: 4,
-            run: group,
-            runs,
-            scale,
-            zero: Zero::Along,
-            has_order: false,
-        }),
+        code,
     })
 }
 

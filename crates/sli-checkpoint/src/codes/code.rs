@@ -17,6 +17,11 @@ pub(crate) trait Areas: Debug + Send + Sync {
     /// Rows and columns of a part that these rows and columns of the matrix need.
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2];
 
+    /// A part that all numbers need whole.
+    fn whole_part(&self) -> Option<usize> {
+        None
+    }
+
     /// Whether the inputs of products with it are rounded to 8 bits a row, which is then part of the model.
     fn rounds_inputs(&self) -> bool {
         false
@@ -135,6 +140,12 @@ impl Coded {
             (Some((_, &[rows, columns])), true) => [columns, rows],
             (None, _) => [1, self.shape.first().copied().unwrap_or(1)],
         }
+    }
+
+    /// Bytes of the part that all numbers need whole.
+    pub fn whole_bytes(&self) -> usize {
+        let part = self.code.whole_part().and_then(|at| self.parts.get(at));
+        part.map_or(0, |part| part.sides[0] * part.sides[1] * part.element)
     }
 
     /// The places of all its tensors.

@@ -21,6 +21,11 @@ pub(super) trait Declared: Debug + Send + Sync {
     fn rounds_inputs(&self) -> bool {
         false
     }
+
+    /// Whether it has to be told the columns of the model's matrices.
+    fn needs_widths(&self) -> bool {
+        false
+    }
 }
 
 /// Why a coded tensor cannot be had.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Found, Keys, Part, UnknownCode};
+use super::code::{Code, Coded, Found, Keys, Part, UnknownCode};
 use super::declared::{Declared, Trouble, of_module};
 use super::grouped::{Grouped, Layout, ZeroPoint};
 use super::scale::Scale;
@@ -204,7 +204,7 @@ pub(super) fn of(
     [rows, out]: [usize; 2],
     parts: Vec<Part>,
     beside: Vec<u32>,
-    code: Grouped,
+    code: impl Code + 'static,
 ) -> Coded {
     Coded {
         shape: [out, rows].into(),

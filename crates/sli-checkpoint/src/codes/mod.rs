@@ -8,6 +8,7 @@
 //! nothing is rounded in between. How products round activations is a matter of kernels and no part of the weights, save
 //! where a model was trained so (BitNet).
 
+mod aqlm;
 mod awq;
 mod bitnet;
 mod bits;
@@ -16,6 +17,7 @@ mod bytes;
 mod code;
 mod compressed;
 mod declared;
+mod divided;
 mod fp4;
 mod fp8;
 mod ggml;
@@ -28,27 +30,32 @@ mod modelopt;
 mod numbers;
 mod packed;
 mod planes;
+mod quanto;
 mod quark;
 mod scale;
 mod tensors;
 mod torchao;
+mod widths;
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sli_spec::Leaf;
 
 pub use code::UnknownCode;
 pub(crate) use code::{Coded, Fault, Found, Part, Stored, Wanted};
 pub(crate) use tensors::{Holder, Tensors};
 
 use self::declared::Declared;
+use self::widths::Widths;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
 
 /// The quantised forms that are read: `quant_method`, and what it covers.
 pub const CODED_FORMS: &[(&str, &str)] = &[
+    ("aqlm", "codebooks of any number and shape, up to 16 bits"),
     ("auto-round", "in the layout of GPTQ or of AWQ"),
-    ("awq", "gemm and gemv layouts, 4 bits"),
+    ("awq", "gemm and gemv layouts, 4 bits; scaled activations"),
     (
         "bitnet",
         "packed ternary weights; inputs are rounded to 8 bits, which is part of the model",
@@ -71,16 +78,24 @@ pub const CODED_FORMS: &[(&str, &str)] = &[
     ),
     ("modelopt", "fp8, MXFP8 and NVFP4"),
     ("mxfp4", "gpt-oss"),
+    (
+        "quanto",
+        "qint8, qint4, qint2 and qfloat8, as optimum-quanto saves them",
+    ),
     ("quark", "fp8, int8 and MXFP4"),
     (
         "torchao",
-        "int8 and fp8 in safetensors, scales a tensor, a row, a run or a block",
+        "int8 and fp8 in safetensors, scales a tensor, a row, a run or a block; `Int4Tensor`",
     ),
 ];
 
 /// The codes that a model's files say that their tensors have.
 #[derive(Clone, Debug, Default)]
-pub struct Codes(Option<Arc<dyn Declared>>);
+pub struct Codes {
+    declared: Option<Arc<dyn Declared>>,
+    /// The columns of the model's matrices, for a code that does not say them.
+    widths: Arc<Widths>,
+}
 
 impl Codes {
     /// Reads a `quantization_config`.
@@ -98,12 +113,14 @@ impl Codes {
             .ok_or_else(|| unknown("an object is wanted"))?;
         let method = config.get("quant_method").and_then(Value::as_str);
         let declared: Arc<dyn Declared> = match method {
+            Some("aqlm") => Arc::new(aqlm::Aqlm::read(config)?),
             Some("awq") => Arc::new(awq::Awq::read(config)?),
             Some("bitnet") => Arc::new(bitnet::BitNet::read(config)?),
             Some("bitsandbytes") => Arc::new(bitsandbytes::BitsAndBytes::read(config)?),
             Some("compressed-tensors") => Arc::new(compressed::CompressedTensors::read(config)?),
             Some("fp8" | "fbgemm_fp8") => Arc::new(fp8::Fp8::read(config)?),
             Some("hqq") => Arc::new(hqq::Hqq::read(config)?),
+            Some("quanto") => Arc::new(quanto::Quanto::read(config)?),
             Some("quark") => Arc::new(quark::Quark::read(config)?),
             Some("torchao") => Arc::new(torchao::TorchAo::read(config)?),
             Some("gptq") => Arc::new(gptq::Gptq::read(config)?),
@@ -128,12 +145,38 @@ impl Codes {
                 ));
             }
         };
-        Ok(Self(Some(declared)))
+        Ok(Self {
+            declared: Some(declared),
+            widths: Arc::default(),
+        })
+    }
+
+    /// The same for the tensors of a model that has these weights; its base model alone lacks the prefix.
+    #[must_use]
+    pub fn of_leaves<'l>(
+        &self,
+        leaves: impl IntoIterator<Item = &'l Leaf>,
+        base_prefix: &str,
+    ) -> Self {
+        let mut codes = self.clone();
+        if self
+            .declared
+            .as_ref()
+            .is_some_and(|declared| declared.needs_widths())
+        {
+            codes.widths = Arc::new(Widths::of(leaves, base_prefix));
+        }
+        codes
+    }
+
+    /// The columns that the model's matrices have.
+    pub(crate) fn widths(&self) -> &Widths {
+        &self.widths
     }
 
     /// Whether the kernels that they were made for round the inputs of products too.
     pub(crate) fn rounds_inputs(&self) -> bool {
-        self.0
+        self.declared
             .as_ref()
             .is_some_and(|declared| declared.rounds_inputs())
     }
@@ -151,7 +194,7 @@ impl Codes {
             let coded = at.and_then(|at| ggml::coded(at, tensor)).map(Ok);
             return Ok(coded.map(|coded| Found { name, coded }));
         }
-        let found = match &self.0 {
+        let found = match &self.declared {
             Some(declared) => declared.find(tensor, tensors)?,
             None => fp8::Cast.find(tensor, tensors)?,
         };

@@ -1,5 +1,5 @@
 //! Codes of a few bits that share bytes with codes far from them: the first part of the matrix is in some bits of
-//! every byte, the next part in others. HQQ and BitNet store theirs so.
+//! every byte, the next part in others. HQQ, quanto and BitNet store theirs so.
 //!
 //! Everything is seen flat, row after row: a *plane* is the codes that have the same bits, and each plane is a part of
 //! its own, all of the same tensor.
@@ -44,6 +44,8 @@ pub(super) enum Sharing {
 pub(super) enum Meaning {
     /// `(code - zero) * scale`, with a zero for every scale, of its type.
     FromZero,
+    /// `code * scale - zero`, with a zero for every scale, of its type.
+    Less,
     /// `(code - 1) * scale`.
     Ternary,
     /// `(code - 1) / scale`.
@@ -198,6 +200,7 @@ impl Planes {
                 return Err(self.lost());
             }
             Meaning::FromZero => codes.iter_mut().for_each(|x| *x = (*x - zero) * scale),
+            Meaning::Less => codes.iter_mut().for_each(|x| *x = *x * scale - zero),
             Meaning::Ternary => codes.iter_mut().for_each(|x| *x = (*x - 1.0) * scale),
             Meaning::TernaryOver => codes.iter_mut().for_each(|x| *x = (*x - 1.0) / scale),
         }

@@ -45,6 +45,15 @@ impl Scale {
         }
     }
 
+    /// Bytes of a scale.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::E4m3 | Self::PowerOfTwo => 1,
+        }
+    }
+
     /// The scale at a place of a row of them.
     #[inline(always)]
     pub fn at(self, row: &[u8], at: usize) -> f32 {

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use crate::codes::code::Part;
+use crate::codes::widths::Widths;
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
@@ -25,7 +26,11 @@ pub(crate) trait Holder: Debug {
 
 /// The tensors of a checkpoint by the names in its files.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tensors<'c>(pub &'c dyn Holder);
+pub(crate) struct Tensors<'c> {
+    pub holder: &'c dyn Holder,
+    /// What the model knows of them.
+    pub widths: &'c Widths,
+}
 
 /// A tensor and its place.
 pub(super) type Placed<'c> = (u32, &'c TensorInfo);
@@ -33,8 +38,8 @@ pub(super) type Placed<'c> = (u32, &'c TensorInfo);
 impl<'c> Tensors<'c> {
     /// The tensor of this name.
     pub fn get(self, name: &str) -> Option<Placed<'c>> {
-        let at = self.0.position_of(name)?;
-        Some((at as u32, self.0.tensor_in(at)?))
+        let at = self.holder.position_of(name)?;
+        Some((at as u32, self.holder.tensor_in(at)?))
     }
 
     /// The tensor of this name, without which another one cannot be decoded.
@@ -50,11 +55,11 @@ impl<'c> Tensors<'c> {
         const LIMIT: u64 = 64 << 10;
         if tensor.bytes > LIMIT || tensor.strides.is_some() {
             let problem = structure(tensor, format!("at most {LIMIT} bytes in a row are wanted"));
-            let place = self.0.description();
+            let place = self.holder.description();
             return Err(CheckpointError::Leaf { place, problem });
         }
         let mut bytes = vec![0; tensor.bytes as usize];
-        self.0.look(tensor, &mut bytes)?;
+        self.holder.look(tensor, &mut bytes)?;
         Ok(bytes)
     }
 }

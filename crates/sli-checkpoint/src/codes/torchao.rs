@@ -1,18 +1,27 @@
-//! `quant_method: torchao`: integers and floats of 8 bits as transformers stores the tensors of torchao in safetensors.
+//! `quant_method: torchao`: integers of 4 and 8 bits and floats of 8 as transformers stores the tensors of torchao in
+//! safetensors.
 //!
 //! `M._weight_qdata` (I8, E4M3) `[out, in]` has the codes, `M._weight_scale` a scale for all, for a row, for a run of
 //! columns or for a block, as its shape says, `M._weight_zero_point` (I8) what they count from. A number is
-//! `(code - zero point) * scale`. Codes of 4 bits are in the order of a kernel and are not read. Older files hold pickled
-//! objects of the library instead of tensors.
+//! `(code - zero point) * scale`. Where the zero points are floats it is an `Int4Tensor`: `_weight_qdata` (I8)
+//! `[out, in / 2]` has two codes with signs a byte, the low half first, scales and zero points are `[groups, out]`, and a
+//! number is `code * scale + zero point`. Other tensors of 4 bits are in the order of a kernel and are not read. Older
+//! files hold pickled objects of the library instead of tensors.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
+use sli_kernels::Vectors;
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Coded, Found, Keys, UnknownCode};
+use super::code::{Areas, Coded, Decode, Fault, Found, Keys, UnknownCode, Wanted};
 use super::declared::{Declared, Trouble, of_module};
-use super::tensors::{Placed, Tensors, mistyped, structure};
+use super::scale::Scale;
+use super::tensors::{Placed, Tensors, mistyped, part, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
+use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
 
 /// How the name of codes ends, behind that of the module.
@@ -42,13 +51,43 @@ impl TorchAo {
     }
 }
 
+/// The class of a tensor whose order only a kernel knows.
+fn ordered(module: &str, codes: &TensorInfo, tensors: Tensors<'_>) -> Option<&'static str> {
+    let has = |end: &str| tensors.get(&format!("{module}._weight_{end}")).is_some();
+    if has("scale_and_zero") {
+        return Some("Int4TilePackedTo4dTensor");
+    }
+    if has("group_scale") {
+        return Some("Int4PreshuffledTensor");
+    }
+    (codes.dtype == Dtype::I32).then_some("Int4PlainInt32Tensor")
+}
+
 fn coded(module: &str, codes: Placed<'_>, tensors: Tensors<'_>) -> Result<Coded, Trouble> {
+    if let Some(class) = ordered(module, codes.1, tensors) {
+        let reason = format!("it is an `{class}`: only a kernel knows the order of its codes");
+        return Err(structure(codes.1, reason).into());
+    }
+    if let Some((_, before)) = tensors.get(&format!("{module}._weight_act_pre_scale")) {
+        let reason = "inputs are multiplied by it, which is not done";
+        return Err(structure(before, reason.to_owned()).into());
+    }
     if !matches!(codes.1.dtype, Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2) {
-        let wanted = "I8, F8_E4M3 or F8_E5M2: codes of 4 bits are in the order of a kernel";
+        let wanted = "I8, F8_E4M3 or F8_E5M2: other codes are in the order of a kernel";
         return Err(mistyped(codes.1, wanted).into());
     }
     let scales = tensors.need(&format!("{module}._weight_scale"))?;
     let zeros = tensors.get(&format!("{module}._weight_zero_point"));
+    if let Some(zeros) = zeros
+        && zeros.1.dtype.float().is_some()
+    {
+        return Ok(halves(codes, scales, zeros)?);
+    }
+    if let Dtype::F8E8M0 | Dtype::U8 = scales.1.dtype {
+        let wanted =
+            "F32, F16 or BF16: scales that are powers of two may be in the order of a kernel";
+        return Err(mistyped(scales.1, wanted).into());
+    }
     let (Some((leading, &[rows, columns])), Some((before, &[high, wide]))) = (
         codes.1.shape.split_last_chunk(),
         scales.1.shape.split_last_chunk(),
@@ -71,7 +110,7 @@ fn of(
     tensor: Placed<'_>,
     zeros: Option<Placed<'_>>,
     blocks: Blocks,
-) -> Result<Coded, crate::problem::LeafProblem> {
+) -> Result<Coded, LeafProblem> {
     let scales = Scales {
         tensor,
         zeros,
@@ -79,6 +118,105 @@ fn of(
         factor: 1.0,
     };
     bytes::coded(codes, Some(scales))
+}
+
+/// An `Int4Tensor`.
+fn halves(codes: Placed<'_>, scales: Placed<'_>, zeros: Placed<'_>) -> Result<Coded, LeafProblem> {
+    let (&[rows, along], &[groups, _]) = (&*codes.1.shape, &*scales.1.shape) else {
+        return Err(structure(codes.1, "matrices are wanted".to_owned()));
+    };
+    if codes.1.dtype != Dtype::I8 {
+        return Err(mistyped(codes.1, "I8"));
+    }
+    if zeros.1.dtype != scales.1.dtype {
+        return Err(mistyped(zeros.1, scales.1.dtype.name()));
+    }
+    let columns = along.saturating_mul(2);
+    if groups == 0 || !columns.is_multiple_of(groups) || !(columns / groups).is_multiple_of(2) {
+        let reason = format!("groups that divide {columns} columns are wanted");
+        return Err(structure(scales.1, reason));
+    }
+    Ok(Coded {
+        shape: [rows, columns].into(),
+        turned: false,
+        linear: true,
+        parts: [
+            part(codes, &[], &[rows, along], [rows, along])?,
+            part(scales, &[], &[groups, rows], [groups, rows])?,
+            part(zeros, &[], &[groups, rows], [groups, rows])?,
+        ]
+        .into(),
+        beside: [].into(),
+        code: Arc::new(Halves {
+            group: columns / groups,
+            scale: Scale::of_floats(scales.1)?,
+        }),
+    })
+}
+
+/// Integers of 4 bits with signs, two a byte. Parts: the bytes, scales and addends, both `[groups, rows]`.
+#[derive(Debug)]
+struct Halves {
+    group: usize,
+    scale: Scale,
+}
+
+impl Areas for Halves {
+    fn block(&self) -> [usize; 2] {
+        [1, self.group]
+    }
+
+    fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
+        if part == 0 {
+            return [rows.clone(), columns.start / 2..columns.end.div_ceil(2)];
+        }
+        let groups = columns.start / self.group..columns.end.div_ceil(self.group);
+        [groups, rows.clone()]
+    }
+}
+
+impl Decode for Halves {
+    #[inline(always)]
+    fn decode<V: Vectors>(&self, _: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+        let Wanted {
+            rows,
+            columns,
+            parts,
+            out,
+        } = wanted;
+        // The lower half, shifted to the top and back, keeps its sign; so does the upper one.
+        let low = |byte: u8| f32::from((byte << 4) as i8 >> 4);
+        let high = |byte: u8| f32::from(byte as i8 >> 4);
+        for (at, line) in (0..rows.len()).zip(out.chunks_exact_mut(columns.len())) {
+            let bytes = parts[0].row(at);
+            let mut column = columns.start;
+            while column < columns.end {
+                let group = column / self.group;
+                let end = ((group + 1) * self.group).min(columns.end);
+                let place = group - columns.start / self.group;
+                let scale = self.scale.at(parts[1].row(place), at);
+                let addend = self.scale.at(parts[2].row(place), at);
+                let first = column / 2 - columns.start / 2;
+                let out = &mut line[column - columns.start..end - columns.start];
+                // A group that is cut may begin with an upper half.
+                let odd = column % 2;
+                let (one, out) = out.split_at_mut(odd);
+                if let Some(one) = one.first_mut() {
+                    *one = high(bytes[first]) * scale + addend;
+                }
+                let bytes = &bytes[first + odd..];
+                let (pairs, last) = out.as_chunks_mut::<2>();
+                for (pair, &byte) in pairs.iter_mut().zip(bytes) {
+                    *pair = [low(byte), high(byte)].map(|code| code * scale + addend);
+                }
+                if let Some(last) = last.first_mut() {
+                    *last = low(bytes[pairs.len()]) * scale + addend;
+                }
+                column = end;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Declared for TorchAo {
@@ -94,5 +232,20 @@ impl Declared for TorchAo {
 
     fn rounds_inputs(&self) -> bool {
         self.rounds_inputs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::code::assert_alike;
+    use super::*;
+
+    #[test]
+    fn halves_are_the_same_numbers_on_every_instruction_set() {
+        let code = Halves {
+            group: 48,
+            scale: Scale::Bf16,
+        };
+        assert_alike(&code, [5, 131], &[1, 2, 2]);
     }
 }

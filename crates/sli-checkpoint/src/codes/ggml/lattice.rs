@@ -53,7 +53,7 @@ const MINUS: [u64; 256] = {
     let mut all = [0; 256];
     let mut bit = 0;
     while bit < 8 * 256 {
-        if bit / 8 >> (bit % 8) & 1 == 1 {
+        if ((bit / 8) >> (bit % 8)) & 1 == 1 {
             all[bit / 8] |= 0xff << (8 * (bit % 8));
         }
         bit += 1;
