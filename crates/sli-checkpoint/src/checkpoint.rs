@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::choice;
@@ -14,6 +14,7 @@ use crate::formats::format::Listing;
 use crate::formats::gguf::{self, Metadata};
 use crate::identity::ModelIdentity;
 use crate::ledger::Ledger;
+use crate::place::ModelPlace;
 use crate::problem::LeafProblem;
 use crate::sample::Sample;
 use crate::source::{
@@ -83,20 +84,27 @@ impl Checkpoint {
         Self::open_with(Box::new(LocalSource::with_mode(folder_or_file, mode)))
     }
 
-    /// The GGUF file that [`Self::open`] takes, where it takes one: it holds all that a model consists of.
-    pub fn gguf_file(folder_or_file: &Path) -> Option<PathBuf> {
-        if folder_or_file.is_file() {
-            let name = folder_or_file.file_name()?.to_str()?;
-            return gguf::is_gguf(name).then(|| folder_or_file.to_path_buf());
+    /// [`Self::open`] for a place that may be elsewhere.
+    pub fn at(place: &ModelPlace) -> Result<Self, CheckpointError> {
+        let source = Box::new(Arc::clone(place.source()));
+        match place.file() {
+            Some(file) => Self::open_file(source, file),
+            None => Self::open_with(source),
         }
-        let source = LocalSource::new(folder_or_file);
-        let listing = Listing::of(&source).ok()?;
+    }
+
+    /// The GGUF file that [`Self::at`] takes, where it takes one: it holds all that a model consists of.
+    pub fn gguf_file(place: &ModelPlace) -> Option<String> {
+        if let Some(name) = place.file() {
+            return gguf::is_gguf(name).then(|| name.to_owned());
+        }
+        let listing = Listing::of(&**place.source()).ok()?;
         if !listing.names.iter().any(|name| gguf::is_gguf(name)) {
             return None;
         }
         // What is wrong with the folder is said by who opens it.
         let (_, choice, _) = choice::choose(&listing).ok()??;
-        gguf::is_gguf(&choice.taken).then(|| folder_or_file.join(choice.taken))
+        gguf::is_gguf(&choice.taken).then_some(choice.taken)
     }
 
     /// [`Self::open`] on a folder from anywhere.
@@ -194,6 +202,10 @@ impl Checkpoint {
 
     /// [`Self::sample`] of what the files hold now.
     pub fn sample_again(&self) -> Result<Sample, CheckpointError> {
+        let id = |file: &WeightFile| self.source.content_id(&file.name);
+        if let Some(ids) = self.files.iter().map(id).collect::<Option<Vec<_>>>() {
+            return Ok(Sample::of_ids(&self.tensors, &self.files, &ids));
+        }
         let read = |file, offset, out: &mut [u8]| self.look_at(file, offset, out);
         Sample::of(&self.tensors, &self.files, read)
     }
@@ -205,6 +217,21 @@ impl Checkpoint {
 
     pub(crate) fn ledger(&self) -> Option<&Ledger> {
         self.ledger.get()
+    }
+
+    /// Begins to fetch these files where they are elsewhere, in this order.
+    pub fn fetch_ahead(&self, files: &[String]) -> Result<(), CheckpointError> {
+        Ok(self.source.fetch_ahead(files)?)
+    }
+
+    /// Memory that the source holds while it fetches what is elsewhere, bytes.
+    pub fn source_memory(&self) -> u64 {
+        self.source.memory()
+    }
+
+    /// Refuses what was read if it was not what it should have been.
+    pub fn settle(&self) -> Result<(), CheckpointError> {
+        Ok(self.source.settle()?)
     }
 
     /// When the weight files were last changed, as far as their system says.

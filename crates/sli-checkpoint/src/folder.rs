@@ -22,6 +22,9 @@ pub enum FolderError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is elsewhere and cannot be had from there.
+    #[error(transparent)]
+    Elsewhere(SourceError),
     /// The file is not what it should be.
     #[error("{}: {problem}", .path.display())]
     Unusable {
@@ -239,14 +242,22 @@ impl ModelFolder {
             SourceError::NotAFile { .. } => self.unusable(name, "it is not a regular file".into()),
             SourceError::Io { error, .. } => self.failed(name, error),
             SourceError::Unmade { problem, .. } => self.unusable(name, problem),
+            error @ SourceError::Elsewhere { .. } => FolderError::Elsewhere(error),
             other => self.failed(name, io::Error::other(other)),
         }
     }
 
     fn failed(&self, name: &str, source: io::Error) -> FolderError {
-        FolderError::Io {
-            path: self.path.join(name),
-            source,
+        match source.downcast() {
+            Ok(error @ SourceError::Elsewhere { .. }) => FolderError::Elsewhere(error),
+            Ok(other) => FolderError::Io {
+                path: self.path.join(name),
+                source: io::Error::other(other),
+            },
+            Err(source) => FolderError::Io {
+                path: self.path.join(name),
+                source,
+            },
         }
     }
 

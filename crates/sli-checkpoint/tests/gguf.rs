@@ -5,7 +5,7 @@ mod support;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sli_checkpoint::source::MemorySource;
+use sli_checkpoint::source::{LocalSource, MemorySource};
 use sli_checkpoint::{ByteSource, Checkpoint, CheckpointError, Codes, Dtype, GgufError, GgufFiles};
 use sli_spec::{Source, Split};
 use support::made::{Made, list};
@@ -333,7 +333,8 @@ fn with_tokens(
     fs_err::write(&path, file).expect("written");
     let checkpoint = Checkpoint::open(&path).expect("sound");
     let metadata = checkpoint.metadata().cloned().expect("there");
-    GgufFiles::new(&path, metadata, "{}".to_owned())
+    let source = Arc::new(LocalSource::new(folder));
+    GgufFiles::new(source, FILE, metadata, "{}".to_owned())
 }
 
 fn content(files: &GgufFiles, name: &str) -> Vec<u8> {

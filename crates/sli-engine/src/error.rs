@@ -113,6 +113,7 @@ impl From<FolderError> for EngineError {
     fn from(error: FolderError) -> Self {
         match error {
             FolderError::Io { path, source } => Self::File { path, source },
+            FolderError::Elsewhere(error) => Self::Checkpoint(error.into()),
             FolderError::Unusable { path, problem } => Self::Unusable {
                 path,
                 problem,

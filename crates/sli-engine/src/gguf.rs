@@ -1,10 +1,11 @@
 //! A model in a GGUF file: configuration, tokenizer and weights come from it alone.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sli_checkpoint::{Checkpoint, CheckpointError, Codes, Dtype, Float, GgufFiles, ModelFolder};
+use sli_checkpoint::{
+    Checkpoint, CheckpointError, Codes, Dtype, Float, GgufFiles, ModelFolder, ModelPlace,
+};
 use sli_spec::Built;
 use sli_spec::gguf::{self, FACTORS, Stored};
 
@@ -24,12 +25,16 @@ pub(crate) struct Opened {
     pub checkpoint: Checkpoint,
 }
 
-/// Opens the GGUF file that a path names, or that is the weights of the folder that it names; `None`: there is none.
-pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Opened>, EngineError> {
-    let Some(file) = Checkpoint::gguf_file(path) else {
+/// Opens the GGUF file that a place names, or that is the weights of the folder that it names; `None`: there is none.
+pub(crate) fn open(
+    place: &ModelPlace,
+    options: &OpenOptions,
+) -> Result<Option<Opened>, EngineError> {
+    let Some(name) = Checkpoint::gguf_file(place) else {
         return Ok(None);
     };
-    let mut checkpoint = Checkpoint::open(path)?;
+    let file = place.folder().join(&name);
+    let mut checkpoint = Checkpoint::at(place)?;
     let stored = stored(&checkpoint)?;
     let options = sli_spec::Options {
         allow_unread: options.allow_unread.clone(),
@@ -42,7 +47,7 @@ pub(crate) fn open(path: &Path, options: &OpenOptions) -> Result<Option<Opened>,
     let built = gguf::describe(&text, architecture, &stored, &options).map_err(wrong)?;
     checkpoint.declare(&Codes::default())?;
     let metadata = checkpoint.metadata().cloned().unwrap_or_default();
-    let files = GgufFiles::new(&file, metadata, text);
+    let files = GgufFiles::new(Arc::clone(place.source()), &name, metadata, text);
     let folder = ModelFolder::at(Arc::new(files), &file);
     // The key of a run has it, whoever reads it.
     folder.look("config.json")?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sli_checkpoint::naming::{self, Naming};
 use sli_checkpoint::{
     Binding, BoundLeaf, Checkpoint, CheckpointError, Codes, Dtype, LeafProblem, ModelFolder,
+    ModelPlace,
 };
 use sli_spec::{CLASSIFIER, Config, HEAD, Input, Instead, Mixer, ModelSpec, PositionTable, Step};
 
@@ -54,15 +55,16 @@ const CONFIG_LIMIT: u64 = 64 << 20;
 
 impl Model {
     /// Opens the model in a folder, or the one whose single weights file this is.
-    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, EngineError> {
-        if let Some(opened) = gguf::open(path, options)? {
+    pub fn open(place: impl Into<ModelPlace>, options: &OpenOptions) -> Result<Self, EngineError> {
+        let place = place.into();
+        if let Some(opened) = gguf::open(&place, options)? {
             let (folder, checkpoint) = (opened.folder, Arc::new(opened.checkpoint));
             return Self::bind_with(folder, opened.built, checkpoint, None, options);
         }
-        let (home, folder) = model_folder(path)?;
+        let (home, folder) = model_folder(&place)?;
         let built = describe_folder(&folder, options)?;
         let codes = codes_of(&folder, CONFIG, &built)?;
-        let weights = open_weights(path, &folder)?;
+        let weights = open_weights(&place, &folder)?;
         let (checkpoint, naming) = named(weights, &built, &codes, options)?;
         let model = Self::bind_with(folder, built, checkpoint, naming, options)?;
         Ok(Self { home, ..model })
@@ -127,6 +129,32 @@ impl Model {
         path.is_file().then_some((path, largest.size))
     }
 
+    /// The weight files in the order in which a pass needs them.
+    pub fn files_in_order(&self) -> Vec<String> {
+        let stacks = (0..self.spec.stacks.len()).map(|index| self.binding.stack(index));
+        let leaves = stacks.flat_map(|stack| {
+            let layers = stack.layers.iter().flatten();
+            stack.input.iter().chain(layers).chain(&stack.head)
+        });
+        let bound = leaves.flatten();
+        let places = bound.flat_map(|leaf| (0..leaf.slices()).map(|slice| leaf.position(slice)));
+        let needed = places
+            .flatten()
+            .map(|(file, _)| self.checkpoint.file_name(file));
+        let all = self
+            .checkpoint
+            .files()
+            .iter()
+            .map(|file| file.name.as_str());
+        let mut names: Vec<String> = Vec::new();
+        for name in needed.chain(all) {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
+        names
+    }
+
     /// The type in which most bytes of the weights are stored. Coded ones say nothing: they take the type of the
     /// others, as the reference decodes them.
     pub fn stored_in(&self) -> StoredIn {
@@ -161,11 +189,13 @@ pub enum StoredIn {
 }
 
 /// Opens the weights of the model that the user named by its folder, or by its single weights file.
-pub fn open_weights(path: &Path, folder: &ModelFolder) -> Result<Checkpoint, CheckpointError> {
-    if path.is_file() {
-        Checkpoint::open(path)
-    } else {
-        Checkpoint::open_with(Box::new(folder.source()))
+pub fn open_weights(
+    place: &ModelPlace,
+    folder: &ModelFolder,
+) -> Result<Checkpoint, CheckpointError> {
+    match place.file() {
+        Some(_) => Checkpoint::at(place),
+        None => Checkpoint::open_with(Box::new(folder.source())),
     }
 }
 
@@ -264,7 +294,7 @@ fn no_description(folder: &Path) -> EngineError {
     } else {
         (
             "there is no such model",
-            "check the path; models are not downloaded",
+            "check the path; an id of the hub is ORG/NAME",
         )
     };
     EngineError::Unusable {

@@ -4,7 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
-use sli_checkpoint::ModelFolder;
+use sli_checkpoint::{ModelFolder, ModelPlace};
 
 use crate::error::{AGAIN, EngineError};
 
@@ -109,28 +109,13 @@ fn inside(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// The folder of a model that is named by its folder or by its single weights file.
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if path.is_file() => {
-            if parent.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                parent.to_path_buf()
-            }
-        }
-        _ => path.to_path_buf(),
-    }
-}
-
-/// The folder that `path` names (or the one of the single weights file that it names), and the one in it with the
+/// The folder that a place names (or the one of the single weights file that it names), and the one in it with the
 /// configuration, weights and tokenizer: itself, or the first that its list of modules names.
-pub fn model_folder(path: &Path) -> Result<(ModelFolder, ModelFolder), EngineError> {
-    let home = ModelFolder::new(folder_of(path));
-    let folder = if path.is_file() {
-        home.clone()
-    } else {
-        home.inner(&transformer_folder(&home)?)?
+pub fn model_folder(place: &ModelPlace) -> Result<(ModelFolder, ModelFolder), EngineError> {
+    let home = place.folder();
+    let folder = match place.file() {
+        Some(_) => home.clone(),
+        None => home.inner(&transformer_folder(&home)?)?,
     };
     Ok((home, folder))
 }

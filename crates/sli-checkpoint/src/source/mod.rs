@@ -81,6 +81,20 @@ pub enum SourceError {
         /// What is wrong with the other.
         problem: String,
     },
+    /// It is elsewhere and cannot be had from there.
+    #[error("{problem}")]
+    Elsewhere {
+        /// Name of the file.
+        file: String,
+        /// What is wrong, and where.
+        problem: String,
+        /// What the user can do about it.
+        hint: String,
+        /// What the user named is wrong; else something between here and there failed.
+        is_refusal: bool,
+        /// It had arrived wrong and is right now: what was made of it is not.
+        is_replaced: bool,
+    },
     /// The system refused or failed.
     #[error("{place}: `{file}`: {error}")]
     Io {
@@ -96,8 +110,9 @@ pub enum SourceError {
 
 impl SourceError {
     /// What the user can do about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
+            Self::Elsewhere { hint, .. } => hint,
             Self::NotFound { .. } => "check the path of the model",
             Self::OutsideFolder { .. } => {
                 "the files of a model are in its folder: put them there, or download the index again"
@@ -184,6 +199,28 @@ pub trait ByteSource: Debug + Send + Sync {
         None
     }
 
+    /// These files are read soon, in this order: one that has them elsewhere begins to fetch them, beside what is read
+    /// meanwhile. An error if there is no room for them.
+    fn fetch_ahead(&self, _files: &[String]) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Memory that it holds while it fetches what is elsewhere, bytes.
+    fn memory(&self) -> u64 {
+        0
+    }
+
+    /// What the place says that a file holds, where another content has another such name: two files of the same name
+    /// hold the same.
+    fn content_id(&self, _file: &str) -> Option<String> {
+        None
+    }
+
+    /// What was made of what was read is about to become final: an error if that was not what it should have been.
+    fn settle(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
     /// For messages: the folder or address.
     fn describe(&self) -> String;
 
@@ -225,6 +262,18 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
     fn stamp(&self, file: &str) -> Option<Stamp> {
         (**self).stamp(file)
     }
+    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
+        (**self).fetch_ahead(files)
+    }
+    fn content_id(&self, file: &str) -> Option<String> {
+        (**self).content_id(file)
+    }
+    fn memory(&self) -> u64 {
+        (**self).memory()
+    }
+    fn settle(&self) -> Result<(), SourceError> {
+        (**self).settle()
+    }
     fn describe(&self) -> String {
         (**self).describe()
     }
@@ -261,6 +310,18 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
     fn stamp(&self, file: &str) -> Option<Stamp> {
         (**self).stamp(file)
     }
+    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
+        (**self).fetch_ahead(files)
+    }
+    fn content_id(&self, file: &str) -> Option<String> {
+        (**self).content_id(file)
+    }
+    fn memory(&self) -> u64 {
+        (**self).memory()
+    }
+    fn settle(&self) -> Result<(), SourceError> {
+        (**self).settle()
+    }
     fn describe(&self) -> String {
         (**self).describe()
     }
@@ -275,6 +336,7 @@ impl SourceError {
         match self {
             Self::Io { error, .. } => !is_wrong_path(error),
             Self::PastEnd { .. } => true,
+            Self::Elsewhere { is_refusal, .. } => !is_refusal,
             _ => false,
         }
     }
@@ -312,7 +374,7 @@ pub(crate) fn is_inside(file: &str) -> bool {
 }
 
 /// Refuses names that leave the folder.
-pub(crate) fn check_name(file: &str, place: impl FnOnce() -> String) -> Result<(), SourceError> {
+pub fn check_name(file: &str, place: impl FnOnce() -> String) -> Result<(), SourceError> {
     if is_inside(file) {
         return Ok(());
     }

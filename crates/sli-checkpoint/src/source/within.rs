@@ -74,6 +74,23 @@ impl ByteSource for Within {
         self.inner.stamp(&self.name(file).ok()?)
     }
 
+    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
+        let names: Result<Vec<_>, _> = files.iter().map(|file| self.name(file)).collect();
+        self.inner.fetch_ahead(&names?)
+    }
+
+    fn content_id(&self, file: &str) -> Option<String> {
+        self.inner.content_id(&self.name(file).ok()?)
+    }
+
+    fn memory(&self) -> u64 {
+        self.inner.memory()
+    }
+
+    fn settle(&self) -> Result<(), SourceError> {
+        self.inner.settle()
+    }
+
     fn describe(&self) -> String {
         format!("{}/{}", self.inner.describe(), self.folder)
     }

@@ -155,7 +155,7 @@ pub fn program_bytes(model: &Model) -> u64 {
         tensors,
         model.spec.vocab_size as u64,
     );
-    memory::PROGRAM_BYTES + tensors * 512 + ledger
+    memory::PROGRAM_BYTES + tensors * 512 + ledger + model.checkpoint.source_memory()
 }
 
 /// What a reader holds in front of the largest of the matrices that are scheduled, bytes.

@@ -1,13 +1,11 @@
 //! The weights of a module: a small file in its folder.
 
-use std::path::PathBuf;
-
 use sli_checkpoint::{Checkpoint, ModelFolder};
 use sli_kernels::{Compute, PackedKind, PackedWeights};
 
 use super::activation::DenseActivation;
 use super::recipe::{Dense, Residual, Step};
-use super::stored::Stored;
+use super::stored::{PlacedFile, Stored};
 use crate::error::{AGAIN, EngineError};
 use crate::sentence_folder::{Module, TRANSFORMER_ALONE, unusable};
 use crate::weights::load::{decode, element};
@@ -18,7 +16,7 @@ const TORCH_FILE: &str = "pytorch_model.bin";
 
 /// The file of a module while its tensors are looked for.
 pub(crate) struct ModuleWeights {
-    file: PathBuf,
+    file: PlacedFile,
     checkpoint: Checkpoint,
     taken: Vec<&'static str>,
 }
@@ -38,9 +36,12 @@ impl ModuleWeights {
 
     /// A file of a folder.
     pub fn of_file(folder: &ModelFolder, name: &str) -> Result<Self, EngineError> {
-        let file = folder.join(name);
         folder.look(name)?;
-        let checkpoint = Checkpoint::open(&file)?;
+        let file = PlacedFile {
+            folder: folder.clone(),
+            name: name.to_owned(),
+        };
+        let checkpoint = file.open()?;
         Ok(Self {
             file,
             checkpoint,
@@ -50,7 +51,7 @@ impl ModuleWeights {
 
     /// A tensor that must be there with this shape.
     pub fn take(&mut self, name: &'static str, shape: &[usize]) -> Result<Stored, EngineError> {
-        let refuse = |problem| unusable(self.file.clone(), problem, AGAIN);
+        let refuse = |problem| unusable(self.file.path(), problem, AGAIN);
         let Some(tensor) = self.checkpoint.tensor(name) else {
             return Err(refuse(format!("it lacks the tensor `{name}`")));
         };
@@ -80,7 +81,7 @@ impl ModuleWeights {
             None => Ok(()),
             Some(tensor) => {
                 let problem = format!("nothing uses the tensor `{}`", tensor.name);
-                Err(unusable(self.file.clone(), problem, TRANSFORMER_ALONE))
+                Err(unusable(self.file.path(), problem, TRANSFORMER_ALONE))
             }
         }
     }
@@ -105,8 +106,8 @@ impl Stored {
     }
 
     fn raw(&self) -> Result<Vec<u8>, EngineError> {
-        let gone = || unusable(self.file.clone(), "it has changed".into(), AGAIN);
-        let checkpoint = Checkpoint::open(&self.file)?;
+        let gone = || unusable(self.file.path(), "it has changed".into(), AGAIN);
+        let checkpoint = self.file.open()?;
         let tensor = checkpoint.tensor(self.name).ok_or_else(gone)?;
         let values: usize = self.shape.iter().product();
         let bytes = values * self.element.size();
@@ -116,7 +117,7 @@ impl Stored {
         let mut raw = vec![0; bytes];
         checkpoint.read_at(tensor.file, tensor.offset, &mut raw)?;
         if let Some(index) = sli_kernels::first_non_finite(&raw, self.element) {
-            let leaf = format!("`{}` of {}", self.name, self.file.display());
+            let leaf = format!("`{}` of {}", self.name, self.file.path().display());
             return Err(EngineError::NonFinite { leaf, index });
         }
         Ok(raw)
@@ -135,7 +136,7 @@ impl Stored {
         let raw = self.raw()?;
         let [rows, columns] = self.shape[..] else {
             let problem = format!("`{}` is no matrix", self.name);
-            return Err(unusable(self.file.clone(), problem, AGAIN));
+            return Err(unusable(self.file.path(), problem, AGAIN));
         };
         let mut packed = PackedWeights::new(rows, columns, self.kind(compute));
         packed.pack_rows(0, &raw, self.element);

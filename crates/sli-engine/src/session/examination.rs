@@ -1,10 +1,9 @@
 //! A model as far as its folder tells, complete or not.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use sli_checkpoint::naming::Naming;
-use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport};
+use sli_checkpoint::{Binding, Checkpoint, CheckpointError, Codes, CoverageReport, ModelPlace};
 use sli_spec::Built;
 
 use super::notes;
@@ -37,11 +36,12 @@ pub struct ExaminedWeights {
 /// Looks at the model in a folder, or at the one whose single weights file this is. A checkpoint that lacks something is no
 /// error here.
 pub fn examine(
-    path: &Path,
+    place: impl Into<ModelPlace>,
     options: &OpenOptions,
     observer: &dyn Observer,
 ) -> Result<Examination, EngineError> {
-    if let Some(opened) = gguf::open(path, options)? {
+    let place = place.into();
+    if let Some(opened) = gguf::open(&place, options)? {
         return examined(
             opened.built,
             Arc::new(opened.checkpoint),
@@ -50,13 +50,13 @@ pub fn examine(
             observer,
         );
     }
-    let (_, folder) = model_folder(path)?;
+    let (_, folder) = model_folder(&place)?;
     let built = describe_folder(&folder, options)?;
     let codes = codes_of(&folder, CONFIG, &built).unwrap_or_else(|error| {
         observer.warning(&error.to_string());
         Codes::default()
     });
-    let opened = open_weights(path, &folder);
+    let opened = open_weights(&place, &folder);
     let opened = opened.and_then(|weights| named(weights, &built, &codes, options));
     let (checkpoint, naming) = match opened {
         Ok(opened) => opened,

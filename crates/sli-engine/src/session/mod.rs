@@ -13,6 +13,7 @@ mod spooling;
 use std::path::Path;
 
 use serde::Serialize;
+use sli_checkpoint::ModelPlace;
 use sli_checkpoint::source::ReadChoice;
 
 use crate::availability::available_takes;
@@ -103,11 +104,11 @@ pub enum Outcome {
 impl Session {
     /// Opens the model in a folder, or the one whose single weights file this is.
     pub fn open(
-        path: &Path,
+        place: impl Into<ModelPlace>,
         options: &SessionOptions,
         observer: &dyn Observer,
     ) -> Result<Self, EngineError> {
-        Self::new(Model::open(path, &options.open)?, options, observer)
+        Self::new(Model::open(place, &options.open)?, options, observer)
     }
 
     /// A session with a model that is open already. What the model cannot give, and what is left to the session, is settled

@@ -41,10 +41,16 @@ impl<'a> Begun<'a> {
         mut self,
         spool: impl FnOnce(&Path) -> Result<RecordSpool, E>,
     ) -> Result<Run<'a>, E> {
-        let records = self.records(spool).and_then(|records| {
-            plan::check(&self.session.model, &records, &self.session.settings)?;
-            Ok(records)
-        });
+        // Weights that are elsewhere arrive while records become tokens.
+        let model = &self.session.model;
+        let coming = model.checkpoint.fetch_ahead(&model.files_in_order());
+        let coming = coming.map_err(|error| E::from(EngineError::from(error)));
+        let records = coming
+            .and_then(|()| self.records(spool))
+            .and_then(|records| {
+                plan::check(&self.session.model, &records, &self.session.settings)?;
+                Ok(records)
+            });
         let Self {
             session,
             folder,

@@ -92,6 +92,7 @@ fn parse(saved: &[u8]) -> Option<(Head, &[u8])> {
 /// Refuses to finish a run whose weight files changed while it was at work, as far as that can be seen.
 pub(crate) fn settle(model: &Model) -> Result<(), EngineError> {
     let checkpoint = &model.checkpoint;
+    checkpoint.settle()?;
     let Some(known) = checkpoint.known_sample() else {
         return Ok(());
     };

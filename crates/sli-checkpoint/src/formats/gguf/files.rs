@@ -1,6 +1,5 @@
 //! A GGUF file as a folder of the files that a model is otherwise published in.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -8,7 +7,7 @@ use serde_json::Value;
 use super::tokenizer::{Described, File};
 use super::{Metadata, numbers, texts};
 use crate::error::CheckpointError;
-use crate::source::{ByteSource, LocalSource, SourceError};
+use crate::source::{ByteSource, SourceError};
 
 const CONFIG: &str = "config.json";
 /// What the tokenizer may be made of.
@@ -23,7 +22,7 @@ const OTHERS: [&str; 4] = [
 /// until its end was read.
 #[derive(Debug)]
 pub struct GgufFiles {
-    source: LocalSource,
+    source: Arc<dyn ByteSource>,
     file: String,
     metadata: Metadata,
     config: String,
@@ -31,17 +30,16 @@ pub struct GgufFiles {
 }
 
 impl GgufFiles {
-    /// Those of a file of this machine, with the text of its configuration.
-    pub fn new(path: &Path, metadata: Metadata, config: String) -> Self {
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        let name = path
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
+    /// Those of a file of a source, with the text of its configuration.
+    pub fn new(
+        source: Arc<dyn ByteSource>,
+        file: &str,
+        metadata: Metadata,
+        config: String,
+    ) -> Self {
         Self {
-            source: LocalSource::new(folder.unwrap_or(Path::new("."))),
-            file: name.unwrap_or_default(),
+            source,
+            file: file.to_owned(),
             metadata,
             config,
             kept: Mutex::new(None),
@@ -50,7 +48,9 @@ impl GgufFiles {
 
     fn texts(&self, key: &str) -> Result<Vec<String>, CheckpointError> {
         let list = self.metadata.lists.get(&format!("tokenizer.ggml.{key}"));
-        list.map_or(Ok(Vec::new()), |list| texts(&self.source, &self.file, list))
+        list.map_or(Ok(Vec::new()), |list| {
+            texts(&*self.source, &self.file, list)
+        })
     }
 
     fn numbers(&self, key: &str) -> Result<Vec<f64>, CheckpointError> {
@@ -60,7 +60,7 @@ impl GgufFiles {
         }
         let list = self.metadata.lists.get(&key);
         list.map_or(Ok(Vec::new()), |list| {
-            numbers(&self.source, &self.file, list)
+            numbers(&*self.source, &self.file, list)
         })
     }
 
