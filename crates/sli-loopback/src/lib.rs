@@ -1,0 +1,527 @@
+//! A hub on the loopback line: repositories, a second host with the large files, and every fault that a line has.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+/// The commit of every repository.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// Files from this size on are large: they lie on the second host and are known by SHA-256.
+pub const LARGE: usize = 64 << 10;
+
+/// What goes wrong with one answer about a file.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// Another status, with these headers.
+    Status(u16, Vec<(&'static str, String)>),
+    /// The line breaks after so many bytes of the body.
+    Reset(usize),
+    /// This byte of the file is another one, in the next answer that has it.
+    Wrong(u64),
+    /// The body comes in pieces of so many bytes, with a pause behind each.
+    Slow(usize, Duration),
+    /// Every answer of the second host about links that it has handed out is 403 from now on.
+    EndLinks,
+    /// The server does not know ranges.
+    Whole,
+}
+
+/// A repository.
+#[derive(Clone, Debug, Default)]
+pub struct Repo {
+    /// Its files by path.
+    pub files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// It is read with this token alone.
+    pub token: Option<&'static str>,
+    /// Its owners have not been asked.
+    pub gated: bool,
+    /// It has another name now.
+    pub moved: Option<String>,
+}
+
+impl Repo {
+    /// A repository with these files, which everybody may read.
+    pub fn of(files: BTreeMap<String, Vec<u8>>) -> Self {
+        let files = files
+            .into_iter()
+            .map(|(path, bytes)| (path, Arc::new(bytes)));
+        Self {
+            files: files.collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A request that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// `GET` or `HEAD`.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The bytes that were asked for.
+    pub range: Option<Range<u64>>,
+    /// What it said of who asks.
+    pub authorization: Option<String>,
+    /// It came to the second host.
+    pub second: bool,
+}
+
+#[derive(Default)]
+struct State {
+    repos: BTreeMap<String, Repo>,
+    faults: BTreeMap<String, VecDeque<Fault>>,
+    requests: Vec<Request>,
+    served: u64,
+    /// Links are numbered; older ones have ended.
+    link: u64,
+    rate: Option<f64>,
+}
+
+/// The hub. It ends with the process.
+#[derive(Clone)]
+pub struct Hub {
+    state: Arc<Mutex<State>>,
+    first: SocketAddr,
+    second: SocketAddr,
+}
+
+impl Hub {
+    /// A hub with nothing on it.
+    ///
+    /// # Panics
+    /// There is no loopback line.
+    pub fn start() -> Self {
+        let listen = || TcpListener::bind("127.0.0.1:0").expect("a port of the loopback line");
+        let (first, second) = (listen(), listen());
+        let address = |listener: &TcpListener| listener.local_addr().expect("its address");
+        let hub = Self {
+            state: Arc::default(),
+            first: address(&first),
+            second: address(&second),
+        };
+        for (listener, is_second) in [(first, false), (second, true)] {
+            let hub = hub.clone();
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let hub = hub.clone();
+                    std::thread::spawn(move || hub.serve(stream, is_second));
+                }
+            });
+        }
+        hub
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `HF_ENDPOINT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.first)
+    }
+
+    /// The address of the second host, where a folder lies behind HTTP.
+    pub fn web(&self, id: &str) -> String {
+        format!("http://{}/web/{id}/", self.second)
+    }
+
+    /// Puts a repository there.
+    pub fn put(&self, id: &str, repo: Repo) {
+        self.lock().repos.insert(id.to_owned(), repo);
+    }
+
+    /// The next answers about the bytes of this file go wrong so, one after another.
+    pub fn spoil(&self, path: &str, faults: impl IntoIterator<Item = Fault>) {
+        self.lock()
+            .faults
+            .insert(path.to_owned(), faults.into_iter().collect());
+    }
+
+    /// Bytes a second of every line, from now on.
+    pub fn throttle(&self, rate: f64) {
+        self.lock().rate = Some(rate);
+    }
+
+    /// The requests so far, which are forgotten.
+    pub fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.lock().requests)
+    }
+
+    /// Bytes of files that were sent.
+    pub fn served(&self) -> u64 {
+        self.lock().served
+    }
+
+    fn serve(&self, stream: TcpStream, second: bool) {
+        let Ok(mut out) = stream.try_clone() else {
+            return;
+        };
+        let _ = out.set_nodelay(true);
+        let mut input = BufReader::new(stream);
+        while let Some(request) = read_request(&mut input, second) {
+            self.lock().requests.push(request.clone());
+            if self.answer(&request, &mut out).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+        let (path, _) = request
+            .target
+            .split_once('?')
+            .unwrap_or((&request.target, ""));
+        let parts: Vec<String> = path
+            .trim_start_matches('/')
+            .split('/')
+            .map(unescape)
+            .collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        match (request.second, &parts[..]) {
+            (false, ["api", "models" | "datasets", rest @ ..]) => self.api(request, rest, out),
+            (true, ["signed", link, id @ .., "resolve", _, file]) => {
+                if *link != self.lock().link.to_string() {
+                    return respond(out, 403, &[], b"expired", request);
+                }
+                self.file(request, &id.join("/"), file, out)
+            }
+            (true, ["web", org, name, file @ ..]) => {
+                self.file(request, &format!("{org}/{name}"), &file.join("/"), out)
+            }
+            (false, ["datasets", rest @ ..] | rest) => self.resolve(request, rest, out),
+            _ => respond(out, 404, &[], b"", request),
+        }
+    }
+
+    /// The repository of an id, unless the one who asks may not have it.
+    fn repo(&self, request: &Request, id: &str) -> Result<Repo, (u16, &'static str)> {
+        let repo = self.lock().repos.get(id).cloned();
+        let Some(repo) = repo else {
+            return Err((401, "RepoNotFound"));
+        };
+        if let Some(token) = repo.token
+            && request.authorization.as_deref() != Some(&format!("Bearer {token}"))
+        {
+            return Err((401, "RepoNotFound"));
+        }
+        if repo.gated {
+            return Err((403, "GatedRepo"));
+        }
+        Ok(repo)
+    }
+
+    fn api(&self, request: &Request, rest: &[&str], out: &mut TcpStream) -> std::io::Result<()> {
+        let split = rest
+            .iter()
+            .position(|part| *part == "revision" || *part == "tree");
+        let Some(split) = split else {
+            return respond(out, 404, &[], b"", request);
+        };
+        let id = rest[..split].join("/");
+        let revision = rest[split + 1..].join("/");
+        let repo = match self.repo(request, &id) {
+            Ok(repo) => repo,
+            Err((status, code)) => {
+                let headers = [("x-error-code", code.to_owned())];
+                return respond(out, status, &headers, b"{}", request);
+            }
+        };
+        if let Some(moved) = &repo.moved {
+            let target = request.target.replacen(&id, moved, 1);
+            return respond(out, 307, &[("location", target)], b"", request);
+        }
+        if !["main", COMMIT, "v1", "refs/pr/1"].contains(&revision.as_str()) {
+            let headers = [("x-error-code", "RevisionNotFound".to_owned())];
+            return respond(out, 404, &headers, b"{}", request);
+        }
+        if rest[split] == "revision" {
+            let body = json!({"id": id, "sha": COMMIT}).to_string();
+            return respond(out, 200, &[], body.as_bytes(), request);
+        }
+        // A page for every five files.
+        let page: usize = request
+            .target
+            .split_once("cursor=")
+            .and_then(|(_, rest)| rest.split('&').next()?.parse().ok())
+            .unwrap_or(0);
+        let nodes: Vec<Value> = repo
+            .files
+            .iter()
+            .skip(page)
+            .take(5)
+            .map(|(path, bytes)| node(path, bytes))
+            .collect();
+        let mut headers = Vec::new();
+        if page + 5 < repo.files.len() {
+            let (path, _) = request
+                .target
+                .split_once('?')
+                .unwrap_or((&request.target, ""));
+            let next = format!(
+                "<{}{path}?recursive=true&cursor={}>; rel=\"next\"",
+                self.endpoint(),
+                page + 5
+            );
+            headers.push(("link", next));
+        }
+        respond(
+            out,
+            200,
+            &headers,
+            Value::Array(nodes).to_string().as_bytes(),
+            request,
+        )
+    }
+
+    /// `ID/resolve/COMMIT/PATH`: small files at once, large ones from the second host.
+    fn resolve(
+        &self,
+        request: &Request,
+        rest: &[&str],
+        out: &mut TcpStream,
+    ) -> std::io::Result<()> {
+        let Some(split) = rest.iter().position(|part| *part == "resolve") else {
+            return respond(out, 404, &[], b"", request);
+        };
+        let (id, path) = (rest[..split].join("/"), rest[split + 2..].join("/"));
+        let repo = match self.repo(request, &id) {
+            Ok(repo) => repo,
+            Err((status, code)) => {
+                return respond(
+                    out,
+                    status,
+                    &[("x-error-code", code.to_owned())],
+                    b"",
+                    request,
+                );
+            }
+        };
+        if let Some(moved) = &repo.moved {
+            return respond(
+                out,
+                307,
+                &[("location", request.target.replacen(&id, moved, 1))],
+                b"",
+                request,
+            );
+        }
+        let Some(bytes) = repo.files.get(&path) else {
+            return respond(
+                out,
+                404,
+                &[("x-error-code", "EntryNotFound".to_owned())],
+                b"",
+                request,
+            );
+        };
+        if bytes.len() < LARGE {
+            return self.file(request, &id, &path, out);
+        }
+        let link = self.lock().link;
+        let escaped = path.replace('/', "%2F");
+        let target = format!(
+            "http://{}/signed/{link}/{id}/resolve/{COMMIT}/{escaped}?sig=s3cret",
+            self.second
+        );
+        respond(out, 302, &[("location", target)], b"", request)
+    }
+
+    fn next_fault(&self, path: &str, range: Option<&Range<u64>>) -> Option<Fault> {
+        let mut state = self.lock();
+        let faults = state.faults.get_mut(path)?;
+        match (faults.front()?, range) {
+            (Fault::Wrong(at), Some(range)) if !range.contains(at) => None,
+            _ => faults.pop_front(),
+        }
+    }
+
+    fn file(
+        &self,
+        request: &Request,
+        id: &str,
+        path: &str,
+        out: &mut TcpStream,
+    ) -> std::io::Result<()> {
+        let found = self
+            .lock()
+            .repos
+            .get(id)
+            .and_then(|repo| repo.files.get(path).cloned());
+        let Some(mut bytes) = found else {
+            return respond(out, 404, &[], b"", request);
+        };
+        let fault = match request.method.as_str() {
+            "HEAD" => None,
+            _ => self.next_fault(path, request.range.as_ref()),
+        };
+        let etag = format!(
+            "\"{}-{}\"",
+            bytes.len(),
+            hex(&Sha256::digest(&bytes[..bytes.len().min(4096)]))
+        );
+        let mut headers = vec![("etag", etag), ("accept-ranges", "bytes".to_owned())];
+        let mut range = request.range.clone();
+        let mut pace = None;
+        let mut stop = usize::MAX;
+        match fault {
+            Some(Fault::Status(status, more)) => {
+                return respond(out, status, &more, b"busy", request);
+            }
+            Some(Fault::EndLinks) => {
+                self.lock().link += 1;
+                return respond(out, 403, &[], b"expired", request);
+            }
+            Some(Fault::Wrong(at)) => {
+                if let Some(byte) = Arc::make_mut(&mut bytes).get_mut(at as usize) {
+                    *byte ^= 0x10;
+                }
+            }
+            Some(Fault::Reset(after)) => stop = after,
+            Some(Fault::Slow(size, pause)) => pace = Some((size, pause)),
+            Some(Fault::Whole) => range = None,
+            None => {}
+        }
+        let size = bytes.len() as u64;
+        let (status, body) = match range {
+            Some(range) if range.start < size => {
+                let end = range.end.min(size);
+                headers.push((
+                    "content-range",
+                    format!("bytes {}-{}/{size}", range.start, end - 1),
+                ));
+                (206, &bytes[range.start as usize..end as usize])
+            }
+            Some(_) => {
+                headers.push(("content-range", format!("bytes */{size}")));
+                return respond(out, 416, &headers, b"", request);
+            }
+            None => (200, &bytes[..]),
+        };
+        if request.method == "HEAD" {
+            return respond(out, status, &headers, body, request);
+        }
+        head(out, status, &headers, body.len())?;
+        let rate = self.lock().rate;
+        let piece = pace.map_or(64 << 10, |(size, _)| size);
+        let mut sent = 0;
+        for part in body.chunks(piece) {
+            let part = &part[..part.len().min(stop - sent)];
+            out.write_all(part)?;
+            sent += part.len();
+            self.lock().served += part.len() as u64;
+            if sent == stop {
+                // What is left in the buffers of the line goes with it.
+                let _ = out.shutdown(std::net::Shutdown::Both);
+                return Err(std::io::ErrorKind::ConnectionReset.into());
+            }
+            if let Some((_, pause)) = pace {
+                std::thread::sleep(pause);
+            }
+            if let Some(rate) = rate {
+                std::thread::sleep(Duration::from_secs_f64(part.len() as f64 / rate));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the hub says of a file.
+fn node(path: &str, bytes: &[u8]) -> Value {
+    let mut sha = Sha1::new();
+    sha.update(format!("blob {}\0", bytes.len()).as_bytes());
+    sha.update(bytes);
+    let oid = hex(&sha.finalize());
+    if bytes.len() < LARGE {
+        return json!({"type": "file", "path": path, "size": bytes.len(), "oid": oid});
+    }
+    let lfs = json!({"oid": hex(&Sha256::digest(bytes)), "size": bytes.len(), "pointerSize": 134});
+    json!({"type": "file", "path": path, "size": bytes.len(), "oid": oid, "lfs": lfs})
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+        text
+    })
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("%2F", "/").replace("%20", " ")
+}
+
+fn read_request(input: &mut impl BufRead, second: bool) -> Option<Request> {
+    let mut line = String::new();
+    input
+        .take(1 << 16)
+        .read_line(&mut line)
+        .ok()
+        .filter(|count| *count > 0)?;
+    let mut words = line.split_whitespace();
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (mut range, mut authorization) = (None, None);
+    loop {
+        let mut line = String::new();
+        input
+            .take(1 << 16)
+            .read_line(&mut line)
+            .ok()
+            .filter(|count| *count > 0)?;
+        let line = line.trim_end();
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':')?;
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "range" => {
+                let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+                range = Some(first.parse().ok()?..last.parse::<u64>().ok()? + 1);
+            }
+            "authorization" => authorization = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    Some(Request {
+        method,
+        target,
+        range,
+        authorization,
+        second,
+    })
+}
+
+fn head(
+    out: &mut TcpStream,
+    status: u16,
+    headers: &[(&str, String)],
+    length: usize,
+) -> std::io::Result<()> {
+    let mut text = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n");
+    for (name, value) in headers {
+        text.extend([*name, ": ", value.as_str(), "\r\n"]);
+    }
+    text += "\r\n";
+    out.write_all(text.as_bytes())
+}
+
+fn respond(
+    out: &mut TcpStream,
+    status: u16,
+    headers: &[(&'static str, String)],
+    body: &[u8],
+    request: &Request,
+) -> std::io::Result<()> {
+    head(out, status, headers, body.len())?;
+    if request.method == "HEAD" {
+        return Ok(());
+    }
+    out.write_all(body)
+}

@@ -1,0 +1,31 @@
+//! Models that are elsewhere: repositories of the hub and folders behind HTTP, as [`ByteSource`]s.
+//!
+//! What is read is kept in the hub's own cache layout, piece by piece as it arrives, or not at all
+//! ([`Keep::Nothing`]). Several processes share one download, an interrupted one goes on where it was, and whole
+//! files are compared with the sums that the hub has of them.
+//!
+//! [`ByteSource`]: sli_checkpoint::source::ByteSource
+
+mod bitmap;
+mod cache;
+mod client;
+mod error;
+mod hub;
+mod location;
+mod lock;
+mod settings;
+mod source;
+mod store;
+mod sums;
+mod transfer;
+mod web;
+
+pub use cache::{Cache, CachedFile, CachedRepo, FileState};
+pub use client::{Client, Policy, Trouble};
+pub use error::RemoteError;
+pub use hub::{Hub, Kind, Repo};
+pub use location::{Location, LocationError};
+pub use settings::{Settings, SettingsError, Token};
+pub use source::{Keep, Progress, RemoteSource};
+pub use store::{Arriving, Entry, Store, Sum};
+pub use web::WebFolder;

@@ -1,0 +1,276 @@
+//! How a place is written on the command line.
+
+use std::path::Path;
+
+use url::Url;
+
+use crate::hub::{Kind, Repo};
+
+/// A place that is not a path of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A repository of the hub, or a part of it.
+    Hub {
+        /// The repository.
+        repo: Repo,
+        /// Branch, tag or commit; `None`: the hub's default.
+        revision: Option<String>,
+        /// A folder or file in it; `""` for all of it.
+        inner: String,
+    },
+    /// A folder or a file behind HTTP.
+    Web(Url),
+}
+
+/// A place that is spelled wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no place: {problem}")]
+pub struct LocationError {
+    /// What was given.
+    pub text: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// The default branch.
+pub(crate) const MAIN: &str = "main";
+
+/// Hosts whose pages name repositories.
+const HUBS: [&str; 2] = ["huggingface.co", "hf.co"];
+
+impl Location {
+    /// What a text names; `None`: it is a path. A path that exists wins over an id of the hub.
+    pub fn parse(text: &str) -> Result<Option<Self>, LocationError> {
+        let wrong = |problem: &str| LocationError {
+            text: text.to_owned(),
+            problem: problem.to_owned(),
+        };
+        if let Some(rest) = text.strip_prefix("hf://") {
+            return Self::of_hub(rest)
+                .map(Some)
+                .map_err(|problem| wrong(&problem));
+        }
+        if text.starts_with("https://") || text.starts_with("http://") {
+            let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+            return Self::of_url(url)
+                .map(Some)
+                .map_err(|problem| wrong(&problem));
+        }
+        if let Some((scheme, _)) = text.split_once("://") {
+            return Err(wrong(&format!(
+                "addresses that begin with `{scheme}://` are not read; hf://, https:// and http:// are"
+            )));
+        }
+        let is_path = text.starts_with(['/', '.', '~']) || text.contains('\\');
+        if is_path || Path::new(text).exists() {
+            return Ok(None);
+        }
+        // A name that is neither a path nor an id is a path that does not exist.
+        let (id, _) = text.split_once('@').unwrap_or((text, ""));
+        if id.split('/').count() > 2 {
+            return Ok(None);
+        }
+        Ok(Self::of_hub(text).ok())
+    }
+
+    /// `[models/]ORG/NAME[@REVISION][/INNER]`, with `datasets/` in front of a dataset.
+    fn of_hub(text: &str) -> Result<Self, String> {
+        let (kind, rest) = match text.split_once('/') {
+            Some(("datasets", rest)) => (Kind::Dataset, rest),
+            Some(("models", rest)) if rest.contains('/') => (Kind::Model, rest),
+            _ => (Kind::Model, text),
+        };
+        let mut parts = rest.splitn(3, '/');
+        let (first, second, inner) = (
+            parts.next().unwrap_or_default(),
+            parts.next(),
+            parts.next().unwrap_or_default(),
+        );
+        let (name, mut revision) = cut_revision(second.unwrap_or(first));
+        let id = match second {
+            Some(_) => format!("{first}/{name}"),
+            None => name.to_owned(),
+        };
+        let mut inner = inner.trim_end_matches('/').to_owned();
+        // A branch with a slash: `refs/pr/1`.
+        if revision == Some("refs") {
+            let mut parts = inner.splitn(3, '/');
+            let (Some(group), Some(number)) = (parts.next(), parts.next()) else {
+                return Err("a revision is a branch, a tag, a commit or refs/pr/NUMBER".into());
+            };
+            let whole = format!("refs/{group}/{number}");
+            let rest = parts.next().unwrap_or_default().to_owned();
+            let repo = Repo::new(kind, &id)?;
+            inner = rest;
+            return Ok(Self::Hub {
+                repo,
+                revision: Some(whole),
+                inner,
+            });
+        }
+        if revision == Some("") {
+            return Err("there is no revision behind `@`".into());
+        }
+        Ok(Self::Hub {
+            repo: Repo::new(kind, &id)?,
+            revision: revision.take().map(str::to_owned),
+            inner,
+        })
+    }
+
+    /// The page of a repository names it; other addresses are folders or files.
+    fn of_url(mut url: Url) -> Result<Self, String> {
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("an address must not hold a password".into());
+        }
+        url.set_fragment(None);
+        let is_hub = url.host_str().is_some_and(|host| HUBS.contains(&host));
+        if !is_hub {
+            return Ok(Self::Web(url));
+        }
+        let path = url.path().trim_matches('/');
+        let (kind, rest) = match path.strip_prefix("datasets/") {
+            Some(rest) => (Kind::Dataset, rest),
+            None => (Kind::Model, path),
+        };
+        let parts: Vec<&str> = rest.split('/').collect();
+        let (id, page) = match parts[..] {
+            [name] => (name.to_owned(), &parts[1..]),
+            [org, name, ..] => (format!("{org}/{name}"), &parts[2..]),
+            [] => return Err("it names no repository".into()),
+        };
+        let (revision, inner) = match page {
+            [] => (None, String::new()),
+            ["tree" | "resolve" | "blob", revision, inner @ ..] => {
+                (Some((*revision).replace("%2F", "/")), inner.join("/"))
+            }
+            _ => return Err("it is a page of the hub that names no repository or file".into()),
+        };
+        Ok(Self::Hub {
+            repo: Repo::new(kind, &id)?,
+            revision,
+            inner,
+        })
+    }
+}
+
+fn cut_revision(name: &str) -> (&str, Option<&str>) {
+    match name.split_once('@') {
+        Some((name, revision)) => (name, Some(revision)),
+        None => (name, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hub(text: &str) -> (String, Option<String>, String) {
+        match Location::parse(text).unwrap().unwrap() {
+            Location::Hub {
+                repo,
+                revision,
+                inner,
+            } => (format!("{:?} {}", repo.kind, repo.id), revision, inner),
+            Location::Web(url) => panic!("{url}"),
+        }
+    }
+
+    #[test]
+    fn ids_are_read_as_people_write_them() {
+        let cases = [
+            ("org/name", "Model org/name", None, ""),
+            ("gpt2", "Model gpt2", None, ""),
+            ("org/name@v1.0", "Model org/name", Some("v1.0"), ""),
+            ("hf://org/name", "Model org/name", None, ""),
+            ("hf://models/org/name", "Model org/name", None, ""),
+            (
+                "hf://org/name/sub/x.gguf",
+                "Model org/name",
+                None,
+                "sub/x.gguf",
+            ),
+            (
+                "hf://org/name@refs/pr/3/sub",
+                "Model org/name",
+                Some("refs/pr/3"),
+                "sub",
+            ),
+            (
+                "hf://datasets/org/name@main/data/a.parquet",
+                "Dataset org/name",
+                Some("main"),
+                "data/a.parquet",
+            ),
+            (
+                "https://huggingface.co/org/name",
+                "Model org/name",
+                None,
+                "",
+            ),
+            (
+                "https://huggingface.co/org/name/tree/dev/sub",
+                "Model org/name",
+                Some("dev"),
+                "sub",
+            ),
+            (
+                "https://huggingface.co/datasets/org/name",
+                "Dataset org/name",
+                None,
+                "",
+            ),
+        ];
+        for (text, repo, revision, inner) in cases {
+            let wanted = (
+                repo.to_owned(),
+                revision.map(str::to_owned),
+                inner.to_owned(),
+            );
+            assert_eq!(hub(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_paths() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().display().to_string();
+        for text in [
+            there.as_str(),
+            "./org/name",
+            "../name",
+            "/none",
+            "a/b/c",
+            "src",
+            "~/x",
+            "a b/c",
+            "models/x.gguf/",
+            "a//b",
+        ] {
+            assert_eq!(Location::parse(text), Ok(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_spelled_wrong_is_said() {
+        for text in [
+            "hf://",
+            "hf://org/",
+            "hf://org/na me",
+            "hf://org/name@",
+            "hf://org/..",
+            "https://",
+            "https://user:secret@host/folder/",
+            "https://huggingface.co/",
+            "ftp://host/x",
+        ] {
+            let error = Location::parse(text).unwrap_err();
+            assert!(!error.problem.is_empty(), "{text}");
+        }
+        let web = Location::parse("https://host:8/models/x/#top").unwrap();
+        assert_eq!(
+            web,
+            Some(Location::Web("https://host:8/models/x/".parse().unwrap()))
+        );
+    }
+}

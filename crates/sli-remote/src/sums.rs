@@ -1,0 +1,86 @@
+//! Sums of files, as the hub names them.
+
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
+
+use crate::store::Sum;
+
+/// A sum that grows with its file.
+pub(crate) enum Summing {
+    Sha256(Sha256),
+    Git(Sha1),
+}
+
+impl Summing {
+    /// The beginning of a sum of this kind, over a file of `size` bytes.
+    pub fn begin(sum: &Sum, size: u64) -> Self {
+        match sum {
+            Sum::Sha256(_) => Self::Sha256(Sha256::new()),
+            Sum::Git(_) => {
+                let mut sha = Sha1::new();
+                sha.update(format!("blob {size}\0").as_bytes());
+                Self::Git(sha)
+            }
+        }
+    }
+
+    /// The next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(sha) => sha.update(bytes),
+            Self::Git(sha) => sha.update(bytes),
+        }
+    }
+
+    /// The sum in hexadecimal.
+    pub fn finish(self) -> String {
+        match self {
+            Self::Sha256(sha) => hex(&sha.finalize()),
+            Self::Git(sha) => hex(&sha.finalize()),
+        }
+    }
+}
+
+impl Sum {
+    /// In hexadecimal.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Sha256(text) | Self::Git(text) => text,
+        }
+    }
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_those_that_the_tools_print() {
+        let of = |sum: Sum, bytes: &[u8]| {
+            let mut summing = Summing::begin(&sum, bytes.len() as u64);
+            let (first, rest) = bytes.split_at(bytes.len() / 2);
+            summing.add(first);
+            summing.add(rest);
+            summing.finish()
+        };
+        // `printf hello | sha256sum` and `printf hello | git hash-object --stdin`.
+        assert_eq!(
+            of(Sum::Sha256(String::new()), b"hello"),
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
+        assert_eq!(
+            of(Sum::Git(String::new()), b"hello"),
+            "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"
+        );
+    }
+}

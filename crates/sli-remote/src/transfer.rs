@@ -1,0 +1,640 @@
+//! One file on its way into the cache.
+//!
+//! Whoever needs a piece fetches it, unless somebody does already; pieces are written where they belong, and a bit
+//! beside the file says that they are there, so that the next process goes on from them. The sum of the file grows
+//! with its beginning. What of another process is on its way is read as it arrives.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fs_err::os::unix::fs::FileExt;
+
+use crate::bitmap::{Bitmap, PIECE};
+use crate::cache::{PIECES, Shelf, with_suffix};
+use crate::client::Trouble;
+use crate::error::RemoteError;
+use crate::lock::Lock;
+use crate::store::{Entry, Store};
+use crate::sums::Summing;
+
+/// Pieces of one request.
+const RUN: usize = 64;
+/// Files of fewer bytes are had whole, and compared with their sum, before anything of them is used.
+const SMALL: u64 = 16 << 20;
+/// How often the file of another process is looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long another process may make no progress before a range is fetched past it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that are added to a sum at a time.
+const BLOCK: usize = 1 << 20;
+
+/// A file on its way.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    store: Arc<dyn Store>,
+    shelf: Shelf,
+    pub entry: Entry,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Nobody wants it any more.
+    stop: Arc<AtomicBool>,
+    /// The sum of its beginning.
+    sum: Mutex<Option<Adding>>,
+}
+
+#[derive(Debug)]
+struct State {
+    place: Place,
+    have: Bitmap,
+    claimed: Bitmap,
+    failed: Option<RemoteError>,
+    /// It was whole once, and wrong.
+    was_wrong: bool,
+    /// Something of it was used before it was compared with its sum.
+    used_early: bool,
+}
+
+/// Where its bytes are.
+#[derive(Debug, Clone)]
+enum Place {
+    /// It is there.
+    Whole(Arc<fs_err::File>),
+    /// This process fetches it.
+    Own(Arc<Own>),
+    /// Another one does.
+    Other,
+}
+
+#[derive(Debug)]
+struct Own {
+    file: fs_err::File,
+    path: PathBuf,
+    pieces: fs_err::File,
+    _lock: Lock,
+}
+
+/// The sum of the first bytes of a file.
+struct Adding {
+    summing: Summing,
+    upto: u64,
+}
+
+impl std::fmt::Debug for Adding {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Adding({})", self.upto)
+    }
+}
+
+/// The pieces that a worker is to fetch.
+enum Claim {
+    Fetch(Arc<Own>, Range<usize>),
+    /// Others are at it.
+    Wait,
+    /// Nothing is missing.
+    Nothing,
+}
+
+impl Transfer {
+    /// Looks where the file is.
+    pub fn new(
+        store: Arc<dyn Store>,
+        shelf: Shelf,
+        entry: Entry,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, RemoteError> {
+        let have = Bitmap::of(entry.size);
+        let transfer = Self {
+            state: Mutex::new(State {
+                place: Place::Other,
+                claimed: have.clone(),
+                have,
+                failed: None,
+                was_wrong: false,
+                used_early: false,
+            }),
+            store,
+            shelf,
+            entry,
+            changed: Condvar::new(),
+            stop,
+            sum: Mutex::new(None),
+        };
+        transfer.look()?;
+        if transfer.entry.size == 0 {
+            transfer.complete()?;
+        }
+        Ok(transfer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the file over where it is whole, or where nobody fetches it.
+    fn look(&self) -> Result<(), RemoteError> {
+        let mut state = self.lock();
+        if !matches!(state.place, Place::Other) {
+            return Ok(());
+        }
+        if let Some(path) = self.shelf.whole(&self.entry)? {
+            state.place = Place::Whole(Arc::new(open(&path)?));
+            return Ok(());
+        }
+        let Some(lock) = self.shelf.lock(&self.entry)? else {
+            return Ok(());
+        };
+        // It may have become whole in between.
+        if let Some(path) = self.shelf.whole(&self.entry)? {
+            state.place = Place::Whole(Arc::new(open(&path)?));
+            return Ok(());
+        }
+        let (own, have) = self.go_on(lock)?;
+        state.have = have;
+        state.place = Place::Own(Arc::new(own));
+        Ok(())
+    }
+
+    /// Goes on with what an earlier process left, or begins.
+    fn go_on(&self, lock: Lock) -> Result<(Own, Bitmap), RemoteError> {
+        let mut best: Option<(PathBuf, Bitmap)> = None;
+        for path in self.shelf.left(&self.entry)? {
+            let Some(have) = self.pieces_of(&path) else {
+                continue;
+            };
+            let fewer = |best: &(PathBuf, Bitmap)| best.1.count() < have.count();
+            let worse = if best.as_ref().is_none_or(fewer) {
+                best.replace((path, have)).map(|(path, _)| path)
+            } else {
+                Some(path)
+            };
+            for file in worse
+                .iter()
+                .flat_map(|path| [path.clone(), with_suffix(path, PIECES)])
+            {
+                fs_err::remove_file(&file).map_err(|error| RemoteError::disk(&file, &error))?;
+            }
+        }
+        let (path, have) = match best {
+            Some(found) => found,
+            None => (self.shelf.fresh(&self.entry)?, Bitmap::of(self.entry.size)),
+        };
+        let pieces = with_suffix(&path, PIECES);
+        let failed = |path: &Path, error: &io::Error| RemoteError::disk(path, error);
+        let options = || {
+            let mut options = fs_err::OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options
+        };
+        let file = options()
+            .open(&path)
+            .map_err(|error| failed(&path, &error))?;
+        file.set_len(self.entry.size)
+            .map_err(|error| failed(&path, &error))?;
+        let bits = options()
+            .open(&pieces)
+            .map_err(|error| failed(&pieces, &error))?;
+        let written = bits
+            .set_len(have.bytes().len() as u64)
+            .and_then(|()| bits.write_all_at(have.bytes(), 0));
+        written.map_err(|error| failed(&pieces, &error))?;
+        let own = Own {
+            file,
+            path,
+            pieces: bits,
+            _lock: lock,
+        };
+        Ok((own, have))
+    }
+
+    /// The pieces of a part that are there, where somebody kept count of them.
+    fn pieces_of(&self, path: &Path) -> Option<Bitmap> {
+        let length = fs_err::metadata(path).ok()?.len();
+        let pieces = with_suffix(path, PIECES);
+        let is_small = fs_err::metadata(&pieces).ok()?.len() <= self.entry.size;
+        let bits = is_small.then(|| fs_err::read(pieces).ok())??;
+        Bitmap::read(self.entry.size, bits).filter(|_| length == self.entry.size)
+    }
+
+    /// Fills `out`, which lies within the file.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<(), RemoteError> {
+        let range = offset..offset + out.len() as u64;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let wanted = if self.entry.size <= SMALL {
+            0..self.entry.size
+        } else {
+            range
+        };
+        loop {
+            let place = {
+                let mut state = self.lock();
+                if let Some(error) = &state.failed {
+                    return Err(error.clone());
+                }
+                if matches!(state.place, Place::Own(_)) && self.entry.size > SMALL {
+                    state.used_early = true;
+                }
+                state.place.clone()
+            };
+            match place {
+                Place::Whole(file) => return from_disk(&file, offset, out),
+                Place::Own(own) => {
+                    self.ensure(&wanted)?;
+                    // A small one became whole, or was wrong and is fetched anew.
+                    if self.entry.size > SMALL {
+                        return from_disk(&own.file, offset, out);
+                    }
+                }
+                Place::Other => {
+                    if self.of_other(&wanted, offset, out)? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until another process has fetched a range; `false`: the file is in another place now.
+    fn of_other(
+        &self,
+        wanted: &Range<u64>,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<bool, RemoteError> {
+        let mut seen = 0;
+        let mut since = Instant::now();
+        loop {
+            self.look()?;
+            if !matches!(self.lock().place, Place::Other) {
+                return Ok(false);
+            }
+            for path in self.shelf.left(&self.entry)? {
+                let Ok(file) = open(&path) else {
+                    continue;
+                };
+                let Some(have) = self.pieces_of(&path) else {
+                    continue;
+                };
+                let whole = self.entry.size <= SMALL;
+                if !whole && Bitmap::touched(wanted).all(|piece| have.has(piece)) {
+                    self.lock().used_early = true;
+                    from_disk(&file, offset, out)?;
+                    return Ok(true);
+                }
+                if have.count() != seen {
+                    seen = have.count();
+                    since = Instant::now();
+                }
+            }
+            if since.elapsed() > PATIENCE {
+                past(&*self.store, &self.entry, offset, out)?;
+                return Ok(true);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Fetches what is missing of a range, and waits for what others fetch of it.
+    fn ensure(&self, range: &Range<u64>) -> Result<(), RemoteError> {
+        loop {
+            match self.claim(range)? {
+                // What was wrong is fetched anew.
+                Claim::Nothing if self.complete()? => return Ok(()),
+                Claim::Nothing => {}
+                Claim::Fetch(own, pieces) => self.fetch(&own, &pieces)?,
+                Claim::Wait => {
+                    let state = self.lock();
+                    // A bound on the wait costs little, and no wake-up can be missed for good.
+                    let waited = self.changed.wait_timeout(state, Duration::from_secs(1));
+                    drop(waited);
+                }
+            }
+        }
+    }
+
+    /// Fetches more of the file, in order; `false`: nothing of it is left to begin.
+    pub fn fetch_some(&self) -> Result<bool, RemoteError> {
+        self.look()?;
+        if matches!(self.lock().place, Place::Other) {
+            return Ok(false);
+        }
+        match self.claim(&(0..self.entry.size))? {
+            Claim::Fetch(own, pieces) => {
+                self.fetch(&own, &pieces)?;
+                Ok(true)
+            }
+            Claim::Nothing => {
+                self.complete()?;
+                Ok(false)
+            }
+            Claim::Wait => Ok(false),
+        }
+    }
+
+    fn claim(&self, range: &Range<u64>) -> Result<Claim, RemoteError> {
+        let mut state = self.lock();
+        if let Some(error) = &state.failed {
+            return Err(error.clone());
+        }
+        let Place::Own(own) = state.place.clone() else {
+            return Ok(Claim::Nothing);
+        };
+        let touched = Bitmap::touched(range);
+        let is_free =
+            |state: &State, piece: usize| !state.have.has(piece) && !state.claimed.has(piece);
+        let Some(first) = touched.clone().find(|piece| is_free(&state, *piece)) else {
+            let is_there = touched.clone().all(|piece| state.have.has(piece));
+            return Ok(if is_there {
+                Claim::Nothing
+            } else {
+                Claim::Wait
+            });
+        };
+        let run = (first..touched.end.min(first + RUN))
+            .take_while(|piece| is_free(&state, *piece))
+            .count();
+        for piece in first..first + run {
+            state.claimed.set(piece);
+        }
+        Ok(Claim::Fetch(own, first..first + run))
+    }
+
+    /// Fetches claimed pieces.
+    fn fetch(&self, own: &Own, pieces: &Range<usize>) -> Result<(), RemoteError> {
+        let fetched = self.fetch_pieces(own, pieces);
+        let mut state = self.lock();
+        for piece in pieces.clone() {
+            state.claimed.unset(piece);
+        }
+        if let Err(error) = &fetched {
+            state.failed = Some(error.clone());
+        }
+        drop(state);
+        self.changed.notify_all();
+        fetched?;
+        self.add_up(own, false)?;
+        Ok(())
+    }
+
+    fn fetch_pieces(&self, own: &Own, pieces: &Range<usize>) -> Result<(), RemoteError> {
+        let place = self.store.describe();
+        let client = self.store.client();
+        let mut waits = client.waits(&place);
+        let end = (pieces.end as u64 * PIECE).min(self.entry.size);
+        let mut buffer = vec![0; PIECE as usize];
+        let (mut piece, mut filled) = (pieces.start, 0);
+        while piece < pieces.end {
+            let at = piece as u64 * PIECE + filled as u64;
+            let before = (piece, filled);
+            let tried = self
+                .store
+                .open(&self.entry, at..end)
+                .and_then(|mut arriving| {
+                    while piece < pieces.end {
+                        if self.stop.load(Ordering::Relaxed) {
+                            return Err(Trouble::Lasting(RemoteError::Network {
+                                place: place.clone(),
+                                problem: "the transfer was given up".into(),
+                                hint: "run the same command again: it goes on where it was",
+                            }));
+                        }
+                        let start = piece as u64 * PIECE;
+                        let length = (self.entry.size - start).min(PIECE) as usize;
+                        while filled < length {
+                            let count = some(&mut arriving, &mut buffer[filled..length])?;
+                            filled += count;
+                            client.note_received(count as u64);
+                        }
+                        self.keep(own, piece, &buffer[..length])
+                            .map_err(Trouble::Lasting)?;
+                        (piece, filled) = (piece + 1, 0);
+                    }
+                    Ok(())
+                });
+            if (piece, filled) != before {
+                waits.progress();
+            }
+            if let Err(trouble) = tried {
+                waits.after(trouble)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a piece, and then that it is there.
+    fn keep(&self, own: &Own, piece: usize, bytes: &[u8]) -> Result<(), RemoteError> {
+        let failed = |path: &Path, error: &io::Error| {
+            if error.kind() == io::ErrorKind::StorageFull {
+                let missing = bytes.len() as u64;
+                return RemoteError::Full {
+                    folder: self.shelf.folder.clone(),
+                    place: self.store.describe(),
+                    needed: missing,
+                    free: self.shelf.free().unwrap_or(0),
+                    missing,
+                };
+            }
+            RemoteError::disk(path, error)
+        };
+        let written = own.file.write_all_at(bytes, piece as u64 * PIECE);
+        written.map_err(|error| failed(&own.path, &error))?;
+        let mut state = self.lock();
+        let (place, byte) = state.have.set(piece);
+        let said = own.pieces.write_all_at(&[byte], place as u64);
+        said.map_err(|error| failed(own.pieces.path(), &error))?;
+        drop(state);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Adds what has arrived to the sum, unless another thread is at it and `wait` is not asked for.
+    fn add_up(&self, own: &Own, wait: bool) -> Result<(), RemoteError> {
+        let Some(sum) = &self.entry.sum else {
+            return Ok(());
+        };
+        let mut adding = if wait {
+            self.sum.lock().unwrap_or_else(PoisonError::into_inner)
+        } else {
+            match self.sum.try_lock() {
+                Ok(adding) => adding,
+                Err(_) => return Ok(()),
+            }
+        };
+        let adding = adding.get_or_insert_with(|| Adding {
+            summing: Summing::begin(sum, self.entry.size),
+            upto: 0,
+        });
+        let mut block = Vec::new();
+        loop {
+            let there = (self.lock().have.prefix() as u64 * PIECE).min(self.entry.size);
+            if adding.upto >= there {
+                return Ok(());
+            }
+            while adding.upto < there {
+                block.resize(BLOCK.min((there - adding.upto) as usize), 0);
+                from_disk(&own.file, adding.upto, &mut block)?;
+                adding.summing.add(&block);
+                adding.upto += block.len() as u64;
+            }
+        }
+    }
+
+    /// Compares a file of which every piece is there with its sum, and puts it in its place; `false`: it was wrong.
+    fn complete(&self) -> Result<bool, RemoteError> {
+        let own = {
+            let state = self.lock();
+            match &state.place {
+                Place::Own(own) if state.have.is_full() => Arc::clone(own),
+                _ => return Ok(true),
+            }
+        };
+        self.add_up(&own, true)?;
+        let mut adding = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        // Another thread may have been at it.
+        if !matches!(state.place, Place::Own(_)) || !state.have.is_full() {
+            return Ok(!matches!(state.place, Place::Own(_)));
+        }
+        let found = adding.take().map(|adding| adding.summing.finish());
+        let is_right = match (&self.entry.sum, &found) {
+            (Some(sum), Some(found)) => sum.text() == found,
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        if is_right {
+            let path = self.shelf.finish(&self.entry, &own.path)?;
+            state.place = Place::Whole(Arc::new(open(&path)?));
+            drop(state);
+            self.changed.notify_all();
+            return Ok(true);
+        }
+        state.have.clear();
+        let cleared = own.pieces.write_all_at(state.have.bytes(), 0);
+        cleared.map_err(|error| RemoteError::disk(own.pieces.path(), &error))?;
+        if state.was_wrong {
+            let error = RemoteError::Wrong {
+                place: self.store.describe(),
+                file: self.entry.path.clone(),
+                problem:
+                    "it arrived twice with bytes that do not add up to what the place says of it"
+                        .into(),
+            };
+            state.failed = Some(error.clone());
+            return Err(error);
+        }
+        state.was_wrong = true;
+        let (place, file) = (self.store.describe(), &self.entry.path);
+        tracing::warn!("{place}: `{file}` arrived with wrong bytes; it is fetched again");
+        drop(state);
+        self.changed.notify_all();
+        Ok(false)
+    }
+
+    /// Has all of it, right. An error if something else was used before.
+    pub fn settle(&self) -> Result<(), RemoteError> {
+        if !self.lock().used_early {
+            return Ok(());
+        }
+        self.whole()?;
+        let state = self.lock();
+        if state.was_wrong {
+            return Err(RemoteError::Replaced {
+                place: self.store.describe(),
+                file: self.entry.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Waits until all of it is there, and right.
+    pub fn whole(&self) -> Result<(), RemoteError> {
+        loop {
+            self.look()?;
+            let place = self.lock().place.clone();
+            match place {
+                Place::Whole(_) => return Ok(()),
+                Place::Own(_) => self.ensure(&(0..self.entry.size))?,
+                Place::Other => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// Why nothing more of it comes.
+    pub fn error(&self) -> Option<RemoteError> {
+        self.lock().failed.clone()
+    }
+
+    /// Whether all of it is there.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.lock().place, Place::Whole(_))
+    }
+
+    /// Bytes of it that are there.
+    pub fn there(&self) -> u64 {
+        let state = self.lock();
+        match &state.place {
+            Place::Whole(_) => self.entry.size,
+            Place::Own(_) => (state.have.count() as u64 * PIECE).min(self.entry.size),
+            Place::Other => 0,
+        }
+    }
+}
+
+fn from_disk(file: &fs_err::File, offset: u64, out: &mut [u8]) -> Result<(), RemoteError> {
+    let read = file.read_exact_at(out, offset);
+    read.map_err(|error| RemoteError::disk(file.path(), &error))
+}
+
+/// Fetches a range of a file and keeps nothing of it.
+pub(crate) fn past(
+    store: &dyn Store,
+    entry: &Entry,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<(), RemoteError> {
+    let place = store.describe();
+    let mut waits = store.client().waits(&place);
+    let end = offset + out.len() as u64;
+    let mut filled = 0;
+    while filled < out.len() {
+        let before = filled;
+        let tried = store
+            .open(entry, offset + filled as u64..end)
+            .and_then(|mut arriving| {
+                while filled < out.len() {
+                    let count = some(&mut arriving, &mut out[filled..])?;
+                    filled += count;
+                    store.client().note_received(count as u64);
+                }
+                Ok(())
+            });
+        if filled > before {
+            waits.progress();
+        }
+        if let Err(trouble) = tried {
+            waits.after(trouble)?;
+        }
+    }
+    Ok(())
+}
+
+/// At least one byte more.
+fn some(arriving: &mut impl Read, out: &mut [u8]) -> Result<usize, Trouble> {
+    loop {
+        match arriving.read(out) {
+            Ok(0) => return Err(Trouble::passing("the connection ended early")),
+            Ok(count) => return Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Trouble::passing(format!("the connection failed: {error}"))),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<fs_err::File, RemoteError> {
+    fs_err::File::open(path).map_err(|error| RemoteError::disk(path, &error))
+}
