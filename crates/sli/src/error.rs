@@ -3,10 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use sli_checkpoint::CheckpointError;
+use sli_checkpoint::source::SourceError;
 use sli_engine::EngineError;
 use sli_engine::journal::JournalError;
 use sli_engine::results::ResultsError;
 use sli_engine::take::TakeError;
+use sli_remote::{LocationError, RemoteError, SettingsError};
 
 use crate::input::InputError;
 use crate::tokenizer::TokenizerError;
@@ -23,6 +26,21 @@ pub enum Error {
     /// The tokenizer or the chat template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// What is elsewhere cannot be had.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A place that is spelled wrong.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// The environment says something of the hub that makes no sense.
+    #[error("the environment variable {0}")]
+    Settings(#[from] SettingsError),
+    /// Files of the cache do not hold what they should.
+    #[error("{files} files of the cache do not hold what they should")]
+    Damaged {
+        /// How many.
+        files: usize,
+    },
     /// What was asked for makes no sense.
     #[error("{problem}")]
     Usage {
@@ -53,9 +71,25 @@ impl Error {
             Self::Engine(error) => error.exit_code(),
             Self::Input(error) => error.exit_code(),
             Self::Tokenizer(error) => error.exit_code(),
-            Self::Usage { .. } => 2,
-            Self::File { .. } | Self::Stdout(_) => 5,
+            Self::Remote(error) if error.is_refusal() => 3,
+            Self::Damaged { .. } => 3,
+            Self::Usage { .. } | Self::Location(_) | Self::Settings(_) => 2,
+            Self::Remote(_) | Self::File { .. } | Self::Stdout(_) => 5,
         }
+    }
+
+    /// Whether a file had arrived wrong and is right now, so that what was computed of it has to be computed again.
+    pub fn is_replaced(&self) -> bool {
+        let Self::Engine(EngineError::Checkpoint(CheckpointError::Source(error))) = self else {
+            return false;
+        };
+        matches!(
+            error,
+            SourceError::Elsewhere {
+                is_replaced: true,
+                ..
+            }
+        )
     }
 
     /// What to do about it.
@@ -64,6 +98,14 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Input(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
+            Self::Remote(error) => error.hint().to_owned(),
+            Self::Location(_) => {
+                "give a path, an id of the hub (ORG/NAME, ORG/NAME@REVISION) or an address".into()
+            }
+            Self::Settings(error) => format!("correct or unset {}", error.name),
+            Self::Damaged { .. } => {
+                "`sli cache remove` takes them away, and the next run fetches them again".into()
+            }
             Self::Usage { hint, .. } => hint.clone(),
             Self::File { .. } => "check the path, its permissions and the space on its disk".into(),
             Self::Stdout(_) => "check where the output goes, and the space on its disk".into(),

@@ -9,11 +9,13 @@ use sli_engine::take::Take;
 use sli_engine::{
     HiddenDtype, Model, OpenOptions, Session, SessionOptions, Spill, TextRules, program_bytes,
 };
+use sli_remote::Keep;
 
 use crate::cli::{HiddenDtypeArg, JobArgs, ScoreArg, SpillArg, UseArg};
 use crate::error::Error;
 use crate::input::{InputError, Selection};
 use crate::memory::Allowance;
+use crate::place::NamedModel;
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
 use crate::seq2seq::DecoderRules;
@@ -25,6 +27,8 @@ use crate::{input, machine, terminal, tokenizer};
 pub struct Job {
     /// The model and what to compute of it.
     pub session: Session,
+    /// Where the model comes from.
+    pub named: NamedModel,
     /// The dataset.
     pub input: PathBuf,
     /// Longer records are cut to this many tokens.
@@ -60,7 +64,13 @@ impl Job {
         )?);
         let template = arguments.chat_template.as_deref();
         let chat = ChatOptions::new(template, &arguments.chat_arguments)?;
-        let session = Session::open(&arguments.model, &options(arguments), &Plain)?;
+        let keep = if arguments.stream {
+            Keep::Nothing
+        } else {
+            Keep::Everything
+        };
+        let named = NamedModel::find(&arguments.model, keep)?;
+        let session = Session::open(&named.place, &options(arguments), &Plain)?;
         let (model, settings) = (session.model(), session.settings());
         let takes = &settings.takes;
         if arguments.score == ScoreArg::Assistant && !takes.contains(&Take::Scores) {
@@ -87,6 +97,7 @@ impl Job {
         let allowance = Allowance::new(settings.memory, program_bytes(model));
         Ok(Self {
             allowance,
+            named,
             session,
             input: arguments.input.clone(),
             max_length: arguments.max_length,
@@ -103,7 +114,7 @@ impl Job {
     }
 
     /// The dataset for a model that is open already, read as `sli run` reads it by default.
-    pub fn of(session: Session, input: &Path) -> Result<Self, Error> {
+    pub fn of(session: Session, named: NamedModel, input: &Path) -> Result<Self, Error> {
         let selection = Selection::default();
         drop(input::open(input, &Allowance::unlimited(), selection)?);
         let settings = session.settings();
@@ -111,6 +122,7 @@ impl Job {
         Ok(Self {
             allowance: Allowance::new(settings.memory, program_bytes(session.model())),
             session,
+            named,
             input: input.to_owned(),
             max_length: None,
             selection,

@@ -17,6 +17,7 @@ pub mod interrupt;
 pub mod job;
 mod machine;
 pub mod memory;
+mod place;
 pub mod prepare;
 mod progress;
 mod sentences;

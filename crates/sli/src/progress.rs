@@ -91,6 +91,49 @@ impl Observer for Progress {
     }
 }
 
+/// Shows on a terminal how much of a model has arrived.
+pub struct Download {
+    bar: ProgressBar,
+    began: Instant,
+    _shown: ShownBar,
+}
+
+impl Download {
+    /// Shows the bar.
+    pub fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(Some(0), target());
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar:.cyan/dim} {percent:>3} %")
+        {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        let shown = terminal::show_bar(bar.clone());
+        Self {
+            bar,
+            began: Instant::now(),
+            _shown: shown,
+        }
+    }
+
+    /// Updates the bar.
+    pub fn show(&self, progress: sli_remote::Progress) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        let rate = progress.received as f64 / self.began.elapsed().as_secs_f64().max(1e-9);
+        self.bar.set_length(progress.wanted);
+        self.bar.set_position(progress.there);
+        let (there, wanted) = (human(progress.there), human(progress.wanted));
+        self.bar
+            .set_message(format!("{there} of {wanted} · {}/s", human(rate as u64)));
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Shows on a terminal how much of the dataset has become tokens.
 pub struct Spinner {
     bar: ProgressBar,

@@ -109,6 +109,22 @@ Examples:
   sli inspect models/llama
   sli inspect models/llama --json";
 
+const DOWNLOAD_EXAMPLES: &str = "\
+Examples:
+  sli download org/name
+  sli download org/name@v1.0 --json
+  sli download https://host/models/name/
+
+What a run would read is fetched: configuration, tokenizer, and the weights of the format that is chosen. It is
+kept where huggingface_hub keeps it (HF_HUB_CACHE, or ~/.cache/huggingface/hub), and an interrupted download goes
+on where it was. A private or gated model needs HF_TOKEN.";
+
+const CACHE_EXAMPLES: &str = "\
+Examples:
+  sli cache
+  sli cache verify org/name
+  sli cache remove org/name";
+
 const ARCHITECTURES_EXAMPLES: &str = "\
 Examples:
   sli architectures
@@ -134,6 +150,12 @@ pub enum Command {
     /// Show what a model is made of and whether its checkpoint is complete
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
+    /// Fetch a model into the cache, as `sli run` would
+    #[command(after_help = DOWNLOAD_EXAMPLES)]
+    Download(DownloadArgs),
+    /// List, add up or remove what the cache of the hub holds
+    #[command(after_help = CACHE_EXAMPLES)]
+    Cache(CacheArgs),
     /// List the supported model types
     #[command(after_help = ARCHITECTURES_EXAMPLES)]
     Architectures(ArchitecturesArgs),
@@ -221,6 +243,53 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
+/// `sli download`.
+#[derive(Debug, Args)]
+pub struct DownloadArgs {
+    /// The model: an id of the hub, perhaps with a revision (ORG/NAME@REVISION), or an address
+    #[arg(value_hint = ValueHint::Other)]
+    pub model: PathBuf,
+    /// Accept a configuration key that SLI does not know; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub allow_unread: Vec<String>,
+    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
+    /// any characters; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub allow_unused: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sli cache`.
+#[derive(Debug, Args)]
+pub struct CacheArgs {
+    /// What to do; without it the cache is listed.
+    #[command(subcommand)]
+    pub command: Option<CacheCommand>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The subcommands of `sli cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show what is there
+    List,
+    /// Add up files again and compare them with their names
+    Verify {
+        /// Repositories [default: all]
+        ids: Vec<String>,
+    },
+    /// Remove repositories
+    Remove {
+        /// Repositories
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+}
+
 /// `sli inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -255,9 +324,13 @@ pub struct ArchitecturesArgs {
     reason = "each is a flag of the command line"
 )]
 pub struct JobArgs {
-    /// Folder of the model, a single weights file beside its config.json, or a GGUF file
+    /// Folder of the model, a single weights file beside its config.json, a GGUF file, an id of the hub
+    /// (ORG/NAME, perhaps @REVISION), or an https:// address of a folder or file
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
+    /// Keep nothing of a model that is elsewhere: fetch what is needed each time it is needed
+    #[arg(long)]
+    pub stream: bool,
     /// Dataset: .jsonl, .txt or .parquet
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub input: PathBuf,

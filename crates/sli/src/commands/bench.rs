@@ -13,6 +13,7 @@ use sli_engine::{
     Model, OpenOptions, Quiet, Session, SessionOptions, Stages, Start, Summary, forget_peak_memory,
     lacking, processors,
 };
+use sli_remote::Keep;
 use sli_spec::LengthLimit;
 
 use super::table::table;
@@ -20,6 +21,7 @@ use crate::cli::BenchArgs;
 use crate::error::Error;
 use crate::job::Job;
 use crate::machine::{self, limited_by};
+use crate::place::NamedModel;
 use crate::progress::count;
 use crate::terminal::{self, Plain};
 
@@ -38,7 +40,11 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
     let threads = arguments.threads.unwrap_or_else(processors);
     let cache = machine::cache();
     let work = match &arguments.model {
-        Some(path) => Some(Work::new(arguments, open(arguments, path, cache.clone())?)?),
+        Some(path) => {
+            let named = NamedModel::find(path, Keep::Everything)?;
+            let session = open(arguments, &named, cache.clone())?;
+            Some(Work::new(arguments, session, named)?)
+        }
         None => None,
     };
     let model = work.as_ref().map(|work| work.session().model());
@@ -81,9 +87,9 @@ enum Work {
 }
 
 impl Work {
-    fn new(arguments: &BenchArgs, session: Session) -> Result<Self, Error> {
+    fn new(arguments: &BenchArgs, session: Session, named: NamedModel) -> Result<Self, Error> {
         if let Some(input) = &arguments.input {
-            return Ok(Self::Dataset(Box::new(Job::of(session, input)?)));
+            return Ok(Self::Dataset(Box::new(Job::of(session, named, input)?)));
         }
         let (records, tokens) = (arguments.records, arguments.tokens);
         if let LengthLimit::Table(limit) = session.model().spec.input_stack().limit
@@ -182,7 +188,7 @@ fn save(
 /// The model, and what a pass takes of it: scores, or the embedding where it has none.
 fn open(
     arguments: &BenchArgs,
-    path: &Path,
+    named: &NamedModel,
     cache: Option<CeilingsCache>,
 ) -> Result<Session, Error> {
     let mut options = SessionOptions {
@@ -198,7 +204,7 @@ fn open(
         cache,
         ..SessionOptions::default()
     };
-    let model = Model::open(path, &options.open)?;
+    let model = Model::open(&named.place, &options.open)?;
     if options.takes.is_empty() {
         options.takes = vec![match lacking(&model, &Take::Scores) {
             None => Take::Scores,

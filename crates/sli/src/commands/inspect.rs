@@ -12,8 +12,10 @@ use sli_spec::{Built, LengthLimit, Predicts, Stack};
 use super::table::table;
 use crate::cli::InspectArgs;
 use crate::error::Error;
+use crate::place::NamedModel;
 use crate::progress::count;
 use crate::terminal::{self, Plain};
+use sli_remote::Keep;
 
 /// What is known about a model before any weight is read.
 #[derive(Serialize)]
@@ -82,7 +84,8 @@ pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
         allow_unread: arguments.allow_unread.clone(),
         allow_unused: arguments.allow_unused.clone(),
     };
-    let examination = examine(path, &options, &Plain)?;
+    let named = NamedModel::find(path, Keep::Everything)?;
+    let examination = examine(&named.place, &options, &Plain)?;
     let built = &examination.built;
     let inspection = match &examination.weights {
         None => Inspection::of_configuration(built),

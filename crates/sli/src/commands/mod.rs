@@ -2,6 +2,8 @@
 
 mod architectures;
 mod bench;
+mod cache;
+mod download;
 mod inspect;
 mod plan;
 mod reading;
@@ -21,6 +23,8 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Download(arguments) => download::download(&arguments),
+        Command::Cache(arguments) => cache::cache(&arguments),
         Command::Architectures(arguments) => architectures::architectures(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();

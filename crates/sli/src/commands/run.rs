@@ -18,20 +18,30 @@ use crate::{interrupt, terminal};
 
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
+    match run_once(arguments, arguments.fresh) {
+        Err(error) if error.is_replaced() => {
+            terminal::warn(format_args!("{error}; the run starts over"));
+            run_once(arguments, true)
+        }
+        outcome => outcome,
+    }
+}
+
+fn run_once(arguments: &RunArgs, fresh: bool) -> Result<(), Error> {
     let mut job = Job::open(&arguments.job)?;
-    if !arguments.fresh {
+    if !fresh {
         job.session.go_on(&arguments.out);
     }
     let dataset = dataset_key(&job)?;
-    let begun = match job
-        .session
-        .begin(&arguments.out, dataset, arguments.fresh)?
-    {
+    let begun = match job.session.begin(&arguments.out, dataset, fresh)? {
         Start::Begun(begun) => begun,
         Start::Finished(manifest) => return finished(arguments, manifest.json()),
     };
     interrupt::resumable();
-    let run = begun.read(|folder| job.spool(folder))?;
+    let run = begun.read(|folder| {
+        job.named.announce();
+        job.spool(folder)
+    })?;
     if let Some(done) = run.records_done() {
         terminal::say(&format!(
             "going on after {} of {} records",
@@ -126,6 +136,7 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         terminal::bold("read    "),
         human(summary.bytes_read)
     ));
+    job.named.close();
     terminal::say(&format!(
         "{} {} ({})",
         terminal::bold("compute "),

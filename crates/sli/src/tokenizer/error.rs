@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use sli_checkpoint::source::SourceError;
 use sli_checkpoint::{FolderError, is_wrong_path};
 use sli_engine::bytes::{flag, human};
 
@@ -87,6 +88,9 @@ pub enum TokenizerError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// A file is elsewhere and cannot be had from there.
+    #[error(transparent)]
+    Elsewhere(SourceError),
     /// The tokenizer gave up on a text.
     #[error("the tokenizer failed: {problem}")]
     Failed {
@@ -99,6 +103,7 @@ impl From<FolderError> for TokenizerError {
     fn from(error: FolderError) -> Self {
         match error {
             FolderError::Io { path, source } => Self::Read { path, source },
+            FolderError::Elsewhere(error) => Self::Elsewhere(error),
             FolderError::Unusable { path, problem } => Self::Broken { path, problem },
         }
     }
@@ -108,6 +113,7 @@ impl TokenizerError {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
+            Self::Elsewhere(error) => error.hint().to_owned(),
             Self::Absent { .. } => {
                 "save one with transformers (AutoTokenizer.from_pretrained(..).save_pretrained(..)), or give \
                  `input_ids` instead of `text`"
@@ -147,11 +153,13 @@ impl TokenizerError {
     /// 3 for a bad model, 4 for one that does not fit the budget, 5 for a failing disk.
     pub fn exit_code(&self) -> i32 {
         match self {
+            Self::Elsewhere(error) if error.is_io() => 5,
             Self::Read { source, .. } if is_wrong_path(source) => 3,
             Self::Read { .. } => 5,
             Self::Budget { .. } => 4,
             Self::UnknownTemplate { .. } | Self::Argument { .. } => 2,
             Self::Absent { .. }
+            | Self::Elsewhere(_)
             | Self::Class { .. }
             | Self::Broken { .. }
             | Self::NoTemplate { .. }

@@ -379,8 +379,9 @@ fn configurations_that_cannot_be_read() {
     fs_err::create_dir(place.path("model/config.json")).unwrap();
     hostile.refused(&["not a regular file"]);
     for (model, says) in [
-        ("nowhere", "there is no such model"),
-        ("in.jsonl/below", "there is no such model"),
+        ("nowhere", "there is no such folder here"),
+        ("in.jsonl/below", "there is no such folder here"),
+        ("./nowhere", "there is no such model"),
         ("in.jsonl", "there is no config.json"),
     ] {
         let run = ["run", model, "--input", "in.jsonl", "--out", "out"];

@@ -22,6 +22,7 @@ mod folders;
 mod gguf;
 mod hostile_models;
 mod hostile_templates;
+mod hub;
 mod inputs;
 mod kills;
 mod large_texts;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use sli_loopback::Hub;
 use sli_spec::{Config, Options, Source, Split};
 
 /// A temporary folder in which the program runs.
@@ -106,6 +107,9 @@ impl Place {
             .args(arguments)
             // What the machine remembers of itself is no part of a test.
             .env("XDG_CACHE_HOME", self.path("cache"))
+            // Nothing is asked of a hub, unless a test says of which.
+            .env("HF_HOME", self.path("hub"))
+            .env("HF_HUB_OFFLINE", "1")
             .stdin(Stdio::null());
         command
     }
@@ -118,6 +122,9 @@ impl Place {
             .args(["-c", line])
             .env("SLI", env!("CARGO_BIN_EXE_sli"))
             .env("XDG_CACHE_HOME", self.path("cache"))
+            // Nothing is asked of a hub, unless a test says of which.
+            .env("HF_HOME", self.path("hub"))
+            .env("HF_HUB_OFFLINE", "1")
             .stdin(Stdio::null());
         Self::outcome(&mut command)
     }
@@ -133,6 +140,19 @@ impl Place {
                 self.write(&name, fs_err::read(entry.path()).unwrap());
             }
         }
+    }
+
+    /// Runs the program with this hub, as nobody or by a token.
+    pub fn sli_at(&self, hub: &Hub, arguments: &[&str]) -> Outcome {
+        Self::outcome(&mut self.command_at(hub, arguments))
+    }
+
+    pub fn command_at(&self, hub: &Hub, arguments: &[&str]) -> Command {
+        let mut command = self.command(arguments);
+        command
+            .env_remove("HF_HUB_OFFLINE")
+            .env("HF_ENDPOINT", hub.endpoint());
+        command
     }
 
     pub fn sli(&self, arguments: &[&str]) -> Outcome {

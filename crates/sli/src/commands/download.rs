@@ -1,0 +1,118 @@
+//! `sli download`: a model into the cache.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use sli_checkpoint::source::ByteSource;
+use sli_engine::bytes::human;
+use sli_engine::{EngineError, Model, OpenOptions};
+use sli_remote::{Keep, Progress, RemoteSource};
+
+use crate::cli::DownloadArgs;
+use crate::error::Error;
+use crate::place::NamedModel;
+use crate::progress::{Download, count, duration};
+use crate::terminal;
+
+/// Files of more bytes that are no weights are not what a model needs to run.
+const LARGEST_BESIDE: u64 = 64 << 20;
+/// Files that hold weights; which of them are fetched is known from the model.
+const WEIGHTS: [&str; 12] = [
+    "safetensors",
+    "bin",
+    "gguf",
+    "pt",
+    "pth",
+    "ckpt",
+    "h5",
+    "msgpack",
+    "onnx",
+    "ot",
+    "npz",
+    "tflite",
+];
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    folder: Option<std::path::PathBuf>,
+    files: usize,
+    bytes: u64,
+    received: u64,
+    seconds: f64,
+}
+
+/// Fetches what a run would read.
+pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
+    let named = NamedModel::find(&arguments.model, Keep::Everything)?;
+    let Some(remote) = &named.remote else {
+        return Err(Error::Usage {
+            problem: format!("{} is a path of this machine", arguments.model.display()),
+            hint: "give an id of the hub (ORG/NAME) or an address".into(),
+        });
+    };
+    let began = Instant::now();
+    let options = OpenOptions {
+        allow_unread: arguments.allow_unread.clone(),
+        allow_unused: arguments.allow_unused.clone(),
+    };
+    let model = Model::open(&named.place, &options)?;
+    match remote.files() {
+        Some(all) => RemoteSource::fetch_ahead(remote, &beside(all))?,
+        None => {
+            let record = model.home.record().into_iter();
+            let there = record.filter(|(name, found)| found.is_some() && !name.ends_with('/'));
+            let names: Vec<String> = there.map(|(name, _)| name).collect();
+            let coming = model.home.source().fetch_ahead(&names);
+            coming.map_err(|error| EngineError::Checkpoint(error.into()))?;
+        }
+    }
+    let coming = model.checkpoint.fetch_ahead(&model.files_in_order());
+    coming.map_err(EngineError::from)?;
+    let bar = Download::new();
+    let fetched = remote.wait(&mut |progress| bar.show(progress));
+    drop(bar);
+    fetched?;
+    let Progress {
+        wanted, received, ..
+    } = remote.progress();
+    let seconds = began.elapsed().as_secs_f64();
+    if arguments.json {
+        return terminal::print_json(&Report {
+            model: named.place.path().display().to_string(),
+            folder: remote.kept_in(),
+            files: remote.wanted_files(),
+            bytes: wanted,
+            received,
+            seconds,
+        });
+    }
+    let rate = received as f64 / seconds.max(1e-9);
+    terminal::say(&format!(
+        "{} {} files, {} fetched in {} ({}/s)",
+        terminal::bold("done    "),
+        count(remote.wanted_files() as u64),
+        human(received),
+        duration(Duration::from_secs_f64(seconds)),
+        human(rate as u64),
+    ));
+    if let Some(folder) = remote.kept_in() {
+        terminal::say(&format!(
+            "{} {}",
+            terminal::bold("kept    "),
+            folder.display()
+        ));
+    }
+    Ok(())
+}
+
+/// What lies beside the weights, small enough to be a part of what runs.
+fn beside(all: Vec<(String, u64)>) -> Vec<String> {
+    let is_wanted = |(path, size): &(String, u64)| {
+        let ending = path.rsplit('.').next().unwrap_or_default();
+        *size <= LARGEST_BESIDE && !WEIGHTS.contains(&ending)
+    };
+    let wanted = all.into_iter().filter(is_wanted);
+    wanted.map(|(path, _)| path).collect()
+}

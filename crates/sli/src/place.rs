@@ -1,0 +1,137 @@
+//! What the user named as a model: a path, an id of the hub, or an address.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sli_checkpoint::ModelPlace;
+use sli_engine::bytes::human;
+use sli_remote::{Keep, Location, Policy, Progress, RemoteError, RemoteSource, Settings};
+
+use crate::error::Error;
+use crate::{machine, terminal};
+
+/// Files that stand for a model by themselves.
+const WEIGHTS: [&str; 6] = [".gguf", ".safetensors", ".bin", ".pt", ".pth", ".npz"];
+
+/// A model, and where it comes from if that is not this machine.
+#[derive(Clone)]
+pub struct NamedModel {
+    /// Where its files are read.
+    pub place: ModelPlace,
+    /// What they are fetched with.
+    pub remote: Option<Arc<RemoteSource>>,
+}
+
+impl NamedModel {
+    /// The model of this name.
+    pub fn find(name: &Path, keep: Keep) -> Result<Self, Error> {
+        let location = match name.to_str() {
+            Some(text) => Location::parse(text)?,
+            None => None,
+        };
+        let Some(location) = location else {
+            return Ok(Self {
+                place: ModelPlace::local(name),
+                remote: None,
+            });
+        };
+        let settings = Settings::from_env()?;
+        let (source, inner) = open(&settings, location, keep)?;
+        let source = Arc::new(source);
+        let shown = sli_checkpoint::source::ByteSource::describe(&*source);
+        let place = ModelPlace::elsewhere(source.clone(), PathBuf::from(shown), &inner);
+        Ok(Self {
+            place: place.map_err(|error| sli_engine::EngineError::Checkpoint(error.into()))?,
+            remote: Some(source),
+        })
+    }
+
+    /// Says what is still to come of it.
+    pub fn announce(&self) {
+        let Some(remote) = &self.remote else {
+            return;
+        };
+        let Progress { there, wanted, .. } = remote.progress();
+        if wanted > there {
+            terminal::say(&format!(
+                "{} {} of {}",
+                terminal::bold("fetching"),
+                human(wanted - there),
+                self.place.path().display()
+            ));
+        }
+    }
+
+    /// Says what came over the network.
+    pub fn close(&self) {
+        let Some(remote) = &self.remote else {
+            return;
+        };
+        let received = remote.progress().received;
+        if received == 0 {
+            return;
+        }
+        let kept = match remote.kept_in() {
+            Some(folder) => format!("kept in {}", folder.display()),
+            None => "not kept".to_owned(),
+        };
+        terminal::say(&format!(
+            "{} {} over the network, {kept}",
+            terminal::bold("fetched "),
+            human(received)
+        ));
+    }
+}
+
+/// What a location is read from, and the folder or file in it.
+fn open(
+    settings: &Settings,
+    location: Location,
+    keep: Keep,
+) -> Result<(RemoteSource, String), Error> {
+    match location {
+        Location::Hub {
+            repo,
+            revision,
+            inner,
+        } => {
+            let mut warn = |text: &str| terminal::warn(text);
+            let source = RemoteSource::hub(
+                settings,
+                Policy::default(),
+                repo,
+                revision.as_deref(),
+                keep,
+                &mut warn,
+            )?;
+            Ok((source, inner))
+        }
+        Location::Web(mut url) => {
+            if settings.is_offline {
+                return Err(RemoteError::Refused {
+                    place: url.to_string(),
+                    problem: "nothing may be fetched (HF_HUB_OFFLINE)".into(),
+                    hint: "unset HF_HUB_OFFLINE, or give a path".into(),
+                }
+                .into());
+            }
+            let path = url.path().to_owned();
+            let file = path.rsplit('/').next().unwrap_or_default().to_owned();
+            let is_file = WEIGHTS.iter().any(|ending| file.ends_with(ending));
+            let inner = if is_file {
+                url.set_path(&path[..path.len() - file.len()]);
+                file
+            } else {
+                String::new()
+            };
+            let kept = match machine::cache() {
+                Some(cache) => cache.folder().join("web"),
+                None => settings.cache.join("web"),
+            };
+            Ok((
+                RemoteSource::web(settings, Policy::default(), url, keep, &kept),
+                inner,
+            ))
+        }
+    }
+}
