@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RemoteError;
-use crate::hub::{Repo, is_commit};
 use crate::lock::Lock;
+use crate::repo::{Repo, is_commit};
 use crate::settings::Settings;
 use crate::store::{Entry, Sum};
 use crate::sums::Summing;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use url::Url;
 
-use crate::hub::{Kind, Repo};
+use crate::repo::{Kind, Repo};
 
 /// A place that is not a path of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,9 +31,6 @@ pub struct LocationError {
     /// What is wrong with it.
     pub problem: String,
 }
-
-/// The default branch.
-pub(crate) const MAIN: &str = "main";
 
 /// Hosts whose pages name repositories.
 const HUBS: [&str; 2] = ["huggingface.co", "hf.co"];

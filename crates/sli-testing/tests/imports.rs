@@ -41,12 +41,13 @@ fn no_crate_has_a_circle_of_modules() {
         }
         modules.insert(name, sources.0.len());
     }
-    let own = env!("CARGO_PKG_NAME");
+    // They are for tests alone, and small.
+    let small = [env!("CARGO_PKG_NAME"), "sli-loopback"];
     assert!(modules.len() >= 7, "{modules:?}");
     assert!(
         modules
             .iter()
-            .all(|(name, &n)| n >= 10 || (name == own && n > 0)),
+            .all(|(name, &n)| n >= 10 || (small.contains(&name.as_str()) && n > 0)),
         "{modules:?}"
     );
     assert!(circles.is_empty(), "{}", circles.join("\n"));
