@@ -19,9 +19,14 @@ use super::pipelines;
 use super::reading::Reading;
 use super::special_token::SpecialToken;
 use super::survey::Survey;
-use super::vocabulary::{Merges, Ranks, SentencePiece, json_entries, merge_lines, word_lines};
+use super::vocabulary::{
+    Merges, Ranks, SentencePiece, Tekken, json_entries, merge_lines, word_lines,
+};
 use crate::guard::guarded;
 use crate::memory::Allowance;
+
+/// Mistral's own vocabulary.
+const TEKKEN: &str = "tekken.json";
 
 /// A folder's tokenizer.
 pub struct Assembled {
@@ -268,6 +273,16 @@ impl<'a> Folder<'a> {
         let bytes = self.path.read(&name, FILE_LIMIT)?.ok_or_else(absent)?;
         take(allowance, bytes.len() as u64, 0)?;
         let mut survey = Survey::default();
+        if name == TEKKEN {
+            let tekken = Tekken::read(&bytes).map_err(broken)?;
+            drop(bytes);
+            count(&tekken.ranks, &mut survey, allowance, &broken)?;
+            let build = || pipelines::of_tekken(&tekken, &mut arguments);
+            let backend = self.guarded(build)?;
+            let finish = || Build::of_backend(None, &arguments, backend, notes.clone())?.finish();
+            let built = self.guarded(finish)?;
+            return Ok(self.assembled(&arguments, &notes, built, survey, None));
+        }
         let is_model = path
             .extension()
             .is_some_and(|extension| extension == "model");
@@ -385,11 +400,7 @@ impl<'a> Folder<'a> {
         allowance: &mut Allowance,
         broken: &dyn Fn(String) -> TokenizerError,
     ) -> Result<Built, TokenizerError> {
-        survey.vocabulary.values = ranks.len() as u64;
-        survey.vocabulary.long_text = ranks.bytes();
-        survey.count_merges(ranks.count_merges().map_err(broken)?);
-        survey.crosses_words = true;
-        take(allowance, survey.bytes(), survey.vocabulary.values)?;
+        count(ranks, survey, allowance, broken)?;
         let build = || pipelines::of_ranks(ranks, arguments);
         let backend = self.guarded(build)?;
         let class = self.class;
@@ -402,7 +413,7 @@ impl<'a> Folder<'a> {
 
     /// The file of the vocabulary where there is no `tokenizer.json`.
     fn vocabulary_file(&self) -> Result<Option<String>, TokenizerError> {
-        const OTHERS: [&str; 3] = ["tekken.json", "tokenizer.model", "tiktoken.model"];
+        const OTHERS: [&str; 3] = [TEKKEN, "tokenizer.model", "tiktoken.model"];
         let mut others = Vec::new();
         for name in OTHERS {
             if self.path.has(name)? {
@@ -420,11 +431,6 @@ impl<'a> Folder<'a> {
                 return Err(self.refused(format!("its vocabulary could be any of {several}")));
             }
         };
-        if name == Some("tekken.json") {
-            return Err(
-                self.refused("its vocabulary is in tekken.json, which is not supported".into())
-            );
-        }
         let Some(name) = name else {
             return Ok(None);
         };
@@ -493,6 +499,20 @@ impl<'a> Folder<'a> {
             warnings,
         }
     }
+}
+
+/// Takes the memory of ranks and of what is made of them.
+fn count(
+    ranks: &Ranks,
+    survey: &mut Survey,
+    allowance: &mut Allowance,
+    broken: &dyn Fn(String) -> TokenizerError,
+) -> Result<(), TokenizerError> {
+    survey.vocabulary.values = ranks.len() as u64;
+    survey.vocabulary.long_text = ranks.bytes();
+    survey.count_merges(ranks.count_merges().map_err(broken)?);
+    survey.crosses_words = true;
+    take(allowance, survey.bytes(), survey.vocabulary.values)
 }
 
 /// Both problems of a file that may be of two kinds.

@@ -13,7 +13,7 @@ use super::build::{Source, set_normalizer, set_pre_tokenizer};
 use super::class::{Class, Model};
 use super::load::{REMEMBERED_WORDS, Vocabulary};
 use super::special_token::SpecialToken;
-use super::vocabulary::{CONTROL, DEFINED, Ranks, SentencePiece, base64};
+use super::vocabulary::{CONTROL, DEFINED, Ranks, SentencePiece, Tekken, base64};
 
 /// The pattern of words where ranks come without one.
 const WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -308,6 +308,52 @@ pub fn of_ranks(ranks: &Ranks, arguments: &Arguments) -> Result<Backend, String>
     let post: PostProcessorWrapper =
         serde_json::from_value(post).map_err(|error| error.to_string())?;
     backend.with_post_processor(Some(post));
+    Ok(backend)
+}
+
+/// The tokenizer of Mistral's own vocabulary, which begins texts as the same one in a `tokenizer.json` does.
+pub fn of_tekken(tekken: &Tekken, arguments: &mut Arguments) -> Result<Backend, String> {
+    let failed = |error: ::tokenizers::Error| error.to_string();
+    let special = tekken.special.iter().cloned();
+    let first = u32::try_from(tekken.special.len()).map_err(|_| "too many tokens".to_owned())?;
+    let words = tekken.ranks.texts().into_iter();
+    let words = words.map(|(text, rank)| (text, rank.saturating_add(first)));
+    let model = BpeBuilder::new()
+        .cache_capacity(REMEMBERED_WORDS)
+        .vocab_and_merges(
+            words.chain(special.clone().zip(0..)).collect::<Vocab>(),
+            tekken.ranks.merges(),
+        )
+        .ignore_merges(true)
+        .build()
+        .map_err(failed)?;
+    let mut backend = Backend::new(model);
+    set_pre_tokenizer(
+        &mut backend,
+        json!({"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": tekken.pattern}, "behavior": "Isolated", "invert": false},
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+        ]}),
+    )?;
+    backend
+        .add_special_tokens(special.map(|token| AddedToken::from(token, true)))
+        .map_err(failed)?;
+    let names = [
+        ("bos_token", "<s>"),
+        ("eos_token", "</s>"),
+        ("unk_token", "<unk>"),
+        ("pad_token", "<pad>"),
+    ];
+    let values = &mut arguments.values;
+    for (name, token) in names {
+        if tekken.special.iter().any(|special| special == token) {
+            values.entry(name).or_insert_with(|| token.into());
+        }
+    }
+    let begins = values.contains_key("bos_token");
+    values
+        .entry("add_bos_token")
+        .or_insert_with(|| begins.into());
     Ok(backend)
 }
 

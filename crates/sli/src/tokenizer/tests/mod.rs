@@ -4,6 +4,7 @@ mod classes;
 mod labels;
 mod named;
 mod own;
+mod tekken;
 
 use std::path::{Path, PathBuf};
 

@@ -5,10 +5,12 @@
 mod entries;
 mod protobuf;
 mod sentencepiece;
+mod tekken;
 mod tiktoken;
 
 pub use entries::{json_entries, merge_lines, word_lines};
 pub use sentencepiece::{CONTROL, DEFINED, NORMAL, Piece, SentencePiece, UNKNOWN};
+pub use tekken::Tekken;
 pub use tiktoken::{Ranks, byte_characters};
 
 /// Pairs by which longer entries are built of shorter ones.

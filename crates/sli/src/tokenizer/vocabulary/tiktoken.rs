@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use super::{MOST_PARTS, Merges};
 
 /// Sequences of bytes with their ranks, in the order of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranks {
     entries: Vec<(Vec<u8>, u32)>,
+    places: HashMap<Vec<u8>, usize>,
 }
 
 impl Ranks {
     /// Reads a file.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        let mut places: HashMap<Vec<u8>, usize> = HashMap::new();
-        let mut entries: Vec<(Vec<u8>, u32)> = Vec::new();
+        let mut ranks = Self::default();
         for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             if line.is_empty() {
@@ -28,15 +28,20 @@ impl Ranks {
             };
             let token = decode(token.as_bytes()).ok_or_else(wrong)?;
             let rank = rank.parse().map_err(|_| wrong())?;
-            match places.get(&token) {
-                Some(&place) => entries[place].1 = rank,
-                None => {
-                    places.insert(token.clone(), entries.len());
-                    entries.push((token, rank));
-                }
+            ranks.insert(token, rank);
+        }
+        Ok(ranks)
+    }
+
+    /// Adds an entry; one that is there gets another rank.
+    pub(super) fn insert(&mut self, token: Vec<u8>, rank: u32) {
+        match self.places.get(&token) {
+            Some(&place) => self.entries[place].1 = rank,
+            None => {
+                self.places.insert(token.clone(), self.entries.len());
+                self.entries.push((token, rank));
             }
         }
-        Ok(Self { entries })
     }
 
     /// How many entries there are.
@@ -134,7 +139,7 @@ pub fn byte_characters() -> [char; 256] {
 }
 
 /// The bytes of a base64 text.
-fn decode(text: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if text.is_empty() || !text.len().is_multiple_of(4) {
         return None;
     }
