@@ -383,6 +383,22 @@ fn a_tokenizer_of_pairs_of_bytes() {
     assert_eq!(config["bos_token"], "<s>");
     assert!(files.len("vocab.txt").is_err() && files.len("tokenizer.model").is_err());
 
+    // Several templates have names.
+    let tools = [&7_u64.to_le_bytes()[..], b"{{ t }}"].concat();
+    let made = Made::new()
+        .key(
+            "tokenizer.ggml.pre",
+            8,
+            &[&6_u64.to_le_bytes()[..], b"smollm"].concat(),
+        )
+        .key("tokenizer.chat_template.tool_use", 8, &tools);
+    let files = with_tokens(folder.path(), "gpt2", &tokens, made);
+    let config = json(&files, "tokenizer_config.json");
+    let templates = serde_json::json!([
+        {"name": "default", "template": "{{ messages }}"}, {"name": "tool_use", "template": "{{ t }}"}
+    ]);
+    assert_eq!(config["chat_template"], templates);
+
     let pre = [&7_u64.to_le_bytes()[..], b"unknown"].concat();
     let made = Made::new().key("tokenizer.ggml.pre", 8, &pre);
     let files = with_tokens(folder.path(), "gpt2", &tokens, made);

@@ -104,13 +104,31 @@ impl Described<'_> {
         more.insert("add_bos_token".to_owned(), adds[0].into());
         more.insert("add_eos_token".to_owned(), adds[1].into());
         more.insert("clean_up_tokenization_spaces".to_owned(), false.into());
-        if let Some(template) = self.metadata.text("tokenizer.chat_template") {
-            more.insert("chat_template".to_owned(), template.into());
+        if let Some(templates) = self.templates() {
+            more.insert("chat_template".to_owned(), templates);
         }
         (
             "tokenizer_config.json",
             Value::Object(more).to_string().into(),
         )
+    }
+
+    /// The chat template, or several by their names.
+    fn templates(&self) -> Option<Value> {
+        const KEY: &str = "tokenizer.chat_template";
+        let default = self.metadata.text(KEY);
+        let own = self.metadata.values.iter().filter_map(|(key, template)| {
+            let name = key.strip_prefix(KEY)?.strip_prefix('.')?;
+            Some((name, template.as_str()?))
+        });
+        let further: Vec<(&str, &str)> = own.collect();
+        if further.is_empty() {
+            return default.map(Value::from);
+        }
+        let all = default.map(|template| ("default", template));
+        let all = all.into_iter().chain(further);
+        let named = all.map(|(name, template)| json!({"name": name, "template": template}));
+        Some(named.collect())
     }
 
     /// Pairs of bytes.
