@@ -28,7 +28,7 @@ import conversion  # noqa: E402
 import formula  # noqa: E402
 import gguf  # noqa: E402
 from conversion.base import ModelBase, ModelType, TextModel, get_model_architecture  # noqa: E402
-from gguf_models import ABSENT, BLOCKS, MODELS, OLDER, PUBLISHED, RENAMED  # noqa: E402
+from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, MODELS, OLDER, PUBLISHED, RENAMED, SWAPPED  # noqa: E402
 
 DECODER_IDS = [0, 9, 4, 15, 2]
 IDS = [3, 17, 5, 21, 8, 8, 19, 1, 13, 12, 7]
@@ -75,11 +75,30 @@ def complete(folder, name):
     config |= OLDER.get(name, {})
     path.write_text(json.dumps({key: value for key, value in config.items() if value != ABSENT}))
     kind = "WordPiece" if name == "nomic-bert" else "BPE"
-    vocabulary = {str(at): at for at in range(config.get("vocab_size", config.get("padded_vocab_size")))}
+    text = config.get("text_config", config)
+    vocabulary = {str(at): at for at in range(text.get("vocab_size", config.get("padded_vocab_size")))}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": kind, "vocab": vocabulary, "merges": []},
                                                         "added_tokens": []}))
+    if name in DRAFTING:
+        tensors = load_file(folder / "model.safetensors")
+        last = config["num_hidden_layers"]
+        own = [key for key in tensors if f"layers.{last - 1}." in key]
+        tensors |= {key.replace(f"layers.{last - 1}.", f"layers.{last}."): tensors[key].clone() for key in own}
+        width = config["hidden_size"]
+        further = {"eh_proj": (width, 2 * width), "enorm": (width,), "hnorm": (width,), "shared_head.norm": (width,)}
+        tensors |= {f"model.layers.{last}.{key}.weight": torch.ones(shape) for key, shape in further.items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    if name in SWAPPED:
+        tensors = load_file(folder / "model.safetensors")
+        for key in [key for key in tensors if SWAPPED[name] in key]:
+            tensors[key] = tensors[key].transpose(-1, -2).contiguous()
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if name in RENAMED:
         tensors = load_file(folder / "model.safetensors")
+        whole, parts = FUSED.get(name, ("", []))
+        for key in [key for key in tensors if parts and parts[0] in key]:
+            own = [tensors.pop(key.replace(parts[0], part)) for part in parts]
+            tensors[key.replace(parts[0], whole)] = torch.cat(own)
         for old, new in RENAMED[name]:
             tensors = {key.replace(old, new): tensor for key, tensor in tensors.items()}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -99,7 +118,7 @@ def convert(folder, path, kind):
         cls.modify_tensors = lambda self, tensor, name, bid: (
             own if "W_pack" in name else TextModel.modify_tensors)(self, tensor, name, bid)
     # Heads that draft tokens are left out.
-    cls.no_mtp = True
+    cls.no_mtp = path.stem not in DRAFTING
     model = cls(folder, gguf.LlamaFileType[kind], path)
     older = OLDER.get(path.stem, {})
     model.hparams.update({key: value for key, value in older.items() if value != ABSENT})
@@ -155,7 +174,8 @@ def main(out, names):
             logits = getattr(output, "logits", None)
             values = output.last_hidden_state if logits is None else logits
             decoder = dict(decoder_ids=DECODER_IDS) if more(config) else {}
-            expected = {"ids": IDS} | decoder | {"rows": [[float(f"{v:.6g}") for v in row] for row in values[0].tolist()]}
+            kind = dict(hidden=True) if logits is None else {}
+            expected = {"ids": IDS} | decoder | kind | {"rows": [[float(f"{v:.6g}") for v in row] for row in values[0].tolist()]}
             (out / f"{name}.json").write_text(json.dumps(expected) + "\n")
             print("wrote", name)
         except Exception as error:  # noqa: BLE001

@@ -171,7 +171,7 @@ MODELS |= {
     "mistral4": ("Mistral4ForCausalLM", LATENT | dict(first_k_dense_replace=0, rope_parameters=STRETCHED | dict(
         mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.1, original_max_position_embeddings=4))),
     "phimoe": ("PhimoeForCausalLM", SMALL | dict(num_local_experts=4, num_experts_per_tok=2, attention_bias=True, lm_head_bias=True,
-        rope_parameters=LONG | dict(short_mscale=1.1, long_mscale=1.2), original_max_position_embeddings=32)),
+        rope_parameters=LONG | dict(short_mscale=1.243163121016122, long_mscale=1.243163121016122), original_max_position_embeddings=32)),
     "starcoder": ("GPTBigCodeForCausalLM", GPT),
     "dbrx": ("DbrxForCausalLM", dict(vocab_size=24, d_model=16, n_heads=4, n_layers=2, max_seq_len=64,
                                      attn_config=dict(kv_n_heads=2, clip_qkv=8, rope_theta=10000.0),
@@ -198,13 +198,45 @@ MODELS |= {
     "chatglm": ("GlmForCausalLM", SMALL | dict(rms_norm_eps=1e-5, head_dim=4, partial_rotary_factor=0.5, pad_token_id=0)),
     "granite_swa": ("GraniteSWAForCausalLM", SMALL | dict(num_hidden_layers=4, sliding_window=4)),
     "laguna": ("LagunaForCausalLM", SMALL | dict(head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
-                                                 shared_expert_intermediate_size=20, num_attention_heads_per_layer=[4, 4])),
+                                                 shared_expert_intermediate_size=20, num_attention_heads_per_layer=[4, 8, 4, 8, 4],
+                                                 num_hidden_layers=5, sliding_window=4, layer_types=[
+                                                     "full_attention", *["sliding_attention"] * 3, "full_attention"])),
     "mellum": ("MellumForCausalLM", SMALL | dict(head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12)),
     "hy_v3": ("HYV3ForCausalLM", SMALL | dict(head_dim=8, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=12,
                                               num_shared_experts=1)),
     "solar_open": ("SolarOpenForCausalLM", SMALL | dict(rope_parameters=dict(
         rope_type="default", rope_theta=10000.0, partial_rotary_factor=1.0), head_dim=8, n_routed_experts=4, num_experts_per_tok=2,
                                                         moe_intermediate_size=12, n_shared_experts=1, n_group=1, topk_group=1)),
+}
+TOWER = dict(depth=1, embed_dim=8, hidden_size=16, num_heads=2)
+DEEP = dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=2, out_hidden_size=16, deepstack_visual_indexes=[0],
+            num_position_embeddings=16)
+AXES = dict(rope_type="default", rope_theta=10000.0, mrope_section=[2, 1, 1])
+OUTSIDE = dict(image_token_id=23, video_token_id=22, vision_start_token_id=21, vision_end_token_id=20)
+MODELS |= {
+    "qwen2vl": ("Qwen2VLForConditionalGeneration", OUTSIDE | dict(
+        text_config=SMALL | dict(rope_parameters=AXES, hidden_size=32), vision_config=TOWER | dict(hidden_size=32))),
+    "qwen3vl": ("Qwen3VLForConditionalGeneration", OUTSIDE | dict(
+        text_config=SMALL | dict(rope_parameters=AXES, head_dim=8), vision_config=DEEP)),
+    "qwen3vlmoe": ("Qwen3VLMoeForConditionalGeneration", OUTSIDE | dict(
+        text_config=SMALL | EXPERTS | dict(rope_parameters=AXES, head_dim=8), vision_config=DEEP)),
+    "exaone": ("LlamaForCausalLM", SMALL | dict(rope_parameters=LLAMA3)),
+    "pangu-embedded": ("LlamaForCausalLM", SMALL | dict(attention_bias=True)),
+    "maincoder": ("HunYuanDenseV1ForCausalLM", SMALL | dict(head_dim=8)),
+    "llama-embed": ("LlamaModel", SMALL | dict(is_causal=False)),
+    "llada": ("LlamaForCausalLM", SMALL | dict(is_causal=False)),
+    "dream": ("Qwen2ForCausalLM", SMALL | dict(is_causal=False)),
+    "rnd1": ("Qwen3MoeForCausalLM", SMALL | EXPERTS | dict(head_dim=8, norm_topk_prob=True, is_causal=False)),
+    "llada-moe": ("Qwen3MoeForCausalLM", SMALL | EXPERTS | dict(head_dim=4, norm_topk_prob=False, is_causal=False)),
+    "gemma-embedding": ("Gemma3TextModel", SMALL | dict(head_dim=8, query_pre_attn_scalar=8, sliding_window=6, num_hidden_layers=7,
+                                                        use_bidirectional_attention=True)),
+    "paddleocr": ("LlamaForCausalLM", SMALL | dict(head_dim=8)),
+    "bailingmoe2": ("Glm4MoeForCausalLM", SMALL | dict(
+        n_routed_experts=8, num_experts_per_tok=2, moe_intermediate_size=12, n_shared_experts=1, first_k_dense_replace=1, n_group=4,
+        topk_group=2, head_dim=4, partial_rotary_factor=0.5, use_qk_norm=True, norm_topk_prob=True, routed_scaling_factor=2.5)),
+    "glm4moe-drafts": ("Glm4MoeForCausalLM", SMALL | dict(
+        n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, n_shared_experts=1, first_k_dense_replace=1, n_group=1,
+        topk_group=1, head_dim=8, partial_rotary_factor=0.5, num_hidden_layers=3)),
 }
 # Stored in blocks of eight bits: a block of columns has parts of two heads.
 WIDE = SMALL | dict(hidden_size=64, intermediate_size=96, head_dim=16)
@@ -217,6 +249,20 @@ MODELS |= BLOCKS
 ABSENT = "absent"
 # What the converter looks for in older files.
 OLDER = {
+    "glm4moe-drafts": dict(num_nextn_predict_layers=1),
+    "grok": dict(architectures=["Grok1ForCausalLM"], num_local_experts=4),
+    "deci": dict(auto_map={}),
+    "mistral4": dict(architectures=["Ministral3ForCausalLM"]),
+    "exaone": dict(architectures=["ExaoneForCausalLM"], activation_function="silu", num_layers=2, num_hidden_layers=2),
+    "pangu-embedded": dict(architectures=["PanguEmbeddedForCausalLM"]),
+    "maincoder": dict(architectures=["MaincoderForCausalLM"]),
+    "llama-embed": dict(architectures=["LlamaBidirectionalModel"]),
+    "llada": dict(architectures=["LLaDAModelLM"], d_model=16, mlp_hidden_size=24, max_sequence_length=64),
+    "dream": dict(architectures=["DreamModel"], mask_token_id=1),
+    "rnd1": dict(architectures=["RND1"], mask_token_id=1),
+    "llada-moe": dict(architectures=["LLaDAMoEModelLM"], expert_intermediate_size=12),
+    "paddleocr": dict(architectures=["PaddleOCRVLForConditionalGeneration"], rope_parameters=AXES),
+    "bailingmoe2": dict(architectures=["BailingMoeV2ForCausalLM"], num_experts=8, num_shared_experts=1, score_function="sigmoid"),
     "granitehybrid": dict(layer_types=["mamba", "attention", "mamba"]),
     "granitehybrid-dense": dict(layer_types=["mamba", "attention", "mamba"]),
     "nemotron_h": dict(num_experts_per_tok=ABSENT, n_routed_experts=ABSENT, n_group=ABSENT, topk_group=ABSENT,
@@ -228,8 +274,8 @@ OLDER = {
                        n_embd=16, n_inner=24, n_head=4, n_layer=2, layer_norm_epsilon=1e-12, type_vocab_size=2),
     "phimoe": dict(architectures=["PhiMoEForCausalLM"]),
     "hunyuan-moe": dict(moe_intermediate_size=[24, 24], num_shared_expert=[1, 1], moe_topk=[2, 2]),
-    "mimo2": dict(swa_head_dim=12, swa_v_head_dim=8, swa_num_key_value_heads=2, swa_num_attention_heads=4, sliding_window=4,
-                  hybrid_layer_pattern=[0, 1, 1, 0], moe_layer_freq=[0, 1, 1, 1], partial_rotary_factor=0.334,
+    "mimo2": dict(swa_head_dim=12, swa_v_head_dim=8, swa_num_key_value_heads=4, swa_num_attention_heads=4, sliding_window=4,
+                  hybrid_layer_pattern=[0, 1, 1, 1], moe_layer_freq=[0, 1, 1, 1], partial_rotary_factor=0.334,
                   add_swa_attention_sink_bias=True, swa_rope_theta=10000.0, rope_theta=5000000.0, n_shared_experts=None, topk_method="noaux_tc", scoring_func="sigmoid",
                   rope_parameters={}),
     "kimi-linear": dict(linear_attn_config=dict(full_attn_layers=[2], kda_layers=[1, 3], short_conv_kernel_size=4, head_dim=6,
@@ -244,10 +290,29 @@ OLDER = {
 }
 # Names of tensors that the reference saves otherwise than they were published.
 RENAMED = {
+    "grok": [("model.layers.", "transformer.decoder_layer."), ("attn.q_proj", "multi_head_attention.query"),
+             ("attn.k_proj", "multi_head_attention.key"), ("attn.v_proj", "multi_head_attention.value"),
+             ("attn.o_proj", "multi_head_attention.linear"), ("pre_attn_norm.scale", "rms_norm.weight"),
+             ("post_attn_norm.scale", "rms_norm_1.weight"), ("pre_moe_norm.scale", "rms_norm_2.weight"),
+             ("post_moe_norm.scale", "rms_norm_3.weight"), ("moe_block.gate", "router"), ("moe_block.experts.", "moe."),
+             ("model.norm.scale", "model.norm.weight")],
+    "bailingmoe2": [("self_attn.qkv_proj", "attention.query_key_value"), ("self_attn.o_proj", "attention.dense"),
+                    ("self_attn.q_norm", "attention.query_layernorm"), ("self_attn.k_norm", "attention.key_layernorm"),
+                    ("model.embed_tokens", "model.word_embeddings"), ("gate.e_score_correction_bias", "gate.expert_bias")],
     "kimi-linear": [(f"layers.0.block_sparse_moe.{part}_proj", f"layers.0.mlp.{part}_proj") for part in ("gate", "up", "down")],
+}
+# Files with a layer behind the others that drafts tokens.
+DRAFTING = {"glm4moe-drafts"}
+# Tensors of published files whose last axes are the other way round.
+SWAPPED = {"qwen3vlmoe": "mlp.experts."}
+# What published files have as one tensor, and its parts.
+FUSED = {
+    "bailingmoe2": ("self_attn.qkv_proj", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
 }
 # Goldens of types whose code is published beside their weights.
 PUBLISHED = {
+    "deci": "remote-decilm",
+    "grok": "remote-grok-1",
     "baichuan": "remote-baichuan-7b",
     "chatglm3": "remote-chatglm3-6b",
     "deepseek": "remote-deepseek",

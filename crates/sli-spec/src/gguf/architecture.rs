@@ -62,6 +62,8 @@ pub(super) enum Change {
     Flat,
     /// It is one of several, which are stacked.
     Stacked,
+    /// It is one number of a list with one for each layer.
+    Listed,
     /// It is the negated exponential.
     Decay,
     /// Queries, keys, values and gates of groups of heads, which were one tensor, are two: the gates' is `attn_gate`.

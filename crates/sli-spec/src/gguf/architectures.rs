@@ -14,6 +14,10 @@ use super::gpt::{
     BLOOM, FALCON, GPT2, MPT, NEOX, PHI2, STABLELM, STARCODER2, bloom, falcon, gpt2, gptneox, mpt,
     nemotron, phi2, stablelm, starcoder2,
 };
+use super::heads::{
+    APERTUS, DECI, GROK, HY_V3, LAGUNA, MIMO2, MISTRAL4, PHIMOE, apertus, deci, grok, hy_v3,
+    laguna, mimo2, mistral4, phimoe,
+};
 use super::layer_inputs::{GEMMA3N, gemma3n, gemma4};
 use super::llama::{
     GLM4, LLAMA, MIXTRAL, PAIRS, PHI3, POST_NORMS, arcee, cohere2, command_r, ernie4_5, exaone4,
@@ -29,6 +33,10 @@ use super::published::{
     minicpm, mistral3, orion, xverse,
 };
 use super::reader::{Read, Reader};
+use super::relatives::{
+    bailingmoe2, dream, gemma_embedding, llada, llada_moe, llama_embed, maincoder, qwen2vl,
+    qwen3vl, qwen3vlmoe, rnd1, unpaired_llama,
+};
 use super::states::{
     BESIDE, GRANITE_HYBRID, KIMI_LINEAR, LFM2, MAMBA, NEMOTRON_H, QWEN3_5, QWEN3_NEXT, falcon_h1,
     granite_hybrid, jamba, kimi_linear, lfm2, lfm2moe, mamba, mamba2, nemotron_h, qwen3next,
@@ -41,8 +49,10 @@ pub(super) const USUAL: &str = "LlamaTokenizer";
 /// Every architecture, sorted by name.
 pub const ARCHITECTURES: &[Architecture] = &[
     row_of("afmoe", &["afmoe"], afmoe, AFMOE),
+    row_of("apertus", &["apertus"], apertus, APERTUS),
     row_of("arcee", &["arcee"], arcee, &[PAIRS]),
     row_of("baichuan", &["baichuan"], baichuan, &[BAICHUAN]),
+    row_of("bailingmoe2", &["glm4_moe"], bailingmoe2, &[]),
     row_of("bert", &["bert"], bert, BERT),
     row_of("bloom", &["bloom"], bloom, BLOOM),
     row_of("chatglm", &["glm"], chatglm, &[CHATGLM]),
@@ -50,6 +60,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("cohere2moe", &["cohere2_moe"], cohere2_moe, &[]),
     row_of("command-r", &["cohere"], command_r, &[]),
     row_of("dbrx", &["dbrx"], dbrx, DBRX),
+    row_of("deci", &["deci", "nemotron-nas"], deci, DECI),
     row_of("deepseek", &["deepseek"], deepseek, &[PAIRS]),
     row_of(
         "deepseek2",
@@ -59,6 +70,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     ),
     row_of("deepseek32", &["deepseek_v32"], deepseek32, INDEXED),
     row_of("dots1", &["dots1"], dots1, &[]),
+    row_of("dream", &["qwen2"], dream, &[]),
     row_of("ernie4_5", &["ernie4_5"], ernie4_5, &[]),
     row_of(
         "ernie4_5-moe",
@@ -67,6 +79,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         &[ERNIE_EXPERTS],
     ),
     row_of("eurobert", &["eurobert"], eurobert, &[]),
+    row_of("exaone", &["llama"], unpaired_llama, &[]),
     row_of("exaone-moe", &["exaone_moe"], exaone_moe, &[EXAONE_EXPERTS]),
     row_of("exaone4", &["exaone4"], exaone4, &[POST_NORMS]),
     row_of("falcon", &["falcon"], falcon, FALCON),
@@ -74,6 +87,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         of_pieces: "GemmaTokenizer",
         ..row_of("gemma", &["gemma"], gemma, GEMMA)
+    },
+    Architecture {
+        of_pieces: "GemmaTokenizer",
+        ..row_of("gemma-embedding", &["gemma3_text"], gemma_embedding, GEMMA2)
     },
     Architecture {
         of_pieces: "GemmaTokenizer",
@@ -111,6 +128,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         granitemoe,
         GRANITE_EXPERTS,
     ),
+    row_of("grok", &["grok-1"], grok, GROK),
     row_of(
         "hunyuan-dense",
         &["hunyuan_v1_dense"],
@@ -118,22 +136,30 @@ pub const ARCHITECTURES: &[Architecture] = &[
         HUNYUAN,
     ),
     row_of("hunyuan-moe", &["hunyuan_v1_moe"], hunyuan_moe, HUNYUAN),
+    row_of("hy_v3", &["hy_v3"], hy_v3, HY_V3),
     row_of("internlm2", &["internlm2"], internlm2, INTERNLM2),
     row_of("jais2", &["jais2"], jais2, &[]),
     row_of("jamba", &["jamba"], jamba, BESIDE),
     row_of("jina-bert-v2", &["bert"], jina2, JINA),
     row_of("kimi-linear", &["kimi_linear"], kimi_linear, KIMI_LINEAR),
+    row_of("laguna", &["laguna"], laguna, LAGUNA),
     row_of("lfm2", &["lfm2"], lfm2, LFM2),
     row_of("lfm2moe", &["lfm2_moe"], lfm2moe, LFM2),
+    row_of("llada", &["llama"], llada, &[PAIRS]),
+    row_of("llada-moe", &["qwen3_moe"], llada_moe, &[]),
     row_of("llama", &["llama", "mistral", "mixtral"], llama, LLAMA),
+    row_of("llama-embed", &["llama"], llama_embed, &[PAIRS]),
     row_of("llama4", &["llama4_text"], llama4, LLAMA4),
+    row_of("maincoder", &["hunyuan_v1_dense"], maincoder, HUNYUAN),
     row_of("mamba", &["mamba", "falcon_mamba"], mamba, MAMBA),
     row_of("mamba2", &["mamba2"], mamba2, MAMBA),
     row_of("mellum", &["mellum"], mellum, &[]),
+    row_of("mimo2", &["mimo_v2_flash"], mimo2, MIMO2),
     row_of("minicpm", &["minicpm"], minicpm, &[PAIRS]),
     row_of("minicpm3", &["minicpm3"], minicpm3, &[LATENT]),
     row_of("minimax-m2", &["minimax_m2"], minimax_m2, &[MIXTRAL]),
     row_of("mistral3", &["ministral3"], mistral3, &[PAIRS]),
+    row_of("mistral4", &["mistral4"], mistral4, MISTRAL4),
     row_of("modern-bert", &["modernbert"], modern_bert, MODERN_BERT),
     row_of("mpt", &["mpt"], mpt, MPT),
     row_of("nemotron", &["nemotron"], nemotron, GEMMA),
@@ -144,15 +170,22 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("olmo2", &["olmo2", "olmo3"], olmo2, &[POST_NORMS]),
     row_of("olmoe", &["olmoe"], olmoe, &[]),
     row_of("orion", &["orion"], orion, &[]),
+    row_of("paddleocr", &["llama"], unpaired_llama, &[]),
+    row_of("pangu-embedded", &["llama"], unpaired_llama, &[]),
     row_of("phi2", &["phi"], phi2, PHI2),
     row_of("phi3", &["phi3"], phi3, &[PHI3]),
+    row_of("phimoe", &["phimoe"], phimoe, PHIMOE),
     row_of("qwen2", &["qwen2"], qwen2, &[]),
     row_of("qwen2moe", &["qwen2_moe"], qwen2moe, &[]),
+    row_of("qwen2vl", &["qwen2"], qwen2vl, &[]),
     row_of("qwen3", &["qwen3"], qwen3, &[]),
     row_of("qwen35", &["qwen3_5_text"], qwen35, QWEN3_5),
     row_of("qwen35moe", &["qwen3_5_moe_text"], qwen35moe, QWEN3_5),
     row_of("qwen3moe", &["qwen3_moe"], qwen3moe, &[]),
     row_of("qwen3next", &["qwen3_next"], qwen3next, QWEN3_NEXT),
+    row_of("qwen3vl", &["qwen3"], qwen3vl, &[]),
+    row_of("qwen3vlmoe", &["qwen3_moe"], qwen3vlmoe, &[]),
+    row_of("rnd1", &["qwen3_moe"], rnd1, &[]),
     row_of("seed_oss", &["seed_oss"], seed_oss, &[POST_NORMS]),
     row_of("smollm3", &["smollm3"], smollm3, &[PAIRS]),
     row_of("stablelm", &["stablelm"], stablelm, &[STABLELM]),
@@ -161,6 +194,26 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("t5", &["t5", "umt5"], t5, T5),
     row_of("t5encoder", &["t5", "umt5"], t5encoder, T5),
     row_of("xverse", &["xverse"], xverse, &[PAIRS]),
+];
+
+/// Architectures that cannot be read, and why.
+pub const REFUSED: &[(&[&str], &str)] = &[
+    (
+        &["bitnet"],
+        "this model rounds the inputs of its products to eight bits, of which the file says nothing",
+    ),
+    (
+        &["clip"],
+        "it is the part of a model that sees pictures; the text model is a file of its own",
+    ),
+    (
+        &["dflash", "eagle3", "gemma4-assistant"],
+        "it drafts tokens for another model and is none by itself",
+    ),
+    (
+        &["pockettts", "qwen3tts", "wavtokenizer-dec"],
+        "it makes sounds",
+    ),
 ];
 
 const fn row_of(

@@ -33,7 +33,7 @@ pub(super) const MODERN_BERT: &[Names] = &[
 fn encoder(reader: &mut Reader<'_>, class: &str) -> Read {
     reader.set("architectures", json!([class]));
     reader.unset("tie_word_embeddings");
-    reader.ignore(&["pooling_type", "classifier.pooling_type"]);
+    reader.ignore(&["classifier.pooling_type"]);
     match reader.value("attention.causal") {
         Some(Value::Bool(true)) => {
             let reason = "an encoder sees everything";
@@ -61,12 +61,12 @@ pub(super) fn modern_bert(reader: &mut Reader<'_>) -> Read {
     let (global, local) = (global?, local?);
     let usual = reader.number("attention.sliding_window_pattern")?;
     let every = usual.unwrap_or(3).max(1);
-    let layers = reader.size("block_count")?;
+    let layers = reader.layers()?;
     let kind = |layer: u64| match layer % every {
         0 => "full_attention",
         _ => "sliding_attention",
     };
-    let kinds: Vec<&str> = (0..layers.min(10_000)).map(kind).collect();
+    let kinds: Vec<&str> = (0..layers).map(kind).collect();
     reader.set("layer_types", json!(kinds));
     reader.set(
         "rope_parameters",

@@ -47,6 +47,7 @@ pub(super) fn qwen2moe(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn qwen3moe(reader: &mut Reader<'_>) -> Read {
     rms(reader, "qwen3_moe")?;
+    reader.look_ahead();
     qwen_experts(reader)?;
     reader.set("norm_topk_prob", true);
     Ok(())
@@ -145,9 +146,9 @@ pub(super) fn gpt_oss(reader: &mut Reader<'_>) -> Read {
         scaling.insert("truncate".to_owned(), false.into());
         reader.set("rope_scaling", scaling);
     }
-    let layers = reader.size("block_count")?;
+    let layers = reader.layers()?;
     let kind = |layer: u64| ["sliding_attention", "full_attention"][usize::from(layer % 2 == 1)];
-    let kinds: Vec<&str> = (0..layers.min(10_000)).map(kind).collect();
+    let kinds: Vec<&str> = (0..layers).map(kind).collect();
     reader.set("layer_types", json!(kinds));
     Ok(())
 }
@@ -199,10 +200,6 @@ pub(super) fn dots1(reader: &mut Reader<'_>) -> Read {
 pub(super) fn glm4moe(reader: &mut Reader<'_>) -> Read {
     reader.set("model_type", "glm4_moe");
     reader.sizes()?;
-    // The last blocks draft tokens.
-    let drafts = reader.number("nextn_predict_layers")?.unwrap_or(0);
-    let layers = reader.size("block_count")?;
-    reader.set("num_hidden_layers", layers.saturating_sub(drafts));
     reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
     let head_dim = reader.head_dim()?;
     reader.set("head_dim", head_dim);
@@ -270,7 +267,7 @@ pub(super) fn deepseek2(reader: &mut Reader<'_>) -> Read {
 
 /// What yarn does to the scale of the attention's logits: these files have a tenth of it, and it is that of the rotated
 /// features as well.
-fn plain_yarn(reader: &mut Reader<'_>) -> Read {
+pub(super) fn plain_yarn(reader: &mut Reader<'_>) -> Read {
     let Some(Value::Object(mut scaling)) = reader.get("rope_scaling").cloned() else {
         return Ok(());
     };

@@ -48,10 +48,7 @@ pub(super) fn gemma(reader: &mut Reader<'_>) -> Read {
 /// The scale of the attention's logits, which no key says: that of heads of this width, but for the largest model of
 /// so many layers.
 pub(super) fn query_scale(reader: &mut Reader<'_>, head_dim: u64, largest: u64) -> Read {
-    let (layers, heads) = (
-        reader.size("block_count")?,
-        reader.size("attention.head_count")?,
-    );
+    let (layers, heads) = (reader.layers()?, reader.size("attention.head_count")?);
     let width = reader.size("embedding_length")?;
     let scale = if layers == largest {
         width / heads.max(1)
@@ -80,7 +77,7 @@ pub(super) fn gemma3(reader: &mut Reader<'_>) -> Read {
     reader.copy("attention.sliding_window", "sliding_window")?;
     let local = reader.value("rope.freq_base_swa");
     reader.set("rope_local_base_freq", local.unwrap_or(Value::from(1e4)));
-    let layers = reader.size("block_count")?;
+    let layers = reader.layers()?;
     let pattern = reader
         .number("attention.sliding_window_pattern")?
         .unwrap_or(6);
@@ -88,7 +85,7 @@ pub(super) fn gemma3(reader: &mut Reader<'_>) -> Read {
         0 => "full_attention",
         _ => "sliding_attention",
     };
-    let kinds: Vec<&str> = (0..layers.min(10_000)).map(kind).collect();
+    let kinds: Vec<&str> = (0..layers).map(kind).collect();
     reader.set("layer_types", json!(kinds));
     reader.copy_if("final_logit_softcapping", "final_logit_softcapping");
     query_scale(reader, head_dim, 62)

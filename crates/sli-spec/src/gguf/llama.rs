@@ -41,7 +41,13 @@ pub(super) fn llama(reader: &mut Reader<'_>) -> Read {
         reader.set("num_experts_per_tok", chosen.unwrap_or(2));
         return Ok(());
     }
+    plain_llama(reader)
+}
+
+/// Llama itself.
+pub(super) fn plain_llama(reader: &mut Reader<'_>) -> Read {
     rms(reader, "llama")?;
+    reader.look_ahead();
     reader.set_where("attention_bias", "blk.0.attn_q.bias");
     reader.set_where("mlp_bias", "blk.0.ffn_up.bias");
     Ok(())
@@ -49,12 +55,14 @@ pub(super) fn llama(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn qwen2(reader: &mut Reader<'_>) -> Read {
     rms(reader, "qwen2")?;
+    reader.look_ahead();
     reader.set("use_sliding_window", false);
     Ok(())
 }
 
 pub(super) fn qwen3(reader: &mut Reader<'_>) -> Read {
     rms(reader, "qwen3")?;
+    reader.look_ahead();
     reader.set("use_sliding_window", false);
     Ok(())
 }
@@ -160,7 +168,7 @@ pub(super) fn granite(reader: &mut Reader<'_>) -> Read {
 
 /// Kinds of layers where every so many-th sees everything.
 pub(super) fn pattern(reader: &mut Reader<'_>, usual: u64) -> Read {
-    let layers = reader.size("block_count")?;
+    let layers = reader.layers()?;
     let kinds: Vec<&str> = match reader.value("attention.sliding_window_pattern") {
         Some(Value::Array(windows)) => {
             let kind = |window: &Value| match window.as_bool() {
@@ -175,7 +183,7 @@ pub(super) fn pattern(reader: &mut Reader<'_>, usual: u64) -> Read {
                 0 => "full_attention",
                 _ => "sliding_attention",
             };
-            (0..layers.min(10_000)).map(kind).collect()
+            (0..layers).map(kind).collect()
         }
     };
     reader.set("layer_types", json!(kinds));

@@ -7,6 +7,7 @@ use super::experts::{LATENT, latent_heads, routed};
 use super::gpt::{ENDS, classic};
 use super::llama::{POST_NORMS, cohere, layer_norm, pattern, rms};
 use super::reader::{Read, Reader};
+use super::relatives::network_kinds;
 use super::usual::{DENSE, SHARED};
 
 pub(super) const LLAMA4: &[Names] = &[
@@ -244,9 +245,6 @@ pub(super) fn exaone_moe(reader: &mut Reader<'_>) -> Read {
     reader.rename("n_routed_experts", "num_experts");
     reader.rename("n_shared_experts", "num_shared_experts");
     reader.ignore(&["expert_gating_func", "expert_shared_feed_forward_length"]);
-    let drafts = reader.number("nextn_predict_layers")?.unwrap_or(0);
-    let layers = reader.size("block_count")?;
-    reader.set("num_hidden_layers", layers.saturating_sub(drafts));
     Ok(())
 }
 
@@ -309,10 +307,7 @@ pub(super) fn cohere2_moe(reader: &mut Reader<'_>) -> Read {
     reader.set("expert_selection_fn", score);
     let norm = reader.value("expert_weights_norm");
     reader.set("norm_topk_prob", norm.unwrap_or(false.into()));
-    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
-    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
-    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
-    reader.set("mlp_layer_types", json!(kinds));
+    network_kinds(reader)?;
     reader.ignore(&["leading_dense_block_count"]);
     Ok(())
 }
@@ -353,9 +348,6 @@ pub(super) fn glm_dsa(reader: &mut Reader<'_>) -> Read {
         let kinds: Vec<&str> = kinds.iter().map(kind).collect();
         reader.set("indexer_types", json!(kinds));
     }
-    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
-    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
-    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
-    reader.set("mlp_layer_types", json!(kinds));
+    network_kinds(reader)?;
     Ok(())
 }

@@ -12,12 +12,14 @@ mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
+mod heads;
 mod layer_inputs;
 mod llama;
 mod mixtures;
 mod names;
 mod published;
 mod reader;
+mod relatives;
 mod states;
 mod stored;
 mod undo;
@@ -26,7 +28,7 @@ mod usual;
 use serde_json::{Map, Value};
 
 pub use architecture::Architecture;
-pub use architectures::ARCHITECTURES;
+pub use architectures::{ARCHITECTURES, REFUSED};
 use reader::Reader;
 pub use stored::{FACTORS, Stored};
 
@@ -50,11 +52,15 @@ pub fn configuration(stored: &Stored) -> Result<(String, &'static Architecture),
         key: ARCHITECTURE.to_owned(),
     })?;
     let known = ARCHITECTURES.iter().find(|known| known.name == name);
-    let known = known.ok_or_else(|| SpecError::Unsupported {
-        key: ARCHITECTURE.to_owned(),
-        found: Value::from(name).to_string(),
-        reason: "files of this architecture are not read; `docs/formats.md` lists those that are"
-            .to_owned(),
+    let known = known.ok_or_else(|| {
+        let refused = REFUSED.iter().find(|(names, _)| names.contains(&name));
+        let unknown =
+            "files of this architecture are not read; `docs/formats.md` lists those that are";
+        SpecError::Unsupported {
+            key: ARCHITECTURE.to_owned(),
+            found: Value::from(name).to_string(),
+            reason: refused.map_or(unknown, |(_, reason)| reason).to_owned(),
+        }
     })?;
     let mut reader = Reader::new(stored, name);
     (known.config)(&mut reader)?;

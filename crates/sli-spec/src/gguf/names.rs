@@ -41,6 +41,7 @@ impl<'a> Renaming<'a> {
     fn apply(&self, spec: &mut ModelSpec) {
         spec.base_prefix = "";
         spec.ignored = FACTORS.to_vec();
+        spec.ignored.extend(self.sizes.drafts());
         for stack in &mut spec.stacks {
             let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
             let leaves = stack.input.leaves_mut().iter_mut().chain(layers);

@@ -137,10 +137,8 @@ pub(super) fn chatglm(reader: &mut Reader<'_>) -> Read {
     reader.rotation(head_dim, true)
 }
 
-/// Mistral 3's text models: the queries of later tokens are larger.
-pub(super) fn mistral3(reader: &mut Reader<'_>) -> Read {
-    let beta = reader.value("attention.temperature_scale");
-    rms(reader, "ministral3")?;
+/// The queries of later tokens are larger, which the class says beside its rotation.
+pub(super) fn queries_grow(reader: &mut Reader<'_>, beta: Option<Value>) {
     if let (Some(Value::Object(mut scaling)), Some(beta)) =
         (reader.get("rope_scaling").cloned(), beta)
     {
@@ -152,6 +150,13 @@ pub(super) fn mistral3(reader: &mut Reader<'_>) -> Read {
         reader.unset("rope_theta");
         reader.set("rope_parameters", scaling);
     }
+}
+
+/// Mistral 3's text models: the queries of later tokens are larger.
+pub(super) fn mistral3(reader: &mut Reader<'_>) -> Read {
+    let beta = reader.value("attention.temperature_scale");
+    rms(reader, "ministral3")?;
+    queries_grow(reader, beta);
     reader.set("sliding_window", Value::Null);
     Ok(())
 }

@@ -17,10 +17,12 @@ const IDLE: &[&str] = &[
     // Of drafts and of how others run the model.
     "nextn_predict_layers",
     "leading_dense_block_count",
+    // How sentences are made of tokens is said by who asks for them.
+    "pooling_type",
 ];
 
 /// Most layers of a model, as in the configurations of other files.
-const MOST_LAYERS: u64 = 10_000;
+pub(super) const MOST_LAYERS: u64 = 10_000;
 
 /// Reads keys of a file and makes a configuration of them.
 pub(super) struct Reader<'s> {
@@ -194,13 +196,16 @@ impl<'s> Reader<'s> {
 
     /// What most models have: layers, width, heads, vocabulary, ties. `names` are the reference's for the first four.
     pub fn sizes(&mut self) -> Result<(), SpecError> {
-        self.copy("block_count", "num_hidden_layers")?;
+        let layers = self.layers()?;
+        self.set("num_hidden_layers", layers);
         self.copy("context_length", "max_position_embeddings")?;
         self.copy("embedding_length", "hidden_size")?;
         if let Some(width) = self.count("feed_forward_length")? {
             self.set("intermediate_size", width);
         }
-        let heads = self.size("attention.head_count")?;
+        let heads = self.count("attention.head_count")?;
+        let path = self.path("attention.head_count");
+        let heads = heads.ok_or(SpecError::Missing { key: path })?;
         let kv_heads = self.count("attention.head_count_kv")?;
         self.set("num_attention_heads", heads);
         self.set("num_key_value_heads", kv_heads.unwrap_or(heads));
@@ -218,10 +223,26 @@ impl<'s> Reader<'s> {
 
     /// Which layers have a tensor.
     pub fn layers_with(&mut self, ending: &str) -> Result<Vec<bool>, SpecError> {
-        let read = self.get("num_hidden_layers").and_then(Value::as_u64);
-        let layers = read.map_or_else(|| self.size("block_count"), Ok)?;
+        let layers = self.layers()?;
         let has = |layer| self.has(&format!("blk.{layer}.{ending}"));
-        Ok((0..layers.min(MOST_LAYERS)).map(has).collect())
+        Ok((0..layers).map(has).collect())
+    }
+
+    /// How many layers there are. Blocks behind them draft tokens, or have no tensors where those were left out.
+    pub fn layers(&mut self) -> Result<u64, SpecError> {
+        let blocks = self.size("block_count")?.min(MOST_LAYERS);
+        let drafts = self.number("nextn_predict_layers")?.unwrap_or(0);
+        let is_layer = |block: &u64| !self.stored.is_draft(*block);
+        let behind = (0..blocks).rev().take(drafts.min(blocks) as usize);
+        let last = behind.take_while(|block| !is_layer(block)).count();
+        Ok(blocks - last as u64)
+    }
+
+    /// Keys and queries of all tokens meet where the file says so.
+    pub fn look_ahead(&mut self) {
+        if self.value("attention.causal") == Some(false.into()) {
+            self.set("is_causal", false);
+        }
     }
 
     /// Features of a head: of a key of the file, else what the width leaves for each.

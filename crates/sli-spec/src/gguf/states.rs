@@ -9,6 +9,7 @@ use super::experts::{GRANITE_ROUTED, GRANITE_SHARED, LATENT, latent_heads, qwen_
 use super::gemma::PLUS_ONE;
 use super::llama::{MIXTRAL, PAIRS, multipliers, rms};
 use super::reader::{Read, Reader};
+use super::relatives::network_kinds;
 use super::usual::{DENSE, EXPERTS, NUMBERED, PROJECTIONS, ROUTER, SHARED};
 use crate::SpecError;
 
@@ -452,10 +453,6 @@ fn delta(reader: &mut Reader<'_>) -> Read {
 fn qwen(reader: &mut Reader<'_>, model_type: &str) -> Read {
     reader.set("model_type", model_type);
     reader.sizes()?;
-    // The last blocks draft tokens.
-    let drafts = reader.number("nextn_predict_layers")?.unwrap_or(0);
-    let layers = reader.size("block_count")?;
-    reader.set("num_hidden_layers", layers.saturating_sub(drafts));
     reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
     let head_dim = reader.head_dim()?;
     reader.set("head_dim", head_dim);
@@ -574,10 +571,7 @@ pub(super) fn kimi_linear(reader: &mut Reader<'_>) -> Read {
     let kind = |state: &bool| ["full_attention", "linear_attention"][usize::from(*state)];
     let kinds: Vec<&str> = states.iter().map(kind).collect();
     reader.set("layer_types", json!(kinds));
-    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
-    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
-    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
-    reader.set("mlp_layer_types", json!(kinds));
+    network_kinds(reader)?;
     reader.copy("expert_count", "num_experts")?;
     reader.copy("expert_used_count", "num_experts_per_token")?;
     reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;

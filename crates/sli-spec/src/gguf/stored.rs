@@ -19,6 +19,17 @@ pub struct Stored {
     pub factors: BTreeMap<String, Vec<f64>>,
 }
 
+impl Stored {
+    /// Whether a block drafts tokens, or has no tensors.
+    pub(super) fn is_draft(&self, block: u64) -> bool {
+        let begins = format!("blk.{block}.");
+        let own = self.tensors.range(begins.clone()..);
+        let mut own = own.take_while(|(name, _)| name.starts_with(&begins));
+        let draft = format!("{begins}nextn.eh_proj.weight");
+        self.tensors.contains_key(&draft) || own.next().is_none()
+    }
+}
+
 /// Tensors that are a part of the configuration.
 pub const FACTORS: [&str; 3] = [
     "rope_freqs.weight",

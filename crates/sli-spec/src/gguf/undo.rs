@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::architecture::{Change, Tiled};
+use super::reader::MOST_LAYERS;
 use super::stored::Stored;
+use crate::build::pattern;
 use crate::{Elementwise, Source, Split};
 
 /// A tensor of a file and what was done to it.
@@ -17,6 +19,7 @@ pub(super) struct Found {
 /// Sizes that changes depend on.
 pub(super) struct Sizes<'a> {
     stored: &'a Stored,
+    blocks: usize,
     heads: usize,
     /// Rows of queries, and of keys.
     widths: [usize; 2],
@@ -48,12 +51,21 @@ impl<'a> Sizes<'a> {
         let state = number("ssm.state_size").unwrap_or(0);
         Self {
             stored,
+            blocks: number("block_count").unwrap_or(0).min(MOST_LAYERS as usize),
             heads,
             widths: [heads, kv_heads].map(|heads| heads.saturating_mul(head_dim)),
             head_dim,
             groups: [groups, values / groups],
             keys: groups.saturating_mul(state),
         }
+    }
+
+    /// The tensors of blocks that draft tokens.
+    pub fn drafts(&self) -> Vec<&'static str> {
+        let drafts = (0..self.blocks as u64).filter(|block| self.stored.is_draft(*block));
+        drafts
+            .map(|block| pattern(format!("blk.{block}.*")))
+            .collect()
     }
 
     /// Whether the file has a tensor.
@@ -104,6 +116,14 @@ impl<'a> Sizes<'a> {
                 of: Box::new(self.tensor(name)),
                 index: number,
             },
+            Change::Listed => {
+                let count = self.shape(&name).and_then(<[usize]>::first);
+                let split = Split::Rows(vec![
+                    1;
+                    count.copied().unwrap_or(0).min(MOST_LAYERS as usize)
+                ]);
+                Source::Tensor(name).part(split, number)
+            }
             Change::Decay => self.tensor(name).by(Elementwise::LogOfNegated),
             Change::Latent => self.latent(name),
             Change::Tiled(tiled) => self.grouped(name, tiled),

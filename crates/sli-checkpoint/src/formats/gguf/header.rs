@@ -84,6 +84,7 @@ pub(super) fn read(source: &dyn ByteSource, file: &str) -> Result<Contents, Prob
         what: "its header",
     })?;
     place(&mut infos, start, alignment, size)?;
+    add_lists(&mut infos, &metadata)?;
     Ok(Contents {
         size,
         read: cursor.read,
@@ -166,6 +167,26 @@ fn tensor(cursor: &mut Cursor<'_>) -> Result<TensorInfo, Problem> {
         strides: None,
         bytes,
     })
+}
+
+/// Lists of numbers that are weights are tensors as well.
+fn add_lists(infos: &mut Vec<TensorInfo>, metadata: &Metadata) -> Result<(), GgufError> {
+    for (key, list) in &metadata.weights {
+        if infos.iter().any(|info| *info.name == **key) {
+            let tensor = key.clone();
+            return Err(GgufError::DuplicateTensor { tensor });
+        }
+        infos.push(TensorInfo {
+            name: key.as_str().into(),
+            file: FileIndex(0),
+            dtype: Dtype::F32,
+            shape: [list.count as usize].into(),
+            offset: list.start,
+            strides: None,
+            bytes: list.count * 4,
+        });
+    }
+    Ok(())
 }
 
 /// Gives the tensors their places in the file.

@@ -13,6 +13,8 @@ const MAX_KEYS: u64 = 1 << 16;
 const MAX_KEY: u64 = u16::MAX as u64;
 /// Longest text that is a value.
 const MAX_TEXT: u64 = 16 << 20;
+/// What the keys begin with under which numbers of activations stand that were learned, one for each layer.
+const LEARNED: &str = "xielu.";
 /// Longer lists of numbers stay in the file.
 const SHORT: u64 = 1 << 12;
 
@@ -23,6 +25,8 @@ pub struct Metadata {
     pub values: BTreeMap<String, Value>,
     /// Where the other lists are.
     pub lists: BTreeMap<String, List>,
+    /// Where the lists are that are weights.
+    pub(super) weights: BTreeMap<String, List>,
 }
 
 /// A list in a file.
@@ -136,6 +140,10 @@ impl Metadata {
                 let mut values = Vec::new();
                 for _ in 0..count {
                     values.push(value(cursor, kind, &key)?);
+                }
+                if kind == Kind::F32 && key.starts_with(LEARNED) {
+                    let list = List { kind, count, start };
+                    self.weights.insert(key.clone(), list);
                 }
                 self.values.insert(key, Value::Array(values));
             }

@@ -1,0 +1,151 @@
+//! Architectures that are a type of the reference under another name.
+
+use serde_json::{Value, json};
+
+use super::experts::{gating, qwen3moe, routed};
+use super::gemma::gemma3;
+use super::llama::{plain_llama, qwen2, qwen3};
+use super::mixtures::hunyuan_dense;
+use super::reader::{Read, Reader};
+
+/// What positions of pictures have more: of text all axes are the same.
+const AXES: &[&str] = &["rope.dimension_sections", "n_deepstack_layers"];
+
+/// The text model of Qwen 2-VL and 2.5-VL.
+pub(super) fn qwen2vl(reader: &mut Reader<'_>) -> Read {
+    reader.ignore(AXES);
+    qwen2(reader)
+}
+
+/// The text model of Qwen 3-VL.
+pub(super) fn qwen3vl(reader: &mut Reader<'_>) -> Read {
+    reader.ignore(AXES);
+    qwen3(reader)
+}
+
+/// The text model of Qwen 3-VL with experts.
+pub(super) fn qwen3vlmoe(reader: &mut Reader<'_>) -> Read {
+    reader.ignore(AXES);
+    qwen3moe(reader)
+}
+
+/// EXAONE 3, Pangu and the text model of PaddleOCR-VL.
+pub(super) fn unpaired_llama(reader: &mut Reader<'_>) -> Read {
+    reader.ignore(AXES);
+    plain_llama(reader)
+}
+
+/// Llama as an encoder.
+pub(super) fn llama_embed(reader: &mut Reader<'_>) -> Read {
+    plain_llama(reader)?;
+    reader.set("is_causal", false);
+    reader.set("architectures", json!(["LlamaModel"]));
+    reader.unset("tie_word_embeddings");
+    Ok(())
+}
+
+/// Maincoder, whose norms of queries and keys stand behind the rotation.
+pub(super) fn maincoder(reader: &mut Reader<'_>) -> Read {
+    hunyuan_dense(reader)
+}
+
+/// `LLaDA`, which sees all of a text.
+pub(super) fn llada(reader: &mut Reader<'_>) -> Read {
+    plain_llama(reader)?;
+    reader.set("is_causal", false);
+    Ok(())
+}
+
+/// Dream, which sees all of a text.
+pub(super) fn dream(reader: &mut Reader<'_>) -> Read {
+    qwen2(reader)?;
+    reader.set("is_causal", false);
+    Ok(())
+}
+
+/// RND1, which sees all of a text.
+pub(super) fn rnd1(reader: &mut Reader<'_>) -> Read {
+    qwen3moe(reader)?;
+    reader.set("is_causal", false);
+    Ok(())
+}
+
+/// `LLaDA` with experts, whose weights are as the softmax left them.
+pub(super) fn llada_moe(reader: &mut Reader<'_>) -> Read {
+    rnd1(reader)?;
+    reader.set("norm_topk_prob", false);
+    Ok(())
+}
+
+/// `EmbeddingGemma`, whose windows reach both ways.
+pub(super) fn gemma_embedding(reader: &mut Reader<'_>) -> Read {
+    gemma3(reader)?;
+    reader.set("use_bidirectional_attention", true);
+    reader.set("architectures", json!(["Gemma3TextModel"]));
+    reader.unset("tie_word_embeddings");
+    reader.ignore(&["attention.causal"]);
+    Ok(())
+}
+
+/// Ling of the second generation, which is GLM-4.5 with norms of queries and keys.
+pub(super) fn bailingmoe2(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "glm4_moe");
+    reader.sizes()?;
+    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
+    let head_dim = reader.head_dim()?;
+    reader.set("head_dim", head_dim);
+    reader.set_where("attention_bias", "blk.0.attn_qkv.bias");
+    reader.set("use_qk_norm", true);
+    sigmoid_scores(reader)?;
+    reader.ignore(&["expert_shared_feed_forward_length"]);
+    routed(reader)?;
+    reader.rotation(head_dim, true)
+}
+
+/// Scores of experts are sigmoids.
+pub(super) fn sigmoid_scores(reader: &mut Reader<'_>) -> Read {
+    match gating(reader)? {
+        2 => Ok(()),
+        kind => Err(reader.unsupported("expert_gating_func", &kind.into(), "sigmoid (2) is known")),
+    }
+}
+
+/// Kinds of networks by the routers that are there.
+pub(super) fn network_kinds(reader: &mut Reader<'_>) -> Read {
+    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
+    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
+    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
+    reader.set("mlp_layer_types", json!(kinds));
+    Ok(())
+}
+
+/// A rotation for layers that see everything and one for those with windows, in heads of this width.
+pub(super) fn rotations(reader: &mut Reader<'_>, head_dim: u64) -> Read {
+    reader.rotation(head_dim, true)?;
+    let parts = ["rope.dimension_count", "rope.dimension_count_swa"].map(|key| reader.number(key));
+    let [all, local] = parts;
+    let all = all?.unwrap_or(head_dim);
+    let part = |rotated: u64| rotated as f64 / head_dim as f64;
+    let mut full = match reader.get("rope_scaling").cloned() {
+        Some(Value::Object(scaling)) => scaling,
+        _ => serde_json::Map::from_iter([("rope_type".to_owned(), "default".into())]),
+    };
+    let base = reader.needed("rope.freq_base")?;
+    let local_base = reader.value("rope.freq_base_swa");
+    full.insert("rope_theta".to_owned(), base.clone());
+    full.insert("partial_rotary_factor".to_owned(), part(all).into());
+    for key in ["rope_scaling", "rope_theta", "partial_rotary_factor"] {
+        reader.unset(key);
+    }
+    reader.set(
+        "rope_parameters",
+        json!({
+            "full_attention": full,
+            "sliding_attention": {
+                "rope_type": "default", "rope_theta": local_base.unwrap_or(base),
+                "partial_rotary_factor": part(local?.unwrap_or(all))
+            }
+        }),
+    );
+    Ok(())
+}
