@@ -280,3 +280,20 @@ pub(super) fn plain_yarn(reader: &mut Reader<'_>) -> Read {
     }
     Ok(())
 }
+
+/// Scores of experts are sigmoids.
+pub(super) fn sigmoid_scores(reader: &mut Reader<'_>) -> Read {
+    match gating(reader)? {
+        2 => Ok(()),
+        kind => Err(reader.unsupported("expert_gating_func", &kind.into(), "sigmoid (2) is known")),
+    }
+}
+
+/// Kinds of networks by the routers that are there.
+pub(super) fn network_kinds(reader: &mut Reader<'_>) -> Read {
+    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
+    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
+    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
+    reader.set("mlp_layer_types", json!(kinds));
+    Ok(())
+}

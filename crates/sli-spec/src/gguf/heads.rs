@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::architecture::{Change, Names, Row, changed, exactly, layers, row, under};
-use super::experts::{LATENT, latent, plain_yarn, routed};
+use super::experts::{LATENT, latent, network_kinds, plain_yarn, routed, sigmoid_scores};
 use super::llama::{MIXTRAL, PAIRS, pattern, rms};
 use super::published::queries_grow;
 use super::reader::{Read, Reader};
-use super::relatives::{network_kinds, rotations, sigmoid_scores};
 use super::usual::SHARED;
 use crate::SpecError;
 
@@ -320,5 +319,36 @@ pub(super) fn apertus(reader: &mut Reader<'_>) -> Read {
     reader.unset("head_dim");
     reader.set_where("attention_bias", "blk.0.attn_q.bias");
     reader.set("hidden_act", "xielu");
+    Ok(())
+}
+
+/// A rotation for layers that see everything and one for those with windows, in heads of this width.
+fn rotations(reader: &mut Reader<'_>, head_dim: u64) -> Read {
+    reader.rotation(head_dim, true)?;
+    let parts = ["rope.dimension_count", "rope.dimension_count_swa"].map(|key| reader.number(key));
+    let [all, local] = parts;
+    let all = all?.unwrap_or(head_dim);
+    let part = |rotated: u64| rotated as f64 / head_dim as f64;
+    let mut full = match reader.get("rope_scaling").cloned() {
+        Some(Value::Object(scaling)) => scaling,
+        _ => serde_json::Map::from_iter([("rope_type".to_owned(), "default".into())]),
+    };
+    let base = reader.needed("rope.freq_base")?;
+    let local_base = reader.value("rope.freq_base_swa");
+    full.insert("rope_theta".to_owned(), base.clone());
+    full.insert("partial_rotary_factor".to_owned(), part(all).into());
+    for key in ["rope_scaling", "rope_theta", "partial_rotary_factor"] {
+        reader.unset(key);
+    }
+    reader.set(
+        "rope_parameters",
+        json!({
+            "full_attention": full,
+            "sliding_attention": {
+                "rope_type": "default", "rope_theta": local_base.unwrap_or(base),
+                "partial_rotary_factor": part(local?.unwrap_or(all))
+            }
+        }),
+    );
     Ok(())
 }

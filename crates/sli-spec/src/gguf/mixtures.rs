@@ -3,11 +3,10 @@
 use serde_json::{Value, json};
 
 use super::architecture::{Change, Names, changed, layers, row};
-use super::experts::{LATENT, latent_heads, routed};
+use super::experts::{LATENT, latent_heads, network_kinds, routed};
 use super::gpt::{ENDS, classic};
 use super::llama::{POST_NORMS, cohere, layer_norm, pattern, rms};
 use super::reader::{Read, Reader};
-use super::relatives::network_kinds;
 use super::usual::{DENSE, SHARED};
 
 pub(super) const LLAMA4: &[Names] = &[

@@ -1,8 +1,8 @@
 //! Architectures that are a type of the reference under another name.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::experts::{gating, qwen3moe, routed};
+use super::experts::{qwen3moe, routed, sigmoid_scores};
 use super::gemma::gemma3;
 use super::llama::{plain_llama, qwen2, qwen3};
 use super::mixtures::hunyuan_dense;
@@ -100,52 +100,4 @@ pub(super) fn bailingmoe2(reader: &mut Reader<'_>) -> Read {
     reader.ignore(&["expert_shared_feed_forward_length"]);
     routed(reader)?;
     reader.rotation(head_dim, true)
-}
-
-/// Scores of experts are sigmoids.
-pub(super) fn sigmoid_scores(reader: &mut Reader<'_>) -> Read {
-    match gating(reader)? {
-        2 => Ok(()),
-        kind => Err(reader.unsupported("expert_gating_func", &kind.into(), "sigmoid (2) is known")),
-    }
-}
-
-/// Kinds of networks by the routers that are there.
-pub(super) fn network_kinds(reader: &mut Reader<'_>) -> Read {
-    let sparse = reader.layers_with("ffn_gate_inp.weight")?;
-    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
-    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
-    reader.set("mlp_layer_types", json!(kinds));
-    Ok(())
-}
-
-/// A rotation for layers that see everything and one for those with windows, in heads of this width.
-pub(super) fn rotations(reader: &mut Reader<'_>, head_dim: u64) -> Read {
-    reader.rotation(head_dim, true)?;
-    let parts = ["rope.dimension_count", "rope.dimension_count_swa"].map(|key| reader.number(key));
-    let [all, local] = parts;
-    let all = all?.unwrap_or(head_dim);
-    let part = |rotated: u64| rotated as f64 / head_dim as f64;
-    let mut full = match reader.get("rope_scaling").cloned() {
-        Some(Value::Object(scaling)) => scaling,
-        _ => serde_json::Map::from_iter([("rope_type".to_owned(), "default".into())]),
-    };
-    let base = reader.needed("rope.freq_base")?;
-    let local_base = reader.value("rope.freq_base_swa");
-    full.insert("rope_theta".to_owned(), base.clone());
-    full.insert("partial_rotary_factor".to_owned(), part(all).into());
-    for key in ["rope_scaling", "rope_theta", "partial_rotary_factor"] {
-        reader.unset(key);
-    }
-    reader.set(
-        "rope_parameters",
-        json!({
-            "full_attention": full,
-            "sliding_attention": {
-                "rope_type": "default", "rope_theta": local_base.unwrap_or(base),
-                "partial_rotary_factor": part(local?.unwrap_or(all))
-            }
-        }),
-    );
-    Ok(())
 }

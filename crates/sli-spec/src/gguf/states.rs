@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 use super::architecture::{
     Change, Names, Row, Tiled, changed, exactly, layers, plus_one, row, under,
 };
-use super::experts::{GRANITE_ROUTED, GRANITE_SHARED, LATENT, latent_heads, qwen_experts};
+use super::experts::{
+    GRANITE_ROUTED, GRANITE_SHARED, LATENT, latent_heads, network_kinds, qwen_experts,
+};
 use super::gemma::PLUS_ONE;
 use super::llama::{MIXTRAL, PAIRS, multipliers, rms};
 use super::reader::{Read, Reader};
-use super::relatives::network_kinds;
 use super::usual::{DENSE, EXPERTS, NUMBERED, PROJECTIONS, ROUTER, SHARED};
 use crate::SpecError;
 
