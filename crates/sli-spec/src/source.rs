@@ -13,6 +13,14 @@ pub enum Source {
     Tensor(String),
     /// Alternative spellings of the same weight; exactly one must be in the checkpoint.
     OneOf(Vec<Source>),
+    /// A tied weight of which every use may have a copy: its own where that is in the checkpoint, else the first of all uses
+    /// that is.
+    Tied {
+        /// The copy of this use.
+        own: Box<Source>,
+        /// Those of all uses.
+        all: Vec<Source>,
+    },
     /// One part of a fused tensor, split along the rows (the `out` axis).
     Part {
         /// The fused tensor.
@@ -236,6 +244,10 @@ impl Source {
         match self {
             Self::Tensor(own) => Self::Tensor(name(own)),
             Self::OneOf(of) => Self::OneOf(all(of)),
+            Self::Tied { own, all: of } => Self::Tied {
+                own: one(own),
+                all: all(of),
+            },
             Self::ConcatRows(of) => Self::ConcatRows(all(of)),
             Self::ConcatColumns(of) => Self::ConcatColumns(all(of)),
             Self::Part { of, split, part } => Self::Part {
@@ -269,9 +281,10 @@ impl Source {
     pub fn names(&self) -> Vec<&str> {
         match self {
             Self::Tensor(name) => vec![name],
-            Self::OneOf(all) | Self::ConcatRows(all) | Self::ConcatColumns(all) => {
-                all.iter().flat_map(Self::names).collect()
-            }
+            Self::OneOf(all)
+            | Self::Tied { own: _, all }
+            | Self::ConcatRows(all)
+            | Self::ConcatColumns(all) => all.iter().flat_map(Self::names).collect(),
             Self::Part { of, .. }
             | Self::Transpose(of)
             | Self::Each { of, .. }

@@ -150,7 +150,7 @@ fn shape_of(
 ) -> Option<Vec<usize>> {
     match source {
         Source::Tensor(name) => lookup(name),
-        Source::OneOf(all) => all
+        Source::OneOf(all) | Source::Tied { own: _, all } => all
             .iter()
             .find_map(|source| shape_of(source, vector, lookup)),
         // So many of all numbers.

@@ -99,6 +99,10 @@ impl Evaluator<'_> {
         match source {
             Source::Tensor(name) => self.tensor(name, at, false),
             Source::OneOf(all) => self.one_of(all, at.want, |one| self.evaluate(one, at)),
+            Source::Tied { own, all } => {
+                let copies = std::iter::once(&**own).chain(all);
+                first_stored(copies, |one| self.evaluate(one, at))
+            }
             Source::Part { of, split, part } => self.part(of, split, *part, at),
             Source::Transpose(of) => self.transpose(of, at),
             Source::Each { of, count } => self.each(source, *count, at, |at| self.evaluate(of, at)),
@@ -577,14 +581,40 @@ pub(crate) fn first_name(source: &Source) -> String {
         .map_or_else(|| "(no tensor)".to_owned(), |name| (*name).to_owned())
 }
 
+/// The first of these that is there.
+pub(super) fn first_stored<'s>(
+    copies: impl Iterator<Item = &'s Source>,
+    evaluate: impl Fn(&Source) -> Evaluated,
+) -> Evaluated {
+    let mut missing: Vec<String> = Vec::new();
+    for copy in copies {
+        match evaluate(copy) {
+            Err(LeafProblem::Missing {
+                names,
+                partly: false,
+            }) => {
+                let further = names.into_iter().filter(|name| !missing.contains(name));
+                let further: Vec<String> = further.collect();
+                missing.extend(further);
+            }
+            found => return found,
+        }
+    }
+    Err(LeafProblem::Missing {
+        names: missing,
+        partly: false,
+    })
+}
+
 /// Whether the expression stacks tensors.
 pub(crate) fn adds_axis(source: &Source) -> bool {
     match source {
         Source::Each { .. } => true,
         Source::Tensor(_) => false,
-        Source::OneOf(all) | Source::ConcatRows(all) | Source::ConcatColumns(all) => {
-            all.iter().any(adds_axis)
-        }
+        Source::OneOf(all)
+        | Source::Tied { own: _, all }
+        | Source::ConcatRows(all)
+        | Source::ConcatColumns(all) => all.iter().any(adds_axis),
         Source::Part { of, .. }
         | Source::Transpose(of)
         | Source::Index { of, .. }

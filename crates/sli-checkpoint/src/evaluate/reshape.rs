@@ -2,7 +2,7 @@
 
 use sli_spec::Source;
 
-use super::{At, Evaluated, Evaluator, description, elements, elementwise};
+use super::{At, Evaluated, Evaluator, description, elements, elementwise, first_stored};
 use crate::problem::LeafProblem;
 use crate::view::{Core, Tile, View};
 
@@ -16,6 +16,10 @@ impl Evaluator<'_> {
             Source::Tensor(name) => self.tensor(name, at, true),
             Source::Reshape(inner) => self.reshape(of, inner, at),
             Source::OneOf(all) => self.one_of(all, at.want, |one| self.reshape(source, one, at)),
+            Source::Tied { own, all } => {
+                let copies = std::iter::once(&**own).chain(all);
+                first_stored(copies, |one| self.reshape(source, one, at))
+            }
             Source::Elementwise { of: inner, by } => {
                 elementwise(self.reshape(source, inner, at)?, *by, of)
             }

@@ -304,7 +304,9 @@ impl<'s> Wanted<'s> {
 fn present(source: &Source, has: &mut dyn FnMut(&str) -> bool) -> bool {
     match source {
         Source::Tensor(name) => has(name),
-        Source::OneOf(all) => all.iter().any(|one| present(one, has)),
+        Source::OneOf(all) | Source::Tied { own: _, all } => {
+            all.iter().any(|one| present(one, has))
+        }
         Source::ConcatRows(all) | Source::ConcatColumns(all) => {
             all.iter().all(|one| present(one, has))
         }

@@ -150,7 +150,7 @@ impl<'a> Renaming<'a> {
                 }
                 of
             }
-            Source::OneOf(all) => self.one_of(source, all),
+            Source::OneOf(all) | Source::Tied { own: _, all } => self.one_of(source, all),
             Source::Index { of, index } => Source::Index {
                 of: boxed(of),
                 index: *index,

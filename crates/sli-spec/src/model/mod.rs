@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::mechanisms::Mechanism;
 use crate::parts::rope::StoredTurns;
 use crate::parts::{Cut, LengthLimit, Mask, Slot};
-use crate::source::Leaf;
+use crate::source::{Leaf, Source};
 
 pub use self::embedding::{
     ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, StartState, TokenDropout,
@@ -313,9 +313,14 @@ impl ModelSpec {
     /// (`pooler`, `lm_head`) is there.
     pub fn parameters(&self, present: impl Fn(&str) -> bool) -> u64 {
         let mut seen = HashSet::new();
+        // Of a tied weight any use stands for all.
+        let weight = |source: &Source| match source {
+            Source::Tied { own: _, all } => all.first().unwrap_or(source).clone(),
+            _ => source.clone(),
+        };
         self.leaves()
             .filter(|leaf| !leaf.constant && leaf.optional.is_none_or(&present))
-            .filter(|leaf| seen.insert(&leaf.source))
+            .filter(|leaf| seen.insert(weight(&leaf.source)))
             .fold(0, |sum, leaf| sum.saturating_add(leaf.elements()))
     }
 

@@ -92,8 +92,6 @@ pub fn zamba2(config: &Config) -> Result<Described, SpecError> {
     let hidden = model.hidden_size;
     // The class reckons these itself, whatever a file says.
     config.ignore(&[
-        "attention_head_dim",
-        "attention_hidden_size",
         "hybrid_layer_ids",
         "kv_channels",
         "mamba_headdim",
@@ -107,11 +105,17 @@ pub fn zamba2(config: &Config) -> Result<Described, SpecError> {
         .optional_heads("num_key_value_heads")?
         .unwrap_or(heads);
     divided(config, "num_key_value_heads", heads, kv_heads)?;
-    let head_dim = 2 * hidden / heads;
-    if 2 * hidden != heads * head_dim {
-        let expected = format!("a divisor of {}", 2 * hidden);
-        return Err(config.invalid("num_attention_heads", expected));
-    }
+    // Reckoned as well, but what a file says of these stays.
+    let wide = [serde_json::json!(2 * hidden)];
+    config.neutral("attention_hidden_size", &wide, "attention of another width")?;
+    let head_dim = match config.optional_heads("attention_head_dim")? {
+        Some(head_dim) => head_dim,
+        None if (2 * hidden).is_multiple_of(heads) => 2 * hidden / heads,
+        None => {
+            let expected = format!("a divisor of {}", 2 * hidden);
+            return Err(config.invalid("num_attention_heads", expected));
+        }
+    };
     let bias = config.flag("add_bias_linear")?;
     model.set_network_bias(bias);
     let rope = if config.flag("use_mem_rope")? {
@@ -153,7 +157,7 @@ pub fn zamba2(config: &Config) -> Result<Described, SpecError> {
         rank: config.size("adapter_rank")?,
         attention: config.flag("use_shared_attention_adapter")?,
     };
-    if adapted.attention && kv_heads != heads {
+    if adapted.attention && (kv_heads != heads || heads * head_dim != 2 * hidden) {
         let problem = "the class makes adapters of keys as wide as those of queries";
         return Err(config.unsupported("use_shared_attention_adapter", problem));
     }
@@ -255,9 +259,8 @@ fn numbered(kinds: &[bool]) -> Vec<Option<usize>> {
 /// Describes the layers: blocks where there are some, and scans.
 fn layers(model: &mut Blocks<'_>, shared: Shared, adapted: Option<Adapted>, scan: Box<Scan>) {
     let has_blocks = shared.blocks.iter().any(Option::is_some);
-    // A block that shares its weights with none has the adapters of others' uses all the same.
-    let is_own = shared.own >= shared.blocks.len();
-    model.ignored = is_own.then_some("*_adapter_list.*").into_iter().collect();
+    // Every copy of a block has the adapters of other uses too.
+    model.ignored = vec!["*_adapter_list.*"];
     model.stored = Some(spellings(&shared));
     model.layer_of = Some(Rc::new(move |own, leaves, layer| {
         let mut steps = Vec::new();
@@ -283,7 +286,7 @@ fn layers(model: &mut Blocks<'_>, shared: Shared, adapted: Option<Adapted>, scan
     }));
 }
 
-/// The weights of a block may be those of any of the layers that use it.
+/// A block is stored with the layer that uses it, or with another one that does.
 fn spellings(shared: &Shared) -> Stored {
     let (own, place) = (shared.own, format!(".{}.", shared.place));
     let blocks = shared.blocks.clone();
@@ -297,8 +300,11 @@ fn spellings(shared: &Shared) -> Stored {
         };
         let block = |layer: usize| blocks.get(layer).copied().flatten().map(|use_| use_ % own);
         let same = (0..blocks.len()).filter(|&layer| block(layer) == block(number));
-        let names = same.map(|layer| Source::tensor(format!("{stack}.{layer}{place}{rest}")));
-        Source::one_of(names.collect())
+        let copy = |layer: usize| Source::tensor(format!("{stack}.{layer}{place}{rest}"));
+        Source::Tied {
+            own: Box::new(copy(number)),
+            all: same.map(copy).collect(),
+        }
     })
 }
 
@@ -320,16 +326,12 @@ impl Shared {
         number: usize,
         adapted: Option<&Adapted>,
     ) -> Vec<Step> {
-        let of_block = number % self.own;
-        let first = self
-            .blocks
-            .iter()
-            .position(|&block| block == Some(of_block));
+        let layer = self.blocks.iter().position(|&use_| use_ == Some(number));
         let place = format!(
             "{}{}.{}.{}.",
             own.prefix,
             own.names.layers,
-            first.unwrap_or_default(),
+            layer.unwrap_or_default(),
             self.place
         );
         let mut steps = leaves.under(place, |leaves| {
