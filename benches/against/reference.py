@@ -44,7 +44,7 @@ def main():
     total = 0.0
     with torch.inference_mode():
         for batch in ids.split(arguments.batch or len(ids)):
-            hidden = model.model(batch, use_cache=False).last_hidden_state
+            hidden = model.base_model(batch, use_cache=False).last_hidden_state
             for row, states in zip(batch, hidden):
                 logits = model.lm_head(states).float()
                 scores = torch.log_softmax(logits[:-1], dim=-1).gather(1, row[1:, None])
