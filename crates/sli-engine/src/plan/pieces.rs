@@ -7,6 +7,7 @@ use super::division::Division;
 use super::memory::boundary_values;
 use super::planner::Planner;
 use crate::classes::classes_of_token;
+use crate::exec::batch::reads_own_rows;
 use crate::exec::states::{CROSSING, IN_MEMORY};
 use crate::settings::Spill;
 use crate::take::Take;
@@ -34,7 +35,7 @@ impl Planner<'_> {
 
     /// Bytes that cutting records into pieces of so many rows takes.
     pub(super) fn cut_bytes(&self, piece: usize) -> u64 {
-        /// Token, type, position and their ids of a row of the record.
+        /// Token, type, position and their ids of a row of what is read of the record.
         const RECORD_ROW: usize = 32;
         /// Token and log-probability.
         const SCORE: usize = 8;
@@ -52,8 +53,10 @@ impl Planner<'_> {
             Take::Classes => 8 * classes_of_token(&self.model.spec) as usize,
             Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile => 0,
         });
-        let of_row = RECORD_ROW + of_row.sum::<usize>();
-        let record = (self.longest * of_row + 2 * CROSSING) as u64;
+        let own = self.model.spec.stacks.iter().all(reads_own_rows);
+        let read = if own { piece + 1 } else { self.longest };
+        let rows = read * RECORD_ROW + self.longest * of_row.sum::<usize>();
+        let record = (rows + 2 * CROSSING) as u64;
         let stacks = self.model.spec.stacks.iter();
         let windows = stacks.flat_map(Stack::mechanisms).filter_map(|mechanism| {
             let keys = mechanism.keys()?;

@@ -372,6 +372,24 @@ impl RecordSpool {
         Ok(records)
     }
 
+    /// A record with some of its tokens, and their types, instead of all.
+    pub fn read_part(&self, record: usize, rows: Range<usize>) -> Result<Record, ResultsError> {
+        let spool = &*self.0;
+        let id = spool.ids(record..record + 1)?.into_iter().next();
+        let entry = spool.entries(record..record + 1)?.into_iter().next();
+        let start = spool.starts[record];
+        let span = start + rows.start as u64..start + rows.end as u64;
+        let typed = spool.typed[record / 64] >> (record % 64) & 1 == 1;
+        let types = typed.then(|| read_u32s(&spool.types, span.clone()));
+        Ok(Record {
+            id: id.unwrap_or_default(),
+            row: entry.map_or(0, |entry| entry.row),
+            tokens: read_u32s(&spool.tokens, span)?,
+            token_types: types.transpose()?,
+            ..Record::default()
+        })
+    }
+
     /// The numbers that a record brought along; none where it has no features.
     pub fn features(&self, record: usize) -> Result<Vec<f32>, ResultsError> {
         let starts = &self.0.feature_starts;

@@ -165,6 +165,28 @@ fn scans_hand_their_states_on() {
     }
 }
 
+/// What a run holds of a record follows from its pieces, however long it is.
+#[test]
+fn a_record_takes_no_more_memory_than_its_pieces() {
+    let place = Place::new();
+    let tiny = json!({"hidden_size": 8, "num_hidden_layers": 1});
+    place.write_model("model", &with(scan("mamba"), &tiny));
+    let run = ["run", "model", "--input", "in.jsonl", "--take", "profile"];
+    let run = [
+        &run[..],
+        &["--take", "hidden:last", "--take", "embedding:mean"],
+    ]
+    .concat();
+    let least = |length: usize| {
+        place.write("in.jsonl", records(&[length, 3], 20));
+        smallest(&place, &run).1
+    };
+    let long = least(120_000);
+    assert!(long < 48 << 20, "{long}");
+    assert!(least(24_000) + (1 << 20) >= long);
+    assert_eq!(in_pieces_and_whole(&place, &run), 3);
+}
+
 /// Whether a budget cut a record; nothing where the type has no place for long records.
 fn golden_in_pieces(name: &str) -> Option<bool> {
     let place = Place::new();

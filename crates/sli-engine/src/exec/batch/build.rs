@@ -27,9 +27,14 @@ impl Batch {
         let records = all.of(stack.sequence);
         let range = portion.records.clone();
         if let Some(piece) = &portion.piece {
-            let record = records.read(range.clone())?.into_iter().next();
-            let record = record.unwrap_or_default();
-            return Ok(Self::of_piece(stack, record, range.start, piece.clone()));
+            let length = records.tokens_of(range.start);
+            let part = part_of(stack, piece, length);
+            let part = Part {
+                record: records.read_part(range.start, part.clone())?,
+                first: part.start,
+                length,
+            };
+            return Ok(Self::of_piece(stack, part, range.start, piece.clone()));
         }
         let mut builder = BatchBuilder::new(shared);
         let mut next = range.start;
@@ -51,11 +56,17 @@ impl Batch {
     }
 
     /// The rows `rows` of a record, counting those in front of its tokens.
-    fn of_piece(stack: &Stack, mut record: Record, index: usize, rows: Range<usize>) -> Self {
-        let tokens = record.tokens.len();
+    fn of_piece(stack: &Stack, part: Part, index: usize, rows: Range<usize>) -> Self {
+        let Part {
+            mut record,
+            first: from,
+            length: tokens,
+        } = part;
         lead_in(stack, &mut record);
-        let (lead, length) = (stack.prompt.len(), record.tokens.len());
+        let (lead, length) = (stack.prompt.len(), stack.prompt.len() + tokens);
+        let own = rows.start - from..rows.end - from;
         let ids = position_ids(stack.positions, &record.tokens);
+        let ids = ids[own.clone()].iter().map(|id| id + from as u32);
         let types = record.token_types.as_ref();
         let first = rows.start.saturating_sub(lead);
         let mut batch = Self {
@@ -68,15 +79,15 @@ impl Batch {
                 length: tokens,
                 last: Some(rows.len() - 1),
             }],
-            tokens: record.tokens[rows.clone()].to_vec(),
-            token_types: types.map(|types| types[rows.clone()].to_vec()),
+            tokens: record.tokens[own.clone()].to_vec(),
+            token_types: types.map(|types| types[own.clone()].to_vec()),
             // Records whose tokens have any are not cut.
             inputs: Inputs::default(),
             // Only where there are several stacks, whose records are not cut.
             labels: None,
             sources: Sources::default(),
             positions: (rows.start as u32..rows.end as u32).collect(),
-            position_ids: ids[rows.clone()].to_vec(),
+            position_ids: ids.collect(),
             branches: vec![TreeBranch {
                 start: 0,
                 parent: None,
@@ -88,7 +99,7 @@ impl Batch {
             piece: Some(Piece {
                 before: rows.start,
                 length,
-                next: record.tokens.get(rows.end).copied(),
+                next: record.tokens.get(own.end).copied(),
             }),
         };
         batch.make_ropes(stack);
@@ -245,6 +256,35 @@ fn lead_in(stack: &Stack, record: &mut Record) {
         record.token_types = Some(stack.prompt.iter().map(|_| 0).chain(own).collect());
     }
     record.tokens.splice(0..0, stack.prompt.iter().copied());
+}
+
+/// Some of a record's tokens.
+struct Part {
+    record: Record,
+    /// The first of them.
+    first: usize,
+    /// Tokens of the whole record.
+    length: usize,
+}
+
+/// Whether what a row of a record is follows from its token and its place alone.
+pub(crate) fn reads_own_rows(stack: &Stack) -> bool {
+    let by_place = match stack.positions {
+        PositionIds::Sequential | PositionIds::Blocks { .. } => true,
+        PositionIds::AfterPadding { .. } | PositionIds::BehindPrompt(_) | PositionIds::OfKinds => {
+            false
+        }
+    };
+    by_place && stack.prompt.is_empty()
+}
+
+/// The tokens of a record of `length` that some of its rows are made of, and the one behind them.
+fn part_of(stack: &Stack, rows: &Range<usize>, length: usize) -> Range<usize> {
+    if reads_own_rows(stack) {
+        rows.start..length.min(rows.end + 1)
+    } else {
+        0..length
+    }
 }
 
 /// Position ids of a record for a learned table.

@@ -9,6 +9,7 @@ mod build;
 mod chunks;
 mod rotations;
 
+pub(crate) use build::reads_own_rows;
 pub(crate) use chunks::{Chunk, Run, Segments};
 pub(crate) use rotations::distinct_ropes;
 

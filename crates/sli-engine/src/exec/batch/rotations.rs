@@ -90,6 +90,13 @@ fn turns_of<'t>(rope: &Rope, stored: Option<&'t StoredTurns>, length: usize) -> 
                 inverse: turns.values.clone(),
                 attention_factor: 1.0,
             },
+            TurnsForm::LogFactors => {
+                let mut frequencies = rope.frequencies(length);
+                for (inverse, log) in frequencies.inverse.iter_mut().zip(&turns.values) {
+                    *inverse *= f64::from(*log).exp() as f32;
+                }
+                frequencies
+            }
             TurnsForm::SinesThenCosines => {
                 return Box::new(move |position, cos, sin| {
                     let pairs = sin.len();
