@@ -37,9 +37,9 @@ pub use model::*;
 pub use parts::{
     Activation, Adapter, Alibi, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
     DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, HeadNorm,
-    HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind, NormSpan, Position,
-    QueryTemperature, RelativeBuckets, ResidualGate, RowWeights, Segments, Slot, SparseBlocks,
-    StreamWeights,
+    HeadTemperature, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind,
+    NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate, RowWeights, Segments,
+    Slot, SparseBlocks, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

@@ -44,7 +44,7 @@ impl Widths {
 fn walk(source: &Source, found: &mut dyn FnMut(&str)) {
     match source {
         Source::Tensor(name) => found(name),
-        Source::OneOf(all) | Source::ConcatRows(all) => {
+        Source::OneOf(all) | Source::Tied { own: _, all } | Source::ConcatRows(all) => {
             for one in all {
                 walk(one, found);
             }

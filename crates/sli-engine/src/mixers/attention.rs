@@ -3,7 +3,9 @@
 use half::bf16;
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running, Sinks};
 use sli_spec::rope::Rope;
-use sli_spec::{Alibi, Attention, Bottleneck, KeyValue, OutputGate, Position, QueryTemperature};
+use sli_spec::{
+    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, OutputGate, Position, QueryTemperature,
+};
 
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
@@ -600,6 +602,29 @@ pub(super) fn apply_gate(
 /// Falcon's `slope * position`, every number of it in bf16.
 fn rounded_alibi(slope: bf16, key: usize) -> f32 {
     bf16::from_f32(slope.to_f32() * bf16::from_f64(key as f64).to_f32()).to_f32()
+}
+
+/// Multiplies the heads of queries by learned factors that depend on their position; `factors` is room.
+pub(crate) fn warm_heads(
+    layer: &BoundLayer<'_>,
+    temperature: HeadTemperature,
+    rows: Rows<'_>,
+    factors: &mut Mat,
+    query: &mut Mat,
+) -> Result<(), EngineError> {
+    let HeadTemperature { scale, bias } = temperature;
+    let (scale, bias) = (&*layer.vector(scale)?, &*layer.vector(bias)?);
+    factors.reset(query.rows(), scale.len());
+    for (row, index) in rows.chunk.rows.clone().take(query.rows()).enumerate() {
+        let position = f64::from(rows.batch.positions[index]);
+        let logarithm = (position + 1.0).ln() as f32;
+        let heads = factors.row_mut(row).iter_mut();
+        for (factor, (scale, bias)) in heads.zip(scale.iter().zip(bias)) {
+            *factor = scale * logarithm + bias;
+        }
+    }
+    layer.kernels.scale_heads(factors.view(), query.view_mut());
+    Ok(())
 }
 
 /// Multiplies queries by a factor that depends on their position.

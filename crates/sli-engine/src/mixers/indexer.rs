@@ -5,6 +5,7 @@ use std::ops::Range;
 use sli_kernels::{BiasSite, Mat, MatRef, Segment, Windows};
 use sli_spec::{Indexer, KeyPool, KeySelection};
 
+use super::attention::warm_heads;
 use super::buffers::{Buffer, Buffers};
 use super::choice::{Choice, SCORES, Scored, mask_tokens};
 use super::rotation::{HeadSpan, rotate};
@@ -13,8 +14,13 @@ use crate::exec::{BoundLayer, Rows, Scratch};
 
 /// The buffers of a choice: the packed keys and the scored keys of a query lie beside the keys.
 pub(crate) fn buffers(indexer: &Indexer) -> Buffers {
+    // Queries of the layer's input are of its normed form, which lies where the keys come.
+    let input = indexer
+        .query_norm
+        .as_ref()
+        .map_or(0, |_| indexer.query.in_features);
     let buffers = Buffers::default()
-        .rows(Buffer::Key, 2 * indexer.head_dim + 2)
+        .rows(Buffer::Key, input.max(2 * indexer.head_dim + 2))
         .rows(Buffer::Value, indexer.heads)
         .rows(Buffer::Heads, indexer.heads)
         .fixed(Buffer::Heads, SCORES)
@@ -27,8 +33,8 @@ pub(crate) fn buffers(indexer: &Indexer) -> Buffers {
     }
 }
 
-/// Chooses keys for the chunk's queries. `latent` is the normed query latent `[rows, q_rank]`, x the
-/// layer's input `[rows, hidden]`; the choice goes to the rows of `scratch.selection`, ascending.
+/// Chooses keys for the chunk's queries. `latent` is the normed query latent `[rows, q_rank]` or what queries are of in
+/// its place, x the layer's input `[rows, hidden]`; the choice goes to the rows of `scratch.selection`, ascending.
 pub(crate) fn choose(
     layer: &BoundLayer<'_>,
     indexer: &Indexer,
@@ -50,7 +56,19 @@ pub(crate) fn choose(
         return Ok(());
     }
     scratch.up.reset(count, heads * dim);
-    layer.linear(latent, &indexer.query, scratch.up.view_mut())?;
+    match &indexer.query_norm {
+        Some(norm) => {
+            let normed = &mut scratch.key;
+            normed.reset(count, latent.cols());
+            layer.norm(norm, latent, normed.view_mut())?;
+            layer.linear(normed.view(), &indexer.query, scratch.up.view_mut())?;
+        }
+        None => layer.linear(latent, &indexer.query, scratch.up.view_mut())?,
+    }
+    if let Some(temperature) = indexer.head_temperature {
+        let Scratch { up, value, .. } = scratch;
+        warm_heads(layer, temperature, rows, value, up)?;
+    }
     scratch.key.reset(count, dim);
     layer.linear(x, &indexer.key, scratch.key.view_mut())?;
     layer.norm_in_place(&indexer.key_norm, scratch.key.view_mut())?;

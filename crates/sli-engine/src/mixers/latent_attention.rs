@@ -3,7 +3,7 @@
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, HeadParts, Mat, MatRef, Sinks};
 use sli_spec::{KeySelection, LatentAttention};
 
-use super::attention::{apply_gate, warm};
+use super::attention::{apply_gate, warm, warm_heads};
 use super::buffers::{Buffer, Buffers};
 use super::keys::{self, Attended};
 use super::mask::mask;
@@ -11,7 +11,8 @@ use super::rotation::{HeadSpan, rotate};
 use super::{At, Mix, indexer};
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{BoundLayer, Computed, Rows, Scratch};
+
+use crate::exec::{BoundLayer, Computed, Kept, Rows, Scratch};
 
 impl Mix for LatentAttention {
     fn buffers(&self, _hidden: usize) -> Buffers {
@@ -45,9 +46,12 @@ impl Mix for LatentAttention {
         match &self.selection {
             Some(KeySelection::Indexer(indexer)) => {
                 let latent = std::mem::take(&mut scratch.inner);
-                // What stands behind the normed latent is none of the indexer's.
-                let normed = latent.view().cols_range(0..indexer.query.in_features);
-                indexer::choose(layer, indexer, normed, x, rows, scratch)?;
+                let source = match indexer.query_norm {
+                    Some(_) => x,
+                    // What stands behind the normed latent is none of the indexer's.
+                    None => latent.view().cols_range(0..indexer.query.in_features),
+                };
+                indexer::choose(layer, indexer, source, x, rows, scratch)?;
                 scratch.inner = latent;
             }
             Some(KeySelection::Previous { .. }) | None => {}
@@ -57,9 +61,8 @@ impl Mix for LatentAttention {
         } else {
             x.rows()
         };
-        latents(layer, self, x.rows_range(0..own), scratch)?;
-        turn(layer, self, rows, scratch);
-        expand(layer, self, scratch);
+        key_values(self, at, x.rows_range(0..own))?;
+        let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
         attend((self, at.mixer), layer, rows, scratch)?;
         if let Some(gate) = &self.gate {
             let latent = std::mem::take(&mut scratch.inner);
@@ -72,13 +75,10 @@ impl Mix for LatentAttention {
     }
 
     fn keys(&self, at: &mut At<'_>, x: MatRef<'_>) -> Result<(), EngineError> {
-        let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
-        scratch
-            .query
-            .reset(0, self.heads * (self.nope_dim + self.rope_dim));
-        latents(layer, self, x, scratch)?;
-        turn(layer, self, rows, scratch);
-        expand(layer, self, scratch);
+        let width = self.heads * (self.nope_dim + self.rope_dim);
+        at.scratch.query.reset(0, width);
+        key_values(self, at, x)?;
+        let (rows, scratch) = (at.rows, &mut *at.scratch);
         let Some(piece) = rows.batch.piece() else {
             return Ok(());
         };
@@ -120,8 +120,59 @@ fn queries(
     layer.linear(latent.view(), &attention.query, scratch.query.view_mut())
 }
 
-/// `scratch.gate`: the latent and, behind it, the key part that all heads share; `scratch.up`: the latent
-/// expanded.
+/// `scratch.key` and `scratch.value` of the rows of x; turns and warms the queries.
+fn key_values(
+    attention: &LatentAttention,
+    at: &mut At<'_>,
+    x: MatRef<'_>,
+) -> Result<(), EngineError> {
+    let (layer, rows, scratch) = (at.layer, at.rows, &mut *at.scratch);
+    latents(layer, attention, x, scratch)?;
+    turn(layer, attention, rows, scratch);
+    hand_on(
+        attention,
+        x.rows(),
+        layer,
+        rows,
+        (&mut *at.kept, &mut *scratch),
+    )?;
+    let latent = scratch.gate.view().cols_range(0..attention.kv_rank);
+    let expanded = attention.heads * (attention.nope_dim + attention.value_dim);
+    scratch.up.reset(latent.rows(), expanded);
+    layer.linear(latent, &attention.key_value_up, scratch.up.view_mut())?;
+    expand(layer, attention, scratch);
+    if let Some(temperature) = attention.head_temperature {
+        let Scratch { up, query, .. } = scratch;
+        warm_heads(layer, temperature, rows, up, query)?;
+    }
+    Ok(())
+}
+
+/// Gives what is in `scratch.gate` to later layers, or fills it with what an earlier one has left.
+fn hand_on(
+    attention: &LatentAttention,
+    count: usize,
+    layer: &BoundLayer<'_>,
+    rows: Rows<'_>,
+    (kept, scratch): (&mut Kept, &mut Scratch),
+) -> Result<(), EngineError> {
+    let Some(handed) = attention.handed else {
+        return Ok(());
+    };
+    let columns = attention.kv_rank + attention.rope_dim;
+    let chunk = rows.chunk.rows.start..rows.chunk.rows.start + count;
+    let of_layers = kept.handed_on(chunk)?;
+    let mut own = of_layers.cols_range(handed.first..handed.first + columns);
+    if attention.key_value_down.is_some() {
+        layer.kernels.copy(scratch.gate.view(), own.reborrow());
+    } else {
+        scratch.gate.reset(count, columns);
+        layer.kernels.copy(own.as_ref(), scratch.gate.view_mut());
+    }
+    Ok(())
+}
+
+/// `scratch.gate`: the latent and, behind it, the key part that all heads share, where they are the layer's own.
 fn latents(
     layer: &BoundLayer<'_>,
     attention: &LatentAttention,
@@ -129,10 +180,13 @@ fn latents(
     scratch: &mut Scratch,
 ) -> Result<(), EngineError> {
     let rank = attention.kv_rank;
+    let Some((down, norm)) = &attention.key_value_down else {
+        return Ok(());
+    };
     scratch.gate.reset(x.rows(), rank + attention.rope_dim);
-    layer.linear(x, &attention.key_value_down, scratch.gate.view_mut())?;
+    layer.linear(x, down, scratch.gate.view_mut())?;
     let latent = scratch.gate.view_mut().cols_range(0..rank);
-    layer.norm_in_place(&attention.key_value_norm, latent)?;
+    layer.norm_in_place(norm, latent)?;
     if attention.key_value_latent_scale != 1.0 {
         let latent = scratch.gate.view_mut().cols_range(0..rank);
         let scale = attention.key_value_latent_scale as f32;
@@ -143,10 +197,7 @@ fn latents(
         let shared = shared.cols_range(rank..rank + attention.rope_dim);
         layer.norm_in_place(norm, shared)?;
     }
-    let expanded = attention.heads * (attention.nope_dim + attention.value_dim);
-    scratch.up.reset(x.rows(), expanded);
-    let latent = scratch.gate.view().cols_range(0..rank);
-    layer.linear(latent, &attention.key_value_up, scratch.up.view_mut())
+    Ok(())
 }
 
 /// Rotates the queries and the shared part of the keys, and warms the queries.
@@ -164,14 +215,16 @@ fn turn(
             offset: nope,
         };
         rotate(layer, rope, rows, span, scratch.query.view_mut());
-        let rank = attention.kv_rank;
-        let shared = scratch.gate.view_mut().cols_range(rank..rank + rope_dim);
-        let span = HeadSpan {
-            heads: 1,
-            dim: rope_dim,
-            offset: 0,
-        };
-        rotate(layer, rope, rows, span, shared);
+        if attention.key_value_down.is_some() {
+            let rank = attention.kv_rank;
+            let shared = scratch.gate.view_mut().cols_range(rank..rank + rope_dim);
+            let span = HeadSpan {
+                heads: 1,
+                dim: rope_dim,
+                offset: 0,
+            };
+            rotate(layer, rope, rows, span, shared);
+        }
     }
     if let Some(temperature) = &attention.query_temperature {
         warm(layer, *temperature, rows, &mut scratch.query);
@@ -190,9 +243,11 @@ fn expand(layer: &BoundLayer<'_>, attention: &LatentAttention, scratch: &mut Scr
     let kernels = layer.kernels;
     let keys = (scratch.key.view_mut(), parts(0, dim));
     kernels.copy_heads(heads, nope, (expanded, parts(0, nope + value_dim)), keys);
-    let keys = (scratch.key.view_mut(), parts(nope, dim));
-    let rope = (shared, parts(attention.kv_rank, 0));
-    kernels.copy_heads(heads, attention.rope_dim, rope, keys);
+    if attention.rope_dim > 0 {
+        let keys = (scratch.key.view_mut(), parts(nope, dim));
+        let rope = (shared, parts(attention.kv_rank, 0));
+        kernels.copy_heads(heads, attention.rope_dim, rope, keys);
+    }
     let values = (scratch.value.view_mut(), parts(0, value_dim));
     let from = (expanded, parts(nope, nope + value_dim));
     kernels.copy_heads(heads, value_dim, from, values);

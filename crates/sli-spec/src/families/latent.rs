@@ -4,8 +4,8 @@ use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::Gate;
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
-    Activation, Config, Indexer, KeyPool, KeySelection, LatentAttention, Linear, Mask, Mixer,
-    OutputGate, QueryTemperature, Shard, SpecError, Split,
+    Activation, Config, HandedLatent, HeadTemperature, Indexer, KeyPool, KeySelection,
+    LatentAttention, Linear, Mask, Mixer, OutputGate, QueryTemperature, Shard, SpecError, Split,
 };
 
 /// What all layers of a model have in common.
@@ -35,6 +35,12 @@ pub struct Latent {
     pub scale: f64,
     /// Factor on the query by its position.
     pub temperature: Option<QueryTemperature>,
+    /// Learned factors on the query's heads by its position, by the place of their tensors.
+    pub head_temperature: Option<&'static str>,
+    /// Where among what layers hand on the latent of keys and values stands, if layers share it.
+    pub handed: Option<HandedLatent>,
+    /// It is that of an earlier layer.
+    pub is_handed: bool,
     /// Factors on the latents of queries and of keys and values.
     pub latent_scales: [f64; 2],
     /// Gate on the heads' outputs.
@@ -151,6 +157,9 @@ impl Latent {
             scale: ((nope_dim + rope_dim) as f64).powf(-0.5) * magnitude(config, rope.as_ref())?,
             rope,
             temperature: None,
+            head_temperature: None,
+            handed: None,
+            is_handed: false,
             latent_scales: [1.0, 1.0],
             gate: None,
             gated_queries: false,
@@ -199,15 +208,21 @@ impl Latent {
                 )
             }
         };
-        let shape = [self.kv_rank + self.rope_dim, hidden];
-        let down = name("kv_a_proj_with_mqa");
-        let key_value_down = leaves.linear(&down, shape, self.bias, Shard::Replicate);
-        let key_value_norm = leaves.norm(&name("kv_a_layernorm"), self.kv_rank, self.norm);
+        let key_value_down = (!self.is_handed).then(|| {
+            let shape = [self.kv_rank + self.rope_dim, hidden];
+            let down = name("kv_a_proj_with_mqa");
+            let down = leaves.linear(&down, shape, self.bias, Shard::Replicate);
+            let norm = leaves.norm(&name("kv_a_layernorm"), self.kv_rank, self.norm);
+            (down, norm)
+        });
         let shared_key_norm = self
             .shared_key_norm
             .map(|part| leaves.norm(&name(part), self.rope_dim, self.norm));
         let shape = [self.heads * (self.nope_dim + self.value_dim), self.kv_rank];
         let key_value_up = leaves.linear(&name("kv_b_proj"), shape, false, Shard::Column);
+        let head_temperature = self
+            .head_temperature
+            .map(|part| head_temperature(leaves, &name(part), self.heads));
         let selection = selection(leaves);
         let sinks = self.sinks.map(|part| {
             let source = leaves.tensor(&name(part));
@@ -236,7 +251,7 @@ impl Latent {
             query,
             sees_raw_latent: self.gated_queries,
             key_value_down,
-            key_value_norm,
+            handed: self.handed,
             shared_key_norm,
             key_value_up,
             output,
@@ -246,6 +261,7 @@ impl Latent {
             mask,
             scale: self.scale,
             query_temperature: self.temperature,
+            head_temperature,
             sinks,
             selection,
             gate,
@@ -270,6 +286,18 @@ impl Latent {
     }
 }
 
+/// Learned factors on heads, with their tensors in this place.
+fn head_temperature(leaves: &mut Leaves, place: &str, heads: usize) -> HeadTemperature {
+    let mut vector = |part: &str| {
+        let source = leaves.tensor(&format!("{place}.{part}"));
+        leaves.weight(source, &[heads], Shard::Column)
+    };
+    HeadTemperature {
+        scale: vector("scale"),
+        bias: vector("bias"),
+    }
+}
+
 /// The lightning indexer's sizes.
 #[derive(Clone, Debug)]
 pub struct IndexerSizes {
@@ -279,8 +307,12 @@ pub struct IndexerSizes {
     pub head_dim: usize,
     /// Keys or pools per query, at most.
     pub top_k: usize,
-    /// Rank of the queries' latent.
-    pub q_rank: usize,
+    /// Features that queries are of: the rank of their latent, or those of the hidden state.
+    pub query_width: usize,
+    /// Norm of the hidden state in front of the queries, where there is no latent.
+    pub query_norm: Option<NormStyle>,
+    /// Learned factors on the queries' heads by their position, by the place of their tensors.
+    pub head_temperature: Option<&'static str>,
     /// Rotation of some features.
     pub rope: Option<Rope>,
     /// Norm of the keys.
@@ -292,14 +324,25 @@ pub struct IndexerSizes {
 impl IndexerSizes {
     /// The usual keys; the first features rotate as those of the attention do.
     pub fn read(config: &Config, latent: &Latent) -> Result<Self, SpecError> {
-        let Some(q_rank) = latent.q_rank else {
-            return Err(config.missing("q_lora_rank"));
-        };
+        match latent.q_rank {
+            Some(q_rank) => Self::of_width(config, latent, q_rank),
+            None => Err(config.missing("q_lora_rank")),
+        }
+    }
+
+    /// [`Self::read`] with queries of something of this width.
+    pub fn of_width(
+        config: &Config,
+        latent: &Latent,
+        query_width: usize,
+    ) -> Result<Self, SpecError> {
         let sizes = Self {
             heads: config.heads("index_n_heads")?,
             head_dim: config.size("index_head_dim")?,
             top_k: config.size("index_topk")?,
-            q_rank,
+            query_width,
+            query_norm: None,
+            head_temperature: None,
             rope: latent.rope.clone(),
             key_norm: NormStyle::layer(1e-6),
             pool: None,
@@ -324,8 +367,14 @@ impl IndexerSizes {
     /// The indexer of a layer.
     pub fn build(&self, leaves: &mut Leaves, hidden_size: usize) -> Indexer {
         let place = |part: &str| format!("self_attn.indexer.{part}");
-        let shape = [self.heads * self.head_dim, self.q_rank];
+        let query_norm = self
+            .query_norm
+            .map(|style| leaves.norm(&place("q_input_norm"), self.query_width, style));
+        let shape = [self.heads * self.head_dim, self.query_width];
         let query = leaves.linear(&place("wq_b"), shape, false, Shard::Replicate);
+        let head_temperature = self
+            .head_temperature
+            .map(|part| head_temperature(leaves, &place(part), self.heads));
         let shape = [self.head_dim, hidden_size];
         let key = leaves.linear(&place("wk"), shape, false, Shard::Replicate);
         let key_norm = leaves.norm(&place("k_norm"), self.head_dim, self.key_norm);
@@ -344,6 +393,8 @@ impl IndexerSizes {
             heads: self.heads,
             head_dim: self.head_dim,
             query,
+            query_norm,
+            head_temperature,
             key,
             key_norm,
             weights,

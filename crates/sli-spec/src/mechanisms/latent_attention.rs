@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::contradiction::{PADDING, first_of};
 use super::{Keys, Mechanism, Operations, OutputGate, Site, Uses};
 use crate::parts::rope::Rope;
-use crate::parts::{Cut, Linear, Mask, Norm, QueryTemperature};
+use crate::parts::{Cut, HeadTemperature, Linear, Mask, Norm, QueryTemperature};
 use crate::source::WeightIndex;
 
 /// Multi-head latent attention: keys and values come from a low-rank latent (DeepSeek-V2, 2024).
@@ -27,10 +27,10 @@ pub struct LatentAttention {
     pub query: Linear,
     /// Queries, and a gate of their latent, see it in front of its norm too, behind the normed one (A.X K2).
     pub sees_raw_latent: bool,
-    /// `[kv_rank + rope_dim, hidden]`.
-    pub key_value_down: Linear,
-    /// Norm of the latent.
-    pub key_value_norm: Norm,
+    /// `[kv_rank + rope_dim, hidden]` and the norm of the latent; `None`: both are what an earlier layer handed on.
+    pub key_value_down: Option<(Linear, Norm)>,
+    /// Where among what layers hand on the latent and the shared key stand, if layers share them (Mistral Large 4).
+    pub handed: Option<HandedLatent>,
     /// Norm of the shared rotated part of the keys, in front of the rotation (dots.note).
     pub shared_key_norm: Option<Norm>,
     /// `[heads * (nope_dim + value_dim), kv_rank]`, per head `[nope; value]`.
@@ -49,12 +49,23 @@ pub struct LatentAttention {
     pub scale: f64,
     /// Factor on the query by its position.
     pub query_temperature: Option<QueryTemperature>,
+    /// Learned factors on the query's heads by its position.
+    pub head_temperature: Option<HeadTemperature>,
     /// A learned logit per head that only enters the denominator `[heads]`.
     pub sinks: Option<WeightIndex>,
     /// Which of the visible keys a query attends to, where not to all.
     pub selection: Option<KeySelection>,
     /// Gate on the heads' outputs.
     pub gate: Option<OutputGate>,
+}
+
+/// A latent and a shared key, normed and rotated, that layers share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HandedLatent {
+    /// Its first column among all that layers hand on.
+    pub first: usize,
+    /// Columns of all.
+    pub all: usize,
 }
 
 /// Sparse attention over the best keys of every query (DeepSeek-V3.2).
@@ -80,8 +91,12 @@ pub struct Indexer {
     pub heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// `[heads * head_dim, q_rank]`, of the normed query latent.
+    /// `[heads * head_dim, q_rank]`, of the normed query latent; or `[heads * head_dim, hidden]`.
     pub query: Linear,
+    /// Norm of the layer's input, where queries are of it instead of a latent.
+    pub query_norm: Option<Norm>,
+    /// Learned factors on the queries' heads by their position.
+    pub head_temperature: Option<HeadTemperature>,
     /// `[head_dim, hidden]`.
     pub key: Linear,
     /// Norm of the key.
@@ -120,7 +135,7 @@ impl Mechanism for LatentAttention {
             query,
             sees_raw_latent: _,
             key_value_down,
-            key_value_norm,
+            handed: _,
             shared_key_norm,
             key_value_up,
             output,
@@ -130,6 +145,7 @@ impl Mechanism for LatentAttention {
             mask: _,
             scale: _,
             query_temperature: _,
+            head_temperature,
             sinks,
             selection,
             gate,
@@ -139,10 +155,13 @@ impl Mechanism for LatentAttention {
             uses.norm(Some(norm));
         }
         uses.linear(query);
-        uses.linear(key_value_down);
-        uses.norm(Some(key_value_norm));
+        if let Some((down, norm)) = key_value_down {
+            uses.linear(down);
+            uses.norm(Some(norm));
+        }
         uses.norm(shared_key_norm.as_ref());
         uses.linear(key_value_up);
+        weights_of(*head_temperature, uses);
         match selection {
             Some(KeySelection::Indexer(indexer)) => indexer.weights(uses),
             Some(KeySelection::Previous { top_k: _, pool: _ }) | None => {}
@@ -178,7 +197,9 @@ impl Mechanism for LatentAttention {
 
     fn contradiction(&self) -> Option<&'static str> {
         let has_latent = self.query_down.is_some();
-        let chooses = matches!(self.selection, Some(KeySelection::Indexer(_)));
+        let chooses = matches!(&self.selection,
+            Some(KeySelection::Indexer(indexer)) if indexer.query_norm.is_none());
+        let is_handed = self.key_value_down.is_none();
         let is_scaled = self.query_latent_scale != 1.0;
         let is_offset = self.rope.as_ref().is_some_and(|rope| rope.offset != 0);
         let of_latent = self.gate.as_ref().is_some_and(|gate| gate.of_latent);
@@ -202,6 +223,10 @@ impl Mechanism for LatentAttention {
             (
                 is_offset,
                 "a rotation in the middle of the rotated features",
+            ),
+            (
+                is_handed && (self.handed.is_none() || self.shared_key_norm.is_some()),
+                "a latent of keys and values that no layer hands on as it is used",
             ),
             (self.mask.is_of_padding(), PADDING),
         ])
@@ -244,6 +269,10 @@ impl Mechanism for LatentAttention {
         })
     }
 
+    fn hands_on(&self) -> usize {
+        self.handed.map_or(0, |handed| handed.all)
+    }
+
     fn chosen_keys(&self) -> Option<usize> {
         self.selection.as_ref().map(KeySelection::top_k)
     }
@@ -282,6 +311,13 @@ impl Mechanism for LatentAttention {
     }
 }
 
+fn weights_of(temperature: Option<HeadTemperature>, uses: &mut Uses) {
+    if let Some(HeadTemperature { scale, bias }) = temperature {
+        uses.weight(scale);
+        uses.weight(bias);
+    }
+}
+
 impl KeySelection {
     /// Keys or pools that a query may choose.
     pub fn top_k(&self) -> usize {
@@ -306,6 +342,8 @@ impl Indexer {
             heads: _,
             head_dim: _,
             query,
+            query_norm,
+            head_temperature,
             key,
             key_norm,
             weights,
@@ -313,7 +351,9 @@ impl Indexer {
             top_k: _,
             pool,
         } = self;
+        uses.norm(query_norm.as_ref());
         uses.linear(query);
+        weights_of(*head_temperature, uses);
         uses.linear(key);
         uses.norm(Some(key_norm));
         if let Some(KeyPool {

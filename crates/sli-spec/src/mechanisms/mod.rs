@@ -62,7 +62,7 @@ pub use self::gated_lru::GatedLru;
 pub use self::global_local::GlobalLocal;
 pub use self::global_tokens::{GlobalTokens, Marked};
 pub use self::identity::Identity;
-pub use self::latent_attention::{Indexer, KeyPool, KeySelection, LatentAttention};
+pub use self::latent_attention::{HandedLatent, Indexer, KeyPool, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
 pub use self::layout_attention::{LayoutAttention, LayoutStream};
 pub use self::lightning_attention::LightningAttention;

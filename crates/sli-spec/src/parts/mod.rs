@@ -24,8 +24,8 @@ pub use self::linear::{Adapter, Linear};
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
 pub use self::position::{
-    Alibi, BoxBuckets, BoxTerm, CornerSines, Position, QueryTemperature, RelativeBuckets,
-    SparseBlocks,
+    Alibi, BoxBuckets, BoxTerm, CornerSines, HeadTemperature, Position, QueryTemperature,
+    RelativeBuckets, SparseBlocks,
 };
 pub use self::profiles::DistanceProfiles;
 pub use self::residual::{Gain, ResidualGate, Slot};

@@ -290,3 +290,12 @@ pub enum QueryTemperature {
         exponent: f64,
     },
 }
+
+/// A learned factor on the queries of each head: `scale * ln(position + 1) + bias` (Mistral Large 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HeadTemperature {
+    /// `[heads]`.
+    pub scale: WeightIndex,
+    /// `[heads]`.
+    pub bias: WeightIndex,
+}

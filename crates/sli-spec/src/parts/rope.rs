@@ -50,6 +50,8 @@ pub struct StoredTurns {
 pub enum TurnsForm {
     /// An angle of each pair of features (ESM).
     Frequencies,
+    /// A number for each pair, whose exponential the frequencies of the configuration are multiplied by (Mistral Large 4).
+    LogFactors,
     /// A row for each position: sines of all pairs, then cosines (RoFormer).
     SinesThenCosines,
 }

@@ -225,6 +225,10 @@ impl Blocks<'_> {
         let width = self.head_dim;
         let shape = match form {
             TurnsForm::Frequencies => vec![width / 2],
+            TurnsForm::LogFactors => {
+                let turned = self.ropes.iter().flatten().map(|rope| rope.dims / 2);
+                vec![turned.max().unwrap_or(width / 2)]
+            }
             TurnsForm::SinesThenCosines => {
                 vec![self.config.size("max_position_embeddings")?, width]
             }

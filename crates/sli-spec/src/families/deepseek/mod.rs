@@ -7,6 +7,7 @@ mod indexed;
 mod latent;
 mod longcat;
 mod note;
+mod shared_latent;
 mod uneven;
 
 use crate::build::pattern;
@@ -24,6 +25,7 @@ pub(super) use self::latent::latent_decoder;
 pub use self::latent::{axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, youtu};
 pub use self::longcat::longcat_flash;
 pub use self::note::dots3_note_text;
+pub use self::shared_latent::mistral_large4_text;
 pub use self::uneven::{beam, laguna, mimo_v2_flash};
 use crate::model_type::{ModelType, row};
 
@@ -50,6 +52,7 @@ pub const TYPES: &[ModelType] = &[
     row("mimo_v2_flash", mimo_v2_flash),
     row("minicpm3", minicpm3),
     row("mistral4", mistral4),
+    row("mistral_large4_text", mistral_large4_text),
     row("solar_open", solar_open),
     row("youtu", youtu),
 ];

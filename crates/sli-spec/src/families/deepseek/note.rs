@@ -85,6 +85,9 @@ impl Own<'_> {
             rope: Some(rope(self.config, kind, [head_dim, rope_dim])?),
             scale: ((nope_dim + rope_dim) as f64).powf(-0.5),
             temperature: None,
+            head_temperature: None,
+            handed: None,
+            is_handed: false,
             latent_scales: [scale(q_rank), scale(kv_rank)],
             gate: Some(Gate {
                 name: "self_attn.g_proj",
