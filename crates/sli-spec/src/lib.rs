@@ -36,10 +36,10 @@ pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
     Activation, Adapter, Alibi, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
-    DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, HeadNorm,
+    DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
     HeadTemperature, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind,
     NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate, RowWeights, Segments,
-    Slot, SparseBlocks, StreamWeights,
+    Slot, SparseBlocks, StreamReading, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

@@ -2,21 +2,38 @@
 
 use std::ops::Range;
 
-use sli_kernels::{Connection, Expand, Mat, MatMut, MatRef};
-use sli_spec::{HyperConnection, StreamWeights};
+use sli_kernels::{Activation, Connection, Expand, Mat, MatMut, MatRef};
+use sli_spec::{GatedMean, HyperConnection, Linear, StreamReading, StreamWeights};
 
-use super::{BoundLayer, Slots};
+use super::{BoundLayer, Scratch, Slots};
 use crate::error::EngineError;
 use crate::mixers::buffers::{Buffer, Buffers};
 
 /// Columns of the weights of a row, beside what [`buffers`] names.
 pub(crate) fn columns(connection: &HyperConnection) -> usize {
-    connection.weights.outputs()
+    connection.outputs()
 }
 
-/// Scratch buffers that are used in front of a sublayer: projections of one stream.
+/// Scratch buffers that are used in front of a sublayer: projections of one stream, or one stream and its gate.
 pub(crate) fn buffers(connection: &HyperConnection) -> Buffers {
-    Buffers::default().rows(Buffer::Gate, connection.weights.outputs())
+    match &connection.reading {
+        StreamReading::Weighed(weights) => Buffers::default().rows(Buffer::Gate, weights.outputs()),
+        StreamReading::Gated { mean, write: _ } => {
+            let hidden = mean.up.first().map_or(0, |up| up.out_features);
+            let between = hidden.max(mean.rank()).max(mean.streams());
+            Buffers::default()
+                .rows(Buffer::Gate, hidden)
+                .rows(Buffer::Up, between)
+                .rows(Buffer::Inner, mean.rank())
+        }
+    }
+}
+
+/// Room for a gated mean: one stream, its gate, and what is inside the gates, `[rows, columns]` each.
+struct GateRoom<'a> {
+    normed: &'a mut Mat,
+    gate: &'a mut Mat,
+    inner: &'a mut Mat,
 }
 
 impl BoundLayer<'_> {
@@ -25,21 +42,103 @@ impl BoundLayer<'_> {
         &self,
         connection: &HyperConnection,
         (slots, rows): (&Slots, Range<usize>),
-        (weights, projected): (&mut Mat, &mut Mat),
+        (weights, scratch): (&mut Mat, &mut Scratch),
         out: &mut Mat,
     ) -> Result<(), EngineError> {
         let streams = streams(slots, connection.streams(), rows);
         let write = connection.write.map(|number| number as f32);
-        let rounds = connection.rounds.unwrap_or(0);
-        let form = (write, rounds);
-        self.stream_weights(&connection.weights, form, &streams, (weights, projected))?;
         let (count, hidden) = streams
             .first()
             .map_or((0, 0), |stream| (stream.rows(), stream.cols()));
         out.reset(count, hidden);
-        self.kernels
-            .collapse(weights.view(), &streams, out.view_mut());
+        match &connection.reading {
+            StreamReading::Weighed(of) => {
+                let form = (write, connection.rounds.unwrap_or(0));
+                let room = (&mut *weights, &mut scratch.gate);
+                self.stream_weights(of, form, &streams, room)?;
+                self.kernels
+                    .collapse(weights.view(), &streams, out.view_mut());
+                Ok(())
+            }
+            StreamReading::Gated { mean, write: by } => {
+                weights.reset(count, connection.outputs());
+                let own = weights
+                    .view_mut()
+                    .cols_range(streams.len()..2 * streams.len());
+                let room = GateRoom {
+                    normed: &mut scratch.gate,
+                    gate: &mut scratch.up,
+                    inner: &mut scratch.inner,
+                };
+                self.gated_mean(mean, Some((by, write, own)), &streams, room, out)
+            }
+        }
+    }
+
+    /// The mean of streams that they gate, and the weights with which they are written, if any.
+    fn gated_mean(
+        &self,
+        mean: &GatedMean,
+        mut written: Option<(&[Linear], [f32; 2], MatMut<'_>)>,
+        streams: &[MatRef<'_>],
+        room: GateRoom<'_>,
+        out: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let GateRoom {
+            normed,
+            gate,
+            inner,
+        } = room;
+        let (kernels, share) = (self.kernels, 1.0 / streams.len() as f32);
+        let (rows, hidden) = (out.rows(), out.cols());
+        normed.reset(rows, hidden);
+        inner.reset(rows, mean.rank());
+        inner.as_mut_slice().fill(0.0);
+        if let Some((_, _, weights)) = &mut written {
+            kernels.scale_in_place(0.0, weights.reborrow());
+        }
+        for (index, (stream, norm)) in streams.iter().zip(&mean.norms).enumerate() {
+            self.norm(norm, *stream, normed.view_mut())?;
+            gate.reset(rows, mean.rank());
+            self.linear(normed.view(), &mean.down[index], gate.view_mut())?;
+            kernels.add(gate.view(), share, inner.view_mut());
+            if let Some((by, _, weights)) = &mut written {
+                gate.reset(rows, streams.len());
+                self.linear(normed.view(), &by[index], gate.view_mut())?;
+                kernels.add(gate.view(), share, weights.reborrow());
+            }
+        }
+        kernels.activation(Activation::Silu, inner.view_mut());
+        if let Some((_, [factor, addend], mut weights)) = written {
+            kernels.activation(Activation::Sigmoid, weights.reborrow());
+            kernels.scale_in_place(factor, weights.reborrow());
+            kernels.add_bias(&vec![addend; streams.len()], weights);
+        }
+        out.as_mut_slice().fill(0.0);
+        for (index, (stream, norm)) in streams.iter().zip(&mean.norms).enumerate() {
+            self.norm(norm, *stream, normed.view_mut())?;
+            gate.reset(rows, hidden);
+            self.linear(inner.view(), &mean.up[index], gate.view_mut())?;
+            kernels.activation(Activation::Sigmoid, gate.view_mut());
+            kernels.multiply(normed.view(), gate.view_mut());
+            kernels.add(gate.view(), share, out.view_mut());
+        }
         Ok(())
+    }
+
+    /// The mean of all streams behind the last layer.
+    pub fn gated_mixture(&self, mean: &GatedMean, slots: &Slots) -> Result<Mat, EngineError> {
+        let rows = slots.hidden.rows();
+        let streams = streams(slots, mean.streams(), 0..rows);
+        let (mut normed, mut gate, mut inner) = Default::default();
+        let room = GateRoom {
+            normed: &mut normed,
+            gate: &mut gate,
+            inner: &mut inner,
+        };
+        let mut merged = Mat::new(rows, slots.hidden.cols());
+        self.gated_mean(mean, None, &streams, room, &mut merged)?;
+        Ok(merged)
     }
 
     /// Writes `y` to the streams of some rows, by the weights that [`Self::collapse`] left.

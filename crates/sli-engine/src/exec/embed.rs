@@ -187,6 +187,9 @@ impl BoundLayer<'_> {
         {
             self.layout_stream(looked_up, (*positions, norm), batch, stream)?;
         }
+        if let (Some(ngrams), Some(inputs)) = (&embedding.ngrams, &mut slots.kept.layer_inputs) {
+            return self.look_up_ngrams(ngrams, batch, inputs);
+        }
         let (Some(rule), Some(inputs)) = (&embedding.layer_inputs, &mut slots.kept.layer_inputs)
         else {
             return Ok(());

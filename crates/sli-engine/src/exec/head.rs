@@ -96,6 +96,7 @@ impl BoundLayer<'_> {
                 Ok(Some(merged))
             }
             Merge::Weighed(weights) => self.mixture(weights, slots).map(Some),
+            Merge::Gated(mean) => self.gated_mixture(mean, slots).map(Some),
             Merge::Projected(others) => {
                 let mut sum = first();
                 let mut projected = Mat::new(hidden.rows(), hidden.cols());

@@ -9,6 +9,7 @@ pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;
 mod look_up;
+mod ngrams;
 pub(crate) mod norm;
 pub(crate) mod place;
 pub(crate) mod probe;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Kernels, Mat, MatMut};
-use sli_spec::{Leaf, Slot, Stack, WeightIndex};
+use sli_spec::{Embedding, Leaf, Slot, Stack, WeightIndex};
 
 use crate::error::EngineError;
 use crate::model::Model;
@@ -163,7 +164,7 @@ impl Slots {
     pub fn new(rows: usize, stack: &Stack, compares: bool) -> Self {
         let mat = || Mat::new(rows, stack.hidden_size);
         let embedding = stack.input.embedding();
-        let inputs = embedding.and_then(|embedding| embedding.layer_inputs.as_ref());
+        let inputs = embedding.map_or(0, Embedding::layer_columns);
         let keys = stack.shared_keys().into_iter().map(|shared| KeptKeys {
             layer: shared.layer,
             key: Mat::new(rows, shared.keys),
@@ -176,7 +177,7 @@ impl Slots {
                 .collect(),
             selection: Mat::new(rows, stack.chosen_keys().unwrap_or(0)),
             kept: Kept {
-                layer_inputs: inputs.map(|inputs| Mat::new(rows, inputs.layers * inputs.width)),
+                layer_inputs: (inputs > 0).then(|| Mat::new(rows, inputs)),
                 keys: keys.collect(),
                 handed_on: Some(stack.handed_on())
                     .filter(|&columns| columns > 0)

@@ -34,7 +34,7 @@ impl BoundLayer<'_> {
         let beside = beside.map(|mat| mat.rows_view(range.clone()));
         let x = match (&step.connection, beside, &step.pre) {
             (Some(connection), _, norm) => {
-                let buffers = (&mut weights, &mut scratch.gate);
+                let buffers = (&mut weights, &mut *scratch);
                 let streams = (&*slots, range.clone());
                 self.collapse(connection, streams, buffers, &mut normed)?;
                 if let Some(norm) = norm {

@@ -1,10 +1,12 @@
-//! Blocks of keys that queries choose (MiniMax-M3): those whose largest score is largest.
+//! Blocks of keys that queries choose: those whose largest score is largest (MiniMax-M3), or the score of whose mean is (Qwen4-Exp).
 
 use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment};
-use sli_spec::BlockChoice;
+use sli_spec::{BlockChoice, BlockScore};
 
 use super::buffers::{Buffer, Buffers};
-use super::choice::{ALL, SCORES, candidates, choose_best, mask_row, products};
+use super::choice::{
+    ALL, Choice, SCORES, Scored, candidates, choose_best, mask_row, mask_tokens, products,
+};
 use super::rotation::{HeadSpan, rotate};
 use super::top_keys::Entry;
 use crate::error::EngineError;
@@ -50,6 +52,9 @@ pub(super) fn choose<'a>(
     layer.norm_parts(&choice.query_norm, heads, queries.view_mut())?;
     keys.reset(count, dim);
     layer.linear(x, &choice.key, keys.view_mut())?;
+    if choice.by == BlockScore::MeanKey {
+        average(choice, &segments, keys);
+    }
     layer.norm_in_place(&choice.key_norm, keys.view_mut())?;
     if let Some(rope) = &choice.rope {
         let span = |heads| HeadSpan::of(rope, heads, dim);
@@ -57,6 +62,16 @@ pub(super) fn choose<'a>(
         rotate(layer, rope, rows, span(1), keys.view_mut());
     }
     let mut blocks = std::mem::take(&mut scratch.gate);
+    let BlockScore::LargestProduct { local } = choice.by else {
+        blocks.reset(count, choice.top_k);
+        choose_by_mean(layer, choice, &segments, (scratch, &mut blocks));
+        return Ok(Some(Chosen {
+            choice,
+            blocks,
+            segments,
+            shared: query_heads,
+        }));
+    };
     blocks.reset(count, heads * choice.top_k);
     let mut packed = PackedWeights::new(0, 0, PackedKind::F32);
     let mut scored = Vec::new();
@@ -86,7 +101,7 @@ pub(super) fn choose<'a>(
                 let row = blocks.row_mut(segment.q.start + query);
                 for (head, chosen) in row.chunks_exact_mut(choice.top_k).enumerate() {
                     candidates(&mut scored, tokens.div_ceil(choice.size));
-                    score(choice, &products.row(head)[..=query], &mut scored);
+                    score((choice, local), &products.row(head)[..=query], &mut scored);
                     choose_best(&mut scored, choice.top_k, chosen);
                 }
             },
@@ -100,14 +115,63 @@ pub(super) fn choose<'a>(
     }))
 }
 
+/// The mean of every whole block of keys goes to its first row.
+fn average(choice: &BlockChoice, segments: &[Segment], keys: &mut Mat) {
+    for segment in segments {
+        let last = segment.k.len() / choice.size * choice.size;
+        let firsts = segment.k.start..segment.k.start + last;
+        for first in firsts.step_by(choice.size) {
+            for column in 0..choice.head_dim {
+                let of_block = (first..first + choice.size).map(|row| keys.row(row)[column]);
+                let sum: f32 = of_block.sum();
+                keys.row_mut(first)[column] = sum / choice.size as f32;
+            }
+        }
+    }
+}
+
+/// Chooses for all queries, by the keys in the first row of every block, which are normed and rotated.
+fn choose_by_mean(
+    layer: &BoundLayer<'_>,
+    choice: &BlockChoice,
+    segments: &[Segment],
+    (scratch, blocks): (&mut Scratch, &mut Mat),
+) {
+    let dim = choice.head_dim;
+    let mut kept = 0;
+    for segment in segments {
+        for block in 0..segment.k.len() / choice.size {
+            let first = (segment.k.start + block * choice.size) * dim;
+            let all = scratch.inner.as_mut_slice();
+            all.copy_within(first..first + dim, kept * dim);
+            kept += 1;
+        }
+    }
+    let by = Choice {
+        heads: choice.heads,
+        dim,
+        top_k: choice.top_k,
+        rate: choice.size,
+        with_later: false,
+    };
+    Choice::clear(blocks, 0..blocks.rows());
+    let scored = Scored {
+        segments,
+        queries: scratch.up.as_slice(),
+        weights: None,
+        keys: scratch.inner.as_slice(),
+    };
+    by.choose(layer.kernels, scored, &mut scratch.heads, (blocks, 0));
+}
+
 /// Scores the blocks of the keys that a query sees, by the scores of these: a block as its best, those around the query above
 /// all.
-fn score(choice: &BlockChoice, keys: &[f32], blocks: &mut [Entry]) {
+fn score((choice, local): (&BlockChoice, usize), keys: &[f32], blocks: &mut [Entry]) {
     for (scored, keys) in blocks.iter_mut().zip(keys.chunks(choice.size)) {
         scored.0 = keys.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     }
     let own = (keys.len() - 1) / choice.size;
-    for back in 0..choice.local {
+    for back in 0..local {
         blocks[own.saturating_sub(back)].0 = f32::INFINITY;
     }
 }
@@ -115,6 +179,11 @@ fn score(choice: &BlockChoice, keys: &[f32], blocks: &mut [Entry]) {
 impl Chosen<'_> {
     /// Masks the keys of blocks that a query's head did not choose.
     pub fn mask(&self, site: &BiasSite, logits: &mut [f32]) {
+        if self.choice.by == BlockScore::MeanKey {
+            let chosen = (&self.blocks, 0);
+            mask_tokens(chosen, &self.segments, self.choice.size, site, logits);
+            return;
+        }
         let row = self.segments[site.segment].q.start + site.query;
         let top_k = self.choice.top_k;
         let head = site.head / self.shared;

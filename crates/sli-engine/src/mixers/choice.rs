@@ -29,6 +29,8 @@ pub(super) struct Choice {
     pub top_k: usize,
     /// Tokens that a key stands for. Those of the last key that is not whole are none's.
     pub rate: usize,
+    /// What lies ahead of a query takes part: it decides about the order among equals.
+    pub with_later: bool,
 }
 
 /// What is scored: rows of a chunk, and the keys.
@@ -38,8 +40,8 @@ pub(super) struct Scored<'a> {
     pub segments: &'a [Segment],
     /// `[rows, heads * dim]`.
     pub queries: &'a [f32],
-    /// `[rows, heads]`.
-    pub weights: MatRef<'a>,
+    /// `[rows, heads]`; `None`: all are one.
+    pub weights: Option<MatRef<'a>>,
     /// `[keys, dim]`, one record's after the other's.
     pub keys: &'a [f32],
 }
@@ -79,6 +81,7 @@ impl Choice {
             dim,
             top_k,
             rate,
+            with_later,
         } = self;
         let mut packed = PackedWeights::new(0, 0, PackedKind::F32);
         let mut scored = Vec::new();
@@ -104,9 +107,10 @@ impl Choice {
                 room,
                 |query, products| {
                     let row = first_row + query;
-                    candidates(&mut scored, count);
                     let visible = (query + 1) / rate;
-                    self.score(products, of.weights.row(row), &mut scored[..visible]);
+                    candidates(&mut scored, if with_later { count } else { visible });
+                    let weights = of.weights.as_ref().map(|weights| weights.row(row));
+                    self.score(products, weights, &mut scored[..visible]);
                     choose_best(&mut scored, top_k, chosen.row_mut(first + row));
                 },
             );
@@ -114,12 +118,13 @@ impl Choice {
     }
 
     /// Scores the keys that a query sees.
-    fn score(self, products: MatRef<'_>, weights: &[f32], scored: &mut [Entry]) {
+    fn score(self, products: MatRef<'_>, weights: Option<&[f32]>, scored: &mut [Entry]) {
         let scale = (self.dim as f32).powf(-0.5);
         for scored in &mut *scored {
             scored.0 = 0.0;
         }
-        for (head, &weight) in weights.iter().enumerate() {
+        for head in 0..self.heads {
+            let weight = weights.map_or(1.0, |weights| weights[head]);
             let products = products.row(head);
             for (scored, product) in scored.iter_mut().zip(products) {
                 scored.0 += weight * (product * scale).max(0.0);
@@ -157,8 +162,7 @@ pub(super) fn products(
     }
 }
 
-/// All that a query could choose. What lies ahead of it takes part, as the worst there is: it decides about the order among
-/// equals.
+/// All that a query could choose, as the worst there is, which what lies ahead of it stays.
 pub(super) fn candidates(scored: &mut Vec<Entry>, count: usize) {
     scored.clear();
     scored.extend((0..count).map(|place| (f32::NEG_INFINITY, place as u32)));

@@ -258,6 +258,7 @@ fn choose(
         dim: width,
         top_k: choice.top_k,
         rate: choice.keys.rate,
+        with_later: true,
     };
     if by.is_idle(&records.segments) {
         return Ok(false);
@@ -284,7 +285,7 @@ fn choose(
     let scored = Scored {
         segments: &records.segments,
         queries: scratch.up.as_slice(),
-        weights: scratch.heads.view(),
+        weights: Some(scratch.heads.view()),
         keys: &scratch.value.as_slice()[entries * own..],
     };
     let chosen = (&mut scratch.gate, 0);

@@ -49,6 +49,7 @@ pub(crate) fn choose(
         dim,
         top_k: indexer.top_k,
         rate: indexer.pooled(),
+        with_later: true,
     };
     let segments = rows.batch.segments(rows.chunk).own;
     Choice::clear(&mut scratch.selection, rows.chunk.rows.clone());
@@ -89,7 +90,7 @@ pub(crate) fn choose(
     let scored = Scored {
         segments: &segments,
         queries: scratch.up.as_slice(),
-        weights: scratch.value.view(),
+        weights: Some(scratch.value.view()),
         keys: scratch.key.as_slice(),
     };
     let chosen = (&mut scratch.selection, rows.chunk.rows.start);

@@ -41,6 +41,7 @@ mod mixing;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
+mod ngram_input;
 mod page;
 mod product_keys;
 mod records;
@@ -133,6 +134,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::LowRank(product) => product,
         Mixer::LowRankGate(gate) => gate,
         Mixer::LayerInput(input) => input,
+        Mixer::NgramInput(input) => input.as_ref(),
         Mixer::Streams(streams) => streams,
         Mixer::SelectiveScan(scan) => scan.as_ref(),
         Mixer::StateSpaceDual(scan) => scan.as_ref(),

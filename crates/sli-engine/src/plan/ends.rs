@@ -68,6 +68,13 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                         add(projection.weight);
                     }
                 }
+                Merge::Gated(mean) => {
+                    for linear in mean.down.iter().chain(&mean.up) {
+                        add(linear.weight);
+                    }
+                    let norms = mean.norms.iter();
+                    norms.filter_map(|norm| norm.weight).for_each(&mut add);
+                }
                 Merge::Weighed(weights) => {
                     for projection in &weights.projections {
                         add(projection.weight);

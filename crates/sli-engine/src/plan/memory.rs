@@ -69,7 +69,7 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
     let kept = kept_columns(stack) as u64;
     let chosen = stack.chosen_keys().unwrap_or(0) as u64;
     let embedding = stack.input.embedding();
-    let inputs = embedding.map_or(0, Embedding::input_columns) as u64;
+    let inputs = embedding.map_or(0, Embedding::layer_columns) as u64;
     let mut bytes = (widest + stashes + chosen + kept + inputs) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
@@ -134,10 +134,9 @@ pub(super) fn boundary_values(stack: &Stack) -> usize {
 /// Columns of what a stack keeps for later layers.
 fn kept_columns(stack: &Stack) -> usize {
     let embedding = stack.input.embedding();
-    let inputs = embedding.and_then(|embedding| embedding.layer_inputs.as_ref());
     let shared = stack.shared_keys();
     let keys = shared.iter().map(|shared| shared.keys + shared.values);
-    let inputs = inputs.map_or(0, |inputs| inputs.layers * inputs.width);
+    let inputs = embedding.map_or(0, Embedding::layer_columns);
     inputs + keys.sum::<usize>() + stack.handed_on()
 }
 
@@ -312,6 +311,7 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
         Merge::Mean(_) | Merge::Attended(_) => stack.hidden_size,
         Merge::Projected(_) => 2 * stack.hidden_size,
         Merge::Weighed(weights) => stack.hidden_size + 2 * weights.outputs(),
+        Merge::Gated(mean) => 3 * stack.hidden_size.max(mean.rank()) + mean.rank(),
     };
     let merged = rows * merged;
     if !computes_logits {

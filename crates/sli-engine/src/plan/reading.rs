@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Leaf, PositionTable, Step};
+use sli_spec::{Leaf, NgramTable, PositionTable, Step};
 
 use super::division::Division;
 use super::ends::{end_keys, logits_leaf};
@@ -176,6 +176,13 @@ impl Planner<'_> {
                 }
                 let lead = description.prompt.len();
                 bytes += Self::reads_by_token((records, lead), &by_token, parts)?;
+                if let Some(ngrams) = &embedding.ngrams {
+                    // A row of each table for every token, as good as never the same.
+                    let rows =
+                        |table: &NgramTable| leaf(table.weight).row_bytes() * table.tables.len();
+                    let of_token = ngrams.layers.iter().map(rows).sum::<usize>();
+                    bytes += records.token_start(records.len()) as f64 * of_token as f64;
+                }
             }
             if let Some(types) = embedding.and_then(|embedding| embedding.token_types.as_ref()) {
                 let leaf = leaf(types.weight);

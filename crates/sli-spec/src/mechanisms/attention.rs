@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::beside::Beside;
 use super::contradiction::{PADDING, first_of};
-use super::{BlockChoice, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses};
+use super::{
+    BlockChoice, BlockScore, Keys, Mechanism, Mixing, Operations, Site, StackEnd, StateSpec, Uses,
+};
 use crate::parts::rope::Rope;
 use crate::parts::{
     Activation, CornerSines, Cut, DistanceProfiles, DistanceVectors, HeadNorm, KeyConvolution,
@@ -484,7 +486,13 @@ impl Mechanism for Attention {
         let odd_choice = choice.is_some_and(|choice| {
             let is_own = !of_layer && !of_stack && self.dynamic_mask.is_none();
             let causal = self.mask == Mask::Causal && is_own;
-            !causal || !self.heads.is_multiple_of(choice.heads.max(1))
+            let is_shared = match choice.by {
+                BlockScore::LargestProduct { local: _ } => {
+                    self.heads.is_multiple_of(choice.heads.max(1))
+                }
+                BlockScore::MeanKey => true,
+            };
+            !causal || !is_shared
         });
         let gate_of_latent = self.gate.as_ref().is_some_and(|gate| gate.of_latent);
         let is_mixed = self.mixing.is_some();

@@ -6,8 +6,7 @@ use super::Uses;
 use crate::parts::rope::Rope;
 use crate::parts::{Linear, Norm};
 
-/// An indexer of blocks (MiniMax-M3): every head of it chooses, for as many query heads, the `top_k` blocks of `size` keys
-/// whose largest `q k` is largest, among those that a query sees; the nearest blocks come first in any case.
+/// An indexer of blocks: the `top_k` blocks of `size` keys with the largest scores among those that a query sees.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BlockChoice {
     /// Query heads.
@@ -28,8 +27,21 @@ pub struct BlockChoice {
     pub size: usize,
     /// Blocks per query, at most.
     pub top_k: usize,
-    /// The nearest blocks.
-    pub local: usize,
+    /// How blocks are scored.
+    pub by: BlockScore,
+}
+
+/// The score of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum BlockScore {
+    /// The largest `q k`, by each head of the indexer for as many query heads (MiniMax-M3).
+    LargestProduct {
+        /// The nearest blocks come first in any case.
+        local: usize,
+    },
+    /// The sum over all heads of what is positive of `q k`, with the mean of the block's keys, normed and rotated as the first of them; blocks
+    /// that are not whole are seen (Qwen4-Exp).
+    MeanKey,
 }
 
 impl BlockChoice {
@@ -45,7 +57,7 @@ impl BlockChoice {
             rope: _,
             size: _,
             top_k: _,
-            local: _,
+            by: _,
         } = self;
         uses.linear(query);
         uses.linear(key);

@@ -32,6 +32,7 @@ mod mixing;
 mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
+mod ngram_input;
 mod router;
 mod row_convolution;
 mod selective_scan;
@@ -52,7 +53,7 @@ use crate::parts::Linear;
 pub use self::attention::{Attention, Bottleneck, Differential, DynamicMask, KeyValue, OutputGate};
 pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
-pub use self::block_choice::BlockChoice;
+pub use self::block_choice::{BlockChoice, BlockScore};
 pub use self::compressed_attention::{CompressedAttention, Compressor, SummaryChoice};
 pub use self::delta_mix::DeltaMix;
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
@@ -75,6 +76,7 @@ pub use self::mixing::{CompressedMixing, Mixing};
 pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
 pub use self::neighbourhood::Neighbourhood;
+pub use self::ngram_input::NgramInput;
 pub use self::router::{
     ExpertTable, Renormalize, Router, RouterGroups, RouterNetwork, RouterScore,
 };
@@ -121,6 +123,8 @@ pub enum Mixer {
     LowRankGate(LowRankGate),
     /// The layer's own input enters.
     LayerInput(LayerInput),
+    /// Features of n-grams enter (Qwen4-Exp).
+    NgramInput(Box<NgramInput>),
     /// All residual streams from all (AltUp); what it computes is no output but the streams.
     Streams(Streams),
     /// The selective scan of Mamba.
@@ -179,6 +183,7 @@ impl Mixer {
             Self::LowRank(product) => product,
             Self::LowRankGate(gate) => gate,
             Self::LayerInput(input) => input,
+            Self::NgramInput(input) => input.as_ref(),
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),
             Self::StateSpaceDual(scan) => scan.as_ref(),

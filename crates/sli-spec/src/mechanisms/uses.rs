@@ -2,7 +2,7 @@
 //! forgotten.
 
 use crate::parts::{
-    Adapter, BoxBuckets, Convolution, DistanceTable, DistanceVectors, Gain, HeadNorm,
+    Adapter, BoxBuckets, Convolution, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
     KeyConvolution, Linear, Norm, Position, RelativeBuckets, RowWeights, Segments, StreamWeights,
 };
 use crate::source::WeightIndex;
@@ -185,6 +185,17 @@ impl Uses {
         }
         self.weight(*base);
         self.weight(*scale);
+    }
+
+    /// What a gated mean of residual streams follows from.
+    pub fn mean(&mut self, mean: &GatedMean) {
+        let GatedMean { norms, down, up } = mean;
+        for norm in norms {
+            self.norm(Some(norm));
+        }
+        for linear in down.iter().chain(up) {
+            self.linear(linear);
+        }
     }
 
     /// A learned factor.

@@ -56,6 +56,8 @@ pub struct Embedding {
     pub copies: usize,
     /// Inputs of the layers beside the hidden state.
     pub layer_inputs: Option<LayerInputs>,
+    /// Features of n-grams, in the place of these.
+    pub ngrams: Option<NgramTables>,
     /// The layers start from something else than the embedding.
     pub start: Option<StartState>,
 }
@@ -94,6 +96,50 @@ pub struct LayerInputs {
     pub width: usize,
     /// Layers.
     pub layers: usize,
+}
+
+/// Features of the n-grams that end in a token, of 2 tokens and more, looked up by hashes (Qwen4-Exp): with the token `s` in front of
+/// it, `t_s`, `xor_(s < n) t_s multipliers[s]` modulo a table's size is a row for each of `heads` tables of every `n`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NgramTables {
+    /// Tokens of the longest.
+    pub longest: usize,
+    /// Tables for each number of tokens.
+    pub heads: usize,
+    /// Features of a table's rows.
+    pub width: usize,
+    /// What stands in front of the record, and in place of everything in front of a token of this id.
+    pub stop: u32,
+    /// Those of the layers that have any.
+    pub layers: Vec<NgramTable>,
+}
+
+/// The tables of a layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NgramTable {
+    /// All of them, one below the other.
+    pub weight: WeightIndex,
+    /// Factors on the tokens, the nearest first.
+    pub multipliers: Vec<u64>,
+    /// The first row and the size of every table.
+    pub tables: Vec<[u64; 2]>,
+}
+
+impl NgramTables {
+    /// Features of a layer.
+    pub fn columns(&self) -> usize {
+        (self.longest - 1) * self.heads * self.width
+    }
+}
+
+impl Embedding {
+    /// Columns of what every token brings along for the layers.
+    pub fn layer_columns(&self) -> usize {
+        let inputs = self.layer_inputs.as_ref();
+        let ngrams = self.ngrams.as_ref();
+        inputs.map_or(0, |inputs| inputs.layers * inputs.width)
+            + ngrams.map_or(0, |ngrams| ngrams.layers.len() * ngrams.columns())
+    }
 }
 
 /// A table of token-type embeddings.
@@ -217,6 +263,7 @@ impl Embedding {
             streams: Vec::new(),
             copies: 0,
             layer_inputs: None,
+            ngrams: None,
             start: None,
         }
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::mechanisms::StreamAttention;
-use crate::parts::{Activation, Linear, Norm, StreamWeights};
+use crate::parts::{Activation, GatedMean, Linear, Norm, StreamWeights};
 use crate::source::Leaf;
 
 /// How residual streams become one.
@@ -21,6 +21,8 @@ pub enum Merge {
     Attended(StreamAttention),
     /// A mixture, by weights of reading (hyper-connections).
     Weighed(StreamWeights),
+    /// A mean that they gate (Qwen4-Exp).
+    Gated(GatedMean),
 }
 
 /// What follows the last layer.

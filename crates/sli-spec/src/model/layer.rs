@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::mechanisms::{Mechanism, Mixer, Uses};
-use crate::parts::{Cut, Gain, HyperConnection, Norm, Slot};
+use crate::parts::{Cut, Gain, HyperConnection, Norm, Slot, StreamReading};
 use crate::source::{Leaf, WeightIndex};
 
 /// One layer.
@@ -109,12 +109,18 @@ impl Step {
             write,
         } = self;
         if let Some(HyperConnection {
-            weights,
+            reading,
             write: _,
             rounds: _,
         }) = connection.as_deref()
         {
-            uses.streams(weights);
+            match reading {
+                StreamReading::Weighed(weights) => uses.streams(weights),
+                StreamReading::Gated { mean, write } => {
+                    uses.mean(mean);
+                    write.iter().for_each(|write| uses.linear(write));
+                }
+            }
         }
         uses.norm(pre.as_ref());
         for Branch {

@@ -19,8 +19,8 @@ use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::{Leaf, Source};
 
 pub use self::embedding::{
-    ConstantRow, Embedding, LayerInputs, PositionTable, Sinusoidal, StartState, TokenDropout,
-    TokenTypes, TypeRule,
+    ConstantRow, Embedding, LayerInputs, NgramTable, NgramTables, PositionTable, Sinusoidal,
+    StartState, TokenDropout, TokenTypes, TypeRule,
 };
 pub use self::features::{Features, Layout, StemConvolution};
 pub use self::head::{
@@ -420,6 +420,7 @@ impl Stack {
             Merge::Projected(others) => others.len() + 1,
             Merge::Mean(merged) => *merged,
             Merge::Weighed(weights) => weights.streams(),
+            Merge::Gated(mean) => mean.streams(),
         };
         let both = self.input.embedding().is_some_and(|embedding| {
             // Copies stand in the first stashes, and so do projections.

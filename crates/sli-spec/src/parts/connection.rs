@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Linear;
+use super::{Linear, Norm};
 use crate::source::WeightIndex;
 
 /// Weights of a row's residual streams that follow from the streams themselves: with all of them side by side normed
@@ -21,13 +21,39 @@ pub struct StreamWeights {
     pub epsilon: f64,
 }
 
+/// A mean of residual streams that they gate: with each of the `n` streams by its norm `u_i`,
+/// `mean_i sigmoid(up_i silu(sum_j down_j u_j / n)) * u_i` (Qwen4-Exp).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GatedMean {
+    /// Of each stream.
+    pub norms: Vec<Norm>,
+    /// `[rank, hidden]` for each stream.
+    pub down: Vec<Linear>,
+    /// `[hidden, rank]` for each stream.
+    pub up: Vec<Linear>,
+}
+
+/// What sublayers read of residual streams, and the weights with which they write to them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum StreamReading {
+    /// A sum by weights: `read` `[n]`, `write` `[n]` and, where streams are mixed, `mix` `[n, n]`.
+    Weighed(StreamWeights),
+    /// A gated mean.
+    Gated {
+        /// It.
+        mean: GatedMean,
+        /// `[n, hidden]` for each stream: `write = sum_j write_j u_j / n`.
+        write: Vec<Linear>,
+    },
+}
+
 /// Hyper-connections (Zhu et al. 2024), with mixing weights on the manifold of doubly stochastic matrices (Xie et al.
 /// 2026) or without any: with `n` streams, a sublayer reads `sum_i read[i] * stream[i]`, and of its output `y`
 /// `stream[j] = write[j] * y + sum_i mix[i, j] * stream[i]`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HyperConnection {
-    /// `read` `[n]`, `write` `[n]` and, where streams are mixed, `mix` `[n, n]`.
-    pub weights: StreamWeights,
+    /// What is read, and the weights.
+    pub reading: StreamReading,
     /// Factor on the sigmoid of writing weights, and an addend.
     pub write: [f64; 2],
     /// Rounds of Sinkhorn and Knopp on the softmax of mixing weights; `None`: streams keep themselves.
@@ -47,9 +73,32 @@ impl StreamWeights {
     }
 }
 
+impl GatedMean {
+    /// Number of streams.
+    pub fn streams(&self) -> usize {
+        self.norms.len()
+    }
+
+    /// Features between the two projections.
+    pub fn rank(&self) -> usize {
+        self.down.first().map_or(0, |down| down.out_features)
+    }
+}
+
 impl HyperConnection {
     /// Number of streams.
     pub fn streams(&self) -> usize {
-        self.weights.streams()
+        match &self.reading {
+            StreamReading::Weighed(weights) => weights.streams(),
+            StreamReading::Gated { mean, write: _ } => mean.streams(),
+        }
+    }
+
+    /// Weights of a row.
+    pub fn outputs(&self) -> usize {
+        match &self.reading {
+            StreamReading::Weighed(weights) => weights.outputs(),
+            StreamReading::Gated { mean, write: _ } => 2 * mean.streams(),
+        }
     }
 }

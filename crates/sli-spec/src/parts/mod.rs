@@ -15,7 +15,7 @@ mod residual;
 pub mod rope;
 
 pub use self::activation::Activation;
-pub use self::connection::{HyperConnection, StreamWeights};
+pub use self::connection::{GatedMean, HyperConnection, StreamReading, StreamWeights};
 pub use self::convolution::Convolution;
 pub use self::distance::{DistanceRule, DistanceTable, DistanceVectors, Segments};
 pub use self::key_convolution::{KeyConvolution, RowWeights};

@@ -135,6 +135,18 @@ impl Batch {
         }
     }
 
+    /// The row in front of each in its record.
+    pub fn before(&self) -> Vec<Option<usize>> {
+        let rows = 0..self.rows();
+        let mut before: Vec<Option<usize>> = rows.map(|row| row.checked_sub(1)).collect();
+        for branch in &self.branches {
+            if let Some(first) = before.get_mut(branch.start) {
+                *first = branch.parent;
+            }
+        }
+        before
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.tokens.len()

@@ -2,7 +2,7 @@
 
 use crate::build::{Leaves, NormStyle};
 use crate::rope::Rope;
-use crate::{BlockChoice, Shard};
+use crate::{BlockChoice, BlockScore, Shard, Split};
 
 /// The indexer's sizes.
 #[derive(Clone, Debug)]
@@ -15,8 +15,12 @@ pub struct BlockSizes {
     pub size: usize,
     /// Blocks per query, at most.
     pub top_k: usize,
-    /// The nearest blocks, which come first.
-    pub local: usize,
+    /// How blocks are scored.
+    pub by: BlockScore,
+    /// Projection of queries and key, one behind the other, where it is one.
+    pub projection: Option<&'static str>,
+    /// Norms of queries and of the key.
+    pub norms: [&'static str; 2],
     /// Of queries and keys.
     pub norm: NormStyle,
     /// Of queries and keys.
@@ -29,17 +33,28 @@ impl BlockSizes {
         let place = |part: &str| format!("self_attn.indexer.{part}");
         let (heads, dim) = (self.heads, self.head_dim);
         let shard = Shard::Replicate;
+        let rows = [heads * dim, dim];
+        let [query, key] = match self.projection {
+            None => {
+                ["q_proj", "k_proj"].map(|part| leaves.tensor(&place(&format!("{part}.weight"))))
+            }
+            Some(both) => [0, 1].map(|part| {
+                let both = leaves.tensor(&place(&format!("{both}.weight")));
+                both.part(Split::Rows(rows.to_vec()), part)
+            }),
+        };
+        let [query_norm, key_norm] = self.norms;
         BlockChoice {
             heads,
             head_dim: dim,
-            query: leaves.linear(&place("q_proj"), [heads * dim, hidden], false, shard),
-            key: leaves.linear(&place("k_proj"), [dim, hidden], false, shard),
-            query_norm: leaves.norm(&place("q_norm"), dim, self.norm),
-            key_norm: leaves.norm(&place("k_norm"), dim, self.norm),
+            query: leaves.linear_of(query, None, [rows[0], hidden], shard),
+            key: leaves.linear_of(key, None, [rows[1], hidden], shard),
+            query_norm: leaves.norm(&place(query_norm), dim, self.norm),
+            key_norm: leaves.norm(&place(key_norm), dim, self.norm),
             rope: self.rope.clone(),
             size: self.size,
             top_k: self.top_k,
-            local: self.local,
+            by: self.by,
         }
     }
 }

@@ -315,6 +315,7 @@ impl Blocks<'_> {
             norm,
             copies: match self.residual {
                 Residual::Hyper(hyper) => hyper.streams - 1,
+                Residual::Gated(gated) => gated.streams - 1,
                 _ => 0,
             },
             ..Embedding::of_tokens(tokens, [vocab_size, width], Vec::new())
@@ -358,8 +359,10 @@ impl Blocks<'_> {
             ..Head::default()
         };
         head.classes = self.classes(&mut leaves, &head, task)?;
-        if let Residual::Hyper(hyper) = self.residual {
-            head.streams = hyper.merge(&mut leaves, self);
+        match self.residual {
+            Residual::Hyper(hyper) => head.streams = hyper.merge(&mut leaves, self),
+            Residual::Gated(gated) => head.streams = gated.merge(&mut leaves, self),
+            _ => {}
         }
         if let Some(further) = &self.further_head {
             further(&mut leaves, &mut head);

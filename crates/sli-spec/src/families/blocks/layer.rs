@@ -2,7 +2,7 @@
 
 use super::Blocks;
 use super::names::{Form, Norms};
-use super::streams::Hyper;
+use super::streams::{GatedStreams, Hyper};
 use crate::build::Leaves;
 use crate::{Branch, Gain, Identity, Layer, Mixer, Norm, Shard, Slot, Step, Write};
 
@@ -23,6 +23,8 @@ pub enum Residual {
     Weighed([[f64; 2]; 2]),
     /// There are several streams, of which every sublayer reads a mixture and to all of which it writes.
     Hyper(Hyper),
+    /// The same of a gated mean.
+    Gated(GatedStreams),
     /// The mean square stays what it is: in sublayer `n` of all, counted from 2, the stream times
     /// `sqrt((n - 1) / n)` and the addend divided by `sqrt(n)` (Beam).
     ByDepth,
@@ -136,14 +138,18 @@ impl Blocks<'_> {
 
     /// Sets the factors on what is added, and on what it is added to.
     fn add_up(&self, leaves: &mut Leaves, number: usize, steps: &mut [Step]) {
-        if let Residual::Hyper(hyper) = self.residual {
-            hyper.connect(leaves, self.hidden_size, steps);
-            return;
+        match self.residual {
+            Residual::Hyper(hyper) => return hyper.connect(leaves, self.hidden_size, steps),
+            Residual::Gated(gated) => return gated.connect(leaves, self, steps),
+            _ => {}
         }
         let is_added = |step: &&mut Step| matches!(step.write, Write::Add);
         for (index, step) in steps.iter_mut().filter(is_added).enumerate() {
             match self.residual {
-                Residual::Plain | Residual::Scaled(1.0) | Residual::Hyper(_) => {}
+                Residual::Plain
+                | Residual::Scaled(1.0)
+                | Residual::Hyper(_)
+                | Residual::Gated(_) => {}
                 Residual::Scaled(factor) => {
                     // The factor is on what is added, after the norm.
                     if let [branch] = step.branches.as_mut_slice() {

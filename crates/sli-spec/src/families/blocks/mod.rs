@@ -29,7 +29,7 @@ pub use self::names::{
     Arrangement, Form, Names, Norms, Projections, SharedTokens, Tie, Transform, UnusedHead,
 };
 
-pub use self::streams::Hyper;
+pub use self::streams::{GatedStreams, Hyper};
 
 /// A stack of blocks as data: public fields are what a type may set before [`Blocks::build`].
 #[expect(

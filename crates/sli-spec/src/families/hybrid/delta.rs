@@ -41,8 +41,18 @@ pub(super) const KEY_NORM: Norm = Norm {
 };
 
 impl Delta {
+    /// The mechanism with the projections of Qwen3.5.
+    pub fn of_parts(&self, leaves: &mut Leaves, norm: NormStyle) -> GatedDelta {
+        let sources = tensors(
+            leaves,
+            ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"],
+        );
+        let norm = ("linear_attn.norm", norm);
+        self.build(leaves, sources, norm, "linear_attn.out_proj")
+    }
+
     /// The sizes by the keys of Qwen3-Next.
-    fn new(config: &Config, decoder: &Blocks<'_>) -> Result<Self, SpecError> {
+    pub fn new(config: &Config, decoder: &Blocks<'_>) -> Result<Self, SpecError> {
         let sizes = [
             config.heads("linear_num_value_heads")?,
             config.heads("linear_num_key_heads")?,
@@ -120,13 +130,27 @@ impl Delta {
     }
 }
 
-/// Norms, rotation and gate of the attention that Qwen3-Next and Qwen3.5 have in common, and which layers have a
-/// state instead.
+/// The attention that Qwen3-Next and Qwen3.5 have in common, and which layers have a state instead.
 fn qwen<'c>(
     config: &'c Config,
     decoder: &mut Blocks<'c>,
     others: &'static [(&'static str, &'static str)],
 ) -> Result<Vec<bool>, SpecError> {
+    gated_attention(config, decoder, others)?;
+    let interval = config
+        .optional_size("full_attention_interval")?
+        .unwrap_or(4);
+    recurrent_layers(config, decoder.layers(), |layer| {
+        (layer + 1) % interval != 0
+    })
+}
+
+/// Norms, rotation and gate of that attention.
+pub(super) fn gated_attention<'c>(
+    config: &'c Config,
+    decoder: &mut Blocks<'c>,
+    others: &'static [(&'static str, &'static str)],
+) -> Result<(), SpecError> {
     let options = RopeOptions {
         partial: true,
         default_partial: 0.25,
@@ -161,12 +185,7 @@ fn qwen<'c>(
             _ => spellings(name),
         }
     }));
-    let interval = config
-        .optional_size("full_attention_interval")?
-        .unwrap_or(4);
-    recurrent_layers(config, decoder.layers(), |layer| {
-        (layer + 1) % interval != 0
-    })
+    Ok(())
 }
 
 /// Qwen3-Next: queries, keys, values and gates of a group of heads are stored together.
@@ -210,7 +229,7 @@ fn grouped(delta: &Delta, leaves: &mut Leaves, norm: NormStyle) -> GatedDelta {
 }
 
 /// Qwen's always-on expert.
-fn with_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecError> {
+pub(super) fn with_shared(config: &Config, experts: &mut Experts) -> Result<(), SpecError> {
     let key = "shared_expert_intermediate_size";
     experts.shared = Some(Shared {
         gate: Some("mlp.shared_expert_gate"),
@@ -227,15 +246,7 @@ fn qwen3_5(config: &Config, inner: usize) -> Result<Blocks<'_>, SpecError> {
     let delta = Delta::new(config, &decoder)?;
     let norm = NormStyle::rms(decoder.norm.epsilon);
     decoder.attention_of = MixerOf::new(move |_, leaves, layer| {
-        recurrent[layer].then(|| {
-            let sources = tensors(
-                leaves,
-                ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"],
-            );
-            let norm = ("linear_attn.norm", norm);
-            let mixer = delta.build(leaves, sources, norm, "linear_attn.out_proj");
-            Mixer::GatedDelta(Box::new(mixer))
-        })
+        recurrent[layer].then(|| Mixer::GatedDelta(Box::new(delta.of_parts(leaves, norm))))
     });
     Ok(decoder)
 }

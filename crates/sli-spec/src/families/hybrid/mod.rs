@@ -6,6 +6,7 @@ mod griffin;
 mod kimi;
 mod lightning;
 mod nemotron;
+mod qwen4;
 mod scans;
 mod zamba;
 
@@ -21,6 +22,7 @@ pub use self::griffin::recurrent_gemma;
 pub use self::kimi::{bailing_hybrid, glm5_next_text, kimi_linear};
 pub use self::lightning::minimax;
 pub use self::nemotron::nemotron_h;
+pub use self::qwen4::qwen4_exp_text;
 pub use self::scans::{bamba, falcon_h1, granitemoehybrid, jamba};
 pub use self::zamba::{zamba, zamba2};
 use crate::model_type::{ModelType, limited, row};
@@ -52,6 +54,10 @@ pub const TYPES: &[ModelType] = &[
         "text only, where the three position axes are equal",
     ),
     row("qwen3_next", qwen3_next),
+    limited(
+        row("qwen4_exp_text", qwen4_exp_text),
+        "text only, where the three position axes are equal",
+    ),
     row("recurrent_gemma", recurrent_gemma),
     row("zamba", zamba),
     row("zamba2", zamba2),

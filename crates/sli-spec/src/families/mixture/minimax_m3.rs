@@ -5,7 +5,9 @@ use crate::build::{NormStyle, layer_types};
 use crate::families::blocks::{BlockSizes, Blocks};
 use crate::families::experts::{ExpertTensors, Experts, Shared, SharedTensors};
 use crate::rope::RopeOptions;
-use crate::{ClampedGate, Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
+use crate::{
+    BlockScore, ClampedGate, Config, Described, NormSpan, Renormalize, RouterScore, SpecError,
+};
 
 const CHOSEN: &str = "minimax_m3_sparse";
 
@@ -124,7 +126,11 @@ fn sizes(
         head_dim: size("index_head_dim", "sparse_index_dim")?,
         size: size("index_block_size", "sparse_block_size")?,
         top_k: size("index_topk_blocks", "sparse_topk_blocks")?,
-        local: size("index_local_blocks", "sparse_local_block")?,
+        by: BlockScore::LargestProduct {
+            local: size("index_local_blocks", "sparse_local_block")?,
+        },
+        projection: None,
+        norms: ["q_norm", "k_norm"],
         norm,
         rope: decoder.ropes.first().cloned().flatten(),
     };
