@@ -182,6 +182,30 @@ fn an_optional_part_is_there_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn every_use_of_a_tied_weight_may_have_a_copy() {
+    let copy = |own: &str| {
+        let all = ["first", "second", "third"].map(Source::tensor).to_vec();
+        let own = Box::new(Source::tensor(own));
+        leaf(Source::Tied { own, all }, &[2])
+    };
+    let leaves = ["first", "second", "third"].map(copy);
+    let stored = |names: &[&str]| {
+        let tensors: Vec<_> = names.iter().map(|name| tensor(name, &[2])).collect();
+        examine(&tensors, &leaves, &[])
+    };
+    for names in [
+        &["first"][..],
+        &["third"],
+        &["second", "third"],
+        &["first", "second", "third"],
+    ] {
+        assert!(stored(names).is_complete(), "{names:?}");
+    }
+    assert_eq!(stored(&[]).missing.len(), 3);
+    assert!(!stored(&["first", "fourth"]).is_complete());
+}
+
+#[test]
 fn one_of_several_spellings() {
     let names = |names: &[&str]| Source::OneOf(names.iter().copied().map(Source::tensor).collect());
     let leaves = [leaf(names(&["gamma", "weight"]), &[2])];

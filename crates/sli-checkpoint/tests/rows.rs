@@ -59,7 +59,7 @@ impl Maker {
         }
         let rows = own[0];
         let with_rows = |rows: usize| [&[rows], &own[1..]].concat();
-        match self.dice.below(12) {
+        match self.dice.below(13) {
             0 => {
                 let (a, b) = (self.dice.below(3), self.dice.below(3));
                 let of = self.make(leading, &with_rows(a + rows + b), known, depth - 1);
@@ -152,6 +152,13 @@ impl Maker {
                     Source::tensor("gone.w"),
                 ])
             }
+            12 => Source::Tied {
+                own: Box::new(Source::tensor("absent.w")),
+                all: vec![
+                    Source::tensor("absent.w"),
+                    self.make(leading, own, known, depth - 1),
+                ],
+            },
             _ => self.make(leading, own, known, depth - 1),
         }
     }
@@ -173,7 +180,7 @@ fn naive(
             let name = slot.map_or(name.clone(), |slot| name.replace("{}", &slot.to_string()));
             tensors[&name].clone()
         }
-        Source::OneOf(all) => recurse(&all[1]),
+        Source::OneOf(all) | Source::Tied { own: _, all } => recurse(&all[1]),
         Source::Elementwise { of, .. } => recurse(of),
         Source::Reshape(of) => {
             // The maker only inserts an axis of 1 into shapes that have none.
