@@ -3,7 +3,7 @@
 use sli_kernels::{Activation, Mat, MatRef};
 use sli_spec::NgramInput;
 
-use super::along::{slide, whole};
+use super::along::{slide, stretches};
 use super::buffers::{Buffer, Buffers};
 use super::{At, Mix};
 use crate::error::EngineError;
@@ -22,7 +22,7 @@ impl Mix for NgramInput {
     }
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
-        let stretches = whole(at);
+        let stretches = stretches(at.rows);
         let (layer, rows, mixer) = (at.layer, at.rows, at.mixer);
         let kernels = layer.kernels;
         let Some(inputs) = &at.kept.layer_inputs else {

@@ -118,7 +118,9 @@ impl Step {
                 StreamReading::Weighed(weights) => uses.streams(weights),
                 StreamReading::Gated { mean, write } => {
                     uses.mean(mean);
-                    write.iter().for_each(|write| uses.linear(write));
+                    for write in write {
+                        uses.linear(write);
+                    }
                 }
             }
         }

@@ -363,15 +363,16 @@ fn multipliers(vocabulary: u64, longest: usize, seed: u64) -> Vec<u64> {
 
 /// The least prime beyond a number.
 fn prime_behind(number: u64) -> u64 {
-    let is_prime = |&candidate: &u64| {
-        let odd = (3..).step_by(2);
-        let mut divisors = std::iter::once(2).chain(odd);
-        let divisors = divisors
-            .by_ref()
-            .take_while(|divisor| divisor * divisor <= candidate);
-        candidate > 1 && divisors.into_iter().all(|divisor| candidate % divisor != 0)
-    };
-    (number + 1..).find(is_prime).unwrap_or(2)
+    let mut candidate = number + 1;
+    while !is_prime(candidate) {
+        candidate += 1;
+    }
+    candidate
+}
+
+fn is_prime(number: u64) -> bool {
+    let mut divisors = (2..number).take_while(|divisor| divisor * divisor <= number);
+    number > 1 && divisors.all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]
