@@ -367,7 +367,11 @@ impl Hub {
             bytes.len(),
             hex(&Sha256::digest(&bytes[..bytes.len().min(4096)]))
         );
-        let mut headers = vec![("etag", etag), ("accept-ranges", "bytes".to_owned())];
+        let mut headers = vec![
+            ("etag", etag),
+            ("accept-ranges", "bytes".to_owned()),
+            ("x-repo-commit", COMMIT.to_owned()),
+        ];
         let mut range = request.range.clone();
         let mut pace = None;
         let mut stop = usize::MAX;

@@ -42,9 +42,17 @@ pub(crate) struct Shelf {
     /// The folder of the repository.
     pub folder: PathBuf,
     locks: PathBuf,
-    /// The folder of the commit; `None`: files have no names but those of their contents.
-    snapshot: Option<PathBuf>,
+    snapshot: Snapshot,
     without_links: bool,
+}
+
+/// Where files have their names.
+#[derive(Clone, Debug)]
+enum Snapshot {
+    /// In the folder of a commit.
+    Commit(PathBuf),
+    /// In folders of their contents.
+    Contents(PathBuf),
 }
 
 /// A file of a commit, as it is written down.
@@ -167,7 +175,7 @@ impl Cache {
         let folder = self.folder(repo);
         Shelf {
             locks: self.root.join(".locks").join(repo.folder()),
-            snapshot: Some(folder.join("snapshots").join(commit)),
+            snapshot: Snapshot::Commit(folder.join("snapshots").join(commit)),
             folder,
             without_links: self.without_links,
         }
@@ -368,13 +376,25 @@ impl Cache {
 }
 
 impl Shelf {
-    /// A folder for contents without names.
-    pub fn nameless(folder: PathBuf) -> Self {
+    /// A folder for files whose contents change.
+    pub fn of_contents(folder: PathBuf) -> Self {
         Self {
             locks: folder.join(".locks"),
+            snapshot: Snapshot::Contents(folder.join("files")),
             folder,
-            snapshot: None,
-            without_links: true,
+            without_links: false,
+        }
+    }
+
+    /// The name of a file, and how many folders above it the blobs are.
+    fn named(&self, entry: &Entry) -> (PathBuf, usize) {
+        let inside = entry.path.matches('/').count();
+        match &self.snapshot {
+            Snapshot::Commit(folder) => (folder.join(&entry.path), 2 + inside),
+            Snapshot::Contents(folder) => {
+                let content = entry.etag.get(..16).unwrap_or(&entry.etag);
+                (folder.join(content).join(&entry.path), 2 + inside)
+            }
         }
     }
 
@@ -388,15 +408,12 @@ impl Shelf {
 
     /// The whole file, if it is there. It counts if it has the size that it should have.
     pub fn whole(&self, entry: &Entry) -> Result<Option<PathBuf>, RemoteError> {
-        let named = self
-            .snapshot
-            .as_ref()
-            .map(|snapshot| snapshot.join(&entry.path));
+        let (named, _) = self.named(entry);
         let is_whole = |path: &Path| {
             fs_err::metadata(path)
                 .is_ok_and(|metadata| metadata.is_file() && metadata.len() == entry.size)
         };
-        if let Some(named) = named.filter(|named| is_whole(named)) {
+        if is_whole(&named) {
             return Ok(Some(named));
         }
         let blob = self.blob(entry);
@@ -409,15 +426,12 @@ impl Shelf {
     /// Gives a blob that is there its name in the snapshot; the path to read it from.
     fn name(&self, entry: &Entry) -> Result<PathBuf, RemoteError> {
         let blob = self.blob(entry);
-        let Some(snapshot) = &self.snapshot else {
-            return Ok(blob);
-        };
-        let named = snapshot.join(&entry.path);
+        let (named, above) = self.named(entry);
         if let Some(folder) = named.parent() {
             fs_err::create_dir_all(folder).map_err(failed(folder))?;
         }
         if !self.without_links {
-            let up = "../".repeat(2 + entry.path.matches('/').count());
+            let up = "../".repeat(above);
             let target = format!("{up}blobs/{}", entry.etag);
             let temporary = named.with_extension(format!("{:08x}.tmp", unique()));
             if fs_err::os::unix::fs::symlink(&target, &temporary).is_ok() {

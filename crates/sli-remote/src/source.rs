@@ -107,7 +107,7 @@ impl RemoteSource {
         kept: &Path,
     ) -> Self {
         let folder = WebFolder::new(Client::new(settings, policy), folder);
-        let shelf = (keep == Keep::Everything).then(|| Shelf::nameless(kept.join(folder.key())));
+        let shelf = (keep == Keep::Everything).then(|| Shelf::of_contents(kept.join(folder.key())));
         Self::new(Arc::new(folder), shelf)
     }
 
@@ -203,6 +203,19 @@ impl RemoteSource {
                 .map(|entry| (entry.path.clone(), entry.size))
                 .collect(),
         )
+    }
+
+    /// Where on this machine a file is that was fetched.
+    pub fn path_of(&self, file: &str) -> Result<PathBuf, SourceError> {
+        let entry = self.entry(file)?;
+        let path = match &self.shelf {
+            Some(shelf) => shelf.whole(&entry).map_err(|error| failed(file, &error))?,
+            None => None,
+        };
+        path.ok_or_else(|| SourceError::NotFound {
+            file: file.to_owned(),
+            place: self.describe(),
+        })
     }
 
     /// The folder of this machine that holds what is kept.

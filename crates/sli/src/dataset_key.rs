@@ -11,7 +11,6 @@ use sli_engine::shorten;
 
 use crate::cli::ScoreArg;
 use crate::error::Error;
-use crate::input;
 use crate::job::Job;
 use crate::memory::Allowance;
 use crate::tensors;
@@ -20,13 +19,20 @@ use crate::tokenizer::Choice;
 /// The dataset, and what decides how a record becomes tokens and which of them are scored.
 pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
     let mut key = RunKey::new();
-    let format = job
-        .input
-        .extension()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    key.set("input", digest(&job.input)?)
-        .set("input format", format.display());
+    let digests: Result<Vec<_>, _> = job.input.files().iter().map(|file| digest(file)).collect();
+    let content = match &digests?[..] {
+        [one] => one.clone(),
+        all => format!(
+            "{} files, {}",
+            all.len(),
+            shorten(&blake3::hash(all.join(" ").as_bytes()).to_hex())
+        ),
+    };
+    key.set("input", content)
+        .set("input format", job.input.extension());
+    for (name, column) in job.input.renames.pairs() {
+        key.set(format!("column of {name}"), column);
+    }
     if let Some(content) = job.selection.content {
         key.set("use", content.key());
     }
@@ -64,9 +70,9 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
         .features()
         .is_some()
     {
-        let records = input::open(&job.input, &Allowance::unlimited(), job.selection)?;
+        let records = job.input.open(&Allowance::unlimited(), job.selection)?;
         let mut all = Hasher::new();
-        for file in tensors::files(&job.input, records)? {
+        for file in tensors::files(records)? {
             all.update(digest(&file)?.as_bytes());
         }
         key.set("tensors", shorten(&all.finalize().to_hex()));

@@ -1,6 +1,6 @@
 //! A model, a dataset and what to do with them: what `run` and `plan` have in common.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -13,7 +13,7 @@ use sli_remote::Keep;
 
 use crate::cli::{HiddenDtypeArg, JobArgs, ScoreArg, SpillArg, UseArg};
 use crate::error::Error;
-use crate::input::{InputError, Selection};
+use crate::input::{Dataset, InputError, Renames, Selection};
 use crate::memory::Allowance;
 use crate::place::NamedModel;
 use crate::prepare::{Preparer, Rules};
@@ -21,7 +21,7 @@ use crate::progress::Spinner;
 use crate::seq2seq::DecoderRules;
 use crate::terminal::Plain;
 use crate::tokenizer::{ChatOptions, Reading, TokenizerError};
-use crate::{input, machine, terminal, tokenizer};
+use crate::{machine, place, terminal, tokenizer};
 
 /// What to run on what.
 pub struct Job {
@@ -30,7 +30,7 @@ pub struct Job {
     /// Where the model comes from.
     pub named: NamedModel,
     /// The dataset.
-    pub input: PathBuf,
+    pub input: Dataset,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// What of a record becomes its tokens.
@@ -57,11 +57,12 @@ impl Job {
             null_is_empty: arguments.skip_empty,
             labels_of_decoder: false,
         };
-        drop(input::open(
-            &arguments.input,
-            &Allowance::unlimited(),
-            selection,
-        )?);
+        let renames = Renames::new(&arguments.columns).map_err(|problem| Error::Usage {
+            problem,
+            hint: "give --column KEY=NAME, for instance --column text=content".into(),
+        })?;
+        let input = Dataset::find(&place::fetched(&arguments.input)?, renames)?;
+        drop(input.open(&Allowance::unlimited(), selection)?);
         let template = arguments.chat_template.as_deref();
         let chat = ChatOptions::new(template, &arguments.chat_arguments)?;
         let keep = if arguments.stream {
@@ -99,7 +100,7 @@ impl Job {
             allowance,
             named,
             session,
-            input: arguments.input.clone(),
+            input,
             max_length: arguments.max_length,
             texts,
             allow_long: arguments.allow_long,
@@ -116,14 +117,15 @@ impl Job {
     /// The dataset for a model that is open already, read as `sli run` reads it by default.
     pub fn of(session: Session, named: NamedModel, input: &Path) -> Result<Self, Error> {
         let selection = Selection::default();
-        drop(input::open(input, &Allowance::unlimited(), selection)?);
+        let input = Dataset::file(input)?;
+        drop(input.open(&Allowance::unlimited(), selection)?);
         let settings = session.settings();
         let texts = text_rules(None, session.model(), &settings.takes)?;
         Ok(Self {
             allowance: Allowance::new(settings.memory, program_bytes(session.model())),
             session,
             named,
-            input: input.to_owned(),
+            input,
             max_length: None,
             selection,
             texts,

@@ -8,7 +8,8 @@ use sli_engine::bytes::human;
 use sli_remote::{Keep, Location, Policy, Progress, RemoteError, RemoteSource, Settings};
 
 use crate::error::Error;
-use crate::{machine, terminal};
+use crate::progress::Download;
+use crate::{input, machine, terminal};
 
 /// Files that stand for a model by themselves.
 const WEIGHTS: [&str; 6] = [".gguf", ".safetensors", ".bin", ".pt", ".pth", ".npz"];
@@ -134,4 +135,100 @@ fn open(
             ))
         }
     }
+}
+
+/// Datasets that are elsewhere are fetched; the paths of all, in their order.
+pub fn fetched(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+    let mut paths = Vec::new();
+    for path in named {
+        let text = path.to_str().unwrap_or_default();
+        let location = if text.contains("://") {
+            Location::parse(text)?
+        } else {
+            None
+        };
+        match location {
+            None => paths.push(path.clone()),
+            Some(location) => paths.extend(fetch_data(text, location)?),
+        }
+    }
+    Ok(paths)
+}
+
+/// The files that a location stands for, in the cache.
+fn fetch_data(text: &str, location: Location) -> Result<Vec<PathBuf>, Error> {
+    let settings = Settings::from_env()?;
+    let (source, inner) = match location {
+        Location::Hub { .. } => open(&settings, location, Keep::Everything)?,
+        Location::Web(mut url) => {
+            let file = url.path().rsplit('/').next().unwrap_or_default().to_owned();
+            if file.is_empty() {
+                return Err(Error::Usage {
+                    problem: format!("`{text}` names no file"),
+                    hint: "a folder behind HTTP cannot be listed: name its files".into(),
+                });
+            }
+            let folder = url.path()[..url.path().len() - file.len()].to_owned();
+            url.set_path(&folder);
+            let (source, _) = open(&settings, Location::Web(url), Keep::Everything)?;
+            (source, file)
+        }
+    };
+    let wanted = match source.files() {
+        None => vec![inner],
+        Some(files) => {
+            let pattern = glob::Pattern::new(&inner).map_err(|error| Error::Usage {
+                problem: format!("`{text}`: the pattern makes no sense: {error}"),
+                hint: "`*` and `?` stand for characters of a name".into(),
+            })?;
+            let options = glob::MatchOptions {
+                require_literal_separator: true,
+                ..glob::MatchOptions::new()
+            };
+            let names: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
+            let folder = if inner.is_empty() {
+                String::new()
+            } else {
+                format!("{inner}/")
+            };
+            let exact: Vec<String> = names
+                .iter()
+                .filter(|name| **name == inner)
+                .cloned()
+                .collect();
+            let fitting = names
+                .iter()
+                .filter(|name| pattern.matches_with(name, options))
+                .cloned()
+                .collect();
+            let inside: Vec<String> = names
+                .iter()
+                .filter(|name| name.starts_with(&folder))
+                .cloned()
+                .collect();
+            match (exact, fitting) {
+                (exact, _) if !exact.is_empty() => exact,
+                (_, fitting) if !Vec::<String>::is_empty(&fitting) => fitting,
+                _ => input::pick(&inside, Clone::clone),
+            }
+        }
+    };
+    if wanted.is_empty() {
+        return Err(Error::Usage {
+            problem: format!("`{text}` has no file of records"),
+            hint: "name a .parquet, .jsonl or .txt file of it, or a folder with such".into(),
+        });
+    }
+    let failed = |error: sli_checkpoint::source::SourceError| {
+        Error::Engine(sli_engine::EngineError::Checkpoint(error.into()))
+    };
+    RemoteSource::fetch_ahead(&source, &wanted)?;
+    let bar = Download::new();
+    let arrived = source.wait(&mut |progress| bar.show(progress));
+    drop(bar);
+    arrived?;
+    let paths = wanted
+        .iter()
+        .map(|file| source.path_of(file).map_err(failed));
+    paths.collect()
 }

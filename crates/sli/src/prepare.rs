@@ -5,8 +5,6 @@
 //! demands of a record is checked here, before any weight is read: ids within the vocabulary, types
 //! within their table, lengths within its limit.
 
-use std::path::Path;
-
 use rayon::ThreadPool;
 use sli_checkpoint::ModelFolder;
 use sli_engine::TextRules;
@@ -18,7 +16,8 @@ use sli_spec::{Features, LengthLimit, ModelSpec, PositionIds};
 use crate::completion::labelled;
 use crate::error::Error;
 use crate::input::{
-    self, BYTE_ORDER_MARK, Content, DecoderContent, InputError, Place, RawRecord, Selection,
+    self, BYTE_ORDER_MARK, Content, Dataset, DecoderContent, InputError, Place, RawRecord,
+    Selection,
 };
 use crate::memory::Allowance;
 use crate::sentences;
@@ -91,7 +90,7 @@ pub struct Counts {
 /// Turns the records of a file into tokens.
 pub struct Preparer<'a> {
     /// The dataset.
-    pub input: &'a Path,
+    pub input: &'a Dataset,
     /// What of a record becomes its tokens.
     pub selection: Selection,
     /// Leave out records with nothing in them.
@@ -124,7 +123,7 @@ impl Preparer<'_> {
         let mut counts = Counts::default();
         let mut tokenizer = None;
         let mut template_end = Vec::new();
-        let mut tensors = TensorReader::of(self.input);
+        let mut tensors = TensorReader::default();
         let mut records = self.open()?;
         let mut batch = Vec::new();
         let mut notes = Notes::default();
@@ -262,7 +261,7 @@ impl Preparer<'_> {
         }
         if counts.records == 0 {
             let (path, mut problem) = (
-                self.input.to_path_buf(),
+                self.input.first().to_path_buf(),
                 "the input has no records".to_owned(),
             );
             let mut hint =
@@ -353,7 +352,7 @@ impl Preparer<'_> {
     }
 
     fn open(&self) -> Result<input::Records, InputError> {
-        input::open(self.input, &self.allowance, self.selection)
+        self.input.open(&self.allowance, self.selection)
     }
 
     /// An error of the spool; what is wrong with an id gets the places where it is used.

@@ -10,21 +10,12 @@ use sli_spec::{Features, Leaf, Shard, Source};
 use crate::input::{InputError, Place, RawRecord, Tensors};
 
 /// Reads the tensors of records; the file of the one before stays open.
+#[derive(Default)]
 pub struct TensorReader {
-    folder: PathBuf,
     open: Option<(PathBuf, Arc<Checkpoint>)>,
 }
 
 impl TensorReader {
-    /// Of the records of this dataset.
-    pub fn of(dataset: &Path) -> Self {
-        let folder = dataset.parent().unwrap_or(Path::new(""));
-        Self {
-            folder: folder.to_owned(),
-            open: None,
-        }
-    }
-
     /// The numbers of a record's features, row by row, and how many frames they are.
     pub fn read(
         &mut self,
@@ -45,7 +36,7 @@ impl TensorReader {
                 "name a safetensors file that holds it: {\"tensors\": \"FILE\", \"tensor_prefix\": \"...\"}",
             );
         };
-        let path = self.path(tensors);
+        let path = path_of(&record.place, tensors);
         let name = format!("{}{}", tensors.prefix, features.name);
         let file = || path.display();
         let checkpoint = self.checkpoint(&path, &record.place, id)?;
@@ -105,10 +96,6 @@ impl TensorReader {
         }
     }
 
-    fn path(&self, tensors: &Tensors) -> PathBuf {
-        self.folder.join(&tensors.file)
-    }
-
     fn checkpoint(
         &mut self,
         path: &Path,
@@ -131,15 +118,22 @@ impl TensorReader {
     }
 }
 
+/// The file that a record names, from the folder of its own.
+fn path_of(place: &Place, tensors: &Tensors) -> PathBuf {
+    let folder = place.path().parent().unwrap_or(Path::new(""));
+    folder.join(&tensors.file)
+}
+
 /// The files that records name, in the order of their paths.
 pub fn files(
-    dataset: &Path,
     records: impl Iterator<Item = Result<RawRecord, InputError>>,
 ) -> Result<BTreeSet<PathBuf>, InputError> {
-    let reader = TensorReader::of(dataset);
     let mut files = BTreeSet::new();
     for record in records {
-        files.extend(record?.tensors.map(|tensors| reader.path(&tensors)));
+        let record = record?;
+        if let Some(tensors) = &record.tensors {
+            files.insert(path_of(&record.place, tensors));
+        }
     }
     Ok(files)
 }

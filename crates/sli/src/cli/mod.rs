@@ -83,6 +83,8 @@ Input, by extension:
             \"tensor_prefix\", in front of the name of the input
   .txt      one text a line; lines end at \\n, \\r\\n and \\r
   .parquet  the columns of .jsonl
+  .gz .zst  behind .jsonl and .txt: unpacked as it is read
+  A folder stands for its files, '*' and '?' for characters of names; of several files the records follow one another.
   Blank lines are skipped. Ids are strings or integers, by default the number of the record from 0.
   Keys and columns of other names are not looked at.
 
@@ -331,9 +333,14 @@ pub struct JobArgs {
     /// Keep nothing of a model that is elsewhere: fetch what is needed each time it is needed
     #[arg(long)]
     pub stream: bool,
-    /// Dataset: .jsonl, .txt or .parquet
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub input: PathBuf,
+    /// Dataset: .jsonl, .txt (perhaps with .gz or .zst) or .parquet, a folder of such files, a pattern
+    /// ('data/*.jsonl'), or one that is elsewhere (https://..., hf://datasets/ORG/NAME/...); repeatable: the files are read
+    /// one after another, as one
+    #[arg(long = "input", value_name = "FILE", value_hint = ValueHint::AnyPath, required = true)]
+    pub input: Vec<PathBuf>,
+    /// The column that stands for a key of records; repeatable: --column text=content
+    #[arg(long = "column", value_name = "KEY=NAME", value_parser = column)]
+    pub columns: Vec<(String, String)>,
     /// A result to produce; repeatable [default: profile and scores]
     ///
     /// profile                  statistics of every layer
@@ -531,6 +538,15 @@ fn chat_argument(text: &str) -> Result<(String, String), String> {
         serde_json::Value::from(value).to_string()
     };
     Ok((name.to_owned(), value))
+}
+
+fn column(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, name)) if !key.is_empty() && !name.is_empty() => {
+            Ok((key.to_owned(), name.to_owned()))
+        }
+        _ => Err("expected KEY=NAME".into()),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

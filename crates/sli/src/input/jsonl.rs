@@ -1,14 +1,20 @@
 //! JSON Lines: an object a line.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected,
+    Visitor,
+};
 use serde_json::value::RawValue;
 
 use sli_engine::bytes::human;
 
+use super::compressed::Compression;
 use super::costs::{BYTE_COST, PART_COST};
 use super::error::InputError;
 use super::labels::Labels;
@@ -19,6 +25,7 @@ use super::place::{Place, Position};
 use super::raw::{
     Fields, INPUTS, KNOWN, PRINTED, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere,
 };
+use super::renames::Renames;
 use crate::memory::Allowance;
 
 /// Conversations of fewer bytes are not looked at for their size.
@@ -29,7 +36,8 @@ const SURROGATES: [&str; 2] = ["lone leading surrogate", "unexpected end of hex 
 /// The records of a JSON Lines file.
 pub struct JsonlReader {
     lines: Lines,
-    numbering: Numbering,
+    numbering: Rc<RefCell<Numbering>>,
+    renames: Arc<Renames>,
     selection: Selection,
     allowance: Allowance,
 }
@@ -38,12 +46,15 @@ impl JsonlReader {
     /// Opens a JSON Lines file.
     pub fn open(
         path: Arc<PathBuf>,
+        compression: Option<Compression>,
         allowance: &Allowance,
         selection: Selection,
+        (numbering, renames): (Rc<RefCell<Numbering>>, Arc<Renames>),
     ) -> Result<Self, InputError> {
         Ok(Self {
-            lines: Lines::open(path, allowance)?,
-            numbering: Numbering::default(),
+            lines: Lines::open(path, compression, allowance)?,
+            numbering,
+            renames,
             selection,
             allowance: allowance.clone(),
         })
@@ -60,23 +71,28 @@ impl Iterator for JsonlReader {
         };
         // As `datasets` reads such files; in a text it stays.
         let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-        if let Err(error) = conversation_fits(line, &place, &self.allowance) {
+        if let Err(error) = conversation_fits(line, &place, &self.allowance, &self.renames) {
             return Some(Err(error));
         }
-        let fields = parse(line, &place, self.selection);
-        Some(
-            fields
-                .and_then(|fields| fields.into_record(place, &mut self.numbering, self.selection)),
-        )
+        let fields = parse(line, &place, self.selection, &self.renames);
+        Some(fields.and_then(|fields| {
+            let numbering = &mut self.numbering.borrow_mut();
+            fields.into_record(place, numbering, self.selection)
+        }))
     }
 }
 
 /// Conversations become trees of values, and texts after that: each of their parts costs memory.
-fn conversation_fits(line: &str, place: &Place, allowance: &Allowance) -> Result<(), InputError> {
+fn conversation_fits(
+    line: &str,
+    place: &Place,
+    allowance: &Allowance,
+    renames: &Renames,
+) -> Result<(), InputError> {
     if line.len() < LONG_CONVERSATION
-        || !["\"messages\"", "\"prompt\""]
-            .iter()
-            .any(|key| line.contains(key))
+        || !["messages", "prompt"]
+            .into_iter()
+            .any(|key| line.contains(renames.name_of(key)))
     {
         return Ok(());
     }
@@ -91,19 +107,32 @@ fn conversation_fits(line: &str, place: &Place, allowance: &Allowance) -> Result
     })
 }
 
-fn parse(line: &str, place: &Place, selection: Selection) -> Result<Fields, InputError> {
-    let error = match serde_json::from_str(line) {
+fn parse(
+    line: &str,
+    place: &Place,
+    selection: Selection,
+    renames: &Renames,
+) -> Result<Fields, InputError> {
+    let error = match fields_of(line, renames) {
         Ok(fields) => return Ok(fields),
         Err(error) => error,
     };
+    let text = renames.name_of("text");
     let nulls: &[&str] = if selection.null_is_empty {
-        &["text"]
+        &[text]
     } else {
         &[]
     };
-    let Some((zeros, found)) = nonfinite::replaced(line, nulls) else {
+    let Some((zeros, mut found)) = nonfinite::replaced(line, nulls) else {
         return Err(refused(line, place, &error));
     };
+    found.retain_mut(|literal| match renames.key_of(&literal.key) {
+        Some(key) => {
+            literal.key = key.to_owned();
+            true
+        }
+        None => false,
+    });
     // A value alone under `labels` is the class of a classifier.
     let is_read = |literal: &NonFinite| {
         looked_at().any(|known| known == literal.key)
@@ -126,7 +155,7 @@ fn parse(line: &str, place: &Place, selection: Selection) -> Result<Fields, Inpu
             .with_hint("Python writes it for a missing value or a number without bounds: leave it out, or write null"));
     }
     let mut fields: Fields =
-        serde_json::from_str(&zeros).map_err(|error| refused(&zeros, place, &error))?;
+        fields_of(&zeros, renames).map_err(|error| refused(&zeros, place, &error))?;
     for literal in found.iter().filter(|literal| is_printed(literal)) {
         if let Some(text) = fields.printed_mut(&literal.key) {
             line[literal.value.clone()].trim_ascii().clone_into(text);
@@ -178,11 +207,24 @@ fn refused(line: &str, place: &Place, error: &serde_json::Error) -> InputError {
     InputError::record(place, problem).with_hint(hint)
 }
 
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FieldsVisitor;
+/// The keys of a line.
+fn fields_of(line: &str, renames: &Renames) -> Result<Fields, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(line);
+    let fields = FieldsSeed(renames).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(fields)
+}
 
-        impl<'de> Visitor<'de> for FieldsVisitor {
+/// Makes the keys of a line of its columns.
+struct FieldsSeed<'r>(&'r Renames);
+
+impl<'de> DeserializeSeed<'de> for FieldsSeed<'_> {
+    type Value = Fields;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Fields, D::Error> {
+        struct FieldsVisitor<'r>(&'r Renames);
+
+        impl<'de> Visitor<'de> for FieldsVisitor<'_> {
             type Value = Fields;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -193,9 +235,10 @@ impl<'de> Deserialize<'de> for Fields {
                 let mut fields = Fields::default();
                 let mut seen: Vec<&'static str> = Vec::new();
                 while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                    let Some(key) = looked_at().find(|&known| known == key) else {
+                    let renamed = self.0.key_of(&key);
+                    let Some(key) = looked_at().find(|&known| Some(known) == renamed) else {
                         if fields.elsewhere.is_none() {
-                            fields.elsewhere = elsewhere(&key);
+                            fields.elsewhere = renamed.and_then(elsewhere);
                         }
                         map.next_value::<IgnoredAny>()?;
                         continue;
@@ -286,7 +329,7 @@ impl<'de> Deserialize<'de> for Fields {
             }
         }
 
-        deserializer.deserialize_map(FieldsVisitor)
+        deserializer.deserialize_map(FieldsVisitor(self.0))
     }
 }
 
@@ -426,7 +469,7 @@ impl<'de, const MASK: bool> Deserialize<'de> for Integer<MASK> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Numbering, parse};
+    use super::{Numbering, Renames, parse};
     use crate::input::{Content, Conversation, Place, Position, RawRecord, Selection};
 
     fn record(line: &str) -> Result<RawRecord, String> {
@@ -439,7 +482,7 @@ mod tests {
             numbering.next(None, false, &place).unwrap();
         }
         let selection = Selection::default();
-        parse(line, &place, selection)
+        parse(line, &place, selection, &Renames::default())
             .and_then(|fields| fields.into_record(place, &mut numbering, selection))
             .map_err(|error| error.to_string())
     }
@@ -584,7 +627,7 @@ mod tests {
             file: Arc::new("in.json".into()),
             position: Position::Line(1),
         };
-        let array = parse("[", &first, Selection::default()).unwrap_err();
+        let array = parse("[", &first, Selection::default(), &Renames::default()).unwrap_err();
         assert!(
             array.to_string().starts_with("the file is a JSON array"),
             "{array}"

@@ -1,6 +1,6 @@
 //! Lines of a file, one at a time, however long the file is.
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use fs_err::File;
 
 use sli_engine::bytes::human;
 
+use super::compressed::Compression;
 use super::error::InputError;
 use super::place::{Place, Position};
 use crate::memory::Allowance;
@@ -28,7 +29,7 @@ const LINE_COST: u64 = 8;
 /// `\r`. Lines of white space are skipped.
 pub struct Lines {
     allowance: Allowance,
-    reader: BufReader<File>,
+    reader: BufReader<Box<dyn Read>>,
     path: Arc<PathBuf>,
     number: u64,
     /// The last line ended with `\r`: a `\n` that follows is part of its end.
@@ -39,13 +40,21 @@ pub struct Lines {
 
 impl Lines {
     /// Opens a file whose lines may hold what the allowance says.
-    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
+    pub fn open(
+        path: Arc<PathBuf>,
+        compression: Option<Compression>,
+        allowance: &Allowance,
+    ) -> Result<Self, InputError> {
         let at = |source| InputError::Read {
             path: path.to_path_buf(),
             source,
         };
         let file = File::open(path.as_path()).map_err(at)?;
-        let reader = BufReader::with_capacity(BUFFER, file);
+        let bytes: Box<dyn Read> = match compression {
+            None => Box::new(file),
+            Some(compression) => compression.reader(&path, file, allowance)?,
+        };
+        let reader = BufReader::with_capacity(BUFFER, bytes);
         Ok(Self {
             allowance: allowance.clone(),
             reader,
@@ -204,7 +213,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines.txt");
         fs_err::write(&path, content).unwrap();
-        let mut lines = Lines::open(Arc::new(path), &Allowance::unlimited()).unwrap();
+        let mut lines = Lines::open(Arc::new(path), None, &Allowance::unlimited()).unwrap();
         lines.limit = limit;
         let mut all = Vec::new();
         loop {

@@ -1,7 +1,9 @@
 //! Parquet files: the keys of a JSON Lines record as columns.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
@@ -24,6 +26,7 @@ use super::labels::{Found, Labels};
 use super::numbering::Numbering;
 use super::place::{Place, Position};
 use super::raw::{Fields, INPUTS, KNOWN, RENDERING, RawRecord, Selection, UNSUPPORTED, elsewhere};
+use super::renames::Renames;
 use super::shape::Shape;
 use crate::guard::guarded;
 use crate::memory::Allowance;
@@ -36,7 +39,8 @@ pub struct ParquetReader {
     /// A column of another form of datasets.
     other: Option<&'static str>,
     columns: Columns,
-    numbering: Numbering,
+    numbering: Rc<RefCell<Numbering>>,
+    renames: Arc<Renames>,
     selection: Selection,
     /// Row of the batch that is next.
     next: usize,
@@ -52,6 +56,7 @@ impl ParquetReader {
         path: Arc<PathBuf>,
         allowance: &Allowance,
         selection: Selection,
+        (numbering, renames): (Rc<RefCell<Numbering>>, Arc<Renames>),
     ) -> Result<Self, InputError> {
         let file = File::open(path.as_path()).map_err(|source| InputError::Read {
             path: path.to_path_buf(),
@@ -66,14 +71,19 @@ impl ParquetReader {
                 .fields()
                 .iter()
                 .enumerate()
-                .filter(|(_, field)| is_known(field.name()))
+                .filter(|(_, field)| renames.key_of(field.name()).is_some_and(is_known))
                 .map(|(index, _)| index)
                 .collect();
             let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
             let costs = Costs::of(&file, metadata.metadata(), &mask, views, exactly);
             let shapes = Shape::of_columns(metadata.schema(), metadata.parquet_schema());
+            let shapes = shapes.into_iter().filter_map(|(name, shape)| {
+                let key = renames.key_of(&name)?.to_owned();
+                Some((key, shape))
+            });
+            let shapes: BTreeMap<String, Shape> = shapes.collect();
             let mut fields = metadata.schema().fields().iter();
-            let other = fields.find_map(|field| elsewhere(field.name()));
+            let other = fields.find_map(|field| elsewhere(renames.key_of(field.name())?));
             Ok::<_, ParquetError>((metadata, mask, costs, (shapes, other)))
         });
         let (metadata, mask, costs, (shapes, other)) = opened
@@ -119,7 +129,8 @@ impl ParquetReader {
             shapes,
             other,
             columns,
-            numbering: Numbering::default(),
+            numbering,
+            renames,
             selection,
             next: 0,
             before: 0,
@@ -139,7 +150,7 @@ impl ParquetReader {
                 return Ok(None);
             };
             let batch = batch.map_err(|error| broken_file(&self.path, &error.to_string()))?;
-            let columns = Columns::new(&batch, &self.shapes);
+            let columns = Columns::new(&batch, &self.shapes, &self.renames);
             self.columns = columns.map_err(|problem| InputError::File {
                 path: self.path.to_path_buf(),
                 problem,
@@ -158,8 +169,9 @@ impl ParquetReader {
             .fields(row, &self.shapes)
             .map_err(|problem| InputError::record(&place, problem))?;
         fields.elsewhere = self.other;
+        let numbering = &mut self.numbering.borrow_mut();
         fields
-            .into_record(place, &mut self.numbering, self.selection)
+            .into_record(place, numbering, self.selection)
             .map(Some)
     }
 }
@@ -249,13 +261,19 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(batch: &RecordBatch, shapes: &BTreeMap<String, Shape>) -> Result<Self, String> {
+    fn new(
+        batch: &RecordBatch,
+        shapes: &BTreeMap<String, Shape>,
+        renames: &Renames,
+    ) -> Result<Self, String> {
         let mut columns = Self {
             rows: batch.num_rows(),
             ..Self::default()
         };
         for (field, array) in batch.schema().fields().iter().zip(batch.columns()) {
-            let name = field.name().as_str();
+            let Some(name) = renames.key_of(field.name()) else {
+                continue;
+            };
             let slot = match name {
                 "id" => &mut columns.id,
                 "text" => &mut columns.text,
@@ -545,11 +563,14 @@ mod tests {
 
     use sli_jinja::{Template, Variables};
 
-    use crate::input::{Content, RawRecord, Selection, open};
+    use crate::input::{Content, Dataset, RawRecord, Selection};
     use crate::memory::Allowance;
 
     fn records(path: &Path) -> Vec<RawRecord> {
-        let records = open(path, &Allowance::unlimited(), Selection::default()).unwrap();
+        let records = Dataset::file(path)
+            .unwrap()
+            .open(&Allowance::unlimited(), Selection::default())
+            .unwrap();
         records
             .collect::<Result<_, _>>()
             .unwrap_or_else(|error| panic!("{error}"))

@@ -266,22 +266,22 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ),
     (
         "sentence1",
-        "name `sentence1` and `sentence2` `text` and `text_pair`",
+        "give --column text=sentence1 --column text_pair=sentence2",
     ),
     (
         "premise",
-        "name `premise` and `hypothesis` `text` and `text_pair`",
+        "give --column text=premise --column text_pair=hypothesis",
     ),
     (
         "question",
-        "name `question` `text`, and a second text `text_pair`",
+        "give --column text=question, and --column text_pair=NAME for a second text",
     ),
     (
         "query",
-        "name `query` `text`, and a second text `text_pair`",
+        "give --column text=query, and --column text_pair=NAME for a second text",
     ),
-    ("sentence", "name `sentence` `text`"),
-    ("content", "name `content` `text`"),
+    ("sentence", "give --column text=sentence"),
+    ("content", "give --column text=content"),
 ];
 
 /// The key among [`ELSEWHERE`] that this one is.
@@ -487,7 +487,7 @@ impl Fields {
         let problem = "the record has none of `text`, `input_ids` and `messages`";
         let known = |(key, _): &&(&str, &str)| Some(*key) == self.elsewhere;
         let hint = ELSEWHERE.iter().find(known).map_or(
-            "are the keys spelled otherwise? rename them",
+            "are the keys spelled otherwise? --column text=NAME says which one is meant",
             |(_, hint)| *hint,
         );
         Err(InputError::record(place, problem).with_hint(hint))

@@ -26,17 +26,7 @@ const LFS_HINT: &str = "git lfs pull fetches the file itself";
 const UTF16_HINT: &str = "convert it: iconv -f UTF-16 -t UTF-8";
 
 /// Extensions that name another kind of file, what it is, and what to do.
-const OTHERS: [(&str, &str, &str); 12] = [
-    (
-        "gz",
-        "the input is compressed",
-        "unpack it first: gzip -dk FILE",
-    ),
-    (
-        "zst",
-        "the input is compressed",
-        "unpack it first: zstd -dk FILE",
-    ),
+const OTHERS: [(&str, &str, &str); 10] = [
     (
         "bz2",
         "the input is compressed",
@@ -95,12 +85,12 @@ const SIGNATURES: [(&[u8], &str, &str); 11] = [
     (
         b"\x1f\x8b\x08",
         "compressed with gzip",
-        "unpack it first: gzip -dc FILE > NEW",
+        "let its name end in .gz",
     ),
     (
         b"\x28\xb5\x2f\xfd",
         "compressed with zstd",
-        "unpack it first: zstd -dc FILE > NEW",
+        "let its name end in .zst",
     ),
     (
         b"\x04\x22\x4d\x18",

@@ -1,10 +1,14 @@
 //! Text files: a record a line. A byte order mark is part of the first one, as for Python and `datasets`.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::compressed::Compression;
 use super::error::InputError;
 use super::lines::Lines;
+use super::numbering::Numbering;
 use super::raw::{Content, RawRecord};
 use super::token_inputs::TokenInputs;
 use crate::completion::TokenLabels;
@@ -13,15 +17,20 @@ use crate::memory::Allowance;
 /// The records of a text file.
 pub struct TextReader {
     lines: Lines,
-    number: u64,
+    numbering: Rc<RefCell<Numbering>>,
 }
 
 impl TextReader {
     /// Opens a text file.
-    pub fn open(path: Arc<PathBuf>, allowance: &Allowance) -> Result<Self, InputError> {
+    pub fn open(
+        path: Arc<PathBuf>,
+        compression: Option<Compression>,
+        allowance: &Allowance,
+        numbering: Rc<RefCell<Numbering>>,
+    ) -> Result<Self, InputError> {
         Ok(Self {
-            lines: Lines::open(path, allowance)?,
-            number: 0,
+            lines: Lines::open(path, compression, allowance)?,
+            numbering,
         })
     }
 }
@@ -34,10 +43,12 @@ impl Iterator for TextReader {
             Ok(line) => line?,
             Err(error) => return Some(Err(error)),
         };
-        let row = self.number;
-        self.number += 1;
+        let (row, id) = match self.numbering.borrow_mut().next(None, false, &place) {
+            Ok(next) => next,
+            Err(error) => return Some(Err(error)),
+        };
         Some(Ok(RawRecord {
-            id: row.to_string(),
+            id,
             row,
             place,
             content: Content::Text(line.to_owned()),

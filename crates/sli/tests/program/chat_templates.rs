@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
-use sli::input::{Content, Conversation, Prompted, Selection, open};
+use sli::input::{Content, Conversation, Dataset, Prompted, Selection};
 use sli::memory::Allowance;
 use sli::tokenizer::{ChatTemplate, Source, Sources};
 
@@ -83,7 +83,10 @@ fn numbers_without_bounds_print_as_transformers_prints_them() {
         })
         .collect();
     let path = folder.join("nonfinite.jsonl");
-    let records = open(&path, &Allowance::unlimited(), Selection::default()).unwrap();
+    let records = Dataset::file(&path)
+        .unwrap()
+        .open(&Allowance::unlimited(), Selection::default())
+        .unwrap();
     let mut compared = 0;
     for (record, texts) in records.zip(&texts) {
         let conversation = match record.unwrap().content {

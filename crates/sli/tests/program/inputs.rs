@@ -197,6 +197,10 @@ fn broken_records_are_3_and_named() {
         .failure(3, &["none.jsonl"]);
     place
         .sli(&["plan", "model", "--input", "model"])
+        .failure(3, &["model/config.json, line 1"]);
+    place.write("empty/README.md", "");
+    place
+        .sli(&["plan", "model", "--input", "empty"])
         .failure(3, &["folder"]);
 }
 

@@ -12,6 +12,7 @@ mod coded;
 mod command_line;
 mod completions;
 mod contract;
+mod datasets;
 mod disks;
 mod embedded;
 mod end_to_end;

@@ -219,7 +219,7 @@ fn records_of_other_forms_say_what_to_do() {
         (json!({"chosen": "a", "rejected": "b"}), "make two records"),
         (
             json!({"sentence1": "a", "sentence2": "b"}),
-            "`text` and `text_pair`",
+            "--column text_pair=sentence2",
         ),
         (json!({"words": "a"}), "spelled otherwise"),
     ] {
@@ -292,7 +292,7 @@ fn files_that_are_not_what_they_are_called() {
     for (content, says) in [
         (
             &b"\x1f\x8b\x08\0\0\0\0\0"[..],
-            &["the input is compressed with gzip", "gzip -dc"][..],
+            &["the input is compressed with gzip", ".gz"][..],
         ),
         (
             b"\x28\xb5\x2f\xfd....",
