@@ -69,7 +69,7 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
     let kept = kept_columns(stack) as u64;
     let chosen = stack.chosen_keys().unwrap_or(0) as u64;
     let embedding = stack.input.embedding();
-    let inputs = embedding.map_or(0, Embedding::layer_columns) as u64;
+    let inputs = embedding.map_or(0, Embedding::input_columns) as u64;
     let mut bytes = (widest + stashes + chosen + kept + inputs) * 4 + ropes + ROW_BYTES;
     for take in takes {
         bytes += match take {
