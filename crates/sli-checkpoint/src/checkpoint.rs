@@ -428,6 +428,12 @@ impl Checkpoint {
         self.rounds_inputs
     }
 
+    /// Whether there are codes that are stored transposed: some rows of such a weight are strips of all that is stored.
+    pub fn has_strips(&self) -> bool {
+        let mut coded = self.coded.values().filter_map(|coded| coded.as_ref().ok());
+        coded.any(|coded| coded.turned)
+    }
+
     /// How the tensor at a place is coded; `None` where it is stored plainly.
     pub(crate) fn coded(&self, position: usize) -> Option<&Result<Coded, LeafProblem>> {
         self.coded.get(&(position as u32))

@@ -235,9 +235,9 @@ impl<'c> Batch<'c> {
     }
 }
 
-/// What reading holds beside the result.
+/// What reading coded weights holds beside the result. It serves again: [`crate::BoundLeaf::beside`] has its bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers {
+pub struct Buffers {
     raw: Vec<u8>,
     scratch: Vec<u8>,
     lines: Vec<f32>,

@@ -187,6 +187,11 @@ impl BoundLeaf {
         sizes.sum()
     }
 
+    /// Whether numbers that are NaN or infinite are errors of reading already.
+    pub fn is_finite(&self) -> bool {
+        matches!(self.stored, Stored::Coded(_))
+    }
+
     /// Reads rows of a slice into `out`, row-major, elements as stored (little-endian).
     ///
     /// # Errors
@@ -197,7 +202,7 @@ impl BoundLeaf {
         rows: Range<usize>,
         out: &mut [u8],
     ) -> Result<(), CheckpointError> {
-        Self::read_rows_together(&[self], slice, rows, out)
+        Self::read_rows_together(&[self], slice, rows, out, &mut Buffers::default())
     }
 
     /// Reads the same rows of a slice of several weights of one checkpoint into `out`, one weight
@@ -211,6 +216,7 @@ impl BoundLeaf {
         slice: usize,
         rows: Range<usize>,
         out: &mut [u8],
+        buffers: &mut Buffers,
     ) -> Result<(), CheckpointError> {
         let Some(first) = leaves.first() else {
             return Ok(());
@@ -226,7 +232,8 @@ impl BoundLeaf {
         let mut start = 0;
         for (leaf, bytes) in leaves.iter().zip(wanted) {
             if let Stored::Coded(_) = leaf.stored {
-                leaf.decode_rows(slice, rows.clone(), &mut out[start..start + bytes])?;
+                let out = &mut out[start..start + bytes];
+                leaf.decode_rows(slice, rows.clone(), out, buffers)?;
                 start += bytes;
                 continue;
             }
@@ -255,9 +262,29 @@ impl BoundLeaf {
         slice: usize,
         rows: Range<usize>,
         out: &mut [u8],
+        buffers: &mut Buffers,
     ) -> Result<(), CheckpointError> {
-        let mut buffers = Buffers::default();
-        self.batches(slice, [(rows, 0)], |batch| batch.read(out, &mut buffers))
+        if rows.start == 0 && rows.end < self.rows() {
+            self.announce_strips();
+        }
+        self.batches(slice, [(rows, 0)], |batch| batch.read(out, buffers))
+    }
+
+    /// Tells the source that all of a matrix is read next of which some rows take a strip of every stored row.
+    fn announce_strips(&self) {
+        let tensors = &self.views().first.tensors;
+        let coded = |&at: &u32| self.checkpoint.coded(at as usize)?.as_ref().ok();
+        // Of stacked ones, each is read by itself.
+        if self.slices() > 1 || !tensors.iter().filter_map(coded).any(|coded| coded.turned) {
+            return;
+        }
+        let infos = tensors
+            .iter()
+            .filter_map(|&at| self.checkpoint.tensor_at(at as usize));
+        for info in infos {
+            let range = info.offset..info.offset + info.bytes;
+            self.checkpoint.advise_soon(info.file, range);
+        }
     }
 
     /// Hands the batches that put rows of a slice to their places, in bytes, to `carry_out`, which empties them.

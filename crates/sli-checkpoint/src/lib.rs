@@ -47,6 +47,7 @@ pub use checkpoint::Checkpoint;
 pub use choice::formats;
 pub use codes::{CODED_FORMS, Codes, UnknownCode};
 pub use coverage::{CoverageReport, Ignored, Missing};
+pub use decode::Buffers;
 pub use dtype::{Dtype, Float};
 pub use error::CheckpointError;
 pub use folder::{FileReader, FolderError, Found, ModelFolder};

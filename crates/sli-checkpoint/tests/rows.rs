@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use sli_checkpoint::source::{CountingSource, MemorySource};
-use sli_checkpoint::{BoundLeaf, Checkpoint, Dtype};
+use sli_checkpoint::{BoundLeaf, Buffers, Checkpoint, Dtype};
 use sli_spec::{Source, Split};
 use support::{Tensor, bind, leaf, safetensors};
 
@@ -570,7 +570,8 @@ fn weights_between_one_another_are_read_together() {
     let bytes = even.row_bytes() * 100;
     let mut together = vec![0; 2 * bytes];
     counting.reset();
-    BoundLeaf::read_rows_together(&[&even, &odd], 1, 0..100, &mut together).expect("read");
+    let buffers = &mut Buffers::default();
+    BoundLeaf::read_rows_together(&[&even, &odd], 1, 0..100, &mut together, buffers).expect("read");
     assert_eq!(counting.bytes(), 2 * bytes as u64);
     for (leaf, together) in [&even, &odd].into_iter().zip(together.chunks(bytes)) {
         let mut alone = vec![0; bytes];

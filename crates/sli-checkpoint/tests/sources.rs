@@ -193,7 +193,7 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
         let cache = CacheUse {
             fits,
             again,
-            in_pieces: false,
+            in_pieces: None,
             enough: None,
         };
         let choice = source
@@ -230,7 +230,7 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
     let slow = CacheUse {
         fits: true,
         again: false,
-        in_pieces: false,
+        in_pieces: None,
         enough: Some(1.0),
     };
     let choice = source.choose_mode("large", slow).expect("readable");
@@ -247,7 +247,7 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
         let cache = CacheUse {
             fits,
             again: false,
-            in_pieces: true,
+            in_pieces: Some("experts"),
             enough: None,
         };
         let choice = source.choose_mode("large", cache).expect("readable");
@@ -268,7 +268,7 @@ fn the_way_of_reading_is_chosen_by_measurement_and_changes_no_byte() {
                 CacheUse {
                     fits: false,
                     again: false,
-                    in_pieces: false,
+                    in_pieces: None,
                     enough: None,
                 }
             )
@@ -305,7 +305,7 @@ fn where_nothing_reads_directly_the_page_cache_is_used() {
     let cache = CacheUse {
         fits: false,
         again: false,
-        in_pieces: false,
+        in_pieces: None,
         enough: None,
     };
     let choice = source

@@ -23,8 +23,8 @@ pub struct CacheUse {
     pub fits: bool,
     /// The file is read more than once.
     pub again: bool,
-    /// It is read in pieces that are not large, each announced before.
-    pub in_pieces: bool,
+    /// Why it is read in pieces that are not large, each announced before, where it is.
+    pub in_pieces: Option<&'static str>,
     /// Bytes a second that are enough because computing takes longer than reading, where that is known.
     pub enough: Option<f64>,
 }

@@ -86,8 +86,7 @@ pub(super) fn choose<S: ByteSource>(
     } else {
         ReadMode::BufferedDropBehind
     };
-    if cache.in_pieces {
-        let reason = "experts are announced, and the system fetches several at a time";
+    if let Some(reason) = cache.in_pieces {
         return Ok(ReadChoice::unmeasured(through_cache, reason));
     }
     let size = buffered.len(file)?;

@@ -19,13 +19,20 @@ pub fn choose_reading(
     if plan.grain == Grain::Model && !has_experts {
         return Ok(None);
     }
+    let in_pieces = if has_experts {
+        Some("experts are announced, and the system fetches several at a time")
+    } else if model.checkpoint.has_strips() {
+        Some("what is stored transposed is read in strips, which share pages")
+    } else {
+        None
+    };
     let cache = CacheUse {
         fits: settings
             .machine
             .page_cache
             .is_none_or(|room| room >= model.checkpoint.stored_bytes()),
         again: plan.super_batches > 1,
-        in_pieces: has_experts,
+        in_pieces,
         enough: plan
             .seconds_computing
             .filter(|&seconds| seconds > 0.0)

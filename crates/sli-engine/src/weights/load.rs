@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_checkpoint::{BoundLeaf, DIRECT_ALIGNMENT, Float};
+use sli_checkpoint::{BoundLeaf, Buffers, DIRECT_ALIGNMENT, Float};
 use sli_kernels::{Compute, Element, PackedKind, PackedWeights, first_non_finite};
 
 use super::{LeafKey, Weight};
@@ -15,18 +15,22 @@ pub(crate) const STAGING_BYTES: usize = 4 << 20;
 /// What a reader holds in front of the packed form: stored bytes, at an address that lies in a block of
 /// memory as they lie in a block of their file, so that they can come from the disk without a copy.
 #[derive(Default)]
-pub(crate) struct Staging(Vec<u8>);
+pub(crate) struct Staging {
+    stored: Vec<u8>,
+    /// What decoding holds beside them.
+    buffers: Buffers,
+}
 
 impl Staging {
     /// Room for `bytes` that begin at `offset` in a file.
-    fn at(&mut self, offset: u64, bytes: usize) -> &mut [u8] {
-        if self.0.len() < bytes + DIRECT_ALIGNMENT {
-            self.0 = vec![0; bytes + DIRECT_ALIGNMENT];
+    fn at(&mut self, offset: u64, bytes: usize) -> (&mut [u8], &mut Buffers) {
+        if self.stored.len() < bytes + DIRECT_ALIGNMENT {
+            self.stored = vec![0; bytes + DIRECT_ALIGNMENT];
         }
         let block = DIRECT_ALIGNMENT as u64;
-        let address = self.0.as_ptr().addr() as u64 % block;
+        let address = self.stored.as_ptr().addr() as u64 % block;
         let shift = ((block + offset % block - address) % block) as usize;
-        &mut self.0[shift..shift + bytes]
+        (&mut self.stored[shift..shift + bytes], &mut self.buffers)
     }
 }
 
@@ -109,11 +113,13 @@ pub(crate) fn pack_rows(
         let end = (start + step).min(rows.end);
         let bytes = (end - start) * row_bytes;
         let offset = first.offset(slice, start)?;
-        let staging = staging.at(offset, bytes * leaves.len());
-        BoundLeaf::read_rows_together(&sources, slice, start..end, staging)?;
+        let (staging, buffers) = staging.at(offset, bytes * leaves.len());
+        BoundLeaf::read_rows_together(&sources, slice, start..end, staging, buffers)?;
         let parts = staging.chunks_exact(bytes.max(1));
         for ((&(key, leaf), part), packed) in leaves.iter().zip(parts).zip(&mut *packed) {
-            if let Some(index) = first_non_finite(part, element) {
+            if !leaf.is_finite()
+                && let Some(index) = first_non_finite(part, element)
+            {
                 let index = start * leaf.columns() + index;
                 return Err(EngineError::NonFinite {
                     leaf: key.describe(model),
