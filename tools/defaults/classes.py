@@ -82,8 +82,9 @@ def classes_of(model_type):
             classes[name] = task
     if any(model_type in mapping for task, mapping in SEQUENCE_TASKS if task == "seq2seq_lm"):
         classes |= {name: task for task, mapping in SEQUENCE_TASKS for name in names_of(mapping, model_type)}
-    if "ElectraForPreTraining" in classes:  # tells tokens that were replaced, and predicts none
-        classes["ElectraForPreTraining"] = "base"
+    for name in ("ElectraForPreTraining", "FunnelForPreTraining"):  # tell tokens that were replaced, and predict none
+        if name in classes:
+            classes[name] = "base"
     classes |= {name: task for task, mapping in CLASS_TASKS for name in names_of(mapping, model_type)}
     # A few causal models are in no table.
     for name in names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type):

@@ -42,7 +42,7 @@ CLASSIFIER = re.compile("For(Sequence|Token)Classification$")
 # Frames of the records of types that read as many as there are.
 FRAMES = {"speech_to_text": [1, 30, 77], "moonshine": [895, 4000, 9001]}
 # Types whose records may mark global tokens.
-GLOBAL = ("led",)
+GLOBAL = ("led", "longformer")
 # Where a difference is up to this many times what rounding does to the reference, it is rounding's.
 AS_FAR = 4.0
 # How weights are stored, as often as they stand here.
@@ -139,6 +139,15 @@ def inputs_of(model, rng, longest, lengths=None):
     return records
 
 
+def least(config, length):
+    """The next length that the type computes."""
+    if config.model_type == "canine":
+        return max(length, config.downsampling_rate)
+    if config.model_type == "funnel" and config.attention_type == "relative_shift":  # whose distances fail on fewer
+        return max(length, 2 ** len(config.block_sizes) + 2)
+    return length
+
+
 def tokens_of(config, rng, longest, lengths=None, vocabulary=None):
     if vocabulary is None:
         vocabulary = min(config.vocab_size, getattr(config, "vocab_size_per_layer_input", None) or config.vocab_size)
@@ -148,9 +157,9 @@ def tokens_of(config, rng, longest, lengths=None, vocabulary=None):
     if config.model_type == "cpmant" and config.position_bias_max_distance <= config.position_bias_num_buckets // 4:
         longest = min(config.position_bias_num_buckets // 4 - config.prompt_length, longest)  # farther off is no bucket's
     lowest = rng.choice([5, 5, 0]) if config.model_type not in mutations.HIDING else 5  # special tokens too, now and then
-    ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in lengths or (1, 9, 41, longest)]
+    ids = [[rng.randrange(lowest, vocabulary) for _ in range(length)] for length in lengths or [least(config, length) for length in (1, 9, 41, longest)]]
     # One that begins like another, which `sli` computes once.
-    shared = rng.choice([1, 8, 30])
+    shared = least(config, 7 + rng.choice([1, 8, 30])) - 7
     return [*ids, ids[-1][:shared] + [rng.randrange(lowest, vocabulary) for _ in range(7)]]
 
 

@@ -219,10 +219,30 @@ def layer_lists(model):
     return found
 
 
+def other_stacks(model):
+    """Name -> (paths of the layers, no final norm) of the types whose stacks are no encoder and decoder."""
+    config = model.config
+    base = model.base_model_prefix + "." if hasattr(model, model.base_model_prefix) else ""
+    if config.model_type == "canine":
+        paths = {"characters": "initial_char_encoder.layer", "encoder": "encoder.layer", "last_characters": "final_char_encoder.layer"}
+    elif config.model_type == "funnel":
+        paths = {f"block{block}": f"encoder.blocks.{block}" for block in range(config.num_blocks)}
+        inner = getattr(model, model.base_model_prefix, model)
+        paths |= {"decoder": "decoder.layers"} if hasattr(inner, "decoder") else {}
+    elif config.model_type == "perceiver":
+        decoder = "decoder.decoder" if type(model).__name__.endswith("Classification") else "decoder"
+        paths = {"latents": ["encoder.cross_attention", "encoder.self_attends"], "decoder": [f"{decoder}.decoding_cross_attention"]}
+    else:
+        return {}
+    return {name: ([base + one for one in path] if isinstance(path, list) else base + path, "none") for name, path in paths.items()}
+
+
 def stacks_of(model, variant):
     """Name -> (path of the layers, of the final norm) where the model has an encoder and a decoder, else nothing."""
     if "stacks" in variant:
         return variant["stacks"]
+    if others := other_stacks(model):
+        return others
     paths = [path for path, _ in layer_lists(model)]
     side = {path: next((part for part in path.split(".") if part in ("encoder", "decoder")), None) for path in paths}
     named = {stack: [path for path in paths if side[path] == stack] for stack in ("encoder", "decoder")}
@@ -232,7 +252,8 @@ def stacks_of(model, variant):
 def layer_stack(model, path=None):
     """(path, list of layers): the outermost list of layers of the model, or several one after the other."""
     if isinstance(path, list):
-        return ", ".join(path), [layer for one in path for layer in model.get_submodule(one)]
+        modules = [model.get_submodule(one) for one in path]
+        return ", ".join(path), [layer for one in modules for layer in (one if isinstance(one, torch.nn.ModuleList) else [one])]
     if path:
         return path, model.get_submodule(path)
     found = layer_lists(model)
@@ -330,21 +351,24 @@ class Captures:
     """The captures of several stacks, by stack; the end of all is that of the last."""
 
     def __init__(self, model, stacks, rows):
-        self.stacks = {name: Capture(model, layers, norm, owner=layers.rpartition(".")[0], rows=rows.get(name)) for name, (layers, norm) in stacks.items()}
+        self.stacks = {name: Capture(model, layers, norm, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name)) for name, (layers, norm) in stacks.items()}
         self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
         self.path = {name: capture.path for name, capture in self.stacks.items()}
         self.norm_path = None
 
     @property
     def last_hidden(self):
-        return list(self.stacks.values())[-1].last_hidden
+        last = list(self.stacks.values())[-1]
+        return last.boundaries[last.count] if last.last_hidden is None else last.last_hidden
 
 
 def run(model, inputs, variant):
     """One forward pass. Returns (outputs by their name in expected.safetensors without the record, capture)."""
     accepted = inspect.signature(model.forward).parameters
     if stacks := stacks_of(model, variant):
-        capture = Captures(model, stacks, {"encoder": len(inputs["input_ids"])} if "input_ids" in inputs else {})
+        length = len(inputs["input_ids"]) if "input_ids" in inputs else None
+        # Perceiver reads out all positions that it has.
+        capture = Captures(model, stacks, {"encoder": length, "decoder": length if model.config.model_type == "perceiver" else None})
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
@@ -358,6 +382,8 @@ def run(model, inputs, variant):
     results = {}
     if getattr(output, "logits", None) is not None and output.logits.ndim == 3:
         results["logits"] = flat(output.logits)
+        if model.config.model_type == "perceiver" and type(model).__name__.endswith("LM"):
+            results["logits"] = results["logits"][: len(inputs["input_ids"])]
     elif getattr(output, "prediction_logits", None) is not None:
         results["logits"] = flat(output.prediction_logits)
     if getattr(output, "pooler_output", None) is not None:
@@ -373,6 +399,8 @@ def texts_of(model):
     if getattr(config, "encoder", None) is not None and hasattr(config.encoder, "vocab_size"):
         return config.encoder, getattr(config.decoder, "vocab_size", None)
     text = config.get_text_config()
+    if config.model_type == "canine":  # characters, which have no vocabulary
+        text.vocab_size = 60000
     return text, next((size for size in (getattr(text, key, None) for key in ("decoder_vocab_size", "tgt_vocab_size", "vocab_size")) if size), None)
 
 

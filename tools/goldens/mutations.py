@@ -31,7 +31,7 @@ TABLES = re.compile(
     r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian|led|bigbird_pegasus|trocr|whisper|fsmt|"
     r"albert|bert-generation|camembert|clip_text_model|data2vec-text|deberta|deberta-v2|dpr|electra|ernie|esm|flaubert|ibert|layoutlm|"
     r"longformer|luke|megatron-bert|mpnet|rembert|roberta-prelayernorm|roformer|splinter|tipsv2_text_model|xlm|xlm-roberta|xlm-roberta-xl|xmod|"
-    r"big_bird|fnet|tapas|squeezebert|mobilebert|convbert|nystromformer|yoso|roc_bert|markuplm|lilt|bros|layoutlmv3)$"
+    r"big_bird|fnet|tapas|squeezebert|mobilebert|convbert|nystromformer|yoso|roc_bert|markuplm|lilt|bros|layoutlmv3|canine|perceiver)$"
 )
 # Types that hide padding tokens: `sli` refuses them.
 HIDING = ("dpr", "flaubert", "fsmt", "t5_gemma_module", "xlm")
@@ -195,6 +195,32 @@ CHOICES = {
 }
 CHOICES |= {
     **dict.fromkeys(("q_groups", "k_groups", "v_groups", "post_attention_groups", "intermediate_groups", "output_groups", "num_groups"), [1, 2, 4]),
+    "block_repeats": [None],
+    "block_sizes": [[2, 2, 2], [1, 3], [1, 1, 2, 1], [3]],
+    "num_decoder_layers": [1, 2],
+    "d_head": [8, 16, 24],
+    "d_inner": [40, 96],
+    "pooling_type": ["mean", "max"],
+    "attention_type": ["relative_shift", "factorized"],
+    "downsampling_rate": [1, 2, 3, 4],
+    "upsampling_kernel_size": [1, 3, 4],
+    "num_hash_functions": [1, 2, 8, 16],
+    "num_hash_buckets": [130, 300],
+    "local_transformer_stride": [1, 5, 16, 128],
+    "cross_attention_shape_for_attention": ["kv", "q"],
+    "num_latents": [1, 8, 13],
+    "num_blocks": [1, 2],
+    "num_self_attends_per_block": [1, 2, 3],
+    "d_latents": [32, 64],
+    "qk_channels": [None, 32],
+    "v_channels": [None],
+    "num_cross_attention_heads": [1, 2, 4],
+    "num_self_attention_heads": [1, 2, 4],
+    "cross_attention_widening_factor": [1, 2],
+    "self_attention_widening_factor": [1, 3],
+    "embedding_rank": [16, 32],
+    "residual_multiplier": [None, 0.35],
+    "repmixer_kernel_size": [1, 3, 11],
     "num_feedforward_networks": [1, 2, 4],
     "intra_bottleneck_size": [32],
     "true_hidden_size": [32],

@@ -56,8 +56,10 @@ fn settled(built: &mut Built, checkpoint: &Arc<Checkpoint>) -> Result<HeadOrigin
         Ok(stored(shared)?.is_none() && stored(own)?.is_some())
     };
     let stacks = built.spec.stacks.len();
+    let shape = tokens(&mut built.spec, 0).map(|table| table.shape.clone());
     for tied in in_order(built.spec.ties, stacks) {
         let pair = weight(&mut built.spec, tied).zip(weight(&mut untied, tied));
+        let pair = pair.map(|(shared, own)| table_in(shared, own, shape.clone()));
         if let Some((shared, own)) = pair
             && shared.source != own.source
             && stands_in(&shared, &own)?
@@ -144,8 +146,8 @@ fn stored(
 /// The token table of a stack, where it has one.
 fn tokens(spec: &mut ModelSpec, stack: usize) -> Option<&mut Leaf> {
     match &mut spec.stacks[stack].input {
-        Input::Tokens(embedding) => embedding.leaves.get_mut(embedding.tokens.0 as usize),
-        Input::Features(_) => None,
+        Input::Tokens(embedding) => embedding.leaves.get_mut(embedding.tokens?.0 as usize),
+        Input::Features(_) | Input::Resampled(_) => None,
     }
 }
 
@@ -185,6 +187,25 @@ fn projection(spec: &ModelSpec) -> Option<[Option<Leaf>; 2]> {
     })
 }
 
+/// What of a head is the token table, and what stands in its place: a head may have further columns.
+fn table_in(shared: Leaf, own: Leaf, shape: Option<Vec<usize>>) -> (Leaf, Leaf) {
+    let (Source::ConcatColumns(parts), Source::ConcatColumns(others), Some(shape)) =
+        (&shared.source, &own.source, shape)
+    else {
+        return (shared, own);
+    };
+    let mut pairs = parts.iter().zip(others);
+    let Some((one, other)) = pairs.find(|(one, other)| one != other) else {
+        return (shared, own);
+    };
+    let of = |source: &Source| Leaf {
+        source: source.clone(),
+        shape: shape.clone(),
+        ..shared.clone()
+    };
+    (of(one), of(other))
+}
+
 /// Reads a weight of the embedding or the head from another place.
 fn respell(spec: &mut ModelSpec, from: &Source, to: &Source) {
     for stack in &mut spec.stacks {
@@ -192,6 +213,10 @@ fn respell(spec: &mut ModelSpec, from: &Source, to: &Source) {
         for leaf in leaves.chain(&mut stack.head.leaves) {
             if leaf.source == *from {
                 leaf.source = to.clone();
+            } else if let Source::ConcatColumns(parts) = &mut leaf.source {
+                for part in parts.iter_mut().filter(|part| *part == from) {
+                    *part = to.clone();
+                }
             }
         }
     }

@@ -57,10 +57,12 @@ fn no_head(model: &Model) -> String {
 
 /// Why the model cannot give a result.
 pub fn lacking(model: &Model, take: &Take) -> Option<String> {
-    let head = &model.spec.output_stack().head;
+    let spec = &model.spec;
+    let head = &spec.output_stack().head;
+    let pooled = &spec.stacks[spec.pooled_stack()];
     match take {
         Take::Profile | Take::Hidden(_) => None,
-        Take::Embedding(pooling) => (*pooling == Some(Pooling::Pooler) && head.pooler.is_none())
+        Take::Embedding(pooling) => (*pooling == Some(Pooling::Pooler) && pooled.head.pooler.is_none())
             .then(|| "the checkpoint has no pooling layer".into()),
         Take::Logits | Take::TopK(_) => head.logits.is_none().then(|| no_head(model)),
         Take::Scores => match &head.logits {
@@ -77,8 +79,8 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
             Some(logits) => (logits.predicts != Predicts::Masked)
                 .then(|| "the model predicts the next token, not masked ones".into()),
         },
-        Take::Classes => head
-            .classes
+        Take::Classes => spec
+            .classified_stack()
             .is_none()
             .then(|| match &model.missing_classifier {
                 Some(tensor) => {

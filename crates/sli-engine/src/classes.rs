@@ -1,4 +1,4 @@
-//! Of which class a record or a token is: the head for classes on the end of the last stack.
+//! Of which class a record or a token is: the head for classes on the end of a stack.
 //!
 //! What is said of a record depends on its own rows only, so it is the same in company, in pieces and alone.
 
@@ -52,7 +52,8 @@ pub(crate) fn buffer_bytes(head: &ClassesHead, width: usize) -> u64 {
 
 /// Classes that every token has a value for, where tokens are classified.
 pub(crate) fn classes_of_token(spec: &ModelSpec) -> u64 {
-    let head = spec.output_stack().head.classes.as_ref();
+    let head = spec.classified_stack();
+    let head = head.and_then(|(_, stack)| stack.head.classes.as_ref());
     let of_tokens = head.filter(|head| head.classified == Classified::Tokens);
     of_tokens.map_or(0, |head| head.projection.out_features as u64)
 }

@@ -1,6 +1,8 @@
 //! What a model demands of a record's tokens.
 
-use sli_spec::{LengthLimit, Mechanism, ModelSpec, PositionIds, Stack, TokenInput, TypeRule};
+use sli_spec::{
+    LengthLimit, Mechanism, ModelSpec, PositionIds, RowRule, Sequence, Stack, TokenInput, TypeRule,
+};
 
 use crate::error::EngineError;
 use crate::records::Record;
@@ -12,14 +14,14 @@ pub struct Demands {
     pub vocab_size: usize,
     /// Number of token types that a record may give, 0 where the model has none.
     pub token_types: usize,
-    /// A record may mark global tokens, in the place of types.
-    pub global_tokens: bool,
     /// How long a record may be.
     pub limit: LengthLimit,
     /// How its tokens are placed.
     pub positions: PositionIds,
     /// A token that the reference takes for padding and hides by itself.
     pub refused_token: Option<u32>,
+    /// What rows the model makes of them, where they are others: those of the last such stack.
+    pub rows: Option<RowRule>,
     /// What records may have beside their tokens, in the order of their numbers.
     pub inputs: [Option<TokenInput>; 2],
 }
@@ -35,17 +37,19 @@ impl Demands {
             match of_table {
                 Some(table) => table.types,
                 // Whether they are equal is all that counts.
-                None if mechanisms.clone().any(Mechanism::reads_kinds) => u32::MAX as usize,
+                None if mechanisms.any(Mechanism::reads_kinds) => u32::MAX as usize,
                 None if stack.positions == PositionIds::OfKinds => u32::MAX as usize,
-                None if mechanisms.any(Mechanism::reads_global_tokens) => 2,
                 None => 0,
             }
         };
         let stack = spec.input_stack();
-        let mut mechanisms = stack.mechanisms();
+        let mut sequences = spec.stacks.iter().rev().map(|stack| stack.sequence);
         Self {
             token_types: types(stack),
-            global_tokens: mechanisms.any(Mechanism::reads_global_tokens),
+            rows: sequences.find_map(|sequence| match sequence {
+                Sequence::Rows(rule) => Some(rule),
+                Sequence::Record | Sequence::Decoder(_) => None,
+            }),
             ..Self::of_stack(stack)
         }
     }
@@ -58,7 +62,7 @@ impl Demands {
             inputs: [0, 1].map(|index| embedding?.inputs.get(index).copied()),
             vocab_size: stack.usable_tokens(),
             token_types: 0,
-            global_tokens: false,
+            rows: None,
             limit: stack.limit,
             positions: stack.positions,
         }
@@ -77,6 +81,12 @@ impl Demands {
         Some(format!(
             "token id {refused} at position {index} is padding, which this type hides by itself"
         ))
+    }
+
+    /// Whether records may have this beside their tokens.
+    pub fn reads(&self, input: &str) -> bool {
+        let mut inputs = self.inputs.iter().flatten();
+        inputs.any(|own| own.name == input)
     }
 
     /// What is wrong with the types of tokens, if anything is.
@@ -164,6 +174,7 @@ impl Demands {
                 .or_else(|| self.refused(tokens))
                 .or_else(|| self.wrong_inputs(tokens.len(), record.inputs.as_deref()))
                 .or_else(|| self.positions.blocks(tokens, types).err())
+                .or_else(|| self.rows?.refused(tokens.len()))
         };
         problem.map_or(Ok(()), |problem| {
             Err(EngineError::Record {

@@ -336,8 +336,12 @@ fn missing_part(spec: &ModelSpec, binding: &Binding, part: &'static str) -> Opti
     if !binding.report().absent_optional.contains(part) {
         return None;
     }
-    let stack = spec.stacks.len().checked_sub(1)?;
-    let leaves = &spec.stacks[stack].head.leaves;
+    let mut stacks = spec.stacks.iter().enumerate();
+    let (stack, leaves) = stacks.find_map(|(index, stack)| {
+        let leaves = &stack.head.leaves;
+        let has_part = leaves.iter().any(|leaf| leaf.optional == Some(part));
+        has_part.then_some((index, leaves))
+    })?;
     let mut bound = leaves.iter().zip(&binding.stack(stack).head);
     let lacking = bound.find(|(leaf, bound)| leaf.optional == Some(part) && bound.is_none());
     let names = lacking.map(|(leaf, _)| leaf.source.names())?;

@@ -41,7 +41,8 @@ pub(crate) struct Observation<'a> {
     embedding: Option<(Embedder, EmbeddingSink)>,
     router: Option<RouterSink>,
     profile: Option<Profile>,
-    classes: Option<Classes<'a>>,
+    /// And the stack whose end is classified.
+    classes: Option<(usize, Classes<'a>)>,
     sparse: Option<Sparse>,
     lexical: Option<Lexical>,
     wants_logits: bool,
@@ -173,8 +174,11 @@ impl<'a> Observation<'a> {
                 }
                 Take::Sparse => observation.sparse = Some(Sparse::open(model, folder)?),
                 Take::Classes => {
-                    if let Some(head) = &output.head.classes {
-                        observation.classes = Some(Classes::open(head, folder)?);
+                    let classified = spec.classified_stack();
+                    if let Some((stack, head)) = classified
+                        .and_then(|(index, stack)| Some((index, stack.head.classes.as_ref()?)))
+                    {
+                        observation.classes = Some((stack, Classes::open(head, folder)?));
                     }
                 }
             }
@@ -283,14 +287,14 @@ impl<'a> Observation<'a> {
         let x = normed.as_ref().unwrap_or(hidden);
         let projected = layer.output(head, x)?;
         let x = projected.as_ref().unwrap_or(x);
-        if stack == 0 {
+        if stack == self.spec.pooled_stack() {
             self.embed(layer, head.pooler.as_ref(), batch, x)?;
         }
         let is_last = stack + 1 == self.spec.stacks.len();
         if let Some(lexical) = self.lexical.as_mut().filter(|_| is_last) {
             lexical.weigh(layer, batch, x)?;
         }
-        if let Some(classes) = self.classes.as_mut().filter(|_| is_last) {
+        if let Some((_, classes)) = self.classes.as_mut().filter(|(own, _)| *own == stack) {
             classes.classify(layer, batch, x)?;
         }
         let Some(logits) = head
@@ -405,7 +409,7 @@ impl<'a> Observation<'a> {
         if let Some(sparse) = self.sparse {
             sparse.finish(&mut folder)?;
         }
-        if let Some(classes) = self.classes {
+        if let Some((_, classes)) = self.classes {
             classes.finish(&mut folder)?;
         }
         if let Some(profile) = self.profile {

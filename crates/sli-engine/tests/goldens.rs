@@ -61,11 +61,9 @@ fn settings(memory: u64, spill: Spill) -> Settings {
 }
 
 fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
-    let mut writer = RecordSpoolWriter::create(folder).unwrap();
+    let writer = RecordSpoolWriter::create(folder).unwrap();
+    let mut writer = writer.with_sequences(&model.spec).unwrap();
     let decoder = model.spec.decoder_input();
-    if decoder.is_some() {
-        writer = writer.with_decoder().unwrap();
-    }
     for record in golden.records() {
         let features = model.spec.input_stack().input.features();
         let rows = features.map(|features| {
@@ -91,6 +89,7 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
             let record = Record {
                 tokens,
                 token_types: None,
+                inputs: None,
                 ..own
             };
             writer
@@ -120,7 +119,7 @@ fn inputs_of(record: &GoldenRecord, model: &Model) -> Option<Vec<u32>> {
                     }
                 }
                 None => {
-                    let value = input.otherwise();
+                    let value = input.otherwise(position);
                     numbers.extend(std::iter::repeat_n(value, input.columns));
                 }
             }

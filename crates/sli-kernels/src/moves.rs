@@ -213,6 +213,32 @@ impl Kernels {
         });
     }
 
+    /// Takes from each head `h` of a row `shares[h]` of what lies along a vector of length one: of `[heads, vectors]`, equal
+    /// groups of heads share one. Products in f64.
+    pub fn leave_out(
+        &self,
+        [heads, vectors]: [usize; 2],
+        shares: &[f32],
+        units: MatRef,
+        x: MatMut,
+    ) {
+        let _lap = self.lap(Stage::Attention);
+        let (dim, group) = (x.cols() / heads, heads / vectors);
+        self.each_row_mut(&x, |index, row| {
+            let units = units.row(index);
+            let heads = row.chunks_exact_mut(dim).zip(shares).enumerate();
+            for (head, (own, &share)) in heads {
+                let unit = &units[head / group * dim..][..dim];
+                let along = own.iter().zip(unit);
+                let along = along.map(|(&own, &unit)| f64::from(own) * f64::from(unit));
+                let taken = (along.sum::<f64>() * f64::from(share)) as f32;
+                for (own, &unit) in own.iter_mut().zip(unit) {
+                    *own -= taken * unit;
+                }
+            }
+        });
+    }
+
     /// How likely hashes of so many bits of two vectors with this cosine are the same, in f64: `(1 - acos(x) / pi)^bits` of each
     /// element.
     pub fn equal_hashes(&self, bits: usize, x: MatMut) {

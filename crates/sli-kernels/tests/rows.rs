@@ -664,6 +664,35 @@ fn softmax_of_parts_sums_to_one() {
 }
 
 #[test]
+fn what_lies_along_a_vector_is_left_out() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(15);
+        let (heads, vectors, dim) = (4, 2, 5);
+        let shares = [1.0, 0.5, 0.0, -0.25];
+        let mut x = random.mat(3, heads * dim);
+        let mut units = random.mat(3, vectors * dim);
+        kernels[0].unit_heads(vectors, 1e-12, units.view_mut());
+        let given = x.clone();
+        let mut again = x.clone();
+        kernels[0].leave_out([heads, vectors], &shares, units.view(), x.view_mut());
+        kernels[1].leave_out([heads, vectors], &shares, units.view(), again.view_mut());
+        assert_eq!(x.as_slice(), again.as_slice());
+        for row in 0..3 {
+            for (head, share) in shares.into_iter().enumerate() {
+                let unit = &units.row(row)[head / 2 * dim..][..dim];
+                let along = |x: &Mat| -> f64 {
+                    let own = x.row(row)[head * dim..].iter().zip(unit);
+                    own.map(|(&own, &unit)| f64::from(own) * f64::from(unit))
+                        .sum()
+                };
+                let expected = along(&given) * (1.0 - f64::from(share));
+                assert_close(along(&x) as f32, expected, 1e-5, "what is left");
+            }
+        }
+    }
+}
+
+#[test]
 fn heads_become_of_length_one_and_cosines_chances_of_equal_hashes() {
     for kernels in all_kernels(Compute::F32) {
         let mut random = Random(14);

@@ -89,9 +89,8 @@ impl Facts {
             embedding: output
                 .input
                 .embedding()
-                .map_or_else(String::new, |embedding| {
-                    tensor_name(&embedding.leaves, embedding.tokens)
-                }),
+                .and_then(|embedding| Some(tensor_name(&embedding.leaves, embedding.tokens?)))
+                .unwrap_or_default(),
             head: output
                 .head
                 .logits
@@ -121,6 +120,7 @@ fn tensor_name(leaves: &[Leaf], index: WeightIndex) -> String {
 fn table_name(stack: &Stack) -> Option<&'static str> {
     Some(match stack.input.positions()? {
         PositionTable::Learned { .. } => "learned table",
+        PositionTable::Stretched { .. } => "learned table, stretched over a record",
         PositionTable::Sinusoidal(_) => "sinusoidal table",
     })
 }

@@ -38,8 +38,8 @@ pub use parts::{
     Activation, Adapter, Alibi, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
     DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
     HeadTemperature, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind,
-    NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate, RowWeights, Segments,
-    Slot, SparseBlocks, StreamReading, StreamWeights,
+    NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate, RowPlaces, RowWeights,
+    Segments, Slot, SparseBlocks, StreamReading, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

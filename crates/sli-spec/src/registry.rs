@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use crate::families::{
     bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
     hrm, hybrid, inkling, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture, mpt, muse,
-    nemotron_nas, original, phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma, xlstm,
-    zaya,
+    nemotron_nas, original, perceiver, phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma,
+    xlstm, zaya,
 };
 use crate::mlx;
 pub use crate::model_type::ModelType;
@@ -73,7 +73,10 @@ impl Built {
 
     /// Whether classes are those of the pooled first token.
     fn classifies_pooled(&self) -> bool {
-        let head = &self.spec.output_stack().head;
+        let classified = self.spec.classified_stack();
+        let Some(head) = classified.map(|(_, stack)| &stack.head) else {
+            return false;
+        };
         let transform = head
             .classes
             .as_ref()
@@ -134,6 +137,7 @@ const FAMILIES: &[&[ModelType]] = &[
     muse::TYPES,
     nemotron_nas::TYPES,
     original::TYPES,
+    perceiver::TYPES,
     phi_remote::TYPES,
     remote_experts::TYPES,
     rwkv::TYPES,

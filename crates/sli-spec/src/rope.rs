@@ -285,6 +285,7 @@ impl Keys<'_> {
         match &self.config.row().ok()?.default_theta {
             Value::Object(kinds) => {
                 let kind = match layer_type? {
+                    own if kinds.contains_key(own) => own,
                     "sliding_attention" => "local",
                     _ => "global",
                 };

@@ -103,8 +103,9 @@ pub struct Beside {
 }
 
 /// What may stand beside the tokens.
-const BESIDE: [&str; 5] = [
+const BESIDE: [&str; 6] = [
     "bbox",
+    "global_attention_mask",
     "input_pronunciation_ids",
     "input_shape_ids",
     "xpath_subs_seq",
@@ -383,8 +384,7 @@ impl Golden {
                 input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap_or_default(),
                 input_features: floats(&expected, &format!("{id}.input_features"))
                     .or_else(|| floats(&expected, &format!("{id}.input_values"))),
-                token_type_ids: integers(&expected, &format!("{id}.token_type_ids"))
-                    .or_else(|| integers(&expected, &format!("{id}.global_attention_mask"))),
+                token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 beside: BESIDE
                     .iter()

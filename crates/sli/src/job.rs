@@ -163,10 +163,8 @@ impl Job {
             pool: &pool,
             allowance: self.allowance.clone(),
         };
-        let mut writer = RecordSpoolWriter::create(folder)?;
-        if model.spec.decoder_input().is_some() {
-            writer = writer.with_decoder()?;
-        }
+        let writer = RecordSpoolWriter::create(folder)?;
+        let mut writer = writer.with_sequences(&model.spec)?;
         let spinner = Spinner::new();
         let prepared = preparer.run(
             &mut writer,

@@ -16,7 +16,7 @@ use sli_spec::{Features, LengthLimit, ModelSpec, PositionIds};
 use crate::completion::labelled;
 use crate::error::Error;
 use crate::input::{
-    self, BYTE_ORDER_MARK, Content, Dataset, DecoderContent, InputError, Place, RawRecord,
+    self, BYTE_ORDER_MARK, Content, Dataset, DecoderContent, GLOBAL, InputError, Place, RawRecord,
     Selection,
 };
 use crate::memory::Allowance;
@@ -544,7 +544,6 @@ impl Rules<'_> {
             place,
             content,
             token_types,
-            global_tokens,
             inputs,
             ..
         } = record;
@@ -574,14 +573,14 @@ impl Rules<'_> {
         }
         check_tokens(&format!("record `{id}`"), &place, &tokens, &self.demands)?;
         let given = token_types.is_some();
-        let has_types = self.demands.token_types > 0 && !self.demands.global_tokens;
+        let has_types = self.demands.token_types > 0;
         let mut types = token_types.or(if has_types { encoded.types } else { None });
         if let Some(types) = &types {
             self.check_types(&id, &place, types, tokens.len(), given)?;
         }
-        if let Some(marks) = global_tokens {
-            self.check_marks(&id, &place, &marks, tokens.len())?;
-            types = Some(marks);
+        if inputs.marks_global() && !self.demands.reads(GLOBAL) {
+            let problem = format!("record `{id}`: `{GLOBAL}`, but the model has no global tokens");
+            return Err(InputError::record(&place, problem).with_hint("remove the key"));
         }
         let mut inputs = inputs.numbers(&self.demands.inputs, tokens.len(), &place)?;
         if let Some(problem) = self.demands.wrong_inputs(tokens.len(), inputs.as_deref()) {
@@ -606,6 +605,14 @@ impl Rules<'_> {
         }
         let what = format!("record `{id}`");
         self.check_length(&what, &place, tokens.len(), &self.demands)?;
+        if let Some(problem) = self
+            .demands
+            .rows
+            .and_then(|rule| rule.refused(tokens.len()))
+        {
+            let problem = format!("record `{id}`: {problem}");
+            return Err(InputError::record(&place, problem).with_hint("leave the record out"));
+        }
         let positions = self.demands.positions;
         if let Err(problem) = positions.blocks(&tokens, types.as_deref()) {
             let problem = format!("record `{id}`: {problem}");
@@ -649,36 +656,7 @@ impl Rules<'_> {
                 types.len()
             ));
         }
-        let with_types = self.demands.global_tokens && types.iter().any(|&kind| kind != 0);
-        if with_types {
-            return wrong("`token_type_ids`, but the model has no token types".into());
-        }
         self.demands.wrong_type(types).map_or(Ok(()), wrong)
-    }
-
-    /// Whether the model takes these marks of global tokens.
-    fn check_marks(
-        &self,
-        id: &str,
-        place: &Place,
-        marks: &[u32],
-        tokens: usize,
-    ) -> Result<(), InputError> {
-        let wrong = |problem: String, hint: &str| {
-            let problem = format!("record `{id}`: {problem}");
-            Err(InputError::record(place, problem).with_hint(hint))
-        };
-        if !self.demands.global_tokens {
-            let problem = "`global_attention_mask`, but the model has no global tokens".into();
-            return wrong(problem, "remove the key");
-        }
-        if marks.len() != tokens || marks.iter().any(|&mark| mark > 1) {
-            let problem =
-                format!("`global_attention_mask` is no 0 or 1 for each of {tokens} tokens");
-            let hint = "the mask is about the tokens with the special ones that the tokenizer adds";
-            return wrong(problem, hint);
-        }
-        Ok(())
     }
 
     /// What the model demands of the decoder's part of a record.

@@ -43,7 +43,10 @@ impl BoundLayer<'_> {
             &mut *hidden
         };
         x.reset(rows, embedding.width);
-        self.gather(embedding.tokens, &batch.tokens, x, false)?;
+        match embedding.tokens {
+            Some(table) => self.gather(table, &batch.tokens, x, false)?,
+            None => x.as_mut_slice().fill(0.0),
+        }
         if embedding.scale != 1.0 {
             self.kernels
                 .scale_in_place(embedding.scale as f32, x.view_mut());
@@ -178,8 +181,9 @@ impl BoundLayer<'_> {
             let mut kept = std::mem::take(slots.get_mut(start.kept));
             self.kernels.copy(slots.hidden.view(), kept.view_mut());
             *slots.get_mut(start.kept) = kept;
-            let addend = &*self.vector(start.addend)?;
-            self.kernels.add_bias(addend, slots.hidden.view_mut());
+            if let Some(addend) = self.optional(start.addend)? {
+                self.kernels.add_bias(&addend, slots.hidden.view_mut());
+            }
         }
         if let Some(looked_up) = &embedding.looked_up
             && let Becomes::Stream { positions, norm } = &looked_up.becomes
@@ -206,8 +210,11 @@ impl BoundLayer<'_> {
         }
         self.kernels
             .scale_in_place(rule.table_scale as f32, inputs.view_mut());
+        let Some(made) = &rule.projected else {
+            return Ok(());
+        };
         let norm = HeadNorm {
-            norm: rule.norm.clone(),
+            norm: made.norm.clone(),
             span: NormSpan::Head,
             after_rotation: false,
         };
@@ -216,9 +223,9 @@ impl BoundLayer<'_> {
             let range = start..(start + SPREAD_ROWS).min(inputs.rows());
             projected.reset(range.len(), inputs.cols());
             let hidden = slots.hidden.rows_view(range.clone());
-            self.linear(hidden, &rule.projection, projected.view_mut())?;
+            self.linear(hidden, &made.projection, projected.view_mut())?;
             self.kernels
-                .scale_in_place(rule.projection_scale as f32, projected.view_mut());
+                .scale_in_place(made.scale as f32, projected.view_mut());
             self.head_norm(&norm, rule.layers, projected.view_mut())?;
             let mut target = inputs.rows_view_mut(range);
             self.kernels.add(projected.view(), 1.0, target.reborrow());
@@ -270,6 +277,9 @@ impl BoundLayer<'_> {
                 }
                 self.gather(*weight, &ids, x, true)
             }
+            Some(PositionTable::Stretched { weight, rows }) => {
+                self.add_stretched((*weight, *rows), batch, x)
+            }
             Some(PositionTable::Sinusoidal(sinusoidal)) => {
                 for (row, &id) in batch.position_ids.iter().enumerate() {
                     add_sinusoidal(sinusoidal, id, x.row_mut(row));
@@ -277,6 +287,32 @@ impl BoundLayer<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Adds rows of a table that the positions of a record share out, in f32 as the reference does.
+    fn add_stretched(
+        &self,
+        (table, rows): (WeightIndex, usize),
+        batch: &Batch,
+        x: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let ids: Vec<u32> = (0..rows as u32).collect();
+        let mut all = Mat::new(rows, x.cols());
+        self.gather(table, &ids, &mut all, false)?;
+        for record in batch.branches_of(&batch.whole()) {
+            let step = rows as f32 / record.len() as f32;
+            for (position, row) in record.enumerate() {
+                let place = (step * (position as f32 + 0.5) - 0.5).max(0.0);
+                let first = (place as usize).min(rows - 1);
+                let share = place - first as f32;
+                let next = all.row((first + 1).min(rows - 1)).iter();
+                let mixed = all.row(first).iter().zip(next);
+                let mixed = mixed.map(|(&one, &other)| one * (1.0 - share) + other * share);
+                let row = x.row_mut(row).iter_mut();
+                row.zip(mixed).for_each(|(sum, value)| *sum += value);
+            }
+        }
+        Ok(())
     }
 
     /// Row `ids[i]` of a table, to row i of `out`: set or added.

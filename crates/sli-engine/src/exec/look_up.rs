@@ -99,11 +99,13 @@ impl BoundLayer<'_> {
         mut out: MatMut<'_>,
     ) -> Result<(), EngineError> {
         for InputTable { weight, at, row } in &looked_up.tables {
-            let number = |index: usize| {
-                let own = batch.inputs.of(index);
-                match *row {
-                    InputRow::Column(column) => own[column],
-                    InputRow::Difference([of, less]) => own[of].saturating_sub(own[less]),
+            let own = |index: usize, column: usize| batch.inputs.of(index)[column];
+            let number = |index: usize| match *row {
+                InputRow::Column(column) => own(index, column),
+                InputRow::Difference([of, less]) => own(index, of).saturating_sub(own(index, less)),
+                InputRow::Hashed { prime, rows } => {
+                    let hash = (u64::from(batch.tokens[index]) + 1) * u64::from(prime);
+                    (hash % u64::from(rows)) as u32
                 }
             };
             let ids: Vec<u32> = rows.clone().map(number).collect();

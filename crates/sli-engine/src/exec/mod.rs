@@ -13,6 +13,7 @@ mod ngrams;
 pub(crate) mod norm;
 pub(crate) mod place;
 pub(crate) mod probe;
+pub(crate) mod resample;
 pub(crate) mod rounded;
 mod sources;
 pub(crate) mod states;

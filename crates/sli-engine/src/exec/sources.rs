@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use sli_spec::{ModelSpec, Stack};
+use sli_spec::{Mechanism, ModelSpec, Stack};
 
 use crate::plan::division::rows_in;
 use crate::records::RecordSpool;
+use crate::results::ResultsError;
 
 /// The rows of every record in every earlier stack that is read. Records share none there.
 #[derive(Default)]
@@ -15,11 +16,19 @@ struct Source {
     stack: usize,
     /// Of the record of every branch.
     rows: Vec<Range<usize>>,
+    /// Kinds of all rows, where they are asked for and a record has any.
+    kinds: Option<Vec<u32>>,
 }
 
 impl Sources {
     /// For the records of a range; a record without rows in `stack` has no branch.
-    pub fn of(spec: &ModelSpec, stack: &Stack, records: &RecordSpool, range: Range<usize>) -> Self {
+    pub fn of(
+        spec: &ModelSpec,
+        stack: &Stack,
+        records: &RecordSpool,
+        range: Range<usize>,
+    ) -> Result<Self, ResultsError> {
+        let reads_kinds = stack.mechanisms().any(Mechanism::reads_kinds);
         let source = |source: usize| {
             let lead = spec.stacks[source].prompt.len();
             let mut start = 0;
@@ -32,12 +41,22 @@ impl Sources {
                 }
                 start += length;
             }
-            Source {
+            let own = records.of(spec.stacks[source].sequence);
+            let kinds = (reads_kinds && own.has_token_types()).then(|| own.kinds(range.clone()));
+            Ok(Source {
                 stack: source,
                 rows,
-            }
+                kinds: kinds.transpose()?,
+            })
         };
-        Self(stack.sources().into_iter().map(source).collect())
+        let sources = stack.sources().into_iter().map(source);
+        Ok(Self(sources.collect::<Result<_, ResultsError>>()?))
+    }
+
+    /// The kinds of all rows of a stack, where a record has any.
+    pub fn kinds(&self, stack: usize) -> Option<&[u32]> {
+        let source = self.0.iter().find(|source| source.stack == stack);
+        source?.kinds.as_deref()
     }
 
     /// The rows that the record of a branch has.

@@ -9,7 +9,7 @@ use crate::error::EngineError;
 use crate::records::RecordSpool;
 
 /// Rows of a convolution's output whose inputs are laid out together.
-const UNFOLDED_ROWS: usize = 256;
+pub(super) const UNFOLDED_ROWS: usize = 256;
 
 /// Values that are held while a record of up to `longest` rows passes through its stem.
 pub(crate) fn stem_values(features: &Features, longest: usize) -> usize {
@@ -78,7 +78,7 @@ impl BoundLayer<'_> {
                 }
             };
             for convolution in &features.stem {
-                x = self.convolve(convolution, &x)?;
+                x = self.convolve(convolution, &x, convolution.rows(x.rows()))?;
             }
             for row in 0..record.tokens {
                 hidden.row_mut(start + row).copy_from_slice(x.row(row));
@@ -92,9 +92,14 @@ impl BoundLayer<'_> {
         self.add_positions(features.positions.as_ref(), batch, hidden)
     }
 
-    fn convolve(&self, convolution: &StemConvolution, x: &Mat) -> Result<Mat, EngineError> {
+    /// The first `rows` rows that come of some.
+    pub(super) fn convolve(
+        &self,
+        convolution: &StemConvolution,
+        x: &Mat,
+        rows: usize,
+    ) -> Result<Mat, EngineError> {
         let Linear { input, output } = Linear::of(convolution);
-        let rows = convolution.rows(x.rows());
         let mut out = Mat::new(rows, output);
         let mut unfolded = Mat::default();
         for start in (0..rows).step_by(UNFOLDED_ROWS) {

@@ -4,7 +4,8 @@ use half::bf16;
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running, Sinks};
 use sli_spec::rope::Rope;
 use sli_spec::{
-    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, OutputGate, Position, QueryTemperature,
+    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, OutputGate, Position,
+    QueryTemperature, WeightIndex,
 };
 
 use super::buffers::{Buffer, Buffers};
@@ -126,6 +127,9 @@ impl Mix for Attention {
             let value_dim = 2 * self.value_dim;
             differential::subtract(layer, differential, self.heads, value_dim, scratch)?;
         }
+        if let Some(shares) = self.exclusive {
+            leave_out(layer, shares, [self.heads, self.kv_heads], scratch)?;
+        }
         if let Some(norm) = &self.heads_norm {
             layer.head_norm(norm, self.heads, scratch.heads.view_mut())?;
         }
@@ -169,6 +173,13 @@ fn prepare<'a>(
     let inputs = inputs.map_or([x; 2], |slots| slots.map(of_slot));
     let kept = (&at.kept.ends[..], &mut *at.scratch);
     project_each(layer, attention, rows, (x, inputs), kept)?;
+    if attention.values_of_inputs
+        && let Some(inputs) = &at.kept.layer_inputs
+        && rows.pass != Computed::Queries
+    {
+        let own = inputs.rows_view(rows.chunk.rows.clone());
+        layer.kernels.add(own, 1.0, at.scratch.value.view_mut());
+    }
     if let Some(mixing) = &attention.mixing {
         mixing::mix(attention, mixing, at)?;
     }
@@ -555,6 +566,26 @@ fn attend(
     if let Some(chosen) = dynamic {
         chosen.release(scratch);
     }
+    Ok(())
+}
+
+/// Takes from every head's output a share of what lies along the row's own value.
+fn leave_out(
+    layer: &BoundLayer<'_>,
+    shares: WeightIndex,
+    heads: [usize; 2],
+    scratch: &mut Scratch,
+) -> Result<(), EngineError> {
+    /// A length that counts as this at least.
+    const SHORTEST: f64 = 1e-12;
+    let shares = layer.vector(shares)?;
+    let shares: Vec<f32> = shares.iter().map(|share| share.tanh()).collect();
+    let value = &mut scratch.value;
+    layer
+        .kernels
+        .unit_heads(heads[1], SHORTEST, value.view_mut());
+    let (units, out) = (value.view(), scratch.heads.view_mut());
+    layer.kernels.leave_out(heads, &shares, units, out);
     Ok(())
 }
 

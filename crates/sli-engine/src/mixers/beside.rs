@@ -69,7 +69,11 @@ pub(super) fn value_convolution(
 }
 
 /// `[kernel, columns]`.
-fn turned(kernel: usize, columns: usize, weight: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+pub(super) fn turned(
+    kernel: usize,
+    columns: usize,
+    weight: impl Fn(usize, usize) -> f32,
+) -> Vec<f32> {
     let taps = (0..kernel).flat_map(|tap| (0..columns).map(move |column| (tap, column)));
     taps.map(|(tap, column)| weight(tap, column)).collect()
 }

@@ -1,9 +1,7 @@
 //! Addends of the logits that are products of queries and keys with vectors of distances (DeBERTa, XLNet).
 
-use std::ops::RangeInclusive;
-
 use sli_kernels::{BiasSite, Kernels, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
-use sli_spec::{Attention, DistanceTable, DistanceVectors, Linear, WeightIndex};
+use sli_spec::{Attention, DistanceTable, DistanceVectors, KeyValue, Linear, WeightIndex};
 
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
@@ -39,15 +37,27 @@ pub(super) struct Addends<'a> {
     of_keys: Option<Mat>,
     /// Of every query `[rows, heads * 2]`, where tokens are of several kinds.
     of_segments: Option<Mat>,
-    /// The kinds of the chunk's tokens.
-    kinds: &'a [u32],
+    /// The kinds of the queries and of the keys.
+    kinds: Option<[&'a [u32]; 2]>,
+    /// A kind that is the same as every other.
+    neutral: Option<u32>,
     /// Vectors that distances of these records have.
     vectors: usize,
-    /// The vector of every distance `query - key`, from `-longest` on.
-    vector_of: Vec<usize>,
-    longest: usize,
+    /// Where there is a key for each query, and where there are two.
+    places: Vec<Places>,
+    /// The first row of a record has no place.
+    first_apart: bool,
     segments: Vec<Segment>,
     scale: f32,
+}
+
+/// The vectors of distances between queries and keys.
+struct Places {
+    /// Keys for a query.
+    keys: usize,
+    /// The vector of every `keys * query - key`, from `-longest` on.
+    vector_of: Vec<usize>,
+    longest: usize,
 }
 
 impl<'a> Addends<'a> {
@@ -58,28 +68,59 @@ impl<'a> Addends<'a> {
         rows: Rows<'a>,
         scratch: &mut Scratch,
     ) -> Result<Self, EngineError> {
-        let segments = rows.batch.segments(rows.chunk).own;
+        let source = match attention.key_value {
+            KeyValue::OfStack { stack, .. } => Some(stack),
+            KeyValue::Own { .. } | KeyValue::OfLayer(_) => None,
+        };
+        let segments = match source {
+            Some(stack) => rows.batch.segments_of_source(stack, rows.chunk),
+            None => rows.batch.segments(rows.chunk),
+        };
+        let segments = segments.own;
         let longest = segments.iter().map(|segment| segment.k.len()).max();
         let longest = longest.unwrap_or(0);
-        let distances = -(longest as i64)..=longest as i64;
-        let places: Vec<i64> = distances.map(|distance| vectors.place(distance)).collect();
-        let first = places.iter().copied().min().unwrap_or(0);
-        let last = places.iter().copied().max().unwrap_or(0);
-        let vector_of = places.into_iter().map(|place| (place - first) as usize);
-        let table = table(layer, vectors, first..=last)?;
-        let kinds = rows.batch.token_types.as_deref();
-        let kinds = kinds.map(|kinds| &kinds[rows.chunk.rows.clone()]);
+        let of = |halved: bool| places_of(vectors, halved, longest);
+        let all: Vec<(usize, Vec<i64>)> = match source {
+            Some(_) => vec![of(false), of(true)],
+            None => vec![of(false)],
+        };
+        let mut used: Vec<i64> = all.iter().flat_map(|(_, places)| places).copied().collect();
+        used.sort_unstable();
+        used.dedup();
+        let table = table(layer, vectors, &used)?;
+        let places = all.into_iter().map(|(keys, places)| Places {
+            keys,
+            vector_of: places
+                .into_iter()
+                .map(|place| used.partition_point(|&other| other < place))
+                .collect(),
+            longest,
+        });
+        let own = rows.batch.token_types.as_deref();
+        let own = own.map(|kinds| &kinds[rows.chunk.rows.clone()]);
+        let of_keys_kinds = match source {
+            Some(stack) => rows.batch.source_kinds(stack).map(|kinds| {
+                let seen = rows.batch.source_rows(stack, rows.chunk);
+                &kinds[seen]
+            }),
+            None => own,
+        };
+        let kinds = own.zip(of_keys_kinds).map(|(own, keys)| [own, keys]);
+        let first_apart = vectors.places.is_some_and(|places| places.first_apart);
         Ok(Self {
             of_queries: of_queries(layer, vectors, attention, &table, scratch)?,
             of_keys: of_keys(layer, vectors, attention, &table, scratch)?,
-            of_segments: match kinds {
-                Some(_) => of_segments(layer, vectors, attention, scratch)?,
-                None => None,
+            // Where all pairs are of equal kinds, the addends of a query are the same, but for those of a first row.
+            of_segments: if kinds.is_some() || first_apart {
+                of_segments(layer, vectors, attention, scratch)?
+            } else {
+                None
             },
-            kinds: kinds.unwrap_or_default(),
+            kinds,
+            neutral: vectors.segments.and_then(|segments| segments.neutral),
             vectors: table.rows(),
-            vector_of: vector_of.collect(),
-            longest,
+            places: places.collect(),
+            first_apart,
             segments,
             scale: vectors.scale as f32,
         })
@@ -87,7 +128,16 @@ impl<'a> Addends<'a> {
 
     /// Adds to the logits of one query and some keys.
     pub fn add(&self, site: &BiasSite, logits: &mut [f32]) {
+        if self.first_apart && site.query == 0 {
+            return;
+        }
         let segment = &self.segments[site.segment];
+        let halved = self.places.len() > 1 && segment.q.len() != segment.k.len();
+        let Places {
+            keys,
+            vector_of,
+            longest,
+        } = &self.places[usize::from(halved)];
         let query = segment.q.start + site.query - segment.q_start;
         let columns = site.head * self.vectors..(site.head + 1) * self.vectors;
         let of_query = self.of_queries.as_ref();
@@ -95,17 +145,30 @@ impl<'a> Addends<'a> {
         let of_pair = self.of_segments.as_ref();
         let of_pair = of_pair.map(|products| &products.row(query)[2 * site.head..]);
         for (key, logit) in site.keys.clone().zip(logits) {
-            let vector = self.vector_of[self.longest + site.query - key];
+            if self.first_apart && key == 0 {
+                continue;
+            }
+            let vector = vector_of[longest + keys * site.query - key];
             let mut sum = of_query.map_or(0.0, |products| products[vector]);
             if let Some(products) = &self.of_keys {
                 sum += products.row(segment.k.start + key)[columns.start + vector];
             }
             if let Some(products) = of_pair {
-                let differ = self.kinds[query] != self.kinds[segment.k.start + key];
+                let differ = self.differ(query, segment.k.start + key);
                 sum += products[usize::from(differ)];
             }
             *logit += sum * self.scale;
         }
+    }
+
+    /// Whether a query and a key are of other kinds.
+    fn differ(&self, query: usize, key: usize) -> bool {
+        let Some([queries, keys]) = self.kinds else {
+            return false;
+        };
+        let kinds = [queries[query], keys[key]];
+        let is_neutral = |kind| Some(kind) == self.neutral;
+        kinds[0] != kinds[1] && !kinds.into_iter().any(is_neutral)
     }
 
     /// Gives the buffers back.
@@ -183,29 +246,38 @@ fn of_segments(
     Ok(Some(std::mem::take(gate)))
 }
 
+/// Keys for a query, and the places of the vectors of all `keys * query - key` in records of up to `longest` keys.
+fn places_of(vectors: &DistanceVectors, halved: bool, longest: usize) -> (usize, Vec<i64>) {
+    let steps = vectors.places.map(|places| places.steps(halved));
+    let [keys, step, offset] = steps.unwrap_or([1, 1, 0]);
+    let longest = longest as i64;
+    let places = (-longest..=keys * longest).map(|steps| vectors.place(step * steps + offset));
+    (keys as usize, places.collect())
+}
+
 /// The vectors of some places `[places, width]`.
 fn table(
     layer: &BoundLayer<'_>,
     vectors: &DistanceVectors,
-    places: RangeInclusive<i64>,
+    places: &[i64],
 ) -> Result<Mat, EngineError> {
-    let width = vectors.width;
-    let count = (places.end() - places.start() + 1) as usize;
-    let mut table = match vectors.table {
+    let mut table = Mat::new(places.len(), vectors.width);
+    match vectors.table {
         DistanceTable::Learned { weight, span } => {
             let all = &*layer.vector(weight)?;
-            let first = (places.start() + span as i64) as usize;
-            let used = first * width..(first + count) * width;
-            Mat::from_vec(count, width, all[used].to_vec())
+            for (row, place) in places.iter().enumerate() {
+                let first = (place + span as i64) as usize * vectors.width;
+                table
+                    .row_mut(row)
+                    .copy_from_slice(&all[first..first + vectors.width]);
+            }
         }
         DistanceTable::Sines { farthest: _ } => {
-            let mut sines = Mat::new(count, width);
-            for (row, place) in places.enumerate() {
-                set_sines(place, sines.row_mut(row));
+            for (row, &place) in places.iter().enumerate() {
+                set_sines(place, table.row_mut(row));
             }
-            sines
         }
-    };
+    }
     if let Some(norm) = &vectors.norm {
         layer.norm_in_place(norm, table.view_mut())?;
     }

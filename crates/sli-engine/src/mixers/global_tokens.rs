@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{AttentionMask, BiasFn, BiasSite, Mat, MatRef, Segment};
-use sli_spec::{GlobalTokens, Marked};
+use sli_spec::GlobalTokens;
 
 use super::buffers::{Buffer, Buffers};
 use super::mask::mask;
@@ -25,7 +25,7 @@ impl Mix for GlobalTokens {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, own) = (at.layer, &self.attention);
-        let records = records(self.marked, at.rows);
+        let records = records(at.rows);
         attention::project(layer, own, at.rows, x, (&at.kept.ends, &mut *at.scratch))?;
         let Scratch {
             query,
@@ -148,17 +148,11 @@ impl Record {
 }
 
 /// The records of a chunk, in its rows.
-fn records(marked: Marked, rows: Rows<'_>) -> Vec<Record> {
-    let marks = rows.batch.token_types.as_deref();
-    let marks = marks.map(|marks| &marks[rows.chunk.rows.clone()]);
+fn records(rows: Rows<'_>) -> Vec<Record> {
+    let first = rows.chunk.rows.start;
+    let is_global = |row: usize| rows.batch.inputs.of(first + row).first() == Some(&1);
     let record = |own: Range<usize>| Record {
-        is_global: match (marked, marks) {
-            (Marked::First, _) => own.clone().map(|row| row == own.start).collect(),
-            (Marked::ByRecord, Some(marks)) => {
-                marks[own.clone()].iter().map(|&mark| mark != 0).collect()
-            }
-            (Marked::ByRecord, None) => vec![false; own.len()],
-        },
+        is_global: own.clone().map(is_global).collect(),
         rows: own,
     };
     records_of(rows).into_iter().map(record).collect()

@@ -23,5 +23,6 @@ pub(super) fn mask(mask: Mask) -> AttentionMask {
             right: Some(ahead),
         },
         Mask::CausalChunk(length) => AttentionMask::Chunk(length),
+        Mask::Block(size) => AttentionMask::Block { size, shift: 0 },
     }
 }

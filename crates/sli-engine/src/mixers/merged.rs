@@ -65,7 +65,7 @@ pub(super) fn attend(
 }
 
 /// What a stack left.
-pub(super) fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
+pub(crate) fn end_of(ends: &[EndRows], stack: usize) -> Result<&Mat, EngineError> {
     let end = ends.iter().find(|end| end.stack == stack);
     let end = end.ok_or_else(|| EngineError::Internal(format!("stack {stack} left no end")));
     Ok(&end?.rows)

@@ -42,6 +42,7 @@ mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
 mod ngram_input;
+mod normed_convolution;
 mod page;
 mod product_keys;
 mod records;
@@ -61,6 +62,8 @@ mod time_mix;
 mod top_keys;
 mod transient_global;
 mod two_parts;
+
+pub(crate) use merged::end_of;
 
 use sli_kernels::{Activation as Kernel, Mat, MatRef};
 use sli_spec::{Activation, Mixer};
@@ -141,6 +144,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::GatedDelta(delta) => delta.as_ref(),
         Mixer::Fourier(transform) => transform,
         Mixer::Neighbourhood(convolution) => convolution,
+        Mixer::NormedConvolution(convolution) => convolution,
         Mixer::LightningAttention(attention) => attention.as_ref(),
         Mixer::GatedLru(unit) => unit.as_ref(),
         Mixer::ShortConvolution(convolution) => convolution,

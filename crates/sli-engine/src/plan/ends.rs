@@ -1,7 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Becomes, Input, Merge};
+use sli_spec::{Becomes, Features, Input, Merge, StemConvolution, WeightIndex};
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -11,18 +11,23 @@ use crate::weights::{LeafKey, Section};
 pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKey> {
     let description = &model.spec.stacks[stack];
     let mut keys = Vec::new();
-    let mut add = |leaf: sli_spec::WeightIndex| keys.push(LeafKey { stack, part, leaf });
+    let mut add = |leaf: WeightIndex| keys.push(LeafKey { stack, part, leaf });
     match part {
         Section::Embedding => {
             let embedding = match &description.input {
                 Input::Tokens(embedding) => embedding,
-                Input::Features(features) => {
-                    for convolution in &features.stem {
-                        add(convolution.projection.weight);
-                        convolution.projection.bias.into_iter().for_each(&mut add);
-                        if let Some(norm) = &convolution.norm {
-                            norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-                        }
+                Input::Features(Features { stem, .. }) => {
+                    for convolution in stem {
+                        add_convolution(convolution, &mut add);
+                    }
+                    return keys;
+                }
+                Input::Resampled(rows) => {
+                    if let Some(convolution) = rows.convolution() {
+                        add_convolution(convolution, &mut add);
+                    }
+                    if let Some(norm) = &rows.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
                     return keys;
                 }
@@ -34,9 +39,10 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }
             if let Some(start) = &embedding.start {
-                add(start.addend);
+                start.addend.into_iter().for_each(&mut add);
             }
             let inputs = embedding.layer_inputs.as_ref();
+            let inputs = inputs.and_then(|inputs| inputs.projected.as_ref());
             let projections = embedding.projection.iter().chain(&embedding.streams);
             for projection in projections.chain(inputs.map(|inputs| &inputs.projection)) {
                 add(projection.weight);
@@ -124,6 +130,14 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
         Section::Layer(_) => {}
     }
     keys
+}
+
+fn add_convolution(convolution: &StemConvolution, mut add: impl FnMut(WeightIndex)) {
+    add(convolution.projection.weight);
+    convolution.projection.bias.into_iter().for_each(&mut add);
+    if let Some(norm) = &convolution.norm {
+        norm.weight.into_iter().chain(norm.bias).for_each(add);
+    }
 }
 
 /// The projection to logits, where there is one.

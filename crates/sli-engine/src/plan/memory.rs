@@ -8,6 +8,7 @@ use crate::classes::{buffer_bytes, classes_of_token};
 use crate::exec::batch::distinct_ropes;
 use crate::exec::connection;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
+use crate::exec::resample::resampled_values;
 use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
 use crate::mixers;
@@ -346,7 +347,11 @@ pub(crate) fn stem_bytes(spec: &ModelSpec, longest: usize) -> u64 {
         .iter()
         .filter_map(|stack| stack.input.features());
     let values = features.map(|features| stem_values(features, longest));
-    4 * values.max().unwrap_or(0) as u64
+    let resampled = spec.stacks.iter().filter_map(|stack| {
+        let rows = stack.input.resampled()?;
+        Some(resampled_values(rows, stack.hidden_size, longest))
+    });
+    4 * values.chain(resampled).max().unwrap_or(0) as u64
 }
 
 /// What encoding the row of a record of `longest` tokens for a table of lists takes, bytes, beyond what its tokens
@@ -377,9 +382,13 @@ fn values(spec: &ModelSpec, takes: &[Take]) -> u64 {
 /// Accumulators and buffers of the results: 64 KiB of counts a site where the profile is asked for.
 pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let output = spec.output_stack();
-    let classes = output.head.classes.as_ref();
-    let classes = classes.filter(|_| takes.contains(&Take::Classes));
-    let classes = classes.map_or(0, |head| buffer_bytes(head, output.hidden_size));
+    let classified = spec.classified_stack();
+    let classified = classified.filter(|_| takes.contains(&Take::Classes));
+    let classes = classified.and_then(|(_, stack)| {
+        let head = stack.head.classes.as_ref()?;
+        Some(buffer_bytes(head, stack.hidden_size))
+    });
+    let classes = classes.unwrap_or(0);
     let vocabulary = output.head.logits.as_ref();
     let vocabulary = vocabulary.filter(|_| takes.contains(&Take::Sparse));
     let sparse = vocabulary.map_or(0, |logits| sparse_bytes(logits.projection.out_features));

@@ -110,6 +110,7 @@ fn times_read(mechanism: &dyn Mechanism, rows: f64, pieces: f64) -> f64 {
         Some(Mask::CausalWindow(keys) | Mask::CausalChunk(keys)) => near(keys).min(causal),
         Some(Mask::Window(distance)) => near(2 * distance).min(pieces),
         Some(Mask::Around { back, ahead }) => near(back + ahead).min(pieces),
+        Some(Mask::Block(size)) => near(size).min(pieces),
         Some(Mask::Causal) => causal,
         Some(Mask::Full | Mask::FullButPadding(_) | Mask::CausalAfterContext) => pieces,
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Leaf, NgramTable, PositionTable, Step};
+use sli_spec::{InputRow, Leaf, NgramTable, PositionTable, Resampling, Step};
 
 use super::division::Division;
 use super::ends::{end_keys, logits_leaf};
@@ -170,7 +170,8 @@ impl Planner<'_> {
             let records = self.records.of(description.sequence);
             let embedding = description.input.embedding();
             if let Some(embedding) = embedding {
-                let mut by_token = vec![(leaf(embedding.tokens), usize::MAX)];
+                let tokens = embedding.tokens.map(|tokens| (leaf(tokens), usize::MAX));
+                let mut by_token: Vec<_> = tokens.into_iter().collect();
                 if let Some(inputs) = &embedding.layer_inputs {
                     by_token.extend(inputs.table.map(|table| (leaf(table), inputs.rows)));
                 }
@@ -196,7 +197,12 @@ impl Planner<'_> {
             if let Some(looked_up) = embedding.and_then(|embedding| embedding.looked_up.as_ref()) {
                 for table in &looked_up.tables {
                     let leaf = leaf(table.weight);
-                    let rows = if records.has_inputs() { leaf.rows() } else { 1 };
+                    let is_hashed = matches!(table.row, InputRow::Hashed { .. });
+                    let rows = if records.has_inputs() || is_hashed {
+                        leaf.rows()
+                    } else {
+                        1
+                    };
                     bytes += (rows * leaf.row_bytes() * parts.len()) as f64;
                 }
             }
@@ -205,6 +211,15 @@ impl Planner<'_> {
                 .flat_map(|embedding| &embedding.constant_rows)
             {
                 bytes += (leaf(constant.weight).row_bytes() * parts.len()) as f64;
+            }
+            if let Some(Resampling::Table { weight, rows }) =
+                description.input.resampled().map(|input| &input.rule)
+            {
+                for part in parts {
+                    let lengths = part.records.clone().map(|record| records.tokens_of(record));
+                    let longest = lengths.max().unwrap_or(0).min(*rows);
+                    bytes += (longest * leaf(*weight).row_bytes()) as f64;
+                }
             }
             if let Some(PositionTable::Learned { weight, rows, .. }) = description.input.positions()
             {

@@ -128,8 +128,8 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
             Take::TopK(k) => tokens * (*k as u64 * 8 + 8),
             Take::Embedding(asked) => {
                 // What cannot be followed was refused before.
-                let input = model.spec.input_stack();
-                let width = embedding_width(model, *asked).unwrap_or(input.hidden_size);
+                let pooled = &model.spec.stacks[model.spec.pooled_stack()];
+                let width = embedding_width(model, *asked).unwrap_or(pooled.hidden_size);
                 records.len() as u64 * width as u64 * 4
             }
             Take::Router => {
@@ -143,7 +143,8 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
             // A small part of the vocabulary.
             Take::Sparse => records.len() as u64 * 256 * 8,
             Take::Classes => {
-                let classes = stack.head.classes.as_ref();
+                let classified = model.spec.classified_stack();
+                let classes = classified.and_then(|(_, stack)| stack.head.classes.as_ref());
                 let classes = classes.map_or(0, |head| head.projection.out_features as u64);
                 let of_tokens = classes_of_token(&model.spec) > 0;
                 let judged = if of_tokens {

@@ -60,7 +60,7 @@ pub(crate) fn recipe(model: &Model, asked: Option<Pooling>) -> Result<Recipe, En
 
 /// Columns of the rows that are pooled.
 pub(crate) fn columns(model: &Model) -> usize {
-    let output = model.spec.input_stack();
+    let output = &model.spec.stacks[model.spec.pooled_stack()];
     let projected = output
         .head
         .output
@@ -71,7 +71,8 @@ pub(crate) fn columns(model: &Model) -> usize {
 
 /// Numbers of an embedding.
 pub(crate) fn embedding_width(model: &Model, asked: Option<Pooling>) -> Result<usize, EngineError> {
-    let pooler = model.spec.input_stack().head.pooler.as_ref();
+    let pooled = &model.spec.stacks[model.spec.pooled_stack()];
+    let pooler = pooled.head.pooler.as_ref();
     let pooler = pooler.map(|pooler| pooler.dense.out_features);
     Ok(recipe(model, asked)?.width(columns(model), pooler))
 }

@@ -1,6 +1,7 @@
 //! How a spool lies in its files.
 
 use serde::{Deserialize, Serialize};
+use sli_spec::RowRule;
 
 /// Set in an index entry's token count when the record has token types.
 pub(super) const TYPED: u32 = 1 << 31;
@@ -35,6 +36,9 @@ pub(super) const HEADER: &str = "spool.json";
 /// The folder of the second sequence.
 pub(super) const DECODER: &str = "decoder";
 
+/// The folders of the rows of stacks that have other rows than tokens, with a number each.
+pub(super) const ROWS: &str = "rows";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) format: u32,
@@ -62,6 +66,9 @@ pub(super) struct Header {
     /// Hash of the second sequence, where there is one.
     #[serde(default)]
     pub(super) decoder: Option<String>,
+    /// How rows follow from the tokens, and a hash of them, for each number.
+    #[serde(default)]
+    pub(super) rows: Vec<(RowRule, String)>,
 }
 
 /// What the index says of a record.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
-use sli_spec::{ModelSpec, Sequence};
+use sli_spec::{ModelSpec, RowRule, Sequence};
 
 use super::hashed::BUFFER;
 use super::layout::{
     DECODER, ENTRY, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_INPUTS, HAS_LABELS,
-    HAS_TEXT, HEADER, Header, ID_STRIDE, IndexEntry, TYPED,
+    HAS_TEXT, HEADER, Header, ID_STRIDE, IndexEntry, ROWS, TYPED,
 };
 use super::record::Record;
 use crate::annotation::{Annotation, Completion, TextSpans};
@@ -43,6 +43,8 @@ pub(super) struct Spool {
     pub(super) header: Header,
     /// The second sequence.
     pub(super) decoder: Option<RecordSpool>,
+    /// Rows that follow from the tokens.
+    pub(super) rows: Vec<(RowRule, RecordSpool)>,
     /// Number of tokens before each record, and in all.
     pub(super) starts: Vec<u64>,
     /// Tokens that each record begins with as the one before does.
@@ -83,13 +85,22 @@ impl RecordSpool {
                 _ => return Ok(None),
             }
         }
-        Ok(Some(Self(Arc::new(Self::load(folder, header, decoder)?))))
+        let mut rows = Vec::new();
+        for (index, (rule, hash)) in header.rows.iter().enumerate() {
+            match Self::open(&folder.join(format!("{ROWS}-{index}")))? {
+                Some(spool) if spool.content_hash() == *hash => rows.push((*rule, spool)),
+                _ => return Ok(None),
+            }
+        }
+        let spool = Self::load(folder, header, decoder, rows)?;
+        Ok(Some(Self(Arc::new(spool))))
     }
 
     pub(super) fn load(
         folder: &Path,
         header: Header,
         decoder: Option<Self>,
+        rows: Vec<(RowRule, Self)>,
     ) -> Result<Spool, ResultsError> {
         let open = |name: &str| File::open(folder.join(name)).map_err(DiskError::from);
         let records = header.records as usize;
@@ -107,6 +118,7 @@ impl RecordSpool {
             feature_starts: Vec::new(),
             header,
             decoder,
+            rows,
             starts: Vec::with_capacity(records + 1),
             shared: Vec::with_capacity(records),
             id_starts: Vec::with_capacity(records.div_ceil(ID_STRIDE)),
@@ -153,12 +165,24 @@ impl RecordSpool {
         match sequence {
             Sequence::Record => self,
             Sequence::Decoder(_) => self.0.decoder.as_ref().unwrap_or(self),
+            Sequence::Rows(rule) => self.rows(rule).unwrap_or(self),
         }
+    }
+
+    /// The rows that follow from the tokens by a rule.
+    fn rows(&self, rule: RowRule) -> Option<&Self> {
+        let mut all = self.0.rows.iter();
+        all.find_map(|(own, rows)| (*own == rule).then_some(rows))
     }
 
     /// Whether the records have the sequences that the stacks of a model read.
     pub(crate) fn check(&self, spec: &ModelSpec) -> Result<(), EngineError> {
         let (has, wants) = (self.0.decoder.is_some(), spec.decoder_input().is_some());
+        let has_rows = |rule: &RowRule| self.rows(*rule).is_some();
+        if let Some(rule) = spec.row_rules().iter().find(|rule| !has_rows(rule)) {
+            let problem = format!("the records have no rows by the rule {rule:?}");
+            return Err(EngineError::Internal(problem));
+        }
         if has == wants {
             return Ok(());
         }
@@ -299,6 +323,9 @@ impl RecordSpool {
         if let Some(hash) = &self.0.header.decoder {
             let _ = writeln!(text, "decoder {hash}");
         }
+        for (rule, hash) in &self.0.header.rows {
+            let _ = writeln!(text, "{rule:?} {hash}");
+        }
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
@@ -308,6 +335,12 @@ impl RecordSpool {
         8 * (self.0.starts.capacity() + self.0.id_starts.capacity() + self.0.typed.capacity())
             + 4 * self.0.shared.capacity()
             + decoder.map_or(0, Self::bytes_in_memory)
+            + self
+                .0
+                .rows
+                .iter()
+                .map(|(_, rows)| rows.bytes_in_memory())
+                .sum::<usize>()
     }
 
     /// Shows every token of some records, in order.
@@ -325,6 +358,12 @@ impl RecordSpool {
             start = next;
         }
         Ok(())
+    }
+
+    /// The kinds of all tokens of a range.
+    pub fn kinds(&self, range: Range<usize>) -> Result<Vec<u32>, ResultsError> {
+        let starts = &self.0.starts;
+        read_u32s(&self.0.types, starts[range.start]..starts[range.end])
     }
 
     /// The records of a range.

@@ -4,12 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sli_spec::{ModelSpec, RowRule};
+
 use super::beginnings::{Beginnings, WINDOW};
 use super::hashed::{BUFFER, HashedFile};
 use super::ids::{LONGEST_ID, SeenIds, shortened};
 use super::layout::{
     DECODER, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_FEATURES, HAS_INPUTS,
-    HAS_LABELS, HAS_TEXT, HEADER, Header, TYPED,
+    HAS_LABELS, HAS_TEXT, HEADER, Header, ROWS, TYPED,
 };
 use super::record::{NO_LABEL, Record};
 use super::spool::RecordSpool;
@@ -43,6 +45,7 @@ pub struct RecordSpoolWriter {
     /// None: they were looked at with the first sequence.
     pub(super) ids: Option<SeenIds>,
     pub(super) decoder: Option<Box<RecordSpoolWriter>>,
+    pub(super) rows: Vec<(RowRule, RecordSpoolWriter)>,
 }
 
 /// What every one of them gave, or the first error.
@@ -88,6 +91,7 @@ impl RecordSpoolWriter {
             beginnings: Beginnings::default(),
             ids: Some(SeenIds::default()),
             decoder: None,
+            rows: Vec::new(),
         })
     }
 
@@ -96,6 +100,20 @@ impl RecordSpoolWriter {
         let mut decoder = Self::create_on(&self.disk, &self.folder.join(DECODER))?;
         decoder.ids = None;
         self.decoder = Some(Box::new(decoder));
+        Ok(self)
+    }
+
+    /// Makes room for the sequences that the stacks of a model read beside the records' own.
+    pub fn with_sequences(mut self, spec: &ModelSpec) -> Result<Self, ResultsError> {
+        if spec.decoder_input().is_some() {
+            self = self.with_decoder()?;
+        }
+        for (index, rule) in spec.row_rules().into_iter().enumerate() {
+            let folder = self.folder.join(format!("{ROWS}-{index}"));
+            let mut rows = Self::create_on(&self.disk, &folder)?;
+            rows.ids = None;
+            self.rows.push((rule, rows));
+        }
         Ok(self)
     }
 
@@ -215,6 +233,9 @@ impl RecordSpoolWriter {
             notes[1],
             notes[2],
         ])?;
+        for (rule, rows) in &mut self.rows {
+            rows.push(&rows_of(*rule, record))?;
+        }
         self.records += 1;
         self.tokens += length as u64;
         self.longest = self.longest.max(length as u64);
@@ -296,6 +317,11 @@ impl RecordSpoolWriter {
         ids + FILES.len() * BUFFER
             + 2 * WINDOW * size_of::<Node>()
             + decoder.map_or(0, |decoder| decoder.bytes_in_memory())
+            + self
+                .rows
+                .iter()
+                .map(|(_, rows)| rows.bytes_in_memory())
+                .sum::<usize>()
     }
 
     /// How many records of the input were left out.
@@ -306,6 +332,9 @@ impl RecordSpoolWriter {
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
         let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
+        let rows = self.rows.into_iter();
+        let rows = rows.map(|(rule, rows)| Ok((rule, rows.finish()?)));
+        let rows: Vec<_> = rows.collect::<Result<_, ResultsError>>()?;
         let files = self.files.map(HashedFile::finish);
         let header = Header {
             format: FORMAT,
@@ -321,13 +350,35 @@ impl RecordSpoolWriter {
             files: all(files)?,
             input_columns: self.input_columns as u64,
             decoder: decoder.as_ref().map(RecordSpool::content_hash),
+            rows: rows
+                .iter()
+                .map(|(rule, rows)| (*rule, rows.content_hash()))
+                .collect(),
         };
         // The memory of the ids is free before the index is read.
         drop(self.ids);
         let json = serde_json::to_vec(&header).unwrap_or_default();
         self.disk
             .write_atomic(&self.folder.join(HEADER), |w| w.write_all(&json))?;
-        let spool = RecordSpool::load(&self.folder, header, decoder)?;
+        let spool = RecordSpool::load(&self.folder, header, decoder, rows)?;
         Ok(RecordSpool(Arc::new(spool)))
+    }
+}
+
+/// The rows of a record, in the place of its tokens.
+fn rows_of(rule: RowRule, record: &Record) -> Record {
+    let tokens = record.tokens.len();
+    let rows = rule.rows(tokens);
+    let kinds = record.token_types.as_ref();
+    Record {
+        id: record.id.clone(),
+        row: record.row,
+        tokens: vec![0; rows],
+        token_types: kinds.map(|kinds| {
+            (0..rows)
+                .map(|row| kinds[rule.token(row, tokens)])
+                .collect()
+        }),
+        ..Record::default()
     }
 }

@@ -20,11 +20,9 @@ impl Session {
         sequences: impl IntoIterator<Item = T>,
     ) -> Result<RecordSpool, EngineError> {
         let demands = Demands::of(&self.model.spec);
-        let mut writer = RecordSpoolWriter::create(folder)?;
+        let writer = RecordSpoolWriter::create(folder)?;
+        let mut writer = writer.with_sequences(&self.model.spec)?;
         let decoder = self.model.spec.decoder_input();
-        if decoder.is_some() {
-            writer = writer.with_decoder()?;
-        }
         for (row, tokens) in (0..).zip(sequences) {
             let record = Record {
                 id: row.to_string(),

@@ -38,6 +38,9 @@ impl<'a> Sweep<'a> {
                     let records = context.records.of(description.sequence);
                     layer.embed_features(features, &batch, records, &mut slots.hidden)?;
                 }
+                Input::Resampled(rows) => {
+                    layer.resample(rows, &batch, &slots.kept.ends, &mut slots.hidden)?;
+                }
             }
             refuse_overflow(context.kernels, &slots.hidden, || {
                 format!("{} embedding", description.name)

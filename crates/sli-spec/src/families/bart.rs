@@ -14,8 +14,8 @@ use crate::families::gpt::{BART, tensor2tensor};
 use crate::model_type::{ModelType, limited, row};
 use crate::{
     Activation, Config, DecoderInput, Described, Features, GlobalLocal, GlobalTokens, Head,
-    LabelShift, Layout, LengthLimit, Marked, Mask, Mixer, PositionIds, PositionTable, Sequence,
-    Shard, ShiftStart, Sinusoidal, Source, SpecError, Task, TieOrder,
+    LabelShift, Layout, LengthLimit, Mask, Mixer, PositionIds, PositionTable, Sequence, Shard,
+    ShiftStart, Sinusoidal, Source, SpecError, Task, TieOrder, TokenInput,
 };
 
 /// The registered types.
@@ -304,6 +304,9 @@ fn windows(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
         "self_attn.longformer_self_attn.value",
     ]);
     encoder.names.output = "self_attn.output";
+    encoder.further_input = Some(Rc::new(|_, embedding| {
+        embedding.inputs.push(TokenInput::global_tokens(false));
+    }));
     encoder.attention_of = MixerOf::new(|blocks, leaves, layer| {
         let names = [
             "self_attn.longformer_self_attn.query_global",
@@ -315,7 +318,6 @@ fn windows(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
         Some(Mixer::GlobalTokens(Box::new(GlobalTokens {
             attention: blocks.usual_attention(leaves, layer),
             projections,
-            marked: Marked::ByRecord,
         })))
     });
     Ok(())

@@ -118,7 +118,7 @@ pub fn hrm_text(config: &Config) -> Result<Described, SpecError> {
     model.further_input = Some(Rc::new(move |leaves, embedding| {
         embedding.start = Some(StartState {
             kept: SLOW,
-            addend: leaves.flat("z_L_init", hidden),
+            addend: Some(leaves.flat("z_L_init", hidden)),
         });
     }));
     model.layer_of = Some(Rc::new(move |own, leaves, layer| {

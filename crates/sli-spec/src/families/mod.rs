@@ -35,6 +35,7 @@ pub mod mpt;
 pub mod muse;
 pub mod nemotron_nas;
 pub mod original;
+pub mod perceiver;
 pub mod phi_remote;
 pub mod remote_experts;
 pub mod rwkv;

@@ -74,6 +74,10 @@ pub struct Attention {
     pub dynamic_mask: Option<DynamicMask>,
     /// Blocks of keys that a query attends to, where not to all.
     pub block_choice: Option<Box<BlockChoice>>,
+    /// The layer's own inputs of the stack's embedding are added to the values (`NeoMME`).
+    pub values_of_inputs: bool,
+    /// `tanh` of this part of every head's output along the row's own value is left out `[heads]` (`NeoMME`).
+    pub exclusive: Option<WeightIndex>,
     /// Norm of every head's output, in front of the gate (Muse Spark).
     pub heads_norm: Option<HeadNorm>,
     /// Norm of the concatenated heads in front of the output projection (BitNet).
@@ -212,6 +216,8 @@ impl Attention {
             differential: None,
             dynamic_mask: None,
             block_choice: None,
+            values_of_inputs: false,
+            exclusive: None,
             heads_norm: None,
             output_norm: None,
             bottleneck: None,
@@ -322,6 +328,8 @@ impl Mechanism for Attention {
             differential,
             dynamic_mask,
             block_choice,
+            values_of_inputs: _,
+            exclusive,
             heads_norm,
             output_norm,
             bottleneck,
@@ -392,6 +400,7 @@ impl Mechanism for Attention {
         if let Some(choice) = block_choice {
             choice.weights(uses);
         }
+        uses.optional(*exclusive);
         uses.head_norm(heads_norm.as_ref());
         if let Some(beside) = beside {
             beside.weights(uses);
@@ -427,7 +436,10 @@ impl Mechanism for Attention {
             None => "",
         };
         let mixing = self.mixing.as_ref().map_or("", Mixing::label);
-        format!("attention: {heads}, {mask}{mixing}{shared}{differential}{dynamic}{beside}{chosen}")
+        let exclusive = self.exclusive.map_or("", |_| ", without the own value");
+        format!(
+            "attention: {heads}, {mask}{mixing}{shared}{differential}{dynamic}{beside}{chosen}{exclusive}"
+        )
     }
 
     fn summary(&self) -> String {
@@ -472,6 +484,11 @@ impl Mechanism for Attention {
             .any(|alibi| alibi.both_ways && alibi.rounded_to_bf16);
         let slopes_fit = slopes.all(|alibi| alibi.slopes.len() == self.heads);
         let vectors = self.vectors();
+        // Only these know where the rows of another stack are.
+        let are_placed = self.positions.iter().all(|position| {
+            let vectors = position.vectors();
+            vectors.is_some_and(|vectors| vectors.places.is_some())
+        });
         let fit = |linear: &Linear| linear.out_features == self.heads * self.head_dim;
         let vectors_fit = vectors.is_none_or(|vectors| {
             let projections = vectors.keys.iter().chain(&vectors.queries);
@@ -532,7 +549,7 @@ impl Mechanism for Attention {
                 "keys as values of another width",
             ),
             (
-                of_stack && (!self.positions.is_empty() || self.mask != Mask::Full),
+                of_stack && (!are_placed || self.mask != Mask::Full),
                 "places of rows in the rows of another stack",
             ),
             (
@@ -619,6 +636,16 @@ impl Mechanism for Attention {
                 gate_of_latent,
                 "a gate of a latent of queries that have none",
             ),
+            (
+                (self.exclusive.is_some() || self.values_of_inputs)
+                    && (of_layer
+                        || of_stack
+                        || !has_values
+                        || self.merged.is_some()
+                        || self.differential.is_some()
+                        || self.beside.is_some()),
+                "own values of rows that are another layer's, or pairs",
+            ),
         ])
     }
 
@@ -697,6 +724,9 @@ impl Mechanism for Attention {
         let mut positions = self.positions.iter();
         if let Some(reason) = positions.find_map(Position::of_whole_records) {
             return Cut::Nowhere(reason);
+        }
+        if self.exclusive.is_some() {
+            return Cut::Nowhere("rows leave out what is of their own values");
         }
         if let Some(beside) = &self.beside {
             return Cut::Nowhere(beside.of_whole_records());

@@ -8,24 +8,14 @@ use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask, Norm};
 
 /// Longformer's attention (Beltagy et al. 2020). A row sees the rows around it and all global ones; a global row sees
-/// everything, with projections of its own. Which rows are global, `marked` says.
+/// everything, with projections of its own. Which rows are global stands beside their tokens
+/// ([`crate::InputKind::Marks`], in the first column).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GlobalTokens {
     /// Of every row: projections, and the window.
     pub attention: Attention,
     /// Queries of global rows, and the keys and values that they see: `[heads * head_dim, hidden]` each.
     pub projections: [Linear; 3],
-    /// What makes a row global.
-    pub marked: Marked,
-}
-
-/// What makes rows global.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Marked {
-    /// The record says so of each of its tokens (`global_attention_mask`); none where it says nothing.
-    ByRecord,
-    /// The first of every record is, no other.
-    First,
 }
 
 const OF_WHOLE_RECORDS: &str = "tokens that are marked see all of it";
@@ -35,7 +25,6 @@ impl Mechanism for GlobalTokens {
         let Self {
             attention,
             projections,
-            marked: _,
         } = self;
         for linear in projections {
             uses.linear(linear);
@@ -90,10 +79,6 @@ impl Mechanism for GlobalTokens {
 
     fn norms(&self) -> Vec<(&Norm, &'static str)> {
         self.attention.norms()
-    }
-
-    fn reads_global_tokens(&self) -> bool {
-        self.marked == Marked::ByRecord
     }
 
     fn keys(&self) -> Option<Keys> {

@@ -56,11 +56,6 @@ pub trait Mechanism {
         false
     }
 
-    /// Whether a record may mark some of its tokens as global; the marks stand where kinds of tokens do.
-    fn reads_global_tokens(&self) -> bool {
-        false
-    }
-
     /// Norms inside of it, and of what they are.
     fn norms(&self) -> Vec<(&Norm, &'static str)> {
         Vec::new()

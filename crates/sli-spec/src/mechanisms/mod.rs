@@ -33,6 +33,7 @@ mod mixture_of_attention;
 mod mixture_of_experts;
 mod neighbourhood;
 mod ngram_input;
+mod normed_convolution;
 mod router;
 mod row_convolution;
 mod selective_scan;
@@ -61,7 +62,7 @@ pub use self::fourier::Fourier;
 pub use self::gated_delta::{Factored, ForgetGate, GatedDelta};
 pub use self::gated_lru::GatedLru;
 pub use self::global_local::GlobalLocal;
-pub use self::global_tokens::{GlobalTokens, Marked};
+pub use self::global_tokens::GlobalTokens;
 pub use self::identity::Identity;
 pub use self::latent_attention::{HandedLatent, Indexer, KeyPool, KeySelection, LatentAttention};
 pub use self::layer_input::LayerInput;
@@ -77,6 +78,7 @@ pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
 pub use self::neighbourhood::Neighbourhood;
 pub use self::ngram_input::NgramInput;
+pub use self::normed_convolution::{BatchNorm, NormedConvolution};
 pub use self::router::{
     ExpertTable, Renormalize, Router, RouterGroups, RouterNetwork, RouterScore,
 };
@@ -137,6 +139,8 @@ pub enum Mixer {
     Fourier(Fourier),
     /// A convolution over a row and its neighbours on both sides.
     Neighbourhood(Neighbourhood),
+    /// A convolution of every feature, with norms of fixed statistics.
+    NormedConvolution(NormedConvolution),
     /// Lightning attention (MiniMax-01).
     LightningAttention(Box<LightningAttention>),
     /// The gated linear recurrent unit of Griffin.
@@ -190,6 +194,7 @@ impl Mixer {
             Self::GatedDelta(delta) => delta.as_ref(),
             Self::Fourier(transform) => transform,
             Self::Neighbourhood(convolution) => convolution,
+            Self::NormedConvolution(convolution) => convolution,
             Self::LightningAttention(attention) => attention.as_ref(),
             Self::GatedLru(unit) => unit.as_ref(),
             Self::ShortConvolution(convolution) => convolution,

@@ -153,6 +153,7 @@ impl Uses {
             segments,
             scale: _,
             rule: _,
+            places: _,
         } = vectors;
         match table {
             DistanceTable::Learned { weight, span: _ } => self.weight(*weight),
@@ -161,7 +162,12 @@ impl Uses {
         for &bias in query_biases.iter().flatten() {
             self.weight(bias);
         }
-        if let Some(Segments { vectors, bias }) = segments {
+        if let Some(Segments {
+            vectors,
+            bias,
+            neutral: _,
+        }) = segments
+        {
             self.weight(*vectors);
             self.weight(*bias);
         }

@@ -11,8 +11,8 @@ use crate::source::{Leaf, WeightIndex};
 pub struct Embedding {
     /// Weights, in order of use.
     pub leaves: Vec<Leaf>,
-    /// Token table `[vocab, width]`.
-    pub tokens: WeightIndex,
+    /// Token table `[vocab, width]`; absent: rows are made of what is looked up.
+    pub tokens: Option<WeightIndex>,
     /// Number of token ids.
     pub vocab_size: usize,
     /// Features of a row of the token table (differs from the hidden size with `projection`).
@@ -62,13 +62,13 @@ pub struct Embedding {
     pub start: Option<StartState>,
 }
 
-/// The embedding goes to a slot, and the layers start from its sum with a vector (HRM).
+/// The embedding goes to a slot too (`NeoMME`), and the layers may start from its sum with a vector (HRM).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct StartState {
     /// Where the embedding goes.
     pub kept: Slot,
     /// `[hidden]`.
-    pub addend: WeightIndex,
+    pub addend: Option<WeightIndex>,
 }
 
 /// An input of its own for every layer, of the token and of its embedding (Gemma 3n):
@@ -84,12 +84,8 @@ pub struct LayerInputs {
     pub beyond_is_first: bool,
     /// Factor on the table's rows.
     pub table_scale: f64,
-    /// `[layers * width, hidden]`.
-    pub projection: Linear,
-    /// Factor on the projected embedding.
-    pub projection_scale: f64,
-    /// Norm of every layer's part `[width]`.
-    pub norm: Norm,
+    /// What is made of the embedding; absent: the inputs are those of the table alone.
+    pub projected: Option<ProjectedInputs>,
     /// Factor on the sum.
     pub scale: f64,
     /// Features a layer.
@@ -140,6 +136,17 @@ impl Embedding {
         inputs.map_or(0, |inputs| inputs.layers * inputs.width)
             + ngrams.map_or(0, |ngrams| ngrams.layers.len() * ngrams.columns())
     }
+}
+
+/// What inputs of the layers have of the embedding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ProjectedInputs {
+    /// `[layers * width, hidden]`.
+    pub projection: Linear,
+    /// Factor on the projected embedding.
+    pub scale: f64,
+    /// Norm of every layer's part `[width]`.
+    pub norm: Norm,
 }
 
 /// A table of token-type embeddings.
@@ -201,6 +208,13 @@ pub enum PositionTable {
         /// In its place where the checkpoint lacks it.
         otherwise: Option<Sinusoidal>,
     },
+    /// Learned `[rows, width]`, which all positions of a record share out: what lies between two rows is a mixture of both.
+    Stretched {
+        /// The table.
+        weight: WeightIndex,
+        /// Rows of the table.
+        rows: usize,
+    },
     /// Computed sines and cosines.
     Sinusoidal(Sinusoidal),
 }
@@ -223,10 +237,12 @@ impl Embedding {
     pub fn depends_on_record(&self) -> Option<&'static str> {
         let neighbours = self.trigrams;
         let brought = !self.inputs.is_empty();
+        let stretched = matches!(self.positions, Some(PositionTable::Stretched { .. }));
         self.token_dropout
             .map(|_| "what embeds a token depends on all masks of its record")
             .or(neighbours.then_some("what embeds a token depends on the tokens beside it"))
             .or(brought.then_some("tokens have more than their ids"))
+            .or(stretched.then_some("positions are parts of a record's length"))
     }
 
     /// Numbers that a token brings along.
@@ -236,7 +252,7 @@ impl Embedding {
 
     /// A token table and nothing else.
     pub fn of_tokens(
-        tokens: WeightIndex,
+        tokens: Option<WeightIndex>,
         [vocab_size, width]: [usize; 2],
         leaves: Vec<Leaf>,
     ) -> Self {

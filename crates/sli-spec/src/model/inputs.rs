@@ -38,6 +38,11 @@ pub enum InputKind {
     /// The corners of a box as bits of f32, `x0, y0, x1, y0, x1, y1, x0, y1`, or of four numbers `x0, y0, x1, y1`;
     /// a record must have them.
     Corners,
+    /// A 0 or 1: whether all see the token, and it sees all.
+    Marks {
+        /// Where a record says nothing, its first token is marked; else none is.
+        first: bool,
+    },
 }
 
 /// Rows of tables by numbers of the record.
@@ -71,6 +76,13 @@ pub enum InputRow {
     Column(usize),
     /// One column less another, 0 where it would be less.
     Difference([usize; 2]),
+    /// `(token + 1) * prime` modulo the number of rows (CANINE).
+    Hashed {
+        /// The prime.
+        prime: u32,
+        /// Rows of the table.
+        rows: u32,
+    },
 }
 
 /// What becomes of rows that are looked up.
@@ -94,20 +106,30 @@ impl InputKind {
     pub fn is_required(self) -> bool {
         match self {
             Self::Corners => true,
-            Self::Ids { .. } | Self::Boxes { .. } => false,
+            Self::Ids { .. } | Self::Boxes { .. } | Self::Marks { .. } => false,
         }
     }
 }
 
 impl TokenInput {
-    /// What stands in every column of a token where a record gives none.
-    pub fn otherwise(self) -> u32 {
+    /// Which tokens are global (Longformer, LED).
+    pub fn global_tokens(first: bool) -> Self {
+        Self {
+            name: "global_attention_mask",
+            columns: 1,
+            kind: InputKind::Marks { first },
+        }
+    }
+
+    /// What stands in every column of the token at a position where a record gives none.
+    pub fn otherwise(self, position: usize) -> u32 {
         match self.kind {
             InputKind::Ids {
                 below: _,
                 otherwise,
             } => otherwise,
             InputKind::Boxes { .. } | InputKind::Corners => 0,
+            InputKind::Marks { first } => u32::from(first && position == 0),
         }
     }
 
@@ -132,6 +154,10 @@ impl TokenInput {
                 let values = numbers.iter().map(|&bits| f32::from_bits(bits));
                 let found = values.into_iter().find(|value| !value.is_finite());
                 found.map(|value| format!("{value}, which is no place"))
+            }
+            InputKind::Marks { first: _ } => {
+                let found = numbers.iter().find(|&&mark| mark > 1);
+                found.map(|mark| format!("{mark}, which is no 0 or 1"))
             }
         }
     }

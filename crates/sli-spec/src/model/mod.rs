@@ -8,6 +8,7 @@ mod features;
 mod head;
 mod inputs;
 mod layer;
+mod rows;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -19,8 +20,8 @@ use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::{Leaf, Source};
 
 pub use self::embedding::{
-    ConstantRow, Embedding, LayerInputs, NgramTable, NgramTables, PositionTable, Sinusoidal,
-    StartState, TokenDropout, TokenTypes, TypeRule,
+    ConstantRow, Embedding, LayerInputs, NgramTable, NgramTables, PositionTable, ProjectedInputs,
+    Sinusoidal, StartState, TokenDropout, TokenTypes, TypeRule,
 };
 pub use self::features::{Features, Layout, StemConvolution};
 pub use self::head::{
@@ -29,6 +30,7 @@ pub use self::head::{
 };
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
+pub use self::rows::{Halving, Resampled, Resampling, RowRule};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,6 +129,8 @@ pub enum Sequence {
     Record,
     /// `decoder_text` or `decoder_input_ids`.
     Decoder(DecoderInput),
+    /// As many rows as follow from the tokens of the first.
+    Rows(RowRule),
 }
 
 /// What a decoder behind an encoder gets of a record.
@@ -211,6 +215,8 @@ pub enum Input {
     Tokens(Embedding),
     /// Rows of a tensor that the record brings along.
     Features(Features),
+    /// Rows of the ends of earlier stacks, or of a table.
+    Resampled(Resampled),
 }
 
 impl Input {
@@ -219,6 +225,7 @@ impl Input {
         match self {
             Self::Tokens(embedding) => &embedding.leaves,
             Self::Features(features) => &features.leaves,
+            Self::Resampled(rows) => &rows.leaves,
         }
     }
 
@@ -227,6 +234,7 @@ impl Input {
         match self {
             Self::Tokens(embedding) => &mut embedding.leaves,
             Self::Features(features) => &mut features.leaves,
+            Self::Resampled(rows) => &mut rows.leaves,
         }
     }
 
@@ -234,15 +242,23 @@ impl Input {
     pub fn embedding(&self) -> Option<&Embedding> {
         match self {
             Self::Tokens(embedding) => Some(embedding),
-            Self::Features(_) => None,
+            Self::Features(_) | Self::Resampled(_) => None,
         }
     }
 
     /// What features become rows by, where rows are of features.
     pub fn features(&self) -> Option<&Features> {
         match self {
-            Self::Tokens(_) => None,
+            Self::Tokens(_) | Self::Resampled(_) => None,
             Self::Features(features) => Some(features),
+        }
+    }
+
+    /// What the ends of earlier stacks become rows by, where rows are of those.
+    pub fn resampled(&self) -> Option<&Resampled> {
+        match self {
+            Self::Tokens(_) | Self::Features(_) => None,
+            Self::Resampled(rows) => Some(rows),
         }
     }
 
@@ -251,6 +267,7 @@ impl Input {
         match self {
             Self::Tokens(embedding) => embedding.positions.as_ref(),
             Self::Features(features) => features.positions.as_ref(),
+            Self::Resampled(_) => None,
         }
     }
 }
@@ -259,7 +276,7 @@ impl Stack {
     /// Token ids from here on are not the stack's: the vocabulary, or the shorter table of the layers' own inputs.
     pub fn usable_tokens(&self) -> usize {
         let Some(embedding) = self.input.embedding() else {
-            // Rows of features stand where tokens would: they all have id 0.
+            // Where rows are no tokens, ids that are 0 stand for them.
             return 1;
         };
         let inputs = embedding.layer_inputs.as_ref();
@@ -271,7 +288,7 @@ impl Stack {
 }
 
 impl ModelSpec {
-    /// The stack that a record's own tokens enter, and whose end is pooled to embeddings: the first one.
+    /// The stack that a record's own tokens enter: the first one.
     ///
     /// # Panics
     /// If the description has no stack, which no family produces.
@@ -282,9 +299,34 @@ impl ModelSpec {
     /// What the decoder gets, where there is one behind an encoder.
     pub fn decoder_input(&self) -> Option<DecoderInput> {
         self.stacks.iter().find_map(|stack| match stack.sequence {
-            Sequence::Record => None,
+            Sequence::Record | Sequence::Rows(_) => None,
             Sequence::Decoder(input) => Some(input),
         })
+    }
+
+    /// How many rows of a record stacks have that have other rows than its tokens, each once.
+    pub fn row_rules(&self) -> Vec<RowRule> {
+        let mut rules = Vec::new();
+        for stack in &self.stacks {
+            if let Sequence::Rows(rule) = stack.sequence
+                && !rules.contains(&rule)
+            {
+                rules.push(rule);
+            }
+        }
+        rules
+    }
+
+    /// The stack whose end is pooled to embeddings: the last one of what the record itself says.
+    pub fn pooled_stack(&self) -> usize {
+        let is_own = |stack: &Stack| !matches!(stack.sequence, Sequence::Decoder(_));
+        self.stacks.iter().rposition(is_own).unwrap_or(0)
+    }
+
+    /// The stack whose end is classified, where one is.
+    pub fn classified_stack(&self) -> Option<(usize, &Stack)> {
+        let mut stacks = self.stacks.iter().enumerate();
+        stacks.find(|(_, stack)| stack.head.classes.is_some())
     }
 
     /// Whether a later stack reads the end of this one.
@@ -506,7 +548,9 @@ impl Stack {
     /// Earlier stacks whose ends the layers read, in order.
     pub fn sources(&self) -> Vec<usize> {
         let ends = self.mechanisms().filter_map(Mechanism::stack_end);
-        let stacks: BTreeSet<usize> = ends.map(|end| end.stack).collect();
+        let own = self.input.resampled().map(Resampled::sources);
+        let own = own.into_iter().flatten();
+        let stacks: BTreeSet<usize> = ends.map(|end| end.stack).chain(own).collect();
         stacks.into_iter().collect()
     }
 

@@ -28,6 +28,30 @@ pub struct DistanceVectors {
     pub scale: f64,
     /// Which distances share a vector.
     pub rule: DistanceRule,
+    /// Where rows are, where they stand for several tokens.
+    pub places: Option<RowPlaces>,
+}
+
+/// Where rows are that stand for several tokens (Funnel).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RowPlaces {
+    /// Tokens from one query to the next.
+    pub stride: usize,
+    /// The first row has no place and no kind: its products, and those with it, are left out.
+    pub first_apart: bool,
+}
+
+impl RowPlaces {
+    /// How many keys there are for a query, tokens from one key to the next, and how far the first query is behind the
+    /// first key. Keys are queries, or rows of which queries are made by twos.
+    pub fn steps(self, halved: bool) -> [i64; 3] {
+        let stride = self.stride as i64;
+        match (halved, self.first_apart) {
+            (false, _) => [1, stride, 0],
+            (true, false) => [2, stride / 2, 0],
+            (true, true) => [2, stride / 2, -stride / 2],
+        }
+    }
 }
 
 /// Where the vectors of distances come from.
@@ -54,6 +78,8 @@ pub struct Segments {
     pub vectors: WeightIndex,
     /// The bias that a query has in these products instead of its own ([`DistanceVectors::query_biases`]).
     pub bias: WeightIndex,
+    /// Tokens of this kind are of the same segment as every other.
+    pub neutral: Option<u32>,
 }
 
 /// Which distances share a vector, beside all those that are beyond the table.
@@ -108,6 +134,8 @@ impl DistanceVectors {
     pub fn vectors(&self, longest: usize) -> usize {
         match self.table {
             DistanceTable::Learned { weight: _, span } => 2 * span,
+            // Keys of another stack may be twice as many.
+            DistanceTable::Sines { .. } if self.places.is_some() => 5 * longest,
             DistanceTable::Sines { farthest } => 2 * farthest.unwrap_or(longest).min(longest) + 1,
         }
     }

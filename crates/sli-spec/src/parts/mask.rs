@@ -27,6 +27,8 @@ pub enum Mask {
     },
     /// `j <= i` within the same block of this many positions.
     CausalChunk(usize),
+    /// All within the same block of this many positions.
+    Block(usize),
 }
 
 /// Where the rows of a record may be cut, so that they need not all be in memory together.
@@ -48,7 +50,7 @@ impl Mask {
             Self::Causal => Self::Full,
             // The reference's windows of decoders do not count the last position, these do.
             Self::CausalWindow(window) => Self::Window(*window),
-            Self::Full | Self::Window(_) | Self::Around { .. } => *self,
+            Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) => *self,
             Self::FullButPadding(_) | Self::CausalAfterContext | Self::CausalChunk(_) => {
                 return false;
             }
@@ -60,7 +62,7 @@ impl Mask {
     pub(crate) fn cut(self) -> Cut {
         match self {
             Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => Cut::Anywhere,
-            Self::Full | Self::Window(_) | Self::Around { .. } => Cut::KeysFirst,
+            Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) => Cut::KeysFirst,
             Self::FullButPadding(_) => {
                 Cut::Nowhere("padding of a record masks others of its tokens")
             }
@@ -83,6 +85,7 @@ impl Mask {
             | Self::FullButPadding(_)
             | Self::Window(_)
             | Self::Around { .. }
+            | Self::Block(_)
             | Self::CausalAfterContext => false,
         }
     }
@@ -96,6 +99,7 @@ impl Mask {
             Self::CausalWindow(_) => "causal window",
             Self::Window(_) | Self::Around { .. } => "window",
             Self::CausalChunk(_) => "causal chunks",
+            Self::Block(_) => "blocks",
         }
     }
 
@@ -111,6 +115,7 @@ impl Mask {
                 format!(", both directions, window {back} back and {ahead} ahead")
             }
             Self::CausalChunk(length) => format!(", chunks of {length}"),
+            Self::Block(length) => format!(", both directions in blocks of {length}"),
         }
     }
 }

@@ -76,7 +76,7 @@ Input, by extension:
             beside \"text\", \"text_pair\" is the second text of a pair, as for cross-encoders
             for a decoder behind an encoder: \"decoder_text\" or \"labels\" (what it is to say), \"decoder_input_ids\"
             (what it gets); the encoder reads a \"prompt\", and the \"completion\" is what the decoder is to say
-            \"global_attention_mask\" marks the tokens of an encoder (LED) that see, and are seen by, all others
+            \"global_attention_mask\" marks the tokens of an encoder (LED, Longformer) that see, and are seen by, all others
             models of pages and documents read an entry for every token of \"bbox\", \"xpath_tags_seq\",
             \"xpath_subs_seq\", \"input_shape_ids\", \"input_pronunciation_ids\"
             for an encoder of sound: \"tensors\" (a safetensors file, from the folder of the dataset) and perhaps

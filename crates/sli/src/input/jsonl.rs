@@ -266,9 +266,6 @@ impl<'de> DeserializeSeed<'de> for FieldsSeed<'_> {
                             is_null = fields.input_ids.is_none();
                         }
                         "token_type_ids" => fields.token_type_ids = ids(&mut map).map_err(named)?,
-                        "global_attention_mask" => {
-                            fields.global_attention_mask = ids(&mut map).map_err(named)?;
-                        }
                         "attention_mask" => {
                             fields.attention_mask = mask(&mut map).map_err(named)?;
                         }

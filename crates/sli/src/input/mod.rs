@@ -39,3 +39,4 @@ pub use place::{Place, Position};
 pub use prompted::Prompted;
 pub use raw::{Content, RawRecord, Selection, Tensors, Use};
 pub use renames::Renames;
+pub use token_inputs::GLOBAL;

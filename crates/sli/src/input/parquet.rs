@@ -240,7 +240,6 @@ struct Columns {
     text_pair: Option<ArrayRef>,
     input_ids: Option<ArrayRef>,
     token_type_ids: Option<ArrayRef>,
-    global_attention_mask: Option<ArrayRef>,
     attention_mask: Option<ArrayRef>,
     messages: Option<ArrayRef>,
     tools: Option<ArrayRef>,
@@ -280,7 +279,6 @@ impl Columns {
                 "text_pair" => &mut columns.text_pair,
                 "input_ids" => &mut columns.input_ids,
                 "token_type_ids" => &mut columns.token_type_ids,
-                "global_attention_mask" => &mut columns.global_attention_mask,
                 "attention_mask" => &mut columns.attention_mask,
                 "messages" => &mut columns.messages,
                 "tools" => &mut columns.tools,
@@ -439,9 +437,6 @@ impl Columns {
                 .transpose()?,
             token_type_ids: present(&self.token_type_ids)
                 .map(|array| ids("token_type_ids", &array, row))
-                .transpose()?,
-            global_attention_mask: present(&self.global_attention_mask)
-                .map(|array| ids("global_attention_mask", &array, row))
                 .transpose()?,
             attention_mask: present(&self.attention_mask)
                 .map(|array| ids("attention_mask", &array, row))

@@ -8,7 +8,7 @@ use super::mask;
 use super::numbering::Numbering;
 use super::place::Place;
 use super::prompted::Prompted;
-use super::token_inputs::TokenInputs;
+use super::token_inputs::{GLOBAL, TokenInputs};
 use crate::completion::TokenLabels;
 
 /// A record of the input.
@@ -24,8 +24,6 @@ pub struct RawRecord {
     pub content: Content,
     /// A token type per token, where given.
     pub token_types: Option<Vec<u32>>,
-    /// Which tokens are global, a number for each.
-    pub global_tokens: Option<Vec<u32>>,
     /// Which of its tokens count, where given.
     pub labels: TokenLabels,
     /// What it has for the decoder behind an encoder.
@@ -153,8 +151,6 @@ pub struct Fields {
     pub rendering: Option<&'static str>,
     /// `token_type_ids`.
     pub token_type_ids: Option<Vec<u32>>,
-    /// `global_attention_mask`: ones for tokens that see, and are seen by, all.
-    pub global_attention_mask: Option<Vec<u32>>,
     /// `attention_mask`: ones, and zeros for padding at the end.
     pub attention_mask: Option<Vec<u32>>,
     /// `decoder_text`.
@@ -192,7 +188,7 @@ pub const KNOWN: [&str; 25] = [
     "text_pair",
     "input_ids",
     "token_type_ids",
-    "global_attention_mask",
+    GLOBAL,
     "attention_mask",
     "messages",
     "tools",
@@ -215,8 +211,9 @@ pub const KNOWN: [&str; 25] = [
 ];
 
 /// Keys of [`KNOWN`] that some models read beside the tokens; the others do not look at them.
-pub const INPUTS: [&str; 5] = [
+pub const INPUTS: [&str; 6] = [
     "bbox",
+    GLOBAL,
     "input_pronunciation_ids",
     "input_shape_ids",
     "xpath_subs_seq",
@@ -332,8 +329,8 @@ impl Fields {
         if self.has(Use::InputIds) && chosen != Some(Use::InputIds) {
             // They are about these tokens.
             let types = self.token_type_ids.take().map(|_| "token_type_ids");
-            let global = self.global_attention_mask.take();
-            let global = global.map(|_| "global_attention_mask");
+            let global = self.inputs.extract_if(.., |(name, _)| *name == GLOBAL);
+            let global = global.map(|(name, _)| name).next();
             let mask = self.attention_mask.take().map(|_| "attention_mask");
             set_aside.extend(types.into_iter().chain(global).chain(mask));
             if !selection.labels_of_decoder {
@@ -356,7 +353,6 @@ impl Fields {
             };
             self.input_ids.iter_mut().for_each(cut);
             self.token_type_ids.iter_mut().for_each(cut);
-            self.global_attention_mask.iter_mut().for_each(cut);
             if !selection.labels_of_decoder {
                 labels.cut(mask.len(), kept);
             }
@@ -388,7 +384,6 @@ impl Fields {
             place,
             content,
             token_types: self.token_type_ids,
-            global_tokens: self.global_attention_mask,
             labels,
             decoder,
             tensors,

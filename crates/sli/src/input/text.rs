@@ -53,7 +53,6 @@ impl Iterator for TextReader {
             place,
             content: Content::Text(line.to_owned()),
             token_types: None,
-            global_tokens: None,
             inputs: TokenInputs::default(),
             labels: TokenLabels::default(),
             decoder: None,

@@ -6,6 +6,9 @@ use sli_spec::{InputKind, TokenInput};
 use super::error::InputError;
 use super::place::Place;
 
+/// The key that marks global tokens.
+pub const GLOBAL: &str = "global_attention_mask";
+
 /// What a record has beside its tokens, as it stands in the input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenInputs {
@@ -16,6 +19,11 @@ pub struct TokenInputs {
 }
 
 impl TokenInputs {
+    /// Whether the record says which of its tokens are global.
+    pub fn marks_global(&self) -> bool {
+        self.given.iter().any(|(name, _)| *name == GLOBAL)
+    }
+
     /// The numbers that a model reads of a record of so many tokens, side by side; `None`: the record has none of them.
     pub fn numbers(
         &self,
@@ -40,8 +48,8 @@ impl TokenInputs {
                     }
                 }
                 None => {
-                    for part in parts {
-                        part.fill(input.otherwise());
+                    for (position, part) in parts.enumerate() {
+                        part.fill(input.otherwise(position));
                     }
                 }
             }

@@ -75,12 +75,12 @@ fn marks_of_global_tokens_are_checked() {
         (
             "model",
             json!({"input_ids": [5, 6], "global_attention_mask": [1]}),
-            "`global_attention_mask` is no 0 or 1 for each of 2 tokens",
+            "`global_attention_mask` has 1 entries for 2 tokens",
         ),
         (
             "model",
             json!({"input_ids": [5, 6], "global_attention_mask": [1, 2]}),
-            "`global_attention_mask` is no 0 or 1 for each of 2 tokens",
+            "`global_attention_mask` of the token at position 1 has 2, which is no 0 or 1",
         ),
         (
             "model",

@@ -48,7 +48,7 @@ impl Batch {
             next = end;
         }
         let first = range.start;
-        let sources = Sources::of(spec, stack, all, range);
+        let sources = Sources::of(spec, stack, all, range)?;
         Ok(Self {
             sources,
             ..builder.finish(stack, first)
@@ -124,9 +124,9 @@ impl Inputs {
             self.values.extend(given);
             return;
         }
-        for _ in 0..tokens {
+        for position in 0..tokens {
             for input in &embedding.inputs {
-                let value = input.otherwise();
+                let value = input.otherwise(position);
                 self.values
                     .extend(std::iter::repeat_n(value, input.columns));
             }

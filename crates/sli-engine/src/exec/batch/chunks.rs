@@ -187,6 +187,16 @@ impl Batch {
         self.sources.span(stack, chunk.branches.clone())
     }
 
+    /// The rows of an earlier stack that the record of a branch has.
+    pub fn source_of(&self, stack: usize, branch: usize) -> Range<usize> {
+        self.sources.of_branch(stack, branch)
+    }
+
+    /// The kinds of the rows of an earlier stack, where a record has any.
+    pub fn source_kinds(&self, stack: usize) -> Option<&[u32]> {
+        self.sources.kinds(stack)
+    }
+
     /// The attention segments of a chunk whose keys are those rows.
     pub fn segments_of_source(&self, stack: usize, chunk: &Chunk) -> Segments {
         let first = self.source_rows(stack, chunk).start;

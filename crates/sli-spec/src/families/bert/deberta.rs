@@ -347,6 +347,7 @@ impl Positions {
             segments: None,
             scale: own.attention_scale,
             rule: self.rule,
+            places: None,
         })))
     }
 }

@@ -3,13 +3,17 @@
 mod beside;
 mod big_bird;
 mod bottleneck;
+mod canine;
 mod deberta;
 mod fnet;
+mod funnel;
 mod grouped;
 mod jina;
 mod linear;
+mod mobileclip;
 mod modern;
 mod narrow;
+mod neomme;
 mod page;
 mod pairs;
 mod protein;
@@ -23,14 +27,18 @@ mod xmod;
 pub use self::beside::{markuplm, roc_bert};
 pub use self::big_bird::{big_bird, sparse_blocks};
 pub use self::bottleneck::mobilebert;
+pub use self::canine::canine;
 pub use self::deberta::{deberta, deberta_v2};
 pub use self::fnet::fnet;
+pub use self::funnel::funnel;
 pub use self::grouped::{convbert, squeezebert};
 pub use self::linear::{nystromformer, yoso};
+pub use self::mobileclip::sam3_lite_text;
 pub use self::modern::{
     eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, nomic_bert, ultrabert,
 };
 pub use self::narrow::{albert, electra, rembert, roformer};
+pub use self::neomme::neomme;
 pub use self::page::{bros, layoutlm, layoutlmv3, lilt};
 pub use self::pairs::{clip_text, dpr, tipsv2_text};
 pub use self::protein::{esm, esmc};
@@ -59,6 +67,7 @@ pub const TYPES: &[ModelType] = &[
     row("bros", bros),
     row("camembert", roberta),
     row("clip_text_model", clip_text),
+    row("canine", canine),
     row("convbert", convbert),
     row("data2vec-text", roberta),
     row("deberta", deberta),
@@ -75,6 +84,10 @@ pub const TYPES: &[ModelType] = &[
         "without embeddings of languages; records have no padding",
     ),
     row("fnet", fnet),
+    limited(
+        row("funnel", funnel),
+        "no records that are too short for its distances",
+    ),
     limited(row("git", git), "without pictures"),
     row("gte", gte),
     row("ibert", ibert),
@@ -82,10 +95,7 @@ pub const TYPES: &[ModelType] = &[
     row("layoutlm", layoutlm),
     limited(row("layoutlmv3", layoutlmv3), "without pictures"),
     row("lilt", lilt),
-    limited(
-        row("longformer", longformer),
-        "no token is global but the first where a record is classified",
-    ),
+    row("longformer", longformer),
     limited(row("luke", luke), "without entities"),
     row("markuplm", markuplm),
     row("megatron-bert", megatron_bert),
@@ -93,6 +103,7 @@ pub const TYPES: &[ModelType] = &[
     row("modernbert", modernbert),
     row("modernbert-decoder", modernbert_decoder),
     row("mpnet", mpnet),
+    limited(row("neomme", neomme), "without pictures"),
     row("nomic_bert", nomic_bert),
     row("nystromformer", nystromformer),
     row("rembert", rembert),
@@ -100,6 +111,10 @@ pub const TYPES: &[ModelType] = &[
     row("roberta-prelayernorm", roberta_prelayernorm),
     row("roc_bert", roc_bert),
     row("roformer", roformer),
+    limited(
+        row("sam3_lite_text_text_model", sam3_lite_text),
+        "without its projection of the token with the largest id",
+    ),
     row("splinter", splinter),
     row("squeezebert", squeezebert),
     limited(

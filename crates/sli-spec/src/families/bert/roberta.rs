@@ -1,12 +1,14 @@
 //! RoBERTa and its relatives: positions are counted from behind the padding token's id.
 
+use std::rc::Rc;
+
 use super::{BERT, dense_classifier, table, usual};
 use crate::families::blocks::{
     Arrangement, Blocks, Classifier, MixerOf, Names, Tie, Transform, UnusedHead,
 };
 use crate::{
-    Activation, Config, Described, GlobalTokens, Marked, Mask, Mixer, PositionIds, Shard,
-    SpecError, Task,
+    Activation, Config, Described, GlobalTokens, Mask, Mixer, PositionIds, Shard, SpecError, Task,
+    TokenInput,
 };
 
 /// RoBERTa, CamemBERT, XLM-RoBERTa, data2vec.
@@ -64,7 +66,7 @@ pub fn xlm_roberta_xl(config: &Config) -> Result<Described, SpecError> {
     model.build()
 }
 
-/// Longformer (Beltagy et al. 2020): windows, without global tokens but the first where a record is classified.
+/// Longformer (Beltagy et al. 2020): windows, and tokens that the record marks as global.
 pub fn longformer(config: &Config) -> Result<Described, SpecError> {
     const KEY: &str = "attention_window";
     // They are an encoder, whatever the file says.
@@ -88,14 +90,11 @@ pub fn longformer(config: &Config) -> Result<Described, SpecError> {
     }
     let masks = windows.into_iter().map(|window| Mask::Window(window / 2));
     model.masks = masks.collect();
-    if config.class()?.task != Task::SequenceClassification {
-        // No record marks global tokens.
-        model
-            .ignored
-            .extend(["*.query_global.*", "*.key_global.*", "*.value_global.*"]);
-        return model.build();
-    }
-    // The class for records makes the first token global by itself.
+    // The class for records makes the first token global by itself, where no other is marked.
+    let first = config.class()?.task == Task::SequenceClassification;
+    model.further_input = Some(Rc::new(move |_, embedding| {
+        embedding.inputs.push(TokenInput::global_tokens(first));
+    }));
     model.attention_of = MixerOf::new(|own, leaves, layer| {
         let shape = [own.heads * own.head_dim, own.hidden_size];
         let projections = ["query", "key", "value"].map(|name| {
@@ -105,7 +104,6 @@ pub fn longformer(config: &Config) -> Result<Described, SpecError> {
         Some(Mixer::GlobalTokens(Box::new(GlobalTokens {
             attention: own.usual_attention(leaves, layer),
             projections,
-            marked: Marked::First,
         })))
     });
     model.build()

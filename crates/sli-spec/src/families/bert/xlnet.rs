@@ -82,6 +82,7 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
         let segments = Segments {
             vectors: flat("seg_embed", 2 * wide),
             bias: segment,
+            neutral: None,
         };
         let output = Source::Reshape(Box::new(leaves.tensor("rel_attn.o")));
         let output = leaves.linear_of(output, None, [own.hidden_size, wide], Shard::Row);
@@ -95,6 +96,7 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
             segments: Some(segments),
             scale: own.attention_scale,
             rule: DistanceRule::Each,
+            places: None,
         };
         let sizes = [own.heads, own.heads, own.head_dim];
         let key_value = KeyValue::Own { key, value };

@@ -2,14 +2,14 @@
 
 use super::Blocks;
 use super::names::{Tie, Transform};
-use super::{Residual, Stem};
+use super::{Residual, Rows, Stem};
 use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
 use crate::rope::{StoredTurns, TurnsForm};
 use crate::{
     Activation, ConstantRow, Embedding, Features, HEAD, Head, HeadTransform, Input, Layer,
-    LengthLimit, LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Shard, Sinusoidal,
-    Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
+    LengthLimit, LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Resampled, Shard,
+    Sinusoidal, Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
 };
 
 /// How positions enter the embedding.
@@ -25,6 +25,13 @@ pub enum Table {
         rows: usize,
         /// In its place where the checkpoint lacks it.
         otherwise: Option<Sinusoidal>,
+    },
+    /// A learned table that all positions of a record share out.
+    Stretched {
+        /// Its tensor.
+        name: &'static str,
+        /// All rows.
+        rows: usize,
     },
     /// A computed one.
     Sinusoidal(Sinusoidal),
@@ -85,7 +92,10 @@ fn describe<'s, 'c>(
     }
     let layers: Vec<Vec<Layer>> = stacks().map(Blocks::all_layers).collect();
     let described = |tied: bool| {
-        let heads = inputs.iter().map(|input| input.head(Task::Base, tied));
+        let heads = inputs.iter().map(|input| {
+            let own = if input.classifies { task } else { Task::Base };
+            input.head(own, tied)
+        });
         let heads = heads.chain([output.head(task, tied)]);
         let parts = stacks().zip(heads).zip(layers.clone());
         Ok(ModelSpec {
@@ -126,6 +136,11 @@ impl Blocks<'_> {
         describe(&[encoder], &self)
     }
 
+    /// The description of this stack, which has the head, behind several.
+    pub fn build_last(self, earlier: &[Self]) -> Result<Described, SpecError> {
+        describe(earlier, &self)
+    }
+
     fn all_layers(&self) -> Vec<Layer> {
         (0..self.layers()).map(|layer| self.layer(layer)).collect()
     }
@@ -136,9 +151,10 @@ impl Blocks<'_> {
             hidden_size: self.hidden_size,
             stash_size: self.stash_size.unwrap_or(self.hidden_size),
             sequence: self.sequence,
-            input: match &self.features {
-                Some(features) => Input::Features(self.stem(&**features)),
-                None => Input::Tokens(self.embedding(tied)?),
+            input: match (&self.features, &self.resampled) {
+                (Some(features), _) => Input::Features(self.stem(&**features)),
+                (None, Some(rows)) => Input::Resampled(self.rows(&**rows)),
+                (None, None) => Input::Tokens(self.embedding(tied)?),
             },
             positions: self.position_ids,
             limit: self.length_limit()?,
@@ -249,6 +265,13 @@ impl Blocks<'_> {
         features
     }
 
+    fn rows(&self, describe: &Rows<'_>) -> Resampled {
+        let mut leaves = self.leaves(&self.prefix);
+        let mut rows = describe(&mut leaves);
+        rows.leaves = leaves.finish();
+        rows
+    }
+
     fn embedding(&self, tied: bool) -> Result<Embedding, SpecError> {
         let mut leaves = self.leaves(&self.prefix);
         let hidden = self.hidden_size;
@@ -256,7 +279,8 @@ impl Blocks<'_> {
         let vocab_size = self.vocabulary()?;
         let rows = vocab_size + self.further_rows;
         let table = self.leaves("").tensor(&self.tokens(tied)?);
-        let tokens = leaves.weight(table, &[rows, width], Shard::Column);
+        let tokens =
+            (!self.without_tokens).then(|| leaves.weight(table, &[rows, width], Shard::Column));
         let norm_of = |leaves: &mut Leaves, norm: Option<(&str, _)>, width: usize| {
             norm.map(|(name, style)| leaves.norm(name, width, style))
         };
@@ -294,6 +318,13 @@ impl Blocks<'_> {
                     otherwise,
                 }
             }
+            Table::Stretched { name, rows } => PositionTable::Stretched {
+                weight: {
+                    let stored = Source::Reshape(Box::new(leaves.tensor(name)));
+                    leaves.weight(stored, &[rows, sum_width], Shard::Column)
+                },
+                rows,
+            },
             Table::Sinusoidal(sinusoidal) => PositionTable::Sinusoidal(sinusoidal),
         });
         let constant_rows = self.constant_rows.iter().map(|table| ConstantRow {

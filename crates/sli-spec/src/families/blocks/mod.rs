@@ -17,7 +17,7 @@ use crate::build::{Leaves, NormStyle, Stored, divided, head_width, layer_types, 
 use crate::rope::{Rope, RopeOptions, TurnsForm};
 use crate::{
     Activation, ClampedGate, Config, Embedding, Features, Head, LengthLimit, Mask, Mixer, NormSpan,
-    Position, PositionIds, QueryTemperature, Sequence, SpecError, Step,
+    Position, PositionIds, QueryTemperature, Resampled, Sequence, SpecError, Step,
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
@@ -164,6 +164,10 @@ pub struct Blocks<'c> {
     pub vocab_size: Option<usize>,
     /// What a record brings along in place of tokens.
     pub features: Option<Rc<Stem<'c>>>,
+    /// What the rows are made of where they are no tokens.
+    pub resampled: Option<Rc<Rows<'c>>>,
+    /// There is no token table: what is looked up makes the rows.
+    pub without_tokens: bool,
     /// Which of a record's sequences it reads.
     pub sequence: Sequence,
     /// A token table that several stacks share.
@@ -203,6 +207,8 @@ pub struct Blocks<'c> {
     pub sequence_classifier: Option<Classifier>,
     /// What says of which class a token is, in the class for it.
     pub token_classifier: Classifier,
+    /// The stack has the head for classes, also in front of another one.
+    pub classifies: bool,
     /// Whether the head is the token table.
     pub tie: Tie,
     /// What stands in front of the head's projection.
@@ -235,6 +241,9 @@ pub struct Blocks<'c> {
 
 /// Features and their stem, whose weights it takes.
 pub type Stem<'c> = dyn Fn(&mut Leaves) -> Features + 'c;
+
+/// Rows and what they are made of, whose weights it takes.
+pub type Rows<'c> = dyn Fn(&mut Leaves) -> Resampled + 'c;
 
 /// A change of the blocks of one layer, by its number.
 pub type Change<'c> = Rc<dyn Fn(&mut Blocks<'c>, usize) + 'c>;
@@ -363,6 +372,8 @@ impl<'c> Blocks<'c> {
             layer_of: None,
             vocab_size: None,
             features: None,
+            resampled: None,
+            without_tokens: false,
             sequence: Sequence::Record,
             shared_tokens: None,
             further_rows: 0,
@@ -382,6 +393,7 @@ impl<'c> Blocks<'c> {
             pooler: None,
             sequence_classifier: Some(Classifier::LAST_TOKEN),
             token_classifier: Classifier::TOKENS,
+            classifies: false,
             tie: Tie::Configured,
             transforms: Vec::new(),
             head_bias: false,

@@ -7,7 +7,7 @@ use super::shared::{kinds, plain_norms};
 use super::{gemma4_layer, layer_sizes};
 use crate::build::divided;
 use crate::rope::{Rope, RopeOptions};
-use crate::{Config, Described, LayerInputs, Mask, Shard, SpecError};
+use crate::{Config, Described, LayerInputs, Mask, ProjectedInputs, Shard, SpecError};
 
 /// Its text half.
 pub fn embedding_gemma2(config: &Config) -> Result<Described, SpecError> {
@@ -76,9 +76,11 @@ fn set_ends(
             rows: 0,
             beyond_is_first: false,
             table_scale: 1.0,
-            projection: leaves.linear(projection, [columns, hidden], false, Shard::Column),
-            projection_scale: (hidden as f64).powf(-0.5),
-            norm: leaves.norm("ple.per_layer_projection_norm", width, norm),
+            projected: Some(ProjectedInputs {
+                projection: leaves.linear(projection, [columns, hidden], false, Shard::Column),
+                scale: (hidden as f64).powf(-0.5),
+                norm: leaves.norm("ple.per_layer_projection_norm", width, norm),
+            }),
             scale: 1.0,
             width,
             layers,

@@ -5,7 +5,10 @@ use std::rc::Rc;
 use crate::build::{Leaves, NormStyle, layer_types};
 use crate::families::blocks::Blocks;
 use crate::families::gemma::both_ways_window;
-use crate::{Config, LayerInput, LayerInputs, Linear, Merge, Mixer, NormSpan, Shard, SpecError};
+use crate::{
+    Config, LayerInput, LayerInputs, Linear, Merge, Mixer, NormSpan, ProjectedInputs, Shard,
+    SpecError,
+};
 
 /// The inputs that every layer has of its own.
 #[derive(Clone, Copy)]
@@ -89,14 +92,16 @@ pub(super) fn set_inputs(
             rows: inputs.rows,
             beyond_is_first: inputs.beyond_is_first,
             table_scale: (inputs.width as f64).sqrt(),
-            projection: leaves.linear(
-                "per_layer_model_projection",
-                [columns, hidden],
-                false,
-                Shard::Column,
-            ),
-            projection_scale: (hidden as f64).powf(-0.5),
-            norm: leaves.norm("per_layer_projection_norm", inputs.width, norm),
+            projected: Some(ProjectedInputs {
+                projection: leaves.linear(
+                    "per_layer_model_projection",
+                    [columns, hidden],
+                    false,
+                    Shard::Column,
+                ),
+                scale: (hidden as f64).powf(-0.5),
+                norm: leaves.norm("per_layer_projection_norm", inputs.width, norm),
+            }),
             scale: 0.5_f64.sqrt(),
             width: inputs.width,
             layers,

@@ -1,0 +1,295 @@
+//! Stacks whose rows are no tokens: how many a record has, and what they are made of.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::StemConvolution;
+use crate::parts::Norm;
+use crate::source::{Leaf, WeightIndex};
+
+/// How many rows a stack has of a record with tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RowRule {
+    /// As many of every record.
+    Fixed(usize),
+    /// One for so many tokens; what is left over has none.
+    Parts(usize),
+    /// What is left of the tokens when they were halved so often.
+    Halved {
+        /// How often.
+        times: usize,
+        /// How.
+        halving: Halving,
+        /// The reference looks for vectors of distances in a table that short records outgrow.
+        shifts: bool,
+    },
+}
+
+/// Rows by twos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halving {
+    /// The first row stays by itself.
+    pub first_apart: bool,
+    /// Then the last row is left out.
+    pub truncates: bool,
+}
+
+impl Halving {
+    /// Whether so many rows become fewer.
+    pub fn is_due(self, rows: usize) -> bool {
+        rows > 1 + usize::from(self.first_apart)
+    }
+
+    /// Rows that are left of so many.
+    pub fn rows(self, rows: usize) -> usize {
+        if !self.is_due(rows) {
+            return rows;
+        }
+        (rows + usize::from(self.first_apart && !self.truncates)).div_ceil(2)
+    }
+
+    /// Those of so many rows that a row which is left is made of.
+    pub fn of(self, row: usize, rows: usize) -> Range<usize> {
+        if !self.is_due(rows) || (self.first_apart && row == 0) {
+            return row..row + 1;
+        }
+        let first = 2 * row - usize::from(self.first_apart);
+        let end = rows - usize::from(self.first_apart && self.truncates);
+        first..end.min(first + 2)
+    }
+}
+
+impl Halving {
+    /// Whether the reference's relative attention fails on records of so many tokens. It goes on to halve positions of
+    /// rows that stay as they are, and its table of distances ends at twice the number of tokens.
+    fn outgrows(self, times: usize, tokens: usize) -> bool {
+        let whole = |number: usize| number as i64;
+        let first = |times: usize| {
+            if self.first_apart {
+                1 - (1 << times)
+            } else {
+                0
+            }
+        };
+        let farthest = 2 * whole(tokens);
+        let fits = |far: i64, step: i64, near: i64| {
+            let last = far - (far - near) / step * step;
+            far < farthest && last >= -farthest
+        };
+        let (mut rows, mut places) = (tokens, tokens);
+        for times in 1..=times {
+            let before = whole(places - 1);
+            places = if self.first_apart {
+                let others = places - 1 - usize::from(self.truncates && places > 1);
+                1 + others.div_ceil(2)
+            } else {
+                places.div_ceil(2)
+            };
+            let (step, half) = (1_i64 << times, 1_i64 << (times - 1));
+            let shift = first(times) - first(times - 1);
+            let pooling = [shift + whole(places) * step, half, shift - half * before];
+            let own = [whole(places) * step, step, -step * whole(places - 1)];
+            if [pooling, own]
+                .into_iter()
+                .any(|[far, step, near]| !fits(far, step, near))
+            {
+                return true;
+            }
+            rows = self.rows(rows);
+            if rows != places {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl RowRule {
+    /// Rows of a record of so many tokens.
+    pub fn rows(self, tokens: usize) -> usize {
+        match self {
+            _ if tokens == 0 => 0,
+            Self::Fixed(rows) => rows,
+            Self::Parts(size) => tokens / size,
+            Self::Halved { times, halving, .. } => {
+                (0..times).fold(tokens, |rows, _| halving.rows(rows))
+            }
+        }
+    }
+
+    /// The token whose kind a row of a record of so many tokens has.
+    pub fn token(self, row: usize, tokens: usize) -> usize {
+        match self {
+            Self::Fixed(_) => 0,
+            Self::Parts(size) => row * size,
+            Self::Halved { times, halving, .. } => {
+                let lengths = (0..times).scan(tokens, |rows, _| {
+                    let before = *rows;
+                    *rows = halving.rows(before);
+                    Some(before)
+                });
+                let lengths: Vec<usize> = lengths.collect();
+                let earlier = lengths.into_iter().rev();
+                earlier.fold(row, |row, rows| halving.of(row, rows).start)
+            }
+        }
+    }
+
+    /// Why a record of so many tokens has none of the rows, if it is so.
+    pub fn refused(self, tokens: usize) -> Option<String> {
+        match self {
+            _ if tokens == 0 => None,
+            Self::Fixed(_) => None,
+            Self::Parts(size) => {
+                (tokens < size).then(|| format!("{tokens} tokens, the model needs {size} at least"))
+            }
+            Self::Halved {
+                times,
+                halving,
+                shifts,
+            } => (shifts && halving.outgrows(times, tokens)).then(|| {
+                format!("{tokens} tokens, too few for the reference's distances between what is left of them")
+            }),
+        }
+    }
+}
+
+/// Rows that are made of the ends of earlier stacks, or are the same for every record.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Resampled {
+    /// Weights, in order of use.
+    pub leaves: Vec<Leaf>,
+    /// What they are made of.
+    pub rule: Resampling,
+    /// Norm of the rows.
+    pub norm: Option<Norm>,
+}
+
+/// What rows are made of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Resampling {
+    /// The rows of a table, by position.
+    Table {
+        /// `[rows, width]`.
+        weight: WeightIndex,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// The first row of an end, and a convolution along it without its last row (CANINE).
+    Strided {
+        /// Which stack.
+        stack: usize,
+        /// Its stride is its kernel.
+        convolution: StemConvolution,
+    },
+    /// A convolution along the rows of an end with those of a shorter one beside them, each of which stands beside so
+    /// many: its second row beside the first ones, its last row also beside those that are left (CANINE).
+    Repeated {
+        /// The stack with as many rows.
+        stack: usize,
+        /// The shorter one.
+        shorter: usize,
+        /// How often a row of it is used.
+        times: usize,
+        /// Of stride 1.
+        convolution: StemConvolution,
+    },
+    /// Means, or the largest numbers, of the rows of an end by twos (Funnel).
+    Halved {
+        /// Which stack.
+        stack: usize,
+        /// How.
+        halving: Halving,
+        /// The largest numbers.
+        largest: bool,
+    },
+    /// The rows of an end, each plus the row of a shorter one that it became a part of, if it did (Funnel).
+    Spread {
+        /// The stack with as many rows.
+        stack: usize,
+        /// The shorter one.
+        shorter: usize,
+        /// Rows for one of it.
+        times: usize,
+        /// How it became shorter.
+        halving: Halving,
+    },
+}
+
+impl Resampled {
+    /// The stacks whose ends are read.
+    pub fn sources(&self) -> Vec<usize> {
+        match &self.rule {
+            Resampling::Table { .. } => Vec::new(),
+            Resampling::Strided { stack, .. } | Resampling::Halved { stack, .. } => vec![*stack],
+            Resampling::Repeated { stack, shorter, .. }
+            | Resampling::Spread { stack, shorter, .. } => vec![*stack, *shorter],
+        }
+    }
+
+    /// The convolution that the rows come of.
+    pub fn convolution(&self) -> Option<&StemConvolution> {
+        match &self.rule {
+            Resampling::Strided { convolution, .. } | Resampling::Repeated { convolution, .. } => {
+                Some(convolution)
+            }
+            Resampling::Table { .. } | Resampling::Halved { .. } | Resampling::Spread { .. } => {
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Halving, RowRule};
+
+    const APART: Halving = Halving {
+        first_apart: true,
+        truncates: true,
+    };
+
+    #[test]
+    fn rows_are_halved_around_the_first() {
+        let of = |rows| {
+            let all = 0..APART.rows(rows);
+            all.map(|row| APART.of(row, rows)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(2), [0..1, 1..2]);
+        assert_eq!(of(5), [0..1, 1..3, 3..4]);
+        assert_eq!(of(6), [0..1, 1..3, 3..5]);
+        let kept = Halving {
+            truncates: false,
+            ..APART
+        };
+        assert_eq!(kept.rows(4), 3);
+        assert_eq!(kept.of(2, 4), 3..4);
+        let plain = Halving {
+            first_apart: false,
+            truncates: true,
+        };
+        assert_eq!([1, 2, 5].map(|rows| plain.rows(rows)), [1, 1, 3]);
+        assert_eq!(plain.of(2, 5), 4..5);
+    }
+
+    #[test]
+    fn rows_follow_from_tokens() {
+        let halved = RowRule::Halved {
+            times: 2,
+            halving: APART,
+            shifts: true,
+        };
+        assert_eq!(
+            [0, 1, 9, 10].map(|tokens| halved.rows(tokens)),
+            [0, 1, 3, 3]
+        );
+        assert_eq!([0, 1, 2].map(|row| halved.token(row, 10)), [0, 1, 5]);
+        let fails = |tokens: &usize| halved.refused(*tokens).is_some();
+        assert_eq!((1..40).filter(fails).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        let parts = RowRule::Parts(4);
+        assert_eq!([3, 4, 11].map(|tokens| parts.rows(tokens)), [0, 1, 2]);
+        assert!(parts.refused(3).is_some() && parts.refused(4).is_none());
+        assert_eq!([0, 7].map(|tokens| RowRule::Fixed(8).rows(tokens)), [0, 8]);
+    }
+}
