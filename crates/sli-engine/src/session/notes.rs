@@ -34,7 +34,11 @@ pub(super) fn say(model: &Model, allow_unused: &[String], observer: &dyn Observe
         );
     }
     let report = model.binding.report();
-    for (reason, names) in left_out(report) {
+    for (reason, mut names) in left_out(report) {
+        names.retain(|name| !is_turns(model, name));
+        if names.is_empty() {
+            continue;
+        }
         let more = match names.len().saturating_sub(NAMES_SAID) {
             0 => String::new(),
             more => format!(" and {more} more"),
@@ -53,6 +57,17 @@ pub(super) fn say(model: &Model, allow_unused: &[String], observer: &dyn Observe
     if let Some(choice) = model.checkpoint.choice().and_then(describe_choice) {
         observer.warning(&choice);
     }
+}
+
+/// Whether it is what rotations are taken from, which no layer uses.
+fn is_turns(model: &Model, name: &str) -> bool {
+    let turns = model
+        .spec
+        .stacks
+        .iter()
+        .filter_map(|stack| stack.turns.as_ref());
+    let mut read = turns.flat_map(|turns| turns.leaf.source.names());
+    read.any(|own| own == name || own.ends_with(&format!(".{name}")))
 }
 
 /// Which weights were taken, and which were left; `None` where there were no others.
