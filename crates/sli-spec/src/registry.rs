@@ -172,6 +172,10 @@ const DRAFTS: &str = "it drafts tokens for another model, whose hidden states ar
 /// Types that are known and refused, sorted by name.
 pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
+        model_type: "blt",
+        reason: "its patches begin where the entropy of another model's predictions is above a threshold, so how many rows its global part has, and which tokens a row stands for, follow from numbers of a run; rows follow from a record's tokens here",
+    },
+    RefusedType {
         model_type: "diffusion_gemma",
         reason: "of a record's tokens alone nothing follows: the canvas that its decoder refines is drawn from torch's generator in every run",
     },
