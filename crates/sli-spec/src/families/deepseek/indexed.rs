@@ -278,12 +278,14 @@ pub fn hy_v4(config: &Config) -> Result<Described, SpecError> {
     // What the class writes, and what published files have.
     let others = [
         ("hc_pre.hc_head.hc_head_", "hc_head.hc_head_"),
+        // The class without a head writes this.
+        ("hc_pre.hc_head.hc_head_", "hc_head.hc_pre.hc_head_"),
         ("mlp.linear_gate.", "mlp.gate_proj."),
         ("shared_experts.linear_gate.", "shared_experts.gate_proj."),
     ];
     decoder.stored = Some(Rc::new(move |name: &str| {
-        let other = others.iter().find(|(own, _)| name.contains(own));
-        let other = other.map(|(own, other)| Source::tensor(name.replace(own, other)));
+        let of_name = others.iter().filter(|(own, _)| name.contains(own));
+        let other = of_name.map(|(own, other)| Source::tensor(name.replace(own, other)));
         let spellings = std::iter::once(Source::tensor(name)).chain(other);
         Source::one_of(spellings.collect())
     }));
