@@ -252,6 +252,7 @@ OLDER = {
     "glm4moe-drafts": dict(num_nextn_predict_layers=1),
     "grok": dict(architectures=["Grok1ForCausalLM"], num_local_experts=4),
     "deci": dict(auto_map={}),
+    "qwen": dict(auto_map={}, rope_theta=10000),
     "mistral4": dict(architectures=["Ministral3ForCausalLM"]),
     "exaone": dict(architectures=["ExaoneForCausalLM"], activation_function="silu", num_layers=2, num_hidden_layers=2),
     "pangu-embedded": dict(architectures=["PanguEmbeddedForCausalLM"]),
@@ -312,6 +313,7 @@ FUSED = {
 # Goldens of types whose code is published beside their weights.
 PUBLISHED = {
     "deci": "remote-decilm",
+    "qwen": "remote-qwen",
     "grok": "remote-grok-1",
     "baichuan": "remote-baichuan-7b",
     "chatglm3": "remote-chatglm3-6b",

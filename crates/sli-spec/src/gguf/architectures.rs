@@ -15,8 +15,8 @@ use super::gpt::{
     nemotron, phi2, stablelm, starcoder2,
 };
 use super::heads::{
-    APERTUS, DECI, GROK, HY_V3, LAGUNA, MIMO2, MISTRAL4, PHIMOE, apertus, deci, grok, hy_v3,
-    laguna, mimo2, mistral4, phimoe,
+    APERTUS, DECI, GROK, HY_V3, LAGUNA, MIMO2, MISTRAL4, PHIMOE, QWEN, apertus, deci, grok, hy_v3,
+    laguna, mimo2, mistral4, phimoe, qwen,
 };
 use super::layer_inputs::{GEMMA3N, gemma3n, gemma4};
 use super::llama::{
@@ -175,6 +175,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("phi2", &["phi"], phi2, PHI2),
     row_of("phi3", &["phi3"], phi3, &[PHI3]),
     row_of("phimoe", &["phimoe"], phimoe, PHIMOE),
+    row_of("qwen", &["qwen"], qwen, QWEN),
     row_of("qwen2", &["qwen2"], qwen2, &[]),
     row_of("qwen2moe", &["qwen2_moe"], qwen2moe, &[]),
     row_of("qwen2vl", &["qwen2"], qwen2vl, &[]),

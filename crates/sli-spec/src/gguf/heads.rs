@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Change, Names, Row, changed, exactly, layers, row, under};
+use super::architecture::{Change, Names, Row, exactly, layers, row, under};
 use super::experts::{LATENT, latent, network_kinds, plain_yarn, routed, sigmoid_scores};
 use super::llama::{MIXTRAL, PAIRS, pattern, rms};
 use super::published::queries_grow;
 use super::reader::{Read, Reader};
-use super::usual::SHARED;
+use super::usual::{SHARED, STACKED};
 use crate::SpecError;
 
 pub(super) const PHIMOE: &[Names] = &[MIXTRAL];
@@ -165,16 +165,7 @@ pub(super) fn hy_v3(reader: &mut Reader<'_>) -> Read {
     network_kinds(reader)
 }
 
-pub(super) const MISTRAL4: &[Names] = &[
-    LATENT,
-    layers(
-        "model.layers.*.mlp.experts.",
-        &[
-            changed("gate_up_proj", "ffn_gate_exps.weight", Change::Divided),
-            row("down_proj", "ffn_down_exps.weight"),
-        ],
-    ),
-];
+pub(super) const MISTRAL4: &[Names] = &[LATENT, layers("model.layers.*.mlp.experts.", STACKED)];
 
 /// Mistral 4: latent heads, the queries of later tokens are larger.
 pub(super) fn mistral4(reader: &mut Reader<'_>) -> Read {
@@ -350,5 +341,47 @@ fn rotations(reader: &mut Reader<'_>, head_dim: u64) -> Read {
             }
         }),
     );
+    Ok(())
+}
+
+pub(super) const QWEN: &[Names] = &[
+    under(
+        "transformer.",
+        "",
+        &[row("wte", "token_embd"), row("ln_f", "output_norm")],
+    ),
+    layers(
+        "transformer.h.*.",
+        &[
+            row("ln_1", "attn_norm"),
+            row("ln_2", "ffn_norm"),
+            row("attn.c_attn", "attn_qkv"),
+            row("attn.c_proj", "attn_output"),
+            row("mlp.w1", "ffn_up"),
+            row("mlp.w2", "ffn_gate"),
+            row("mlp.c_proj", "ffn_down"),
+        ],
+    ),
+];
+
+/// Qwen 1. How long its training's records were is in no key: 8192 tokens but for the largest model; beyond that the rotation and the
+/// queries change.
+pub(super) fn qwen(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "qwen");
+    reader.sizes()?;
+    reader.unset("num_key_value_heads");
+    for key in [
+        "attention.layer_norm_rms_epsilon",
+        "attention.layer_norm_epsilon",
+    ] {
+        reader.copy_if(key, "layer_norm_epsilon");
+    }
+    let head_dim = reader.head_dim()?;
+    reader.set("kv_channels", head_dim);
+    reader.rotation(head_dim, true)?;
+    reader.rename("rope_theta", "rotary_emb_base");
+    reader.rename("partial_rotary_factor", "rotary_pct");
+    let largest = reader.size("embedding_length")? == 8192;
+    reader.set("seq_length", if largest { 32_768 } else { 8192 });
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::experts::{
 use super::gemma::PLUS_ONE;
 use super::llama::{MIXTRAL, PAIRS, multipliers, rms};
 use super::reader::{Read, Reader};
-use super::usual::{DENSE, EXPERTS, NUMBERED, PROJECTIONS, ROUTER, SHARED};
+use super::usual::{DENSE, EXPERTS, NUMBERED, PROJECTIONS, ROUTER, SHARED, STACKED};
 use crate::SpecError;
 
 const fn decay(reference: &'static str, file: &'static str) -> Row {
@@ -144,13 +144,7 @@ pub(super) const QWEN3_5: &[Names] = &[
             tiled("out_proj", "ssm_out", Tiled::Columns),
         ],
     ),
-    layers(
-        "model.layers.*.mlp.experts.",
-        &[
-            changed("gate_up_proj", "ffn_gate_exps.weight", Change::Divided),
-            row("down_proj", "ffn_down_exps.weight"),
-        ],
-    ),
+    layers("model.layers.*.mlp.experts.", STACKED),
 ];
 
 pub(super) const LFM2: &[Names] = &[

@@ -1,6 +1,6 @@
 //! Names that most architectures have: Llama's, and the rows that other tables are made of.
 
-use super::architecture::{Names, Row, layers, row, under};
+use super::architecture::{Change, Names, Row, changed, layers, row, under};
 
 /// Llama's names, behind an architecture's own.
 pub(super) const USUAL: &[Names] = &[
@@ -80,4 +80,10 @@ pub(super) const SHARED: &[Row] = &[
     row("gate_proj", "ffn_gate_shexp"),
     row("up_proj", "ffn_up_shexp"),
     row("down_proj", "ffn_down_shexp"),
+];
+
+/// Experts that are stacked, gate and upward projection in one.
+pub(super) const STACKED: &[Row] = &[
+    changed("gate_up_proj", "ffn_gate_exps.weight", Change::Divided),
+    row("down_proj", "ffn_down_exps.weight"),
 ];
