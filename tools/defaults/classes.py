@@ -14,7 +14,16 @@ SOURCES = ROOT / "crates/sli-spec/src"
 INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
 
 # Types of parts of models.
-PARTS = ["t5_gemma_module", "t5gemma2_decoder", "t5gemma2_text"]
+PARTS = [
+    "canary_decoder",
+    "moonshine_streaming_encoder",
+    "parakeet_encoder",
+    "pix2struct_vision_model",
+    "pp_formulanet_text",
+    "t5_gemma_module",
+    "t5gemma2_decoder",
+    "t5gemma2_text",
+]
 
 # Types that files name and transformers reads as another one.
 ALIASES = {"kimi_k2": "deepseek_v3"}
@@ -53,6 +62,12 @@ def names_of(mapping, model_type):
 
 # Classes that the reference maps from the type of the whole model, or from none.
 TEXT_CLASSES = {
+    "florence2": {"Florence2ForConditionalGeneration": "seq2seq_lm"},
+    "pix2struct": {"Pix2StructForConditionalGeneration": "seq2seq_lm"},
+    "pix2struct_text_model": {"Pix2StructTextModel": "causal_lm"},
+    "pp_formulanet": {"PPFormulaNetForConditionalGeneration": "seq2seq_lm"},
+    "udop": {"UdopForConditionalGeneration": "seq2seq_lm", "UdopEncoderModel": "encoder"},
+    "vision-encoder-decoder": {"VisionEncoderDecoderModel": "seq2seq_lm"},
     "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
     "visual_bert": {"VisualBertForPreTraining": "masked_lm"},
     "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
@@ -62,6 +77,7 @@ TEXT_CLASSES = {
 
 # Classes of several inputs, as far as they read text; none: they read none.
 OF_TEXT = {
+    "SpeechT5Model": None,
     "SeamlessM4TForSpeechToText": None,
     "SeamlessM4TModel": "seq2seq_lm",
     "SeamlessM4Tv2ForSpeechToText": None,

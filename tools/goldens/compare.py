@@ -40,7 +40,14 @@ ALIASES = {"gpt-sw3": "gpt2", "kimi_k2": "deepseek_v3"}
 CLASSIFIER = re.compile("For(Sequence|Token)Classification$")
 
 # Frames of the records of types that read as many as there are.
-FRAMES = {"speech_to_text": [1, 30, 77], "moonshine": [895, 4000, 9001]}
+FRAMES = {
+    "speech_to_text": [1, 30, 77],
+    "moonshine": [895, 4000, 9001],
+    "moonshine_streaming": [1, 30, 201],
+    **dict.fromkeys(("pop2piano", "pix2struct", "pp_formulanet", "speech-encoder-decoder", "vision-encoder-decoder"), [1, 30, 77]),
+    **dict.fromkeys(("canary", "cohere_asr"), [1, 57, 300]),
+    "speecht5": [400, 4000, 20001],
+}
 # Types whose records may mark global tokens.
 GLOBAL = ("led", "longformer")
 # Where a difference is up to this many times what rounding does to the reference, it is rounding's.
@@ -109,12 +116,12 @@ def inputs_of(model, rng, longest, lengths=None):
     if generate.features_of(model, 1):
         drawn = torch.Generator().manual_seed(rng.randrange(1 << 30))
         features = [generate.features_of(model, frames) for frames in FRAMES.get(model.config.model_type, [None] * 3)]
-        records = [{name: torch.rand(shape, generator=drawn) * 2 - 1} for name, shape in features]
+        records = [{name: generate.placed(model, name, torch.rand(shape, generator=drawn) * 2 - 1)} for name, shape in features]
     else:
         records = [{"input_ids": ids} for ids in tokens_of(config, rng, longest, lengths)]
     for number, record in enumerate(records):
         # One without, where the class runs without.
-        if number != 1 or config.model_type == "bros":
+        if number != 1 or config.model_type in ("bros", "udop"):
             drawn = generate.beside_of(model, len(record.get("input_ids", ())), lambda name, count, below: [rng.randrange(below) for _ in range(count)])
             record.update(drawn)
     if model.config.model_type in GLOBAL and rng.random() < 0.8:

@@ -25,11 +25,15 @@ import torch
 import transformers
 from safetensors.torch import load_file, save, save_file
 
+from transformers import modeling_outputs
+
 import coded
 import formula
 import weights
 
 HERE = Path(__file__).resolve().parent
+# Types that see a mask where there is nothing to hide.
+MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
@@ -325,6 +329,8 @@ class Capture:
                 self.producers.append((name, output))
             if name == self.norm_path:
                 self.norm_output = flat(output)[self.prompt :]
+                if self.last_hidden is None:  # a class that gives nothing but logits
+                    self.last_hidden = output
             if name in boundary_of:
                 self.boundaries[boundary_of[name]] = self.boundary(first_tensor(output))
 
@@ -372,8 +378,14 @@ def run(model, inputs, variant):
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
+    given = {name: tensor[None] for name, tensor in inputs.items()}
+    if "encoder_hidden_states" in given:  # the end of an encoder that is not run
+        end = given.pop("encoder_hidden_states")
+        given["encoder_outputs"] = modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=end, pooler_output=end)
+    if model.config.model_type in MASKED:  # a processor's mask of all ones, without which the class has no windows
+        given["attention_mask"] = torch.ones(given["input_values"].shape, dtype=torch.int64)
     with torch.no_grad():
-        output = model(**{name: tensor[None] for name, tensor in inputs.items()}, **extra)
+        output = model(**given, **extra)
     for handle in capture.handles:
         handle.remove()
     if variant.get("padded"):  # rows that the model itself puts behind the tokens
@@ -411,9 +423,27 @@ def features_of(model, frames):
         "whisper": lambda: ("input_features", [config.num_mel_bins, 2 * config.max_source_positions]),
         "speech_to_text": lambda: ("input_features", [frames, config.input_feat_per_channel * config.input_channels]),
         "moonshine": lambda: ("input_values", [frames]),
+        "moonshine_streaming": lambda: ("input_values", [frames * round(config.encoder_config.sample_rate * config.encoder_config.frame_ms / 1000)]),
+        "pop2piano": lambda: ("input_features", [frames, config.d_model]),
+        "pix2struct": lambda: ("flattened_patches", [frames, config.vision_config.patch_embed_hidden_size + 2]),
+        "canary": lambda: ("input_features", [frames, config.encoder_config.num_mel_bins]),
+        "cohere_asr": lambda: ("input_features", [frames, config.encoder_config.num_mel_bins]),
+        "speecht5": lambda: ("input_values", [frames]),
+        "pp_formulanet": lambda: ("encoder_hidden_states", [frames, config.text_config.d_model]),
+        "speech-encoder-decoder": lambda: ("encoder_hidden_states", [frames, config.encoder.hidden_size]),
+        "vision-encoder-decoder": lambda: ("encoder_hidden_states", [frames, config.encoder.hidden_size]),
     }
     name, shape = shapes.get(config.model_type, lambda: (None, None))()
-    return (name, shape) if name in accepted else None
+    return (name, shape) if name in accepted or name == "encoder_hidden_states" else None
+
+
+def placed(model, name, values):
+    """Features of which some numbers are places: the row and the column of a patch."""
+    if name == "flattened_patches":
+        rows = min(model.config.vision_config.seq_len, 7)
+        values[:, 0] = torch.arange(len(values)) // rows % model.config.vision_config.seq_len
+        values[:, 1] = torch.arange(len(values)) % rows
+    return values
 
 
 def beside_of(model, tokens, draw):
@@ -431,6 +461,8 @@ def beside_of(model, tokens, draw):
         return {"bbox": table("bbox", 4, config.max_2d_position_embeddings)}
     if config.model_type == "bros":
         return {"bbox": [[number / 1024 for number in box] for box in table("bbox", 8 if tokens % 2 else 4, 1025)]}
+    if config.model_type == "udop":  # parts of the page, some beyond it
+        return {"bbox": [[number / 1000 - 0.05 for number in box] for box in table("bbox", 4, 1101)]}
     if config.model_type == "roc_bert":
         return {
             "input_shape_ids": draw("input_shape_ids", tokens, config.shape_vocab_size),
@@ -452,7 +484,7 @@ def records_of(variant, model):
         record = record if isinstance(record, dict) else {"tokens": record}
         if features := features_of(model, record.get("frames")):
             name, shape = features
-            inputs = {name: formula.values(f"{name}.{index}", shape, 1.0, 0.0)}
+            inputs = {name: placed(model, name, formula.values(f"{name}.{index}", shape, 1.0, 0.0))}
         else:
             ids = formula.input_ids(index, record["tokens"], config.vocab_size, RESERVED)
             for position, token in record.get("set", {}).items():
@@ -464,9 +496,9 @@ def records_of(variant, model):
         if index > 0 and kinds > 1 and "token_type_ids" in accepted and record.get("token_types", True):
             drawn = formula.stream(f"token_type_ids.{index}", record["tokens"]).tolist()
             inputs["token_type_ids"] = torch.tensor([(x >> 33) % kinds for x in drawn], dtype=torch.int64)
-        beside = beside_of(model, record["tokens"], lambda name, count, below: [(x >> 33) % below for x in formula.stream(f"{name}.{index}", count).tolist()])
+        beside = beside_of(model, record.get("tokens", 0), lambda name, count, below: [(x >> 33) % below for x in formula.stream(f"{name}.{index}", count).tolist()])
         for name, numbers in beside.items():
-            if variant.get("beside") and (index > 0 or config.model_type == "bros"):
+            if variant.get("beside") and (index > 0 or config.model_type in ("bros", "udop")):
                 inputs[name] = torch.tensor(numbers)
         if "context" in record:
             inputs["token_type_ids"] = torch.tensor([int(place < record["context"]) for place in range(record["tokens"])])

@@ -31,8 +31,10 @@ TABLES = re.compile(
     r"m?bart|plbart|mvp|blenderbot(-small)?|pegasus|marian|led|bigbird_pegasus|trocr|whisper|fsmt|"
     r"albert|bert-generation|camembert|clip_text_model|data2vec-text|deberta|deberta-v2|dpr|electra|ernie|esm|flaubert|ibert|layoutlm|"
     r"longformer|luke|megatron-bert|mpnet|rembert|roberta-prelayernorm|roformer|splinter|tipsv2_text_model|xlm|xlm-roberta|xlm-roberta-xl|xmod|"
-    r"big_bird|fnet|tapas|squeezebert|mobilebert|convbert|nystromformer|yoso|roc_bert|markuplm|lilt|bros|layoutlmv3|canine|perceiver)$"
+    r"canary_decoder|cohere_asr|pp_formulanet_text|big_bird|fnet|tapas|squeezebert|mobilebert|convbert|nystromformer|yoso|roc_bert|markuplm|lilt|bros|layoutlmv3|canine|perceiver)$"
 )
+# Keys of configurations of parts.
+PARTS = ("encoder", "decoder", "text_config", "encoder_config", "decoder_config", "vision_config")
 # Types that hide padding tokens: `sli` refuses them.
 HIDING = ("dpr", "flaubert", "fsmt", "t5_gemma_module", "xlm")
 HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
@@ -194,6 +196,18 @@ CHOICES = {
     **dict.fromkeys(HIDDEN, [48, 64, 96, 128]),
 }
 CHOICES |= {
+    "relative_bias_args": [[{"type": "1d"}, {"type": "vertical", "scaling_factor": 30}], [{"type": "horizontal", "max_distance": 50}, {"type": "vertical"}], []],
+    "patch_embed_hidden_size": [6, 40],
+    "seq_len": [9, 200],
+    "frame_ms": [2.5, 5, 7.3],
+    "sliding_windows": [[[16, 4]] * 8, [[3, 2], [1, 0], [5, 9], [2, 1], [4, 4], [7, 0], [1, 1], [90, 90]]],
+    "subsampling_factor": [2, 4, 8],
+    "subsampling_conv_channels": [4, 20],
+    "encoder_max_relative_position": [3, 160],
+    "num_conv_pos_embeddings": [1, 8, 129],
+    "num_conv_pos_embedding_groups": [1, 4],
+    "feat_extract_norm": ["group", "layer"],
+    "feat_extract_activation": ["gelu", "relu"],
     **dict.fromkeys(("q_groups", "k_groups", "v_groups", "post_attention_groups", "intermediate_groups", "output_groups", "num_groups"), [1, 2, 4]),
     "block_repeats": [None],
     "block_sizes": [[2, 2, 2], [1, 3], [1, 1, 2, 1], [3]],
@@ -310,6 +324,11 @@ ODD_SIZES = [1, 7, 33, 101]
 AT_THE_EDGE = 0.3
 # Where a type reads a key in another way.
 CHOICES_OF = {
+    # One is broadcast to all heads that are there, which `sli` refuses.
+    **{(name, "num_heads"): [2, 4] for name in ("pix2struct_text_model",)},
+    ("speecht5", "conv_kernel"): [[10, 3, 3, 3, 3, 2, 2], [7, 4, 3, 3, 3, 2, 3]],
+    ("parakeet_encoder", "num_mel_bins"): [16, 24],
+    ("parakeet_encoder", "conv_kernel_size"): [1, 3, 9],
     # No other activation, or no part in integers.
     ("ibert", "hidden_act"): ["gelu"],
     ("ibert", "quant_mode"): [False],
@@ -504,7 +523,7 @@ def other(rng, key, value, config):
         return {str(layer): {"head_dim": rng.choice([8, 16, 24, 32]), **rng.choice([{}, {"num_key_value_heads": rng.choice([1, 2, 4])}])} for layer in range(count) if rng.random() < 0.5}
     if key in ("attn_config", "ffn_config"):
         return nested(rng, model_type, value)
-    if key in ("encoder", "decoder", "text_config") and isinstance(value, dict):
+    if key in PARTS and isinstance(value, dict):
         return mutated(rng, value)[0]
     if key == "attention_window":
         return rng.choice([4, 8]) if rng.random() < 0.3 else [rng.choice([4, 8, 16]) for _ in range(config.get("encoder_layers") or config["num_hidden_layers"])]

@@ -226,10 +226,9 @@ impl Leaves {
             projection: self.linear_of(weight, bias, shape, Shard::Replicate),
             kernel,
             stride,
-            padding: kernel / 2,
+            padding: [kernel / 2; 2],
             gated: false,
             activation,
-            norm: None,
         }
     }
 

@@ -385,6 +385,27 @@ impl Config {
         task: Option<Task>,
         assumed: &[(&str, Value)],
     ) -> Result<Self, SpecError> {
+        self.part_of(key, usual, task, assumed, false)
+    }
+
+    /// The same, where what is assumed stands for every key that the object lacks.
+    pub(crate) fn part_over(
+        &self,
+        key: &str,
+        usual: &str,
+        assumed: &[(&str, Value)],
+    ) -> Result<Self, SpecError> {
+        self.part_of(key, usual, None, assumed, true)
+    }
+
+    fn part_of(
+        &self,
+        key: &str,
+        usual: &str,
+        task: Option<Task>,
+        assumed: &[(&str, Value)],
+        always: bool,
+    ) -> Result<Self, SpecError> {
         let path = self.path_of(key);
         let mut object = match self.value(key) {
             None => assumed
@@ -397,6 +418,9 @@ impl Config {
             }
             Some(_) => return Err(self.invalid(key, "an object")),
         };
+        for (key, value) in assumed.iter().filter(|_| always) {
+            object.entry(*key).or_insert_with(|| value.clone());
+        }
         object
             .entry("model_type")
             .or_insert_with(|| Value::from(usual));

@@ -35,7 +35,7 @@ pub use facts::Facts;
 pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
-    Activation, Adapter, Alibi, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
+    Activation, Adapter, Alibi, Apart, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
     DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
     HeadTemperature, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind,
     NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate, RowPlaces, RowWeights,

@@ -3,14 +3,14 @@
 use std::sync::LazyLock;
 
 use crate::families::{
-    bart, bert, chatglm, cohere, composite, cpmant, deepseek, doge, gemma, gemma4, gpt, granite,
-    hrm, hybrid, inkling, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture, mpt, muse,
-    nemotron_nas, original, perceiver, phi_remote, remote_experts, rwkv, speech, step, t5, t5gemma,
-    xlstm, zaya,
+    bart, bert, chatglm, cohere, composite, conformer, cpmant, deepseek, doge, gemma, gemma4, gpt,
+    granite, hrm, hybrid, inkling, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture,
+    moonshine, mpt, muse, nemotron_nas, original, perceiver, phi_remote, pictures, pix2struct,
+    remote_experts, rwkv, speech, speecht5, step, t5, t5gemma, xlstm, zaya,
 };
 use crate::mlx;
 pub use crate::model_type::ModelType;
-use crate::model_type::row;
+use crate::model_type::{limited, row};
 use crate::spelling::edit_distance;
 use crate::{Class, Config, Described, Instead, ModelSpec, SpecError, Task, defaults};
 use serde::Serialize;
@@ -103,12 +103,27 @@ pub struct Options {
 
 /// A model whose parts are types of this table.
 fn encoder_decoder(config: &Config) -> Result<Described, SpecError> {
-    composite::encoder_decoder(config, |part| {
-        let name = part.model_type()?;
-        let row = MODEL_TYPES.iter().find(|row| row.model_type == name);
-        let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
-        (row.ok_or_else(unknown)?.describe)(part)
-    })
+    composite::encoder_decoder(config, part)
+}
+
+/// What is run of models behind encoders of sound and of pictures.
+const GIVEN: &str = "the decoder, behind an encoder's end that the record brings along";
+
+/// A decoder of this table behind an encoder of sound.
+fn speech_encoder_decoder(config: &Config) -> Result<Described, SpecError> {
+    composite::behind_given(config, "output_hidden_size", part)
+}
+
+/// A decoder of this table behind an encoder of pictures.
+fn vision_encoder_decoder(config: &Config) -> Result<Described, SpecError> {
+    composite::behind_given(config, "hidden_size", part)
+}
+
+fn part(part: &Config) -> Result<Described, SpecError> {
+    let name = part.model_type()?;
+    let row = MODEL_TYPES.iter().find(|row| row.model_type == name);
+    let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
+    (row.ok_or_else(unknown)?.describe)(part)
 }
 
 /// The lists of the families.
@@ -117,6 +132,7 @@ const FAMILIES: &[&[ModelType]] = &[
     bert::TYPES,
     chatglm::TYPES,
     cohere::TYPES,
+    conformer::TYPES,
     cpmant::TYPES,
     deepseek::TYPES,
     doge::TYPES,
@@ -133,21 +149,29 @@ const FAMILIES: &[&[ModelType]] = &[
     mamba::TYPES,
     mamba_ssm::TYPES,
     mixture::TYPES,
+    moonshine::TYPES,
     mpt::TYPES,
     muse::TYPES,
     nemotron_nas::TYPES,
     original::TYPES,
     perceiver::TYPES,
     phi_remote::TYPES,
+    pictures::TYPES,
+    pix2struct::TYPES,
     remote_experts::TYPES,
     rwkv::TYPES,
     speech::TYPES,
+    speecht5::TYPES,
     step::TYPES,
     t5::TYPES,
     t5gemma::TYPES,
     xlstm::TYPES,
     zaya::TYPES,
-    &[row("encoder-decoder", encoder_decoder)],
+    &[
+        row("encoder-decoder", encoder_decoder),
+        limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
+        limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
+    ],
 ];
 
 /// Every supported type, sorted by name.
@@ -174,6 +198,10 @@ pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
         model_type: "blt",
         reason: "its patches begin where the entropy of another model's predictions is above a threshold, so how many rows its global part has, and which tokens a row stands for, follow from numbers of a run; rows follow from a record's tokens here",
+    },
+    RefusedType {
+        model_type: "dia",
+        reason: "its decoder reads and predicts nine codes of sound at every position, where a record has one id",
     },
     RefusedType {
         model_type: "diffusion_gemma",

@@ -102,6 +102,14 @@ pub struct Beside {
     pub is_real: bool,
 }
 
+/// What a record may have in the place of tokens.
+const FEATURES: [&str; 4] = [
+    "input_features",
+    "input_values",
+    "flattened_patches",
+    "encoder_hidden_states",
+];
+
 /// What may stand beside the tokens.
 const BESIDE: [&str; 6] = [
     "bbox",
@@ -374,16 +382,17 @@ impl Golden {
             .names()
             .iter()
             .filter_map(|name| {
-                let suffixes = [".input_ids", ".input_features", ".input_values"];
-                suffixes.iter().find_map(|suffix| name.strip_suffix(suffix))
+                let mut own = std::iter::once("input_ids").chain(FEATURES);
+                own.find_map(|own| name.strip_suffix(own)?.strip_suffix('.'))
             })
             .map(str::to_owned)
             .collect();
         ids.into_iter()
             .map(|id| GoldenRecord {
                 input_ids: integers(&expected, &format!("{id}.input_ids")).unwrap_or_default(),
-                input_features: floats(&expected, &format!("{id}.input_features"))
-                    .or_else(|| floats(&expected, &format!("{id}.input_values"))),
+                input_features: FEATURES
+                    .iter()
+                    .find_map(|name| floats(&expected, &format!("{id}.{name}"))),
                 token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 beside: BESIDE

@@ -83,16 +83,29 @@ impl TensorReader {
                 );
             }
         };
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(place) => refused(
+        if let Some(place) = values.iter().position(|value| !value.is_finite()) {
+            return refused(
                 format!(
                     "`{name}` of {} is {} at place {place}",
                     file(),
                     values[place]
                 ),
                 "every number must be finite",
+            );
+        }
+        let padding = features.padding(&values);
+        let mut values = values;
+        values.truncate((frames - padding) * features.channels);
+        let problem = match features.wrong(&values) {
+            None if features.rows(frames - padding) == 0 => Some("holds nothing but zeros".into()),
+            problem => problem,
+        };
+        match problem {
+            Some(problem) => refused(
+                format!("`{name}` of {}: {problem}", file()),
+                "prepare it as the model's processor does, padding included",
             ),
-            None => Ok((values, frames)),
+            None => Ok((values, frames - padding)),
         }
     }
 

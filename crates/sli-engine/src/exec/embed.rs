@@ -433,7 +433,7 @@ fn add_sinusoidal(rule: &Sinusoidal, position: u32, row: &mut [f32]) {
         } else {
             [index, half + index]
         };
-        row[places[0]] += sin as f32;
-        row[places[1]] += cos as f32;
+        row[places[0]] += (rule.scale * sin) as f32;
+        row[places[1]] += (rule.scale * cos) as f32;
     }
 }

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Compute, LseState, Mat, MatRef, PackedKind, PackedWeights, Store, TopK};
-use sli_spec::{Head, LogitsHead, Merge, WeightIndex};
+use sli_spec::{Handed, Head, LogitsHead, Merge, WeightIndex};
 
+use super::batch::Batch;
 use super::linear::{tile_rows, tiles};
 use super::target::Target;
 use super::{BoundLayer, Slots};
@@ -129,6 +130,22 @@ impl BoundLayer<'_> {
         let mut projected = Mat::new(x.rows(), linear.out_features);
         self.linear(x.view(), linear, projected.view_mut())?;
         Ok(Some(projected))
+    }
+
+    /// The normed end as later stacks read it.
+    pub fn hand_on(
+        &self,
+        handed: &Handed,
+        batch: &Batch,
+        mut end: Mat,
+    ) -> Result<Mat, EngineError> {
+        self.add_positions(handed.positions.as_ref(), batch, &mut end)?;
+        let Some(linear) = &handed.projection else {
+            return Ok(end);
+        };
+        let mut projected = Mat::new(end.rows(), linear.out_features);
+        self.linear(end.view(), linear, projected.view_mut())?;
+        Ok(projected)
     }
 
     /// The Euclidean length of every row of a matrix, at least 1e-12 (as `normalize` of torch).

@@ -103,6 +103,7 @@ impl BoundLayer<'_> {
             let number = |index: usize| match *row {
                 InputRow::Column(column) => own(index, column),
                 InputRow::Difference([of, less]) => own(index, of).saturating_sub(own(index, less)),
+                InputRow::Fraction { column, rows } => InputRow::fraction(own(index, column), rows),
                 InputRow::Hashed { prime, rows } => {
                     let hash = (u64::from(batch.tokens[index]) + 1) * u64::from(prime);
                     (hash % u64::from(rows)) as u32

@@ -374,7 +374,7 @@ fn positions<'a>(
                 addends.sparse = Some(sparse_blocks::Addends::new(*blocks, rows));
             }
             Position::Boxes(boxes) => {
-                addends.page = Some(page::Addends::new(layer, boxes, rows)?);
+                addends.page = Some(page::Addends::new(layer, boxes, attention.heads, rows)?);
             }
             Position::Corners(corners) => {
                 addends.widened = Some(page::widen(layer, corners, attention, rows, scratch)?);

@@ -17,7 +17,7 @@ pub(super) fn buffers(vectors: &DistanceVectors, attention: &Attention) -> Buffe
     // The vectors, projected, and a head's of them packed.
     let fixed = count * (vectors.width + projected + attention.head_dim);
     let mut buffers = Buffers::default().fixed(Buffer::Gate, fixed);
-    if vectors.keys.is_some() {
+    if vectors.keys.is_some() || vectors.of_every_head {
         buffers = buffers.rows(Buffer::Up, attention.heads * count);
     }
     if vectors.queries.is_some() {
@@ -107,8 +107,13 @@ impl<'a> Addends<'a> {
         };
         let kinds = own.zip(of_keys_kinds).map(|(own, keys)| [own, keys]);
         let first_apart = vectors.places.is_some_and(|places| places.first_apart);
+        let of_queries = of_queries(layer, vectors, attention, &table, scratch)?;
+        if let Some([bias, _]) = vectors.added_biases {
+            let bias = layer.vector(bias)?;
+            layer.kernels.add_bias(&bias, scratch.query.view_mut());
+        }
         Ok(Self {
-            of_queries: of_queries(layer, vectors, attention, &table, scratch)?,
+            of_queries,
             of_keys: of_keys(layer, vectors, attention, &table, scratch)?,
             // Where all pairs are of equal kinds, the addends of a query are the same, but for those of a first row.
             of_segments: if kinds.is_some() || first_apart {
@@ -194,10 +199,11 @@ fn of_queries(
     table: &Mat,
     scratch: &mut Scratch,
 ) -> Result<Option<Mat>, EngineError> {
-    let Some(keys) = &vectors.keys else {
-        return Ok(None);
+    let projected = match &vectors.keys {
+        Some(keys) => project(layer, keys, table)?,
+        None if vectors.of_every_head => repeated(table, attention.heads),
+        None => return Ok(None),
     };
-    let projected = project(layer, keys, table)?;
     let bias = vectors.query_biases.map(|[_, bias]| bias);
     shift(layer, vectors, bias, scratch)?;
     let Scratch { heads, up, .. } = scratch;
@@ -302,6 +308,16 @@ fn project(layer: &BoundLayer<'_>, linear: &Linear, table: &Mat) -> Result<Mat, 
     Ok(projected)
 }
 
+/// Every row as often as there are heads.
+fn repeated(table: &Mat, heads: usize) -> Mat {
+    let mut all = Mat::new(table.rows(), heads * table.cols());
+    for row in 0..table.rows() {
+        let parts = all.row_mut(row).chunks_exact_mut(table.cols());
+        parts.for_each(|part| part.copy_from_slice(table.row(row)));
+    }
+    all
+}
+
 /// The queries with another bias than their own, in the buffer of the heads' outputs.
 fn shift(
     layer: &BoundLayer<'_>,
@@ -314,6 +330,10 @@ fn shift(
     layer.kernels.copy(query.view(), heads.view_mut());
     let own = vectors.query_biases.map(|[own, _]| own);
     let (own, bias) = (layer.optional(own)?, layer.optional(bias)?);
+    if let Some([_, added]) = vectors.added_biases {
+        let added = layer.vector(added)?;
+        layer.kernels.add_bias(&added, heads.view_mut());
+    }
     if let (Some(own), Some(bias)) = (own.as_deref(), bias.as_deref()) {
         let difference: Vec<f32> = bias.iter().zip(own).map(|(bias, own)| bias - own).collect();
         layer.kernels.add_bias(&difference, heads.view_mut());

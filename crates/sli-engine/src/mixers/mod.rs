@@ -10,6 +10,7 @@ mod block_choice;
 pub(crate) mod buffers;
 mod choice;
 mod compressed_attention;
+mod conformer_convolution;
 mod delta_mix;
 mod differential;
 mod distance_profiles;
@@ -145,6 +146,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::Fourier(transform) => transform,
         Mixer::Neighbourhood(convolution) => convolution,
         Mixer::NormedConvolution(convolution) => convolution,
+        Mixer::ConformerConvolution(convolution) => convolution.as_ref(),
         Mixer::LightningAttention(attention) => attention.as_ref(),
         Mixer::GatedLru(unit) => unit.as_ref(),
         Mixer::ShortConvolution(convolution) => convolution,

@@ -14,6 +14,7 @@ pub(super) struct Addends<'a> {
     tables: Vec<Vector>,
     /// First row of every record.
     starts: Vec<usize>,
+    heads: usize,
     rows: Rows<'a>,
 }
 
@@ -21,6 +22,7 @@ impl<'a> Addends<'a> {
     pub fn new(
         layer: &BoundLayer<'_>,
         rule: &BoxBuckets,
+        heads: usize,
         rows: Rows<'a>,
     ) -> Result<Self, EngineError> {
         let tables = rule.terms.iter().map(|term| layer.vector(term.table));
@@ -29,6 +31,7 @@ impl<'a> Addends<'a> {
             rule: rule.clone(),
             tables: tables.collect::<Result<_, _>>()?,
             starts: records.map(|record| record.start).collect(),
+            heads,
             rows,
         })
     }
@@ -40,12 +43,13 @@ impl<'a> Addends<'a> {
         for (key, logit) in site.keys.clone().zip(logits) {
             let mut sum = 0.0;
             for (term, table) in self.rule.terms.iter().zip(&self.tables) {
-                let place = |position: usize| match term.column {
-                    Some(column) => i64::from(self.rows.batch.inputs.of(start + position)[column]),
-                    None => position as i64,
-                };
-                let bucket = term.bucket(place(key) - place(site.query));
-                sum += table[site.head * term.buckets + bucket];
+                let own = |position: usize| self.rows.batch.inputs.of(start + position);
+                let bucket = term.bucket(term.apart.distance(site.query, key, own));
+                sum += table[if term.by_bucket {
+                    bucket * self.heads + site.head
+                } else {
+                    site.head * term.buckets + bucket
+                }];
             }
             *logit += sum * scale;
         }

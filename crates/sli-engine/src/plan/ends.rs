@@ -1,7 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Becomes, Features, Input, Merge, StemConvolution, WeightIndex};
+use sli_spec::{Becomes, Input, Merge, StemConvolution, StemStep, WeightIndex};
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -16,9 +16,11 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
         Section::Embedding => {
             let embedding = match &description.input {
                 Input::Tokens(embedding) => embedding,
-                Input::Features(Features { stem, .. }) => {
-                    for convolution in stem {
-                        add_convolution(convolution, &mut add);
+                Input::Features(features) => {
+                    let steps = features.stem.iter();
+                    steps.flat_map(StemStep::weights).for_each(&mut add);
+                    if let Some(norm) = &features.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
                     return keys;
                 }
@@ -92,6 +94,11 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
             if let Some(projection) = &head.output {
                 add(projection.weight);
             }
+            let handed = head.handed.as_ref();
+            if let Some(projection) = handed.and_then(|handed| handed.projection.as_ref()) {
+                add(projection.weight);
+                projection.bias.into_iter().for_each(&mut add);
+            }
             if let Some(norm) = &head.norm {
                 norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
             }
@@ -135,9 +142,6 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
 fn add_convolution(convolution: &StemConvolution, mut add: impl FnMut(WeightIndex)) {
     add(convolution.projection.weight);
     convolution.projection.bias.into_iter().for_each(&mut add);
-    if let Some(norm) = &convolution.norm {
-        norm.weight.into_iter().chain(norm.bias).for_each(add);
-    }
 }
 
 /// The projection to logits, where there is one.

@@ -57,7 +57,7 @@ fn end_row_bytes(spec: &ModelSpec, stack: usize) -> u64 {
 
 /// Bytes of a row of the end of a stack.
 pub(crate) fn end_bytes(spec: &ModelSpec, stack: usize) -> u64 {
-    4 * spec.stacks[stack].hidden_size as u64
+    4 * spec.stacks[stack].end_width() as u64
 }
 
 /// Bytes that a row of a stack costs while the stack runs, without what others leave to it.
@@ -307,6 +307,7 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
     let projected = stack.head.output.as_ref();
     let projected = projected.map_or(0, |linear| rows * linear.out_features);
+    let handed = rows * usize::from(stack.head.handed.is_some()) * stack.end_width();
     let merged = match &stack.head.streams {
         Merge::One => 0,
         Merge::Mean(_) | Merge::Attended(_) => stack.hidden_size,
@@ -314,7 +315,7 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
         Merge::Weighed(weights) => stack.hidden_size + 2 * weights.outputs(),
         Merge::Gated(mean) => 3 * stack.hidden_size.max(mean.rank()) + mean.rank(),
     };
-    let merged = rows * merged;
+    let merged = rows * merged + handed;
     if !computes_logits {
         return (merged + normed + projected) as u64 * 4;
     }

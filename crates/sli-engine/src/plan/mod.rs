@@ -604,7 +604,7 @@ impl Planner<'_> {
             let own = rows(index) * values(stack) as u64 * (2 * phases + 1);
             let sources = stack.sources().into_iter();
             let sources = sources
-                .map(|source| rows(source) * stacks[source].hidden_size as u64 * (phases + 2));
+                .map(|source| rows(source) * stacks[source].end_width() as u64 * (phases + 2));
             4 * (own + sources.sum::<u64>())
         });
         let moved: u64 = moved.sum();

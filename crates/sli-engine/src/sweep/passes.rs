@@ -136,6 +136,10 @@ impl<'a> Sweep<'a> {
                         .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
                 if is_read {
                     let end = normed.unwrap_or_else(|| std::mem::take(&mut slots.hidden));
+                    let end = match &description.head.handed {
+                        Some(handed) => layer.hand_on(handed, &batch, end)?,
+                        None => end,
+                    };
                     let spills = parts.file.is_some();
                     parts.ends.push(&self.folder, stack, spills, end)?;
                 } else {

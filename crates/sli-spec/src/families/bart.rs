@@ -15,7 +15,7 @@ use crate::model_type::{ModelType, limited, row};
 use crate::{
     Activation, Config, DecoderInput, Described, Features, GlobalLocal, GlobalTokens, Head,
     LabelShift, Layout, LengthLimit, Mask, Mixer, PositionIds, PositionTable, Sequence, Shard,
-    ShiftStart, Sinusoidal, Source, SpecError, Task, TieOrder, TokenInput,
+    ShiftStart, Sinusoidal, Source, SpecError, StemStep, Task, TieOrder, TokenInput,
 };
 
 /// The registered types.
@@ -56,7 +56,7 @@ pub(super) const SHARED: SharedTokens = SharedTokens {
     own: &["*shared.weight"],
 };
 
-const BACKWARDS: SharedTokens = SharedTokens {
+pub(super) const BACKWARDS: SharedTokens = SharedTokens {
     order: TieOrder::Backwards,
     ..SHARED
 };
@@ -118,7 +118,8 @@ pub(super) enum Places {
     BesidePadding,
 }
 
-const PLAIN: Style = Style {
+/// BART's.
+pub(super) const PLAIN: Style = Style {
     pre_norm: false,
     embedding_norm: EmbeddingNorm::Sum,
     places: Places::Learned(2),
@@ -406,7 +407,9 @@ fn blocks_and_front(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), Spe
 
 /// TrOCR (Li et al. 2021): the decoder alone.
 pub fn trocr(config: &Config) -> Result<Described, SpecError> {
-    config.ignore(&["cross_attention_hidden_size"]);
+    if !config.is_part() {
+        config.ignore(&["cross_attention_hidden_size"]);
+    }
     config.neutral(
         "use_learned_position_embeddings",
         &[Value::Bool(true)],
@@ -478,10 +481,12 @@ fn hear(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
         layout: Layout::Channels,
         channels,
         frames: Some(2 * rows),
-        stem: vec![
+        stem: [
             leaves.stem_convolution("conv1", [channels, width], [3, 1], Activation::Gelu, true),
             leaves.stem_convolution("conv2", [width; 2], [3, 2], Activation::Gelu, true),
-        ],
+        ]
+        .map(StemStep::Convolution)
+        .into(),
         scale: 1.0,
         positions: Some(PositionTable::Learned {
             weight: leaves.table("embed_positions.weight", rows, width),
@@ -489,16 +494,27 @@ fn hear(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
             rows,
             otherwise: None,
         }),
+        norm: None,
     }));
     Ok(())
 }
 
 /// What such a type is.
 pub(super) fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
+    describe_part(config, None, style)
+}
+
+/// The same as a part of a model whose configuration and prefix these are.
+pub(super) fn describe_part<'c>(
+    config: &'c Config,
+    whole: Option<(&'c Config, &str)>,
+    style: Style,
+) -> Result<Described, SpecError> {
     // None changes which stacks a class has, or what they compute.
     config.ignore(&["is_encoder_decoder", "is_decoder", "forced_eos_token_id"]);
     config.ignore(&["encoder_no_repeat_ngram_size"]);
     let mut decoder = half(config, "decoder", style)?;
+    set_whole(&mut decoder, whole);
     decoder.sequence_classifier = Some(Classifier::LAST_LABEL);
     let has_decoder_alone = config.class()?.task == Task::CausalLm;
     let shared = vocabularies(config, style, &mut decoder)?;
@@ -510,11 +526,21 @@ pub(super) fn describe(config: &Config, style: Style) -> Result<Described, SpecE
             "encoder_ffn_dim",
         ]);
         config.ignore(&["decoder_start_token_id", "pad_token_id"]);
-        // Its attention to an encoder is stored all the same.
-        decoder.ignored.push("*decoder.layers.*.encoder_attn*");
+        if config.is_part() {
+            const WIDTH: &str = "cross_attention_hidden_size";
+            let width = config.declares(WIDTH).then(|| config.optional_size(WIDTH));
+            decoder.cross = Some(Cross {
+                width: width.transpose()?.flatten(),
+                ..cross(style)
+            });
+        } else {
+            // Its attention to an encoder is stored all the same.
+            decoder.ignored.push("*decoder.layers.*.encoder_attn*");
+        }
         return decoder.build();
     }
     let mut encoder = half(config, "encoder", style)?;
+    set_whole(&mut encoder, whole);
     let padding = config.token_id("pad_token_id")?;
     let start = if style.labels == Labels::RepeatedBehindLast {
         config.ignore(&["decoder_start_token_id"]);
@@ -529,8 +555,21 @@ pub(super) fn describe(config: &Config, style: Style) -> Result<Described, SpecE
         shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: style.labels != Labels::Given,
     });
+    decoder.cross = Some(cross(style));
+    if style.has_logits_bias {
+        let outputs = decoder.vocabulary()?;
+        decoder.further_head = Some(Rc::new(move |leaves, head| add_bias(leaves, head, outputs)));
+    }
+    for half in [&mut encoder, &mut decoder] {
+        half.shared_tokens = shared;
+    }
+    decoder.build_behind(encoder)
+}
+
+/// The attention to the encoder.
+pub(super) fn cross(style: Style) -> Cross {
     let [norm, query, key, value, output] = style.cross;
-    decoder.cross = Some(Cross {
+    Cross {
         stack: 0,
         width: None,
         norms: if style.pre_norm {
@@ -540,15 +579,14 @@ pub(super) fn describe(config: &Config, style: Style) -> Result<Described, SpecE
         },
         projections: [query, key, value],
         output,
-    });
-    if style.has_logits_bias {
-        let outputs = decoder.vocabulary()?;
-        decoder.further_head = Some(Rc::new(move |leaves, head| add_bias(leaves, head, outputs)));
     }
-    for half in [&mut encoder, &mut decoder] {
-        half.shared_tokens = shared;
+}
+
+fn set_whole<'c>(half: &mut Blocks<'c>, whole: Option<(&'c Config, &str)>) {
+    if let Some((whole, prefix)) = whole {
+        half.whole = Some(whole);
+        half.prefix = format!("{prefix}{}.", half.stack);
     }
-    decoder.build_behind(encoder)
 }
 
 /// FSMT's, which is named after the decoder.
@@ -584,7 +622,11 @@ fn vocabularies(
 }
 
 /// One of the two stacks.
-fn half<'c>(config: &'c Config, name: &'static str, style: Style) -> Result<Blocks<'c>, SpecError> {
+pub(super) fn half<'c>(
+    config: &'c Config,
+    name: &'static str,
+    style: Style,
+) -> Result<Blocks<'c>, SpecError> {
     let width = ["d_model", "hidden_size"];
     let width = width.into_iter().find(|key| config.declares(key));
     let hidden_size = config.size(width.unwrap_or("d_model"))?;
@@ -655,6 +697,7 @@ fn place(half: &mut Blocks<'_>, config: &Config, places: Places) -> Result<(), S
                     interleaved: false,
                     denominator: (half.hidden_size / 2) as f64,
                     zero_row: None,
+                    scale: 1.0,
                 });
             }
         }

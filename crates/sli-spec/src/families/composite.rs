@@ -2,11 +2,16 @@
 
 use serde_json::Value;
 
-use crate::build::pattern;
+use crate::build::{Leaves, pattern};
+use crate::families::pictures::END;
 use crate::{
-    Config, DecoderInput, Described, LabelShift, Layer, Leaf, ModelSpec, Sequence, ShiftStart,
-    SpecError, Stack, Task, TieOrder,
+    Config, DecoderInput, Described, Features, Handed, Head, Input, LabelShift, Layer, Leaf,
+    LengthLimit, Mechanism, ModelSpec, PositionIds, Sequence, Shard, ShiftStart, SpecError, Stack,
+    Task, TieOrder,
 };
+
+/// Whether a decoder attends to an encoder.
+const ATTENDS: &str = "add_cross_attention";
 
 /// The optional part that a bare base model has, which a decoder lacks.
 const POOLER: &str = "pooler";
@@ -37,7 +42,6 @@ pub fn encoder_decoder(
     config: &Config,
     described: impl Fn(&Config) -> Result<Described, SpecError>,
 ) -> Result<Described, SpecError> {
-    const ATTENDS: &str = "add_cross_attention";
     config.ignore(&["is_encoder_decoder", "tie_word_embeddings"]);
     let on = || Value::Bool(true);
     let assumed = [("is_decoder", on()), (ATTENDS, on())];
@@ -45,22 +49,125 @@ pub fn encoder_decoder(
     let decoder_config = config.part(DECODER.key, "bert", Some(Task::CausalLm), &assumed)?;
     let encoder = described(&encoder_config)?;
     let decoder = described(&decoder_config)?;
+    check_attention(&decoder_config, &decoder)?;
     let end = encoder.spec.output_stack();
-    let attends = decoder
-        .spec
-        .stacks
-        .iter()
-        .any(|stack| !stack.sources().is_empty());
-    if decoder_config.flag(ATTENDS)? != attends {
-        let problem = "no attention to an encoder is known for this type of decoder";
-        return Err(decoder_config.unsupported("model_type", problem));
-    }
     let [width, reads] = [end, decoder.spec.input_stack()].map(|stack| stack.hidden_size);
     if width != reads {
         let problem =
             format!("an encoder of another width than the decoder's {reads} is not known");
         return Err(encoder_config.unsupported("hidden_size", problem));
     }
+    if let [_, _, ..] = encoder.spec.stacks[..] {
+        return Err(encoder_config.unsupported("model_type", "it has a decoder itself"));
+    }
+    let patterns =
+        |of: fn(&ModelSpec) -> &[&'static str]| ENCODER.patterns(&encoder.spec, of(&encoder.spec));
+    let front = Front {
+        ignored: patterns(|spec| &spec.ignored),
+        computed: patterns(|spec| &spec.computed),
+        stacks: ENCODER.stacks(encoder.spec.clone()),
+    };
+    behind(config, front, decoder, true)
+}
+
+/// `SpeechEncoderDecoderModel` and `VisionEncoderDecoderModel`: a decoder that is a type of its own, behind an encoder that
+/// is not run: records bring its end along. `width`: the key of the encoder's configuration that says how wide it is,
+/// where there is one.
+pub fn behind_given(
+    config: &Config,
+    width: &str,
+    described: impl Fn(&Config) -> Result<Described, SpecError>,
+) -> Result<Described, SpecError> {
+    config.ignore(&["is_encoder_decoder", "tie_word_embeddings"]);
+    let on = || Value::Bool(true);
+    let assumed = [("is_decoder", on()), (ATTENDS, on())];
+    let decoder_config = config.part(DECODER.key, "bert", Some(Task::CausalLm), &assumed)?;
+    let decoder = described(&decoder_config)?;
+    check_attention(&decoder_config, &decoder)?;
+    let encoder = config.value(ENCODER.key);
+    let size = |key: &str| {
+        let size = encoder?.as_object()?.get(key)?.as_u64()?;
+        usize::try_from(size)
+            .ok()
+            .filter(|size| (1..=1 << 20).contains(size))
+    };
+    // As wide are the ends of wav2vec 2.0 and of ViT, which stand for an encoder of which the file says nothing.
+    let own = match encoder {
+        None => Some(768),
+        Some(_) => size("hidden_size"),
+    };
+    let expected = "an object whose `hidden_size` is the width of its end";
+    let own = own.ok_or_else(|| config.invalid(ENCODER.key, expected))?;
+    let end = size(width).unwrap_or(own);
+    let reads = decoder.spec.input_stack().hidden_size;
+    let told = decoder_config.optional_size("cross_attention_hidden_size")?;
+    let mut leaves = Leaves::new("");
+    let mut head = Head::default();
+    if end != reads && told.is_none() {
+        if end != own {
+            return Err(config.invalid(ENCODER.key, format!("a `{width}` of {own} or {reads}")));
+        }
+        let projection = leaves.linear("enc_to_dec_proj", [reads, own], true, Shard::Replicate);
+        head.handed = Some(Handed {
+            positions: None,
+            projection: Some(projection),
+        });
+    }
+    let mut mechanisms = decoder.spec.input_stack().mechanisms();
+    let attended = mechanisms.find_map(Mechanism::stack_end);
+    let attended = attended.and_then(|end| Some(end.projections.first()?.in_features));
+    let attended = attended.unwrap_or(end);
+    drop(mechanisms);
+    let handed_on = if head.handed.is_some() { reads } else { end };
+    if handed_on != attended {
+        return Err(config.invalid(ENCODER.key, format!("an end of {attended} features")));
+    }
+    head.leaves = leaves.finish();
+    let given = Stack {
+        name: ENCODER.key,
+        hidden_size: end,
+        stash_size: end,
+        sequence: Sequence::Record,
+        input: Input::Features(Features::given(END, end)),
+        positions: PositionIds::Sequential,
+        limit: LengthLimit::None,
+        turns: None,
+        prompt: Vec::new(),
+        layers: Vec::new(),
+        head,
+    };
+    let front = Front {
+        ignored: vec!["encoder.*"],
+        computed: Vec::new(),
+        stacks: vec![given],
+    };
+    behind(config, front, decoder, false)
+}
+
+/// What stands in front of a decoder.
+struct Front {
+    ignored: Vec<&'static str>,
+    computed: Vec<&'static str>,
+    stacks: Vec<Stack>,
+}
+
+fn check_attention(config: &Config, decoder: &Described) -> Result<(), SpecError> {
+    let mut stacks = decoder.spec.stacks.iter();
+    let attends = stacks.any(|stack| !stack.sources().is_empty());
+    if config.flag(ATTENDS)? && !attends {
+        let problem = "no attention to an encoder is known for this type of decoder";
+        return Err(config.unsupported("model_type", problem));
+    }
+    Ok(())
+}
+
+/// `hides_padding`: of what labels became, the decoder's other tokens do not see padding.
+fn behind(
+    config: &Config,
+    front: Front,
+    decoder: Described,
+    hides_padding: bool,
+) -> Result<Described, SpecError> {
     let start = config.token_id("decoder_start_token_id")?;
     let padding = config.token_id("pad_token_id")?;
     let shift = start.map(ShiftStart::Token).zip(padding);
@@ -68,24 +175,19 @@ pub fn encoder_decoder(
         shift: shift.map(|(start, padding)| LabelShift {
             start,
             padding,
-            hides_padding: true,
+            hides_padding,
         }),
         repeats: false,
     };
     let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
         let vocab_size = decoder.vocab_size;
-        let patterns = |of: fn(&ModelSpec) -> &[&'static str]| {
-            let mut patterns = ENCODER.patterns(&encoder.spec, of(&encoder.spec));
-            patterns.extend(DECODER.patterns(&decoder, of(&decoder)));
-            patterns
+        let with = |front: &[&'static str], own: &[&'static str]| {
+            [front, &DECODER.patterns(&decoder, own)].concat()
         };
-        let ignored = patterns(|spec| &spec.ignored);
-        let computed = patterns(|spec| &spec.computed);
-        let mut stacks = ENCODER.stacks(encoder.spec.clone());
+        let ignored = with(&front.ignored, &decoder.ignored);
+        let computed = with(&front.computed, &decoder.computed);
+        let mut stacks = front.stacks.clone();
         let mut behind = DECODER.stacks(decoder);
-        if let [_, _, ..] = stacks[..] {
-            return Err(encoder_config.unsupported("model_type", "it has a decoder itself"));
-        }
         for stack in &mut behind {
             stack.sequence = Sequence::Decoder(input);
         }

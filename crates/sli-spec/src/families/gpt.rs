@@ -327,6 +327,7 @@ pub(super) fn tensor2tensor(
         interleaved: false,
         denominator: (width / 2 - 1) as f64,
         zero_row: padding.map(|id| id as usize),
+        scale: 1.0,
     })
 }
 
@@ -424,6 +425,7 @@ pub fn ctrl(config: &Config) -> Result<Described, SpecError> {
         interleaved: false,
         denominator: (decoder.hidden_size / 2) as f64,
         zero_row: None,
+        scale: 1.0,
     }));
     decoder.length_limit = Some(LengthLimit::Trained(
         config.size("max_position_embeddings")?,

@@ -9,7 +9,8 @@ use crate::model_type::{ModelType, limited, row};
 use crate::rope::RopeOptions;
 use crate::{
     Activation, Config, DecoderInput, Described, Features, LabelShift, Layout, LengthLimit, Mask,
-    PositionIds, PositionTable, Sequence, ShiftStart, Sinusoidal, SpecError, StemConvolution,
+    NormOf, PositionIds, PositionTable, Sequence, ShiftStart, Sinusoidal, SpecError,
+    StemConvolution, StemStep,
 };
 
 /// The registered types.
@@ -172,10 +173,10 @@ fn subsample(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError>
                 inner
             };
             let (sizes, taps) = ([input, output], [kernel, 2]);
-            StemConvolution {
+            StemStep::Convolution(StemConvolution {
                 gated: true,
                 ..leaves.stem_convolution(&name, sizes, taps, Activation::Sigmoid, true)
-            }
+            })
         };
         Features {
             leaves: Vec::new(),
@@ -192,7 +193,9 @@ fn subsample(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError>
                 interleaved: false,
                 denominator: (width / 2 - 1) as f64,
                 zero_row: None,
+                scale: 1.0,
             })),
+            norm: None,
         }
     }));
     Ok(())
@@ -214,11 +217,7 @@ pub fn moonshine(config: &Config) -> Result<Described, SpecError> {
         let problem = "the reference gives the decoder the encoder's number of heads";
         return Err(config.unsupported("decoder_num_attention_heads", problem));
     }
-    decoder.arrangement = Arrangement::pre("input_layernorm", "final_layernorm");
-    decoder.names.gate_up = Some("mlp.fc1");
-    decoder.names.up_first = true;
-    decoder.names.head = "proj_out";
-    decoder.unused_head = UnusedHead::projection(&["proj_out.weight"]);
+    decoder_of_moonshine(&mut decoder);
     let start = config.token_id("decoder_start_token_id")?;
     // Shifting labels takes both tokens.
     let shift = start
@@ -228,19 +227,31 @@ pub fn moonshine(config: &Config) -> Result<Described, SpecError> {
         shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: false,
     });
-    decoder.cross = Some(Cross {
-        stack: 0,
-        width: None,
-        norms: Norms::before("post_attention_layernorm"),
-        projections: [
-            "encoder_attn.q_proj",
-            "encoder_attn.k_proj",
-            "encoder_attn.v_proj",
-        ],
-        output: "encoder_attn.o_proj",
-    });
     decoder.build_behind(encoder)
 }
+
+/// What its decoder calls its tensors, and the attention to the encoder.
+pub(super) fn decoder_of_moonshine(decoder: &mut Blocks<'_>) {
+    decoder.arrangement = Arrangement::pre("input_layernorm", "final_layernorm");
+    decoder.names.gate_up = Some("mlp.fc1");
+    decoder.names.up_first = true;
+    decoder.names.head = "proj_out";
+    decoder.unused_head = UnusedHead::projection(&["proj_out.weight"]);
+    decoder.cross = Some(CROSS);
+}
+
+/// Of speech recognisers that name their decoder's layers as Llama's are.
+pub(super) const CROSS: Cross = Cross {
+    stack: 0,
+    width: None,
+    norms: Norms::before("post_attention_layernorm"),
+    projections: [
+        "encoder_attn.q_proj",
+        "encoder_attn.k_proj",
+        "encoder_attn.v_proj",
+    ],
+    output: "encoder_attn.o_proj",
+};
 
 /// One of the two stacks.
 fn half<'c>(config: &'c Config, name: &'static str) -> Result<Blocks<'c>, SpecError> {
@@ -281,9 +292,11 @@ fn half<'c>(config: &'c Config, name: &'static str) -> Result<Blocks<'c>, SpecEr
 
 /// Samples through convolutions.
 fn samples(leaves: &mut Leaves, width: usize) -> Features {
-    let mut convolution = |name, sizes, taps, activation, bias| StemConvolution {
-        padding: 0,
-        ..leaves.stem_convolution(name, sizes, taps, activation, bias)
+    let mut convolution = |name, sizes, taps, activation, bias| {
+        StemStep::Convolution(StemConvolution {
+            padding: [0; 2],
+            ..leaves.stem_convolution(name, sizes, taps, activation, bias)
+        })
     };
     let gelu = Activation::Gelu;
     let mut stem = vec![
@@ -291,7 +304,8 @@ fn samples(leaves: &mut Leaves, width: usize) -> Features {
         convolution("conv2", [width, 2 * width], [7, 3], gelu, true),
         convolution("conv3", [2 * width, width], [3, 2], gelu, true),
     ];
-    stem[0].norm = Some(leaves.norm("groupnorm", width, NormStyle::layer(1e-5)));
+    let norm = leaves.norm("groupnorm", width, NormStyle::layer(1e-5));
+    stem.insert(1, StemStep::Norm(norm, NormOf::All));
     Features {
         leaves: Vec::new(),
         name: "input_values",
@@ -301,5 +315,6 @@ fn samples(leaves: &mut Leaves, width: usize) -> Features {
         stem,
         scale: 1.0,
         positions: None,
+        norm: None,
     }
 }

@@ -1,24 +1,32 @@
 //! T5 (Raffel et al. 2019), its version 1.1, FLAN-T5 and what is built like them: an encoder and a decoder with relative
 //! buckets.
 
+use std::rc::Rc;
+
 use crate::build::NormStyle;
 use crate::families::blocks::{
     Arrangement, Blocks, Buckets, Classifier, Cross, MixerOf, Names, Norms, Projections,
     SharedTokens, Tie, UnusedHead,
 };
 use crate::families::experts::{self, ExpertTensors, Experts};
-use crate::model_type::{ModelType, row};
+use crate::families::udop;
+use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, LabelShift, LengthLimit, Mask, Mixer, Sequence,
-    ShiftStart, SpecError, Task, TieOrder, TransientGlobal,
+    Activation, Config, DecoderInput, Described, Features, LabelShift, LengthLimit, Mask, Mixer,
+    Sequence, ShiftStart, Source, SpecError, Task, TieOrder, TransientGlobal,
 };
 
 /// The registered types.
 pub const TYPES: &[ModelType] = &[
     row("longt5", longt5),
     row("mt5", mt5),
+    limited(
+        row("pop2piano", pop2piano),
+        "on prepared features, the composer's row among them",
+    ),
     row("switch_transformers", switch_transformers),
     row("t5", t5),
+    limited(row("udop", udop), "without pictures"),
     row("umt5", umt5),
 ];
 
@@ -84,6 +92,10 @@ enum Scale {
 enum Network {
     /// As `feed_forward_proj` says.
     Told,
+    /// The same, and `gelu` is what its name says (UDOP).
+    Literal,
+    /// Whether they are gated, as that says; the activation by itself (Pop2Piano).
+    Declared,
     /// Some layers have experts (Switch).
     Experts,
 }
@@ -94,6 +106,10 @@ enum Encoder {
     Full,
     /// Rows around, and what `encoder_attention_type` says.
     Local,
+    /// How far tokens are apart on a page (UDOP).
+    Page,
+    /// All, of features in the place of tokens (Pop2Piano).
+    Features,
 }
 
 const T5: Style = Style {
@@ -137,6 +153,65 @@ pub fn longt5(config: &Config) -> Result<Described, SpecError> {
     describe(config, style)
 }
 
+/// UDOP (Tang et al. 2022), without pictures.
+pub fn udop(config: &Config) -> Result<Described, SpecError> {
+    // Of pictures, and what its class says of every T5.
+    config.ignore(&["image_size", "patch_size", "num_channels"]);
+    config.ignore(&["add_cross_attention"]);
+    let style = Style {
+        scale: Scale::Always,
+        network: Network::Literal,
+        encoder: Encoder::Page,
+        ..T5
+    };
+    describe(config, style)
+}
+
+/// Pop2Piano (Choi and Lee 2022): its encoder reads mel frames that a processor has put together.
+pub fn pop2piano(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["composer_vocab_size"]);
+    let style = Style {
+        tie: Tie::Always(false),
+        network: Network::Declared,
+        encoder: Encoder::Features,
+        ..T5
+    };
+    describe(config, style)
+}
+
+/// Features in the place of tokens.
+fn hear(encoder: &mut Blocks<'_>) {
+    encoder.masks.fill(Mask::Full);
+    encoder.shared_tokens = None;
+    let channels = encoder.hidden_size;
+    encoder.features = Some(Rc::new(move |_| {
+        Features::given("input_features", channels)
+    }));
+}
+
+/// The decoder's table is that of both, whatever else is tied.
+fn share_tokens(decoder: &mut Blocks<'_>) {
+    decoder.shared_tokens = None;
+    decoder.ignored.extend([
+        "*mel_conditioner.*",
+        "*shared.weight",
+        "*encoder.embed_tokens.weight",
+    ]);
+    let front = decoder.prefix.trim_end_matches("decoder.").to_owned();
+    decoder.stored = Some(Rc::new(move |name| {
+        let own = Source::tensor(name);
+        if !name.ends_with("embed_tokens.weight") {
+            return own;
+        }
+        let others = ["shared.weight", "encoder.embed_tokens.weight"];
+        let others = others.map(|name| Source::tensor(format!("{front}{name}")));
+        Source::Tied {
+            own: Box::new(own.clone()),
+            all: others.into_iter().chain([own]).collect(),
+        }
+    }));
+}
+
 /// Switch Transformers (Fedus et al. 2021).
 pub fn switch_transformers(config: &Config) -> Result<Described, SpecError> {
     let style = Style {
@@ -160,6 +235,8 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     match style.encoder {
         Encoder::Full => encoder.masks.fill(Mask::Full),
         Encoder::Local => look_around(config, &mut encoder)?,
+        Encoder::Page => udop::place(config, &mut encoder)?,
+        Encoder::Features => hear(&mut encoder),
     }
     encoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.1.layer_norm");
     config.ignore(&["is_encoder_decoder", "num_decoder_layers"]);
@@ -174,6 +251,9 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
         )?;
         config.ignore(&["decoder_sparse_step", "num_sparse_decoder_layers"]);
         encoder.unused_head = UnusedHead::projection(&["*decoder.*", "lm_head.weight"]);
+        if style.encoder == Encoder::Page {
+            encoder.ignored.extend(udop::UNUSED);
+        }
         return encoder.build();
     }
     config.ignore(&["is_decoder"]);
@@ -201,6 +281,11 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     if let Some(buckets) = &mut decoder.buckets {
         buckets.looks_ahead = false;
     }
+    match style.encoder {
+        Encoder::Full | Encoder::Local => {}
+        Encoder::Page => decoder.ignored.extend(udop::UNUSED),
+        Encoder::Features => share_tokens(&mut decoder),
+    }
     decoder.build_behind(encoder)
 }
 
@@ -224,10 +309,12 @@ fn half<'c>(
     half.shared_tokens = Some(SHARED);
     half.tie = style.tie;
     match style.network {
-        Network::Told => (half.activation, half.gated) = network(config)?,
+        Network::Told | Network::Literal | Network::Declared => {
+            (half.activation, half.gated) = network(config, style.network)?;
+        }
         Network::Experts => experts(config, &mut half)?,
     }
-    if style.network == Network::Told && !half.gated {
+    if style.network != Network::Experts && !half.gated {
         half.names.up = match name {
             "encoder" => "layer.1.DenseReluDense.wi",
             _ => "layer.2.DenseReluDense.wi",
@@ -394,17 +481,17 @@ fn buckets(config: &Config) -> Result<Buckets, SpecError> {
 
 /// Activation and form of the feed-forward networks. What the class derives from `feed_forward_proj` is
 /// written to files as well, and believed there.
-fn network(config: &Config) -> Result<(Activation, bool), SpecError> {
+fn network(config: &Config, network: Network) -> Result<(Activation, bool), SpecError> {
     const KEY: &str = "feed_forward_proj";
     let told = config.optional_text(KEY)?;
     let told = told.ok_or_else(|| config.missing(KEY))?;
     let (gated, name) = match told.split('-').collect::<Vec<_>>()[..] {
         [name] => (false, name),
-        ["gated", "gelu"] => (true, "gelu_new"),
+        ["gated", "gelu"] if network == Network::Told => (true, "gelu_new"),
         ["gated", name] => (true, name),
         _ => return Err(config.invalid(KEY, "`NAME` or `gated-NAME`")),
     };
-    let activation = if config.in_file("dense_act_fn") {
+    let activation = if config.in_file("dense_act_fn") || network == Network::Declared {
         config.activation("dense_act_fn")?
     } else {
         let known = Activation::from_name(name);

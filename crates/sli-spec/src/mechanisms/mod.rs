@@ -9,6 +9,7 @@ mod bernoulli_attention;
 mod beside;
 mod block_choice;
 mod compressed_attention;
+mod conformer_convolution;
 mod contradiction;
 mod delta_mix;
 mod feed_forward;
@@ -56,6 +57,7 @@ pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
 pub use self::block_choice::{BlockChoice, BlockScore};
 pub use self::compressed_attention::{CompressedAttention, Compressor, SummaryChoice};
+pub use self::conformer_convolution::{ConformerConvolution, StoredNorm};
 pub use self::delta_mix::DeltaMix;
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::fourier::Fourier;
@@ -141,6 +143,8 @@ pub enum Mixer {
     Neighbourhood(Neighbourhood),
     /// A convolution of every feature, with norms of fixed statistics.
     NormedConvolution(NormedConvolution),
+    /// The convolution of a conformer.
+    ConformerConvolution(Box<ConformerConvolution>),
     /// Lightning attention (MiniMax-01).
     LightningAttention(Box<LightningAttention>),
     /// The gated linear recurrent unit of Griffin.
@@ -195,6 +199,7 @@ impl Mixer {
             Self::Fourier(transform) => transform,
             Self::Neighbourhood(convolution) => convolution,
             Self::NormedConvolution(convolution) => convolution,
+            Self::ConformerConvolution(convolution) => convolution.as_ref(),
             Self::LightningAttention(attention) => attention.as_ref(),
             Self::GatedLru(unit) => unit.as_ref(),
             Self::ShortConvolution(convolution) => convolution,

@@ -148,8 +148,10 @@ impl Uses {
             width: _,
             norm,
             keys,
+            of_every_head: _,
             queries,
             query_biases,
+            added_biases,
             segments,
             scale: _,
             rule: _,
@@ -159,7 +161,7 @@ impl Uses {
             DistanceTable::Learned { weight, span: _ } => self.weight(*weight),
             DistanceTable::Sines { farthest: _ } => {}
         }
-        for &bias in query_biases.iter().flatten() {
+        for &bias in query_biases.iter().chain(added_biases).flatten() {
             self.weight(bias);
         }
         if let Some(Segments {

@@ -230,6 +230,8 @@ pub struct Sinusoidal {
     pub denominator: f64,
     /// The row (position and offset) that is zero: the padding token's, in fairseq's tables.
     pub zero_row: Option<usize>,
+    /// Factor on the sines and cosines.
+    pub scale: f64,
 }
 
 impl Embedding {

@@ -1,9 +1,10 @@
-//! Rows that come of numbers which a record brings along: frames or samples of sound, later patches of pictures.
+//! Rows that come of numbers which a record brings along: frames or samples of sound, patches of pictures.
 
 use serde::Serialize;
 
 use super::PositionTable;
-use crate::parts::{Activation, Linear, Norm};
+use super::stem::StemStep;
+use crate::parts::Norm;
 use crate::source::Leaf;
 
 /// A tensor of the record through a stem to the input of the first layer.
@@ -19,12 +20,14 @@ pub struct Features {
     pub channels: usize,
     /// Frames of every record; `None`: as many as it has.
     pub frames: Option<usize>,
-    /// Convolutions along the frames.
-    pub stem: Vec<StemConvolution>,
+    /// What becomes of the frames, one after the other.
+    pub stem: Vec<StemStep>,
     /// Factor on the rows that come out.
     pub scale: f64,
     /// Added to them.
     pub positions: Option<PositionTable>,
+    /// Of the sum.
+    pub norm: Option<Norm>,
 }
 
 /// The axes of a record's tensor.
@@ -34,61 +37,37 @@ pub enum Layout {
     Channels,
     /// `[frames, channels]`.
     Frames,
-    /// `[frames]`, of one channel.
+    /// `[frames * channels]`.
     Samples,
 }
 
-/// A convolution along the frames, with zeros around them: row `t` of the output is the projection of the input's rows
-/// `stride * t - padding ..` , `kernel` of them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StemConvolution {
-    /// `[out, in * kernel]`: of an input feature, its rows one after the other.
-    pub projection: Linear,
-    /// Rows of the input that a row of the output is made of.
-    pub kernel: usize,
-    /// Rows of the input from one of the output to the next.
-    pub stride: usize,
-    /// Zeros in front of the input, and behind it.
-    pub padding: usize,
-    /// The first half of what comes out is multiplied by the activation of the second.
-    pub gated: bool,
-    /// After the projection, or of the gate.
-    pub activation: Activation,
-    /// Of all numbers of a record together, behind the activation.
-    pub norm: Option<Norm>,
-}
-
-impl StemConvolution {
-    /// Rows that come of so many.
-    pub fn rows(&self, rows: usize) -> usize {
-        let room = (rows + 2 * self.padding).checked_sub(self.kernel);
-        room.map_or(0, |room| room / self.stride + 1)
-    }
-
-    /// Rows that so many may come of, at most.
-    fn rows_in_front(&self, rows: usize) -> usize {
-        let longest = rows.saturating_mul(self.stride).saturating_add(self.kernel);
-        longest.saturating_sub(2 * self.padding + 1)
-    }
-
-    /// Features of a row that comes out.
-    pub fn width(&self) -> usize {
-        self.projection.out_features / (1 + usize::from(self.gated))
-    }
-}
-
 impl Features {
+    /// Rows of so many numbers as the first layer reads them.
+    pub fn given(name: &'static str, channels: usize) -> Self {
+        Self {
+            leaves: Vec::new(),
+            name,
+            layout: Layout::Frames,
+            channels,
+            frames: None,
+            stem: Vec::new(),
+            scale: 1.0,
+            positions: None,
+            norm: None,
+        }
+    }
+
     /// Rows that the stack gets of a record of so many frames.
     pub fn rows(&self, frames: usize) -> usize {
         let stem = self.stem.iter();
-        stem.fold(frames, |rows, convolution| convolution.rows(rows))
+        stem.fold(frames, |rows, step| step.rows(rows))
     }
 
     /// Frames that so many rows may come of, at most.
     pub fn frames_of(&self, rows: usize) -> usize {
         self.frames.unwrap_or_else(|| {
             let stem = self.stem.iter().rev();
-            stem.fold(rows, |rows, convolution| convolution.rows_in_front(rows))
+            stem.fold(rows, |rows, step| step.rows_in_front(rows))
         })
     }
 
@@ -97,15 +76,16 @@ impl Features {
         match self.layout {
             Layout::Channels => vec![self.channels, frames],
             Layout::Frames => vec![frames, self.channels],
-            Layout::Samples => vec![frames],
+            Layout::Samples => vec![frames.saturating_mul(self.channels)],
         }
     }
 
     /// The frames of a tensor of this shape; `None`: it is no tensor of these features, or no row comes of it.
     pub fn frames_in(&self, shape: &[usize]) -> Option<usize> {
-        let &frames = match self.layout {
-            Layout::Channels => shape.get(1)?,
-            Layout::Frames | Layout::Samples => shape.first()?,
+        let frames = match self.layout {
+            Layout::Channels => *shape.get(1)?,
+            Layout::Frames => *shape.first()?,
+            Layout::Samples => shape.first()?.checked_div(self.channels)?,
         };
         let fits = shape == self.shape(frames) && self.frames.is_none_or(|all| all == frames);
         (fits && self.rows(frames) > 0).then_some(frames)
@@ -120,7 +100,8 @@ impl Features {
         let shape = match self.layout {
             Layout::Channels => format!("[{channels}, {frames}]"),
             Layout::Frames => format!("[{frames}, {channels}]"),
-            Layout::Samples => format!("[{frames}]"),
+            Layout::Samples if channels == 1 => format!("[{frames}]"),
+            Layout::Samples => format!("[{frames} * {channels}]"),
         };
         match self.frames {
             Some(_) => shape,
@@ -130,19 +111,44 @@ impl Features {
 
     /// Features of the rows that the stack gets.
     pub fn width(&self) -> usize {
-        let last = self.stem.last();
-        last.map_or(self.channels, StemConvolution::width)
+        let stem = self.stem.iter();
+        stem.fold(self.channels, |width, step| step.width(width))
+    }
+
+    /// Frames that are none, behind all others, where a processor fills records up with zeros and says so in a mask
+    /// that follows from them.
+    pub fn padding(&self, values: &[f32]) -> usize {
+        let Some(StemStep::Places(_)) = self.stem.first() else {
+            return 0;
+        };
+        let frames = values.rchunks_exact(self.channels.max(1));
+        frames
+            .take_while(|frame| frame.iter().all(|&value| value == 0.0))
+            .count()
+    }
+
+    /// What is wrong with the numbers of a record, frame by frame.
+    pub fn wrong(&self, values: &[f32]) -> Option<String> {
+        let Some(StemStep::Places(places)) = self.stem.first() else {
+            return None;
+        };
+        let frames = values.chunks_exact(self.channels.max(1)).enumerate();
+        frames
+            .filter_map(|(number, frame)| Some((number, places.wrong(frame)?)))
+            .map(|(number, problem)| format!("frame {number} {problem}"))
+            .next()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Features, Layout, StemConvolution};
+    use super::{Features, Layout};
+    use crate::model::{StemConvolution, StemStep};
     use crate::parts::{Activation, Linear};
     use crate::source::WeightIndex;
 
-    fn convolution(kernel: usize, stride: usize, padding: usize) -> StemConvolution {
-        StemConvolution {
+    fn convolution(kernel: usize, stride: usize, padding: usize) -> StemStep {
+        StemStep::Convolution(StemConvolution {
             projection: Linear {
                 weight: WeightIndex(0),
                 bias: None,
@@ -152,11 +158,10 @@ mod tests {
             },
             kernel,
             stride,
-            padding,
+            padding: [padding; 2],
             gated: false,
             activation: Activation::Gelu,
-            norm: None,
-        }
+        })
     }
 
     #[test]
@@ -174,6 +179,7 @@ mod tests {
             ],
             scale: 1.0,
             positions: None,
+            norm: None,
         };
         for frames in 0..500 {
             let rows = features.rows(frames);

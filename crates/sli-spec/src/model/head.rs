@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::PositionTable;
 use crate::mechanisms::StreamAttention;
 use crate::parts::{Activation, GatedMean, Linear, Norm, StreamWeights};
 use crate::source::Leaf;
@@ -37,12 +38,23 @@ pub struct Head {
     /// Projection behind the norm that is a part of the stack itself: logits, pooler and pooled
     /// embeddings start from it (OPT with narrow embeddings).
     pub output: Option<Linear>,
+    /// What becomes of the normed end where later stacks read it.
+    pub handed: Option<Handed>,
     /// Logits, where the model has them.
     pub logits: Option<LogitsHead>,
     /// The pooled first token, where the model has it.
     pub pooler: Option<Pooler>,
     /// Logits of classes, where the model has them.
     pub classes: Option<ClassesHead>,
+}
+
+/// What becomes of the end of a stack where later ones read it: `projection(end + positions)`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Handed {
+    /// Added to it.
+    pub positions: Option<PositionTable>,
+    /// `[width of the later stack, hidden]`.
+    pub projection: Option<Linear>,
 }
 
 /// Hidden state to logits of classes.

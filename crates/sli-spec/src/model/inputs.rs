@@ -43,6 +43,8 @@ pub enum InputKind {
         /// Where a record says nothing, its first token is marked; else none is.
         first: bool,
     },
+    /// `x0, y0, x1, y1` as bits of f32, as parts of the page's width and height; a record must have them.
+    Fractions,
 }
 
 /// Rows of tables by numbers of the record.
@@ -83,6 +85,13 @@ pub enum InputRow {
         /// Rows of the table.
         rows: u32,
     },
+    /// The part of so many rows, less one, that the f32 in this column says, between 0 and 1.
+    Fraction {
+        /// The column of the inputs.
+        column: usize,
+        /// Rows of the table.
+        rows: usize,
+    },
 }
 
 /// What becomes of rows that are looked up.
@@ -101,11 +110,18 @@ pub enum Becomes {
     },
 }
 
+impl InputRow {
+    /// The part of so many rows, less one, that the f32 of these bits says. Computed in f32, as the reference does.
+    pub fn fraction(bits: u32, rows: usize) -> u32 {
+        (f32::from_bits(bits).clamp(0.0, 1.0) * (rows - 1) as f32) as u32
+    }
+}
+
 impl InputKind {
     /// Whether a record must have it: the reference's class refuses to run without.
     pub fn is_required(self) -> bool {
         match self {
-            Self::Corners => true,
+            Self::Corners | Self::Fractions => true,
             Self::Ids { .. } | Self::Boxes { .. } | Self::Marks { .. } => false,
         }
     }
@@ -128,7 +144,7 @@ impl TokenInput {
                 below: _,
                 otherwise,
             } => otherwise,
-            InputKind::Boxes { .. } | InputKind::Corners => 0,
+            InputKind::Boxes { .. } | InputKind::Corners | InputKind::Fractions => 0,
             InputKind::Marks { first } => u32::from(first && position == 0),
         }
     }
@@ -150,7 +166,7 @@ impl TokenInput {
                 )),
                 _ => None,
             }),
-            InputKind::Corners => {
+            InputKind::Corners | InputKind::Fractions => {
                 let values = numbers.iter().map(|&bits| f32::from_bits(bits));
                 let found = values.into_iter().find(|value| !value.is_finite());
                 found.map(|value| format!("{value}, which is no place"))

@@ -9,6 +9,7 @@ mod head;
 mod inputs;
 mod layer;
 mod rows;
+mod stem;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -23,14 +24,17 @@ pub use self::embedding::{
     ConstantRow, Embedding, LayerInputs, NgramTable, NgramTables, PositionTable, ProjectedInputs,
     Sinusoidal, StartState, TokenDropout, TokenTypes, TypeRule,
 };
-pub use self::features::{Features, Layout, StemConvolution};
+pub use self::features::{Features, Layout};
 pub use self::head::{
-    ClassesHead, Classified, Head, HeadTransform, LogitsHead, Merge, Pooler, Predicts,
+    ClassesHead, Classified, Handed, Head, HeadTransform, LogitsHead, Merge, Pooler, Predicts,
     Probabilities,
 };
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::rows::{Halving, Resampled, Resampling, RowRule};
+pub use self::stem::{
+    NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemConvolution, StemStep, Surroundings,
+};
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -552,6 +556,13 @@ impl Stack {
         let own = own.into_iter().flatten();
         let stacks: BTreeSet<usize> = ends.map(|end| end.stack).chain(own).collect();
         stacks.into_iter().collect()
+    }
+
+    /// Features of its end as later stacks read it.
+    pub fn end_width(&self) -> usize {
+        let handed = self.head.handed.as_ref();
+        let projection = handed.and_then(|handed| handed.projection.as_ref());
+        projection.map_or(self.hidden_size, |projection| projection.out_features)
     }
 
     /// Whether no token sees a later one.

@@ -18,10 +18,15 @@ pub struct DistanceVectors {
     pub norm: Option<Norm>,
     /// What the queries meet `[heads * head_dim, width]`.
     pub keys: Option<Linear>,
+    /// The queries of every head meet the vectors as they are, which are as wide as a head (SpeechT5); then there are no
+    /// `keys`.
+    pub of_every_head: bool,
     /// What the keys meet `[heads * head_dim, width]`.
     pub queries: Option<Linear>,
     /// The bias that a query has, and the one that it has in its product with `keys` instead.
     pub query_biases: Option<[WeightIndex; 2]>,
+    /// Added to the queries where they meet the keys, and where they meet the vectors (FastConformer).
+    pub added_biases: Option<[WeightIndex; 2]>,
     /// Products with vectors of two kinds of pairs of tokens.
     pub segments: Option<Segments>,
     /// Factor on the products.
@@ -142,6 +147,6 @@ impl DistanceVectors {
 
     /// Products that a query and a key enter.
     pub(crate) fn products(&self) -> usize {
-        usize::from(self.keys.is_some()) + usize::from(self.queries.is_some())
+        usize::from(self.keys.is_some() || self.of_every_head) + usize::from(self.queries.is_some())
     }
 }

@@ -24,7 +24,7 @@ pub use self::linear::{Adapter, Linear};
 pub use self::mask::{Cut, Mask};
 pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
 pub use self::position::{
-    Alibi, BoxBuckets, BoxTerm, CornerSines, HeadTemperature, Position, QueryTemperature,
+    Alibi, Apart, BoxBuckets, BoxTerm, CornerSines, HeadTemperature, Position, QueryTemperature,
     RelativeBuckets, SparseBlocks,
 };
 pub use self::profiles::DistanceProfiles;

@@ -188,16 +188,51 @@ pub struct BoxBuckets {
 }
 
 /// A learned addend per head and bucket of the distance `key - query`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct BoxTerm {
     /// `[heads * buckets]`, a row of buckets a head.
     pub table: WeightIndex,
-    /// The column of the inputs whose numbers are apart; none: the tokens themselves.
-    pub column: Option<usize>,
+    /// It is a row of heads a bucket.
+    pub by_bucket: bool,
+    /// What is apart.
+    pub apart: Apart,
     /// Buckets of distances.
     pub buckets: usize,
     /// Distance from which all share a bucket.
     pub max_distance: usize,
+}
+
+/// What of two tokens is apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub enum Apart {
+    /// The tokens themselves.
+    Tokens,
+    /// The numbers in this column of the inputs.
+    Column(usize),
+    /// The middle between two columns of the inputs, which are f32, times a factor; what is less than one is cut off.
+    Middle {
+        /// The columns.
+        of: [usize; 2],
+        /// The factor.
+        scale: f64,
+    },
+}
+
+impl Apart {
+    /// The distance `key - query` of tokens at these places of a record, with these numbers.
+    pub fn distance<'a>(self, query: usize, key: usize, own: impl Fn(usize) -> &'a [u32]) -> i64 {
+        match self {
+            Self::Tokens => key as i64 - query as i64,
+            Self::Column(column) => i64::from(own(key)[column]) - i64::from(own(query)[column]),
+            Self::Middle { of, scale } => {
+                let middle = |own: &[u32]| {
+                    let [one, other] = of.map(|column| f32::from_bits(own[column]));
+                    (one + other) / 2.0
+                };
+                ((middle(own(key)) - middle(own(query))) * scale as f32) as i64
+            }
+        }
+    }
 }
 
 impl BoxTerm {

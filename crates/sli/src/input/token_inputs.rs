@@ -96,6 +96,7 @@ impl TokenInputs {
 fn expected(input: TokenInput) -> String {
     match (input.kind, input.columns) {
         (InputKind::Corners, _) => "a list of 4 or 8 numbers".to_owned(),
+        (InputKind::Fractions, _) => "a list of 4 numbers".to_owned(),
         (_, 1) => "a whole number".to_owned(),
         (_, columns) => format!("a list of {columns} whole numbers"),
     }
@@ -103,13 +104,15 @@ fn expected(input: TokenInput) -> String {
 
 /// The numbers of one token.
 fn numbers_of(input: TokenInput, entry: &Value) -> Option<Vec<u32>> {
-    if input.kind == InputKind::Corners {
+    if matches!(input.kind, InputKind::Corners | InputKind::Fractions) {
         let numbers = entry.as_array()?.iter();
         let numbers = numbers.map(|number| Some((number.as_f64()? as f32).to_bits()));
         let numbers: Vec<u32> = numbers.collect::<Option<_>>()?;
         return match numbers[..] {
             // The corners of a box, around it.
-            [x0, y0, x1, y1] => Some(vec![x0, y0, x1, y0, x1, y1, x0, y1]),
+            [x0, y0, x1, y1] if input.kind == InputKind::Corners => {
+                Some(vec![x0, y0, x1, y0, x1, y1, x0, y1])
+            }
             _ => (numbers.len() == input.columns).then_some(numbers),
         };
     }

@@ -309,7 +309,11 @@ fn tokenizer() -> Value {
 fn stored(source: &Source, mut shape: Vec<usize>) -> (String, Vec<usize>) {
     match source {
         Source::Tensor(name) => (name.clone(), shape),
-        Source::OneOf(spellings) => stored(&spellings[0], shape),
+        Source::OneOf(spellings)
+        | Source::Tied {
+            own: _,
+            all: spellings,
+        } => stored(&spellings[0], shape),
         // Of any shape with as many elements, the logical one too.
         Source::Reshape(of) => stored(of, shape),
         Source::Transpose(of) => {

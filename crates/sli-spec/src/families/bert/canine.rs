@@ -40,7 +40,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
         rule: Resampling::Strided {
             stack: 0,
             convolution: StemConvolution {
-                padding: 0,
+                padding: [0; 2],
                 ..convolution(
                     leaves,
                     "chars_to_molecules",
@@ -60,7 +60,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
             shorter: 1,
             times: rate,
             convolution: StemConvolution {
-                padding: (kernel - 1) / 2,
+                padding: [(kernel - 1) / 2; 2],
                 ..convolution(
                     leaves,
                     "projection",

@@ -344,6 +344,8 @@ impl Positions {
             keys,
             queries,
             query_biases: None,
+            of_every_head: false,
+            added_biases: None,
             segments: None,
             scale: own.attention_scale,
             rule: self.rule,

@@ -230,6 +230,8 @@ fn attention(
     let kinds = Source::Reshape(Box::new(Source::ConcatRows(vec![kind(1), kind(0)])));
     let kinds = leaves.weight(kinds, &[2 * wide], Shard::Column);
     let vectors = DistanceVectors {
+        of_every_head: false,
+        added_biases: None,
         table: DistanceTable::Sines { farthest: None },
         width: hidden,
         norm: None,

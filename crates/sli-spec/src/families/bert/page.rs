@@ -7,9 +7,9 @@ use super::{BERT, masked, table, usual};
 use crate::build::Leaves;
 use crate::families::blocks::{Blocks, Classifier, InFront, MixerOf};
 use crate::{
-    Activation, Becomes, BoxBuckets, BoxTerm, Config, CornerSines, Described, Gain, HeadTransform,
-    Identity, InputKind, InputRow, InputTable, LayoutAttention, LayoutStream, LookedUp, Mixer,
-    Position, Shard, Slot, Source, SpecError, Step, TokenInput, Write,
+    Activation, Apart, Becomes, BoxBuckets, BoxTerm, Config, CornerSines, Described, Gain,
+    HeadTransform, Identity, InputKind, InputRow, InputTable, LayoutAttention, LayoutStream,
+    LookedUp, Mixer, Position, Shard, Slot, Source, SpecError, Step, TokenInput, Write,
 };
 
 /// Where the layout is.
@@ -156,12 +156,13 @@ fn set_page_distances(config: &Config, model: &mut Blocks<'_>) -> Result<(), Spe
     }
     model.attention_of = MixerOf::new(move |own: &Blocks<'_>, leaves, layer| {
         let mut attention = own.usual_attention(leaves, layer);
-        let mut term = |&(name, column, [buckets, max_distance]): &(&str, _, [usize; 2])| {
+        let mut term = |&(name, column, [buckets, max_distance]): &Term| {
             let source = Source::tensor(format!("{}encoder.{name}.weight", own.prefix));
             let source = Source::Reshape(Box::new(source));
             BoxTerm {
                 table: leaves.weight(source, &[own.heads * buckets], Shard::Replicate),
-                column,
+                by_bucket: false,
+                apart: column.map_or(Apart::Tokens, Apart::Column),
                 buckets,
                 max_distance,
             }
@@ -174,6 +175,10 @@ fn set_page_distances(config: &Config, model: &mut Blocks<'_>) -> Result<(), Spe
     });
     Ok(())
 }
+
+/// The name of a table, the column of the boxes whose numbers are apart (none: the tokens themselves), and its buckets and
+/// the distance from which all share one.
+type Term = (&'static str, Option<usize>, [usize; 2]);
 
 /// A number of buckets, and the distance from which all share one.
 fn buckets(config: &Config, count: &str, farthest: &str) -> Result<[usize; 2], SpecError> {

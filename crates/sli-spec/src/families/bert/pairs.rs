@@ -63,6 +63,7 @@ pub fn tipsv2_text(config: &Config) -> Result<Described, SpecError> {
         interleaved: false,
         denominator: (model.hidden_size / 2 - 1) as f64,
         zero_row: None,
+        scale: 1.0,
     }));
     let rows = config.size("max_position_embeddings")?;
     model.length_limit = Some(LengthLimit::Table(rows));

@@ -92,6 +92,8 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
             norm: None,
             keys: Some(distances),
             query_biases: content.map(|content| [content, distance]),
+            added_biases: None,
+            of_every_head: false,
             queries: None,
             segments: Some(segments),
             scale: own.attention_scale,

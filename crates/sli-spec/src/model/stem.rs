@@ -1,0 +1,255 @@
+//! What becomes of a record's frames in front of the first layer: norms, convolutions, places.
+
+use serde::Serialize;
+
+use crate::parts::{Activation, Linear, Norm};
+use crate::source::WeightIndex;
+
+/// One of the things that happen to frames, one after the other.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum StemStep {
+    /// A convolution along the frames.
+    Convolution(StemConvolution),
+    /// What a convolution says of where a row is, added to it (wav2vec 2.0).
+    Surroundings(Surroundings),
+    /// A convolution along the frames and along what a frame is a column of.
+    Plane(PlaneConvolution),
+    /// Columns of `channels` numbers each become numbers of a column for each channel.
+    ChannelsFirst {
+        /// Numbers of a column.
+        channels: usize,
+    },
+    /// A norm.
+    Norm(Norm, NormOf),
+    /// A function of every number.
+    Activation(Activation),
+    /// `asinh(exp(k) * x)` with a learned `k` `[1]` (Moonshine Streaming).
+    Compression(WeightIndex),
+    /// Rows and columns of patches, and the projection of what they are (Pix2Struct).
+    Places(PatchPlaces),
+}
+
+/// Which numbers of a record are normalised together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum NormOf {
+    /// Those of a row.
+    Rows,
+    /// Those of a column.
+    Columns,
+    /// All of them.
+    All,
+}
+
+/// A convolution along the frames, with zeros around them: row `t` of the output is the projection of the input's rows
+/// `stride * t - padding[0] ..` , `kernel` of them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StemConvolution {
+    /// `[out, in * kernel]`: of an input feature, its rows one after the other.
+    pub projection: Linear,
+    /// Rows of the input that a row of the output is made of.
+    pub kernel: usize,
+    /// Rows of the input from one of the output to the next.
+    pub stride: usize,
+    /// Zeros in front of the input, and behind it.
+    pub padding: [usize; 2],
+    /// The first half of what comes out is multiplied by the activation of the second.
+    pub gated: bool,
+    /// After the projection, or of the gate.
+    pub activation: Activation,
+}
+
+/// `x + activation(convolution(x))` over as many rows on either side, one less behind where their number is even; groups
+/// of columns by themselves. The matrix of the convolution is `direction`, of which the numbers of each row of the kernel
+/// have the length that `lengths` says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Surroundings {
+    /// `[columns * columns / groups * kernel]`: of an output its inputs, of an input its rows.
+    pub direction: WeightIndex,
+    /// `[kernel]`.
+    pub lengths: WeightIndex,
+    /// `[columns]`.
+    pub bias: WeightIndex,
+    /// Columns.
+    pub columns: usize,
+    /// Groups of columns.
+    pub groups: usize,
+    /// Rows of the kernel.
+    pub kernel: usize,
+    /// After the convolution.
+    pub activation: Activation,
+}
+
+/// A square convolution of a plane whose rows are frames; a row is columns of `channels` numbers each. Zeros stand
+/// around it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlaneConvolution {
+    /// The weights.
+    pub weights: PlaneWeights,
+    /// Numbers of a column of the input.
+    pub channels: usize,
+    /// Columns of the input.
+    pub columns: usize,
+    /// Rows and columns that a number of the output is made of.
+    pub kernel: usize,
+    /// Rows and columns from one of the output to the next.
+    pub stride: usize,
+    /// Zeros on every side.
+    pub padding: usize,
+    /// After it.
+    pub activation: Activation,
+}
+
+/// The weights of a convolution of a plane.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum PlaneWeights {
+    /// `[out, in * kernel * kernel]`: of an input its rows, of a row its columns.
+    Dense(Linear),
+    /// Of every channel by itself `[channels * kernel * kernel]`, and `[channels]`.
+    OfChannels(WeightIndex, WeightIndex),
+}
+
+/// `row_table[x0] + column_table[x1] + projection(x2 ..)`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PatchPlaces {
+    /// `[rows, hidden]`: of the row, of the column.
+    pub tables: [WeightIndex; 2],
+    /// Rows of each table.
+    pub rows: usize,
+    /// Of the numbers behind the first two.
+    pub projection: Linear,
+}
+
+impl StemStep {
+    /// Rows that come of so many.
+    pub fn rows(&self, rows: usize) -> usize {
+        match self {
+            Self::Convolution(convolution) => convolution.rows(rows),
+            Self::Plane(plane) => plane.out(rows),
+            Self::Surroundings(_)
+            | Self::ChannelsFirst { .. }
+            | Self::Norm(..)
+            | Self::Activation(_)
+            | Self::Compression(_)
+            | Self::Places(_) => rows,
+        }
+    }
+
+    /// Rows that so many may come of, at most.
+    pub(super) fn rows_in_front(&self, rows: usize) -> usize {
+        let longest = |kernel, stride, padding: usize| {
+            let longest = rows.saturating_mul(stride).saturating_add(kernel);
+            longest.saturating_sub(padding + 1)
+        };
+        match self {
+            Self::Convolution(StemConvolution {
+                kernel,
+                stride,
+                padding: [front, behind],
+                ..
+            }) => longest(*kernel, *stride, front + behind),
+            Self::Plane(plane) => longest(plane.kernel, plane.stride, 2 * plane.padding),
+            Self::Surroundings(_)
+            | Self::ChannelsFirst { .. }
+            | Self::Norm(..)
+            | Self::Activation(_)
+            | Self::Compression(_)
+            | Self::Places(_) => rows,
+        }
+    }
+
+    /// Features of a row that comes of one of so many.
+    pub fn width(&self, width: usize) -> usize {
+        match self {
+            Self::Convolution(convolution) => convolution.width(),
+            Self::Plane(plane) => plane.out(plane.columns) * plane.out_channels(),
+            Self::Places(places) => places.projection.out_features,
+            Self::Surroundings(_)
+            | Self::ChannelsFirst { .. }
+            | Self::Norm(..)
+            | Self::Activation(_)
+            | Self::Compression(_) => width,
+        }
+    }
+
+    /// Its weights but for tables of which single rows are read.
+    pub fn weights(&self) -> Vec<WeightIndex> {
+        let of = |linear: &Linear| {
+            let weight = std::iter::once(linear.weight);
+            weight.chain(linear.bias).collect()
+        };
+        match self {
+            Self::Convolution(convolution) => of(&convolution.projection),
+            Self::Surroundings(own) => vec![own.direction, own.lengths, own.bias],
+            Self::Plane(plane) => match &plane.weights {
+                PlaneWeights::Dense(projection) => of(projection),
+                PlaneWeights::OfChannels(weight, bias) => vec![*weight, *bias],
+            },
+            Self::Norm(norm, _) => norm.weight.into_iter().chain(norm.bias).collect(),
+            Self::Compression(weight) => vec![*weight],
+            Self::Places(places) => of(&places.projection),
+            Self::ChannelsFirst { .. } | Self::Activation(_) => Vec::new(),
+        }
+    }
+}
+
+impl StemConvolution {
+    /// Rows that come of so many.
+    pub fn rows(&self, rows: usize) -> usize {
+        let [front, behind] = self.padding;
+        rows_of(rows + front + behind, self.kernel, self.stride)
+    }
+
+    /// Features of a row that comes out.
+    pub fn width(&self) -> usize {
+        self.projection.out_features / (1 + usize::from(self.gated))
+    }
+}
+
+impl PlaneConvolution {
+    /// Rows, or columns, that come of so many.
+    pub fn out(&self, count: usize) -> usize {
+        rows_of(count + 2 * self.padding, self.kernel, self.stride)
+    }
+
+    /// Numbers of a column that comes out.
+    pub fn out_channels(&self) -> usize {
+        match &self.weights {
+            PlaneWeights::Dense(projection) => projection.out_features,
+            PlaneWeights::OfChannels(..) => self.channels,
+        }
+    }
+}
+
+impl PatchPlaces {
+    /// The row and the column of a patch; `None`: they are not in the tables.
+    pub fn places(&self, frame: &[f32]) -> Option<[u32; 2]> {
+        let place = |value: f32| {
+            let place = value.trunc();
+            (place >= 0.0 && place < self.rows as f32).then_some(place as u32)
+        };
+        let [row, column, ..] = *frame else {
+            return None;
+        };
+        Some([place(row)?, place(column)?])
+    }
+
+    pub(super) fn wrong(&self, frame: &[f32]) -> Option<String> {
+        if frame.iter().all(|&value| value == 0.0) {
+            return Some("is zero, as padding is, and others follow it".into());
+        }
+        let own = frame.iter().take(2).collect::<Vec<_>>();
+        let problem = || {
+            format!(
+                "is at row and column {own:?}, and the model has tables of {} rows",
+                self.rows
+            )
+        };
+        self.places(frame).is_none().then(problem)
+    }
+}
+
+/// Rows of a convolution over so many, zeros included.
+fn rows_of(rows: usize, kernel: usize, stride: usize) -> usize {
+    let room = rows.checked_sub(kernel);
+    room.map_or(0, |room| room / stride + 1)
+}
