@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::PositionTable;
+use super::{HeadTransform, PositionTable};
 use crate::mechanisms::StreamAttention;
 use crate::parts::{Activation, GatedMean, Linear, Norm, StreamWeights};
 use crate::source::Leaf;
@@ -130,17 +130,6 @@ pub enum Predicts {
     Next,
     /// The token itself, where it was masked.
     Masked,
-}
-
-/// `norm(activation(dense(h)))`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct HeadTransform {
-    /// `[out, hidden]`.
-    pub dense: Linear,
-    /// After the dense layer.
-    pub activation: Activation,
-    /// After the activation.
-    pub norm: Option<Norm>,
 }
 
 /// `activation(dense(h[0]))`.

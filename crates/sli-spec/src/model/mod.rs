@@ -10,6 +10,7 @@ mod inputs;
 mod layer;
 mod rows;
 mod stem;
+mod transform;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -26,8 +27,7 @@ pub use self::embedding::{
 };
 pub use self::features::{Features, Layout};
 pub use self::head::{
-    ClassesHead, Classified, Handed, Head, HeadTransform, LogitsHead, Merge, Pooler, Predicts,
-    Probabilities,
+    ClassesHead, Classified, Handed, Head, LogitsHead, Merge, Pooler, Predicts, Probabilities,
 };
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
@@ -35,6 +35,7 @@ pub use self::rows::{Halving, Resampled, Resampling, RowRule};
 pub use self::stem::{
     NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemConvolution, StemStep, Surroundings,
 };
+pub use self::transform::HeadTransform;
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
