@@ -300,6 +300,20 @@ impl Checkpoint {
         Ok(self.source.read_at(self.file_name(file), offset, out)?)
     }
 
+    /// Bytes a second at which the middle of the largest weight file comes from elsewhere, measured on so many of them;
+    /// `None`: it is not elsewhere, or too small to tell.
+    pub fn line_rate(&self, bytes: usize) -> Option<f64> {
+        if self.source.memory() == 0 {
+            return None;
+        }
+        let file = self.files.iter().max_by_key(|file| file.size)?;
+        let middle = file.size.checked_sub(4 * bytes as u64)? / 2;
+        let mut buffer = vec![0; bytes];
+        let began = Instant::now();
+        self.source.read_at(&file.name, middle, &mut buffer).ok()?;
+        Some(bytes as f64 / began.elapsed().as_secs_f64().max(1e-9))
+    }
+
     /// Measures on the largest weight file how large reads are best done, and does them so from now on;
     /// `None` where there is nothing to choose.
     pub fn choose_mode(&self, cache: CacheUse) -> Result<Option<ReadChoice>, CheckpointError> {

@@ -12,6 +12,8 @@ pub struct ModelPlace {
     source: Arc<dyn ByteSource>,
     /// The folder, for messages.
     folder: PathBuf,
+    /// In front of the names of its files in the source that it is inside of.
+    inner: String,
     file: Option<String>,
 }
 
@@ -42,6 +44,7 @@ impl ModelPlace {
         Self {
             source: Arc::new(LocalSource::new(folder)),
             folder: folder.to_owned(),
+            inner: String::new(),
             file: file.map(str::to_owned),
         }
     }
@@ -68,12 +71,14 @@ impl ModelPlace {
             Self {
                 source,
                 folder: shown,
+                inner: String::new(),
                 file,
             }
         } else {
             Self {
                 folder: shown.join(folder),
                 source: Arc::new(Within::new(source, folder)),
+                inner: format!("{folder}/"),
                 file,
             }
         };
@@ -88,6 +93,11 @@ impl ModelPlace {
     /// What its files are read from.
     pub fn source(&self) -> &Arc<dyn ByteSource> {
         &self.source
+    }
+
+    /// What stands in front of the names of its files in the source that it is inside of.
+    pub fn inner(&self) -> &str {
+        &self.inner
     }
 
     /// The single file that was named.

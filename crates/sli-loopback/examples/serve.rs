@@ -1,7 +1,7 @@
 //! Serves the files of folders as repositories of a hub on the loopback line, until it is killed.
 //!
-//! `cargo run --release -p sli-loopback --example serve -- RATE ID=FOLDER...`, RATE in bytes a second of each line, or 0
-//! for no limit. The first line of its output is the value for `HF_ENDPOINT`; a line on its input is answered with the
+//! `cargo run --release -p sli-loopback --example serve -- RATE ID=FOLDER...`, RATE in bytes a second of all lines
+//! together, or 0 for no limit. The first line of its output is the value for `HF_ENDPOINT`; a line on its input is answered with the
 //! bytes that it has served.
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sha1::Sha1;
@@ -83,6 +83,8 @@ struct State {
     /// Links are numbered; older ones have ended.
     link: u64,
     rate: Option<f64>,
+    /// When the bytes that were sent so far have left at that rate.
+    free: Option<Instant>,
 }
 
 /// The hub. It ends with the process.
@@ -145,7 +147,7 @@ impl Hub {
             .insert(path.to_owned(), faults.into_iter().collect());
     }
 
-    /// Bytes a second of every line, from now on.
+    /// Bytes a second of all lines together, from now on.
     pub fn throttle(&self, rate: f64) {
         self.lock().rate = Some(rate);
     }
@@ -334,6 +336,22 @@ impl Hub {
         respond(out, 302, &[("location", target)], b"", request)
     }
 
+    /// Waits until so many bytes more have left.
+    fn pace(&self, bytes: usize) {
+        let left = {
+            let mut state = self.lock();
+            let Some(rate) = state.rate else {
+                return;
+            };
+            let now = Instant::now();
+            let free = state.free.map_or(now, |free| free.max(now))
+                + Duration::from_secs_f64(bytes as f64 / rate);
+            state.free = Some(free);
+            free - now
+        };
+        std::thread::sleep(left);
+    }
+
     fn next_fault(&self, path: &str, range: Option<&Range<u64>>) -> Option<Fault> {
         let mut state = self.lock();
         let faults = state.faults.get_mut(path)?;
@@ -413,7 +431,6 @@ impl Hub {
             return respond(out, status, &headers, body, request);
         }
         head(out, status, &headers, body.len())?;
-        let rate = self.lock().rate;
         let piece = pace.map_or(64 << 10, |(size, _)| size);
         let mut sent = 0;
         for part in body.chunks(piece) {
@@ -429,9 +446,7 @@ impl Hub {
             if let Some((_, pause)) = pace {
                 std::thread::sleep(pause);
             }
-            if let Some(rate) = rate {
-                std::thread::sleep(Duration::from_secs_f64(part.len() as f64 / rate));
-            }
+            self.pace(part.len());
         }
         Ok(())
     }

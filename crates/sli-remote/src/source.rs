@@ -205,6 +205,24 @@ impl RemoteSource {
         )
     }
 
+    /// Bytes of these files that are still to be fetched, once each; of files that are partly there all.
+    pub fn missing(&self, files: &[String]) -> Result<u64, RemoteError> {
+        let mut bytes = 0;
+        for file in files {
+            let Some(entry) = self.store.entry(&tidy(file))? else {
+                continue;
+            };
+            let is_there = match &self.shelf {
+                Some(shelf) => shelf.whole(&entry)?.is_some(),
+                None => false,
+            };
+            if !is_there {
+                bytes += entry.size;
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Where on this machine a file is that was fetched.
     pub fn path_of(&self, file: &str) -> Result<PathBuf, SourceError> {
         let entry = self.entry(file)?;

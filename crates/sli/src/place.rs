@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::ModelPlace;
+use sli_engine::Model;
 use sli_engine::bytes::human;
 use sli_remote::{Keep, Location, Policy, Progress, RemoteError, RemoteSource, Settings};
 
@@ -61,6 +62,31 @@ impl NamedModel {
                 self.place.path().display()
             ));
         }
+    }
+
+    /// Whether what is fetched is kept.
+    pub fn keeps(&self) -> bool {
+        self.remote
+            .as_ref()
+            .is_some_and(|remote| remote.kept_in().is_some())
+    }
+
+    /// What a plan says of the network: the bytes that a run would fetch, where the model is elsewhere.
+    pub fn to_fetch(&self, model: &Model, read: u64) -> Result<Option<u64>, Error> {
+        let Some(remote) = &self.remote else {
+            return Ok(None);
+        };
+        if remote.kept_in().is_none() {
+            return Ok(Some(read));
+        }
+        // Of a sentence-transformers model the transformer may be in a folder of its own.
+        let home = model.home.path();
+        let inside = model.folder.path().strip_prefix(home).unwrap_or(home);
+        let named = |file: String| inside.join(file).to_string_lossy().into_owned();
+        let prefix = self.place.inner();
+        let files = model.files_in_order().into_iter().map(named);
+        let files: Vec<String> = files.map(|file| format!("{prefix}{file}")).collect();
+        Ok(Some(remote.missing(&files)?))
     }
 
     /// Says what came over the network.

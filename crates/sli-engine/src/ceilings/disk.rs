@@ -17,6 +17,9 @@ const MEASURED: u64 = 256 << 20;
 /// Bytes that the quick look reads, each way.
 const QUICK: u64 = 16 << 20;
 
+/// Bytes that the quick look fetches where a model is elsewhere.
+const LINE: usize = 4 << 20;
+
 /// Name of the file that is written where there is none to read.
 const FILE: &str = "disk-speed.tmp";
 
@@ -93,7 +96,12 @@ pub(super) fn is_rate(rate: f64) -> bool {
 
 /// Bytes a second from the middle of the largest weight file, the better way; `None` for small files.
 pub(super) fn quick_bandwidth(model: &Model) -> Option<f64> {
-    let (path, size) = model.largest_file()?;
+    let Some((path, size)) = model.largest_file() else {
+        return model
+            .checkpoint
+            .line_rate(LINE)
+            .filter(|&rate| is_rate(rate));
+    };
     if size < 2 * QUICK {
         return None;
     }

@@ -25,6 +25,9 @@ struct Report<'a> {
     compute_reason: String,
     threads: usize,
     memory: u64,
+    /// Bytes that a run would fetch, where the model is elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_to_fetch: Option<u64>,
     #[serde(flatten)]
     planned: &'a Planned,
 }
@@ -45,6 +48,9 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
     let seconds = &mut planned.plan.seconds;
     *seconds = seconds.map(|seconds| seconds + spooling);
     let settings = job.session.settings();
+    let to_fetch = job
+        .named
+        .to_fetch(job.session.model(), planned.plan.bytes_read)?;
     if arguments.json {
         let report = Report {
             model_type: &job.session.model().spec.model_type,
@@ -53,14 +59,15 @@ pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
             compute_reason: job.session.precision().reason.to_string(),
             threads: settings.threads,
             memory: settings.memory,
+            bytes_to_fetch: to_fetch,
             planned: &planned,
         };
         return terminal::print_json(&report);
     }
-    terminal::print(&describe(&job, &planned))
+    terminal::print(&describe(&job, &planned, to_fetch))
 }
 
-fn describe(job: &Job, planned: &Planned) -> String {
+fn describe(job: &Job, planned: &Planned, to_fetch: Option<u64>) -> String {
     let (plan, settings) = (&planned.plan, job.session.settings());
     let takes: Vec<String> = settings.takes.iter().map(ToString::to_string).collect();
     let way = planned.reading.as_ref().map(reading::describe);
@@ -112,6 +119,20 @@ fn describe(job: &Job, planned: &Planned) -> String {
             ),
         ),
     ];
+    if let Some(bytes) = to_fetch {
+        let place = job.named.place.path();
+        let kept = if job.named.keeps() {
+            "kept on disk"
+        } else {
+            "not kept"
+        };
+        let said = format!(
+            "{} over the network from {}, {kept}",
+            human(bytes),
+            place.display()
+        );
+        rows.insert(rows.len() - 2, ("fetches", said));
+    }
     if let Some(most) = plan.cut_tokens {
         let most = count(most as u64);
         rows.insert(

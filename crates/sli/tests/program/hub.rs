@@ -98,6 +98,12 @@ fn an_id_runs_as_its_folder_does() {
         .sli_at(&hub, &run("hf://org/name/model.safetensors", "file"))
         .success();
     assert_eq!(results(&place.path("here")), results(&place.path("file")));
+    let plan = ["plan", "org/name", "--input", "in.jsonl"];
+    let planned = place.sli_at(&hub, &plan).success().stdout;
+    assert!(
+        planned.contains("fetches") && planned.contains("0 bytes over the network"),
+        "{planned}"
+    );
     for command in ["plan", "inspect", "bench"] {
         let arguments = match command {
             "plan" => vec!["plan", "org/name", "--input", "in.jsonl", "--json"],
