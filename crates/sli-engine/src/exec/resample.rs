@@ -142,7 +142,7 @@ fn halve(rows: MatRef<'_>, of: Range<usize>, largest: bool, out: &mut [f32]) {
         *value = if largest {
             value.max(*other)
         } else {
-            (*value + *other) / 2.0
+            f32::midpoint(*value, *other)
         };
     }
 }

@@ -67,7 +67,7 @@ pub fn encoder_decoder(
         computed: patterns(|spec| &spec.computed),
         stacks: ENCODER.stacks(encoder.spec.clone()),
     };
-    behind(config, front, decoder, true)
+    behind(config, &front, decoder, true)
 }
 
 /// `SpeechEncoderDecoderModel` and `VisionEncoderDecoderModel`: a decoder that is a type of its own, behind an encoder that
@@ -141,7 +141,7 @@ pub fn behind_given(
         computed: Vec::new(),
         stacks: vec![given],
     };
-    behind(config, front, decoder, false)
+    behind(config, &front, decoder, false)
 }
 
 /// What stands in front of a decoder.
@@ -164,7 +164,7 @@ fn check_attention(config: &Config, decoder: &Described) -> Result<(), SpecError
 /// `hides_padding`: of what labels became, the decoder's other tokens do not see padding.
 fn behind(
     config: &Config,
-    front: Front,
+    front: &Front,
     decoder: Described,
     hides_padding: bool,
 ) -> Result<Described, SpecError> {

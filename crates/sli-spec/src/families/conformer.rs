@@ -339,10 +339,10 @@ fn relative_attention(own: &Blocks<'_>, leaves: &mut Leaves, layer: usize) -> Op
 }
 
 /// Mel frames as a plane through convolutions that each take every other row and column.
-fn subsampling<'c>(
-    config: &'c Config,
+fn subsampling(
+    config: &Config,
     hidden: usize,
-) -> Result<impl Fn(&mut Leaves) -> Features + 'c, SpecError> {
+) -> Result<impl Fn(&mut Leaves) -> Features + '_, SpecError> {
     let factor = config.size("subsampling_factor")?;
     let layers = factor.ilog2() as usize;
     if layers == 0 {

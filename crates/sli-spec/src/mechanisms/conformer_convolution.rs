@@ -89,7 +89,9 @@ impl Mechanism for ConformerConvolution {
     }
 
     fn contradiction(&self) -> Option<&'static str> {
-        (self.rows % 2 == 0).then_some("a convolution of an even number of rows")
+        self.rows
+            .is_multiple_of(2)
+            .then_some("a convolution of an even number of rows")
     }
 
     fn cut(&self) -> Cut {

@@ -227,7 +227,7 @@ impl Apart {
             Self::Middle { of, scale } => {
                 let middle = |own: &[u32]| {
                     let [one, other] = of.map(|column| f32::from_bits(own[column]));
-                    (one + other) / 2.0
+                    f32::midpoint(one, other)
                 };
                 ((middle(own(key)) - middle(own(query))) * scale as f32) as i64
             }

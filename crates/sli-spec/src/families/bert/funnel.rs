@@ -32,7 +32,7 @@ pub fn funnel(config: &Config) -> Result<Described, SpecError> {
         }
         stacks.push(stack);
     }
-    if funnel.is_base(config)? {
+    if is_base(config)? {
         config.ignore(&["num_decoder_layers"]);
         let Some(mut last) = stacks.pop() else {
             return Err(config.invalid("block_sizes", "sizes of blocks"));
@@ -116,15 +116,6 @@ impl<'c> Funnel<'c> {
             sees_all: config.flag("pool_q_only")?,
             shifts,
         })
-    }
-
-    /// Whether the class has no decoder.
-    fn is_base(&self, config: &Config) -> Result<bool, SpecError> {
-        let classes = config.texts("architectures")?.unwrap_or_default();
-        let of_base =
-            |name: &String| name.ends_with("BaseModel") || name.contains("MultipleChoice");
-        let task = config.class()?.task;
-        Ok(task == Task::SequenceClassification || classes.first().is_some_and(of_base))
     }
 
     /// Layers at these places, on rows that were halved so often.
@@ -260,4 +251,12 @@ fn attention(
         positions: vec![Position::Vectors(Box::new(vectors))],
         ..Attention::plain(sizes, query, key_value, output, Mask::Full)
     }
+}
+
+/// Whether the class has no decoder.
+fn is_base(config: &Config) -> Result<bool, SpecError> {
+    let classes = config.texts("architectures")?.unwrap_or_default();
+    let of_base = |name: &String| name.ends_with("BaseModel") || name.contains("MultipleChoice");
+    let task = config.class()?.task;
+    Ok(task == Task::SequenceClassification || classes.first().is_some_and(of_base))
 }
