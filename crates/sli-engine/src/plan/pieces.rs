@@ -45,10 +45,12 @@ impl Planner<'_> {
         const WEIGHT: usize = 48;
         /// One of the best tokens.
         const BEST: usize = 8;
+        /// Where the lists of a token begin, in what is computed and in what is written.
+        const LISTS: usize = 96;
         let of_row = self.settings.takes.iter().map(|take| match take {
             Take::Scores => SCORE,
             Take::Router => ROUTES,
-            Take::TopK(k) => BEST * (k + 4),
+            Take::TopK(k) => BEST * k + LISTS,
             Take::Sparse => WEIGHT,
             Take::Classes => 8 * classes_of_token(&self.model.spec) as usize,
             Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile => 0,
