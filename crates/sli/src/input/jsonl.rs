@@ -92,7 +92,7 @@ fn conversation_fits(
     if line.len() < LONG_CONVERSATION
         || !["messages", "prompt"]
             .into_iter()
-            .any(|key| line.contains(renames.name_of(key)))
+            .any(|key| line.contains(&format!("\"{}\"", renames.name_of(key))))
     {
         return Ok(());
     }
