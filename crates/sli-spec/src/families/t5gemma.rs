@@ -24,6 +24,8 @@ pub const TYPES: &[ModelType] = &[
     ),
 ];
 
+/// Whether the classes are those of the decoder behind the encoder.
+const BOTH: &str = "is_encoder_decoder";
 /// The type of both parts.
 const MODULE: &str = "t5_gemma_module";
 
@@ -42,9 +44,10 @@ pub fn t5gemma(config: &Config) -> Result<Described, SpecError> {
         Task::SequenceClassification | Task::TokenClassification
     );
     let is_encoder = if classifies {
-        !config.flag("is_encoder_decoder")?
+        // Where the file does not say, the class does: both parts.
+        !config.flag(BOTH)? && config.mentions(BOTH)
     } else {
-        config.ignore(&["is_encoder_decoder"]);
+        config.ignore(&[BOTH]);
         task == Task::Encoder
     };
     let parts = ["encoder", "decoder"].map(|part| config.part(part, MODULE, None, &[]));
