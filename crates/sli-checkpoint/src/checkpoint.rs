@@ -18,7 +18,8 @@ use crate::place::ModelPlace;
 use crate::problem::LeafProblem;
 use crate::sample::Sample;
 use crate::source::{
-    ByteSource, CacheUse, LocalSource, RangeRead, ReadChoice, ReadMode, SourceError, Stamp,
+    ByteSource, CacheUse, LocalSource, NamedRange, RangeRead, ReadChoice, ReadMode, SourceError,
+    Stamp,
 };
 use crate::tensors::{Choice, FileIndex, Index, TensorInfo, WeightFile};
 
@@ -219,9 +220,13 @@ impl Checkpoint {
         self.ledger.get()
     }
 
-    /// Begins to fetch these files where they are elsewhere, in this order.
-    pub fn fetch_ahead(&self, files: &[String]) -> Result<(), CheckpointError> {
-        Ok(self.source.fetch_ahead(files)?)
+    /// Begins to fetch these files where they are elsewhere, of them these ranges first.
+    pub fn fetch_ahead(
+        &self,
+        files: &[String],
+        first: &[NamedRange],
+    ) -> Result<(), CheckpointError> {
+        Ok(self.source.fetch_ahead(files, first)?)
     }
 
     /// Memory that the source holds while it fetches what is elsewhere, bytes.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
+use sli_checkpoint::source::NamedRange;
 use sli_checkpoint::{
     Binding, BoundLeaf, Checkpoint, CheckpointError, Codes, Dtype, LeafProblem, ModelFolder,
     ModelPlace,
@@ -49,6 +50,9 @@ pub struct Model {
 /// The description of a model, and the one that Meta's own files have in its place.
 pub(crate) const CONFIG: &str = "config.json";
 const PARAMS: &str = "params.json";
+
+/// Weights of a layer that lie as near as this are fetched together, bytes.
+const NEAR: u64 = 1 << 20;
 
 /// Largest `config.json` that is read, bytes.
 const CONFIG_LIMIT: u64 = 64 << 20;
@@ -153,6 +157,49 @@ impl Model {
             }
         }
         names
+    }
+
+    /// Begins to fetch the weights of a model that is elsewhere, in the order in which a pass needs them. Of the tables in
+    /// front of the first layer a pass reads rows, which it asks for itself.
+    pub fn fetch_ahead(&self) -> Result<(), EngineError> {
+        if self.checkpoint.source_memory() == 0 {
+            return Ok(());
+        }
+        let mut first: Vec<NamedRange> = Vec::new();
+        for stack in (0..self.spec.stacks.len()).map(|index| self.binding.stack(index)) {
+            for leaves in stack.layers.iter().chain([&stack.head]) {
+                self.add_ranges(leaves, &mut first)?;
+            }
+        }
+        Ok(self
+            .checkpoint
+            .fetch_ahead(&self.files_in_order(), &first)?)
+    }
+
+    /// Adds where the weights of a layer are, those together that lie near to each other.
+    fn add_ranges(
+        &self,
+        leaves: &[Option<BoundLeaf>],
+        first: &mut Vec<NamedRange>,
+    ) -> Result<(), EngineError> {
+        let mut ranges = Vec::new();
+        for leaf in leaves.iter().flatten() {
+            for slice in 0..leaf.slices() {
+                ranges.extend(leaf.byte_ranges(slice, 0..leaf.rows())?);
+            }
+        }
+        ranges.sort_unstable_by_key(|range| (range.file, range.bytes.start));
+        let begun = first.len();
+        for range in ranges {
+            let file = self.checkpoint.file_name(range.file);
+            match first[begun..].last_mut() {
+                Some((last, bytes)) if last == file && range.bytes.start <= bytes.end + NEAR => {
+                    bytes.end = bytes.end.max(range.bytes.end);
+                }
+                _ => first.push((file.to_owned(), range.bytes)),
+            }
+        }
+        Ok(())
     }
 
     /// The type in which most bytes of the weights are stored. Coded ones say nothing: they take the type of the

@@ -77,6 +77,8 @@ pub struct Request {
 #[derive(Default)]
 struct State {
     repos: BTreeMap<String, Repo>,
+    /// What is said of their files.
+    nodes: BTreeMap<String, Vec<Value>>,
     faults: BTreeMap<String, VecDeque<Fault>>,
     requests: Vec<Request>,
     served: u64,
@@ -137,7 +139,14 @@ impl Hub {
 
     /// Puts a repository there.
     pub fn put(&self, id: &str, repo: Repo) {
-        self.lock().repos.insert(id.to_owned(), repo);
+        let nodes = repo
+            .files
+            .iter()
+            .map(|(path, bytes)| node(path, bytes))
+            .collect();
+        let mut state = self.lock();
+        state.nodes.insert(id.to_owned(), nodes);
+        state.repos.insert(id.to_owned(), repo);
     }
 
     /// The next answers about the bytes of this file go wrong so, one after another.
@@ -254,13 +263,8 @@ impl Hub {
             .split_once("cursor=")
             .and_then(|(_, rest)| rest.split('&').next()?.parse().ok())
             .unwrap_or(0);
-        let nodes: Vec<Value> = repo
-            .files
-            .iter()
-            .skip(page)
-            .take(5)
-            .map(|(path, bytes)| node(path, bytes))
-            .collect();
+        let all = self.lock().nodes.get(&id).cloned().unwrap_or_default();
+        let nodes: Vec<Value> = all.into_iter().skip(page).take(5).collect();
         let mut headers = Vec::new();
         if page + 5 < repo.files.len() {
             let (path, _) = request

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sli_checkpoint::source::{ByteSource, RangeRead, SourceError, check_name};
+use sli_checkpoint::source::{ByteSource, NamedRange, RangeRead, SourceError, check_name};
 
 use crate::cache::{Cache, Shelf};
 use crate::client::{Client, Policy};
@@ -125,7 +125,7 @@ impl RemoteSource {
 
     /// Begins to fetch these files, in this order, and goes on until they are there or this is dropped. An error if the
     /// disk has no room for them.
-    pub fn fetch_ahead(&self, files: &[String]) -> Result<(), RemoteError> {
+    pub fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), RemoteError> {
         let Some(shelf) = &self.shelf else {
             return Ok(());
         };
@@ -156,10 +156,18 @@ impl RemoteSource {
         if transfers.is_empty() {
             return Ok(());
         }
+        let named = |(file, range): &NamedRange| {
+            let file = tidy(file);
+            let of_it = |transfer: &&Arc<Transfer>| transfer.entry.path == file;
+            let transfer = transfers.iter().find(of_it)?;
+            Some((Arc::clone(transfer), range.clone()))
+        };
+        let first: Arc<[Piece]> = first.iter().filter_map(named).collect();
         let transfers: Arc<[Arc<Transfer>]> = transfers.into();
         for _ in 0..FETCHERS {
-            let (transfers, stop) = (Arc::clone(&transfers), Arc::clone(&self.stop));
-            let thread = std::thread::spawn(move || fetch_all(&transfers, &stop));
+            let (transfers, first) = (Arc::clone(&transfers), Arc::clone(&first));
+            let stop = Arc::clone(&self.stop);
+            let thread = std::thread::spawn(move || fetch_all(&transfers, &first, &stop));
             lock(&self.ahead).push(thread);
         }
         Ok(())
@@ -297,8 +305,24 @@ impl Drop for RemoteSource {
     }
 }
 
-/// Fetches files one after another, together with others that do the same.
-fn fetch_all(transfers: &[Arc<Transfer>], stop: &AtomicBool) {
+/// A file and bytes of it that are needed before the rest.
+type Piece = (Arc<Transfer>, Range<u64>);
+
+/// Fetches what is needed first, then files one after another, together with others that do the same.
+fn fetch_all(transfers: &[Arc<Transfer>], first: &[Piece], stop: &AtomicBool) {
+    for (transfer, range) in first {
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match transfer.fetch_some(range) {
+                Ok(true) => {}
+                Ok(false) => break,
+                // Who reads of it hears of it.
+                Err(_) => return,
+            }
+        }
+    }
     loop {
         let mut all_whole = true;
         for transfer in transfers {
@@ -306,7 +330,7 @@ fn fetch_all(transfers: &[Arc<Transfer>], stop: &AtomicBool) {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                match transfer.fetch_some() {
+                match transfer.fetch_some(&(0..transfer.entry.size)) {
                     Ok(true) => {}
                     Ok(false) => break,
                     // Who reads of it hears of it.
@@ -424,8 +448,8 @@ impl ByteSource for RemoteSource {
 
     fn advise_soon(&self, _file: &str, _range: Range<u64>) {}
 
-    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
-        Self::fetch_ahead(self, files).map_err(|error| failed("", &error))
+    fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
+        Self::fetch_ahead(self, files, first).map_err(|error| failed("", &error))
     }
 
     fn memory(&self) -> u64 {

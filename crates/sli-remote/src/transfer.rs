@@ -317,13 +317,13 @@ impl Transfer {
         }
     }
 
-    /// Fetches more of the file, in order; `false`: nothing of it is left to begin.
-    pub fn fetch_some(&self) -> Result<bool, RemoteError> {
+    /// Fetches more of a range, in order; `false`: nothing of it is left to begin.
+    pub fn fetch_some(&self, range: &Range<u64>) -> Result<bool, RemoteError> {
         self.look()?;
         if matches!(self.lock().place, Place::Other) {
             return Ok(false);
         }
-        match self.claim(&(0..self.entry.size))? {
+        match self.claim(range)? {
             Claim::Fetch(own, pieces) => {
                 self.fetch(&own, &pieces)?;
                 Ok(true)

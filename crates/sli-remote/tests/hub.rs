@@ -484,7 +484,11 @@ fn what_is_fetched_ahead_is_read_as_it_comes() {
     let place = Place::new();
     let source = place.open();
     let wanted = ["model.safetensors", "sub dir/inner.bin", "config.json"].map(str::to_owned);
-    RemoteSource::fetch_ahead(&source, &wanted).unwrap();
+    let first = [
+        ("model.safetensors".to_owned(), 15 << 20..20 << 20),
+        ("none".to_owned(), 0..5),
+    ];
+    RemoteSource::fetch_ahead(&source, &wanted, &first).unwrap();
     for (path, content) in files() {
         assert_eq!(whole(&source, &path).unwrap(), content);
     }
@@ -503,8 +507,8 @@ fn two_that_want_the_same_share_one_download() {
     let place = Place::new();
     let (one, two) = (place.open(), place.open());
     let wanted = ["model.safetensors".to_owned()];
-    RemoteSource::fetch_ahead(&one, &wanted).unwrap();
-    RemoteSource::fetch_ahead(&two, &wanted).unwrap();
+    RemoteSource::fetch_ahead(&one, &wanted, &[]).unwrap();
+    RemoteSource::fetch_ahead(&two, &wanted, &[]).unwrap();
     assert_eq!(
         whole(&two, "model.safetensors").unwrap(),
         files()["model.safetensors"]

@@ -248,7 +248,7 @@ fn fetch_data(text: &str, location: Location) -> Result<Vec<PathBuf>, Error> {
     let failed = |error: sli_checkpoint::source::SourceError| {
         Error::Engine(sli_engine::EngineError::Checkpoint(error.into()))
     };
-    RemoteSource::fetch_ahead(&source, &wanted)?;
+    RemoteSource::fetch_ahead(&source, &wanted, &[])?;
     let bar = Download::new();
     let arrived = source.wait(&mut |progress| bar.show(progress));
     drop(bar);

@@ -141,6 +141,9 @@ pub struct Stamp {
 /// Disks and caches work in such pages: reading around a narrower gap saves nothing.
 const PAGE: u64 = 4 << 10;
 
+/// A file and bytes of it.
+pub type NamedRange = (String, Range<u64>);
+
 /// A range of a file and where it goes.
 #[derive(Debug)]
 pub struct RangeRead<'b> {
@@ -199,9 +202,9 @@ pub trait ByteSource: Debug + Send + Sync {
         None
     }
 
-    /// These files are read soon, in this order: one that has them elsewhere begins to fetch them, beside what is read
-    /// meanwhile. An error if there is no room for them.
-    fn fetch_ahead(&self, _files: &[String]) -> Result<(), SourceError> {
+    /// These files are read soon, of them these ranges first, in this order: one that has them elsewhere begins to fetch
+    /// them, beside what is read meanwhile. An error if there is no room for them.
+    fn fetch_ahead(&self, _files: &[String], _first: &[NamedRange]) -> Result<(), SourceError> {
         Ok(())
     }
 
@@ -262,8 +265,8 @@ impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
     fn stamp(&self, file: &str) -> Option<Stamp> {
         (**self).stamp(file)
     }
-    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
-        (**self).fetch_ahead(files)
+    fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
+        (**self).fetch_ahead(files, first)
     }
     fn content_id(&self, file: &str) -> Option<String> {
         (**self).content_id(file)
@@ -310,8 +313,8 @@ impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
     fn stamp(&self, file: &str) -> Option<Stamp> {
         (**self).stamp(file)
     }
-    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
-        (**self).fetch_ahead(files)
+    fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
+        (**self).fetch_ahead(files, first)
     }
     fn content_id(&self, file: &str) -> Option<String> {
         (**self).content_id(file)

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::mode::{CacheUse, ReadChoice};
-use super::{ByteSource, RangeRead, SourceError, Stamp, check_name};
+use super::{ByteSource, NamedRange, RangeRead, SourceError, Stamp, check_name};
 
 /// The files of a source whose names begin with a folder, under the rest of their names.
 #[derive(Debug)]
@@ -74,9 +74,13 @@ impl ByteSource for Within {
         self.inner.stamp(&self.name(file).ok()?)
     }
 
-    fn fetch_ahead(&self, files: &[String]) -> Result<(), SourceError> {
+    fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
         let names: Result<Vec<_>, _> = files.iter().map(|file| self.name(file)).collect();
-        self.inner.fetch_ahead(&names?)
+        let first = first
+            .iter()
+            .map(|(file, range)| Ok((self.name(file)?, range.clone())));
+        let first: Result<Vec<NamedRange>, SourceError> = first.collect();
+        self.inner.fetch_ahead(&names?, &first?)
     }
 
     fn content_id(&self, file: &str) -> Option<String> {

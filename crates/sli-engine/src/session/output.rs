@@ -43,8 +43,7 @@ impl<'a> Begun<'a> {
     ) -> Result<Run<'a>, E> {
         // Weights that are elsewhere arrive while records become tokens.
         let model = &self.session.model;
-        let coming = model.checkpoint.fetch_ahead(&model.files_in_order());
-        let coming = coming.map_err(|error| E::from(EngineError::from(error)));
+        let coming = model.fetch_ahead().map_err(E::from);
         let records = coming
             .and_then(|()| self.records(spool))
             .and_then(|records| {

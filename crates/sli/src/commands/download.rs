@@ -59,16 +59,16 @@ pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
     };
     let model = Model::open(&named.place, &options)?;
     match remote.files() {
-        Some(all) => RemoteSource::fetch_ahead(remote, &beside(all))?,
+        Some(all) => RemoteSource::fetch_ahead(remote, &beside(all), &[])?,
         None => {
             let record = model.home.record().into_iter();
             let there = record.filter(|(name, found)| found.is_some() && !name.ends_with('/'));
             let names: Vec<String> = there.map(|(name, _)| name).collect();
-            let coming = model.home.source().fetch_ahead(&names);
+            let coming = model.home.source().fetch_ahead(&names, &[]);
             coming.map_err(|error| EngineError::Checkpoint(error.into()))?;
         }
     }
-    let coming = model.checkpoint.fetch_ahead(&model.files_in_order());
+    let coming = model.checkpoint.fetch_ahead(&model.files_in_order(), &[]);
     coming.map_err(EngineError::from)?;
     let bar = Download::new();
     let fetched = remote.wait(&mut |progress| bar.show(progress));
