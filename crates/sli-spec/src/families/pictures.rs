@@ -28,7 +28,6 @@ pub fn florence2(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["image_token_id", "vision_config", "is_encoder_decoder"]);
     let task = config.class()?.task;
     let text = config.part("text_config", "bart", Some(task), &[])?;
-    text.ignore(&["tie_word_embeddings"]);
     let style = Style {
         has_logits_bias: false,
         labels: Labels::Given,
@@ -37,13 +36,20 @@ pub fn florence2(config: &Config) -> Result<Described, SpecError> {
             own: &[],
             ..BACKWARDS
         }),
-        differ: |_, half| {
+        differ: |text, half| {
             if half.stack == "decoder" {
                 half.ignored = vec![
                     "*vision_tower.*",
                     "*multi_modal_projector.*",
                     "*encoder.embed_tokens.weight",
                 ];
+                // The part decides of its own table, the whole of the head.
+                if text.flag("tie_word_embeddings")? {
+                    half.ignored.push("*decoder.embed_tokens.weight");
+                    half.stored = Some(Rc::new(|name| {
+                        Source::tensor(name.replace("decoder.embed_tokens.", "shared."))
+                    }));
+                }
                 return Ok(());
             }
             // Its tokens come of the table of both stacks, whatever is tied.
