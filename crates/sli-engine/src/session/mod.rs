@@ -261,7 +261,6 @@ impl Session {
         })))
     }
 
-    /// What is known of this machine for a run.
     /// A run cannot beat the peak of the processor: one that does shows that what is remembered of it was measured
     /// while the machine was busy, and it is forgotten.
     fn doubt(&self, summary: &Summary, observer: &dyn Observer) {
@@ -281,6 +280,7 @@ impl Session {
         });
     }
 
+    /// What is known of this machine for a run.
     fn machine(&self, observer: &dyn Observer) -> Machine {
         let Settings {
             threads,
