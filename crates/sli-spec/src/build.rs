@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::{
     Activation, Branch, Config, Convolution, FeedForward, Gain, Layer, Leaf, Linear, Mask, Mixer,
     ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, StemConvolution, Step,
-    WeightIndex, Write,
+    StoredNorm, WeightIndex, Write,
 };
 
 /// What the full name of a tensor stands for, where that is not a tensor.
@@ -236,6 +236,21 @@ impl Leaves {
     pub fn flat(&mut self, name: &str, elements: usize) -> WeightIndex {
         let source = Source::Reshape(Box::new(self.tensor(name)));
         self.weight(source, &[elements], Shard::Column)
+    }
+
+    /// `NAME.weight`, `NAME.bias`, `NAME.running_mean` and `NAME.running_var`, as torch's batch norms have them.
+    pub fn stored_norm(&mut self, name: &str, features: usize) -> StoredNorm {
+        let mut vector = |part: &str| self.flat(&format!("{name}.{part}"), features);
+        let norm = StoredNorm {
+            weight: vector("weight"),
+            bias: vector("bias"),
+            mean: vector("running_mean"),
+            variance: vector("running_var"),
+            epsilon: 1e-5,
+        };
+        self.set_buffer(norm.mean);
+        self.set_buffer(norm.variance);
+        norm
     }
 
     /// `NAME.weight` and `NAME.bias`, as far as the style has them.

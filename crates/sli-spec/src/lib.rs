@@ -39,7 +39,7 @@ pub use parts::{
     DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
     HeadTemperature, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm, NormKind,
     NormSpan, Position, QueryTemperature, RelativeBuckets, ResidualGate, RowPlaces, RowWeights,
-    Segments, Slot, SparseBlocks, StreamReading, StreamWeights,
+    Segments, Slot, SparseBlocks, StoredNorm, StreamReading, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

@@ -1,7 +1,7 @@
 //! Norms of whole rows and of heads.
 
 use sli_kernels::{MatMut, MatRef};
-use sli_spec::{HeadNorm, Norm, NormKind, NormSpan};
+use sli_spec::{HeadNorm, Norm, NormKind, NormSpan, StoredNorm};
 
 use super::BoundLayer;
 use crate::error::EngineError;
@@ -95,6 +95,16 @@ impl BoundLayer<'_> {
             NormKind::Shifted => self.shifted([weight, bias], x),
         }
         Ok(())
+    }
+
+    /// What a norm of fixed statistics multiplies every column with.
+    pub fn stored_factors(&self, norm: &StoredNorm) -> Result<Vec<f64>, EngineError> {
+        let (weight, variance) = (self.vector(norm.weight)?, self.vector(norm.variance)?);
+        let columns = weight.iter().zip(&*variance);
+        let factors = columns.map(|(&weight, &variance)| {
+            f64::from(weight) / (f64::from(variance) + norm.epsilon).sqrt()
+        });
+        Ok(factors.collect())
     }
 
     fn affine(&self, weight: Option<&[f32]>, bias: Option<&[f32]>, mut x: MatMut<'_>) {

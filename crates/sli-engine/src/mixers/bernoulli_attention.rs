@@ -73,9 +73,8 @@ impl Mix for BernoulliAttention {
         let heads = scratch.heads.view_mut();
         layer.kernels.unit_heads(self.heads, SHORTEST, heads);
         if let Some(own) = &self.convolution {
-            let shape = [self.heads, self.head_dim];
             let (value, heads) = (scratch.value.view(), scratch.heads.view_mut());
-            value_convolution(layer, own, shape, at.rows, value, heads)?;
+            value_convolution(layer, own, self.head_dim, at.rows, value, heads)?;
         }
         output.reset(x.rows(), self.output.out_features);
         layer.linear(scratch.heads.view(), &self.output, output.view_mut())

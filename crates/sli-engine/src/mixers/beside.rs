@@ -1,5 +1,7 @@
 //! What stands beside the heads of an attention: convolutions of whole records.
 
+use std::iter;
+
 use sli_kernels::{Mat, MatMut, MatRef, Taps};
 use sli_spec::{Attention, Beside, SpanConvolution, ValueConvolution};
 
@@ -40,26 +42,22 @@ pub(super) fn apply(
         Beside::SpanConvolution(own) => span_convolution(own, attention, layer, rows, x, scratch),
         Beside::ValueConvolution(own) => {
             let Scratch { value, heads, .. } = scratch;
-            let shape = [attention.heads, attention.head_dim];
-            value_convolution(layer, own, shape, rows, value.view(), heads.view_mut())
+            let dim = attention.head_dim;
+            value_convolution(layer, own, dim, rows, value.view(), heads.view_mut())
         }
     }
 }
 
-/// `heads += convolution(value)`.
+/// `heads += convolution(value)`, with heads of `dim` columns.
 pub(super) fn value_convolution(
     layer: &BoundLayer<'_>,
     own: &ValueConvolution,
-    [heads, dim]: [usize; 2],
+    dim: usize,
     rows: Rows<'_>,
     value: MatRef<'_>,
     out: MatMut<'_>,
 ) -> Result<(), EngineError> {
-    let weight = &*layer.vector(own.weight)?;
-    let columns = heads * dim;
-    let taps = turned(own.kernel, columns, |tap, column| {
-        weight[column / dim * own.kernel + tap]
-    });
+    let taps = turned(&layer.vector(own.weight)?, own.kernel, dim);
     let records = records_of(rows);
     let taps = Taps::OfColumns(&taps);
     layer
@@ -68,14 +66,15 @@ pub(super) fn value_convolution(
     Ok(())
 }
 
-/// `[kernel, columns]`.
-pub(super) fn turned(
-    kernel: usize,
-    columns: usize,
-    weight: impl Fn(usize, usize) -> f32,
-) -> Vec<f32> {
-    let taps = (0..kernel).flat_map(|tap| (0..columns).map(move |column| (tap, column)));
-    taps.map(|(tap, column)| weight(tap, column)).collect()
+/// Weights `[heads, kernel]` as `[kernel, heads * dim]`.
+pub(super) fn turned(weight: &[f32], kernel: usize, dim: usize) -> Vec<f32> {
+    let mut taps = Vec::with_capacity(weight.len() * dim);
+    for tap in 0..kernel {
+        for &weight in weight.iter().skip(tap).step_by(kernel) {
+            taps.extend(iter::repeat_n(weight, dim));
+        }
+    }
+    taps
 }
 
 fn span_convolution(
@@ -98,10 +97,7 @@ fn span_convolution(
         ..
     } = scratch;
     let hidden = own.pointwise.in_features;
-    let weight = &*layer.vector(own.depthwise)?;
-    let depthwise = turned(own.kernel, hidden, |tap, column| {
-        weight[column * own.kernel + tap]
-    });
+    let depthwise = turned(&layer.vector(own.depthwise)?, own.kernel, 1);
     zeros(inner, x.rows(), hidden);
     let taps = Taps::OfColumns(&depthwise);
     kernels.add_neighbours(own.kernel, taps, &records, x, inner.view_mut());

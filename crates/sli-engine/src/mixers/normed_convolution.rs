@@ -1,7 +1,7 @@
 //! A convolution of every feature by itself, over a row and its neighbours on both sides, with norms of fixed statistics.
 
 use sli_kernels::{Mat, MatRef, Taps};
-use sli_spec::{BatchNorm, NormedConvolution};
+use sli_spec::{NormedConvolution, StoredNorm};
 
 use super::beside::turned;
 use super::buffers::{Buffer, Buffers};
@@ -20,10 +20,7 @@ impl Mix for NormedConvolution {
 
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         let (layer, kernels) = (at.layer, at.layer.kernels);
-        let weight = &*layer.vector(self.weight)?;
-        let taps = turned(self.kernel, self.features, |tap, column| {
-            weight[column * self.kernel + tap]
-        });
+        let taps = turned(&layer.vector(self.weight)?, self.kernel, 1);
         output.reset(x.rows(), self.features);
         output.as_mut_slice().fill(0.0);
         let (records, taps) = (records_of(at.rows), Taps::OfColumns(&taps));
@@ -60,15 +57,10 @@ struct Line {
     addends: Vec<f32>,
 }
 
-fn line(layer: &BoundLayer<'_>, norm: &BatchNorm) -> Result<Line, EngineError> {
-    let vector = |index| layer.vector(index);
-    let (weight, bias) = (vector(norm.weight)?, vector(norm.bias)?);
-    let (mean, variance) = (vector(norm.mean)?, vector(norm.variance)?);
-    let factors = weight.iter().zip(variance.iter());
-    let factors = factors.map(|(&weight, &variance)| {
-        (f64::from(weight) / (f64::from(variance) + norm.epsilon).sqrt()) as f32
-    });
-    let factors: Vec<f32> = factors.collect();
+fn line(layer: &BoundLayer<'_>, norm: &StoredNorm) -> Result<Line, EngineError> {
+    let factors = layer.stored_factors(norm)?.into_iter();
+    let factors: Vec<f32> = factors.map(|factor| factor as f32).collect();
+    let (mean, bias) = (layer.vector(norm.mean)?, layer.vector(norm.bias)?);
     let addends = factors.iter().zip(mean.iter()).zip(bias.iter());
     let addends = addends.map(|((factor, mean), bias)| bias - factor * mean);
     Ok(Line {

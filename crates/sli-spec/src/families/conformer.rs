@@ -13,7 +13,7 @@ use crate::{
     Activation, Branch, Config, ConformerConvolution, DecoderInput, Described, DistanceRule,
     DistanceTable, DistanceVectors, Features, Gain, Handed, LabelShift, Layout, LengthLimit, Mask,
     Mixer, PlaneConvolution, PlaneWeights, Position, Sequence, Shard, ShiftStart, Sinusoidal,
-    Source, SpecError, Split, StemStep, Step, StoredNorm, Write,
+    Source, SpecError, Split, StemStep, Step, Write,
 };
 
 /// The registered types.
@@ -284,24 +284,13 @@ fn convolution(
     let output = linear(leaves, "conv.pointwise_conv2", columns);
     let kernel = leaves.flat("conv.depthwise_conv.weight", columns * rows);
     let bias = has_bias.then(|| leaves.flat("conv.depthwise_conv.bias", columns));
-    let [mean, variance, weight, addend] = ["running_mean", "running_var", "weight", "bias"]
-        .map(|name| leaves.flat(&format!("conv.norm.{name}"), columns));
-    for seen in [mean, variance] {
-        leaves.set_buffer(seen);
-    }
     ConformerConvolution {
         input,
         kernel,
         rows,
         bias,
         columns,
-        norm: StoredNorm {
-            mean,
-            variance,
-            weight,
-            bias: addend,
-            epsilon: 1e-5,
-        },
+        norm: leaves.stored_norm("conv.norm", columns),
         activation: own.activation,
         output,
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mechanism, Operations, Site, Uses};
-use crate::parts::{Activation, Cut, Linear, Mask};
+use crate::parts::{Activation, Cut, Linear, Mask, StoredNorm};
 use crate::source::WeightIndex;
 
 /// `output(activation(norm(convolution(a * sigmoid(b)))))`, where `a | b = input x`; zeros stand beyond the ends of a record
@@ -28,22 +28,6 @@ pub struct ConformerConvolution {
     pub output: Linear,
 }
 
-/// A norm by means and variances that were seen in training: `(x - mean) / sqrt(variance + epsilon) * weight + bias`, all
-/// `[columns]`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StoredNorm {
-    /// The means.
-    pub mean: WeightIndex,
-    /// The variances.
-    pub variance: WeightIndex,
-    /// Factors.
-    pub weight: WeightIndex,
-    /// Addends.
-    pub bias: WeightIndex,
-    /// Added to the variances.
-    pub epsilon: f64,
-}
-
 impl Mechanism for ConformerConvolution {
     fn weights(&self, uses: &mut Uses) {
         let Self {
@@ -52,23 +36,14 @@ impl Mechanism for ConformerConvolution {
             rows: _,
             bias,
             columns: _,
-            norm:
-                StoredNorm {
-                    mean,
-                    variance,
-                    weight,
-                    bias: addend,
-                    epsilon: _,
-                },
+            norm,
             activation: _,
             output,
         } = self;
         uses.linear(input);
         uses.weight(*kernel);
         uses.optional(*bias);
-        for &index in [mean, variance, weight, addend] {
-            uses.weight(index);
-        }
+        uses.stored_norm(norm);
         uses.linear(output);
     }
 

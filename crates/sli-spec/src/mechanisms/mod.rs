@@ -57,7 +57,7 @@ pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
 pub use self::block_choice::{BlockChoice, BlockScore};
 pub use self::compressed_attention::{CompressedAttention, Compressor, SummaryChoice};
-pub use self::conformer_convolution::{ConformerConvolution, StoredNorm};
+pub use self::conformer_convolution::ConformerConvolution;
 pub use self::delta_mix::DeltaMix;
 pub use self::feed_forward::{ClampedGate, FeedForward, Xielu};
 pub use self::fourier::Fourier;
@@ -80,7 +80,7 @@ pub use self::mixture_of_attention::MixtureOfAttention;
 pub use self::mixture_of_experts::{LatentExperts, MixtureOfExperts};
 pub use self::neighbourhood::Neighbourhood;
 pub use self::ngram_input::NgramInput;
-pub use self::normed_convolution::{BatchNorm, NormedConvolution};
+pub use self::normed_convolution::NormedConvolution;
 pub use self::router::{
     ExpertTable, Renormalize, Router, RouterGroups, RouterNetwork, RouterScore,
 };

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Mechanism, Operations, Uses};
-use crate::parts::{Cut, Mask};
+use crate::parts::{Cut, Mask, StoredNorm};
 use crate::source::WeightIndex;
 
 /// `norm(convolution(x)) + added(x) - taken(x)` (the token mixers of MobileCLIP).
@@ -16,24 +16,9 @@ pub struct NormedConvolution {
     /// Rows that count, the row in their middle.
     pub kernel: usize,
     /// Of what comes out.
-    pub norm: BatchNorm,
+    pub norm: StoredNorm,
     /// Of the row itself: what is added, and what is taken away.
-    pub own: Option<[BatchNorm; 2]>,
-}
-
-/// `weight * (x - mean) / sqrt(variance + epsilon) + bias` of every feature, `[features]` each.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct BatchNorm {
-    /// The factor.
-    pub weight: WeightIndex,
-    /// The addend.
-    pub bias: WeightIndex,
-    /// Mean.
-    pub mean: WeightIndex,
-    /// Variance.
-    pub variance: WeightIndex,
-    /// Added to the variance.
-    pub epsilon: f64,
+    pub own: Option<[StoredNorm; 2]>,
 }
 
 impl Mechanism for NormedConvolution {
@@ -47,16 +32,7 @@ impl Mechanism for NormedConvolution {
         } = self;
         uses.weight(*weight);
         for norm in std::iter::once(norm).chain(own.iter().flatten()) {
-            let BatchNorm {
-                weight,
-                bias,
-                mean,
-                variance,
-                epsilon: _,
-            } = norm;
-            for &index in [weight, bias, mean, variance] {
-                uses.weight(index);
-            }
+            uses.stored_norm(norm);
         }
     }
 

@@ -3,7 +3,8 @@
 
 use crate::parts::{
     Adapter, BoxBuckets, Convolution, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
-    KeyConvolution, Linear, Norm, Position, RelativeBuckets, RowWeights, Segments, StreamWeights,
+    KeyConvolution, Linear, Norm, Position, RelativeBuckets, RowWeights, Segments, StoredNorm,
+    StreamWeights,
 };
 use crate::source::WeightIndex;
 
@@ -96,6 +97,20 @@ impl Uses {
         } = convolution;
         self.weight(*weight);
         self.optional(*bias);
+    }
+
+    /// What a norm of fixed statistics has.
+    pub fn stored_norm(&mut self, norm: &StoredNorm) {
+        let StoredNorm {
+            weight,
+            bias,
+            mean,
+            variance,
+            epsilon: _,
+        } = norm;
+        for &index in [weight, bias, mean, variance] {
+            self.weight(index);
+        }
     }
 
     /// Weights of a convolution of keys or values.

@@ -22,7 +22,7 @@ pub use self::key_convolution::{KeyConvolution, RowWeights};
 pub use self::length::LengthLimit;
 pub use self::linear::{Adapter, Linear};
 pub use self::mask::{Cut, Mask};
-pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan};
+pub use self::norm::{HeadNorm, Norm, NormKind, NormSpan, StoredNorm};
 pub use self::position::{
     Alibi, Apart, BoxBuckets, BoxTerm, CornerSines, HeadTemperature, Position, QueryTemperature,
     RelativeBuckets, SparseBlocks,

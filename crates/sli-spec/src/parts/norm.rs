@@ -36,6 +36,22 @@ pub enum NormKind {
     Shifted,
 }
 
+/// A norm by means and variances that were seen in training: `(x - mean) / sqrt(variance + epsilon) * weight + bias`, all
+/// `[features]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StoredNorm {
+    /// Factors.
+    pub weight: WeightIndex,
+    /// Addends.
+    pub bias: WeightIndex,
+    /// The means.
+    pub mean: WeightIndex,
+    /// The variances.
+    pub variance: WeightIndex,
+    /// Added to the variances.
+    pub epsilon: f64,
+}
+
 /// A norm of queries, keys or values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HeadNorm {

@@ -5,12 +5,9 @@ use std::rc::Rc;
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names, Table};
 use crate::{
-    BatchNorm, Config, Described, Gain, LengthLimit, Linear, Mask, Mixer, NormedConvolution, Shard,
-    Slot, Source, SpecError, Step, Write,
+    Config, Described, Gain, LengthLimit, Linear, Mask, Mixer, NormedConvolution, Shard, Slot,
+    Source, SpecError, Step, Write,
 };
-
-/// Of `BatchNorm2d` as torch has it.
-const EPSILON: f64 = 1e-5;
 
 /// What enters the network of a layer of convolutions.
 const MIXED: Slot = Slot::Stash(0);
@@ -70,10 +67,10 @@ fn convolutions(own: &Blocks<'_>, leaves: &mut Leaves, kernel: usize) -> Vec<Ste
         weight: leaves.flat(&format!("{mixer}.conv.weight"), hidden * kernel),
         features: hidden,
         kernel,
-        norm: batch_norm(leaves, &format!("{mixer}.batchnorm_conv"), hidden),
+        norm: leaves.stored_norm(&format!("{mixer}.batchnorm_conv"), hidden),
         own: Some([
-            batch_norm(leaves, &format!("{mixer}.batchnorm_skip"), hidden),
-            batch_norm(leaves, "token_mixer.reference_batchnorm", hidden),
+            leaves.stored_norm(&format!("{mixer}.batchnorm_skip"), hidden),
+            leaves.stored_norm("token_mixer.reference_batchnorm", hidden),
         ]),
     };
     let mut mixed = Step::residual(Mixer::NormedConvolution(first));
@@ -84,7 +81,7 @@ fn convolutions(own: &Blocks<'_>, leaves: &mut Leaves, kernel: usize) -> Vec<Ste
         weight: leaves.flat(&format!("{place}.depthwise_conv.weight"), hidden * kernel),
         features: hidden,
         kernel,
-        norm: batch_norm(leaves, &format!("{place}.depthwise_batchnorm"), hidden),
+        norm: leaves.stored_norm(&format!("{place}.depthwise_batchnorm"), hidden),
         own: None,
     };
     let convolved = Step {
@@ -101,20 +98,6 @@ fn convolutions(own: &Blocks<'_>, leaves: &mut Leaves, kernel: usize) -> Vec<Ste
     let share = leaves.flat("layer_scale", hidden);
     fed.branches[0].gain = Gain::Vector(share);
     vec![mixed, convolved, fed]
-}
-
-fn batch_norm(leaves: &mut Leaves, name: &str, features: usize) -> BatchNorm {
-    let mut vector = |part: &str| leaves.flat(&format!("{name}.{part}"), features);
-    let norm = BatchNorm {
-        weight: vector("weight"),
-        bias: vector("bias"),
-        mean: vector("running_mean"),
-        variance: vector("running_var"),
-        epsilon: EPSILON,
-    };
-    leaves.set_buffer(norm.mean);
-    leaves.set_buffer(norm.variance);
-    norm
 }
 
 /// A convolution of one row is a product.
