@@ -1,7 +1,10 @@
 //! Addends of the logits that are products of queries and keys with vectors of distances (DeBERTa, XLNet).
 
 use sli_kernels::{BiasSite, Kernels, Mat, MatRef, PackedKind, PackedWeights, Segment, Store};
-use sli_spec::{Attention, DistanceTable, DistanceVectors, KeyValue, Linear, WeightIndex};
+use sli_spec::{
+    Attention, DistanceKeys, DistanceTable, DistanceVectors, KeyValue, Linear, QueryBiases,
+    WeightIndex,
+};
 
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
@@ -17,7 +20,7 @@ pub(super) fn buffers(vectors: &DistanceVectors, attention: &Attention) -> Buffe
     // The vectors, projected, and a head's of them packed.
     let fixed = count * (vectors.width + projected + attention.head_dim);
     let mut buffers = Buffers::default().fixed(Buffer::Gate, fixed);
-    if vectors.keys.is_some() || vectors.of_every_head {
+    if vectors.keys.is_some() {
         buffers = buffers.rows(Buffer::Up, attention.heads * count);
     }
     if vectors.queries.is_some() {
@@ -108,7 +111,7 @@ impl<'a> Addends<'a> {
         let kinds = own.zip(of_keys_kinds).map(|(own, keys)| [own, keys]);
         let first_apart = vectors.places.is_some_and(|places| places.first_apart);
         let of_queries = of_queries(layer, vectors, attention, &table, scratch)?;
-        if let Some([bias, _]) = vectors.added_biases {
+        if let QueryBiases::Added([bias, _]) = vectors.query_biases {
             let bias = layer.vector(bias)?;
             layer.kernels.add_bias(&bias, scratch.query.view_mut());
         }
@@ -200,12 +203,11 @@ fn of_queries(
     scratch: &mut Scratch,
 ) -> Result<Option<Mat>, EngineError> {
     let projected = match &vectors.keys {
-        Some(keys) => project(layer, keys, table)?,
-        None if vectors.of_every_head => repeated(table, attention.heads),
+        Some(DistanceKeys::Projected(keys)) => project(layer, keys, table)?,
+        Some(DistanceKeys::Plain) => repeated(table, attention.heads),
         None => return Ok(None),
     };
-    let bias = vectors.query_biases.map(|[_, bias]| bias);
-    shift(layer, vectors, bias, scratch)?;
+    shift(layer, vectors, None, scratch)?;
     let Scratch { heads, up, .. } = scratch;
     multiply(layer.kernels, heads.view(), &projected, attention.heads, up);
     Ok(Some(std::mem::take(up)))
@@ -318,7 +320,7 @@ fn repeated(table: &Mat, heads: usize) -> Mat {
     all
 }
 
-/// The queries with another bias than their own, in the buffer of the heads' outputs.
+/// The queries as they meet vectors, or with this bias in the place of their own, in the buffer of the heads' outputs.
 fn shift(
     layer: &BoundLayer<'_>,
     vectors: &DistanceVectors,
@@ -328,15 +330,21 @@ fn shift(
     let Scratch { query, heads, .. } = scratch;
     heads.reset(query.rows(), query.cols());
     layer.kernels.copy(query.view(), heads.view_mut());
-    let own = vectors.query_biases.map(|[own, _]| own);
-    let (own, bias) = (layer.optional(own)?, layer.optional(bias)?);
-    if let Some([_, added]) = vectors.added_biases {
-        let added = layer.vector(added)?;
-        layer.kernels.add_bias(&added, heads.view_mut());
-    }
-    if let (Some(own), Some(bias)) = (own.as_deref(), bias.as_deref()) {
-        let difference: Vec<f32> = bias.iter().zip(own).map(|(bias, own)| bias - own).collect();
-        layer.kernels.add_bias(&difference, heads.view_mut());
+    match vectors.query_biases {
+        QueryBiases::Own => {}
+        QueryBiases::Instead([own, of_vectors]) => {
+            let (own, bias) = (
+                layer.vector(own)?,
+                layer.vector(bias.unwrap_or(of_vectors))?,
+            );
+            let differences = bias.iter().zip(&*own).map(|(bias, own)| bias - own);
+            let differences: Vec<f32> = differences.collect();
+            layer.kernels.add_bias(&differences, heads.view_mut());
+        }
+        QueryBiases::Added([_, bias]) => {
+            let bias = layer.vector(bias)?;
+            layer.kernels.add_bias(&bias, heads.view_mut());
+        }
     }
     Ok(())
 }

@@ -10,10 +10,10 @@ use crate::families::blocks::{Arrangement, Blocks, MixerOf, Table, UnusedHead};
 use crate::families::speech::CROSS;
 use crate::model_type::{ModelType, row};
 use crate::{
-    Activation, Branch, Config, ConformerConvolution, DecoderInput, Described, DistanceRule,
+    Activation, Branch, Config, ConformerConvolution, DecoderInput, Described, DistanceKeys,
     DistanceTable, DistanceVectors, Features, Gain, Handed, LabelShift, Layout, LengthLimit, Mask,
-    Mixer, PlaneConvolution, PlaneWeights, Position, Sequence, Shard, ShiftStart, Sinusoidal,
-    Source, SpecError, Split, StemStep, Step, Write,
+    Mixer, PlaneConvolution, PlaneWeights, Position, QueryBiases, Sequence, Shard, ShiftStart,
+    Sinusoidal, Source, SpecError, Split, StemStep, Step, Write,
 };
 
 /// The registered types.
@@ -308,21 +308,13 @@ fn relative_attention(own: &Blocks<'_>, leaves: &mut Leaves, layer: usize) -> Op
     let keys = Source::ConcatColumns(vec![every_other(0), every_other(1)]);
     let keys = leaves.linear_of(keys, None, [wide, own.hidden_size], Shard::Column);
     let biases = ["bias_u", "bias_v"].map(|name| leaves.flat(&format!("self_attn.{name}"), wide));
+    let table = DistanceTable::Sines { farthest: None };
     attention
         .positions
         .push(Position::Vectors(Box::new(DistanceVectors {
-            table: DistanceTable::Sines { farthest: None },
-            width: own.hidden_size,
-            norm: None,
-            keys: Some(keys),
-            queries: None,
-            of_every_head: false,
-            query_biases: None,
-            places: None,
-            added_biases: Some(biases),
-            segments: None,
-            scale: own.attention_scale,
-            rule: DistanceRule::Each,
+            keys: Some(DistanceKeys::Projected(keys)),
+            query_biases: QueryBiases::Added(biases),
+            ..DistanceVectors::new(table, own.hidden_size, own.attention_scale)
         })));
     Some(Mixer::Attention(Box::new(attention)))
 }

@@ -10,7 +10,7 @@ use crate::families::blocks::{
 use crate::families::gpt::tensor2tensor;
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, DistanceRule, DistanceTable, DistanceVectors,
+    Activation, Config, DecoderInput, Described, DistanceKeys, DistanceTable, DistanceVectors,
     Features, LabelShift, Layout, LengthLimit, Mask, Mixer, NormOf, Position, PositionIds,
     PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, StemConvolution,
     StemStep, Surroundings,
@@ -131,21 +131,12 @@ fn encoder(config: &Config, padding: u32) -> Result<Blocks<'_>, SpecError> {
         let name = format!("{}wrapped_encoder.embed_positions.pe_k.weight", own.prefix);
         let source = Source::Reshape(Box::new(Source::tensor(name)));
         let weight = leaves.weight(source, &[2 * span * own.head_dim], Shard::Replicate);
+        let table = DistanceTable::Learned { weight, span };
         attention
             .positions
             .push(Position::Vectors(Box::new(DistanceVectors {
-                table: DistanceTable::Learned { weight, span },
-                width: own.head_dim,
-                norm: None,
-                keys: None,
-                of_every_head: true,
-                queries: None,
-                query_biases: None,
-                places: None,
-                added_biases: None,
-                segments: None,
-                scale: own.attention_scale,
-                rule: DistanceRule::Each,
+                keys: Some(DistanceKeys::Plain),
+                ..DistanceVectors::new(table, own.head_dim, own.attention_scale)
             })));
         Some(Mixer::Attention(Box::new(attention)))
     });

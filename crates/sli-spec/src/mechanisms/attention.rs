@@ -491,9 +491,8 @@ impl Mechanism for Attention {
         });
         let fit = |linear: &Linear| linear.out_features == self.heads * self.head_dim;
         let vectors_fit = vectors.is_none_or(|vectors| {
-            let projections = vectors.keys.iter().chain(&vectors.queries);
             let keys_fit = self.heads == self.kv_heads || vectors.queries.is_none();
-            keys_fit && projections.clone().all(fit)
+            keys_fit && vectors.projections().all(fit)
         });
         let uneven = !self.heads.is_multiple_of(2) || !self.kv_heads.is_multiple_of(2);
         let gate_of_heads = self.gate.as_ref().is_some_and(|gate| {

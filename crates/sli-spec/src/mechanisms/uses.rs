@@ -3,8 +3,8 @@
 
 use crate::parts::{
     Adapter, BoxBuckets, Convolution, DistanceTable, DistanceVectors, Gain, GatedMean, HeadNorm,
-    KeyConvolution, Linear, Norm, Position, RelativeBuckets, RowWeights, Segments, StoredNorm,
-    StreamWeights,
+    KeyConvolution, Linear, Norm, Position, QueryBiases, RelativeBuckets, RowWeights, Segments,
+    StoredNorm, StreamWeights,
 };
 use crate::source::WeightIndex;
 
@@ -162,11 +162,9 @@ impl Uses {
             table,
             width: _,
             norm,
-            keys,
-            of_every_head: _,
-            queries,
+            keys: _,
+            queries: _,
             query_biases,
-            added_biases,
             segments,
             scale: _,
             rule: _,
@@ -176,8 +174,13 @@ impl Uses {
             DistanceTable::Learned { weight, span: _ } => self.weight(*weight),
             DistanceTable::Sines { farthest: _ } => {}
         }
-        for &bias in query_biases.iter().chain(added_biases).flatten() {
-            self.weight(bias);
+        match query_biases {
+            QueryBiases::Own => {}
+            QueryBiases::Instead(biases) | QueryBiases::Added(biases) => {
+                for &bias in biases {
+                    self.weight(bias);
+                }
+            }
         }
         if let Some(Segments {
             vectors,
@@ -189,7 +192,7 @@ impl Uses {
             self.weight(*bias);
         }
         self.norm(norm.as_ref());
-        for linear in keys.iter().chain(queries) {
+        for linear in vectors.projections() {
             self.linear(linear);
         }
     }

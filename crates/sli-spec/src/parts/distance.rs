@@ -7,7 +7,7 @@ use super::{Linear, Norm};
 use crate::source::WeightIndex;
 
 /// Addends of the logits of query `i` and key `j`: `scale * (q_i * keys(r) + k_j * queries(r))`, where `r` is the vector of
-/// the distance `i - j`, and either product may be left out. A bias of the query may be another one in each product.
+/// the distance `i - j`, and either product may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DistanceVectors {
     /// The vectors.
@@ -16,17 +16,12 @@ pub struct DistanceVectors {
     pub width: usize,
     /// Norm of the vectors.
     pub norm: Option<Norm>,
-    /// What the queries meet `[heads * head_dim, width]`.
-    pub keys: Option<Linear>,
-    /// The queries of every head meet the vectors as they are, which are as wide as a head (SpeechT5); then there are no
-    /// `keys`.
-    pub of_every_head: bool,
+    /// What the queries meet.
+    pub keys: Option<DistanceKeys>,
     /// What the keys meet `[heads * head_dim, width]`.
     pub queries: Option<Linear>,
-    /// The bias that a query has, and the one that it has in its product with `keys` instead.
-    pub query_biases: Option<[WeightIndex; 2]>,
-    /// Added to the queries where they meet the keys, and where they meet the vectors (FastConformer).
-    pub added_biases: Option<[WeightIndex; 2]>,
+    /// Biases of the queries.
+    pub query_biases: QueryBiases,
     /// Products with vectors of two kinds of pairs of tokens.
     pub segments: Option<Segments>,
     /// Factor on the products.
@@ -35,6 +30,33 @@ pub struct DistanceVectors {
     pub rule: DistanceRule,
     /// Where rows are, where they stand for several tokens.
     pub places: Option<RowPlaces>,
+}
+
+/// Vectors as queries meet them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum DistanceKeys {
+    /// Projected `[heads * head_dim, width]`.
+    Projected(Linear),
+    /// As they are: as wide as a head, the same for all heads (SpeechT5).
+    Plain,
+}
+
+/// Biases of queries, of which there may be another one in each product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum QueryBiases {
+    /// What the queries have.
+    Own,
+    /// The one that a query has, and the one that it has where it meets the vectors instead (Transformer-XL).
+    Instead([WeightIndex; 2]),
+    /// Added to the queries where they meet the keys, and where they meet the vectors (FastConformer).
+    Added([WeightIndex; 2]),
+}
+
+impl QueryBiases {
+    /// This one where queries meet vectors, in the place of their own where they have one.
+    pub fn instead(of: Option<WeightIndex>, bias: WeightIndex) -> Self {
+        of.map_or(Self::Own, |own| Self::Instead([own, bias]))
+    }
 }
 
 /// Where rows are that stand for several tokens (Funnel).
@@ -81,7 +103,7 @@ pub enum DistanceTable {
 pub struct Segments {
     /// `[2 * heads * head_dim]`: of the same, of another.
     pub vectors: WeightIndex,
-    /// The bias that a query has in these products instead of its own ([`DistanceVectors::query_biases`]).
+    /// The bias that a query has in these products instead of its own ([`QueryBiases::Instead`]).
     pub bias: WeightIndex,
     /// Tokens of this kind are of the same segment as every other.
     pub neutral: Option<u32>,
@@ -120,6 +142,31 @@ impl DistanceRule {
 }
 
 impl DistanceVectors {
+    /// Vectors of this width, and no products with them yet.
+    pub fn new(table: DistanceTable, width: usize, scale: f64) -> Self {
+        Self {
+            table,
+            width,
+            norm: None,
+            keys: None,
+            queries: None,
+            query_biases: QueryBiases::Own,
+            segments: None,
+            scale,
+            rule: DistanceRule::Each,
+            places: None,
+        }
+    }
+
+    /// What projects the vectors.
+    pub fn projections(&self) -> impl Iterator<Item = &Linear> + Clone {
+        let keys = match &self.keys {
+            Some(DistanceKeys::Projected(keys)) => Some(keys),
+            Some(DistanceKeys::Plain) | None => None,
+        };
+        keys.into_iter().chain(&self.queries)
+    }
+
     /// The vector of a distance `query - key`, counted from that of distance 0.
     pub fn place(&self, distance: i64) -> i64 {
         let place = self.rule.place(distance);
@@ -147,6 +194,6 @@ impl DistanceVectors {
 
     /// Products that a query and a key enter.
     pub(crate) fn products(&self) -> usize {
-        usize::from(self.keys.is_some() || self.of_every_head) + usize::from(self.queries.is_some())
+        usize::from(self.keys.is_some()) + usize::from(self.queries.is_some())
     }
 }

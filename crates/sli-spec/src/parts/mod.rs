@@ -17,7 +17,9 @@ pub mod rope;
 pub use self::activation::Activation;
 pub use self::connection::{GatedMean, HyperConnection, StreamReading, StreamWeights};
 pub use self::convolution::Convolution;
-pub use self::distance::{DistanceRule, DistanceTable, DistanceVectors, RowPlaces, Segments};
+pub use self::distance::{
+    DistanceKeys, DistanceRule, DistanceTable, DistanceVectors, QueryBiases, RowPlaces, Segments,
+};
 pub use self::key_convolution::{KeyConvolution, RowWeights};
 pub use self::length::LengthLimit;
 pub use self::linear::{Adapter, Linear};

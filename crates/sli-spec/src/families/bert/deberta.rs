@@ -9,9 +9,9 @@ use crate::families::blocks::{
     UnusedHead,
 };
 use crate::{
-    Activation, Config, Described, DistanceRule, DistanceTable, DistanceVectors, Gain, Identity,
-    KeyValue, LengthLimit, Linear, Mixer, Neighbourhood, Position, Shard, Slot, Source, SpecError,
-    Step, TypeRule, Write,
+    Activation, Config, Described, DistanceKeys, DistanceRule, DistanceTable, DistanceVectors,
+    Gain, Identity, KeyValue, LengthLimit, Linear, Mixer, Neighbourhood, Position, Shard, Slot,
+    Source, SpecError, Step, TypeRule, Write,
 };
 
 /// Where the embedding waits for the convolution.
@@ -334,22 +334,16 @@ impl Positions {
             let place = format!("{}encoder.", own.prefix);
             leaves.under(place, |leaves| leaves.norm("LayerNorm", width, own.norm))
         });
+        let table = DistanceTable::Learned {
+            weight: table,
+            span: self.span,
+        };
         Some(Position::Vectors(Box::new(DistanceVectors {
-            table: DistanceTable::Learned {
-                weight: table,
-                span: self.span,
-            },
-            width,
             norm,
-            keys,
+            keys: keys.map(DistanceKeys::Projected),
             queries,
-            query_biases: None,
-            of_every_head: false,
-            added_biases: None,
-            segments: None,
-            scale: own.attention_scale,
             rule: self.rule,
-            places: None,
+            ..DistanceVectors::new(table, width, own.attention_scale)
         })))
     }
 }

@@ -8,9 +8,9 @@ use crate::families::blocks::{
     Arrangement, Blocks, Classifier, InFront, MixerOf, Names, UnusedHead,
 };
 use crate::{
-    Activation, Attention, Config, Described, DistanceRule, DistanceTable, DistanceVectors,
-    Halving, KeyValue, LengthLimit, Mask, Mixer, Position, Resampled, Resampling, RowPlaces,
-    RowRule, Segments, Sequence, Shard, Source, SpecError, Task,
+    Activation, Attention, Config, Described, DistanceKeys, DistanceTable, DistanceVectors,
+    Halving, KeyValue, LengthLimit, Mask, Mixer, Position, QueryBiases, Resampled, Resampling,
+    RowPlaces, RowRule, Segments, Sequence, Shard, Source, SpecError, Task,
 };
 
 /// The kind of the token in front, which is of the same segment as all others.
@@ -220,23 +220,17 @@ fn attention(
     };
     let kinds = Source::Reshape(Box::new(Source::ConcatRows(vec![kind(1), kind(0)])));
     let kinds = leaves.weight(kinds, &[2 * wide], Shard::Column);
+    let table = DistanceTable::Sines { farthest: None };
     let vectors = DistanceVectors {
-        of_every_head: false,
-        added_biases: None,
-        table: DistanceTable::Sines { farthest: None },
-        width: hidden,
-        norm: None,
-        keys: Some(distances),
-        query_biases: query.bias.map(|content| [content, of_distances]),
-        queries: None,
+        keys: Some(DistanceKeys::Projected(distances)),
+        query_biases: QueryBiases::instead(query.bias, of_distances),
         segments: Some(Segments {
             vectors: kinds,
             bias: of_kinds,
             neutral: Some(NEUTRAL),
         }),
-        scale: own.attention_scale,
-        rule: DistanceRule::Each,
         places: Some(places),
+        ..DistanceVectors::new(table, hidden, own.attention_scale)
     };
     let output = leaves.linear(&name("post_proj"), [hidden, wide], true, Shard::Row);
     let key_value = match source {

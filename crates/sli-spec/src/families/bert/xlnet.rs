@@ -9,8 +9,9 @@ use crate::families::blocks::{
     Arrangement, Blocks, Classifier, InFront, MixerOf, Names, UnusedHead,
 };
 use crate::{
-    Attention, Config, Described, DistanceRule, DistanceTable, DistanceVectors, KeyValue,
-    LengthLimit, Linear, Mask, Mixer, Position, Predicts, Segments, Shard, Source, SpecError, Task,
+    Attention, Config, Described, DistanceKeys, DistanceTable, DistanceVectors, KeyValue,
+    LengthLimit, Mask, Mixer, Position, Predicts, QueryBiases, Segments, Shard, Source, SpecError,
+    Task,
 };
 
 /// `XLNet`, without memories of earlier texts.
@@ -75,10 +76,8 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
         let value = Some(projection("v", None));
         let distances = projection("r", None);
         let mut flat = |name: &str, elements| leaves.flat(&format!("rel_attn.{name}"), elements);
-        let bias_of = |bias, linear: &Linear| (linear.bias, bias);
-        let shift = |bias| bias_of(bias, &query);
-        let (content, distance) = shift(flat("r_r_bias", wide));
-        let (_, segment) = shift(flat("r_s_bias", wide));
+        let biases = QueryBiases::instead(query.bias, flat("r_r_bias", wide));
+        let segment = flat("r_s_bias", wide);
         let segments = Segments {
             vectors: flat("seg_embed", 2 * wide),
             bias: segment,
@@ -86,19 +85,12 @@ pub fn xlnet(config: &Config) -> Result<Described, SpecError> {
         };
         let output = Source::Reshape(Box::new(leaves.tensor("rel_attn.o")));
         let output = leaves.linear_of(output, None, [own.hidden_size, wide], Shard::Row);
+        let table = DistanceTable::Sines { farthest };
         let vectors = DistanceVectors {
-            table: DistanceTable::Sines { farthest },
-            width: own.hidden_size,
-            norm: None,
-            keys: Some(distances),
-            query_biases: content.map(|content| [content, distance]),
-            added_biases: None,
-            of_every_head: false,
-            queries: None,
+            keys: Some(DistanceKeys::Projected(distances)),
+            query_biases: biases,
             segments: Some(segments),
-            scale: own.attention_scale,
-            rule: DistanceRule::Each,
-            places: None,
+            ..DistanceVectors::new(table, own.hidden_size, own.attention_scale)
         };
         let sizes = [own.heads, own.heads, own.head_dim];
         let key_value = KeyValue::Own { key, value };
