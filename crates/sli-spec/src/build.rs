@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use crate::{
-    Activation, Branch, Config, Convolution, FeedForward, Gain, Layer, Leaf, Linear, Mask, Mixer,
-    ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, StemConvolution, Step,
+    Activation, Branch, Config, Convolution, DenseConvolution, FeedForward, Gain, Layer, Leaf,
+    Linear, Mask, Mixer, ModelSpec, Norm, NormKind, Shard, Slot, Source, SpecError, Split, Step,
     StoredNorm, WeightIndex, Write,
 };
 
@@ -209,20 +209,20 @@ impl Leaves {
         }
     }
 
-    /// A convolution of a stem along frames, `NAME.weight` `[out, in, kernel]` and `NAME.bias` if there is one, with half its
-    /// kernel of zeros on either side.
-    pub fn stem_convolution(
+    /// A convolution of all columns along rows, `NAME.weight` `[out, in, kernel]` and `NAME.bias` if there is one, with
+    /// half its kernel of zeros on either side.
+    pub fn dense_convolution(
         &mut self,
         name: &str,
         [in_features, out_features]: [usize; 2],
         [kernel, stride]: [usize; 2],
         activation: Activation,
         has_bias: bool,
-    ) -> StemConvolution {
+    ) -> DenseConvolution {
         let weight = Source::Reshape(Box::new(self.tensor(&format!("{name}.weight"))));
         let bias = has_bias.then(|| self.tensor(&format!("{name}.bias")));
         let shape = [out_features, in_features * kernel];
-        StemConvolution {
+        DenseConvolution {
             projection: self.linear_of(weight, bias, shape, Shard::Replicate),
             kernel,
             stride,

@@ -36,10 +36,11 @@ pub use mechanisms::*;
 pub use model::*;
 pub use parts::{
     Activation, Adapter, Alibi, Apart, BoxBuckets, BoxTerm, Convolution, CornerSines, Cut,
-    DistanceKeys, DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors, Gain, GatedMean,
-    HeadNorm, HeadTemperature, HyperConnection, KeyConvolution, LengthLimit, Linear, Mask, Norm,
-    NormKind, NormSpan, Position, QueryBiases, QueryTemperature, RelativeBuckets, ResidualGate,
-    RowPlaces, RowWeights, Segments, Slot, SparseBlocks, StoredNorm, StreamReading, StreamWeights,
+    DenseConvolution, DistanceKeys, DistanceProfiles, DistanceRule, DistanceTable, DistanceVectors,
+    Gain, GatedMean, HeadNorm, HeadTemperature, HyperConnection, KeyConvolution, LengthLimit,
+    Linear, Mask, Norm, NormKind, NormSpan, Position, QueryBiases, QueryTemperature,
+    RelativeBuckets, ResidualGate, RowPlaces, RowWeights, Segments, Slot, SparseBlocks, StoredNorm,
+    StreamReading, StreamWeights,
 };
 pub use registry::{BESIDE, Built, Options, describe};
 pub use source::{Elementwise, Leaf, Shard, Source, Split, WeightIndex};

@@ -5,6 +5,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod connection;
+mod convolve;
 pub(crate) mod embed;
 pub(crate) mod head;
 pub(crate) mod linear;

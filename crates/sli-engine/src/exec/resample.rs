@@ -6,7 +6,7 @@ use sli_kernels::{Mat, MatMut, MatRef};
 use sli_spec::{Halving, Resampled, Resampling};
 
 use super::batch::Batch;
-use super::stem::UNFOLDED_ROWS;
+use super::convolve::convolved_values;
 use super::{BoundLayer, EndRows};
 use crate::error::EngineError;
 use crate::mixers::end_of;
@@ -14,12 +14,13 @@ use crate::mixers::end_of;
 /// Values that are held while the rows of a record of up to `longest` rows are made.
 pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) -> usize {
     match &input.rule {
-        Resampling::Strided { convolution, .. } | Resampling::Repeated { convolution, .. } => {
-            let columns = convolution.projection.in_features;
-            let read = columns / convolution.kernel;
-            longest * (read + width) + UNFOLDED_ROWS.min(longest) * columns
+        Resampling::Strided { convolution, .. } => convolved_values(convolution, longest),
+        Resampling::Repeated { convolution, .. } => {
+            let read = convolution.projection.in_features / convolution.kernel;
+            longest * (read + 1) + convolved_values(convolution, longest)
         }
-        Resampling::Table { .. } | Resampling::Halved { .. } | Resampling::Spread { .. } => width,
+        Resampling::Spread { .. } => width + longest,
+        Resampling::Table { .. } | Resampling::Halved { .. } => width,
     }
 }
 
@@ -69,10 +70,7 @@ impl BoundLayer<'_> {
                 let end = of(*stack)?;
                 let (first, rest) = out.split_rows(1);
                 self.kernels.copy(end.rows_range(0..1), first);
-                let mut x = Mat::new(end.rows(), end.cols());
-                self.kernels.copy(end, x.view_mut());
-                let convolved = self.convolve(convolution, &x, rest.rows())?;
-                self.kernels.copy(convolved.view(), rest);
+                self.convolve(convolution, end, rest)?;
             }
             Resampling::Repeated {
                 stack,
@@ -85,9 +83,10 @@ impl BoundLayer<'_> {
                 let (own, beside) = both.view_mut().split_cols(end.cols());
                 self.kernels.copy(end, own);
                 let last = short.rows().saturating_sub(1);
-                take_rows(short, |row| Some((1 + row / times).min(last)), beside);
-                let convolved = self.convolve(convolution, &both, end.rows())?;
-                self.kernels.copy(convolved.view(), out);
+                let rows = 0..end.rows();
+                let rows: Vec<u32> = rows.map(|row| (1 + row / times).min(last) as u32).collect();
+                self.kernels.gather_rows(short, &rows, beside);
+                self.convolve(convolution, both.view(), out)?;
             }
             Resampling::Halved {
                 stack,
@@ -106,23 +105,18 @@ impl BoundLayer<'_> {
                 halving,
             } => {
                 let (end, short) = (of(*stack)?, of(*shorter)?);
-                let place = |row: usize| spread(*halving, *times, row);
-                let has = |row: usize| Some(place(row)).filter(|&row| row < short.rows());
-                take_rows(short, has, out.reborrow());
+                let rows = (0..out.rows()).map(|row| spread(*halving, *times, row));
+                let rows = rows.take_while(|&row| row < short.rows());
+                let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+                let (own, mut beyond) = out.reborrow().split_rows(rows.len());
+                self.kernels.gather_rows(short, &rows, own);
+                for row in 0..beyond.rows() {
+                    beyond.row_mut(row).fill(0.0);
+                }
                 self.kernels.add(end, 1.0, out);
             }
         }
         Ok(())
-    }
-}
-
-/// Row `of(i)` of some rows to row `i`; zeros where there is none.
-fn take_rows(rows: MatRef<'_>, of: impl Fn(usize) -> Option<usize>, mut out: MatMut<'_>) {
-    for row in 0..out.rows() {
-        match of(row) {
-            Some(source) => out.row_mut(row).copy_from_slice(rows.row(source)),
-            None => out.row_mut(row).fill(0.0),
-        }
     }
 }
 

@@ -2,17 +2,15 @@
 
 use sli_kernels::{Mat, MatRef, PackedKind, PackedWeights, Store};
 use sli_spec::{
-    Features, Layout, Norm, NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemConvolution,
-    StemStep, Surroundings, WeightIndex,
+    Features, Layout, Norm, NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep,
+    Surroundings, WeightIndex,
 };
 
 use super::BoundLayer;
 use super::batch::Batch;
+use super::convolve::{UNFOLDED_ROWS, convolved_values, unfold};
 use crate::error::EngineError;
 use crate::records::RecordSpool;
-
-/// Rows of a convolution's output whose inputs are laid out together.
-pub(super) const UNFOLDED_ROWS: usize = 256;
 
 /// Values that are held while a record of up to `longest` rows passes through its stem.
 pub(crate) fn stem_values(features: &Features, longest: usize) -> usize {
@@ -21,11 +19,7 @@ pub(crate) fn stem_values(features: &Features, longest: usize) -> usize {
     for step in &features.stem {
         let (next, out) = (step.rows(rows), step.width(width));
         let more = match step {
-            StemStep::Convolution(convolution) => {
-                let Linear { input, output } = Linear::of(convolution);
-                // Both halves of a gate, and what comes of them.
-                UNFOLDED_ROWS.min(next) * input + next * (output - out)
-            }
+            StemStep::Convolution(convolution) => convolved_values(convolution, next),
             StemStep::Surroundings(own) => {
                 let inputs = own.columns / own.groups * own.kernel;
                 (UNFOLDED_ROWS + own.columns / own.groups) * inputs
@@ -43,21 +37,6 @@ pub(crate) fn stem_values(features: &Features, longest: usize) -> usize {
         (rows, width) = (next, out);
     }
     most
-}
-
-/// Columns of a convolution's projection.
-struct Linear {
-    input: usize,
-    output: usize,
-}
-
-impl Linear {
-    fn of(convolution: &StemConvolution) -> Self {
-        Self {
-            input: convolution.projection.in_features,
-            output: convolution.projection.out_features,
-        }
-    }
 }
 
 impl BoundLayer<'_> {
@@ -98,9 +77,8 @@ impl BoundLayer<'_> {
             for step in &features.stem {
                 x = self.stem_step(step, x)?;
             }
-            for row in 0..record.tokens {
-                hidden.row_mut(start + row).copy_from_slice(x.row(row));
-            }
+            let own = start..start + record.tokens;
+            self.kernels.copy(x.view(), hidden.rows_view_mut(own));
             start += record.tokens;
         }
         if features.scale != 1.0 {
@@ -117,7 +95,9 @@ impl BoundLayer<'_> {
     fn stem_step(&self, step: &StemStep, mut x: Mat) -> Result<Mat, EngineError> {
         match step {
             StemStep::Convolution(convolution) => {
-                return self.convolve(convolution, &x, convolution.rows(x.rows()));
+                let mut out = Mat::new(convolution.rows(x.rows()), convolution.width());
+                self.convolve(convolution, x.view(), out.view_mut())?;
+                return Ok(out);
             }
             StemStep::Surroundings(own) => self.add_surroundings(own, &mut x)?,
             StemStep::Plane(plane) => return self.convolve_plane(plane, &x),
@@ -254,60 +234,6 @@ impl BoundLayer<'_> {
         Ok(out)
     }
 
-    /// The first `rows` rows that come of some.
-    pub(super) fn convolve(
-        &self,
-        convolution: &StemConvolution,
-        x: &Mat,
-        rows: usize,
-    ) -> Result<Mat, EngineError> {
-        let Linear { input, output } = Linear::of(convolution);
-        let mut out = Mat::new(rows, output);
-        let mut unfolded = Mat::default();
-        for start in (0..rows).step_by(UNFOLDED_ROWS) {
-            let block = start..rows.min(start + UNFOLDED_ROWS);
-            unfolded.reset(block.len(), input);
-            for (place, row) in block.clone().enumerate() {
-                let first = (row * convolution.stride, convolution.padding[0]);
-                let all = 0..x.cols();
-                unfold(
-                    x.view(),
-                    all,
-                    first,
-                    convolution.kernel,
-                    unfolded.row_mut(place),
-                );
-            }
-            let target = out.rows_view_mut(block);
-            if convolution.gated {
-                self.linear(unfolded.view(), &convolution.projection, target)?;
-            } else {
-                self.dense(
-                    &convolution.projection,
-                    convolution.activation,
-                    unfolded.view(),
-                    target,
-                )?;
-            }
-        }
-        drop(unfolded);
-        if convolution.gated {
-            out = self.gated(convolution, &mut out);
-        }
-        Ok(out)
-    }
-
-    /// The first half of every row times the activation of the second.
-    fn gated(&self, convolution: &StemConvolution, both: &mut Mat) -> Mat {
-        let mut out = Mat::new(both.rows(), convolution.width());
-        let (values, mut gate) = both.view_mut().split_cols(convolution.width());
-        let activation = crate::mixers::kernel(convolution.activation);
-        self.kernels
-            .gated(activation, gate.reborrow(), values.as_ref());
-        self.kernels.copy(gate.as_ref(), out.view_mut());
-        out
-    }
-
     /// A norm of every column by itself. Sums in f64, row by row.
     fn norm_of_columns(&self, norm: &Norm, x: &mut Mat) -> Result<(), EngineError> {
         let (weight, bias) = (self.optional(norm.weight)?, self.optional(norm.bias)?);
@@ -351,28 +277,6 @@ impl BoundLayer<'_> {
             *value = ((f64::from(*value) - mean) / deviation) as f32 * factor + addend;
         }
         Ok(())
-    }
-}
-
-/// The input of a row of a convolution: of each of some columns its rows, from number `start` less `padding` on, zeros
-/// where there are none.
-fn unfold(
-    x: MatRef<'_>,
-    columns: std::ops::Range<usize>,
-    (start, padding): (usize, usize),
-    kernel: usize,
-    out: &mut [f32],
-) {
-    for tap in 0..kernel {
-        let source = (start + tap).checked_sub(padding);
-        let source = source.filter(|&source| source < x.rows());
-        let taps = out.iter_mut().skip(tap).step_by(kernel);
-        match source {
-            Some(source) => taps
-                .zip(&x.row(source)[columns.clone()])
-                .for_each(|(tap, value)| *tap = *value),
-            None => taps.for_each(|tap| *tap = 0.0),
-        }
     }
 }
 

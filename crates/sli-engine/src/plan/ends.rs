@@ -1,7 +1,7 @@
 //! Weights of embeddings and heads.
 
 use sli_checkpoint::BoundLeaf;
-use sli_spec::{Becomes, Input, Merge, StemConvolution, StemStep, WeightIndex};
+use sli_spec::{Becomes, Input, Merge, StemStep, WeightIndex};
 
 use crate::model::Model;
 use crate::weights::{LeafKey, Section};
@@ -26,7 +26,9 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                 }
                 Input::Resampled(rows) => {
                     if let Some(convolution) = rows.convolution() {
-                        add_convolution(convolution, &mut add);
+                        let projection = &convolution.projection;
+                        add(projection.weight);
+                        projection.bias.into_iter().for_each(&mut add);
                     }
                     if let Some(norm) = &rows.norm {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
@@ -137,11 +139,6 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
         Section::Layer(_) => {}
     }
     keys
-}
-
-fn add_convolution(convolution: &StemConvolution, mut add: impl FnMut(WeightIndex)) {
-    add(convolution.projection.weight);
-    convolution.projection.bias.into_iter().for_each(&mut add);
 }
 
 /// The projection to logits, where there is one.

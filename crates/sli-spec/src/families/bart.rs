@@ -482,8 +482,8 @@ fn hear(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
         channels,
         frames: Some(2 * rows),
         stem: [
-            leaves.stem_convolution("conv1", [channels, width], [3, 1], Activation::Gelu, true),
-            leaves.stem_convolution("conv2", [width; 2], [3, 2], Activation::Gelu, true),
+            leaves.dense_convolution("conv1", [channels, width], [3, 1], Activation::Gelu, true),
+            leaves.dense_convolution("conv2", [width; 2], [3, 2], Activation::Gelu, true),
         ]
         .map(StemStep::Convolution)
         .into(),

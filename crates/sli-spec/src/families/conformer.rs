@@ -394,7 +394,7 @@ fn subsampling(
         stem.push(StemStep::ChannelsFirst { channels });
         let sizes = [channels * last, hidden];
         let name = "subsampling.linear";
-        let linear = leaves.stem_convolution(name, sizes, [1, 1], Activation::Linear, true);
+        let linear = leaves.dense_convolution(name, sizes, [1, 1], Activation::Linear, true);
         stem.push(StemStep::Convolution(linear));
         Features {
             layout: Layout::Frames,

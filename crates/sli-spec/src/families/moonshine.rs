@@ -11,9 +11,9 @@ use crate::families::speech::decoder_of_moonshine;
 use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
 use crate::{
-    Activation, Config, DecoderInput, Described, Features, Handed, LabelShift, Layout, LengthLimit,
-    Mask, Norm, NormKind, NormOf, PositionTable, Sequence, Shard, ShiftStart, SpecError,
-    StemConvolution, StemStep,
+    Activation, Config, DecoderInput, DenseConvolution, Described, Features, Handed, LabelShift,
+    Layout, LengthLimit, Mask, Norm, NormKind, NormOf, PositionTable, Sequence, Shard, ShiftStart,
+    SpecError, StemStep,
 };
 
 /// The registered types.
@@ -94,7 +94,7 @@ fn encoder<'c>(
         let mut stem = vec![
             StemStep::Norm(norm, NormOf::Rows),
             StemStep::Compression(compression),
-            StemStep::Convolution(leaves.stem_convolution(
+            StemStep::Convolution(leaves.dense_convolution(
                 linear,
                 [frame, width],
                 [1, 1],
@@ -106,9 +106,9 @@ fn encoder<'c>(
             ("embedder.conv1", [width, 2 * width], silu),
             ("embedder.conv2", [2 * width, width], Activation::Linear),
         ] {
-            stem.push(StemStep::Convolution(StemConvolution {
+            stem.push(StemStep::Convolution(DenseConvolution {
                 padding: [4, 0],
-                ..leaves.stem_convolution(name, sizes, [5, 2], activation, true)
+                ..leaves.dense_convolution(name, sizes, [5, 2], activation, true)
             }));
         }
         Features {

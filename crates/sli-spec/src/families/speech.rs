@@ -8,9 +8,9 @@ use crate::families::blocks::{Arrangement, Blocks, Cross, Norms, UnusedHead};
 use crate::model_type::{ModelType, limited, row};
 use crate::rope::RopeOptions;
 use crate::{
-    Activation, Config, DecoderInput, Described, Features, LabelShift, Layout, LengthLimit, Mask,
-    NormOf, PositionIds, PositionTable, Sequence, ShiftStart, Sinusoidal, SpecError,
-    StemConvolution, StemStep,
+    Activation, Config, DecoderInput, DenseConvolution, Described, Features, LabelShift, Layout,
+    LengthLimit, Mask, NormOf, PositionIds, PositionTable, Sequence, ShiftStart, Sinusoidal,
+    SpecError, StemStep,
 };
 
 /// The registered types.
@@ -173,9 +173,9 @@ fn subsample(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError>
                 inner
             };
             let (sizes, taps) = ([input, output], [kernel, 2]);
-            StemStep::Convolution(StemConvolution {
+            StemStep::Convolution(DenseConvolution {
                 gated: true,
-                ..leaves.stem_convolution(&name, sizes, taps, Activation::Sigmoid, true)
+                ..leaves.dense_convolution(&name, sizes, taps, Activation::Sigmoid, true)
             })
         };
         Features {
@@ -293,9 +293,9 @@ fn half<'c>(config: &'c Config, name: &'static str) -> Result<Blocks<'c>, SpecEr
 /// Samples through convolutions.
 fn samples(leaves: &mut Leaves, width: usize) -> Features {
     let mut convolution = |name, sizes, taps, activation, bias| {
-        StemStep::Convolution(StemConvolution {
+        StemStep::Convolution(DenseConvolution {
             padding: [0; 2],
-            ..leaves.stem_convolution(name, sizes, taps, activation, bias)
+            ..leaves.dense_convolution(name, sizes, taps, activation, bias)
         })
     };
     let gelu = Activation::Gelu;

@@ -10,9 +10,9 @@ use crate::families::blocks::{
 use crate::families::gpt::tensor2tensor;
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, DistanceKeys, DistanceTable, DistanceVectors,
-    Features, LabelShift, Layout, LengthLimit, Mask, Mixer, NormOf, Position, PositionIds,
-    PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, StemConvolution,
+    Activation, Config, DecoderInput, DenseConvolution, Described, DistanceKeys, DistanceTable,
+    DistanceVectors, Features, LabelShift, Layout, LengthLimit, Mask, Mixer, NormOf, Position,
+    PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError,
     StemStep, Surroundings,
 };
 
@@ -152,7 +152,7 @@ fn encoder(config: &Config, padding: u32) -> Result<Blocks<'_>, SpecError> {
         stem.push(StemStep::Norm(own, NormOf::Rows));
         let name = "prenet.feature_projection.projection";
         let sizes = [of_samples, hidden];
-        let linear = leaves.stem_convolution(name, sizes, [1, 1], Activation::Linear, true);
+        let linear = leaves.dense_convolution(name, sizes, [1, 1], Activation::Linear, true);
         stem.push(StemStep::Convolution(linear));
         stem.push(StemStep::Surroundings(convolutions.surroundings(leaves)));
         Features {
@@ -236,9 +236,9 @@ impl Convolutions {
             };
             let own = format!("{name}.conv");
             let (sizes, taps) = ([width, out], [kernel, stride]);
-            stem.push(StemStep::Convolution(StemConvolution {
+            stem.push(StemStep::Convolution(DenseConvolution {
                 padding: [0; 2],
-                ..leaves.stem_convolution(&own, sizes, taps, activation, self.has_bias)
+                ..leaves.dense_convolution(&own, sizes, taps, activation, self.has_bias)
             }));
             if is_normed {
                 let style = NormStyle::layer(1e-5);

@@ -143,12 +143,12 @@ impl Features {
 #[cfg(test)]
 mod tests {
     use super::{Features, Layout};
-    use crate::model::{StemConvolution, StemStep};
-    use crate::parts::{Activation, Linear};
+    use crate::model::StemStep;
+    use crate::parts::{Activation, DenseConvolution, Linear};
     use crate::source::WeightIndex;
 
     fn convolution(kernel: usize, stride: usize, padding: usize) -> StemStep {
-        StemStep::Convolution(StemConvolution {
+        StemStep::Convolution(DenseConvolution {
             projection: Linear {
                 weight: WeightIndex(0),
                 bias: None,

@@ -32,9 +32,7 @@ pub use self::head::{
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::rows::{Halving, Resampled, Resampling, RowRule};
-pub use self::stem::{
-    NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemConvolution, StemStep, Surroundings,
-};
+pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::transform::HeadTransform;
 
 /// A whole model.

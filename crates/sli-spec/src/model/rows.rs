@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::StemConvolution;
-use crate::parts::Norm;
+use crate::parts::{DenseConvolution, Norm};
 use crate::source::{Leaf, WeightIndex};
 
 /// How many rows a stack has of a record with tokens.
@@ -181,7 +180,7 @@ pub enum Resampling {
         /// Which stack.
         stack: usize,
         /// Its stride is its kernel.
-        convolution: StemConvolution,
+        convolution: DenseConvolution,
     },
     /// A convolution along the rows of an end with those of a shorter one beside them, each of which stands beside so
     /// many: its second row beside the first ones, its last row also beside those that are left (CANINE).
@@ -193,7 +192,7 @@ pub enum Resampling {
         /// How often a row of it is used.
         times: usize,
         /// Of stride 1.
-        convolution: StemConvolution,
+        convolution: DenseConvolution,
     },
     /// Means, or the largest numbers, of the rows of an end by twos (Funnel).
     Halved {
@@ -229,7 +228,7 @@ impl Resampled {
     }
 
     /// The convolution that the rows come of.
-    pub fn convolution(&self) -> Option<&StemConvolution> {
+    pub fn convolution(&self) -> Option<&DenseConvolution> {
         match &self.rule {
             Resampling::Strided { convolution, .. } | Resampling::Repeated { convolution, .. } => {
                 Some(convolution)

@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use crate::parts::{Activation, Linear, Norm};
+use crate::parts::{Activation, DenseConvolution, Linear, Norm, rows_of};
 use crate::source::WeightIndex;
 
 /// One of the things that happen to frames, one after the other.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub enum StemStep {
     /// A convolution along the frames.
-    Convolution(StemConvolution),
+    Convolution(DenseConvolution),
     /// What a convolution says of where a row is, added to it (wav2vec 2.0).
     Surroundings(Surroundings),
     /// A convolution along the frames and along what a frame is a column of.
@@ -38,24 +38,6 @@ pub enum NormOf {
     Columns,
     /// All of them.
     All,
-}
-
-/// A convolution along the frames, with zeros around them: row `t` of the output is the projection of the input's rows
-/// `stride * t - padding[0] ..` , `kernel` of them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StemConvolution {
-    /// `[out, in * kernel]`: of an input feature, its rows one after the other.
-    pub projection: Linear,
-    /// Rows of the input that a row of the output is made of.
-    pub kernel: usize,
-    /// Rows of the input from one of the output to the next.
-    pub stride: usize,
-    /// Zeros in front of the input, and behind it.
-    pub padding: [usize; 2],
-    /// The first half of what comes out is multiplied by the activation of the second.
-    pub gated: bool,
-    /// After the projection, or of the gate.
-    pub activation: Activation,
 }
 
 /// `x + activation(convolution(x))` over as many rows on either side, one less behind where their number is even; groups
@@ -120,41 +102,31 @@ pub struct PatchPlaces {
 }
 
 impl StemStep {
-    /// Rows that come of so many.
-    pub fn rows(&self, rows: usize) -> usize {
+    /// Kernel, stride and all zeros of what makes other rows of rows.
+    fn window(&self) -> Option<[usize; 3]> {
         match self {
-            Self::Convolution(convolution) => convolution.rows(rows),
-            Self::Plane(plane) => plane.out(rows),
+            Self::Convolution(convolution) => Some(convolution.window()),
+            Self::Plane(plane) => Some(plane.window()),
             Self::Surroundings(_)
             | Self::ChannelsFirst { .. }
             | Self::Norm(..)
             | Self::Activation(_)
             | Self::Compression(_)
-            | Self::Places(_) => rows,
+            | Self::Places(_) => None,
         }
+    }
+
+    /// Rows that come of so many.
+    pub fn rows(&self, rows: usize) -> usize {
+        self.window().map_or(rows, |window| rows_of(rows, window))
     }
 
     /// Rows that so many may come of, at most.
     pub(super) fn rows_in_front(&self, rows: usize) -> usize {
-        let longest = |kernel, stride, padding: usize| {
+        self.window().map_or(rows, |[kernel, stride, zeros]| {
             let longest = rows.saturating_mul(stride).saturating_add(kernel);
-            longest.saturating_sub(padding + 1)
-        };
-        match self {
-            Self::Convolution(StemConvolution {
-                kernel,
-                stride,
-                padding: [front, behind],
-                ..
-            }) => longest(*kernel, *stride, front + behind),
-            Self::Plane(plane) => longest(plane.kernel, plane.stride, 2 * plane.padding),
-            Self::Surroundings(_)
-            | Self::ChannelsFirst { .. }
-            | Self::Norm(..)
-            | Self::Activation(_)
-            | Self::Compression(_)
-            | Self::Places(_) => rows,
-        }
+            longest.saturating_sub(zeros + 1)
+        })
     }
 
     /// Features of a row that comes of one of so many.
@@ -192,23 +164,14 @@ impl StemStep {
     }
 }
 
-impl StemConvolution {
-    /// Rows that come of so many.
-    pub fn rows(&self, rows: usize) -> usize {
-        let [front, behind] = self.padding;
-        rows_of(rows + front + behind, self.kernel, self.stride)
-    }
-
-    /// Features of a row that comes out.
-    pub fn width(&self) -> usize {
-        self.projection.out_features / (1 + usize::from(self.gated))
-    }
-}
-
 impl PlaneConvolution {
+    fn window(&self) -> [usize; 3] {
+        [self.kernel, self.stride, 2 * self.padding]
+    }
+
     /// Rows, or columns, that come of so many.
     pub fn out(&self, count: usize) -> usize {
-        rows_of(count + 2 * self.padding, self.kernel, self.stride)
+        rows_of(count, self.window())
     }
 
     /// Numbers of a column that comes out.
@@ -246,10 +209,4 @@ impl PatchPlaces {
         };
         self.places(frame).is_none().then(problem)
     }
-}
-
-/// Rows of a convolution over so many, zeros included.
-fn rows_of(rows: usize, kernel: usize, stride: usize) -> usize {
-    let room = rows.checked_sub(kernel);
-    room.map_or(0, |room| room / stride + 1)
 }

@@ -16,7 +16,8 @@ pub mod rope;
 
 pub use self::activation::Activation;
 pub use self::connection::{GatedMean, HyperConnection, StreamReading, StreamWeights};
-pub use self::convolution::Convolution;
+pub(crate) use self::convolution::rows_of;
+pub use self::convolution::{Convolution, DenseConvolution};
 pub use self::distance::{
     DistanceKeys, DistanceRule, DistanceTable, DistanceVectors, QueryBiases, RowPlaces, Segments,
 };

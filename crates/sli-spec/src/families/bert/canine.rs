@@ -7,8 +7,8 @@ use super::{BERT, encoder};
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Classifier, Names, Table, Types};
 use crate::{
-    Activation, Becomes, Config, Described, InputRow, InputTable, LengthLimit, LookedUp, Mask,
-    Resampled, Resampling, RowRule, Sequence, SpecError, StemConvolution, Task, TypeRule,
+    Activation, Becomes, Config, DenseConvolution, Described, InputRow, InputTable, LengthLimit,
+    LookedUp, Mask, Resampled, Resampling, RowRule, Sequence, SpecError, Task, TypeRule,
 };
 
 /// What the hashes of a character are multiples of.
@@ -39,7 +39,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
         leaves: Vec::new(),
         rule: Resampling::Strided {
             stack: 0,
-            convolution: StemConvolution {
+            convolution: DenseConvolution {
                 padding: [0; 2],
                 ..convolution(
                     leaves,
@@ -59,7 +59,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
             stack: 0,
             shorter: 1,
             times: rate,
-            convolution: StemConvolution {
+            convolution: DenseConvolution {
                 padding: [(kernel - 1) / 2; 2],
                 ..convolution(
                     leaves,
@@ -81,8 +81,8 @@ fn convolution(
     sizes: [usize; 2],
     taps: [usize; 2],
     activation: Activation,
-) -> StemConvolution {
-    leaves.stem_convolution(&format!("{name}.conv"), sizes, taps, activation, true)
+) -> DenseConvolution {
+    leaves.dense_convolution(&format!("{name}.conv"), sizes, taps, activation, true)
 }
 
 /// One of the stacks: BERT's layers.
