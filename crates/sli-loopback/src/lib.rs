@@ -480,23 +480,20 @@ fn unescape(text: &str) -> String {
     text.replace("%2F", "/").replace("%20", " ")
 }
 
-fn read_request(input: &mut impl BufRead, second: bool) -> Option<Request> {
+/// The next line of a request; `None`: nobody asks any more.
+fn read_line(input: &mut impl BufRead) -> Option<String> {
     let mut line = String::new();
-    input
-        .take(1 << 16)
-        .read_line(&mut line)
-        .ok()
-        .filter(|count| *count > 0)?;
+    let count = input.take(1 << 16).read_line(&mut line).ok()?;
+    (count > 0).then_some(line)
+}
+
+fn read_request(input: &mut impl BufRead, second: bool) -> Option<Request> {
+    let line = read_line(input)?;
     let mut words = line.split_whitespace();
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let (mut range, mut authorization) = (None, None);
     loop {
-        let mut line = String::new();
-        input
-            .take(1 << 16)
-            .read_line(&mut line)
-            .ok()
-            .filter(|count| *count > 0)?;
+        let line = read_line(input)?;
         let line = line.trim_end();
         if line.is_empty() {
             break;

@@ -42,7 +42,7 @@ impl Default for Policy {
 
 /// What asks.
 #[derive(Debug)]
-pub struct Client {
+pub(crate) struct Client {
     agent: Agent,
     policy: Policy,
     /// The hub, and what it knows the user by.
@@ -82,7 +82,7 @@ impl Answer {
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     /// Another attempt may help.
     Passing {
         /// What happened.
@@ -97,7 +97,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    pub(crate) fn passing(why: impl Into<String>) -> Self {
+    pub fn passing(why: impl Into<String>) -> Self {
         Self::Passing {
             why: why.into(),
             wait: None,
@@ -225,11 +225,11 @@ impl Client {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note_received(&self, bytes: u64) {
+    pub fn note_received(&self, bytes: u64) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn waits<'a>(&'a self, place: &'a str) -> Waits<'a> {
+    pub fn waits<'a>(&'a self, place: &'a str) -> Waits<'a> {
         Waits {
             policy: &self.policy,
             place,
@@ -279,7 +279,7 @@ impl Client {
     }
 
     /// One request with its redirects.
-    pub(crate) fn follow(
+    pub fn follow(
         &self,
         url: &Url,
         range: Option<&Range<u64>>,
@@ -312,7 +312,7 @@ impl Client {
     }
 
     /// The answer to a question, whole.
-    pub(crate) fn ask(&self, place: &str, url: &Url) -> Result<(Reply, Vec<u8>), RemoteError> {
+    pub fn ask(&self, place: &str, url: &Url) -> Result<(Reply, Vec<u8>), RemoteError> {
         let mut waits = self.waits(place);
         loop {
             let tried = self.follow(url, None, false).and_then(|answer| {
@@ -333,7 +333,7 @@ impl Client {
     }
 
     /// What is said of a file without its bytes.
-    pub(crate) fn head(&self, place: &str, url: &Url) -> Result<Reply, RemoteError> {
+    pub fn head(&self, place: &str, url: &Url) -> Result<Reply, RemoteError> {
         let mut waits = self.waits(place);
         loop {
             match self.follow(url, None, true) {

@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::Deserialize;
 use url::Url;
 
-use crate::cache::{Cache, TreeFile};
+use crate::cache::Cache;
 use crate::client::{Client, Reply, Trouble};
 use crate::error::RemoteError;
+use crate::lock::hold;
 use crate::repo::{Kind, MAIN, Repo, is_commit};
 use crate::settings::Settings;
 use crate::store::{Arriving, Entry, Store};
+use crate::tree::{Tree, TreeFile};
 
 /// A repository at one commit.
 #[derive(Debug)]
-pub struct Hub {
+pub(crate) struct Hub {
     client: Client,
     repo: Repo,
     revision: String,
@@ -74,10 +76,10 @@ impl Hub {
         };
         // A commit never changes.
         if is_commit(&hub.revision)
-            && let Some(files) = cache.tree(&hub.repo, &hub.revision)?
+            && let Some(tree) = cache.tree(&hub.repo, &hub.revision)?
         {
             hub.commit.clone_from(&hub.revision);
-            hub.files = files;
+            hub.files = tree.entries();
             return Ok(hub);
         }
         if settings.is_offline {
@@ -93,17 +95,15 @@ impl Hub {
             }
             Err(error) => return Err(error),
         }
-        hub.files = match cache.tree(&hub.repo, &hub.commit)? {
-            Some(files) => files,
+        let tree = match cache.tree(&hub.repo, &hub.commit)? {
+            Some(tree) => tree,
             None => {
-                let nodes = hub.ask_tree()?;
-                cache.keep_tree(&hub.repo, &hub.commit, &nodes)?;
-                nodes
-                    .into_iter()
-                    .map(|(path, file)| (path.clone(), file.entry(path)))
-                    .collect()
+                let tree = hub.ask_tree()?;
+                cache.keep_tree(&hub.repo, &hub.commit, &tree)?;
+                tree
             }
         };
+        hub.files = tree.entries();
         cache.keep_ref(&hub.repo, &hub.revision, &hub.commit)?;
         Ok(hub)
     }
@@ -164,7 +164,7 @@ impl Hub {
         Ok(info.sha)
     }
 
-    fn ask_tree(&self) -> Result<BTreeMap<String, TreeFile>, RemoteError> {
+    fn ask_tree(&self) -> Result<Tree, RemoteError> {
         let id = self.repo.id.split('/');
         let parts = ["api", self.repo.api()]
             .into_iter()
@@ -200,7 +200,7 @@ impl Hub {
                 Some(next) if files.len() > before => {
                     url = url.join(next).map_err(|error| self.nonsense(&error))?;
                 }
-                _ => return Ok(files),
+                _ => return Ok(Tree::new(files)),
             }
         }
     }
@@ -296,7 +296,7 @@ impl Store for Hub {
     }
 
     fn open(&self, entry: &Entry, range: Range<u64>) -> Result<Arriving, Trouble> {
-        let links = || self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = || hold(&self.links);
         let known = links().get(&entry.path).cloned();
         if let Some(url) = known {
             let answer = self.client.follow(&url, Some(&range), false)?;

@@ -6,28 +6,32 @@
 //!
 //! [`ByteSource`]: sli_checkpoint::source::ByteSource
 
+mod arriving;
 mod bitmap;
 mod cache;
 mod client;
+mod contents;
+mod disk;
 mod error;
 mod hub;
 mod location;
 mod lock;
+mod part;
 mod repo;
 mod settings;
+mod shelf;
 mod source;
 mod store;
 mod sums;
 mod transfer;
+mod tree;
 mod web;
 
-pub use cache::{Cache, CachedFile, CachedRepo, FileState};
-pub use client::{Client, Policy, Trouble};
+pub use cache::Cache;
+pub use client::Policy;
+pub use contents::{CachedFile, CachedRepo, FileState};
 pub use error::RemoteError;
-pub use hub::Hub;
 pub use location::{Location, LocationError};
 pub use repo::{Kind, Repo};
 pub use settings::{Settings, SettingsError, Token};
 pub use source::{Keep, Progress, RemoteSource};
-pub use store::{Arriving, Entry, Store, Sum};
-pub use web::WebFolder;

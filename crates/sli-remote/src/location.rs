@@ -78,40 +78,37 @@ impl Location {
             _ => (Kind::Model, text),
         };
         let mut parts = rest.splitn(3, '/');
-        let (first, second, inner) = (
-            parts.next().unwrap_or_default(),
-            parts.next(),
-            parts.next().unwrap_or_default(),
-        );
-        let (name, mut revision) = cut_revision(second.unwrap_or(first));
-        let id = match second {
-            Some(_) => format!("{first}/{name}"),
-            None => name.to_owned(),
+        let first = parts.next().unwrap_or_default();
+        let (org, last) = match parts.next() {
+            Some(name) => (Some(first), name),
+            None => (None, first),
         };
-        let mut inner = inner.trim_end_matches('/').to_owned();
-        // A branch with a slash: `refs/pr/1`.
-        if revision == Some("refs") {
-            let mut parts = inner.splitn(3, '/');
-            let (Some(group), Some(number)) = (parts.next(), parts.next()) else {
-                return Err("a revision is a branch, a tag, a commit or refs/pr/NUMBER".into());
-            };
-            let whole = format!("refs/{group}/{number}");
-            let rest = parts.next().unwrap_or_default().to_owned();
-            let repo = Repo::new(kind, &id)?;
-            inner = rest;
-            return Ok(Self::Hub {
-                repo,
-                revision: Some(whole),
-                inner,
-            });
-        }
-        if revision == Some("") {
-            return Err("there is no revision behind `@`".into());
-        }
+        let inner = parts.next().unwrap_or_default().trim_end_matches('/');
+        let (name, revision) = match last.split_once('@') {
+            Some((name, revision)) => (name, Some(revision)),
+            None => (last, None),
+        };
+        let id = org.map_or_else(|| name.to_owned(), |org| format!("{org}/{name}"));
+        let repo = Repo::new(kind, &id)?;
+        let (revision, inner) = match revision {
+            Some("") => return Err("there is no revision behind `@`".into()),
+            // A revision with slashes: `refs/pr/1`.
+            Some("refs") => {
+                let mut parts = inner.splitn(3, '/');
+                let (Some(group), Some(number)) = (parts.next(), parts.next()) else {
+                    return Err("a revision is a branch, a tag, a commit or refs/pr/NUMBER".into());
+                };
+                (
+                    Some(format!("refs/{group}/{number}")),
+                    parts.next().unwrap_or_default(),
+                )
+            }
+            revision => (revision.map(str::to_owned), inner),
+        };
         Ok(Self::Hub {
-            repo: Repo::new(kind, &id)?,
-            revision: revision.take().map(str::to_owned),
-            inner,
+            repo,
+            revision,
+            inner: inner.to_owned(),
         })
     }
 
@@ -148,13 +145,6 @@ impl Location {
             revision,
             inner,
         })
-    }
-}
-
-fn cut_revision(name: &str) -> (&str, Option<&str>) {
-    match name.split_once('@') {
-        Some((name, revision)) => (name, Some(revision)),
-        None => (name, None),
     }
 }
 

@@ -1,7 +1,8 @@
-//! Who fetches a file, where several processes want it.
+//! Locks between processes, and between threads.
 
 use std::fs::TryLockError;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::RemoteError;
 
@@ -33,4 +34,9 @@ impl Lock {
         }
         Ok(Some(Self { _file: file }))
     }
+}
+
+/// What a mutex guards, also where a thread that held it has panicked: it says so itself.
+pub(crate) fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,20 +5,23 @@ use std::collections::btree_map::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sli_checkpoint::source::{ByteSource, NamedRange, RangeRead, SourceError, check_name};
+use sli_checkpoint::source::{ByteSource, NamedRange, SourceError, check_name};
 
-use crate::cache::{Cache, Shelf};
+use crate::arriving::past;
+use crate::cache::Cache;
 use crate::client::{Client, Policy};
 use crate::error::RemoteError;
 use crate::hub::Hub;
+use crate::lock::hold;
 use crate::repo::Repo;
 use crate::settings::Settings;
+use crate::shelf::Shelf;
 use crate::store::{Entry, Store};
-use crate::transfer::{Transfer, past};
+use crate::transfer::Transfer;
 use crate::web::WebFolder;
 
 /// Ranges that lie nearer to each other are fetched as one.
@@ -135,7 +138,7 @@ impl RemoteSource {
                 transfers.push(self.transfer(shelf, &entry)?);
             }
         }
-        lock(&self.wanted).extend(transfers.iter().cloned());
+        hold(&self.wanted).extend(transfers.iter().cloned());
         transfers.retain(|transfer| !transfer.is_whole());
         let needed = transfers
             .iter()
@@ -168,14 +171,14 @@ impl RemoteSource {
             let (transfers, first) = (Arc::clone(&transfers), Arc::clone(&first));
             let stop = Arc::clone(&self.stop);
             let thread = std::thread::spawn(move || fetch_all(&transfers, &first, &stop));
-            lock(&self.ahead).push(thread);
+            hold(&self.ahead).push(thread);
         }
         Ok(())
     }
 
     /// Waits until what is fetched ahead is there, and right; `watch` hears how far it is.
     pub fn wait(&self, watch: &mut dyn FnMut(Progress)) -> Result<(), RemoteError> {
-        let wanted: Vec<_> = lock(&self.wanted).clone();
+        let wanted: Vec<_> = hold(&self.wanted).clone();
         while wanted.iter().any(|transfer| !transfer.is_whole()) {
             if let Some(error) = wanted.iter().find_map(|transfer| transfer.error()) {
                 return Err(error);
@@ -189,7 +192,7 @@ impl RemoteSource {
 
     /// How much of what is fetched ahead is there.
     pub fn progress(&self) -> Progress {
-        let wanted = lock(&self.wanted);
+        let wanted = hold(&self.wanted);
         Progress {
             there: wanted.iter().map(|transfer| transfer.there()).sum(),
             wanted: wanted.iter().map(|transfer| transfer.entry.size).sum(),
@@ -199,7 +202,7 @@ impl RemoteSource {
 
     /// How many files are fetched ahead.
     pub fn wanted_files(&self) -> usize {
-        lock(&self.wanted).len()
+        hold(&self.wanted).len()
     }
 
     /// Its files with their sizes, where it can say.
@@ -250,7 +253,7 @@ impl RemoteSource {
     }
 
     fn transfer(&self, shelf: &Shelf, entry: &Entry) -> Result<Arc<Transfer>, RemoteError> {
-        let mut transfers = lock(&self.transfers);
+        let mut transfers = hold(&self.transfers);
         if let Some(transfer) = transfers.get(&entry.path) {
             return Ok(Arc::clone(transfer));
         }
@@ -278,14 +281,14 @@ impl RemoteSource {
         if entry.size > SMALL {
             return past(&*self.store, entry, offset, out);
         }
-        let known = lock(&self.small).get(&entry.path).cloned();
+        let known = hold(&self.small).get(&entry.path).cloned();
         let bytes = match known {
             Some(bytes) => bytes,
             None => {
                 let mut bytes = vec![0; entry.size as usize];
                 past(&*self.store, entry, 0, &mut bytes)?;
                 let bytes = Arc::new(bytes);
-                lock(&self.small).insert(entry.path.clone(), Arc::clone(&bytes));
+                hold(&self.small).insert(entry.path.clone(), Arc::clone(&bytes));
                 bytes
             }
         };
@@ -298,7 +301,7 @@ impl RemoteSource {
 impl Drop for RemoteSource {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        for thread in lock(&self.ahead).drain(..) {
+        for thread in hold(&self.ahead).drain(..) {
             // It ends at its next piece; what failed in it has been said.
             let _ = thread.join();
         }
@@ -345,10 +348,6 @@ fn fetch_all(transfers: &[Arc<Transfer>], first: &[Piece], stop: &AtomicBool) {
         // Others are at it, in this process or another.
         std::thread::sleep(LOOK);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// As the readers of sources know it.
@@ -436,17 +435,9 @@ impl ByteSource for RemoteSource {
         read.map_err(|error| failed(file, &error))
     }
 
-    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
-        ranges
-            .iter_mut()
-            .try_for_each(|range| self.read_at(file, range.offset, range.out))
-    }
-
     fn gap(&self) -> u64 {
         GAP
     }
-
-    fn advise_soon(&self, _file: &str, _range: Range<u64>) {}
 
     fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
         Self::fetch_ahead(self, files, first).map_err(|error| failed("", &error))
@@ -463,7 +454,7 @@ impl ByteSource for RemoteSource {
     }
 
     fn settle(&self) -> Result<(), SourceError> {
-        let transfers: Vec<_> = lock(&self.transfers).values().cloned().collect();
+        let transfers: Vec<_> = hold(&self.transfers).values().cloned().collect();
         for transfer in transfers {
             let settled = transfer.settle();
             settled.map_err(|error| failed(&transfer.entry.path, &error))?;

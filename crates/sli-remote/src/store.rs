@@ -10,7 +10,7 @@ use crate::error::RemoteError;
 
 /// What a place says that a file holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sum {
+pub(crate) enum Sum {
     /// SHA-256 of its bytes, hexadecimal.
     Sha256(String),
     /// SHA-1 of it as a blob of git, hexadecimal.
@@ -19,7 +19,7 @@ pub enum Sum {
 
 /// A file of a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its path in the place, with `/`.
     pub path: String,
     /// Bytes.
@@ -33,10 +33,10 @@ pub struct Entry {
 }
 
 /// Bytes on their way.
-pub type Arriving = Box<dyn Read + Send>;
+pub(crate) type Arriving = Box<dyn Read + Send>;
 
 /// A place with files.
-pub trait Store: Debug + Send + Sync {
+pub(crate) trait Store: Debug + Send + Sync {
     /// For messages: what the user calls it.
     fn describe(&self) -> String;
 

@@ -41,6 +41,57 @@ impl Summing {
     }
 }
 
+/// The sum of the first bytes of a file.
+pub(crate) struct Growing {
+    summing: Summing,
+    upto: u64,
+}
+
+/// Bytes that are added to a sum at a time.
+const BLOCK: u64 = 1 << 20;
+
+impl Growing {
+    /// Of no byte yet.
+    pub fn begin(sum: &Sum, size: u64) -> Self {
+        Self {
+            summing: Summing::begin(sum, size),
+            upto: 0,
+        }
+    }
+
+    /// How many bytes it is of.
+    pub fn upto(&self) -> u64 {
+        self.upto
+    }
+
+    /// Adds bytes up to this one, which `read` gives from a place on.
+    pub fn add_upto<E>(
+        &mut self,
+        end: u64,
+        read: impl Fn(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut block = Vec::new();
+        while self.upto < end {
+            block.resize(BLOCK.min(end - self.upto) as usize, 0);
+            read(self.upto, &mut block)?;
+            self.summing.add(&block);
+            self.upto += block.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The sum in hexadecimal.
+    pub fn finish(self) -> String {
+        self.summing.finish()
+    }
+}
+
+impl std::fmt::Debug for Growing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Growing({})", self.upto)
+    }
+}
+
 impl Sum {
     /// In hexadecimal.
     pub fn text(&self) -> &str {

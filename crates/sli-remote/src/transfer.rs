@@ -4,22 +4,22 @@
 //! beside the file says that they are there, so that the next process goes on from them. The sum of the file grows
 //! with its beginning. What of another process is on its way is read as it arrives.
 
-use std::io::{self, Read};
+use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use fs_err::os::unix::fs::FileExt;
-
+use crate::arriving::{past, some};
 use crate::bitmap::{Bitmap, PIECE};
-use crate::cache::{PIECES, Shelf, with_suffix};
 use crate::client::Trouble;
+use crate::disk::{open, read_at};
 use crate::error::RemoteError;
-use crate::lock::Lock;
-use crate::store::{Entry, Store};
-use crate::sums::Summing;
+use crate::lock::hold;
+use crate::part::{Part, pieces_of};
+use crate::shelf::Shelf;
+use crate::store::{Entry, Store, Sum};
+use crate::sums::Growing;
 
 /// Pieces of one request.
 const RUN: usize = 64;
@@ -29,8 +29,6 @@ const SMALL: u64 = 16 << 20;
 const LOOK: Duration = Duration::from_millis(20);
 /// How long another process may make no progress before a range is fetched past it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that are added to a sum at a time.
-const BLOCK: usize = 1 << 20;
 
 /// A file on its way.
 #[derive(Debug)]
@@ -42,8 +40,8 @@ pub(crate) struct Transfer {
     changed: Condvar,
     /// Nobody wants it any more.
     stop: Arc<AtomicBool>,
-    /// The sum of its beginning.
-    sum: Mutex<Option<Adding>>,
+    /// The sum of its beginning, where there is one to compare it with.
+    sum: Mutex<Option<Growing>>,
 }
 
 #[derive(Debug)]
@@ -64,34 +62,14 @@ enum Place {
     /// It is there.
     Whole(Arc<fs_err::File>),
     /// This process fetches it.
-    Own(Arc<Own>),
+    Own(Arc<Part>),
     /// Another one does.
     Other,
 }
 
-#[derive(Debug)]
-struct Own {
-    file: fs_err::File,
-    path: PathBuf,
-    pieces: fs_err::File,
-    _lock: Lock,
-}
-
-/// The sum of the first bytes of a file.
-struct Adding {
-    summing: Summing,
-    upto: u64,
-}
-
-impl std::fmt::Debug for Adding {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Adding({})", self.upto)
-    }
-}
-
 /// The pieces that a worker is to fetch.
 enum Claim {
-    Fetch(Arc<Own>, Range<usize>),
+    Fetch(Arc<Part>, Range<usize>),
     /// Others are at it.
     Wait,
     /// Nothing is missing.
@@ -106,7 +84,7 @@ impl Transfer {
         entry: Entry,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, RemoteError> {
-        let have = Bitmap::of(entry.size);
+        let (have, sum) = (Bitmap::of(entry.size), begin_sum(&entry));
         let transfer = Self {
             state: Mutex::new(State {
                 place: Place::Other,
@@ -121,7 +99,7 @@ impl Transfer {
             entry,
             changed: Condvar::new(),
             stop,
-            sum: Mutex::new(None),
+            sum: Mutex::new(sum),
         };
         transfer.look()?;
         if transfer.entry.size == 0 {
@@ -131,7 +109,7 @@ impl Transfer {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        hold(&self.state)
     }
 
     /// Takes the file over where it is whole, or where nobody fetches it.
@@ -152,71 +130,10 @@ impl Transfer {
             state.place = Place::Whole(Arc::new(open(&path)?));
             return Ok(());
         }
-        let (own, have) = self.go_on(lock)?;
+        let (part, have) = Part::go_on(&self.shelf, &self.entry, lock)?;
         state.have = have;
-        state.place = Place::Own(Arc::new(own));
+        state.place = Place::Own(Arc::new(part));
         Ok(())
-    }
-
-    /// Goes on with what an earlier process left, or begins.
-    fn go_on(&self, lock: Lock) -> Result<(Own, Bitmap), RemoteError> {
-        let mut best: Option<(PathBuf, Bitmap)> = None;
-        for path in self.shelf.left(&self.entry)? {
-            let Some(have) = self.pieces_of(&path) else {
-                continue;
-            };
-            let fewer = |best: &(PathBuf, Bitmap)| best.1.count() < have.count();
-            let worse = if best.as_ref().is_none_or(fewer) {
-                best.replace((path, have)).map(|(path, _)| path)
-            } else {
-                Some(path)
-            };
-            for file in worse
-                .iter()
-                .flat_map(|path| [path.clone(), with_suffix(path, PIECES)])
-            {
-                fs_err::remove_file(&file).map_err(|error| RemoteError::disk(&file, &error))?;
-            }
-        }
-        let (path, have) = match best {
-            Some(found) => found,
-            None => (self.shelf.fresh(&self.entry)?, Bitmap::of(self.entry.size)),
-        };
-        let pieces = with_suffix(&path, PIECES);
-        let failed = |path: &Path, error: &io::Error| RemoteError::disk(path, error);
-        let options = || {
-            let mut options = fs_err::OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            options
-        };
-        let file = options()
-            .open(&path)
-            .map_err(|error| failed(&path, &error))?;
-        file.set_len(self.entry.size)
-            .map_err(|error| failed(&path, &error))?;
-        let bits = options()
-            .open(&pieces)
-            .map_err(|error| failed(&pieces, &error))?;
-        let written = bits
-            .set_len(have.bytes().len() as u64)
-            .and_then(|()| bits.write_all_at(have.bytes(), 0));
-        written.map_err(|error| failed(&pieces, &error))?;
-        let own = Own {
-            file,
-            path,
-            pieces: bits,
-            _lock: lock,
-        };
-        Ok((own, have))
-    }
-
-    /// The pieces of a part that are there, where somebody kept count of them.
-    fn pieces_of(&self, path: &Path) -> Option<Bitmap> {
-        let length = fs_err::metadata(path).ok()?.len();
-        let pieces = with_suffix(path, PIECES);
-        let is_small = fs_err::metadata(&pieces).ok()?.len() <= self.entry.size;
-        let bits = is_small.then(|| fs_err::read(pieces).ok())??;
-        Bitmap::read(self.entry.size, bits).filter(|_| length == self.entry.size)
     }
 
     /// Fills `out`, which lies within the file.
@@ -242,12 +159,12 @@ impl Transfer {
                 state.place.clone()
             };
             match place {
-                Place::Whole(file) => return from_disk(&file, offset, out),
+                Place::Whole(file) => return read_at(&file, offset, out),
                 Place::Own(own) => {
                     self.ensure(&wanted)?;
                     // A small one became whole, or was wrong and is fetched anew.
                     if self.entry.size > SMALL {
-                        return from_disk(&own.file, offset, out);
+                        return read_at(own.file(), offset, out);
                     }
                 }
                 Place::Other => {
@@ -277,13 +194,13 @@ impl Transfer {
                 let Ok(file) = open(&path) else {
                     continue;
                 };
-                let Some(have) = self.pieces_of(&path) else {
+                let Some(have) = pieces_of(&path, self.entry.size) else {
                     continue;
                 };
                 let whole = self.entry.size <= SMALL;
                 if !whole && Bitmap::touched(wanted).all(|piece| have.has(piece)) {
                     self.lock().used_early = true;
-                    from_disk(&file, offset, out)?;
+                    read_at(&file, offset, out)?;
                     return Ok(true);
                 }
                 if have.count() != seen {
@@ -365,7 +282,7 @@ impl Transfer {
     }
 
     /// Fetches claimed pieces.
-    fn fetch(&self, own: &Own, pieces: &Range<usize>) -> Result<(), RemoteError> {
+    fn fetch(&self, own: &Part, pieces: &Range<usize>) -> Result<(), RemoteError> {
         let fetched = self.fetch_pieces(own, pieces);
         let mut state = self.lock();
         for piece in pieces.clone() {
@@ -381,7 +298,7 @@ impl Transfer {
         Ok(())
     }
 
-    fn fetch_pieces(&self, own: &Own, pieces: &Range<usize>) -> Result<(), RemoteError> {
+    fn fetch_pieces(&self, own: &Part, pieces: &Range<usize>) -> Result<(), RemoteError> {
         let place = self.store.describe();
         let client = self.store.client();
         let mut waits = client.waits(&place);
@@ -427,60 +344,45 @@ impl Transfer {
     }
 
     /// Writes a piece, and then that it is there.
-    fn keep(&self, own: &Own, piece: usize, bytes: &[u8]) -> Result<(), RemoteError> {
-        let failed = |path: &Path, error: &io::Error| {
-            if error.kind() == io::ErrorKind::StorageFull {
-                let missing = bytes.len() as u64;
-                return RemoteError::Full {
-                    folder: self.shelf.folder.clone(),
-                    place: self.store.describe(),
-                    needed: missing,
-                    free: self.shelf.free().unwrap_or(0),
-                    missing,
-                };
+    fn keep(&self, own: &Part, piece: usize, bytes: &[u8]) -> Result<(), RemoteError> {
+        let failed = |error: io::Error| {
+            if error.kind() != io::ErrorKind::StorageFull {
+                return RemoteError::disk(own.path(), &error);
             }
-            RemoteError::disk(path, error)
+            let missing = bytes.len() as u64;
+            RemoteError::Full {
+                folder: self.shelf.folder.clone(),
+                place: self.store.describe(),
+                needed: missing,
+                free: self.shelf.free().unwrap_or(0),
+                missing,
+            }
         };
-        let written = own.file.write_all_at(bytes, piece as u64 * PIECE);
-        written.map_err(|error| failed(&own.path, &error))?;
+        own.write(piece, bytes).map_err(failed)?;
         let mut state = self.lock();
-        let (place, byte) = state.have.set(piece);
-        let said = own.pieces.write_all_at(&[byte], place as u64);
-        said.map_err(|error| failed(own.pieces.path(), &error))?;
+        let bit = state.have.set(piece);
+        own.note(bit)?;
         drop(state);
         self.changed.notify_all();
         Ok(())
     }
 
     /// Adds what has arrived to the sum, unless another thread is at it and `wait` is not asked for.
-    fn add_up(&self, own: &Own, wait: bool) -> Result<(), RemoteError> {
-        let Some(sum) = &self.entry.sum else {
+    fn add_up(&self, own: &Part, wait: bool) -> Result<(), RemoteError> {
+        let mut sum = match (wait, self.sum.try_lock()) {
+            (_, Ok(sum)) => sum,
+            (true, Err(_)) => hold(&self.sum),
+            (false, Err(_)) => return Ok(()),
+        };
+        let Some(sum) = sum.as_mut() else {
             return Ok(());
         };
-        let mut adding = if wait {
-            self.sum.lock().unwrap_or_else(PoisonError::into_inner)
-        } else {
-            match self.sum.try_lock() {
-                Ok(adding) => adding,
-                Err(_) => return Ok(()),
-            }
-        };
-        let adding = adding.get_or_insert_with(|| Adding {
-            summing: Summing::begin(sum, self.entry.size),
-            upto: 0,
-        });
-        let mut block = Vec::new();
         loop {
             let there = (self.lock().have.prefix() as u64 * PIECE).min(self.entry.size);
-            if adding.upto >= there {
+            if sum.upto() >= there {
                 return Ok(());
             }
-            while adding.upto < there {
-                block.resize(BLOCK.min((there - adding.upto) as usize), 0);
-                from_disk(&own.file, adding.upto, &mut block)?;
-                adding.summing.add(&block);
-                adding.upto += block.len() as u64;
-            }
+            sum.add_upto(there, |at, block| read_at(own.file(), at, block))?;
         }
     }
 
@@ -494,28 +396,24 @@ impl Transfer {
             }
         };
         self.add_up(&own, true)?;
-        let mut adding = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sum = hold(&self.sum);
         let mut state = self.lock();
         // Another thread may have been at it.
         if !matches!(state.place, Place::Own(_)) || !state.have.is_full() {
             return Ok(!matches!(state.place, Place::Own(_)));
         }
-        let found = adding.take().map(|adding| adding.summing.finish());
-        let is_right = match (&self.entry.sum, &found) {
-            (Some(sum), Some(found)) => sum.text() == found,
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
+        let found = sum.take().map(Growing::finish);
+        let is_right = self.entry.sum.as_ref().map(Sum::text) == found.as_deref();
         if is_right {
-            let path = self.shelf.finish(&self.entry, &own.path)?;
+            let path = self.shelf.finish(&self.entry, own.path())?;
             state.place = Place::Whole(Arc::new(open(&path)?));
             drop(state);
             self.changed.notify_all();
             return Ok(true);
         }
         state.have.clear();
-        let cleared = own.pieces.write_all_at(state.have.bytes(), 0);
-        cleared.map_err(|error| RemoteError::disk(own.pieces.path(), &error))?;
+        own.keep_all(&state.have)?;
+        *sum = begin_sum(&self.entry);
         if state.was_wrong {
             let error = RemoteError::Wrong {
                 place: self.store.describe(),
@@ -585,56 +483,8 @@ impl Transfer {
     }
 }
 
-fn from_disk(file: &fs_err::File, offset: u64, out: &mut [u8]) -> Result<(), RemoteError> {
-    let read = file.read_exact_at(out, offset);
-    read.map_err(|error| RemoteError::disk(file.path(), &error))
-}
-
-/// Fetches a range of a file and keeps nothing of it.
-pub(crate) fn past(
-    store: &dyn Store,
-    entry: &Entry,
-    offset: u64,
-    out: &mut [u8],
-) -> Result<(), RemoteError> {
-    let place = store.describe();
-    let mut waits = store.client().waits(&place);
-    let end = offset + out.len() as u64;
-    let mut filled = 0;
-    while filled < out.len() {
-        let before = filled;
-        let tried = store
-            .open(entry, offset + filled as u64..end)
-            .and_then(|mut arriving| {
-                while filled < out.len() {
-                    let count = some(&mut arriving, &mut out[filled..])?;
-                    filled += count;
-                    store.client().note_received(count as u64);
-                }
-                Ok(())
-            });
-        if filled > before {
-            waits.progress();
-        }
-        if let Err(trouble) = tried {
-            waits.after(trouble)?;
-        }
-    }
-    Ok(())
-}
-
-/// At least one byte more.
-fn some(arriving: &mut impl Read, out: &mut [u8]) -> Result<usize, Trouble> {
-    loop {
-        match arriving.read(out) {
-            Ok(0) => return Err(Trouble::passing("the connection ended early")),
-            Ok(count) => return Ok(count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Trouble::passing(format!("the connection failed: {error}"))),
-        }
-    }
-}
-
-fn open(path: &Path) -> Result<fs_err::File, RemoteError> {
-    fs_err::File::open(path).map_err(|error| RemoteError::disk(path, &error))
+/// The sum of none of its bytes.
+fn begin_sum(entry: &Entry) -> Option<Growing> {
+    let sum = entry.sum.as_ref()?;
+    Some(Growing::begin(sum, entry.size))
 }

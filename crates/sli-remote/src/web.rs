@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -10,12 +10,13 @@ use url::Url;
 use crate::client::{Client, Reply, Trouble};
 use crate::error::RemoteError;
 use crate::hub::arriving;
+use crate::lock::hold;
 use crate::store::{Arriving, Entry, Store};
 use crate::sums::hex;
 
 /// A folder that a web server has.
 #[derive(Debug)]
-pub struct WebFolder {
+pub(crate) struct WebFolder {
     client: Client,
     folder: Url,
     /// What was asked for; `None`: it is not there.
@@ -36,7 +37,7 @@ impl WebFolder {
     }
 
     /// The folder's name where it is kept.
-    pub(crate) fn key(&self) -> String {
+    pub fn key(&self) -> String {
         let digest = Sha256::digest(self.folder.as_str().as_bytes());
         let digits = hex(&digest[..8]);
         format!("{}-{digits}", self.folder.host_str().unwrap_or("web"))
@@ -147,7 +148,7 @@ impl Store for WebFolder {
     }
 
     fn entry(&self, path: &str) -> Result<Option<Entry>, RemoteError> {
-        let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = || hold(&self.seen);
         if let Some(entry) = seen().get(path) {
             return Ok(entry.clone());
         }

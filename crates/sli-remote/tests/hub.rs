@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use sli_checkpoint::source::{ByteSource, SourceError, contract};
 use sli_loopback::{COMMIT, Fault, Hub, Repo};
-use sli_remote::{
-    Cache, FileState, Keep, Kind, Policy, RemoteError, RemoteSource, Settings, WebFolder,
-};
+use sli_remote::{Cache, FileState, Keep, Kind, Policy, RemoteError, RemoteSource, Settings};
 
 const MIB: usize = 1 << 20;
 
@@ -554,9 +552,29 @@ fn a_folder_behind_http_is_read_by_names() {
         .read_at("model.safetensors", 5, &mut [0; 5])
         .unwrap_err();
     assert!(error.to_string().contains("parts of files"), "{error}");
-    let folder = WebFolder::new(
-        sli_remote::Client::new(&place.settings(), policy()),
-        "http://user@h/x?sig=secret".parse().unwrap(),
+    // Without a sum nothing tells whether what an interrupted process left is on the disk.
+    let web = || {
+        let url = place.hub.web("org/name").parse().unwrap();
+        let folder = place.folder.path().join("anew");
+        RemoteSource::web(&place.settings(), policy(), url, Keep::Everything, &folder)
+    };
+    let mut faults = vec![Fault::Reset(9 * MIB)];
+    faults.extend(vec![Fault::Status(503, vec![]); 4]);
+    place.hub.spoil("model.safetensors", faults);
+    assert!(whole(&web(), "model.safetensors").is_err());
+    let before = place.hub.served();
+    assert_eq!(
+        whole(&web(), "model.safetensors").unwrap(),
+        files()["model.safetensors"]
     );
-    assert!(!sli_remote::Store::describe(&folder).contains("secret"));
+    assert!(place.hub.served() - before >= 20 * MIB as u64);
+    let url = "http://host/x?sig=secret".parse().unwrap();
+    let signed = RemoteSource::web(
+        &place.settings(),
+        policy(),
+        url,
+        Keep::Nothing,
+        place.folder.path(),
+    );
+    assert!(!signed.describe().contains("secret"));
 }

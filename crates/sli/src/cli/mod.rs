@@ -118,7 +118,7 @@ Examples:
   sli download https://host/models/name/
 
 What a run would read is fetched: configuration, tokenizer, and the weights of the format that is chosen. It is
-kept where huggingface_hub keeps it (HF_HUB_CACHE, or ~/.cache/huggingface/hub), and an interrupted download goes
+kept where huggingface_hub keeps it (HF_HUB_CACHE, or ~/.cache/huggingface/hub), and an interrupted download from there goes
 on where it was. A private or gated model needs HF_TOKEN.";
 
 const CACHE_EXAMPLES: &str = "\
