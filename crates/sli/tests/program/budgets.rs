@@ -137,11 +137,11 @@ fn tables_of_several_row_groups() {
     let line = |n: usize| json!({"input_ids": vec![n % 20; n % 3]}).to_string() + "\n";
     place.write("in.jsonl", (0..4000).map(line).collect::<String>());
     let run = ["run", "model", "--input", "in.jsonl", "--take", "embedding"];
-    let run = [&run[..], &["--memory", "38MiB", "--out", "out", "--json"]].concat();
+    let run = [&run[..], &["--memory", "40MiB", "--out", "out", "--json"]].concat();
     let outcome = place.sli(&run).success();
     let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
     let peak = summary["peak_memory"].as_u64().unwrap();
-    assert!(0 < peak && peak <= 38 << 20, "{peak} bytes of 38 MiB");
+    assert!(0 < peak && peak <= 40 << 20, "{peak} bytes of 40 MiB");
 }
 
 #[test]
