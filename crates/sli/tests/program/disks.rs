@@ -70,11 +70,11 @@ fn a_full_disk_is_5_and_the_run_goes_on_when_there_is_space() {
         "$@" --out disk/out 2>said-last || exit
         cp -r disk/out out
     "#;
-    let output = Command::new(unshare[0])
+    let output = place
+        .other(unshare[0])
         .args([unshare[1], "sh", "-c", script, "sh"])
         .arg(env!("CARGO_BIN_EXE_sli"))
         .args(&run)
-        .current_dir(place.path(""))
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");

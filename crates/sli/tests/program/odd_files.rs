@@ -43,11 +43,11 @@ fn place() -> Place {
 
 /// Runs with a limit of time: what waits for a pipe never ends.
 fn within_a_minute(place: &Place, arguments: &[&str]) -> Outcome {
-    let output = Command::new("timeout")
+    let output = place
+        .other("timeout")
         .arg("60")
         .arg(env!("CARGO_BIN_EXE_sli"))
         .args(arguments)
-        .current_dir(place.path(""))
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -200,7 +200,8 @@ fn a_limit_of_file_sizes_is_5_and_the_run_goes_on_without_it() {
     let base = long_run(&place);
     let run = [&base[..], &["out"]].concat();
     place.sli(&[&base[..], &["undisturbed"]].concat()).success();
-    let output = Command::new("sh")
+    let output = place
+        .other("sh")
         .args([
             "-c",
             "ulimit -f 64; exec \"$@\"",
@@ -208,7 +209,6 @@ fn a_limit_of_file_sizes_is_5_and_the_run_goes_on_without_it() {
             env!("CARGO_BIN_EXE_sli"),
         ])
         .args(&run)
-        .current_dir(place.path(""))
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -252,10 +252,10 @@ fn nobody_listens() {
     ] {
         // The code of the program, not that of the reader.
         let script = format!("set -o pipefail; {script}; echo code ${{PIPESTATUS[0]}} >&3");
-        let output = Command::new("bash")
+        let output = place
+            .other("bash")
             .args(["-c", &format!("exec 3>said; {script}")])
             .arg(env!("CARGO_BIN_EXE_sli"))
-            .current_dir(place.path(""))
             .output()
             .unwrap();
         let code = fs_err::read_to_string(place.path("said")).unwrap();

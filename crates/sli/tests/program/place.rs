@@ -101,30 +101,35 @@ impl Place {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = program();
+        let mut command = self.settled(program());
+        command.args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Another program, which starts ours.
+    pub fn other(&self, program: &str) -> Command {
+        self.settled(Command::new(program))
+    }
+
+    /// What it starts here finds nothing of the machine it is on.
+    fn settled(&self, mut command: Command) -> Command {
         command
             .current_dir(self.folder.path())
-            .args(arguments)
             // What the machine remembers of itself is no part of a test.
             .env("XDG_CACHE_HOME", self.path("cache"))
             // Nothing is asked of a hub, unless a test says of which.
             .env("HF_HOME", self.path("hub"))
-            .env("HF_HUB_OFFLINE", "1")
-            .stdin(Stdio::null());
+            .env("HF_HUB_OFFLINE", "1");
         command
     }
 
     /// Runs a line of shell in a folder of the place; `$SLI` is the program.
     pub fn shell(&self, folder: &str, line: &str) -> Outcome {
-        let mut command = Command::new("sh");
+        let mut command = self.other("sh");
         command
             .current_dir(self.path(folder))
             .args(["-c", line])
             .env("SLI", env!("CARGO_BIN_EXE_sli"))
-            .env("XDG_CACHE_HOME", self.path("cache"))
-            // Nothing is asked of a hub, unless a test says of which.
-            .env("HF_HOME", self.path("hub"))
-            .env("HF_HUB_OFFLINE", "1")
             .stdin(Stdio::null());
         Self::outcome(&mut command)
     }
