@@ -96,8 +96,16 @@ fn is_adapter(name: &str) -> bool {
     name.starts_with("adapter_model") || name.starts_with("adapter.")
 }
 
-fn is_other_format(name: &str) -> bool {
-    let others = [".h5", ".msgpack", ".onnx", ".mlmodel", ".npz", ".tflite"];
+/// Whether a file of this name holds weights in a format that is read.
+pub fn is_weights(name: &str) -> bool {
+    ends(name, &[".safetensors"]) || torch::is_weights(name) || gguf::is_gguf(name)
+}
+
+/// Whether a file of this name holds weights in a format that is not.
+pub fn is_other_format(name: &str) -> bool {
+    let others = [
+        ".h5", ".msgpack", ".onnx", ".mlmodel", ".npz", ".ot", ".tflite",
+    ];
     ends(name, &others)
 }
 

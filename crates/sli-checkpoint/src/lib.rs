@@ -44,7 +44,7 @@ mod view;
 
 pub use binding::{Binding, BoundStack};
 pub use checkpoint::Checkpoint;
-pub use choice::formats;
+pub use choice::{formats, is_other_format, is_weights};
 pub use codes::{CODED_FORMS, Codes, UnknownCode};
 pub use coverage::{CoverageReport, Ignored, Missing};
 pub use decode::Buffers;

@@ -52,6 +52,11 @@ pub(crate) struct Lexical {
     open: BTreeMap<u32, f32>,
 }
 
+/// The file of such a layer in the folder of the model, where there is one.
+pub fn lexical_weights(model: &Model) -> Result<Option<&'static str>, EngineError> {
+    Ok(is_there(model)?.then_some(FILE))
+}
+
 /// Whether such a layer lies beside the model.
 pub(crate) fn is_there(model: &Model) -> Result<bool, EngineError> {
     Ok(model.folder.has(FILE)?)

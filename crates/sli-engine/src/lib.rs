@@ -61,10 +61,11 @@ pub use availability::{available_takes, lacking};
 pub use demands::Demands;
 pub use error::EngineError;
 pub use leftovers::left_out;
+pub use lexical::lexical_weights;
 pub use model::{Model, StoredIn, describe_folder};
 pub use open_options::OpenOptions;
 pub use plan::{Grain, Plan, check, plan, program_bytes};
-pub use pooling::{Message, Prompt, TextRules, text_rules};
+pub use pooling::{Message, Prompt, TextRules, module_weights, text_rules};
 pub use precision::{Precision, Reason, compute_name};
 pub use session::{
     Begun, Examination, ExaminedWeights, Outcome, Planned, Run, Session, SessionOptions, Start,

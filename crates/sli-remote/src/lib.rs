@@ -35,3 +35,4 @@ pub use location::{Location, LocationError};
 pub use repo::{Kind, Repo};
 pub use settings::{Settings, SettingsError, Token};
 pub use source::{Keep, Progress, RemoteSource};
+pub use url::Url;

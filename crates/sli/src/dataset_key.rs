@@ -29,7 +29,7 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
         ),
     };
     key.set("input", content)
-        .set("input format", job.input.extension());
+        .set("input format", job.input.extensions());
     for (name, column) in job.input.renames.pairs() {
         key.set(format!("column of {name}"), column);
     }

@@ -119,6 +119,18 @@ impl From<JournalError> for Error {
     }
 }
 
+impl From<SourceError> for Error {
+    fn from(error: SourceError) -> Self {
+        Self::Engine(EngineError::Checkpoint(error.into()))
+    }
+}
+
+impl From<CheckpointError> for Error {
+    fn from(error: CheckpointError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
 impl From<ResultsError> for Error {
     fn from(error: ResultsError) -> Self {
         Self::Engine(error.into())

@@ -6,9 +6,7 @@ use std::time::Duration;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sli_engine::records::{RecordSpool, RecordSpoolWriter};
 use sli_engine::take::Take;
-use sli_engine::{
-    HiddenDtype, Model, OpenOptions, Session, SessionOptions, Spill, TextRules, program_bytes,
-};
+use sli_engine::{HiddenDtype, Model, Session, SessionOptions, Spill, TextRules, program_bytes};
 use sli_remote::Keep;
 
 use crate::cli::{HiddenDtypeArg, JobArgs, ScoreArg, SpillArg, UseArg};
@@ -226,10 +224,7 @@ impl Job {
 /// What the command line asks of the engine.
 fn options(arguments: &JobArgs) -> SessionOptions {
     SessionOptions {
-        open: OpenOptions {
-            allow_unread: arguments.allow_unread.clone(),
-            allow_unused: arguments.allow_unused.clone(),
-        },
+        open: arguments.open.options(),
         takes: arguments.takes.clone(),
         memory: arguments.memory,
         threads: arguments.threads,

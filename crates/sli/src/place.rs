@@ -4,19 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::ModelPlace;
+use sli_checkpoint::source::ByteSource;
 use sli_engine::Model;
 use sli_engine::bytes::human;
-use sli_remote::{Keep, Location, Policy, Progress, RemoteError, RemoteSource, Settings};
+use sli_remote::{Keep, Location, Policy, Progress, RemoteError, RemoteSource, Settings, Url};
 
 use crate::error::Error;
 use crate::progress::Download;
 use crate::{input, machine, terminal};
 
-/// Files that stand for a model by themselves.
-const WEIGHTS: [&str; 6] = [".gguf", ".safetensors", ".bin", ".pt", ".pth", ".npz"];
-
 /// A model, and where it comes from if that is not this machine.
-#[derive(Clone)]
 pub struct NamedModel {
     /// Where its files are read.
     pub place: ModelPlace,
@@ -38,12 +35,12 @@ impl NamedModel {
             });
         };
         let settings = Settings::from_env()?;
-        let (source, inner) = open(&settings, location, keep)?;
+        let is_file = |url: &Url| sli_checkpoint::is_weights(url.path());
+        let (source, inner) = open(&settings, location, keep, is_file)?;
         let source = Arc::new(source);
-        let shown = sli_checkpoint::source::ByteSource::describe(&*source);
-        let place = ModelPlace::elsewhere(source.clone(), PathBuf::from(shown), &inner);
+        let shown = source.describe();
         Ok(Self {
-            place: place.map_err(|error| sli_engine::EngineError::Checkpoint(error.into()))?,
+            place: ModelPlace::elsewhere(source.clone(), shown, &inner)?,
             remote: Some(source),
         })
     }
@@ -110,11 +107,12 @@ impl NamedModel {
     }
 }
 
-/// What a location is read from, and the folder or file in it.
+/// What a location is read from, and the folder or file in it; `is_file` tells which addresses are those of a file.
 fn open(
     settings: &Settings,
     location: Location,
     keep: Keep,
+    is_file: impl Fn(&Url) -> bool,
 ) -> Result<(RemoteSource, String), Error> {
     match location {
         Location::Hub {
@@ -133,7 +131,7 @@ fn open(
             )?;
             Ok((source, inner))
         }
-        Location::Web(mut url) => {
+        Location::Web(url) => {
             if settings.is_offline {
                 return Err(RemoteError::Refused {
                     place: url.to_string(),
@@ -142,25 +140,25 @@ fn open(
                 }
                 .into());
             }
-            let path = url.path().to_owned();
-            let file = path.rsplit('/').next().unwrap_or_default().to_owned();
-            let is_file = WEIGHTS.iter().any(|ending| file.ends_with(ending));
-            let inner = if is_file {
-                url.set_path(&path[..path.len() - file.len()]);
-                file
+            let (folder, file) = if is_file(&url) {
+                split_file(url)
             } else {
-                String::new()
+                (url, String::new())
             };
-            let kept = match machine::cache() {
-                Some(cache) => cache.folder().join("web"),
-                None => settings.cache.join("web"),
-            };
-            Ok((
-                RemoteSource::web(settings, Policy::default(), url, keep, &kept),
-                inner,
-            ))
+            let kept = machine::cache().map(|cache| cache.folder().join("web"));
+            let kept = kept.unwrap_or_else(|| settings.cache.join("web"));
+            let source = RemoteSource::web(settings, Policy::default(), folder, keep, &kept);
+            Ok((source, file))
         }
     }
+}
+
+/// The folder of an address, and the file behind it.
+fn split_file(mut url: Url) -> (Url, String) {
+    let path = url.path().to_owned();
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
+    url.set_path(&format!("{folder}/"));
+    (url, file.to_owned())
 }
 
 /// Datasets that are elsewhere are fetched; the paths of all, in their order.
@@ -183,78 +181,61 @@ pub fn fetched(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 
 /// The files that a location stands for, in the cache.
 fn fetch_data(text: &str, location: Location) -> Result<Vec<PathBuf>, Error> {
-    let settings = Settings::from_env()?;
-    let (source, inner) = match location {
-        Location::Hub { .. } => open(&settings, location, Keep::Everything)?,
-        Location::Web(mut url) => {
-            let file = url.path().rsplit('/').next().unwrap_or_default().to_owned();
-            if file.is_empty() {
-                return Err(Error::Usage {
-                    problem: format!("`{text}` names no file"),
-                    hint: "a folder behind HTTP cannot be listed: name its files".into(),
-                });
-            }
-            let folder = url.path()[..url.path().len() - file.len()].to_owned();
-            url.set_path(&folder);
-            let (source, _) = open(&settings, Location::Web(url), Keep::Everything)?;
-            (source, file)
-        }
+    let refused = |problem: String, hint: &str| Error::Usage {
+        problem: format!("`{text}` {problem}"),
+        hint: hint.into(),
     };
+    let settings = Settings::from_env()?;
+    let (source, inner) = open(&settings, location, Keep::Everything, |_| true)?;
     let wanted = match source.files() {
+        None if inner.is_empty() => {
+            let hint = "a folder behind HTTP cannot be listed: name its files";
+            return Err(refused("names no file".into(), hint));
+        }
         None => vec![inner],
         Some(files) => {
-            let pattern = glob::Pattern::new(&inner).map_err(|error| Error::Usage {
-                problem: format!("`{text}`: the pattern makes no sense: {error}"),
-                hint: "`*` and `?` stand for characters of a name".into(),
-            })?;
-            let options = glob::MatchOptions {
-                require_literal_separator: true,
-                ..glob::MatchOptions::new()
-            };
             let names: Vec<String> = files.into_iter().map(|(name, _)| name).collect();
-            let folder = if inner.is_empty() {
-                String::new()
-            } else {
-                format!("{inner}/")
-            };
-            let exact: Vec<String> = names
-                .iter()
-                .filter(|name| **name == inner)
-                .cloned()
-                .collect();
-            let fitting = names
-                .iter()
-                .filter(|name| pattern.matches_with(name, options))
-                .cloned()
-                .collect();
-            let inside: Vec<String> = names
-                .iter()
-                .filter(|name| name.starts_with(&folder))
-                .cloned()
-                .collect();
-            match (exact, fitting) {
-                (exact, _) if !exact.is_empty() => exact,
-                (_, fitting) if !Vec::<String>::is_empty(&fitting) => fitting,
-                _ => input::pick(&inside, Clone::clone),
-            }
+            meant(&names, &inner).map_err(|error| {
+                let hint = "`*` and `?` stand for characters of a name";
+                refused(format!("is a pattern that makes no sense: {error}"), hint)
+            })?
         }
     };
     if wanted.is_empty() {
-        return Err(Error::Usage {
-            problem: format!("`{text}` has no file of records"),
-            hint: "name a .parquet, .jsonl or .txt file of it, or a folder with such".into(),
-        });
+        let hint = "name a .parquet, .jsonl or .txt file of it, or a folder with such";
+        return Err(refused("has no file of records".into(), hint));
     }
-    let failed = |error: sli_checkpoint::source::SourceError| {
-        Error::Engine(sli_engine::EngineError::Checkpoint(error.into()))
-    };
     RemoteSource::fetch_ahead(&source, &wanted, &[])?;
     let bar = Download::new();
     let arrived = source.wait(&mut |progress| bar.show(progress));
     drop(bar);
     arrived?;
-    let paths = wanted
-        .iter()
-        .map(|file| source.path_of(file).map_err(failed));
-    paths.collect()
+    let paths = wanted.iter().map(|file| source.path_of(file));
+    Ok(paths.collect::<Result<_, _>>()?)
+}
+
+/// The files of a place that are meant: the one of this name, those that fit it as a pattern, or those of the folder.
+fn meant(names: &[String], inner: &str) -> Result<Vec<String>, glob::PatternError> {
+    let of = |fits: &dyn Fn(&str) -> bool| -> Vec<String> {
+        names.iter().filter(|name| fits(name)).cloned().collect()
+    };
+    let mut found = of(&|name| name == inner);
+    if found.is_empty() {
+        let pattern = glob::Pattern::new(inner)?;
+        let options = glob::MatchOptions {
+            require_literal_separator: true,
+            ..glob::MatchOptions::new()
+        };
+        found = of(&|name| pattern.matches_with(name, options));
+    }
+    if found.is_empty() {
+        let inside = of(&|name| {
+            inner.is_empty()
+                || name
+                    .strip_prefix(inner)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        });
+        found = input::pick(&inside, |name| Path::new(name));
+    }
+    Ok(found)
 }

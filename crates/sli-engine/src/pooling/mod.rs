@@ -22,3 +22,4 @@ pub(crate) use self::stored::Stored;
 pub use self::text::{Prompt, TextRules, text_rules};
 pub use self::transformer::Message;
 pub(crate) use self::weights::ModuleWeights;
+pub use self::weights::module_weights;

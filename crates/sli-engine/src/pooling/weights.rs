@@ -1,18 +1,40 @@
 //! The weights of a module: a small file in its folder.
 
-use sli_checkpoint::{Checkpoint, ModelFolder};
+use sli_checkpoint::{Checkpoint, FolderError, ModelFolder};
 use sli_kernels::{Compute, PackedKind, PackedWeights};
 
 use super::activation::DenseActivation;
 use super::recipe::{Dense, Residual, Step};
 use super::stored::{PlacedFile, Stored};
 use crate::error::{AGAIN, EngineError};
-use crate::sentence_folder::{Module, TRANSFORMER_ALONE, unusable};
+use crate::sentence_folder::{Module, TRANSFORMER_ALONE, modules, unusable};
 use crate::weights::load::{decode, element};
 
 /// The file of the weights, and the one that older versions wrote.
 const FILE: &str = "model.safetensors";
 const TORCH_FILE: &str = "pytorch_model.bin";
+
+/// The weights of the modules behind the transformer of a sentence-transformers model, by their paths in its folder.
+pub fn module_weights(home: &ModelFolder) -> Result<Vec<String>, EngineError> {
+    let mut files = Vec::new();
+    for module in modules(home)?.unwrap_or_default() {
+        if !module.is_transformer() {
+            files.extend(file_of(home, &module)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The file with the weights of a module, where it has any.
+fn file_of(home: &ModelFolder, module: &Module) -> Result<Option<String>, FolderError> {
+    for name in [FILE, TORCH_FILE] {
+        let name = module.file(name);
+        if home.has(&name)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
 
 /// The file of a module while its tensors are looked for.
 pub(crate) struct ModuleWeights {
@@ -23,14 +45,11 @@ pub(crate) struct ModuleWeights {
 
 impl ModuleWeights {
     pub fn open(home: &ModelFolder, module: &Module) -> Result<Self, EngineError> {
-        let (mut name, torch) = (module.file(FILE), module.file(TORCH_FILE));
-        if !home.has(&name)? {
-            if !home.has(&torch)? {
-                let problem = "the weights of the module are missing".into();
-                return Err(unusable(home.join(name), problem, TRANSFORMER_ALONE));
-            }
-            name = torch;
-        }
+        let Some(name) = file_of(home, module)? else {
+            let problem = "the weights of the module are missing".into();
+            let name = home.join(module.file(FILE));
+            return Err(unusable(name, problem, TRANSFORMER_ALONE));
+        };
         Self::of_file(home, &name)
     }
 

@@ -15,8 +15,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 
 pub use byte_size::parse_byte_size;
-use sli_engine::Compute;
 use sli_engine::take::{Take, TakeError};
+use sli_engine::{Compute, OpenOptions};
 
 use crate::input::Use;
 
@@ -206,10 +206,32 @@ pub struct PlanArgs {
     pub json: bool,
 }
 
+/// What of a model may be unknown.
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// Accept a configuration key that SLI does not know; repeatable
+    #[arg(long, value_name = "KEY")]
+    pub allow_unread: Vec<String>,
+    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
+    /// any characters; repeatable
+    #[arg(long, value_name = "GLOB")]
+    pub allow_unused: Vec<String>,
+}
+
+impl OpenArgs {
+    /// As the engine has them.
+    pub fn options(&self) -> OpenOptions {
+        OpenOptions {
+            allow_unread: self.allow_unread.clone(),
+            allow_unused: self.allow_unused.clone(),
+        }
+    }
+}
+
 /// `sli bench`.
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// Model to time a pass with; without one only the machine is measured
+    /// Model to time a pass with, as in `sli run`; without one only the machine is measured
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: Option<PathBuf>,
     /// Dataset to run over in place of random tokens: .jsonl, .parquet or .txt, as in `sli run`
@@ -233,13 +255,9 @@ pub struct BenchArgs {
     /// Precision of the matrix products of the pass, as in `sli run`
     #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
     pub compute: ComputeArg,
-    /// Accept a configuration key that SLI does not know; repeatable
-    #[arg(long, value_name = "KEY")]
-    pub allow_unread: Vec<String>,
-    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
-    /// any characters; repeatable
-    #[arg(long, value_name = "GLOB")]
-    pub allow_unused: Vec<String>,
+    /// What of it may be unknown.
+    #[command(flatten)]
+    pub open: OpenArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -251,13 +269,9 @@ pub struct DownloadArgs {
     /// The model: an id of the hub, perhaps with a revision (ORG/NAME@REVISION), or an address
     #[arg(value_hint = ValueHint::Other)]
     pub model: PathBuf,
-    /// Accept a configuration key that SLI does not know; repeatable
-    #[arg(long, value_name = "KEY")]
-    pub allow_unread: Vec<String>,
-    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
-    /// any characters; repeatable
-    #[arg(long, value_name = "GLOB")]
-    pub allow_unused: Vec<String>,
+    /// What of it may be unknown.
+    #[command(flatten)]
+    pub open: OpenArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -295,17 +309,12 @@ pub enum CacheCommand {
 /// `sli inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Folder of the model (a config.json alone will do), a single weights file beside its
-    /// config.json, or a GGUF file
+    /// The model as in `sli run`; a config.json alone will do
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
-    /// Accept a configuration key that SLI does not know; repeatable
-    #[arg(long, value_name = "KEY")]
-    pub allow_unread: Vec<String>,
-    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
-    /// any characters; repeatable
-    #[arg(long, value_name = "GLOB")]
-    pub allow_unused: Vec<String>,
+    /// What of it may be unknown.
+    #[command(flatten)]
+    pub open: OpenArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -416,13 +425,9 @@ pub struct JobArgs {
     /// Do not share the work on beginnings that records have in common
     #[arg(long)]
     pub no_share: bool,
-    /// Accept a configuration key that SLI does not know; repeatable
-    #[arg(long, value_name = "KEY")]
-    pub allow_unread: Vec<String>,
-    /// Leave out tensors of this name, of which SLI does not know what they are for; `*` stands for
-    /// any characters; repeatable
-    #[arg(long, value_name = "GLOB")]
-    pub allow_unused: Vec<String>,
+    /// What of it may be unknown.
+    #[command(flatten)]
+    pub open: OpenArgs,
     /// Work between two checkpoints of a run, in seconds; an interruption costs at most this
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, value_parser = seconds)]
     pub checkpoint_interval: f64,

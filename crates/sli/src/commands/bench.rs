@@ -10,8 +10,8 @@ use sli_engine::journal::RunKey;
 use sli_engine::records::RecordSpool;
 use sli_engine::take::Take;
 use sli_engine::{
-    Model, OpenOptions, Quiet, Session, SessionOptions, Stages, Start, Summary, forget_peak_memory,
-    lacking, processors,
+    Model, Quiet, Session, SessionOptions, Stages, Start, Summary, forget_peak_memory, lacking,
+    processors,
 };
 use sli_remote::Keep;
 use sli_spec::LengthLimit;
@@ -192,10 +192,7 @@ fn open(
     cache: Option<CeilingsCache>,
 ) -> Result<Session, Error> {
     let mut options = SessionOptions {
-        open: OpenOptions {
-            allow_unread: arguments.allow_unread.clone(),
-            allow_unused: arguments.allow_unused.clone(),
-        },
+        open: arguments.open.options(),
         takes: arguments.takes.clone(),
         memory: arguments.memory,
         threads: arguments.threads,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sli_checkpoint::source::ByteSource;
+use sli_checkpoint::{ModelFolder, is_other_format, is_weights};
 use sli_engine::bytes::human;
-use sli_engine::{EngineError, Model, OpenOptions};
+use sli_engine::{Model, lexical_weights, module_weights};
 use sli_remote::{Keep, Progress, RemoteSource};
 
 use crate::cli::DownloadArgs;
@@ -16,22 +17,6 @@ use crate::terminal;
 
 /// Files of more bytes that are no weights are not what a model needs to run.
 const LARGEST_BESIDE: u64 = 64 << 20;
-/// Files that hold weights; which of them are fetched is known from the model.
-const WEIGHTS: [&str; 12] = [
-    "safetensors",
-    "bin",
-    "gguf",
-    "pt",
-    "pth",
-    "ckpt",
-    "h5",
-    "msgpack",
-    "onnx",
-    "ot",
-    "npz",
-    "tflite",
-];
-
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
@@ -53,23 +38,19 @@ pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
         });
     };
     let began = Instant::now();
-    let options = OpenOptions {
-        allow_unread: arguments.allow_unread.clone(),
-        allow_unused: arguments.allow_unused.clone(),
+    let model = Model::open(&named.place, &arguments.open.options())?;
+    // Of a place that cannot be listed, what was asked for in opening the model.
+    let beside = match remote.files() {
+        Some(all) => beside(all),
+        None => asked_for(&model.home),
     };
-    let model = Model::open(&named.place, &options)?;
-    match remote.files() {
-        Some(all) => RemoteSource::fetch_ahead(remote, &beside(all), &[])?,
-        None => {
-            let record = model.home.record().into_iter();
-            let there = record.filter(|(name, found)| found.is_some() && !name.ends_with('/'));
-            let names: Vec<String> = there.map(|(name, _)| name).collect();
-            let coming = model.home.source().fetch_ahead(&names, &[]);
-            coming.map_err(|error| EngineError::Checkpoint(error.into()))?;
-        }
-    }
-    let coming = model.checkpoint.fetch_ahead(&model.files_in_order(), &[]);
-    coming.map_err(EngineError::from)?;
+    RemoteSource::fetch_ahead(remote, &beside, &[])?;
+    let modules = module_weights(&model.home)?;
+    model.home.source().fetch_ahead(&modules, &[])?;
+    let lexical = lexical_weights(&model)?.map(str::to_owned);
+    let lexical: Vec<String> = lexical.into_iter().collect();
+    model.folder.source().fetch_ahead(&lexical, &[])?;
+    model.checkpoint.fetch_ahead(&model.files_in_order(), &[])?;
     let bar = Download::new();
     let fetched = remote.wait(&mut |progress| bar.show(progress));
     drop(bar);
@@ -110,9 +91,16 @@ pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
 /// What lies beside the weights, small enough to be a part of what runs.
 fn beside(all: Vec<(String, u64)>) -> Vec<String> {
     let is_wanted = |(path, size): &(String, u64)| {
-        let ending = path.rsplit('.').next().unwrap_or_default();
-        *size <= LARGEST_BESIDE && !WEIGHTS.contains(&ending)
+        let name = path.rsplit('/').next().unwrap_or(path);
+        *size <= LARGEST_BESIDE && !is_weights(name) && !is_other_format(name)
     };
     let wanted = all.into_iter().filter(is_wanted);
     wanted.map(|(path, _)| path).collect()
+}
+
+/// The files that were there of those that somebody asked for.
+fn asked_for(home: &ModelFolder) -> Vec<String> {
+    let record = home.record().into_iter();
+    let there = record.filter(|(name, found)| found.is_some() && !name.ends_with('/'));
+    there.map(|(name, _)| name).collect()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use sli_checkpoint::CoverageReport;
 use sli_engine::bytes::human;
-use sli_engine::{ExaminedWeights, OpenOptions, examine, left_out};
+use sli_engine::{ExaminedWeights, examine, left_out};
 use sli_spec::{Built, LengthLimit, Predicts, Stack};
 
 use super::table::table;
@@ -80,10 +80,7 @@ struct Coverage {
 /// weights is shown as far as it tells.
 pub fn inspect(arguments: &InspectArgs) -> Result<(), Error> {
     let path = &arguments.model;
-    let options = OpenOptions {
-        allow_unread: arguments.allow_unread.clone(),
-        allow_unused: arguments.allow_unused.clone(),
-    };
+    let options = arguments.open.options();
     let named = NamedModel::find(path, Keep::Everything)?;
     let examination = examine(&named.place, &options, &Plain)?;
     let built = &examination.built;

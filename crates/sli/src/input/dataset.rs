@@ -1,6 +1,7 @@
 //! The files of a dataset: those that are named, those of a folder, those that a pattern fits.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::memory::Allowance;
 /// The records of a dataset.
 pub type Records = Box<dyn Iterator<Item = Result<RawRecord, InputError>>>;
 
-/// What a folder's files are taken by, the first that it has any of.
+/// What a folder's files are taken by, the first that it has any of: `.json` may be a description beside records.
 const IN_FOLDERS: [&[&str]; 4] = [&["parquet"], &["jsonl", "ndjson"], &["json"], &["txt"]];
 
 /// The files of a dataset in the order of their records, and what their columns stand for.
@@ -68,18 +69,24 @@ impl Dataset {
         self.files.first().map_or(Path::new(""), PathBuf::as_path)
     }
 
-    /// The extension that tells its format.
-    pub fn extension(&self) -> String {
-        let extension = self.first().extension().unwrap_or_default();
-        extension
-            .to_ascii_lowercase()
-            .to_string_lossy()
-            .into_owned()
+    /// The extensions that tell the formats of its files, one after another where they are not all the same.
+    pub fn extensions(&self) -> String {
+        let mut all: Vec<String> = Vec::new();
+        for file in &self.files {
+            let (plain, compression) = extension(file);
+            let compressed =
+                compression.map_or_else(String::new, |_| format!(".{}", lower(file.extension())));
+            let whole = format!("{plain}{compressed}");
+            if all.last() != Some(&whole) {
+                all.push(whole);
+            }
+        }
+        all.join(" ")
     }
 
     /// Its records, which may hold what the allowance says.
     pub fn open(&self, allowance: &Allowance, selection: Selection) -> Result<Records, InputError> {
-        let mut reading = Reading {
+        let mut reading = Files {
             files: self.files.clone().into_iter(),
             current: None,
             numbering: Rc::default(),
@@ -94,7 +101,7 @@ impl Dataset {
 }
 
 /// Files one after another.
-struct Reading {
+struct Files {
     files: std::vec::IntoIter<PathBuf>,
     current: Option<Records>,
     numbering: Rc<RefCell<Numbering>>,
@@ -103,7 +110,7 @@ struct Reading {
     selection: Selection,
 }
 
-impl Reading {
+impl Files {
     fn next_file(&mut self) -> Option<Result<Records, InputError>> {
         let path = Arc::new(self.files.next()?);
         Some(self.open(path))
@@ -132,7 +139,7 @@ impl Reading {
     }
 }
 
-impl Iterator for Reading {
+impl Iterator for Files {
     type Item = Result<RawRecord, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -167,18 +174,7 @@ fn format(path: &Path) -> Result<(Format, Option<Compression>), InputError> {
             "give a regular file",
         ));
     }
-    let lower = |part: Option<&std::ffi::OsStr>| {
-        part.unwrap_or_default()
-            .to_ascii_lowercase()
-            .to_string_lossy()
-            .into_owned()
-    };
-    let mut extension = lower(path.extension());
-    let compression = Compression::of_extension(&extension);
-    if compression.is_some() {
-        let stem = path.file_stem().map(Path::new);
-        extension = lower(stem.and_then(Path::extension));
-    }
+    let (extension, compression) = extension(path);
     let found = signature::format(&extension).map_err(|(problem, hint)| {
         wrong_file(
             path,
@@ -217,7 +213,7 @@ fn of_folder(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
         }
     }
     names.sort();
-    let chosen = pick(&names, |path| path.to_string_lossy().into_owned());
+    let chosen = pick(&names, PathBuf::as_path);
     if chosen.is_empty() {
         return Err(wrong_file(
             folder,
@@ -229,23 +225,30 @@ fn of_folder(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
 }
 
 /// Those of the first kind of files of which there are any.
-pub fn pick<T: Clone>(all: &[T], name: impl Fn(&T) -> String) -> Vec<T> {
-    for endings in IN_FOLDERS {
-        let is_one = |item: &&T| {
-            let name = name(item).to_ascii_lowercase();
-            let plain = name
-                .strip_suffix(".gz")
-                .or_else(|| name.strip_suffix(".zst"));
-            let plain = plain.unwrap_or(&name);
-            let ending = plain.rsplit('.').next().unwrap_or_default();
-            plain.contains('.') && endings.contains(&ending)
-        };
-        let found: Vec<T> = all.iter().filter(is_one).cloned().collect();
-        if !found.is_empty() {
-            return found;
-        }
+pub fn pick<T: Clone>(all: &[T], path: impl Fn(&T) -> &Path) -> Vec<T> {
+    let of = |kinds: &[&str]| -> Vec<T> {
+        let is_one = |item: &&T| kinds.contains(&extension(path(item)).0.as_str());
+        all.iter().filter(is_one).cloned().collect()
+    };
+    let mut found = IN_FOLDERS.iter().map(|kinds| of(kinds));
+    found.find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+/// The extension of a file without that of its compression.
+fn extension(path: &Path) -> (String, Option<Compression>) {
+    let whole = lower(path.extension());
+    match Compression::of_extension(&whole) {
+        None => (whole, None),
+        some => (
+            lower(path.file_stem().map(Path::new).and_then(Path::extension)),
+            some,
+        ),
     }
-    Vec::new()
+}
+
+fn lower(part: Option<&OsStr>) -> String {
+    let part = part.unwrap_or_default().to_ascii_lowercase();
+    part.to_string_lossy().into_owned()
 }
 
 /// A path that is a pattern, unless there is a file of this name.

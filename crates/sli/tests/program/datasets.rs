@@ -146,6 +146,14 @@ fn compressed_lines_are_read_as_they_are_unpacked() {
     ] {
         run(&place, None, &[input], &[]);
     }
+    // What is unpacked is read by the name behind the compression, which counts for a run that goes on.
+    place.write("kept.jsonl.gz", gzip(&text));
+    place.write("kept.txt.gz", gzip(&text));
+    let kept = |input: &'static str| ["run", "model", "--input", input, "--out", "kept"];
+    place.sli(&kept("kept.jsonl.gz")).success();
+    place
+        .sli(&kept("kept.txt.gz"))
+        .failure(3, &["input format"]);
     let whole = gzip(&text);
     place.write("cut.jsonl.gz", &whole[..whole.len() - 9]);
     place.write("plain.jsonl.gz", &text);
