@@ -126,8 +126,7 @@ impl<'c> Batch<'c> {
         while start < area.rows.end {
             let end = start + self.rows_that_fit(area, start);
             let bytes = self.bytes_of(area, start..end);
-            let most = BATCH + area.coded.whole_bytes();
-            if self.bytes > 0 && (self.bytes + bytes > most || self.plan.is_full()) {
+            if self.bytes > 0 && (self.bytes + bytes > area.most() || self.plan.is_full()) {
                 carry_out(self)?;
             }
             let begins = self.bytes;
@@ -152,8 +151,7 @@ impl<'c> Batch<'c> {
     /// How many rows from `start` on a batch can hold: whole blocks, or one row at least.
     fn rows_that_fit(&self, area: &Area<'_>, start: usize) -> usize {
         let most = area.rows.end - start;
-        let limit = BATCH + area.coded.whole_bytes();
-        let fits = |rows: usize| self.bytes_of(area, start..start + rows) <= limit;
+        let fits = |rows: usize| self.bytes_of(area, start..start + rows) <= area.most();
         let (mut rows, mut step) = (1, 1);
         while rows < most && fits((rows + step).min(most)) {
             rows = (rows + step).min(most);
@@ -177,8 +175,7 @@ impl<'c> Batch<'c> {
         let [high, wide] = area.coded.code.block().map(|side| side.max(1));
         let is_turned = area.column_stride > 1 && area.columns.len() > LINES;
         let rows = area.rows.start..(area.rows.start + high).min(area.rows.end);
-        let limit = BATCH + area.coded.whole_bytes();
-        if !is_turned && self.bytes_of(area, rows) <= limit {
+        if !is_turned && self.bytes_of(area, rows) <= area.most() {
             return None;
         }
         // The left half ends with a block and before a column that is wanted.
@@ -295,6 +292,11 @@ fn areas<'c>(
 }
 
 impl<'c> Area<'c> {
+    /// Bytes of parts that a batch may have together with some of it.
+    fn most(&self) -> usize {
+        BATCH + self.coded.whole_bytes()
+    }
+
     /// What some of its rows need of every part.
     fn parts(
         &self,

@@ -248,16 +248,14 @@ impl ModelFolder {
     }
 
     fn failed(&self, name: &str, source: io::Error) -> FolderError {
-        match source.downcast() {
-            Ok(error @ SourceError::Elsewhere { .. }) => FolderError::Elsewhere(error),
-            Ok(other) => FolderError::Io {
-                path: self.path.join(name),
-                source: io::Error::other(other),
-            },
-            Err(source) => FolderError::Io {
-                path: self.path.join(name),
-                source,
-            },
+        let source = match source.downcast() {
+            Ok(error @ SourceError::Elsewhere { .. }) => return FolderError::Elsewhere(error),
+            Ok(other) => io::Error::other(other),
+            Err(source) => source,
+        };
+        FolderError::Io {
+            path: self.path.join(name),
+            source,
         }
     }
 
