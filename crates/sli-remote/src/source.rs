@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sli_checkpoint::source::{ByteSource, NamedRange, SourceError, check_name};
+use sli_checkpoint::source::{ByteSource, Failure, NamedRange, SourceError, check_name};
 
 use crate::arriving::past;
 use crate::cache::Cache;
@@ -356,8 +356,11 @@ fn failed(file: &str, error: &RemoteError) -> SourceError {
         file: file.to_owned(),
         problem: error.to_string(),
         hint: error.hint().to_owned(),
-        is_refusal: error.is_refusal(),
-        is_replaced: matches!(error, RemoteError::Replaced { .. }),
+        kind: match error {
+            RemoteError::Replaced { .. } => Failure::Replaced,
+            error if error.is_refusal() => Failure::Refused,
+            _ => Failure::Broken,
+        },
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use sli_checkpoint::source::{ByteSource, SourceError, contract};
+use sli_checkpoint::source::{ByteSource, Failure, SourceError, contract};
 use sli_loopback::{COMMIT, Fault, Hub, Repo};
 use sli_remote::{Cache, FileState, Keep, Kind, Policy, RemoteError, RemoteSource, Settings};
 
@@ -430,7 +430,7 @@ fn wrong_bytes_are_fetched_again_once() {
         matches!(
             settled,
             SourceError::Elsewhere {
-                is_replaced: true,
+                kind: Failure::Replaced,
                 ..
             }
         ),

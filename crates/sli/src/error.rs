@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sli_checkpoint::CheckpointError;
-use sli_checkpoint::source::SourceError;
+use sli_checkpoint::source::{Failure, SourceError};
 use sli_engine::EngineError;
 use sli_engine::journal::JournalError;
 use sli_engine::results::ResultsError;
@@ -86,7 +86,7 @@ impl Error {
         matches!(
             error,
             SourceError::Elsewhere {
-                is_replaced: true,
+                kind: Failure::Replaced,
                 ..
             }
         )

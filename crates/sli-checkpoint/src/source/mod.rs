@@ -26,6 +26,17 @@ pub use sequential::sequential;
 pub use within::Within;
 pub use wrappers::{CountingSource, FailingSource, FileCount, ThrottledSource};
 
+/// How something that is elsewhere could not be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// What the user named is wrong.
+    Refused,
+    /// It had arrived wrong and is right now: what was made of it is not.
+    Replaced,
+    /// Something between here and there failed.
+    Broken,
+}
+
 /// A read that could not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,10 +101,8 @@ pub enum SourceError {
         problem: String,
         /// What the user can do about it.
         hint: String,
-        /// What the user named is wrong; else something between here and there failed.
-        is_refusal: bool,
-        /// It had arrived wrong and is right now: what was made of it is not.
-        is_replaced: bool,
+        /// What the caller can do.
+        kind: Failure,
     },
     /// The system refused or failed.
     #[error("{place}: `{file}`: {error}")]
@@ -237,109 +246,13 @@ pub trait ByteSource: Debug + Send + Sync {
     }
 }
 
-impl<S: ByteSource + ?Sized> ByteSource for Box<S> {
-    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
-        (**self).list(folder)
-    }
-    fn len(&self, file: &str) -> Result<u64, SourceError> {
-        (**self).len(file)
-    }
-    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
-        (**self).read_at(file, offset, out)
-    }
-    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
-        (**self).read_ranges(file, ranges)
-    }
-    fn gap(&self) -> u64 {
-        (**self).gap()
-    }
-    fn advise_soon(&self, file: &str, range: Range<u64>) {
-        (**self).advise_soon(file, range);
-    }
-    fn advise_done(&self, file: &str, range: Range<u64>) {
-        (**self).advise_done(file, range);
-    }
-    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
-        (**self).choose_mode(file, cache)
-    }
-    fn stamp(&self, file: &str) -> Option<Stamp> {
-        (**self).stamp(file)
-    }
-    fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
-        (**self).fetch_ahead(files, first)
-    }
-    fn content_id(&self, file: &str) -> Option<String> {
-        (**self).content_id(file)
-    }
-    fn memory(&self) -> u64 {
-        (**self).memory()
-    }
-    fn settle(&self) -> Result<(), SourceError> {
-        (**self).settle()
-    }
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-    fn exists(&self, file: &str) -> Result<bool, SourceError> {
-        (**self).exists(file)
-    }
-}
-
-impl<S: ByteSource + ?Sized> ByteSource for std::sync::Arc<S> {
-    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
-        (**self).list(folder)
-    }
-    fn len(&self, file: &str) -> Result<u64, SourceError> {
-        (**self).len(file)
-    }
-    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
-        (**self).read_at(file, offset, out)
-    }
-    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
-        (**self).read_ranges(file, ranges)
-    }
-    fn gap(&self) -> u64 {
-        (**self).gap()
-    }
-    fn advise_soon(&self, file: &str, range: Range<u64>) {
-        (**self).advise_soon(file, range);
-    }
-    fn advise_done(&self, file: &str, range: Range<u64>) {
-        (**self).advise_done(file, range);
-    }
-    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
-        (**self).choose_mode(file, cache)
-    }
-    fn stamp(&self, file: &str) -> Option<Stamp> {
-        (**self).stamp(file)
-    }
-    fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
-        (**self).fetch_ahead(files, first)
-    }
-    fn content_id(&self, file: &str) -> Option<String> {
-        (**self).content_id(file)
-    }
-    fn memory(&self) -> u64 {
-        (**self).memory()
-    }
-    fn settle(&self) -> Result<(), SourceError> {
-        (**self).settle()
-    }
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-    fn exists(&self, file: &str) -> Result<bool, SourceError> {
-        (**self).exists(file)
-    }
-}
-
 impl SourceError {
     /// Whether the system failed, as opposed to a name or range that makes no sense.
     pub fn is_io(&self) -> bool {
         match self {
             Self::Io { error, .. } => !is_wrong_path(error),
             Self::PastEnd { .. } => true,
-            Self::Elsewhere { is_refusal, .. } => !is_refusal,
+            Self::Elsewhere { kind, .. } => *kind != Failure::Refused,
             _ => false,
         }
     }

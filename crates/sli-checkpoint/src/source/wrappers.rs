@@ -1,13 +1,88 @@
-//! Sources around a source: counting, failing, slow.
+//! Sources around a source: pointers to it, counting, failing, slow.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::{ByteSource, CacheUse, ReadChoice, SourceError, Stamp};
+use super::{ByteSource, CacheUse, NamedRange, RangeRead, ReadChoice, SourceError, Stamp};
+
+/// All methods of a source but those that read, which hands them on to the source that `$inner` is of `$this`.
+macro_rules! handed_on {
+    (|$this:ident| $inner:expr) => {
+        fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
+            let $this = self;
+            $inner.list(folder)
+        }
+        fn len(&self, file: &str) -> Result<u64, SourceError> {
+            let $this = self;
+            $inner.len(file)
+        }
+        fn gap(&self) -> u64 {
+            let $this = self;
+            $inner.gap()
+        }
+        fn advise_soon(&self, file: &str, range: Range<u64>) {
+            let $this = self;
+            $inner.advise_soon(file, range);
+        }
+        fn advise_done(&self, file: &str, range: Range<u64>) {
+            let $this = self;
+            $inner.advise_done(file, range);
+        }
+        fn choose_mode(
+            &self,
+            file: &str,
+            cache: CacheUse,
+        ) -> Result<Option<ReadChoice>, SourceError> {
+            let $this = self;
+            $inner.choose_mode(file, cache)
+        }
+        fn stamp(&self, file: &str) -> Option<Stamp> {
+            let $this = self;
+            $inner.stamp(file)
+        }
+        fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
+            let $this = self;
+            $inner.fetch_ahead(files, first)
+        }
+        fn memory(&self) -> u64 {
+            let $this = self;
+            $inner.memory()
+        }
+        fn content_id(&self, file: &str) -> Option<String> {
+            let $this = self;
+            $inner.content_id(file)
+        }
+        fn settle(&self) -> Result<(), SourceError> {
+            let $this = self;
+            $inner.settle()
+        }
+        fn describe(&self) -> String {
+            let $this = self;
+            $inner.describe()
+        }
+        fn exists(&self, file: &str) -> Result<bool, SourceError> {
+            let $this = self;
+            $inner.exists(file)
+        }
+    };
+}
+
+/// Boxes, shared pointers and references.
+impl<P: Deref<Target: ByteSource> + Debug + Send + Sync> ByteSource for P {
+    handed_on!(|this| (**this));
+
+    fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
+        (**self).read_at(file, offset, out)
+    }
+    fn read_ranges(&self, file: &str, ranges: &mut [RangeRead<'_>]) -> Result<(), SourceError> {
+        (**self).read_ranges(file, ranges)
+    }
+}
 
 /// What was read of one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,12 +134,8 @@ impl<S> CountingSource<S> {
 }
 
 impl<S: ByteSource> ByteSource for CountingSource<S> {
-    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
-        self.inner.list(folder)
-    }
-    fn len(&self, file: &str) -> Result<u64, SourceError> {
-        self.inner.len(file)
-    }
+    handed_on!(|this| this.inner);
+
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         self.inner.read_at(file, offset, out)?;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,25 +146,6 @@ impl<S: ByteSource> ByteSource for CountingSource<S> {
             .ranges
             .push(offset..offset.saturating_add(out.len() as u64));
         Ok(())
-    }
-    fn gap(&self) -> u64 {
-        self.inner.gap()
-    }
-    fn advise_soon(&self, file: &str, range: Range<u64>) {
-        self.inner.advise_soon(file, range);
-    }
-
-    fn advise_done(&self, file: &str, range: Range<u64>) {
-        self.inner.advise_done(file, range);
-    }
-    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
-        self.inner.choose_mode(file, cache)
-    }
-    fn stamp(&self, file: &str) -> Option<Stamp> {
-        self.inner.stamp(file)
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
     }
 }
 
@@ -117,12 +169,8 @@ impl<S> FailingSource<S> {
 }
 
 impl<S: ByteSource> ByteSource for FailingSource<S> {
-    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
-        self.inner.list(folder)
-    }
-    fn len(&self, file: &str) -> Result<u64, SourceError> {
-        self.inner.len(file)
-    }
+    handed_on!(|this| this.inner);
+
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         {
             let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,25 +184,6 @@ impl<S: ByteSource> ByteSource for FailingSource<S> {
             *left = next;
         }
         self.inner.read_at(file, offset, out)
-    }
-    fn gap(&self) -> u64 {
-        self.inner.gap()
-    }
-    fn advise_soon(&self, file: &str, range: Range<u64>) {
-        self.inner.advise_soon(file, range);
-    }
-
-    fn advise_done(&self, file: &str, range: Range<u64>) {
-        self.inner.advise_done(file, range);
-    }
-    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
-        self.inner.choose_mode(file, cache)
-    }
-    fn stamp(&self, file: &str) -> Option<Stamp> {
-        self.inner.stamp(file)
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
     }
 }
 
@@ -180,12 +209,8 @@ impl<S> ThrottledSource<S> {
 }
 
 impl<S: ByteSource> ByteSource for ThrottledSource<S> {
-    fn list(&self, folder: &str) -> Result<Vec<String>, SourceError> {
-        self.inner.list(folder)
-    }
-    fn len(&self, file: &str) -> Result<u64, SourceError> {
-        self.inner.len(file)
-    }
+    handed_on!(|this| this.inner);
+
     fn read_at(&self, file: &str, offset: u64, out: &mut [u8]) -> Result<(), SourceError> {
         let transfer = Duration::from_secs_f64(out.len() as f64 / self.bytes_per_second as f64);
         let done = {
@@ -198,24 +223,5 @@ impl<S: ByteSource> ByteSource for ThrottledSource<S> {
         self.inner.read_at(file, offset, out)?;
         std::thread::sleep(done.saturating_duration_since(Instant::now()));
         Ok(())
-    }
-    fn gap(&self) -> u64 {
-        self.inner.gap()
-    }
-    fn advise_soon(&self, file: &str, range: Range<u64>) {
-        self.inner.advise_soon(file, range);
-    }
-
-    fn advise_done(&self, file: &str, range: Range<u64>) {
-        self.inner.advise_done(file, range);
-    }
-    fn choose_mode(&self, file: &str, cache: CacheUse) -> Result<Option<ReadChoice>, SourceError> {
-        self.inner.choose_mode(file, cache)
-    }
-    fn stamp(&self, file: &str) -> Option<Stamp> {
-        self.inner.stamp(file)
-    }
-    fn describe(&self) -> String {
-        self.inner.describe()
     }
 }
