@@ -10,15 +10,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
-use super::code::{
-    Areas, Coded, Decode, Fault, Found, Keys, Part, UnknownCode, Wanted, ZERO_SCALE,
-};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Areas, Coded, Decode, Fault, Keys, Part, UnknownCode, Wanted, ZERO_SCALE};
+use super::declared::{OfModules, Trouble};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, element, mistyped, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
-use crate::tensors::TensorInfo;
 
 const BOOKS: usize = 1;
 const SCALES: usize = 2;
@@ -72,71 +68,6 @@ impl Aqlm {
             group: [high, wide],
             books,
             bits,
-        })
-    }
-
-    fn coded(
-        self,
-        module: &str,
-        codes: Placed<'_>,
-        tensors: Tensors<'_>,
-    ) -> Result<Coded, Trouble> {
-        let [high, wide] = self.group;
-        let books = tensors.need(&format!("{module}.codebooks"))?;
-        let scales = tensors.need(&format!("{module}.scales"))?;
-        let word = if self.bits > 8 { Dtype::I16 } else { Dtype::I8 };
-        if codes.1.dtype != word {
-            return Err(mistyped(codes.1, word.name()).into());
-        }
-        let &[down, along, count] = &*codes.1.shape else {
-            return Err(structure(codes.1, "three axes are wanted".to_owned()).into());
-        };
-        if count != self.books {
-            let reason = format!("the configuration has {} codebooks", self.books);
-            return Err(structure(codes.1, reason).into());
-        }
-        let vectors = 1 << self.bits;
-        if *books.1.shape != [count, vectors, high, wide] {
-            let reason =
-                format!("{count} codebooks of {vectors} vectors of {high} x {wide} are wanted");
-            return Err(structure(books.1, reason).into());
-        }
-        if *scales.1.shape != [down, 1, 1, 1] {
-            let reason = format!("a scale for each of {down} groups of rows is wanted");
-            return Err(structure(scales.1, reason).into());
-        }
-        let sides = [down.checked_mul(high), along.checked_mul(wide)];
-        let [Some(rows), Some(columns)] = sides else {
-            return Err(structure(
-                codes.1,
-                "it is of more numbers than there can be".to_owned(),
-            )
-            .into());
-        };
-        let part = |(tensor, info): Placed<'_>, sides| Part {
-            tensor,
-            sides,
-            element: element(info.dtype),
-        };
-        Ok(Coded {
-            shape: [rows, columns].into(),
-            turned: false,
-            linear: true,
-            parts: [
-                part(codes, [down, along * count]),
-                part(books, [1, count * vectors * high * wide]),
-                part(scales, [1, down]),
-            ]
-            .into(),
-            beside: [].into(),
-            code: Arc::new(Additive {
-                group: self.group,
-                books: count,
-                vectors,
-                is_wide: word == Dtype::I16,
-                number: Scale::of_floats(books.1)?,
-                scale: Scale::of_floats(scales.1)?,
-            }),
         })
     }
 }
@@ -238,14 +169,71 @@ impl Decode for Additive {
     }
 }
 
-impl Declared for Aqlm {
-    fn find(
+impl OfModules for Aqlm {
+    const CODES: &'static str = ".codes";
+
+    fn coded(
         &self,
-        tensor: &TensorInfo,
+        module: &str,
+        codes: Placed<'_>,
         tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        of_module(tensor, ".codes", tensors, |module, codes| {
-            self.coded(module, codes, tensors)
+    ) -> Result<Coded, Trouble> {
+        let [high, wide] = self.group;
+        let books = tensors.need(&format!("{module}.codebooks"))?;
+        let scales = tensors.need(&format!("{module}.scales"))?;
+        let word = if self.bits > 8 { Dtype::I16 } else { Dtype::I8 };
+        if codes.1.dtype != word {
+            return Err(mistyped(codes.1, word.name()).into());
+        }
+        let &[down, along, count] = &*codes.1.shape else {
+            return Err(structure(codes.1, "three axes are wanted".to_owned()).into());
+        };
+        if count != self.books {
+            let reason = format!("the configuration has {} codebooks", self.books);
+            return Err(structure(codes.1, reason).into());
+        }
+        let vectors = 1 << self.bits;
+        if *books.1.shape != [count, vectors, high, wide] {
+            let reason =
+                format!("{count} codebooks of {vectors} vectors of {high} x {wide} are wanted");
+            return Err(structure(books.1, reason).into());
+        }
+        if *scales.1.shape != [down, 1, 1, 1] {
+            let reason = format!("a scale for each of {down} groups of rows is wanted");
+            return Err(structure(scales.1, reason).into());
+        }
+        let sides = [down.checked_mul(high), along.checked_mul(wide)];
+        let [Some(rows), Some(columns)] = sides else {
+            return Err(structure(
+                codes.1,
+                "it is of more numbers than there can be".to_owned(),
+            )
+            .into());
+        };
+        let part = |(tensor, info): Placed<'_>, sides| Part {
+            tensor,
+            sides,
+            element: element(info.dtype),
+        };
+        Ok(Coded {
+            shape: [rows, columns].into(),
+            turned: false,
+            linear: true,
+            parts: [
+                part(codes, [down, along * count]),
+                part(books, [1, count * vectors * high * wide]),
+                part(scales, [1, down]),
+            ]
+            .into(),
+            beside: [].into(),
+            code: Arc::new(Additive {
+                group: self.group,
+                books: count,
+                vectors,
+                is_wide: word == Dtype::I16,
+                number: Scale::of_floats(books.1)?,
+                scale: Scale::of_floats(scales.1)?,
+            }),
         })
     }
 }

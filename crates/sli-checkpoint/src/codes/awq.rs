@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Code, Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Code, Coded, Keys, Part, UnknownCode};
+use super::declared::{OfModules, Trouble};
 use super::divided::{Axis, Divided};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
@@ -24,8 +24,6 @@ use super::packed::{Packed, Zero};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, element, mistyped, part, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
-use crate::tensors::TensorInfo;
 
 /// Keys that are known; what is not read says how the codes were found or how they are run.
 const KEYS: &[&str] = &[
@@ -99,57 +97,6 @@ impl Awq {
         Ok(Self {
             group: keys.group(key)?,
             upright: version.is_some_and(|version| version.eq_ignore_ascii_case("gemv")),
-        })
-    }
-
-    fn coded(
-        self,
-        module: &str,
-        words: Placed<'_>,
-        tensors: Tensors<'_>,
-    ) -> Result<Coded, Trouble> {
-        let beside = |end: &str| tensors.need(&format!("{module}.{end}"));
-        let (scales, zeros) = (beside("scales")?, beside("qzeros")?);
-        let &[rows, along] = &*words.1.shape else {
-            return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
-        };
-        let divisors = of_activation(module, tensors);
-        if self.upright {
-            return upright(words, scales, zeros, self.group, divisors);
-        }
-        let (out, group) = (along.saturating_mul(8), self.group.unwrap_or(rows).max(1));
-        let groups = rows.div_ceil(group);
-        for (_, words) in [words, zeros] {
-            if words.dtype != Dtype::I32 {
-                return Err(mistyped(words, "I32").into());
-            }
-        }
-        let scale = Scale::of_tensor(scales.1)?;
-        let parts = vec![
-            part(words, &[], &[rows, along], [rows, along])?,
-            part(scales, &[], &[groups, out], [groups, out])?,
-            part(zeros, &[], &[groups, along], [groups, along])?,
-        ];
-        let code = Grouped {
-            bits: 4,
-            group,
-            groups,
-            scale,
-            layout: Layout::Awq,
-            has_order: false,
-        };
-        Ok(match divisors {
-            None => gptq::of([rows, out], parts, Vec::new(), code),
-            Some(divisors) => {
-                let (parts, scale) = with_divisors(parts, rows, divisors)?;
-                let axis = Axis::Rows;
-                gptq::of(
-                    [rows, out],
-                    parts,
-                    Vec::new(),
-                    Divided { code, scale, axis },
-                )
-            }
         })
     }
 }
@@ -228,14 +175,57 @@ fn upright(
     })
 }
 
-impl Declared for Awq {
-    fn find(
+impl OfModules for Awq {
+    const CODES: &'static str = gptq::WORDS;
+
+    fn coded(
         &self,
-        tensor: &TensorInfo,
+        module: &str,
+        words: Placed<'_>,
         tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        of_module(tensor, gptq::WORDS, tensors, |module, words| {
-            self.coded(module, words, tensors)
+    ) -> Result<Coded, Trouble> {
+        let beside = |end: &str| tensors.need(&format!("{module}.{end}"));
+        let (scales, zeros) = (beside("scales")?, beside("qzeros")?);
+        let &[rows, along] = &*words.1.shape else {
+            return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
+        };
+        let divisors = of_activation(module, tensors);
+        if self.upright {
+            return upright(words, scales, zeros, self.group, divisors);
+        }
+        let (out, group) = (along.saturating_mul(8), self.group.unwrap_or(rows).max(1));
+        let groups = rows.div_ceil(group);
+        for (_, words) in [words, zeros] {
+            if words.dtype != Dtype::I32 {
+                return Err(mistyped(words, "I32").into());
+            }
+        }
+        let scale = Scale::of_tensor(scales.1)?;
+        let parts = vec![
+            part(words, &[], &[rows, along], [rows, along])?,
+            part(scales, &[], &[groups, out], [groups, out])?,
+            part(zeros, &[], &[groups, along], [groups, along])?,
+        ];
+        let code = Grouped {
+            bits: 4,
+            group,
+            groups,
+            scale,
+            layout: Layout::Awq,
+            has_order: false,
+        };
+        Ok(match divisors {
+            None => gptq::of([rows, out], parts, Vec::new(), code),
+            Some(divisors) => {
+                let (parts, scale) = with_divisors(parts, rows, divisors)?;
+                let axis = Axis::Rows;
+                gptq::of(
+                    [rows, out],
+                    parts,
+                    Vec::new(),
+                    Divided { code, scale, axis },
+                )
+            }
         })
     }
 }

@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Coded, Keys, Part, UnknownCode};
+use super::declared::{OfModules, Trouble};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, element, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
 
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +48,17 @@ impl BitNet {
             },
         })
     }
+}
+
+impl OfModules for BitNet {
+    const CODES: &'static str = ".weight";
+
+    fn is_coded(&self, tensor: &TensorInfo) -> bool {
+        tensor.dtype == Dtype::U8
+    }
 
     fn coded(
-        self,
+        &self,
         module: &str,
         codes: Placed<'_>,
         tensors: Tensors<'_>,
@@ -90,21 +97,6 @@ impl BitNet {
                 sharing: Sharing::All,
                 meaning: self.meaning,
             }),
-        })
-    }
-}
-
-impl Declared for BitNet {
-    fn find(
-        &self,
-        tensor: &TensorInfo,
-        tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        if tensor.dtype != Dtype::U8 {
-            return Ok(None);
-        }
-        of_module(tensor, ".weight", tensors, |module, codes| {
-            self.coded(module, codes, tensors)
         })
     }
 }

@@ -48,19 +48,48 @@ impl From<CheckpointError> for Trouble {
     }
 }
 
-/// The coded weight of a module whose codes have the module's name and this end.
-pub(super) fn of_module<'t>(
-    tensor: &TensorInfo,
-    end: &str,
-    tensors: Tensors<'t>,
-    coded: impl FnOnce(&str, Placed<'t>) -> Result<Coded, Trouble>,
-) -> Result<Option<Found>, CheckpointError> {
-    let Some(module) = tensor.name.strip_suffix(end) else {
-        return Ok(None);
-    };
-    let codes = tensors.need(&tensor.name).map_err(Trouble::from);
-    let coded = codes.and_then(|codes| coded(module, codes));
-    found(&format!("{module}.weight"), coded)
+/// A [`Declared`] by which the weights of modules are coded, each of which is found by the name of its codes.
+pub(super) trait OfModules: Debug + Send + Sync {
+    /// How the name of codes ends, behind that of the module.
+    const CODES: &'static str;
+
+    /// Whether a tensor of such a name has codes.
+    fn is_coded(&self, _tensor: &TensorInfo) -> bool {
+        true
+    }
+
+    /// The coded weight of a module.
+    fn coded(
+        &self,
+        module: &str,
+        codes: Placed<'_>,
+        tensors: Tensors<'_>,
+    ) -> Result<Coded, Trouble>;
+
+    /// As [`Declared::rounds_inputs`].
+    fn rounds_inputs(&self) -> bool {
+        false
+    }
+}
+
+impl<D: OfModules> Declared for D {
+    fn find(
+        &self,
+        tensor: &TensorInfo,
+        tensors: Tensors<'_>,
+    ) -> Result<Option<Found>, CheckpointError> {
+        let module = tensor.name.strip_suffix(D::CODES);
+        let Some(module) = module.filter(|_| self.is_coded(tensor)) else {
+            return Ok(None);
+        };
+        let codes = tensors.need(&tensor.name).map_err(Trouble::from);
+        let coded = codes.and_then(|codes| self.coded(module, codes, tensors));
+        found(&format!("{module}.weight"), coded)
+    }
+
+    fn rounds_inputs(&self) -> bool {
+        OfModules::rounds_inputs(self)
+    }
 }
 
 /// A coded tensor that the model knows by this name.

@@ -11,14 +11,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Code, Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Code, Coded, Keys, Part, UnknownCode};
+use super::declared::{OfModules, Trouble};
 use super::grouped::{Grouped, Layout, ZeroPoint};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
-use crate::tensors::TensorInfo;
 
 /// Keys that are known; what is not read says how the codes were found or how they are run.
 const KEYS: &[&str] = &[
@@ -123,9 +121,40 @@ impl Gptq {
             },
         })
     }
+}
+
+/// The coded tensor `[out, in]` of a matrix that is stored `[in, out]`.
+pub(super) fn of(
+    [rows, out]: [usize; 2],
+    parts: Vec<Part>,
+    beside: Vec<u32>,
+    code: impl Code + 'static,
+) -> Coded {
+    Coded {
+        shape: [out, rows].into(),
+        turned: true,
+        linear: true,
+        parts: parts.into(),
+        beside: beside.into(),
+        code: Arc::new(code),
+    }
+}
+
+/// Whether groups follow one another.
+fn is_plain(order: &[u8], group: usize) -> bool {
+    let (numbers, _) = order.as_chunks::<4>();
+    let mut numbers = numbers.iter().enumerate();
+    numbers.all(|(at, number)| usize::try_from(i32::from_le_bytes(*number)) == Ok(at / group))
+}
+
+/// How the name of words ends.
+pub(super) const WORDS: &str = ".qweight";
+
+impl OfModules for Gptq {
+    const CODES: &'static str = WORDS;
 
     fn coded(
-        self,
+        &self,
         module: &str,
         words: Placed<'_>,
         tensors: Tensors<'_>,
@@ -196,44 +225,5 @@ impl Gptq {
                 has_order,
             },
         ))
-    }
-}
-
-/// The coded tensor `[out, in]` of a matrix that is stored `[in, out]`.
-pub(super) fn of(
-    [rows, out]: [usize; 2],
-    parts: Vec<Part>,
-    beside: Vec<u32>,
-    code: impl Code + 'static,
-) -> Coded {
-    Coded {
-        shape: [out, rows].into(),
-        turned: true,
-        linear: true,
-        parts: parts.into(),
-        beside: beside.into(),
-        code: Arc::new(code),
-    }
-}
-
-/// Whether groups follow one another.
-fn is_plain(order: &[u8], group: usize) -> bool {
-    let (numbers, _) = order.as_chunks::<4>();
-    let mut numbers = numbers.iter().enumerate();
-    numbers.all(|(at, number)| usize::try_from(i32::from_le_bytes(*number)) == Ok(at / group))
-}
-
-/// How the name of words ends.
-pub(super) const WORDS: &str = ".qweight";
-
-impl Declared for Gptq {
-    fn find(
-        &self,
-        tensor: &TensorInfo,
-        tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        of_module(tensor, WORDS, tensors, |module, words| {
-            self.coded(module, words, tensors)
-        })
     }
 }

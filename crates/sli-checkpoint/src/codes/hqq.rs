@@ -11,14 +11,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Found, Keys, Part, UnknownCode};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Coded, Keys, Part, UnknownCode};
+use super::declared::{OfModules, Trouble};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, element, mistyped, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
-use crate::tensors::TensorInfo;
 
 /// Tensors of a module that say how it is coded or was; all of them are known.
 const BESIDE: &[&str] = &[
@@ -89,112 +87,111 @@ fn shape(module: &str, tensors: Tensors<'_>) -> Result<[usize; 2], Trouble> {
     }
 }
 
-fn coded(module: &str, words: Placed<'_>, tensors: Tensors<'_>) -> Result<Coded, Trouble> {
-    for quantised in ["quant_scale", "quant_zero", "view_as_float"] {
-        if tensors.get(&format!("{module}.{quantised}")).is_some()
-            && number(module, quantised, tensors)? != 0
-        {
-            let (_, info) = tensors.need(&format!("{module}.{quantised}"))?;
-            let reason = "coded scales, and codes that are said to be floats, are not read";
-            return Err(structure(info, reason.to_owned()).into());
-        }
-    }
-    let [rows, columns] = shape(module, tensors)?;
-    let count = rows * columns;
-    let (bits, axis) = (
-        number(module, "nbits", tensors)?,
-        number(module, "axis", tensors)?,
-    );
-    let group = usize::try_from(number(module, "group_size", tensors)?).unwrap_or_default();
-    if group == 0 || !count.is_multiple_of(group) || !(0..=1).contains(&axis) {
-        let (_, info) = tensors.need(&format!("{module}.group_size"))?;
-        let reason = format!("{rows} x {columns} numbers do not divide so along axis {axis}");
-        return Err(structure(info, reason).into());
-    }
-    let groups = count / group;
-    // The matrix that was packed down its rows.
-    let (height, width) = if axis == 1 {
-        (groups, group)
-    } else {
-        (group, groups)
-    };
-    let (bits, shifts, word): (u32, Vec<u32>, Dtype) = match bits {
-        5 | 6 | 8 => (8, vec![0], Dtype::U8),
-        4 => (4, vec![4, 0], Dtype::U8),
-        2 => (2, vec![6, 4, 2, 0], Dtype::U8),
-        1 => (1, (0..8).rev().collect(), Dtype::U8),
-        3 => (3, (0..10).rev().map(|at| 3 * at).collect(), Dtype::I32),
-        _ => {
-            let (_, info) = tensors.need(&format!("{module}.nbits"))?;
-            return Err(structure(info, format!("codes of {bits} bits are not read")).into());
-        }
-    };
-    let stored = height.div_ceil(shifts.len());
-    let fits = word == Dtype::I32 || height.is_multiple_of(shifts.len());
-    if words.1.dtype != word {
-        return Err(mistyped(words.1, word.name()).into());
-    }
-    if !fits || *words.1.shape != [stored, width] {
-        let reason = format!("{height} x {width} codes of {bits} bits are {stored} rows");
-        return Err(structure(words.1, reason).into());
-    }
-    let size = element(word);
-    let plane = Part {
-        tensor: words.0,
-        sides: [1, stored * width],
-        element: size,
-    };
-    let mut parts = vec![plane; shifts.len()];
-    let scales = tensors.need(&format!("{module}.scale"))?;
-    let zeros = tensors.need(&format!("{module}.zero"))?;
-    let scale = Scale::of_floats(scales.1)?;
-    for (tensor, info) in [scales, zeros] {
-        if info.dtype != scales.1.dtype {
-            return Err(mistyped(info, scales.1.dtype.name()).into());
-        }
-        if info.elements() != groups as u64 {
-            return Err(structure(info, format!("a number for each of {groups} groups")).into());
-        }
-        parts.push(Part {
-            tensor,
-            sides: [1, groups],
-            element: element(info.dtype),
-        });
-    }
-    let beside = BESIDE
-        .iter()
-        .filter_map(|end| tensors.get(&format!("{module}.{end}")));
-    Ok(Coded {
-        shape: [rows, columns].into(),
-        turned: false,
-        linear: true,
-        parts: parts.into(),
-        beside: beside.map(|(at, _)| at).collect(),
-        code: Arc::new(Planes {
-            columns,
-            plane: stored * width,
-            bits,
-            shifts: shifts.into(),
-            word: size,
-            scale,
-            sharing: if axis == 1 {
-                Sharing::Run(group)
-            } else {
-                Sharing::Apart(groups)
-            },
-            meaning: Meaning::FromZero,
-        }),
-    })
-}
+impl OfModules for Hqq {
+    const CODES: &'static str = ".W_q";
 
-impl Declared for Hqq {
-    fn find(
+    fn coded(
         &self,
-        tensor: &TensorInfo,
+        module: &str,
+        words: Placed<'_>,
         tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        of_module(tensor, ".W_q", tensors, |module, words| {
-            coded(module, words, tensors)
+    ) -> Result<Coded, Trouble> {
+        for quantised in ["quant_scale", "quant_zero", "view_as_float"] {
+            if tensors.get(&format!("{module}.{quantised}")).is_some()
+                && number(module, quantised, tensors)? != 0
+            {
+                let (_, info) = tensors.need(&format!("{module}.{quantised}"))?;
+                let reason = "coded scales, and codes that are said to be floats, are not read";
+                return Err(structure(info, reason.to_owned()).into());
+            }
+        }
+        let [rows, columns] = shape(module, tensors)?;
+        let count = rows * columns;
+        let (bits, axis) = (
+            number(module, "nbits", tensors)?,
+            number(module, "axis", tensors)?,
+        );
+        let group = usize::try_from(number(module, "group_size", tensors)?).unwrap_or_default();
+        if group == 0 || !count.is_multiple_of(group) || !(0..=1).contains(&axis) {
+            let (_, info) = tensors.need(&format!("{module}.group_size"))?;
+            let reason = format!("{rows} x {columns} numbers do not divide so along axis {axis}");
+            return Err(structure(info, reason).into());
+        }
+        let groups = count / group;
+        // The matrix that was packed down its rows.
+        let (height, width) = if axis == 1 {
+            (groups, group)
+        } else {
+            (group, groups)
+        };
+        let (bits, shifts, word): (u32, Vec<u32>, Dtype) = match bits {
+            5 | 6 | 8 => (8, vec![0], Dtype::U8),
+            4 => (4, vec![4, 0], Dtype::U8),
+            2 => (2, vec![6, 4, 2, 0], Dtype::U8),
+            1 => (1, (0..8).rev().collect(), Dtype::U8),
+            3 => (3, (0..10).rev().map(|at| 3 * at).collect(), Dtype::I32),
+            _ => {
+                let (_, info) = tensors.need(&format!("{module}.nbits"))?;
+                return Err(structure(info, format!("codes of {bits} bits are not read")).into());
+            }
+        };
+        let stored = height.div_ceil(shifts.len());
+        let fits = word == Dtype::I32 || height.is_multiple_of(shifts.len());
+        if words.1.dtype != word {
+            return Err(mistyped(words.1, word.name()).into());
+        }
+        if !fits || *words.1.shape != [stored, width] {
+            let reason = format!("{height} x {width} codes of {bits} bits are {stored} rows");
+            return Err(structure(words.1, reason).into());
+        }
+        let size = element(word);
+        let plane = Part {
+            tensor: words.0,
+            sides: [1, stored * width],
+            element: size,
+        };
+        let mut parts = vec![plane; shifts.len()];
+        let scales = tensors.need(&format!("{module}.scale"))?;
+        let zeros = tensors.need(&format!("{module}.zero"))?;
+        let scale = Scale::of_floats(scales.1)?;
+        for (tensor, info) in [scales, zeros] {
+            if info.dtype != scales.1.dtype {
+                return Err(mistyped(info, scales.1.dtype.name()).into());
+            }
+            if info.elements() != groups as u64 {
+                return Err(
+                    structure(info, format!("a number for each of {groups} groups")).into(),
+                );
+            }
+            parts.push(Part {
+                tensor,
+                sides: [1, groups],
+                element: element(info.dtype),
+            });
+        }
+        let beside = BESIDE
+            .iter()
+            .filter_map(|end| tensors.get(&format!("{module}.{end}")));
+        Ok(Coded {
+            shape: [rows, columns].into(),
+            turned: false,
+            linear: true,
+            parts: parts.into(),
+            beside: beside.map(|(at, _)| at).collect(),
+            code: Arc::new(Planes {
+                columns,
+                plane: stored * width,
+                bits,
+                shifts: shifts.into(),
+                word: size,
+                scale,
+                sharing: if axis == 1 {
+                    Sharing::Run(group)
+                } else {
+                    Sharing::Apart(groups)
+                },
+                meaning: Meaning::FromZero,
+            }),
         })
     }
 }

@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Coded, Keys, UnknownCode};
+use super::declared::{OfModules, Trouble};
 use super::fp4;
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
 
 /// How a module is coded.
@@ -99,6 +98,14 @@ impl Mlx {
         let own = self.modules.iter().find(|(name, _)| name == module);
         own.map_or(self.all, |(_, mode)| *mode)
     }
+}
+
+impl OfModules for Mlx {
+    const CODES: &'static str = ".weight";
+
+    fn is_coded(&self, tensor: &TensorInfo) -> bool {
+        tensor.dtype == Dtype::U32
+    }
 
     fn coded(
         &self,
@@ -155,21 +162,6 @@ impl Mlx {
                 zero: Zero::Addend,
                 has_order: false,
             }),
-        })
-    }
-}
-
-impl Declared for Mlx {
-    fn find(
-        &self,
-        tensor: &TensorInfo,
-        tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        if tensor.dtype != Dtype::U32 {
-            return Ok(None);
-        }
-        of_module(tensor, ".weight", tensors, |module, words| {
-            self.coded(module, words, tensors)
         })
     }
 }

@@ -9,12 +9,11 @@
 use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Coded, Found, Keys, UnknownCode};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Coded, Keys, UnknownCode};
+use super::declared::{OfModules, Trouble};
 use super::fp4::{self, Fp4Parts};
 use super::tensors::{Placed, Tensors, mistyped};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
 
 /// Keys that are known; what is not checked says nothing of the numbers of the weights.
@@ -63,46 +62,44 @@ fn beside<'t>(module: &str, end: &str, tensors: Tensors<'t>) -> Option<Placed<'t
     newer.or_else(|| tensors.get(&format!("{module}.weight_quantizer.{end}")))
 }
 
-fn coded(module: &str, codes: Placed<'_>, tensors: Tensors<'_>) -> Result<Coded, Trouble> {
-    let scales = match beside(module, "scale", tensors) {
-        Some(scales) => scales,
-        None => tensors.need(&format!("{module}.weight_scale"))?,
-    };
-    match codes.1.dtype {
-        Dtype::U8 => {
-            let parts = Fp4Parts {
-                codes,
-                scales,
-                global: None,
-                run: 32,
-            };
-            Ok(fp4::coded(&parts)?)
-        }
-        Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2 => {
-            let scales = Scales {
-                tensor: scales,
-                zeros: beside(module, "zero_point", tensors),
-                blocks: Blocks::ByShape,
-                factor: 1.0,
-            };
-            Ok(bytes::coded(codes, Some(scales))?)
-        }
-        _ => Err(mistyped(codes.1, "F8_E4M3, I8, or U8 of two numbers of 4 bits").into()),
-    }
-}
+impl OfModules for Quark {
+    const CODES: &'static str = ".weight";
 
-impl Declared for Quark {
-    fn find(
+    fn is_coded(&self, tensor: &TensorInfo) -> bool {
+        tensor.dtype.float().is_none()
+    }
+
+    fn coded(
         &self,
-        tensor: &TensorInfo,
+        module: &str,
+        codes: Placed<'_>,
         tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        if tensor.dtype.float().is_some() {
-            return Ok(None);
+    ) -> Result<Coded, Trouble> {
+        let scales = match beside(module, "scale", tensors) {
+            Some(scales) => scales,
+            None => tensors.need(&format!("{module}.weight_scale"))?,
+        };
+        match codes.1.dtype {
+            Dtype::U8 => {
+                let parts = Fp4Parts {
+                    codes,
+                    scales,
+                    global: None,
+                    run: 32,
+                };
+                Ok(fp4::coded(&parts)?)
+            }
+            Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2 => {
+                let scales = Scales {
+                    tensor: scales,
+                    zeros: beside(module, "zero_point", tensors),
+                    blocks: Blocks::ByShape,
+                    factor: 1.0,
+                };
+                Ok(bytes::coded(codes, Some(scales))?)
+            }
+            _ => Err(mistyped(codes.1, "F8_E4M3, I8, or U8 of two numbers of 4 bits").into()),
         }
-        of_module(tensor, ".weight", tensors, |module, codes| {
-            coded(module, codes, tensors)
-        })
     }
 
     fn rounds_inputs(&self) -> bool {

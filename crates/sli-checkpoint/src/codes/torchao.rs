@@ -15,12 +15,11 @@ use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Areas, Coded, Decode, Fault, Found, Keys, UnknownCode, Wanted};
-use super::declared::{Declared, Trouble, of_module};
+use super::code::{Areas, Coded, Decode, Fault, Keys, UnknownCode, Wanted};
+use super::declared::{OfModules, Trouble};
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, mistyped, part, structure};
 use crate::dtype::Dtype;
-use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
 
@@ -61,48 +60,6 @@ fn ordered(module: &str, codes: &TensorInfo, tensors: Tensors<'_>) -> Option<&'s
         return Some("Int4PreshuffledTensor");
     }
     (codes.dtype == Dtype::I32).then_some("Int4PlainInt32Tensor")
-}
-
-fn coded(module: &str, codes: Placed<'_>, tensors: Tensors<'_>) -> Result<Coded, Trouble> {
-    if let Some(class) = ordered(module, codes.1, tensors) {
-        let reason = format!("it is an `{class}`: only a kernel knows the order of its codes");
-        return Err(structure(codes.1, reason).into());
-    }
-    if let Some((_, before)) = tensors.get(&format!("{module}._weight_act_pre_scale")) {
-        let reason = "inputs are multiplied by it, which is not done";
-        return Err(structure(before, reason.to_owned()).into());
-    }
-    if !matches!(codes.1.dtype, Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2) {
-        let wanted = "I8, F8_E4M3 or F8_E5M2: other codes are in the order of a kernel";
-        return Err(mistyped(codes.1, wanted).into());
-    }
-    let scales = tensors.need(&format!("{module}._weight_scale"))?;
-    let zeros = tensors.get(&format!("{module}._weight_zero_point"));
-    if let Some(zeros) = zeros
-        && zeros.1.dtype.float().is_some()
-    {
-        return Ok(halves(codes, scales, zeros)?);
-    }
-    if let Dtype::F8E8M0 | Dtype::U8 = scales.1.dtype {
-        let wanted =
-            "F32, F16 or BF16: scales that are powers of two may be in the order of a kernel";
-        return Err(mistyped(scales.1, wanted).into());
-    }
-    let (Some((leading, &[rows, columns])), Some((before, &[high, wide]))) = (
-        codes.1.shape.split_last_chunk(),
-        scales.1.shape.split_last_chunk(),
-    ) else {
-        // One scale for all.
-        let blocks = Blocks::ByShape;
-        return Ok(of(codes, scales, zeros, blocks)?);
-    };
-    let divides = |count: usize, by: usize| by > 0 && count.is_multiple_of(by);
-    if before != leading || !divides(rows, high) || !divides(columns, wide) {
-        let reason = format!("scales of blocks that divide {rows} x {columns} numbers are wanted");
-        return Err(structure(scales.1, reason).into());
-    }
-    let block = [rows / high, columns / wide].map(|side| side.max(1));
-    Ok(of(codes, scales, zeros, Blocks::Of(block))?)
 }
 
 fn of(
@@ -219,15 +176,55 @@ impl Decode for Halves {
     }
 }
 
-impl Declared for TorchAo {
-    fn find(
+impl OfModules for TorchAo {
+    const CODES: &'static str = CODES;
+
+    fn coded(
         &self,
-        tensor: &TensorInfo,
+        module: &str,
+        codes: Placed<'_>,
         tensors: Tensors<'_>,
-    ) -> Result<Option<Found>, CheckpointError> {
-        of_module(tensor, CODES, tensors, |module, codes| {
-            coded(module, codes, tensors)
-        })
+    ) -> Result<Coded, Trouble> {
+        if let Some(class) = ordered(module, codes.1, tensors) {
+            let reason = format!("it is an `{class}`: only a kernel knows the order of its codes");
+            return Err(structure(codes.1, reason).into());
+        }
+        if let Some((_, before)) = tensors.get(&format!("{module}._weight_act_pre_scale")) {
+            let reason = "inputs are multiplied by it, which is not done";
+            return Err(structure(before, reason.to_owned()).into());
+        }
+        if !matches!(codes.1.dtype, Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2) {
+            let wanted = "I8, F8_E4M3 or F8_E5M2: other codes are in the order of a kernel";
+            return Err(mistyped(codes.1, wanted).into());
+        }
+        let scales = tensors.need(&format!("{module}._weight_scale"))?;
+        let zeros = tensors.get(&format!("{module}._weight_zero_point"));
+        if let Some(zeros) = zeros
+            && zeros.1.dtype.float().is_some()
+        {
+            return Ok(halves(codes, scales, zeros)?);
+        }
+        if let Dtype::F8E8M0 | Dtype::U8 = scales.1.dtype {
+            let wanted =
+                "F32, F16 or BF16: scales that are powers of two may be in the order of a kernel";
+            return Err(mistyped(scales.1, wanted).into());
+        }
+        let (Some((leading, &[rows, columns])), Some((before, &[high, wide]))) = (
+            codes.1.shape.split_last_chunk(),
+            scales.1.shape.split_last_chunk(),
+        ) else {
+            // One scale for all.
+            let blocks = Blocks::ByShape;
+            return Ok(of(codes, scales, zeros, blocks)?);
+        };
+        let divides = |count: usize, by: usize| by > 0 && count.is_multiple_of(by);
+        if before != leading || !divides(rows, high) || !divides(columns, wide) {
+            let reason =
+                format!("scales of blocks that divide {rows} x {columns} numbers are wanted");
+            return Err(structure(scales.1, reason).into());
+        }
+        let block = [rows / high, columns / wide].map(|side| side.max(1));
+        Ok(of(codes, scales, zeros, Blocks::Of(block))?)
     }
 
     fn rounds_inputs(&self) -> bool {
