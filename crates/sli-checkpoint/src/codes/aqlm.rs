@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
-use super::code::{Areas, Coded, Decode, Fault, Keys, Part, UnknownCode, Wanted, ZERO_SCALE};
+use super::code::{Areas, Coded, Decode, Fault, Keys, UnknownCode, Wanted, ZERO_SCALE, groups};
 use super::declared::{OfModules, Trouble};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, mistyped, structure};
+use super::tensors::{Placed, Tensors, of_type, seen, structure};
 use crate::dtype::Dtype;
 
 const BOOKS: usize = 1;
@@ -90,10 +90,7 @@ impl Additive {
     /// The groups that some rows and columns need.
     fn groups(&self, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
         let [high, wide] = self.group;
-        [
-            rows.start / high..rows.end.div_ceil(high),
-            columns.start / wide..columns.end.div_ceil(wide),
-        ]
+        [groups(rows, high), groups(columns, wide)]
     }
 }
 
@@ -182,11 +179,9 @@ impl OfModules for Aqlm {
         let books = tensors.need(&format!("{module}.codebooks"))?;
         let scales = tensors.need(&format!("{module}.scales"))?;
         let word = if self.bits > 8 { Dtype::I16 } else { Dtype::I8 };
-        if codes.1.dtype != word {
-            return Err(mistyped(codes.1, word.name()).into());
-        }
+        of_type(codes.1, word)?;
         let &[down, along, count] = &*codes.1.shape else {
-            return Err(structure(codes.1, "three axes are wanted".to_owned()).into());
+            return Err(structure(codes.1, "three axes are wanted").into());
         };
         if count != self.books {
             let reason = format!("the configuration has {} codebooks", self.books);
@@ -204,36 +199,24 @@ impl OfModules for Aqlm {
         }
         let sides = [down.checked_mul(high), along.checked_mul(wide)];
         let [Some(rows), Some(columns)] = sides else {
-            return Err(structure(
-                codes.1,
-                "it is of more numbers than there can be".to_owned(),
-            )
-            .into());
+            return Err(structure(codes.1, "it is of more numbers than there can be").into());
         };
-        let part = |(tensor, info): Placed<'_>, sides| Part {
-            tensor,
-            sides,
-            element: element(info.dtype),
-        };
+        let parts = [
+            seen(codes, [down, along * count]),
+            seen(books, [1, count * vectors * high * wide]),
+            seen(scales, [1, down]),
+        ];
+        let code = Arc::new(Additive {
+            group: self.group,
+            books: count,
+            vectors,
+            is_wide: word == Dtype::I16,
+            number: Scale::of_floats(books.1)?,
+            scale: Scale::of_floats(scales.1)?,
+        });
         Ok(Coded {
-            shape: [rows, columns].into(),
-            turned: false,
             linear: true,
-            parts: [
-                part(codes, [down, along * count]),
-                part(books, [1, count * vectors * high * wide]),
-                part(scales, [1, down]),
-            ]
-            .into(),
-            beside: [].into(),
-            code: Arc::new(Additive {
-                group: self.group,
-                books: count,
-                vectors,
-                is_wide: word == Dtype::I16,
-                number: Scale::of_floats(books.1)?,
-                scale: Scale::of_floats(scales.1)?,
-            }),
+            ..Coded::new([rows, columns], parts, code)
         })
     }
 }

@@ -15,15 +15,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Code, Coded, Keys, Part, UnknownCode};
+use super::code::{Code, Coded, Decode, Keys, Part, UnknownCode};
 use super::declared::{OfModules, Trouble};
 use super::divided::{Axis, Divided};
 use super::gptq;
 use super::grouped::{Grouped, Layout};
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, mistyped, part, structure};
+use super::tensors::{Placed, Tensors, list, matrix, of_type, part, structure};
 use crate::dtype::Dtype;
+use crate::problem::LeafProblem;
 
 /// Keys that are known; what is not read says how the codes were found or how they are run.
 const KEYS: &[&str] = &[
@@ -101,21 +102,21 @@ impl Awq {
     }
 }
 
-/// Parts with divisors of the input features behind them, and the type of these.
-fn with_divisors(
-    mut parts: Vec<Part>,
+/// A code, divided where there are divisors of the input features, which go behind its parts.
+fn divided(
+    code: impl Decode + 'static,
+    parts: &mut Vec<Part>,
     features: usize,
-    (tensor, info): Placed<'_>,
-) -> Result<(Vec<Part>, Scale), Trouble> {
-    if info.elements() != features as u64 {
-        return Err(structure(info, format!("a scale for each of {features} numbers")).into());
-    }
-    parts.push(Part {
-        tensor,
-        sides: [1, features],
-        element: element(info.dtype),
-    });
-    Ok((parts, Scale::of_floats(info)?))
+    axis: Axis,
+    divisors: Option<Placed<'_>>,
+) -> Result<Arc<dyn Code>, LeafProblem> {
+    let Some(divisors) = divisors else {
+        return Ok(Arc::new(code));
+    };
+    let wanted = || format!("a scale for each of {features} numbers");
+    parts.push(list(divisors, features, wanted)?);
+    let scale = Scale::of_floats(divisors.1)?;
+    Ok(Arc::new(Divided { code, scale, axis }))
 }
 
 /// Version `gemv`.
@@ -126,11 +127,8 @@ fn upright(
     group: Option<usize>,
     divisors: Option<Placed<'_>>,
 ) -> Result<Coded, Trouble> {
-    let (&[rows, along], &[_, wide], &[_, packed]) =
-        (&*words.1.shape, &*scales.1.shape, &*zeros.1.shape)
-    else {
-        return Err(structure(words.1, "matrices are wanted".to_owned()).into());
-    };
+    let [rows, along] = matrix(words.1)?;
+    let ([_, wide], [_, packed]) = (matrix(scales.1)?, matrix(zeros.1)?);
     let columns = along.saturating_mul(8);
     let group = group.unwrap_or(columns).max(1);
     let runs = columns.div_ceil(group);
@@ -138,11 +136,8 @@ fn upright(
         let reason = format!("{columns} input features in groups of {group} have {runs} scales");
         return Err(structure(scales.1, reason).into());
     }
-    for (_, words) in [words, zeros] {
-        if words.dtype != Dtype::I32 {
-            return Err(mistyped(words, "I32").into());
-        }
-    }
+    of_type(words.1, Dtype::I32)?;
+    of_type(zeros.1, Dtype::I32)?;
     let mut parts = vec![
         part(words, &[], &[rows, along], [rows, along])?,
         part(scales, &[], &[rows, wide], [rows, wide])?,
@@ -156,22 +151,10 @@ fn upright(
         zero: Zero::Along,
         has_order: false,
     };
-    let code: Arc<dyn Code> = match divisors {
-        None => Arc::new(code),
-        Some(divisors) => {
-            let scale;
-            (parts, scale) = with_divisors(parts, columns, divisors)?;
-            let axis = Axis::Columns;
-            Arc::new(Divided { code, scale, axis })
-        }
-    };
+    let code = divided(code, &mut parts, columns, Axis::Columns, divisors)?;
     Ok(Coded {
-        shape: [rows, columns].into(),
-        turned: false,
         linear: true,
-        parts: parts.into(),
-        beside: [].into(),
-        code,
+        ..Coded::new([rows, columns], parts, code)
     })
 }
 
@@ -186,22 +169,16 @@ impl OfModules for Awq {
     ) -> Result<Coded, Trouble> {
         let beside = |end: &str| tensors.need(&format!("{module}.{end}"));
         let (scales, zeros) = (beside("scales")?, beside("qzeros")?);
-        let &[rows, along] = &*words.1.shape else {
-            return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
-        };
+        let [rows, along] = matrix(words.1)?;
         let divisors = of_activation(module, tensors);
         if self.upright {
             return upright(words, scales, zeros, self.group, divisors);
         }
         let (out, group) = (along.saturating_mul(8), self.group.unwrap_or(rows).max(1));
         let groups = rows.div_ceil(group);
-        for (_, words) in [words, zeros] {
-            if words.dtype != Dtype::I32 {
-                return Err(mistyped(words, "I32").into());
-            }
-        }
-        let scale = Scale::of_tensor(scales.1)?;
-        let parts = vec![
+        of_type(words.1, Dtype::I32)?;
+        of_type(zeros.1, Dtype::I32)?;
+        let mut parts = vec![
             part(words, &[], &[rows, along], [rows, along])?,
             part(scales, &[], &[groups, out], [groups, out])?,
             part(zeros, &[], &[groups, along], [groups, along])?,
@@ -210,22 +187,15 @@ impl OfModules for Awq {
             bits: 4,
             group,
             groups,
-            scale,
+            scale: Scale::of_tensor(scales.1)?,
             layout: Layout::Awq,
             has_order: false,
         };
-        Ok(match divisors {
-            None => gptq::of([rows, out], parts, Vec::new(), code),
-            Some(divisors) => {
-                let (parts, scale) = with_divisors(parts, rows, divisors)?;
-                let axis = Axis::Rows;
-                gptq::of(
-                    [rows, out],
-                    parts,
-                    Vec::new(),
-                    Divided { code, scale, axis },
-                )
-            }
+        let code = divided(code, &mut parts, rows, Axis::Rows, divisors)?;
+        Ok(Coded {
+            turned: true,
+            linear: true,
+            ..Coded::new([out, rows], parts, code)
         })
     }
 }

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Keys, Part, UnknownCode};
+use super::code::{Coded, Keys, UnknownCode};
 use super::declared::{OfModules, Trouble};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, structure};
+use super::tensors::{ONE_SCALE, Placed, Tensors, list, matrix, seen};
 use crate::dtype::Dtype;
 use crate::tensors::TensorInfo;
 
@@ -63,40 +63,24 @@ impl OfModules for BitNet {
         codes: Placed<'_>,
         tensors: Tensors<'_>,
     ) -> Result<Coded, Trouble> {
-        let &[stored, columns] = &*codes.1.shape else {
-            return Err(structure(codes.1, "a matrix is wanted".to_owned()).into());
-        };
-        let (at, info) = tensors.need(&format!("{module}.weight_scale"))?;
-        let scale = Scale::of_floats(info)?;
-        if info.elements() != 1 {
-            return Err(structure(info, "one scale for all is wanted".to_owned()).into());
-        }
-        let plane = Part {
-            tensor: codes.0,
-            sides: [1, stored.saturating_mul(columns)],
-            element: 1,
-        };
-        let scales = Part {
-            tensor: at,
-            sides: [1, 1],
-            element: element(info.dtype),
-        };
+        let [stored, columns] = matrix(codes.1)?;
+        let scale = tensors.need(&format!("{module}.weight_scale"))?;
+        let code = Arc::new(Planes {
+            columns,
+            plane: stored.saturating_mul(columns).max(1),
+            bits: 2,
+            shifts: [0, 2, 4, 6].into(),
+            word: 1,
+            scale: Scale::of_floats(scale.1)?,
+            sharing: Sharing::All,
+            meaning: self.meaning,
+        });
+        let scale = list(scale, 1, || ONE_SCALE.to_owned())?;
+        let plane = seen(codes, [1, stored.saturating_mul(columns)]);
+        let shape = [stored.saturating_mul(4), columns];
         Ok(Coded {
-            shape: [stored.saturating_mul(4), columns].into(),
-            turned: false,
             linear: true,
-            parts: [plane, plane, plane, plane, scales].into(),
-            beside: [].into(),
-            code: Arc::new(Planes {
-                columns,
-                plane: stored.saturating_mul(columns).max(1),
-                bits: 2,
-                shifts: [0, 2, 4, 6].into(),
-                word: 1,
-                scale,
-                sharing: Sharing::All,
-                meaning: self.meaning,
-            }),
+            ..Coded::new(shape, [plane, plane, plane, plane, scale], code)
         })
     }
 }

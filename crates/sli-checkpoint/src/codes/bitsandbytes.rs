@@ -15,12 +15,12 @@ use sli_kernels::Vectors;
 
 use super::bytes::{self, Blocks, Scales};
 use super::code::{
-    Areas, Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode, Wanted, flat,
+    Areas, Coded, Decode, Fault, Found, Keys, Part, Stored, UnknownCode, Wanted, flat, groups,
 };
 use super::declared::{Declared, Trouble, found};
 use super::fp4::scaled;
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, mistyped, structure};
+use super::tensors::{Placed, Tensors, list, of_type, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
@@ -104,7 +104,7 @@ fn eight_bits(
     if let Some((at, format)) = tensors.get(&format!("{}_format", tensor.name)) {
         if tensors.read(format)?.first() != Some(&0) {
             let reason = "codes in the order of a processor are not read, only row by row (0)";
-            return Err(structure(format, reason.to_owned()).into());
+            return Err(structure(format, reason).into());
         }
         beside.push(at);
     }
@@ -165,7 +165,7 @@ impl Small {
         });
         let (Some([Some(rows), Some(columns)]), Some(block)) = (sides, size("blocksize")) else {
             let reason = "`shape` of a matrix and `blocksize` are wanted in its JSON";
-            return Err(structure(state.1, reason.to_owned()).into());
+            return Err(structure(state.1, reason).into());
         };
         let (map_at, map) = floats("quant_map", 16)?;
         let mut beside = vec![state.0, map_at];
@@ -205,18 +205,9 @@ fn four_bits(tensor: &TensorInfo, small: Small, tensors: Tensors<'_>) -> Result<
     }
     let blocks = count.div_ceil(small.block);
     let flat = |name: &str, dtype: Dtype, count: usize| {
-        let (tensor, info) = tensors.need(name)?;
-        if info.dtype != dtype {
-            return Err(mistyped(info, dtype.name()));
-        }
-        if info.elements() != count as u64 {
-            return Err(structure(info, format!("{count} scales are wanted")));
-        }
-        Ok(Part {
-            tensor,
-            sides: [1, count],
-            element: super::tensors::element(dtype),
-        })
+        let scales = tensors.need(name)?;
+        of_type(scales.1, dtype)?;
+        list(scales, count, || format!("{count} scales are wanted"))
     };
     let codes = Part {
         tensor: tensors.need(&tensor.name)?.0,
@@ -232,18 +223,16 @@ fn four_bits(tensor: &TensorInfo, small: Small, tensors: Tensors<'_>) -> Result<
     } else {
         parts.push(flat(&absmax, Dtype::F32, blocks)?);
     }
+    let code = Arc::new(FourBits {
+        columns,
+        block: small.block,
+        table: small.table,
+        nested: small.nested,
+    });
     Ok(Coded {
-        shape: small.shape.into(),
-        turned: false,
         linear: true,
-        parts: parts.into(),
         beside: small.beside.into(),
-        code: Arc::new(FourBits {
-            columns,
-            block: small.block,
-            table: small.table,
-            nested: small.nested,
-        }),
+        ..Coded::new(small.shape, parts, code)
     })
 }
 
@@ -261,7 +250,7 @@ impl FourBits {
     fn within(&self, part: usize, span: &Range<usize>) -> Range<usize> {
         let nested = self.nested.as_ref().map_or(1, |nested| nested.block);
         let each = [2, self.block, self.block * nested][part.min(2)];
-        span.start / each..span.end.div_ceil(each)
+        groups(span, each)
     }
 
     /// The scale of a block, in areas that begin with some blocks.

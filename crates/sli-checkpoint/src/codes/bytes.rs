@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use sli_kernels::Vectors;
 
-use super::code::{Areas, Coded, Decode, Fault, Part, Stored, Wanted};
+use super::code::{Areas, Coded, Decode, Fault, Stored, Wanted, groups};
 use super::numbers::{e4m3, e5m2, int8};
 use super::scale::Scale;
-use super::tensors::{Placed, mistyped, structure};
+use super::tensors::{Placed, matrices, mistyped, of_type, seen, structure};
 use crate::dtype::Dtype;
 use crate::problem::LeafProblem;
 
@@ -66,13 +66,10 @@ impl Number {
 
 /// The coded tensor of these codes.
 pub(super) fn coded(codes: Placed<'_>, scales: Option<Scales<'_>>) -> Result<Coded, LeafProblem> {
-    let (at, tensor) = codes;
+    let tensor = codes.1;
     let number = Number::of(tensor.dtype).ok_or_else(|| mistyped(tensor, "a number of 8 bits"))?;
-    let Some((leading, &[rows, columns])) = tensor.shape.split_last_chunk() else {
-        return Err(structure(tensor, "a coded weight is a matrix".to_owned()));
-    };
-    let sides = [rows, columns];
-    let mut parts = vec![part(at, sides)];
+    let (leading, sides) = matrices(tensor)?;
+    let mut parts = vec![seen(codes, sides)];
     let mut code = Bytes {
         number,
         block: sides.map(|side| side.max(1)),
@@ -81,7 +78,7 @@ pub(super) fn coded(codes: Placed<'_>, scales: Option<Scales<'_>>) -> Result<Cod
         factor: 1.0,
     };
     if let Some(scales) = scales {
-        let (at, info) = scales.tensor;
+        let info = scales.tensor.1;
         let scale = Scale::of(info.dtype).filter(|scale| *scale != Scale::E4m3);
         code.scale = Some(scale.ok_or_else(|| mistyped(info, Scale::TYPES))?);
         code.factor = scales.factor;
@@ -92,39 +89,18 @@ pub(super) fn coded(codes: Placed<'_>, scales: Option<Scales<'_>>) -> Result<Cod
             leading,
             sides,
         )?;
-        parts.push(Part {
-            tensor: at,
-            sides: grid,
-            element: super::tensors::element(info.dtype),
-        });
-        if let Some((at, zeros)) = scales.zeros {
-            if zeros.dtype != tensor.dtype {
-                return Err(mistyped(zeros, tensor.dtype.name()));
-            }
-            if zeros.shape != info.shape {
+        parts.push(seen(scales.tensor, grid));
+        if let Some(zeros) = scales.zeros {
+            of_type(zeros.1, tensor.dtype)?;
+            if zeros.1.shape != info.shape {
                 let reason = format!("the scales have shape {:?}", info.shape);
-                return Err(structure(zeros, reason));
+                return Err(structure(zeros.1, reason));
             }
             code.has_zeros = true;
-            parts.push(part(at, grid));
+            parts.push(seen(zeros, grid));
         }
     }
-    Ok(Coded {
-        shape: tensor.shape.clone(),
-        turned: false,
-        linear: false,
-        parts: parts.into(),
-        beside: [].into(),
-        code: Arc::new(code),
-    })
-}
-
-fn part(tensor: u32, sides: [usize; 2]) -> Part {
-    Part {
-        tensor,
-        sides,
-        element: 1,
-    }
+    Ok(Coded::new(tensor.shape.clone(), parts, Arc::new(code)))
 }
 
 /// Rows and columns of scales; sets the block of each.
@@ -186,10 +162,7 @@ impl Areas for Bytes {
             return [rows.clone(), columns.clone()];
         }
         let [high, wide] = self.block;
-        [
-            rows.start / high..rows.end.div_ceil(high),
-            columns.start / wide..columns.end.div_ceil(wide),
-        ]
+        [groups(rows, high), groups(columns, wide)]
     }
 }
 

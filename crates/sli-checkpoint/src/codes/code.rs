@@ -49,6 +49,12 @@ pub(super) fn flat(width: usize, rows: &Range<usize>, columns: &Range<usize>) ->
     rows.start * width + columns.start..last + columns.end
 }
 
+/// The groups of so many that a range has some of.
+#[inline(always)]
+pub(super) fn groups(range: &Range<usize>, size: usize) -> Range<usize> {
+    range.start / size..range.end.div_ceil(size)
+}
+
 /// Rows and columns that are to be decoded.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
@@ -133,6 +139,22 @@ pub(crate) struct Coded {
 }
 
 impl Coded {
+    /// Numbers whose matrices are the code's own, with nothing beside the parts.
+    pub fn new(
+        shape: impl Into<Box<[usize]>>,
+        parts: impl Into<Box<[Part]>>,
+        code: Arc<dyn Code>,
+    ) -> Self {
+        Self {
+            shape: shape.into(),
+            turned: false,
+            linear: false,
+            parts: parts.into(),
+            beside: [].into(),
+            code,
+        }
+    }
+
     /// Rows and columns of the code's matrices.
     pub fn sides(&self) -> [usize; 2] {
         match (self.shape.split_last_chunk(), self.turned) {

@@ -16,12 +16,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Coded, Found, Keys, Part, UnknownCode};
+use super::code::{Coded, Found, Keys, UnknownCode};
 use super::declared::{Declared, Trouble, found};
 use super::fp4::{self, Fp4Parts, Global};
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, mistyped, part, structure};
+use super::tensors::{Placed, Tensors, matrices, mistyped, of_type, part, seen, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
@@ -142,11 +142,11 @@ impl CompressedTensors {
             [scheme] => Ok(scheme),
             [] => {
                 let reason = "no group of `config_groups` has such bits, groups or blocks";
-                Err(structure(tensor, reason.to_owned()).into())
+                Err(structure(tensor, reason).into())
             }
             _ => {
                 let reason = "several groups of `config_groups` could be meant";
-                Err(structure(tensor, reason.to_owned()).into())
+                Err(structure(tensor, reason).into())
             }
         }
     }
@@ -162,14 +162,12 @@ impl CompressedTensors {
         let (shape_at, shape) = tensors.need(&beside("shape"))?;
         let shape = sizes(shape.dtype, &tensors.read(shape)?);
         let Some((leading, &[rows, columns])) = shape.as_slice().split_last_chunk() else {
-            return Err(
-                structure(words.1, "`weight_shape` of a matrix is wanted".to_owned()).into(),
-            );
+            return Err(structure(words.1, "`weight_shape` of a matrix is wanted").into());
         };
         let width = |bits: u32| columns.saturating_mul(bits as usize).div_ceil(32);
         let runs_of = |scheme: &Scheme| columns.div_ceil(scheme.block[1].unwrap_or(columns).max(1));
         let (&[.., along], &[.., runs]) = (&*words.1.shape, &*scales.1.shape) else {
-            return Err(structure(scales.1, "scales of groups are wanted".to_owned()).into());
+            return Err(structure(scales.1, "scales of groups are wanted").into());
         };
         let fits = |scheme: &Scheme| width(scheme.bits) == along && runs_of(scheme) == runs;
         let scheme = self.scheme(words.1, fits)?;
@@ -180,11 +178,7 @@ impl CompressedTensors {
         if scales.1.elements() != (rows * runs * leading.iter().product::<usize>()) as u64 {
             return Err(structure(scales.1, format!("{rows} x {runs} scales are wanted")).into());
         }
-        parts.push(Part {
-            tensor: scales.0,
-            sides: [rows, runs],
-            element: element(scales.1.dtype),
-        });
+        parts.push(seen(scales, [rows, runs]));
         let mut zero = Zero::Middle;
         if let Some(zeros) = tensors.get(&beside("zero_point")) {
             let down = rows.saturating_mul(scheme.bits as usize).div_ceil(32);
@@ -199,9 +193,7 @@ impl CompressedTensors {
         let mut has_order = false;
         if let Some(order) = tensors.get(&beside("g_idx")) {
             let as_part = part(order, &[], &[columns], [1, columns])?;
-            if order.1.dtype != Dtype::I32 {
-                return Err(mistyped(order.1, "I32").into());
-            }
+            of_type(order.1, Dtype::I32)?;
             // All -1: there is none.
             has_order = tensors.read(order.1)?.iter().any(|&byte| byte != 0xff);
             if has_order {
@@ -219,12 +211,8 @@ impl CompressedTensors {
             has_order,
         };
         Ok(Coded {
-            shape: shape.clone().into(),
-            turned: false,
-            linear: false,
-            parts: parts.into(),
             beside: ignored.into(),
-            code: Arc::new(code),
+            ..Coded::new(&*shape, parts, Arc::new(code))
         })
     }
 
@@ -244,9 +232,7 @@ impl CompressedTensors {
                 }),
             )
         };
-        let Some((_, &[rows, columns])) = codes.1.shape.split_last_chunk() else {
-            return Err(structure(codes.1, "a coded weight is a matrix".to_owned()).into());
-        };
+        let (_, [rows, columns]) = matrices(codes.1)?;
         if let Ok(coded) = of(Blocks::ByShape) {
             return Ok(coded);
         }

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
-use super::code::{Areas, Coded, Decode, Fault, Found, Keys, Part, UnknownCode, Wanted};
+use super::code::{Areas, Coded, Decode, Fault, Found, Keys, Part, UnknownCode, Wanted, groups};
 use super::declared::{Declared, found};
 use super::numbers::E2M1;
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::tensors::{
+    ONE_SCALE, Placed, Tensors, list, matrices, mistyped, of_type, part, structure,
+};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::problem::LeafProblem;
@@ -41,9 +43,7 @@ pub(super) struct Fp4Parts<'c> {
 /// The coded tensor `[.., rows, columns]` of codes `[.., rows, columns / 2]`.
 pub(super) fn coded(parts: &Fp4Parts<'_>) -> Result<Coded, LeafProblem> {
     let (_, codes) = parts.codes;
-    let Some((leading, &[rows, bytes])) = codes.shape.split_last_chunk() else {
-        return Err(structure(codes, "a coded weight is a matrix".to_owned()));
-    };
+    let (leading, [rows, bytes]) = matrices(codes)?;
     let columns = bytes.saturating_mul(2);
     let shape = [leading, &[rows, columns]].concat();
     of_rows(
@@ -64,11 +64,9 @@ pub(super) fn of_words(
     shape: &[usize],
 ) -> Result<Coded, LeafProblem> {
     let Some((leading, &[rows, columns])) = shape.split_last_chunk() else {
-        return Err(structure(words.1, "a coded weight is a matrix".to_owned()));
+        return Err(structure(words.1, "a coded weight is a matrix"));
     };
-    if scales.1.dtype != Dtype::U8 {
-        return Err(mistyped(scales.1, "U8"));
-    }
+    of_type(scales.1, Dtype::U8)?;
     let runs = columns.div_ceil(run);
     let codes = Part {
         element: 1,
@@ -76,21 +74,18 @@ pub(super) fn of_words(
         ..part(words, leading, &[rows, columns / 8], [rows, columns / 8])?
     };
     let scales = part(scales, leading, &[rows, runs], [rows, runs])?;
+    let code = Arc::new(Fp4 {
+        run,
+        scale: if run == 16 {
+            Scale::E4m3
+        } else {
+            Scale::PowerOfTwo
+        },
+        global: None,
+    });
     Ok(Coded {
-        shape: shape.into(),
-        turned: false,
         linear: true,
-        parts: [codes, scales].into(),
-        beside: [].into(),
-        code: Arc::new(Fp4 {
-            run,
-            scale: if run == 16 {
-                Scale::E4m3
-            } else {
-                Scale::PowerOfTwo
-            },
-            global: None,
-        }),
+        ..Coded::new(shape, [codes, scales], code)
     })
 }
 
@@ -120,33 +115,24 @@ fn of_rows(
     if let Some((global, _)) = parts.global {
         all.push(single(global, leading)?);
     }
+    let code = Arc::new(Fp4 {
+        run: parts.run,
+        scale,
+        global: parts.global.map(|(_, global)| global),
+    });
     Ok(Coded {
-        shape: shape.into(),
         turned,
-        linear: false,
-        parts: all.into(),
-        beside: [].into(),
-        code: Arc::new(Fp4 {
-            run: parts.run,
-            scale,
-            global: parts.global.map(|(_, global)| global),
-        }),
+        ..Coded::new(shape, all, code)
     })
 }
 
 /// One number for every matrix.
-fn single((tensor, info): Placed<'_>, leading: &[usize]) -> Result<Part, LeafProblem> {
-    if info.dtype != Dtype::F32 {
-        return Err(mistyped(info, "F32"));
-    }
-    let count: usize = leading.iter().product();
-    if info.elements() != count as u64 {
-        return Err(structure(info, "one scale for all is wanted".to_owned()));
-    }
+fn single(tensor: Placed<'_>, leading: &[usize]) -> Result<Part, LeafProblem> {
+    of_type(tensor.1, Dtype::F32)?;
+    let part = list(tensor, leading.iter().product(), || ONE_SCALE.to_owned())?;
     Ok(Part {
-        tensor,
         sides: [1, 1],
-        element: 4,
+        ..part
     })
 }
 
@@ -164,11 +150,8 @@ impl Areas for Fp4 {
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
         match part {
-            0 => [rows.clone(), columns.start / 2..columns.end.div_ceil(2)],
-            1 => [
-                rows.clone(),
-                columns.start / self.run..columns.end.div_ceil(self.run),
-            ],
+            0 => [rows.clone(), groups(columns, 2)],
+            1 => [rows.clone(), groups(columns, self.run)],
             _ => [0..1, 0..1],
         }
     }
@@ -279,7 +262,7 @@ impl Declared for Mxfp4 {
         };
         let coded = || {
             let Some((leading, &[rows, runs, 16])) = tensor.shape.split_last_chunk() else {
-                let reason = "blocks of 16 bytes are wanted".to_owned();
+                let reason = "blocks of 16 bytes are wanted";
                 return Err(structure(tensor, reason).into());
             };
             let parts = Fp4Parts {

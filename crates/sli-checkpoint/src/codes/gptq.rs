@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Code, Coded, Keys, Part, UnknownCode};
+use super::code::{Coded, Keys, UnknownCode};
 use super::declared::{OfModules, Trouble};
 use super::grouped::{Grouped, Layout, ZeroPoint};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::tensors::{Placed, Tensors, matrix, of_type, part, structure};
 use crate::dtype::Dtype;
 
 /// Keys that are known; what is not read says how the codes were found or how they are run.
@@ -123,23 +123,6 @@ impl Gptq {
     }
 }
 
-/// The coded tensor `[out, in]` of a matrix that is stored `[in, out]`.
-pub(super) fn of(
-    [rows, out]: [usize; 2],
-    parts: Vec<Part>,
-    beside: Vec<u32>,
-    code: impl Code + 'static,
-) -> Coded {
-    Coded {
-        shape: [out, rows].into(),
-        turned: true,
-        linear: true,
-        parts: parts.into(),
-        beside: beside.into(),
-        code: Arc::new(code),
-    }
-}
-
 /// Whether groups follow one another.
 fn is_plain(order: &[u8], group: usize) -> bool {
     let (numbers, _) = order.as_chunks::<4>();
@@ -161,9 +144,7 @@ impl OfModules for Gptq {
     ) -> Result<Coded, Trouble> {
         let beside = |end: &str| tensors.need(&format!("{module}.{end}"));
         let (scales, zeros) = (beside("scales")?, beside("qzeros")?);
-        let (&[down, out], &[groups, along]) = (&*words.1.shape, &*zeros.1.shape) else {
-            return Err(structure(words.1, "a matrix is wanted".to_owned()).into());
-        };
+        let ([down, out], [groups, along]) = (matrix(words.1)?, matrix(zeros.1)?);
         let bits = along
             .checked_mul(32)
             .filter(|_| out > 0)
@@ -187,11 +168,8 @@ impl OfModules for Gptq {
                 return Err(structure(zeros.1, reason).into());
             }
         };
-        for (_, words) in [words, zeros] {
-            if words.dtype != Dtype::I32 {
-                return Err(mistyped(words, "I32").into());
-            }
-        }
+        of_type(words.1, Dtype::I32)?;
+        of_type(zeros.1, Dtype::I32)?;
         let scale = Scale::of_tensor(scales.1)?;
         let mut parts = vec![
             part(words, &[], &[down, out], [down, out])?,
@@ -201,9 +179,7 @@ impl OfModules for Gptq {
         let mut ignored = Vec::new();
         let mut has_order = false;
         if let Some(order) = order {
-            if order.1.dtype != Dtype::I32 {
-                return Err(mistyped(order.1, "I32").into());
-            }
+            of_type(order.1, Dtype::I32)?;
             let as_part = part(order, &[], &[rows], [1, rows])?;
             has_order = !is_plain(&tensors.read(order.1)?, group);
             if has_order {
@@ -212,18 +188,19 @@ impl OfModules for Gptq {
                 ignored.push(order.0);
             }
         }
-        Ok(of(
-            [rows, out],
-            parts,
-            ignored,
-            Grouped {
-                bits: bits as u32,
-                group,
-                groups,
-                scale,
-                layout: Layout::Gptq(self.zero_point),
-                has_order,
-            },
-        ))
+        let code = Arc::new(Grouped {
+            bits: bits as u32,
+            group,
+            groups,
+            scale,
+            layout: Layout::Gptq(self.zero_point),
+            has_order,
+        });
+        Ok(Coded {
+            turned: true,
+            linear: true,
+            beside: ignored.into(),
+            ..Coded::new([out, rows], parts, code)
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use sli_kernels::Vectors;
 
 use super::bits;
-use super::code::{Areas, Decode, Fault, Wanted};
+use super::code::{Areas, Decode, Fault, Wanted, groups};
 use super::packed::order_of;
 use super::scale::Scale;
 
@@ -53,7 +53,7 @@ impl Grouped {
         if self.has_order {
             return 0..self.groups;
         }
-        rows.start / self.group..rows.end.div_ceil(self.group)
+        groups(rows, self.group)
     }
 
     /// The zero points of some columns, from a row of words.

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::code::{Coded, Keys, Part, UnknownCode};
+use super::code::{Coded, Keys, UnknownCode};
 use super::declared::{OfModules, Trouble};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, mistyped, structure};
+use super::tensors::{Placed, Tensors, list, of_type, seen, structure};
 use crate::dtype::Dtype;
 
 /// Tensors of a module that say how it is coded or was; all of them are known.
@@ -63,7 +63,7 @@ fn number(module: &str, end: &str, tensors: Tensors<'_>) -> Result<i64, Trouble>
         (Dtype::I64, bytes) => bytes.try_into().ok().map(i64::from_le_bytes),
         _ => None,
     };
-    found.ok_or_else(|| structure(info, "one whole number is wanted".to_owned()).into())
+    found.ok_or_else(|| structure(info, "one whole number is wanted").into())
 }
 
 /// Rows and columns of the weight.
@@ -79,11 +79,7 @@ fn shape(module: &str, tensors: Tensors<'_>) -> Result<[usize; 2], Trouble> {
         (Dtype::I64, Some(&[rows, columns])) if rows.checked_mul(columns).is_some() => {
             Ok([rows, columns])
         }
-        _ => Err(structure(
-            info,
-            "the two sides of a matrix (I64) are wanted".to_owned(),
-        )
-        .into()),
+        _ => Err(structure(info, "the two sides of a matrix (I64) are wanted").into()),
     }
 }
 
@@ -102,7 +98,7 @@ impl OfModules for Hqq {
             {
                 let (_, info) = tensors.need(&format!("{module}.{quantised}"))?;
                 let reason = "coded scales, and codes that are said to be floats, are not read";
-                return Err(structure(info, reason.to_owned()).into());
+                return Err(structure(info, reason).into());
             }
         }
         let [rows, columns] = shape(module, tensors)?;
@@ -137,61 +133,42 @@ impl OfModules for Hqq {
         };
         let stored = height.div_ceil(shifts.len());
         let fits = word == Dtype::I32 || height.is_multiple_of(shifts.len());
-        if words.1.dtype != word {
-            return Err(mistyped(words.1, word.name()).into());
-        }
+        of_type(words.1, word)?;
         if !fits || *words.1.shape != [stored, width] {
             let reason = format!("{height} x {width} codes of {bits} bits are {stored} rows");
             return Err(structure(words.1, reason).into());
         }
-        let size = element(word);
-        let plane = Part {
-            tensor: words.0,
-            sides: [1, stored * width],
-            element: size,
-        };
+        let plane = seen(words, [1, stored * width]);
         let mut parts = vec![plane; shifts.len()];
         let scales = tensors.need(&format!("{module}.scale"))?;
         let zeros = tensors.need(&format!("{module}.zero"))?;
         let scale = Scale::of_floats(scales.1)?;
-        for (tensor, info) in [scales, zeros] {
-            if info.dtype != scales.1.dtype {
-                return Err(mistyped(info, scales.1.dtype.name()).into());
-            }
-            if info.elements() != groups as u64 {
-                return Err(
-                    structure(info, format!("a number for each of {groups} groups")).into(),
-                );
-            }
-            parts.push(Part {
-                tensor,
-                sides: [1, groups],
-                element: element(info.dtype),
-            });
+        of_type(zeros.1, scales.1.dtype)?;
+        for numbers in [scales, zeros] {
+            let wanted = || format!("a number for each of {groups} groups");
+            parts.push(list(numbers, groups, wanted)?);
         }
         let beside = BESIDE
             .iter()
             .filter_map(|end| tensors.get(&format!("{module}.{end}")));
+        let code = Arc::new(Planes {
+            columns,
+            plane: stored * width,
+            bits,
+            shifts: shifts.into(),
+            word: plane.element,
+            scale,
+            sharing: if axis == 1 {
+                Sharing::Run(group)
+            } else {
+                Sharing::Apart(groups)
+            },
+            meaning: Meaning::FromZero,
+        });
         Ok(Coded {
-            shape: [rows, columns].into(),
-            turned: false,
             linear: true,
-            parts: parts.into(),
             beside: beside.map(|(at, _)| at).collect(),
-            code: Arc::new(Planes {
-                columns,
-                plane: stored * width,
-                bits,
-                shifts: shifts.into(),
-                word: size,
-                scale,
-                sharing: if axis == 1 {
-                    Sharing::Run(group)
-                } else {
-                    Sharing::Apart(groups)
-                },
-                meaning: Meaning::FromZero,
-            }),
+            ..Coded::new([rows, columns], parts, code)
         })
     }
 }

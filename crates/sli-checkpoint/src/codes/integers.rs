@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use sli_kernels::Vectors;
 
-use super::code::{Areas, Coded, Decode, Fault, Found, Part, Wanted};
-use super::tensors::{Placed, element};
+use super::code::{Areas, Coded, Decode, Fault, Found, Wanted};
+use super::tensors::{Placed, seen};
 use crate::dtype::Dtype;
 
 /// The largest up to which f32 hold every whole number.
@@ -21,29 +21,19 @@ const NAMES: [&str; 1] = ["tid2eid"];
 struct Integers(usize);
 
 /// The numbers of a tensor, where it holds such.
-pub(super) fn find((at, tensor): Placed<'_>) -> Option<Found> {
+pub(super) fn find(place: Placed<'_>) -> Option<Found> {
+    let tensor = place.1;
     let name = tensor.name.rsplit('.').next()?;
     if !NAMES.contains(&name) || !matches!(tensor.dtype, Dtype::I64 | Dtype::I32) {
         return None;
     }
     // A list of numbers, whatever its axes.
     let elements = tensor.shape.iter().product();
-    let coded = Coded {
-        shape: [elements].into(),
-        turned: false,
-        linear: false,
-        parts: [Part {
-            tensor: at,
-            sides: [1, elements],
-            element: element(tensor.dtype),
-        }]
-        .into(),
-        beside: [].into(),
-        code: Arc::new(Integers(element(tensor.dtype))),
-    };
+    let part = seen(place, [1, elements]);
+    let code = Arc::new(Integers(part.element));
     Some(Found {
         name: tensor.name.to_string(),
-        coded: Ok(coded),
+        coded: Ok(Coded::new([elements], [part], code)),
     })
 }
 

@@ -14,7 +14,7 @@ use super::declared::{OfModules, Trouble};
 use super::fp4;
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::tensors::{Placed, Tensors, matrices, of_type, part, seen, structure};
 use crate::dtype::Dtype;
 use crate::tensors::TensorInfo;
 
@@ -115,14 +115,9 @@ impl OfModules for Mlx {
     ) -> Result<Coded, Trouble> {
         let mode = self.mode(module);
         let scales = tensors.need(&format!("{module}.scales"))?;
-        let Some((leading, &[rows, along])) = words.1.shape.split_last_chunk() else {
-            return Err(structure(words.1, "a coded weight is a matrix".to_owned()).into());
-        };
+        let (leading, [rows, along]) = matrices(words.1)?;
         let columns = along.saturating_mul(32) / mode.bits;
         let runs = columns.div_ceil(mode.group);
-        if words.1.dtype != Dtype::U32 {
-            return Err(mistyped(words.1, "U32").into());
-        }
         if columns * mode.bits != along * 32
             || *scales.1.shape != *[leading, &[rows, runs]].concat()
         {
@@ -139,29 +134,24 @@ impl OfModules for Mlx {
         }
         let scale = Scale::of_floats(scales.1)?;
         let addends = tensors.need(&format!("{module}.biases"))?;
-        if addends.1.dtype != scales.1.dtype {
-            return Err(mistyped(addends.1, scales.1.dtype.name()).into());
-        }
+        of_type(addends.1, scales.1.dtype)?;
         let grid = [rows, runs];
+        let parts = [
+            seen(words, [rows, along]),
+            seen(scales, grid),
+            part(addends, leading, &grid, grid)?,
+        ];
+        let code = Arc::new(Packed {
+            bits: mode.bits as u32,
+            run: mode.group,
+            runs,
+            scale,
+            zero: Zero::Addend,
+            has_order: false,
+        });
         Ok(Coded {
-            shape: shape.into(),
-            turned: false,
             linear: true,
-            parts: [
-                part(words, leading, &[rows, along], [rows, along])?,
-                part(scales, leading, &grid, grid)?,
-                part(addends, leading, &grid, grid)?,
-            ]
-            .into(),
-            beside: [].into(),
-            code: Arc::new(Packed {
-                bits: mode.bits as u32,
-                run: mode.group,
-                runs,
-                scale,
-                zero: Zero::Addend,
-                has_order: false,
-            }),
+            ..Coded::new(shape, parts, code)
         })
     }
 }

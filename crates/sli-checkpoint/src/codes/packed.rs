@@ -6,7 +6,7 @@ use std::ops::Range;
 use sli_kernels::Vectors;
 
 use super::bits;
-use super::code::{Areas, Decode, Fault, Stored, Wanted};
+use super::code::{Areas, Decode, Fault, Stored, Wanted, groups};
 use super::scale::Scale;
 
 /// A matrix of such numbers. Its parts: the words, the scales, zero points or addends, and which run a column is of.
@@ -51,7 +51,7 @@ impl Packed {
         if self.has_order {
             return 0..self.runs;
         }
-        columns.start / self.run..columns.end.div_ceil(self.run)
+        groups(columns, self.run)
     }
 }
 

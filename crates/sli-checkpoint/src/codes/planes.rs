@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use sli_kernels::Vectors;
 
-use super::code::{Areas, Decode, Fault, Wanted, ZERO_SCALE, flat};
+use super::code::{Areas, Decode, Fault, Wanted, ZERO_SCALE, flat, groups};
 use super::scale::Scale;
 
 /// A matrix of such codes. Its parts: the planes, the scales, and the numbers that codes count from, where there are some.
@@ -71,7 +71,7 @@ impl Planes {
     fn of_scales(&self, span: &Range<usize>) -> Range<usize> {
         match self.sharing {
             Sharing::All => 0..1,
-            Sharing::Run(run) => span.start / run..span.end.div_ceil(run),
+            Sharing::Run(run) => groups(span, run),
             Sharing::Apart(apart) => {
                 let first = span.start % apart;
                 if first + span.len() <= apart {

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Coded, Found, Keys, Part, UnknownCode};
+use super::code::{Coded, Found, Keys, UnknownCode};
 use super::declared::{Declared, Trouble, found};
 use super::planes::{Meaning, Planes, Sharing};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, element, mistyped, structure};
+use super::tensors::{Placed, Tensors, matrix, of_type, seen, structure};
 use crate::dtype::Dtype;
 use crate::error::CheckpointError;
 use crate::tensors::TensorInfo;
@@ -98,7 +98,7 @@ impl Quanto {
     ) -> Result<Coded, Trouble> {
         if self.of_module(weight, codes.1)? != Weights::Eight {
             let reason = "`quanto_qmap.json` says that its module has no weights of 8 bits";
-            return Err(structure(codes.1, reason.to_owned()).into());
+            return Err(structure(codes.1, reason).into());
         }
         let scales = Scales {
             tensor: tensors.need(&format!("{weight}._scale"))?,
@@ -120,23 +120,19 @@ impl Quanto {
     ) -> Result<Coded, Trouble> {
         let Weights::Bits(bits) = self.of_module(weight, codes.1)? else {
             let reason = "`quanto_qmap.json` says that its module has no weights of 2 or 4 bits";
-            return Err(structure(codes.1, reason.to_owned()).into());
+            return Err(structure(codes.1, reason).into());
         };
         let scales = tensors.need(&format!("{weight}._scale"))?;
         let shifts = tensors.need(&format!("{weight}._shift"))?;
         let scale = Scale::of_floats(scales.1)?;
         let groups = scales.1.elements() as usize;
-        if codes.1.dtype != Dtype::U8 {
-            return Err(mistyped(codes.1, "U8").into());
-        }
+        of_type(codes.1, Dtype::U8)?;
         if (shifts.1.dtype, &shifts.1.shape) != (scales.1.dtype, &scales.1.shape) {
             let reason = format!("a {} for each of {groups} scales is wanted", scales.1.dtype);
             return Err(structure(shifts.1, reason).into());
         }
         let per_byte = 8 / bits;
-        let &[stored, group] = &*codes.1.shape else {
-            return Err(structure(codes.1, "a matrix is wanted".to_owned()).into());
-        };
+        let [stored, group] = matrix(codes.1)?;
         if group == 0 || stored != groups.div_ceil(per_byte as usize) {
             let reason = format!("{groups} groups of codes of {bits} bits are wanted");
             return Err(structure(codes.1, reason).into());
@@ -151,35 +147,21 @@ impl Quanto {
             structure(codes.1, reason)
         })?;
         let plane = stored * group;
-        let mut parts = vec![
-            Part {
-                tensor: codes.0,
-                sides: [1, plane],
-                element: 1,
-            };
-            per_byte as usize
-        ];
-        parts.extend([scales, shifts].map(|(tensor, info)| Part {
-            tensor,
-            sides: [1, groups],
-            element: element(info.dtype),
-        }));
+        let mut parts = vec![seen(codes, [1, plane]); per_byte as usize];
+        parts.extend([scales, shifts].map(|numbers| seen(numbers, [1, groups])));
+        let code = Arc::new(Planes {
+            columns,
+            plane,
+            bits,
+            shifts: (0..per_byte).map(|at| at * bits).collect(),
+            word: 1,
+            scale,
+            sharing: Sharing::Run(group),
+            meaning: Meaning::Less,
+        });
         Ok(Coded {
-            shape: [count / columns, columns].into(),
-            turned: false,
             linear: true,
-            parts: parts.into(),
-            beside: [].into(),
-            code: Arc::new(Planes {
-                columns,
-                plane,
-                bits,
-                shifts: (0..per_byte).map(|at| at * bits).collect(),
-                word: 1,
-                scale,
-                sharing: Sharing::Run(group),
-                meaning: Meaning::Less,
-            }),
+            ..Coded::new([count / columns, columns], parts, code)
         })
     }
 }

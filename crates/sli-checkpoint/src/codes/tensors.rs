@@ -65,11 +65,11 @@ impl<'c> Tensors<'c> {
 }
 
 /// A tensor whose shape is not what it is to be.
-pub(super) fn structure(tensor: &TensorInfo, reason: String) -> LeafProblem {
+pub(super) fn structure(tensor: &TensorInfo, reason: impl Into<String>) -> LeafProblem {
     LeafProblem::Structure {
         name: tensor.name.to_string(),
         shape: tensor.shape.to_vec(),
-        reason,
+        reason: reason.into(),
     }
 }
 
@@ -82,13 +82,61 @@ pub(super) fn mistyped(tensor: &TensorInfo, wanted: &str) -> LeafProblem {
     }
 }
 
+/// Refuses a tensor of another type.
+pub(super) fn of_type(tensor: &TensorInfo, dtype: Dtype) -> Result<(), LeafProblem> {
+    if tensor.dtype == dtype {
+        Ok(())
+    } else {
+        Err(mistyped(tensor, dtype.name()))
+    }
+}
+
+/// The sides of a tensor that is a matrix.
+pub(super) fn matrix(tensor: &TensorInfo) -> Result<[usize; 2], LeafProblem> {
+    let sides = (*tensor.shape).try_into();
+    sides.map_err(|_| structure(tensor, "a matrix is wanted"))
+}
+
+/// The axes of a stack of matrices and the sides of each.
+pub(super) fn matrices(tensor: &TensorInfo) -> Result<(&[usize], [usize; 2]), LeafProblem> {
+    let found = tensor.shape.split_last_chunk();
+    let (leading, sides) = found.ok_or_else(|| structure(tensor, "a coded weight is a matrix"))?;
+    Ok((leading, *sides))
+}
+
+/// A tensor as a part, seen as matrices of these sides, whatever its shape is.
+pub(super) fn seen((tensor, info): Placed<'_>, sides: [usize; 2]) -> Part {
+    Part {
+        tensor,
+        sides,
+        element: element(info.dtype),
+    }
+}
+
+/// What is wanted of a scale of a whole matrix.
+pub(super) const ONE_SCALE: &str = "one scale for all is wanted";
+
+/// A tensor as a part, if it has so many numbers, whatever its axes.
+pub(super) fn list(
+    tensor: Placed<'_>,
+    count: usize,
+    wanted: impl FnOnce() -> String,
+) -> Result<Part, LeafProblem> {
+    if tensor.1.elements() == count as u64 {
+        Ok(seen(tensor, [1, count]))
+    } else {
+        Err(structure(tensor.1, wanted()))
+    }
+}
+
 /// A tensor as a part, seen as matrices of these sides, if its shape is `leading` and then `shape`.
 pub(super) fn part(
-    (tensor, info): Placed<'_>,
+    tensor: Placed<'_>,
     leading: &[usize],
     shape: &[usize],
     sides: [usize; 2],
 ) -> Result<Part, LeafProblem> {
+    let info = tensor.1;
     let wanted = [leading, shape].concat();
     if *info.shape != *wanted {
         return Err(LeafProblem::Shape {
@@ -97,11 +145,7 @@ pub(super) fn part(
             wanted,
         });
     }
-    Ok(Part {
-        tensor,
-        sides,
-        element: element(info.dtype),
-    })
+    Ok(seen(tensor, sides))
 }
 
 /// Bytes of an element; where several share a byte, the byte is the element.

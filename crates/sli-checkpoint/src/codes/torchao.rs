@@ -15,10 +15,10 @@ use serde_json::{Map, Value};
 use sli_kernels::Vectors;
 
 use super::bytes::{self, Blocks, Scales};
-use super::code::{Areas, Coded, Decode, Fault, Keys, UnknownCode, Wanted};
+use super::code::{Areas, Coded, Decode, Fault, Keys, UnknownCode, Wanted, groups};
 use super::declared::{OfModules, Trouble};
 use super::scale::Scale;
-use super::tensors::{Placed, Tensors, mistyped, part, structure};
+use super::tensors::{Placed, Tensors, matrix, mistyped, of_type, part, seen, structure};
 use crate::dtype::Dtype;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
@@ -79,35 +79,26 @@ fn of(
 
 /// An `Int4Tensor`.
 fn halves(codes: Placed<'_>, scales: Placed<'_>, zeros: Placed<'_>) -> Result<Coded, LeafProblem> {
-    let (&[rows, along], &[groups, _]) = (&*codes.1.shape, &*scales.1.shape) else {
-        return Err(structure(codes.1, "matrices are wanted".to_owned()));
-    };
-    if codes.1.dtype != Dtype::I8 {
-        return Err(mistyped(codes.1, "I8"));
-    }
-    if zeros.1.dtype != scales.1.dtype {
-        return Err(mistyped(zeros.1, scales.1.dtype.name()));
-    }
+    let ([rows, along], [groups, _]) = (matrix(codes.1)?, matrix(scales.1)?);
+    of_type(codes.1, Dtype::I8)?;
+    of_type(zeros.1, scales.1.dtype)?;
     let columns = along.saturating_mul(2);
     if groups == 0 || !columns.is_multiple_of(groups) || !(columns / groups).is_multiple_of(2) {
         let reason = format!("groups that divide {columns} columns are wanted");
         return Err(structure(scales.1, reason));
     }
+    let parts = [
+        seen(codes, [rows, along]),
+        part(scales, &[], &[groups, rows], [groups, rows])?,
+        part(zeros, &[], &[groups, rows], [groups, rows])?,
+    ];
+    let code = Arc::new(Halves {
+        group: columns / groups,
+        scale: Scale::of_floats(scales.1)?,
+    });
     Ok(Coded {
-        shape: [rows, columns].into(),
-        turned: false,
         linear: true,
-        parts: [
-            part(codes, &[], &[rows, along], [rows, along])?,
-            part(scales, &[], &[groups, rows], [groups, rows])?,
-            part(zeros, &[], &[groups, rows], [groups, rows])?,
-        ]
-        .into(),
-        beside: [].into(),
-        code: Arc::new(Halves {
-            group: columns / groups,
-            scale: Scale::of_floats(scales.1)?,
-        }),
+        ..Coded::new([rows, columns], parts, code)
     })
 }
 
@@ -125,10 +116,9 @@ impl Areas for Halves {
 
     fn area(&self, part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
         if part == 0 {
-            return [rows.clone(), columns.start / 2..columns.end.div_ceil(2)];
+            return [rows.clone(), groups(columns, 2)];
         }
-        let groups = columns.start / self.group..columns.end.div_ceil(self.group);
-        [groups, rows.clone()]
+        [groups(columns, self.group), rows.clone()]
     }
 }
 
@@ -191,7 +181,7 @@ impl OfModules for TorchAo {
         }
         if let Some((_, before)) = tensors.get(&format!("{module}._weight_act_pre_scale")) {
             let reason = "inputs are multiplied by it, which is not done";
-            return Err(structure(before, reason.to_owned()).into());
+            return Err(structure(before, reason).into());
         }
         if !matches!(codes.1.dtype, Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2) {
             let wanted = "I8, F8_E4M3 or F8_E5M2: other codes are in the order of a kernel";

@@ -19,7 +19,7 @@ use block::Block;
 
 use sli_kernels::Vectors;
 
-use super::code::{Areas, Code, Coded, Decode, Fault, Part, Wanted};
+use super::code::{Areas, Code, Coded, Decode, Fault, Part, Wanted, groups};
 use crate::dtype::Dtype;
 use crate::tensors::TensorInfo;
 
@@ -41,8 +41,7 @@ impl<B: Block> Areas for Blocks<B> {
     }
 
     fn area(&self, _part: usize, rows: &Range<usize>, columns: &Range<usize>) -> [Range<usize>; 2] {
-        let blocks = columns.start / B::NUMBERS..columns.end.div_ceil(B::NUMBERS);
-        [rows.clone(), blocks]
+        [rows.clone(), groups(columns, B::NUMBERS)]
     }
 }
 
@@ -134,19 +133,12 @@ pub(super) fn coded(at: u32, tensor: &TensorInfo) -> Option<Coded> {
         [columns] => [1, columns],
         [] => [1, 1],
     };
-    Some(Coded {
-        shape: tensor.shape.clone(),
-        turned: false,
-        linear: false,
-        parts: [Part {
-            tensor: at,
-            sides: [rows, columns / piece],
-            element: bytes,
-        }]
-        .into(),
-        beside: [].into(),
-        code,
-    })
+    let part = Part {
+        tensor: at,
+        sides: [rows, columns / piece],
+        element: bytes,
+    };
+    Some(Coded::new(tensor.shape.clone(), [part], code))
 }
 
 #[cfg(test)]
