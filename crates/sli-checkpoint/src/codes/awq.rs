@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use super::code::{Code, Coded, Decode, Keys, Part, UnknownCode};
 use super::declared::{OfModules, Trouble};
 use super::divided::{Axis, Divided};
-use super::gptq;
+use super::gptq::Gptq;
 use super::grouped::{Grouped, Layout};
 use super::packed::{Packed, Zero};
 use super::scale::Scale;
@@ -159,7 +159,7 @@ fn upright(
 }
 
 impl OfModules for Awq {
-    const CODES: &'static str = gptq::WORDS;
+    const CODES: &'static str = Gptq::CODES;
 
     fn coded(
         &self,

@@ -130,11 +130,8 @@ fn is_plain(order: &[u8], group: usize) -> bool {
     numbers.all(|(at, number)| usize::try_from(i32::from_le_bytes(*number)) == Ok(at / group))
 }
 
-/// How the name of words ends.
-pub(super) const WORDS: &str = ".qweight";
-
 impl OfModules for Gptq {
-    const CODES: &'static str = WORDS;
+    const CODES: &'static str = ".qweight";
 
     fn coded(
         &self,

@@ -17,14 +17,12 @@ use sli_kernels::Vectors;
 use super::bytes::{self, Blocks, Scales};
 use super::code::{Areas, Coded, Decode, Fault, Keys, UnknownCode, Wanted, groups};
 use super::declared::{OfModules, Trouble};
+use super::fp4::scaled;
 use super::scale::Scale;
 use super::tensors::{Placed, Tensors, matrix, mistyped, of_type, part, seen, structure};
 use crate::dtype::Dtype;
 use crate::problem::LeafProblem;
 use crate::tensors::TensorInfo;
-
-/// How the name of codes ends, behind that of the module.
-const CODES: &str = "._weight_qdata";
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TorchAo {
@@ -102,6 +100,11 @@ fn halves(codes: Placed<'_>, scales: Placed<'_>, zeros: Placed<'_>) -> Result<Co
     })
 }
 
+/// The numbers of 4 bits with a sign.
+const SIGNED: [f32; 16] = [
+    0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0,
+];
+
 /// Integers of 4 bits with signs, two a byte. Parts: the bytes, scales and addends, both `[groups, rows]`.
 #[derive(Debug)]
 struct Halves {
@@ -124,16 +127,13 @@ impl Areas for Halves {
 
 impl Decode for Halves {
     #[inline(always)]
-    fn decode<V: Vectors>(&self, _: V, wanted: Wanted<'_>) -> Result<(), Fault> {
+    fn decode<V: Vectors>(&self, vectors: V, wanted: Wanted<'_>) -> Result<(), Fault> {
         let Wanted {
             rows,
             columns,
             parts,
             out,
         } = wanted;
-        // The lower half, shifted to the top and back, keeps its sign; so does the upper one.
-        let low = |byte: u8| f32::from((byte << 4) as i8 >> 4);
-        let high = |byte: u8| f32::from(byte as i8 >> 4);
         for (at, line) in (0..rows.len()).zip(out.chunks_exact_mut(columns.len())) {
             let bytes = parts[0].row(at);
             let mut column = columns.start;
@@ -143,21 +143,11 @@ impl Decode for Halves {
                 let place = group - columns.start / self.group;
                 let scale = self.scale.at(parts[1].row(place), at);
                 let addend = self.scale.at(parts[2].row(place), at);
-                let first = column / 2 - columns.start / 2;
+                let codes = &bytes[column / 2 - columns.start / 2..];
                 let out = &mut line[column - columns.start..end - columns.start];
-                // A group that is cut may begin with an upper half.
-                let odd = column % 2;
-                let (one, out) = out.split_at_mut(odd);
-                if let Some(one) = one.first_mut() {
-                    *one = high(bytes[first]) * scale + addend;
-                }
-                let bytes = &bytes[first + odd..];
-                let (pairs, last) = out.as_chunks_mut::<2>();
-                for (pair, &byte) in pairs.iter_mut().zip(bytes) {
-                    *pair = [low(byte), high(byte)].map(|code| code * scale + addend);
-                }
-                if let Some(last) = last.first_mut() {
-                    *last = low(bytes[pairs.len()]) * scale + addend;
+                scaled::<V, false>(vectors, &SIGNED, codes, column % 2, scale, &mut *out);
+                for number in out {
+                    *number += addend;
                 }
                 column = end;
             }
@@ -167,7 +157,7 @@ impl Decode for Halves {
 }
 
 impl OfModules for TorchAo {
-    const CODES: &'static str = CODES;
+    const CODES: &'static str = "._weight_qdata";
 
     fn coded(
         &self,
