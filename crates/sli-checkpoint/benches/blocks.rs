@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use sli_checkpoint::source::MemorySource;
 use sli_checkpoint::{BoundLeaf, Checkpoint, Codes, FileIndex, Index, TensorInfo, WeightFile};
-use sli_spec::{Leaf, Shard, Source};
+use sli_spec::{Leaf, Source};
 
 const ROWS: usize = 2048;
 const COLUMNS: usize = 4096;
@@ -59,13 +59,7 @@ fn matrix(sample: &TensorInfo, bytes: &[u8]) -> BoundLeaf {
     let source = MemorySource::new().with("weights", content);
     let mut checkpoint = Checkpoint::of(Box::new(source), index);
     checkpoint.declare(&Codes::default()).expect("known codes");
-    let leaf = Leaf {
-        source: Source::tensor("w"),
-        shape: vec![ROWS, COLUMNS],
-        shard: Shard::Replicate,
-        optional: None,
-        constant: false,
-    };
+    let leaf = Leaf::new(Source::tensor("w"), [ROWS, COLUMNS]);
     BoundLeaf::bind(&Arc::new(checkpoint), "", &leaf).expect("bound")
 }
 

@@ -119,11 +119,9 @@ impl Leaves {
     pub fn weight(&mut self, source: Source, shape: &[usize], shard: Shard) -> WeightIndex {
         let index = WeightIndex(self.collected.len() as u32);
         self.collected.push(Leaf {
-            source,
-            shape: shape.to_vec(),
             shard,
             optional: self.optional,
-            constant: false,
+            ..Leaf::new(source, shape)
         });
         index
     }

@@ -163,6 +163,17 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    /// A parameter that the model always has and that is not divided.
+    pub fn new(source: Source, shape: impl Into<Vec<usize>>) -> Self {
+        Self {
+            source,
+            shape: shape.into(),
+            shard: Shard::Replicate,
+            optional: None,
+            constant: false,
+        }
+    }
+
     /// Number of elements; a configuration may ask for more than fit a `u64`.
     pub fn elements(&self) -> u64 {
         self.shape

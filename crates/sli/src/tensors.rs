@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::{BoundLeaf, Checkpoint};
-use sli_spec::{Features, Leaf, Shard, Source};
+use sli_spec::{Features, Leaf, Source};
 
 use crate::input::{InputError, Place, RawRecord, Tensors};
 
@@ -65,13 +65,8 @@ impl TensorReader {
             );
         };
         let rows = shape[0];
-        let leaf = Leaf {
-            source: Source::Reshape(Box::new(Source::tensor(name.as_str()))),
-            shape: vec![rows, shape.iter().skip(1).product()],
-            shard: Shard::Replicate,
-            optional: None,
-            constant: false,
-        };
+        let source = Source::Reshape(Box::new(Source::tensor(name.as_str())));
+        let leaf = Leaf::new(source, [rows, shape.iter().skip(1).product()]);
         let values =
             BoundLeaf::bind(&checkpoint, "", &leaf).and_then(|bound| bound.read_f32(0, 0..rows));
         let values = match values {

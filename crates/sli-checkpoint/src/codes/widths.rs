@@ -65,19 +65,9 @@ fn walk(source: &Source, found: &mut dyn FnMut(&str)) {
 
 #[cfg(test)]
 mod tests {
-    use sli_spec::{Shard, Split};
+    use sli_spec::Split;
 
     use super::*;
-
-    fn leaf(source: Source, shape: &[usize]) -> Leaf {
-        Leaf {
-            source,
-            shape: shape.to_vec(),
-            shard: Shard::Replicate,
-            optional: None,
-            constant: false,
-        }
-    }
 
     #[test]
     fn columns_are_those_of_the_tensors_that_weights_are_made_of() {
@@ -92,12 +82,12 @@ mod tests {
         };
         let turned = Source::Transpose(Box::new(Source::tensor("b.turned")));
         let leaves = [
-            leaf(part, &[3, 5]),
-            leaf(each("b.{}.w"), &[2, 3, 7]),
-            leaf(turned, &[3, 4]),
-            leaf(Source::tensor("b.vector"), &[3]),
-            leaf(Source::tensor("b.two"), &[3, 5]),
-            leaf(Source::tensor("b.two"), &[3, 6]),
+            Leaf::new(part, [3, 5]),
+            Leaf::new(each("b.{}.w"), [2, 3, 7]),
+            Leaf::new(turned, [3, 4]),
+            Leaf::new(Source::tensor("b.vector"), [3]),
+            Leaf::new(Source::tensor("b.two"), [3, 5]),
+            Leaf::new(Source::tensor("b.two"), [3, 6]),
         ];
         let widths = Widths::of(&leaves, "b.");
         for (name, columns) in [

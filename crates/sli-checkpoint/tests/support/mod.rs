@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use sli_checkpoint::source::MemorySource;
 use sli_checkpoint::{BoundLeaf, Checkpoint, CheckpointError, Dtype};
-use sli_spec::{Leaf, Shard, Source};
+use sli_spec::{Leaf, Source};
 
 /// A tensor to be written.
 #[derive(Clone, Debug)]
@@ -77,13 +77,7 @@ pub fn checkpoint(tensors: &[Tensor]) -> Arc<Checkpoint> {
 }
 
 pub fn leaf(source: Source, shape: &[usize]) -> Leaf {
-    Leaf {
-        source,
-        shape: shape.to_vec(),
-        shard: Shard::Replicate,
-        optional: None,
-        constant: false,
-    }
+    Leaf::new(source, shape)
 }
 
 /// A leaf of a model without a base prefix, bound.
