@@ -46,7 +46,8 @@ def main():
         for batch in ids.split(arguments.batch or len(ids)):
             hidden = model.base_model(batch, use_cache=False).last_hidden_state
             for row, states in zip(batch, hidden):
-                logits = model.lm_head(states).float()
+                # Some models keep what goes through their layers in f32.
+                logits = model.lm_head(states.to(model.lm_head.weight.dtype)).float()
                 scores = torch.log_softmax(logits[:-1], dim=-1).gather(1, row[1:, None])
                 total += scores.double().sum().item()
     done = time.perf_counter()
