@@ -8,14 +8,13 @@
 `synthetic.py` writes them. Needs gguf (q4_0, q4_k) and bitsandbytes (nf4). `q4_k` is what llama.cpp calls Q4_K_M: Q6_K for the head and for half
 of the values and down projections, and Q5_0 where rows are no multiple of 256.
 
-`run` prints a JSON line a run of `sli run --take scores`, whole command, and of `PROGRAM FILE.gguf DATA.jsonl` for the GGUF files, then
+`run` prints what is measured on what, a JSON line a run of `sli run --take scores`, whole command, and of `PROGRAM FILE.gguf DATA.jsonl` for the GGUF files, then
 medians and what they are to bf16's. The page cache is dropped before every run (as root) unless `--warm`.
 """
 
 import argparse
 import contextlib
 import json
-import os
 import pathlib
 import random
 import statistics
@@ -24,7 +23,8 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from measuring import SLI, about, drop_page_cache
+
 FORMS = ["q4_0", "q4_k", "nf4", "gptq", "fp8"]
 
 
@@ -173,8 +173,7 @@ def write(source, out, forms):
 
 def timed(command, warm):
     if not warm:
-        os.sync()
-        pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+        drop_page_cache()
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True)
     seconds = time.perf_counter() - began
@@ -192,7 +191,8 @@ def run(options):
         if options.llama and path.suffix == ".gguf":
             systems.append((f"llama.cpp {form}", path))
     rates = {name: [] for name, _ in systems}
-    print(json.dumps({"data": options.data.name, "memory": options.memory, "warm": options.warm, "cores": os.cpu_count()}), flush=True)
+    first = about(model=(options.out / "bf16").resolve().name, data=options.data.name, memory=options.memory, warm=options.warm)
+    print(json.dumps(first), flush=True)
     for _ in range(options.rounds):
         for name, path in systems:
             with tempfile.TemporaryDirectory(dir=options.scratch) as scratch:
@@ -249,7 +249,7 @@ def main():
         command.add_argument("--rounds", type=int, default=3)
         command.add_argument("--warm", action="store_true")
         command.add_argument("--llama", help="a program that scores the records of a file by llama.cpp")
-        command.add_argument("--sli", default=str(ROOT / "target/release/sli"))
+        command.add_argument("--sli", default=SLI)
         command.add_argument("--scratch", default="/var/tmp")
     options = parser.parse_args()
     if options.command == "write":

@@ -3,7 +3,8 @@
     python benches/elsewhere.py SLI SERVE MODEL DATASET FOLDER
 
 SLI is the program, SERVE the example `serve` of `sli-loopback`, both built with --release; MODEL a folder, DATASET for it, FOLDER a place for
-caches and results. Prints a JSON line for each measurement: seconds, bytes that were served, and bytes of the model.
+caches and results. Prints what is measured on what, and a JSON line for each measurement: seconds, bytes that were served, and bytes of
+the model.
 """
 
 import json
@@ -15,6 +16,8 @@ import signal
 import subprocess
 import sys
 import time
+
+from measuring import about
 
 RATE = 200e6
 
@@ -60,6 +63,7 @@ def main():
     def say(**values):
         print(json.dumps(values), flush=True)
 
+    say(**about(model=pathlib.Path(model).name, data=pathlib.Path(dataset).name))
     compute = min(timed(*command(model, "local", "none", None)) for _ in range(2))
     say(what="run, local files in the page cache", seconds=round(compute, 3), bytes=size)
 

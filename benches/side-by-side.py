@@ -13,16 +13,14 @@ import argparse
 import json
 import os
 import pathlib
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent
+from measuring import ROOT, SLI, about, drop_page_cache
+
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -52,28 +50,15 @@ class Group:
         self.path.rmdir()
 
 
-def processor():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def revision():
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
 def run(system, arguments):
     """One run in a cold page cache."""
-    os.sync()
-    pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
+    drop_page_cache()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         if system == "sli":
-            command = [str(ROOT / "target/release/sli"), "run", arguments.model, "--input", arguments.data]
+            command = [SLI, "run", arguments.model, "--input", arguments.data]
             command += ["--out", f"{scratch}/out", "--take", "scores", "--memory", arguments.memory, "--json"]
         else:
-            command = [sys.executable, str(HERE / "against/reference.py"), system, arguments.model, arguments.data]
+            command = [sys.executable, str(ROOT / "benches/against/reference.py"), system, arguments.model, arguments.data]
             command += ["--resident", arguments.resident]
             command += ["--batch", str(arguments.batch)] if arguments.batch else []
         environment = dict(os.environ, TMPDIR=scratch)
@@ -128,26 +113,19 @@ def main():
     parser.add_argument("--scratch", default="/var/tmp", help="folder on a disk, for results and offloaded weights")
     arguments = parser.parse_args()
     systems = arguments.systems.split(",")
-    if shutil.which("git") is None:
-        sys.exit("git is needed to say what was measured")
     bench = None
     if "sli" in systems:
         # The roofline's ceilings, just before.
-        command = [str(ROOT / "target/release/sli"), "bench", "--json"]
-        bench = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    about = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "revision": revision(),
-        "processor": f"{processor()}, {os.cpu_count()} threads",
-        "kernel": platform.release(),
-        "model": pathlib.Path(arguments.model).name,
-        "data": pathlib.Path(arguments.data).name,
-        "memory": arguments.memory,
-        "cap": arguments.cap,
-        "batch": arguments.batch,
-        "ceilings": bench and {"processor": bench["processor"], "disk": bench["disk"]},
-    }
-    print(json.dumps(about), flush=True)
+        bench = json.loads(subprocess.run([SLI, "bench", "--json"], capture_output=True, text=True, check=True).stdout)
+    first = about(
+        model=pathlib.Path(arguments.model).name,
+        data=pathlib.Path(arguments.data).name,
+        memory=arguments.memory,
+        cap=arguments.cap,
+        batch=arguments.batch,
+        ceilings=bench and {"processor": bench["processor"], "disk": bench["disk"]},
+    )
+    print(json.dumps(first), flush=True)
     rates = {}
     for _ in range(arguments.rounds):
         for system in systems:
