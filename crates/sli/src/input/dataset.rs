@@ -86,7 +86,7 @@ impl Dataset {
 
     /// Its records, which may hold what the allowance says.
     pub fn open(&self, allowance: &Allowance, selection: Selection) -> Result<Records, InputError> {
-        let mut reading = Files {
+        let mut reading = OneByOne {
             files: self.files.clone().into_iter(),
             current: None,
             numbering: Rc::default(),
@@ -101,7 +101,7 @@ impl Dataset {
 }
 
 /// Files one after another.
-struct Files {
+struct OneByOne {
     files: std::vec::IntoIter<PathBuf>,
     current: Option<Records>,
     numbering: Rc<RefCell<Numbering>>,
@@ -110,7 +110,7 @@ struct Files {
     selection: Selection,
 }
 
-impl Files {
+impl OneByOne {
     fn next_file(&mut self) -> Option<Result<Records, InputError>> {
         let path = Arc::new(self.files.next()?);
         Some(self.open(path))
@@ -139,7 +139,7 @@ impl Files {
     }
 }
 
-impl Iterator for Files {
+impl Iterator for OneByOne {
     type Item = Result<RawRecord, InputError>;
 
     fn next(&mut self) -> Option<Self::Item> {
