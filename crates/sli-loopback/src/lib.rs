@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
+mod objects;
+
 /// The commit of every repository.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Files from this size on are large: they lie on the second host and are known by SHA-256.
@@ -44,6 +46,8 @@ pub struct Repo {
     pub gated: bool,
     /// It has another name now.
     pub moved: Option<String>,
+    /// A bucket that is signed for with this region alone.
+    pub region: Option<&'static str>,
 }
 
 impl Repo {
@@ -204,6 +208,7 @@ impl Hub {
                 }
                 self.file(request, &id.join("/"), file, out)
             }
+            (true, ["objects", rest @ ..]) => self.object(request, rest, out),
             (true, ["web", org, name, file @ ..]) => {
                 self.file(request, &format!("{org}/{name}"), &file.join("/"), out)
             }
@@ -391,6 +396,7 @@ impl Hub {
         );
         let mut headers = vec![
             ("etag", etag),
+            ("last-modified", objects::MODIFIED.to_owned()),
             ("accept-ranges", "bytes".to_owned()),
             ("x-repo-commit", COMMIT.to_owned()),
         ];
@@ -476,8 +482,25 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// A part of an address as it was before it was escaped.
 fn unescape(text: &str) -> String {
-    text.replace("%2F", "/").replace("%20", " ")
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let code = behind.get(..2).filter(|_| *first == b'%');
+        let code = code.and_then(|code| std::str::from_utf8(code).ok());
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The next line of a request; `None`: nobody asks any more.

@@ -107,7 +107,9 @@ impl Trouble {
 
     fn of(error: &ureq::Error) -> Self {
         let is_unreachable = match error {
-            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Timeout(ureq::Timeout::Connect) => true,
             ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
             _ => false,
         };
@@ -261,21 +263,33 @@ impl Client {
         let wait = self.answer_timeout;
         let request = request.config().timeout_recv_response(Some(wait)).build();
         let response = request.call().map_err(|error| Trouble::of(&error))?;
-        let (parts, body) = response.into_parts();
-        let answer = Answer {
+        let (parts, body) = settled(response)?.into_parts();
+        Ok(Answer {
             status: parts.status.as_u16(),
             url: url.clone(),
             headers: parts.headers,
             body,
+        })
+    }
+
+    /// One request as it is, without a token and without its redirects.
+    pub fn send(
+        &self,
+        request: ureq::http::Request<Vec<u8>>,
+        timeout: Option<Duration>,
+    ) -> Result<ureq::http::Response<Body>, Trouble> {
+        let config = self.agent.configure_request(request);
+        let config = config.timeout_recv_response(Some(timeout.unwrap_or(self.answer_timeout)));
+        let request = match timeout {
+            Some(_) => config.timeout_connect(timeout).build(),
+            None => config.build(),
         };
-        match answer.status {
-            408 | 425 | 429 | 500..=504 | 520..=524 => Err(Trouble::Passing {
-                why: format!("the server answers {}", answer.status),
-                wait: answer.header("retry-after").and_then(retry_after),
-                is_unreachable: false,
-            }),
-            _ => Ok(answer),
-        }
+        let response = if request.body().is_empty() {
+            self.agent.run(request.map(|_| ()))
+        } else {
+            self.agent.run(request)
+        };
+        settled(response.map_err(|error| Trouble::of(&error))?)
     }
 
     /// One request with its redirects.
@@ -341,6 +355,22 @@ impl Client {
                 Err(trouble) => waits.after(trouble)?,
             }
         }
+    }
+}
+
+/// An answer, unless the server will soon give another one.
+fn settled(response: ureq::http::Response<Body>) -> Result<ureq::http::Response<Body>, Trouble> {
+    let status = response.status().as_u16();
+    match status {
+        408 | 425 | 429 | 500..=504 | 520..=524 => {
+            let wait = response.headers().get("retry-after");
+            Err(Trouble::Passing {
+                why: format!("the server answers {status}"),
+                wait: wait.and_then(|wait| retry_after(wait.to_str().ok()?)),
+                is_unreachable: false,
+            })
+        }
+        _ => Ok(response),
     }
 }
 

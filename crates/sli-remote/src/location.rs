@@ -20,6 +20,69 @@ pub enum Location {
     },
     /// A folder or a file behind HTTP.
     Web(Url),
+    /// A folder, a file or a pattern of files in a bucket of an object store.
+    Bucket(Objects),
+}
+
+/// Which store a bucket belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Amazon S3 and what speaks like it.
+    S3,
+    /// Google Cloud Storage.
+    Google,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+/// Objects of a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objects {
+    /// The store.
+    pub scheme: Scheme,
+    /// The bucket as it is written: `s3://bucket`.
+    pub store: String,
+    /// The key behind it, as it is: nothing is escaped.
+    pub path: String,
+}
+
+impl Scheme {
+    /// The one that an address begins with.
+    fn of(scheme: &str) -> Option<Self> {
+        match scheme {
+            "s3" | "s3a" => Some(Self::S3),
+            "gs" => Some(Self::Google),
+            "az" | "azure" | "abfs" | "abfss" => Some(Self::Azure),
+            _ => None,
+        }
+    }
+
+    /// How to say who asks.
+    pub(crate) fn credentials(self) -> &'static str {
+        match self {
+            Self::S3 => {
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (`aws configure export-credentials --format env`), or \
+                 AWS_SKIP_SIGNATURE=true for a bucket that everybody may read; AWS_ENDPOINT_URL names another store"
+            }
+            Self::Google => {
+                "set GOOGLE_SERVICE_ACCOUNT to the file of a service account (`gcloud auth application-default login` \
+                 will do), or GOOGLE_SKIP_SIGNATURE=true for a bucket that everybody may read"
+            }
+            Self::Azure => {
+                "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_KEY, or \
+                 AZURE_SKIP_SIGNATURE=true for a container that everybody may read"
+            }
+        }
+    }
+
+    /// How to say that a line need not be protected.
+    pub(crate) fn allow_http(self) -> &'static str {
+        match self {
+            Self::S3 => "use https, or set AWS_ALLOW_HTTP=true",
+            Self::Google => "use https, or set GOOGLE_ALLOW_HTTP=true",
+            Self::Azure => "use https, or set AZURE_ALLOW_HTTP=true",
+        }
+    }
 }
 
 /// A place that is spelled wrong.
@@ -53,10 +116,21 @@ impl Location {
                 .map(Some)
                 .map_err(|problem| wrong(&problem));
         }
-        if let Some((scheme, _)) = text.split_once("://") {
-            return Err(wrong(&format!(
-                "addresses that begin with `{scheme}://` are not read; hf://, https:// and http:// are"
-            )));
+        if let Some((scheme, rest)) = text.split_once("://") {
+            let Some(known) = Scheme::of(scheme) else {
+                return Err(wrong(&format!(
+                    "addresses that begin with `{scheme}://` are not read; hf://, https://, http://, s3://, gs:// and az:// are"
+                )));
+            };
+            let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(wrong("it names no bucket"));
+            }
+            return Ok(Some(Self::Bucket(Objects {
+                scheme: known,
+                store: format!("{scheme}://{bucket}"),
+                path: path.to_owned(),
+            })));
         }
         let is_path = text.starts_with(['/', '.', '~']) || text.contains('\\');
         if is_path || Path::new(text).exists() {
@@ -159,7 +233,7 @@ mod tests {
                 revision,
                 inner,
             } => (format!("{:?} {}", repo.kind, repo.id), revision, inner),
-            Location::Web(url) => panic!("{url}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -219,6 +293,44 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_buckets_are_as_they_are() {
+        for (text, scheme, store, path) in [
+            (
+                "s3://b/models/x y%20/",
+                Scheme::S3,
+                "s3://b",
+                "models/x y%20/",
+            ),
+            ("s3a://b", Scheme::S3, "s3a://b", ""),
+            (
+                "gs://b/d/part-?.jsonl",
+                Scheme::Google,
+                "gs://b",
+                "d/part-?.jsonl",
+            ),
+            ("az://c/x.gguf", Scheme::Azure, "az://c", "x.gguf"),
+            (
+                "abfss://c@a.dfs.core.windows.net/d",
+                Scheme::Azure,
+                "abfss://c@a.dfs.core.windows.net",
+                "d",
+            ),
+        ] {
+            let (store, path) = (store.to_owned(), path.to_owned());
+            let objects = Objects {
+                scheme,
+                store,
+                path,
+            };
+            assert_eq!(
+                Location::parse(text),
+                Ok(Some(Location::Bucket(objects))),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn paths_are_paths() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().display().to_string();
@@ -250,6 +362,8 @@ mod tests {
             "https://user:secret@host/folder/",
             "https://huggingface.co/",
             "ftp://host/x",
+            "s3://",
+            "gs:///x",
         ] {
             let error = Location::parse(text).unwrap_err();
             assert!(!error.problem.is_empty(), "{text}");

@@ -12,10 +12,12 @@ use std::time::Duration;
 use sli_checkpoint::source::{ByteSource, Failure, NamedRange, SourceError, check_name};
 
 use crate::arriving::past;
+use crate::bucket::Bucket;
 use crate::cache::Cache;
 use crate::client::{Client, Policy};
 use crate::error::RemoteError;
 use crate::hub::Hub;
+use crate::location::Objects;
 use crate::lock::hold;
 use crate::repo::Repo;
 use crate::settings::Settings;
@@ -112,6 +114,19 @@ impl RemoteSource {
         let folder = WebFolder::new(Client::new(settings, policy), folder);
         let shelf = (keep == Keep::Everything).then(|| Shelf::of_contents(kept.join(folder.key())));
         Self::new(Arc::new(folder), shelf)
+    }
+
+    /// Objects of a bucket, and the path in them of what is meant; `kept` is the folder for such files.
+    pub fn bucket(
+        settings: &Settings,
+        policy: Policy,
+        objects: Objects,
+        keep: Keep,
+        kept: &Path,
+    ) -> Result<(Self, String), RemoteError> {
+        let (bucket, inner) = Bucket::find(Client::new(settings, policy), objects)?;
+        let shelf = (keep == Keep::Everything).then(|| Shelf::of_contents(kept.join(bucket.key())));
+        Ok((Self::new(Arc::new(bucket), shelf), inner))
     }
 
     fn new(store: Arc<dyn Store>, shelf: Option<Shelf>) -> Self {

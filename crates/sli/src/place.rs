@@ -132,25 +132,43 @@ fn open(
             Ok((source, inner))
         }
         Location::Web(url) => {
-            if settings.is_offline {
-                return Err(RemoteError::Refused {
-                    place: url.to_string(),
-                    problem: "nothing may be fetched (HF_HUB_OFFLINE)".into(),
-                    hint: "unset HF_HUB_OFFLINE, or give a path".into(),
-                }
-                .into());
-            }
+            may_fetch(settings, url.as_str())?;
             let (folder, file) = if is_file(&url) {
                 split_file(url)
             } else {
                 (url, String::new())
             };
-            let kept = machine::cache().map(|cache| cache.folder().join("web"));
-            let kept = kept.unwrap_or_else(|| settings.cache.join("web"));
+            let kept = kept(settings, "web");
             let source = RemoteSource::web(settings, Policy::default(), folder, keep, &kept);
             Ok((source, file))
         }
+        Location::Bucket(objects) => {
+            may_fetch(settings, &objects.store)?;
+            let kept = kept(settings, "buckets");
+            let policy = Policy::default();
+            Ok(RemoteSource::bucket(
+                settings, policy, objects, keep, &kept,
+            )?)
+        }
     }
+}
+
+/// Refuses to fetch where the environment says so.
+fn may_fetch(settings: &Settings, place: &str) -> Result<(), RemoteError> {
+    if settings.is_offline {
+        return Err(RemoteError::Refused {
+            place: place.to_owned(),
+            problem: "nothing may be fetched (HF_HUB_OFFLINE)".into(),
+            hint: "unset HF_HUB_OFFLINE, or give a path".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Where files of other places than the hub are kept.
+fn kept(settings: &Settings, kind: &str) -> PathBuf {
+    let own = machine::cache().map(|cache| cache.folder().join(kind));
+    own.unwrap_or_else(|| settings.cache.join(kind))
 }
 
 /// The folder of an address, and the file behind it.

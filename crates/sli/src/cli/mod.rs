@@ -336,14 +336,14 @@ pub struct ArchitecturesArgs {
 )]
 pub struct JobArgs {
     /// Folder of the model, a single weights file beside its config.json, a GGUF file, an id of the hub
-    /// (ORG/NAME, perhaps @REVISION), or an https:// address of a folder or file
+    /// (ORG/NAME, perhaps @REVISION), or an https://, s3://, gs:// or az:// address of a folder or file
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
     /// Keep nothing of a model that is elsewhere: fetch what is needed each time it is needed
     #[arg(long)]
     pub stream: bool,
     /// Dataset: .jsonl, .txt (perhaps with .gz or .zst) or .parquet, a folder of such files, a pattern
-    /// ('data/*.jsonl'), or one that is elsewhere (https://..., hf://datasets/ORG/NAME/...); repeatable: the files are read
+    /// ('data/*.jsonl'), or one that is elsewhere (https://..., hf://datasets/ORG/NAME/..., s3://...); repeatable: the files are read
     /// one after another, as one
     #[arg(long = "input", value_name = "FILE", value_hint = ValueHint::AnyPath, required = true)]
     pub input: Vec<PathBuf>,

@@ -17,7 +17,7 @@ fn hub_with(place: &Place, model: &str) -> Hub {
     hub
 }
 
-fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files_of(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for entry in fs_err::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -151,7 +151,7 @@ fn what_cannot_be_had_is_one_clear_error() {
     place
         .sli(&run("hf://org/na me"))
         .failure(2, &["is no place"]);
-    place.sli(&run("s3://bucket/x")).failure(2, &["s3://"]);
+    place.sli(&run("ftp://bucket/x")).failure(2, &["s3://"]);
     place
         .sli_at(&hub, &["download", "model"])
         .failure(2, &["path of this machine"]);

@@ -5,6 +5,7 @@
 )]
 
 mod bench;
+mod buckets;
 mod budgets;
 mod chat_templates;
 mod classes;

@@ -164,7 +164,7 @@ impl Place {
         Self::outcome(&mut self.command(arguments))
     }
 
-    fn outcome(command: &mut Command) -> Outcome {
+    pub fn outcome(command: &mut Command) -> Outcome {
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let (stdout, stderr) = (text(output.stdout), text(output.stderr));
