@@ -107,6 +107,9 @@ impl Line {
             sent => sent.map_err(LineError::of)?,
         };
         let (parts, body) = response.into_parts();
+        if asks_who && !parts.status.is_success() {
+            return Err(LineError::Nobody);
+        }
         if let 301 | 400 = parts.status.as_u16()
             && let Some(region) = parts.headers.get("x-amz-bucket-region")
         {
