@@ -6,10 +6,10 @@ use std::fmt::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use crate::{Hub, Repo, Request, respond, unescape};
+use crate::hub::{Hub, Repo};
+use crate::wire::{MODIFIED, Request, respond, unescape};
 
-/// When every object came where it is.
-pub(crate) const MODIFIED: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
+/// `MODIFIED` as S3 writes it.
 const MODIFIED_ISO: &str = "2026-01-01T00:00:00.000Z";
 /// Objects on a page of a list.
 const PAGE: usize = 5;
@@ -45,7 +45,7 @@ impl Hub {
         };
         let id = format!("objects/{bucket}");
         let refusal = |code: &str| format!("<Error><Code>{code}</Code></Error>");
-        let Some(repo) = self.lock().repos.get(&id).cloned() else {
+        let Some(repo) = self.known(&id) else {
             return respond(out, 404, &[], refusal("NoSuchBucket").as_bytes(), request);
         };
         let said = request.authorization.as_deref().unwrap_or_default();
