@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::architecture::{Names, Row, layers, row, under};
-use super::llama::{layer_norm, rms};
+use super::llama::{WINDOWS, layer_norm, rms};
 use super::reader::{Read, Reader};
 
 pub(super) const MODERN_BERT: &[Names] = &[
@@ -47,34 +47,18 @@ pub(super) fn modern_bert(reader: &mut Reader<'_>) -> Read {
     reader.set("model_type", "modernbert");
     reader.sizes()?;
     reader.unset("num_key_value_heads");
-    for key in [
-        "attention.layer_norm_rms_epsilon",
-        "attention.layer_norm_epsilon",
-    ] {
-        reader.copy_if(key, "norm_eps");
-    }
+    reader.epsilon("norm_eps");
     reader.copy_if("hidden_activation", "hidden_activation");
     let window = reader.size("attention.sliding_window")?;
     reader.set("local_attention", window);
     reader.ignore(&["rope.scaling.type"]);
-    let [global, local] = ["rope.freq_base", "rope.freq_base_swa"].map(|key| reader.needed(key));
-    let (global, local) = (global?, local?);
+    let global = reader.needed("rope.freq_base")?;
+    let local = reader.needed("rope.freq_base_swa")?;
     let usual = reader.number("attention.sliding_window_pattern")?;
     let every = usual.unwrap_or(3).max(1);
-    let layers = reader.layers()?;
-    let kind = |layer: u64| match layer % every {
-        0 => "full_attention",
-        _ => "sliding_attention",
-    };
-    let kinds: Vec<&str> = (0..layers).map(kind).collect();
-    reader.set("layer_types", json!(kinds));
-    reader.set(
-        "rope_parameters",
-        json!({
-            "full_attention": {"rope_type": "default", "rope_theta": global},
-            "sliding_attention": {"rope_type": "default", "rope_theta": local}
-        }),
-    );
+    let has_window = (0..reader.layers()?).map(|layer| layer % every != 0);
+    reader.kinds("layer_types", has_window, WINDOWS);
+    reader.plain_rotations(&global, &local);
     encoder(reader, "ModernBertModel")
 }
 

@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::architecture::{Change, Names, changed, layers, row};
-use super::llama::{PAIRS, POST_NORMS, multipliers, rms};
+use super::llama::{PAIRS, POST_NORMS, WINDOWS, multipliers, rms, rms_in_part};
 use super::reader::{Read, Reader};
+use super::usual::TRANSPOSED;
 use crate::SpecError;
 
 /// Experts in every layer, under the keys of Qwen's classes.
@@ -79,23 +80,14 @@ pub(super) const GPT_OSS: &[Names] = &[
         &[
             row("router", "ffn_gate_inp"),
             changed(
-                "experts.gate_up_proj",
-                "ffn_gate_exps.weight",
-                Change::Divided,
-            ),
-            changed(
                 "experts.gate_up_proj_bias",
                 "ffn_gate_exps.bias",
                 Change::Divided,
             ),
-            changed(
-                "experts.down_proj",
-                "ffn_down_exps.weight",
-                Change::Transposed,
-            ),
             row("experts.down_proj_bias", "ffn_down_exps.bias"),
         ],
     ),
+    layers("model.layers.*.mlp.experts.", TRANSPOSED),
 ];
 
 pub(super) const LATENT: Names = layers(
@@ -136,9 +128,7 @@ pub(super) fn granitemoe(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn gpt_oss(reader: &mut Reader<'_>) -> Read {
     rms(reader, "gpt_oss")?;
-    reader.copy("expert_count", "num_local_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "intermediate_size")?;
+    reader.experts("num_local_experts", "intermediate_size")?;
     reader.copy("attention.sliding_window", "sliding_window")?;
     reader.set("attention_bias", true);
     if let Some(Value::Object(mut scaling)) = reader.get("rope_scaling").cloned() {
@@ -146,18 +136,14 @@ pub(super) fn gpt_oss(reader: &mut Reader<'_>) -> Read {
         scaling.insert("truncate".to_owned(), false.into());
         reader.set("rope_scaling", scaling);
     }
-    let layers = reader.layers()?;
-    let kind = |layer: u64| ["sliding_attention", "full_attention"][usize::from(layer % 2 == 1)];
-    let kinds: Vec<&str> = (0..layers).map(kind).collect();
-    reader.set("layer_types", json!(kinds));
+    let has_window = (0..reader.layers()?).map(|layer| layer % 2 == 0);
+    reader.kinds("layer_types", has_window, WINDOWS);
     Ok(())
 }
 
 /// Experts behind some plain layers, with others that are always on, under the keys of DeepSeek's classes.
 pub(super) fn routed(reader: &mut Reader<'_>) -> Read {
-    reader.copy("expert_count", "n_routed_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("n_routed_experts", "moe_intermediate_size")?;
     reader.copy("expert_shared_count", "n_shared_experts")?;
     let dense = reader.number("leading_dense_block_count")?;
     reader.set("first_k_dense_replace", dense.unwrap_or(0));
@@ -174,11 +160,8 @@ pub(super) fn routed(reader: &mut Reader<'_>) -> Read {
 
 /// The function that makes scores of the router's logits: 1 or absent is softmax, 2 sigmoid.
 pub(super) fn gating(reader: &mut Reader<'_>) -> Result<u64, SpecError> {
-    let names = reader.stored.tensors.keys();
     // Older files do not say it; only what scores with sigmoids has biases for the choice.
-    let biased = names
-        .clone()
-        .any(|name| name.ends_with(".exp_probs_b.bias"));
+    let biased = reader.has_any(".exp_probs_b.bias");
     let kind = reader.number("expert_gating_func")?;
     let kind = kind.unwrap_or(if biased { 2 } else { 1 });
     match kind {
@@ -198,16 +181,11 @@ pub(super) fn dots1(reader: &mut Reader<'_>) -> Read {
 }
 
 pub(super) fn glm4moe(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "glm4_moe");
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.set("head_dim", head_dim);
-    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
-    reader.set("use_qk_norm", reader.has("blk.0.attn_q_norm.weight"));
+    rms_in_part(reader, "glm4_moe")?;
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
+    reader.set_where("use_qk_norm", "blk.0.attn_q_norm.weight");
     reader.ignore(&["expert_gating_func"]);
-    routed(reader)?;
-    reader.rotation(head_dim, true)
+    routed(reader)
 }
 
 /// Widths of heads whose keys and values come from a latent vector.
@@ -292,8 +270,6 @@ pub(super) fn sigmoid_scores(reader: &mut Reader<'_>) -> Read {
 /// Kinds of networks by the routers that are there.
 pub(super) fn network_kinds(reader: &mut Reader<'_>) -> Read {
     let sparse = reader.layers_with("ffn_gate_inp.weight")?;
-    let kind = |sparse: &bool| ["dense", "sparse"][usize::from(*sparse)];
-    let kinds: Vec<&str> = sparse.iter().map(kind).collect();
-    reader.set("mlp_layer_types", json!(kinds));
+    reader.kinds("mlp_layer_types", sparse, ["dense", "sparse"]);
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! Gemma.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::architecture::{Names, layers, plus_one, under};
-use super::llama::rms;
+use super::llama::{pattern, rms};
 use super::reader::{Read, Reader};
 
 /// Norms that are stored with their one.
@@ -77,16 +77,7 @@ pub(super) fn gemma3(reader: &mut Reader<'_>) -> Read {
     reader.copy("attention.sliding_window", "sliding_window")?;
     let local = reader.value("rope.freq_base_swa");
     reader.set("rope_local_base_freq", local.unwrap_or(Value::from(1e4)));
-    let layers = reader.layers()?;
-    let pattern = reader
-        .number("attention.sliding_window_pattern")?
-        .unwrap_or(6);
-    let kind = |layer: u64| match (layer + 1) % pattern.max(1) {
-        0 => "full_attention",
-        _ => "sliding_attention",
-    };
-    let kinds: Vec<&str> = (0..layers).map(kind).collect();
-    reader.set("layer_types", json!(kinds));
+    pattern(reader, 6)?;
     reader.copy_if("final_logit_softcapping", "final_logit_softcapping");
     query_scale(reader, head_dim, 62)
 }

@@ -145,9 +145,7 @@ pub(super) fn width(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn gpt2(reader: &mut Reader<'_>) -> Read {
     classic(reader, "gpt2", "layer_norm_epsilon")?;
-    let width = reader.get("intermediate_size").cloned();
-    reader.unset("intermediate_size");
-    reader.set("n_inner", width.unwrap_or_default());
+    reader.rename("intermediate_size", "n_inner");
     Ok(())
 }
 
@@ -157,9 +155,7 @@ pub(super) fn gptneox(reader: &mut Reader<'_>) -> Read {
     reader.set("use_parallel_residual", parallel.unwrap_or(true.into()));
     let head_dim = reader.head_dim()?;
     reader.rotation(head_dim, true)?;
-    let part = reader.get("partial_rotary_factor").cloned();
-    reader.unset("partial_rotary_factor");
-    reader.set("rotary_pct", part.unwrap_or_default());
+    reader.rename("partial_rotary_factor", "rotary_pct");
     Ok(())
 }
 
@@ -176,16 +172,13 @@ pub(super) fn falcon(reader: &mut Reader<'_>) -> Read {
     reader.ignore(&["tensor_data_layout"]);
     reader.copy("attention.layer_norm_epsilon", "layer_norm_epsilon")?;
     width(reader)?;
-    let width = reader.get("intermediate_size").cloned();
-    reader.unset("intermediate_size");
-    reader.set("ffn_hidden_size", width.unwrap_or_default());
+    reader.rename("intermediate_size", "ffn_hidden_size");
     let kv_heads = reader.number("attention.head_count_kv")?.unwrap_or(1);
-    let new = reader.has("blk.0.attn_norm_2.weight");
     reader.unset("num_key_value_heads");
-    reader.set("new_decoder_architecture", new);
+    reader.set_where("new_decoder_architecture", "blk.0.attn_norm_2.weight");
     reader.set("multi_query", kv_heads == 1);
     reader.set("num_kv_heads", kv_heads);
-    reader.set("bias", reader.has("blk.0.attn_qkv.bias"));
+    reader.set_where("bias", "blk.0.attn_qkv.bias");
     reader.set("alibi", false);
     reader.set("parallel_attn", true);
     let head_dim = reader.head_dim()?;
@@ -222,7 +215,7 @@ pub(super) fn phi2(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn starcoder2(reader: &mut Reader<'_>) -> Read {
     layer_norm(reader, "starcoder2", "norm_epsilon", false)?;
-    reader.set("use_bias", reader.has("blk.0.attn_q.bias"));
+    reader.set_where("use_bias", "blk.0.attn_q.bias");
     reader.set("sliding_window", Value::Null);
     Ok(())
 }
@@ -230,8 +223,8 @@ pub(super) fn starcoder2(reader: &mut Reader<'_>) -> Read {
 pub(super) fn stablelm(reader: &mut Reader<'_>) -> Read {
     layer_norm(reader, "stablelm", "layer_norm_eps", true)?;
     reader.copy("use_parallel_residual", "use_parallel_residual")?;
-    reader.set("use_qkv_bias", reader.has("blk.0.attn_q.bias"));
-    reader.set("qk_layernorm", reader.has("blk.0.attn_q_norm.weight"));
+    reader.set_where("use_qkv_bias", "blk.0.attn_q.bias");
+    reader.set_where("qk_layernorm", "blk.0.attn_q_norm.weight");
     Ok(())
 }
 
@@ -239,7 +232,7 @@ pub(super) fn nemotron(reader: &mut Reader<'_>) -> Read {
     let head_dim = layer_norm(reader, "nemotron", "norm_eps", true)?;
     reader.set("head_dim", head_dim);
     reader.ignore(&["attention.layer_norm_rms_epsilon"]);
-    reader.set("attention_bias", reader.has("blk.0.attn_q.bias"));
-    reader.set("mlp_bias", reader.has("blk.0.ffn_up.bias"));
+    reader.set_where("attention_bias", "blk.0.attn_q.bias");
+    reader.set_where("mlp_bias", "blk.0.ffn_up.bias");
     Ok(())
 }

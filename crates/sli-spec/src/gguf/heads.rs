@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::architecture::{Change, Names, Row, exactly, layers, row, under};
 use super::experts::{LATENT, latent, network_kinds, plain_yarn, routed, sigmoid_scores};
-use super::llama::{MIXTRAL, PAIRS, pattern, rms};
+use super::llama::{MIXTRAL, PAIRS, WINDOWS, pattern, rms};
 use super::published::queries_grow;
 use super::reader::{Read, Reader};
 use super::usual::{SHARED, STACKED};
@@ -22,9 +22,7 @@ pub(super) fn phimoe(reader: &mut Reader<'_>) -> Read {
     reader.set_where("lm_head_bias", "output.bias");
     reader.copy("expert_count", "num_local_experts")?;
     reader.copy("expert_used_count", "num_experts_per_tok")?;
-    let window = reader.number("attention.sliding_window")?;
-    let window = window.filter(|window| *window > 0);
-    reader.set("sliding_window", window.map_or(Value::Null, Value::from));
+    reader.window()?;
     if let Some(Value::Object(mut scaling)) = reader.get("rope_scaling").cloned() {
         scaling.remove("attention_factor");
         for key in ["short_mscale", "long_mscale"] {
@@ -55,32 +53,15 @@ pub(super) fn mimo2(reader: &mut Reader<'_>) -> Read {
     reader.set("head_dim", head_dim);
     reader.copy("attention.value_length", "v_head_dim")?;
     reader.copy("attention.sliding_window", "sliding_window")?;
-    windows(reader)?;
+    reader.needed("attention.sliding_window_pattern")?;
+    pattern(reader, 4)?;
     rotations(reader, head_dim)?;
     sigmoid_scores(reader)?;
-    reader.copy("expert_count", "n_routed_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("n_routed_experts", "moe_intermediate_size")?;
     reader.copy_if("expert_group_count", "n_group");
     reader.copy_if("expert_group_used_count", "topk_group");
     reader.copy_if("attention.value_scale", "attention_value_scale");
     network_kinds(reader)
-}
-
-/// Kinds of layers by a list of numbers, of which those that are not 0 have windows.
-fn windows(reader: &mut Reader<'_>) -> Read {
-    let path = "attention.sliding_window_pattern";
-    let Value::Array(windows) = reader.needed(path)? else {
-        return pattern(reader, 4);
-    };
-    let has = |value: &Value| value.as_bool().or(value.as_u64().map(|number| number > 0));
-    let kind = |value: &Value| {
-        ["full_attention", "sliding_attention"][usize::from(has(value) == Some(true))]
-    };
-    let layers = reader.layers()? as usize;
-    let kinds: Vec<&str> = windows.iter().take(layers).map(kind).collect();
-    reader.set("layer_types", json!(kinds));
-    Ok(())
 }
 
 pub(super) const LAGUNA: &[Names] = &[layers(
@@ -109,26 +90,18 @@ pub(super) fn laguna(reader: &mut Reader<'_>) -> Read {
     let per_head = gates.map(|rows| *rows as u64) == heads;
     let form = if per_head { "per-head" } else { "per-element" };
     reader.set("gating", form);
-    match reader.number("attention.sliding_window")? {
-        Some(window) if window > 0 => {
-            reader.set("sliding_window", window);
-            if reader.value("attention.sliding_window_pattern").is_some() {
-                windows(reader)?;
-            } else {
-                // Every fourth layer, from the first on, sees everything.
-                let kind =
-                    |layer| ["sliding_attention", "full_attention"][usize::from(layer % 4 == 0)];
-                let kinds: Vec<&str> = (0..reader.layers()?).map(kind).collect();
-                reader.set("layer_types", json!(kinds));
-            }
+    if reader.window()?.is_some() {
+        if reader.value("attention.sliding_window_pattern").is_some() {
+            pattern(reader, 4)?;
+        } else {
+            // Every fourth layer, from the first on, sees everything.
+            let has_window = (0..reader.layers()?).map(|layer| layer % 4 != 0);
+            reader.kinds("layer_types", has_window, WINDOWS);
         }
-        _ => reader.set("sliding_window", Value::Null),
     }
     rotations(reader, head_dim)?;
     sigmoid_scores(reader)?;
-    reader.copy("expert_count", "num_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("num_experts", "moe_intermediate_size")?;
     reader.copy(
         "expert_shared_feed_forward_length",
         "shared_expert_intermediate_size",
@@ -154,9 +127,7 @@ pub(super) fn hy_v3(reader: &mut Reader<'_>) -> Read {
     rms(reader, "hy_v3")?;
     reader.set_where("attention_bias", "blk.0.attn_q.bias");
     sigmoid_scores(reader)?;
-    reader.copy("expert_count", "num_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("num_experts", "moe_intermediate_size")?;
     let inner = reader.size("expert_feed_forward_length")?;
     let shared = reader.size("expert_shared_feed_forward_length")?;
     reader.set("num_shared_experts", shared / inner.max(1));
@@ -370,12 +341,7 @@ pub(super) fn qwen(reader: &mut Reader<'_>) -> Read {
     reader.set("model_type", "qwen");
     reader.sizes()?;
     reader.unset("num_key_value_heads");
-    for key in [
-        "attention.layer_norm_rms_epsilon",
-        "attention.layer_norm_epsilon",
-    ] {
-        reader.copy_if(key, "layer_norm_epsilon");
-    }
+    reader.epsilon("layer_norm_epsilon");
     let head_dim = reader.head_dim()?;
     reader.set("kv_channels", head_dim);
     reader.rotation(head_dim, true)?;

@@ -112,13 +112,7 @@ pub(super) fn gemma3n(reader: &mut Reader<'_>) -> Read {
     common(reader, "gemma3n_text", "key_length")?;
     reader.ignore(&["attention.value_length"]);
     let [global, local] = bases(reader);
-    reader.set(
-        "rope_parameters",
-        json!({
-            "full_attention": {"rope_type": "default", "rope_theta": global},
-            "sliding_attention": {"rope_type": "default", "rope_theta": local}
-        }),
-    );
+    reader.plain_rotations(&global, &local);
     reader.copy("altup.active_idx", "altup_active_idx")?;
     reader.copy("altup.num_inputs", "altup_num_inputs")?;
     let laurel = reader.shape("blk.0.laurel_l.weight")?;

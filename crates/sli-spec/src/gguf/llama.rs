@@ -1,6 +1,6 @@
 //! Llama and what is built like it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::architecture::{Change, Names, changed, layers, row};
 use super::reader::{Read, Reader};
@@ -23,12 +23,21 @@ pub(super) const LLAMA: &[Names] = &[PAIRS, MIXTRAL];
 
 /// What has an RMS norm, a rotation and no biases but those that are there.
 pub(super) fn rms(reader: &mut Reader<'_>, model_type: &str) -> Result<u64, SpecError> {
+    rms_of(reader, model_type, false)
+}
+
+/// The same, whose rotation may be of a part of the head.
+pub(super) fn rms_in_part(reader: &mut Reader<'_>, model_type: &str) -> Result<u64, SpecError> {
+    rms_of(reader, model_type, true)
+}
+
+fn rms_of(reader: &mut Reader<'_>, model_type: &str, partial: bool) -> Result<u64, SpecError> {
     reader.set("model_type", model_type);
     reader.sizes()?;
     reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
     let head_dim = reader.head_dim()?;
     reader.set("head_dim", head_dim);
-    reader.rotation(head_dim, false)?;
+    reader.rotation(head_dim, partial)?;
     Ok(head_dim)
 }
 
@@ -166,44 +175,32 @@ pub(super) fn granite(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-/// Kinds of layers where every so many-th sees everything.
+/// What layers see, without a window and with one.
+pub(super) const WINDOWS: [&str; 2] = ["full_attention", "sliding_attention"];
+
+/// Kinds of layers by a list, whose numbers are 0 where everything is seen, or where every so many-th sees everything.
 pub(super) fn pattern(reader: &mut Reader<'_>, usual: u64) -> Read {
     let layers = reader.layers()?;
-    let kinds: Vec<&str> = match reader.value("attention.sliding_window_pattern") {
+    let has_window: Vec<bool> = match reader.value("attention.sliding_window_pattern") {
         Some(Value::Array(windows)) => {
-            let kind = |window: &Value| match window.as_bool() {
-                Some(true) => "sliding_attention",
-                _ => "full_attention",
-            };
-            windows.iter().map(kind).collect()
+            let has = |window: &Value| window.as_bool().unwrap_or(window.as_u64() > Some(0));
+            windows.iter().take(layers as usize).map(has).collect()
         }
         value => {
             let every = value.and_then(|value| value.as_u64()).unwrap_or(usual);
-            let kind = |layer: u64| match (layer + 1) % every.max(1) {
-                0 => "full_attention",
-                _ => "sliding_attention",
-            };
-            (0..layers).map(kind).collect()
+            let has = |layer: u64| (layer + 1) % every.max(1) != 0;
+            (0..layers).map(has).collect()
         }
     };
-    reader.set("layer_types", json!(kinds));
+    reader.kinds("layer_types", has_window, WINDOWS);
     Ok(())
 }
 
 pub(super) fn exaone4(reader: &mut Reader<'_>) -> Read {
     rms(reader, "exaone4")?;
-    match reader
-        .number("attention.sliding_window")?
-        .filter(|window| *window > 0)
-    {
-        Some(window) => {
-            reader.set("sliding_window", window);
-            pattern(reader, 4)
-        }
-        None => {
-            reader.set("sliding_window", Value::Null);
-            pattern(reader, 1)
-        }
+    match reader.window()? {
+        Some(_) => pattern(reader, 4),
+        None => pattern(reader, 1),
     }
 }
 
@@ -226,29 +223,19 @@ pub(super) fn olmo2(reader: &mut Reader<'_>) -> Read {
 }
 
 pub(super) fn glm4(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "glm4");
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.set("head_dim", head_dim);
+    rms_in_part(reader, "glm4")?;
     reader.set_where("attention_bias", "blk.0.attn_q.bias");
-    reader.rotation(head_dim, true)
+    Ok(())
 }
 
 pub(super) fn phi3(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "phi3");
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.rotation(head_dim, true)?;
+    rms_in_part(reader, "phi3")?;
+    reader.unset("head_dim");
     reader.copy_if(
         "rope.scaling.original_context_length",
         "original_max_position_embeddings",
     );
-    let window = reader
-        .number("attention.sliding_window")?
-        .filter(|window| *window > 0);
-    reader.set("sliding_window", window.map_or(Value::Null, Value::from));
+    reader.window()?;
     // The class wants it within the vocabulary.
     reader.set("pad_token_id", Value::Null);
     Ok(())

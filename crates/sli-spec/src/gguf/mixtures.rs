@@ -5,29 +5,18 @@ use serde_json::{Value, json};
 use super::architecture::{Change, Names, changed, layers, row};
 use super::experts::{LATENT, latent_heads, network_kinds, routed};
 use super::gpt::{ENDS, classic};
-use super::llama::{POST_NORMS, cohere, layer_norm, pattern, rms};
+use super::llama::{POST_NORMS, cohere, layer_norm, pattern, rms, rms_in_part};
 use super::reader::{Read, Reader};
-use super::usual::{DENSE, SHARED};
+use super::usual::{DENSE, SHARED, TRANSPOSED};
 
 pub(super) const LLAMA4: &[Names] = &[
     layers("model.layers.*.feed_forward.", DENSE),
     layers("model.layers.*.feed_forward.shared_expert.", SHARED),
     layers(
         "model.layers.*.feed_forward.",
-        &[
-            row("router", "ffn_gate_inp"),
-            changed(
-                "experts.gate_up_proj",
-                "ffn_gate_exps.weight",
-                Change::Divided,
-            ),
-            changed(
-                "experts.down_proj",
-                "ffn_down_exps.weight",
-                Change::Transposed,
-            ),
-        ],
+        &[row("router", "ffn_gate_inp")],
     ),
+    layers("model.layers.*.feed_forward.experts.", TRANSPOSED),
 ];
 
 /// Llama 4: what no key says is the same in all published models.
@@ -100,18 +89,11 @@ pub(super) fn hunyuan_moe(reader: &mut Reader<'_>) -> Read {
 }
 
 pub(super) fn minimax_m2(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "minimax_m2");
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.set("head_dim", head_dim);
-    let rotated = reader.size("rope.dimension_count")?;
-    reader.rotation(head_dim, true)?;
+    rms_in_part(reader, "minimax_m2")?;
     reader.unset("partial_rotary_factor");
+    let rotated = reader.size("rope.dimension_count")?;
     reader.set("rotary_dim", rotated);
-    reader.copy("expert_count", "num_local_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "intermediate_size")?;
+    reader.experts("num_local_experts", "intermediate_size")?;
     reader.ignore(&["expert_gating_func"]);
     Ok(())
 }
@@ -133,9 +115,7 @@ pub(super) const STARCODER: &[Names] = &[
 
 pub(super) fn starcoder(reader: &mut Reader<'_>) -> Read {
     classic(reader, "gpt_bigcode", "layer_norm_epsilon")?;
-    let width = reader.get("intermediate_size").cloned();
-    reader.unset("intermediate_size");
-    reader.set("n_inner", width.unwrap_or_default());
+    reader.rename("intermediate_size", "n_inner");
     let heads = reader.number("attention.head_count_kv")?;
     reader.set("multi_query", heads == Some(1));
     Ok(())
@@ -216,9 +196,7 @@ pub(super) fn minicpm3(reader: &mut Reader<'_>) -> Read {
     let heads = reader.size("attention.head_count")?;
     let output = reader.shape("blk.0.attn_output.weight")?;
     let values = output.get(1).copied().unwrap_or(0) as u64 / heads.max(1);
-    if reader.value("attention.value_length").is_none() {
-        reader.set("v_head_dim", values);
-    }
+    reader.ignore(&["attention.value_length"]);
     let rotated = reader.size("rope.dimension_count")?;
     let keys = reader.size("attention.key_length")?;
     reader.set("qk_rope_head_dim", rotated);
@@ -266,9 +244,7 @@ pub(super) fn afmoe(reader: &mut Reader<'_>) -> Read {
     reader.copy("attention.sliding_window", "sliding_window")?;
     reader.set("global_attn_every_n_layers", 4);
     pattern(reader, 4)?;
-    reader.copy("expert_count", "num_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("num_experts", "moe_intermediate_size")?;
     reader.copy("expert_shared_count", "num_shared_experts")?;
     reader.copy("leading_dense_block_count", "num_dense_layers")?;
     let scale = reader.value("expert_weights_scale");
@@ -296,9 +272,7 @@ pub(super) fn cohere2_moe(reader: &mut Reader<'_>) -> Read {
     if let Some(dense) = dense.filter(|dense| *dense > 0) {
         reader.set("prefix_dense_intermediate_size", dense);
     }
-    reader.copy("expert_feed_forward_length", "intermediate_size")?;
-    reader.copy("expert_count", "num_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
+    reader.experts("num_experts", "intermediate_size")?;
     let score = match super::experts::gating(reader)? {
         1 => "softmax",
         _ => "sigmoid",

@@ -20,6 +20,7 @@ mod names;
 mod published;
 mod reader;
 mod relatives;
+mod rotation;
 mod states;
 mod stored;
 mod undo;
@@ -39,10 +40,11 @@ const ARCHITECTURE: &str = "general.architecture";
 
 /// The reference's class of tokenizer of a file whose tokens are pieces with scores.
 pub fn tokenizer_of_pieces(architecture: &str) -> &'static str {
-    let known = ARCHITECTURES
-        .iter()
-        .find(|known| known.name == architecture);
-    known.map_or(architectures::USUAL, |known| known.of_pieces)
+    known(architecture).map_or(architectures::USUAL, |known| known.of_pieces)
+}
+
+fn known(name: &str) -> Option<&'static Architecture> {
+    ARCHITECTURES.iter().find(|known| known.name == name)
 }
 
 /// The configuration of a file as text, and how its tensors are named.
@@ -51,8 +53,7 @@ pub fn configuration(stored: &Stored) -> Result<(String, &'static Architecture),
     let name = name.ok_or_else(|| SpecError::Missing {
         key: ARCHITECTURE.to_owned(),
     })?;
-    let known = ARCHITECTURES.iter().find(|known| known.name == name);
-    let known = known.ok_or_else(|| {
+    let known = known(name).ok_or_else(|| {
         let refused = REFUSED.iter().find(|(names, _)| names.contains(&name));
         let unknown =
             "files of this architecture are not read; `docs/formats.md` lists those that are";

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::architecture::{Change, Names, changed, layers, row, under};
 use super::experts::routed;
-use super::llama::{layer_norm, multipliers, pattern, rms};
+use super::llama::{layer_norm, multipliers, pattern, rms, rms_in_part};
 use super::reader::{Read, Reader};
 use super::usual::NUMBERED;
 
@@ -126,15 +126,11 @@ pub(super) const CHATGLM: Names = layers("model.layers.*.mlp.", &[row("gate_up_p
 
 /// ChatGLM 2, 3 and GLM-4, which are the reference's GLM under other names.
 pub(super) fn chatglm(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "glm");
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.set("head_dim", head_dim);
+    rms_in_part(reader, "glm")?;
     let bias = reader.has("blk.0.attn_qkv.bias") || reader.has("blk.0.attn_q.bias");
     reader.set("attention_bias", bias);
     reader.set("pad_token_id", Value::Null);
-    reader.rotation(head_dim, true)
+    Ok(())
 }
 
 /// The queries of later tokens are larger, which the class says beside its rotation.
@@ -172,21 +168,13 @@ pub(super) fn granite_swa(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn mellum(reader: &mut Reader<'_>) -> Read {
     rms(reader, "mellum")?;
-    let [global, local] = ["rope.freq_base", "rope.freq_base_swa"].map(|key| reader.needed(key));
-    let (global, local) = (global?, local?);
+    let global = reader.needed("rope.freq_base")?;
+    let local = reader.needed("rope.freq_base_swa")?;
     reader.unset("rope_theta");
-    reader.set(
-        "rope_parameters",
-        json!({
-            "full_attention": {"rope_type": "default", "rope_theta": global},
-            "sliding_attention": {"rope_type": "default", "rope_theta": local}
-        }),
-    );
+    reader.plain_rotations(&global, &local);
     reader.copy("attention.sliding_window", "sliding_window")?;
     pattern(reader, 4)?;
-    reader.copy("expert_count", "num_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("num_experts", "moe_intermediate_size")?;
     reader.set("norm_topk_prob", true);
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::stored::{FACTORS, Stored};
+use super::stored::Stored;
 use crate::SpecError;
 
 /// What reading keys gives.
@@ -175,9 +175,49 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// Sets a key of the configuration to the name of each layer's kind: the second one of `names` where it holds.
+    pub fn kinds(
+        &mut self,
+        key: &str,
+        holds: impl IntoIterator<Item = bool>,
+        names: [&'static str; 2],
+    ) {
+        let kinds = holds.into_iter().map(|holds| names[usize::from(holds)]);
+        self.set(key, kinds.collect::<Vec<_>>());
+    }
+
+    /// Sets the epsilon of norms of either kind.
+    pub fn epsilon(&mut self, to: &str) {
+        self.copy_if("attention.layer_norm_rms_epsilon", to);
+        self.copy_if("attention.layer_norm_epsilon", to);
+    }
+
+    /// Sets how many experts there are and how wide they are under these keys, and how many of them a token has.
+    pub fn experts(&mut self, count: &str, width: &str) -> Result<(), SpecError> {
+        self.copy("expert_count", count)?;
+        self.copy("expert_used_count", "num_experts_per_tok")?;
+        self.copy("expert_feed_forward_length", width)
+    }
+
+    /// Sets the window, which is none where it is 0, and returns it.
+    pub fn window(&mut self) -> Result<Option<u64>, SpecError> {
+        let window = self.number("attention.sliding_window")?;
+        let window = window.filter(|window| *window > 0);
+        self.set("sliding_window", window);
+        Ok(window)
+    }
+
     /// Whether there is a tensor.
     pub fn has(&self, tensor: &str) -> bool {
         self.stored.tensors.contains_key(tensor)
+    }
+
+    /// Whether any tensor's name ends so.
+    pub fn has_any(&self, ending: &str) -> bool {
+        self.stored
+            .tensors
+            .keys()
+            .any(|name| name.ends_with(ending))
     }
 
     /// Sets a flag that says whether there is a tensor.
@@ -262,95 +302,6 @@ impl<'s> Reader<'s> {
             }
             _ => Ok(dim),
         }
-    }
-
-    /// The rotation, of all features of a head or, where `partial`, of some.
-    pub fn rotation(&mut self, head_dim: u64, partial: bool) -> Result<(), SpecError> {
-        self.copy_if("rope.freq_base", "rope_theta");
-        let rotated = self.number("rope.dimension_count")?.unwrap_or(head_dim);
-        if rotated != head_dim && !partial {
-            let found = Value::from(rotated);
-            let reason = "the whole head is rotated";
-            return Err(self.unsupported("rope.dimension_count", &found, reason));
-        }
-        if partial {
-            self.set("partial_rotary_factor", rotated as f64 / head_dim as f64);
-        }
-        self.scaling(rotated)
-    }
-
-    /// What stretches the rotation.
-    fn scaling(&mut self, rotated: u64) -> Result<(), SpecError> {
-        let kind = self.value("rope.scaling.type");
-        let factor = self.float("rope.scaling.factor");
-        let original = self.value("rope.scaling.original_context_length");
-        self.ignore(&["rope.scaling.finetuned"]);
-        // The older spelling of a linear factor.
-        let linear = self
-            .float("rope.scale_linear")
-            .filter(|scale| *scale != 1.0);
-        let longest = self.value("context_length");
-        let factors = |name: &str| self.stored.factors.get(name).cloned();
-        let [all, long, short] = FACTORS.map(factors);
-        let check = |factors: &[f64]| factors.len() as u64 == rotated / 2;
-        if [&all, &long, &short]
-            .into_iter()
-            .flatten()
-            .any(|list| !check(list))
-        {
-            return Err(SpecError::Unsupported {
-                key: "the tensor of factors of the rotation".to_owned(),
-                found: "another length".to_owned(),
-                reason: format!("{} pairs are rotated", rotated / 2),
-            });
-        }
-        let mut scaling = match kind.as_ref().and_then(Value::as_str) {
-            _ if all.is_some() => {
-                // Llama 3 and what else divides each frequency by a number.
-                let factors = all.unwrap_or_default();
-                json!({
-                    "rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0,
-                    "factor": 1.0, "original_max_position_embeddings": longest
-                })
-            }
-            Some("longrope") | None if long.is_some() || short.is_some() => {
-                let attention = self.float("rope.scaling.attn_factor");
-                json!({
-                    "rope_type": "longrope", "short_factor": short, "long_factor": long,
-                    "attention_factor": attention.unwrap_or(1.0), "original_max_position_embeddings": original
-                })
-            }
-            None | Some("none") => match linear {
-                Some(factor) => json!({"rope_type": "linear", "factor": factor}),
-                None => return Ok(()),
-            },
-            Some("linear") => json!({"rope_type": "linear", "factor": factor}),
-            Some("yarn") => json!({
-                "rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original
-            }),
-            Some(_) => {
-                let found = kind.unwrap_or_default();
-                return Err(self.unsupported("rope.scaling.type", &found, "it is not known"));
-            }
-        };
-        if scaling["rope_type"] == "yarn" {
-            for (key, to) in [
-                ("yarn_beta_fast", "beta_fast"),
-                ("yarn_beta_slow", "beta_slow"),
-                ("yarn_attn_factor", "attention_factor"),
-                // Beside the attention's own, which is 1.
-                ("yarn_log_multiplier", "mscale_all_dim"),
-            ] {
-                if let Some(value) = self.value(&format!("rope.scaling.{key}")) {
-                    scaling[to] = value;
-                }
-            }
-            if scaling.get("mscale_all_dim").is_some() {
-                scaling["mscale"] = 1.0.into();
-            }
-        }
-        self.set("rope_scaling", scaling);
-        Ok(())
     }
 
     /// The configuration, where no key of the architecture was left.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::experts::{qwen3moe, routed, sigmoid_scores};
 use super::gemma::gemma3;
-use super::llama::{plain_llama, qwen2, qwen3};
+use super::llama::{plain_llama, qwen2, qwen3, rms_in_part};
 use super::mixtures::hunyuan_dense;
 use super::reader::{Read, Reader};
 
@@ -89,15 +89,10 @@ pub(super) fn gemma_embedding(reader: &mut Reader<'_>) -> Read {
 
 /// Ling of the second generation, which is GLM-4.5 with norms of queries and keys.
 pub(super) fn bailingmoe2(reader: &mut Reader<'_>) -> Read {
-    reader.set("model_type", "glm4_moe");
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.set("head_dim", head_dim);
+    rms_in_part(reader, "glm4_moe")?;
     reader.set_where("attention_bias", "blk.0.attn_qkv.bias");
     reader.set("use_qk_norm", true);
     sigmoid_scores(reader)?;
     reader.ignore(&["expert_shared_feed_forward_length"]);
-    routed(reader)?;
-    reader.rotation(head_dim, true)
+    routed(reader)
 }

@@ -9,7 +9,7 @@ use super::experts::{
     GRANITE_ROUTED, GRANITE_SHARED, LATENT, latent_heads, network_kinds, qwen_experts,
 };
 use super::gemma::PLUS_ONE;
-use super::llama::{MIXTRAL, PAIRS, multipliers, rms};
+use super::llama::{MIXTRAL, PAIRS, multipliers, rms, rms_in_part};
 use super::reader::{Read, Reader};
 use super::usual::{DENSE, EXPERTS, NUMBERED, PROJECTIONS, ROUTER, SHARED, STACKED};
 use crate::SpecError;
@@ -34,18 +34,18 @@ const SCAN: &[Row] = &[
     row("out_proj", "ssm_out"),
 ];
 
-pub(super) const MAMBA: &[Names] = &[
-    under(
-        "backbone.",
-        "",
-        &[
-            row("embeddings", "token_embd"),
-            row("norm_f", "output_norm"),
-            row("layers.*.norm", "blk.*.attn_norm"),
-        ],
-    ),
-    layers("backbone.layers.*.mixer.", SCAN),
-];
+/// What stands around the mixers of layers that have nothing else.
+const BACKBONE: Names = under(
+    "backbone.",
+    "",
+    &[
+        row("embeddings", "token_embd"),
+        row("norm_f", "output_norm"),
+        row("layers.*.norm", "blk.*.attn_norm"),
+    ],
+);
+
+pub(super) const MAMBA: &[Names] = &[BACKBONE, layers("backbone.layers.*.mixer.", SCAN)];
 
 /// Layers of Mamba under the name of Jamba, Bamba, Granite and Falcon.
 pub(super) const BESIDE: &[Names] = &[
@@ -83,15 +83,7 @@ pub(super) const GRANITE_HYBRID: &[Names] = &[
 ];
 
 pub(super) const NEMOTRON_H: &[Names] = &[
-    under(
-        "backbone.",
-        "",
-        &[
-            row("embeddings", "token_embd"),
-            row("norm_f", "output_norm"),
-            row("layers.*.norm", "blk.*.attn_norm"),
-        ],
-    ),
+    BACKBONE,
     layers("backbone.layers.*.mixer.", SCAN),
     layers("backbone.layers.*.mixer.", PROJECTIONS),
     layers("backbone.layers.*.mixer.", ROUTER),
@@ -262,14 +254,8 @@ fn beside_attention(reader: &mut Reader<'_>, heads: bool) -> Read {
     } else {
         reader.set("mamba_dt_rank", rank);
     }
-    let has = |reader: &Reader<'_>, ending: &str| {
-        let mut names = reader.stored.tensors.keys();
-        names.any(|name| name.ends_with(ending))
-    };
-    let conv_bias = has(reader, ".ssm_conv1d.bias");
-    reader.set("mamba_conv_bias", conv_bias);
-    let bias = has(reader, ".ssm_in.bias");
-    reader.set("mamba_proj_bias", bias);
+    reader.set("mamba_conv_bias", reader.has_any(".ssm_conv1d.bias"));
+    reader.set("mamba_proj_bias", reader.has_any(".ssm_in.bias"));
     Ok(())
 }
 
@@ -308,9 +294,7 @@ pub(super) fn granite_hybrid(reader: &mut Reader<'_>) -> Read {
     }
     let attends = reader.layers_with("attn_q.weight")?;
     if is_granite {
-        let kind = |attends: &bool| ["mamba", "attention"][usize::from(*attends)];
-        let kinds: Vec<&str> = attends.iter().map(kind).collect();
-        reader.set("layer_types", json!(kinds));
+        reader.kinds("layer_types", attends, ["mamba", "attention"]);
         let experts = reader.number("expert_count")?.unwrap_or(0);
         reader.set("num_local_experts", experts);
         reader.copy_if("expert_used_count", "num_experts_per_tok");
@@ -362,12 +346,7 @@ pub(super) fn nemotron_h(reader: &mut Reader<'_>) -> Read {
     for key in ["max_position_embeddings", "num_hidden_layers"] {
         reader.unset(key);
     }
-    for key in [
-        "attention.layer_norm_rms_epsilon",
-        "attention.layer_norm_epsilon",
-    ] {
-        reader.copy_if(key, "layer_norm_epsilon");
-    }
+    reader.epsilon("layer_norm_epsilon");
     reader.ignore(&["rope.dimension_count", "rope.scaling.finetuned"]);
     let head_dim = reader.head_dim()?;
     reader.set("head_dim", head_dim);
@@ -397,9 +376,7 @@ pub(super) fn nemotron_h(reader: &mut Reader<'_>) -> Read {
     reader.copy("ssm.state_size", "ssm_state_size")?;
     reader.copy("ssm.group_count", "n_groups")?;
     if sparse.contains(&true) {
-        reader.copy("expert_count", "n_routed_experts")?;
-        reader.copy("expert_used_count", "num_experts_per_tok")?;
-        reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+        reader.experts("n_routed_experts", "moe_intermediate_size")?;
         reader.copy(
             "expert_shared_feed_forward_length",
             "moe_shared_expert_intermediate_size",
@@ -427,6 +404,9 @@ pub(super) fn nemotron_h(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
+/// What layers attend to, without a state and with one.
+const STATES: [&str; 2] = ["full_attention", "linear_attention"];
+
 /// Sizes and kinds of layers of the gated delta rule.
 fn delta(reader: &mut Reader<'_>) -> Read {
     reader.copy("ssm.conv_kernel", "linear_conv_kernel_dim")?;
@@ -437,23 +417,16 @@ fn delta(reader: &mut Reader<'_>) -> Read {
     reader.set("linear_num_value_heads", heads);
     reader.set("linear_value_head_dim", inner / heads.max(1));
     reader.ignore(&["full_attention_interval", "attention.recurrent_layers"]);
-    let kind = |recurrent: &bool| ["full_attention", "linear_attention"][usize::from(*recurrent)];
     let recurrent = reader.layers_with("ssm_out.weight")?;
-    let kinds: Vec<&str> = recurrent.iter().map(kind).collect();
-    reader.set("layer_types", json!(kinds));
+    reader.kinds("layer_types", recurrent, STATES);
     Ok(())
 }
 
 /// What has an attention whose heads are rotated in part.
 fn qwen(reader: &mut Reader<'_>, model_type: &str) -> Read {
-    reader.set("model_type", model_type);
-    reader.sizes()?;
-    reader.copy("attention.layer_norm_rms_epsilon", "rms_norm_eps")?;
-    let head_dim = reader.head_dim()?;
-    reader.set("head_dim", head_dim);
+    rms_in_part(reader, model_type)?;
     // Of text all three axes are the same.
     reader.ignore(&["rope.dimension_sections"]);
-    reader.rotation(head_dim, true)?;
     delta(reader)
 }
 
@@ -498,12 +471,8 @@ fn convolutions(reader: &mut Reader<'_>, model_type: &str) -> Read {
     let head_dim = reader.head_dim()?;
     reader.rotation(head_dim, false)?;
     let attends = reader.layers_with("attn_q.weight")?;
-    let kind = |attends: &bool| ["conv", "full_attention"][usize::from(*attends)];
-    let kinds: Vec<&str> = attends.iter().map(kind).collect();
-    reader.set("layer_types", json!(kinds));
-    let mut names = reader.stored.tensors.keys();
-    let bias = names.any(|name| name.ends_with(".shortconv.conv.bias"));
-    reader.set("conv_bias", bias);
+    reader.kinds("layer_types", attends, ["conv", "full_attention"]);
+    reader.set("conv_bias", reader.has_any(".shortconv.conv.bias"));
     Ok(())
 }
 
@@ -515,14 +484,10 @@ pub(super) fn lfm2(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn lfm2moe(reader: &mut Reader<'_>) -> Read {
     convolutions(reader, "lfm2_moe")?;
-    reader.copy("expert_count", "num_experts")?;
-    reader.copy("expert_used_count", "num_experts_per_tok")?;
-    reader.copy("expert_feed_forward_length", "moe_intermediate_size")?;
+    reader.experts("num_experts", "moe_intermediate_size")?;
     reader.copy("leading_dense_block_count", "num_dense_layers")?;
     reader.ignore(&["expert_gating_func"]);
-    let mut names = reader.stored.tensors.keys();
-    let biased = names.any(|name| name.ends_with(".exp_probs_b.bias"));
-    reader.set("use_expert_bias", biased);
+    reader.set("use_expert_bias", reader.has_any(".exp_probs_b.bias"));
     reader.set("norm_topk_prob", true);
     Ok(())
 }
@@ -563,9 +528,7 @@ pub(super) fn kimi_linear(reader: &mut Reader<'_>) -> Read {
     reader.copy("kda.head_dim", "linear_head_dim")?;
     reader.set("linear_num_heads", heads);
     let states = reader.layers_with("ssm_beta.weight")?;
-    let kind = |state: &bool| ["full_attention", "linear_attention"][usize::from(*state)];
-    let kinds: Vec<&str> = states.iter().map(kind).collect();
-    reader.set("layer_types", json!(kinds));
+    reader.kinds("layer_types", states, STATES);
     network_kinds(reader)?;
     reader.copy("expert_count", "num_experts")?;
     reader.copy("expert_used_count", "num_experts_per_token")?;

@@ -87,3 +87,9 @@ pub(super) const STACKED: &[Row] = &[
     changed("gate_up_proj", "ffn_gate_exps.weight", Change::Divided),
     row("down_proj", "ffn_down_exps.weight"),
 ];
+
+/// The same, stored as what they are multiplied by from the right.
+pub(super) const TRANSPOSED: &[Row] = &[
+    changed("gate_up_proj", "ffn_gate_exps.weight", Change::Divided),
+    changed("down_proj", "ffn_down_exps.weight", Change::Transposed),
+];
