@@ -121,9 +121,8 @@ fn vision_encoder_decoder(config: &Config) -> Result<Described, SpecError> {
 
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
-    let row = MODEL_TYPES.iter().find(|row| row.model_type == name);
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
-    (row.ok_or_else(unknown)?.describe)(part)
+    (known(&name).ok_or_else(unknown)?.describe)(part)
 }
 
 /// The lists of the families.
@@ -180,6 +179,10 @@ pub static MODEL_TYPES: LazyLock<Vec<ModelType>> = LazyLock::new(|| {
     types.sort_unstable_by_key(|row| row.model_type);
     types
 });
+
+fn known(model_type: &str) -> Option<&'static ModelType> {
+    MODEL_TYPES.iter().find(|row| row.model_type == model_type)
+}
 
 /// A type that is known and refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -247,8 +250,7 @@ const LONGEST_NAME: usize = 100;
 /// Describes the model of this configuration.
 pub fn describe(config: &Config, options: &Options) -> Result<Built, SpecError> {
     let name = config.model_type()?;
-    let found = MODEL_TYPES.iter().find(|row| row.model_type == name);
-    let Some(row) = found else {
+    let Some(row) = known(&name) else {
         if let Some(refused) = REFUSED_TYPES.iter().find(|row| row.model_type == name) {
             return Err(config.unsupported("model_type", refused.reason));
         }

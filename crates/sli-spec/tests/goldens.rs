@@ -6,11 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sli_spec::registry::MODEL_TYPES;
 use sli_spec::{Config, ModelSpec, Options, Source, Split, describe};
-
-/// Types that have goldens and are not described yet.
-const AWAITED: [&str; 1] = ["neomme"];
 
 type Shapes = BTreeMap<String, Vec<usize>>;
 
@@ -20,15 +16,6 @@ fn descriptions_cover_the_saved_tensors() {
     let mut failures = Vec::new();
     for folder in golden_folders() {
         let text = fs_err::read_to_string(folder.join("config.json")).unwrap();
-        let model_type = Config::parse(&text).and_then(|config| config.model_type());
-        let model_type = model_type.unwrap();
-        let registered = MODEL_TYPES.iter().any(|row| row.model_type == model_type);
-        if !registered {
-            if !AWAITED.contains(&model_type.as_str()) {
-                failures.push(format!("{}: no type {model_type}", folder.display()));
-            }
-            continue;
-        }
         checked += 1;
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let built = Config::parse(&text).and_then(|config| describe(&config, &Options::default()));
