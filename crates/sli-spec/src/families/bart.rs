@@ -13,9 +13,9 @@ use crate::families::blocks::{
 use crate::families::gpt::{BART, tensor2tensor};
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, Features, GlobalLocal, GlobalTokens, Head,
-    LabelShift, Layout, LengthLimit, Mask, Mixer, PositionIds, PositionTable, Sequence, Shard,
-    ShiftStart, Sinusoidal, Source, SpecError, StemStep, Task, TieOrder, TokenInput,
+    Activation, Config, DecoderInput, Described, Features, GlobalLocal, GlobalTokens, Head, Layout,
+    LengthLimit, Mask, Mixer, PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal,
+    Source, SpecError, StemStep, Task, TieOrder, TokenInput,
 };
 
 /// The registered types.
@@ -550,10 +550,9 @@ pub(super) fn describe_part<'c>(
             .token_id("decoder_start_token_id")?
             .map(ShiftStart::Token)
     };
-    let shift = start.zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: style.labels != Labels::Given,
+        ..DecoderInput::shifted(start, padding)
     });
     decoder.cross = Some(cross(style));
     if style.has_logits_bias {

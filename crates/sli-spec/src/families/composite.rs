@@ -5,9 +5,9 @@ use serde_json::Value;
 use crate::build::{Leaves, pattern};
 use crate::families::pictures::END;
 use crate::{
-    Config, DecoderInput, Described, Features, Handed, Head, Input, LabelShift, Layer, Leaf,
-    LengthLimit, Mechanism, ModelSpec, PositionIds, Sequence, Shard, ShiftStart, SpecError, Stack,
-    Task, TieOrder,
+    Config, DecoderInput, Described, Features, Handed, Head, Input, Layer, Leaf, LengthLimit,
+    Mechanism, ModelSpec, PositionIds, Sequence, Shard, ShiftStart, SpecError, Stack, Task,
+    TieOrder,
 };
 
 /// Whether a decoder attends to an encoder.
@@ -43,13 +43,9 @@ pub fn encoder_decoder(
     described: impl Fn(&Config) -> Result<Described, SpecError>,
 ) -> Result<Described, SpecError> {
     config.ignore(&["is_encoder_decoder", "tie_word_embeddings"]);
-    let on = || Value::Bool(true);
-    let assumed = [("is_decoder", on()), (ATTENDS, on())];
     let encoder_config = config.part(ENCODER.key, "bert", Some(Task::Base), &[])?;
-    let decoder_config = config.part(DECODER.key, "bert", Some(Task::CausalLm), &assumed)?;
     let encoder = described(&encoder_config)?;
-    let decoder = described(&decoder_config)?;
-    check_attention(&decoder_config, &decoder)?;
+    let (_, decoder) = attending(config, described)?;
     let end = encoder.spec.output_stack();
     let [width, reads] = [end, decoder.spec.input_stack()].map(|stack| stack.hidden_size);
     if width != reads {
@@ -79,11 +75,7 @@ pub fn behind_given(
     described: impl Fn(&Config) -> Result<Described, SpecError>,
 ) -> Result<Described, SpecError> {
     config.ignore(&["is_encoder_decoder", "tie_word_embeddings"]);
-    let on = || Value::Bool(true);
-    let assumed = [("is_decoder", on()), (ATTENDS, on())];
-    let decoder_config = config.part(DECODER.key, "bert", Some(Task::CausalLm), &assumed)?;
-    let decoder = described(&decoder_config)?;
-    check_attention(&decoder_config, &decoder)?;
+    let (decoder_config, decoder) = attending(config, described)?;
     let encoder = config.value(ENCODER.key);
     let size = |key: &str| {
         let size = encoder?.as_object()?.get(key)?.as_u64()?;
@@ -151,14 +143,22 @@ struct Front {
     stacks: Vec<Stack>,
 }
 
-fn check_attention(config: &Config, decoder: &Described) -> Result<(), SpecError> {
+/// The decoder, which attends to an encoder unless its configuration says otherwise, and that configuration.
+fn attending(
+    config: &Config,
+    described: impl Fn(&Config) -> Result<Described, SpecError>,
+) -> Result<(Config, Described), SpecError> {
+    let on = || Value::Bool(true);
+    let assumed = [("is_decoder", on()), (ATTENDS, on())];
+    let part = config.part(DECODER.key, "bert", Some(Task::CausalLm), &assumed)?;
+    let decoder = described(&part)?;
     let mut stacks = decoder.spec.stacks.iter();
     let attends = stacks.any(|stack| !stack.sources().is_empty());
-    if config.flag(ATTENDS)? && !attends {
+    if part.flag(ATTENDS)? && !attends {
         let problem = "no attention to an encoder is known for this type of decoder";
-        return Err(config.unsupported("model_type", problem));
+        return Err(part.unsupported("model_type", problem));
     }
-    Ok(())
+    Ok((part, decoder))
 }
 
 /// `hides_padding`: of what labels became, the decoder's other tokens do not see padding.
@@ -169,16 +169,13 @@ fn behind(
     hides_padding: bool,
 ) -> Result<Described, SpecError> {
     let start = config.token_id("decoder_start_token_id")?;
-    let padding = config.token_id("pad_token_id")?;
-    let shift = start.map(ShiftStart::Token).zip(padding);
-    let input = DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift {
-            start,
-            padding,
-            hides_padding,
-        }),
-        repeats: false,
-    };
+    let mut input = DecoderInput::shifted(
+        start.map(ShiftStart::Token),
+        config.token_id("pad_token_id")?,
+    );
+    if let Some(shift) = &mut input.shift {
+        shift.hides_padding = hides_padding;
+    }
     let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
         let vocab_size = decoder.vocab_size;
         let with = |front: &[&'static str], own: &[&'static str]| {

@@ -11,9 +11,9 @@ use crate::families::speech::CROSS;
 use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Branch, Config, ConformerConvolution, DecoderInput, Described, DistanceKeys,
-    DistanceTable, DistanceVectors, Features, Gain, Handed, LabelShift, Layout, LengthLimit, Mask,
-    Mixer, PlaneConvolution, PlaneWeights, Position, QueryBiases, Sequence, Shard, ShiftStart,
-    Sinusoidal, Source, SpecError, Split, StemStep, Step, Write,
+    DistanceTable, DistanceVectors, Features, Gain, Handed, Layout, LengthLimit, Mask, Mixer,
+    PlaneConvolution, PlaneWeights, Position, QueryBiases, Sequence, Shard, ShiftStart, Sinusoidal,
+    Source, SpecError, Split, StemStep, Step, Write,
 };
 
 /// The registered types.
@@ -176,13 +176,10 @@ fn half<'c>(whole: &'c Config, config: &'c Config) -> Result<Blocks<'c>, SpecErr
     half.may_look_ahead = false;
     half.cross = Some(CROSS);
     let start = whole.token_id("decoder_start_token_id")?;
-    let shift = start
-        .map(ShiftStart::Token)
-        .zip(whole.token_id("pad_token_id")?);
-    half.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
-        repeats: false,
-    });
+    half.sequence = Sequence::Decoder(DecoderInput::shifted(
+        start.map(ShiftStart::Token),
+        whole.token_id("pad_token_id")?,
+    ));
     Ok(half)
 }
 

@@ -11,8 +11,8 @@ use crate::families::speech::decoder_of_moonshine;
 use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
 use crate::{
-    Activation, Config, DecoderInput, DenseConvolution, Described, Features, Handed, LabelShift,
-    Layout, LengthLimit, Mask, Norm, NormKind, NormOf, PositionTable, Sequence, Shard, ShiftStart,
+    Activation, Config, DecoderInput, DenseConvolution, Described, Features, Handed, Layout,
+    LengthLimit, Mask, Norm, NormKind, NormOf, PositionTable, Sequence, Shard, ShiftStart,
     SpecError, StemStep,
 };
 
@@ -43,13 +43,10 @@ pub fn streaming(config: &Config) -> Result<Described, SpecError> {
     decoder_of_moonshine(&mut decoder);
     let rows = config.size("max_position_embeddings")?;
     let start = config.token_id("decoder_start_token_id")?;
-    let shift = start
-        .map(ShiftStart::Token)
-        .zip(config.token_id("pad_token_id")?);
-    decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
-        repeats: false,
-    });
+    decoder.sequence = Sequence::Decoder(DecoderInput::shifted(
+        start.map(ShiftStart::Token),
+        config.token_id("pad_token_id")?,
+    ));
     let encoder = encoder(config, &part, [rows, decoder.hidden_size])?;
     decoder.build_behind(encoder)
 }

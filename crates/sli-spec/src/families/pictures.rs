@@ -7,8 +7,7 @@ use crate::families::bart::{BACKWARDS, Labels, PLAIN, Style, cross, describe_par
 use crate::families::blocks::{Blocks, SharedTokens, Tie, UnusedHead};
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Config, DecoderInput, Described, Features, LabelShift, LengthLimit, Sequence, ShiftStart,
-    Source, SpecError,
+    Config, DecoderInput, Described, Features, LengthLimit, Sequence, ShiftStart, Source, SpecError,
 };
 
 /// The registered types.
@@ -85,10 +84,8 @@ pub fn pp_formulanet(config: &Config) -> Result<Described, SpecError> {
     decoder.unused_head = UnusedHead::projection(&["lm_head.weight"]);
     decoder.cross = Some(cross(style));
     let padding = text.token_id("pad_token_id")?;
-    decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: padding.map(|padding| LabelShift::new(ShiftStart::LastLabel, padding)),
-        repeats: false,
-    });
+    decoder.sequence =
+        Sequence::Decoder(DecoderInput::shifted(Some(ShiftStart::LastLabel), padding));
     let width = decoder.hidden_size;
     decoder.build_behind(given(config, &text, width)?)
 }

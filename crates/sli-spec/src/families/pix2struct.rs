@@ -9,8 +9,8 @@ use crate::families::blocks::{
 };
 use crate::model_type::{ModelType, row};
 use crate::{
-    Config, DecoderInput, Described, Features, LabelShift, Layout, LengthLimit, Mask, PatchPlaces,
-    Sequence, Shard, ShiftStart, SpecError, StemStep,
+    Config, DecoderInput, Described, Features, Layout, LengthLimit, Mask, PatchPlaces, Sequence,
+    Shard, ShiftStart, SpecError, StemStep,
 };
 
 /// The registered types.
@@ -76,16 +76,12 @@ pub fn pix2struct(config: &Config) -> Result<Described, SpecError> {
     decoder.names.head = "decoder.lm_head";
     decoder.unused_head = UnusedHead::projection(&["decoder.lm_head.weight"]);
     let start = text.token_id("decoder_start_token_id")?;
-    let shift = start
-        .map(ShiftStart::Token)
-        .zip(text.token_id("pad_token_id")?);
-    decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift {
-            hides_padding: true,
-            ..LabelShift::new(start, padding)
-        }),
-        repeats: false,
-    });
+    let mut input =
+        DecoderInput::shifted(start.map(ShiftStart::Token), text.token_id("pad_token_id")?);
+    if let Some(shift) = &mut input.shift {
+        shift.hides_padding = true;
+    }
+    decoder.sequence = Sequence::Decoder(input);
     decoder.cross = Some(CROSS);
     decoder.build_behind(encoder)
 }
@@ -119,31 +115,12 @@ fn half(config: &Config) -> Result<Blocks<'_>, SpecError> {
     half.ignored.clear();
     half.activation = config.activation("dense_act_fn")?;
     half.attention_scale = 1.0;
-    half.buckets = Some(buckets(config)?);
+    // All layers look into the table of the first.
+    let table = "layer.0.self_attention.attention.relative_attention_bias.weight";
+    half.buckets = Some(Buckets::read(config, table, false)?);
     half.length_limit = Some(LengthLimit::None);
     half.may_look_ahead = false;
     Ok(half)
-}
-
-/// All layers look into the table of the first.
-fn buckets(config: &Config) -> Result<Buckets, SpecError> {
-    let buckets = config.heads("relative_attention_num_buckets")?;
-    let max_distance = config.size("relative_attention_max_distance")?;
-    if buckets < 2 {
-        return Err(config.invalid("relative_attention_num_buckets", "at least 2"));
-    }
-    if max_distance <= buckets / 2 {
-        let expected = format!("more than {}", buckets / 2);
-        return Err(config.invalid("relative_attention_max_distance", expected));
-    }
-    Ok(Buckets {
-        name: "layer.0.self_attention.attention.relative_attention_bias.weight",
-        buckets,
-        looks_ahead: false,
-        max_distance,
-        types: 0,
-        further_rows: 0,
-    })
 }
 
 /// The encoder: patches that all see each other.

@@ -8,9 +8,9 @@ use crate::families::blocks::{Arrangement, Blocks, Cross, Norms, UnusedHead};
 use crate::model_type::{ModelType, limited, row};
 use crate::rope::RopeOptions;
 use crate::{
-    Activation, Config, DecoderInput, DenseConvolution, Described, Features, LabelShift, Layout,
-    LengthLimit, Mask, NormOf, PositionIds, PositionTable, Sequence, ShiftStart, Sinusoidal,
-    SpecError, StemStep,
+    Activation, Config, DecoderInput, DenseConvolution, Described, Features, Layout, LengthLimit,
+    Mask, NormOf, PositionIds, PositionTable, Sequence, ShiftStart, Sinusoidal, SpecError,
+    StemStep,
 };
 
 /// The registered types.
@@ -219,14 +219,10 @@ pub fn moonshine(config: &Config) -> Result<Described, SpecError> {
     }
     decoder_of_moonshine(&mut decoder);
     let start = config.token_id("decoder_start_token_id")?;
-    // Shifting labels takes both tokens.
-    let shift = start
-        .map(ShiftStart::Token)
-        .zip(config.token_id("pad_token_id")?);
-    decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
-        repeats: false,
-    });
+    decoder.sequence = Sequence::Decoder(DecoderInput::shifted(
+        start.map(ShiftStart::Token),
+        config.token_id("pad_token_id")?,
+    ));
     decoder.build_behind(encoder)
 }
 

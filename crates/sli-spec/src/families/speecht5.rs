@@ -11,9 +11,9 @@ use crate::families::gpt::tensor2tensor;
 use crate::model_type::{ModelType, limited, row};
 use crate::{
     Activation, Config, DecoderInput, DenseConvolution, Described, DistanceKeys, DistanceTable,
-    DistanceVectors, Features, LabelShift, Layout, LengthLimit, Mask, Mixer, NormOf, Position,
-    PositionIds, PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError,
-    StemStep, Surroundings,
+    DistanceVectors, Features, Layout, LengthLimit, Mask, Mixer, NormOf, Position, PositionIds,
+    PositionTable, Sequence, Shard, ShiftStart, Sinusoidal, Source, SpecError, StemStep,
+    Surroundings,
 };
 
 /// The registered types.
@@ -89,10 +89,10 @@ pub fn speecht5(config: &Config) -> Result<Described, SpecError> {
         output: "encoder_attn.out_proj",
     });
     let start = config.token_id("decoder_start_token_id")?;
-    decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: start.map(|start| LabelShift::new(ShiftStart::Token(start), padding)),
-        repeats: false,
-    });
+    decoder.sequence = Sequence::Decoder(DecoderInput::shifted(
+        start.map(ShiftStart::Token),
+        Some(padding),
+    ));
     decoder.build_behind(encoder)
 }
 

@@ -12,8 +12,8 @@ use crate::families::experts::{self, ExpertTensors, Experts};
 use crate::families::udop;
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Activation, Config, DecoderInput, Described, Features, LabelShift, LengthLimit, Mask, Mixer,
-    Sequence, ShiftStart, Source, SpecError, Task, TieOrder, TransientGlobal,
+    Activation, Config, DecoderInput, Described, Features, LengthLimit, Mask, Mixer, Sequence,
+    ShiftStart, Source, SpecError, Task, TieOrder, TransientGlobal,
 };
 
 /// The registered types.
@@ -261,11 +261,9 @@ fn describe(config: &Config, style: Style) -> Result<Described, SpecError> {
     decoder.arrangement = Arrangement::pre("layer.0.layer_norm", "layer.2.layer_norm");
     decoder.logit_scale = scale;
     decoder.sequence_classifier = Some(Classifier::LAST_LABEL);
-    // Shifting labels takes both tokens.
-    let shift = start.map(ShiftStart::Token).zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: task == Task::SequenceClassification,
+        ..DecoderInput::shifted(start.map(ShiftStart::Token), padding)
     });
     decoder.cross = Some(Cross {
         stack: 0,
@@ -321,12 +319,13 @@ fn half<'c>(
         };
     }
     half.attention_scale = 1.0;
-    half.buckets = Some(buckets(config)?);
-    if style.has_own_buckets
-        && let Some(buckets) = &mut half.buckets
-    {
-        buckets.name = "block.{}.layer.0.SelfAttention.relative_attention_bias.weight";
-    }
+    let table = if style.has_own_buckets {
+        "block.{}.layer.0.SelfAttention.relative_attention_bias.weight"
+    } else {
+        // All layers look into the table of the first.
+        "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    };
+    half.buckets = Some(Buckets::read(config, table, true)?);
     half.length_limit = Some(LengthLimit::None);
     half.may_look_ahead = false;
     Ok(half)
@@ -376,10 +375,9 @@ const TRANSIENT_GLOBAL: [&str; 5] = [
 /// Sums of blocks stand beside the keys around.
 fn sum_blocks(config: &Config, encoder: &mut Blocks<'_>) -> Result<(), SpecError> {
     let block = config.size("global_block_size")?;
-    let buckets = Buckets {
-        name: "block.0.layer.0.TransientGlobalSelfAttention.global_relative_attention_bias.weight",
-        ..buckets(config)?
-    };
+    let table =
+        "block.0.layer.0.TransientGlobalSelfAttention.global_relative_attention_bias.weight";
+    let buckets = Buckets::read(config, table, true)?;
     encoder.attention_of = MixerOf::new(move |blocks, leaves, layer| {
         let name = "layer.0.TransientGlobalSelfAttention.global_input_layer_norm";
         let norm = leaves.norm(name, blocks.hidden_size, blocks.norm);
@@ -455,28 +453,6 @@ fn experts(config: &Config, half: &mut Blocks<'_>) -> Result<(), SpecError> {
         is_sparse.then(|| experts.build(leaves, blocks.hidden_size))
     });
     Ok(())
-}
-
-/// All layers look into the table of the first. The reference divides by the logarithm of what lies between the
-/// exact buckets and the longest distance.
-fn buckets(config: &Config) -> Result<Buckets, SpecError> {
-    let buckets = config.heads("relative_attention_num_buckets")?;
-    let max_distance = config.size("relative_attention_max_distance")?;
-    if buckets < 4 {
-        return Err(config.invalid("relative_attention_num_buckets", "at least 4"));
-    }
-    if max_distance <= buckets / 2 {
-        let expected = format!("more than {}", buckets / 2);
-        return Err(config.invalid("relative_attention_max_distance", expected));
-    }
-    Ok(Buckets {
-        name: "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-        buckets,
-        looks_ahead: true,
-        max_distance,
-        types: 0,
-        further_rows: 0,
-    })
 }
 
 /// Activation and form of the feed-forward networks. What the class derives from `feed_forward_proj` is

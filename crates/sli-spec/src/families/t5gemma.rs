@@ -10,8 +10,7 @@ use crate::families::blocks::{
 use crate::families::gemma;
 use crate::model_type::{ModelType, limited, row};
 use crate::{
-    Config, DecoderInput, Described, LabelShift, Mask, Sequence, Shard, ShiftStart, SpecError,
-    Task, TieOrder,
+    Config, DecoderInput, Described, Mask, Sequence, Shard, ShiftStart, SpecError, Task, TieOrder,
 };
 
 /// The registered types.
@@ -73,10 +72,9 @@ pub fn t5gemma(config: &Config) -> Result<Described, SpecError> {
     decoder.names.head = "lm_head.out_proj";
     decoder.unused_head = UnusedHead::projection(&["lm_head.out_proj.weight"]);
     let start = decoder_config.token_id("bos_token_id")?;
-    let shift = start.map(ShiftStart::Token).zip(decoder.refused_token);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: classifies,
+        ..DecoderInput::shifted(start.map(ShiftStart::Token), decoder.refused_token)
     });
     decoder.cross = Some(Cross {
         stack: 0,
@@ -178,10 +176,9 @@ pub fn t5gemma2(config: &Config) -> Result<Described, SpecError> {
     }
     let start = decoder_config.token_id("bos_token_id")?;
     let padding = decoder_config.token_id("pad_token_id")?;
-    let shift = start.map(ShiftStart::Token).zip(padding);
     decoder.sequence = Sequence::Decoder(DecoderInput {
-        shift: shift.map(|(start, padding)| LabelShift::new(start, padding)),
         repeats: classifies,
+        ..DecoderInput::shifted(start.map(ShiftStart::Token), padding)
     });
     decoder.build_behind(encoder)
 }

@@ -156,17 +156,6 @@ pub struct LabelShift {
     pub hides_padding: bool,
 }
 
-impl LabelShift {
-    /// Behind this token; padding is a token like any other.
-    pub fn new(start: ShiftStart, padding: u32) -> Self {
-        Self {
-            start,
-            padding,
-            hides_padding: false,
-        }
-    }
-}
-
 /// What stands in front of labels that are shifted right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ShiftStart {
@@ -177,6 +166,20 @@ pub enum ShiftStart {
 }
 
 impl DecoderInput {
+    /// What the record brings along, or labels behind `start`; shifting takes the token of padding too, which is one like
+    /// any other.
+    pub fn shifted(start: Option<ShiftStart>, padding: Option<u32>) -> Self {
+        let shift = |(start, padding)| LabelShift {
+            start,
+            padding,
+            hides_padding: false,
+        };
+        Self {
+            shift: start.zip(padding).map(shift),
+            repeats: false,
+        }
+    }
+
     /// Whether this input, which labels became, has padding in front of other tokens that the reference hides from them.
     pub fn hides(self, shifted: &[u32]) -> bool {
         let Some(shift) = self.shift.filter(|shift| shift.hides_padding) else {

@@ -4,9 +4,9 @@ use super::Blocks;
 use super::names::{Norms, Projections};
 use crate::build::{Leaves, divided};
 use crate::{
-    Activation, Alibi, Attention, Differential, DynamicMask, HeadNorm, KeyValue, Linear, Mask,
-    Mixer, Mixing, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets, Shard, Source,
-    SpecError, Split,
+    Activation, Alibi, Attention, Config, Differential, DynamicMask, HeadNorm, KeyValue, Linear,
+    Mask, Mixer, Mixing, Norm, NormKind, NormSpan, OutputGate, Position, RelativeBuckets, Shard,
+    Source, SpecError, Split,
 };
 
 /// A gate on the heads' outputs.
@@ -39,6 +39,33 @@ pub struct Buckets {
     pub types: usize,
     /// Rows of the table behind these, which nothing reads.
     pub further_rows: usize,
+}
+
+impl Buckets {
+    /// Those of T5's keys. The reference divides by the logarithm of what lies between the exact buckets and the longest
+    /// distance.
+    pub fn read(config: &Config, name: &'static str, looks_ahead: bool) -> Result<Self, SpecError> {
+        const BUCKETS: &str = "relative_attention_num_buckets";
+        const FARTHEST: &str = "relative_attention_max_distance";
+        let buckets = config.heads(BUCKETS)?;
+        let max_distance = config.size(FARTHEST)?;
+        let least = if looks_ahead { 4 } else { 2 };
+        if buckets < least {
+            return Err(config.invalid(BUCKETS, format!("at least {least}")));
+        }
+        if max_distance <= buckets / 2 {
+            let expected = format!("more than {}", buckets / 2);
+            return Err(config.invalid(FARTHEST, expected));
+        }
+        Ok(Self {
+            name,
+            buckets,
+            looks_ahead,
+            max_distance,
+            types: 0,
+            further_rows: 0,
+        })
+    }
 }
 
 /// An attention to the end of an earlier stack, behind the layer's own.
