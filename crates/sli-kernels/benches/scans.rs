@@ -1,4 +1,5 @@
-//! Prints how many rows a second pass the parts of a layer of Mamba and of Mamba-2, at the sizes of published models.
+//! Prints how many rows a second pass the parts of a layer of Mamba and of Mamba-2 and recurrences whose states are matrices, at the
+//! sizes of published models.
 //!
 //! `cargo bench -p sli-kernels --bench scans [-- THREADS]`
 
@@ -7,11 +8,14 @@
 use std::time::{Duration, Instant};
 
 use sli_kernels::{
-    Activation, Compute, Kernels, Mat, PackedKind, PackedWeights, SelectiveScan, StateSpaceDual,
-    Store,
+    Activation, Compute, Decay, Kernels, LinearAttention, Mat, PackedKind, PackedWeights,
+    SelectiveScan, StateSpaceDual, Store, Update,
 };
 
 const ROWS: usize = 1024;
+
+/// Rows of what takes longer.
+const SHORT_ROWS: usize = 128;
 
 /// Seconds of the shortest call on `x`, which is the same before each.
 fn seconds(x: &Mat, mut call: impl FnMut(&mut Mat)) -> f64 {
@@ -141,6 +145,51 @@ fn dual(kernels: &Kernels, hidden: usize, size: usize) {
     print(&format!("Mamba-2, width {hidden}, state {size}"), &parts);
 }
 
+/// A recurrence of `[key heads, heads, features of a key, of a value]`, and how near it is to what the vector units do: operations a
+/// nanosecond.
+fn matrices(
+    kernels: &Kernels,
+    name: &str,
+    [key_heads, heads, key, value]: [usize; 4],
+    kind: fn(&Numbers) -> (Decay<'_>, Update<'_>),
+) {
+    let scale = (key as f32).powf(-0.5);
+    let numbers = Numbers {
+        of_heads: filled(SHORT_ROWS, heads, 0.8, 1.0),
+        of_keys: filled(SHORT_ROWS, heads * key, 0.8, 1.0),
+        small: filled(SHORT_ROWS, heads * key, -scale, scale),
+    };
+    let [query, keys] = [0; 2].map(|_| filled(SHORT_ROWS, key_heads * key, -scale, scale));
+    let (decay, update) = kind(&numbers);
+    let mut state = vec![0.0; heads * key * value];
+    let attention = LinearAttention {
+        query: query.view(),
+        key: keys.view(),
+        key_heads,
+        heads,
+        decay,
+        update,
+        scale,
+    };
+    let x = filled(SHORT_ROWS, heads * value, -1.0, 1.0);
+    let seconds = seconds(&x, |x| {
+        kernels.linear_attention(attention, &[0], &mut state, x.view_mut());
+    });
+    let values = (SHORT_ROWS * heads * key * value) as f64;
+    println!(
+        "{name}, {heads} heads of {key} x {value}: {:.0} rows/s, {:.1} values of states a ns",
+        SHORT_ROWS as f64 / seconds,
+        values / seconds * 1e-9
+    );
+}
+
+/// What rows differ by.
+struct Numbers {
+    of_heads: Mat,
+    of_keys: Mat,
+    small: Mat,
+}
+
 fn main() {
     let threads = std::env::args().skip(1).find_map(|word| word.parse().ok());
     let threads =
@@ -154,5 +203,36 @@ fn main() {
         for hidden in [768, 2560] {
             dual(&kernels, hidden, 128);
         }
+        matrices(&kernels, "gated delta", [8, 16, 128, 128], |numbers| {
+            let heads = numbers.of_heads.view();
+            (Decay::Heads(heads), Update::Delta(heads))
+        });
+        matrices(
+            &kernels,
+            "Kimi delta attention",
+            [16, 16, 128, 128],
+            |numbers| {
+                let (keys, heads) = (numbers.of_keys.view(), numbers.of_heads.view());
+                (Decay::Keys(keys), Update::Delta(heads))
+            },
+        );
+        matrices(
+            &kernels,
+            "lightning attention",
+            [16, 16, 128, 128],
+            |numbers| (Decay::FixedHeads(numbers.of_heads.row(0)), Update::Add),
+        );
+        matrices(&kernels, "matrix memory", [4, 4, 256, 513], |numbers| {
+            (Decay::Heads(numbers.of_heads.view()), Update::Add)
+        });
+        matrices(&kernels, "RWKV 6", [32, 32, 64, 64], |numbers| {
+            let keys = numbers.of_keys.view();
+            (Decay::Keys(keys), Update::Bonus(numbers.small.row(0)))
+        });
+        matrices(&kernels, "RWKV 7", [32, 32, 64, 64], |numbers| {
+            let (from, to) = (numbers.small.view(), numbers.small.view());
+            let keys = numbers.of_keys.view();
+            (Decay::Keys(keys), Update::LowRank { from, to })
+        });
     }
 }
