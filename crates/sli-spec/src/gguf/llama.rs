@@ -188,7 +188,7 @@ pub(super) fn pattern(reader: &mut Reader<'_>, usual: u64) -> Read {
         }
         value => {
             let every = value.and_then(|value| value.as_u64()).unwrap_or(usual);
-            let has = |layer: u64| (layer + 1) % every.max(1) != 0;
+            let has = |layer: u64| !(layer + 1).is_multiple_of(every.max(1));
             (0..layers).map(has).collect()
         }
     };
