@@ -771,3 +771,17 @@ fn scans_are_sized_as_by_their_classes() {
         assert!(error.contains(says), "{error}");
     }
 }
+
+#[test]
+fn classes_of_t5gemma_are_the_decoders_unless_the_file_has_an_encoder_only() {
+    let part = small("t5_gemma_module");
+    let config = json!({"model_type": "t5gemma", "encoder": part, "decoder": part,
+                        "architectures": ["T5GemmaForSequenceClassification"]});
+    let stacks = |keys: Value| {
+        let built = built(&with(config.clone(), keys)).unwrap();
+        built.spec.stacks.len()
+    };
+    assert_eq!(stacks(json!({})), 2);
+    assert_eq!(stacks(json!({"is_encoder_decoder": true})), 2);
+    assert_eq!(stacks(json!({"is_encoder_decoder": false})), 1);
+}
