@@ -1,7 +1,7 @@
 //! Blocks of keys that queries choose: those whose largest score is largest (MiniMax-M3), or the score of whose mean is (Qwen4-Exp).
 
 use sli_kernels::{BiasSite, Mat, MatRef, PackedKind, PackedWeights, Segment};
-use sli_spec::{BlockChoice, BlockScore};
+use sli_spec::{BlockChoice, BlockScore, Pools};
 
 use super::buffers::{Buffer, Buffers};
 use super::choice::{
@@ -181,7 +181,11 @@ impl Chosen<'_> {
     pub fn mask(&self, site: &BiasSite, logits: &mut [f32]) {
         if self.choice.by == BlockScore::MeanKey {
             let chosen = (&self.blocks, 0);
-            mask_tokens(chosen, &self.segments, self.choice.size, site, logits);
+            let blocks = Pools {
+                size: self.choice.size,
+                tail: true,
+            };
+            mask_tokens(chosen, &self.segments, blocks, site, logits);
             return;
         }
         let row = self.segments[site.segment].q.start + site.query;

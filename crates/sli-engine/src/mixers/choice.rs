@@ -6,6 +6,7 @@ use std::ops::Range;
 use sli_kernels::{
     BiasSite, Element, Kernels, Mat, MatRef, PackedKind, PackedWeights, Segment, Store,
 };
+use sli_spec::Pools;
 
 use super::top_keys::{Entry, largest_first};
 
@@ -196,18 +197,25 @@ fn chosen_from(chosen: &[f32], start: usize) -> Option<impl Iterator<Item = usiz
     Some(own.map(|&key| key as usize))
 }
 
-/// Masks the tokens of keys that a query did not choose, where keys stand for `rate` tokens; those behind the last
-/// whole key are seen.
+/// Masks the tokens that a query does not see, where keys stand for a pool of them.
 pub(super) fn mask_tokens(
     (chosen, first): (&Mat, usize),
     segments: &[Segment],
-    rate: usize,
+    pools: Pools,
     site: &BiasSite,
     logits: &mut [f32],
 ) {
     let chosen = chosen.row(row_of(segments, first, site));
-    let tail = (rate > 1).then_some((site.query + 1) / rate);
-    mask_row(chosen, rate, tail, site.keys.clone(), logits);
+    let whole = (site.query + 1) / pools.size;
+    if !pools.tail {
+        // Also where the query had nothing to choose.
+        let behind = (whole * pools.size).saturating_sub(site.keys.start);
+        if let Some(behind) = logits.get_mut(behind..) {
+            behind.fill(f32::NEG_INFINITY);
+        }
+    }
+    let tail = pools.tail.then_some(whole);
+    mask_row(chosen, pools.size, tail, site.keys.clone(), logits);
 }
 
 /// Masks the tokens of keys that are not chosen; `tail`: a key that is seen all the same.

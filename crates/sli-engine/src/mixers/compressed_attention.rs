@@ -7,7 +7,7 @@ use sli_kernels::{
     Windows,
 };
 use sli_spec::rope::Rope;
-use sli_spec::{CompressedAttention, Compressor, SummaryChoice};
+use sli_spec::{CompressedAttention, Compressor, Pools, SummaryChoice};
 
 use super::buffers::{Buffer, Buffers};
 use super::choice::{Choice, SCORES, Scored, mask_tokens};
@@ -366,7 +366,7 @@ fn attend(
     let entries = MatRef::from_slice(entries, count, attention.head_dim);
     let masked = |site: &BiasSite, logits: &mut [f32]| {
         // An entry stands for itself.
-        mask_tokens((chosen, 0), &records.entries, 1, site, logits);
+        mask_tokens((chosen, 0), &records.entries, Pools::NONE, site, logits);
     };
     let farther = AttentionArgs {
         mask: AttentionMask::Summaries(summaries.rate),

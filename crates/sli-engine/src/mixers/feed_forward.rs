@@ -101,6 +101,12 @@ pub(super) fn activate<'s>(
                     };
                     kernels.gated_clamped(form, gated, up.view());
                 }
+                ClampedGate::Limited { limit } => {
+                    let limit = limit as f32;
+                    kernels.clamp_in_place(-limit, limit, up.view_mut());
+                    kernels.clamp_in_place(f32::NEG_INFINITY, limit, gates.view_mut());
+                    kernels.gated(activation, gates.view_mut(), up.view());
+                }
                 ClampedGate::Activated { limit } => {
                     let limit = limit as f32;
                     kernels.clamp_in_place(-limit, limit, up.view_mut());

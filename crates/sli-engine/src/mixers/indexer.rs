@@ -48,7 +48,7 @@ pub(crate) fn choose(
         heads,
         dim,
         top_k: indexer.top_k,
-        rate: indexer.pooled(),
+        rate: indexer.pools().size,
         with_later: true,
     };
     let segments = rows.batch.segments(rows.chunk).own;
@@ -112,7 +112,7 @@ fn pool_keys(
     let records: Vec<Range<usize>> = segments.iter().map(|segment| segment.k.clone()).collect();
     let bias = layer.vector(pool.bias)?;
     let form = Windows {
-        rate: pool.size,
+        rate: pool.pools.size,
         overlaps: false,
         bias: &bias,
         records: &records,
@@ -132,7 +132,7 @@ fn pool_keys(
     Ok(())
 }
 
-/// Masks the keys that a query did not choose. `first` is the row of the batch that the segments'
+/// Masks the keys that a query does not see. `first` is the row of the batch that the segments'
 /// row 0 is.
 pub(crate) fn mask(
     selection: &KeySelection,
@@ -141,5 +141,5 @@ pub(crate) fn mask(
     site: &BiasSite,
     logits: &mut [f32],
 ) {
-    mask_tokens(chosen, segments, selection.pool(), site, logits);
+    mask_tokens(chosen, segments, selection.pools(), site, logits);
 }

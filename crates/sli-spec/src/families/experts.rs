@@ -30,8 +30,8 @@ pub struct Experts {
     pub activation: Activation,
     /// Replaces the gated activation.
     pub clamped: Option<ClampedGate>,
-    /// That of the always-on experts too.
-    pub clamps_shared: bool,
+    /// Likewise of the always-on experts.
+    pub shared_clamped: Option<ClampedGate>,
     /// Norm of the router's own input, factor on the logits, factors on the experts' weights.
     pub router_extras: Option<RouterExtras>,
     /// What is in front of the router's projection.
@@ -266,7 +266,7 @@ impl Experts {
             bias: false,
             activation,
             clamped: None,
-            clamps_shared: false,
+            shared_clamped: None,
             router_extras: None,
             router_network: None,
             router: "mlp.gate",
@@ -394,7 +394,7 @@ impl Experts {
         let weighed = (0..self.weighed).map(|index| self.weighed(leaves, hidden_size, index));
         let weighed = weighed.collect();
         let shared = self.shared.map(|shared| FeedForward {
-            clamped: self.clamped.filter(|_| self.clamps_shared),
+            clamped: self.shared_clamped,
             ..shared.build(leaves, hidden_size)
         });
         let shared_gate = self

@@ -5,7 +5,8 @@ use crate::families::blocks::Gate;
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
     Activation, Config, HandedLatent, HeadTemperature, Indexer, KeyPool, KeySelection,
-    LatentAttention, Linear, Mask, Mixer, OutputGate, QueryTemperature, Shard, SpecError, Split,
+    LatentAttention, Linear, Mask, Mixer, OutputGate, Pools, QueryTemperature, Shard, SpecError,
+    Split,
 };
 
 /// What all layers of a model have in common.
@@ -318,7 +319,7 @@ pub struct IndexerSizes {
     /// Norm of the keys.
     pub key_norm: NormStyle,
     /// Keys that are chosen together, where they are.
-    pub pool: Option<usize>,
+    pub pools: Option<Pools>,
 }
 
 impl IndexerSizes {
@@ -345,7 +346,7 @@ impl IndexerSizes {
             head_temperature: None,
             rope: latent.rope.clone(),
             key_norm: NormStyle::layer(1e-6),
-            pool: None,
+            pools: None,
         };
         if sizes.head_dim < latent.rope_dim {
             return Err(config.invalid("index_head_dim", format!("at least {}", latent.rope_dim)));
@@ -360,7 +361,7 @@ impl IndexerSizes {
         }
         KeySelection::Previous {
             top_k: self.top_k,
-            pool: self.pool.unwrap_or(1),
+            pools: self.pools.unwrap_or(Pools::NONE),
         }
     }
 
@@ -378,13 +379,16 @@ impl IndexerSizes {
         let shape = [self.head_dim, hidden_size];
         let key = leaves.linear(&place("wk"), shape, false, Shard::Replicate);
         let key_norm = leaves.norm(&place("k_norm"), self.head_dim, self.key_norm);
-        let pool = self.pool.map(|size| {
+        let pool = self.pools.map(|pools| {
             let gate = leaves.tensor(&place("index_kpool_compress_gate"));
             let shape = [self.head_dim, hidden_size];
             KeyPool {
-                size,
+                pools,
                 gate: leaves.linear_of(gate, None, shape, Shard::Replicate),
-                bias: leaves.flat(&place("index_kpool_compress_ape"), size * self.head_dim),
+                bias: leaves.flat(
+                    &place("index_kpool_compress_ape"),
+                    pools.size * self.head_dim,
+                ),
             }
         });
         let shape = [self.heads, hidden_size];

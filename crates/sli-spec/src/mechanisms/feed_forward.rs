@@ -41,6 +41,11 @@ pub enum ClampedGate {
         /// Added to `up`.
         addend: f64,
     },
+    /// `activation(min(gate x, limit)) * u` with `u = up x` limited to `[-limit, limit]` (DeepSeek-V4).
+    Limited {
+        /// Limit of gate and `up`.
+        limit: f64,
+    },
     /// `min(activation(gate x), limit) * u` with `u = up x` limited to `[-limit, limit]` (Step 3).
     Activated {
         /// Limit of the activated gate and of `up`.
@@ -56,12 +61,15 @@ pub enum ClampedGate {
 }
 
 impl ClampedGate {
-    /// SwiGLU of limited inputs (DeepSeek-V4).
-    pub fn silu(limit: f64) -> Self {
-        Self::Sharp {
-            limit,
-            sharpness: 1.0,
-            addend: 0.0,
+    /// An activation of limited inputs; of SiLU it is the sharp one.
+    pub fn of(activation: Activation, limit: f64) -> Self {
+        match activation {
+            Activation::Silu => Self::Sharp {
+                limit,
+                sharpness: 1.0,
+                addend: 0.0,
+            },
+            _ => Self::Limited { limit },
         }
     }
 }

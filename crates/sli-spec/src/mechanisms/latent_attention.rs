@@ -77,14 +77,32 @@ pub enum KeySelection {
     Previous {
         /// Keys or pools per query, at most.
         top_k: usize,
-        /// Keys of a pool.
-        pool: usize,
+        /// Which keys are chosen together.
+        pools: Pools,
     },
+}
+
+/// Keys that are chosen together: as many that follow each other, from the record's first one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pools {
+    /// How many.
+    pub size: usize,
+    /// Whether a query sees the keys behind its last whole pool, whatever it chose. Where it does not, those in front of the
+    /// first whole pool see nothing, and their attention gives zeros.
+    pub tail: bool,
+}
+
+impl Pools {
+    /// Every key is chosen alone.
+    pub const NONE: Self = Self {
+        size: 1,
+        tail: false,
+    };
 }
 
 /// The lightning indexer: `score(i, j) = sum_h weight_h(i) * relu(q_h(i) k(j) / sqrt(head_dim)) /
 /// sqrt(heads)`; the `top_k` best visible keys stay. With pools, `k(j)` stands for that many keys, of which a query sees all
-/// or none; it sees the keys behind the last whole pool in any case.
+/// or none.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Indexer {
     /// Query heads.
@@ -115,8 +133,8 @@ pub struct Indexer {
 /// over the pool of `gate x + bias` (GLM-5.3).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KeyPool {
-    /// How many.
-    pub size: usize,
+    /// Which.
+    pub pools: Pools,
     /// `[head_dim, hidden]`.
     pub gate: Linear,
     /// `[size * head_dim]`: an addend for each place in the pool.
@@ -164,7 +182,7 @@ impl Mechanism for LatentAttention {
         weights_of(*head_temperature, uses);
         match selection {
             Some(KeySelection::Indexer(indexer)) => indexer.weights(uses),
-            Some(KeySelection::Previous { top_k: _, pool: _ }) | None => {}
+            Some(KeySelection::Previous { top_k: _, pools: _ }) | None => {}
         }
         uses.optional(*sinks);
         if let Some(gate) = gate {
@@ -280,7 +298,7 @@ impl Mechanism for LatentAttention {
     fn operations(&self) -> Operations {
         let chosen = match &self.selection {
             Some(KeySelection::Indexer(indexer)) => {
-                2 * indexer.heads * indexer.head_dim / indexer.pooled()
+                2 * indexer.heads * indexer.head_dim / indexer.pools().size
             }
             Some(KeySelection::Previous { .. }) | None => 0,
         };
@@ -298,7 +316,8 @@ impl Mechanism for LatentAttention {
 
     fn depends_on_length(&self, longest: usize) -> Option<&'static str> {
         // Where there are no more keys than may be chosen, nothing is.
-        let reach = |selection: &KeySelection| selection.top_k().saturating_mul(selection.pool());
+        let reach =
+            |selection: &KeySelection| selection.top_k().saturating_mul(selection.pools().size);
         if self
             .selection
             .as_ref()
@@ -323,15 +342,15 @@ impl KeySelection {
     pub fn top_k(&self) -> usize {
         match self {
             Self::Indexer(indexer) => indexer.top_k,
-            Self::Previous { top_k, pool: _ } => *top_k,
+            Self::Previous { top_k, pools: _ } => *top_k,
         }
     }
 
-    /// Keys that are chosen together.
-    pub fn pool(&self) -> usize {
+    /// Which keys are chosen together.
+    pub fn pools(&self) -> Pools {
         match self {
-            Self::Indexer(indexer) => indexer.pooled(),
-            Self::Previous { top_k: _, pool } => *pool,
+            Self::Indexer(indexer) => indexer.pools(),
+            Self::Previous { top_k: _, pools } => *pools,
         }
     }
 }
@@ -357,7 +376,7 @@ impl Indexer {
         uses.linear(key);
         uses.norm(Some(key_norm));
         if let Some(KeyPool {
-            size: _,
+            pools: _,
             gate,
             bias,
         }) = pool
@@ -368,8 +387,8 @@ impl Indexer {
         uses.linear(weights);
     }
 
-    /// Keys that are chosen together.
-    pub fn pooled(&self) -> usize {
-        self.pool.as_ref().map_or(1, |pool| pool.size)
+    /// Which keys are chosen together.
+    pub fn pools(&self) -> Pools {
+        self.pool.as_ref().map_or(Pools::NONE, |pool| pool.pools)
     }
 }

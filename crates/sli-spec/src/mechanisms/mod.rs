@@ -66,7 +66,9 @@ pub use self::gated_lru::GatedLru;
 pub use self::global_local::GlobalLocal;
 pub use self::global_tokens::GlobalTokens;
 pub use self::identity::Identity;
-pub use self::latent_attention::{HandedLatent, Indexer, KeyPool, KeySelection, LatentAttention};
+pub use self::latent_attention::{
+    HandedLatent, Indexer, KeyPool, KeySelection, LatentAttention, Pools,
+};
 pub use self::layer_input::LayerInput;
 pub use self::layout_attention::{LayoutAttention, LayoutStream};
 pub use self::lightning_attention::LightningAttention;

@@ -7,8 +7,8 @@ use crate::families::blocks::{Arrangement, Blocks, Hyper, MixerOf, Residual};
 use crate::families::experts::{ExpertTensors, Experts, Shared, SharedTensors};
 use crate::rope::{Rope, RopeOptions, RopeScaling};
 use crate::{
-    Activation, ClampedGate, CompressedAttention, Compressor, Config, Described, Mixer, Norm,
-    NormKind, Renormalize, RouterScore, Shard, Source, SpecError, Split, SummaryChoice,
+    ClampedGate, CompressedAttention, Compressor, Config, Described, Mixer, Norm, NormKind,
+    Renormalize, RouterScore, Shard, Source, SpecError, Split, SummaryChoice,
 };
 
 const WINDOW: &str = "sliding_attention";
@@ -328,6 +328,7 @@ fn experts(config: &Config, blocks: &Blocks<'_>) -> Result<Experts, SpecError> {
     let method = ["noaux_tc".into()];
     config.neutral("topk_method", &method, "another way to choose experts")?;
     let inner = blocks.intermediate_size;
+    let clamped = ClampedGate::of(blocks.activation, config.positive("swiglu_limit")?);
     Ok(Experts {
         tensors: ExpertTensors::Each([
             "ffn.experts.{}.w1.weight",
@@ -338,8 +339,8 @@ fn experts(config: &Config, blocks: &Blocks<'_>) -> Result<Experts, SpecError> {
         score,
         renormalize: Renormalize::Sum { plus: 1e-20 },
         scale: config.number("routed_scaling_factor")?,
-        clamped: Some(ClampedGate::silu(config.positive("swiglu_limit")?)),
-        clamps_shared: true,
+        clamped: Some(clamped),
+        shared_clamped: Some(clamped),
         shared: Some(Shared {
             tensors: SharedTensors::Plain([
                 "ffn.shared_experts.w1",
@@ -358,17 +359,6 @@ fn experts(config: &Config, blocks: &Blocks<'_>) -> Result<Experts, SpecError> {
             blocks.activation,
         )?
     })
-}
-
-/// Limited gates are those of SwiGLU.
-pub(in crate::families) fn swiglu(
-    config: &Config,
-    activation: Activation,
-) -> Result<(), SpecError> {
-    match activation {
-        Activation::Silu => Ok(()),
-        _ => Err(config.unsupported("hidden_act", "limited gates are SwiGLU's")),
-    }
 }
 
 /// Hyper-connections of `hc_mult` streams, whose mixing weights take `hc_sinkhorn_iters` rounds.
@@ -405,7 +395,6 @@ pub fn deepseek_v4(config: &Config) -> Result<Described, SpecError> {
     let mut blocks = Blocks::sized(config, norm, layers, [sizes.hidden, inner], heads)?;
     blocks.family = "deepseek";
     blocks.activation = config.activation("hidden_act")?;
-    swiglu(config, blocks.activation)?;
     blocks.arrangement = Arrangement::pre("attn_norm", "ffn_norm");
     blocks.names.head = "head";
     blocks.one_way = true;

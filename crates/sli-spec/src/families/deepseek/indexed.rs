@@ -237,7 +237,11 @@ pub fn hy_v4(config: &Config) -> Result<Described, SpecError> {
     let sparse = sparse_layers(config, decoder.layers(), |layer| layer > 0)?;
     let mut experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
     experts.tensors = ExpertTensors::Stacked(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]);
-    experts.clamped = Some(ClampedGate::silu(config.positive("swiglu_limit")?));
+    experts.clamped = Some(ClampedGate::of(
+        // Whatever the configuration says.
+        Activation::Silu,
+        config.positive("swiglu_limit")?,
+    ));
     experts.shared = Some(Shared {
         tensors: SharedTensors::Plain([
             "mlp.shared_experts.linear_gate",

@@ -17,7 +17,7 @@ use crate::families::mixture::mix;
 use crate::{Activation, Config, Renormalize, RouterScore, SpecError};
 
 pub use self::compressed::deepseek_v4;
-pub(super) use self::compressed::{hyper, swiglu};
+pub(super) use self::compressed::hyper;
 pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
 pub(super) use self::indexed::own_indexers;
 pub use self::indexed::{axk2, deepseek_v32, glm_moe_dsa, hy_v4};

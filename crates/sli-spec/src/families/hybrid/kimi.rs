@@ -7,14 +7,14 @@ use super::{recurrent_layers, spelled};
 use crate::build::{Leaves, NormStyle, divided, layer_types};
 use crate::families::blocks::{Blocks, Gate, MixerOf, Residual};
 use crate::families::deepseek::{
-    hyper, ignore_layers_behind, latent_decoder, own_indexers, shared, swiglu, v3_experts,
+    hyper, ignore_layers_behind, latent_decoder, own_indexers, shared, v3_experts,
 };
 use crate::families::experts::ExpertTensors;
 use crate::families::latent::{IndexerSizes, Latent};
 use crate::families::mixture::{mix, sparse_layers};
 use crate::{
-    Activation, ClampedGate, Config, Described, Factored, ForgetGate, GatedDelta, Mixer, Shard,
-    Source, SpecError,
+    Activation, ClampedGate, Config, Described, Factored, ForgetGate, GatedDelta, Mixer, Pools,
+    Shard, Source, SpecError,
 };
 
 /// What differs between the types.
@@ -258,7 +258,6 @@ pub fn glm5_next_text(config: &Config) -> Result<Described, SpecError> {
     let epsilon = config.positive("rms_norm_eps")?;
     latent.norm = NormStyle::rms(epsilon);
     let mut decoder = latent_decoder(config, &latent)?;
-    swiglu(config, decoder.activation)?;
     let layers = decoder.layers();
     let indexers = indexers(config, &latent)?;
     let kinds = layer_types(config, layers, |layer| {
@@ -300,12 +299,14 @@ pub fn glm5_next_text(config: &Config) -> Result<Described, SpecError> {
             })
         })
     });
-    let clamped = ClampedGate::silu(config.positive("swiglu_limit")?);
+    let limit = config.positive("swiglu_limit")?;
+    let clamped = ClampedGate::of(decoder.activation, limit);
     let sparse = sparse_layers(config, layers, |layer| layer >= 3)?;
     let mut experts = v3_experts(config, "n_routed_experts", decoder.activation)?;
     shared(&mut experts, config.heads("n_shared_experts")?);
-    experts.clamped = Some(clamped);
-    experts.clamps_shared = true;
+    // Of the chosen ones, whatever the configuration says.
+    experts.clamped = Some(ClampedGate::of(Activation::Silu, limit));
+    experts.shared_clamped = Some(clamped);
     decoder.clamped = Some(clamped);
     mix(&mut decoder, experts, move |layer| sparse[layer]);
     decoder.residual = Residual::Hyper(hyper(config, epsilon)?);
@@ -318,15 +319,12 @@ pub fn glm5_next_text(config: &Config) -> Result<Described, SpecError> {
 /// The indexers of GLM-5.3-Flash, which choose whole pools.
 fn indexers(config: &Config, latent: &Latent) -> Result<IndexerSizes, SpecError> {
     let mut sizes = IndexerSizes::read(config, latent)?;
-    let pool = config.size("index_kpool")?;
-    let tail = "index_kpool_always_select_tail";
-    config.neutral(
-        tail,
-        &[true.into()],
-        "queries in front of the first whole pool see no key",
-    )?;
-    sizes.top_k = divided(config, "index_kpool", sizes.top_k, pool)?;
-    sizes.pool = Some(pool);
+    let size = config.size("index_kpool")?;
+    sizes.top_k = divided(config, "index_kpool", sizes.top_k, size)?;
+    sizes.pools = Some(Pools {
+        size,
+        tail: config.flag("index_kpool_always_select_tail")?,
+    });
     Ok(sizes)
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::rules::{Rules, computed, cut_head, windows};
+use super::rules::{Rules, computed, cut_head, kinds};
 use crate::families::blocks::{Tie, UnusedHead};
 use crate::families::experts::{ExpertTensors, Experts};
 use crate::families::mixture::{mix, sparse_layers};
@@ -24,12 +24,13 @@ fn widths(config: &Config) -> Result<[usize; 2], SpecError> {
 /// The text model of Inkling.
 pub fn inkling_text(config: &Config) -> Result<Described, SpecError> {
     let local = config.numbers("local_layer_ids")?;
-    let windows = windows(config, |layer| match &local {
+    let near = |layer: usize| match &local {
         Some(local) => local.contains(&(layer as f64)),
         None => !(layer + 1).is_multiple_of(6),
-    })?;
+    };
+    let kinds = kinds(config, near, true)?;
     let [inner, of_expert] = widths(config)?;
-    let rules = Rules::new(config, windows)?;
+    let rules = Rules::new(config, kinds)?;
     let mut model = rules.blocks(config, inner)?;
     model.token_norm = Some(("embed_tokens.embed_norm", model.norm));
     model.query_key_norm = Some((NormSpan::Head, model.norm));

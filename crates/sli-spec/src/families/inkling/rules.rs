@@ -13,9 +13,9 @@ const COMPUTED: Slot = Slot::Stash(0);
 /// What the types say in the same way.
 #[derive(Clone)]
 pub(super) struct Rules {
-    /// Which layers have windows.
-    pub windows: Vec<bool>,
-    /// `[heads, key heads, features of a head]` of layers with windows and of the others.
+    /// Kinds of layers.
+    pub kinds: Vec<Kind>,
+    /// `[heads, key heads, features of a head]` of layers that are near and of the others.
     pub sizes: [[usize; 3]; 2],
     /// Distances that the profiles have, likewise.
     extents: [usize; 2],
@@ -23,12 +23,12 @@ pub(super) struct Rules {
     rank: usize,
     /// Rows of a convolution.
     pub kernel: usize,
-    /// Of layers without windows.
+    /// Of layers of the other kind.
     temperature: Option<QueryTemperature>,
 }
 
 impl Rules {
-    pub fn new(config: &Config, windows: Vec<bool>) -> Result<Self, SpecError> {
+    pub fn new(config: &Config, kinds: Vec<Kind>) -> Result<Self, SpecError> {
         let sizes = |names: [&str; 3]| -> Result<[usize; 3], SpecError> {
             let [heads, kv_heads, head_dim] = names;
             let sizes = [
@@ -44,7 +44,7 @@ impl Rules {
         let floor = config.optional_positive("log_scaling_n_floor")?;
         let alpha = config.number("log_scaling_alpha")?;
         Ok(Self {
-            windows,
+            kinds,
             sizes: [
                 sizes([
                     "swa_num_attention_heads",
@@ -72,12 +72,12 @@ impl Rules {
         let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
         let hidden_size = config.size("hidden_size")?;
         let sizes = [hidden_size, intermediate_size];
-        let mut model = Blocks::sized(config, norm, self.windows.len(), sizes, self.sizes[1])?;
+        let mut model = Blocks::sized(config, norm, self.kinds.len(), sizes, self.sizes[1])?;
         model.family = "inkling";
         model.ignored.clear();
         model.activation = config.activation("hidden_act")?;
-        for (mask, &window) in model.masks.iter_mut().zip(&self.windows) {
-            if window {
+        for (mask, kind) in model.masks.iter_mut().zip(&self.kinds) {
+            if kind.sees_window {
                 *mask = Mask::CausalWindow(self.extents[0]);
             }
         }
@@ -87,7 +87,7 @@ impl Rules {
 
     /// Which of two a layer has.
     pub fn of<T: Copy>(&self, layer: usize, both: [T; 2]) -> T {
-        both[usize::from(!self.windows[layer])]
+        both[usize::from(!self.kinds[layer].is_near)]
     }
 
     /// The attention of a layer with its profiles; `names`: of what queries mix by, and of the profiles.
@@ -116,7 +116,7 @@ impl Rules {
                 rank,
                 extent,
             })));
-        if !self.windows[layer] {
+        if !self.kinds[layer].is_near {
             attention.query_temperature = self.temperature;
         }
         attention
@@ -174,23 +174,44 @@ pub(super) fn computed(
     }
 }
 
-/// Which layers have windows, by `layer_types`.
-pub(super) fn windows(
+/// A kind of layers.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// It has the sizes of layers with windows.
+    pub is_near: bool,
+    /// It sees what is in its window.
+    pub sees_window: bool,
+}
+
+/// Kinds of layers by `layer_types`; `near`: of layers that are not named. `full_sees_window`: whether those that are called full see no
+/// more than a window, since the class gives them the mask of what is not `hybrid`.
+pub(super) fn kinds(
     config: &Config,
-    otherwise: impl Fn(usize) -> bool,
-) -> Result<Vec<bool>, SpecError> {
+    near: impl Fn(usize) -> bool,
+    full_sees_window: bool,
+) -> Result<Vec<Kind>, SpecError> {
     let layers = config.layers("num_hidden_layers")?;
-    let named = |window: bool| if window { "hybrid_sliding" } else { "hybrid" };
-    let kinds = crate::build::layer_types(config, layers, |layer| named(otherwise(layer)))?;
-    let window = |kind: &String| match kind.as_str() {
-        "hybrid_sliding" => Ok(true),
-        "hybrid" => Ok(false),
+    let named = |near: bool| if near { "hybrid_sliding" } else { "hybrid" };
+    let kinds = crate::build::layer_types(config, layers, |layer| named(near(layer)))?;
+    let kind = |name: &String| match name.as_str() {
+        "hybrid_sliding" => Ok(Kind {
+            is_near: true,
+            sees_window: true,
+        }),
+        "hybrid" => Ok(Kind {
+            is_near: false,
+            sees_window: false,
+        }),
+        "full_attention" => Ok(Kind {
+            is_near: false,
+            sees_window: full_sees_window,
+        }),
         other => {
             let reason = format!("`{other}` is no kind of layer of this type");
             Err(config.unsupported("layer_types", reason))
         }
     };
-    kinds.iter().map(window).collect()
+    kinds.iter().map(kind).collect()
 }
 
 /// Leaves of the projection to logits the rows of tokens that there are; `head`: its full name.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::rules::{Rules, computed, cut_head, windows};
+use super::rules::{Rules, computed, cut_head, kinds};
 use crate::build::Leaves;
 use crate::families::blocks::{Blocks, Gate, Names, Projections, Tie, UnusedHead};
 use crate::families::experts::{ExpertTensors, Experts};
@@ -61,8 +61,8 @@ struct Layers {
 
 /// The text model of Inkling 2.
 pub fn inkling2_text(config: &Config) -> Result<Described, SpecError> {
-    let windows = windows(config, |layer| !(layer + 1).is_multiple_of(6))?;
-    let rules = Rules::new(config, windows)?;
+    let kinds = kinds(config, |layer| !(layer + 1).is_multiple_of(6), false)?;
+    let rules = Rules::new(config, kinds)?;
     let of_expert = config.size("moe_intermediate_size")?;
     let mut model = rules.blocks(config, of_expert)?;
     PREFIX.clone_into(&mut model.prefix);
@@ -143,8 +143,8 @@ impl Layers {
     fn steps(&self, own: &Blocks<'_>, leaves: &mut Leaves, layer: usize) -> Vec<Step> {
         let groups = layer.div_ceil(self.group);
         let begins = layer.is_multiple_of(self.group);
-        let windows = self.rules.windows[layer];
-        let wanted = if windows { 1 } else { INPUTS.len() };
+        let is_near = self.rules.kinds[layer].is_near;
+        let wanted = if is_near { 1 } else { INPUTS.len() };
         let mut steps = Vec::new();
         // In front of the first layer there is one stream only.
         let mut inputs = [Slot::Hidden; INPUTS.len()];
@@ -154,7 +154,7 @@ impl Layers {
             let targets = &INPUTS[..wanted];
             steps.push(attend(own, leaves, &name, (groups, targets)));
         }
-        if windows {
+        if is_near {
             let mut attention = self.attention(own, leaves, layer);
             let names = ["attn.k_sconv", "attn.v_sconv"];
             let of_keys = (names, self.scale(1));

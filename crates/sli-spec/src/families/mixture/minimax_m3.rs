@@ -67,7 +67,7 @@ pub fn minimax_m3_vl_text(config: &Config) -> Result<Described, SpecError> {
     let experts = Experts {
         tensors: ExpertTensors::Stacked(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
         clamped: Some(clamped),
-        clamps_shared: true,
+        shared_clamped: Some(clamped),
         score: RouterScore::Sigmoid,
         choice_bias: &["mlp.gate.e_score_correction_bias"],
         renormalize: Renormalize::Sum { plus: 0.0 },
