@@ -1,9 +1,12 @@
 //! A part of a file on the disk of the cache, and which of its pieces are there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 
 use crate::bitmap::{Bitmap, PIECE};
 use crate::disk::{failed, with_suffix};
@@ -18,6 +21,7 @@ pub(crate) struct Part {
     file: File,
     path: PathBuf,
     pieces: File,
+    is_reserved: AtomicBool,
     _lock: Lock,
 }
 
@@ -50,6 +54,7 @@ impl Part {
             file: open(&path, entry.size)?,
             pieces: open(&with_suffix(&path, PIECES), have.bytes().len() as u64)?,
             path,
+            is_reserved: AtomicBool::new(false),
             _lock: lock,
         };
         part.keep_all(&have)?;
@@ -64,6 +69,20 @@ impl Part {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Has the disk keep room for all of it, which makes writing pieces several times as fast. Only for what is to come
+    /// whole: headers of a large model that are looked at must not fill the disk.
+    pub fn reserve(&self) -> std::io::Result<()> {
+        if self.is_reserved.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let length = self.file.metadata()?.len();
+        match fallocate(self.file.file(), FallocateFlags::empty(), 0, length) {
+            // File systems that cannot do so write as they can.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
+            reserved => Ok(reserved?),
+        }
     }
 
     /// Writes a piece.

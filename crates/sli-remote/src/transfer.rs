@@ -242,6 +242,12 @@ impl Transfer {
         }
         match self.claim(range)? {
             Claim::Fetch(own, pieces) => {
+                if let Err(error) = own.reserve() {
+                    let size = self.entry.size;
+                    let error = self.not_written(&own, &error, size - self.there());
+                    self.unclaim(&pieces, Some(&error));
+                    return Err(error);
+                }
                 self.fetch(&own, &pieces)?;
                 Ok(true)
             }
@@ -284,18 +290,23 @@ impl Transfer {
     /// Fetches claimed pieces.
     fn fetch(&self, own: &Part, pieces: &Range<usize>) -> Result<(), RemoteError> {
         let fetched = self.fetch_pieces(own, pieces);
+        self.unclaim(pieces, fetched.as_ref().err());
+        fetched?;
+        self.add_up(own, false)?;
+        Ok(())
+    }
+
+    /// Claimed pieces are there, or never will be for this reason.
+    fn unclaim(&self, pieces: &Range<usize>, failed: Option<&RemoteError>) {
         let mut state = self.lock();
         for piece in pieces.clone() {
             state.claimed.unset(piece);
         }
-        if let Err(error) = &fetched {
+        if let Some(error) = failed {
             state.failed = Some(error.clone());
         }
         drop(state);
         self.changed.notify_all();
-        fetched?;
-        self.add_up(own, false)?;
-        Ok(())
     }
 
     fn fetch_pieces(&self, own: &Part, pieces: &Range<usize>) -> Result<(), RemoteError> {
@@ -345,19 +356,8 @@ impl Transfer {
 
     /// Writes a piece, and then that it is there.
     fn keep(&self, own: &Part, piece: usize, bytes: &[u8]) -> Result<(), RemoteError> {
-        let failed = |error: io::Error| {
-            if error.kind() != io::ErrorKind::StorageFull {
-                return RemoteError::disk(own.path(), &error);
-            }
-            let missing = bytes.len() as u64;
-            RemoteError::Full {
-                folder: self.shelf.folder.clone(),
-                place: self.store.describe(),
-                needed: missing,
-                free: self.shelf.free().unwrap_or(0),
-                missing,
-            }
-        };
+        let missing = bytes.len() as u64;
+        let failed = |error| self.not_written(own, &error, missing);
         own.write(piece, bytes).map_err(failed)?;
         let mut state = self.lock();
         let bit = state.have.set(piece);
@@ -365,6 +365,20 @@ impl Transfer {
         drop(state);
         self.changed.notify_all();
         Ok(())
+    }
+
+    /// Why `missing` bytes could not be written, or no room be kept for them.
+    fn not_written(&self, own: &Part, error: &io::Error, missing: u64) -> RemoteError {
+        if error.kind() != io::ErrorKind::StorageFull {
+            return RemoteError::disk(own.path(), error);
+        }
+        RemoteError::Full {
+            folder: self.shelf.folder.clone(),
+            place: self.store.describe(),
+            needed: missing,
+            free: self.shelf.free().unwrap_or(0),
+            missing,
+        }
     }
 
     /// Adds what has arrived to the sum, unless another thread is at it and `wait` is not asked for.
