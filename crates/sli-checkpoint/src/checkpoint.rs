@@ -18,8 +18,8 @@ use crate::place::ModelPlace;
 use crate::problem::LeafProblem;
 use crate::sample::Sample;
 use crate::source::{
-    ByteSource, CacheUse, LocalSource, NamedRange, RangeRead, ReadChoice, ReadMode, SourceError,
-    Stamp,
+    Arrival, ByteSource, CacheUse, LocalSource, NamedRange, RangeRead, ReadChoice, ReadMode,
+    SourceError, Stamp,
 };
 use crate::tensors::{Choice, FileIndex, Index, TensorInfo, WeightFile};
 
@@ -229,6 +229,11 @@ impl Checkpoint {
         Ok(self.source.fetch_ahead(files, first)?)
     }
 
+    /// How often the weights come over a line.
+    pub fn arrival(&self) -> Arrival {
+        self.source.arrival()
+    }
+
     /// Memory that the source holds while it fetches what is elsewhere, bytes.
     pub fn source_memory(&self) -> u64 {
         self.source.memory()
@@ -305,18 +310,19 @@ impl Checkpoint {
         Ok(self.source.read_at(self.file_name(file), offset, out)?)
     }
 
-    /// Bytes a second at which the middle of the largest weight file comes from elsewhere, measured on so many of them;
-    /// `None`: it is not elsewhere, or too small to tell.
+    /// Bytes a second over the line that the weights come over, measured while so many bytes from the middle of the largest
+    /// file arrive, with all that arrives beside them; `None`: nothing had to come, or the file is too small to tell.
     pub fn line_rate(&self, bytes: usize) -> Option<f64> {
-        if self.source.memory() == 0 {
+        if self.arrival() == Arrival::Here {
             return None;
         }
         let file = self.files.iter().max_by_key(|file| file.size)?;
         let middle = file.size.checked_sub(4 * bytes as u64)? / 2;
         let mut buffer = vec![0; bytes];
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.source.received());
         self.source.read_at(&file.name, middle, &mut buffer).ok()?;
-        Some(bytes as f64 / began.elapsed().as_secs_f64().max(1e-9))
+        let received = self.source.received() - before;
+        (received > 0).then(|| received as f64 / began.elapsed().as_secs_f64().max(1e-9))
     }
 
     /// Measures on the largest weight file how large reads are best done, and does them so from now on;

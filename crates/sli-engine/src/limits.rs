@@ -12,6 +12,22 @@ pub enum Origin {
     Probe,
 }
 
+/// The line that weights come over from where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Line {
+    /// Bytes a second.
+    pub bytes_per_second: f64,
+    /// They come again each time they are read: nothing of them is kept.
+    pub each_time: bool,
+}
+
+impl Line {
+    /// Of `bytes` that are read, `once` of them for the first time, those that come over the line.
+    pub fn crossing(self, bytes: f64, once: f64) -> f64 {
+        if self.each_time { bytes } else { once }
+    }
+}
+
 /// What limits a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Limits {
@@ -27,4 +43,7 @@ pub struct Limits {
     pub bytes_per_second: Option<f64>,
     /// Where that comes from.
     pub bytes_from: Origin,
+    /// The line that the weights come over; `None` where they are on this machine, or are too few to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<Line>,
 }

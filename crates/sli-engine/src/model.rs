@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::naming::{self, Naming};
-use sli_checkpoint::source::NamedRange;
+use sli_checkpoint::source::{Arrival, NamedRange};
 use sli_checkpoint::{
     Binding, BoundLeaf, Checkpoint, CheckpointError, Codes, Dtype, LeafProblem, ModelFolder,
     ModelPlace,
@@ -162,7 +162,7 @@ impl Model {
     /// Begins to fetch the weights of a model that is elsewhere, in the order in which a pass needs them. Of the tables in
     /// front of the first layer a pass reads rows, which it asks for itself.
     pub fn fetch_ahead(&self) -> Result<(), EngineError> {
-        if self.checkpoint.source_memory() == 0 {
+        if self.checkpoint.arrival() == Arrival::Here {
             return Ok(());
         }
         let mut first: Vec<NamedRange> = Vec::new();

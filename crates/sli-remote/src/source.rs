@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sli_checkpoint::source::{ByteSource, Failure, NamedRange, SourceError, check_name};
+use sli_checkpoint::source::{Arrival, ByteSource, Failure, NamedRange, SourceError, check_name};
 
 use crate::arriving::past;
 use crate::bucket::Bucket;
@@ -180,7 +180,7 @@ impl RemoteSource {
             let transfer = transfers.iter().find(of_it)?;
             Some((Arc::clone(transfer), range.clone()))
         };
-        let first: Arc<[Piece]> = first.iter().filter_map(named).collect();
+        let first: Arc<[Piece]> = from_the_beginning(first.iter().filter_map(named)).into();
         let transfers: Arc<[Arc<Transfer>]> = transfers.into();
         for _ in 0..FETCHERS {
             let (transfers, first) = (Arc::clone(&transfers), Arc::clone(&first));
@@ -326,6 +326,24 @@ impl Drop for RemoteSource {
 /// A file and bytes of it that are needed before the rest.
 type Piece = (Arc<Transfer>, Range<u64>);
 
+/// The same with the beginning of each file in front, where that is short: its sum can only follow what has arrived from
+/// the beginning on, and would have to go through all of a file whose first tensor is needed last.
+fn from_the_beginning(pieces: impl Iterator<Item = Piece>) -> Vec<Piece> {
+    /// Part of a file that is short.
+    const SHORT: u64 = 8;
+    let mut ordered: Vec<Piece> = Vec::new();
+    for (transfer, range) in pieces {
+        let is_known = ordered
+            .iter()
+            .any(|(known, _)| Arc::ptr_eq(known, &transfer));
+        if !is_known && range.start <= transfer.entry.size / SHORT {
+            ordered.push((Arc::clone(&transfer), 0..range.start));
+        }
+        ordered.push((transfer, range));
+    }
+    ordered
+}
+
 /// Fetches what is needed first, then files one after another, together with others that do the same.
 fn fetch_all(transfers: &[Arc<Transfer>], first: &[Piece], stop: &AtomicBool) {
     for (transfer, range) in first {
@@ -459,6 +477,17 @@ impl ByteSource for RemoteSource {
 
     fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
         Self::fetch_ahead(self, files, first).map_err(|error| failed("", &error))
+    }
+
+    fn arrival(&self) -> Arrival {
+        match self.shelf {
+            Some(_) => Arrival::Once,
+            None => Arrival::EachTime,
+        }
+    }
+
+    fn received(&self) -> u64 {
+        self.store.client().received()
     }
 
     fn memory(&self) -> u64 {

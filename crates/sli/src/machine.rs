@@ -45,6 +45,7 @@ mod tests {
                 memory_per_second: 1.0,
                 bytes_per_second: None,
                 bytes_from: Origin::Bench,
+                line: None,
             },
             seconds: 10.0,
         };

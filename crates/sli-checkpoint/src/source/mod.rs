@@ -150,6 +150,17 @@ pub struct Stamp {
 /// Disks and caches work in such pages: reading around a narrower gap saves nothing.
 const PAGE: u64 = 4 << 10;
 
+/// How often the bytes of a source come over a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Never: they are on this machine.
+    Here,
+    /// Once: then they are kept here.
+    Once,
+    /// Whenever they are read.
+    EachTime,
+}
+
 /// A file and bytes of it.
 pub type NamedRange = (String, Range<u64>);
 
@@ -215,6 +226,16 @@ pub trait ByteSource: Debug + Send + Sync {
     /// them, beside what is read meanwhile. An error if there is no room for them.
     fn fetch_ahead(&self, _files: &[String], _first: &[NamedRange]) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    /// How often its bytes come over a line.
+    fn arrival(&self) -> Arrival {
+        Arrival::Here
+    }
+
+    /// Bytes that came over its line so far, for whomever.
+    fn received(&self) -> u64 {
+        0
     }
 
     /// Memory that it holds while it fetches what is elsewhere, bytes.

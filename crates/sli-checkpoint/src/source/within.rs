@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::mode::{CacheUse, ReadChoice};
-use super::{ByteSource, NamedRange, RangeRead, SourceError, Stamp, check_name};
+use super::{Arrival, ByteSource, NamedRange, RangeRead, SourceError, Stamp, check_name};
 
 /// The files of a source whose names begin with a folder, under the rest of their names.
 #[derive(Debug)]
@@ -85,6 +85,14 @@ impl ByteSource for Within {
 
     fn content_id(&self, file: &str) -> Option<String> {
         self.inner.content_id(&self.name(file).ok()?)
+    }
+
+    fn arrival(&self) -> Arrival {
+        self.inner.arrival()
+    }
+
+    fn received(&self) -> u64 {
+        self.inner.received()
     }
 
     fn memory(&self) -> u64 {

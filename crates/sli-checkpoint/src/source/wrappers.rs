@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::{ByteSource, CacheUse, NamedRange, RangeRead, ReadChoice, SourceError, Stamp};
+use super::{Arrival, ByteSource, CacheUse, NamedRange, RangeRead, ReadChoice, SourceError, Stamp};
 
 /// All methods of a source but those that read, which hands them on to the source that `$inner` is of `$this`.
 macro_rules! handed_on {
@@ -48,6 +48,14 @@ macro_rules! handed_on {
         fn fetch_ahead(&self, files: &[String], first: &[NamedRange]) -> Result<(), SourceError> {
             let $this = self;
             $inner.fetch_ahead(files, first)
+        }
+        fn arrival(&self) -> Arrival {
+            let $this = self;
+            $inner.arrival()
+        }
+        fn received(&self) -> u64 {
+            let $this = self;
+            $inner.received()
         }
         fn memory(&self) -> u64 {
             let $this = self;

@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sli_checkpoint::source::{ReadMode, SourceError, sequential};
+use sli_checkpoint::source::{Arrival, ReadMode, SourceError, sequential};
 
 use crate::durable::{Disk, DiskError};
 use crate::error::EngineError;
+use crate::limits::Line;
 use crate::model::Model;
 
 /// Bytes that a measurement reads, at most, each way.
@@ -96,12 +97,7 @@ pub(super) fn is_rate(rate: f64) -> bool {
 
 /// Bytes a second from the middle of the largest weight file, the better way; `None` for small files.
 pub(super) fn quick_bandwidth(model: &Model) -> Option<f64> {
-    let Some((path, size)) = model.largest_file() else {
-        return model
-            .checkpoint
-            .line_rate(LINE)
-            .filter(|&rate| is_rate(rate));
-    };
+    let (path, size) = model.largest_file()?;
     if size < 2 * QUICK {
         return None;
     }
@@ -109,6 +105,17 @@ pub(super) fn quick_bandwidth(model: &Model) -> Option<f64> {
     let rates = modes.map(|mode| sequential(&path, middle(size, QUICK), mode, 1));
     let rates = rates.into_iter().filter_map(|rate| rate.ok().flatten());
     rates.filter(|&rate| is_rate(rate)).reduce(f64::max)
+}
+
+/// The line that the weights of a model come over.
+pub(super) fn line(model: &Model) -> Option<Line> {
+    let rate = model.checkpoint.line_rate(LINE);
+    let bytes_per_second = rate.filter(|&rate| is_rate(rate))?;
+    let each_time = model.checkpoint.arrival() == Arrival::EachTime;
+    Some(Line {
+        bytes_per_second,
+        each_time,
+    })
 }
 
 /// The device that holds a file or folder.

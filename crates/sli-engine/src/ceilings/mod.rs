@@ -17,7 +17,7 @@ pub use disk::DiskCeilings;
 pub use processor::ProcessorCeilings;
 pub use rates::ProductRates;
 
-pub use crate::limits::{Limits, Origin};
+pub use crate::limits::{Limits, Line, Origin};
 use crate::model::Model;
 use crate::work::Work;
 
@@ -81,6 +81,7 @@ impl Limits {
             memory_per_second,
             bytes_per_second,
             bytes_from,
+            line: disk::line(model),
         }
     }
 }
@@ -106,9 +107,14 @@ impl Roofline {
         let operations = work.linear + work.attention;
         let once = stored.map_or(bytes, |stored| bytes.min(stored));
         let again = (bytes - once) as f64 / limits.memory_per_second;
-        let reading = limits
+        let mut reading = limits
             .bytes_per_second
             .map_or(0.0, |rate| once as f64 / rate + again);
+        if let Some(line) = limits.line {
+            // What is kept is read while the rest arrives.
+            let crossing = line.crossing(bytes as f64, once as f64);
+            reading = reading.max(crossing / line.bytes_per_second);
+        }
         Self {
             operations,
             bytes,
@@ -136,6 +142,7 @@ mod tests {
             memory_per_second: 1e3,
             bytes_per_second,
             bytes_from: Origin::Probe,
+            line: None,
         };
         let work = Work {
             linear: 150.0,
@@ -151,5 +158,18 @@ mod tests {
         // The second time the same bytes come from memory.
         let cached = Roofline::new(limits(Some(10.0)), work, 3050, Some(50));
         assert_eq!((cached.seconds, cached.is_reading()), (8.0, true));
+        // Over a line once, or each time.
+        for (each_time, seconds) in [(false, 25.0), (true, 1525.0)] {
+            let line = Some(Line {
+                bytes_per_second: 2.0,
+                each_time,
+            });
+            let limits = Limits {
+                line,
+                ..limits(None)
+            };
+            let far = Roofline::new(limits, work, 3050, Some(50));
+            assert_eq!((far.seconds, far.is_reading()), (seconds, true));
+        }
     }
 }

@@ -18,6 +18,7 @@ use sli_checkpoint::BoundLeaf;
 
 use crate::error::EngineError;
 use crate::lexical::{self, LexicalLayer};
+use crate::limits::Limits;
 use crate::model::Model;
 use crate::pooling::{recipe, sparse_recipe};
 use crate::records::RecordSpool;
@@ -167,9 +168,16 @@ struct Shape {
 }
 
 impl Candidate {
-    /// Bytes that cross the disk.
-    fn traffic(&self) -> u64 {
-        self.read + self.spilled.unwrap_or(0)
+    /// Bytes that cross the disk; a byte that comes over a line each time counts as many as the disk delivers meanwhile.
+    fn traffic(&self, limits: Option<Limits>) -> u64 {
+        /// Bytes a second of a disk of which nothing is known.
+        const USUAL_DISK: f64 = 1e9;
+        let line = limits.and_then(|limits| limits.line);
+        let slower = line.filter(|line| line.each_time).map_or(1.0, |line| {
+            let disk = limits.and_then(|limits| limits.bytes_per_second);
+            (disk.unwrap_or(USUAL_DISK) / line.bytes_per_second).max(1.0)
+        });
+        (self.read as f64 * slower) as u64 + self.spilled.unwrap_or(0)
     }
 }
 
@@ -207,12 +215,14 @@ fn check_recipes(model: &Model, settings: &Settings) -> Result<(), EngineError> 
 impl Planner<'_> {
     fn plan(&self) -> Result<Plan, EngineError> {
         let smallest = self.fitting()?;
+        let limits = self.settings.machine.limits;
+        let traffic = |candidate: &Candidate| candidate.traffic(limits);
         let mut best: Option<Candidate> = None;
         for grain in [Grain::Model, Grain::Layer, Grain::Step, Grain::Tile] {
             for candidate in self.candidates(grain)? {
                 let better = best.as_ref().is_none_or(|best| {
-                    (candidate.traffic(), candidate.passes, candidate.grain as u8)
-                        < (best.traffic(), best.passes, best.grain as u8)
+                    (traffic(&candidate), candidate.passes, candidate.grain as u8)
+                        < (traffic(best), best.passes, best.grain as u8)
                 });
                 if better {
                     best = Some(candidate);

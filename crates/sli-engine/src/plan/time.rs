@@ -100,7 +100,7 @@ impl Planner<'_> {
         };
         let moved = (plan.bytes_written + plan.bytes_spilled) as f64;
         let alone = PHASE * passes * ways.phases.len() as f64 + RECORD * self.records.len() as f64;
-        let seconds = START + alone + sweeping + rates.disk(first) + rates.disk(moved);
+        let seconds = START + alone + sweeping + rates.first(first) + rates.disk(moved);
         Some(Expected { seconds, computing })
     }
 
@@ -109,12 +109,21 @@ impl Planner<'_> {
         let bytes = plan.bytes_read as f64;
         let stored = self.model.checkpoint.stored_bytes();
         let again = ways.grain != Grain::Model && plan.super_batches > 1;
-        if again && self.settings.machine.cached(stored).is_some() {
-            let once = bytes / plan.super_batches as f64;
+        let once = if again {
+            bytes / plan.super_batches as f64
+        } else {
+            bytes
+        };
+        let here = if again && self.settings.machine.cached(stored).is_some() {
             let memory = rates.limits.memory_per_second / CROSSINGS;
-            return rates.disk(once) + (bytes - once) / memory;
-        }
-        rates.disk(bytes)
+            rates.disk(once) + (bytes - once) / memory
+        } else {
+            rates.disk(bytes)
+        };
+        // What is kept is read while the rest arrives.
+        rates.limits.line.map_or(here, |line| {
+            here.max(line.crossing(bytes, once) / line.bytes_per_second)
+        })
     }
 
     /// Seconds of all products with weights.
@@ -225,6 +234,12 @@ impl Rates {
         self.limits
             .bytes_per_second
             .map_or(0.0, |rate| bytes / rate)
+    }
+
+    /// Bytes of the weights that nothing is computed beside.
+    fn first(&self, bytes: f64) -> f64 {
+        let line = self.limits.line.map(|line| bytes / line.bytes_per_second);
+        line.unwrap_or_else(|| self.disk(bytes))
     }
 
     /// A product of `rows` rows with a matrix of `size` elements in `bytes` bytes.

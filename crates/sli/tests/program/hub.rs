@@ -270,3 +270,80 @@ fn the_cache_is_listed_verified_and_emptied() {
         .failure(2, &["not in the cache"]);
     assert!(place.sli(&["cache"]).success().stdout.contains("is empty"));
 }
+
+/// Where every pass over the weights comes over a slow line, activations go to the disk instead.
+#[test]
+fn a_slow_line_makes_activations_move_and_not_weights() {
+    let place = Place::new();
+    let sizes = json!({
+        "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 10, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "max_position_embeddings": 100,
+    });
+    place.write_model("model", &with(llama(), &sizes));
+    let line = |n: usize| json!({"input_ids": vec![n % 20; 100]}).to_string() + "\n";
+    place.write("in.jsonl", (0..60).map(line).collect::<String>());
+    let hub = hub_with(&place, "model");
+    hub.throttle(50e6);
+    // Beside the same memory for what is read: the lines of what is elsewhere have some of their own.
+    let planned = |name: &str, more: &[&str]| -> Value {
+        let plan = [
+            "plan",
+            name,
+            "--input",
+            "in.jsonl",
+            "--take",
+            "embedding:mean",
+            "--json",
+        ];
+        let plan = [&plan[..], more].concat();
+        let tiny = [&plan[..], &["--memory", "1MiB"]].concat();
+        let tiny = place.sli_at(&hub, &tiny).failure(4, &["hint: --memory "]);
+        let (_, least) = tiny.stderr.split_once("hint: --memory ").unwrap();
+        let least: u64 = least.trim().strip_suffix("MiB").unwrap().parse().unwrap();
+        let memory = format!("{}MiB", least + 12);
+        let plan = [&plan[..], &["--memory", &memory]].concat();
+        serde_json::from_str(&place.sli_at(&hub, &plan).success().stdout).unwrap()
+    };
+    let bytes = |plan: &Value, name: &str| plan[name].as_u64().unwrap();
+    let here = planned("model", &[]);
+    let there = planned("org/name", &["--stream"]);
+    let kept = planned("org/name", &[]);
+    assert_eq!(
+        (&here["spill"], &there["spill"]),
+        (&json!(false), &json!(true))
+    );
+    assert!(
+        bytes(&there, "bytes_read") < bytes(&here, "bytes_read") / 2,
+        "{there}"
+    );
+    // What is kept comes over the line once.
+    assert_eq!(bytes(&kept, "bytes_read"), bytes(&here, "bytes_read"));
+    assert!(
+        bytes(&kept, "bytes_to_fetch") < bytes(&kept, "bytes_read") / 2,
+        "{kept}"
+    );
+}
+
+#[test]
+fn what_arrives_is_within_the_memory_of_a_run() {
+    let place = Place::new();
+    large(&place);
+    let hub = hub_with(&place, "model");
+    for more in [&[][..], &["--stream"]] {
+        let run = [
+            "run", "org/name", "--input", "in.jsonl", "--fresh", "--out", "out", "--json",
+        ];
+        let run = [&run[..], more].concat();
+        let tiny = [&run[..], &["--memory", "1MiB"]].concat();
+        let tiny = place.sli_at(&hub, &tiny).failure(4, &["hint: --memory "]);
+        let (_, least) = tiny.stderr.split_once("hint: --memory ").unwrap();
+        let run = [&run[..], &["--memory", least.trim()]].concat();
+        let done: Value = serde_json::from_str(&place.sli_at(&hub, &run).success().stdout).unwrap();
+        let least: u64 = least.trim().strip_suffix("MiB").unwrap().parse().unwrap();
+        let peak = done["peak_memory"].as_u64().unwrap();
+        assert!(
+            0 < peak && peak <= least << 20,
+            "{peak} bytes of {least} MiB"
+        );
+    }
+}
