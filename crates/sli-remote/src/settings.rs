@@ -39,6 +39,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`: nothing is asked for.
     pub is_offline: bool,
+    /// `HF_HUB_DISABLE_PROGRESS_BARS`: nothing shows how much of a download is there.
+    pub without_bars: bool,
     /// `HF_HUB_DISABLE_SYMLINKS`: files lie in the snapshots themselves.
     pub without_links: bool,
     /// `HF_HUB_ETAG_TIMEOUT`: how long an answer about a file may take.
@@ -130,6 +132,7 @@ impl Settings {
             cache,
             token: token.map(Token),
             is_offline: flag("HF_HUB_OFFLINE") || flag("TRANSFORMERS_OFFLINE"),
+            without_bars: flag("HF_HUB_DISABLE_PROGRESS_BARS"),
             without_links: flag("HF_HUB_DISABLE_SYMLINKS"),
             answer_timeout: seconds("HF_HUB_ETAG_TIMEOUT")?,
             read_timeout: seconds("HF_HUB_DOWNLOAD_TIMEOUT")?,

@@ -224,7 +224,7 @@ fn fetch_data(text: &str, location: Location) -> Result<Vec<PathBuf>, Error> {
         return Err(refused("has no file of records".into(), hint));
     }
     RemoteSource::fetch_ahead(&source, &wanted, &[])?;
-    let bar = Download::new();
+    let bar = Download::new(&settings);
     let arrived = source.wait(&mut |progress| bar.show(progress));
     drop(bar);
     arrived?;

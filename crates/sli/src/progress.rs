@@ -99,9 +99,14 @@ pub struct Download {
 }
 
 impl Download {
-    /// Shows the bar.
-    pub fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), target());
+    /// Shows the bar, unless the settings say that none is wanted.
+    pub fn new(settings: &sli_remote::Settings) -> Self {
+        let target = if settings.without_bars {
+            ProgressDrawTarget::hidden()
+        } else {
+            target()
+        };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
         if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar:.cyan/dim} {percent:>3} %")
         {
             bar.set_style(style.progress_chars("━╸─"));

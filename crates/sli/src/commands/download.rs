@@ -7,7 +7,7 @@ use sli_checkpoint::source::ByteSource;
 use sli_checkpoint::{ModelFolder, is_other_format, is_weights};
 use sli_engine::bytes::human;
 use sli_engine::{Model, lexical_weights, module_weights};
-use sli_remote::{Keep, Progress, RemoteSource};
+use sli_remote::{Keep, Progress, RemoteSource, Settings};
 
 use crate::cli::DownloadArgs;
 use crate::error::Error;
@@ -51,7 +51,7 @@ pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
     let lexical: Vec<String> = lexical.into_iter().collect();
     model.folder.source().fetch_ahead(&lexical, &[])?;
     model.checkpoint.fetch_ahead(&model.files_in_order(), &[])?;
-    let bar = Download::new();
+    let bar = Download::new(&Settings::from_env()?);
     let fetched = remote.wait(&mut |progress| bar.show(progress));
     drop(bar);
     fetched?;
