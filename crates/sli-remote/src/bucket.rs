@@ -20,6 +20,7 @@ use object_store::{
 };
 use sha2::{Digest, Sha256};
 use tokio::runtime::Runtime;
+use url::Url;
 
 use crate::client::{Client, Trouble};
 use crate::error::RemoteError;
@@ -85,6 +86,7 @@ impl Bucket {
         };
         bucket.list(folder, &Listed::Below)?;
         if !bucket.files.is_empty() || !inner.is_empty() {
+            bucket.at.path = folder.to_owned();
             return Ok((bucket, inner.to_owned()));
         }
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
@@ -95,6 +97,7 @@ impl Bucket {
                 "check the path; keys are written as they are, nothing in them is escaped",
             ));
         }
+        bucket.at.path = folder.to_owned();
         Ok((bucket, file.to_owned()))
     }
 
@@ -236,6 +239,10 @@ impl Bucket {
             Trouble::Lasting(self.refused(problem, hint))
         };
         match error {
+            object_store::Error::InvalidPath { source } => refused(
+                &format!("it holds a key that cannot be a path: {source}"),
+                "name a folder further down, without such keys",
+            ),
             object_store::Error::NotFound { .. } => {
                 refused("there is no such bucket or file", "check the address")
             }
@@ -286,6 +293,22 @@ fn entry(name: &str, meta: &ObjectMeta) -> Entry {
     }
 }
 
+/// Refuses what is no address of a server.
+fn check_endpoint(at: &Objects, endpoint: Option<String>) -> Result<(), RemoteError> {
+    let is_one = |text: &str| {
+        let url = Url::parse(text).ok();
+        url.is_some_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host())
+    };
+    match endpoint {
+        Some(text) if !is_one(&text) => Err(RemoteError::Refused {
+            place: at.store.clone(),
+            problem: "its endpoint is no address that begins with https:// or http://".into(),
+            hint: at.scheme.endpoint().into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// The store of a bucket, as the environment describes it.
 fn build(
     at: &Objects,
@@ -310,6 +333,9 @@ fn build(
             if let Some(region) = region {
                 builder = builder.with_region(region);
             }
+            for key in [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint] {
+                check_endpoint(at, builder.get_config_value(&key))?;
+            }
             let allowed = builder.get_config_value(&AmazonS3ConfigKey::Client(http));
             let built = builder.with_http_connector(line(allowed)).build();
             built.map(|store| Box::new(store) as _)
@@ -317,6 +343,7 @@ fn build(
         Scheme::Google => {
             let builder = GoogleCloudStorageBuilder::from_env();
             let builder = builder.with_url(url).with_retry(once);
+            check_endpoint(at, builder.get_config_value(&GoogleConfigKey::BaseUrl))?;
             let allowed = builder.get_config_value(&GoogleConfigKey::Client(http));
             let built = builder.with_http_connector(line(allowed)).build();
             built.map(|store| Box::new(store) as _)
@@ -324,6 +351,7 @@ fn build(
         Scheme::Azure => {
             let builder = MicrosoftAzureBuilder::from_env();
             let builder = builder.with_url(url).with_retry(once);
+            check_endpoint(at, builder.get_config_value(&AzureConfigKey::Endpoint))?;
             let allowed = builder.get_config_value(&AzureConfigKey::Client(http));
             let built = builder.with_http_connector(line(allowed)).build();
             built.map(|store| Box::new(store) as _)

@@ -75,6 +75,15 @@ impl Scheme {
         }
     }
 
+    /// How to say where the store is.
+    pub(crate) fn endpoint(self) -> &'static str {
+        match self {
+            Self::S3 => "check AWS_ENDPOINT_URL",
+            Self::Google => "check GOOGLE_BASE_URL",
+            Self::Azure => "check AZURE_STORAGE_ENDPOINT",
+        }
+    }
+
     /// How to say that a line need not be protected.
     pub(crate) fn allow_http(self) -> &'static str {
         match self {

@@ -160,12 +160,15 @@ fn what_a_line_does_is_survived() {
 #[test]
 fn what_is_not_there_or_not_ours_is_3() {
     let (place, hub) = place();
+    let files = BTreeMap::from([("models//x".to_owned(), vec![b'x'])]);
+    hub.put("objects/odd", Repo::of(files));
     let inspect = |place: &str| ["inspect", place].map(str::to_owned);
     for (named, says) in [
         ("s3://box/models/nothing", "no such file or folder"),
         ("s3://box/models/a llama/config", "no such file or folder"),
         ("s3://nothing/models", "NoSuchBucket"),
         ("s3://box/models/../x", "check the path"),
+        ("s3://odd/models", "a key that cannot be a path"),
     ] {
         let arguments = inspect(named);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -180,6 +183,11 @@ fn what_is_not_there_or_not_ours_is_3() {
     let mut open = command(&place, &hub, &arguments);
     open.env("AWS_ENDPOINT_URL", "http://store.example");
     Place::outcome(&mut open).failure(3, &["not protected", "AWS_ALLOW_HTTP"]);
+    for text in ["nonsense", "ftp://store.example", "http://"] {
+        let mut nowhere = command(&place, &hub, &arguments);
+        nowhere.env("AWS_ENDPOINT_URL", text);
+        Place::outcome(&mut nowhere).failure(3, &["endpoint", "AWS_ENDPOINT_URL"]);
+    }
     let mut offline = command(&place, &hub, &arguments);
     offline.env("HF_HUB_OFFLINE", "1");
     Place::outcome(&mut offline).failure(3, &["HF_HUB_OFFLINE"]);
