@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cache::Cache;
-use crate::disk::{failed, names};
+use crate::disk::{failed, names, read};
 use crate::error::RemoteError;
 use crate::lock::Lock;
 use crate::repo::Repo;
-use crate::shelf::{INCOMPLETE, PIECES};
+use crate::shelf::{ADDRESS, INCOMPLETE, PIECES};
 use crate::store::Sum;
 use crate::sums::Summing;
 
-/// A repository in the cache.
+/// A repository in the cache, or another place.
 #[derive(Clone, Debug, Serialize)]
 pub struct CachedRepo {
     /// As the user names it.
@@ -23,7 +23,7 @@ pub struct CachedRepo {
     pub folder: PathBuf,
     /// Bytes of its blobs, those on their way included.
     pub bytes: u64,
-    /// Commits of which something is there.
+    /// Commits of which something is there; none of a place that has no commits.
     pub commits: Vec<String>,
     /// Files that are whole.
     pub files: usize,
@@ -60,25 +60,7 @@ impl Cache {
             let Some(repo) = Repo::of_folder(&name) else {
                 continue;
             };
-            let folder = self.folder(&repo);
-            let (mut bytes, mut files, mut incomplete) = (0, 0, 0);
-            for blob in names(&folder.join("blobs"))? {
-                let path = folder.join("blobs").join(&blob);
-                bytes += allocated(&path);
-                if blob.ends_with(INCOMPLETE) {
-                    incomplete += 1;
-                } else if !blob.ends_with(PIECES) {
-                    files += 1;
-                }
-            }
-            repos.push(CachedRepo {
-                id: repo.describe(),
-                bytes,
-                commits: names(&folder.join("snapshots"))?,
-                folder,
-                files,
-                incomplete,
-            });
+            repos.push(looked_at(repo.describe(), self.folder(&repo))?);
         }
         Ok(repos)
     }
@@ -108,25 +90,91 @@ impl Cache {
 
     /// Takes a repository out of the cache; `false`: it was not there, or another process is at work on it.
     pub fn remove(&self, repo: &Repo) -> Result<bool, RemoteError> {
-        let folder = self.folder(repo);
-        let locks = self.locks(repo);
-        let mut held = Vec::new();
-        for name in names(&locks)? {
-            match Lock::take(&locks.join(name))? {
-                Some(lock) => held.push(lock),
-                None => return Ok(false),
-            }
-        }
-        match fs_err::remove_dir_all(&folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(RemoteError::disk(&folder, &error)),
-        }
-        drop(held);
-        // Empty files: what is left of them harms nobody.
-        let _ = fs_err::remove_dir_all(&locks);
-        Ok(true)
+        take_out(&self.folder(repo), &self.locks(repo))
     }
+}
+
+/// What a folder keeps of places that are no repositories: those of the web, or buckets.
+#[derive(Clone, Debug)]
+pub struct Places {
+    folder: PathBuf,
+}
+
+impl Places {
+    /// Of this folder.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The places by their addresses.
+    pub fn all(&self) -> Result<Vec<CachedRepo>, RemoteError> {
+        let mut places = Vec::new();
+        for name in names(&self.folder)? {
+            let folder = self.folder.join(name);
+            let Some(address) = read(&folder.join(ADDRESS), ADDRESS_LIMIT)? else {
+                continue;
+            };
+            let address = String::from_utf8_lossy(&address).into_owned();
+            places.push(looked_at(address, folder)?);
+        }
+        Ok(places)
+    }
+
+    /// Takes out what is kept of an address; `false`: nothing is, or another process is at work on it.
+    pub fn remove(&self, address: &str) -> Result<bool, RemoteError> {
+        let address = address.trim_end_matches('/');
+        let all = self.all()?.into_iter();
+        let mut found = all.filter(|place| place.id.trim_end_matches('/') == address);
+        match found.next() {
+            Some(place) => take_out(&place.folder, &place.folder.join(".locks")),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Largest address, bytes.
+const ADDRESS_LIMIT: u64 = 1 << 16;
+
+/// What a folder keeps of a place.
+fn looked_at(id: String, folder: PathBuf) -> Result<CachedRepo, RemoteError> {
+    let (mut bytes, mut files, mut incomplete) = (0, 0, 0);
+    for blob in names(&folder.join("blobs"))? {
+        let path = folder.join("blobs").join(&blob);
+        bytes += allocated(&path);
+        if blob.ends_with(INCOMPLETE) {
+            incomplete += 1;
+        } else if !blob.ends_with(PIECES) {
+            files += 1;
+        }
+    }
+    Ok(CachedRepo {
+        id,
+        bytes,
+        commits: names(&folder.join("snapshots"))?,
+        folder,
+        files,
+        incomplete,
+    })
+}
+
+/// Removes a folder nobody else is at work on; `false`: it is not there, or somebody is.
+fn take_out(folder: &Path, locks: &Path) -> Result<bool, RemoteError> {
+    let mut held = Vec::new();
+    for name in names(locks)? {
+        match Lock::take(&locks.join(name))? {
+            Some(lock) => held.push(lock),
+            None => return Ok(false),
+        }
+    }
+    match fs_err::remove_dir_all(folder) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(RemoteError::disk(folder, &error)),
+    }
+    drop(held);
+    // Empty files: what is left of them harms nobody.
+    let _ = fs_err::remove_dir_all(locks);
+    Ok(true)
 }
 
 /// Bytes that a file takes of its disk: one that is on its way has holes.

@@ -31,7 +31,7 @@ mod web;
 
 pub use cache::Cache;
 pub use client::Policy;
-pub use contents::{CachedFile, CachedRepo, FileState};
+pub use contents::{CachedFile, CachedRepo, FileState, Places};
 pub use error::RemoteError;
 pub use location::{Location, LocationError, Objects, Scheme};
 pub use repo::{Kind, Repo};

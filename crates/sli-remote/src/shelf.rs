@@ -21,7 +21,12 @@ pub(crate) struct Shelf {
     locks: PathBuf,
     snapshot: Snapshot,
     without_links: bool,
+    /// What is written into the folder: the address of what it keeps, where its name does not say it.
+    address: Option<String>,
 }
+
+/// The file with the address of what a folder keeps.
+pub(crate) const ADDRESS: &str = "address";
 
 /// Where files have their names.
 #[derive(Clone, Debug)]
@@ -40,16 +45,18 @@ impl Shelf {
             snapshot: Snapshot::Commit(folder.join("snapshots").join(commit)),
             folder,
             without_links,
+            address: None,
         }
     }
 
-    /// A folder for files whose contents change.
-    pub fn of_contents(folder: PathBuf) -> Self {
+    /// A folder for files of this address, whose contents change.
+    pub fn of_contents(folder: PathBuf, address: String) -> Self {
         Self {
             locks: folder.join(".locks"),
             snapshot: Snapshot::Contents(folder.join("files")),
             folder,
             without_links: false,
+            address: Some(address),
         }
     }
 
@@ -138,6 +145,10 @@ impl Shelf {
     pub fn fresh(&self, entry: &Entry) -> Result<PathBuf, RemoteError> {
         let folder = self.folder.join("blobs");
         fs_err::create_dir_all(&folder).map_err(failed(&folder))?;
+        if let Some(address) = &self.address {
+            let path = self.folder.join(ADDRESS);
+            fs_err::write(&path, address).map_err(failed(&path))?;
+        }
         Ok(folder.join(format!("{}.{:08x}{INCOMPLETE}", entry.etag, unique())))
     }
 

@@ -112,7 +112,8 @@ impl RemoteSource {
         kept: &Path,
     ) -> Self {
         let folder = WebFolder::new(Client::new(settings, policy), folder);
-        let shelf = (keep == Keep::Everything).then(|| Shelf::of_contents(kept.join(folder.key())));
+        let shelf = Shelf::of_contents(kept.join(folder.key()), folder.describe());
+        let shelf = (keep == Keep::Everything).then_some(shelf);
         Self::new(Arc::new(folder), shelf)
     }
 
@@ -125,7 +126,8 @@ impl RemoteSource {
         kept: &Path,
     ) -> Result<(Self, String), RemoteError> {
         let (bucket, inner) = Bucket::find(Client::new(settings, policy), objects)?;
-        let shelf = (keep == Keep::Everything).then(|| Shelf::of_contents(kept.join(bucket.key())));
+        let shelf = Shelf::of_contents(kept.join(bucket.key()), bucket.describe());
+        let shelf = (keep == Keep::Everything).then_some(shelf);
         Ok((Self::new(Arc::new(bucket), shelf), inner))
     }
 

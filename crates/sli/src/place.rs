@@ -138,13 +138,13 @@ fn open(
             } else {
                 (url, String::new())
             };
-            let kept = kept(settings, "web");
+            let kept = kept(settings, WEB);
             let source = RemoteSource::web(settings, Policy::default(), folder, keep, &kept);
             Ok((source, file))
         }
         Location::Bucket(objects) => {
             may_fetch(settings, &objects.store)?;
-            let kept = kept(settings, "buckets");
+            let kept = kept(settings, BUCKETS);
             let policy = Policy::default();
             Ok(RemoteSource::bucket(
                 settings, policy, objects, keep, &kept,
@@ -165,8 +165,13 @@ fn may_fetch(settings: &Settings, place: &str) -> Result<(), RemoteError> {
     Ok(())
 }
 
-/// Where files of other places than the hub are kept.
-fn kept(settings: &Settings, kind: &str) -> PathBuf {
+/// The kinds of places other than the hub.
+const WEB: &str = "web";
+const BUCKETS: &str = "buckets";
+pub const KINDS: [&str; 2] = [WEB, BUCKETS];
+
+/// Where files of such places are kept.
+pub fn kept(settings: &Settings, kind: &str) -> PathBuf {
     let own = machine::cache().map(|cache| cache.folder().join(kind));
     own.unwrap_or_else(|| settings.cache.join(kind))
 }

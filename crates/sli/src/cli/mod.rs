@@ -125,7 +125,8 @@ const CACHE_EXAMPLES: &str = "\
 Examples:
   sli cache
   sli cache verify org/name
-  sli cache remove org/name";
+  sli cache remove org/name
+  sli cache remove s3://bucket/models/name";
 
 const ARCHITECTURES_EXAMPLES: &str = "\
 Examples:
@@ -155,7 +156,7 @@ pub enum Command {
     /// Fetch a model into the cache, as `sli run` would
     #[command(after_help = DOWNLOAD_EXAMPLES)]
     Download(DownloadArgs),
-    /// List, add up or remove what the cache of the hub holds
+    /// List, add up or remove what is kept of models and data that are elsewhere
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
     /// List the supported model types

@@ -1,25 +1,30 @@
-//! `sli cache`: what the cache of the hub holds.
+//! `sli cache`: what is kept of places that are elsewhere.
 
 use sli_engine::bytes::human;
-use sli_remote::{Cache, CachedFile, FileState, Location, Repo, Settings};
+use sli_remote::{Cache, CachedFile, FileState, Location, Places, Repo, Settings};
 
 use super::table::table;
 use crate::cli::{CacheArgs, CacheCommand};
 use crate::error::Error;
-use crate::terminal;
+use crate::{place, terminal};
 
 /// Lists, adds up or removes.
 pub fn cache(arguments: &CacheArgs) -> Result<(), Error> {
-    let cache = Cache::new(&Settings::from_env()?);
+    let settings = Settings::from_env()?;
+    let cache = Cache::new(&settings);
+    let others = place::KINDS.map(|kind| Places::new(place::kept(&settings, kind)));
     match &arguments.command {
-        None | Some(CacheCommand::List) => list(&cache, arguments.json),
+        None | Some(CacheCommand::List) => list(&cache, &others, arguments.json),
         Some(CacheCommand::Verify { ids }) => verify(&cache, ids, arguments.json),
-        Some(CacheCommand::Remove { ids }) => remove(&cache, ids),
+        Some(CacheCommand::Remove { ids }) => remove(&cache, &others, ids),
     }
 }
 
-fn list(cache: &Cache, json: bool) -> Result<(), Error> {
-    let repos = cache.repos()?;
+fn list(cache: &Cache, others: &[Places], json: bool) -> Result<(), Error> {
+    let mut repos = cache.repos()?;
+    for places in others {
+        repos.extend(places.all()?);
+    }
     if json {
         return terminal::print_json(&repos);
     }
@@ -33,17 +38,17 @@ fn list(cache: &Cache, json: bool) -> Result<(), Error> {
                 0 => String::new(),
                 more => format!(", {more} on their way"),
             };
-            let files = format!(
-                "{} files{on_the_way}, {} commits",
-                repo.files,
-                repo.commits.len()
-            );
+            let commits = match repo.commits.len() {
+                0 => String::new(),
+                more => format!(", {more} commits"),
+            };
+            let files = format!("{} files{on_the_way}{commits}", repo.files);
             [repo.id.clone(), human(repo.bytes), files]
         })
         .collect();
     let all = repos.iter().map(|repo| repo.bytes).sum();
     terminal::print(&format!(
-        "{}{} in {}\n",
+        "{}{} in all; repositories are in {}\n",
         table(&rows),
         human(all),
         cache.root().display()
@@ -86,9 +91,13 @@ fn verify(cache: &Cache, ids: &[String], json: bool) -> Result<(), Error> {
     Ok(())
 }
 
-fn remove(cache: &Cache, ids: &[String]) -> Result<(), Error> {
+fn remove(cache: &Cache, others: &[Places], ids: &[String]) -> Result<(), Error> {
     for id in ids {
-        if !cache.remove(&repo(id)?)? {
+        let mut is_removed = false;
+        for places in others {
+            is_removed |= places.remove(id)?;
+        }
+        if !is_removed && !cache.remove(&repo(id)?)? {
             return Err(Error::Usage {
                 problem: format!("`{id}` is not in the cache, or another process is at work on it"),
                 hint: "`sli cache` lists what is there".into(),

@@ -87,6 +87,12 @@ fn a_bucket_is_read_as_a_folder_is() {
     let (place, hub) = place();
     let model = "s3://box/models/a llama";
     run(&place, &hub, model, &["whole.jsonl"], &[]);
+    let listed = || place.sli(&["cache", "--json"]).success().stdout;
+    assert!(
+        listed().contains("\"s3://box/models/a llama\""),
+        "{}",
+        listed()
+    );
     let fetched = hub.served();
     run(&place, &hub, model, &["s3://box/data/part-*.jsonl"], &[]);
     assert!(hub.served() < fetched + 200, "the model was fetched again");
@@ -98,6 +104,12 @@ fn a_bucket_is_read_as_a_folder_is() {
     ] {
         run(&place, &hub, model, &["whole.jsonl"], &["--stream"]);
     }
+    place
+        .sli(&["cache", "remove", "s3://box/models/a llama"])
+        .success();
+    assert!(!listed().contains("a llama"), "{}", listed());
+    place.sli(&["cache", "remove", "s3://box/data"]).success();
+    assert_eq!(listed().trim(), "[]");
 }
 
 #[test]
