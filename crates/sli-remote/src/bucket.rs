@@ -86,7 +86,7 @@ impl Bucket {
         };
         bucket.list(folder, &Listed::Below)?;
         if !bucket.files.is_empty() || !inner.is_empty() {
-            bucket.at.path = folder.to_owned();
+            folder.clone_into(&mut bucket.at.path);
             return Ok((bucket, inner.to_owned()));
         }
         let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
@@ -97,7 +97,7 @@ impl Bucket {
                 "check the path; keys are written as they are, nothing in them is escaped",
             ));
         }
-        bucket.at.path = folder.to_owned();
+        folder.clone_into(&mut bucket.at.path);
         Ok((bucket, file.to_owned()))
     }
 
