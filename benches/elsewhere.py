@@ -1,9 +1,9 @@
 """A model of a hub on the loopback line: how fast it arrives, what a run costs beside its transfer, and what a kill costs.
 
-    python benches/elsewhere.py SLI SERVE MODEL DATASET FOLDER
+    python benches/elsewhere.py SLI SERVE MODEL FOLDER DATASET...
 
-SLI is the program, SERVE the example `serve` of `sli-loopback`, both built with --release; MODEL a folder, DATASET for it, FOLDER a place for
-caches and results. Prints what is measured on what, and a JSON line for each measurement: seconds, bytes that were served, and bytes of
+SLI is the program, SERVE the example `serve` of `sli-loopback`, both built with --release; MODEL a folder, FOLDER a place for caches and results,
+DATASET what is run over it: the first one is killed, too. Prints what is measured on what, and a JSON line for each measurement: seconds, bytes that were served, and bytes of
 the model.
 """
 
@@ -42,11 +42,11 @@ class Hub:
 
 
 def main():
-    sli, serve, model, dataset, folder = sys.argv[1:]
+    sli, serve, model, folder, *datasets = sys.argv[1:]
     folder = pathlib.Path(folder)
     size = sum(file.stat().st_size for file in pathlib.Path(model).rglob("*.safetensors"))
 
-    def command(name, out, cache, hub):
+    def command(name, dataset, out, cache, hub):
         shutil.rmtree(folder / out, ignore_errors=True)
         environment = dict(os.environ, HF_HOME=str(folder / cache))
         environment.pop("HF_HUB_OFFLINE", None)
@@ -63,33 +63,35 @@ def main():
     def say(**values):
         print(json.dumps(values), flush=True)
 
-    say(**about(model=pathlib.Path(model).name, data=pathlib.Path(dataset).name))
-    compute = min(timed(*command(model, "local", "none", None)) for _ in range(2))
-    say(what="run, local files in the page cache", seconds=round(compute, 3), bytes=size)
+    say(**about(model=pathlib.Path(model).name))
+    computes = []
+    for dataset in datasets:
+        computes.append(min(timed(*command(model, dataset, "local", "none", None)) for _ in range(2)))
+        say(what="run, local files in the page cache", data=pathlib.Path(dataset).name, seconds=round(computes[-1], 3), bytes=size)
 
     hub = Hub(serve, 0, model)
     for _ in range(3):
         shutil.rmtree(folder / "free", ignore_errors=True)
         before = hub.served()
-        _, environment = command("org/name", "free", "free", hub)
+        _, environment = command("org/name", datasets[0], "free", "free", hub)
         seconds = timed([sli, "download", "org/name"], environment)
         say(what="download, no limit", seconds=round(seconds, 3), served=hub.served() - before, gigabytes_per_second=round(size / seconds / 1e9, 3))
     hub.stop()
 
     hub = Hub(serve, RATE, model)
     transfer = size / RATE
-    for _ in range(2):
+    for dataset, compute in [*zip(datasets, computes)] * 2:
         shutil.rmtree(folder / "slow", ignore_errors=True)
         before = hub.served()
-        seconds = timed(*command("org/name", "slow-out", "slow", hub))
+        seconds = timed(*command("org/name", dataset, "slow-out", "slow", hub))
         most = max(transfer, compute)
-        say(what="run, 200 MB/s", seconds=round(seconds, 3), transfer=round(transfer, 3), ratio=round(seconds / most, 3), served=hub.served() - before, served_ratio=round((hub.served() - before) / size, 4))
+        say(what="run, 200 MB/s", data=pathlib.Path(dataset).name, seconds=round(seconds, 3), transfer=round(transfer, 3), ratio=round(seconds / most, 3), served=hub.served() - before, served_ratio=round((hub.served() - before) / size, 4))
 
     random.seed(0)
     for _ in range(3):
         shutil.rmtree(folder / "killed", ignore_errors=True)
         before = hub.served()
-        words, environment = command("org/name", "killed-out", "killed", hub)
+        words, environment = command("org/name", datasets[0], "killed-out", "killed", hub)
         child = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
         wait = random.uniform(0.1, 0.9) * transfer
         time.sleep(wait)
