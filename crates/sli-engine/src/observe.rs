@@ -413,7 +413,8 @@ impl<'a> Observation<'a> {
             classes.finish(&mut folder)?;
         }
         if let Some(profile) = self.profile {
-            profile.finish(self.spec, &mut folder)?;
+            let stacks: Vec<&str> = self.spec.stacks.iter().map(|stack| stack.name).collect();
+            profile.finish(&stacks, &mut folder)?;
         }
         // Writing the last results takes memory too.
         summary.peak_memory = peak_memory();

@@ -1,16 +1,19 @@
 //! `--take profile`: statistics of the hidden states, of what every branch adds to them, and of the
 //! experts' loads. Tokens are folded in input order, whatever runs together; a row that several records
-//! pass through counts for each of them.
+//! pass through counts for each of them. What is accumulated of some records and of those that come after them
+//! gives together what one run over all of them does ([`Profile::follow`]).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::io::Write;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use sli_kernels::{Kernels, Mat, MatRef};
-use sli_spec::{ModelSpec, Site};
+use sli_spec::Site;
 
-use crate::error::EngineError;
+use crate::durable::DiskError;
+use crate::exact_sum::ExactSum;
 use crate::exec::batch::Batch;
 use crate::exec::{Rows, Slots};
 use crate::journal::OutputFolder;
@@ -23,10 +26,16 @@ use crate::stats::{Histogram, RowStats, SiteStats};
 type SiteKey = (usize, usize, Site, usize);
 
 /// Tokens and summed weights of every expert of a layer, by stack and layer (counted from 1).
-type Loads = BTreeMap<(usize, usize), Vec<(u64, f64)>>;
+type Loads = BTreeMap<(usize, usize), Vec<(u64, ExactSum)>>;
 
 /// What the accumulators are called in a checkpoint.
 pub(crate) const BLOB: &str = "profile";
+
+/// The file of the accumulators beside the results of a part of a dataset.
+pub(crate) const ACCUMULATORS: &str = "profile.accumulators";
+
+/// How such a file begins.
+const MAGIC: &[u8] = b"sli profile 1\n";
 
 /// What was seen of the rows of a batch, to be folded when it is complete.
 #[derive(Default)]
@@ -179,9 +188,11 @@ impl Profile {
 
     fn fold(&mut self, key: SiteKey, batch: &Batch, seen: &Seen) {
         let stats = self.sites.entry(key).or_default();
-        for run in batch.records.iter().flat_map(|record| batch.path(record)) {
-            for row in &seen.rows[run] {
-                stats.fold(row);
+        for record in &batch.records {
+            for run in batch.path(record) {
+                for row in &seen.rows[run] {
+                    stats.fold(record.row, row);
+                }
             }
         }
         stats.merge_histogram(&seen.histogram);
@@ -199,19 +210,59 @@ impl Profile {
         let loads = self
             .loads
             .entry(key)
-            .or_insert_with(|| vec![(0, 0.0); count]);
+            .or_insert_with(|| vec![(0, ExactSum::default()); count]);
         for run in batch.records.iter().flat_map(|record| batch.path(record)) {
             let places = run.start * top_k..run.end * top_k;
             for (&expert, &weight) in experts[places.clone()].iter().zip(&weights[places]) {
                 let load = &mut loads[expert as usize];
                 load.0 += 1;
-                load.1 += f64::from(weight);
+                load.1.add(weight);
             }
         }
     }
 
-    /// Writes `profile.parquet` and, where there are experts, `experts.parquet`.
-    pub fn finish(self, spec: &ModelSpec, folder: &mut OutputFolder) -> Result<(), EngineError> {
+    /// Takes what was accumulated of the records that come next in the input.
+    pub fn follow(&mut self, next: Self) {
+        for (key, stats) in next.sites {
+            self.sites.entry(key).or_default().follow(&stats);
+        }
+        for (key, loads) in next.loads {
+            let none = || vec![(0, ExactSum::default()); loads.len()];
+            let own = self.loads.entry(key).or_insert_with(none);
+            for (own, more) in own.iter_mut().zip(&loads) {
+                own.0 += more.0;
+                own.1.add_sum(&more.1);
+            }
+        }
+    }
+
+    /// Writes the accumulators, so that those of other records can follow them. `stacks`: their names.
+    pub fn publish(&self, stacks: &[&str], folder: &mut OutputFolder) -> Result<(), ResultsError> {
+        folder.publish_new(ACCUMULATORS, |mut writer| {
+            let names = stacks.join("\n");
+            let mut write = |bytes: &[u8]| writer.write_all(bytes).map_err(DiskError::from);
+            write(MAGIC)?;
+            write(&(names.len() as u64).to_le_bytes())?;
+            write(names.as_bytes())?;
+            write(&self.to_bytes())?;
+            Ok(writer)
+        })
+    }
+
+    /// Of the bytes that [`Self::publish`] wrote, with the names of the stacks; `None` if they are not from there.
+    pub fn of_published(bytes: &[u8]) -> Option<(Self, Vec<String>)> {
+        let mut rest = bytes.strip_prefix(MAGIC)?;
+        let length = usize::try_from(number(&mut rest)?).ok()?;
+        let (names, rest) = rest.split_at_checked(length)?;
+        let names = std::str::from_utf8(names).ok()?;
+        Some((
+            Self::from_bytes(rest)?,
+            names.split('\n').map(str::to_owned).collect(),
+        ))
+    }
+
+    /// Writes `profile.parquet` and, where there are experts, `experts.parquet`. `stacks`: their names.
+    pub fn finish(self, stacks: &[&str], folder: &mut OutputFolder) -> Result<(), ResultsError> {
         let mut sites: BTreeMap<(usize, usize, Site), SiteStats> = BTreeMap::new();
         for ((stack, layer, site, _), stats) in self.sites {
             match sites.entry((stack, layer, site)) {
@@ -226,7 +277,7 @@ impl Profile {
             values
                 .into_iter()
                 .map(move |(statistic, value)| ProfileRow {
-                    stack: spec.stacks[stack].name,
+                    stack: stacks[stack],
                     layer: layer as u32,
                     site: site.name(),
                     statistic,
@@ -237,7 +288,7 @@ impl Profile {
             routing(loads)
                 .into_iter()
                 .map(move |(statistic, value)| ProfileRow {
-                    stack: spec.stacks[stack].name,
+                    stack: stacks[stack],
                     layer: layer as u32,
                     site: "router",
                     statistic,
@@ -249,12 +300,12 @@ impl Profile {
             let rows = self.loads.iter().flat_map(|(&(stack, layer), loads)| {
                 (0..)
                     .zip(loads)
-                    .map(move |(expert, &(tokens, weight_sum))| ExpertRow {
-                        stack: spec.stacks[stack].name,
+                    .map(move |(expert, (tokens, weights))| ExpertRow {
+                        stack: stacks[stack],
                         layer: layer as u32,
                         expert,
-                        tokens,
-                        weight_sum,
+                        tokens: *tokens,
+                        weight_sum: weights.value(),
                     })
             });
             write_experts(folder, rows)?;
@@ -279,15 +330,16 @@ impl Profile {
             for value in [stack as u64, layer as u64, loads.len() as u64] {
                 number(&mut bytes, value);
             }
-            for &(tokens, weight) in loads {
-                number(&mut bytes, tokens);
-                number(&mut bytes, weight.to_bits());
+            for (tokens, weights) in loads {
+                number(&mut bytes, *tokens);
+                bytes.extend(weights.to_bytes());
             }
         }
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+    /// Of what [`Self::to_bytes`] gave; `None` if these bytes are not from there.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let mut profile = Self::default();
         for _ in 0..number(&mut rest)? {
@@ -305,7 +357,10 @@ impl Profile {
             let (stack, layer) = (number(&mut rest)? as usize, number(&mut rest)? as usize);
             let mut loads = Vec::new();
             for _ in 0..number(&mut rest)? {
-                loads.push((number(&mut rest)?, f64::from_bits(number(&mut rest)?)));
+                let tokens = number(&mut rest)?;
+                let (weights, behind) = rest.split_first_chunk()?;
+                rest = behind;
+                loads.push((tokens, ExactSum::from_bytes(weights)));
             }
             profile.loads.insert((stack, layer), loads);
         }
@@ -321,7 +376,7 @@ fn number(rest: &mut &[u8]) -> Option<u64> {
 
 /// How evenly a layer's experts were used: entropy of the shares in nats, the same over its
 /// largest possible value, and how many were never chosen.
-fn routing(loads: &[(u64, f64)]) -> [(&'static str, f64); 3] {
+fn routing(loads: &[(u64, ExactSum)]) -> [(&'static str, f64); 3] {
     let total: u64 = loads.iter().map(|load| load.0).sum();
     let entropy: f64 = loads
         .iter()

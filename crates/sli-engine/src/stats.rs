@@ -1,8 +1,9 @@
 //! Statistics of activations, the same bits however the rows were grouped.
 //!
 //! A row's moments are summed in f64 over eight fixed lanes ([`RowStats::of`], pure, so rows may be done in
-//! parallel); rows are then folded one after the other in input order ([`SiteStats::fold`]). Histograms count, so
-//! they may be added up in any order. Values that are not finite are counted and otherwise left out.
+//! parallel); the rows of a record are then folded one after the other ([`SiteStats::fold`]), and records added up
+//! pairwise by their rows in the input, so that parts of a dataset come together exactly ([`SiteStats::follow`]).
+//! Histograms count, so they may be added up in any order. Values that are not finite are counted and otherwise left out.
 //!
 //! | statistic | definition, over all finite values of all rows |
 //! | --- | --- |
@@ -19,6 +20,8 @@
 //! variance, no row before) is left out.
 
 use std::borrow::Cow;
+
+use crate::pairwise::{Pairwise, Sum};
 
 /// Names and probabilities of the quantiles.
 pub const QUANTILES: [(&str, f64); 9] = [
@@ -328,33 +331,57 @@ fn middle(bin: u16) -> f64 {
     f64::from(f32::from_bits(u32::from(bin) << 16 | 0x8000))
 }
 
+/// What depends on the order of rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Folded {
+    moments: Moments,
+    cosine_sum: f64,
+    cosine_rows: u64,
+}
+
+impl Sum for Folded {
+    fn and(&self, later: &Self) -> Self {
+        Self {
+            moments: self.moments.followed_by(&later.moments),
+            cosine_sum: self.cosine_sum + later.cosine_sum,
+            cosine_rows: self.cosine_rows + later.cosine_rows,
+        }
+    }
+}
+
 /// The statistics of one place in the model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SiteStats {
-    moments: Moments,
+    folded: Pairwise<Folded>,
     non_finite: u64,
-    cosine_sum: f64,
-    cosine_rows: u64,
     histogram: Histogram,
 }
 
 impl SiteStats {
-    /// Takes the next row in input order.
-    pub fn fold(&mut self, row: &RowStats) {
-        self.moments = self.moments.followed_by(&row.moments);
-        self.non_finite += row.non_finite;
+    /// Takes the next row of activations of the record that is this row of the input; records come in the order of
+    /// the input.
+    pub fn fold(&mut self, record: u64, row: &RowStats) {
+        let folded = self.folded.record(record);
+        folded.moments = folded.moments.followed_by(&row.moments);
         if let Some(cosine) = row.cosine {
-            self.cosine_sum += cosine;
-            self.cosine_rows += 1;
+            folded.cosine_sum += cosine;
+            folded.cosine_rows += 1;
         }
+        self.non_finite += row.non_finite;
     }
 
-    /// Takes what was made of other rows, as those that come next.
+    /// Takes what was made of the records that come next in the input.
+    pub fn follow(&mut self, next: &Self) {
+        self.folded.follow(&next.folded);
+        self.non_finite += next.non_finite;
+        self.histogram.merge(&next.histogram);
+    }
+
+    /// Takes what was made of another output of the same records, as its rows come after all of these.
     pub fn followed_by(&mut self, other: &Self) {
-        self.moments = self.moments.followed_by(&other.moments);
+        let sum = self.folded.total().and(&other.folded.total());
+        self.folded = Pairwise::of_blocks([(0, 0, sum)]);
         self.non_finite += other.non_finite;
-        self.cosine_sum += other.cosine_sum;
-        self.cosine_rows += other.cosine_rows;
         self.histogram.merge(&other.histogram);
     }
 
@@ -375,13 +402,14 @@ impl SiteStats {
 
     /// Every statistic that is defined, in the order of the table above.
     pub fn finish(&self) -> Vec<(&'static str, f64)> {
+        let folded = self.folded.total();
         let Moments {
             count,
             mean,
             powers: [second, _, fourth],
             min,
             max,
-        } = self.moments;
+        } = folded.moments;
         let n = count as f64;
         let mut rows = vec![("count", n), ("non_finite", self.non_finite as f64)];
         if count > 0 {
@@ -399,8 +427,8 @@ impl SiteStats {
                 rows.extend(named.map(|(&(name, _), value)| (name, value.clamp(min, max))));
             }
         }
-        if self.cosine_rows > 0 {
-            rows.push(("cosine", self.cosine_sum / self.cosine_rows as f64));
+        if folded.cosine_rows > 0 {
+            rows.push(("cosine", folded.cosine_sum / folded.cosine_rows as f64));
         }
         rows
     }
@@ -408,31 +436,25 @@ impl SiteStats {
     /// For the journal; [`Self::from_bytes`] continues with the same bits.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let Moments {
-            count,
-            mean,
-            powers: [second, third, fourth],
-            min,
-            max,
-        } = self.moments;
-        let floats = [
-            mean,
-            second,
-            third,
-            fourth,
-            f64::from(min),
-            f64::from(max),
-            self.cosine_sum,
-        ];
-        bytes.extend(
-            floats
-                .iter()
-                .flat_map(|value| value.to_bits().to_le_bytes()),
-        );
-        let bins = self.histogram.bins().count() as u64;
-        for number in [count, self.non_finite, self.cosine_rows, bins] {
-            write_number(&mut bytes, number);
+        write_number(&mut bytes, self.non_finite);
+        write_number(&mut bytes, self.folded.blocks().len() as u64);
+        for (first, last, folded) in self.folded.blocks() {
+            let Moments {
+                count,
+                mean,
+                powers: [second, third, fourth],
+                min,
+                max,
+            } = folded.moments;
+            for number in [first, last - first, count, folded.cosine_rows] {
+                write_number(&mut bytes, number);
+            }
+            let (min, max) = (f64::from(min), f64::from(max));
+            for value in [mean, second, third, fourth, min, max, folded.cosine_sum] {
+                bytes.extend(value.to_bits().to_le_bytes());
+            }
         }
+        write_number(&mut bytes, self.histogram.bins().count() as u64);
         let mut before = 0;
         for (bin, count) in self.histogram.bins() {
             write_number(&mut bytes, u64::from(bin - before));
@@ -445,36 +467,44 @@ impl SiteStats {
     /// The statistics that [`Self::to_bytes`] wrote; `None` if these bytes are not from there.
     pub fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let input = &mut bytes;
-        let mut floats = [0.0; 7];
-        for value in &mut floats {
-            let (first, rest) = input.split_first_chunk()?;
-            *value = f64::from_bits(u64::from_le_bytes(*first));
-            *input = rest;
-        }
-        let [mean, second, third, fourth, min, max, cosine_sum] = floats;
-        let count = read_number(input)?;
         let non_finite = read_number(input)?;
-        let cosine_rows = read_number(input)?;
+        let mut blocks = Vec::new();
+        for _ in 0..read_number(input)? {
+            let first = read_number(input)?;
+            let last = first.checked_add(read_number(input)?)?;
+            let count = read_number(input)?;
+            let cosine_rows = read_number(input)?;
+            let mut floats = [0.0; 7];
+            for value in &mut floats {
+                let (bits, rest) = input.split_first_chunk()?;
+                *value = f64::from_bits(u64::from_le_bytes(*bits));
+                *input = rest;
+            }
+            let [mean, second, third, fourth, min, max, cosine_sum] = floats;
+            let moments = Moments {
+                count,
+                mean,
+                powers: [second, third, fourth],
+                min: min as f32,
+                max: max as f32,
+            };
+            let folded = Folded {
+                moments,
+                cosine_sum,
+                cosine_rows,
+            };
+            blocks.push((first, last, folded));
+        }
         let mut histogram = Histogram::default();
         let mut bin = 0_u16;
         for _ in 0..read_number(input)? {
             bin = bin.checked_add(u16::try_from(read_number(input)?).ok()?)?;
             histogram.page(usize::from(bin) / PAGE)[usize::from(bin) % PAGE] = read_number(input)?;
         }
-        let powers = [second, third, fourth];
-        let moments = Moments {
-            count,
-            mean,
-            powers,
-            min: min as f32,
-            max: max as f32,
-        };
         let whole = input.is_empty();
-        whole.then_some(Self {
-            moments,
+        whole.then(|| Self {
+            folded: Pairwise::of_blocks(blocks),
             non_finite,
-            cosine_sum,
-            cosine_rows,
             histogram,
         })
     }
@@ -508,12 +538,18 @@ mod tests {
 
     use super::*;
 
+    /// Rows of a record.
+    const ROWS: u64 = 3;
+
     fn site(rows: &[Vec<f32>]) -> SiteStats {
         let mut site = SiteStats::default();
         for (index, row) in rows.iter().enumerate() {
             match index.checked_sub(1) {
-                None => site.fold(&RowStats::of(row)),
-                Some(before) => site.fold(&RowStats::with_previous(row, &rows[before])),
+                None => site.fold(0, &RowStats::of(row)),
+                Some(before) => site.fold(
+                    index as u64 / ROWS,
+                    &RowStats::with_previous(row, &rows[before]),
+                ),
             }
             site.fold_histogram(row);
         }
@@ -675,10 +711,11 @@ mod tests {
             let mut histogram = Histogram::default();
             for (index, row) in rows.iter().enumerate() {
                 let previous = index.checked_sub(1).map(|before| &rows[before]);
-                folded.fold(&previous.map_or_else(
+                let stats = previous.map_or_else(
                     || RowStats::of(row),
                     |previous| RowStats::with_previous(row, previous),
-                ));
+                );
+                folded.fold(index as u64 / ROWS, &stats);
                 histogram.add(row);
                 if cuts[index] {
                     let mut later = Histogram::default();
@@ -690,6 +727,37 @@ mod tests {
             folded.merge_histogram(&histogram);
             prop_assert_eq!(whole.to_bytes(), folded.to_bytes());
             prop_assert_eq!(format!("{:?}", whole.finish()), format!("{:?}", folded.finish()));
+        }
+
+        /// Whichever records a part of the dataset has.
+        #[test]
+        fn parts_of_the_dataset_come_together(
+            rows in proptest::collection::vec(
+                proptest::collection::vec(-9.0..9.0_f32, 19),
+                1..60,
+            ),
+            cut in 0..20_u64,
+            then in 0..20_u64,
+        ) {
+            let parts = [0..cut, cut..cut + then, cut + then..u64::MAX];
+            let mut together = SiteStats::default();
+            for part in parts {
+                let mut own = SiteStats::default();
+                for (row, record) in rows.iter().zip((0..).map(|index: u64| index / ROWS)) {
+                    if part.contains(&record) {
+                        own.fold(record, &RowStats::of(row));
+                        own.fold_histogram(row);
+                    }
+                }
+                together.follow(&SiteStats::from_bytes(&own.to_bytes()).unwrap());
+            }
+            let mut whole = SiteStats::default();
+            for (row, record) in rows.iter().zip((0..).map(|index: u64| index / ROWS)) {
+                whole.fold(record, &RowStats::of(row));
+                whole.fold_histogram(row);
+            }
+            prop_assert_eq!(whole.to_bytes(), together.to_bytes());
+            prop_assert_eq!(format!("{:?}", whole.finish()), format!("{:?}", together.finish()));
         }
     }
 }

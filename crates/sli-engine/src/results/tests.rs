@@ -293,7 +293,8 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
             if boundary == 1 {
                 for row in spool.token_start(range.start)..spool.token_start(range.end) {
                     let values: Vec<f32> = (0..COLS).map(|col| hidden(1, row, col)).collect();
-                    stats.fold(&RowStats::of(&values));
+                    let record = spool.record_of(row) as u64;
+                    stats.fold(record, &RowStats::of(&values));
                     stats.fold_histogram(&values);
                 }
             }
