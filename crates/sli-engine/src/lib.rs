@@ -44,6 +44,7 @@ pub mod results;
 mod sentence_folder;
 mod session;
 mod settings;
+mod shard;
 mod sparse;
 mod spent;
 mod spill;
@@ -74,6 +75,7 @@ pub use session::{
     examine, processors, shorten,
 };
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
+pub use shard::Shard;
 pub use sli_kernels::Compute;
 pub use spent::Stages;
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};

@@ -414,6 +414,9 @@ impl<'a> Observation<'a> {
         }
         if let Some(profile) = self.profile {
             let stacks: Vec<&str> = self.spec.stacks.iter().map(|stack| stack.name).collect();
+            if self.records.shard().is_some() {
+                profile.publish(&stacks, &mut folder)?;
+            }
             profile.finish(&stacks, &mut folder)?;
         }
         // Writing the last results takes memory too.

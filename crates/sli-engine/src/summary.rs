@@ -15,6 +15,7 @@ use crate::model::Model;
 use crate::plan::Plan;
 use crate::records::RecordSpool;
 use crate::settings::Settings;
+use crate::shard::Shard;
 use crate::spent::{Spent, Stages};
 use crate::weights::content::WeightsRead;
 
@@ -25,6 +26,9 @@ pub struct Summary {
     pub records: usize,
     /// Records of the input that were left out, as nothing is in them.
     pub skipped: u64,
+    /// Which part of the dataset they are; `None`: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Tokens.
     pub tokens: u64,
     /// Records that are shorter than their texts, because of a limit of the model or of `--max-length`.
@@ -106,6 +110,7 @@ impl Summary {
         Self {
             records: records.len(),
             skipped: records.skipped(),
+            shard: records.shard().cloned(),
             tokens: records.tokens_in_all(&model.spec),
             records_cut: records.cut(),
             seconds,

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use blake3::Hasher;
-use sli_engine::journal::RunKey;
+use sli_engine::journal::{RunKey, SHARD};
 use sli_engine::shorten;
 
 use crate::cli::ScoreArg;
@@ -76,6 +76,9 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
             all.update(digest(&file)?.as_bytes());
         }
         key.set("tensors", shorten(&all.finalize().to_hex()));
+    }
+    if let Some(shard) = job.shard {
+        key.set(SHARD, format!("{} of {}", shard.index, shard.of));
     }
     for (name, value) in &job.reading.arguments {
         key.set(format!("tokenizer argument {name}"), value);

@@ -17,6 +17,7 @@ use crate::place::NamedModel;
 use crate::prepare::{Preparer, Rules};
 use crate::progress::Spinner;
 use crate::seq2seq::DecoderRules;
+use crate::shard::ShardArg;
 use crate::terminal::Plain;
 use crate::tokenizer::{ChatOptions, Reading, TokenizerError};
 use crate::{machine, place, terminal, tokenizer};
@@ -42,6 +43,8 @@ pub struct Job {
     pub reading: Reading,
     /// What of a conversation is its completion.
     pub score: ScoreArg,
+    /// The part of the dataset, where it is not all of it.
+    pub shard: Option<ShardArg>,
     /// What the tokenizer and the records at hand may hold.
     allowance: Allowance,
 }
@@ -103,6 +106,7 @@ impl Job {
             texts,
             allow_long: arguments.allow_long,
             score: arguments.score,
+            shard: arguments.shard,
             selection,
             reading: Reading::new(
                 arguments.tokenizer_file,
@@ -131,6 +135,7 @@ impl Job {
             allow_long: false,
             reading: Reading::default(),
             score: ScoreArg::All,
+            shard: None,
         })
     }
 
@@ -145,6 +150,7 @@ impl Job {
                 ..self.selection
             },
             skip_empty: self.selection.null_is_empty,
+            shard: self.shard,
             tokenizer_folder: model.folder.clone(),
             reading: &self.reading,
             rules: Rules {

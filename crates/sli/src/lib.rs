@@ -22,6 +22,7 @@ pub mod prepare;
 mod progress;
 mod sentences;
 mod seq2seq;
+pub mod shard;
 mod tensors;
 pub mod terminal;
 mod tokenise;

@@ -8,7 +8,7 @@
 use rayon::ThreadPool;
 use sli_checkpoint::ModelFolder;
 use sli_engine::TextRules;
-use sli_engine::records::{Record, RecordSpoolWriter};
+use sli_engine::records::{REPEATED, Record, RecordSpoolWriter};
 use sli_engine::results::ResultsError;
 use sli_engine::{Annotation, Completion, Demands};
 use sli_spec::{Features, LengthLimit, ModelSpec, PositionIds};
@@ -22,6 +22,7 @@ use crate::input::{
 use crate::memory::Allowance;
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
+use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
 use crate::tensors::TensorReader;
 use crate::tokenise::{Asked, Tokenised, tokenise};
 use crate::tokenizer::{ChatOptions, Encoded, Reading, Tokenizer, TokenizerError};
@@ -95,6 +96,8 @@ pub struct Preparer<'a> {
     pub selection: Selection,
     /// Leave out records with nothing in them.
     pub skip_empty: bool,
+    /// The part of the dataset, where it is not all of it.
+    pub shard: Option<ShardArg>,
     /// The folder with the tokenizer; it is loaded when a record needs it.
     pub tokenizer_folder: ModelFolder,
     /// How its files are read.
@@ -124,7 +127,7 @@ impl Preparer<'_> {
         let mut tokenizer = None;
         let mut template_end = Vec::new();
         let mut tensors = TensorReader::default();
-        let mut records = self.open()?;
+        let (mut records, stretch) = self.records(spool)?;
         let mut batch = Vec::new();
         let mut notes = Notes::default();
         let mut choice_is_said = self.selection.content.is_some();
@@ -259,15 +262,24 @@ impl Preparer<'_> {
                 }
             }
         }
-        if counts.records == 0 {
+        let mut in_all = (counts.records, counts.skipped);
+        if let Some(stretch) = stretch {
+            spool.set_shard(stretch.shard());
+            in_all = (stretch.all.rows - stretch.all.skipped, stretch.all.skipped);
+            if counts.records == 0 && in_all.0 > 0 {
+                warn("no record of the dataset is in this part; its results are empty");
+            }
+        }
+        let (records, skipped) = in_all;
+        if records == 0 {
             let (path, mut problem) = (
                 self.input.first().to_path_buf(),
                 "the input has no records".to_owned(),
             );
             let mut hint =
                 "an empty line is no record; {\"text\": \"\"} is one without text".to_owned();
-            if counts.skipped > 0 {
-                problem = format!("all {} records are null or empty", counts.skipped);
+            if skipped > 0 {
+                problem = format!("all {skipped} records are null or empty");
                 hint = "without --skip-empty empty ones are records without tokens".into();
             }
             return Err(InputError::File {
@@ -349,6 +361,27 @@ impl Preparer<'_> {
         }
         let (values, frames) = tensors.read(features, record)?;
         Ok(Some((values, features.rows(frames))))
+    }
+
+    /// The records to read, and where among all of them they are if they are a part.
+    fn records(
+        &self,
+        spool: &mut RecordSpoolWriter,
+    ) -> Result<(input::Records, Option<Stretch>), Error> {
+        let Some(shard) = self.shard else {
+            return Ok((self.open()?, None));
+        };
+        let all = Weight::of(self.open()?, self.skip_empty).map_err(|error| match error {
+            Unweighable::Input(error) => Error::from(error),
+            Unweighable::Twice(id, place) => {
+                let (shown, problem) = (id.clone(), REPEATED);
+                self.placed(ResultsError::Id { id: shown, problem }, &id, &place)
+            }
+        })?;
+        // They have just been looked at, those of other parts too.
+        spool.trust_ids();
+        let (part, stretch) = Part::new(self.open()?, shard, all);
+        Ok((Box::new(part), Some(stretch)))
     }
 
     fn open(&self) -> Result<input::Records, InputError> {

@@ -6,6 +6,9 @@ use std::fmt::{self, Write as _};
 use serde::{Deserialize, Serialize};
 use sli_checkpoint::Found;
 
+/// The part of a key that says over which part of a dataset a run is, where it is not over all of it.
+pub const SHARD: &str = "shard";
+
 /// How parts of a key begin that are files of the model's folder.
 pub(super) const FILE_PART: &str = "model ";
 
@@ -29,6 +32,28 @@ impl RunKey {
     pub fn set(&mut self, name: impl Into<String>, value: impl fmt::Display) -> &mut Self {
         self.parts.insert(name.into(), value.to_string());
         self
+    }
+
+    /// Takes a part away.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.parts.remove(name);
+    }
+
+    /// Takes what the run of another key read of the model's folder and that of this one did not; what they differ in beside
+    /// that.
+    pub(crate) fn join(&mut self, other: &Self) -> Vec<Difference> {
+        let is_of_one = |difference: &Difference| {
+            let is_file = difference.name.starts_with(FILE_PART);
+            is_file && (difference.was.is_none() || difference.is.is_none())
+        };
+        let (files, others) = self.difference(other).into_iter().partition(is_of_one);
+        let files: Vec<Difference> = files;
+        for file in files {
+            if let Some(value) = file.is {
+                self.parts.insert(file.name, value);
+            }
+        }
+        others
     }
 
     /// The value of a part.

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+/// What is wrong with an id that occurs twice.
+pub const REPEATED: &str = "an earlier record has the same id";
+
 /// Longest id, bytes.
 pub(super) const LONGEST_ID: usize = 1 << 16;
 
 /// Finds ids that occur twice: 16 bytes of hash each, but only a bit for ids that are their record's number.
 #[derive(Default)]
-pub(super) struct SeenIds {
+pub struct SeenIds {
     pub(super) records: u64,
     /// A bit a record: its id is its number, and its hash is not in `hashes`.
     pub(super) numbered: Vec<u64>,
@@ -16,7 +19,7 @@ pub(super) struct SeenIds {
 
 impl SeenIds {
     /// Whether the id is new.
-    pub(super) fn insert(&mut self, id: &str) -> bool {
+    pub fn insert(&mut self, id: &str) -> bool {
         let record = self.records;
         self.records += 1;
         if record.is_multiple_of(64) {
@@ -36,8 +39,8 @@ impl SeenIds {
         self.hashes.insert(hash)
     }
 
-    /// The set keeps 16 bytes and a control byte for each place.
-    pub(super) fn bytes_in_memory(&self) -> usize {
+    /// Bytes of memory: the set keeps 16 bytes and a control byte for each place.
+    pub fn bytes_in_memory(&self) -> usize {
         self.hashes.capacity() * 8 / 7 * 17 + self.numbered.capacity() * 8
     }
 }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sli_spec::RowRule;
 
+use crate::shard::Shard;
+
 /// Set in an index entry's token count when the record has token types.
 pub(super) const TYPED: u32 = 1 << 31;
 
@@ -58,6 +60,9 @@ pub(super) struct Header {
     pub(super) annotated: bool,
     /// The smallest budget, bytes, with which the dataset became tokens.
     pub(super) needed: u64,
+    /// Of which part of a dataset they are; `None`: of all of it.
+    #[serde(default)]
+    pub(super) shard: Option<Shard>,
     /// Length in bytes and blake3 of each of [`FILES`].
     pub(super) files: [(u64, String); 9],
     /// Numbers of a token in the file `inputs`.

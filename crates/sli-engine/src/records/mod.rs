@@ -19,6 +19,7 @@ mod spool;
 mod tests;
 mod writer;
 
+pub use self::ids::{REPEATED, SeenIds};
 pub(crate) use self::record::NO_LABEL;
 pub use self::record::Record;
 pub use self::spool::RecordSpool;

@@ -20,6 +20,7 @@ use crate::durable::DiskError;
 use crate::error::EngineError;
 use crate::fingerprint;
 use crate::results::ResultsError;
+use crate::shard::Shard;
 
 /// Tokens that are read at a time to look at all of them.
 pub(super) const VISITED: u64 = 1 << 16;
@@ -210,6 +211,11 @@ impl RecordSpool {
     /// Records of the input that were left out.
     pub fn skipped(&self) -> u64 {
         self.0.header.skipped
+    }
+
+    /// Of which part of a dataset they are; `None`: of all of it.
+    pub fn shard(&self) -> Option<&Shard> {
+        self.0.header.shard.as_ref()
     }
 
     /// Tokens of all records.

@@ -8,7 +8,7 @@ use sli_spec::{ModelSpec, RowRule};
 
 use super::beginnings::{Beginnings, WINDOW};
 use super::hashed::{BUFFER, HashedFile};
-use super::ids::{LONGEST_ID, SeenIds, shortened};
+use super::ids::{LONGEST_ID, REPEATED, SeenIds, shortened};
 use super::layout::{
     DECODER, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_FEATURES, HAS_INPUTS,
     HAS_LABELS, HAS_TEXT, HEADER, Header, ROWS, TYPED,
@@ -19,6 +19,7 @@ use crate::annotation::Annotation;
 use crate::durable::Disk;
 use crate::prefix::Node;
 use crate::results::ResultsError;
+use crate::shard::Shard;
 
 /// Writes a spool, record by record.
 pub struct RecordSpoolWriter {
@@ -41,6 +42,7 @@ pub struct RecordSpoolWriter {
     pub(super) longest: u64,
     pub(super) cut: u64,
     pub(super) prompt_tokens: u64,
+    pub(super) shard: Option<Shard>,
     pub(super) beginnings: Beginnings,
     /// None: they were looked at with the first sequence.
     pub(super) ids: Option<SeenIds>,
@@ -88,6 +90,7 @@ impl RecordSpoolWriter {
             longest: 0,
             cut: 0,
             prompt_tokens: 0,
+            shard: None,
             beginnings: Beginnings::default(),
             ids: Some(SeenIds::default()),
             decoder: None,
@@ -155,7 +158,7 @@ impl RecordSpoolWriter {
         }
         let seen = self.ids.as_mut();
         if seen.is_some_and(|seen| !seen.insert(&record.id)) {
-            return Err(refuse("an earlier record has the same id"));
+            return Err(refuse(REPEATED));
         }
         let length = record.tokens.len();
         if length >= TYPED as usize {
@@ -327,6 +330,16 @@ impl RecordSpoolWriter {
                 .sum::<usize>()
     }
 
+    /// Says that the records are not those of a whole dataset.
+    pub fn set_shard(&mut self, shard: Shard) {
+        self.shard = Some(shard);
+    }
+
+    /// Says that no id occurs twice, as somebody has looked at all of them.
+    pub fn trust_ids(&mut self) {
+        self.ids = None;
+    }
+
     /// How many records of the input were left out.
     pub fn set_skipped(&mut self, records: u64) {
         self.skipped = records;
@@ -348,6 +361,7 @@ impl RecordSpoolWriter {
             longest_shared: self.beginnings.longest as u64,
             cut: self.cut,
             prompt_tokens: self.prompt_tokens,
+            shard: self.shard,
             annotated: self.annotated > 0,
             needed: self.needed,
             files: all(files)?,

@@ -19,6 +19,7 @@ use sli_engine::take::{Take, TakeError};
 use sli_engine::{Compute, OpenOptions};
 
 use crate::input::Use;
+use crate::shard::ShardArg;
 
 /// Run any Hugging Face transformer over a dataset, one layer at a time.
 ///
@@ -59,6 +60,7 @@ Examples:
   sli run models/llama --input corpus.txt --out results --take scores --take topk:50 --memory 8GiB
   sli run models/minilm --input sentences.parquet --out vectors --take embedding:mean
   sli run models/llama --input corpus.jsonl --out states --take hidden:0,8-12,norm --hidden-dtype bf16
+  sli run models/llama --input corpus.jsonl --out part-1 --shard 1/4
 
 Input, by extension:
   .jsonl    one object a line: {\"id\"?, \"text\" | \"input_ids\" | \"messages\" | \"prompt\" and \"completion\",
@@ -398,6 +400,10 @@ pub struct JobArgs {
     /// A variable of the chat template; repeatable. VALUE is JSON, or a text: enable_thinking=false
     #[arg(long = "chat-arg", value_name = "KEY=VALUE", value_parser = chat_argument)]
     pub chat_arguments: Vec<(String, String)>,
+    /// Run over one of N parts of the dataset, from 1/N to N/N: on as many machines, or one after the other; `sli merge`
+    /// makes of their folders what one run over all of it gives
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<ShardArg>,
     /// Cut longer records to this many tokens; by default `--take embedding` cuts texts where the model's own
     /// files say
     #[arg(long, value_name = "N", value_parser = at_least_one)]
