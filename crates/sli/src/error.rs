@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use sli_checkpoint::CheckpointError;
 use sli_checkpoint::source::{Failure, SourceError};
-use sli_engine::EngineError;
 use sli_engine::journal::JournalError;
 use sli_engine::results::ResultsError;
 use sli_engine::take::TakeError;
+use sli_engine::{EngineError, MergeError};
 use sli_remote::{LocationError, RemoteError, SettingsError};
 
 use crate::input::InputError;
@@ -23,6 +23,9 @@ pub enum Error {
     /// The dataset.
     #[error(transparent)]
     Input(#[from] InputError),
+    /// The parts of a run.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// The tokenizer or the chat template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -70,6 +73,7 @@ impl Error {
         match self {
             Self::Engine(error) => error.exit_code(),
             Self::Input(error) => error.exit_code(),
+            Self::Merge(error) => error.exit_code(),
             Self::Tokenizer(error) => error.exit_code(),
             Self::Remote(error) if error.is_refusal() => 3,
             Self::Damaged { .. } => 3,
@@ -97,6 +101,7 @@ impl Error {
         match self {
             Self::Engine(error) => error.hint(),
             Self::Input(error) => error.hint(),
+            Self::Merge(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Remote(error) => error.hint().to_owned(),
             Self::Location(_) => {

@@ -133,6 +133,34 @@ impl OutputFolder {
         Ok(Opened::Resumed(output))
     }
 
+    /// Opens or creates the folder in which `parts` parts of the run `key` become one; else as [`Self::open`]. While that
+    /// is at work, the folder is not one of the run.
+    pub(crate) fn open_merge(
+        folder: &Path,
+        key: &RunKey,
+        parts: usize,
+        fresh: bool,
+    ) -> Result<Opened, JournalError> {
+        let mut own = key.clone();
+        if fresh || Manifest::read(folder)?.is_none() {
+            own.set("merge", format!("of {parts} parts"));
+        }
+        Self::open(folder, own, fresh)
+    }
+
+    /// Gives the folder to the run of another key, from its end on.
+    pub(crate) fn settle(&mut self, key: RunKey) {
+        self.key = key;
+    }
+
+    /// Removes what is there, so that the same command starts over.
+    pub(crate) fn discard(self) -> Result<(), JournalError> {
+        let names = self.shared().results.clone();
+        begin_clearing(&self.disk, &self.work, &names)?;
+        finish_clearing(&self.disk, &self.folder, &self.work)?;
+        remove_work(&self.disk, &self.folder, &self.work)
+    }
+
     /// The output folder.
     pub fn path(&self) -> &Path {
         &self.folder

@@ -13,7 +13,7 @@ use super::files::MANIFEST;
 use super::folder::OutputFolder;
 use super::manifest::{Manifest, ResultFile};
 use crate::durable::DiskError;
-use crate::fingerprint::Fingerprinted;
+use crate::fingerprint::{self, Fingerprinted};
 
 /// What a result file is written through, from its beginning to its end.
 pub type ResultWriter = BufWriter<Fingerprinted>;
@@ -69,6 +69,23 @@ impl OutputFolder {
         };
         let hash = close().map_err(JournalError::from)?;
         Ok(self.publish(&partial, name, hash)?)
+    }
+
+    /// Enters a result that an earlier process has published into the manifest; whether there is one.
+    pub(crate) fn publish_again(&mut self, name: &str) -> Result<bool, JournalError> {
+        let shared = self
+            .shared
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let target = self.folder.join(name);
+        if !shared.durable_results.contains(name) || !target.is_file() {
+            return Ok(false);
+        }
+        let hash = fingerprint::of_file(&target)?;
+        let partial = partial_path(&self.work, name);
+        self.disk.remove_file(&partial)?;
+        self.publish(&partial, name, hash)?;
+        Ok(true)
     }
 
     /// Makes sure that the state lists a name before a file of that name is in the output folder.

@@ -25,8 +25,8 @@ const GROUP_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 256 << 10;
 
 /// What a column holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
     Text,
     /// Text of which few values occur.
     Name,
@@ -51,7 +51,7 @@ pub(super) enum Kind {
 }
 
 /// The columns of a table.
-pub(super) type Columns = [(&'static str, Kind)];
+pub(super) type Columns<'a> = [(&'a str, Kind)];
 
 impl Kind {
     fn data_type(self) -> DataType {
@@ -72,6 +72,38 @@ impl Kind {
                 DataType::FixedSizeList(inner, length as i32)
             }
         }
+    }
+
+    /// What a column of a finished table holds, where texts are not of the kind of which few values occur; `None`: it is
+    /// none of this program's.
+    pub fn of(field: &Field) -> Option<Self> {
+        let kind = match (field.data_type(), field.is_nullable()) {
+            (DataType::Utf8, false) => Self::Text,
+            (DataType::UInt32, false) => Self::U32,
+            (DataType::UInt32, true) => Self::OptionalU32,
+            (DataType::Int64, false) => Self::I64,
+            (DataType::UInt64, false) => Self::U64,
+            (DataType::Float64, false) => Self::F64,
+            (DataType::Float64, true) => Self::OptionalF64,
+            (DataType::List(inner), nullable) => match (inner.data_type(), nullable) {
+                (DataType::Utf8, false) => Self::Names,
+                (DataType::UInt32, false) => Self::ListU32,
+                (DataType::Float32, false) => Self::ListF32,
+                (DataType::List(inner), nullable) => match (inner.data_type(), nullable) {
+                    (DataType::UInt32, false) => Self::MatrixU32,
+                    (DataType::UInt32, true) => Self::OptionalPairs,
+                    (DataType::Float32, false) => Self::MatrixF32,
+                    _ => return None,
+                },
+                _ => return None,
+            },
+            (DataType::FixedSizeList(_, length), true) => {
+                Self::Vector(usize::try_from(*length).ok()?)
+            }
+            _ => return None,
+        };
+        // As it is written, inner fields included.
+        (kind.data_type() == *field.data_type()).then_some(kind)
     }
 
     fn nullable(self) -> bool {
@@ -228,7 +260,7 @@ struct TableWriter<'a> {
 pub(super) fn write_table(
     folder: &mut OutputFolder,
     name: &str,
-    columns: &Columns,
+    columns: &Columns<'_>,
     mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, ResultsError>,
 ) -> Result<(), ResultsError> {
     let damaged = ResultsError::Damaged {
@@ -253,7 +285,11 @@ pub(super) fn write_table(
 }
 
 impl<'a> TableWriter<'a> {
-    fn new(name: &'a str, columns: &Columns, writer: ResultWriter) -> Result<Self, ResultsError> {
+    fn new(
+        name: &'a str,
+        columns: &Columns<'_>,
+        writer: ResultWriter,
+    ) -> Result<Self, ResultsError> {
         let field =
             |&(name, kind): &(&str, Kind)| Field::new(name, kind.data_type(), kind.nullable());
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));

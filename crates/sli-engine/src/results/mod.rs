@@ -7,6 +7,8 @@
 mod cells;
 mod classes;
 mod columns;
+mod joining;
+mod reading;
 mod record_name;
 mod rows;
 mod safetensors;
@@ -23,6 +25,7 @@ use crate::durable::DiskError;
 use crate::journal::JournalError;
 
 pub use self::classes::ClassesSink;
+pub(crate) use self::joining::{Stored, join_tables, join_tensors};
 pub use self::record_name::RecordName;
 pub use self::safetensors::{TensorFile, TensorShape};
 pub use self::sparse::SparseSink;
@@ -30,6 +33,7 @@ pub use self::tables::{
     BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink, TopKSink,
     write_experts, write_profile, write_records,
 };
+pub(crate) use self::tables::{EXPERTS, PROFILE};
 
 /// A result, or the spool of the records, cannot be written or read.
 #[derive(Debug, thiserror::Error)]

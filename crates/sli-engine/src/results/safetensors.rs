@@ -66,7 +66,7 @@ impl TensorShape {
         }
     }
 
-    fn row_bytes(&self) -> u64 {
+    pub(super) fn row_bytes(&self) -> u64 {
         (self.cols * self.element()) as u64
     }
 }
@@ -96,14 +96,14 @@ pub struct TensorFile {
 
 /// One file.
 #[derive(Debug)]
-struct FilePart {
+pub(super) struct FilePart {
     records: Range<usize>,
     /// Rows of all records before the part, and before its end.
     rows: Range<u64>,
     /// Where the data begin.
-    data: u64,
+    pub(super) data: u64,
     /// Length of the file.
-    bytes: u64,
+    pub(super) bytes: u64,
     name: String,
     partial: PathBuf,
     /// Whether an earlier process moved it to the output folder already.
@@ -398,7 +398,7 @@ fn place_name(name: &str) -> String {
 }
 
 /// Divides the records over files.
-fn layout(
+pub(super) fn layout(
     records: &RecordSpool,
     shape: &TensorShape,
     limits: Limits,
@@ -504,7 +504,7 @@ impl FilePart {
     }
 
     /// Everything before the values.
-    fn write_header(
+    pub(super) fn write_header(
         &self,
         out: &mut impl Write,
         records: &RecordSpool,

@@ -12,7 +12,7 @@ pub struct SparseSink(RowSpool);
 
 impl SparseSink {
     const FILE: &str = "sparse.parquet";
-    const COLUMNS: &Columns = &[
+    const COLUMNS: &Columns<'static> = &[
         ("row", Kind::I64),
         ("id", Kind::Text),
         ("token_ids", Kind::ListU32),

@@ -13,7 +13,7 @@ pub struct ScoresSink(RowSpool);
 
 impl ScoresSink {
     const FILE: &str = "scores.parquet";
-    const COLUMNS: &Columns = &[
+    const COLUMNS: &Columns<'static> = &[
         ("row", Kind::I64),
         ("id", Kind::Text),
         ("tokens", Kind::U32),
@@ -174,7 +174,7 @@ pub struct TopKSink {
 
 impl TopKSink {
     const FILE: &str = "topk.parquet";
-    const COLUMNS: &Columns = &[
+    const COLUMNS: &Columns<'static> = &[
         ("row", Kind::I64),
         ("id", Kind::Text),
         ("top_ids", Kind::MatrixU32),
@@ -274,7 +274,7 @@ pub struct RouterSink {
 
 impl RouterSink {
     const FILE: &str = "router.parquet";
-    const COLUMNS: &Columns = &[
+    const COLUMNS: &Columns<'static> = &[
         ("row", Kind::I64),
         ("id", Kind::Text),
         ("layer", Kind::U32),
@@ -348,6 +348,10 @@ impl RouterSink {
     }
 }
 
+/// The tables whose rows are not those of records.
+pub(crate) const PROFILE: &str = "profile.parquet";
+pub(crate) const EXPERTS: &str = "experts.parquet";
+
 /// A statistic of one place in the model, a row of `profile.parquet`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProfileRow<'a> {
@@ -390,7 +394,7 @@ pub fn write_profile<'a>(
         ("statistic", Kind::Name),
         ("value", Kind::F64),
     ];
-    from_rows(folder, "profile.parquet", &columns, rows, |row, cells| {
+    from_rows(folder, PROFILE, &columns, rows, |row, cells| {
         cells.text(row.stack);
         cells.u32(row.layer);
         cells.text(row.site);
@@ -411,7 +415,7 @@ pub fn write_experts<'a>(
         ("tokens", Kind::U64),
         ("weight_sum", Kind::F64),
     ];
-    from_rows(folder, "experts.parquet", &columns, rows, |row, cells| {
+    from_rows(folder, EXPERTS, &columns, rows, |row, cells| {
         cells.text(row.stack);
         cells.u32(row.layer);
         cells.u32(row.expert);
@@ -423,7 +427,7 @@ pub fn write_experts<'a>(
 pub(super) fn from_spool(
     folder: &mut OutputFolder,
     name: &str,
-    columns: &Columns,
+    columns: &Columns<'_>,
     spool: &RowSpool,
 ) -> Result<(), ResultsError> {
     let mut reader = spool.reader()?;
@@ -433,7 +437,7 @@ pub(super) fn from_spool(
 fn from_rows<T>(
     folder: &mut OutputFolder,
     name: &str,
-    columns: &Columns,
+    columns: &Columns<'_>,
     rows: impl IntoIterator<Item = T>,
     encode: impl Fn(T, &mut RowEncoder<'_>),
 ) -> Result<(), ResultsError> {

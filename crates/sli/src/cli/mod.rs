@@ -92,6 +92,16 @@ Input, by extension:
 
 An interrupted run goes on where it stopped when the same command is run again.";
 
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  sli run models/llama --input corpus.jsonl --out part-1 --shard 1/2
+  sli run models/llama --input corpus.jsonl --out part-2 --shard 2/2
+  sli merge part-1 part-2 --out results
+
+The results are byte for byte those of `sli run` without --shard, whose folder it then is; run.json has under
+`parts` what the parts took. Parts of another model, dataset, version or setting are refused, and so are missing
+ones. An interrupted merge goes on when the same command is run again; the folders of the parts stay as they are.";
+
 const PLAN_EXAMPLES: &str = "\
 Examples:
   sli plan models/llama --input corpus.jsonl
@@ -146,6 +156,9 @@ pub enum Command {
     /// Run a model over a dataset and write the results into a folder
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Make of the results of all parts of a dataset those of one run over all of it
+    #[command(after_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Say what a run would read, write, hold and take, without running it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
@@ -188,6 +201,23 @@ pub struct RunArgs {
     #[arg(long)]
     pub fresh: bool,
     /// Print the closing summary as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sli merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Folders of all parts, in any order
+    #[arg(required = true, value_name = "PART", value_hint = ValueHint::DirPath)]
+    pub parts: Vec<PathBuf>,
+    /// Folder for the results; created if absent
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: PathBuf,
+    /// Discard what is in the folder and start over
+    #[arg(long)]
+    pub fresh: bool,
+    /// Print run.json on stdout
     #[arg(long)]
     pub json: bool,
 }

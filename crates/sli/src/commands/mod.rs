@@ -5,6 +5,7 @@ mod bench;
 mod cache;
 mod download;
 mod inspect;
+mod merge;
 mod plan;
 mod reading;
 mod run;
@@ -20,6 +21,7 @@ use crate::terminal;
 pub fn execute(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Merge(arguments) => merge::merge(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

@@ -79,7 +79,7 @@ fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
 }
 
 /// `run.json` on stdout, with the folder in front.
-fn print_manifest(out: &Path, manifest: Value) -> Result<(), Error> {
+pub(super) fn print_manifest(out: &Path, manifest: Value) -> Result<(), Error> {
     let mut all = serde_json::Map::new();
     all.insert("out".into(), out.display().to_string().into());
     if let Value::Object(members) = manifest {

@@ -28,7 +28,7 @@ fn prepare(place: &Place) -> Vec<&'static str> {
 }
 
 /// The command that gives a script mounts of its own; `None` where that is not permitted.
-fn own_mounts() -> Option<[&'static str; 2]> {
+pub fn own_mounts() -> Option<[&'static str; 2]> {
     let works = |command: [&str; 2]| {
         let trial = "mount -t tmpfs -o size=64k none /tmp";
         let status = Command::new(command[0])

@@ -44,6 +44,7 @@ mod reports;
 mod selection;
 mod sentences;
 mod seq2seq;
+mod shards;
 mod sharing;
 mod sizes;
 mod sparse;
