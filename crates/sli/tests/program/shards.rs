@@ -383,6 +383,37 @@ fn a_part_that_was_changed_is_refused() {
     assert!(results(&place.path("again")) == results(&place.path("whole")));
 }
 
+/// The lines of the documentation for a cluster, with the variables that it sets.
+#[test]
+fn the_lines_for_slurm_are_parts_of_a_whole() {
+    let place = Place::new();
+    place.write_model("MODEL", &llama());
+    place.write("data.jsonl", records(&[3, 0, 9, 12, 1, 7, 2]));
+    let documented = include_str!("../../../../docs/many-machines.md");
+    let lines: Vec<&str> = documented
+        .lines()
+        .filter(|line| line.starts_with("sbatch "))
+        .collect();
+    let wrapped = |line: &str| {
+        format!(
+            "sli() {{ \"$SLI\" \"$@\"; }}; {}",
+            line.split('\'').nth(1).unwrap()
+        )
+    };
+    let [array, merge] = lines[..] else {
+        panic!("{lines:?}")
+    };
+    assert!(array.contains("--array=1-"));
+    for index in 1..=3 {
+        let set = format!("SLURM_ARRAY_TASK_ID={index}; SLURM_ARRAY_TASK_COUNT=3; ");
+        place.shell("", &(set + &wrapped(array))).success();
+    }
+    place.shell("", &wrapped(merge)).success();
+    let run = ["run", "MODEL", "--input", "data.jsonl", "--out", "whole"];
+    place.sli(&run).success();
+    assert!(results(&place.path("results")) == results(&place.path("whole")));
+}
+
 fn die_somewhere(child: &mut Child, random: &mut Random, most: usize) {
     (0..random.below(most)).for_each(|_| std::hint::spin_loop());
     // One that has ended cannot be killed.
