@@ -12,7 +12,7 @@ use super::key::RunKey;
 use super::progress::{BufferRef, Mark, Progress};
 use crate::durable::Disk;
 
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 /// What `.sli/state.json` holds after its checksum.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,8 +66,11 @@ impl State {
         if hash.trim_ascii() != blake3::hash(json).to_hex().as_bytes() {
             return Err(damaged("does not match its checksum"));
         }
-        let state = serde_json::from_slice(json)
+        let state: Self = serde_json::from_slice(json)
             .map_err(|error| damaged(&format!("is not in the format of this version: {error}")))?;
+        if state.format != FORMAT {
+            return Err(damaged("is not in the format of this version"));
+        }
         Ok(Some(state))
     }
 }

@@ -48,7 +48,9 @@ pub(super) fn merged(parts: &Parts) -> Value {
         if OWN.contains(&name) || OF_MACHINES.contains(&name) {
             continue;
         }
-        let value = if SUMS.contains(&name) {
+        let value = if name == "weights" {
+            weights(parts)
+        } else if SUMS.contains(&name) {
             sum(parts
                 .all
                 .iter()
@@ -60,6 +62,19 @@ pub(super) fn merged(parts: &Parts) -> Value {
     }
     json.insert("parts".into(), parts.all.iter().map(of_machine).collect());
     Value::Object(json)
+}
+
+/// Those of the first of the parts that read the most of them: where there are few records some experts are not chosen.
+fn weights(parts: &Parts) -> Value {
+    let of = |part: &Part| part.manifest.json().get("weights").cloned();
+    let unread = |weights: &Value| {
+        weights
+            .get("in_part")
+            .and_then(Value::as_array)
+            .map(Vec::len)
+    };
+    let all = parts.all.iter().filter_map(of);
+    all.min_by_key(unread).unwrap_or_default()
 }
 
 /// What a part says of its machine.
