@@ -1,4 +1,4 @@
-"""Writes crates/sli/tests/tokenizers/bytes.json: what the reference's tokenizers without a vocabulary, and ESM's with its list, make of texts and
+"""Writes crates/sli/tests/tokenizers/bytes.json: what the reference's tokenizers without a vocabulary, CANINE's of characters, and ESM's with its list, make of texts and
 of pairs.
 
 Run with transformers 5.23.0: python tools/tokenizers/bytes.py
@@ -12,6 +12,7 @@ TARGET = Path(__file__).resolve().parents[2] / "crates/sli/tests/tokenizers/byte
 TEXTS = [
     "hello", "", "a</s> b  <extra_id_0> c<pad>é😀", "ends</s>", "ends </s></s>", "<unk> </s> x", " [MASK] x[SEP]", "[CLS]", "<x> y<end>",
     "tab\tand\nline\u0000 <0x41>", "<extra_id_124><extra_id_2>",
+    " \ue003 x\ue001\r\n\r y\ue004", "e\u0301日本 \U0001f468\u200d\U0001f469",
     "MKTAYIAKQR QISFVKSHFS<mask>RQ", "mk L  V\u001cA\u2028 G<null_1>. -",
 ]
 PAIRS = [("ab", "c"), ("", "x y")]
@@ -30,6 +31,10 @@ CASES = [
         {"added_tokens_decoder": {"1": token("</s>"), "259": token("<x>", rstrip=True)}, "additional_special_tokens": ["<x>"], "extra_ids": 0},
     )),
     *(("EsmTokenizer", settings) for settings in ({}, {"add_eos_token": False}, {"mask_token": "X"}, {"additional_special_tokens": ["<x>"]}, {"added_tokens_decoder": {"32": token("<mask>", True)}})),
+    *(("CanineTokenizer", settings) for settings in (
+        {}, {"sep_token": "b"}, {"additional_special_tokens": ["\ue004"]}, {"mask_token": {**MARKED, "content": "\ue003", "lstrip": True}}, {"split_special_tokens": True},
+        {"added_tokens_decoder": {"0": token("\0"), "57344": token("\ue000"), "57345": token("\ue001"), "57347": token("\ue003", True, True)}},
+        {"added_tokens_decoder": {"57347": token("\ue003", True)}, "split_special_tokens": True})),
     *(("PerceiverTokenizer", settings) for settings in (
         {}, {"cls_token": "<x>"}, {"additional_special_tokens": ["<x>"]}, {"sep_token": MARKED}, {"added_tokens_decoder": {"5": token("[SEP]", True, True), "262": token("<x>")}})),
 ]

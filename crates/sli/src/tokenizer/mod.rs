@@ -58,7 +58,8 @@ use numbers::Numbers;
 use pieces::{Cuts, PIECE_BYTES};
 use settings::TokenizerSettings;
 
-/// How much longer a text can become by normalisation that takes characters apart.
+/// How much longer a text can become by normalisation that takes characters apart, and how much more it takes where each is
+/// a word.
 const APART: u64 = 2;
 
 /// The tokenizer of a model folder.
@@ -140,7 +141,9 @@ impl Tokenizer {
         };
         let added = added_to(&backend);
         let cuts = guarded(|| Cuts::of(&backend, &survey)).map_err(broken)?;
-        let takes_apart = backend.get_normalizer().is_some_and(pieces::takes_apart);
+        // Or every character is a word.
+        let takes_apart = backend.get_normalizer().is_some_and(pieces::takes_apart)
+            || built.numbers.as_ref().is_some_and(Numbers::of_characters);
         let frame = guarded(|| Frame::of(&backend)).map_err(broken)?;
         let mut tokenizer = Self {
             backend,

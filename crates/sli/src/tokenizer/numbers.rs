@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use ::tokenizers::Encoding;
+use ::tokenizers::tokenizer::Tokenizer as Backend;
 
 /// The library's ids of tokens that only stand around texts are this and their numbers.
 pub const OUTSIDE: u32 = 1 << 30;
@@ -12,12 +13,30 @@ pub const OUTSIDE: u32 = 1 << 30;
 pub struct Numbers {
     /// The numbers.
     pub by_text: HashMap<String, u32>,
-    /// That of what has none.
-    pub unknown: u32,
+    /// Texts of added tokens by the library's ids: in a text they may have taken the space around them.
+    pub added: HashMap<u32, String>,
+    /// Those of what has none there.
+    pub unlisted: Unlisted,
     /// Languages that may stand at the beginning of a text, and nowhere else.
     pub codes: Vec<String>,
     /// Texts that are to be said need a language that nobody named.
     pub lacks_target: bool,
+}
+
+/// The number of a text that a vocabulary does not have.
+#[derive(Clone, Copy, Debug)]
+pub enum Unlisted {
+    /// One for all.
+    Unknown(u32),
+    /// The code point of its character.
+    CodePoint,
+}
+
+/// The code point of a text of one character.
+pub fn code_point(text: &str) -> Option<u32> {
+    let mut characters = text.chars();
+    let only = characters.next().filter(|_| characters.next().is_none());
+    only.map(u32::from)
 }
 
 impl Numbers {
@@ -31,12 +50,35 @@ impl Numbers {
     pub fn number(&self, id: u32, text: &str) -> u32 {
         match id.checked_sub(OUTSIDE) {
             Some(number) => number,
-            None => self.by_text.get(text).copied().unwrap_or(self.unknown),
+            None => self.number_of(self.added.get(&id).map_or(text, String::as_str)),
         }
+    }
+
+    fn number_of(&self, text: &str) -> u32 {
+        let listed = self.by_text.get(text).copied();
+        listed.unwrap_or_else(|| match self.unlisted {
+            Unlisted::Unknown(number) => number,
+            Unlisted::CodePoint => code_point(text).unwrap_or_default(),
+        })
+    }
+
+    /// These numbers, of a tokenizer that has added tokens.
+    pub fn with_added(mut self, backend: &Backend) -> Self {
+        let added = backend.get_added_tokens_decoder().into_iter();
+        self.added = added.map(|(id, token)| (id, token.content)).collect();
+        self
+    }
+
+    /// Whether they are code points.
+    pub fn of_characters(&self) -> bool {
+        matches!(self.unlisted, Unlisted::CodePoint)
     }
 
     /// What a number is called.
     pub fn text(&self, number: u32) -> Option<String> {
+        if self.of_characters() {
+            return char::from_u32(number).map(String::from);
+        }
         let mut all = self.by_text.iter();
         all.find(|(_, of)| **of == number)
             .map(|(text, _)| text.clone())

@@ -4,6 +4,7 @@
 //! them have in common is here: which files they need, which settings they read, their special tokens.
 
 mod bytes;
+mod characters;
 mod list;
 mod numbered;
 mod parts;
@@ -19,6 +20,8 @@ use parts::{Broken, Builder};
 pub enum Own {
     /// Tokens are bytes.
     Bytes(&'static ByteClass),
+    /// Tokens are characters.
+    Characters,
     /// The entries of a list are found wherever they stand.
     List,
     /// A vocabulary numbers the pieces of a SentencePiece model.
@@ -30,10 +33,12 @@ impl Own {
     pub fn find(name: &str) -> Option<Self> {
         let bytes = BYTE_CLASSES.iter().find(|class| class.name == name);
         let numbered = NUMBERED_CLASSES.iter().find(|class| class.name == name);
+        let characters = (name == characters::NAME).then_some(Self::Characters);
         let list = (name == list::NAME).then_some(Self::List);
         bytes
             .map(Self::Bytes)
             .or_else(|| numbered.map(Self::Numbered))
+            .or(characters)
             .or(list)
     }
 
@@ -41,6 +46,7 @@ impl Own {
     pub fn settings(self) -> Vec<&'static str> {
         let (own, tokens): (&[&str], Vec<_>) = match self {
             Self::Bytes(class) => (class.settings, class.tokens.to_vec()),
+            Self::Characters => (&[], characters::TOKENS.to_vec()),
             Self::List => (&[], list::TOKENS.to_vec()),
             Self::Numbered(class) => (class.settings, class.tokens()),
         };
@@ -51,7 +57,7 @@ impl Own {
     /// The files that it needs; `said`: for texts that a decoder is to say.
     pub fn files(self, said: bool) -> Vec<&'static str> {
         match self {
-            Self::Bytes(_) => Vec::new(),
+            Self::Bytes(_) | Self::Characters => Vec::new(),
             Self::List => vec![list::FILE],
             Self::Numbered(class) => class.files(said).to_vec(),
         }
@@ -66,9 +72,10 @@ impl Own {
     pub fn read(self, files: &[Vec<u8>], survey: &mut Survey) -> Result<Builder, Broken> {
         match (self, files) {
             (Self::Bytes(class), []) => Ok(Box::new(|arguments| class.build(arguments))),
+            (Self::Characters, []) => Ok(Box::new(characters::build)),
             (Self::List, [entries]) => list::read(entries, survey),
             (Self::Numbered(class), [model, vocabulary]) => class.read(model, vocabulary, survey),
-            (Self::Bytes(_) | Self::List | Self::Numbered(_), _) => {
+            (Self::Bytes(_) | Self::Characters | Self::List | Self::Numbered(_), _) => {
                 unreachable!("it gets the files that it asks for")
             }
         }

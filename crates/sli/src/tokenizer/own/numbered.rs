@@ -14,7 +14,7 @@ use super::super::auto::CLASSES;
 use super::super::build::{Built, set_normalizer, set_pre_tokenizer};
 use super::super::class::Build;
 use super::super::load::{Notes, REMEMBERED_WORDS};
-use super::super::numbers::{Numbers, OUTSIDE};
+use super::super::numbers::{Numbers, OUTSIDE, Unlisted};
 use super::super::special_token::SpecialToken;
 use super::super::survey::Survey;
 use super::super::vocabulary::{
@@ -133,8 +133,11 @@ impl NumberedClass {
         let in_vocabulary = vocabulary.get(&unknown).copied();
         let first_language = vocabulary.len() as u32;
         let mut numbers = Numbers {
-            unknown: in_vocabulary.ok_or_else(|| format!("`{unknown}` is not in {VOCABULARY}"))?,
+            unlisted: Unlisted::Unknown(
+                in_vocabulary.ok_or_else(|| format!("`{unknown}` is not in {VOCABULARY}"))?,
+            ),
             by_text: vocabulary,
+            added: HashMap::new(),
             codes: Vec::new(),
             lacks_target: false,
         };
@@ -205,7 +208,7 @@ impl NumberedClass {
         numbers.lacks_target = matches!(languages.sides, Some((_, None)));
         let built = build.finish()?;
         Ok(Built {
-            numbers: Some(numbers),
+            numbers: Some(numbers.with_added(&built.backend)),
             ..built
         })
     }

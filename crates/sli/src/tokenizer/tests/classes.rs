@@ -241,10 +241,10 @@ fn documentation() -> String {
             let files = own.files(said).into_iter().map(|file| format!("`{file}`"));
             files.collect::<Vec<_>>().join(", ")
         };
-        let read = if own.files(false).is_empty() {
-            "the bytes of a text, no file".to_owned()
-        } else {
-            files(false)
+        let read = match own {
+            Own::Bytes(_) => "the bytes of a text, no file".to_owned(),
+            Own::Characters => "the characters of a text, no file".to_owned(),
+            Own::List | Own::Numbered(_) => files(false),
         };
         let said = if own.has_two_sides() {
             format!(", of labels {}", files(true))

@@ -15,7 +15,7 @@ struct Listed {
     stored: Stored,
 }
 
-/// The byte classes' cases have no vocabulary.
+/// The cases of bytes and characters have no vocabulary.
 #[test]
 fn bytes_are_tokens() {
     let text = include_str!("../../../tests/tokenizers/bytes.json");
@@ -55,7 +55,11 @@ fn bytes_are_tokens() {
         let long = "naïve words and \u{65e5} ".repeat(4000);
         let whole = tokenizer.encode_texts(vec![&long]).unwrap();
         let added = tokenizer.special_tokens();
-        assert_eq!(whole[0].ids.len(), long.len() + added);
+        let tokens = match case.class.as_str() {
+            "CanineTokenizer" => long.chars().count(),
+            _ => long.len(),
+        };
+        assert_eq!(whole[0].ids.len(), tokens + added);
     }
 }
 
@@ -131,4 +135,30 @@ fn languages_that_nobody_knows_are_refused() {
     assert!(untold.encode_texts(vec!["hello"]).is_ok());
     let error = untold.encode_labels(vec!["hello"]).unwrap_err().to_string();
     assert!(error.contains("tgt_lang"), "{error}");
+}
+
+#[test]
+fn characters_have_places_and_others_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |settings: &str| {
+        let config = format!(r#"{{"tokenizer_class": "CanineTokenizer"{settings}}}"#);
+        fs_err::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        Tokenizer::load(folder.path(), None, false, Allowance::unlimited())
+    };
+    let tokenizer = load("").unwrap().with_places();
+    let read = tokenizer.encode_texts(vec!["aé日\u{1f600}"]).unwrap();
+    let places = &read[0].text.as_ref().unwrap().offsets;
+    assert_eq!(places[1..5], [[0, 1], [1, 3], [3, 6], [6, 10]]);
+    assert_eq!(tokenizer.token(0x65e5).as_deref(), Some("日"));
+    for (settings, problem) in [
+        (r#", "cls_token": "[CLS]""#, "`[CLS]` is not one character"),
+        (r#", "extra_special_tokens": ["<x>"]"#, "`<x>` is not one"),
+        (
+            r#", "added_tokens_decoder": {"5": {"content": "x"}}"#,
+            "`x` at 5, which is not its code point",
+        ),
+    ] {
+        let error = load(settings).err().unwrap().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
 }
