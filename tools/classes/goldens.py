@@ -10,6 +10,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import torch
 from sentence_transformers import CrossEncoder
 
 from models import SEQUENCE, TOKEN, cross_encoder, logits, records, save
@@ -72,6 +73,17 @@ def main():
         scores = [model.predict([pair])[0].tolist() for pair in pairs]
         scores = [score if isinstance(score, list) else [score] for score in scores]
         put(folder.name, {"records": [{"text": a, "text_pair": b} for a, b in pairs], "scores": written(scores)})
+    saved_again()
 
 
-main()
+def saved_again():
+    """One that says Sigmoid as version 6.2 writes it, with another activation, which is beside its configuration then."""
+    folder = TARGET / "cross-encoder-saved"
+    pairs = cross_encoder(folder, 2)
+    CrossEncoder(str(folder), device="cpu", local_files_only=True, activation_fn=torch.nn.Identity()).save_pretrained(str(folder), create_model_card=False)
+    model = CrossEncoder(str(folder), device="cpu", local_files_only=True)
+    scores = [[model.predict([pair])[0].tolist()] for pair in pairs]
+    put(folder.name, {"records": [{"text": a, "text_pair": b} for a, b in pairs], "scores": written(scores)})
+
+
+if __name__ == "__main__": main()

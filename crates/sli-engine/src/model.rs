@@ -16,7 +16,7 @@ use crate::coded::codes_of;
 use crate::error::{AGAIN, EngineError};
 use crate::gguf;
 use crate::open_options::OpenOptions;
-use crate::sentence_folder::model_folder;
+use crate::sentence_folder::{follow_scores, model_folder};
 use crate::weight_clock::WeightClock;
 
 /// A model whose every needed tensor is known to be in its checkpoint, with the right shape.
@@ -70,7 +70,8 @@ impl Model {
         let codes = codes_of(&folder, CONFIG, &built)?;
         let weights = open_weights(&place, &folder)?;
         let (checkpoint, naming) = named(weights, &built, &codes, options)?;
-        let model = Self::bind_with(folder, built, checkpoint, naming, options)?;
+        let mut model = Self::bind_with(folder, built, checkpoint, naming, options)?;
+        follow_scores(&home, &mut model.spec)?;
         Ok(Self { home, ..model })
     }
 

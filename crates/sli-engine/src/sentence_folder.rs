@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde_json::{Map, Value};
 use sli_checkpoint::{ModelFolder, ModelPlace};
+use sli_spec::{ModelSpec, Probabilities};
 
 use crate::error::{AGAIN, EngineError};
 
@@ -40,6 +41,8 @@ const TRANSFORMERS: [&str; 9] = [
     "XLNet",
     "MLMTransformer",
 ];
+/// The class of model that scores pairs of texts.
+const CROSS_ENCODER: &str = "CrossEncoder";
 /// The package whose modules are known.
 const PACKAGE: &str = "sentence_transformers.";
 
@@ -141,6 +144,36 @@ fn transformer_folder(home: &ModelFolder) -> Result<String, EngineError> {
         }
         _ => Ok(String::new()),
     }
+}
+
+/// What the folder of a cross-encoder says of its scores goes before what its configuration says.
+pub(crate) fn follow_scores(home: &ModelFolder, spec: &mut ModelSpec) -> Result<(), EngineError> {
+    const KEY: &str = "activation_fn";
+    let stack = spec.stacks.last_mut();
+    let Some(classes) = stack.and_then(|stack| stack.head.classes.as_mut()) else {
+        return Ok(());
+    };
+    // Without a list of modules these settings are not read.
+    if !home.has(MODULES)? {
+        return Ok(());
+    }
+    let settings = read_object(home, SETTINGS)?.unwrap_or_default();
+    if settings.get("model_type") != Some(&CROSS_ENCODER.into()) {
+        return Ok(());
+    }
+    let wrong = |problem: String| {
+        let hint = "take `logits` of `classes` from a copy of the folder without this key";
+        unusable(home.join(SETTINGS), problem, hint)
+    };
+    match settings.get(KEY) {
+        None | Some(Value::Null) => {}
+        Some(Value::String(path)) => {
+            classes.probabilities = Probabilities::of_activation(path, classes.labels.len())
+                .map_err(|known| wrong(format!("`{KEY}` is `{path}`; {known}")))?;
+        }
+        Some(other) => return Err(wrong(format!("`{KEY}` is {other}, not a name"))),
+    }
+    Ok(())
 }
 
 /// A file that is an object; `None` if it is not there.

@@ -106,6 +106,28 @@ pub enum Probabilities {
     Softmax,
 }
 
+impl Probabilities {
+    /// Where nothing else is said of so many classes.
+    pub fn usual(classes: usize) -> Self {
+        match classes {
+            1 => Self::Sigmoid,
+            _ => Self::Softmax,
+        }
+    }
+
+    /// What the activation of a cross-encoder is, by the path of its class; an error says which are known. What is not
+    /// torch's is not followed by the reference either.
+    pub fn of_activation(path: &str, classes: usize) -> Result<Option<Self>, &'static str> {
+        match path.rsplit('.').next() {
+            _ if !path.starts_with("torch.") => Ok(Some(Self::usual(classes))),
+            Some("Sigmoid") => Ok(Some(Self::Sigmoid)),
+            Some("Softmax") => Ok(Some(Self::Softmax)),
+            Some("Identity") => Ok(None),
+            _ => Err("known are Sigmoid, Softmax and Identity"),
+        }
+    }
+}
+
 /// Hidden state to logits.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LogitsHead {

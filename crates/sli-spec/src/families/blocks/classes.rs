@@ -246,28 +246,17 @@ fn probabilities(config: &Config, labels: usize) -> Result<Option<Probabilities>
         })
         .transpose()?
         .flatten();
-    // Where a file has both, the reference takes the older one.
-    let said = match (&older, &newer, &settings) {
-        (Some(name), ..) => Some((name, config, OLDER)),
-        (None, Some(name), Some(settings)) => Some((name, settings, NEWER)),
+    let said = match (&newer, &settings, &older) {
+        (Some(name), Some(settings), _) => Some((name, settings, NEWER)),
+        (.., Some(name)) => Some((name, config, OLDER)),
         _ => None,
     };
-    let usual = if labels == 1 {
-        Probabilities::Sigmoid
-    } else {
-        Probabilities::Softmax
-    };
     if let Some((name, place, key)) = said {
-        return match name.rsplit('.').next() {
-            _ if !name.starts_with("torch.") => Ok(Some(usual)),
-            Some("Sigmoid") => Ok(Some(Probabilities::Sigmoid)),
-            Some("Softmax") => Ok(Some(Probabilities::Softmax)),
-            Some("Identity") => Ok(None),
-            _ => Err(place.unsupported(key, "known are Sigmoid, Softmax and Identity")),
-        };
+        let named = Probabilities::of_activation(name, labels);
+        return named.map_err(|known| place.unsupported(key, known));
     }
     match config.optional_text("problem_type")?.as_deref() {
-        None => Ok(Some(usual)),
+        None => Ok(Some(Probabilities::usual(labels))),
         Some("regression") => Ok(None),
         Some("single_label_classification") if labels > 1 => Ok(Some(Probabilities::Softmax)),
         Some("multi_label_classification") => Ok(Some(Probabilities::Sigmoid)),
