@@ -80,6 +80,12 @@ pub fn neomme(config: &Config) -> Result<Described, SpecError> {
         .iter()
         .map(|window| window.map_or(Mask::Full, Mask::Window))
         .collect();
+    if let Some(ropes) = config.nested("rope_parameters")? {
+        // Of kinds that no layer is of.
+        let unused = [FULL, WINDOW].into_iter();
+        let unused = unused.filter(|kind| !kinds.iter().any(|own| own == kind));
+        unused.for_each(|kind| ropes.ignore(&[kind]));
+    }
     let width = model.head_dim;
     let rope = |kind: &String| {
         let options = RopeOptions {
