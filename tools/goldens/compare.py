@@ -349,7 +349,8 @@ def main():
             variant = next(variant for variant in variants.values() if generate.base_of(variant)["config"]["model_type"] == model_type)
             first[alias] = (model_type, variant)
     for key, (model_type, variant) in sorted(first.items()):
-        if variant.get("attention") is None and model_type == "falcon":
+        # GLM's queries may see no key, which gives zeros here and in `sdpa`.
+        if variant.get("attention") is None and model_type in ("falcon", "glm5_next_text"):
             variant = {**variant, "attention": "sdpa"}
         base = generate.config_dict(variant if options.goldens else {"base": variant["base"], "class": variant.get("class")})
         for number in range(max(1, options.variants)):
