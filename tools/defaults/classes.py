@@ -71,7 +71,7 @@ TEXT_CLASSES = {
     "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
     "visual_bert": {"VisualBertForPreTraining": "masked_lm"},
     "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
-    "step3p5": {"Step3p7TextModel": "base"},
+    "step3p5": {"Step3p5ForCausalLM": "causal_lm", "Step3p7TextModel": "base"},
 }
 
 

@@ -8,6 +8,7 @@ tokenizer. `OUT/NAME.gguf` is the file, `OUT/NAME.json` has token ids and the lo
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -28,7 +29,7 @@ import conversion  # noqa: E402
 import formula  # noqa: E402
 import gguf  # noqa: E402
 from conversion.base import ModelBase, ModelType, TextModel, get_model_architecture  # noqa: E402
-from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, MODELS, OLDER, PUBLISHED, RENAMED, SWAPPED  # noqa: E402
+from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, MODELS, OLDER, PUBLISHED, RENAMED, RESHAPED, SHORT, SWAPPED  # noqa: E402
 
 DECODER_IDS = [0, 9, 4, 15, 2]
 IDS = [3, 17, 5, 21, 8, 8, 19, 1, 13, 12, 7]
@@ -93,6 +94,10 @@ def complete(folder, name):
         for key in [key for key in tensors if SWAPPED[name] in key]:
             tensors[key] = tensors[key].transpose(-1, -2).contiguous()
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    if name in RESHAPED:
+        tensors = RESHAPED[name](load_file(folder / "model.safetensors"))
+        tensors = {key: tensor.contiguous() for key, tensor in tensors.items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     if name in RENAMED:
         tensors = load_file(folder / "model.safetensors")
         whole, parts = FUSED.get(name, ("", []))
@@ -132,14 +137,38 @@ def published(name, out):
         folder = Path(folder)
         shutil.copyfile(golden / "config.json", folder / "config.json")
         tensors = {key: tensor.contiguous() for key, tensor in formula.tensors_of(golden).items()}
+        config = json.loads((folder / "config.json").read_text())
+        layers, norm = SHORT.get(name, (None, None))
+        if layers:
+            config["num_hidden_layers"] = layers
+            if "value_dim" in config:
+                config["value_dim"] = config["value_dim"][:layers]
+            (folder / "config.json").write_text(json.dumps(config))
+            number = {key: re.search(r"\.(\d+)\.", key) for key in tensors}
+            tensors = {key: tensor for key, tensor in tensors.items() if not number[key] or int(number[key][1]) < layers}
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         complete(folder, name)
         convert(folder, out / f"{name}.gguf", "ALL_F32")
     stored = load_file(golden / "expected.safetensors")
-    layers = sorted(key for key in stored if key.startswith("0.hidden."))
-    rows = stored.get("0.logits", stored[layers[-1]])
-    expected = {"ids": stored["0.input_ids"].tolist(), "rows": [[float(f"{v:.6g}") for v in row] for row in rows.tolist()]}
+    states = sorted(key for key in stored if key.startswith("0.hidden."))
+    kind = {}
+    if layers:
+        kind = dict(hidden=True)
+        rows = normed(stored[states[layers]], tensors, norm, config)
+    else:
+        rows = stored.get("0.logits", stored[states[-1]])
+    expected = {"ids": stored["0.input_ids"].tolist()} | kind | {"rows": [[float(f"{v:.6g}") for v in row] for row in rows.tolist()]}
     (out / f"{name}.json").write_text(json.dumps(expected) + "\n")
+
+
+def normed(states, tensors, norm, config):
+    """The last norm, of either kind."""
+    if norm in tensors:
+        squares = states.square().mean(-1, keepdim=True)
+        return states * torch.rsqrt(squares + config["rms_norm_eps"]) * tensors[norm]
+    epsilon = config.get("norm_eps", config.get("layer_norm_epsilon"))
+    weights = tensors[f"{norm}.weight"], tensors[f"{norm}.bias"]
+    return torch.nn.functional.layer_norm(states, states.shape[-1:], *weights, epsilon)
 
 
 def more(config):

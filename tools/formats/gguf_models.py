@@ -1,5 +1,7 @@
 """Tiny models of the reference: a class and what its configuration says."""
 
+import torch
+
 SMALL = dict(vocab_size=24, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=64)
 LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
@@ -238,6 +240,27 @@ MODELS |= {
         n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, n_shared_experts=1, first_k_dense_replace=1, n_group=1,
         topk_group=1, head_dim=8, partial_rotary_factor=0.5, num_hidden_layers=3)),
 }
+MODELS |= {
+    "hunyuan_vl": ("HunYuanVLForConditionalGeneration", dict(
+        image_token_id=23, text_config=SMALL | dict(head_dim=8, rope_parameters=dict(
+            rope_type="dynamic", alpha=50.0, factor=1.0, rope_theta=10000.0, mrope_section=[1, 1, 1, 1])),
+        vision_config=dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_hidden_layers=1, out_hidden_size=16,
+                           text_hidden_size=16, max_image_size=32, min_image_size=16))),
+    "jina-bert-v3": ("JinaEmbeddingsV3Model", ENCODER | dict(type_vocab_size=1, pad_token_id=1)),
+    "codeshell": ("Starcoder2ForCausalLM", SMALL | dict(use_bias=True, sliding_window=None, intermediate_size=64)),
+    "step35": ("Step3p7ForConditionalGeneration", dict(
+        image_token_id=23,
+        text_config=SMALL | dict(
+            head_dim=8, num_hidden_layers=4, num_sliding_attention_heads=6, sliding_window=4, n_routed_experts=4, num_experts_per_tok=2,
+            moe_intermediate_size=12, share_expert_dim=20, moe_router_scaling_factor=3.0, pad_token_id=0,
+            layer_types=["full_attention", *["sliding_attention"] * 3], mlp_layer_types=["dense", "dense", "sparse", "sparse"],
+            swiglu_limits=[0.0, 0.0, 0.0, 0.05], swiglu_limits_shared=[0.0, 0.0, 0.1, 0.0],
+            per_layer_config={str(layer): dict(num_attention_heads=6) for layer in (1, 2, 3)},
+            rope_parameters=dict(
+                full_attention=LLAMA3 | dict(rope_theta=500.0, partial_rotary_factor=0.5),
+                sliding_attention=dict(rope_type="default", rope_theta=50.0))),
+        vision_config=dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, image_size=28, patch_size=14))),
+}
 # Stored in blocks of eight bits: a block of columns has parts of two heads.
 WIDE = SMALL | dict(hidden_size=64, intermediate_size=96, head_dim=16)
 BLOCKS = {
@@ -249,6 +272,18 @@ MODELS |= BLOCKS
 ABSENT = "absent"
 # What the converter looks for in older files.
 OLDER = {
+    "jina-bert-v3": dict(architectures=["XLMRobertaModel"], lora_adaptations=["none"]),
+    "codeshell": dict(architectures=["CodeShellForCausalLM"], n_positions=64, n_embd=16, n_head=4, num_query_groups=2,
+                      layer_norm_epsilon=1e-5),
+    "minimax-m3": dict(
+        architectures=["MiniMaxM3SparseForCausalLM"], scoring_func="sigmoid", n_shared_experts=1, moe_layer_freq=[0, 1, 1, 1], rotary_dim=8,
+        sparse_attention_config=dict(sparse_num_index_heads=2, sparse_index_dim=12, sparse_topk_blocks=3, sparse_block_size=4,
+                                     sparse_local_block=1)),
+    "rwkv6": dict(rescale_every=1),
+    "step35": dict(
+        architectures=["Step3p5ForCausalLM"], num_attention_groups=2, attention_other_setting=dict(num_attention_heads=6),
+        moe_num_experts=4, moe_top_k=2, norm_expert_weight=True, rope_theta=500.0, partial_rotary_factors=[0.5, 1.0, 1.0, 1.0],
+        rope_parameters=dict(full_attention=LLAMA3 | dict(rope_theta=500.0), sliding_attention=dict(rope_theta=50.0))),
     "glm4moe-drafts": dict(num_nextn_predict_layers=1),
     "grok": dict(architectures=["Grok1ForCausalLM"], num_local_experts=4),
     "deci": dict(auto_map={}),
@@ -302,6 +337,70 @@ RENAMED = {
                     ("model.embed_tokens", "model.word_embeddings"), ("gate.e_score_correction_bias", "gate.expert_bias")],
     "kimi-linear": [(f"layers.0.block_sparse_moe.{part}_proj", f"layers.0.mlp.{part}_proj") for part in ("gate", "up", "down")],
 }
+
+
+def minimax_m3(tensors):
+    """As published: every expert by itself, gates beside the upward projections."""
+    published = {}
+    for key, tensor in tensors.items():
+        layer, _, rest = key.partition(".mlp.")
+        sparse = f"{layer}.block_sparse_moe."
+        if rest == "experts.gate_up_proj":
+            for expert, both in enumerate(tensor):
+                published |= {f"{sparse}experts.{expert}.{part}.weight": half for part, half in zip(("w1", "w3"), both.chunk(2))}
+        elif rest == "experts.down_proj":
+            published |= {f"{sparse}experts.{expert}.w2.weight": own for expert, own in enumerate(tensor)}
+        elif rest.endswith("gate_up_proj.weight"):
+            begins = (sparse if "shared" in rest else f"{layer}.mlp.") + rest.removesuffix("gate_up_proj.weight")
+            published |= {f"{begins}{part}_proj.weight": half for part, half in zip(("gate", "up"), tensor.chunk(2))}
+        elif rest.startswith(("gate.", "shared_experts.")):
+            published[sparse + rest.replace("gate.e_score", "e_score")] = tensor
+        else:
+            published[key.replace("self_attn.indexer.", "self_attn.index_")] = tensor
+    return published
+
+
+def codeshell(tensors):
+    """Queries, keys and values in one tensor."""
+    published = {}
+    names = [("model.embed_tokens", "transformer.wte"), ("model.norm", "transformer.ln_f"), ("model.layers.", "transformer.h."),
+             ("input_layernorm", "ln_1"), ("post_attention_layernorm", "ln_2"), ("self_attn.o_proj", "attn.c_proj")]
+    for key, tensor in tensors.items():
+        if "k_proj" in key or "v_proj" in key:
+            continue
+        if "q_proj" in key:
+            tensor = torch.cat([tensors[key.replace("q_proj", part)] for part in ("q_proj", "k_proj", "v_proj")])
+            key = key.replace("self_attn.q_proj", "attn.c_attn")
+        for old, new in names:
+            key = key.replace(old, new)
+        published[key] = tensor
+    if "lm_head.weight" not in published:
+        published["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    return published
+
+
+def step35(tensors):
+    """Without the part that sees pictures, experts under a name of their own."""
+    published = {}
+    for key, tensor in tensors.items():
+        if "vision" in key or "vit_" in key or "projector" in key:
+            continue
+        key = key.replace("language_model.", "").replace("model.model.", "model.")
+        for old, new in (("mlp.gate.e_score_correction_bias", "moe.router_bias"), ("mlp.gate.", "moe.gate."),
+                         ("mlp.shared_experts.", "share_expert.")):
+            key = key.replace(old, new)
+        if "experts.gate_up_proj" in key:
+            gate, up = tensor.chunk(2, dim=1)
+            begins = key.split("mlp.experts")[0]
+            published |= {f"{begins}moe.gate_proj.weight": gate, f"{begins}moe.up_proj.weight": up}
+        elif "experts.down_proj" in key:
+            published[key.replace("mlp.experts.down_proj", "moe.down_proj.weight")] = tensor
+        else:
+            published[key] = tensor
+    return published
+
+
+RESHAPED = {"minimax-m3": minimax_m3, "codeshell": codeshell, "step35": step35}
 # Files with a layer behind the others that drafts tokens.
 DRAFTING = {"glm4moe-drafts"}
 # Tensors of published files whose last axes are the other way round.
@@ -321,6 +420,11 @@ PUBLISHED = {
     "internlm2": "remote-internlm2",
     "jina-bert-v2": "remote-jina-embeddings-v2",
     "minicpm": "remote-minicpm",
+    "minimax-m3": "minimax_m3_vl_text-published",
     "orion": "remote-orion",
+    "rwkv6": "remote-rwkv6",
+    "rwkv7": "remote-rwkv7",
     "xverse": "remote-xverse",
 }
+# Layers that are kept of large goldens, and the last norm: what is expected is the norm of what the golden has behind those layers.
+SHORT = {"grok": (1, "model.norm.scale"), "rwkv6": (2, "rwkv.ln_out"), "rwkv7": (2, "model.norm")}

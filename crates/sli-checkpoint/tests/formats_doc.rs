@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use sli_checkpoint::{CODED_FORMS, Dtype, formats};
-use sli_spec::gguf::ARCHITECTURES;
+use sli_spec::gguf::{ARCHITECTURES, REFUSED};
 
 fn text() -> String {
     let mut text = String::from(
@@ -47,6 +47,11 @@ fn text() -> String {
             .map(|name| format!("`{name}`"))
             .collect();
         let _ = writeln!(text, "| `{}` | {} |", architecture.name, types.join(", "));
+    }
+    text.push_str("\nRefused by name:\n\n| llama.cpp | why |\n| --- | --- |\n");
+    for (names, reason) in REFUSED {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let _ = writeln!(text, "| {} | {reason} |", names.join(", "));
     }
     text
 }

@@ -122,6 +122,8 @@ fn matrices(config: &Config, generation: Generation) -> Result<Described, SpecEr
         "rescale_every",
     ]);
     let inner = 7 * hidden / 2 / 32 * 32;
+    // Of GGUF files, in which what halvings undo was divided beforehand: here the stream stays whole.
+    let divided_every = config.optional_index("divided_every")?.unwrap_or(0);
     let mut model = Blocks::sized(config, norm, layers, [hidden, inner], [1; 3])?;
     usual(&mut model);
     model.final_norm = Some(NormStyle::layer(1e-5));
@@ -136,17 +138,21 @@ fn matrices(config: &Config, generation: Generation) -> Result<Described, SpecEr
                 ..Step::residual(Mixer::Identity(Identity))
             });
         }
+        let whole = |mixer| match divided_every {
+            0 => Step::residual(mixer),
+            every => gained(mixer, 2_f64.powi((layer / every) as i32)),
+        };
         let norm = leaves.norm("ln1", own.hidden_size, own.norm);
         let mixer = matrix_mix(leaves, generation, [hidden, heads, head_dim], head_norm);
         steps.push(Step {
             pre: Some(norm),
-            ..Step::residual(mixer)
+            ..whole(mixer)
         });
         let norm = leaves.norm("ln2", own.hidden_size, own.norm);
         let mixer = channel_mix(leaves, generation, [hidden, inner]);
         steps.push(Step {
             pre: Some(norm),
-            ..Step::residual(mixer)
+            ..whole(mixer)
         });
         steps
     }));

@@ -15,6 +15,8 @@ pub struct Architecture {
     pub(super) config: fn(&mut Reader<'_>) -> Read,
     /// Names of tensors.
     pub(super) names: &'static [Names],
+    /// Tensors that the converter writes and nobody reads.
+    pub(super) idle: &'static [&'static str],
 }
 
 /// Tensors whose names begin alike, in the reference and in a file; `*` is the number of a layer, `{}` that of an expert.
@@ -64,6 +66,8 @@ pub(super) enum Change {
     Stacked,
     /// It is one number of a list with one for each layer.
     Listed,
+    /// It is this one of several that are stacked.
+    Nth(usize),
     /// It is the negated exponential.
     Decay,
     /// Queries, keys, values and gates of groups of heads, which were one tensor, are two: the gates' is `attn_gate`.

@@ -2,8 +2,8 @@
 
 use super::architecture::{Architecture, Names};
 use super::encoders::{
-    BERT, JINA, MODERN_BERT, NOMIC_BERT, T5, bert, eurobert, jina2, modern_bert, nomic_bert, t5,
-    t5encoder,
+    BERT, JINA, JINA3, MODERN_BERT, NOMIC_BERT, T5, bert, eurobert, jina2, jina3, modern_bert,
+    nomic_bert, t5, t5encoder,
 };
 use super::experts::{
     GPT_OSS, GRANITE_EXPERTS, LATENT, deepseek2, dots1, glm4moe, gpt_oss, granitemoe, olmoe,
@@ -11,14 +11,15 @@ use super::experts::{
 };
 use super::gemma::{GEMMA, GEMMA2, gemma, gemma2, gemma3};
 use super::gpt::{
-    BLOOM, FALCON, GPT2, MPT, NEOX, PHI2, STABLELM, STARCODER2, bloom, falcon, gpt2, gptneox, mpt,
-    nemotron, phi2, stablelm, starcoder2,
+    BLOOM, FALCON, GPT2, MPT, NEOX, PHI2, STABLELM, STARCODER2, bloom, codeshell, falcon, gpt2,
+    gptneox, mpt, nemotron, phi2, stablelm, starcoder2,
 };
 use super::heads::{
     APERTUS, DECI, GROK, HY_V3, LAGUNA, MIMO2, MISTRAL4, PHIMOE, QWEN, apertus, deci, grok, hy_v3,
     laguna, mimo2, mistral4, phimoe, qwen,
 };
 use super::layer_inputs::{GEMMA3N, gemma3n, gemma4};
+use super::limited::{MINIMAX_M3, STEP, minimax_m3, step35};
 use super::llama::{
     GLM4, LLAMA, MIXTRAL, PAIRS, PHI3, POST_NORMS, arcee, cohere2, command_r, ernie4_5, exaone4,
     glm4, granite, llama, olmo, olmo2, phi3, qwen2, qwen3, seed_oss, smollm3,
@@ -34,9 +35,10 @@ use super::published::{
 };
 use super::reader::{Read, Reader};
 use super::relatives::{
-    bailingmoe2, dream, gemma_embedding, llada, llada_moe, llama_embed, maincoder, qwen2vl,
-    qwen3vl, qwen3vlmoe, rnd1, unpaired_llama,
+    bailingmoe2, dream, gemma_embedding, hunyuan_vl, llada, llada_moe, llama_embed, maincoder,
+    qwen2vl, qwen3vl, qwen3vlmoe, rnd1, unpaired_llama,
 };
+use super::rwkv::{RWKV6, RWKV7, RWKV7_IDLE, rwkv6, rwkv7};
 use super::states::{
     BESIDE, GRANITE_HYBRID, KIMI_LINEAR, LFM2, MAMBA, NEMOTRON_H, QWEN3_5, QWEN3_NEXT, falcon_h1,
     granite_hybrid, jamba, kimi_linear, lfm2, lfm2moe, mamba, mamba2, nemotron_h, qwen3next,
@@ -56,6 +58,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("bert", &["bert"], bert, BERT),
     row_of("bloom", &["bloom"], bloom, BLOOM),
     row_of("chatglm", &["glm"], chatglm, &[CHATGLM]),
+    row_of("codeshell", &["starcoder2"], codeshell, &[STARCODER2]),
     row_of("cohere2", &["cohere2"], cohere2, &[]),
     row_of("cohere2moe", &["cohere2_moe"], cohere2_moe, &[]),
     row_of("command-r", &["cohere"], command_r, &[]),
@@ -136,11 +139,13 @@ pub const ARCHITECTURES: &[Architecture] = &[
         HUNYUAN,
     ),
     row_of("hunyuan-moe", &["hunyuan_v1_moe"], hunyuan_moe, HUNYUAN),
+    row_of("hunyuan_vl", &["hunyuan_v1_dense"], hunyuan_vl, HUNYUAN),
     row_of("hy_v3", &["hy_v3"], hy_v3, HY_V3),
     row_of("internlm2", &["internlm2"], internlm2, INTERNLM2),
     row_of("jais2", &["jais2"], jais2, &[]),
     row_of("jamba", &["jamba"], jamba, BESIDE),
     row_of("jina-bert-v2", &["bert"], jina2, JINA),
+    row_of("jina-bert-v3", &["jina_embeddings_v3"], jina3, JINA3),
     row_of("kimi-linear", &["kimi_linear"], kimi_linear, KIMI_LINEAR),
     row_of("laguna", &["laguna"], laguna, LAGUNA),
     row_of("lfm2", &["lfm2"], lfm2, LFM2),
@@ -158,6 +163,12 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("minicpm", &["minicpm"], minicpm, &[PAIRS]),
     row_of("minicpm3", &["minicpm3"], minicpm3, &[LATENT]),
     row_of("minimax-m2", &["minimax_m2"], minimax_m2, &[MIXTRAL]),
+    row_of(
+        "minimax-m3",
+        &["minimax_m3_vl_text"],
+        minimax_m3,
+        MINIMAX_M3,
+    ),
     row_of("mistral3", &["ministral3"], mistral3, &[PAIRS]),
     row_of("mistral4", &["mistral4"], mistral4, MISTRAL4),
     row_of("modern-bert", &["modernbert"], modern_bert, MODERN_BERT),
@@ -187,17 +198,23 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("qwen3vl", &["qwen3"], qwen3vl, &[]),
     row_of("qwen3vlmoe", &["qwen3_moe"], qwen3vlmoe, &[]),
     row_of("rnd1", &["qwen3_moe"], rnd1, &[]),
+    row_of("rwkv6", &["rwkv6"], rwkv6, RWKV6),
+    Architecture {
+        idle: RWKV7_IDLE,
+        ..row_of("rwkv7", &["rwkv7"], rwkv7, RWKV7)
+    },
     row_of("seed_oss", &["seed_oss"], seed_oss, &[POST_NORMS]),
     row_of("smollm3", &["smollm3"], smollm3, &[PAIRS]),
     row_of("stablelm", &["stablelm"], stablelm, &[STABLELM]),
     row_of("starcoder", &["gpt_bigcode"], starcoder, STARCODER),
     row_of("starcoder2", &["starcoder2"], starcoder2, &[STARCODER2]),
+    row_of("step35", &["step3p5"], step35, STEP),
     row_of("t5", &["t5", "umt5"], t5, T5),
     row_of("t5encoder", &["t5", "umt5"], t5encoder, T5),
     row_of("xverse", &["xverse"], xverse, &[PAIRS]),
 ];
 
-/// Architectures that cannot be read, and why.
+/// Architectures that are not read, and why.
 pub const REFUSED: &[(&[&str], &str)] = &[
     (
         &["bitnet"],
@@ -215,6 +232,55 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         &["pockettts", "qwen3tts", "wavtokenizer-dec"],
         "it makes sounds",
     ),
+    (
+        &["gptj"],
+        "llama.cpp has the name alone: there are no such files",
+    ),
+    (
+        &["chameleon", "cogvlm", "deepseek2-ocr"],
+        "it is the text part of a model for pictures, of no type that is known here",
+    ),
+    (
+        &[
+            "bailingmoe3",
+            "deepseek4",
+            "dots3note",
+            "glm5-next",
+            "hrm_text",
+            "hy_v4",
+            "minimax-01",
+            "muse-glimmer",
+            "qwen4exp",
+        ],
+        "the model's own files of safetensors are read; what its converter makes of them was not compared",
+    ),
+    (
+        &[
+            "arctic",
+            "arwkv7",
+            "bailingmoe",
+            "clef",
+            "graniteswitch",
+            "grovemoe",
+            "jais",
+            "kimi-k3",
+            "maple",
+            "nanbeige",
+            "neo-bert",
+            "nomic-bert-moe",
+            "openelm",
+            "plamo",
+            "plamo2",
+            "plamo3",
+            "plm",
+            "refact",
+            "rwkv6qwen2",
+            "smallthinker",
+            "spark2_5",
+            "talkie",
+        ],
+        "no type that is known here is built like it",
+    ),
 ];
 
 const fn row_of(
@@ -229,5 +295,30 @@ const fn row_of(
         of_pieces: USUAL,
         config,
         names,
+        idle: &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_llama_cpp_is_read_or_refused_with_a_reason() {
+        let lines = include_str!("llama_cpp.txt").lines();
+        let names: Vec<&str> = lines.filter(|line| !line.starts_with('#')).collect();
+        let refused: Vec<&str> = REFUSED
+            .iter()
+            .flat_map(|(names, _)| *names)
+            .copied()
+            .collect();
+        let ours = ARCHITECTURES.iter().map(|architecture| architecture.name);
+        let mut known: Vec<&str> = ours.chain(refused).collect();
+        known.sort_unstable();
+        assert_eq!(known, names);
+        for (names, reason) in REFUSED {
+            assert!(names.is_sorted() && !reason.is_empty(), "{names:?}");
+        }
+        assert!(ARCHITECTURES.is_sorted_by_key(|architecture| architecture.name));
     }
 }

@@ -185,6 +185,37 @@ pub(super) fn nomic_bert(reader: &mut Reader<'_>) -> Read {
     encoder(reader, "NomicBertModel")
 }
 
+pub(super) const JINA3: &[Names] = &[
+    under(
+        "roberta.",
+        "",
+        &[
+            row("embeddings.word_embeddings", "token_embd"),
+            row("embeddings.token_type_embeddings", "token_types"),
+            row("emb_ln", "token_embd_norm"),
+        ],
+    ),
+    layers(
+        "roberta.encoder.layers.*.",
+        &[
+            row("mixer.Wqkv", "attn_qkv"),
+            row("mixer.out_proj", "attn_output"),
+            row("mlp.fc1", "ffn_up"),
+            row("mlp.fc2", "ffn_down"),
+            row("norm1", "attn_output_norm"),
+            row("norm2", "layer_output_norm"),
+        ],
+    ),
+];
+
+/// Jina's third version, whose adapters are files of their own.
+pub(super) fn jina3(reader: &mut Reader<'_>) -> Read {
+    layer_norm(reader, "jina_embeddings_v3", "layer_norm_eps", false)?;
+    reader.unset("num_key_value_heads");
+    token_types(reader)?;
+    encoder(reader, "JinaEmbeddingsV3Model")
+}
+
 const BERT_EMBEDDINGS: Names = under(
     "bert.embeddings.",
     "",

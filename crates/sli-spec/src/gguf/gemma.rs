@@ -18,14 +18,13 @@ pub(super) const PLUS_ONE: Names = under(
     ],
 );
 
-/// The same, and one in front of the network.
-pub(super) const GEMMA: &[Names] = &[
-    PLUS_ONE,
-    layers(
-        "model.layers.*.",
-        &[plus_one("post_attention_layernorm", "ffn_norm")],
-    ),
-];
+/// The one in front of the network.
+pub(super) const NETWORK_PLUS_ONE: Names = layers(
+    "model.layers.*.",
+    &[plus_one("post_attention_layernorm", "ffn_norm")],
+);
+
+pub(super) const GEMMA: &[Names] = &[PLUS_ONE, NETWORK_PLUS_ONE];
 
 pub(super) const GEMMA2: &[Names] = &[
     PLUS_ONE,

@@ -220,6 +220,13 @@ pub(super) fn starcoder2(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
+/// `CodeShell`, which is `StarCoder` 2 with one tensor for queries, keys and values.
+pub(super) fn codeshell(reader: &mut Reader<'_>) -> Read {
+    starcoder2(reader)?;
+    reader.set("use_bias", true);
+    Ok(())
+}
+
 pub(super) fn stablelm(reader: &mut Reader<'_>) -> Read {
     layer_norm(reader, "stablelm", "layer_norm_eps", true)?;
     reader.copy("use_parallel_residual", "use_parallel_residual")?;

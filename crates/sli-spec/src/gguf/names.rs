@@ -27,6 +27,7 @@ const ENDINGS: [&str; 2] = [".weight", ".bias"];
 
 struct Renaming<'a> {
     names: &'static [Names],
+    idle: &'static [&'static str],
     sizes: Sizes<'a>,
 }
 
@@ -34,6 +35,7 @@ impl<'a> Renaming<'a> {
     fn new(architecture: &'a Architecture, stored: &'a Stored) -> Self {
         Self {
             names: architecture.names,
+            idle: architecture.idle,
             sizes: Sizes::new(architecture.name, stored),
         }
     }
@@ -42,6 +44,7 @@ impl<'a> Renaming<'a> {
         spec.base_prefix = "";
         spec.ignored = FACTORS.to_vec();
         spec.ignored.extend(self.sizes.drafts());
+        spec.ignored.extend(self.idle);
         for stack in &mut spec.stacks {
             let layers = stack.layers.iter_mut().flat_map(|layer| &mut layer.leaves);
             let leaves = stack.input.leaves_mut().iter_mut().chain(layers);

@@ -44,6 +44,23 @@ pub(super) fn llama_embed(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
+/// The text model of `HunyuanVL`, whose rotation is stretched by a factor that the file has beside the base.
+pub(super) fn hunyuan_vl(reader: &mut Reader<'_>) -> Read {
+    reader.ignore(AXES);
+    hunyuan_dense(reader)?;
+    reader.ignore(&[
+        "rope.scaling.factor",
+        "rope.scaling.original_context_length",
+    ]);
+    if let Some(alpha) = reader.value("rope.scaling.alpha") {
+        reader.set(
+            "rope_scaling",
+            json!({"rope_type": "dynamic", "alpha": alpha, "factor": 1.0}),
+        );
+    }
+    Ok(())
+}
+
 /// Maincoder, whose norms of queries and keys stand behind the rotation.
 pub(super) fn maincoder(reader: &mut Reader<'_>) -> Read {
     hunyuan_dense(reader)

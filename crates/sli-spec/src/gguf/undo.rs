@@ -112,9 +112,12 @@ impl<'a> Sizes<'a> {
             Change::Transposed => self.tensor(name).transpose(),
             Change::PlusOne => self.tensor(name).by(Elementwise::MinusOne),
             Change::Flat => Source::Reshape(Box::new(self.tensor(name))),
-            Change::Stacked => Source::Index {
+            Change::Stacked | Change::Nth(_) => Source::Index {
                 of: Box::new(self.tensor(name)),
-                index: number,
+                index: match change {
+                    Change::Nth(index) => index,
+                    _ => number,
+                },
             },
             Change::Listed => {
                 let count = self.shape(&name).and_then(<[usize]>::first);
