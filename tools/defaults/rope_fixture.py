@@ -101,6 +101,7 @@ CASES = [
     llama("yarn: betas", rope_parameters={**YARN, "beta_fast": 5, "beta_slow": 0.1}),
     llama("yarn: betas null", rope_parameters={**YARN, "beta_fast": None, "beta_slow": 0}),
     llama("yarn: not truncated", rope_parameters={**YARN, "truncate": False, "beta_fast": 3}),
+    llama("yarn: null does not truncate", rope_parameters={**YARN, "truncate": None, "beta_fast": 3}),
     llama("yarn: mscale", rope_parameters={**YARN, "mscale": 1.5, "mscale_all_dim": 0.7}),
     llama("yarn: mscale alone", rope_parameters={**YARN, "mscale": 1.5}),
     llama("yarn: attention factor", rope_parameters={**YARN, "attention_factor": 0.8}),

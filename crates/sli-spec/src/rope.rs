@@ -450,7 +450,8 @@ impl Keys<'_> {
             attention_factor,
             beta_fast: beta("beta_fast", 32.0)?,
             beta_slow: beta("beta_slow", 1.0)?,
-            truncate: !outer.in_file("truncate") || outer.flag("truncate")?,
+            // There, `null` is not the same as nothing.
+            truncate: !outer.mentions("truncate") || outer.flag("truncate")?,
         })
     }
 
