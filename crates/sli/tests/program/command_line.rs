@@ -16,6 +16,7 @@ fn help_goes_to_stdout_and_shows_examples() {
         ),
         (&["run", "-h"], "--checkpoint-interval"),
         (&["plan", "--help"], "sli plan models/llama"),
+        (&["merge", "--help"], "sli merge part-1 part-2"),
         (&["inspect", "--help"], "sli inspect models/llama"),
         (&["architectures", "--help"], "sli architectures --json"),
         (&["completions", "--help"], "sli completions bash"),
