@@ -114,6 +114,14 @@ fn described(file: &[u8]) -> Result<String, String> {
         let shape = tensor.shape.to_vec();
         stored.tensors.insert(tensor.name.to_string(), shape);
     }
+    // Thousands of layers that are alike say nothing new, and take the time of as many files.
+    let blocks = stored.values.get("llama.block_count");
+    if blocks
+        .and_then(Value::as_u64)
+        .is_some_and(|blocks| blocks > 64)
+    {
+        return Err("many layers".to_owned());
+    }
     let said = |error: sli_spec::SpecError| error.to_string();
     let (text, architecture) = gguf::configuration(&stored).map_err(said)?;
     let options = sli_spec::Options::default();
