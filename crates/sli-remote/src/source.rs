@@ -328,20 +328,31 @@ impl Drop for RemoteSource {
 /// A file and bytes of it that are needed before the rest.
 type Piece = (Arc<Transfer>, Range<u64>);
 
-/// The same with the beginning of each file in front, where that is short: its sum can only follow what has arrived from
-/// the beginning on, and would have to go through all of a file whose first tensor is needed last.
+/// The same with the beginning of each file early, where that is short: its sum can only follow what has arrived from the
+/// beginning on, and would have to go through all of a file whose first tensor is needed last. As much as it has bytes comes
+/// before it, so that there is something to compute meanwhile.
 fn from_the_beginning(pieces: impl Iterator<Item = Piece>) -> Vec<Piece> {
     /// Part of a file that is short.
     const SHORT: u64 = 8;
     let mut ordered: Vec<Piece> = Vec::new();
+    // Where the first piece of each file begins, and bytes of it that come before its beginning.
+    let mut begun: Vec<(Arc<Transfer>, u64, u64)> = Vec::new();
     for (transfer, range) in pieces {
-        let is_known = ordered
+        let known = begun
             .iter()
-            .any(|(known, _)| Arc::ptr_eq(known, &transfer));
-        if !is_known && range.start <= transfer.entry.size / SHORT {
-            ordered.push((Arc::clone(&transfer), 0..range.start));
+            .position(|(known, ..)| Arc::ptr_eq(known, &transfer));
+        let at = known.unwrap_or_else(|| {
+            begun.push((Arc::clone(&transfer), range.start, 0));
+            begun.len() - 1
+        });
+        let (_, start, before) = &mut begun[at];
+        let missed = *before <= *start;
+        *before += range.end - range.start;
+        let is_due = missed && *before > *start;
+        ordered.push((Arc::clone(&transfer), range));
+        if is_due && *start <= transfer.entry.size / SHORT {
+            ordered.push((transfer, 0..*start));
         }
-        ordered.push((transfer, range));
     }
     ordered
 }
