@@ -7,6 +7,7 @@ use super::experts::{network_kinds, sigmoid_scores};
 use super::gemma::{NETWORK_PLUS_ONE, PLUS_ONE};
 use super::llama::{pattern, rms_in_part};
 use super::reader::{Read, Reader};
+use super::rotation::divided;
 use super::stored::FACTORS;
 use super::usual::STACKED;
 
@@ -130,27 +131,12 @@ fn rotate(reader: &mut Reader<'_>, head_dim: u64) -> Read {
     let part = |rotated: u64| rotated as f64 / head_dim.max(1) as f64;
     let base = reader.needed("rope.freq_base")?;
     let local = reader.value("rope.freq_base_swa");
-    let mut full = json!({
-        "rope_type": "default", "rope_theta": base, "partial_rotary_factor": part(rotated / 2)
-    });
+    let mut full = json!({"rope_type": "default"});
     match reader.stored.factors.get(FACTORS[0]) {
         Some(factors) => {
-            let own: Vec<f64> = factors
-                .iter()
-                .copied()
-                .take((rotated / 4) as usize)
-                .collect();
-            let longest = reader.value("context_length");
-            for (key, value) in [
-                ("rope_type", json!("longrope")),
-                ("short_factor", json!(own)),
-                ("long_factor", json!(own)),
-                ("attention_factor", json!(1.0)),
-                ("factor", json!(1.0)),
-                ("original_max_position_embeddings", json!(longest)),
-            ] {
-                full[key] = value;
-            }
+            let half = factors.iter().copied().take((rotated / 4) as usize);
+            let half: Vec<f64> = half.collect();
+            full = divided(&half, reader.value("context_length").as_ref());
             reader.ignore(&[
                 "rope.scaling.type",
                 "rope.scaling.factor",
@@ -166,6 +152,8 @@ fn rotate(reader: &mut Reader<'_>, head_dim: u64) -> Read {
             return Err(reader.unsupported("rope.scaling.type", &found, reason));
         }
     }
+    full["rope_theta"] = base.clone();
+    full["partial_rotary_factor"] = part(rotated / 2).into();
     let sliding = json!({
         "rope_type": "default", "rope_theta": local.unwrap_or(base),
         "partial_rotary_factor": part(rotated)

@@ -50,11 +50,7 @@ impl Reader<'_> {
         let mut scaling = match kind.as_ref().and_then(Value::as_str) {
             _ if all.is_some() => {
                 // Llama 3 and what else divides each frequency by a number.
-                let factors = all.unwrap_or_default();
-                json!({
-                    "rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0,
-                    "factor": 1.0, "original_max_position_embeddings": longest
-                })
+                divided(&all.unwrap_or_default(), longest.as_ref())
             }
             Some("longrope") | None if long.is_some() || short.is_some() => {
                 let attention = self.float("rope.scaling.attn_factor");
@@ -106,4 +102,12 @@ impl Reader<'_> {
             }),
         );
     }
+}
+
+/// A rotation whose frequencies are divided by numbers of their own, for records of any length.
+pub(super) fn divided(factors: &[f64], longest: Option<&Value>) -> Value {
+    json!({
+        "rope_type": "longrope", "short_factor": factors, "long_factor": factors, "attention_factor": 1.0,
+        "factor": 1.0, "original_max_position_embeddings": longest
+    })
 }
