@@ -87,6 +87,34 @@ pub(crate) struct Measured {
     pub elapsed: Duration,
 }
 
+/// Members of a summary that are about one process and its machine: where parts become one run they are kept part by part.
+pub(crate) const OF_MACHINES: [&str; 9] = [
+    "seconds",
+    "bytes_read",
+    "peak_memory",
+    "threads",
+    "roofline",
+    "roofline_fraction",
+    "reading",
+    "stages",
+    "plan",
+];
+
+/// Members that are then the sums of those of the parts. All others are the same in every part.
+pub(crate) const SUMS: [&str; 11] = [
+    "records",
+    "skipped",
+    "tokens",
+    "records_cut",
+    "token_layers_alone",
+    "processes",
+    "seconds_in_all",
+    "bytes_read_in_all",
+    "layer_passes",
+    "layer_passes_begun",
+    "token_layers",
+];
+
 impl Summary {
     pub(crate) fn new(
         model: &Model,

@@ -50,13 +50,8 @@ impl Manifest {
         &self.files
     }
 
-    /// Of a finished run; `None`: there is none in the folder.
-    pub fn of_folder(folder: &Path) -> Result<Option<Self>, JournalError> {
-        Self::read(folder)
-    }
-
-    /// `None` if there is no manifest; a file of another program is [`JournalError::NotOurs`].
-    pub(super) fn read(folder: &Path) -> Result<Option<Self>, JournalError> {
+    /// Of a finished run. `None` if there is no manifest; a file of another program is [`JournalError::NotOurs`].
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, JournalError> {
         let Some(bytes) = read_if_there(&folder.join(MANIFEST))? else {
             return Ok(None);
         };

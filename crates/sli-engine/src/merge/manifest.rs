@@ -4,34 +4,7 @@
 use serde_json::{Map, Value};
 
 use super::parts::{Part, Parts};
-
-/// Members that are about one process and its machine; they are kept part by part.
-const OF_MACHINES: [&str; 9] = [
-    "seconds",
-    "bytes_read",
-    "peak_memory",
-    "threads",
-    "roofline",
-    "roofline_fraction",
-    "reading",
-    "stages",
-    "plan",
-];
-
-/// Members that are the sums of those of the parts.
-const SUMS: [&str; 11] = [
-    "records",
-    "skipped",
-    "tokens",
-    "records_cut",
-    "token_layers_alone",
-    "processes",
-    "seconds_in_all",
-    "bytes_read_in_all",
-    "layer_passes",
-    "layer_passes_begun",
-    "token_layers",
-];
+use crate::summary::{OF_MACHINES, SUMS};
 
 /// Members that the journal writes, or that are of a part alone.
 const OWN: [&str; 4] = ["sli", "key", "files", "shard"];

@@ -17,7 +17,7 @@ use self::manifest::merged;
 use self::parts::Parts;
 use crate::journal::{JournalError, Manifest, Opened, OutputFolder};
 use crate::profile::{ACCUMULATORS, Profile};
-use crate::results::{EXPERTS, PROFILE, ResultsError, join_tables, join_tensors};
+use crate::results::{EXPERTS, PROFILE, ResultsError, join_tables, join_tensors, name_of_file};
 
 /// What a merge came to.
 pub enum Merged {
@@ -65,7 +65,7 @@ fn is_same(a: &Path, b: &Path) -> bool {
 fn results(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
     let all = parts.all.iter().flat_map(|part| part.manifest.files());
     let names: BTreeSet<&str> = all.map(|file| file.name.as_str()).collect();
-    let tensors: BTreeSet<&str> = names.iter().filter_map(|name| tensors_of(name)).collect();
+    let tensors: BTreeSet<&str> = names.iter().filter_map(|name| name_of_file(name)).collect();
     for name in tensors {
         join_tensors(folder, name, &parts.tensors(name)?)?;
     }
@@ -78,17 +78,6 @@ fn results(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
         }
     }
     Ok(())
-}
-
-/// The tensors that a file is of, or is a part of.
-fn tensors_of(file: &str) -> Option<&str> {
-    let name = file.strip_suffix(".safetensors")?;
-    let part = name.rsplit_once(".part-");
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    Some(match part {
-        Some((name, number)) if is_number(number) => name,
-        _ => name,
-    })
 }
 
 /// Writes the statistics of what all parts accumulated.

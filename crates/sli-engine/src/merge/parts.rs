@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::MergeError;
 use crate::journal::{Difference, Manifest, RunKey, SHARD};
-use crate::results::{ResultsError, Stored};
+use crate::results::{ResultsError, Stored, file_name};
 use crate::shard::Shard;
 
 /// The folder of a part.
@@ -81,10 +81,10 @@ impl Parts {
     pub fn tensors(&self, name: &str) -> Result<Vec<Stored>, ResultsError> {
         let mut all = Vec::new();
         for part in &self.all {
-            let whole = format!("{name}.safetensors");
+            let whole = file_name(name, None);
             let mut files = part.stored(|file| file == whole)?;
             while files.is_empty() || part.is_divided(name, &files) {
-                let next = format!("{name}.part-{}.safetensors", files.len());
+                let next = file_name(name, Some(files.len()));
                 match part.stored(|file| file == next)?.pop() {
                     Some(file) => files.push(file),
                     None => break,
@@ -106,7 +106,7 @@ impl Part {
             problem,
             hint,
         };
-        let Some(manifest) = Manifest::of_folder(folder)? else {
+        let Some(manifest) = Manifest::read(folder)? else {
             let hint = "run the part to its end: the same command goes on where it stopped";
             return Err(refused("there is no finished run in it", hint));
         };
@@ -143,7 +143,7 @@ impl Part {
 
     /// Whether the files so far are numbered ones.
     fn is_divided(&self, name: &str, files: &[Stored]) -> bool {
-        let first = self.path.join(format!("{name}.part-0.safetensors"));
+        let first = self.path.join(file_name(name, Some(0)));
         files.first().is_some_and(|file| file.path == first)
     }
 

@@ -13,7 +13,7 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use super::ResultsError;
 use super::columns::{Kind, write_table};
 use super::reading::TableReader;
-use super::safetensors::{FilePart, LIMITS, TensorShape, layout};
+use super::safetensors::{FilePart, LIMITS, TensorShape, dtype_name, file_name, layout};
 use crate::durable::DiskError;
 use crate::fingerprint;
 use crate::journal::{OutputFolder, ResultWriter};
@@ -115,11 +115,7 @@ pub(crate) fn join_tensors(
     let parts = layout(&records, &shape, LIMITS)?;
     let count = parts.len();
     for (index, part) in parts.iter().enumerate() {
-        let file = if count == 1 {
-            format!("{name}.safetensors")
-        } else {
-            format!("{name}.part-{index}.safetensors")
-        };
+        let file = file_name(name, (count > 1).then_some(index));
         if folder.publish_again(&file)? {
             values.copy(part.bytes - part.data, &mut std::io::sink())?;
             continue;
@@ -156,11 +152,10 @@ fn names(
     for file in files {
         let mut end = 0;
         let data = each_tensor(file, |id, tensor| {
-            let dtype = match tensor.dtype.as_str() {
-                "F32" => HiddenDtype::F32,
-                "BF16" => HiddenDtype::Bf16,
-                "F16" => HiddenDtype::F16,
-                _ => return Err("a tensor has a type that no result has".to_owned()),
+            let mut dtypes = [HiddenDtype::F32, HiddenDtype::Bf16, HiddenDtype::F16].into_iter();
+            let dtype = dtypes.find(|dtype| dtype_name(*dtype) == tensor.dtype);
+            let Some(dtype) = dtype else {
+                return Err("a tensor has a type that no result has".to_owned());
             };
             let [rows, cols] = tensor.shape;
             let own = TensorShape {

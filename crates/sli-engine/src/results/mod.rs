@@ -28,6 +28,7 @@ pub use self::classes::ClassesSink;
 pub(crate) use self::joining::{Stored, join_tables, join_tensors};
 pub use self::record_name::RecordName;
 pub use self::safetensors::{TensorFile, TensorShape};
+pub(crate) use self::safetensors::{file_name, name_of_file};
 pub use self::sparse::SparseSink;
 pub use self::tables::{
     BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink, TopKSink,

@@ -40,15 +40,35 @@ pub struct TensorShape {
     pub dtype: HiddenDtype,
 }
 
-impl TensorShape {
-    fn dtype_name(&self) -> &'static str {
-        match self.dtype {
-            HiddenDtype::F32 => "F32",
-            HiddenDtype::Bf16 => "BF16",
-            HiddenDtype::F16 => "F16",
-        }
+/// A type of values, as files name it.
+pub(super) fn dtype_name(dtype: HiddenDtype) -> &'static str {
+    match dtype {
+        HiddenDtype::F32 => "F32",
+        HiddenDtype::Bf16 => "BF16",
+        HiddenDtype::F16 => "F16",
     }
+}
 
+const EXTENSION: &str = ".safetensors";
+const PART: &str = ".part-";
+
+/// The file of the tensors `name`, or of one of its parts.
+pub(crate) fn file_name(name: &str, part: Option<usize>) -> String {
+    let part = part.map_or_else(String::new, |part| format!("{PART}{part}"));
+    format!("{name}{part}{EXTENSION}")
+}
+
+/// The name of the tensors that a file is of, or is a part of.
+pub(crate) fn name_of_file(file: &str) -> Option<&str> {
+    let name = file.strip_suffix(EXTENSION)?;
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    Some(match name.rsplit_once(PART) {
+        Some((whole, number)) if is_number(number) => whole,
+        _ => name,
+    })
+}
+
+impl TensorShape {
     /// The least magnitude that becomes infinite when it is rounded to the nearest value of the type;
     /// `None` where nothing is rounded.
     fn rounds_to_infinity(&self) -> Option<f32> {
@@ -142,11 +162,7 @@ impl TensorFile {
         let mut parts = layout(records, &shape, limits)?;
         let single = parts.len() == 1;
         for (index, part) in parts.iter_mut().enumerate() {
-            part.name = if single {
-                format!("{name}.safetensors")
-            } else {
-                format!("{name}.part-{index}.safetensors")
-            };
+            part.name = file_name(name, (!single).then_some(index));
             part.partial = partial_path(folder.work_dir(), &part.name);
         }
         let mark = folder.mark(name);
@@ -474,7 +490,7 @@ fn write_entry(
     write!(
         out,
         r#":{{"dtype":"{}","shape":[{rows},{}],"data_offsets":[{},{}]}}"#,
-        shape.dtype_name(),
+        dtype_name(shape.dtype),
         shape.cols,
         before(record),
         before(record + 1)

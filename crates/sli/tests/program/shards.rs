@@ -58,6 +58,33 @@ fn in_parts(place: &Place, run: &[&str], of: usize) {
     place.sli(&merge).success();
 }
 
+/// Members of run.json that are those of one run.
+const OF_DATA: [&str; 12] = [
+    "sli",
+    "key",
+    "files",
+    "records",
+    "skipped",
+    "tokens",
+    "records_cut",
+    "token_layers_alone",
+    "compute",
+    "isa",
+    "tensor_names",
+    "left_out",
+];
+
+/// Members of run.json that say what all parts did.
+const OF_WORK: [&str; 7] = [
+    "processes",
+    "seconds_in_all",
+    "bytes_read_in_all",
+    "layer_passes",
+    "layer_passes_begun",
+    "token_layers",
+    "weights",
+];
+
 /// Whether the merged folder is the one of the run over everything, but for machines and times.
 #[track_caller]
 fn assert_whole(place: &Place) {
@@ -68,22 +95,15 @@ fn assert_whole(place: &Place) {
         assert!(found[&name] == bytes, "{name} differs");
     }
     let (whole, merged) = (manifest(&whole), manifest(&merged));
-    for name in [
-        "sli",
-        "key",
-        "files",
-        "records",
-        "skipped",
-        "tokens",
-        "records_cut",
-        "token_layers_alone",
-        "compute",
-        "isa",
-        "tensor_names",
-        "left_out",
-    ] {
+    for name in OF_DATA {
         assert_eq!(whole[name], merged[name], "{name}");
         assert!(whole.get(name).is_some(), "{name}");
+    }
+    for name in whole.as_object().unwrap().keys() {
+        let of_work = merged.get(name).is_some() && OF_WORK.contains(&&**name);
+        let of_machine = merged.get(name).is_none() && merged["parts"][0].get(name).is_some();
+        let of_data = OF_DATA.contains(&&**name);
+        assert!(of_data || of_work || of_machine, "{name}");
     }
     assert!(merged.get("shard").is_none() && merged["parts"].is_array());
 }
