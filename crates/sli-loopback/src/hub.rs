@@ -33,6 +33,8 @@ pub enum Fault {
     EndLinks,
     /// The server does not know ranges.
     Whole,
+    /// The file is another one now, a byte longer.
+    Replaced,
 }
 
 /// A repository.
@@ -406,6 +408,7 @@ impl Hub {
                     *byte ^= 0x10;
                 }
             }
+            Some(Fault::Replaced) => Arc::make_mut(&mut bytes).push(0),
             Some(Fault::Reset(after)) => stop = after,
             Some(Fault::Slow(size, pause)) => pace = Some((size, pause)),
             Some(Fault::Whole) => range = None,

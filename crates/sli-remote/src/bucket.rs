@@ -15,10 +15,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
-use object_store::{
-    BackoffConfig, ClientConfigKey, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig,
-};
-use sha2::{Digest, Sha256};
+use object_store::{BackoffConfig, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig};
 use tokio::runtime::Runtime;
 use url::Url;
 
@@ -26,8 +23,7 @@ use crate::client::{Client, Trouble};
 use crate::error::RemoteError;
 use crate::line::{Line, LineError};
 use crate::location::{Objects, Scheme};
-use crate::store::{Arriving, Entry, Store};
-use crate::sums::hex;
+use crate::store::{Arriving, Entry, Store, kept_as};
 
 /// Files that are listed at most.
 const MOST_FILES: usize = 200_000;
@@ -103,10 +99,9 @@ impl Bucket {
 
     /// What it is called where it is kept.
     pub fn key(&self) -> String {
-        let whole = format!("{}/{}", self.at.store, self.folder);
-        let name = self.at.store.rsplit('/').next().unwrap_or_default();
-        let name: String = name.split('@').next().unwrap_or_default().into();
-        format!("{name}-{}", hex(&Sha256::digest(whole)[..8]))
+        let bucket = self.at.store.rsplit('/').next().unwrap_or_default();
+        let bucket = bucket.split('@').next().unwrap_or_default();
+        kept_as(bucket, &format!("{}/{}", self.at.store, self.folder))
     }
 
     fn refused(&self, problem: String, hint: &str) -> RemoteError {
@@ -146,10 +141,14 @@ impl Bucket {
             if name.is_empty() || meta.size == 0 && meta.location.as_ref().ends_with('/') {
                 continue;
             }
-            self.files.insert(name.clone(), entry(&name, &meta));
+            let modified = meta.last_modified.timestamp();
+            let etag = meta.e_tag.as_deref().unwrap_or_default();
+            let said = [etag, &modified.to_string()];
+            let entry = Entry::by_what_is_said(name.clone(), meta.size, said);
+            self.files.insert(name.clone(), entry);
             let object = Object {
                 path: meta.location,
-                modified: meta.last_modified.timestamp(),
+                modified,
             };
             self.places.insert(name, object);
         }
@@ -205,24 +204,14 @@ impl Bucket {
     fn trouble(&self, error: &object_store::Error) -> Trouble {
         let scheme = self.at.scheme;
         match line_error(error) {
-            Some(LineError::Passing {
-                why,
-                wait,
-                is_unreachable,
-            }) => {
-                return Trouble::Passing {
-                    why: why.clone(),
-                    wait: *wait,
-                    is_unreachable: *is_unreachable,
-                };
-            }
+            Some(LineError::Passing(passing)) => return passing.clone().into(),
             Some(LineError::Nobody) => {
                 let problem = "nothing says who asks for it".into();
                 return Trouble::Lasting(self.refused(problem, scheme.credentials()));
             }
             Some(unprotected @ LineError::Unprotected(_)) => {
-                let hint = scheme.allow_http();
-                return Trouble::Lasting(self.refused(unprotected.to_string(), hint));
+                let hint = format!("use https, or set {}=true", scheme.allows_http());
+                return Trouble::Lasting(self.refused(unprotected.to_string(), &hint));
             }
             Some(region @ LineError::Region(_)) => {
                 let refused = self.refused(region.to_string(), "set AWS_REGION to it");
@@ -279,20 +268,6 @@ fn generic(error: io::Error) -> object_store::Error {
     }
 }
 
-/// What is known of a file whose content changes.
-fn entry(name: &str, meta: &ObjectMeta) -> Entry {
-    let etag = meta.e_tag.as_deref().unwrap_or_default();
-    let modified = meta.last_modified.timestamp();
-    let content = format!("{name}\0{}\0{etag}\0{modified}", meta.size);
-    Entry {
-        path: name.to_owned(),
-        size: meta.size,
-        etag: hex(&Sha256::digest(content.as_bytes())),
-        is_content: true,
-        sum: None,
-    }
-}
-
 /// Refuses what is no address of a server.
 fn check_endpoint(at: &Objects, endpoint: Option<String>) -> Result<(), RemoteError> {
     let is_one = |text: &str| {
@@ -321,41 +296,40 @@ fn build(
         max_retries: 0,
         retry_timeout: std::time::Duration::ZERO,
     };
-    let line = |allowed: Option<String>| Line {
+    let allowed = std::env::var(at.scheme.allows_http()).unwrap_or_default();
+    let line = Line {
         client: Arc::clone(client),
-        allow_http: allowed.is_some_and(|allowed| allowed.eq_ignore_ascii_case("true")),
+        allow_http: allowed.eq_ignore_ascii_case("true"),
     };
     let url = at.store.as_str();
-    let http = ClientConfigKey::AllowHttp;
-    let built: object_store::Result<Box<dyn ObjectStore>> = match at.scheme {
+    // The builders of the stores have no trait in common.
+    macro_rules! built {
+        ($builder:expr, $endpoints:expr) => {{
+            let builder = $builder.with_url(url).with_retry(once);
+            for key in $endpoints {
+                check_endpoint(at, builder.get_config_value(&key))?;
+            }
+            let built = builder.with_http_connector(line).build();
+            built.map(|store| Box::new(store) as Box<dyn ObjectStore>)
+        }};
+    }
+    let built = match at.scheme {
         Scheme::S3 => {
-            let mut builder = AmazonS3Builder::from_env().with_url(url).with_retry(once);
+            let mut builder = AmazonS3Builder::from_env();
             if let Some(region) = region {
                 builder = builder.with_region(region);
             }
-            for key in [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint] {
-                check_endpoint(at, builder.get_config_value(&key))?;
-            }
-            let allowed = builder.get_config_value(&AmazonS3ConfigKey::Client(http));
-            let built = builder.with_http_connector(line(allowed)).build();
-            built.map(|store| Box::new(store) as _)
+            let endpoints = [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint];
+            built!(builder, endpoints)
         }
-        Scheme::Google => {
-            let builder = GoogleCloudStorageBuilder::from_env();
-            let builder = builder.with_url(url).with_retry(once);
-            check_endpoint(at, builder.get_config_value(&GoogleConfigKey::BaseUrl))?;
-            let allowed = builder.get_config_value(&GoogleConfigKey::Client(http));
-            let built = builder.with_http_connector(line(allowed)).build();
-            built.map(|store| Box::new(store) as _)
-        }
-        Scheme::Azure => {
-            let builder = MicrosoftAzureBuilder::from_env();
-            let builder = builder.with_url(url).with_retry(once);
-            check_endpoint(at, builder.get_config_value(&AzureConfigKey::Endpoint))?;
-            let allowed = builder.get_config_value(&AzureConfigKey::Client(http));
-            let built = builder.with_http_connector(line(allowed)).build();
-            built.map(|store| Box::new(store) as _)
-        }
+        Scheme::Google => built!(
+            GoogleCloudStorageBuilder::from_env(),
+            [GoogleConfigKey::BaseUrl]
+        ),
+        Scheme::Azure => built!(
+            MicrosoftAzureBuilder::from_env(),
+            [AzureConfigKey::Endpoint]
+        ),
     };
     built.map_err(|error| RemoteError::Refused {
         place: url.to_owned(),

@@ -84,27 +84,40 @@ impl Answer {
 #[derive(Debug)]
 pub(crate) enum Trouble {
     /// Another attempt may help.
-    Passing {
-        /// What happened.
-        why: String,
-        /// How long the server asks to wait.
-        wait: Option<Duration>,
-        /// It is the address that does not answer at all.
-        is_unreachable: bool,
-    },
+    Passing(Passing),
     /// It will not.
     Lasting(RemoteError),
 }
 
+/// What another attempt may help against.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Passing {
+    /// What happened.
+    pub why: String,
+    /// How long the server asks to wait.
+    pub wait: Option<Duration>,
+    /// It is the address that does not answer at all.
+    pub is_unreachable: bool,
+}
+
+impl From<Passing> for Trouble {
+    fn from(passing: Passing) -> Self {
+        Self::Passing(passing)
+    }
+}
+
 impl Trouble {
     pub fn passing(why: impl Into<String>) -> Self {
-        Self::Passing {
+        Self::Passing(Passing {
             why: why.into(),
             wait: None,
             is_unreachable: false,
-        }
+        })
     }
+}
 
+impl Passing {
     fn of(error: &ureq::Error) -> Self {
         let is_unreachable = match error {
             ureq::Error::HostNotFound
@@ -113,7 +126,7 @@ impl Trouble {
             ureq::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
             _ => false,
         };
-        Self::Passing {
+        Self {
             why: error.to_string(),
             wait: None,
             is_unreachable,
@@ -136,13 +149,13 @@ impl Waits<'_> {
 
     /// Waits before the next attempt, if there is to be one.
     pub fn after(&mut self, trouble: Trouble) -> Result<(), RemoteError> {
-        let (why, asked, is_unreachable) = match trouble {
+        let Passing {
+            why,
+            wait: asked,
+            is_unreachable,
+        } = match trouble {
             Trouble::Lasting(error) => return Err(error),
-            Trouble::Passing {
-                why,
-                wait,
-                is_unreachable,
-            } => (why, wait, is_unreachable),
+            Trouble::Passing(passing) => passing,
         };
         self.failed += 1;
         let most = if is_unreachable {
@@ -262,7 +275,7 @@ impl Client {
         }
         let wait = self.answer_timeout;
         let request = request.config().timeout_recv_response(Some(wait)).build();
-        let response = request.call().map_err(|error| Trouble::of(&error))?;
+        let response = request.call().map_err(|error| Passing::of(&error))?;
         let (parts, body) = settled(response)?.into_parts();
         Ok(Answer {
             status: parts.status.as_u16(),
@@ -277,7 +290,7 @@ impl Client {
         &self,
         request: ureq::http::Request<Vec<u8>>,
         timeout: Option<Duration>,
-    ) -> Result<ureq::http::Response<Body>, Trouble> {
+    ) -> Result<ureq::http::Response<Body>, Passing> {
         let config = self.agent.configure_request(request);
         let config = config.timeout_recv_response(Some(timeout.unwrap_or(self.answer_timeout)));
         let request = match timeout {
@@ -289,7 +302,7 @@ impl Client {
         } else {
             self.agent.run(request)
         };
-        settled(response.map_err(|error| Trouble::of(&error))?)
+        settled(response.map_err(|error| Passing::of(&error))?)
     }
 
     /// One request with its redirects.
@@ -336,7 +349,7 @@ impl Client {
                 } else {
                     REFUSAL_LIMIT
                 };
-                let bytes = answer.bytes(limit).map_err(|error| Trouble::of(&error))?;
+                let bytes = answer.bytes(limit).map_err(|error| Passing::of(&error))?;
                 Ok((reply, bytes))
             });
             match tried {
@@ -359,12 +372,12 @@ impl Client {
 }
 
 /// An answer, unless the server will soon give another one.
-fn settled(response: ureq::http::Response<Body>) -> Result<ureq::http::Response<Body>, Trouble> {
+fn settled(response: ureq::http::Response<Body>) -> Result<ureq::http::Response<Body>, Passing> {
     let status = response.status().as_u16();
     match status {
         408 | 425 | 429 | 500..=504 | 520..=524 => {
             let wait = response.headers().get("retry-after");
-            Err(Trouble::Passing {
+            Err(Passing {
                 why: format!("the server answers {status}"),
                 wait: wait.and_then(|wait| retry_after(wait.to_str().ok()?)),
                 is_unreachable: false,

@@ -11,8 +11,7 @@ use crate::error::RemoteError;
 use crate::lock::Lock;
 use crate::repo::Repo;
 use crate::shelf::{ADDRESS, INCOMPLETE, PIECES};
-use crate::store::Sum;
-use crate::sums::Summing;
+use crate::sums::{Sum, Summing};
 
 /// A repository in the cache, or another place.
 #[derive(Clone, Debug, Serialize)]

@@ -15,33 +15,21 @@ use object_store::client::{
     HttpResponseBody, HttpService,
 };
 
-use crate::client::{Client, Trouble};
+use crate::client::{Client, Passing};
 
 /// Bytes that are handed on at a time.
 const PIECE: usize = 256 << 10;
 /// How long a machine of a cloud may take to answer who it is.
 const IDENTITY_TIMEOUT: Duration = Duration::from_secs(2);
-/// Where machines of clouds ask who they are.
-const IDENTITY: [&str; 4] = [
-    "169.254.169.254",
-    "169.254.170.2",
-    "metadata.google.internal",
-    "metadata",
-];
+/// Where machines of clouds ask who they are, beside addresses of their own link.
+const IDENTITY: [&str; 2] = ["metadata.google.internal", "metadata"];
 
 /// Why a request was not answered as it should be.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum LineError {
     /// Another attempt may help.
-    #[error("{why}")]
-    Passing {
-        /// What happened.
-        why: String,
-        /// How long the server asks to wait.
-        wait: Option<Duration>,
-        /// It is the address that does not answer at all.
-        is_unreachable: bool,
-    },
+    #[error(transparent)]
+    Passing(#[from] Passing),
     /// Nothing says who asks, and this is no machine of a cloud.
     #[error("there are no credentials")]
     Nobody,
@@ -51,27 +39,6 @@ pub(crate) enum LineError {
     /// What is asked would go over an unprotected line.
     #[error("{0} is not protected")]
     Unprotected(String),
-}
-
-impl LineError {
-    fn of(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Passing {
-                why,
-                wait,
-                is_unreachable,
-            } => Self::Passing {
-                why,
-                wait,
-                is_unreachable,
-            },
-            Trouble::Lasting(error) => Self::Passing {
-                why: error.to_string(),
-                wait: None,
-                is_unreachable: false,
-            },
-        }
-    }
 }
 
 /// A line, which may be unprotected where the user said so.
@@ -91,7 +58,7 @@ impl Line {
     fn answer(&self, request: HttpRequest) -> Result<HttpResponse, LineError> {
         let (parts, body) = request.into_parts();
         let host = parts.uri.host().unwrap_or_default();
-        let asks_who = IDENTITY.contains(&host);
+        let asks_who = host.starts_with("169.254.") || IDENTITY.contains(&host);
         let is_here = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
         if parts.uri.scheme_str() != Some("https") && !asks_who && !is_here && !self.allow_http {
             return Err(LineError::Unprotected(host.to_owned()));
@@ -100,11 +67,8 @@ impl Line {
         let body = body.as_bytes().cloned().unwrap_or_default();
         let request = ureq::http::Request::from_parts(parts, body.to_vec());
         let response = match self.client.send(request, timeout) {
-            Err(Trouble::Passing {
-                is_unreachable: true,
-                ..
-            }) if asks_who => return Err(LineError::Nobody),
-            sent => sent.map_err(LineError::of)?,
+            Err(passing) if asks_who && passing.is_unreachable => return Err(LineError::Nobody),
+            sent => sent?,
         };
         let (parts, body) = response.into_parts();
         if asks_who && !parts.status.is_success() {

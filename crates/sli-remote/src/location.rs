@@ -84,12 +84,12 @@ impl Scheme {
         }
     }
 
-    /// How to say that a line need not be protected.
-    pub(crate) fn allow_http(self) -> &'static str {
+    /// The variable that says that a line need not be protected.
+    pub(crate) fn allows_http(self) -> &'static str {
         match self {
-            Self::S3 => "use https, or set AWS_ALLOW_HTTP=true",
-            Self::Google => "use https, or set GOOGLE_ALLOW_HTTP=true",
-            Self::Azure => "use https, or set AZURE_ALLOW_HTTP=true",
+            Self::S3 => "AWS_ALLOW_HTTP",
+            Self::Google => "GOOGLE_ALLOW_HTTP",
+            Self::Azure => "AZURE_ALLOW_HTTP",
         }
     }
 }

@@ -5,17 +5,11 @@ use std::fmt::Debug;
 use std::io::Read;
 use std::ops::Range;
 
+use sha2::{Digest, Sha256};
+
 use crate::client::{Client, Trouble};
 use crate::error::RemoteError;
-
-/// What a place says that a file holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Sum {
-    /// SHA-256 of its bytes, hexadecimal.
-    Sha256(String),
-    /// SHA-1 of it as a blob of git, hexadecimal.
-    Git(String),
-}
+use crate::sums::{Sum, hex};
 
 /// A file of a place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +24,27 @@ pub(crate) struct Entry {
     pub is_content: bool,
     /// What its bytes add up to, where the place says so.
     pub sum: Option<Sum>,
+}
+
+impl Entry {
+    /// A file of which no sum is known: its content is known by its size and what is `said` of it beside that, if anything is.
+    pub fn by_what_is_said(path: String, size: u64, said: [&str; 2]) -> Self {
+        let [etag, modified] = said;
+        let content = format!("{path}\0{size}\0{etag}\0{modified}");
+        Self {
+            path,
+            size,
+            etag: hex(&Sha256::digest(content.as_bytes())),
+            is_content: said.iter().any(|said| !said.is_empty()),
+            sum: None,
+        }
+    }
+}
+
+/// What a place is called where it is kept: its name, and what tells it from others of this name.
+pub(crate) fn kept_as(name: &str, address: &str) -> String {
+    let digest = Sha256::digest(address.as_bytes());
+    format!("{name}-{}", hex(&digest[..8]))
 }
 
 /// Bytes on their way.

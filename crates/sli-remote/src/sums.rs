@@ -3,7 +3,14 @@
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::store::Sum;
+/// What a place says that a file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sum {
+    /// SHA-256 of its bytes, hexadecimal.
+    Sha256(String),
+    /// SHA-1 of it as a blob of git, hexadecimal.
+    Git(String),
+}
 
 /// A sum that grows with its file.
 pub(crate) enum Summing {

@@ -18,8 +18,8 @@ use crate::error::RemoteError;
 use crate::lock::hold;
 use crate::part::{Part, pieces_of};
 use crate::shelf::Shelf;
-use crate::store::{Entry, Store, Sum};
-use crate::sums::Growing;
+use crate::store::{Entry, Store};
+use crate::sums::{Growing, Sum};
 
 /// Pieces of one request.
 const RUN: usize = 64;

@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Mutex;
 
-use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::client::{Client, Reply, Trouble};
 use crate::error::RemoteError;
 use crate::hub::arriving;
 use crate::lock::hold;
-use crate::store::{Arriving, Entry, Store};
-use crate::sums::hex;
+use crate::store::{Arriving, Entry, Store, kept_as};
 
 /// A folder that a web server has.
 #[derive(Debug)]
@@ -38,9 +36,8 @@ impl WebFolder {
 
     /// The folder's name where it is kept.
     pub fn key(&self) -> String {
-        let digest = Sha256::digest(self.folder.as_str().as_bytes());
-        let digits = hex(&digest[..8]);
-        format!("{}-{digits}", self.folder.host_str().unwrap_or("web"))
+        let host = self.folder.host_str().unwrap_or("web");
+        kept_as(host, self.folder.as_str())
     }
 
     /// The address of a file; what stands behind `?` in that of the folder may be a signature, and stays.
@@ -83,27 +80,11 @@ impl WebFolder {
             )));
         };
         let said = |name: &str| {
-            reply
-                .header(name)
-                .unwrap_or_default()
-                .trim_start_matches("W/")
-                .to_owned()
+            let said = reply.header(name).unwrap_or_default();
+            said.trim_start_matches("W/")
         };
-        let digest = Sha256::digest(
-            format!(
-                "{path}\0{size}\0{}\0{}",
-                said("etag"),
-                said("last-modified")
-            )
-            .as_bytes(),
-        );
-        Ok(Some(Entry {
-            path: path.to_owned(),
-            size,
-            etag: hex(&digest),
-            is_content: !said("etag").is_empty() || !said("last-modified").is_empty(),
-            sum: None,
-        }))
+        let said = [said("etag"), said("last-modified")];
+        Ok(Some(Entry::by_what_is_said(path.to_owned(), size, said)))
     }
 
     fn first_byte(&self, place: &str, url: &Url) -> Result<Reply, RemoteError> {

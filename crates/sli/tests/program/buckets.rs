@@ -124,6 +124,24 @@ fn google_and_azure_answer_as_s3_does() {
         )
     };
     hub.put("objects/open", open);
+    let inspect = ["inspect", "gs://open/models/a llama"];
+    for (scheme, key) in [("s3", "AWS"), ("gs", "GOOGLE")] {
+        // Nobody, without anything that says who.
+        let place_of_it = format!("{scheme}://open/models/a llama");
+        let mut nobody = command(&place, &hub, &["inspect", &place_of_it]);
+        nobody
+            .env_remove("AWS_ACCESS_KEY_ID")
+            .env_remove("AWS_SECRET_ACCESS_KEY")
+            .env_remove("GOOGLE_SERVICE_ACCOUNT")
+            .env("GOOGLE_BASE_URL", hub.objects())
+            .env(format!("{key}_SKIP_SIGNATURE"), "true");
+        Place::outcome(&mut nobody).success();
+    }
+    let mut open = command(&place, &hub, &inspect);
+    open.env_remove("GOOGLE_SERVICE_ACCOUNT")
+        .env("GOOGLE_BASE_URL", "http://store.example")
+        .env("GOOGLE_SKIP_SIGNATURE", "true");
+    Place::outcome(&mut open).failure(3, &["not protected", "GOOGLE_ALLOW_HTTP"]);
     for scheme in ["gs", "az"] {
         let data = format!("{scheme}://open/data/part-?.jsonl");
         let model = format!("{scheme}://open/models/a llama");
@@ -153,6 +171,19 @@ fn what_a_line_does_is_survived() {
         &["whole.jsonl"],
         stream,
     );
+    hub.spoil(WEIGHTS, [Fault::Replaced]);
+    let model = "s3://box/models/a llama";
+    let run_it = [
+        "run",
+        model,
+        "--input",
+        "whole.jsonl",
+        "--out",
+        "gone",
+        "--stream",
+    ];
+    Place::outcome(&mut command(&place, &hub, &run_it))
+        .failure(5, &["it was replaced", "model.safetensors"]);
     // The bucket is in another region than is asked for.
     let lines = ["{\"input_ids\": [3, 4, 5]}\n{\"input_ids\": [7, 1]}\n"];
     let far = Repo {
