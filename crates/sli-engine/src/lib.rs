@@ -79,7 +79,7 @@ pub use session::{
 pub use settings::{Event, HiddenDtype, Machine, Observer, Quiet, Settings, Spill};
 pub use shard::Shard;
 pub use sli_kernels::Compute;
-pub use spent::Stages;
+pub use spent::{LayerSeconds, Stages};
 pub use summary::{Summary, forget_peak_memory, peak_memory, resident_memory};
 pub use sweep::run;
 pub use weights::content::WeightsRead;

@@ -17,8 +17,10 @@ use crate::exact_sum::ExactSum;
 use crate::exec::batch::Batch;
 use crate::exec::{Rows, Slots};
 use crate::journal::OutputFolder;
-use crate::results::{ExpertRow, ProfileRow, ResultsError, write_experts, write_profile};
-use crate::stats::{Histogram, RowStats, SiteStats};
+use crate::results::{
+    ChannelsRow, ExpertRow, ProfileRow, ResultsError, write_channels, write_experts, write_profile,
+};
+use crate::stats::{Channels, Histogram, RowStats, SiteStats};
 
 /// Stack, boundary (of branches: the layer, counted from 1), site, and which of the layer's outputs: they
 /// are folded one by one, since all rows of one come before those of the next only within a
@@ -35,13 +37,14 @@ pub(crate) const BLOB: &str = "profile";
 pub(crate) const ACCUMULATORS: &str = "profile.accumulators";
 
 /// How such a file begins.
-const MAGIC: &[u8] = b"sli profile 1\n";
+const MAGIC: &[u8] = b"sli profile 2\n";
 
 /// What was seen of the rows of a batch, to be folded when it is complete.
 #[derive(Default)]
 struct Seen {
     rows: Vec<RowStats>,
     histogram: Histogram,
+    channels: Channels,
 }
 
 /// How often the rows of a batch count, where that is not once.
@@ -60,8 +63,10 @@ impl Seen {
     ) {
         let blocks = map_rows(kernels, x.rows(), |range| {
             let mut histogram = Histogram::default();
+            let mut channels = Channels::default();
             let rows: Vec<RowStats> = range
                 .map(|row| {
+                    channels.add(x.row(row));
                     histogram.add_times(x.row(row), passes.map_or(1, |passes| passes[row]));
                     match &previous {
                         Some(previous) => RowStats::with_previous(x.row(row), previous.row(row)),
@@ -69,12 +74,13 @@ impl Seen {
                     }
                 })
                 .collect();
-            (rows, histogram)
+            (rows, histogram, channels)
         });
         self.rows.reserve_exact(x.rows());
-        for (rows, histogram) in blocks {
+        for (rows, histogram, channels) in blocks {
             self.rows.extend(rows);
             self.histogram.merge(&histogram);
+            self.channels.merge(&channels);
         }
     }
 }
@@ -196,6 +202,7 @@ impl Profile {
             }
         }
         stats.merge_histogram(&seen.histogram);
+        stats.merge_channels(&seen.channels);
     }
 
     /// The choices of a super-batch in one layer: `top_k` a row of `count` experts.
@@ -261,7 +268,7 @@ impl Profile {
         ))
     }
 
-    /// Writes `profile.parquet` and, where there are experts, `experts.parquet`. `stacks`: their names.
+    /// Writes `profile.parquet`, `channels.parquet` and, where there are experts, `experts.parquet`. `stacks`: their names.
     pub fn finish(self, stacks: &[&str], folder: &mut OutputFolder) -> Result<(), ResultsError> {
         let mut sites: BTreeMap<(usize, usize, Site), SiteStats> = BTreeMap::new();
         for ((stack, layer, site, _), stats) in self.sites {
@@ -296,6 +303,15 @@ impl Profile {
                 })
         });
         write_profile(folder, rows.chain(routing))?;
+        let channels = sites
+            .iter()
+            .map(|(&(stack, layer, site), stats)| ChannelsRow {
+                stack: stacks[stack],
+                layer: layer as u32,
+                site: site.name(),
+                abs_max: stats.channels(),
+            });
+        write_channels(folder, channels)?;
         if !self.loads.is_empty() {
             let rows = self.loads.iter().flat_map(|(&(stack, layer), loads)| {
                 (0..)

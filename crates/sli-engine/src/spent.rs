@@ -1,9 +1,11 @@
 //! What a run costs, over all processes that work on it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What processes spent on a run, each up to its last checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
     /// How many processes.
     pub processes: u64,
@@ -13,6 +15,25 @@ pub struct Spent {
     pub bytes_read: u64,
     /// Where the time went.
     pub stages: Stages,
+    /// Where the layers' part of it went.
+    #[serde(default)]
+    pub layers: LayerSeconds,
+}
+
+/// Seconds of each layer of each stack, its waiting for weights included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LayerSeconds(BTreeMap<String, Vec<f64>>);
+
+impl LayerSeconds {
+    /// Counts the time of a layer, from 0.
+    pub(crate) fn add(&mut self, stack: &str, layer: usize, seconds: f64) {
+        let layers = self.0.entry(stack.to_owned()).or_default();
+        if layers.len() <= layer {
+            layers.resize(layer + 1, 0.0);
+        }
+        layers[layer] += seconds;
+    }
 }
 
 /// Where the time of a run went, seconds.

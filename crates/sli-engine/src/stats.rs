@@ -11,6 +11,8 @@
 //! | `mean`, `variance` | sum(x) / n; sum((x - mean)^2) / n |
 //! | `kurtosis` | n sum((x - mean)^4) / sum((x - mean)^2)^2; 3 for a normal distribution |
 //! | `abs_max`, `min`, `max` | exact |
+//! | `abs_top2`, `abs_top3` | the second and third largest magnitude, each value counted; exact |
+//! | `abs_q0.5` | the median magnitude, to its bin |
 //! | `q0.001` ... `q0.999` | the value of rank ceil(q n), to its bin |
 //! | `cosine` | mean over rows of the cosine between the row and the same token's row one boundary before |
 //!
@@ -20,6 +22,7 @@
 //! variance, no row before) is left out.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use crate::pairwise::{Pairwise, Sum};
 
@@ -35,6 +38,43 @@ pub const QUANTILES: [(&str, f64); 9] = [
     ("q0.99", 0.99),
     ("q0.999", 0.999),
 ];
+
+/// How many of the largest magnitudes are kept.
+const LARGEST: usize = 3;
+
+/// The largest magnitudes of some values, descending; 0 where there are fewer values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Largest([f32; LARGEST]);
+
+impl Largest {
+    /// Of finite values.
+    fn of(values: &[f32]) -> Self {
+        let mut largest = Self::default();
+        let (blocks, rest) = values.as_chunks::<LANES>();
+        for block in blocks {
+            // Most blocks hold nothing of interest, and that is seen without a branch for each value.
+            let beyond = |any: bool, value: &f32| any | (value.abs() > largest.0[LARGEST - 1]);
+            if block.iter().fold(false, beyond) {
+                block.iter().for_each(|value| largest.add(value.abs()));
+            }
+        }
+        rest.iter().for_each(|value| largest.add(value.abs()));
+        largest
+    }
+
+    fn add(&mut self, magnitude: f32) {
+        let place = self.0.iter().position(|&other| magnitude > other);
+        if let Some(place) = place {
+            self.0[place..].rotate_right(1);
+            self.0[place] = magnitude;
+        }
+    }
+
+    /// Takes those of other values.
+    fn merge(&mut self, other: Self) {
+        other.0.into_iter().for_each(|value| self.add(value));
+    }
+}
 
 /// Independent partial sums of a row; part of the definition of the results.
 const LANES: usize = 8;
@@ -107,6 +147,7 @@ impl Moments {
 pub struct RowStats {
     moments: Moments,
     non_finite: u64,
+    largest: Largest,
     /// Cosine to another row; `None` if there was none or one of them is zero or not finite.
     cosine: Option<f64>,
 }
@@ -140,6 +181,7 @@ impl RowStats {
                 max,
             },
             non_finite,
+            largest: Largest::of(&values),
             cosine: None,
         }
     }
@@ -321,6 +363,54 @@ impl Histogram {
         }
         (next == N).then_some(found)
     }
+
+    /// The median of the magnitudes, to the middle of its bin.
+    fn median_magnitude(&self) -> Option<f64> {
+        const MAGNITUDE: u16 = 0x7fff;
+        let mut magnitudes = BTreeMap::new();
+        for (bin, count) in self.bins() {
+            *magnitudes.entry(bin & MAGNITUDE).or_insert(0) += count;
+        }
+        let total: u64 = magnitudes.values().sum();
+        let mut seen = 0;
+        let bin = magnitudes.into_iter().find_map(|(bin, count)| {
+            seen += count;
+            (2 * seen >= total).then_some(bin)
+        });
+        bin.map(middle)
+    }
+}
+
+/// The largest magnitude of each channel among the finite values of some rows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Channels(Vec<f32>);
+
+impl Channels {
+    /// Takes a row.
+    pub fn add(&mut self, row: &[f32]) {
+        self.reach(row.len());
+        for (largest, value) in self.0.iter_mut().zip(row) {
+            let magnitude = value.abs();
+            let is_larger = magnitude > *largest && magnitude < f32::INFINITY;
+            *largest = if is_larger { magnitude } else { *largest };
+        }
+    }
+
+    /// Takes those of other rows.
+    pub fn merge(&mut self, other: &Self) {
+        self.add(&other.0);
+    }
+
+    /// By channel.
+    pub fn values(&self) -> &[f32] {
+        &self.0
+    }
+
+    fn reach(&mut self, channels: usize) {
+        if self.0.len() < channels {
+            self.0.resize(channels, 0.0);
+        }
+    }
 }
 
 /// The middle of a bin; of the two that hold zero, zero.
@@ -354,7 +444,9 @@ impl Sum for Folded {
 pub struct SiteStats {
     folded: Pairwise<Folded>,
     non_finite: u64,
+    largest: Largest,
     histogram: Histogram,
+    channels: Channels,
 }
 
 impl SiteStats {
@@ -368,21 +460,28 @@ impl SiteStats {
             folded.cosine_rows += 1;
         }
         self.non_finite += row.non_finite;
+        self.largest.merge(row.largest);
     }
 
     /// Takes what was made of the records that come next in the input.
     pub fn follow(&mut self, next: &Self) {
         self.folded.follow(&next.folded);
-        self.non_finite += next.non_finite;
-        self.histogram.merge(&next.histogram);
+        self.unordered(next);
     }
 
     /// Takes what was made of another output of the same records, as its rows come after all of these.
     pub fn followed_by(&mut self, other: &Self) {
         let sum = self.folded.total().and(&other.folded.total());
         self.folded = Pairwise::of_blocks([(0, 0, sum)]);
+        self.unordered(other);
+    }
+
+    /// Takes what does not depend on the order of rows.
+    fn unordered(&mut self, other: &Self) {
         self.non_finite += other.non_finite;
+        self.largest.merge(other.largest);
         self.histogram.merge(&other.histogram);
+        self.channels.merge(&other.channels);
     }
 
     /// Takes the values of rows that were, or will be, folded, in any order.
@@ -393,6 +492,16 @@ impl SiteStats {
     /// Takes counts that were made elsewhere, in any order.
     pub fn merge_histogram(&mut self, histogram: &Histogram) {
         self.histogram.merge(histogram);
+    }
+
+    /// Takes magnitudes of the channels of rows that were, or will be, folded, in any order.
+    pub fn merge_channels(&mut self, channels: &Channels) {
+        self.channels.merge(channels);
+    }
+
+    /// The largest magnitude of each channel.
+    pub fn channels(&self) -> &[f32] {
+        self.channels.values()
     }
 
     /// Values that are infinite or not a number.
@@ -422,6 +531,11 @@ impl SiteStats {
                 ("min", min),
                 ("max", max),
             ]);
+            let [largest, second, third] = self.largest.0.map(f64::from);
+            let median = self.histogram.median_magnitude();
+            rows.extend((count > 1).then_some(("abs_top2", second)));
+            rows.extend((count > 2).then_some(("abs_top3", third)));
+            rows.extend(median.map(|median| ("abs_q0.5", median.min(largest))));
             if let Some(values) = self.histogram.quantiles(QUANTILES.map(|(_, q)| q)) {
                 let named = QUANTILES.iter().zip(values);
                 rows.extend(named.map(|(&(name, _), value)| (name, value.clamp(min, max))));
@@ -460,6 +574,10 @@ impl SiteStats {
             write_number(&mut bytes, u64::from(bin - before));
             write_number(&mut bytes, count);
             before = bin;
+        }
+        write_number(&mut bytes, self.channels.0.len() as u64);
+        for value in self.largest.0.iter().chain(&self.channels.0) {
+            bytes.extend(value.to_le_bytes());
         }
         bytes
     }
@@ -501,12 +619,19 @@ impl SiteStats {
             bin = bin.checked_add(u16::try_from(read_number(input)?).ok()?)?;
             histogram.page(usize::from(bin) / PAGE)[usize::from(bin) % PAGE] = read_number(input)?;
         }
-        let whole = input.is_empty();
-        whole.then(|| Self {
-            folded: Pairwise::of_blocks(blocks),
-            non_finite,
-            histogram,
-        })
+        let channels = usize::try_from(read_number(input)?).ok()?;
+        let (values, rest) = input.as_chunks();
+        if rest.is_empty() && values.len().checked_sub(LARGEST) == Some(channels) {
+            let (largest, channels) = values.split_first_chunk()?;
+            return Some(Self {
+                folded: Pairwise::of_blocks(blocks),
+                non_finite,
+                largest: Largest(largest.map(f32::from_le_bytes)),
+                histogram,
+                channels: Channels(channels.iter().copied().map(f32::from_le_bytes).collect()),
+            });
+        }
+        None
     }
 }
 
@@ -552,8 +677,15 @@ mod tests {
                 ),
             }
             site.fold_histogram(row);
+            site.merge_channels(&channels_of(row));
         }
         site
+    }
+
+    fn channels_of(row: &[f32]) -> Channels {
+        let mut channels = Channels::default();
+        channels.add(row);
+        channels
     }
 
     fn value(site: &SiteStats, name: &str) -> f64 {
@@ -641,6 +773,33 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_magnitudes_are_known_by_rank_and_by_channel() {
+        let mut rows: Vec<Vec<f32>> = noise(1110, 2.0).chunks(37).map(<[f32]>::to_vec).collect();
+        rows[3][5] = -90.0;
+        rows[20][5] = 80.0;
+        rows[29][36] = 80.0;
+        rows[7][0] = f32::INFINITY;
+        let of_all = site(&rows);
+        let values = rows.iter().flatten().filter(|value| value.is_finite());
+        let mut magnitudes: Vec<f32> = values.map(|value| value.abs()).collect();
+        magnitudes.sort_by(f32::total_cmp);
+        assert_eq!(value(&of_all, "abs_max"), 90.0);
+        assert_eq!(value(&of_all, "abs_top2"), 80.0);
+        assert_eq!(value(&of_all, "abs_top3"), 80.0);
+        let median = f64::from(magnitudes[magnitudes.len().div_ceil(2) - 1]);
+        assert!((value(&of_all, "abs_q0.5") - median).abs() <= median / 256.0);
+        for channel in 0..37 {
+            let column = rows.iter().map(|row| row[channel].abs());
+            let largest = column.filter(|value| value.is_finite()).fold(0.0, f32::max);
+            assert_eq!(of_all.channels()[channel], largest, "{channel}");
+        }
+        let two = site(&[vec![2.0, -1.0]]).finish();
+        let of = |name| two.iter().find(|(other, _)| *other == name);
+        assert_eq!(of("abs_top2"), Some(&("abs_top2", 1.0)));
+        assert_eq!(of("abs_top3"), None);
+    }
+
+    #[test]
     fn cosines_are_averaged_over_rows() {
         let rows = vec![
             vec![1.0, 0.0],
@@ -676,7 +835,8 @@ mod tests {
     #[test]
     fn a_site_is_small() {
         let values = noise(100_000, 4.0);
-        let site = site(std::slice::from_ref(&values));
+        let rows: Vec<Vec<f32>> = values.chunks(500).map(<[f32]>::to_vec).collect();
+        let site = site(&rows);
         let pages = site.histogram.pages.iter().flatten().count();
         assert!(pages * PAGE * 8 <= 64 << 10, "{pages} pages");
         assert!(site.to_bytes().len() < 20_000);
@@ -717,6 +877,8 @@ mod tests {
                 );
                 folded.fold(index as u64 / ROWS, &stats);
                 histogram.add(row);
+                // Channels in another order.
+                folded.merge_channels(&channels_of(&rows[rows.len() - 1 - index]));
                 if cuts[index] {
                     let mut later = Histogram::default();
                     std::mem::swap(&mut later, &mut histogram);

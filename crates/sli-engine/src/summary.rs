@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::records::RecordSpool;
 use crate::settings::Settings;
 use crate::shard::Shard;
-use crate::spent::{Spent, Stages};
+use crate::spent::{LayerSeconds, Spent, Stages};
 use crate::weights::content::WeightsRead;
 
 /// What a run did.
@@ -74,6 +74,8 @@ pub struct Summary {
     pub left_out: BTreeMap<&'static str, Vec<String>>,
     /// Where the time of all processes went, each up to its last checkpoint.
     pub stages: Stages,
+    /// Seconds that each layer of each stack took of it, its waiting for weights included.
+    pub layer_seconds: LayerSeconds,
     /// The plan that was carried out.
     pub plan: Plan,
 }
@@ -88,7 +90,7 @@ pub(crate) struct Measured {
 }
 
 /// Members of a summary that are about one process and its machine: where parts become one run they are kept part by part.
-pub(crate) const OF_MACHINES: [&str; 9] = [
+pub(crate) const OF_MACHINES: [&str; 10] = [
     "seconds",
     "bytes_read",
     "peak_memory",
@@ -97,6 +99,7 @@ pub(crate) const OF_MACHINES: [&str; 9] = [
     "roofline_fraction",
     "reading",
     "stages",
+    "layer_seconds",
     "plan",
 ];
 
@@ -164,6 +167,7 @@ impl Summary {
             },
             isa,
             stages: spent.stages,
+            layer_seconds: spent.layers,
             plan: plan.clone(),
         }
     }

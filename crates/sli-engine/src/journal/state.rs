@@ -12,7 +12,7 @@ use super::key::RunKey;
 use super::progress::{BufferRef, Mark, Progress};
 use crate::durable::Disk;
 
-pub(super) const FORMAT: u64 = 4;
+pub(super) const FORMAT: u64 = 5;
 
 /// What `.sli/state.json` holds after its checksum.
 #[derive(Clone, Debug, Serialize, Deserialize)]

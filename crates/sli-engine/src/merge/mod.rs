@@ -17,7 +17,9 @@ use self::manifest::merged;
 use self::parts::Parts;
 use crate::journal::{JournalError, Manifest, Opened, OutputFolder};
 use crate::profile::{ACCUMULATORS, Profile};
-use crate::results::{EXPERTS, PROFILE, ResultsError, join_tables, join_tensors, name_of_file};
+use crate::results::{
+    CHANNELS, EXPERTS, PROFILE, ResultsError, join_tables, join_tensors, name_of_file,
+};
 
 /// What a merge came to.
 pub enum Merged {
@@ -69,7 +71,7 @@ fn results(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
     for name in tensors {
         join_tensors(folder, name, &parts.tensors(name)?)?;
     }
-    let own = [PROFILE, EXPERTS];
+    let own = [PROFILE, CHANNELS, EXPERTS];
     for name in names {
         if name.ends_with(".parquet") && !own.contains(&name) {
             join_tables(folder, name, &parts.files(name)?)?;

@@ -76,8 +76,11 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
         bytes += match take {
             Take::TopK(k) => best(spec, *k) * TOP_BYTES + 48,
             Take::Router => 64,
-            // The row before for the cosine, and statistics of the rows before they are folded.
-            Take::Profile => widest * 4 + (sites(spec) + 1) * size_of::<RowStats>() as u64,
+            // The row before for the cosine, and statistics of the rows before they are folded, with magnitudes of the
+            // channels of every 32 of them.
+            Take::Profile => {
+                widest * 4 + widest / 8 + (sites(spec) + 1) * size_of::<RowStats>() as u64
+            }
             Take::Hidden(_)
             | Take::Logits
             | Take::Scores
@@ -380,7 +383,8 @@ fn values(spec: &ModelSpec, takes: &[Take]) -> u64 {
     values.max().unwrap_or(0)
 }
 
-/// Accumulators and buffers of the results: 64 KiB of counts a site where the profile is asked for.
+/// Accumulators and buffers of the results: where the profile is asked for, for each site 80 KiB of counts, and a magnitude of each
+/// channel.
 pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let output = spec.output_stack();
     let classified = spec.classified_stack();
@@ -397,14 +401,15 @@ pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     if !takes.contains(&Take::Profile) {
         return own;
     }
-    let sites: usize = spec
+    let sites: u64 = spec
         .stacks
         .iter()
         .map(|stack| {
             let layers = stack.layers.iter();
             let sites = layers.map(|layer| outputs_shown(&layer.steps) + 1);
-            sites.sum::<usize>() + 2
+            let sites = sites.sum::<usize>() + 2;
+            sites as u64 * ((80 << 10) + 4 * stack.hidden_size as u64)
         })
         .sum();
-    own + sites as u64 * (80 << 10)
+    own + sites
 }

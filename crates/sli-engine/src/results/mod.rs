@@ -31,10 +31,10 @@ pub use self::safetensors::{TensorFile, TensorShape};
 pub(crate) use self::safetensors::{file_name, name_of_file};
 pub use self::sparse::SparseSink;
 pub use self::tables::{
-    BestTokens, EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink, TopKSink,
-    write_experts, write_profile, write_records,
+    BestTokens, ChannelsRow, EmbeddingSink, ExpertRow, ProfileRow, RouterSink, ScoresSink,
+    TopKSink, write_channels, write_experts, write_profile, write_records,
 };
-pub(crate) use self::tables::{EXPERTS, PROFILE};
+pub(crate) use self::tables::{CHANNELS, EXPERTS, PROFILE};
 
 /// A result, or the spool of the records, cannot be written or read.
 #[derive(Debug, thiserror::Error)]

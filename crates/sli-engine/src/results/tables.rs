@@ -350,6 +350,7 @@ impl RouterSink {
 
 /// The tables whose rows are not those of records.
 pub(crate) const PROFILE: &str = "profile.parquet";
+pub(crate) const CHANNELS: &str = "channels.parquet";
 pub(crate) const EXPERTS: &str = "experts.parquet";
 
 /// A statistic of one place in the model, a row of `profile.parquet`.
@@ -365,6 +366,19 @@ pub struct ProfileRow<'a> {
     pub statistic: &'a str,
     /// Its value.
     pub value: f64,
+}
+
+/// The largest magnitude of every channel of one place in the model, a row of `channels.parquet`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChannelsRow<'a> {
+    /// The stack.
+    pub stack: &'a str,
+    /// The boundary; of a branch output its layer, counted from 1.
+    pub layer: u32,
+    /// The name of a [`sli_spec::Site`].
+    pub site: &'a str,
+    /// By channel.
+    pub abs_max: &'a [f32],
 }
 
 /// The load of one expert, a row of `experts.parquet`.
@@ -400,6 +414,25 @@ pub fn write_profile<'a>(
         cells.text(row.site);
         cells.text(row.statistic);
         cells.f64(row.value);
+    })
+}
+
+/// Writes `channels.parquet`.
+pub fn write_channels<'a>(
+    folder: &mut OutputFolder,
+    rows: impl IntoIterator<Item = ChannelsRow<'a>>,
+) -> Result<(), ResultsError> {
+    let columns = [
+        ("stack", Kind::Name),
+        ("layer", Kind::U32),
+        ("site", Kind::Name),
+        ("abs_max", Kind::ListF32),
+    ];
+    from_rows(folder, CHANNELS, &columns, rows, |row, cells| {
+        cells.text(row.stack);
+        cells.u32(row.layer);
+        cells.text(row.site);
+        cells.list_f32(row.abs_max);
     })
 }
 

@@ -83,6 +83,7 @@ impl Sweep<'_> {
             seconds: clock.before.seconds + clock.began.elapsed().as_secs_f64(),
             bytes_read: clock.before.bytes_read + model.checkpoint.bytes_read(),
             stages: clock.before.stages.and(stages),
+            layers: clock.layers.clone(),
         }
     }
 }

@@ -85,7 +85,7 @@ pub fn run(
         phases: &phases,
     };
     let tally = Tally::open(&folder).map_err(ResultsError::from)?;
-    let before = folder.progress().spent;
+    let before = folder.progress().spent.clone();
     let reading = choose_reading(model, settings, &plan)?;
     let scratch = Scratch::new(States::new(folder.disk(), folder.work_dir()));
     let mut sweep = Sweep {
@@ -99,6 +99,7 @@ pub fn run(
         clock: RunClock {
             began,
             stopwatch: Stopwatch::start(model),
+            layers: before.layers.clone(),
             before,
         },
     };

@@ -18,7 +18,7 @@ use crate::plan::end_keys;
 use crate::portion::Portion;
 use crate::results::ResultsError;
 use crate::settings::Event;
-use crate::spent::Spent;
+use crate::spent::{LayerSeconds, Spent};
 use crate::spill::SpillFile;
 use crate::stages::Stopwatch;
 use crate::tally::Tally;
@@ -42,6 +42,8 @@ pub(super) struct RunClock {
     pub(super) stopwatch: Stopwatch,
     /// By earlier processes.
     pub(super) before: Spent,
+    /// By all processes.
+    pub(super) layers: LayerSeconds,
 }
 
 impl<'a> Sweep<'a> {
@@ -109,7 +111,10 @@ impl<'a> Sweep<'a> {
             }
             for index in first..description.layers.len() {
                 self.tally.begin().map_err(ResultsError::from)?;
+                let began = Instant::now();
                 let rows = self.run_layer(store, stack, index, &mut parts)?;
+                let seconds = began.elapsed().as_secs_f64();
+                self.clock.layers.add(description.name, index, seconds);
                 let progress = self.folder.progress_mut();
                 progress.layer_passes += 1;
                 progress.token_layers += rows as u64;

@@ -85,11 +85,12 @@ fn a_run_writes_every_result() {
         "topk.parquet",
         "embeddings.parquet",
         "profile.parquet",
+        "channels.parquet",
         "records.parquet",
     ] {
         assert!(has(&out, name), "{name}");
     }
-    assert_eq!(results(&out).len(), 10);
+    assert_eq!(results(&out).len(), 11);
     let again = place.sli(&run).success();
     assert!(again.stderr.contains("finished already"), "{again:?}");
     let again: Value = serde_json::from_str(&again.stdout).unwrap();

@@ -40,6 +40,7 @@ fn a_hundred_thousand_tiny_records() {
     assert_eq!(
         names,
         [
+            "channels.parquet",
             "hidden/decoder.002.part-0.safetensors",
             "hidden/decoder.002.part-1.safetensors",
             "profile.parquet",
@@ -75,6 +76,6 @@ fn nothing_but_empty_records_and_single_tokens() {
         let summary = run(&place, name, 100, &ALL);
         assert_eq!(summary["records"], 50);
         assert_eq!(summary["tokens"], if name == "one" { 50 } else { 0 });
-        assert_eq!(results(&place.path(name)).len(), 10);
+        assert_eq!(results(&place.path(name)).len(), 11);
     }
 }
