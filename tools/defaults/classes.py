@@ -71,6 +71,8 @@ TEXT_CLASSES = {
     "dpr": {"DPRContextEncoder": "base", "DPRReader": "base"},
     "visual_bert": {"VisualBertForPreTraining": "masked_lm"},
     "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
+    "glm5_next_text": {"Glm5NextForCausalLM": "causal_lm", "Glm5NextTextModel": "base"},
+    "muse_glimmer_text": {"MuseGlimmerForCausalLM": "causal_lm", "MuseGlimmerTextModel": "base"},
     "step3p5": {"Step3p5ForCausalLM": "causal_lm", "Step3p7TextModel": "base"},
 }
 

@@ -6,6 +6,7 @@ Each is a model of the reference with all parameters drawn, saved as the referen
 tokenizer. `OUT/NAME.gguf` is the file, `OUT/NAME.json` has token ids and the logits of the last of them.
 """
 
+import importlib
 import json
 import os
 import re
@@ -29,7 +30,7 @@ import conversion  # noqa: E402
 import formula  # noqa: E402
 import gguf  # noqa: E402
 from conversion.base import ModelBase, ModelType, TextModel, get_model_architecture  # noqa: E402
-from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, MODELS, OLDER, PUBLISHED, RENAMED, RESHAPED, SHORT, SWAPPED  # noqa: E402
+from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, MODELS, OLDER, PUBLISHED, RENAMED, REPLACED, RESHAPED, SHORT, SWAPPED  # noqa: E402
 
 DECODER_IDS = [0, 9, 4, 15, 2]
 IDS = [3, 17, 5, 21, 8, 8, 19, 1, 13, 12, 7]
@@ -39,7 +40,8 @@ def draw(model):
     """All parameters, those of norms around one, as numbers that 16 bits hold."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in list(model.named_parameters()) + list(model.named_buffers()):
-        if not tensor.dtype.is_floating_point or "inv_freq" in name or "alpha" in name:
+        if not tensor.dtype.is_floating_point or name.endswith(("slope_rate", "key_decay", "query_decay", "diagonal_decay")) \
+                or "inv_freq" in name or "alpha" in name:
             continue
         noise = torch.randn(tensor.shape, generator=generator)
         is_norm = "norm" in name.lower() or "ln_" in name or "layernorm" in name
@@ -122,6 +124,8 @@ def convert(folder, path, kind):
         own = cls.modify_tensors
         cls.modify_tensors = lambda self, tensor, name, bid: (
             own if "W_pack" in name else TextModel.modify_tensors)(self, tensor, name, bid)
+    # It looks for tokens that were never trained.
+    cls._get_suppress_tokens = lambda self: None
     # Heads that draft tokens are left out.
     cls.no_mtp = path.stem not in DRAFTING
     model = cls(folder, gguf.LlamaFileType[kind], path)
@@ -171,6 +175,14 @@ def normed(states, tensors, norm, config):
     return torch.nn.functional.layer_norm(states, states.shape[-1:], *weights, epsilon)
 
 
+def replace(name):
+    """Has the reference's class use another one's functions."""
+    own, other, names = REPLACED[name]
+    own, other = (importlib.import_module(f"transformers.models.{module}.modeling_{module}") for module in (own, other))
+    for old, new in names.items():
+        setattr(own, old, getattr(other, new))
+
+
 def more(config):
     """What a decoder behind an encoder is given."""
     return dict(decoder_input_ids=torch.tensor([DECODER_IDS])) if config.is_encoder_decoder else {}
@@ -183,6 +195,8 @@ def main(out, names):
             published(name, out)
             print("wrote", name)
             continue
+        if name in REPLACED:
+            replace(name)
         cls, settings = MODELS[name]
         cls = getattr(transformers, cls)
         torch.manual_seed(0)

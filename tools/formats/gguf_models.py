@@ -261,6 +261,37 @@ MODELS |= {
                 sliding_attention=dict(rope_type="default", rope_theta=50.0))),
         vision_config=dict(hidden_size=8, num_attention_heads=2, num_hidden_layers=1, image_size=28, patch_size=14))),
 }
+HYPER = dict(hc_mult=2, hc_eps=1e-6)
+CHOSEN = dict(index_n_heads=2, index_head_dim=6, index_topk=4)
+KINDS = dict(layer_types=["linear_attention", "linear_attention", "full_attention", "linear_attention"], num_hidden_layers=4)
+PICTURES = dict(hidden_size=8, intermediate_size=8, num_attention_heads=2, num_hidden_layers=1)
+MODELS |= {
+    "muse-glimmer": ("MuseGlimmerForConditionalGeneration", dict(
+        text_config=SMALL | dict(head_dim=8, num_hidden_layers=5, sliding_window=4, pad_token_id=0, qk_scale_factor=3.5,
+                                 output_multiplier=0.25, final_logit_softcapping=20.0),
+        vision_config=PICTURES, out_hidden_size=16, projector_hidden_size=8)),
+    "hrm_text": ("HrmTextForCausalLM", {k: v for k, v in SMALL.items() if k != "num_key_value_heads"} | dict(
+        head_dim=8, H_cycles=2, L_cycles=3, embedding_scale=3.0, num_hidden_layers=2)),
+    "minimax-01": ("MiniMaxForCausalLM", SMALL | KINDS | dict(
+        head_dim=8, block_size=4, num_local_experts=4, num_experts_per_tok=2, full_attn_alpha_factor=1.5, linear_attn_alpha_factor=1.5,
+        mlp_alpha_factor=1.5, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5))),
+    "hy_v4": ("HYV4ForCausalLM", {k: v for k, v in LATENT.items() if k != "first_k_dense_replace"} | HYPER | CHOSEN | dict(
+        pad_token_id=0, num_hidden_layers=4, hc_magnitude=1.5, indexer_types=["full", "full", "shared", "shared"],
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"], swiglu_limit=0.1, routed_scaling_factor=2.5, norm_topk_prob=True)),
+    "bailingmoe3": ("BailingHybridForCausalLM", SMALL | dict(
+        layer_types=["linear_attention", "linear_attention", "full_attention"], num_hidden_layers=3, pad_token_id=0, layer_group_size=3, first_k_dense_replace=1, num_key_value_heads=4, linear_head_dim=6, linear_num_heads=4,
+        kv_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=5, num_experts=8, num_experts_per_token=2,
+        mlp_layer_types=["dense", "sparse", "sparse"], num_expert_group=4, topk_group=2, moe_intermediate_size=12,
+        num_shared_experts=1, routed_scaling_factor=2.5)),
+    "glm5-next": ("Glm5NextForConditionalGeneration", dict(
+        text_config=LATENT | HYPER | CHOSEN | dict(
+            qk_rope_head_dim=0, num_hidden_layers=5, layer_types=["linear_attention", "linear_attention", "indexed_attention",
+                                                                    "linear_attention", "indexed_attention"],
+            mlp_layer_types=["dense", "dense", "sparse", "sparse", "sparse"], linear_head_dim=6, linear_num_heads=4, pad_token_id=0,
+            index_kpool=2, swiglu_limit=0.1, routed_scaling_factor=2.5),
+        vision_config=dict(hidden_size=8, intermediate_size=8, num_heads=2, depth=1, out_hidden_size=16, image_size=28,
+                           projection_intermediate_size=8))),
+}
 # Stored in blocks of eight bits: a block of columns has parts of two heads.
 WIDE = SMALL | dict(hidden_size=64, intermediate_size=96, head_dim=16)
 BLOCKS = {
@@ -272,6 +303,16 @@ MODELS |= BLOCKS
 ABSENT = "absent"
 # What the converter looks for in older files.
 OLDER = {
+    "minimax-01": dict(
+        architectures=["MiniMaxText01ForCausalLM"], layernorm_full_attention_alpha=1.5, layernorm_full_attention_beta=1.0,
+        layernorm_linear_attention_alpha=1.5, layernorm_linear_attention_beta=1.0, layernorm_mlp_alpha=1.5, layernorm_mlp_beta=1.0,
+        rotary_dim=4),
+    "bailingmoe3": dict(
+        architectures=["BailingMoeV3ForCausalLM"], no_kda_lora=True, gated_attention_proj_granularity_type="head_wise", head_dim=6,
+        moe_shared_expert_intermediate_size=12, norm_topk_prob=True, n_group=4, num_nextn_predict_layers=0),
+    "glm5-next": dict(
+        mla_use_nope=True, first_k_dense_replace=2,
+        linear_attn_config=dict(num_heads=4, head_dim=6, short_conv_kernel_size=4, gate_lower_bound=-5.0)),
     "jina-bert-v3": dict(architectures=["XLMRobertaModel"], lora_adaptations=["none"]),
     "codeshell": dict(architectures=["CodeShellForCausalLM"], n_positions=64, n_embd=16, n_head=4, num_query_groups=2,
                       layer_norm_epsilon=1e-5),
@@ -326,6 +367,9 @@ OLDER = {
 }
 # Names of tensors that the reference saves otherwise than they were published.
 RENAMED = {
+    "hy_v4": [(f"hc_pre.{part}.", f"{part}.hc_pre.") for part in ("hc_attn_layer", "hc_mlp_layer")]
+    + [("model.hc_pre.hc_head.", "model.hc_head."), ("mlp.linear_gate.", "mlp.gate_proj."),
+       ("shared_experts.linear_gate.", "shared_experts.gate_proj.")],
     "grok": [("model.layers.", "transformer.decoder_layer."), ("attn.q_proj", "multi_head_attention.query"),
              ("attn.k_proj", "multi_head_attention.key"), ("attn.v_proj", "multi_head_attention.value"),
              ("attn.o_proj", "multi_head_attention.linear"), ("pre_attn_norm.scale", "rms_norm.weight"),
@@ -358,6 +402,11 @@ def minimax_m3(tensors):
         else:
             published[key.replace("self_attn.indexer.", "self_attn.index_")] = tensor
     return published
+
+
+def minimax_01(tensors):
+    """Without the tables of decays, which every model has."""
+    return {key: tensor for key, tensor in tensors.items() if not key.endswith(("_decay", "slope_rate"))}
 
 
 def codeshell(tensors):
@@ -400,7 +449,13 @@ def step35(tensors):
     return published
 
 
-RESHAPED = {"minimax-m3": minimax_m3, "codeshell": codeshell, "step35": step35}
+RESHAPED = {"minimax-01": minimax_01, "minimax-m3": minimax_m3, "codeshell": codeshell, "step35": step35}
+# Where the published model differs from the reference's class: names in the class's module, and the module that has them right.
+# MiniMax-01 rotates a part of each head.
+REPLACED = {
+    "minimax-01": ("minimax", "minimax_m2", {"apply_rotary_pos_emb": "apply_rotary_pos_emb",
+                                               "MiniMaxRotaryEmbedding": "MiniMaxM2RotaryEmbedding"}),
+}
 # Files with a layer behind the others that drafts tokens.
 DRAFTING = {"glm4moe-drafts"}
 # Tensors of published files whose last axes are the other way round.

@@ -86,6 +86,8 @@ pub enum Elementwise {
     MinusOne,
     /// `ln(-x)`: the logarithm of a decay that is stored as `-exp(x)` (llama.cpp's files).
     LogOfNegated,
+    /// `ln(x)`: the same of one that is stored as `exp(x)`.
+    Log,
 }
 
 impl Elementwise {
@@ -96,6 +98,7 @@ impl Elementwise {
             Self::PlusOne => stored + 1.0,
             Self::MinusOne => stored - 1.0,
             Self::LogOfNegated => (-stored).ln(),
+            Self::Log => stored.ln(),
         }
     }
 }

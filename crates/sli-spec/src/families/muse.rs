@@ -62,8 +62,15 @@ fn plain<'c>(
     model.activation = config.activation(activation)?;
     model.set_attention_bias(config.flag("attention_bias")?);
     model.token_norm = Some(("embed_tokens.embed_norm", bare(epsilon)));
-    model.query_key_norm = Some((NormSpan::Head, bare(epsilon)));
-    model.attention_scale *= config.number("qk_scale_factor")?;
+    // Of GGUF files, whose norms of queries hold the factor.
+    let head_norm = if config.in_file("head_norm_weights") && config.flag("head_norm_weights")? {
+        config.ignore(&["qk_scale_factor"]);
+        NormStyle::rms(epsilon)
+    } else {
+        model.attention_scale *= config.number("qk_scale_factor")?;
+        bare(epsilon)
+    };
+    model.query_key_norm = Some((NormSpan::Head, head_norm));
     model.gate = Some(Gate {
         name: "self_attn.gate_proj",
         per_head: false,
@@ -134,7 +141,8 @@ pub fn muse_glimmer_text(config: &Config) -> Result<Described, SpecError> {
         ..model.norm
     };
     // Of the head that the whole model has.
-    config.ignore(&["final_logit_softcapping", "output_multiplier"]);
+    model.logit_scale = config.positive("output_multiplier")?;
+    model.logit_softcap = config.optional_positive("final_logit_softcapping")?;
     model.layer_of = Some(Rc::new(move |own, leaves, number| {
         layer(own, leaves, number, [after; 2])
     }));

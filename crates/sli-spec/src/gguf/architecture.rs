@@ -27,6 +27,8 @@ pub(super) struct Names {
     /// What the file's begin with.
     pub file: &'static str,
     pub rows: &'static [Row],
+    /// The key of how many other blocks stand in front of these.
+    pub behind: Option<&'static str>,
 }
 
 /// A tensor of the reference and the one of a file.
@@ -60,6 +62,8 @@ pub(super) enum Change {
     Divided,
     /// What makes keys and values of a latent vector is two tensors, head by head, that of the keys transposed.
     Latent,
+    /// Its parts, which were one tensor, have these names.
+    Parted(&'static [&'static str]),
     /// Its numbers have further axes.
     Flat,
     /// It is one of several, which are stacked.
@@ -70,6 +74,8 @@ pub(super) enum Change {
     Nth(usize),
     /// It is the negated exponential.
     Decay,
+    /// It is the exponential.
+    Exponential,
     /// Queries, keys, values and gates of groups of heads, which were one tensor, are two: the gates' is `attn_gate`.
     Ungrouped,
     /// Heads of values of one group, which stood together, alternate with those of the other groups.
@@ -98,6 +104,19 @@ pub(super) const fn under(
         reference,
         file,
         rows,
+        behind: None,
+    }
+}
+
+/// Tensors of layers that stand behind as many others as a key of the architecture says.
+pub(super) const fn behind(
+    key: &'static str,
+    reference: &'static str,
+    rows: &'static [Row],
+) -> Names {
+    Names {
+        behind: Some(key),
+        ..layers(reference, rows)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The architectures of llama.cpp, each a row of [`ARCHITECTURES`].
 
 use super::architecture::{Architecture, Names};
+use super::deltas::{GLM5_NEXT, LING3, MINIMAX, bailingmoe3, glm5_next, minimax_01};
 use super::encoders::{
     BERT, JINA, JINA3, MODERN_BERT, NOMIC_BERT, T5, bert, eurobert, jina2, jina3, modern_bert,
     nomic_bert, t5, t5encoder,
@@ -18,6 +19,7 @@ use super::heads::{
     APERTUS, DECI, GROK, HY_V3, LAGUNA, MIMO2, MISTRAL4, PHIMOE, QWEN, apertus, deci, grok, hy_v3,
     laguna, mimo2, mistral4, phimoe, qwen,
 };
+use super::latents::{HY_V4, hy_v4};
 use super::layer_inputs::{GEMMA3N, gemma3n, gemma4};
 use super::limited::{MINIMAX_M3, STEP, minimax_m3, step35};
 use super::llama::{
@@ -44,6 +46,7 @@ use super::states::{
     granite_hybrid, jamba, kimi_linear, lfm2, lfm2moe, mamba, mamba2, nemotron_h, qwen3next,
     qwen35, qwen35moe,
 };
+use super::turns::{HRM, MUSE, hrm_text, muse_glimmer};
 
 /// The class of the tokenizers that most models of pieces have.
 pub(super) const USUAL: &str = "LlamaTokenizer";
@@ -55,6 +58,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("arcee", &["arcee"], arcee, &[PAIRS]),
     row_of("baichuan", &["baichuan"], baichuan, &[BAICHUAN]),
     row_of("bailingmoe2", &["glm4_moe"], bailingmoe2, &[]),
+    row_of("bailingmoe3", &["bailing_hybrid"], bailingmoe3, LING3),
     row_of("bert", &["bert"], bert, BERT),
     row_of("bloom", &["bloom"], bloom, BLOOM),
     row_of("chatglm", &["glm"], chatglm, &[CHATGLM]),
@@ -114,6 +118,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("glm-dsa", &["glm_moe_dsa"], glm_dsa, INDEXED),
     row_of("glm4", &["glm4"], glm4, &[GLM4]),
     row_of("glm4moe", &["glm4_moe"], glm4moe, &[POST_NORMS]),
+    row_of("glm5-next", &["glm5_next_text"], glm5_next, GLM5_NEXT),
     row_of("gpt-oss", &["gpt_oss"], gpt_oss, GPT_OSS),
     row_of("gpt2", &["gpt2"], gpt2, GPT2),
     row_of("gptneox", &["gpt_neox"], gptneox, NEOX),
@@ -132,6 +137,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         GRANITE_EXPERTS,
     ),
     row_of("grok", &["grok-1"], grok, GROK),
+    row_of("hrm_text", &["hrm_text"], hrm_text, HRM),
     row_of(
         "hunyuan-dense",
         &["hunyuan_v1_dense"],
@@ -141,6 +147,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("hunyuan-moe", &["hunyuan_v1_moe"], hunyuan_moe, HUNYUAN),
     row_of("hunyuan_vl", &["hunyuan_v1_dense"], hunyuan_vl, HUNYUAN),
     row_of("hy_v3", &["hy_v3"], hy_v3, HY_V3),
+    row_of("hy_v4", &["hy_v4"], hy_v4, HY_V4),
     row_of("internlm2", &["internlm2"], internlm2, INTERNLM2),
     row_of("jais2", &["jais2"], jais2, &[]),
     row_of("jamba", &["jamba"], jamba, BESIDE),
@@ -162,6 +169,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("mimo2", &["mimo_v2_flash"], mimo2, MIMO2),
     row_of("minicpm", &["minicpm"], minicpm, &[PAIRS]),
     row_of("minicpm3", &["minicpm3"], minicpm3, &[LATENT]),
+    row_of("minimax-01", &["minimax"], minimax_01, MINIMAX),
     row_of("minimax-m2", &["minimax_m2"], minimax_m2, &[MIXTRAL]),
     row_of(
         "minimax-m3",
@@ -173,6 +181,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("mistral4", &["mistral4"], mistral4, MISTRAL4),
     row_of("modern-bert", &["modernbert"], modern_bert, MODERN_BERT),
     row_of("mpt", &["mpt"], mpt, MPT),
+    row_of("muse-glimmer", &["muse_glimmer_text"], muse_glimmer, MUSE),
     row_of("nemotron", &["nemotron"], nemotron, GEMMA),
     row_of("nemotron_h", &["nemotron_h"], nemotron_h, NEMOTRON_H),
     row_of("nemotron_h_moe", &["nemotron_h"], nemotron_h, NEMOTRON_H),
@@ -241,17 +250,7 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         "it is the text part of a model for pictures, of no type that is known here",
     ),
     (
-        &[
-            "bailingmoe3",
-            "deepseek4",
-            "dots3note",
-            "glm5-next",
-            "hrm_text",
-            "hy_v4",
-            "minimax-01",
-            "muse-glimmer",
-            "qwen4exp",
-        ],
+        &["deepseek4", "dots3note", "qwen4exp"],
         "the model's own files of safetensors are read; what its converter makes of them was not compared",
     ),
     (

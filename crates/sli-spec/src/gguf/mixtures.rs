@@ -285,18 +285,18 @@ pub(super) fn cohere2_moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
-pub(super) const INDEXED: &[Names] = &[
-    LATENT,
-    layers(
-        "model.layers.*.self_attn.indexer.",
-        &[
-            row("wk", "indexer.attn_k"),
-            row("wq_b", "indexer.attn_q_b"),
-            row("k_norm", "indexer.k_norm"),
-            row("weights_proj", "indexer.proj"),
-        ],
-    ),
-];
+/// What chooses keys.
+pub(super) const INDEXER: Names = layers(
+    "model.layers.*.self_attn.indexer.",
+    &[
+        row("wk", "indexer.attn_k"),
+        row("wq_b", "indexer.attn_q_b"),
+        row("k_norm", "indexer.k_norm"),
+        row("weights_proj", "indexer.proj"),
+    ],
+);
+
+pub(super) const INDEXED: &[Names] = &[LATENT, INDEXER];
 
 /// Latent heads that see what an indexer chose.
 pub(super) fn indexed(reader: &mut Reader<'_>, model_type: &str) -> Read {
@@ -304,9 +304,20 @@ pub(super) fn indexed(reader: &mut Reader<'_>, model_type: &str) -> Read {
     latent_heads(reader)?;
     routed(reader)?;
     reader.ignore(&["expert_gating_func"]);
+    indexer(reader)
+}
+
+/// An indexer, and which layers have one.
+pub(super) fn indexer(reader: &mut Reader<'_>) -> Read {
     reader.copy("attention.indexer.head_count", "index_n_heads")?;
     reader.copy("attention.indexer.key_length", "index_head_dim")?;
-    reader.copy("attention.indexer.top_k", "index_topk")
+    reader.copy("attention.indexer.top_k", "index_topk")?;
+    if let Some(Value::Array(kinds)) = reader.value("attention.indexer.types") {
+        let kind = |own: &Value| if own == true { "full" } else { "shared" };
+        let kinds: Vec<&str> = kinds.iter().map(kind).collect();
+        reader.set("indexer_types", json!(kinds));
+    }
+    Ok(())
 }
 
 pub(super) fn deepseek32(reader: &mut Reader<'_>) -> Read {
@@ -315,12 +326,5 @@ pub(super) fn deepseek32(reader: &mut Reader<'_>) -> Read {
 
 pub(super) fn glm_dsa(reader: &mut Reader<'_>) -> Read {
     indexed(reader, "glm_moe_dsa")?;
-    let kinds = reader.value("attention.indexer.types");
-    if let Some(Value::Array(kinds)) = kinds {
-        let kind = |own: &Value| if own == true { "full" } else { "shared" };
-        let kinds: Vec<&str> = kinds.iter().map(kind).collect();
-        reader.set("indexer_types", json!(kinds));
-    }
-    network_kinds(reader)?;
-    Ok(())
+    network_kinds(reader)
 }

@@ -8,11 +8,13 @@
 
 mod architecture;
 mod architectures;
+mod deltas;
 mod encoders;
 mod experts;
 mod gemma;
 mod gpt;
 mod heads;
+mod latents;
 mod layer_inputs;
 mod limited;
 mod llama;
@@ -25,6 +27,7 @@ mod rotation;
 mod rwkv;
 mod states;
 mod stored;
+mod turns;
 mod undo;
 mod usual;
 

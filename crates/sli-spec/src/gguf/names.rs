@@ -67,18 +67,21 @@ impl<'a> Renaming<'a> {
             let rest = pattern.strip_prefix(names.reference);
             let rows = names.rows.iter();
             rows.filter(move |row| rest == Some(row.reference))
-                .map(|row| (names.file, row))
+                .map(move |row| (names, row))
         };
         let own = self.names.iter().chain(USUAL);
-        let mut named = own.flat_map(within).map(|(begins, row)| {
+        let number = layer.and_then(|layer| layer.parse::<usize>().ok());
+        let mut named = own.flat_map(within).map(|(names, row)| {
             let whole = row.exact || ENDINGS.iter().any(|ending| row.file.ends_with(ending));
             let ending = if whole {
                 ""
             } else {
                 ending.unwrap_or(".weight")
             };
-            let name = format!("{begins}{}{ending}", row.file);
-            (row, name.replacen('*', layer.unwrap_or("*"), 1))
+            let name = format!("{}{}{ending}", names.file, row.file);
+            let before = names.behind.map_or(0, |key| self.sizes.count(key));
+            let block = number.map(|number| number.saturating_add(before).to_string());
+            (row, name.replacen('*', block.as_deref().unwrap_or("*"), 1))
         });
         let first = named.next()?;
         // Of several names the one that the file has.
@@ -94,11 +97,10 @@ impl<'a> Renaming<'a> {
             Change::PlusOne | Change::Transposed if ending == Some(".bias") => Change::None,
             change => change,
         };
-        let number = layer.and_then(|layer| layer.parse().ok()).unwrap_or(0);
         Some(Found {
             name,
             change,
-            number,
+            number: number.unwrap_or(0),
         })
     }
 

@@ -116,6 +116,18 @@ impl<'s> Reader<'s> {
         self.value(key)?.as_f64()
     }
 
+    /// A limit, which lists have for every layer: one for all.
+    pub fn limit(&mut self, key: &str) -> Result<Value, SpecError> {
+        let found = self.value(key).unwrap_or_default();
+        let Value::Array(limits) = &found else {
+            return Ok(found);
+        };
+        match limits.first() {
+            Some(first) if limits.iter().all(|limit| limit == first) => Ok(first.clone()),
+            _ => Err(self.unsupported(key, &found, "one limit for all layers is read")),
+        }
+    }
+
     /// A value that cannot be what it is.
     pub fn unsupported(&self, key: &str, found: &Value, reason: &str) -> SpecError {
         SpecError::Unsupported {

@@ -405,7 +405,7 @@ pub(super) fn nemotron_h(reader: &mut Reader<'_>) -> Read {
 }
 
 /// What layers attend to, without a state and with one.
-const STATES: [&str; 2] = ["full_attention", "linear_attention"];
+pub(super) const STATES: [&str; 2] = ["full_attention", "linear_attention"];
 
 /// Sizes and kinds of layers of the gated delta rule.
 fn delta(reader: &mut Reader<'_>) -> Read {
@@ -492,24 +492,27 @@ pub(super) fn lfm2moe(reader: &mut Reader<'_>) -> Read {
     Ok(())
 }
 
+/// The delta rule with a decay of every feature.
+pub(super) const DELTA: Names = layers(
+    "model.layers.*.self_attn.",
+    &[
+        row("q_conv1d", "ssm_conv1d_q"),
+        row("k_conv1d", "ssm_conv1d_k"),
+        row("v_conv1d", "ssm_conv1d_v"),
+        row("f_a_proj", "ssm_f_a"),
+        row("f_b_proj", "ssm_f_b"),
+        row("g_a_proj", "ssm_g_a"),
+        row("g_b_proj", "ssm_g_b"),
+        row("b_proj", "ssm_beta"),
+        row("dt_bias", "ssm_dt.bias"),
+        decay("A_log", "ssm_a"),
+        row("o_norm", "ssm_norm"),
+    ],
+);
+
 pub(super) const KIMI_LINEAR: &[Names] = &[
     LATENT,
-    layers(
-        "model.layers.*.self_attn.",
-        &[
-            row("q_conv1d", "ssm_conv1d_q"),
-            row("k_conv1d", "ssm_conv1d_k"),
-            row("v_conv1d", "ssm_conv1d_v"),
-            row("f_a_proj", "ssm_f_a"),
-            row("f_b_proj", "ssm_f_b"),
-            row("g_a_proj", "ssm_g_a"),
-            row("g_b_proj", "ssm_g_b"),
-            row("b_proj", "ssm_beta"),
-            row("dt_bias", "ssm_dt.bias"),
-            decay("A_log", "ssm_a"),
-            row("o_norm", "ssm_norm"),
-        ],
-    ),
+    DELTA,
     MIXTRAL,
     layers("model.layers.*.block_sparse_moe.shared_experts.", SHARED),
 ];

@@ -18,6 +18,7 @@ pub(super) struct Found {
 
 /// Sizes that changes depend on.
 pub(super) struct Sizes<'a> {
+    architecture: &'a str,
     stored: &'a Stored,
     blocks: usize,
     heads: usize,
@@ -32,7 +33,7 @@ pub(super) struct Sizes<'a> {
 
 impl<'a> Sizes<'a> {
     /// Those of a file of this architecture.
-    pub fn new(architecture: &str, stored: &'a Stored) -> Self {
+    pub fn new(architecture: &'a str, stored: &'a Stored) -> Self {
         let number = |key: &str| {
             let value = stored.values.get(&format!("{architecture}.{key}"))?;
             let number = match value {
@@ -50,6 +51,7 @@ impl<'a> Sizes<'a> {
         let values = number("ssm.time_step_rank").unwrap_or(groups);
         let state = number("ssm.state_size").unwrap_or(0);
         Self {
+            architecture,
             stored,
             blocks: number("block_count").unwrap_or(0).min(MOST_LAYERS as usize),
             heads,
@@ -66,6 +68,16 @@ impl<'a> Sizes<'a> {
         drafts
             .map(|block| pattern(format!("blk.{block}.*")))
             .collect()
+    }
+
+    /// A whole number of the architecture's keys, else none.
+    pub fn count(&self, key: &str) -> usize {
+        let value = self
+            .stored
+            .values
+            .get(&format!("{}.{key}", self.architecture));
+        let count = value.and_then(Value::as_u64).unwrap_or(0);
+        count.min(MOST_LAYERS) as usize
     }
 
     /// Whether the file has a tensor.
@@ -128,12 +140,17 @@ impl<'a> Sizes<'a> {
                 Source::Tensor(name).part(split, number)
             }
             Change::Decay => self.tensor(name).by(Elementwise::LogOfNegated),
+            Change::Exponential => {
+                Source::Reshape(Box::new(self.tensor(name))).by(Elementwise::Log)
+            }
             Change::Latent => self.latent(name),
             Change::Tiled(tiled) => self.grouped(name, tiled),
             // Nothing mixes rows again: it counts as missing.
-            Change::Unmixed | Change::Separated | Change::Divided | Change::Ungrouped => {
-                Source::Tensor(format!("{change:?} of {name}"))
-            }
+            Change::Unmixed
+            | Change::Separated
+            | Change::Divided
+            | Change::Parted(_)
+            | Change::Ungrouped => Source::Tensor(format!("{change:?} of {name}")),
         }
     }
 
@@ -157,6 +174,10 @@ impl<'a> Sizes<'a> {
             (Change::Divided, _) => {
                 let up = name.replacen("_gate", "_up", 1);
                 self.tensor(if part == 0 { name.clone() } else { up })
+            }
+            (Change::Parted(names), _) => {
+                let own = names.get(part)?;
+                self.tensor(name.replacen(names.first()?, own, 1))
             }
             (Change::Ungrouped, Split::Groups { groups, rows }) => {
                 if part == 3 {

@@ -13,7 +13,14 @@ use crate::{
 /// MiniMax-01. The residual stream goes on from the norms in front of the sublayers.
 pub fn minimax(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = decoder(config, false, config.size("intermediate_size")?)?;
-    decoder.rotate(&RopeOptions::new(decoder.head_dim))?;
+    // The class rotates whole heads, GGUF files say how much of them.
+    let rotated = config.optional_heads("rotated_features")?;
+    let part = rotated.map(|rotated| rotated as f64 / decoder.head_dim as f64);
+    decoder.rotate(&RopeOptions {
+        partial: part.is_some(),
+        default_partial: part.unwrap_or(1.0),
+        ..RopeOptions::new(decoder.head_dim)
+    })?;
     decoder.arrangement =
         Arrangement::pre("input_layernorm", "post_attention_layernorm").in_form(Form::InStream);
     if let Some(window) = config.optional_size("sliding_window")? {
