@@ -1,5 +1,6 @@
 //! Which of the asked-for results a model can give.
 
+use sli_spec::gguf::matrices;
 use sli_spec::{Mechanism, Predicts, Stack};
 
 use crate::boundaries::boundaries;
@@ -26,7 +27,10 @@ pub fn available_takes(
         }
         let is_lexical = take == Take::Sparse && lexical::is_there(model)?;
         match lacking(model, &take).filter(|_| !is_lexical) {
-            None => chosen.push(take),
+            None => {
+                problems.extend(left_out(model, &take));
+                chosen.push(take);
+            }
             Some(reason) => problems.push(format!("no `{take}`: {reason}")),
         }
     }
@@ -45,6 +49,19 @@ pub fn available_takes(
         return Err(EngineError::Unavailable(problem));
     }
     Ok((chosen, problems))
+}
+
+/// What a result will not have that could be looked for in it.
+fn left_out(model: &Model, take: &Take) -> Option<String> {
+    let matrices = matrices(&model.spec)
+        .ok()
+        .filter(|_| *take == Take::Imatrix)?;
+    let different = matrices.different;
+    let first = different.first()?;
+    Some(format!(
+        "imatrix.gguf will not have `{first}` and its like ({} in all): what enters them there is not what enters them here",
+        different.len()
+    ))
 }
 
 /// Why there are no logits.
@@ -88,6 +105,7 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
                 }
                 None => "the model's class has no head that gives classes".to_owned(),
             }),
+        Take::Imatrix => matrices(spec).err(),
         Take::Router => {
             let mechanisms = model.spec.stacks.iter().flat_map(Stack::mechanisms);
             let mut routings = mechanisms.filter_map(Mechanism::routing);

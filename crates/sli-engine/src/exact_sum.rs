@@ -27,6 +27,10 @@ impl ExactSum {
         let fraction = u128::from(bits & 0x7f_ffff | u32::from(exponent > 0) << 23);
         let shift = exponent.saturating_sub(1);
         let (place, wide) = ((shift / 64) as usize, fraction << (shift % 64));
+        if !value.is_sign_negative() {
+            self.add_at(place, wide);
+            return;
+        }
         let mut own = [0; DIGITS];
         for (digit, value) in own
             .iter_mut()
@@ -35,11 +39,19 @@ impl ExactSum {
         {
             *digit = value;
         }
-        self.add_digits(&if value.is_sign_negative() {
-            negated(own)
-        } else {
-            own
-        });
+        self.add_digits(&negated(own));
+    }
+
+    /// Adds a number of which `rest` is the digits from a place on, up to where nothing is carried any more.
+    fn add_at(&mut self, place: usize, mut rest: u128) {
+        for digit in self.digits.iter_mut().skip(place) {
+            if rest == 0 {
+                return;
+            }
+            let sum = u128::from(*digit) + u128::from(rest as u64);
+            *digit = sum as u64;
+            rest = (rest >> 64) + (sum >> 64);
+        }
     }
 
     /// Adds another sum.

@@ -24,6 +24,7 @@ mod expansion;
 mod fingerprint;
 mod floats;
 mod gguf;
+mod imatrix;
 pub mod journal;
 mod leftovers;
 mod lexical;

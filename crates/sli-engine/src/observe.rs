@@ -15,6 +15,7 @@ use crate::exec::head::{LogitResults, LogitSink, Wanted};
 use crate::exec::probe::Probe;
 use crate::exec::{BoundLayer, Rows, Slots};
 use crate::expansion;
+use crate::imatrix::Inputs;
 use crate::journal::OutputFolder;
 use crate::lexical::{self, Lexical};
 use crate::model::Model;
@@ -45,6 +46,8 @@ pub(crate) struct Observation<'a> {
     classes: Option<(usize, Classes<'a>)>,
     sparse: Option<Sparse>,
     lexical: Option<Lexical>,
+    /// They are shown what enters the matrices while a layer runs.
+    inputs: Option<&'a Inputs>,
     wants_logits: bool,
     records: RecordSpool,
     /// Of a record whose pieces come one by one.
@@ -101,6 +104,7 @@ impl<'a> Observation<'a> {
         records: &RecordSpool,
         settings: &Settings,
         folder: &OutputFolder,
+        inputs: Option<&'a Inputs>,
     ) -> Result<Self, EngineError> {
         let spec = &model.spec;
         let output = spec.output_stack();
@@ -116,6 +120,7 @@ impl<'a> Observation<'a> {
             classes: None,
             sparse: None,
             lexical: None,
+            inputs,
             wants_logits: needs_logits(&settings.takes),
             records: records.clone(),
             open: Open::default(),
@@ -173,6 +178,7 @@ impl<'a> Observation<'a> {
                     observation.lexical = Some(Lexical::open(model, settings.compute, folder)?);
                 }
                 Take::Sparse => observation.sparse = Some(Sparse::open(model, folder)?),
+                Take::Imatrix => {}
                 Take::Classes => {
                     let classified = spec.classified_stack();
                     if let Some((stack, head)) = classified
@@ -418,6 +424,9 @@ impl<'a> Observation<'a> {
                 profile.publish(&stacks, &mut folder)?;
             }
             profile.finish(&stacks, &mut folder)?;
+        }
+        if let Some(inputs) = self.inputs {
+            inputs.finish(&self.records, &mut folder)?;
         }
         // Writing the last results takes memory too.
         summary.peak_memory = peak_memory();

@@ -28,6 +28,8 @@ pub enum Take {
     Classes,
     /// Weights of the vocabulary's tokens for a record: `sparse`.
     Sparse,
+    /// Squares of what enters every matrix, for llama.cpp's quantiser: `imatrix`.
+    Imatrix,
 }
 
 /// How the hidden states of a record become one vector.
@@ -175,7 +177,7 @@ impl TakeError {
 
 impl Take {
     /// Every spelling, as a user may write it.
-    pub const SPELLINGS: [&'static str; 9] = [
+    pub const SPELLINGS: [&'static str; 10] = [
         "hidden[:LAYERS]",
         "logits",
         "scores",
@@ -185,6 +187,7 @@ impl Take {
         "profile",
         "classes",
         "sparse",
+        "imatrix",
     ];
 
     /// What a run takes if it is not told: statistics and scores.
@@ -204,6 +207,7 @@ impl Take {
             Self::Profile => "profile",
             Self::Classes => "classes",
             Self::Sparse => "sparse",
+            Self::Imatrix => "imatrix",
         }
     }
 }
@@ -256,6 +260,7 @@ impl FromStr for Take {
             "profile" => plain(Self::Profile),
             "classes" => plain(Self::Classes),
             "sparse" => plain(Self::Sparse),
+            "imatrix" => plain(Self::Imatrix),
             "topk" => match argument.map(number) {
                 Some(Some(k)) if k > 0 => Ok(Self::TopK(k)),
                 _ => Err(wrong(
@@ -296,7 +301,8 @@ impl fmt::Display for Take {
             | Self::Router
             | Self::Profile
             | Self::Classes
-            | Self::Sparse => Ok(()),
+            | Self::Sparse
+            | Self::Imatrix => Ok(()),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::io;
 use std::path::Path;
 
 use blake3::Hasher;
-use sli_engine::journal::{RunKey, SHARD};
+use sli_engine::journal::{DATASETS, RunKey, SHARD};
 use sli_engine::shorten;
+use sli_engine::take::Take;
 
 use crate::cli::ScoreArg;
 use crate::error::Error;
@@ -30,6 +31,11 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
     };
     key.set("input", content)
         .set("input format", job.input.extensions());
+    if job.session.settings().takes.contains(&Take::Imatrix) {
+        let names = job.input.files().iter().filter_map(|file| file.file_name());
+        let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+        key.set(DATASETS, names.join("\n"));
+    }
     for (name, column) in job.input.renames.pairs() {
         key.set(format!("column of {name}"), column);
     }

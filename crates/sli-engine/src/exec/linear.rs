@@ -34,6 +34,7 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         let bias = self.optional(linear.bias)?;
         let bias = bias.as_deref();
+        self.show(&[linear.weight], (0, 1), x);
         self.product(x, (linear.weight, bias), Store::Set, out.reborrow())?;
         let Some(Adapter { down, up, rank }) = linear.adapter else {
             return Ok(());

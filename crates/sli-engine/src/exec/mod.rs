@@ -26,10 +26,11 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use sli_checkpoint::BoundLeaf;
-use sli_kernels::{Kernels, Mat, MatMut};
+use sli_kernels::{Kernels, Mat, MatMut, MatRef};
 use sli_spec::{Embedding, Leaf, Slot, Stack, WeightIndex};
 
 use crate::error::EngineError;
+use crate::imatrix::Inputs;
 use crate::model::Model;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Section, Weight, leaves};
@@ -54,9 +55,18 @@ pub(crate) struct BoundLayer<'a> {
     pub stack: usize,
     pub part: Section,
     pub residency: Residency,
+    /// Is shown what enters the matrices.
+    pub inputs: Option<&'a Inputs>,
 }
 
 impl BoundLayer<'_> {
+    /// Shows rows that enter the matrices of some leaves: number `matrix` of so many.
+    pub fn show(&self, leaves: &[WeightIndex], matrix: (usize, usize), x: MatRef<'_>) {
+        if let Some(inputs) = self.inputs {
+            inputs.seen(self.kernels, leaves, matrix, x);
+        }
+    }
+
     /// Names a leaf of this part.
     pub fn key(&self, leaf: WeightIndex) -> LeafKey {
         LeafKey {

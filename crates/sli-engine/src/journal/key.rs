@@ -9,6 +9,9 @@ use sli_checkpoint::Found;
 /// The part of a key that says over which part of a dataset a run is, where it is not over all of it.
 pub const SHARD: &str = "shard";
 
+/// The part of a key that names the files of the dataset, a line each, where a result has their names.
+pub const DATASETS: &str = "dataset names";
+
 /// How parts of a key begin that are files of the model's folder.
 pub(super) const FILE_PART: &str = "model ";
 

@@ -24,7 +24,7 @@ mod tests;
 
 pub use self::error::JournalError;
 pub use self::folder::{Durable, Opened, OutputFolder};
-pub use self::key::{Difference, RunKey, SHARD, short_hash};
+pub use self::key::{DATASETS, Difference, RunKey, SHARD, short_hash};
 pub use self::manifest::{Manifest, ResultFile};
 pub(crate) use self::progress::WEIGHTS;
 pub use self::progress::{BufferRef, EndProgress, Mark, Progress, SuperBatchProgress};

@@ -1,7 +1,8 @@
 //! Saved activations and accumulators.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
@@ -51,9 +52,13 @@ impl OutputFolder {
     /// Reads activations back into `values`, which has `rows * cols` elements.
     pub fn load_buffer(&self, buffer: &BufferRef, values: &mut [f32]) -> Result<(), JournalError> {
         if buffer.rows.checked_mul(buffer.cols) != Some(values.len()) {
-            return Err(self.damaged(buffer, "it has another shape than the run needs".into()));
+            return Err(damaged(
+                &self.work,
+                buffer,
+                "it has another shape than the run needs",
+            ));
         }
-        self.load(buffer, bytemuck::cast_slice_mut(values))?;
+        load(&self.work, buffer, bytemuck::cast_slice_mut(values))?;
         for value in values {
             *value = f32::from_bits(u32::from_le(value.to_bits()));
         }
@@ -75,12 +80,15 @@ impl OutputFolder {
 
     /// Reads back an accumulator; `None` if there is none of that name.
     pub fn load_blob(&self, name: &str) -> Result<Option<Vec<u8>>, JournalError> {
-        let Some(blob) = self.progress.blobs.get(name) else {
-            return Ok(None);
-        };
-        let mut bytes = vec![0; blob.rows];
-        self.load(blob, &mut bytes)?;
-        Ok(Some(bytes))
+        read_blob(&self.work, &self.progress.blobs, name)
+    }
+
+    /// The accumulators as they are saved now.
+    pub(crate) fn blobs(&self) -> Blobs {
+        Blobs {
+            work: self.work.clone(),
+            saved: self.progress.blobs.clone(),
+        }
     }
 
     fn save(
@@ -101,31 +109,62 @@ impl OutputFolder {
         })?;
         Ok((file, hasher.finalize().to_hex().to_string()))
     }
+}
 
-    fn load(&self, buffer: &BufferRef, bytes: &mut [u8]) -> Result<(), JournalError> {
-        let file = File::open(self.work.join("buffers").join(&buffer.file))?;
-        if file.metadata()?.len() != bytes.len() as u64 {
-            return Err(self.damaged(buffer, "its length is not what was saved".into()));
-        }
-        let mut hasher = blake3::Hasher::new();
-        let mut offset = 0;
-        for piece in bytes.chunks_mut(PIECE) {
-            file.read_exact_at(piece, offset)?;
-            hasher.update(piece);
-            offset += piece.len() as u64;
-        }
-        if hasher.finalize().to_hex().as_str() == buffer.blake3 {
-            Ok(())
-        } else {
-            Err(self.damaged(buffer, "its content is not what was saved".into()))
-        }
+/// Saved accumulators, which can be read while the folder changes.
+pub(crate) struct Blobs {
+    work: PathBuf,
+    saved: BTreeMap<String, BufferRef>,
+}
+
+impl Blobs {
+    /// Whether there is one of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.saved.contains_key(name)
     }
 
-    fn damaged(&self, buffer: &BufferRef, problem: String) -> JournalError {
-        JournalError::Damaged {
-            path: self.work.join("buffers").join(&buffer.file),
-            problem,
-        }
+    /// Reads one back; `None` if there is none of that name.
+    pub fn load(&self, name: &str) -> Result<Option<Vec<u8>>, JournalError> {
+        read_blob(&self.work, &self.saved, name)
+    }
+}
+
+fn read_blob(
+    work: &Path,
+    saved: &BTreeMap<String, BufferRef>,
+    name: &str,
+) -> Result<Option<Vec<u8>>, JournalError> {
+    let Some(blob) = saved.get(name) else {
+        return Ok(None);
+    };
+    let mut bytes = vec![0; blob.rows];
+    load(work, blob, &mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn load(work: &Path, buffer: &BufferRef, bytes: &mut [u8]) -> Result<(), JournalError> {
+    let file = File::open(work.join("buffers").join(&buffer.file))?;
+    if file.metadata()?.len() != bytes.len() as u64 {
+        return Err(damaged(work, buffer, "its length is not what was saved"));
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut offset = 0;
+    for piece in bytes.chunks_mut(PIECE) {
+        file.read_exact_at(piece, offset)?;
+        hasher.update(piece);
+        offset += piece.len() as u64;
+    }
+    if hasher.finalize().to_hex().as_str() == buffer.blake3 {
+        Ok(())
+    } else {
+        Err(damaged(work, buffer, "its content is not what was saved"))
+    }
+}
+
+fn damaged(work: &Path, buffer: &BufferRef, problem: &str) -> JournalError {
+    JournalError::Damaged {
+        path: work.join("buffers").join(&buffer.file),
+        problem: problem.to_owned(),
     }
 }
 

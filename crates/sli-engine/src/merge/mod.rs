@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub use self::error::MergeError;
 use self::manifest::merged;
 use self::parts::Parts;
+use crate::imatrix::{self, About, LayerSums, Place};
 use crate::journal::{JournalError, Manifest, Opened, OutputFolder};
 use crate::profile::{ACCUMULATORS, Profile};
 use crate::results::{
@@ -77,6 +78,8 @@ fn results(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
             join_tables(folder, name, &parts.files(name)?)?;
         } else if name == ACCUMULATORS {
             profile(parts, folder)?;
+        } else if name == imatrix::ACCUMULATORS {
+            matrices(parts, folder)?;
         }
     }
     Ok(())
@@ -103,5 +106,53 @@ fn profile(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
         let stacks: Vec<&str> = stacks.iter().map(String::as_str).collect();
         profile.finish(&stacks, folder)?;
     }
+    Ok(())
+}
+
+/// Writes the sums of what entered the matrices in all parts.
+fn matrices(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
+    let mut all = Vec::new();
+    for file in parts.files(imatrix::ACCUMULATORS)? {
+        file.check()?;
+        let damaged = ResultsError::Damaged {
+            path: file.path.clone(),
+            problem: "these are no sums of this model".into(),
+        };
+        let part = imatrix::Part::open(&file.path).map_err(ResultsError::from)?;
+        let Some(part) = part else {
+            return Err(damaged.into());
+        };
+        all.push((part, file));
+    }
+    let about = About {
+        datasets: all
+            .first()
+            .map_or_else(Vec::new, |(part, _)| part.about.datasets.clone()),
+        records: all.iter().map(|(part, _)| part.about.records).sum(),
+        longest: all
+            .iter()
+            .map(|(part, _)| part.about.longest)
+            .max()
+            .unwrap_or(0),
+    };
+    let places: BTreeSet<Place> = all
+        .iter()
+        .flat_map(|(part, _)| part.layers.keys().copied())
+        .collect();
+    let places: Vec<Place> = places.into_iter().collect();
+    let load = |place| {
+        let mut sums = LayerSums::default();
+        for (part, file) in &mut all {
+            let more = part.layer(place)?;
+            if !more.is_some_and(|more| sums.add(more)) {
+                return Err(ResultsError::Damaged {
+                    path: file.path.clone(),
+                    problem: "these are no sums of this model".into(),
+                });
+            }
+        }
+        Ok(sums)
+    };
+    imatrix::write(folder, &about, &places, load)?;
     Ok(())
 }

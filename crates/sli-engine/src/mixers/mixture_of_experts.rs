@@ -190,10 +190,17 @@ fn routed(
         for places in load.chunks(block) {
             if stage.first {
                 gather(layer, experts, x, routes, places, &mut scratch.normed)?;
+                let leaves: Vec<_> = linears[..inputs].iter().map(|one| one.weight).collect();
+                let rows = scratch.normed.view();
+                layer.show(&leaves, (expert, experts.experts), rows);
             }
             inner_of(layer, network, &stage, &run.addends, packed, scratch)?;
             if stage.outputs.is_empty() {
                 continue;
+            }
+            if stage.outputs.start == 0 {
+                let rows = inner(network, scratch).view();
+                layer.show(&[network.down.weight], (expert, experts.experts), rows);
             }
             down(layer, &stage, &run.addends, packed, network, scratch);
             if !stage.last {
@@ -310,6 +317,15 @@ fn inner_of(
     Ok(())
 }
 
+/// What enters `down`.
+fn inner<'s>(network: &FeedForward, scratch: &'s Scratch) -> &'s Mat {
+    if network.gate.is_some() {
+        &scratch.gate
+    } else {
+        &scratch.up
+    }
+}
+
 /// `scratch.heads = down(inner)` for the rows of the output matrix that are there.
 fn down(
     layer: &BoundLayer<'_>,
@@ -320,18 +336,18 @@ fn down(
     scratch: &mut Scratch,
 ) {
     let columns = stage.outputs.clone();
-    let inner = if network.gate.is_some() {
-        &scratch.gate
-    } else {
-        &scratch.up
-    };
     if columns.start == 0 {
-        scratch.heads.reset(inner.rows(), network.down.out_features);
+        let rows = inner(network, scratch).rows();
+        scratch.heads.reset(rows, network.down.out_features);
     }
     let bias = addends[2].as_ref().map(|bias| &bias[columns.clone()]);
-    let target = scratch.heads.view_mut().cols_range(columns);
-    let Some(weights) = packed.last() else { return };
-    layer
-        .kernels
-        .gemm(inner.view(), weights, bias, Store::Set, target);
+    let mut heads = std::mem::take(&mut scratch.heads);
+    if let Some(weights) = packed.last() {
+        let (x, target) = (
+            inner(network, scratch).view(),
+            heads.view_mut().cols_range(columns),
+        );
+        layer.kernels.gemm(x, weights, bias, Store::Set, target);
+    }
+    scratch.heads = heads;
 }

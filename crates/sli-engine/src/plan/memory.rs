@@ -11,6 +11,7 @@ use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
 use crate::exec::resample::resampled_values;
 use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
+use crate::imatrix::layer_bytes;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
 use crate::mixers::feed_forward::BLOCK_ROWS;
@@ -86,7 +87,8 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
             | Take::Scores
             | Take::Embedding(_)
             | Take::Classes
-            | Take::Sparse => 0,
+            | Take::Sparse
+            | Take::Imatrix => 0,
         };
     }
     bytes
@@ -397,7 +399,9 @@ pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let vocabulary = output.head.logits.as_ref();
     let vocabulary = vocabulary.filter(|_| takes.contains(&Take::Sparse));
     let sparse = vocabulary.map_or(0, |logits| sparse_bytes(logits.projection.out_features));
-    let own = classes + sparse;
+    let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
+    let layers = layers.filter(|_| takes.contains(&Take::Imatrix));
+    let own = classes + sparse + layers.map(layer_bytes).max().unwrap_or(0);
     if !takes.contains(&Take::Profile) {
         return own;
     }

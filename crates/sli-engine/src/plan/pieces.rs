@@ -53,7 +53,9 @@ impl Planner<'_> {
             Take::TopK(k) => BEST * k + LISTS,
             Take::Sparse => WEIGHT,
             Take::Classes => 8 * classes_of_token(&self.model.spec) as usize,
-            Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile => 0,
+            Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile | Take::Imatrix => {
+                0
+            }
         });
         let own = self.model.spec.stacks.iter().all(reads_own_rows);
         let read = if own { piece + 1 } else { self.longest };

@@ -4,6 +4,7 @@ use sli_spec::{Embedding, ModelSpec};
 
 use crate::records::RecordSpool;
 use crate::settings::Settings;
+use crate::take::Take;
 
 /// Tokens that a record may have in common with others, at most, or why it may have none.
 pub(crate) fn sharing(
@@ -13,6 +14,9 @@ pub(crate) fn sharing(
 ) -> Result<usize, &'static str> {
     if !settings.share_prefixes {
         return Err("sharing is switched off");
+    }
+    if settings.takes.contains(&Take::Imatrix) {
+        return Err("what enters the matrices counts for every record");
     }
     if let Some(obstacle) = obstacle(spec, records.longest()) {
         return Err(obstacle);

@@ -139,7 +139,7 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
                 let chosen: u64 = shown.map(|routing| routing.router.top_k as u64 * 8).sum();
                 tokens * chosen
             }
-            Take::Profile => 0,
+            Take::Profile | Take::Imatrix => 0,
             // A small part of the vocabulary.
             Take::Sparse => records.len() as u64 * 256 * 8,
             Take::Classes => {

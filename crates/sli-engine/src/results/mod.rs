@@ -82,6 +82,9 @@ pub enum ResultsError {
         /// The layer, from 1.
         layer: u32,
     },
+    /// Squares of what enters a matrix are beyond what f32 holds.
+    #[error("the squares of what enters `{0}` are beyond the range of f32")]
+    Squares(String),
     /// The Parquet library refused.
     #[error("{name}: {source}")]
     Parquet {
@@ -111,6 +114,9 @@ impl ResultsError {
             }
             .into(),
             Self::Damaged { .. } | Self::Parquet { .. } => "give --fresh to start over".into(),
+            Self::Squares(_) => {
+                "--take hidden and profile show where the values become so large".into()
+            }
             Self::UnknownLayer { .. } => "this is a defect of the program; please report it".into(),
             Self::Journal(error) => error.hint(),
             Self::Disk(error) => error.hint(),
@@ -120,7 +126,7 @@ impl ResultsError {
     /// The exit code of the program: 3 for a bad record, 5 for input and output.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Id { .. } | Self::Overflow { .. } => 3,
+            Self::Id { .. } | Self::Overflow { .. } | Self::Squares(_) => 3,
             Self::Damaged { .. } | Self::Parquet { .. } => 5,
             Self::UnknownLayer { .. } => 1,
             Self::Journal(error) => error.exit_code(),

@@ -3,6 +3,7 @@
 use sli_kernels::Kernels;
 
 use crate::exec::{BoundLayer, Residency};
+use crate::imatrix::Inputs;
 use crate::model::Model;
 use crate::plan::division::Division;
 use crate::plan::phases::Phase;
@@ -23,6 +24,7 @@ pub(super) struct Context<'a> {
     pub(super) division: Division<'a>,
     pub(super) kernels: &'a Kernels,
     pub(super) phases: &'a [Phase],
+    pub(super) inputs: Option<&'a Inputs>,
 }
 
 impl<'a> Context<'a> {
@@ -43,6 +45,7 @@ impl<'a> Context<'a> {
             stack,
             part,
             residency,
+            inputs: self.inputs,
         }
     }
 }

@@ -65,6 +65,9 @@ impl<'a> Sweep<'a> {
         let steps = &context.model.spec.stacks[stack].layers[index].steps;
         let phases = context.phases.iter();
         let own = phases.filter(|p| p.stack == stack && p.layer == index);
+        if let Some(inputs) = context.inputs {
+            inputs.begin((stack, index), &self.folder)?;
+        }
         let mut rows = 0;
         for phase in own {
             for group in parts.groups(&steps[phase.steps.clone()], phase.steps.start) {
@@ -80,6 +83,9 @@ impl<'a> Sweep<'a> {
                 }
             }
             store.release(&phase.scheduled);
+        }
+        if let Some(inputs) = context.inputs {
+            inputs.end(&mut self.folder)?;
         }
         Ok(rows)
     }

@@ -18,6 +18,7 @@ mod latents;
 mod layer_inputs;
 mod limited;
 mod llama;
+mod matrices;
 mod mixtures;
 mod names;
 mod published;
@@ -35,6 +36,7 @@ use serde_json::{Map, Value};
 
 pub use architecture::Architecture;
 pub use architectures::{ARCHITECTURES, REFUSED};
+pub use matrices::{Matrices, matrices};
 use reader::Reader;
 pub use stored::{FACTORS, Stored};
 

@@ -22,6 +22,14 @@ pub(super) fn rename(built: &mut Built, architecture: &Architecture, stored: &St
     }
 }
 
+/// A description over the names that a converter gives the tensors; what it does to their rows is not known of any file.
+pub(super) fn renamed(spec: &ModelSpec, architecture: &Architecture) -> ModelSpec {
+    let stored = Stored::default();
+    let mut spec = spec.clone();
+    Renaming::new(architecture, &stored).apply(&mut spec);
+    spec
+}
+
 /// The endings of names.
 const ENDINGS: [&str; 2] = [".weight", ".bias"];
 

@@ -399,6 +399,7 @@ pub struct JobArgs {
     /// classes                  of which class a record, or every token, is: logits and probabilities
     /// sparse                   weights of the vocabulary's tokens, of models that predict masked ones (SPLADE)
     ///                          or have a sparse_linear.pt (BGE-M3)
+    /// imatrix                  squares of what enters every matrix, for llama.cpp's quantiser
     #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
     pub takes: Vec<Take>,
     /// Memory the whole process may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is

@@ -25,6 +25,7 @@ mod gguf;
 mod hostile_models;
 mod hostile_templates;
 mod hub;
+mod imatrix;
 mod inputs;
 mod kills;
 mod large_texts;

@@ -109,7 +109,7 @@ fn assert_whole(place: &Place) {
 }
 
 /// Runs over everything and in so many parts, and compares.
-fn compare(place: &Place, run: &[&str], parts: &[usize]) {
+pub fn compare(place: &Place, run: &[&str], parts: &[usize]) {
     place
         .sli(&[run, &["--fresh", "--out", "whole"]].concat())
         .success();
