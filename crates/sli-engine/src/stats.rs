@@ -55,10 +55,10 @@ impl Largest {
             // Most blocks hold nothing of interest, and that is seen without a branch for each value.
             let beyond = |any: bool, value: &f32| any | (value.abs() > largest.0[LARGEST - 1]);
             if block.iter().fold(false, beyond) {
-                block.iter().for_each(|value| largest.add(value.abs()));
+                largest.merge_all(block);
             }
         }
-        rest.iter().for_each(|value| largest.add(value.abs()));
+        largest.merge_all(rest);
         largest
     }
 
@@ -70,9 +70,15 @@ impl Largest {
         }
     }
 
+    fn merge_all(&mut self, values: &[f32]) {
+        for value in values {
+            self.add(value.abs());
+        }
+    }
+
     /// Takes those of other values.
     fn merge(&mut self, other: Self) {
-        other.0.into_iter().for_each(|value| self.add(value));
+        self.merge_all(&other.0);
     }
 }
 

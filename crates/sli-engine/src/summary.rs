@@ -56,6 +56,8 @@ pub struct Summary {
     pub token_layers_alone: u64,
     /// Peak resident memory of this process, bytes; 0 where the system does not say.
     pub peak_memory: u64,
+    /// Memory that it was allowed, bytes.
+    pub memory_budget: u64,
     /// Compute threads.
     pub threads: usize,
     /// Precision of the products.
@@ -90,10 +92,11 @@ pub(crate) struct Measured {
 }
 
 /// Members of a summary that are about one process and its machine: where parts become one run they are kept part by part.
-pub(crate) const OF_MACHINES: [&str; 10] = [
+pub(crate) const OF_MACHINES: [&str; 11] = [
     "seconds",
     "bytes_read",
     "peak_memory",
+    "memory_budget",
     "threads",
     "roofline",
     "roofline_fraction",
@@ -160,6 +163,7 @@ impl Summary {
             token_layers: progress.token_layers,
             token_layers_alone: records.token_layers(&model.spec),
             peak_memory: peak_memory(),
+            memory_budget: settings.memory,
             threads: settings.threads,
             compute: match settings.compute {
                 Compute::F32 => "f32",

@@ -12,6 +12,7 @@ use sli_engine::{EngineError, MergeError};
 use sli_remote::{LocationError, RemoteError, SettingsError};
 
 use crate::input::InputError;
+use crate::report::error::ReportError;
 use crate::tokenizer::TokenizerError;
 
 /// An error of the program.
@@ -26,6 +27,9 @@ pub enum Error {
     /// The parts of a run.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// The page about results.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The tokenizer or the chat template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -74,6 +78,7 @@ impl Error {
             Self::Engine(error) => error.exit_code(),
             Self::Input(error) => error.exit_code(),
             Self::Merge(error) => error.exit_code(),
+            Self::Report(error) => error.exit_code(),
             Self::Tokenizer(error) => error.exit_code(),
             Self::Remote(error) if error.is_refusal() => 3,
             Self::Damaged { .. } => 3,
@@ -102,6 +107,7 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Input(error) => error.hint(),
             Self::Merge(error) => error.hint(),
+            Self::Report(error) => error.hint().to_owned(),
             Self::Tokenizer(error) => error.hint(),
             Self::Remote(error) => error.hint().to_owned(),
             Self::Location(_) => {

@@ -20,6 +20,7 @@ pub mod memory;
 mod place;
 pub mod prepare;
 mod progress;
+pub mod report;
 mod sentences;
 mod seq2seq;
 pub mod shard;

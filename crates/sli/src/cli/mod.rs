@@ -102,6 +102,14 @@ The results are byte for byte those of `sli run` without --shard, whose folder i
 `parts` what the parts took. Parts of another model, dataset, version or setting are refused, and so are missing
 ones. An interrupted merge goes on when the same command is run again; the folders of the parts stay as they are.";
 
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  sli report results
+  sli report results --out report.html
+
+The page needs no network and no other file: activations by layer, losses by position, loads of experts, and where the time
+went, of what the folder holds. `sli run --report` writes it when it is done.";
+
 const PLAN_EXAMPLES: &str = "\
 Examples:
   sli plan models/llama --input corpus.jsonl
@@ -159,6 +167,9 @@ pub enum Command {
     /// Make of the results of all parts of a dataset those of one run over all of it
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
+    /// Make a page of a folder of results, report.html, for a browser
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
     /// Say what a run would read, write, hold and take, without running it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
@@ -200,6 +211,9 @@ pub struct RunArgs {
     /// Discard what an earlier, different or damaged run left in the folder and start over
     #[arg(long)]
     pub fresh: bool,
+    /// Write report.html beside the results, a page for a browser (as `sli report` does)
+    #[arg(long)]
+    pub report: bool,
     /// Print the closing summary as JSON on stdout
     #[arg(long)]
     pub json: bool,
@@ -222,6 +236,17 @@ pub struct MergeArgs {
     pub json: bool,
 }
 
+/// `sli report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of a finished run
+    #[arg(value_name = "RESULTS", value_hint = ValueHint::DirPath)]
+    pub results: PathBuf,
+    /// Where to write the page [default: report.html in that folder]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+}
+
 /// `sli plan`: takes every flag of `sli run`, so that a command can be planned as it stands.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
@@ -234,6 +259,9 @@ pub struct PlanArgs {
     /// Accepted as in `sli run`; nothing is discarded
     #[arg(long)]
     pub fresh: bool,
+    /// Accepted as in `sli run`; nothing is written
+    #[arg(long)]
+    pub report: bool,
     /// Print the plan as JSON
     #[arg(long)]
     pub json: bool,

@@ -8,7 +8,7 @@ use sli_engine::bytes::human;
 use sli_engine::{Start, Summary, peak_memory};
 
 use super::reading;
-use crate::cli::RunArgs;
+use crate::cli::{ReportArgs, RunArgs};
 use crate::dataset_key::dataset_key;
 use crate::error::Error;
 use crate::job::Job;
@@ -53,6 +53,9 @@ fn run_once(arguments: &RunArgs, fresh: bool) -> Result<(), Error> {
     let summary = run.finish(&progress)?;
     drop(progress);
     close(&job, &summary, &arguments.out);
+    if arguments.report {
+        report(arguments)?;
+    }
     if arguments.json {
         let path = arguments.out.join("run.json");
         let manifest = fs_err::read(&path)
@@ -72,10 +75,21 @@ fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
         "{} is finished already; nothing to do (--fresh starts over)",
         arguments.out.display()
     ));
+    if arguments.report {
+        report(arguments)?;
+    }
     if arguments.json {
         print_manifest(&arguments.out, manifest.clone())?;
     }
     Ok(())
+}
+
+/// The page about the results.
+fn report(arguments: &RunArgs) -> Result<(), Error> {
+    super::report::report(&ReportArgs {
+        results: arguments.out.clone(),
+        out: None,
+    })
 }
 
 /// `run.json` on stdout, with the folder in front.

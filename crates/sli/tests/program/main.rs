@@ -41,6 +41,7 @@ mod planner;
 mod precision;
 mod random;
 mod real_models;
+mod report;
 mod reports;
 mod selection;
 mod sentences;
