@@ -15,6 +15,8 @@ pub struct Settings {
     pub takes: Vec<Take>,
     /// Budget of the whole process, bytes.
     pub memory: u64,
+    /// Bytes of it that the process holds for other purposes.
+    pub host_bytes: u64,
     /// Compute threads.
     pub threads: usize,
     /// Precision of the products.
@@ -42,6 +44,7 @@ impl Default for Settings {
         Self {
             takes: Take::defaults(),
             memory: u64::MAX,
+            host_bytes: 0,
             threads: 1,
             compute: Compute::F32,
             hidden_dtype: HiddenDtype::F32,

@@ -193,18 +193,21 @@ impl RemoteSource {
         Ok(())
     }
 
-    /// Waits until what is fetched ahead is there, and right; `watch` hears how far it is.
-    pub fn wait(&self, watch: &mut dyn FnMut(Progress)) -> Result<(), RemoteError> {
+    /// Waits until what is fetched ahead is there, and right; `watch` hears how far it is, and ends the wait with `false`,
+    /// which is then the answer.
+    pub fn wait(&self, watch: &mut dyn FnMut(Progress) -> bool) -> Result<bool, RemoteError> {
         let wanted: Vec<_> = hold(&self.wanted).clone();
         while wanted.iter().any(|transfer| !transfer.is_whole()) {
             if let Some(error) = wanted.iter().find_map(|transfer| transfer.error()) {
                 return Err(error);
             }
-            watch(self.progress());
+            if !watch(self.progress()) {
+                return Ok(false);
+            }
             std::thread::sleep(LOOK);
         }
         watch(self.progress());
-        Ok(())
+        Ok(true)
     }
 
     /// How much of what is fetched ahead is there.

@@ -11,16 +11,15 @@ use sli_remote::Keep;
 
 use crate::cli::{HiddenDtypeArg, JobArgs, ScoreArg, SpillArg, UseArg};
 use crate::error::Error;
+use crate::host::Host;
 use crate::input::{Dataset, InputError, Renames, Selection};
 use crate::memory::Allowance;
 use crate::place::NamedModel;
 use crate::prepare::{Preparer, Rules};
-use crate::progress::Spinner;
 use crate::seq2seq::DecoderRules;
 use crate::shard::ShardArg;
-use crate::terminal::Plain;
 use crate::tokenizer::{ChatOptions, Reading, TokenizerError};
-use crate::{machine, place, terminal, tokenizer};
+use crate::{machine, place, tokenizer};
 
 /// What to run on what.
 pub struct Job {
@@ -51,7 +50,7 @@ pub struct Job {
 
 impl Job {
     /// Opens the model and settles what is left open.
-    pub fn open(arguments: &JobArgs) -> Result<Self, Error> {
+    pub fn open(arguments: &JobArgs, host: &dyn Host) -> Result<Self, Error> {
         // A wrong path should not have to wait for the model.
         let selection = Selection {
             content: arguments.use_.map(UseArg::content),
@@ -62,7 +61,7 @@ impl Job {
             problem,
             hint: "give --column KEY=NAME, for instance --column text=content".into(),
         })?;
-        let input = Dataset::find(&place::fetched(&arguments.input)?, renames)?;
+        let input = Dataset::find(&place::fetched(&arguments.input, host)?, renames)?;
         drop(input.open(&Allowance::unlimited(), selection)?);
         let template = arguments.chat_template.as_deref();
         let chat = ChatOptions::new(template, &arguments.chat_arguments)?;
@@ -71,8 +70,8 @@ impl Job {
         } else {
             Keep::Everything
         };
-        let named = NamedModel::find(&arguments.model, keep)?;
-        let session = Session::open(&named.place, &options(arguments), &Plain)?;
+        let named = NamedModel::find(&arguments.model, keep, host)?;
+        let session = Session::open(&named.place, &options(arguments, host), host)?;
         let (model, settings) = (session.model(), session.settings());
         let takes = &settings.takes;
         if arguments.score == ScoreArg::Assistant && !takes.contains(&Take::Scores) {
@@ -94,9 +93,9 @@ impl Job {
             texts.limit = None;
         }
         for note in &texts.notes {
-            terminal::warn(note);
+            host.warning(note);
         }
-        let allowance = Allowance::new(settings.memory, program_bytes(model));
+        let allowance = allowance(&session);
         Ok(Self {
             allowance,
             named,
@@ -124,7 +123,7 @@ impl Job {
         let settings = session.settings();
         let texts = text_rules(None, session.model(), &settings.takes)?;
         Ok(Self {
-            allowance: Allowance::new(settings.memory, program_bytes(session.model())),
+            allowance: allowance(&session),
             session,
             named,
             input,
@@ -140,7 +139,7 @@ impl Job {
     }
 
     /// Turns the dataset into a spool of tokens in `folder`.
-    pub fn spool(&self, folder: &Path) -> Result<RecordSpool, Error> {
+    pub fn spool(&self, folder: &Path, host: &dyn Host) -> Result<RecordSpool, Error> {
         let pool = self.pool()?;
         let model = self.session.model();
         let preparer = Preparer {
@@ -169,14 +168,9 @@ impl Job {
         };
         let writer = RecordSpoolWriter::create(folder)?;
         let mut writer = writer.with_sequences(&model.spec)?;
-        let spinner = Spinner::new();
-        let prepared = preparer.run(
-            &mut writer,
-            |text| terminal::warn(text),
-            |counts| spinner.show(counts),
-        );
+        let prepared = preparer.run(&mut writer, host);
+        host.settled();
         let counts = prepared.map_err(|error| self.with_room_for_the_rest(error))?;
-        drop(spinner);
         writer.set_skipped(counts.skipped);
         writer.set_needed(self.allowance.needed());
         Ok(writer.finish()?)
@@ -227,8 +221,15 @@ impl Job {
     }
 }
 
+/// What tokenizer and records at hand may hold while nothing runs.
+fn allowance(session: &Session) -> Allowance {
+    let settings = session.settings();
+    let program = program_bytes(session.model()) + settings.host_bytes;
+    Allowance::new(settings.memory, program)
+}
+
 /// What the command line asks of the engine.
-fn options(arguments: &JobArgs) -> SessionOptions {
+fn options(arguments: &JobArgs, host: &dyn Host) -> SessionOptions {
     SessionOptions {
         open: arguments.open.options(),
         takes: arguments.takes.clone(),
@@ -249,6 +250,7 @@ fn options(arguments: &JobArgs) -> SessionOptions {
         checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_interval),
         allow_long: arguments.allow_long,
         cache: machine::cache(),
+        host_bytes: host.bytes(),
     }
 }
 

@@ -6,12 +6,14 @@
 #![deny(unsafe_code)]
 
 mod assistant;
+pub mod calls;
 pub mod cli;
 pub mod commands;
 mod completion;
 mod dataset_key;
 mod error;
 pub mod guard;
+mod host;
 pub mod input;
 pub mod interrupt;
 pub mod job;
@@ -19,6 +21,7 @@ mod machine;
 pub mod memory;
 mod place;
 pub mod prepare;
+pub mod program;
 mod progress;
 pub mod report;
 mod sentences;
@@ -30,6 +33,7 @@ mod tokenise;
 pub mod tokenizer;
 
 pub use error::Error;
+pub use host::Host;
 pub use sli_engine::{
     EngineError, Event, HiddenDtype, Model, Observer, OpenOptions, Plan, Session, SessionOptions,
     Settings, Spill, Summary,

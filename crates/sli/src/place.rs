@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use sli_checkpoint::ModelPlace;
 use sli_checkpoint::source::ByteSource;
-use sli_engine::Model;
-use sli_engine::bytes::human;
+use sli_engine::{EngineError, Model};
 use sli_remote::{Keep, Location, Policy, Progress, RemoteError, RemoteSource, Settings, Url};
 
 use crate::error::Error;
-use crate::progress::Download;
-use crate::{input, machine, terminal};
+use crate::host::Host;
+use crate::{input, machine};
 
 /// A model, and where it comes from if that is not this machine.
 pub struct NamedModel {
@@ -23,7 +22,7 @@ pub struct NamedModel {
 
 impl NamedModel {
     /// The model of this name.
-    pub fn find(name: &Path, keep: Keep) -> Result<Self, Error> {
+    pub fn find(name: &Path, keep: Keep, host: &dyn Host) -> Result<Self, Error> {
         let location = match name.to_str() {
             Some(text) => Location::parse(text)?,
             None => None,
@@ -36,7 +35,7 @@ impl NamedModel {
         };
         let settings = Settings::from_env()?;
         let is_file = |url: &Url| sli_checkpoint::is_weights(url.path());
-        let (source, inner) = open(&settings, location, keep, is_file)?;
+        let (source, inner) = open(&settings, location, keep, is_file, host)?;
         let source = Arc::new(source);
         let shown = source.describe();
         Ok(Self {
@@ -46,18 +45,14 @@ impl NamedModel {
     }
 
     /// Says what is still to come of it.
-    pub fn announce(&self) {
+    pub fn announce(&self, host: &dyn Host) {
         let Some(remote) = &self.remote else {
             return;
         };
         let Progress { there, wanted, .. } = remote.progress();
         if wanted > there {
-            terminal::say(&format!(
-                "{} {} of {}",
-                terminal::bold("fetching"),
-                human(wanted - there),
-                self.place.path().display()
-            ));
+            let place = self.place.path().display().to_string();
+            host.fetching(wanted - there, &place);
         }
     }
 
@@ -86,24 +81,15 @@ impl NamedModel {
         Ok(Some(remote.missing(&files)?))
     }
 
-    /// Says what came over the network.
-    pub fn close(&self) {
-        let Some(remote) = &self.remote else {
-            return;
-        };
+    /// Bytes that came over the network, and what became of them.
+    pub fn received(&self) -> Option<(u64, String)> {
+        let remote = self.remote.as_ref()?;
         let received = remote.progress().received;
-        if received == 0 {
-            return;
-        }
         let kept = match remote.kept_in() {
             Some(folder) => format!("kept in {}", folder.display()),
             None => "not kept".to_owned(),
         };
-        terminal::say(&format!(
-            "{} {} over the network, {kept}",
-            terminal::bold("fetched "),
-            human(received)
-        ));
+        (received > 0).then_some((received, kept))
     }
 }
 
@@ -113,6 +99,7 @@ fn open(
     location: Location,
     keep: Keep,
     is_file: impl Fn(&Url) -> bool,
+    host: &dyn Host,
 ) -> Result<(RemoteSource, String), Error> {
     match location {
         Location::Hub {
@@ -120,7 +107,7 @@ fn open(
             revision,
             inner,
         } => {
-            let mut warn = |text: &str| terminal::warn(text);
+            let mut warn = |text: &str| host.warning(text);
             let source = RemoteSource::hub(
                 settings,
                 Policy::default(),
@@ -185,7 +172,7 @@ fn split_file(mut url: Url) -> (Url, String) {
 }
 
 /// Datasets that are elsewhere are fetched; the paths of all, in their order.
-pub fn fetched(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub fn fetched(named: &[PathBuf], host: &dyn Host) -> Result<Vec<PathBuf>, Error> {
     let mut paths = Vec::new();
     for path in named {
         let text = path.to_str().unwrap_or_default();
@@ -196,20 +183,20 @@ pub fn fetched(named: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
         };
         match location {
             None => paths.push(path.clone()),
-            Some(location) => paths.extend(fetch_data(text, location)?),
+            Some(location) => paths.extend(fetch_data(text, location, host)?),
         }
     }
     Ok(paths)
 }
 
 /// The files that a location stands for, in the cache.
-fn fetch_data(text: &str, location: Location) -> Result<Vec<PathBuf>, Error> {
+fn fetch_data(text: &str, location: Location, host: &dyn Host) -> Result<Vec<PathBuf>, Error> {
     let refused = |problem: String, hint: &str| Error::Usage {
         problem: format!("`{text}` {problem}"),
         hint: hint.into(),
     };
     let settings = Settings::from_env()?;
-    let (source, inner) = open(&settings, location, Keep::Everything, |_| true)?;
+    let (source, inner) = open(&settings, location, Keep::Everything, |_| true, host)?;
     let wanted = match source.files() {
         None if inner.is_empty() => {
             let hint = "a folder behind HTTP cannot be listed: name its files";
@@ -229,12 +216,23 @@ fn fetch_data(text: &str, location: Location) -> Result<Vec<PathBuf>, Error> {
         return Err(refused("has no file of records".into(), hint));
     }
     RemoteSource::fetch_ahead(&source, &wanted, &[])?;
-    let bar = Download::new(&settings);
-    let arrived = source.wait(&mut |progress| bar.show(progress));
-    drop(bar);
-    arrived?;
+    wait(&source, host)?;
     let paths = wanted.iter().map(|file| source.path_of(file));
     Ok(paths.collect::<Result<_, _>>()?)
+}
+
+/// Waits until what is fetched ahead is there, unless the host ends it.
+pub fn wait(source: &RemoteSource, host: &dyn Host) -> Result<(), Error> {
+    let arrived = source.wait(&mut |progress| {
+        host.arriving(progress);
+        !host.interrupted()
+    });
+    host.settled();
+    if arrived? {
+        Ok(())
+    } else {
+        Err(EngineError::Interrupted.into())
+    }
 }
 
 /// The files of a place that are meant: the one of this name, those that fit it as a pattern, or those of the folder.

@@ -15,6 +15,7 @@ use sli_spec::{Features, LengthLimit, ModelSpec, PositionIds};
 
 use crate::completion::labelled;
 use crate::error::Error;
+use crate::host::{self, Host};
 use crate::input::{
     self, BYTE_ORDER_MARK, Content, Dataset, DecoderContent, GLOBAL, InputError, Place, RawRecord,
     Selection,
@@ -115,14 +116,10 @@ pub struct Preparer<'a> {
 }
 
 impl Preparer<'_> {
-    /// Hands every record to `spool`, in the order of the file; `warn` gets what the user should know,
-    /// `watch` what is done so far.
-    pub fn run(
-        &self,
-        spool: &mut RecordSpoolWriter,
-        mut warn: impl FnMut(&str),
-        mut watch: impl FnMut(&Counts),
-    ) -> Result<Counts, Error> {
+    /// Hands every record to `spool`, in the order of the file; the host hears what the user should know, and how much is
+    /// done so far.
+    pub fn run(&self, spool: &mut RecordSpoolWriter, host: &dyn Host) -> Result<Counts, Error> {
+        let mut warn = |text: &str| host.warning(text);
         let mut counts = Counts::default();
         let mut tokenizer = None;
         let mut template_end = Vec::new();
@@ -140,7 +137,8 @@ impl Preparer<'_> {
                 choice_is_said = true;
                 warn(&choice(record));
             }
-            watch(&counts);
+            host.preparing(&counts);
+            host::check(host)?;
             if batch.is_empty() {
                 break;
             }

@@ -1,14 +1,16 @@
-//! Where a run is, for the people watching it.
+//! Where a command is, for the people watching it.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use sli_engine::bytes::human;
 use sli_engine::{Event, Observer};
 
+use crate::host::Host;
+use crate::interrupt;
 use crate::prepare::Counts;
 use crate::terminal::{self, ShownBar};
 
@@ -20,8 +22,111 @@ const SPINNER_TEMPLATE: &str = "{spinner} {wide_msg}";
 /// Columns from which on there is room for a bar.
 const WIDE: u16 = 110;
 
-/// Shows a bar on a terminal and nothing elsewhere; passes warnings on.
-pub struct Progress {
+/// The terminal as host of a command: one bar at a time where people watch, messages above it.
+#[derive(Default)]
+pub struct Screen(Mutex<Option<Bar>>);
+
+/// What is on the screen.
+enum Bar {
+    Arriving(Download),
+    Preparing(Spinner),
+    Running(Progress),
+}
+
+impl Screen {
+    /// The bar, which `make` makes where it is another one that is shown.
+    fn show(
+        &self,
+        is_it: impl Fn(&Bar) -> bool,
+        make: impl FnOnce() -> Bar,
+        say: impl FnOnce(&Bar),
+    ) {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shown.as_ref().is_some_and(is_it) {
+            // The old one takes what is on the screen with it.
+            *shown = None;
+            *shown = Some(make());
+        }
+        shown.as_ref().map(say);
+    }
+}
+
+impl Observer for Screen {
+    fn event(&self, event: &Event<'_>) {
+        let is_it = |bar: &Bar| matches!(bar, Bar::Running(_));
+        self.show(
+            is_it,
+            || Bar::Running(Progress::new()),
+            |bar| {
+                if let Bar::Running(bar) = bar {
+                    bar.show(event);
+                }
+            },
+        );
+    }
+
+    fn warning(&self, text: &str) {
+        terminal::warn(text);
+    }
+
+    fn note(&self, text: &str) {
+        terminal::note(text);
+    }
+}
+
+impl Host for Screen {
+    fn preparing(&self, counts: &Counts) {
+        let is_it = |bar: &Bar| matches!(bar, Bar::Preparing(_));
+        self.show(
+            is_it,
+            || Bar::Preparing(Spinner::new()),
+            |bar| {
+                if let Bar::Preparing(bar) = bar {
+                    bar.show(counts);
+                }
+            },
+        );
+    }
+
+    fn arriving(&self, progress: sli_remote::Progress) {
+        let is_it = |bar: &Bar| matches!(bar, Bar::Arriving(_));
+        self.show(
+            is_it,
+            || Bar::Arriving(Download::new()),
+            |bar| {
+                if let Bar::Arriving(bar) = bar {
+                    bar.show(progress);
+                }
+            },
+        );
+    }
+
+    fn settled(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn fetching(&self, bytes: u64, place: &str) {
+        terminal::say(&format!(
+            "{} {} of {place}",
+            terminal::bold("fetching"),
+            human(bytes)
+        ));
+    }
+
+    fn begun(&self, done: Option<(u64, u64)>) {
+        interrupt::resumable();
+        if let Some((done, records)) = done {
+            terminal::say(&format!(
+                "going on after {} of {} records",
+                count(done),
+                count(records)
+            ));
+        }
+    }
+}
+
+/// A bar on a terminal, and nothing elsewhere.
+struct Progress {
     bar: ProgressBar,
     /// When the first event came, and the work that was done by then.
     start: Mutex<Option<(Instant, u64)>>,
@@ -30,7 +135,7 @@ pub struct Progress {
 
 impl Progress {
     /// Shows the bar.
-    pub fn new() -> Self {
+    fn new() -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), target());
         let left = |state: &ProgressState, text: &mut dyn Write| {
             let _ = write!(text, "{} left", duration(state.eta()));
@@ -58,10 +163,9 @@ impl Progress {
             (event.token_layers_done - done.min(event.token_layers_done)) as f64 / layers / seconds
         })
     }
-}
 
-impl Observer for Progress {
-    fn event(&self, event: &Event<'_>) {
+    /// Updates the bar.
+    fn show(&self, event: &Event<'_>) {
         let rate = self.rate(event);
         if self.bar.is_hidden() {
             return;
@@ -81,27 +185,20 @@ impl Observer for Progress {
             human(event.bytes_read),
         ));
     }
-
-    fn warning(&self, text: &str) {
-        terminal::warn(text);
-    }
-
-    fn note(&self, text: &str) {
-        terminal::note(text);
-    }
 }
 
 /// Shows on a terminal how much of a model has arrived.
-pub struct Download {
+struct Download {
     bar: ProgressBar,
     began: Instant,
     _shown: ShownBar,
 }
 
 impl Download {
-    /// Shows the bar, unless the settings say that none is wanted.
-    pub fn new(settings: &sli_remote::Settings) -> Self {
-        let target = if settings.without_bars {
+    /// Shows the bar, unless the environment says that none is wanted.
+    fn new() -> Self {
+        let target = if sli_remote::Settings::from_env().is_ok_and(|settings| settings.without_bars)
+        {
             ProgressDrawTarget::hidden()
         } else {
             target()
@@ -120,7 +217,7 @@ impl Download {
     }
 
     /// Updates the bar.
-    pub fn show(&self, progress: sli_remote::Progress) {
+    fn show(&self, progress: sli_remote::Progress) {
         if self.bar.is_hidden() {
             return;
         }
@@ -140,14 +237,14 @@ impl Drop for Download {
 }
 
 /// Shows on a terminal how much of the dataset has become tokens.
-pub struct Spinner {
+struct Spinner {
     bar: ProgressBar,
     _shown: ShownBar,
 }
 
 impl Spinner {
     /// Shows the line.
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self::on(target())
     }
 
@@ -161,7 +258,7 @@ impl Spinner {
     }
 
     /// Updates the line.
-    pub fn show(&self, counts: &Counts) {
+    fn show(&self, counts: &Counts) {
         if !self.bar.is_hidden() {
             let (records, tokens) = (count(counts.records), count(counts.tokens));
             self.bar.set_message(format!(

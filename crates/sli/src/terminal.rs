@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use clap::builder::styling::{AnsiColor, Style};
 use clap::error::ErrorKind;
 use indicatif::ProgressBar;
-use sli_engine::{Event, Observer};
 
 use crate::error::Error;
 
@@ -65,21 +64,6 @@ pub fn note(text: impl Display) {
         styled("note:", AnsiColor::Cyan),
         printable(&text)
     ));
-}
-
-/// Says what an engine has to say, without a bar.
-pub struct Plain;
-
-impl Observer for Plain {
-    fn event(&self, _event: &Event<'_>) {}
-
-    fn warning(&self, text: &str) {
-        warn(text);
-    }
-
-    fn note(&self, text: &str) {
-        note(text);
-    }
 }
 
 /// Says what went wrong, why, and what to do about it.

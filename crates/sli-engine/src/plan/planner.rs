@@ -61,6 +61,7 @@ impl<'a> Planner<'a> {
         let division = Division::new(&model.spec, records, sharing.is_ok());
         let longest = division.longest().max(1);
         let fixed = program_bytes(model)
+            + settings.host_bytes
             + records.bytes_in_memory() as u64
             + memory::take_bytes(&model.spec, &settings.takes)
             + recipe_bytes(model, settings)?;

@@ -128,10 +128,13 @@ impl Session {
         let precision = Precision::choose(options.compute, &model, threads, cache, |notice| {
             observer.warning(&format!("{notice}; it is measured again"));
         });
-        let memory = options.memory.or_else(system_memory::default_budget);
+        // What the host holds is not free any more.
+        let free = || system_memory::default_budget().map(|free| free + options.host_bytes);
+        let memory = options.memory.or_else(free);
         let settings = Settings {
             takes,
             memory: memory.ok_or(EngineError::NoFreeMemory)?,
+            host_bytes: options.host_bytes,
             threads,
             compute: precision.compute,
             hidden_dtype: options.hidden_dtype,

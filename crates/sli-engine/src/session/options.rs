@@ -35,6 +35,8 @@ pub struct SessionOptions {
     pub allow_long: bool,
     /// Where measurements of this machine are remembered; `None`: nowhere.
     pub cache: Option<CeilingsCache>,
+    /// Bytes that the process holds for other purposes; the budget covers them too.
+    pub host_bytes: u64,
 }
 
 impl Default for SessionOptions {
@@ -52,6 +54,7 @@ impl Default for SessionOptions {
             checkpoint_interval: settings.checkpoint_interval,
             allow_long: false,
             cache: None,
+            host_bytes: settings.host_bytes,
         }
     }
 }

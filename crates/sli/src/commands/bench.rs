@@ -22,8 +22,8 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::machine::{self, limited_by};
 use crate::place::NamedModel;
-use crate::progress::count;
-use crate::terminal::{self, Plain};
+use crate::progress::{Screen, count};
+use crate::terminal;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ pub fn bench(arguments: &BenchArgs) -> Result<(), Error> {
     let cache = machine::cache();
     let work = match &arguments.model {
         Some(path) => {
-            let named = NamedModel::find(path, Keep::Everything)?;
+            let named = NamedModel::find(path, Keep::Everything, &Screen::default())?;
             let session = open(arguments, &named, cache.clone())?;
             Some(Work::new(arguments, session, named)?)
         }
@@ -116,7 +116,7 @@ impl Work {
 
     fn spool(&self, folder: &Path) -> Result<RecordSpool, Error> {
         match self {
-            Self::Dataset(job) => job.spool(folder),
+            Self::Dataset(job) => job.spool(folder, &Screen::default()),
             Self::Random {
                 session,
                 records,
@@ -208,7 +208,7 @@ fn open(
             Some(_) => Take::Embedding(None),
         }];
     }
-    Ok(Session::new(model, &options, &Plain)?)
+    Ok(Session::new(model, &options, &Screen::default())?)
 }
 
 /// Records of random tokens that have no beginnings in common.

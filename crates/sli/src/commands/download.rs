@@ -7,12 +7,12 @@ use sli_checkpoint::source::ByteSource;
 use sli_checkpoint::{ModelFolder, is_other_format, is_weights};
 use sli_engine::bytes::human;
 use sli_engine::{Model, lexical_weights, module_weights};
-use sli_remote::{Keep, Progress, RemoteSource, Settings};
+use sli_remote::{Keep, Progress, RemoteSource};
 
 use crate::cli::DownloadArgs;
 use crate::error::Error;
-use crate::place::NamedModel;
-use crate::progress::{Download, count, duration};
+use crate::place::{self, NamedModel};
+use crate::progress::{Screen, count, duration};
 use crate::terminal;
 
 /// Files of more bytes that are no weights are not what a model needs to run.
@@ -30,7 +30,8 @@ struct Report {
 
 /// Fetches what a run would read.
 pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
-    let named = NamedModel::find(&arguments.model, Keep::Everything)?;
+    let screen = Screen::default();
+    let named = NamedModel::find(&arguments.model, Keep::Everything, &screen)?;
     let Some(remote) = &named.remote else {
         return Err(Error::Usage {
             problem: format!("{} is a path of this machine", arguments.model.display()),
@@ -51,10 +52,7 @@ pub fn download(arguments: &DownloadArgs) -> Result<(), Error> {
     let lexical: Vec<String> = lexical.into_iter().collect();
     model.folder.source().fetch_ahead(&lexical, &[])?;
     model.checkpoint.fetch_ahead(&model.files_in_order(), &[])?;
-    let bar = Download::new(&Settings::from_env()?);
-    let fetched = remote.wait(&mut |progress| bar.show(progress));
-    drop(bar);
-    fetched?;
+    place::wait(remote, &screen)?;
     let Progress {
         wanted, received, ..
     } = remote.progress();

@@ -1,70 +1,27 @@
 //! `sli plan`: what a run would read, write, hold and take.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::Serialize;
 use sli_engine::bytes::human;
 use sli_engine::{Plan, Planned, compute_name};
 
 use super::reading;
 use super::table::table;
+use crate::calls;
 use crate::cli::PlanArgs;
 use crate::error::Error;
 use crate::job::Job;
 use crate::machine::limited_by;
-use crate::progress::{count, duration};
-use crate::terminal::{self, Plain};
-
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    model_type: &'a str,
-    takes: Vec<String>,
-    compute: &'static str,
-    /// Why.
-    compute_reason: String,
-    threads: usize,
-    memory: u64,
-    /// Bytes that a run would fetch, where the model is elsewhere.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_to_fetch: Option<u64>,
-    #[serde(flatten)]
-    planned: &'a Planned,
-}
+use crate::progress::{Screen, count, duration};
+use crate::terminal;
 
 /// Plans and says so; nothing is run.
 pub fn plan(arguments: &PlanArgs) -> Result<(), Error> {
-    let job = Job::open(&arguments.job)?;
-    let folder = tempfile::tempdir().map_err(|source| Error::File {
-        what: "cannot make a temporary folder",
-        path: std::env::temp_dir(),
-        source,
-    })?;
-    let began = Instant::now();
-    let records = job.spool(folder.path())?;
-    let spooling = began.elapsed().as_secs_f64();
-    let mut planned = job.session.plan(&records, &Plain)?;
-    // A run makes tokens of the dataset too, which has just been done.
-    let seconds = &mut planned.plan.seconds;
-    *seconds = seconds.map(|seconds| seconds + spooling);
-    let settings = job.session.settings();
-    let to_fetch = job
-        .named
-        .to_fetch(job.session.model(), planned.plan.bytes_read)?;
+    let laid = calls::lay(&arguments.job, &Screen::default())?;
     if arguments.json {
-        let report = Report {
-            model_type: &job.session.model().spec.model_type,
-            takes: settings.takes.iter().map(ToString::to_string).collect(),
-            compute: compute_name(settings.compute),
-            compute_reason: job.session.precision().reason.to_string(),
-            threads: settings.threads,
-            memory: settings.memory,
-            bytes_to_fetch: to_fetch,
-            planned: &planned,
-        };
-        return terminal::print_json(&report);
+        return terminal::print_json(&calls::report(&laid)?);
     }
-    terminal::print(&describe(&job, &planned, to_fetch))
+    terminal::print(&describe(&laid.job, &laid.planned, laid.to_fetch))
 }
 
 fn describe(job: &Job, planned: &Planned, to_fetch: Option<u64>) -> String {

@@ -5,54 +5,26 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sli_engine::bytes::human;
-use sli_engine::{Start, Summary, peak_memory};
+use sli_engine::{Summary, peak_memory};
 
 use super::reading;
+use crate::calls::{self, Ran};
 use crate::cli::{ReportArgs, RunArgs};
-use crate::dataset_key::dataset_key;
 use crate::error::Error;
 use crate::job::Job;
 use crate::machine::limited_by;
-use crate::progress::{Progress, count, duration};
-use crate::{interrupt, terminal};
+use crate::progress::{Screen, count, duration};
+use crate::terminal;
 
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs) -> Result<(), Error> {
-    match run_once(arguments, arguments.fresh) {
-        Err(error) if error.is_replaced() => {
-            terminal::warn(format_args!("{error}; the run starts over"));
-            run_once(arguments, true)
-        }
-        outcome => outcome,
-    }
-}
-
-fn run_once(arguments: &RunArgs, fresh: bool) -> Result<(), Error> {
-    let mut job = Job::open(&arguments.job)?;
-    if !fresh {
-        job.session.go_on(&arguments.out);
-    }
-    let dataset = dataset_key(&job)?;
-    let begun = match job.session.begin(&arguments.out, dataset, fresh)? {
-        Start::Begun(begun) => begun,
-        Start::Finished(manifest) => return finished(arguments, manifest.json()),
+    let screen = Screen::default();
+    let done = match calls::run(arguments, &screen)? {
+        Ran::Done(done) => done,
+        Ran::Finished(manifest) => return finished(arguments, manifest.json()),
     };
-    interrupt::resumable();
-    let run = begun.read(|folder| {
-        job.named.announce();
-        job.spool(folder)
-    })?;
-    if let Some(done) = run.records_done() {
-        terminal::say(&format!(
-            "going on after {} of {} records",
-            count(done),
-            count(run.records().len() as u64)
-        ));
-    }
-    let progress = Progress::new();
-    let summary = run.finish(&progress)?;
-    drop(progress);
-    close(&job, &summary, &arguments.out);
+    drop(screen);
+    close(&done.job, &done.summary, &arguments.out);
     if arguments.report {
         report(arguments)?;
     }
@@ -150,7 +122,13 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         terminal::bold("read    "),
         human(summary.bytes_read)
     ));
-    job.named.close();
+    if let Some((received, kept)) = job.named.received() {
+        terminal::say(&format!(
+            "{} {} over the network, {kept}",
+            terminal::bold("fetched "),
+            human(received)
+        ));
+    }
     terminal::say(&format!(
         "{} {} ({})",
         terminal::bold("compute "),

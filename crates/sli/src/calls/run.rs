@@ -1,0 +1,59 @@
+//! A run: begun, gone on with, or finished before.
+
+use sli_engine::journal::Manifest;
+use sli_engine::{Start, Summary};
+
+use crate::cli::RunArgs;
+use crate::dataset_key::dataset_key;
+use crate::error::Error;
+use crate::host::Host;
+use crate::job::Job;
+
+/// How a run ended.
+pub enum Ran {
+    /// It was done, or the rest of it.
+    Done(Box<Done>),
+    /// It was finished already.
+    Finished(Manifest),
+}
+
+/// What was done.
+pub struct Done {
+    /// The model and the dataset.
+    pub job: Job,
+    /// What it took.
+    pub summary: Summary,
+}
+
+/// Runs, or goes on with, a run.
+pub fn run(arguments: &RunArgs, host: &dyn Host) -> Result<Ran, Error> {
+    match run_once(arguments, arguments.fresh, host) {
+        Err(error) if error.is_replaced() => {
+            host.warning(&format!("{error}; the run starts over"));
+            run_once(arguments, true, host)
+        }
+        outcome => outcome,
+    }
+}
+
+fn run_once(arguments: &RunArgs, fresh: bool, host: &dyn Host) -> Result<Ran, Error> {
+    let mut job = Job::open(&arguments.job, host)?;
+    if !fresh {
+        job.session.go_on(&arguments.out);
+    }
+    let dataset = dataset_key(&job)?;
+    let begun = match job.session.begin(&arguments.out, dataset, fresh)? {
+        Start::Begun(begun) => begun,
+        Start::Finished(manifest) => return Ok(Ran::Finished(manifest)),
+    };
+    host.begun(None);
+    let run = begun.read(|folder| {
+        job.named.announce(host);
+        job.spool(folder, host)
+    })?;
+    if let Some(done) = run.records_done() {
+        host.begun(Some((done, run.records().len() as u64)));
+    }
+    let summary = run.finish(host)?;
+    Ok(Ran::Done(Box::new(Done { job, summary })))
+}

@@ -1,0 +1,30 @@
+//! The `sli` program: from a command line to an exit code.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::{commands, guard, interrupt, terminal};
+
+/// Does what the command line says, whose first argument is the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+    settle();
+    interrupt::install();
+    let cli = Cli::try_parse_from(arguments).unwrap_or_else(|error| terminal::refuse(&error));
+    match commands::execute(cli) {
+        Ok(()) => 0,
+        Err(error) => {
+            terminal::clear_bar();
+            terminal::report(&error);
+            error.exit_code()
+        }
+    }
+}
+
+/// What a process needs, once, before anything runs in it.
+pub fn settle() {
+    sli_kernels::return_large_blocks();
+    sli_kernels::survive_file_size_limit();
+    guard::install_hook();
+}
