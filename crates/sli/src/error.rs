@@ -87,6 +87,22 @@ impl Error {
         }
     }
 
+    /// What went wrong, and below it why.
+    pub fn explained(&self) -> String {
+        let mut text = self.to_string();
+        let mut said = text.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let message = error.to_string();
+            if !said.contains(&message) {
+                text = format!("{text}\n  because: {message}");
+                said = message;
+            }
+            cause = error.source();
+        }
+        text
+    }
+
     /// Whether a file had arrived wrong and is right now, so that what was computed of it has to be computed again.
     pub fn is_replaced(&self) -> bool {
         let Self::Engine(EngineError::Checkpoint(CheckpointError::Source(error))) = self else {

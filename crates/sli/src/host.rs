@@ -4,14 +4,13 @@ use sli_engine::{EngineError, Observer};
 use sli_remote::Progress;
 
 use crate::error::Error;
-use crate::prepare::Counts;
 
 /// Is told how the work gets on, and may end it ([`Observer::interrupted`]).
 ///
 /// Nothing of [`crate::job`], [`crate::place`] and [`crate::calls`] prints: what people should know is said to the host.
 pub trait Host: Observer {
-    /// So much of the dataset has become tokens.
-    fn preparing(&self, counts: &Counts);
+    /// So many records of the dataset have become so many tokens.
+    fn preparing(&self, records: u64, tokens: u64);
     /// So much of what is elsewhere has arrived, which is waited for.
     fn arriving(&self, progress: Progress);
     /// What was prepared or waited for is there.

@@ -137,7 +137,7 @@ impl Preparer<'_> {
                 choice_is_said = true;
                 warn(&choice(record));
             }
-            host.preparing(&counts);
+            host.preparing(counts.records, counts.tokens);
             host::check(host)?;
             if batch.is_empty() {
                 break;

@@ -5,11 +5,13 @@ use std::ffi::OsString;
 use clap::Parser;
 
 use crate::cli::Cli;
-use crate::{commands, guard, interrupt, terminal};
+use crate::{commands, guard, interrupt, progress, terminal};
 
-/// Does what the command line says, whose first argument is the program's name.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> i32 {
+/// Does what the command line says, whose first argument is the program's name. `host_bytes`: what the process holds beside
+/// the program, if that is not all of it.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, host_bytes: u64) -> i32 {
     settle();
+    progress::set_host_bytes(host_bytes);
     interrupt::install();
     let cli = Cli::try_parse_from(arguments).unwrap_or_else(|error| terminal::refuse(&error));
     match commands::execute(cli) {

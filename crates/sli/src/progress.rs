@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,6 @@ use sli_engine::{Event, Observer};
 
 use crate::host::Host;
 use crate::interrupt;
-use crate::prepare::Counts;
 use crate::terminal::{self, ShownBar};
 
 const TEMPLATE: &str = "{msg} {wide_bar:.cyan/dim} {percent:>3} %  {left}";
@@ -21,6 +21,14 @@ const NARROW_TEMPLATE: &str = "{percent:>3} % · {left} · {wide_msg}";
 const SPINNER_TEMPLATE: &str = "{spinner} {wide_msg}";
 /// Columns from which on there is room for a bar.
 const WIDE: u16 = 110;
+
+/// What the process holds beside the program, bytes.
+static HOST_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Says what the process holds beside the program, bytes; once, before a command begins.
+pub fn set_host_bytes(bytes: u64) {
+    HOST_BYTES.store(bytes, Ordering::Relaxed);
+}
 
 /// The terminal as host of a command: one bar at a time where people watch, messages above it.
 #[derive(Default)]
@@ -75,14 +83,14 @@ impl Observer for Screen {
 }
 
 impl Host for Screen {
-    fn preparing(&self, counts: &Counts) {
+    fn preparing(&self, records: u64, tokens: u64) {
         let is_it = |bar: &Bar| matches!(bar, Bar::Preparing(_));
         self.show(
             is_it,
             || Bar::Preparing(Spinner::new()),
             |bar| {
                 if let Bar::Preparing(bar) = bar {
-                    bar.show(counts);
+                    bar.show(records, tokens);
                 }
             },
         );
@@ -122,6 +130,10 @@ impl Host for Screen {
                 count(records)
             ));
         }
+    }
+
+    fn bytes(&self) -> u64 {
+        HOST_BYTES.load(Ordering::Relaxed)
     }
 }
 
@@ -258,9 +270,9 @@ impl Spinner {
     }
 
     /// Updates the line.
-    fn show(&self, counts: &Counts) {
+    fn show(&self, records: u64, tokens: u64) {
         if !self.bar.is_hidden() {
-            let (records, tokens) = (count(counts.records), count(counts.tokens));
+            let (records, tokens) = (count(records), count(tokens));
             self.bar.set_message(format!(
                 "reading the input: {records} records, {tokens} tokens"
             ));
@@ -313,7 +325,6 @@ mod tests {
     use indicatif::{ProgressDrawTarget, TermLike};
 
     use super::{Spinner, count, duration};
-    use crate::prepare::Counts;
 
     /// A terminal that keeps what is written on it.
     #[derive(Clone, Debug, Default)]
@@ -354,12 +365,7 @@ mod tests {
     fn reading_the_input_says_how_far_it_is() {
         let screen = Screen::default();
         let spinner = Spinner::on(ProgressDrawTarget::term_like(Box::new(screen.clone())));
-        let counts = Counts {
-            records: 1200,
-            tokens: 34_567,
-            ..Counts::default()
-        };
-        spinner.show(&counts);
+        spinner.show(1200, 34_567);
         drop(spinner);
         let written = screen.0.lock().unwrap();
         let says = "reading the input: 1,200 records, 34,567 tokens";

@@ -68,21 +68,10 @@ pub fn note(text: impl Display) {
 
 /// Says what went wrong, why, and what to do about it.
 pub fn report(error: &Error) {
-    let mut text = error.to_string();
-    let mut said = text.clone();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !said.contains(&message) {
-            text = format!("{text}\n  because: {message}");
-            said = message;
-        }
-        cause = error.source();
-    }
     say(&format!(
         "{} {}\n{} {}",
         styled("error:", AnsiColor::Red),
-        printable(&text),
+        printable(&error.explained()),
         styled("hint:", AnsiColor::Cyan),
         printable(&error.hint())
     ));

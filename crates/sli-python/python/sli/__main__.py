@@ -1,0 +1,5 @@
+"""``python -m sli``: the ``sli`` command."""
+
+from ._command import main
+
+main()

@@ -1,0 +1,132 @@
+"""What the package does: run, plan, inspect, list."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import _arguments, _sli
+from ._data import Data, files
+from ._errors import usage_error
+from ._progress import Attendant, Progress
+from ._results import Results
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._flags import InspectFlags, RunFlags
+
+
+def run(
+    model: str | os.PathLike[str],
+    data: Data,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    take: str | Sequence[str] = ("scores",),
+    memory: str | int | None = None,
+    threads: int | None = None,
+    compute: str = "auto",
+    max_length: int | None = None,
+    revision: str | None = None,
+    progress: Progress = None,
+    **flags: Unpack[RunFlags],
+) -> Results:
+    """Runs a model over a dataset, one layer at a time, in one pass over its weights.
+
+    ``model`` is a folder, a weights file, or an id of the hub. ``data`` may be a path (as of ``sli run --input``), a list or a
+    generator of texts and records (mappings with ``text``, ``input_ids``, ``messages``, ``prompt`` and ``completion``, ...), an
+    Arrow table or anything with ``__arrow_c_stream__``, or a ``datasets.Dataset``.
+
+    ``take`` names the results: ``scores``, ``profile``, ``hidden[:LAYERS]``, ``logits``, ``topk:K``, ``embedding[:POOLING]``,
+    ``router``, ``classes``, ``sparse``. Without ``out`` they live in a temporary folder that goes with the object; in a folder a
+    run that was interrupted goes on when the same call is made again, and a finished one is opened as it is.
+
+    ``memory`` ("8GiB", or bytes) is what the whole process may hold, with what it holds already; by default most of what is
+    free. Results do not depend on it, nor on ``threads``. ``flags`` are those of ``sli run``, by the same names:
+    ``hidden_dtype="bf16"``, ``chat_arg={"enable_thinking": False}``, ``allow_long=True``.
+
+    Raises :class:`SLIError`, by what can be done about it. ``KeyboardInterrupt`` ends a run with what is done kept.
+    """
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray)) and not len(data):
+        raise usage_error("the data has no records", "give at least one")
+    named: dict[str, Any] = {
+        "take": [take] if isinstance(take, str) else list(take),
+        "memory": memory,
+        "threads": threads,
+        "compute": compute,
+        "max_length": max_length,
+        **flags,
+    }
+    arguments = _arguments.of("run", named)
+    attendant = Attendant(progress)
+    folder: Any = None
+    if out is None:
+        folder = tempfile.TemporaryDirectory(prefix="sli-", ignore_cleanup_errors=True)
+        place = os.path.join(folder.name, "results")
+    else:
+        place = os.fsdecode(os.fspath(out))
+    with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
+        arguments += [f"--input={path}" for path in files(data, beside)]
+        arguments += [f"--out={place}", "--", _arguments.model(model, revision)]
+        try:
+            _sli.run(arguments, attendant)
+        finally:
+            attendant.close()
+    return Results(place, _folder=folder)
+
+
+def plan(
+    model: str | os.PathLike[str],
+    data: Data,
+    *,
+    take: str | Sequence[str] = ("scores",),
+    memory: str | int | None = None,
+    threads: int | None = None,
+    compute: str = "auto",
+    max_length: int | None = None,
+    revision: str | None = None,
+    progress: Progress = None,
+    **flags: Unpack[RunFlags],
+) -> dict[str, Any]:
+    """What :func:`run` would read, write, hold and take, as ``sli plan --json`` says it; nothing is run."""
+    named: dict[str, Any] = {
+        "take": [take] if isinstance(take, str) else list(take),
+        "memory": memory,
+        "threads": threads,
+        "compute": compute,
+        "max_length": max_length,
+        **flags,
+    }
+    arguments = _arguments.of("plan", named)
+    attendant = Attendant(progress)
+    with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
+        arguments += [f"--input={path}" for path in files(data, beside)]
+        arguments += ["--", _arguments.model(model, revision)]
+        try:
+            planned: dict[str, Any] = json.loads(_sli.plan(arguments, attendant))
+        finally:
+            attendant.close()
+    return planned
+
+
+def inspect(
+    model: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    **flags: Unpack[InspectFlags],
+) -> dict[str, Any]:
+    """What a model is made of and whether its checkpoint is complete, as ``sli inspect --json`` says it; of an incomplete one
+    ``coverage`` says what is missing."""
+    arguments = _arguments.of("inspect", flags)
+    arguments += ["--", _arguments.model(model, revision)]
+    inspected: dict[str, Any] = json.loads(_sli.inspect(arguments, Attendant(False)))
+    return inspected
+
+
+def architectures() -> list[dict[str, Any]]:
+    """Every model type, supported or refused with its reason, as ``sli architectures --json`` lists them."""
+    listed: list[dict[str, Any]] = json.loads(_sli.architectures())
+    return listed

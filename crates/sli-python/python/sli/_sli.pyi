@@ -1,0 +1,84 @@
+"""
+The engine of the `sli` package.
+"""
+
+from _typeshed import SupportsGetItem
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, SupportsIndex, final
+
+__all__ = ["ParquetTable", "architectures", "flags", "inspect", "main", "plan", "run", "version", "write_parquet"]
+
+@final
+class ParquetTable:
+    """
+    A Parquet file.
+    """
+    def __arrow_c_schema__(self, /) -> object:
+        """
+        The schema, by the Arrow PyCapsule protocol.
+        """
+    def __arrow_c_stream__(self, /, requested_schema: Any | None = None) -> object:
+        """
+        The rows, a batch at a time, by the Arrow PyCapsule protocol.
+        """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, path: str | PathLike[str]) -> ParquetTable:
+        """
+        Opens the file.
+        """
+    def column(self, /, name: str, rows: SupportsIndex | None = None) -> list[Any]:
+        """
+        The first rows of a column as Python's own values; all without `rows`.
+        """
+    @property
+    def columns(self, /) -> list[str]:
+        """
+        The names of the columns.
+        """
+    @property
+    def types(self, /) -> list[str]:
+        """
+        The types of the columns.
+        """
+
+def architectures() -> str:
+    """
+    `sli architectures`, as JSON.
+    """
+
+def flags(command: str) -> list[tuple[str, bool, bool, list[str], str]]:
+    """
+    The flags of a command: name, whether it takes a value, whether it may be repeated, the values that it takes where those are
+    listed, and what it is for.
+    """
+
+def inspect(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> str:
+    """
+    `sli inspect` with these arguments: what the model is made of, as JSON.
+    """
+
+def main(arguments: SupportsGetItem[int, str]) -> int:
+    """
+    The `sli` program: does what the arguments say, the first of which is its name; the exit code.
+    """
+
+def plan(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> str:
+    """
+    `sli plan` with these arguments: the plan, as JSON.
+    """
+
+def run(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> bool:
+    """
+    `sli run` with these arguments; whether it was finished before. What there is to say goes to `attend`.
+    """
+
+def version() -> str:
+    """
+    The version of the package.
+    """
+
+def write_parquet(table: Any, path: str | PathLike[str]) -> int:
+    """
+    Writes the rows of an object with `__arrow_c_stream__` into a Parquet file; how many there are.
+    """

@@ -1,0 +1,59 @@
+//! Arguments of the command line, as the command's own table of flags understands them.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use pyo3::prelude::*;
+use sli::cli::{Cli, Command, InspectArgs, PlanArgs, RunArgs};
+
+use crate::errors;
+
+fn parse(py: Python<'_>, command: &str, arguments: Vec<OsString>) -> PyResult<Command> {
+    let begin = ["sli", command].map(OsString::from);
+    Cli::try_parse_from(begin.into_iter().chain(arguments))
+        .map(|cli| cli.command)
+        .map_err(|error| errors::usage(py, &problem(&error)))
+}
+
+/// What is wrong, without the lines for people at a terminal.
+fn problem(error: &clap::Error) -> String {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        return "`help` and `version` are for the command line".to_owned();
+    }
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let end = ["\n\nUsage:", "\n\nFor more information"]
+        .iter()
+        .filter_map(|mark| text.find(mark))
+        .min()
+        .unwrap_or(text.len());
+    text[..end].trim_end().to_owned()
+}
+
+/// `sli run`.
+pub fn run(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<RunArgs> {
+    match parse(py, "run", arguments)? {
+        Command::Run(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a run")),
+    }
+}
+
+/// `sli plan`.
+pub fn plan(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<PlanArgs> {
+    match parse(py, "plan", arguments)? {
+        Command::Plan(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a plan")),
+    }
+}
+
+/// `sli inspect`.
+pub fn inspect(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<InspectArgs> {
+    match parse(py, "inspect", arguments)? {
+        Command::Inspect(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of an inspection")),
+    }
+}

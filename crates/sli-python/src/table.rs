@@ -1,0 +1,223 @@
+//! Result tables: Parquet files as Arrow streams, and as Python's own values; tables of others as Parquet files.
+
+use std::path::PathBuf;
+
+use arrow::array::{Array, AsArray, RecordBatchReader};
+use arrow::datatypes::{
+    DataType, Float32Type, Float64Type, Int64Type, SchemaRef, UInt32Type, UInt64Type,
+};
+use arrow::ffi::FFI_ArrowSchema;
+use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
+use fs_err::File;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use pyo3::IntoPyObjectExt;
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyCapsuleMethods, PyList};
+
+use crate::errors;
+
+/// Rows that are in memory together.
+const ROWS: usize = 1024;
+/// Names that the protocol gives to its capsules.
+const STREAM: &std::ffi::CStr = c"arrow_array_stream";
+const SCHEMA: &std::ffi::CStr = c"arrow_schema";
+
+/// A Parquet file.
+#[pyclass(frozen, module = "sli._sli")]
+pub struct ParquetTable {
+    path: PathBuf,
+    schema: SchemaRef,
+    rows: usize,
+}
+
+#[pymethods]
+impl ParquetTable {
+    /// Opens the file.
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let builder = open(&path).map_err(|problem| errors::file(py, &problem))?;
+        let rows = builder.metadata().file_metadata().num_rows();
+        Ok(Self {
+            schema: builder.schema().clone(),
+            rows: usize::try_from(rows).unwrap_or(0),
+            path,
+        })
+    }
+
+    /// The names of the columns.
+    #[getter]
+    fn columns(&self) -> Vec<String> {
+        let fields = self.schema.fields().iter();
+        fields.map(|field| field.name().clone()).collect()
+    }
+
+    /// The types of the columns.
+    #[getter]
+    fn types(&self) -> Vec<String> {
+        let fields = self.schema.fields().iter();
+        fields.map(|field| field.data_type().to_string()).collect()
+    }
+
+    fn __len__(&self) -> usize {
+        self.rows
+    }
+
+    /// The first rows of a column as Python's own values; all without `rows`.
+    #[pyo3(signature = (name, rows=None) -> "list[typing.Any]")]
+    fn column<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        rows: Option<usize>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let Ok(index) = self.schema.index_of(name) else {
+            return Err(PyKeyError::new_err(name.to_owned()));
+        };
+        let failed = |problem: String| errors::file(py, &problem);
+        let reader = self.reader(Some(index)).map_err(failed)?;
+        let values = PyList::empty(py);
+        let mut left = rows.unwrap_or(usize::MAX);
+        for batch in reader {
+            if left == 0 {
+                break;
+            }
+            let batch = batch.map_err(|error| failed(error.to_string()))?;
+            let column = batch.column(0);
+            let rows = column.len().min(left);
+            left -= rows;
+            for value in self::values(py, &column.slice(0, rows))? {
+                values.append(value)?;
+            }
+        }
+        Ok(values)
+    }
+
+    /// The schema, by the Arrow PyCapsule protocol.
+    #[pyo3(signature = () -> "object")]
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
+        let schema = FFI_ArrowSchema::try_from(&*self.schema)
+            .map_err(|error| errors::internal(py, &error.to_string()))?;
+        PyCapsule::new_with_value(py, schema, SCHEMA)
+    }
+
+    /// The rows, a batch at a time, by the Arrow PyCapsule protocol.
+    #[pyo3(signature = (requested_schema=None) -> "object")]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        // The protocol lets a producer give what it has, and its consumer cast.
+        drop(requested_schema);
+        let reader = self
+            .reader(None)
+            .map_err(|problem| errors::file(py, &problem))?;
+        PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM)
+    }
+}
+
+impl ParquetTable {
+    /// Reads all columns, or one.
+    fn reader(&self, column: Option<usize>) -> Result<ParquetRecordBatchReader, String> {
+        let mut builder = open(&self.path)?.with_batch_size(ROWS);
+        if let Some(column) = column {
+            let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);
+            builder = builder.with_projection(mask);
+        }
+        builder
+            .build()
+            .map_err(|error| format!("{}: {error}", self.path.display()))
+    }
+}
+
+fn open(path: &std::path::Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    ParquetRecordBatchReaderBuilder::try_new(file.into_file())
+        .map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The values of an array of the types that results have.
+fn values<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let all = 0..array.len();
+    let one = |index: usize| -> PyResult<Bound<'py, PyAny>> {
+        if array.is_null(index) {
+            return Ok(py.None().into_bound(py));
+        }
+        match array.data_type() {
+            DataType::Utf8 => array.as_string::<i32>().value(index).into_bound_py_any(py),
+            DataType::Int64 => array
+                .as_primitive::<Int64Type>()
+                .value(index)
+                .into_bound_py_any(py),
+            DataType::UInt32 => array
+                .as_primitive::<UInt32Type>()
+                .value(index)
+                .into_bound_py_any(py),
+            DataType::UInt64 => array
+                .as_primitive::<UInt64Type>()
+                .value(index)
+                .into_bound_py_any(py),
+            DataType::Float32 => array
+                .as_primitive::<Float32Type>()
+                .value(index)
+                .into_bound_py_any(py),
+            DataType::Float64 => array
+                .as_primitive::<Float64Type>()
+                .value(index)
+                .into_bound_py_any(py),
+            DataType::Boolean => array.as_boolean().value(index).into_bound_py_any(py),
+            DataType::List(_) => list(py, &array.as_list::<i32>().value(index)),
+            DataType::FixedSizeList(..) => list(py, &array.as_fixed_size_list().value(index)),
+            other => {
+                let problem = format!("a column of type {other} is none of a result");
+                Err(errors::file(py, &problem))
+            }
+        }
+    };
+    all.map(one).collect()
+}
+
+fn list<'py>(py: Python<'py>, array: &dyn Array) -> PyResult<Bound<'py, PyAny>> {
+    Ok(PyList::new(py, values(py, array)?)?.into_any())
+}
+
+/// Writes the rows of an object with `__arrow_c_stream__` into a Parquet file; how many there are.
+#[pyfunction]
+pub fn write_parquet(py: Python<'_>, table: &Bound<'_, PyAny>, path: PathBuf) -> PyResult<u64> {
+    let capsule = table.call_method0("__arrow_c_stream__")?;
+    let capsule = capsule.cast_into::<PyCapsule>().map_err(PyErr::from)?;
+    let pointer = capsule.pointer_checked(Some(STREAM))?;
+    // SAFETY: a capsule of this name holds an Arrow stream, which is moved out: what is left in its place is a released one.
+    let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr().cast()) };
+    let unreadable = |problem: String| {
+        errors::input(
+            py,
+            &format!("the table cannot be read: {problem}"),
+            "give an Arrow table of records",
+        )
+    };
+    let mut reader =
+        RecordBatchStreamReader::try_new(stream).map_err(|error| unreadable(error.to_string()))?;
+    let failed = |problem: String| errors::file(py, &problem);
+    let file = File::create(path).map_err(|error| failed(error.to_string()))?;
+    // Only what the records are: of which library the types came is nothing.
+    let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(file, reader.schema(), options)
+        .map_err(|error| unreadable(error.to_string()))?;
+    let mut rows = 0;
+    // The stream may be made by Python, so the lock stays; signals are answered between batches.
+    for batch in &mut reader {
+        let batch = batch.map_err(|error| unreadable(error.to_string()))?;
+        rows += batch.num_rows() as u64;
+        writer
+            .write(&batch)
+            .map_err(|error| failed(error.to_string()))?;
+        py.check_signals()?;
+    }
+    writer.close().map_err(|error| failed(error.to_string()))?;
+    Ok(rows)
+}

@@ -1,0 +1,193 @@
+"""Data of every kind give the results of the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sli
+
+QUICK = {"memory": "1GiB", "compute": "f32", "progress": False}
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "sli", *arguments], capture_output=True, text=True, check=False)
+
+
+def lines(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+@pytest.fixture(scope="session")
+def results(model, texts):
+    return sli.run(model, texts, take=["scores", "hidden:0,last,norm", "topk:2", "profile", "embedding:mean"], **QUICK)
+
+
+def test_the_command_line_gives_the_same_bytes(model, texts, results, tmp_path):
+    data, out = lines(tmp_path / "data.jsonl", texts), tmp_path / "out"
+    takes = [f"--take={take}" for take in ["scores", "hidden:0,last,norm", "topk:2", "profile", "embedding:mean"]]
+    done = command("run", str(model), f"--input={data}", f"--out={out}", *takes, "--memory=1GiB", "--compute=f32")
+    assert done.returncode == 0, done.stderr
+    assert "done" in done.stderr
+    assert len(results.files) >= 7
+    for name in results.files:
+        assert (out / name).read_bytes() == Path(results.path, name).read_bytes(), name
+
+
+def test_every_kind_of_data(model, texts, results, tmp_path):
+    import datasets
+    import pandas
+    import pyarrow
+
+    scores = results.scores["sum_logprob"]
+    ids = results.scores["token_ids"]
+    column = {"text": texts}
+    kinds = {
+        "records": [{"text": text} for text in texts],
+        "generator": (text for text in texts),
+        "path": lines(tmp_path / "data.jsonl", texts),
+        "paths": [lines(tmp_path / "a.jsonl", texts[:2]), lines(tmp_path / "b.jsonl", texts[2:])],
+        "tokens": ids,
+        "arrays": [np.array(tokens) for tokens in ids],
+        "table": pyarrow.table(column),
+        "large strings": pyarrow.table({"text": pyarrow.array(texts, pyarrow.large_string())}),
+        "categories": pyarrow.table({"text": pyarrow.array(texts).dictionary_encode()}),
+        "frame": pandas.DataFrame(column),
+        "dataset": datasets.Dataset.from_dict(column),
+        "shuffled twice": datasets.Dataset.from_dict({"text": texts[::-1]}).select([2, 1, 0]),
+        "stream": datasets.Dataset.from_dict(column).to_iterable_dataset(),
+    }
+    for kind, data in kinds.items():
+        again = sli.run(model, data, **QUICK)
+        assert again.scores["sum_logprob"] == scores, kind
+        assert again.scores["id"] == ["0", "1", "2"], kind
+
+
+def test_conversations_and_prompts_in_tables(model):
+    import pyarrow
+
+    records = [{"prompt": "The cat", "completion": " sat on the mat."}, {"prompt": "A dog", "completion": " barked."}]
+    one = sli.run(model, records, **QUICK).scores["completion_sum_logprob"]
+    two = sli.run(model, pyarrow.Table.from_pylist(records), **QUICK).scores["completion_sum_logprob"]
+    assert one == two
+    assert all(value < 0 for value in one)
+
+
+def test_tables(results, texts):
+    import pyarrow
+
+    scores = results.scores
+    assert len(scores) == len(texts)
+    assert scores["id"] == ["0", "1", "2"]
+    table = pyarrow.table(scores)
+    assert table.column_names == scores.columns
+    assert table.to_pylist() == scores.to_pylist()
+    frame = scores.to_pandas()
+    assert list(frame["tokens"]) == scores["tokens"]
+    with pytest.raises(KeyError):
+        scores["nothing"]
+    assert {"scores", "topk", "embeddings", "profile", "records"} == set(results.tables)
+    with pytest.raises(AttributeError, match="take="):
+        results.router
+
+
+def test_hidden_states_are_the_file_itself(results):
+    last = results.hidden("last")
+    assert list(last) == ["0", "1", "2"]
+    tokens = results.scores["tokens"]
+    states = last["1"]
+    assert states.dtype == np.float32
+    assert states.shape == (tokens[1], 192)
+    assert not states.flags.owndata and not states.flags.writeable
+    address = states.__array_interface__["data"][0]
+    assert last[1].__array_interface__["data"][0] == address
+    assert np.array_equal(states, results.hidden(6)["1"])
+    assert results.hidden("decoder.norm")["1"].shape == states.shape
+    mean = results.hidden("norm")["1"].astype(np.float64).mean(axis=0)
+    assert np.allclose(mean, results.embeddings["embedding"][1], atol=1e-5)
+    with pytest.raises(sli.UsageError, match="decoder.000"):
+        results.hidden(3)
+
+
+def test_half_precision_is_rounded(model, texts, results):
+    whole = results.hidden("last")["2"]
+    for dtype, tolerance in [("bf16", 2**-8), ("f16", 2**-10)]:
+        half = sli.run(model, texts, take="hidden:last", hidden_dtype=dtype, **QUICK).hidden()["2"]
+        assert np.allclose(half.astype(np.float32), whole, rtol=tolerance, atol=1e-6)
+
+
+def test_what_it_shows(results):
+    assert "3 records" in repr(results)
+    assert "scores" in repr(results)
+    page = results._repr_html_()
+    assert "<table>" in page and "sum_logprob" in page
+    assert "http" not in page and "<script" not in page
+
+
+def test_a_folder_is_gone_on_with(model, texts, results, tmp_path):
+    out = tmp_path / "out"
+    first = sli.run(model, texts, out=out, **QUICK)
+    stamp = Path(out, "scores.parquet").stat().st_mtime_ns
+    again = sli.run(model, texts, out=out, **QUICK)
+    assert Path(out, "scores.parquet").stat().st_mtime_ns == stamp
+    assert again.scores["id"] == first.scores["id"]
+    assert sli.Results(out).scores["sum_logprob"] == results.scores["sum_logprob"]
+    with pytest.raises(sli.SLIError):
+        sli.run(model, texts[:1], out=out, **QUICK)
+    assert len(sli.run(model, texts[:1], out=out, fresh=True, **QUICK).scores) == 1
+
+
+def test_what_ends_a_call_early_costs_nothing(model, texts, tmp_path):
+    import signal
+
+    many = [f"{text} {number}" for number in range(40) for text in texts]
+    whole = sli.run(model, many, take=["scores", "hidden:last"], **QUICK)
+
+    def end(said):
+        raise RuntimeError(said["stage"])
+
+    def interrupt(said):
+        signal.raise_signal(signal.SIGINT)
+
+    settings = {**QUICK, "take": ["scores", "hidden:last"], "out": tmp_path / "out", "checkpoint_interval": 0}
+    with pytest.raises(RuntimeError, match="preparing|running"):
+        sli.run(model, many, **{**settings, "progress": end})
+    with pytest.raises(KeyboardInterrupt):
+        sli.run(model, many, **{**settings, "progress": interrupt, "fresh": True})
+    done = sli.run(model, many, **settings)
+    for name in whole.files:
+        assert Path(done.path, name).read_bytes() == Path(whole.path, name).read_bytes(), name
+
+
+def test_progress(model, texts):
+    said = []
+    sli.run(model, texts, **{**QUICK, "progress": said.append})
+    assert said[-1]["stage"] == "running"
+    assert said[-1]["records"] == len(texts)
+    assert said[-1]["token_layers_done"] == said[-1]["token_layers"]
+
+
+def test_a_plan_an_inspection_and_the_list(model, texts):
+    planned = sli.plan(model, texts, memory="1GiB")
+    assert planned["records"] == 3 and planned["memory"] == 2**30
+    inspected = sli.inspect(model)
+    assert inspected["model_type"] == "llama" and inspected["coverage"]["complete"]
+    listed = sli.architectures()
+    assert len(listed) > 250
+    assert {"llama", "bert", "t5", "mamba"} <= {row["model_type"] for row in listed if row["supported"]}
+
+
+def test_the_budget_holds_the_interpreter_too(model, texts):
+    with pytest.raises(sli.BudgetError) as caught:
+        sli.run(model, texts, memory="8MiB", progress=False)
+    needed = caught.value.needed
+    with open("/proc/self/status") as status:
+        resident = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+    assert needed > resident
+    held = sli.run(model, texts, memory=needed + 2**21, progress=False)
+    assert held.manifest["peak_memory"] <= needed + 2**21
