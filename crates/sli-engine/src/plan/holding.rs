@@ -54,8 +54,8 @@ impl Planner<'_> {
             + layers.max(head).max(memory::stem_bytes(spec, self.longest))
             + memory::kernel_scratch_bytes(spec, chunk, settings.threads, settings.compute)
             + self.rounding
-            + memory::encoded_bytes(spec, &settings.takes, self.longest);
-        let written = memory::table_bytes(spec, &settings.takes, self.longest);
+            + memory::open_bytes(spec, &settings.takes, self.longest_record());
+        let written = memory::table_bytes(spec, &settings.takes, self.longest_record());
         let expected =
             base + TOUCHED_LATER + running.max(written) + memory::take_bytes(spec, &settings.takes);
         expected.max(peak_memory())

@@ -15,6 +15,7 @@ use crate::imatrix::layer_bytes;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
 use crate::mixers::feed_forward::BLOCK_ROWS;
+use crate::results::LONG_ROW;
 use crate::sparse::sparse_bytes;
 use crate::stats::RowStats;
 use crate::take::Take;
@@ -360,29 +361,65 @@ pub(crate) fn stem_bytes(spec: &ModelSpec, longest: usize) -> u64 {
     4 * values.chain(resampled).max().unwrap_or(0) as u64
 }
 
-/// What encoding the row of a record of `longest` tokens for a table of lists takes, bytes, beyond what its tokens
-/// hold for as long as they run.
-pub(crate) fn encoded_bytes(spec: &ModelSpec, takes: &[Take], longest: usize) -> u64 {
-    values(spec, takes) * longest as u64 * TOP_BYTES
+/// The longest record: its tokens, and whether tables of scores say where they are in a text or what a completion is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Longest {
+    pub tokens: usize,
+    pub annotated: bool,
 }
 
-/// What writing the row of a record of `longest` tokens to a table of lists takes, bytes, when the run is over and
-/// nothing else is held: 31 to 32 bytes were seen for each of the best `k` of a token, and less for each of the two
-/// ends of its place in the text.
-pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: usize) -> u64 {
-    const WRITTEN: u64 = 33;
-    values(spec, takes) * longest as u64 * WRITTEN
-}
-
-/// Values of a token in the table that has the most of them: two columns of so many.
-fn values(spec: &ModelSpec, takes: &[Take]) -> u64 {
-    let values = takes.iter().map(|take| match take {
-        Take::TopK(k) => best(spec, *k),
-        Take::Scores | Take::Sparse => 2,
-        Take::Classes => classes_of_token(spec),
+/// What the results of the longest record hold until it is complete and in a table of lists, bytes, beyond what its tokens hold
+/// for as long as they run.
+pub(crate) fn open_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) -> u64 {
+    // The log-sum-exp of a row, and where its best tokens are.
+    const BEST: u64 = 8 + 24;
+    // Both ends of a token's place as they are read and as they are written, and its mark.
+    const PLACED: u64 = 2 * 8 + 2;
+    let bytes = takes.iter().map(|take| match take {
+        Take::TopK(k) => best(spec, *k) * TOP_BYTES + BEST,
+        Take::Scores => TOP_BYTES + u64::from(longest.annotated) * PLACED,
+        Take::Router => chosen(spec) * TOP_BYTES,
+        Take::Sparse => 2 * TOP_BYTES,
+        Take::Classes => classes_of_token(spec) * TOP_BYTES,
         _ => 0,
     });
-    values.max().unwrap_or(0)
+    bytes.max().unwrap_or(0) * longest.tokens as u64
+}
+
+/// What writing the row of the longest record to a table of lists takes, bytes, when the run is over and nothing else is
+/// held. 31 to 32 bytes were seen for each value of a pair of columns that are written together, and of a long row, whose
+/// columns are written one by one, 28 for each value of one, its lists aside, and 4 MB of the compressor.
+pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) -> u64 {
+    const TOGETHER: u64 = 33;
+    const ALONE: u64 = 28;
+    const LIST: u64 = 8;
+    const COMPRESSOR: u64 = 4 << 20;
+    const SHORT: u64 = TOGETHER * LONG_ROW as u64 / TOP_BYTES;
+    let tokens = longest.tokens as u64;
+    let bytes = takes.iter().map(|take| {
+        // Values of a token in pairs of columns, and in the widest column.
+        let (pairs, widest) = match take {
+            Take::TopK(k) => (best(spec, *k), best(spec, *k)),
+            Take::Router => (chosen(spec), chosen(spec)),
+            Take::Scores if longest.annotated => (2, 2),
+            Take::Scores => (1, 1),
+            Take::Sparse => (2, 1),
+            Take::Classes => (classes_of_token(spec), classes_of_token(spec)),
+            _ => return 0,
+        };
+        let alone = tokens * (widest * ALONE + LIST * u64::from(widest > 1)) + COMPRESSOR;
+        (pairs * tokens * TOGETHER).min(SHORT.max(alone))
+    });
+    bytes.max().unwrap_or(0)
+}
+
+/// Experts of a token in the table of choices, at most.
+fn chosen(spec: &ModelSpec) -> u64 {
+    let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
+    let chosen = mechanisms.filter_map(Mechanism::routing);
+    let shown = chosen.filter(|routing| routing.is_shown);
+    let top_k = shown.map(|routing| routing.router.top_k as u64);
+    top_k.max().unwrap_or(0)
 }
 
 /// Accumulators and buffers of the results: where the profile is asked for, for each site 80 KiB of counts, and a magnitude of each

@@ -504,11 +504,19 @@ impl Planner<'_> {
             needs_logits(&self.settings.takes),
         ));
         let work = work.max(memory::stem_bytes(spec, self.longest));
-        let encoded = memory::encoded_bytes(spec, &self.settings.takes, self.longest);
-        let running = rows_bytes + work + weights + passing + kernels + staging + encoded;
+        let open = memory::open_bytes(spec, &self.settings.takes, self.longest_record());
+        let running = rows_bytes + work + weights + passing + kernels + staging + open;
         // The tables are written when the run is over.
-        let written = memory::table_bytes(spec, &self.settings.takes, self.longest);
+        let written = memory::table_bytes(spec, &self.settings.takes, self.longest_record());
         Ok(self.fixed + running.max(written))
+    }
+
+    /// The longest record as tables see it.
+    fn longest_record(&self) -> memory::Longest {
+        memory::Longest {
+            tokens: self.longest,
+            annotated: self.records.is_annotated(),
+        }
     }
 
     /// Bytes of two pieces of weights that pass by: experts, tiles, the head.

@@ -264,6 +264,11 @@ impl RecordSpool {
         self.0.header.needed
     }
 
+    /// Whether anything is known of any record beyond its tokens.
+    pub(crate) fn is_annotated(&self) -> bool {
+        self.0.header.annotated
+    }
+
     /// What is known of a record beyond its tokens.
     pub fn annotation(&self, record: usize) -> Result<Annotation, ResultsError> {
         let spool = &*self.0;

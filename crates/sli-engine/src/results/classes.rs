@@ -3,7 +3,7 @@
 use super::ResultsError;
 use super::columns::{Kind, write_table};
 use super::record_name::RecordName;
-use super::rows::{RowEncoder, RowSpool};
+use super::rows::RowSpool;
 use super::tables::fits_a_list;
 use crate::journal::OutputFolder;
 
@@ -75,12 +75,10 @@ impl ClassesSink {
             ("probabilities", self.kind),
             ("labels", Kind::Names),
         ];
-        let mut names = Vec::new();
-        RowEncoder::new(&mut names).names(&self.labels);
         let mut reader = self.spool.reader()?;
         write_table(folder, Self::FILE, &columns, |row| {
             let there = reader.next(row)?;
-            row.extend_from_slice(&names);
+            row.append(|cells| cells.names(&self.labels));
             Ok(there)
         })
     }

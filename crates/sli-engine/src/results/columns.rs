@@ -1,25 +1,28 @@
-//! Rows into a Parquet file: one row group in memory at a time, whose end depends on the rows alone.
+//! Rows into a Parquet file: one row group in memory at a time, whose end depends on the rows alone; of a long row, which
+//! is a row group by itself, one cell at a time.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, FixedSizeListBuilder, Float32Builder, Float64Builder, Int64Builder, ListBuilder,
-    RecordBatch, StringBuilder, UInt32Builder, UInt64Builder,
+    StringBuilder, UInt32Builder, UInt64Builder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 
 use super::ResultsError;
-use super::rows::RowDecoder;
+use super::rows::{CellReader, EncodedRow, LONG_ROW, RowDecoder};
 use crate::durable::DiskError;
 use crate::journal::{OutputFolder, ResultWriter};
 
-/// A row group ends before the row that would bring its encoded rows over this many bytes.
-const GROUP_BYTES: usize = 4 << 20;
+/// A row group ends before the row that would bring its encoded rows over this many bytes. A long row has one of its own.
+const GROUP_BYTES: usize = LONG_ROW;
 /// Encoded rows that become arrays together, bytes; more only if one row has more. While arrays are encoded,
 /// indices and levels of their values take several times their own memory.
 const BATCH_BYTES: usize = 256 << 10;
@@ -104,6 +107,19 @@ impl Kind {
         };
         // As it is written, inner fields included.
         (kind.data_type() == *field.data_type()).then_some(kind)
+    }
+
+    /// The bytes of the next cell of this kind.
+    fn cell(self, cells: &mut CellReader<impl Read>) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Text | Self::Name => cells.list(0, 1),
+            Self::Names => cells.texts(),
+            Self::U32 => cells.fixed(4),
+            Self::OptionalU32 | Self::I64 | Self::U64 | Self::F64 => cells.fixed(8),
+            Self::OptionalF64 => cells.fixed(12),
+            Self::ListU32 | Self::ListF32 | Self::Vector(_) => cells.list(0, 4),
+            Self::MatrixU32 | Self::MatrixF32 | Self::OptionalPairs => cells.list(4, 4),
+        }
     }
 
     fn nullable(self) -> bool {
@@ -253,7 +269,10 @@ struct TableWriter<'a> {
     /// Encoded bytes and rows of the batch at hand.
     bytes: usize,
     rows: usize,
-    writer: ArrowWriter<ResultWriter>,
+    /// The columns of the row group at hand, where it has batches.
+    columns: Vec<ArrowColumnWriter>,
+    factory: ArrowRowGroupWriterFactory,
+    file: SerializedFileWriter<ResultWriter>,
 }
 
 /// Writes and publishes the table `name`. `next` gives the encoded rows in order, `false` after the last.
@@ -261,22 +280,29 @@ pub(super) fn write_table(
     folder: &mut OutputFolder,
     name: &str,
     columns: &Columns<'_>,
-    mut next: impl FnMut(&mut Vec<u8>) -> Result<bool, ResultsError>,
+    mut next: impl FnMut(&mut EncodedRow) -> Result<bool, ResultsError>,
 ) -> Result<(), ResultsError> {
     let damaged = ResultsError::Damaged {
         path: folder.work_dir().join(name),
         problem: "a row of this table is not as it was written".into(),
     };
     folder.publish_new(name, |writer| {
-        let mut table = TableWriter::new(name, columns, writer)?;
-        let mut row = Vec::new();
+        let opened = TableWriter::new(columns, (name, writer));
+        let mut table = opened.map_err(|error| failed(name, error))?;
+        let mut row = EncodedRow::default();
         while next(&mut row)? {
-            if table.append(&row)?.is_none() {
+            let length = row.length();
+            let appended = if length > LONG_ROW {
+                table.append_alone(&mut row)?
+            } else {
+                table.append(&row.bytes)?
+            };
+            if appended.is_none() {
                 return Err(damaged);
             }
-            if row.len() > BATCH_BYTES {
+            if length > BATCH_BYTES {
                 // Its arrays are as large again, and more when they are written.
-                row = Vec::new();
+                row = EncodedRow::default();
                 table.write_batch()?;
             }
         }
@@ -286,10 +312,9 @@ pub(super) fn write_table(
 
 impl<'a> TableWriter<'a> {
     fn new(
-        name: &'a str,
         columns: &Columns<'_>,
-        writer: ResultWriter,
-    ) -> Result<Self, ResultsError> {
+        (name, writer): (&'a str, ResultWriter),
+    ) -> Result<Self, ParquetError> {
         let field =
             |&(name, kind): &(&str, Kind)| Field::new(name, kind.data_type(), kind.nullable());
         let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
@@ -306,7 +331,8 @@ impl<'a> TableWriter<'a> {
             };
             properties = properties.set_column_dictionary_enabled(column, true);
         }
-        let writer = ArrowWriter::try_new(writer, Arc::clone(&schema), Some(properties.build()));
+        let writer = ArrowWriter::try_new(writer, Arc::clone(&schema), Some(properties.build()))?;
+        let (file, factory) = writer.into_serialized_writer()?;
         let kinds: Vec<Kind> = columns.iter().map(|&(_, kind)| kind).collect();
         Ok(Self {
             name,
@@ -316,7 +342,9 @@ impl<'a> TableWriter<'a> {
             group: 0,
             bytes: 0,
             rows: 0,
-            writer: writer.map_err(|error| failed(name, error))?,
+            columns: Vec::new(),
+            factory,
+            file,
         })
     }
 
@@ -337,32 +365,77 @@ impl<'a> TableWriter<'a> {
         Ok(appended.filter(|()| cells.0.is_empty()))
     }
 
+    /// Appends a row as a row group of its own, a column after the other.
+    fn append_alone(&mut self, row: &mut EncodedRow) -> Result<Option<()>, ResultsError> {
+        self.end_group()?;
+        let failed = |error| failed(self.name, error);
+        let group = self.file.flushed_row_groups().len();
+        let columns = self.factory.create_column_writers(group).map_err(failed)?;
+        let mut group = self.file.next_row_group().map_err(failed)?;
+        let mut cells = CellReader(row.cells());
+        for ((&kind, field), mut column) in self.kinds.iter().zip(self.schema.fields()).zip(columns)
+        {
+            let mut builder = Builder::new(kind);
+            let cell = kind.cell(&mut cells).map_err(DiskError::from)?;
+            let mut decoder = RowDecoder(&cell);
+            if builder.append(&mut decoder).is_none() || !decoder.0.is_empty() {
+                return Ok(None);
+            }
+            drop(cell);
+            write_column(field, builder, &mut column)
+                .and_then(|()| column.close()?.append_to_row_group(&mut group))
+                .map_err(failed)?;
+        }
+        group.close().map_err(failed)?;
+        let rest = cells.fixed(1).map_err(DiskError::from)?;
+        Ok(rest.is_empty().then_some(()))
+    }
+
     fn end_group(&mut self) -> Result<(), ResultsError> {
         self.write_batch()?;
         self.group = 0;
-        self.writer
-            .flush()
-            .map_err(|error| failed(self.name, error))
+        let columns = std::mem::take(&mut self.columns);
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let write = || {
+            let mut group = self.file.next_row_group()?;
+            for column in columns {
+                column.close()?.append_to_row_group(&mut group)?;
+            }
+            group.close().map(drop)
+        };
+        write().map_err(|error| failed(self.name, error))
     }
 
     fn write_batch(&mut self) -> Result<(), ResultsError> {
         if self.rows == 0 {
             return Ok(());
         }
-        let arrays = self.builders.iter_mut().map(Builder::finish).collect();
-        // What a long row made a builder grow to is not kept.
-        self.builders = self.kinds.iter().copied().map(Builder::new).collect();
         (self.bytes, self.rows) = (0, 0);
-        RecordBatch::try_new(Arc::clone(&self.schema), arrays)
-            .map_err(ParquetError::from)
-            .and_then(|batch| self.writer.write(&batch))
+        // What a long row made a builder grow to is not kept.
+        let empty = self.kinds.iter().copied().map(Builder::new).collect();
+        let builders = std::mem::replace(&mut self.builders, empty);
+        self.write_columns(builders)
             .map_err(|error| failed(self.name, error))
+    }
+
+    fn write_columns(&mut self, builders: Vec<Builder>) -> Result<(), ParquetError> {
+        if self.columns.is_empty() {
+            let group = self.file.flushed_row_groups().len();
+            self.columns = self.factory.create_column_writers(group)?;
+        }
+        let columns = self.schema.fields().iter().zip(&mut self.columns);
+        for ((field, column), builder) in columns.zip(builders) {
+            write_column(field, builder, column)?;
+        }
+        Ok(())
     }
 
     fn finish(mut self) -> Result<ResultWriter, ResultsError> {
         self.end_group()?;
         let mut writer = self
-            .writer
+            .file
             .into_inner()
             .map_err(|error| failed(self.name, error))?;
         writer.flush().map_err(DiskError::from)?;
@@ -370,10 +443,22 @@ impl<'a> TableWriter<'a> {
     }
 }
 
+/// Writes cells of a column, each of whose kinds has one leaf.
+fn write_column(
+    field: &Field,
+    mut builder: Builder,
+    column: &mut ArrowColumnWriter,
+) -> Result<(), ParquetError> {
+    let cells = builder.finish();
+    drop(builder);
+    let leaves = compute_leaves(field, &cells)?;
+    leaves.iter().try_for_each(|leaf| column.write(leaf))
+}
+
 /// A full disk comes back as an error of the Parquet library.
 fn failed(name: &str, error: ParquetError) -> ResultsError {
     match error {
-        ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
             Ok(error) => DiskError::from(*error).into(),
             Err(inner) => ResultsError::Parquet {
                 name: name.to_owned(),
@@ -386,3 +471,6 @@ fn failed(name: &str, error: ParquetError) -> ResultsError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ use crate::journal::JournalError;
 pub use self::classes::ClassesSink;
 pub(crate) use self::joining::{Stored, join_tables, join_tensors};
 pub use self::record_name::RecordName;
+pub(crate) use self::rows::LONG_ROW;
 pub use self::safetensors::{TensorFile, TensorShape};
 pub(crate) use self::safetensors::{file_name, name_of_file};
 pub use self::sparse::SparseSink;

@@ -9,7 +9,7 @@ use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchR
 
 use super::ResultsError;
 use super::columns::Kind;
-use super::rows::RowEncoder;
+use super::rows::{EncodedRow, RowEncoder};
 use crate::durable::DiskError;
 
 /// Rows that are read together, at most: no more than a row group has.
@@ -62,7 +62,7 @@ impl TableReader {
     }
 
     /// Encodes the next row into `row`; `false` after the last.
-    pub fn next(&mut self, row: &mut Vec<u8>) -> Result<bool, ResultsError> {
+    pub fn next(&mut self, row: &mut EncodedRow) -> Result<bool, ResultsError> {
         let damaged = |problem: String| ResultsError::Damaged {
             path: self.path.clone(),
             problem,
@@ -74,11 +74,11 @@ impl TableReader {
             }
             self.next = 0;
         }
-        row.clear();
-        let mut encoder = RowEncoder::new(row);
-        for (cells, &(_, kind)) in self.batch.columns().iter().zip(&self.columns) {
-            encode(cells, self.next, kind, &mut encoder);
-        }
+        row.encode(|encoder| {
+            for (cells, &(_, kind)) in self.batch.columns().iter().zip(&self.columns) {
+                encode(cells, self.next, kind, encoder);
+            }
+        });
         self.next += 1;
         Ok(true)
     }
@@ -109,7 +109,7 @@ fn encode(cells: &ArrayRef, at: usize, kind: Kind, row: &mut RowEncoder<'_>) {
         }
         Kind::ListU32 => {
             let list = cells.as_list::<i32>().value(at);
-            row.list_u32(list.as_primitive::<UInt32Type>().values());
+            row.list_u32(list.as_primitive::<UInt32Type>().values().iter().copied());
         }
         Kind::ListF32 => {
             let list = cells.as_list::<i32>().value(at);
@@ -117,7 +117,7 @@ fn encode(cells: &ArrayRef, at: usize, kind: Kind, row: &mut RowEncoder<'_>) {
             if !values.is_empty() && values.is_null(0) {
                 row.list_f32_after_null(&values.values()[1..]);
             } else {
-                row.list_f32(values.values());
+                row.list_f32(values.values().iter().copied());
             }
         }
         Kind::MatrixU32 => {

@@ -1,7 +1,8 @@
 //! Rows of a table on their way to a Parquet file: appended to a flat file whose length and hash the checkpoints
-//! remember, cut back to it and compared after a kill, and read once when the run is complete.
+//! remember, cut back to it and compared after a kill, and read once when the run is complete. A long row is never in
+//! memory as a whole: neither when it is appended nor when it is read.
 
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,9 @@ use crate::journal::{Durable, Mark, OutputFolder};
 
 /// Buffer of each spool; a router has one spool a layer.
 const BUFFER: usize = 1 << 14;
+
+/// A row of more bytes stays where it is, and its cells are read one by one.
+pub(crate) const LONG_ROW: usize = 4 << 20;
 
 /// A file of rows, each with its length before it.
 pub(super) struct RowSpool {
@@ -31,7 +35,18 @@ struct Appender {
     hasher: blake3::Hasher,
     /// Whether anything was appended since it was last made durable.
     dirty: bool,
-    row: Vec<u8>,
+    /// What is appended next.
+    piece: Vec<u8>,
+}
+
+impl Appender {
+    fn append_piece(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.piece)?;
+        self.hasher.update(&self.piece);
+        self.length += self.piece.len() as u64;
+        self.piece.clear();
+        Ok(())
+    }
 }
 
 impl RowSpool {
@@ -66,7 +81,7 @@ impl RowSpool {
             length,
             hasher,
             dirty: true,
-            row: Vec::new(),
+            piece: Vec::new(),
         };
         let file = Arc::new(SpoolFile(Mutex::new(appender)));
         folder.register(
@@ -77,24 +92,19 @@ impl RowSpool {
         Ok(Self { path, file })
     }
 
-    /// Appends the row that `encode` writes.
-    pub fn push(&self, encode: impl FnOnce(&mut RowEncoder<'_>)) -> Result<(), ResultsError> {
+    /// Appends the row that `encode` writes; it is asked twice, at first for the length alone.
+    pub fn push(&self, encode: impl Fn(&mut RowEncoder<'_>)) -> Result<(), ResultsError> {
+        let mut length = 0;
+        encode(&mut RowEncoder(Target::Length(&mut length)));
         let appender = &mut *self.file.lock();
-        appender.row.clear();
-        encode(&mut RowEncoder(&mut appender.row));
-        let length = appender.row.len() as u64;
-        let written = appender
-            .writer
-            .write_all(&length.to_le_bytes())
-            .and_then(|()| appender.writer.write_all(&appender.row));
-        written.map_err(DiskError::from)?;
-        appender.hasher.update(&length.to_le_bytes());
-        appender.hasher.update(&appender.row);
-        appender.length += 8 + length;
         appender.dirty = true;
-        // A long row must not keep its memory for the rest of the run.
-        appender.row.clear();
-        appender.row.shrink_to(BUFFER);
+        appender.piece.clear();
+        appender.piece.extend((length as u64).to_le_bytes());
+        let mut result = Ok(());
+        encode(&mut RowEncoder(Target::Spool(appender, &mut result)));
+        result
+            .and_then(|()| appender.append_piece())
+            .map_err(DiskError::from)?;
         Ok(())
     }
 
@@ -141,7 +151,9 @@ pub(super) struct RowReader {
 
 impl RowReader {
     /// Reads the next row into `row`; `false` after the last.
-    pub fn next(&mut self, row: &mut Vec<u8>) -> Result<bool, ResultsError> {
+    pub fn next(&mut self, row: &mut EncodedRow) -> Result<bool, ResultsError> {
+        row.stored = None;
+        row.bytes.clear();
         if self.left == 0 {
             return Ok(false);
         }
@@ -156,10 +168,24 @@ impl RowReader {
             Some(left) => self.left = left,
             None => return Err(self.damaged()),
         }
-        row.clear();
-        row.resize(length as usize, 0);
-        self.file.read_exact(row).map_err(DiskError::from)?;
+        if length > LONG_ROW as u64 {
+            row.stored = Some(self.pass(length).map_err(DiskError::from)?);
+        } else {
+            row.bytes.resize(length as usize, 0);
+            self.file
+                .read_exact(&mut row.bytes)
+                .map_err(DiskError::from)?;
+        }
         Ok(true)
+    }
+
+    /// Leaves a row where it is.
+    fn pass(&mut self, length: u64) -> io::Result<Stored> {
+        let from = self.file.stream_position()?;
+        self.file.seek(SeekFrom::Start(from + length))?;
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(BufReader::with_capacity(BUFFER, file).take(length))
     }
 
     /// The error of a row that is not as it was written.
@@ -171,29 +197,103 @@ impl RowReader {
     }
 }
 
+/// Cells in a file, from the first that is not read yet.
+type Stored = io::Take<BufReader<File>>;
+
+/// An encoded row: cells in a spool, where it is long, and behind them cells in memory.
+#[derive(Default)]
+pub(super) struct EncodedRow {
+    stored: Option<Stored>,
+    pub bytes: Vec<u8>,
+}
+
+impl EncodedRow {
+    /// Bytes of its cells.
+    pub fn length(&self) -> usize {
+        let stored = self.stored.as_ref().map_or(0, Stored::limit);
+        stored as usize + self.bytes.len()
+    }
+
+    /// All cells, from the first; once.
+    pub fn cells(&mut self) -> impl Read + '_ {
+        let stored: Box<dyn Read + '_> = match &mut self.stored {
+            Some(stored) => Box::new(stored),
+            None => Box::new(io::empty()),
+        };
+        stored.chain(&self.bytes[..])
+    }
+
+    /// Writes it anew in memory.
+    pub fn encode(&mut self, encode: impl FnOnce(&mut RowEncoder<'_>)) {
+        self.stored = None;
+        self.bytes.clear();
+        self.append(encode);
+    }
+
+    /// Writes cells behind those that are there.
+    pub fn append(&mut self, encode: impl FnOnce(&mut RowEncoder<'_>)) {
+        encode(&mut RowEncoder(Target::Memory(&mut self.bytes)));
+    }
+}
+
 /// Writes the cells of a row, little-endian, in the order of the table's columns.
-pub(super) struct RowEncoder<'a>(&'a mut Vec<u8>);
+pub(super) struct RowEncoder<'a>(Target<'a>);
+
+/// Where cells are written to.
+enum Target<'a> {
+    Memory(&'a mut Vec<u8>),
+    /// Only their length counts.
+    Length(&'a mut usize),
+    /// To a spool a piece after the other, until that fails.
+    Spool(&'a mut Appender, &'a mut io::Result<()>),
+}
 
 /// Added to a list's length if a null precedes its values.
 const AFTER_NULL: u32 = 1 << 31;
 
-impl<'a> RowEncoder<'a> {
-    /// An encoder that appends to `row`.
-    pub fn new(row: &'a mut Vec<u8>) -> Self {
-        Self(row)
+impl RowEncoder<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Target::Memory(row) => row.extend(bytes),
+            Target::Length(length) => **length += bytes.len(),
+            Target::Spool(appender, _) => appender.piece.extend(bytes),
+        }
+        self.end_piece();
     }
 
-    /// Makes room for so many bytes, and for no more.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.0.reserve_exact(bytes);
+    fn put_values(&mut self, count: usize, values: impl Iterator<Item = [u8; 4]>) {
+        match &mut self.0 {
+            Target::Memory(row) => row.extend(values.flatten()),
+            Target::Length(length) => **length += 4 * count,
+            Target::Spool(..) => {
+                let mut values = values.peekable();
+                while values.peek().is_some() {
+                    if let Target::Spool(appender, _) = &mut self.0 {
+                        let some = values.by_ref().take(BUFFER / 4);
+                        appender.piece.extend(some.flatten());
+                    }
+                    self.end_piece();
+                }
+            }
+        }
+    }
+
+    /// Appends the piece to the spool if it is long enough.
+    fn end_piece(&mut self) {
+        if let Target::Spool(appender, result) = &mut self.0
+            && appender.piece.len() >= BUFFER
+            && result.is_ok()
+        {
+            **result = appender.append_piece();
+        }
     }
 
     pub fn u32(&mut self, value: u32) {
-        self.0.extend(value.to_le_bytes());
+        self.put(&value.to_le_bytes());
     }
 
     pub fn u64(&mut self, value: u64) {
-        self.0.extend(value.to_le_bytes());
+        self.put(&value.to_le_bytes());
     }
 
     /// The columns `row` and `id`.
@@ -218,32 +318,29 @@ impl<'a> RowEncoder<'a> {
 
     pub fn text(&mut self, text: &str) {
         self.u32(text.len() as u32);
-        self.0.extend(text.as_bytes());
+        self.put(text.as_bytes());
     }
 
-    pub fn list_u32(&mut self, values: &[u32]) {
+    pub fn list_u32(&mut self, values: impl ExactSizeIterator<Item = u32>) {
         self.u32(values.len() as u32);
-        self.0
-            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.put_values(values.len(), values.map(u32::to_le_bytes));
     }
 
-    pub fn list_f32(&mut self, values: &[f32]) {
+    pub fn list_f32(&mut self, values: impl ExactSizeIterator<Item = f32>) {
         self.u32(values.len() as u32);
-        self.0
-            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.put_values(values.len(), values.map(f32::to_le_bytes));
     }
 
     /// A null, then `values`.
     pub fn list_f32_after_null(&mut self, values: &[f32]) {
         self.u32(values.len() as u32 | AFTER_NULL);
-        self.0
-            .extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.put_values(values.len(), values.iter().map(|value| value.to_le_bytes()));
     }
 
     /// A vector, or null.
     pub fn vector(&mut self, values: Option<&[f32]>) {
         match values {
-            Some(values) => self.list_f32(values),
+            Some(values) => self.list_f32(values.iter().copied()),
             None => self.list_f32_after_null(&[]),
         }
     }
@@ -258,14 +355,63 @@ impl<'a> RowEncoder<'a> {
     /// A list of lists of two values each, or null.
     pub fn optional_pairs(&mut self, pairs: Option<&[[u32; 2]]>) {
         self.u32(u32::from(pairs.is_some()));
-        self.list_u32(pairs.unwrap_or_default().as_flattened());
+        self.list_u32(pairs.unwrap_or_default().as_flattened().iter().copied());
     }
 
     /// A list of lists of `width` values each, `count` in all.
     pub fn matrix(&mut self, width: usize, count: usize, values: impl Iterator<Item = [u8; 4]>) {
         self.u32(width as u32);
         self.u32(count as u32);
-        self.0.extend(values.flatten());
+        self.put_values(count, values);
+    }
+}
+
+/// Reads some bytes behind those that are in `cell`, as many as there are if there are fewer.
+fn extend(cell: &mut Vec<u8>, bytes: usize, from: &mut impl Read) -> io::Result<()> {
+    from.take(bytes as u64).read_to_end(cell).map(drop)
+}
+
+/// Reads a length, behind which so many things follow.
+fn length(cell: &mut Vec<u8>, from: &mut impl Read) -> io::Result<usize> {
+    extend(cell, 4, from)?;
+    let length = cell
+        .last_chunk()
+        .map_or(0, |last| u32::from_le_bytes(*last));
+    Ok((length & !AFTER_NULL) as usize)
+}
+
+/// Reads the bytes of a cell of a row, one after the other; what is not there is noticed when they are decoded.
+pub(super) struct CellReader<R>(pub R);
+
+impl<R: Read> CellReader<R> {
+    /// A value, or several, of so many bytes together.
+    pub fn fixed(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut cell = Vec::new();
+        extend(&mut cell, bytes, &mut self.0)?;
+        Ok(cell)
+    }
+
+    /// A list behind `before` bytes, of things of `size` bytes.
+    pub fn list(&mut self, before: usize, size: usize) -> io::Result<Vec<u8>> {
+        let mut cell = self.fixed(before)?;
+        let count = length(&mut cell, &mut self.0)?;
+        let bytes = count.saturating_mul(size);
+        extend(&mut cell, bytes, &mut self.0)?;
+        Ok(cell)
+    }
+
+    /// A list of texts.
+    pub fn texts(&mut self) -> io::Result<Vec<u8>> {
+        let mut cell = Vec::new();
+        for _ in 0..length(&mut cell, &mut self.0)? {
+            let before = cell.len();
+            let text = length(&mut cell, &mut self.0)?;
+            if cell.len() == before {
+                break;
+            }
+            extend(&mut cell, text, &mut self.0)?;
+        }
+        Ok(cell)
     }
 }
 

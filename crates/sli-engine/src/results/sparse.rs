@@ -26,11 +26,10 @@ impl SparseSink {
 
     /// Appends a record: tokens in the order of their ids, with their weights.
     pub fn push(&self, record: RecordName<'_>, weights: &[(u32, f32)]) -> Result<(), ResultsError> {
-        let (tokens, weights): (Vec<u32>, Vec<f32>) = weights.iter().copied().unzip();
         self.0.push(|row| {
             row.named(record);
-            row.list_u32(&tokens);
-            row.list_f32(&weights);
+            row.list_u32(weights.iter().map(|&(token, _)| token));
+            row.list_f32(weights.iter().map(|&(_, weight)| weight));
         })
     }
 

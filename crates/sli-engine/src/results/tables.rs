@@ -3,7 +3,7 @@
 use super::ResultsError;
 use super::columns::{Columns, Kind, write_table};
 use super::record_name::RecordName;
-use super::rows::{RowEncoder, RowSpool};
+use super::rows::{EncodedRow, RowEncoder, RowSpool};
 use crate::annotation::{Annotation, bits_per_byte};
 use crate::journal::OutputFolder;
 use crate::records::RecordSpool;
@@ -64,9 +64,9 @@ impl ScoresSink {
             row.optional_f64(completion.map(|(sum, _)| sum.logprob));
             row.optional_f64(completion.and_then(|(sum, _)| sum.perplexity()));
             row.optional_f64(completion.and_then(|(sum, bytes)| sum.bits_per_byte(bytes)));
-            row.list_u32(tokens);
+            row.list_u32(tokens.iter().copied());
             if unscored == 0 {
-                row.list_f32(logprobs);
+                row.list_f32(logprobs.iter().copied());
             } else {
                 row.list_f32_after_null(logprobs);
             }
@@ -128,13 +128,13 @@ pub fn write_records(folder: &mut OutputFolder, records: &RecordSpool) -> Result
             let end = (next + STEP).min(records.len());
             names = records.names(next..end)?.into_iter();
         }
-        cells.clear();
         let Some((row, id)) = names.next() else {
             return Ok(false);
         };
-        let mut encoder = RowEncoder::new(cells);
-        encoder.named(RecordName { row, id: &id });
-        encoder.u32(records.tokens_of(next) as u32);
+        cells.encode(|cells| {
+            cells.named(RecordName { row, id: &id });
+            cells.u32(records.tokens_of(next) as u32);
+        });
         next += 1;
         Ok(true)
     })
@@ -207,16 +207,12 @@ impl TopKSink {
         let entries = || tokens.iter().flat_map(|best| best.entries);
         let logprobs = || tokens.iter().flat_map(BestTokens::logprobs);
         self.spool.push(|row| {
-            // No larger than it becomes: it may be most of what the run holds.
-            row.reserve(2 * 4 * (values + tokens.len()) + record.id.len() + 64);
             row.named(record);
             row.matrix(self.k, values, entries().map(|(_, id)| id.to_le_bytes()));
             let logprobs = logprobs().map(|logprob| (logprob as f32).to_le_bytes());
             row.matrix(self.k, values, logprobs);
-            let lengths: Vec<f32> = tokens.iter().map(|best| best.log_sum_exp as f32).collect();
-            row.list_f32(&lengths);
-            let tails: Vec<f32> = tokens.iter().map(BestTokens::tail).collect();
-            row.list_f32(&tails);
+            row.list_f32(tokens.iter().map(|best| best.log_sum_exp as f32));
+            row.list_f32(tokens.iter().map(BestTokens::tail));
         })
     }
 
@@ -332,7 +328,7 @@ impl RouterSink {
             readers.push(spool.reader()?);
         }
         let mut turn = 0;
-        let next = |row: &mut Vec<u8>| {
+        let next = |row: &mut EncodedRow| {
             let Some(reader) = readers.get_mut(turn) else {
                 return Ok(false);
             };
@@ -432,7 +428,7 @@ pub fn write_channels<'a>(
         cells.text(row.stack);
         cells.u32(row.layer);
         cells.text(row.site);
-        cells.list_f32(row.abs_max);
+        cells.list_f32(row.abs_max.iter().copied());
     })
 }
 
@@ -476,10 +472,9 @@ fn from_rows<T>(
 ) -> Result<(), ResultsError> {
     let mut rows = rows.into_iter();
     write_table(folder, name, columns, |row| {
-        row.clear();
         let next = rows.next();
         Ok(next
-            .map(|next| encode(next, &mut RowEncoder::new(row)))
+            .map(|next| row.encode(|cells| encode(next, cells)))
             .is_some())
     })
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Blocks, Gate};
-use crate::families::experts::{ExpertTensors, Experts, LatentSpace};
+use crate::families::experts::{ExpertTensors, Experts, LatentSpace, ignore_training};
 use crate::families::mixture::{mix, sparse_layers};
 use crate::model_type::{ModelType, row};
 use crate::rope::RopeOptions;
@@ -166,6 +166,16 @@ pub fn muse_spark_text(config: &Config) -> Result<Described, SpecError> {
     let temperature = config.positive("residual_gate_temperature")?;
     config.ignore(&["final_logit_softcapping"]);
     let sparse = sparse_layers(config, model.layers(), |_| true)?;
+    let inner = config.size("moe_intermediate_size")?;
+    let counts = ["num_local_experts", "num_experts_per_tok"];
+    let plain = if sparse.contains(&true) {
+        Experts::new(config, counts, inner, model.activation)?
+    } else {
+        // Nothing is chosen, whatever the numbers are.
+        config.ignore(&counts);
+        ignore_training(config);
+        Experts::plain(1, 1, inner, model.activation)
+    };
     let experts = Experts {
         tensors: ExpertTensors::Stacked(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]),
         score: RouterScore::Sigmoid,
@@ -180,12 +190,7 @@ pub fn muse_spark_text(config: &Config) -> Result<Described, SpecError> {
         }),
         latent_norm: Some(("mlp.pre_expert_norm", model.norm)),
         output_norm: Some(("mlp.experts.post_expert_norm", of_scaled)),
-        ..Experts::new(
-            config,
-            ["num_local_experts", "num_experts_per_tok"],
-            config.size("moe_intermediate_size")?,
-            model.activation,
-        )?
+        ..plain
     };
     mix(&mut model, experts, move |layer| sparse[layer]);
     let heads_norm = bare(model.norm.epsilon);

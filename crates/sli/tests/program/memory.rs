@@ -304,6 +304,33 @@ fn the_least_budget_for_the_best_tokens_of_a_long_record_is_close() {
     assert!(expected.abs_diff(peak) as f64 <= 0.15 * peak as f64);
 }
 
+/// Scores of one record of a million tokens, whose row is written a cell at a time.
+#[test]
+fn scores_of_a_million_tokens_fit_64_mib() {
+    let place = Place::new();
+    let config = json!({
+        "model_type": "mamba", "architectures": ["MambaForCausalLM"], "hidden_size": 8, "num_hidden_layers": 1,
+        "state_size": 2, "conv_kernel": 2, "expand": 1, "time_step_rank": 1, "vocab_size": 40
+    });
+    place.write_large_model("model", &config);
+    let ids: Vec<usize> = (0..1_000_000).map(|token| token * token % 39).collect();
+    place.write("in.jsonl", json!({"input_ids": ids}).to_string() + "\n");
+    let run = [
+        "run", "model", "--input", "in.jsonl", "--take", "scores", "--json",
+    ];
+    let peak = |budget: &str| {
+        let run = [&run[..], &["--memory", budget, "--out", budget]].concat();
+        let outcome = place.sli(&run).success();
+        let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        summary["peak_memory"].as_u64().unwrap()
+    };
+    let (peak, ample) = (peak("64MiB"), peak("2GiB"));
+    eprintln!("{peak} and {ample}");
+    assert!(peak <= 64 << 20 && peak < ample, "{peak} and {ample}");
+    let scores = |budget: &str| fs_err::read(place.path(budget).join("scores.parquet")).unwrap();
+    assert!(scores("64MiB") == scores("2GiB"));
+}
+
 /// The model that comes with the program on its sample, as texts and as conversations, and on a long text.
 #[test]
 fn texts_and_conversations_stay_within_the_least_budget() {

@@ -434,9 +434,10 @@ pub fn deepseek_v4(config: &Config) -> Result<Described, SpecError> {
     let sizes = Rc::new(sizes);
     blocks.attention_of =
         MixerOf::new(move |_, leaves, layer| Some(sizes.build(leaves, summaries[layer])));
-    // The published files' names, where the class writes others.
+    // The published files' names, where the class writes others; of the head the class's own.
     let others = [
         ("embed_tokens.weight", "embed.weight"),
+        ("head.weight", "lm_head.weight"),
         (".attn.norm.weight", ".attn.kv_norm.weight"),
         ("hc_head.hc_", "hc_head_"),
     ];
