@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use crate::families::{
     bart, bert, chatglm, cohere, composite, conformer, cpmant, deepseek, doge, gemma, gemma4, gpt,
     granite, hrm, hybrid, inkling, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture,
-    moonshine, mpt, muse, nemotron_nas, original, perceiver, phi_remote, pictures, pix2struct,
-    remote_experts, rwkv, speech, speecht5, step, t5, t5gemma, xlstm, zaya,
+    moonshine, mpt, muse, nemotron_nas, openelm, original, perceiver, phi_remote, pictures,
+    pix2struct, remote_experts, rwkv, speech, speecht5, step, t5, t5gemma, xlstm, zaya,
 };
 use crate::mlx;
 pub use crate::model_type::ModelType;
@@ -152,6 +152,7 @@ const FAMILIES: &[&[ModelType]] = &[
     mpt::TYPES,
     muse::TYPES,
     nemotron_nas::TYPES,
+    openelm::TYPES,
     original::TYPES,
     perceiver::TYPES,
     phi_remote::TYPES,

@@ -184,6 +184,8 @@ pub enum ExpertTensors {
     },
     /// `[experts * intermediate, hidden]` each, `down` transposed: `[gate, up, down]`.
     Tall([&'static str; 3]),
+    /// The same without a gate: `[up, down]`.
+    UngatedTall([&'static str; 2]),
 }
 
 /// Always-on experts as one network.
@@ -468,6 +470,11 @@ impl Experts {
                     }
                 };
                 (Some(part(0)), [part(1), leaves.tensor(down).transpose()])
+            }
+            ExpertTensors::UngatedTall(names) => {
+                let reshaped = |name: &str| Source::Reshape(Box::new(leaves.tensor(name)));
+                let [up, down] = names.map(reshaped);
+                (None, [up, down.transpose()])
             }
             ExpertTensors::Tall([gate, up, down]) => {
                 let reshaped = |name: &str| Source::Reshape(Box::new(leaves.tensor(name)));

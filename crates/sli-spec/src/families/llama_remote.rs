@@ -1,10 +1,12 @@
 //! Variations of Llama whose code is published beside their weights, not in transformers.
 
+use std::rc::Rc;
+
 use crate::build::{NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections, Residual, alibi};
 use crate::model_type::{ModelType, row};
 use crate::rope::{PositionAxis, Rope, RopeOptions, RopeScaling};
-use crate::{Config, Described, LengthLimit, QueryTemperature, SpecError};
+use crate::{Config, Described, LengthLimit, QueryTemperature, Source, SpecError, Split};
 
 /// The registered types.
 pub const TYPES: &[ModelType] = &[
@@ -14,7 +16,9 @@ pub const TYPES: &[ModelType] = &[
     row("internlm", internlm),
     row("internlm2", internlm2),
     row("minicpm", minicpm),
+    row("gpt_refact", refact),
     row("orion", orion),
+    row("plamo", plamo),
     row("qwen", qwen),
     row("skywork", llama),
     row("telechat", telechat),
@@ -296,6 +300,105 @@ pub fn telechat(config: &Config) -> Result<Described, SpecError> {
     if config.flag("embed_layernorm")? {
         decoder.embedding_norm = Some(("word_embeddings_layernorm", decoder.norm));
     }
+    decoder.build()
+}
+
+/// Refact: one key head with `ALiBi`, layer norms without addends, the network's width from the hidden size.
+pub fn refact(config: &Config) -> Result<Described, SpecError> {
+    let norm = NormStyle {
+        bias: false,
+        ..NormStyle::layer(config.positive("layer_norm_epsilon")?)
+    };
+    config.neutral(
+        "multi_query",
+        &[true.into()],
+        "more key heads are not published",
+    )?;
+    // Where numbers are rounded to 16 bits, which is nowhere.
+    config.ignore(&[
+        "attention_bias_in_fp32",
+        "attention_softmax_in_fp32",
+        "scale_attention_softmax_in_fp32",
+    ]);
+    let (hidden, heads) = (
+        config.size("hidden_size")?,
+        config.heads("num_attention_heads")?,
+    );
+    let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+    let outer = config.optional_size("n_inner")?.unwrap_or(4 * hidden);
+    let width = (2 * outer / 3).next_multiple_of(256);
+    let layers = config.layers("num_hidden_layers")?;
+    let sizes = [heads, 1, head_dim];
+    let mut decoder = Blocks::sized(config, norm, layers, [hidden, width], sizes)?;
+    decoder.positions = vec![alibi(alibi_slopes(heads))];
+    decoder.length_limit = Some(LengthLimit::None);
+    decoder.names = Names {
+        tokens: "wte",
+        layers: "h",
+        projections: Projections::Separate(["attn.q", "attn.k", "attn.v"]),
+        output: "attn.c_proj",
+        gate_up: Some("mlp.gate_up_proj"),
+        down: "mlp.c_proj",
+        final_norm: "ln_f",
+        ..Names::USUAL
+    };
+    decoder.arrangement = Arrangement::pre("ln_1", "ln_2");
+    decoder.stored = Some(Rc::new(move |name: &str| {
+        // The norm is the head's, not the base model's.
+        let name = name.replace("transformer.ln_f.", "ln_f.");
+        for (part, own) in [".attn.k.", ".attn.v."].into_iter().enumerate() {
+            if name.contains(own) {
+                let both = Source::tensor(name.replace(own, ".attn.kv."));
+                return both.part(Split::Rows(vec![head_dim; 2]), part);
+            }
+        }
+        Source::tensor(name)
+    }));
+    decoder.build()
+}
+
+/// `PLaMo`: both sublayers side by side; query heads take the key heads by turns.
+pub fn plamo(config: &Config) -> Result<Described, SpecError> {
+    let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
+    // The class does not read it.
+    config.ignore(&["num_key_value_heads"]);
+    let (hidden, heads) = (
+        config.size("hidden_size")?,
+        config.heads("num_attention_heads")?,
+    );
+    let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+    let shared = config.heads("n_shared_head")?;
+    let kv_heads = divided(config, "n_shared_head", heads, shared)?;
+    // Files of llama.cpp have the query heads of a key head together.
+    let is_grouped = config.in_file("grouped_heads") && config.flag("grouped_heads")?;
+    let layers = config.layers("num_hidden_layers")?;
+    let inner = config.size("intermediate_size")?;
+    let sizes = [heads, kv_heads, head_dim];
+    let mut decoder = Blocks::sized(config, norm, layers, [hidden, inner], sizes)?;
+    decoder.rotate(&RopeOptions::new(head_dim))?;
+    decoder.names.layers = "layers.layers";
+    decoder.arrangement = Arrangement::parallel("norm");
+    if is_grouped || shared == 1 {
+        return decoder.build();
+    }
+    let grouped = move |of: Source| {
+        let split = Split::Groups {
+            groups: shared,
+            rows: vec![head_dim; kv_heads],
+        };
+        let group = |number| of.clone().part(split.clone(), number);
+        Source::ConcatRows((0..kv_heads).map(group).collect())
+    };
+    decoder.stored = Some(Rc::new(move |name: &str| {
+        let tensor = Source::tensor(name);
+        if name.contains(".q_proj.") {
+            grouped(tensor)
+        } else if name.contains(".o_proj.") {
+            grouped(tensor.transpose()).transpose()
+        } else {
+            tensor
+        }
+    }));
     decoder.build()
 }
 

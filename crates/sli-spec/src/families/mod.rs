@@ -36,6 +36,7 @@ pub mod moonshine;
 pub mod mpt;
 pub mod muse;
 pub mod nemotron_nas;
+pub mod openelm;
 pub mod original;
 pub mod perceiver;
 pub mod phi_remote;

@@ -1,10 +1,13 @@
 //! The architectures of llama.cpp, each a row of [`ARCHITECTURES`].
 
 use super::architecture::{Architecture, Names};
+use super::beside_weights::{
+    OPENELM, PLAMO, REFACT, bailingmoe, deepseek2_ocr, openelm, plamo, plm, refact,
+};
 use super::deltas::{GLM5_NEXT, LING3, MINIMAX, bailingmoe3, glm5_next, minimax_01};
 use super::encoders::{
-    BERT, JINA, JINA3, MODERN_BERT, NOMIC_BERT, T5, bert, eurobert, jina2, jina3, modern_bert,
-    nomic_bert, t5, t5encoder,
+    BERT, JINA, JINA3, MODERN_BERT, NEO_BERT, NOMIC_BERT, T5, bert, eurobert, jina2, jina3,
+    modern_bert, neo_bert, nomic_bert, nomic_bert_moe, t5, t5encoder,
 };
 use super::experts::{
     GPT_OSS, GRANITE_EXPERTS, LATENT, deepseek2, dots1, glm4moe, gpt_oss, granitemoe, olmoe,
@@ -57,6 +60,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("apertus", &["apertus"], apertus, APERTUS),
     row_of("arcee", &["arcee"], arcee, &[PAIRS]),
     row_of("baichuan", &["baichuan"], baichuan, &[BAICHUAN]),
+    row_of("bailingmoe", &["deepseek"], bailingmoe, &[PAIRS]),
     row_of("bailingmoe2", &["glm4_moe"], bailingmoe2, &[]),
     row_of("bailingmoe3", &["bailing_hybrid"], bailingmoe3, LING3),
     row_of("bert", &["bert"], bert, BERT),
@@ -75,6 +79,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
         deepseek2,
         &[LATENT],
     ),
+    row_of("deepseek2-ocr", &["deepseek"], deepseek2_ocr, &[]),
     row_of("deepseek32", &["deepseek_v32"], deepseek32, INDEXED),
     row_of("dots1", &["dots1"], dots1, &[]),
     row_of("dream", &["qwen2"], dream, &[]),
@@ -185,16 +190,26 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("nemotron", &["nemotron"], nemotron, GEMMA),
     row_of("nemotron_h", &["nemotron_h"], nemotron_h, NEMOTRON_H),
     row_of("nemotron_h_moe", &["nemotron_h"], nemotron_h, NEMOTRON_H),
+    row_of("neo-bert", &["neobert"], neo_bert, NEO_BERT),
     row_of("nomic-bert", &["nomic_bert"], nomic_bert, NOMIC_BERT),
+    row_of(
+        "nomic-bert-moe",
+        &["nomic_bert"],
+        nomic_bert_moe,
+        NOMIC_BERT,
+    ),
     row_of("olmo", &["olmo"], olmo, &[PAIRS]),
     row_of("olmo2", &["olmo2", "olmo3"], olmo2, &[POST_NORMS]),
     row_of("olmoe", &["olmoe"], olmoe, &[]),
+    row_of("openelm", &["openelm"], openelm, OPENELM),
     row_of("orion", &["orion"], orion, &[]),
     row_of("paddleocr", &["llama"], unpaired_llama, &[]),
     row_of("pangu-embedded", &["llama"], unpaired_llama, &[]),
     row_of("phi2", &["phi"], phi2, PHI2),
     row_of("phi3", &["phi3"], phi3, &[PHI3]),
     row_of("phimoe", &["phimoe"], phimoe, PHIMOE),
+    row_of("plamo", &["plamo"], plamo, PLAMO),
+    row_of("plm", &["plm"], plm, &[LATENT]),
     row_of("qwen", &["qwen"], qwen, QWEN),
     row_of("qwen2", &["qwen2"], qwen2, &[]),
     row_of("qwen2moe", &["qwen2_moe"], qwen2moe, &[]),
@@ -206,6 +221,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("qwen3next", &["qwen3_next"], qwen3next, QWEN3_NEXT),
     row_of("qwen3vl", &["qwen3"], qwen3vl, &[]),
     row_of("qwen3vlmoe", &["qwen3_moe"], qwen3vlmoe, &[]),
+    row_of("refact", &["gpt_refact"], refact, REFACT),
     row_of("rnd1", &["qwen3_moe"], rnd1, &[]),
     row_of("rwkv6", &["rwkv6"], rwkv6, RWKV6),
     Architecture {
@@ -246,7 +262,7 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         "llama.cpp has the name alone: there are no such files",
     ),
     (
-        &["chameleon", "cogvlm", "deepseek2-ocr"],
+        &["chameleon", "cogvlm"],
         "it is the text part of a model for pictures, of no type that is known here",
     ),
     (
@@ -257,7 +273,6 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         &[
             "arctic",
             "arwkv7",
-            "bailingmoe",
             "clef",
             "graniteswitch",
             "grovemoe",
@@ -265,14 +280,8 @@ pub const REFUSED: &[(&[&str], &str)] = &[
             "kimi-k3",
             "maple",
             "nanbeige",
-            "neo-bert",
-            "nomic-bert-moe",
-            "openelm",
-            "plamo",
             "plamo2",
             "plamo3",
-            "plm",
-            "refact",
             "rwkv6qwen2",
             "smallthinker",
             "spark2_5",

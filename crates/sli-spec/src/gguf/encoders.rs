@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::architecture::{Names, Row, layers, row, under};
+use super::architecture::{Change, Names, Row, changed, layers, row, under};
 use super::llama::{WINDOWS, layer_norm, rms};
 use super::reader::{Read, Reader};
 
@@ -172,11 +172,85 @@ pub(super) const NOMIC_BERT: &[Names] = &[
             row("mlp.fc11", "ffn_up"),
             row("mlp.fc12", "ffn_gate"),
             row("mlp.fc2", "ffn_down"),
+            // Where there are experts.
+            row("mlp.fc1", "ffn_up"),
+            row("mlp.router.layer", "ffn_gate_inp"),
+            row("mlp.experts.mlp.w1", "ffn_up_exps.weight"),
+            changed(
+                "mlp.experts.mlp.w2",
+                "ffn_down_exps.weight",
+                Change::Transposed,
+            ),
             row("norm1", "attn_output_norm"),
             row("norm2", "layer_output_norm"),
         ],
     ),
 ];
+
+/// Nomic's BERT with experts, which has its keys from GPT-2. The converter leaves out the experts' addend.
+pub(super) fn nomic_bert_moe(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "nomic_bert");
+    reader.copy("block_count", "n_layer")?;
+    reader.copy("context_length", "n_positions")?;
+    reader.copy("embedding_length", "n_embd")?;
+    reader.copy("feed_forward_length", "n_inner")?;
+    reader.copy("attention.head_count", "n_head")?;
+    reader.copy("attention.layer_norm_epsilon", "layer_norm_epsilon")?;
+    reader.copy("rope.freq_base", "rotary_emb_base")?;
+    reader.copy("moe_every_n_layers", "moe_every_n_layers")?;
+    reader.copy("expert_count", "num_experts")?;
+    reader.copy("expert_used_count", "moe_top_k")?;
+    reader.set("experts_without_addend", true);
+    reader.set("activation_function", "gelu");
+    reader.set("moe_normalize_expert_weights", false);
+    for (key, tensor) in [
+        ("qkv_proj_bias", "attn_qkv"),
+        ("mlp_fc1_bias", "ffn_up"),
+        ("mlp_fc2_bias", "ffn_down"),
+    ] {
+        reader.set_where(key, &format!("blk.0.{tensor}.bias"));
+    }
+    reader.table()?;
+    token_types(reader)?;
+    encoder(reader, "NomicBertModel")
+}
+
+pub(super) const NEO_BERT: &[Names] = &[
+    under(
+        "model.",
+        "",
+        &[
+            row("encoder", "token_embd"),
+            row("layer_norm", "enc.output_norm"),
+        ],
+    ),
+    layers(
+        "model.transformer_encoder.*.",
+        &[
+            row("attention_norm", "attn_norm"),
+            row("qkv", "attn_qkv"),
+            row("wo", "attn_output"),
+            row("ffn_norm", "ffn_norm"),
+            row("ffn.w12", "ffn_up"),
+            row("ffn.w3", "ffn_down"),
+        ],
+    ),
+];
+
+/// `NeoBERT`: rows of a head's queries, keys and values stand together, as the published ones do.
+pub(super) fn neo_bert(reader: &mut Reader<'_>) -> Read {
+    reader.set("model_type", "neobert");
+    reader.sizes()?;
+    reader.unset("num_key_value_heads");
+    reader.rename("max_position_embeddings", "max_length");
+    let width = reader.size("feed_forward_length")?;
+    // Of which the class takes two thirds.
+    reader.set("intermediate_size", (3 * width).div_ceil(2));
+    reader.copy("attention.layer_norm_rms_epsilon", "norm_eps")?;
+    reader.copy_if("rope.freq_base", "rope_theta");
+    reader.ignore(&["rope.scaling.type", "attention.layer_norm_epsilon"]);
+    encoder(reader, "NeoBERT")
+}
 
 pub(super) fn nomic_bert(reader: &mut Reader<'_>) -> Read {
     layer_norm(reader, "nomic_bert", "layer_norm_eps", false)?;

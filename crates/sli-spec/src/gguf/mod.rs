@@ -8,6 +8,7 @@
 
 mod architecture;
 mod architectures;
+mod beside_weights;
 mod deltas;
 mod encoders;
 mod experts;

@@ -104,6 +104,18 @@ pub(super) fn deepseek(reader: &mut Reader<'_>) -> Read {
     rms(reader, "deepseek")?;
     reader.unset("head_dim");
     routed(reader)?;
+    plain_routes(reader)?;
+    match super::experts::gating(reader)? {
+        1 => {
+            reader.set("scoring_func", "softmax");
+            Ok(())
+        }
+        kind => Err(reader.unsupported("expert_gating_func", &kind.into(), "softmax (1) is known")),
+    }
+}
+
+/// Routes without groups and without a factor, which the first `DeepSeek` has no keys for.
+pub(super) fn plain_routes(reader: &mut Reader<'_>) -> Read {
     for key in ["n_group", "topk_group", "routed_scaling_factor"] {
         let is_neutral = reader.get(key).and_then(Value::as_f64) == Some(1.0);
         if !is_neutral {
@@ -113,13 +125,7 @@ pub(super) fn deepseek(reader: &mut Reader<'_>) -> Read {
         reader.unset(key);
     }
     reader.set("moe_layer_freq", 1);
-    match super::experts::gating(reader)? {
-        1 => {
-            reader.set("scoring_func", "softmax");
-            Ok(())
-        }
-        kind => Err(reader.unsupported("expert_gating_func", &kind.into(), "softmax (1) is known")),
-    }
+    Ok(())
 }
 
 pub(super) const CHATGLM: Names = layers("model.layers.*.mlp.", &[row("gate_up_proj", "ffn_up")]);

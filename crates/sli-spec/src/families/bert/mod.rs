@@ -35,7 +35,8 @@ pub use self::grouped::{convbert, squeezebert};
 pub use self::linear::{nystromformer, yoso};
 pub use self::mobileclip::sam3_lite_text;
 pub use self::modern::{
-    eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, nomic_bert, ultrabert,
+    eurobert, gte, jina_embeddings_v3, modernbert, modernbert_decoder, neobert, nomic_bert,
+    ultrabert,
 };
 pub use self::narrow::{albert, electra, rembert, roformer};
 pub use self::neomme::neomme;
@@ -104,6 +105,7 @@ pub const TYPES: &[ModelType] = &[
     row("modernbert-decoder", modernbert_decoder),
     row("mpnet", mpnet),
     limited(row("neomme", neomme), "without pictures"),
+    row("neobert", neobert),
     row("nomic_bert", nomic_bert),
     row("nystromformer", nystromformer),
     row("rembert", rembert),

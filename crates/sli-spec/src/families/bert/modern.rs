@@ -1,13 +1,19 @@
 //! Encoders with rotations: what became of BERT.
 
+use serde_json::Value;
+
 use super::dense_classifier;
-use crate::build::{NormStyle, layer_types};
+use crate::build::{NormStyle, divided, layer_types};
 use crate::families::blocks::{
     Arrangement, Blocks, Classifier, InFront, Judged, Names, Projections, Tie, Transform, Types,
     UnusedHead,
 };
+use crate::families::experts::{ExpertTensors, Experts};
+use crate::families::mixture::mix;
 use crate::rope::{Rope, RopeOptions};
-use crate::{Activation, Config, Described, Mask, SpecError, Task, TypeRule};
+use crate::{
+    Activation, Config, Described, LengthLimit, Mask, Renormalize, SpecError, Task, TypeRule,
+};
 
 const MODERN: Names = Names {
     tokens: "embeddings.tok_embeddings",
@@ -195,6 +201,9 @@ fn set_kinds(
 
 /// Nomic's BERT (Nussbaum et al. 2024), under the names of its published files.
 pub fn nomic_bert(config: &Config) -> Result<Described, SpecError> {
+    if config.in_file("moe_every_n_layers") && config.index("moe_every_n_layers")? > 0 {
+        return nomic_bert_moe(config);
+    }
     let names = Names {
         gate: "mlp.fc12",
         up: "mlp.fc11",
@@ -220,6 +229,162 @@ pub fn nomic_bert(config: &Config) -> Result<Described, SpecError> {
         model.tie = Tie::UnlessStored;
     }
     pool_for_classes(config, &mut model)?;
+    model.build()
+}
+
+/// Nomic's BERT with experts in every so many-th layer, under the keys that its published files have.
+fn nomic_bert_moe(config: &Config) -> Result<Described, SpecError> {
+    let (layers, heads) = (config.layers("n_layer")?, config.heads("n_head")?);
+    let (hidden, inner) = (config.size("n_embd")?, config.size("n_inner")?);
+    let head_dim = divided(config, "n_head", hidden, heads)?;
+    nomic_published(config)?;
+    let norm = NormStyle::layer(config.positive("layer_norm_epsilon")?);
+    let mut model = Blocks::sized(
+        config,
+        norm,
+        layers,
+        [hidden, inner],
+        [heads, heads, head_dim],
+    )?;
+    (model.family, model.stack) = ("rotated bert", "encoder");
+    model.names = Names {
+        tokens: "embeddings.word_embeddings",
+        up: "mlp.fc1",
+        down: "mlp.fc2",
+        projections: Projections::Rows("attn.Wqkv"),
+        output: "attn.out_proj",
+        layers: "encoder.layers",
+        head: "cls.predictions.decoder",
+        ..Names::USUAL
+    };
+    model.arrangement = Arrangement::after_sum("norm1", "norm2");
+    model.masks.fill(Mask::Full);
+    model.gated = false;
+    model.activation = config.activation("activation_function")?;
+    model.set_attention_bias(config.flag("qkv_proj_bias")?);
+    model.up_bias = config.flag("mlp_fc1_bias")?;
+    model.down_bias = config.flag("mlp_fc2_bias")?;
+    model.embedding_norm = Some(("emb_ln", norm));
+    model.final_norm = None;
+    model.may_look_ahead = false;
+    let kinds = config.index("type_vocab_size")?;
+    model.types = (kinds > 0).then_some(Types {
+        name: "embeddings.token_type_embeddings",
+        count: kinds,
+        rule: TypeRule::Given,
+    });
+    model.rotate(&RopeOptions {
+        theta_keys: &["rotary_emb_base"],
+        ..RopeOptions::new(head_dim)
+    })?;
+    let every = config.size("moe_every_n_layers")?;
+    let mut experts = Experts::new(
+        config,
+        ["num_experts", "moe_top_k"],
+        inner,
+        model.activation,
+    )?;
+    experts.tensors = ExpertTensors::UngatedTall(["mlp.experts.mlp.w1", "mlp.experts.mlp.w2"]);
+    experts.router = "mlp.router.layer";
+    // llama.cpp's converter leaves it out.
+    if !config.in_file("experts_without_addend") || !config.flag("experts_without_addend")? {
+        experts.output_bias = Some("mlp.experts.bias");
+    }
+    if config.flag("moe_normalize_expert_weights")? {
+        experts.renormalize = Renormalize::Sum { plus: 0.0 };
+    }
+    mix(&mut model, experts, move |layer| layer % every == 1 % every);
+    model.build()
+}
+
+/// What the published code reads, and has only one value of.
+fn nomic_published(config: &Config) -> Result<(), SpecError> {
+    for (key, value) in [
+        ("causal", Value::from(false)),
+        ("prenorm", false.into()),
+        ("parallel_block", false.into()),
+        ("expert_choice_router", false.into()),
+        ("rotary_emb_interleaved", false.into()),
+        ("rotary_emb_fraction", 1.0.into()),
+        ("num_shared_experts", 0.into()),
+        ("ffn_div", 1.into()),
+        ("scale_attn_weights", true.into()),
+        ("scale_attn_by_inverse_layer_idx", false.into()),
+        ("use_rms_norm", Value::Null),
+        ("rotary_emb_scale_base", Value::Null),
+        ("rotary_scaling_factor", Value::Null),
+    ] {
+        if config.in_file(key) {
+            config.neutral(key, &[value], "another value is not published")?;
+        }
+    }
+    // Of training, of how others compute it, and what the trained length is called.
+    config.ignore(&[
+        "add_pooling_layer",
+        "dense_seq_output",
+        "fused_bias_fc",
+        "fused_dropout_add_ln",
+        "last_layer_subset",
+        "max_trained_positions",
+        "moe_impl",
+        "moe_resid_pdrop",
+        "n_positions",
+        "pad_vocab_size_multiple",
+        "parallel_block_tied_norm",
+        "reorder_and_upcast_attn",
+        "sequence_parallel",
+        "use_flash_attn",
+        "use_xentropy",
+    ]);
+    Ok(())
+}
+
+/// `NeoBERT` (Le Breton et al. 2025): RMS norms in front, `SwiGLU`, pairs of neighbours rotate.
+pub fn neobert(config: &Config) -> Result<Described, SpecError> {
+    let norm = NormStyle::rms(config.positive("norm_eps")?);
+    let (hidden, heads) = (
+        config.size("hidden_size")?,
+        config.heads("num_attention_heads")?,
+    );
+    let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+    // Two thirds, in whole eights.
+    let inner = (2 * config.size("intermediate_size")? / 3).next_multiple_of(8);
+    let layers = config.layers("num_hidden_layers")?;
+    let mut model = Blocks::sized(
+        config,
+        norm,
+        layers,
+        [hidden, inner],
+        [heads, heads, head_dim],
+    )?;
+    (model.family, model.stack) = ("modernbert", "encoder");
+    // Bounds of lengths and how the parameters began.
+    config.ignore(&["max_length", "embedding_init_range", "decoder_init_range"]);
+    model.masks.fill(Mask::Full);
+    model.may_look_ahead = false;
+    model.names = Names {
+        tokens: "encoder",
+        layers: "transformer_encoder",
+        projections: Projections::per_head("qkv", heads),
+        output: "wo",
+        gate_up: Some("ffn.w12"),
+        down: "ffn.w3",
+        final_norm: "layer_norm",
+        head: "decoder",
+        ..Names::USUAL
+    };
+    model.arrangement = Arrangement::pre("attention_norm", "ffn_norm");
+    model.head_bias = true;
+    model.unused_head = UnusedHead {
+        without: &["decoder.*"],
+        tied: &[],
+        own: &[],
+    };
+    model.rotate(&RopeOptions {
+        interleaved: true,
+        ..RopeOptions::new(head_dim)
+    })?;
+    model.length_limit = Some(LengthLimit::None);
     model.build()
 }
 
@@ -429,7 +594,7 @@ fn pooling(config: &Config, known: &[(&str, Judged)]) -> Result<Option<Judged>, 
 fn looking_both_ways(config: &Config) -> Result<Blocks<'_>, SpecError> {
     let norm = NormStyle::rms(config.positive("rms_norm_eps")?);
     let mut model = Blocks::new(config, norm)?;
-    crate::build::divided(
+    divided(
         config,
         "num_attention_heads",
         model.hidden_size,

@@ -119,6 +119,15 @@ pub fn youtu(config: &Config) -> Result<Described, SpecError> {
     latent_decoder(config, &latent)?.build()
 }
 
+/// PLM: latent attention, networks without a gate.
+pub fn plm(config: &Config) -> Result<Described, SpecError> {
+    let mut latent = Latent::new(config, true)?;
+    latent.norm = NormStyle::rms(1e-6);
+    let mut decoder = latent_decoder(config, &latent)?;
+    decoder.gated = false;
+    decoder.build()
+}
+
 /// MiniCPM 3: latent attention, no experts, scaled residuals.
 pub fn minicpm3(config: &Config) -> Result<Described, SpecError> {
     let hidden_size = config.size("hidden_size")?;

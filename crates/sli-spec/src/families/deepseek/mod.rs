@@ -22,7 +22,9 @@ pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
 pub(super) use self::indexed::own_indexers;
 pub use self::indexed::{axk2, deepseek_v32, glm_moe_dsa, hy_v4};
 pub(super) use self::latent::latent_decoder;
-pub use self::latent::{axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, youtu};
+pub use self::latent::{
+    axk1, deepseek_v2, deepseek_v3, glm4_moe_lite, minicpm3, mistral4, plm, youtu,
+};
 pub use self::longcat::longcat_flash;
 pub use self::note::dots3_note_text;
 pub use self::shared_latent::mistral_large4_text;
@@ -54,6 +56,7 @@ pub const TYPES: &[ModelType] = &[
     row("mistral4", mistral4),
     row("mistral_large4_text", mistral_large4_text),
     row("solar_open", solar_open),
+    row("plm", plm),
     row("youtu", youtu),
 ];
 
