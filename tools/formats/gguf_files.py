@@ -30,7 +30,7 @@ import conversion  # noqa: E402
 import formula  # noqa: E402
 import gguf  # noqa: E402
 from conversion.base import ModelBase, ModelType, TextModel, get_model_architecture  # noqa: E402
-from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, MODELS, OLDER, PUBLISHED, RENAMED, REPLACED, RESHAPED, SHORT, SWAPPED  # noqa: E402
+from gguf_models import ABSENT, BLOCKS, DRAFTING, FUSED, HEADLESS, MODELS, OLDER, PUBLISHED, RENAMED, REPLACED, RESHAPED, SHORT, SWAPPED  # noqa: E402
 
 DECODER_IDS = [0, 9, 4, 15, 2]
 IDS = [3, 17, 5, 21, 8, 8, 19, 1, 13, 12, 7]
@@ -77,7 +77,7 @@ def complete(folder, name):
     config = json.loads(path.read_text())
     config |= OLDER.get(name, {})
     path.write_text(json.dumps({key: value for key, value in config.items() if value != ABSENT}))
-    kind = "WordPiece" if name == "nomic-bert" else "BPE"
+    kind = "WordPiece" if name.startswith("nomic-bert") else "BPE"
     text = config.get("text_config", config)
     vocabulary = {str(at): at for at in range(text.get("vocab_size", config.get("padded_vocab_size")))}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": kind, "vocab": vocabulary, "merges": []},
@@ -112,6 +112,10 @@ def complete(folder, name):
 
 
 def convert(folder, path, kind):
+    if path.stem == "nomic-bert-moe":
+        # The reference's class does not know the keys of this one.
+        raw = json.loads((folder / "config.json").read_text())
+        ModelBase.load_hparams = staticmethod(lambda *_: dict(raw))
     hparams = ModelBase.load_hparams(folder, False)
     architecture = get_model_architecture(hparams, ModelType.TEXT)
     cls = conversion.get_model_class(architecture) if hasattr(conversion, "get_model_class") else \
@@ -126,6 +130,12 @@ def convert(folder, path, kind):
             own if "W_pack" in name else TextModel.modify_tensors)(self, tensor, name, bid)
     # It looks for tokens that were never trained.
     cls._get_suppress_tokens = lambda self: None
+    if path.stem == "plamo":
+        # It knows one size.
+        heads, width = hparams["num_attention_heads"], hparams["hidden_size"]
+        shape = (hparams["n_shared_head"], heads // hparams["n_shared_head"], width // heads)
+        cls.shuffle_attn_q_weight = lambda self, rows: rows.reshape(*shape, width).permute(1, 0, 2, 3).reshape(width, width)
+        cls.shuffle_attn_output_weight = lambda self, rows: rows.reshape(width, *shape).permute(0, 2, 1, 3).reshape(width, width)
     # Heads that draft tokens are left out.
     cls.no_mtp = path.stem not in DRAFTING
     model = cls(folder, gguf.LlamaFileType[kind], path)
@@ -159,6 +169,9 @@ def published(name, out):
     if layers:
         kind = dict(hidden=True)
         rows = normed(stored[states[layers]], tensors, norm, config)
+    elif name in HEADLESS:
+        kind = dict(hidden=True)
+        rows = stored[states[-1]]
     else:
         rows = stored.get("0.logits", stored[states[-1]])
     expected = {"ids": stored["0.input_ids"].tolist()} | kind | {"rows": [[float(f"{v:.6g}") for v in row] for row in rows.tolist()]}

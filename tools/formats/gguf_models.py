@@ -283,6 +283,20 @@ MODELS |= {
         kv_lora_rank=10, qk_nope_head_dim=6, qk_rope_head_dim=4, v_head_dim=5, num_experts=8, num_experts_per_token=2,
         mlp_layer_types=["dense", "sparse", "sparse"], num_expert_group=4, topk_group=2, moe_intermediate_size=12,
         num_shared_experts=1, routed_scaling_factor=2.5)),
+    "dots3note": ("Dots3NoteForCausalLM", {k: v for k, v in LATENT.items() if k != "first_k_dense_replace"} | CHOSEN | dict(
+        pad_token_id=0, num_hidden_layers=4, layer_types=["indexed_attention", "indexed_attention", "sliding_attention", "indexed_attention"],
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"], head_dim=10, sliding_window=4, shared_experts_intermediate_size=12,
+        norm_topk_prob=True, routed_scaling_factor=2.5,
+        per_layer_config={"2": dict(num_attention_heads=2, num_key_value_heads=2, kv_lora_rank=8, qk_nope_head_dim=4, v_head_dim=3, head_dim=8)},
+        rope_parameters=dict(indexed_attention=dict(rope_type="default", rope_theta=500.0, partial_rotary_factor=0.4),
+                             sliding_attention=dict(rope_type="default", rope_theta=50.0, partial_rotary_factor=0.5)))),
+    "minimax-m3": ("MiniMaxM3VLForCausalLM", SMALL | dict(
+        head_dim=8, rotary_dim=4, num_hidden_layers=4, num_local_experts=4, num_experts_per_tok=2, intermediate_size=12,
+        dense_intermediate_size=24, shared_intermediate_size=20, routed_scaling_factor=2.0, hidden_act="swigluoai",
+        rope_parameters=dict(rope_type="default", rope_theta=5000.0, partial_rotary_factor=0.5),
+        layer_types=["full_attention", "minimax_m3_sparse", "minimax_m3_sparse", "full_attention"],
+        mlp_layer_types=["dense", "sparse", "sparse", "sparse"], index_n_heads=2, index_head_dim=6, index_block_size=2, index_topk_blocks=2,
+        index_local_blocks=1, pad_token_id=0)),
     "glm5-next": ("Glm5NextForConditionalGeneration", dict(
         text_config=LATENT | HYPER | CHOSEN | dict(
             qk_rope_head_dim=0, num_hidden_layers=5, layer_types=["linear_attention", "linear_attention", "indexed_attention",
@@ -303,6 +317,13 @@ MODELS |= BLOCKS
 ABSENT = "absent"
 # What the converter looks for in older files.
 OLDER = {
+    "dots3note": dict(
+        scoring_func="sigmoid", swa_head_dim=8, swa_qk_nope_head_dim=4, swa_qk_rope_head_dim=4, swa_num_attention_heads=2, swa_kv_lora_rank=8,
+        swa_v_head_dim=3, swa_q_lora_rank=12, sliding_window_size=4, apply_mla_qkv_lora_rescale=True, first_k_dense_replace=1,
+        rope_parameters=dict(full_attention=dict(rope_type="default", rope_theta=500.0),
+                             sliding_attention=dict(rope_type="default", rope_theta=50.0))),
+    "bailingmoe": dict(architectures=["BailingMoeForCausalLM"], num_experts=4, num_shared_experts=2),
+    "deepseek2-ocr": dict(architectures=["DeepseekOCRForCausalLM"], qk_rope_head_dim=0),
     "minimax-01": dict(
         architectures=["MiniMaxText01ForCausalLM"], layernorm_full_attention_alpha=1.5, layernorm_full_attention_beta=1.0,
         layernorm_linear_attention_alpha=1.5, layernorm_linear_attention_beta=1.0, layernorm_mlp_alpha=1.5, layernorm_mlp_beta=1.0,
@@ -317,8 +338,8 @@ OLDER = {
     "codeshell": dict(architectures=["CodeShellForCausalLM"], n_positions=64, n_embd=16, n_head=4, num_query_groups=2,
                       layer_norm_epsilon=1e-5),
     "minimax-m3": dict(
-        architectures=["MiniMaxM3SparseForCausalLM"], scoring_func="sigmoid", n_shared_experts=1, moe_layer_freq=[0, 1, 1, 1], rotary_dim=8,
-        sparse_attention_config=dict(sparse_num_index_heads=2, sparse_index_dim=12, sparse_topk_blocks=3, sparse_block_size=4,
+        architectures=["MiniMaxM3SparseForCausalLM"], scoring_func="sigmoid", n_shared_experts=1, moe_layer_freq=[0, 1, 1, 1], rotary_dim=4,
+        sparse_attention_config=dict(sparse_num_index_heads=2, sparse_index_dim=6, sparse_topk_blocks=2, sparse_block_size=2,
                                      sparse_local_block=1)),
     "rwkv6": dict(rescale_every=1),
     "step35": dict(
@@ -367,6 +388,8 @@ OLDER = {
 }
 # Names of tensors that the reference saves otherwise than they were published.
 RENAMED = {
+    "bailingmoe": [("self_attn.qkv_proj", "attention.query_key_value"), ("self_attn.o_proj", "attention.dense"),
+                   ("model.embed_tokens", "model.word_embeddings")],
     "hy_v4": [(f"hc_pre.{part}.", f"{part}.hc_pre.") for part in ("hc_attn_layer", "hc_mlp_layer")]
     + [("model.hc_pre.hc_head.", "model.hc_head."), ("mlp.linear_gate.", "mlp.gate_proj."),
        ("shared_experts.linear_gate.", "shared_experts.gate_proj.")],
@@ -462,10 +485,21 @@ DRAFTING = {"glm4moe-drafts"}
 SWAPPED = {"qwen3vlmoe": "mlp.experts."}
 # What published files have as one tensor, and its parts.
 FUSED = {
+    "bailingmoe": ("self_attn.qkv_proj", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     "bailingmoe2": ("self_attn.qkv_proj", ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
 }
+# The converter leaves out the head.
+HEADLESS = {"neo-bert"}
 # Goldens of types whose code is published beside their weights.
 PUBLISHED = {
+    "openelm": "remote-openelm",
+    "plamo": "remote-plamo",
+    "plm": "remote-plm",
+    "refact": "remote-refact",
+    "neo-bert": "remote-neobert",
+    "nomic-bert-moe": "remote-nomic-bert-moe",
+    "bailingmoe": "remote-deepseek-normalised",
+    "deepseek2-ocr": "remote-deepseek-normalised",
     "deci": "remote-decilm",
     "qwen": "remote-qwen",
     "grok": "remote-grok-1",
@@ -475,7 +509,6 @@ PUBLISHED = {
     "internlm2": "remote-internlm2",
     "jina-bert-v2": "remote-jina-embeddings-v2",
     "minicpm": "remote-minicpm",
-    "minimax-m3": "minimax_m3_vl_text-published",
     "orion": "remote-orion",
     "rwkv6": "remote-rwkv6",
     "rwkv7": "remote-rwkv7",

@@ -107,8 +107,13 @@ fn block(
         let values = read.reborrow().rows_range(stretch.rows.clone());
         kernels.linear_attention(attention, &stretch.starts, state, values);
     })?;
-    layer.norm_parts(&mixer.norm, mixer.heads, read.reborrow())?;
+    if let Some(norm) = &mixer.norm {
+        layer.norm_parts(norm, mixer.heads, read.reborrow())?;
+    }
     kernels.add(other.view(), 1.0, read.reborrow());
+    if mixer.gate.is_none() {
+        return layer.linear(read.as_ref(), &mixer.output, output);
+    }
     kernels.multiply(read.as_ref(), gate.reborrow());
     layer.linear(gate.as_ref(), &mixer.output, output)
 }
@@ -171,7 +176,9 @@ fn project(
             }
             _ => {
                 let inside = Some(Activation::Sigmoid);
-                through(layer, mixer.gate.each_ref(), inside, x, (latent, out))?;
+                if let Some(gate) = &mixer.gate {
+                    through(layer, gate.each_ref(), inside, x, (latent, out))?;
+                }
             }
         }
     }

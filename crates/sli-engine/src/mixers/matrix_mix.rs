@@ -1,12 +1,14 @@
 //! The attention of RWKV 5 and 6.
 
-use sli_kernels::{Activation, Decay, Forget, LinearAttention, Mat, MatMut, MatRef, Update};
+use sli_kernels::{
+    Activation, Decay, Forget, Kernels, LinearAttention, Mat, MatMut, MatRef, Update,
+};
 use sli_spec::{MatrixMix, Mixtures, RowMixtures};
 
 use super::along::{Stretch, along, by_blocks, recurrence, state_buffers};
 use super::buffers::{Buffer, Buffers};
 use super::low_rank::through;
-use super::{At, Mix, time_mix};
+use super::{At, Mix, kernel, time_mix};
 use crate::error::EngineError;
 use crate::exec::Scratch;
 
@@ -59,14 +61,23 @@ fn block(
     let kernels = layer.kernels;
     let decay = &*layer.vector(mixer.decay)?;
     let fixed: Vec<f32> = decay.iter().map(|decay| (-decay.exp()).exp()).collect();
-    let bonus = &*layer.vector(mixer.bonus)?;
-    let (keys, rest) = scratch.heads.view_mut().split_cols(2 * channels);
+    let bonus = mixer.bonus.map(|bonus| layer.vector(bonus)).transpose()?;
+    let bonus = bonus.as_deref();
+    let (mut keys, rest) = scratch.heads.view_mut().split_cols(2 * channels);
     let (mut read, rest) = rest.split_cols(channels);
     let (mut gate, mut left) = rest.split_cols(channels);
     if matches!(mixer.mixtures, Mixtures::OfRows(_)) {
         let rates = vec![1.0; channels];
         kernels.forget(Forget::Exponential, &rates, decay, left.reborrow());
     }
+    if bonus.is_none() {
+        let room = &mut scratch.inner;
+        make_room(kernels, channels, left.as_ref(), keys.reborrow(), room);
+    }
+    let scale = match bonus {
+        Some(_) => 1.0,
+        None => (mixer.head_dim as f32).powf(-0.5),
+    };
     let states = (&mut scratch.states, recurrence(at.mixer));
     let state = scratch.value.as_mut_slice();
     along(stretches, states, state, |stretch, state| {
@@ -80,15 +91,32 @@ fn block(
                 Mixtures::Fixed(_) => Decay::FixedKeys(&fixed),
                 Mixtures::OfRows(_) => Decay::Keys(left.as_ref().rows_range(stretch.rows.clone())),
             },
-            update: Update::Bonus(bonus),
-            scale: 1.0,
+            update: bonus.map_or(Update::Add, |bonus| Update::Bonus(bonus)),
+            scale,
         };
         let values = read.reborrow().rows_range(stretch.rows.clone());
         kernels.linear_attention(attention, &stretch.starts, state, values);
     })?;
-    layer.norm_parts(&mixer.norm, mixer.heads, read.reborrow())?;
-    kernels.gated(Activation::Silu, gate.reborrow(), read.as_ref());
+    if let Some(norm) = &mixer.norm {
+        layer.norm_parts(norm, mixer.heads, read.reborrow())?;
+    }
+    kernels.gated(kernel(mixer.gate), gate.reborrow(), read.as_ref());
     layer.linear(gate.as_ref(), &mixer.output, output)
+}
+
+/// Keys, the second part of `keys`, times what the decay takes away.
+fn make_room(
+    kernels: &Kernels,
+    channels: usize,
+    left: MatRef<'_>,
+    keys: MatMut<'_>,
+    room: &mut Mat,
+) {
+    let mut keys = keys.cols_range(channels..2 * channels);
+    room.reset(left.rows(), channels);
+    kernels.copy(keys.as_ref(), room.view_mut());
+    kernels.multiply(left, room.view_mut());
+    kernels.add(room.view(), -1.0, keys.reborrow());
 }
 
 /// `scratch.heads`: receptance, key, value, gate and what is added to the decay, of mixtures by rows.

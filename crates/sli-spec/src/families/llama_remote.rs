@@ -320,6 +320,8 @@ pub fn refact(config: &Config) -> Result<Described, SpecError> {
         "attention_softmax_in_fp32",
         "scale_attention_softmax_in_fp32",
     ]);
+    // How far a mask was prepared.
+    config.optional_size("max_position_embeddings")?;
     let (hidden, heads) = (
         config.size("hidden_size")?,
         config.heads("num_attention_heads")?,

@@ -1,6 +1,7 @@
 //! RWKV 4 to 7: no attention; what goes along the record is a weighted mean of each channel, or a matrix of each head.
 
 mod goose;
+mod qwen;
 
 use std::rc::Rc;
 
@@ -96,6 +97,9 @@ pub fn rwkv5(config: &Config) -> Result<Described, SpecError> {
 
 /// RWKV 6 (Finch): mixtures and decays follow from the rows.
 pub fn rwkv6(config: &Config) -> Result<Described, SpecError> {
+    if qwen::is_so(config)? {
+        return qwen::finch(config);
+    }
     matrices(config, Generation::Finch)
 }
 
@@ -176,13 +180,11 @@ fn matrix_mix(
         ),
         Generation::Finch => {
             let large = hidden == 4096;
-            let sizes = [
-                hidden,
-                channels,
-                if large { 64 } else { 32 },
-                if large { 128 } else { 64 },
-            ];
-            Mixtures::OfRows(Box::new(row_mixtures(leaves, sizes)))
+            let ranks = RowRanks {
+                mixtures: if large { 64 } else { 32 },
+                decay: if large { 128 } else { 64 },
+            };
+            Mixtures::OfRows(Box::new(row_mixtures(leaves, [hidden, channels], ranks)))
         }
     };
     let projections = ["receptance", "key", "value", "gate"]
@@ -193,16 +195,28 @@ fn matrix_mix(
         mixtures,
         projections,
         decay: leaves.flat(&name("time_decay"), channels),
-        bonus: leaves.flat(&name("time_faaaa"), channels),
-        norm: leaves.norm(&name("ln_x"), channels, norm),
+        bonus: Some(leaves.flat(&name("time_faaaa"), channels)),
+        norm: Some(leaves.norm(&name("ln_x"), channels, norm)),
+        gate: Activation::Silu,
         output: leaves.linear(&name("output"), [hidden, channels], false, Shard::Row),
     }))
+}
+
+/// Features between the small projections of mixtures by rows.
+#[derive(Clone, Copy, Debug)]
+struct RowRanks {
+    mixtures: usize,
+    decay: usize,
 }
 
 /// Mixtures by rows. In the file the parts are in the order decay, key, value, receptance, gate.
 fn row_mixtures(
     leaves: &mut Leaves,
-    [hidden, channels, rank, decay_rank]: [usize; 4],
+    [hidden, channels]: [usize; 2],
+    RowRanks {
+        mixtures: rank,
+        decay: decay_rank,
+    }: RowRanks,
 ) -> RowMixtures {
     const ORDER: [(&str, usize); 5] = [("r", 3), ("k", 1), ("v", 2), ("g", 4), ("w", 0)];
     let tensor = |leaves: &Leaves, part: &str| leaves.tensor(&format!("attention.{part}"));

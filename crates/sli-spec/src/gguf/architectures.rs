@@ -22,7 +22,7 @@ use super::heads::{
     APERTUS, DECI, GROK, HY_V3, LAGUNA, MIMO2, MISTRAL4, PHIMOE, QWEN, apertus, deci, grok, hy_v3,
     laguna, mimo2, mistral4, phimoe, qwen,
 };
-use super::latents::{HY_V4, hy_v4};
+use super::latents::{DOTS3_NOTE, HY_V4, dots3_note, hy_v4};
 use super::layer_inputs::{GEMMA3N, gemma3n, gemma4};
 use super::limited::{MINIMAX_M3, STEP, minimax_m3, step35};
 use super::llama::{
@@ -43,7 +43,9 @@ use super::relatives::{
     bailingmoe2, dream, gemma_embedding, hunyuan_vl, llada, llada_moe, llama_embed, maincoder,
     qwen2vl, qwen3vl, qwen3vlmoe, rnd1, unpaired_llama,
 };
-use super::rwkv::{RWKV6, RWKV7, RWKV7_IDLE, rwkv6, rwkv7};
+use super::rwkv::{
+    ARWKV7, RWKV6, RWKV6_QWEN2, RWKV7, RWKV7_IDLE, arwkv7, rwkv6, rwkv6qwen2, rwkv7,
+};
 use super::states::{
     BESIDE, GRANITE_HYBRID, KIMI_LINEAR, LFM2, MAMBA, NEMOTRON_H, QWEN3_5, QWEN3_NEXT, falcon_h1,
     granite_hybrid, jamba, kimi_linear, lfm2, lfm2moe, mamba, mamba2, nemotron_h, qwen3next,
@@ -59,6 +61,10 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("afmoe", &["afmoe"], afmoe, AFMOE),
     row_of("apertus", &["apertus"], apertus, APERTUS),
     row_of("arcee", &["arcee"], arcee, &[PAIRS]),
+    Architecture {
+        idle: RWKV7_IDLE,
+        ..row_of("arwkv7", &["rwkv7"], arwkv7, ARWKV7)
+    },
     row_of("baichuan", &["baichuan"], baichuan, &[BAICHUAN]),
     row_of("bailingmoe", &["deepseek"], bailingmoe, &[PAIRS]),
     row_of("bailingmoe2", &["glm4_moe"], bailingmoe2, &[]),
@@ -82,6 +88,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("deepseek2-ocr", &["deepseek"], deepseek2_ocr, &[]),
     row_of("deepseek32", &["deepseek_v32"], deepseek32, INDEXED),
     row_of("dots1", &["dots1"], dots1, &[]),
+    row_of("dots3note", &["dots3_note_text"], dots3_note, DOTS3_NOTE),
     row_of("dream", &["qwen2"], dream, &[]),
     row_of("ernie4_5", &["ernie4_5"], ernie4_5, &[]),
     row_of(
@@ -224,6 +231,7 @@ pub const ARCHITECTURES: &[Architecture] = &[
     row_of("refact", &["gpt_refact"], refact, REFACT),
     row_of("rnd1", &["qwen3_moe"], rnd1, &[]),
     row_of("rwkv6", &["rwkv6"], rwkv6, RWKV6),
+    row_of("rwkv6qwen2", &["rwkv6"], rwkv6qwen2, RWKV6_QWEN2),
     Architecture {
         idle: RWKV7_IDLE,
         ..row_of("rwkv7", &["rwkv7"], rwkv7, RWKV7)
@@ -262,32 +270,64 @@ pub const REFUSED: &[(&[&str], &str)] = &[
         "llama.cpp has the name alone: there are no such files",
     ),
     (
-        &["chameleon", "cogvlm"],
-        "it is the text part of a model for pictures, of no type that is known here",
+        &["arctic"],
+        "its experts stand beside a dense network, on the layer's input with a norm of their own, which no type that is known here does",
     ),
     (
-        &["deepseek4", "dots3note", "qwen4exp"],
-        "the model's own files of safetensors are read; what its converter makes of them was not compared",
+        &["chameleon"],
+        "every head of its queries and keys has a layer norm of its own, and part of its tokens stand for pictures",
     ),
     (
-        &[
-            "arctic",
-            "arwkv7",
-            "clef",
-            "graniteswitch",
-            "grovemoe",
-            "jais",
-            "kimi-k3",
-            "maple",
-            "nanbeige",
-            "plamo2",
-            "plamo3",
-            "rwkv6qwen2",
-            "smallthinker",
-            "spark2_5",
-            "talkie",
-        ],
-        "no type that is known here is built like it",
+        &["clef"],
+        "it scores options of questions whose places in the text another program marks",
+    ),
+    (
+        &["cogvlm"],
+        "its layers have two sets of weights, one of them for rows that are pictures",
+    ),
+    (
+        &["deepseek4"],
+        "its converter stores experts of 4 bits in another order and tables of experts by token, and was not compared; the model's own files of safetensors are read",
+    ),
+    (
+        &["graniteswitch"],
+        "tokens of the text switch between adapters that are part of the file",
+    ),
+    (
+        &["grovemoe"],
+        "groups of its experts share further ones that the same choice selects, which no type that is known here does",
+    ),
+    (
+        &["jais"],
+        "GPT-2 with ALiBi, gates, and logits of attention divided by the width of a head: no type that is known here is built like it",
+    ),
+    (
+        &["kimi-k3"],
+        "what goes on from its layers is chosen among what earlier ones left, and its networks have an activation of their own: no type that is known here is built like it",
+    ),
+    (
+        &["maple", "spark2_5"],
+        "no published code of this model was found that it could be compared with",
+    ),
+    (
+        &["nanbeige"],
+        "all of its layers run several times, one round behind the other, which no type that is known here does so",
+    ),
+    (
+        &["plamo2", "plamo3"],
+        "its norms have constants of their own and some of its layers selective scans with norms of steps: no type that is known here is built like it",
+    ),
+    (
+        &["qwen4exp"],
+        "its converter numbers a table of n-grams by constants that were not compared; the model's own files of safetensors are read",
+    ),
+    (
+        &["smallthinker"],
+        "its experts are chosen by what its attention sees, in front of it, which no type that is known here does",
+    ),
+    (
+        &["talkie"],
+        "every layer adds a share of the embeddings, and its norms have no factors: no type that is known here is built like it",
     ),
 ];
 

@@ -8,6 +8,9 @@ use super::stored::Stored;
 use crate::build::pattern;
 use crate::{Elementwise, Source, Split};
 
+/// Most heads of a layer, as in the configurations of other files.
+const MOST_HEADS: usize = 1 << 16;
+
 /// A tensor of a file and what was done to it.
 pub(super) struct Found {
     pub name: String,
@@ -204,12 +207,15 @@ impl<'a> Sizes<'a> {
             return Source::Tensor(whole);
         }
         let values = Source::Tensor(name.replacen("attn_k_b", "attn_v_b", 1));
+        // Layers may differ.
+        let heads = self.shape(&name).and_then(<[usize]>::first);
+        let heads = heads.copied().unwrap_or(self.heads).min(MOST_HEADS);
         let keys = Source::Tensor(name);
         let head = |of: &Source, index: usize| Source::Index {
             of: Box::new(of.clone()),
             index,
         };
-        let heads = (0..self.heads).flat_map(|at| [head(&keys, at).transpose(), head(&values, at)]);
+        let heads = (0..heads).flat_map(|at| [head(&keys, at).transpose(), head(&values, at)]);
         Source::ConcatRows(heads.collect())
     }
 

@@ -16,16 +16,16 @@ pub struct DeltaMix {
     pub heads: usize,
     /// Features of a head.
     pub head_dim: usize,
-    /// Shares of the row before: receptance, decay, key, value, strength, gate; `[hidden]` each.
-    pub shares: [WeightIndex; 6],
+    /// Shares of the row before: receptance, decay, key, value, strength, and gate where there is one; `[hidden]` each.
+    pub shares: Vec<WeightIndex>,
     /// Receptance, key, value: `[heads * head_dim, hidden]` each.
     pub projections: [Linear; 3],
     /// `w = exp(-exp(-1/2) sigmoid(up tanh(down x)))`.
     pub decay: [Linear; 2],
     /// `a = sigmoid(up down x)`.
     pub strength: [Linear; 2],
-    /// `g = up sigmoid(down x)`.
-    pub gate: [Linear; 2],
+    /// `g = up sigmoid(down x)`; without it the output is as it is.
+    pub gate: Option<[Linear; 2]>,
     /// How much of the first layer's value takes the place of the own, `sigmoid(up down x)`; the first layer hands its own on.
     pub first_value: Option<[Linear; 2]>,
     /// `[heads * head_dim]`.
@@ -35,7 +35,7 @@ pub struct DeltaMix {
     /// `[heads * head_dim]`.
     pub bonus: WeightIndex,
     /// Of every head's output, with factors and addends of all of them.
-    pub norm: Norm,
+    pub norm: Option<Norm>,
     /// `[hidden, heads * head_dim]`.
     pub output: Linear,
 }
@@ -54,7 +54,9 @@ impl DeltaMix {
     /// The pairs of small projections.
     pub fn pairs(&self) -> impl Iterator<Item = &[Linear; 2]> {
         let first = self.first_value.iter();
-        first.chain([&self.decay, &self.strength, &self.gate])
+        first
+            .chain([&self.decay, &self.strength])
+            .chain(self.gate.iter())
     }
 
     /// Columns between the projections of a pair, at most.
@@ -90,7 +92,7 @@ impl Mechanism for DeltaMix {
         for &index in [removal, entry, bonus] {
             uses.weight(index);
         }
-        uses.norm(Some(norm));
+        uses.norm(norm.as_ref());
         uses.linear(output);
     }
 
@@ -114,7 +116,8 @@ impl Mechanism for DeltaMix {
     }
 
     fn norms(&self) -> Vec<(&Norm, &'static str)> {
-        vec![(&self.norm, "of each head's output")]
+        let norm = self.norm.iter();
+        norm.map(|norm| (norm, "of each head's output")).collect()
     }
 
     fn hands_on(&self) -> usize {

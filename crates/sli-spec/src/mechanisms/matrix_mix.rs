@@ -4,12 +4,13 @@
 use serde::Serialize;
 
 use super::{Mechanism, Operations, Site, StateSpec, Uses};
-use crate::parts::{Linear, Norm};
+use crate::parts::{Activation, Linear, Norm};
 use crate::source::WeightIndex;
 
 /// Eagle and Finch (Peng et al. 2024), for `heads` of a state `S` `[head_dim, head_dim]` each. Receptance `r`, key `k`,
 /// value `v` and gate `g` are projections of mixtures of a row and the one before it:
-/// `y = r^T (S + bonus k v^T)`, `S = w S + k v^T`, `output (norm(y) * silu(g))`.
+/// `y = r^T (S + bonus k v^T)`, `S = w S + k v^T`, `output (norm(y) * silu(g))`. Without a bonus only what the decay makes
+/// room for enters: `S = w S + ((1 - w) k) v^T`, `y = r^T S / sqrt(head_dim)`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MatrixMix {
     /// Heads.
@@ -23,9 +24,11 @@ pub struct MatrixMix {
     /// `ln(-ln w)` `[heads * head_dim]`; of a mixture of its own something is added to it.
     pub decay: WeightIndex,
     /// `[heads * head_dim]`.
-    pub bonus: WeightIndex,
+    pub bonus: Option<WeightIndex>,
     /// Of every head's output, with factors and addends of all of them.
-    pub norm: Norm,
+    pub norm: Option<Norm>,
+    /// Of the gate.
+    pub gate: Activation,
     /// `[hidden, heads * head_dim]`.
     pub output: Linear,
 }
@@ -85,6 +88,7 @@ impl Mechanism for MatrixMix {
             decay,
             bonus,
             norm,
+            gate: _,
             output,
         } = self;
         match mixtures {
@@ -95,8 +99,8 @@ impl Mechanism for MatrixMix {
             uses.linear(projection);
         }
         uses.weight(*decay);
-        uses.weight(*bonus);
-        uses.norm(Some(norm));
+        uses.optional(*bonus);
+        uses.norm(norm.as_ref());
         uses.linear(output);
     }
 
@@ -121,7 +125,8 @@ impl Mechanism for MatrixMix {
     }
 
     fn norms(&self) -> Vec<(&Norm, &'static str)> {
-        vec![(&self.norm, "of each head's output")]
+        let norm = self.norm.iter();
+        norm.map(|norm| (norm, "of each head's output")).collect()
     }
 
     fn states(&self) -> Vec<StateSpec> {

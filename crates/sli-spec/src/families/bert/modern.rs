@@ -359,7 +359,12 @@ pub fn neobert(config: &Config) -> Result<Described, SpecError> {
     )?;
     (model.family, model.stack) = ("modernbert", "encoder");
     // Bounds of lengths and how the parameters began.
-    config.ignore(&["max_length", "embedding_init_range", "decoder_init_range"]);
+    config.ignore(&[
+        "max_length",
+        "embedding_init_range",
+        "decoder_init_range",
+        "dim_head",
+    ]);
     model.masks.fill(Mask::Full);
     model.may_look_ahead = false;
     model.names = Names {

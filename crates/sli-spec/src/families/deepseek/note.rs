@@ -71,7 +71,13 @@ impl Own<'_> {
             let expected = format!("{nope_dim} and {rope_dim} features");
             return Err(self.config.invalid("head_dim", expected));
         }
-        let scale = |rank: usize| (hidden_size as f64 / rank as f64).sqrt();
+        // In GGUF files the norms hold the factors.
+        let is_done =
+            self.config.in_file("latents_are_scaled") && self.config.flag("latents_are_scaled")?;
+        let scale = |rank: usize| match is_done {
+            true => 1.0,
+            false => (hidden_size as f64 / rank as f64).sqrt(),
+        };
         Ok(Latent {
             hidden_size,
             heads,

@@ -9,9 +9,16 @@ use crate::{
     SpecError, Step, Write,
 };
 
+/// What an attention has beside its state.
+#[derive(Clone, Copy)]
+pub(super) struct Goose {
+    pub gate: bool,
+    pub norm: Option<NormStyle>,
+}
+
 /// Sizes of the attention.
 #[derive(Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     hidden: usize,
     heads: usize,
     head_dim: usize,
@@ -21,6 +28,9 @@ struct Sizes {
 
 /// RWKV 7.
 pub fn rwkv7(config: &Config) -> Result<Described, SpecError> {
+    if super::qwen::is_so(config)? {
+        return super::qwen::seventh(config);
+    }
     // How the same sums are computed.
     config.ignore(&["attn_mode", "fuse_cross_entropy", "fuse_norm"]);
     // Of layers of softmax attention.
@@ -52,7 +62,10 @@ pub fn rwkv7(config: &Config) -> Result<Described, SpecError> {
     model.ignored.clear();
     model.length_limit = Some(LengthLimit::None);
     model.may_look_ahead = false;
-    let head_norm = NormStyle::layer(sizes.head_dim as f64 * norm.epsilon);
+    let parts = Goose {
+        gate: true,
+        norm: Some(NormStyle::layer(sizes.head_dim as f64 * norm.epsilon)),
+    };
     let norm_first = config.flag("norm_first")?;
     model.layer_of = Some(Rc::new(move |own, leaves, layer| {
         let mut steps = Vec::new();
@@ -71,7 +84,7 @@ pub fn rwkv7(config: &Config) -> Result<Described, SpecError> {
             });
         };
         add("attn_norm", &|leaves| {
-            attention(leaves, sizes, layer == 0, head_norm)
+            attention(leaves, sizes, layer == 0, parts)
         });
         add("ffn_norm", &|leaves| {
             network(leaves, [hidden, own.intermediate_size])
@@ -81,7 +94,7 @@ pub fn rwkv7(config: &Config) -> Result<Described, SpecError> {
     model.build()
 }
 
-fn sizes(config: &Config, hidden: usize) -> Result<Sizes, SpecError> {
+pub(super) fn sizes(config: &Config, hidden: usize) -> Result<Sizes, SpecError> {
     let head_dim = match config.optional_heads("head_dim")? {
         Some(head_dim) => {
             // Where both stand, the code goes by the features.
@@ -123,7 +136,7 @@ fn width(config: &Config, hidden: usize) -> Result<usize, SpecError> {
     }
 }
 
-fn attention(leaves: &mut Leaves, sizes: Sizes, is_first: bool, norm: NormStyle) -> Mixer {
+pub(super) fn attention(leaves: &mut Leaves, sizes: Sizes, is_first: bool, parts: Goose) -> Mixer {
     let Sizes {
         hidden,
         heads,
@@ -132,8 +145,11 @@ fn attention(leaves: &mut Leaves, sizes: Sizes, is_first: bool, norm: NormStyle)
     } = sizes;
     let channels = heads * head_dim;
     let name = |part: &str| format!("attn.{part}");
-    let shares =
-        ["r", "w", "k", "v", "a", "g"].map(|part| leaves.flat(&name(&format!("x_{part}")), hidden));
+    let mixed = ["r", "w", "k", "v", "a", "g"].into_iter();
+    let mixed = mixed.take(5 + usize::from(parts.gate));
+    let shares = mixed
+        .map(|part| leaves.flat(&name(&format!("x_{part}")), hidden))
+        .collect();
     let projections = ["r", "k", "v"].map(|part| {
         let name = name(&format!("{part}_proj"));
         leaves.linear(&name, [channels, hidden], false, Shard::Column)
@@ -152,7 +168,7 @@ fn attention(leaves: &mut Leaves, sizes: Sizes, is_first: bool, norm: NormStyle)
     let first_value = (!is_first).then(|| pair("v", first_value, true));
     let decay = pair("w", decay, true);
     let strength = pair("a", strength, true);
-    let gate = pair("g", gate, false);
+    let gate = parts.gate.then(|| pair("g", gate, false));
     Mixer::DeltaMix(Box::new(DeltaMix {
         heads,
         head_dim,
@@ -165,7 +181,9 @@ fn attention(leaves: &mut Leaves, sizes: Sizes, is_first: bool, norm: NormStyle)
         removal: leaves.flat(&name("k_k"), channels),
         entry: leaves.flat(&name("k_a"), channels),
         bonus: leaves.flat(&name("r_k"), channels),
-        norm: leaves.norm(&name("g_norm"), channels, norm),
+        norm: parts
+            .norm
+            .map(|norm| leaves.norm(&name("g_norm"), channels, norm)),
         output: leaves.linear(&name("o_proj"), [hidden, channels], false, Shard::Row),
     }))
 }
