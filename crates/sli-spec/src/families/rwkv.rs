@@ -1,16 +1,18 @@
 //! RWKV 4 to 7: no attention; what goes along the record is a weighted mean of each channel, or a matrix of each head.
 
 mod goose;
+mod mixtures;
 mod qwen;
 
 use std::rc::Rc;
 
+use self::mixtures::{RowRanks, row_mixtures};
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Blocks, Names};
 use crate::model_type::{ModelType, row};
 use crate::{
     Activation, Branch, ChannelMix, Config, Described, Gain, Identity, LengthLimit, MatrixMix,
-    Mixer, Mixtures, RowMixtures, Shard, Slot, Source, SpecError, Split, Step, TimeMix, Write,
+    Mixer, Mixtures, Shard, Slot, SpecError, Step, TimeMix, Write,
 };
 
 /// The registered types.
@@ -18,7 +20,7 @@ pub const TYPES: &[ModelType] = &[
     row("rwkv", rwkv),
     row("rwkv5", rwkv5),
     row("rwkv6", rwkv6),
-    row("rwkv7", goose::rwkv7),
+    row("rwkv7", rwkv7),
 ];
 
 /// RWKV 4.
@@ -101,6 +103,14 @@ pub fn rwkv6(config: &Config) -> Result<Described, SpecError> {
         return qwen::finch(config);
     }
     matrices(config, Generation::Finch)
+}
+
+/// RWKV 7 (Goose).
+pub fn rwkv7(config: &Config) -> Result<Described, SpecError> {
+    if qwen::is_so(config)? {
+        return qwen::seventh(config);
+    }
+    goose::rwkv7(config)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,53 +210,6 @@ fn matrix_mix(
         gate: Activation::Silu,
         output: leaves.linear(&name("output"), [hidden, channels], false, Shard::Row),
     }))
-}
-
-/// Features between the small projections of mixtures by rows.
-#[derive(Clone, Copy, Debug)]
-struct RowRanks {
-    mixtures: usize,
-    decay: usize,
-}
-
-/// Mixtures by rows. In the file the parts are in the order decay, key, value, receptance, gate.
-fn row_mixtures(
-    leaves: &mut Leaves,
-    [hidden, channels]: [usize; 2],
-    RowRanks {
-        mixtures: rank,
-        decay: decay_rank,
-    }: RowRanks,
-) -> RowMixtures {
-    const ORDER: [(&str, usize); 5] = [("r", 3), ("k", 1), ("v", 2), ("g", 4), ("w", 0)];
-    let tensor = |leaves: &Leaves, part: &str| leaves.tensor(&format!("attention.{part}"));
-    let mix = leaves.flat("attention.time_maa_x", hidden);
-    let down = tensor(leaves, "time_maa_w1").transpose();
-    // The projections behind are in the order of `ORDER`, and so are the rows of this one.
-    let parts = ORDER.map(|(_, part)| down.clone().part(Split::Rows(vec![rank; 5]), part));
-    let down = Source::ConcatRows(parts.to_vec());
-    let down = leaves.linear_of(down, None, [5 * rank, hidden], Shard::Replicate);
-    let up = ORDER.map(|(_, index)| {
-        let of = Box::new(tensor(leaves, "time_maa_w2"));
-        let source = Source::Index { of, index }.transpose();
-        leaves.linear_of(source, None, [hidden, rank], Shard::Replicate)
-    });
-    let shares = ORDER.map(|(name, _)| leaves.flat(&format!("attention.time_maa_{name}"), hidden));
-    let decay = [
-        ("time_decay_w1", [decay_rank, hidden]),
-        ("time_decay_w2", [channels, decay_rank]),
-    ];
-    let decay = decay.map(|(name, shape)| {
-        let source = tensor(leaves, name).transpose();
-        leaves.linear_of(source, None, shape, Shard::Replicate)
-    });
-    RowMixtures {
-        mix,
-        down,
-        up,
-        shares,
-        decay,
-    }
 }
 
 /// The network.

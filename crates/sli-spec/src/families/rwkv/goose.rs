@@ -28,9 +28,6 @@ pub(super) struct Sizes {
 
 /// RWKV 7.
 pub fn rwkv7(config: &Config) -> Result<Described, SpecError> {
-    if super::qwen::is_so(config)? {
-        return super::qwen::seventh(config);
-    }
     // How the same sums are computed.
     config.ignore(&["attn_mode", "fuse_cross_entropy", "fuse_norm"]);
     // Of layers of softmax attention.

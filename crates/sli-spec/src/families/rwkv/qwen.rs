@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::goose::{self, Goose};
-use super::{RowRanks, row_mixtures};
+use super::mixtures::{RowRanks, row_mixtures};
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Blocks, Names};
 use crate::{
