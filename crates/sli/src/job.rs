@@ -1,6 +1,7 @@
 //! A model, a dataset and what to do with them: what `run` and `plan` have in common.
 
-use std::path::Path;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -18,7 +19,7 @@ use crate::place::NamedModel;
 use crate::prepare::{Preparer, Rules};
 use crate::seq2seq::DecoderRules;
 use crate::shard::ShardArg;
-use crate::tokenizer::{ChatOptions, Reading, TokenizerError};
+use crate::tokenizer::{ChatOptions, Reading, Tokenizer, TokenizerError};
 use crate::{machine, place, tokenizer};
 
 /// What to run on what.
@@ -44,6 +45,8 @@ pub struct Job {
     pub score: ScoreArg,
     /// The part of the dataset, where it is not all of it.
     pub shard: Option<ShardArg>,
+    /// Records that cannot be run are left out, and what became of each is written to this file.
+    pub noted: Option<PathBuf>,
     /// What the tokenizer and the records at hand may hold.
     allowance: Allowance,
 }
@@ -51,6 +54,7 @@ pub struct Job {
 impl Job {
     /// Opens the model and settles what is left open.
     pub fn open(arguments: &JobArgs, host: &dyn Host) -> Result<Self, Error> {
+        let means = &arguments.means;
         // A wrong path should not have to wait for the model.
         let selection = Selection {
             content: arguments.use_.map(UseArg::content),
@@ -63,9 +67,9 @@ impl Job {
         })?;
         let input = Dataset::find(&place::fetched(&arguments.input, host)?, renames)?;
         drop(input.open(&Allowance::unlimited(), selection)?);
-        let template = arguments.chat_template.as_deref();
-        let chat = ChatOptions::new(template, &arguments.chat_arguments)?;
-        let keep = if arguments.stream {
+        let template = means.chat_template.as_deref();
+        let chat = ChatOptions::new(template, &means.chat_arguments)?;
+        let keep = if means.stream {
             Keep::Nothing
         } else {
             Keep::Everything
@@ -88,8 +92,8 @@ impl Job {
                 hint: "give what is to be scored as `decoder_text`".into(),
             });
         }
-        let mut texts = text_rules(arguments.prompt.as_deref(), model, takes)?;
-        if arguments.allow_long || arguments.max_length.is_some() {
+        let mut texts = text_rules(means.prompt.as_deref(), model, takes)?;
+        if means.allow_long || means.max_length.is_some() {
             texts.limit = None;
         }
         for note in &texts.notes {
@@ -101,17 +105,15 @@ impl Job {
             named,
             session,
             input,
-            max_length: arguments.max_length,
+            max_length: means.max_length,
             texts,
-            allow_long: arguments.allow_long,
+            allow_long: means.allow_long,
             score: arguments.score,
             shard: arguments.shard,
             selection,
-            reading: Reading::new(
-                arguments.tokenizer_file,
-                arguments.tokenizer_arguments.clone(),
-            ),
+            reading: Reading::new(means.tokenizer_file, means.tokenizer_arguments.clone()),
             chat,
+            noted: None,
         })
     }
 
@@ -135,6 +137,7 @@ impl Job {
             reading: Reading::default(),
             score: ScoreArg::All,
             shard: None,
+            noted: None,
         })
     }
 
@@ -142,7 +145,9 @@ impl Job {
     pub fn spool(&self, folder: &Path, host: &dyn Host) -> Result<RecordSpool, Error> {
         let pool = self.pool()?;
         let model = self.session.model();
+        let noted = RefCell::default();
         let preparer = Preparer {
+            noted: self.noted.as_ref().map(|_| &noted),
             input: &self.input,
             selection: Selection {
                 labels_of_decoder: model.spec.decoder_input().is_some(),
@@ -171,6 +176,9 @@ impl Job {
         let prepared = preparer.run(&mut writer, host);
         host.settled();
         let counts = prepared.map_err(|error| self.with_room_for_the_rest(error))?;
+        if let Some(path) = &self.noted {
+            noted.borrow().write(path)?;
+        }
         writer.set_skipped(counts.skipped);
         writer.set_needed(self.allowance.needed());
         Ok(writer.finish()?)
@@ -211,6 +219,12 @@ impl Job {
         self.session.smallest_run(folder.path()).ok()
     }
 
+    /// The tokenizer of the model.
+    pub fn tokenizer(&self) -> Result<Tokenizer, TokenizerError> {
+        let model = &self.session.model().folder;
+        Tokenizer::load(model, None, self.reading.clone(), self.allowance.clone())
+    }
+
     fn pool(&self) -> Result<ThreadPool, Error> {
         let threads = self.session.settings().threads;
         let pool = ThreadPoolBuilder::new().num_threads(threads).build();
@@ -230,25 +244,26 @@ fn allowance(session: &Session) -> Allowance {
 
 /// What the command line asks of the engine.
 fn options(arguments: &JobArgs, host: &dyn Host) -> SessionOptions {
+    let means = &arguments.means;
     SessionOptions {
-        open: arguments.open.options(),
+        open: means.open.options(),
         takes: arguments.takes.clone(),
-        memory: arguments.memory,
-        threads: arguments.threads,
-        compute: arguments.compute.asked(),
+        memory: means.memory,
+        threads: means.threads,
+        compute: means.compute.asked(),
         hidden_dtype: match arguments.hidden_dtype {
             HiddenDtypeArg::F32 => HiddenDtype::F32,
             HiddenDtypeArg::Bf16 => HiddenDtype::Bf16,
             HiddenDtypeArg::F16 => HiddenDtype::F16,
         },
-        spill: match arguments.spill {
+        spill: match means.spill {
             SpillArg::Auto => Spill::Auto,
             SpillArg::Always => Spill::Always,
             SpillArg::Never => Spill::Never,
         },
-        share_prefixes: !arguments.no_share,
-        checkpoint_interval: Duration::from_secs_f64(arguments.checkpoint_interval),
-        allow_long: arguments.allow_long,
+        share_prefixes: !means.no_share,
+        checkpoint_interval: Duration::from_secs_f64(means.checkpoint_interval),
+        allow_long: means.allow_long,
         cache: machine::cache(),
         host_bytes: host.bytes(),
     }

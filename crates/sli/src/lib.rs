@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod assistant;
+mod batch;
 pub mod calls;
 pub mod cli;
 pub mod commands;
@@ -21,6 +22,7 @@ mod machine;
 pub mod memory;
 mod place;
 pub mod prepare;
+mod prepared;
 pub mod program;
 mod progress;
 pub mod report;

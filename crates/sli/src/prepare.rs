@@ -5,6 +5,8 @@
 //! demands of a record is checked here, before any weight is read: ids within the vocabulary, types
 //! within their table, lengths within its limit.
 
+use std::cell::RefCell;
+
 use rayon::ThreadPool;
 use sli_checkpoint::ModelFolder;
 use sli_engine::TextRules;
@@ -21,6 +23,7 @@ use crate::input::{
     Selection,
 };
 use crate::memory::Allowance;
+use crate::prepared::Prepared;
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
 use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
@@ -111,6 +114,9 @@ pub struct Preparer<'a> {
     pub texts: &'a TextRules,
     /// Where the tokenizer runs.
     pub pool: &'a ThreadPool,
+    /// Records that cannot be run are left out and noted here, with the tokens of the others; without it the first ends
+    /// everything.
+    pub noted: Option<&'a RefCell<Prepared>>,
     /// What the tokenizer and the records at hand may hold.
     pub allowance: Allowance,
 }
@@ -154,7 +160,7 @@ impl Preparer<'_> {
             if self.rules.decoder.is_some() {
                 batch.iter_mut().for_each(seq2seq::divide);
             }
-            let texts = sentences::prepare(self.texts, &mut batch)?;
+            let mut texts = sentences::prepare(self.texts, &mut batch)?;
             if bytes > 0 && tokenizer.is_none() {
                 let mut loaded = sentences::load_tokenizer(
                     &self.tokenizer_folder,
@@ -179,8 +185,28 @@ impl Preparer<'_> {
                 scores: self.rules.scores && self.rules.decoder.is_none(),
                 assistant: self.rules.assistant,
             };
-            let tokenised = tokenise(&mut batch, tokenizer.as_mut(), self.pool, asked)
-                .map_err(|error| of_longest(error, longest.clone()))?;
+            let kept = self.noted.map(|_| batch.clone());
+            let tokenised = tokenise(&mut batch, tokenizer.as_mut(), self.pool, asked);
+            let tokenised = match (tokenised, kept, self.noted) {
+                (Err(_), Some(kept), Some(noted)) => {
+                    let mut fine = Vec::new();
+                    let all = kept.into_iter().zip(std::mem::take(&mut texts));
+                    batch.clear();
+                    for (mut record, is_text) in all {
+                        let alone = std::slice::from_mut(&mut record);
+                        match tokenise(alone, tokenizer.as_mut(), self.pool, asked) {
+                            Ok(tokens) => {
+                                fine.extend(tokens);
+                                texts.push(is_text);
+                                batch.push(record);
+                            }
+                            Err(error) => noted.borrow_mut().refuse(record.row, &error),
+                        }
+                    }
+                    fine
+                }
+                (tokenised, ..) => tokenised.map_err(|error| of_longest(error, longest.clone()))?,
+            };
             let decoder_texts = self
                 .decoder_texts(&batch, tokenizer.as_mut())
                 .map_err(|error| of_longest(error, longest))?;
@@ -203,7 +229,10 @@ impl Preparer<'_> {
                     }
                 } else if matches!(raw.content, Content::Messages(_)) {
                     let tokens = tokenised.encoded.ids.len();
-                    sentences::check_conversation(self.texts, &raw, tokens)?;
+                    let checked = sentences::check_conversation(self.texts, &raw, tokens);
+                    if self.is_refused(raw.row, checked)?.is_none() {
+                        continue;
+                    }
                 }
                 let tokens = tokenised.encoded.ids.len();
                 let longer = |limit: Option<usize>| limit.is_some_and(|limit| tokens > limit);
@@ -219,8 +248,15 @@ impl Preparer<'_> {
                 if let Some((_, rows)) = &values {
                     tokenised.encoded.ids = vec![0; *rows];
                 }
-                let (mut record, mut annotation) =
-                    self.rules.prepare(raw, tokenised, tokenizer.as_ref())?;
+                let row = raw.row;
+                let prepared = self.rules.prepare(raw, tokenised, tokenizer.as_ref());
+                let Some((mut record, mut annotation)) = self.is_refused(row, prepared)? else {
+                    continue;
+                };
+                if let Some(noted) = self.noted {
+                    let by_files = cut && self.rules.max_length.is_none();
+                    noted.borrow_mut().push(row, record.tokens.len(), by_files);
+                }
                 record.features = values.map(|(values, _)| values);
                 let decoder = match self.rules.decoder.zip(said) {
                     None => None,
@@ -269,7 +305,7 @@ impl Preparer<'_> {
             }
         }
         let (records, skipped) = in_all;
-        if records == 0 {
+        if records == 0 && self.noted.is_none() {
             let (path, mut problem) = (
                 self.input.first().to_path_buf(),
                 "the input has no records".to_owned(),
@@ -306,6 +342,21 @@ impl Preparer<'_> {
             ));
         }
         Ok(counts)
+    }
+
+    /// What was made of a record; `None`: it cannot be run, which is noted.
+    fn is_refused<T>(
+        &self,
+        row: u64,
+        made: Result<T, InputError>,
+    ) -> Result<Option<T>, InputError> {
+        match (made, self.noted) {
+            (Err(error), Some(noted)) => {
+                noted.borrow_mut().refuse(row, &error.into());
+                Ok(None)
+            }
+            (made, _) => made.map(Some),
+        }
     }
 
     /// Tokens of the texts for the decoder of a batch, in its order.

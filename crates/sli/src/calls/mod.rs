@@ -1,11 +1,13 @@
 //! What commands do, without a word on the terminal: what the program and the Python package have in common.
 
 mod architectures;
+mod batch;
 mod inspect;
 mod plan;
 mod run;
 
 pub use architectures::{Listed, architectures, facts};
+pub use batch::{Answered, batch};
 pub use inspect::{Coverage, Inspected, Inspection, inspect};
 pub use plan::{Laid, lay, report};
 pub use run::{Done, Ran, run};

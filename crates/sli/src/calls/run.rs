@@ -1,5 +1,7 @@
 //! A run: begun, gone on with, or finished before.
 
+use std::path::Path;
+
 use sli_engine::journal::Manifest;
 use sli_engine::{Start, Summary};
 
@@ -14,7 +16,12 @@ pub enum Ran {
     /// It was done, or the rest of it.
     Done(Box<Done>),
     /// It was finished already.
-    Finished(Manifest),
+    Finished {
+        /// The model and the dataset.
+        job: Box<Job>,
+        /// What was written.
+        manifest: Box<Manifest>,
+    },
 }
 
 /// What was done.
@@ -37,14 +44,30 @@ pub fn run(arguments: &RunArgs, host: &dyn Host) -> Result<Ran, Error> {
 }
 
 fn run_once(arguments: &RunArgs, fresh: bool, host: &dyn Host) -> Result<Ran, Error> {
-    let mut job = Job::open(&arguments.job, host)?;
+    let job = Job::open(&arguments.job, host)?;
+    carry_out(job, &arguments.out, fresh, host)
+}
+
+/// Runs a job into a folder, or goes on with it.
+pub(super) fn carry_out(
+    mut job: Job,
+    out: &Path,
+    fresh: bool,
+    host: &dyn Host,
+) -> Result<Ran, Error> {
     if !fresh {
-        job.session.go_on(&arguments.out);
+        job.session.go_on(out);
     }
     let dataset = dataset_key(&job)?;
-    let begun = match job.session.begin(&arguments.out, dataset, fresh)? {
+    let begun = match job.session.begin(out, dataset, fresh)? {
         Start::Begun(begun) => begun,
-        Start::Finished(manifest) => return Ok(Ran::Finished(manifest)),
+        Start::Finished(manifest) => {
+            let manifest = Box::new(manifest);
+            return Ok(Ran::Finished {
+                job: Box::new(job),
+                manifest,
+            });
+        }
     };
     host.begun(None);
     let run = begun.read(|folder| {

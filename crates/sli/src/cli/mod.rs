@@ -110,6 +110,17 @@ Examples:
 The page needs no network and no other file: activations by layer, losses by position, loads of experts, and where the time
 went, of what the folder holds. `sli run --report` writes it when it is done.";
 
+const BATCH_EXAMPLES: &str = "\
+Examples:
+  sli batch models/llama -i requests.jsonl -o answers.jsonl
+  sli batch models/minilm -i requests.jsonl -o answers.jsonl --memory 4GiB
+
+A line of the input is {\"custom_id\", \"method\": \"POST\", \"url\", \"body\"}; urls are /v1/embeddings, /v1/completions (with
+\"echo\": true, \"max_tokens\": 0 and \"logprobs\") and /v1/chat/completions (with \"prompt_logprobs\" and \"max_tokens\": 0).
+Answers are in the order of the requests; one that cannot be answered is a line with an error and stops nothing else.
+
+An interrupted batch goes on where it stopped when the same command is run again.";
+
 const PLAN_EXAMPLES: &str = "\
 Examples:
   sli plan models/llama --input corpus.jsonl
@@ -164,6 +175,9 @@ pub enum Command {
     /// Run a model over a dataset and write the results into a folder
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Answer a batch file of the OpenAI API: embeddings and log-probabilities
+    #[command(after_help = BATCH_EXAMPLES)]
+    Batch(BatchArgs),
     /// Make of the results of all parts of a dataset those of one run over all of it
     #[command(after_help = MERGE_EXAMPLES)]
     Merge(MergeArgs),
@@ -219,6 +233,26 @@ pub struct RunArgs {
     pub json: bool,
 }
 
+/// `sli batch`.
+#[derive(Debug, Args)]
+pub struct BatchArgs {
+    /// The model, as in `sli run`
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub model: PathBuf,
+    /// File of requests, a line each
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub input: PathBuf,
+    /// File for the answers; it appears when it is complete
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    /// Replace the answers that are there, and discard what an earlier, different batch left
+    #[arg(long)]
+    pub fresh: bool,
+    /// With which means.
+    #[command(flatten)]
+    pub means: MeansArgs,
+}
+
 /// `sli merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
@@ -268,7 +302,7 @@ pub struct PlanArgs {
 }
 
 /// What of a model may be unknown.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct OpenArgs {
     /// Accept a configuration key that SLI does not know; repeatable
     #[arg(long, value_name = "KEY")]
@@ -391,18 +425,11 @@ pub struct ArchitecturesArgs {
 
 /// What `sli run` and `sli plan` share.
 #[derive(Debug, Args)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a flag of the command line"
-)]
 pub struct JobArgs {
     /// Folder of the model, a single weights file beside its config.json, a GGUF file, an id of the hub
     /// (ORG/NAME, perhaps @REVISION), or an https://, s3://, gs:// or az:// address of a folder or file
     #[arg(value_hint = ValueHint::AnyPath)]
     pub model: PathBuf,
-    /// Keep nothing of a model that is elsewhere: fetch what is needed each time it is needed
-    #[arg(long)]
-    pub stream: bool,
     /// Dataset: .jsonl, .txt (perhaps with .gz or .zst) or .parquet, a folder of such files, a pattern
     /// ('data/*.jsonl'), or one that is elsewhere (https://..., hf://datasets/ORG/NAME/..., s3://...); repeatable: the files are read
     /// one after another, as one
@@ -430,17 +457,6 @@ pub struct JobArgs {
     /// imatrix                  squares of what enters every matrix, for llama.cpp's quantiser
     #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
     pub takes: Vec<Take>,
-    /// Memory the whole process may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is
-    /// free]
-    #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
-    pub memory: Option<u64>,
-    /// Compute threads [default: all processors]
-    #[arg(long, value_name = "N", value_parser = thread_count)]
-    pub threads: Option<usize>,
-    /// Precision of the matrix products; auto is bf16 where the weights are bf16 and this processor was
-    /// measured to be faster so, else f32
-    #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
-    pub compute: ComputeArg,
     /// What of a record becomes its tokens; every record must have it [default: the first of input_ids,
     /// prompt, messages and text that it has]
     #[arg(long = "use", value_name = "KEY", value_enum)]
@@ -452,6 +468,57 @@ pub struct JobArgs {
     /// What of a conversation the columns completion_* of the scores are about
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = ScoreArg::All)]
     pub score: ScoreArg,
+    /// Run over one of N parts of the dataset, from 1/N to N/N: on as many machines, or one after the other; `sli merge`
+    /// makes of their folders what one run over all of it gives
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<ShardArg>,
+    /// Element type of stored hidden states
+    #[arg(long, value_enum, default_value_t = HiddenDtypeArg::F32)]
+    pub hidden_dtype: HiddenDtypeArg,
+    /// With which means.
+    #[command(flatten)]
+    pub means: MeansArgs,
+}
+
+impl JobArgs {
+    /// These results of a dataset.
+    pub fn of(model: PathBuf, input: PathBuf, takes: Vec<Take>, means: MeansArgs) -> Self {
+        Self {
+            model,
+            input: vec![input],
+            columns: Vec::new(),
+            takes,
+            use_: None,
+            skip_empty: false,
+            score: ScoreArg::All,
+            shard: None,
+            hidden_dtype: HiddenDtypeArg::F32,
+            means,
+        }
+    }
+}
+
+/// With which means a model is run, and how texts become tokens.
+#[derive(Clone, Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
+pub struct MeansArgs {
+    /// Keep nothing of a model that is elsewhere: fetch what is needed each time it is needed
+    #[arg(long)]
+    pub stream: bool,
+    /// Memory the whole process may hold: 8GiB, 500MB or a number of bytes [default: 80 % of what is
+    /// free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_byte_size)]
+    pub memory: Option<u64>,
+    /// Compute threads [default: all processors]
+    #[arg(long, value_name = "N", value_parser = thread_count)]
+    pub threads: Option<usize>,
+    /// Precision of the matrix products; auto is bf16 where the weights are bf16 and this processor was
+    /// measured to be faster so, else f32
+    #[arg(long, value_enum, default_value_t = ComputeArg::Auto)]
+    pub compute: ComputeArg,
     /// The chat template for all `messages`: one of the model's by its name, or that of a file [default: the
     /// model's own; with `tools` in a record, its template `tool_use` if it has one]
     #[arg(long, value_name = "NAME|FILE")]
@@ -459,10 +526,6 @@ pub struct JobArgs {
     /// A variable of the chat template; repeatable. VALUE is JSON, or a text: enable_thinking=false
     #[arg(long = "chat-arg", value_name = "KEY=VALUE", value_parser = chat_argument)]
     pub chat_arguments: Vec<(String, String)>,
-    /// Run over one of N parts of the dataset, from 1/N to N/N: on as many machines, or one after the other; `sli merge`
-    /// makes of their folders what one run over all of it gives
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<ShardArg>,
     /// Cut longer records to this many tokens; by default `--take embedding` cuts texts where the model's own
     /// files say
     #[arg(long, value_name = "N", value_parser = at_least_one)]
@@ -482,9 +545,6 @@ pub struct JobArgs {
     /// config_sentence_transformers.json; '' is none [default: the one that the file names, if any]
     #[arg(long, value_name = "NAME")]
     pub prompt: Option<String>,
-    /// Element type of stored hidden states
-    #[arg(long, value_enum, default_value_t = HiddenDtypeArg::F32)]
-    pub hidden_dtype: HiddenDtypeArg,
     /// Whether activations may go to disk between layers
     #[arg(long, value_enum, default_value_t = SpillArg::Auto)]
     pub spill: SpillArg,

@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 mod architectures;
+mod batch;
 mod bench;
 mod cache;
 mod download;
@@ -22,6 +23,7 @@ use crate::terminal;
 pub fn execute(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Batch(arguments) => batch::batch(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),

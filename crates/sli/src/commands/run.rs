@@ -4,14 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use sli_engine::Summary;
 use sli_engine::bytes::human;
-use sli_engine::{Summary, peak_memory};
+use sli_engine::peak_memory;
 
 use super::reading;
-use crate::calls::{self, Ran};
+use crate::calls::{self, Done, Ran};
 use crate::cli::{ReportArgs, RunArgs};
 use crate::error::Error;
-use crate::job::Job;
 use crate::machine::limited_by;
 use crate::progress::{Screen, count, duration};
 use crate::terminal;
@@ -21,10 +21,15 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
     let screen = Screen::default();
     let done = match calls::run(arguments, &screen)? {
         Ran::Done(done) => done,
-        Ran::Finished(manifest) => return finished(arguments, manifest.json()),
+        Ran::Finished { manifest, .. } => return finished(arguments, manifest.json()),
     };
     drop(screen);
-    close(&done.job, &done.summary, &arguments.out);
+    close(&done);
+    terminal::say(&format!(
+        "{} {} (run.json lists the files)",
+        terminal::bold("results "),
+        arguments.out.display()
+    ));
     if arguments.report {
         report(arguments)?;
     }
@@ -75,7 +80,7 @@ pub(super) fn print_manifest(out: &Path, manifest: Value) -> Result<(), Error> {
 }
 
 /// The closing lines.
-fn close(job: &Job, summary: &Summary, out: &Path) {
+pub(super) fn close(Done { job, summary }: &Done) {
     let rate = summary.tokens as f64 / summary.seconds.max(1e-9);
     let records = if summary.records == 1 {
         "record"
@@ -151,11 +156,6 @@ fn close(job: &Job, summary: &Summary, out: &Path) {
         terminal::bold("memory  "),
         human(summary.peak_memory.max(peak_memory())),
         human(job.session.settings().memory)
-    ));
-    terminal::say(&format!(
-        "{} {} (run.json lists the files)",
-        terminal::bold("results "),
-        out.display()
     ));
 }
 

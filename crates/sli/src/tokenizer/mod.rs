@@ -34,6 +34,7 @@ mod settings;
 mod special_token;
 mod survey;
 mod templates;
+mod text;
 mod vocabulary;
 
 use ::tokenizers::{

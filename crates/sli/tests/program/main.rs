@@ -4,6 +4,7 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+mod batch;
 mod bench;
 mod buckets;
 mod budgets;
