@@ -5,6 +5,7 @@ use sli_spec::{Mechanism, Predicts, Stack};
 
 use crate::boundaries::boundaries;
 use crate::error::EngineError;
+use crate::lens::{layers, obstacle};
 use crate::lexical;
 use crate::model::Model;
 use crate::take::{Pooling, Take, combine};
@@ -22,8 +23,10 @@ pub fn available_takes(
     };
     let (mut chosen, mut problems) = (Vec::new(), Vec::new());
     for take in combine(&asked)? {
-        if let Take::Hidden(selection) = &take {
-            boundaries(&model.spec, selection)?;
+        match &take {
+            Take::Hidden(selection) => drop(boundaries(&model.spec, selection)?),
+            Take::Lens(_, selection) => drop(layers(&model.spec, selection)?),
+            _ => {}
         }
         let is_lexical = take == Take::Sparse && lexical::is_there(model)?;
         match lacking(model, &take).filter(|_| !is_lexical) {
@@ -106,6 +109,10 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
                 None => "the model's class has no head that gives classes".to_owned(),
             }),
         Take::Imatrix => matrices(spec).err(),
+        Take::Lens(..) => match &head.logits {
+            None => Some(no_head(model)),
+            Some(_) => obstacle(head).map(str::to_owned),
+        },
         Take::Router => {
             let mechanisms = model.spec.stacks.iter().flat_map(Stack::mechanisms);
             let mut routings = mechanisms.filter_map(Mechanism::routing);

@@ -2,7 +2,6 @@
 //! outputs it needs and hands its part to a file.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use sli_kernels::{Kernels, Mat, MatRef};
 use sli_spec::{ModelSpec, Pooler, Site, Stack};
@@ -10,16 +9,17 @@ use sli_spec::{ModelSpec, Pooler, Site, Stack};
 use crate::boundaries::boundaries;
 use crate::classes::Classes;
 use crate::error::EngineError;
-use crate::exec::batch::{Batch, BatchRecord};
+use crate::exec::batch::Batch;
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
 use crate::exec::probe::Probe;
 use crate::exec::{BoundLayer, Rows, Slots};
 use crate::expansion;
 use crate::imatrix::Inputs;
 use crate::journal::OutputFolder;
+use crate::lens::{self, Lens};
 use crate::lexical::{self, Lexical};
 use crate::model::Model;
-use crate::plan::needs_logits;
+use crate::plan::reads_logits;
 use crate::pooling::{Embedder, Pool, embedding_width, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
@@ -31,6 +31,7 @@ use crate::settings::{HiddenDtype, Settings};
 use crate::sparse::Sparse;
 use crate::summary::{Summary, peak_memory};
 use crate::take::{Boundary, BoundaryKind, Take};
+use crate::token_scores::Scores;
 
 /// All takes of a run.
 pub(crate) struct Observation<'a> {
@@ -46,6 +47,7 @@ pub(crate) struct Observation<'a> {
     classes: Option<(usize, Classes<'a>)>,
     sparse: Option<Sparse>,
     lexical: Option<Lexical>,
+    lens: Option<Lens>,
     /// They are shown what enters the matrices while a layer runs.
     inputs: Option<&'a Inputs>,
     wants_logits: bool,
@@ -61,13 +63,6 @@ struct Open {
     best: Best,
     pool: Option<Pool>,
     routes: Routes,
-}
-
-/// The tokens of a record and the log-probabilities of all but the first.
-#[derive(Default)]
-struct Scores {
-    tokens: Vec<u32>,
-    logprobs: Vec<f32>,
 }
 
 /// The best tokens of every row of a record, as many a row.
@@ -120,8 +115,9 @@ impl<'a> Observation<'a> {
             classes: None,
             sparse: None,
             lexical: None,
+            lens: None,
             inputs,
-            wants_logits: needs_logits(&settings.takes),
+            wants_logits: settings.takes.iter().any(reads_logits),
             records: records.clone(),
             open: Open::default(),
         };
@@ -179,6 +175,11 @@ impl<'a> Observation<'a> {
                 }
                 Take::Sparse => observation.sparse = Some(Sparse::open(model, folder)?),
                 Take::Imatrix => {}
+                Take::Lens(k, selection) => {
+                    let k = (*k).min(vocabulary(output));
+                    let layers = lens::layers(spec, selection)?;
+                    observation.lens = Some(Lens::open(k, layers, folder)?);
+                }
                 Take::Classes => {
                     let classified = spec.classified_stack();
                     if let Some((stack, head)) = classified
@@ -215,6 +216,33 @@ impl<'a> Observation<'a> {
         }
         slots.set_before();
         Ok(())
+    }
+
+    /// Whether the hidden state at a boundary is kept until the end of the stack is there.
+    pub fn keeps(&self, stack: usize, index: usize) -> bool {
+        let is_last = stack + 1 == self.spec.stacks.len();
+        let lens = self.lens.as_ref().filter(|_| is_last);
+        lens.is_some_and(|lens| lens.wants(index))
+    }
+
+    /// Puts the head on what was kept at the boundaries of a stack, which `load` reads.
+    pub fn look_back(
+        &mut self,
+        layer: &BoundLayer<'_>,
+        stack: usize,
+        batch: &Batch,
+        slots: &Slots,
+        tile_bytes: u64,
+        load: impl FnMut(usize) -> Result<Mat, EngineError>,
+    ) -> Result<(), EngineError> {
+        let is_last = stack + 1 == self.spec.stacks.len();
+        match self.lens.as_mut().filter(|_| is_last) {
+            Some(lens) => {
+                let head = &self.spec.stacks[stack].head;
+                lens.look((layer, head), batch, &slots.hidden, tile_bytes, load)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether the hidden state at a boundary is compared with the one before.
@@ -412,6 +440,9 @@ impl<'a> Observation<'a> {
         if let Some(lexical) = self.lexical {
             lexical.finish(&mut folder)?;
         }
+        if let Some(lens) = self.lens {
+            lens.finish(&mut folder)?;
+        }
         if let Some(sparse) = self.sparse {
             sparse.finish(&mut folder)?;
         }
@@ -433,34 +464,6 @@ impl<'a> Observation<'a> {
         let manifest = serde_json::to_value(&*summary).unwrap_or_default();
         folder.finish(manifest)?;
         Ok(())
-    }
-}
-
-impl Scores {
-    /// Adds the rows of a batch that are a record's.
-    fn add(
-        &mut self,
-        batch: &Batch,
-        record: &BatchRecord,
-        runs: &[Range<usize>],
-        results: &LogitResults,
-    ) {
-        let rows = runs.iter().cloned().flatten();
-        let logprob = |(row, place): (usize, usize)| {
-            (f64::from(results.target[place]) - results.log_sum_exp[row]) as f32
-        };
-        // The rows of a record with labels are one run.
-        if let Some(labels) = runs.first().and_then(|run| batch.labels_of(run.clone())) {
-            self.tokens.extend(labels);
-            self.logprobs.extend(rows.map(|row| logprob((row, row))));
-            return;
-        }
-        // Behind a piece is the first row of the next one.
-        let behind = (!record.ends() && record.tokens > 0).then_some(batch.rows());
-        let next = rows.clone().skip(1).chain(behind);
-        self.logprobs.extend(rows.zip(next).map(logprob));
-        self.tokens
-            .extend(expansion::values(&batch.tokens, 1, runs));
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Take {
     Classes,
     /// Weights of the vocabulary's tokens for a record: `sparse`.
     Sparse,
+    /// What the head says of the states at the selected boundaries, with the K most probable tokens: `lens[:K[:LAYERS]]`.
+    Lens(usize, LayerSelection),
     /// Squares of what enters every matrix, for llama.cpp's quantiser: `imatrix`.
     Imatrix,
 }
@@ -177,7 +179,7 @@ impl TakeError {
 
 impl Take {
     /// Every spelling, as a user may write it.
-    pub const SPELLINGS: [&'static str; 10] = [
+    pub const SPELLINGS: [&'static str; 11] = [
         "hidden[:LAYERS]",
         "logits",
         "scores",
@@ -188,6 +190,7 @@ impl Take {
         "classes",
         "sparse",
         "imatrix",
+        "lens[:K[:LAYERS]]",
     ];
 
     /// What a run takes if it is not told: statistics and scores.
@@ -208,6 +211,7 @@ impl Take {
             Self::Classes => "classes",
             Self::Sparse => "sparse",
             Self::Imatrix => "imatrix",
+            Self::Lens(..) => "lens",
         }
     }
 }
@@ -261,6 +265,20 @@ impl FromStr for Take {
             "classes" => plain(Self::Classes),
             "sparse" => plain(Self::Sparse),
             "imatrix" => plain(Self::Imatrix),
+            "lens" => {
+                let Some(argument) = argument else {
+                    return Ok(Self::Lens(1, LayerSelection::default()));
+                };
+                let (k, layers) = argument.split_once(':').unwrap_or((argument, ""));
+                let k = number(k).filter(|&k| k > 0).ok_or_else(|| {
+                    wrong("write `lens:K` with a whole number K of at least 1".into())
+                })?;
+                let layers = match argument.split_once(':') {
+                    Some(_) => layers.parse().map_err(wrong)?,
+                    None => LayerSelection::default(),
+                };
+                Ok(Self::Lens(k, layers))
+            }
             "topk" => match argument.map(number) {
                 Some(Some(k)) if k > 0 => Ok(Self::TopK(k)),
                 _ => Err(wrong(
@@ -294,6 +312,8 @@ impl fmt::Display for Take {
             Self::Hidden(layers) if layers.items.is_empty() => Ok(()),
             Self::Hidden(layers) => write!(f, ":{layers}"),
             Self::TopK(k) => write!(f, ":{k}"),
+            Self::Lens(k, layers) if layers.items.is_empty() => write!(f, ":{k}"),
+            Self::Lens(k, layers) => write!(f, ":{k}:{layers}"),
             Self::Embedding(Some(pooling)) => write!(f, ":{}", pooling.name()),
             Self::Embedding(None)
             | Self::Logits

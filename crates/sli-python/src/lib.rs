@@ -50,7 +50,7 @@ fn run(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> P
         if arguments.report {
             sli::report::write(&arguments.out, None)?;
         }
-        Ok(matches!(ran, sli::calls::Ran::Finished(_)))
+        Ok(matches!(ran, sli::calls::Ran::Finished { .. }))
     })
 }
 

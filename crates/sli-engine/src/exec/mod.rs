@@ -20,7 +20,7 @@ mod sources;
 pub(crate) mod states;
 pub(crate) mod stem;
 pub(crate) mod step;
-mod target;
+pub(crate) mod target;
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;

@@ -280,7 +280,8 @@ impl OutputFolder {
     fn remove_unreferenced(&self, buffers: &Path) -> Result<(), JournalError> {
         let current = self.progress.current.iter().flat_map(|current| {
             let ends = current.ends.iter().flat_map(|end| &end.buffers);
-            current.buffers.iter().chain(ends)
+            let kept = current.kept.iter().map(|kept| &kept.buffer);
+            current.buffers.iter().chain(ends).chain(kept)
         });
         let blobs = self.progress.blobs.values();
         let kept: BTreeSet<&str> = current

@@ -27,7 +27,7 @@ pub use self::folder::{Durable, Opened, OutputFolder};
 pub use self::key::{DATASETS, Difference, RunKey, SHARD, short_hash};
 pub use self::manifest::{Manifest, ResultFile};
 pub(crate) use self::progress::WEIGHTS;
-pub use self::progress::{BufferRef, EndProgress, Mark, Progress, SuperBatchProgress};
+pub use self::progress::{BufferRef, EndProgress, KeptState, Mark, Progress, SuperBatchProgress};
 pub use self::published::ResultWriter;
 pub(crate) use self::published::partial_path;
 pub(crate) use self::saved::blob_of;

@@ -47,6 +47,20 @@ pub struct SuperBatchProgress {
     /// The ends of earlier stacks that later ones read.
     #[serde(default)]
     pub ends: Vec<EndProgress>,
+    /// What was kept at boundaries until the end of the stack is there.
+    #[serde(default)]
+    pub kept: Vec<KeptState>,
+}
+
+/// The hidden state of a part of a super-batch at a boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptState {
+    /// Which boundary.
+    pub boundary: usize,
+    /// Which part.
+    pub part: usize,
+    /// Its rows.
+    pub buffer: BufferRef,
 }
 
 /// The end of a stack, part by part.

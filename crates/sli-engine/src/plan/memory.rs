@@ -12,6 +12,7 @@ use crate::exec::resample::resampled_values;
 use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
 use crate::imatrix::layer_bytes;
+use crate::lens;
 use crate::mixers;
 use crate::mixers::buffers::{Buffers, Columns};
 use crate::mixers::feed_forward::BLOCK_ROWS;
@@ -90,6 +91,7 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
             | Take::Classes
             | Take::Sparse
             | Take::Imatrix => 0,
+            Take::Lens(k, _) => lens::row_bytes(stack.hidden_size, best(spec, *k) as usize),
         };
     }
     bytes
@@ -377,6 +379,8 @@ pub(crate) fn open_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) -> 
     const PLACED: u64 = 2 * 8 + 2;
     let bytes = takes.iter().map(|take| match take {
         Take::TopK(k) => best(spec, *k) * TOP_BYTES + BEST,
+        // And what is made of them, entropy and divergence.
+        Take::Lens(k, _) => best(spec, *k) * 2 * TOP_BYTES + BEST + 16,
         Take::Scores => TOP_BYTES + u64::from(longest.annotated) * PLACED,
         Take::Router => chosen(spec) * TOP_BYTES,
         Take::Sparse => 2 * TOP_BYTES,
@@ -399,7 +403,7 @@ pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) ->
     let bytes = takes.iter().map(|take| {
         // Values of a token in pairs of columns, and in the widest column.
         let (pairs, widest) = match take {
-            Take::TopK(k) => (best(spec, *k), best(spec, *k)),
+            Take::TopK(k) | Take::Lens(k, _) => (best(spec, *k), best(spec, *k)),
             Take::Router => (chosen(spec), chosen(spec)),
             Take::Scores if longest.annotated => (2, 2),
             Take::Scores => (1, 1),

@@ -34,7 +34,7 @@ use pieces::LEAST_PIECE;
 use planner::Planner;
 pub use planner::program_bytes;
 use reading::{Ways, head_leaf};
-pub(crate) use work::needs_logits;
+pub(crate) use work::{needs_logits, reads_logits};
 
 /// Rows that run together where memory does not ask for fewer.
 const CHUNK_ROWS: usize = 2048;

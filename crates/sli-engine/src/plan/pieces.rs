@@ -53,6 +53,10 @@ impl Planner<'_> {
             Take::TopK(k) => BEST * k + LISTS,
             Take::Sparse => WEIGHT,
             Take::Classes => 8 * classes_of_token(&self.model.spec) as usize,
+            Take::Lens(k, _) => {
+                let layers = self.model.spec.output_stack().layers.len() + 1;
+                layers * (2 * BEST * k + LISTS)
+            }
             Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile | Take::Imatrix => {
                 0
             }

@@ -10,7 +10,7 @@ use super::division::Division;
 use super::ends::{end_keys, logits_leaf};
 use super::phases::{Grain, Phase, is_expert};
 use super::planner::Planner;
-use super::work::{choice, needs_logits};
+use super::work::{choice, head_work, needs_logits};
 use crate::error::EngineError;
 use crate::exec::head::{LENGTH_ROWS, vocabulary_tiles};
 use crate::exec::linear::{tile_rows, tiles};
@@ -90,7 +90,11 @@ impl Planner<'_> {
         }
         bytes.add_tiles(
             self.head_reads(ways.tile),
-            if ways.keeps_head { 1 } else { parts.len() },
+            if ways.keeps_head {
+                1
+            } else {
+                parts.len() * head_work(&self.model.spec, &self.settings.takes)[0]
+            },
         );
         let tables = self.table_reads(&parts)?;
         bytes.expected += tables;

@@ -10,7 +10,7 @@ use super::phases::Grain;
 use super::phases::is_expert;
 use super::planner::Planner;
 use super::reading::{Bytes, Ways, head_leaf, share_hit};
-use super::work::{choice, multiplied, needs_logits};
+use super::work::{choice, head_work, multiplied, needs_logits};
 use crate::exec::head::HEAD_ROWS;
 use crate::limits::Limits;
 use crate::take::Take;
@@ -179,7 +179,11 @@ impl Planner<'_> {
         }
         if let Some(leaf) = head_leaf(self.model, self.settings) {
             let bytes = packed_bytes(leaf, leaf.rows(), compute) as f64;
-            let rows = plan.stacks.last().map_or(0, |stack| stack.rows) as f64;
+            let [_, multiple] = head_work(&self.model.spec, &self.settings.takes);
+            let rows = plan
+                .stacks
+                .last()
+                .map_or(0, |stack| stack.rows * multiple as u64) as f64;
             let block = (HEAD_ROWS as f64).min(rows / passes).max(1.0);
             let size = (leaf.rows() * leaf.columns()) as f64;
             seconds.tiles += (rows / block).ceil() * rates.product(block, size, bytes);
@@ -202,7 +206,7 @@ impl Planner<'_> {
             }
             let looks = takes.iter().map(|take| match take {
                 Take::Profile => 2.0,
-                Take::Hidden(_) => 1.0,
+                Take::Hidden(_) | Take::Lens(..) => 1.0,
                 _ => 0.0,
             });
             let layers = stack.layers.len() as f64;

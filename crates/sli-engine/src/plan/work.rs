@@ -1,10 +1,11 @@
 //! How much there is to compute and to write.
 
-use sli_spec::{Layer, Mechanism, Shard, StackEnd, Step, WeightIndex};
+use sli_spec::{Layer, Mechanism, ModelSpec, Shard, StackEnd, Step, WeightIndex};
 
 use super::division::Division;
 use crate::boundaries::boundaries;
 use crate::classes::classes_of_token;
+use crate::lens::{TOGETHER, groups, layers};
 use crate::model::Model;
 use crate::pooling::embedding_width;
 use crate::records::RecordSpool;
@@ -90,14 +91,32 @@ pub(super) fn choice(step: &Step) -> Option<(usize, usize)> {
     of.max_by_key(|(_, chosen)| *chosen)
 }
 
-/// Whether any result needs the logits.
+/// Whether any result needs the head.
 pub(crate) fn needs_logits(takes: &[Take]) -> bool {
-    takes.iter().any(|take| {
-        matches!(
-            take,
-            Take::Logits | Take::Scores | Take::TopK(_) | Take::Sparse
-        )
-    })
+    let looks_back = |take: &Take| matches!(take, Take::Lens(..));
+    takes
+        .iter()
+        .any(|take| reads_logits(take) || looks_back(take))
+}
+
+/// How often the projection to logits passes by for a part of the records, and how many rows it meets for each of theirs.
+pub(crate) fn head_work(spec: &ModelSpec, takes: &[Take]) -> [usize; 2] {
+    let own = usize::from(takes.iter().any(reads_logits));
+    let groups = takes.iter().map(|take| match take {
+        // What is not there was refused before.
+        Take::Lens(_, selection) => groups(&layers(spec, selection).unwrap_or_default()),
+        _ => 0,
+    });
+    let groups: usize = groups.sum();
+    [own + groups, own + groups * TOGETHER]
+}
+
+/// Whether a result is made of the logits of the end.
+pub(crate) fn reads_logits(take: &Take) -> bool {
+    matches!(
+        take,
+        Take::Logits | Take::Scores | Take::TopK(_) | Take::Sparse
+    )
 }
 
 /// Bytes of the results, before compression.
@@ -140,6 +159,10 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
                 tokens * chosen
             }
             Take::Profile | Take::Imatrix => 0,
+            Take::Lens(k, selection) => {
+                let layers = layers(&model.spec, selection).unwrap_or_default().len() as u64;
+                tokens * layers * (*k as u64 * 8 + 12)
+            }
             // A small part of the vocabulary.
             Take::Sparse => records.len() as u64 * 256 * 8,
             Take::Classes => {

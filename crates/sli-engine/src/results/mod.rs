@@ -8,6 +8,7 @@ mod cells;
 mod classes;
 mod columns;
 mod joining;
+mod lens;
 mod reading;
 mod record_name;
 mod rows;
@@ -26,6 +27,7 @@ use crate::journal::JournalError;
 
 pub use self::classes::ClassesSink;
 pub(crate) use self::joining::{Stored, join_tables, join_tensors};
+pub use self::lens::{LensRow, LensSink};
 pub use self::record_name::RecordName;
 pub(crate) use self::rows::LONG_ROW;
 pub use self::safetensors::{TensorFile, TensorShape};

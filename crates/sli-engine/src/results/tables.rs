@@ -3,7 +3,7 @@
 use super::ResultsError;
 use super::columns::{Columns, Kind, write_table};
 use super::record_name::RecordName;
-use super::rows::{EncodedRow, RowEncoder, RowSpool};
+use super::rows::{RowEncoder, RowSpool};
 use crate::annotation::{Annotation, bits_per_byte};
 use crate::journal::OutputFolder;
 use crate::records::RecordSpool;
@@ -323,25 +323,34 @@ impl RouterSink {
 
     /// Writes the Parquet file: records in input order, the layers of each in order.
     pub fn finish(self, folder: &mut OutputFolder) -> Result<(), ResultsError> {
-        let mut readers = Vec::new();
-        for (_, spool) in &self.layers {
-            readers.push(spool.reader()?);
-        }
-        let mut turn = 0;
-        let next = |row: &mut EncodedRow| {
-            let Some(reader) = readers.get_mut(turn) else {
-                return Ok(false);
-            };
-            let there = reader.next(row)?;
-            if !there && turn > 0 {
-                // Another layer has more records.
-                return Err(reader.damaged());
-            }
-            turn = (turn + 1) % self.layers.len();
-            Ok(there)
-        };
-        write_table(folder, Self::FILE, Self::COLUMNS, next)
+        in_turn(folder, Self::FILE, Self::COLUMNS, &self.layers)
     }
+}
+
+/// Publishes the rows of spools of layers: of each record those of all layers, one behind the other.
+pub(super) fn in_turn(
+    folder: &mut OutputFolder,
+    name: &str,
+    columns: &Columns<'_>,
+    layers: &[(u32, RowSpool)],
+) -> Result<(), ResultsError> {
+    let mut readers = Vec::new();
+    for (_, spool) in layers {
+        readers.push(spool.reader()?);
+    }
+    let mut turn = 0;
+    write_table(folder, name, columns, |row| {
+        let Some(reader) = readers.get_mut(turn) else {
+            return Ok(false);
+        };
+        let there = reader.next(row)?;
+        if !there && turn > 0 {
+            // Another layer has more records.
+            return Err(reader.damaged());
+        }
+        turn = (turn + 1) % layers.len();
+        Ok(there)
+    })
 }
 
 /// The tables whose rows are not those of records.

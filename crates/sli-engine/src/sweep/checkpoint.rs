@@ -19,10 +19,11 @@ impl Sweep<'_> {
 
     /// Loads the activations of an interrupted super-batch.
     pub(super) fn resume(&mut self, parts: &mut Parts) -> Result<(), EngineError> {
-        let buffers = match &self.folder.progress().current {
-            Some(current) => current.buffers.clone(),
-            None => Vec::new(),
-        };
+        let current = self.folder.progress().current.as_ref();
+        let (buffers, kept) = current.map_or_else(Default::default, |current| {
+            (current.buffers.clone(), current.kept.clone())
+        });
+        self.kept = kept;
         let mut saved = buffers.iter();
         for part in 0..parts.portions.len() {
             let (batch, mut slots) = parts.create(self.context, part)?;
@@ -66,6 +67,7 @@ impl Sweep<'_> {
                 boundary,
                 buffers,
                 ends,
+                kept: self.kept.clone(),
             });
         }
         self.folder.progress_mut().spent = self.spent();

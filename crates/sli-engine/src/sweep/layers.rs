@@ -47,6 +47,7 @@ impl<'a> Sweep<'a> {
             })?;
             self.observation
                 .boundary(context.kernels, stack, 0, &batch, &mut slots)?;
+            self.keep(stack, 0, part, &slots)?;
             parts.put(part, batch, slots);
         }
         store.release(&end_keys(context.model, stack, Section::Embedding));
@@ -127,6 +128,7 @@ impl<'a> Sweep<'a> {
                 })?;
                 self.observation
                     .boundary(context.kernels, stack, index + 1, &batch, &mut slots)?;
+                self.keep(stack, index + 1, part, &slots)?;
                 rows += batch.rows();
             }
             parts.put(part, batch, slots);

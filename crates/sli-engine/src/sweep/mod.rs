@@ -105,6 +105,7 @@ pub fn run(
             layers: before.layers.clone(),
             before,
         },
+        kept: Vec::new(),
     };
     let mut scoring = Scoring {
         division,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
+use sli_kernels::Mat;
 use sli_spec::ModelSpec;
 
 use super::context::Context;
@@ -10,9 +11,10 @@ use super::driver::Driver;
 use super::parts::Parts;
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::exec::Scratch;
+use crate::exec::batch::Batch;
 use crate::exec::states::States;
-use crate::journal::OutputFolder;
+use crate::exec::{BoundLayer, Scratch, Slots};
+use crate::journal::{KeptState, OutputFolder};
 use crate::observe::Observation;
 use crate::plan::end_keys;
 use crate::portion::Portion;
@@ -34,6 +36,8 @@ pub(super) struct Sweep<'a> {
     pub(super) token_layers_done: u64,
     pub(super) checked: Instant,
     pub(super) clock: RunClock,
+    /// Of the super-batch at hand.
+    pub(super) kept: Vec<KeptState>,
 }
 
 /// What the run costs.
@@ -88,6 +92,7 @@ impl<'a> Sweep<'a> {
     ) -> Result<(), EngineError> {
         let (context, spec) = (self.context, self.spec());
         let resumed = self.resumed(&range);
+        self.kept.clear();
         let mut ends = Ends::default();
         if let (Some(current), Some(_)) = (&self.folder.progress().current, resumed) {
             let spills = context.plan.spill || current.portions.len() > 1;
@@ -136,6 +141,7 @@ impl<'a> Sweep<'a> {
             let is_read = spec.reads_end(stack);
             for part in 0..parts.portions.len() {
                 let (batch, mut slots) = parts.take(context, part)?;
+                self.look_back(&layer, stack, part, (&batch, &slots))?;
                 let normed =
                     self.observation
                         .end(&layer, stack, &batch, &slots, context.plan.tile_bytes)?;
@@ -154,6 +160,59 @@ impl<'a> Sweep<'a> {
             store.passage().clear();
             store.release(&end_keys(context.model, stack, Section::Head));
             ends = parts.ends;
+        }
+        Ok(())
+    }
+
+    /// Looks at what was kept of a part at the boundaries of a stack.
+    fn look_back(
+        &mut self,
+        layer: &BoundLayer<'_>,
+        stack: usize,
+        part: usize,
+        (batch, slots): (&Batch, &Slots),
+    ) -> Result<(), EngineError> {
+        let Self {
+            observation,
+            folder,
+            kept,
+            context,
+            ..
+        } = self;
+        let load = |boundary: usize| {
+            let mut state = Mat::new(slots.hidden.rows(), slots.hidden.cols());
+            let own = kept.iter();
+            let mut own = own.filter(|kept| kept.boundary == boundary && kept.part == part);
+            let own = own.next().ok_or_else(|| {
+                EngineError::Internal(format!("nothing was kept at boundary {boundary}"))
+            })?;
+            folder.load_buffer(&own.buffer, state.as_mut_slice())?;
+            Ok(state)
+        };
+        let tile_bytes = context.plan.tile_bytes;
+        observation.look_back(layer, stack, batch, slots, tile_bytes, load)
+    }
+
+    /// Keeps the state of a part at a boundary, where it is looked at when the stack has ended.
+    pub(super) fn keep(
+        &mut self,
+        stack: usize,
+        boundary: usize,
+        part: usize,
+        slots: &Slots,
+    ) -> Result<(), EngineError> {
+        if self.observation.keeps(stack, boundary) {
+            let hidden = &slots.hidden;
+            let name = format!("kept-{part}-{boundary}");
+            let (rows, cols) = (hidden.rows(), hidden.cols());
+            let buffer = self
+                .folder
+                .save_buffer(&name, rows, cols, hidden.as_slice())?;
+            self.kept.push(KeptState {
+                boundary,
+                part,
+                buffer,
+            });
         }
         Ok(())
     }

@@ -454,6 +454,8 @@ pub struct JobArgs {
     /// classes                  of which class a record, or every token, is: logits and probabilities
     /// sparse                   weights of the vocabulary's tokens, of models that predict masked ones (SPLADE)
     ///                          or have a sparse_linear.pt (BGE-M3)
+    /// lens[:K[:LAYERS]]        what the head says of the states between layers: log-probability of every token, entropy,
+    ///                          divergence from the end, the K most probable tokens
     /// imatrix                  squares of what enters every matrix, for llama.cpp's quantiser
     #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
     pub takes: Vec<Take>,

@@ -94,6 +94,8 @@ fn every_result_is_where_and_what_the_contract_says() {
         "router",
         "--take",
         "profile",
+        "--take",
+        "lens:2",
     ];
     let outcome = place.sli(&[&run[..], &takes].concat()).success();
     let out = place.path("out");
@@ -105,8 +107,10 @@ fn every_result_is_where_and_what_the_contract_says() {
     expected.push("hidden/decoder.norm.safetensors".into());
     expected.push("logits.safetensors".into());
     for table in [
+        "channels",
         "embeddings",
         "experts",
+        "lens",
         "profile",
         "records",
         "router",
@@ -182,6 +186,19 @@ fn every_result_is_where_and_what_the_contract_says() {
             ],
         ),
         (
+            "lens",
+            &[
+                "row Int64",
+                "id Utf8",
+                "layer UInt32",
+                "logprobs [Float32]",
+                "entropy [Float32]",
+                "kl [Float32]",
+                "top_ids [[UInt32]]",
+                "top_logprobs [[Float32]]",
+            ],
+        ),
+        (
             "router",
             &[
                 "row Int64",
@@ -199,7 +216,7 @@ fn every_result_is_where_and_what_the_contract_says() {
         );
     }
     let documented = documented();
-    assert_eq!(documented.len(), 10);
+    assert_eq!(documented.len(), 12);
     // Of other models: `classes.rs`, `sparse.rs`.
     let own = documented
         .into_iter()
