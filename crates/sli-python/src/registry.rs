@@ -2,7 +2,10 @@
 
 use clap::{ArgAction, CommandFactory};
 use pyo3::prelude::*;
+use sli::Error;
 use sli::cli::Cli;
+use sli_engine::EngineError;
+use sli_spec::{Config, Leaf, Options, SpecError, describe};
 
 use crate::errors;
 
@@ -39,4 +42,48 @@ pub fn flags(command: &str) -> Vec<(String, bool, bool, Vec<String>, String)> {
         ))
     });
     flags.filter(|(name, ..)| name != "help").collect()
+}
+
+/// A weight: its stack, its layer within it, the names that it may be made of (`{}`: the number of an expert), its shape as the
+/// model uses it, and the part of the model that a checkpoint may lack, if it belongs to one.
+type Weight = (
+    String,
+    Option<usize>,
+    Vec<String>,
+    Vec<usize>,
+    Option<String>,
+);
+
+/// The weights that a configuration describes, as JSON text has it.
+#[pyfunction]
+pub fn weights(py: Python<'_>, config: &str) -> PyResult<Vec<Weight>> {
+    described(config).map_err(|source| {
+        let path = "config.json".into();
+        let error = Error::Engine(EngineError::Config { path, source });
+        errors::raised(py, &error)
+    })
+}
+
+fn described(config: &str) -> Result<Vec<Weight>, SpecError> {
+    let config = Config::parse(config)?;
+    let spec = describe(&config, &Options::default())?.spec;
+    let mut all = Vec::new();
+    for stack in &spec.stacks {
+        let weight = |layer: Option<usize>, leaf: &Leaf| {
+            let names = leaf.source.names().into_iter().map(str::to_owned);
+            (
+                stack.name.to_owned(),
+                layer,
+                names.collect(),
+                leaf.shape.clone(),
+                leaf.optional.map(str::to_owned),
+            )
+        };
+        all.extend(stack.input.leaves().iter().map(|leaf| weight(None, leaf)));
+        for (number, layer) in stack.layers.iter().enumerate() {
+            all.extend(layer.leaves.iter().map(|leaf| weight(Some(number), leaf)));
+        }
+        all.extend(stack.head.leaves.iter().map(|leaf| weight(None, leaf)));
+    }
+    Ok(all)
 }

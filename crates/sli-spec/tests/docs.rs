@@ -1,4 +1,4 @@
-//! `docs/architectures.md` and `docs/weight-naming.md` are what the registry says.
+//! `docs/architectures.md`, `docs/weight-naming.md` and `docs/supported_architectures.json` are what the registry says.
 //!
 //! `UPDATE_DOCS=1 cargo test -p sli-spec --test docs` writes them anew.
 
@@ -109,6 +109,14 @@ fn weight_naming() -> String {
     text
 }
 
+/// For other programs: a type a line, in the order of the registry.
+fn supported() -> String {
+    let rows = MODEL_TYPES
+        .iter()
+        .map(|row| serde_json::to_string(&Facts::of(row).unwrap()).unwrap());
+    format!("[\n{}\n]\n", rows.collect::<Vec<_>>().join(",\n"))
+}
+
 fn check(file: &str, text: &str) {
     let path = root().join("docs").join(file);
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -129,4 +137,9 @@ fn the_table_of_architectures_is_current() {
 #[test]
 fn the_names_of_weights_are_current() {
     check("weight-naming.md", &weight_naming());
+}
+
+#[test]
+fn the_list_for_programs_is_current() {
+    check("supported_architectures.json", &supported());
 }

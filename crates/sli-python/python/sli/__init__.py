@@ -13,23 +13,59 @@ from ._errors import (
     UnsupportedArchitectureError,
     UsageError,
 )
+from ._families import (
+    ArchitectureFamily,
+    ArchitectureRegistry,
+    BLOOMFamilyHandler,
+    ChatGLMFamilyHandler,
+    EncoderFamilyHandler,
+    GPTFamilyHandler,
+    LlamaFamilyHandler,
+    MambaFamilyHandler,
+    MoEFamilyHandler,
+    MultimodalFamilyHandler,
+    OPTFamilyHandler,
+    T5FamilyHandler,
+)
+from ._integrator import SequentialLayerIntegrator, UniversalSLIIntegrator
+from ._moe import MoEConfig, MoEHandler
 from ._progress import SLIWarning
 from ._results import Results, Table, Tensors
+from ._weights import UniversalLayerFactory, UniversalWeightLoader, WeightNameMapper
 
 __version__ = _sli.version()
 
 __all__ = [
+    "ArchitectureFamily",
+    "ArchitectureRegistry",
+    "BLOOMFamilyHandler",
     "BudgetError",
+    "ChatGLMFamilyHandler",
+    "EncoderFamilyHandler",
     "FileError",
+    "GPTFamilyHandler",
     "InputError",
+    "LlamaFamilyHandler",
+    "MambaFamilyHandler",
+    "MoEConfig",
+    "MoEFamilyHandler",
+    "MoEHandler",
     "ModelError",
+    "MultimodalFamilyHandler",
+    "OPTFamilyHandler",
     "Results",
     "SLIError",
     "SLIWarning",
+    "SequentialLayerIntegrator",
+    "T5FamilyHandler",
     "Table",
     "Tensors",
+    "UniversalLayerFactory",
+    "UniversalSLIIntegrator",
+    "UniversalWeightLoader",
     "UnsupportedArchitectureError",
     "UsageError",
+    "WeightNameMapper",
     "architectures",
     "inspect",
     "plan",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, SupportsIndex, final
 
-__all__ = ["ParquetTable", "architectures", "flags", "inspect", "main", "plan", "run", "version", "write_parquet"]
+__all__ = ["ParquetTable", "architectures", "flags", "inspect", "main", "plan", "run", "version", "weights", "write_parquet"]
 
 @final
 class ParquetTable:
@@ -76,6 +76,11 @@ def run(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], objec
 def version() -> str:
     """
     The version of the package.
+    """
+
+def weights(config: str) -> list[tuple[str, int | None, list[str], list[int], str | None]]:
+    """
+    The weights that a configuration describes, as JSON text has it.
     """
 
 def write_parquet(table: Any, path: str | PathLike[str]) -> int:
