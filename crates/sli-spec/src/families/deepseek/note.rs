@@ -74,9 +74,12 @@ impl Own<'_> {
         // In GGUF files the norms hold the factors.
         let is_done =
             self.config.in_file("latents_are_scaled") && self.config.flag("latents_are_scaled")?;
-        let scale = |rank: usize| match is_done {
-            true => 1.0,
-            false => (hidden_size as f64 / rank as f64).sqrt(),
+        let scale = |rank: usize| {
+            if is_done {
+                1.0
+            } else {
+                (hidden_size as f64 / rank as f64).sqrt()
+            }
         };
         Ok(Latent {
             hidden_size,
