@@ -219,6 +219,7 @@ fn damage_is_an_error_and_not_a_restart() {
         shared: false,
         stack: 0,
         boundary: 1,
+        kept: Vec::new(),
         ends: Vec::new(),
         buffers: vec![buffer],
     };
@@ -327,6 +328,7 @@ fn only_the_last_checkpoint_keeps_its_files() {
             shared: false,
             stack: 0,
             boundary: 1,
+            kept: Vec::new(),
             ends: Vec::new(),
             buffers: vec![buffer],
         };

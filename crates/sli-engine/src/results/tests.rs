@@ -308,6 +308,7 @@ fn run(disk: &Disk, folder: &Path, manner: &Manner) -> Result<usize, ResultsErro
                     stack: 0,
                     boundary: next,
                     buffers: vec![buffer],
+                    kept: Vec::new(),
                     ends: Vec::new(),
                 });
                 folder.checkpoint()?;

@@ -104,6 +104,7 @@ mod tests {
             stack: 0,
             boundary: 1,
             buffers: Vec::new(),
+            kept: Vec::new(),
             ends: Vec::new(),
         };
         let current = Some(current);

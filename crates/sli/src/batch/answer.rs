@@ -56,6 +56,10 @@ enum Body<'a> {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "members are called as the API has them"
+)]
 struct Embedding {
     object: &'static str,
     index: usize,
@@ -70,6 +74,10 @@ enum Vector {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "members are called as the API has them"
+)]
 struct Usage {
     prompt_tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +103,10 @@ struct Message {
 }
 
 #[derive(Default, Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "members are called as the API has them"
+)]
 struct Logprobs {
     tokens: Vec<String>,
     token_logprobs: Vec<Option<f32>>,
@@ -385,7 +397,7 @@ impl Answers {
             .and_then(|tokenizer| tokenizer.decode(tokens));
         read.unwrap_or_else(|| {
             let names = tokens.iter().map(|token| format!("token_id:{token}"));
-            names.collect::<Vec<_>>().join("")
+            names.collect()
         })
     }
 }

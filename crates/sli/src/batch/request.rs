@@ -143,12 +143,9 @@ fn of_line(line: &[u8]) -> Line {
     let Value::Object(mut line) = value else {
         return Err((None, Problem::new("the line is no object")));
     };
-    let custom_id = match line.remove("custom_id") {
-        Some(Value::String(id)) => id,
-        _ => {
-            let problem = Problem::of("custom_id", "the line has no `custom_id` that is a text");
-            return Err((None, problem));
-        }
+    let Some(Value::String(custom_id)) = line.remove("custom_id") else {
+        let problem = Problem::of("custom_id", "the line has no `custom_id` that is a text");
+        return Err((None, problem));
     };
     let request = of_object(&custom_id, &mut line);
     request.map_err(|problem| (Some(custom_id), problem))

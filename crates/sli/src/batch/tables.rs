@@ -60,7 +60,7 @@ impl Table {
                 match self.batches.next() {
                     None => return Ok(None),
                     Some(batch) => {
-                        self.batch = Some(batch.map_err(|error| damaged(error.to_string()))?)
+                        self.batch = Some(batch.map_err(|error| damaged(error.to_string()))?);
                     }
                 }
                 self.next = 0;
