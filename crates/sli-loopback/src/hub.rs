@@ -17,6 +17,8 @@ use crate::wire::{MODIFIED, Request, head, read_request, respond, unescape};
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 /// Files from this size on are large: they lie on the second host and are known by SHA-256.
 pub const LARGE: usize = 64 << 10;
+/// How long a line's queue lasts while nobody sends.
+const QUEUED: Duration = Duration::from_millis(20);
 
 /// What goes wrong with one answer about a file.
 #[derive(Clone, Debug)]
@@ -337,7 +339,8 @@ impl Hub {
         respond(out, 302, &[("location", target)], b"", request)
     }
 
-    /// Waits until so many bytes more have left.
+    /// Waits until so many bytes more have left. What a sender was late for is made up for, as far as queues of a real line would
+    /// ([`QUEUED`]): the line does not rest because a processor was busy.
     fn pace(&self, bytes: usize) {
         let left = {
             let mut state = self.lock();
@@ -345,10 +348,12 @@ impl Hub {
                 return;
             };
             let now = Instant::now();
-            let free = state.free.map_or(now, |free| free.max(now))
+            let free = state
+                .free
+                .map_or(now, |free| free.max(now.checked_sub(QUEUED).unwrap_or(now)))
                 + Duration::from_secs_f64(bytes as f64 / rate);
             state.free = Some(free);
-            free - now
+            free.saturating_duration_since(now)
         };
         std::thread::sleep(left);
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sli_checkpoint::source::{Arrival, ByteSource, Failure, NamedRange, SourceError, check_name};
 
@@ -42,6 +42,8 @@ const LINE_BYTES: u64 = 2 << 20;
 const ENTRY_BYTES: u64 = 1 << 10;
 /// How often a thread looks whether there is something to fetch again.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often what has arrived is sent to the disk.
+const WRITE_OUT: Duration = Duration::from_secs(1);
 
 /// What is kept of what arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +178,9 @@ impl RemoteSource {
         if transfers.is_empty() {
             return Ok(());
         }
+        for transfer in &transfers {
+            transfer.fetched_ahead();
+        }
         let named = |(file, range): &NamedRange| {
             let file = tidy(file);
             let of_it = |transfer: &&Arc<Transfer>| transfer.entry.path == file;
@@ -190,6 +195,9 @@ impl RemoteSource {
             let thread = std::thread::spawn(move || fetch_all(&transfers, &first, &stop));
             hold(&self.ahead).push(thread);
         }
+        let stop = Arc::clone(&self.stop);
+        let thread = std::thread::spawn(move || write_out(&transfers, &stop));
+        hold(&self.ahead).push(thread);
         Ok(())
     }
 
@@ -322,6 +330,7 @@ impl Drop for RemoteSource {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in hold(&self.ahead).drain(..) {
+            thread.thread().unpark();
             // It ends at its next piece; what failed in it has been said.
             let _ = thread.join();
         }
@@ -396,6 +405,26 @@ fn fetch_all(transfers: &[Arc<Transfer>], first: &[Piece], stop: &AtomicBool) {
         }
         // Others are at it, in this process or another.
         std::thread::sleep(LOOK);
+    }
+}
+
+/// Sends what has arrived to the disk from time to time. Else gigabytes of it are in memory alone when the last byte is here, and
+/// the first small file that has to be durable waits for all of them.
+fn write_out(transfers: &[Arc<Transfer>], stop: &AtomicBool) {
+    let mut last = Instant::now();
+    loop {
+        // Who drops the source wakes it.
+        std::thread::park_timeout(WRITE_OUT);
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        if last.elapsed() >= WRITE_OUT {
+            let more = transfers.iter().filter(|transfer| transfer.write_out());
+            if more.count() == 0 {
+                return;
+            }
+            last = Instant::now();
+        }
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct Growing {
 }
 
 /// Bytes that are added to a sum at a time.
-const BLOCK: u64 = 1 << 20;
+const BLOCK: u64 = 256 << 10;
 
 impl Growing {
     /// Of no byte yet.

@@ -40,6 +40,8 @@ pub(crate) struct Transfer {
     changed: Condvar,
     /// Nobody wants it any more.
     stop: Arc<AtomicBool>,
+    /// It is large, and threads fetch it whole.
+    is_ahead: AtomicBool,
     /// The sum of its beginning, where there is one to compare it with.
     sum: Mutex<Option<Growing>>,
 }
@@ -99,6 +101,7 @@ impl Transfer {
             entry,
             changed: Condvar::new(),
             stop,
+            is_ahead: AtomicBool::new(false),
             sum: Mutex::new(sum),
         };
         transfer.look()?;
@@ -160,6 +163,11 @@ impl Transfer {
             };
             match place {
                 Place::Whole(file) => return read_at(&file, offset, out),
+                // Who fetches ahead adds it up, too: not who reads the last of its bytes has to wait for its sum.
+                Place::Own(own) if self.is_ahead.load(Ordering::Relaxed) => {
+                    self.ensure_there(&wanted)?;
+                    return read_at(own.file(), offset, out);
+                }
                 Place::Own(own) => {
                     self.ensure(&wanted)?;
                     // A small one became whole, or was wrong and is fetched anew.
@@ -216,13 +224,22 @@ impl Transfer {
         }
     }
 
-    /// Fetches what is missing of a range, and waits for what others fetch of it.
+    /// Has all of a range, and the file whole and right where that was the last of it.
     fn ensure(&self, range: &Range<u64>) -> Result<(), RemoteError> {
         loop {
+            self.ensure_there(range)?;
+            // What was wrong is fetched anew.
+            if self.complete()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Fetches what is missing of a range, and waits for what others fetch of it.
+    fn ensure_there(&self, range: &Range<u64>) -> Result<(), RemoteError> {
+        loop {
             match self.claim(range)? {
-                // What was wrong is fetched anew.
-                Claim::Nothing if self.complete()? => return Ok(()),
-                Claim::Nothing => {}
+                Claim::Nothing => return Ok(()),
                 Claim::Fetch(own, pieces) => self.fetch(&own, &pieces)?,
                 Claim::Wait => {
                     let state = self.lock();
@@ -473,6 +490,24 @@ impl Transfer {
                 Place::Own(_) => self.ensure(&(0..self.entry.size))?,
                 Place::Other => std::thread::sleep(LOOK),
             }
+        }
+    }
+
+    /// Threads begin to fetch it whole.
+    pub fn fetched_ahead(&self) {
+        let is_large = self.entry.size > SMALL;
+        self.is_ahead.store(is_large, Ordering::Relaxed);
+    }
+
+    /// Sends what has arrived to the disk; `false`: it is whole, or it failed.
+    pub fn write_out(&self) -> bool {
+        let place = self.lock().place.clone();
+        match place {
+            // Who needs it to be durable asks again, and hears of an error.
+            Place::Own(own) => self.error().is_none() && own.file().sync_data().is_ok(),
+            // It may stop, and this process go on with it.
+            Place::Other => self.error().is_none(),
+            Place::Whole(_) => false,
         }
     }
 

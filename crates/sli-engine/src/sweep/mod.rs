@@ -139,9 +139,9 @@ pub fn run(
         store.stop();
         result
     })?;
-    content::settle(model)?;
-    // Writing the tables takes memory of its own.
+    // Writing the tables takes memory of its own. What is still to be made sure of goes on meanwhile.
     store.give_up();
+    content::settle(model)?;
     let spent = sweep.spent();
     let Sweep {
         observation,
