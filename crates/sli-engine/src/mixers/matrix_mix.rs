@@ -91,7 +91,7 @@ fn block(
                 Mixtures::Fixed(_) => Decay::FixedKeys(&fixed),
                 Mixtures::OfRows(_) => Decay::Keys(left.as_ref().rows_range(stretch.rows.clone())),
             },
-            update: bonus.map_or(Update::Add, |bonus| Update::Bonus(bonus)),
+            update: bonus.map_or(Update::Add, Update::Bonus),
             scale,
         };
         let values = read.reborrow().rows_range(stretch.rows.clone());
