@@ -9,6 +9,7 @@ mod assistant;
 mod batch;
 pub mod calls;
 pub mod cli;
+mod code_pages;
 pub mod commands;
 mod completion;
 mod dataset_key;

@@ -21,9 +21,10 @@ use crate::sparse::sparse_bytes;
 use crate::stats::RowStats;
 use crate::take::Take;
 
-/// The program itself: code, its tables, stacks, allocator, the buffers of readers and results. 25 MiB are seen, 29 of a program
-/// that was built for tests, whose code is larger; readers that go around the page cache, or read what is stored transposed, take up to 10 more.
-pub(crate) const PROGRAM_BYTES: u64 = if cfg!(debug_assertions) { 36 } else { 32 } << 20;
+/// The program itself: code, its tables, stacks, allocator, the buffers of readers and results. 21 MiB are seen, after `sli` has
+/// given back the code that only its start needs; readers that go around the page cache, or read what is stored transposed, take up to 10
+/// more.
+pub(crate) const PROGRAM_BYTES: u64 = 27 << 20;
 
 /// Activations that a product packs at a time, bytes, and rows at least.
 const PACKED_ACTIVATIONS: u64 = 8 << 20;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use sli_engine::{Planned, compute_name};
 
 use crate::cli::JobArgs;
+use crate::code_pages;
 use crate::error::Error;
 use crate::host::Host;
 use crate::job::Job;
@@ -32,6 +33,8 @@ pub fn lay(arguments: &JobArgs, host: &dyn Host) -> Result<Laid, Error> {
     let began = Instant::now();
     let records = job.spool(folder.path(), host)?;
     let spooling = began.elapsed().as_secs_f64();
+    // As a run does before it plans.
+    code_pages::forget();
     let mut planned = job.session.plan(&records, host)?;
     // A run makes tokens of the dataset too, which has just been done.
     let seconds = &mut planned.plan.seconds;

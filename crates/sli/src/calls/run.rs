@@ -6,6 +6,7 @@ use sli_engine::journal::Manifest;
 use sli_engine::{Start, Summary};
 
 use crate::cli::RunArgs;
+use crate::code_pages;
 use crate::dataset_key::dataset_key;
 use crate::error::Error;
 use crate::host::Host;
@@ -77,6 +78,7 @@ pub(super) fn carry_out(
     if let Some(done) = run.records_done() {
         host.begun(Some((done, run.records().len() as u64)));
     }
+    code_pages::forget();
     let summary = run.finish(host)?;
     Ok(Ran::Done(Box::new(Done { job, summary })))
 }

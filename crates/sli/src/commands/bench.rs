@@ -18,6 +18,7 @@ use sli_spec::LengthLimit;
 
 use super::table::table;
 use crate::cli::BenchArgs;
+use crate::code_pages;
 use crate::error::Error;
 use crate::job::Job;
 use crate::machine::{self, limited_by};
@@ -143,6 +144,7 @@ impl Work {
             });
         };
         let run = begun.read(|folder| self.spool(folder))?;
+        code_pages::forget();
         forget_peak_memory();
         Ok(run.finish(&Quiet)?)
     }
