@@ -368,7 +368,7 @@ fn a_killed_batch_goes_on() {
     let mut random = Random::new(9);
     let requests = (0..300).map(|number| {
         let tokens = json!(
-            (0..1 + random.below(12))
+            (0..=random.below(12))
                 .map(|_| random.below(20))
                 .collect::<Vec<_>>()
         );
