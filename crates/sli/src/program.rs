@@ -1,6 +1,7 @@
 //! The `sli` program: from a command line to an exit code.
 
 use std::ffi::OsString;
+use std::sync::Once;
 
 use clap::Parser;
 
@@ -24,9 +25,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, host_bytes: u64) -> i
     }
 }
 
-/// What a process needs, once, before anything runs in it.
+/// What a process needs before anything runs in it; only the first call does something.
 pub fn settle() {
-    sli_kernels::return_large_blocks();
-    sli_kernels::survive_file_size_limit();
-    guard::install_hook();
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        sli_kernels::return_large_blocks();
+        sli_kernels::survive_file_size_limit();
+        guard::install_hook();
+    });
 }

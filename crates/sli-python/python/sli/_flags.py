@@ -34,6 +34,8 @@ class RunFlags(TypedDict, total=False):
     prompt: Union[str, int, float]
     """Prompt that `--take embedding` (or `sparse`) puts in front of every text, by its name in
     config_sentence_transformers.json; '' is none [default: the one that the file names, if any]."""
+    report: bool
+    """Write report.html beside the results, a page for a browser (as `sli report` does)."""
     score: Literal["all", "assistant"]
     """What of a conversation the columns completion_* of the scores are about."""
     shard: Union[str, tuple[int, int]]
