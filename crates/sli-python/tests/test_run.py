@@ -91,7 +91,7 @@ def test_tables(results, texts):
     assert list(frame["tokens"]) == scores["tokens"]
     with pytest.raises(KeyError):
         scores["nothing"]
-    assert {"scores", "topk", "embeddings", "profile", "records"} == set(results.tables)
+    assert {"scores", "topk", "embeddings", "profile", "records"} <= set(results.tables)
     with pytest.raises(AttributeError, match="take="):
         results.router
 
