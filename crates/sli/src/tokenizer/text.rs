@@ -100,9 +100,9 @@ mod tests {
     fn pieces_are_read() {
         let read = |spelling, tokens: &[&str]| {
             let mut text = Vec::new();
-            tokens
-                .iter()
-                .for_each(|token| spell(spelling, token, &mut text));
+            for token in tokens {
+                spell(spelling, token, &mut text);
+            }
             String::from_utf8_lossy(&text).into_owned()
         };
         assert_eq!(

@@ -176,6 +176,15 @@ fn every_result_is_where_and_what_the_contract_says() {
             ],
         ),
         (
+            "channels",
+            &[
+                "stack Utf8",
+                "layer UInt32",
+                "site Utf8",
+                "abs_max [Float32]",
+            ],
+        ),
+        (
             "experts",
             &[
                 "stack Utf8",
