@@ -22,7 +22,7 @@ pub(crate) struct WeightStore<'m> {
     budget: u64,
     schedule: Vec<LeafKey>,
     sizes: Vec<u64>,
-    /// Nothing is released while there is another pass: a leaf that is there already need not be read again.
+    /// Nothing is ever released: a leaf that is there already need not be read again, by a later pass or a later layer of this one.
     keep: bool,
     /// Tiles of the projection to logits, where they stay in memory.
     head: Option<Mutex<Vec<PackedWeights>>>,
@@ -79,7 +79,7 @@ impl State {
 
 impl<'m> WeightStore<'m> {
     /// A store that reads `schedule` for every pass, in the first one from position `start` on, holding at most `budget`
-    /// bytes. Nothing is read before [`Self::begin_pass`]. With `keep` every leaf is read once, as nothing is released but in a pass that is the only one.
+    /// bytes. Nothing is read before [`Self::begin_pass`]. With `keep` nothing is released, so every leaf is read once.
     pub fn new(
         model: &'m Model,
         compute: Compute,
@@ -237,11 +237,10 @@ impl<'m> WeightStore<'m> {
     /// Gives up leaves that the current phase no longer needs: those that it got and those that it had
     /// no use for, which may be under way or not even begun.
     pub fn release(&self, keys: &[LeafKey]) {
-        let mut state = self.lock();
-        // The only pass needs nothing twice, and has less to free at its end.
-        if self.keep && !(state.is_last && state.passes == 1) {
+        if self.keep {
             return;
         }
+        let mut state = self.lock();
         for &key in keys {
             match state.slots.remove(&key) {
                 Some(Berth::Ready(weight)) => {

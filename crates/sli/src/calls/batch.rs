@@ -84,6 +84,15 @@ pub fn batch(arguments: &BatchArgs, host: &dyn Host) -> Result<Answered, Error> 
             hint: "--fresh answers again and replaces it".into(),
         });
     }
+    let places = [&arguments.input, &arguments.output].map(fs_err::canonicalize);
+    if let [Ok(input), Ok(output)] = &places
+        && input == output
+    {
+        return Err(Error::Usage {
+            problem: format!("{} is the file of the requests", arguments.output.display()),
+            hint: "give another file for the answers".into(),
+        });
+    }
     // A wrong path leaves nothing behind.
     drop(Reader::open(&arguments.input)?);
     let work = Work::of(&arguments.output);

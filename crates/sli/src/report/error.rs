@@ -12,6 +12,12 @@ pub enum ReportError {
         /// The folder.
         folder: PathBuf,
     },
+    /// Another file is where the page would be.
+    #[error("{} is there already, and no report", .path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file is not as a run writes it.
     #[error("{}: {problem}", .path.display())]
     Damaged {
@@ -54,6 +60,7 @@ impl ReportError {
             Self::Unfinished { .. } => {
                 "give the folder of a run that is done: `--out` of `sli run` or `sli merge`"
             }
+            Self::Taken { .. } => "give another place with --out",
             Self::Damaged { .. } => "run `sli run` with --fresh to make the results anew",
             Self::File { .. } => {
                 "see that the folder can be read and written, or write the page elsewhere with --out"
@@ -61,9 +68,10 @@ impl ReportError {
         }
     }
 
-    /// 3 for results that are none, 5 for input and output.
+    /// 2 for a place that is taken, 3 for results that are none, 5 for input and output.
     pub fn exit_code(&self) -> i32 {
         match self {
+            Self::Taken { .. } => 2,
             Self::Unfinished { .. } | Self::Damaged { .. } => 3,
             Self::File { .. } => 5,
         }

@@ -14,7 +14,7 @@ mod scale;
 mod scores;
 mod tables;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -27,8 +27,11 @@ pub const FILE: &str = "report.html";
 
 /// Makes the page of a folder of results and writes it there, or to another place; says where it is.
 pub fn write(folder: &Path, to: Option<&Path>) -> Result<PathBuf, ReportError> {
-    let html = html(folder)?;
     let path = to.map_or_else(|| folder.join(FILE), Path::to_owned);
+    if is_taken(&path) {
+        return Err(ReportError::Taken { path });
+    }
+    let html = html(folder)?;
     let failed = |source| ReportError::File {
         what: "the report cannot be written",
         path: path.clone(),
@@ -43,6 +46,16 @@ pub fn write(folder: &Path, to: Option<&Path>) -> Result<PathBuf, ReportError> {
     open_to_all(file.as_file()).map_err(failed)?;
     file.persist(&path).map_err(|error| failed(error.error))?;
     Ok(path)
+}
+
+/// Whether something is there that is no page: a result, or a file of somebody else.
+fn is_taken(path: &Path) -> bool {
+    let mut begin = [0; page::BEGIN.len()];
+    let read = fs_err::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    match read {
+        Ok(()) => begin != page::BEGIN.as_bytes(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Temporary files are for their owner alone; a page is like other results.

@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use super::markup::escape;
 
+/// How a page begins.
+pub const BEGIN: &str = "<!doctype html>";
+
 /// What the page looks like, and what sorts its tables.
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -101,7 +104,7 @@ pub fn page(title: &str, subtitle: &str, sections: &[Section], foot: &[String]) 
     let foot: Vec<String> = foot.iter().map(|line| escape(line)).collect();
     let foot = foot.join("<br>");
     format!(
-        "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\
+        "{BEGIN}\n<html lang=en><head><meta charset=utf-8>\
          <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\
          <meta name=viewport content=\"width=device-width, initial-scale=1\"><meta name=color-scheme content=\"light dark\">\
          <title>{title}</title><style>{STYLE}</style></head>\n<body><header><h1>{title}</h1><p>{subtitle}</p></header>\

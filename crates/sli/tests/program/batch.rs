@@ -345,6 +345,26 @@ fn what_cannot_be_answered_stops_nothing() {
     place
         .sli(&batch)
         .failure(2, &["answers.jsonl is there already", "hint: --fresh"]);
+    // Not over the requests, by whatever path.
+    let requests = fs_err::read(place.path("requests.jsonl")).unwrap();
+    fs_err::os::unix::fs::symlink("requests.jsonl", place.path("link.jsonl")).unwrap();
+    for answers in ["requests.jsonl", "./requests.jsonl", "link.jsonl"] {
+        place
+            .sli(&[
+                "batch",
+                "model",
+                "-i",
+                "requests.jsonl",
+                "-o",
+                answers,
+                "--fresh",
+            ])
+            .failure(
+                2,
+                &["is the file of the requests", "hint: give another file"],
+            );
+        assert!(fs_err::read(place.path("requests.jsonl")).unwrap() == requests);
+    }
     // No request at all is no reason to open a model.
     place.write("requests.jsonl", "nothing\n");
     let none = [

@@ -127,6 +127,16 @@ fn what_is_no_result_is_refused() {
         .sli(&["report", "out", "--out", "no/such/folder/report.html"])
         .failure(5, &["the report cannot be written", "hint: "]);
     let scores = fs_err::read(place.path("out/scores.parquet")).unwrap();
+    place
+        .sli(&["report", "out", "--out", "out/scores.parquet"])
+        .failure(
+            2,
+            &[
+                "is there already, and no report",
+                "hint: give another place",
+            ],
+        );
+    assert!(fs_err::read(place.path("out/scores.parquet")).unwrap() == scores);
     // Bytes that lie: wherever they are, the page is made or refused.
     for at in (0..scores.len()).step_by(scores.len() / 60) {
         let mut bytes = scores.clone();
