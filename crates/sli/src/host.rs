@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// Is told how the work gets on, and may end it ([`Observer::interrupted`]).
 ///
-/// Nothing of [`crate::job`], [`crate::place`] and [`crate::calls`] prints: what people should know is said to the host.
+/// Nothing of [`crate::job`], `place` and [`crate::calls`] prints: what people should know is said to the host.
 pub trait Host: Observer {
     /// So many records of the dataset have become so many tokens.
     fn preparing(&self, records: u64, tokens: u64);
