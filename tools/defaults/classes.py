@@ -109,6 +109,8 @@ def classes_of(model_type):
         sibling = name.removesuffix("Model") + "ForCausalLM"
         if hasattr(transformers, sibling):
             classes.setdefault(sibling, "causal_lm")
+    for name in names_of(modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, model_type):
+        classes.setdefault(name, "causal_lm")
     classes = {name: OF_TEXT.get(name, task) for name, task in classes.items()}
     return dict(sorted((name, task) for name, task in classes.items() if task))
 

@@ -107,14 +107,15 @@ def ignored_of(model_type):
 
 
 # Prefixes of published files that the reference gives other names while it reads them.
-PUBLISHED_PREFIXES = {"ultrabert": "ultrabert"}
+PUBLISHED_PREFIXES = {"ultrabert": "ultrabert", "clip_vision_model": "vision_model", "siglip_vision_model": "vision_model"}
 
 
 def row_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
     base = names_of(modeling_auto.MODEL_MAPPING_NAMES, model_type) or list(TEXT_CLASSES.get(model_type, ()))
     base = base or [name for name, task in classes_of(model_type).items() if task == "causal_lm"]  # a decoder alone has no base class
-    prefix = getattr(transformers, base[0]).base_model_prefix if base else ""
+    known = [getattr(transformers, name) for name in base if hasattr(transformers, name)]
+    prefix = known[0].base_model_prefix if known else ""
     prefix = PUBLISHED_PREFIXES.get(model_type, prefix)
     return {
         "base_prefix": f"{prefix}." if prefix else "",

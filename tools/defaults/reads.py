@@ -124,7 +124,7 @@ def imports(path):
 
 def files_of(model_type):
     config_class = configuration_auto.CONFIG_MAPPING[model_type]
-    models = [getattr(transformers, name) for name in classes.classes_of(model_type)]
+    models = [getattr(transformers, name) for name in classes.classes_of(model_type) if hasattr(transformers, name)]
     modules = {cls.__module__ for cls in [config_class, *models]}
     waiting = [module.removeprefix("transformers.").replace(".", "/") + ".py" for module in modules]
     found = set()

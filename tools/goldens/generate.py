@@ -36,6 +36,8 @@ HERE = Path(__file__).resolve().parent
 MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
+# Inputs that have no axis of records.
+PICTURES = {"pixel_values", "image_grid_thw", "image_sizes"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()
@@ -357,7 +359,7 @@ class Captures:
     """The captures of several stacks, by stack; the end of all is that of the last."""
 
     def __init__(self, model, stacks, rows):
-        self.stacks = {name: Capture(model, layers, norm, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name)) for name, (layers, norm) in stacks.items()}
+        self.stacks = {name: Capture(model, layers, norm, owner="" if isinstance(layers, list) else layers.rpartition(".")[0], rows=rows.get(name)) for name, (layers, norm, *_) in stacks.items()}
         self.handles = [handle for capture in self.stacks.values() for handle in capture.handles]
         self.path = {name: capture.path for name, capture in self.stacks.items()}
         self.norm_path = None
@@ -378,7 +380,10 @@ def run(model, inputs, variant):
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
-    given = {name: tensor[None] for name, tensor in inputs.items()}
+    given = {name: tensor if name in PICTURES else tensor[None] for name, tensor in inputs.items()}
+    ends = {}
+    for name, path in variant.get("ends", {}).items():  # modules whose output is the end of a stack without layers
+        capture.handles.append(model.get_submodule(path).register_forward_hook(lambda module, given, output, name=name: ends.update({name: flat(output)})))
     if "encoder_hidden_states" in given:  # the end of an encoder that is not run
         end = given.pop("encoder_hidden_states")
         given["encoder_outputs"] = modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=end, pooler_output=end)
@@ -391,7 +396,11 @@ def run(model, inputs, variant):
     if variant.get("padded"):  # rows that the model itself puts behind the tokens
         length = len(inputs["input_ids"])
         capture.boundaries = {boundary: tensor[:length] for boundary, tensor in capture.boundaries.items()}
-    results = {}
+    for name, (_, _, *most) in (stacks or {}).items():  # the layers behind are not a part of what is computed
+        if most:
+            part = capture.stacks[name]
+            part.boundaries = {boundary: tensor for boundary, tensor in part.boundaries.items() if boundary <= most[0]}
+    results = {f"hidden.{name}.000": tensor for name, tensor in ends.items()}
     if getattr(output, "logits", None) is not None and output.logits.ndim == 3:
         results["logits"] = flat(output.logits)
         if model.config.model_type == "perceiver" and type(model).__name__.endswith("LM"):
@@ -435,6 +444,14 @@ def features_of(model, frames):
     }
     name, shape = shapes.get(config.model_type, lambda: (None, None))()
     return (name, shape) if name in accepted or name == "encoder_hidden_states" else None
+
+
+def pictures_of(index, record):
+    """What a record has of pictures: numbers by the formula for a shape, whole numbers as they are."""
+    return {
+        name: torch.tensor(given["values"], dtype=torch.int64) if isinstance(given, dict) else formula.values(f"{name}.{index}", given, 1.0, 0.0)
+        for name, given in record.get("pictures", {}).items()
+    }
 
 
 def placed(model, name, values):
@@ -485,11 +502,16 @@ def records_of(variant, model):
         if features := features_of(model, record.get("frames")):
             name, shape = features
             inputs = {name: placed(model, name, formula.values(f"{name}.{index}", shape, 1.0, 0.0))}
-        else:
+        elif "tokens" in record:
             ids = formula.input_ids(index, record["tokens"], config.vocab_size, RESERVED)
             for position, token in record.get("set", {}).items():
                 ids[int(position)] = token
+            for first, count, token in record.get("fill", []):
+                ids[first : first + count] = [token] * count
             inputs = {"input_ids": torch.tensor(ids, dtype=torch.int64)}
+        else:
+            inputs = {}
+        inputs |= pictures_of(index, record)
         if "global" in record:
             inputs["global_attention_mask"] = torch.tensor([int(place in record["global"]) for place in range(record["tokens"])], dtype=torch.int64)
         kinds = record.get("token_types_of", getattr(config, "type_vocab_size", 0) or 0)

@@ -28,6 +28,8 @@ SPECIAL = [
     (r"(attention|attn)\.alpha$", 0.3, 0.2),  # neomme
     (r"hc_pre\..*hc_(head_)?base$", 0.5, -0.5),  # hy_v4
     (r"hc_pre\..*hc_(head_)?scale$", 0.3, 1.0),
+    (r"(class_embedding|cls_token|register_tokens|mask_token|image_newline|embeddings\.position_embeddings|\bprobe)$", 0.5, 0.0),  # pictures
+    (r"\.lambda1$|\.lambda_[12]$", 0.3, 0.8),
 ]
 EMBEDDING = re.compile(r"(^|[._])(wte|wpe|shared|embeddings?|embed_tokens|embed_positions|tokens_embed|positions_embed|embed_in)\.weight$")
 

@@ -147,7 +147,7 @@ fn stored(
 fn tokens(spec: &mut ModelSpec, stack: usize) -> Option<&mut Leaf> {
     match &mut spec.stacks[stack].input {
         Input::Tokens(embedding) => embedding.leaves.get_mut(embedding.tokens?.0 as usize),
-        Input::Features(_) | Input::Resampled(_) => None,
+        Input::Features(_) | Input::Resampled(_) | Input::Pictures(_) => None,
     }
 }
 

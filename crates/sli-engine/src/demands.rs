@@ -48,7 +48,7 @@ impl Demands {
             token_types: types(stack),
             rows: sequences.find_map(|sequence| match sequence {
                 Sequence::Rows(rule) => Some(rule),
-                Sequence::Record | Sequence::Decoder(_) => None,
+                Sequence::Record | Sequence::Decoder(_) | Sequence::Pictures => None,
             }),
             ..Self::of_stack(stack)
         }

@@ -65,20 +65,31 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
     let mut writer = writer.with_sequences(&model.spec).unwrap();
     let decoder = model.spec.decoder_input();
     for record in golden.records() {
+        let pictures = pictures_of(&record, model);
         let features = model.spec.input_stack().input.features();
         let rows = features.map(|features| {
             let values = record.input_features.as_ref().map_or(0, Vec::len);
             vec![0; features.rows(values / features.channels)]
         });
-        let own = Record {
+        let beside = model.spec.has_pictures_beside();
+        let own = pictures.clone().filter(|_| !beside).unwrap_or(Record {
             inputs: inputs_of(&record, model),
             id: record.id,
             tokens: rows.unwrap_or(record.input_ids),
             features: record.input_features,
             token_types: record.token_type_ids,
             ..Record::default()
-        };
+        });
         writer.push(&own).unwrap();
+        if beside {
+            let none = || Record {
+                id: own.id.clone(),
+                ..Record::default()
+            };
+            writer
+                .push_pictures(&pictures.unwrap_or_else(none))
+                .unwrap();
+        }
         if let Some(decoder) = decoder {
             let shifted = || {
                 decoder
@@ -98,6 +109,27 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
         }
     }
     writer.finish().unwrap()
+}
+
+/// The patches of the pictures of a record.
+fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
+    let stack = &model.spec.stacks[model.spec.picture_stack()?];
+    let pictures = stack.input.pictures()?;
+    let (shape, values) = record.pictures.as_ref()?;
+    let (views, patches) = pictures.unfold(shape, values).unwrap();
+    let places = pictures.places(&views);
+    Some(Record {
+        id: record.id.clone(),
+        tokens: vec![0; places.len()],
+        inputs: Some(
+            places
+                .into_iter()
+                .flat_map(|place| place.numbers())
+                .collect(),
+        ),
+        features: Some(patches),
+        ..Record::default()
+    })
 }
 
 /// What stands beside the tokens of a record, as the model reads it.
@@ -204,7 +236,7 @@ fn check(golden: &Golden) -> Result<(), String> {
         let folder = tempfile::tempdir().unwrap();
         golden.write(folder.path(), stored);
         let model = Model::open(folder.path(), &OpenOptions::default())
-            .map_err(|error| format!("{error}"))?;
+            .map_err(|error| format!("{error}: {:?}", std::error::Error::source(&error)))?;
         let ways = [
             (Some(8 << 30), Spill::Never),
             (None, Spill::Auto),

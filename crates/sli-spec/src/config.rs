@@ -436,6 +436,13 @@ impl Config {
         Ok(part)
     }
 
+    /// The same part with another value of a key, which the file does not decide here: it counts as read.
+    pub(crate) fn decided(mut self, key: &str, value: Value) -> Self {
+        self.value(key);
+        Rc::make_mut(&mut self.object).insert(key.to_owned(), value);
+        self
+    }
+
     /// Whether it describes a part of a model.
     pub(crate) fn is_part(&self) -> bool {
         !self.path.is_empty()

@@ -6,7 +6,7 @@ use crate::families::{
     bart, bert, chatglm, cohere, composite, conformer, cpmant, deepseek, doge, gemma, gemma4, gpt,
     granite, hrm, hybrid, inkling, layer_norm, llama, llama_remote, mamba, mamba_ssm, mixture,
     moonshine, mpt, muse, nemotron_nas, openelm, original, perceiver, phi_remote, pictures,
-    pix2struct, remote_experts, rwkv, speech, speecht5, step, t5, t5gemma, xlstm, zaya,
+    pix2struct, remote_experts, rwkv, speech, speecht5, step, t5, t5gemma, vision, xlstm, zaya,
 };
 use crate::mlx;
 pub use crate::model_type::ModelType;
@@ -119,6 +119,11 @@ fn vision_encoder_decoder(config: &Config) -> Result<Described, SpecError> {
     composite::behind_given(config, "hidden_size", part)
 }
 
+/// A decoder of this table that gets what a tower of pictures sees through two dense layers.
+fn llava(config: &Config) -> Result<Described, SpecError> {
+    vision::llava(config, part)
+}
+
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
@@ -165,10 +170,12 @@ const FAMILIES: &[&[ModelType]] = &[
     step::TYPES,
     t5::TYPES,
     t5gemma::TYPES,
+    vision::TYPES,
     xlstm::TYPES,
     zaya::TYPES,
     &[
         row("encoder-decoder", encoder_decoder),
+        row("llava", llava),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],

@@ -253,10 +253,16 @@ impl Source {
     /// The same expression over tensors of other names.
     #[must_use]
     pub fn renamed(&self, name: &dyn Fn(&str) -> String) -> Self {
-        let one = |of: &Self| Box::new(of.renamed(name));
-        let all = |all: &[Self]| all.iter().map(|of| of.renamed(name)).collect();
+        self.respelled(&|own| Self::Tensor(name(own)))
+    }
+
+    /// The same expression over what stands for each of its tensors.
+    #[must_use]
+    pub fn respelled(&self, name: &dyn Fn(&str) -> Self) -> Self {
+        let one = |of: &Self| Box::new(of.respelled(name));
+        let all = |all: &[Self]| all.iter().map(|of| of.respelled(name)).collect();
         match self {
-            Self::Tensor(own) => Self::Tensor(name(own)),
+            Self::Tensor(own) => name(own),
             Self::OneOf(of) => Self::OneOf(all(of)),
             Self::Tied { own, all: of } => Self::Tied {
                 own: one(own),

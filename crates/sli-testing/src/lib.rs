@@ -84,6 +84,8 @@ pub struct GoldenRecord {
     pub input_ids: Vec<u32>,
     /// As fed: `[channels, frames]`.
     pub input_features: Option<Vec<f32>>,
+    /// Pictures as fed: shape and numbers.
+    pub pictures: Option<(Vec<usize>, Vec<f32>)>,
     /// As fed.
     pub token_type_ids: Option<Vec<u32>>,
     /// As fed to the decoder behind an encoder.
@@ -109,6 +111,9 @@ const FEATURES: [&str; 4] = [
     "flattened_patches",
     "encoder_hidden_states",
 ];
+
+/// What a record's pictures are called.
+const PICTURES: &str = "pixel_values";
 
 /// What may stand beside the tokens.
 const BESIDE: [&str; 6] = [
@@ -382,7 +387,7 @@ impl Golden {
             .names()
             .iter()
             .filter_map(|name| {
-                let mut own = std::iter::once("input_ids").chain(FEATURES);
+                let mut own = ["input_ids", PICTURES].into_iter().chain(FEATURES);
                 own.find_map(|own| name.strip_suffix(own)?.strip_suffix('.'))
             })
             .map(str::to_owned)
@@ -393,6 +398,7 @@ impl Golden {
                 input_features: FEATURES
                     .iter()
                     .find_map(|name| floats(&expected, &format!("{id}.{name}"))),
+                pictures: pictures(&expected, &format!("{id}.{PICTURES}")),
                 token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 beside: BESIDE
@@ -458,6 +464,11 @@ impl Golden {
         }
         lines
     }
+}
+
+fn pictures(expected: &SafeTensors<'_>, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+    let shape = expected.tensor(name).ok()?.shape().to_vec();
+    Some((shape, floats(expected, name)?))
 }
 
 /// The formula's bits of a tensor.

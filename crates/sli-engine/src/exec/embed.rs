@@ -3,13 +3,14 @@
 use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Mat, MatMut};
 use sli_spec::{
-    Becomes, Embedding, HeadNorm, Linear, LookedUp, NormSpan, PositionTable, Sinusoidal,
+    Becomes, Embedding, HeadNorm, Linear, LookedUp, NormSpan, PositionTable, Scattered, Sinusoidal,
     TokenDropout, WeightIndex,
 };
 
 use super::batch::Batch;
-use super::{BoundLayer, Slots};
+use super::{BoundLayer, EndRows, Slots};
 use crate::error::EngineError;
+use crate::mixers::end_of;
 use crate::weights::load::{self, STAGING_BYTES};
 
 /// Threads that read rows of a table at a time: what keeps a solid-state disk busy.
@@ -33,6 +34,7 @@ impl BoundLayer<'_> {
         &self,
         embedding: &Embedding,
         batch: &Batch,
+        ends: &[EndRows],
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
         let rows = batch.rows();
@@ -57,6 +59,9 @@ impl BoundLayer<'_> {
                 x.row_mut(row)
                     .copy_from_slice(vector.as_deref().unwrap_or_default());
             }
+        }
+        if let Some(scattered) = embedding.scattered {
+            self.scatter(scattered, batch, ends, x)?;
         }
         if let Some(rule) = &embedding.token_dropout {
             self.drop_tokens(rule, batch, x);
@@ -230,6 +235,38 @@ impl BoundLayer<'_> {
             let mut target = inputs.rows_view_mut(range);
             self.kernels.add(projected.view(), 1.0, target.reborrow());
             self.kernels.scale_in_place(rule.scale as f32, target);
+        }
+        Ok(())
+    }
+
+    /// Puts the rows that records have in an earlier stack in the place of a token's.
+    fn scatter(
+        &self,
+        scattered: Scattered,
+        batch: &Batch,
+        ends: &[EndRows],
+        x: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let records = batch.branches_of(&batch.whole());
+        for (branch, own) in records.into_iter().enumerate() {
+            let source = batch.source_of(scattered.stack, branch);
+            let is_token = |row: &usize| batch.tokens[*row] == scattered.token;
+            let targets: Vec<usize> = own.filter(is_token).collect();
+            if targets.len() != source.len() {
+                return Err(EngineError::Internal(format!(
+                    "{} rows for {} places of token {}",
+                    source.len(),
+                    targets.len(),
+                    scattered.token
+                )));
+            }
+            if targets.is_empty() {
+                continue;
+            }
+            let end = end_of(ends, scattered.stack)?;
+            for (row, source) in targets.into_iter().zip(source) {
+                x.row_mut(row).copy_from_slice(end.row(source));
+            }
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub(crate) mod linear;
 mod look_up;
 mod ngrams;
 pub(crate) mod norm;
+pub(crate) mod pictures;
 pub(crate) mod place;
 pub(crate) mod probe;
 pub(crate) mod resample;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Halving, Resampled, Resampling};
+use sli_spec::{Halving, HeadTransform, Resampled, Resampling};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
@@ -21,8 +21,24 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
         }
         Resampling::Spread { .. } => width + longest,
         Resampling::Table { .. } | Resampling::Halved { .. } => width,
+        Resampling::Gathered {
+            width: own, parts, ..
+        } => {
+            let widths = input.layers.iter().map(|layer| layer.dense.out_features);
+            let widths = std::iter::once(own * parts).chain(widths);
+            // What goes in and what comes out.
+            let (mut most, mut before) = (0, 0);
+            for width in widths {
+                most = most.max(before + width);
+                before = width;
+            }
+            longest.min(GATHERED_ROWS) * most
+        }
     }
 }
+
+/// Rows that are gathered together.
+const GATHERED_ROWS: usize = 1024;
 
 impl BoundLayer<'_> {
     /// Fills `hidden`, `[rows, hidden]`, with the rows of a batch's records.
@@ -33,6 +49,9 @@ impl BoundLayer<'_> {
         ends: &[EndRows],
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
+        if let Resampling::Gathered { stack, parts, .. } = input.rule {
+            return self.gather_places((stack, parts), input, batch, ends, hidden);
+        }
         if let Resampling::Table { weight, rows } = &input.rule {
             let positions = &batch.positions;
             if let Some(beyond) = positions.iter().find(|&&row| row as usize >= *rows) {
@@ -57,6 +76,58 @@ impl BoundLayer<'_> {
         }
     }
 
+    /// Fills `hidden` with the rows of an end that places say, so many side by side, some rows at a time.
+    fn gather_places(
+        &self,
+        (stack, parts): (usize, usize),
+        input: &Resampled,
+        batch: &Batch,
+        ends: &[EndRows],
+        hidden: &mut Mat,
+    ) -> Result<(), EngineError> {
+        let records = batch.branches_of(&batch.whole());
+        let mut gathered = Mat::default();
+        for (branch, own) in records.into_iter().enumerate() {
+            let source = batch.source_of(stack, branch);
+            let end = end_of(ends, stack)?.rows_view(source);
+            for start in own.clone().step_by(GATHERED_ROWS) {
+                let rows = start..own.end.min(start + GATHERED_ROWS);
+                gathered.reset(rows.len(), parts * end.cols());
+                for (place, row) in rows.clone().enumerate() {
+                    let sources = batch.inputs.of(row).iter();
+                    let targets = gathered.row_mut(place).chunks_exact_mut(end.cols());
+                    for (target, &source) in targets.zip(sources) {
+                        if source as usize >= end.rows() {
+                            let problem = format!("row {source} of an end of {}", end.rows());
+                            return Err(EngineError::Internal(problem));
+                        }
+                        target.copy_from_slice(end.row(source as usize));
+                    }
+                }
+                if let Some(norm) = &input.norm {
+                    self.norm_in_place(norm, gathered.view_mut())?;
+                }
+                let x = self.passed_through(&input.layers, gathered)?;
+                self.kernels.copy(x.view(), hidden.rows_view_mut(rows));
+                gathered = x;
+            }
+        }
+        Ok(())
+    }
+
+    /// What rows become in some dense layers.
+    fn passed_through(&self, layers: &[HeadTransform], mut x: Mat) -> Result<Mat, EngineError> {
+        for layer in layers {
+            let mut out = Mat::new(x.rows(), layer.dense.out_features);
+            self.dense(&layer.dense, layer.activation, x.view(), out.view_mut())?;
+            if let Some(norm) = &layer.norm {
+                self.norm_in_place(norm, out.view_mut())?;
+            }
+            x = out;
+        }
+        Ok(x)
+    }
+
     /// The rows of one record; `of` has those of earlier stacks.
     fn resample_record<'e>(
         &self,
@@ -65,7 +136,7 @@ impl BoundLayer<'_> {
         mut out: MatMut<'_>,
     ) -> Result<(), EngineError> {
         match rule {
-            Resampling::Table { .. } => {}
+            Resampling::Table { .. } | Resampling::Gathered { .. } => {}
             Resampling::Strided { stack, convolution } => {
                 let end = of(*stack)?;
                 let (first, rest) = out.split_rows(1);

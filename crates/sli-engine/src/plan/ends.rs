@@ -24,6 +24,14 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     }
                     return keys;
                 }
+                Input::Pictures(pictures) => {
+                    add(pictures.projection.weight);
+                    pictures.projection.bias.into_iter().for_each(&mut add);
+                    if let Some(norm) = &pictures.norm {
+                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                    }
+                    return keys;
+                }
                 Input::Resampled(rows) => {
                     if let Some(convolution) = rows.convolution() {
                         let projection = &convolution.projection;
@@ -32,6 +40,13 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     }
                     if let Some(norm) = &rows.norm {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                    }
+                    for layer in &rows.layers {
+                        add(layer.dense.weight);
+                        layer.dense.bias.into_iter().for_each(&mut add);
+                        if let Some(norm) = &layer.norm {
+                            norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
+                        }
                     }
                     return keys;
                 }

@@ -8,6 +8,7 @@ use crate::classes::{buffer_bytes, classes_of_token};
 use crate::exec::batch::distinct_ropes;
 use crate::exec::connection;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
+use crate::exec::pictures::picture_values;
 use crate::exec::resample::resampled_values;
 use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
@@ -361,7 +362,12 @@ pub(crate) fn stem_bytes(spec: &ModelSpec, longest: usize) -> u64 {
         let rows = stack.input.resampled()?;
         Some(resampled_values(rows, stack.hidden_size, longest))
     });
-    4 * values.chain(resampled).max().unwrap_or(0) as u64
+    let pictures = spec
+        .stacks
+        .iter()
+        .filter_map(|stack| stack.input.pictures());
+    let pictures = pictures.map(|pictures| picture_values(pictures, longest));
+    4 * values.chain(resampled).chain(pictures).max().unwrap_or(0) as u64
 }
 
 /// The longest record: its tokens, and whether tables of scores say where they are in a text or what a completion is.

@@ -38,6 +38,9 @@ pub(super) const HEADER: &str = "spool.json";
 /// The folder of the second sequence.
 pub(super) const DECODER: &str = "decoder";
 
+/// The folder of the patches of pictures.
+pub(super) const PICTURES: &str = "pictures";
+
 /// The folders of the rows of stacks that have other rows than tokens, with a number each.
 pub(super) const ROWS: &str = "rows";
 
@@ -71,6 +74,9 @@ pub(super) struct Header {
     /// Hash of the second sequence, where there is one.
     #[serde(default)]
     pub(super) decoder: Option<String>,
+    /// Hash of the patches of pictures, where there are any.
+    #[serde(default)]
+    pub(super) pictures: Option<String>,
     /// How rows follow from the tokens, and a hash of them, for each number.
     #[serde(default)]
     pub(super) rows: Vec<(RowRule, String)>,

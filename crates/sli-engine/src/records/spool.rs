@@ -12,7 +12,7 @@ use sli_spec::{ModelSpec, RowRule, Sequence};
 use super::hashed::BUFFER;
 use super::layout::{
     DECODER, ENTRY, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_INPUTS, HAS_LABELS,
-    HAS_TEXT, HEADER, Header, ID_STRIDE, IndexEntry, ROWS, TYPED,
+    HAS_TEXT, HEADER, Header, ID_STRIDE, IndexEntry, PICTURES, ROWS, TYPED,
 };
 use super::record::Record;
 use crate::annotation::{Annotation, Completion, TextSpans};
@@ -44,6 +44,8 @@ pub(super) struct Spool {
     pub(super) header: Header,
     /// The second sequence.
     pub(super) decoder: Option<RecordSpool>,
+    /// The patches of pictures.
+    pub(super) pictures: Option<RecordSpool>,
     /// Rows that follow from the tokens.
     pub(super) rows: Vec<(RowRule, RecordSpool)>,
     /// Number of tokens before each record, and in all.
@@ -79,10 +81,12 @@ impl RecordSpool {
                 return Ok(None);
             }
         }
-        let mut decoder = None;
-        if let Some(hash) = &header.decoder {
-            match Self::open(&folder.join(DECODER))? {
-                Some(spool) if spool.content_hash() == *hash => decoder = Some(spool),
+        let mut others = [None, None];
+        let named = [(&header.decoder, DECODER), (&header.pictures, PICTURES)];
+        for (other, (hash, name)) in others.iter_mut().zip(named) {
+            let Some(hash) = hash else { continue };
+            match Self::open(&folder.join(name))? {
+                Some(spool) if spool.content_hash() == *hash => *other = Some(spool),
                 _ => return Ok(None),
             }
         }
@@ -93,14 +97,14 @@ impl RecordSpool {
                 _ => return Ok(None),
             }
         }
-        let spool = Self::load(folder, header, decoder, rows)?;
+        let spool = Self::load(folder, header, others, rows)?;
         Ok(Some(Self(Arc::new(spool))))
     }
 
     pub(super) fn load(
         folder: &Path,
         header: Header,
-        decoder: Option<Self>,
+        [decoder, pictures]: [Option<Self>; 2],
         rows: Vec<(RowRule, Self)>,
     ) -> Result<Spool, ResultsError> {
         let open = |name: &str| File::open(folder.join(name)).map_err(DiskError::from);
@@ -119,6 +123,7 @@ impl RecordSpool {
             feature_starts: Vec::new(),
             header,
             decoder,
+            pictures,
             rows,
             starts: Vec::with_capacity(records + 1),
             shared: Vec::with_capacity(records),
@@ -166,13 +171,19 @@ impl RecordSpool {
         match sequence {
             Sequence::Record => self,
             Sequence::Decoder(_) => self.0.decoder.as_ref().unwrap_or(self),
+            Sequence::Pictures => self.0.pictures.as_ref().unwrap_or(self),
             Sequence::Rows(rule) => self.rows(rule).unwrap_or(self),
         }
     }
 
     /// The rows that follow from the tokens by a rule.
     fn rows(&self, rule: RowRule) -> Option<&Self> {
-        let mut all = self.0.rows.iter();
+        let pictures = self.0.pictures.iter();
+        let mut all = self
+            .0
+            .rows
+            .iter()
+            .chain(pictures.flat_map(|own| &own.0.rows));
         all.find_map(|(own, rows)| (*own == rule).then_some(rows))
     }
 
@@ -184,10 +195,14 @@ impl RecordSpool {
             let problem = format!("the records have no rows by the rule {rule:?}");
             return Err(EngineError::Internal(problem));
         }
-        if has == wants {
+        let pictures = (self.0.pictures.is_some(), spec.has_pictures_beside());
+        if has == wants && pictures.0 == pictures.1 {
             return Ok(());
         }
-        let problem = format!("a second sequence of the records: {has}, of the model: {wants}");
+        let problem = format!(
+            "a second sequence and pictures of the records: {has}, {}, of the model: {wants}, {}",
+            pictures.0, pictures.1
+        );
         Err(EngineError::Internal(problem))
     }
 
@@ -334,6 +349,9 @@ impl RecordSpool {
         if let Some(hash) = &self.0.header.decoder {
             let _ = writeln!(text, "decoder {hash}");
         }
+        if let Some(hash) = &self.0.header.pictures {
+            let _ = writeln!(text, "pictures {hash}");
+        }
         for (rule, hash) in &self.0.header.rows {
             let _ = writeln!(text, "{rule:?} {hash}");
         }
@@ -342,10 +360,10 @@ impl RecordSpool {
 
     /// Bytes held in memory while the spool is open.
     pub fn bytes_in_memory(&self) -> usize {
-        let decoder = self.0.decoder.as_ref();
+        let others = self.0.decoder.iter().chain(&self.0.pictures);
         8 * (self.0.starts.capacity() + self.0.id_starts.capacity() + self.0.typed.capacity())
             + 4 * self.0.shared.capacity()
-            + decoder.map_or(0, Self::bytes_in_memory)
+            + others.map(Self::bytes_in_memory).sum::<usize>()
             + self
                 .0
                 .rows

@@ -4,14 +4,14 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sli_spec::{ModelSpec, RowRule};
+use sli_spec::{ModelSpec, Place, RowRule};
 
 use super::beginnings::{Beginnings, WINDOW};
 use super::hashed::{BUFFER, HashedFile};
 use super::ids::{LONGEST_ID, REPEATED, SeenIds, shortened};
 use super::layout::{
     DECODER, FILES, FORMAT, HAS_COMPLETION, HAS_COMPLETION_BYTES, HAS_FEATURES, HAS_INPUTS,
-    HAS_LABELS, HAS_TEXT, HEADER, Header, ROWS, TYPED,
+    HAS_LABELS, HAS_TEXT, HEADER, Header, PICTURES, ROWS, TYPED,
 };
 use super::record::{NO_LABEL, Record};
 use super::spool::RecordSpool;
@@ -47,6 +47,7 @@ pub struct RecordSpoolWriter {
     /// None: they were looked at with the first sequence.
     pub(super) ids: Option<SeenIds>,
     pub(super) decoder: Option<Box<RecordSpoolWriter>>,
+    pub(super) pictures: Option<Box<RecordSpoolWriter>>,
     pub(super) rows: Vec<(RowRule, RecordSpoolWriter)>,
 }
 
@@ -94,6 +95,7 @@ impl RecordSpoolWriter {
             beginnings: Beginnings::default(),
             ids: Some(SeenIds::default()),
             decoder: None,
+            pictures: None,
             rows: Vec::new(),
         })
     }
@@ -111,13 +113,39 @@ impl RecordSpoolWriter {
         if spec.decoder_input().is_some() {
             self = self.with_decoder()?;
         }
-        for (index, rule) in spec.row_rules().into_iter().enumerate() {
+        let rules = spec.row_rules().into_iter();
+        if !spec.has_pictures_beside() {
+            return self.with_rows(rules);
+        }
+        let of_pictures = |rule: &RowRule| matches!(rule, RowRule::Pictures(_));
+        let (theirs, own): (Vec<_>, Vec<_>) = rules.partition(of_pictures);
+        let mut pictures = Self::create_on(&self.disk, &self.folder.join(PICTURES))?;
+        pictures.ids = None;
+        self.pictures = Some(Box::new(pictures.with_rows(theirs.into_iter())?));
+        self.with_rows(own.into_iter())
+    }
+
+    /// Makes room for the rows that follow by some rules.
+    fn with_rows(mut self, rules: impl Iterator<Item = RowRule>) -> Result<Self, ResultsError> {
+        for (index, rule) in rules.enumerate() {
             let folder = self.folder.join(format!("{ROWS}-{index}"));
             let mut rows = Self::create_on(&self.disk, &folder)?;
             rows.ids = None;
             self.rows.push((rule, rows));
         }
         Ok(self)
+    }
+
+    /// Appends the patches of the pictures of the record that was just appended, under its id and row: as many tokens of 0
+    /// as rows, their places as inputs, their numbers as features.
+    ///
+    /// # Panics
+    /// If the records have none.
+    pub fn push_pictures(&mut self, record: &Record) -> Result<(), ResultsError> {
+        let pictures = self.pictures.as_mut();
+        pictures
+            .expect("the records have pictures")
+            .push_annotated(record, &Annotation::default())
     }
 
     /// Appends the second sequence of the record that was just appended, under its id and row.
@@ -195,7 +223,7 @@ impl RecordSpoolWriter {
         }
         let [tokens, types, ids, index, _, _, labels, features, _] = &mut self.files;
         if let Some(values) = &record.features {
-            notes = [HAS_FEATURES, values.len() as u32, 0];
+            notes = [notes[0] | HAS_FEATURES, values.len() as u32, 0];
             features.write_u32s(bytemuck::cast_slice(values))?;
         }
         if record.labels.is_some() && labels.length == 0 {
@@ -319,10 +347,10 @@ impl RecordSpoolWriter {
     /// record's number are free.
     pub fn bytes_in_memory(&self) -> usize {
         let ids = self.ids.as_ref().map_or(0, SeenIds::bytes_in_memory);
-        let decoder = self.decoder.as_ref();
+        let others = self.decoder.iter().chain(&self.pictures);
         ids + FILES.len() * BUFFER
             + 2 * WINDOW * size_of::<Node>()
-            + decoder.map_or(0, |decoder| decoder.bytes_in_memory())
+            + others.map(|other| other.bytes_in_memory()).sum::<usize>()
             + self
                 .rows
                 .iter()
@@ -348,6 +376,8 @@ impl RecordSpoolWriter {
     /// Makes the spool durable and complete.
     pub fn finish(self) -> Result<RecordSpool, ResultsError> {
         let decoder = self.decoder.map(|decoder| decoder.finish()).transpose()?;
+        let pictures = self.pictures.map(|pictures| pictures.finish());
+        let pictures = pictures.transpose()?;
         let rows = self.rows.into_iter();
         let rows = rows.map(|(rule, rows)| Ok((rule, rows.finish()?)));
         let rows: Vec<_> = rows.collect::<Result<_, ResultsError>>()?;
@@ -367,6 +397,7 @@ impl RecordSpoolWriter {
             files: all(files)?,
             input_columns: self.input_columns as u64,
             decoder: decoder.as_ref().map(RecordSpool::content_hash),
+            pictures: pictures.as_ref().map(RecordSpool::content_hash),
             rows: rows
                 .iter()
                 .map(|(rule, rows)| (*rule, rows.content_hash()))
@@ -377,7 +408,7 @@ impl RecordSpoolWriter {
         let json = serde_json::to_vec(&header).unwrap_or_default();
         self.disk
             .write_atomic(&self.folder.join(HEADER), |w| w.write_all(&json))?;
-        let spool = RecordSpool::load(&self.folder, header, decoder, rows)?;
+        let spool = RecordSpool::load(&self.folder, header, [decoder, pictures], rows)?;
         Ok(RecordSpool(Arc::new(spool)))
     }
 }
@@ -385,6 +416,16 @@ impl RecordSpoolWriter {
 /// The rows of a record, in the place of its tokens.
 fn rows_of(rule: RowRule, record: &Record) -> Record {
     let tokens = record.tokens.len();
+    if let RowRule::Pictures(rule) = rule {
+        let sources = rule.sources(&Place::all(record.inputs.as_deref().unwrap_or_default()));
+        return Record {
+            id: record.id.clone(),
+            row: record.row,
+            tokens: vec![0; sources.len() / rule.parts()],
+            inputs: (!sources.is_empty()).then_some(sources),
+            ..Record::default()
+        };
+    }
     let rows = rule.rows(tokens);
     let kinds = record.token_types.as_ref();
     Record {

@@ -31,12 +31,17 @@ impl<'a> Sweep<'a> {
             let (batch, mut slots) = parts.create(context, part)?;
             match &description.input {
                 Input::Tokens(embedding) => {
-                    layer.embed(embedding, &batch, &mut slots.hidden)?;
+                    let ends = &slots.kept.ends;
+                    layer.embed(embedding, &batch, ends, &mut slots.hidden)?;
                     layer.spread(embedding, &batch, &mut slots)?;
                 }
                 Input::Features(features) => {
                     let records = context.records.of(description.sequence);
                     layer.embed_features(features, &batch, records, &mut slots.hidden)?;
+                }
+                Input::Pictures(pictures) => {
+                    let records = context.records.of(description.sequence);
+                    layer.embed_pictures(pictures, &batch, records, &mut slots.hidden)?;
                 }
                 Input::Resampled(rows) => {
                     layer.resample(rows, &batch, &slots.kept.ends, &mut slots.hidden)?;

@@ -50,5 +50,6 @@ pub mod step;
 pub mod t5;
 pub mod t5gemma;
 pub mod udop;
+pub mod vision;
 pub mod xlstm;
 pub mod zaya;

@@ -196,6 +196,7 @@ fn set_table(stack: &mut Blocks<'_>, name: String, rows: usize) {
             rows,
         },
         norm: None,
+        layers: Vec::new(),
     }));
 }
 

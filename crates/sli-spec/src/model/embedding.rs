@@ -21,6 +21,8 @@ pub struct Embedding {
     pub scale: f64,
     /// A token whose input is a vector of its own `[width]`, not scaled (T5Gemma 2: the end of a picture).
     pub own_vector: Option<(u32, WeightIndex)>,
+    /// Rows of an earlier stack in the place of a token's.
+    pub scattered: Option<Scattered>,
     /// What stands for masked tokens, and by what the others are multiplied.
     pub token_dropout: Option<TokenDropout>,
     /// Norm of the token embedding alone, before anything is added.
@@ -60,6 +62,16 @@ pub struct Embedding {
     pub ngrams: Option<NgramTables>,
     /// The layers start from something else than the embedding.
     pub start: Option<StartState>,
+}
+
+/// The rows that a record has in an earlier stack, in their order, are the embeddings of a token, as many as the record has
+/// of it; not scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Scattered {
+    /// Which stack.
+    pub stack: usize,
+    /// The token that stands for them.
+    pub token: u32,
 }
 
 /// The embedding goes to a slot too (`NeoMME`), and the layers may start from its sum with a vector (HRM).
@@ -278,6 +290,7 @@ impl Embedding {
             refused_token: None,
             prompt: None,
             own_vector: None,
+            scattered: None,
             streams: Vec::new(),
             copies: 0,
             layer_inputs: None,

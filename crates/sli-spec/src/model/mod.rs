@@ -8,6 +8,7 @@ mod features;
 mod head;
 mod inputs;
 mod layer;
+mod pictures;
 mod rows;
 mod stem;
 mod transform;
@@ -23,7 +24,7 @@ use crate::source::{Leaf, Source};
 
 pub use self::embedding::{
     ConstantRow, Embedding, LayerInputs, NgramTable, NgramTables, PositionTable, ProjectedInputs,
-    Sinusoidal, StartState, TokenDropout, TokenTypes, TypeRule,
+    Scattered, Sinusoidal, StartState, TokenDropout, TokenTypes, TypeRule,
 };
 pub use self::features::{Features, Layout};
 pub use self::head::{
@@ -31,6 +32,9 @@ pub use self::head::{
 };
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
+pub use self::pictures::{
+    FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable, View,
+};
 pub use self::rows::{Halving, Resampled, Resampling, RowRule};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::transform::HeadTransform;
@@ -132,7 +136,9 @@ pub enum Sequence {
     Record,
     /// `decoder_text` or `decoder_input_ids`.
     Decoder(DecoderInput),
-    /// As many rows as follow from the tokens of the first.
+    /// The patches of its pictures, beside its tokens.
+    Pictures,
+    /// As many rows as follow from the tokens of the first, or from its pictures.
     Rows(RowRule),
 }
 
@@ -223,6 +229,8 @@ pub enum Input {
     Features(Features),
     /// Rows of the ends of earlier stacks, or of a table.
     Resampled(Resampled),
+    /// A row for each patch of the record's pictures.
+    Pictures(Pictures),
 }
 
 impl Input {
@@ -232,6 +240,7 @@ impl Input {
             Self::Tokens(embedding) => &embedding.leaves,
             Self::Features(features) => &features.leaves,
             Self::Resampled(rows) => &rows.leaves,
+            Self::Pictures(pictures) => &pictures.leaves,
         }
     }
 
@@ -241,6 +250,7 @@ impl Input {
             Self::Tokens(embedding) => &mut embedding.leaves,
             Self::Features(features) => &mut features.leaves,
             Self::Resampled(rows) => &mut rows.leaves,
+            Self::Pictures(pictures) => &mut pictures.leaves,
         }
     }
 
@@ -248,14 +258,14 @@ impl Input {
     pub fn embedding(&self) -> Option<&Embedding> {
         match self {
             Self::Tokens(embedding) => Some(embedding),
-            Self::Features(_) | Self::Resampled(_) => None,
+            Self::Features(_) | Self::Resampled(_) | Self::Pictures(_) => None,
         }
     }
 
     /// What features become rows by, where rows are of features.
     pub fn features(&self) -> Option<&Features> {
         match self {
-            Self::Tokens(_) | Self::Resampled(_) => None,
+            Self::Tokens(_) | Self::Resampled(_) | Self::Pictures(_) => None,
             Self::Features(features) => Some(features),
         }
     }
@@ -263,8 +273,16 @@ impl Input {
     /// What the ends of earlier stacks become rows by, where rows are of those.
     pub fn resampled(&self) -> Option<&Resampled> {
         match self {
-            Self::Tokens(_) | Self::Features(_) => None,
+            Self::Tokens(_) | Self::Features(_) | Self::Pictures(_) => None,
             Self::Resampled(rows) => Some(rows),
+        }
+    }
+
+    /// What pictures become rows by, where rows are of pictures.
+    pub fn pictures(&self) -> Option<&Pictures> {
+        match self {
+            Self::Pictures(pictures) => Some(pictures),
+            Self::Tokens(_) | Self::Features(_) | Self::Resampled(_) => None,
         }
     }
 
@@ -273,7 +291,7 @@ impl Input {
         match self {
             Self::Tokens(embedding) => embedding.positions.as_ref(),
             Self::Features(features) => features.positions.as_ref(),
-            Self::Resampled(_) => None,
+            Self::Resampled(_) | Self::Pictures(_) => None,
         }
     }
 }
@@ -294,20 +312,34 @@ impl Stack {
 }
 
 impl ModelSpec {
-    /// The stack that a record's own tokens enter: the first one.
+    /// The stack that a record's own tokens enter.
     ///
     /// # Panics
     /// If the description has no stack, which no family produces.
     pub fn input_stack(&self) -> &Stack {
-        &self.stacks[0]
+        let mut stacks = self.stacks.iter();
+        let own = stacks.find(|stack| stack.sequence == Sequence::Record);
+        own.unwrap_or(&self.stacks[0])
     }
 
     /// What the decoder gets, where there is one behind an encoder.
     pub fn decoder_input(&self) -> Option<DecoderInput> {
         self.stacks.iter().find_map(|stack| match stack.sequence {
-            Sequence::Record | Sequence::Rows(_) => None,
+            Sequence::Record | Sequence::Pictures | Sequence::Rows(_) => None,
             Sequence::Decoder(input) => Some(input),
         })
+    }
+
+    /// The stack of the patches of pictures, where there is one.
+    pub fn picture_stack(&self) -> Option<usize> {
+        let mut stacks = self.stacks.iter();
+        stacks.position(|stack| stack.input.pictures().is_some())
+    }
+
+    /// Whether records have pictures beside their tokens.
+    pub fn has_pictures_beside(&self) -> bool {
+        let mut stacks = self.stacks.iter();
+        stacks.any(|stack| stack.sequence == Sequence::Pictures)
     }
 
     /// How many rows of a record stacks have that have other rows than its tokens, each once.
@@ -325,7 +357,12 @@ impl ModelSpec {
 
     /// The stack whose end is pooled to embeddings: the last one of what the record itself says.
     pub fn pooled_stack(&self) -> usize {
-        let is_own = |stack: &Stack| !matches!(stack.sequence, Sequence::Decoder(_));
+        let beside = self.has_pictures_beside();
+        let is_own = |stack: &Stack| match stack.sequence {
+            Sequence::Decoder(_) | Sequence::Pictures => false,
+            Sequence::Rows(RowRule::Pictures(_)) => !beside,
+            Sequence::Record | Sequence::Rows(_) => true,
+        };
         self.stacks.iter().rposition(is_own).unwrap_or(0)
     }
 
@@ -504,6 +541,9 @@ impl Stack {
 
     /// Why the rows of a record cannot run in pieces, where they cannot.
     pub fn uncut(&self) -> Option<&'static str> {
+        if self.input.pictures().is_some() {
+            return Some("pictures are seen whole");
+        }
         if self.positions.divides() {
             return Some("positions follow from the whole record");
         }
@@ -555,7 +595,8 @@ impl Stack {
     pub fn sources(&self) -> Vec<usize> {
         let ends = self.mechanisms().filter_map(Mechanism::stack_end);
         let own = self.input.resampled().map(Resampled::sources);
-        let own = own.into_iter().flatten();
+        let scattered = self.input.embedding().and_then(|own| own.scattered);
+        let own = (own.into_iter().flatten()).chain(scattered.map(|own| own.stack));
         let stacks: BTreeSet<usize> = ends.map(|end| end.stack).chain(own).collect();
         stacks.into_iter().collect()
     }

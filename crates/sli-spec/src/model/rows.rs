@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::pictures::PictureRows;
+use super::transform::HeadTransform;
 use crate::parts::{DenseConvolution, Norm};
 use crate::source::{Leaf, WeightIndex};
 
@@ -23,6 +25,8 @@ pub enum RowRule {
         /// The reference looks for vectors of distances in a table that short records outgrow.
         shifts: bool,
     },
+    /// As follows from the places of a record's patches.
+    Pictures(PictureRows),
 }
 
 /// Rows by twos.
@@ -111,6 +115,8 @@ impl RowRule {
             _ if tokens == 0 => 0,
             Self::Fixed(rows) => rows,
             Self::Parts(size) => tokens / size,
+            // What is known without the places: there are no more.
+            Self::Pictures(_) => tokens,
             Self::Halved { times, halving, .. } => {
                 (0..times).fold(tokens, |rows, _| halving.rows(rows))
             }
@@ -120,7 +126,7 @@ impl RowRule {
     /// The token whose kind a row of a record of so many tokens has.
     pub fn token(self, row: usize, tokens: usize) -> usize {
         match self {
-            Self::Fixed(_) => 0,
+            Self::Fixed(_) | Self::Pictures(_) => 0,
             Self::Parts(size) => row * size,
             Self::Halved { times, halving, .. } => {
                 let lengths = (0..times).scan(tokens, |rows, _| {
@@ -139,7 +145,7 @@ impl RowRule {
     pub fn refused(self, tokens: usize) -> Option<String> {
         match self {
             _ if tokens == 0 => None,
-            Self::Fixed(_) => None,
+            Self::Fixed(_) | Self::Pictures(_) => None,
             Self::Parts(size) => {
                 (tokens < size).then(|| format!("{tokens} tokens, the model needs {size} at least"))
             }
@@ -163,6 +169,8 @@ pub struct Resampled {
     pub rule: Resampling,
     /// Norm of the rows.
     pub norm: Option<Norm>,
+    /// What they pass through then.
+    pub layers: Vec<HeadTransform>,
 }
 
 /// What rows are made of.
@@ -214,6 +222,15 @@ pub enum Resampling {
         /// How it became shorter.
         halving: Halving,
     },
+    /// The rows of an end that the places of a record's patches say, `parts` of them side by side.
+    Gathered {
+        /// Which stack.
+        stack: usize,
+        /// Features of its end.
+        width: usize,
+        /// How many stand side by side.
+        parts: usize,
+    },
 }
 
 impl Resampled {
@@ -221,7 +238,9 @@ impl Resampled {
     pub fn sources(&self) -> Vec<usize> {
         match &self.rule {
             Resampling::Table { .. } => Vec::new(),
-            Resampling::Strided { stack, .. } | Resampling::Halved { stack, .. } => vec![*stack],
+            Resampling::Strided { stack, .. }
+            | Resampling::Halved { stack, .. }
+            | Resampling::Gathered { stack, .. } => vec![*stack],
             Resampling::Repeated { stack, shorter, .. }
             | Resampling::Spread { stack, shorter, .. } => vec![*stack, *shorter],
         }
@@ -233,9 +252,10 @@ impl Resampled {
             Resampling::Strided { convolution, .. } | Resampling::Repeated { convolution, .. } => {
                 Some(convolution)
             }
-            Resampling::Table { .. } | Resampling::Halved { .. } | Resampling::Spread { .. } => {
-                None
-            }
+            Resampling::Table { .. }
+            | Resampling::Halved { .. }
+            | Resampling::Spread { .. }
+            | Resampling::Gathered { .. } => None,
         }
     }
 }

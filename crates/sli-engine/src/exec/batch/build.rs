@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Blocks, ModelSpec, PositionIds, Stack, TypeRule};
+use sli_spec::{Blocks, ModelSpec, Place, PositionIds, Stack, TypeRule};
 
 use super::{Batch, BatchRecord, Inputs, Piece};
 use crate::error::EngineError;
@@ -77,7 +77,7 @@ impl Batch {
                 tokens: rows.end.saturating_sub(lead) - first,
                 first,
                 length: tokens,
-                last: Some(rows.len() - 1),
+                lasts: vec![rows.len() - 1],
             }],
             tokens: record.tokens[own.clone()].to_vec(),
             token_types: types.map(|types| types[own.clone()].to_vec()),
@@ -111,6 +111,11 @@ impl Inputs {
     /// Those of a record whose first row is `lead`, or what stands for them where it has none.
     fn push(&mut self, stack: &Stack, record: &Record) {
         let Some(embedding) = stack.input.embedding() else {
+            // Places of patches, or the rows that others are made of.
+            if let Some(numbers) = &record.inputs {
+                self.columns = numbers.len() / record.tokens.len().max(1);
+                self.values.extend(numbers);
+            }
             return;
         };
         self.columns = embedding.input_columns();
@@ -175,12 +180,21 @@ impl BatchBuilder {
                 problem,
             })?;
         let length = record.tokens.len();
-        let inserted = self.tree.insert(&record.nodes(), self.shared);
-        self.positions.extend(inserted.shared as u32..length as u32);
+        let nodes = record.nodes();
         let ids = position_ids(stack.positions, &record.tokens);
-        self.position_ids.extend(&ids[inserted.shared..]);
-        if inserted.shared < length {
-            self.blocks.push(blocks);
+        let (mut lasts, mut all_shared) = (Vec::new(), 0);
+        for part in parts_of(stack, &record) {
+            let own = &nodes[part.clone()];
+            let inserted = self.tree.insert(own, self.shared);
+            let first = part.start + inserted.shared;
+            self.positions
+                .extend(inserted.shared as u32..own.len() as u32);
+            self.position_ids.extend(&ids[first..part.end]);
+            if inserted.shared < own.len() {
+                self.blocks.push(blocks);
+            }
+            lasts.extend(inserted.last);
+            all_shared = inserted.shared;
         }
         self.typed |= record.token_types.is_some();
         // They come with stacks whose records share no rows, and that have no prompt.
@@ -188,9 +202,7 @@ impl BatchBuilder {
         // Labels come with stacks whose records share no rows, and that have no prompt.
         match &record.labels {
             Some(labels) => self.labels.extend(labels),
-            None => self
-                .labels
-                .extend((inserted.shared..length).map(|_| NO_LABEL)),
+            None => self.labels.extend((all_shared..length).map(|_| NO_LABEL)),
         }
         self.labelled |= record.labels.is_some();
         self.records.push(BatchRecord {
@@ -199,7 +211,7 @@ impl BatchBuilder {
             tokens,
             first: 0,
             length: tokens,
-            last: inserted.last,
+            lasts,
         });
         Ok(())
     }
@@ -219,7 +231,9 @@ impl BatchBuilder {
         } = self;
         let (nodes, branches, map) = tree.depth_first();
         for record in &mut records {
-            record.last = record.last.map(|row| map.row(row));
+            for last in &mut record.lasts {
+                *last = map.row(*last);
+            }
         }
         let mut batch = Batch {
             first_record,
@@ -256,6 +270,23 @@ fn lead_in(stack: &Stack, record: &mut Record) {
         record.token_types = Some(stack.prompt.iter().map(|_| 0).chain(own).collect());
     }
     record.tokens.splice(0..0, stack.prompt.iter().copied());
+}
+
+/// The rows of a record that see each other: those of each view of its pictures, or all.
+fn parts_of(stack: &Stack, record: &Record) -> Vec<Range<usize>> {
+    let rows = record.tokens.len();
+    if stack.input.pictures().is_none() {
+        return vec![0..rows];
+    }
+    let places = Place::all(record.inputs.as_deref().unwrap_or_default());
+    let mut start = 0;
+    let parts = places.chunk_by(|one, other| one.view == other.view);
+    let parts = parts.map(|part| {
+        let first = start;
+        start += part.len();
+        first..start
+    });
+    parts.collect()
 }
 
 /// Some of a record's tokens.

@@ -97,8 +97,8 @@ pub(crate) struct BatchRecord {
     pub first: usize,
     /// Tokens of the whole record.
     pub length: usize,
-    /// The row of its last token, where it has any.
-    last: Option<usize>,
+    /// The row of its last token, where it has any; of pictures the last of each view.
+    lasts: Vec<usize>,
 }
 
 impl BatchRecord {
@@ -165,7 +165,10 @@ impl Batch {
 
     /// The rows of a record, in the order of its tokens.
     pub fn path(&self, record: &BatchRecord) -> Vec<Range<usize>> {
-        let mut runs = prefix::path(&self.branches, record.last);
+        let lasts = record.lasts.iter();
+        let mut runs: Vec<_> = lasts
+            .flat_map(|&last| prefix::path(&self.branches, Some(last)))
+            .collect();
         let before = self.piece.as_ref().map_or(0, |piece| piece.before);
         let mut hidden = self.lead.saturating_sub(before);
         runs.retain_mut(|run| {
@@ -180,7 +183,7 @@ impl Batch {
     /// How many records pass through each row.
     pub fn passes(&self) -> Vec<u64> {
         let mut passes = vec![0; self.rows()];
-        for row in self.records.iter().filter_map(|record| record.last) {
+        for &row in self.records.iter().flat_map(|record| &record.lasts) {
             passes[row] += 1;
         }
         // Rows follow the ones they go on from.

@@ -51,6 +51,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
             },
         },
         norm: Some(leaves.norm("chars_to_molecules.LayerNorm", hidden, norm)),
+        layers: Vec::new(),
     }));
     let kernel = config.size("upsampling_kernel_size")?;
     last.resampled = Some(Rc::new(move |leaves| Resampled {
@@ -71,6 +72,7 @@ pub fn canine(config: &Config) -> Result<Described, SpecError> {
             },
         },
         norm: Some(leaves.norm("projection.LayerNorm", hidden, norm)),
+        layers: Vec::new(),
     }));
     last.build_last(&[characters, molecules])
 }

@@ -60,6 +60,7 @@ pub fn funnel(config: &Config) -> Result<Described, SpecError> {
             halving,
         },
         norm: None,
+        layers: Vec::new(),
     }));
     decoder.build_last(&stacks)
 }
@@ -188,6 +189,7 @@ impl<'c> Funnel<'c> {
                 largest,
             },
             norm: None,
+            layers: Vec::new(),
         }));
     }
 }

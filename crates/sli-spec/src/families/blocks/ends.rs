@@ -2,14 +2,14 @@
 
 use super::Blocks;
 use super::names::{Tie, Transform};
-use super::{Residual, Rows, Stem};
+use super::{Patches, Residual, Rows, Stem};
 use crate::build::{Described, Leaves, pattern};
 use crate::defaults::is_remote;
 use crate::rope::{StoredTurns, TurnsForm};
 use crate::{
     Activation, ConstantRow, Embedding, Features, HEAD, Head, HeadTransform, Input, Layer,
-    LengthLimit, LogitsHead, Mask, ModelSpec, Pooler, PositionTable, Predicts, Resampled, Shard,
-    Sinusoidal, Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
+    LengthLimit, LogitsHead, Mask, ModelSpec, Pictures, Pooler, PositionTable, Predicts, Resampled,
+    Shard, Sinusoidal, Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
 };
 
 /// How positions enter the embedding.
@@ -151,10 +151,11 @@ impl Blocks<'_> {
             hidden_size: self.hidden_size,
             stash_size: self.stash_size.unwrap_or(self.hidden_size),
             sequence: self.sequence,
-            input: match (&self.features, &self.resampled) {
-                (Some(features), _) => Input::Features(self.stem(&**features)),
-                (None, Some(rows)) => Input::Resampled(self.rows(&**rows)),
-                (None, None) => Input::Tokens(self.embedding(tied)?),
+            input: match (&self.features, &self.resampled, &self.pictures) {
+                (Some(features), ..) => Input::Features(self.stem(&**features)),
+                (None, Some(rows), _) => Input::Resampled(self.rows(&**rows)),
+                (None, None, Some(pictures)) => Input::Pictures(self.patches(&**pictures)),
+                (None, None, None) => Input::Tokens(self.embedding(tied)?),
             },
             positions: self.position_ids,
             limit: self.length_limit()?,
@@ -263,6 +264,13 @@ impl Blocks<'_> {
         let mut features = describe(&mut leaves);
         features.leaves = leaves.finish();
         features
+    }
+
+    fn patches(&self, describe: &Patches<'_>) -> Pictures {
+        let mut leaves = self.leaves(&self.prefix);
+        let mut pictures = describe(&mut leaves);
+        pictures.leaves = leaves.finish();
+        pictures
     }
 
     fn rows(&self, describe: &Rows<'_>) -> Resampled {

@@ -17,7 +17,7 @@ use crate::build::{Leaves, NormStyle, Stored, divided, head_width, layer_types, 
 use crate::rope::{Rope, RopeOptions, TurnsForm};
 use crate::{
     Activation, ClampedGate, Config, Embedding, Features, Head, LengthLimit, Mask, Mixer, NormSpan,
-    Position, PositionIds, QueryTemperature, Resampled, Sequence, SpecError, Step,
+    Pictures, Position, PositionIds, QueryTemperature, Resampled, Sequence, SpecError, Step,
 };
 
 pub use self::attention::{Buckets, Cross, Gate, alibi, alibi_slopes};
@@ -166,6 +166,8 @@ pub struct Blocks<'c> {
     pub features: Option<Rc<Stem<'c>>>,
     /// What the rows are made of where they are no tokens.
     pub resampled: Option<Rc<Rows<'c>>>,
+    /// Patches of pictures that a record brings along in place of tokens.
+    pub pictures: Option<Rc<Patches<'c>>>,
     /// There is no token table: what is looked up makes the rows.
     pub without_tokens: bool,
     /// Which of a record's sequences it reads.
@@ -241,6 +243,9 @@ pub struct Blocks<'c> {
 
 /// Features and their stem, whose weights it takes.
 pub type Stem<'c> = dyn Fn(&mut Leaves) -> Features + 'c;
+
+/// Patches of pictures and what becomes of them, whose weights it takes.
+pub type Patches<'c> = dyn Fn(&mut Leaves) -> Pictures + 'c;
 
 /// Rows and what they are made of, whose weights it takes.
 pub type Rows<'c> = dyn Fn(&mut Leaves) -> Resampled + 'c;
@@ -373,6 +378,7 @@ impl<'c> Blocks<'c> {
             vocab_size: None,
             features: None,
             resampled: None,
+            pictures: None,
             without_tokens: false,
             sequence: Sequence::Record,
             shared_tokens: None,

@@ -1,0 +1,268 @@
+//! Puts a tower, what projects its end, and a decoder together.
+
+use crate::build::{Described, Leaves, pattern};
+use crate::{
+    Activation, Config, Head, HeadTransform, Input, Layer, Leaf, LengthLimit, ModelSpec, Norm,
+    PictureRows, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Source,
+    SpecError, Stack, Task, TieOrder,
+};
+
+use super::DescribePart;
+
+/// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    /// Prefixes of the base model's tensors.
+    pub base: &'static [&'static str],
+    /// Prefixes of what is outside of it (the head).
+    pub outside: &'static [&'static str],
+}
+
+impl Places {
+    /// A tensor of the part, in every spelling.
+    fn source(self, base_prefix: &str, name: &str) -> Source {
+        let (prefixes, bare) = match name.strip_prefix(base_prefix) {
+            Some(bare) => (self.base, bare),
+            None => (self.outside, name),
+        };
+        let spelled = prefixes.iter();
+        Source::one_of(
+            spelled
+                .map(|prefix| Source::tensor(format!("{prefix}{bare}")))
+                .collect(),
+        )
+    }
+
+    /// A pattern of tensors of the part, in every spelling.
+    fn patterns(self, base_prefix: &str, own: &'static str) -> Vec<&'static str> {
+        if own.starts_with('*') {
+            return vec![own];
+        }
+        let (prefixes, bare) = match own.strip_prefix(base_prefix) {
+            Some(bare) => (self.base, bare),
+            None => (self.outside, own),
+        };
+        let spelled = prefixes.iter();
+        spelled
+            .map(|prefix| pattern(format!("{prefix}{bare}")))
+            .collect()
+    }
+
+    /// Gives the tensors of a stack the names that they have in the whole.
+    fn rename(self, base_prefix: &str, stack: &mut Stack) {
+        let renamed = |leaves: &mut Vec<Leaf>| {
+            for leaf in leaves {
+                let name = |name: &str| self.source(base_prefix, name);
+                leaf.source = leaf.source.respelled(&name);
+            }
+        };
+        renamed(stack.input.leaves_mut());
+        if let Some(turns) = &mut stack.turns {
+            let name = |name: &str| self.source(base_prefix, name);
+            turns.leaf.source = turns.leaf.source.respelled(&name);
+        }
+        for Layer { leaves, prefix, .. } in &mut stack.layers {
+            renamed(leaves);
+            let bare = prefix.strip_prefix(base_prefix).unwrap_or(prefix);
+            *prefix = format!("{}{bare}", self.base.first().unwrap_or(&""));
+        }
+        renamed(&mut stack.head.leaves);
+    }
+}
+
+/// The tower of a model.
+pub(super) struct Tower {
+    stack: Stack,
+    ignored: Vec<&'static str>,
+}
+
+impl Tower {
+    /// By its own type, with all of its layers and the norm behind them.
+    pub fn read(
+        config: &Config,
+        describe: DescribePart,
+        places: Places,
+    ) -> Result<Self, SpecError> {
+        let ModelSpec {
+            base_prefix,
+            mut stacks,
+            ignored,
+            ..
+        } = describe(config)?.spec;
+        let (Some(mut stack), true) = (stacks.pop(), stacks.is_empty()) else {
+            return Err(config.unsupported("model_type", "it is no tower"));
+        };
+        if stack.input.pictures().is_none() {
+            return Err(config.unsupported("model_type", "it is no tower of pictures"));
+        }
+        places.rename(base_prefix, &mut stack);
+        (stack.name, stack.sequence) = ("vision", Sequence::Pictures);
+        let mut ignored: Vec<_> = (ignored.into_iter())
+            .flat_map(|own| places.patterns(base_prefix, own))
+            .collect();
+        // What pools its end is not used.
+        if stack.head.pooler.take().is_some() {
+            let prefixes = places.base.iter();
+            ignored.extend(prefixes.map(|prefix| pattern(format!("{prefix}pooler.*"))));
+        }
+        Ok(Self { stack, ignored })
+    }
+
+    /// Features of its rows.
+    pub fn width(&self) -> usize {
+        self.stack.hidden_size
+    }
+
+    /// Rows in front of the patches of every view.
+    pub fn front(&self) -> usize {
+        let pictures = self.stack.input.pictures();
+        pictures.map_or(0, |pictures| pictures.front.len())
+    }
+
+    /// Layers.
+    pub fn layers(&self) -> usize {
+        self.stack.layers.len()
+    }
+
+    /// Ends behind so many layers, without the norm.
+    pub fn end_behind(&mut self, layers: usize) {
+        let unused = self.stack.layers.split_off(layers.min(self.layers()));
+        let names = unused.iter().flat_map(|layer| &layer.leaves);
+        self.ignored.extend(unused_names(names));
+        let head = std::mem::take(&mut self.stack.head);
+        self.ignored.extend(unused_names(head.leaves.iter()));
+    }
+}
+
+/// All spellings of tensors that are not used.
+fn unused_names<'l>(leaves: impl Iterator<Item = &'l Leaf>) -> Vec<&'static str> {
+    let names = leaves.flat_map(|leaf| leaf.source.names().into_iter().map(str::to_owned));
+    names.map(pattern).collect()
+}
+
+/// What becomes of a tower's end in front of a decoder.
+pub(super) struct Projector {
+    stack: Stack,
+}
+
+impl Projector {
+    /// Rows by a rule, normed and through dense layers, `describe` says which.
+    pub fn new(
+        tower: &Tower,
+        (rule, hidden): (PictureRows, usize),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        let mut leaves = Leaves::new("");
+        let (norm, layers) = describe(&mut leaves);
+        let rows = Resampled {
+            leaves: leaves.finish(),
+            rule: Resampling::Gathered {
+                stack: 0,
+                width: tower.width(),
+                parts: rule.parts(),
+            },
+            norm,
+            layers,
+        };
+        Self {
+            stack: Stack {
+                name: "projector",
+                hidden_size: hidden,
+                stash_size: hidden,
+                sequence: Sequence::Rows(RowRule::Pictures(rule)),
+                input: Input::Resampled(rows),
+                positions: PositionIds::Sequential,
+                limit: LengthLimit::None,
+                turns: None,
+                prompt: Vec::new(),
+                layers: Vec::new(),
+                head: Head::default(),
+            },
+        }
+    }
+}
+
+/// A dense layer `NAME`, in any of several places.
+pub(super) fn dense(
+    leaves: &mut Leaves,
+    (prefixes, name): (&[&str], &str),
+    [out, inner]: [usize; 2],
+    bias: bool,
+    activation: Activation,
+) -> HeadTransform {
+    let source = |part: &str| {
+        let spelled = prefixes.iter();
+        let spelled = spelled.map(|prefix| Source::tensor(format!("{prefix}{name}.{part}")));
+        Source::one_of(spelled.collect())
+    };
+    let bias = bias.then(|| source("bias"));
+    HeadTransform {
+        dense: leaves.linear_of(
+            source("weight"),
+            bias,
+            [out, inner],
+            crate::Shard::Replicate,
+        ),
+        activation,
+        norm: None,
+    }
+}
+
+/// The decoder's configuration: the object under `key`, of the type `usual` unless it says another, with the head that the
+/// class of the whole has and tied as the whole is.
+pub(super) fn decoder_config(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
+    let task = config.class()?.task;
+    let tied = config.flag("tie_word_embeddings")?;
+    let part = config.part(key, usual, Some(task), &[])?;
+    Ok(part.decided("tie_word_embeddings", tied.into()))
+}
+
+/// A tower, a projector and a decoder, whose token `token` what they see stands for.
+pub(super) fn behind(
+    config: &Config,
+    tower: Tower,
+    projector: Projector,
+    (decoder, places, token): (Described, Places, u32),
+) -> Result<Described, SpecError> {
+    let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
+        let ModelSpec {
+            base_prefix,
+            ignored,
+            computed,
+            vocab_size,
+            ties,
+            stacks,
+            ..
+        } = decoder;
+        let own = |patterns: Vec<&'static str>| {
+            let spelled = patterns.into_iter();
+            spelled.flat_map(|pattern| places.patterns(base_prefix, pattern))
+        };
+        let [mut text]: [Stack; 1] = stacks.try_into().map_err(|_| {
+            config.unsupported(
+                "text_config",
+                "a decoder of several stacks is not known here",
+            )
+        })?;
+        places.rename(base_prefix, &mut text);
+        let Input::Tokens(embedding) = &mut text.input else {
+            return Err(config.unsupported("text_config", "it reads no tokens"));
+        };
+        embedding.scattered = Some(Scattered { stack: 1, token });
+        Ok(ModelSpec {
+            model_type: config.model_type()?,
+            family: "vision",
+            base_prefix: config.row()?.base_prefix.as_str(),
+            ignored: tower.ignored.iter().copied().chain(own(ignored)).collect(),
+            computed: own(computed).collect(),
+            vocab_size,
+            ties,
+            stacks: vec![tower.stack.clone(), projector.stack.clone(), text],
+        })
+    };
+    let untied = decoder.untied.map(|untied| composed(*untied));
+    Ok(Described {
+        spec: composed(decoder.spec)?,
+        untied: untied.transpose()?.map(Box::new),
+    })
+}

@@ -1,0 +1,245 @@
+//! Towers: patches of a picture through layers whose rows all see each other.
+
+use std::rc::Rc;
+
+use crate::build::{Leaves, NormStyle, divided};
+use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::{
+    Config, Described, FrontRow, Interpolation, LengthLimit, Mask, PictureLayout, Pictures,
+    PlaceTable, Pooler, Shard, Source, SpecError,
+};
+
+/// The names of CLIP's and SigLIP's layers.
+const CLIP: Names = Names {
+    layers: "encoder.layers",
+    output: "self_attn.out_proj",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    final_norm: "post_layernorm",
+    ..Names::USUAL
+};
+
+/// The published names of ViT's layers.
+const VIT: Names = Names {
+    layers: "encoder.layer",
+    projections: Projections::Separate([
+        "attention.attention.query",
+        "attention.attention.key",
+        "attention.attention.value",
+    ]),
+    output: "attention.output.dense",
+    up: "intermediate.dense",
+    down: "output.dense",
+    final_norm: "layernorm",
+    ..Names::USUAL
+};
+
+/// The sizes of a tower's pictures.
+#[derive(Clone, Copy)]
+struct Sizes {
+    hidden: usize,
+    channels: usize,
+    patch: usize,
+    /// Height and width that pictures have.
+    picture: [usize; 2],
+}
+
+impl Sizes {
+    fn read(config: &Config) -> Result<Self, SpecError> {
+        let patch = config.size("patch_size")?;
+        let picture = match config.sizes("image_size")?[..] {
+            [size] => [size; 2],
+            [height, width] => [height, width],
+            _ => return Err(config.invalid("image_size", "a size, or a height and a width")),
+        };
+        let [height, width] = picture;
+        if height < patch || width < patch {
+            return Err(config.invalid("image_size", format!("at least a patch of {patch}")));
+        }
+        Ok(Self {
+            hidden: config.size("hidden_size")?,
+            channels: config.size("num_channels")?,
+            patch,
+            picture,
+        })
+    }
+
+    /// Rows and columns of patches. What is left over at the edges is in none.
+    fn grid(self) -> [usize; 2] {
+        self.picture.map(|size| size / self.patch)
+    }
+
+    /// Number of patches.
+    fn patches(self) -> usize {
+        self.grid().iter().product()
+    }
+
+    /// The pictures: a projection `NAME` of patches, nothing else yet.
+    fn pictures(self, leaves: &mut Leaves, name: &str, bias: bool) -> Pictures {
+        let weight = Source::Reshape(Box::new(leaves.tensor(&format!("{name}.weight"))));
+        let bias = bias.then(|| leaves.tensor(&format!("{name}.bias")));
+        let shape = [self.hidden, self.channels * self.patch * self.patch];
+        Pictures {
+            leaves: Vec::new(),
+            layout: PictureLayout::Planes {
+                name: "pixel_values",
+                size: Some(self.picture),
+            },
+            channels: self.channels,
+            patch: self.patch,
+            projection: leaves.linear_of(weight, bias, shape, Shard::Replicate),
+            front: Vec::new(),
+            positions: None,
+            norm: None,
+        }
+    }
+
+    /// A learned table of places behind `first` rows of others, whatever its axes.
+    fn table(self, leaves: &mut Leaves, name: &str, first: usize) -> PlaceTable {
+        let stored = Source::Reshape(Box::new(leaves.tensor(name)));
+        let shape = [first + self.patches(), self.hidden];
+        PlaceTable::Grid {
+            weight: leaves.weight(stored, &shape, Shard::Column),
+            first,
+            grid: self.grid(),
+            otherwise: Interpolation::None,
+        }
+    }
+
+    /// A vector in front of the patches, whatever its axes, with its row of the table of places.
+    fn class(self, leaves: &mut Leaves, name: &str) -> FrontRow {
+        let stored = Source::Reshape(Box::new(leaves.tensor(name)));
+        FrontRow {
+            weight: leaves.weight(stored, &[1, self.hidden], Shard::Column),
+            row: 0,
+            position: Some(0),
+        }
+    }
+}
+
+/// Layers of plain attention and a network without gate, addends everywhere.
+fn plain<'c>(
+    config: &'c Config,
+    names: Names,
+    arrangement: Arrangement,
+) -> Result<Blocks<'c>, SpecError> {
+    let hidden = config.size("hidden_size")?;
+    let heads = config.heads("num_attention_heads")?;
+    let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let layers = config.layers("num_hidden_layers")?;
+    let sizes = [hidden, config.size("intermediate_size")?];
+    let mut tower = Blocks::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;
+    (tower.family, tower.stack, tower.names) = ("vision", "vision", names);
+    tower.arrangement = arrangement;
+    tower.ignored.clear();
+    tower.gated = false;
+    tower.set_biases(true);
+    tower.activation = config.activation("hidden_act")?;
+    tower.masks.fill(Mask::Full);
+    tower.length_limit = Some(LengthLimit::None);
+    tower.vocab_size = Some(1);
+    tower.may_look_ahead = false;
+    Ok(tower)
+}
+
+/// CLIP's (Radford et al. 2021).
+pub fn clip(config: &Config) -> Result<Described, SpecError> {
+    // Of a projection that another class has.
+    config.ignore(&["projection_dim"]);
+    let sizes = Sizes::read(config)?;
+    let mut tower = plain(config, CLIP, Arrangement::pre("layer_norm1", "layer_norm2"))?;
+    let norm = tower.norm;
+    tower.ignored.push("*embeddings.position_ids");
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let class = sizes.class(leaves, "embeddings.class_embedding");
+        let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", false);
+        Pictures {
+            front: vec![class],
+            positions: Some(sizes.table(leaves, "embeddings.position_embedding.weight", 1)),
+            norm: Some(leaves.norm("pre_layrnorm", sizes.hidden, norm)),
+            ..pictures
+        }
+    }));
+    tower.build()
+}
+
+/// SigLIP's (Zhai et al. 2023).
+pub fn siglip(config: &Config) -> Result<Described, SpecError> {
+    let sizes = Sizes::read(config)?;
+    let mut tower = plain(config, CLIP, Arrangement::pre("layer_norm1", "layer_norm2"))?;
+    // What pools the rows, where the file has it.
+    tower.ignored.extend([
+        "*embeddings.position_ids",
+        "*head.attention.*",
+        "*head.layernorm.*",
+        "*head.mlp.*",
+        "*head.probe",
+    ]);
+    config.ignore(&["vision_use_head"]);
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
+        Pictures {
+            positions: Some(sizes.table(leaves, "embeddings.position_embedding.weight", 0)),
+            ..pictures
+        }
+    }));
+    tower.build()
+}
+
+/// ViT (Dosovitskiy et al. 2021).
+pub fn vit(config: &Config) -> Result<Described, SpecError> {
+    let sizes = Sizes::read(config)?;
+    // Of its decoder, which another class has.
+    config.ignore(&["encoder_stride"]);
+    let mut tower = plain(
+        config,
+        VIT,
+        Arrangement::pre("layernorm_before", "layernorm_after"),
+    )?;
+    tower.query_key_value_bias = config.flag("qkv_bias")?;
+    tower.stored = Some(Rc::new(|name: &str| spelled(name)));
+    let width = config.optional_size("pooler_output_size")?;
+    let activation = config.activation("pooler_act")?;
+    let hidden = sizes.hidden;
+    tower.further_head = Some(Rc::new(move |leaves, head| {
+        leaves.optional(Some("pooler"));
+        let shape = [width.unwrap_or(hidden), hidden];
+        head.pooler = Some(Pooler {
+            dense: leaves.linear("pooler.dense", shape, true, Shard::Replicate),
+            activation,
+        });
+        leaves.optional(None);
+    }));
+    tower.ignored.push("*embeddings.mask_token");
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let class = sizes.class(leaves, "embeddings.cls_token");
+        let pictures = sizes.pictures(leaves, "embeddings.patch_embeddings.projection", true);
+        Pictures {
+            front: vec![class],
+            positions: Some(sizes.table(leaves, "embeddings.position_embeddings", 1)),
+            ..pictures
+        }
+    }));
+    tower.build()
+}
+
+/// A tensor of ViT's layers as published, or as the reference's class has it.
+fn spelled(name: &str) -> Source {
+    const OTHERS: [(&str, &str); 7] = [
+        ("encoder.layer.", "layers."),
+        ("attention.attention.query", "attention.q_proj"),
+        ("attention.attention.key", "attention.k_proj"),
+        ("attention.attention.value", "attention.v_proj"),
+        ("attention.output.dense", "attention.o_proj"),
+        ("intermediate.dense", "mlp.fc1"),
+        (".output.dense", ".mlp.fc2"),
+    ];
+    if !name.contains("encoder.layer.") {
+        return Source::tensor(name);
+    }
+    let other = OTHERS.iter().fold(name.to_owned(), |name, (own, other)| {
+        name.replace(own, other)
+    });
+    Source::one_of(vec![Source::tensor(name), Source::tensor(other)])
+}
