@@ -73,6 +73,13 @@ TEXT_CLASSES = {
     "emu3_text_model": {"Emu3ForCausalLM": "causal_lm", "Emu3TextModel": "base"},
     "glm5_next_text": {"Glm5NextForCausalLM": "causal_lm", "Glm5NextTextModel": "base"},
     "muse_glimmer_text": {"MuseGlimmerForCausalLM": "causal_lm", "MuseGlimmerTextModel": "base"},
+    # The head of a decoder that has none by itself is the whole model's.
+    "qwen2_vl_text": {"Qwen2VLForConditionalGeneration": "causal_lm", "Qwen2VLTextModel": "base"},
+    "qwen2_5_vl_text": {"Qwen2_5_VLForConditionalGeneration": "causal_lm", "Qwen2_5_VLTextModel": "base"},
+    "qwen3_vl_text": {"Qwen3VLForConditionalGeneration": "causal_lm", "Qwen3VLTextModel": "base"},
+    "qwen2_vl_vision": {"Qwen2VisionTransformerPretrainedModel": "base"},
+    "qwen2_5_vl_vision": {"Qwen2_5_VisionTransformerPretrainedModel": "base"},
+    "qwen3_vl_vision": {"Qwen3VLVisionModel": "base"},
     "step3p5": {"Step3p5ForCausalLM": "causal_lm", "Step3p7TextModel": "base"},
 }
 

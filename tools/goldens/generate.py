@@ -389,6 +389,8 @@ def run(model, inputs, variant):
         given["encoder_outputs"] = modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=end, pooler_output=end)
     if model.config.model_type in MASKED:  # a processor's mask of all ones, without which the class has no windows
         given["attention_mask"] = torch.ones(given["input_values"].shape, dtype=torch.int64)
+    if "mm_token_type_ids" in accepted and "input_ids" in given and "image_grid_thw" in given:  # as the processor makes them
+        given["mm_token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
     with torch.no_grad():
         output = model(**given, **extra)
     for handle in capture.handles:

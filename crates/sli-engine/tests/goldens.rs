@@ -23,6 +23,7 @@ use sli_engine::{
     Annotation, EngineError, Model, OpenOptions, Quiet, Settings, Spill, available_takes, plan, run,
 };
 use sli_spec::registry::MODEL_TYPES;
+use sli_spec::{Place, PreparedPictures};
 use sli_testing::{Expected, Golden, GoldenRecord, Stored, compare, golden_names, read_tensors};
 
 const TOLERANCE: f64 = 1e-4;
@@ -72,7 +73,7 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
             vec![0; features.rows(values / features.channels)]
         });
         let beside = model.spec.has_pictures_beside();
-        let own = pictures.clone().filter(|_| !beside).unwrap_or(Record {
+        let mut own = pictures.clone().filter(|_| !beside).unwrap_or(Record {
             inputs: inputs_of(&record, model),
             id: record.id,
             tokens: rows.unwrap_or(record.input_ids),
@@ -80,6 +81,9 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
             token_types: record.token_type_ids,
             ..Record::default()
         });
+        if let Some(pictures) = pictures.as_ref().filter(|_| beside) {
+            own.inputs = positions_of(&own, pictures, model);
+        }
         writer.push(&own).unwrap();
         if beside {
             let none = || Record {
@@ -111,13 +115,23 @@ fn spool(golden: &Golden, model: &Model, folder: &Path) -> RecordSpool {
     writer.finish().unwrap()
 }
 
+/// Positions of the tokens of a record with pictures, where the model has such.
+fn positions_of(own: &Record, pictures: &Record, model: &Model) -> Option<Vec<u32>> {
+    let places = Place::all(pictures.inputs.as_deref()?);
+    let positions = model.spec.positions_beside(&own.tokens, &places)?;
+    Some(positions.into_flattened())
+}
+
 /// The patches of the pictures of a record.
 fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
     let stack = &model.spec.stacks[model.spec.picture_stack()?];
     let pictures = stack.input.pictures()?;
-    let (shape, values) = record.pictures.as_ref()?;
-    let (views, patches) = pictures.unfold(shape, values).unwrap();
-    let places = pictures.places(&views);
+    let given = record.pictures.clone()?;
+    let given = PreparedPictures {
+        pixels: (given.shape, given.values),
+        grids: given.grids,
+    };
+    let (places, patches) = pictures.unfold(&given).unwrap();
     Some(Record {
         id: record.id.clone(),
         tokens: vec![0; places.len()],

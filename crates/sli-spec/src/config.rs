@@ -436,6 +436,27 @@ impl Config {
         Ok(part)
     }
 
+    /// The configuration of a part whose keys stand beside those of the whole, as a type and for a task.
+    pub(crate) fn flat_part(
+        &self,
+        usual: &str,
+        task: Task,
+        others: &[&str],
+    ) -> Result<Self, SpecError> {
+        let mut object = Map::clone(&self.object);
+        object.retain(|key, _| !others.contains(&key.as_str()));
+        object.insert("model_type".to_owned(), usual.into());
+        object.remove("architectures");
+        let mut part = Self::new(object, self.path.clone(), Rc::clone(&self.log));
+        let classes = part.row()?.classes.iter();
+        let mut classes = classes.filter(|(_, of)| **of == task);
+        let class = classes.next().map(|(name, _)| name.clone());
+        let class = class
+            .ok_or_else(|| self.unsupported("architectures", "the part has no class for this"))?;
+        Rc::make_mut(&mut part.object).insert("architectures".to_owned(), vec![class].into());
+        Ok(part)
+    }
+
     /// The same part with another value of a key, which the file does not decide here: it counts as read.
     pub(crate) fn decided(mut self, key: &str, value: Value) -> Self {
         self.value(key);

@@ -124,6 +124,11 @@ fn llava(config: &Config) -> Result<Described, SpecError> {
     vision::llava(config, part)
 }
 
+/// The same with blocks of patches and positions of three numbers.
+fn qwen2_vl(config: &Config) -> Result<Described, SpecError> {
+    vision::qwen2_vl(config, part)
+}
+
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
@@ -176,6 +181,7 @@ const FAMILIES: &[&[ModelType]] = &[
     &[
         row("encoder-decoder", encoder_decoder),
         row("llava", llava),
+        row("qwen2_vl", qwen2_vl),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::error::SpecError;
 pub use crate::parts::rope::{
-    PositionAxis, Rope, RopeFrequencies, RopeScaling, StoredTurns, TurnsForm,
+    Pairs, PositionAxis, Rope, RopeFrequencies, RopeScaling, StoredTurns, TurnsForm,
 };
 
 /// Keys that files carry beside `alpha` and that have no effect with it.
@@ -316,10 +316,10 @@ impl Keys<'_> {
             return Ok("default".into());
         };
         let older = own.optional_text("type")?;
-        Ok(own
-            .optional_text("rope_type")?
-            .or(older)
-            .unwrap_or_else(|| "default".into()))
+        let told = own.optional_text("rope_type")?.or(older);
+        // The name that the reference gives the plain one where pairs turn by several numbers.
+        let told = told.filter(|name| name != "mrope" || !own.mentions("mrope_section"));
+        Ok(told.unwrap_or_else(|| "default".into()))
     }
 
     fn only_long(&self, rope_type: String) -> Result<String, SpecError> {

@@ -84,14 +84,25 @@ pub struct GoldenRecord {
     pub input_ids: Vec<u32>,
     /// As fed: `[channels, frames]`.
     pub input_features: Option<Vec<f32>>,
-    /// Pictures as fed: shape and numbers.
-    pub pictures: Option<(Vec<usize>, Vec<f32>)>,
+    /// Pictures as fed.
+    pub pictures: Option<GoldenPictures>,
     /// As fed.
     pub token_type_ids: Option<Vec<u32>>,
     /// As fed to the decoder behind an encoder.
     pub decoder_input_ids: Option<Vec<u32>>,
     /// As fed beside the tokens, by name.
     pub beside: BTreeMap<String, Beside>,
+}
+
+/// Pictures as a processor has prepared them.
+#[derive(Clone)]
+pub struct GoldenPictures {
+    /// Axes of the numbers.
+    pub shape: Vec<usize>,
+    /// The numbers.
+    pub values: Vec<f32>,
+    /// Times, rows and columns of patches of each; none where the model reads no such.
+    pub grids: Vec<[u32; 3]>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -398,7 +409,7 @@ impl Golden {
                 input_features: FEATURES
                     .iter()
                     .find_map(|name| floats(&expected, &format!("{id}.{name}"))),
-                pictures: pictures(&expected, &format!("{id}.{PICTURES}")),
+                pictures: pictures(&expected, &id),
                 token_type_ids: integers(&expected, &format!("{id}.token_type_ids")),
                 decoder_input_ids: integers(&expected, &format!("{id}.decoder_input_ids")),
                 beside: BESIDE
@@ -466,9 +477,15 @@ impl Golden {
     }
 }
 
-fn pictures(expected: &SafeTensors<'_>, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
-    let shape = expected.tensor(name).ok()?.shape().to_vec();
-    Some((shape, floats(expected, name)?))
+fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
+    let name = format!("{id}.{PICTURES}");
+    let shape = expected.tensor(&name).ok()?.shape().to_vec();
+    let grids = integers(expected, &format!("{id}.image_grid_thw")).unwrap_or_default();
+    Some(GoldenPictures {
+        shape,
+        values: floats(expected, &name)?,
+        grids: grids.as_chunks().0.to_vec(),
+    })
 }
 
 /// The formula's bits of a tensor.

@@ -67,15 +67,8 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
     if let Some(prompt) = &job.texts.prompt {
         key.set("prompt", &prompt.text);
     }
-    if job
-        .session
-        .model()
-        .spec
-        .input_stack()
-        .input
-        .features()
-        .is_some()
-    {
+    let spec = &job.session.model().spec;
+    if spec.input_stack().input.features().is_some() || spec.picture_stack().is_some() {
         let records = job.input.open(&Allowance::unlimited(), job.selection)?;
         let mut all = Hasher::new();
         for file in tensors::files(records)? {

@@ -21,6 +21,7 @@ pub mod interrupt;
 pub mod job;
 mod machine;
 pub mod memory;
+mod pictures;
 mod place;
 pub mod prepare;
 mod prepared;

@@ -23,6 +23,7 @@ use crate::input::{
     Selection,
 };
 use crate::memory::Allowance;
+use crate::pictures::PictureRules;
 use crate::prepared::Prepared;
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
@@ -50,6 +51,8 @@ pub struct Rules<'a> {
     pub decoder: Option<DecoderRules>,
     /// What a record brings along in place of tokens, where the model reads such.
     pub features: Option<&'a Features>,
+    /// What it demands of a record's pictures, where the model sees such.
+    pub pictures: Option<PictureRules<'a>>,
     /// Longer records are cut to this many tokens.
     pub max_length: Option<usize>,
     /// Records may be longer than the model was trained for.
@@ -67,6 +70,7 @@ impl<'a> Rules<'a> {
             demands: Demands::of(spec),
             decoder: DecoderRules::of(spec),
             features: spec.input_stack().input.features(),
+            pictures: PictureRules::of(spec),
             max_length,
             allow_long,
             scores: false,
@@ -216,7 +220,13 @@ impl Preparer<'_> {
             {
                 let place = raw.place.clone();
                 seq2seq::check(self.rules.decoder, &raw)?;
-                let values = self.features(&mut tensors, &raw)?;
+                let pictures = self.rules.pictures;
+                let pictures = pictures.map(|rules| rules.read(&mut tensors, &raw));
+                let mut pictures = pictures.transpose()?;
+                let values = match pictures {
+                    Some(_) => None,
+                    None => self.features(&mut tensors, &raw)?,
+                };
                 let said = self.rules.decoder.map(|_| seq2seq::Said::take(&mut raw));
                 let said = said.transpose()?;
                 if is_text {
@@ -248,6 +258,11 @@ impl Preparer<'_> {
                 if let Some((_, rows)) = &values {
                     tokenised.encoded.ids = vec![0; *rows];
                 }
+                let alone = self.rules.pictures.is_some_and(|rules| !rules.beside);
+                let mut patches = pictures.take_if(|_| alone);
+                if let Some(patches) = &mut patches {
+                    tokenised.encoded.ids = std::mem::take(&mut patches.tokens);
+                }
                 let row = raw.row;
                 let prepared = self.rules.prepare(raw, tokenised, tokenizer.as_ref());
                 let Some((mut record, mut annotation)) = self.is_refused(row, prepared)? else {
@@ -258,6 +273,13 @@ impl Preparer<'_> {
                     noted.borrow_mut().push(row, record.tokens.len(), by_files);
                 }
                 record.features = values.map(|(values, _)| values);
+                if let Some(patches) = patches {
+                    (record.inputs, record.features) = (patches.inputs, patches.features);
+                }
+                if let Some((rules, pictures)) = self.rules.pictures.zip(pictures.as_ref()) {
+                    rules.check(&record, pictures, &place)?;
+                    record.inputs = rules.positions(&record.tokens, pictures).or(record.inputs);
+                }
                 let decoder = match self.rules.decoder.zip(said) {
                     None => None,
                     Some((rules, said)) => {
@@ -288,6 +310,9 @@ impl Preparer<'_> {
                 spool
                     .push_annotated(&record, &annotation)
                     .map_err(|error| self.placed(error, &record.id, &place))?;
+                if let Some(pictures) = &pictures {
+                    spool.push_pictures(pictures)?;
+                }
                 if let Some(part) = decoder {
                     spool.push_decoder(&part.record, &part.annotation)?;
                 }
@@ -670,7 +695,9 @@ impl Rules<'_> {
             return Err(InputError::record(&place, problem)
                 .with_hint("the model's own processor makes what stands beside the tokens"));
         }
-        if let Some(limit) = self.max_length.filter(|_| self.features.is_none()) {
+        let is_shown = self.pictures.is_some_and(|rules| !rules.beside);
+        let whole = self.features.is_some() || is_shown;
+        if let Some(limit) = self.max_length.filter(|_| !whole) {
             if let Some(inputs) = inputs.as_mut().filter(|_| limit < tokens.len()) {
                 inputs.truncate(inputs.len() / tokens.len() * limit);
             }

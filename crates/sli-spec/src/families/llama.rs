@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::model_type::{ModelType, limited, row};
-use crate::rope::{Rope, RopeOptions, RopeScaling};
+use crate::rope::{Pairs, PositionAxis, Rope, RopeOptions, RopeScaling};
 use crate::{Config, Described, Mask, NormSpan, QueryTemperature, SpecError};
 
 /// The registered types.
@@ -37,6 +37,9 @@ pub const TYPES: &[ModelType] = &[
     row("olmo3", olmo3),
     row("phi3", phi3),
     row("qwen2", qwen2),
+    row("qwen2_vl_text", qwen2_vl_text),
+    row("qwen2_5_vl_text", qwen2_vl_text),
+    row("qwen3_vl_text", qwen3_vl_text),
     row("qwen3", qwen3),
     row("seed_oss", seed_oss),
     row("smollm3", smollm3),
@@ -427,6 +430,66 @@ pub fn qwen3(config: &Config) -> Result<Described, SpecError> {
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
     qwen_windows(config, &mut decoder)?;
     decoder.build()
+}
+
+/// The text side of Qwen2-VL and Qwen2.5-VL: positions of three numbers.
+pub fn qwen2_vl_text(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.query_key_value_bias = true;
+    qwen_windows(config, &mut decoder)?;
+    turn_by_coordinates(config, &mut decoder, None, Pairs::Chunks)?;
+    decoder.build()
+}
+
+/// The text side of Qwen3-VL.
+pub fn qwen3_vl_text(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = with_attention_bias(config)?;
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    turn_by_coordinates(config, &mut decoder, Some([24, 20, 20]), Pairs::ByTurns)?;
+    decoder.build()
+}
+
+/// Pairs turn by time, row and column, `mrope_section` of them each, or as many as the class assumes.
+fn turn_by_coordinates(
+    config: &Config,
+    decoder: &mut Blocks<'_>,
+    assumed: Option<[u16; 3]>,
+    pairs: fn([u16; 3]) -> Pairs,
+) -> Result<(), SpecError> {
+    const KEY: &str = "mrope_section";
+    let parameters = Rope::parameters(config, &RopeOptions::new(decoder.head_dim))?;
+    let told = match &parameters {
+        Some(parameters) => {
+            parameters.ignore(&["mrope_interleaved"]);
+            parameters.numbers(KEY)?
+        }
+        None => None,
+    };
+    let wrong = |problem: String| match &parameters {
+        Some(parameters) => parameters.invalid(KEY, problem),
+        None => config.missing("rope_parameters"),
+    };
+    let counts = match (told, assumed) {
+        (Some(told), _) => {
+            let counts = told.iter().map(|&count| count as u16).collect::<Vec<_>>();
+            let whole = counts
+                .iter()
+                .zip(&told)
+                .all(|(&count, &told)| f64::from(count) == told);
+            let counts: Option<[u16; 3]> = counts.try_into().ok().filter(|_| whole);
+            counts.ok_or_else(|| wrong("three whole numbers".into()))?
+        }
+        (None, Some(assumed)) => assumed,
+        (None, None) => return Err(wrong("three whole numbers".into())),
+    };
+    for rope in decoder.ropes.iter_mut().flatten() {
+        let all: usize = counts.iter().copied().map(usize::from).sum();
+        if all != rope.dims / 2 {
+            return Err(wrong(format!("{} pairs in all", rope.dims / 2)));
+        }
+        rope.axis = PositionAxis::Coordinates(pairs(counts));
+    }
+    Ok(())
 }
 
 fn qwen_windows(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{LookedUp, TokenInput};
+use super::{InputKind, LookedUp, TokenInput};
 use crate::parts::{Linear, Norm, Slot};
 use crate::source::{Leaf, WeightIndex};
 
@@ -72,6 +72,8 @@ pub struct Scattered {
     pub stack: usize,
     /// The token that stands for them.
     pub token: u32,
+    /// Tokens have positions of time, row and column that follow from them.
+    pub has_positions: bool,
 }
 
 /// The embedding goes to a slot too (`NeoMME`), and the layers may start from its sum with a vector (HRM).
@@ -250,7 +252,9 @@ impl Embedding {
     /// Why it depends on more of a record than a row's own token.
     pub fn depends_on_record(&self) -> Option<&'static str> {
         let neighbours = self.trigrams;
-        let brought = !self.inputs.is_empty();
+        let brought = self.inputs.iter();
+        let mut brought = brought.filter(|input| input.kind != InputKind::Positions);
+        let brought = brought.next().is_some();
         let stretched = matches!(self.positions, Some(PositionTable::Stretched { .. }));
         self.token_dropout
             .map(|_| "what embeds a token depends on all masks of its record")

@@ -45,6 +45,8 @@ pub enum InputKind {
     },
     /// `x0, y0, x1, y1` as bits of f32, as parts of the page's width and height; a record must have them.
     Fractions,
+    /// Time, row and column that rotations turn by; the token's number where a record gives none.
+    Positions,
 }
 
 /// Rows of tables by numbers of the record.
@@ -122,7 +124,7 @@ impl InputKind {
     pub fn is_required(self) -> bool {
         match self {
             Self::Corners | Self::Fractions => true,
-            Self::Ids { .. } | Self::Boxes { .. } | Self::Marks { .. } => false,
+            Self::Ids { .. } | Self::Boxes { .. } | Self::Marks { .. } | Self::Positions => false,
         }
     }
 }
@@ -146,6 +148,7 @@ impl TokenInput {
             } => otherwise,
             InputKind::Boxes { .. } | InputKind::Corners | InputKind::Fractions => 0,
             InputKind::Marks { first } => u32::from(first && position == 0),
+            InputKind::Positions => position as u32,
         }
     }
 
@@ -171,6 +174,7 @@ impl TokenInput {
                 let found = values.into_iter().find(|value| !value.is_finite());
                 found.map(|value| format!("{value}, which is no place"))
             }
+            InputKind::Positions => None,
             InputKind::Marks { first: _ } => {
                 let found = numbers.iter().find(|&&mark| mark > 1);
                 found.map(|mark| format!("{mark}, which is no 0 or 1"))

@@ -33,7 +33,8 @@ pub use self::head::{
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::pictures::{
-    FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable, View,
+    FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
+    PreparedPictures, View,
 };
 pub use self::rows::{Halving, Resampled, Resampling, RowRule};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
@@ -340,6 +341,25 @@ impl ModelSpec {
     pub fn has_pictures_beside(&self) -> bool {
         let mut stacks = self.stacks.iter();
         stacks.any(|stack| stack.sequence == Sequence::Pictures)
+    }
+
+    /// What stands in the place of a token, and by which rule the rows of it follow from pictures.
+    pub fn scattered(&self) -> Option<(Scattered, PictureRows)> {
+        let mut embeddings = self
+            .stacks
+            .iter()
+            .filter_map(|stack| stack.input.embedding());
+        let own = embeddings.find_map(|embedding| embedding.scattered)?;
+        match self.stacks[own.stack].sequence {
+            Sequence::Rows(RowRule::Pictures(rule)) => Some((own, rule)),
+            _ => None,
+        }
+    }
+
+    /// Positions by time, row and column of tokens with pictures, where the model has such.
+    pub fn positions_beside(&self, tokens: &[u32], places: &[Place]) -> Option<Vec<[u32; 3]>> {
+        let (own, rule) = self.scattered().filter(|(own, _)| own.has_positions)?;
+        Some(rule.positions(tokens, own.token, places))
     }
 
     /// How many rows of a record stacks have that have other rows than its tokens, each once.

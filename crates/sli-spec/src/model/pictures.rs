@@ -48,6 +48,43 @@ pub enum PictureLayout {
         /// Height and width of every view, where the model takes no other.
         size: Option<[usize; 2]>,
     },
+    /// `[patches, numbers]` of all pictures, each in blocks of `side` rows and columns, one block after the other.
+    Packed {
+        /// What the tensor is called.
+        name: &'static str,
+        /// The tensor `[pictures, 3]` of times, rows and columns of patches.
+        grids: &'static str,
+        /// Rows and columns of a block.
+        side: usize,
+        /// Rows and columns of blocks in a window, where rows are in windows.
+        window: Option<usize>,
+    },
+}
+
+/// A record's pictures as a processor has prepared them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PreparedPictures {
+    /// Shape and numbers of the pictures.
+    pub pixels: (Vec<usize>, Vec<f32>),
+    /// Times, rows and columns of patches of each, where the model reads such.
+    pub grids: Vec<[u32; 3]>,
+}
+
+impl PictureLayout {
+    /// What the tensor of the pictures is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Planes { name, .. } | Self::Packed { name, .. } => name,
+        }
+    }
+
+    /// What the tensor of times, rows and columns is called, where there is one.
+    pub fn grids(&self) -> Option<&'static str> {
+        match self {
+            Self::Planes { .. } => None,
+            Self::Packed { grids, .. } => Some(grids),
+        }
+    }
 }
 
 /// Learned positions of patches.
@@ -94,11 +131,13 @@ pub struct Place {
     pub picture: u32,
     /// Height and width of the picture before it became views, where that is known; else 0.
     pub size: [u32; 2],
+    /// The number of the window in the view: rows of one stand one after the other.
+    pub window: u32,
 }
 
 impl Place {
     /// Numbers of a row.
-    pub const COLUMNS: usize = 8;
+    pub const COLUMNS: usize = 9;
     /// The row of what stands in front of the patches.
     pub const FRONT: u32 = u32::MAX;
 
@@ -110,13 +149,27 @@ impl Place {
             row,
             column,
             picture,
+            window,
             ..
         } = self;
-        [view, row, column, rows, columns, picture, height, width]
+        [
+            view, row, column, rows, columns, picture, height, width, window,
+        ]
     }
 
     /// Of numbers.
-    pub fn of([view, row, column, rows, columns, picture, height, width]: [u32; 8]) -> Self {
+    pub fn of(numbers: [u32; Self::COLUMNS]) -> Self {
+        let [
+            view,
+            row,
+            column,
+            rows,
+            columns,
+            picture,
+            height,
+            width,
+            window,
+        ] = numbers;
         Self {
             view,
             row,
@@ -124,6 +177,7 @@ impl Place {
             grid: [rows, columns],
             picture,
             size: [height, width],
+            window,
         }
     }
 
@@ -173,6 +227,7 @@ impl Pictures {
                 grid: [rows, columns],
                 picture: view.picture,
                 size: view.size,
+                window: 0,
             };
             places.extend((0..self.front.len() as u32).map(|front| at(Place::FRONT, front)));
             places
@@ -181,10 +236,84 @@ impl Pictures {
         places
     }
 
-    /// The views of a record's tensor of this shape and their patches, `[patches, channels * patch * patch]`, in the order of
-    /// [`Self::places`] without the rows in front; an error says what is wrong with it.
-    pub fn unfold(&self, shape: &[usize], values: &[f32]) -> Result<(Vec<View>, Vec<f32>), String> {
-        let PictureLayout::Planes { size, .. } = &self.layout;
+    /// The places of the rows of a record's pictures, and the patches `[patches, numbers]` in their order, without rows in
+    /// front; an error says what is wrong with them.
+    pub fn unfold(&self, given: &PreparedPictures) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let (shape, values) = &given.pixels;
+        match self.layout {
+            PictureLayout::Planes { size, .. } => {
+                let (views, patches) = self.planes(size, shape, values)?;
+                Ok((self.places(&views), patches))
+            }
+            PictureLayout::Packed { side, window, .. } => {
+                self.packed([side, window.unwrap_or(0)], &given.grids, shape, values)
+            }
+        }
+    }
+
+    fn packed(
+        &self,
+        [side, window]: [usize; 2],
+        grids: &[[u32; 3]],
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let width = self.patch_values();
+        let patches = grids.iter().map(|grid| {
+            let sizes = grid.iter().map(|&size| size as usize);
+            sizes.fold(1, usize::saturating_mul)
+        });
+        let patches = patches.fold(0, usize::saturating_add);
+        if shape != [patches, width] || values.len() != patches * width {
+            return Err(format!(
+                "has shape {shape:?}, the model wants [{patches}, {width}] for its grids"
+            ));
+        }
+        let mut places: Vec<Place> = Vec::with_capacity(patches);
+        let mut view = 0;
+        for (picture, &[times, rows, columns]) in grids.iter().enumerate() {
+            if rows % side as u32 != 0 || columns % side as u32 != 0 {
+                return Err(format!(
+                    "has a picture of {rows} x {columns} patches, no whole blocks of {side} x {side}"
+                ));
+            }
+            for _ in 0..times {
+                places.extend(
+                    blocks([rows, columns], side as u32).map(|[row, column]| Place {
+                        view,
+                        row,
+                        column,
+                        grid: [rows, columns],
+                        picture: picture as u32,
+                        ..Place::default()
+                    }),
+                );
+                view += 1;
+            }
+        }
+        if window == 0 {
+            return Ok((places, values.to_vec()));
+        }
+        let span = (side * window) as u32;
+        for place in &mut places {
+            let across = place.grid[1].div_ceil(span);
+            place.window = place.row / span * across + place.column / span;
+        }
+        let mut order: Vec<usize> = (0..places.len()).collect();
+        order.sort_by_key(|&row| (places[row].view, places[row].window));
+        let rows = order
+            .iter()
+            .map(|&row| &values[row * width..(row + 1) * width]);
+        let values = rows.flatten().copied().collect();
+        Ok((order.into_iter().map(|row| places[row]).collect(), values))
+    }
+
+    fn planes(
+        &self,
+        size: Option<[usize; 2]>,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<(Vec<View>, Vec<f32>), String> {
         let wanted = || {
             let size = size.map_or_else(
                 || "height, width".to_owned(),
@@ -255,6 +384,15 @@ impl Pictures {
     }
 }
 
+/// Rows and columns of patches in blocks of `side`, one after the other.
+fn blocks([rows, columns]: [u32; 2], side: u32) -> impl Iterator<Item = [u32; 2]> {
+    let blocks =
+        (0..rows / side).flat_map(move |row| (0..columns / side).map(move |column| [row, column]));
+    blocks.flat_map(move |[row, column]| {
+        (0..side * side).map(move |at| [row * side + at / side, column * side + at % side])
+    })
+}
+
 /// How rows are made of those of the views of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PictureRows {
@@ -263,6 +401,12 @@ pub enum PictureRows {
         /// Rows that are left out.
         front: usize,
     },
+    /// Of every block of `side` rows and columns of patches one, from left to right and from top to bottom; in it rows of
+    /// the block one after the other.
+    Blocks {
+        /// Rows and columns of a block.
+        side: usize,
+    },
 }
 
 impl PictureRows {
@@ -270,6 +414,7 @@ impl PictureRows {
     pub fn parts(self) -> usize {
         match self {
             Self::Patches { .. } => 1,
+            Self::Blocks { side } => side * side,
         }
     }
 
@@ -283,7 +428,58 @@ impl PictureRows {
                     .filter(|(_, place)| !place.is_front() || place.column as usize >= front);
                 kept.map(|(row, _)| row).collect()
             }
+            Self::Blocks { side } => {
+                let side = side as u32;
+                let key = |place: &Place| {
+                    let within = (place.row % side, place.column % side);
+                    (place.view, place.row / side, place.column / side, within)
+                };
+                let mut rows: Vec<u32> = (0..places.len() as u32).collect();
+                rows.retain(|&row| !places[row as usize].is_front());
+                rows.sort_by_key(|&row| key(&places[row as usize]));
+                rows
+            }
         }
+    }
+
+    /// Positions of the tokens of a record by time, row and column, where `token` stands for the rows of its pictures, one
+    /// picture after the other: those of a picture are its own, counted from the token in front of it; what follows goes on
+    /// from the largest of its rows and columns. The number of such tokens must be that of the rows.
+    pub fn positions(self, tokens: &[u32], token: u32, places: &[Place]) -> Vec<[u32; 3]> {
+        let parts = self.parts();
+        let sources = self.sources(places);
+        let side = match self {
+            Self::Patches { .. } => 1,
+            Self::Blocks { side } => side as u32,
+        };
+        let mut rows = sources.chunks(parts.max(1)).filter_map(|row| {
+            let place = places.get(*row.first()? as usize)?;
+            Some((place, [place.row / side, place.column / side]))
+        });
+        let mut positions = Vec::with_capacity(tokens.len());
+        let (mut next, mut last): (u32, Option<&Place>) = (0, None);
+        let (mut start, mut first_view) = (0, 0);
+        for &id in tokens {
+            let row = if id == token { rows.next() } else { None };
+            let Some((place, [row, column])) = row else {
+                positions.push([next; 3]);
+                next += 1;
+                last = None;
+                continue;
+            };
+            if last.is_none_or(|last| last.picture != place.picture) {
+                (start, first_view) = (next, place.view);
+                next += place
+                    .grid
+                    .map(|count| count / side)
+                    .into_iter()
+                    .max()
+                    .unwrap_or(0);
+            }
+            last = Some(place);
+            positions.push([start + place.view - first_view, start + row, start + column]);
+        }
+        positions
     }
 
     /// A vector of the model in the place of a row.

@@ -67,6 +67,39 @@ pub enum PositionAxis {
     Context,
     /// 0 in front of the generated part, 1, 2, ... within it.
     Block,
+    /// Several numbers, each of which some of the pairs turn by.
+    Coordinates(Pairs),
+}
+
+/// Which pairs turn by which coordinate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Pairs {
+    /// The first half by the row in a picture, the other by the column, at the same speeds.
+    Halves,
+    /// So many by the time, then by the row, then by the column.
+    Chunks([u16; 3]),
+    /// By turns time, row and column, as long as rows and columns have pairs left of so many; the rest by the time.
+    ByTurns([u16; 3]),
+}
+
+impl Pairs {
+    /// Of a pair among so many: the coordinate (0: time, 1: row, 2: column), and the pair whose speed it has.
+    pub fn of(self, pair: usize, pairs: usize) -> (usize, usize) {
+        match self {
+            Self::Halves if pair < pairs / 2 => (1, pair),
+            Self::Halves => (2, pair - pairs / 2),
+            Self::Chunks([time, row, _]) => {
+                let (time, row) = (usize::from(time), usize::from(row));
+                let axis = usize::from(pair >= time) + usize::from(pair >= time + row);
+                (axis, pair)
+            }
+            Self::ByTurns(counts) => {
+                let axis = pair % 3;
+                let is_own = axis > 0 && pair < 3 * usize::from(counts[axis]);
+                (if is_own { axis } else { 0 }, pair)
+            }
+        }
+    }
 }
 
 /// The rope types of transformers 5.23.

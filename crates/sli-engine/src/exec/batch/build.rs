@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use sli_spec::{Blocks, ModelSpec, Place, PositionIds, Stack, TypeRule};
 
-use super::{Batch, BatchRecord, Inputs, Piece};
+use super::{Batch, BatchRecord, Coordinates, Inputs, Piece};
 use crate::error::EngineError;
 use crate::exec::sources::Sources;
 use crate::portion::Portion;
@@ -83,6 +83,7 @@ impl Batch {
             token_types: types.map(|types| types[own.clone()].to_vec()),
             // Records whose tokens have any are not cut.
             inputs: Inputs::default(),
+            coordinates: Coordinates::None,
             // Only where there are several stacks, whose records are not cut.
             labels: None,
             sources: Sources::default(),
@@ -241,6 +242,7 @@ impl BatchBuilder {
             tokens: nodes.iter().map(|node| node.0).collect(),
             token_types: typed.then(|| nodes.iter().map(|node| node.1).collect()),
             inputs,
+            coordinates: Coordinates::of(stack),
             labels: labelled.then(|| map.moved(labels)),
             positions: map.moved(positions),
             position_ids: map.moved(position_ids),

@@ -16,8 +16,8 @@ pub(crate) use rotations::distinct_ropes;
 use std::ops::Range;
 
 use sli_kernels::Mat;
-use sli_spec::Blocks;
 use sli_spec::rope::Rope;
+use sli_spec::{Blocks, InputKind, Stack};
 
 use super::sources::Sources;
 use super::target::Target;
@@ -34,6 +34,8 @@ pub(crate) struct Batch {
     pub token_types: Option<Vec<u32>>,
     /// What tokens have beside them, in rows; no columns where the stack reads no such.
     pub inputs: Inputs,
+    /// Where rows have what rotations by several coordinates turn by.
+    coordinates: Coordinates,
     /// What every row is to predict, where records say so; [`NO_LABEL`] where they do not.
     labels: Option<Vec<u32>>,
     /// Position within the record.
@@ -61,6 +63,36 @@ struct RopeTable {
     sin: Mat,
 }
 
+/// Where time, row and column of a row are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Coordinates {
+    /// Nowhere: they are its position.
+    #[default]
+    None,
+    /// In the place of a patch.
+    Places,
+    /// In the inputs, from this column on.
+    At(usize),
+}
+
+impl Coordinates {
+    fn of(stack: &Stack) -> Self {
+        if stack.input.pictures().is_some() {
+            return Self::Places;
+        }
+        let embedding = stack.input.embedding();
+        let inputs = embedding.map_or(&[][..], |embedding| &embedding.inputs);
+        let mut first = 0;
+        for input in inputs {
+            if input.kind == InputKind::Positions {
+                return Self::At(first);
+            }
+            first += input.columns;
+        }
+        Self::None
+    }
+}
+
 /// What tokens have beside them: integers, or bits of f32.
 #[derive(Default)]
 pub(crate) struct Inputs {
@@ -71,7 +103,10 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Those of a row.
     pub fn of(&self, row: usize) -> &[u32] {
-        &self.values[row * self.columns..(row + 1) * self.columns]
+        let own = self
+            .values
+            .get(row * self.columns..(row + 1) * self.columns);
+        own.unwrap_or_default()
     }
 }
 

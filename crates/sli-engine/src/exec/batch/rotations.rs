@@ -1,10 +1,10 @@
 //! Cosines and sines of the positions of a batch's rows.
 
 use sli_kernels::Mat;
-use sli_spec::rope::{PositionAxis, Rope, RopeFrequencies, StoredTurns, TurnsForm};
-use sli_spec::{Blocks, Stack};
+use sli_spec::rope::{Pairs, PositionAxis, Rope, RopeFrequencies, StoredTurns, TurnsForm};
+use sli_spec::{Blocks, Place, Stack};
 
-use super::{Batch, RopeTable};
+use super::{Batch, Coordinates, RopeTable};
 
 /// Every different rotation of a stack.
 pub(crate) fn distinct_ropes(stack: &Stack) -> Vec<Rope> {
@@ -37,6 +37,10 @@ impl Batch {
     fn turns(&self, rope: &Rope, stored: Option<&StoredTurns>) -> (Mat, Mat) {
         let (rows, half) = (self.rows(), rope.dims / 2);
         let (mut cos, mut sin) = (Mat::new(rows, half), Mat::new(rows, half));
+        if let PositionAxis::Coordinates(pairs) = rope.axis {
+            self.turn_by_coordinates((rope, pairs), &mut cos, &mut sin);
+            return (cos, sin);
+        }
         // First row of every position that some record of the class already has.
         let mut known: Vec<(usize, Vec<usize>)> = Vec::new();
         for (index, blocks) in self.blocks.iter().enumerate() {
@@ -75,6 +79,45 @@ impl Batch {
             }
         }
         (cos, sin)
+    }
+}
+
+impl Batch {
+    /// Cosines and sines of rows whose pairs turn by time, row and column; in f32, as the reference multiplies.
+    fn turn_by_coordinates(&self, (rope, pairs): (&Rope, Pairs), cos: &mut Mat, sin: &mut Mat) {
+        let half = rope.dims / 2;
+        let turned: Vec<(usize, usize)> = (0..half).map(|pair| pairs.of(pair, half)).collect();
+        for index in 0..self.blocks.len() {
+            let frequencies = rope.frequencies(self.length_of(index));
+            for row in self.branch(index) {
+                let coordinates = self.coordinates(row);
+                let own = cos.row_mut(row).iter_mut().zip(sin.row_mut(row));
+                for ((cos, sin), &(axis, speed)) in own.zip(&turned) {
+                    let angle = frequencies.inverse[speed] * coordinates[axis] as f32;
+                    let angle = f64::from(angle);
+                    *cos = angle.cos() as f32 * frequencies.attention_factor;
+                    *sin = angle.sin() as f32 * frequencies.attention_factor;
+                }
+            }
+        }
+    }
+
+    /// Time, row and column of a row: of a patch, of a token that brings them along, or thrice its position.
+    fn coordinates(&self, row: usize) -> [u32; 3] {
+        match self.coordinates {
+            Coordinates::None => [self.positions[row]; 3],
+            Coordinates::Places => match self.inputs.of(row).try_into().map(Place::of) {
+                Ok(place) if !place.is_front() => [0, place.row, place.column],
+                _ => [0; 3],
+            },
+            Coordinates::At(first) => {
+                let numbers = self.inputs.of(row).get(first..first + 3);
+                match numbers {
+                    Some(&[time, row, column]) => [time, row, column],
+                    _ => [self.positions[row]; 3],
+                }
+            }
+        }
     }
 }
 
@@ -122,7 +165,7 @@ fn turn(frequencies: &RopeFrequencies, position: usize, cos: &mut [f32], sin: &m
 /// What a rotation turns the token at `position` by.
 fn axis_position(axis: PositionAxis, blocks: Blocks, position: usize) -> usize {
     match axis {
-        PositionAxis::Token => position,
+        PositionAxis::Token | PositionAxis::Coordinates(_) => position,
         PositionAxis::Context if position < blocks.context => position,
         PositionAxis::Context => blocks.mask,
         PositionAxis::Block => (position + 1).saturating_sub(blocks.context),

@@ -2,9 +2,9 @@
 
 use crate::build::{Described, Leaves, pattern};
 use crate::{
-    Activation, Config, Head, HeadTransform, Input, Layer, Leaf, LengthLimit, ModelSpec, Norm,
-    PictureRows, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Source,
-    SpecError, Stack, Task, TieOrder,
+    Activation, Config, Head, HeadTransform, Input, InputKind, Layer, Leaf, LengthLimit, ModelSpec,
+    Norm, PictureRows, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Source,
+    SpecError, Stack, TokenInput,
 };
 
 use super::DescribePart;
@@ -208,12 +208,28 @@ pub(super) fn dense(
     }
 }
 
+/// The token of a key that stands for what is seen of pictures, behind the projector.
+pub(super) fn scattered(config: &Config, key: &str) -> Result<Scattered, SpecError> {
+    let token = config.token_id(key)?;
+    Ok(Scattered {
+        stack: 1,
+        token: token.ok_or_else(|| config.missing(key))?,
+        has_positions: false,
+    })
+}
+
 /// The decoder's configuration: the object under `key`, of the type `usual` unless it says another, with the head that the
 /// class of the whole has and tied as the whole is.
 pub(super) fn decoder_config(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
     let task = config.class()?.task;
     let tied = config.flag("tie_word_embeddings")?;
-    let part = config.part(key, usual, Some(task), &[])?;
+    let part = match config.value(key) {
+        // Older files have its keys beside those of the whole.
+        None if config.in_file("hidden_size") => {
+            config.flat_part(usual, task, &[key, "vision_config"])?
+        }
+        _ => config.part(key, usual, Some(task), &[])?,
+    };
     Ok(part.decided("tie_word_embeddings", tied.into()))
 }
 
@@ -222,7 +238,7 @@ pub(super) fn behind(
     config: &Config,
     tower: Tower,
     projector: Projector,
-    (decoder, places, token): (Described, Places, u32),
+    (decoder, places, scattered): (Described, Places, Scattered),
 ) -> Result<Described, SpecError> {
     let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
         let ModelSpec {
@@ -248,7 +264,14 @@ pub(super) fn behind(
         let Input::Tokens(embedding) = &mut text.input else {
             return Err(config.unsupported("text_config", "it reads no tokens"));
         };
-        embedding.scattered = Some(Scattered { stack: 1, token });
+        embedding.scattered = Some(scattered);
+        if scattered.has_positions {
+            embedding.inputs.push(TokenInput {
+                name: "position_ids",
+                columns: 3,
+                kind: InputKind::Positions,
+            });
+        }
         Ok(ModelSpec {
             model_type: config.model_type()?,
             family: "vision",

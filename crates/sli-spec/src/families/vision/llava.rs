@@ -1,7 +1,7 @@
 //! LLaVA (Liu et al. 2023) and what is built like it: rows of a tower through two dense layers.
 
 use super::DescribePart;
-use super::compose::{Places, Projector, Tower, behind, decoder_config, dense};
+use super::compose::{Places, Projector, Tower, behind, decoder_config, dense, scattered};
 use crate::{Activation, Config, Described, PictureRows, SpecError};
 
 /// Where files have the tower.
@@ -27,7 +27,12 @@ const PROJECTOR: &[&str] = &["model.multi_modal_projector.", "multi_modal_projec
 /// LLaVA 1.5.
 pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     // How many tokens stand for a picture says its processor.
-    config.ignore(&["image_seq_length"]);
+    config.ignore(&[
+        "image_seq_length",
+        "ignore_index",
+        "vocab_size",
+        "pad_token_id",
+    ]);
     let vision = config.part("vision_config", "clip_vision_model", None, &[])?;
     let text = decoder_config(config, "text_config", "llama")?;
     let mut tower = Tower::read(&vision, describe, TOWER)?;
@@ -47,8 +52,7 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
         ];
         (None, layers)
     });
-    let token = config.token_id("image_token_index")?;
-    let token = token.ok_or_else(|| config.missing("image_token_index"))?;
+    let token = scattered(config, "image_token_index")?;
     let decoder = describe(&text)?;
     behind(config, tower, projector, (decoder, DECODER, token))
 }
