@@ -27,6 +27,8 @@ from transformers.models.auto import configuration_auto, modeling_auto
 import reads
 from classes import ALIASES, INHERITED, PARTS, SOURCES, TEXT_CLASSES, classes_of, names_of, registered_types
 
+MROPE = {"mrope_section": [16, 24, 24], "rope_theta": 1000000.0, "rope_type": "default"}
+
 # Keys without which the class's own defaults describe no model, with values of a published one.
 EXAMPLES = {
     "deepseek_v2": {"num_experts_per_tok": 6},
@@ -37,6 +39,9 @@ EXAMPLES = {
     "qwen4_exp_text": {
         "indexer_budget": 2048, "indexer_compress_ratio": 16, "indexer_head_dim": 128, "indexer_kv_heads": 1, "indexer_n_heads": 4,
     },
+    "qwen2_vl": {"text_config": {"model_type": "qwen2_vl_text", "rope_parameters": MROPE}, "vision_config": {"model_type": "qwen2_vl_vision", "hidden_size": 8192}},
+    "qwen2_vl_text": {"rope_parameters": MROPE},
+    "qwen2_5_vl_text": {"rope_parameters": MROPE},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
 }
 

@@ -22,6 +22,7 @@ pub struct Embedding {
     /// A token whose input is a vector of its own `[width]`, not scaled (T5Gemma 2: the end of a picture).
     pub own_vector: Option<(u32, WeightIndex)>,
     /// Rows of an earlier stack in the place of a token's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scattered: Option<Scattered>,
     /// What stands for masked tokens, and by what the others are multiplied.
     pub token_dropout: Option<TokenDropout>,
