@@ -40,6 +40,8 @@ EXAMPLES = {
         "indexer_budget": 2048, "indexer_compress_ratio": 16, "indexer_head_dim": 128, "indexer_kv_heads": 1, "indexer_n_heads": 4,
     },
     "qwen2_vl": {"text_config": {"model_type": "qwen2_vl_text", "rope_parameters": MROPE}, "vision_config": {"model_type": "qwen2_vl_vision", "hidden_size": 8192}},
+    "qwen2_5_vl": {"text_config": {"model_type": "qwen2_5_vl_text", "rope_parameters": MROPE}, "vision_config": {"model_type": "qwen2_5_vl_vision", "out_hidden_size": 8192}},
+    "qwen3_vl": {"text_config": {"model_type": "qwen3_vl_text"}, "vision_config": {"model_type": "qwen3_vl_vision", "out_hidden_size": 4096}},
     "qwen2_vl_text": {"rope_parameters": MROPE},
     "qwen2_5_vl_text": {"rope_parameters": MROPE},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},

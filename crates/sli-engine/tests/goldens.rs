@@ -135,12 +135,7 @@ fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
     Some(Record {
         id: record.id.clone(),
         tokens: vec![0; places.len()],
-        inputs: Some(
-            places
-                .into_iter()
-                .flat_map(|place| place.numbers())
-                .collect(),
-        ),
+        inputs: Some(places.into_iter().flat_map(Place::numbers).collect()),
         features: Some(patches),
         ..Record::default()
     })

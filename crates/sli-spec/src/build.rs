@@ -107,6 +107,14 @@ impl Leaves {
         self.under(format!("{}{below}", self.prefix), describe)
     }
 
+    /// What is described with names of its own, among these weights.
+    pub fn taking<T>(&mut self, other: &mut Self, describe: impl FnOnce(&mut Self) -> T) -> T {
+        std::mem::swap(&mut self.collected, &mut other.collected);
+        let described = describe(other);
+        std::mem::swap(&mut self.collected, &mut other.collected);
+        described
+    }
+
     /// What is described under another prefix.
     pub fn under<T>(&mut self, prefix: String, describe: impl FnOnce(&mut Self) -> T) -> T {
         let own = std::mem::replace(&mut self.prefix, prefix);

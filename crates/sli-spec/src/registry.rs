@@ -124,6 +124,16 @@ fn llava(config: &Config) -> Result<Described, SpecError> {
     vision::llava(config, part)
 }
 
+/// The same with layers of a tower that see windows.
+fn qwen2_5_vl(config: &Config) -> Result<Described, SpecError> {
+    vision::qwen2_5_vl(config, part)
+}
+
+/// The same with features of several layers of a tower, which enter several layers of the decoder.
+fn qwen3_vl(config: &Config) -> Result<Described, SpecError> {
+    vision::qwen3_vl(config, part)
+}
+
 /// The same with blocks of patches and positions of three numbers.
 fn qwen2_vl(config: &Config) -> Result<Described, SpecError> {
     vision::qwen2_vl(config, part)
@@ -132,7 +142,8 @@ fn qwen2_vl(config: &Config) -> Result<Described, SpecError> {
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
-    (known(&name).ok_or_else(unknown)?.describe)(part)
+    let of_parts = || vision::PARTS.iter().find(|row| row.model_type == name);
+    (known(&name).or_else(of_parts).ok_or_else(unknown)?.describe)(part)
 }
 
 /// The lists of the families.
@@ -181,7 +192,9 @@ const FAMILIES: &[&[ModelType]] = &[
     &[
         row("encoder-decoder", encoder_decoder),
         row("llava", llava),
+        row("qwen2_5_vl", qwen2_5_vl),
         row("qwen2_vl", qwen2_vl),
+        row("qwen3_vl", qwen3_vl),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],

@@ -61,7 +61,7 @@ impl BoundLayer<'_> {
             }
         }
         if let Some(scattered) = embedding.scattered {
-            self.scatter(scattered, batch, ends, x)?;
+            scatter(scattered, batch, ends, x)?;
         }
         if let Some(rule) = &embedding.token_dropout {
             self.drop_tokens(rule, batch, x);
@@ -239,38 +239,6 @@ impl BoundLayer<'_> {
         Ok(())
     }
 
-    /// Puts the rows that records have in an earlier stack in the place of a token's.
-    fn scatter(
-        &self,
-        scattered: Scattered,
-        batch: &Batch,
-        ends: &[EndRows],
-        x: &mut Mat,
-    ) -> Result<(), EngineError> {
-        let records = batch.branches_of(&batch.whole());
-        for (branch, own) in records.into_iter().enumerate() {
-            let source = batch.source_of(scattered.stack, branch);
-            let is_token = |row: &usize| batch.tokens[*row] == scattered.token;
-            let targets: Vec<usize> = own.filter(is_token).collect();
-            if targets.len() != source.len() {
-                return Err(EngineError::Internal(format!(
-                    "{} rows for {} places of token {}",
-                    source.len(),
-                    targets.len(),
-                    scattered.token
-                )));
-            }
-            if targets.is_empty() {
-                continue;
-            }
-            let end = end_of(ends, scattered.stack)?;
-            for (row, source) in targets.into_iter().zip(source) {
-                x.row_mut(row).copy_from_slice(end.row(source));
-            }
-        }
-        Ok(())
-    }
-
     fn drop_tokens(&self, rule: &TokenDropout, batch: &Batch, x: &mut Mat) {
         for rows in batch.branches_of(&batch.whole()) {
             let is_mask = |row: &usize| batch.tokens[*row] == rule.mask;
@@ -430,6 +398,37 @@ impl BoundLayer<'_> {
         let vector = self.optional(index)?;
         Ok(vector.as_deref().map(<[f32]>::to_vec))
     }
+}
+
+/// Puts the rows that records have in an earlier stack in the place of a token's.
+fn scatter(
+    scattered: Scattered,
+    batch: &Batch,
+    ends: &[EndRows],
+    x: &mut Mat,
+) -> Result<(), EngineError> {
+    let records = batch.branches_of(&batch.whole());
+    for (branch, own) in records.into_iter().enumerate() {
+        let source = batch.source_of(scattered.stack, branch);
+        let is_token = |row: &usize| batch.tokens[*row] == scattered.token;
+        let targets: Vec<usize> = own.filter(is_token).collect();
+        if targets.len() != source.len() {
+            return Err(EngineError::Internal(format!(
+                "{} rows for {} places of token {}",
+                source.len(),
+                targets.len(),
+                scattered.token
+            )));
+        }
+        if targets.is_empty() {
+            continue;
+        }
+        let end = end_of(ends, scattered.stack)?;
+        for (row, source) in targets.into_iter().zip(source) {
+            x.row_mut(row).copy_from_slice(end.row(source));
+        }
+    }
+    Ok(())
 }
 
 /// Reads some rows of a table. They lie anywhere in it, so a disk is asked for several at a time.

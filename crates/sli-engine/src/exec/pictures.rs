@@ -248,6 +248,17 @@ fn shares(from: usize, to: usize, rule: Interpolation) -> Vec<Vec<(usize, f32)>>
                 let share = at - first as f32;
                 vec![(first, 1.0 - share), (clamp(first as i64 + 1), share)]
             }
+            Interpolation::Corners => {
+                let step = if to > 1 {
+                    (from - 1) as f32 / (to - 1) as f32
+                } else {
+                    0.0
+                };
+                let at = step * place as f32;
+                let first = (at as usize).min(from - 1);
+                let share = at - first as f32;
+                vec![(first, 1.0 - share), (clamp(first as i64 + 1), share)]
+            }
             Interpolation::Bicubic => {
                 let at = scale * (place as f32 + 0.5) - 0.5;
                 let first = at.floor();

@@ -22,7 +22,9 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
         Resampling::Spread { .. } => width + longest,
         Resampling::Table { .. } | Resampling::Halved { .. } => width,
         Resampling::Gathered {
-            width: own, parts, ..
+            columns: [_, own],
+            parts,
+            ..
         } => {
             let widths = input.layers.iter().map(|layer| layer.dense.out_features);
             let widths = std::iter::once(own * parts).chain(widths);
@@ -49,8 +51,14 @@ impl BoundLayer<'_> {
         ends: &[EndRows],
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
-        if let Resampling::Gathered { stack, parts, .. } = input.rule {
-            return self.gather_places((stack, parts), input, batch, ends, hidden);
+        if let Resampling::Gathered {
+            stack,
+            columns,
+            parts,
+        } = input.rule
+        {
+            let of = (stack, columns, parts);
+            return self.gather_places(of, input, batch, ends, hidden);
         }
         if let Resampling::Table { weight, rows } = &input.rule {
             let positions = &batch.positions;
@@ -79,7 +87,7 @@ impl BoundLayer<'_> {
     /// Fills `hidden` with the rows of an end that places say, so many side by side, some rows at a time.
     fn gather_places(
         &self,
-        (stack, parts): (usize, usize),
+        (stack, [first, width], parts): (usize, [usize; 2], usize),
         input: &Resampled,
         batch: &Batch,
         ends: &[EndRows],
@@ -92,16 +100,17 @@ impl BoundLayer<'_> {
             let end = end_of(ends, stack)?.rows_view(source);
             for start in own.clone().step_by(GATHERED_ROWS) {
                 let rows = start..own.end.min(start + GATHERED_ROWS);
-                gathered.reset(rows.len(), parts * end.cols());
+                gathered.reset(rows.len(), parts * width);
                 for (place, row) in rows.clone().enumerate() {
                     let sources = batch.inputs.of(row).iter();
-                    let targets = gathered.row_mut(place).chunks_exact_mut(end.cols());
+                    let targets = gathered.row_mut(place).chunks_exact_mut(width);
                     for (target, &source) in targets.zip(sources) {
                         if source as usize >= end.rows() {
                             let problem = format!("row {source} of an end of {}", end.rows());
                             return Err(EngineError::Internal(problem));
                         }
-                        target.copy_from_slice(end.row(source as usize));
+                        let row = end.row(source as usize);
+                        target.copy_from_slice(&row[first..first + width]);
                     }
                 }
                 if let Some(norm) = &input.norm {

@@ -4,7 +4,7 @@ use half::bf16;
 use sli_kernels::{AttentionArgs, BiasFn, BiasSite, Mat, MatRef, Running, Sinks};
 use sli_spec::rope::Rope;
 use sli_spec::{
-    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, OutputGate, Position,
+    Alibi, Attention, Bottleneck, HeadTemperature, KeyValue, Mask, OutputGate, Position,
     QueryTemperature, WeightIndex,
 };
 
@@ -433,6 +433,9 @@ fn attend(
     let (heads, kv_heads) = (attention.heads, attention.kv_heads);
     let sinks = layer.optional(attention.sinks)?;
     let segments = match attention.key_value {
+        KeyValue::Own { .. } if attention.mask == Mask::Windows => {
+            rows.batch.segments_of_windows(rows.chunk)
+        }
         KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
         KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),
         KeyValue::OfStack { stack, .. } => rows.batch.segments_of_source(stack, rows.chunk),

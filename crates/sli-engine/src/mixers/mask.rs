@@ -7,7 +7,8 @@ use sli_spec::Mask;
 pub(super) fn mask(mask: Mask) -> AttentionMask {
     match mask {
         // The addends of a record mask its padding.
-        Mask::Full | Mask::FullButPadding(_) => AttentionMask::Full,
+        // The segments are windows.
+        Mask::Full | Mask::FullButPadding(_) | Mask::Windows => AttentionMask::Full,
         // The segments say where the context ends.
         Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
         Mask::CausalWindow(window) => AttentionMask::Window {

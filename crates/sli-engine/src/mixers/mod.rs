@@ -2,6 +2,7 @@
 //!
 //! What is to be known of a mechanism without running it are its facts, [`sli_spec::Mechanism`].
 
+mod added_rows;
 mod along;
 mod attention;
 mod bernoulli_attention;
@@ -137,6 +138,7 @@ pub(crate) fn of(mixer: &Mixer) -> &dyn Mix {
         Mixer::SparseFeedForward(sparse) => sparse,
         Mixer::LowRank(product) => product,
         Mixer::LowRankGate(gate) => gate,
+        Mixer::AddedRows(rows) => rows,
         Mixer::LayerInput(input) => input,
         Mixer::NgramInput(input) => input.as_ref(),
         Mixer::Streams(streams) => streams,

@@ -317,7 +317,8 @@ fn stack_head_bytes(spec: &ModelSpec, stack: &Stack, rows: usize, computes_logit
     let normed = rows * stack.hidden_size * usize::from(stack.head.norm.is_some());
     let projected = stack.head.output.as_ref();
     let projected = projected.map_or(0, |linear| rows * linear.out_features);
-    let handed = rows * usize::from(stack.head.handed.is_some()) * stack.end_width();
+    let is_other = stack.head.handed.is_some() || stack.head.kept > 0;
+    let handed = rows * usize::from(is_other) * stack.end_width();
     let merged = match &stack.head.streams {
         Merge::One => 0,
         Merge::Mean(_) | Merge::Attended(_) => stack.hidden_size,

@@ -120,7 +120,9 @@ fn times_read(mechanism: &dyn Mechanism, rows: f64, pieces: f64) -> f64 {
         Some(Mask::Around { back, ahead }) => near(back + ahead).min(pieces),
         Some(Mask::Block(size)) => near(size).min(pieces),
         Some(Mask::Causal) => causal,
-        Some(Mask::Full | Mask::FullButPadding(_) | Mask::CausalAfterContext) => pieces,
+        Some(Mask::Full | Mask::FullButPadding(_) | Mask::CausalAfterContext | Mask::Windows) => {
+            pieces
+        }
     }
 }
 

@@ -151,6 +151,7 @@ impl<'a> Sweep<'a> {
                         Some(handed) => layer.hand_on(handed, &batch, end)?,
                         None => end,
                     };
+                    let end = beside(end, &slots.stashes[..description.head.kept]);
                     let spills = parts.file.is_some();
                     parts.ends.push(&self.folder, stack, spills, end)?;
                 } else {
@@ -265,4 +266,22 @@ impl<'a> Sweep<'a> {
             bytes_planned: self.context.plan.bytes_read,
         });
     }
+}
+
+/// An end with the rows of buffers behind its features.
+fn beside(end: Mat, kept: &[Mat]) -> Mat {
+    if kept.is_empty() {
+        return end;
+    }
+    let columns = end.cols() + kept.iter().map(Mat::cols).sum::<usize>();
+    let mut all = Mat::new(end.rows(), columns);
+    for row in 0..end.rows() {
+        let parts = std::iter::once(&end).chain(kept);
+        let values = parts.flat_map(|part| part.row(row));
+        let targets = all.row_mut(row).iter_mut();
+        targets
+            .zip(values)
+            .for_each(|(target, &value)| *target = value);
+    }
+    all
 }

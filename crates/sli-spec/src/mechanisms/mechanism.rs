@@ -81,6 +81,11 @@ pub trait Mechanism {
         None
     }
 
+    /// The earlier stack whose rows it adds.
+    fn rows_of(&self) -> Option<usize> {
+        None
+    }
+
     /// Columns of what every row hands on to the same mechanism of later layers, and has of earlier ones.
     fn hands_on(&self) -> usize {
         0

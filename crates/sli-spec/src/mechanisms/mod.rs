@@ -4,6 +4,7 @@
 //! uses, what it sees, what it keeps, what it costs, what it is called. Plans, masks, sharing, tables and
 //! documents are loops over these facts. A further mechanism is a file here, an arm in [`Mixer::facts`], and a file in the engine's `mixers/`.
 
+mod added_rows;
 mod attention;
 mod bernoulli_attention;
 mod beside;
@@ -52,6 +53,7 @@ use serde::Serialize;
 
 use crate::parts::Linear;
 
+pub use self::added_rows::AddedRows;
 pub use self::attention::{Attention, Bottleneck, Differential, DynamicMask, KeyValue, OutputGate};
 pub use self::bernoulli_attention::BernoulliAttention;
 pub use self::beside::{Beside, SpanConvolution, ValueConvolution};
@@ -171,6 +173,8 @@ pub enum Mixer {
     BernoulliAttention(Box<BernoulliAttention>),
     /// Attention of text and layout together (LiLT); what it computes is no output but both streams.
     LayoutAttention(Box<LayoutAttention>),
+    /// Rows of an earlier stack enter.
+    AddedRows(AddedRows),
     /// The slot's content, unchanged.
     Identity(Identity),
 }
@@ -193,6 +197,7 @@ impl Mixer {
             Self::LowRank(product) => product,
             Self::LowRankGate(gate) => gate,
             Self::LayerInput(input) => input,
+            Self::AddedRows(rows) => rows,
             Self::NgramInput(input) => input.as_ref(),
             Self::Streams(streams) => streams,
             Self::SelectiveScan(scan) => scan.as_ref(),

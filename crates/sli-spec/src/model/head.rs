@@ -40,12 +40,21 @@ pub struct Head {
     pub output: Option<Linear>,
     /// What becomes of the normed end where later stacks read it.
     pub handed: Option<Handed>,
+    /// Buffers beside the hidden state whose content stands behind the features of the end where later stacks read it:
+    /// the first so many.
+    #[serde(skip_serializing_if = "is_none")]
+    pub kept: usize,
     /// Logits, where the model has them.
     pub logits: Option<LogitsHead>,
     /// The pooled first token, where the model has it.
     pub pooler: Option<Pooler>,
     /// Logits of classes, where the model has them.
     pub classes: Option<ClassesHead>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What becomes of the end of a stack where later ones read it: `projection(end + positions)`.

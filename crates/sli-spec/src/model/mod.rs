@@ -617,7 +617,9 @@ impl Stack {
         let own = self.input.resampled().map(Resampled::sources);
         let scattered = self.input.embedding().and_then(|own| own.scattered);
         let own = (own.into_iter().flatten()).chain(scattered.map(|own| own.stack));
-        let stacks: BTreeSet<usize> = ends.map(|end| end.stack).chain(own).collect();
+        let rows = self.mechanisms().filter_map(Mechanism::rows_of);
+        let ends = ends.map(|end| end.stack).chain(rows);
+        let stacks: BTreeSet<usize> = ends.chain(own).collect();
         stacks.into_iter().collect()
     }
 
@@ -625,7 +627,8 @@ impl Stack {
     pub fn end_width(&self) -> usize {
         let handed = self.head.handed.as_ref();
         let projection = handed.and_then(|handed| handed.projection.as_ref());
-        projection.map_or(self.hidden_size, |projection| projection.out_features)
+        let width = projection.map_or(self.hidden_size, |projection| projection.out_features);
+        width + self.head.kept * self.stash_size
     }
 
     /// Whether no token sees a later one.

@@ -114,6 +114,8 @@ pub enum Interpolation {
     Antialiased,
     /// Between the two nearest.
     Bilinear,
+    /// Between the two nearest, the first on the first and the last on the last.
+    Corners,
 }
 
 /// Where a row of a stack of pictures is. [`Self::COLUMNS`] numbers a row are kept beside it.

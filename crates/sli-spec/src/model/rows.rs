@@ -226,8 +226,8 @@ pub enum Resampling {
     Gathered {
         /// Which stack.
         stack: usize,
-        /// Features of its end.
-        width: usize,
+        /// The first of the features of its end, and how many.
+        columns: [usize; 2],
         /// How many stand side by side.
         parts: usize,
     },

@@ -29,6 +29,8 @@ pub enum Mask {
     CausalChunk(usize),
     /// All within the same block of this many positions.
     Block(usize),
+    /// All within the same window of a picture's view.
+    Windows,
 }
 
 /// Where the rows of a record may be cut, so that they need not all be in memory together.
@@ -50,7 +52,9 @@ impl Mask {
             Self::Causal => Self::Full,
             // The reference's windows of decoders do not count the last position, these do.
             Self::CausalWindow(window) => Self::Window(*window),
-            Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) => *self,
+            Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) | Self::Windows => {
+                *self
+            }
             Self::FullButPadding(_) | Self::CausalAfterContext | Self::CausalChunk(_) => {
                 return false;
             }
@@ -63,6 +67,7 @@ impl Mask {
         match self {
             Self::Causal | Self::CausalWindow(_) | Self::CausalChunk(_) => Cut::Anywhere,
             Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) => Cut::KeysFirst,
+            Self::Windows => Cut::Nowhere("pictures are seen whole"),
             Self::FullButPadding(_) => {
                 Cut::Nowhere("padding of a record masks others of its tokens")
             }
@@ -86,6 +91,7 @@ impl Mask {
             | Self::Window(_)
             | Self::Around { .. }
             | Self::Block(_)
+            | Self::Windows
             | Self::CausalAfterContext => false,
         }
     }
@@ -100,6 +106,7 @@ impl Mask {
             Self::Window(_) | Self::Around { .. } => "window",
             Self::CausalChunk(_) => "causal chunks",
             Self::Block(_) => "blocks",
+            Self::Windows => "windows of pictures",
         }
     }
 
@@ -115,6 +122,7 @@ impl Mask {
                 format!(", both directions, window {back} back and {ahead} ahead")
             }
             Self::CausalChunk(length) => format!(", chunks of {length}"),
+            Self::Windows => ", both directions in windows".to_owned(),
             Self::Block(length) => format!(", both directions in blocks of {length}"),
         }
     }

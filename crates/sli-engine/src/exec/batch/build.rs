@@ -278,7 +278,7 @@ fn lead_in(stack: &Stack, record: &mut Record) {
 fn parts_of(stack: &Stack, record: &Record) -> Vec<Range<usize>> {
     let rows = record.tokens.len();
     if stack.input.pictures().is_none() {
-        return vec![0..rows];
+        return std::iter::once(0..rows).collect();
     }
     let places = Place::all(record.inputs.as_deref().unwrap_or_default());
     let mut start = 0;

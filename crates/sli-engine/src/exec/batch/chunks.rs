@@ -43,6 +43,13 @@ pub(crate) struct Chunk {
     pub kept: KeptRows,
 }
 
+impl Chunk {
+    /// Numbers of its branches.
+    pub fn branch_numbers(&self) -> Range<usize> {
+        self.branches.clone()
+    }
+}
+
 /// Consecutive rows of a chunk, each the successor of the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -210,6 +217,29 @@ impl Batch {
                 prefix: 0,
             });
             segments.ranges.push(0..0);
+        }
+        segments
+    }
+
+    /// The attention segments of a chunk of whole views: their windows.
+    pub fn segments_of_windows(&self, chunk: &Chunk) -> Segments {
+        let mut segments = Segments::default();
+        let window = |row: usize| self.inputs.of(row).last().copied();
+        for branch in chunk.branches.clone() {
+            let rows: Vec<usize> = self.branch(branch).collect();
+            for own in rows.chunk_by(|&one, &other| window(one) == window(other)) {
+                let (Some(first), Some(last)) = (own.first(), own.last()) else {
+                    continue;
+                };
+                let own = first - chunk.rows.start..last + 1 - chunk.rows.start;
+                segments.own.push(Segment {
+                    q: own.clone(),
+                    k: own,
+                    q_start: 0,
+                    prefix: 0,
+                });
+                segments.ranges.push(0..0);
+            }
         }
         segments
     }

@@ -1,13 +1,14 @@
 //! Puts a tower, what projects its end, and a decoder together.
 
-use crate::build::{Described, Leaves, pattern};
-use crate::{
-    Activation, Config, Head, HeadTransform, Input, InputKind, Layer, Leaf, LengthLimit, ModelSpec,
-    Norm, PictureRows, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Source,
-    SpecError, Stack, TokenInput,
-};
+use std::rc::Rc;
 
-use super::DescribePart;
+use super::part::DescribePart;
+use crate::build::{Described, Leaves, NormStyle, pattern};
+use crate::{
+    Activation, AddedRows, Config, Head, HeadTransform, Identity, Input, InputKind, Layer, Leaf,
+    LengthLimit, Mixer, ModelSpec, Norm, PictureRows, PositionIds, Resampled, Resampling, RowRule,
+    Scattered, Sequence, Slot, Source, SpecError, Stack, Step, TokenInput, Write,
+};
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
 #[derive(Clone, Copy)]
@@ -124,6 +125,18 @@ impl Tower {
         self.stack.layers.len()
     }
 
+    /// Keeps what leaves these layers (0-based) beside the end, in their order.
+    pub fn keep_behind(&mut self, layers: &[usize]) {
+        for (number, &layer) in layers.iter().enumerate() {
+            let step = Step {
+                write: Write::Set(Slot::Stash(number as u8)),
+                ..Step::residual(Mixer::Identity(Identity))
+            };
+            self.stack.layers[layer].steps.push(step);
+        }
+        self.stack.head.kept = layers.len();
+    }
+
     /// Ends behind so many layers, without the norm.
     pub fn end_behind(&mut self, layers: usize) {
         let unused = self.stack.layers.split_off(layers.min(self.layers()));
@@ -149,6 +162,41 @@ impl Projector {
     /// Rows by a rule, normed and through dense layers, `describe` says which.
     pub fn new(
         tower: &Tower,
+        rows: (PictureRows, usize),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        Self::of("projector", (tower, 0), rows, describe)
+    }
+
+    /// The same of what was kept beside the end, by its number.
+    pub fn of_kept(
+        tower: &Tower,
+        number: usize,
+        rows: (PictureRows, usize),
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        const NAMES: [&str; 8] = [
+            "projector-deep-0",
+            "projector-deep-1",
+            "projector-deep-2",
+            "projector-deep-3",
+            "projector-deep-4",
+            "projector-deep-5",
+            "projector-deep-6",
+            "projector-deep-7",
+        ];
+        let name = match NAMES.get(number) {
+            Some(name) => name,
+            None => pattern(format!("projector-deep-{number}")),
+        };
+        let first = (1 + number) * tower.width();
+        Self::of(name, (tower, first), rows, describe)
+    }
+
+    /// Of the tower's features from `first` on.
+    fn of(
+        name: &'static str,
+        (tower, first): (&Tower, usize),
         (rule, hidden): (PictureRows, usize),
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
@@ -158,7 +206,7 @@ impl Projector {
             leaves: leaves.finish(),
             rule: Resampling::Gathered {
                 stack: 0,
-                width: tower.width(),
+                columns: [first, tower.width()],
                 parts: rule.parts(),
             },
             norm,
@@ -166,7 +214,7 @@ impl Projector {
         };
         Self {
             stack: Stack {
-                name: "projector",
+                name,
                 hidden_size: hidden,
                 stash_size: hidden,
                 sequence: Sequence::Rows(RowRule::Pictures(rule)),
@@ -180,6 +228,28 @@ impl Projector {
             },
         }
     }
+}
+
+/// A norm `NAME`, in any of several places.
+pub(super) fn norm(
+    leaves: &mut Leaves,
+    (prefixes, name): (&[&str], &str),
+    features: usize,
+    style: NormStyle,
+) -> Norm {
+    let mut own = Leaves::stored(
+        "",
+        "weight",
+        Some(Rc::new({
+            let prefixes: Vec<String> = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
+            move |name: &str| {
+                let spelled = prefixes.iter();
+                let spelled = spelled.map(|prefix| Source::tensor(format!("{prefix}{name}")));
+                Source::one_of(spelled.collect())
+            }
+        })),
+    );
+    leaves.taking(&mut own, |own| own.norm(name, features, style))
 }
 
 /// A dense layer `NAME`, in any of several places.
@@ -233,11 +303,11 @@ pub(super) fn decoder_config(config: &Config, key: &str, usual: &str) -> Result<
     Ok(part.decided("tie_word_embeddings", tied.into()))
 }
 
-/// A tower, a projector and a decoder, whose token `token` what they see stands for.
+/// A tower, what projects its ends, and a decoder: what the first projector makes stands in the place of a token, the
+/// others are added to the same tokens behind layers of the decoder (0-based), one each.
 pub(super) fn behind(
     config: &Config,
-    tower: Tower,
-    projector: Projector,
+    (tower, projectors, added): (&Tower, &[Projector], &[usize]),
     (decoder, places, scattered): (Described, Places, Scattered),
 ) -> Result<Described, SpecError> {
     let composed = |decoder: ModelSpec| -> Result<ModelSpec, SpecError> {
@@ -261,6 +331,12 @@ pub(super) fn behind(
             )
         })?;
         places.rename(base_prefix, &mut text);
+        add_rows(&mut text, added, scattered.token).ok_or_else(|| {
+            config.unsupported(
+                "text_config",
+                "it has fewer layers than features that enter it",
+            )
+        })?;
         let Input::Tokens(embedding) = &mut text.input else {
             return Err(config.unsupported("text_config", "it reads no tokens"));
         };
@@ -272,6 +348,9 @@ pub(super) fn behind(
                 kind: InputKind::Positions,
             });
         }
+        let mut stacks = vec![tower.stack.clone()];
+        stacks.extend(projectors.iter().map(|projector| projector.stack.clone()));
+        stacks.push(text);
         Ok(ModelSpec {
             model_type: config.model_type()?,
             family: "vision",
@@ -280,7 +359,7 @@ pub(super) fn behind(
             computed: own(computed).collect(),
             vocab_size,
             ties,
-            stacks: vec![tower.stack.clone(), projector.stack.clone(), text],
+            stacks,
         })
     };
     let untied = decoder.untied.map(|untied| composed(*untied));
@@ -288,4 +367,22 @@ pub(super) fn behind(
         spec: composed(decoder.spec)?,
         untied: untied.transpose()?.map(Box::new),
     })
+}
+
+/// Adds the rows of the projectors behind the first to those of `token` behind these layers; `None`: there is no such layer.
+fn add_rows(text: &mut Stack, layers: &[usize], token: u32) -> Option<()> {
+    let count = text.layers.len();
+    for (number, &layer) in layers.iter().enumerate() {
+        let step = Step::residual(Mixer::AddedRows(AddedRows {
+            stack: 2 + number,
+            token,
+        }));
+        // The boundary between two layers is what the first of them says.
+        if layer + 1 < count {
+            text.layers[layer + 1].steps.insert(0, step);
+        } else {
+            text.layers.get_mut(layer)?.steps.push(step);
+        }
+    }
+    Some(())
 }

@@ -1,7 +1,7 @@
 //! LLaVA (Liu et al. 2023) and what is built like it: rows of a tower through two dense layers.
 
-use super::DescribePart;
 use super::compose::{Places, Projector, Tower, behind, decoder_config, dense, scattered};
+use super::part::DescribePart;
 use crate::{Activation, Config, Described, PictureRows, SpecError};
 
 /// Where files have the tower.
@@ -54,7 +54,8 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
     });
     let token = scattered(config, "image_token_index")?;
     let decoder = describe(&text)?;
-    behind(config, tower, projector, (decoder, DECODER, token))
+    let parts = [projector];
+    behind(config, (&tower, &parts, &[]), (decoder, DECODER, token))
 }
 
 /// How many layers of the tower run.

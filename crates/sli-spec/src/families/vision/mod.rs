@@ -2,6 +2,7 @@
 
 mod compose;
 mod llava;
+mod part;
 mod qwen;
 mod towers;
 
@@ -9,15 +10,31 @@ use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
 pub use self::llava::llava;
-pub use self::qwen::qwen2_vl;
+pub use self::part::DescribePart;
+pub use self::qwen::{qwen2_5_vl, qwen2_vl, qwen3_vl};
 
 /// The registered types that stand alone.
 pub const TYPES: &[ModelType] = &[
     row("clip_vision_model", towers::clip),
-    row("qwen2_vl_vision", qwen::qwen2_tower),
     row("siglip_vision_model", towers::siglip),
     row("vit", towers::vit),
 ];
 
-/// Describes a part of a model by its own type.
-pub type DescribePart = fn(&Config) -> Result<Described, SpecError>;
+/// Types of towers that are parts of models and nothing else.
+pub const PARTS: &[ModelType] = &[
+    tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
+    tower("qwen2_vl_vision", qwen::qwen2_tower),
+    tower("qwen3_vl_vision", qwen::qwen3_tower),
+];
+
+/// A row of the table of parts.
+const fn tower(
+    model_type: &'static str,
+    describe: fn(&Config) -> Result<Described, SpecError>,
+) -> ModelType {
+    ModelType {
+        model_type,
+        describe,
+        limit: None,
+    }
+}

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The names of CLIP's and SigLIP's layers.
-const CLIP: Names = Names {
+static CLIP: Names = Names {
     layers: "encoder.layers",
     output: "self_attn.out_proj",
     up: "mlp.fc1",
@@ -20,7 +20,7 @@ const CLIP: Names = Names {
 };
 
 /// The published names of ViT's layers.
-const VIT: Names = Names {
+static VIT: Names = Names {
     layers: "encoder.layer",
     projections: Projections::Separate([
         "attention.attention.query",
@@ -120,7 +120,7 @@ impl Sizes {
 /// Layers of plain attention and a network without gate, addends everywhere.
 fn plain<'c>(
     config: &'c Config,
-    names: Names,
+    names: &Names,
     arrangement: Arrangement,
 ) -> Result<Blocks<'c>, SpecError> {
     let hidden = config.size("hidden_size")?;
@@ -130,7 +130,7 @@ fn plain<'c>(
     let layers = config.layers("num_hidden_layers")?;
     let sizes = [hidden, config.size("intermediate_size")?];
     let mut tower = Blocks::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;
-    (tower.family, tower.stack, tower.names) = ("vision", "vision", names);
+    (tower.family, tower.stack, tower.names) = ("vision", "vision", *names);
     tower.arrangement = arrangement;
     tower.ignored.clear();
     tower.gated = false;
@@ -148,7 +148,11 @@ pub fn clip(config: &Config) -> Result<Described, SpecError> {
     // Of a projection that another class has.
     config.ignore(&["projection_dim"]);
     let sizes = Sizes::read(config)?;
-    let mut tower = plain(config, CLIP, Arrangement::pre("layer_norm1", "layer_norm2"))?;
+    let mut tower = plain(
+        config,
+        &CLIP,
+        Arrangement::pre("layer_norm1", "layer_norm2"),
+    )?;
     let norm = tower.norm;
     tower.ignored.push("*embeddings.position_ids");
     tower.pictures = Some(Rc::new(move |leaves| {
@@ -167,7 +171,11 @@ pub fn clip(config: &Config) -> Result<Described, SpecError> {
 /// SigLIP's (Zhai et al. 2023).
 pub fn siglip(config: &Config) -> Result<Described, SpecError> {
     let sizes = Sizes::read(config)?;
-    let mut tower = plain(config, CLIP, Arrangement::pre("layer_norm1", "layer_norm2"))?;
+    let mut tower = plain(
+        config,
+        &CLIP,
+        Arrangement::pre("layer_norm1", "layer_norm2"),
+    )?;
     // What pools the rows, where the file has it.
     tower.ignored.extend([
         "*embeddings.position_ids",
@@ -194,7 +202,7 @@ pub fn vit(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["encoder_stride"]);
     let mut tower = plain(
         config,
-        VIT,
+        &VIT,
         Arrangement::pre("layernorm_before", "layernorm_after"),
     )?;
     tower.query_key_value_bias = config.flag("qkv_bias")?;
