@@ -436,6 +436,27 @@ impl Config {
         Ok(part)
     }
 
+    /// The configuration of a part that is of one type, whatever it says itself.
+    pub(crate) fn part_as(
+        &self,
+        key: &str,
+        model_type: &str,
+        task: Option<Task>,
+    ) -> Result<Self, SpecError> {
+        let Some(Value::Object(object)) = self.value(key) else {
+            return self.part(key, model_type, task, &[]);
+        };
+        let mut object = object.clone();
+        object.insert("model_type".to_owned(), model_type.into());
+        let whole = Self {
+            object: Rc::new(Map::from_iter([(key.to_owned(), object.into())])),
+            path: self.path.clone(),
+            row: self.row,
+            log: Rc::clone(&self.log),
+        };
+        whole.part(key, model_type, task, &[])
+    }
+
     /// The configuration of a part whose keys stand beside those of the whole, as a type and for a task.
     pub(crate) fn flat_part(
         &self,

@@ -195,6 +195,7 @@ fn behind(
             base_prefix: "",
             ignored,
             computed,
+            unused: 0,
             vocab_size,
             ties: TieOrder::HeadLast,
             stacks,

@@ -56,12 +56,21 @@ pub struct ModelSpec {
     /// be stored in full, or they would be rounded there and not here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub computed: Vec<&'static str>,
+    /// Parameters of the reference's class that files have and nothing here needs (the last layer of a tower that is read
+    /// before it).
+    #[serde(skip_serializing_if = "is_none")]
+    pub unused: u64,
     /// Number of token ids of the last stack, which the logits are of.
     pub vocab_size: usize,
     /// Which of the weights that are tied is the others' where the first of them is not stored.
     pub ties: TieOrder,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// In which order the reference looks for a weight to tie others to, where the one that they are tied to is not stored.
@@ -426,7 +435,7 @@ impl ModelSpec {
         self.leaves()
             .filter(|leaf| !leaf.constant && leaf.optional.is_none_or(&present))
             .filter(|leaf| seen.insert(weight(&leaf.source)))
-            .fold(0, |sum, leaf| sum.saturating_add(leaf.elements()))
+            .fold(self.unused, |sum, leaf| sum.saturating_add(leaf.elements()))
     }
 
     /// Every leaf of the model with the place it belongs to.

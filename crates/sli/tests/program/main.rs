@@ -36,6 +36,7 @@ mod mutations;
 mod odd_files;
 mod offsets;
 mod parquet;
+mod pictures;
 mod pieces;
 mod place;
 mod planner;

@@ -104,6 +104,7 @@ fn describe<'s, 'c>(
             base_prefix: config.row()?.base_prefix.as_str(),
             ignored: output.ignored(task, tied),
             computed: output.computed.clone(),
+            unused: 0,
             vocab_size: output.vocabulary()?,
             ties: output
                 .shared_tokens

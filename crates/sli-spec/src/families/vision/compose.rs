@@ -75,6 +75,7 @@ impl Places {
 pub(super) struct Tower {
     stack: Stack,
     ignored: Vec<&'static str>,
+    unused: u64,
 }
 
 impl Tower {
@@ -106,7 +107,11 @@ impl Tower {
             let prefixes = places.base.iter();
             ignored.extend(prefixes.map(|prefix| pattern(format!("{prefix}pooler.*"))));
         }
-        Ok(Self { stack, ignored })
+        Ok(Self {
+            stack,
+            ignored,
+            unused: 0,
+        })
     }
 
     /// Features of its rows.
@@ -140,17 +145,15 @@ impl Tower {
     /// Ends behind so many layers, without the norm.
     pub fn end_behind(&mut self, layers: usize) {
         let unused = self.stack.layers.split_off(layers.min(self.layers()));
-        let names = unused.iter().flat_map(|layer| &layer.leaves);
-        self.ignored.extend(unused_names(names));
         let head = std::mem::take(&mut self.stack.head);
-        self.ignored.extend(unused_names(head.leaves.iter()));
+        let of_layers = unused.iter().flat_map(|layer| &layer.leaves);
+        for leaf in of_layers.chain(&head.leaves) {
+            self.unused += leaf.elements();
+            let names = leaf.source.names().into_iter();
+            self.ignored
+                .extend(names.map(|name| pattern(name.to_owned())));
+        }
     }
-}
-
-/// All spellings of tensors that are not used.
-fn unused_names<'l>(leaves: impl Iterator<Item = &'l Leaf>) -> Vec<&'static str> {
-    let names = leaves.flat_map(|leaf| leaf.source.names().into_iter().map(str::to_owned));
-    names.map(pattern).collect()
 }
 
 /// What becomes of a tower's end in front of a decoder.
@@ -288,11 +291,24 @@ pub(super) fn scattered(config: &Config, key: &str) -> Result<Scattered, SpecErr
     })
 }
 
+/// Where it is told whether the head is the token table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tied {
+    /// In the whole.
+    ByWhole,
+    /// In the whole or in the decoder.
+    ByEither,
+}
+
 /// The decoder's configuration: the object under `key`, of the type `usual` unless it says another, with the head that the
 /// class of the whole has and tied as the whole is.
-pub(super) fn decoder_config(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
+pub(super) fn decoder_config(
+    config: &Config,
+    (key, usual): (&str, &str),
+    told: Tied,
+) -> Result<Config, SpecError> {
     let task = config.class()?.task;
-    let tied = config.flag("tie_word_embeddings")?;
+    let mut tied = config.flag("tie_word_embeddings")?;
     let part = match config.value(key) {
         // Older files have its keys beside those of the whole.
         None if config.in_file("hidden_size") => {
@@ -300,6 +316,8 @@ pub(super) fn decoder_config(config: &Config, key: &str, usual: &str) -> Result<
         }
         _ => config.part(key, usual, Some(task), &[])?,
     };
+    // Older files say it in the part, newer ones in the whole.
+    tied |= told == Tied::ByEither && part.flag("tie_word_embeddings")?;
     Ok(part.decided("tie_word_embeddings", tied.into()))
 }
 
@@ -357,6 +375,7 @@ pub(super) fn behind(
             base_prefix: config.row()?.base_prefix.as_str(),
             ignored: tower.ignored.iter().copied().chain(own(ignored)).collect(),
             computed: own(computed).collect(),
+            unused: tower.unused,
             vocab_size,
             ties,
             stacks,

@@ -1,6 +1,6 @@
 //! LLaVA (Liu et al. 2023) and what is built like it: rows of a tower through two dense layers.
 
-use super::compose::{Places, Projector, Tower, behind, decoder_config, dense, scattered};
+use super::compose::{Places, Projector, Tied, Tower, behind, decoder_config, dense, scattered};
 use super::part::DescribePart;
 use crate::{Activation, Config, Described, PictureRows, SpecError};
 
@@ -34,7 +34,7 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
         "pad_token_id",
     ]);
     let vision = config.part("vision_config", "clip_vision_model", None, &[])?;
-    let text = decoder_config(config, "text_config", "llama")?;
+    let text = decoder_config(config, ("text_config", "llama"), Tied::ByEither)?;
     let mut tower = Tower::read(&vision, describe, TOWER)?;
     let front = tower.front();
     tower.end_behind(layers_of(config, tower.layers())?);

@@ -3,7 +3,9 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, decoder_config, dense, norm, scattered};
+use super::compose::{
+    Places, Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered,
+};
 use super::part::DescribePart;
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
@@ -52,6 +54,8 @@ struct Sizes {
 
 impl Sizes {
     fn read(config: &Config, hidden: usize) -> Result<Self, SpecError> {
+        // Published names of what the class calls otherwise.
+        config.ignore(&["in_chans", "spatial_patch_size"]);
         let times = config.size("temporal_patch_size")?;
         Ok(Self {
             hidden,
@@ -210,15 +214,15 @@ pub fn qwen3_tower(config: &Config) -> Result<Described, SpecError> {
 
 /// Qwen2-VL.
 pub fn qwen2_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let vision = config.part("vision_config", "qwen2_vl_vision", None, &[])?;
-    let text = decoder_config(config, "text_config", "qwen2_vl_text")?;
+    let vision = config.part_as("vision_config", "qwen2_vl_vision", None)?;
+    let text = decoder_config(config, ("text_config", "qwen2_vl_text"), Tied::ByEither)?;
     merged(config, (&vision, &text), ("hidden_size", &OLDER), describe)
 }
 
 /// Qwen2.5-VL.
 pub fn qwen2_5_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let vision = config.part("vision_config", "qwen2_5_vl_vision", None, &[])?;
-    let text = decoder_config(config, "text_config", "qwen2_5_vl_text")?;
+    let vision = config.part_as("vision_config", "qwen2_5_vl_vision", None)?;
+    let text = decoder_config(config, ("text_config", "qwen2_5_vl_text"), Tied::ByEither)?;
     merged(
         config,
         (&vision, &text),
@@ -229,8 +233,8 @@ pub fn qwen2_5_vl(config: &Config, describe: DescribePart) -> Result<Described, 
 
 /// Qwen3-VL.
 pub fn qwen3_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let vision = config.part("vision_config", "qwen3_vl_vision", None, &[])?;
-    let text = decoder_config(config, "text_config", "qwen3_vl_text")?;
+    let vision = config.part_as("vision_config", "qwen3_vl_vision", None)?;
+    let text = decoder_config(config, ("text_config", "qwen3_vl_text"), Tied::ByWhole)?;
     merged(
         config,
         (&vision, &text),
@@ -269,6 +273,7 @@ fn merged(
         "video_token_id",
         "vision_start_token_id",
         "vision_end_token_id",
+        "vision_token_id",
     ]);
     let mut tower = Tower::read(vision, describe, TOWER)?;
     let hidden = text.size("hidden_size")?;

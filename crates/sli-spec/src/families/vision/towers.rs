@@ -145,8 +145,8 @@ fn plain<'c>(
 
 /// CLIP's (Radford et al. 2021).
 pub fn clip(config: &Config) -> Result<Described, SpecError> {
-    // Of a projection that another class has.
-    config.ignore(&["projection_dim"]);
+    // Of a projection that another class has, and of the texts beside it.
+    config.ignore(&["projection_dim", "vocab_size"]);
     let sizes = Sizes::read(config)?;
     let mut tower = plain(
         config,
