@@ -1,0 +1,89 @@
+//! A text with its placeholders expanded.
+
+use thiserror::Error;
+
+use super::rules::{Rule, Text};
+use super::whole::Whole;
+use crate::processor::Facts;
+
+/// What stands for pictures in the texts of a model.
+#[derive(Clone, Debug)]
+pub struct Placeholders {
+    /// What stands for one picture.
+    pub(super) token: String,
+    pub(super) rule: Rule,
+    pub(super) whole: Whole,
+    pub(super) kinds: Option<Kinds>,
+}
+
+/// Which tokens of a text are a picture's, where the model is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kinds {
+    /// The name of the tensor: 1 for a picture's tokens, 0 for others.
+    pub name: &'static str,
+    /// The tokens.
+    pub tokens: Vec<String>,
+}
+
+/// A text that does not go with its pictures.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PlaceholderError {
+    /// As many placeholders as pictures are wanted.
+    #[error("{found} `{token}` for {pictures} pictures")]
+    Count {
+        /// The placeholder.
+        token: String,
+        /// How often it is there.
+        found: usize,
+        /// How many pictures there are.
+        pictures: usize,
+    },
+    /// A text that would be too long.
+    #[error("the text of its pictures would have more than {0} bytes")]
+    Long(usize),
+}
+
+impl Placeholders {
+    /// What stands for one picture.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether the tokenizer adds its special tokens, where the class decides it.
+    pub fn special_tokens(&self) -> Option<bool> {
+        self.whole.special_tokens()
+    }
+
+    /// Which tokens are a picture's, where the model is told.
+    pub fn kinds(&self) -> Option<&Kinds> {
+        self.kinds.as_ref()
+    }
+
+    /// A text with its placeholders expanded, of at most `most` bytes.
+    pub fn expand(
+        &self,
+        text: &str,
+        pictures: &[Facts],
+        most: usize,
+    ) -> Result<String, PlaceholderError> {
+        let text = self.whole.before(text, &self.token, pictures.len());
+        let parts: Vec<&str> = text.split(&self.token).collect();
+        let found = parts.len() - 1;
+        if found != pictures.len() {
+            return Err(PlaceholderError::Count {
+                token: self.token.clone(),
+                found,
+                pictures: pictures.len(),
+            });
+        }
+        let mut expanded = Text::new(most);
+        for (at, part) in parts.iter().enumerate() {
+            if let Some(facts) = at.checked_sub(1).and_then(|before| pictures.get(before)) {
+                self.rule.write(facts, pictures, &mut expanded);
+            }
+            expanded.add(part);
+        }
+        let expanded = expanded.done().ok_or(PlaceholderError::Long(most))?;
+        Ok(self.whole.after(expanded))
+    }
+}
