@@ -16,12 +16,17 @@ INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedC
 # Types of parts of models.
 PARTS = [
     "canary_decoder",
+    "cohere_compass_vision",
+    "exaone4_5_vision",
     "moonshine_streaming_encoder",
     "parakeet_encoder",
     "pix2struct_vision_model",
     "pp_formulanet_text",
     "qwen2_5_vl_vision",
     "qwen2_vl_vision",
+    "qwen3_5_moe_vision",
+    "qwen3_5_vision",
+    "qwen3_vl_moe_vision",
     "qwen3_vl_vision",
     "t5_gemma_module",
     "t5gemma2_decoder",
@@ -80,9 +85,15 @@ TEXT_CLASSES = {
     "qwen2_vl_text": {"Qwen2VLForConditionalGeneration": "causal_lm", "Qwen2VLTextModel": "base"},
     "qwen2_5_vl_text": {"Qwen2_5_VLForConditionalGeneration": "causal_lm", "Qwen2_5_VLTextModel": "base"},
     "qwen3_vl_text": {"Qwen3VLForConditionalGeneration": "causal_lm", "Qwen3VLTextModel": "base"},
+    "qwen3_vl_moe_text": {"Qwen3VLMoeForConditionalGeneration": "causal_lm", "Qwen3VLMoeTextModel": "base"},
     "qwen2_vl_vision": {"Qwen2VisionTransformerPretrainedModel": "base"},
     "qwen2_5_vl_vision": {"Qwen2_5_VisionTransformerPretrainedModel": "base"},
     "qwen3_vl_vision": {"Qwen3VLVisionModel": "base"},
+    "qwen3_vl_moe_vision": {"Qwen3VLMoeVisionModel": "base"},
+    "cohere_compass_vision": {"CohereCompassVisionModel": "base"},
+    "exaone4_5_vision": {"Exaone4_5_VisionModel": "base"},
+    "qwen3_5_vision": {"Qwen3_5VisionModel": "base"},
+    "qwen3_5_moe_vision": {"Qwen3_5MoeVisionModel": "base"},
     "step3p5": {"Step3p5ForCausalLM": "causal_lm", "Step3p7TextModel": "base"},
 }
 

@@ -485,6 +485,19 @@ impl Config {
         self
     }
 
+    /// The same configuration, where a part under `key` that is called by an older name of its type has the type's own.
+    pub(crate) fn renamed(&self, key: &str, older: &[&str], own: &str) -> Self {
+        let mut renamed = self.clone();
+        let part = Rc::make_mut(&mut renamed.object).get_mut(key);
+        let name = part.and_then(|part| part.get_mut("model_type"));
+        if let Some(name) =
+            name.filter(|name| name.as_str().is_some_and(|name| older.contains(&name)))
+        {
+            *name = own.into();
+        }
+        renamed
+    }
+
     /// Whether it describes a part of a model.
     pub(crate) fn is_part(&self) -> bool {
         !self.path.is_empty()

@@ -139,6 +139,36 @@ fn qwen2_vl(config: &Config) -> Result<Described, SpecError> {
     vision::qwen2_vl(config, part)
 }
 
+/// Blocks of patches, and a decoder whose layers have states.
+fn qwen3_5(config: &Config) -> Result<Described, SpecError> {
+    vision::qwen3_5(config, part)
+}
+
+/// The same with experts.
+fn qwen3_5_moe(config: &Config) -> Result<Described, SpecError> {
+    vision::qwen3_5_moe(config, part)
+}
+
+/// Features of several layers of a tower, and a decoder with experts.
+fn qwen3_vl_moe(config: &Config) -> Result<Described, SpecError> {
+    vision::qwen3_vl_moe(config, part)
+}
+
+/// The same in front of a decoder of Cohere's.
+fn cohere_compass(config: &Config) -> Result<Described, SpecError> {
+    vision::cohere_compass(config, part)
+}
+
+/// The same with positions of one number.
+fn exaone4_5(config: &Config) -> Result<Described, SpecError> {
+    vision::exaone4_5(config, part)
+}
+
+/// The same with a dense layer more.
+fn hyperclovax_vision(config: &Config) -> Result<Described, SpecError> {
+    vision::hyperclovax_vision(config, part)
+}
+
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
@@ -190,11 +220,17 @@ const FAMILIES: &[&[ModelType]] = &[
     xlstm::TYPES,
     zaya::TYPES,
     &[
+        row("cohere_compass", cohere_compass),
         row("encoder-decoder", encoder_decoder),
+        row("exaone4_5", exaone4_5),
+        row("hyperclovax_vision_v2", hyperclovax_vision),
         row("llava", llava),
         row("qwen2_5_vl", qwen2_5_vl),
         row("qwen2_vl", qwen2_vl),
+        row("qwen3_5", qwen3_5),
+        row("qwen3_5_moe", qwen3_5_moe),
         row("qwen3_vl", qwen3_vl),
+        row("qwen3_vl_moe", qwen3_vl_moe),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],

@@ -2,10 +2,11 @@
 
 use crate::build::{NormStyle, head_width, layer_types};
 use crate::families::blocks::{Arrangement, Blocks};
+use crate::families::coordinates::counts_of;
 use crate::families::experts::{Experts, SHARED_EXPERTS, Shared};
 use crate::families::mixture::{mix, sparse_layers};
 use crate::model_type::{ModelType, limited, row};
-use crate::rope::{Rope, RopeOptions};
+use crate::rope::{Pairs, PositionAxis, Rope, RopeOptions};
 use crate::{Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
 
 /// The registered types.
@@ -175,29 +176,31 @@ fn published_options(config: &Config) -> Result<(), SpecError> {
     config.off("use_qk_norm", "this type has no norms of heads")
 }
 
-/// The text model of Cohere Compass: rotations by kind of layer. Of text all axes of a position are
-/// equal, so that its three sections turn as one.
+/// The text model of Cohere Compass: rotations by kind of layer, and by three numbers.
 pub fn cohere_compass(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = second(config)?;
     let kinds = layer_types(config, decoder.layers(), |_| "full_attention")?;
     decoder.mask_by_kinds(&kinds, config.optional_size("sliding_window")?)?;
     config.neutral("pooling", &[], "embeddings of a whole record")?;
-    if let Some(parameters) = config.nested("rope_parameters")? {
-        for kind in ["full_attention", "sliding_attention"] {
-            if let Some(own) = parameters.nested(kind)? {
-                own.ignore(&["mrope_section", "mrope_interleaved"]);
-            }
-        }
+    let parameters = config.nested("rope_parameters")?;
+    if let Some(parameters) = &parameters {
         parameters.ignore(&["rope_theta", "rope_type"]);
     }
-    let rotation = |kind: &'static str| {
-        Rope::from_config(
+    let rotation = |kind: &'static str| -> Result<Option<Rope>, SpecError> {
+        let own = match &parameters {
+            Some(parameters) => parameters.nested(kind)?,
+            None => None,
+        };
+        let counts = counts_of(own.as_ref())?.unwrap_or([24, 20, 20]);
+        let rope = Rope::from_config(
             config,
             &RopeOptions {
                 layer_type: Some(kind),
                 ..RopeOptions::new(decoder.head_dim)
             },
-        )
+        )?;
+        let axis = PositionAxis::Coordinates(Pairs::ByTurns(counts));
+        Ok(rope.map(|rope| Rope { axis, ..rope }))
     };
     let (full, sliding) = (rotation("full_attention")?, rotation("sliding_attention")?);
     decoder.ropes = kinds

@@ -173,6 +173,8 @@ pub enum ExpertTensors {
     Ungated([&'static str; 2]),
     /// `[experts, 2 * intermediate, hidden]`, gate above `up`, and `[experts, hidden, intermediate]`.
     Stacked([&'static str; 2]),
+    /// As [`Self::Stacked`], or as [`Self::Transposed`] where the shapes are not those.
+    Either([&'static str; 2]),
     /// As [`Self::Stacked`], rows of gate and `up` alternate.
     Alternating([&'static str; 2]),
     /// `[experts, hidden, 2 * intermediate]` and `[experts, intermediate, hidden]`.
@@ -456,6 +458,24 @@ impl Experts {
             ExpertTensors::Stacked([both, down]) => {
                 let [gate, up] = [0, 1].map(|part| halves(part, leaves.tensor(both)));
                 (Some(gate), [up, leaves.tensor(down)])
+            }
+            ExpertTensors::Either([both, down]) => {
+                // A square one is as the reference has it.
+                let either = |name: &str, [rows, columns]: [usize; 2]| {
+                    let own = leaves.tensor(name);
+                    if rows == columns {
+                        return own;
+                    }
+                    Source::one_of(vec![own.clone(), own.transpose()])
+                };
+                let halves_of = |part| match either(both, [2 * inner, hidden_size]) {
+                    Source::OneOf(all) => {
+                        Source::OneOf(all.into_iter().map(|one| halves(part, one)).collect())
+                    }
+                    own => halves(part, own),
+                };
+                let [gate, up] = [0, 1].map(halves_of);
+                (Some(gate), [up, either(down, [hidden_size, inner])])
             }
             ExpertTensors::Transposed {
                 names: [both, down],

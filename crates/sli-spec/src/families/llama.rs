@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::build::NormStyle;
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::families::coordinates::turn_by_coordinates;
 use crate::model_type::{ModelType, limited, row};
-use crate::rope::{Pairs, PositionAxis, Rope, RopeOptions, RopeScaling};
+use crate::rope::{Pairs, Rope, RopeOptions, RopeScaling};
 use crate::{Config, Described, Mask, NormSpan, QueryTemperature, SpecError};
 
 /// The registered types.
@@ -437,7 +438,8 @@ pub fn qwen2_vl_text(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = plain(config)?;
     decoder.query_key_value_bias = true;
     qwen_windows(config, &mut decoder)?;
-    turn_by_coordinates(config, &mut decoder, None, Pairs::Chunks)?;
+    let options = RopeOptions::new(decoder.head_dim);
+    turn_by_coordinates(config, (&mut decoder, &options), None, Pairs::Chunks)?;
     decoder.build()
 }
 
@@ -445,51 +447,10 @@ pub fn qwen2_vl_text(config: &Config) -> Result<Described, SpecError> {
 pub fn qwen3_vl_text(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = with_attention_bias(config)?;
     decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
-    turn_by_coordinates(config, &mut decoder, Some([24, 20, 20]), Pairs::ByTurns)?;
+    let options = RopeOptions::new(decoder.head_dim);
+    let assumed = Some([24, 20, 20]);
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::ByTurns)?;
     decoder.build()
-}
-
-/// Pairs turn by time, row and column, `mrope_section` of them each, or as many as the class assumes.
-fn turn_by_coordinates(
-    config: &Config,
-    decoder: &mut Blocks<'_>,
-    assumed: Option<[u16; 3]>,
-    pairs: fn([u16; 3]) -> Pairs,
-) -> Result<(), SpecError> {
-    const KEY: &str = "mrope_section";
-    let parameters = Rope::parameters(config, &RopeOptions::new(decoder.head_dim))?;
-    let told = match &parameters {
-        Some(parameters) => {
-            parameters.ignore(&["mrope_interleaved"]);
-            parameters.numbers(KEY)?
-        }
-        None => None,
-    };
-    let wrong = |problem: String| match &parameters {
-        Some(parameters) => parameters.invalid(KEY, problem),
-        None => config.missing("rope_parameters"),
-    };
-    let counts = match (told, assumed) {
-        (Some(told), _) => {
-            let counts = told.iter().map(|&count| count as u16).collect::<Vec<_>>();
-            let whole = counts
-                .iter()
-                .zip(&told)
-                .all(|(&count, &told)| f64::from(count) == told);
-            let counts: Option<[u16; 3]> = counts.try_into().ok().filter(|_| whole);
-            counts.ok_or_else(|| wrong("three whole numbers".into()))?
-        }
-        (None, Some(assumed)) => assumed,
-        (None, None) => return Err(wrong("three whole numbers".into())),
-    };
-    for rope in decoder.ropes.iter_mut().flatten() {
-        let all: usize = counts.iter().copied().map(usize::from).sum();
-        if all != rope.dims / 2 {
-            return Err(wrong(format!("{} pairs in all", rope.dims / 2)));
-        }
-        rope.axis = PositionAxis::Coordinates(pairs(counts));
-    }
-    Ok(())
 }
 
 fn qwen_windows(config: &Config, decoder: &mut Blocks<'_>) -> Result<(), SpecError> {

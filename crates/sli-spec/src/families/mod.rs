@@ -14,6 +14,7 @@ pub mod chatglm;
 pub mod cohere;
 pub mod composite;
 pub mod conformer;
+pub mod coordinates;
 pub mod cpmant;
 pub mod deepseek;
 pub mod doge;

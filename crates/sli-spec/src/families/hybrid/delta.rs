@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::{decoder, recurrent_layers, spelled};
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Gate, MixerOf};
+use crate::families::coordinates::turn_by_coordinates;
 use crate::families::experts::{Experts, SHARED_EXPERT, Shared};
 use crate::families::mixture::{mix, qwen_experts, qwen_layers, shared_expert};
-use crate::rope::{Rope, RopeOptions};
+use crate::rope::{Pairs, Rope, RopeOptions};
 use crate::{
     Activation, Config, Described, Factored, ForgetGate, GatedDelta, Linear, Mixer, Norm, NormKind,
     NormSpan, Renormalize, Shard, Source, SpecError, Split,
@@ -145,17 +146,22 @@ fn qwen<'c>(
     })
 }
 
+/// How its rotation is read.
+fn gated_options(decoder: &Blocks<'_>) -> RopeOptions<'static> {
+    RopeOptions {
+        partial: true,
+        default_partial: 0.25,
+        ..RopeOptions::new(decoder.head_dim)
+    }
+}
+
 /// Norms, rotation and gate of that attention.
 pub(super) fn gated_attention<'c>(
     config: &'c Config,
     decoder: &mut Blocks<'c>,
     others: &'static [(&'static str, &'static str)],
 ) -> Result<(), SpecError> {
-    let options = RopeOptions {
-        partial: true,
-        default_partial: 0.25,
-        ..RopeOptions::new(decoder.head_dim)
-    };
+    let options = gated_options(decoder);
     if let Some(parameters) = Rope::parameters(config, &options)? {
         // The three axes of a text position are equal, which makes the rotation the plain one.
         parameters.ignore(&["mrope_section", "mrope_interleaved"]);
@@ -243,6 +249,8 @@ fn qwen3_5(config: &Config, inner: usize) -> Result<Blocks<'_>, SpecError> {
     let mut decoder = decoder(config, true, inner)?;
     // Files of the whole model call the text model `language_model`.
     let recurrent = qwen(config, &mut decoder, &[("model.", "model.language_model.")])?;
+    let (options, assumed) = (gated_options(&decoder), Some([11, 11, 10]));
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::ByTurns)?;
     let delta = Delta::new(config, &decoder)?;
     let norm = NormStyle::rms(decoder.norm.epsilon);
     decoder.attention_of = MixerOf::new(move |_, leaves, layer| {

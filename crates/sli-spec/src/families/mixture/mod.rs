@@ -27,7 +27,7 @@ pub use self::llama4::{ernie4_5_moe, llama4_text};
 pub use self::minimax_m3::minimax_m3_vl_text;
 pub(super) use self::mixtral::block_sparse;
 pub use self::mixtral::{minimax_m2, mixtral, phimoe};
-pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe};
+pub use self::qwen::{flex_olmo, mellum, olmoe, qwen2_moe, qwen3_moe, qwen3_vl_moe_text};
 pub(super) use self::qwen::{qwen_experts, qwen_layers, shared_expert};
 pub use self::windows::{afmoe, flint, kolibri1};
 use crate::model_type::{ModelType, row};
@@ -57,6 +57,7 @@ pub const TYPES: &[ModelType] = &[
     row("phimoe", phimoe),
     row("qwen2_moe", qwen2_moe),
     row("qwen3_moe", qwen3_moe),
+    row("qwen3_vl_moe_text", qwen3_vl_moe_text),
 ];
 
 /// RMS norms, `hidden_act`, no rotation yet.

@@ -2,8 +2,9 @@
 
 use super::{mix, plain, rotate_by_kind, sparse_layers};
 use crate::families::blocks::{Arrangement, Blocks};
-use crate::families::experts::{Experts, SHARED_EXPERT, Shared, SharedTensors};
-use crate::rope::RopeOptions;
+use crate::families::coordinates::turn_by_coordinates;
+use crate::families::experts::{ExpertTensors, Experts, SHARED_EXPERT, Shared, SharedTensors};
+use crate::rope::{Pairs, RopeOptions};
 use crate::{Activation, Config, Described, Mask, NormSpan, Renormalize, SpecError};
 
 /// Qwen's `decoder_sparse_step` and `mlp_only_layers`.
@@ -102,6 +103,28 @@ pub fn qwen3_moe(config: &Config) -> Result<Described, SpecError> {
     }
     let sparse = qwen_layers(config, decoder.layers(), &[])?;
     let experts = qwen_experts(config, &decoder)?;
+    mix(&mut decoder, experts, move |layer| sparse[layer]);
+    decoder.build()
+}
+
+/// The text side of Qwen3-VL with experts.
+pub fn qwen3_vl_moe_text(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = plain(config)?;
+    let options = RopeOptions::new(decoder.head_dim);
+    decoder.rotate(&options)?;
+    let assumed = Some([24, 20, 20]);
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::ByTurns)?;
+    decoder.set_attention_bias(config.flag("attention_bias")?);
+    decoder.query_key_norm = Some((NormSpan::Head, decoder.norm));
+    let sparse = qwen_layers(config, decoder.layers(), &[])?;
+    let mut experts = Experts::new(
+        config,
+        ["num_experts", "num_experts_per_tok"],
+        config.size("moe_intermediate_size")?,
+        decoder.activation,
+    )?;
+    experts.renormalize = Renormalize::Sum { plus: 0.0 };
+    experts.tensors = ExpertTensors::Either(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]);
     mix(&mut decoder, experts, move |layer| sparse[layer]);
     decoder.build()
 }

@@ -11,7 +11,10 @@ use crate::{Config, Described, SpecError};
 
 pub use self::llava::llava;
 pub use self::part::DescribePart;
-pub use self::qwen::{qwen2_5_vl, qwen2_vl, qwen3_vl};
+pub use self::qwen::{
+    cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
+    qwen3_vl, qwen3_vl_moe,
+};
 
 /// The registered types that stand alone.
 pub const TYPES: &[ModelType] = &[
@@ -22,8 +25,13 @@ pub const TYPES: &[ModelType] = &[
 
 /// Types of towers that are parts of models and nothing else.
 pub const PARTS: &[ModelType] = &[
+    tower("cohere_compass_vision", qwen::qwen3_tower),
+    tower("exaone4_5_vision", qwen::qwen2_5_tower),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
     tower("qwen2_vl_vision", qwen::qwen2_tower),
+    tower("qwen3_5_moe_vision", qwen::qwen3_tower),
+    tower("qwen3_5_vision", qwen::qwen3_tower),
+    tower("qwen3_vl_moe_vision", qwen::qwen3_tower),
     tower("qwen3_vl_vision", qwen::qwen3_tower),
 ];
 

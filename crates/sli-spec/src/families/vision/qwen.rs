@@ -27,9 +27,6 @@ const DECODER: Places = Places {
     outside: &[""],
 };
 
-/// Where files have what becomes of blocks.
-const PLACES: &[&str] = &["model.visual.", "visual."];
-
 /// The names of the tower's layers.
 const NAMES: Names = Names {
     layers: "blocks",
@@ -75,13 +72,18 @@ fn layers(
     window: Option<usize>,
 ) -> Result<Blocks<'_>, SpecError> {
     let heads = config.heads("num_heads")?;
+    let keys = if config.declares("num_key_value_heads") {
+        config.heads("num_key_value_heads")?
+    } else {
+        heads
+    };
     let head_dim = divided(config, "num_heads", sizes.hidden, heads)?;
     if head_dim % 4 != 0 {
         return Err(config.invalid("num_heads", "heads of a multiple of 4 features"));
     }
     let layers = config.layers("depth")?;
     let shape = [sizes.hidden, inner];
-    let mut tower = Blocks::sized(config, norm, layers, shape, [heads, heads, head_dim])?;
+    let mut tower = Blocks::sized(config, norm, layers, shape, [heads, keys, head_dim])?;
     (tower.family, tower.stack, tower.names) = ("vision", "vision", NAMES);
     tower.arrangement = Arrangement::pre("norm1", "norm2");
     tower.ignored.clear();
@@ -212,35 +214,143 @@ pub fn qwen3_tower(config: &Config) -> Result<Described, SpecError> {
     tower.build()
 }
 
+/// What models of these towers differ in.
+struct Whole {
+    /// The type of the tower, whatever files call it.
+    vision: &'static str,
+    /// The type of the decoder, and what older files call it.
+    text: (&'static str, &'static [&'static str]),
+    /// The key that says how wide the tower's merged blocks come out.
+    width: &'static str,
+    /// Where it is told whether the head is the token table.
+    tied: Tied,
+    merger: Merger,
+    tower: Places,
+    decoder: Places,
+    /// Tokens have three positions.
+    has_positions: bool,
+}
+
+/// As Qwen2-VL.
+const WHOLE: Whole = Whole {
+    vision: "qwen2_vl_vision",
+    text: ("qwen2_vl_text", &[]),
+    width: "hidden_size",
+    tied: Tied::ByEither,
+    merger: OLDER,
+    tower: TOWER,
+    decoder: DECODER,
+    has_positions: true,
+};
+
+/// As Qwen3-VL.
+const THIRD: Whole = Whole {
+    vision: "qwen3_vl_vision",
+    text: ("qwen3_vl_text", &[]),
+    width: "out_hidden_size",
+    tied: Tied::ByWhole,
+    merger: NEWER,
+    ..WHOLE
+};
+
 /// Qwen2-VL.
 pub fn qwen2_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let vision = config.part_as("vision_config", "qwen2_vl_vision", None)?;
-    let text = decoder_config(config, ("text_config", "qwen2_vl_text"), Tied::ByEither)?;
-    merged(config, (&vision, &text), ("hidden_size", &OLDER), describe)
+    merged(config, &WHOLE, describe)
 }
 
 /// Qwen2.5-VL.
 pub fn qwen2_5_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let vision = config.part_as("vision_config", "qwen2_5_vl_vision", None)?;
-    let text = decoder_config(config, ("text_config", "qwen2_5_vl_text"), Tied::ByEither)?;
-    merged(
-        config,
-        (&vision, &text),
-        ("out_hidden_size", &OLDER),
-        describe,
-    )
+    let whole = Whole {
+        vision: "qwen2_5_vl_vision",
+        text: ("qwen2_5_vl_text", &[]),
+        width: "out_hidden_size",
+        ..WHOLE
+    };
+    merged(config, &whole, describe)
 }
 
 /// Qwen3-VL.
 pub fn qwen3_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let vision = config.part_as("vision_config", "qwen3_vl_vision", None)?;
-    let text = decoder_config(config, ("text_config", "qwen3_vl_text"), Tied::ByWhole)?;
-    merged(
-        config,
-        (&vision, &text),
-        ("out_hidden_size", &NEWER),
-        describe,
-    )
+    merged(config, &THIRD, describe)
+}
+
+/// Qwen3-VL with experts.
+pub fn qwen3_vl_moe(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "qwen3_vl_moe_vision",
+        text: ("qwen3_vl_moe_text", &[]),
+        ..THIRD
+    };
+    merged(config, &whole, describe)
+}
+
+/// Qwen3.5: nothing enters the decoder behind its first layer.
+pub fn qwen3_5(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "qwen3_5_vision",
+        text: ("qwen3_5_text", &[]),
+        merger: SHALLOW,
+        ..THIRD
+    };
+    merged(config, &whole, describe)
+}
+
+/// Qwen3.5 with experts.
+pub fn qwen3_5_moe(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "qwen3_5_moe_vision",
+        text: ("qwen3_5_moe_text", &[]),
+        merger: SHALLOW,
+        ..THIRD
+    };
+    merged(config, &whole, describe)
+}
+
+/// Cohere Compass: the tower of Qwen3-VL in front of a decoder of Cohere's.
+pub fn cohere_compass(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "cohere_compass_vision",
+        text: ("cohere_compass_text", &[]),
+        ..THIRD
+    };
+    merged(config, &whole, describe)
+}
+
+/// EXAONE 4.5: the tower of Qwen2.5-VL in front of a decoder whose tokens have one position.
+pub fn exaone4_5(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "exaone4_5_vision",
+        text: ("exaone4", &["exaone4_5_text"]),
+        width: "out_hidden_size",
+        tied: Tied::ByWhole,
+        has_positions: false,
+        ..WHOLE
+    };
+    merged(config, &whole, describe)
+}
+
+/// HyperCLOVA X Vision 2: the same with a dense layer more.
+pub fn hyperclovax_vision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        vision: "qwen2_5_vl_vision",
+        text: ("hyperclovax", &[]),
+        width: "out_hidden_size",
+        tied: Tied::ByWhole,
+        merger: Merger {
+            behind: Some(&["model.projector", "model.vision_projector"]),
+            ..OLDER
+        },
+        tower: Places {
+            base: &["model.vision_model."],
+            outside: &[],
+        },
+        decoder: Places {
+            base: &["model.language_model.", "model.language_model.model."],
+            outside: &["", "model.language_model."],
+        },
+        has_positions: false,
+    };
+    merged(config, &whole, describe)
 }
 
 /// The names of what becomes of blocks.
@@ -248,26 +358,30 @@ struct Merger {
     layers: [&'static str; 2],
     /// Those of features of earlier layers, by their number.
     deep: Option<&'static str>,
+    /// A dense layer behind all, by its whole names.
+    behind: Option<&'static [&'static str]>,
 }
 
 const OLDER: Merger = Merger {
     layers: ["merger.mlp.0", "merger.mlp.2"],
     deep: None,
+    behind: None,
 };
 
 const NEWER: Merger = Merger {
     layers: ["merger.linear_fc1", "merger.linear_fc2"],
     deep: Some("deepstack_merger_list"),
+    behind: None,
 };
 
-/// Blocks of a tower's end through two dense layers in the place of a token; the tower's key `width` says how wide they
-/// come out.
-fn merged(
-    config: &Config,
-    (vision, text): (&Config, &Config),
-    (width, names): (&str, &Merger),
-    describe: DescribePart,
-) -> Result<Described, SpecError> {
+/// The same without earlier layers.
+const SHALLOW: Merger = Merger {
+    deep: None,
+    ..NEWER
+};
+
+/// Blocks of a tower's end through two dense layers in the place of a token.
+fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Described, SpecError> {
     // Films and what stands around pictures.
     config.ignore(&[
         "video_token_id",
@@ -275,32 +389,43 @@ fn merged(
         "vision_end_token_id",
         "vision_token_id",
     ]);
-    let mut tower = Tower::read(vision, describe, TOWER)?;
+    let vision = config.part_as("vision_config", whole.vision, None)?;
+    let (own, older) = whole.text;
+    let text = config.renamed("text_config", older, own);
+    let text = decoder_config(&text, ("text_config", own), whole.tied)?;
+    let mut tower = Tower::read(&vision, describe, whole.tower)?;
     let hidden = text.size("hidden_size")?;
-    if vision.size(width)? != hidden {
-        return Err(vision.invalid(width, format!("{hidden}, as of the decoder")));
+    let width = vision.size(whole.width)?;
+    if width != hidden && whole.merger.behind.is_none() {
+        return Err(vision.invalid(whole.width, format!("{hidden}, as of the decoder")));
     }
     let side = vision.size("spatial_merge_size")?;
     let inner = side * side * tower.width();
     let rule = PictureRows::Blocks { side };
+    let places = whole.tower.base;
     let through = |leaves: &mut Leaves, [first, second]: [&str; 2]| {
         vec![
-            dense(leaves, (PLACES, first), [inner; 2], true, Activation::Gelu),
+            dense(leaves, (places, first), [inner; 2], true, Activation::Gelu),
             dense(
                 leaves,
-                (PLACES, second),
-                [hidden, inner],
+                (places, second),
+                [width, inner],
                 true,
                 Activation::Linear,
             ),
         ]
     };
     let mut parts = vec![Projector::new(&tower, (rule, hidden), |leaves| {
-        (None, through(leaves, names.layers))
+        let mut layers = through(leaves, whole.merger.layers);
+        if let Some(names) = whole.merger.behind {
+            let shape = [hidden, width];
+            layers.push(dense(leaves, (names, ""), shape, true, Activation::Linear));
+        }
+        (None, layers)
     })];
     let mut added = Vec::new();
-    if let Some(deep) = names.deep {
-        let layers = deep_layers(vision, tower.layers())?;
+    if let Some(deep) = whole.merger.deep {
+        let layers = deep_layers(&vision, tower.layers())?;
         tower.keep_behind(&layers);
         for (number, _) in layers.iter().enumerate() {
             added.push(number);
@@ -310,12 +435,8 @@ fn merged(
                 (rule, hidden),
                 |leaves| {
                     let name = |part: &str| format!("{deep}.{number}.{part}");
-                    let norm = norm(
-                        leaves,
-                        (PLACES, &name("norm")),
-                        inner,
-                        NormStyle::layer(1e-6),
-                    );
+                    let style = NormStyle::layer(1e-6);
+                    let norm = norm(leaves, (places, &name("norm")), inner, style);
                     let names = [name("linear_fc1"), name("linear_fc2")];
                     (Some(norm), through(leaves, [&names[0], &names[1]]))
                 },
@@ -323,11 +444,11 @@ fn merged(
         }
     }
     let token = Scattered {
-        has_positions: true,
+        has_positions: whole.has_positions,
         ..scattered(config, "image_token_id")?
     };
-    let decoder = describe(text)?;
-    behind(config, (&tower, &parts, &added), (decoder, DECODER, token))
+    let decoder = (describe(&text)?, whole.decoder, token);
+    behind(config, (&tower, &parts, &added), decoder)
 }
 
 /// Layers (0-based) whose ends enter the decoder's first layers, one each.
