@@ -125,8 +125,12 @@ def write_checkpoint(variant, folder):
         given_values = [values for pattern, values in variant.get("values", {}).items() if re.search(pattern, name)]
         if given_values:
             entry["values"] = given_values[0]
+        elif rule is None and re.search(variant.get("rounded", "^$"), name):
+            entry["values"] = tensor.bfloat16().float().flatten().tolist()
         elif rule is None:
             entry["values"] = tensor.flatten().tolist()
+            if re.search(variant.get("kept", "^$"), name):
+                entry["kept"] = True
         else:
             entry["scale"], entry["offset"] = rule
         codes = variant.get("coded", {})

@@ -73,7 +73,6 @@ impl Binding {
         let spec = &built.spec;
         let unneeded = Unneeded {
             ignored: &spec.ignored,
-            computed: &spec.computed,
             allowed,
         };
         let (report, bound) = examine(checkpoint, spec.base_prefix, spec.leaves(), &unneeded);
@@ -131,11 +130,7 @@ impl CoverageReport {
         ignored: &[&str],
     ) -> Self {
         let allowed = &[];
-        let unneeded = Unneeded {
-            ignored,
-            computed: &[],
-            allowed,
-        };
+        let unneeded = Unneeded { ignored, allowed };
         examine(checkpoint, base_prefix, leaves.into_iter(), &unneeded).0
     }
 }

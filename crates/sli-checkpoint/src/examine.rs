@@ -20,14 +20,9 @@ use crate::view::{Slices, View};
 pub(crate) struct Unneeded<'a> {
     /// Known of the family.
     pub ignored: &'a [&'a str],
-    /// Those of them that have to be stored in full.
-    pub computed: &'a [&'a str],
     /// Allowed by the user.
     pub allowed: &'a [String],
 }
-
-/// What a table has to be that is computed.
-const TABLE: &str = "it in F32: the reference takes this table, which is rounded, from the file, and here it is computed";
 
 /// What one leaf's tensors are like.
 #[derive(Default)]
@@ -129,7 +124,6 @@ impl CoverageReport {
         unneeded: &Unneeded<'_>,
     ) {
         let of_family = ignored_patterns(checkpoint, base_prefix, unneeded.ignored);
-        let computed = ignored_patterns(checkpoint, base_prefix, unneeded.computed);
         let fits = |pattern: &str, name: &str| coverage::matches(pattern, name);
         let mut statuses = Vec::with_capacity(used.len());
         let owners = checkpoint.owners();
@@ -158,14 +152,6 @@ impl CoverageReport {
                 None
             };
             let name = name.to_owned();
-            let is_full = matches!(tensor.dtype, Dtype::F32 | Dtype::F64);
-            if !is_full && computed.iter().any(|pattern| fits(pattern, &name)) {
-                self.mismatched.push(LeafProblem::Dtype {
-                    name: name.clone(),
-                    found: tensor.dtype,
-                    wanted: TABLE.to_owned(),
-                });
-            }
             match reason {
                 Some(reason) => self.ignored.push(Ignored {
                     name,

@@ -64,6 +64,12 @@ pub enum EngineError {
         /// Number of experts.
         count: usize,
     },
+    /// A table of decays has a factor for what a row would read of a later one.
+    #[error("tensor for {leaf}: a row has a factor on later ones")]
+    LooksAhead {
+        /// The layer and the source expression.
+        leaf: String,
+    },
     /// Finite weights made a value that is not finite; it would spread through every later layer.
     #[error("values of {place} are not finite")]
     Overflow {
@@ -131,6 +137,7 @@ impl EngineError {
             | Self::Unusable { .. }
             | Self::NonFinite { .. }
             | Self::NoExpert { .. }
+            | Self::LooksAhead { .. }
             | Self::Overflow { .. }
             | Self::Record { .. }
             | Self::Internal(_) => 3,
@@ -162,7 +169,7 @@ impl EngineError {
             Self::Config { source, .. } => source.hint(),
             Self::Unusable { hint, .. } => (*hint).to_owned(),
             Self::Checkpoint(error) => error.hint(),
-            Self::NoExpert { .. } => AGAIN.to_owned(),
+            Self::NoExpert { .. } | Self::LooksAhead { .. } => AGAIN.to_owned(),
             Self::NonFinite { .. } => {
                 "the file is damaged or the model diverged; download it again".into()
             }

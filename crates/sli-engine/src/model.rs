@@ -9,7 +9,9 @@ use sli_checkpoint::{
     Binding, BoundLeaf, Checkpoint, CheckpointError, Codes, Dtype, LeafProblem, ModelFolder,
     ModelPlace,
 };
-use sli_spec::{CLASSIFIER, Config, HEAD, Input, Instead, Mixer, ModelSpec, PositionTable, Step};
+use sli_spec::{
+    CLASSIFIER, Config, DecayTables, HEAD, Input, Instead, Mixer, ModelSpec, PositionTable, Step,
+};
 
 use crate::adapter;
 use crate::coded::codes_of;
@@ -415,10 +417,18 @@ fn read_turns(spec: &mut ModelSpec, checkpoint: &Arc<Checkpoint>) -> Result<(), 
     Ok(())
 }
 
-/// Removes heads whose weights the checkpoint lacks as a whole, and computes tables of positions that it lacks.
+/// Removes heads whose weights the checkpoint lacks as a whole, and computes tables of positions and decays that it lacks.
 fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
     let absent = &binding.report().absent_optional;
     for stack in &mut spec.stacks {
+        if absent.contains(DecayTables::PART) {
+            let steps = stack.layers.iter_mut().flat_map(|layer| &mut layer.steps);
+            for branch in steps.flat_map(|step| &mut step.branches) {
+                if let Mixer::LightningAttention(attention) = &mut branch.mixer {
+                    attention.tables = None;
+                }
+            }
+        }
         if let Input::Tokens(embedding) = &mut stack.input
             && let Some(PositionTable::Learned {
                 weight, otherwise, ..

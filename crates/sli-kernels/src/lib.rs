@@ -60,7 +60,8 @@ pub use neighbours::Taps;
 pub use rotary::{RotaryShape, RotaryStyle};
 pub use rows::softmax;
 pub use scan::{
-    Decay, Forget, GatedLru, LinearAttention, SelectiveScan, StateSpaceDual, Update, Windows,
+    BlockAttention, Decay, Forget, GatedLru, LinearAttention, SelectiveScan, StateSpaceDual,
+    Update, Windows,
 };
 pub use signals::survive_file_size_limit;
 pub use top_k::TopK;

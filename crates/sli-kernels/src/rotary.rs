@@ -29,6 +29,41 @@ pub struct RotaryShape {
 }
 
 impl Kernels {
+    /// Turns whole heads that are narrower than what `cos` and `sin` are for, as transformers does where it cuts its tables,
+    /// which hold the angles twice side by side, to the width of a head: each element by an angle of its own, so the two of
+    /// a pair, `i` and `i + head_dim / 2`, by different ones.
+    pub fn cut_rotary_rows(&self, head_dim: usize, cos: MatRef, sin: MatRef, x: MatMut) {
+        let _lap = self.lap(Stage::Rotary);
+        let rows = x.rows();
+        assert_eq!(
+            (cos.rows(), sin.rows()),
+            (rows, rows),
+            "angles for each row"
+        );
+        assert_eq!(cos.cols(), sin.cols(), "cosines and sines");
+        assert!(
+            head_dim > 0 && head_dim < 2 * cos.cols() && x.cols().is_multiple_of(head_dim),
+            "heads that are narrower than the angles are for"
+        );
+        let half = head_dim / 2;
+        self.each_row_mut(&x, |index, row| {
+            let (cos, sin) = (cos.row(index), sin.row(index));
+            for head in row.chunks_exact_mut(head_dim) {
+                let before = head.to_vec();
+                let (first, second) = before.split_at(half);
+                let others = second.iter().map(|x| -x).chain(first.iter().copied());
+                for (((x, was), other), (c, s)) in head
+                    .iter_mut()
+                    .zip(&before)
+                    .zip(others)
+                    .zip(cos.iter().zip(sin).cycle())
+                {
+                    *x = was * c + other * s;
+                }
+            }
+        });
+    }
+
     /// Rotates `x` `[rows, heads * head_dim]` in place: row `i` by the angles whose cosines and sines
     /// are row `i` of `cos` and `sin` `[rows, rotary_dim / 2]`.
     pub fn rotary_rows(&self, shape: RotaryShape, cos: MatRef, sin: MatRef, x: MatMut) {

@@ -424,6 +424,34 @@ fn one_value_that_is_not_finite_is_found() {
 }
 
 #[test]
+fn heads_narrower_than_their_rotation_turn_by_what_is_left_of_it() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(31);
+        // Angles for 12 features: of these, as many as a head has, each once more from the middle on.
+        for dim in [1, 2, 5, 8, 11] {
+            let (cos, sin) = (random.mat(7, 6), random.mat(7, 6));
+            let x = random.mat(7, 2 * dim);
+            let mut out = x.clone();
+            kernels[1].cut_rotary_rows(dim, cos.view(), sin.view(), out.view_mut());
+            for row in 0..7 {
+                for column in 0..2 * dim {
+                    let (head, own) = (column / dim * dim, column % dim);
+                    let other = if own < dim - dim / 2 {
+                        -x.row(row)[head + own + dim / 2]
+                    } else {
+                        x.row(row)[head + own - (dim - dim / 2)]
+                    };
+                    let turn = |of: &Mat| f64::from(of.row(row)[own % 6]);
+                    let expected =
+                        f64::from(x.row(row)[column]) * turn(&cos) + f64::from(other) * turn(&sin);
+                    assert_close(out.row(row)[column], expected, 1e-6, "a narrow head");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn rotary_rotates_the_chosen_part() {
     let inv_freq: Vec<f32> = (0..4).map(|i| 1.0 / 10_f32.powi(i)).collect();
     let turn = |position: u32, of: fn(f64) -> f64| -> Vec<f32> {

@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use reference::{Random, all_kernels, assert_close, assert_same_bits};
 use sli_kernels::{
-    Compute, Decay, Forget, GatedLru, Kernels, LinearAttention, Mat, SelectiveScan, StateSpaceDual,
-    Update,
+    BlockAttention, Compute, Decay, Forget, GatedLru, Kernels, LinearAttention, Mat, SelectiveScan,
+    StateSpaceDual, Update,
 };
 
 /// A kernel along a record: changes the rows of a matrix that are given, of records that begin at the starts,
@@ -355,8 +355,6 @@ impl Column {
         decay: &[f32],
         v: f32,
     ) -> f64 {
-        let dot =
-            |a: &[f32], b: &[f64]| -> f64 { a.iter().zip(b).map(|(&a, b)| f64::from(a) * b).sum() };
         let before = self.state.clone();
         for (state, &decay) in self.state.iter_mut().zip(decay) {
             *state *= f64::from(decay);
@@ -384,6 +382,10 @@ impl Column {
             Expected::Add | Expected::Delta(_) | Expected::LowRank(..) => dot(query, &self.state),
         }
     }
+}
+
+fn dot(a: &[f32], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(&a, b)| f64::from(a) * b).sum()
 }
 
 /// What [`Update`] is to one row of a head.
@@ -493,6 +495,96 @@ fn linear_attention_agrees_with_f64() {
                     for (index, expected) in expected.state.into_iter().enumerate() {
                         assert_close(behind[place(index)], expected, 2e-5, "its state");
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_by_blocks_agrees_with_f64() {
+    for kernels in all_kernels(Compute::F32) {
+        let mut random = Random(29);
+        for (heads, dim, value, block) in [
+            (1, 1, 1, 1),
+            (2, 5, 16, 4),
+            (2, 16, 70, 5),
+            (3, 3, 24, 8),
+            (1, 9, 130, 19),
+            (2, 8, 8, 40),
+        ] {
+            let (rows, columns) = (1 + random.below(50), heads * value);
+            let [query, key] = [0; 2].map(|_| random.mat(rows, heads * dim));
+            let of_query = random.vec(heads * block);
+            let of_key = random.vec(heads * block);
+            let of_pair = random.vec(heads * block * block);
+            let of_block = shares(&mut random, 1, heads).as_slice().to_vec();
+            let values = BlockAttention::state_values(heads, dim, value, block);
+            let (input, before, starts, out, behind) = check_cuts(
+                &mut random,
+                &kernels,
+                [rows, columns, values],
+                &|kernels, rows, starts, state, x| {
+                    let [query, key] = [&query, &key].map(|all| part(all, &rows));
+                    let attention = BlockAttention {
+                        query: query.view(),
+                        key: key.view(),
+                        heads,
+                        block,
+                        of_query: &of_query,
+                        of_key: &of_key,
+                        of_pair: &of_pair,
+                        of_block: &of_block,
+                    };
+                    kernels.block_attention(attention, starts, state, x.view_mut());
+                },
+            );
+            let of_head = (values - 1) / heads;
+            for column in 0..columns {
+                let head = column / value;
+                let keys = head * dim..(head + 1) * dim;
+                let place = |index: usize| head * of_head + index * value + column % value;
+                let mut summary: Vec<f64> = (0..dim)
+                    .map(|index| f64::from(before[place(index)]))
+                    .collect();
+                let mut first = 0;
+                for row in 0..rows {
+                    if starts.contains(&row) {
+                        summary.fill(0.0);
+                        first = row;
+                    }
+                    let open = row - first;
+                    let own = &query.row(row)[keys.clone()];
+                    let factor = f64::from(of_query[head * block + open]);
+                    let mut sum = factor * dot(own, &summary);
+                    for (index, other) in (first..=row).enumerate() {
+                        let pair = of_pair[(head * block + open) * block + index];
+                        let seen = key.row(other)[keys.clone()]
+                            .iter()
+                            .map(|&key| f64::from(key));
+                        let product = dot(own, &seen.collect::<Vec<_>>());
+                        sum += f64::from(pair) * product * f64::from(input.row(other)[column]);
+                    }
+                    assert_close(out.row(row)[column], sum, 2e-5, "attention by blocks");
+                    if open + 1 == block {
+                        for (index, summary) in summary.iter_mut().enumerate() {
+                            *summary *= f64::from(of_block[head]);
+                            for (open, other) in (first..=row).enumerate() {
+                                let key = f64::from(of_key[head * block + open])
+                                    * f64::from(key.row(other)[head * dim + index]);
+                                *summary += key * f64::from(input.row(other)[column]);
+                            }
+                        }
+                        first = row + 1;
+                    }
+                }
+                assert_eq!(
+                    behind[values - 1],
+                    (rows - first) as f32,
+                    "rows of the open block"
+                );
+                for (index, expected) in summary.into_iter().enumerate() {
+                    assert_close(behind[place(index)], expected, 2e-5, "its summary");
                 }
             }
         }

@@ -75,6 +75,7 @@ fn class(error: &Error) -> &'static str {
             | EngineError::File { .. }
             | EngineError::NonFinite { .. }
             | EngineError::NoExpert { .. }
+            | EngineError::LooksAhead { .. }
             | EngineError::Overflow { .. },
         )
         | Error::Tokenizer(_)

@@ -7,7 +7,7 @@ use super::buffers::{Buffer, Buffers};
 use super::choice::{
     ALL, Choice, SCORES, Scored, candidates, choose_best, mask_row, mask_tokens, products,
 };
-use super::rotation::{HeadSpan, rotate};
+use super::rotation::{HeadSpan, rotate, rotate_cut};
 use super::top_keys::Entry;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Rows, Scratch};
@@ -58,8 +58,13 @@ pub(super) fn choose<'a>(
     layer.norm_in_place(&choice.key_norm, keys.view_mut())?;
     if let Some(rope) = &choice.rope {
         let span = |heads| HeadSpan::of(rope, heads, dim);
-        rotate(layer, rope, rows, span(heads), queries.view_mut());
-        rotate(layer, rope, rows, span(1), keys.view_mut());
+        if dim < rope.dims {
+            rotate_cut(layer, rope, rows, dim, queries.view_mut());
+            rotate_cut(layer, rope, rows, dim, keys.view_mut());
+        } else {
+            rotate(layer, rope, rows, span(heads), queries.view_mut());
+            rotate(layer, rope, rows, span(1), keys.view_mut());
+        }
     }
     let mut blocks = std::mem::take(&mut scratch.gate);
     let BlockScore::LargestProduct { local } = choice.by else {

@@ -45,6 +45,22 @@ pub(crate) fn rotate(
     layer.kernels.rotary_rows(shape, cos, sin, x);
 }
 
+/// Turns heads that are narrower than what the rotation is for ([`sli_kernels::Kernels::cut_rotary_rows`]).
+pub(super) fn rotate_cut(
+    layer: &BoundLayer<'_>,
+    rope: &Rope,
+    rows: Rows<'_>,
+    head_dim: usize,
+    x: MatMut<'_>,
+) {
+    let Some((cos, sin)) = rows.batch.rotation(rope) else {
+        return;
+    };
+    let range = rows.chunk.rows.clone();
+    let (cos, sin) = (cos.rows_view(range.clone()), sin.rows_view(range));
+    layer.kernels.cut_rotary_rows(head_dim, cos, sin, x);
+}
+
 /// What of some heads rotates, and how.
 pub(super) fn rotary_shape(rope: &Rope, span: HeadSpan) -> RotaryShape {
     RotaryShape {

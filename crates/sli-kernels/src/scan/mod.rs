@@ -8,6 +8,7 @@
 //! `starts` are the rows with which records begin, in order: their state is zero. Rows in front of the first
 //! one go on from the state that is given; the state behind the last row takes its place.
 
+mod block_attention;
 mod convolution;
 mod dual;
 mod exponential;
@@ -21,6 +22,7 @@ mod wkv;
 
 use std::ops::Range;
 
+pub use block_attention::BlockAttention;
 pub use dual::StateSpaceDual;
 pub use forget::Forget;
 pub use gated_lru::GatedLru;

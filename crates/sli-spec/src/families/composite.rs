@@ -60,7 +60,6 @@ pub fn encoder_decoder(
         |of: fn(&ModelSpec) -> &[&'static str]| ENCODER.patterns(&encoder.spec, of(&encoder.spec));
     let front = Front {
         ignored: patterns(|spec| &spec.ignored),
-        computed: patterns(|spec| &spec.computed),
         stacks: ENCODER.stacks(encoder.spec.clone()),
     };
     behind(config, &front, decoder, true)
@@ -130,7 +129,6 @@ pub fn behind_given(
     };
     let front = Front {
         ignored: vec!["encoder.*"],
-        computed: Vec::new(),
         stacks: vec![given],
     };
     behind(config, &front, decoder, false)
@@ -139,7 +137,6 @@ pub fn behind_given(
 /// What stands in front of a decoder.
 struct Front {
     ignored: Vec<&'static str>,
-    computed: Vec<&'static str>,
     stacks: Vec<Stack>,
 }
 
@@ -182,7 +179,6 @@ fn behind(
             [front, &DECODER.patterns(&decoder, own)].concat()
         };
         let ignored = with(&front.ignored, &decoder.ignored);
-        let computed = with(&front.computed, &decoder.computed);
         let mut stacks = front.stacks.clone();
         let mut behind = DECODER.stacks(decoder);
         for stack in &mut behind {
@@ -194,7 +190,6 @@ fn behind(
             family: "composite",
             base_prefix: "",
             ignored,
-            computed,
             unused: 0,
             vocab_size,
             ties: TieOrder::HeadLast,

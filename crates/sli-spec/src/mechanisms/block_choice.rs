@@ -21,7 +21,7 @@ pub struct BlockChoice {
     pub query_norm: Norm,
     /// Of the key.
     pub key_norm: Norm,
-    /// Rotation of queries and key.
+    /// Rotation of queries and key; of heads that are narrower than it, each feature turns by an angle of its own.
     pub rope: Option<Rope>,
     /// Keys of a block.
     pub size: usize,

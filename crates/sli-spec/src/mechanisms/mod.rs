@@ -73,7 +73,7 @@ pub use self::latent_attention::{
 };
 pub use self::layer_input::LayerInput;
 pub use self::layout_attention::{LayoutAttention, LayoutStream};
-pub use self::lightning_attention::LightningAttention;
+pub use self::lightning_attention::{DecayTables, LightningAttention};
 pub use self::low_rank::LowRank;
 pub use self::low_rank_gate::LowRankGate;
 pub use self::matrix_memory::MatrixMemory;

@@ -52,10 +52,6 @@ pub struct ModelSpec {
     pub base_prefix: &'static str,
     /// Tensors that files of this family carry and that nothing needs (`*` matches any run).
     pub ignored: Vec<&'static str>,
-    /// Those of them that are tables which the reference takes from the file and which are computed here: they have to
-    /// be stored in full, or they would be rounded there and not here.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub computed: Vec<&'static str>,
     /// Parameters of the reference's class that files have and nothing here needs (the last layer of a tower that is read
     /// before it).
     #[serde(skip_serializing_if = "is_none")]

@@ -103,7 +103,6 @@ fn describe<'s, 'c>(
             family: output.family,
             base_prefix: config.row()?.base_prefix.as_str(),
             ignored: output.ignored(task, tied),
-            computed: output.computed.clone(),
             unused: 0,
             vocab_size: output.vocabulary()?,
             ties: output
@@ -197,7 +196,7 @@ impl Blocks<'_> {
                 &[][..],
                 |shared| if tied { shared.tied } else { shared.own },
             );
-        [&self.ignored[..], &self.computed, head, tokens].concat()
+        [&self.ignored[..], head, tokens].concat()
     }
 
     /// Number of token ids.

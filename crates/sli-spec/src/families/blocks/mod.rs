@@ -55,8 +55,6 @@ pub struct Blocks<'c> {
     pub transposed: bool,
     /// Tensors that files carry and nothing needs.
     pub ignored: Vec<&'static str>,
-    /// Tables that the reference takes from files and that are computed here.
-    pub computed: Vec<&'static str>,
 
     /// Features of the hidden state.
     pub hidden_size: usize,
@@ -325,7 +323,6 @@ impl<'c> Blocks<'c> {
             stored: None,
             transposed: false,
             ignored: vec!["*.rotary_emb.inv_freq"],
-            computed: Vec::new(),
             hidden_size,
             stash_size: None,
             heads,

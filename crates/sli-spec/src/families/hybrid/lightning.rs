@@ -1,13 +1,13 @@
 //! MiniMax-01: lightning attention beside softmax attention, Mixtral's experts.
 
 use super::{decoder, recurrent_layers};
-use crate::build::{NormStyle, pattern};
+use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Form, MixerOf, Residual};
 use crate::families::mixture::{block_sparse, mix};
 use crate::rope::RopeOptions;
 use crate::{
-    Config, Described, LightningAttention, Mask, Mixer, Renormalize, Shard, Source, SpecError,
-    Split,
+    Config, DecayTables, Described, LightningAttention, Mask, Mixer, Renormalize, Shard, Source,
+    SpecError, Split,
 };
 
 /// MiniMax-01. The residual stream goes on from the norms in front of the sublayers.
@@ -26,12 +26,7 @@ pub fn minimax(config: &Config) -> Result<Described, SpecError> {
     if let Some(window) = config.optional_size("sliding_window")? {
         decoder.masks.fill(Mask::CausalWindow(window));
     }
-    // Tables of decays, which follow from the number of heads and layers, and how many rows they are for.
-    config.size("block_size")?;
-    for table in ["slope_rate", "query_decay", "key_decay", "diagonal_decay"] {
-        let pattern = pattern(format!("*.self_attn.{table}"));
-        decoder.computed.push(pattern);
-    }
+    let block = config.size("block_size")?;
     let layers = decoder.layers();
     let recurrent = recurrent_layers(config, layers, |layer| layer % 2 == 1)?;
     let factors = |kind: &str| {
@@ -64,6 +59,7 @@ pub fn minimax(config: &Config) -> Result<Described, SpecError> {
             input: leaves.linear_of(input, None, [3 * wide, hidden], Shard::Column),
             activation,
             rates: rates(heads, layer, layers),
+            tables: Some(tables(leaves, heads, block)),
             gate: leaves.linear(
                 "self_attn.output_gate",
                 [wide, hidden],
@@ -78,6 +74,26 @@ pub fn minimax(config: &Config) -> Result<Described, SpecError> {
     experts.renormalize = Renormalize::Sum { plus: 0.0 };
     mix(&mut decoder, experts, |_| true);
     decoder.build()
+}
+
+/// What files hold of a layer's decays, each table rounded by itself.
+fn tables(leaves: &mut Leaves, heads: usize, block: usize) -> DecayTables {
+    leaves.optional(Some(DecayTables::PART));
+    let mut table = |name: &str, factors: usize| {
+        let source = Source::Reshape(Box::new(leaves.tensor(&format!("self_attn.{name}"))));
+        let index = leaves.weight(source, &[heads.saturating_mul(factors)], Shard::Replicate);
+        leaves.set_buffer(index);
+        index
+    };
+    let tables = DecayTables {
+        block,
+        rates: table("slope_rate", 1),
+        of_query: table("query_decay", block),
+        of_key: table("key_decay", block),
+        of_pair: table("diagonal_decay", block.saturating_mul(block)),
+    };
+    leaves.optional(None);
+    tables
 }
 
 /// How fast the states of a layer's heads decay: the slopes of `ALiBi`, less in later layers.

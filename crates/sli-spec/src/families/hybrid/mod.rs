@@ -39,10 +39,7 @@ pub const TYPES: &[ModelType] = &[
     row("lfm2", lfm2),
     row("lfm2_moe", lfm2_moe),
     row("lfm3", lfm3),
-    limited(
-        row("minimax", minimax),
-        "decays follow from the configuration: files whose tables of them are rounded (bf16, f16) are refused",
-    ),
+    row("minimax", minimax),
     row("nemotron_h", nemotron_h),
     row("olmo_hybrid", olmo_hybrid),
     limited(

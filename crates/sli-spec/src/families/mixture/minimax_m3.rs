@@ -140,9 +140,8 @@ fn sizes(
     if sizes.size == 0 || sizes.top_k == 0 {
         return Err(config.invalid("index_topk_blocks", "at least one block of one key"));
     }
-    let rotated = sizes.rope.as_ref().map_or(0, |rope| rope.dims);
-    if sizes.head_dim < rotated.max(1) {
-        return Err(config.invalid("index_head_dim", format!("at least {rotated}")));
+    if sizes.head_dim == 0 {
+        return Err(config.invalid("index_head_dim", "at least 1"));
     }
     Ok(sizes)
 }
