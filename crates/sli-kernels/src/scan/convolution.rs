@@ -84,6 +84,90 @@ impl SimdOp for Convolve<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        // The usual ones keep their weights and inputs in registers.
+        match self.taps.len() / self.block.len() {
+            2 => self.short::<S, 2>(s),
+            3 => self.short::<S, 3>(s),
+            4 => self.short::<S, 4>(s),
+            _ => self.any(s),
+        }
+    }
+}
+
+/// Vectors of columns that a short convolution has in registers at a time.
+const TOGETHER: usize = 2;
+
+impl Convolve<'_> {
+    /// A convolution of `K` weights.
+    #[inline(always)]
+    fn short<S: Simd, const K: usize>(self, s: S) {
+        let width = self.block.len();
+        let mut at = 0;
+        while at + TOGETHER * S::LANES <= width {
+            self.columns::<S, K, TOGETHER>(s, at..at + TOGETHER * S::LANES);
+            at += TOGETHER * S::LANES;
+        }
+        while at < width {
+            self.columns::<S, K, 1>(s, at..width.min(at + S::LANES));
+            at += S::LANES;
+        }
+    }
+
+    /// Some columns of the block, whole vectors or part of one.
+    #[inline(always)]
+    fn columns<S: Simd, const K: usize, const V: usize>(&self, s: S, own: Range<usize>) {
+        let (width, columns) = (self.block.len(), self.x.cols());
+        let (first, len) = (self.block.start + own.start, own.len());
+        let ends = |vector: usize| vector * S::LANES..len.min((vector + 1) * S::LANES);
+        let read = |from: &[f32]| -> [S::F; V] {
+            std::array::from_fn(|vector| get(s, &from[ends(vector)]))
+        };
+        let zeros = [s.splat(0.0); V];
+        let taps: [[S::F; V]; K] =
+            std::array::from_fn(|tap| read(&self.taps[tap * width..][own.clone()]));
+        let bias = self.bias.map_or(zeros, |bias| read(&bias[own.clone()]));
+        // SAFETY: tasks have different columns.
+        let kept = |row: usize| unsafe {
+            let start = row * columns + first;
+            self.window.part_mut(start..start + len)
+        };
+        // The inputs of the last rows, the oldest first; the last one is the row's own.
+        let mut inputs = [zeros; K];
+        for (row, input) in inputs.iter_mut().enumerate().skip(1) {
+            *input = read(kept(row - 1));
+        }
+        for (rows, begins) in runs(self.starts, self.x.rows()) {
+            if begins {
+                inputs = [zeros; K];
+            }
+            for row in rows {
+                // SAFETY: tasks have different columns.
+                let row = unsafe { self.x.shared_part(row, first..first + len) };
+                for older in 1..K {
+                    inputs[older - 1] = inputs[older];
+                }
+                inputs[K - 1] = read(row);
+                let mut sums = bias;
+                for (taps, inputs) in taps.iter().zip(&inputs) {
+                    for ((sum, &tap), &input) in sums.iter_mut().zip(taps).zip(inputs) {
+                        *sum = s.mul_add(tap, input, *sum);
+                    }
+                }
+                for (vector, sum) in sums.into_iter().enumerate() {
+                    put(s, &mut row[ends(vector)], sum);
+                }
+            }
+        }
+        for (row, input) in inputs.into_iter().enumerate().skip(1) {
+            for (vector, input) in input.into_iter().enumerate() {
+                put(s, &mut kept(row - 1)[ends(vector)], input);
+            }
+        }
+    }
+
+    /// A convolution of any length.
+    #[inline(always)]
+    fn any<S: Simd>(self, s: S) {
         let Self {
             taps,
             bias,
