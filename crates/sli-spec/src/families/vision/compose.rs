@@ -332,7 +332,6 @@ pub(super) fn behind(
         let ModelSpec {
             base_prefix,
             ignored,
-            computed,
             vocab_size,
             ties,
             stacks,
@@ -374,7 +373,6 @@ pub(super) fn behind(
             family: "vision",
             base_prefix: config.row()?.base_prefix.as_str(),
             ignored: tower.ignored.iter().copied().chain(own(ignored)).collect(),
-            computed: own(computed).collect(),
             unused: tower.unused,
             vocab_size,
             ties,
