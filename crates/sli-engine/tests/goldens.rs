@@ -130,6 +130,8 @@ fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
     let given = PreparedPictures {
         pixels: (given.shape, given.values),
         grids: given.grids,
+        sizes: given.sizes,
+        has_padding: false,
     };
     let (places, patches) = pictures.unfold(&given).unwrap();
     Some(Record {

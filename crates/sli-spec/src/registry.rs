@@ -169,6 +169,41 @@ fn hyperclovax_vision(config: &Config) -> Result<Described, SpecError> {
     vision::hyperclovax_vision(config, part)
 }
 
+/// The same of pictures that are cut to tiles.
+fn llava_next(config: &Config) -> Result<Described, SpecError> {
+    vision::llava_next(config, part)
+}
+
+/// The same with features of several layers of a tower.
+fn vipllava(config: &Config) -> Result<Described, SpecError> {
+    vision::vipllava(config, part)
+}
+
+/// The same with blocks of patches of tiles.
+fn internvl(config: &Config) -> Result<Described, SpecError> {
+    vision::internvl(config, part)
+}
+
+/// The same through one projection.
+fn idefics3(config: &Config) -> Result<Described, SpecError> {
+    vision::idefics3(config, part)
+}
+
+/// The same through a norm and a gated layer.
+fn aya_vision(config: &Config) -> Result<Described, SpecError> {
+    vision::aya_vision(config, part)
+}
+
+/// The same through a gated layer.
+fn cohere2_vision(config: &Config) -> Result<Described, SpecError> {
+    vision::cohere2_vision(config, part)
+}
+
+/// The same with all patches through two dense layers.
+fn deepseek_vl(config: &Config) -> Result<Described, SpecError> {
+    vision::deepseek_vl(config, part)
+}
+
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
@@ -224,14 +259,23 @@ const FAMILIES: &[&[ModelType]] = &[
         row("encoder-decoder", encoder_decoder),
         row("exaone4_5", exaone4_5),
         row("hyperclovax_vision_v2", hyperclovax_vision),
+        row("aya_vision", aya_vision),
+        row("cohere2_vision", cohere2_vision),
+        row("deepseek_vl", deepseek_vl),
+        row("encoder-decoder", encoder_decoder),
+        row("idefics3", idefics3),
+        row("internvl", internvl),
         row("llava", llava),
+        row("llava_next", llava_next),
         row("qwen2_5_vl", qwen2_5_vl),
         row("qwen2_vl", qwen2_vl),
         row("qwen3_5", qwen3_5),
         row("qwen3_5_moe", qwen3_5_moe),
         row("qwen3_vl", qwen3_vl),
         row("qwen3_vl_moe", qwen3_vl_moe),
+        row("smolvlm", idefics3),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
+        row("vipllava", vipllava),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],
 ];

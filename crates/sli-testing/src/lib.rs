@@ -103,6 +103,8 @@ pub struct GoldenPictures {
     pub values: Vec<f32>,
     /// Times, rows and columns of patches of each; none where the model reads no such.
     pub grids: Vec<[u32; 3]>,
+    /// Height and width of each before it was cut to tiles; none where the model reads no such.
+    pub sizes: Vec<[u32; 2]>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -481,8 +483,10 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
     let name = format!("{id}.{PICTURES}");
     let shape = expected.tensor(&name).ok()?.shape().to_vec();
     let grids = integers(expected, &format!("{id}.image_grid_thw")).unwrap_or_default();
+    let sizes = integers(expected, &format!("{id}.image_sizes")).unwrap_or_default();
     Some(GoldenPictures {
         shape,
+        sizes: sizes.as_chunks().0.to_vec(),
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),
     })

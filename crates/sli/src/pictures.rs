@@ -30,10 +30,10 @@ impl<'a> PictureRules<'a> {
 
     /// The patches of a record's pictures under its id and row: as many tokens of 0 as rows, their places, their numbers.
     pub fn read(self, tensors: &mut TensorReader, raw: &RawRecord) -> Result<Record, InputError> {
-        let refused = |problem: String, hint: &str| {
+        fn refused<T>(raw: &RawRecord, problem: &str, hint: &str) -> Result<T, InputError> {
             let problem = format!("record `{}`: {problem}", raw.id);
             Err(InputError::record(&raw.place, problem).with_hint(hint))
-        };
+        }
         let name = self.pictures.layout.name();
         let none = Record {
             id: raw.id.clone(),
@@ -45,47 +45,71 @@ impl<'a> PictureRules<'a> {
                 return Ok(none);
             }
             return refused(
-                format!("the model reads `{name}`, and the record has no `tensors`"),
+                raw,
+                &format!("the model reads `{name}`, and the record has no `tensors`"),
                 "name a safetensors file that holds it: {\"tensors\": \"FILE\", \"tensor_prefix\": \"...\"}",
             );
         };
         if !self.beside && raw.content != Content::None {
             return refused(
-                format!("the model reads pictures, not `{}`", raw.content.key()),
+                raw,
+                &format!("the model reads pictures, not `{}`", raw.content.key()),
                 "remove the key",
             );
         }
         let Some(Prepared { shape, values }) = tensors.tensor(given, name, raw)? else {
             return refused(
-                format!("{} has no tensor `{}{name}`", given.file, given.prefix),
+                raw,
+                &format!("{} has no tensor `{}{name}`", given.file, given.prefix),
                 "a tensor's name is `tensor_prefix` and the name of the input",
             );
         };
         let mut prepared = PreparedPictures {
             pixels: (shape, values),
-            grids: Vec::new(),
+            ..PreparedPictures::default()
         };
-        if let Some(grids) = self.pictures.layout.grids() {
-            let Some(numbers) = tensors.whole_numbers(given, grids, raw)? else {
-                return refused(
-                    format!("{} has no tensor `{}{grids}`", given.file, given.prefix),
-                    "the model's processor makes it beside the pictures",
-                );
-            };
+        let mut numbers = |name: &str| match tensors.whole_numbers(given, name, raw)? {
+            Some(numbers) => Ok(numbers),
+            None => refused(
+                raw,
+                &format!("{} has no tensor `{}{name}`", given.file, given.prefix),
+                "the model's processor makes it beside the pictures",
+            ),
+        };
+        let layout = &self.pictures.layout;
+        if let Some(grids) = layout.grids() {
+            let numbers = numbers(grids)?;
             let (rows, rest) = numbers.as_chunks();
             if !rest.is_empty() {
                 return refused(
-                    format!("`{grids}` of {} has {} numbers", given.file, numbers.len()),
+                    raw,
+                    &format!("`{grids}` of {} has {} numbers", given.file, numbers.len()),
                     "it has three for every picture: times, rows, columns",
                 );
             }
             prepared.grids = rows.to_vec();
         }
+        if let Some(sizes) = layout.sizes() {
+            let numbers = numbers(sizes)?;
+            let (rows, rest) = numbers.as_chunks();
+            if !rest.is_empty() {
+                return refused(
+                    raw,
+                    &format!("`{sizes}` of {} has {} numbers", given.file, numbers.len()),
+                    "it has two for every picture: height, width",
+                );
+            }
+            prepared.sizes = rows.to_vec();
+        }
+        if let Some(mask) = layout.mask() {
+            prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
+        }
         let (places, patches) = match self.pictures.unfold(&prepared) {
             Ok(unfolded) => unfolded,
             Err(problem) => {
                 return refused(
-                    format!("`{name}` of {} {problem}", given.file),
+                    raw,
+                    &format!("`{name}` of {} {problem}", given.file),
                     "prepare it as the model's processor does",
                 );
             }

@@ -149,6 +149,52 @@ impl TensorReader {
         }
     }
 
+    /// Whether whole numbers or flags of a record's file have any that are 0, `tensor_prefix` in front of the name; those
+    /// that are not there have none.
+    pub fn has_zeros(
+        &mut self,
+        tensors: &Tensors,
+        name: &str,
+        record: &RawRecord,
+    ) -> Result<bool, InputError> {
+        let id = &record.id;
+        let refused = |problem: String, hint: &str| {
+            let problem = format!("record `{id}`: {problem}");
+            Err(InputError::record(&record.place, problem).with_hint(hint))
+        };
+        let path = path_of(&record.place, tensors);
+        let name = format!("{}{name}", tensors.prefix);
+        let checkpoint = self.checkpoint(&path, &record.place, id)?;
+        let Some(found) = checkpoint.tensor(&name) else {
+            return Ok(false);
+        };
+        let file = path.display();
+        let size = match found.dtype {
+            Dtype::I64 => 8,
+            Dtype::I32 => 4,
+            Dtype::U8 | Dtype::Bool => 1,
+            other => {
+                let problem = format!("`{name}` of {file} is of type {other}");
+                return refused(problem, "store it as I64, I32, U8 or BOOL");
+            }
+        };
+        let mut piece = vec![0_u8; 1 << 16];
+        let mut at = 0;
+        while at < found.bytes {
+            let length = (found.bytes - at).min(piece.len() as u64) as usize;
+            let part = &mut piece[..length];
+            if let Err(error) = checkpoint.read_at(found.file, found.offset + at, part) {
+                return refused(format!("`{name}` of {file}: {error}"), "is the file whole?");
+            }
+            let is_zero = |number: &[u8]| number.iter().all(|&byte| byte == 0);
+            if part.chunks_exact(size).any(is_zero) {
+                return Ok(true);
+            }
+            at += length as u64;
+        }
+        Ok(false)
+    }
+
     /// A tensor of a record's file, `tensor_prefix` in front of its name; `None`: it is not there.
     pub fn tensor(
         &mut self,

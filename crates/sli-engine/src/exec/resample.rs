@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Halving, HeadTransform, Resampled, Resampling};
+use sli_spec::{Activation, Halving, HeadTransform, PictureRows, Resampled, Resampling};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
 use super::{BoundLayer, EndRows};
 use crate::error::EngineError;
-use crate::mixers::end_of;
+use crate::mixers::{end_of, kernel};
 
 /// Values that are held while the rows of a record of up to `longest` rows are made.
 pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) -> usize {
@@ -26,15 +26,19 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
             parts,
             ..
         } => {
-            let widths = input.layers.iter().map(|layer| layer.dense.out_features);
-            let widths = std::iter::once(own * parts).chain(widths);
             // What goes in and what comes out.
-            let (mut most, mut before) = (0, 0);
-            for width in widths {
+            let mut before = own * parts;
+            let mut most = before;
+            for layer in &input.layers {
+                let width = layer.dense.out_features;
                 most = most.max(before + width);
                 before = width;
+                if layer.gated {
+                    before = width / 2;
+                    most = most.max(width + before);
+                }
             }
-            longest.min(GATHERED_ROWS) * most
+            longest.min(GATHERED_ROWS) * most + input.vector().map_or(0, |_| before)
         }
     }
 }
@@ -55,6 +59,7 @@ impl BoundLayer<'_> {
             stack,
             columns,
             parts,
+            vector: _,
         } = input.rule
         {
             let of = (stack, columns, parts);
@@ -95,6 +100,7 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         let records = batch.branches_of(&batch.whole());
         let mut gathered = Mat::default();
+        let vector = self.owned(input.vector())?;
         for (branch, own) in records.into_iter().enumerate() {
             let source = batch.source_of(stack, branch);
             let end = end_of(ends, stack)?.rows_view(source);
@@ -105,6 +111,10 @@ impl BoundLayer<'_> {
                     let sources = batch.inputs.of(row).iter();
                     let targets = gathered.row_mut(place).chunks_exact_mut(width);
                     for (target, &source) in targets.zip(sources) {
+                        if source == PictureRows::NONE && vector.is_some() {
+                            target.fill(0.0);
+                            continue;
+                        }
                         if source as usize >= end.rows() {
                             let problem = format!("row {source} of an end of {}", end.rows());
                             return Err(EngineError::Internal(problem));
@@ -117,7 +127,14 @@ impl BoundLayer<'_> {
                     self.norm_in_place(norm, gathered.view_mut())?;
                 }
                 let x = self.passed_through(&input.layers, gathered)?;
-                self.kernels.copy(x.view(), hidden.rows_view_mut(rows));
+                self.kernels
+                    .copy(x.view(), hidden.rows_view_mut(rows.clone()));
+                if let Some(vector) = &vector {
+                    let is_none = |row: &usize| batch.inputs.of(*row) == [PictureRows::NONE];
+                    for row in rows.filter(is_none) {
+                        hidden.row_mut(row).copy_from_slice(vector);
+                    }
+                }
                 gathered = x;
             }
         }
@@ -128,13 +145,29 @@ impl BoundLayer<'_> {
     fn passed_through(&self, layers: &[HeadTransform], mut x: Mat) -> Result<Mat, EngineError> {
         for layer in layers {
             let mut out = Mat::new(x.rows(), layer.dense.out_features);
-            self.dense(&layer.dense, layer.activation, x.view(), out.view_mut())?;
+            if layer.gated {
+                self.linear(x.view(), &layer.dense, out.view_mut())?;
+                out = self.gated_halves(layer.activation, out);
+            } else {
+                self.dense(&layer.dense, layer.activation, x.view(), out.view_mut())?;
+            }
             if let Some(norm) = &layer.norm {
                 self.norm_in_place(norm, out.view_mut())?;
             }
             x = out;
         }
         Ok(x)
+    }
+
+    /// The first halves of rows times the activation of the second.
+    fn gated_halves(&self, activation: Activation, mut x: Mat) -> Mat {
+        let half = x.cols() / 2;
+        let mut out = Mat::new(x.rows(), half);
+        let (up, gate) = x.view_mut().split_cols(half);
+        self.kernels.copy(gate.as_ref(), out.view_mut());
+        self.kernels
+            .gated(kernel(activation), out.view_mut(), up.as_ref());
+        out
     }
 
     /// The rows of one record; `of` has those of earlier stacks.

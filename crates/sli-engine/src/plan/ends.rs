@@ -41,6 +41,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     if let Some(norm) = &rows.norm {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
+                    rows.vector().into_iter().for_each(&mut add);
                     for layer in &rows.layers {
                         add(layer.dense.weight);
                         layer.dense.bias.into_iter().for_each(&mut add);

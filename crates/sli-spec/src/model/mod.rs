@@ -11,6 +11,7 @@ mod layer;
 mod pictures;
 mod rows;
 mod stem;
+mod tiling;
 mod transform;
 
 use std::collections::{BTreeSet, HashSet};
@@ -33,11 +34,12 @@ pub use self::head::{
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::pictures::{
-    FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
+    BesidePlanes, FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
     PreparedPictures, View,
 };
 pub use self::rows::{Halving, Resampled, Resampling, RowRule};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
+pub use self::tiling::Tiling;
 pub use self::transform::HeadTransform;
 
 /// A whole model.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::tiling::{Tiling, unpadded};
 use crate::parts::{Linear, Norm};
 use crate::source::{Leaf, WeightIndex};
 
@@ -47,6 +48,8 @@ pub enum PictureLayout {
         name: &'static str,
         /// Height and width of every view, where the model takes no other.
         size: Option<[usize; 2]>,
+        /// What comes beside it.
+        beside: BesidePlanes,
     },
     /// `[patches, numbers]` of all pictures, each in blocks of `side` rows and columns, one block after the other.
     Packed {
@@ -61,6 +64,26 @@ pub enum PictureLayout {
     },
 }
 
+/// What comes beside views that are planes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum BesidePlanes {
+    /// Nothing: every view is a picture.
+    None,
+    /// Height and width of every picture, of which follows how many tiles it was cut to: a view of the whole picture, then
+    /// the tiles of a grid, row by row.
+    Sizes {
+        /// The tensor `[pictures, 2]`.
+        name: &'static str,
+        /// How pictures are cut.
+        tiling: Tiling,
+    },
+    /// Which points are of a picture: all of them. Views of zeros are none.
+    Mask {
+        /// The tensor of ones, as large as a view's plane; records may lack it.
+        name: &'static str,
+    },
+}
+
 /// A record's pictures as a processor has prepared them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreparedPictures {
@@ -68,6 +91,10 @@ pub struct PreparedPictures {
     pub pixels: (Vec<usize>, Vec<f32>),
     /// Times, rows and columns of patches of each, where the model reads such.
     pub grids: Vec<[u32; 3]>,
+    /// Height and width of each before it was cut to tiles, where the model reads such.
+    pub sizes: Vec<[u32; 2]>,
+    /// Some points are of no picture.
+    pub has_padding: bool,
 }
 
 impl PictureLayout {
@@ -83,6 +110,28 @@ impl PictureLayout {
         match self {
             Self::Planes { .. } => None,
             Self::Packed { grids, .. } => Some(grids),
+        }
+    }
+
+    /// What the tensor of heights and widths is called, where there is one.
+    pub fn sizes(&self) -> Option<&'static str> {
+        match self {
+            Self::Planes {
+                beside: BesidePlanes::Sizes { name, .. },
+                ..
+            } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// What the tensor that says which points are of a picture is called, where there may be one.
+    pub fn mask(&self) -> Option<&'static str> {
+        match self {
+            Self::Planes {
+                beside: BesidePlanes::Mask { name },
+                ..
+            } => Some(name),
+            _ => None,
         }
     }
 }
@@ -135,17 +184,20 @@ pub struct Place {
     pub size: [u32; 2],
     /// The number of the window in the view: rows of one stand one after the other.
     pub window: u32,
+    /// Rows and columns of tiles that the picture was cut to, where it was; else 0.
+    pub tiles: [u32; 2],
 }
 
 impl Place {
     /// Numbers of a row.
-    pub const COLUMNS: usize = 9;
+    pub const COLUMNS: usize = 11;
     /// The row of what stands in front of the patches.
     pub const FRONT: u32 = u32::MAX;
 
     /// As numbers.
     pub fn numbers(self) -> [u32; Self::COLUMNS] {
         let ([rows, columns], [height, width]) = (self.grid, self.size);
+        let [down, across] = self.tiles;
         let Self {
             view,
             row,
@@ -155,7 +207,7 @@ impl Place {
             ..
         } = self;
         [
-            view, row, column, rows, columns, picture, height, width, window,
+            view, row, column, rows, columns, picture, height, width, window, down, across,
         ]
     }
 
@@ -171,6 +223,8 @@ impl Place {
             height,
             width,
             window,
+            down,
+            across,
         ] = numbers;
         Self {
             view,
@@ -180,6 +234,7 @@ impl Place {
             picture,
             size: [height, width],
             window,
+            tiles: [down, across],
         }
     }
 
@@ -204,6 +259,8 @@ pub struct View {
     pub picture: u32,
     /// Height and width of the picture before it became views, where that is known; else 0.
     pub size: [u32; 2],
+    /// Rows and columns of tiles that the picture was cut to, where it was; else 0.
+    pub tiles: [u32; 2],
 }
 
 impl Pictures {
@@ -230,6 +287,7 @@ impl Pictures {
                 picture: view.picture,
                 size: view.size,
                 window: 0,
+                tiles: view.tiles,
             };
             places.extend((0..self.front.len() as u32).map(|front| at(Place::FRONT, front)));
             places
@@ -242,12 +300,15 @@ impl Pictures {
     /// front; an error says what is wrong with them.
     pub fn unfold(&self, given: &PreparedPictures) -> Result<(Vec<Place>, Vec<f32>), String> {
         let (shape, values) = &given.pixels;
-        match self.layout {
-            PictureLayout::Planes { size, .. } => {
-                let (views, patches) = self.planes(size, shape, values)?;
+        match &self.layout {
+            PictureLayout::Planes { size, beside, .. } => {
+                if given.has_padding {
+                    return Err("comes with a mask of points that are of no picture, which is not known here".into());
+                }
+                let (views, patches) = self.planes((*size, beside), &given.sizes, shape, values)?;
                 Ok((self.places(&views), patches))
             }
-            PictureLayout::Packed { side, window, .. } => {
+            &PictureLayout::Packed { side, window, .. } => {
                 self.packed([side, window.unwrap_or(0)], &given.grids, shape, values)
             }
         }
@@ -312,7 +373,8 @@ impl Pictures {
 
     fn planes(
         &self,
-        size: Option<[usize; 2]>,
+        (size, beside): (Option<[usize; 2]>, &BesidePlanes),
+        sizes: &[[u32; 2]],
         shape: &[usize],
         values: &[f32],
     ) -> Result<(Vec<View>, Vec<f32>), String> {
@@ -343,10 +405,27 @@ impl Pictures {
         if let Some(problem) = self.refused(grid) {
             return Err(problem);
         }
-        let views = front.iter().product::<usize>();
-        let mut patches = Vec::with_capacity(views * grid[0] * grid[1] * self.patch_values());
         let plane = height * width;
-        for view in values.chunks_exact((plane * channels).max(1)) {
+        let all: Vec<&[f32]> = values.chunks_exact((plane * channels).max(1)).collect();
+        let size = [*height as u32, *width as u32];
+        let chosen: Vec<(usize, View)> = match beside {
+            BesidePlanes::Sizes { tiling, .. } => tiling.views(front, grid, sizes)?,
+            BesidePlanes::None | BesidePlanes::Mask { .. } => {
+                let blank = matches!(beside, BesidePlanes::Mask { .. });
+                let is_view = |view: &usize| !blank || all[*view].iter().any(|&value| value != 0.0);
+                let views = (0..all.len()).filter(is_view);
+                let view = |at: usize| View {
+                    grid,
+                    picture: at as u32,
+                    size,
+                    tiles: [0; 2],
+                };
+                views.map(|at| (at, view(at))).collect()
+            }
+        };
+        let mut patches =
+            Vec::with_capacity(chosen.len() * grid[0] * grid[1] * self.patch_values());
+        for view in chosen.iter().map(|&(at, _)| all[at]) {
             for (row, column) in
                 (0..grid[0]).flat_map(|row| (0..grid[1]).map(move |column| (row, column)))
             {
@@ -358,12 +437,7 @@ impl Pictures {
                 }
             }
         }
-        let view = |number: usize| View {
-            grid,
-            picture: number as u32,
-            size: [*height as u32, *width as u32],
-        };
-        Ok(((0..views).map(view).collect(), patches))
+        Ok((chosen.into_iter().map(|(_, view)| view).collect(), patches))
     }
 
     /// Why a view of so many rows and columns of patches is none of the model.
@@ -395,6 +469,48 @@ fn blocks([rows, columns]: [u32; 2], side: u32) -> impl Iterator<Item = [u32; 2]
     })
 }
 
+/// The rows of [`PictureRows::Tiles`].
+fn tiled(places: &[Place]) -> Vec<u32> {
+    let mut sources = Vec::new();
+    let mut first = 0;
+    for picture in places.chunk_by(|one, other| one.picture == other.picture) {
+        // Where the patches of each view are.
+        let mut views: Vec<Vec<u32>> = Vec::new();
+        let mut at = first;
+        for view in picture.chunk_by(|one, other| one.view == other.view) {
+            let own = (at..).zip(view).filter(|(_, place)| !place.is_front());
+            views.push(own.map(|(row, _)| row).collect());
+            at += view.len() as u32;
+        }
+        first = at;
+        let Some((whole, tiles)) = views.split_first() else {
+            continue;
+        };
+        sources.extend(whole);
+        let Place {
+            grid,
+            tiles: shape,
+            size,
+            ..
+        } = picture[0];
+        let both = [0, 1].map(|axis| grid[axis] * shape[axis]);
+        let [rows, columns] = unpadded(both, size);
+        for row in rows {
+            for column in columns.clone() {
+                let tile = row / grid[0] * shape[1] + column / grid[1];
+                let patch = row % grid[0] * grid[1] + column % grid[1];
+                sources.extend(
+                    tiles
+                        .get(tile as usize)
+                        .and_then(|tile| tile.get(patch as usize)),
+                );
+            }
+            sources.push(PictureRows::NONE);
+        }
+    }
+    sources
+}
+
 /// How rows are made of those of the views of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PictureRows {
@@ -409,13 +525,16 @@ pub enum PictureRows {
         /// Rows and columns of a block.
         side: usize,
     },
+    /// Of every picture the rows of the view of the whole, then those of its tiles side by side as far as the picture
+    /// covers them, line by line, with a vector of the model behind every line. Rows in front of patches are left out.
+    Tiles,
 }
 
 impl PictureRows {
     /// Rows that one is made of.
     pub fn parts(self) -> usize {
         match self {
-            Self::Patches { .. } => 1,
+            Self::Patches { .. } | Self::Tiles => 1,
             Self::Blocks { side } => side * side,
         }
     }
@@ -441,6 +560,7 @@ impl PictureRows {
                 rows.sort_by_key(|&row| key(&places[row as usize]));
                 rows
             }
+            Self::Tiles => tiled(places),
         }
     }
 
@@ -451,7 +571,7 @@ impl PictureRows {
         let parts = self.parts();
         let sources = self.sources(places);
         let side = match self {
-            Self::Patches { .. } => 1,
+            Self::Patches { .. } | Self::Tiles => 1,
             Self::Blocks { side } => side as u32,
         };
         let mut rows = sources.chunks(parts.max(1)).filter_map(|row| {

@@ -230,6 +230,9 @@ pub enum Resampling {
         columns: [usize; 2],
         /// How many stand side by side.
         parts: usize,
+        /// What stands behind all else in the place of a row that is made of none, where there are such: `[hidden]`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        vector: Option<WeightIndex>,
     },
 }
 
@@ -243,6 +246,14 @@ impl Resampled {
             | Resampling::Gathered { stack, .. } => vec![*stack],
             Resampling::Repeated { stack, shorter, .. }
             | Resampling::Spread { stack, shorter, .. } => vec![*stack, *shorter],
+        }
+    }
+
+    /// What stands in the place of rows that are made of none.
+    pub fn vector(&self) -> Option<WeightIndex> {
+        match &self.rule {
+            Resampling::Gathered { vector, .. } => *vector,
+            _ => None,
         }
     }
 

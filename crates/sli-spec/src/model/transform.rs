@@ -11,6 +11,9 @@ pub struct HeadTransform {
     pub dense: Linear,
     /// After the dense layer.
     pub activation: Activation,
+    /// The first half of its features is multiplied by the activation of the second.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub gated: bool,
     /// After the activation.
     pub norm: Option<Norm>,
 }

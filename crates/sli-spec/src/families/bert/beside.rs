@@ -61,6 +61,7 @@ pub fn markuplm(config: &Config) -> Result<Described, SpecError> {
             }
         }
         let mut layer = |name: &str, shape, activation| HeadTransform {
+            gated: false,
             dense: leaves.linear(&format!("{PART}.{name}"), shape, true, Shard::Replicate),
             activation,
             norm: None,

@@ -222,6 +222,7 @@ pub fn lilt(config: &Config) -> Result<Described, SpecError> {
             tables,
             width: hidden,
             layers: vec![HeadTransform {
+                gated: false,
                 dense,
                 activation: Activation::Linear,
                 norm: None,

@@ -155,6 +155,7 @@ impl Blocks<'_> {
         let transform = match classifier.front {
             InFront::Nothing => None,
             InFront::Pooler => head.pooler.as_ref().map(|pooler| HeadTransform {
+                gated: false,
                 dense: pooler.dense.clone(),
                 activation: pooler.activation,
                 norm: None,
@@ -165,6 +166,7 @@ impl Blocks<'_> {
                 activation,
                 norm,
             } => Some(HeadTransform {
+                gated: false,
                 dense: leaves.linear(name, [width; 2], bias, Shard::Replicate),
                 activation,
                 norm: norm.map(|(name, style)| leaves.norm(name, width, style)),

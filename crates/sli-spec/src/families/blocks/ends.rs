@@ -417,6 +417,7 @@ impl Blocks<'_> {
             let shape = [transform.width, width];
             width = transform.width;
             HeadTransform {
+                gated: false,
                 dense: leaves.linear(transform.dense, shape, transform.bias, Shard::Replicate),
                 activation: transform.activation,
                 norm: (transform.norm).map(|name| leaves.norm(name, width, self.norm)),

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::part::DescribePart;
 use crate::build::{Described, Leaves, NormStyle, pattern};
 use crate::{
-    Activation, AddedRows, Config, Head, HeadTransform, Identity, Input, InputKind, Layer, Leaf,
-    LengthLimit, Mixer, ModelSpec, Norm, PictureRows, PositionIds, Resampled, Resampling, RowRule,
-    Scattered, Sequence, Slot, Source, SpecError, Stack, Step, TokenInput, Write,
+    Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
+    Layer, Leaf, LengthLimit, Mixer, ModelSpec, Norm, PictureLayout, PictureRows, Pictures,
+    PlaceTable, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot,
+    Source, SpecError, Stack, Step, TokenInput, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -125,6 +126,25 @@ impl Tower {
         pictures.map_or(0, |pictures| pictures.front.len())
     }
 
+    /// Says what comes beside its pictures.
+    pub fn set_beside(&mut self, own: BesidePlanes) {
+        if let Input::Pictures(Pictures {
+            layout: PictureLayout::Planes { beside, .. },
+            ..
+        }) = &mut self.stack.input
+        {
+            *beside = own;
+        }
+    }
+
+    /// Rows and columns of patches of every view, where they are known.
+    pub fn grid(&self) -> Option<[usize; 2]> {
+        match &self.stack.input.pictures()?.positions {
+            Some(PlaceTable::Grid { grid, .. }) => Some(*grid),
+            None => None,
+        }
+    }
+
     /// Layers.
     pub fn layers(&self) -> usize {
         self.stack.layers.len()
@@ -168,7 +188,22 @@ impl Projector {
         rows: (PictureRows, usize),
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
-        Self::of("projector", (tower, 0), rows, describe)
+        let columns = [0, tower.width()];
+        Self::of("projector", columns, rows, (None, describe))
+    }
+
+    /// The same of all that was kept beside the end, side by side, or of the end where nothing was.
+    pub fn of_all(
+        tower: &Tower,
+        rows: (PictureRows, usize),
+        vector: Option<Source>,
+        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+    ) -> Self {
+        let columns = match tower.stack.head.kept {
+            0 => [0, tower.width()],
+            kept => [tower.width(), kept * tower.width()],
+        };
+        Self::of("projector", columns, rows, (vector, describe))
     }
 
     /// The same of what was kept beside the end, by its number.
@@ -192,25 +227,30 @@ impl Projector {
             Some(name) => name,
             None => pattern(format!("projector-deep-{number}")),
         };
-        let first = (1 + number) * tower.width();
-        Self::of(name, (tower, first), rows, describe)
+        let columns = [(1 + number) * tower.width(), tower.width()];
+        Self::of(name, columns, rows, (None, describe))
     }
 
-    /// Of the tower's features from `first` on.
+    /// Of the tower's features `columns`, the first and how many, with a vector in the place of rows that are made of none.
     fn of(
         name: &'static str,
-        (tower, first): (&Tower, usize),
+        columns: [usize; 2],
         (rule, hidden): (PictureRows, usize),
-        describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+        (vector, describe): (
+            Option<Source>,
+            impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
+        ),
     ) -> Self {
         let mut leaves = Leaves::new("");
         let (norm, layers) = describe(&mut leaves);
+        let vector = vector.map(|source| leaves.weight(source, &[hidden], Shard::Replicate));
         let rows = Resampled {
             leaves: leaves.finish(),
             rule: Resampling::Gathered {
                 stack: 0,
-                columns: [first, tower.width()],
+                columns,
                 parts: rule.parts(),
+                vector,
             },
             norm,
             layers,
@@ -270,12 +310,8 @@ pub(super) fn dense(
     };
     let bias = bias.then(|| source("bias"));
     HeadTransform {
-        dense: leaves.linear_of(
-            source("weight"),
-            bias,
-            [out, inner],
-            crate::Shard::Replicate,
-        ),
+        dense: leaves.linear_of(source("weight"), bias, [out, inner], Shard::Replicate),
+        gated: false,
         activation,
         norm: None,
     }

@@ -1,11 +1,17 @@
 //! LLaVA (Liu et al. 2023) and what is built like it: rows of a tower through two dense layers.
 
-use super::compose::{Places, Projector, Tied, Tower, behind, decoder_config, dense, scattered};
+use super::compose::{
+    Places, Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered,
+};
 use super::part::DescribePart;
-use crate::{Activation, Config, Described, PictureRows, SpecError};
+use crate::build::{Leaves, NormStyle};
+use crate::{
+    Activation, BesidePlanes, Config, Described, HeadTransform, PictureRows, Source, SpecError,
+    Tiling,
+};
 
 /// Where files have the tower.
-const TOWER: Places = Places {
+pub(super) const TOWER: Places = Places {
     base: &[
         "model.vision_tower.",
         "vision_tower.",
@@ -16,70 +22,213 @@ const TOWER: Places = Places {
 };
 
 /// Where files have the decoder.
-const DECODER: Places = Places {
+pub(super) const DECODER: Places = Places {
     base: &["model.language_model.", "language_model.model."],
     outside: &["", "language_model."],
 };
 
 /// Where files have what projects.
-const PROJECTOR: &[&str] = &["model.multi_modal_projector.", "multi_modal_projector."];
+pub(super) const PROJECTOR: &[&str] = &["model.multi_modal_projector.", "multi_modal_projector."];
 
 /// LLaVA 1.5.
 pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    // How many tokens stand for a picture says its processor.
-    config.ignore(&[
-        "image_seq_length",
-        "ignore_index",
-        "vocab_size",
-        "pad_token_id",
-    ]);
-    let vision = config.part("vision_config", "clip_vision_model", None, &[])?;
-    let text = decoder_config(config, ("text_config", "llama"), Tied::ByEither)?;
-    let mut tower = Tower::read(&vision, describe, TOWER)?;
-    let front = tower.front();
-    tower.end_behind(layers_of(config, tower.layers())?);
-    let hidden = text.size("hidden_size")?;
-    let bias = config.flag("multimodal_projector_bias")?;
-    let activation = config.activation("projector_hidden_act")?;
-    let rule = PictureRows::Patches {
-        front: selected(config, front)?,
-    };
-    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
-        let (first, second) = ((PROJECTOR, "linear_1"), (PROJECTOR, "linear_2"));
-        let layers = vec![
-            dense(leaves, first, [hidden, tower.width()], bias, activation),
-            dense(leaves, second, [hidden; 2], bias, Activation::Linear),
-        ];
-        (None, layers)
+    let parts = Parts::read(config, describe, Tied::ByEither)?;
+    let rule = PictureRows::Patches { front: parts.front };
+    let layers = two_layers(config, &parts)?;
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), None, |leaves| {
+        (None, layers(leaves))
     });
-    let token = scattered(config, "image_token_index")?;
-    let decoder = describe(&text)?;
-    let parts = [projector];
-    behind(config, (&tower, &parts, &[]), (decoder, DECODER, token))
+    parts.finish(config, projector, describe)
 }
 
-/// How many layers of the tower run.
-fn layers_of(config: &Config, layers: usize) -> Result<usize, SpecError> {
-    const KEY: &str = "vision_feature_layer";
-    let expected = || {
-        let expected = format!("a whole number from {} to {layers}", -(layers as i64) - 1);
-        config.invalid(KEY, expected)
+/// LLaVA-NeXT: pictures are cut to tiles.
+pub fn llava_next(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let mut parts = Parts::read(config, describe, Tied::ByWhole)?;
+    if parts.front != parts.tower.front() {
+        let problem = "rows of a class stand among those of tiles";
+        return Err(config.unsupported("vision_feature_select_strategy", problem));
+    }
+    let tile = parts.vision.size("image_size")?;
+    let beside = BesidePlanes::Sizes {
+        name: "image_sizes",
+        tiling: Tiling {
+            sizes: tiled_sizes(config, tile)?,
+            tile,
+        },
     };
-    let number = config.number(KEY)?;
+    parts.tower.set_beside(beside);
+    let newline = ["model.image_newline", "image_newline"].map(Source::tensor);
+    let newline = Source::one_of(newline.to_vec());
+    let layers = two_layers(config, &parts)?;
+    let rows = (PictureRows::Tiles, parts.hidden);
+    let projector = Projector::of_all(&parts.tower, rows, Some(newline), |leaves| {
+        (None, layers(leaves))
+    });
+    parts.finish(config, projector, describe)
+}
+
+/// ViP-LLaVA: features of several layers side by side, normed.
+pub fn vipllava(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let parts = Parts::read(config, describe, Tied::ByWhole)?;
+    let rule = PictureRows::Patches { front: parts.front };
+    let style = NormStyle::layer(config.positive("projector_layernorm_eps")?);
+    let layers = two_layers(config, &parts)?;
+    let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), None, |leaves| {
+        let name = (PROJECTOR, "projector_layernorm");
+        let norm = norm(leaves, name, parts.width, style);
+        (Some(norm), layers(leaves))
+    });
+    parts.finish(config, projector, describe)
+}
+
+/// A tower that ends where its features are taken, and the decoder's configuration.
+struct Parts {
+    vision: Config,
+    text: Config,
+    tower: Tower,
+    /// Features of a row, of all layers that they are taken of.
+    width: usize,
+    /// Rows in front of every view that are left out.
+    front: usize,
+    /// Features of the decoder's.
+    hidden: usize,
+}
+
+impl Parts {
+    fn read(config: &Config, describe: DescribePart, tied: Tied) -> Result<Self, SpecError> {
+        // How many tokens stand for a picture says its processor.
+        config.ignore(&[
+            "image_seq_length",
+            "ignore_index",
+            "vocab_size",
+            "pad_token_id",
+        ]);
+        let vision = config.part("vision_config", "clip_vision_model", None, &[])?;
+        let text = decoder_config(config, ("text_config", "llama"), tied)?;
+        let mut tower = Tower::read(&vision, describe, TOWER)?;
+        let front = selected(config, tower.front())?;
+        let width = end_where_seen(config, &mut tower)?;
+        Ok(Self {
+            hidden: text.size("hidden_size")?,
+            vision,
+            text,
+            tower,
+            width,
+            front,
+        })
+    }
+
+    fn finish(
+        self,
+        config: &Config,
+        projector: Projector,
+        describe: DescribePart,
+    ) -> Result<Described, SpecError> {
+        let token = scattered(config, "image_token_index")?;
+        let decoder = describe(&self.text)?;
+        let parts = [projector];
+        behind(
+            config,
+            (&self.tower, &parts, &[]),
+            (decoder, DECODER, token),
+        )
+    }
+}
+
+/// The two dense layers of the usual names.
+fn two_layers(
+    config: &Config,
+    parts: &Parts,
+) -> Result<impl FnOnce(&mut Leaves) -> Vec<HeadTransform> + use<>, SpecError> {
+    const BIAS: &str = "multimodal_projector_bias";
+    let bias = !config.declares(BIAS) || config.flag(BIAS)?;
+    let activation = config.activation("projector_hidden_act")?;
+    let (hidden, width) = (parts.hidden, parts.width);
+    Ok(move |leaves: &mut Leaves| {
+        let (first, second) = ((PROJECTOR, "linear_1"), (PROJECTOR, "linear_2"));
+        vec![
+            dense(leaves, first, [hidden, width], bias, activation),
+            dense(leaves, second, [hidden; 2], bias, Activation::Linear),
+        ]
+    })
+}
+
+/// Heights and widths that pictures are brought to, each of whole tiles.
+fn tiled_sizes(config: &Config, tile: usize) -> Result<Vec<[usize; 2]>, SpecError> {
+    const KEY: &str = "image_grid_pinpoints";
+    let value = config.value(KEY).ok_or_else(|| config.missing(KEY))?;
+    let size = |value: &serde_json::Value| {
+        let length = value.as_u64().and_then(|size| usize::try_from(size).ok())?;
+        (1..=1 << 20).contains(&length).then_some(length)
+    };
+    let pair = |value: &serde_json::Value| match value.as_array()?.as_slice() {
+        [height, width] => Some([size(height)?, size(width)?]),
+        _ => None,
+    };
+    let list = value.as_array().into_iter().flatten();
+    let sizes: Option<Vec<_>> = list.map(pair).collect();
+    let whole = |sizes: &Vec<[usize; 2]>| {
+        !sizes.is_empty() && sizes.iter().flatten().all(|length| length % tile == 0)
+    };
+    sizes
+        .filter(whole)
+        .ok_or_else(|| config.invalid(KEY, format!("pairs of multiples of {tile}, a tile's size")))
+}
+
+/// Ends the tower where its features are taken: behind a layer, or behind the last of several, whose features are kept. How
+/// many features a row has.
+pub(super) fn end_where_seen(config: &Config, tower: &mut Tower) -> Result<usize, SpecError> {
+    const KEY: &str = "vision_feature_layer";
+    let layers = tower.layers();
+    let list = config.value(KEY).is_some_and(serde_json::Value::is_array);
+    if !list {
+        tower.end_behind(layer_of(config, config.number(KEY)?, layers)?);
+        return Ok(tower.width());
+    }
+    let numbers = config.numbers(KEY)?.unwrap_or_default();
+    let numbers = numbers.into_iter();
+    let behind = numbers.map(|number| layer_of(config, number, layers));
+    let behind = behind.collect::<Result<Vec<_>, _>>()?;
+    let kept: Option<Vec<_>> = behind.iter().map(|own| own.checked_sub(1)).collect();
+    let (Some(kept), Some(&last)) = (kept, behind.iter().max()) else {
+        let problem = "features of the tower's input beside those of layers are not known here";
+        return Err(config.unsupported(KEY, problem));
+    };
+    if kept.len() > usize::from(u8::MAX) {
+        return Err(config.invalid(KEY, "at most 255 layers"));
+    }
+    tower.end_behind(last);
+    tower.keep_behind(&kept);
+    Ok(kept.len() * tower.width())
+}
+
+/// How many layers of the tower run for features of this number.
+fn layer_of(config: &Config, number: f64, layers: usize) -> Result<usize, SpecError> {
     let behind = if number < 0.0 {
         number + layers as f64 + 1.0
     } else {
         number
     };
     if behind.fract() != 0.0 || !(0.0..=layers as f64).contains(&behind) {
-        return Err(expected());
+        let expected = format!("a whole number from {} to {layers}", -(layers as i64) - 1);
+        return Err(config.invalid("vision_feature_layer", expected));
     }
     Ok(behind as usize)
 }
 
 /// Rows that are left out of every view: the first one, or none.
-fn selected(config: &Config, front: usize) -> Result<usize, SpecError> {
+pub(super) fn selected(config: &Config, front: usize) -> Result<usize, SpecError> {
     const KEY: &str = "vision_feature_select_strategy";
+    if !config.declares(KEY) {
+        // Types that have no such key leave out the first.
+        return match front {
+            1 => Ok(1),
+            _ => Err(config.unsupported(
+                "vision_config",
+                "the tower has no row of a class in front, and the first patch would be left out",
+            )),
+        };
+    }
     match config.optional_text(KEY)?.as_deref() {
         Some("default") if front == 1 => Ok(1),
         Some("default") => {

@@ -4,17 +4,19 @@ mod compose;
 mod llava;
 mod part;
 mod qwen;
+mod tiles;
 mod towers;
 
 use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
-pub use self::llava::llava;
+pub use self::llava::{llava, llava_next, vipllava};
 pub use self::part::DescribePart;
 pub use self::qwen::{
     cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
     qwen3_vl, qwen3_vl_moe,
 };
+pub use self::tiles::{aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl};
 
 /// The registered types that stand alone.
 pub const TYPES: &[ModelType] = &[
@@ -27,12 +29,15 @@ pub const TYPES: &[ModelType] = &[
 pub const PARTS: &[ModelType] = &[
     tower("cohere_compass_vision", qwen::qwen3_tower),
     tower("exaone4_5_vision", qwen::qwen2_5_tower),
+    tower("idefics3_vision", towers::idefics3),
+    tower("internvl_vision", towers::internvl),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
     tower("qwen2_vl_vision", qwen::qwen2_tower),
     tower("qwen3_5_moe_vision", qwen::qwen3_tower),
     tower("qwen3_5_vision", qwen::qwen3_tower),
     tower("qwen3_vl_moe_vision", qwen::qwen3_tower),
     tower("qwen3_vl_vision", qwen::qwen3_tower),
+    tower("smolvlm_vision", towers::idefics3),
 ];
 
 /// A row of the table of parts.

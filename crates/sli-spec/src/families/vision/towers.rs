@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::{
-    Config, Described, FrontRow, Interpolation, LengthLimit, Mask, PictureLayout, Pictures,
-    PlaceTable, Pooler, Shard, Source, SpecError,
+    BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, LengthLimit, Mask, NormSpan,
+    PictureLayout, Pictures, PlaceTable, Pooler, Shard, Source, SpecError,
 };
 
 /// The names of CLIP's and SigLIP's layers.
@@ -34,6 +34,23 @@ static VIT: Names = Names {
     ..Names::USUAL
 };
 
+/// The names of InternViT's layers.
+static INTERN: Names = Names {
+    layers: "encoder.layer",
+    projections: Projections::Separate([
+        "attention.q_proj",
+        "attention.k_proj",
+        "attention.v_proj",
+    ]),
+    query_norm: "attention.q_norm",
+    key_norm: "attention.k_norm",
+    output: "attention.projection_layer",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    final_norm: "layernorm",
+    ..Names::USUAL
+};
+
 /// The sizes of a tower's pictures.
 #[derive(Clone, Copy)]
 struct Sizes {
@@ -46,7 +63,11 @@ struct Sizes {
 
 impl Sizes {
     fn read(config: &Config) -> Result<Self, SpecError> {
-        let patch = config.size("patch_size")?;
+        let patch = match config.sizes("patch_size")?[..] {
+            [size] => size,
+            [height, width] if height == width => height,
+            _ => return Err(config.unsupported("patch_size", "patches are squares here")),
+        };
         let picture = match config.sizes("image_size")?[..] {
             [size] => [size; 2],
             [height, width] => [height, width],
@@ -84,6 +105,7 @@ impl Sizes {
             layout: PictureLayout::Planes {
                 name: "pixel_values",
                 size: Some(self.picture),
+                beside: BesidePlanes::None,
             },
             channels: self.channels,
             patch: self.patch,
@@ -189,6 +211,75 @@ pub fn siglip(config: &Config) -> Result<Described, SpecError> {
         let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
         Pictures {
             positions: Some(sizes.table(leaves, "embeddings.position_embedding.weight", 0)),
+            ..pictures
+        }
+    }));
+    tower.build()
+}
+
+/// Idefics 3's: SigLIP's for pictures of its own size.
+pub fn idefics3(config: &Config) -> Result<Described, SpecError> {
+    // Places of patches are rounded in f32: for these numbers of rows the reference takes some a row too early, as a run of
+    // all numbers up to 64 shows.
+    const ROUNDED: [usize; 17] = [
+        19, 25, 29, 31, 38, 40, 41, 43, 47, 49, 50, 54, 55, 58, 59, 61, 62,
+    ];
+    let sizes = Sizes::read(config)?;
+    let [rows, columns] = sizes.grid();
+    if rows != columns || ROUNDED.contains(&rows) || rows > 64 {
+        let problem = format!(
+            "{rows} x {columns} patches, for which the reference rounds places to others, or it is not known that it does not"
+        );
+        return Err(config.unsupported("image_size", problem));
+    }
+    siglip(config)
+}
+
+/// InternViT (Chen et al. 2023).
+pub fn internvl(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["layer_scale_init_value", "projection_dropout"]);
+    let sizes = Sizes::read(config)?;
+    if sizes.picture[0] != sizes.picture[1] {
+        let problem = "the reference stretches places of pictures that are no squares";
+        return Err(config.unsupported("image_size", problem));
+    }
+    let arrangement = Arrangement::pre("layernorm_before", "layernorm_after");
+    let mut tower = plain(config, &INTERN, arrangement)?;
+    let epsilon = config.positive("layer_norm_eps")?;
+    tower.norm = match config.optional_text("norm_type")?.as_deref() {
+        Some("layer_norm") => NormStyle::layer(epsilon),
+        Some("rms_norm") => NormStyle::rms(epsilon),
+        _ => return Err(config.invalid("norm_type", "\"layer_norm\" or \"rms_norm\"")),
+    };
+    tower.final_norm = (!config.flag("use_mean_pooling")?).then(|| NormStyle::layer(epsilon));
+    tower.query_key_value_bias = config.flag("attention_bias")?;
+    if config.flag("use_qk_norm")? {
+        tower.query_key_norm = Some((NormSpan::Full, NormStyle::rms(1e-6)));
+    }
+    let hidden = sizes.hidden;
+    tower.layer_of = Some(Rc::new(move |blocks, leaves, number| {
+        let mut steps = blocks.steps(leaves, number);
+        for (step, name) in steps.iter_mut().zip(["lambda_1", "lambda_2"]) {
+            let source = leaves.tensor(name);
+            let weight = leaves.weight(source, &[hidden], Shard::Replicate);
+            for branch in &mut step.branches {
+                branch.gain = Gain::Vector(weight);
+            }
+        }
+        steps
+    }));
+    let has_places = config.flag("use_absolute_position_embeddings")?;
+    tower.ignored.push("*embeddings.mask_token");
+    config.ignore(&["use_mask_token"]);
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let class = sizes.class(leaves, "embeddings.cls_token");
+        let pictures = sizes.pictures(leaves, "embeddings.patch_embeddings.projection", true);
+        let positions =
+            has_places.then(|| sizes.table(leaves, "embeddings.position_embeddings", 1));
+        let position = class.position.filter(|_| has_places);
+        Pictures {
+            front: vec![FrontRow { position, ..class }],
+            positions,
             ..pictures
         }
     }));

@@ -1,0 +1,254 @@
+//! Towers of tiles of one size: blocks of patches side by side, through dense layers, in the place of a token.
+
+use super::compose::{
+    Places, Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered,
+};
+use super::llava::{DECODER, PROJECTOR, TOWER, end_where_seen, selected};
+use super::part::DescribePart;
+use crate::build::NormStyle;
+use crate::{Activation, BesidePlanes, Config, Described, HeadTransform, PictureRows, SpecError};
+
+/// Where Idefics 3's files have the tower.
+const IDEFICS_TOWER: Places = Places {
+    base: &["model.vision_model."],
+    outside: &[],
+};
+
+/// Where they have the decoder.
+const IDEFICS_DECODER: Places = Places {
+    base: &["model.text_model."],
+    outside: &[""],
+};
+
+/// Where DeepSeek-VL's files have the tower.
+const DEEPSEEK_TOWER: Places = Places {
+    base: &["model.vision_model."],
+    outside: &[],
+};
+
+/// Where they have the decoder.
+const DEEPSEEK_DECODER: Places = Places {
+    base: &["model.language_model."],
+    outside: &[""],
+};
+
+/// InternVL.
+pub fn internvl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    config.ignore(&["image_seq_length"]);
+    let vision = given(config, "vision_config", "internvl_vision")?;
+    let text = decoder(config, "qwen2")?;
+    let mut tower = Tower::read(&vision, describe, TOWER)?;
+    let front = selected(config, tower.front())?;
+    if front != tower.front() {
+        let problem = "rows of a class do not make a square with the patches";
+        return Err(config.unsupported("vision_feature_select_strategy", problem));
+    }
+    // The last number means the tower's end, with its norm.
+    if config.optional_number("vision_feature_layer")? != Some(-1.0) {
+        one_layer(config, &mut tower)?;
+    }
+    let ratio = config.positive("downsample_ratio")?;
+    let side = (1.0 / ratio) as usize;
+    if side == 0 || 1.0 / side as f64 != ratio {
+        return Err(config.invalid("downsample_ratio", "1 divided by a whole number"));
+    }
+    let rule = blocks(config, "downsample_ratio", &tower, side)?;
+    let hidden = text.size("hidden_size")?;
+    let inner = side * side * tower.width();
+    let activation = config.activation("projector_hidden_act")?;
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let norm = norm(
+            leaves,
+            (PROJECTOR, "layer_norm"),
+            inner,
+            NormStyle::layer(1e-5),
+        );
+        let (first, second) = ((PROJECTOR, "linear_1"), (PROJECTOR, "linear_2"));
+        let layers = vec![
+            dense(leaves, first, [hidden, inner], true, activation),
+            dense(leaves, second, [hidden; 2], true, Activation::Linear),
+        ];
+        (Some(norm), layers)
+    });
+    let token = scattered(config, "image_token_id")?;
+    let decoder = describe(&text)?;
+    behind(
+        config,
+        (&tower, &[projector], &[]),
+        (decoder, DECODER, token),
+    )
+}
+
+/// Idefics 3 and SmolVLM.
+pub fn idefics3(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    config.ignore(&["pad_token_id", "_pad_token_id", "vocab_size"]);
+    let vision = given(config, "vision_config", "idefics3_vision")?;
+    let text = decoder(config, "llama")?;
+    let mut tower = Tower::read(&vision, describe, IDEFICS_TOWER)?;
+    tower.set_beside(BesidePlanes::Mask {
+        name: "pixel_attention_mask",
+    });
+    let side = config.size("scale_factor")?;
+    let rule = blocks(config, "scale_factor", &tower, side)?;
+    let hidden = text.size("hidden_size")?;
+    let inner = side * side * tower.width();
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let place: &[&str] = &["model.connector."];
+        let name = (place, "modality_projection.proj");
+        let shape = [hidden, inner];
+        (
+            None,
+            vec![dense(leaves, name, shape, false, Activation::Linear)],
+        )
+    });
+    let token = scattered(config, "image_token_id")?;
+    let decoder = describe(&text)?;
+    let decoder = (decoder, IDEFICS_DECODER, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// Aya Vision.
+pub fn aya_vision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let vision = given(config, "vision_config", "siglip_vision_model")?;
+    let text = decoder(config, "cohere2")?;
+    let mut tower = Tower::read(&vision, describe, TOWER)?;
+    if selected(config, tower.front())? != tower.front() {
+        let problem = "rows of a class do not make a square with the patches";
+        return Err(config.unsupported("vision_feature_select_strategy", problem));
+    }
+    one_layer(config, &mut tower)?;
+    let style = NormStyle::layer(config.positive("adapter_layer_norm_eps")?);
+    // A key that the class does not have.
+    let inner = match config.optional_size("alignment_intermediate_size")? {
+        Some(inner) => inner,
+        None => text.size("hidden_size")?,
+    };
+    let token = scattered(config, "image_token_index")?;
+    gated(
+        config,
+        (&tower, &text),
+        (inner, Some(style)),
+        describe,
+        token,
+    )
+}
+
+/// Command A Vision.
+pub fn cohere2_vision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let vision = given(config, "vision_config", "siglip_vision_model")?;
+    let text = decoder(config, "cohere2")?;
+    let tower = Tower::read(&vision, describe, TOWER)?;
+    let inner = config.size("alignment_intermediate_size")?;
+    let token = scattered(config, "image_token_id")?;
+    gated(config, (&tower, &text), (inner, None), describe, token)
+}
+
+/// Blocks through a norm, a gated layer of so many features and a dense one.
+fn gated(
+    config: &Config,
+    (tower, text): (&Tower, &Config),
+    (inner, style): (usize, Option<NormStyle>),
+    describe: DescribePart,
+    token: crate::Scattered,
+) -> Result<Described, SpecError> {
+    let side = config.size("downsample_factor")?;
+    let rule = blocks(config, "downsample_factor", tower, side)?;
+    if inner % 2 != 0 {
+        return Err(config.invalid("alignment_intermediate_size", "an even number"));
+    }
+    let hidden = text.size("hidden_size")?;
+    let width = side * side * tower.width();
+    let projector = Projector::new(tower, (rule, hidden), |leaves| {
+        let norm = style.map(|style| norm(leaves, (PROJECTOR, "layernorm"), width, style));
+        let (first, second) = ((PROJECTOR, "linear_1"), (PROJECTOR, "linear_2"));
+        let first = HeadTransform {
+            gated: true,
+            ..dense(leaves, first, [inner, width], true, Activation::Silu)
+        };
+        let shape = [hidden, inner / 2];
+        let second = dense(leaves, second, shape, true, Activation::Linear);
+        (norm, vec![first, second])
+    });
+    let decoder = describe(text)?;
+    behind(
+        config,
+        (tower, &[projector], &[]),
+        (decoder, DECODER, token),
+    )
+}
+
+/// DeepSeek-VL: all patches through two dense layers.
+pub fn deepseek_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let vision = given(config, "vision_config", "siglip_vision_model")?;
+    let text = decoder(config, "llama")?;
+    let tower = Tower::read(&vision, describe, DEEPSEEK_TOWER)?;
+    let hidden = text.size("hidden_size")?;
+    let rule = PictureRows::Patches { front: 0 };
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let place: &[&str] = &["model.aligner."];
+        let shape = [hidden, tower.width()];
+        let layers = vec![
+            dense(leaves, (place, "linear1"), shape, true, Activation::Gelu),
+            dense(
+                leaves,
+                (place, "linear2"),
+                [hidden; 2],
+                true,
+                Activation::Linear,
+            ),
+        ];
+        (None, layers)
+    });
+    let token = scattered(config, "image_token_id")?;
+    let decoder = describe(&text)?;
+    let decoder = (decoder, DEEPSEEK_DECODER, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// Ends the tower behind the one layer whose features are taken.
+fn one_layer(config: &Config, tower: &mut Tower) -> Result<(), SpecError> {
+    let width = tower.width();
+    if end_where_seen(config, tower)? != width {
+        let problem = "features of several layers do not fit what stands behind them";
+        return Err(config.unsupported("vision_feature_layer", problem));
+    }
+    Ok(())
+}
+
+/// Blocks of a square of patches, in whole numbers.
+fn blocks(
+    config: &Config,
+    key: &str,
+    tower: &Tower,
+    side: usize,
+) -> Result<PictureRows, SpecError> {
+    let [rows, columns] = tower.grid().unwrap_or_default();
+    if rows != columns {
+        let problem = "blocks are of pictures that are squares";
+        return Err(config.unsupported("vision_config", problem));
+    }
+    if rows % side != 0 {
+        return Err(config.invalid(
+            key,
+            format!("blocks that {rows} rows of patches divide into"),
+        ));
+    }
+    Ok(PictureRows::Blocks { side })
+}
+
+/// A part that the file must have: the type assumes other sizes for it than the part's own type does.
+fn given(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
+    if config.value(key).is_none() {
+        return Err(config.missing(key));
+    }
+    config.part(key, usual, None, &[])
+}
+
+/// The decoder, which the file must have.
+fn decoder(config: &Config, usual: &str) -> Result<Config, SpecError> {
+    const KEY: &str = "text_config";
+    if config.value(KEY).is_none() {
+        return Err(config.missing(KEY));
+    }
+    decoder_config(config, (KEY, usual), Tied::ByWhole)
+}
