@@ -262,7 +262,6 @@ const FAMILIES: &[&[ModelType]] = &[
         row("aya_vision", aya_vision),
         row("cohere2_vision", cohere2_vision),
         row("deepseek_vl", deepseek_vl),
-        row("encoder-decoder", encoder_decoder),
         row("idefics3", idefics3),
         row("internvl", internvl),
         row("llava", llava),

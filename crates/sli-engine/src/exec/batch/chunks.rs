@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{CommonKeys, MatRef, Segment};
+use sli_spec::Place as PatchPlace;
 
 use super::Batch;
 use crate::exec::place::{Place, Start};
@@ -224,7 +225,10 @@ impl Batch {
     /// The attention segments of a chunk of whole views: their windows.
     pub fn segments_of_windows(&self, chunk: &Chunk) -> Segments {
         let mut segments = Segments::default();
-        let window = |row: usize| self.inputs.of(row).last().copied();
+        let window = |row: usize| {
+            let place = self.inputs.of(row).try_into().map(PatchPlace::of);
+            place.map(|place| place.window).ok()
+        };
         for branch in chunk.branches.clone() {
             let rows: Vec<usize> = self.branch(branch).collect();
             for own in rows.chunk_by(|&one, &other| window(one) == window(other)) {

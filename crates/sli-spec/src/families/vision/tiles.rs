@@ -110,7 +110,8 @@ pub fn idefics3(config: &Config, describe: DescribePart) -> Result<Described, Sp
 /// Aya Vision.
 pub fn aya_vision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     let vision = given(config, "vision_config", "siglip_vision_model")?;
-    let text = decoder(config, "cohere2")?;
+    // The head of the whole scales nothing.
+    let text = decoder(config, "cohere2")?.decided("logit_scale", 1.0.into());
     let mut tower = Tower::read(&vision, describe, TOWER)?;
     if selected(config, tower.front())? != tower.front() {
         let problem = "rows of a class do not make a square with the patches";
@@ -136,7 +137,8 @@ pub fn aya_vision(config: &Config, describe: DescribePart) -> Result<Described, 
 /// Command A Vision.
 pub fn cohere2_vision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     let vision = given(config, "vision_config", "siglip_vision_model")?;
-    let text = decoder(config, "cohere2")?;
+    // The head of the whole scales nothing.
+    let text = decoder(config, "cohere2")?.decided("logit_scale", 1.0.into());
     let tower = Tower::read(&vision, describe, TOWER)?;
     let inner = config.size("alignment_intermediate_size")?;
     let token = scattered(config, "image_token_id")?;
