@@ -156,7 +156,11 @@ fn two_layers(
 /// Heights and widths that pictures are brought to, each of whole tiles.
 fn tiled_sizes(config: &Config, tile: usize) -> Result<Vec<[usize; 2]>, SpecError> {
     const KEY: &str = "image_grid_pinpoints";
-    let value = config.value(KEY).ok_or_else(|| config.missing(KEY))?;
+    let Some(value) = config.value(KEY) else {
+        // As the class assumes.
+        let usual = [[1, 2], [2, 1], [2, 2], [3, 1], [1, 3]];
+        return Ok(usual.map(|sizes| sizes.map(|tiles| tiles * 336)).to_vec());
+    };
     let size = |value: &serde_json::Value| {
         let length = value.as_u64().and_then(|size| usize::try_from(size).ok())?;
         (1..=1 << 20).contains(&length).then_some(length)
