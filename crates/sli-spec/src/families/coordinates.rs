@@ -16,10 +16,9 @@ pub fn turn_by_coordinates(
     pairs: fn([u16; 3]) -> Pairs,
 ) -> Result<(), SpecError> {
     let parameters = Rope::parameters(config, options)?;
-    let counts = match (counts_of(parameters.as_ref())?, assumed) {
-        (Some(counts), _) | (None, Some(counts)) => counts,
-        (None, None) => return Err(wrong(config, parameters.as_ref(), "three whole numbers")),
-    };
+    let told = counts_of(parameters.as_ref())?;
+    let missing = || wrong(config, parameters.as_ref(), "three whole numbers");
+    let counts = told.or(assumed).ok_or_else(missing)?;
     let pairs = pairs(counts);
     for rope in decoder.ropes.iter_mut().flatten() {
         // What is left over, or is not there, turns by the time where pairs take turns.

@@ -139,10 +139,8 @@ impl Tower {
 
     /// Rows and columns of patches of every view, where they are known.
     pub fn grid(&self) -> Option<[usize; 2]> {
-        match &self.stack.input.pictures()?.positions {
-            Some(PlaceTable::Grid { grid, .. }) => Some(*grid),
-            None => None,
-        }
+        let table = self.stack.input.pictures()?.positions.as_ref();
+        table.map(|PlaceTable::Grid { grid, .. }| *grid)
     }
 
     /// Layers.
