@@ -13,6 +13,7 @@ mod rows;
 mod stem;
 mod tiling;
 mod transform;
+mod view;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -35,12 +36,13 @@ pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, Token
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::pictures::{
     BesidePlanes, FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
-    PreparedPictures, View,
+    PreparedPictures,
 };
 pub use self::rows::{Halving, Resampled, Resampling, RowRule};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::tiling::Tiling;
 pub use self::transform::HeadTransform;
+pub use self::view::View;
 
 /// A whole model.
 #[derive(Clone, Debug, PartialEq, Serialize)]

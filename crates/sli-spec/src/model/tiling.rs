@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::pictures::View;
+use super::view::View;
 
 /// Which sizes pictures are brought to before they are cut.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
