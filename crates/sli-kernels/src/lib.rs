@@ -49,7 +49,7 @@ pub use clock::Stage;
 pub use connection::{Connection, Expand};
 pub use decoding::{Vectorized, Vectors};
 pub use element::{Element, first_non_finite};
-pub use gemm::{PackedActivations, Product, Scattered, Store};
+pub use gemm::{PackedActivations, Store};
 pub use head::{LSE_BLOCK, LseState};
 pub use isa::Isa;
 pub use kernels::Kernels;

@@ -5,8 +5,7 @@ mod reference;
 use half::{bf16, f16};
 use reference::{Random, all_kernels, assert_close, assert_same_bits, to_bf16};
 use sli_kernels::{
-    Compute, Element, Kernels, Mat, PackedActivations, PackedKind, PackedWeights, Product,
-    Scattered, Store,
+    Compute, Element, Kernels, Mat, PackedActivations, PackedKind, PackedWeights, Store,
 };
 
 const KINDS: [PackedKind; 4] = [
@@ -276,60 +275,6 @@ fn half_a_pair_brings_nothing_in() {
             // Widened exactly and multiplied in the same order.
             let what = format!("{one:?} [{m}, {n}, {k}]");
             assert_same_bits(&product(PackedKind::Bf16), &product(PackedKind::F32), &what);
-        }
-    }
-}
-
-#[test]
-fn gathered_and_scattered_rows_have_the_bits_of_copies() {
-    for [one, two] in all_kernels(Compute::F32) {
-        let mut random = Random(11);
-        for round in 0..16 {
-            let kind = KINDS[round % 4];
-            let (all, n, k) = (
-                1 + random.below(600),
-                1 + random.below(150),
-                1 + random.below(700),
-            );
-            let (x, target) = (random.mat(all, k), random.mat(all, n));
-            let chosen = (0..all as u32).filter(|_| random.below(3) == 0);
-            let rows: Vec<u32> = chosen.collect();
-            let factors = random.vec(rows.len());
-            let bias = random.vec(n);
-            let packed = [(); 2].map(|()| {
-                let mut packed = PackedWeights::new(n, k, kind);
-                packed.pack_rows_f32(0, random.mat(n, k).as_slice());
-                packed
-            });
-            let what = format!("{one:?} {kind:?} [{}, {n}, {k}]", rows.len());
-            let mut copies = Mat::new(rows.len(), k);
-            one.gather_rows(x.view(), &rows, copies.view_mut());
-            let mut found = [(); 2].map(|()| Mat::new(rows.len(), n));
-            let mut products: Vec<Product> = packed
-                .iter()
-                .zip(&mut found)
-                .map(|(weights, out)| Product {
-                    weights,
-                    bias: Some(&bias),
-                    out: out.view_mut(),
-                })
-                .collect();
-            two.gemm_gathered(x.view(), &rows, &mut products);
-            for (weights, found) in packed.iter().zip(&found) {
-                let mut expected = Mat::new(rows.len(), n);
-                let out = expected.view_mut();
-                one.gemm(copies.view(), weights, Some(&bias), Store::Set, out);
-                assert_same_bits(&expected, found, &what);
-            }
-            let product = found.into_iter().next().unwrap();
-            let (mut expected, mut found) = (target.clone(), target);
-            one.scatter_add(product.view(), &factors, &rows, expected.view_mut());
-            let to = Scattered {
-                rows: &rows,
-                factors: &factors,
-            };
-            two.gemm_scattered(copies.view(), &packed[0], Some(&bias), to, found.view_mut());
-            assert_same_bits(&expected, &found, &what);
         }
     }
 }

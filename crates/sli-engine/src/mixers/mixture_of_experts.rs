@@ -1,7 +1,7 @@
 //! Mixture of experts, streamed: all rows are routed first, then every chosen expert runs its rows.
 
 use sli_checkpoint::BoundLeaf;
-use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Product, Scattered, Store};
+use sli_kernels::{Activation as Kernel, Mat, MatRef, PackedWeights, Store};
 use sli_spec::{FeedForward, LatentExperts, Linear, MixtureOfExperts};
 
 use super::buffers::{Buffer, Buffers};
@@ -180,26 +180,14 @@ fn routed(
     each(layer, &linears, inputs, &loads, |expert, stage, packed| {
         let load = &loads[expert];
         let block = match layer.residency {
-            // Of equal size: a few rows alone would cost as much as many.
-            Residency::Resident => {
-                let blocks = load.len().div_ceil(feed_forward::BLOCK_ROWS).max(1);
-                load.len().div_ceil(blocks)
-            }
+            Residency::Resident => feed_forward::BLOCK_ROWS,
             // The weights of an expert pass by once, for all of its rows.
             Residency::Tiled(_) => load.len(),
         };
         if stage.first {
             run.addends = addends.of(expert)?;
         }
-        let is_direct = is_direct(layer, experts, packed);
         for places in load.chunks(block) {
-            let rows = routes.rows_at(places);
-            if is_direct && rows.is_sorted_by(|a, b| a < b) {
-                let weights = routes.weights_at(places);
-                let of = (x, rows.as_slice(), weights.as_slice());
-                direct(layer, network, &run.addends, packed, of, (output, scratch))?;
-                continue;
-            }
             if stage.first {
                 gather(layer, experts, x, routes, places, &mut scratch.normed)?;
                 let leaves: Vec<_> = linears[..inputs].iter().map(|one| one.weight).collect();
@@ -226,68 +214,12 @@ fn routed(
             } else {
                 routes.weights_at(places)
             };
+            let rows = routes.rows_at(places);
             let (found, output) = (scratch.heads.view(), output.view_mut());
             layer.kernels.scatter_add(found, &weights, &rows, output);
         }
         Ok(())
     })
-}
-
-/// Whether an expert's rows may be read and written where they are: nothing is made of copies of them in between, and its
-/// matrices are there as a whole.
-fn is_direct(layer: &BoundLayer<'_>, experts: &MixtureOfExperts, packed: &[PackedWeights]) -> bool {
-    let is_whole = matches!(layer.residency, Residency::Resident);
-    let inputs = packed.split_last().map_or(&[][..], |(_, inputs)| inputs);
-    let is_one_kind = inputs.windows(2).all(|two| two[0].kind() == two[1].kind());
-    is_whole
-        && is_one_kind
-        && layer.inputs.is_none()
-        && experts.expert_norm.is_none()
-        && experts.expert_output_norm.is_none()
-        && !experts.router.weighs_input
-}
-
-/// `output[rows] += weights * expert(x[rows])`.
-fn direct(
-    layer: &BoundLayer<'_>,
-    network: &FeedForward,
-    addends: &[Option<Vec<f32>>; 3],
-    packed: &[PackedWeights],
-    (x, rows, factors): (MatRef<'_>, &[u32], &[f32]),
-    (output, scratch): (&mut Mat, &mut Scratch),
-) -> Result<(), EngineError> {
-    let kernels = layer.kernels;
-    let Some((down, inputs)) = packed.split_last() else {
-        return Ok(());
-    };
-    let width = network.up.out_features;
-    let bias = |part: usize| addends[part].as_deref();
-    scratch.up.reset(rows.len(), width);
-    let up = scratch.up.view_mut();
-    match inputs {
-        [gate, weights] => {
-            scratch.gate.reset(rows.len(), width);
-            let product = |weights, bias, out| Product { weights, bias, out };
-            let up = product(weights, bias(1), up);
-            let gate = product(gate, bias(0), scratch.gate.view_mut());
-            kernels.gemm_gathered(x, rows, &mut [up, gate]);
-        }
-        inputs => {
-            let mut products: Vec<Product<'_>> = Vec::with_capacity(1);
-            if let Some(weights) = inputs.first() {
-                products.push(Product {
-                    weights,
-                    bias: bias(1),
-                    out: up,
-                });
-            }
-            kernels.gemm_gathered(x, rows, &mut products);
-        }
-    }
-    let inner = feed_forward::activate(layer, network, scratch)?.view();
-    let to = Scattered { rows, factors };
-    kernels.gemm_scattered(inner, down, bias(2), to, output.view_mut());
-    Ok(())
 }
 
 /// Copies the rows of these places, scaled where the weights belong to the input.

@@ -44,92 +44,7 @@ fn packed_rows(k: usize, kind: PackedKind) -> usize {
     (PACKED_BYTES / row_bytes).max(TASK_ROWS)
 }
 
-/// One of several products of the same rows: `out = rows W^T + bias`.
-pub struct Product<'a> {
-    /// `[n, k]`.
-    pub weights: &'a PackedWeights,
-    /// `[n]`.
-    pub bias: Option<&'a [f32]>,
-    /// `[rows, n]`.
-    pub out: MatMut<'a>,
-}
-
-/// Where the rows of a product are added to, and times what.
-#[derive(Clone, Copy)]
-pub struct Scattered<'a> {
-    /// A row of the outcome for each row of the product, each later than the one before.
-    pub rows: &'a [u32],
-    /// A factor for each row of the product.
-    pub factors: &'a [f32],
-}
-
 impl Kernels {
-    /// Products of the rows `rows` of x with several weights, each as [`Kernels::gemm`] of a copy of these rows has it.
-    pub fn gemm_gathered(&self, x: MatRef, rows: &[u32], products: &mut [Product]) {
-        let _lap = self.lap(Stage::Product);
-        let Some((k, kind)) = products
-            .first()
-            .map(|one| (one.weights.k(), one.weights.kind()))
-        else {
-            return;
-        };
-        for Product { weights, out, .. } in &*products {
-            assert_eq!(
-                (weights.k(), weights.kind(), out.rows()),
-                (x.cols(), kind, rows.len()),
-                "products of the same rows"
-            );
-        }
-        let step = packed_rows(k, kind);
-        let len = PackedActivations::bytes_for(step.min(rows.len()), k, kind) / 4;
-        let mut packed = PackedActivations::from_scratch(self.take_scratch(len));
-        for (index, rows) in rows.chunks(step).enumerate() {
-            self.pack_gathered(x, rows, kind, &mut packed);
-            let first = index * step;
-            for Product { weights, bias, out } in &mut *products {
-                let out = out.reborrow().rows_range(first..first + rows.len());
-                self.gemm_packed(&packed, weights, *bias, Store::Set, out);
-            }
-        }
-        self.give_scratch(packed.into_scratch());
-    }
-
-    /// `out[rows] += factors * (x W^T + bias)`, to the bits of a product and [`Kernels::scatter_add`].
-    pub fn gemm_scattered(
-        &self,
-        x: MatRef,
-        w: &PackedWeights,
-        bias: Option<&[f32]>,
-        to: Scattered,
-        out: MatMut,
-    ) {
-        let _lap = self.lap(Stage::Product);
-        assert_eq!(
-            (to.rows.len(), to.factors.len(), x.cols()),
-            (x.rows(), x.rows(), w.k()),
-            "scattered rows"
-        );
-        let is_in_order = to.rows.is_sorted_by(|a, b| a < b);
-        let is_within = to
-            .rows
-            .last()
-            .is_none_or(|&last| (last as usize) < out.rows());
-        assert!(is_in_order && is_within, "each row once, in order");
-        let step = packed_rows(w.k(), w.kind());
-        let len = PackedActivations::bytes_for(step.min(x.rows()), w.k(), w.kind()) / 4;
-        let mut packed = PackedActivations::from_scratch(self.take_scratch(len));
-        for start in (0..x.rows()).step_by(step) {
-            let rows = start..x.rows().min(start + step);
-            self.pack_activations(x.rows_range(rows.clone()), w.kind(), &mut packed);
-            let to = Scattered {
-                rows: &to.rows[rows.clone()],
-                factors: &to.factors[rows],
-            };
-            self.of_kind(&packed, w, bias, Place::Scattered(to), &out);
-        }
-        self.give_scratch(packed.into_scratch());
-    }
-
     /// `out[m, n] = x[m, k] W^T + bias`, set or added. The kind of `w` decides how the factors are
     /// multiplied (see [`PackedKind`]), not [`Kernels::compute`].
     ///
@@ -171,19 +86,12 @@ impl Kernels {
         out: MatMut,
     ) {
         let _lap = self.lap(Stage::Product);
-        assert_eq!(x.rows(), out.rows(), "shapes of a product");
-        self.of_kind(x, w, bias, Place::Rows(mode), &out);
-    }
-
-    fn of_kind(
-        &self,
-        x: &PackedActivations,
-        w: &PackedWeights,
-        bias: Option<&[f32]>,
-        place: Place,
-        out: &MatMut,
-    ) {
-        assert_eq!((x.k(), out.cols()), (w.k(), w.n()), "shapes of a product");
+        assert_eq!(
+            (x.k(), x.rows()),
+            (w.k(), out.rows()),
+            "shapes of a product"
+        );
+        assert_eq!(out.cols(), w.n(), "shapes of a product");
         assert_eq!(
             x.has_pairs(),
             w.kind() == PackedKind::Bf16Dot,
@@ -194,10 +102,10 @@ impl Kernels {
             "a bias element for each output feature"
         );
         match w.kind() {
-            PackedKind::F32 => self.product::<F32Panel>(x, w, bias, place, out),
-            PackedKind::F16 => self.product::<F16Panel>(x, w, bias, place, out),
-            PackedKind::Bf16 => self.product::<Bf16Panel>(x, w, bias, place, out),
-            PackedKind::Bf16Dot => self.product::<PairPanel>(x, w, bias, place, out),
+            PackedKind::F32 => self.product::<F32Panel>(x, w, bias, mode, &out),
+            PackedKind::F16 => self.product::<F16Panel>(x, w, bias, mode, &out),
+            PackedKind::Bf16 => self.product::<Bf16Panel>(x, w, bias, mode, &out),
+            PackedKind::Bf16Dot => self.product::<PairPanel>(x, w, bias, mode, &out),
         }
     }
 
@@ -206,7 +114,7 @@ impl Kernels {
         x: &PackedActivations,
         w: &PackedWeights,
         bias: Option<&[f32]>,
-        place: Place,
+        mode: Store,
         out: &MatMut,
     ) {
         let (m, panels) = (x.rows(), w.n().div_ceil(PANEL));
@@ -227,7 +135,7 @@ impl Kernels {
                     x,
                     w,
                     bias,
-                    place,
+                    mode,
                     out,
                     rows,
                     panels,
@@ -249,20 +157,12 @@ impl Kernels {
     }
 }
 
-/// Where the rows of a product go.
-#[derive(Clone, Copy)]
-enum Place<'a> {
-    /// To those of the same number.
-    Rows(Store),
-    Scattered(Scattered<'a>),
-}
-
 /// A block of rows times a group of panels, on one thread.
 struct Block<'a, B> {
     x: &'a PackedActivations,
     w: &'a PackedWeights,
     bias: Option<&'a [f32]>,
-    place: Place<'a>,
+    mode: Store,
     out: &'a MatMut<'a>,
     rows: Range<usize>,
     panels: Range<usize>,
@@ -472,16 +372,6 @@ impl<B> Block<'_, B> {
             let columns = panel * PANEL..self.w.n().min((panel + 1) * PANEL);
             let bias = self.bias.map(|bias| &bias[columns.clone()]);
             for (row, sums) in self.rows.clone().zip(sums.chunks_exact(PANEL)) {
-                let mode = match self.place {
-                    Place::Rows(mode) => mode,
-                    Place::Scattered(to) => {
-                        // SAFETY: rows are different, and the tasks of a product have disjoint rows or columns.
-                        let out =
-                            unsafe { self.out.shared_part(to.rows[row] as usize, columns.clone()) };
-                        add_times(s, to.factors[row], sums, bias, out);
-                        continue;
-                    }
-                };
                 // SAFETY: the tasks of a product have disjoint rows or columns.
                 let out = unsafe { self.out.shared_part(row, columns.clone()) };
                 if columns.len() == PANEL {
@@ -490,7 +380,7 @@ impl<B> Block<'_, B> {
                         if let Some(bias) = bias {
                             sum = s.add(sum, s.get(&bias[at..]));
                         }
-                        if mode == Store::Add {
+                        if self.mode == Store::Add {
                             sum = s.add(s.get(&out[at..]), sum);
                         }
                         s.put(&mut out[at..], sum);
@@ -498,36 +388,13 @@ impl<B> Block<'_, B> {
                 } else {
                     for (index, (out, &sum)) in out.iter_mut().zip(sums).enumerate() {
                         let sum = bias.map_or(sum, |bias| sum + bias[index]);
-                        *out = match mode {
+                        *out = match self.mode {
                             Store::Set => sum,
                             Store::Add => *out + sum,
                         };
                     }
                 }
             }
-        }
-    }
-}
-
-/// `out += factor * (sums + bias)`, for up to as many columns as a panel has.
-#[inline(always)]
-fn add_times<S: Simd>(s: S, factor: f32, sums: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
-    let factor = s.splat(factor);
-    for at in (0..out.len()).step_by(S::LANES) {
-        let end = out.len().min(at + S::LANES);
-        let read = |from: &[f32]| {
-            if end - at == S::LANES {
-                s.get(&from[at..])
-            } else {
-                s.get_part(&from[at..end], 0.0)
-            }
-        };
-        let sum = bias.map_or_else(|| read(sums), |bias| s.add(read(sums), read(bias)));
-        let sum = s.mul_add(factor, sum, read(out));
-        if end - at == S::LANES {
-            s.put(&mut out[at..], sum);
-        } else {
-            s.put_part(&mut out[at..end], sum);
         }
     }
 }

@@ -85,30 +85,9 @@ impl Kernels {
     /// Packs `x` for products with weights of `kind`. In pairs ([`PackedKind::Bf16Dot`]) the elements
     /// are rounded to the nearest bf16, ties to even.
     pub fn pack_activations(&self, x: MatRef, kind: PackedKind, out: &mut PackedActivations) {
-        self.pack(x, None, kind, out);
-    }
-
-    /// Packs the rows `rows` of x.
-    pub(super) fn pack_gathered(
-        &self,
-        x: MatRef,
-        rows: &[u32],
-        kind: PackedKind,
-        out: &mut PackedActivations,
-    ) {
-        self.pack(x, Some(rows), kind, out);
-    }
-
-    fn pack(
-        &self,
-        x: MatRef,
-        gathered: Option<&[u32]>,
-        kind: PackedKind,
-        out: &mut PackedActivations,
-    ) {
         let _lap = self.lap(Stage::Product);
         let pairs = kind == PackedKind::Bf16Dot;
-        let (rows, k) = (gathered.map_or(x.rows(), <[u32]>::len), x.cols());
+        let (rows, k) = (x.rows(), x.cols());
         let blocks = steps_of(k, pairs).div_ceil(BLOCK_STEPS);
         (out.rows, out.k, out.pairs) = (rows, k, pairs);
         if out.blocks.as_slice().len() < blocks * rows * BLOCK_STEPS {
@@ -123,8 +102,7 @@ impl Kernels {
         self.parallel_rows(rows, least, |range| {
             for row in range {
                 let block_len = if pairs { 2 * BLOCK_STEPS } else { BLOCK_STEPS };
-                let from = gathered.map_or(row, |rows| rows[row] as usize);
-                for (block, part) in x.row(from).chunks(block_len).enumerate() {
+                for (block, part) in x.row(row).chunks(block_len).enumerate() {
                     // SAFETY: each block of each row is written by the one task that has the row.
                     let to = unsafe { packed.shared_row(block * rows + row) };
                     if pairs {
