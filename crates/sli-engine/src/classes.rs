@@ -228,19 +228,10 @@ impl<'a> Classes<'a> {
 
     /// The head on some rows.
     fn logits(&self, layer: &BoundLayer<'_>, x: MatRef<'_>) -> Result<Mat, EngineError> {
-        let mut transformed = Mat::default();
-        let x = match &self.head.transform {
-            None => x,
-            Some(transform) => {
-                transformed.reset(x.rows(), transform.dense.out_features);
-                let out = transformed.view_mut();
-                layer.dense(&transform.dense, transform.activation, x, out)?;
-                if let Some(norm) = &transform.norm {
-                    layer.norm_in_place(norm, transformed.view_mut())?;
-                }
-                transformed.view()
-            }
-        };
+        let transform = self.head.transform.as_ref();
+        let transformed = transform.map(|transform| layer.transformed(transform, x));
+        let transformed = transformed.transpose()?;
+        let x = transformed.as_ref().map_or(x, Mat::view);
         let mut logits = Mat::new(x.rows(), self.head.projection.out_features);
         let out = logits.view_mut();
         layer.dense(&self.head.projection, self.head.activation, x, out)?;

@@ -437,14 +437,9 @@ impl Config {
     }
 
     /// The configuration of a part that is of one type, whatever it says itself.
-    pub(crate) fn part_as(
-        &self,
-        key: &str,
-        model_type: &str,
-        task: Option<Task>,
-    ) -> Result<Self, SpecError> {
+    pub(crate) fn part_as(&self, key: &str, model_type: &str) -> Result<Self, SpecError> {
         let Some(Value::Object(object)) = self.value(key) else {
-            return self.part(key, model_type, task, &[]);
+            return self.part(key, model_type, None, &[]);
         };
         let mut object = object.clone();
         object.insert("model_type".to_owned(), model_type.into());
@@ -454,7 +449,7 @@ impl Config {
             row: self.row,
             log: Rc::clone(&self.log),
         };
-        whole.part(key, model_type, task, &[])
+        whole.part(key, model_type, None, &[])
     }
 
     /// The configuration of a part whose keys stand beside those of the whole, as a type and for a task.

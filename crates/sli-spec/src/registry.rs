@@ -119,96 +119,11 @@ fn vision_encoder_decoder(config: &Config) -> Result<Described, SpecError> {
     composite::behind_given(config, "hidden_size", part)
 }
 
-/// A decoder of this table that gets what a tower of pictures sees through two dense layers.
-fn llava(config: &Config) -> Result<Described, SpecError> {
-    vision::llava(config, part)
-}
-
-/// The same with layers of a tower that see windows.
-fn qwen2_5_vl(config: &Config) -> Result<Described, SpecError> {
-    vision::qwen2_5_vl(config, part)
-}
-
-/// The same with features of several layers of a tower, which enter several layers of the decoder.
-fn qwen3_vl(config: &Config) -> Result<Described, SpecError> {
-    vision::qwen3_vl(config, part)
-}
-
-/// The same with blocks of patches and positions of three numbers.
-fn qwen2_vl(config: &Config) -> Result<Described, SpecError> {
-    vision::qwen2_vl(config, part)
-}
-
-/// Blocks of patches, and a decoder whose layers have states.
-fn qwen3_5(config: &Config) -> Result<Described, SpecError> {
-    vision::qwen3_5(config, part)
-}
-
-/// The same with experts.
-fn qwen3_5_moe(config: &Config) -> Result<Described, SpecError> {
-    vision::qwen3_5_moe(config, part)
-}
-
-/// Features of several layers of a tower, and a decoder with experts.
-fn qwen3_vl_moe(config: &Config) -> Result<Described, SpecError> {
-    vision::qwen3_vl_moe(config, part)
-}
-
-/// The same in front of a decoder of Cohere's.
-fn cohere_compass(config: &Config) -> Result<Described, SpecError> {
-    vision::cohere_compass(config, part)
-}
-
-/// The same with positions of one number.
-fn exaone4_5(config: &Config) -> Result<Described, SpecError> {
-    vision::exaone4_5(config, part)
-}
-
-/// The same with a dense layer more.
-fn hyperclovax_vision(config: &Config) -> Result<Described, SpecError> {
-    vision::hyperclovax_vision(config, part)
-}
-
-/// The same of pictures that are cut to tiles.
-fn llava_next(config: &Config) -> Result<Described, SpecError> {
-    vision::llava_next(config, part)
-}
-
-/// The same with features of several layers of a tower.
-fn vipllava(config: &Config) -> Result<Described, SpecError> {
-    vision::vipllava(config, part)
-}
-
-/// The same with blocks of patches of tiles.
-fn internvl(config: &Config) -> Result<Described, SpecError> {
-    vision::internvl(config, part)
-}
-
-/// The same through one projection.
-fn idefics3(config: &Config) -> Result<Described, SpecError> {
-    vision::idefics3(config, part)
-}
-
-/// The same through a norm and a gated layer.
-fn aya_vision(config: &Config) -> Result<Described, SpecError> {
-    vision::aya_vision(config, part)
-}
-
-/// The same through a gated layer.
-fn cohere2_vision(config: &Config) -> Result<Described, SpecError> {
-    vision::cohere2_vision(config, part)
-}
-
-/// The same with all patches through two dense layers.
-fn deepseek_vl(config: &Config) -> Result<Described, SpecError> {
-    vision::deepseek_vl(config, part)
-}
-
 fn part(part: &Config) -> Result<Described, SpecError> {
     let name = part.model_type()?;
     let unknown = || part.unsupported("model_type", "it is not known as a part of a model");
-    let of_parts = || vision::PARTS.iter().find(|row| row.model_type == name);
-    (known(&name).or_else(of_parts).ok_or_else(unknown)?.describe)(part)
+    let row = known(&name).or_else(|| find(vision::PARTS, &name));
+    (row.ok_or_else(unknown)?.describe)(part)
 }
 
 /// The lists of the families.
@@ -255,26 +170,32 @@ const FAMILIES: &[&[ModelType]] = &[
     xlstm::TYPES,
     zaya::TYPES,
     &[
-        row("cohere_compass", cohere_compass),
+        row("cohere_compass", |config| {
+            vision::cohere_compass(config, part)
+        }),
         row("encoder-decoder", encoder_decoder),
-        row("exaone4_5", exaone4_5),
-        row("hyperclovax_vision_v2", hyperclovax_vision),
-        row("aya_vision", aya_vision),
-        row("cohere2_vision", cohere2_vision),
-        row("deepseek_vl", deepseek_vl),
-        row("idefics3", idefics3),
-        row("internvl", internvl),
-        row("llava", llava),
-        row("llava_next", llava_next),
-        row("qwen2_5_vl", qwen2_5_vl),
-        row("qwen2_vl", qwen2_vl),
-        row("qwen3_5", qwen3_5),
-        row("qwen3_5_moe", qwen3_5_moe),
-        row("qwen3_vl", qwen3_vl),
-        row("qwen3_vl_moe", qwen3_vl_moe),
-        row("smolvlm", idefics3),
+        row("exaone4_5", |config| vision::exaone4_5(config, part)),
+        row("hyperclovax_vision_v2", |config| {
+            vision::hyperclovax_vision(config, part)
+        }),
+        row("aya_vision", |config| vision::aya_vision(config, part)),
+        row("cohere2_vision", |config| {
+            vision::cohere2_vision(config, part)
+        }),
+        row("deepseek_vl", |config| vision::deepseek_vl(config, part)),
+        row("idefics3", |config| vision::idefics3(config, part)),
+        row("internvl", |config| vision::internvl(config, part)),
+        row("llava", |config| vision::llava(config, part)),
+        row("llava_next", |config| vision::llava_next(config, part)),
+        row("qwen2_5_vl", |config| vision::qwen2_5_vl(config, part)),
+        row("qwen2_vl", |config| vision::qwen2_vl(config, part)),
+        row("qwen3_5", |config| vision::qwen3_5(config, part)),
+        row("qwen3_5_moe", |config| vision::qwen3_5_moe(config, part)),
+        row("qwen3_vl", |config| vision::qwen3_vl(config, part)),
+        row("qwen3_vl_moe", |config| vision::qwen3_vl_moe(config, part)),
+        row("smolvlm", |config| vision::idefics3(config, part)),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
-        row("vipllava", vipllava),
+        row("vipllava", |config| vision::vipllava(config, part)),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],
 ];
@@ -287,7 +208,11 @@ pub static MODEL_TYPES: LazyLock<Vec<ModelType>> = LazyLock::new(|| {
 });
 
 fn known(model_type: &str) -> Option<&'static ModelType> {
-    MODEL_TYPES.iter().find(|row| row.model_type == model_type)
+    find(&MODEL_TYPES, model_type)
+}
+
+fn find<'r>(rows: &'r [ModelType], model_type: &str) -> Option<&'r ModelType> {
+    rows.iter().find(|row| row.model_type == model_type)
 }
 
 /// A type that is known and refused.

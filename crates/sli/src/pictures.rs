@@ -1,9 +1,9 @@
 //! Pictures of records: what a processor made of them becomes patches with their places.
 
 use sli_engine::records::Record;
-use sli_spec::{ModelSpec, PictureRows, Pictures, Place, PreparedPictures, Scattered};
+use sli_spec::{ModelSpec, Pictures, Place, PreparedPictures, Scattered};
 
-use crate::input::{Content, InputError, RawRecord};
+use crate::input::{Content, InputError, RawRecord, Tensors};
 use crate::tensors::{Prepared, TensorReader};
 
 /// What a model demands of a record's pictures.
@@ -13,8 +13,7 @@ pub struct PictureRules<'a> {
     pictures: &'a Pictures,
     /// They come beside tokens.
     pub beside: bool,
-    /// What they are the rows of a token by.
-    scattered: Option<(Scattered, PictureRows)>,
+    spec: &'a ModelSpec,
 }
 
 impl<'a> PictureRules<'a> {
@@ -24,16 +23,12 @@ impl<'a> PictureRules<'a> {
         Some(Self {
             pictures,
             beside: spec.has_pictures_beside(),
-            scattered: spec.scattered(),
+            spec,
         })
     }
 
     /// The patches of a record's pictures under its id and row: as many tokens of 0 as rows, their places, their numbers.
     pub fn read(self, tensors: &mut TensorReader, raw: &RawRecord) -> Result<Record, InputError> {
-        fn refused<T>(raw: &RawRecord, problem: &str, hint: &str) -> Result<T, InputError> {
-            let problem = format!("record `{}`: {problem}", raw.id);
-            Err(InputError::record(&raw.place, problem).with_hint(hint))
-        }
         let name = self.pictures.layout.name();
         let none = Record {
             id: raw.id.clone(),
@@ -68,38 +63,12 @@ impl<'a> PictureRules<'a> {
             pixels: (shape, values),
             ..PreparedPictures::default()
         };
-        let mut numbers = |name: &str| match tensors.whole_numbers(given, name, raw)? {
-            Some(numbers) => Ok(numbers),
-            None => refused(
-                raw,
-                &format!("{} has no tensor `{}{name}`", given.file, given.prefix),
-                "the model's processor makes it beside the pictures",
-            ),
-        };
         let layout = &self.pictures.layout;
-        if let Some(grids) = layout.grids() {
-            let numbers = numbers(grids)?;
-            let (rows, rest) = numbers.as_chunks();
-            if !rest.is_empty() {
-                return refused(
-                    raw,
-                    &format!("`{grids}` of {} has {} numbers", given.file, numbers.len()),
-                    "it has three for every picture: times, rows, columns",
-                );
-            }
-            prepared.grids = rows.to_vec();
+        if let Some(name) = layout.grids() {
+            prepared.grids = numbers(tensors, (given, name), raw, "times, rows, columns")?;
         }
-        if let Some(sizes) = layout.sizes() {
-            let numbers = numbers(sizes)?;
-            let (rows, rest) = numbers.as_chunks();
-            if !rest.is_empty() {
-                return refused(
-                    raw,
-                    &format!("`{sizes}` of {} has {} numbers", given.file, numbers.len()),
-                    "it has two for every picture: height, width",
-                );
-            }
-            prepared.sizes = rows.to_vec();
+        if let Some(name) = layout.sizes() {
+            prepared.sizes = numbers(tensors, (given, name), raw, "height, width")?;
         }
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
@@ -124,9 +93,9 @@ impl<'a> PictureRules<'a> {
 
     /// Positions of the tokens of a record with pictures, where the model has such.
     pub fn positions(self, tokens: &[u32], pictures: &Record) -> Option<Vec<u32>> {
-        let (own, rule) = self.scattered.filter(|(own, _)| own.has_positions)?;
         let places = Place::all(pictures.inputs.as_deref()?);
-        Some(rule.positions(tokens, own.token, &places).into_flattened())
+        let positions = self.spec.positions_beside(tokens, &places)?;
+        Some(positions.into_flattened())
     }
 
     /// Refuses a record whose tokens do not stand for what is seen of its pictures.
@@ -136,7 +105,7 @@ impl<'a> PictureRules<'a> {
         pictures: &Record,
         place: &crate::input::Place,
     ) -> Result<(), InputError> {
-        let Some((Scattered { token, .. }, rule)) = self.scattered else {
+        let Some((Scattered { token, .. }, rule)) = self.spec.scattered() else {
             return Ok(());
         };
         let places = Place::all(pictures.inputs.as_deref().unwrap_or_default());
@@ -156,4 +125,35 @@ impl<'a> PictureRules<'a> {
         };
         Err(InputError::record(place, problem).with_hint(hint))
     }
+}
+
+/// So many numbers for every picture, of which `what` says what they are.
+fn numbers<const N: usize>(
+    tensors: &mut TensorReader,
+    (given, name): (&Tensors, &str),
+    raw: &RawRecord,
+    what: &str,
+) -> Result<Vec<[u32; N]>, InputError> {
+    let (file, prefix) = (&given.file, &given.prefix);
+    let Some(numbers) = tensors.whole_numbers(given, name, raw)? else {
+        return refused(
+            raw,
+            &format!("{file} has no tensor `{prefix}{name}`"),
+            "the model's processor makes it beside the pictures",
+        );
+    };
+    let (rows, rest) = numbers.as_chunks();
+    if rest.is_empty() {
+        return Ok(rows.to_vec());
+    }
+    refused(
+        raw,
+        &format!("`{prefix}{name}` of {file} has {} numbers", numbers.len()),
+        &format!("it has {N} for every picture: {what}"),
+    )
+}
+
+fn refused<T>(raw: &RawRecord, problem: &str, hint: &str) -> Result<T, InputError> {
+    let problem = format!("record `{}`: {problem}", raw.id);
+    Err(InputError::record(&raw.place, problem).with_hint(hint))
 }

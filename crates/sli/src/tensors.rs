@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sli_checkpoint::{BoundLeaf, Checkpoint, Dtype};
+use sli_checkpoint::{BoundLeaf, Checkpoint, Dtype, TensorInfo};
 use sli_spec::{Features, Leaf, Source};
 
 use crate::input::{InputError, Place, RawRecord, Tensors};
@@ -49,14 +49,14 @@ impl TensorReader {
             );
         };
         let name = features.name;
+        let file = || path_of(&record.place, tensors).display().to_string();
         let Some(Prepared {
             shape: found,
             values,
         }) = self.tensor(tensors, name, record)?
         else {
-            let problem = format!("{} has no tensor `{}{name}`", tensors.file, tensors.prefix);
             return refused(
-                problem,
+                format!("{} has no tensor `{}{name}`", file(), tensors.prefix),
                 "a tensor's name is `tensor_prefix` and the name of the input",
             );
         };
@@ -65,7 +65,6 @@ impl TensorReader {
             [1, rest @ ..] if rest.len() == axes => rest,
             all => all,
         };
-        let file = || &tensors.file;
         let Some(frames) = features.frames_in(shape) else {
             let problem = format!(
                 "`{name}` of {} has shape {found:?}, the model wants {}",
@@ -100,37 +99,24 @@ impl TensorReader {
         name: &str,
         record: &RawRecord,
     ) -> Result<Option<Vec<u32>>, InputError> {
-        let id = &record.id;
-        let refused = |problem: String, hint: &str| {
-            let problem = format!("record `{id}`: {problem}");
-            Err(InputError::record(&record.place, problem).with_hint(hint))
-        };
-        let path = path_of(&record.place, tensors);
-        let name = format!("{}{name}", tensors.prefix);
-        let checkpoint = self.checkpoint(&path, &record.place, id)?;
-        let Some(found) = checkpoint.tensor(&name) else {
+        let Some(found) = self.find(tensors, name, record)? else {
             return Ok(None);
         };
-        let file = path.display();
-        let size = match found.dtype {
+        let size = match found.info().dtype {
             Dtype::I64 => 8,
             Dtype::I32 => 4,
             other => {
-                let problem = format!("`{name}` of {file} is of type {other}");
-                return refused(
-                    problem,
-                    "store it as I64 or I32, as the model's processor does",
-                );
+                let hint = "store it as I64 or I32, as the model's processor does";
+                return found.refused(&format!(" is of type {other}"), hint);
             }
         };
-        if found.bytes > WHOLE_BYTES {
-            let problem = format!("`{name}` of {file} has {} bytes", found.bytes);
-            return refused(problem, "it has three numbers for a picture");
+        let bytes = found.info().bytes;
+        if bytes > WHOLE_BYTES {
+            let hint = "it has two or three numbers for a picture";
+            return found.refused(&format!(" has {bytes} bytes"), hint);
         }
-        let mut bytes = vec![0; found.bytes as usize];
-        if let Err(error) = checkpoint.read_at(found.file, found.offset, &mut bytes) {
-            return refused(format!("`{name}` of {file}: {error}"), "is the file whole?");
-        }
+        let mut all = vec![0; bytes as usize];
+        found.read(0, &mut all)?;
         let number = |bytes: &[u8]| {
             let mut padded = [0; 8];
             padded[..size].copy_from_slice(bytes);
@@ -139,11 +125,11 @@ impl TensorReader {
             }
             u32::try_from(i64::from_le_bytes(padded)).ok()
         };
-        let numbers: Option<Vec<u32>> = bytes.chunks_exact(size).map(number).collect();
+        let numbers: Option<Vec<u32>> = all.chunks_exact(size).map(number).collect();
         match numbers {
             Some(numbers) => Ok(Some(numbers)),
-            None => refused(
-                format!("`{name}` of {file} has a number below 0 or beyond 2^32"),
+            None => found.refused(
+                " has a number below 0 or beyond 2^32",
                 "prepare it as the model's processor does",
             ),
         }
@@ -157,35 +143,24 @@ impl TensorReader {
         name: &str,
         record: &RawRecord,
     ) -> Result<bool, InputError> {
-        let id = &record.id;
-        let refused = |problem: String, hint: &str| {
-            let problem = format!("record `{id}`: {problem}");
-            Err(InputError::record(&record.place, problem).with_hint(hint))
-        };
-        let path = path_of(&record.place, tensors);
-        let name = format!("{}{name}", tensors.prefix);
-        let checkpoint = self.checkpoint(&path, &record.place, id)?;
-        let Some(found) = checkpoint.tensor(&name) else {
+        let Some(found) = self.find(tensors, name, record)? else {
             return Ok(false);
         };
-        let file = path.display();
-        let size = match found.dtype {
+        let size = match found.info().dtype {
             Dtype::I64 => 8,
             Dtype::I32 => 4,
             Dtype::U8 | Dtype::Bool => 1,
             other => {
-                let problem = format!("`{name}` of {file} is of type {other}");
-                return refused(problem, "store it as I64, I32, U8 or BOOL");
+                let hint = "store it as I64, I32, U8 or BOOL";
+                return found.refused(&format!(" is of type {other}"), hint);
             }
         };
+        let (bytes, mut at) = (found.info().bytes, 0);
         let mut piece = vec![0_u8; 1 << 16];
-        let mut at = 0;
-        while at < found.bytes {
-            let length = (found.bytes - at).min(piece.len() as u64) as usize;
+        while at < bytes {
+            let length = (bytes - at).min(piece.len() as u64) as usize;
             let part = &mut piece[..length];
-            if let Err(error) = checkpoint.read_at(found.file, found.offset + at, part) {
-                return refused(format!("`{name}` of {file}: {error}"), "is the file whole?");
-            }
+            found.read(at, part)?;
             let is_zero = |number: &[u8]| number.iter().all(|&byte| byte == 0);
             if part.chunks_exact(size).any(is_zero) {
                 return Ok(true);
@@ -202,45 +177,41 @@ impl TensorReader {
         name: &str,
         record: &RawRecord,
     ) -> Result<Option<Prepared>, InputError> {
-        let id = &record.id;
-        let refused = |problem: String, hint: &str| {
-            let problem = format!("record `{id}`: {problem}");
-            Err(InputError::record(&record.place, problem).with_hint(hint))
-        };
-        let path = path_of(&record.place, tensors);
-        let name = format!("{}{name}", tensors.prefix);
-        let file = || path.display();
-        let checkpoint = self.checkpoint(&path, &record.place, id)?;
-        let Some(found) = checkpoint.tensor(&name) else {
+        let Some(found) = self.find(tensors, name, record)? else {
             return Ok(None);
         };
-        let shape = found.shape.clone();
+        let shape = found.info().shape.to_vec();
         let rows = shape.first().copied().unwrap_or(1);
-        let source = Source::Reshape(Box::new(Source::tensor(name.as_str())));
+        let source = Source::Reshape(Box::new(Source::tensor(found.name.as_str())));
         let leaf = Leaf::new(source, [rows, shape.iter().skip(1).product()]);
-        let values =
-            BoundLeaf::bind(&checkpoint, "", &leaf).and_then(|bound| bound.read_f32(0, 0..rows));
-        let values = match values {
+        let bound = BoundLeaf::bind(&found.checkpoint, "", &leaf);
+        let values = match bound.and_then(|bound| bound.read_f32(0, 0..rows)) {
             Ok(values) => values,
-            Err(error) => {
-                return refused(
-                    format!("`{name}` of {}: {error}", file()),
-                    "is the file whole?",
-                );
-            }
+            Err(error) => return found.refused(&format!(": {error}"), "is the file whole?"),
         };
         if let Some(place) = values.iter().position(|value| !value.is_finite()) {
-            return refused(
-                format!(
-                    "`{name}` of {} is {} at place {place}",
-                    file(),
-                    values[place]
-                ),
-                "every number must be finite",
-            );
+            let problem = format!(" is {} at place {place}", values[place]);
+            return found.refused(&problem, "every number must be finite");
         }
-        let shape = shape.into_vec();
         Ok(Some(Prepared { shape, values }))
+    }
+
+    /// The tensor of this name behind `tensor_prefix`, if it is there.
+    fn find<'r>(
+        &mut self,
+        tensors: &Tensors,
+        name: &str,
+        record: &'r RawRecord,
+    ) -> Result<Option<Found<'r>>, InputError> {
+        let path = path_of(&record.place, tensors);
+        let name = format!("{}{name}", tensors.prefix);
+        let checkpoint = self.checkpoint(&path, &record.place, &record.id)?;
+        Ok(checkpoint.tensor(&name).is_some().then_some(Found {
+            checkpoint,
+            name,
+            path,
+            record,
+        }))
     }
 
     fn checkpoint(
@@ -262,6 +233,37 @@ impl TensorReader {
         let opened = Arc::new(opened);
         self.open = Some((path.to_owned(), Arc::clone(&opened)));
         Ok(opened)
+    }
+}
+
+/// A tensor that is in a record's file.
+struct Found<'r> {
+    checkpoint: Arc<Checkpoint>,
+    name: String,
+    path: PathBuf,
+    record: &'r RawRecord,
+}
+
+impl Found<'_> {
+    fn info(&self) -> &TensorInfo {
+        let info = self.checkpoint.tensor(&self.name);
+        info.expect("the checkpoint was looked into")
+    }
+
+    /// Reads bytes of it.
+    fn read(&self, from: u64, out: &mut [u8]) -> Result<(), InputError> {
+        let TensorInfo { file, offset, .. } = *self.info();
+        match self.checkpoint.read_at(file, offset + from, out) {
+            Ok(()) => Ok(()),
+            Err(error) => self.refused(&format!(": {error}"), "is the file whole?"),
+        }
+    }
+
+    /// An error about it.
+    fn refused<T>(&self, problem: &str, hint: &str) -> Result<T, InputError> {
+        let (id, name, file) = (&self.record.id, &self.name, self.path.display());
+        let problem = format!("record `{id}`: `{name}` of {file}{problem}");
+        Err(InputError::record(&self.record.place, problem).with_hint(hint))
     }
 }
 

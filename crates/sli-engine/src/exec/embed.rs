@@ -1,10 +1,10 @@
 //! Token ids to the input of the first layer. Of the tables only the rows that occur are read.
 
 use sli_checkpoint::BoundLeaf;
-use sli_kernels::{Mat, MatMut};
+use sli_kernels::{Mat, MatMut, MatRef};
 use sli_spec::{
-    Becomes, Embedding, HeadNorm, Linear, LookedUp, NormSpan, PositionTable, Scattered, Sinusoidal,
-    TokenDropout, WeightIndex,
+    Becomes, Embedding, HeadNorm, HeadTransform, Linear, LookedUp, NormSpan, PositionTable,
+    Sinusoidal, TokenDropout, WeightIndex,
 };
 
 use super::batch::Batch;
@@ -61,7 +61,11 @@ impl BoundLayer<'_> {
             }
         }
         if let Some(scattered) = embedding.scattered {
-            scatter(scattered, batch, ends, x)?;
+            let of = (scattered.stack, scattered.token);
+            for (row, source) in batch.rows_of_token(&batch.whole(), of)? {
+                let end = end_of(ends, scattered.stack)?;
+                x.row_mut(row).copy_from_slice(end.row(source));
+            }
         }
         if let Some(rule) = &embedding.token_dropout {
             self.drop_tokens(rule, batch, x);
@@ -384,7 +388,7 @@ impl BoundLayer<'_> {
         &self,
         dense: &Linear,
         activation: sli_spec::Activation,
-        x: sli_kernels::MatRef<'_>,
+        x: MatRef<'_>,
         mut out: MatMut<'_>,
     ) -> Result<(), EngineError> {
         self.linear(x, dense, out.reborrow())?;
@@ -393,42 +397,42 @@ impl BoundLayer<'_> {
         Ok(())
     }
 
+    /// What rows become in a dense layer with what stands behind it.
+    pub fn transformed(
+        &self,
+        transform: &HeadTransform,
+        x: MatRef<'_>,
+    ) -> Result<Mat, EngineError> {
+        let HeadTransform {
+            dense,
+            gated,
+            activation,
+            norm,
+        } = transform;
+        let mut out = Mat::new(x.rows(), dense.out_features);
+        if *gated {
+            self.linear(x, dense, out.view_mut())?;
+            let activation = crate::mixers::kernel(*activation);
+            let (up, gate) = out.view_mut().split_cols(transform.width());
+            let mut halves = Mat::new(x.rows(), transform.width());
+            self.kernels.copy(gate.as_ref(), halves.view_mut());
+            self.kernels
+                .gated(activation, halves.view_mut(), up.as_ref());
+            out = halves;
+        } else {
+            self.dense(dense, *activation, x, out.view_mut())?;
+        }
+        if let Some(norm) = norm {
+            self.norm_in_place(norm, out.view_mut())?;
+        }
+        Ok(out)
+    }
+
     /// The numbers of an optional vector, owned.
     pub fn owned(&self, index: Option<WeightIndex>) -> Result<Option<Vec<f32>>, EngineError> {
         let vector = self.optional(index)?;
         Ok(vector.as_deref().map(<[f32]>::to_vec))
     }
-}
-
-/// Puts the rows that records have in an earlier stack in the place of a token's.
-fn scatter(
-    scattered: Scattered,
-    batch: &Batch,
-    ends: &[EndRows],
-    x: &mut Mat,
-) -> Result<(), EngineError> {
-    let records = batch.branches_of(&batch.whole());
-    for (branch, own) in records.into_iter().enumerate() {
-        let source = batch.source_of(scattered.stack, branch);
-        let is_token = |row: &usize| batch.tokens[*row] == scattered.token;
-        let targets: Vec<usize> = own.filter(is_token).collect();
-        if targets.len() != source.len() {
-            return Err(EngineError::Internal(format!(
-                "{} rows for {} places of token {}",
-                source.len(),
-                targets.len(),
-                scattered.token
-            )));
-        }
-        if targets.is_empty() {
-            continue;
-        }
-        let end = end_of(ends, scattered.stack)?;
-        for (row, source) in targets.into_iter().zip(source) {
-            x.row_mut(row).copy_from_slice(end.row(source));
-        }
-    }
-    Ok(())
 }
 
 /// Reads some rows of a table. They lie anywhere in it, so a disk is asked for several at a time.

@@ -181,13 +181,7 @@ impl BoundLayer<'_> {
         let mut transformed: Option<Mat> = None;
         for transform in &logits.transforms {
             let x = transformed.as_ref().map_or(x, Mat::view);
-            let mut next = Mat::new(rows, transform.dense.out_features);
-            let out = next.view_mut();
-            self.dense(&transform.dense, transform.activation, x, out)?;
-            if let Some(norm) = &transform.norm {
-                self.norm_in_place(norm, next.view_mut())?;
-            }
-            transformed = Some(next);
+            transformed = Some(self.transformed(transform, x)?);
         }
         let x = transformed.as_ref().map_or(x, Mat::view);
         let mut results = LogitResults {

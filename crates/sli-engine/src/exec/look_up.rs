@@ -75,17 +75,7 @@ impl BoundLayer<'_> {
         let mut found = Mat::new(rows.len(), looked_up.width);
         self.look_up(looked_up, batch, rows, found.view_mut())?;
         for layer in &looked_up.layers {
-            let mut next = Mat::new(found.rows(), layer.dense.out_features);
-            self.dense(
-                &layer.dense,
-                layer.activation,
-                found.view(),
-                next.view_mut(),
-            )?;
-            if let Some(norm) = &layer.norm {
-                self.norm_in_place(norm, next.view_mut())?;
-            }
-            found = next;
+            found = self.transformed(layer, found.view())?;
         }
         Ok(found)
     }

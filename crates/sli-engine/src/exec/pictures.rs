@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::Mat;
-use sli_spec::{FrontRow, Interpolation, Pictures, Place, PlaceTable, WeightIndex};
+use sli_spec::{Interpolation, Pictures, PlaceTable, WeightIndex};
 
 use super::BoundLayer;
 use super::batch::Batch;
@@ -19,16 +19,22 @@ pub(crate) fn picture_values(pictures: &Pictures, longest: usize) -> usize {
     let table = match &pictures.positions {
         Some(PlaceTable::Grid {
             grid: [rows, columns],
-            first,
+            otherwise,
             ..
-        }) => (first + rows * columns) * width,
+        }) => {
+            let stretched = match otherwise {
+                Interpolation::None => 0,
+                Interpolation::Corners => longest,
+            };
+            (rows * columns + stretched) * width
+        }
         None => 0,
     };
     2 * longest * patch + longest.min(PATCHES) * width + table
 }
 
 impl BoundLayer<'_> {
-    /// Fills `hidden`, `[rows, hidden]`, with the rows of a batch's records.
+    /// Fills `hidden`, `[rows, hidden]`, with the rows of a batch's records. Every branch of it is a view.
     pub fn embed_pictures(
         &self,
         pictures: &Pictures,
@@ -37,18 +43,18 @@ impl BoundLayer<'_> {
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
         hidden.reset(batch.rows(), pictures.width());
-        let places: Vec<Place> = (0..batch.rows())
-            .map(|row| batch.inputs.of(row).try_into().map(Place::of))
-            .collect::<Result<_, _>>()
-            .map_err(|_| EngineError::Internal("patches without places".into()))?;
-        let mut start = 0;
+        let views = batch.branches_of(&batch.whole());
+        let front = pictures.front.len();
+        let (mut rest, mut end) = (&views[..], 0);
         for (offset, record) in batch.records.iter().enumerate() {
             if record.tokens == 0 {
                 continue;
             }
-            let own = start..start + record.tokens;
-            start = own.end;
-            let patches: Vec<usize> = own.filter(|&row| !places[row].is_front()).collect();
+            end += record.tokens;
+            let (own, others) = rest.split_at(rest.partition_point(|view| view.end <= end));
+            rest = others;
+            let patches = own.iter().flat_map(|view| view.start + front..view.end);
+            let patches: Vec<usize> = patches.collect();
             let values = records.features(batch.first_record + offset)?;
             let width = pictures.patch_values();
             if values.len() != patches.len() * width {
@@ -64,9 +70,9 @@ impl BoundLayer<'_> {
             let values = Mat::from_vec(patches.len(), width, values);
             self.project_patches(pictures, &values, &patches, hidden)?;
         }
-        self.put_front(&pictures.front, &places, hidden)?;
+        self.put_front(pictures, &views, hidden)?;
         if let Some(table) = &pictures.positions {
-            self.add_places(table, &pictures.front, &places, hidden)?;
+            self.add_places(table, front, batch, hidden)?;
         }
         match &pictures.norm {
             Some(norm) => self.norm_in_place(norm, hidden.view_mut()),
@@ -94,31 +100,34 @@ impl BoundLayer<'_> {
         Ok(())
     }
 
-    /// Puts the rows in front of the patches of every view.
+    /// Puts the rows in front of the patches of every view, with their own rows of the table of places.
     fn put_front(
         &self,
-        front: &[FrontRow],
-        places: &[Place],
+        pictures: &Pictures,
+        views: &[Range<usize>],
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
-        for (number, own) in front.iter().enumerate() {
+        for (number, own) in pictures.front.iter().enumerate() {
             let mut row = Mat::new(1, hidden.cols());
-            self.gather(own.weight, &[own.row as u32], &mut row, false)?;
-            for (place, target) in places.iter().zip(0..) {
-                if place.is_front() && place.column as usize == number {
-                    hidden.row_mut(target).copy_from_slice(row.row(0));
-                }
+            self.gather(own.weight, &[0], &mut row, false)?;
+            if let (Some(position), Some(table)) = (own.position, &pictures.positions) {
+                let PlaceTable::Grid { weight, .. } = table;
+                self.gather(*weight, &[position as u32], &mut row, true)?;
+            }
+            for view in views {
+                let target = hidden.row_mut(view.start + number);
+                target.copy_from_slice(row.row(0));
             }
         }
         Ok(())
     }
 
-    /// Adds the rows of a table by place.
+    /// Adds the rows of a table by place to all but the first `front` rows of every view.
     fn add_places(
         &self,
         table: &PlaceTable,
-        front: &[FrontRow],
-        places: &[Place],
+        front: usize,
+        batch: &Batch,
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
         let PlaceTable::Grid {
@@ -127,52 +136,18 @@ impl BoundLayer<'_> {
             grid,
             otherwise,
         } = table;
-        for (number, own) in front.iter().enumerate() {
-            let Some(position) = own.position else {
-                continue;
-            };
-            let mut row = Mat::new(1, hidden.cols());
-            self.gather(*weight, &[position as u32], &mut row, false)?;
-            for (place, target) in places.iter().zip(0..) {
-                if place.is_front() && place.column as usize == number {
-                    add(row.row(0), hidden.row_mut(target));
-                }
-            }
-        }
         let mut stretched = Stretched::new(*grid, *otherwise);
-        for views in view_ranges(places) {
-            let own: Vec<usize> = views.filter(|&row| !places[row].is_front()).collect();
-            let Some(&any) = own.first() else { continue };
-            let table = stretched.of(self, (*weight, *first), places[any].grid)?;
-            let columns = places[any].grid[1] as usize;
-            for row in own {
-                let place = places[row];
-                let at = place.row as usize * columns + place.column as usize;
-                add(table.row(at), hidden.row_mut(row));
+        for view in batch.branches_of(&batch.whole()) {
+            let grid = batch.place(view.start)?.grid;
+            let table = stretched.of(self, (*weight, *first), grid)?;
+            for row in view.start + front..view.end {
+                let place = batch.place(row)?;
+                let at = place.row * grid[1] + place.column;
+                add(table.row(at as usize), hidden.row_mut(row));
             }
         }
         Ok(())
     }
-}
-
-/// Consecutive rows of one view each.
-fn view_ranges(places: &[Place]) -> Vec<Range<usize>> {
-    let mut start = 0;
-    // A record's first view follows another's last: its number is no larger, and if it is the same, its places begin again.
-    let follows = |one: &Place, other: &Place| {
-        one.view == other.view
-            && one.grid == other.grid
-            && (one.is_front() || !other.is_front())
-            && (one.is_front() || (one.row, one.column) < (other.row, other.column))
-    };
-    places
-        .chunk_by(follows)
-        .map(|view| {
-            let first = start;
-            start += view.len();
-            first..start
-        })
-        .collect()
 }
 
 fn add(row: &[f32], sum: &mut [f32]) {
@@ -214,7 +189,13 @@ impl Stretched {
             layer.gather(weight, &ids, &mut table, false)?;
             let wanted_sizes = wanted.map(|count| count as usize);
             if wanted_sizes != self.grid {
-                table = stretch(&table, self.grid, wanted_sizes, self.otherwise);
+                table = match self.otherwise {
+                    Interpolation::Corners => stretch(&table, self.grid, wanted_sizes),
+                    Interpolation::None => {
+                        let problem = format!("no places for {wanted_sizes:?} patches");
+                        return Err(EngineError::Internal(problem));
+                    }
+                };
             }
             self.last = Some((wanted, table));
         }
@@ -225,93 +206,34 @@ impl Stretched {
     }
 }
 
-/// What of the rows, or columns, of a grid one of a stretched grid is made of: `[place, share]` each.
-fn shares(from: usize, to: usize, rule: Interpolation) -> Vec<Vec<(usize, f32)>> {
-    let scale = from as f32 / to as f32;
-    let clamp = |place: i64| place.clamp(0, from as i64 - 1) as usize;
-    let cubic = |x: f32, a: f32| {
-        let x = x.abs();
-        if x <= 1.0 {
-            ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-        } else if x < 2.0 {
-            (((x - 5.0) * x + 8.0) * x - 4.0) * a
-        } else {
-            0.0
-        }
+/// The two rows, or columns, of a grid that one of a stretched grid lies between, the first on the first and the last on
+/// the last, and the share of the second; in f32 as the reference computes it.
+fn between(from: usize, to: usize) -> Vec<([usize; 2], f32)> {
+    let step = match to {
+        0 | 1 => 0.0,
+        _ => (from - 1) as f32 / (to - 1) as f32,
     };
-    let of = |place: usize| -> Vec<(usize, f32)> {
-        match rule {
-            Interpolation::None => vec![(clamp(place as i64), 1.0)],
-            Interpolation::Bilinear => {
-                let at = (scale * (place as f32 + 0.5) - 0.5).max(0.0);
-                let first = (at as usize).min(from - 1);
-                let share = at - first as f32;
-                vec![(first, 1.0 - share), (clamp(first as i64 + 1), share)]
-            }
-            Interpolation::Corners => {
-                let step = if to > 1 {
-                    (from - 1) as f32 / (to - 1) as f32
-                } else {
-                    0.0
-                };
-                let at = step * place as f32;
-                let first = (at as usize).min(from - 1);
-                let share = at - first as f32;
-                vec![(first, 1.0 - share), (clamp(first as i64 + 1), share)]
-            }
-            Interpolation::Bicubic => {
-                let at = scale * (place as f32 + 0.5) - 0.5;
-                let first = at.floor();
-                let share = at - first;
-                let places = (-1..=2_i64).map(|step| {
-                    let weight = cubic(share - step as f32, -0.75);
-                    (clamp(first as i64 + step), weight)
-                });
-                places.collect()
-            }
-            Interpolation::Antialiased => {
-                let stretch = scale.max(1.0);
-                let (support, center) = (2.0 * stretch, scale * (place as f32 + 0.5));
-                let first = ((center - support + 0.5) as i64).max(0);
-                let end = ((center + support + 0.5) as i64).min(from as i64);
-                let weights = (first..end).map(|own| {
-                    let distance = (own as f32 - center + 0.5) / stretch;
-                    (own as usize, cubic(distance, -0.5))
-                });
-                let weights: Vec<_> = weights.collect();
-                let sum: f32 = weights.iter().map(|(_, weight)| weight).sum();
-                weights
-                    .into_iter()
-                    .map(|(place, weight)| (place, weight / sum))
-                    .collect()
-            }
-        }
+    let of = |place: usize| {
+        let at = step * place as f32;
+        let first = (at as usize).min(from - 1);
+        ([first, (first + 1).min(from - 1)], at - first as f32)
     };
     (0..to).map(of).collect()
 }
 
-/// A grid of rows as another grid: columns first, then rows, in f32 as the reference does.
-fn stretch(table: &Mat, from: [usize; 2], to: [usize; 2], rule: Interpolation) -> Mat {
-    let (down, across) = (shares(from[0], to[0], rule), shares(from[1], to[1], rule));
-    let mut wide = Mat::new(from[0] * to[1], table.cols());
-    for row in 0..from[0] {
-        for (column, parts) in across.iter().enumerate() {
-            let target = wide.row_mut(row * to[1] + column);
-            for &(place, share) in parts {
-                let source = table.row(row * from[1] + place).iter();
-                let pairs = target.iter_mut().zip(source);
-                pairs.for_each(|(sum, value)| *sum += share * value);
-            }
-        }
-    }
+/// A grid of rows as another grid.
+fn stretch(table: &Mat, from: [usize; 2], to: [usize; 2]) -> Mat {
+    let (down, across) = (between(from[0], to[0]), between(from[1], to[1]));
     let mut out = Mat::new(to[0] * to[1], table.cols());
-    for (row, parts) in down.iter().enumerate() {
-        for column in 0..to[1] {
+    for (row, &(rows, down)) in down.iter().enumerate() {
+        for (column, &(columns, across)) in across.iter().enumerate() {
             let target = out.row_mut(row * to[1] + column);
-            for &(place, share) in parts {
-                let source = wide.row(place * to[1] + column).iter();
-                let pairs = target.iter_mut().zip(source);
-                pairs.for_each(|(sum, value)| *sum += share * value);
+            for (row, down) in rows.into_iter().zip([1.0 - down, down]) {
+                for (column, across) in columns.into_iter().zip([1.0 - across, across]) {
+                    let source = table.row(row * from[1] + column).iter();
+                    let pairs = target.iter_mut().zip(source);
+                    pairs.for_each(|(sum, value)| *sum += down * across * value);
+                }
             }
         }
     }

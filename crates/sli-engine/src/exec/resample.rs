@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Activation, Halving, HeadTransform, PictureRows, Resampled, Resampling};
+use sli_spec::{Halving, PictureRows, Resampled, Resampling};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
 use super::{BoundLayer, EndRows};
 use crate::error::EngineError;
-use crate::mixers::{end_of, kernel};
+use crate::mixers::end_of;
 
 /// Values that are held while the rows of a record of up to `longest` rows are made.
 pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) -> usize {
@@ -30,13 +30,9 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
             let mut before = own * parts;
             let mut most = before;
             for layer in &input.layers {
-                let width = layer.dense.out_features;
-                most = most.max(before + width);
+                let (all, width) = (layer.dense.out_features, layer.width());
+                most = most.max(before + all + if layer.gated { width } else { 0 });
                 before = width;
-                if layer.gated {
-                    before = width / 2;
-                    most = most.max(width + before);
-                }
             }
             longest.min(GATHERED_ROWS) * most + input.vector().map_or(0, |_| before)
         }
@@ -126,7 +122,10 @@ impl BoundLayer<'_> {
                 if let Some(norm) = &input.norm {
                     self.norm_in_place(norm, gathered.view_mut())?;
                 }
-                let x = self.passed_through(&input.layers, gathered)?;
+                let mut x = gathered;
+                for layer in &input.layers {
+                    x = self.transformed(layer, x.view())?;
+                }
                 self.kernels
                     .copy(x.view(), hidden.rows_view_mut(rows.clone()));
                 if let Some(vector) = &vector {
@@ -139,35 +138,6 @@ impl BoundLayer<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What rows become in some dense layers.
-    fn passed_through(&self, layers: &[HeadTransform], mut x: Mat) -> Result<Mat, EngineError> {
-        for layer in layers {
-            let mut out = Mat::new(x.rows(), layer.dense.out_features);
-            if layer.gated {
-                self.linear(x.view(), &layer.dense, out.view_mut())?;
-                out = self.gated_halves(layer.activation, out);
-            } else {
-                self.dense(&layer.dense, layer.activation, x.view(), out.view_mut())?;
-            }
-            if let Some(norm) = &layer.norm {
-                self.norm_in_place(norm, out.view_mut())?;
-            }
-            x = out;
-        }
-        Ok(x)
-    }
-
-    /// The first halves of rows times the activation of the second.
-    fn gated_halves(&self, activation: Activation, mut x: Mat) -> Mat {
-        let half = x.cols() / 2;
-        let mut out = Mat::new(x.rows(), half);
-        let (up, gate) = x.view_mut().split_cols(half);
-        self.kernels.copy(gate.as_ref(), out.view_mut());
-        self.kernels
-            .gated(kernel(activation), out.view_mut(), up.as_ref());
-        out
     }
 
     /// The rows of one record; `of` has those of earlier stacks.

@@ -15,24 +15,15 @@ impl Mix for AddedRows {
     fn run(&self, at: &mut At<'_>, x: MatRef<'_>, output: &mut Mat) -> Result<(), EngineError> {
         output.reset(x.rows(), x.cols());
         output.as_mut_slice().fill(0.0);
-        let (batch, chunk) = (at.rows.batch, at.rows.chunk);
-        let first = chunk.rows.start;
-        let branches = chunk.branch_numbers().zip(batch.branches_of(chunk));
-        for (branch, rows) in branches {
-            let source = batch.source_of(self.stack, branch);
-            let is_own = |row: &usize| batch.tokens[*row] == self.token;
-            let targets: Vec<usize> = rows.filter(is_own).collect();
-            if targets.len() != source.len() {
-                let problem = format!("{} rows for {} tokens", source.len(), targets.len());
-                return Err(EngineError::Internal(problem));
-            }
-            if targets.is_empty() {
-                continue;
-            }
+        let chunk = at.rows.chunk;
+        let rows = at
+            .rows
+            .batch
+            .rows_of_token(chunk, (self.stack, self.token))?;
+        for (row, source) in rows {
             let end = end_of(&at.kept.ends, self.stack)?;
-            for (row, source) in targets.into_iter().zip(source) {
-                output.row_mut(row - first).copy_from_slice(end.row(source));
-            }
+            let target = output.row_mut(row - chunk.rows.start);
+            target.copy_from_slice(end.row(source));
         }
         Ok(())
     }

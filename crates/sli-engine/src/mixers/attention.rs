@@ -434,7 +434,7 @@ fn attend(
     let sinks = layer.optional(attention.sinks)?;
     let segments = match attention.key_value {
         KeyValue::Own { .. } if attention.mask == Mask::Windows => {
-            rows.batch.segments_of_windows(rows.chunk)
+            rows.batch.segments_of_windows(rows.chunk)?
         }
         KeyValue::Own { .. } => rows.batch.segments(rows.chunk),
         KeyValue::OfLayer(_) => rows.batch.segments_of_all(rows.chunk),

@@ -43,11 +43,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     }
                     rows.vector().into_iter().for_each(&mut add);
                     for layer in &rows.layers {
-                        add(layer.dense.weight);
-                        layer.dense.bias.into_iter().for_each(&mut add);
-                        if let Some(norm) = &layer.norm {
-                            norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-                        }
+                        layer.weights().for_each(&mut add);
                     }
                     return keys;
                 }
@@ -70,11 +66,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
             }
             if let Some(looked_up) = &embedding.looked_up {
                 for layer in &looked_up.layers {
-                    add(layer.dense.weight);
-                    layer.dense.bias.into_iter().for_each(&mut add);
-                    if let Some(norm) = &layer.norm {
-                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-                    }
+                    layer.weights().for_each(&mut add);
                 }
                 if let Becomes::Stream { positions: _, norm } = &looked_up.becomes {
                     norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
@@ -132,22 +124,14 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                     pooler.is_none_or(|pooler| pooler.dense.weight != transform.dense.weight)
                 });
                 if let Some(transform) = transform {
-                    add(transform.dense.weight);
-                    transform.dense.bias.into_iter().for_each(&mut add);
-                    if let Some(norm) = &transform.norm {
-                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-                    }
+                    transform.weights().for_each(&mut add);
                 }
                 add(classes.projection.weight);
                 classes.projection.bias.into_iter().for_each(&mut add);
             }
             if let Some(logits) = &head.logits {
                 for transform in &logits.transforms {
-                    add(transform.dense.weight);
-                    transform.dense.bias.into_iter().for_each(&mut add);
-                    if let Some(norm) = &transform.norm {
-                        norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
-                    }
+                    transform.weights().for_each(&mut add);
                 }
                 logits.projection.bias.into_iter().for_each(&mut add);
             }

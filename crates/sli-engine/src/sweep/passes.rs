@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use sli_kernels::Mat;
+use sli_kernels::{Kernels, Mat};
 use sli_spec::ModelSpec;
 
 use super::context::Context;
@@ -151,7 +151,8 @@ impl<'a> Sweep<'a> {
                         Some(handed) => layer.hand_on(handed, &batch, end)?,
                         None => end,
                     };
-                    let end = beside(end, &slots.stashes[..description.head.kept]);
+                    let kept = &slots.stashes[..description.head.kept];
+                    let end = beside(context.kernels, end, kept);
                     let spills = parts.file.is_some();
                     parts.ends.push(&self.folder, stack, spills, end)?;
                 } else {
@@ -269,19 +270,17 @@ impl<'a> Sweep<'a> {
 }
 
 /// An end with the rows of buffers behind its features.
-fn beside(end: Mat, kept: &[Mat]) -> Mat {
+fn beside(kernels: &Kernels, end: Mat, kept: &[Mat]) -> Mat {
     if kept.is_empty() {
         return end;
     }
     let columns = end.cols() + kept.iter().map(Mat::cols).sum::<usize>();
     let mut all = Mat::new(end.rows(), columns);
-    for row in 0..end.rows() {
-        let parts = std::iter::once(&end).chain(kept);
-        let values = parts.flat_map(|part| part.row(row));
-        let targets = all.row_mut(row).iter_mut();
-        targets
-            .zip(values)
-            .for_each(|(target, &value)| *target = value);
+    let mut first = 0;
+    for part in std::iter::once(&end).chain(kept) {
+        let own = first..first + part.cols();
+        first = own.end;
+        kernels.copy(part.view(), all.view_mut().cols_range(own));
     }
     all
 }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::transform::is_default;
 use super::{HeadTransform, PositionTable};
 use crate::mechanisms::StreamAttention;
 use crate::parts::{Activation, GatedMean, Linear, Norm, StreamWeights};
@@ -42,7 +43,7 @@ pub struct Head {
     pub handed: Option<Handed>,
     /// Buffers beside the hidden state whose content stands behind the features of the end where later stacks read it:
     /// the first so many.
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub kept: usize,
     /// Logits, where the model has them.
     pub logits: Option<LogitsHead>,
@@ -50,11 +51,6 @@ pub struct Head {
     pub pooler: Option<Pooler>,
     /// Logits of classes, where the model has them.
     pub classes: Option<ClassesHead>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
-fn is_none(count: &usize) -> bool {
-    *count == 0
 }
 
 /// What becomes of the end of a stack where later ones read it: `projection(end + positions)`.

@@ -23,6 +23,7 @@ use crate::mechanisms::Mechanism;
 use crate::parts::rope::StoredTurns;
 use crate::parts::{Cut, LengthLimit, Mask, Slot};
 use crate::source::{Leaf, Source};
+use transform::is_default;
 
 pub use self::embedding::{
     ConstantRow, Embedding, LayerInputs, NgramTable, NgramTables, PositionTable, ProjectedInputs,
@@ -58,7 +59,7 @@ pub struct ModelSpec {
     pub ignored: Vec<&'static str>,
     /// Parameters of the reference's class that files have and nothing here needs (the last layer of a tower that is read
     /// before it).
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_default")]
     pub unused: u64,
     /// Number of token ids of the last stack, which the logits are of.
     pub vocab_size: usize,
@@ -66,11 +67,6 @@ pub struct ModelSpec {
     pub ties: TieOrder,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it")]
-fn is_none(count: &u64) -> bool {
-    *count == 0
 }
 
 /// In which order the reference looks for a weight to tie others to, where the one that they are tied to is not stored.

@@ -32,10 +32,8 @@ pub struct Pictures {
 /// A row in front of the patches of every view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FrontRow {
-    /// A table `[rows, hidden]`.
+    /// `[1, hidden]`.
     pub weight: WeightIndex,
-    /// Its row.
-    pub row: usize,
     /// The row of the position table that is added to it.
     pub position: Option<usize>,
 }
@@ -158,12 +156,6 @@ pub enum PlaceTable {
 pub enum Interpolation {
     /// Such views are refused.
     None,
-    /// Cubic convolution with a = -0.75 between the four nearest rows and columns, half a patch aligned.
-    Bicubic,
-    /// The same where the picture becomes smaller, over as many rows and columns as become one.
-    Antialiased,
-    /// Between the two nearest.
-    Bilinear,
     /// Between the two nearest, the first on the first and the last on the last.
     Corners,
 }
@@ -278,8 +270,7 @@ impl Pictures {
                 tiles: view.tiles,
             };
             places.extend((0..self.front.len() as u32).map(|front| at(Place::FRONT, front)));
-            places
-                .extend((0..rows).flat_map(|row| (0..columns).map(move |column| at(row, column))));
+            places.extend(blocks([rows, columns], 1).map(|[row, column]| at(row, column)));
         }
         places
     }
@@ -323,7 +314,8 @@ impl Pictures {
         let mut places: Vec<Place> = Vec::with_capacity(patches);
         let mut view = 0;
         for (picture, &[times, rows, columns]) in grids.iter().enumerate() {
-            if rows % side as u32 != 0 || columns % side as u32 != 0 {
+            let is_whole = |count: u32| count > 0 && count.is_multiple_of(side as u32);
+            if !is_whole(rows) || !is_whole(columns) {
                 return Err(format!(
                     "has a picture of {rows} x {columns} patches, no whole blocks of {side} x {side}"
                 ));
@@ -414,9 +406,8 @@ impl Pictures {
         let mut patches =
             Vec::with_capacity(chosen.len() * grid[0] * grid[1] * self.patch_values());
         for view in chosen.iter().map(|&(at, _)| all[at]) {
-            for (row, column) in
-                (0..grid[0]).flat_map(|row| (0..grid[1]).map(move |column| (row, column)))
-            {
+            for [row, column] in blocks(grid.map(|count| count as u32), 1) {
+                let [row, column] = [row as usize, column as usize];
                 for channel in view.chunks_exact(plane) {
                     for line in row * self.patch..(row + 1) * self.patch {
                         let first = line * width + column * self.patch;

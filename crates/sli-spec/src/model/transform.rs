@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::parts::{Activation, Linear, Norm};
+use crate::source::WeightIndex;
 
 /// `norm(activation(dense(h)))`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -12,8 +13,27 @@ pub struct HeadTransform {
     /// After the dense layer.
     pub activation: Activation,
     /// The first half of its features is multiplied by the activation of the second.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(skip_serializing_if = "is_default")]
     pub gated: bool,
     /// After the activation.
     pub norm: Option<Norm>,
+}
+
+impl HeadTransform {
+    /// Its weights, in order of use.
+    pub fn weights(&self) -> impl Iterator<Item = WeightIndex> + '_ {
+        let dense = std::iter::once(self.dense.weight).chain(self.dense.bias);
+        let norm = self.norm.iter();
+        dense.chain(norm.flat_map(|norm| norm.weight.into_iter().chain(norm.bias)))
+    }
+
+    /// Features that come out.
+    pub fn width(&self) -> usize {
+        self.dense.out_features / if self.gated { 2 } else { 1 }
+    }
+}
+
+/// Whether a description need not say it.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

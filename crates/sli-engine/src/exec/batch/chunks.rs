@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use sli_kernels::{CommonKeys, MatRef, Segment};
-use sli_spec::Place as PatchPlace;
 
 use super::Batch;
+use crate::error::EngineError;
 use crate::exec::place::{Place, Start};
 use crate::prefix;
 
@@ -223,19 +223,15 @@ impl Batch {
     }
 
     /// The attention segments of a chunk of whole views: their windows.
-    pub fn segments_of_windows(&self, chunk: &Chunk) -> Segments {
+    pub fn segments_of_windows(&self, chunk: &Chunk) -> Result<Segments, EngineError> {
         let mut segments = Segments::default();
-        let window = |row: usize| {
-            let place = self.inputs.of(row).try_into().map(PatchPlace::of);
-            place.map(|place| place.window).ok()
-        };
-        for branch in chunk.branches.clone() {
-            let rows: Vec<usize> = self.branch(branch).collect();
-            for own in rows.chunk_by(|&one, &other| window(one) == window(other)) {
-                let (Some(first), Some(last)) = (own.first(), own.last()) else {
-                    continue;
-                };
-                let own = first - chunk.rows.start..last + 1 - chunk.rows.start;
+        for rows in self.branches_of(chunk) {
+            let windows = rows.clone().map(|row| Ok(self.place(row)?.window));
+            let windows: Vec<u32> = windows.collect::<Result<_, EngineError>>()?;
+            let mut start = rows.start - chunk.rows.start;
+            for window in windows.chunk_by(|one, other| one == other) {
+                let own = start..start + window.len();
+                start = own.end;
                 segments.own.push(Segment {
                     q: own.clone(),
                     k: own,
@@ -245,7 +241,7 @@ impl Batch {
                 segments.ranges.push(0..0);
             }
         }
-        segments
+        Ok(segments)
     }
 
     /// The same with keys in rows of the batch.

@@ -17,10 +17,11 @@ use std::ops::Range;
 
 use sli_kernels::Mat;
 use sli_spec::rope::Rope;
-use sli_spec::{Blocks, InputKind, Stack};
+use sli_spec::{Blocks, InputKind, Place, Stack};
 
 use super::sources::Sources;
 use super::target::Target;
+use crate::error::EngineError;
 use crate::prefix::{self, TreeBranch};
 use crate::records::NO_LABEL;
 use crate::results::RecordName;
@@ -103,10 +104,7 @@ pub(crate) struct Inputs {
 impl Inputs {
     /// Those of a row.
     pub fn of(&self, row: usize) -> &[u32] {
-        let own = self
-            .values
-            .get(row * self.columns..(row + 1) * self.columns);
-        own.unwrap_or_default()
+        &self.values[row * self.columns..(row + 1) * self.columns]
     }
 }
 
@@ -157,6 +155,35 @@ impl BatchRecord {
 }
 
 impl Batch {
+    /// Where a row of a stack of pictures is.
+    pub fn place(&self, row: usize) -> Result<Place, EngineError> {
+        let place = self.inputs.of(row).try_into().map(Place::of);
+        place.map_err(|_| EngineError::Internal("patches without places".into()))
+    }
+
+    /// The rows of a chunk whose token is `token`, each with the row of an earlier stack that stands for it: of every record
+    /// as many as it has there.
+    pub fn rows_of_token(
+        &self,
+        chunk: &Chunk,
+        (stack, token): (usize, u32),
+    ) -> Result<Vec<(usize, usize)>, EngineError> {
+        let mut pairs = Vec::new();
+        for (branch, rows) in chunk.branch_numbers().zip(self.branches_of(chunk)) {
+            let sources = self.source_of(stack, branch);
+            let targets: Vec<usize> = rows.filter(|&row| self.tokens[row] == token).collect();
+            if targets.len() != sources.len() {
+                return Err(EngineError::Internal(format!(
+                    "{} rows for {} places of token {token}",
+                    sources.len(),
+                    targets.len()
+                )));
+            }
+            pairs.extend(targets.into_iter().zip(sources));
+        }
+        Ok(pairs)
+    }
+
     /// Where the rows are those of a piece of one record.
     pub fn piece(&self) -> Option<&Piece> {
         self.piece.as_ref()

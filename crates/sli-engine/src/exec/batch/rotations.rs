@@ -104,19 +104,15 @@ impl Batch {
 
     /// Time, row and column of a row: of a patch, of a token that brings them along, or thrice its position.
     fn coordinates(&self, row: usize) -> [u32; 3] {
+        let own = self.inputs.of(row);
         match self.coordinates {
             Coordinates::None => [self.positions[row]; 3],
-            Coordinates::Places => match self.inputs.of(row).try_into().map(Place::of) {
+            // What stands in front of patches does not turn.
+            Coordinates::Places => match own.try_into().map(Place::of) {
                 Ok(place) if !place.is_front() => [0, place.row, place.column],
                 _ => [0; 3],
             },
-            Coordinates::At(first) => {
-                let numbers = self.inputs.of(row).get(first..first + 3);
-                match numbers {
-                    Some(&[time, row, column]) => [time, row, column],
-                    _ => [self.positions[row]; 3],
-                }
-            }
+            Coordinates::At(first) => [own[first], own[first + 1], own[first + 2]],
         }
     }
 }

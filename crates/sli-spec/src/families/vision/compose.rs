@@ -27,12 +27,7 @@ impl Places {
             Some(bare) => (self.base, bare),
             None => (self.outside, name),
         };
-        let spelled = prefixes.iter();
-        Source::one_of(
-            spelled
-                .map(|prefix| Source::tensor(format!("{prefix}{bare}")))
-                .collect(),
-        )
+        spelled(prefixes, bare)
     }
 
     /// A pattern of tensors of the part, in every spelling.
@@ -211,20 +206,7 @@ impl Projector {
         rows: (PictureRows, usize),
         describe: impl FnOnce(&mut Leaves) -> (Option<Norm>, Vec<HeadTransform>),
     ) -> Self {
-        const NAMES: [&str; 8] = [
-            "projector-deep-0",
-            "projector-deep-1",
-            "projector-deep-2",
-            "projector-deep-3",
-            "projector-deep-4",
-            "projector-deep-5",
-            "projector-deep-6",
-            "projector-deep-7",
-        ];
-        let name = match NAMES.get(number) {
-            Some(name) => name,
-            None => pattern(format!("projector-deep-{number}")),
-        };
+        let name = pattern(format!("projector-deep-{number}"));
         let columns = [(1 + number) * tower.width(), tower.width()];
         Self::of(name, columns, rows, (None, describe))
     }
@@ -271,25 +253,22 @@ impl Projector {
     }
 }
 
+/// A tensor, in any of several places.
+fn spelled(prefixes: &[&str], name: &str) -> Source {
+    let all = prefixes.iter();
+    let all = all.map(|prefix| Source::tensor(format!("{prefix}{name}")));
+    Source::one_of(all.collect())
+}
+
 /// A norm `NAME`, in any of several places.
 pub(super) fn norm(
     leaves: &mut Leaves,
-    (prefixes, name): (&[&str], &str),
+    (prefixes, name): (&'static [&'static str], &str),
     features: usize,
     style: NormStyle,
 ) -> Norm {
-    let mut own = Leaves::stored(
-        "",
-        "weight",
-        Some(Rc::new({
-            let prefixes: Vec<String> = prefixes.iter().map(|&prefix| prefix.to_owned()).collect();
-            move |name: &str| {
-                let spelled = prefixes.iter();
-                let spelled = spelled.map(|prefix| Source::tensor(format!("{prefix}{name}")));
-                Source::one_of(spelled.collect())
-            }
-        })),
-    );
+    let stored = Rc::new(|name: &str| spelled(prefixes, name));
+    let mut own = Leaves::stored("", "weight", Some(stored));
     leaves.taking(&mut own, |own| own.norm(name, features, style))
 }
 
@@ -301,11 +280,7 @@ pub(super) fn dense(
     bias: bool,
     activation: Activation,
 ) -> HeadTransform {
-    let source = |part: &str| {
-        let spelled = prefixes.iter();
-        let spelled = spelled.map(|prefix| Source::tensor(format!("{prefix}{name}.{part}")));
-        Source::one_of(spelled.collect())
-    };
+    let source = |part: &str| spelled(prefixes, &format!("{name}.{part}"));
     let bias = bias.then(|| source("bias"));
     HeadTransform {
         dense: leaves.linear_of(source("weight"), bias, [out, inner], Shard::Replicate),

@@ -220,25 +220,20 @@ fn layer_of(config: &Config, number: f64, layers: usize) -> Result<usize, SpecEr
     Ok(behind as usize)
 }
 
-/// Rows that are left out of every view: the first one, or none.
+/// Rows that are left out of every view: the first one, or none. Types without the key leave it out.
 pub(super) fn selected(config: &Config, front: usize) -> Result<usize, SpecError> {
     const KEY: &str = "vision_feature_select_strategy";
-    if !config.declares(KEY) {
-        // Types that have no such key leave out the first.
-        return match front {
-            1 => Ok(1),
-            _ => Err(config.unsupported(
-                "vision_config",
-                "the tower has no row of a class in front, and the first patch would be left out",
-            )),
-        };
-    }
-    match config.optional_text(KEY)?.as_deref() {
+    let (told, key) = if config.declares(KEY) {
+        (config.optional_text(KEY)?, KEY)
+    } else {
+        (Some("default".to_owned()), "vision_config")
+    };
+    match told.as_deref() {
         Some("default") if front == 1 => Ok(1),
         Some("default") => {
             let problem =
                 "the tower has no row of a class in front, and the first patch would be left out";
-            Err(config.unsupported(KEY, problem))
+            Err(config.unsupported(key, problem))
         }
         Some("full") => Ok(0),
         _ => Err(config.invalid(KEY, "\"default\" or \"full\"")),

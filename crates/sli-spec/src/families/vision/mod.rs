@@ -40,14 +40,10 @@ pub const PARTS: &[ModelType] = &[
     tower("smolvlm_vision", towers::idefics3),
 ];
 
-/// A row of the table of parts.
+/// A row of the table of parts, by a name that is none of a type which stands alone.
 const fn tower(
     model_type: &'static str,
     describe: fn(&Config) -> Result<Described, SpecError>,
 ) -> ModelType {
-    ModelType {
-        model_type,
-        describe,
-        limit: None,
-    }
+    row(model_type, describe)
 }

@@ -7,12 +7,13 @@ use super::compose::{
     Places, Projector, Tied, Tower, behind, decoder_config, dense, norm, scattered,
 };
 use super::part::DescribePart;
-use crate::build::{Leaves, NormStyle, divided};
+use super::towers;
+use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::rope::{Pairs, PositionAxis, Rope};
 use crate::{
-    Activation, Config, Described, Interpolation, LengthLimit, Mask, PictureLayout, PictureRows,
-    Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
+    Activation, Config, Described, Interpolation, Mask, PictureLayout, PictureRows, Pictures,
+    PlaceTable, Scattered, Shard, Source, SpecError,
 };
 
 /// Where files have the tower.
@@ -28,7 +29,7 @@ const DECODER: Places = Places {
 };
 
 /// The names of the tower's layers.
-const NAMES: Names = Names {
+static NAMES: Names = Names {
     layers: "blocks",
     projections: Projections::Rows("attn.qkv"),
     output: "attn.proj",
@@ -71,28 +72,15 @@ fn layers(
     norm: NormStyle,
     window: Option<usize>,
 ) -> Result<Blocks<'_>, SpecError> {
-    let heads = config.heads("num_heads")?;
-    let keys = if config.declares("num_key_value_heads") {
-        config.heads("num_key_value_heads")?
-    } else {
-        heads
-    };
-    let head_dim = divided(config, "num_heads", sizes.hidden, heads)?;
+    let around = Arrangement::pre("norm1", "norm2");
+    let mut tower = towers::layers(config, [sizes.hidden, inner], norm, (&NAMES, around))?;
+    if config.declares("num_key_value_heads") {
+        tower.kv_heads = config.heads("num_key_value_heads")?;
+    }
+    let head_dim = tower.head_dim;
     if head_dim % 4 != 0 {
         return Err(config.invalid("num_heads", "heads of a multiple of 4 features"));
     }
-    let layers = config.layers("depth")?;
-    let shape = [sizes.hidden, inner];
-    let mut tower = Blocks::sized(config, norm, layers, shape, [heads, keys, head_dim])?;
-    (tower.family, tower.stack, tower.names) = ("vision", "vision", NAMES);
-    tower.arrangement = Arrangement::pre("norm1", "norm2");
-    tower.ignored.clear();
-    tower.set_biases(true);
-    tower.activation = config.activation("hidden_act")?;
-    tower.masks.fill(Mask::Full);
-    tower.length_limit = Some(LengthLimit::None);
-    tower.vocab_size = Some(1);
-    tower.may_look_ahead = false;
     let theta = match config.nested("rope_parameters")? {
         Some(own) => {
             own.neutral(
@@ -389,7 +377,7 @@ fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Desc
         "vision_end_token_id",
         "vision_token_id",
     ]);
-    let vision = config.part_as("vision_config", whole.vision, None)?;
+    let vision = config.part_as("vision_config", whole.vision)?;
     let (own, older) = whole.text;
     let text = config.renamed("text_config", older, own);
     let text = decoder_config(&text, ("text_config", own), whole.tied)?;

@@ -8,26 +8,20 @@ use super::part::DescribePart;
 use crate::build::NormStyle;
 use crate::{Activation, BesidePlanes, Config, Described, HeadTransform, PictureRows, SpecError};
 
-/// Where Idefics 3's files have the tower.
-const IDEFICS_TOWER: Places = Places {
+/// Where Idefics 3's and DeepSeek-VL's files have the tower.
+const VISION_MODEL: Places = Places {
     base: &["model.vision_model."],
     outside: &[],
 };
 
-/// Where they have the decoder.
-const IDEFICS_DECODER: Places = Places {
+/// Where Idefics 3's have the decoder.
+const TEXT_MODEL: Places = Places {
     base: &["model.text_model."],
     outside: &[""],
 };
 
-/// Where DeepSeek-VL's files have the tower.
-const DEEPSEEK_TOWER: Places = Places {
-    base: &["model.vision_model."],
-    outside: &[],
-};
-
-/// Where they have the decoder.
-const DEEPSEEK_DECODER: Places = Places {
+/// Where DeepSeek-VL's have it.
+const LANGUAGE_MODEL: Places = Places {
     base: &["model.language_model."],
     outside: &[""],
 };
@@ -84,7 +78,7 @@ pub fn idefics3(config: &Config, describe: DescribePart) -> Result<Described, Sp
     config.ignore(&["pad_token_id", "_pad_token_id", "vocab_size"]);
     let vision = given(config, "vision_config", "idefics3_vision")?;
     let text = decoder(config, "llama")?;
-    let mut tower = Tower::read(&vision, describe, IDEFICS_TOWER)?;
+    let mut tower = Tower::read(&vision, describe, VISION_MODEL)?;
     tower.set_beside(BesidePlanes::Mask {
         name: "pixel_attention_mask",
     });
@@ -103,7 +97,7 @@ pub fn idefics3(config: &Config, describe: DescribePart) -> Result<Described, Sp
     });
     let token = scattered(config, "image_token_id")?;
     let decoder = describe(&text)?;
-    let decoder = (decoder, IDEFICS_DECODER, token);
+    let decoder = (decoder, TEXT_MODEL, token);
     behind(config, (&tower, &[projector], &[]), decoder)
 }
 
@@ -183,7 +177,7 @@ fn gated(
 pub fn deepseek_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     let vision = given(config, "vision_config", "siglip_vision_model")?;
     let text = decoder(config, "llama")?;
-    let tower = Tower::read(&vision, describe, DEEPSEEK_TOWER)?;
+    let tower = Tower::read(&vision, describe, VISION_MODEL)?;
     let hidden = text.size("hidden_size")?;
     let rule = PictureRows::Patches { front: 0 };
     let projector = Projector::new(&tower, (rule, hidden), |leaves| {
@@ -203,7 +197,7 @@ pub fn deepseek_vl(config: &Config, describe: DescribePart) -> Result<Described,
     });
     let token = scattered(config, "image_token_id")?;
     let decoder = describe(&text)?;
-    let decoder = (decoder, DEEPSEEK_DECODER, token);
+    let decoder = (decoder, LANGUAGE_MODEL, token);
     behind(config, (&tower, &[projector], &[]), decoder)
 }
 

@@ -133,35 +133,48 @@ impl Sizes {
         let stored = Source::Reshape(Box::new(leaves.tensor(name)));
         FrontRow {
             weight: leaves.weight(stored, &[1, self.hidden], Shard::Column),
-            row: 0,
             position: Some(0),
         }
     }
 }
 
-/// Layers of plain attention and a network without gate, addends everywhere.
-fn plain<'c>(
+/// Layers whose rows all see each other, addends everywhere: `[features, features inside the network]`, and its number of
+/// heads by key.
+pub(super) fn layers<'c>(
     config: &'c Config,
-    names: &Names,
-    arrangement: Arrangement,
+    sizes: [usize; 2],
+    norm: NormStyle,
+    (names, arrangement): (&Names, Arrangement),
 ) -> Result<Blocks<'c>, SpecError> {
-    let hidden = config.size("hidden_size")?;
     let heads = config.heads("num_attention_heads")?;
-    let head_dim = divided(config, "num_attention_heads", hidden, heads)?;
-    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let head_dim = divided(config, "num_attention_heads", sizes[0], heads)?;
     let layers = config.layers("num_hidden_layers")?;
-    let sizes = [hidden, config.size("intermediate_size")?];
     let mut tower = Blocks::sized(config, norm, layers, sizes, [heads, heads, head_dim])?;
     (tower.family, tower.stack, tower.names) = ("vision", "vision", *names);
     tower.arrangement = arrangement;
     tower.ignored.clear();
-    tower.gated = false;
     tower.set_biases(true);
     tower.activation = config.activation("hidden_act")?;
     tower.masks.fill(Mask::Full);
     tower.length_limit = Some(LengthLimit::None);
     tower.vocab_size = Some(1);
     tower.may_look_ahead = false;
+    Ok(tower)
+}
+
+/// The same with a network without gate, sized by the usual keys.
+fn plain<'c>(
+    config: &'c Config,
+    names: &Names,
+    arrangement: Arrangement,
+) -> Result<Blocks<'c>, SpecError> {
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let sizes = [
+        config.size("hidden_size")?,
+        config.size("intermediate_size")?,
+    ];
+    let mut tower = layers(config, sizes, norm, (names, arrangement))?;
+    tower.gated = false;
     Ok(tower)
 }
 
