@@ -80,13 +80,15 @@ pub(crate) fn leaves(model: &Model, stack: usize, part: Section) -> &[Leaf] {
     }
 }
 
-/// The leaves of all layers of the model, layer after layer.
+/// The leaves of all layers of the model that the checkpoint has, layer after layer.
 pub(crate) fn of_layers(model: &Model) -> impl Iterator<Item = impl Iterator<Item = LeafKey>> {
     let stacks = model.spec.stacks.iter().enumerate();
     stacks.flat_map(|(stack, description)| {
-        let layers = description.layers.iter().enumerate();
-        layers.map(move |(index, layer)| {
-            (0..layer.leaves.len()).map(move |leaf| LeafKey {
+        let bound = &model.binding.stack(stack).layers;
+        let layers = description.layers.iter().zip(bound).enumerate();
+        layers.map(move |(index, (layer, bound))| {
+            let leaves = (0..layer.leaves.len()).filter(|&leaf| bound[leaf].is_some());
+            leaves.map(move |leaf| LeafKey {
                 stack,
                 part: Section::Layer(index),
                 leaf: WeightIndex(leaf as u32),
