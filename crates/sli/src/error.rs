@@ -14,6 +14,7 @@ use sli_remote::{LocationError, RemoteError, SettingsError};
 use crate::input::InputError;
 use crate::report::error::ReportError;
 use crate::tokenizer::TokenizerError;
+use crate::verify::VerifyError;
 
 /// An error of the program.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum Error {
     /// The tokenizer or the chat template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A comparison with a reference.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
     /// What is elsewhere cannot be had.
     #[error(transparent)]
     Remote(#[from] RemoteError),
@@ -80,6 +84,7 @@ impl Error {
             Self::Merge(error) => error.exit_code(),
             Self::Report(error) => error.exit_code(),
             Self::Tokenizer(error) => error.exit_code(),
+            Self::Verify(error) => error.exit_code(),
             Self::Remote(error) if error.is_refusal() => 3,
             Self::Damaged { .. } => 3,
             Self::Usage { .. } | Self::Location(_) | Self::Settings(_) => 2,
@@ -125,6 +130,7 @@ impl Error {
             Self::Merge(error) => error.hint(),
             Self::Report(error) => error.hint().to_owned(),
             Self::Tokenizer(error) => error.hint(),
+            Self::Verify(error) => error.hint().to_owned(),
             Self::Remote(error) => error.hint().to_owned(),
             Self::Location(_) => {
                 "give a path, an id of the hub (ORG/NAME, ORG/NAME@REVISION) or an address".into()

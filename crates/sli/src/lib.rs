@@ -5,6 +5,7 @@
 //! nothing; this one adds what a command line needs: input formats, tokenizers, chat templates, messages.
 #![deny(unsafe_code)]
 
+mod appearing;
 mod assistant;
 mod batch;
 pub mod calls;
@@ -35,6 +36,7 @@ mod tensors;
 pub mod terminal;
 mod tokenise;
 pub mod tokenizer;
+pub mod verify;
 
 pub use error::Error;
 pub use host::Host;

@@ -5,9 +5,11 @@ mod batch;
 mod inspect;
 mod plan;
 mod run;
+mod verify;
 
 pub use architectures::{Listed, architectures, facts};
 pub use batch::{Answered, batch};
 pub use inspect::{Coverage, Inspected, Inspection, inspect};
 pub use plan::{Laid, lay, report};
 pub use run::{Done, Ran, run};
+pub use verify::verify;

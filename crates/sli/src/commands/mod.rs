@@ -12,6 +12,7 @@ mod reading;
 mod report;
 mod run;
 mod table;
+mod verify;
 
 use clap::CommandFactory;
 
@@ -24,6 +25,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Batch(arguments) => batch::batch(&arguments),
+        Command::Verify(arguments) => verify::verify(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => report::report(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),

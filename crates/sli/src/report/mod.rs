@@ -14,11 +14,12 @@ mod scale;
 mod scores;
 mod tables;
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::appearing::{appear, is_taken};
 use error::ReportError;
 use page::Section;
 
@@ -28,7 +29,7 @@ pub const FILE: &str = "report.html";
 /// Makes the page of a folder of results and writes it there, or to another place; says where it is.
 pub fn write(folder: &Path, to: Option<&Path>) -> Result<PathBuf, ReportError> {
     let path = to.map_or_else(|| folder.join(FILE), Path::to_owned);
-    if is_taken(&path) {
+    if is_taken(&path, page::BEGIN) {
         return Err(ReportError::Taken { path });
     }
     let html = html(folder)?;
@@ -37,31 +38,8 @@ pub fn write(folder: &Path, to: Option<&Path>) -> Result<PathBuf, ReportError> {
         path: path.clone(),
         source,
     };
-    let beside = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::NamedTempFile::new_in(beside).map_err(failed)?;
-    file.write_all(html.as_bytes()).map_err(failed)?;
-    open_to_all(file.as_file()).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
+    appear(&path, html.as_bytes()).map_err(failed)?;
     Ok(path)
-}
-
-/// Whether something is there that is no page: a result, or a file of somebody else.
-fn is_taken(path: &Path) -> bool {
-    let mut begin = [0; page::BEGIN.len()];
-    let read = fs_err::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
-    match read {
-        Ok(()) => begin != page::BEGIN.as_bytes(),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
-}
-
-/// Temporary files are for their owner alone; a page is like other results.
-fn open_to_all(file: &std::fs::File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 fn html(folder: &Path) -> Result<String, ReportError> {

@@ -56,4 +56,5 @@ mod tensor_names;
 mod token_inputs;
 mod tokenizers;
 mod troubleshooting;
+mod verify;
 mod weights;
