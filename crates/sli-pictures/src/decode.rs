@@ -5,16 +5,17 @@
 
 use std::io::Cursor;
 
-use image::codecs::{jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
+use image::codecs::{png::PngDecoder, webp::WebPDecoder};
 use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder, ImageError, Limits};
+use image::{ColorType, ImageDecoder, Limits};
 
 use crate::error::PictureError;
+use crate::jpeg::Jpeg;
 use crate::picture::Picture;
 
 /// Longest side of a picture, pixels: what a JPEG can have.
 const LONGEST_SIDE: u32 = 65_535;
-/// What decoders hold beside their output at most, bytes a pixel: the coefficients of a progressive JPEG, or the planes of a WebP.
+/// What decoders hold beside their output at most, bytes a pixel: the planes of a WebP.
 const BESIDE: u64 = 8;
 
 /// What a file says of its picture before any pixel is read.
@@ -44,14 +45,30 @@ pub fn decode(file: &[u8], allowed: u64) -> Result<Picture, PictureError> {
             allowed,
         });
     }
-    opened.read(file)
+    opened.read()
 }
 
 /// A file whose header is read.
 struct Opened<'a> {
     format: &'static str,
-    decoder: Box<dyn ImageDecoder + 'a>,
+    decoder: Decoder<'a>,
     orientation: Orientation,
+}
+
+/// What decodes a file.
+enum Decoder<'a> {
+    Jpeg(Box<Jpeg<'a>>),
+    Other(Box<dyn ImageDecoder + 'a>),
+}
+
+impl Decoder<'_> {
+    /// Columns and rows, as they are stored.
+    fn dimensions(&self) -> (u32, u32) {
+        match self {
+            Self::Jpeg(jpeg) => jpeg.dimensions(),
+            Self::Other(decoder) => decoder.dimensions(),
+        }
+    }
 }
 
 impl<'a> Opened<'a> {
@@ -60,10 +77,17 @@ impl<'a> Opened<'a> {
         let reader = Cursor::new(file);
         let mut limits = Limits::no_limits();
         limits.max_alloc = Some(allowed);
+        if format == "JPEG" {
+            let jpeg = Jpeg::new(file, allowed).map_err(|error| broken(format, &error))?;
+            return Ok(Self {
+                format,
+                orientation: jpeg.orientation(),
+                decoder: Decoder::Jpeg(Box::new(jpeg)),
+            });
+        }
         let opened = match format {
             "PNG" => PngDecoder::with_limits(reader, limits)
                 .map(|it| Box::new(it) as Box<dyn ImageDecoder>),
-            "JPEG" => JpegDecoder::new(reader).map(|it| Box::new(it) as Box<dyn ImageDecoder>),
             _ => WebPDecoder::new(reader).map(|it| Box::new(it) as Box<dyn ImageDecoder>),
         };
         let mut decoder = opened.map_err(|error| broken(format, &error))?;
@@ -71,7 +95,7 @@ impl<'a> Opened<'a> {
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         Ok(Self {
             format,
-            decoder,
+            decoder: Decoder::Other(decoder),
             orientation,
         })
     }
@@ -93,11 +117,15 @@ impl<'a> Opened<'a> {
         Ok(Header {
             width,
             height,
-            cost: self.decoder.total_bytes() + pixels * (BESIDE + 2 * Picture::CHANNELS as u64),
+            cost: pixels * (2 * Picture::CHANNELS as u64)
+                + match &self.decoder {
+                    Decoder::Jpeg(jpeg) => pixels * jpeg.pixel_bytes(),
+                    Decoder::Other(decoder) => decoder.total_bytes() + pixels * BESIDE,
+                },
         })
     }
 
-    fn read(self, file: &[u8]) -> Result<Picture, PictureError> {
+    fn read(self) -> Result<Picture, PictureError> {
         let Self {
             format,
             decoder,
@@ -107,17 +135,19 @@ impl<'a> Opened<'a> {
             format,
             problem: problem.to_owned(),
         };
-        if format == "JPEG" && !ends(file) {
-            return Err(refused("it is cut off"));
-        }
         let (width, height) = decoder.dimensions();
-        let kind = decoder.color_type();
-        let length = usize::try_from(decoder.total_bytes());
-        let mut raw = vec![0; length.map_err(|_| refused("it is too large"))?];
-        decoder
-            .read_image_boxed(&mut raw)
-            .map_err(|error| broken(format, &error))?;
-        let data = to_rgb(raw, kind).ok_or_else(|| refused("its channels are unknown"))?;
+        let data = match decoder {
+            Decoder::Jpeg(jpeg) => jpeg.read().map_err(|error| broken(format, &error))?,
+            Decoder::Other(decoder) => {
+                let kind = decoder.color_type();
+                let length = usize::try_from(decoder.total_bytes());
+                let mut raw = vec![0; length.map_err(|_| refused("it is too large"))?];
+                decoder
+                    .read_image_boxed(&mut raw)
+                    .map_err(|error| broken(format, &error))?;
+                to_rgb(raw, kind).ok_or_else(|| refused("its channels are unknown"))?
+            }
+        };
         let picture = Picture::new(width, height, data);
         let picture = picture.ok_or_else(|| refused("it has not as many pixels as it says"))?;
         Ok(upright(picture, orientation))
@@ -151,12 +181,7 @@ fn format_of(file: &[u8]) -> Result<&'static str, PictureError> {
     }))
 }
 
-/// Whether a JPEG has its end marker: without it libjpeg says that it is cut off, the decoder here fills up.
-fn ends(file: &[u8]) -> bool {
-    file.windows(2).rev().any(|pair| pair == [0xff, 0xd9])
-}
-
-fn broken(format: &'static str, error: &ImageError) -> PictureError {
+fn broken(format: &'static str, error: &dyn std::error::Error) -> PictureError {
     let problem = error.to_string();
     PictureError::Broken { format, problem }
 }

@@ -11,6 +11,7 @@ mod cut;
 mod decode;
 mod error;
 mod floats;
+mod jpeg;
 mod layout;
 mod normalise;
 mod picture;

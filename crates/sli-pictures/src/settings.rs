@@ -10,8 +10,8 @@ use crate::size::Size;
 
 /// The classes of transformers: defaults and keys, by `tools/pictures/classes.py`.
 const CLASSES: &str = include_str!("classes.json");
-/// Keys that stand in published files and that no class reads: what made the file, what the reference's caller says, what is
-/// the business of a text or of a whole batch.
+/// Keys that say nothing of pictures, though code of the reference has these names: what made the file, what its caller says,
+/// what is the business of a text or of a whole batch.
 const INERT: [&str; 17] = [
     "_valid_processor_keys",
     "auto_map",
@@ -69,16 +69,20 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of a class, with what a file says; its keys are known or it is refused.
+    /// Those of a class, with what a file says. A key that the class knows not changes nothing there; one of a name that its code
+    /// reads elsewhere could, and is refused.
     pub fn new(class: &str, given: Map<String, Value>) -> Result<Self, DescriptionError> {
         let unknown = || DescriptionError::Class(class.to_owned());
         let row = rows("classes").and_then(|rows| rows.get(class));
         let row = row.and_then(Value::as_object).ok_or_else(unknown)?;
         let list =
             |value: Option<&'static Value>| value.and_then(Value::as_array).into_iter().flatten();
-        let own = list(row.get("keys")).chain(list(table().get("keys")));
-        let known: Vec<&str> = own.filter_map(Value::as_str).chain(INERT).collect();
-        if let Some(key) = given.keys().find(|key| !known.contains(&key.as_str())) {
+        let of_both = |part: &str| list(row.get(part)).chain(list(table().get(part)));
+        let known = of_both("keys").chain(list(row.get("computed")));
+        let known: Vec<&str> = known.filter_map(Value::as_str).chain(INERT).collect();
+        let read: Vec<&str> = of_both("reads").filter_map(Value::as_str).collect();
+        let is_refused = |key: &str| read.contains(&key) && !known.contains(&key);
+        if let Some(key) = given.keys().find(|key| is_refused(key)) {
             return Err(DescriptionError::Key {
                 class: class.to_owned(),
                 key: key.clone(),

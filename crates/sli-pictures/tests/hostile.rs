@@ -132,11 +132,14 @@ fn descriptions_ask_for_no_more_than_there_is() {
 #[test]
 fn what_a_description_cannot_say() {
     let refused = |settings: Value| processor(settings.clone()).expect_err(&settings.to_string());
-    let key = refused(json!({"image_processor_type": "CLIPImageProcessor", "do_magic": true}));
+    // Code of the reference has the first name, nothing has the second.
+    let key = refused(json!({"image_processor_type": "CLIPImageProcessor", "antialias": true}));
     assert_eq!(
         key.to_string(),
-        "`do_magic` of CLIPImageProcessor is not known here"
+        "`antialias` of CLIPImageProcessor is not known here"
     );
+    let stray = json!({"image_processor_type": "CLIPImageProcessor", "do_magic": true});
+    processor(stray).expect("what it would be without the key");
     assert!(matches!(
         refused(json!({"image_processor_type": "NoImageProcessor"})),
         DescriptionError::Class(_)

@@ -14,6 +14,7 @@ use crate::cli::ScoreArg;
 use crate::error::Error;
 use crate::job::Job;
 use crate::memory::Allowance;
+use crate::seeing;
 use crate::tensors;
 use crate::tokenizer::Choice;
 
@@ -75,6 +76,15 @@ pub fn dataset_key(job: &Job) -> Result<RunKey, Error> {
             all.update(digest(&file)?.as_bytes());
         }
         key.set("tensors", shorten(&all.finalize().to_hex()));
+        let records = job.input.open(&Allowance::unlimited(), job.selection)?;
+        let files = seeing::files(records)?;
+        if !files.is_empty() {
+            let mut all = Hasher::new();
+            for file in files {
+                all.update(digest(&file)?.as_bytes());
+            }
+            key.set("pictures", shorten(&all.finalize().to_hex()));
+        }
     }
     if let Some(shard) = job.shard {
         key.set(SHARD, format!("{} of {}", shard.index, shard.of));

@@ -29,6 +29,8 @@ mod prepared;
 pub mod program;
 mod progress;
 pub mod report;
+mod seeing;
+mod seen;
 mod sentences;
 mod seq2seq;
 pub mod shard;

@@ -41,7 +41,9 @@ impl<'a> PictureRules<'a> {
             }
             return refused(
                 raw,
-                &format!("the model reads `{name}`, and the record has no `tensors`"),
+                &format!(
+                    "the model reads `{name}`, and the record has neither `images` nor `tensors`"
+                ),
                 "name a safetensors file that holds it: {\"tensors\": \"FILE\", \"tensor_prefix\": \"...\"}",
             );
         };
@@ -55,7 +57,7 @@ impl<'a> PictureRules<'a> {
         let Some(Prepared { shape, values }) = tensors.tensor(given, name, raw)? else {
             return refused(
                 raw,
-                &format!("{} has no tensor `{}{name}`", given.file, given.prefix),
+                &format!("{} has no tensor `{}`", given.source(), given.name(name)),
                 "a tensor's name is `tensor_prefix` and the name of the input",
             );
         };
@@ -78,7 +80,7 @@ impl<'a> PictureRules<'a> {
             Err(problem) => {
                 return refused(
                     raw,
-                    &format!("`{name}` of {} {problem}", given.file),
+                    &format!("`{name}` of {} {problem}", given.source()),
                     "prepare it as the model's processor does",
                 );
             }
@@ -119,7 +121,7 @@ impl<'a> PictureRules<'a> {
             raw.id
         );
         let hint = if rows == 0 {
-            "give the record's pictures in `tensors`"
+            "give the record's pictures in `images`, or what the model's processor makes of them in `tensors`"
         } else {
             "the model's own processor writes the token once for every row; --max-length may have cut some"
         };
@@ -134,11 +136,11 @@ fn numbers<const N: usize>(
     raw: &RawRecord,
     what: &str,
 ) -> Result<Vec<[u32; N]>, InputError> {
-    let (file, prefix) = (&given.file, &given.prefix);
+    let (file, called) = (given.source(), given.name(name));
     let Some(numbers) = tensors.whole_numbers(given, name, raw)? else {
         return refused(
             raw,
-            &format!("{file} has no tensor `{prefix}{name}`"),
+            &format!("{file} has no tensor `{called}`"),
             "the model's processor makes it beside the pictures",
         );
     };
@@ -148,7 +150,7 @@ fn numbers<const N: usize>(
     }
     refused(
         raw,
-        &format!("`{prefix}{name}` of {file} has {} numbers", numbers.len()),
+        &format!("`{called}` of {file} has {} numbers", numbers.len()),
         &format!("it has {N} for every picture: {what}"),
     )
 }

@@ -25,6 +25,7 @@ use crate::input::{
 use crate::memory::Allowance;
 use crate::pictures::PictureRules;
 use crate::prepared::Prepared;
+use crate::seeing::{PictureReader, has_pictures};
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
 use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
@@ -134,6 +135,7 @@ impl Preparer<'_> {
         let mut tokenizer = None;
         let mut template_end = Vec::new();
         let mut tensors = TensorReader::default();
+        let mut reader: Option<PictureReader> = None;
         let (mut records, stretch) = self.records(spool)?;
         let mut batch = Vec::new();
         let mut notes = Notes::default();
@@ -141,6 +143,8 @@ impl Preparer<'_> {
         loop {
             let skipped = self.skip_empty.then_some(&mut counts.skipped);
             let bytes = fill(&mut batch, &mut records, skipped)?;
+            let is_end = batch.is_empty();
+            self.see(&mut batch, &mut reader)?;
             if !choice_is_said
                 && let Some(record) = batch.iter().find(|record| !record.set_aside.is_empty())
             {
@@ -149,7 +153,7 @@ impl Preparer<'_> {
             }
             host.preparing(counts.records, counts.tokens);
             host::check(host)?;
-            if batch.is_empty() {
+            if is_end {
                 break;
             }
             if counts.records == 0
@@ -407,6 +411,54 @@ impl Preparer<'_> {
         Ok(texts.iter().map(of).collect())
     }
 
+    /// Prepares the pictures of a batch, of which one record at most has any: they become its tensors.
+    fn see(
+        &self,
+        batch: &mut Vec<RawRecord>,
+        reader: &mut Option<PictureReader>,
+    ) -> Result<(), Error> {
+        if self.rules.features.is_none() && self.rules.pictures.is_none() {
+            return Ok(());
+        }
+        let Some(at) = batch.iter().position(has_pictures) else {
+            return Ok(());
+        };
+        let record = &mut batch[at];
+        let refused = |problem: String, hint: &str| {
+            let problem = format!("record `{}`: {problem}", record.id);
+            InputError::record(&record.place, problem).with_hint(hint)
+        };
+        let reader = match reader {
+            Some(reader) => reader,
+            none => {
+                let opened = PictureReader::open(&self.tokenizer_folder, self.allowance.clone());
+                let opened = opened.map_err(sli_engine::EngineError::from)?;
+                none.insert(opened.map_err(|error| {
+                    let problem = format!("pictures cannot be prepared for this model: {error}");
+                    refused(
+                        problem,
+                        "give what its processor makes of them as `tensors`",
+                    )
+                })?)
+            }
+        };
+        let prepared = if record.tensors.is_some() {
+            let problem = "it has `tensors` beside pictures".to_owned();
+            Err(refused(problem, "remove one of them"))
+        } else {
+            reader.prepare(record)
+        };
+        let row = record.row;
+        match self.is_refused(row, prepared)? {
+            Some((tensors, seen)) => {
+                record.tensors = Some(tensors);
+                record.seen = Some(seen);
+            }
+            None => drop(batch.remove(at)),
+        }
+        Ok(())
+    }
+
     /// The numbers that a record brings along, and the rows that they become.
     fn features(
         &self,
@@ -419,7 +471,8 @@ impl Preparer<'_> {
         };
         let Some(features) = self.rules.features else {
             return match record.tensors {
-                None => Ok(None),
+                None if record.images.is_empty() => Ok(None),
+                None => refused("the model takes no `images`", "remove the key"),
                 Some(_) => refused("the model takes no `tensors`", "remove the key"),
             };
         };
@@ -627,6 +680,10 @@ fn fill(
             Content::Ids(ids) => tokens += ids.len(),
             // The features of one are as large as a batch of texts.
             Content::None => tokens += BATCH_BYTES / 64,
+        }
+        if has_pictures(&record) {
+            // They are prepared one record at a time.
+            tokens += BATCH_BYTES / 4;
         }
         match &record.decoder {
             Some(DecoderContent::Text(text)) => bytes += text.len().max(1),

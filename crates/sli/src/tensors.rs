@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::{BoundLeaf, Checkpoint, Dtype, TensorInfo};
+use sli_pictures::{Tensor, Values};
 use sli_spec::{Features, Leaf, Source};
 
 use crate::input::{InputError, Place, RawRecord, Tensors};
@@ -49,14 +50,14 @@ impl TensorReader {
             );
         };
         let name = features.name;
-        let file = || path_of(&record.place, tensors).display().to_string();
+        let file = || tensors.source();
         let Some(Prepared {
             shape: found,
             values,
         }) = self.tensor(tensors, name, record)?
         else {
             return refused(
-                format!("{} has no tensor `{}{name}`", file(), tensors.prefix),
+                format!("{} has no tensor `{}`", file(), tensors.name(name)),
                 "a tensor's name is `tensor_prefix` and the name of the input",
             );
         };
@@ -99,8 +100,20 @@ impl TensorReader {
         name: &str,
         record: &RawRecord,
     ) -> Result<Option<Vec<u32>>, InputError> {
-        let Some(found) = self.find(tensors, name, record)? else {
-            return Ok(None);
+        let found = match self.find(tensors, name, record)? {
+            None
+            | Some(Found::Made(Tensor {
+                values: Values::F32(_),
+                ..
+            })) => return Ok(None),
+            Some(Found::Made(Tensor {
+                values: Values::I64(numbers),
+                ..
+            })) => {
+                let numbers = numbers.iter().map(|&number| u32::try_from(number).ok());
+                return Ok(numbers.collect());
+            }
+            Some(Found::Stored(found)) => found,
         };
         let size = match found.info().dtype {
             Dtype::I64 => 8,
@@ -143,8 +156,15 @@ impl TensorReader {
         name: &str,
         record: &RawRecord,
     ) -> Result<bool, InputError> {
-        let Some(found) = self.find(tensors, name, record)? else {
-            return Ok(false);
+        let found = match self.find(tensors, name, record)? {
+            None => return Ok(false),
+            Some(Found::Made(made)) => {
+                return Ok(match &made.values {
+                    Values::I64(numbers) => numbers.contains(&0),
+                    Values::F32(numbers) => numbers.contains(&0.0),
+                });
+            }
+            Some(Found::Stored(found)) => found,
         };
         let size = match found.info().dtype {
             Dtype::I64 => 8,
@@ -177,8 +197,18 @@ impl TensorReader {
         name: &str,
         record: &RawRecord,
     ) -> Result<Option<Prepared>, InputError> {
-        let Some(found) = self.find(tensors, name, record)? else {
-            return Ok(None);
+        let found = match self.find(tensors, name, record)? {
+            None => return Ok(None),
+            Some(Found::Made(made)) => {
+                return Ok(Some(Prepared {
+                    shape: made.shape.clone(),
+                    values: match &made.values {
+                        Values::F32(values) => values.clone(),
+                        Values::I64(values) => values.iter().map(|&value| value as f32).collect(),
+                    },
+                }));
+            }
+            Some(Found::Stored(found)) => found,
         };
         let shape = found.info().shape.to_vec();
         let rows = shape.first().copied().unwrap_or(1);
@@ -196,22 +226,30 @@ impl TensorReader {
         Ok(Some(Prepared { shape, values }))
     }
 
-    /// The tensor of this name behind `tensor_prefix`, if it is there.
+    /// The tensor of this name, if it is there.
     fn find<'r>(
         &mut self,
-        tensors: &Tensors,
+        tensors: &'r Tensors,
         name: &str,
         record: &'r RawRecord,
     ) -> Result<Option<Found<'r>>, InputError> {
-        let path = path_of(&record.place, tensors);
-        let name = format!("{}{name}", tensors.prefix);
+        let file = match tensors {
+            Tensors::Made(made) => {
+                let found = made.iter().find(|tensor| tensor.name == name);
+                return Ok(found.map(Found::Made));
+            }
+            Tensors::File { file, .. } => file,
+        };
+        let path = path_of(&record.place, file);
+        let name = tensors.name(name);
         let checkpoint = self.checkpoint(&path, &record.place, &record.id)?;
-        Ok(checkpoint.tensor(&name).is_some().then_some(Found {
+        let is_there = checkpoint.tensor(&name).is_some();
+        Ok(is_there.then_some(Found::Stored(Stored {
             checkpoint,
             name,
             path,
             record,
-        }))
+        })))
     }
 
     fn checkpoint(
@@ -236,15 +274,21 @@ impl TensorReader {
     }
 }
 
+/// A tensor of a record.
+enum Found<'r> {
+    Stored(Stored<'r>),
+    Made(&'r Tensor),
+}
+
 /// A tensor that is in a record's file.
-struct Found<'r> {
+struct Stored<'r> {
     checkpoint: Arc<Checkpoint>,
     name: String,
     path: PathBuf,
     record: &'r RawRecord,
 }
 
-impl Found<'_> {
+impl Stored<'_> {
     fn info(&self) -> &TensorInfo {
         let info = self.checkpoint.tensor(&self.name);
         info.expect("the checkpoint was looked into")
@@ -268,9 +312,9 @@ impl Found<'_> {
 }
 
 /// The file that a record names, from the folder of its own.
-fn path_of(place: &Place, tensors: &Tensors) -> PathBuf {
+fn path_of(place: &Place, file: &str) -> PathBuf {
     let folder = place.path().parent().unwrap_or(Path::new(""));
-    folder.join(&tensors.file)
+    folder.join(file)
 }
 
 /// The files that records name, in the order of their paths.
@@ -280,8 +324,8 @@ pub fn files(
     let mut files = BTreeSet::new();
     for record in records {
         let record = record?;
-        if let Some(tensors) = &record.tensors {
-            files.insert(path_of(&record.place, tensors));
+        if let Some(Tensors::File { file, .. }) = &record.tensors {
+            files.insert(path_of(&record.place, file));
         }
     }
     Ok(files)

@@ -10,7 +10,8 @@ use sli_jinja::Rendered;
 use crate::assistant::assistant_parts;
 use crate::completion::{after_prompt, within};
 use crate::error::Error;
-use crate::input::{Content, Conversation, InputError, Prompted, RawRecord};
+use crate::input::{Content, Conversation, InputError, Place, Prompted, RawRecord};
+use crate::seen::Seen;
 use crate::tokenizer::{Encoded, Tokenizer};
 
 /// What a record became.
@@ -132,7 +133,13 @@ impl Work {
         tokenizer: &mut Tokenizer,
         asked: Asked,
     ) -> Result<(), Error> {
-        let place = &record.place;
+        let RawRecord {
+            place,
+            content,
+            seen,
+            ..
+        } = record;
+        let seen = seen.as_ref();
         let refused = |problem: String| {
             let hint = "give `text` or `input_ids` instead of `messages`, or another template";
             InputError::record(place, problem).with_hint(hint)
@@ -142,46 +149,97 @@ impl Work {
             is_prompt,
             content,
         };
-        match &mut record.content {
+        let adds = seen.and_then(Seen::special_tokens).unwrap_or(true);
+        match content {
             Content::Ids(_) | Content::None => {}
-            Content::Text(whole) => self.texts.push(text(std::mem::take(whole), false)),
+            Content::Text(whole) => {
+                let whole = with_pictures(seen, std::mem::take(whole), place)?;
+                self.list(adds).push(text(whole, false));
+            }
+            Content::Pair(..) if seen.is_some() => {
+                let error = InputError::record(place, "`text_pair` beside pictures".to_owned());
+                return Err(error.with_hint("give `text` or `messages`").into());
+            }
             Content::Pair(text, pair) => {
                 let both = (std::mem::take(text), std::mem::take(pair));
                 self.pairs.push((index, both.0, both.1));
             }
             Content::Prompted(Prompted::Text { prompt, completion }) => {
+                if seen.is_some_and(|seen| seen.is_in(completion)) {
+                    let error = InputError::record(place, "a picture in `completion`".to_owned());
+                    return Err(error.with_hint("pictures belong into the prompt").into());
+                }
+                let prompt = with_pictures(seen, std::mem::take(prompt), place)?;
                 let whole = format!("{prompt}{completion}");
                 if asked.scores {
                     keeps_beginning(tokenizer, place)?;
-                    self.texts.push(text(std::mem::take(prompt), true));
+                    self.list(adds).push(text(prompt, true));
                 }
-                self.texts.push(text(whole, false));
+                self.list(adds).push(text(whole, false));
             }
             Content::Prompted(Prompted::Messages { prompt, whole }) => {
+                let whole = render(tokenizer, whole)?.map_err(refused)?;
+                let whole = with_pictures(seen, whole, place)?;
+                let adds = adds_to_chat(seen, &whole, tokenizer);
                 if asked.scores {
                     keeps_beginning(tokenizer, place)?;
                     prompt.asks = true;
-                    let prompt = render(tokenizer, prompt)?.map_err(refused)?;
-                    self.chats.push(text(prompt, true));
+                    let prompt = render(tokenizer, prompt)?;
+                    let prompt = prompt.and_then(|prompt| front(seen, &prompt));
+                    self.list(adds).push(text(prompt.map_err(refused)?, true));
                 }
-                let whole = render(tokenizer, whole)?.map_err(refused)?;
-                self.chats.push(text(whole, false));
+                self.list(adds).push(text(whole, false));
             }
             Content::Messages(conversation) => {
                 let whole = render(tokenizer, conversation)?.map_err(refused)?;
+                let whole = with_pictures(seen, whole, place)?;
                 if asked.scores && asked.assistant {
-                    let parts = said(tokenizer, conversation, &whole)?.map_err(|problem| {
+                    let parts = said(tokenizer, conversation, &whole, seen)?;
+                    let parts = parts.map_err(|problem| {
                         let hint = "mark what the assistant says with {% generation %} in the template, or give \
                                     `prompt` and `completion`";
                         InputError::record(place, problem).with_hint(hint)
                     })?;
                     self.parts.push((index, parts));
                 }
-                self.chats.push(text(whole, false));
+                let adds = adds_to_chat(seen, &whole, tokenizer);
+                self.list(adds).push(text(whole, false));
             }
         }
         Ok(())
     }
+
+    /// Texts to which the tokenizer adds its special tokens, or the others.
+    fn list(&mut self, adds: bool) -> &mut Vec<Text> {
+        if adds {
+            &mut self.texts
+        } else {
+            &mut self.chats
+        }
+    }
+}
+
+/// A text with what stands for its pictures.
+fn with_pictures(seen: Option<&Seen>, text: String, place: &Place) -> Result<String, InputError> {
+    let Some(seen) = seen else {
+        return Ok(text);
+    };
+    seen.whole(&text)
+        .map_err(|problem| InputError::record(place, problem).with_hint(seen.hint()))
+}
+
+/// The beginning of a text with what stands for its pictures.
+fn front(seen: Option<&Seen>, text: &str) -> Result<String, String> {
+    seen.map_or_else(|| Ok(text.to_owned()), |seen| seen.front(text))
+}
+
+/// Whether the tokenizer adds its special tokens to a rendered conversation: processors of pictures let it do so, unless the
+/// template has written the first of them.
+fn adds_to_chat(seen: Option<&Seen>, text: &str, tokenizer: &Tokenizer) -> bool {
+    seen.is_some_and(|seen| {
+        let decided = seen.special_tokens();
+        decided.unwrap_or_else(|| !tokenizer.begins(text))
+    })
 }
 
 /// What the assistant says in a rendered conversation: what the template marks, or what its messages add.
@@ -189,14 +247,26 @@ fn said(
     tokenizer: &mut Tokenizer,
     conversation: &Conversation,
     whole: &str,
+    seen: Option<&Seen>,
 ) -> Result<Result<Vec<Range<usize>>, String>, Error> {
+    if !seen.is_none_or(Seen::is_local) {
+        let problem = "the processor of this model writes around whole texts";
+        return Ok(Err(problem.to_owned()));
+    }
     let template = tokenizer.chat_template()?;
     if template.marks() {
         let marked = template.render(conversation);
-        return Ok(marked.and_then(|marked| marked_parts(&marked)));
+        return Ok(marked.and_then(|marked| {
+            let parts = marked_parts(&marked)?;
+            let moved =
+                |at: usize| -> Result<usize, String> { Ok(front(seen, &marked.text[..at])?.len()) };
+            let moved = |part: Range<usize>| Ok(moved(part.start)?..moved(part.end)?);
+            parts.into_iter().map(moved).collect()
+        }));
     }
     Ok(assistant_parts(conversation, whole, |begun| {
-        template.render(begun).map(|rendered| rendered.text)
+        let rendered = template.render(begun)?;
+        front(seen, &rendered.text)
     }))
 }
 
@@ -221,7 +291,7 @@ fn render(
 }
 
 /// A prompt that loses its beginning is not that of the whole.
-fn keeps_beginning(tokenizer: &Tokenizer, place: &crate::input::Place) -> Result<(), InputError> {
+fn keeps_beginning(tokenizer: &Tokenizer, place: &Place) -> Result<(), InputError> {
     if !tokenizer.cuts_beginnings() {
         return Ok(());
     }

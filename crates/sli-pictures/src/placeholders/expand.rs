@@ -7,7 +7,7 @@ use super::whole::Whole;
 use crate::processor::Facts;
 
 /// What stands for pictures in the texts of a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Placeholders {
     /// What stands for one picture.
     pub(super) token: String,
@@ -59,6 +59,11 @@ impl Placeholders {
         self.kinds.as_ref()
     }
 
+    /// Whether what becomes of a text begins with what becomes of its beginning.
+    pub fn is_local(&self) -> bool {
+        self.whole.is_local()
+    }
+
     /// A text with its placeholders expanded, of at most `most` bytes.
     pub fn expand(
         &self,
@@ -66,10 +71,30 @@ impl Placeholders {
         pictures: &[Facts],
         most: usize,
     ) -> Result<String, PlaceholderError> {
+        self.expand_some(text, pictures, |found| found == pictures.len(), most)
+    }
+
+    /// The beginning of a text, which may have the first of the pictures only.
+    pub fn expand_front(
+        &self,
+        text: &str,
+        pictures: &[Facts],
+        most: usize,
+    ) -> Result<String, PlaceholderError> {
+        self.expand_some(text, pictures, |found| found <= pictures.len(), most)
+    }
+
+    fn expand_some(
+        &self,
+        text: &str,
+        pictures: &[Facts],
+        fits: impl FnOnce(usize) -> bool,
+        most: usize,
+    ) -> Result<String, PlaceholderError> {
         let text = self.whole.before(text, &self.token, pictures.len());
         let parts: Vec<&str> = text.split(&self.token).collect();
         let found = parts.len() - 1;
-        if found != pictures.len() {
+        if !fits(found) {
             return Err(PlaceholderError::Count {
                 token: self.token.clone(),
                 found,

@@ -5,7 +5,7 @@ use crate::size::Area;
 use crate::ways::anyres::best_resolution;
 
 /// What a placeholder becomes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
     /// A number of tokens.
     Times {
@@ -78,7 +78,7 @@ pub enum Rule {
 }
 
 /// How many.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Count {
     /// Always the same for a picture.
     Fixed(usize),
@@ -100,7 +100,7 @@ pub enum Count {
 }
 
 /// Rows of a picture in tiles whose margins are cut away.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AnyResolution {
     /// Resolutions to choose from.
     pub resolutions: Vec<Area>,
@@ -115,7 +115,7 @@ pub struct AnyResolution {
 }
 
 /// Patches of a tile.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Patches {
     /// Pixels of a patch's side.
     Pixels(u32),

@@ -1,7 +1,7 @@
 //! What becomes of a whole text, besides its placeholders.
 
 /// What becomes of a text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Whole {
     /// Nothing.
     Same,
@@ -31,6 +31,11 @@ impl Whole {
     /// Whether the tokenizer adds its special tokens, where that is decided here.
     pub fn special_tokens(&self) -> Option<bool> {
         matches!(self, Self::Prefix { .. }).then_some(false)
+    }
+
+    /// Whether what becomes of a text begins with what becomes of its beginning.
+    pub fn is_local(&self) -> bool {
+        !matches!(self, Self::Prefix { .. } | Self::End { .. })
     }
 
     /// The text before its placeholders are expanded.

@@ -17,6 +17,7 @@ use sli_engine::bytes::human;
 use super::compressed::Compression;
 use super::costs::{BYTE_COST, PART_COST};
 use super::error::InputError;
+use super::images::Image;
 use super::labels::Labels;
 use super::lines::{BYTE_ORDER_MARK, Lines};
 use super::nonfinite::{self, NonFinite};
@@ -294,6 +295,14 @@ impl<'de> DeserializeSeed<'de> for FieldsSeed<'_> {
                             fields.decoder_input_ids = ids(&mut map).map_err(named)?;
                         }
                         "tensors" => fields.tensors = map.next_value().map_err(named)?,
+                        "images" => {
+                            let images = json(&mut map).map_err(named)?;
+                            let images = images.map(|text| Image::list(&text)).transpose();
+                            fields.images = images
+                                .map_err(A::Error::custom)
+                                .map_err(named)?
+                                .unwrap_or_default();
+                        }
                         "tensor_prefix" => {
                             fields.tensor_prefix = map.next_value().map_err(named)?;
                         }
@@ -589,7 +598,10 @@ mod tests {
                 r#"{"messages": [], "continue_final_message": true}"#,
                 "`continue_final_message` of a record is not applied",
             ),
-            (r#"{"text": "a", "images": ["x.png"]}"#, "takes no `images`"),
+            (
+                r#"{"text": "a", "images": [3]}"#,
+                "`images`: a picture is a path",
+            ),
             (
                 r#"{"input_ids": [0, 5, 0], "attention_mask": [0, 1, 0]}"#,
                 "`attention_mask` is 0 at position 0, before",

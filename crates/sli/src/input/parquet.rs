@@ -22,6 +22,7 @@ use sli_engine::bytes::human;
 use super::columns::{json_text, string, type_name};
 use super::costs::Costs;
 use super::error::InputError;
+use super::images::Image;
 use super::labels::{Found, Labels};
 use super::numbering::Numbering;
 use super::place::{Place, Position};
@@ -254,6 +255,7 @@ struct Columns {
     decoder_input_ids: Option<ArrayRef>,
     tensors: Option<ArrayRef>,
     tensor_prefix: Option<ArrayRef>,
+    images: Option<ArrayRef>,
     inputs: Vec<(&'static str, ArrayRef)>,
     rendering: Vec<(&'static str, ArrayRef)>,
     unsupported: Vec<(&'static str, ArrayRef)>,
@@ -295,6 +297,7 @@ impl Columns {
                 "decoder_input_ids" => &mut columns.decoder_input_ids,
                 "tensors" => &mut columns.tensors,
                 "tensor_prefix" => &mut columns.tensor_prefix,
+                "images" => &mut columns.images,
                 _ => {
                     let input = INPUTS.iter().find(|&&known| known == name);
                     columns
@@ -336,9 +339,15 @@ impl Columns {
                     cast(array, &DataType::BinaryView).ok()
                 }
                 (_, DataType::Null)
-                | ("tools" | "documents" | "chat_template_kwargs" | "prompt" | "completion", _) => {
-                    Some(Arc::clone(array))
-                }
+                | (
+                    "images"
+                    | "tools"
+                    | "documents"
+                    | "chat_template_kwargs"
+                    | "prompt"
+                    | "completion",
+                    _,
+                ) => Some(Arc::clone(array)),
                 ("id", kind) if is_string(kind) || kind.is_integer() => {
                     cast(array, &DataType::Utf8View).ok()
                 }
@@ -457,6 +466,11 @@ impl Columns {
             decoder_text: text("decoder_text", &self.decoder_text)?,
             tensors: text("tensors", &self.tensors)?,
             tensor_prefix: text("tensor_prefix", &self.tensor_prefix)?,
+            images: present(&self.images)
+                .map(|array| images(&array, row))
+                .transpose()
+                .map_err(|problem| format!("`images`: {problem}"))?
+                .unwrap_or_default(),
             decoder_input_ids: present(&self.decoder_input_ids)
                 .map(|array| ids("decoder_input_ids", &array, row))
                 .transpose()?,
@@ -500,6 +514,48 @@ fn labels(array: &ArrayRef, row: usize) -> Option<Labels> {
         },
         None => Labels::Integers(integers.map_or_else(Vec::new, |list| list.values().to_vec())),
     })
+}
+
+/// Pictures of a cell: paths, bytes, or structures of both as those of `datasets.Image`; one, or a list.
+fn images(array: &ArrayRef, row: usize) -> Result<Vec<Image>, String> {
+    let list = match array.data_type() {
+        DataType::List(_) => array.as_list::<i32>().value(row),
+        DataType::LargeList(_) => array.as_list::<i64>().value(row),
+        DataType::FixedSizeList(..) => array.as_fixed_size_list().value(row),
+        _ => array.slice(row, 1),
+    };
+    (0..list.len()).map(|at| image(&list, at)).collect()
+}
+
+fn image(array: &ArrayRef, row: usize) -> Result<Image, String> {
+    let none = || "a picture is null".to_owned();
+    if array.is_null(row) {
+        return Err(none());
+    }
+    match array.data_type() {
+        kind if is_string(kind) => string(array, row).map(Image::Named),
+        kind if is_binary(kind) => {
+            let bytes = cast(&array.slice(row, 1), &DataType::Binary);
+            let bytes = bytes.map_err(|error| error.to_string())?;
+            Ok(Image::Bytes(bytes.as_binary::<i32>().value(0).to_vec()))
+        }
+        DataType::Struct(_) => {
+            let parts = array.as_struct();
+            let part = |name: &str| {
+                let column = parts.column_by_name(name);
+                column.filter(|column| !column.data_type().is_null() && !column.is_null(row))
+            };
+            let found = part("bytes").or_else(|| part("path")).ok_or_else(none)?;
+            match found.data_type() {
+                kind if is_string(kind) || is_binary(kind) => image(found, row),
+                kind => Err(format!("a picture holds {}", type_name(kind))),
+            }
+        }
+        kind => Err(format!(
+            "a picture is a path or bytes, not {}",
+            type_name(kind)
+        )),
+    }
 }
 
 fn ids(name: &str, array: &ArrayRef, row: usize) -> Result<Vec<u32>, String> {

@@ -1,8 +1,13 @@
 //! A record as the input has it, before it becomes tokens.
 
+use std::sync::Arc;
+
+use sli_pictures::Tensor;
+
 use super::conversation::Conversation;
 use super::decoder::DecoderContent;
 use super::error::InputError;
+use super::images::Image;
 use super::labels::Labels;
 use super::mask;
 use super::numbering::Numbering;
@@ -10,6 +15,7 @@ use super::place::Place;
 use super::prompted::Prompted;
 use super::token_inputs::{GLOBAL, TokenInputs};
 use crate::completion::TokenLabels;
+use crate::seen::Seen;
 
 /// A record of the input.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,19 +36,46 @@ pub struct RawRecord {
     pub decoder: Option<DecoderContent>,
     /// What it brings along that somebody has prepared.
     pub tensors: Option<Tensors>,
+    /// Its pictures.
+    pub images: Vec<Image>,
+    /// What stands for its pictures in its text, once they are prepared.
+    pub seen: Option<Seen>,
     /// What it has beside its tokens.
     pub inputs: TokenInputs,
     /// Contents that it has beside the one that is used, and what belongs to them.
     pub set_aside: Vec<&'static str>,
 }
 
-/// Tensors that a record brings along.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tensors {
-    /// A safetensors file: its path as written, from the folder of the dataset.
-    pub file: String,
-    /// What stands in front of the names of inputs in it.
-    pub prefix: String,
+/// What a processor of the model made for a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tensors {
+    /// Somebody's, in a safetensors file.
+    File {
+        /// Its path as written, from the folder of the dataset.
+        file: String,
+        /// What stands in front of the names of inputs in it.
+        prefix: String,
+    },
+    /// Ours, of its pictures.
+    Made(Arc<[Tensor]>),
+}
+
+impl Tensors {
+    /// Where they are, for messages.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::File { file, .. } => file,
+            Self::Made(_) => "its pictures",
+        }
+    }
+
+    /// The name of an input among them.
+    pub fn name(&self, input: &str) -> String {
+        match self {
+            Self::File { prefix, .. } => format!("{prefix}{input}"),
+            Self::Made(_) => input.to_owned(),
+        }
+    }
 }
 
 /// What becomes tokens.
@@ -159,6 +192,8 @@ pub struct Fields {
     pub decoder_input_ids: Option<Vec<u32>>,
     /// `tensors`.
     pub tensors: Option<String>,
+    /// `images`.
+    pub images: Vec<Image>,
     /// `tensor_prefix`.
     pub tensor_prefix: Option<String>,
     /// Those of [`INPUTS`] that are there, JSON text.
@@ -182,7 +217,7 @@ pub struct Fields {
 }
 
 /// Keys that make a record.
-pub const KNOWN: [&str; 25] = [
+pub const KNOWN: [&str; 26] = [
     "id",
     "text",
     "text_pair",
@@ -203,6 +238,7 @@ pub const KNOWN: [&str; 25] = [
     "decoder_input_ids",
     "tensors",
     "tensor_prefix",
+    "images",
     "bbox",
     "input_pronunciation_ids",
     "input_shape_ids",
@@ -238,11 +274,10 @@ pub const RENDERING: [&str; 3] = [
 ];
 
 /// Keys of inputs that no supported model takes; ignoring them would give wrong numbers.
-pub const UNSUPPORTED: [&str; 6] = [
+pub const UNSUPPORTED: [&str; 5] = [
     "pixel_values",
     "input_features",
     "decoder_attention_mask",
-    "images",
     "position_ids",
     "inputs_embeds",
 ];
@@ -372,10 +407,10 @@ impl Fields {
         let decoder = DecoderContent::of(text, ids, &place)?;
         let prefix = self.tensor_prefix.take().unwrap_or_default();
         let tensors = self.tensors.take();
-        let tensors = tensors.map(|file| Tensors { file, prefix });
+        let tensors = tensors.map(|file| Tensors::File { file, prefix });
         let content = match content {
             Some(content) => content,
-            None if tensors.is_some() => Content::None,
+            None if tensors.is_some() || !self.images.is_empty() => Content::None,
             None => self.absent(selection, &place)?,
         };
         Ok(RawRecord {
@@ -387,6 +422,8 @@ impl Fields {
             labels,
             decoder,
             tensors,
+            images: self.images,
+            seen: None,
             inputs,
             set_aside,
         })

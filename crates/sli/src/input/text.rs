@@ -57,6 +57,8 @@ impl Iterator for TextReader {
             labels: TokenLabels::default(),
             decoder: None,
             tensors: None,
+            images: Vec::new(),
+            seen: None,
             set_aside: Vec::new(),
         }))
     }

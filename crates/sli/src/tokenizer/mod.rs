@@ -288,6 +288,12 @@ impl Tokenizer {
             })
     }
 
+    /// Whether a text begins with the token of the beginning.
+    pub fn begins(&self, text: &str) -> bool {
+        let begin = self.settings.variables.get("bos_token");
+        begin.is_some_and(|begin| text.starts_with(begin.as_str()))
+    }
+
     /// The text of a token, for messages.
     pub fn token(&self, id: u32) -> Option<String> {
         match &self.numbers {

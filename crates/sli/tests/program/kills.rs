@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::budgets::smallest;
 use crate::end_to_end::{ALL, results, start};
+use crate::pictures::of_pictures;
 use crate::place::{Place, llama};
 use crate::random::Random;
 
@@ -104,12 +105,24 @@ fn a_killed_run_may_go_on_with_other_means() {
     let place = Place::new();
     prepare(&place);
     let base = ["run", "model", "--input", "in.jsonl"];
-    let base = [&base[..], &ALL].concat();
+    kill_with_other_means(&place, &[&base[..], &ALL].concat(), 17);
+}
+
+#[test]
+fn a_killed_run_over_pictures_may_go_on_with_other_means() {
+    let place = of_pictures("llava", 60);
+    let base = ["run", "model", "--input", "data/in.jsonl"];
+    let takes = ["--take", "hidden", "--take", "scores", "--take", "profile"];
+    kill_with_other_means(&place, &[&base[..], &takes].concat(), 23);
+}
+
+/// Kills a run again and again, which goes on with other means each time, and compares its end with that of one in peace.
+fn kill_with_other_means(place: &Place, base: &[&str], seed: u64) {
     let undisturbed = ["--out", "undisturbed"];
-    place.sli(&[&base[..], &undisturbed].concat()).success();
+    place.sli(&[base, &undisturbed].concat()).success();
     let out = place.path("out");
-    let mut random = Random::new(17);
-    let (least, _) = smallest(&place, &[&base[..], &["--threads", "2"]].concat());
+    let mut random = Random::new(seed);
+    let (least, _) = smallest(place, &[base, &["--threads", "2"]].concat());
     for _ in 0..24 {
         let means = [
             ["--memory", random.of(&[&least, &least, "50MiB", "1GiB"])],
@@ -119,18 +132,16 @@ fn a_killed_run_may_go_on_with_other_means() {
             ["--out", "out"],
         ]
         .concat();
-        let mut run = [&base[..], &means].concat();
+        let mut run = [base, &means].concat();
         if random.below(2) == 0 {
             run.push("--no-share");
         }
-        let mut child = start(&place, &run);
+        let mut child = start(place, &run);
         wait_for(&out, begun(&out) + random.below(7) as u64, &mut child);
         (0..random.below(200_000)).for_each(|_| std::hint::spin_loop());
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    place
-        .sli(&[&base[..], &["--out", "out"]].concat())
-        .success();
+    place.sli(&[base, &["--out", "out"]].concat()).success();
     assert!(results(&out) == results(&place.path("undisturbed")));
 }

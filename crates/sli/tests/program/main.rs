@@ -45,6 +45,7 @@ mod random;
 mod real_models;
 mod report;
 mod reports;
+mod seeing;
 mod selection;
 mod sentences;
 mod seq2seq;

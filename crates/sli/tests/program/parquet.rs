@@ -18,7 +18,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
-fn parquet(columns: &[(&str, ArrayRef)], compression: Compression, rows: usize) -> Vec<u8> {
+pub fn parquet(columns: &[(&str, ArrayRef)], compression: Compression, rows: usize) -> Vec<u8> {
     let columns = columns
         .iter()
         .map(|(name, array)| (*name, Arc::clone(array), true));
@@ -59,7 +59,7 @@ fn strings(values: &[Option<&str>]) -> ArrayRef {
 }
 
 /// Lists of `i64`, `None` for a null list.
-fn lists(values: &[Option<&[i64]>]) -> ArrayRef {
+pub fn lists(values: &[Option<&[i64]>]) -> ArrayRef {
     let mut lists = ListBuilder::new(Int64Builder::new());
     for value in values {
         lists.append_option(value.map(|list| list.iter().copied().map(Some)));

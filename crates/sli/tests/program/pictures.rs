@@ -30,6 +30,24 @@ fn place_of(golden: &Golden) -> Place {
     place
 }
 
+/// The same with so many records: those of the golden by turns.
+pub fn of_pictures(name: &str, records: usize) -> Place {
+    let golden = Golden::open(name);
+    let place = place_of(&golden);
+    let own = golden.records();
+    let line = |number: usize| {
+        let record = &own[number % own.len()];
+        let mut line = json!({"input_ids": record.input_ids});
+        if record.pictures.is_some() {
+            line["tensors"] = json!("in.safetensors");
+            line["tensor_prefix"] = json!(format!("{}.", record.id));
+        }
+        line.to_string() + "\n"
+    };
+    place.write("data/in.jsonl", (0..records).map(line).collect::<String>());
+    place
+}
+
 #[test]
 fn a_record_names_its_pictures() {
     for name in ["clip_vision_model", "llava", "qwen2_5_vl", "qwen3_vl"] {
@@ -63,19 +81,7 @@ fn a_record_names_its_pictures() {
 
 #[test]
 fn pictures_change_no_bit_with_the_budget() {
-    let golden = Golden::open("llava");
-    let place = place_of(&golden);
-    let records = golden.records();
-    let line = |number: usize| {
-        let record = &records[number % records.len()];
-        let mut line = json!({"input_ids": record.input_ids});
-        if record.pictures.is_some() {
-            line["tensors"] = json!("in.safetensors");
-            line["tensor_prefix"] = json!(format!("{}.", record.id));
-        }
-        line.to_string() + "\n"
-    };
-    place.write("data/in.jsonl", (0..40).map(line).collect::<String>());
+    let place = of_pictures("llava", 40);
     let run = [
         "run",
         "model",

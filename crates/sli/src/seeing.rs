@@ -1,0 +1,170 @@
+//! Pictures of records: prepared as the model's own processor does it, and their places in the text.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sli_checkpoint::ModelFolder;
+use sli_pictures::{DescriptionError, Files, ImageProcessor, Placeholders, Prepared, Processor};
+
+use crate::guard::guarded;
+use crate::input::{Content, Conversation, Image, InputError, Prompted, RawRecord, Tensors};
+use crate::memory::Allowance;
+use crate::seen::Seen;
+
+/// Longest description of a processor, bytes.
+const LONGEST: u64 = 16 << 20;
+
+/// Prepares pictures of records.
+#[derive(Debug)]
+pub struct PictureReader {
+    images: ImageProcessor,
+    placeholders: Option<Arc<Placeholders>>,
+    allowance: Allowance,
+}
+
+impl PictureReader {
+    /// By the files of a model. The outer error is of reading them, the inner one says what of them is not understood.
+    pub fn open(
+        folder: &ModelFolder,
+        allowance: Allowance,
+    ) -> Result<Result<Self, DescriptionError>, sli_checkpoint::FolderError> {
+        let text = |name: &str| {
+            let bytes = folder.read(name, LONGEST)?;
+            Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+        };
+        let preprocessor = text("preprocessor_config.json")?;
+        let processor = text("processor_config.json")?;
+        let object = |text: Option<String>| {
+            let value = text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+            value.unwrap_or_default()
+        };
+        // What is wrong with these two is for their own readers to say.
+        let config = object(text("config.json")?);
+        let tokenizer = object(text("tokenizer_config.json")?);
+        let files = Files {
+            preprocessor: preprocessor.as_deref(),
+            processor: processor.as_deref(),
+            tokenizer_class: tokenizer["processor_class"].as_str(),
+            model_type: config["model_type"].as_str(),
+        };
+        let named = |name: &str| {
+            let token = [&tokenizer["extra_special_tokens"][name], &tokenizer[name]];
+            let token = token.into_iter().find(|token| !token.is_null())?;
+            let token = token.as_str().or_else(|| token["content"].as_str());
+            token.map(ToOwned::to_owned)
+        };
+        let read = Processor::read(files, &named);
+        Ok(read.map(
+            |Processor {
+                 images,
+                 placeholders,
+             }| Self {
+                images,
+                placeholders: placeholders.map(Arc::new),
+                allowance,
+            },
+        ))
+    }
+
+    /// Reads and prepares the pictures of a record: what the model reads, and what its text knows of them.
+    pub fn prepare(&self, record: &RawRecord) -> Result<(Tensors, Seen), InputError> {
+        let images = images(record).map_err(|problem| refused(record, &problem))?;
+        let folder = record.place.path().parent().unwrap_or(Path::new(""));
+        let most = self.allowance.most();
+        let mut files = Vec::new();
+        let mut held = 0;
+        for (at, image) in images.iter().enumerate() {
+            let file = image.read(folder, most.saturating_sub(held));
+            let file =
+                file.map_err(|problem| refused(record, &format!("picture {}: {problem}", at + 1)))?;
+            held += file.len() as u64;
+            files.push(file);
+        }
+        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        let room = most.saturating_sub(held);
+        // Decoders are the work of others, and files are hostile.
+        let prepared = guarded(|| self.images.prepare(&files, room));
+        let prepared =
+            prepared.map_err(|problem| refused(record, &format!("a decoder failed: {problem}")))?;
+        let Prepared { tensors, pictures } = prepared.map_err(|(at, error)| match error {
+            sli_pictures::PictureError::Memory { what, needed, .. } => InputError::Budget {
+                what,
+                place: record.place.clone(),
+                given: self.allowance.given(),
+                needed: self
+                    .allowance
+                    .check(needed.saturating_add(held))
+                    .err()
+                    .unwrap_or(needed),
+                before_tokenizer: false,
+            },
+            error => {
+                refused(record, &format!("picture {}: {error}", at + 1)).with_hint(error.hint())
+            }
+        })?;
+        let seen = Seen::new(pictures, self.placeholders.clone());
+        Ok((Tensors::Made(tensors.into()), seen))
+    }
+}
+
+/// The pictures of a record in the order of their places: those of a conversation's parts, and for parts without one the next of `images`.
+pub fn images(record: &RawRecord) -> Result<Vec<Image>, String> {
+    let Some(conversation) = conversation(record) else {
+        return Ok(record.images.clone());
+    };
+    let parts = Image::of_messages(&conversation.messages)?;
+    let mut beside = record.images.iter();
+    let mut images = Vec::new();
+    for part in parts {
+        let image = part.or_else(|| beside.next().cloned());
+        images.push(image.ok_or("a part of a message is a picture without `image`, `url` or `path`, and `images` has no more")?);
+    }
+    // Placeholders may be written out in the text.
+    images.extend(beside.cloned());
+    Ok(images)
+}
+
+/// The files that are pictures of records, in the order of the records; a file of several records comes once.
+pub fn files(
+    records: impl Iterator<Item = Result<RawRecord, InputError>>,
+) -> Result<Vec<PathBuf>, InputError> {
+    let (mut seen, mut files) = (HashSet::new(), Vec::new());
+    for record in records {
+        let record = record?;
+        let folder = record.place.path().parent().unwrap_or(Path::new(""));
+        // What is wrong with a record's pictures is said when they are prepared.
+        for path in images(&record)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|image| image.path(folder))
+        {
+            if seen.insert(path.clone()) {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a record has pictures.
+pub fn has_pictures(record: &RawRecord) -> bool {
+    let in_parts = conversation(record).is_some_and(|conversation| {
+        let parts = Image::of_messages(&conversation.messages);
+        !matches!(parts.as_deref(), Ok([]))
+    });
+    in_parts || !record.images.is_empty()
+}
+
+/// The whole conversation of a record that is one.
+fn conversation(record: &RawRecord) -> Option<&Conversation> {
+    match &record.content {
+        Content::Messages(conversation) => Some(conversation),
+        Content::Prompted(Prompted::Messages { whole, .. }) => Some(whole),
+        _ => None,
+    }
+}
+
+fn refused(record: &RawRecord, problem: &str) -> InputError {
+    InputError::record(&record.place, format!("record `{}`: {problem}", record.id))
+}

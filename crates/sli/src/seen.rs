@@ -1,0 +1,76 @@
+//! What stands for the pictures of a record in its text.
+
+use std::sync::Arc;
+
+use sli_pictures::{Facts, Placeholders};
+
+/// Longest text with its placeholders expanded, bytes.
+const LONGEST: usize = 64 << 20;
+
+/// Pictures of a record that are prepared, as its text knows them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    pictures: Arc<[Facts]>,
+    /// Without, pictures leave no trace in texts.
+    placeholders: Option<Arc<Placeholders>>,
+}
+
+impl Seen {
+    /// Of the pictures of a record.
+    pub fn new(pictures: Vec<Facts>, placeholders: Option<Arc<Placeholders>>) -> Self {
+        Self {
+            pictures: pictures.into(),
+            placeholders,
+        }
+    }
+
+    /// A text with all of the pictures in it.
+    pub fn whole(&self, text: &str) -> Result<String, String> {
+        self.expanded(text, false)
+    }
+
+    /// The beginning of a text, with the first of the pictures in it.
+    pub fn front(&self, text: &str) -> Result<String, String> {
+        self.expanded(text, true)
+    }
+
+    fn expanded(&self, text: &str, is_front: bool) -> Result<String, String> {
+        let Some(placeholders) = &self.placeholders else {
+            return Ok(text.to_owned());
+        };
+        let expanded = if is_front {
+            placeholders.expand_front(text, &self.pictures, LONGEST)
+        } else {
+            placeholders.expand(text, &self.pictures, LONGEST)
+        };
+        expanded.map_err(|problem| problem.to_string())
+    }
+
+    /// Whether a text holds something that stands for a picture.
+    pub fn is_in(&self, text: &str) -> bool {
+        let placeholders = self.placeholders.as_ref();
+        placeholders.is_some_and(|placeholders| text.contains(placeholders.token()))
+    }
+
+    /// Whether what becomes of a text begins with what becomes of its beginning.
+    pub fn is_local(&self) -> bool {
+        let placeholders = self.placeholders.as_ref();
+        placeholders.is_none_or(|placeholders| placeholders.is_local())
+    }
+
+    /// Whether the tokenizer adds its special tokens, where the model's processor decides it.
+    pub fn special_tokens(&self) -> Option<bool> {
+        self.placeholders.as_ref()?.special_tokens()
+    }
+
+    /// How a text says where its pictures are.
+    pub fn hint(&self) -> String {
+        match &self.placeholders {
+            Some(placeholders) => format!(
+                "every picture is one `{}` in the text, or a part {{\"type\": \"image\"}} of a message",
+                placeholders.token()
+            ),
+            None => "remove the text".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Pictures of records: read from files, `data:` URIs and Parquet, prepared, and run.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::parquet::basic::Compression;
+use arrow::array::{ArrayRef, AsArray, BinaryArray, StringArray, StructArray};
+use arrow::datatypes::{DataType, Field, Float32Type, Float64Type};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
+use serde_json::{Value, json};
+use sli_pictures::{Files, Processor, Values};
+use sli_testing::{Golden, Stored};
+
+use crate::exactness::read_parquet;
+use crate::parquet::{lists, parquet};
+use crate::place::Place;
+
+/// A model that sees patches of 4 by 4 pixels.
+fn pix2struct() -> Value {
+    json!({"model_type": "pix2struct", "architectures": ["Pix2StructForConditionalGeneration"], "is_encoder_decoder": true,
+           "is_vqa": false, "tie_word_embeddings": false,
+           "text_config": {"model_type": "pix2struct_text_model", "vocab_size": 20, "hidden_size": 64, "d_ff": 96, "d_kv": 16,
+                           "num_heads": 4, "num_layers": 1, "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1,
+                           "is_decoder": true, "tie_word_embeddings": false},
+           "vision_config": {"model_type": "pix2struct_vision_model", "hidden_size": 64, "d_ff": 48, "d_kv": 16,
+                             "num_attention_heads": 4, "num_hidden_layers": 1, "patch_embed_hidden_size": 48, "seq_len": 200}})
+}
+
+const PREPROCESSOR: &str = r#"{"image_processor_type": "Pix2StructImageProcessor", "patch_size": {"height": 4, "width": 4}}"#;
+
+fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
+    let numbers = (0..width * height * 3).map(|at| (at * (7 + seed) + at / 5 * 3) as u8);
+    let numbers: Vec<u8> = numbers.collect();
+    let mut file = Vec::new();
+    PngEncoder::new(&mut file)
+        .write_image(&numbers, width, height, image::ExtendedColorType::Rgb8)
+        .expect("a PNG");
+    file
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write_model("model", &pix2struct());
+    place.write("model/preprocessor_config.json", PREPROCESSOR);
+    place.write("data/pictures/a.png", png(30, 22, 0));
+    place.write("data/b.png", png(9, 40, 1));
+    place
+}
+
+/// The safetensors file of what becomes of a picture.
+fn prepared(file: &[u8]) -> Vec<u8> {
+    let files = Files {
+        preprocessor: Some(PREPROCESSOR),
+        model_type: Some("pix2struct"),
+        ..Files::default()
+    };
+    let processor = Processor::read(files, &|_| None).expect("a processor");
+    let made = processor
+        .images
+        .prepare(&[file], 1 << 30)
+        .expect("a picture");
+    let tensor = &made.tensors[0];
+    let Values::F32(values) = &tensor.values else {
+        panic!("floats")
+    };
+    let header = json!({tensor.name: {"dtype": "F32", "shape": tensor.shape, "data_offsets": [0, 4 * values.len()]}});
+    let header = header.to_string();
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.into_bytes());
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+fn scores(place: &Place, folder: &str) -> Vec<f64> {
+    let table = read_parquet(&place.path(&format!("{folder}/scores.parquet")));
+    let column = table.column_by_name("sum_logprob").expect("scores");
+    column.as_primitive::<Float64Type>().values().to_vec()
+}
+
+#[test]
+fn a_picture_is_the_same_however_it_is_given() {
+    let place = place();
+    let file = png(30, 22, 0);
+    place.write("data/a.safetensors", prepared(&file));
+    let encoded = STANDARD.encode(&file);
+    let uri = format!("data:image/png;base64,{encoded}");
+    let records = [
+        json!({"id": "path", "images": ["pictures/a.png"], "decoder_input_ids": [2, 3, 4]}),
+        json!({"id": "uri", "images": uri, "decoder_input_ids": [2, 3, 4]}),
+        json!({"id": "base64", "images": [{"path": encoded}], "decoder_input_ids": [2, 3, 4]}),
+        json!({"id": "tensors", "tensors": "a.safetensors", "decoder_input_ids": [2, 3, 4]}),
+        json!({"id": "other", "images": ["b.png"], "decoder_input_ids": [2, 3, 4]}),
+    ];
+    place.write(
+        "data/in.jsonl",
+        records.map(|record| record.to_string() + "\n").concat(),
+    );
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "data/in.jsonl",
+        "--out",
+        "out",
+        "--take",
+        "scores",
+    ];
+    place.sli(&run).success();
+    let scores = scores(&place, "out");
+    assert_eq!(scores.len(), 5);
+    for same in &scores[..4] {
+        assert_eq!(*same, scores[0]);
+    }
+    assert_ne!(scores[4], scores[0]);
+    let structure = StructArray::from(vec![
+        (
+            Arc::new(Field::new("bytes", DataType::Binary, true)),
+            Arc::new(BinaryArray::from(vec![Some(&file[..]), None])) as ArrayRef,
+        ),
+        (
+            Arc::new(Field::new("path", DataType::Utf8, true)),
+            Arc::new(StringArray::from(vec!["named.png", "b.png"])) as ArrayRef,
+        ),
+    ]);
+    let columns: [(&str, ArrayRef); 2] = [
+        ("images", Arc::new(structure)),
+        (
+            "decoder_input_ids",
+            lists(&[Some(&[2, 3, 4]), Some(&[2, 3, 4])]),
+        ),
+    ];
+    place.write(
+        "data/in.parquet",
+        parquet(&columns, Compression::SNAPPY, 1000),
+    );
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "data/in.parquet",
+        "--out",
+        "table",
+        "--take",
+        "scores",
+    ];
+    place.sli(&run).success();
+    let table = self::scores(&place, "table");
+    assert_eq!(table.len(), 2);
+    assert_ne!(table[0], table[1]);
+}
+
+#[test]
+fn another_picture_is_another_run() {
+    let place = place();
+    place.write(
+        "data/in.jsonl",
+        "{\"images\": [\"b.png\"], \"decoder_input_ids\": [2, 3]}\n",
+    );
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "data/in.jsonl",
+        "--out",
+        "out",
+        "--take",
+        "scores",
+    ];
+    place.sli(&run).success();
+    place.sli(&run).success();
+    place.write("data/b.png", png(9, 40, 2));
+    place.sli(&run).failure(3, &["pictures was", "hint: "]);
+}
+
+#[test]
+fn pictures_that_cannot_be_prepared() {
+    let place = place();
+    place.write("data/cut.png", &png(30, 22, 0)[..90]);
+    place.write("data/x.gif", b"GIF89a");
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "data/in.jsonl",
+        "--out",
+        "out",
+        "--take",
+        "scores",
+    ];
+    for (record, says) in [
+        (
+            json!({"images": ["none.png"], "decoder_input_ids": [2, 3]}),
+            "`none.png` is no file",
+        ),
+        (
+            json!({"images": ["cut.png"], "decoder_input_ids": [2, 3]}),
+            "picture 1: it is not a sound PNG file",
+        ),
+        (
+            json!({"images": ["x.gif"], "decoder_input_ids": [2, 3]}),
+            "it is GIF",
+        ),
+        (
+            json!({"images": ["https://host/a.png"], "decoder_input_ids": [2, 3]}),
+            "pictures are not fetched",
+        ),
+        (
+            json!({"images": ["b.png", "pictures/a.png"], "decoder_input_ids": [2, 3]}),
+            "the model wants",
+        ),
+        (
+            json!({"images": ["b.png"], "tensors": "b.png"}),
+            "beside pictures",
+        ),
+        (
+            json!({"images": ["/dev/zero"], "decoder_input_ids": [2, 3]}),
+            "not a regular file",
+        ),
+        (json!({"images": [3]}), "`images`: a picture is a path"),
+    ] {
+        place.write("data/in.jsonl", record.to_string() + "\n");
+        let code = if says.starts_with("not a regular") {
+            5
+        } else {
+            3
+        };
+        place.sli(&run).failure(code, &[says, "hint: "]);
+    }
+    place.write(
+        "data/in.jsonl",
+        "{\"images\": [\"b.png\"], \"decoder_input_ids\": [2, 3]}\n",
+    );
+    place.write(
+        "model/preprocessor_config.json",
+        PREPROCESSOR.replace("patch_size", "antialias"),
+    );
+    place.sli(&run).failure(
+        3,
+        &[
+            "`antialias` of Pix2StructImageProcessor is not known here",
+            "hint: ",
+        ],
+    );
+    let llama = Place::with_llama();
+    llama.write("in.jsonl", "{\"text\": \"the\", \"images\": [\"b.png\"]}\n");
+    let run = ["run", "model", "--input", "in.jsonl", "--out", "out"];
+    llama
+        .sli(&run)
+        .failure(3, &["the model takes no `images`", "hint: "]);
+}
+
+/// The place of a folder of `tests/seeing`, with the model of the golden of its name.
+fn recorded(name: &str) -> Place {
+    let place = Place::new();
+    fs_err::create_dir_all(place.path("model")).unwrap();
+    Golden::open(name).write(&place.path("model"), Stored::F32);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seeing");
+    place.copy(&folder.join(name), "data");
+    place.copy(&folder.join("pictures"), "pictures");
+    for file in [
+        "chat_template.jinja",
+        "preprocessor_config.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        place.write(
+            &format!("model/{file}"),
+            fs_err::read(folder.join(name).join(file)).unwrap(),
+        );
+    }
+    place
+}
+
+#[test]
+fn texts_with_pictures_as_in_transformers() {
+    for name in ["llava", "qwen2_5_vl", "idefics3"] {
+        let place = recorded(name);
+        let run = [
+            "run",
+            "model",
+            "--input",
+            "data/in.jsonl",
+            "--out",
+            "out",
+            "--take",
+            "scores",
+        ];
+        place.sli(&run).success();
+        let expected = fs_err::read(place.path("data/expected.json")).unwrap();
+        let expected: Value = serde_json::from_slice(&expected).unwrap();
+        let table = read_parquet(&place.path("out/scores.parquet"));
+        let ids = table.column_by_name("id").unwrap().as_string::<i32>();
+        let found = table.column_by_name("logprobs").unwrap().as_list::<i32>();
+        assert_eq!(table.num_rows(), 5);
+        for (row, id) in ids.iter().enumerate() {
+            let id = id.unwrap();
+            let found = found.value(row);
+            let found = found.as_primitive::<Float32Type>();
+            let wanted = expected[id]["logprobs"].as_array().unwrap();
+            // The first token has none.
+            let found: Vec<f64> = found.iter().flatten().map(f64::from).collect();
+            assert_eq!(found.len(), wanted.len(), "{name}, {id}");
+            for (found, wanted) in found.iter().zip(wanted) {
+                let wanted = wanted.as_f64().unwrap();
+                assert!(
+                    (found - wanted).abs() < 1e-3,
+                    "{name}, {id}: {found}, {wanted}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_scored_of_a_record_with_pictures() {
+    let place = recorded("idefics3");
+    let run = ["run", "model", "--input", "in.jsonl", "--take", "scores"];
+    let part = json!({"type": "image", "path": "pictures/0.png"});
+    let user =
+        json!({"role": "user", "content": [part, {"type": "text", "text": "what is this ?"}]});
+    let assistant = json!({"role": "assistant", "content": [{"type": "text", "text": "a cat"}]});
+    place.write(
+        "in.jsonl",
+        [
+            json!({"id": "said", "messages": [user, assistant]}),
+            json!({"id": "plain", "messages": [{"role": "user", "content": [{"type": "text", "text": "what is this ?"}]}, assistant]}),
+        ]
+        .map(|record| record.to_string() + "\n")
+        .concat(),
+    );
+    place
+        .sli(&[&run[..], &["--score", "assistant", "--out", "said"]].concat())
+        .success();
+    place.write(
+        "in.jsonl",
+        json!({"prompt": [user], "completion": [assistant]}).to_string()
+            + "\n"
+            + &json!({"prompt": "<image> what", "completion": " is this ?", "images": "pictures/0.png"}).to_string()
+            + "\n",
+    );
+    place
+        .sli(&[&run[..], &["--out", "prompted"]].concat())
+        .success();
+    let sums = |folder: &str| {
+        let table = read_parquet(&place.path(&format!("{folder}/scores.parquet")));
+        let named = |name: &str| table.column_by_name(name).unwrap().clone();
+        let tokens = named("completion_tokens");
+        let sums = named("completion_sum_logprob");
+        let tokens = arrow::compute::cast(&tokens, &DataType::UInt64).unwrap();
+        (
+            tokens
+                .as_primitive::<arrow::datatypes::UInt64Type>()
+                .values()
+                .to_vec(),
+            sums.as_primitive::<Float64Type>().values().to_vec(),
+        )
+    };
+    let (said, prompted) = (sums("said"), sums("prompted"));
+    assert_eq!(said.0, [4, 4], "assistant : a cat");
+    assert_eq!(prompted.0, [4, 3]);
+    assert_eq!(said.1[0], prompted.1[0]);
+    for (record, says) in [
+        (
+            json!({"text": "what", "images": ["pictures/0.png"]}),
+            "0 `<image>` for 1 pictures",
+        ),
+        (json!({"text": "<image> what"}), "its pictures have 0 rows"),
+        (
+            json!({"prompt": "<image> a", "completion": "<image>", "images": ["pictures/0.png", "pictures/1.png"]}),
+            "a picture in `completion`",
+        ),
+        (
+            json!({"text": "<image>", "text_pair": "a", "images": ["pictures/0.png"]}),
+            "`text_pair` beside pictures",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}),
+            "is a picture without",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "video", "path": "v.mp4"}]}]}),
+            "`video`, which is not read",
+        ),
+    ] {
+        place.write("in.jsonl", record.to_string() + "\n");
+        place
+            .sli(&[&run[..], &["--out", "wrong"]].concat())
+            .failure(3, &[says, "hint: "]);
+    }
+}
