@@ -97,6 +97,11 @@ TEXT_CLASSES = {
     "exaone4_5_vision": {"Exaone4_5_VisionModel": "base"},
     "qwen3_5_vision": {"Qwen3_5VisionModel": "base"},
     "qwen3_5_moe_vision": {"Qwen3_5MoeVisionModel": "base"},
+    "clip_text_model": {"CLIPTextModelWithProjection": "base"},
+    "clip_vision_model": {"CLIPVisionModelWithProjection": "base"},
+    "metaclip_2_text_model": {"MetaClip2TextModel": "base", "MetaClip2TextModelWithProjection": "base"},
+    "metaclip_2_vision_model": {"MetaClip2VisionModel": "base", "MetaClip2VisionModelWithProjection": "base"},
+    "siglip_text_model": {"SiglipTextModel": "base"},
     "step3p5": {"Step3p5ForCausalLM": "causal_lm", "Step3p7TextModel": "base"},
 }
 

@@ -1,7 +1,7 @@
 //! Which of the asked-for results a model can give.
 
 use sli_spec::gguf::matrices;
-use sli_spec::{Mechanism, Predicts, Stack};
+use sli_spec::{Mechanism, PooledEnd, Predicts, Stack};
 
 use crate::boundaries::boundaries;
 use crate::error::EngineError;
@@ -82,8 +82,14 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
     let pooled = &spec.stacks[spec.pooled_stack()];
     match take {
         Take::Profile | Take::Hidden(_) => None,
-        Take::Embedding(pooling) => (*pooling == Some(Pooling::Pooler) && pooled.head.pooler.is_none())
-            .then(|| "the checkpoint has no pooling layer".into()),
+        Take::Embedding(Some(Pooling::Mean | Pooling::Cls | Pooling::Last)) if spec.is_pair() => {
+            Some("a text and a picture have no rows of one kind; take `embedding` without a pooling".into())
+        }
+        Take::Embedding(pooling) => {
+            let pools = pooled.head.pooler.is_some() || spec.pooled_end != PooledEnd::No;
+            (*pooling == Some(Pooling::Pooler) && !pools)
+                .then(|| "the checkpoint has no pooling layer".into())
+        }
         Take::Logits | Take::TopK(_) => head.logits.is_none().then(|| no_head(model)),
         Take::Scores => match &head.logits {
             None => Some(no_head(model)),

@@ -66,7 +66,7 @@ impl LexicalLayer {
     /// Looks at the files.
     pub fn of(model: &Model) -> Result<Self, EngineError> {
         let mut weights = ModuleWeights::of_file(&model.folder, FILE)?;
-        let weight = weights.take("weight", &[1, columns(model)])?;
+        let weight = weights.take("weight", &[1, columns(model, None)?])?;
         let bias = weights.take("bias", &[1])?;
         weights.finish()?;
         let unused = unused(&model.folder)?;

@@ -20,7 +20,7 @@ use crate::lens::{self, Lens};
 use crate::lexical::{self, Lexical};
 use crate::model::Model;
 use crate::plan::reads_logits;
-use crate::pooling::{Embedder, Pool, embedding_width, recipe};
+use crate::pooling::{Embedder, Pool, embedding_width, pooled_stack, recipe};
 use crate::profile::{BLOB, BranchOutputs, Profile};
 use crate::records::RecordSpool;
 use crate::results::{
@@ -41,6 +41,8 @@ pub(crate) struct Observation<'a> {
     scores: Option<ScoresSink>,
     top_k: Option<(usize, TopKSink)>,
     embedding: Option<(Embedder, EmbeddingSink)>,
+    /// The stack whose end becomes them.
+    pooled: Option<usize>,
     router: Option<RouterSink>,
     profile: Option<Profile>,
     /// And the stack whose end is classified.
@@ -110,6 +112,7 @@ impl<'a> Observation<'a> {
             scores: None,
             top_k: None,
             embedding: None,
+            pooled: None,
             router: None,
             profile: None,
             classes: None,
@@ -161,6 +164,7 @@ impl<'a> Observation<'a> {
                     let length = embedding_width(model, *asked)?;
                     let skip = records.prompt_tokens();
                     let embedder = Embedder::load(recipe, settings.compute, skip)?;
+                    observation.pooled = Some(pooled_stack(model, *asked)?);
                     observation.embedding = Some((embedder, EmbeddingSink::open(folder, length)?));
                 }
                 Take::Router => {
@@ -321,7 +325,7 @@ impl<'a> Observation<'a> {
         let x = normed.as_ref().unwrap_or(hidden);
         let projected = layer.output(head, x)?;
         let x = projected.as_ref().unwrap_or(x);
-        if stack == self.spec.pooled_stack() {
+        if Some(stack) == self.pooled {
             self.embed(layer, head.pooler.as_ref(), batch, x)?;
         }
         let is_last = stack + 1 == self.spec.stacks.len();

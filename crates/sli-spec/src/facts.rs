@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::registry::ModelType;
 use crate::{
-    Config, Leaf, LengthLimit, Mechanism, ModelSpec, NormKind, PositionTable, Source, SpecError,
-    Stack, Step, WeightIndex, Write,
+    Config, Leaf, LengthLimit, Mechanism, ModelSpec, NormKind, PooledEnd, PositionTable, Source,
+    SpecError, Stack, Step, WeightIndex, Write,
 };
 
 /// Facts about one supported type.
@@ -62,7 +62,7 @@ impl Facts {
         verified_against: &'static str,
         limit: Option<&'static str>,
     ) -> Self {
-        let output = spec.output_stack();
+        let output = last_layers(spec);
         let mechanisms = spec.stacks.iter().flat_map(Stack::mechanisms);
         Self {
             model_type: spec.model_type.clone(),
@@ -100,6 +100,15 @@ impl Facts {
             limits: limits(spec, limit),
         }
     }
+}
+
+/// The last stack with layers, but what pools the others.
+fn last_layers(spec: &ModelSpec) -> &Stack {
+    let pooled = usize::from(spec.pooled_end != PooledEnd::No);
+    let stacks = spec.stacks.len().saturating_sub(pooled);
+    let mut last_first = spec.stacks[..stacks].iter().rev();
+    let found = last_first.find(|stack| !stack.layers.is_empty());
+    found.unwrap_or_else(|| spec.output_stack())
 }
 
 fn limits(spec: &ModelSpec, own: Option<&str>) -> Vec<String> {

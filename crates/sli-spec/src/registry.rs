@@ -179,6 +179,7 @@ const FAMILIES: &[&[ModelType]] = &[
             vision::hyperclovax_vision(config, part)
         }),
         row("aya_vision", |config| vision::aya_vision(config, part)),
+        row("clip", |config| vision::clip(config, part)),
         row("cohere2_vision", |config| {
             vision::cohere2_vision(config, part)
         }),
@@ -187,12 +188,14 @@ const FAMILIES: &[&[ModelType]] = &[
         row("internvl", |config| vision::internvl(config, part)),
         row("llava", |config| vision::llava(config, part)),
         row("llava_next", |config| vision::llava_next(config, part)),
+        row("metaclip_2", |config| vision::metaclip_2(config, part)),
         row("qwen2_5_vl", |config| vision::qwen2_5_vl(config, part)),
         row("qwen2_vl", |config| vision::qwen2_vl(config, part)),
         row("qwen3_5", |config| vision::qwen3_5(config, part)),
         row("qwen3_5_moe", |config| vision::qwen3_5_moe(config, part)),
         row("qwen3_vl", |config| vision::qwen3_vl(config, part)),
         row("qwen3_vl_moe", |config| vision::qwen3_vl_moe(config, part)),
+        row("siglip", |config| vision::siglip(config, part)),
         row("smolvlm", |config| vision::idefics3(config, part)),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
         row("vipllava", |config| vision::vipllava(config, part)),

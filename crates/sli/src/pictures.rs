@@ -108,6 +108,14 @@ impl<'a> PictureRules<'a> {
         place: &crate::input::Place,
     ) -> Result<(), InputError> {
         let Some((Scattered { token, .. }, rule)) = self.spec.scattered() else {
+            if self.spec.is_pair() && !raw.tokens.is_empty() && !pictures.tokens.is_empty() {
+                let problem = format!(
+                    "record `{}`: a text and pictures, of each of which the model makes an embedding",
+                    raw.id
+                );
+                let hint = "give them as two records";
+                return Err(InputError::record(place, problem).with_hint(hint));
+            }
             return Ok(());
         };
         let places = Place::all(pictures.inputs.as_deref().unwrap_or_default());

@@ -302,7 +302,8 @@ impl Preparer<'_> {
                 };
                 counts.records += 1;
                 counts.tokens += record.tokens.len() as u64;
-                if record.tokens.is_empty() {
+                let sees = pictures.as_ref().is_some_and(|own| !own.tokens.is_empty());
+                if record.tokens.is_empty() && !sees {
                     counts.empty += 1;
                     if counts.empty <= NAMED_WARNINGS {
                         let id = &record.id;

@@ -20,7 +20,7 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
             longest * (read + 1) + convolved_values(convolution, longest)
         }
         Resampling::Spread { .. } => width + longest,
-        Resampling::Table { .. } | Resampling::Halved { .. } => width,
+        Resampling::Table { .. } | Resampling::Halved { .. } | Resampling::Either { .. } => width,
         Resampling::Gathered {
             columns: [_, own],
             parts,
@@ -149,6 +149,17 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         match rule {
             Resampling::Table { .. } | Resampling::Gathered { .. } => {}
+            Resampling::Either {
+                stacks: [one, other],
+            } => {
+                let (one, other) = (of(*one)?, of(*other)?);
+                if one.rows() + other.rows() != out.rows() {
+                    let problem = "a record with a text and pictures";
+                    return Err(EngineError::Internal(problem.into()));
+                }
+                let rows = if one.rows() > 0 { one } else { other };
+                self.kernels.copy(rows, out);
+            }
             Resampling::Strided { stack, convolution } => {
                 let end = of(*stack)?;
                 let (first, rest) = out.split_rows(1);

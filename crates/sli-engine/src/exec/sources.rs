@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use sli_spec::{Mechanism, ModelSpec, Stack};
+use sli_spec::{Mechanism, ModelSpec, Place, Stack};
 
 use crate::plan::division::rows_in;
 use crate::records::RecordSpool;
@@ -33,15 +33,29 @@ impl Sources {
             let lead = spec.stacks[source].prompt.len();
             let mut start = 0;
             let mut rows = Vec::new();
+            let own = records.of(spec.stacks[source].sequence);
             for record in range.clone() {
                 let length = rows_in(&spec.stacks[source], records, record);
-                if rows_in(stack, records, record) > 0 {
+                if let Some(of_view) = stack.rows_of_views() {
+                    let views = rows_in(stack, records, record) / of_view.max(1);
+                    let lengths = view_lengths(&spec.stacks[source], own, record)?;
+                    match lengths {
+                        Some(lengths) => {
+                            let mut first = start;
+                            for length in lengths {
+                                rows.push(first..first + length);
+                                first += length;
+                            }
+                        }
+                        // Every view reads all of it.
+                        None => rows.extend((0..views).map(|_| start..start + length)),
+                    }
+                } else if rows_in(stack, records, record) > 0 {
                     // Nothing is shown of the rows in front.
                     rows.push((start + lead).min(start + length)..start + length);
                 }
                 start += length;
             }
-            let own = records.of(spec.stacks[source].sequence);
             let kinds = (reads_kinds && own.has_token_types()).then(|| own.kinds(range.clone()));
             Ok(Source {
                 stack: source,
@@ -80,4 +94,26 @@ impl Sources {
             .map(|source| self.span(source.stack, branches.clone()).len());
         spans.max().unwrap_or(0)
     }
+}
+
+/// Rows of every view that a record has in a stack; `None`: it has no views there.
+fn view_lengths(
+    stack: &Stack,
+    records: &RecordSpool,
+    record: usize,
+) -> Result<Option<Vec<usize>>, ResultsError> {
+    if let Some(of_view) = stack.rows_of_views() {
+        let views = records.tokens_of(record) / of_view.max(1);
+        return Ok(Some(vec![of_view; views]));
+    }
+    if stack.input.pictures().is_none() {
+        return Ok(None);
+    }
+    let mut lengths = Vec::new();
+    for record in records.read(record..record + 1)? {
+        let places = Place::all(record.inputs.as_deref().unwrap_or_default());
+        let views = places.chunk_by(|one, other| one.view == other.view);
+        lengths.extend(views.map(<[Place]>::len));
+    }
+    Ok(Some(lengths))
 }

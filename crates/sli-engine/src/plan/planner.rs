@@ -141,7 +141,8 @@ fn decoding(leaf: &BoundLeaf) -> u64 {
 fn recipe_bytes(model: &Model, settings: &Settings) -> Result<u64, EngineError> {
     let bytes = settings.takes.iter().map(|take| match take {
         Take::Embedding(asked) => {
-            Ok(recipe(model, *asked)?.bytes(columns(model), settings.compute))
+            let columns = columns(model, *asked)?;
+            Ok(recipe(model, *asked)?.bytes(columns, settings.compute))
         }
         _ => Ok(0),
     });

@@ -15,7 +15,7 @@ mod text;
 mod transformer;
 mod weights;
 
-pub(crate) use self::modules::{columns, embedding_width, recipe};
+pub(crate) use self::modules::{columns, embedding_width, pooled_stack, recipe};
 pub(crate) use self::run::{Embedder, Pool};
 pub(crate) use self::sparse::{Fold, SparseRecipe, sparse_recipe};
 pub(crate) use self::stored::Stored;

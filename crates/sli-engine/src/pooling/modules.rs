@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use sli_checkpoint::ModelFolder;
 use sli_kernels::Activation;
+use sli_spec::PooledEnd;
 
 use super::activation::DenseActivation;
 use super::kind::{Kind, is_causal, kind};
@@ -44,6 +45,10 @@ const SENTENCE: &str = "sentence_embedding";
 /// does where they say nothing: the last token of what its configuration calls a `...ForCausalLM`, the mean of
 /// any other.
 pub(crate) fn recipe(model: &Model, asked: Option<Pooling>) -> Result<Recipe, EngineError> {
+    if pooled_stack(model, asked)? != model.spec.pooled_stack() {
+        // Of a record with several pictures the mean of theirs.
+        return Ok(Recipe::only(Mode::Mean));
+    }
     if let Some(pooling) = asked {
         return Ok(Recipe::only(pooling.into()));
     }
@@ -51,30 +56,56 @@ pub(crate) fn recipe(model: &Model, asked: Option<Pooling>) -> Result<Recipe, En
         Kind::Plain | Kind::Other(_) if is_causal(model) => Ok(Recipe::only(Mode::Last)),
         Kind::Plain | Kind::Other(_) => Ok(Recipe::only(Mode::Mean)),
         Kind::Modules => {
-            let mut recipe = Follower::new(&model.home, columns(model)).follow()?;
+            let mut recipe = Follower::new(&model.home, columns(model, None)?).follow()?;
             recipe.truncate = truncation(&model.home)?;
             Ok(recipe)
         }
     }
 }
 
+/// The stack whose end becomes embeddings: that of what the model itself makes of a record where its pooler is asked for,
+/// or where its class is for such and no module of the folder says otherwise.
+pub(crate) fn pooled_stack(model: &Model, asked: Option<Pooling>) -> Result<usize, EngineError> {
+    let spec = &model.spec;
+    let is_own = match (spec.pooled_end, asked) {
+        (PooledEnd::No, _)
+        | (PooledEnd::Pooler, None)
+        | (_, Some(Pooling::Mean | Pooling::Cls | Pooling::Last)) => false,
+        (PooledEnd::Pooler | PooledEnd::Embeddings, Some(Pooling::Pooler)) => true,
+        (PooledEnd::Embeddings, None) => match kind(&model.home)? {
+            Kind::Modules if spec.is_pair() => {
+                let problem = "modules around a model of texts and pictures are not followed";
+                let path = model.home.join(MODULES);
+                return Err(unusable(path, problem.into(), TRANSFORMER_ALONE));
+            }
+            Kind::Modules => false,
+            Kind::Plain | Kind::Other(_) => true,
+        },
+    };
+    Ok(if is_own {
+        spec.stacks.len() - 1
+    } else {
+        spec.pooled_stack()
+    })
+}
+
 /// Columns of the rows that are pooled.
-pub(crate) fn columns(model: &Model) -> usize {
-    let output = &model.spec.stacks[model.spec.pooled_stack()];
+pub(crate) fn columns(model: &Model, asked: Option<Pooling>) -> Result<usize, EngineError> {
+    let output = &model.spec.stacks[pooled_stack(model, asked)?];
     let projected = output
         .head
         .output
         .as_ref()
         .map(|linear| linear.out_features);
-    projected.unwrap_or(output.hidden_size)
+    Ok(projected.unwrap_or(output.hidden_size))
 }
 
 /// Numbers of an embedding.
 pub(crate) fn embedding_width(model: &Model, asked: Option<Pooling>) -> Result<usize, EngineError> {
-    let pooled = &model.spec.stacks[model.spec.pooled_stack()];
+    let pooled = &model.spec.stacks[pooled_stack(model, asked)?];
     let pooler = pooled.head.pooler.as_ref();
     let pooler = pooler.map(|pooler| pooler.dense.out_features);
-    Ok(recipe(model, asked)?.width(columns(model), pooler))
+    Ok(recipe(model, asked)?.width(columns(model, asked)?, pooler))
 }
 
 /// How many numbers of every embedding are kept.

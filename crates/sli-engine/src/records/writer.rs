@@ -49,6 +49,8 @@ pub struct RecordSpoolWriter {
     pub(super) decoder: Option<Box<RecordSpoolWriter>>,
     pub(super) pictures: Option<Box<RecordSpoolWriter>>,
     pub(super) rows: Vec<(RowRule, RecordSpoolWriter)>,
+    /// Tokens of the last record.
+    pub(super) last: usize,
 }
 
 /// What every one of them gave, or the first error.
@@ -97,6 +99,7 @@ impl RecordSpoolWriter {
             decoder: None,
             pictures: None,
             rows: Vec::new(),
+            last: 0,
         })
     }
 
@@ -145,7 +148,15 @@ impl RecordSpoolWriter {
         let pictures = self.pictures.as_mut();
         pictures
             .expect("the records have pictures")
-            .push_annotated(record, &Annotation::default())
+            .push_annotated(record, &Annotation::default())?;
+        let places = Place::all(record.inputs.as_deref().unwrap_or_default());
+        let views = places.chunk_by(|one, other| one.view == other.view);
+        let rows = views.count() + usize::from(self.last > 0);
+        let either = self.rows.iter_mut();
+        for (_, own) in either.filter(|(rule, _)| *rule == RowRule::Either) {
+            own.push(&plain_rows(record, rows))?;
+        }
+        Ok(())
     }
 
     /// Appends the second sequence of the record that was just appended, under its id and row.
@@ -264,9 +275,12 @@ impl RecordSpoolWriter {
             notes[1],
             notes[2],
         ])?;
-        for (rule, rows) in &mut self.rows {
+        // What either has is known with the pictures.
+        let rules = self.rows.iter_mut();
+        for (rule, rows) in rules.filter(|(rule, _)| *rule != RowRule::Either) {
             rows.push(&rows_of(*rule, record))?;
         }
+        self.last = length;
         self.records += 1;
         self.tokens += length as u64;
         self.longest = self.longest.max(length as u64);
@@ -413,30 +427,44 @@ impl RecordSpoolWriter {
     }
 }
 
-/// The rows of a record, in the place of its tokens.
-fn rows_of(rule: RowRule, record: &Record) -> Record {
-    let tokens = record.tokens.len();
-    if let RowRule::Pictures(rule) = rule {
-        let sources = rule.sources(&Place::all(record.inputs.as_deref().unwrap_or_default()));
-        return Record {
-            id: record.id.clone(),
-            row: record.row,
-            tokens: vec![0; sources.len() / rule.parts()],
-            inputs: (!sources.is_empty()).then_some(sources),
-            ..Record::default()
-        };
-    }
-    let rows = rule.rows(tokens);
-    let kinds = record.token_types.as_ref();
+/// So many rows of a record.
+fn plain_rows(record: &Record, rows: usize) -> Record {
     Record {
         id: record.id.clone(),
         row: record.row,
         tokens: vec![0; rows],
+        ..Record::default()
+    }
+}
+
+/// The rows of a record, in the place of its tokens.
+fn rows_of(rule: RowRule, record: &Record) -> Record {
+    let tokens = record.tokens.len();
+    let rows = rule.rows(tokens);
+    match rule {
+        RowRule::Pictures(rule) => {
+            let sources = rule.sources(&Place::all(record.inputs.as_deref().unwrap_or_default()));
+            return Record {
+                inputs: (!sources.is_empty()).then(|| sources.clone()),
+                ..plain_rows(record, sources.len() / rule.parts())
+            };
+        }
+        RowRule::Chosen(choice) => {
+            let source = choice.position(&record.tokens) as u32;
+            return Record {
+                inputs: (rows > 0).then(|| vec![source]),
+                ..plain_rows(record, rows)
+            };
+        }
+        _ => {}
+    }
+    let kinds = record.token_types.as_ref();
+    Record {
         token_types: kinds.map(|kinds| {
             (0..rows)
                 .map(|row| kinds[rule.token(row, tokens)])
                 .collect()
         }),
-        ..Record::default()
+        ..plain_rows(record, rows)
     }
 }

@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use crate::build::{Leaves, pattern};
 use crate::families::pictures::END;
+use crate::families::pooled;
 use crate::{
     Config, DecoderInput, Described, Features, Handed, Head, Input, Layer, Leaf, LengthLimit,
-    Mechanism, ModelSpec, PositionIds, Sequence, Shard, ShiftStart, SpecError, Stack, Task,
-    TieOrder,
+    Mechanism, ModelSpec, PooledEnd, PositionIds, Sequence, Shard, ShiftStart, SpecError, Stack,
+    Task, TieOrder,
 };
 
 /// Whether a decoder attends to an encoder.
@@ -44,7 +45,8 @@ pub fn encoder_decoder(
 ) -> Result<Described, SpecError> {
     config.ignore(&["is_encoder_decoder", "tie_word_embeddings"]);
     let encoder_config = config.part(ENCODER.key, "bert", Some(Task::Base), &[])?;
-    let encoder = described(&encoder_config)?;
+    let mut encoder = described(&encoder_config)?;
+    pooled::without(&mut encoder.spec);
     let (_, decoder) = attending(config, described)?;
     let end = encoder.spec.output_stack();
     let [width, reads] = [end, decoder.spec.input_stack()].map(|stack| stack.hidden_size);
@@ -193,6 +195,7 @@ fn behind(
             unused: 0,
             vocab_size,
             ties: TieOrder::HeadLast,
+            pooled_end: PooledEnd::No,
             stacks,
         })
     };

@@ -43,6 +43,7 @@ pub mod perceiver;
 pub mod phi_remote;
 pub mod pictures;
 pub mod pix2struct;
+pub mod pooled;
 pub mod remote_experts;
 pub mod rwkv;
 pub mod speech;

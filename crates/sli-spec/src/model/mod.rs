@@ -39,7 +39,7 @@ pub use self::pictures::{
     BesidePlanes, FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
     PreparedPictures,
 };
-pub use self::rows::{Halving, Resampled, Resampling, RowRule};
+pub use self::rows::{Halving, Resampled, Resampling, RowRule, TokenChoice};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::tiling::Tiling;
 pub use self::transform::HeadTransform;
@@ -65,8 +65,23 @@ pub struct ModelSpec {
     pub vocab_size: usize,
     /// Which of the weights that are tied is the others' where the first of them is not stored.
     pub ties: TieOrder,
+    /// The last stack has what the model itself makes of a record: a row for its text, or for each of its pictures.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pooled_end: PooledEnd,
     /// Vision tower, projector, encoder, decoder: in order of execution.
     pub stacks: Vec<Stack>,
+}
+
+/// Whether the rows of the last stack are what the model itself makes of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum PooledEnd {
+    /// They are not.
+    #[default]
+    No,
+    /// They are what its pooler gives.
+    Pooler,
+    /// They are the embeddings that its class is for.
+    Embeddings,
 }
 
 /// In which order the reference looks for a weight to tie others to, where the one that they are tied to is not stored.
@@ -388,7 +403,14 @@ impl ModelSpec {
             Sequence::Rows(RowRule::Pictures(_)) => !beside,
             Sequence::Record | Sequence::Rows(_) => true,
         };
-        self.stacks.iter().rposition(is_own).unwrap_or(0)
+        let stacks = self.stacks.len() - usize::from(self.pooled_end != PooledEnd::No);
+        self.stacks[..stacks].iter().rposition(is_own).unwrap_or(0)
+    }
+
+    /// Whether a record has pictures or a text, each of which becomes a row of the last stack.
+    pub fn is_pair(&self) -> bool {
+        let last = self.output_stack().sequence;
+        last == Sequence::Rows(RowRule::Either)
     }
 
     /// The stack whose end is classified, where one is.
@@ -608,6 +630,14 @@ impl Stack {
         };
         let steps = self.layers.iter().flat_map(|layer| &layer.steps);
         steps.map(used).max().unwrap_or(0)
+    }
+
+    /// Rows of every view of a record's pictures, where its rows are such and views stay apart.
+    pub fn rows_of_views(&self) -> Option<usize> {
+        match self.sequence {
+            Sequence::Rows(RowRule::Pictures(rule)) => rule.of_view(),
+            _ => None,
+        }
     }
 
     /// Columns of what layers hand on to later ones beside the hidden state.

@@ -507,14 +507,28 @@ pub enum PictureRows {
     /// Of every picture the rows of the view of the whole, then those of its tiles side by side as far as the picture
     /// covers them, line by line, with a vector of the model behind every line. Rows in front of patches are left out.
     Tiles,
+    /// So many for every view, each of its own number: rows of a table, or the first rows of the view. They see each other
+    /// and, of another stack, the view.
+    Views {
+        /// How many.
+        rows: usize,
+    },
 }
 
 impl PictureRows {
     /// Rows that one is made of.
     pub fn parts(self) -> usize {
         match self {
-            Self::Patches { .. } | Self::Tiles => 1,
+            Self::Patches { .. } | Self::Tiles | Self::Views { .. } => 1,
             Self::Blocks { side } => side * side,
+        }
+    }
+
+    /// Rows of every view, where views stay apart.
+    pub fn of_view(self) -> Option<usize> {
+        match self {
+            Self::Views { rows } => Some(rows),
+            Self::Patches { .. } | Self::Blocks { .. } | Self::Tiles => None,
         }
     }
 
@@ -540,6 +554,10 @@ impl PictureRows {
                 rows
             }
             Self::Tiles => tiled(places),
+            Self::Views { rows } => {
+                let views = places.chunk_by(|one, other| one.view == other.view);
+                views.flat_map(|_| 0..rows as u32).collect()
+            }
         }
     }
 
@@ -550,7 +568,7 @@ impl PictureRows {
         let parts = self.parts();
         let sources = self.sources(places);
         let side = match self {
-            Self::Patches { .. } | Self::Tiles => 1,
+            Self::Patches { .. } | Self::Tiles | Self::Views { .. } => 1,
             Self::Blocks { side } => side as u32,
         };
         let mut rows = sources.chunks(parts.max(1)).filter_map(|row| {

@@ -27,6 +27,39 @@ pub enum RowRule {
     },
     /// As follows from the places of a record's patches.
     Pictures(PictureRows),
+    /// One, which is made of that of the token that is chosen.
+    Chosen(TokenChoice),
+    /// Those that its pictures have, one for each view, or the one of its text.
+    Either,
+}
+
+/// Which token stands for a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenChoice {
+    /// The first.
+    First,
+    /// The last.
+    Last,
+    /// The first of this id, or the first of all where there is none.
+    OfId(u32),
+    /// The first of the largest id.
+    Largest,
+}
+
+impl TokenChoice {
+    /// Its position; 0 where there is no token.
+    pub fn position(self, tokens: &[u32]) -> usize {
+        let found = match self {
+            Self::First => None,
+            Self::Last => tokens.len().checked_sub(1),
+            Self::OfId(id) => tokens.iter().position(|&token| token == id),
+            Self::Largest => {
+                let largest = tokens.iter().max();
+                tokens.iter().position(|token| Some(token) == largest)
+            }
+        };
+        found.unwrap_or(0)
+    }
 }
 
 /// Rows by twos.
@@ -116,7 +149,8 @@ impl RowRule {
             Self::Fixed(rows) => rows,
             Self::Parts(size) => tokens / size,
             // What is known without the places: there are no more.
-            Self::Pictures(_) => tokens,
+            Self::Pictures(_) | Self::Either => tokens,
+            Self::Chosen(_) => 1,
             Self::Halved { times, halving, .. } => {
                 (0..times).fold(tokens, |rows, _| halving.rows(rows))
             }
@@ -126,7 +160,7 @@ impl RowRule {
     /// The token whose kind a row of a record of so many tokens has.
     pub fn token(self, row: usize, tokens: usize) -> usize {
         match self {
-            Self::Fixed(_) | Self::Pictures(_) => 0,
+            Self::Fixed(_) | Self::Pictures(_) | Self::Chosen(_) | Self::Either => 0,
             Self::Parts(size) => row * size,
             Self::Halved { times, halving, .. } => {
                 let lengths = (0..times).scan(tokens, |rows, _| {
@@ -145,7 +179,7 @@ impl RowRule {
     pub fn refused(self, tokens: usize) -> Option<String> {
         match self {
             _ if tokens == 0 => None,
-            Self::Fixed(_) | Self::Pictures(_) => None,
+            Self::Fixed(_) | Self::Pictures(_) | Self::Chosen(_) | Self::Either => None,
             Self::Parts(size) => {
                 (tokens < size).then(|| format!("{tokens} tokens, the model needs {size} at least"))
             }
@@ -234,6 +268,11 @@ pub enum Resampling {
         #[serde(skip_serializing_if = "Option::is_none")]
         vector: Option<WeightIndex>,
     },
+    /// The rows of that one of two ends which has any of a record.
+    Either {
+        /// Which stacks.
+        stacks: [usize; 2],
+    },
 }
 
 impl Resampled {
@@ -246,6 +285,7 @@ impl Resampled {
             | Resampling::Gathered { stack, .. } => vec![*stack],
             Resampling::Repeated { stack, shorter, .. }
             | Resampling::Spread { stack, shorter, .. } => vec![*stack, *shorter],
+            Resampling::Either { stacks } => stacks.to_vec(),
         }
     }
 
@@ -266,7 +306,8 @@ impl Resampled {
             Resampling::Table { .. }
             | Resampling::Halved { .. }
             | Resampling::Spread { .. }
-            | Resampling::Gathered { .. } => None,
+            | Resampling::Gathered { .. }
+            | Resampling::Either { .. } => None,
         }
     }
 }

@@ -277,6 +277,12 @@ fn lead_in(stack: &Stack, record: &mut Record) {
 /// The rows of a record that see each other: those of each view of its pictures, or all.
 fn parts_of(stack: &Stack, record: &Record) -> Vec<Range<usize>> {
     let rows = record.tokens.len();
+    if let Some(of_view) = stack.rows_of_views() {
+        return (0..rows)
+            .step_by(of_view.max(1))
+            .map(|first| first..rows.min(first + of_view))
+            .collect();
+    }
     if stack.input.pictures().is_none() {
         return std::iter::once(0..rows).collect();
     }

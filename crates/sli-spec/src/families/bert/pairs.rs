@@ -3,10 +3,12 @@
 use std::rc::Rc;
 
 use super::{BERT, table, usual};
-use crate::build::NormStyle;
+use crate::build::{Leaves, NormStyle, Stored};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections, Table};
+use crate::families::pooled;
 use crate::{
-    Activation, Config, Described, LengthLimit, Mask, Pooler, Shard, Sinusoidal, Source, SpecError,
+    Activation, Config, Described, LengthLimit, Mask, PooledEnd, Pooler, RowRule, Shard,
+    Sinusoidal, Source, SpecError, TokenChoice,
 };
 
 /// CLIP's (Radford et al. 2021).
@@ -20,16 +22,69 @@ pub fn clip_text(config: &Config) -> Result<Described, SpecError> {
         final_norm: "final_layer_norm",
         ..Names::USUAL
     };
-    // Of a projection that another class has, and of what it pools.
-    config.ignore(&["projection_dim"]);
+    // The oldest files have another id, by which the end is the largest one.
+    let end = config.token_id("eos_token_id")?;
+    let choice = match end {
+        Some(2) if config.model_type()? == "clip_text_model" => TokenChoice::Largest,
+        Some(end) => TokenChoice::OfId(end),
+        None => return Err(config.missing("eos_token_id")),
+    };
     let mut model = pre_normed(config, &names, ["layer_norm1", "layer_norm2"])?;
     model.prefix = String::new();
+    let stored: Stored = Rc::new(beside_vision);
+    model.stored = Some(Rc::clone(&stored));
     let rows = config.size("max_position_embeddings")?;
     model.learned_positions("embeddings.position_embedding", 0, rows);
-    model
-        .ignored
-        .extend(["*embeddings.position_ids", "text_projection.weight"]);
-    model.build()
+    model.ignored.push("*embeddings.position_ids");
+    let hidden = model.hidden_size;
+    let rule = RowRule::Chosen(choice);
+    let leaves = Leaves::stored("", "weight", Some(stored));
+    let mut row = pooled::row_of(("pooled", rule), 0, hidden, |_| None, leaves);
+    let classes = config.texts("architectures")?.unwrap_or_default();
+    let projects = classes.iter().any(|name| name.ends_with("WithProjection"));
+    let end = if projects {
+        let weight = Source::tensor("text_projection.weight".to_owned());
+        pooled::project(&mut row, weight, None, config.size("projection_dim")?);
+        PooledEnd::Embeddings
+    } else {
+        config.ignore(&["projection_dim"]);
+        model.ignored.push("text_projection.weight");
+        PooledEnd::Pooler
+    };
+    Ok(pooled::behind(model.build()?, &row, end))
+}
+
+/// SigLIP's (Zhai et al. 2023): tokens see later ones, and the last one stands for the text.
+pub fn siglip_text(config: &Config) -> Result<Described, SpecError> {
+    let names = Names {
+        tokens: "embeddings.token_embedding",
+        layers: "encoder.layers",
+        output: "self_attn.out_proj",
+        up: "mlp.fc1",
+        down: "mlp.fc2",
+        final_norm: "final_layer_norm",
+        ..Names::USUAL
+    };
+    let mut model = pre_normed(config, &names, ["layer_norm1", "layer_norm2"])?;
+    model.stack = "encoder";
+    model.masks.fill(Mask::Full);
+    let rows = config.size("max_position_embeddings")?;
+    model.learned_positions("embeddings.position_embedding", 0, rows);
+    model.ignored.push("*embeddings.position_ids");
+    let (hidden, prefix) = (model.hidden_size, model.prefix.clone());
+    let rule = RowRule::Chosen(TokenChoice::Last);
+    let leaves = Leaves::new("");
+    let mut row = pooled::row_of(("pooled", rule), 0, hidden, |_| None, leaves);
+    let tensor = |part: &str| Source::tensor(format!("{prefix}head.{part}"));
+    let width = config.optional_size("projection_size")?.unwrap_or(hidden);
+    pooled::project(&mut row, tensor("weight"), Some(tensor("bias")), width);
+    Ok(pooled::behind(model.build()?, &row, PooledEnd::Pooler))
+}
+
+/// A tensor of CLIP's texts, alone or beside pictures.
+fn beside_vision(name: &str) -> Source {
+    let both = [name.to_owned(), format!("text_model.{name}")];
+    Source::one_of(both.map(Source::tensor).to_vec())
 }
 
 /// That of TIPS, version 2, under the names of its published files.

@@ -8,8 +8,8 @@ use crate::defaults::is_remote;
 use crate::rope::{StoredTurns, TurnsForm};
 use crate::{
     Activation, ConstantRow, Embedding, Features, HEAD, Head, HeadTransform, Input, Layer,
-    LengthLimit, LogitsHead, Mask, ModelSpec, Pictures, Pooler, PositionTable, Predicts, Resampled,
-    Shard, Sinusoidal, Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
+    LengthLimit, LogitsHead, Mask, ModelSpec, Pictures, PooledEnd, Pooler, PositionTable, Predicts,
+    Resampled, Shard, Sinusoidal, Source, SpecError, Stack, Task, TieOrder, TokenTypes, TypeRule,
 };
 
 /// How positions enter the embedding.
@@ -108,6 +108,7 @@ fn describe<'s, 'c>(
             ties: output
                 .shared_tokens
                 .map_or(TieOrder::HeadLast, |shared| shared.order),
+            pooled_end: PooledEnd::No,
             stacks: parts
                 .map(|((blocks, head), layers)| blocks.stack(head?, tied, layers))
                 .collect::<Result<_, SpecError>>()?,

@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use super::part::DescribePart;
 use crate::build::{Described, Leaves, NormStyle, pattern};
+use crate::families::pooled;
 use crate::{
     Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
     Layer, Leaf, LengthLimit, Mixer, ModelSpec, Norm, PictureLayout, PictureRows, Pictures,
-    PlaceTable, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot,
-    Source, SpecError, Stack, Step, TokenInput, Write,
+    PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Shard,
+    Slot, Source, SpecError, Stack, Step, TokenInput, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -31,7 +32,7 @@ impl Places {
     }
 
     /// A pattern of tensors of the part, in every spelling.
-    fn patterns(self, base_prefix: &str, own: &'static str) -> Vec<&'static str> {
+    pub fn patterns(self, base_prefix: &str, own: &'static str) -> Vec<&'static str> {
         if own.starts_with('*') {
             return vec![own];
         }
@@ -46,7 +47,7 @@ impl Places {
     }
 
     /// Gives the tensors of a stack the names that they have in the whole.
-    fn rename(self, base_prefix: &str, stack: &mut Stack) {
+    pub fn rename(self, base_prefix: &str, stack: &mut Stack) {
         let renamed = |leaves: &mut Vec<Leaf>| {
             for leaf in leaves {
                 let name = |name: &str| self.source(base_prefix, name);
@@ -81,12 +82,15 @@ impl Tower {
         describe: DescribePart,
         places: Places,
     ) -> Result<Self, SpecError> {
+        let mut spec = describe(config)?.spec;
+        pooled::without(&mut spec);
         let ModelSpec {
             base_prefix,
             mut stacks,
             ignored,
+            unused,
             ..
-        } = describe(config)?.spec;
+        } = spec;
         let (Some(mut stack), true) = (stacks.pop(), stacks.is_empty()) else {
             return Err(config.unsupported("model_type", "it is no tower"));
         };
@@ -106,7 +110,7 @@ impl Tower {
         Ok(Self {
             stack,
             ignored,
-            unused: 0,
+            unused,
         })
     }
 
@@ -385,6 +389,7 @@ pub(super) fn behind(
             unused: tower.unused,
             vocab_size,
             ties,
+            pooled_end: PooledEnd::No,
             stacks,
         })
     };

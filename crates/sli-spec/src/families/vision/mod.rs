@@ -2,6 +2,7 @@
 
 mod compose;
 mod llava;
+mod pairs;
 mod part;
 mod qwen;
 mod tiles;
@@ -11,6 +12,7 @@ use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
 pub use self::llava::{llava, llava_next, vipllava};
+pub use self::pairs::{clip, metaclip_2, siglip};
 pub use self::part::DescribePart;
 pub use self::qwen::{
     cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
@@ -21,6 +23,7 @@ pub use self::tiles::{aya_vision, cohere2_vision, deepseek_vl, idefics3, internv
 /// The registered types that stand alone.
 pub const TYPES: &[ModelType] = &[
     row("clip_vision_model", towers::clip),
+    row("metaclip_2_vision_model", towers::clip),
     row("siglip_vision_model", towers::siglip),
     row("vit", towers::vit),
 ];

@@ -4,9 +4,11 @@ use std::rc::Rc;
 
 use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::families::pooled;
 use crate::{
-    BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, LengthLimit, Mask, NormSpan,
-    PictureLayout, Pictures, PlaceTable, Pooler, Shard, Source, SpecError,
+    Attention, BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, KeyValue,
+    LengthLimit, Mask, Mixer, NormSpan, PictureLayout, Pictures, PlaceTable, PooledEnd, Pooler,
+    Resampled, Resampling, Sequence, Shard, Slot, Source, SpecError, Split, Stack, Step, Write,
 };
 
 /// The names of CLIP's and SigLIP's layers.
@@ -178,10 +180,10 @@ fn plain<'c>(
     Ok(tower)
 }
 
-/// CLIP's (Radford et al. 2021).
+/// CLIP's (Radford et al. 2021). What it makes of a picture is the row of its class, normed.
 pub fn clip(config: &Config) -> Result<Described, SpecError> {
-    // Of a projection that another class has, and of the texts beside it.
-    config.ignore(&["projection_dim", "vocab_size"]);
+    // Of the texts beside it.
+    config.ignore(&["vocab_size"]);
     let sizes = Sizes::read(config)?;
     let mut tower = plain(
         config,
@@ -189,7 +191,11 @@ pub fn clip(config: &Config) -> Result<Described, SpecError> {
         Arrangement::pre("layer_norm1", "layer_norm2"),
     )?;
     let norm = tower.norm;
+    tower.final_norm = None;
     tower.ignored.push("*embeddings.position_ids");
+    // Whatever its base model is called.
+    PREFIX.clone_into(&mut tower.prefix);
+    let leaves = Leaves::new(PREFIX);
     tower.pictures = Some(Rc::new(move |leaves| {
         let class = sizes.class(leaves, "embeddings.class_embedding");
         let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", false);
@@ -200,10 +206,28 @@ pub fn clip(config: &Config) -> Result<Described, SpecError> {
             ..pictures
         }
     }));
-    tower.build()
+    let normed = |leaves: &mut Leaves| Some(leaves.norm("post_layernorm", sizes.hidden, norm));
+    let mut row = pooled::row_of(("pooled", pooled::VIEWS), 0, sizes.hidden, normed, leaves);
+    let classes = config.texts("architectures")?.unwrap_or_default();
+    let projects = classes.iter().any(|name| name.ends_with("WithProjection"));
+    let end = if projects {
+        let weight = Source::tensor("visual_projection.weight".to_owned());
+        pooled::project(&mut row, weight, None, config.size("projection_dim")?);
+        PooledEnd::Embeddings
+    } else {
+        config.ignore(&["projection_dim"]);
+        tower.ignored.push("visual_projection.weight");
+        PooledEnd::Pooler
+    };
+    let mut described = pooled::behind(tower.build()?, &row, end);
+    described.spec.base_prefix = PREFIX;
+    Ok(described)
 }
 
-/// SigLIP's (Zhai et al. 2023).
+/// What stands in front of the names of a tower, but in files of nothing else.
+const PREFIX: &str = "vision_model.";
+
+/// SigLIP's (Zhai et al. 2023). What it makes of a picture is a learned row that attends to all of its rows.
 pub fn siglip(config: &Config) -> Result<Described, SpecError> {
     let sizes = Sizes::read(config)?;
     let mut tower = plain(
@@ -211,15 +235,9 @@ pub fn siglip(config: &Config) -> Result<Described, SpecError> {
         &CLIP,
         Arrangement::pre("layer_norm1", "layer_norm2"),
     )?;
-    // What pools the rows, where the file has it.
-    tower.ignored.extend([
-        "*embeddings.position_ids",
-        "*head.attention.*",
-        "*head.layernorm.*",
-        "*head.mlp.*",
-        "*head.probe",
-    ]);
-    config.ignore(&["vision_use_head"]);
+    tower.ignored.push("*embeddings.position_ids");
+    let pools = !config.declares("vision_use_head") || config.flag("vision_use_head")?;
+    let head = pools.then(|| probe(config, &tower)).transpose()?;
     tower.pictures = Some(Rc::new(move |leaves| {
         let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
         Pictures {
@@ -227,7 +245,73 @@ pub fn siglip(config: &Config) -> Result<Described, SpecError> {
             ..pictures
         }
     }));
-    tower.build()
+    let described = tower.build()?;
+    Ok(match head {
+        Some(row) => pooled::behind(described, &row, PooledEnd::Pooler),
+        None => described,
+    })
+}
+
+/// SigLIP's pooling head: a row of its own attends to all rows of a view, and goes through a network.
+fn probe(config: &Config, tower: &Blocks<'_>) -> Result<Stack, SpecError> {
+    let (hidden, inner) = (tower.hidden_size, tower.intermediate_size);
+    let sizes = [tower.heads, tower.heads, tower.head_dim];
+    let (norm, activation) = (tower.norm, tower.activation);
+    let mut head = Blocks::sized(config, norm, 1, [hidden, inner], sizes)?;
+    (head.family, head.stack) = ("vision", "pooled");
+    head.prefix.clone_from(&tower.prefix);
+    head.places = Some(vec!["head".to_owned()]);
+    head.sequence = Sequence::Rows(pooled::VIEWS);
+    head.final_norm = None;
+    head.length_limit = Some(LengthLimit::None);
+    head.vocab_size = Some(1);
+    head.may_look_ahead = false;
+    head.sequence_classifier = None;
+    head.ignored.clear();
+    head.resampled = Some(Rc::new(move |leaves| {
+        let probe = Source::Reshape(Box::new(leaves.tensor("head.probe")));
+        Resampled {
+            leaves: Vec::new(),
+            rule: Resampling::Table {
+                weight: leaves.weight(probe, &[1, hidden], Shard::Column),
+                rows: 1,
+            },
+            norm: None,
+            layers: Vec::new(),
+        }
+    }));
+    head.layer_of = Some(Rc::new(move |_, leaves, _| {
+        let mut third = |part: usize| {
+            let of = |leaves: &Leaves, name: &str| {
+                let fused = leaves.tensor(&format!("attention.in_proj_{name}"));
+                fused.part(Split::Rows(vec![hidden; 3]), part)
+            };
+            let (weight, bias) = (of(leaves, "weight"), of(leaves, "bias"));
+            leaves.linear_of(weight, Some(bias), [hidden; 2], Shard::Column)
+        };
+        let [query, key, value] = [0, 1, 2].map(&mut third);
+        let output = leaves.linear("attention.out_proj", [hidden; 2], true, Shard::Row);
+        let key_value = KeyValue::OfStack {
+            stack: 0,
+            key,
+            value,
+        };
+        let attention = Attention::plain(sizes, query, key_value, output, Mask::Full);
+        let attended = Step {
+            write: Write::Set(Slot::Hidden),
+            ..Step::residual(Mixer::Attention(Box::new(attention)))
+        };
+        let normed = leaves.norm("layernorm", hidden, norm);
+        let names = ["mlp.fc1", "mlp.fc2"];
+        let network = leaves.plain_feed_forward(names, [hidden, inner], true, activation);
+        let fed = Step {
+            pre: Some(normed),
+            ..Step::residual(Mixer::FeedForward(network))
+        };
+        vec![attended, fed]
+    }));
+    let stack = head.build()?.spec.stacks.pop();
+    stack.ok_or_else(|| config.unsupported("vision_use_head", "it has no stack"))
 }
 
 /// Idefics 3's: SigLIP's for pictures of its own size.
