@@ -25,7 +25,7 @@ use crate::input::{
 use crate::memory::Allowance;
 use crate::pictures::PictureRules;
 use crate::prepared::Prepared;
-use crate::seeing::{PictureReader, has_pictures};
+use crate::seeing::{PictureReader, has_pictures, usual_parts};
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
 use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
@@ -454,6 +454,7 @@ impl Preparer<'_> {
             Some((tensors, seen)) => {
                 record.tensors = Some(tensors);
                 record.seen = Some(seen);
+                usual_parts(&mut record.content);
             }
             None => drop(batch.remove(at)),
         }

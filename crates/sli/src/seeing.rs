@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sli_checkpoint::ModelFolder;
-use sli_pictures::{DescriptionError, Files, ImageProcessor, Placeholders, Prepared, Processor};
+use sli_pictures::{
+    DescriptionError, Files, ImageProcessor, PictureError, Placeholders, Prepared, Processor,
+};
 
 use crate::guard::guarded;
 use crate::input::{Content, Conversation, Image, InputError, Prompted, RawRecord, Tensors};
@@ -71,34 +73,36 @@ impl PictureReader {
     pub fn prepare(&self, record: &RawRecord) -> Result<(Tensors, Seen), InputError> {
         let images = images(record).map_err(|problem| refused(record, &problem))?;
         let folder = record.place.path().parent().unwrap_or(Path::new(""));
-        let most = self.allowance.most();
-        let mut files = Vec::new();
-        let mut held = 0;
+        let beyond = |what: String, needed: u64| InputError::Budget {
+            what,
+            place: record.place.clone(),
+            given: self.allowance.given(),
+            needed,
+            before_tokenizer: false,
+        };
+        let (mut files, mut held) = (Vec::new(), 0_u64);
         for (at, image) in images.iter().enumerate() {
-            let file = image.read(folder, most.saturating_sub(held));
+            let bytes = held.saturating_add(image.file_bytes(folder));
+            self.allowance
+                .check(bytes)
+                .map_err(|needed| beyond(format!("the file of picture {}", at + 1), needed))?;
+            let file = image.read(folder);
             let file =
                 file.map_err(|problem| refused(record, &format!("picture {}: {problem}", at + 1)))?;
             held += file.len() as u64;
             files.push(file);
         }
         let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-        let room = most.saturating_sub(held);
+        let room = self.allowance.most().saturating_sub(held);
         // Decoders are the work of others, and files are hostile.
         let prepared = guarded(|| self.images.prepare(&files, room));
         let prepared =
             prepared.map_err(|problem| refused(record, &format!("a decoder failed: {problem}")))?;
         let Prepared { tensors, pictures } = prepared.map_err(|(at, error)| match error {
-            sli_pictures::PictureError::Memory { what, needed, .. } => InputError::Budget {
-                what,
-                place: record.place.clone(),
-                given: self.allowance.given(),
-                needed: self
-                    .allowance
-                    .check(needed.saturating_add(held))
-                    .err()
-                    .unwrap_or(needed),
-                before_tokenizer: false,
-            },
+            PictureError::Memory { what, needed, .. } => {
+                let wanted = self.allowance.check(needed.saturating_add(held));
+                beyond(what, wanted.err().unwrap_or(needed))
+            }
             error => {
                 refused(record, &format!("picture {}: {error}", at + 1)).with_hint(error.hint())
             }
@@ -154,6 +158,20 @@ pub fn has_pictures(record: &RawRecord) -> bool {
         !matches!(parts.as_deref(), Ok([]))
     });
     in_parts || !record.images.is_empty()
+}
+
+/// Writes parts of messages that are addresses of pictures as pictures.
+pub fn usual_parts(content: &mut Content) {
+    let conversations = match content {
+        Content::Messages(conversation) => vec![conversation],
+        Content::Prompted(Prompted::Messages { prompt, whole }) => vec![prompt, whole],
+        _ => Vec::new(),
+    };
+    for conversation in conversations {
+        if let Some(messages) = Image::in_messages(&conversation.messages) {
+            conversation.messages = messages;
+        }
+    }
 }
 
 /// The whole conversation of a record that is one.

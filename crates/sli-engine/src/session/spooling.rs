@@ -11,8 +11,8 @@ use crate::error::EngineError;
 use crate::records::{Record, RecordSpool, RecordSpoolWriter};
 
 impl Session {
-    /// Puts token sequences on disk in `folder`, named by their numbers from 0; what the model cannot run is refused. A
-    /// decoder behind an encoder gets of them what the model's class gives it: the sequence shifted right, or nothing.
+    /// Puts token sequences on disk in `folder`, named by their numbers from 0; what the model cannot run is refused; they have
+    /// no pictures. A decoder behind an encoder gets of them what the model's class gives it: the sequence shifted right, or nothing.
     /// [`RecordSpoolWriter`] takes records with names, token types and texts.
     pub fn spool<T: Into<Vec<u32>>>(
         &self,
@@ -31,7 +31,25 @@ impl Session {
                 ..Record::default()
             };
             demands.check(&record, self.allow_long)?;
+            if let Some((own, _)) = self.model.spec.scattered()
+                && let Some(place) = record.tokens.iter().position(|&token| token == own.token)
+            {
+                return Err(EngineError::Record {
+                    id: record.id,
+                    problem: format!(
+                        "token {} at position {place} stands for what is seen of pictures, and it has none",
+                        own.token
+                    ),
+                });
+            }
             writer.push(&record)?;
+            if self.model.spec.has_pictures_beside() {
+                writer.push_pictures(&Record {
+                    id: record.id.clone(),
+                    row,
+                    ..Record::default()
+                })?;
+            }
             if let Some(decoder) = decoder {
                 let record = decoder_part(decoder, record)?;
                 writer.push_decoder(&record, &Annotation::default())?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Keys of a picture in a message, in the order in which the reference looks at them.
 const SOURCES: [&str; 4] = ["image", "url", "path", "base64"];
@@ -57,10 +57,7 @@ impl Image {
                         .any(|key| part.get(key).is_some_and(|source| !source.is_null()));
                     images.push(said.then(|| Self::of(part)).transpose()?);
                 }
-                Some("image_url") => {
-                    let inner = part.get("image_url").unwrap_or(&Value::Null);
-                    images.push(Some(Self::of(inner)?));
-                }
+                Some("image_url") => images.push(Some(Self::of(&part["image_url"])?)),
                 Some(kind @ ("video" | "audio")) => {
                     return Err(format!(
                         "a part of a message is `{kind}`, which is not read"
@@ -70,6 +67,31 @@ impl Image {
             }
         }
         Ok(images)
+    }
+
+    /// Messages with parts of the kind `image` where they have `image_url`, as templates are given them; absent where they
+    /// have none.
+    pub fn in_messages(messages: &str) -> Option<String> {
+        let mut messages: Value = serde_json::from_str(messages).ok()?;
+        let contents = messages.as_array_mut()?.iter_mut();
+        let parts = contents.filter_map(|message| message.get_mut("content")?.as_array_mut());
+        let mut found = false;
+        for part in parts.flatten() {
+            let Some(inner) = part.get_mut("image_url").map(Value::take) else {
+                continue;
+            };
+            if part["type"] == "image_url" {
+                let url = match inner {
+                    Value::Object(mut inner) => inner.remove("url").unwrap_or_default(),
+                    inner => inner,
+                };
+                *part = json!({"type": "image", "url": url});
+                found = true;
+            } else {
+                part["image_url"] = inner;
+            }
+        }
+        found.then(|| messages.to_string())
     }
 
     /// The file that it is, seen from a folder.
@@ -83,8 +105,15 @@ impl Image {
             .then_some(path)
     }
 
-    /// Its bytes, `most` at most.
-    pub fn read(&self, folder: &Path, most: u64) -> Result<Vec<u8>, String> {
+    /// Bytes of the file that it is, 0 where it is none.
+    pub fn file_bytes(&self, folder: &Path) -> u64 {
+        let path = self.path(folder);
+        let found = path.and_then(|path| fs_err::metadata(path).ok());
+        found.map_or(0, |found| found.len())
+    }
+
+    /// Its bytes.
+    pub fn read(&self, folder: &Path) -> Result<Vec<u8>, String> {
         let name = match self {
             Self::Bytes(bytes) => return Ok(bytes.clone()),
             Self::Named(name) => name,
@@ -93,13 +122,6 @@ impl Image {
             let found = fs_err::metadata(&path).map_err(|error| error.to_string())?;
             if !found.is_file() {
                 return Err(format!("{} is not a regular file", path.display()));
-            }
-            if found.len() > most {
-                return Err(format!(
-                    "{} has {} bytes, {most} are allowed",
-                    path.display(),
-                    found.len()
-                ));
             }
             return fs_err::read(&path).map_err(|error| error.to_string());
         }
@@ -177,6 +199,9 @@ mod tests {
             Some(named("data:image/png;base64,AA==")),
         ];
         assert_eq!(found, Ok(expected.to_vec()));
+        let usual = Image::in_messages(messages).expect("an address");
+        assert!(usual.contains(r#"{"type":"image","url":"data:image/png;base64,AA=="}"#));
+        assert_eq!(Image::in_messages(&usual), None);
         let video = r#"[{"role": "user", "content": [{"type": "video", "path": "v.mp4"}]}]"#;
         assert!(Image::of_messages(video).is_err_and(|problem| problem.contains("video")));
     }
@@ -185,7 +210,7 @@ mod tests {
     fn bytes_of_each_kind() {
         let folder = tempfile::tempdir().unwrap();
         fs_err::write(folder.path().join("a.png"), b"abc").unwrap();
-        let read = |image: &Image| image.read(folder.path(), 100);
+        let read = |image: &Image| image.read(folder.path());
         assert_eq!(read(&named("a.png")), Ok(b"abc".to_vec()));
         assert_eq!(
             read(&named("data:image/png;base64,YW\nJj")),
@@ -202,7 +227,7 @@ mod tests {
         ] {
             assert!(read(&named(wrong)).is_err(), "{wrong}");
         }
-        assert!(named("a.png").read(folder.path(), 2).is_err());
+        assert_eq!(named("a.png").file_bytes(folder.path()), 3);
         assert_eq!(named("b.png").path(Path::new("/")), None);
     }
 }

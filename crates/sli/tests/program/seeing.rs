@@ -41,6 +41,16 @@ fn png(width: u32, height: u32, seed: u32) -> Vec<u8> {
     file
 }
 
+/// A picture of one grey: a small file of many pixels.
+fn plain(side: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    let numbers = vec![7; (side * side) as usize];
+    PngEncoder::new(&mut file)
+        .write_image(&numbers, side, side, image::ExtendedColorType::L8)
+        .expect("a PNG");
+    file
+}
+
 fn place() -> Place {
     let place = Place::new();
     place.write_model("model", &pix2struct());
@@ -322,6 +332,11 @@ fn what_is_scored_of_a_record_with_pictures() {
     let part = json!({"type": "image", "path": "pictures/0.png"});
     let user =
         json!({"role": "user", "content": [part, {"type": "text", "text": "what is this ?"}]});
+    let uri = STANDARD.encode(fs_err::read(place.path("pictures/0.png")).unwrap());
+    let uri = json!({"url": format!("data:image/png;base64,{uri}")});
+    let uri = json!({"type": "image_url", "image_url": uri});
+    let by_uri =
+        json!({"role": "user", "content": [uri, {"type": "text", "text": "what is this ?"}]});
     let assistant = json!({"role": "assistant", "content": [{"type": "text", "text": "a cat"}]});
     place.write(
         "in.jsonl",
@@ -337,7 +352,7 @@ fn what_is_scored_of_a_record_with_pictures() {
         .success();
     place.write(
         "in.jsonl",
-        json!({"prompt": [user], "completion": [assistant]}).to_string()
+        json!({"prompt": [by_uri], "completion": [assistant]}).to_string()
             + "\n"
             + &json!({"prompt": "<image> what", "completion": " is this ?", "images": "pictures/0.png"}).to_string()
             + "\n",
@@ -391,4 +406,48 @@ fn what_is_scored_of_a_record_with_pictures() {
             .sli(&[&run[..], &["--out", "wrong"]].concat())
             .failure(3, &[says, "hint: "]);
     }
+}
+
+#[test]
+fn a_picture_that_does_not_fit_the_budget() {
+    let place = recorded("idefics3");
+    // Its pixels are more than the budget leaves.
+    place.write("large.png", png(2500, 2500, 0));
+    let run = [
+        "run", "model", "--input", "in.jsonl", "--out", "out", "--take", "scores",
+    ];
+    let record = json!({"text": "<image> what", "images": ["large.png"]});
+    place.write("in.jsonl", record.to_string() + "\n");
+    let says = ["the file of picture 1", "in.jsonl, line 1", "hint: "];
+    place
+        .sli(&[&run[..], &["--memory", "40MiB"]].concat())
+        .failure(4, &says);
+    place.write("large.png", plain(6000));
+    let dense = ["a picture of 6000 x 6000 pixels", "line 1", "hint: "];
+    place
+        .sli(&[&run[..], &["--memory", "40MiB"]].concat())
+        .failure(4, &dense);
+    place.write("large.png", png(2500, 2500, 0));
+    place.sli(&run).success();
+    let tower = Place::new();
+    fs_err::create_dir_all(tower.path("model")).unwrap();
+    Golden::open("clip_vision_model").write(&tower.path("model"), Stored::F32);
+    let size = r#"{"image_processor_type": "CLIPImageProcessor", "size": 32, "crop_size": 32}"#;
+    tower.write("model/preprocessor_config.json", size);
+    tower.write("large.png", png(2500, 2500, 0));
+    tower.write("in.jsonl", "{\"images\": [\"large.png\"]}\n");
+    let run = [
+        "run",
+        "model",
+        "--input",
+        "in.jsonl",
+        "--out",
+        "out",
+        "--take",
+        "hidden:last",
+    ];
+    tower
+        .sli(&[&run[..], &["--memory", "40MiB"]].concat())
+        .failure(4, &says);
+    tower.sli(&run).success();
 }
