@@ -81,7 +81,7 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
     let head = &spec.output_stack().head;
     let pooled = &spec.stacks[spec.pooled_stack()];
     match take {
-        Take::Profile | Take::Hidden(_) => None,
+        Take::Profile | Take::Hidden(_) | Take::Trace | Take::Drift => None,
         Take::Embedding(Some(Pooling::Mean | Pooling::Cls | Pooling::Last)) if spec.is_pair() => {
             Some("a text and a picture have no rows of one kind; take `embedding` without a pooling".into())
         }

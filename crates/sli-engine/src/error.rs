@@ -98,6 +98,26 @@ pub enum EngineError {
     /// The model can give none of the results that were asked for.
     #[error("{0}")]
     Unavailable(String),
+    /// Two models are to be compared that are not of the same shape.
+    #[error("{} and {} are not models of the same shape: {problems}", .reference.display(), .model.display())]
+    Unlike {
+        /// The model that the other is compared with.
+        reference: PathBuf,
+        /// The other.
+        model: PathBuf,
+        /// In what they differ, the reference first.
+        problems: String,
+    },
+    /// Two models that are to be compared make other tokens of the same record.
+    #[error("{} and {} make other tokens of the same data: {problem}", .reference.display(), .model.display())]
+    OtherTokens {
+        /// The model that the other is compared with.
+        reference: PathBuf,
+        /// The other.
+        model: PathBuf,
+        /// Which record, and in what they differ, the reference first.
+        problem: String,
+    },
     /// No budget was given, and there is none to take.
     #[error("the system does not say how much memory is free")]
     NoFreeMemory,
@@ -140,6 +160,8 @@ impl EngineError {
             | Self::LooksAhead { .. }
             | Self::Overflow { .. }
             | Self::Record { .. }
+            | Self::Unlike { .. }
+            | Self::OtherTokens { .. }
             | Self::Internal(_) => 3,
             Self::Checkpoint(error) => {
                 if error.is_io() {
@@ -186,6 +208,12 @@ impl EngineError {
             }
             Self::File { .. } => "check the disk that the model is on".into(),
             Self::Record { .. } => "change or remove the record".into(),
+            Self::Unlike { .. } => {
+                "give two checkpoints of one model, for instance its own and a quantised one".into()
+            }
+            Self::OtherTokens { .. } => {
+                "--reference-tokens runs both over the tokens of the first; or give `input_ids`".into()
+            }
             Self::Unavailable(_) => "profile, hidden and embedding work with every model".into(),
             Self::NoFreeMemory => "give --memory, for instance --memory 8GiB".into(),
             Self::Internal(_) => {

@@ -8,6 +8,7 @@ use sli_spec::{ModelSpec, Pooler, Site, Stack};
 
 use crate::boundaries::boundaries;
 use crate::classes::Classes;
+use crate::drift::{Drift, Trace};
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
@@ -50,6 +51,8 @@ pub(crate) struct Observation<'a> {
     sparse: Option<Sparse>,
     lexical: Option<Lexical>,
     lens: Option<Lens>,
+    trace: Option<Trace>,
+    drift: Option<Drift<'a>>,
     /// They are shown what enters the matrices while a layer runs.
     inputs: Option<&'a Inputs>,
     wants_logits: bool,
@@ -119,6 +122,8 @@ impl<'a> Observation<'a> {
             sparse: None,
             lexical: None,
             lens: None,
+            trace: None,
+            drift: None,
             inputs,
             wants_logits: settings.takes.iter().any(reads_logits),
             records: records.clone(),
@@ -179,6 +184,15 @@ impl<'a> Observation<'a> {
                 }
                 Take::Sparse => observation.sparse = Some(Sparse::open(model, folder)?),
                 Take::Imatrix => {}
+                Take::Trace => {
+                    observation.trace = Some(Trace::open(spec, records, folder)?);
+                    let columns = vocabulary(output);
+                    if columns > 0 {
+                        let records = records.of(output.sequence);
+                        observation.logits = Some(Trace::logits(columns, records, folder)?);
+                    }
+                }
+                Take::Drift => observation.drift = Some(Drift::open(spec, folder)?),
                 Take::Lens(k, selection) => {
                     let k = (*k).min(vocabulary(output));
                     let layers = lens::layers(spec, selection)?;
@@ -217,6 +231,12 @@ impl<'a> Observation<'a> {
         )?;
         if let Some(profile) = &mut self.profile {
             profile.boundary(kernels, (stack, index), batch, slots);
+        }
+        if let Some(trace) = &self.trace {
+            trace.boundary(stack, index, batch, slots)?;
+        }
+        if let Some(drift) = &mut self.drift {
+            drift.boundary(kernels, (stack, index), batch, slots)?;
         }
         slots.set_before();
         Ok(())
@@ -295,6 +315,20 @@ impl<'a> Observation<'a> {
         if let Some(profile) = &self.profile {
             folder.save_blob(BLOB, &profile.to_bytes())?;
         }
+        if let Some(drift) = &self.drift {
+            drift.save(folder)?;
+        }
+        Ok(())
+    }
+
+    /// The end of a stack as later ones read it.
+    pub fn handed(&self, stack: usize, batch: &Batch, end: &mut Mat) -> Result<(), EngineError> {
+        if let Some(trace) = &self.trace {
+            trace.end(stack, batch, end)?;
+        }
+        if let Some(drift) = &self.drift {
+            drift.end(stack, batch, end)?;
+        }
         Ok(())
     }
 
@@ -321,6 +355,12 @@ impl<'a> Observation<'a> {
                 batch,
                 &[normed],
             )?;
+            if let Some(trace) = &self.trace {
+                trace.norm(stack, batch, normed)?;
+            }
+            if let Some(drift) = &mut self.drift {
+                drift.norm(layer.kernels, stack, batch, normed)?;
+            }
         }
         let x = normed.as_ref().unwrap_or(hidden);
         let projected = layer.output(head, x)?;
@@ -342,6 +382,10 @@ impl<'a> Observation<'a> {
         else {
             return Ok(normed);
         };
+        if let Some(drift) = &mut self.drift {
+            drift.head(layer, logits, (batch, x), tile_bytes)?;
+            return Ok(normed);
+        }
         if let Some(sparse) = &self.sparse {
             sparse.fold(layer, logits, (batch, x), tile_bytes)?;
             if self.logits.is_none() && self.scores.is_none() && self.top_k.is_none() {
@@ -423,7 +467,7 @@ impl<'a> Observation<'a> {
         mut folder: OutputFolder,
         summary: &mut Summary,
     ) -> Result<(), EngineError> {
-        if self.logits.is_some() || !self.hidden.is_empty() {
+        if self.trace.is_none() && (self.logits.is_some() || !self.hidden.is_empty()) {
             write_records(&mut folder, &self.records)?;
         }
         for file in self.hidden.into_values().chain(self.logits) {
@@ -449,6 +493,12 @@ impl<'a> Observation<'a> {
         }
         if let Some(sparse) = self.sparse {
             sparse.finish(&mut folder)?;
+        }
+        if let Some(trace) = self.trace {
+            trace.finish(&mut folder)?;
+        }
+        if let Some(drift) = self.drift {
+            summary.drift = Some(drift.finish(&mut folder)?);
         }
         if let Some((_, classes)) = self.classes {
             classes.finish(&mut folder)?;

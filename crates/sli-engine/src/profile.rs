@@ -122,7 +122,7 @@ impl BranchOutputs {
 }
 
 /// Runs `f` on every block of rows in parallel and returns the results in row order.
-fn map_rows<T: Send>(
+pub(crate) fn map_rows<T: Send>(
     kernels: &Kernels,
     rows: usize,
     f: impl Fn(Range<usize>) -> T + Sync,

@@ -223,7 +223,7 @@ fn finite(row: &[f32]) -> Cow<'_, [f32]> {
 
 /// Sums over the pairs of two rows of what `term` makes of a pair: element i goes to lane i mod [`LANES`], and the
 /// lanes are added up in a fixed order.
-fn sums<const N: usize>(
+pub(crate) fn sums<const N: usize>(
     row: &[f32],
     other: &[f32],
     term: impl Fn(f64, f64) -> [f64; N],

@@ -9,6 +9,7 @@ use sli_kernels::Compute;
 use sli_checkpoint::source::ReadChoice;
 
 use crate::ceilings::Roofline;
+use crate::drift::Drifted;
 use crate::journal::Progress;
 use crate::leftovers::left_out;
 use crate::model::Model;
@@ -78,6 +79,9 @@ pub struct Summary {
     pub stages: Stages,
     /// Seconds that each layer of each stack took of it, its waiting for weights included.
     pub layer_seconds: LayerSeconds,
+    /// How far the model is from the reference, where it was compared with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drifted>,
     /// The plan that was carried out.
     pub plan: Plan,
 }
@@ -142,10 +146,10 @@ impl Summary {
             Roofline::new(limits, plan.work, spent.bytes_read, stored)
         });
         Self {
-            records: records.len(),
+            records: records.len() / records.copies(),
             skipped: records.skipped(),
             shard: records.shard().cloned(),
-            tokens: records.tokens_in_all(&model.spec),
+            tokens: records.tokens_in_all(&model.spec) / records.copies() as u64,
             records_cut: records.cut(),
             seconds,
             weights: WeightsRead::new(model),
@@ -172,6 +176,7 @@ impl Summary {
             isa,
             stages: spent.stages,
             layer_seconds: spent.layers,
+            drift: None,
             plan: plan.clone(),
         }
     }

@@ -32,6 +32,10 @@ pub enum Take {
     Lens(usize, LayerSelection),
     /// Squares of what enters every matrix, for llama.cpp's quantiser: `imatrix`.
     Imatrix,
+    /// All that is between the layers, and the logits: what [`Self::Drift`] is compared with. Nobody can ask for it by name.
+    Trace,
+    /// How far the model is from a reference, over records that run twice ([`crate::unlike`]). Nobody can ask for it by name.
+    Drift,
 }
 
 /// How the hidden states of a record become one vector.
@@ -212,6 +216,8 @@ impl Take {
             Self::Sparse => "sparse",
             Self::Imatrix => "imatrix",
             Self::Lens(..) => "lens",
+            Self::Trace => "trace",
+            Self::Drift => "drift",
         }
     }
 }
@@ -322,7 +328,9 @@ impl fmt::Display for Take {
             | Self::Profile
             | Self::Classes
             | Self::Sparse
-            | Self::Imatrix => Ok(()),
+            | Self::Imatrix
+            | Self::Trace
+            | Self::Drift => Ok(()),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::ErrorKind;
 use pyo3::prelude::*;
-use sli::cli::{Cli, Command, InspectArgs, PlanArgs, RunArgs};
+use sli::cli::{Cli, Command, DiffArgs, InspectArgs, PlanArgs, RunArgs};
 
 use crate::errors;
 
@@ -39,6 +39,14 @@ pub fn run(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<RunArgs> {
     match parse(py, "run", arguments)? {
         Command::Run(arguments) => Ok(arguments),
         _ => Err(errors::usage(py, "not the arguments of a run")),
+    }
+}
+
+/// `sli diff`.
+pub fn diff(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<DiffArgs> {
+    match parse(py, "diff", arguments)? {
+        Command::Diff(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a comparison")),
     }
 }
 

@@ -68,7 +68,10 @@ fn class(error: &Error) -> &'static str {
             }
             _ => "ModelError",
         },
-        Error::Input(_) | Error::Engine(EngineError::Record { .. }) => "InputError",
+        Error::Input(_)
+        | Error::Engine(EngineError::Record { .. } | EngineError::OtherTokens { .. }) => {
+            "InputError"
+        }
         Error::Engine(
             EngineError::Checkpoint(_)
             | EngineError::Unusable { .. }
@@ -76,7 +79,8 @@ fn class(error: &Error) -> &'static str {
             | EngineError::NonFinite { .. }
             | EngineError::NoExpert { .. }
             | EngineError::LooksAhead { .. }
-            | EngineError::Overflow { .. },
+            | EngineError::Overflow { .. }
+            | EngineError::Unlike { .. },
         )
         | Error::Tokenizer(_)
         | Error::Remote(_) => "ModelError",

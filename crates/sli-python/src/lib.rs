@@ -24,7 +24,7 @@ mod _sli {
     #[pymodule_export]
     use super::table::{ParquetTable, write_parquet};
     #[pymodule_export]
-    use super::{inspect, main, plan, run, version};
+    use super::{diff, inspect, main, plan, run, version};
 }
 
 /// The version of the package.
@@ -50,6 +50,17 @@ fn run(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> P
         if arguments.report {
             sli::report::write(&arguments.out, None)?;
         }
+        Ok(matches!(ran, sli::calls::Ran::Finished { .. }))
+    })
+}
+
+/// `sli diff` with these arguments; whether it was finished before. What there is to say goes to `attend`.
+#[pyfunction]
+#[pyo3(signature = (arguments, attend: "collections.abc.Callable[[str, typing.Any], object]"))]
+fn diff(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let arguments = arguments::diff(py, arguments)?;
+    attended::attended(py, attend, move |host| {
+        let ran = sli::calls::diff(&arguments, host)?;
         Ok(matches!(ran, sli::calls::Ran::Finished { .. }))
     })
 }

@@ -191,3 +191,15 @@ def test_the_budget_holds_the_interpreter_too(model, texts):
     assert needed > resident
     held = sli.run(model, texts, memory=needed + 2**21, progress=False)
     assert held.manifest["peak_memory"] <= needed + 2**21
+
+
+def test_a_model_does_not_drift_from_itself(model, texts, tmp_path):
+    compared = sli.diff(model, model, texts[:4], out=tmp_path / "drift", threads=1)
+    drift = compared.table("drift")
+    assert set(drift["error"]) == {"own", "accumulated"} and set(drift["relative_error"]) == {0.0}
+    divergence = compared.table("divergence")
+    assert len(divergence) == 4 and divergence["top_ids"] == divergence["reference_top_ids"]
+    assert compared.manifest["drift"]["divergence"]["top1_agreement"] == 1.0
+    assert sli.diff(model, model, texts[:4], out=tmp_path / "drift", threads=1).manifest == compared.manifest
+    with pytest.raises(TypeError, match="did you mean"):
+        sli.diff(model, model, texts[:4], reference_token=True)

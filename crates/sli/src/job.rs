@@ -117,6 +117,15 @@ impl Job {
         })
     }
 
+    /// Settles that the model is compared with that of another job, as [`Session::compare_with`] does.
+    pub fn compare_with(&mut self, reference: &mut Self) -> Result<(), Error> {
+        self.session.compare_with(&mut reference.session)?;
+        for job in [self, reference] {
+            job.allowance = allowance(&job.session);
+        }
+        Ok(())
+    }
+
     /// The dataset for a model that is open already, read as `sli run` reads it by default.
     pub fn of(session: Session, named: NamedModel, input: &Path) -> Result<Self, Error> {
         let selection = Selection::default();

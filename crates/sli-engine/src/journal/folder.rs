@@ -184,7 +184,12 @@ impl OutputFolder {
     /// Takes into the key what was read of the model's folder since it was made; durable with the next
     /// checkpoint. A part that the key has already stays.
     pub fn add_files(&mut self, record: &BTreeMap<String, Found>) {
-        self.key.add_new_files(record);
+        self.add_files_under("", record);
+    }
+
+    /// [`Self::add_files`] of another model, under names that begin with `prefix`.
+    pub(crate) fn add_files_under(&mut self, prefix: &str, record: &BTreeMap<String, Found>) {
+        self.key.add_new_files(prefix, record);
     }
 
     /// How far the run is.

@@ -59,6 +59,23 @@ impl RunKey {
         others
     }
 
+    /// Adds all parts of another key, whose names `prefix` goes in front of.
+    pub(crate) fn add_under(&mut self, prefix: &str, other: &Self) {
+        for (name, value) in &other.parts {
+            self.parts.insert(format!("{prefix}{name}"), value.clone());
+        }
+    }
+
+    /// The parts whose names begin so, without it.
+    pub(crate) fn under(&self, prefix: &str) -> Self {
+        let parts = self.parts.iter().filter_map(|(name, value)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), value.clone()))
+        });
+        Self {
+            parts: parts.collect(),
+        }
+    }
+
     /// The value of a part.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.parts.get(name).map(String::as_str)
@@ -79,11 +96,12 @@ impl RunKey {
         }
     }
 
-    /// [`Self::add_files`], except that a part that is there stays as it is.
-    pub(super) fn add_new_files(&mut self, record: &BTreeMap<String, Found>) {
+    /// [`Self::add_files`], with `prefix` in front of the names, except that a part that is there stays as it is.
+    pub(super) fn add_new_files(&mut self, prefix: &str, record: &BTreeMap<String, Found>) {
         let mut read = Self::new();
         read.add_files(record);
         for (name, value) in read.parts {
+            let name = format!("{prefix}{name}");
             self.parts.entry(name).or_insert(value);
         }
     }

@@ -5,14 +5,13 @@
 //! the work folder. The head then runs on rows of several boundaries beside the same rows of the last: a block of logits
 //! has both, and no more than a block is held.
 
-mod divergence;
-
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use sli_kernels::{Mat, MatRef};
 use sli_spec::{Head, Merge, ModelSpec};
 
+use crate::divergence::Divergence;
 use crate::error::EngineError;
 use crate::exec::BoundLayer;
 use crate::exec::batch::Batch;
@@ -23,7 +22,6 @@ use crate::journal::OutputFolder;
 use crate::results::{LensRow, LensSink, ResultsError};
 use crate::take::{BoundaryKind, LayerSelection, TakeError};
 use crate::token_scores::Scores;
-use divergence::Divergence;
 
 /// Matrices whose rows are in a block of the head together: the last one, and those of some boundaries.
 pub(crate) const TOGETHER: usize = 4;

@@ -5,6 +5,7 @@ use sli_spec::{Embedding, Mechanism, Merge, ModelSpec, Stack, StateSpec};
 
 use super::phases::is_whole;
 use crate::classes::{buffer_bytes, classes_of_token};
+use crate::drift;
 use crate::exec::batch::distinct_ropes;
 use crate::exec::connection;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS, LENGTH_ROWS};
@@ -92,7 +93,9 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
             | Take::Embedding(_)
             | Take::Classes
             | Take::Sparse
-            | Take::Imatrix => 0,
+            | Take::Imatrix
+            | Take::Trace => 0,
+            Take::Drift => drift::row_bytes(),
             Take::Lens(k, _) => lens::row_bytes(stack.hidden_size, best(spec, *k) as usize),
         };
     }
@@ -389,6 +392,7 @@ pub(crate) fn open_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) -> 
         Take::TopK(k) => best(spec, *k) * TOP_BYTES + BEST,
         // And what is made of them, entropy and divergence.
         Take::Lens(k, _) => best(spec, *k) * 2 * TOP_BYTES + BEST + 16,
+        Take::Drift => 5 * TOP_BYTES,
         Take::Scores => TOP_BYTES + u64::from(longest.annotated) * PLACED,
         Take::Router => chosen(spec) * TOP_BYTES,
         Take::Sparse => 2 * TOP_BYTES,
@@ -415,6 +419,8 @@ pub(crate) fn table_bytes(spec: &ModelSpec, takes: &[Take], longest: Longest) ->
             Take::Router => (chosen(spec), chosen(spec)),
             Take::Scores if longest.annotated => (2, 2),
             Take::Scores => (1, 1),
+            // Two log-probabilities, two ids, a divergence.
+            Take::Drift => (3, 1),
             Take::Sparse => (2, 1),
             Take::Classes => (classes_of_token(spec), classes_of_token(spec)),
             _ => return 0,
@@ -450,7 +456,14 @@ pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let sparse = vocabulary.map_or(0, |logits| sparse_bytes(logits.projection.out_features));
     let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
     let layers = layers.filter(|_| takes.contains(&Take::Imatrix));
-    let own = classes + sparse + layers.map(layer_bytes).max().unwrap_or(0);
+    let own = classes
+        + sparse
+        + layers.map(layer_bytes).max().unwrap_or(0)
+        + if takes.contains(&Take::Drift) {
+            drift::bytes(spec)
+        } else {
+            0
+        };
     if !takes.contains(&Take::Profile) {
         return own;
     }

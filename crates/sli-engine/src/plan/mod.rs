@@ -28,6 +28,7 @@ use crate::weights::load::{STAGING_BYTES, packed_bytes};
 use crate::weights::{Section, of_layers};
 use crate::work::Work;
 pub(crate) use ends::end_keys;
+pub(crate) use memory::PROGRAM_BYTES;
 pub use phases::Grain;
 use phases::{Phase, is_expert, phases, scheduled_bytes};
 use pieces::LEAST_PIECE;

@@ -57,9 +57,14 @@ impl Planner<'_> {
                 let layers = self.model.spec.output_stack().layers.len() + 1;
                 layers * (2 * BEST * k + LISTS)
             }
-            Take::Hidden(_) | Take::Logits | Take::Embedding(_) | Take::Profile | Take::Imatrix => {
-                0
-            }
+            // Two of each, the model's and the reference's; divergences, once more where the record is led.
+            Take::Drift => 2 * (SCORE + BEST) + BEST,
+            Take::Hidden(_)
+            | Take::Logits
+            | Take::Embedding(_)
+            | Take::Profile
+            | Take::Imatrix
+            | Take::Trace => 0,
         });
         let own = self.model.spec.stacks.iter().all(reads_own_rows);
         let read = if own { piece + 1 } else { self.longest };

@@ -18,6 +18,9 @@ pub(crate) fn sharing(
     if settings.takes.contains(&Take::Imatrix) {
         return Err("what enters the matrices counts for every record");
     }
+    if settings.takes.contains(&Take::Drift) {
+        return Err("records run twice, once on their own and once led by the reference");
+    }
     if let Some(obstacle) = obstacle(spec, records.longest()) {
         return Err(obstacle);
     }

@@ -206,7 +206,8 @@ impl Planner<'_> {
             }
             let looks = takes.iter().map(|take| match take {
                 Take::Profile => 2.0,
-                Take::Hidden(_) | Take::Lens(..) => 1.0,
+                Take::Hidden(_) | Take::Lens(..) | Take::Trace => 1.0,
+                Take::Drift => 4.0,
                 _ => 0.0,
             });
             let layers = stack.layers.len() as f64;

@@ -5,6 +5,7 @@ use sli_spec::{Layer, Mechanism, ModelSpec, Shard, StackEnd, Step, WeightIndex};
 use super::division::Division;
 use crate::boundaries::boundaries;
 use crate::classes::classes_of_token;
+use crate::drift;
 use crate::lens::{TOGETHER, groups, layers};
 use crate::model::Model;
 use crate::pooling::embedding_width;
@@ -115,7 +116,7 @@ pub(crate) fn head_work(spec: &ModelSpec, takes: &[Take]) -> [usize; 2] {
 pub(crate) fn reads_logits(take: &Take) -> bool {
     matches!(
         take,
-        Take::Logits | Take::Scores | Take::TopK(_) | Take::Sparse
+        Take::Logits | Take::Scores | Take::TopK(_) | Take::Sparse | Take::Trace | Take::Drift
     )
 }
 
@@ -159,6 +160,16 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
                 tokens * chosen
             }
             Take::Profile | Take::Imatrix => 0,
+            Take::Trace => {
+                let stacks = model.spec.stacks.iter().enumerate();
+                let values = stacks.map(|(index, stack)| {
+                    let tokens = records.of(stack.sequence).total_tokens();
+                    tokens * drift::values(&model.spec, index) as u64
+                });
+                values.sum::<u64>() * 4
+            }
+            // Half of the records are led, of which no table says anything.
+            Take::Drift => tokens / 2 * 20,
             Take::Lens(k, selection) => {
                 let layers = layers(&model.spec, selection).unwrap_or_default().len() as u64;
                 tokens * layers * (*k as u64 * 8 + 12)

@@ -68,6 +68,9 @@ pub(super) struct Header {
     pub(super) shard: Option<Shard>,
     /// Length in bytes and blake3 of each of [`FILES`].
     pub(super) files: [(u64, String); 9],
+    /// How often each record is there; 0 stands for once.
+    #[serde(default)]
+    pub(super) copies: u64,
     /// Numbers of a token in the file `inputs`.
     #[serde(default)]
     pub(super) input_columns: u64,

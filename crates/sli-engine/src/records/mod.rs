@@ -10,6 +10,7 @@
 //! memory a record costs 12 bytes and a bit.
 
 mod beginnings;
+mod doubled;
 mod hashed;
 mod ids;
 mod layout;

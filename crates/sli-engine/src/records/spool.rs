@@ -176,6 +176,21 @@ impl RecordSpool {
         }
     }
 
+    /// The second sequence, where the records have one.
+    pub(super) fn second(&self) -> Option<&Self> {
+        self.0.decoder.as_ref()
+    }
+
+    /// The patches of pictures, where the records have any.
+    pub(super) fn pictures(&self) -> Option<&Self> {
+        self.0.pictures.as_ref()
+    }
+
+    /// How often each record is there, one beside the other.
+    pub fn copies(&self) -> usize {
+        self.0.header.copies.max(1) as usize
+    }
+
     /// The rows that follow from the tokens by a rule.
     fn rows(&self, rule: RowRule) -> Option<&Self> {
         let pictures = self.0.pictures.iter();

@@ -43,6 +43,7 @@ pub struct RecordSpoolWriter {
     pub(super) cut: u64,
     pub(super) prompt_tokens: u64,
     pub(super) shard: Option<Shard>,
+    pub(super) copies: u64,
     pub(super) beginnings: Beginnings,
     /// None: they were looked at with the first sequence.
     pub(super) ids: Option<SeenIds>,
@@ -94,6 +95,7 @@ impl RecordSpoolWriter {
             cut: 0,
             prompt_tokens: 0,
             shard: None,
+            copies: 1,
             beginnings: Beginnings::default(),
             ids: Some(SeenIds::default()),
             decoder: None,
@@ -377,6 +379,11 @@ impl RecordSpoolWriter {
         self.shard = Some(shard);
     }
 
+    /// Says that every record is there so often, one beside the other.
+    pub(super) fn set_copies(&mut self, copies: u64) {
+        self.copies = copies;
+    }
+
     /// Says that no id occurs twice, as somebody has looked at all of them.
     pub fn trust_ids(&mut self) {
         self.ids = None;
@@ -406,6 +413,7 @@ impl RecordSpoolWriter {
             cut: self.cut,
             prompt_tokens: self.prompt_tokens,
             shard: self.shard,
+            copies: self.copies,
             annotated: self.annotated > 0,
             needed: self.needed,
             files: all(files)?,

@@ -7,6 +7,7 @@
 mod cells;
 mod classes;
 mod columns;
+mod drift;
 mod joining;
 mod lens;
 mod reading;
@@ -15,6 +16,7 @@ mod rows;
 mod safetensors;
 mod sparse;
 mod tables;
+mod tensor_rows;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +28,7 @@ use crate::durable::DiskError;
 use crate::journal::JournalError;
 
 pub use self::classes::ClassesSink;
+pub(crate) use self::drift::{DivergenceRow, DivergenceSink, DriftRow, write_drift};
 pub(crate) use self::joining::{Stored, join_tables, join_tensors};
 pub use self::lens::{LensRow, LensSink};
 pub use self::record_name::RecordName;
@@ -38,6 +41,7 @@ pub use self::tables::{
     TopKSink, write_channels, write_experts, write_profile, write_records,
 };
 pub(crate) use self::tables::{CHANNELS, EXPERTS, PROFILE};
+pub(crate) use self::tensor_rows::TensorRows;
 
 /// A result, or the spool of the records, cannot be written or read.
 #[derive(Debug, thiserror::Error)]

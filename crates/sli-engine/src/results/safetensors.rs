@@ -117,9 +117,9 @@ pub struct TensorFile {
 /// One file.
 #[derive(Debug)]
 pub(super) struct FilePart {
-    records: Range<usize>,
+    pub(super) records: Range<usize>,
     /// Rows of all records before the part, and before its end.
-    rows: Range<u64>,
+    pub(super) rows: Range<u64>,
     /// Where the data begin.
     pub(super) data: u64,
     /// Length of the file.

@@ -472,7 +472,7 @@ pub(super) fn from_spool(
     write_table(folder, name, columns, |row| reader.next(row))
 }
 
-fn from_rows<T>(
+pub(super) fn from_rows<T>(
     folder: &mut OutputFolder,
     name: &str,
     columns: &Columns<'_>,

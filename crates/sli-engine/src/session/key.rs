@@ -13,6 +13,9 @@ use crate::precision::compute_name;
 use crate::settings::Settings;
 use crate::take::Take;
 
+/// What the names of the parts of a key begin with that are the reference's.
+pub(super) const REFERENCE: &str = "reference ";
+
 /// The part of a key that names the precision of the products.
 const COMPUTE: &str = "compute";
 

@@ -3,6 +3,7 @@
 //! A session prints nothing and ends no process: an [`Observer`] is told what people should know. Whatever decides a result
 //! is in the key of the run, so a folder is gone on with only by the same run, and ends with the same bytes.
 
+mod beside;
 mod examination;
 mod key;
 mod notes;
@@ -224,7 +225,11 @@ impl Session {
 
     /// Looks at the run that is in a folder, if there is one: what was left open is as it began.
     pub fn go_on(&mut self, out: &Path) {
-        self.earlier = RunKey::of_folder(out);
+        self.go_on_as(RunKey::of_folder(out));
+    }
+
+    fn go_on_as(&mut self, earlier: Option<RunKey>) {
+        self.earlier = earlier;
         let begun = self.earlier.as_ref().and_then(key::precision_of);
         if let Some(compute) = begun.filter(|_| !self.asked) {
             self.precision = Precision {
@@ -243,8 +248,19 @@ impl Session {
         dataset: RunKey,
         fresh: bool,
     ) -> Result<Start<'_>, EngineError> {
+        self.begin_run(out, dataset, fresh, self.earlier.as_ref(), None)
+    }
+
+    fn begin_run<'a>(
+        &'a self,
+        out: &Path,
+        dataset: RunKey,
+        fresh: bool,
+        earlier: Option<&RunKey>,
+        reference: Option<&'a Self>,
+    ) -> Result<Start<'a>, EngineError> {
         let mut key = dataset;
-        key::add(&mut key, &self.model, &self.settings, self.earlier.as_ref())?;
+        key::add(&mut key, &self.model, &self.settings, earlier)?;
         let existed = out.exists();
         let opened = OutputFolder::open(out, key, fresh)
             .map_err(|error| name_changed_tensors(error, out, &self.model))?;
@@ -258,6 +274,7 @@ impl Session {
         };
         Ok(Start::Begun(Box::new(Begun {
             session: self,
+            reference,
             folder,
             existed,
             resumed,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::Session;
+use super::key::REFERENCE;
 use crate::error::EngineError;
 use crate::journal::{Manifest, OutputFolder};
 use crate::plan;
@@ -26,6 +27,8 @@ pub enum Start<'a> {
 /// A run that holds its folder and has no records yet.
 pub struct Begun<'a> {
     pub(super) session: &'a Session,
+    /// The model that it is compared with.
+    pub(super) reference: Option<&'a Session>,
     pub(super) folder: OutputFolder,
     /// The folder was there before.
     pub(super) existed: bool,
@@ -34,6 +37,11 @@ pub struct Begun<'a> {
 }
 
 impl<'a> Begun<'a> {
+    /// A place for files of the run; it goes when the run is finished.
+    pub fn work_dir(&self) -> &Path {
+        self.folder.work_dir()
+    }
+
     /// Takes the records that an earlier process made, or those that `spool` makes; it may put them into the folder that it
     /// gets. What does not fit the budget is refused, as by [`Session::plan`]. A run that cannot begin leaves nothing
     /// behind; one that has begun is never discarded.
@@ -55,6 +63,7 @@ impl<'a> Begun<'a> {
             folder,
             existed,
             resumed,
+            ..
         } = self;
         match records {
             Ok(records) => Ok(Run {
@@ -85,6 +94,10 @@ impl<'a> Begun<'a> {
         self.folder.progress_mut().spent.stages.prepare += began.elapsed().as_secs_f64();
         // From here on a kill does not cost the tokens again.
         self.folder.add_files(&self.session.model.home.record());
+        if let Some(reference) = self.reference {
+            let record = reference.model.home.record();
+            self.folder.add_files_under(REFERENCE, &record);
+        }
         self.folder.checkpoint().map_err(EngineError::from)?;
         Ok(records)
     }
@@ -110,6 +123,11 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// A place for files of the run; it goes when the run is finished.
+    pub fn work_dir(&self) -> &Path {
+        self.folder.work_dir()
+    }
+
     /// What it runs over.
     pub fn records(&self) -> &RecordSpool {
         &self.records

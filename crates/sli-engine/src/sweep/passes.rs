@@ -152,7 +152,8 @@ impl<'a> Sweep<'a> {
                         None => end,
                     };
                     let kept = &slots.stashes[..description.head.kept];
-                    let end = beside(context.kernels, end, kept);
+                    let mut end = beside(context.kernels, end, kept);
+                    self.observation.handed(stack, &batch, &mut end)?;
                     let spills = parts.file.is_some();
                     parts.ends.push(&self.folder, stack, spills, end)?;
                 } else {
@@ -254,12 +255,13 @@ impl<'a> Sweep<'a> {
 
     fn report(&self, stack: usize, layer: usize) {
         let records = self.context.records;
+        let copies = records.copies();
         self.context.observer.event(&Event {
             stack: self.spec().stacks[stack].name,
             layer,
             layers: self.spec().stacks[stack].layers.len(),
-            records_done: self.folder.progress().records_done as usize,
-            records: records.len(),
+            records_done: self.folder.progress().records_done as usize / copies,
+            records: records.len() / copies,
             token_layers_done: self.token_layers_done,
             token_layers: records.token_layers(self.spec()),
             tokens: records.tokens_in_all(self.spec()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _sli
-from ._calls import architectures, inspect, plan, run
+from ._calls import architectures, diff, inspect, plan, run
 from ._errors import (
     BudgetError,
     FileError,
@@ -67,6 +67,7 @@ __all__ = [
     "UsageError",
     "WeightNameMapper",
     "architectures",
+    "diff",
     "inspect",
     "plan",
     "run",

@@ -1,4 +1,4 @@
-"""What the package does: run, plan, inspect, list."""
+"""What the package does: run, compare, plan, inspect, list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._results import Results
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._flags import InspectFlags, RunFlags
+    from ._flags import DiffFlags, InspectFlags, RunFlags
 
 
 def run(
@@ -62,17 +62,61 @@ def run(
     }
     arguments = _arguments.of("run", named)
     attendant = Attendant(progress)
-    folder: Any = None
-    if out is None:
-        folder = tempfile.TemporaryDirectory(prefix="sli-", ignore_cleanup_errors=True)
-        place = os.path.join(folder.name, "results")
-    else:
-        place = os.fsdecode(os.fspath(out))
+    place, folder = _place(out)
     with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
         arguments += [f"--input={path}" for path in files(data, beside)]
         arguments += [f"--out={place}", "--", _arguments.model(model, revision)]
         try:
             _sli.run(arguments, attendant)
+        finally:
+            attendant.close()
+    return Results(place, _folder=folder)
+
+
+def _place(out: str | os.PathLike[str] | None) -> tuple[str, Any]:
+    """A folder for results, and what it goes with where nobody named it."""
+    if out is not None:
+        return os.fsdecode(os.fspath(out)), None
+    folder = tempfile.TemporaryDirectory(prefix="sli-", ignore_cleanup_errors=True)
+    return os.path.join(folder.name, "results"), folder
+
+
+def diff(
+    reference: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    data: Data,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    compute: str = "auto",
+    max_length: int | None = None,
+    progress: Progress = None,
+    **flags: Unpack[DiffFlags],
+) -> Results:
+    """How far a checkpoint drifts from another one of the same model, the ``reference``, layer by layer, as ``sli diff`` says it.
+
+    ``data``, ``out``, ``memory`` and the others are as of :func:`run`. The results have the tables ``drift`` (of each boundary the error
+    of the layer alone and what has accumulated) and ``divergence`` (of each record the Kullback-Leibler divergence at every
+    token, the most probable tokens, log-probabilities); ``manifest["drift"]`` has totals.
+    """
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray)) and not len(data):
+        raise usage_error("the data has no records", "give at least one")
+    named: dict[str, Any] = {
+        "memory": memory,
+        "threads": threads,
+        "compute": compute,
+        "max_length": max_length,
+        **flags,
+    }
+    arguments = _arguments.of("diff", named)
+    attendant = Attendant(progress)
+    place, folder = _place(out)
+    with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
+        arguments += [f"--input={path}" for path in files(data, beside)]
+        arguments += [f"--out={place}", "--", _arguments.model(reference), _arguments.model(model)]
+        try:
+            _sli.diff(arguments, attendant)
         finally:
             attendant.close()
     return Results(place, _folder=folder)

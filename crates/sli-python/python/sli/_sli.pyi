@@ -7,7 +7,7 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, SupportsIndex, final
 
-__all__ = ["ParquetTable", "architectures", "flags", "inspect", "main", "plan", "run", "version", "weights", "write_parquet"]
+__all__ = ["ParquetTable", "architectures", "diff", "flags", "inspect", "main", "plan", "run", "version", "weights", "write_parquet"]
 
 @final
 class ParquetTable:
@@ -45,6 +45,11 @@ class ParquetTable:
 def architectures() -> str:
     """
     `sli architectures`, as JSON.
+    """
+
+def diff(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> bool:
+    """
+    `sli diff` with these arguments; whether it was finished before. What there is to say goes to `attend`.
     """
 
 def flags(command: str) -> list[tuple[str, bool, bool, list[str], str]]:

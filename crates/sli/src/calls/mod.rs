@@ -2,6 +2,7 @@
 
 mod architectures;
 mod batch;
+mod diff;
 mod inspect;
 mod plan;
 mod run;
@@ -9,6 +10,7 @@ mod verify;
 
 pub use architectures::{Listed, architectures, facts};
 pub use batch::{Answered, batch};
+pub use diff::diff;
 pub use inspect::{Coverage, Inspected, Inspection, inspect};
 pub use plan::{Laid, lay, report};
 pub use run::{Done, Ran, run};

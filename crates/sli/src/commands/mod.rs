@@ -4,6 +4,7 @@ mod architectures;
 mod batch;
 mod bench;
 mod cache;
+mod diff;
 mod download;
 mod inspect;
 mod merge;
@@ -25,6 +26,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
     match cli.command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Batch(arguments) => batch::batch(&arguments),
+        Command::Diff(arguments) => diff::diff(&arguments),
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => report::report(&arguments),

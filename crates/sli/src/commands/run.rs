@@ -34,24 +34,13 @@ pub fn run(arguments: &RunArgs) -> Result<(), Error> {
         report(arguments)?;
     }
     if arguments.json {
-        let path = arguments.out.join("run.json");
-        let manifest = fs_err::read(&path)
-            .and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::from))
-            .map_err(|source| Error::File {
-                what: "the results are written, but not read again",
-                path,
-                source,
-            })?;
-        print_manifest(&arguments.out, manifest)?;
+        print_manifest(&arguments.out, manifest_of(&arguments.out)?)?;
     }
     Ok(())
 }
 
 fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
-    terminal::say(&format!(
-        "{} is finished already; nothing to do (--fresh starts over)",
-        arguments.out.display()
-    ));
+    nothing_to_do(&arguments.out);
     if arguments.report {
         report(arguments)?;
     }
@@ -59,6 +48,26 @@ fn finished(arguments: &RunArgs, manifest: &Value) -> Result<(), Error> {
         print_manifest(&arguments.out, manifest.clone())?;
     }
     Ok(())
+}
+
+/// Says that a folder is finished.
+pub(super) fn nothing_to_do(out: &Path) {
+    terminal::say(&format!(
+        "{} is finished already; nothing to do (--fresh starts over)",
+        out.display()
+    ));
+}
+
+/// `run.json` of a folder that was just finished.
+pub(super) fn manifest_of(out: &Path) -> Result<Value, Error> {
+    let path = out.join("run.json");
+    fs_err::read(&path)
+        .and_then(|text| serde_json::from_slice(&text).map_err(std::io::Error::from))
+        .map_err(|source| Error::File {
+            what: "the results are written, but not read again",
+            path,
+            source,
+        })
 }
 
 /// The page about the results.

@@ -15,6 +15,7 @@ mod command_line;
 mod completions;
 mod contract;
 mod datasets;
+mod diff;
 mod disks;
 mod embedded;
 mod end_to_end;

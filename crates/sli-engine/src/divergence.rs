@@ -4,9 +4,9 @@
 /// numbers are added in the same order.
 const BLOCK: usize = 1024;
 
-/// Sums over the logits `p` of the last layer and `q` of an earlier one.
+/// Sums over the logits `p` that are compared with (those of the last layer, of the reference) and `q`, compared with them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Divergence {
+pub(crate) struct Divergence {
     /// The largest of `p`, the sum of `exp(p - largest)`, and that of `exp(p - largest) (p - q)`.
     last: [f64; 3],
     /// The largest of `q`, the sum of `exp(q - largest)`, and that of `exp(q - largest) q`.
@@ -37,13 +37,13 @@ impl Divergence {
         }
     }
 
-    /// Of the earlier layer's distribution, in nats.
+    /// Of the distribution of `q`, in nats.
     pub fn entropy(&self) -> f64 {
         let [largest, sum, weighed] = self.own;
         largest + sum.ln() - weighed / sum
     }
 
-    /// The Kullback-Leibler divergence of the earlier layer's distribution from the last one, `sum(P ln(P / Q))`, in nats.
+    /// The Kullback-Leibler divergence of the distribution of `q` from that of `p`, `sum(P ln(P / Q))`, in nats.
     pub fn value(&self) -> f64 {
         let [largest, sum, weighed] = self.last;
         let [own_largest, own_sum, _] = self.own;
