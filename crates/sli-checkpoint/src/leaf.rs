@@ -81,6 +81,18 @@ impl BoundLeaf {
         tensor.map_or_else(String::new, |tensor| tensor.name.to_string())
     }
 
+    /// The tensors of a slice, by the names that they are stored under.
+    pub fn tensor_names(&self, slice: usize) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        let view = self.views().get(slice);
+        for tile in &view.tiles {
+            let tensor = self.checkpoint.tensor_at(tile.tensor as usize);
+            let name = tensor.map(|tensor| tensor.name.to_string());
+            names.extend(name.filter(|name| !names.contains(name)));
+        }
+        names
+    }
+
     /// Logical shape.
     pub fn shape(&self) -> &[usize] {
         &self.views().first.shape

@@ -5,6 +5,7 @@ use sli_spec::{Mechanism, PooledEnd, Predicts, Stack};
 
 use crate::boundaries::boundaries;
 use crate::error::EngineError;
+use crate::hessian;
 use crate::lens::{layers, obstacle};
 use crate::lexical;
 use crate::model::Model;
@@ -26,6 +27,7 @@ pub fn available_takes(
         match &take {
             Take::Hidden(selection) => drop(boundaries(&model.spec, selection)?),
             Take::Lens(_, selection) => drop(layers(&model.spec, selection)?),
+            Take::Hessian(selection) => drop(hessian::layers(&model.spec, selection)?),
             _ => {}
         }
         let is_lexical = take == Take::Sparse && lexical::is_there(model)?;
@@ -81,7 +83,7 @@ pub fn lacking(model: &Model, take: &Take) -> Option<String> {
     let head = &spec.output_stack().head;
     let pooled = &spec.stacks[spec.pooled_stack()];
     match take {
-        Take::Profile | Take::Hidden(_) | Take::Trace | Take::Drift => None,
+        Take::Profile | Take::Hidden(_) | Take::Hessian(_) | Take::Trace | Take::Drift => None,
         Take::Embedding(Some(Pooling::Mean | Pooling::Cls | Pooling::Last)) if spec.is_pair() => {
             Some("a text and a picture have no rows of one kind; take `embedding` without a pooling".into())
         }

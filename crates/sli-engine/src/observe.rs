@@ -9,13 +9,13 @@ use sli_spec::{ModelSpec, Pooler, Site, Stack};
 use crate::boundaries::boundaries;
 use crate::classes::Classes;
 use crate::drift::{Drift, Trace};
+use crate::entering::Entering;
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
 use crate::exec::head::{LogitResults, LogitSink, Wanted};
 use crate::exec::probe::Probe;
 use crate::exec::{BoundLayer, Rows, Slots};
 use crate::expansion;
-use crate::imatrix::Inputs;
 use crate::journal::OutputFolder;
 use crate::lens::{self, Lens};
 use crate::lexical::{self, Lexical};
@@ -54,7 +54,7 @@ pub(crate) struct Observation<'a> {
     trace: Option<Trace>,
     drift: Option<Drift<'a>>,
     /// They are shown what enters the matrices while a layer runs.
-    inputs: Option<&'a Inputs>,
+    entering: Option<&'a Entering<'a>>,
     wants_logits: bool,
     records: RecordSpool,
     /// Of a record whose pieces come one by one.
@@ -104,7 +104,7 @@ impl<'a> Observation<'a> {
         records: &RecordSpool,
         settings: &Settings,
         folder: &OutputFolder,
-        inputs: Option<&'a Inputs>,
+        entering: Option<&'a Entering<'a>>,
     ) -> Result<Self, EngineError> {
         let spec = &model.spec;
         let output = spec.output_stack();
@@ -124,7 +124,7 @@ impl<'a> Observation<'a> {
             lens: None,
             trace: None,
             drift: None,
-            inputs,
+            entering,
             wants_logits: settings.takes.iter().any(reads_logits),
             records: records.clone(),
             open: Open::default(),
@@ -183,7 +183,7 @@ impl<'a> Observation<'a> {
                     observation.lexical = Some(Lexical::open(model, settings.compute, folder)?);
                 }
                 Take::Sparse => observation.sparse = Some(Sparse::open(model, folder)?),
-                Take::Imatrix => {}
+                Take::Imatrix | Take::Hessian(_) => {}
                 Take::Trace => {
                     observation.trace = Some(Trace::open(spec, records, folder)?);
                     let columns = vocabulary(output);
@@ -510,8 +510,8 @@ impl<'a> Observation<'a> {
             }
             profile.finish(&stacks, &mut folder)?;
         }
-        if let Some(inputs) = self.inputs {
-            inputs.finish(&self.records, &mut folder)?;
+        if let Some(entering) = self.entering {
+            entering.finish(&self.records, &mut folder)?;
         }
         // Writing the last results takes memory too.
         summary.peak_memory = peak_memory();

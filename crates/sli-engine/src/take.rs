@@ -32,6 +32,8 @@ pub enum Take {
     Lens(usize, LayerSelection),
     /// Squares of what enters every matrix, for llama.cpp's quantiser: `imatrix`.
     Imatrix,
+    /// Products of what enters every matrix of the selected layers with itself: `hessian[:LAYERS]`.
+    Hessian(LayerSelection),
     /// All that is between the layers, and the logits: what [`Self::Drift`] is compared with. Nobody can ask for it by name.
     Trace,
     /// How far the model is from a reference, over records that run twice ([`crate::unlike`]). Nobody can ask for it by name.
@@ -158,7 +160,7 @@ impl TakeError {
                 format!("takes are {}", Take::SPELLINGS.join(", "))
             }
             Self::Contradiction { .. } if self.concerns_layers() => {
-                "list all layers in one `hidden:...`".into()
+                "list all layers in one: `hidden:0,8-12,norm`".into()
             }
             Self::Contradiction { .. } => "give one of them, or run twice into two folders".into(),
             Self::NoSuchLayer { available, .. } => format!("there are {available}"),
@@ -169,7 +171,7 @@ impl TakeError {
         matches!(
             self,
             Self::Contradiction {
-                first: Take::Hidden(_),
+                first: Take::Hidden(_) | Take::Hessian(_),
                 ..
             }
         )
@@ -183,7 +185,7 @@ impl TakeError {
 
 impl Take {
     /// Every spelling, as a user may write it.
-    pub const SPELLINGS: [&'static str; 11] = [
+    pub const SPELLINGS: [&'static str; 12] = [
         "hidden[:LAYERS]",
         "logits",
         "scores",
@@ -195,6 +197,7 @@ impl Take {
         "sparse",
         "imatrix",
         "lens[:K[:LAYERS]]",
+        "hessian[:LAYERS]",
     ];
 
     /// What a run takes if it is not told: statistics and scores.
@@ -215,6 +218,7 @@ impl Take {
             Self::Classes => "classes",
             Self::Sparse => "sparse",
             Self::Imatrix => "imatrix",
+            Self::Hessian(_) => "hessian",
             Self::Lens(..) => "lens",
             Self::Trace => "trace",
             Self::Drift => "drift",
@@ -259,11 +263,13 @@ impl FromStr for Take {
             None => Ok(take),
             Some(_) => Err(wrong(format!("`{name}` takes no value"))),
         };
+        let layers = || match argument {
+            None => Ok(LayerSelection::default()),
+            Some(list) => list.parse().map_err(wrong),
+        };
         match name {
-            "hidden" => match argument {
-                None => Ok(Self::Hidden(LayerSelection::default())),
-                Some(list) => list.parse().map(Self::Hidden).map_err(wrong),
-            },
+            "hidden" => layers().map(Self::Hidden),
+            "hessian" => layers().map(Self::Hessian),
             "logits" => plain(Self::Logits),
             "scores" => plain(Self::Scores),
             "router" => plain(Self::Router),
@@ -315,8 +321,8 @@ impl fmt::Display for Take {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         match self {
-            Self::Hidden(layers) if layers.items.is_empty() => Ok(()),
-            Self::Hidden(layers) => write!(f, ":{layers}"),
+            Self::Hidden(layers) | Self::Hessian(layers) if layers.is_all() => Ok(()),
+            Self::Hidden(layers) | Self::Hessian(layers) => write!(f, ":{layers}"),
             Self::TopK(k) => write!(f, ":{k}"),
             Self::Lens(k, layers) if layers.items.is_empty() => write!(f, ":{k}"),
             Self::Lens(k, layers) => write!(f, ":{k}:{layers}"),
@@ -417,6 +423,11 @@ impl fmt::Display for LayerItem {
 }
 
 impl LayerSelection {
+    /// Whether it names nothing, which means all.
+    pub fn is_all(&self) -> bool {
+        self.items.is_empty()
+    }
+
     /// Every boundary of every stack.
     pub fn all() -> Self {
         Self::default()
@@ -516,6 +527,8 @@ mod tests {
             "embedding:cls",
             "embedding:last",
             "embedding:pooler",
+            "hessian",
+            "hessian:1-4,last",
             "router",
             "profile",
         ] {
@@ -569,7 +582,7 @@ mod tests {
         let error = combine(&[take("topk:4"), take("topk:8")]).unwrap_err();
         assert!(error.to_string().contains("topk:4"), "{error}");
         let error = combine(&[take("hidden:4"), take("hidden")]).unwrap_err();
-        assert!(error.hint().contains("one `hidden"), "{error}");
+        assert!(error.hint().contains("one: `hidden"), "{error}");
     }
 
     #[test]

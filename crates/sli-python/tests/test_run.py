@@ -203,3 +203,22 @@ def test_a_model_does_not_drift_from_itself(model, texts, tmp_path):
     assert sli.diff(model, model, texts[:4], out=tmp_path / "drift", threads=1).manifest == compared.manifest
     with pytest.raises(TypeError, match="did you mean"):
         sli.diff(model, model, texts[:4], reference_token=True)
+
+
+def test_hessians(model, texts, tmp_path):
+    found = sli.run(model, texts, take=["hessian:1", "hidden:0"], **QUICK)
+    layer = found.hessian(1)
+    assert layer.shared and set(layer.shared) <= set(layer)
+    for name, own in layer.shared.items():
+        assert np.shares_memory(layer[name].xtx, layer[own].xtx)
+    for name in layer:
+        hessian = layer[name]
+        assert hessian.xtx.dtype == np.float32 and np.array_equal(hessian.xtx, hessian.xtx.T)
+        assert hessian.sequences == len(texts) and hessian.tokens == found.manifest["tokens"]
+        assert (np.linalg.eigvalsh(hessian.xtx.astype(float)) > -1e-2 * np.trace(hessian.xtx)).all()
+    with pytest.raises(KeyError, match="the layer has"):
+        layer["nothing"]
+    for wrong in (0, 2, "encoder.1"):
+        with pytest.raises(sli.UsageError) as caught:
+            found.hessian(wrong)
+        assert "hessian" in caught.value.hint

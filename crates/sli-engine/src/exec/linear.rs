@@ -6,6 +6,7 @@ use sli_kernels::{Mat, MatMut, MatRef, PackedWeights, Store};
 use sli_spec::{Adapter, Linear, WeightIndex};
 
 use super::{BoundLayer, Residency, rounded};
+use crate::entered::Which;
 use crate::error::EngineError;
 use crate::weights::Weight;
 use crate::weights::load;
@@ -34,7 +35,7 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         let bias = self.optional(linear.bias)?;
         let bias = bias.as_deref();
-        self.show(&[linear.weight], (0, 1), x);
+        self.show(&[linear.weight], (0, 1), x, Which::Next);
         self.product(x, (linear.weight, bias), Store::Set, out.reborrow())?;
         let Some(Adapter { down, up, rank }) = linear.adapter else {
             return Ok(());

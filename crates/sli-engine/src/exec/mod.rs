@@ -4,6 +4,7 @@
 //! run together. Weights come from [`BoundLayer`], which knows whether they are resident or pass by.
 
 pub(crate) mod batch;
+mod computed;
 pub(crate) mod connection;
 mod convolve;
 pub(crate) mod embed;
@@ -30,12 +31,14 @@ use sli_checkpoint::BoundLeaf;
 use sli_kernels::{Kernels, Mat, MatMut, MatRef};
 use sli_spec::{Embedding, Leaf, Slot, Stack, WeightIndex};
 
+use crate::entered::Which;
+use crate::entering::Entering;
 use crate::error::EngineError;
-use crate::imatrix::Inputs;
 use crate::model::Model;
 use crate::weights::store::WeightStore;
 use crate::weights::{LeafKey, Section, Weight, leaves};
 use batch::{Batch, Chunk};
+pub(crate) use computed::Computed;
 use states::States;
 
 /// How the matrices of a phase reach the kernels.
@@ -57,15 +60,44 @@ pub(crate) struct BoundLayer<'a> {
     pub part: Section,
     pub residency: Residency,
     /// Is shown what enters the matrices.
-    pub inputs: Option<&'a Inputs>,
+    pub entering: Option<&'a Entering<'a>>,
+    /// What that is.
+    pub enters: Enters,
+}
+
+/// What enters the matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Enters {
+    /// The rows of a chunk, all of them and once.
+    Rows,
+    /// Others, the same for a record in any company.
+    Others,
+    /// What depends on which records run together: it is not shown.
+    Tables,
 }
 
 impl BoundLayer<'_> {
     /// Shows rows that enter the matrices of some leaves: number `matrix` of so many.
-    pub fn show(&self, leaves: &[WeightIndex], matrix: (usize, usize), x: MatRef<'_>) {
-        if let Some(inputs) = self.inputs {
-            inputs.seen(self.kernels, leaves, matrix, x);
+    pub fn show(
+        &self,
+        leaves: &[WeightIndex],
+        matrix: (usize, usize),
+        x: MatRef<'_>,
+        which: Which<'_>,
+    ) {
+        let which = match self.enters {
+            Enters::Rows => which,
+            Enters::Others => Which::Others,
+            Enters::Tables => return,
+        };
+        if let Some(entering) = self.entering {
+            entering.seen(self.kernels, leaves, matrix, x, which);
         }
+    }
+
+    /// The same part of the model, into which something else enters than the rows of a chunk.
+    pub fn of(self, enters: Enters) -> Self {
+        Self { enters, ..self }
     }
 
     /// Names a leaf of this part.
@@ -356,15 +388,4 @@ pub(crate) struct Rows<'a> {
     pub batch: &'a Batch,
     pub chunk: &'a Chunk,
     pub pass: Computed,
-}
-
-/// What of a step is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Computed {
-    /// All of it.
-    Whole,
-    /// Keys and values alone: they are wanted of all pieces of a record before any query.
-    Keys,
-    /// All of it but the keys and values, which are there.
-    Queries,
 }

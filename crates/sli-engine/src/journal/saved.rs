@@ -12,7 +12,8 @@ use super::files::WORK;
 use super::folder::OutputFolder;
 use super::progress::BufferRef;
 use super::state::State;
-use crate::floats;
+use crate::durable::DiskError;
+use crate::{fingerprint, floats};
 
 /// Bytes of activations hashed and written at a time.
 pub(super) const PIECE: usize = 1 << 20;
@@ -76,6 +77,36 @@ impl OutputFolder {
         };
         self.progress.blobs.insert(name.to_owned(), blob);
         Ok(())
+    }
+
+    /// [`Self::save_blob`] of so many bytes, a piece at a time.
+    pub(crate) fn save_pieces(
+        &mut self,
+        name: &str,
+        bytes: u64,
+        write: impl FnOnce(&mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>,
+    ) -> Result<(), JournalError> {
+        let (file, blake3) = self.save(name, write)?;
+        let blob = BufferRef {
+            file,
+            rows: bytes as usize,
+            cols: 1,
+            blake3,
+        };
+        self.progress.blobs.insert(name.to_owned(), blob);
+        Ok(())
+    }
+
+    /// Reads back an accumulator, a piece at a time; `false`: there is none of that name.
+    pub(crate) fn load_pieces(
+        &self,
+        name: &str,
+        see: impl FnMut(&[u8]) -> Result<(), DiskError>,
+    ) -> Result<bool, JournalError> {
+        match self.progress.blobs.get(name) {
+            Some(blob) => load_each(&self.work, blob, see).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Reads back an accumulator; `None` if there is none of that name.
@@ -154,6 +185,28 @@ fn load(work: &Path, buffer: &BufferRef, bytes: &mut [u8]) -> Result<(), Journal
         hasher.update(piece);
         offset += piece.len() as u64;
     }
+    if hasher.finalize().to_hex().as_str() == buffer.blake3 {
+        Ok(())
+    } else {
+        Err(damaged(work, buffer, "its content is not what was saved"))
+    }
+}
+
+fn load_each(
+    work: &Path,
+    buffer: &BufferRef,
+    mut see: impl FnMut(&[u8]) -> Result<(), DiskError>,
+) -> Result<(), JournalError> {
+    let path = work.join("buffers").join(&buffer.file);
+    let mut hasher = blake3::Hasher::new();
+    let mut outcome = Ok(());
+    fingerprint::each_piece(&path, |_, piece| {
+        hasher.update(piece);
+        if outcome.is_ok() {
+            outcome = see(piece);
+        }
+    })?;
+    outcome?;
     if hasher.finalize().to_hex().as_str() == buffer.blake3 {
         Ok(())
     } else {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub use self::error::MergeError;
 use self::manifest::merged;
 use self::parts::Parts;
+use crate::hessian;
 use crate::imatrix::{self, About, LayerSums, Place};
 use crate::journal::{JournalError, Manifest, Opened, OutputFolder};
 use crate::profile::{ACCUMULATORS, Profile};
@@ -68,7 +69,8 @@ fn is_same(a: &Path, b: &Path) -> bool {
 fn results(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
     let all = parts.all.iter().flat_map(|part| part.manifest.files());
     let names: BTreeSet<&str> = all.map(|file| file.name.as_str()).collect();
-    let tensors: BTreeSet<&str> = names.iter().filter_map(|name| name_of_file(name)).collect();
+    let tensors = names.iter().filter(|name| !hessian::is_result(name));
+    let tensors: BTreeSet<&str> = tensors.filter_map(|name| name_of_file(name)).collect();
     for name in tensors {
         join_tensors(folder, name, &parts.tensors(name)?)?;
     }
@@ -80,6 +82,8 @@ fn results(parts: &Parts, folder: &mut OutputFolder) -> Result<(), MergeError> {
             profile(parts, folder)?;
         } else if name == imatrix::ACCUMULATORS {
             matrices(parts, folder)?;
+        } else if let Some(result) = hessian::result_of(name) {
+            hessian::join(folder, &result, &parts.files(name)?)?;
         }
     }
     Ok(())

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::error::EngineError;
 use crate::exec::states::MixerId;
-use crate::exec::{BoundLayer, Computed, EndRows, KeptKeys, Rows, Scratch};
+use crate::exec::{BoundLayer, Computed, EndRows, Enters, KeptKeys, Rows, Scratch};
 use crate::weights::Section;
 
 impl Mix for Attention {
@@ -256,6 +256,7 @@ fn project_each(
             let end = merged::end_of(ends, *stack)?;
             let seen = rows.batch.source_rows(*stack, rows.chunk);
             keys.reset(seen.len(), kv_heads * attention.head_dim);
+            let layer = layer.of(Enters::Others);
             layer.linear(end.rows_view(seen.clone()), key, keys.view_mut())?;
             values.reset(seen.len(), kv_heads * attention.value_dim);
             layer.linear(end.rows_view(seen), value, values.view_mut())?;

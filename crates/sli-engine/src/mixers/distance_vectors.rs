@@ -8,7 +8,7 @@ use sli_spec::{
 
 use super::buffers::{Buffer, Buffers};
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, Rows, Scratch};
+use crate::exec::{BoundLayer, Enters, Rows, Scratch};
 
 /// Where nothing bounds the distances, room for those of records of this many tokens is planned.
 const LONGEST: usize = 4096;
@@ -306,6 +306,7 @@ fn set_sines(place: i64, row: &mut [f32]) {
 
 fn project(layer: &BoundLayer<'_>, linear: &Linear, table: &Mat) -> Result<Mat, EngineError> {
     let mut projected = Mat::new(table.rows(), linear.out_features);
+    let layer = layer.of(Enters::Tables);
     layer.linear(table.view(), linear, projected.view_mut())?;
     Ok(projected)
 }

@@ -11,7 +11,7 @@ use super::records::records_of;
 use super::two_parts::{Part, args, attend, segments};
 use super::{At, Mix, attention, two_parts};
 use crate::error::EngineError;
-use crate::exec::{Rows, Scratch};
+use crate::exec::{Enters, Rows, Scratch};
 
 impl Mix for GlobalTokens {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -85,7 +85,7 @@ fn see_all(
     records: &[Record],
     x: MatRef<'_>,
 ) -> Result<(), EngineError> {
-    let (layer, own) = (at.layer, &mixer.attention);
+    let (layer, own) = (at.layer.of(Enters::Tables), &mixer.attention);
     let [of_queries, of_keys, of_values] = &mixer.projections;
     let Scratch {
         query,

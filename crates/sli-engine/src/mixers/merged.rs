@@ -5,7 +5,7 @@ use sli_kernels::{AttentionArgs, AttentionMask, Mat, Running};
 use sli_spec::{Attention, KeyValue};
 
 use crate::error::EngineError;
-use crate::exec::{BoundLayer, EndRows, Rows, Scratch};
+use crate::exec::{BoundLayer, EndRows, Enters, Rows, Scratch};
 
 /// Goes on with the sums in `scratch.gate` over the rows of `stack`, and leaves the heads' outputs.
 pub(super) fn attend(
@@ -36,12 +36,13 @@ pub(super) fn attend(
     let end = end_of(ends, stack)?;
     let seen = rows.batch.source_rows(stack, rows.chunk);
     key.reset(seen.len(), kv_heads * attention.head_dim);
-    layer.linear(end.rows_view(seen.clone()), of_keys, key.view_mut())?;
+    let others = layer.of(Enters::Others);
+    others.linear(end.rows_view(seen.clone()), of_keys, key.view_mut())?;
     if let Some(norm) = &attention.key_norm {
         layer.head_norm(norm, kv_heads, key.view_mut())?;
     }
     value.reset(seen.len(), kv_heads * attention.value_dim);
-    layer.linear(end.rows_view(seen), of_values, value.view_mut())?;
+    others.linear(end.rows_view(seen), of_values, value.view_mut())?;
     let segments = rows.batch.segments_of_source(stack, rows.chunk);
     let sums = gate.view_mut();
     let args = AttentionArgs {

@@ -8,6 +8,7 @@ use super::buffers::{Buffer, Buffers};
 use super::experts::{ExpertPart, each};
 use super::routes::Routes;
 use super::{At, Mix, feed_forward, router};
+use crate::entered::Which;
 use crate::error::EngineError;
 use crate::exec::{BoundLayer, Residency, Scratch};
 
@@ -192,7 +193,9 @@ fn routed(
                 gather(layer, experts, x, routes, places, &mut scratch.normed)?;
                 let leaves: Vec<_> = linears[..inputs].iter().map(|one| one.weight).collect();
                 let rows = scratch.normed.view();
-                layer.show(&leaves, (expert, experts.experts), rows);
+                let tokens = routes.rows_at(places);
+                let which = Which::These(&tokens);
+                layer.show(&leaves, (expert, experts.experts), rows, which);
             }
             inner_of(layer, network, &stage, &run.addends, packed, scratch)?;
             if stage.outputs.is_empty() {
@@ -200,7 +203,9 @@ fn routed(
             }
             if stage.outputs.start == 0 {
                 let rows = inner(network, scratch).view();
-                layer.show(&[network.down.weight], (expert, experts.experts), rows);
+                let tokens = routes.rows_at(places);
+                let (leaves, which) = ([network.down.weight], Which::These(&tokens));
+                layer.show(&leaves, (expert, experts.experts), rows, which);
             }
             down(layer, &stage, &run.addends, packed, network, scratch);
             if !stage.last {

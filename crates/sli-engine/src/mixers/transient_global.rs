@@ -11,7 +11,7 @@ use super::records::records_of;
 use super::two_parts::{Part, attend, segments};
 use super::{At, Mix, attention, two_parts};
 use crate::error::EngineError;
-use crate::exec::Scratch;
+use crate::exec::{Enters, Scratch};
 
 impl Mix for TransientGlobal {
     fn buffers(&self, hidden: usize) -> Buffers {
@@ -154,7 +154,8 @@ fn sum(
     for (linear, out) in [(Some(key), keys), (value.as_ref(), values)] {
         let linear = linear.unwrap_or(key);
         out.reset(count, linear.out_features);
-        at.layer.linear(inputs.view(), linear, out.view_mut())?;
+        let layer = at.layer.of(Enters::Others);
+        layer.linear(inputs.view(), linear, out.view_mut())?;
     }
     Ok(())
 }

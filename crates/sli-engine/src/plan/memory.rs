@@ -13,6 +13,7 @@ use crate::exec::pictures::picture_values;
 use crate::exec::resample::resampled_values;
 use crate::exec::stem::stem_values;
 use crate::exec::step::outputs_shown;
+use crate::hessian;
 use crate::imatrix::layer_bytes;
 use crate::lens;
 use crate::mixers;
@@ -94,6 +95,7 @@ pub(crate) fn own_row_bytes(spec: &ModelSpec, stack: usize, takes: &[Take]) -> u
             | Take::Classes
             | Take::Sparse
             | Take::Imatrix
+            | Take::Hessian(_)
             | Take::Trace => 0,
             Take::Drift => drift::row_bytes(),
             Take::Lens(k, _) => lens::row_bytes(stack.hidden_size, best(spec, *k) as usize),
@@ -456,14 +458,13 @@ pub(crate) fn take_bytes(spec: &ModelSpec, takes: &[Take]) -> u64 {
     let sparse = vocabulary.map_or(0, |logits| sparse_bytes(logits.projection.out_features));
     let layers = spec.stacks.iter().flat_map(|stack| &stack.layers);
     let layers = layers.filter(|_| takes.contains(&Take::Imatrix));
-    let own = classes
-        + sparse
-        + layers.map(layer_bytes).max().unwrap_or(0)
-        + if takes.contains(&Take::Drift) {
-            drift::bytes(spec)
-        } else {
-            0
-        };
+    let entering = layers.map(layer_bytes).max().unwrap_or(0) + hessian::largest_bytes(spec, takes);
+    let drift = if takes.contains(&Take::Drift) {
+        drift::bytes(spec)
+    } else {
+        0
+    };
+    let own = classes + sparse + entering + drift;
     if !takes.contains(&Take::Profile) {
         return own;
     }

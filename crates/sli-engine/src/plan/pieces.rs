@@ -64,6 +64,7 @@ impl Planner<'_> {
             | Take::Embedding(_)
             | Take::Profile
             | Take::Imatrix
+            | Take::Hessian(_)
             | Take::Trace => 0,
         });
         let own = self.model.spec.stacks.iter().all(reads_own_rows);

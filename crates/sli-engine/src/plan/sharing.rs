@@ -15,7 +15,8 @@ pub(crate) fn sharing(
     if !settings.share_prefixes {
         return Err("sharing is switched off");
     }
-    if settings.takes.contains(&Take::Imatrix) {
+    let counts_all = |take: &Take| matches!(take, Take::Imatrix | Take::Hessian(_));
+    if settings.takes.iter().any(counts_all) {
         return Err("what enters the matrices counts for every record");
     }
     if settings.takes.contains(&Take::Drift) {

@@ -5,6 +5,8 @@
 //! the projection to logits) is read beside its own products alone, by one reader: when the slower of the two
 //! is done, what the reader copied and packed has cost its time besides.
 
+use sli_kernels::Compute;
+
 use super::Plan;
 use super::phases::Grain;
 use super::phases::is_expert;
@@ -12,6 +14,7 @@ use super::planner::Planner;
 use super::reading::{Bytes, Ways, head_leaf, share_hit};
 use super::work::{choice, head_work, multiplied, needs_logits};
 use crate::exec::head::HEAD_ROWS;
+use crate::hessian::product_operations;
 use crate::limits::Limits;
 use crate::take::Take;
 use crate::weights::load::packed_bytes;
@@ -43,6 +46,9 @@ const CROSSINGS: f64 = 4.0;
 /// How often the bytes of an expert cross memory besides: they come through the page cache, whose pages are
 /// found, filled, copied from and given up one by one.
 const CROSSINGS_OF_CACHE: f64 = 6.0;
+
+/// How much longer products in f32 take than those in bf16.
+const IN_F32: f64 = 2.5;
 
 /// Seconds of a start: threads, folders, the end of the results.
 const START: f64 = 0.03;
@@ -80,6 +86,13 @@ impl Planner<'_> {
         computing += (plan.work.attention / ATTENTION + plan.work.attention_weights * WEIGHT)
             / limits.products_per_second;
         computing += self.row_wise(plan) / memory;
+        let rows = plan.stacks.last().map_or(0, |stack| stack.rows) as f64;
+        let squares = product_operations(&self.model.spec, &self.settings.takes) * rows;
+        let slower = match self.settings.compute {
+            Compute::F32 => 1.0,
+            Compute::Bf16 => IN_F32,
+        };
+        computing += squares * slower / limits.products_per_second;
         let reading = self.seconds_reading(ways, plan, &rates);
         let passing = |products: f64, bytes: f64, crossings: f64| {
             let reading = reading * bytes / read.expected.max(1.0);

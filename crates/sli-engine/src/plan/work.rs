@@ -6,6 +6,7 @@ use super::division::Division;
 use crate::boundaries::boundaries;
 use crate::classes::classes_of_token;
 use crate::drift;
+use crate::hessian;
 use crate::lens::{TOGETHER, groups, layers};
 use crate::model::Model;
 use crate::pooling::embedding_width;
@@ -170,6 +171,7 @@ pub(crate) fn bytes_written(model: &Model, records: &RecordSpool, settings: &Set
             }
             // Half of the records are led, of which no table says anything.
             Take::Drift => tokens / 2 * 20,
+            Take::Hessian(_) => hessian::result_bytes(&model.spec, &settings.takes),
             Take::Lens(k, selection) => {
                 let layers = layers(&model.spec, selection).unwrap_or_default().len() as u64;
                 tokens * layers * (*k as u64 * 8 + 12)

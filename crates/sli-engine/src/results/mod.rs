@@ -92,6 +92,11 @@ pub enum ResultsError {
     /// Squares of what enters a matrix are beyond what f32 holds.
     #[error("the squares of what enters `{0}` are beyond the range of f32")]
     Squares(String),
+    /// More was added to the sums of a matrix than they are exact for.
+    #[error(
+        "more than 67 million stretches of tokens enter `{0}`, which is what its sums hold exactly"
+    )]
+    Addends(String),
     /// The Parquet library refused.
     #[error("{name}: {source}")]
     Parquet {
@@ -124,6 +129,7 @@ impl ResultsError {
             Self::Squares(_) => {
                 "--take hidden and profile show where the values become so large".into()
             }
+            Self::Addends(_) => "run over parts of the dataset".into(),
             Self::UnknownLayer { .. } => "this is a defect of the program; please report it".into(),
             Self::Journal(error) => error.hint(),
             Self::Disk(error) => error.hint(),
@@ -133,7 +139,7 @@ impl ResultsError {
     /// The exit code of the program: 3 for a bad record, 5 for input and output.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Self::Id { .. } | Self::Overflow { .. } | Self::Squares(_) => 3,
+            Self::Id { .. } | Self::Overflow { .. } | Self::Squares(_) | Self::Addends(_) => 3,
             Self::Damaged { .. } | Self::Parquet { .. } => 5,
             Self::UnknownLayer { .. } => 1,
             Self::Journal(error) => error.exit_code(),

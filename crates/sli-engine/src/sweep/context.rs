@@ -2,8 +2,8 @@
 
 use sli_kernels::Kernels;
 
-use crate::exec::{BoundLayer, Residency};
-use crate::imatrix::Inputs;
+use crate::entering::Entering;
+use crate::exec::{BoundLayer, Enters, Residency};
 use crate::model::Model;
 use crate::plan::division::Division;
 use crate::plan::phases::Phase;
@@ -24,7 +24,7 @@ pub(super) struct Context<'a> {
     pub(super) division: Division<'a>,
     pub(super) kernels: &'a Kernels,
     pub(super) phases: &'a [Phase],
-    pub(super) inputs: Option<&'a Inputs>,
+    pub(super) entering: Option<&'a Entering<'a>>,
 }
 
 impl<'a> Context<'a> {
@@ -45,7 +45,8 @@ impl<'a> Context<'a> {
             stack,
             part,
             residency,
-            inputs: self.inputs,
+            entering: self.entering,
+            enters: Enters::Rows,
         }
     }
 }

@@ -71,8 +71,8 @@ impl<'a> Sweep<'a> {
         let steps = &context.model.spec.stacks[stack].layers[index].steps;
         let phases = context.phases.iter();
         let own = phases.filter(|p| p.stack == stack && p.layer == index);
-        if let Some(inputs) = context.inputs {
-            inputs.begin((stack, index), &self.folder)?;
+        if let Some(entering) = context.entering {
+            entering.begin((stack, index), &self.folder)?;
         }
         let mut rows = 0;
         for phase in own {
@@ -90,8 +90,8 @@ impl<'a> Sweep<'a> {
             }
             store.release(&phase.scheduled);
         }
-        if let Some(inputs) = context.inputs {
-            inputs.end(&mut self.folder)?;
+        if let Some(entering) = context.entering {
+            entering.end(context.kernels, &mut self.folder)?;
         }
         Ok(rows)
     }
@@ -163,6 +163,10 @@ impl<'a> Sweep<'a> {
         let numbers = group.steps.clone();
         for chunk in &chunks {
             probe.next_chunk();
+            if let Some(entering) = context.entering {
+                let tokens = batch.tokens_of_rows(chunk.rows.clone());
+                entering.next(context.kernels, tokens, pass);
+            }
             for step in numbers.clone().zip(&steps[numbers.clone()]) {
                 let rows = Rows { batch, chunk, pass };
                 layer.step(step, rows, slots, &mut self.scratch, &mut probe)?;

@@ -13,10 +13,10 @@ use std::time::Instant;
 
 use sli_kernels::Kernels;
 
+use crate::entering::Entering;
 use crate::error::EngineError;
 use crate::exec::Scratch;
 use crate::exec::states::States;
-use crate::imatrix::Inputs;
 use crate::journal::OutputFolder;
 use crate::model::Model;
 use crate::observe::Observation;
@@ -72,8 +72,8 @@ pub fn run(
     let kernels = Kernels::new(settings.threads, settings.compute);
     let phases = phases(model, plan.grain, settings.compute);
     let schedule = Schedule::new(model, &phases);
-    let inputs = Inputs::open(&model.spec, &settings.takes)?;
-    let observation = Observation::open(model, records, settings, &folder, inputs.as_ref())?;
+    let entering = Entering::open(model, &settings.takes)?;
+    let observation = Observation::open(model, records, settings, &folder, entering.as_ref())?;
     // All that decides results has been read.
     folder.add_files(&model.home.record());
     let context = Context {
@@ -85,7 +85,7 @@ pub fn run(
         division,
         kernels: &kernels,
         phases: &phases,
-        inputs: inputs.as_ref(),
+        entering: entering.as_ref(),
     };
     let tally = Tally::open(&folder).map_err(ResultsError::from)?;
     let before = folder.progress().spent.clone();

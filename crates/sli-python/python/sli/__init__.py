@@ -30,7 +30,7 @@ from ._families import (
 from ._integrator import SequentialLayerIntegrator, UniversalSLIIntegrator
 from ._moe import MoEConfig, MoEHandler
 from ._progress import SLIWarning
-from ._results import Results, Table, Tensors
+from ._results import Hessian, Hessians, Results, Table, Tensors
 from ._weights import UniversalLayerFactory, UniversalWeightLoader, WeightNameMapper
 
 __version__ = _sli.version()
@@ -44,6 +44,8 @@ __all__ = [
     "EncoderFamilyHandler",
     "FileError",
     "GPTFamilyHandler",
+    "Hessian",
+    "Hessians",
     "InputError",
     "LlamaFamilyHandler",
     "MambaFamilyHandler",

@@ -41,7 +41,7 @@ def run(
     Arrow table or anything with ``__arrow_c_stream__``, or a ``datasets.Dataset``.
 
     ``take`` names the results: ``scores``, ``profile``, ``hidden[:LAYERS]``, ``logits``, ``topk:K``, ``embedding[:POOLING]``,
-    ``router``, ``classes``, ``sparse``. Without ``out`` they live in a temporary folder that goes with the object; in a folder a
+    ``router``, ``classes``, ``sparse``, ``lens[:K[:LAYERS]]``, ``imatrix``, ``hessian[:LAYERS]``. Without ``out`` they live in a temporary folder that goes with the object; in a folder a
     run that was interrupted goes on when the same call is made again, and a finished one is opened as it is.
 
     ``memory`` ("8GiB", or bytes) is what the whole process may hold, with what it holds already; by default most of what is

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _sli
-from ._errors import SLIError, usage_error
+from ._errors import FileError, SLIError, usage_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,12 @@ TABLES = {
     "records": "hidden",
 }
 _SHOWN = 5
+
+
+def _file_error(message: str, hint: str) -> FileError:
+    error = FileError(message)
+    error.hint = hint
+    return error
 
 
 class Table:
@@ -107,14 +113,11 @@ class Tensors(Mapping[str, "np.ndarray[Any, Any]"]):
             self._read(path)
 
     def _read(self, path: str) -> None:
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        (length,) = struct.unpack_from("<Q", mapped)
-        header = json.loads(mapped[8 : 8 + length])
+        mapped, header, begin = _mapped_header(path)
         for name, entry in header.items():
             if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                self._places[name] = (mapped, entry["dtype"], entry["shape"], 8 + length + begin, end - begin)
+                first, end = entry["data_offsets"]
+                self._places[name] = (mapped, entry["dtype"], entry["shape"], begin + first, end - first)
 
     def __getitem__(self, id: str | int) -> np.ndarray[Any, Any]:
         """The tensor of a record. bf16, which numpy does not have, comes as a copy in float32."""
@@ -136,6 +139,77 @@ class Tensors(Mapping[str, "np.ndarray[Any, Any]"]):
 
     def __repr__(self) -> str:
         return f"<sli.Tensors of {len(self)} records: {', '.join(os.path.basename(path) for path in self.paths)}>"
+
+
+def _mapped_header(path: str) -> tuple[mmap.mmap, dict[str, Any], int]:
+    """A safetensors file as it is mapped, its header, and where its values begin."""
+    hint = "run again with fresh=True"
+    try:
+        with open(path, "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        (length,) = struct.unpack_from("<Q", mapped)
+        header: dict[str, Any] = json.loads(mapped[8 : 8 + length])
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    except OSError as error:
+        raise _file_error(f"{path} cannot be read: {error}", hint) from error
+    except (ValueError, struct.error, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise _file_error(f"{path} is no safetensors file: {error}", hint) from error
+    if 8 + length + max(ends, default=0) > len(mapped):
+        raise _file_error(f"{path} ends before its tensors do", hint)
+    return mapped, header, 8 + length
+
+
+class Hessian:
+    """What enters a matrix: ``xtx`` ``[inputs, inputs]``, the sum of ``x^T x`` over its rows, a view of the mapped file."""
+
+    def __init__(self, name: str, xtx: np.ndarray[Any, Any], tokens: int, sequences: int) -> None:
+        self.name = name
+        self.xtx = xtx
+        #: Rows that entered the matrix.
+        self.tokens = tokens
+        #: Records that they are of.
+        self.sequences = sequences
+
+    def __repr__(self) -> str:
+        return f"<sli.Hessian of {self.name}: {self.xtx.shape[0]} inputs, {self.tokens} tokens, {self.sequences} sequences>"
+
+
+class Hessians(Mapping[str, Hessian]):
+    """The Hessians of a layer by the names of its matrices; those that get the same rows share one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._mapped, header, self._begin = _mapped_header(path)
+        #: Matrices that have the tensors of another one.
+        self.shared: dict[str, str] = json.loads((header.pop("__metadata__", None) or {}).get("shared", "{}"))
+        self._entries = header
+        self._names = [name.removesuffix(".xtx") for name in header if name.endswith(".xtx")]
+
+    def _array(self, name: str, kind: str) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        entry = self._entries[name]
+        begin, end = entry["data_offsets"]
+        dtype: np.dtype[Any] = np.dtype(kind)
+        return np.frombuffer(self._mapped, dtype, (end - begin) // dtype.itemsize, self._begin + begin).reshape(entry["shape"])
+
+    def __getitem__(self, name: str) -> Hessian:
+        """That of a matrix."""
+        own = self.shared.get(name, name)
+        if own not in self._names:
+            raise KeyError(f"{name!r}; the layer has {', '.join(self)}")
+        counts = (int(self._array(f"{own}.{kind}", "<i8")[0]) for kind in ("tokens", "sequences"))
+        return Hessian(name, self._array(f"{own}.xtx", "<f4"), *counts)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._names
+        yield from self.shared
+
+    def __len__(self) -> int:
+        return len(self._names) + len(self.shared)
+
+    def __repr__(self) -> str:
+        return f"<sli.Hessians of {len(self)} matrices: {os.path.basename(self.path)}>"
 
 
 class Results:
@@ -191,7 +265,25 @@ class Results:
     @property
     def layers(self) -> dict[str, int]:
         """How many layers each stack has."""
-        return {stack: len(seconds) for stack, seconds in self.manifest["layer_seconds"].items()}
+        # Of merged results each part has its own times.
+        parts = self.manifest.get("parts") or [self.manifest]
+        return {stack: len(seconds) for part in parts for stack, seconds in part.get("layer_seconds", {}).items()}
+
+    def hessian(self, layer: int | str) -> Hessians:
+        """What enters the matrices of a layer, from 1 (``"encoder.4"``: of that stack), by their names in the checkpoint."""
+        stack, place = _boundary(layer)
+        there: dict[str, list[str]] = {}
+        for name in self.files:
+            if name.startswith("hessian/") and name.endswith(".safetensors"):
+                own, _, number = name.removeprefix("hessian/").removesuffix(".safetensors").rpartition(".")
+                there.setdefault(own, []).append(number)
+        for own in reversed([own for own in there if stack in (None, own)]):
+            wanted = f"{self.layers.get(own, 0):03}" if place == "last" else place
+            if wanted in there[own]:
+                return Hessians(os.path.join(self.path, f"hessian/{own}.{wanted}.safetensors"))
+        have = ", ".join(f"{own}.{number}" for own, numbers in there.items() for number in numbers)
+        problem = f"the run has no Hessians of {layer!r}; it has {have or 'none'}"
+        raise usage_error(problem, f"ask for them: take=[..., 'hessian:{layer}']")
 
     def hidden(self, layer: int | str = "last") -> Tensors:
         """Hidden states at a boundary, by the ids of records: 0 is what enters the first layer, ``n`` the output of layer n,

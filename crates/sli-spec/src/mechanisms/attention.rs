@@ -298,6 +298,29 @@ impl Attention {
 }
 
 impl Mechanism for Attention {
+    fn alike(&self) -> Vec<Vec<WeightIndex>> {
+        let gate = self.gate.as_ref().map(|gate| gate.projection.weight);
+        let mut of_input: Vec<WeightIndex> = gate.into_iter().collect();
+        let KeyValue::Own { key, value } = &self.key_value else {
+            of_input.push(self.query.weight);
+            return vec![of_input];
+        };
+        let value = value.as_ref().map(|value| value.weight);
+        match (&self.bottleneck, self.key_value_inputs) {
+            (Some(bottleneck), None) => {
+                of_input.push(bottleneck.projection.weight);
+                of_input.extend(value);
+                vec![vec![self.query.weight, key.weight], of_input]
+            }
+            (None, None) => {
+                of_input.extend([self.query.weight, key.weight]);
+                of_input.extend(value);
+                vec![of_input]
+            }
+            (_, Some(_)) => vec![of_input],
+        }
+    }
+
     fn weights(&self, uses: &mut Uses) {
         let Attention {
             heads: _,

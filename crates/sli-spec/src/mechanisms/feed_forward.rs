@@ -117,6 +117,11 @@ impl FeedForward {
 }
 
 impl Mechanism for FeedForward {
+    fn alike(&self) -> Vec<Vec<WeightIndex>> {
+        let gate = self.gate.as_ref().map(|gate| gate.weight);
+        vec![gate.into_iter().chain([self.up.weight]).collect()]
+    }
+
     fn weights(&self, uses: &mut Uses) {
         let FeedForward {
             gate,

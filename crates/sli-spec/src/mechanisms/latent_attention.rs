@@ -142,6 +142,24 @@ pub struct KeyPool {
 }
 
 impl Mechanism for LatentAttention {
+    fn alike(&self) -> Vec<Vec<WeightIndex>> {
+        let down = |down: &Option<(Linear, Norm)>| down.as_ref().map(|(down, _)| down.weight);
+        let gate = self.gate.as_ref();
+        let gate_of = |is_of_latent: bool| {
+            let gate = gate.filter(|gate| gate.of_latent == is_of_latent);
+            gate.map(|gate| gate.projection.weight)
+        };
+        let mut of_input: Vec<WeightIndex> = gate_of(false).into_iter().collect();
+        of_input.extend(down(&self.key_value_down));
+        let Some(query_down) = down(&self.query_down) else {
+            of_input.push(self.query.weight);
+            return vec![of_input];
+        };
+        of_input.push(query_down);
+        let of_latent = gate_of(true).into_iter().chain([self.query.weight]);
+        vec![of_input, of_latent.collect()]
+    }
+
     fn weights(&self, uses: &mut Uses) {
         let LatentAttention {
             heads: _,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Router, StateSpec, Uses};
 use crate::parts::rope::Rope;
 use crate::parts::{Cut, Linear, Mask, Norm, RelativeBuckets, Slot};
+use crate::source::WeightIndex;
 
 /// Which of several equal keys are chosen follows from how many there are in all.
 pub(super) const CHOICE_OF_KEYS: &str = "the choice of keys depends on a record's length";
@@ -13,6 +14,11 @@ pub(super) const CHOICE_OF_KEYS: &str = "the choice of keys depends on a record'
 pub trait Mechanism {
     /// Collects the weights that it uses, in the order of use.
     fn weights(&self, uses: &mut Uses);
+
+    /// Matrices whose products have the same rows for input, in classes of two or more. What is not named is on its own.
+    fn alike(&self) -> Vec<Vec<WeightIndex>> {
+        Vec::new()
+    }
 
     /// What it is, for the table of architectures.
     fn label(&self) -> String;

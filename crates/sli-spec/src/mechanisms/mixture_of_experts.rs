@@ -79,6 +79,17 @@ impl MixtureOfExperts {
 }
 
 impl Mechanism for MixtureOfExperts {
+    fn alike(&self) -> Vec<Vec<WeightIndex>> {
+        let always = self.weighed.iter().chain(&self.shared);
+        let mut of_input: Vec<WeightIndex> =
+            always.flat_map(FeedForward::alike).flatten().collect();
+        of_input.extend(self.shared_gate.as_ref().map(|gate| gate.weight));
+        of_input.extend(self.latent.as_ref().map(|latent| latent.down.weight));
+        let mut classes = self.expert.alike();
+        classes.push(of_input);
+        classes
+    }
+
     fn weights(&self, uses: &mut Uses) {
         let MixtureOfExperts {
             experts: _,

@@ -43,6 +43,8 @@ pub struct JobArgs {
     /// lens[:K[:LAYERS]]        what the head says of the states between layers: log-probability of every token, entropy,
     ///                          divergence from the end, the K most probable tokens
     /// imatrix                  squares of what enters every matrix, for llama.cpp's quantiser
+    /// hessian[:LAYERS]         products of what enters every matrix with itself (X^T X), for GPTQ and its kin; LAYERS
+    ///                          from 1: hessian:1-4,last
     #[arg(long = "take", value_name = "T", value_parser = take, verbatim_doc_comment)]
     pub takes: Vec<Take>,
     /// What of a record becomes its tokens; every record must have it [default: the first of input_ids,

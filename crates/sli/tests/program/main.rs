@@ -24,6 +24,7 @@ mod experts;
 mod far_sight;
 mod folders;
 mod gguf;
+mod hessian;
 mod hostile_models;
 mod hostile_templates;
 mod hub;

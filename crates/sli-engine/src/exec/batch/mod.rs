@@ -214,6 +214,28 @@ impl Batch {
         self.tokens.len()
     }
 
+    /// The number of the record and the place in it of some rows, none of which are shared; views of pictures follow each other.
+    pub fn tokens_of_rows(&self, rows: Range<usize>) -> Vec<(usize, usize)> {
+        let numbered = (self.first_record..).zip(&self.records);
+        let mut parts = numbered.flat_map(|(number, record)| {
+            let mut before = 0;
+            record.lasts.iter().map(move |&last| {
+                let part = (number, before, last);
+                before += self.positions[last] as usize + 1;
+                part
+            })
+        });
+        let mut now = parts.next();
+        let token = |row: usize| {
+            while now.is_some_and(|(.., last)| last < row) {
+                now = parts.next();
+            }
+            let (number, before, _) = now.unwrap_or((self.first_record, 0, row));
+            (number, before + self.positions[row] as usize)
+        };
+        rows.map(token).collect()
+    }
+
     /// Rows in front of every record, of which nothing is shown.
     pub fn lead(&self) -> usize {
         self.lead
