@@ -18,8 +18,12 @@ PARTS = [
     "canary_decoder",
     "cohere_compass_vision",
     "exaone4_5_vision",
+    "glm4v_moe_vision",
+    "glm4v_vision",
+    "glm_ocr_vision",
     "idefics3_vision",
     "internvl_vision",
+    "llama4_vision_model",
     "moonshine_streaming_encoder",
     "parakeet_encoder",
     "pix2struct_vision_model",
@@ -89,6 +93,13 @@ TEXT_CLASSES = {
     "qwen2_5_vl_text": {"Qwen2_5_VLForConditionalGeneration": "causal_lm", "Qwen2_5_VLTextModel": "base"},
     "qwen3_vl_text": {"Qwen3VLForConditionalGeneration": "causal_lm", "Qwen3VLTextModel": "base"},
     "qwen3_vl_moe_text": {"Qwen3VLMoeForConditionalGeneration": "causal_lm", "Qwen3VLMoeTextModel": "base"},
+    "glm4v_text": {"Glm4vForConditionalGeneration": "causal_lm", "Glm4vTextModel": "base"},
+    "glm4v_moe_text": {"Glm4vMoeForConditionalGeneration": "causal_lm", "Glm4vMoeTextModel": "base"},
+    "glm_ocr_text": {"GlmOcrForConditionalGeneration": "causal_lm", "GlmOcrTextModel": "base"},
+    "glm4v_vision": {"Glm4vVisionModel": "base"},
+    "glm4v_moe_vision": {"Glm4vMoeVisionModel": "base"},
+    "glm_ocr_vision": {"GlmOcrVisionModel": "base"},
+    "llama4_vision_model": {"Llama4VisionModel": "base"},
     "qwen2_vl_vision": {"Qwen2VisionTransformerPretrainedModel": "base"},
     "qwen2_5_vl_vision": {"Qwen2_5_VisionTransformerPretrainedModel": "base"},
     "qwen3_vl_vision": {"Qwen3VLVisionModel": "base"},
@@ -139,7 +150,8 @@ def classes_of(model_type):
         if hasattr(transformers, sibling):
             classes.setdefault(sibling, "causal_lm")
     for name in names_of(modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, model_type):
-        classes.setdefault(name, "causal_lm")
+        if classes.get(name, "base") == "base":  # a whole model without a class of its body alone
+            classes[name] = "causal_lm"
     classes = {name: OF_TEXT.get(name, task) for name, task in classes.items()}
     return dict(sorted((name, task) for name, task in classes.items() if task))
 

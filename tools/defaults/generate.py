@@ -27,6 +27,7 @@ from transformers.models.auto import configuration_auto, modeling_auto
 import reads
 from classes import ALIASES, INHERITED, PARTS, SOURCES, TEXT_CLASSES, classes_of, names_of, registered_types
 
+GLM_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5, "mrope_section": [8, 12, 12]}
 MROPE = {"mrope_section": [16, 24, 24], "rope_theta": 1000000.0, "rope_type": "default"}
 
 # Keys without which the class's own defaults describe no model, with values of a published one.
@@ -53,6 +54,18 @@ EXAMPLES = {
     "aya_vision": {"text_config": {"model_type": "cohere2"}, "vision_config": {"model_type": "siglip_vision_model"}},
     "cohere2_vision": {"text_config": {"model_type": "cohere2"}, "vision_config": {"model_type": "siglip_vision_model"}},
     "deepseek_vl": {"text_config": {"model_type": "llama"}, "vision_config": {"model_type": "siglip_vision_model"}},
+    "gemma3": {"text_config": {"model_type": "gemma3_text"}, "vision_config": {"model_type": "siglip_vision_model", "image_size": 896, "patch_size": 14}},
+    "paligemma": {"text_config": {"model_type": "gemma", "hidden_size": 2048}, "vision_config": {"model_type": "siglip_vision_model"}},
+    "mistral3": {"text_config": {"model_type": "mistral"}, "vision_config": {"model_type": "pixtral"}},
+    "lighton_ocr": {"text_config": {"model_type": "qwen3"}, "vision_config": {"model_type": "pixtral"}},
+    "llama4": {"text_config": {"model_type": "llama4_text"}, "vision_config": {"model_type": "llama4_vision_model", "hidden_size": 1408, "vision_output_dim": 4096}},
+    "glm4v_text": {"rope_parameters": GLM_ROPE},
+    "glm4v": {"text_config": {"rope_parameters": GLM_ROPE}},
+    "glm4v_moe_text": {"head_dim": 128, "rope_parameters": GLM_ROPE},
+    "glm4v_moe": {"text_config": {"head_dim": 128, "rope_parameters": GLM_ROPE}},
+    "glm46v": {"text_config": {"rope_parameters": GLM_ROPE}},
+    "glmga": {"text_config": {"rope_parameters": GLM_ROPE}},
+    "glm_ocr": {"text_config": {"hidden_size": 1536, "head_dim": 128, "rope_parameters": {"rope_type": "default", "mrope_section": [16, 24, 24]}}},
     "qwen2_vl_text": {"rope_parameters": MROPE},
     "qwen2_5_vl_text": {"rope_parameters": MROPE},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},

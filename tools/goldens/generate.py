@@ -300,7 +300,7 @@ class Capture:
 
     def enter(self, module, arguments, named):
         if 0 not in self.boundaries:
-            hidden = arguments[0] if arguments else named["hidden_states"]
+            hidden = arguments[0] if arguments else next(named[name] for name in ("hidden_states", "hidden_state") if name in named)
             self.boundaries[0] = self.boundary(hidden)
 
     def past_hooks(self, forward):
@@ -395,6 +395,10 @@ def run(model, inputs, variant):
         given["attention_mask"] = torch.ones(given["input_values"].shape, dtype=torch.int64)
     if "mm_token_type_ids" in accepted and "input_ids" in given and "image_grid_thw" in given:  # as the processor makes them
         given["mm_token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
+    if model.config.model_type == "gemma3" and "pixel_values" in given:
+        given["token_type_ids"] = (given["input_ids"] == model.config.image_token_id).int()
+    if model.config.model_type == "paligemma":
+        given.setdefault("token_type_ids", torch.zeros_like(given["input_ids"]))
     with torch.no_grad():
         if variant.get("pair"):  # a text or a picture
             output = model.get_image_features(**given) if "pixel_values" in given else model.get_text_features(**given)
@@ -536,6 +540,8 @@ def records_of(variant, model):
                 inputs[name] = torch.tensor(numbers)
         if "context" in record:
             inputs["token_type_ids"] = torch.tensor([int(place < record["context"]) for place in range(record["tokens"])])
+        if "suffix" in record:
+            inputs["token_type_ids"] = torch.tensor([int(place >= record["tokens"] - record["suffix"]) for place in range(record["tokens"])])
         if "decoder" in record:
             ids = formula.input_ids(f"decoder.{index}", record["decoder"], own, RESERVED)
             start = getattr(model.config, "decoder_start_token_id", 0)

@@ -38,7 +38,7 @@ impl Demands {
                 Some(table) => table.types,
                 // Whether they are equal is all that counts.
                 None if mechanisms.any(Mechanism::reads_kinds) => u32::MAX as usize,
-                None if stack.positions == PositionIds::OfKinds => u32::MAX as usize,
+                None if matches!(stack.positions, PositionIds::OfKinds(_)) => u32::MAX as usize,
                 None => 0,
             }
         };

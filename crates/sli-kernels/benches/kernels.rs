@@ -152,6 +152,7 @@ fn attention(kernels: &Kernels) {
                 segments: &segments,
                 common: None,
                 mask,
+                joined: None,
                 scale: 0.1,
                 softcap: None,
                 sinks: None,

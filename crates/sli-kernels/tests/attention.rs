@@ -124,6 +124,7 @@ impl Case {
             segments,
             common: None,
             mask: self.mask,
+            joined: None,
             scale: self.scale,
             softcap: self.softcap,
             sinks: self.sinks.as_deref().map(Sinks::OfHeads),
@@ -433,6 +434,7 @@ fn no_segments_and_no_keys() {
                 segments,
                 common: None,
                 mask: AttentionMask::Full,
+                joined: None,
                 scale: 1.0,
                 softcap: None,
                 sinks: None,
@@ -480,6 +482,63 @@ fn a_query_has_sinks_of_its_own() {
         for row in 0..sinks.rows() {
             let of_heads = run(Sinks::OfHeads(sinks.row(row)));
             assert_eq!(of_rows.row(row), of_heads.row(row), "row {row}");
+        }
+    }
+}
+
+#[test]
+fn joined_positions_are_seen_beside_those_of_the_mask() {
+    const KEYS: usize = 700;
+    let mut random = Random(21);
+    let [q, k, v] = [32, 16, 16].map(|columns| random.mat(KEYS, columns));
+    let segments = [Segment::whole(0..KEYS)];
+    // Runs that lie across blocks of keys.
+    let runs = [0..9, 230..300, 500..KEYS];
+    let joined: Vec<_> = (0..KEYS)
+        .map(|row| {
+            let run = runs.iter().find(|run| run.contains(&row));
+            row as u32..run.map_or(row + 1, |run| run.end) as u32
+        })
+        .collect();
+    let masks = [
+        AttentionMask::Causal,
+        AttentionMask::Window {
+            left: 40,
+            right: None,
+        },
+    ];
+    for mask in masks {
+        let hidden = |site: &BiasSite, logits: &mut [f32]| {
+            for (logit, key) in logits.iter_mut().zip(site.keys.clone()) {
+                let sees = mask.visible(site.query, 0).contains(&key)
+                    || joined[site.query].contains(&(key as u32));
+                if !sees {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        };
+        for [one, _] in all_kernels(Compute::F32) {
+            let plain = |mask| {
+                let mats = [q.view(), k.view(), v.view()];
+                AttentionArgs::plain(mats, [4, 2], &segments, mask, 0.3)
+            };
+            let [mut own, mut expected] = [0, 1].map(|_| Mat::new(KEYS, 32));
+            let args = AttentionArgs {
+                joined: Some(&joined),
+                ..plain(mask)
+            };
+            one.attention(&args, own.view_mut());
+            let args = AttentionArgs {
+                bias: Some(&hidden),
+                ..plain(AttentionMask::Full)
+            };
+            one.attention(&args, expected.view_mut());
+            for row in 0..KEYS {
+                for (own, expected) in own.row(row).iter().zip(expected.row(row)) {
+                    let what = format!("{one:?} {mask:?} {row}");
+                    assert_close(*own, f64::from(*expected), 1e-6, &what);
+                }
+            }
         }
     }
 }

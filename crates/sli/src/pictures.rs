@@ -69,7 +69,9 @@ impl<'a> PictureRules<'a> {
         if let Some(name) = layout.grids() {
             prepared.grids = numbers(tensors, (given, name), raw, "times, rows, columns")?;
         }
-        if let Some(name) = layout.sizes() {
+        if let Some(name) = layout.sizes()
+            && (layout.needs_sizes() || tensors.whole_numbers(given, name, raw)?.is_some())
+        {
             prepared.sizes = numbers(tensors, (given, name), raw, "height, width")?;
         }
         if let Some(mask) = layout.mask() {

@@ -785,7 +785,8 @@ impl Rules<'_> {
         if let Err(problem) = positions.blocks(&tokens, types.as_deref()) {
             let problem = format!("record `{id}`: {problem}");
             let hint = match positions {
-                PositionIds::OfKinds => "give the first tokens type 1, and the others type 0",
+                PositionIds::OfKinds(0) => "give the first tokens type 0, and the others type 1",
+                PositionIds::OfKinds(_) => "give the first tokens type 1, and the others type 0",
                 _ => "the tokens that divide a record come with the model's own tokenizer",
             };
             return Err(InputError::record(&place, problem).with_hint(hint));

@@ -408,6 +408,7 @@ impl BoundLayer<'_> {
             gated,
             activation,
             norm,
+            norm_first,
         } = transform;
         let mut out = Mat::new(x.rows(), dense.out_features);
         if *gated {
@@ -419,6 +420,14 @@ impl BoundLayer<'_> {
             self.kernels
                 .gated(activation, halves.view_mut(), up.as_ref());
             out = halves;
+        } else if *norm_first {
+            self.linear(x, dense, out.view_mut())?;
+            if let Some(norm) = norm {
+                self.norm_in_place(norm, out.view_mut())?;
+            }
+            let activation = crate::mixers::kernel(*activation);
+            self.kernels.activation(activation, out.view_mut());
+            return Ok(out);
         } else {
             self.dense(dense, *activation, x, out.view_mut())?;
         }

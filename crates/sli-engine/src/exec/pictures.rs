@@ -24,7 +24,7 @@ pub(crate) fn picture_values(pictures: &Pictures, longest: usize) -> usize {
         }) => {
             let stretched = match otherwise {
                 Interpolation::None => 0,
-                Interpolation::Corners => longest,
+                Interpolation::Corners | Interpolation::Cubic => longest,
             };
             (rows * columns + stretched) * width
         }
@@ -44,7 +44,10 @@ impl BoundLayer<'_> {
     ) -> Result<(), EngineError> {
         hidden.reset(batch.rows(), pictures.width());
         let views = batch.branches_of(&batch.whole());
-        let front = pictures.front.len();
+        let patches_of = |view: &Range<usize>| {
+            let [patches, _] = pictures.parts_of(view.len());
+            view.start + patches.start..view.start + patches.end
+        };
         let (mut rest, mut end) = (&views[..], 0);
         for (offset, record) in batch.records.iter().enumerate() {
             if record.tokens == 0 {
@@ -53,7 +56,7 @@ impl BoundLayer<'_> {
             end += record.tokens;
             let (own, others) = rest.split_at(rest.partition_point(|view| view.end <= end));
             rest = others;
-            let patches = own.iter().flat_map(|view| view.start + front..view.end);
+            let patches = own.iter().flat_map(patches_of);
             let patches: Vec<usize> = patches.collect();
             let values = records.features(batch.first_record + offset)?;
             let width = pictures.patch_values();
@@ -72,7 +75,7 @@ impl BoundLayer<'_> {
         }
         self.put_front(pictures, &views, hidden)?;
         if let Some(table) = &pictures.positions {
-            self.add_places(table, front, batch, hidden)?;
+            self.add_places(table, pictures, batch, hidden)?;
         }
         match &pictures.norm {
             Some(norm) => self.norm_in_place(norm, hidden.view_mut()),
@@ -93,6 +96,9 @@ impl BoundLayer<'_> {
             out.reset(rows.len(), pictures.width());
             let own = values.rows_view(rows.clone());
             self.linear(own, &pictures.projection, out.view_mut())?;
+            if let Some(norm) = &pictures.patch_norm {
+                self.norm_in_place(norm, out.view_mut())?;
+            }
             for (row, &target) in targets[rows].iter().enumerate() {
                 hidden.row_mut(target).copy_from_slice(out.row(row));
             }
@@ -100,7 +106,7 @@ impl BoundLayer<'_> {
         Ok(())
     }
 
-    /// Puts the rows in front of the patches of every view, with their own rows of the table of places.
+    /// Puts the rows in front of the patches of every view, or behind them, with their own rows of the table of places.
     fn put_front(
         &self,
         pictures: &Pictures,
@@ -115,18 +121,19 @@ impl BoundLayer<'_> {
                 self.gather(*weight, &[position as u32], &mut row, true)?;
             }
             for view in views {
-                let target = hidden.row_mut(view.start + number);
+                let [_, front] = pictures.parts_of(view.len());
+                let target = hidden.row_mut(view.start + front.start + number);
                 target.copy_from_slice(row.row(0));
             }
         }
         Ok(())
     }
 
-    /// Adds the rows of a table by place to all but the first `front` rows of every view.
+    /// Adds the rows of a table by place to the patches of every view.
     fn add_places(
         &self,
         table: &PlaceTable,
-        front: usize,
+        pictures: &Pictures,
         batch: &Batch,
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
@@ -140,7 +147,8 @@ impl BoundLayer<'_> {
         for view in batch.branches_of(&batch.whole()) {
             let grid = batch.place(view.start)?.grid;
             let table = stretched.of(self, (*weight, *first), grid)?;
-            for row in view.start + front..view.end {
+            let [patches, _] = pictures.parts_of(view.len());
+            for row in view.start + patches.start..view.start + patches.end {
                 let place = batch.place(row)?;
                 let at = place.row * grid[1] + place.column;
                 add(table.row(at as usize), hidden.row_mut(row));
@@ -190,7 +198,8 @@ impl Stretched {
             let wanted_sizes = wanted.map(|count| count as usize);
             if wanted_sizes != self.grid {
                 table = match self.otherwise {
-                    Interpolation::Corners => stretch(&table, self.grid, wanted_sizes),
+                    Interpolation::Corners => stretch(&table, self.grid, wanted_sizes, between),
+                    Interpolation::Cubic => stretch(&table, self.grid, wanted_sizes, cubic),
                     Interpolation::None => {
                         let problem = format!("no places for {wanted_sizes:?} patches");
                         return Err(EngineError::Internal(problem));
@@ -206,9 +215,11 @@ impl Stretched {
     }
 }
 
-/// The two rows, or columns, of a grid that one of a stretched grid lies between, the first on the first and the last on
-/// the last, and the share of the second; in f32 as the reference computes it.
-fn between(from: usize, to: usize) -> Vec<([usize; 2], f32)> {
+/// Rows, or columns, of a grid that one of a stretched grid is made of, with their shares.
+type Shares = Vec<(usize, f32)>;
+
+/// The two that one lies between, the first on the first and the last on the last; in f32 as the reference computes it.
+fn between(from: usize, to: usize) -> Vec<Shares> {
     let step = match to {
         0 | 1 => 0.0,
         _ => (from - 1) as f32 / (to - 1) as f32,
@@ -216,20 +227,47 @@ fn between(from: usize, to: usize) -> Vec<([usize; 2], f32)> {
     let of = |place: usize| {
         let at = step * place as f32;
         let first = (at as usize).min(from - 1);
-        ([first, (first + 1).min(from - 1)], at - first as f32)
+        let second = at - first as f32;
+        vec![(first, 1.0 - second), ((first + 1).min(from - 1), second)]
+    };
+    (0..to).map(of).collect()
+}
+
+/// The four around one, edges on edges, by the cubes of Keys (1981) with `a = -0.75`; in f32 as torch computes it.
+fn cubic(from: usize, to: usize) -> Vec<Shares> {
+    const A: f32 = -0.75;
+    let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = |x: f32| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+    let of = |place: usize| {
+        let at = (place as f32 + 0.5) / to as f32 * 2.0 - 1.0;
+        let at = ((at + 1.0) * from as f32 - 1.0) / 2.0;
+        let first = at.floor();
+        let x = at - first;
+        let shares = [far(x + 1.0), near(x), near(1.0 - x), far(2.0 - x)];
+        let last = (from - 1) as f32;
+        let tap = |(number, share): (usize, f32)| {
+            let at = (first + number as f32 - 1.0).clamp(0.0, last);
+            (at as usize, share)
+        };
+        shares.into_iter().enumerate().map(tap).collect()
     };
     (0..to).map(of).collect()
 }
 
 /// A grid of rows as another grid.
-fn stretch(table: &Mat, from: [usize; 2], to: [usize; 2]) -> Mat {
-    let (down, across) = (between(from[0], to[0]), between(from[1], to[1]));
+fn stretch(
+    table: &Mat,
+    from: [usize; 2],
+    to: [usize; 2],
+    shares: fn(usize, usize) -> Vec<Shares>,
+) -> Mat {
+    let (down, across) = (shares(from[0], to[0]), shares(from[1], to[1]));
     let mut out = Mat::new(to[0] * to[1], table.cols());
-    for (row, &(rows, down)) in down.iter().enumerate() {
-        for (column, &(columns, across)) in across.iter().enumerate() {
+    for (row, rows) in down.iter().enumerate() {
+        for (column, columns) in across.iter().enumerate() {
             let target = out.row_mut(row * to[1] + column);
-            for (row, down) in rows.into_iter().zip([1.0 - down, down]) {
-                for (column, across) in columns.into_iter().zip([1.0 - across, across]) {
+            for &(row, down) in rows {
+                for &(column, across) in columns {
                     let source = table.row(row * from[1] + column).iter();
                     let pairs = target.iter_mut().zip(source);
                     pairs.for_each(|(sum, value)| *sum += down * across * value);

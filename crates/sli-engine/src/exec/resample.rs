@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{Mat, MatMut, MatRef};
-use sli_spec::{Halving, PictureRows, Resampled, Resampling};
+use sli_spec::{Halving, Joining, PictureRows, Resampled, Resampling};
 
 use super::batch::Batch;
 use super::convolve::convolved_values;
@@ -24,10 +24,11 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
         Resampling::Gathered {
             columns: [_, own],
             parts,
+            joining,
             ..
         } => {
             // What goes in and what comes out.
-            let mut before = own * parts;
+            let mut before = own * sides(*joining, *parts);
             let mut most = before;
             for layer in &input.layers {
                 let (all, width) = (layer.dense.out_features, layer.width());
@@ -36,6 +37,14 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
             }
             longest.min(GATHERED_ROWS) * most + input.vector().map_or(0, |_| before)
         }
+    }
+}
+
+/// Rows whose features stand side by side where so many are joined.
+fn sides(joining: Joining, parts: usize) -> usize {
+    match joining {
+        Joining::Beside | Joining::ByTurns => parts,
+        Joining::Mean => 1,
     }
 }
 
@@ -55,10 +64,11 @@ impl BoundLayer<'_> {
             stack,
             columns,
             parts,
+            joining,
             vector: _,
         } = input.rule
         {
-            let of = (stack, columns, parts);
+            let of = (stack, columns, parts, joining);
             return self.gather_places(of, input, batch, ends, hidden);
         }
         if let Resampling::Table { weight, rows } = &input.rule {
@@ -85,10 +95,10 @@ impl BoundLayer<'_> {
         }
     }
 
-    /// Fills `hidden` with the rows of an end that places say, so many side by side, some rows at a time.
+    /// Fills `hidden` with the rows of an end that places say, so many joined, some rows at a time.
     fn gather_places(
         &self,
-        (stack, [first, width], parts): (usize, [usize; 2], usize),
+        (stack, [first, width], parts, joining): (usize, [usize; 2], usize, Joining),
         input: &Resampled,
         batch: &Batch,
         ends: &[EndRows],
@@ -102,21 +112,36 @@ impl BoundLayer<'_> {
             let end = end_of(ends, stack)?.rows_view(source);
             for start in own.clone().step_by(GATHERED_ROWS) {
                 let rows = start..own.end.min(start + GATHERED_ROWS);
-                gathered.reset(rows.len(), parts * width);
+                let of = |source: u32| match source as usize {
+                    source if source < end.rows() => Ok(&end.row(source)[first..first + width]),
+                    _ => {
+                        let problem = format!("row {source} of an end of {}", end.rows());
+                        Err(EngineError::Internal(problem))
+                    }
+                };
+                gathered.reset(rows.len(), sides(joining, parts) * width);
                 for (place, row) in rows.clone().enumerate() {
                     let sources = batch.inputs.of(row).iter();
-                    let targets = gathered.row_mut(place).chunks_exact_mut(width);
-                    for (target, &source) in targets.zip(sources) {
-                        if source == PictureRows::NONE && vector.is_some() {
-                            target.fill(0.0);
-                            continue;
+                    let joined = gathered.row_mut(place);
+                    match joining {
+                        Joining::Mean => average(sources.map(|&source| of(source)), joined)?,
+                        Joining::ByTurns => {
+                            for (first, &source) in sources.enumerate() {
+                                let targets = joined.iter_mut().skip(first).step_by(parts);
+                                let pairs = targets.zip(of(source)?);
+                                pairs.for_each(|(target, value)| *target = *value);
+                            }
                         }
-                        if source as usize >= end.rows() {
-                            let problem = format!("row {source} of an end of {}", end.rows());
-                            return Err(EngineError::Internal(problem));
+                        Joining::Beside => {
+                            let targets = joined.chunks_exact_mut(width);
+                            for (target, &source) in targets.zip(sources) {
+                                if source == PictureRows::NONE && vector.is_some() {
+                                    target.fill(0.0);
+                                    continue;
+                                }
+                                target.copy_from_slice(of(source)?);
+                            }
                         }
-                        let row = end.row(source as usize);
-                        target.copy_from_slice(&row[first..first + width]);
                     }
                 }
                 if let Some(norm) = &input.norm {
@@ -233,4 +258,21 @@ fn halve(rows: MatRef<'_>, of: Range<usize>, largest: bool, out: &mut [f32]) {
             f32::midpoint(*value, *other)
         };
     }
+}
+/// Fills a row with the mean of others, which are added up in their order.
+fn average<'r>(
+    rows: impl ExactSizeIterator<Item = Result<&'r [f32], EngineError>>,
+    mean: &mut [f32],
+) -> Result<(), EngineError> {
+    let count = rows.len() as f32;
+    mean.fill(0.0);
+    for row in rows {
+        mean.iter_mut()
+            .zip(row?)
+            .for_each(|(sum, value)| *sum += value);
+    }
+    for sum in mean.iter_mut() {
+        *sum /= count;
+    }
+    Ok(())
 }

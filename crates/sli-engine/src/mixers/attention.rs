@@ -531,7 +531,9 @@ fn attend(
     let (key, value) = shared.map_or((&*key, &*value), |kept| (&kept.key, &kept.value));
     let widened = addends.widened.as_ref();
     let (query, key) = widened.map_or((&*query, key), |[query, key]| (query, key));
+    let joined = rows.batch.joined(attention.mask, rows.chunk);
     let args = AttentionArgs {
+        joined: joined.as_deref(),
         softcap: attention.softcap.map(|cap| cap as f32),
         sinks: match &addends.sinks {
             Some(sinks) => Some(Sinks::OfRows(sinks.view())),

@@ -10,8 +10,16 @@ pub(super) fn mask(mask: Mask) -> AttentionMask {
         // The segments are windows.
         Mask::Full | Mask::FullButPadding(_) | Mask::Windows => AttentionMask::Full,
         // The segments say where the context ends.
-        Mask::Causal | Mask::CausalAfterContext => AttentionMask::Causal,
-        Mask::CausalWindow(window) => AttentionMask::Window {
+        // Runs of tokens join what is seen.
+        Mask::Causal | Mask::CausalAfterContext | Mask::CausalRuns { window: None, .. } => {
+            AttentionMask::Causal
+        }
+        Mask::CausalWindow(window)
+        | Mask::CausalWindowAfterContext(window)
+        | Mask::CausalRuns {
+            window: Some(window),
+            ..
+        } => AttentionMask::Window {
             left: window,
             right: None,
         },

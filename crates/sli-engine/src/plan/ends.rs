@@ -27,7 +27,7 @@ pub(crate) fn end_keys(model: &Model, stack: usize, part: Section) -> Vec<LeafKe
                 Input::Pictures(pictures) => {
                     add(pictures.projection.weight);
                     pictures.projection.bias.into_iter().for_each(&mut add);
-                    if let Some(norm) = &pictures.norm {
+                    for norm in pictures.patch_norm.iter().chain(&pictures.norm) {
                         norm.weight.into_iter().chain(norm.bias).for_each(&mut add);
                     }
                     return keys;

@@ -126,9 +126,14 @@ fn times_read(mechanism: &dyn Mechanism, rows: f64, pieces: f64) -> f64 {
         Some(Mask::Around { back, ahead }) => near(back + ahead).min(pieces),
         Some(Mask::Block(size)) => near(size).min(pieces),
         Some(Mask::Causal) => causal,
-        Some(Mask::Full | Mask::FullButPadding(_) | Mask::CausalAfterContext | Mask::Windows) => {
-            pieces
-        }
+        Some(
+            Mask::Full
+            | Mask::FullButPadding(_)
+            | Mask::CausalAfterContext
+            | Mask::CausalWindowAfterContext(_)
+            | Mask::CausalRuns { .. }
+            | Mask::Windows,
+        ) => pieces,
     }
 }
 

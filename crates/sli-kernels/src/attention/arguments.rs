@@ -132,6 +132,9 @@ pub struct AttentionArgs<'a> {
     pub common: Option<CommonKeys<'a>>,
     /// Which keys a query sees.
     pub mask: AttentionMask,
+    /// For every row of `q` positions that its query sees as well; they join those that the mask shows, and neither end of
+    /// both together falls from one query of a segment to the next.
+    pub joined: Option<&'a [Range<u32>]>,
     /// Factor of the logits.
     pub scale: f32,
     /// `logit = cap * tanh(logit / cap)`, after the scale.
@@ -167,6 +170,7 @@ impl<'a> AttentionArgs<'a> {
             segments,
             common: None,
             mask,
+            joined: None,
             scale,
             softcap: None,
             sinks: None,
@@ -209,6 +213,10 @@ impl<'a> AttentionArgs<'a> {
             self.alibi.is_none_or(|s| s.len() == heads),
             "a slope a head"
         );
+        assert!(
+            self.joined.is_none_or(|joined| joined.len() == q.rows()),
+            "joined positions of every query"
+        );
         if let Some(running) = &self.running {
             let shape = (q.rows(), Running::columns(heads, v_dim));
             assert_eq!(
@@ -231,6 +239,16 @@ impl<'a> AttentionArgs<'a> {
             assert_eq!(common.segments.len(), self.segments.len(), "one a segment");
             assert_eq!(common.earlier_k.cols(), k.cols(), "earlier key columns");
             assert_eq!(common.earlier_v.cols(), v.cols(), "earlier value columns");
+        }
+    }
+
+    /// The positions that a query of a segment sees, counted from the segment's first.
+    #[inline(always)]
+    pub(super) fn visible(&self, segment: &Segment, query: usize) -> Range<usize> {
+        let own = self.mask.visible(segment.q_start + query, segment.prefix);
+        match self.joined.map(|joined| &joined[segment.q.start + query]) {
+            None => own,
+            Some(joined) => own.start.min(joined.start as usize)..own.end.max(joined.end as usize),
         }
     }
 

@@ -98,7 +98,7 @@ impl<B: Panel> SimdOp for QueryBlock<'_, B> {
         // Positions of keys are counted from the first one of this call.
         let first_key = args.first_key();
         let visible = |query: usize| {
-            let seen = args.mask.visible(segment.q_start + query, segment.prefix);
+            let seen = args.visible(segment, query);
             seen.start.saturating_sub(first_key)..seen.end.saturating_sub(first_key)
         };
         let seen = queries
@@ -201,7 +201,7 @@ fn waiting<'a>(running: Running<'a>, layout: &Layout, query: usize, head: usize)
 }
 
 /// The part of `keys` that is visible, relative to its start. Both ends are monotonic in the query
-/// for every mask, so the rows of a tile see no key outside of the first row's start and the last
+/// for every mask and with what joins it, so the rows of a tile see no key outside of the first row's start and the last
 /// row's end.
 #[inline(always)]
 fn within(visible: &Range<usize>, keys: &Range<usize>) -> (usize, usize) {

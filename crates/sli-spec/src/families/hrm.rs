@@ -105,7 +105,7 @@ pub fn hrm_text(config: &Config) -> Result<Described, SpecError> {
     model.rotate(&RopeOptions::new(head_dim))?;
     if config.flag("prefix_lm")? {
         model.masks.fill(Mask::CausalAfterContext);
-        model.position_ids = PositionIds::OfKinds;
+        model.position_ids = PositionIds::OfKinds(1);
     }
     model.may_look_ahead = false;
     model.places = Some(

@@ -25,6 +25,8 @@ pub const TYPES: &[ModelType] = &[
     row("exaone4", exaone4),
     row("glm", glm),
     row("glm4", glm4),
+    row("glm4v_text", glm4v_text),
+    row("glm_ocr_text", glm_ocr_text),
     row("helium", helium),
     row("hunyuan_v1_dense", hunyuan_v1_dense),
     row("internlm3", internlm3),
@@ -407,13 +409,41 @@ pub fn glm(config: &Config) -> Result<Described, SpecError> {
     glm_like(config)?.build()
 }
 
+const GLM4_NORMS: Arrangement = Arrangement::sandwich(
+    ["input_layernorm", "post_self_attn_layernorm"],
+    ["post_attention_layernorm", "post_mlp_layernorm"],
+);
+
 /// GLM-4-0414: norms on both sides of each sublayer.
 pub fn glm4(config: &Config) -> Result<Described, SpecError> {
     let mut decoder = glm_like(config)?;
-    decoder.arrangement = Arrangement::sandwich(
-        ["input_layernorm", "post_self_attn_layernorm"],
-        ["post_attention_layernorm", "post_mlp_layernorm"],
-    );
+    decoder.arrangement = GLM4_NORMS;
+    decoder.build()
+}
+
+/// The text side of GLM-4.1V: positions of three numbers.
+pub fn glm4v_text(config: &Config) -> Result<Described, SpecError> {
+    seeing_glm(config, true)
+}
+
+/// The text side of GLM-OCR: the same without addends.
+pub fn glm_ocr_text(config: &Config) -> Result<Described, SpecError> {
+    seeing_glm(config, false)
+}
+
+fn seeing_glm(config: &Config, bias: bool) -> Result<Described, SpecError> {
+    let rotation = |options| RopeOptions {
+        interleaved: true,
+        partial: true,
+        ..options
+    };
+    let mut decoder = rotated(config, rotation)?;
+    decoder.query_key_value_bias = bias;
+    decoder.names.gate_up = Some("mlp.gate_up_proj");
+    decoder.arrangement = GLM4_NORMS;
+    let options = rotation(RopeOptions::new(decoder.head_dim));
+    let assumed = Some([8, 12, 12]);
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::Chunks)?;
     decoder.build()
 }
 

@@ -2,9 +2,9 @@
 
 use crate::build::{Leaves, pattern};
 use crate::{
-    Activation, Described, Head, HeadTransform, Input, Leaf, LengthLimit, Linear, ModelSpec, Norm,
-    PictureRows, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Sequence, Source, Stack,
-    WeightIndex,
+    Activation, Described, Head, HeadTransform, Input, Joining, Leaf, LengthLimit, Linear,
+    ModelSpec, Norm, PictureRows, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Sequence,
+    Source, Stack, WeightIndex,
 };
 
 /// A row for every view.
@@ -23,6 +23,7 @@ pub fn row_of(
         stack: source,
         columns: [0, width],
         parts: 1,
+        joining: Joining::Beside,
         vector: None,
     };
     rows((name, rule), width, (gathered, norm, leaves.finish()))
@@ -76,6 +77,7 @@ pub fn project(stack: &mut Stack, weight: Source, bias: Option<Source>, out: usi
         },
         activation: Activation::Linear,
         gated: false,
+        norm_first: false,
         norm: None,
     });
     (stack.hidden_size, stack.stash_size) = (out, out);

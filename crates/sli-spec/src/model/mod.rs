@@ -39,7 +39,7 @@ pub use self::pictures::{
     BesidePlanes, FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
     PreparedPictures,
 };
-pub use self::rows::{Halving, Resampled, Resampling, RowRule, TokenChoice};
+pub use self::rows::{Halving, Joining, Resampled, Resampling, RowRule, TokenChoice};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};
 pub use self::tiling::Tiling;
 pub use self::transform::HeadTransform;
@@ -108,8 +108,9 @@ pub enum PositionIds {
         /// `pad_token_id`.
         padding: u32,
     },
-    /// 0, 1, 2, ...; the tokens of kind 1 with which a record begins are its context, which sees all of itself (HRM).
-    OfKinds,
+    /// 0, 1, 2, ...; the tokens of this kind with which a record begins are its context, which sees all of itself (HRM,
+    /// PaliGemma). Tokens of no kind are of kind 0.
+    OfKinds(u32),
     /// ChatGLM: what stands in front of the first `begin` is the context, which sees all of itself;
     /// the rest fills one mask of the context. Learned tables are not used; a rotation names its
     /// [`PositionAxis`](crate::rope::PositionAxis). A record without `begin`, or without a mask, has
@@ -482,7 +483,7 @@ impl PositionIds {
     /// Whether a record has a context that sees all of itself.
     pub fn divides(self) -> bool {
         match self {
-            Self::Blocks { .. } | Self::OfKinds => true,
+            Self::Blocks { .. } | Self::OfKinds(_) => true,
             Self::Sequential | Self::BehindPrompt(_) | Self::AfterPadding { .. } => false,
         }
     }
@@ -491,7 +492,15 @@ impl PositionIds {
     pub fn blocks(self, tokens: &[u32], types: Option<&[u32]>) -> Result<Option<Blocks>, String> {
         let (begin, masks) = match self {
             Self::Blocks { begin, masks } => (begin, masks),
-            Self::OfKinds => return context_of(types.unwrap_or_default()).map(Some),
+            Self::OfKinds(kind) => {
+                // The record says nothing of its kinds.
+                let context = Blocks {
+                    context: if kind == 0 { tokens.len() } else { 0 },
+                    mask: 0,
+                };
+                let of_types = |types| context_of(kind, types);
+                return types.map_or(Ok(context), of_types).map(Some);
+            }
             Self::Sequential | Self::BehindPrompt(_) | Self::AfterPadding { .. } => {
                 return Ok(None);
             }
@@ -510,14 +519,14 @@ impl PositionIds {
     }
 }
 
-/// The tokens of kind 1 in front of all others.
-fn context_of(types: &[u32]) -> Result<Blocks, String> {
-    let context = types.iter().take_while(|&&kind| kind == 1).count();
-    let later = types[context..].iter().position(|&kind| kind == 1);
+/// The tokens of a kind in front of all others.
+fn context_of(wanted: u32, types: &[u32]) -> Result<Blocks, String> {
+    let context = types.iter().take_while(|&&kind| kind == wanted).count();
+    let later = types[context..].iter().position(|&kind| kind == wanted);
     match later {
         None => Ok(Blocks { context, mask: 0 }),
         Some(later) => Err(format!(
-            "token type 1 at position {} follows other types, and only a beginning that sees all of itself is known",
+            "token type {wanted} at position {} follows other types, and only a beginning that sees all of itself is known",
             context + later
         )),
     }
@@ -679,12 +688,17 @@ mod tests {
 
     #[test]
     fn a_context_of_kinds_is_a_beginning() {
-        let context = |types: Option<&[u32]>| PositionIds::OfKinds.blocks(&[5, 6, 7, 8], types);
+        let context = |types: Option<&[u32]>| PositionIds::OfKinds(1).blocks(&[5, 6, 7, 8], types);
         let of = |context| Ok(Some(Blocks { context, mask: 0 }));
         assert_eq!(context(None), of(0));
         assert_eq!(context(Some(&[1, 1, 0, 2])), of(2));
         assert_eq!(context(Some(&[1; 4])), of(4));
         let later = context(Some(&[1, 0, 0, 1])).expect_err("a context in two parts");
         assert!(later.starts_with("token type 1 at position 3"), "{later}");
+        let zeros = |types: Option<&[u32]>| PositionIds::OfKinds(0).blocks(&[5, 6, 7, 8], types);
+        assert_eq!(zeros(None), of(4));
+        assert_eq!(zeros(Some(&[0, 0, 1, 2])), of(2));
+        assert_eq!(zeros(Some(&[1; 4])), of(0));
+        assert!(zeros(Some(&[0, 1, 0, 1])).is_err());
     }
 }

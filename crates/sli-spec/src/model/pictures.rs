@@ -1,8 +1,11 @@
 //! Rows that come of the patches of a record's pictures.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::tiling::{Tiling, unpadded};
+use super::transform::is_default;
 use super::view::View;
 use crate::parts::{Linear, Norm};
 use crate::source::{Leaf, WeightIndex};
@@ -21,8 +24,14 @@ pub struct Pictures {
     pub patch: usize,
     /// `[hidden, channels * patch * patch]`: of a channel its rows, of a row its columns.
     pub projection: Linear,
+    /// Of the projected patches, in front of all that is added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch_norm: Option<Norm>,
     /// Rows in front of the patches of every view, `[hidden]` each: of a class, of registers.
     pub front: Vec<FrontRow>,
+    /// They stand behind the patches.
+    #[serde(skip_serializing_if = "is_default")]
+    pub front_is_last: bool,
     /// Added by place.
     pub positions: Option<PlaceTable>,
     /// Of the sum.
@@ -76,6 +85,11 @@ pub enum BesidePlanes {
         /// How pictures are cut.
         tiling: Tiling,
     },
+    /// Height and width of every picture in the upper left of its view; records may lack them, and pictures are whole views.
+    Within {
+        /// The tensor `[pictures, 2]`.
+        name: &'static str,
+    },
     /// Which points are of a picture: all of them. Views of zeros are none.
     Mask {
         /// The tensor of ones, as large as a view's plane; records may lack it.
@@ -116,11 +130,22 @@ impl PictureLayout {
     pub fn sizes(&self) -> Option<&'static str> {
         match self {
             Self::Planes {
-                beside: BesidePlanes::Sizes { name, .. },
+                beside: BesidePlanes::Sizes { name, .. } | BesidePlanes::Within { name },
                 ..
             } => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether records must have heights and widths.
+    pub fn needs_sizes(&self) -> bool {
+        matches!(
+            self,
+            Self::Planes {
+                beside: BesidePlanes::Sizes { .. },
+                ..
+            }
+        )
     }
 
     /// What the tensor that says which points are of a picture is called, where there may be one.
@@ -158,6 +183,8 @@ pub enum Interpolation {
     None,
     /// Between the two nearest, the first on the first and the last on the last.
     Corners,
+    /// By cubes between the four nearest, the edges on the edges; beyond them stand the rows at the edges.
+    Cubic,
 }
 
 /// Where a row of a stack of pictures is. [`Self::COLUMNS`] numbers a row are kept beside it.
@@ -254,6 +281,16 @@ impl Pictures {
         self.projection.out_features
     }
 
+    /// Where among so many rows of a view its patches are, and where what stands in front of them.
+    pub fn parts_of(&self, rows: usize) -> [Range<usize>; 2] {
+        let front = self.front.len().min(rows);
+        if self.front_is_last {
+            [0..rows - front, rows - front..rows]
+        } else {
+            [front..rows, 0..front]
+        }
+    }
+
     /// The places of the rows of some views.
     pub fn places(&self, views: &[View]) -> Vec<Place> {
         let mut places = Vec::new();
@@ -269,8 +306,13 @@ impl Pictures {
                 window: 0,
                 tiles: view.tiles,
             };
-            places.extend((0..self.front.len() as u32).map(|front| at(Place::FRONT, front)));
-            places.extend(blocks([rows, columns], 1).map(|[row, column]| at(row, column)));
+            let front = (0..self.front.len() as u32).map(|front| at(Place::FRONT, front));
+            let patches = blocks([rows, columns], 1).map(|[row, column]| at(row, column));
+            if self.front_is_last {
+                places.extend(patches.chain(front));
+            } else {
+                places.extend(front.chain(patches));
+            }
         }
         places
     }
@@ -390,7 +432,10 @@ impl Pictures {
         let size = [*height as u32, *width as u32];
         let chosen: Vec<(usize, View)> = match beside {
             BesidePlanes::Sizes { tiling, .. } => tiling.views(front, grid, sizes)?,
-            BesidePlanes::None | BesidePlanes::Mask { .. } => {
+            BesidePlanes::Within { .. } if !sizes.is_empty() => {
+                self.within(size, all.len(), sizes)?
+            }
+            BesidePlanes::None | BesidePlanes::Mask { .. } | BesidePlanes::Within { .. } => {
                 let blank = matches!(beside, BesidePlanes::Mask { .. });
                 let is_view = |view: &usize| !blank || all[*view].iter().any(|&value| value != 0.0);
                 let views = (0..all.len()).filter(is_view);
@@ -405,7 +450,7 @@ impl Pictures {
         };
         let mut patches =
             Vec::with_capacity(chosen.len() * grid[0] * grid[1] * self.patch_values());
-        for view in chosen.iter().map(|&(at, _)| all[at]) {
+        for (view, grid) in chosen.iter().map(|&(at, view)| (all[at], view.grid)) {
             for [row, column] in blocks(grid.map(|count| count as u32), 1) {
                 let [row, column] = [row as usize, column as usize];
                 for channel in view.chunks_exact(plane) {
@@ -417,6 +462,36 @@ impl Pictures {
             }
         }
         Ok((chosen.into_iter().map(|(_, view)| view).collect(), patches))
+    }
+
+    /// The views of pictures of these heights and widths in the upper left of planes of a size.
+    fn within(
+        &self,
+        [height, width]: [u32; 2],
+        views: usize,
+        sizes: &[[u32; 2]],
+    ) -> Result<Vec<(usize, View)>, String> {
+        if sizes.len() != views {
+            let given = sizes.len();
+            return Err(format!("has {views} views, and {given} heights and widths"));
+        }
+        let view = |(at, &size): (usize, &[u32; 2])| {
+            let grid = size.map(|points| points as usize / self.patch);
+            if grid.contains(&0) || size[0] > height || size[1] > width {
+                let [high, wide] = size;
+                return Err(format!(
+                    "has a picture of {high} x {wide} points in a view of {height} x {width}"
+                ));
+            }
+            let view = View {
+                grid,
+                picture: at as u32,
+                size,
+                tiles: [0; 2],
+            };
+            Ok((at, view))
+        };
+        sizes.iter().enumerate().map(view).collect()
     }
 
     /// Why a view of so many rows and columns of patches is none of the model.
@@ -498,8 +573,8 @@ pub enum PictureRows {
         /// Rows that are left out.
         front: usize,
     },
-    /// Of every block of `side` rows and columns of patches one, from left to right and from top to bottom; in it rows of
-    /// the block one after the other.
+    /// Of every whole block of `side` rows and columns of patches one, from left to right and from top to bottom; in it rows
+    /// of the block one after the other.
     Blocks {
         /// Rows and columns of a block.
         side: usize,
@@ -549,7 +624,12 @@ impl PictureRows {
                     (place.view, place.row / side, place.column / side, within)
                 };
                 let mut rows: Vec<u32> = (0..places.len() as u32).collect();
-                rows.retain(|&row| !places[row as usize].is_front());
+                // What is left over at the edges is in no block.
+                let in_block = |place: &Place| {
+                    let [last, right] = place.grid.map(|count| count / side * side);
+                    !place.is_front() && place.row < last && place.column < right
+                };
+                rows.retain(|&row| in_block(&places[row as usize]));
                 rows.sort_by_key(|&row| key(&places[row as usize]));
                 rows
             }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::pictures::PictureRows;
-use super::transform::HeadTransform;
+use super::transform::{HeadTransform, is_default};
 use crate::parts::{DenseConvolution, Norm};
 use crate::source::{Leaf, WeightIndex};
 
@@ -264,6 +264,9 @@ pub enum Resampling {
         columns: [usize; 2],
         /// How many stand side by side.
         parts: usize,
+        /// How their features stand.
+        #[serde(skip_serializing_if = "is_default")]
+        joining: Joining,
         /// What stands behind all else in the place of a row that is made of none, where there are such: `[hidden]`.
         #[serde(skip_serializing_if = "Option::is_none")]
         vector: Option<WeightIndex>,
@@ -273,6 +276,18 @@ pub enum Resampling {
         /// Which stacks.
         stacks: [usize; 2],
     },
+}
+
+/// What becomes of rows that are gathered together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum Joining {
+    /// All features of the first, then all of the next.
+    #[default]
+    Beside,
+    /// The first feature of all of them, then the next of all.
+    ByTurns,
+    /// Their mean stands in the place of all.
+    Mean,
 }
 
 impl Resampled {

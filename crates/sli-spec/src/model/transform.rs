@@ -17,6 +17,9 @@ pub struct HeadTransform {
     pub gated: bool,
     /// After the activation.
     pub norm: Option<Norm>,
+    /// The norm stands in front of the activation.
+    #[serde(skip_serializing_if = "is_default")]
+    pub norm_first: bool,
 }
 
 impl HeadTransform {

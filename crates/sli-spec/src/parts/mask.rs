@@ -16,6 +16,15 @@ pub enum Mask {
     CausalAfterContext,
     /// `i - window < j <= i`.
     CausalWindow(usize),
+    /// `j <= i`, and of the neighbouring tokens of this id that `i` is one of all later ones; in a window `i - window < j` only.
+    CausalRuns {
+        /// The token.
+        token: u32,
+        /// Positions that are seen back, its own included.
+        window: Option<usize>,
+    },
+    /// `i - window < j <= i`, and all of the record's context for what is in it ([`crate::PositionIds::divides`]).
+    CausalWindowAfterContext(usize),
     /// `|i - j| <= distance`.
     Window(usize),
     /// `i - back <= j <= i + ahead`.
@@ -55,9 +64,11 @@ impl Mask {
             Self::Full | Self::Window(_) | Self::Around { .. } | Self::Block(_) | Self::Windows => {
                 *self
             }
-            Self::FullButPadding(_) | Self::CausalAfterContext | Self::CausalChunk(_) => {
-                return false;
-            }
+            Self::FullButPadding(_)
+            | Self::CausalAfterContext
+            | Self::CausalWindowAfterContext(_)
+            | Self::CausalRuns { .. }
+            | Self::CausalChunk(_) => return false,
         };
         true
     }
@@ -71,9 +82,34 @@ impl Mask {
             Self::FullButPadding(_) => {
                 Cut::Nowhere("padding of a record masks others of its tokens")
             }
-            Self::CausalAfterContext => {
+            Self::CausalAfterContext | Self::CausalWindowAfterContext(_) => {
                 Cut::Nowhere("records have a context that sees all of itself")
             }
+            Self::CausalRuns { .. } => Cut::Nowhere("tokens of a picture see all of it"),
+        }
+    }
+
+    /// The same where neighbouring tokens of this id see each other; `None`: no such thing is known.
+    pub(crate) fn with_runs(self, token: u32) -> Option<Self> {
+        match self {
+            Self::Causal => Some(Self::CausalRuns {
+                token,
+                window: None,
+            }),
+            Self::CausalWindow(window) => Some(Self::CausalRuns {
+                token,
+                window: Some(window),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The same where a record has a context that sees all of itself; `None`: no such thing is known.
+    pub(crate) fn with_context(self) -> Option<Self> {
+        match self {
+            Self::Causal => Some(Self::CausalAfterContext),
+            Self::CausalWindow(window) => Some(Self::CausalWindowAfterContext(window)),
+            _ => None,
         }
     }
 
@@ -92,6 +128,8 @@ impl Mask {
             | Self::Around { .. }
             | Self::Block(_)
             | Self::Windows
+            | Self::CausalRuns { .. }
+            | Self::CausalWindowAfterContext(_)
             | Self::CausalAfterContext => false,
         }
     }
@@ -102,6 +140,9 @@ impl Mask {
             Self::Full | Self::FullButPadding(_) => "full",
             Self::Causal => "causal",
             Self::CausalAfterContext => "causal after a context",
+            Self::CausalWindowAfterContext(_) => "causal window after a context",
+            Self::CausalRuns { window: None, .. } => "causal, both directions in pictures",
+            Self::CausalRuns { .. } => "causal window, both directions in pictures",
             Self::CausalWindow(_) => "causal window",
             Self::Window(_) | Self::Around { .. } => "window",
             Self::CausalChunk(_) => "causal chunks",
@@ -117,6 +158,14 @@ impl Mask {
             Self::Causal => String::new(),
             Self::CausalAfterContext => ", both directions in the context".to_owned(),
             Self::CausalWindow(window) => format!(", window {window}"),
+            Self::CausalWindowAfterContext(window) => {
+                format!(", both directions in the context, window {window}")
+            }
+            Self::CausalRuns { window: None, .. } => ", both directions in pictures".to_owned(),
+            Self::CausalRuns {
+                window: Some(window),
+                ..
+            } => format!(", both directions in pictures, window {window}"),
             Self::Window(distance) => format!(", both directions, window {distance}"),
             Self::Around { back, ahead } => {
                 format!(", both directions, window {back} back and {ahead} ahead")

@@ -76,6 +76,10 @@ pub enum PositionAxis {
 pub enum Pairs {
     /// The first half by the row in a picture, the other by the column, at the same speeds.
     Halves,
+    /// The first half by the row, the other by the column: of all speeds those by turns (Pixtral).
+    HalvesByTurns,
+    /// The first half by the column, the other by the row, counted from 1, at the same speeds (Llama 4).
+    ColumnsFirst,
     /// So many by the time, then by the row, then by the column.
     Chunks([u16; 3]),
     /// By turns time, row and column, as long as rows and columns have pairs left of so many; the rest by the time.
@@ -83,11 +87,23 @@ pub enum Pairs {
 }
 
 impl Pairs {
+    /// Where rows and columns of patches are counted from.
+    pub fn first(self) -> u32 {
+        match self {
+            Self::ColumnsFirst => 1,
+            Self::Halves | Self::HalvesByTurns | Self::Chunks(_) | Self::ByTurns(_) => 0,
+        }
+    }
+
     /// Of a pair among so many: the coordinate (0: time, 1: row, 2: column), and the pair whose speed it has.
     pub fn of(self, pair: usize, pairs: usize) -> (usize, usize) {
         match self {
             Self::Halves if pair < pairs / 2 => (1, pair),
             Self::Halves => (2, pair - pairs / 2),
+            Self::HalvesByTurns if pair < pairs / 2 => (1, 2 * pair),
+            Self::HalvesByTurns => (2, 2 * (pair - pairs / 2) + 1),
+            Self::ColumnsFirst if pair < pairs / 2 => (2, pair),
+            Self::ColumnsFirst => (1, pair - pairs / 2),
             Self::Chunks([time, row, _]) => {
                 let (time, row) = (usize::from(time), usize::from(row));
                 let axis = usize::from(pair >= time) + usize::from(pair >= time + row);

@@ -310,9 +310,9 @@ struct Part {
 pub(crate) fn reads_own_rows(stack: &Stack) -> bool {
     let by_place = match stack.positions {
         PositionIds::Sequential | PositionIds::Blocks { .. } => true,
-        PositionIds::AfterPadding { .. } | PositionIds::BehindPrompt(_) | PositionIds::OfKinds => {
-            false
-        }
+        PositionIds::AfterPadding { .. }
+        | PositionIds::BehindPrompt(_)
+        | PositionIds::OfKinds(_) => false,
     };
     by_place && stack.prompt.is_empty()
 }
@@ -329,7 +329,7 @@ fn part_of(stack: &Stack, rows: &Range<usize>, length: usize) -> Range<usize> {
 /// Position ids of a record for a learned table.
 fn position_ids(rule: PositionIds, tokens: &[u32]) -> Vec<u32> {
     match rule {
-        PositionIds::Sequential | PositionIds::OfKinds | PositionIds::Blocks { .. } => {
+        PositionIds::Sequential | PositionIds::OfKinds(_) | PositionIds::Blocks { .. } => {
             (0..tokens.len() as u32).collect()
         }
         PositionIds::BehindPrompt(rows) => (0..tokens.len())

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use sli_kernels::{CommonKeys, MatRef, Segment};
+use sli_spec::Mask;
 
 use super::Batch;
 use crate::error::EngineError;
@@ -242,6 +243,36 @@ impl Batch {
             }
         }
         Ok(segments)
+    }
+
+    /// For every row of a chunk the positions that it sees beside those of its mask's range, where there are such.
+    pub fn joined(&self, mask: Mask, chunk: &Chunk) -> Option<Vec<Range<u32>>> {
+        let mut joined = Vec::with_capacity(chunk.rows.len());
+        for index in chunk.branches.clone() {
+            let rows = self.branch(index);
+            match mask {
+                Mask::CausalRuns { token, .. } => {
+                    let tokens = &self.tokens[rows.clone()];
+                    let mut first = self.positions[rows.start];
+                    for run in tokens.chunk_by(|one, other| (*one == token) == (*other == token)) {
+                        let own = first..first + run.len() as u32;
+                        let end = |row: u32| if run[0] == token { own.end } else { row + 1 };
+                        joined.extend(own.clone().map(|row| row..end(row)));
+                        first = own.end;
+                    }
+                }
+                Mask::CausalWindowAfterContext(_) => {
+                    let context = self.blocks[index].map_or(0, |blocks| blocks.context as u32);
+                    let own = rows.map(|row| match self.positions[row] {
+                        row if row < context => 0..context,
+                        row => row..row + 1,
+                    });
+                    joined.extend(own);
+                }
+                _ => return None,
+            }
+        }
+        Some(joined)
     }
 
     /// The same with keys in rows of the batch.

@@ -90,7 +90,7 @@ impl Batch {
         for index in 0..self.blocks.len() {
             let frequencies = rope.frequencies(self.length_of(index));
             for row in self.branch(index) {
-                let coordinates = self.coordinates(row);
+                let coordinates = self.coordinates(row, pairs.first());
                 let own = cos.row_mut(row).iter_mut().zip(sin.row_mut(row));
                 for ((cos, sin), &(axis, speed)) in own.zip(&turned) {
                     let angle = frequencies.inverse[speed] * coordinates[axis] as f32;
@@ -102,14 +102,15 @@ impl Batch {
         }
     }
 
-    /// Time, row and column of a row: of a patch, of a token that brings them along, or thrice its position.
-    fn coordinates(&self, row: usize) -> [u32; 3] {
+    /// Time, row and column of a row: of a patch, counted from `first`, of a token that brings them along, or thrice its
+    /// position.
+    fn coordinates(&self, row: usize, first: u32) -> [u32; 3] {
         let own = self.inputs.of(row);
         match self.coordinates {
             Coordinates::None => [self.positions[row]; 3],
             // What stands in front of patches does not turn.
             Coordinates::Places => match own.try_into().map(Place::of) {
-                Ok(place) if !place.is_front() => [0, place.row, place.column],
+                Ok(place) if !place.is_front() => [0, first + place.row, first + place.column],
                 _ => [0; 3],
             },
             Coordinates::At(first) => [own[first], own[first + 1], own[first + 2]],

@@ -62,6 +62,7 @@ pub fn markuplm(config: &Config) -> Result<Described, SpecError> {
         }
         let mut layer = |name: &str, shape, activation| HeadTransform {
             gated: false,
+            norm_first: false,
             dense: leaves.linear(&format!("{PART}.{name}"), shape, true, Shard::Replicate),
             activation,
             norm: None,

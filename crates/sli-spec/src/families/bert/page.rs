@@ -223,6 +223,7 @@ pub fn lilt(config: &Config) -> Result<Described, SpecError> {
             width: hidden,
             layers: vec![HeadTransform {
                 gated: false,
+                norm_first: false,
                 dense,
                 activation: Activation::Linear,
                 norm: None,

@@ -156,6 +156,7 @@ impl Blocks<'_> {
             InFront::Nothing => None,
             InFront::Pooler => head.pooler.as_ref().map(|pooler| HeadTransform {
                 gated: false,
+                norm_first: false,
                 dense: pooler.dense.clone(),
                 activation: pooler.activation,
                 norm: None,
@@ -167,6 +168,7 @@ impl Blocks<'_> {
                 norm,
             } => Some(HeadTransform {
                 gated: false,
+                norm_first: false,
                 dense: leaves.linear(name, [width; 2], bias, Shard::Replicate),
                 activation,
                 norm: norm.map(|(name, style)| leaves.norm(name, width, style)),

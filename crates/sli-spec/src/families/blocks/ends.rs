@@ -419,6 +419,7 @@ impl Blocks<'_> {
             width = transform.width;
             HeadTransform {
                 gated: false,
+                norm_first: false,
                 dense: leaves.linear(transform.dense, shape, transform.bias, Shard::Replicate),
                 activation: transform.activation,
                 norm: (transform.norm).map(|name| leaves.norm(name, width, self.norm)),

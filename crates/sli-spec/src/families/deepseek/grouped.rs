@@ -3,9 +3,10 @@
 use super::{from_first, ignore_layers_behind, shared, v3_experts, with_v3_experts};
 use crate::build::NormStyle;
 use crate::families::blocks::Blocks;
+use crate::families::coordinates::turn_by_coordinates;
 use crate::families::experts::{Experts, Shared, SharedTensors};
 use crate::families::mixture::{mix, plain, sparse_layers};
-use crate::rope::RopeOptions;
+use crate::rope::{Pairs, RopeOptions};
 use crate::{Config, Described, NormSpan, Renormalize, RouterScore, SpecError};
 
 /// GLM-4.5 and its successors: half of a head rotates.
@@ -23,6 +24,23 @@ pub fn glm4_moe(config: &Config) -> Result<Described, SpecError> {
     let sparse = from_first(config, decoder.layers())?;
     with_v3_experts(config, &mut decoder, sparse)?;
     ignore_layers_behind(&mut decoder, config)?;
+    decoder.build()
+}
+
+/// The text side of GLM-4.5V: positions of three numbers.
+pub fn glm4v_moe_text(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = plain(config)?;
+    decoder.query_key_value_bias = config.flag("attention_bias")?;
+    let options = RopeOptions {
+        partial: true,
+        default_partial: 0.5,
+        ..RopeOptions::new(decoder.head_dim)
+    };
+    decoder.rotate(&options)?;
+    let assumed = Some([8, 12, 12]);
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::Chunks)?;
+    let sparse = from_first(config, decoder.layers())?;
+    with_v3_experts(config, &mut decoder, sparse)?;
     decoder.build()
 }
 

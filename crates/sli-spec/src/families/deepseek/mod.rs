@@ -18,7 +18,7 @@ use crate::{Activation, Config, Renormalize, RouterScore, SpecError};
 
 pub use self::compressed::deepseek_v4;
 pub(super) use self::compressed::hyper;
-pub use self::grouped::{dots1, exaone_moe, glm4_moe, hy_v3, solar_open};
+pub use self::grouped::{dots1, exaone_moe, glm4_moe, glm4v_moe_text, hy_v3, solar_open};
 pub(super) use self::indexed::own_indexers;
 pub use self::indexed::{axk2, deepseek_v32, glm_moe_dsa, hy_v4};
 pub(super) use self::latent::latent_decoder;
@@ -45,6 +45,7 @@ pub const TYPES: &[ModelType] = &[
     row("exaone_moe", exaone_moe),
     row("glm4_moe", glm4_moe),
     row("glm4_moe_lite", glm4_moe_lite),
+    row("glm4v_moe_text", glm4v_moe_text),
     row("glm_moe_dsa", glm_moe_dsa),
     row("hy_v3", hy_v3),
     row("hy_v4", hy_v4),

@@ -7,9 +7,9 @@ use crate::build::{Described, Leaves, NormStyle, pattern};
 use crate::families::pooled;
 use crate::{
     Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
-    Layer, Leaf, LengthLimit, Mixer, ModelSpec, Norm, PictureLayout, PictureRows, Pictures,
-    PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered, Sequence, Shard,
-    Slot, Source, SpecError, Stack, Step, TokenInput, Write,
+    Joining, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows,
+    Pictures, PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered,
+    Sequence, Shard, Slot, Source, SpecError, Stack, Step, TokenInput, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -136,6 +136,13 @@ impl Tower {
         }
     }
 
+    /// Norms its end.
+    pub fn norm_end(&mut self, describe: impl FnOnce(&mut Leaves) -> Norm) {
+        let mut leaves = Leaves::new("");
+        self.stack.head.norm = Some(describe(&mut leaves));
+        self.stack.head.leaves = leaves.finish();
+    }
+
     /// Rows and columns of patches of every view, where they are known.
     pub fn grid(&self) -> Option<[usize; 2]> {
         let table = self.stack.input.pictures()?.positions.as_ref();
@@ -189,6 +196,18 @@ impl Projector {
         Self::of("projector", columns, rows, (None, describe))
     }
 
+    /// The same with what the rule puts together in this way.
+    pub fn joined(mut self, own: Joining) -> Self {
+        if let Input::Resampled(Resampled {
+            rule: Resampling::Gathered { joining, .. },
+            ..
+        }) = &mut self.stack.input
+        {
+            *joining = own;
+        }
+        self
+    }
+
     /// The same of all that was kept beside the end, side by side, or of the end where nothing was.
     pub fn of_all(
         tower: &Tower,
@@ -234,6 +253,7 @@ impl Projector {
                 stack: 0,
                 columns,
                 parts: rule.parts(),
+                joining: Joining::Beside,
                 vector,
             },
             norm,
@@ -289,6 +309,7 @@ pub(super) fn dense(
     HeadTransform {
         dense: leaves.linear_of(source("weight"), bias, [out, inner], Shard::Replicate),
         gated: false,
+        norm_first: false,
         activation,
         norm: None,
     }
@@ -398,6 +419,31 @@ pub(super) fn behind(
         spec: composed(decoder.spec)?,
         untied: untied.transpose()?.map(Box::new),
     })
+}
+
+/// Changes what the attentions of a decoder see; an error where one of them has another mask than those of decoders.
+pub(super) fn seeing(
+    config: &Config,
+    mut decoder: Described,
+    see: impl Fn(Mask) -> Option<Mask>,
+) -> Result<Described, SpecError> {
+    for spec in std::iter::once(&mut decoder.spec).chain(decoder.untied.as_deref_mut()) {
+        let layers = spec.stacks.iter_mut().flat_map(|stack| &mut stack.layers);
+        let steps = layers.flat_map(|layer| &mut layer.steps);
+        for branch in steps.flat_map(|step| &mut step.branches) {
+            let Mixer::Attention(attention) = &mut branch.mixer else {
+                if branch.mixer.facts().mask().is_some() {
+                    let problem = "its attention is not known to see later tokens of a picture";
+                    return Err(config.unsupported("text_config", problem));
+                }
+                continue;
+            };
+            attention.mask = see(attention.mask).ok_or_else(|| {
+                config.unsupported("text_config", "its tokens see later ones already")
+            })?;
+        }
+    }
+    Ok(decoder)
 }
 
 /// Adds the rows of the projectors behind the first to those of `token` behind these layers; `None`: there is no such layer.

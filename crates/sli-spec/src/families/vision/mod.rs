@@ -1,9 +1,13 @@
 //! Models of pictures: towers, and decoders that get what a tower sees in the place of a token.
 
 mod compose;
+mod gemma;
+mod glm;
+mod llama4;
 mod llava;
 mod pairs;
 mod part;
+mod pixtral;
 mod qwen;
 mod tiles;
 mod towers;
@@ -11,9 +15,13 @@ mod towers;
 use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
+pub use self::gemma::{gemma3, paligemma};
+pub use self::glm::{glm_ocr, glm4v, glm4v_moe};
+pub use self::llama4::llama4;
 pub use self::llava::{llava, llava_next, vipllava};
 pub use self::pairs::{clip, metaclip_2, siglip};
 pub use self::part::DescribePart;
+pub use self::pixtral::{lighton_ocr, mistral3};
 pub use self::qwen::{
     cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
     qwen3_vl, qwen3_vl_moe,
@@ -24,6 +32,7 @@ pub use self::tiles::{aya_vision, cohere2_vision, deepseek_vl, idefics3, internv
 pub const TYPES: &[ModelType] = &[
     row("clip_vision_model", towers::clip),
     row("metaclip_2_vision_model", towers::clip),
+    row("pixtral", pixtral::pixtral),
     row("siglip_vision_model", towers::siglip),
     row("vit", towers::vit),
 ];
@@ -32,8 +41,12 @@ pub const TYPES: &[ModelType] = &[
 pub const PARTS: &[ModelType] = &[
     tower("cohere_compass_vision", qwen::qwen3_tower),
     tower("exaone4_5_vision", qwen::qwen2_5_tower),
+    tower("glm4v_moe_vision", glm::glm4v_tower),
+    tower("glm4v_vision", glm::glm4v_tower),
+    tower("glm_ocr_vision", glm::glm_ocr_tower),
     tower("idefics3_vision", towers::idefics3),
     tower("internvl_vision", towers::internvl),
+    tower("llama4_vision_model", llama4::tower),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
     tower("qwen2_vl_vision", qwen::qwen2_tower),
     tower("qwen3_5_moe_vision", qwen::qwen3_tower),

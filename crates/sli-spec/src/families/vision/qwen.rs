@@ -9,7 +9,7 @@ use super::compose::{
 use super::part::DescribePart;
 use super::towers;
 use crate::build::{Leaves, NormStyle};
-use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
+use crate::families::blocks::{Arrangement, Blocks, Names, Patches, Projections};
 use crate::rope::{Pairs, PositionAxis, Rope};
 use crate::{
     Activation, Config, Described, Interpolation, Mask, PictureLayout, PictureRows, Pictures,
@@ -17,19 +17,19 @@ use crate::{
 };
 
 /// Where files have the tower.
-const TOWER: Places = Places {
+pub(super) const TOWER: Places = Places {
     base: &["model.visual.", "visual."],
     outside: &[],
 };
 
 /// Where files have the decoder.
-const DECODER: Places = Places {
+pub(super) const DECODER: Places = Places {
     base: &["model.language_model.", "model."],
     outside: &[""],
 };
 
 /// The names of the tower's layers.
-static NAMES: Names = Names {
+pub(super) static NAMES: Names = Names {
     layers: "blocks",
     projections: Projections::Rows("attn.qkv"),
     output: "attn.proj",
@@ -41,17 +41,17 @@ static NAMES: Names = Names {
 
 /// The sizes of a tower.
 #[derive(Clone, Copy)]
-struct Sizes {
-    hidden: usize,
+pub(super) struct Sizes {
+    pub hidden: usize,
     /// Points of a patch in all channels and times, its rows and columns left out.
     channels: usize,
-    patch: usize,
+    pub patch: usize,
     /// Rows and columns of a block.
     side: usize,
 }
 
 impl Sizes {
-    fn read(config: &Config, hidden: usize) -> Result<Self, SpecError> {
+    pub fn read(config: &Config, hidden: usize) -> Result<Self, SpecError> {
         // Published names of what the class calls otherwise.
         config.ignore(&["in_chans", "spatial_patch_size"]);
         let times = config.size("temporal_patch_size")?;
@@ -65,7 +65,7 @@ impl Sizes {
 }
 
 /// The layers of a tower of so many features, heads and features inside its network.
-fn layers(
+pub(super) fn layers(
     config: &Config,
     sizes: Sizes,
     inner: usize,
@@ -113,7 +113,9 @@ fn layers(
             channels: sizes.channels,
             patch: sizes.patch,
             projection: leaves.linear_of(weight, None, shape, Shard::Replicate),
+            patch_norm: None,
             front: Vec::new(),
+            front_is_last: false,
             positions: None,
             norm: None,
         }
@@ -181,25 +183,34 @@ pub fn qwen3_tower(config: &Config) -> Result<Described, SpecError> {
     if side * side != rows {
         return Err(config.invalid("num_position_embeddings", "a square"));
     }
-    let plain = tower.pictures.take();
-    tower.pictures = Some(Rc::new(move |leaves| {
-        let mut pictures = match &plain {
-            Some(plain) => plain(leaves),
-            None => unreachable!("layers have pictures"),
-        };
-        let bias = leaves.tensor("patch_embed.proj.bias");
-        pictures.projection.bias = Some(leaves.weight(bias, &[sizes.hidden], Shard::Replicate));
-        Pictures {
-            positions: Some(PlaceTable::Grid {
-                weight: leaves.table("pos_embed.weight", rows, sizes.hidden),
-                first: 0,
-                grid: [side; 2],
-                otherwise: Interpolation::Corners,
-            }),
-            ..pictures
-        }
-    }));
+    biased(&mut tower, move |leaves, pictures| Pictures {
+        positions: Some(PlaceTable::Grid {
+            weight: leaves.table("pos_embed.weight", rows, sizes.hidden),
+            first: 0,
+            grid: [side; 2],
+            otherwise: Interpolation::Corners,
+        }),
+        ..pictures
+    });
     tower.build()
+}
+
+/// Gives the patches of a tower an addend, and what else `further` says.
+pub(super) fn biased<'c>(
+    tower: &mut Blocks<'c>,
+    further: impl Fn(&mut Leaves, Pictures) -> Pictures + 'c,
+) {
+    let hidden = tower.hidden_size;
+    let plain = tower.pictures.take();
+    tower.pictures = plain.map(|plain| {
+        let patches = move |leaves: &mut Leaves| {
+            let mut pictures = plain(leaves);
+            let bias = leaves.tensor("patch_embed.proj.bias");
+            pictures.projection.bias = Some(leaves.weight(bias, &[hidden], Shard::Replicate));
+            further(leaves, pictures)
+        };
+        Rc::new(patches) as Rc<Patches<'c>>
+    });
 }
 
 /// What models of these towers differ in.

@@ -202,7 +202,7 @@ pub fn deepseek_vl(config: &Config, describe: DescribePart) -> Result<Described,
 }
 
 /// Ends the tower behind the one layer whose features are taken.
-fn one_layer(config: &Config, tower: &mut Tower) -> Result<(), SpecError> {
+pub(super) fn one_layer(config: &Config, tower: &mut Tower) -> Result<(), SpecError> {
     let width = tower.width();
     if end_where_seen(config, tower)? != width {
         let problem = "features of several layers do not fit what stands behind them";
@@ -233,7 +233,7 @@ fn blocks(
 }
 
 /// A part that the file must have: the type assumes other sizes for it than the part's own type does.
-fn given(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
+pub(super) fn given(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
     if config.value(key).is_none() {
         return Err(config.missing(key));
     }
@@ -241,7 +241,7 @@ fn given(config: &Config, key: &str, usual: &str) -> Result<Config, SpecError> {
 }
 
 /// The decoder, which the file must have.
-fn decoder(config: &Config, usual: &str) -> Result<Config, SpecError> {
+pub(super) fn decoder(config: &Config, usual: &str) -> Result<Config, SpecError> {
     const KEY: &str = "text_config";
     if config.value(KEY).is_none() {
         return Err(config.missing(KEY));

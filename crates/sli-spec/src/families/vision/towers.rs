@@ -55,7 +55,7 @@ static INTERN: Names = Names {
 
 /// The sizes of a tower's pictures.
 #[derive(Clone, Copy)]
-struct Sizes {
+pub(super) struct Sizes {
     hidden: usize,
     channels: usize,
     patch: usize,
@@ -64,12 +64,18 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn read(config: &Config) -> Result<Self, SpecError> {
+    /// Channels, and rows and columns of a patch.
+    pub fn read_patches(config: &Config) -> Result<[usize; 2], SpecError> {
         let patch = match config.sizes("patch_size")?[..] {
             [size] => size,
             [height, width] if height == width => height,
             _ => return Err(config.unsupported("patch_size", "patches are squares here")),
         };
+        Ok([config.size("num_channels")?, patch])
+    }
+
+    pub fn read(config: &Config) -> Result<Self, SpecError> {
+        let [channels, patch] = Self::read_patches(config)?;
         let picture = match config.sizes("image_size")?[..] {
             [size] => [size; 2],
             [height, width] => [height, width],
@@ -81,7 +87,7 @@ impl Sizes {
         }
         Ok(Self {
             hidden: config.size("hidden_size")?,
-            channels: config.size("num_channels")?,
+            channels,
             patch,
             picture,
         })
@@ -93,12 +99,12 @@ impl Sizes {
     }
 
     /// Number of patches.
-    fn patches(self) -> usize {
+    pub fn patches(self) -> usize {
         self.grid().iter().product()
     }
 
     /// The pictures: a projection `NAME` of patches, nothing else yet.
-    fn pictures(self, leaves: &mut Leaves, name: &str, bias: bool) -> Pictures {
+    pub fn pictures(self, leaves: &mut Leaves, name: &str, bias: bool) -> Pictures {
         let weight = Source::Reshape(Box::new(leaves.tensor(&format!("{name}.weight"))));
         let bias = bias.then(|| leaves.tensor(&format!("{name}.bias")));
         let shape = [self.hidden, self.channels * self.patch * self.patch];
@@ -112,7 +118,9 @@ impl Sizes {
             channels: self.channels,
             patch: self.patch,
             projection: leaves.linear_of(weight, bias, shape, Shard::Replicate),
+            patch_norm: None,
             front: Vec::new(),
+            front_is_last: false,
             positions: None,
             norm: None,
         }
@@ -120,8 +128,18 @@ impl Sizes {
 
     /// A learned table of places behind `first` rows of others, whatever its axes.
     fn table(self, leaves: &mut Leaves, name: &str, first: usize) -> PlaceTable {
+        self.table_around(leaves, name, [first, 0])
+    }
+
+    /// The same between rows of others.
+    pub fn table_around(
+        self,
+        leaves: &mut Leaves,
+        name: &str,
+        [first, behind]: [usize; 2],
+    ) -> PlaceTable {
         let stored = Source::Reshape(Box::new(leaves.tensor(name)));
-        let shape = [first + self.patches(), self.hidden];
+        let shape = [first + self.patches() + behind, self.hidden];
         PlaceTable::Grid {
             weight: leaves.weight(stored, &shape, Shard::Column),
             first,
@@ -131,7 +149,7 @@ impl Sizes {
     }
 
     /// A vector in front of the patches, whatever its axes, with its row of the table of places.
-    fn class(self, leaves: &mut Leaves, name: &str) -> FrontRow {
+    pub fn class(self, leaves: &mut Leaves, name: &str) -> FrontRow {
         let stored = Source::Reshape(Box::new(leaves.tensor(name)));
         FrontRow {
             weight: leaves.weight(stored, &[1, self.hidden], Shard::Column),
@@ -162,6 +180,18 @@ pub(super) fn layers<'c>(
     tower.vocab_size = Some(1);
     tower.may_look_ahead = false;
     Ok(tower)
+}
+
+/// The base of rotations by rows and columns.
+pub(super) fn theta(config: &Config) -> Result<f64, SpecError> {
+    const USUAL: f64 = 10_000.0;
+    let Some(own) = config.nested("rope_parameters")? else {
+        // Where older files have it.
+        return Ok(config.optional_positive("rope_theta")?.unwrap_or(USUAL));
+    };
+    let types = ["axial".into(), "default".into()];
+    own.neutral("rope_type", &types, "towers turn by rows and columns")?;
+    Ok(own.optional_positive("rope_theta")?.unwrap_or(USUAL))
 }
 
 /// The same with a network without gate, sized by the usual keys.

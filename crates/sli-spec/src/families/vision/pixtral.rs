@@ -1,0 +1,164 @@
+//! Pixtral (Agrawal et al. 2024) and what is built on its tower: pictures of any size, turned by rows and columns.
+
+use std::rc::Rc;
+
+use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
+use super::llava::{DECODER, PROJECTOR, TOWER};
+use super::part::DescribePart;
+use super::tiles::{decoder, given, one_layer};
+use super::towers;
+use crate::build::NormStyle;
+use crate::families::blocks::{Arrangement, Names, Projections};
+use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::{
+    Activation, BesidePlanes, Config, Described, Joining, PictureLayout, PictureRows, Pictures,
+    Shard, Source, SpecError,
+};
+
+/// The names of the tower's layers.
+static NAMES: Names = Names {
+    layers: "transformer.layers",
+    projections: Projections::Separate([
+        "attention.q_proj",
+        "attention.k_proj",
+        "attention.v_proj",
+    ]),
+    output: "attention.o_proj",
+    gate: "feed_forward.gate_proj",
+    up: "feed_forward.up_proj",
+    down: "feed_forward.down_proj",
+    ..Names::USUAL
+};
+
+/// The tower.
+pub fn pixtral(config: &Config) -> Result<Described, SpecError> {
+    // How large pictures are made before they come here.
+    config.ignore(&["image_size"]);
+    let hidden = config.size("hidden_size")?;
+    let inner = config.size("intermediate_size")?;
+    let style = NormStyle::rms(1e-5);
+    let around = Arrangement::pre("attention_norm", "ffn_norm");
+    let mut tower = towers::layers(config, [hidden, inner], style, (&NAMES, around))?;
+    tower.set_biases(false);
+    tower.final_norm = None;
+    let head_dim = tower.head_dim;
+    if config
+        .optional_size("head_dim")?
+        .is_some_and(|own| own != head_dim)
+    {
+        let expected = format!("{head_dim}, the features of a head");
+        return Err(config.invalid("head_dim", expected));
+    }
+    if head_dim % 4 != 0 {
+        let expected = "heads of a multiple of 4 features";
+        return Err(config.invalid("num_attention_heads", expected));
+    }
+    let rope = Rope {
+        axis: PositionAxis::Coordinates(Pairs::HalvesByTurns),
+        ..Rope::plain(head_dim, towers::theta(config)?)
+    };
+    tower.ropes.fill(Some(rope));
+    let sizes = towers::Sizes::read_patches(config)?;
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let [channels, patch] = sizes;
+        let weight = Source::Reshape(Box::new(leaves.tensor("patch_conv.weight")));
+        let shape = [hidden, channels * patch * patch];
+        Pictures {
+            leaves: Vec::new(),
+            layout: PictureLayout::Planes {
+                name: "pixel_values",
+                size: None,
+                beside: BesidePlanes::Within {
+                    name: "image_sizes",
+                },
+            },
+            channels,
+            patch,
+            projection: leaves.linear_of(weight, None, shape, Shard::Replicate),
+            patch_norm: None,
+            front: Vec::new(),
+            front_is_last: false,
+            positions: None,
+            norm: Some(leaves.norm("ln_pre", hidden, style)),
+        }
+    }));
+    tower.build()
+}
+
+/// What models of this tower differ in.
+struct Whole {
+    tower: Places,
+    decoder: Places,
+    projector: &'static [&'static str],
+    /// The type of a decoder that the file says no type of.
+    text: &'static str,
+    token: &'static str,
+    activation: Activation,
+    bias: bool,
+}
+
+/// Mistral Small 3.1.
+pub fn mistral3(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        tower: TOWER,
+        decoder: DECODER,
+        projector: PROJECTOR,
+        text: "mistral",
+        token: "image_token_index",
+        activation: config.activation("projector_hidden_act")?,
+        bias: config.flag("multimodal_projector_bias")?,
+    };
+    merged(config, &whole, describe)
+}
+
+/// LightOnOCR.
+pub fn lighton_ocr(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        tower: Places {
+            base: &["model.vision_encoder."],
+            outside: &[],
+        },
+        decoder: Places {
+            base: &["model.language_model."],
+            outside: &[""],
+        },
+        projector: &["model.vision_projection."],
+        text: "qwen3",
+        token: "image_token_id",
+        activation: Activation::Gelu,
+        bias: false,
+    };
+    merged(config, &whole, describe)
+}
+
+/// Normed patches of blocks, feature by feature, through one dense layer to a patch, and two more to a token.
+fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Described, SpecError> {
+    let vision = given(config, "vision_config", "pixtral")?;
+    let text = decoder(config, whole.text)?;
+    let mut tower = Tower::read(&vision, describe, whole.tower)?;
+    if config.declares("vision_feature_layer") {
+        one_layer(config, &mut tower)?;
+    }
+    let style = NormStyle::rms(text.positive("rms_norm_eps")?);
+    let (hidden, width) = (text.size("hidden_size")?, tower.width());
+    tower.norm_end(|leaves| norm(leaves, (whole.projector, "norm"), width, style));
+    let side = config.size("spatial_merge_size")?;
+    let rule = (PictureRows::Blocks { side }, hidden);
+    let projector = Projector::new(&tower, rule, |leaves| {
+        let mut layer = |name: &str, shape, bias, activation| {
+            dense(leaves, (whole.projector, name), shape, bias, activation)
+        };
+        let none = Activation::Linear;
+        let merged = [width, side * side * width];
+        let layers = vec![
+            layer("patch_merger.merging_layer", merged, false, none),
+            layer("linear_1", [hidden, width], whole.bias, whole.activation),
+            layer("linear_2", [hidden; 2], whole.bias, none),
+        ];
+        (None, layers)
+    })
+    .joined(Joining::ByTurns);
+    let token = scattered(config, whole.token)?;
+    let decoder = (describe(&text)?, whole.decoder, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
