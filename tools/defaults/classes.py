@@ -16,6 +16,8 @@ INHERITED = {field.name for field in dataclasses.fields(transformers.PreTrainedC
 # Types of parts of models.
 PARTS = [
     "canary_decoder",
+    "chinese_clip_text_model",
+    "chinese_clip_vision_model",
     "cohere_compass_vision",
     "exaone4_5_vision",
     "glm4v_moe_vision",
@@ -108,10 +110,13 @@ TEXT_CLASSES = {
     "exaone4_5_vision": {"Exaone4_5_VisionModel": "base"},
     "qwen3_5_vision": {"Qwen3_5VisionModel": "base"},
     "qwen3_5_moe_vision": {"Qwen3_5MoeVisionModel": "base"},
+    "chinese_clip_text_model": {"ChineseCLIPTextModel": "base"},
+    "chinese_clip_vision_model": {"ChineseCLIPVisionModel": "base"},
     "clip_text_model": {"CLIPTextModelWithProjection": "base"},
     "clip_vision_model": {"CLIPVisionModelWithProjection": "base"},
     "metaclip_2_text_model": {"MetaClip2TextModel": "base", "MetaClip2TextModelWithProjection": "base"},
     "metaclip_2_vision_model": {"MetaClip2VisionModel": "base", "MetaClip2VisionModelWithProjection": "base"},
+    "siglip2_text_model": {"Siglip2TextModel": "base"},
     "siglip_text_model": {"SiglipTextModel": "base"},
     "step3p5": {"Step3p5ForCausalLM": "causal_lm", "Step3p7TextModel": "base"},
 }

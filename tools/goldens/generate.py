@@ -37,7 +37,7 @@ MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 # Inputs that have no axis of records.
-PICTURES = {"pixel_values", "image_grid_thw", "image_sizes"}
+PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()
@@ -282,7 +282,7 @@ class Capture:
 
     def __init__(self, model, path=None, norm_path=None, streams=1, owner=None, boundary_of=(), rows=None):
         """`owner`: the module whose end is meant, where the outermost one has another stack's; `rows`: without padding behind them."""
-        self.owner, self.rows = owner, rows
+        self.owner, self.rows, self.shown = owner, rows, None
         self.model, self.boundaries, self.handles = model, {}, []
         self.norm_path, self.norm_output, self.streams = norm_path, None, streams
         # Rows that the model puts in front of the tokens.
@@ -319,6 +319,8 @@ class Capture:
         if hidden.ndim == 4 and hidden.shape[0] == 1:  # [1, tokens, streams, width]
             return hidden[0].transpose(0, 1).flatten(0, 1).contiguous()
         hidden = flat(hidden)[self.prompt :][: self.rows]
+        if self.shown is not None:  # without padding between pictures
+            hidden = hidden[self.shown]
         if self.streams == 1:
             return hidden
         return hidden.unflatten(-1, (self.streams, -1)).transpose(0, 1).flatten(0, 1).contiguous()
@@ -335,6 +337,8 @@ class Capture:
                 self.producers.append((name, output))
             if name == self.norm_path:
                 self.norm_output = flat(output)[self.prompt :]
+                if self.shown is not None:
+                    self.norm_output = self.norm_output[self.shown]
                 if self.last_hidden is None:  # a class that gives nothing but logits
                     self.last_hidden = output
             if name in boundary_of:
@@ -383,6 +387,9 @@ def run(model, inputs, variant):
         capture = Captures(model, stacks, {"encoder": length, "decoder": length if model.config.model_type == "perceiver" else None})
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
+    if "pixel_attention_mask" in inputs:
+        for part in getattr(capture, "stacks", {"": capture}).values():
+            part.shown = inputs["pixel_attention_mask"].flatten().bool()
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
     given = {name: tensor if name in PICTURES else tensor[None] for name, tensor in inputs.items()}
     ends = {}

@@ -10,7 +10,8 @@ use sli_checkpoint::{
     ModelPlace,
 };
 use sli_spec::{
-    CLASSIFIER, Config, DecayTables, HEAD, Input, Instead, Mixer, ModelSpec, PositionTable, Step,
+    CLASSIFIER, Config, DecayTables, HEAD, Input, Instead, Leaf, Mixer, ModelSpec, PooledEnd,
+    PositionTable, Step,
 };
 
 use crate::adapter;
@@ -478,5 +479,11 @@ fn drop_absent_parts(spec: &mut ModelSpec, binding: &Binding) {
         {
             head.pooler = None;
         }
+    }
+    let pooled = spec.stacks.last().map(|stack| stack.input.leaves());
+    let lacks = |leaf: &Leaf| leaf.optional.is_some_and(|part| absent.contains(part));
+    if spec.pooled_end != PooledEnd::No && pooled.is_some_and(|own| own.iter().any(lacks)) {
+        spec.pooled_end = PooledEnd::No;
+        spec.stacks.pop();
     }
 }

@@ -131,6 +131,7 @@ fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
         pixels: (given.shape, given.values),
         grids: given.grids,
         sizes: given.sizes,
+        shown: given.shown,
         has_padding: false,
     };
     let (places, patches) = pictures.unfold(&given).unwrap();

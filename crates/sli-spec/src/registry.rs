@@ -179,6 +179,7 @@ const FAMILIES: &[&[ModelType]] = &[
             vision::hyperclovax_vision(config, part)
         }),
         row("aya_vision", |config| vision::aya_vision(config, part)),
+        row("chinese_clip", |config| vision::chinese_clip(config, part)),
         row("clip", |config| vision::clip(config, part)),
         row("cohere2_vision", |config| {
             vision::cohere2_vision(config, part)
@@ -196,6 +197,9 @@ const FAMILIES: &[&[ModelType]] = &[
         row("llama4", |config| vision::llama4(config, part)),
         row("llava", |config| vision::llava(config, part)),
         row("llava_next", |config| vision::llava_next(config, part)),
+        row("llava_onevision", |config| {
+            vision::llava_onevision(config, part)
+        }),
         row("metaclip_2", |config| vision::metaclip_2(config, part)),
         row("mistral3", |config| vision::mistral3(config, part)),
         row("paligemma", |config| vision::paligemma(config, part)),
@@ -206,6 +210,7 @@ const FAMILIES: &[&[ModelType]] = &[
         row("qwen3_vl", |config| vision::qwen3_vl(config, part)),
         row("qwen3_vl_moe", |config| vision::qwen3_vl_moe(config, part)),
         row("siglip", |config| vision::siglip(config, part)),
+        row("siglip2", |config| vision::siglip2(config, part)),
         row("smolvlm", |config| vision::idefics3(config, part)),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
         row("vipllava", |config| vision::vipllava(config, part)),
@@ -281,6 +286,10 @@ pub const REFUSED_TYPES: &[RefusedType] = &[
     RefusedType {
         model_type: "reformer",
         reason: "its attention sorts tokens by hashes that are drawn anew from torch's generator in every run, so there are no numbers to compare with",
+    },
+    RefusedType {
+        model_type: "vit_mae",
+        reason: "which patches its encoder sees is drawn from torch's generator in every run, so there are no numbers to compare with",
     },
     RefusedType {
         model_type: "voxtral_realtime_text",

@@ -105,6 +105,8 @@ pub struct GoldenPictures {
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles; none where the model reads no such.
     pub sizes: Vec<[u32; 2]>,
+    /// Of the patches of every view 1 for those that are none of padding; none where the model reads no such.
+    pub shown: Vec<u32>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -483,10 +485,14 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
     let name = format!("{id}.{PICTURES}");
     let shape = expected.tensor(&name).ok()?.shape().to_vec();
     let grids = integers(expected, &format!("{id}.image_grid_thw")).unwrap_or_default();
-    let sizes = integers(expected, &format!("{id}.image_sizes")).unwrap_or_default();
+    let sizes = ["image_sizes", "spatial_shapes"].iter();
+    let sizes = sizes.filter_map(|name| integers(expected, &format!("{id}.{name}")));
+    let sizes = sizes.flatten().collect::<Vec<u32>>();
+    let shown = integers(expected, &format!("{id}.pixel_attention_mask")).unwrap_or_default();
     Some(GoldenPictures {
         shape,
         sizes: sizes.as_chunks().0.to_vec(),
+        shown,
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),
     })

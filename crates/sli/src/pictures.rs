@@ -74,6 +74,17 @@ impl<'a> PictureRules<'a> {
         {
             prepared.sizes = numbers(tensors, (given, name), raw, "height, width")?;
         }
+        if let Some(mask) = layout.shown() {
+            let found = tensors.whole_numbers(given, mask, raw)?;
+            let Some(shown) = found else {
+                return refused(
+                    raw,
+                    &format!("{} has no tensor `{}`", given.source(), given.name(mask)),
+                    "the model's processor makes it beside the pictures",
+                );
+            };
+            prepared.shown = shown;
+        }
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
         }

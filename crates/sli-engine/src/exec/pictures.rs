@@ -24,7 +24,10 @@ pub(crate) fn picture_values(pictures: &Pictures, longest: usize) -> usize {
         }) => {
             let stretched = match otherwise {
                 Interpolation::None => 0,
-                Interpolation::Corners | Interpolation::Cubic => longest,
+                Interpolation::Corners
+                | Interpolation::Cubic
+                | Interpolation::CubicAntialiased
+                | Interpolation::LinearAntialiased => longest,
             };
             (rows * columns + stretched) * width
         }
@@ -198,8 +201,12 @@ impl Stretched {
             let wanted_sizes = wanted.map(|count| count as usize);
             if wanted_sizes != self.grid {
                 table = match self.otherwise {
-                    Interpolation::Corners => stretch(&table, self.grid, wanted_sizes, between),
-                    Interpolation::Cubic => stretch(&table, self.grid, wanted_sizes, cubic),
+                    how @ (Interpolation::Corners
+                    | Interpolation::Cubic
+                    | Interpolation::CubicAntialiased
+                    | Interpolation::LinearAntialiased) => {
+                        stretch(&table, self.grid, wanted_sizes, how)
+                    }
                     Interpolation::None => {
                         let problem = format!("no places for {wanted_sizes:?} patches");
                         return Err(EngineError::Internal(problem));
@@ -254,14 +261,48 @@ fn cubic(from: usize, to: usize) -> Vec<Shares> {
     (0..to).map(of).collect()
 }
 
+/// Those around the middle of one, by `weight` of their distance from it, which is 0 from `reach` on; where the grid becomes
+/// smaller, so many more. What lies beyond the ends is left out, as torch's antialiased `interpolate` does it.
+fn around([from, to]: [usize; 2], (reach, weight): (f64, fn(f64) -> f64)) -> Vec<Shares> {
+    let step = from as f64 / to as f64;
+    let widening = step.max(1.0);
+    let of = |place: usize| {
+        let middle = (place as f64 + 0.5) * step;
+        let first = (middle - reach * widening + 0.5).max(0.0) as usize;
+        let end = ((middle + reach * widening + 0.5) as usize).min(from);
+        let share = |at: usize| weight((at as f64 - middle + 0.5) / widening);
+        let sum: f64 = (first..end).map(share).sum();
+        (first..end)
+            .map(|at| (at, (share(at) / sum) as f32))
+            .collect()
+    };
+    (0..to).map(of).collect()
+}
+
+/// The cubes of Keys (1981) with `a = -0.5`.
+fn keys(distance: f64) -> f64 {
+    let x = distance.abs();
+    if x < 1.0 {
+        (1.5 * x - 2.5) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+    } else {
+        0.0
+    }
+}
+
 /// A grid of rows as another grid.
-fn stretch(
-    table: &Mat,
-    from: [usize; 2],
-    to: [usize; 2],
-    shares: fn(usize, usize) -> Vec<Shares>,
-) -> Mat {
-    let (down, across) = (shares(from[0], to[0]), shares(from[1], to[1]));
+fn stretch(table: &Mat, from: [usize; 2], to: [usize; 2], how: Interpolation) -> Mat {
+    let axis = |axis: usize| {
+        let both = [from[axis], to[axis]];
+        match how {
+            Interpolation::None | Interpolation::Corners => between(both[0], both[1]),
+            Interpolation::Cubic => cubic(both[0], both[1]),
+            Interpolation::CubicAntialiased => around(both, (2.0, keys)),
+            Interpolation::LinearAntialiased => around(both, (1.0, |x| (1.0 - x.abs()).max(0.0))),
+        }
+    };
+    let (down, across) = (axis(0), axis(1));
     let mut out = Mat::new(to[0] * to[1], table.cols());
     for (row, rows) in down.iter().enumerate() {
         for (column, columns) in across.iter().enumerate() {

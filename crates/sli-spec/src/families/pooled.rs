@@ -83,6 +83,19 @@ pub fn project(stack: &mut Stack, weight: Source, bias: Option<Source>, out: usi
     (stack.hidden_size, stack.stash_size) = (out, out);
 }
 
+/// Files may lack the last dense layer of a stack, and then have no such stack; what comes out of it goes through an activation.
+pub fn optional(stack: &mut Stack, part: &'static str, activation: Activation) {
+    let Input::Resampled(rows) = &mut stack.input else {
+        return;
+    };
+    for leaf in &mut rows.leaves {
+        leaf.optional = Some(part);
+    }
+    if let Some(layer) = rows.layers.last_mut() {
+        layer.activation = activation;
+    }
+}
+
 /// A description with a stack of what its model makes of a record behind all others.
 pub fn behind(mut described: Described, stack: &Stack, end: PooledEnd) -> Described {
     let untied = described.untied.as_deref_mut();

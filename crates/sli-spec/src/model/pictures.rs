@@ -70,6 +70,15 @@ pub enum PictureLayout {
         /// Rows and columns of blocks in a window, where rows are in windows.
         window: Option<usize>,
     },
+    /// `[views, patches, numbers]`: of every view its own patches, row by row, then padding.
+    Padded {
+        /// What the tensor is called.
+        name: &'static str,
+        /// The tensor `[views, 2]` of rows and columns of patches.
+        shapes: &'static str,
+        /// The tensor `[views, patches]` of ones for patches that are none of padding.
+        mask: &'static str,
+    },
 }
 
 /// What comes beside views that are planes.
@@ -106,6 +115,8 @@ pub struct PreparedPictures {
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles, where the model reads such.
     pub sizes: Vec<[u32; 2]>,
+    /// Of the patches of every view 1 for those that are none of padding, where the model reads such.
+    pub shown: Vec<u32>,
     /// Some points are of no picture.
     pub has_padding: bool,
 }
@@ -114,14 +125,16 @@ impl PictureLayout {
     /// What the tensor of the pictures is called.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Planes { name, .. } | Self::Packed { name, .. } => name,
+            Self::Planes { name, .. } | Self::Packed { name, .. } | Self::Padded { name, .. } => {
+                name
+            }
         }
     }
 
     /// What the tensor of times, rows and columns is called, where there is one.
     pub fn grids(&self) -> Option<&'static str> {
         match self {
-            Self::Planes { .. } => None,
+            Self::Planes { .. } | Self::Padded { .. } => None,
             Self::Packed { grids, .. } => Some(grids),
         }
     }
@@ -133,6 +146,15 @@ impl PictureLayout {
                 beside: BesidePlanes::Sizes { name, .. } | BesidePlanes::Within { name },
                 ..
             } => Some(name),
+            Self::Padded { shapes, .. } => Some(shapes),
+            _ => None,
+        }
+    }
+
+    /// What the tensor that says which patches are none of padding is called, where there is one.
+    pub fn shown(&self) -> Option<&'static str> {
+        match self {
+            Self::Padded { mask, .. } => Some(mask),
             _ => None,
         }
     }
@@ -185,6 +207,10 @@ pub enum Interpolation {
     Corners,
     /// By cubes between the four nearest, the edges on the edges; beyond them stand the rows at the edges.
     Cubic,
+    /// By the distance of the middles, cubes between four, of more of them where the grid becomes smaller; none beyond the edges.
+    CubicAntialiased,
+    /// The same between two.
+    LinearAntialiased,
 }
 
 /// Where a row of a stack of pictures is. [`Self::COLUMNS`] numbers a row are kept beside it.
@@ -332,7 +358,55 @@ impl Pictures {
             &PictureLayout::Packed { side, window, .. } => {
                 self.packed([side, window.unwrap_or(0)], &given.grids, shape, values)
             }
+            PictureLayout::Padded { .. } => self.padded(given),
         }
+    }
+
+    fn padded(&self, given: &PreparedPictures) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let PreparedPictures {
+            pixels: (shape, values),
+            sizes,
+            shown,
+            ..
+        } = given;
+        let width = self.patch_values();
+        let most = match shape[..] {
+            [views, most, numbers] if views == sizes.len() && numbers == width => most,
+            _ => {
+                let views = sizes.len();
+                return Err(format!(
+                    "has shape {shape:?}, the model wants [{views}, patches, {width}] for its rows and columns"
+                ));
+            }
+        };
+        if values.len() != sizes.len() * most * width || shown.len() != sizes.len() * most {
+            return Err("comes with a mask of another number of patches".into());
+        }
+        let (mut views, mut patches) = (Vec::new(), Vec::new());
+        for (number, &[rows, columns]) in sizes.iter().enumerate() {
+            let count = (rows as usize).saturating_mul(columns as usize);
+            let mask = &shown[number * most..(number + 1) * most];
+            let fits = count > 0
+                && count <= most
+                && (mask.iter().zip(0..)).all(|(&one, at)| one == u32::from(at < count));
+            if !fits {
+                return Err(format!(
+                    "has a picture of {rows} x {columns} patches among {most}, and its mask shows others"
+                ));
+            }
+            if let Some(problem) = self.refused([rows as usize, columns as usize]) {
+                return Err(format!("has a picture of {problem}"));
+            }
+            let first = number * most * width;
+            patches.extend(&values[first..first + count * width]);
+            views.push(View {
+                grid: [rows as usize, columns as usize],
+                picture: number as u32,
+                size: [0; 2],
+                tiles: [0; 2],
+            });
+        }
+        Ok((self.places(&views), patches))
     }
 
     fn packed(
@@ -498,19 +572,31 @@ impl Pictures {
     pub fn refused(&self, grid: [usize; 2]) -> Option<String> {
         let Some(PlaceTable::Grid {
             grid: own,
-            otherwise: Interpolation::None,
+            otherwise,
             ..
         }) = &self.positions
         else {
             return None;
         };
-        (grid != *own).then(|| {
-            let [rows, columns] = grid;
-            format!(
-                "{rows} x {columns} patches, and the model has positions for {} x {}",
-                own[0], own[1]
-            )
-        })
+        let [rows, columns] = grid;
+        match otherwise {
+            Interpolation::None => (grid != *own).then(|| {
+                format!(
+                    "{rows} x {columns} patches, and the model has positions for {} x {}",
+                    own[0], own[1]
+                )
+            }),
+            // Torch 2.15 gives other numbers there than for two columns.
+            Interpolation::CubicAntialiased | Interpolation::LinearAntialiased => {
+                let odd = columns == 1 && rows > 1 && rows != own[0] && own[1] > 1;
+                odd.then(|| {
+                    format!(
+                        "{rows} patches in one column, for which torch stretches places wrongly"
+                    )
+                })
+            }
+            Interpolation::Corners | Interpolation::Cubic => None,
+        }
     }
 }
 

@@ -80,6 +80,9 @@ pub enum Pairs {
     HalvesByTurns,
     /// The first half by the column, the other by the row, counted from 1, at the same speeds (Llama 4).
     ColumnsFirst,
+    /// The first half by the row, the other by the column, as where the middle of a patch is in the picture, from -1 to 1,
+    /// times two pi.
+    Centres,
     /// So many by the time, then by the row, then by the column.
     Chunks([u16; 3]),
     /// By turns time, row and column, as long as rows and columns have pairs left of so many; the rest by the time.
@@ -98,8 +101,8 @@ impl Pairs {
     /// Of a pair among so many: the coordinate (0: time, 1: row, 2: column), and the pair whose speed it has.
     pub fn of(self, pair: usize, pairs: usize) -> (usize, usize) {
         match self {
-            Self::Halves if pair < pairs / 2 => (1, pair),
-            Self::Halves => (2, pair - pairs / 2),
+            Self::Halves | Self::Centres if pair < pairs / 2 => (1, pair),
+            Self::Halves | Self::Centres => (2, pair - pairs / 2),
             Self::HalvesByTurns if pair < pairs / 2 => (1, 2 * pair),
             Self::HalvesByTurns => (2, 2 * (pair - pairs / 2) + 1),
             Self::ColumnsFirst if pair < pairs / 2 => (2, pair),

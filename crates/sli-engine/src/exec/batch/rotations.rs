@@ -90,10 +90,10 @@ impl Batch {
         for index in 0..self.blocks.len() {
             let frequencies = rope.frequencies(self.length_of(index));
             for row in self.branch(index) {
-                let coordinates = self.coordinates(row, pairs.first());
+                let coordinates = self.coordinates(row, pairs);
                 let own = cos.row_mut(row).iter_mut().zip(sin.row_mut(row));
                 for ((cos, sin), &(axis, speed)) in own.zip(&turned) {
-                    let angle = frequencies.inverse[speed] * coordinates[axis] as f32;
+                    let angle = frequencies.inverse[speed] * coordinates[axis];
                     let angle = f64::from(angle);
                     *cos = angle.cos() as f32 * frequencies.attention_factor;
                     *sin = angle.sin() as f32 * frequencies.attention_factor;
@@ -102,20 +102,38 @@ impl Batch {
         }
     }
 
-    /// Time, row and column of a row: of a patch, counted from `first`, of a token that brings them along, or thrice its
-    /// position.
-    fn coordinates(&self, row: usize, first: u32) -> [u32; 3] {
+    /// Time, row and column of a row: of a patch, counted from where the rotation says, of a token that brings them along, or thrice its position.
+    fn coordinates(&self, row: usize, pairs: Pairs) -> [f32; 3] {
         let own = self.inputs.of(row);
-        match self.coordinates {
+        if pairs == Pairs::Centres {
+            return match own.try_into().map(Place::of) {
+                Ok(place) if !place.is_front() => centre(place),
+                _ => [0.0; 3],
+            };
+        }
+        let whole = match self.coordinates {
             Coordinates::None => [self.positions[row]; 3],
             // What stands in front of patches does not turn.
             Coordinates::Places => match own.try_into().map(Place::of) {
-                Ok(place) if !place.is_front() => [0, first + place.row, first + place.column],
+                Ok(place) if !place.is_front() => {
+                    [0, pairs.first() + place.row, pairs.first() + place.column]
+                }
                 _ => [0; 3],
             },
             Coordinates::At(first) => [own[first], own[first + 1], own[first + 2]],
-        }
+        };
+        whole.map(|number| number as f32)
     }
+}
+
+/// Where the middle of a patch is in its picture, from -1 to 1, times two pi; in f32 as the reference computes it.
+fn centre(place: Place) -> [f32; 3] {
+    let of = |at: u32, count: u32| {
+        let share = (at as f32 + 0.5) / count as f32;
+        std::f32::consts::TAU * (2.0 * share - 1.0)
+    };
+    let [rows, columns] = place.grid;
+    [0.0, of(place.row, rows), of(place.column, columns)]
 }
 
 /// Writes the cosines and sines of a position.

@@ -41,7 +41,7 @@ pub use self::modern::{
 pub use self::narrow::{albert, electra, rembert, roformer};
 pub use self::neomme::neomme;
 pub use self::page::{bros, layoutlm, layoutlmv3, lilt};
-pub use self::pairs::{clip_text, dpr, siglip_text, tipsv2_text};
+pub use self::pairs::{chinese_clip_text, clip_text, dpr, siglip_text, tipsv2_text};
 pub use self::protein::{esm, esmc};
 pub use self::relatives::{
     bert, bert_generation, ernie, git, megatron_bert, mpnet, splinter, tapas, visual_bert,
@@ -118,6 +118,7 @@ pub const TYPES: &[ModelType] = &[
         row("sam3_lite_text_text_model", sam3_lite_text),
         "without its projection of the token with the largest id",
     ),
+    row("siglip2_text_model", siglip_text),
     row("siglip_text_model", siglip_text),
     row("splinter", splinter),
     row("squeezebert", squeezebert),

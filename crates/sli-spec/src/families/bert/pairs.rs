@@ -81,6 +81,18 @@ pub fn siglip_text(config: &Config) -> Result<Described, SpecError> {
     Ok(pooled::behind(model.build()?, &row, PooledEnd::Pooler))
 }
 
+/// Chinese CLIP's (Yang et al. 2022): BERT, whose first token stands for the text.
+pub fn chinese_clip_text(config: &Config) -> Result<Described, SpecError> {
+    let mut model = usual(config, &BERT)?;
+    model.prefix = String::new();
+    model.pooler = None;
+    model.ignored.push("pooler.*");
+    table(config, &mut model, 0)?;
+    let (rule, hidden) = (RowRule::Chosen(TokenChoice::First), model.hidden_size);
+    let row = pooled::row_of(("pooled", rule), 0, hidden, |_| None, Leaves::new(""));
+    Ok(pooled::behind(model.build()?, &row, PooledEnd::Pooler))
+}
+
 /// A tensor of CLIP's texts, alone or beside pictures.
 fn beside_vision(name: &str) -> Source {
     let both = [name.to_owned(), format!("text_model.{name}")];

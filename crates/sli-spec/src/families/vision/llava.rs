@@ -30,9 +30,12 @@ pub(super) const DECODER: Places = Places {
 /// Where files have what projects.
 pub(super) const PROJECTOR: &[&str] = &["model.multi_modal_projector.", "multi_modal_projector."];
 
+/// What tower and decoder are where the file does not say it.
+const USUAL: [&str; 2] = ["clip_vision_model", "llama"];
+
 /// LLaVA 1.5.
 pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let parts = Parts::read(config, describe, Tied::ByEither)?;
+    let parts = Parts::read(config, USUAL, describe, Tied::ByEither)?;
     let rule = PictureRows::Patches { front: parts.front };
     let layers = two_layers(config, &parts)?;
     let projector = Projector::of_all(&parts.tower, (rule, parts.hidden), None, |leaves| {
@@ -43,7 +46,33 @@ pub fn llava(config: &Config, describe: DescribePart) -> Result<Described, SpecE
 
 /// LLaVA-NeXT: pictures are cut to tiles.
 pub fn llava_next(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let mut parts = Parts::read(config, describe, Tied::ByWhole)?;
+    tiled(config, None, describe)
+}
+
+/// LLaVA-OneVision: as LLaVA-NeXT where the reference cuts pictures. Where it does not (several of a record, as its processor
+/// marks them) and films are refused: what comes of them has other axes.
+pub fn llava_onevision(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    const KEY: &str = "vision_aspect_ratio";
+    config.ignore(&["video_token_id", "video_token_index"]);
+    let told = config.optional_text(KEY)?.unwrap_or_default();
+    let most = told.strip_prefix("anyres_max_");
+    let most = most.and_then(|most| most.parse::<usize>().ok());
+    let most = most.filter(|most| (1..=1 << 20).contains(most));
+    let most = most.ok_or_else(|| config.invalid(KEY, "\"anyres_max_\" and a number of tiles"))?;
+    tiled(config, Some(most), describe)
+}
+
+/// Pictures that are cut to tiles, of so many at most without change.
+fn tiled(
+    config: &Config,
+    most: Option<usize>,
+    describe: DescribePart,
+) -> Result<Described, SpecError> {
+    let usual = match most {
+        Some(_) => ["siglip_vision_model", "qwen2"],
+        None => USUAL,
+    };
+    let mut parts = Parts::read(config, usual, describe, Tied::ByWhole)?;
     if parts.front != parts.tower.front() {
         let problem = "rows of a class stand among those of tiles";
         return Err(config.unsupported("vision_feature_select_strategy", problem));
@@ -52,8 +81,18 @@ pub fn llava_next(config: &Config, describe: DescribePart) -> Result<Described, 
     let beside = BesidePlanes::Sizes {
         name: "image_sizes",
         tiling: Tiling {
-            sizes: tiled_sizes(config, tile)?,
+            sizes: match most {
+                // As the class assumes.
+                Some(_) if config.value("image_grid_pinpoints").is_none() => {
+                    let rows = (1..=6).map(|rows| rows * 384);
+                    let both =
+                        rows.flat_map(|rows| (1..=6).map(move |columns| [rows, columns * 384]));
+                    both.collect()
+                }
+                _ => tiled_sizes(config, tile)?,
+            },
             tile,
+            most,
         },
     };
     parts.tower.set_beside(beside);
@@ -69,7 +108,7 @@ pub fn llava_next(config: &Config, describe: DescribePart) -> Result<Described, 
 
 /// ViP-LLaVA: features of several layers side by side, normed.
 pub fn vipllava(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let parts = Parts::read(config, describe, Tied::ByWhole)?;
+    let parts = Parts::read(config, USUAL, describe, Tied::ByWhole)?;
     let rule = PictureRows::Patches { front: parts.front };
     let style = NormStyle::layer(config.positive("projector_layernorm_eps")?);
     let layers = two_layers(config, &parts)?;
@@ -95,7 +134,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn read(config: &Config, describe: DescribePart, tied: Tied) -> Result<Self, SpecError> {
+    fn read(
+        config: &Config,
+        [usual, decoder]: [&str; 2],
+        describe: DescribePart,
+        tied: Tied,
+    ) -> Result<Self, SpecError> {
         // How many tokens stand for a picture says its processor.
         config.ignore(&[
             "image_seq_length",
@@ -103,8 +147,8 @@ impl Parts {
             "vocab_size",
             "pad_token_id",
         ]);
-        let vision = config.part("vision_config", "clip_vision_model", None, &[])?;
-        let text = decoder_config(config, ("text_config", "llama"), tied)?;
+        let vision = config.part("vision_config", usual, None, &[])?;
+        let text = decoder_config(config, ("text_config", decoder), tied)?;
         let mut tower = Tower::read(&vision, describe, TOWER)?;
         let front = selected(config, tower.front())?;
         let width = end_where_seen(config, &mut tower)?;
@@ -124,7 +168,12 @@ impl Parts {
         projector: Projector,
         describe: DescribePart,
     ) -> Result<Described, SpecError> {
-        let token = scattered(config, "image_token_index")?;
+        let key = if config.declares("image_token_index") {
+            "image_token_index"
+        } else {
+            "image_token_id"
+        };
+        let token = scattered(config, key)?;
         let decoder = describe(&self.text)?;
         let parts = [projector];
         behind(

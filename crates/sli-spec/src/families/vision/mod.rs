@@ -1,6 +1,7 @@
 //! Models of pictures: towers, and decoders that get what a tower sees in the place of a token.
 
 mod compose;
+mod dino;
 mod gemma;
 mod glm;
 mod llama4;
@@ -9,17 +10,19 @@ mod pairs;
 mod part;
 mod pixtral;
 mod qwen;
+mod siglip;
 mod tiles;
 mod towers;
 
+use crate::families::bert;
 use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
 pub use self::gemma::{gemma3, paligemma};
 pub use self::glm::{glm_ocr, glm4v, glm4v_moe};
 pub use self::llama4::llama4;
-pub use self::llava::{llava, llava_next, vipllava};
-pub use self::pairs::{clip, metaclip_2, siglip};
+pub use self::llava::{llava, llava_next, llava_onevision, vipllava};
+pub use self::pairs::{chinese_clip, clip, metaclip_2, siglip, siglip2};
 pub use self::part::DescribePart;
 pub use self::pixtral::{lighton_ocr, mistral3};
 pub use self::qwen::{
@@ -31,20 +34,29 @@ pub use self::tiles::{aya_vision, cohere2_vision, deepseek_vl, idefics3, internv
 /// The registered types that stand alone.
 pub const TYPES: &[ModelType] = &[
     row("clip_vision_model", towers::clip),
+    row("deit", towers::deit),
+    row("dinov2", dino::dinov2),
+    row("dinov2_with_registers", dino::dinov2_with_registers),
+    row("dinov3_vit", dino::dinov3_vit),
+    row("ijepa", towers::ijepa),
     row("metaclip_2_vision_model", towers::clip),
     row("pixtral", pixtral::pixtral),
-    row("siglip_vision_model", towers::siglip),
+    row("siglip2_vision_model", siglip::siglip2),
+    row("siglip_vision_model", siglip::siglip),
     row("vit", towers::vit),
+    row("vit_msn", towers::vit_msn),
 ];
 
 /// Types of towers that are parts of models and nothing else.
 pub const PARTS: &[ModelType] = &[
+    tower("chinese_clip_text_model", bert::chinese_clip_text),
+    tower("chinese_clip_vision_model", towers::clip),
     tower("cohere_compass_vision", qwen::qwen3_tower),
     tower("exaone4_5_vision", qwen::qwen2_5_tower),
     tower("glm4v_moe_vision", glm::glm4v_tower),
     tower("glm4v_vision", glm::glm4v_tower),
     tower("glm_ocr_vision", glm::glm_ocr_tower),
-    tower("idefics3_vision", towers::idefics3),
+    tower("idefics3_vision", siglip::idefics3),
     tower("internvl_vision", towers::internvl),
     tower("llama4_vision_model", llama4::tower),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
@@ -53,7 +65,7 @@ pub const PARTS: &[ModelType] = &[
     tower("qwen3_5_vision", qwen::qwen3_tower),
     tower("qwen3_vl_moe_vision", qwen::qwen3_tower),
     tower("qwen3_vl_vision", qwen::qwen3_tower),
-    tower("smolvlm_vision", towers::idefics3),
+    tower("smolvlm_vision", siglip::idefics3),
 ];
 
 /// A row of the table of parts, by a name that is none of a type which stands alone.

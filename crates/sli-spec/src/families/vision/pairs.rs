@@ -29,6 +29,12 @@ pub fn clip(config: &Config, describe: DescribePart) -> Result<Described, SpecEr
     projected(config, usual, describe)
 }
 
+/// Chinese CLIP (Yang et al. 2022).
+pub fn chinese_clip(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let usual = ["chinese_clip_vision_model", "chinese_clip_text_model"];
+    projected(config, usual, describe)
+}
+
 /// MetaCLIP 2.
 pub fn metaclip_2(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     let usual = ["metaclip_2_vision_model", "metaclip_2_text_model"];
@@ -37,7 +43,29 @@ pub fn metaclip_2(config: &Config, describe: DescribePart) -> Result<Described, 
 
 /// SigLIP (Zhai et al. 2023): what the towers make of a record is not projected.
 pub fn siglip(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
-    let [vision, text] = parts(config, ["siglip_vision_model", "siglip_text_model"])?;
+    unprojected(
+        config,
+        ["siglip_vision_model", "siglip_text_model"],
+        describe,
+    )
+}
+
+/// SigLIP 2 (Tschannen et al. 2025).
+pub fn siglip2(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    unprojected(
+        config,
+        ["siglip2_vision_model", "siglip2_text_model"],
+        describe,
+    )
+}
+
+/// Two towers and what each makes of a record.
+fn unprojected(
+    config: &Config,
+    usual: [&str; 2],
+    describe: DescribePart,
+) -> Result<Described, SpecError> {
+    let [vision, text] = parts(config, usual)?;
     let ends = [described(&vision, describe)?, described(&text, describe)?];
     pair(config, ends, (None, &["logit_scale", "logit_bias"]))
 }

@@ -6,13 +6,12 @@ use crate::build::{Leaves, NormStyle, divided};
 use crate::families::blocks::{Arrangement, Blocks, Names, Projections};
 use crate::families::pooled;
 use crate::{
-    Attention, BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, KeyValue,
-    LengthLimit, Mask, Mixer, NormSpan, PictureLayout, Pictures, PlaceTable, PooledEnd, Pooler,
-    Resampled, Resampling, Sequence, Shard, Slot, Source, SpecError, Split, Stack, Step, Write,
+    BesidePlanes, Config, Described, FrontRow, Gain, Interpolation, LengthLimit, Mask, NormSpan,
+    PictureLayout, Pictures, PlaceTable, PooledEnd, Shard, Source, SpecError, Split,
 };
 
 /// The names of CLIP's and SigLIP's layers.
-static CLIP: Names = Names {
+pub(super) static CLIP: Names = Names {
     layers: "encoder.layers",
     output: "self_attn.out_proj",
     up: "mlp.fc1",
@@ -22,7 +21,7 @@ static CLIP: Names = Names {
 };
 
 /// The published names of ViT's layers.
-static VIT: Names = Names {
+pub(super) static VIT: Names = Names {
     layers: "encoder.layer",
     projections: Projections::Separate([
         "attention.attention.query",
@@ -56,11 +55,11 @@ static INTERN: Names = Names {
 /// The sizes of a tower's pictures.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
-    hidden: usize,
-    channels: usize,
-    patch: usize,
+    pub hidden: usize,
+    pub channels: usize,
+    pub patch: usize,
     /// Height and width that pictures have.
-    picture: [usize; 2],
+    pub picture: [usize; 2],
 }
 
 impl Sizes {
@@ -93,8 +92,31 @@ impl Sizes {
         })
     }
 
+    /// The same of pictures that are squares, whose places are stretched to those of others.
+    pub fn square(self, config: &Config) -> Result<Self, SpecError> {
+        let [rows, columns] = self.grid();
+        if rows != columns {
+            let problem = "places of pictures that are no squares are not stretched";
+            return Err(config.unsupported("image_size", problem));
+        }
+        Ok(self)
+    }
+
+    /// Rows `[1, rows, hidden]` that stand for no patch, without places.
+    pub fn registers(self, leaves: &mut Leaves, name: &str, rows: usize) -> Vec<FrontRow> {
+        let row = |number: usize| {
+            let all = leaves.tensor(name).part(Split::Rows(vec![1; rows]), number);
+            let stored = Source::Reshape(Box::new(all));
+            FrontRow {
+                weight: leaves.weight(stored, &[1, self.hidden], Shard::Column),
+                position: None,
+            }
+        };
+        (0..rows).map(row).collect()
+    }
+
     /// Rows and columns of patches. What is left over at the edges is in none.
-    fn grid(self) -> [usize; 2] {
+    pub fn grid(self) -> [usize; 2] {
         self.picture.map(|size| size / self.patch)
     }
 
@@ -127,7 +149,7 @@ impl Sizes {
     }
 
     /// A learned table of places behind `first` rows of others, whatever its axes.
-    fn table(self, leaves: &mut Leaves, name: &str, first: usize) -> PlaceTable {
+    pub fn table(self, leaves: &mut Leaves, name: &str, first: usize) -> PlaceTable {
         self.table_around(leaves, name, [first, 0])
     }
 
@@ -195,7 +217,7 @@ pub(super) fn theta(config: &Config) -> Result<f64, SpecError> {
 }
 
 /// The same with a network without gate, sized by the usual keys.
-fn plain<'c>(
+pub(super) fn plain<'c>(
     config: &'c Config,
     names: &Names,
     arrangement: Arrangement,
@@ -257,111 +279,6 @@ pub fn clip(config: &Config) -> Result<Described, SpecError> {
 /// What stands in front of the names of a tower, but in files of nothing else.
 const PREFIX: &str = "vision_model.";
 
-/// SigLIP's (Zhai et al. 2023). What it makes of a picture is a learned row that attends to all of its rows.
-pub fn siglip(config: &Config) -> Result<Described, SpecError> {
-    let sizes = Sizes::read(config)?;
-    let mut tower = plain(
-        config,
-        &CLIP,
-        Arrangement::pre("layer_norm1", "layer_norm2"),
-    )?;
-    tower.ignored.push("*embeddings.position_ids");
-    let pools = !config.declares("vision_use_head") || config.flag("vision_use_head")?;
-    let head = pools.then(|| probe(config, &tower)).transpose()?;
-    tower.pictures = Some(Rc::new(move |leaves| {
-        let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
-        Pictures {
-            positions: Some(sizes.table(leaves, "embeddings.position_embedding.weight", 0)),
-            ..pictures
-        }
-    }));
-    let described = tower.build()?;
-    Ok(match head {
-        Some(row) => pooled::behind(described, &row, PooledEnd::Pooler),
-        None => described,
-    })
-}
-
-/// SigLIP's pooling head: a row of its own attends to all rows of a view, and goes through a network.
-fn probe(config: &Config, tower: &Blocks<'_>) -> Result<Stack, SpecError> {
-    let (hidden, inner) = (tower.hidden_size, tower.intermediate_size);
-    let sizes = [tower.heads, tower.heads, tower.head_dim];
-    let (norm, activation) = (tower.norm, tower.activation);
-    let mut head = Blocks::sized(config, norm, 1, [hidden, inner], sizes)?;
-    (head.family, head.stack) = ("vision", "pooled");
-    head.prefix.clone_from(&tower.prefix);
-    head.places = Some(vec!["head".to_owned()]);
-    head.sequence = Sequence::Rows(pooled::VIEWS);
-    head.final_norm = None;
-    head.length_limit = Some(LengthLimit::None);
-    head.vocab_size = Some(1);
-    head.may_look_ahead = false;
-    head.sequence_classifier = None;
-    head.ignored.clear();
-    head.resampled = Some(Rc::new(move |leaves| {
-        let probe = Source::Reshape(Box::new(leaves.tensor("head.probe")));
-        Resampled {
-            leaves: Vec::new(),
-            rule: Resampling::Table {
-                weight: leaves.weight(probe, &[1, hidden], Shard::Column),
-                rows: 1,
-            },
-            norm: None,
-            layers: Vec::new(),
-        }
-    }));
-    head.layer_of = Some(Rc::new(move |_, leaves, _| {
-        let mut third = |part: usize| {
-            let of = |leaves: &Leaves, name: &str| {
-                let fused = leaves.tensor(&format!("attention.in_proj_{name}"));
-                fused.part(Split::Rows(vec![hidden; 3]), part)
-            };
-            let (weight, bias) = (of(leaves, "weight"), of(leaves, "bias"));
-            leaves.linear_of(weight, Some(bias), [hidden; 2], Shard::Column)
-        };
-        let [query, key, value] = [0, 1, 2].map(&mut third);
-        let output = leaves.linear("attention.out_proj", [hidden; 2], true, Shard::Row);
-        let key_value = KeyValue::OfStack {
-            stack: 0,
-            key,
-            value,
-        };
-        let attention = Attention::plain(sizes, query, key_value, output, Mask::Full);
-        let attended = Step {
-            write: Write::Set(Slot::Hidden),
-            ..Step::residual(Mixer::Attention(Box::new(attention)))
-        };
-        let normed = leaves.norm("layernorm", hidden, norm);
-        let names = ["mlp.fc1", "mlp.fc2"];
-        let network = leaves.plain_feed_forward(names, [hidden, inner], true, activation);
-        let fed = Step {
-            pre: Some(normed),
-            ..Step::residual(Mixer::FeedForward(network))
-        };
-        vec![attended, fed]
-    }));
-    let stack = head.build()?.spec.stacks.pop();
-    stack.ok_or_else(|| config.unsupported("vision_use_head", "it has no stack"))
-}
-
-/// Idefics 3's: SigLIP's for pictures of its own size.
-pub fn idefics3(config: &Config) -> Result<Described, SpecError> {
-    // Places of patches are rounded in f32: for these numbers of rows the reference takes some a row too early, as a run of
-    // all numbers up to 64 shows.
-    const ROUNDED: [usize; 17] = [
-        19, 25, 29, 31, 38, 40, 41, 43, 47, 49, 50, 54, 55, 58, 59, 61, 62,
-    ];
-    let sizes = Sizes::read(config)?;
-    let [rows, columns] = sizes.grid();
-    if rows != columns || ROUNDED.contains(&rows) || rows > 64 {
-        let problem = format!(
-            "{rows} x {columns} patches, for which the reference rounds places to others, or it is not known that it does not"
-        );
-        return Err(config.unsupported("image_size", problem));
-    }
-    siglip(config)
-}
-
 /// InternViT (Chen et al. 2023).
 pub fn internvl(config: &Config) -> Result<Described, SpecError> {
     config.ignore(&["layer_scale_init_value", "projection_dropout"]);
@@ -383,18 +300,7 @@ pub fn internvl(config: &Config) -> Result<Described, SpecError> {
     if config.flag("use_qk_norm")? {
         tower.query_key_norm = Some((NormSpan::Full, NormStyle::rms(1e-6)));
     }
-    let hidden = sizes.hidden;
-    tower.layer_of = Some(Rc::new(move |blocks, leaves, number| {
-        let mut steps = blocks.steps(leaves, number);
-        for (step, name) in steps.iter_mut().zip(["lambda_1", "lambda_2"]) {
-            let source = leaves.tensor(name);
-            let weight = leaves.weight(source, &[hidden], Shard::Replicate);
-            for branch in &mut step.branches {
-                branch.gain = Gain::Vector(weight);
-            }
-        }
-        steps
-    }));
+    scale_layers(&mut tower, ["lambda_1", "lambda_2"]);
     let has_places = config.flag("use_absolute_position_embeddings")?;
     tower.ignored.push("*embeddings.mask_token");
     config.ignore(&["use_mask_token"]);
@@ -413,8 +319,49 @@ pub fn internvl(config: &Config) -> Result<Described, SpecError> {
     tower.build()
 }
 
+/// What attention and network of a layer add is multiplied by these vectors.
+pub(super) fn scale_layers(tower: &mut Blocks<'_>, names: [&'static str; 2]) {
+    tower.layer_of = Some(Rc::new(move |blocks, leaves, number| {
+        let mut steps = blocks.steps(leaves, number);
+        for (step, name) in steps.iter_mut().zip(names) {
+            let source = leaves.tensor(name);
+            let weight = leaves.weight(source, &[blocks.hidden_size], Shard::Replicate);
+            for branch in &mut step.branches {
+                branch.gain = Gain::Vector(weight);
+            }
+        }
+        steps
+    }));
+}
+
 /// ViT (Dosovitskiy et al. 2021).
 pub fn vit(config: &Config) -> Result<Described, SpecError> {
+    vit_with(config, &["embeddings.cls_token"], true)
+}
+
+/// DeiT (Touvron et al. 2020): a row of another class, of a teacher's.
+pub fn deit(config: &Config) -> Result<Described, SpecError> {
+    const FRONT: &[&str] = &["embeddings.cls_token", "embeddings.distillation_token"];
+    vit_with(config, FRONT, true)
+}
+
+/// ViT-MSN (Assran et al. 2022).
+pub fn vit_msn(config: &Config) -> Result<Described, SpecError> {
+    vit_with(config, &["embeddings.cls_token"], false)
+}
+
+/// I-JEPA (Assran et al. 2023): no row of a class.
+pub fn ijepa(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["pooler_act", "pooler_output_size"]);
+    vit_with(config, &[], false)
+}
+
+/// ViT with these rows in front of the patches, and a layer behind the first of them where files have it.
+fn vit_with(
+    config: &Config,
+    front: &'static [&'static str],
+    pools: bool,
+) -> Result<Described, SpecError> {
     let sizes = Sizes::read(config)?;
     // Of its decoder, which another class has.
     config.ignore(&["encoder_stride"]);
@@ -425,29 +372,39 @@ pub fn vit(config: &Config) -> Result<Described, SpecError> {
     )?;
     tower.query_key_value_bias = config.flag("qkv_bias")?;
     tower.stored = Some(Rc::new(|name: &str| spelled(name)));
-    let width = config.optional_size("pooler_output_size")?;
-    let activation = config.activation("pooler_act")?;
-    let hidden = sizes.hidden;
-    tower.further_head = Some(Rc::new(move |leaves, head| {
-        leaves.optional(Some("pooler"));
-        let shape = [width.unwrap_or(hidden), hidden];
-        head.pooler = Some(Pooler {
-            dense: leaves.linear("pooler.dense", shape, true, Shard::Replicate),
-            activation,
-        });
-        leaves.optional(None);
-    }));
+    let row = if pools {
+        let width = config.optional_size("pooler_output_size")?;
+        let width = width.unwrap_or(sizes.hidden);
+        let activation = config.activation("pooler_act")?;
+        let rule = ("pooled", pooled::VIEWS);
+        let mut row = pooled::row_of(rule, 0, sizes.hidden, |_| None, Leaves::new(""));
+        let tensor = |part: &str| Source::tensor(format!("{}pooler.dense.{part}", tower.prefix));
+        pooled::project(&mut row, tensor("weight"), Some(tensor("bias")), width);
+        pooled::optional(&mut row, "pooler", activation);
+        Some(row)
+    } else {
+        None
+    };
     tower.ignored.push("*embeddings.mask_token");
     tower.pictures = Some(Rc::new(move |leaves| {
-        let class = sizes.class(leaves, "embeddings.cls_token");
+        let own = front.iter().enumerate().map(|(number, name)| FrontRow {
+            position: Some(number),
+            ..sizes.class(leaves, name)
+        });
+        let front: Vec<FrontRow> = own.collect();
         let pictures = sizes.pictures(leaves, "embeddings.patch_embeddings.projection", true);
+        let table = sizes.table(leaves, "embeddings.position_embeddings", front.len());
         Pictures {
-            front: vec![class],
-            positions: Some(sizes.table(leaves, "embeddings.position_embeddings", 1)),
+            front,
+            positions: Some(table),
             ..pictures
         }
     }));
-    tower.build()
+    let described = tower.build()?;
+    Ok(match row {
+        Some(row) => pooled::behind(described, &row, PooledEnd::Pooler),
+        None => described,
+    })
 }
 
 /// A tensor of ViT's layers as published, or as the reference's class has it.
