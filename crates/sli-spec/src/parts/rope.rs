@@ -94,7 +94,11 @@ impl Pairs {
     pub fn first(self) -> u32 {
         match self {
             Self::ColumnsFirst => 1,
-            Self::Halves | Self::HalvesByTurns | Self::Chunks(_) | Self::ByTurns(_) => 0,
+            Self::Halves
+            | Self::HalvesByTurns
+            | Self::Centres
+            | Self::Chunks(_)
+            | Self::ByTurns(_) => 0,
         }
     }
 
