@@ -142,7 +142,7 @@ impl Preparer<'_> {
         let mut choice_is_said = self.selection.content.is_some();
         loop {
             let skipped = self.skip_empty.then_some(&mut counts.skipped);
-            let bytes = fill(&mut batch, &mut records, skipped)?;
+            let bytes = fill(&mut batch, &mut records, skipped, self.sees())?;
             let is_end = batch.is_empty();
             self.see(&mut batch, &mut reader)?;
             if !choice_is_said
@@ -412,13 +412,18 @@ impl Preparer<'_> {
         Ok(texts.iter().map(of).collect())
     }
 
+    /// Whether the model may read pictures.
+    fn sees(&self) -> bool {
+        self.rules.features.is_some() || self.rules.pictures.is_some()
+    }
+
     /// Prepares the pictures of a batch, of which one record at most has any: they become its tensors.
     fn see(
         &self,
         batch: &mut Vec<RawRecord>,
         reader: &mut Option<PictureReader>,
     ) -> Result<(), Error> {
-        if self.rules.features.is_none() && self.rules.pictures.is_none() {
+        if !self.sees() {
             return Ok(());
         }
         let Some(at) = batch.iter().position(has_pictures) else {
@@ -658,11 +663,12 @@ fn completion_by_labels(
 }
 
 /// Reads the next batch; the result is 0 if nothing in it needs the tokenizer. With a count in `skipped`, records
-/// with nothing in them are counted there instead.
+/// with nothing in them are counted there instead. Where the model `sees`, it ends behind a record with pictures.
 fn fill(
     batch: &mut Vec<RawRecord>,
     records: &mut input::Records,
     mut skipped: Option<&mut u64>,
+    sees: bool,
 ) -> Result<usize, InputError> {
     let (mut bytes, mut tokens) = (0, 0);
     while batch.len() < BATCH_RECORDS && bytes + 4 * tokens < BATCH_BYTES {
@@ -683,7 +689,7 @@ fn fill(
             // The features of one are as large as a batch of texts.
             Content::None => tokens += BATCH_BYTES / 64,
         }
-        if has_pictures(&record) {
+        if sees && has_pictures(&record) {
             // They are prepared one record at a time.
             tokens += BATCH_BYTES / 4;
         }

@@ -154,8 +154,11 @@ pub fn files(
 /// Whether a record has pictures.
 pub fn has_pictures(record: &RawRecord) -> bool {
     let in_parts = conversation(record).is_some_and(|conversation| {
-        let parts = Image::of_messages(&conversation.messages);
-        !matches!(parts.as_deref(), Ok([]))
+        // Long texts are not taken apart for nothing.
+        let may = ["\"image", "\"video\"", "\"audio\""];
+        let may = may.iter().any(|kind| conversation.messages.contains(kind));
+        let parts = || Image::of_messages(&conversation.messages);
+        may && !matches!(parts().as_deref(), Ok([]))
     });
     in_parts || !record.images.is_empty()
 }

@@ -2,7 +2,7 @@
 
 use super::way::{Cut, Drawn, Way};
 use crate::budget::Budget;
-use crate::cut::{Canvas, Step, size_after};
+use crate::cut::Step;
 use crate::error::{DescriptionError, PictureError};
 use crate::layout::patches_by_pixel;
 use crate::normalise::Normalise;
@@ -84,24 +84,7 @@ impl Way for Budgeted {
         if self.resizes {
             steps.push(Step::Resize(self.size(from)?, self.filter));
         }
-        let size = size_after(&steps, from);
-        if !size.height.is_multiple_of(self.patch) || !size.width.is_multiple_of(self.patch) {
-            let (width, height) = (size.width, size.height);
-            return Err(PictureError::Size(format!(
-                "{width} x {height} pixels are no whole number of patches"
-            )));
-        }
-        let grid = (size.height / self.patch, size.width / self.patch);
-        if u64::from(grid.0) * u64::from(grid.1) > u64::from(self.most) {
-            return Err(PictureError::Size(format!(
-                "it has more than {} patches",
-                self.most
-            )));
-        }
-        Ok(Cut {
-            canvases: vec![Canvas::new(steps)],
-            grid,
-        })
+        Cut::of_patches(steps, from, self.patch, self.most)
     }
 
     fn arrange(

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::budget::Budget;
-use crate::cut::Canvas;
+use crate::cut::{Canvas, Step, size_after};
 use crate::error::PictureError;
 use crate::picture::Picture;
 use crate::size::Area;
@@ -47,4 +47,30 @@ pub struct Drawn {
     pub grid: (u32, u32),
     /// Its views: tiles, and the whole.
     pub views: Vec<Picture>,
+}
+
+impl Cut {
+    /// One canvas of whole patches, `most` at most.
+    pub fn of_patches(
+        steps: Vec<Step>,
+        from: Area,
+        patch: u32,
+        most: u32,
+    ) -> Result<Self, PictureError> {
+        let Area { height, width } = size_after(&steps, from);
+        if !height.is_multiple_of(patch) || !width.is_multiple_of(patch) {
+            return Err(PictureError::Size(format!(
+                "{width} x {height} pixels are no whole number of patches"
+            )));
+        }
+        let grid = (height / patch, width / patch);
+        if u64::from(grid.0) * u64::from(grid.1) > u64::from(most) {
+            let problem = format!("it has more than {most} patches");
+            return Err(PictureError::Size(problem));
+        }
+        Ok(Self {
+            canvases: vec![Canvas::new(steps)],
+            grid,
+        })
+    }
 }

@@ -86,7 +86,7 @@ fn neither_order_nor_parts_show() {
     let (folder, columns) = (folder(), 75);
     let mut units: Vec<Vec<f32>> = (0..9).map(|unit| values(1 + unit, columns, unit)).collect();
     units[7].iter_mut().for_each(|value| *value *= 1e-20);
-    units[2].iter_mut().for_each(|value| *value *= 1e9);
+    units[2].iter_mut().for_each(|value| *value *= 1e4);
     units.push(vec![0.0; columns]);
     let mut whole = folder.sums("whole");
     add(&mut whole, 1, columns, &units);
