@@ -71,7 +71,7 @@ mod work;
 pub use annotation::{Annotation, Completion, TextSpans};
 pub use availability::{available_takes, lacking};
 pub use demands::Demands;
-pub use drift::{Diverged, Drifted, LayerDrift, reference_folder, reference_records, unlike};
+pub use drift::{Diverged, Drifted, reference_folder, reference_records, unlike};
 pub use error::EngineError;
 pub use leftovers::left_out;
 pub use lexical::lexical_weights;
@@ -81,6 +81,7 @@ pub use open_options::OpenOptions;
 pub use plan::{Grain, Plan, check, plan, program_bytes};
 pub use pooling::{Message, Prompt, TextRules, module_weights, text_rules};
 pub use precision::{Precision, Reason, compute_name};
+pub use results::LayerDrift;
 pub use session::{
     Begun, Examination, ExaminedWeights, Outcome, Planned, Run, Session, SessionOptions, Start,
     examine, processors, shorten,

@@ -128,7 +128,7 @@ fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
     let pictures = stack.input.pictures()?;
     let given = record.pictures.clone()?;
     let given = PreparedPictures {
-        pixels: (given.shape, given.values),
+        pixels: (given.shape, given.values.into()),
         grids: given.grids,
         sizes: given.sizes,
         shown: given.shown,

@@ -4,6 +4,8 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,11 +21,10 @@ use sli_engine::{
 use sli_spec::{LengthLimit, ModelSpec};
 use sli_testing::{Expected, Golden, Stored, compare, read_tensors};
 
+use support::{Files, files, open};
+
 /// What transformers computes, by `tools/hessian/hessian.py`: the first rows of each.
 const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hessian");
-
-/// Result files by name.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 fn settings() -> Settings {
     Settings {
@@ -32,31 +33,6 @@ fn settings() -> Settings {
         spill_room: 1 << 30,
         compute: Compute::F32,
         ..Settings::default()
-    }
-}
-
-fn files(out: &Path) -> Files {
-    let mut found = Files::new();
-    let mut folders = vec![out.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_name().unwrap() != "run.json" {
-                let name = path.strip_prefix(out).unwrap().to_owned();
-                found.insert(name, fs_err::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-fn open(out: &Path) -> OutputFolder {
-    let key = RunKey::of_folder(out).unwrap_or_default();
-    match OutputFolder::open(out, key, false).unwrap() {
-        Opened::New(folder) | Opened::Resumed(folder) => folder,
-        Opened::Finished(_) => panic!("the run is not finished"),
     }
 }
 

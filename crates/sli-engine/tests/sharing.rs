@@ -5,13 +5,14 @@
     reason = "a test that cannot read or write its files has failed"
 )]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sli_engine::journal::{Opened, OutputFolder, RunKey};
 use sli_engine::records::{Record, RecordSpool, RecordSpoolWriter};
 use sli_engine::take::{LayerSelection, Take};
 use sli_engine::{
@@ -22,11 +23,10 @@ use sli_spec::registry::MODEL_TYPES;
 use sli_spec::{Input, LengthLimit, ModelSpec, Stack};
 use sli_testing::{Golden, Stored, golden_names};
 
+use support::{Files, files, open};
+
 /// Goldens that are checked at a time.
 const SIDE_BY_SIDE: usize = 8;
-
-/// Result files by name.
-type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 fn settings() -> Settings {
     Settings {
@@ -128,33 +128,6 @@ fn spool_pairs(records: &[Record], folder: &Path) -> RecordSpool {
         writer.push_decoder(&decoder, &annotation).unwrap();
     }
     writer.finish().unwrap()
-}
-
-/// Everything in a finished folder but `run.json`.
-fn files(out: &Path) -> Files {
-    let mut found = Files::new();
-    let mut folders = vec![out.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_name().unwrap() != "run.json" {
-                let name = path.strip_prefix(out).unwrap().to_owned();
-                found.insert(name, fs_err::read(&path).unwrap());
-            }
-        }
-    }
-    found
-}
-
-fn open(out: &Path) -> OutputFolder {
-    // A run enters the files that it reads into its key.
-    let key = RunKey::of_folder(out).unwrap_or_default();
-    match OutputFolder::open(out, key, false).unwrap() {
-        Opened::New(folder) | Opened::Resumed(folder) => folder,
-        Opened::Finished(_) => panic!("the run is not finished"),
-    }
 }
 
 /// Runs to the end in a folder of its own.

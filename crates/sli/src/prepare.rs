@@ -25,7 +25,7 @@ use crate::input::{
 use crate::memory::Allowance;
 use crate::pictures::PictureRules;
 use crate::prepared::Prepared;
-use crate::seeing::{PictureReader, has_pictures, usual_parts};
+use crate::seeing::{PictureReader, images, may_have_pictures, usual_parts};
 use crate::sentences;
 use crate::seq2seq::{self, DecoderRules};
 use crate::shard::{Part, ShardArg, Stretch, Unweighable, Weight};
@@ -417,51 +417,56 @@ impl Preparer<'_> {
         self.rules.features.is_some() || self.rules.pictures.is_some()
     }
 
-    /// Prepares the pictures of a batch, of which one record at most has any: they become its tensors.
+    /// Prepares the pictures of the last record of a batch, if it has any: they become its tensors.
     fn see(
         &self,
         batch: &mut Vec<RawRecord>,
         reader: &mut Option<PictureReader>,
     ) -> Result<(), Error> {
-        if !self.sees() {
-            return Ok(());
-        }
-        let Some(at) = batch.iter().position(has_pictures) else {
+        let last = batch.last().filter(|_| self.sees());
+        let Some(record) = last.filter(|record| may_have_pictures(record)) else {
             return Ok(());
         };
-        let record = &mut batch[at];
         let refused = |problem: String, hint: &str| {
             let problem = format!("record `{}`: {problem}", record.id);
             InputError::record(&record.place, problem).with_hint(hint)
         };
-        let reader = match reader {
-            Some(reader) => reader,
-            none => {
-                let opened = PictureReader::open(&self.tokenizer_folder, self.allowance.clone());
-                let opened = opened.map_err(sli_engine::EngineError::from)?;
-                none.insert(opened.map_err(|error| {
-                    let problem = format!("pictures cannot be prepared for this model: {error}");
-                    refused(
-                        problem,
-                        "give what its processor makes of them as `tensors`",
-                    )
-                })?)
+        let prepared = match images(record) {
+            Err(error) => Err(error),
+            Ok(images) if images.is_empty() => return Ok(()),
+            Ok(_) if record.tensors.is_some() => {
+                let problem = "it has `tensors` beside pictures".to_owned();
+                Err(refused(problem, "remove one of them"))
+            }
+            Ok(images) => {
+                let reader = match reader {
+                    Some(reader) => reader,
+                    none => {
+                        let folder = &self.tokenizer_folder;
+                        let opened = PictureReader::open(folder, self.allowance.clone());
+                        let opened = opened.map_err(sli_engine::EngineError::from)?;
+                        none.insert(opened.map_err(|error| {
+                            let problem =
+                                format!("pictures cannot be prepared for this model: {error}");
+                            refused(
+                                problem,
+                                "give what its processor makes of them as `tensors`",
+                            )
+                        })?)
+                    }
+                };
+                reader.prepare(record, &images)
             }
         };
-        let prepared = if record.tensors.is_some() {
-            let problem = "it has `tensors` beside pictures".to_owned();
-            Err(refused(problem, "remove one of them"))
-        } else {
-            reader.prepare(record)
+        let prepared = self.is_refused(record.row, prepared)?;
+        let Some(mut record) = batch.pop() else {
+            return Ok(());
         };
-        let row = record.row;
-        match self.is_refused(row, prepared)? {
-            Some((tensors, seen)) => {
-                record.tensors = Some(tensors);
-                record.seen = Some(seen);
-                usual_parts(&mut record.content);
-            }
-            None => drop(batch.remove(at)),
+        if let Some((tensors, seen)) = prepared {
+            record.tensors = Some(tensors);
+            record.seen = Some(seen);
+            usual_parts(&mut record.content);
+            batch.push(record);
         }
         Ok(())
     }
@@ -689,7 +694,7 @@ fn fill(
             // The features of one are as large as a batch of texts.
             Content::None => tokens += BATCH_BYTES / 64,
         }
-        if sees && has_pictures(&record) {
+        if sees && may_have_pictures(&record) {
             // They are prepared one record at a time.
             tokens += BATCH_BYTES / 4;
         }

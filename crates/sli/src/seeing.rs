@@ -1,7 +1,8 @@
 //! Pictures of records: prepared as the model's own processor does it, and their places in the text.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use sli_checkpoint::ModelFolder;
@@ -70,9 +71,12 @@ impl PictureReader {
     }
 
     /// Reads and prepares the pictures of a record: what the model reads, and what its text knows of them.
-    pub fn prepare(&self, record: &RawRecord) -> Result<(Tensors, Seen), InputError> {
-        let images = images(record).map_err(|problem| refused(record, &problem))?;
-        let folder = record.place.path().parent().unwrap_or(Path::new(""));
+    pub fn prepare(
+        &self,
+        record: &RawRecord,
+        images: &[Cow<'_, Image>],
+    ) -> Result<(Tensors, Seen), InputError> {
+        let folder = record.place.folder();
         let beyond = |what: String, needed: u64| InputError::Budget {
             what,
             place: record.place.clone(),
@@ -92,7 +96,7 @@ impl PictureReader {
             held += file.len() as u64;
             files.push(file);
         }
-        let files: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        let files: Vec<&[u8]> = files.iter().map(AsRef::as_ref).collect();
         let room = self.allowance.most().saturating_sub(held);
         // Decoders are the work of others, and files are hostile.
         let prepared = guarded(|| self.images.prepare(&files, room));
@@ -112,20 +116,22 @@ impl PictureReader {
     }
 }
 
-/// The pictures of a record in the order of their places: those of a conversation's parts, and for parts without one the next of `images`.
-pub fn images(record: &RawRecord) -> Result<Vec<Image>, String> {
-    let Some(conversation) = conversation(record) else {
-        return Ok(record.images.clone());
-    };
-    let parts = Image::of_messages(&conversation.messages)?;
-    let mut beside = record.images.iter();
+/// The pictures of a record in the order of their places: those of a conversation's parts, and for parts without one the next of
+/// `images`. Placeholders of what is left of these may be written out in the text.
+pub fn images(record: &RawRecord) -> Result<Vec<Cow<'_, Image>>, InputError> {
+    let mut beside = record.images.iter().map(Cow::Borrowed);
     let mut images = Vec::new();
-    for part in parts {
-        let image = part.or_else(|| beside.next().cloned());
-        images.push(image.ok_or("a part of a message is a picture without `image`, `url` or `path`, and `images` has no more")?);
+    if let Some(conversation) = conversation(record) {
+        let parts = Image::of_messages(&conversation.messages);
+        for part in parts.map_err(|problem| refused(record, &problem))? {
+            let image = part.map(Cow::Owned).or_else(|| beside.next());
+            images.push(image.ok_or_else(|| {
+                let problem = "a part of a message is a picture without `image`, `url` or `path`, and `images` has no more";
+                refused(record, problem)
+            })?);
+        }
     }
-    // Placeholders may be written out in the text.
-    images.extend(beside.cloned());
+    images.extend(beside);
     Ok(images)
 }
 
@@ -136,7 +142,7 @@ pub fn files(
     let (mut seen, mut files) = (HashSet::new(), Vec::new());
     for record in records {
         let record = record?;
-        let folder = record.place.path().parent().unwrap_or(Path::new(""));
+        let folder = record.place.folder();
         // What is wrong with a record's pictures is said when they are prepared.
         for path in images(&record)
             .unwrap_or_default()
@@ -151,14 +157,12 @@ pub fn files(
     Ok(files)
 }
 
-/// Whether a record has pictures.
-pub fn has_pictures(record: &RawRecord) -> bool {
+/// Whether a record may have pictures: its messages are not taken apart for that.
+pub fn may_have_pictures(record: &RawRecord) -> bool {
+    let kinds = ["\"image", "\"video\"", "\"audio\""];
     let in_parts = conversation(record).is_some_and(|conversation| {
-        // Long texts are not taken apart for nothing.
-        let may = ["\"image", "\"video\"", "\"audio\""];
-        let may = may.iter().any(|kind| conversation.messages.contains(kind));
-        let parts = || Image::of_messages(&conversation.messages);
-        may && !matches!(parts().as_deref(), Ok([]))
+        let messages = &conversation.messages;
+        kinds.iter().any(|kind| messages.contains(kind))
     });
     in_parts || !record.images.is_empty()
 }

@@ -1,5 +1,6 @@
 //! Inputs that somebody has prepared: tensors of files that records name.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,11 +16,11 @@ const WHOLE_BYTES: u64 = 1 << 20;
 
 /// A tensor as somebody has prepared it.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct Prepared<'r> {
     /// Its axes.
     pub shape: Vec<usize>,
     /// Its numbers.
-    pub values: Vec<f32>,
+    pub values: Cow<'r, [f32]>,
 }
 
 /// Reads the tensors of records; the file of the one before stays open.
@@ -78,7 +79,7 @@ impl TensorReader {
             );
         };
         let padding = features.padding(&values);
-        let mut values = values;
+        let mut values = values.into_owned();
         values.truncate((frames - padding) * features.channels);
         let problem = match features.wrong(&values) {
             None if features.rows(frames - padding) == 0 => Some("holds nothing but zeros".into()),
@@ -191,19 +192,19 @@ impl TensorReader {
     }
 
     /// A tensor of a record's file, `tensor_prefix` in front of its name; `None`: it is not there.
-    pub fn tensor(
+    pub fn tensor<'r>(
         &mut self,
-        tensors: &Tensors,
+        tensors: &'r Tensors,
         name: &str,
-        record: &RawRecord,
-    ) -> Result<Option<Prepared>, InputError> {
+        record: &'r RawRecord,
+    ) -> Result<Option<Prepared<'r>>, InputError> {
         let found = match self.find(tensors, name, record)? {
             None => return Ok(None),
             Some(Found::Made(made)) => {
                 return Ok(Some(Prepared {
                     shape: made.shape.clone(),
                     values: match &made.values {
-                        Values::F32(values) => values.clone(),
+                        Values::F32(values) => Cow::Borrowed(&values[..]),
                         Values::I64(values) => values.iter().map(|&value| value as f32).collect(),
                     },
                 }));
@@ -223,6 +224,7 @@ impl TensorReader {
             let problem = format!(" is {} at place {place}", values[place]);
             return found.refused(&problem, "every number must be finite");
         }
+        let values = values.into();
         Ok(Some(Prepared { shape, values }))
     }
 
@@ -313,8 +315,7 @@ impl Stored<'_> {
 
 /// The file that a record names, from the folder of its own.
 fn path_of(place: &Place, file: &str) -> PathBuf {
-    let folder = place.path().parent().unwrap_or(Path::new(""));
-    folder.join(file)
+    place.folder().join(file)
 }
 
 /// The files that records name, in the order of their paths.

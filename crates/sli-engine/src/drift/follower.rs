@@ -9,14 +9,14 @@ use super::divergences::Divergences;
 use super::is_led;
 use super::reference::{Reference, stretches};
 use super::sums::{RowDrift, Sums};
-use super::totals::{Drifted, LayerDrift};
+use super::totals::Drifted;
 use crate::error::EngineError;
 use crate::exec::batch::Batch;
 use crate::exec::head::{HEAD_COLUMNS, HEAD_ROWS};
 use crate::exec::{BoundLayer, Slots};
 use crate::journal::OutputFolder;
 use crate::profile::map_rows;
-use crate::results::{DriftRow, ResultsError, TensorRows, write_drift};
+use crate::results::{LayerDrift, ResultsError, TensorRows, write_drift};
 
 /// Values of the reference that are read together.
 const READ: usize = 1 << 18;
@@ -190,35 +190,12 @@ impl<'a> Drift<'a> {
                 }
             })
             .collect();
-        write_drift(folder, layers.iter().map(LayerDrift::row))?;
+        write_drift(folder, &layers)?;
         let divergence = match self.divergences {
             Some(divergences) => Some(divergences.finish(folder)?),
             None => None,
         };
         Ok(Drifted { divergence, layers })
-    }
-}
-
-impl LayerDrift {
-    /// As a row of `drift.parquet`.
-    fn row(&self) -> DriftRow<'_> {
-        DriftRow {
-            stack: self.stack,
-            layer: self.layer,
-            site: self.site,
-            error: self.error,
-            tokens: self.tokens,
-            relative_error: self.relative_error,
-            cosine: self.cosine,
-            least: self
-                .least_cosine
-                .zip(self.least_row)
-                .zip(self.least_token)
-                .map(|((cosine, row), token)| (cosine, row, token)),
-            rms: self.rms,
-            rms_reference: self.rms_reference,
-            abs_max: self.abs_max,
-        }
     }
 }
 

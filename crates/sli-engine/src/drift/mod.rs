@@ -16,7 +16,7 @@ mod unlike;
 use std::path::{Path, PathBuf};
 
 pub(crate) use follower::{Drift, bytes, row_bytes};
-pub use totals::{Diverged, Drifted, LayerDrift};
+pub use totals::{Diverged, Drifted};
 pub(crate) use trace::{Trace, values};
 pub use unlike::unlike;
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::results::LayerDrift;
+
 /// What a comparison found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Drifted {
@@ -30,35 +32,4 @@ pub struct Diverged {
     pub perplexity: Option<f64>,
     /// The reference's.
     pub reference_perplexity: Option<f64>,
-}
-
-/// One boundary, and which of its two errors.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LayerDrift {
-    /// The stack.
-    pub stack: &'static str,
-    /// The boundary: 0 is what enters the first layer, i the output of layer i.
-    pub layer: u32,
-    /// `hidden`, or `norm` for what the final norm makes of the last one.
-    pub site: &'static str,
-    /// `own`: the layer got what the reference's got. `accumulated`: it got what the layers before it made.
-    pub error: &'static str,
-    /// Rows that were compared.
-    pub tokens: u64,
-    /// Length of the difference by the length of the reference; `None`: the reference is zero.
-    pub relative_error: Option<f64>,
-    /// Mean over the rows of the cosine with the reference.
-    pub cosine: Option<f64>,
-    /// The least of them,
-    pub least_cosine: Option<f64>,
-    /// the row of its record in the input,
-    pub least_row: Option<u64>,
-    /// and its token.
-    pub least_token: Option<u64>,
-    /// Root of the mean square of the difference.
-    pub rms: f64,
-    /// Root of the mean square of the reference.
-    pub rms_reference: f64,
-    /// The largest difference.
-    pub abs_max: f64,
 }

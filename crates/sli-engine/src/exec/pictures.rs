@@ -17,17 +17,14 @@ const PATCHES: usize = 1024;
 pub(crate) fn picture_values(pictures: &Pictures, longest: usize) -> usize {
     let (patch, width) = (pictures.patch_values(), pictures.width());
     let table = match &pictures.positions {
-        Some(PlaceTable::Grid {
+        Some(PlaceTable {
             grid: [rows, columns],
             otherwise,
             ..
         }) => {
             let stretched = match otherwise {
                 Interpolation::None => 0,
-                Interpolation::Corners
-                | Interpolation::Cubic
-                | Interpolation::CubicAntialiased
-                | Interpolation::LinearAntialiased => longest,
+                _ => longest,
             };
             (rows * columns + stretched) * width
         }
@@ -120,7 +117,7 @@ impl BoundLayer<'_> {
             let mut row = Mat::new(1, hidden.cols());
             self.gather(own.weight, &[0], &mut row, false)?;
             if let (Some(position), Some(table)) = (own.position, &pictures.positions) {
-                let PlaceTable::Grid { weight, .. } = table;
+                let PlaceTable { weight, .. } = table;
                 self.gather(*weight, &[position as u32], &mut row, true)?;
             }
             for view in views {
@@ -140,7 +137,7 @@ impl BoundLayer<'_> {
         batch: &Batch,
         hidden: &mut Mat,
     ) -> Result<(), EngineError> {
-        let PlaceTable::Grid {
+        let PlaceTable {
             weight,
             first,
             grid,
@@ -198,20 +195,16 @@ impl Stretched {
             let width = layer.leaf(weight).shape.last().copied().unwrap_or(0);
             let mut table = Mat::new(ids.len(), width);
             layer.gather(weight, &ids, &mut table, false)?;
-            let wanted_sizes = wanted.map(|count| count as usize);
-            if wanted_sizes != self.grid {
-                table = match self.otherwise {
-                    how @ (Interpolation::Corners
-                    | Interpolation::Cubic
-                    | Interpolation::CubicAntialiased
-                    | Interpolation::LinearAntialiased) => {
-                        stretch(&table, self.grid, wanted_sizes, how)
-                    }
-                    Interpolation::None => {
-                        let problem = format!("no places for {wanted_sizes:?} patches");
-                        return Err(EngineError::Internal(problem));
-                    }
+            let to = wanted.map(|count| count as usize);
+            if to != self.grid {
+                let [Some(down), Some(across)] =
+                    [0, 1].map(|axis| shares(self.otherwise, self.grid[axis], to[axis]))
+                else {
+                    return Err(EngineError::Internal(format!(
+                        "no places for {to:?} patches"
+                    )));
                 };
+                table = stretch(&table, self.grid[1], [&down[..], &across[..]]);
             }
             self.last = Some((wanted, table));
         }
@@ -240,23 +233,18 @@ fn between(from: usize, to: usize) -> Vec<Shares> {
     (0..to).map(of).collect()
 }
 
-/// The four around one, edges on edges, by the cubes of Keys (1981) with `a = -0.75`; in f32 as torch computes it.
+/// The four around one, edges on edges, the rows at the edges beyond them; places and distances in f32 as torch computes them.
 fn cubic(from: usize, to: usize) -> Vec<Shares> {
-    const A: f32 = -0.75;
-    let near = |x: f32| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
-    let far = |x: f32| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
     let of = |place: usize| {
         let at = (place as f32 + 0.5) / to as f32 * 2.0 - 1.0;
         let at = ((at + 1.0) * from as f32 - 1.0) / 2.0;
-        let first = at.floor();
-        let x = at - first;
-        let shares = [far(x + 1.0), near(x), near(1.0 - x), far(2.0 - x)];
-        let last = (from - 1) as f32;
-        let tap = |(number, share): (usize, f32)| {
-            let at = (first + number as f32 - 1.0).clamp(0.0, last);
-            (at as usize, share)
+        let (first, last) = (at.floor(), (from - 1) as f32);
+        let tap = |beside: i16| {
+            let distance = at - first - f32::from(beside);
+            let at = (first + f32::from(beside)).clamp(0.0, last);
+            (at as usize, keys(-0.75, f64::from(distance)) as f32)
         };
-        shares.into_iter().enumerate().map(tap).collect()
+        (-1..=2).map(tap).collect()
     };
     (0..to).map(of).collect()
 }
@@ -279,37 +267,38 @@ fn around([from, to]: [usize; 2], (reach, weight): (f64, fn(f64) -> f64)) -> Vec
     (0..to).map(of).collect()
 }
 
-/// The cubes of Keys (1981) with `a = -0.5`.
-fn keys(distance: f64) -> f64 {
+/// The cubes of Keys (1981), of this slope at a distance of 1.
+fn keys(a: f64, distance: f64) -> f64 {
     let x = distance.abs();
     if x < 1.0 {
-        (1.5 * x - 2.5) * x * x + 1.0
+        ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+        (((x - 5.0) * x + 8.0) * x - 4.0) * a
     } else {
         0.0
     }
 }
 
-/// A grid of rows as another grid.
-fn stretch(table: &Mat, from: [usize; 2], to: [usize; 2], how: Interpolation) -> Mat {
-    let axis = |axis: usize| {
-        let both = [from[axis], to[axis]];
-        match how {
-            Interpolation::None | Interpolation::Corners => between(both[0], both[1]),
-            Interpolation::Cubic => cubic(both[0], both[1]),
-            Interpolation::CubicAntialiased => around(both, (2.0, keys)),
-            Interpolation::LinearAntialiased => around(both, (1.0, |x| (1.0 - x.abs()).max(0.0))),
-        }
-    };
-    let (down, across) = (axis(0), axis(1));
-    let mut out = Mat::new(to[0] * to[1], table.cols());
+/// What each row, or column, of a stretched grid is made of; absent where none is to be stretched.
+fn shares(how: Interpolation, from: usize, to: usize) -> Option<Vec<Shares>> {
+    Some(match how {
+        Interpolation::None => return None,
+        Interpolation::Corners => between(from, to),
+        Interpolation::Cubic => cubic(from, to),
+        Interpolation::CubicAntialiased => around([from, to], (2.0, |x| keys(-0.5, x))),
+        Interpolation::LinearAntialiased => around([from, to], (1.0, |x| (1.0 - x.abs()).max(0.0))),
+    })
+}
+
+/// A grid of rows, so many columns of them, as another grid.
+fn stretch(table: &Mat, stride: usize, [down, across]: [&[Shares]; 2]) -> Mat {
+    let mut out = Mat::new(down.len() * across.len(), table.cols());
     for (row, rows) in down.iter().enumerate() {
         for (column, columns) in across.iter().enumerate() {
-            let target = out.row_mut(row * to[1] + column);
+            let target = out.row_mut(row * across.len() + column);
             for &(row, down) in rows {
                 for &(column, across) in columns {
-                    let source = table.row(row * from[1] + column).iter();
+                    let source = table.row(row * stride + column).iter();
                     let pairs = target.iter_mut().zip(source);
                     pairs.for_each(|(sum, value)| *sum += down * across * value);
                 }

@@ -1,6 +1,6 @@
 //! Rotations of queries and keys.
 
-use sli_kernels::{MatMut, RotaryShape, RotaryStyle};
+use sli_kernels::{MatMut, MatRef, RotaryShape, RotaryStyle};
 use sli_spec::rope::Rope;
 
 use crate::exec::{BoundLayer, Rows};
@@ -32,17 +32,11 @@ pub(crate) fn rotate(
     span: HeadSpan,
     x: MatMut<'_>,
 ) {
-    let Some((cos, sin)) = rows.batch.rotation(rope) else {
-        return;
-    };
     // A pass may leave queries or keys out.
-    if x.rows() == 0 {
-        return;
+    if let Some((cos, sin)) = turns(rope, rows).filter(|_| x.rows() > 0) {
+        let shape = rotary_shape(rope, span);
+        layer.kernels.rotary_rows(shape, cos, sin, x);
     }
-    let range = rows.chunk.rows.clone();
-    let (cos, sin) = (cos.rows_view(range.clone()), sin.rows_view(range));
-    let shape = rotary_shape(rope, span);
-    layer.kernels.rotary_rows(shape, cos, sin, x);
 }
 
 /// Turns heads that are narrower than what the rotation is for ([`sli_kernels::Kernels::cut_rotary_rows`]).
@@ -53,12 +47,16 @@ pub(super) fn rotate_cut(
     head_dim: usize,
     x: MatMut<'_>,
 ) {
-    let Some((cos, sin)) = rows.batch.rotation(rope) else {
-        return;
-    };
+    if let Some((cos, sin)) = turns(rope, rows) {
+        layer.kernels.cut_rotary_rows(head_dim, cos, sin, x);
+    }
+}
+
+/// Cosines and sines of the chunk's rows.
+fn turns<'a>(rope: &Rope, rows: Rows<'a>) -> Option<(MatRef<'a>, MatRef<'a>)> {
+    let (cos, sin) = rows.batch.rotation(rope)?;
     let range = rows.chunk.rows.clone();
-    let (cos, sin) = (cos.rows_view(range.clone()), sin.rows_view(range));
-    layer.kernels.cut_rotary_rows(head_dim, cos, sin, x);
+    Some((cos.rows_view(range.clone()), sin.rows_view(range)))
 }
 
 /// What of some heads rotates, and how.

@@ -1,5 +1,7 @@
 //! The tables of a comparison: `drift.parquet`, a row a boundary and kind of error, and `divergence.parquet`, a row a record.
 
+use serde::Serialize;
+
 use super::ResultsError;
 use super::columns::Kind;
 use super::record_name::RecordName;
@@ -7,25 +9,29 @@ use super::rows::RowSpool;
 use super::tables::{fits_a_list, from_rows, from_spool};
 use crate::journal::OutputFolder;
 
-/// How far one boundary is off, a row of `drift.parquet`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct DriftRow<'a> {
+/// How far one boundary is off by one of its two errors, a row of `drift.parquet`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerDrift {
     /// The stack.
-    pub stack: &'a str,
-    /// The boundary.
+    pub stack: &'static str,
+    /// The boundary: 0 is what enters the first layer, i the output of layer i.
     pub layer: u32,
-    /// `hidden` or `norm`.
-    pub site: &'a str,
-    /// `own` or `accumulated`.
-    pub error: &'a str,
+    /// `hidden`, or `norm` for what the final norm makes of the last one.
+    pub site: &'static str,
+    /// `own`: the layer got what the reference's got. `accumulated`: it got what the layers before it made.
+    pub error: &'static str,
     /// Rows that were compared.
     pub tokens: u64,
-    /// Length of the difference by that of the reference.
+    /// Length of the difference by the length of the reference; `None`: the reference is zero.
     pub relative_error: Option<f64>,
-    /// Mean cosine.
+    /// Mean over the rows of the cosine with the reference.
     pub cosine: Option<f64>,
-    /// The least cosine, the row of its record in the input, and its token.
-    pub least: Option<(f64, u64, u64)>,
+    /// The least of them,
+    pub least_cosine: Option<f64>,
+    /// the row of its record in the input,
+    pub least_row: Option<u64>,
+    /// and its token.
+    pub least_token: Option<u64>,
     /// Root of the mean square of the difference.
     pub rms: f64,
     /// Root of the mean square of the reference.
@@ -35,9 +41,9 @@ pub(crate) struct DriftRow<'a> {
 }
 
 /// Writes `drift.parquet`.
-pub(crate) fn write_drift<'a>(
+pub(crate) fn write_drift(
     folder: &mut OutputFolder,
-    rows: impl IntoIterator<Item = DriftRow<'a>>,
+    rows: &[LayerDrift],
 ) -> Result<(), ResultsError> {
     let columns = [
         ("stack", Kind::Name),
@@ -65,10 +71,9 @@ pub(crate) fn write_drift<'a>(
         cells.f64(row.rms);
         cells.f64(row.rms_reference);
         cells.f64(row.abs_max);
-        cells.optional_f64(row.least.map(|(cosine, _, _)| cosine));
-        let (_, record, token) = row.least.unwrap_or_default();
-        cells.u64(record);
-        cells.u64(token);
+        cells.optional_f64(row.least_cosine);
+        cells.u64(row.least_row.unwrap_or_default());
+        cells.u64(row.least_token.unwrap_or_default());
     })
 }
 

@@ -28,7 +28,8 @@ use crate::durable::DiskError;
 use crate::journal::JournalError;
 
 pub use self::classes::ClassesSink;
-pub(crate) use self::drift::{DivergenceRow, DivergenceSink, DriftRow, write_drift};
+pub use self::drift::LayerDrift;
+pub(crate) use self::drift::{DivergenceRow, DivergenceSink, write_drift};
 pub(crate) use self::joining::{Stored, join_tables, join_tensors};
 pub use self::lens::{LensRow, LensSink};
 pub use self::record_name::RecordName;

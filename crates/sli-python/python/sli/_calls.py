@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _arguments, _sli
@@ -50,8 +50,7 @@ def run(
 
     Raises :class:`SLIError`, by what can be done about it. ``KeyboardInterrupt`` ends a run with what is done kept.
     """
-    if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray)) and not len(data):
-        raise usage_error("the data has no records", "give at least one")
+    _demand_records(data)
     named: dict[str, Any] = {
         "take": [take] if isinstance(take, str) else list(take),
         "memory": memory,
@@ -61,13 +60,29 @@ def run(
         **flags,
     }
     arguments = _arguments.of("run", named)
+    return _over(data, out, (_sli.run, arguments, [_arguments.model(model, revision)]), progress)
+
+
+def _demand_records(data: Data) -> None:
+    if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray)) and not len(data):
+        raise usage_error("the data has no records", "give at least one")
+
+
+def _over(
+    data: Data,
+    out: str | os.PathLike[str] | None,
+    call: tuple[Callable[[list[str], Attendant], bool], list[str], list[str]],
+    progress: Progress,
+) -> Results:
+    """Calls something with its arguments over data, and then its models; the results are in a folder."""
+    work, arguments, models = call
     attendant = Attendant(progress)
     place, folder = _place(out)
     with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
         arguments += [f"--input={path}" for path in files(data, beside)]
-        arguments += [f"--out={place}", "--", _arguments.model(model, revision)]
+        arguments += [f"--out={place}", "--", *models]
         try:
-            _sli.run(arguments, attendant)
+            work(arguments, attendant)
         finally:
             attendant.close()
     return Results(place, _folder=folder)
@@ -100,8 +115,7 @@ def diff(
     of the layer alone and what has accumulated) and ``divergence`` (of each record the Kullback-Leibler divergence at every
     token, the most probable tokens, log-probabilities); ``manifest["drift"]`` has totals.
     """
-    if isinstance(data, Sequence) and not isinstance(data, (str, bytes, bytearray)) and not len(data):
-        raise usage_error("the data has no records", "give at least one")
+    _demand_records(data)
     named: dict[str, Any] = {
         "memory": memory,
         "threads": threads,
@@ -110,16 +124,8 @@ def diff(
         **flags,
     }
     arguments = _arguments.of("diff", named)
-    attendant = Attendant(progress)
-    place, folder = _place(out)
-    with tempfile.TemporaryDirectory(prefix="sli-data-", ignore_cleanup_errors=True) as beside:
-        arguments += [f"--input={path}" for path in files(data, beside)]
-        arguments += [f"--out={place}", "--", _arguments.model(reference), _arguments.model(model)]
-        try:
-            _sli.diff(arguments, attendant)
-        finally:
-            attendant.close()
-    return Results(place, _folder=folder)
+    models = [_arguments.model(reference), _arguments.model(model)]
+    return _over(data, out, (_sli.diff, arguments, models), progress)
 
 
 def plan(

@@ -26,26 +26,23 @@ pub fn row_of(
         joining: Joining::Beside,
         vector: None,
     };
-    rows((name, rule), width, (gathered, norm, leaves.finish()))
+    let made_of = Resampled {
+        leaves: leaves.finish(),
+        rule: gathered,
+        norm,
+        layers: Vec::new(),
+    };
+    rows((name, rule), width, made_of)
 }
 
 /// A stack of rows and nothing else.
-pub fn rows(
-    (name, rule): (&'static str, RowRule),
-    width: usize,
-    (made_of, norm, leaves): (Resampling, Option<Norm>, Vec<Leaf>),
-) -> Stack {
+pub fn rows((name, rule): (&'static str, RowRule), width: usize, made_of: Resampled) -> Stack {
     Stack {
         name,
         hidden_size: width,
         stash_size: width,
         sequence: Sequence::Rows(rule),
-        input: Input::Resampled(Resampled {
-            leaves,
-            rule: made_of,
-            norm,
-            layers: Vec::new(),
-        }),
+        input: Input::Resampled(made_of),
         positions: PositionIds::Sequential,
         limit: LengthLimit::None,
         turns: None,

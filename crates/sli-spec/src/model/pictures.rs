@@ -1,5 +1,6 @@
 //! Rows that come of the patches of a record's pictures.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -108,9 +109,9 @@ pub enum BesidePlanes {
 
 /// A record's pictures as a processor has prepared them.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PreparedPictures {
+pub struct PreparedPictures<'a> {
     /// Shape and numbers of the pictures.
-    pub pixels: (Vec<usize>, Vec<f32>),
+    pub pixels: (Vec<usize>, Cow<'a, [f32]>),
     /// Times, rows and columns of patches of each, where the model reads such.
     pub grids: Vec<[u32; 3]>,
     /// Height and width of each before it was cut to tiles, where the model reads such.
@@ -182,20 +183,17 @@ impl PictureLayout {
     }
 }
 
-/// Learned positions of patches.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub enum PlaceTable {
-    /// A row for each patch of a view of `grid` rows and columns, from row `first` on.
-    Grid {
-        /// `[rows, hidden]`.
-        weight: WeightIndex,
-        /// Rows in front of the patches'.
-        first: usize,
-        /// Rows and columns of patches.
-        grid: [usize; 2],
-        /// What becomes of it for views of other sizes.
-        otherwise: Interpolation,
-    },
+/// Learned positions of patches: a row for each patch of a view of `grid` rows and columns, from row `first` on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct PlaceTable {
+    /// `[rows, hidden]`.
+    pub weight: WeightIndex,
+    /// Rows in front of the patches'.
+    pub first: usize,
+    /// Rows and columns of patches.
+    pub grid: [usize; 2],
+    /// What becomes of it for views of other sizes.
+    pub otherwise: Interpolation,
 }
 
 /// How a grid of positions is stretched to views of another size.
@@ -345,7 +343,7 @@ impl Pictures {
 
     /// The places of the rows of a record's pictures, and the patches `[patches, numbers]` in their order, without rows in
     /// front; an error says what is wrong with them.
-    pub fn unfold(&self, given: &PreparedPictures) -> Result<(Vec<Place>, Vec<f32>), String> {
+    pub fn unfold(&self, given: &PreparedPictures<'_>) -> Result<(Vec<Place>, Vec<f32>), String> {
         let (shape, values) = &given.pixels;
         match &self.layout {
             PictureLayout::Planes { size, beside, .. } => {
@@ -362,7 +360,7 @@ impl Pictures {
         }
     }
 
-    fn padded(&self, given: &PreparedPictures) -> Result<(Vec<Place>, Vec<f32>), String> {
+    fn padded(&self, given: &PreparedPictures<'_>) -> Result<(Vec<Place>, Vec<f32>), String> {
         let PreparedPictures {
             pixels: (shape, values),
             sizes,
@@ -570,7 +568,7 @@ impl Pictures {
 
     /// Why a view of so many rows and columns of patches is none of the model.
     pub fn refused(&self, grid: [usize; 2]) -> Option<String> {
-        let Some(PlaceTable::Grid {
+        let Some(PlaceTable {
             grid: own,
             otherwise,
             ..

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sli_engine::take::Take;
 use sli_engine::{EngineError, TextRules, lacking};
 
+use super::again::{failed, or_afresh};
 use super::run::{Done, Ran, carry_out};
 use crate::batch::{Answers, Ask, Asked, Reader, refusal_line};
 use crate::cli::{BatchArgs, JobArgs};
@@ -98,22 +99,9 @@ pub fn batch(arguments: &BatchArgs, host: &dyn Host) -> Result<Answered, Error> 
     let work = Work::of(&arguments.output);
     fs_err::create_dir_all(&work.0)
         .map_err(failed("cannot make the folder of the batch", &work.0))?;
-    match answer(arguments, &work, arguments.fresh, host) {
-        Err(error) if error.is_replaced() => {
-            host.warning(&format!("{error}; the run starts over"));
-            answer(arguments, &work, true, host)
-        }
-        outcome => outcome,
-    }
-}
-
-fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File {
-        what,
-        path: path.clone(),
-        source,
-    }
+    or_afresh(arguments.fresh, "the run", host, |fresh| {
+        answer(arguments, &work, fresh, host)
+    })
 }
 
 fn answer(

@@ -6,6 +6,7 @@ use sli_engine::records::RecordSpool;
 use sli_engine::take::Take;
 use sli_engine::{EngineError, Start, reference_folder, reference_records};
 
+use super::again::or_afresh;
 use super::run::{Done, Ran};
 use crate::cli::DiffArgs;
 use crate::code_pages;
@@ -17,13 +18,9 @@ use crate::tokenizer::TokenizerError;
 
 /// Compares, or goes on with it. The job of the outcome is that of the model that is compared.
 pub fn diff(arguments: &DiffArgs, host: &dyn Host) -> Result<Ran, Error> {
-    match diff_once(arguments, arguments.fresh, host) {
-        Err(error) if error.is_replaced() => {
-            host.warning(&format!("{error}; the comparison starts over"));
-            diff_once(arguments, true, host)
-        }
-        outcome => outcome,
-    }
+    or_afresh(arguments.fresh, "the comparison", host, |fresh| {
+        diff_once(arguments, fresh, host)
+    })
 }
 
 fn diff_once(arguments: &DiffArgs, fresh: bool, host: &dyn Host) -> Result<Ran, Error> {

@@ -1,5 +1,6 @@
 //! What commands do, without a word on the terminal: what the program and the Python package have in common.
 
+mod again;
 mod architectures;
 mod batch;
 mod diff;

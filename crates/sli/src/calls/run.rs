@@ -5,6 +5,7 @@ use std::path::Path;
 use sli_engine::journal::Manifest;
 use sli_engine::{Start, Summary};
 
+use super::again::or_afresh;
 use crate::cli::RunArgs;
 use crate::code_pages;
 use crate::dataset_key::dataset_key;
@@ -35,18 +36,10 @@ pub struct Done {
 
 /// Runs, or goes on with, a run.
 pub fn run(arguments: &RunArgs, host: &dyn Host) -> Result<Ran, Error> {
-    match run_once(arguments, arguments.fresh, host) {
-        Err(error) if error.is_replaced() => {
-            host.warning(&format!("{error}; the run starts over"));
-            run_once(arguments, true, host)
-        }
-        outcome => outcome,
-    }
-}
-
-fn run_once(arguments: &RunArgs, fresh: bool, host: &dyn Host) -> Result<Ran, Error> {
-    let job = Job::open(&arguments.job, host)?;
-    carry_out(job, &arguments.out, fresh, host)
+    or_afresh(arguments.fresh, "the run", host, |fresh| {
+        let job = Job::open(&arguments.job, host)?;
+        carry_out(job, &arguments.out, fresh, host)
+    })
 }
 
 /// Runs a job into a folder, or goes on with it.

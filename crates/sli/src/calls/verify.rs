@@ -12,6 +12,7 @@ use sli_engine::EngineError;
 use sli_engine::take::{LayerSelection, Take};
 use sli_spec::ModelSpec;
 
+use super::again::{failed, or_afresh};
 use super::run::{Done, Ran, carry_out};
 use crate::appearing::{appear, is_taken};
 use crate::cli::{ComputeArg, JobArgs, VerifyArgs};
@@ -46,27 +47,14 @@ pub fn verify(arguments: &VerifyArgs, host: &dyn Host) -> Result<Receipt, Error>
         fs_err::create_dir(work)
             .map_err(failed("cannot make a folder beside the receipt", work))?;
     }
-    let receipt = match receipt(arguments, &expected, work, arguments.fresh, host) {
-        Err(error) if error.is_replaced() => {
-            host.warning(&format!("{error}; the run starts over"));
-            receipt(arguments, &expected, work, true, host)?
-        }
-        outcome => outcome?,
-    };
+    let receipt = or_afresh(arguments.fresh, "the run", host, |fresh| {
+        receipt(arguments, &expected, work, fresh, host)
+    })?;
     let text = serde_json::to_string_pretty(&receipt).map_err(std::io::Error::from);
     text.and_then(|text| appear(path, (text + "\n").as_bytes()))
         .and_then(|()| fs_err::remove_dir_all(work))
         .map_err(failed("cannot write the receipt", path))?;
     Ok(receipt)
-}
-
-fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File {
-        what,
-        path: path.clone(),
-        source,
-    }
 }
 
 fn receipt(

@@ -1,5 +1,6 @@
 //! Pictures of a record, as the input has them.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -113,9 +114,9 @@ impl Image {
     }
 
     /// Its bytes.
-    pub fn read(&self, folder: &Path) -> Result<Vec<u8>, String> {
+    pub fn read(&self, folder: &Path) -> Result<Cow<'_, [u8]>, String> {
         let name = match self {
-            Self::Bytes(bytes) => return Ok(bytes.clone()),
+            Self::Bytes(bytes) => return Ok(bytes.into()),
             Self::Named(name) => name,
         };
         if let Some(path) = self.path(folder) {
@@ -123,7 +124,8 @@ impl Image {
             if !found.is_file() {
                 return Err(format!("{} is not a regular file", path.display()));
             }
-            return fs_err::read(&path).map_err(|error| error.to_string());
+            let read = fs_err::read(&path).map_err(|error| error.to_string());
+            return read.map(Cow::Owned);
         }
         if name.starts_with("http://") || name.starts_with("https://") {
             return Err(format!(
@@ -145,6 +147,7 @@ impl Image {
             .collect();
         STANDARD
             .decode(letters)
+            .map(Cow::Owned)
             .map_err(|_| format!("`{}` is no file, and no base64", shortened(name)))
     }
 }
@@ -158,6 +161,7 @@ fn shortened(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
     use std::path::Path;
 
     use super::Image;
@@ -210,7 +214,7 @@ mod tests {
     fn bytes_of_each_kind() {
         let folder = tempfile::tempdir().unwrap();
         fs_err::write(folder.path().join("a.png"), b"abc").unwrap();
-        let read = |image: &Image| image.read(folder.path());
+        let read = |image: &Image| image.read(folder.path()).map(Cow::into_owned);
         assert_eq!(read(&named("a.png")), Ok(b"abc".to_vec()));
         assert_eq!(
             read(&named("data:image/png;base64,YW\nJj")),

@@ -27,6 +27,11 @@ impl Place {
     pub fn path(&self) -> &Path {
         &self.file
     }
+
+    /// The folder that paths in it are seen from.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
 }
 
 impl fmt::Display for Place {

@@ -9,6 +9,7 @@ use sli_testing::{Golden, Stored};
 
 use crate::budgets::within_every_budget;
 use crate::end_to_end::results;
+use crate::kills::kill_a_dozen_times;
 use crate::place::{Place, llama, with};
 use crate::random::Random;
 use crate::shards::compare;
@@ -116,25 +117,8 @@ fn parts_are_the_whole() {
 fn kills_change_no_byte() {
     let place = Place::new();
     let run = prepare(&place, &mixtral());
-    let means = ["--memory", "60MiB", "--checkpoint-interval", "0", "--out"];
-    let run = [&run[..], &means].concat();
-    place.sli(&[&run[..], &["undisturbed"]].concat()).success();
-    let mut random = Random::new(29);
-    let run = [&run[..], &["out"]].concat();
-    for _ in 0..12 {
-        let mut child = crate::end_to_end::start(&place, &run);
-        let passes =
-            |out: &Path| fs_err::metadata(out.join(".sli/passes")).map_or(0, |one| one.len());
-        let some = passes(&place.path("out")) + random.below(4) as u64;
-        while passes(&place.path("out")) < some && child.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
-        (0..random.below(100_000)).for_each(|_| std::hint::spin_loop());
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    place.sli(&run).success();
-    assert!(results(&place.path("out")) == results(&place.path("undisturbed")));
+    let means = ["--memory", "60MiB", "--checkpoint-interval", "0"];
+    kill_a_dozen_times(&place, &[&run[..], &means].concat(), 29);
 }
 
 #[test]

@@ -35,6 +35,24 @@ fn prepare(place: &Place) {
     place.write("in.jsonl", lines);
 }
 
+/// Kills a run a dozen times, some passes apart, lets it end, and compares its results with those of one in peace.
+pub fn kill_a_dozen_times(place: &Place, run: &[&str], seed: u64) {
+    place
+        .sli(&[run, &["--out", "undisturbed"]].concat())
+        .success();
+    let (run, out) = ([run, &["--out", "out"]].concat(), place.path("out"));
+    let mut random = Random::new(seed);
+    for _ in 0..12 {
+        let mut child = start(place, &run);
+        wait_for(&out, begun(&out) + random.below(4) as u64, &mut child);
+        (0..random.below(100_000)).for_each(|_| std::hint::spin_loop());
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    place.sli(&run).success();
+    assert!(results(&out) == results(&place.path("undisturbed")));
+}
+
 /// Layer passes that the run in a folder has begun so far, over all its processes.
 fn begun(out: &Path) -> u64 {
     fs_err::metadata(out.join(".sli/passes")).map_or(0, |metadata| metadata.len())

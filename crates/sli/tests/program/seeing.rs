@@ -60,6 +60,12 @@ fn place() -> Place {
     place
 }
 
+fn command<'a>(input: &'a str, out: &'a str, take: &'a str) -> [&'a str; 8] {
+    [
+        "run", "model", "--input", input, "--out", out, "--take", take,
+    ]
+}
+
 /// The safetensors file of what becomes of a picture.
 fn prepared(file: &[u8]) -> Vec<u8> {
     let files = Files {
@@ -108,16 +114,7 @@ fn a_picture_is_the_same_however_it_is_given() {
         "data/in.jsonl",
         records.map(|record| record.to_string() + "\n").concat(),
     );
-    let run = [
-        "run",
-        "model",
-        "--input",
-        "data/in.jsonl",
-        "--out",
-        "out",
-        "--take",
-        "scores",
-    ];
+    let run = command("data/in.jsonl", "out", "scores");
     place.sli(&run).success();
     let scores = scores(&place, "out");
     assert_eq!(scores.len(), 5);
@@ -146,16 +143,7 @@ fn a_picture_is_the_same_however_it_is_given() {
         "data/in.parquet",
         parquet(&columns, Compression::SNAPPY, 1000),
     );
-    let run = [
-        "run",
-        "model",
-        "--input",
-        "data/in.parquet",
-        "--out",
-        "table",
-        "--take",
-        "scores",
-    ];
+    let run = command("data/in.parquet", "table", "scores");
     place.sli(&run).success();
     let table = self::scores(&place, "table");
     assert_eq!(table.len(), 2);
@@ -169,16 +157,7 @@ fn another_picture_is_another_run() {
         "data/in.jsonl",
         "{\"images\": [\"b.png\"], \"decoder_input_ids\": [2, 3]}\n",
     );
-    let run = [
-        "run",
-        "model",
-        "--input",
-        "data/in.jsonl",
-        "--out",
-        "out",
-        "--take",
-        "scores",
-    ];
+    let run = command("data/in.jsonl", "out", "scores");
     place.sli(&run).success();
     place.sli(&run).success();
     place.write("data/b.png", png(9, 40, 2));
@@ -190,16 +169,7 @@ fn pictures_that_cannot_be_prepared() {
     let place = place();
     place.write("data/cut.png", &png(30, 22, 0)[..90]);
     place.write("data/x.gif", b"GIF89a");
-    let run = [
-        "run",
-        "model",
-        "--input",
-        "data/in.jsonl",
-        "--out",
-        "out",
-        "--take",
-        "scores",
-    ];
+    let run = command("data/in.jsonl", "out", "scores");
     for (record, says) in [
         (
             json!({"images": ["none.png"], "decoder_input_ids": [2, 3]}),
@@ -289,16 +259,7 @@ fn recorded(name: &str) -> Place {
 fn texts_with_pictures_as_in_transformers() {
     for name in ["llava", "qwen2_5_vl", "idefics3"] {
         let place = recorded(name);
-        let run = [
-            "run",
-            "model",
-            "--input",
-            "data/in.jsonl",
-            "--out",
-            "out",
-            "--take",
-            "scores",
-        ];
+        let run = command("data/in.jsonl", "out", "scores");
         place.sli(&run).success();
         let expected = fs_err::read(place.path("data/expected.json")).unwrap();
         let expected: Value = serde_json::from_slice(&expected).unwrap();
@@ -413,9 +374,7 @@ fn a_picture_that_does_not_fit_the_budget() {
     let place = recorded("idefics3");
     // Its pixels are more than the budget leaves.
     place.write("large.png", png(2500, 2500, 0));
-    let run = [
-        "run", "model", "--input", "in.jsonl", "--out", "out", "--take", "scores",
-    ];
+    let run = command("in.jsonl", "out", "scores");
     let record = json!({"text": "<image> what", "images": ["large.png"]});
     place.write("in.jsonl", record.to_string() + "\n");
     let says = ["the file of picture 1", "in.jsonl, line 1", "hint: "];
@@ -436,16 +395,7 @@ fn a_picture_that_does_not_fit_the_budget() {
     tower.write("model/preprocessor_config.json", size);
     tower.write("large.png", png(2500, 2500, 0));
     tower.write("in.jsonl", "{\"images\": [\"large.png\"]}\n");
-    let run = [
-        "run",
-        "model",
-        "--input",
-        "in.jsonl",
-        "--out",
-        "out",
-        "--take",
-        "hidden:last",
-    ];
+    let run = command("in.jsonl", "out", "hidden:last");
     tower
         .sli(&[&run[..], &["--memory", "40MiB"]].concat())
         .failure(4, &says);

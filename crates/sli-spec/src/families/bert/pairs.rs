@@ -11,17 +11,19 @@ use crate::{
     Sinusoidal, Source, SpecError, TokenChoice,
 };
 
+/// Those of CLIP and SigLIP.
+static CLIP: Names = Names {
+    tokens: "embeddings.token_embedding",
+    layers: "encoder.layers",
+    output: "self_attn.out_proj",
+    up: "mlp.fc1",
+    down: "mlp.fc2",
+    final_norm: "final_layer_norm",
+    ..Names::USUAL
+};
+
 /// CLIP's (Radford et al. 2021).
 pub fn clip_text(config: &Config) -> Result<Described, SpecError> {
-    let names = Names {
-        tokens: "embeddings.token_embedding",
-        layers: "encoder.layers",
-        output: "self_attn.out_proj",
-        up: "mlp.fc1",
-        down: "mlp.fc2",
-        final_norm: "final_layer_norm",
-        ..Names::USUAL
-    };
     // The oldest files have another id, by which the end is the largest one.
     let end = config.token_id("eos_token_id")?;
     let choice = match end {
@@ -29,7 +31,7 @@ pub fn clip_text(config: &Config) -> Result<Described, SpecError> {
         Some(end) => TokenChoice::OfId(end),
         None => return Err(config.missing("eos_token_id")),
     };
-    let mut model = pre_normed(config, &names, ["layer_norm1", "layer_norm2"])?;
+    let mut model = pre_normed(config, &CLIP, ["layer_norm1", "layer_norm2"])?;
     model.prefix = String::new();
     let stored: Stored = Rc::new(beside_vision);
     model.stored = Some(Rc::clone(&stored));
@@ -56,16 +58,7 @@ pub fn clip_text(config: &Config) -> Result<Described, SpecError> {
 
 /// SigLIP's (Zhai et al. 2023): tokens see later ones, and the last one stands for the text.
 pub fn siglip_text(config: &Config) -> Result<Described, SpecError> {
-    let names = Names {
-        tokens: "embeddings.token_embedding",
-        layers: "encoder.layers",
-        output: "self_attn.out_proj",
-        up: "mlp.fc1",
-        down: "mlp.fc2",
-        final_norm: "final_layer_norm",
-        ..Names::USUAL
-    };
-    let mut model = pre_normed(config, &names, ["layer_norm1", "layer_norm2"])?;
+    let mut model = pre_normed(config, &CLIP, ["layer_norm1", "layer_norm2"])?;
     model.stack = "encoder";
     model.masks.fill(Mask::Full);
     let rows = config.size("max_position_embeddings")?;

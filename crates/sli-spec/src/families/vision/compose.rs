@@ -6,10 +6,10 @@ use super::part::DescribePart;
 use crate::build::{Described, Leaves, NormStyle, pattern};
 use crate::families::pooled;
 use crate::{
-    Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
-    Joining, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows,
-    Pictures, PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered,
-    Sequence, Shard, Slot, Source, SpecError, Stack, Step, TokenInput, Write,
+    Activation, AddedRows, BesidePlanes, Config, HeadTransform, Identity, Input, InputKind,
+    Joining, Layer, Leaf, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows, Pictures,
+    PlaceTable, PooledEnd, Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot,
+    Source, SpecError, Stack, Step, TokenInput, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -146,7 +146,7 @@ impl Tower {
     /// Rows and columns of patches of every view, where they are known.
     pub fn grid(&self) -> Option<[usize; 2]> {
         let table = self.stack.input.pictures()?.positions.as_ref();
-        table.map(|PlaceTable::Grid { grid, .. }| *grid)
+        table.map(|PlaceTable { grid, .. }| *grid)
     }
 
     /// Layers.
@@ -247,32 +247,21 @@ impl Projector {
         let mut leaves = Leaves::new("");
         let (norm, layers) = describe(&mut leaves);
         let vector = vector.map(|source| leaves.weight(source, &[hidden], Shard::Replicate));
+        let gathered = Resampling::Gathered {
+            stack: 0,
+            columns,
+            parts: rule.parts(),
+            joining: Joining::Beside,
+            vector,
+        };
         let rows = Resampled {
             leaves: leaves.finish(),
-            rule: Resampling::Gathered {
-                stack: 0,
-                columns,
-                parts: rule.parts(),
-                joining: Joining::Beside,
-                vector,
-            },
+            rule: gathered,
             norm,
             layers,
         };
         Self {
-            stack: Stack {
-                name,
-                hidden_size: hidden,
-                stash_size: hidden,
-                sequence: Sequence::Rows(RowRule::Pictures(rule)),
-                input: Input::Resampled(rows),
-                positions: PositionIds::Sequential,
-                limit: LengthLimit::None,
-                turns: None,
-                prompt: Vec::new(),
-                layers: Vec::new(),
-                head: Head::default(),
-            },
+            stack: pooled::rows((name, RowRule::Pictures(rule)), hidden, rows),
         }
     }
 }

@@ -86,21 +86,10 @@ fn dino(
         front.extend(sizes.registers(leaves, "embeddings.register_tokens", registers));
         let pictures = sizes.pictures(leaves, "embeddings.patch_embeddings.projection", true);
         let table = sizes.table(leaves, "embeddings.position_embeddings", 1);
-        let PlaceTable::Grid {
-            weight,
-            first,
-            grid,
-            ..
-        } = table;
         Pictures {
             layout: ANY_SIZE,
             front,
-            positions: Some(PlaceTable::Grid {
-                weight,
-                first,
-                grid,
-                otherwise,
-            }),
+            positions: Some(PlaceTable { otherwise, ..table }),
             ..pictures
         }
     }));

@@ -46,7 +46,7 @@ pub fn glm4v_tower(config: &Config) -> Result<Described, SpecError> {
     qwen::biased(&mut tower, move |leaves, pictures| {
         let patch_norm = Some(leaves.norm("post_conv_layernorm", hidden, norm));
         let name = "embeddings.position_embedding.weight";
-        let positions = Some(PlaceTable::Grid {
+        let positions = Some(PlaceTable {
             weight: leaves.table(name, side * side, hidden),
             first: 0,
             grid: [side; 2],

@@ -7,8 +7,8 @@ use super::part::DescribePart;
 use crate::build::Described;
 use crate::families::pooled;
 use crate::{
-    Config, Input, ModelSpec, PooledEnd, Resampling, RowRule, Sequence, Source, SpecError, Stack,
-    TieOrder,
+    Config, Input, ModelSpec, PooledEnd, Resampled, Resampling, RowRule, Sequence, Source,
+    SpecError, Stack, TieOrder,
 };
 
 /// Where files have the tower of pictures.
@@ -151,9 +151,14 @@ fn pair(
         );
         return Err(config.unsupported("text_config", problem));
     }
-    let made_of = Resampling::Either { stacks: [1, 3] };
+    let made_of = Resampled {
+        leaves: Vec::new(),
+        rule: Resampling::Either { stacks: [1, 3] },
+        norm: None,
+        layers: Vec::new(),
+    };
     let rule = ("embedding", RowRule::Either);
-    stacks.push(pooled::rows(rule, width, (made_of, None, Vec::new())));
+    stacks.push(pooled::rows(rule, width, made_of));
     Ok(Described::from(ModelSpec {
         model_type: config.model_type()?,
         family: "vision",

@@ -184,7 +184,7 @@ pub fn qwen3_tower(config: &Config) -> Result<Described, SpecError> {
         return Err(config.invalid("num_position_embeddings", "a square"));
     }
     biased(&mut tower, move |leaves, pictures| Pictures {
-        positions: Some(PlaceTable::Grid {
+        positions: Some(PlaceTable {
             weight: leaves.table("pos_embed.weight", rows, sizes.hidden),
             first: 0,
             grid: [side; 2],

@@ -143,23 +143,15 @@ pub fn siglip2(config: &Config) -> Result<Described, SpecError> {
     tower.pictures = Some(Rc::new(move |leaves| {
         let pictures = sizes.pictures(leaves, "embeddings.patch_embedding", true);
         let table = sizes.table(leaves, "embeddings.position_embedding.weight", 0);
-        let PlaceTable::Grid {
-            weight,
-            first,
-            grid,
-            ..
-        } = table;
         Pictures {
             layout: PictureLayout::Padded {
                 name: "pixel_values",
                 shapes: "spatial_shapes",
                 mask: "pixel_attention_mask",
             },
-            positions: Some(PlaceTable::Grid {
-                weight,
-                first,
-                grid,
+            positions: Some(PlaceTable {
                 otherwise: Interpolation::LinearAntialiased,
+                ..table
             }),
             ..pictures
         }

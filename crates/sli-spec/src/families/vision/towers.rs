@@ -162,7 +162,7 @@ impl Sizes {
     ) -> PlaceTable {
         let stored = Source::Reshape(Box::new(leaves.tensor(name)));
         let shape = [first + self.patches() + behind, self.hidden];
-        PlaceTable::Grid {
+        PlaceTable {
             weight: leaves.weight(stored, &shape, Shard::Column),
             first,
             grid: self.grid(),
