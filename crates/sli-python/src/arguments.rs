@@ -5,7 +5,10 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::ErrorKind;
 use pyo3::prelude::*;
-use sli::cli::{Cli, Command, DiffArgs, InspectArgs, PlanArgs, RunArgs};
+use sli::cli::{
+    BatchArgs, Cli, Command, DiffArgs, ExportArgs, InspectArgs, MergeArgs, PlanArgs, ReportArgs,
+    RunArgs,
+};
 
 use crate::errors;
 
@@ -63,5 +66,37 @@ pub fn inspect(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<InspectArgs
     match parse(py, "inspect", arguments)? {
         Command::Inspect(arguments) => Ok(arguments),
         _ => Err(errors::usage(py, "not the arguments of an inspection")),
+    }
+}
+
+/// `sli batch`.
+pub fn batch(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<BatchArgs> {
+    match parse(py, "batch", arguments)? {
+        Command::Batch(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a batch")),
+    }
+}
+
+/// `sli merge`.
+pub fn merge(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<MergeArgs> {
+    match parse(py, "merge", arguments)? {
+        Command::Merge(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a merge")),
+    }
+}
+
+/// `sli report`.
+pub fn report(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<ReportArgs> {
+    match parse(py, "report", arguments)? {
+        Command::Report(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of a report")),
+    }
+}
+
+/// `sli export`.
+pub fn export(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<ExportArgs> {
+    match parse(py, "export", arguments)? {
+        Command::Export(arguments) => Ok(arguments),
+        _ => Err(errors::usage(py, "not the arguments of an export")),
     }
 }

@@ -5,6 +5,7 @@ use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use sli::Error;
+use sli::finished_table::TableError;
 use sli_engine::EngineError;
 use sli_spec::SpecError;
 
@@ -43,6 +44,15 @@ pub fn internal(py: Python<'_>, problem: &str) -> PyErr {
 pub fn file(py: Python<'_>, problem: &str) -> PyErr {
     let hint = "check the path, its permissions and the space on its disk";
     make(py, "FileError", problem, hint, 5, None)
+}
+
+/// A table that cannot be read.
+pub fn table(py: Python<'_>, error: &TableError) -> PyErr {
+    let hint = match error {
+        TableError::Damaged { .. } => "run again with --fresh to make the results anew",
+        TableError::File { .. } => "check the path and its permissions",
+    };
+    make(py, "FileError", &error.to_string(), hint, 5, None)
 }
 
 /// Data that cannot be used.

@@ -24,7 +24,7 @@ mod _sli {
     #[pymodule_export]
     use super::table::{ParquetTable, write_parquet};
     #[pymodule_export]
-    use super::{diff, inspect, main, plan, run, version};
+    use super::{batch, diff, export, inspect, main, merge, plan, report, run, version};
 }
 
 /// The version of the package.
@@ -73,6 +73,58 @@ fn plan(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> 
     attended::attended(py, attend, move |host| {
         let laid = sli::calls::lay(&arguments.job, host)?;
         Ok(sli::calls::report(&laid)?.to_string())
+    })
+}
+
+/// `sli batch` with these arguments: how many requests there are, and how many of them cannot be answered.
+#[pyfunction]
+#[pyo3(signature = (arguments, attend: "collections.abc.Callable[[str, typing.Any], object]"))]
+fn batch(
+    py: Python<'_>,
+    arguments: Vec<OsString>,
+    attend: &Bound<'_, PyAny>,
+) -> PyResult<(u64, u64)> {
+    let arguments = arguments::batch(py, arguments)?;
+    attended::attended(py, attend, move |host| {
+        let answered = sli::calls::batch(&arguments, host)?;
+        Ok((answered.lines, answered.refused))
+    })
+}
+
+/// `sli merge` with these arguments; whether it was finished before.
+#[pyfunction]
+#[pyo3(signature = (arguments, attend: "collections.abc.Callable[[str, typing.Any], object]"))]
+fn merge(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let arguments = arguments::merge(py, arguments)?;
+    attended::attended(py, attend, move |_| {
+        let merged = sli_engine::merge(&arguments.parts, &arguments.out, arguments.fresh)?;
+        Ok(matches!(merged, sli_engine::Merged::Finished(_)))
+    })
+}
+
+/// `sli export` with these arguments: rows, files that were there, and what has no place in the format.
+#[pyfunction]
+#[pyo3(signature = (arguments, attend: "collections.abc.Callable[[str, typing.Any], object]"))]
+fn export(
+    py: Python<'_>,
+    arguments: Vec<OsString>,
+    attend: &Bound<'_, PyAny>,
+) -> PyResult<(u64, u64, u64)> {
+    let arguments = arguments::export(py, arguments)?;
+    attended::attended(py, attend, move |_| {
+        let exported = sli::calls::export(&arguments)?;
+        Ok((exported.rows, exported.kept, exported.left_out))
+    })
+}
+
+/// `sli report` with these arguments; the path of the page.
+#[pyfunction]
+#[pyo3(signature = (arguments, attend: "collections.abc.Callable[[str, typing.Any], object]"))]
+fn report(py: Python<'_>, arguments: Vec<OsString>, attend: &Bound<'_, PyAny>) -> PyResult<String> {
+    let arguments = arguments::report(py, arguments)?;
+    attended::attended(py, attend, move |_| {
+        let path = sli::report::write(&arguments.results, arguments.out.as_deref())?;
+        Ok(path.to_string_lossy().into_owned())
     })
 }
 

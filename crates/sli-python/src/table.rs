@@ -10,13 +10,13 @@ use arrow::ffi::FFI_ArrowSchema;
 use arrow::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use fs_err::File;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyCapsuleMethods, PyList};
+
+use sli::finished_table::{ArrowBatches, Batches, FinishedTable, TableError};
 
 use crate::errors;
 
@@ -32,6 +32,8 @@ pub struct ParquetTable {
     path: PathBuf,
     schema: SchemaRef,
     rows: usize,
+    /// Of every column.
+    bytes: Vec<u64>,
 }
 
 #[pymethods]
@@ -39,11 +41,16 @@ impl ParquetTable {
     /// Opens the file.
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let builder = open(&path).map_err(|problem| errors::file(py, &problem))?;
-        let rows = builder.metadata().file_metadata().num_rows();
+        let table = FinishedTable::open(&path).map_err(|error| errors::table(py, &error))?;
+        let schema = SchemaRef::clone(table.schema());
+        let bytes = schema
+            .fields()
+            .iter()
+            .map(|field| table.bytes(field.name()));
         Ok(Self {
-            schema: builder.schema().clone(),
-            rows: usize::try_from(rows).unwrap_or(0),
+            bytes: bytes.collect(),
+            rows: table.rows(),
+            schema,
             path,
         })
     }
@@ -62,6 +69,13 @@ impl ParquetTable {
         fields.map(|field| field.data_type().to_string()).collect()
     }
 
+    /// Bytes of a column, not compressed.
+    fn bytes(&self, name: &str) -> PyResult<u64> {
+        let index = self.schema.index_of(name);
+        let bytes = index.ok().and_then(|index| self.bytes.get(index).copied());
+        bytes.ok_or_else(|| PyKeyError::new_err(name.to_owned()))
+    }
+
     fn __len__(&self) -> usize {
         self.rows
     }
@@ -74,18 +88,18 @@ impl ParquetTable {
         name: &str,
         rows: Option<usize>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let Ok(index) = self.schema.index_of(name) else {
+        if self.schema.index_of(name).is_err() {
             return Err(PyKeyError::new_err(name.to_owned()));
-        };
-        let failed = |problem: String| errors::file(py, &problem);
-        let reader = self.reader(Some(index)).map_err(failed)?;
+        }
+        let failed = |error: TableError| errors::table(py, &error);
+        let reader = self.reader(Some(&[name])).map_err(failed)?;
         let values = PyList::empty(py);
         let mut left = rows.unwrap_or(usize::MAX);
         for batch in reader {
             if left == 0 {
                 break;
             }
-            let batch = batch.map_err(|error| failed(error.to_string()))?;
+            let batch = batch.map_err(failed)?;
             let column = batch.column(0);
             let rows = column.len().min(left);
             left -= rows;
@@ -113,31 +127,22 @@ impl ParquetTable {
     ) -> PyResult<Bound<'py, PyCapsule>> {
         // The protocol lets a producer give what it has, and its consumer cast.
         drop(requested_schema);
-        let reader = self
+        let batches = self
             .reader(None)
-            .map_err(|problem| errors::file(py, &problem))?;
+            .map_err(|error| errors::table(py, &error))?;
+        let reader = ArrowBatches {
+            schema: SchemaRef::clone(&self.schema),
+            batches,
+        };
         PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM)
     }
 }
 
 impl ParquetTable {
-    /// Reads all columns, or one.
-    fn reader(&self, column: Option<usize>) -> Result<ParquetRecordBatchReader, String> {
-        let mut builder = open(&self.path)?.with_batch_size(ROWS);
-        if let Some(column) = column {
-            let mask = ProjectionMask::roots(builder.parquet_schema(), [column]);
-            builder = builder.with_projection(mask);
-        }
-        builder
-            .build()
-            .map_err(|error| format!("{}: {error}", self.path.display()))
+    /// Reads all columns, or some.
+    fn reader(&self, columns: Option<&[&str]>) -> Result<Batches, TableError> {
+        FinishedTable::open(&self.path)?.batches(columns, ROWS)
     }
-}
-
-fn open(path: &std::path::Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    ParquetRecordBatchReaderBuilder::try_new(file.into_file())
-        .map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The values of an array of the types that results have.

@@ -40,6 +40,19 @@ def test_families_are_detected():
             assert family.get_layer_prefix(3, config) == prefix
             assert family.matches(config)
     assert registry.detect_family({"architectures": ["MistralForCausalLM"]}).family_id == "llama"
+    named = {"architectures": ["OPTForCausalLM"]}
+    assert registry.detect_family(named).get_layer_prefix(3, named) == "model.decoder.layers.3."
+    for row in sli.architectures():
+        for name in row["classes"] if row["supported"] else ():
+            alone = {"architectures": [name]}
+            family = registry.detect_family(alone)
+            try:
+                prefix = family.get_layer_prefix(3, alone)
+            except sli.UnsupportedArchitectureError as error:
+                assert "model_type" in error.hint
+                continue
+            prefixes = {other["layer_prefix"].format(3) for other in sli.architectures() if other["supported"] and name in other["classes"]}
+            assert prefix in prefixes, name
     listed = [row["model_type"] for row in sli.architectures() if row["supported"]]
     claimed = [name for family in registry.families() for name in family.model_types]
     assert sorted(claimed) == sorted(listed)

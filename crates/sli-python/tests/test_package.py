@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
-import sli
-
-TOOLS = Path(__file__).parents[1] / "tools"
-
-
-def test_the_flags_are_current():
-    spec = importlib.util.spec_from_file_location("flags", TOOLS / "flags.py")
-    flags = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(flags)
-    stored = Path(sli.__file__).with_name("_flags.py").read_text(encoding="utf-8")
-    assert stored == flags.generated()
+PACKAGE = Path(__file__).parents[1]
 
 
 def test_nothing_heavy_is_imported():
@@ -28,7 +17,7 @@ def test_nothing_heavy_is_imported():
 
 
 def test_the_types_hold():
-    settings = str(TOOLS.parent / "pyproject.toml")
+    settings = str(PACKAGE / "pyproject.toml")
     for command in (["mypy", "--config-file", settings, "-p", "sli"], ["mypy.stubtest", "sli._sli"]):
         done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -205,6 +205,37 @@ def test_a_model_does_not_drift_from_itself(model, texts, tmp_path):
         sli.diff(model, model, texts, reference_token=True)
 
 
+def test_parts_become_one(model, texts, results, tmp_path):
+    takes = ["scores", "hidden:0,last,norm", "profile"]
+    parts = [sli.run(model, texts, out=tmp_path / f"part-{part}", take=takes, shard=(part, 2), **QUICK) for part in (1, 2)]
+    merged = sli.merge([part.path for part in parts], tmp_path / "merged")
+    assert merged.scores["sum_logprob"] == results.scores["sum_logprob"]
+    assert merged.layers == results.layers
+    assert np.array_equal(merged.hidden("last")["1"], results.hidden("last")["1"])
+    assert "in 2 parts" in merged._repr_html_() and "records" in repr(merged)
+    assert sli.merge([part.path for part in parts], tmp_path / "merged").path == merged.path
+    for wrong in ([parts[0].path], "part-1", []):
+        with pytest.raises(sli.SLIError) as caught:
+            sli.merge(wrong, tmp_path / "other")
+        assert caught.value.hint
+
+
+def test_a_report_and_a_batch(model, results, tmp_path):
+    page = sli.report(results, tmp_path / "page.html")
+    assert Path(page).read_text().lstrip().startswith("<!")
+    requests = [
+        {"custom_id": "a", "method": "POST", "url": "/v1/embeddings", "body": {"model": "m", "input": "one"}},
+        {"custom_id": "b", "method": "POST", "url": "/v1/images", "body": {}},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(request) + "\n" for request in requests))
+    answered = sli.batch(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", memory="1GiB", progress=False)
+    assert answered == {"requests": 2, "refused": 1}
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(sli.UsageError, match="is there already") as caught:
+        sli.batch(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl", memory="1GiB", progress=False)
+    assert "fresh=True" in caught.value.hint
+
+
 def test_hessians(model, texts, tmp_path):
     found = sli.run(model, texts, take=["hessian:1", "hidden:0"], **QUICK)
     layer = found.hessian(1)
@@ -222,3 +253,53 @@ def test_hessians(model, texts, tmp_path):
         with pytest.raises(sli.UsageError) as caught:
             found.hessian(wrong)
         assert "hessian" in caught.value.hint
+
+
+def test_exports(model, texts, tmp_path):
+    import datasets
+    from safetensors.numpy import load_file
+
+    ran = sli.run(model, texts, take=["scores", "hidden:0,2,last"], **QUICK)
+    out = tmp_path / "speculators"
+    assert sli.export(ran, "speculators", out) == {"rows": 3, "kept": 0, "left_out": 0}
+    rows = datasets.load_from_disk(str(out / "dataset"))
+    assert rows["seq_len"][:] == ran.scores["tokens"]
+    for index, row in enumerate(rows):
+        file = load_file(out / "hidden_states" / f"hs_{index}.safetensors")
+        assert file["token_ids"].dtype == np.int64 and file["token_ids"].tolist() == row["input_ids"]
+        assert row["loss_mask"] == [1] * row["seq_len"]
+        states = [ran.hidden(layer)[str(index)] for layer in (0, 2, "last")]
+        assert np.array_equal(file["hidden_states"], np.stack(states, axis=1))
+    (out / "hidden_states" / "hs_1.safetensors").unlink()
+    assert sli.export(ran, "speculators", out)["kept"] == 2
+
+    out = tmp_path / "saelens"
+    with pytest.raises(sli.UsageError, match="different lengths") as caught:
+        sli.export(ran, "saelens", out)
+    assert "context_size" in caught.value.hint
+    exported = sli.export(ran, "saelens", out, context_size=2)
+    pieces = sum(tokens // 2 for tokens in ran.scores["tokens"])
+    assert exported["rows"] == pieces
+    found = datasets.load_from_disk(str(out / "blocks.1.hook_resid_post")).with_format("numpy")
+    assert len(found) == pieces and found.column_names == ["blocks.1.hook_resid_post", "token_ids"]
+    tokens = ran.scores["token_ids"][0]
+    assert found[1]["token_ids"].tolist() == tokens[2:4]
+    assert np.array_equal(found[1]["blocks.1.hook_resid_post"], ran.hidden(2)["0"][2:4])
+    assert (out / "blocks.0.hook_resid_pre" / "state.json").exists()
+
+    for takes, said in ((["scores"], "hidden"), (["hidden:last"], "scores"), (["scores", "hidden:1"], "last")):
+        lacking = sli.run(model, texts[:1], take=takes, **QUICK)
+        with pytest.raises(sli.SLIError) as caught:
+            sli.export(lacking, "speculators", tmp_path / "lacking")
+        assert said in caught.value.hint
+
+
+def test_a_table_that_is_too_large(results, monkeypatch):
+    import pyarrow
+
+    monkeypatch.setattr(sli._results, "TABLE_LIMIT", 10)
+    for load in (lambda: results.scores["token_ids"], lambda: list(results.scores), results.scores.to_arrow, results.scores.to_pandas):
+        with pytest.raises(sli.UsageError, match="at once") as caught:
+            load()
+        assert "RecordBatchReader" in caught.value.hint
+    assert pyarrow.RecordBatchReader.from_stream(results.scores).read_all().num_rows == 3

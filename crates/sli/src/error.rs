@@ -11,6 +11,7 @@ use sli_engine::take::TakeError;
 use sli_engine::{EngineError, MergeError};
 use sli_remote::{LocationError, RemoteError, SettingsError};
 
+use crate::export::ExportError;
 use crate::input::InputError;
 use crate::report::error::ReportError;
 use crate::tokenizer::TokenizerError;
@@ -31,6 +32,9 @@ pub enum Error {
     /// The page about results.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// Results in the files of other tools.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The tokenizer or the chat template.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -83,6 +87,7 @@ impl Error {
             Self::Input(error) => error.exit_code(),
             Self::Merge(error) => error.exit_code(),
             Self::Report(error) => error.exit_code(),
+            Self::Export(error) => error.exit_code(),
             Self::Tokenizer(error) => error.exit_code(),
             Self::Verify(error) => error.exit_code(),
             Self::Remote(error) if error.is_refusal() => 3,
@@ -129,6 +134,7 @@ impl Error {
             Self::Input(error) => error.hint(),
             Self::Merge(error) => error.hint(),
             Self::Report(error) => error.hint().to_owned(),
+            Self::Export(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
             Self::Verify(error) => error.hint().to_owned(),
             Self::Remote(error) => error.hint().to_owned(),

@@ -15,6 +15,8 @@ pub mod commands;
 mod completion;
 mod dataset_key;
 mod error;
+pub mod export;
+pub mod finished_table;
 pub mod guard;
 mod host;
 pub mod input;

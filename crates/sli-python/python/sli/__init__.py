@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _sli
-from ._calls import architectures, diff, inspect, plan, run
+from ._calls import architectures, batch, diff, export, inspect, merge, plan, report, run
 from ._errors import (
     BudgetError,
     FileError,
@@ -69,8 +69,12 @@ __all__ = [
     "UsageError",
     "WeightNameMapper",
     "architectures",
+    "batch",
     "diff",
+    "export",
     "inspect",
+    "merge",
     "plan",
+    "report",
     "run",
 ]

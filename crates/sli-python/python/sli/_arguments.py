@@ -11,7 +11,7 @@ from . import _sli
 from ._errors import usage_error
 
 #: Flags that the functions of the package have in another form, or that mean nothing in it.
-OWN = {"input", "out", "json"}
+OWN = {"input", "out", "output", "json"}
 
 
 def of(command: str, named: Mapping[str, Any]) -> list[str]:

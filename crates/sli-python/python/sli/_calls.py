@@ -17,7 +17,7 @@ from ._results import Results
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from ._flags import DiffFlags, InspectFlags, RunFlags
+    from ._flags import BatchFlags, DiffFlags, InspectFlags, RunFlags
 
 
 def run(
@@ -180,3 +180,70 @@ def architectures() -> list[dict[str, Any]]:
     """Every model type, supported or refused with its reason, as ``sli architectures --json`` lists them."""
     listed: list[dict[str, Any]] = json.loads(_sli.architectures())
     return listed
+
+
+def merge(
+    parts: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    fresh: bool = False,
+) -> Results:
+    """Makes of the results of all parts of a dataset (``run(..., shard=(1, 4))``, in any order) those of one run over all of it, to
+    the byte. One that was interrupted goes on when the same call is made again."""
+    if isinstance(parts, (str, bytes, os.PathLike)) or not len(parts):
+        raise usage_error("parts is a list of folders", "sli.merge(['part-1', 'part-2'], out='results')")
+    place = os.fsdecode(os.fspath(out))
+    folders = [os.fsdecode(os.fspath(part)) for part in parts]
+    arguments = [*_arguments.of("merge", {"fresh": fresh}), f"--out={place}", "--", *folders]
+    _sli.merge(arguments, Attendant(False))
+    return Results(place)
+
+
+def batch(
+    model: str | os.PathLike[str],
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    compute: str = "auto",
+    max_length: int | None = None,
+    revision: str | None = None,
+    progress: Progress = None,
+    **flags: Unpack[BatchFlags],
+) -> dict[str, int]:
+    """Answers a file of OpenAI's Batch API, embeddings and log-probabilities, in one pass over the model's weights; how many
+    ``requests`` it has and how many of them are ``refused``, each with an error in its line."""
+    named: dict[str, Any] = {"memory": memory, "threads": threads, "compute": compute, "max_length": max_length, **flags}
+    arguments = _arguments.of("batch", named)
+    arguments += [f"--input={os.fsdecode(os.fspath(input))}", f"--output={os.fsdecode(os.fspath(output))}"]
+    attendant = Attendant(progress)
+    try:
+        requests, refused = _sli.batch([*arguments, "--", _arguments.model(model, revision)], attendant)
+    finally:
+        attendant.close()
+    return {"requests": requests, "refused": refused}
+
+
+def report(results: Results | str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> str:
+    """Makes a page for a browser of a folder of results; its path, by default ``report.html`` in that folder."""
+    folder = results.path if isinstance(results, Results) else os.fsdecode(os.fspath(results))
+    arguments = [] if out is None else [f"--out={os.fsdecode(os.fspath(out))}"]
+    return _sli.report([*arguments, "--", folder], Attendant(False))
+
+
+def export(
+    results: Results | str | os.PathLike[str],
+    format: str,
+    out: str | os.PathLike[str],
+    *,
+    context_size: int | None = None,
+) -> dict[str, int]:
+    """Writes hidden states of a folder of results in the files of other tools: ``"speculators"`` or ``"saelens"``. The run must have
+    them (``take=["hidden:LAYERS", "scores"]``). Files that are there are kept, so an export that was interrupted goes on. Of saelens
+    records are cut into pieces of ``context_size`` tokens."""
+    folder = results.path if isinstance(results, Results) else os.fsdecode(os.fspath(results))
+    arguments = _arguments.of("export", {"format": format, "context_size": context_size})
+    arguments += [f"--out={os.fsdecode(os.fspath(out))}", "--", folder]
+    rows, kept, left_out = _sli.export(arguments, Attendant(False))
+    return {"rows": rows, "kept": kept, "left_out": left_out}

@@ -90,6 +90,20 @@ def made(kind: str, message: str, hint: str, exit_code: int, needed: int | None 
     return error
 
 
+def model_error(message: str, hint: str) -> ModelError:
+    """An error about a model."""
+    error = ModelError(message)
+    error.hint = hint
+    return error
+
+
+def unsupported_error(message: str, hint: str) -> UnsupportedArchitectureError:
+    """An error about a type of models."""
+    error = UnsupportedArchitectureError(message)
+    error.hint = hint
+    return error
+
+
 def input_error(message: str, hint: str) -> InputError:
     """An error about data."""
     error = InputError(message)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _sli
-from ._errors import UnsupportedArchitectureError
+from ._errors import UnsupportedArchitectureError, model_error, unsupported_error
 
 #: The ten families of the specification.
 FAMILIES = ("llama", "gpt", "chatglm", "t5", "bloom", "opt", "mamba", "moe", "multimodal", "encoder")
@@ -70,8 +70,14 @@ def classes(config: Any) -> list[str]:
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The configuration in a model's folder."""
-    with open(os.path.join(path, "config.json"), encoding="utf-8") as file:
-        config: dict[str, Any] = json.load(file)
+    place = os.path.join(path, "config.json")
+    try:
+        with open(place, encoding="utf-8") as file:
+            config: dict[str, Any] = json.load(file)
+    except (OSError, ValueError) as error:
+        raise model_error(f"{place} cannot be read: {error}", "give the folder of a model, with its config.json") from error
+    if not isinstance(config, dict):
+        raise model_error(f"{place} is no configuration", "a configuration is a JSON object")
     return config
 
 
@@ -115,16 +121,30 @@ class _Registered(ArchitectureFamily):
     def __init__(self) -> None:
         own = [row for row in rows() if family_of(row) == self.family_id]
         self._prefixes: dict[str, str] = {row["model_type"]: row["layer_prefix"] for row in own}
+        # A class that several types have gives names where these are the same.
+        self._classes: dict[str, set[str]] = {}
+        for row in own:
+            for name in row["classes"]:
+                self._classes.setdefault(name, set()).add(row["layer_prefix"])
         self.model_types = tuple(self._prefixes)
         self.architectures = tuple(dict.fromkeys(name for row in own for name in row["classes"]))
 
     def get_layer_prefix(self, layer_idx: int, config: Any = None) -> str:
+        if config is None:
+            return self._prefixes[self._usual()].format(layer_idx)
         model_type = member(config, "model_type")
-        if model_type not in self._prefixes:
-            if config is not None and model_type is not None:
-                raise unsupported(config)
-            model_type = self._usual()
-        return self._prefixes[model_type].format(layer_idx)
+        if model_type in self._prefixes:
+            return self._prefixes[model_type].format(layer_idx)
+        for name in classes(config):
+            prefixes = self._classes.get(name, set())
+            if len(prefixes) == 1:
+                return next(iter(prefixes)).format(layer_idx)
+            if prefixes:
+                problem = f"{name} is the class of types whose layers are called {' and '.join(sorted(prefixes))}"
+                raise unsupported_error(problem, "give the configuration its model_type")
+        if model_type is None and not classes(config):
+            return self._prefixes[self._usual()].format(layer_idx)
+        raise unsupported(config)
 
     def _usual(self) -> str:
         """The type that the family is named after."""
@@ -244,7 +264,7 @@ class ArchitectureRegistry:
         """The family of this id."""
         found = cls._all().get(family_id)
         if found is None:
-            raise UnsupportedArchitectureError(f"there is no family {family_id!r}; there are {', '.join(cls._all())}")
+            raise unsupported_error(f"there is no family {family_id!r}", f"there are {', '.join(cls._all())}")
         return found
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from ._calls import run
 from ._data import Data
-from ._errors import UnsupportedArchitectureError, usage_error
+from ._errors import unsupported_error, usage_error
 from ._families import ArchitectureFamily, ArchitectureRegistry, read_config
 from ._progress import SLIWarning
 from ._results import Results
@@ -60,9 +61,8 @@ class UniversalSLIIntegrator:
             self.config = read_config(self.model_id)
             self.family = ArchitectureRegistry.detect_family(self.config)
             if self.families is not None and self.family.family_id not in self.families:
-                raise UnsupportedArchitectureError(
-                    f"{self.model_id} is of the family {self.family.family_id!r}; UniversalSLIIntegrator takes every family"
-                )
+                problem = f"{self.model_id} is of the family {self.family.family_id!r}"
+                raise unsupported_error(problem, "UniversalSLIIntegrator takes every family")
 
     def run_sli(self, dataset: Data, **options: Any) -> Results:
         """Runs over the dataset, or goes on with the same run that ended early; ``take`` is ``["profile", "scores"]`` by default."""
@@ -74,11 +74,9 @@ class UniversalSLIIntegrator:
         family = self.family
         if family is None or self.config is None or family.base_model_type is None:
             if family is not None and not hasattr(family, "_prefixes"):
-                error = UnsupportedArchitectureError(
-                    f"the family {family.family_id!r} says how its weights are called, but not how its layers compute"
-                )
-                error.hint = "give it `base_model_type` and `weight_names`, if its layers are those of a supported type"
-                raise error
+                problem = f"the family {family.family_id!r} says how its weights are called, but not how its layers compute"
+                hint = "give it `base_model_type` and `weight_names`, if its layers are those of a supported type"
+                raise unsupported_error(problem, hint)
             return self.model_id
         return renamed(self.model_id, self.config, family, self.cache_dir)
 
@@ -92,7 +90,10 @@ class SequentialLayerIntegrator(UniversalSLIIntegrator):
 def renamed(path: str, config: Mapping[str, Any], family: ArchitectureFamily, cache_dir: str) -> str:
     """A folder with the model as one of the type that its family is described by: the weights under that type's names."""
     patterns = [(_pattern(own), other) for own, other in family.weight_names.items()]
-    target = os.path.join(cache_dir, os.path.basename(os.path.abspath(path)) + f".as-{family.base_model_type}")
+    # Models in different folders may have one name.
+    place = os.path.realpath(path)
+    mark = hashlib.sha256(os.fsencode(place)).hexdigest()[:12]
+    target = os.path.join(cache_dir, f"{os.path.basename(place)}-{mark}.as-{family.base_model_type}")
     os.makedirs(target, exist_ok=True)
     folder = SafetensorsFolder(path)
     if not folder.tensors:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _sli
 from ._calls import run
-from ._errors import ModelError, UnsupportedArchitectureError, usage_error
+from ._errors import model_error, unsupported_error, usage_error
 from ._families import rows
 from ._weights import WeightNameMapper, config_dict
 
@@ -36,7 +36,7 @@ class Layer:
         text = self.config
         key = next((name for name in _LAYERS if isinstance(text.get(name), int)), None)
         if key is None:
-            raise UnsupportedArchitectureError("the configuration does not say how many layers there are")
+            raise unsupported_error("the configuration does not say how many layers there are", f"it is one of {', '.join(_LAYERS)}")
         count = text[key]
         if not 0 <= layer_idx < count:
             raise usage_error(f"the model has no layer {layer_idx}", f"it has {count}, from 0")
@@ -46,7 +46,8 @@ class Layer:
         self._mapper = WeightNameMapper(family, config)
         self._names = self._own(text, layer_idx)
         if self._names != self._own(self._config, 0):
-            raise UnsupportedArchitectureError(f"layer {layer_idx} cannot stand alone: the configuration gives a first layer other weights")
+            problem = f"layer {layer_idx} cannot stand alone: the configuration gives a first layer other weights"
+            raise unsupported_error(problem, "sli.run(model, data, take=['hidden']) gives what enters and leaves every layer")
         self._weights: dict[str, Any] = {}
 
     def _own(self, config: Mapping[str, Any], layer_idx: int) -> set[str]:
@@ -93,7 +94,8 @@ class Layer:
             results = run(folder, [{"input_ids": list(range(len(hidden)))}], take=["hidden:0,1"], **named)
             entered, left = (results.hidden(number)["0"] for number in (0, 1))
             if not np.allclose(entered, hidden, rtol=1e-6, atol=1e-7):
-                raise UnsupportedArchitectureError(f"{self.config.get('model_type')} changes rows before the first layer")
+                problem = f"{self.config.get('model_type')} changes rows before the first layer"
+                raise unsupported_error(problem, "sli.run(model, data, take=['hidden']) gives what enters and leaves every layer")
             out = left.reshape(given.shape).copy()
         if hasattr(hidden_states, "new_tensor"):
             return hidden_states.new_tensor(out)
@@ -117,7 +119,7 @@ class Layer:
                 ones = "norm" in name or "ln_f" in name
                 tensors[name] = np.ones(shape, "<f4") if ones else np.zeros(shape, "<f4")
         if embedding not in tensors or tensors[embedding].shape != hidden.shape:
-            raise ModelError(f"rows of {hidden.shape[1]} features do not enter this layer")
+            raise model_error(f"rows of {hidden.shape[1]} features do not enter this layer", "they have the hidden_size of the configuration")
         tensors[embedding] = hidden
         write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
 

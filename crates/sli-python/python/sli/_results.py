@@ -30,8 +30,12 @@ TABLES = {
     "classes": "classes",
     "sparse": "sparse",
     "records": "hidden",
+    "lens": "lens",
+    "channels": "profile",
 }
 _SHOWN = 5
+#: Bytes of a table, as its columns are in memory, that are loaded at once; ``sli._results.TABLE_LIMIT = None`` lifts it.
+TABLE_LIMIT: int | None = 4 << 30
 
 
 def _file_error(message: str, hint: str) -> FileError:
@@ -58,13 +62,25 @@ class Table:
 
     def __getitem__(self, column: str) -> list[Any]:
         """A column as a list."""
+        if column not in self.columns:
+            raise KeyError(f"{column!r}; {os.path.basename(self.path)} has {', '.join(self.columns)}")
+        self._check([column])
         return self._table.column(column)
+
+    def _check(self, columns: list[str]) -> None:
+        """That what is loaded at once is not too much."""
+        size = sum(self._table.bytes(name) for name in columns)
+        if TABLE_LIMIT is not None and size > TABLE_LIMIT:
+            problem = f"{self.path}: {size / 2**30:.1f} GiB would be loaded at once, more than {TABLE_LIMIT / 2**30:.1f} GiB"
+            hint = "take it in pieces: `for batch in pyarrow.RecordBatchReader.from_stream(table)`, or raise sli._results.TABLE_LIMIT"
+            raise usage_error(problem, hint)
 
     def __contains__(self, column: object) -> bool:
         return column in self.columns
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Its rows as dicts."""
+        self._check(self.columns)
         columns = {name: self[name] for name in self.columns}
         for values in zip(*columns.values()):
             yield dict(zip(columns, values))
@@ -77,6 +93,7 @@ class Table:
         """A ``pyarrow.Table``."""
         import pyarrow as pa
 
+        self._check(self.columns)
         return pa.table(self)
 
     def to_pandas(self) -> pd.DataFrame:
@@ -87,6 +104,7 @@ class Table:
         """A ``polars.DataFrame``."""
         import polars
 
+        self._check(self.columns)
         return polars.from_arrow(self)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -123,6 +141,8 @@ class Tensors(Mapping[str, "np.ndarray[Any, Any]"]):
         """The tensor of a record. bf16, which numpy does not have, comes as a copy in float32."""
         import numpy as np
 
+        if str(id) not in self._places:
+            raise KeyError(f"no record has the id {str(id)!r}; the ids are those of records.parquet")
         mapped, dtype, shape, begin, size = self._places[str(id)]
         kinds: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
         kind = kinds[dtype]
@@ -246,7 +266,8 @@ class Results:
         """A table by its name; also an attribute: ``results.scores``."""
         if name not in self._tables:
             if name not in self.tables:
-                raise SLIError(f"the run has no table {name!r}; it has {', '.join(self.tables) or 'none'}")
+                hint = f"ask for it: take=[..., {TABLES[name]!r}]" if name in TABLES else "help(sli.run) names the results"
+                raise usage_error(f"the run has no table {name!r}; it has {', '.join(self.tables) or 'none'}", hint)
             self._tables[name] = Table(os.path.join(self.path, f"{name}.parquet"), _folder=self._folder)
         return self._tables[name]
 
@@ -336,12 +357,15 @@ class Results:
 
     def _repr_html_(self) -> str:
         manifest = self.manifest
+        parts = manifest.get("parts") or []
+        seconds = manifest.get("seconds", manifest.get("seconds_in_all", 0))
+        peak = manifest.get("peak_memory", max((part.get("peak_memory", 0) for part in parts), default=0))
         facts = {
             "records": f"{manifest['records']:,}",
             "tokens": f"{manifest['tokens']:,}",
             "compute": str(manifest["compute"]),
-            "seconds": f"{manifest['seconds']:.1f}",
-            "peak memory": f"{manifest['peak_memory'] / 2**20:,.0f} MiB",
+            "seconds": f"{seconds:.1f}" + (f" in {len(parts)} parts" if parts else ""),
+            "peak memory": f"{peak / 2**20:,.0f} MiB",
             "folder": self.path,
         }
         rows = "".join(f"<tr><th>{name}</th><td>{html.escape(value)}</td></tr>" for name, value in facts.items())

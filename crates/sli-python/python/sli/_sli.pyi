@@ -7,7 +7,10 @@ from collections.abc import Callable
 from os import PathLike
 from typing import Any, SupportsIndex, final
 
-__all__ = ["ParquetTable", "architectures", "diff", "flags", "inspect", "main", "plan", "run", "version", "weights", "write_parquet"]
+__all__ = [
+    "ParquetTable", "architectures", "batch", "diff", "export", "flags", "inspect", "main", "merge", "plan", "report", "run", "version",
+    "weights", "write_parquet",
+]  # fmt: skip
 
 @final
 class ParquetTable:
@@ -26,6 +29,10 @@ class ParquetTable:
     def __new__(cls, /, path: str | PathLike[str]) -> ParquetTable:
         """
         Opens the file.
+        """
+    def bytes(self, /, name: str) -> int:
+        """
+        Bytes of a column, not compressed.
         """
     def column(self, /, name: str, rows: SupportsIndex | None = None) -> list[Any]:
         """
@@ -47,9 +54,19 @@ def architectures() -> str:
     `sli architectures`, as JSON.
     """
 
+def batch(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> tuple[int, int]:
+    """
+    `sli batch` with these arguments: how many requests there are, and how many of them cannot be answered.
+    """
+
 def diff(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> bool:
     """
     `sli diff` with these arguments; whether it was finished before. What there is to say goes to `attend`.
+    """
+
+def export(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> tuple[int, int, int]:
+    """
+    `sli export` with these arguments: rows, files that were there, and what has no place in the format.
     """
 
 def flags(command: str) -> list[tuple[str, bool, bool, list[str], str]]:
@@ -68,9 +85,19 @@ def main(arguments: SupportsGetItem[int, str]) -> int:
     The `sli` program: does what the arguments say, the first of which is its name; the exit code.
     """
 
+def merge(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> bool:
+    """
+    `sli merge` with these arguments; whether it was finished before.
+    """
+
 def plan(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> str:
     """
     `sli plan` with these arguments: the plan, as JSON.
+    """
+
+def report(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> str:
+    """
+    `sli report` with these arguments; the path of the page.
     """
 
 def run(arguments: SupportsGetItem[int, str], attend: Callable[[str, Any], object]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import _sli
-from ._errors import ModelError, usage_error
+from ._errors import model_error, usage_error
 from ._families import ArchitectureFamily, ArchitectureRegistry, read_config
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SafetensorsFolder:
         first, last = entry["data_offsets"]
         dtype = "<u2" if entry["dtype"] == "BF16" else _DTYPES.get(entry["dtype"])
         if dtype is None:
-            raise ModelError(f"{name} is stored as {entry['dtype']}, which numpy does not have")
+            raise model_error(f"{name} is stored as {entry['dtype']}, which numpy does not have", "sli.run reads it")
         if file not in self._mapped:
             with open(os.path.join(self.path, file), "rb") as opened:
                 self._mapped[file] = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -102,11 +102,11 @@ def read_header(path: str) -> tuple[dict[str, Any], int]:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
         if length + 8 > size:
-            raise ModelError(f"{path} is no safetensors file: its header ends behind its end")
+            raise model_error(f"{path} is no safetensors file: its header ends behind its end", "download it again")
         try:
             header: dict[str, Any] = json.loads(file.read(length))
         except ValueError as error:
-            raise ModelError(f"{path} is no safetensors file: {error}") from error
+            raise model_error(f"{path} is no safetensors file: {error}", "download it again") from error
     return header, 8 + length
 
 
@@ -124,7 +124,7 @@ class UniversalWeightLoader:
         for kind in ("safetensors", "bin", "pt", "pth", "gguf"):
             if any(name.endswith(f".{kind}") for name in names):
                 return kind
-        raise ModelError(f"{self.model_path} has no weights")
+        raise model_error(f"{self.model_path} has no weights", "they are in safetensors, .bin, .pt, .pth or .gguf files")
 
     def weights(self) -> Iterator[tuple[str, Any]]:
         """All weights: their names, and what gives an array of each."""

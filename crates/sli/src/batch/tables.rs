@@ -1,20 +1,19 @@
 //! Rows of the results of a run, one after the other.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, Int64Type, UInt32Type};
-use fs_err::File;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use sli_engine::results::ResultsError;
+
+use crate::finished_table::{Batches, FinishedTable};
 
 /// Rows that are in memory together.
 const ROWS: usize = 8;
 
 /// A table of results with a row a record, in the order of the input.
 pub struct Table {
-    path: PathBuf,
-    batches: ParquetRecordBatchReader,
+    batches: Batches,
     batch: Option<RecordBatch>,
     next: usize,
 }
@@ -26,16 +25,9 @@ impl Table {
         if !path.exists() {
             return Ok(None);
         }
-        let damaged = |problem: String| ResultsError::Damaged {
-            path: path.clone(),
-            problem,
-        };
-        let file = File::open(&path).map_err(|error| damaged(error.to_string()))?;
-        let batches = ParquetRecordBatchReaderBuilder::try_new(file.into_file())
-            .and_then(|builder| builder.with_batch_size(ROWS).build());
+        let table = FinishedTable::open(&path)?;
         Ok(Some(Self {
-            batches: batches.map_err(|error| damaged(error.to_string()))?,
-            path,
+            batches: table.batches(None, ROWS)?,
             batch: None,
             next: 0,
         }))
@@ -48,10 +40,6 @@ impl Table {
         columns: [&str; N],
     ) -> Result<Option<[Cell; N]>, ResultsError> {
         loop {
-            let damaged = |problem: String| ResultsError::Damaged {
-                path: self.path.clone(),
-                problem,
-            };
             let Some(batch) = self
                 .batch
                 .as_ref()
@@ -59,19 +47,19 @@ impl Table {
             else {
                 match self.batches.next() {
                     None => return Ok(None),
-                    Some(batch) => {
-                        self.batch = Some(batch.map_err(|error| damaged(error.to_string()))?);
-                    }
+                    Some(batch) => self.batch = Some(batch?),
                 }
                 self.next = 0;
                 continue;
             };
-            let lacks = |name: &str| damaged(format!("it has no column `{name}`"));
+            let lacks = |name: &str| {
+                let problem = format!("it has no column `{name}`");
+                ResultsError::from(self.batches.damaged(problem))
+            };
             let rows = batch.column_by_name("row").ok_or_else(|| lacks("row"))?;
-            let own = rows
-                .as_primitive::<Int64Type>()
-                .value(self.next)
-                .cast_unsigned();
+            let rows = rows.as_primitive_opt::<Int64Type>();
+            let rows = rows.ok_or_else(|| lacks("row"))?;
+            let own = rows.value(self.next).cast_unsigned();
             if own > row {
                 return Ok(None);
             }

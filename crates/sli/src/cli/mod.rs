@@ -8,6 +8,7 @@
 
 mod byte_size;
 mod diff;
+mod export;
 mod job;
 mod means;
 mod verify;
@@ -20,6 +21,7 @@ use clap_complete::Shell;
 
 pub use byte_size::parse_byte_size;
 pub use diff::DiffArgs;
+pub use export::{ExportArgs, FormatArg};
 use job::take;
 pub use job::{HiddenDtypeArg, JobArgs, ScoreArg, UseArg};
 pub use means::{ComputeArg, MeansArgs, OpenArgs, SpillArg};
@@ -197,6 +199,9 @@ pub enum Command {
     /// Make a page of a folder of results, report.html, for a browser
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArgs),
+    /// Write hidden states of a folder of results in the files of other tools: speculators, SAELens
+    #[command(after_help = export::EXAMPLES)]
+    Export(ExportArgs),
     /// Say what a run would read, write, hold and take, without running it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),

@@ -67,7 +67,8 @@ fn findings(drifted: &Drifted) -> Vec<(&'static str, String)> {
             ),
         ));
     }
-    if let Some(diverged) = &drifted.divergence {
+    let divergence = drifted.divergence.as_ref();
+    if let Some(diverged) = divergence.filter(|diverged| diverged.positions > 0) {
         lines.extend(distributions(diverged));
     }
     lines

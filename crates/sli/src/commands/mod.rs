@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod diff;
 mod download;
+mod export;
 mod inspect;
 mod merge;
 mod plan;
@@ -30,6 +31,7 @@ pub fn execute(cli: Cli) -> Result<(), Error> {
         Command::Verify(arguments) => verify::verify(&arguments),
         Command::Merge(arguments) => merge::merge(&arguments),
         Command::Report(arguments) => report::report(&arguments),
+        Command::Export(arguments) => export::export(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),

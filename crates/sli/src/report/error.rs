@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::finished_table::TableError;
+
 /// A report cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
@@ -36,6 +38,15 @@ pub enum ReportError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl From<TableError> for ReportError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Damaged { path, problem } => Self::Damaged { path, problem },
+            TableError::File { path, source } => Self::unread(&path, source),
+        }
+    }
 }
 
 impl ReportError {

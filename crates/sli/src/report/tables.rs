@@ -4,12 +4,9 @@ use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{ArrowPrimitiveType, Float32Type};
-use fs_err::File;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::error::ReportError;
-use crate::guard::guarded;
+use crate::finished_table::FinishedTable;
 
 /// Rows that are decoded together.
 const ROWS: usize = 64;
@@ -27,28 +24,15 @@ pub fn read(
     names: &[&str],
     mut use_rows: impl FnMut(&Columns<'_>) -> Result<(), ReportError>,
 ) -> Result<(), ReportError> {
-    let damaged = |problem: String| ReportError::damaged(path, problem);
-    let file = File::open(path).map_err(|error| ReportError::unread(path, error))?;
-    // Readers of Parquet have panicked on bytes that are none.
-    let batches = guarded(|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file.into_file())?;
-        let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
-        builder.with_projection(mask).with_batch_size(ROWS).build()
-    });
-    let mut batches = batches
-        .map_err(damaged)?
-        .map_err(|error| damaged(error.to_string()))?;
-    loop {
-        let batch = match guarded(|| batches.next()).map_err(damaged)? {
-            None => return Ok(()),
-            Some(batch) => batch.map_err(|error| damaged(error.to_string()))?,
-        };
+    let table = FinishedTable::open(path)?;
+    for batch in table.batches(Some(names), ROWS)? {
         use_rows(&Columns {
             path,
-            batch: &batch,
+            batch: &batch?,
             names,
         })?;
     }
+    Ok(())
 }
 
 impl Columns<'_> {

@@ -21,6 +21,7 @@ mod embedded;
 mod end_to_end;
 mod exactness;
 mod experts;
+mod exports;
 mod far_sight;
 mod folders;
 mod gguf;
