@@ -37,7 +37,7 @@ MASKED = ("moonshine_streaming",)
 GOLDENS = HERE.parent.parent / "goldens"
 RESERVED = {0, 1, 2, 3}
 # Inputs that have no axis of records.
-PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask"}
+PICTURES = {"pixel_values", "image_grid_thw", "image_sizes", "spatial_shapes", "pixel_attention_mask", "image_merge_sizes"}
 LAYER_LISTS = {"layers", "h", "layer", "blocks", "block", "decoder_layers", "encoder_layers", "layer_module", "albert_layers"}
 
 transformers.logging.set_verbosity_error()
@@ -388,7 +388,9 @@ def run(model, inputs, variant):
     else:
         capture = Capture(model, variant.get("layers"), variant.get("norm"), variant.get("streams", 1), boundary_of=variant.get("boundary_of", ()))
     if "pixel_attention_mask" in inputs:
-        for part in getattr(capture, "stacks", {"": capture}).values():
+        for name, part in getattr(capture, "stacks", {"": capture}).items():
+            if name == "decoder":
+                continue
             part.shown = inputs["pixel_attention_mask"].flatten().bool()
     extra = {key: value for key, value in {"use_cache": False, "return_dict": True}.items() if key in accepted or ("kwargs" in accepted and not type(model).__name__.endswith("Classification"))}
     given = {name: tensor if name in PICTURES else tensor[None] for name, tensor in inputs.items()}

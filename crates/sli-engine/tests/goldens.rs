@@ -132,6 +132,7 @@ fn pictures_of(record: &GoldenRecord, model: &Model) -> Option<Record> {
         grids: given.grids,
         sizes: given.sizes,
         shown: given.shown,
+        merges: given.merges,
         has_padding: false,
     };
     let (places, patches) = pictures.unfold(&given).unwrap();

@@ -185,6 +185,7 @@ const FAMILIES: &[&[ModelType]] = &[
             vision::cohere2_vision(config, part)
         }),
         row("deepseek_vl", |config| vision::deepseek_vl(config, part)),
+        row("fuyu", |config| vision::fuyu(config, part)),
         row("gemma3", |config| vision::gemma3(config, part)),
         row("glm46v", |config| vision::glm4v(config, part)),
         row("glm4v", |config| vision::glm4v(config, part)),
@@ -193,6 +194,12 @@ const FAMILIES: &[&[ModelType]] = &[
         row("glmga", |config| vision::glm4v(config, part)),
         row("idefics3", |config| vision::idefics3(config, part)),
         row("internvl", |config| vision::internvl(config, part)),
+        limited(
+            row("janus", |config| vision::janus(config, part)),
+            "reading pictures, not drawing them",
+        ),
+        row("kimi_k25", |config| vision::kimi_k25(config, part)),
+        row("lfm2_vl", |config| vision::lfm2_vl(config, part)),
         row("lighton_ocr", |config| vision::lighton_ocr(config, part)),
         row("llama4", |config| vision::llama4(config, part)),
         row("llava", |config| vision::llava(config, part)),
@@ -201,8 +208,13 @@ const FAMILIES: &[&[ModelType]] = &[
             vision::llava_onevision(config, part)
         }),
         row("metaclip_2", |config| vision::metaclip_2(config, part)),
+        row("mistral_large4", |config| {
+            vision::mistral_large4(config, part)
+        }),
         row("mistral3", |config| vision::mistral3(config, part)),
         row("paligemma", |config| vision::paligemma(config, part)),
+        row("paddleocr_vl", |config| vision::paddleocr_vl(config, part)),
+        row("qianfan_ocr", |config| vision::qianfan_ocr(config, part)),
         row("qwen2_5_vl", |config| vision::qwen2_5_vl(config, part)),
         row("qwen2_vl", |config| vision::qwen2_vl(config, part)),
         row("qwen3_5", |config| vision::qwen3_5(config, part)),
@@ -213,6 +225,9 @@ const FAMILIES: &[&[ModelType]] = &[
         row("siglip2", |config| vision::siglip2(config, part)),
         row("smolvlm", |config| vision::idefics3(config, part)),
         limited(row("speech-encoder-decoder", speech_encoder_decoder), GIVEN),
+        row("video_llama_3", |config| {
+            vision::video_llama_3(config, part)
+        }),
         row("vipllava", |config| vision::vipllava(config, part)),
         limited(row("vision-encoder-decoder", vision_encoder_decoder), GIVEN),
     ],

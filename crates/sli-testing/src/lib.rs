@@ -107,6 +107,8 @@ pub struct GoldenPictures {
     pub sizes: Vec<[u32; 2]>,
     /// Of the patches of every view 1 for those that are none of padding; none where the model reads no such.
     pub shown: Vec<u32>,
+    /// Rows and columns of blocks of each that become one row; none where the model reads no such.
+    pub merges: Vec<u32>,
 }
 
 /// Numbers beside the tokens of a record, `[tokens, columns]`.
@@ -489,10 +491,12 @@ fn pictures(expected: &SafeTensors<'_>, id: &str) -> Option<GoldenPictures> {
     let sizes = sizes.filter_map(|name| integers(expected, &format!("{id}.{name}")));
     let sizes = sizes.flatten().collect::<Vec<u32>>();
     let shown = integers(expected, &format!("{id}.pixel_attention_mask")).unwrap_or_default();
+    let merges = integers(expected, &format!("{id}.image_merge_sizes")).unwrap_or_default();
     Some(GoldenPictures {
         shape,
         sizes: sizes.as_chunks().0.to_vec(),
         shown,
+        merges,
         values: floats(expected, &name)?,
         grids: grids.as_chunks().0.to_vec(),
     })

@@ -85,6 +85,10 @@ impl<'a> PictureRules<'a> {
             };
             prepared.shown = shown;
         }
+        if let Some(name) = layout.merges() {
+            let merges = numbers::<1>(tensors, (given, name), raw, "rows and columns of a block")?;
+            prepared.merges = merges.into_iter().flatten().collect();
+        }
         if let Some(mask) = layout.mask() {
             prepared.has_padding = tensors.has_zeros(given, mask, raw)?;
         }

@@ -233,6 +233,20 @@ fn between(from: usize, to: usize) -> Vec<Shares> {
     (0..to).map(of).collect()
 }
 
+/// The two around one, edges on edges, the rows at the edges beyond them; in f32 as the reference computes it.
+fn linear(from: usize, to: usize) -> Vec<Shares> {
+    let of = |place: usize| {
+        let at = (place as f32 + 0.5) * from as f32 / to as f32 - 0.5;
+        let (first, last) = (at.floor(), (from - 1) as f32);
+        let tap = |beside: f32| {
+            let share = (1.0 - (at - first - beside).abs()).max(0.0);
+            ((first + beside).clamp(0.0, last) as usize, share)
+        };
+        vec![tap(0.0), tap(1.0)]
+    };
+    (0..to).map(of).collect()
+}
+
 /// The four around one, edges on edges, the rows at the edges beyond them; places and distances in f32 as torch computes them.
 fn cubic(from: usize, to: usize) -> Vec<Shares> {
     let of = |place: usize| {
@@ -284,6 +298,7 @@ fn shares(how: Interpolation, from: usize, to: usize) -> Option<Vec<Shares>> {
     Some(match how {
         Interpolation::None => return None,
         Interpolation::Corners => between(from, to),
+        Interpolation::Linear => linear(from, to),
         Interpolation::Cubic => cubic(from, to),
         Interpolation::CubicAntialiased => around([from, to], (2.0, |x| keys(-0.5, x))),
         Interpolation::LinearAntialiased => around([from, to], (1.0, |x| (1.0 - x.abs()).max(0.0))),

@@ -43,7 +43,7 @@ pub(crate) fn resampled_values(input: &Resampled, width: usize, longest: usize) 
 /// Rows whose features stand side by side where so many are joined.
 fn sides(joining: Joining, parts: usize) -> usize {
     match joining {
-        Joining::Beside | Joining::ByTurns => parts,
+        Joining::Beside | Joining::EachNormed | Joining::ByTurns => parts,
         Joining::Mean => 1,
     }
 }
@@ -132,7 +132,7 @@ impl BoundLayer<'_> {
                                 pairs.for_each(|(target, value)| *target = *value);
                             }
                         }
-                        Joining::Beside => {
+                        Joining::Beside | Joining::EachNormed => {
                             let targets = joined.chunks_exact_mut(width);
                             for (target, &source) in targets.zip(sources) {
                                 if source == PictureRows::NONE && vector.is_some() {
@@ -145,7 +145,14 @@ impl BoundLayer<'_> {
                     }
                 }
                 if let Some(norm) = &input.norm {
-                    self.norm_in_place(norm, gathered.view_mut())?;
+                    let each = if joining == Joining::EachNormed {
+                        parts
+                    } else {
+                        1
+                    };
+                    let (rows, columns) = (gathered.rows() * each, gathered.cols() / each);
+                    let normed = MatMut::from_slice(gathered.as_mut_slice(), rows, columns);
+                    self.norm_in_place(norm, normed)?;
                 }
                 let mut x = gathered;
                 for layer in &input.layers {

@@ -39,6 +39,7 @@ pub const TYPES: &[ModelType] = &[
     row("olmo2", olmo2),
     row("olmo3", olmo3),
     row("phi3", phi3),
+    row("paddleocr_vl_text", paddleocr_vl_text),
     row("qwen2", qwen2),
     row("qwen2_vl_text", qwen2_vl_text),
     row("qwen2_5_vl_text", qwen2_vl_text),
@@ -443,6 +444,18 @@ fn seeing_glm(config: &Config, bias: bool) -> Result<Described, SpecError> {
     decoder.arrangement = GLM4_NORMS;
     let options = rotation(RopeOptions::new(decoder.head_dim));
     let assumed = Some([8, 12, 12]);
+    turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::Chunks)?;
+    decoder.build()
+}
+
+/// The text side of PaddleOCR-VL: positions of three numbers, one switch for all addends.
+pub fn paddleocr_vl_text(config: &Config) -> Result<Described, SpecError> {
+    let mut decoder = plain(config)?;
+    let bias = config.flag("use_bias")?;
+    decoder.set_attention_bias(bias);
+    decoder.set_network_bias(bias);
+    let options = RopeOptions::new(decoder.head_dim);
+    let assumed = Some([16, 24, 24]);
     turn_by_coordinates(config, (&mut decoder, &options), assumed, Pairs::Chunks)?;
     decoder.build()
 }

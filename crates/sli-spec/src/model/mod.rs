@@ -36,8 +36,8 @@ pub use self::head::{
 pub use self::inputs::{Becomes, InputKind, InputRow, InputTable, LookedUp, TokenInput};
 pub use self::layer::{Branch, Layer, Step, Write};
 pub use self::pictures::{
-    BesidePlanes, FrontRow, Interpolation, PictureLayout, PictureRows, Pictures, Place, PlaceTable,
-    PreparedPictures,
+    BesidePlanes, FrontRow, Interpolation, PackedLimits, PictureLayout, PictureRows, Pictures,
+    Place, PlaceTable, PreparedPictures,
 };
 pub use self::rows::{Halving, Joining, Resampled, Resampling, RowRule, TokenChoice};
 pub use self::stem::{NormOf, PatchPlaces, PlaneConvolution, PlaneWeights, StemStep, Surroundings};

@@ -70,6 +70,13 @@ pub enum PictureLayout {
         side: usize,
         /// Rows and columns of blocks in a window, where rows are in windows.
         window: Option<usize>,
+        /// What else holds of every picture.
+        limits: PackedLimits,
+    },
+    /// `[.., patches, numbers]` without places.
+    Rows {
+        /// What the tensor is called.
+        name: &'static str,
     },
     /// `[views, patches, numbers]`: of every view its own patches, row by row, then padding.
     Padded {
@@ -79,7 +86,28 @@ pub enum PictureLayout {
         shapes: &'static str,
         /// The tensor `[views, patches]` of ones for patches that are none of padding.
         mask: &'static str,
+        /// Rows and columns are multiples of it.
+        #[serde(skip_serializing_if = "is_one")]
+        whole: usize,
     },
+}
+
+/// What holds of pictures whose patches are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PackedLimits {
+    /// Rows and columns are multiples of it.
+    pub whole: usize,
+    /// Pictures of several times are not known.
+    #[serde(skip_serializing_if = "is_default")]
+    pub one_time: bool,
+    /// The tensor `[pictures]` of rows and columns of blocks that become one row: 1 is what is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub merges: Option<&'static str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_one(number: &usize) -> bool {
+    *number == 1
 }
 
 /// What comes beside views that are planes.
@@ -118,6 +146,8 @@ pub struct PreparedPictures<'a> {
     pub sizes: Vec<[u32; 2]>,
     /// Of the patches of every view 1 for those that are none of padding, where the model reads such.
     pub shown: Vec<u32>,
+    /// Rows and columns of blocks of each that become one row, where the model reads such.
+    pub merges: Vec<u32>,
     /// Some points are of no picture.
     pub has_padding: bool,
 }
@@ -126,17 +156,26 @@ impl PictureLayout {
     /// What the tensor of the pictures is called.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Planes { name, .. } | Self::Packed { name, .. } | Self::Padded { name, .. } => {
-                name
-            }
+            Self::Planes { name, .. }
+            | Self::Packed { name, .. }
+            | Self::Padded { name, .. }
+            | Self::Rows { name } => name,
         }
     }
 
     /// What the tensor of times, rows and columns is called, where there is one.
     pub fn grids(&self) -> Option<&'static str> {
         match self {
-            Self::Planes { .. } | Self::Padded { .. } => None,
+            Self::Planes { .. } | Self::Padded { .. } | Self::Rows { .. } => None,
             Self::Packed { grids, .. } => Some(grids),
+        }
+    }
+
+    /// What the tensor of blocks that become one row is called, where there is one.
+    pub fn merges(&self) -> Option<&'static str> {
+        match self {
+            Self::Packed { limits, .. } => limits.merges,
+            _ => None,
         }
     }
 
@@ -203,7 +242,9 @@ pub enum Interpolation {
     None,
     /// Between the two nearest, the first on the first and the last on the last.
     Corners,
-    /// By cubes between the four nearest, the edges on the edges; beyond them stand the rows at the edges.
+    /// Between the two nearest, the edges on the edges; beyond them stand the rows at the edges.
+    Linear,
+    /// The same by cubes between the four nearest.
     Cubic,
     /// By the distance of the middles, cubes between four, of more of them where the grid becomes smaller; none beyond the edges.
     CubicAntialiased,
@@ -353,14 +394,42 @@ impl Pictures {
                 let (views, patches) = self.planes((*size, beside), &given.sizes, shape, values)?;
                 Ok((self.places(&views), patches))
             }
-            &PictureLayout::Packed { side, window, .. } => {
-                self.packed([side, window.unwrap_or(0)], &given.grids, shape, values)
-            }
-            PictureLayout::Padded { .. } => self.padded(given),
+            &PictureLayout::Packed {
+                side,
+                window,
+                limits,
+                ..
+            } => self.packed([side, window.unwrap_or(0)], limits, given),
+            &PictureLayout::Padded { whole, .. } => self.padded(whole, given),
+            PictureLayout::Rows { .. } => self.rows(shape, values),
         }
     }
 
-    fn padded(&self, given: &PreparedPictures<'_>) -> Result<(Vec<Place>, Vec<f32>), String> {
+    /// Patches one after the other.
+    fn rows(&self, shape: &[usize], values: &[f32]) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let width = self.patch_values();
+        let fits = shape.len() > 1
+            && shape.last() == Some(&width)
+            && values.len() == shape.iter().product::<usize>();
+        if !fits {
+            return Err(format!(
+                "has shape {shape:?}, the model wants [.., patches, {width}]"
+            ));
+        }
+        let rows = values.len() / width;
+        let view = View {
+            grid: [rows, 1],
+            ..View::default()
+        };
+        let views = if rows == 0 { &[][..] } else { &[view][..] };
+        Ok((self.places(views), values.to_vec()))
+    }
+
+    fn padded(
+        &self,
+        whole: usize,
+        given: &PreparedPictures<'_>,
+    ) -> Result<(Vec<Place>, Vec<f32>), String> {
         let PreparedPictures {
             pixels: (shape, values),
             sizes,
@@ -395,6 +464,12 @@ impl Pictures {
             if let Some(problem) = self.refused([rows as usize, columns as usize]) {
                 return Err(format!("has a picture of {problem}"));
             }
+            if ![rows, columns]
+                .iter()
+                .all(|&count| (count as usize).is_multiple_of(whole))
+            {
+                return Err(no_blocks([rows, columns], whole));
+            }
             let first = number * most * width;
             patches.extend(&values[first..first + count * width]);
             views.push(View {
@@ -410,17 +485,40 @@ impl Pictures {
     fn packed(
         &self,
         [side, window]: [usize; 2],
-        grids: &[[u32; 3]],
-        shape: &[usize],
-        values: &[f32],
+        limits: PackedLimits,
+        given: &PreparedPictures<'_>,
     ) -> Result<(Vec<Place>, Vec<f32>), String> {
+        let PreparedPictures {
+            pixels: (shape, values),
+            grids,
+            merges,
+            ..
+        } = given;
         let width = self.patch_values();
+        if limits.merges.is_some() && merges.len() != grids.len() {
+            let (given, pictures) = (merges.len(), grids.len());
+            return Err(format!(
+                "has {pictures} pictures, and {given} numbers of what becomes one row"
+            ));
+        }
+        if let Some(merge) = merges.iter().find(|&&merge| merge != 1) {
+            return Err(format!(
+                "has a picture of which {merge} x {merge} rows become one, which is not known here"
+            ));
+        }
         let patches = grids.iter().map(|grid| {
             let sizes = grid.iter().map(|&size| size as usize);
             sizes.fold(1, usize::saturating_mul)
         });
         let patches = patches.fold(0, usize::saturating_add);
-        if shape != [patches, width] || values.len() != patches * width {
+        // The numbers of a patch may have axes.
+        let fits = match &shape[..] {
+            [own, numbers @ ..] => {
+                *own == patches && !numbers.is_empty() && numbers.iter().product::<usize>() == width
+            }
+            [] => false,
+        };
+        if !fits || values.len() != patches * width {
             return Err(format!(
                 "has shape {shape:?}, the model wants [{patches}, {width}] for its grids"
             ));
@@ -428,10 +526,13 @@ impl Pictures {
         let mut places: Vec<Place> = Vec::with_capacity(patches);
         let mut view = 0;
         for (picture, &[times, rows, columns]) in grids.iter().enumerate() {
-            let is_whole = |count: u32| count > 0 && count.is_multiple_of(side as u32);
+            let is_whole = |count: u32| count > 0 && (count as usize).is_multiple_of(limits.whole);
             if !is_whole(rows) || !is_whole(columns) {
+                return Err(no_blocks([rows, columns], limits.whole));
+            }
+            if limits.one_time && times != 1 {
                 return Err(format!(
-                    "has a picture of {rows} x {columns} patches, no whole blocks of {side} x {side}"
+                    "has a picture of {times} times, and the model's are of one here"
                 ));
             }
             for _ in 0..times {
@@ -593,9 +694,13 @@ impl Pictures {
                     )
                 })
             }
-            Interpolation::Corners | Interpolation::Cubic => None,
+            Interpolation::Corners | Interpolation::Linear | Interpolation::Cubic => None,
         }
     }
+}
+
+fn no_blocks([rows, columns]: [u32; 2], side: usize) -> String {
+    format!("has a picture of {rows} x {columns} patches, no whole blocks of {side} x {side}")
 }
 
 /// Rows and columns of patches in blocks of `side`, one after the other.

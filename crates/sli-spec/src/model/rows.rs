@@ -284,6 +284,8 @@ pub enum Joining {
     /// All features of the first, then all of the next.
     #[default]
     Beside,
+    /// The same, and the norm is of each of them.
+    EachNormed,
     /// The first feature of all of them, then the next of all.
     ByTurns,
     /// Their mean stands in the place of all.

@@ -80,6 +80,8 @@ pub enum Pairs {
     HalvesByTurns,
     /// The first half by the column, the other by the row, counted from 1, at the same speeds (Llama 4).
     ColumnsFirst,
+    /// By turns column and row, at the same speeds (Kimi).
+    ColumnsByTurns,
     /// The first half by the row, the other by the column, as where the middle of a patch is in the picture, from -1 to 1,
     /// times two pi.
     Centres,
@@ -96,6 +98,7 @@ impl Pairs {
             Self::ColumnsFirst => 1,
             Self::Halves
             | Self::HalvesByTurns
+            | Self::ColumnsByTurns
             | Self::Centres
             | Self::Chunks(_)
             | Self::ByTurns(_) => 0,
@@ -111,6 +114,7 @@ impl Pairs {
             Self::HalvesByTurns => (2, 2 * (pair - pairs / 2) + 1),
             Self::ColumnsFirst if pair < pairs / 2 => (2, pair),
             Self::ColumnsFirst => (1, pair - pairs / 2),
+            Self::ColumnsByTurns => (2 - pair % 2, pair / 2),
             Self::Chunks([time, row, _]) => {
                 let (time, row) = (usize::from(time), usize::from(row));
                 let axis = usize::from(pair >= time) + usize::from(pair >= time + row);

@@ -6,10 +6,10 @@ use super::part::DescribePart;
 use crate::build::{Described, Leaves, NormStyle, pattern};
 use crate::families::pooled;
 use crate::{
-    Activation, AddedRows, BesidePlanes, Config, HeadTransform, Identity, Input, InputKind,
-    Joining, Layer, Leaf, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows, Pictures,
-    PlaceTable, PooledEnd, Resampled, Resampling, RowRule, Scattered, Sequence, Shard, Slot,
-    Source, SpecError, Stack, Step, TokenInput, Write,
+    Activation, AddedRows, BesidePlanes, Config, Head, HeadTransform, Identity, Input, InputKind,
+    Joining, Layer, Leaf, LengthLimit, Mask, Mixer, ModelSpec, Norm, PictureLayout, PictureRows,
+    Pictures, PlaceTable, PooledEnd, PositionIds, Resampled, Resampling, RowRule, Scattered,
+    Sequence, Shard, Slot, Source, SpecError, Stack, Step, TokenInput, Write,
 };
 
 /// Where the tensors of a part may be: what stands in the place of its own prefix in their names, as files spell it.
@@ -48,24 +48,56 @@ impl Places {
 
     /// Gives the tensors of a stack the names that they have in the whole.
     pub fn rename(self, base_prefix: &str, stack: &mut Stack) {
-        let renamed = |leaves: &mut Vec<Leaf>| {
-            for leaf in leaves {
-                let name = |name: &str| self.source(base_prefix, name);
-                leaf.source = leaf.source.respelled(&name);
-            }
-        };
-        renamed(stack.input.leaves_mut());
-        if let Some(turns) = &mut stack.turns {
-            let name = |name: &str| self.source(base_prefix, name);
-            turns.leaf.source = turns.leaf.source.respelled(&name);
-        }
-        for Layer { leaves, prefix, .. } in &mut stack.layers {
-            renamed(leaves);
+        respell(stack, &|name: &str| self.source(base_prefix, name));
+        for Layer { prefix, .. } in &mut stack.layers {
             let bare = prefix.strip_prefix(base_prefix).unwrap_or(prefix);
             *prefix = format!("{}{bare}", self.base.first().unwrap_or(&""));
         }
-        renamed(&mut stack.head.leaves);
     }
+}
+
+/// Puts something else in the place of the tensors of a stack, by their names.
+fn respell(stack: &mut Stack, name: &dyn Fn(&str) -> Source) {
+    let respelled = |leaves: &mut Vec<Leaf>| {
+        for leaf in leaves {
+            leaf.source = leaf.source.respelled(name);
+        }
+    };
+    respelled(stack.input.leaves_mut());
+    if let Some(turns) = &mut stack.turns {
+        turns.leaf.source = turns.leaf.source.respelled(name);
+    }
+    for Layer { leaves, .. } in &mut stack.layers {
+        respelled(leaves);
+    }
+    respelled(&mut stack.head.leaves);
+}
+
+/// The decoder, of whose tensors files have another spelling than its own type.
+pub(super) fn spelled_otherwise(
+    mut decoder: Described,
+    name: &dyn Fn(&str) -> Source,
+) -> Described {
+    for spec in std::iter::once(&mut decoder.spec).chain(decoder.untied.as_deref_mut()) {
+        spec.stacks
+            .iter_mut()
+            .for_each(|stack| respell(stack, name));
+    }
+    decoder
+}
+
+/// The decoder, whose logits stay between this number and its opposite.
+pub(super) fn capped(mut decoder: Described, cap: f64) -> Described {
+    for spec in std::iter::once(&mut decoder.spec).chain(decoder.untied.as_deref_mut()) {
+        for logits in spec
+            .stacks
+            .iter_mut()
+            .filter_map(|stack| stack.head.logits.as_mut())
+        {
+            logits.softcap = Some(cap);
+        }
+    }
+    decoder
 }
 
 /// The tower of a model.
@@ -123,6 +155,45 @@ impl Tower {
     pub fn front(&self) -> usize {
         let pictures = self.stack.input.pictures();
         pictures.map_or(0, |pictures| pictures.front.len())
+    }
+
+    /// No layers: patches as they are projected.
+    pub fn bare(pictures: Pictures) -> Self {
+        let width = pictures.width();
+        Self {
+            stack: Stack {
+                name: "vision",
+                hidden_size: width,
+                stash_size: width,
+                sequence: Sequence::Pictures,
+                input: Input::Pictures(pictures),
+                positions: PositionIds::Sequential,
+                limit: LengthLimit::None,
+                turns: None,
+                prompt: Vec::new(),
+                layers: Vec::new(),
+                head: Head::default(),
+            },
+            ignored: Vec::new(),
+            unused: 0,
+        }
+    }
+
+    /// Files have tensors of parts that are not used.
+    pub fn ignore(&mut self, patterns: &[&'static str]) {
+        self.ignored.extend(patterns);
+    }
+
+    /// Rows and columns of its pictures are multiples of a number.
+    pub fn set_whole(&mut self, side: usize) {
+        let Input::Pictures(pictures) = &mut self.stack.input else {
+            return;
+        };
+        match &mut pictures.layout {
+            PictureLayout::Packed { limits, .. } => limits.whole = side,
+            PictureLayout::Padded { whole, .. } => *whole = side,
+            PictureLayout::Planes { .. } | PictureLayout::Rows { .. } => {}
+        }
     }
 
     /// Says what comes beside its pictures.

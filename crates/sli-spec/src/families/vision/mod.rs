@@ -2,10 +2,13 @@
 
 mod compose;
 mod dino;
+mod fuyu;
 mod gemma;
 mod glm;
+mod kimi;
 mod llama4;
 mod llava;
+mod navit;
 mod pairs;
 mod part;
 mod pixtral;
@@ -18,18 +21,23 @@ use crate::families::bert;
 use crate::model_type::{ModelType, row};
 use crate::{Config, Described, SpecError};
 
+pub use self::fuyu::fuyu;
 pub use self::gemma::{gemma3, paligemma};
 pub use self::glm::{glm_ocr, glm4v, glm4v_moe};
+pub use self::kimi::kimi_k25;
 pub use self::llama4::llama4;
 pub use self::llava::{llava, llava_next, llava_onevision, vipllava};
+pub use self::navit::{lfm2_vl, paddleocr_vl, video_llama_3};
 pub use self::pairs::{chinese_clip, clip, metaclip_2, siglip, siglip2};
 pub use self::part::DescribePart;
-pub use self::pixtral::{lighton_ocr, mistral3};
+pub use self::pixtral::{lighton_ocr, mistral_large4, mistral3};
 pub use self::qwen::{
     cohere_compass, exaone4_5, hyperclovax_vision, qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_5_moe,
     qwen3_vl, qwen3_vl_moe,
 };
-pub use self::tiles::{aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl};
+pub use self::tiles::{
+    aya_vision, cohere2_vision, deepseek_vl, idefics3, internvl, janus, qianfan_ocr,
+};
 
 /// The registered types that stand alone.
 pub const TYPES: &[ModelType] = &[
@@ -58,7 +66,11 @@ pub const PARTS: &[ModelType] = &[
     tower("glm_ocr_vision", glm::glm_ocr_tower),
     tower("idefics3_vision", siglip::idefics3),
     tower("internvl_vision", towers::internvl),
+    tower("janus_vision_model", siglip::janus),
+    tower("kimi_k25_vision", kimi::kimi_tower),
     tower("llama4_vision_model", llama4::tower),
+    tower("paddleocr_vl_vision", navit::paddleocr_vl_tower),
+    tower("qianfan_ocr_vision", towers::qianfan_ocr),
     tower("qwen2_5_vl_vision", qwen::qwen2_5_tower),
     tower("qwen2_vl_vision", qwen::qwen2_tower),
     tower("qwen3_5_moe_vision", qwen::qwen3_tower),
@@ -66,6 +78,7 @@ pub const PARTS: &[ModelType] = &[
     tower("qwen3_vl_moe_vision", qwen::qwen3_tower),
     tower("qwen3_vl_vision", qwen::qwen3_tower),
     tower("smolvlm_vision", siglip::idefics3),
+    tower("video_llama_3_vision", navit::video_llama_3_tower),
 ];
 
 /// A row of the table of parts, by a name that is none of a type which stands alone.

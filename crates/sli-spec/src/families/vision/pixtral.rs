@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
+use super::compose::{
+    Places, Projector, Tower, behind, capped, dense, norm, scattered, spelled_otherwise,
+};
 use super::llava::{DECODER, PROJECTOR, TOWER};
 use super::part::DescribePart;
 use super::tiles::{decoder, given, one_layer};
@@ -30,8 +32,34 @@ static NAMES: Names = Names {
     ..Names::USUAL
 };
 
+/// The names that Mistral's own files have in the place of the class's.
+const MISTRAL: [(&str, &str); 7] = [
+    (".attention.q_proj.", ".attention.wq."),
+    (".attention.k_proj.", ".attention.wk."),
+    (".attention.v_proj.", ".attention.wv."),
+    (".attention.o_proj.", ".attention.wo."),
+    (".gate_proj.", ".w1."),
+    (".up_proj.", ".w3."),
+    (".down_proj.", ".w2."),
+];
+
+/// A name of the class's as Mistral's own files have it.
+fn of_mistral(name: &str) -> String {
+    let replaced = |name: String, (own, other): (&str, &str)| name.replace(own, other);
+    MISTRAL.into_iter().fold(name.to_owned(), replaced)
+}
+
 /// The tower.
 pub fn pixtral(config: &Config) -> Result<Described, SpecError> {
+    tower(config, false)
+}
+
+/// The tower as Mistral's own files have it: pairs that turn stand side by side.
+fn pixtral_of_mistral(config: &Config) -> Result<Described, SpecError> {
+    tower(config, true)
+}
+
+fn tower(config: &Config, of_mistrals: bool) -> Result<Described, SpecError> {
     // How large pictures are made before they come here.
     config.ignore(&["image_size"]);
     let hidden = config.size("hidden_size")?;
@@ -55,9 +83,13 @@ pub fn pixtral(config: &Config) -> Result<Described, SpecError> {
     }
     let rope = Rope {
         axis: PositionAxis::Coordinates(Pairs::HalvesByTurns),
+        interleaved: of_mistrals,
         ..Rope::plain(head_dim, towers::theta(config)?)
     };
     tower.ropes.fill(Some(rope));
+    if of_mistrals {
+        tower.stored = Some(Rc::new(|name: &str| Source::tensor(of_mistral(name))));
+    }
     let sizes = towers::Sizes::read_patches(config)?;
     tower.pictures = Some(Rc::new(move |leaves| {
         let [channels, patch] = sizes;
@@ -89,7 +121,8 @@ pub fn pixtral(config: &Config) -> Result<Described, SpecError> {
 struct Whole {
     tower: Places,
     decoder: Places,
-    projector: &'static [&'static str],
+    /// What projects: a norm of patches, a layer of blocks, two more.
+    projector: (&'static [&'static str], [&'static str; 4]),
     /// The type of a decoder that the file says no type of.
     text: &'static str,
     token: &'static str,
@@ -97,18 +130,69 @@ struct Whole {
     bias: bool,
 }
 
+/// The usual names of what projects.
+const PROJECTS: [&str; 4] = ["norm", "patch_merger.merging_layer", "linear_1", "linear_2"];
+
+/// Mistral Large 4: files of Mistral's own, logits that stay between bounds.
+pub fn mistral_large4(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Whole {
+        tower: Places {
+            base: &["vision_encoder."],
+            outside: &[],
+        },
+        decoder: Places {
+            base: &[""],
+            outside: &[""],
+        },
+        projector: (
+            &[""],
+            [
+                "pre_mm_projector_norm",
+                "patch_merger.merging_layer",
+                "vision_language_adapter.w_in",
+                "vision_language_adapter.w_out",
+            ],
+        ),
+        text: "mistral_large4_text",
+        token: "image_token_index",
+        activation: config.activation("projector_hidden_act")?,
+        bias: config.flag("multimodal_projector_bias")?,
+    };
+    let decoder = |text: &Config| {
+        let cap = text.positive("final_logit_softcapping")?;
+        let mut decoder = spelled_otherwise(describe(text)?, &decoder_name);
+        decoder.spec.ignored.push("*lerope.alpha");
+        Ok(capped(decoder, cap))
+    };
+    merged(config, &whole, (pixtral_of_mistral, decoder))
+}
+
+/// What stands for a tensor of Mistral Large 4's text model in the whole's files.
+fn decoder_name(name: &str) -> Source {
+    const OWN: [(&str, &str); 4] = [
+        ("embed_tokens.", "tok_embeddings."),
+        ("lm_head.", "output."),
+        ("rotary_emb.", "lerope."),
+        (".attention.o_proj.", ".attention.wo."),
+    ];
+    let replaced = |name: String, (own, other): (&str, &str)| name.replace(own, other);
+    let name = OWN.into_iter().fold(name.to_owned(), replaced);
+    let is_network = name.contains(".feed_forward.") || name.contains(".shared_experts.");
+    Source::tensor(if is_network { of_mistral(&name) } else { name })
+}
+
 /// Mistral Small 3.1.
 pub fn mistral3(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
     let whole = Whole {
         tower: TOWER,
         decoder: DECODER,
-        projector: PROJECTOR,
+        projector: (PROJECTOR, PROJECTS),
         text: "mistral",
         token: "image_token_index",
         activation: config.activation("projector_hidden_act")?,
         bias: config.flag("multimodal_projector_bias")?,
     };
-    merged(config, &whole, describe)
+    merged(config, &whole, (describe, describe))
 }
 
 /// LightOnOCR.
@@ -122,38 +206,47 @@ pub fn lighton_ocr(config: &Config, describe: DescribePart) -> Result<Described,
             base: &["model.language_model."],
             outside: &[""],
         },
-        projector: &["model.vision_projection."],
+        projector: (&["model.vision_projection."], PROJECTS),
         text: "qwen3",
         token: "image_token_id",
         activation: Activation::Gelu,
         bias: false,
     };
-    merged(config, &whole, describe)
+    merged(config, &whole, (describe, describe))
 }
 
-/// Normed patches of blocks, feature by feature, through one dense layer to a patch, and two more to a token.
-fn merged(config: &Config, whole: &Whole, describe: DescribePart) -> Result<Described, SpecError> {
+/// Normed patches of blocks, feature by feature, through one dense layer to a patch, and two more to a token; what describes
+/// the tower and the decoder.
+fn merged(
+    config: &Config,
+    whole: &Whole,
+    (describe_tower, describe): (
+        DescribePart,
+        impl Fn(&Config) -> Result<Described, SpecError>,
+    ),
+) -> Result<Described, SpecError> {
     let vision = given(config, "vision_config", "pixtral")?;
     let text = decoder(config, whole.text)?;
-    let mut tower = Tower::read(&vision, describe, whole.tower)?;
+    let mut tower = Tower::read(&vision, describe_tower, whole.tower)?;
+    let (places, [normed, first, second, third]) = whole.projector;
     if config.declares("vision_feature_layer") {
         one_layer(config, &mut tower)?;
     }
     let style = NormStyle::rms(text.positive("rms_norm_eps")?);
     let (hidden, width) = (text.size("hidden_size")?, tower.width());
-    tower.norm_end(|leaves| norm(leaves, (whole.projector, "norm"), width, style));
+    tower.norm_end(|leaves| norm(leaves, (places, normed), width, style));
     let side = config.size("spatial_merge_size")?;
     let rule = (PictureRows::Blocks { side }, hidden);
     let projector = Projector::new(&tower, rule, |leaves| {
         let mut layer = |name: &str, shape, bias, activation| {
-            dense(leaves, (whole.projector, name), shape, bias, activation)
+            dense(leaves, (places, name), shape, bias, activation)
         };
         let none = Activation::Linear;
         let merged = [width, side * side * width];
         let layers = vec![
-            layer("patch_merger.merging_layer", merged, false, none),
-            layer("linear_1", [hidden, width], whole.bias, whole.activation),
-            layer("linear_2", [hidden; 2], whole.bias, none),
+            layer(first, merged, false, none),
+            layer(second, [hidden, width], whole.bias, whole.activation),
+            layer(third, [hidden; 2], whole.bias, none),
         ];
         (None, layers)
     })

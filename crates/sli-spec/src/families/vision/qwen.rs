@@ -12,8 +12,8 @@ use crate::build::{Leaves, NormStyle};
 use crate::families::blocks::{Arrangement, Blocks, Names, Patches, Projections};
 use crate::rope::{Pairs, PositionAxis, Rope};
 use crate::{
-    Activation, Config, Described, Interpolation, Mask, PictureLayout, PictureRows, Pictures,
-    PlaceTable, Scattered, Shard, Source, SpecError,
+    Activation, Config, Described, Interpolation, Mask, PackedLimits, PictureLayout, PictureRows,
+    Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
 };
 
 /// Where files have the tower.
@@ -109,6 +109,11 @@ pub(super) fn layers(
                 grids: "image_grid_thw",
                 side: sizes.side,
                 window,
+                limits: PackedLimits {
+                    whole: sizes.side,
+                    one_time: false,
+                    merges: None,
+                },
             },
             channels: sizes.channels,
             patch: sizes.patch,

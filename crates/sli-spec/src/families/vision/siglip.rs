@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use super::towers::{CLIP, Sizes, plain};
-use crate::build::Leaves;
-use crate::families::blocks::{Arrangement, Blocks};
+use super::towers::{CLIP, Sizes, layers, plain};
+use crate::build::{Leaves, NormStyle};
+use crate::families::blocks::{Arrangement, Blocks, Names};
 use crate::families::pooled;
 use crate::{
     Attention, Config, Described, Interpolation, KeyValue, LengthLimit, Mask, Mixer, PictureLayout,
@@ -99,6 +99,42 @@ fn probe(config: &Config, tower: &Blocks<'_>) -> Result<Stack, SpecError> {
     stack.ok_or_else(|| config.unsupported("vision_use_head", "it has no stack"))
 }
 
+/// The names of Janus' layers.
+static JANUS: Names = Names {
+    output: "self_attn.projection_layer",
+    ..CLIP
+};
+
+/// Janus'.
+pub fn janus(config: &Config) -> Result<Described, SpecError> {
+    // Of what stands behind it.
+    config.ignore(&[
+        "depth",
+        "projection_dim",
+        "projection_dropout",
+        "hidden_dropout_rate",
+        "num_image_tokens",
+    ]);
+    // The class gives heads a norm of all features, which fails.
+    config.off(
+        "use_qk_norm",
+        "norms of queries and keys do not run in the reference",
+    )?;
+    let sizes = Sizes::read(config)?;
+    let inner = (sizes.hidden as f64 * config.positive("mlp_ratio")?) as usize;
+    let norm = NormStyle::layer(config.positive("layer_norm_eps")?);
+    let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
+    let mut tower = layers(config, [sizes.hidden, inner], norm, (&JANUS, arrangement))?;
+    tower.gated = false;
+    tower.query_key_value_bias = config.flag("attention_bias")?;
+    tower.ignored.push("*embeddings.position_ids");
+    tower.pictures = Some(Rc::new(move |leaves| Pictures {
+        positions: Some(sizes.table(leaves, "embeddings.position_embedding.weight", 0)),
+        ..sizes.pictures(leaves, "embeddings.patch_embedding", true)
+    }));
+    tower.build()
+}
+
 /// Idefics 3's: SigLIP's for pictures of its own size.
 pub fn idefics3(config: &Config) -> Result<Described, SpecError> {
     // Places of patches are rounded in f32: for these numbers of rows the reference takes some a row too early, as a run of
@@ -148,6 +184,7 @@ pub fn siglip2(config: &Config) -> Result<Described, SpecError> {
                 name: "pixel_values",
                 shapes: "spatial_shapes",
                 mask: "pixel_attention_mask",
+                whole: 1,
             },
             positions: Some(PlaceTable {
                 otherwise: Interpolation::LinearAntialiased,

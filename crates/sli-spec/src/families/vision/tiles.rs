@@ -26,12 +26,51 @@ const LANGUAGE_MODEL: Places = Places {
     outside: &[""],
 };
 
+/// What models of InternViT differ in.
+struct Intern {
+    /// The types of tower and decoder that a file says no types of.
+    parts: [&'static str; 2],
+    tower: Places,
+    decoder: Places,
+    /// What projects: a norm and two dense layers.
+    projector: (&'static [&'static str], [&'static str; 3]),
+}
+
 /// InternVL.
 pub fn internvl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Intern {
+        parts: ["internvl_vision", "qwen2"],
+        tower: TOWER,
+        decoder: DECODER,
+        projector: (PROJECTOR, ["layer_norm", "linear_1", "linear_2"]),
+    };
+    intern(config, &whole, describe)
+}
+
+/// Qianfan-OCR.
+pub fn qianfan_ocr(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let whole = Intern {
+        parts: ["qianfan_ocr_vision", "qwen3"],
+        tower: Places {
+            base: &["vision_model."],
+            outside: &[],
+        },
+        decoder: Places {
+            // As it is published, and as the reference writes it.
+            base: &["language_model.model.", "language_model.model.encoder."],
+            outside: &["language_model."],
+        },
+        projector: (&["mlp1."], ["0", "1", "3"]),
+    };
+    intern(config, &whole, describe)
+}
+
+/// Blocks of a tower's end through a norm and two dense layers.
+fn intern(config: &Config, whole: &Intern, describe: DescribePart) -> Result<Described, SpecError> {
     config.ignore(&["image_seq_length"]);
-    let vision = given(config, "vision_config", "internvl_vision")?;
-    let text = decoder(config, "qwen2")?;
-    let mut tower = Tower::read(&vision, describe, TOWER)?;
+    let vision = given(config, "vision_config", whole.parts[0])?;
+    let text = decoder(config, whole.parts[1])?;
+    let mut tower = Tower::read(&vision, describe, whole.tower)?;
     let front = selected(config, tower.front())?;
     if front != tower.front() {
         let problem = "rows of a class do not make a square with the patches";
@@ -51,13 +90,9 @@ pub fn internvl(config: &Config, describe: DescribePart) -> Result<Described, Sp
     let inner = side * side * tower.width();
     let activation = config.activation("projector_hidden_act")?;
     let projector = Projector::new(&tower, (rule, hidden), |leaves| {
-        let norm = norm(
-            leaves,
-            (PROJECTOR, "layer_norm"),
-            inner,
-            NormStyle::layer(1e-5),
-        );
-        let (first, second) = ((PROJECTOR, "linear_1"), (PROJECTOR, "linear_2"));
+        let (places, [normed, first, second]) = whole.projector;
+        let norm = norm(leaves, (places, normed), inner, NormStyle::layer(1e-5));
+        let (first, second) = ((places, first), (places, second));
         let layers = vec![
             dense(leaves, first, [hidden, inner], true, activation),
             dense(leaves, second, [hidden; 2], true, Activation::Linear),
@@ -69,7 +104,7 @@ pub fn internvl(config: &Config, describe: DescribePart) -> Result<Described, Sp
     behind(
         config,
         (&tower, &[projector], &[]),
-        (decoder, DECODER, token),
+        (decoder, whole.decoder, token),
     )
 }
 
@@ -194,6 +229,44 @@ pub fn deepseek_vl(config: &Config, describe: DescribePart) -> Result<Described,
             ),
         ];
         (None, layers)
+    });
+    let token = scattered(config, "image_token_id")?;
+    let decoder = describe(&text)?;
+    let decoder = (decoder, LANGUAGE_MODEL, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// Janus, as far as it reads pictures: all patches through a dense layer and others with an activation in front.
+pub fn janus(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    // What draws pictures.
+    config.ignore(&["vq_config"]);
+    let vision = given(config, "vision_config", "janus_vision_model")?;
+    let text = decoder(config, "llama")?;
+    let mut tower = Tower::read(&vision, describe, VISION_MODEL)?;
+    tower.ignore(&["model.vqmodel.*", "model.generation_*"]);
+    let hidden = text.size("hidden_size")?;
+    if vision.size("projection_dim")? != hidden {
+        let expected = format!("{hidden}, as of the decoder");
+        return Err(vision.invalid("projection_dim", expected));
+    }
+    let depth = vision.size("depth")?;
+    let activation = vision.activation("hidden_act")?;
+    let rule = PictureRows::Patches { front: 0 };
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let place: &[&str] = &["model.aligner."];
+        let layers = (0..depth).map(|number| {
+            let (name, inner) = match number.checked_sub(1) {
+                None => ("fc1".to_owned(), tower.width()),
+                Some(number) => (format!("hidden_layers.{number}"), hidden),
+            };
+            let activation = if number + 1 < depth {
+                activation
+            } else {
+                Activation::Linear
+            };
+            dense(leaves, (place, &name), [hidden, inner], true, activation)
+        });
+        (None, layers.collect())
     });
     let token = scattered(config, "image_token_id")?;
     let decoder = describe(&text)?;

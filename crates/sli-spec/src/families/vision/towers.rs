@@ -52,6 +52,47 @@ static INTERN: Names = Names {
     ..Names::USUAL
 };
 
+/// How files call what an InternViT is made of.
+struct Intern {
+    names: &'static Names,
+    arrangement: Arrangement,
+    /// Factors on what attention and network add.
+    scales: [&'static str; 2],
+    /// The row of the class, the projection of patches, the places.
+    embeddings: [&'static str; 3],
+}
+
+/// As the reference's class has it.
+static OWN: Intern = Intern {
+    names: &INTERN,
+    arrangement: Arrangement::pre("layernorm_before", "layernorm_after"),
+    scales: ["lambda_1", "lambda_2"],
+    embeddings: [
+        "embeddings.cls_token",
+        "embeddings.patch_embeddings.projection",
+        "embeddings.position_embeddings",
+    ],
+};
+
+/// As it is published.
+static PUBLISHED: Intern = Intern {
+    names: &Names {
+        layers: "encoder.layers",
+        projections: Projections::Rows("attn.qkv"),
+        output: "attn.proj",
+        query_norm: "attn.q_norm",
+        key_norm: "attn.k_norm",
+        ..INTERN
+    },
+    arrangement: Arrangement::pre("norm1", "norm2"),
+    scales: ["ls1", "ls2"],
+    embeddings: [
+        "embeddings.class_embedding",
+        "embeddings.patch_embedding",
+        "embeddings.position_embedding",
+    ],
+};
+
 /// The sizes of a tower's pictures.
 #[derive(Clone, Copy)]
 pub(super) struct Sizes {
@@ -281,14 +322,23 @@ const PREFIX: &str = "vision_model.";
 
 /// InternViT (Chen et al. 2023).
 pub fn internvl(config: &Config) -> Result<Described, SpecError> {
+    intern(config, &OWN)
+}
+
+/// The same as it is published.
+pub fn qianfan_ocr(config: &Config) -> Result<Described, SpecError> {
+    config.ignore(&["drop_path_rate"]);
+    intern(config, &PUBLISHED)
+}
+
+fn intern(config: &Config, form: &'static Intern) -> Result<Described, SpecError> {
     config.ignore(&["layer_scale_init_value", "projection_dropout"]);
     let sizes = Sizes::read(config)?;
     if sizes.picture[0] != sizes.picture[1] {
         let problem = "the reference stretches places of pictures that are no squares";
         return Err(config.unsupported("image_size", problem));
     }
-    let arrangement = Arrangement::pre("layernorm_before", "layernorm_after");
-    let mut tower = plain(config, &INTERN, arrangement)?;
+    let mut tower = plain(config, form.names, form.arrangement)?;
     let epsilon = config.positive("layer_norm_eps")?;
     tower.norm = match config.optional_text("norm_type")?.as_deref() {
         Some("layer_norm") => NormStyle::layer(epsilon),
@@ -300,15 +350,15 @@ pub fn internvl(config: &Config) -> Result<Described, SpecError> {
     if config.flag("use_qk_norm")? {
         tower.query_key_norm = Some((NormSpan::Full, NormStyle::rms(1e-6)));
     }
-    scale_layers(&mut tower, ["lambda_1", "lambda_2"]);
+    scale_layers(&mut tower, form.scales);
     let has_places = config.flag("use_absolute_position_embeddings")?;
     tower.ignored.push("*embeddings.mask_token");
     config.ignore(&["use_mask_token"]);
     tower.pictures = Some(Rc::new(move |leaves| {
-        let class = sizes.class(leaves, "embeddings.cls_token");
-        let pictures = sizes.pictures(leaves, "embeddings.patch_embeddings.projection", true);
-        let positions =
-            has_places.then(|| sizes.table(leaves, "embeddings.position_embeddings", 1));
+        let [class, patches, places] = form.embeddings;
+        let class = sizes.class(leaves, class);
+        let pictures = sizes.pictures(leaves, patches, true);
+        let positions = has_places.then(|| sizes.table(leaves, places, 1));
         let position = class.position.filter(|_| has_places);
         Pictures {
             front: vec![FrontRow { position, ..class }],

@@ -1,0 +1,189 @@
+//! Towers of SigLIP for pictures of any size, turned by rows and columns or not, and what stands behind them.
+
+use std::rc::Rc;
+
+use super::compose::{Places, Projector, Tower, behind, dense, norm, scattered};
+use super::llava::{DECODER, PROJECTOR, TOWER};
+use super::part::DescribePart;
+use super::tiles::{decoder, given};
+use super::towers::{self, CLIP, Sizes};
+use crate::build::{Leaves, NormStyle};
+use crate::families::blocks::{Arrangement, Blocks};
+use crate::rope::{Pairs, PositionAxis, Rope};
+use crate::{
+    Activation, Config, Described, Interpolation, Joining, PackedLimits, PictureLayout,
+    PictureRows, Pictures, PlaceTable, Scattered, Shard, Source, SpecError,
+};
+
+/// A tower whose patches come one picture after the other, row by row, and turn.
+fn turned<'c>(
+    config: &'c Config,
+    merges: Option<&'static str>,
+    further: impl Fn(&mut Leaves, Pictures) -> Pictures + 'c,
+) -> Result<Blocks<'c>, SpecError> {
+    let arrangement = Arrangement::pre("layer_norm1", "layer_norm2");
+    let mut tower = towers::plain(config, &CLIP, arrangement)?;
+    tower.ignored.push("*embeddings.position_ids");
+    let (hidden, head_dim) = (tower.hidden_size, tower.head_dim);
+    if head_dim % 4 != 0 {
+        let expected = "heads of a multiple of 4 features";
+        return Err(config.invalid("num_attention_heads", expected));
+    }
+    let rope = Rope {
+        dims: head_dim,
+        axis: PositionAxis::Coordinates(Pairs::Halves),
+        ..Rope::plain(head_dim / 2, towers::theta(config)?)
+    };
+    tower.ropes.fill(Some(rope));
+    let [channels, patch] = Sizes::read_patches(config)?;
+    tower.pictures = Some(Rc::new(move |leaves| {
+        let stored = |part: &str| leaves.tensor(&format!("embeddings.patch_embedding.{part}"));
+        let (weight, bias) = (Source::Reshape(Box::new(stored("weight"))), stored("bias"));
+        let shape = [hidden, channels * patch * patch];
+        let pictures = Pictures {
+            leaves: Vec::new(),
+            layout: PictureLayout::Packed {
+                name: "pixel_values",
+                grids: "image_grid_thw",
+                side: 1,
+                window: None,
+                limits: PackedLimits {
+                    whole: 1,
+                    one_time: false,
+                    merges,
+                },
+            },
+            channels,
+            patch,
+            projection: leaves.linear_of(weight, Some(bias), shape, Shard::Replicate),
+            patch_norm: None,
+            front: Vec::new(),
+            front_is_last: false,
+            positions: None,
+            norm: None,
+        };
+        further(leaves, pictures)
+    }));
+    Ok(tower)
+}
+
+/// The tower of `VideoLLaMA` 3: no learned places.
+pub fn video_llama_3_tower(config: &Config) -> Result<Described, SpecError> {
+    turned(config, Some("image_merge_sizes"), |_, pictures| pictures)?.build()
+}
+
+/// The tower of PaddleOCR-VL: learned places, stretched.
+pub fn paddleocr_vl_tower(config: &Config) -> Result<Described, SpecError> {
+    // Of what stands behind it.
+    config.ignore(&["spatial_merge_size"]);
+    let sizes = Sizes::read(config)?.square(config)?;
+    let tower = turned(config, None, move |leaves, pictures| Pictures {
+        positions: Some(PlaceTable {
+            otherwise: Interpolation::Linear,
+            ..sizes.table(leaves, "embeddings.position_embedding.weight", 0)
+        }),
+        ..pictures
+    })?;
+    tower.build()
+}
+
+/// `VideoLLaMA` 3: all patches through two dense layers.
+pub fn video_llama_3(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    // Films.
+    config.ignore(&["video_token_id"]);
+    let vision = given(config, "vision_config", "video_llama_3_vision")?;
+    let text = decoder(config, "qwen2")?;
+    let tower = Places {
+        base: &["model.vision_model."],
+        outside: &[],
+    };
+    let tower = Tower::read(&vision, describe, tower)?;
+    let hidden = text.size("hidden_size")?;
+    let rule = PictureRows::Patches { front: 0 };
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let place: &[&str] = &["model.projector.readout."];
+        let shape = [hidden, tower.width()];
+        let layers = vec![
+            dense(leaves, (place, "0"), shape, true, Activation::Gelu),
+            dense(leaves, (place, "2"), [hidden; 2], true, Activation::Linear),
+        ];
+        (None, layers)
+    });
+    let token = scattered(config, "image_token_id")?;
+    let decoder = (describe(&text)?, DECODER, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// PaddleOCR-VL: normed patches of blocks side by side through two dense layers; tokens have three positions.
+pub fn paddleocr_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    // Films and what stands around pictures.
+    config.ignore(&[
+        "video_token_id",
+        "vision_start_token_id",
+        "vision_end_token_id",
+    ]);
+    let vision = given(config, "vision_config", "paddleocr_vl_vision")?;
+    let text = decoder(config, "paddleocr_vl_text")?;
+    let places = Places {
+        base: &["visual.vision_model.", "model.visual.vision_model."],
+        outside: &[],
+    };
+    let mut tower = Tower::read(&vision, describe, places)?;
+    let side = vision.size("spatial_merge_size")?;
+    tower.set_whole(side);
+    let (hidden, width) = (text.size("hidden_size")?, tower.width());
+    let rule = PictureRows::Blocks { side };
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let place: &[&str] = &["mlp_AR.", "model.projector."];
+        let normed = norm(leaves, (place, "pre_norm"), width, NormStyle::layer(1e-5));
+        let inner = side * side * width;
+        let (first, second) = ((place, "linear_1"), (place, "linear_2"));
+        let layers = vec![
+            dense(leaves, first, [inner; 2], true, Activation::Gelu),
+            dense(leaves, second, [hidden, inner], true, Activation::Linear),
+        ];
+        (Some(normed), layers)
+    })
+    .joined(Joining::EachNormed);
+    let token = Scattered {
+        has_positions: true,
+        ..scattered(config, "image_token_id")?
+    };
+    let places = Places {
+        base: &["model.", "model.language_model."],
+        outside: &[""],
+    };
+    let decoder = (describe(&text)?, places, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
+
+/// LFM2-VL: blocks of the patches of SigLIP 2, which do not turn, through two dense layers.
+pub fn lfm2_vl(config: &Config, describe: DescribePart) -> Result<Described, SpecError> {
+    let vision = given(config, "vision_config", "siglip2_vision_model")?;
+    let text = decoder(config, "lfm2")?;
+    let mut tower = Tower::read(&vision, describe, TOWER)?;
+    let side = config.size("downsample_factor")?;
+    tower.set_whole(side);
+    let hidden = text.size("hidden_size")?;
+    let inner = side * side * tower.width();
+    let middle = config.size("projector_hidden_size")?;
+    let (bias, is_normed) = (
+        config.flag("projector_bias")?,
+        config.flag("projector_use_layernorm")?,
+    );
+    let activation = config.activation("projector_hidden_act")?;
+    let rule = PictureRows::Blocks { side };
+    let projector = Projector::new(&tower, (rule, hidden), |leaves| {
+        let style = NormStyle::layer(1e-5);
+        let normed = is_normed.then(|| norm(leaves, (PROJECTOR, "layer_norm"), inner, style));
+        let (first, second) = ((PROJECTOR, "linear_1"), (PROJECTOR, "linear_2"));
+        let layers = vec![
+            dense(leaves, first, [middle, inner], bias, activation),
+            dense(leaves, second, [hidden, middle], bias, Activation::Linear),
+        ];
+        (normed, layers)
+    });
+    let token = scattered(config, "image_token_id")?;
+    let decoder = (describe(&text)?, DECODER, token);
+    behind(config, (&tower, &[projector], &[]), decoder)
+}
