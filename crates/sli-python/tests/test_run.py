@@ -276,7 +276,7 @@ def test_exports(model, texts, tmp_path):
     out = tmp_path / "saelens"
     with pytest.raises(sli.UsageError, match="different lengths") as caught:
         sli.export(ran, "saelens", out)
-    assert "context_size" in caught.value.hint
+    assert "--context-size" in caught.value.hint
     exported = sli.export(ran, "saelens", out, context_size=2)
     pieces = sum(tokens // 2 for tokens in ran.scores["tokens"])
     assert exported["rows"] == pieces
